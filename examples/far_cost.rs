@@ -15,14 +15,14 @@ mod daemon {
 #[path = "../tests/support/s3.rs"]
 mod s3;
 
-use connectors::objects::ObjectPlace;
+use connectors::objects::RemoteObjects;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS};
-use storage::store::{FarOptions, Options, Row, Store};
+use storage::store::{ColdOptions, FloatRow, Store, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,7 +40,7 @@ fn labels(i: usize) -> Labels {
 }
 
 fn open(dir: &Path, objects: Option<&str>) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 1_000,
         block_range_ms: 2 * HOUR,
@@ -48,8 +48,8 @@ fn open(dir: &Path, objects: Option<&str>) -> Arc<Store> {
     };
     let far = objects.map(|text| {
         let config = serde_saphyr::from_str(&format!("{{{text}}}")).expect("a configuration");
-        let place = ObjectPlace::open(&config, std::iter::empty()).expect("a place");
-        FarOptions {
+        let place = RemoteObjects::open(&config, std::iter::empty()).expect("a place");
+        ColdOptions {
             objects: Arc::new(place),
             after_ms: 1,
             cache_bytes: 1 << 30,
@@ -64,18 +64,18 @@ fn open(dir: &Path, objects: Option<&str>) -> Arc<Store> {
 /// Two hours at 15 s in a block, a sample in the head.
 fn fill(dir: &Path, series: usize) {
     let store = open(dir, None);
-    let all: Vec<_> = (0..series).map(|i| store.resolve(&labels(i))).collect();
+    let all: Vec<_> = (0..series).map(|i| store.get_or_create_series(&labels(i))).collect();
     for scrape in 0..480 {
         // Counters, each at its own rate.
-        let rows = all.iter().enumerate().map(|(i, series)| Row {
+        let rows = all.iter().enumerate().map(|(i, series)| FloatRow {
             series: *series,
             t: scrape * 15_000,
             v: (scrape * (i as i64 % 37) + (i as i64 * scrape * scrape) % 7) as f64,
         });
         store.append_rows(&rows.collect::<Vec<_>>()).expect("rows");
     }
-    store.append_rows(&[Row { series: all[0], t: 4 * HOUR, v: 0.0 }]).expect("a row");
-    assert_eq!(store.maintain(4 * HOUR).expect("a block"), 1);
+    store.append_rows(&[FloatRow { series: all[0], t: 4 * HOUR, v: 0.0 }]).expect("a row");
+    assert_eq!(store.run_housekeeping(4 * HOUR).expect("a block"), 1);
     store.close().expect("closed");
 }
 
@@ -144,7 +144,7 @@ fn main() {
         fill(dir.path(), series);
         let store = open(dir.path(), Some(&objects));
         let start = Instant::now();
-        assert_eq!(store.move_far(4 * HOUR).expect("moved"), 1);
+        assert_eq!(store.move_to_cold(4 * HOUR).expect("moved"), 1);
         let took = start.elapsed().as_secs_f64();
         println!("{what}: a block of {series} series moved in {took:.2} s");
         store.close().expect("closed");

@@ -3,26 +3,26 @@
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::limits::ALERT_DRAIN;
-use connectors::alertmanager::{Alert, Limits, Notifier, Outgoing};
+use connectors::alertmanager::{AlertmanagerAlert, Notifier, QueueLimits, QueuedAlert};
 use connectors::http_client::Peers;
-use frontends::http::sources::Alertmanagers;
-use frontends::rules::ports::{Notify, OutgoingAlert};
+use frontends::http::services::AlertmanagerList;
+use frontends::rules::services::{AlertNotification, AlertSender};
 use std::sync::Arc;
 use std::time::Instant;
 use storage::metrics::Metrics;
 
 /// See the module.
-pub struct Alerts {
+pub struct AlertmanagerAdapter {
     notifier: Notifier,
     runtime: tokio::runtime::Handle,
     drain: bool,
 }
 
-impl Alerts {
+impl AlertmanagerAdapter {
     /// Without Alertmanagers yet. Must be called on the async runtime.
-    pub fn new(flags: &Flags, metrics: &Metrics, peers: Peers) -> Alerts {
-        let limits = Limits { capacity: flags.notification_queue(), batch: flags.notification_batch() };
-        Alerts {
+    pub fn new(flags: &Flags, metrics: &Metrics, peers: Peers) -> AlertmanagerAdapter {
+        let limits = QueueLimits { capacity: flags.notification_queue(), batch: flags.notification_batch() };
+        AlertmanagerAdapter {
             notifier: Notifier::new(metrics, limits).with_peers(peers),
             runtime: tokio::runtime::Handle::current(),
             drain: flags.drain_notifications(),
@@ -44,17 +44,17 @@ impl Alerts {
     }
 }
 
-impl Notify for Alerts {
-    fn send(&self, alerts: Vec<OutgoingAlert>) {
-        let outgoing = |a: OutgoingAlert| {
-            let alert = Alert {
+impl AlertSender for AlertmanagerAdapter {
+    fn send(&self, alerts: Vec<AlertNotification>) {
+        let outgoing = |a: AlertNotification| {
+            let alert = AlertmanagerAlert {
                 labels: a.labels,
                 annotations: a.annotations.into_iter().collect(),
                 starts_at: a.starts_at,
                 ends_at: a.ends_at,
                 generator_url: a.generator_url,
             };
-            Outgoing { alert: Arc::new(alert), taken: Some(a.receipt.0) }
+            QueuedAlert { alert: Arc::new(alert), taken: Some(a.receipt.0) }
         };
         // The queues' senders are started on demand: the rules thread must find the runtime.
         let _guard = self.runtime.enter();
@@ -62,7 +62,7 @@ impl Notify for Alerts {
     }
 }
 
-impl Alertmanagers for Alerts {
+impl AlertmanagerList for AlertmanagerAdapter {
     fn active(&self) -> Vec<String> {
         self.notifier.active()
     }

@@ -11,7 +11,7 @@ const PURGE_DELAY: mi_option_t = 15;
 const PURGE_DELAY_MS: i64 = 10;
 
 /// Makes these the settings of this process from now on.
-pub fn settle() {
+pub fn configure() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         set(PURGE_DELAY, PURGE_DELAY_MS);
     }
@@ -25,7 +25,7 @@ fn set(option: mi_option_t, value: i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{PURGE_DELAY, PURGE_DELAY_MS, settle};
+    use super::{PURGE_DELAY, PURGE_DELAY_MS, configure};
 
     #[allow(unsafe_code, reason = "see above")]
     fn purge_delay() -> i64 {
@@ -37,7 +37,7 @@ mod tests {
     fn freed_memory_is_kept_for_a_moment() {
         if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
             assert_eq!(purge_delay(), 1000, "another option has this number now");
-            settle();
+            configure();
             assert_eq!(purge_delay(), PURGE_DELAY_MS);
         }
     }

@@ -3,8 +3,8 @@
 //! What counts is what the files say, not when they were written. A configuration that cannot be used is tried again
 //! at every look, so the log keeps saying so until somebody mends it.
 
-use crate::admin::Control;
 use crate::config;
+use crate::control::ServerController;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub fn checksum(path: &Path) -> u64 {
 }
 
 /// Looks every `interval`, for ever; `known` is the [`checksum`] of what was loaded last.
-pub async fn watch(control: Arc<Control>, path: PathBuf, mut known: u64, interval: Duration) {
+pub async fn watch(control: Arc<ServerController>, path: PathBuf, mut known: u64, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
         let file = path.clone();

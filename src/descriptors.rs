@@ -37,11 +37,11 @@ pub fn raise_limit() {
 /// Descriptors that are kept back for what must go on.
 #[derive(Default)]
 pub struct Reserve {
-    state: Mutex<Kept>,
+    state: Mutex<HeldDescriptors>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct HeldDescriptors {
     files: Vec<File>,
     /// Whether it was said that there are none left.
     told: bool,
@@ -84,7 +84,7 @@ impl Reserve {
     }
 }
 
-impl Kept {
+impl HeldDescriptors {
     /// Says once that there are none left.
     fn tell(&mut self) {
         if !self.told {

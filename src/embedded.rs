@@ -2,8 +2,8 @@
 
 use crate::config;
 use crate::flags::Flags;
-use crate::server::{Loaded, defaults};
-use frontends::promql::Options;
+use crate::server::{LoadedConfig, defaults};
+use frontends::promql::PromqlOptions;
 use frontends::rules::file;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const CONFIG: &str = include_str!("default/prometheus.yml");
 const RULES: &str = include_str!("default/rules.yml");
 
 /// The embedded configuration; `${LISTEN}` is where this server listens.
-pub fn load(flags: &Flags, language: &Options) -> Result<Loaded, String> {
+pub fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, String> {
     let address = flags.listen_addresses().into_iter().next().unwrap_or_default();
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));
     let path = Path::new("embedded/prometheus.yml");
@@ -19,7 +19,7 @@ pub fn load(flags: &Flags, language: &Options) -> Result<Loaded, String> {
     let compile = file::promql_compiler(*language);
     let rules = file::parse("embedded/rules.yml", RULES, defaults(&config), &compile);
     let rules = rules.map_err(|e| e.to_string())?;
-    Ok(Loaded { config, groups: rules.groups, warnings })
+    Ok(LoadedConfig { config, groups: rules.groups, warnings })
 }
 
 /// An address to reach a listener by: wildcards are this machine.

@@ -3,9 +3,9 @@
 //! The directory is only read: a store is opened on a disk that keeps nothing of what is written. No server may run on it
 //! meanwhile; of one that runs, a snapshot is exported. The formats: [`connectors::export`].
 
-use crate::data_lock::DataLock;
+use crate::data_directory_lock::DataLock;
 use crate::{UNUSABLE, say};
-use connectors::export::{ExportError, Exported, csv, export, openmetrics, parquet};
+use connectors::export::{ExportCounts, ExportError, csv, export, openmetrics, parquet};
 use frontends::http::params::parse_time;
 use frontends::promql;
 use std::io::{self, BufWriter, Write};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{Options, Store, damaged_blocks};
+use storage::store::{Store, StoreOptions, damaged_blocks};
 
 const USAGE: &str = "usage: perennial export --match=SELECTOR --format=parquet|csv|openmetrics [flags]\n";
 const HELP: &str = "
@@ -47,7 +47,7 @@ enum Format {
 }
 
 #[derive(Debug)]
-struct Asked {
+struct ExportArgs {
     data: PathBuf,
     config: Option<PathBuf>,
     sets: Vec<Vec<Matcher>>,
@@ -73,7 +73,7 @@ pub fn main(args: &[String]) -> ExitCode {
     }
 }
 
-fn arguments(args: &[String]) -> Result<Asked, String> {
+fn arguments(args: &[String]) -> Result<ExportArgs, String> {
     let (mut sets, mut format, mut output, mut config) = (Vec::new(), None, None, None);
     let (mut data, mut span) = (PathBuf::from("data/"), (TimeMs::MIN, TimeMs::MAX));
     let mut args = args.iter();
@@ -100,7 +100,7 @@ fn arguments(args: &[String]) -> Result<Asked, String> {
     if sets.is_empty() {
         return Err("--match is missing; --match='{__name__=~\".+\"}' is everything".to_owned());
     }
-    Ok(Asked { data, config, sets, span, format: format.ok_or("--format is missing")?, output })
+    Ok(ExportArgs { data, config, sets, span, format: format.ok_or("--format is missing")?, output })
 }
 
 fn format_of(text: &str) -> Result<Format, String> {
@@ -121,7 +121,7 @@ fn selector(text: &str) -> Result<Vec<Matcher>, String> {
 }
 
 /// Writes what is asked for; what came of it, as text.
-fn run(asked: &Asked) -> Result<String, String> {
+fn run(asked: &ExportArgs) -> Result<String, String> {
     if !asked.data.join("blocks").is_dir() && !asked.data.join("wal").is_dir() {
         return Err(format!(
             "{} is no data directory: it has neither blocks nor a log",
@@ -153,7 +153,7 @@ fn run(asked: &Asked) -> Result<String, String> {
     }
 }
 
-fn write(store: &Store, asked: &Asked, out: impl Write + Send) -> Result<Exported, ExportError> {
+fn write(store: &Store, asked: &ExportArgs, out: impl Write + Send) -> Result<ExportCounts, ExportError> {
     export(store, &asked.sets, asked.span, |shape| match asked.format {
         Format::Parquet => parquet::sink(out, shape),
         Format::Csv => csv::sink(out, shape),
@@ -161,7 +161,7 @@ fn write(store: &Store, asked: &Asked, out: impl Write + Send) -> Result<Exporte
     })
 }
 
-fn told(done: Exported) -> String {
+fn told(done: ExportCounts) -> String {
     let mut text = format!("{} series, {} samples written\n", done.series, done.samples);
     for (count, what) in
         [(done.histograms_left_out, "native histograms"), (done.stale_left_out, "stale markers")]
@@ -173,18 +173,18 @@ fn told(done: Exported) -> String {
     text
 }
 
-fn open(asked: &Asked, metrics: &Metrics) -> Result<Arc<Store>, String> {
+fn open(asked: &ExportArgs, metrics: &Metrics) -> Result<Arc<Store>, String> {
     let data = &asked.data;
     let config = asked.config.as_ref().map(|path| crate::config::load(path)).transpose();
     let config = config.map_err(|e| e.to_string())?.map(|(config, _)| config.storage.objects);
-    let far = config.flatten().map(|objects| crate::far::options(&objects, data)).transpose()?;
-    let options = Options {
+    let far = config.flatten().map(|objects| crate::object_store::options(&objects, data)).transpose()?;
+    let options = StoreOptions {
         dir: data.clone(),
         wal_sync_interval_ms: 1_000,
         block_range_ms: storage::limits::BLOCK_WINDOW_MS,
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
-    let (store, replay) = Store::open_far(options, far, Arc::new(ReadOnly), metrics)
+    let (store, replay) = Store::open_far(options, far, Arc::new(ReadOnlyDisk), metrics)
         .map_err(|e| format!("cannot open the data directory {}: {e}", data.display()))?;
     for line in &replay.damage {
         say(&mut io::stderr(), &format!("damage in the data directory: {line}\n"), 1);
@@ -193,12 +193,12 @@ fn open(asked: &Asked, metrics: &Metrics) -> Result<Arc<Store>, String> {
 }
 
 /// The operating system's disk, on which nothing is changed.
-struct ReadOnly;
+struct ReadOnlyDisk;
 
 /// A file that keeps nothing.
-struct Nowhere;
+struct DiscardFile;
 
-impl DiskFile for Nowhere {
+impl DiskFile for DiscardFile {
     fn append(&mut self, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
@@ -207,9 +207,9 @@ impl DiskFile for Nowhere {
     }
 }
 
-impl Disk for ReadOnly {
+impl Disk for ReadOnlyDisk {
     fn create(&self, _: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(Nowhere))
+        Ok(Box::new(DiscardFile))
     }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         OsDisk.read(path)

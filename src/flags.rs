@@ -9,11 +9,11 @@ mod table;
 
 use crate::machine;
 use clap::{Arg, ArgAction, Command};
-use connectors::units::Bytes;
+use connectors::units::ConfigSize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use storage::model::time::{format_duration, parse_duration};
-use table::{FLAGS, Flag, Kind};
+use table::{FLAGS, FlagKind, FlagSpec};
 
 /// Shortest block, ms: shorter ones are files without use.
 const SHORTEST_BLOCK_MS: i64 = 60_000;
@@ -46,7 +46,7 @@ pub struct Flags {
 
 /// Why the process ends before it begins: `--help`, `--version` or a wrong flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exit {
+pub struct EarlyExit {
     /// 0, or 2 for wrong flags.
     pub code: i32,
     /// What to print: to stdout with code 0, else to stderr.
@@ -54,7 +54,7 @@ pub struct Exit {
 }
 
 /// Parses the arguments (without the program's name).
-pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags, Exit> {
+pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags, EarlyExit> {
     let args = args.into_iter().map(|a| positive(a.into()));
     let all = std::iter::once("perennial".to_owned()).chain(args);
     let matches = command().try_get_matches_from(all).map_err(|e| refuse(&e))?;
@@ -64,7 +64,7 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
         let values: Vec<String> =
             matches.get_many::<String>(flag.name).map(|v| v.cloned().collect()).unwrap_or_default();
         for value in &values {
-            check(flag, value).map_err(|why| Exit {
+            check(flag, value).map_err(|why| EarlyExit {
                 code: 2,
                 text: format!(
                     "error: --{}={value}: {why}\n\n  {}\n\nSee perennial --help.\n",
@@ -82,7 +82,7 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
 
 /// `--no-x` of a boolean flag is `--x=false`.
 fn positive(arg: String) -> String {
-    let named = |name: &str| FLAGS.iter().any(|f| f.name == name && matches!(f.kind, Kind::Switch));
+    let named = |name: &str| FLAGS.iter().any(|f| f.name == name && matches!(f.kind, FlagKind::Switch));
     match arg.strip_prefix("--no-") {
         Some(name) if named(name) => format!("--{name}=false"),
         _ => arg,
@@ -102,7 +102,7 @@ fn command() -> Command {
     command
 }
 
-fn argument(flag: &'static Flag) -> Arg {
+fn argument(flag: &'static FlagSpec) -> Arg {
     let mut arg = Arg::new(flag.name)
         .long(flag.name)
         .help(help(flag))
@@ -115,38 +115,38 @@ fn argument(flag: &'static Flag) -> Arg {
         // Of a flag that is given twice the last counts, as in Prometheus' scripts.
         false => arg.action(ArgAction::Set).overrides_with(flag.name),
     };
-    if matches!(flag.kind, Kind::Switch) {
+    if matches!(flag.kind, FlagKind::Switch) {
         arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
     }
     if flag.default.is_empty() { arg } else { arg.default_value(flag.default) }
 }
 
-fn help(flag: &Flag) -> String {
+fn help(flag: &FlagSpec) -> String {
     match flag.default {
         "" | "false" => flag.help.to_owned(),
         default => format!("{} [default: {default}]", flag.help),
     }
 }
 
-fn check(flag: &Flag, value: &str) -> Result<(), String> {
+fn check(flag: &FlagSpec, value: &str) -> Result<(), String> {
     match flag.kind {
-        Kind::Text => Ok(()),
-        Kind::Switch => match value {
+        FlagKind::Text => Ok(()),
+        FlagKind::Switch => match value {
             "true" | "false" => Ok(()),
             _ => Err("write true or false, or leave the value out".to_owned()),
         },
-        Kind::Number => value.parse::<u64>().map(|_| ()).map_err(|_| "not a whole number".to_owned()),
-        Kind::Ratio => value.parse::<f64>().map(|_| ()).map_err(|_| "not a number".to_owned()),
-        Kind::Duration => parse_duration(value)
+        FlagKind::Number => value.parse::<u64>().map(|_| ()).map_err(|_| "not a whole number".to_owned()),
+        FlagKind::Ratio => value.parse::<f64>().map(|_| ()).map_err(|_| "not a number".to_owned()),
+        FlagKind::Duration => parse_duration(value)
             .map(|_| ())
             .map_err(|e| format!("{e}; write a number and a unit: 30s, 5m, 15d")),
-        Kind::Size => Bytes::parse(value).map(|_| ()),
-        Kind::OneOf(words) if words.contains(&value) => Ok(()),
-        Kind::OneOf(words) => Err(format!("possible here: {}", words.join(", "))),
-        Kind::Url if value.is_empty() => Ok(()),
-        Kind::Url => check_url(value),
-        Kind::SyncInterval if value == "batch" => Ok(()),
-        Kind::SyncInterval => {
+        FlagKind::Size => ConfigSize::parse(value).map(|_| ()),
+        FlagKind::OneOf(words) if words.contains(&value) => Ok(()),
+        FlagKind::OneOf(words) => Err(format!("possible here: {}", words.join(", "))),
+        FlagKind::Url if value.is_empty() => Ok(()),
+        FlagKind::Url => check_url(value),
+        FlagKind::SyncInterval if value == "batch" => Ok(()),
+        FlagKind::SyncInterval => {
             parse_duration(value).map(|_| ()).map_err(|e| format!("{e}; write e.g. 100ms, or batch"))
         }
     }
@@ -164,11 +164,11 @@ fn check_url(value: &str) -> Result<(), String> {
     }
 }
 
-fn refuse(error: &clap::Error) -> Exit {
+fn refuse(error: &clap::Error) -> EarlyExit {
     use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
     match error.kind() {
-        DisplayHelp | DisplayVersion => Exit { code: 0, text: error.to_string() },
-        _ => Exit {
+        DisplayHelp | DisplayVersion => EarlyExit { code: 0, text: error.to_string() },
+        _ => EarlyExit {
             code: 2,
             text: format!(
                 "{}\nperennial --help lists every flag with what it does.\n",
@@ -202,7 +202,7 @@ impl Flags {
 
     /// Flags on the command line that have no effect in this build: one info line each.
     pub fn without_effect(&self) -> Vec<String> {
-        let idle = |f: &&Flag| f.no_effect && self.given(f.name);
+        let idle = |f: &&FlagSpec| f.no_effect && self.given(f.name);
         FLAGS
             .iter()
             .filter(idle)
@@ -212,11 +212,11 @@ impl Flags {
 
     /// Every flag with its value, as `/api/v1/status/flags` shows it.
     pub fn as_map(&self) -> BTreeMap<String, String> {
-        let shown = |flag: &Flag| match flag.kind {
+        let shown = |flag: &FlagSpec| match flag.kind {
             _ if flag.name == "web.listen-address" => self.listen_addresses().join(","),
-            Kind::Duration if !self.text(flag.name).is_empty() => format_duration(self.millis(flag.name)),
-            Kind::Size => Bytes::parse(self.text(flag.name)).unwrap_or_default().to_string(),
-            Kind::Switch if self.text(flag.name).is_empty() => "false".to_owned(),
+            FlagKind::Duration if !self.text(flag.name).is_empty() => format_duration(self.millis(flag.name)),
+            FlagKind::Size => ConfigSize::parse(self.text(flag.name)).unwrap_or_default().to_string(),
+            FlagKind::Switch if self.text(flag.name).is_empty() => "false".to_owned(),
             _ => self.values.get(flag.name).map(|v| v.join(",")).unwrap_or_default(),
         };
         FLAGS.iter().map(|flag| (flag.name.to_owned(), shown(flag))).collect()
@@ -295,7 +295,7 @@ impl Flags {
 
     /// Most bytes that the bodies of all requests at work hold.
     pub fn max_body_memory(&self) -> usize {
-        let size = Bytes::parse(self.text("web.max-body-memory")).unwrap_or_default();
+        let size = ConfigSize::parse(self.text("web.max-body-memory")).unwrap_or_default();
         usize::try_from(size.0).unwrap_or(usize::MAX)
     }
 
@@ -311,7 +311,7 @@ impl Flags {
 
     /// Bytes that may wait for all live subscribers together.
     pub fn subscription_buffers(&self) -> usize {
-        let given = Bytes::parse(self.text("web.max-subscription-buffers")).unwrap_or_default().0;
+        let given = ConfigSize::parse(self.text("web.max-subscription-buffers")).unwrap_or_default().0;
         let bytes = if given > 0 { given } else { machine::memory() / SUBSCRIPTIONS_PART };
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
@@ -348,7 +348,7 @@ impl Flags {
     /// Most bytes of blocks and log; `None`: not said on the command line.
     pub fn retention_size(&self) -> Option<u64> {
         let flag = "storage.tsdb.retention.size";
-        self.given(flag).then(|| Bytes::parse(self.text(flag)).unwrap_or_default().0)
+        self.given(flag).then(|| ConfigSize::parse(self.text(flag)).unwrap_or_default().0)
     }
 
     /// Length of a block, ms; a length of the configuration file counts if the flag is not given.
@@ -412,7 +412,7 @@ impl Flags {
     /// Bytes that queries may hold in memory, on a machine that has so many.
     pub fn query_memory(&self, machine: u64) -> QueryMemory {
         let given = |flag: &str| {
-            let bytes = Bytes::parse(self.text(flag)).unwrap_or_default().0;
+            let bytes = ConfigSize::parse(self.text(flag)).unwrap_or_default().0;
             usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
         };
         let share = |part: u64| usize::try_from(machine / part).unwrap_or(usize::MAX);
@@ -459,7 +459,7 @@ impl Flags {
 
     /// Bytes of memory that all scrapes together may take while they are read.
     pub fn scrape_max_memory(&self) -> usize {
-        let bytes = Bytes::parse(self.text("scrape.max-memory")).unwrap_or_default().0;
+        let bytes = ConfigSize::parse(self.text("scrape.max-memory")).unwrap_or_default().0;
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 

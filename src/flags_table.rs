@@ -2,7 +2,7 @@
 
 /// What a flag takes.
 #[derive(Copy, Clone, Debug)]
-pub(super) enum Kind {
+pub(super) enum FlagKind {
     Text,
     Switch,
     Number,
@@ -14,27 +14,27 @@ pub(super) enum Kind {
     Url,
 }
 
-impl Kind {
+impl FlagKind {
     pub(super) fn value_name(self) -> &'static str {
         match self {
-            Kind::Text => "TEXT",
-            Kind::Switch => "BOOL",
-            Kind::Number => "N",
-            Kind::Ratio => "RATIO",
-            Kind::Duration => "DURATION",
-            Kind::Size => "SIZE",
-            Kind::OneOf(_) => "WORD",
-            Kind::SyncInterval => "DURATION|batch",
-            Kind::Url => "URL",
+            FlagKind::Text => "TEXT",
+            FlagKind::Switch => "BOOL",
+            FlagKind::Number => "N",
+            FlagKind::Ratio => "RATIO",
+            FlagKind::Duration => "DURATION",
+            FlagKind::Size => "SIZE",
+            FlagKind::OneOf(_) => "WORD",
+            FlagKind::SyncInterval => "DURATION|batch",
+            FlagKind::Url => "URL",
         }
     }
 }
 
 /// One flag.
 #[derive(Debug)]
-pub(super) struct Flag {
+pub(super) struct FlagSpec {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: FlagKind,
     pub(super) default: &'static str,
     pub(super) help: &'static str,
     pub(super) group: &'static str,
@@ -46,26 +46,26 @@ pub(super) struct Flag {
     pub(super) hidden: bool,
 }
 
-impl Flag {
-    const fn repeated(self) -> Flag {
-        Flag { repeats: true, ..self }
+impl FlagSpec {
+    const fn repeated(self) -> FlagSpec {
+        FlagSpec { repeats: true, ..self }
     }
 }
 
 const fn works(
     group: &'static str,
     name: &'static str,
-    kind: Kind,
+    kind: FlagKind,
     default: &'static str,
     help: &'static str,
-) -> Flag {
-    Flag { name, kind, default, help, group, repeats: false, no_effect: false, hidden: false }
+) -> FlagSpec {
+    FlagSpec { name, kind, default, help, group, repeats: false, no_effect: false, hidden: false }
 }
 
 /// A flag of Prometheus that is accepted and shown, and does nothing here.
-const fn idle(name: &'static str, kind: Kind, default: &'static str) -> Flag {
+const fn idle(name: &'static str, kind: FlagKind, default: &'static str) -> FlagSpec {
     let help = "Accepted as Prometheus does; no effect in this build.";
-    Flag {
+    FlagSpec {
         name,
         kind,
         default,
@@ -86,10 +86,10 @@ const LIVE: &str = "Live runtime and scraping";
 const CLUSTER: &str = "Cluster: several processes as one server";
 const LOG: &str = "Logging and features";
 
-use Kind::{Duration, Number, OneOf, Ratio, Size, Switch, SyncInterval, Text, Url};
+use FlagKind::{Duration, Number, OneOf, Ratio, Size, Switch, SyncInterval, Text, Url};
 
 /// All flags.
-pub(super) const FLAGS: &[Flag] = &[
+pub(super) const FLAGS: &[FlagSpec] = &[
     works(CONFIG, "config.file", Text, "", "The configuration file (prometheus.yml). Without it the server watches itself and this machine, and is reachable from this machine only."),
     works(CONFIG, "config.auto-reload", Switch, "false", "Load the configuration again when it, or a rule file or scrape config file it names, changes. SIGHUP always does."),
     works(CONFIG, "config.auto-reload-interval", Duration, "30s", "How often the files are looked at."),

@@ -196,7 +196,7 @@ mod tests {
     use storage::clock::ManualClock;
     use storage::disk::OsDisk;
     use storage::model::Labels;
-    use storage::store::{Options, Row};
+    use storage::store::{FloatRow, StoreOptions};
 
     #[test]
     fn another_directory_of_the_same_name_is_another() {
@@ -227,7 +227,7 @@ mod tests {
         const HOUR: TimeMs = 3_600_000;
         let dir = tempfile::tempdir().unwrap();
         let (metrics, now) = (Metrics::default(), 1_795_000_000_000);
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 60_000,
             block_range_ms: 2 * HOUR,
@@ -238,8 +238,8 @@ mod tests {
         let reserve = Reserve::new();
         let health = Health::new(store.clone(), clock.clone(), dir.path(), false, reserve, &metrics).unwrap();
         let write = |name: &str, t| {
-            let series = store.resolve(&Labels::from_pairs([("__name__", name)]));
-            store.append_rows(&[Row { series, t, v: 1.0 }]).unwrap().stored
+            let series = store.get_or_create_series(&Labels::from_pairs([("__name__", name)]));
+            store.append_rows(&[FloatRow { series, t, v: 1.0 }]).unwrap().stored
         };
         let refused = || metrics.counter("perennial_clock_behind_refused_samples_total", "", &[]).get();
         let behind = || metrics.gauge("perennial_clock_behind_seconds", "", &[]).get();
@@ -264,7 +264,7 @@ mod tests {
     fn a_log_whose_file_is_gone_is_not_healthy() {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Metrics::default();
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 1,
             block_range_ms: 7_200_000,
@@ -276,8 +276,8 @@ mod tests {
         let healthy = || metrics.gauge("perennial_healthy", "", &[]).get();
         health.check();
         assert_eq!((health.reason(), healthy()), (None, 1.0), "before anything is written");
-        let series = store.resolve(&Labels::from_pairs([("__name__", "a")]));
-        let lsn = store.append_rows(&[Row { series, t: 0, v: 1.0 }]).unwrap().lsn;
+        let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "a")]));
+        let lsn = store.append_rows(&[FloatRow { series, t: 0, v: 1.0 }]).unwrap().lsn;
         let (tell, told) = std::sync::mpsc::channel();
         store.on_committed(lsn, Box::new(move |fate| tell.send(fate.is_ok()).unwrap()));
         assert_eq!(told.recv(), Ok(true));

@@ -4,45 +4,45 @@
 //! [`flags`] and [`config`] say what is wanted, [`server`] opens the rooms and joins them, the other modules
 //! translate between neighbours.
 
-pub mod admin;
 pub mod alerts;
 mod allocator;
 mod auto_reload;
 mod check;
 pub mod cluster;
 pub mod config;
-mod data_lock;
+pub mod control;
+mod data_directory_lock;
 pub mod descriptors;
 mod embedded;
+pub mod environment;
 mod export;
-mod far;
 pub mod flags;
 pub mod health;
-mod housekeeping;
 mod import;
 mod language;
 mod limits;
 mod log;
 mod machine;
-mod process;
+mod maintenance;
+mod object_store;
+mod process_metrics;
 mod retention;
 pub mod server;
 mod sources;
 pub mod startup;
-pub mod surroundings;
 mod writes;
 
-use admin::Control;
-use flags::{Exit, Flags};
-use frontends::http::{Door, ServeOptions, Timeouts, serve};
-use server::{Loaded, Server};
+use control::ServerController;
+use environment::Surroundings;
+use flags::{EarlyExit, Flags};
+use frontends::http::{ServeOptions, StartupGate, Timeouts, serve};
+use server::{LoadedConfig, Server};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::metrics::Metrics;
-use surroundings::Surroundings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -68,11 +68,11 @@ pub fn main() -> ExitCode {
     {
         return run(rest);
     }
-    allocator::settle();
+    allocator::configure();
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
-        Err(Exit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
-        Err(Exit { code, text }) => {
+        Err(EarlyExit { code: 0, text }) => return say(&mut std::io::stdout(), &text, 0),
+        Err(EarlyExit { code, text }) => {
             return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE));
         }
     };
@@ -117,7 +117,7 @@ fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
 }
 
 /// The configuration that the flags name, or the embedded one.
-pub fn load(flags: &Flags) -> Result<Loaded, String> {
+pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
     if let Some(path) = flags.web_config_file() {
         config::check_web_file(&path).map_err(|e| e.to_string())?;
     }
@@ -132,13 +132,13 @@ pub fn load(flags: &Flags) -> Result<Loaded, String> {
 }
 
 /// What auto-reload looks at: how often (ms), the checksum of what was loaded, the file.
-type Watch = (i64, u64, PathBuf);
+type ReloadWatch = (i64, u64, PathBuf);
 
 fn run(
     runtime: &tokio::runtime::Runtime,
     flags: Flags,
-    loaded: Loaded,
-    watch: Option<Watch>,
+    loaded: LoadedConfig,
+    watch: Option<ReloadWatch>,
 ) -> Result<(), String> {
     let addresses = flags.listen_addresses();
     let default = flags.config_file().is_none();
@@ -148,7 +148,7 @@ fn run(
     let _guard = runtime.enter();
     let listeners = runtime.block_on(listen(&addresses))?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let door = Door::new(&prefix);
+    let door = StartupGate::new(&prefix);
     let (served_door, served_metrics) = (door.clone(), metrics.clone());
     let serving = runtime.spawn(async move {
         serve(listeners, served_door, async { drop(stopped.await) }, options, &served_metrics).await;
@@ -158,7 +158,7 @@ fn run(
     // Never dropped: after `close` nothing of it has anything to do, and to free gigabytes piece by piece takes seconds that the
     // end of the process does not need.
     std::mem::forget(server.clone());
-    let control = Arc::new(Control::new(server.clone(), &loaded));
+    let control = Arc::new(ServerController::new(server.clone(), &loaded));
     let step = loaded.config.evaluation_interval();
     let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
     server.serve(&door, &control, step)?;
@@ -166,7 +166,8 @@ fn run(
     if default {
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);
     }
-    let housekeeping = runtime.spawn(housekeeping::keep_house(server.store.clone(), server.clock.clone()));
+    let housekeeping =
+        runtime.spawn(maintenance::run_maintenance(server.store.clone(), server.clock.clone()));
     let health = runtime.spawn(health::watch(server.health.clone()));
     let watch = watch.map(|(every, known, path)| {
         let every = Duration::from_millis(every.unsigned_abs());
@@ -214,7 +215,7 @@ async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
 }
 
 /// Resolves when the server should stop; SIGHUP reloads meanwhile.
-async fn wait_for_end(control: Arc<Control>) {
+async fn wait_for_end(control: Arc<ServerController>) {
     let signals =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {

@@ -5,7 +5,7 @@
 
 use crate::config::StorageBlock;
 use crate::flags::Flags;
-use connectors::units::Bytes;
+use connectors::units::ConfigSize;
 use storage::model::time::format_duration;
 use storage::store::Retention;
 
@@ -25,6 +25,6 @@ pub fn in_force(flags: &Flags, file: &StorageBlock) -> Retention {
 /// As the API shows it: `15d`, `10GiB`, `15d or 10GiB`.
 pub fn text(retention: Retention) -> String {
     let time = (retention.time_ms > 0).then(|| format_duration(retention.time_ms));
-    let size = (retention.size_bytes > 0).then(|| Bytes(retention.size_bytes).to_string());
+    let size = (retention.size_bytes > 0).then(|| ConfigSize(retention.size_bytes).to_string());
     time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")
 }

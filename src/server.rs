@@ -1,47 +1,50 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
-use crate::admin::{AdminOf, Control};
-use crate::cluster::{self, Caller, Callers, Catalogs, Cluster, Lates, Pulse, Rooms};
+use crate::cluster::{
+    self, ClusterCatalog, ClusterHandles, ClusterQueryPeers, Heartbeat, PeerClient, PeerLateSamples,
+    PeerServices,
+};
 use crate::config::Config;
-use crate::data_lock::DataLock;
+use crate::control::{ApiControl, ServerController};
+use crate::data_directory_lock::DataLock;
+use crate::environment::{SEGMENT_BY_HAND_BYTES, Surroundings};
 use crate::flags::{Flags, QueryMemory};
 use crate::health::Health;
 use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
-use crate::surroundings::{SEGMENT_BY_HAND_BYTES, Surroundings};
-use crate::{alerts, far, language, machine, retention, sources, writes};
-use connectors::objects::config::ObjectsConfig;
+use crate::{alerts, language, machine, object_store, retention, sources, writes};
+use connectors::objects::config::ObjectStoreConfig;
+use connectors::scrape::appender::StartRules;
 use connectors::scrape::config::JobFeatures;
-use connectors::scrape::ingest::StartRules;
-use connectors::scrape::manager::{Manager as ScrapeManager, Options as ScrapeOptions, Share};
-use engine::live::driver::Driver;
-use engine::live::{Live, LiveOptions};
+use connectors::scrape::manager::{ScrapeManager, ScrapeOptions, TargetPartition};
+use engine::live::tick_driver::TickDriver;
+use engine::live::{LiveOptions, LiveRuntime};
 use engine::memory::{MemoryPool, ViewMemory};
 use engine::query::{Querier, QueryOptions};
-use frontends::asked::{AskedViews, History};
 use frontends::http::query::log::QueryLog;
-use frontends::http::sources::Language;
-use frontends::http::{self, AppState, Door, Settings, Sources};
-use frontends::past::{self, Corrects, Past};
-use frontends::promql::Options as PromqlOptions;
-use frontends::rules::file::{self, Defaults, Group};
-use frontends::rules::manager::{Manager as RuleManager, Options as RuleOptions, Ports};
-use frontends::rules::memory::Kept;
-use frontends::rules::yaml::Fault;
-use frontends::standing::StandingQueries;
-use frontends::standing::file::StateFile;
-use frontends::views::Views;
+use frontends::http::services::QueryLanguage;
+use frontends::http::{self, ApiServices, ApiSettings, AppState, StartupGate};
+use frontends::promql::PromqlOptions;
+use frontends::recording::{self, CorrectionRole, RecordingHistory};
+use frontends::rules::alert_persistence::AlertStateFile;
+use frontends::rules::file::{self, GroupDefaults, RuleGroup};
+use frontends::rules::manager::{RuleManager, RuleManagerOptions as RuleOptions, RuleServices};
+use frontends::rules::yaml::ConfigError;
+use frontends::saved::SavedQueries;
+use frontends::saved::file::SavedQueryFile;
+use frontends::scheduled::{CompositeViews, ScheduledViewServices};
+use frontends::views::ViewRegistry;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
-use storage::hands::Hands;
-use storage::keep::Keep;
+use storage::durable_map::DurableMap;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Replay, Replaying, Store, StoreError};
+use storage::store::{PendingReplay, ReplayReport, Store, StoreError, StoreOptions};
 
 /// The rooms at work.
 pub struct Server {
@@ -60,17 +63,17 @@ pub struct Server {
     /// The replay of the log, which goes on when the server is open.
     replay: Mutex<Option<Replayer>>,
     /// Who ticks, if that is the caller.
-    pub ticks: Mutex<Option<Driver>>,
+    pub ticks: Mutex<Option<TickDriver>>,
     /// Who works.
-    pub hands: Hands,
+    pub hands: Execution,
     /// Standing plans.
-    pub live: Live,
+    pub live: LiveRuntime,
     /// The same for plans that cannot stand, too: those are asked again and again.
-    pub views: Arc<dyn Views>,
+    pub views: Arc<dyn ViewRegistry>,
     /// Those that are asked.
-    pub asked: Arc<AskedViews>,
+    pub asked: Arc<CompositeViews>,
     /// Plans that people put there at run time.
-    pub standing: Arc<StandingQueries>,
+    pub standing: Arc<SavedQueries>,
     /// Ad-hoc plans.
     pub querier: Arc<Querier>,
     /// What its answers may hold in memory, and lists of series with them.
@@ -79,41 +82,41 @@ pub struct Server {
     pub scrape: Arc<ScrapeManager>,
     /// Rules and alerts.
     pub rules: Arc<RuleManager>,
-    /// What recording rules would have recorded earlier.
-    pub past: Arc<Past>,
+    /// What past rules would have recorded earlier.
+    pub past: Arc<RecordingHistory>,
     /// Alertmanagers.
-    pub alerts: Arc<alerts::Alerts>,
+    pub alerts: Arc<alerts::AlertmanagerAdapter>,
     /// What outlives the process of alerts.
-    pub memory: Arc<Kept>,
+    pub memory: Arc<AlertStateFile>,
     /// PromQL, with the features that are on.
     pub language: PromqlOptions,
     /// `query_log_file`.
     pub query_log: Arc<QueryLog>,
     /// What keeps this process and the others of its cluster together.
-    pub cluster: Option<Arc<Pulse>>,
+    pub cluster: Option<Arc<Heartbeat>>,
     /// The way to ask the other processes.
-    caller: Option<Arc<Caller>>,
+    caller: Option<Arc<PeerClient>>,
     /// Whether it can do its work.
     pub health: Arc<Health>,
     /// Where old blocks go.
-    objects: Option<ObjectsConfig>,
+    objects: Option<ObjectStoreConfig>,
     /// Last, so that it goes when all others are gone; `None`: switched off.
     _lock: Option<DataLock>,
 }
 
 /// A configuration that was read and checked as a whole, rule files included.
-pub struct Loaded {
+pub struct LoadedConfig {
     /// `prometheus.yml`.
     pub config: Config,
     /// The rule files' groups.
-    pub groups: Vec<Group>,
+    pub groups: Vec<RuleGroup>,
     /// Not wrong, but probably not meant.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<ConfigError>,
 }
 
 impl Server {
-    /// Opens all rooms. Nothing is scraped before [`Server::take_in`], and nothing stands before
-    /// [`Server::restore`] and [`Server::stand`]: those wait for [`Server::replayed`].
+    /// Opens all rooms. Nothing is scraped before [`Server::start_ingestion`], and nothing stands before
+    /// [`Server::restore_saved_queries`] and [`Server::install_rules`]: those wait for [`Server::replayed`].
     pub fn open(
         flags: Flags,
         config: &Config,
@@ -123,7 +126,7 @@ impl Server {
         let (clock, hands) = (here.clock.clone(), here.hands);
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
-        let Opened { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
+        let OpenedStore { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let language = language::options(|name| flags.feature(name));
         let query_memory = flags.query_memory(machine::memory());
@@ -131,9 +134,9 @@ impl Server {
         let queries = query_options(&flags, config, &language);
         let options = live_options(&flags, cores, (queries.clone(), pool.clone()), query_memory);
         let live_options = LiveOptions { hands, ..options };
-        let setup = cluster::Setup::of(&flags, live_options.workers)?;
+        let setup = cluster::ClusterConfig::of(&flags, live_options.workers)?;
         let (live, cluster, ticks) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
-        let share = setup.as_ref().map_or_else(Share::default, share);
+        let share = setup.as_ref().map_or_else(TargetPartition::default, share);
         let (cluster, caller, door) =
             cluster.map_or((None, None, None), |c| (Some(c.pulse), Some(c.caller), Some(c.door)));
         let querier = |threads| querier(hands, &store, threads, &pool, caller.as_ref());
@@ -141,9 +144,9 @@ impl Server {
         let (querier, slow) = (querier(cores), querier(1));
         let options = scrape_options(&flags, config, share, &here);
         let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, options));
-        let alerts = Arc::new(alerts::Alerts::new(&flags, &metrics, here.peers.clone()));
-        let memory = Arc::new(open_memory(&dir, &here, &metrics)?);
-        let history = History {
+        let alerts = Arc::new(alerts::AlertmanagerAdapter::new(&flags, &metrics, here.peers.clone()));
+        let memory = Arc::new(open_alert_state(&dir, &here, &metrics)?);
+        let history = ScheduledViewServices {
             answers: querier.clone(),
             store: store.clone(),
             clock: clock.clone(),
@@ -152,7 +155,7 @@ impl Server {
         };
         let options = queries.clone();
         let templates = language::TemplateQueries { querier: querier.clone(), language, options };
-        let past = past::Parts {
+        let past = recording::RecordingHistoryServices {
             answers: slow,
             store: store.clone(),
             clock: clock.clone(),
@@ -162,18 +165,19 @@ impl Server {
             corrects: corrects(cluster.as_ref(), caller.as_ref()),
             hands,
         };
-        let past = Past::start(past, &dir)?;
-        cluster.iter().for_each(|cluster| tell_late(cluster, &past));
+        let past = RecordingHistory::start(past, &dir)?;
+        cluster.iter().for_each(|cluster| connect_late_samples(cluster, &past));
         if let Some(door) = door {
-            door.open(rooms(&querier, &store, &past))?;
+            door.open(peer_services(&querier, &store, &past))?;
         }
-        let asked = AskedViews::new(Arc::new(live.clone()), history, &metrics).with_past(past.clone());
+        let asked = CompositeViews::new(Arc::new(live.clone()), history, &metrics).with_history(past.clone());
         let asked = Arc::new(if cluster.is_some() { asked.in_cluster() } else { asked });
-        let views: Arc<dyn Views> = asked.clone();
-        let compiled = Box::new(move |text: &str| http::language::Promql(language).compile(text, None));
-        let file = StateFile::new(here.disk.clone(), &dir);
-        let standing = Arc::new(StandingQueries::of_file(views.clone(), compiled, file));
-        let ports = Ports {
+        let views: Arc<dyn ViewRegistry> = asked.clone();
+        let compiled =
+            Box::new(move |text: &str| http::language::PromqlLanguage(language).compile(text, None));
+        let file = SavedQueryFile::new(here.disk.clone(), &dir);
+        let standing = Arc::new(SavedQueries::with_file(views.clone(), compiled, file));
+        let ports = RuleServices {
             views: views.clone(),
             store: store.clone(),
             memory: memory.clone(),
@@ -226,20 +230,20 @@ impl Server {
         };
         let replay = replay.map_err(|e| format!("cannot replay the log of {}: {e}", self.data.display()))?;
         replay.damage.iter().for_each(|line| tracing::warn!("damage in the data directory: {line}"));
-        let Replay { records, samples, .. } = replay;
+        let ReplayReport { records, samples, .. } = replay;
         tracing::info!(dir = %self.data.display(), records, samples, "store open, log replayed");
         Ok(())
     }
 
     /// Makes a configuration the one in force. All-or-nothing as far as a checked one can still fail.
-    pub fn apply(&self, loaded: &Loaded) -> Result<(), String> {
-        self.prepare(loaded)?;
-        self.stand(loaded)?;
-        self.take_in(loaded)
+    pub fn apply(&self, loaded: &LoadedConfig) -> Result<(), String> {
+        self.apply_storage_settings(loaded)?;
+        self.install_rules(loaded)?;
+        self.start_ingestion(loaded)
     }
 
     /// What the configuration says of what is kept and written down.
-    pub fn prepare(&self, loaded: &Loaded) -> Result<(), String> {
+    pub fn apply_storage_settings(&self, loaded: &LoadedConfig) -> Result<(), String> {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         if self.flags.feature("exemplar-storage") {
             let most = loaded.config.storage.max_exemplars.unwrap_or(EXEMPLARS);
@@ -254,18 +258,18 @@ impl Server {
     }
 
     /// Brings back what people made to stand at run time.
-    pub fn restore(&self) -> Result<(), String> {
+    pub fn restore_saved_queries(&self) -> Result<(), String> {
         self.standing.restore()
     }
 
     /// Rules stand as the configuration says.
-    pub fn stand(&self, loaded: &Loaded) -> Result<(), String> {
+    pub fn install_rules(&self, loaded: &LoadedConfig) -> Result<(), String> {
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         self.rules.apply(groups, loaded.config.external_labels.clone()).map_err(|e| e.to_string())
     }
 
     /// Targets are scraped and Alertmanagers told as the configuration says.
-    pub fn take_in(&self, loaded: &Loaded) -> Result<(), String> {
+    pub fn start_ingestion(&self, loaded: &LoadedConfig) -> Result<(), String> {
         let mut jobs = loaded.config.jobs.clone();
         let features = JobFeatures {
             native: self.flags.feature("native-histograms"),
@@ -288,8 +292,8 @@ impl Server {
     /// Opens `door` to requests, and begins to keep house.
     pub fn serve(
         self: &Arc<Server>,
-        door: &Door,
-        control: &Arc<Control>,
+        door: &StartupGate,
+        control: &Arc<ServerController>,
         default_step: i64,
     ) -> Result<(), String> {
         let (router, state) = self.router(control, default_step)?;
@@ -300,14 +304,14 @@ impl Server {
     /// What answers requests.
     pub fn router(
         self: &Arc<Server>,
-        control: &Arc<Control>,
+        control: &Arc<ServerController>,
         default_step: i64,
     ) -> Result<(axum::Router, AppState), String> {
-        let sources = self.sources(Arc::new(AdminOf(control.clone())));
+        let sources = self.sources(Arc::new(ApiControl(control.clone())));
         let state = AppState::new(self.settings(default_step)?, sources);
         let mut router = http::router(state.clone());
         if self.flags.config_file().is_none() {
-            let page = || async { connectors::host::render() };
+            let page = || async { connectors::host_metrics::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
         }
         Ok((router, state))
@@ -319,8 +323,8 @@ impl Server {
     /// for them: to it their end is that of a process that is killed, which loses nothing that was acknowledged.
     pub fn close(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
         match self.hands {
-            Hands::Threads => self.close_rooms_in_time(stopping)?,
-            Hands::Caller => self.close_rooms(stopping),
+            Execution::Threads => self.close_rooms_in_time(stopping)?,
+            Execution::Caller => self.close_rooms(stopping),
         }
         self.store.close().map_err(|e| e.to_string())?;
         self.cluster.as_ref().and_then(|cluster| cluster.ended_by()).map_or(Ok(()), Err)
@@ -349,11 +353,11 @@ impl Server {
         self.alerts.close(stopping);
         self.memory.close();
         self.live.end_ticks();
-        self.cluster.iter().for_each(|cluster| cluster.leave());
+        self.cluster.iter().for_each(|cluster| cluster.announce_stop());
         self.live.stop();
     }
 
-    fn settings(&self, default_step: i64) -> Result<Settings, String> {
+    fn settings(&self, default_step: i64) -> Result<ApiSettings, String> {
         let flags = &self.flags;
         let external = flags.external_url(&crate::host_name());
         let after_scheme = external.split_once("://").map_or("", |(_, rest)| rest);
@@ -362,7 +366,7 @@ impl Server {
         let origins = flags.cors_origin();
         let cors = http::cors_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
         let acting = http::acting_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
-        Ok(Settings {
+        Ok(ApiSettings {
             route_prefix: flags.route_prefix(),
             external_path: path,
             external_authority: authority.to_owned(),
@@ -388,33 +392,36 @@ impl Server {
     }
 
     /// Which series there are, in all processes.
-    fn catalog(&self) -> Arc<dyn http::sources::Catalog> {
+    fn catalog(&self) -> Arc<dyn http::services::SeriesCatalog> {
         let timeout = Duration::from_millis(self.flags.query_timeout().max(0).unsigned_abs());
         match &self.caller {
             None => self.store.clone(),
-            Some(caller) => Arc::new(Catalogs { store: self.store.clone(), caller: caller.clone(), timeout }),
+            Some(caller) => {
+                Arc::new(ClusterCatalog { store: self.store.clone(), caller: caller.clone(), timeout })
+            }
         }
     }
 
-    fn sources(&self, control: Arc<AdminOf>) -> Sources {
+    fn sources(&self, control: Arc<ApiControl>) -> ApiServices {
         let zeros = scraped_starts(&self.flags).zeros;
-        let writes = writes::Writes::new(self.store.clone(), zeros, self.clock.clone(), self.hands);
-        Sources {
-            language: Arc::new(http::language::Promql(self.language)),
+        let writes =
+            writes::RemoteWriteAdapter::new(self.store.clone(), zeros, self.clock.clone(), self.hands);
+        ApiServices {
+            language: Arc::new(http::language::PromqlLanguage(self.language)),
             answers: self.querier.clone(),
             memory: self.answers.clone(),
             catalog: self.catalog(),
             tsdb: self.store.clone(),
             views: self.views.clone(),
             standing: self.standing.clone(),
-            targets: Arc::new(sources::Targets(self.scrape.clone())),
-            rules: Arc::new(sources::Rules(self.rules.clone())),
+            targets: Arc::new(sources::ScrapeTargetAdapter(self.scrape.clone())),
+            rules: Arc::new(sources::RuleGroupAdapter(self.rules.clone())),
             alertmanagers: self.alerts.clone(),
             admin: control,
             remote_write: self
                 .flags
                 .enable_remote_write_receiver()
-                .then(|| Arc::new(writes) as Arc<dyn http::sources::RemoteWrite>),
+                .then(|| Arc::new(writes) as Arc<dyn http::services::RemoteWriteHandler>),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             query_log: self.query_log.clone(),
@@ -425,9 +432,9 @@ impl Server {
 /// Reads the rule files that `config` names, and checks what else it names: after this nothing is left to refuse.
 pub fn load_rules(
     config: Config,
-    mut warnings: Vec<Fault>,
+    mut warnings: Vec<ConfigError>,
     language: &PromqlOptions,
-) -> Result<Loaded, Fault> {
+) -> Result<LoadedConfig, ConfigError> {
     config.check_clients()?;
     let defaults = defaults(&config);
     let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
@@ -435,19 +442,19 @@ pub fn load_rules(
     if let Some(fault) = loaded.groups.iter().find_map(|group| too_late(group, out_of_order(&config))) {
         return Err(fault);
     }
-    Ok(Loaded { config, groups: loaded.groups, warnings })
+    Ok(LoadedConfig { config, groups: loaded.groups, warnings })
 }
 
 /// A group that waits for samples that the store refuses. What it does not refuse, and the slots that such samples reach, is
 /// still in the head, so that it can be corrected.
-fn too_late(group: &Group, window: i64) -> Option<Fault> {
+fn too_late(group: &RuleGroup, window: i64) -> Option<ConfigError> {
     let lateness = group.lateness.filter(|lateness| *lateness > window)?;
     let [lateness, window] = [lateness, window].map(format_duration);
     let what = format!(
         "group {:?}: samples may be {lateness} late, but those more than {window} older than the newest of their series are refused",
         group.name
     );
-    Some(Fault::whole(
+    Some(ConfigError::whole(
         &group.file,
         what,
         "raise `storage.tsdb.out_of_order_time_window`, or lower `lateness`",
@@ -460,18 +467,21 @@ fn out_of_order(config: &Config) -> i64 {
 }
 
 /// What rule groups that say nothing get.
-pub fn defaults(config: &Config) -> Defaults {
-    Defaults { interval: config.evaluation_interval(), query_offset: config.global.keys.rule_query_offset.0 }
+pub fn defaults(config: &Config) -> GroupDefaults {
+    GroupDefaults {
+        interval: config.evaluation_interval(),
+        query_offset: config.global.keys.rule_query_offset.0,
+    }
 }
 
 /// Who replays the log.
 enum Replayer {
-    Thread(JoinHandle<Result<Replay, StoreError>>),
-    Caller(Box<Replaying>),
+    Thread(JoinHandle<Result<ReplayReport, StoreError>>),
+    Caller(Box<PendingReplay>),
 }
 
 /// The store, who replays its log, and what watches both.
-struct Opened {
+struct OpenedStore {
     store: Arc<Store>,
     replay: Replayer,
     health: Arc<Health>,
@@ -484,32 +494,33 @@ fn open_store(
     dir: PathBuf,
     here: &Surroundings,
     metrics: &Metrics,
-) -> Result<Opened, String> {
+) -> Result<OpenedStore, String> {
     let options = StoreOptions {
         dir: dir.clone(),
         wal_sync_interval_ms: flags.wal_sync_interval(),
         block_range_ms: flags.block_range(config.storage.min_block),
         out_of_order_ms: out_of_order(config),
     };
-    let far = config.storage.objects.as_ref().map(|objects| far::options(objects, &dir)).transpose()?;
+    let far =
+        config.storage.objects.as_ref().map(|objects| object_store::options(objects, &dir)).transpose()?;
     let opened = match here.hands {
-        Hands::Threads => Store::open_early(options, far, here.disk.clone(), metrics),
-        Hands::Caller => {
+        Execution::Threads => Store::open_early(options, far, here.disk.clone(), metrics),
+        Execution::Caller => {
             Store::open_early_by_hand(options, here.disk.clone(), metrics, SEGMENT_BY_HAND_BYTES)
         }
     };
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
     let replay = match here.hands {
-        Hands::Threads => {
+        Execution::Threads => {
             let thread = std::thread::Builder::new().name("replay".to_owned());
             let thread = thread.spawn(move || replaying.run());
             Replayer::Thread(thread.map_err(|e| format!("cannot start threads: {e}"))?)
         }
-        Hands::Caller => Replayer::Caller(Box::new(replaying)),
+        Execution::Caller => Replayer::Caller(Box::new(replaying)),
     };
     if config.storage.objects.is_some() {
-        far::reach(&store)?;
+        object_store::connect(&store)?;
     }
     let health = Health::new(
         store.clone(),
@@ -519,21 +530,21 @@ fn open_store(
         here.reserve.clone(),
         metrics,
     )?;
-    Ok(Opened { store, replay, health: Arc::new(health) })
+    Ok(OpenedStore { store, replay, health: Arc::new(health) })
 }
 
 /// Opens the file that alerts outlive the process in.
-fn open_memory(dir: &Path, here: &Surroundings, metrics: &Metrics) -> Result<Kept, String> {
+fn open_alert_state(dir: &Path, here: &Surroundings, metrics: &Metrics) -> Result<AlertStateFile, String> {
     let path = dir.join("alerts.keep");
     let open = match here.hands {
-        Hands::Threads => Keep::open,
-        Hands::Caller => Keep::open_by_hand,
+        Execution::Threads => DurableMap::open,
+        Execution::Caller => DurableMap::open_by_hand,
     };
     let (map, found) = open(here.disk.clone(), path.clone(), metrics).map_err(|e| e.to_string())?;
     if let Some(damage) = found.damage {
         tracing::error!(path = %path.display(), damage, "some alerts of before the restart are forgotten");
     }
-    Ok(Kept::new(map, found.existed.then_some(found.entries)))
+    Ok(AlertStateFile::new(map, found.existed.then_some(found.entries)))
 }
 
 /// `queries`: those that steps of views ask, and what all queries together may hold.
@@ -561,19 +572,19 @@ fn start_live(
     clock: &Arc<dyn Clock>,
     options: LiveOptions,
     metrics: &Metrics,
-    setup: Option<&cluster::Setup>,
-) -> Result<(Live, Option<Cluster>, Option<Driver>), String> {
-    if options.hands == Hands::Caller {
-        let (live, driver) = Live::by_hand(store.clone(), clock.clone(), options, metrics)?;
+    setup: Option<&cluster::ClusterConfig>,
+) -> Result<(LiveRuntime, Option<ClusterHandles>, Option<TickDriver>), String> {
+    if options.hands == Execution::Caller {
+        let (live, driver) = LiveRuntime::by_hand(store.clone(), clock.clone(), options, metrics)?;
         return Ok((live, None, Some(driver)));
     }
     let Some(setup) = setup else {
-        return Ok((Live::start(store.clone(), clock.clone(), options, metrics)?, None, None));
+        return Ok((LiveRuntime::start(store.clone(), clock.clone(), options, metrics)?, None, None));
     };
     let (peers, cluster) = cluster::join(setup)?;
-    let live = Live::join(store.clone(), clock.clone(), options, metrics, peers)?;
+    let live = LiveRuntime::join(store.clone(), clock.clone(), options, metrics, peers)?;
     let ear = live.clone();
-    cluster.pulse.listen_with(Box::new(move |word| ear.hear(word)));
+    cluster.pulse.set_on_signal(Box::new(move |word| ear.hear(word)));
     Ok((live, Some(cluster), None))
 }
 
@@ -590,62 +601,62 @@ fn ends_within(thread: JoinHandle<()>, patience: Option<Duration>) -> bool {
     false
 }
 
-fn start_rules(hands: Hands, ports: Ports, options: RuleOptions) -> Result<RuleManager, String> {
+fn start_rules(hands: Execution, ports: RuleServices, options: RuleOptions) -> Result<RuleManager, String> {
     match hands {
-        Hands::Threads => RuleManager::start(ports, options).map_err(|e| e.to_string()),
-        Hands::Caller => Ok(RuleManager::by_hand(ports, options)),
+        Execution::Threads => RuleManager::start(ports, options).map_err(|e| e.to_string()),
+        Execution::Caller => Ok(RuleManager::by_hand(ports, options)),
     }
 }
 
 /// The query runtime over the series of all processes, with so many threads for those of this one, if it has threads.
 fn querier(
-    hands: Hands,
+    hands: Execution,
     store: &Arc<Store>,
     threads: usize,
     memory: &Arc<MemoryPool>,
-    caller: Option<&Arc<Caller>>,
+    caller: Option<&Arc<PeerClient>>,
 ) -> Arc<Querier> {
     let querier = match hands {
-        Hands::Threads => Querier::new(store.clone(), threads).with_memory(memory.clone()),
-        Hands::Caller => Querier::of_the_caller(store.clone(), memory.clone()),
+        Execution::Threads => Querier::new(store.clone(), threads).with_memory(memory.clone()),
+        Execution::Caller => Querier::of_the_caller(store.clone(), memory.clone()),
     };
     Arc::new(match caller {
         None => querier,
-        Some(caller) => querier.with_others(Arc::new(Callers(caller.clone()))),
+        Some(caller) => querier.with_others(Arc::new(ClusterQueryPeers(caller.clone()))),
     })
 }
 
 /// The share of the targets that is scraped here.
-fn share(setup: &cluster::Setup) -> Share {
-    Share { process: setup.process, processes: setup.addresses.len() }
+fn share(setup: &cluster::ClusterConfig) -> TargetPartition {
+    TargetPartition { process: setup.process, processes: setup.addresses.len() }
 }
 
 /// Who corrects what late samples reach: in a cluster process 0, where rules stand.
-fn corrects(cluster: Option<&Arc<Pulse>>, caller: Option<&Arc<Caller>>) -> Corrects {
+fn corrects(cluster: Option<&Arc<Heartbeat>>, caller: Option<&Arc<PeerClient>>) -> CorrectionRole {
     match (cluster, caller) {
         (Some(cluster), Some(caller)) if cluster.process() == 0 => {
-            Corrects::First(Arc::new(Lates(caller.clone())))
+            CorrectionRole::First(Arc::new(PeerLateSamples(caller.clone())))
         }
-        (Some(_), _) => Corrects::Another,
-        (None, _) => Corrects::Alone,
+        (Some(_), _) => CorrectionRole::Another,
+        (None, _) => CorrectionRole::Alone,
     }
 }
 
 /// What comes late to another process is told process 0.
-fn tell_late(cluster: &Arc<Pulse>, past: &Arc<Past>) {
+fn connect_late_samples(cluster: &Arc<Heartbeat>, past: &Arc<RecordingHistory>) {
     if cluster.process() == 0 {
         let past = past.clone();
-        return cluster.listen_late_with(Box::new(move |process| past.came_late(process)));
+        return cluster.listen_late_with(Box::new(move |process| past.late_samples_at(process)));
     }
     let mouth = cluster.clone();
-    past.lookout().ring_with(Box::new(move || mouth.tell_late()));
+    past.late_samples().ring_with(Box::new(move || mouth.tell_late()));
 }
 
 /// What the other processes' questions are answered from.
-fn rooms(querier: &Arc<Querier>, store: &Arc<Store>, past: &Past) -> Rooms {
+fn peer_services(querier: &Arc<Querier>, store: &Arc<Store>, past: &RecordingHistory) -> PeerServices {
     let kept = store.clone();
-    let (querier, store, lookout) = (querier.clone(), store.clone(), past.lookout());
-    Rooms { querier, store, lookout, left_out: Box::new(move || kept.left_out()) }
+    let (querier, store, lookout) = (querier.clone(), store.clone(), past.late_samples());
+    PeerServices { querier, store, lookout, left_out: Box::new(move || kept.incomplete_reason()) }
 }
 
 /// What the flags say about queries that templates ask.
@@ -666,7 +677,12 @@ fn scraped_starts(flags: &Flags) -> StartRules {
     StartRules { keep: flags.feature("st-storage"), zeros: flags.feature("created-timestamp-zero-ingestion") }
 }
 
-fn scrape_options(flags: &Flags, config: &Config, share: Share, here: &Surroundings) -> ScrapeOptions {
+fn scrape_options(
+    flags: &Flags,
+    config: &Config,
+    share: TargetPartition,
+    here: &Surroundings,
+) -> ScrapeOptions {
     ScrapeOptions {
         seed: config.external_labels.hash64(),
         strict_content_type: flags.strict_content_type(),

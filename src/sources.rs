@@ -1,22 +1,22 @@
 //! What the HTTP API shows of the other rooms: their snapshots in its words.
 
-use connectors::scrape::manager::Manager as ScrapeManager;
-use connectors::scrape::target::Health as ScrapeHealth;
-use frontends::http::model as api;
-use frontends::http::sources;
-use frontends::rules::alert::State;
-use frontends::rules::manager::Manager as RuleManager;
-use frontends::rules::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot};
+use connectors::scrape::manager::ScrapeManager;
+use connectors::scrape::target::TargetHealth as ScrapeHealth;
+use frontends::http::json_model as api;
+use frontends::http::services;
+use frontends::rules::alert::AlertState;
+use frontends::rules::manager::RuleManager;
+use frontends::rules::snapshot::{AlertingSnapshot, GroupSnapshot, RuleHealth, RuleSnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, time::format_duration};
 
 /// Scrape targets.
-pub struct Targets(pub Arc<ScrapeManager>);
+pub struct ScrapeTargetAdapter(pub Arc<ScrapeManager>);
 
-impl sources::Targets for Targets {
-    fn active(&self) -> Vec<api::Target> {
-        let target = |t: connectors::scrape::manager::TargetInfo| api::Target {
+impl services::TargetList for ScrapeTargetAdapter {
+    fn active(&self) -> Vec<api::TargetJson> {
+        let target = |t: connectors::scrape::manager::TargetInfo| api::TargetJson {
             discovered_labels: t.discovered_labels,
             labels: map(&t.labels),
             scrape_pool: t.scrape_pool,
@@ -26,9 +26,9 @@ impl sources::Targets for Targets {
             last_scrape: (t.last_scrape > 0).then_some(t.last_scrape),
             last_scrape_duration: t.last_scrape_duration,
             health: match t.health {
-                ScrapeHealth::Unknown => api::TargetHealth::Unknown,
-                ScrapeHealth::Up => api::TargetHealth::Up,
-                ScrapeHealth::Down => api::TargetHealth::Down,
+                ScrapeHealth::Unknown => api::TargetHealthJson::Unknown,
+                ScrapeHealth::Up => api::TargetHealthJson::Up,
+                ScrapeHealth::Down => api::TargetHealthJson::Down,
             },
             scrape_interval: format_duration(t.scrape_interval.0),
             scrape_timeout: format_duration(t.scrape_timeout.0),
@@ -36,8 +36,8 @@ impl sources::Targets for Targets {
         self.0.targets().active.into_iter().map(target).collect()
     }
 
-    fn dropped(&self) -> Vec<api::DroppedTarget> {
-        let dropped = |t: connectors::scrape::manager::DroppedTarget| api::DroppedTarget {
+    fn dropped(&self) -> Vec<api::DroppedTargetJson> {
+        let dropped = |t: connectors::scrape::manager::DroppedTarget| api::DroppedTargetJson {
             discovered_labels: t.discovered_labels,
             scrape_pool: t.scrape_pool,
         };
@@ -52,8 +52,8 @@ impl sources::Targets for Targets {
         self.0.pools()
     }
 
-    fn metadata(&self) -> Vec<api::Metadata> {
-        let metadata = |m: connectors::scrape::manager::TargetMetadata| api::Metadata {
+    fn metadata(&self) -> Vec<api::MetadataJson> {
+        let metadata = |m: connectors::scrape::manager::TargetMetadata| api::MetadataJson {
             target: m.target,
             metric: m.metric,
             kind: m.metadata.kind.as_str().to_owned(),
@@ -65,10 +65,10 @@ impl sources::Targets for Targets {
 }
 
 /// Rule groups.
-pub struct Rules(pub Arc<RuleManager>);
+pub struct RuleGroupAdapter(pub Arc<RuleManager>);
 
-impl sources::Rules for Rules {
-    fn groups(&self) -> Vec<api::RuleGroup> {
+impl services::RuleGroupList for RuleGroupAdapter {
+    fn groups(&self) -> Vec<api::RuleGroupJson> {
         match self.0.snapshot() {
             Ok(groups) => groups.into_iter().map(group).collect(),
             Err(error) => {
@@ -83,8 +83,8 @@ fn map(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
 }
 
-fn group(g: GroupSnapshot) -> api::RuleGroup {
-    api::RuleGroup {
+fn group(g: GroupSnapshot) -> api::RuleGroupJson {
+    api::RuleGroupJson {
         name: g.name,
         file: g.file,
         rules: g.rules.into_iter().map(rule).collect(),
@@ -95,26 +95,26 @@ fn group(g: GroupSnapshot) -> api::RuleGroup {
     }
 }
 
-fn health(health: &Health) -> api::Health {
+fn health(health: &RuleHealth) -> api::HealthJson {
     match health {
-        Health::Unknown => api::Health::Unknown,
-        Health::Ok => api::Health::Good,
-        Health::Err(_) => api::Health::Bad,
+        RuleHealth::Unknown => api::HealthJson::Unknown,
+        RuleHealth::Ok => api::HealthJson::Good,
+        RuleHealth::Err(_) => api::HealthJson::Bad,
     }
 }
 
-fn state(state: State) -> api::AlertState {
+fn state(state: AlertState) -> api::AlertStateJson {
     match state {
-        State::Inactive => api::AlertState::Inactive,
-        State::Pending => api::AlertState::Pending,
-        State::Firing => api::AlertState::Firing,
+        AlertState::Inactive => api::AlertStateJson::Inactive,
+        AlertState::Pending => api::AlertStateJson::Pending,
+        AlertState::Firing => api::AlertStateJson::Firing,
     }
 }
 
-fn rule(mut r: RuleSnapshot) -> api::Rule {
+fn rule(mut r: RuleSnapshot) -> api::RuleJson {
     match r.alerting.take() {
-        Some(alerting) => api::Rule::Alerting(alerting_rule(r, alerting)),
-        None => api::Rule::Recording(api::RecordingRule {
+        Some(alerting) => api::RuleJson::Alerting(alerting_rule(r, alerting)),
+        None => api::RuleJson::Recording(api::RecordingRuleJson {
             last_error: r.health.last_error().to_owned(),
             health: health(&r.health),
             name: r.name,
@@ -127,8 +127,8 @@ fn rule(mut r: RuleSnapshot) -> api::Rule {
     }
 }
 
-fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRule {
-    let alert = |alert: frontends::rules::snapshot::AlertSnapshot| api::Alert {
+fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRuleJson {
+    let alert = |alert: frontends::rules::snapshot::AlertSnapshot| api::AlertJson {
         labels: alert.labels,
         annotations: alert.annotations.fill().into_iter().collect(),
         state: state(alert.state),
@@ -136,7 +136,7 @@ fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRule {
         keep_firing_since: alert.keep_firing_since,
         value: alert.value,
     };
-    api::AlertingRule {
+    api::AlertingRuleJson {
         state: state(a.state),
         last_error: r.health.last_error().to_owned(),
         health: health(&r.health),

@@ -1,8 +1,8 @@
 //! From an open store to a server that is ready: while the log is replayed the server scrapes and answers from history;
 //! then rules and standing queries stand, with what the log had in their windows.
 
-use crate::admin::Control;
-use crate::server::{Loaded, Server};
+use crate::control::ServerController;
+use crate::server::{LoadedConfig, Server};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,17 +15,20 @@ const REPORT: Duration = Duration::from_secs(5);
 /// server is ready, or with the reason why it never will be; the server is asked to quit then.
 pub fn begin(
     server: &Arc<Server>,
-    control: &Arc<Control>,
-    loaded: Loaded,
+    control: &Arc<ServerController>,
+    loaded: LoadedConfig,
     runtime: &Handle,
 ) -> Result<JoinHandle<Result<(), String>>, String> {
-    server.prepare(&loaded)?;
-    server.take_in(&loaded)?;
+    server.apply_storage_settings(&loaded)?;
+    server.start_ingestion(&loaded)?;
     let (server, control, runtime) = (server.clone(), control.clone(), runtime.clone());
     let finish = move || {
         let _guard = runtime.enter();
         let reports = runtime.spawn(report(server.clone()));
-        let ready = server.replayed().and_then(|()| server.restore()).and_then(|()| server.stand(&loaded));
+        let ready = server
+            .replayed()
+            .and_then(|()| server.restore_saved_queries())
+            .and_then(|()| server.install_rules(&loaded));
         reports.abort();
         match &ready {
             Ok(()) => control.set_ready(),

@@ -3,25 +3,25 @@
 use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
 use bytes::Bytes;
 use connectors::blocking;
-use connectors::remote::write::{check_headers, decoded_bytes};
-use connectors::remote::{Proto, RemoteError, RemoteWriter, RemoteWritten};
+use connectors::remote::receiver::{check_headers, decoded_bytes};
+use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver, WriteOutcome};
 use connectors::threads::Niced;
 use frontends::http::bodies::{BodyError, BodyShare};
 use frontends::http::limits::BUSY_RETRY_SECONDS;
-use frontends::http::sources::{RemoteWrite, WriteCall, WriteReply};
+use frontends::http::services::{RemoteWriteHandler, RemoteWriteResponse, WriteCall};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::store::Store;
 use tokio::sync::{Semaphore, oneshot};
 
 /// See the module.
-pub struct Writes {
+pub struct RemoteWriteAdapter {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
-    hands: Hands,
-    writer: Arc<RemoteWriter>,
+    hands: Execution,
+    writer: Arc<RemoteWriteReceiver>,
     turns: Arc<Semaphore>,
     /// For large requests.
     large: Arc<Niced>,
@@ -34,8 +34,8 @@ struct Refusal {
     retry_after: Option<u64>,
 }
 
-impl From<RemoteError> for Refusal {
-    fn from(error: RemoteError) -> Refusal {
+impl From<RemoteWriteError> for Refusal {
+    fn from(error: RemoteWriteError) -> Refusal {
         Refusal { status: error.status(), text: error.to_string(), retry_after: None }
     }
 }
@@ -55,17 +55,27 @@ impl Refusal {
         Refusal { status: 503, text: text.into(), retry_after: Some(BUSY_RETRY_SECONDS) }
     }
 
-    fn reply(self) -> WriteReply {
-        WriteReply { status: self.status, text: self.text, written: None, retry_after: self.retry_after }
+    fn reply(self) -> RemoteWriteResponse {
+        RemoteWriteResponse {
+            status: self.status,
+            text: self.text,
+            written: None,
+            retry_after: self.retry_after,
+        }
     }
 }
 
-impl Writes {
+impl RemoteWriteAdapter {
     /// A receiver for `store`, which also gets a 0 at the start of each counter that begins if `zeros`.
-    pub fn new(store: Arc<Store>, zeros: bool, clock: Arc<dyn Clock>, hands: Hands) -> Writes {
+    pub fn new(
+        store: Arc<Store>,
+        zeros: bool,
+        clock: Arc<dyn Clock>,
+        hands: Execution,
+    ) -> RemoteWriteAdapter {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Writes {
-            writer: Arc::new(RemoteWriter::new(store.clone()).with_zeros(zeros)),
+        RemoteWriteAdapter {
+            writer: Arc::new(RemoteWriteReceiver::new(store.clone()).with_zeros(zeros)),
             store,
             clock,
             hands,
@@ -75,8 +85,8 @@ impl Writes {
     }
 }
 
-impl RemoteWrite for Writes {
-    fn write(&self, call: WriteCall) -> BoxFuture<'static, WriteReply> {
+impl RemoteWriteHandler for RemoteWriteAdapter {
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
         let proto = check_headers(Some(&call.content_type), Some(&call.encoding));
         let request = Request {
             writer: self.writer.clone(),
@@ -89,7 +99,7 @@ impl RemoteWrite for Writes {
         };
         let store = self.store.clone();
         Box::pin(async move {
-            let tells = matches!(proto, Ok(Proto::V2));
+            let tells = matches!(proto, Ok(MessageVersion::V2));
             let written = match proto {
                 Ok(proto) => take(request, proto, &store).await,
                 Err(refused) => Err(refused.into()),
@@ -98,7 +108,7 @@ impl RemoteWrite for Writes {
                 Ok(written) => {
                     let counts = [written.samples, written.histograms, written.exemplars];
                     let (status, text) = written.refusal().map_or((204, String::new()), |text| (400, text));
-                    (WriteReply { status, text, written: None, retry_after: None }, counts)
+                    (RemoteWriteResponse { status, text, written: None, retry_after: None }, counts)
                 }
                 Err(refused) => (refused.reply(), [0; 3]),
             };
@@ -110,17 +120,17 @@ impl RemoteWrite for Writes {
 
 /// One request, and what it is stored with.
 struct Request {
-    writer: Arc<RemoteWriter>,
+    writer: Arc<RemoteWriteReceiver>,
     turns: Arc<Semaphore>,
     large: Arc<Niced>,
     clock: Arc<dyn Clock>,
-    hands: Hands,
+    hands: Execution,
     body: Bytes,
     share: BodyShare,
 }
 
 /// Stores a request, and waits until it would survive the process.
-async fn take(request: Request, proto: Proto, store: &Store) -> Result<RemoteWritten, Refusal> {
+async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<WriteOutcome, Refusal> {
     let written = apply(request, proto).await?;
     let fate = committed(store, written.lsn).await;
     fate.map_err(|text| Refusal { status: 503, text, retry_after: None })?;
@@ -128,7 +138,7 @@ async fn take(request: Request, proto: Proto, store: &Store) -> Result<RemoteWri
 }
 
 /// Appends a request, off the async threads: it may wait for the disk. When it is done its memory is free.
-async fn apply(request: Request, proto: Proto) -> Result<RemoteWritten, Refusal> {
+async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, Refusal> {
     let Request { writer, turns, large, clock, hands, body, mut share } = request;
     let decoded = decoded_bytes(&body)?;
     let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;

@@ -14,7 +14,7 @@ use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::value::STALE;
 use storage::model::{Labels, MatchOp, Matcher, NativeHistogram, SHARDS};
-use storage::store::{HistogramRow, Options, Row, Store};
+use storage::store::{FloatRow, HistogramRow, Store, StoreOptions};
 use support::daemon::python;
 use support::server::binary_under_test;
 
@@ -23,7 +23,7 @@ const RANGE_MS: i64 = 10_000;
 const START: i64 = 1_795_248_371_731;
 
 fn open(dir: &Path) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: RANGE_MS,
@@ -57,12 +57,12 @@ fn fill(dir: &Path) {
         (labels("other", "not asked for"), every(&|i| i as f64)),
     ];
     for (labels, samples) in all {
-        let series = store.resolve(&labels);
+        let series = store.get_or_create_series(&labels);
         store
-            .append_rows(&samples.iter().map(|&(t, v)| Row { series, t, v }).collect::<Vec<_>>())
+            .append_rows(&samples.iter().map(|&(t, v)| FloatRow { series, t, v }).collect::<Vec<_>>())
             .expect("rows");
     }
-    let series = store.resolve(&labels("out_histogram", "h"));
+    let series = store.get_or_create_series(&labels("out_histogram", "h"));
     let spans = vec![BucketSpan { offset: 0, length: 2 }];
     let h = |i: i64| {
         let positive = Buckets { spans: spans.clone(), counts: vec![1.0, i as f64] };
@@ -71,7 +71,10 @@ fn fill(dir: &Path) {
     let rows: Vec<HistogramRow> =
         (0..20).map(|i| HistogramRow { series, t: START + i * 1_000, h: h(i) }).collect();
     let lsn = store.append_histograms(&rows).expect("histograms").lsn;
-    assert!(store.maintain(START + 4_000_000).expect("blocks") > 2, "some in blocks, some in the head");
+    assert!(
+        store.run_housekeeping(START + 4_000_000).expect("blocks") > 2,
+        "some in blocks, some in the head"
+    );
     let doomed = [Matcher::equal("kind", "odd")];
     let lsn = lsn.max(store.delete(&doomed, START + 5_000, START + 6_000).expect("deleted"));
     let (told, fate) = channel();

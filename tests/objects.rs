@@ -4,39 +4,39 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use connectors::objects::ObjectPlace;
-use connectors::objects::config::ObjectsConfig;
+use connectors::objects::RemoteObjects;
+use connectors::objects::config::ObjectStoreConfig;
 use std::io::ErrorKind;
-use storage::objects::Objects;
+use storage::object_store::ObjectStorage;
 use support::s3::{KEY, S3};
 
-fn config(text: &str) -> ObjectsConfig {
+fn config(text: &str) -> ObjectStoreConfig {
     serde_saphyr::from_str(&format!("{{{text}}}")).expect("a configuration")
 }
 
-fn open(text: &str) -> ObjectPlace {
-    ObjectPlace::open(&config(text), std::iter::empty()).expect("a place")
+fn open(text: &str) -> RemoteObjects {
+    RemoteObjects::open(&config(text), std::iter::empty()).expect("a place")
 }
 
-fn put(place: &ObjectPlace, name: &str, content: &[u8]) {
+fn put(place: &RemoteObjects, name: &str, content: &[u8]) {
     let read = |at: u64, len: usize| Ok(content[at as usize..content.len().min(at as usize + len)].to_vec());
     place.put(name, content.len() as u64, &read).expect("put");
 }
 
-fn keeps_its_word(place: &ObjectPlace) {
+fn keeps_its_word(place: &RemoteObjects) {
     let names = |folder: &str| {
         let mut found = place.list(folder).expect("a list");
         found.sort();
         found
     };
-    assert_eq!((names(""), place.head("a/x").expect("head")), (vec![], None));
+    assert_eq!((names(""), place.len_of("a/x").expect("head")), (vec![], None));
     put(place, "a/x", b"hello");
     put(place, "a/y", b"");
     put(place, "ab/x", b"other");
     assert_eq!(names(""), [("a/x".to_owned(), 5), ("a/y".to_owned(), 0), ("ab/x".to_owned(), 5)]);
     assert_eq!(names("a"), [("a/x".to_owned(), 5), ("a/y".to_owned(), 0)]);
     assert_eq!(
-        (place.get("a/x", 1..4).expect("bytes"), place.head("a/x").expect("head")),
+        (place.get("a/x", 1..4).expect("bytes"), place.len_of("a/x").expect("head")),
         (b"ell".to_vec(), Some(5))
     );
     assert_eq!(place.get("a/y", 0..0).expect("nothing"), b"");
@@ -59,7 +59,7 @@ fn keeps_its_word(place: &ObjectPlace) {
     assert!(found == large[middle], "parts are in order");
     let fails = |_: u64, _: usize| Err(std::io::Error::other("the disk"));
     assert!(place.put("failed", 20 << 20, &fails).is_err());
-    assert_eq!(place.head("failed").expect("head"), None);
+    assert_eq!(place.len_of("failed").expect("head"), None);
     for name in ["a/x", "a/y", "ab/x", "large", "owner", "a/x"] {
         place.delete(name).expect("deleted");
     }
@@ -81,10 +81,10 @@ fn a_server_keeps_its_word() {
     keeps_its_word(&place);
     assert_eq!(other.list("").expect("a list"), [("a/x".to_owned(), 5)], "another prefix is another place");
     server.stop();
-    let error = other.head("a/x").expect_err("nobody answers").to_string();
+    let error = other.len_of("a/x").expect_err("nobody answers").to_string();
     assert!(!error.contains(KEY.1), "{error}");
     server.run();
-    assert_eq!(other.head("a/x").expect("head"), Some(5));
+    assert_eq!(other.len_of("a/x").expect("head"), Some(5));
     let wrong = server.config("other").replace(KEY.1, "a wrong key");
     let error = open(&wrong).get("a/x", 0..1).expect_err("the wrong key");
     assert!(
@@ -104,9 +104,9 @@ fn keys_come_from_the_environment_too() {
         ("HOME", "/"),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let place = ObjectPlace::open(&config(&text), variables.into_iter()).expect("a place");
+    let place = RemoteObjects::open(&config(&text), variables.into_iter()).expect("a place");
     put(&place, "x", b"hello");
-    assert_eq!(place.head("x").expect("head"), Some(5));
+    assert_eq!(place.len_of("x").expect("head"), Some(5));
 }
 
 #[test]
@@ -128,10 +128,10 @@ fn what_cannot_be_meant_is_refused() {
         ("url: file:///x, region: eu", "for s3:// only"),
         ("url: s3://bucket, ca_file: /does/not/exist", "/does/not/exist"),
     ] {
-        let error = ObjectPlace::open(&config(text), std::iter::empty()).err().expect(text);
+        let error = RemoteObjects::open(&config(text), std::iter::empty()).err().expect(text);
         assert!(error.contains(why), "{text}: {error}");
     }
-    assert!(serde_saphyr::from_str::<ObjectsConfig>("{url: s3://bucket, bucket: x}").is_err());
+    assert!(serde_saphyr::from_str::<ObjectStoreConfig>("{url: s3://bucket, bucket: x}").is_err());
     let shown = format!("{:?}", config("url: s3://bucket, access_key_id: x, secret_access_key: hunter2"));
     assert!(!shown.contains("hunter2"), "{shown}");
 }

@@ -10,7 +10,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::Labels;
 use storage::model::value::STALE;
-use storage::store::{Options, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 const RANGE_MS: i64 = 10_000;
 
@@ -35,14 +35,18 @@ fn series() -> Vec<(Labels, Vec<(i64, f64)>)> {
 
 /// Writes everything, and lets what is complete become blocks; what must be in them.
 fn write(dir: &std::path::Path) -> BTreeSet<String> {
-    let options =
-        Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE_MS, out_of_order_ms: 0 };
+    let options = StoreOptions {
+        dir: dir.into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: RANGE_MS,
+        out_of_order_ms: 0,
+    };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
     let mut expected = BTreeSet::new();
     let mut rows = Vec::new();
     for (labels, samples) in series() {
-        let series = store.resolve(&labels);
-        rows.extend(samples.iter().map(|&(t, v)| Row { series, t, v }));
+        let series = store.get_or_create_series(&labels);
+        rows.extend(samples.iter().map(|&(t, v)| FloatRow { series, t, v }));
         let pairs: Vec<String> =
             labels.iter().filter(|(k, _)| *k != "__name__").map(|(k, v)| format!("{k}={v}")).collect();
         for (t, v) in samples.iter().filter(|(t, _)| *t < 5 * RANGE_MS) {
@@ -53,7 +57,7 @@ fn write(dir: &std::path::Path) -> BTreeSet<String> {
     }
     // All at once: behind it the head has bounds.
     assert_eq!(store.append_rows(&rows).expect("appended").stored, rows.len());
-    assert!(store.maintain(6 * RANGE_MS).expect("blocks") >= 5);
+    assert!(store.run_housekeeping(6 * RANGE_MS).expect("blocks") >= 5);
     store.close().expect("closed");
     expected
 }

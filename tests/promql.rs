@@ -5,7 +5,7 @@
 mod coverage;
 
 use coverage::used;
-use frontends::promqltest::{Mode, Report, RunOptions, queries, run};
+use frontends::promqltest::{Mode, RunOptions, TestReport, queries, run};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn reports(dir: &Path, way: &RunOptions) -> Vec<Report> {
+fn reports(dir: &Path, way: &RunOptions) -> Vec<TestReport> {
     let read = |path: &Path| std::fs::read_to_string(path).expect("UTF-8");
     files(dir).iter().map(|path| run(&path.to_string_lossy(), &read(path), way)).collect()
 }
@@ -37,9 +37,9 @@ const HISTORY: RunOptions =
 const LIVE: RunOptions = RunOptions { mode: Mode::Live, ..HISTORY };
 
 /// Fails if a report has a failure, or in history a skip; prints all of them otherwise.
-fn judge(reports: &[Report], way: &RunOptions) {
-    let bad = |r: &Report| !r.failed.is_empty() || (way.mode == Mode::History && !r.skipped.is_empty());
-    let text: String = reports.iter().filter(|r| bad(r)).map(Report::to_string).collect();
+fn judge(reports: &[TestReport], way: &RunOptions) {
+    let bad = |r: &TestReport| !r.failed.is_empty() || (way.mode == Mode::History && !r.skipped.is_empty());
+    let text: String = reports.iter().filter(|r| bad(r)).map(TestReport::to_string).collect();
     assert!(text.is_empty(), "{way:?}\n{text}");
     reports.iter().for_each(|report| eprint!("{report}"));
 }

@@ -4,17 +4,17 @@
 //! a third of the lines, as they do on real targets; HTTP is left out.
 #![allow(clippy::print_stdout)]
 
-use connectors::scrape::admit::Admission;
+use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Entry, Format, Parser};
-use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
+use connectors::scrape::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
 use connectors::scrape::relabel::Relabeler;
+use connectors::scrape::series_admission::SeriesAdmission;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 use storage::metrics::Metrics;
 use storage::model::Labels;
-use storage::store::{Options, Store};
+use storage::store::{Store, StoreOptions};
 
 fn body(series: usize, scrape: usize) -> String {
     let mut body = String::new();
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let series = args.next().transpose()?.unwrap_or(1000);
     let scrapes = args.next().transpose()?.unwrap_or(500);
     let dir = tempfile::tempdir()?;
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.path().into(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -66,15 +66,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         value_bytes: 4096,
     };
     let relabel = Relabeler::default();
-    let admission = Admission::new(&target, &relabel, limits);
-    let native = NativeRules::default();
-    let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
-    let mut ingest = Ingest::new(store.clone(), "bench".into(), &target, &["up"]);
+    let admission = SeriesAdmission::new(&target, &relabel, limits);
+    let native = HistogramPolicy::default();
+    let rules = ScrapeRules { admission, honor_timestamps: true, track_timestamps: false, native };
+    let mut ingest = ScrapeAppender::new(store.clone(), "bench".into(), &target, &["up"]);
     let bodies: Vec<String> = (0..10).map(|scrape| body(series, scrape)).collect();
     let mut scrape = |n: usize| -> Result<(), Box<dyn std::error::Error>> {
         let (body, t) = (&bodies[n % 10], n as i64 * 15_000);
-        let mut counts = Counts::default();
-        ingest.read(body.as_bytes(), BodyFormat::Text(Format::Text), t, &rules, &mut counts)?;
+        let mut counts = ScrapeCounts::default();
+        ingest.read(body.as_bytes(), BodyFormat::Text(TextFormat::Text), t, &rules, &mut counts)?;
         ingest.metadata(true);
         ingest.commit(t, &[1.0], &mut counts)?;
         Ok(())
@@ -82,10 +82,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     per_sample("first scrape", series, || scrape(0).unwrap_or_else(|e| println!("{e}")));
     per_sample("parse only, no guess", series * scrapes, || {
         for n in 0..scrapes {
-            let mut parser = Parser::new(bodies[n % 10].as_bytes(), Format::Text);
+            let mut parser = ExpositionParser::new(bodies[n % 10].as_bytes(), TextFormat::Text);
             let mut sum = 0.0;
             while let Ok(Some(entry)) = parser.next(&[]) {
-                if let Entry::Sample(sample) = entry {
+                if let ExpositionEntry::Sample(sample) = entry {
                     sum += sample.value;
                 }
             }

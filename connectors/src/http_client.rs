@@ -3,9 +3,9 @@
 //! Passwords and tokens are read when a request is made, so a rotated file is seen at once. Redirects are
 //! followed within a limit; `reqwest` strips `Authorization` when one leads to another host.
 
+use crate::config_block::section;
 use crate::limits;
 use crate::secret::{Secret, read_credential};
-use crate::section::section;
 use futures::future::BoxFuture;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -165,7 +165,7 @@ impl HttpConfig {
         let tls = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file];
         let single = basic.chain(token).chain(tls).chain([&mut self.bearer_token_file]).flatten();
         let headers = self.http_headers.values_mut().flat_map(|header| &mut header.files);
-        single.chain(headers).for_each(|path| resolve(path, dir));
+        single.chain(headers).for_each(|path| resolve_path(path, dir));
     }
 
     fn has_bearer(&self) -> bool {
@@ -208,17 +208,17 @@ impl HttpConfig {
 
     fn authorization(&self) -> Result<Option<HeaderValue>, String> {
         if let Some(basic) = &self.basic_auth {
-            let user = from_file_or(&basic.username_file, || Ok(basic.username.clone()))?;
-            let password = from_file_or(&basic.password_file, || Ok(exposed(&basic.password)))?;
+            let user = file_or(&basic.username_file, || Ok(basic.username.clone()))?;
+            let password = file_or(&basic.password_file, || Ok(expose_or_empty(&basic.password)))?;
             return secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
                 .map(Some);
         }
         if let Some(auth) = &self.authorization {
-            let token = from_file_or(&auth.credentials_file, || Ok(exposed(&auth.credentials)))?;
+            let token = file_or(&auth.credentials_file, || Ok(expose_or_empty(&auth.credentials)))?;
             return secret_header(&format!("{} {token}", auth.kind)).map(Some);
         }
         if self.has_bearer() {
-            let token = from_file_or(&self.bearer_token_file, || Ok(exposed(&self.bearer_token)))?;
+            let token = file_or(&self.bearer_token_file, || Ok(expose_or_empty(&self.bearer_token)))?;
             return secret_header(&format!("Bearer {token}")).map(Some);
         }
         Ok(None)
@@ -343,7 +343,7 @@ impl HttpClient {
 }
 
 /// Makes a relative path count from `dir`; an empty one stays, it stands for none.
-pub fn resolve(path: &mut String, dir: &Path) {
+pub fn resolve_path(path: &mut String, dir: &Path) {
     if !path.is_empty() {
         // Both were text of the configuration or of the command line, so nothing is lost here.
         *path = dir.join(&*path).to_string_lossy().into_owned();
@@ -368,7 +368,7 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn exposed(secret: &Option<Secret>) -> String {
+fn expose_or_empty(secret: &Option<Secret>) -> String {
     secret.as_ref().map_or_else(String::new, |s| s.expose().to_owned())
 }
 
@@ -378,10 +378,7 @@ fn secret_header(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-fn from_file_or(
-    file: &Option<String>,
-    other: impl FnOnce() -> Result<String, String>,
-) -> Result<String, String> {
+fn file_or(file: &Option<String>, other: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
     file.as_deref().map_or_else(other, read_credential)
 }
 

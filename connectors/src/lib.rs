@@ -1,24 +1,24 @@
-//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push, [`host`]
+//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push, [`host_metrics`]
 //! exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and [`mod@export`] move history, [`objects`] is where
 //! old blocks go. Knows the store,
 //! but no plan and no query.
 
 pub mod alertmanager;
 pub mod blocking;
+mod config_block;
 pub mod decompress;
 pub mod discovery;
 pub mod export;
-pub mod histogram;
-pub mod host;
+pub mod host_metrics;
 pub mod http_client;
 pub mod import;
 pub mod limits;
+pub mod native_histogram;
 pub mod objects;
 pub mod protobuf;
 pub mod remote;
 pub mod scrape;
 pub mod secret;
-mod section;
 pub mod threads;
 pub mod units;
 pub mod wall_clock;

@@ -15,7 +15,7 @@ pub struct ProtobufError {
 
 /// A field's value.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub enum Value<'a> {
+pub enum FieldValue<'a> {
     /// Wire type 0.
     Varint(u64),
     /// Wire type 1: eight bytes.
@@ -44,29 +44,29 @@ pub enum Wire {
 }
 
 impl Wire {
-    fn allows(self, value: Value<'_>) -> bool {
+    fn allows(self, value: FieldValue<'_>) -> bool {
         match self {
             Wire::Any => true,
-            Wire::Number => matches!(value, Value::Varint(_)),
-            Wire::Double => matches!(value, Value::Fixed64(_)),
-            Wire::Bytes => matches!(value, Value::Bytes(_)),
-            Wire::Numbers => matches!(value, Value::Varint(_) | Value::Bytes(_)),
-            Wire::Doubles => matches!(value, Value::Fixed64(_) | Value::Bytes(_)),
+            Wire::Number => matches!(value, FieldValue::Varint(_)),
+            Wire::Double => matches!(value, FieldValue::Fixed64(_)),
+            Wire::Bytes => matches!(value, FieldValue::Bytes(_)),
+            Wire::Numbers => matches!(value, FieldValue::Varint(_) | FieldValue::Bytes(_)),
+            Wire::Doubles => matches!(value, FieldValue::Fixed64(_) | FieldValue::Bytes(_)),
         }
     }
 }
 
 /// Walks over the fields of a message.
 #[derive(Clone, Debug)]
-pub struct Fields<'a> {
+pub struct FieldReader<'a> {
     message: &'a [u8],
     at: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     /// The fields of `message`.
-    pub fn of(message: &'a [u8]) -> Fields<'a> {
-        Fields { message, at: 0 }
+    pub fn of(message: &'a [u8]) -> FieldReader<'a> {
+        FieldReader { message, at: 0 }
     }
 
     /// How far the walk has come, bytes.
@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
 
     /// The next field, number and value; `None` at the end.
     #[inline]
-    pub fn next_field(&mut self) -> Result<Option<(u64, Value<'a>)>, ProtobufError> {
+    pub fn next_field(&mut self) -> Result<Option<(u64, FieldValue<'a>)>, ProtobufError> {
         if self.at == self.message.len() {
             return Ok(None);
         }
@@ -86,21 +86,21 @@ impl<'a> Fields<'a> {
             return Err(self.error("illegal tag 0"));
         }
         let value = match tag & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
+            0 => FieldValue::Varint(self.varint()?),
+            1 => FieldValue::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
                 let len = self.varint()?;
-                Value::Bytes(self.bytes(len)?)
+                FieldValue::Bytes(self.bytes(len)?)
             }
-            5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
+            5 => FieldValue::Fixed32(u32::from_le_bytes(self.array()?)),
             _ => return Err(self.error("unknown wire type")),
         };
         Ok(Some((tag >> 3, value)))
     }
 
-    /// As [`Fields::next_field`], of a message whose fields are written as `wires` says, from number 1 on.
+    /// As [`FieldReader::next_field`], of a message whose fields are written as `wires` says, from number 1 on.
     #[inline]
-    pub fn next_of(&mut self, wires: &[Wire]) -> Result<Option<(u64, Value<'a>)>, ProtobufError> {
+    pub fn next_of(&mut self, wires: &[Wire]) -> Result<Option<(u64, FieldValue<'a>)>, ProtobufError> {
         let field = self.next_field()?;
         if let Some((number, value)) = field
             && !wires.get(number as usize - 1).is_none_or(|wire| wire.allows(value))
@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
 
 /// The length that the message at the start of `bytes` has, and how many bytes say so; `None` if they are cut off.
 pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufError> {
-    let mut fields = Fields::of(bytes);
+    let mut fields = FieldReader::of(bytes);
     match fields.varint() {
         Ok(length) => Ok(Some((length, fields.at))),
         Err(_) if fields.at == bytes.len() && bytes.len() < 10 => Ok(None),
@@ -166,23 +166,23 @@ pub fn zigzag(n: u64) -> i64 {
     (n >> 1) as i64 ^ -((n & 1) as i64)
 }
 
-impl Value<'_> {
+impl FieldValue<'_> {
     /// The number, if it is a varint; else 0, as for a field of another type.
     pub fn number(self) -> u64 {
-        if let Value::Varint(n) = self { n } else { 0 }
+        if let FieldValue::Varint(n) = self { n } else { 0 }
     }
 
     /// The double, if it is one; else 0.
     pub fn double(self) -> f64 {
-        if let Value::Fixed64(bits) = self { f64::from_bits(bits) } else { 0.0 }
+        if let FieldValue::Fixed64(bits) = self { f64::from_bits(bits) } else { 0.0 }
     }
 
     /// Calls `each` for the varints of a repeated field, packed or one at a time.
     pub fn each_number(self, mut each: impl FnMut(u64)) -> Result<(), ProtobufError> {
         match self {
-            Value::Varint(n) => each(n),
-            Value::Bytes(packed) => {
-                let mut packed = Fields::of(packed);
+            FieldValue::Varint(n) => each(n),
+            FieldValue::Bytes(packed) => {
+                let mut packed = FieldReader::of(packed);
                 while packed.at < packed.message.len() {
                     each(packed.varint()?);
                 }
@@ -195,9 +195,9 @@ impl Value<'_> {
     /// Calls `each` for the doubles of a repeated field, packed or one at a time.
     pub fn each_double(self, mut each: impl FnMut(f64)) -> Result<(), ProtobufError> {
         match self {
-            Value::Fixed64(bits) => each(f64::from_bits(bits)),
-            Value::Bytes(packed) => {
-                let mut packed = Fields::of(packed);
+            FieldValue::Fixed64(bits) => each(f64::from_bits(bits)),
+            FieldValue::Bytes(packed) => {
+                let mut packed = FieldReader::of(packed);
                 while packed.at < packed.message.len() {
                     each(f64::from_bits(u64::from_le_bytes(packed.array()?)));
                 }
@@ -223,17 +223,17 @@ mod tests {
             (&[0x0b], "unknown wire type"),
             (&[0x02, 0x00], "illegal tag 0"),
         ] {
-            assert_eq!(Fields::of(bytes).next_field().unwrap_err().reason, reason);
+            assert_eq!(FieldReader::of(bytes).next_field().unwrap_err().reason, reason);
         }
     }
 
     #[test]
     fn repeated_numbers_come_packed_or_alone() {
         let mut all = Vec::new();
-        Value::Bytes(&[0x01, 0x96, 0x01]).each_number(|n| all.push(zigzag(n))).unwrap();
-        Value::Varint(4).each_number(|n| all.push(zigzag(n))).unwrap();
+        FieldValue::Bytes(&[0x01, 0x96, 0x01]).each_number(|n| all.push(zigzag(n))).unwrap();
+        FieldValue::Varint(4).each_number(|n| all.push(zigzag(n))).unwrap();
         assert_eq!(all, [-1, 75, 2]);
-        assert!(Value::Bytes(&[0; 12]).each_double(drop).is_err());
+        assert!(FieldValue::Bytes(&[0; 12]).each_double(drop).is_err());
         assert_eq!(message_length(&[0x96, 0x01, 7]), Ok(Some((150, 2))));
         assert_eq!((message_length(&[]), message_length(&[0x96])), (Ok(None), Ok(None)));
         assert!(message_length(&[0xff; 12]).is_err());
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn fields_of_known_messages_are_written_as_they_must_be() {
         let wires = [Wire::Bytes, Wire::Number, Wire::Double, Wire::Numbers, Wire::Doubles, Wire::Any];
-        let good = |bytes: &[u8]| Fields::of(bytes).next_of(&wires).is_ok();
+        let good = |bytes: &[u8]| FieldReader::of(bytes).next_of(&wires).is_ok();
         assert!(good(&[0x0a, 0x00]) && good(&[0x10, 0x01]) && good(&[0x20, 0x01]) && good(&[0x22, 0x00]));
         assert!(good(&[0x30, 0x01]) && good(&[0x38, 0x01]) && good(&[0x2a, 0x00]));
         assert!(!good(&[0x08, 0x01]) && !good(&[0x12, 0x00]) && !good(&[0x18, 0x01]) && !good(&[0x28, 0x01]));
@@ -251,12 +251,12 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut fields = Fields::of(&bytes);
+            let mut fields = FieldReader::of(&bytes);
             while let Ok(Some(_)) = fields.next_field() {}
             prop_assert!(fields.position() <= bytes.len());
             let _ = message_length(&bytes);
-            let _ = Value::Bytes(&bytes).each_number(|_| ());
-            let _ = Value::Bytes(&bytes).each_double(|_| ());
+            let _ = FieldValue::Bytes(&bytes).each_number(|_| ());
+            let _ = FieldValue::Bytes(&bytes).each_double(|_| ());
         }
     }
 }

@@ -4,28 +4,28 @@
 //! rather than waiting for it. They are a runtime of their own, because a thread that was niced stays so.
 
 use crate::blocking;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// See the module. Threads come as they are needed, and go when they are not.
 pub struct Niced {
-    hands: Hands,
+    hands: Execution,
     runtime: Option<Runtime>,
 }
 
 impl Niced {
     /// No thread yet; they will be called `name`, and have `niceness` added to the nice value of the process.
-    pub fn new(hands: Hands, name: &str, niceness: i32) -> Niced {
+    pub fn new(hands: Execution, name: &str, niceness: i32) -> Niced {
         let nice = move || {
             // A refusal only costs fairness.
             let _ = rustix::process::nice(niceness);
         };
         let runtime = match hands {
-            Hands::Threads => {
+            Execution::Threads => {
                 Builder::new_current_thread().thread_name(name).on_thread_start(nice).build().ok()
             }
-            Hands::Caller => None,
+            Execution::Caller => None,
         };
         Niced { hands, runtime }
     }
@@ -56,7 +56,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_threads_give_way_and_no_others() {
-        let niced = Niced::new(Hands::Threads, "large", 5);
+        let niced = Niced::new(Execution::Threads, "large", 5);
         let before = niceness();
         assert_eq!(niced.run(niceness).await.expect("it ran"), (before + 5).min(19));
         assert_eq!(tokio::task::spawn_blocking(niceness).await.expect("it ran"), before);

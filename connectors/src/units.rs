@@ -6,9 +6,9 @@ use storage::model::time::{format_duration, parse_duration};
 
 /// A duration of a configuration file.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Millis(pub i64);
+pub struct ConfigDuration(pub i64);
 
-impl Millis {
+impl ConfigDuration {
     /// As the standard library's duration; negative ones become zero.
     pub fn std(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0.max(0) as u64)
@@ -20,13 +20,13 @@ impl Millis {
     }
 }
 
-impl<'de> Deserialize<'de> for Millis {
+impl<'de> Deserialize<'de> for ConfigDuration {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        parse_duration(&String::deserialize(d)?).map(Millis).map_err(D::Error::custom)
+        parse_duration(&String::deserialize(d)?).map(ConfigDuration).map_err(D::Error::custom)
     }
 }
 
-impl fmt::Display for Millis {
+impl fmt::Display for ConfigDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&format_duration(self.0))
     }
@@ -34,7 +34,7 @@ impl fmt::Display for Millis {
 
 /// A size in bytes; units are powers of 1024 with and without an `i` (`10GB`, `10GiB`, `1GB512MB`).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bytes(pub u64);
+pub struct ConfigSize(pub u64);
 
 /// Prefixes of units, each 1024 times the one before.
 const PREFIXES: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
@@ -42,11 +42,11 @@ const PREFIXES: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
 /// Largest number that a part of a size may have before or after its point.
 const LARGEST_PART: u64 = ((1 << 63) - 10) / 10 * 10 - 1;
 
-impl Bytes {
+impl ConfigSize {
     /// Parses numbers with units (`15MB`, `1.5GiB`), added up; `0` needs none. Below zero, which Prometheus takes for
     /// "no limit" wherever it takes a size, is zero. Errors are Prometheus' ones.
-    pub fn parse(text: &str) -> Result<Bytes, String> {
-        Bytes::sum(text, "iB").or_else(|_| Bytes::sum(text, "B")).map(Bytes)
+    pub fn parse(text: &str) -> Result<ConfigSize, String> {
+        ConfigSize::sum(text, "iB").or_else(|_| ConfigSize::sum(text, "B")).map(ConfigSize)
     }
 
     /// The parts of `text` with units that end in `suffix`.
@@ -102,7 +102,7 @@ fn digits(text: &str) -> Option<(u64, &str)> {
 }
 
 /// As Prometheus prints sizes: `10GiB`, `1GiB512MiB`, `0B`.
-impl fmt::Display for Bytes {
+impl fmt::Display for ConfigSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
             return f.write_str("0B");
@@ -116,9 +116,9 @@ impl fmt::Display for Bytes {
     }
 }
 
-impl<'de> Deserialize<'de> for Bytes {
+impl<'de> Deserialize<'de> for ConfigSize {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Bytes::parse(&String::deserialize(d)?).map_err(D::Error::custom)
+        ConfigSize::parse(&String::deserialize(d)?).map_err(D::Error::custom)
     }
 }
 
@@ -140,8 +140,8 @@ mod tests {
             ("1GB512MB", 1536 << 20, "1GiB512MiB"),
             ("7EB", 7 << 60, "7EiB"),
         ] {
-            assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
-            assert_eq!(Bytes(bytes).to_string(), printed);
+            assert_eq!(ConfigSize::parse(text), Ok(ConfigSize(bytes)), "{text}");
+            assert_eq!(ConfigSize(bytes).to_string(), printed);
         }
         // As Debian's Prometheus 2.42 says of --storage.tsdb.retention.size.
         for (text, error) in [
@@ -158,7 +158,7 @@ mod tests {
             ("1GiB512MB", "units: unknown unit GiB in 1GiB512MB"),
             ("16EB", "units: overflow parsing unit"),
         ] {
-            assert_eq!(Bytes::parse(text), Err(error.to_owned()), "{text}");
+            assert_eq!(ConfigSize::parse(text), Err(error.to_owned()), "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use connectors::alertmanager::{Alert, AlertingConfig, Limits, Notifier, Outgoing};
+use connectors::alertmanager::{AlertingConfig, AlertmanagerAlert, Notifier, QueueLimits, QueuedAlert};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use storage::metrics::Metrics;
 use storage::model::Labels;
 
 #[derive(Clone, Default)]
-struct Inbox {
+struct ReceivedAlerts {
     batches: Arc<Mutex<Vec<Vec<Value>>>>,
     /// `Authorization` and `X-Team` of each request.
     headers: Arc<Mutex<Vec<(String, String)>>>,
@@ -21,7 +21,7 @@ struct Inbox {
     failures: Arc<Mutex<Vec<StatusCode>>>,
 }
 
-impl Inbox {
+impl ReceivedAlerts {
     fn names(&self) -> Vec<String> {
         let batches = self.batches.lock().unwrap();
         batches.iter().flatten().map(|a| a["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
@@ -29,7 +29,7 @@ impl Inbox {
 }
 
 async fn receive(
-    State(inbox): State<Inbox>,
+    State(inbox): State<ReceivedAlerts>,
     headers: axum::http::HeaderMap,
     Json(alerts): Json<Vec<Value>>,
 ) -> StatusCode {
@@ -42,8 +42,8 @@ async fn receive(
     StatusCode::OK
 }
 
-async fn alertmanager() -> (Inbox, String) {
-    let inbox = Inbox::default();
+async fn alertmanager() -> (ReceivedAlerts, String) {
+    let inbox = ReceivedAlerts::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let app = Router::new().route("/am/api/v2/alerts", post(receive)).with_state(inbox.clone());
@@ -51,8 +51,8 @@ async fn alertmanager() -> (Inbox, String) {
     (inbox, address)
 }
 
-fn alert(name: &str) -> Alert {
-    Alert {
+fn alert(name: &str) -> AlertmanagerAlert {
+    AlertmanagerAlert {
         labels: Labels::from_pairs([("alertname", name), ("severity", "page"), ("cluster", "own")]),
         annotations: BTreeMap::new(),
         starts_at: 1_000,
@@ -61,7 +61,7 @@ fn alert(name: &str) -> Alert {
     }
 }
 
-fn outgoing(name: &str) -> Outgoing {
+fn outgoing(name: &str) -> QueuedAlert {
     alert(name).into()
 }
 
@@ -83,7 +83,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 async fn alerts_arrive_labelled_and_relabelled_while_another_alertmanager_is_dead() {
     let (inbox, address) = alertmanager().await;
     let metrics = Metrics::default();
-    let notifier = Notifier::new(&metrics, Limits::default());
+    let notifier = Notifier::new(&metrics, QueueLimits::default());
     apply(
         &notifier,
         &format!(
@@ -117,7 +117,7 @@ async fn failures_are_retried_and_many_alerts_come_in_batches() {
     let (inbox, address) = alertmanager().await;
     *inbox.failures.lock().unwrap() =
         vec![StatusCode::SERVICE_UNAVAILABLE, StatusCode::INTERNAL_SERVER_ERROR];
-    let notifier = Notifier::new(&Metrics::default(), Limits::default());
+    let notifier = Notifier::new(&Metrics::default(), QueueLimits::default());
     apply(
         &notifier,
         &format!("alertmanagers: [{{path_prefix: am, static_configs: [{{targets: ['{address}']}}]}}]"),
@@ -135,7 +135,7 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
     let (inbox, address) = alertmanager().await;
     *inbox.failures.lock().unwrap() = vec![StatusCode::BAD_REQUEST];
     let metrics = Metrics::default();
-    let notifier = Notifier::new(&metrics, Limits { capacity: 3, ..Limits::default() });
+    let notifier = Notifier::new(&metrics, QueueLimits { capacity: 3, ..QueueLimits::default() });
     apply(
         &notifier,
         &format!("alertmanagers: [{{path_prefix: am, static_configs: [{{targets: ['{address}']}}]}}]"),
@@ -164,7 +164,7 @@ async fn every_entry_has_its_own_ways() {
     let (password, targets) = (dir.path().join("password"), dir.path().join("targets.json"));
     std::fs::write(&password, "geheim\n").unwrap();
     std::fs::write(&targets, format!(r#"[{{"targets": ["{second}", "127.0.0.1:1"]}}]"#)).unwrap();
-    let notifier = Notifier::new(&Metrics::default(), Limits { batch: 2, ..Limits::default() });
+    let notifier = Notifier::new(&Metrics::default(), QueueLimits { batch: 2, ..QueueLimits::default() });
     apply(
         &notifier,
         &format!(
@@ -192,7 +192,7 @@ alertmanagers:
     assert_eq!(bearer.names(), ["a0", "a2"]);
     let sizes: Vec<usize> = basic.batches.lock().unwrap().iter().map(Vec::len).collect();
     assert_eq!(sizes, [2, 1], "the size of a batch");
-    let severity = |inbox: &Inbox| inbox.batches.lock().unwrap()[0][0]["labels"]["severity"].clone();
+    let severity = |inbox: &ReceivedAlerts| inbox.batches.lock().unwrap()[0][0]["labels"]["severity"].clone();
     assert_eq!((severity(&basic), severity(&bearer)), (Value::Null, "page".into()));
     assert_eq!(basic.headers.lock().unwrap()[0], ("Basic bWU6Z2VoZWlt".to_owned(), String::new()));
     assert_eq!(bearer.headers.lock().unwrap()[0], ("Bearer token".to_owned(), "night".to_owned()));
@@ -203,7 +203,7 @@ alertmanagers:
 async fn a_receipt_comes_when_an_alertmanager_has_taken_the_alert() {
     let (inbox, address) = alertmanager().await;
     inbox.failures.lock().unwrap().push(StatusCode::BAD_REQUEST);
-    let notifier = Notifier::new(&Metrics::default(), Limits::default());
+    let notifier = Notifier::new(&Metrics::default(), QueueLimits::default());
     apply(
         &notifier,
         &format!("alertmanagers: [{{path_prefix: am, static_configs: [{{targets: ['{address}']}}]}}]"),
@@ -215,7 +215,7 @@ async fn a_receipt_comes_when_an_alertmanager_has_taken_the_alert() {
         let count = move || {
             taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         };
-        notifier.send(vec![Outgoing { taken: Some(Arc::new(count)), ..outgoing("x") }]);
+        notifier.send(vec![QueuedAlert { taken: Some(Arc::new(count)), ..outgoing("x") }]);
     };
     send();
     assert!(notifier.drain(Duration::from_secs(10)).await);

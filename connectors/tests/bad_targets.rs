@@ -4,7 +4,7 @@ mod bench;
 
 use bench::protobuf::{body, double, family, label, submessage};
 use bench::{Answer, Bench, text};
-use connectors::scrape::manager::Options;
+use connectors::scrape::manager::ScrapeOptions;
 use std::fmt::Write;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -148,7 +148,7 @@ async fn equal_lines_are_one_series() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_series_within_the_memory_of_scrapes() {
-    let options = Options { max_memory: Some(8 << 20), ..Options::default() };
+    let options = ScrapeOptions { max_memory: Some(8 << 20), ..ScrapeOptions::default() };
     let mut body = String::new();
     for i in 0..40_000 {
         let _ = writeln!(body, "m{{pod=\"a-pod-with-a-long-name-{i}\"}} 1");

@@ -4,16 +4,16 @@
 mod bench;
 
 use bench::protobuf::{body, double, family, label, number, submessage};
-use connectors::scrape::admit::Admission;
+use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Context, Format, Kind, series};
-use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
+use connectors::scrape::exposition::{BodyFormat, Context, MetricType, TextFormat, series};
 use connectors::scrape::relabel::{RelabelConfig, Relabeler};
+use connectors::scrape::series_admission::SeriesAdmission;
 use std::fmt::Write;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::{Labels, LabelsBuilder};
-use storage::store::{Options, Store};
+use storage::store::{Store, StoreOptions};
 use testing::{assert_proportional, assert_proportional_anew};
 
 fn labels(n: usize) -> Vec<String> {
@@ -28,18 +28,18 @@ fn line(n: usize) -> String {
 #[test]
 fn labels_of_a_series() {
     assert_proportional_anew("exposed labels", 1_500, line, |line| {
-        series::parse(line.as_bytes(), Context::text(Kind::Unknown)).unwrap();
+        series::parse(line.as_bytes(), Context::text(MetricType::Unknown)).unwrap();
     });
     let quoted = |n: usize| {
         let pairs: Vec<String> = labels(n).iter().map(|name| format!("\"{name}.é\"=\"v\"")).collect();
         format!("{{\"m.x\",{}}}", pairs.join(","))
     };
     assert_proportional_anew("quoted labels", 1_500, quoted, |line| {
-        series::parse(line.as_bytes(), Context::text(Kind::Unknown)).unwrap();
+        series::parse(line.as_bytes(), Context::text(MetricType::Unknown)).unwrap();
     });
     let escaped = |n: usize| format!("m{{a=\"{}\"}}", "\\n\\\"\\\\x".repeat(n));
     assert_proportional_anew("escapes", 50_000, escaped, |line| {
-        series::parse(line.as_bytes(), Context::text(Kind::Unknown)).unwrap();
+        series::parse(line.as_bytes(), Context::text(MetricType::Unknown)).unwrap();
     });
     assert_proportional_anew("setting", 10_000, labels, |names| {
         let mut builder = LabelsBuilder::default();
@@ -110,26 +110,26 @@ fn reading_rules() {
 
 /// A way into a store of its own.
 struct Target {
-    ingest: Ingest,
-    native: NativeRules,
+    ingest: ScrapeAppender,
+    native: HistogramPolicy,
     _dir: tempfile::TempDir,
 }
 
 impl Target {
-    fn new(native: NativeRules) -> Target {
+    fn new(native: HistogramPolicy) -> Target {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().into(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
             out_of_order_ms: 1_800_000,
         };
         let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
-        let ingest = Ingest::new(store, "t".into(), &Labels::default(), &["up"]);
+        let ingest = ScrapeAppender::new(store, "t".into(), &Labels::default(), &["up"]);
         Target { ingest, native, _dir: dir }
     }
 
-    fn scrape(&mut self, body: &[u8], format: BodyFormat, t: i64) -> Counts {
+    fn scrape(&mut self, body: &[u8], format: BodyFormat, t: i64) -> ScrapeCounts {
         let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
         let limits = ScrapeLimits {
             body: usize::MAX,
@@ -139,9 +139,10 @@ impl Target {
             value_bytes: usize::MAX,
         };
         let relabel = Relabeler::default();
-        let admission = Admission::new(&target, &relabel, limits);
-        let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native: self.native };
-        let mut counts = Counts::default();
+        let admission = SeriesAdmission::new(&target, &relabel, limits);
+        let rules =
+            ScrapeRules { admission, honor_timestamps: true, track_timestamps: false, native: self.native };
+        let mut counts = ScrapeCounts::default();
         self.ingest.read(body, format, t, &rules, &mut counts).unwrap();
         self.ingest.commit(t, &[1.0], &mut counts).unwrap();
         counts
@@ -161,10 +162,10 @@ fn lines(n: usize, more: &str) -> String {
 
 #[test]
 fn bodies_of_text() {
-    let text = BodyFormat::Text(Format::Text);
-    let open_metrics = BodyFormat::Text(Format::OpenMetrics);
+    let text = BodyFormat::Text(TextFormat::Text);
+    let open_metrics = BodyFormat::Text(TextFormat::OpenMetrics);
     let n = 2_000;
-    let new = |n: usize| (Target::new(NativeRules::default()), lines(n, ""));
+    let new = |n: usize| (Target::new(HistogramPolicy::default()), lines(n, ""));
     assert_proportional_anew("new series", n, new, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 1_000);
     });
@@ -176,12 +177,12 @@ fn bodies_of_text() {
     assert_proportional_anew("known series", 4 * n, known, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 2_000);
     });
-    let open = |n: usize| (Target::new(NativeRules::default()), lines(n, " # {id=\"x\"} 1") + "# EOF\n");
+    let open = |n: usize| (Target::new(HistogramPolicy::default()), lines(n, " # {id=\"x\"} 1") + "# EOF\n");
     assert_proportional_anew("OpenMetrics", n, open, |(mut target, body)| {
         target.scrape(body.as_bytes(), open_metrics, 1_000);
     });
     let timed = |n: usize| {
-        let mut target = Target::new(NativeRules::default());
+        let mut target = Target::new(HistogramPolicy::default());
         target.scrape(lines(n, " 500").as_bytes(), text, 1_000);
         (target, lines(n, ""))
     };
@@ -190,24 +191,28 @@ fn bodies_of_text() {
     });
     let told = |n: usize| {
         let about = |i: usize| format!("# HELP m{i} {}\n# TYPE m{i} gauge\n# a comment\n", "h\\n".repeat(20));
-        (Target::new(NativeRules::default()), (0..n).map(about).collect::<String>())
+        (Target::new(HistogramPolicy::default()), (0..n).map(about).collect::<String>())
     };
     assert_proportional_anew("metadata", 2_000, told, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 1_000);
     });
-    let long = |n: usize| (Target::new(NativeRules::default()), format!("# HELP m {}\nm 1\n", "h".repeat(n)));
+    let long =
+        |n: usize| (Target::new(HistogramPolicy::default()), format!("# HELP m {}\nm 1\n", "h".repeat(n)));
     assert_proportional_anew("a long help", 500_000, long, |(mut target, body)| {
         target.scrape(body.as_bytes(), text, 1_000);
     });
     let summaries = |n: usize| {
         let line = |i: usize| format!("s{{quantile=\"{}\"}} 1\n", i as f64 / n as f64);
         let lines: String = (0..n).map(line).collect();
-        (Target::new(NativeRules::default()), format!("# TYPE s summary\n{lines}s_sum 1\ns_count 1\n# EOF\n"))
+        (
+            Target::new(HistogramPolicy::default()),
+            format!("# TYPE s summary\n{lines}s_sum 1\ns_count 1\n# EOF\n"),
+        )
     };
     assert_proportional_anew("quantiles", n, summaries, |(mut target, body)| {
         target.scrape(body.as_bytes(), open_metrics, 1_000);
     });
-    let again = |n: usize| (Target::new(NativeRules::default()), "a{b=\"c\"} 1\n".repeat(n));
+    let again = |n: usize| (Target::new(HistogramPolicy::default()), "a{b=\"c\"} 1\n".repeat(n));
     assert_proportional_anew("equal lines", 20 * n, again, |(mut target, body)| {
         let counts = target.scrape(body.as_bytes(), text, 1_000);
         assert_eq!(counts.duplicates, counts.scraped - 1);
@@ -216,7 +221,7 @@ fn bodies_of_text() {
 
 #[test]
 fn classic_histograms_that_become_native_ones() {
-    let convert = NativeRules { convert: true, ..NativeRules::default() };
+    let convert = HistogramPolicy { convert: true, ..HistogramPolicy::default() };
     let falling = |n: usize| {
         let mut body = "# TYPE h histogram\n".to_owned();
         for i in (0..n).rev() {
@@ -225,7 +230,7 @@ fn classic_histograms_that_become_native_ones() {
         (Target::new(convert), body)
     };
     assert_proportional_anew("buckets from the highest on", 2_000, falling, |(mut target, body)| {
-        target.scrape(body.as_bytes(), BodyFormat::Text(Format::Text), 1_000);
+        target.scrape(body.as_bytes(), BodyFormat::Text(TextFormat::Text), 1_000);
     });
 }
 
@@ -234,7 +239,7 @@ fn bodies_of_protobuf() {
     let gauges = |n: usize| {
         let gauge = |i: usize| [label("i", &i.to_string()), submessage(2, &double(1, i as f64))].concat();
         let metrics: Vec<Vec<u8>> = (0..n).map(gauge).collect();
-        (Target::new(NativeRules::default()), body(&[family("g", 1, &metrics)]))
+        (Target::new(HistogramPolicy::default()), body(&[family("g", 1, &metrics)]))
     };
     assert_proportional_anew("metrics of a family", 2_000, gauges, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
@@ -242,12 +247,12 @@ fn bodies_of_protobuf() {
     let wide = |n: usize| {
         let pairs: Vec<u8> = labels(n).iter().flat_map(|name| label(name, "v")).collect();
         let gauge = [pairs, submessage(2, &double(1, 1.0))].concat();
-        (Target::new(NativeRules::default()), body(&[family("g", 1, &[gauge])]))
+        (Target::new(HistogramPolicy::default()), body(&[family("g", 1, &[gauge])]))
     };
     assert_proportional_anew("labels of a metric", 1_500, wide, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
     });
-    let native = NativeRules { scrape: true, ..NativeRules::default() };
+    let native = HistogramPolicy { scrape: true, ..HistogramPolicy::default() };
     let buckets = |n: usize| {
         let span = submessage(12, &number(2, n as u64));
         let deltas: Vec<u8> = (0..n).flat_map(|i| number(13, u64::from(i == 0) * 2)).collect();
@@ -260,7 +265,7 @@ fn bodies_of_protobuf() {
     let classic = |n: usize| {
         let bucket = |i: usize| submessage(3, &[number(1, i as u64), double(2, i as f64)].concat());
         let histogram = submessage(7, &(0..n).flat_map(bucket).collect::<Vec<u8>>());
-        (Target::new(NativeRules::default()), body(&[family("h", 4, &[histogram])]))
+        (Target::new(HistogramPolicy::default()), body(&[family("h", 4, &[histogram])]))
     };
     assert_proportional_anew("classic buckets", 2_000, classic, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
@@ -268,7 +273,7 @@ fn bodies_of_protobuf() {
     let summary = |n: usize| {
         let quantile = |i: usize| submessage(3, &[double(1, i as f64 / n as f64), double(2, 1.0)].concat());
         let summary = submessage(4, &(0..n).flat_map(quantile).collect::<Vec<u8>>());
-        (Target::new(NativeRules::default()), body(&[family("s", 2, &[summary])]))
+        (Target::new(HistogramPolicy::default()), body(&[family("s", 2, &[summary])]))
     };
     assert_proportional_anew("quantiles of a summary", 2_000, summary, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);
@@ -276,7 +281,7 @@ fn bodies_of_protobuf() {
     let families = |n: usize| {
         let families: Vec<Vec<u8>> =
             (0..n).map(|i| family(&format!("g{i}"), 1, &[submessage(2, &double(1, 1.0))])).collect();
-        (Target::new(NativeRules::default()), body(&families))
+        (Target::new(HistogramPolicy::default()), body(&families))
     };
     assert_proportional_anew("families", 2_000, families, |(mut target, body)| {
         target.scrape(&body, BodyFormat::Protobuf, 1_000);

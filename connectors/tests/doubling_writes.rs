@@ -3,17 +3,17 @@
 mod bench;
 
 use bench::protobuf::{double, label, number, signed, submessage, varint};
-use connectors::remote::{Proto, RemoteWriter, RemoteWritten};
+use connectors::remote::{MessageVersion, RemoteWriteReceiver, WriteOutcome};
 use std::sync::Arc;
 use storage::metrics::Metrics;
-use storage::store::{Options, Store};
+use storage::store::{Store, StoreOptions};
 use testing::assert_proportional_anew;
 
 const NOW: u64 = 1_700_000_000_000;
 
 /// A receiver with a store of its own, and a request.
 struct Sent {
-    writer: RemoteWriter,
+    writer: RemoteWriteReceiver,
     body: Vec<u8>,
     _dir: tempfile::TempDir,
 }
@@ -21,7 +21,7 @@ struct Sent {
 impl Sent {
     fn new(message: &[u8]) -> Sent {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().into(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -30,10 +30,10 @@ impl Sent {
         let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
         store.set_max_exemplars(100_000);
         let body = snap::raw::Encoder::new().compress_vec(message).unwrap();
-        Sent { writer: RemoteWriter::new(store), body, _dir: dir }
+        Sent { writer: RemoteWriteReceiver::new(store), body, _dir: dir }
     }
 
-    fn take(&self, proto: Proto) -> RemoteWritten {
+    fn take(&self, proto: MessageVersion) -> WriteOutcome {
         let written = self.writer.apply(&self.body, proto, NOW as i64).unwrap();
         assert_eq!(written.refusal(), None);
         written
@@ -89,7 +89,7 @@ fn requests_of_version_1() {
         ("bounds", 5_000, |n| one(&submessage(4, &histogram(n, true)))),
     ];
     for (what, n, message) in cases {
-        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(Proto::V1));
+        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(MessageVersion::V1));
     }
 }
 
@@ -127,6 +127,6 @@ fn requests_of_version_2() {
         }),
     ];
     for (what, n, message) in cases {
-        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(Proto::V2));
+        assert_proportional_anew(what, n, |n| Sent::new(&message(n)), |sent| sent.take(MessageVersion::V2));
     }
 }

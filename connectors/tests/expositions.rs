@@ -1,18 +1,18 @@
 //! Bodies with every oddity, and what Prometheus 3.14 makes of each: whether the scrape is good, what it counts, the series with their
 //! values, the metadata. The answers were recorded from it; how is in `tests/beside/README.md`.
 
-use connectors::histogram::HistogramLimits;
-use connectors::scrape::admit::Admission;
+use connectors::native_histogram::HistogramLimits;
+use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Format};
-use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
+use connectors::scrape::exposition::{BodyFormat, TextFormat};
 use connectors::scrape::relabel::Relabeler;
+use connectors::scrape::series_admission::SeriesAdmission;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs};
-use storage::store::{Options, Store};
+use storage::store::{Store, StoreOptions};
 
 /// The first line of the file.
 #[derive(Deserialize)]
@@ -43,20 +43,20 @@ struct Case {
 /// Series by labels, with their samples.
 type Samples = BTreeMap<BTreeMap<String, String>, Values>;
 
-fn native(job: &str) -> NativeRules {
-    NativeRules {
+fn native(job: &str) -> HistogramPolicy {
+    HistogramPolicy {
         scrape: matches!(job, "native" | "both" | "nhcbboth"),
         classic_too: matches!(job, "both" | "nhcbboth"),
         convert: matches!(job, "nhcb" | "nhcbboth"),
         limits: HistogramLimits::default(),
-        ..NativeRules::default()
+        ..HistogramPolicy::default()
     }
 }
 
 fn format(name: &str) -> BodyFormat {
     match name {
-        "text" => BodyFormat::Text(Format::Text),
-        "om" => BodyFormat::Text(Format::OpenMetrics),
+        "text" => BodyFormat::Text(TextFormat::Text),
+        "om" => BodyFormat::Text(TextFormat::OpenMetrics),
         _ => BodyFormat::Protobuf,
     }
 }
@@ -109,7 +109,7 @@ fn stored(store: &Store, n: &str, now: TimeMs) -> Samples {
 fn check(store: &Arc<Store>, n: usize, case: &Case, now: TimeMs) -> Vec<String> {
     let n = n.to_string();
     let target = Labels::from_pairs([("job", &case.job[..]), ("instance", "i"), ("n", &n)]);
-    let mut ingest = Ingest::new(store.clone(), n.clone(), &target, &[]);
+    let mut ingest = ScrapeAppender::new(store.clone(), n.clone(), &target, &[]);
     let relabel = Relabeler::default();
     let limits = ScrapeLimits {
         body: usize::MAX,
@@ -118,11 +118,11 @@ fn check(store: &Arc<Store>, n: usize, case: &Case, now: TimeMs) -> Vec<String> 
         name_bytes: usize::MAX,
         value_bytes: usize::MAX,
     };
-    let admission = Admission::new(&target, &relabel, limits);
+    let admission = SeriesAdmission::new(&target, &relabel, limits);
     let native = native(&case.job);
-    let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
+    let rules = ScrapeRules { admission, honor_timestamps: true, track_timestamps: false, native };
     let body: Vec<u8> = case.body.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
-    let mut counts = Counts::default();
+    let mut counts = ScrapeCounts::default();
     let read = ingest.read(&body, format(&case.format), now, &rules, &mut counts);
     let read = read.and_then(|()| Ok(ingest.commit(now, &[], &mut counts)?));
     let metadata = ingest.metadata(read.is_ok()).unwrap_or_default();
@@ -154,7 +154,7 @@ fn bodies_mean_what_they_mean_to_prometheus() {
     let mut lines = include_str!("data/expositions.jsonl").lines();
     let head: Head = serde_json::from_str(lines.next().unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.path().into(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,

@@ -2,24 +2,24 @@
 
 mod bench;
 
-use connectors::scrape::admit::Admission;
+use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Format};
-use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
+use connectors::scrape::exposition::{BodyFormat, TextFormat};
 use connectors::scrape::relabel::Relabeler;
+use connectors::scrape::series_admission::SeriesAdmission;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, SHARDS};
-use storage::store::{Options, Store, StoreError};
+use storage::store::{Store, StoreError, StoreOptions};
 
-const TEXT: BodyFormat = BodyFormat::Text(Format::Text);
+const TEXT: BodyFormat = BodyFormat::Text(TextFormat::Text);
 const REPORTS: [&str; 2] = ["up", "scrape_duration_seconds"];
 
-fn options(dir: &Path) -> Options {
-    Options {
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -32,14 +32,19 @@ fn target() -> Labels {
 }
 
 /// Scrapes a body at `t`; what the store says.
-fn scrape(ingest: &mut Ingest, body: &str, t: i64, counts: &mut Counts) -> Result<(), StoreError> {
+fn scrape(
+    ingest: &mut ScrapeAppender,
+    body: &str,
+    t: i64,
+    counts: &mut ScrapeCounts,
+) -> Result<(), StoreError> {
     let (target, most) = (target(), usize::MAX);
     let limits =
         ScrapeLimits { body: most, samples: most, labels: most, name_bytes: most, value_bytes: most };
     let relabel = Relabeler::default();
-    let admission = Admission::new(&target, &relabel, limits);
-    let native = NativeRules::default();
-    let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
+    let admission = SeriesAdmission::new(&target, &relabel, limits);
+    let native = HistogramPolicy::default();
+    let rules = ScrapeRules { admission, honor_timestamps: true, track_timestamps: false, native };
     ingest.read(body.as_bytes(), TEXT, t, &rules, counts).unwrap();
     ingest.commit(t, &[1.0, 0.5], counts)
 }
@@ -71,11 +76,11 @@ fn a_target_with_more_series_than_a_record_holds() {
         body
     };
     let (store, _) = open();
-    let mut ingest = Ingest::new(store.clone(), "t".into(), &target(), &REPORTS);
-    let mut counts = Counts::default();
+    let mut ingest = ScrapeAppender::new(store.clone(), "t".into(), &target(), &REPORTS);
+    let mut counts = ScrapeCounts::default();
     scrape(&mut ingest, &body(1), 1_000, &mut counts).unwrap();
     assert_eq!((counts.scraped, counts.kept, counts.added, counts.duplicates), (n, n, n, 0));
-    let mut counts = Counts::default();
+    let mut counts = ScrapeCounts::default();
     scrape(&mut ingest, &body(2), 2_000, &mut counts).unwrap();
     assert_eq!((counts.kept, counts.added), (n, 0));
     assert_eq!(
@@ -102,7 +107,7 @@ fn what_the_store_does_not_take_is_up_0() {
     // A log that nobody writes: its buffer fills.
     let opened = Store::open_by_hand(options(dir.path()), disk, &Metrics::default(), 1 << 30);
     let (store, _) = opened.unwrap();
-    let mut ingest = Ingest::new(store.clone(), "t".into(), &target(), &REPORTS);
+    let mut ingest = ScrapeAppender::new(store.clone(), "t".into(), &target(), &REPORTS);
     let body = |n: usize| {
         let value = "v".repeat(1_000_000);
         let mut body = "a 1\n".to_owned();
@@ -111,8 +116,8 @@ fn what_the_store_does_not_take_is_up_0() {
         }
         body
     };
-    scrape(&mut ingest, &body(70), 1_000, &mut Counts::default()).unwrap();
-    let refused = scrape(&mut ingest, "a 2\n", 2_000, &mut Counts::default()).unwrap_err();
+    scrape(&mut ingest, &body(70), 1_000, &mut ScrapeCounts::default()).unwrap();
+    let refused = scrape(&mut ingest, "a 2\n", 2_000, &mut ScrapeCounts::default()).unwrap_err();
     assert!(refused.to_string().ends_with("the disk does not keep up"), "{refused}");
     let refused = ingest.commit_failure(2_000, &[0.0, 0.5]).unwrap_err();
     assert!(refused.to_string().ends_with("the disk does not keep up"), "{refused}");
@@ -120,6 +125,6 @@ fn what_the_store_does_not_take_is_up_0() {
     assert_eq!(stored(&store, "scrape_duration_seconds", 2_000), (1, 0.5));
     // Room again: the target goes on, and what it does not have any more ends.
     store.write_log(true);
-    scrape(&mut ingest, "a 3\n", 3_000, &mut Counts::default()).unwrap();
+    scrape(&mut ingest, "a 3\n", 3_000, &mut ScrapeCounts::default()).unwrap();
     assert_eq!((stored(&store, "a", 3_000), stored(&store, "m", 3_000).0), ((1, 3.0), 0));
 }

@@ -4,8 +4,8 @@ mod bench;
 
 use bench::protobuf::{self, double, label, number, signed, submessage as bytes};
 use bench::{Answer, Bench, text};
-use connectors::scrape::ingest::StartRules;
-use connectors::scrape::manager::Options;
+use connectors::scrape::appender::StartRules;
+use connectors::scrape::manager::ScrapeOptions;
 use storage::model::histogram::ResetHint;
 use storage::model::value::is_stale;
 use storage::model::{Matcher, SHARDS};
@@ -52,7 +52,7 @@ fn stored(bench: &Bench, name: &str) -> (Vec<(f64, ResetHint)>, Vec<f64>, Vec<i6
 }
 
 async fn with_starts(starts: StartRules) -> Bench {
-    Bench::with("", Options { starts, ..Options::default() }).await
+    Bench::with("", ScrapeOptions { starts, ..ScrapeOptions::default() }).await
 }
 
 const NATIVE: &str = "scrape_native_histograms: true";

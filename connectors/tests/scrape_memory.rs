@@ -4,18 +4,18 @@
 mod bench;
 
 use bench::protobuf::{body, family, submessage};
-use connectors::scrape::admit::Admission;
+use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::body::Body;
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Format};
-use connectors::scrape::ingest::{Counts, Ingest, NativeRules, Rules};
+use connectors::scrape::exposition::{BodyFormat, TextFormat};
 use connectors::scrape::relabel::Relabeler;
+use connectors::scrape::series_admission::SeriesAdmission;
 use connectors::scrape::turn::Turn;
 use std::io::Write;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::Labels;
-use storage::store::{Options, Store};
+use storage::store::{Store, StoreOptions};
 
 const MOST: usize = 64 << 20;
 
@@ -34,9 +34,13 @@ fn gzip(parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
 }
 
 /// Scrapes a packed body as the server does; how much it took at the most, and whether it was good.
-fn scrape(packed: &[u8], format: BodyFormat, native: NativeRules) -> (usize, Result<Counts, String>) {
+fn scrape(
+    packed: &[u8],
+    format: BodyFormat,
+    native: HistogramPolicy,
+) -> (usize, Result<ScrapeCounts, String>) {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.path().into(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -44,15 +48,15 @@ fn scrape(packed: &[u8], format: BodyFormat, native: NativeRules) -> (usize, Res
     };
     let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default()).unwrap();
     store.set_max_exemplars(1_000);
-    let mut ingest = Ingest::new(store, "t".into(), &Labels::default(), &["up"]);
+    let mut ingest = ScrapeAppender::new(store, "t".into(), &Labels::default(), &["up"]);
     let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
     let most = usize::MAX;
     let limits =
         ScrapeLimits { body: most, samples: most, labels: most, name_bytes: most, value_bytes: most };
     let relabel = Relabeler::default();
-    let admission = Admission::new(&target, &relabel, limits);
-    let rules = Rules { admission, honor_timestamps: true, track_timestamps: false, native };
-    let (mut counts, turn, t) = (Counts::default(), Turn::endless(), 1_000_000);
+    let admission = SeriesAdmission::new(&target, &relabel, limits);
+    let rules = ScrapeRules { admission, honor_timestamps: true, track_timestamps: false, native };
+    let (mut counts, turn, t) = (ScrapeCounts::default(), Turn::endless(), 1_000_000);
     peak();
     let before = peak();
     let mut text = Body::new(true, most);
@@ -79,14 +83,14 @@ fn scrape(packed: &[u8], format: BodyFormat, native: NativeRules) -> (usize, Res
 
 #[test]
 fn bodies_that_unpack_to_much_take_little() {
-    let text = BodyFormat::Text(Format::Text);
+    let text = BodyFormat::Text(TextFormat::Text);
     let lines = |line: &str, times: usize| {
         let part = line.repeat(1_000).into_bytes();
         gzip((0..times / 1_000).map(|_| part.clone()))
     };
-    let none = NativeRules::default();
-    let native = NativeRules { scrape: true, ..none };
-    let converted = NativeRules { convert: true, ..none };
+    let none = HistogramPolicy::default();
+    let native = HistogramPolicy { scrape: true, ..none };
+    let converted = HistogramPolicy { convert: true, ..none };
     let open =
         gzip((0..600).map(|_| b"a_total 1 # {id=\"x\"} 1\n".repeat(1_000)).chain([b"# EOF\n".to_vec()]));
     let classic = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\n";
@@ -98,7 +102,7 @@ fn bodies_that_unpack_to_much_take_little() {
         ("equal lines", lines("a 1\n", 4_000_000), text, none),
         ("two lines in turn", lines("a 1\nb{c=\"d\"} 2\n", 1_000_000), text, none),
         ("metadata", lines("# HELP a some help\n# TYPE a gauge\n", 1_000_000), text, none),
-        ("OpenMetrics with exemplars", open, BodyFormat::Text(Format::OpenMetrics), none),
+        ("OpenMetrics with exemplars", open, BodyFormat::Text(TextFormat::OpenMetrics), none),
         ("classic lines that become native", lines(classic, 200_000), text, converted),
         ("empty classic histograms", gzip([empty.clone()].into_iter()), BodyFormat::Protobuf, none),
         ("empty histograms as native ones", gzip([empty].into_iter()), BodyFormat::Protobuf, native),

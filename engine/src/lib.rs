@@ -8,7 +8,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests drive the real world"))]
 
 pub mod functions;
-pub mod heap;
+pub mod heap_size;
 pub mod limits;
 pub mod live;
 pub mod memory;

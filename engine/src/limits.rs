@@ -65,7 +65,7 @@ pub const TICK_ROUNDS: u64 = 64;
 /// A message between processes about a query, bytes: a shard's values over a block of steps, of 100,000 series.
 pub const MESSAGE_BYTES: usize = 256 << 20;
 /// How long the log may take to have what another process is answered; a write takes less than a millisecond.
-pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
+pub const WAIT_DURABLE: std::time::Duration = std::time::Duration::from_secs(2);
 /// Questions about history that one process of a cluster asks the others at once; further ones wait. By default 20 come in
 /// over HTTP, the rest are rules'.
 pub const QUESTIONS: usize = 32;

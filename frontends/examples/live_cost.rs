@@ -9,13 +9,13 @@
 //! times of the one worker's thread (Linux).
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use frontends::promql::{Options as PromqlOptions, compile};
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use frontends::promql::{PromqlOptions, compile};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs, shard_of};
-use storage::store::{Columns, GroupId, Layout, Options, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, GroupId, Store, StoreOptions};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -87,19 +87,19 @@ fn series(target: usize) -> Vec<Labels> {
 
 struct Bench {
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     targets: Vec<Target>,
     rules: usize,
 }
 
 struct Target {
     group: GroupId,
-    layout: Arc<Layout>,
+    layout: Arc<ColumnLayout>,
 }
 
-struct Deaf;
+struct IgnoringSink;
 
-impl Sink for Deaf {
+impl Sink for IgnoringSink {
     fn push(&mut self, _: TapEvent) -> bool {
         true
     }
@@ -123,12 +123,12 @@ fn values(target: usize, second: i64) -> Arc<[f64]> {
 fn scrape(store: &Store, targets: &[Target], target: usize, t: TimeMs) -> Result<(), Failure> {
     let Target { group, layout } = &targets[target];
     let values = values(target, (t - START) / 1_000);
-    let batch = Columns { group: *group, layout: layout.clone(), t, values };
-    store.append_columns(&batch, Tell::Feed)?;
+    let batch = ColumnBatch { group: *group, layout: layout.clone(), t, values };
+    store.append_columns(&batch, FeedDelivery::Feed)?;
     Ok(())
 }
 
-fn install(live: &Live, rules: usize, expr: Option<&String>) -> Result<(), Failure> {
+fn install(live: &LiveRuntime, rules: usize, expr: Option<&String>) -> Result<(), Failure> {
     for i in 0..rules {
         let (expr, condition, alert) = match expr {
             Some(expr) => (expr.replace("{N}", &i.to_string()), "", false),
@@ -142,7 +142,7 @@ fn install(live: &Live, rules: usize, expr: Option<&String>) -> Result<(), Failu
         let plan = compile(&text, &PromqlOptions::all()).map_err(|e| e.to_string())?;
         let view = live.install(ViewSpec { name: text, plan, kind })?;
         if alert {
-            live.tap(view, Box::new(Deaf));
+            live.tap(view, Box::new(IgnoringSink));
         }
     }
     Ok(())
@@ -166,7 +166,7 @@ fn worked() -> Duration {
     Duration::from_nanos(others.filter_map(spent).sum())
 }
 
-fn tick(live: &Live, t: TimeMs, spent: &mut Duration, ticks: &mut u32) {
+fn tick(live: &LiveRuntime, t: TimeMs, spent: &mut Duration, ticks: &mut u32) {
     let before = worked();
     live.tick(t);
     *spent += worked().saturating_sub(before);
@@ -174,7 +174,7 @@ fn tick(live: &Live, t: TimeMs, spent: &mut Duration, ticks: &mut u32) {
 }
 
 /// The bytes of all rings, their series, and the bytes of all that the first rule keeps.
-fn bytes(live: &Live, t: TimeMs) -> Result<[usize; 3], Failure> {
+fn bytes(live: &LiveRuntime, t: TimeMs) -> Result<[usize; 3], Failure> {
     let asked = std::thread::scope(|scope| {
         let asked = scope.spawn(|| live.describe(ViewId(0), usize::MAX, Duration::from_secs(20)));
         std::thread::sleep(Duration::from_millis(50));
@@ -205,7 +205,7 @@ fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
         let kind = if recorded { recorded_as(format!("more{i}"), APART) } else { ViewKind::NOW };
         let view = live.install(ViewSpec { name: text, plan, kind })?;
         if !recorded {
-            live.tap(view, Box::new(Deaf));
+            live.tap(view, Box::new(IgnoringSink));
         }
         views.push(view);
     }
@@ -268,7 +268,7 @@ fn main() -> Result<(), Failure> {
     let (rules, targets) = (number(0, 500)? as usize, number(1, 40)? as usize);
     let (interval, past) = (number(2, 1)? * 1_000, number(3, 4_000)? * 1_000);
     let dir = tempfile::tempdir()?;
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.path().into(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -277,10 +277,10 @@ fn main() -> Result<(), Failure> {
     let (store, _) = Store::open(options, Arc::new(storage::disk::OsDisk), &Metrics::default())?;
     let target = |number: usize| {
         let labels = series(number);
-        let slots = labels.iter().map(|labels| store.resolve(labels).slot).collect();
+        let slots = labels.iter().map(|labels| store.get_or_create_series(labels).slot).collect();
         Target {
             group: store.open_group(&number.to_string(), shard_of(&labels[0])),
-            layout: Arc::new(Layout { slots }),
+            layout: Arc::new(ColumnLayout { slots }),
         }
     };
     let all: Vec<Target> = (0..targets).map(target).collect();
@@ -290,7 +290,8 @@ fn main() -> Result<(), Failure> {
     }
     let metrics = Metrics::default();
     let touched = metrics.counter("perennial_tick_rows_touched_total", "", &[]);
-    let live = Live::manual(store.clone(), &LiveOptions { workers: 1, ..LiveOptions::default() }, &metrics)?;
+    let live =
+        LiveRuntime::manual(store.clone(), &LiveOptions { workers: 1, ..LiveOptions::default() }, &metrics)?;
     install(&live, rules, args.get(4))?;
     let mut now = START + past;
     let (mut spent, mut ticks) = (Duration::ZERO, 0);

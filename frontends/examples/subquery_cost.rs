@@ -6,12 +6,12 @@
 //! all threads but the log's (Linux), without those of appending.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
-use engine::query::{Kept, Querier, QueryOptions};
-use frontends::promql::{Options as PromqlOptions, compile};
+use engine::query::{Querier, QueryOptions, SubqueryCache};
+use frontends::promql::{PromqlOptions, compile};
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs, shard_of};
-use storage::store::{Columns, Layout, Options, Row, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreOptions};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -42,7 +42,7 @@ fn cpu_ms() -> f64 {
 struct Targets {
     store: Arc<Store>,
     /// By target and shard: group and layout, and which series these are.
-    parts: Vec<(usize, Columns, Vec<usize>)>,
+    parts: Vec<(usize, ColumnBatch, Vec<usize>)>,
 }
 
 impl Targets {
@@ -56,12 +56,13 @@ impl Targets {
                 let pairs = [("__name__", name), ("instance", &instance), ("job", &job), ("series", &series)];
                 let labels = Labels::from_pairs(pairs);
                 let part = shards.entry(shard_of(&labels)).or_default();
-                part.0.push(store.resolve(&labels).slot);
+                part.0.push(store.get_or_create_series(&labels).slot);
                 part.1.push(i);
             }
             for (shard, (slots, which)) in shards {
                 let group = store.open_group(&instance, shard);
-                let columns = Columns { group, layout: Arc::new(Layout { slots }), t: 0, values: [].into() };
+                let columns =
+                    ColumnBatch { group, layout: Arc::new(ColumnLayout { slots }), t: 0, values: [].into() };
                 parts.push((target, columns, which));
             }
         }
@@ -77,7 +78,7 @@ impl Targets {
             // Targets are scraped one after the other.
             let t = START + n * SCRAPE - (*target as i64 * 7919) % SCRAPE;
             let values = which.iter().map(value).collect();
-            self.store.append_columns(&Columns { t, values, ..columns.clone() }, Tell::Nobody)?;
+            self.store.append_columns(&ColumnBatch { t, values, ..columns.clone() }, FeedDelivery::Nobody)?;
         }
         Ok(())
     }
@@ -91,7 +92,7 @@ fn main() -> Result<(), Failure> {
     let expressions: Vec<&str> =
         if own.is_empty() { EXPRESSIONS.into() } else { own.iter().map(|e| &**e).collect() };
     let dir = tempfile::tempdir()?;
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.path().to_owned(),
         wal_sync_interval_ms: 1_000,
         block_range_ms: 7_200_000,
@@ -102,18 +103,18 @@ fn main() -> Result<(), Failure> {
     (0..PAST).try_for_each(|n| all.scrape(n))?;
     let querier = Querier::new(store.clone(), 2);
     let options = QueryOptions::default();
-    let tardy = store.resolve(&Labels::from_pairs([("__name__", "tardy")]));
+    let tardy = store.get_or_create_series(&Labels::from_pairs([("__name__", "tardy")]));
     println!("{targets} targets, {} counters and as many gauges", targets * SERIES / 2);
     println!("ms from scratch | ms kept | steps asked for | rows | bytes | expression");
     let mut n = PAST;
     for text in expressions {
         let plan = compile(text, &PromqlOptions::default())?;
-        let (mut kept, mut spent, mut first) = (Kept::default(), [0.0; 2], 0);
+        let (mut kept, mut spent, mut first) = (SubqueryCache::default(), [0.0; 2], 0);
         for round in 0..=EVALUATIONS {
             all.scrape(n)?;
             let t = START + n * SCRAPE;
             if late > 0 {
-                store.append_rows(&[Row { series: tardy, t: t - late, v: n as f64 }])?;
+                store.append_rows(&[FloatRow { series: tardy, t: t - late, v: n as f64 }])?;
             }
             n += 1;
             let begun = cpu_ms();

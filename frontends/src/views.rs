@@ -1,12 +1,12 @@
 //! Standing plans, as rules and subscriptions use them: a trait, so that tests can put fakes behind it.
 //!
-//! The real thing is the live runtime, [`Live`].
+//! The real thing is the live runtime, [`LiveRuntime`].
 
-use crate::limits::DESCRIBE_PATIENCE;
-use crate::past::{BackfillReport, Listener, PastRule};
+use crate::limits::DESCRIBE_TIMEOUT;
+use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule};
+use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
-use engine::live::meter::Spent;
-use engine::live::{Live, Sink, TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::live::{LiveRuntime, Sink, TapId, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::Dialect;
 use engine::plan::physical::StoreQueries;
 use storage::model::{Matcher, TimeMs};
@@ -22,16 +22,16 @@ pub fn may_stand(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Re
 }
 
 /// Who keeps plans standing.
-pub trait Views: Send + Sync {
+pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
     /// Whether a view that stands can be asked another question, so that it answers the one until it can answer the other.
-    fn may_change(&self, view: ViewId, to: &ViewSpec) -> bool {
+    fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
         let _ = (view, to);
         false
     }
     /// Does so.
-    fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
         let _ = (view, to);
         Err("this view cannot change".to_owned())
     }
@@ -43,10 +43,10 @@ pub trait Views: Send + Sync {
     fn states_are_written(&self, before: TimeMs) {
         let _ = before;
     }
-    /// What comes until [`Views::release`] belongs together: views that are installed begin together.
-    fn hold(&self) {}
-    /// See [`Views::hold`].
-    fn release(&self) {}
+    /// What comes until [`ViewRegistry::end_install_batch`] belongs together: views that are installed begin together.
+    fn begin_install_batch(&self) {}
+    /// See [`ViewRegistry::begin_install_batch`].
+    fn end_install_batch(&self) {}
     /// Removes a view and its taps.
     fn remove(&self, view: ViewId);
     /// Attaches a consumer: a snapshot first, then changes.
@@ -60,20 +60,20 @@ pub trait Views: Send + Sync {
         Ok(Description::default())
     }
     /// These are the recorded views; some have a past to be computed, or samples to be corrected.
-    fn keep_past(&self, rules: Vec<PastRule>) {
+    fn set_recorded_rules(&self, rules: Vec<RecordedRule>) {
         drop(rules);
     }
     /// How far the past of a view is; `None`: it has none.
-    fn past(&self, view: ViewId) -> Option<BackfillReport> {
+    fn past(&self, view: ViewId) -> Option<BackfillStatus> {
         let _ = view;
         None
     }
     /// From now on `listener` hears of recorded samples that are corrected, of series that satisfy all matchers.
-    fn listen(&self, matchers: Vec<Matcher>, listener: Box<dyn Listener>) {
+    fn on_correction(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
         drop((matchers, listener));
     }
     /// How far back any view looks, ms.
-    fn reach(&self) -> i64 {
+    fn longest_window(&self) -> i64 {
         0
     }
     /// What one view says of itself, with the rows of its answer; `None`: there is no such view. Blocks.
@@ -82,47 +82,47 @@ pub trait Views: Send + Sync {
         Ok(found.filter(|report| report.id == view).last())
     }
     /// What the evaluations of a view took, and how many there were; `None`: that is not known.
-    fn spent(&self, view: ViewId) -> Option<Spent> {
+    fn cost(&self, view: ViewId) -> Option<EvaluationCost> {
         let _ = view;
         None
     }
 }
 
-impl Views for Live {
+impl ViewRegistry for LiveRuntime {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        Live::install(self, view)
+        LiveRuntime::install(self, view)
     }
-    fn may_change(&self, _: ViewId, to: &ViewSpec) -> bool {
-        Live::check(self, to).is_ok()
+    fn can_replace(&self, _: ViewId, to: &ViewSpec) -> bool {
+        LiveRuntime::check(self, to).is_ok()
     }
-    fn change(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
-        Live::change(self, view, to)
+    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+        LiveRuntime::change(self, view, to)
     }
-    fn hold(&self) {
-        Live::hold(self);
+    fn begin_install_batch(&self) {
+        LiveRuntime::hold(self);
     }
-    fn release(&self) {
-        Live::release(self);
+    fn end_install_batch(&self) {
+        LiveRuntime::release(self);
     }
     fn remove(&self, view: ViewId) {
-        Live::remove(self, view);
+        LiveRuntime::remove(self, view);
     }
     fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
-        Live::tap(self, view, sink)
+        LiveRuntime::tap(self, view, sink)
     }
     fn untap(&self, tap: TapId) {
-        Live::untap(self, tap);
+        LiveRuntime::untap(self, tap);
     }
     fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
-        Live::describe(self, from, limit, DESCRIBE_PATIENCE)
+        LiveRuntime::describe(self, from, limit, DESCRIBE_TIMEOUT)
     }
-    fn reach(&self) -> i64 {
-        Live::reach(self)
+    fn longest_window(&self) -> i64 {
+        LiveRuntime::reach(self)
     }
     fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
-        Live::read(self, view, DESCRIBE_PATIENCE)
+        LiveRuntime::read(self, view, DESCRIBE_TIMEOUT)
     }
-    fn spent(&self, view: ViewId) -> Option<Spent> {
-        Live::spent(self, view)
+    fn cost(&self, view: ViewId) -> Option<EvaluationCost> {
+        LiveRuntime::spent(self, view)
     }
 }

@@ -1,19 +1,19 @@
 //! Rules over subqueries are recorded at their slots: where they stand, and in a cluster, where they are asked from history.
 
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions};
-use frontends::asked::{AskedViews, History};
-use frontends::promql::{Options, compile};
-use frontends::views::Views;
+use frontends::promql::{PromqlOptions, compile};
+use frontends::scheduled::{CompositeViews, ScheduledViewServices};
+use frontends::views::ViewRegistry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::Clock;
 use storage::disk::OsDisk;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{Options as StoreOptions, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 struct Wall;
 
@@ -42,10 +42,10 @@ fn a_rule_over_a_subquery_stands_and_is_recorded() {
 
 #[test]
 fn in_a_cluster_it_is_asked_and_recorded() {
-    is_recorded(AskedViews::in_cluster, false);
+    is_recorded(CompositeViews::in_cluster, false);
 }
 
-fn is_recorded(placed: impl Fn(AskedViews) -> AskedViews, stands: bool) {
+fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) {
     let dir = tempfile::tempdir().expect("a directory");
     let metrics = Metrics::default();
     let options = StoreOptions {
@@ -56,16 +56,17 @@ fn is_recorded(placed: impl Fn(AskedViews) -> AskedViews, stands: bool) {
     };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).expect("a store");
     let (clock, begun): (Arc<dyn Clock>, _) = (Arc::new(Wall), Wall.now());
-    let series = store.resolve(&Labels::from_pairs([("__name__", "up"), ("job", "a")]));
-    let rows: Vec<Row> = (0..10).map(|i| Row { series, t: begun - i * 1_000, v: 2.0 }).collect();
+    let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "up"), ("job", "a")]));
+    let rows: Vec<FloatRow> = (0..10).map(|i| FloatRow { series, t: begun - i * 1_000, v: 2.0 }).collect();
     store.append_rows(&rows).expect("appended");
 
-    let live = Live::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
+    let live =
+        LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
     let answers = Arc::new(Querier::new(store.clone(), 1));
-    let (options, hands) = (QueryOptions::default(), Hands::Threads);
-    let history = History { answers, store: store.clone(), clock, options, hands };
-    let views = placed(AskedViews::new(Arc::new(live), history, &metrics));
-    let plan = compile("max_over_time(sum(up)[10s:1s])", &Options::default()).expect("a plan");
+    let (options, hands) = (QueryOptions::default(), Execution::Threads);
+    let history = ScheduledViewServices { answers, store: store.clone(), clock, options, hands };
+    let views = placed(CompositeViews::new(Arc::new(live), history, &metrics));
+    let plan = compile("max_over_time(sum(up)[10s:1s])", &PromqlOptions::default()).expect("a plan");
     let kind = ViewKind::Recorded {
         record: "most".to_owned(),
         labels: vec![("rule".to_owned(), "asked".to_owned())],

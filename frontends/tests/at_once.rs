@@ -5,8 +5,8 @@
 //! gathered on threads of its own, what the small ones give of which it consists.
 
 use engine::plan::Dialect;
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::value::{STALE, is_stale};
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options as StoreOptions, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 const AGGREGATED: &[&str] = &[
     "sum by (job) (rate(m[1m]))",
@@ -60,8 +60,9 @@ fn store(dir: &std::path::Path, series: &[Series]) -> Arc<Store> {
     };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
     for (labels, samples) in series {
-        let series = store.resolve(labels);
-        let rows: Vec<Row> = samples.iter().map(|(t, v)| Row { series, t: t * 1_000, v: *v }).collect();
+        let series = store.get_or_create_series(labels);
+        let rows: Vec<FloatRow> =
+            samples.iter().map(|(t, v)| FloatRow { series, t: t * 1_000, v: *v }).collect();
         store.append_rows(&rows).expect("appended");
     }
     store
@@ -69,20 +70,20 @@ fn store(dir: &std::path::Path, series: &[Series]) -> Arc<Store> {
 
 type Rows = Vec<(Labels, Vec<(TimeMs, u64)>)>;
 
-fn rows(value: Value) -> Rows {
+fn rows(value: QueryValue) -> Rows {
     let bits = |v: f64| if v.is_nan() && !is_stale(v) { f64::NAN.to_bits() } else { v.to_bits() };
     match value {
-        Value::Matrix(all) => all
+        QueryValue::Matrix(all) => all
             .into_iter()
             .map(|s| (s.labels, s.points.into_iter().map(|(t, v)| (t, bits(v))).collect()))
             .collect(),
-        Value::Vector(all) => all.into_iter().map(|s| (s.labels, vec![(s.t, bits(s.v))])).collect(),
+        QueryValue::Vector(all) => all.into_iter().map(|s| (s.labels, vec![(s.t, bits(s.v))])).collect(),
         other => panic!("{other:?}"),
     }
 }
 
 fn range(querier: &Querier, text: &str, options: &QueryOptions) -> Rows {
-    let plan = compile(text, &Options::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+    let plan = compile(text, &PromqlOptions::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
     rows(querier.range(&plan, 0, 420_000, 7_000, options).unwrap_or_else(|e| panic!("{text}: {e}")).value)
 }
 
@@ -99,7 +100,7 @@ proptest! {
             prop_assert_eq!(range(&querier, text, &at_once), range(&querier, text, &stepwise), "{}", text);
         }
         for text in AGGREGATED.iter().chain(PLAIN).filter(|text| !text.contains("end()")) {
-            let plan = compile(text, &Options::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+            let plan = compile(text, &PromqlOptions::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
             let mut steps = Vec::new();
             for t in (0..=420_000).step_by(7_000) {
                 let answer = querier.instant(&plan, t, &at_once).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -125,7 +126,7 @@ fn large_is_the_small_ones_together() {
     let dir = tempfile::tempdir().expect("a directory");
     let querier = Querier::new(store(dir.path(), &series), 2);
     let ask = |text: &str, from, to| {
-        let plan = compile(text, &Options::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let plan = compile(text, &PromqlOptions::default()).unwrap_or_else(|e| panic!("{text}: {e}"));
         let answer = querier.range(&plan, from, to, 5, &QueryOptions::default());
         rows(answer.unwrap_or_else(|e| panic!("{text}: {e}")).value)
     };

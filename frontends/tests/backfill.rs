@@ -3,14 +3,16 @@
 //! One store has its rules from the first sample on. The other gets all samples first, then the rules with `backfill`, and
 //! goes on live; or is killed in the middle, goes on from what was on disk, and must end with the same series.
 
-use engine::live::{Live, LiveOptions, ViewId, ViewKind, ViewSpec};
+use engine::live::{LiveOptions, LiveRuntime, ViewId, ViewKind, ViewSpec};
 use engine::plan::Plan;
-use engine::query::{Answer, Querier, QueryError, QueryOptions};
-use frontends::asked::{AskedViews, History};
-use frontends::http::sources::Answers;
-use frontends::past::{BackfillReport, BackfillState, Corrects, Parts, Past, PastRule};
-use frontends::promql::{Options, compile};
-use frontends::views::Views;
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
+use frontends::http::services::QueryEngine;
+use frontends::promql::{PromqlOptions, compile};
+use frontends::recording::{
+    BackfillState, BackfillStatus, CorrectionRole, RecordedRule, RecordingHistory, RecordingHistoryServices,
+};
+use frontends::scheduled::{CompositeViews, ScheduledViewServices};
+use frontends::views::ViewRegistry;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -20,11 +22,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
 use storage::disk::OsDisk;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, Matcher};
-use storage::store::{Options as StoreOptions, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 const MINUTE: i64 = 60_000;
 const INTERVAL: i64 = 30 * MINUTE;
@@ -79,17 +81,17 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
 }
 
 /// A server's rooms, as far as they matter here.
-struct House {
+struct Fixture {
     store: Arc<Store>,
-    live: Live,
-    views: AskedViews,
-    past: Arc<Past>,
+    live: LiveRuntime,
+    views: CompositeViews,
+    past: Arc<RecordingHistory>,
     clock: Arc<ManualClock>,
     away: Arc<AtomicBool>,
 }
 
 /// Copies the data directory when question number `at` is asked. Some samples cannot be read for a while.
-struct Asked {
+struct CopyingEngine {
     away: Arc<AtomicBool>,
     querier: Querier,
     count: AtomicUsize,
@@ -97,7 +99,7 @@ struct Asked {
     copy: Mutex<Option<(PathBuf, PathBuf)>>,
 }
 
-impl Asked {
+impl CopyingEngine {
     fn question(&self, plan: &Plan) -> Result<(), QueryError> {
         if self.count.fetch_add(1, SeqCst) == self.at
             && let Some((from, to)) = self.copy.lock().take()
@@ -111,8 +113,8 @@ impl Asked {
     }
 }
 
-impl Answers for Asked {
-    fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<Answer, QueryError> {
+impl QueryEngine for CopyingEngine {
+    fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
         self.question(plan)?;
         self.querier.instant(plan, t, options)
     }
@@ -123,7 +125,7 @@ impl Answers for Asked {
         end: i64,
         step: i64,
         options: &QueryOptions,
-    ) -> Result<Answer, QueryError> {
+    ) -> Result<QueryAnswer, QueryError> {
         self.question(plan)?;
         self.querier.range(plan, start, end, step, options)
     }
@@ -142,8 +144,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-impl House {
-    fn open(dir: &Path, now: i64, kill: Option<(usize, PathBuf)>) -> House {
+impl Fixture {
+    fn open(dir: &Path, now: i64, kill: Option<(usize, PathBuf)>) -> Fixture {
         let options = StoreOptions {
             dir: dir.to_owned(),
             wal_sync_interval_ms: 100,
@@ -153,38 +155,38 @@ impl House {
         let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         assert!(replay.damage.is_empty(), "{replay:?}");
         let clock = Arc::new(ManualClock::at(now));
-        let live = Live::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
         let querier = Querier::new(store.clone(), 1);
         let (at, copy) = kill.map_or((0, None), |(at, to)| (at, Some((dir.to_owned(), to))));
         let (away, count, copy) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0), Mutex::new(copy));
-        let answers = Arc::new(Asked { away: away.clone(), querier, count, at, copy });
-        let history = History {
+        let answers = Arc::new(CopyingEngine { away: away.clone(), querier, count, at, copy });
+        let history = ScheduledViewServices {
             answers: answers.clone(),
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
-            hands: Hands::Threads,
+            hands: Execution::Threads,
         };
-        let parts = Parts {
+        let parts = RecordingHistoryServices {
             answers,
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
-            corrects: Corrects::Alone,
-            hands: Hands::Threads,
+            corrects: CorrectionRole::Alone,
+            hands: Execution::Threads,
         };
-        let past = Past::start(parts, dir).unwrap();
-        let views =
-            AskedViews::new(Arc::new(live.clone()), history, &Metrics::default()).with_past(past.clone());
-        House { store, live, views, past, clock, away }
+        let past = RecordingHistory::start(parts, dir).unwrap();
+        let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
+            .with_history(past.clone());
+        Fixture { store, live, views, past, clock, away }
     }
 
     fn append(&self, arrivals: &[Arrival], from: i64, to: i64) {
         for (series, t, v) in arrivals.iter().filter(|(_, t, _)| (from..to).contains(t)) {
-            let series = self.store.resolve(&labels(*series));
-            self.store.append_rows(&[Row { series, t: *t, v: *v }]).unwrap();
+            let series = self.store.get_or_create_series(&labels(*series));
+            self.store.append_rows(&[FloatRow { series, t: *t, v: *v }]).unwrap();
         }
     }
 
@@ -199,14 +201,14 @@ impl House {
                 query_offset: *query_offset,
                 limit: *limit,
             };
-            let plan = compile(expr, &Options::default()).unwrap();
+            let plan = compile(expr, &PromqlOptions::default()).unwrap();
             let spec = ViewSpec { name: (*record).to_owned(), plan, kind };
             let view = self.views.install(spec.clone()).unwrap();
-            PastRule { view, key: (*record).to_owned(), spec, backfill, lateness: None }
+            RecordedRule { view, key: (*record).to_owned(), spec, backfill, lateness: None }
         };
-        let rules: Vec<PastRule> = RULES.iter().map(install).collect();
+        let rules: Vec<RecordedRule> = RULES.iter().map(install).collect();
         let ids = rules.iter().map(|rule| rule.view).collect();
-        self.views.keep_past(rules);
+        self.views.set_recorded_rules(rules);
         ids
     }
 
@@ -225,7 +227,7 @@ impl House {
     fn wait(&self, ids: &[ViewId], state: BackfillState) {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
-            let reports: Vec<BackfillReport> = ids.iter().map(|id| self.views.past(*id).unwrap()).collect();
+            let reports: Vec<BackfillStatus> = ids.iter().map(|id| self.views.past(*id).unwrap()).collect();
             if reports.iter().all(|report| report.state == state) {
                 return;
             }
@@ -242,7 +244,7 @@ impl House {
 
     /// Everything recorded.
     fn recorded(&self) -> BTreeMap<Labels, Vec<(i64, f64)>> {
-        let all = self.store.read_all(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
+        let all = self.store.read_series(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
         all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect())).collect()
     }
 }
@@ -268,7 +270,7 @@ fn compare(got: &BTreeMap<Labels, Vec<(i64, f64)>>, wanted: &BTreeMap<Labels, Ve
 /// What rules record that stand from the first slot on.
 fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), START, None);
+    let house = Fixture::open(dir.path(), START, None);
     house.append(arrivals, i64::MIN, START);
     house.install(0);
     house.go_on(arrivals, START - 1, END);
@@ -281,14 +283,14 @@ fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
 #[test]
 fn what_is_stored_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), INSTALLED, None);
+    let house = Fixture::open(dir.path(), INSTALLED, None);
     let arrivals: Vec<Arrival> = (0..2_000).map(|i| (3, START + i * 2 * MINUTE, 30.0)).collect();
     let kept =
         Labels::from_pairs([("__name__", "r:limited"), ("instance", "1"), ("job", "a"), ("team", "x")]);
-    let series = house.store.resolve(&kept);
+    let series = house.store.get_or_create_series(&kept);
     let odd = START + 10 * INTERVAL;
     house.append(&arrivals, i64::MIN, odd);
-    assert_eq!(house.store.append_rows(&[Row { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
+    assert_eq!(house.store.append_rows(&[FloatRow { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
     house.append(&arrivals, odd, INSTALLED + 1);
     let ids = house.install(INSTALLED - START);
     house.wait(&ids, BackfillState::Waiting);
@@ -307,7 +309,7 @@ fn an_outage_leaves_no_gap() {
     arrivals.sort_by_key(|(_, t, _)| *t);
     let wanted = reference(&arrivals);
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), INSTALLED, None);
+    let house = Fixture::open(dir.path(), INSTALLED, None);
     house.append(&arrivals, i64::MIN, INSTALLED + 1);
     house.away.store(true, SeqCst);
     let ids = house.install(INSTALLED - START);
@@ -341,10 +343,10 @@ proptest! {
     fn a_past_is_what_would_have_been_recorded(arrivals in arrivals(), flushed in any::<bool>()) {
         let wanted = reference(&arrivals);
         let dir = tempfile::tempdir().unwrap();
-        let house = House::open(dir.path(), INSTALLED, None);
+        let house = Fixture::open(dir.path(), INSTALLED, None);
         house.append(&arrivals, i64::MIN, INSTALLED + 1);
         if flushed {
-            house.store.maintain(INSTALLED).unwrap();
+            house.store.run_housekeeping(INSTALLED).unwrap();
         }
         let ids = house.install(INSTALLED - START);
         // What stands reads what rules recorded: slots that come before that is there see less.
@@ -362,14 +364,14 @@ proptest! {
         let wanted = reference(&arrivals);
         let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let image = image.path().join("data");
-        let house = House::open(dir.path(), INSTALLED, Some((at, image.clone())));
+        let house = Fixture::open(dir.path(), INSTALLED, Some((at, image.clone())));
         house.append(&arrivals, i64::MIN, INSTALLED + 1);
         let ids = house.install(INSTALLED - START);
         house.wait(&ids, BackfillState::Waiting);
         house.close();
         let data = if image.exists() { image.as_path() } else { dir.path() };
         let back = INSTALLED + down * MINUTE;
-        let house = House::open(data, back, None);
+        let house = Fixture::open(data, back, None);
         house.append(&arrivals, INSTALLED + 1, back + 1);
         let ids = house.install(INSTALLED - START);
         house.wait(&ids, BackfillState::Waiting);

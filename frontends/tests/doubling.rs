@@ -1,13 +1,13 @@
 //! Doubling tests of what reads and writes query text: twice the text costs at most 2.6 times as much, whatever it looks like.
 
+use engine::plan::annotations::{Annotation, Occurrences, Severity};
 use engine::plan::explain::explain;
-use engine::plan::notes::{Annotation, Extent, Level};
-use engine::plan::physical::Physical;
+use engine::plan::physical::PhysicalPlan;
 use engine::plan::{Plan, Span};
 use frontends::promql::annotations::render_most;
 use frontends::promql::series::parse_series;
 use frontends::promql::{
-    Options, compile, format, json, limits, parse, parse_selector, printer, selectors_of,
+    PromqlOptions, compile, format, json, limits, parse, parse_selector, printer, selectors_of,
 };
 use testing::assert_proportional;
 
@@ -101,7 +101,7 @@ const DEEP: &[(&str, usize, Text)] = &[
 fn query(what: &str, n: usize, text: Text) -> String {
     let query = text(n);
     assert!(query.len() <= limits::QUERY_BYTES, "{what}: {} bytes", query.len());
-    parse(&query, &Options::all()).unwrap_or_else(|e| panic!("{what}: {}", e.message()));
+    parse(&query, &PromqlOptions::all()).unwrap_or_else(|e| panic!("{what}: {}", e.message()));
     query
 }
 
@@ -109,9 +109,9 @@ fn query(what: &str, n: usize, text: Text) -> String {
 fn reading_queries() {
     for (what, n, text) in FLAT.iter().chain(DEEP) {
         let query = |n: usize| query(what, n, *text);
-        let compile = |query: &String| compile(query, &Options::all());
+        let compile = |query: &String| compile(query, &PromqlOptions::all());
         assert_proportional(&format!("compiling {what}"), *n, query, compile);
-        let selectors = |query: &String| selectors_of(query, &Options::all());
+        let selectors = |query: &String| selectors_of(query, &PromqlOptions::all());
         assert_proportional(&format!("selectors of {what}"), *n, query, selectors);
     }
 }
@@ -119,7 +119,7 @@ fn reading_queries() {
 #[test]
 fn writing_queries() {
     for (what, n, text) in FLAT.iter().chain(DEEP) {
-        let tree = |n: usize| parse(&query(what, n, *text), &Options::all()).expect("a query");
+        let tree = |n: usize| parse(&query(what, n, *text), &PromqlOptions::all()).expect("a query");
         assert_proportional(&format!("printing {what}"), *n, tree, printer::print);
     }
 }
@@ -127,8 +127,8 @@ fn writing_queries() {
 #[test]
 fn planning_queries() {
     for (what, n, text) in FLAT.iter().chain(DEEP) {
-        let plan = |n: usize| compile(&query(what, n, *text), &Options::all()).expect("a plan");
-        let cut = |plan: &Plan| Physical::of_history(plan, false, Options::all().dialect());
+        let plan = |n: usize| compile(&query(what, n, *text), &PromqlOptions::all()).expect("a plan");
+        let cut = |plan: &Plan| PhysicalPlan::for_history(plan, false, PromqlOptions::all().dialect());
         assert_proportional(&format!("cutting {what}"), *n, plan, cut);
     }
 }
@@ -139,12 +139,14 @@ fn planning_queries() {
 fn indenting_queries() {
     for (what, n, text) in FLAT {
         let query = |n: usize| query(what, n, *text);
-        assert_proportional(&format!("formatting {what}"), *n, query, |query| format(query, &Options::all()));
-        let tree = |n: usize| parse(&query(n), &Options::all()).expect("a query");
-        assert_proportional(&format!("JSON of {what}"), *n, tree, |tree| {
-            json::to_json(tree, &Options::all())
+        assert_proportional(&format!("formatting {what}"), *n, query, |query| {
+            format(query, &PromqlOptions::all())
         });
-        let plan = |n: usize| compile(&query(n), &Options::all()).expect("a plan");
+        let tree = |n: usize| parse(&query(n), &PromqlOptions::all()).expect("a query");
+        assert_proportional(&format!("JSON of {what}"), *n, tree, |tree| {
+            json::to_json(tree, &PromqlOptions::all())
+        });
+        let plan = |n: usize| compile(&query(n), &PromqlOptions::all()).expect("a plan");
         assert_proportional(&format!("explaining {what}"), *n, plan, explain);
     }
 }
@@ -177,11 +179,11 @@ fn faults_in_queries() {
     for (what, n, text) in BAD {
         let checked = |n: usize| {
             let query = text(n);
-            parse(&query, &Options::all()).expect_err(what);
+            parse(&query, &PromqlOptions::all()).expect_err(what);
             query
         };
         assert_proportional(&format!("refusing {what}"), *n, checked, |query| {
-            compile(query, &Options::all()).expect_err("refused").message()
+            compile(query, &PromqlOptions::all()).expect_err("refused").message()
         });
     }
 }
@@ -219,9 +221,9 @@ fn remarks_about_long_queries() {
     let remarks = |n: usize| {
         let query = "rate(gauge[1m]) +\n".repeat(n);
         let note = |i: usize| Annotation {
-            level: Level::Info,
+            level: Severity::Info,
             text: format!("metric {i} might not be a counter").into(),
-            extent: Extent::Untold,
+            extent: Occurrences::Untold,
             span: Span { start: 18 * i as u32, end: 18 * i as u32 + 15 },
         };
         (query, (0..n).map(note).collect::<Vec<Annotation>>())

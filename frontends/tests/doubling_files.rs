@@ -1,8 +1,8 @@
 //! Twice the file, at most a little more than twice the work: YAML, rule files, and templates.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use frontends::rules::file::{Defaults, parse as parse_rules, promql_compiler};
-use frontends::rules::template::{Expander, QueryFn, check};
+use frontends::rules::file::{GroupDefaults, parse as parse_rules, promql_compiler};
+use frontends::rules::template::{TemplateExpander, TemplateQuery, check};
 use frontends::rules::yaml;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ fn alerting(i: usize) -> String {
 
 #[test]
 fn reading_rule_files() {
-    let defaults = Defaults { interval: 60_000, query_offset: 0 };
+    let defaults = GroupDefaults { interval: 60_000, query_offset: 0 };
     let compile = promql_compiler(Default::default());
     let one_group = |rules: String| format!("groups:\n- name: g\n  rules:\n{rules}");
     let groups =
@@ -95,14 +95,14 @@ fn reading_rule_files() {
 #[test]
 fn a_file_may_have_a_hundred_thousand_rules() {
     let rules = list(100_000, |i| format!("  - record: m{i}\n    expr: up\n"));
-    let defaults = Defaults { interval: 60_000, query_offset: 0 };
+    let defaults = GroupDefaults { interval: 60_000, query_offset: 0 };
     let text = format!("groups:\n- name: g\n  rules:\n{rules}");
     let loaded = parse_rules("f.yml", &text, defaults, &promql_compiler(Default::default())).unwrap();
     assert_eq!(loaded.groups[0].rules.len(), 100_000);
 }
 
 struct Nothing;
-impl QueryFn for Nothing {
+impl TemplateQuery for Nothing {
     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
         Ok(Vec::new())
     }
@@ -123,7 +123,7 @@ fn templates() {
         ("nested calls", 40, |n| format!("{{{{ {}1{} }}}}", "not (".repeat(n), ")".repeat(n))),
         ("branches", 300, |n| "{{ if $value }}x{{ else }}y{{ end }}".repeat(n)),
     ];
-    let expander = Expander::new(&Labels::default(), "", Arc::new(Nothing));
+    let expander = TemplateExpander::new(&Labels::default(), "", Arc::new(Nothing));
     let scope = expander.scope(&Labels::default(), 1.0, 0);
     for (what, n, text) in texts {
         assert_proportional(&format!("parsing {what}"), n, text, |text| check("T", text).unwrap());

@@ -1,13 +1,13 @@
 //! Twice the labels or series that a whole query meets cost at most 2.6 times as much CPU. One test, alone in its program:
 //! queries run on threads of their own, so that the process is measured.
 
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Row, Store};
+use storage::store::{FloatRow, Store};
 use testing::assert_proportional_in_process;
 
 const NOW: TimeMs = 1_700_000_000_000;
@@ -23,7 +23,7 @@ impl Case {
     /// `m` has so many series, `one` one with so many labels, `few` three.
     fn new(series: usize, labels: usize, query: String) -> Case {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -31,8 +31,9 @@ impl Case {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let append = |labels: Labels, v: f64| {
-            let series = store.resolve(&labels);
-            let rows: Vec<Row> = [20_000, 10_000, 0].map(|ago| Row { series, t: NOW - ago, v }).into();
+            let series = store.get_or_create_series(&labels);
+            let rows: Vec<FloatRow> =
+                [20_000, 10_000, 0].map(|ago| FloatRow { series, t: NOW - ago, v }).into();
             store.append_rows(&rows).unwrap();
         };
         for n in 0..series {
@@ -50,11 +51,11 @@ impl Case {
 
     /// How many rows it answers.
     fn ask(&self) -> usize {
-        let plan = compile(&self.query, &Options::all()).unwrap();
+        let plan = compile(&self.query, &PromqlOptions::all()).unwrap();
         match self.querier.instant(&plan, NOW, &QueryOptions::default()).unwrap().value {
-            Value::Vector(rows) => rows.len(),
-            Value::Matrix(rows) => rows.len(),
-            Value::Scalar(..) | Value::Text(..) => 1,
+            QueryValue::Vector(rows) => rows.len(),
+            QueryValue::Matrix(rows) => rows.len(),
+            QueryValue::Scalar(..) | QueryValue::Text(..) => 1,
         }
     }
 }

@@ -6,7 +6,7 @@ use frontends::promql;
 #[test]
 fn a_tree_with_its_selectors() {
     let text = r#"sum by (job) (rate(x{a=~"b.*"}[5m] offset 1m)) / on (job) -up @ 3 > bool 2"#;
-    let plan = promql::compile(text, &promql::Options::default()).unwrap();
+    let plan = promql::compile(text, &promql::PromqlOptions::default()).unwrap();
     let expected = "\
 binary > bool
   binary / on (job)

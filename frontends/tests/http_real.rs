@@ -1,14 +1,14 @@
 //! The API over a real store, query runtime and live runtime: ask, then subscribe, then see a change arrive.
 
 use bytes::Bytes;
-use engine::live::{Live, LiveOptions};
+use engine::live::{LiveOptions, LiveRuntime};
 use engine::query::Querier;
-use frontends::http::language::Promql;
-use frontends::http::model::*;
+use frontends::http::json_model::*;
+use frontends::http::language::PromqlLanguage;
 use frontends::http::query::log::QueryLog;
-use frontends::http::sources::*;
-use frontends::http::{AppState, ServeOptions, Settings, Timeouts, router};
-use frontends::standing::StandingQueries;
+use frontends::http::services::*;
+use frontends::http::{ApiSettings, AppState, ServeOptions, Timeouts, router};
+use frontends::saved::SavedQueries;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use storage::clock::Clock;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 use tower::ServiceExt;
 
 struct WallClock;
@@ -32,11 +32,11 @@ impl Clock for WallClock {
 /// A server without targets, rules and receivers.
 struct Nothing;
 
-impl Targets for Nothing {
-    fn active(&self) -> Vec<Target> {
+impl TargetList for Nothing {
+    fn active(&self) -> Vec<TargetJson> {
         vec![]
     }
-    fn dropped(&self) -> Vec<DroppedTarget> {
+    fn dropped(&self) -> Vec<DroppedTargetJson> {
         vec![]
     }
     fn dropped_counts(&self) -> BTreeMap<String, usize> {
@@ -45,18 +45,18 @@ impl Targets for Nothing {
     fn pools(&self) -> Vec<String> {
         vec![]
     }
-    fn metadata(&self) -> Vec<Metadata> {
+    fn metadata(&self) -> Vec<MetadataJson> {
         vec![]
     }
 }
 
-impl Rules for Nothing {
-    fn groups(&self) -> Vec<RuleGroup> {
+impl RuleGroupList for Nothing {
+    fn groups(&self) -> Vec<RuleGroupJson> {
         vec![]
     }
 }
 
-impl Alertmanagers for Nothing {
+impl AlertmanagerList for Nothing {
     fn active(&self) -> Vec<String> {
         vec![]
     }
@@ -65,7 +65,7 @@ impl Alertmanagers for Nothing {
     }
 }
 
-impl Admin for Nothing {
+impl ServerControl for Nothing {
     fn config_yaml(&self) -> String {
         String::new()
     }
@@ -92,7 +92,7 @@ impl Admin for Nothing {
 
 fn append(store: &Store, job: &str, v: f64) {
     let labels = Labels::from_pairs([("__name__", "x"), ("job", job)]);
-    let row = Row { series: store.resolve(&labels), t: WallClock.now(), v };
+    let row = FloatRow { series: store.get_or_create_series(&labels), t: WallClock.now(), v };
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1);
 }
 
@@ -108,29 +108,29 @@ async fn json(state: &AppState, path: &str) -> serde_json::Value {
     serde_json::from_slice(&body).unwrap()
 }
 
-fn promql() -> frontends::standing::Compile {
-    Box::new(|text| Promql::default().compile(text, None))
+fn promql() -> frontends::saved::Compile {
+    Box::new(|text| PromqlLanguage::default().compile(text, None))
 }
 
 /// A server over an empty store in `dir`.
-fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, Live) {
+fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
     let (metrics, clock): (_, Arc<dyn Clock>) = (Metrics::default(), Arc::new(WallClock));
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
         out_of_order_ms: 1_800_000,
     };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
-    let live = Live::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).unwrap();
+    let live = LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).unwrap();
     let nothing = Arc::new(Nothing);
-    let sources = Sources {
-        language: Arc::new(Promql::default()),
+    let sources = ApiServices {
+        language: Arc::new(PromqlLanguage::default()),
         answers: Arc::new(Querier::new(store.clone(), 2)),
         memory: engine::memory::MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
         catalog: store.clone(),
         tsdb: store.clone(),
-        standing: Arc::new(StandingQueries::unwritten(Arc::new(live.clone()), promql())),
+        standing: Arc::new(SavedQueries::in_memory(Arc::new(live.clone()), promql())),
         views: Arc::new(live.clone()),
         targets: nothing.clone(),
         rules: nothing.clone(),
@@ -141,7 +141,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, Live) {
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,
     };
-    let settings = Settings { step_stats: true, max_samples: 20_000_000, ..Settings::default() };
+    let settings = ApiSettings { step_stats: true, max_samples: 20_000_000, ..ApiSettings::default() };
     (AppState::new(settings, sources), store, live)
 }
 
@@ -176,8 +176,8 @@ async fn ask_subscribe_change() {
 /// Samples of three series, 10 s apart, from 0 to 100 s.
 fn fill(store: &Store) {
     for job in ["a", "b", "c"] {
-        let series = store.resolve(&Labels::from_pairs([("__name__", "x"), ("job", job)]));
-        let rows: Vec<Row> = (0..=10).map(|i| Row { series, t: i * 10_000, v: i as f64 }).collect();
+        let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "x"), ("job", job)]));
+        let rows: Vec<FloatRow> = (0..=10).map(|i| FloatRow { series, t: i * 10_000, v: i as f64 }).collect();
         assert_eq!(store.append_rows(&rows).unwrap().stored, 11);
     }
 }
@@ -238,7 +238,7 @@ async fn exemplars_of_the_series_that_an_expression_names() {
     store.set_max_exemplars(10);
     let labels = Labels::from_pairs([("__name__", "x"), ("job", "a")]);
     let row = |t: i64| ExemplarRow {
-        series: store.resolve(&labels),
+        series: store.get_or_create_series(&labels),
         exemplar: Kept { labels: Labels::from_pairs([("trace_id", "7")]), t, v: 0.5 },
         timed: true,
     };
@@ -290,7 +290,7 @@ async fn a_query_stops_when_its_client_goes_away() {
     let (state, _, live) = start(dir.path());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = frontends::http::Door::new("/");
+    let door = frontends::http::StartupGate::new("/");
     door.open(router(state.clone()), state.clone());
     let metrics = state.sources.metrics.clone();
     let server = tokio::spawn(async move {

@@ -9,8 +9,8 @@
 mod random;
 
 use engine::plan::Plan;
-use engine::query::{Answer, Kept, Querier, QueryError, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions, QueryValue, SubqueryCache};
+use frontends::promql::{PromqlOptions, compile};
 use random::Random;
 use std::sync::Arc;
 use storage::disk::OsDisk;
@@ -19,8 +19,8 @@ use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::value::{ABSENT, STALE};
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, shard_of};
 use storage::store::{
-    Columns, Corrected, Correction, HistogramRow, Layout, Options as StoreOptions, Row, SeriesSamples,
-    StartRow, Store, Tell,
+    ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, HistogramRow,
+    SeriesSamples, StartRow, Store, StoreOptions,
 };
 
 const START: i64 = 1_700_000_000_000;
@@ -102,7 +102,7 @@ fn open(dir: &std::path::Path) -> Arc<Store> {
 }
 
 impl World {
-    fn new(random: Random, dialect: &Options) -> World {
+    fn new(random: Random, dialect: &PromqlOptions) -> World {
         let dir = tempfile::tempdir().expect("a directory");
         let store = open(dir.path());
         World {
@@ -123,7 +123,7 @@ impl World {
 
     fn series(&mut self, metric: usize) -> SeriesRef {
         let (target, series) = self.one();
-        self.store.resolve(&labels(metric, target, series))
+        self.store.get_or_create_series(&labels(metric, target, series))
     }
 
     /// A number of tenths, so that sums round.
@@ -144,7 +144,7 @@ impl World {
             1 => {
                 let (metric, t, v) = (self.random.below(2) as usize, self.when(), self.value());
                 let series = self.series(metric);
-                self.store.append_rows(&[Row { series, t, v }]).expect("appended");
+                self.store.append_rows(&[FloatRow { series, t, v }]).expect("appended");
             }
             2 => self.histogram(),
             3 => {
@@ -160,7 +160,7 @@ impl World {
                 self.store.delete(&matchers, self.now - back, to).expect("deleted");
             }
             6 => {
-                self.store.maintain(self.now).expect("maintained");
+                self.store.run_housekeeping(self.now).expect("maintained");
                 if self.random.chance(50) {
                     self.store.compact().expect("merged");
                     self.store.clean_tombstones().expect("cleaned");
@@ -178,7 +178,7 @@ impl World {
             return;
         }
         self.last[target] = self.now;
-        let tell = if self.random.chance(50) { Tell::Feed } else { Tell::Nobody };
+        let tell = if self.random.chance(50) { FeedDelivery::Feed } else { FeedDelivery::Nobody };
         for metric in 0..2 {
             for series in 0..SERIES {
                 let counter = &mut self.counters[target][series];
@@ -187,10 +187,10 @@ impl World {
                 *counter = grown;
                 let value = if metric == 0 { grown } else { self.value() };
                 let labels = labels(metric, target, series);
-                let (at, gone) = (self.store.resolve(&labels), self.random.chance(8));
-                let batch = Columns {
+                let (at, gone) = (self.store.get_or_create_series(&labels), self.random.chance(8));
+                let batch = ColumnBatch {
                     group: self.store.open_group(&format!("{labels:?}"), shard_of(&labels)),
-                    layout: Arc::new(Layout { slots: vec![at.slot] }),
+                    layout: Arc::new(ColumnLayout { slots: vec![at.slot] }),
                     t: self.now,
                     values: [if gone { ABSENT } else { value }].into(),
                 };
@@ -209,18 +209,19 @@ impl World {
             ..NativeHistogram::default()
         };
         match self.random.below(8) {
-            0 => drop(self.store.append_rows(&[Row { series, t, v: STALE }])),
-            1 => drop(self.store.append_rows(&[Row { series, t, v: 1.5 }])),
+            0 => drop(self.store.append_rows(&[FloatRow { series, t, v: STALE }])),
+            1 => drop(self.store.append_rows(&[FloatRow { series, t, v: 1.5 }])),
             _ => drop(self.store.append_histograms(&[HistogramRow { series, t, h: Arc::new(h) }])),
         }
     }
 
     fn correct(&mut self) {
         let back = self.random.below(400_000) as i64;
-        let to = if self.random.chance(30) { Corrected::Gone } else { Corrected::Float(self.value()) };
+        let to =
+            if self.random.chance(30) { CorrectedValue::Gone } else { CorrectedValue::Float(self.value()) };
         let (target, series) = self.one();
-        let series = self.store.resolve(&labels(1, target, series));
-        self.store.correct(&[Correction { series, t: self.now - back, to }]).expect("corrected");
+        let series = self.store.get_or_create_series(&labels(1, target, series));
+        self.store.correct(&[Correction { series, t: self.now - back, value: to }]).expect("corrected");
     }
 
     fn write_past(&mut self) {
@@ -230,16 +231,16 @@ impl World {
         let ts: Vec<i64> = (from..to.min(self.now)).step_by(7_300).collect();
         let vs = ts.iter().map(|_| self.random.below(99) as f64 / 10.0).collect();
         let one = SeriesSamples { labels: labels(1, target, series), ts, vs, ..SeriesSamples::default() };
-        self.store.write_past((from, to), &[one], i64::MAX).expect("written");
+        self.store.write_backfill((from, to), &[one], i64::MAX).expect("written");
     }
 
     /// The difference between what is answered with what is kept, and from scratch.
-    fn differs(&self, plan: &Plan, t: i64, kept: &mut Kept) -> Option<String> {
+    fn differs(&self, plan: &Plan, t: i64, kept: &mut SubqueryCache) -> Option<String> {
         let with = self.querier.instant_keeping(plan, t, &self.options, kept);
         let scratch = self.querier.instant(plan, t, &self.options);
         let same = match (&with, &scratch) {
             (Ok(a), Ok(b)) => {
-                let said = |a: &Answer| a.notes.iter().map(|note| note.text.clone()).collect::<Vec<_>>();
+                let said = |a: &QueryAnswer| a.notes.iter().map(|note| note.text.clone()).collect::<Vec<_>>();
                 let (kept, scratch) = (said(a), said(b));
                 bits(&a.value) == bits(&b.value) && scratch.iter().all(|text| kept.contains(text))
             }
@@ -251,12 +252,12 @@ impl World {
 }
 
 /// Rows in their order, to be compared bit by bit.
-fn bits(value: &Value) -> Vec<String> {
+fn bits(value: &QueryValue) -> Vec<String> {
     match value {
-        Value::Vector(rows) => {
+        QueryValue::Vector(rows) => {
             rows.iter().map(|r| format!("{:?} {} {:x} {:?}", r.labels, r.t, r.v.to_bits(), r.h)).collect()
         }
-        Value::Scalar(t, v) => vec![format!("{t} {:x}", v.to_bits())],
+        QueryValue::Scalar(t, v) => vec![format!("{t} {:x}", v.to_bits())],
         other => panic!("neither a vector nor a scalar: {other:?}"),
     }
 }
@@ -268,14 +269,15 @@ fn variable(name: &str) -> Option<u64> {
 /// Runs a case; by expression, how many steps were asked for and how many not.
 fn run(case: u64) -> Vec<(u64, u64)> {
     let mut random = Random::new(&[variable("KEPT_SEED").unwrap_or(1), case]);
-    let dialect = Options {
+    let dialect = PromqlOptions {
         start_timestamps: random.chance(50),
         delayed_names: random.chance(50),
         type_and_unit_labels: random.chance(20),
-        ..Options::all()
+        ..PromqlOptions::all()
     };
     let plan = |text: &str| compile(text, &dialect).unwrap_or_else(|e| panic!("{text}: {e}"));
-    let mut asked: Vec<(Plan, Kept)> = ASKED.iter().map(|(text, _)| (plan(text), Kept::default())).collect();
+    let mut asked: Vec<(Plan, SubqueryCache)> =
+        ASKED.iter().map(|(text, _)| (plan(text), SubqueryCache::default())).collect();
     let mut world = World::new(random, &dialect);
     for _ in 0..STEPS {
         world.step();
@@ -310,16 +312,17 @@ fn answers_are_those_from_scratch() {
 
 /// A store with `series` gauges at each of `times`, and what asks it.
 fn gauges(series: usize, times: impl Iterator<Item = i64>) -> World {
-    let world = World::new(Random::new(&[1]), &Options::default());
-    let refs: Vec<SeriesRef> = (0..series).map(|i| world.store.resolve(&labels(1, 0, i))).collect();
+    let world = World::new(Random::new(&[1]), &PromqlOptions::default());
+    let refs: Vec<SeriesRef> =
+        (0..series).map(|i| world.store.get_or_create_series(&labels(1, 0, i))).collect();
     for t in times {
-        let rows: Vec<Row> = refs.iter().map(|series| Row { series: *series, t, v: 1.0 }).collect();
+        let rows: Vec<FloatRow> = refs.iter().map(|series| FloatRow { series: *series, t, v: 1.0 }).collect();
         world.store.append_rows(&rows).expect("appended");
     }
     world
 }
 
-fn asked_for(world: &World, plan: &Plan, t: i64, kept: &mut Kept) -> u64 {
+fn asked_for(world: &World, plan: &Plan, t: i64, kept: &mut SubqueryCache) -> u64 {
     let before = kept.report().asked;
     world.querier.instant_keeping(plan, t, &world.options, kept).expect("answered");
     kept.report().asked - before
@@ -329,11 +332,11 @@ fn asked_for(world: &World, plan: &Plan, t: i64, kept: &mut Kept) -> u64 {
 fn the_cost_follows_the_change() {
     let base = START / 60_000 * 60_000;
     let world = gauges(3, (0..=240).map(|i| base + i * 15_000));
-    let plan = compile("max_over_time(m_gauge[30m:15s])", &Options::default()).expect("a plan");
-    let (mut kept, mut now) = (Kept::default(), base + 3_600_000);
+    let plan = compile("max_over_time(m_gauge[30m:15s])", &PromqlOptions::default()).expect("a plan");
+    let (mut kept, mut now) = (SubqueryCache::default(), base + 3_600_000);
     let mut ask = |t: i64| asked_for(&world, &plan, t, &mut kept);
-    let series = world.store.resolve(&labels(1, 0, 1));
-    let append = |t: i64| world.store.append_rows(&[Row { series, t, v: 2.0 }]).expect("appended");
+    let series = world.store.get_or_create_series(&labels(1, 0, 1));
+    let append = |t: i64| world.store.append_rows(&[FloatRow { series, t, v: 2.0 }]).expect("appended");
     assert_eq!(ask(now), 120, "all, at first");
     assert_eq!(ask(now), 0, "nothing changed");
     assert_eq!((ask(now + 14_999), ask(now + 15_000)), (0, 1), "time went on");
@@ -344,14 +347,14 @@ fn the_cost_follows_the_change() {
     assert_eq!(ask(now), 4, "what is late is seen by the steps behind it");
     append(now - 59_000);
     assert_eq!(ask(now), 0, "once more the same is no change");
-    let gone = Correction { series, t: now - 30_000, to: Corrected::Gone };
+    let gone = Correction { series, t: now - 30_000, value: CorrectedValue::Gone };
     world.store.correct(&[gone]).expect("corrected");
     assert_eq!(ask(now), 3, "what is taken back is seen by the steps from its time on");
     world.store.delete(&[Matcher::equal("series", "s2")], now - 90_000, now).expect("deleted");
     assert_eq!(ask(now), 7, "as what is deleted");
     assert_eq!(ask(now + 3_600_000), 120, "after a gap, all");
     assert_eq!(ask(now), 120, "going back, all");
-    assert!(world.store.maintain(now).expect("maintained") > 0);
+    assert!(world.store.run_housekeeping(now).expect("maintained") > 0);
     assert_eq!(ask(now), 0, "a flush changes no sample");
     world.store.delete(&[Matcher::equal("series", "s1")], base, base + 60_000).expect("deleted");
     assert_eq!(ask(now), 120, "something was deleted from blocks: all");
@@ -364,8 +367,8 @@ fn the_cost_follows_the_change() {
 fn rows_go_when_no_window_sees_them() {
     let base = START / 60_000 * 60_000;
     let world = gauges(3, (0..=20).map(|i| base + i * 15_000));
-    let plan = compile("max_over_time(m_gauge[5m:15s])", &Options::default()).expect("a plan");
-    let (mut kept, last) = (Kept::default(), base + 20 * 15_000);
+    let plan = compile("max_over_time(m_gauge[5m:15s])", &PromqlOptions::default()).expect("a plan");
+    let (mut kept, last) = (SubqueryCache::default(), base + 20 * 15_000);
     let mut now = last;
     // As long as an instant selector looks back, and the window.
     while now < last + 585_000 {
@@ -384,7 +387,7 @@ fn an_offset_moves_what_is_asked_for() {
     let base = START / 60_000 * 60_000;
     let world = gauges(1, (0..=60).map(|i| base + i * 15_000));
     let now = base + 900_000;
-    let series = world.store.resolve(&labels(1, 0, 0));
+    let series = world.store.get_or_create_series(&labels(1, 0, 0));
     for (text, expected) in [
         ("max_over_time((m_gauge offset 1m)[10m:15s])", 0),
         ("max_over_time((m_gauge offset -1m)[10m:15s])", 5),
@@ -393,10 +396,14 @@ fn an_offset_moves_what_is_asked_for() {
         ("max_over_time(m_gauge[10m:15s] @ 1)", 0),
         ("max_over_time((m_gauge + m_gauge offset -15s)[10m:15s])", 2),
     ] {
-        let (plan, mut kept) = (compile(text, &Options::all()).expect("a plan"), Kept::default());
+        let (plan, mut kept) =
+            (compile(text, &PromqlOptions::all()).expect("a plan"), SubqueryCache::default());
         assert_eq!(asked_for(&world, &plan, now, &mut kept), 40, "{text}");
         // It is there already as another series' time: only what is new counts.
-        world.store.correct(&[Correction { series, t: now, to: Corrected::Float(3.0) }]).expect("corrected");
+        world
+            .store
+            .correct(&[Correction { series, t: now, value: CorrectedValue::Float(3.0) }])
+            .expect("corrected");
         assert_eq!(asked_for(&world, &plan, now, &mut kept), expected, "{text}");
     }
 }
@@ -405,8 +412,8 @@ fn an_offset_moves_what_is_asked_for() {
 fn what_fails_keeps_nothing_wrong() {
     let base = START / 60_000 * 60_000;
     let world = gauges(3, (0..=40).map(|i| base + i * 15_000));
-    let plan = compile("sum(max_over_time(m_gauge[5m:15s]))", &Options::default()).expect("a plan");
-    let (mut kept, now) = (Kept::default(), base + 600_000);
+    let plan = compile("sum(max_over_time(m_gauge[5m:15s]))", &PromqlOptions::default()).expect("a plan");
+    let (mut kept, now) = (SubqueryCache::default(), base + 600_000);
     let few = QueryOptions { max_samples: 30, ..world.options.clone() };
     let scratch = world.querier.instant(&plan, now, &few);
     assert!(matches!(&scratch, Err(QueryError::Execution(text)) if text.contains("too many samples")));
@@ -424,7 +431,11 @@ fn subqueries_hold_no_more_than_a_query_may() {
     let world = gauges(2, (0..=40).map(|i| base + i * 15_000));
     let ask = |text: &str, max_samples| {
         let options = QueryOptions { max_samples, ..world.options.clone() };
-        world.querier.instant(&compile(text, &Options::default()).expect("a plan"), base + 600_000, &options)
+        world.querier.instant(
+            &compile(text, &PromqlOptions::default()).expect("a plan"),
+            base + 600_000,
+            &options,
+        )
     };
     // Steps that are only counted, 25 TB of them.
     let grid = "max_over_time(max_over_time(vector(1)[1m:1y])[100y:1ms])";

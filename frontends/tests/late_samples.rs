@@ -1,14 +1,17 @@
 //! `late_samples: correct`: what is recorded where some samples come late equals what is recorded where all come in time.
 
-use engine::live::{Live, LiveOptions, ViewKind, ViewSpec};
-use engine::operators::side::Sample;
+use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
+use engine::operators::histogram_column::Sample;
 use engine::plan::Plan;
-use engine::query::{Answer, Querier, QueryError, QueryOptions};
-use frontends::asked::{AskedViews, History};
-use frontends::http::sources::Answers;
-use frontends::past::{CorrectedRows, Corrects, Listener, Parts, Past, PastRule};
-use frontends::promql::{Options, compile};
-use frontends::views::Views;
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
+use frontends::http::services::QueryEngine;
+use frontends::promql::{PromqlOptions, compile};
+use frontends::recording::{
+    CorrectionEvent, CorrectionListener, CorrectionRole, RecordedRule, RecordingHistory,
+    RecordingHistoryServices,
+};
+use frontends::scheduled::{CompositeViews, ScheduledViewServices};
+use frontends::views::ViewRegistry;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -16,11 +19,11 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::clock::ManualClock;
 use storage::disk::OsDisk;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::value::STALE;
 use storage::model::{Labels, Matcher};
-use storage::store::{Options as StoreOptions, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 const SECOND: i64 = 1_000;
 const INTERVAL: i64 = 10 * SECOND;
@@ -91,8 +94,8 @@ impl Interrupted {
     }
 }
 
-impl Answers for Interrupted {
-    fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<Answer, QueryError> {
+impl QueryEngine for Interrupted {
+    fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
         self.question();
         self.querier.instant(plan, t, options)
     }
@@ -103,19 +106,19 @@ impl Answers for Interrupted {
         end: i64,
         step: i64,
         options: &QueryOptions,
-    ) -> Result<Answer, QueryError> {
+    ) -> Result<QueryAnswer, QueryError> {
         self.question();
         self.querier.range(plan, start, end, step, options)
     }
 }
 
-struct House {
+struct Fixture {
     then: Then,
-    rules: Mutex<Vec<PastRule>>,
+    rules: Mutex<Vec<RecordedRule>>,
     store: Arc<Store>,
-    live: Live,
-    views: AskedViews,
-    past: Arc<Past>,
+    live: LiveRuntime,
+    views: CompositeViews,
+    past: Arc<RecordingHistory>,
     clock: Arc<ManualClock>,
 }
 
@@ -128,14 +131,14 @@ fn spec((record, expr, query_offset, limit): &(&str, &str, i64, usize), interval
         query_offset: *query_offset,
         limit: *limit,
     };
-    ViewSpec { name: (*record).to_owned(), plan: compile(expr, &Options::default()).unwrap(), kind }
+    ViewSpec { name: (*record).to_owned(), plan: compile(expr, &PromqlOptions::default()).unwrap(), kind }
 }
 
 type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
 
-impl House {
-    fn open(dir: &Path, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) -> House {
-        House::with_window(dir, rules, lateness, 1_800_000)
+impl Fixture {
+    fn open(dir: &Path, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) -> Fixture {
+        Fixture::with_window(dir, rules, lateness, 1_800_000)
     }
 
     fn with_window(
@@ -143,7 +146,7 @@ impl House {
         rules: &[(&str, &str, i64, usize)],
         lateness: Option<i64>,
         out_of_order_ms: i64,
-    ) -> House {
+    ) -> Fixture {
         let options = StoreOptions {
             dir: dir.to_owned(),
             wal_sync_interval_ms: 100,
@@ -152,30 +155,30 @@ impl House {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let clock = Arc::new(ManualClock::at(START - 1));
-        let live = Live::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
         let then = Then::default();
         let answers = Arc::new(Interrupted { querier: Querier::new(store.clone(), 1), then: then.clone() });
-        let history = History {
+        let history = ScheduledViewServices {
             answers: answers.clone(),
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
-            hands: Hands::Threads,
+            hands: Execution::Threads,
         };
-        let parts = Parts {
+        let parts = RecordingHistoryServices {
             answers,
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
-            corrects: Corrects::Alone,
-            hands: Hands::Threads,
+            corrects: CorrectionRole::Alone,
+            hands: Execution::Threads,
         };
-        let past = Past::start(parts, dir).unwrap();
-        let views =
-            AskedViews::new(Arc::new(live.clone()), history, &Metrics::default()).with_past(past.clone());
-        let house = House { then, rules: Mutex::default(), store, live, views, past, clock };
+        let past = RecordingHistory::start(parts, dir).unwrap();
+        let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
+            .with_history(past.clone());
+        let house = Fixture { then, rules: Mutex::default(), store, live, views, past, clock };
         house.install(rules, lateness);
         house
     }
@@ -184,24 +187,24 @@ impl House {
         let install = |rule: &(&str, &str, i64, usize)| {
             let spec = spec(rule, INTERVAL);
             let view = self.views.install(spec.clone()).unwrap();
-            PastRule { view, key: rule.0.to_owned(), spec, backfill: 0, lateness }
+            RecordedRule { view, key: rule.0.to_owned(), spec, backfill: 0, lateness }
         };
-        let rules: Vec<PastRule> = rules.iter().map(install).collect();
+        let rules: Vec<RecordedRule> = rules.iter().map(install).collect();
         self.rules.lock().clone_from(&rules);
-        self.views.keep_past(rules);
+        self.views.set_recorded_rules(rules);
     }
 
     /// The only rule asks something else from now on.
     fn reload(&self, rule: &(&str, &str, i64, usize), interval: i64) {
         let mut rules = self.rules.lock();
         rules[0].spec = spec(rule, interval);
-        self.views.change(rules[0].view, rules[0].spec.clone()).unwrap();
-        self.views.keep_past(rules.clone());
+        self.views.replace(rules[0].view, rules[0].spec.clone()).unwrap();
+        self.views.set_recorded_rules(rules.clone());
     }
 
     /// What is recorded of a series without further labels, by slot.
     fn values(&self, name: &str) -> Vec<(i64, f64)> {
-        let all = self.store.read_all(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
+        let all = self.store.read_series(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
         let points = all.into_values().flat_map(|series| series.ts.into_iter().zip(series.vs));
         points.map(|(t, v)| ((t - START) / SECOND, v)).collect()
     }
@@ -217,26 +220,27 @@ impl House {
                 next += INTERVAL;
             }
             self.clock.set(now.max(START - 1));
-            let series = self.store.resolve(&labels(series));
-            self.store.append_rows(&[Row { series, t, v }]).unwrap();
+            let series = self.store.get_or_create_series(&labels(series));
+            self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
         }
         while next <= until {
             self.slot(next, &corrects);
             next += INTERVAL;
         }
-        self.past.correct();
+        self.past.correct_now();
     }
 
     fn slot(&self, t: i64, corrects: impl Fn(i64) -> bool) {
         self.clock.set(t);
         self.live.tick(t);
         if corrects((t - START) / INTERVAL) {
-            self.past.correct();
+            self.past.correct_now();
         }
     }
 
     fn recorded(&self) -> Recorded {
-        let all = self.store.read_all(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000).unwrap();
+        let all =
+            self.store.read_series(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000).unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
         all.filter(|(_, points)| !points.is_empty()).collect()
     }
@@ -274,18 +278,18 @@ proptest! {
     #[test]
     fn late_samples_count_as_if_they_came_in_time(arrivals in arrivals(), every in 1i64..6) {
         let dir = tempfile::tempdir().unwrap();
-        let reference = House::open(dir.path(), &RULES, None);
+        let reference = Fixture::open(dir.path(), &RULES, None);
         reference.run(&in_time(&arrivals), END, |_| false);
         let wanted = reference.recorded();
         reference.close();
 
         let dir = tempfile::tempdir().unwrap();
-        let house = House::open(dir.path(), &RULES, Some(LATENESS));
+        let house = Fixture::open(dir.path(), &RULES, Some(LATENESS));
         house.run(&arrivals, END + LATENESS, |slot| slot % every == 0);
         compare(&house.recorded(), &wanted);
         house.close();
         // The log has the corrections.
-        let house = House::open(dir.path(), &[], None);
+        let house = Fixture::open(dir.path(), &[], None);
         compare(&house.recorded(), &wanted);
         house.close();
     }
@@ -302,7 +306,7 @@ fn three() -> Vec<Arrival> {
 #[test]
 fn what_comes_later_than_the_bound_stays_out() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), &SUM, Some(LATENESS));
+    let house = Fixture::open(dir.path(), &SUM, Some(LATENESS));
     house.run(&three(), START + 22 * INTERVAL, |_| true);
     let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
     // The third sample is in sight of slots 1 to 19 too, which were evaluated before it came.
@@ -313,7 +317,7 @@ fn what_comes_later_than_the_bound_stays_out() {
 #[test]
 fn by_default_what_is_evaluated_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), &SUM, None);
+    let house = Fixture::open(dir.path(), &SUM, None);
     house.run(&three(), START + 22 * INTERVAL, |_| true);
     let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
     assert_eq!(sums, [[1.0; 7].as_slice(), &[3.0; 12], &[7.0; 3]].concat());
@@ -325,28 +329,31 @@ fn by_default_what_is_evaluated_stays() {
 fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
     const HOURS: i64 = 7_200_000;
     let dir = tempfile::tempdir().unwrap();
-    let house = House::with_window(dir.path(), &SUM, Some(HOURS), HOURS);
+    let house = Fixture::with_window(dir.path(), &SUM, Some(HOURS), HOURS);
     let boundary = (START / HOURS + 1) * HOURS;
     let late = boundary - 15 * SECOND;
     let in_time = (START..late + HOURS).step_by(60_000).map(|t| (t, 3, t, 1.0)).collect::<Vec<_>>();
     house.run(&in_time, late + HOURS - INTERVAL, |_| false);
     house.clock.set(late + HOURS);
-    house.store.append_rows(&[Row { series: house.store.resolve(&labels(4)), t: late, v: 2.0 }]).unwrap();
+    house
+        .store
+        .append_rows(&[FloatRow { series: house.store.get_or_create_series(&labels(4)), t: late, v: 2.0 }])
+        .unwrap();
     let now = boundary + HOURS + 2 * SECOND;
-    assert_eq!(house.store.maintain(now).unwrap(), 0, "samples may still come late for that range");
+    assert_eq!(house.store.run_housekeeping(now).unwrap(), 0, "samples may still come late for that range");
     house.clock.set(now);
-    house.past.correct();
-    let all = house.store.read_all(&[Matcher::equal("team", "x")], late, boundary).unwrap();
+    house.past.correct_now();
+    let all = house.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
     let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
     assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
-    assert_eq!(house.store.maintain(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
+    assert_eq!(house.store.run_housekeeping(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
     house.close();
 }
 
-struct Ear(Arc<Mutex<Vec<CorrectedRows>>>);
+struct CorrectionLog(Arc<Mutex<Vec<CorrectionEvent>>>);
 
-impl Listener for Ear {
-    fn corrected(&self, rows: CorrectedRows) {
+impl CorrectionListener for CorrectionLog {
+    fn corrected(&self, rows: CorrectionEvent) {
         self.0.lock().push(rows);
     }
     fn is_open(&self) -> bool {
@@ -357,11 +364,13 @@ impl Listener for Ear {
 #[test]
 fn listeners_hear_of_corrections() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), &SUM, Some(LATENESS));
-    let heard: Arc<Mutex<Vec<CorrectedRows>>> = Arc::default();
-    house.past.listen(vec![Matcher::equal("__name__", "sum")], Box::new(Ear(heard.clone())));
-    let other: Arc<Mutex<Vec<CorrectedRows>>> = Arc::default();
-    house.past.listen(vec![Matcher::equal("__name__", "other")], Box::new(Ear(other.clone())));
+    let house = Fixture::open(dir.path(), &SUM, Some(LATENESS));
+    let heard: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
+    house.past.on_correction(vec![Matcher::equal("__name__", "sum")], Box::new(CorrectionLog(heard.clone())));
+    let other: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
+    house
+        .past
+        .on_correction(vec![Matcher::equal("__name__", "other")], Box::new(CorrectionLog(other.clone())));
     house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
     let heard = heard.lock();
     let times: Vec<i64> = heard.iter().map(|corrected| (corrected.t - START) / INTERVAL).collect();
@@ -378,26 +387,34 @@ fn listeners_hear_of_corrections() {
 fn rules_follow_into_slots_that_pass_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let chain = [("low", "sum(g)", 0, 0), ("high", "max_over_time(low[15s])", 0, 0)];
-    let house = House::open(dir.path(), &chain, Some(LATENESS));
+    let house = Fixture::open(dir.path(), &chain, Some(LATENESS));
     let at = |slot: i64| START + slot * INTERVAL;
     house
         .store
-        .append_rows(&[Row { series: house.store.resolve(&labels(3)), t: at(1) - 1, v: 1.0 }])
+        .append_rows(&[FloatRow {
+            series: house.store.get_or_create_series(&labels(3)),
+            t: at(1) - 1,
+            v: 1.0,
+        }])
         .unwrap();
     (0..=3).for_each(|slot| house.slot(at(slot), |_| false));
     house.clock.set(at(3) + 8 * SECOND);
     house
         .store
-        .append_rows(&[Row { series: house.store.resolve(&labels(4)), t: at(3) - 1, v: 2.0 }])
+        .append_rows(&[FloatRow {
+            series: house.store.get_or_create_series(&labels(4)),
+            t: at(3) - 1,
+            v: 2.0,
+        }])
         .unwrap();
     let (live, clock) = (house.live.clone(), house.clock.clone());
     *house.then.lock() = Some(Box::new(move || {
         clock.set(at(4));
         live.tick(at(4));
     }));
-    house.past.correct();
+    house.past.correct_now();
     house.clock.set(at(4) + SECOND);
-    house.past.correct();
+    house.past.correct_now();
     assert_eq!(house.values("low"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
     assert_eq!(house.values("high"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
     house.close();
@@ -408,19 +425,24 @@ fn rules_follow_into_slots_that_pass_meanwhile() {
 fn what_was_recorded_before_a_reload_stays() {
     for (rule, interval) in [(("r", "sum(g) * 8", 0, 0), INTERVAL), (("r", "sum(g)", 0, 0), 15 * SECOND)] {
         let dir = tempfile::tempdir().unwrap();
-        let house = House::open(dir.path(), &[("r", "sum(g)", 0, 0)], Some(LATENESS));
+        let house = Fixture::open(dir.path(), &[("r", "sum(g)", 0, 0)], Some(LATENESS));
         house
             .store
-            .append_rows(&[Row { series: house.store.resolve(&labels(3)), t: START, v: 1.0 }])
+            .append_rows(&[FloatRow {
+                series: house.store.get_or_create_series(&labels(3)),
+                t: START,
+                v: 1.0,
+            }])
             .unwrap();
         (1..=6).for_each(|slot| house.slot(START + slot * INTERVAL, |_| false));
-        let late = Row { series: house.store.resolve(&labels(4)), t: START + 25 * SECOND, v: 2.0 };
+        let late =
+            FloatRow { series: house.store.get_or_create_series(&labels(4)), t: START + 25 * SECOND, v: 2.0 };
         // One that waits to be corrected, and one that comes afterwards.
         house.store.append_rows(&[late]).unwrap();
         house.reload(&rule, interval);
-        house.store.append_rows(&[Row { t: late.t + 1, ..late }]).unwrap();
+        house.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
         house.clock.set(START + 70 * SECOND);
-        house.past.correct();
+        house.past.correct_now();
         let before: Vec<_> = house.values("r").into_iter().filter(|(t, _)| *t <= 60).collect();
         assert_eq!(before, (1..=6).map(|slot| (slot * 10, 1.0)).collect::<Vec<_>>());
         house.close();
@@ -431,15 +453,20 @@ fn what_was_recorded_before_a_reload_stays() {
 #[test]
 fn a_rule_that_reads_itself_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), &[("r", "sum(g) + sum(r or on () vector(0))", 0, 0)], Some(LATENESS));
+    let house =
+        Fixture::open(dir.path(), &[("r", "sum(g) + sum(r or on () vector(0))", 0, 0)], Some(LATENESS));
     house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
     let before = house.values("r");
     house
         .store
-        .append_rows(&[Row { series: house.store.resolve(&labels(5)), t: START + 1, v: 9.0 }])
+        .append_rows(&[FloatRow {
+            series: house.store.get_or_create_series(&labels(5)),
+            t: START + 1,
+            v: 9.0,
+        }])
         .unwrap();
     house.clock.set(START + 8 * INTERVAL + 2 * SECOND);
-    house.past.correct();
+    house.past.correct_now();
     assert!(before.last().is_some_and(|(_, v)| *v == 10.0), "{before:?}");
     assert_eq!(house.values("r"), before);
     house.close();
@@ -449,11 +476,11 @@ fn a_rule_that_reads_itself_is_left_alone() {
 #[test]
 fn series_that_others_wrote_are_not_taken_back() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path(), &[("r", "sum(g) > 2", 0, 0)], Some(LATENESS));
+    let house = Fixture::open(dir.path(), &[("r", "sum(g) > 2", 0, 0)], Some(LATENESS));
     let theirs = Labels::from_pairs([("__name__", "r"), ("region", "a"), ("team", "x")]);
     for slot in 1..=8 {
-        let series = house.store.resolve(&theirs);
-        house.store.append_rows(&[Row { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
+        let series = house.store.get_or_create_series(&theirs);
+        house.store.append_rows(&[FloatRow { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
     }
     house.run(&three()[..2], START + 9 * INTERVAL, |_| true);
     let all = house.recorded();

@@ -2,15 +2,17 @@
 //! every second, with gaps, resets, stale markers, late samples and new series, equals the query runtime's answer. Bit by bit,
 //! unless the table says that it is summed up in another order, extrapolated or predicted.
 
+use engine::functions::line_fit::REFIT_TOLERANCE;
 use engine::functions::regression::REORIGINED;
-use engine::functions::trend::REFITTED;
-use engine::functions::{Function, Kernel, Moves, Upkeep, WindowKernel, lookup, panes::REORDERED, table};
-use engine::live::describe::Work;
-use engine::live::{Live, LiveOptions, Sink, Spill, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::operators::side::Sample;
-use engine::plan::{Plan, Type};
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::functions::{
+    Function, Kernel, TimeDependence, WindowKernel, WindowMethod, lookup, panes::REORDERED, table,
+};
+use engine::live::describe::ViewFootprint;
+use engine::live::{LiveOptions, LiveRuntime, Sink, SpillOptions, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::operators::histogram_column::Sample;
+use engine::plan::{Plan, ValueType};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE};
 use storage::model::{Labels, TimeMs, shard_of};
-use storage::store::{Columns, GroupId, Layout, Retention, Row, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, GroupId, Retention, Store};
 
 const START: TimeMs = 1_700_000_000_000;
 const SERIES: usize = 6;
@@ -28,7 +30,7 @@ const SERIES: usize = 6;
 const LARGEST: f64 = 2e4;
 const WINDOWS: [&str; 2] = ["80s", "150s"];
 /// What of windows is kept where the rest is given away.
-const SPILL: Spill = Spill { near: 20_000, chunk: 4_000 };
+const SPILL: SpillOptions = SpillOptions { near: 20_000, chunk: 4_000 };
 
 type Rows = Arc<Mutex<BTreeMap<Labels, f64>>>;
 
@@ -67,25 +69,25 @@ fn labels(series: usize) -> Labels {
 
 struct World {
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     metrics: Metrics,
     querier: Querier,
     views: Vec<View>,
     group: GroupId,
-    layouts: [Arc<Layout>; 2],
+    layouts: [Arc<ColumnLayout>; 2],
     _dir: tempfile::TempDir,
 }
 
 impl World {
     /// Without views.
-    fn new(spill: Spill) -> World {
+    fn new(spill: SpillOptions) -> World {
         World::of_blocks(spill, (7_200_000, 1_800_000))
     }
 
     /// Without views, over a store of blocks so long, which takes samples so late, ms.
-    fn of_blocks(spill: Spill, (block_range_ms, out_of_order_ms): (i64, i64)) -> World {
+    fn of_blocks(spill: SpillOptions, (block_range_ms, out_of_order_ms): (i64, i64)) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms,
@@ -94,10 +96,11 @@ impl World {
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let metrics = Metrics::default();
         let live =
-            Live::manual(store.clone(), &LiveOptions { spill, ..LiveOptions::default() }, &metrics).unwrap();
+            LiveRuntime::manual(store.clone(), &LiveOptions { spill, ..LiveOptions::default() }, &metrics)
+                .unwrap();
         let layout = |series: usize| {
-            let slots = (0..series).map(|i| store.resolve(&labels(i)).slot).collect();
-            Arc::new(Layout { slots })
+            let slots = (0..series).map(|i| store.get_or_create_series(&labels(i)).slot).collect();
+            Arc::new(ColumnLayout { slots })
         };
         let layouts = [layout(SERIES - 2), layout(SERIES)];
         let group = store.open_group("h", shard_of(&labels(0)));
@@ -122,8 +125,8 @@ impl World {
     }
 
     fn install(&mut self, function: &'static Function, window: &str, place: &str) {
-        let arg = |kind: &Type| match kind {
-            Type::Matrix => format!("m[{window}]{place}"),
+        let arg = |kind: &ValueType| match kind {
+            ValueType::Matrix => format!("m[{window}]{place}"),
             _ => "0.3".to_owned(),
         };
         let args: Vec<String> = function.args.iter().map(arg).collect();
@@ -131,7 +134,7 @@ impl World {
     }
 
     fn install_as(&mut self, function: &'static Function, text: String) {
-        let plan = compile(&text, &Options::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let plan = compile(&text, &PromqlOptions::all()).unwrap_or_else(|e| panic!("{text}: {e}"));
         let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
         let view = self.live.install(spec).unwrap();
         let rows = Rows::default();
@@ -145,7 +148,7 @@ impl World {
     }
 
     /// What all views keep, after one more tick.
-    fn works(&self, t: TimeMs) -> Vec<Work> {
+    fn works(&self, t: TimeMs) -> Vec<ViewFootprint> {
         let ask = || self.live.describe(ViewId(0), usize::MAX, Duration::from_secs(60)).unwrap();
         std::thread::scope(|scope| {
             let asked = scope.spawn(ask);
@@ -168,20 +171,20 @@ impl World {
         };
         let values = (0..layout.slots.len()).map(value).collect();
         let t = START + second as i64 * 1_000;
-        let batch = Columns { group: self.group, layout: layout.clone(), t, values };
-        self.store.append_columns(&batch, Tell::Feed).unwrap();
+        let batch = ColumnBatch { group: self.group, layout: layout.clone(), t, values };
+        self.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
     }
 
     fn late(&self, second: usize, back: usize, v: f64) {
-        let series = self.store.resolve(&labels(back % SERIES));
+        let series = self.store.get_or_create_series(&labels(back % SERIES));
         let t = START + second.saturating_sub(back) as i64 * 1_000 - 350;
-        self.store.append_rows(&[Row { series, t, v }]).unwrap();
+        self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
 
     fn compare(&self, t: TimeMs) {
         for view in &self.views {
             let answer = self.querier.instant(&view.plan, t, &QueryOptions::default()).unwrap();
-            let Value::Vector(wanted) = answer.value else { panic!("{}", view.text) };
+            let QueryValue::Vector(wanted) = answer.value else { panic!("{}", view.text) };
             let rows = view.rows.lock();
             assert_eq!(rows.len(), wanted.len(), "{} at {}", view.text, t - START);
             for row in wanted {
@@ -198,12 +201,14 @@ impl World {
 /// How much an answer may differ as the table says.
 fn tolerance(function: &Function, value: f64) -> f64 {
     let Kernel::Window(kernel) = function.kernel else { return 0.0 };
-    match (kernel.moves, kernel.upkeep) {
-        (Moves::Extrapolated, _) => 1e-14 * value.abs(),
-        (Moves::Line(_), _) => REORIGINED * LARGEST,
-        (_, Upkeep::Trend(_)) => REFITTED * LARGEST,
+    match (kernel.moves, kernel.method) {
+        (TimeDependence::Extrapolated, _) => 1e-14 * value.abs(),
+        (TimeDependence::Line(_), _) => REORIGINED * LARGEST,
+        (_, WindowMethod::Trend(_)) => REFIT_TOLERANCE * LARGEST,
         // The spread of values comes of squares: there what is lost is a part of the answer.
-        (_, Upkeep::Panes { exact: false, .. }) => (REORDERED * LARGEST * 150.0).max(1e-9 * value.abs()),
+        (_, WindowMethod::Panes { exact: false, .. }) => {
+            (REORDERED * LARGEST * 150.0).max(1e-9 * value.abs())
+        }
         _ => 0.0,
     }
 }
@@ -241,13 +246,13 @@ proptest! {
 
     #[test]
     fn long_windows_equal_scratch(seconds in seconds(), ticks in 7usize..30) {
-        let world = World::new(Spill::default()).with(|_, _| true, &WINDOWS, &[""]);
+        let world = World::new(SpillOptions::default()).with(|_, _| true, &WINDOWS, &[""]);
         run(world, &seconds, ticks, 120);
     }
 
     #[test]
     fn long_windows_that_give_samples_away_equal_scratch(seconds in seconds(), ticks in 7usize..30, late in 2usize..40) {
-        let kept_up = |_: &Function, kernel: WindowKernel| !matches!(kernel.upkeep, Upkeep::Scan);
+        let kept_up = |_: &Function, kernel: WindowKernel| !matches!(kernel.method, WindowMethod::Scan);
         let world = World::new(SPILL).with(kept_up, &WINDOWS, &["", " offset 70s"]);
         run(world, &seconds, ticks, late);
     }
@@ -255,7 +260,7 @@ proptest! {
 
 /// What is kept in order: one function, over a window of each of these lengths.
 fn in_order(_: &Function, kernel: WindowKernel) -> bool {
-    matches!(kernel.upkeep, Upkeep::Order(_))
+    matches!(kernel.method, WindowMethod::Order(_))
 }
 
 /// Bytes of a second's scrape, with gaps, stale markers and equal values among them.
@@ -270,7 +275,7 @@ proptest! {
     /// Windows that share sorted values, of which one asks another question at each tick.
     #[test]
     fn values_in_order_are_shared(seconds in seconds(), ticks in 7usize..30, late in 2usize..120, away: bool) {
-        let spill = if away { SPILL } else { Spill::default() };
+        let spill = if away { SPILL } else { SpillOptions::default() };
         let mut world = World::new(spill).with(in_order, &WINDOWS, &["", " offset 7s"]);
         let function = lookup("quantile_over_time").unwrap();
         for q in ["0.99", "(time() % 11) / 10"] {
@@ -283,7 +288,7 @@ proptest! {
 /// Samples that leave a window between two ticks are held until they were seen to go, and none is read by a tick for that.
 #[test]
 fn values_in_order_follow_seldom_ticks() {
-    for spill in [Spill::default(), Spill { near: 60_000, chunk: 50_000 }] {
+    for spill in [SpillOptions::default(), SpillOptions { near: 60_000, chunk: 50_000 }] {
         let world = World::new(spill).with(in_order, &["300s"], &["", " offset 60s"]);
         for second in 0..1_500 {
             world.scrape(second, &noise(second));
@@ -308,7 +313,7 @@ fn values_in_order_lose_what_the_store_lost() {
         world.live.tick(t);
         if second == 140 {
             world.store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
-            assert!(world.store.maintain(t).unwrap() > 2);
+            assert!(world.store.run_housekeeping(t).unwrap() > 2);
         }
         if !(140..290).contains(&second) {
             world.compare(t);
@@ -321,18 +326,18 @@ fn values_in_order_lose_what_the_store_lost() {
 #[test]
 fn a_day_in_order_is_its_values_once() {
     const STEPS: i64 = 26 * 240;
-    let mut world = World::new(Spill::default()).with(in_order, &["1d"], &[""]);
+    let mut world = World::new(SpillOptions::default()).with(in_order, &["1d"], &[""]);
     world.install_as(lookup("quantile_over_time").unwrap(), "quantile_over_time(0.99, m[1d])".to_owned());
     for step in 0..STEPS {
         let t = START + step * 15_000;
         // Each third stands still for long, which is worth knowing for counters.
         let value = |i: i64| if i % 3 == 0 { step / 400 % 2 } else { (step * (i + 300)) % 977 } as f64;
         let values = (0..SERIES as i64).map(value).collect();
-        let batch = Columns { group: world.group, layout: world.layouts[1].clone(), t, values };
-        world.store.append_columns(&batch, Tell::Feed).unwrap();
+        let batch = ColumnBatch { group: world.group, layout: world.layouts[1].clone(), t, values };
+        world.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         world.live.tick(t + 1);
         if step % 240 == 0 {
-            world.store.maintain(t).unwrap();
+            world.store.run_housekeeping(t).unwrap();
         }
     }
     let end = START + STEPS * 15_000;
@@ -353,7 +358,8 @@ fn a_day_in_order_is_its_values_once() {
 fn a_day_of_scrapes_stays_in_the_store() {
     const STEPS: i64 = 30 * 240;
     let functions = ["rate", "delta", "max_over_time", "avg_over_time"];
-    let mut world = World::new(Spill::default()).with(|f, _| functions.contains(&f.name), &["1d"], &[""]);
+    let mut world =
+        World::new(SpillOptions::default()).with(|f, _| functions.contains(&f.name), &["1d"], &[""]);
     for step in 0..STEPS {
         let t = START + step * 15_000;
         // Counters; some begin anew, or are away for a while.
@@ -364,8 +370,8 @@ fn a_day_of_scrapes_stays_in_the_store() {
         };
         let values = (0..SERIES).map(value);
         let batch =
-            Columns { group: world.group, layout: world.layouts[1].clone(), t, values: values.collect() };
-        world.store.append_columns(&batch, Tell::Feed).unwrap();
+            ColumnBatch { group: world.group, layout: world.layouts[1].clone(), t, values: values.collect() };
+        world.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         // Others come to a window that has given samples away.
         match step {
             4_500 => world.install(lookup("sum_over_time").unwrap(), "3h", ""),
@@ -374,7 +380,7 @@ fn a_day_of_scrapes_stays_in_the_store() {
         }
         world.live.tick(t + 1);
         if step % 240 == 0 {
-            world.store.maintain(t).unwrap();
+            world.store.run_housekeeping(t).unwrap();
         }
         if step % 1_000 == 999 {
             world.compare(t + 1);
@@ -393,14 +399,14 @@ fn a_day_of_scrapes_stays_in_the_store() {
 #[test]
 fn a_day_that_was_read_goes_back_at_once() {
     const STEPS: i64 = 24 * 240;
-    let mut world = World::new(Spill::default());
+    let mut world = World::new(SpillOptions::default());
     for step in 0..STEPS {
         let t = START + step * 15_000;
         let values = vec![(step * 7) as f64; SERIES].into();
-        let batch = Columns { group: world.group, layout: world.layouts[1].clone(), t, values };
-        world.store.append_columns(&batch, Tell::Feed).unwrap();
+        let batch = ColumnBatch { group: world.group, layout: world.layouts[1].clone(), t, values };
+        world.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         if step % 240 == 0 {
-            world.store.maintain(t).unwrap();
+            world.store.run_housekeeping(t).unwrap();
         }
     }
     let end = START + STEPS * 15_000;

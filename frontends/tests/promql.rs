@@ -2,8 +2,8 @@
 
 mod support;
 
-use engine::plan::{At, BinaryOp, Cardinality, Op, Plan};
-use frontends::promql::{Options, QueryRange, compile, format, json, parse, parse_selector, printer};
+use engine::plan::{AtTime, BinaryOp, Cardinality, Plan, PlanOp};
+use frontends::promql::{PromqlOptions, QueryRange, compile, format, json, parse, parse_selector, printer};
 use serde_json::Value;
 use std::time::Duration;
 use support::{options, signature};
@@ -27,59 +27,59 @@ fn printed(text: &str) -> String {
 #[test]
 fn selectors_bind_to_matchers_and_times() {
     let plan = plan(r#"up{job=~"a|b", x!="y"} offset 5m @ 1.5"#);
-    let Op::Instant(selector) = &plan.op else { panic!("{plan:?}") };
+    let PlanOp::Instant(selector) = &plan.op else { panic!("{plan:?}") };
     let matchers: Vec<String> = selector.matchers.iter().map(|m| m.to_string()).collect();
     assert_eq!(matchers, [r#"__name__="up""#, r#"job=~"a|b""#, r#"x!="y""#]);
-    assert_eq!((selector.offset, selector.at), (300_000, Some(At::Time(1_500))));
+    assert_eq!((selector.offset, selector.at), (300_000, Some(AtTime::Time(1_500))));
     assert_eq!((plan.span.start, plan.span.end), (0, 38));
 }
 
 #[test]
 fn ranges_and_subqueries_bind_to_milliseconds() {
     let matrix = plan("a[5m*2] offset -(30s/2)");
-    assert!(matches!(&matrix.op, Op::Range { range: 600_000, selector } if selector.offset == -15_000));
+    assert!(matches!(&matrix.op, PlanOp::Range { range: 600_000, selector } if selector.offset == -15_000));
     let subquery = plan("(a + b)[1h:30] @ end()");
-    let Op::Subquery { range, step, at, .. } = &subquery.op else { panic!("{subquery:?}") };
-    assert_eq!((*range, *step, *at), (3_600_000, Some(30_000), Some(At::End)));
-    assert!(matches!(&plan("a[1h:]").op, Op::Subquery { step: None, .. }));
+    let PlanOp::Subquery { range, step, at, .. } = &subquery.op else { panic!("{subquery:?}") };
+    assert_eq!((*range, *step, *at), (3_600_000, Some(30_000), Some(AtTime::End)));
+    assert!(matches!(&plan("a[1h:]").op, PlanOp::Subquery { step: None, .. }));
     let range = Some(QueryRange { start: 0, end: 7_200_000, step: 60_000 });
-    let known = Options { range, ..options() };
+    let known = PromqlOptions { range, ..options() };
     let plan = compile("a[step() * 3]", &known).unwrap();
-    assert!(matches!(&plan.op, Op::Range { range: 180_000, .. }));
-    assert!(matches!(&compile("range()", &known).unwrap().op, Op::Number(n) if n.0 == 7_200.0));
+    assert!(matches!(&plan.op, PlanOp::Range { range: 180_000, .. }));
+    assert!(matches!(&compile("range()", &known).unwrap().op, PlanOp::Number(n) if n.0 == 7_200.0));
 }
 
 #[test]
 fn operators_bind_by_precedence() {
     let root = |text: &str| match &plan(text).op {
-        Op::Binary(b) => b.op,
+        PlanOp::Binary(b) => b.op,
         other => panic!("{text}: {other:?}"),
     };
     assert_eq!(root("a + b * c ^ d"), BinaryOp::Add);
     assert_eq!(root("a or b and c"), BinaryOp::Or);
     assert_eq!(root("a == b + c"), BinaryOp::Eq);
     assert_eq!(root("a - b + c"), BinaryOp::Add);
-    assert!(matches!(&plan("-a ^ 2").op, Op::Negate(_)));
-    assert!(matches!(&plan("-(1)").op, Op::Number(n) if n.0 == -1.0));
-    let Op::Binary(power) = &plan("2 ^ 3 ^ 2").op.clone() else { panic!() };
-    assert!(matches!(&power.rhs.op, Op::Binary(b) if b.op == BinaryOp::Pow), "^ groups to the right");
+    assert!(matches!(&plan("-a ^ 2").op, PlanOp::Negate(_)));
+    assert!(matches!(&plan("-(1)").op, PlanOp::Number(n) if n.0 == -1.0));
+    let PlanOp::Binary(power) = &plan("2 ^ 3 ^ 2").op.clone() else { panic!() };
+    assert!(matches!(&power.rhs.op, PlanOp::Binary(b) if b.op == BinaryOp::Pow), "^ groups to the right");
 }
 
 #[test]
 fn matching_and_grouping_bind() {
     let plan_of = plan("a * on (x, y) group_left (z) b");
-    let Op::Binary(binary) = &plan_of.op else { panic!() };
+    let PlanOp::Binary(binary) = &plan_of.op else { panic!() };
     assert_eq!((binary.matching.on, binary.matching.cardinality), (true, Cardinality::ManyToOne));
     assert_eq!(
         (binary.matching.labels.join(","), binary.matching.include.join(",")),
         ("x,y".into(), "z".into())
     );
     let plan_of = plan("a unless ignoring (x) b");
-    assert!(matches!(&plan_of.op, Op::Binary(b) if b.matching.cardinality == Cardinality::ManyToMany));
+    assert!(matches!(&plan_of.op, PlanOp::Binary(b) if b.matching.cardinality == Cardinality::ManyToMany));
     let plan_of = plan("topk by (b, a, b) (3, m)");
-    let Op::Aggregate(aggregate) = &plan_of.op else { panic!() };
+    let PlanOp::Aggregate(aggregate) = &plan_of.op else { panic!() };
     assert_eq!(aggregate.grouping.labels, ["a", "b"]);
-    assert!(matches!(aggregate.param.as_ref().map(|p| &p.op), Some(Op::Number(n)) if n.0 == 3.0));
+    assert!(matches!(aggregate.param.as_ref().map(|p| &p.op), Some(PlanOp::Number(n)) if n.0 == 3.0));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn errors_have_upstreams_texts_and_positions() {
 fn windows(plan: &Plan) -> Vec<(i64, i64)> {
     let below = plan.inputs().into_iter().flat_map(windows);
     let own =
-        if let Op::Range { selector, range } = &plan.op { Some((*range, selector.offset)) } else { None };
+        if let PlanOp::Range { selector, range } = &plan.op { Some((*range, selector.offset)) } else { None };
     below.chain(own).collect()
 }
 
@@ -157,7 +157,7 @@ fn step_and_range_are_zero_in_durations_of_rules() {
 
 #[test]
 fn flags_gate_what_is_experimental() {
-    let plain = Options { functions: signature, ..Options::default() };
+    let plain = PromqlOptions { functions: signature, ..PromqlOptions::default() };
     for (text, wanted) in [
         ("mad_over_time(a[5m])", "1:1: parse error: function \"mad_over_time\" is not enabled"),
         (
@@ -257,7 +257,7 @@ fn signatures_in_the_tree() {
         ("histogram_quantiles(a, 'q', 0.5)", 9, r#"["vector","string","scalar","scalar"]"#, "vector"),
     ];
     for (text, variadic, args, returns) in cases {
-        let options = Options::all();
+        let options = PromqlOptions::all();
         let function = json::to_json(&parse(text, &options).unwrap(), &options)["func"].clone();
         assert_eq!(function["argTypes"].to_string(), args, "{text}");
         assert_eq!(
@@ -379,16 +379,17 @@ fn the_engines_table_has_prometheus_signatures() {
             (wanted.returns, wanted.experimental),
             "{name}"
         );
-        assert!(compile(function.example, &Options::all()).is_ok(), "{}", function.example);
+        assert!(compile(function.example, &PromqlOptions::all()).is_ok(), "{}", function.example);
     }
 }
 
 #[test]
 fn calls_bind_to_table_entries() {
-    let plan = compile("histogram_quantile(0.9, sum by (le) (rate(a[5m])))", &Options::default()).unwrap();
-    let Op::Call { function, args } = &plan.op else { panic!("{plan:?}") };
+    let plan =
+        compile("histogram_quantile(0.9, sum by (le) (rate(a[5m])))", &PromqlOptions::default()).unwrap();
+    let PlanOp::Call { function, args } = &plan.op else { panic!("{plan:?}") };
     assert_eq!((function.0.name, args.len()), ("histogram_quantile", 2));
-    let Op::Aggregate(aggregate) = &args[1].op else { panic!("{plan:?}") };
-    assert!(matches!(&aggregate.input.op, Op::Call { function, .. } if function.0.name == "rate"));
+    let PlanOp::Aggregate(aggregate) = &args[1].op else { panic!("{plan:?}") };
+    assert!(matches!(&aggregate.input.op, PlanOp::Call { function, .. } if function.0.name == "rate"));
     assert_eq!((aggregate.input.span.start, aggregate.input.span.end), (37, 48));
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use engine::plan::{BinaryOp, Node, Number, Op, Plan};
+use engine::plan::{BinaryOp, BitFloat, Plan, PlanNode, PlanOp};
 use frontends::promql::{compile, format, parse, parse_selector, printer, series::parse_series};
 use proptest::prelude::*;
 use support::options;
@@ -149,14 +149,14 @@ proptest! {
 fn signless(plan: &Plan) -> Plan {
     let op = plan.op.map_inputs(&mut |input| signless(input));
     match op {
-        Op::Plus(power) if is_power_of_infinity(&power) => power,
-        op => Plan::new(Node { op, span: plan.span }),
+        PlanOp::Plus(power) if is_power_of_infinity(&power) => power,
+        op => Plan::new(PlanNode { op, span: plan.span }),
     }
 }
 
 fn is_power_of_infinity(plan: &Plan) -> bool {
-    let Op::Binary(binary) = &plan.op else { return false };
-    binary.op == BinaryOp::Pow && matches!(binary.lhs.op, Op::Number(Number(f64::INFINITY)))
+    let PlanOp::Binary(binary) = &plan.op else { return false };
+    binary.op == BinaryOp::Pow && matches!(binary.lhs.op, PlanOp::Number(BitFloat(f64::INFINITY)))
 }
 
 const OPERANDS: &[&str] = &[

@@ -1,6 +1,6 @@
 //! The test language itself: what passes, what fails, what is skipped. The files are in `tests/promql` of the root.
 
-use frontends::promqltest::{Mode, Report, RunOptions, run};
+use frontends::promqltest::{Mode, RunOptions, TestReport, run};
 
 const LOADED: &str = "load 1m\n  up{job=\"a\"} 1 2 3\n  up{job=\"b\"} 1x2 stale\n\n";
 
@@ -20,7 +20,7 @@ fn ways() -> Vec<RunOptions> {
     ways
 }
 
-fn reports(evals: &str) -> Vec<(RunOptions, Report)> {
+fn reports(evals: &str) -> Vec<(RunOptions, TestReport)> {
     let text = format!("{LOADED}{evals}");
     ways().into_iter().map(|way| (way, run("file", &text, &way))).collect()
 }

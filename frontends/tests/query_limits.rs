@@ -1,17 +1,17 @@
 //! Queries that took the server down, or went on for minutes after their time and their client: each ends at its limits.
 //! Times are bounds of an order of magnitude; what is counted is in the engine's own tests.
 
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewKind, ViewSpec};
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::memory::{MemoryPool, ViewMemory};
-use engine::query::{Answer, Querier, QueryError, QueryOptions};
-use frontends::promql::{Options, compile};
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
+use frontends::promql::{PromqlOptions, compile};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Row, Store};
+use storage::store::{FloatRow, Store};
 
 const NOW: TimeMs = 1_700_000_000_000;
 /// A query that looks at its limits ends within this time, however busy the machine is.
@@ -28,7 +28,7 @@ impl Bench {
     /// `many` has so many series, `one` one with 20,000 labels.
     fn new(series: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -36,8 +36,8 @@ impl Bench {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let append = |labels: Labels| {
-            let series = store.resolve(&labels);
-            store.append_rows(&[Row { series, t: NOW - 1_000, v: 1.0 }]).unwrap();
+            let series = store.get_or_create_series(&labels);
+            store.append_rows(&[FloatRow { series, t: NOW - 1_000, v: 1.0 }]).unwrap();
         };
         for n in 0..series {
             append(Labels::from_pairs([("__name__", "many".to_owned()), ("n", n.to_string())]));
@@ -49,8 +49,8 @@ impl Bench {
         Bench { store, querier, memory, _dir: dir }
     }
 
-    fn ask(&self, text: &str, timeout: Duration) -> Result<Answer, QueryError> {
-        let plan = compile(text, &Options::default()).map_err(|e| QueryError::BadData(e.message()))?;
+    fn ask(&self, text: &str, timeout: Duration) -> Result<QueryAnswer, QueryError> {
+        let plan = compile(text, &PromqlOptions::default()).map_err(|e| QueryError::BadData(e.message()))?;
         let options = QueryOptions { timeout, max_bytes: 256 << 20, ..QueryOptions::default() };
         self.querier.instant(&plan, NOW, &options)
     }
@@ -149,9 +149,9 @@ fn a_view_that_makes_too_many_labels_fails_alone_and_leaves_nothing() {
     let pool = MemoryPool::of_views(64 << 20);
     let memory = ViewMemory { pool: pool.clone(), limit: 1 << 20 };
     let options = LiveOptions { workers: 1, memory, ..LiveOptions::default() };
-    let live = Live::manual(bench.store.clone(), &options, &Metrics::default()).unwrap();
+    let live = LiveRuntime::manual(bench.store.clone(), &options, &Metrics::default()).unwrap();
     let install = |text: &str| {
-        let plan = compile(text, &Options::default()).unwrap();
+        let plan = compile(text, &PromqlOptions::default()).unwrap();
         let heard = Heard::default();
         let view = live.install(ViewSpec { name: text[..20].to_owned(), plan, kind: ViewKind::NOW }).unwrap();
         live.tap(view, Box::new(heard.clone()));

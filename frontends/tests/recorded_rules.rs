@@ -3,9 +3,9 @@
 //! In Prometheus the ratio of two rules recorded in different groups over one counter can differ from 1
 //! (prometheus#12275), and a rule that reads another group's series lags an interval behind. Here neither can.
 
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::value::STALE;
 use storage::model::{Labels, NativeHistogram};
-use storage::store::{Corrected, Correction, HistogramRow, Row, Store};
+use storage::store::{CorrectedValue, Correction, FloatRow, HistogramRow, Store};
 
 const START: i64 = 1_700_000_000_000;
 
-fn number((labels, sample): engine::live::Row) -> (Labels, f64) {
+fn number((labels, sample): engine::live::LabelledSample) -> (Labels, f64) {
     (labels, sample.float())
 }
 
-fn options() -> Options {
-    Options { experimental_functions: true, ..Options::default() }
+fn options() -> PromqlOptions {
+    PromqlOptions { experimental_functions: true, ..PromqlOptions::default() }
 }
 
 struct Rows(Arc<Mutex<BTreeMap<Labels, f64>>>);
@@ -48,14 +48,14 @@ impl Sink for Rows {
 
 struct Bench {
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
     fn new(workers: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -63,7 +63,7 @@ impl Bench {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let options = LiveOptions { workers, ..LiveOptions::default() };
-        let live = Live::manual(store.clone(), &options, &Metrics::default()).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).unwrap();
         Bench { store, live, _dir: dir }
     }
 
@@ -86,7 +86,7 @@ impl Bench {
 
     /// Watches what `expr` was `query_offset` ms before.
     fn watch_before(&self, expr: &str, query_offset: i64) -> Arc<Mutex<BTreeMap<Labels, f64>>> {
-        let plan = compile(expr, &Options::default()).unwrap();
+        let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::Continuous { query_offset } };
         let rows = Arc::new(Mutex::new(BTreeMap::new()));
         self.live.tap(self.live.install(spec).unwrap(), Box::new(Rows(rows.clone())));
@@ -95,16 +95,16 @@ impl Bench {
 
     fn sample(&self, instance: &str, t: i64, v: f64) {
         let labels = Labels::from_pairs([("__name__", "c_total"), ("job", "j"), ("instance", instance)]);
-        let series = self.store.resolve(&labels);
-        self.store.append_rows(&[Row { series, t, v }]).unwrap();
+        let series = self.store.get_or_create_series(&labels);
+        self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
 
     fn ask(&self, expr: &str, t: i64) -> BTreeMap<Labels, f64> {
         let plan = compile(expr, &options()).unwrap();
         let answer = Querier::new(self.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
         match answer.value {
-            Value::Vector(rows) => rows.into_iter().map(|row| (row.labels, row.v)).collect(),
-            Value::Scalar(_, v) => BTreeMap::from([(Labels::default(), v)]),
+            QueryValue::Vector(rows) => rows.into_iter().map(|row| (row.labels, row.v)).collect(),
+            QueryValue::Scalar(_, v) => BTreeMap::from([(Labels::default(), v)]),
             _ => panic!("{expr}: no rows"),
         }
     }
@@ -357,7 +357,7 @@ fn patterns_see_what_is_recorded_in_the_same_tick() {
 fn corrected_histograms_leave_windows() {
     let bench = Bench::new(1);
     let labels = Labels::from_pairs([("__name__", "h"), ("job", "j")]);
-    let series = bench.store.resolve(&labels);
+    let series = bench.store.get_or_create_series(&labels);
     let histogram = |count: f64| {
         let buckets = Buckets { spans: vec![BucketSpan { offset: 0, length: 1 }], counts: vec![count] };
         Arc::new(NativeHistogram { count, sum: count, positive: buckets, ..NativeHistogram::default() })
@@ -376,13 +376,13 @@ fn corrected_histograms_leave_windows() {
         bench.store.append_histograms(&[HistogramRow { series, t: at(k), h: histogram(count) }]).unwrap();
         check(at(k), "at first");
     }
-    let correct = |k, to| bench.store.correct(&[Correction { series, t: at(k), to }]).unwrap();
+    let correct = |k, to| bench.store.correct(&[Correction { series, t: at(k), value: to }]).unwrap();
     for (k, to, what) in [
-        (1, Corrected::Histogram(histogram(25.0)), "with more before a reset"),
-        (2, Corrected::Gone, "with one less"),
-        (3, Corrected::Float(7.0), "with a float at the end"),
-        (3, Corrected::Float(STALE), "at its end"),
-        (3, Corrected::Histogram(histogram(40.0)), "with one again"),
+        (1, CorrectedValue::Histogram(histogram(25.0)), "with more before a reset"),
+        (2, CorrectedValue::Gone, "with one less"),
+        (3, CorrectedValue::Float(7.0), "with a float at the end"),
+        (3, CorrectedValue::Float(STALE), "at its end"),
+        (3, CorrectedValue::Histogram(histogram(40.0)), "with one again"),
     ] {
         assert_eq!(correct(k, to), 0);
         check(at(3) + 1, what);
@@ -486,7 +486,7 @@ fn histograms_with_negative_counts_are_not_recorded() {
     bench.record("plain", "h * 2", 1_000, 0);
     let outcomes = Outcomes::default();
     bench.live.tap(negated, Box::new(outcomes.clone()));
-    let series = bench.store.resolve(&Labels::from_pairs([("__name__", "h"), ("job", "j")]));
+    let series = bench.store.get_or_create_series(&Labels::from_pairs([("__name__", "h"), ("job", "j")]));
     for tick in 1..4 {
         let t = START + tick * 1_000;
         let h =

@@ -1,24 +1,24 @@
 //! Rules in the real house: a rule file, PromQL, the live runtime and the store on disk, over a restart.
 
-use engine::live::{Live, LiveOptions};
-use frontends::promql::Options as PromqlOptions;
-use frontends::rules::core::Core;
-use frontends::rules::file::{Defaults, Group, parse, promql_compiler};
-use frontends::rules::inbox::Inbox;
-use frontends::rules::manager::{Options, Ports};
-use frontends::rules::memory::Kept;
-use frontends::rules::ports::{Notify, OutgoingAlert};
-use frontends::rules::template::QueryFn;
+use engine::live::{LiveOptions, LiveRuntime};
+use frontends::promql::PromqlOptions;
+use frontends::rules::active_rules::ActiveRules;
+use frontends::rules::alert_persistence::AlertStateFile;
+use frontends::rules::event_queue::RuleEventQueue;
+use frontends::rules::file::{GroupDefaults, RuleGroup, parse, promql_compiler};
+use frontends::rules::manager::{RuleManagerOptions, RuleServices};
+use frontends::rules::services::{AlertNotification, AlertSender};
+use frontends::rules::template::TemplateQuery;
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
 use storage::disk::OsDisk;
-use storage::keep::Keep;
+use storage::durable_map::DurableMap;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Row, Store};
+use storage::store::{FloatRow, Store};
 
 const START: TimeMs = 1_700_000_000_000;
 const RULES: &str = r#"
@@ -34,35 +34,35 @@ groups:
 "#;
 
 #[derive(Default)]
-struct Sent(Mutex<Vec<OutgoingAlert>>);
-impl Notify for Sent {
-    fn send(&self, alerts: Vec<OutgoingAlert>) {
+struct Sent(Mutex<Vec<AlertNotification>>);
+impl AlertSender for Sent {
+    fn send(&self, alerts: Vec<AlertNotification>) {
         self.0.lock().extend(alerts);
     }
 }
 
 struct NoQuery;
-impl QueryFn for NoQuery {
+impl TemplateQuery for NoQuery {
     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
         Err("not asked for".to_owned())
     }
 }
 
-struct House {
+struct Fixture {
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     sent: Arc<Sent>,
-    core: Core,
+    core: ActiveRules,
 }
 
-fn groups() -> Vec<Group> {
+fn groups() -> Vec<RuleGroup> {
     let compile = promql_compiler(PromqlOptions::default());
-    parse("r.yml", RULES, Defaults { interval: 15_000, query_offset: 0 }, &compile).unwrap().groups
+    parse("r.yml", RULES, GroupDefaults { interval: 15_000, query_offset: 0 }, &compile).unwrap().groups
 }
 
-impl House {
-    fn open(dir: &Path, now: TimeMs) -> House {
-        let options = storage::store::Options {
+impl Fixture {
+    fn open(dir: &Path, now: TimeMs) -> Fixture {
+        let options = storage::store::StoreOptions {
             dir: dir.to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -70,28 +70,29 @@ impl House {
         };
         let metrics = Metrics::default();
         let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
-        let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
         let sent = Arc::new(Sent::default());
-        let (map, found) = Keep::open(Arc::new(OsDisk), dir.join("alerts.keep"), &metrics).unwrap();
-        let ports = Ports {
+        let (map, found) = DurableMap::open(Arc::new(OsDisk), dir.join("alerts.keep"), &metrics).unwrap();
+        let ports = RuleServices {
             views: Arc::new(live.clone()),
             store: store.clone(),
-            memory: Arc::new(Kept::new(map, found.existed.then_some(found.entries))),
+            memory: Arc::new(AlertStateFile::new(map, found.existed.then_some(found.entries))),
             notify: sent.clone(),
             query: Arc::new(NoQuery),
             clock: Arc::new(ManualClock::at(now)),
             metrics,
         };
-        let mut core = Core::new(ports, Options::default(), Arc::new(Inbox::default()));
+        let mut core =
+            ActiveRules::new(ports, RuleManagerOptions::default(), Arc::new(RuleEventQueue::default()));
         core.apply(groups(), &Labels::default(), now).unwrap();
-        House { store, live, sent, core }
+        Fixture { store, live, sent, core }
     }
 
     /// A sample of `up` arrives, then a tick, then a step of the rules.
     fn up(&mut self, t: TimeMs, value: f64) {
         let labels = Labels::from_pairs([("__name__", "up"), ("instance", "a:1"), ("job", "web")]);
-        let series = self.store.resolve(&labels);
-        self.store.append_rows(&[Row { series, t, v: value }]).unwrap();
+        let series = self.store.get_or_create_series(&labels);
+        self.store.append_rows(&[FloatRow { series, t, v: value }]).unwrap();
         self.live.tick(t);
         self.settle(t);
     }
@@ -121,7 +122,7 @@ impl House {
 #[test]
 fn an_alert_lives_through_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let mut house = House::open(dir.path(), START);
+    let mut house = Fixture::open(dir.path(), START);
     house.up(START + 1_000, 1.0);
     assert_eq!(house.states(START + 1_000), []);
     for s in [16, 31, 46, 61, 76] {
@@ -134,7 +135,7 @@ fn an_alert_lives_through_a_restart() {
     assert_eq!(sent[0].annotations[0].1, "web on a:1 is gone");
     house.close();
 
-    let mut house = House::open(dir.path(), START + 90_000);
+    let mut house = Fixture::open(dir.path(), START + 90_000);
     house.up(START + 91_000, 0.0);
     assert_eq!(house.states(START + 91_000), [("firing", 16_000)], "known again, with its own start");
     house.up(START + 106_000, 1.0);

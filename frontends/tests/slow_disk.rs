@@ -1,17 +1,17 @@
 //! A disk that stands still delays no tick and no alert: what is recorded is visible at once, what is told is told, and all of
 //! it is on disk once the disk works again.
 
-use engine::live::{Live, LiveOptions};
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::http::sources::Catalog;
-use frontends::promql::{Options as PromqlOptions, compile};
-use frontends::rules::core::Core;
-use frontends::rules::file::{Defaults, parse, promql_compiler};
-use frontends::rules::inbox::Inbox;
-use frontends::rules::manager::{Options, Ports};
-use frontends::rules::memory::Kept;
-use frontends::rules::ports::{Notify, OutgoingAlert};
-use frontends::rules::template::QueryFn;
+use engine::live::{LiveOptions, LiveRuntime};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::http::services::SeriesCatalog;
+use frontends::promql::{PromqlOptions, compile};
+use frontends::rules::active_rules::ActiveRules;
+use frontends::rules::alert_persistence::AlertStateFile;
+use frontends::rules::event_queue::RuleEventQueue;
+use frontends::rules::file::{GroupDefaults, parse, promql_compiler};
+use frontends::rules::manager::{RuleManagerOptions, RuleServices};
+use frontends::rules::services::{AlertNotification, AlertSender};
+use frontends::rules::template::TemplateQuery;
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use storage::clock::ManualClock;
 use storage::disk::{Disk, DiskFile, OsDisk};
-use storage::keep::Keep;
+use storage::durable_map::DurableMap;
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{Columns, Layout, Row, Store, StoreError};
+use storage::store::{ColumnBatch, ColumnLayout, FloatRow, Store, StoreError};
 
 const START: TimeMs = 1_700_000_000_000;
 /// Far more than all that is measured here takes, and far less than one wait per tick would.
@@ -99,32 +99,32 @@ impl Disk for SlowDisk {
 }
 
 #[derive(Default)]
-struct Sent(Mutex<Vec<OutgoingAlert>>);
-impl Notify for Sent {
-    fn send(&self, alerts: Vec<OutgoingAlert>) {
+struct Sent(Mutex<Vec<AlertNotification>>);
+impl AlertSender for Sent {
+    fn send(&self, alerts: Vec<AlertNotification>) {
         self.0.lock().extend(alerts);
     }
 }
 
 struct NoQuery;
-impl QueryFn for NoQuery {
+impl TemplateQuery for NoQuery {
     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
         Err("not asked for".to_owned())
     }
 }
 
-struct House {
+struct Fixture {
     disk: SlowDisk,
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     sent: Arc<Sent>,
-    core: Core,
+    core: ActiveRules,
     level: SeriesRef,
 }
 
-impl House {
-    fn open(dir: &Path) -> House {
-        let options = storage::store::Options {
+impl Fixture {
+    fn open(dir: &Path) -> Fixture {
+        let options = storage::store::StoreOptions {
             dir: dir.to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -132,43 +132,45 @@ impl House {
         };
         let (disk, metrics) = (SlowDisk::default(), Metrics::default());
         let (store, _) = Store::open(options, Arc::new(disk.clone()), &metrics).unwrap();
-        let live = Live::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
         let sent = Arc::new(Sent::default());
-        let (map, _) = Keep::open(Arc::new(disk.clone()), dir.join("alerts.keep"), &metrics).unwrap();
-        let ports = Ports {
+        let (map, _) = DurableMap::open(Arc::new(disk.clone()), dir.join("alerts.keep"), &metrics).unwrap();
+        let ports = RuleServices {
             views: Arc::new(live.clone()),
             store: store.clone(),
-            memory: Arc::new(Kept::new(map, None)),
+            memory: Arc::new(AlertStateFile::new(map, None)),
             notify: sent.clone(),
             query: Arc::new(NoQuery),
             clock: Arc::new(ManualClock::at(START)),
             metrics,
         };
         let compile = promql_compiler(PromqlOptions::default());
-        let groups =
-            parse("r.yml", RULES, Defaults { interval: 1_000, query_offset: 0 }, &compile).unwrap().groups;
-        let mut core = Core::new(ports, Options::default(), Arc::new(Inbox::default()));
+        let groups = parse("r.yml", RULES, GroupDefaults { interval: 1_000, query_offset: 0 }, &compile)
+            .unwrap()
+            .groups;
+        let mut core =
+            ActiveRules::new(ports, RuleManagerOptions::default(), Arc::new(RuleEventQueue::default()));
         core.apply(groups, &Labels::default(), START).unwrap();
-        let level = store.resolve(&Labels::from_pairs([("__name__", "level"), ("job", "j")]));
-        House { disk, store, live, sent, core, level }
+        let level = store.get_or_create_series(&Labels::from_pairs([("__name__", "level"), ("job", "j")]));
+        Fixture { disk, store, live, sent, core, level }
     }
 
     /// A tick at which `level` has this value; what the rule recorded at it.
     fn tick(&mut self, second: i64, level: f64) -> Option<f64> {
         let t = START + second * 1_000;
         // A sample that the log has no room for is refused after a while; here only ticks must not wait.
-        let batch = Columns {
+        let batch = ColumnBatch {
             group: self.store.open_group("level", self.level.shard),
-            layout: Arc::new(Layout { slots: vec![self.level.slot] }),
+            layout: Arc::new(ColumnLayout { slots: vec![self.level.slot] }),
             t,
             values: vec![level].into(),
         };
-        self.store.append_at_once(&batch).unwrap();
+        self.store.append_without_waiting(&batch).unwrap();
         self.live.tick(t);
         self.core.step(t);
         let plan = compile("level:max", &PromqlOptions::default()).unwrap();
         let answer = Querier::new(self.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
-        let Value::Vector(rows) = answer.value else { panic!("not a vector") };
+        let QueryValue::Vector(rows) = answer.value else { panic!("not a vector") };
         rows.first().map(|row| row.v)
     }
 
@@ -192,7 +194,7 @@ impl House {
                     ("i", i.to_string()),
                 ])
             })
-            .map(|labels| self.store.resolve(&labels))
+            .map(|labels| self.store.get_or_create_series(&labels))
             .collect();
         for round in 0i64.. {
             let value = |i: usize| {
@@ -201,9 +203,12 @@ impl House {
                         | (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ round as u64) >> 12,
                 )
             };
-            let row =
-                |(i, series): (usize, &SeriesRef)| Row { series: *series, t: START + round, v: value(i) };
-            let rows: Vec<Row> = series.iter().enumerate().map(row).collect();
+            let row = |(i, series): (usize, &SeriesRef)| FloatRow {
+                series: *series,
+                t: START + round,
+                v: value(i),
+            };
+            let rows: Vec<FloatRow> = series.iter().enumerate().map(row).collect();
             match self.store.append_rows(&rows) {
                 Ok(_) => {}
                 Err(StoreError::Refused(why)) => return assert_eq!(why, "the disk does not keep up"),
@@ -216,7 +221,7 @@ impl House {
 #[test]
 fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
     let dir = tempfile::tempdir().unwrap();
-    let mut house = House::open(dir.path());
+    let mut house = Fixture::open(dir.path());
     let release = Release(house.disk.clone());
     assert_eq!(house.tick(1, 1.0), Some(1.0));
     house.disk.0.store(true, SeqCst);
@@ -248,11 +253,11 @@ fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
     drop(house.core);
     house.store.close().unwrap();
     drop(house.store);
-    let mut house = House::open(dir.path());
+    let mut house = Fixture::open(dir.path());
     let plan = compile("count_over_time(level:max[5m])", &PromqlOptions::default()).unwrap();
     let t = START + 121_000;
     let answer = Querier::new(house.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
-    let Value::Vector(rows) = answer.value else { panic!("not a vector") };
+    let QueryValue::Vector(rows) = answer.value else { panic!("not a vector") };
     assert_eq!(rows[0].v, 121.0, "everything that was recorded is on disk");
     house.core.step(t);
     house.live.stop();
@@ -261,12 +266,12 @@ fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
 #[tokio::test]
 async fn nobody_is_told_what_is_not_in_the_log_yet() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::open(dir.path());
+    let house = Fixture::open(dir.path());
     let release = Release(house.disk.clone());
-    let settled = || Catalog::settled(house.store.as_ref());
+    let settled = || SeriesCatalog::wait_committed(house.store.as_ref());
     settled().await;
     house.disk.0.store(true, SeqCst);
-    let row = Row { series: house.level, t: START, v: 1.0 };
+    let row = FloatRow { series: house.level, t: START, v: 1.0 };
     house.store.append_rows(&[row]).unwrap();
     let mut waits = settled();
     let soon = tokio::time::timeout(Duration::from_millis(100), &mut waits);

@@ -1,14 +1,14 @@
 //! A store that cannot be read costs a new view its past; that is counted, and the view goes on from now.
 
-use engine::live::{Live, LiveOptions, ViewKind, ViewSpec};
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{History, LabelledPart, Row, SeriesSamples, Store, StoreError};
+use storage::store::{BlockBackend, FloatRow, LabelledSource, SeriesSamples, Store, StoreError};
 
 /// A multiple of 15 s.
 const START: TimeMs = 1_700_000_010_000;
@@ -17,7 +17,7 @@ const START: TimeMs = 1_700_000_010_000;
 #[derive(Default)]
 struct Unreadable(AtomicBool);
 
-impl History for Unreadable {
+impl BlockBackend for Unreadable {
     fn write(
         &self,
         _: TimeMs,
@@ -29,7 +29,7 @@ impl History for Unreadable {
     fn version(&self) -> u64 {
         0
     }
-    fn select(&self, _: u16, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<Vec<LabelledPart>, StoreError> {
+    fn select(&self, _: u16, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<Vec<LabelledSource>, StoreError> {
         match self.0.load(SeqCst) {
             true => Err(StoreError::Refused("no disk".into())),
             false => Ok(Vec::new()),
@@ -51,7 +51,7 @@ impl History for Unreadable {
 
 struct Bench {
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     blocks: Arc<Unreadable>,
     metrics: Metrics,
     _dir: tempfile::TempDir,
@@ -60,7 +60,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -69,12 +69,12 @@ impl Bench {
         let (metrics, blocks) = (Metrics::default(), Arc::new(Unreadable::default()));
         let (store, _) = Store::open_with(options, Arc::new(OsDisk), &metrics, Some(blocks.clone())).unwrap();
         let options = LiveOptions { workers: 1, ..LiveOptions::default() };
-        let live = Live::manual(store.clone(), &options, &metrics).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &options, &metrics).unwrap();
         Bench { store, live, blocks, metrics, _dir: dir }
     }
 
     fn install(&self, expr: &str, kind: ViewKind) {
-        let plan = compile(expr, &Options::default()).unwrap();
+        let plan = compile(expr, &PromqlOptions::default()).unwrap();
         self.live.install(ViewSpec { name: expr.to_owned(), plan, kind }).unwrap();
     }
 
@@ -107,10 +107,11 @@ fn who_stands_keeps_what_it_has() {
         limit: 0,
     };
     bench.install(record, kind);
-    let series = bench.store.resolve(&Labels::from_pairs([("__name__", "c_total"), ("job", "j")]));
+    let series =
+        bench.store.get_or_create_series(&Labels::from_pairs([("__name__", "c_total"), ("job", "j")]));
     let scrape = |k: i64| {
         let t = START + k * 15_000;
-        bench.store.append_rows(&[Row { series, t, v: k as f64 }]).unwrap();
+        bench.store.append_rows(&[FloatRow { series, t, v: k as f64 }]).unwrap();
         bench.live.tick(t);
     };
     (0..25).for_each(scrape);
@@ -119,10 +120,10 @@ fn who_stands_keeps_what_it_has() {
     (25..30).for_each(scrape);
     assert_eq!(bench.without_past(), 1);
     bench.blocks.0.store(false, SeqCst);
-    let plan = compile("n[1m]", &Options::default()).unwrap();
+    let plan = compile("n[1m]", &PromqlOptions::default()).unwrap();
     let t = START + 29 * 15_000;
     let answer = Querier::new(bench.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
-    let Value::Matrix(rows) = answer.value else { panic!("not a matrix") };
+    let QueryValue::Matrix(rows) = answer.value else { panic!("not a matrix") };
     assert_eq!(rows[0].points.iter().map(|(_, v)| *v).collect::<Vec<f64>>(), [20.0; 4]);
     bench.live.stop();
 }

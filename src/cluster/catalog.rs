@@ -1,16 +1,16 @@
 //! Series, names and values of all processes: each is asked for what its store has, and the lists become one.
 
-use super::caller::{Call, Caller};
-use super::hello::Purpose;
+use super::handshake::ConnectionPurpose;
+use super::peer_client::{PeerCall, PeerClient};
 use crate::limits::LISTED_ENTRIES;
-use engine::limits::{MESSAGE_BYTES, SETTLE};
+use engine::limits::{MESSAGE_BYTES, WAIT_DURABLE};
 use engine::memory::{MemoryPool, MemoryReservation};
-use engine::query::guard::Guard;
-use engine::query::others::Line;
+use engine::query::guard::QueryGuard;
+use engine::query::peers::PeerChannel;
 use engine::query::{QueryError, QueryOptions};
-use frontends::http::model::{Exemplar, SeriesExemplars};
-use frontends::http::reply::ApiError;
-use frontends::http::sources::{Catalog, count_labels, count_sample};
+use frontends::http::json_model::{ExemplarJson, SeriesExemplarsJson};
+use frontends::http::response::ApiError;
+use frontends::http::services::{SeriesCatalog, count_labels, count_sample};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,15 +24,15 @@ use storage::store::{HeadStats, NewestSample, Store, StoreError};
 
 /// What is asked about the series that satisfy any of the matcher sets in a stretch of time.
 #[derive(Serialize, Deserialize)]
-struct Question {
-    what: What,
+struct CatalogRequest {
+    what: CatalogRequestKind,
     sets: Vec<Vec<Matcher>>,
     from: TimeMs,
     to: TimeMs,
 }
 
 #[derive(Serialize, Deserialize)]
-enum What {
+enum CatalogRequestKind {
     Series,
     LabelNames,
     LabelValues(String),
@@ -41,25 +41,25 @@ enum What {
 }
 
 /// A list comes in pieces, an empty one in the end.
-type Piece<T> = Result<Vec<T>, String>;
+type CatalogPage<T> = Result<Vec<T>, String>;
 /// A series with its exemplars.
-type Exemplars = (Labels, Vec<(Labels, f64, TimeMs)>);
+type ExemplarsOnWire = (Labels, Vec<(Labels, f64, TimeMs)>);
 
 /// The catalogue of all processes.
-pub struct Catalogs {
+pub struct ClusterCatalog {
     /// What is here.
     pub store: Arc<Store>,
     /// The way to the others.
-    pub caller: Arc<Caller>,
+    pub caller: Arc<PeerClient>,
     /// How long they may take.
     pub timeout: Duration,
 }
 
-impl Catalogs {
+impl ClusterCatalog {
     /// `own` and what the others have.
     fn all<T: DeserializeOwned>(
         &self,
-        what: What,
+        what: CatalogRequestKind,
         asked: (&[Vec<Matcher>], TimeMs, TimeMs),
         own: impl FnOnce() -> Result<Vec<T>, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
@@ -69,17 +69,17 @@ impl Catalogs {
     /// The same; `count` counts what comes of the others.
     fn all_counted<T: DeserializeOwned>(
         &self,
-        what: What,
+        what: CatalogRequestKind,
         (sets, from, to): (&[Vec<Matcher>], TimeMs, TimeMs),
         own: impl FnOnce() -> Result<Vec<T>, StoreError>,
         count: impl Fn(&[T]) -> Result<(), StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let guard = Guard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
+        let guard = QueryGuard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
         let refused = |e: QueryError| StoreError::Refused(e.to_string());
-        let question = Question { what, sets: sets.to_vec(), from, to };
+        let question = CatalogRequest { what, sets: sets.to_vec(), from, to };
         let question =
             codec::encode(&question).map_err(|e| StoreError::Refused(format!("too many matchers: {e}")))?;
-        let mut calls = self.caller.call_all(Purpose::Catalog, &guard).map_err(refused)?;
+        let mut calls = self.caller.call_all(ConnectionPurpose::Catalog, &guard).map_err(refused)?;
         for (_, call) in &mut calls {
             call.say(&question, &guard).and_then(|()| call.flush(&guard)).map_err(refused)?;
         }
@@ -99,10 +99,11 @@ impl Catalogs {
 }
 
 /// The next piece of what one process answers.
-fn hear<T: DeserializeOwned>(call: &mut Call, guard: &Guard) -> Result<Vec<T>, QueryError> {
+fn hear<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
     let piece = call.hear(guard)?;
     let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
-    let piece: Piece<T> = codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
+    let piece: CatalogPage<T> =
+        codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
     piece.map_err(wrong)
 }
 
@@ -112,7 +113,7 @@ fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
     list
 }
 
-impl Catalog for Catalogs {
+impl SeriesCatalog for ClusterCatalog {
     fn series(
         &self,
         sets: &[Vec<Matcher>],
@@ -120,9 +121,9 @@ impl Catalog for Catalogs {
         to: TimeMs,
         memory: &MemoryReservation,
     ) -> Result<Vec<Labels>, StoreError> {
-        let own = || Catalog::series(&*self.store, sets, from, to, memory);
+        let own = || SeriesCatalog::series(&*self.store, sets, from, to, memory);
         let others = |piece: &[Labels]| piece.iter().try_for_each(|labels| count_labels(memory, labels));
-        self.all_counted(What::Series, (sets, from, to), own, others).map(sorted)
+        self.all_counted(CatalogRequestKind::Series, (sets, from, to), own, others).map(sorted)
     }
 
     fn label_names(
@@ -131,8 +132,8 @@ impl Catalog for Catalogs {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        let own = || Catalog::label_names(&*self.store, sets, from, to);
-        self.all(What::LabelNames, (sets, from, to), own).map(sorted)
+        let own = || SeriesCatalog::label_names(&*self.store, sets, from, to);
+        self.all(CatalogRequestKind::LabelNames, (sets, from, to), own).map(sorted)
     }
 
     fn label_values(
@@ -142,8 +143,8 @@ impl Catalog for Catalogs {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        let own = || Catalog::label_values(&*self.store, name, sets, from, to);
-        self.all(What::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
+        let own = || SeriesCatalog::label_values(&*self.store, name, sets, from, to);
+        self.all(CatalogRequestKind::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
     }
 
     fn newest(
@@ -153,10 +154,10 @@ impl Catalog for Catalogs {
         to: TimeMs,
         memory: &MemoryReservation,
     ) -> Result<Vec<NewestSample>, StoreError> {
-        let own = || Catalog::newest(&*self.store, sets, from, to, memory);
+        let own = || SeriesCatalog::newest(&*self.store, sets, from, to, memory);
         let others =
             |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
-        let mut all = self.all_counted(What::Newest, (sets, from, to), own, others)?;
+        let mut all = self.all_counted(CatalogRequestKind::Newest, (sets, from, to), own, others)?;
         // A series that two processes have is shown as it is newest.
         all.sort_by(|a, b| (&a.labels, b.t).cmp(&(&b.labels, a.t)));
         all.dedup_by(|a, b| a.labels == b.labels);
@@ -168,37 +169,37 @@ impl Catalog for Catalogs {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+    ) -> Result<Vec<SeriesExemplarsJson>, StoreError> {
         let own = || exemplars(&self.store, sets, from, to);
         let mut all: BTreeMap<Labels, Vec<(Labels, f64, TimeMs)>> = BTreeMap::new();
-        for (labels, found) in self.all(What::Exemplars, (sets, from, to), own)? {
+        for (labels, found) in self.all(CatalogRequestKind::Exemplars, (sets, from, to), own)? {
             all.entry(labels).or_default().extend(found);
         }
-        let shown = |(labels, value, t)| Exemplar { labels, value, t };
-        let series = |(series_labels, mut found): Exemplars| {
+        let shown = |(labels, value, t)| ExemplarJson { labels, value, t };
+        let series = |(series_labels, mut found): ExemplarsOnWire| {
             found.sort_by_key(|(.., t)| *t);
-            SeriesExemplars { series_labels, exemplars: found.into_iter().map(shown).collect() }
+            SeriesExemplarsJson { series_labels, exemplars: found.into_iter().map(shown).collect() }
         };
         Ok(all.into_iter().map(series).collect())
     }
 
     fn readable(&self, to: TimeMs) -> Option<BoxFuture<'static, Result<(), ApiError>>> {
-        Catalog::readable(&*self.store, to)
+        SeriesCatalog::readable(&*self.store, to)
     }
 
     fn stats(&self, limit: usize) -> HeadStats {
-        Catalog::stats(&*self.store, limit)
+        SeriesCatalog::stats(&*self.store, limit)
     }
 
-    fn left_out(&self) -> Option<String> {
-        [Catalog::left_out(&*self.store), self.caller.left_out()]
+    fn incomplete_reason(&self) -> Option<String> {
+        [SeriesCatalog::incomplete_reason(&*self.store), self.caller.left_out()]
             .into_iter()
             .flatten()
             .reduce(|one, other| format!("{one}; {other}"))
     }
 
-    fn settled(&self) -> BoxFuture<'static, ()> {
-        Catalog::settled(&*self.store)
+    fn wait_committed(&self) -> BoxFuture<'static, ()> {
+        SeriesCatalog::wait_committed(&*self.store)
     }
 }
 
@@ -208,29 +209,35 @@ fn exemplars(
     sets: &[Vec<Matcher>],
     from: TimeMs,
     to: TimeMs,
-) -> Result<Vec<Exemplars>, StoreError> {
-    let one = |e: Exemplar| (e.labels, e.value, e.t);
-    let series = |s: SeriesExemplars| (s.series_labels, s.exemplars.into_iter().map(one).collect());
-    Ok(Catalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
+) -> Result<Vec<ExemplarsOnWire>, StoreError> {
+    let one = |e: ExemplarJson| (e.labels, e.value, e.t);
+    let series = |s: SeriesExemplarsJson| (s.series_labels, s.exemplars.into_iter().map(one).collect());
+    Ok(SeriesCatalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
 }
 
 /// Answers the question that comes first on `line` from `store`.
-pub fn answer(store: &Store, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
-    let guard = Guard::new(&QueryOptions { cancel, ..QueryOptions::default() });
+pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+    let guard = QueryGuard::new(&QueryOptions { cancel, ..QueryOptions::default() });
     let question = line.hear(&guard)?;
-    let question: Question =
+    let question: CatalogRequest =
         codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
-    let Question { what, sets, from, to } = question;
+    let CatalogRequest { what, sets, from, to } = question;
     // Whoever asks counts what it is told.
     let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
     match what {
-        What::Series => tell(store, line, Catalog::series(store, &sets, from, to, &uncounted), &guard)?,
-        What::LabelNames => tell(store, line, Catalog::label_names(store, &sets, from, to), &guard)?,
-        What::LabelValues(name) => {
-            tell(store, line, Catalog::label_values(store, &name, &sets, from, to), &guard)?;
+        CatalogRequestKind::Series => {
+            tell(store, line, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?
         }
-        What::Newest => tell(store, line, Catalog::newest(store, &sets, from, to, &uncounted), &guard)?,
-        What::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
+        CatalogRequestKind::LabelNames => {
+            tell(store, line, SeriesCatalog::label_names(store, &sets, from, to), &guard)?
+        }
+        CatalogRequestKind::LabelValues(name) => {
+            tell(store, line, SeriesCatalog::label_values(store, &name, &sets, from, to), &guard)?;
+        }
+        CatalogRequestKind::Newest => {
+            tell(store, line, SeriesCatalog::newest(store, &sets, from, to, &uncounted), &guard)?
+        }
+        CatalogRequestKind::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
     }
     line.flush(&guard)
 }
@@ -238,9 +245,9 @@ pub fn answer(store: &Store, line: &mut dyn Line, cancel: Arc<AtomicBool>) -> Re
 /// The end comes when the log has what was said: what somebody is told must survive kill -9.
 fn tell<T: Serialize>(
     store: &Store,
-    line: &mut dyn Line,
+    line: &mut dyn PeerChannel,
     found: Result<Vec<T>, StoreError>,
-    guard: &Guard,
+    guard: &QueryGuard,
 ) -> Result<(), QueryError> {
     let mut say = |piece: Result<&[T], String>| {
         let message = codec::encode_within(MESSAGE_BYTES, &piece);
@@ -249,7 +256,7 @@ fn tell<T: Serialize>(
     match found {
         Ok(found) => {
             found.chunks(LISTED_ENTRIES).try_for_each(|piece| say(Ok(piece)))?;
-            store.settle(SETTLE);
+            store.wait_durable(WAIT_DURABLE);
             say(Ok(&[]))
         }
         Err(error) => say(Err(error.to_string())),
@@ -269,9 +276,9 @@ mod tests {
         let values = [NewestValue::Float(-0.5), NewestValue::Histogram(Arc::new(h))];
         let sample = |value| NewestSample { labels: labels.clone(), t: 7, value };
         let all: Vec<NewestSample> = values.into_iter().map(sample).collect();
-        let bytes = codec::encode_within(MESSAGE_BYTES, &Piece::<NewestSample>::Ok(all.clone()))
+        let bytes = codec::encode_within(MESSAGE_BYTES, &CatalogPage::<NewestSample>::Ok(all.clone()))
             .expect("small enough");
-        let read: Piece<NewestSample> = codec::decode_within(MESSAGE_BYTES, &bytes).expect("a piece");
+        let read: CatalogPage<NewestSample> = codec::decode_within(MESSAGE_BYTES, &bytes).expect("a piece");
         assert_eq!(read, Ok(all));
     }
 
@@ -279,17 +286,18 @@ mod tests {
     fn twice_the_message_costs_at_most_a_little_more_than_twice() {
         let question = |n: usize| {
             let sets = (0..n).map(|i| vec![Matcher::equal("l", i.to_string())]).collect();
-            codec::encode(&Question { what: What::Series, sets, from: 1, to: 2 }).expect("small enough")
+            codec::encode(&CatalogRequest { what: CatalogRequestKind::Series, sets, from: 1, to: 2 })
+                .expect("small enough")
         };
         testing::assert_proportional("matchers", 1_000, question, |bytes| {
-            codec::decode::<Question>(bytes).expect("a question").sets.len()
+            codec::decode::<CatalogRequest>(bytes).expect("a question").sets.len()
         });
         let piece = |n: usize| {
             let list = (0..n).map(|i| Labels::from_pairs([("l", i.to_string())])).collect();
-            codec::encode_within(MESSAGE_BYTES, &Piece::<Labels>::Ok(list)).expect("small enough")
+            codec::encode_within(MESSAGE_BYTES, &CatalogPage::<Labels>::Ok(list)).expect("small enough")
         };
         testing::assert_proportional("a list", 1_000, piece, |bytes| {
-            codec::decode_within::<Piece<Labels>>(MESSAGE_BYTES, bytes).expect("a piece").map(sorted)
+            codec::decode_within::<CatalogPage<Labels>>(MESSAGE_BYTES, bytes).expect("a piece").map(sorted)
         });
     }
 }

@@ -1,8 +1,8 @@
 //! Finding the other processes: each listens on its own address and dials those with lower numbers, until every pair has
 //! its two connections. In which order the processes start does not matter.
 
-use super::Setup;
-use super::hello::{Hello, Purpose};
+use super::ClusterConfig;
+use super::handshake::{ConnectionPurpose, Handshake};
 use crate::limits::HELLO_TIME;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind::{TimedOut, WouldBlock};
@@ -11,14 +11,14 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// Time between two attempts.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two lines in the log that say for whom we wait.
-const SAY: Duration = Duration::from_secs(5);
+const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Said by each process to each other one when it has all its connections.
 const READY: u8 = b'R';
 
 /// The connections, by process.
-pub struct Joined {
+pub struct JoinedPeers {
     /// For the dataflow.
     pub links: Vec<Option<TcpStream>>,
     /// For signs of life.
@@ -31,7 +31,7 @@ pub struct Joined {
 
 /// What is known of another process.
 #[derive(Default)]
-struct Other {
+struct PeerProgress {
     incarnation: u64,
     link: Option<TcpStream>,
     pulse: Option<TcpStream>,
@@ -39,28 +39,28 @@ struct Other {
     trouble: Option<String>,
 }
 
-impl Other {
+impl PeerProgress {
     fn is_complete(&self) -> bool {
         self.link.is_some() && self.pulse.is_some()
     }
 }
 
-struct Party<'a> {
-    setup: &'a Setup,
+struct JoinAttempt<'a> {
+    setup: &'a ClusterConfig,
     incarnation: u64,
-    others: Vec<Other>,
+    others: Vec<PeerProgress>,
 }
 
 /// Waits until all processes are connected, as long as the setup allows.
-pub fn join(setup: &Setup) -> Result<Joined, String> {
+pub fn join(setup: &ClusterConfig) -> Result<JoinedPeers, String> {
     let address = &setup.addresses[setup.process];
     let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
     let listener = listener
         .map_err(|e| format!("cannot listen on {address} for the other processes of the cluster: {e}"))?;
-    let mut party = Party {
+    let mut party = JoinAttempt {
         setup,
         incarnation: RandomState::new().hash_one(setup.process),
-        others: setup.addresses.iter().map(|_| Other::default()).collect(),
+        others: setup.addresses.iter().map(|_| PeerProgress::default()).collect(),
     };
     let (started, mut said) = (Instant::now(), None::<Instant>);
     loop {
@@ -78,7 +78,7 @@ pub fn join(setup: &Setup) -> Result<Joined, String> {
                 missing.join("; ")
             ));
         }
-        if said.is_none_or(|at| at.elapsed() >= SAY) {
+        if said.is_none_or(|at| at.elapsed() >= WAIT_LOG_INTERVAL) {
             tracing::info!(
                 "process {} waits for the others of its cluster: {}",
                 setup.process,
@@ -86,7 +86,7 @@ pub fn join(setup: &Setup) -> Result<Joined, String> {
             );
             said = Some(Instant::now());
         }
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(RETRY_INTERVAL);
     }
     let joined = party.into_joined(listener);
     agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(HELLO_TIME))?;
@@ -94,9 +94,9 @@ pub fn join(setup: &Setup) -> Result<Joined, String> {
     Ok(joined)
 }
 
-impl Party<'_> {
-    fn hello(&self, purpose: Purpose) -> Hello {
-        Hello {
+impl JoinAttempt<'_> {
+    fn hello(&self, purpose: ConnectionPurpose) -> Handshake {
+        Handshake {
             process: self.setup.process,
             purpose,
             incarnation: self.incarnation,
@@ -106,7 +106,7 @@ impl Party<'_> {
 
     /// The processes that are not there yet, and what is wrong with them.
     fn missing(&self) -> Vec<String> {
-        let missing = |(process, other): (usize, &Other)| {
+        let missing = |(process, other): (usize, &PeerProgress)| {
             let wanted = process != self.setup.process && !other.is_complete();
             let trouble = other.trouble.as_ref().map_or(String::new(), |trouble| format!(": {trouble}"));
             wanted.then(|| format!("{}{trouble}", self.setup.name(process)))
@@ -118,7 +118,7 @@ impl Party<'_> {
     fn forget_dead(&mut self) {
         for other in &mut self.others {
             if other.link.iter().chain(&other.pulse).any(is_dead) {
-                *other = Other::default();
+                *other = PeerProgress::default();
             }
         }
     }
@@ -143,10 +143,10 @@ impl Party<'_> {
     }
 
     /// The other speaks first: its purpose is answered with the same.
-    fn greet(&self, mut stream: TcpStream) -> Result<(Hello, TcpStream), String> {
+    fn greet(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), String> {
         prepare(&stream)?;
-        let hello = Hello::receive(&mut stream)?;
-        if !matches!(hello.purpose, Purpose::Link | Purpose::Pulse) {
+        let hello = Handshake::receive(&mut stream)?;
+        if !matches!(hello.purpose, ConnectionPurpose::Link | ConnectionPurpose::Pulse) {
             return Err("it asks a question of a cluster that is not complete yet".to_owned());
         }
         self.hello(hello.purpose).send(&mut stream)?;
@@ -156,9 +156,9 @@ impl Party<'_> {
     /// Tries to reach the processes with lower numbers that are not there yet.
     fn dial(&mut self) -> Result<(), String> {
         for process in 0..self.setup.process {
-            for purpose in [Purpose::Link, Purpose::Pulse] {
+            for purpose in [ConnectionPurpose::Link, ConnectionPurpose::Pulse] {
                 let other = &self.others[process];
-                let there = if purpose == Purpose::Link { &other.link } else { &other.pulse };
+                let there = if purpose == ConnectionPurpose::Link { &other.link } else { &other.pulse };
                 if there.is_some() {
                     continue;
                 }
@@ -181,18 +181,18 @@ impl Party<'_> {
         Ok(())
     }
 
-    fn call(&self, process: usize, purpose: Purpose) -> Result<(Hello, TcpStream), String> {
+    fn call(&self, process: usize, purpose: ConnectionPurpose) -> Result<(Handshake, TcpStream), String> {
         let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
         let address = found.into_iter().next().ok_or("the name has no address")?;
         let mut stream = TcpStream::connect_timeout(&address, HELLO_TIME).map_err(|e| e.to_string())?;
         prepare(&stream)?;
         self.hello(purpose).send(&mut stream)?;
-        let hello = Hello::receive(&mut stream)?;
+        let hello = Handshake::receive(&mut stream)?;
         Ok((hello, stream))
     }
 
     /// Keeps a connection, if the two processes fit. One that has started anew has left its old connections behind.
-    fn keep(&mut self, hello: Hello, stream: TcpStream) -> Result<(), String> {
+    fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), String> {
         let differences = self.hello(hello.purpose).differences(&hello);
         if !differences.is_empty() {
             let name = self.setup.name(hello.process);
@@ -200,21 +200,21 @@ impl Party<'_> {
         }
         let other = &mut self.others[hello.process];
         if other.incarnation != hello.incarnation {
-            *other = Other { incarnation: hello.incarnation, ..Other::default() };
+            *other = PeerProgress { incarnation: hello.incarnation, ..PeerProgress::default() };
         }
         match hello.purpose {
-            Purpose::Link => other.link = Some(stream),
-            Purpose::Pulse => other.pulse = Some(stream),
-            Purpose::Question | Purpose::Catalog | Purpose::Late => {}
+            ConnectionPurpose::Link => other.link = Some(stream),
+            ConnectionPurpose::Pulse => other.pulse = Some(stream),
+            ConnectionPurpose::Question | ConnectionPurpose::Catalog | ConnectionPurpose::Late => {}
         }
         Ok(())
     }
 
-    fn into_joined(self, listener: TcpListener) -> Joined {
+    fn into_joined(self, listener: TcpListener) -> JoinedPeers {
         let mut incarnations: Vec<u64> = self.others.iter().map(|other| other.incarnation).collect();
         incarnations[self.setup.process] = self.incarnation;
         let (links, pulses) = self.others.into_iter().map(|other| (other.link, other.pulse)).unzip();
-        Joined { links, pulses, incarnations, listener }
+        JoinedPeers { links, pulses, incarnations, listener }
     }
 }
 
@@ -238,7 +238,7 @@ fn prepare(stream: &TcpStream) -> Result<(), String> {
 }
 
 /// Tells everyone that we are complete, and waits until they are: nobody begins while another one still waits.
-fn agree(setup: &Setup, joined: &Joined, patience: Duration) -> Result<(), String> {
+fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Result<(), String> {
     let all = || joined.pulses.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
     let gone = |process: usize, e: std::io::Error| {
         format!("{} went away before the cluster was complete: {e}", setup.name(process))
@@ -247,7 +247,9 @@ fn agree(setup: &Setup, joined: &Joined, patience: Duration) -> Result<(), Strin
         stream.write_all(&[READY]).map_err(|e| gone(process, e))?;
     }
     let (until, mut waiting) = (Instant::now() + patience, all().collect::<Vec<_>>());
-    waiting.iter().try_for_each(|(p, s)| s.set_read_timeout(Some(AGAIN)).map_err(|e| gone(*p, e)))?;
+    waiting
+        .iter()
+        .try_for_each(|(p, s)| s.set_read_timeout(Some(RETRY_INTERVAL)).map_err(|e| gone(*p, e)))?;
     while !waiting.is_empty() {
         // Whoever goes away is noticed, whoever else is waited for.
         let mut silent = Vec::new();

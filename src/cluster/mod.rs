@@ -1,29 +1,29 @@
 //! Several processes as one server: how they find each other, and that they live and end together.
 //!
-//! [`join`] makes the connections, after a [`hello`] on each that says whether the two processes fit together;
-//! [`pulse`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::peers`].
-//! History is asked of all of them, by [`caller`] of [`door`], and so is what came [`late`].
+//! [`join`] makes the connections, after a [`handshake`] on each that says whether the two processes fit together;
+//! [`heartbeat`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::links`].
+//! History is asked of all of them, by [`peer_client`] of [`peer_server`], and so is what came [`late_samples`].
 
-mod caller;
 mod catalog;
-mod door;
-mod hello;
+mod framed;
+mod handshake;
+mod heartbeat;
 mod join;
-mod late;
-mod places;
-mod pulse;
-mod wire;
+mod late_samples;
+mod peer_client;
+mod peer_server;
+mod semaphore;
 
-pub use caller::{Caller, Callers};
-pub use catalog::Catalogs;
-pub use door::{Door, Rooms};
-pub use late::Lates;
-pub use pulse::Pulse;
+pub use catalog::ClusterCatalog;
+pub use heartbeat::Heartbeat;
+pub use late_samples::PeerLateSamples;
+pub use peer_client::{ClusterQueryPeers, PeerClient};
+pub use peer_server::{PeerListener, PeerServices};
 
 use crate::config;
 use crate::flags::Flags;
 use engine::limits::PROCESSES;
-use engine::live::peers::Peers;
+use engine::live::links::PeerLinks;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use std::time::Duration;
 
 /// This process' place in a cluster, from the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
+pub struct ClusterConfig {
     /// Its number.
     pub process: usize,
     /// Where each process listens for the others; its number is its place in the list.
@@ -44,9 +44,9 @@ pub struct Setup {
     pub facts: Vec<(String, String)>,
 }
 
-impl Setup {
+impl ClusterConfig {
     /// What the flags ask for; `None`: the process is alone.
-    pub fn of(flags: &Flags, workers: usize) -> Result<Option<Setup>, String> {
+    pub fn of(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
         let addresses = flags.cluster_addresses();
         if addresses.is_empty() {
             return match flags.given("cluster.process") {
@@ -81,7 +81,7 @@ impl Setup {
         ];
         let facts = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let patience = Duration::from_millis(flags.cluster_join_timeout().max(0).unsigned_abs());
-        Ok(Some(Setup { process, addresses, patience, configuration, facts }))
+        Ok(Some(ClusterConfig { process, addresses, patience, configuration, facts }))
     }
 
     fn name(&self, process: usize) -> String {
@@ -106,26 +106,27 @@ pub fn checksum(path: &Path) -> u64 {
 }
 
 /// Time between two looks whether what is waited for is still wanted.
-const PATIENCE_LOOK: Duration = Duration::from_millis(50);
+const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 /// What a process of a cluster has of the others.
-pub struct Cluster {
+pub struct ClusterHandles {
     /// What keeps them together.
-    pub pulse: Arc<Pulse>,
+    pub pulse: Arc<Heartbeat>,
     /// The way to ask them.
-    pub caller: Arc<Caller>,
+    pub caller: Arc<PeerClient>,
     /// Where they ask.
-    pub door: Door,
+    pub door: PeerListener,
 }
 
 /// Waits for the other processes; then the cluster stands, and ends as one.
-pub fn join(setup: &Setup) -> Result<(Peers, Cluster), String> {
+pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), String> {
     let joined = join::join(setup)?;
-    let pulse = Pulse::start(setup, joined.pulses)?;
-    let peers = Peers { process: setup.process, links: joined.links, others: pulse.clone() };
-    let caller = Caller::new(setup.clone(), joined.incarnations.clone());
-    let door = Door { setup: setup.clone(), listener: joined.listener, incarnations: joined.incarnations };
-    Ok((peers, Cluster { pulse, caller, door }))
+    let pulse = Heartbeat::start(setup, joined.pulses)?;
+    let peers = PeerLinks { process: setup.process, links: joined.links, others: pulse.clone() };
+    let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
+    let door =
+        PeerListener { setup: setup.clone(), listener: joined.listener, incarnations: joined.incarnations };
+    Ok((peers, ClusterHandles { pulse, caller, door }))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {

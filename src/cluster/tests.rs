@@ -1,22 +1,22 @@
 //! Tests of flags, first words and joining, and of questions and their ends, in one process over loopback.
 
-use super::hello::{Hello, Purpose};
-use super::join::{Joined, join};
+use super::handshake::{ConnectionPurpose, Handshake};
+use super::join::{JoinedPeers, join};
 use super::*;
 use crate::flags;
 use connectors::wall_clock::SystemClock;
 use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
 use engine::memory::MemoryPool;
-use engine::query::guard::Guard;
-use engine::query::others::Line;
-use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
-use frontends::http::sources::Catalog;
-use frontends::past::{Elsewhere, Lookout, Watched};
+use engine::query::guard::QueryGuard;
+use engine::query::peers::PeerChannel;
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions, QueryValue};
+use frontends::http::services::SeriesCatalog;
+use frontends::recording::{LateSampleClient, LateSampleMonitor, WatchList};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use storage::codec;
 use storage::model::Labels;
-use storage::store::{Row, Store};
+use storage::store::{FloatRow, Store};
 
 /// Addresses that were free a moment ago.
 fn addresses(count: usize) -> Vec<String> {
@@ -24,8 +24,8 @@ fn addresses(count: usize) -> Vec<String> {
     listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
 }
 
-fn setup(process: usize, addresses: &[String], version: &str) -> Setup {
-    Setup {
+fn setup(process: usize, addresses: &[String], version: &str) -> ClusterConfig {
+    ClusterConfig {
         process,
         addresses: addresses.to_vec(),
         patience: Duration::from_secs(60),
@@ -35,7 +35,7 @@ fn setup(process: usize, addresses: &[String], version: &str) -> Setup {
 }
 
 /// Joins processes with these versions, each in a thread, started in this order.
-fn join_all(order: &[usize], versions: &[&str]) -> Vec<Result<Joined, String>> {
+fn join_all(order: &[usize], versions: &[&str]) -> Vec<Result<JoinedPeers, String>> {
     let addresses = addresses(versions.len());
     let mut threads: Vec<_> = order
         .iter()
@@ -69,7 +69,8 @@ fn processes_find_each_other_in_any_order() {
 fn who_starts_anew_is_found_again() {
     let addresses = addresses(3);
     let start = |process, patience| {
-        let setup = Setup { patience: Duration::from_secs(patience), ..setup(process, &addresses, "1") };
+        let setup =
+            ClusterConfig { patience: Duration::from_secs(patience), ..setup(process, &addresses, "1") };
         std::thread::spawn(move || join(&setup).map(|joined| joined.links.iter().flatten().count()))
     };
     let waits = start(1, 30);
@@ -109,9 +110,9 @@ fn strangers_are_sent_away_and_waiting_has_an_end() {
 
 #[test]
 fn differences_are_named() {
-    let hello = |facts: &[(&str, &str)]| Hello {
+    let hello = |facts: &[(&str, &str)]| Handshake {
         process: 0,
-        purpose: Purpose::Link,
+        purpose: ConnectionPurpose::Link,
         incarnation: 1,
         facts: facts.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
     };
@@ -127,7 +128,7 @@ fn flags_are_checked() {
     let file = dir.path().join("p.yml");
     std::fs::write(&file, "global: {}\n").unwrap();
     let config = format!("--config.file={}", file.display());
-    let of = |args: &[&str]| Setup::of(&flags::parse(args.iter().copied()).unwrap(), 2);
+    let of = |args: &[&str]| ClusterConfig::of(&flags::parse(args.iter().copied()).unwrap(), 2);
     assert_eq!(of(&[]), Ok(None));
     let two = "--cluster.addresses=127.0.0.1:2101, 127.0.0.1:2102";
     for (args, error) in [
@@ -149,7 +150,7 @@ fn flags_are_checked() {
 
 /// A store with one series, `up{process="…"}`, that is `process` at 1,000 ms.
 fn store(dir: &Path, process: usize) -> Arc<Store> {
-    let options = storage::store::Options {
+    let options = storage::store::StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -158,13 +159,13 @@ fn store(dir: &Path, process: usize) -> Arc<Store> {
     let disk = Arc::new(storage::disk::OsDisk);
     let store = Store::open(options, disk, &storage::metrics::Metrics::default()).unwrap().0;
     let labels = Labels::from_pairs([("__name__", "up"), ("process", &process.to_string())]);
-    let row = Row { series: store.resolve(&labels), t: 1_000, v: process as f64 };
+    let row = FloatRow { series: store.get_or_create_series(&labels), t: 1_000, v: process as f64 };
     store.append_rows(&[row]).unwrap();
     store
 }
 
 /// Two processes that have joined; those in `open` answer questions.
-fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<Caller>, Arc<Querier>)> {
+fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Querier>)> {
     let addresses = addresses(2);
     let join = |process: usize| {
         let setup = setup(process, &addresses, "1");
@@ -172,18 +173,19 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<Caller>, Arc<Querier>
     };
     let threads: Vec<_> = (0..2).map(join).collect();
     let joined = threads.into_iter().map(|thread| thread.join().unwrap());
-    let process = |(process, (joined, setup)): (usize, (Joined, Setup))| {
+    let process = |(process, (joined, setup)): (usize, (JoinedPeers, ClusterConfig))| {
         let store = store(&dir.join(process.to_string()), process);
-        let caller = Caller::new(setup.clone(), joined.incarnations.clone());
-        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(Callers(caller.clone())));
+        let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
+        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(ClusterQueryPeers(caller.clone())));
         let querier = Arc::new(querier);
         let (listener, incarnations) = (joined.listener, joined.incarnations);
-        let door = Door { setup, listener, incarnations };
+        let door = PeerListener { setup, listener, incarnations };
         if open.contains(&process) {
             let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
             let (clock, metrics) = (Arc::new(SystemClock), storage::metrics::Metrics::default());
-            let lookout = Arc::new(Lookout::new(store.clone(), clock, &metrics));
-            door.open(Rooms { querier: querier.clone(), store: store.clone(), lookout, left_out }).unwrap();
+            let lookout = Arc::new(LateSampleMonitor::new(store.clone(), clock, &metrics));
+            door.open(PeerServices { querier: querier.clone(), store: store.clone(), lookout, left_out })
+                .unwrap();
         } else {
             // It listens and says nothing.
             std::mem::forget(door);
@@ -193,13 +195,13 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<Caller>, Arc<Querier>
     joined.enumerate().map(process).collect()
 }
 
-fn ask(querier: &Querier, options: &QueryOptions) -> Result<Answer, QueryError> {
-    let plan = frontends::promql::compile("up", &frontends::promql::Options::all()).unwrap();
+fn ask(querier: &Querier, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
+    let plan = frontends::promql::compile("up", &frontends::promql::PromqlOptions::all()).unwrap();
     querier.instant(&plan, 1_000, options)
 }
 
-fn rows(answer: Result<Answer, QueryError>) -> usize {
-    let Ok(Answer { value: Value::Vector(rows), .. }) = answer else { panic!("{answer:?}") };
+fn rows(answer: Result<QueryAnswer, QueryError>) -> usize {
+    let Ok(QueryAnswer { value: QueryValue::Vector(rows), .. }) = answer else { panic!("{answer:?}") };
     rows.len()
 }
 
@@ -210,16 +212,16 @@ fn whoever_is_asked_answers_for_all() {
     for (store, caller, querier) in &processes {
         assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
         let (store, caller) = (store.clone(), caller.clone());
-        let all = Catalogs { store, caller, timeout: Duration::from_secs(10) };
+        let all = ClusterCatalog { store, caller, timeout: Duration::from_secs(10) };
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
         assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
         assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
     }
     // Nothing is watched, so nothing is late.
-    let lates = Lates(processes[0].1.clone());
+    let lates = PeerLateSamples(processes[0].1.clone());
     assert_eq!(lates.processes(), [1]);
-    assert!(lates.ask(1, &Watched::default()).is_ok());
+    assert!(lates.ask(1, &WatchList::default()).is_ok());
     // What is missing elsewhere is said with the next answer.
     assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
     assert_eq!(processes[1].1.left_out(), None);
@@ -231,8 +233,9 @@ fn deep_plans_can_be_asked() {
     let dir = tempfile::tempdir().unwrap();
     let processes = two(dir.path(), &[0, 1]);
     let deepest = |text: &dyn Fn(usize) -> String| {
-        let compile =
-            |depth: usize| frontends::promql::compile(&text(depth), &frontends::promql::Options::all()).ok();
+        let compile = |depth: usize| {
+            frontends::promql::compile(&text(depth), &frontends::promql::PromqlOptions::all()).ok()
+        };
         (1..=PLAN_DEPTH).rev().find_map(compile).unwrap()
     };
     let nested = |depth: usize| format!("{}up{}", "abs(".repeat(depth), ")".repeat(depth));
@@ -253,7 +256,7 @@ fn who_does_not_answer_is_named() {
     let QueryError::Timeout(text) = &error else { panic!("{error:?}") };
     assert!(text.starts_with("process 1 (127.0.0.1:"), "{text}");
     assert!(text.contains("did not answer within 300ms"), "{text}");
-    let all = Catalogs {
+    let all = ClusterCatalog {
         store: processes[0].0.clone(),
         caller: processes[0].1.clone(),
         timeout: Duration::from_millis(100),
@@ -272,8 +275,13 @@ fn who_does_not_answer_is_named() {
 fn places_are_given_back() {
     let dir = tempfile::tempdir().unwrap();
     let processes = two(dir.path(), &[0, 1]);
-    let guard = Guard::new(&QueryOptions::default());
-    for purpose in [Purpose::Question, Purpose::Catalog, Purpose::Late, Purpose::Pulse] {
+    let guard = QueryGuard::new(&QueryOptions::default());
+    for purpose in [
+        ConnectionPurpose::Question,
+        ConnectionPurpose::Catalog,
+        ConnectionPurpose::Late,
+        ConnectionPurpose::Pulse,
+    ] {
         for _ in 0..2 * QUESTIONS + 1 {
             let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
             for (_, call) in &mut calls {
@@ -293,11 +301,12 @@ fn places_are_given_back() {
 fn strangers_get_no_answer() {
     let dir = tempfile::tempdir().unwrap();
     let processes = two(dir.path(), &[0, 1]);
-    let guard = Guard::new(&QueryOptions::default());
-    let calls = processes[0].1.call_all(Purpose::Question, &guard).unwrap();
+    let guard = QueryGuard::new(&QueryOptions::default());
+    let calls = processes[0].1.call_all(ConnectionPurpose::Question, &guard).unwrap();
     let name = calls[0].1.name();
     let address = name.trim_start_matches("process 1 (").trim_end_matches(')');
-    let hello = Hello { process: 0, purpose: Purpose::Question, incarnation: 7, facts: Vec::new() };
+    let hello =
+        Handshake { process: 0, purpose: ConnectionPurpose::Question, incarnation: 7, facts: Vec::new() };
     for stranger in [0, 1] {
         let mut stream = TcpStream::connect(address).unwrap();
         match stranger {
@@ -316,17 +325,17 @@ fn messages_have_a_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (mut other, _) = listener.accept().unwrap();
-    let mut wire = wire::Wire::new(stream, "process 1".to_owned()).unwrap();
-    let guard = Guard::new(&QueryOptions::default());
+    let mut wire = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let guard = QueryGuard::new(&QueryOptions::default());
     other.write_all(&3u32.to_le_bytes()).unwrap();
     other.write_all(b"abc").unwrap();
-    assert_eq!(wire.hear(&guard), Ok(b"abc".to_vec()));
+    assert_eq!(wire.receive(&guard), Ok(b"abc".to_vec()));
     other.write_all(&(MESSAGE_BYTES as u32 + 1).to_le_bytes()).unwrap();
-    let error = wire.hear(&guard).unwrap_err().to_string();
+    let error = wire.receive(&guard).unwrap_err().to_string();
     assert!(error.starts_with("process 1 does not answer") && error.contains("is too long"), "{error}");
     other.write_all(&3u32.to_le_bytes()).unwrap();
     drop(other);
-    let error = wire.hear(&guard).unwrap_err().to_string();
+    let error = wire.receive(&guard).unwrap_err().to_string();
     assert!(error.contains("it closed the connection"), "{error}");
 }
 
@@ -335,18 +344,18 @@ fn a_message_that_was_half_sent_is_finished() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
-    let mut wire = wire::Wire::new(stream, "process 1".to_owned()).unwrap();
+    let mut wire = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
     let hurried = QueryOptions { timeout: Duration::from_millis(100), ..QueryOptions::default() };
     let long = vec![7; 32 << 20];
-    let error = wire.say(&long, &Guard::new(&hurried)).unwrap_err();
+    let error = wire.send(&long, &QueryGuard::new(&hurried)).unwrap_err();
     assert!(matches!(error, QueryError::Timeout(_)), "{error}");
     let reader = std::thread::spawn(move || {
-        let mut wire = wire::Wire::new(other, "process 0".to_owned()).unwrap();
-        let guard = Guard::new(&QueryOptions::default());
-        (wire.hear(&guard), wire.hear(&guard))
+        let mut wire = framed::FramedConnection::new(other, "process 0".to_owned()).unwrap();
+        let guard = QueryGuard::new(&QueryOptions::default());
+        (wire.receive(&guard), wire.receive(&guard))
     });
-    let guard = Guard::new(&QueryOptions::default());
-    wire.say(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
+    let guard = QueryGuard::new(&QueryOptions::default());
+    wire.send(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
     assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
 }
 
@@ -354,13 +363,18 @@ fn a_message_that_was_half_sent_is_finished() {
 #[test]
 fn twice_the_words_cost_at_most_a_little_more_than_twice() {
     let facts = |n: usize| (0..n).map(|i| (format!("fact{i}"), i.to_string())).collect();
-    let hello = |n: usize| Hello { process: 1, purpose: Purpose::Pulse, incarnation: 1, facts: facts(n) };
+    let hello = |n: usize| Handshake {
+        process: 1,
+        purpose: ConnectionPurpose::Pulse,
+        incarnation: 1,
+        facts: facts(n),
+    };
     let ours = hello(10);
-    let compared = |theirs: &Hello| ours.differences(theirs).len();
+    let compared = |theirs: &Handshake| ours.differences(theirs).len();
     assert_eq!((compared(&hello(5)), compared(&hello(20))), (5, 0));
     testing::assert_proportional("facts", 1_500, hello, compared);
     let encoded = |n: usize| codec::encode(&hello(n)).expect("small enough");
     testing::assert_proportional("first words", 1_500, encoded, |bytes| {
-        codec::decode::<Hello>(bytes).expect("first words").facts.len()
+        codec::decode::<Handshake>(bytes).expect("first words").facts.len()
     });
 }

@@ -5,8 +5,8 @@ use super::storage_block::RawStorage;
 use super::{Config, ConfigError, Warning, print};
 use connectors::alertmanager::AlertingConfig;
 use connectors::discovery::OTHER_MECHANISMS;
-use connectors::scrape::config::{GlobalScrape, Job, ScrapeConfig};
-use frontends::rules::yaml::{self, Fault};
+use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
+use frontends::rules::yaml;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,8 +15,8 @@ use storage::model::Labels;
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Raw {
-    global: Option<GlobalScrape>,
+struct ConfigFile {
+    global: Option<GlobalConfig>,
     runtime: Option<RawRuntime>,
     alerting: Option<Spanned<AlertingConfig>>,
     rule_files: Option<Vec<Spanned<String>>>,
@@ -54,7 +54,7 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Config, Vec<Warning>), ConfigError> {
     let file = path.display().to_string();
-    let raw: Raw = yaml::parse_with(&file, text, &known_fields)?;
+    let raw: ConfigFile = yaml::parse_with(&file, text, &known_fields)?;
     let mut loader = Loader {
         directory: path.parent().map(Path::to_path_buf).unwrap_or_default(),
         file,
@@ -63,7 +63,7 @@ pub fn parse(
         names: HashMap::new(),
     };
     loader.read(raw, env)?;
-    loader.config.text = print::normal_form(&loader.file, &loader.directory, text, &loader.config)?;
+    loader.config.text = print::print_config(&loader.file, &loader.directory, text, &loader.config)?;
     Ok((loader.config, loader.warnings))
 }
 
@@ -76,7 +76,7 @@ struct Loader {
 }
 
 impl Loader {
-    fn read(&mut self, raw: Raw, env: &dyn Fn(&str) -> Option<String>) -> Result<(), Fault> {
+    fn read(&mut self, raw: ConfigFile, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
         self.config.global = raw.global.unwrap_or_default();
         self.external_labels(env)?;
         self.check_global()?;
@@ -96,7 +96,7 @@ impl Loader {
             alerting
                 .value
                 .validate()
-                .map_err(|e| Fault::at(&self.file, place, format!("alerting: {e}"), ""))?;
+                .map_err(|e| ConfigError::at(&self.file, place, format!("alerting: {e}"), ""))?;
             alerting.value.warnings().into_iter().for_each(|w| self.warn(place, &w));
             self.config.alerting = alerting.value;
         }
@@ -130,16 +130,16 @@ impl Loader {
     }
 
     fn warn(&mut self, place: serde_saphyr::Location, what: &str) {
-        self.warnings.push(Fault::at(&self.file, place, what, ""));
+        self.warnings.push(ConfigError::at(&self.file, place, what, ""));
     }
 
-    fn external_labels(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), Fault> {
+    fn external_labels(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
         let mut expanded: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in &self.config.global.keys.external_labels {
             let names = self.config.global.keys.metric_name_validation_scheme;
             if !names.has_label(name) || name == "__name__" {
                 let what = format!("{name:?} is not a valid label name in external_labels");
-                return Err(Fault::whole(&self.file, what, "use another name"));
+                return Err(ConfigError::whole(&self.file, what, "use another name"));
             }
             expanded.insert(name.clone(), expand(value, env));
         }
@@ -147,18 +147,18 @@ impl Loader {
         Ok(())
     }
 
-    fn check_global(&self) -> Result<(), Fault> {
+    fn check_global(&self) -> Result<(), ConfigError> {
         let keys = &self.config.global.keys;
         let positive =
             [("scrape_interval", keys.scrape_interval), ("evaluation_interval", keys.evaluation_interval)];
         for (name, value) in positive {
             if value.0 <= 0 {
                 let what = format!("global.{name} must be greater than 0");
-                return Err(Fault::whole(&self.file, what, "write e.g. 15s"));
+                return Err(ConfigError::whole(&self.file, what, "write e.g. 15s"));
             }
         }
         match keys.scrape_timeout {
-            Some(timeout) if timeout > keys.scrape_interval => Err(Fault::whole(
+            Some(timeout) if timeout > keys.scrape_interval => Err(ConfigError::whole(
                 &self.file,
                 "global scrape timeout greater than scrape interval",
                 "make scrape_timeout at most scrape_interval",
@@ -167,14 +167,14 @@ impl Loader {
         }
     }
 
-    fn jobs(&mut self, file: &str, configs: Option<Vec<Spanned<ScrapeConfig>>>) -> Result<(), Fault> {
+    fn jobs(&mut self, file: &str, configs: Option<Vec<Spanned<ScrapeConfig>>>) -> Result<(), ConfigError> {
         let directory = Path::new(file).parent().unwrap_or(Path::new(""));
         for mut config in configs.unwrap_or_default() {
             config.value.http.resolve_paths(directory);
             config.value.discovery.resolve_paths(directory);
             let place = config.referenced;
-            let fault = |what: String, fix: &str| Fault::at(file, place, what, fix);
-            let job = Job::new(config.value, &self.config.global)
+            let fault = |what: String, fix: &str| ConfigError::at(file, place, what, fix);
+            let job = ScrapeJob::new(config.value, &self.config.global)
                 .map_err(|e| fault(e, "correct this scrape config"))?;
             let name = job.name().to_owned();
             let here = format!("{file}:{}", place.line());
@@ -184,13 +184,13 @@ impl Loader {
                 return Err(fault(what, "rename one of them"));
             }
             let warnings = job.warnings();
-            self.warnings.extend(warnings.into_iter().map(|w| Fault::at(file, place, w, "")));
+            self.warnings.extend(warnings.into_iter().map(|w| ConfigError::at(file, place, w, "")));
             self.config.jobs.push(job);
         }
         Ok(())
     }
 
-    fn scrape_file(&mut self, path: &Path) -> Result<(), Fault> {
+    fn scrape_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let name = path.display().to_string();
         let raw: RawScrapeFile = yaml::parse_with(&name, &yaml::read_text(path)?, &known_fields)?;
         self.config.sources.push(path.to_path_buf());
@@ -198,8 +198,9 @@ impl Loader {
     }
 
     /// The files of a pattern, which is relative to the configuration file; none is no fault.
-    fn glob(&self, pattern: &Spanned<String>) -> Result<Vec<PathBuf>, Fault> {
-        let fault = |what: String| Fault::at(&self.file, pattern.referenced, what, "correct the pattern");
+    fn glob(&self, pattern: &Spanned<String>) -> Result<Vec<PathBuf>, ConfigError> {
+        let fault =
+            |what: String| ConfigError::at(&self.file, pattern.referenced, what, "correct the pattern");
         let full = self.directory.join(&pattern.value);
         let text = full.to_str().ok_or_else(|| fault("the pattern is not UTF-8".to_owned()))?;
         let paths = glob::glob(text)
@@ -216,17 +217,17 @@ impl Loader {
         value: Option<Spanned<Vec<serde_json::Value>>>,
         key: &str,
         place: fn(&mut Config) -> &mut Vec<serde_json::Value>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ConfigError> {
         let Some(value) = value.filter(|v| !v.value.is_empty()) else { return Ok(()) };
         if value.value.iter().any(|entry| entry.get("url").and_then(|u| u.as_str()).is_none_or(str::is_empty))
         {
             let what = format!("url for {key} is empty");
-            return Err(Fault::at(&self.file, value.referenced, what, "add `url: http://…`"));
+            return Err(ConfigError::at(&self.file, value.referenced, what, "add `url: http://…`"));
         }
         let verb =
             if key == "remote_write" { "not sent by this build yet" } else { "not read by this build yet" };
         self.warn(value.referenced, &format!("{key}: {verb}"));
-        *place(&mut self.config) = value.value.iter().map(|entry| print::hidden(key, entry)).collect();
+        *place(&mut self.config) = value.value.iter().map(|entry| print::redact(key, entry)).collect();
         Ok(())
     }
 }

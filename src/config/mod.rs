@@ -1,7 +1,7 @@
 //! `prometheus.yml`: read strictly, checked as a whole, handed out in the words of the rooms.
 //!
 //! [`load`] reads the file and everything it names; [`print`] writes it back for `/api/v1/status/config`, in
-//! one normal form and without secrets. Faults are [`frontends::rules::yaml::Fault`]s.
+//! one normal form and without secrets. Faults are [`frontends::rules::yaml::ConfigError`]s.
 
 mod limits;
 mod load;
@@ -14,22 +14,19 @@ pub use storage_block::StorageBlock;
 pub use web_file::check_web_file;
 
 use connectors::alertmanager::AlertingConfig;
-use connectors::scrape::config::{GlobalScrape, Job};
-use frontends::rules::yaml::Fault;
+use connectors::scrape::config::{GlobalConfig, ScrapeJob};
+pub use frontends::rules::yaml::ConfigError;
 use std::path::PathBuf;
 use storage::model::Labels;
 
-/// What is wrong with a configuration: prints `file:line:column: what; fix`.
-pub type ConfigError = Fault;
-
 /// Something that loads but probably does not do what was meant.
-pub type Warning = Fault;
+pub type Warning = ConfigError;
 
 /// A checked configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `global`, with `external_labels` as written.
-    pub global: GlobalScrape,
+    pub global: GlobalConfig,
     /// `global.external_labels`, with `${VAR}` filled in.
     pub external_labels: Labels,
     /// The files that `rule_files` matches, sorted per pattern.
@@ -37,7 +34,7 @@ pub struct Config {
     /// All files that were read for it besides the rule files: what auto-reload watches.
     pub sources: Vec<PathBuf>,
     /// The scrape jobs, of `scrape_configs` and of `scrape_config_files`.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<ScrapeJob>,
     /// `alerting`.
     pub alerting: AlertingConfig,
     /// `storage`.
@@ -65,7 +62,7 @@ impl Config {
 
     /// Reads the certificates and keys of all clients once, so that one that cannot be read is known before anything
     /// of this configuration is applied.
-    pub fn check_clients(&self) -> Result<(), Fault> {
+    pub fn check_clients(&self) -> Result<(), ConfigError> {
         let jobs = self
             .jobs
             .iter()
@@ -74,7 +71,7 @@ impl Config {
         for (whose, http) in jobs.chain(alerting) {
             http.client().map_err(|e| {
                 let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
-                Fault::whole(&file, format!("{whose}: {e}"), "correct the path, or the file")
+                ConfigError::whole(&file, format!("{whose}: {e}"), "correct the path, or the file")
             })?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use super::Config;
 use connectors::secret::HIDDEN;
-use frontends::rules::yaml::{self, Fault};
+use frontends::rules::yaml::{self, ConfigError};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -110,12 +110,12 @@ const INHERITED: [(&str, Option<Value>); 13] = [
 ];
 
 /// The text of `source` in normal form; files that it names stand under `directory`.
-pub(super) fn normal_form(
+pub(super) fn print_config(
     file: &str,
     directory: &Path,
     source: &str,
     config: &Config,
-) -> Result<String, Fault> {
+) -> Result<String, ConfigError> {
     let mut document: Map<String, Value> = yaml::parse(file, source)?;
     let shared = global(document.get("global"), config);
     if let Some(Value::Array(jobs)) = document.get_mut("scrape_configs") {
@@ -132,7 +132,7 @@ pub(super) fn normal_form(
     let mut out = String::new();
     for key in ORDER {
         if let Some(value) = document.get(key).filter(|v| !v.is_null()) {
-            entry(&mut out, 0, key, &hidden(key, value));
+            entry(&mut out, 0, key, &redact(key, value));
         }
     }
     Ok(out)
@@ -196,7 +196,7 @@ fn protocols(native: bool) -> Value {
     all[usize::from(!native)..].into()
 }
 
-fn scrape(written: &Value, job: &connectors::scrape::config::Job, global: &Value) -> Value {
+fn scrape(written: &Value, job: &connectors::scrape::config::ScrapeJob, global: &Value) -> Value {
     let keys = &job.config.keys;
     let mut defaults = vec![
         ("job_name", job.name().into()),
@@ -229,13 +229,13 @@ fn scrape(written: &Value, job: &connectors::scrape::config::Job, global: &Value
 }
 
 /// A value without its secrets; `key` is what it stands under.
-pub(super) fn hidden(key: &str, value: &Value) -> Value {
+pub(super) fn redact(key: &str, value: &Value) -> Value {
     match value {
         Value::Array(items) if key == "secrets" => {
             Value::Array(items.iter().map(|_| HIDDEN.into()).collect())
         }
-        Value::Array(items) => Value::Array(items.iter().map(|item| hidden(key, item)).collect()),
-        Value::Object(map) => Value::Object(map.iter().map(|(k, v)| (k.clone(), hidden(k, v))).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(|item| redact(key, item)).collect()),
+        Value::Object(map) => Value::Object(map.iter().map(|(k, v)| (k.clone(), redact(k, v))).collect()),
         Value::Null => Value::Null,
         _ if SECRETS.contains(&key) => HIDDEN.into(),
         Value::String(text) if text.contains("://") => without_password(text).into(),
@@ -317,7 +317,7 @@ fn scalar(text: &str) -> String {
         && !text.ends_with([':', ' '])
         && !text.chars().any(char::is_control);
     let duration = storage::model::time::parse_duration(text).is_ok() && text != "0";
-    let size = text.ends_with('B') && connectors::units::Bytes::parse(text).is_ok();
+    let size = text.ends_with('B') && connectors::units::ConfigSize::parse(text).is_ok();
     if plain || duration || size { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
 }
 

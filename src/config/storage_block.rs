@@ -3,10 +3,10 @@
 //! selectors and times, and `objects`, where old blocks go, are ours.
 
 use super::Warning;
-use connectors::objects::config::ObjectsConfig;
-use connectors::units::{Bytes, Millis};
+use connectors::objects::config::ObjectStoreConfig;
+use connectors::units::{ConfigDuration, ConfigSize};
 use frontends::promql;
-use frontends::rules::yaml::Fault;
+use frontends::rules::yaml::ConfigError;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub struct StorageBlock {
     /// Most exemplars that are kept.
     pub max_exemplars: Option<i64>,
     /// Where old blocks go.
-    pub objects: Option<ObjectsConfig>,
+    pub objects: Option<ObjectStoreConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -46,7 +46,7 @@ pub(super) struct RawStorage {
     tsdb: Option<RawTsdb>,
     retention: Option<Vec<Spanned<RawSeriesRetention>>>,
     exemplars: Option<RawExemplars>,
-    objects: Option<Spanned<ObjectsConfig>>,
+    objects: Option<Spanned<ObjectStoreConfig>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -59,7 +59,7 @@ struct RawExemplars {
 #[serde(deny_unknown_fields)]
 struct RawSeriesRetention {
     r#match: String,
-    time: Millis,
+    time: ConfigDuration,
 }
 
 impl RawSeriesRetention {
@@ -75,26 +75,26 @@ impl RawSeriesRetention {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawTsdb {
-    out_of_order_time_window: Option<Millis>,
+    out_of_order_time_window: Option<ConfigDuration>,
     stale_series_compaction_threshold: Option<Spanned<f64>>,
     chunk_encoding: Option<Spanned<serde_json::Value>>,
     retention: Option<RawRetention>,
     path: Option<Spanned<String>>,
     #[serde(rename = "retention.time")]
-    retention_time: Option<Spanned<Millis>>,
+    retention_time: Option<Spanned<ConfigDuration>>,
     #[serde(rename = "retention.size")]
-    retention_size: Option<Spanned<Bytes>>,
+    retention_size: Option<Spanned<ConfigSize>>,
     #[serde(rename = "min-block-duration")]
-    min_block: Option<Spanned<Millis>>,
+    min_block: Option<Spanned<ConfigDuration>>,
     #[serde(rename = "max-block-duration")]
-    max_block: Option<Spanned<Millis>>,
+    max_block: Option<Spanned<ConfigDuration>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawRetention {
-    time: Option<Millis>,
-    size: Option<Bytes>,
+    time: Option<ConfigDuration>,
+    size: Option<ConfigSize>,
     percentage: Option<Spanned<f64>>,
 }
 
@@ -108,17 +108,18 @@ fn alias<T>(
 ) -> Option<T> {
     let value = value?;
     let what = format!("storage.tsdb.{key} is not a key of Prometheus' file: accepted here, refused there");
-    warnings.push(Fault::at(file, value.referenced, what, format!("write {instead}")));
+    warnings.push(ConfigError::at(file, value.referenced, what, format!("write {instead}")));
     Some(value.value)
 }
 
 impl RawStorage {
-    pub(super) fn check(self, file: &str, warnings: &mut Vec<Warning>) -> Result<StorageBlock, Fault> {
+    pub(super) fn check(self, file: &str, warnings: &mut Vec<Warning>) -> Result<StorageBlock, ConfigError> {
         let mut series_retention = Vec::new();
         for one in self.retention.unwrap_or_default() {
             let fix = "write a series selector and a time, such as {match: '{job=\"debug\"}', time: 2d}";
-            let fault =
-                |what: String| Fault::at(file, one.referenced, format!("storage.retention: {what}"), fix);
+            let fault = |what: String| {
+                ConfigError::at(file, one.referenced, format!("storage.retention: {what}"), fix)
+            };
             series_retention.push(one.value.check().map_err(fault)?);
         }
         let mut objects = None;
@@ -126,7 +127,7 @@ impl RawStorage {
             one.value.resolve_paths(Path::new(file).parent().unwrap_or(Path::new("")));
             one.value.validate().map_err(|e| {
                 let fix = "write e.g. {url: s3://bucket/prefix, after: 7d}; see docs/objects.md";
-                Fault::at(file, one.referenced, format!("storage.objects: {e}"), fix)
+                ConfigError::at(file, one.referenced, format!("storage.objects: {e}"), fix)
             })?;
             objects = Some(one.value);
         }
@@ -134,7 +135,7 @@ impl RawStorage {
         let retention = tsdb.retention.unwrap_or_default();
         let mut unused = |place, key: &str| {
             let what = format!("storage.{key} has no effect in this build");
-            warnings.push(Fault::at(file, place, what, "leave it for Prometheus, or remove it"));
+            warnings.push(ConfigError::at(file, place, what, "leave it for Prometheus, or remove it"));
         };
         if let Some(v) = &tsdb.stale_series_compaction_threshold {
             unused(v.referenced, "tsdb.stale_series_compaction_threshold");

@@ -3,7 +3,7 @@
 //! Who names such a file expects a closed server, so one that says anything is refused.
 
 use super::ConfigError;
-use frontends::rules::yaml::{self, Fault};
+use frontends::rules::yaml;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub fn check_web_file(path: &Path) -> Result<(), ConfigError> {
     let said: Map<String, Value> = yaml::parse(&file, &yaml::read_text(path)?)?;
     match said.keys().next() {
         None => Ok(()),
-        Some(key) => Err(Fault::whole(
+        Some(key) => Err(ConfigError::whole(
             &file,
             format!(
                 "--web.config.file: {key} is not supported: this build has neither TLS nor passwords, and does not start open where they are asked for"

@@ -43,7 +43,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
-enum Asked {
+enum ImportSource {
     Prometheus(PathBuf),
     OpenMetrics(Vec<PathBuf>),
 }
@@ -66,8 +66,8 @@ pub fn tsdb(args: &[String]) -> ExitCode {
     match words.as_slice() {
         ["create-blocks-from", "openmetrics", words @ ..] if !words.iter().any(|w| w.starts_with("--")) => {
             match words {
-                [file] => run(Path::new("data/"), &Asked::OpenMetrics(vec![file.into()])),
-                [file, data] => run(Path::new(data), &Asked::OpenMetrics(vec![file.into()])),
+                [file] => run(Path::new("data/"), &ImportSource::OpenMetrics(vec![file.into()])),
+                [file, data] => run(Path::new(data), &ImportSource::OpenMetrics(vec![file.into()])),
                 _ => unusable("one file, and perhaps a directory", USAGE),
             }
         }
@@ -83,10 +83,10 @@ fn unusable(why: &str, usage: &str) -> ExitCode {
     say(&mut std::io::stderr(), &text, UNUSABLE)
 }
 
-fn run(data: &Path, asked: &Asked) -> ExitCode {
+fn run(data: &Path, asked: &ImportSource) -> ExitCode {
     let done = match asked {
-        Asked::Prometheus(from) => prometheus::import(data, from),
-        Asked::OpenMetrics(files) => openmetrics::import(data, files),
+        ImportSource::Prometheus(from) => prometheus::import(data, from),
+        ImportSource::OpenMetrics(files) => openmetrics::import(data, files),
     };
     match done {
         Ok(total) => say(&mut std::io::stdout(), &total, 0),
@@ -95,7 +95,7 @@ fn run(data: &Path, asked: &Asked) -> ExitCode {
 }
 
 /// Our data directory, and what to read.
-fn arguments(args: &[String]) -> Result<(PathBuf, Asked), String> {
+fn arguments(args: &[String]) -> Result<(PathBuf, ImportSource), String> {
     let (mut data, mut words) = (PathBuf::from("data/"), Vec::new());
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
@@ -109,12 +109,12 @@ fn arguments(args: &[String]) -> Result<(PathBuf, Asked), String> {
         }
     }
     match words.as_slice() {
-        ["prometheus", directory] => Ok((data, Asked::Prometheus(directory.into()))),
+        ["prometheus", directory] => Ok((data, ImportSource::Prometheus(directory.into()))),
         ["prometheus"] => Err("the directory to import is missing".to_owned()),
         ["prometheus", ..] => Err("one directory at a time".to_owned()),
         ["openmetrics"] => Err("the file to import is missing".to_owned()),
         ["openmetrics", files @ ..] => {
-            Ok((data, Asked::OpenMetrics(files.iter().map(PathBuf::from).collect())))
+            Ok((data, ImportSource::OpenMetrics(files.iter().map(PathBuf::from).collect())))
         }
         [kind, ..] => Err(format!("{kind:?} cannot be imported; what can: prometheus, openmetrics")),
         [] => Err("what to import is missing".to_owned()),
@@ -125,13 +125,13 @@ fn arguments(args: &[String]) -> Result<(PathBuf, Asked), String> {
 mod tests {
     use super::*;
 
-    fn read(args: &str) -> Result<(PathBuf, Asked), String> {
+    fn read(args: &str) -> Result<(PathBuf, ImportSource), String> {
         arguments(&args.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn flags_may_stand_anywhere() {
-        let of = |data: &str| Ok((PathBuf::from(data), Asked::Prometheus("p".into())));
+        let of = |data: &str| Ok((PathBuf::from(data), ImportSource::Prometheus("p".into())));
         let wanted = of("d");
         for line in ["prometheus p --storage.tsdb.path d", "--storage.tsdb.path=d prometheus p"] {
             assert_eq!(read(line), wanted);

@@ -1,15 +1,15 @@
 //! OpenMetrics texts, all or nothing: blocks are written beside the others and join them when all texts are read.
 
 use super::EVERY;
-use crate::data_lock::DataLock;
+use crate::data_directory_lock::DataLock;
 use crate::say;
 use connectors::import::ImportError;
-use connectors::import::openmetrics::{Progress, copy};
+use connectors::import::openmetrics::{ImportProgress, copy};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use storage::block::{BlockMeta, taken_in};
+use storage::block::{BlockMeta, reserved_names_in};
 use storage::disk::{Disk, OsDisk};
 
 /// Where blocks wait for the others.
@@ -24,7 +24,7 @@ pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
         OsDisk.remove(&stage).map_err(|e| io(&stage, e))?;
     }
     OsDisk.create_dir(&stage).map_err(|e| io(&stage, e))?;
-    let taken = taken_in(&OsDisk, data).map_err(|e| e.to_string())?;
+    let taken = reserved_names_in(&OsDisk, data).map_err(|e| e.to_string())?;
     let read = files.iter().map(|file| one(file, &stage, &taken)).collect::<Result<Vec<_>, _>>();
     let joined = read.map_err(|e| format!("{e}; nothing is imported")).and_then(|blocks| {
         let mut blocks: Vec<BlockMeta> = blocks.into_iter().flatten().collect();
@@ -59,7 +59,7 @@ fn join(data: &Path, blocks: &[BlockMeta]) -> Result<(), String> {
 fn one(file: &Path, stage: &Path, taken: &BTreeSet<String>) -> Result<Vec<BlockMeta>, ImportError> {
     let (start, mut told) = (Instant::now(), Instant::now());
     let shown = std::io::stderr().is_terminal();
-    let mut last = Progress::default();
+    let mut last = ImportProgress::default();
     let blocks = copy(file, &OsDisk, stage, taken, |progress| {
         last = progress;
         if shown && told.elapsed() > EVERY {

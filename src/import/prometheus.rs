@@ -1,7 +1,7 @@
 //! The blocks of Prometheus' data directory, one by one.
 
 use super::EVERY;
-use crate::data_lock::DataLock;
+use crate::data_directory_lock::DataLock;
 use crate::say;
 use connectors::import::ImportError;
 use connectors::import::prometheus::{TsdbBlock, blocks, copy};
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
-use storage::block::taken_in;
+use storage::block::reserved_names_in;
 use storage::disk::{Disk, OsDisk};
 
 /// Imports every block; what came of it, as text.
@@ -18,7 +18,7 @@ pub fn import(data: &Path, from: &Path) -> Result<String, String> {
     let _lock = DataLock::take(data)?;
     let dir = data.join("blocks");
     OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    let taken = taken_in(&OsDisk, data).map_err(|e| e.to_string())?;
+    let taken = reserved_names_in(&OsDisk, data).map_err(|e| e.to_string())?;
     let (mut series, mut samples, mut failed) = (0, 0, 0);
     for (at, block) in found.iter().enumerate() {
         let head = format!("block {} of {}, {}", at + 1, found.len(), block.meta.ulid);

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Matcher, SHARDS, shard_of};
-use storage::store::{Columns, Layout, Options, Store, StoreError, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, Store, StoreError, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -49,7 +49,7 @@ fn main() {
 /// The targets of a store, and how far they are.
 struct Load {
     captures: Vec<Capture>,
-    targets: Vec<(usize, Columns)>,
+    targets: Vec<(usize, ColumnBatch)>,
     /// Scrapes so far, of all targets.
     scrapes: u64,
 }
@@ -68,24 +68,24 @@ impl Load {
             let (mut shard, mut slots) = (0, Vec::new());
             for labels in labels {
                 shard = shard_of(&labels);
-                slots.push(store.resolve(&labels).slot);
+                slots.push(store.get_or_create_series(&labels).slot);
             }
             let group = store.open_group(&format!("target {instance}"), shard);
-            let layout = Arc::new(Layout { slots });
-            targets.push((at, Columns { group, layout, t: 0, values: Arc::from([]) }));
+            let layout = Arc::new(ColumnLayout { slots });
+            targets.push((at, ColumnBatch { group, layout, t: 0, values: Arc::from([]) }));
         }
         Load { captures, targets, scrapes: 0 }
     }
 
     /// The next scrape of the next target; times go on where the capture ends.
-    fn next(&mut self) -> Columns {
+    fn next(&mut self) -> ColumnBatch {
         let (round, target) =
             (self.scrapes / self.targets.len() as u64, self.scrapes % self.targets.len() as u64);
         self.scrapes += 1;
         let (capture, columns) = &self.targets[target as usize];
         let scrapes = &self.captures[*capture].scrapes;
         let values = scrapes[round as usize % scrapes.len()].1.clone().into();
-        Columns { t: round as i64 * STEP_MS, values, ..columns.clone() }
+        ColumnBatch { t: round as i64 * STEP_MS, values, ..columns.clone() }
     }
 
     /// Time of the newest whole round.
@@ -95,7 +95,7 @@ impl Load {
 }
 
 fn measure(captures: &Path, series: usize, company: &str, dir: &Path) {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: RANGE_MS,
@@ -104,7 +104,7 @@ fn measure(captures: &Path, series: usize, company: &str, dir: &Path) {
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
     let mut load = Load::new(&store, Capture::all(captures, "15s", 480), series);
     for _ in 0..(RANGES * RANGE_MS + RANGE_MS / 4 * 3) / STEP_MS * load.targets.len() as i64 {
-        store.append_columns(&load.next(), Tell::Feed).expect("appended");
+        store.append_columns(&load.next(), FeedDelivery::Feed).expect("appended");
     }
     let (targets, resident) = (load.targets.len(), status("VmRSS") / 1e6);
     println!("{company}: {targets} targets, {} appends, {resident:.0} MB resident", load.scrapes);
@@ -123,7 +123,7 @@ fn measure(captures: &Path, series: usize, company: &str, dir: &Path) {
             _ => 0,
         });
         phase("quiet", &store, &mut load, |elapsed| elapsed < LEAST);
-        during("while ranges are written", &store, &mut load, || store.maintain(now));
+        during("while ranges are written", &store, &mut load, || store.run_housekeeping(now));
         phase("quiet", &store, &mut load, |elapsed| elapsed < LEAST);
         during("while blocks are merged", &store, &mut load, || {
             rustix::process::nice(19).expect("niced");
@@ -194,7 +194,7 @@ fn phase(what: &str, store: &Store, load: &mut Load, goes_on: impl Fn(Duration) 
         due += PACE;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let before = Instant::now();
-        store.append_columns(&columns, Tell::Feed).expect("appended");
+        store.append_columns(&columns, FeedDelivery::Feed).expect("appended");
         took.push(due.elapsed().as_secs_f64() * 1e6);
         inside.push(before.elapsed().as_secs_f64() * 1e6);
     }

@@ -22,7 +22,7 @@ use std::time::Instant;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{SeriesRef, shard_of};
-use storage::store::{Columns, Layout, Options, Row, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,7 +50,7 @@ fn main() {
 }
 
 fn open(dir: &Path, tell: bool) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: RANGE_MS,
@@ -80,7 +80,7 @@ fn settle() {
 /// A target of the store.
 struct Target<'a> {
     capture: &'a Capture,
-    columns: Columns,
+    columns: ColumnBatch,
     series: Vec<SeriesRef>,
 }
 
@@ -107,15 +107,15 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
             samples += match how {
                 "scrape" => {
                     (target.columns.t, target.columns.values) = (*t, values.clone().into());
-                    store.append_columns(&target.columns, Tell::Feed).expect("appended").stored
+                    store.append_columns(&target.columns, FeedDelivery::Feed).expect("appended").stored
                 }
                 _ => {
                     let there = |v: f64| !storage::model::value::is_absent(v);
                     let rows = target.series.iter().zip(values).filter(|(_, v)| there(**v));
-                    waiting.extend(rows.map(|(series, v)| Row { series: *series, t: *t, v: *v }));
+                    waiting.extend(rows.map(|(series, v)| FloatRow { series: *series, t: *t, v: *v }));
                     let size = call.unwrap_or(waiting.len()).max(1);
                     let ready = waiting.len() / size * size;
-                    let rows: Vec<Row> = waiting.drain(..ready).collect();
+                    let rows: Vec<FloatRow> = waiting.drain(..ready).collect();
                     rows.chunks(size).map(|rows| store.append_rows(rows).expect("appended").stored).sum()
                 }
             };
@@ -146,10 +146,10 @@ fn churn(captures: &Path, series: usize, dir: &Path) {
             for (scrape, (_, values)) in (0..).zip(&target.capture.scrapes) {
                 (target.columns.t, target.columns.values) =
                     (round * RANGE_MS + scrape * 15_000, values.clone().into());
-                store.append_columns(&target.columns, Tell::Feed).expect("appended");
+                store.append_columns(&target.columns, FeedDelivery::Feed).expect("appended");
             }
         }
-        store.maintain((round + 2) * RANGE_MS).expect("a block");
+        store.run_housekeeping((round + 2) * RANGE_MS).expect("a block");
         settle();
         let now = status("VmRSS");
         println!("round {round}: {count} series, {:.0} bytes more each", (now - before) / count as f64);
@@ -163,12 +163,12 @@ fn target<'a>(store: &Store, capture: &'a Capture, instance: usize) -> Target<'a
     let series: Vec<SeriesRef> = labels
         .map(|labels| {
             shard = shard_of(&labels);
-            store.resolve(&labels)
+            store.get_or_create_series(&labels)
         })
         .collect();
     let group = store.open_group(&format!("target {instance}"), shard);
-    let layout = Arc::new(Layout { slots: series.iter().map(|s| s.slot).collect() });
-    let columns = Columns { group, layout, t: 0, values: Arc::from([]) };
+    let layout = Arc::new(ColumnLayout { slots: series.iter().map(|s| s.slot).collect() });
+    let columns = ColumnBatch { group, layout, t: 0, values: Arc::from([]) };
     Target { capture, columns, series }
 }
 

@@ -12,7 +12,7 @@ use storage::block::Block;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, MatchOp, Matcher, SHARDS};
-use storage::store::{Options, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -113,7 +113,7 @@ fn questions(from: i64, to: i64) -> Vec<(&'static str, Box<Question>)> {
 }
 
 fn open(dir: &Path) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 1_000,
         block_range_ms: 2 * HOUR,
@@ -157,8 +157,8 @@ fn fill(dir: &Path, series: usize, ask: impl Fn(&Store)) {
     let store = open(dir);
     let (before, start) = (resident(), Instant::now());
     for from in (0..series).step_by(10_000) {
-        let rows: Vec<Row> = (from..(from + 10_000).min(series))
-            .map(|i| Row { series: store.resolve(&labels(i)), t: HOUR, v: i as f64 })
+        let rows: Vec<FloatRow> = (from..(from + 10_000).min(series))
+            .map(|i| FloatRow { series: store.get_or_create_series(&labels(i)), t: HOUR, v: i as f64 })
             .collect();
         store.append_rows(&rows).expect("rows");
     }
@@ -166,9 +166,11 @@ fn fill(dir: &Path, series: usize, ask: impl Fn(&Store)) {
     println!("head: {series} series in {took:.1} s, {:.0} MB", resident() - before);
     ask(&store);
     // One newer sample, so that the range is complete.
-    store.append_rows(&[Row { series: store.resolve(&labels(0)), t: 4 * HOUR, v: 0.0 }]).expect("a row");
+    store
+        .append_rows(&[FloatRow { series: store.get_or_create_series(&labels(0)), t: 4 * HOUR, v: 0.0 }])
+        .expect("a row");
     let start = Instant::now();
-    assert_eq!(store.maintain(4 * HOUR).expect("a block"), 1);
+    assert_eq!(store.run_housekeeping(4 * HOUR).expect("a block"), 1);
     println!("block written and opened in {:.1} s", start.elapsed().as_secs_f64());
     store.close().expect("closed");
 }

@@ -57,7 +57,7 @@ pub struct ExemplarsAdded {
 
 /// The latest exemplars of all series.
 pub struct Exemplars {
-    ring: Mutex<Ring>,
+    ring: Mutex<ExemplarBuffer>,
     /// How far behind the newest one of its series an exemplar may be, ms.
     window: i64,
     appended: Arc<Counter>,
@@ -69,17 +69,17 @@ pub struct Exemplars {
 }
 
 #[derive(Default)]
-struct Ring {
+struct ExemplarBuffer {
     limit: usize,
     /// The exemplars of each series by time.
-    by_series: HashMap<SeriesRef, VecDeque<Entry>>,
+    by_series: HashMap<SeriesRef, VecDeque<ExemplarEntry>>,
     /// Where the exemplars are, in the order in which they came.
-    order: VecDeque<Place>,
+    order: VecDeque<ExemplarPosition>,
     /// How many have come.
     came: u64,
 }
 
-struct Entry {
+struct ExemplarEntry {
     exemplar: Exemplar,
     timed: bool,
     /// Which one of all that came it is.
@@ -87,7 +87,7 @@ struct Entry {
 }
 
 /// Where an exemplar is.
-struct Place {
+struct ExemplarPosition {
     series: SeriesRef,
     t: TimeMs,
     number: u64,
@@ -150,7 +150,7 @@ impl Exemplars {
         self.tell(&ring);
     }
 
-    fn tell(&self, ring: &Ring) {
+    fn tell(&self, ring: &ExemplarBuffer) {
         self.kept.set(ring.order.len() as f64);
         self.series.set(ring.by_series.len() as f64);
         self.last.set(ring.order.front().map_or(0.0, |first| first.t as f64 / 1000.0));
@@ -208,7 +208,7 @@ impl Exemplars {
     }
 }
 
-impl Ring {
+impl ExemplarBuffer {
     /// Only the newest one of the series is looked at: a scrape shows the same ones again and again.
     fn judge(&self, row: &ExemplarRow, window: i64) -> Verdict {
         let Some(newest) = self.by_series.get(&row.series).and_then(VecDeque::back) else {
@@ -243,8 +243,8 @@ impl Ring {
             return false;
         }
         self.came += 1;
-        entries.insert(at, Entry { exemplar, timed, number });
-        self.order.push_back(Place { series, t, number });
+        entries.insert(at, ExemplarEntry { exemplar, timed, number });
+        self.order.push_back(ExemplarPosition { series, t, number });
         self.shrink();
         true
     }
@@ -252,7 +252,7 @@ impl Ring {
     /// Forgets those that came first.
     fn shrink(&mut self) {
         while self.order.len() > self.limit {
-            let Some(Place { series, t, number }) = self.order.pop_front() else { return };
+            let Some(ExemplarPosition { series, t, number }) = self.order.pop_front() else { return };
             let Some(entries) = self.by_series.get_mut(&series) else { continue };
             let first = entries.partition_point(|entry| entry.exemplar.t < t);
             let place = entries.range(first..).position(|entry| entry.number == number);

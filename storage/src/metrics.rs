@@ -49,13 +49,13 @@ impl Gauge {
 
 /// A classic histogram.
 #[derive(Debug)]
-pub struct Histogram {
+pub struct MetricHistogram {
     bounds: Vec<f64>,
     buckets: Vec<AtomicU64>,
     sum: Gauge,
 }
 
-impl Histogram {
+impl MetricHistogram {
     /// Counts one observation.
     pub fn observe(&self, v: f64) {
         let at = self.bounds.partition_point(|b| *b < v);
@@ -71,16 +71,16 @@ const RECENT: usize = 512;
 
 /// Sum and count of all observations, quantiles of the newest.
 #[derive(Debug, Default)]
-pub struct Summary(Mutex<Observed>);
+pub struct MetricSummary(Mutex<RecentObservations>);
 
 #[derive(Debug, Default)]
-struct Observed {
+struct RecentObservations {
     recent: VecDeque<f64>,
     count: u64,
     sum: f64,
 }
 
-impl Summary {
+impl MetricSummary {
     /// Counts one observation.
     pub fn observe(&self, v: f64) {
         self.observe_all(v, 1);
@@ -107,18 +107,18 @@ enum Metric {
     Gauge(Arc<Gauge>),
     /// A counter of something measured elsewhere, with fractions.
     Total(Arc<Gauge>),
-    Histogram(Arc<Histogram>),
-    Summary(Arc<Summary>),
+    Histogram(Arc<MetricHistogram>),
+    Summary(Arc<MetricSummary>),
 }
 
-struct Family {
+struct MetricFamily {
     help: &'static str,
     series: BTreeMap<String, Metric>,
 }
 
 /// All self-metrics of one server. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, Family>>>);
+pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, MetricFamily>>>);
 
 impl Metrics {
     /// The counter `name` with these labels; made on first use.
@@ -152,10 +152,10 @@ impl Metrics {
         help: &'static str,
         labels: &[(&str, &str)],
         bounds: &[f64],
-    ) -> Arc<Histogram> {
+    ) -> Arc<MetricHistogram> {
         let make = || {
             let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-            Arc::new(Histogram { bounds: bounds.to_vec(), buckets, sum: Gauge::default() })
+            Arc::new(MetricHistogram { bounds: bounds.to_vec(), buckets, sum: Gauge::default() })
         };
         match self.entry(name, help, labels, || Metric::Histogram(make())) {
             Metric::Histogram(h) => h,
@@ -164,7 +164,12 @@ impl Metrics {
     }
 
     /// The summary `name` with these labels; made on first use.
-    pub fn summary(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Summary> {
+    pub fn summary(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+    ) -> Arc<MetricSummary> {
         match self.entry(name, help, labels, || Metric::Summary(Arc::default())) {
             Metric::Summary(s) => s,
             _ => Arc::default(),
@@ -188,7 +193,7 @@ impl Metrics {
     ) -> Metric {
         let key = key(labels);
         let mut families = self.0.lock();
-        let family = families.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
+        let family = families.entry(name).or_insert_with(|| MetricFamily { help, series: BTreeMap::new() });
         family.series.entry(key).or_insert_with(make).clone()
     }
 
@@ -224,7 +229,7 @@ fn render_series(out: &mut String, name: &str, labels: &str, metric: &Metric) {
     }
 }
 
-fn render_histogram(out: &mut String, name: &str, labels: &str, braces: &str, h: &Histogram) {
+fn render_histogram(out: &mut String, name: &str, labels: &str, braces: &str, h: &MetricHistogram) {
     let comma = if labels.is_empty() { "" } else { "," };
     let mut total = 0;
     for (i, bucket) in h.buckets.iter().enumerate() {
@@ -235,7 +240,7 @@ fn render_histogram(out: &mut String, name: &str, labels: &str, braces: &str, h:
     let _ = writeln!(out, "{name}_sum{braces} {}\n{name}_count{braces} {total}", h.sum.get());
 }
 
-fn render_summary(out: &mut String, name: &str, labels: &str, braces: &str, summary: &Summary) {
+fn render_summary(out: &mut String, name: &str, labels: &str, braces: &str, summary: &MetricSummary) {
     let comma = if labels.is_empty() { "" } else { "," };
     let observed = summary.0.lock();
     let mut sorted: Vec<f64> = observed.recent.iter().copied().collect();

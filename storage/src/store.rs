@@ -5,54 +5,54 @@
 //! once [`Store::on_committed`] says so. Readers take a [`Selection`], a snapshot that holds no lock.
 
 mod append;
-mod arrivals;
+mod backfill;
 mod batch;
-mod block_part;
+mod block_source;
 mod blocks;
-mod changes;
+mod change_log;
+mod changed_since;
 mod compaction;
-mod correct;
-mod crew;
-mod deleted;
-mod deletes;
+mod corrections;
+mod delete;
 mod exemplars;
-mod far;
 mod flush;
+mod head_deletes;
 mod health;
+mod log_scan;
+mod move_cold;
 mod newest;
 mod options;
-mod past;
-mod recovery;
-mod replaying;
-mod restorer;
+mod record_applier;
+mod replay_overlay;
+mod replay_passes;
+mod replay_pool;
+mod replay_status;
 mod retention;
-mod scrapes;
+mod scrape_decoder;
 mod selection;
 mod series_retention;
 mod snapshot;
 mod stats;
-mod survey;
-mod young;
 mod zeros;
 
-pub use crate::block::FarOptions;
+pub use crate::block::ColdOptions;
 pub use crate::head::Refusal;
 pub use append::is_storable;
 pub use batch::{
-    Appended, Columns, Duplicate, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Recorded, Refused,
-    Row, StartRow, Tell, Watch, ZeroRow,
+    AppendObserver, AppendResult, ChangeData, ChangeEvent, ChangeFeed, ColumnBatch, ColumnLayout, Duplicate,
+    FeedDelivery, FloatRow, GroupId, HistogramRow, Recorded, Refused, StartRow, ZeroRow,
 };
 pub use blocks::damaged_blocks;
-pub use changes::{Changed, Mark};
-pub use correct::{Corrected, Correction};
-pub use flush::{History, LabelledPart, SeriesSamples};
+pub use changed_since::{ChangedSince, StoreVersion};
+pub use corrections::{CorrectedValue, Correction};
+pub use flush::{BlockBackend, LabelledSource, SeriesSamples};
 pub use newest::{NewestSample, NewestValue};
-pub use options::{HeadStats, Options, Replay, StoreError};
-pub use replaying::{Progress, Replaying};
-pub use retention::{Beside, Due, Retention};
-pub use selection::{Histograms, Part, Selection, Starts};
-pub(crate) use selection::{Runs, join_histograms, put_in_order};
-pub use series_retention::{Cutoffs, SeriesRetention};
+pub use options::{HeadStats, ReplayReport, StoreError, StoreOptions};
+pub use replay_status::{PendingReplay, ReplayProgress};
+pub use retention::{ExpiredBlocks, HeadAndLog, Retention};
+pub(crate) use selection::{RunMerger, merge_by_time, merge_histogram_runs};
+pub use selection::{Selection, SeriesSource, TimedHistograms, TimedStarts};
+pub use series_retention::{RetentionCutoffs, SeriesRetention};
 
 use crate::disk::Disk;
 use crate::exemplars::Exemplars;
@@ -60,86 +60,86 @@ use crate::head::{Head, group_id};
 use crate::limits::{REPLAY_AHEAD_BYTES, WAL_SEGMENT_BYTES};
 use crate::metrics::Metrics;
 use crate::model::{Labels, Matcher, SHARDS, SeriesRef, TimeMs, shard_of, shard_of_encoded};
-use crate::wal::{Batch, Flushed, Log, LogOptions};
-use arrivals::Arrivals;
-use deleted::Deleted;
+use crate::wal::{FlushWatermark, Log, LogOptions, RecordBuilder};
+use change_log::ChangeLog;
+use head_deletes::HeadDeletes;
 use parking_lot::{Mutex, RwLock};
-use selection::{Entry, Sources};
-use stats::{Gathered, StoreMetrics};
+use replay_overlay::ReplayOverlay;
+use selection::{SelectionEntry, SeriesSources};
+use stats::{HeadStatsCollector, StoreMetrics};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use young::Young;
 
 /// The store.
 pub struct Store {
-    options: Options,
+    options: StoreOptions,
     disk: Arc<dyn Disk>,
-    shards: Vec<RwLock<Shard>>,
+    shards: Vec<RwLock<StoreShard>>,
     log: Log,
     /// Time of the newest sample that ever was in the head; `TimeMs::MIN`: none.
     newest: AtomicI64,
-    history: Option<Arc<dyn History>>,
-    feed: RwLock<Option<Arc<dyn Feed>>>,
-    watch: RwLock<Option<Arc<dyn Watch>>>,
+    history: Option<Arc<dyn BlockBackend>>,
+    feed: RwLock<Option<Arc<dyn ChangeFeed>>>,
+    watch: RwLock<Option<Arc<dyn AppendObserver>>>,
     metrics: StoreMetrics,
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
     /// What is in blocks and still in the log.
-    in_blocks: Mutex<Option<Flushed>>,
+    in_blocks: Mutex<Option<FlushWatermark>>,
     merge_lock: Mutex<()>,
     /// Held while blocks move, or are written anew: those exclude each other. Taken before the other two.
     move_lock: Mutex<()>,
     retention: RwLock<Retention>,
     series_retention: RwLock<Arc<[SeriesRetention]>>,
-    retention_limits: retention::Limits,
-    ongoing: replaying::Ongoing,
+    retention_limits: retention::RetentionLimitGauges,
+    ongoing: replay_status::ReplayStatus,
 }
 
 /// One shard under its lock.
-struct Shard {
+struct StoreShard {
     head: Head,
     /// Append sequence number.
     seq: u64,
     /// How far back what came lately reached.
-    arrivals: Arrivals,
+    arrivals: ChangeLog,
     /// Records being encoded; kept for its memory.
-    batch: Batch,
+    batch: RecordBuilder,
     /// What is deleted of the head.
-    deleted: Deleted,
+    deleted: HeadDeletes,
     /// While the log is replayed: what has come since.
-    young: Option<Young>,
+    overlay: Option<ReplayOverlay>,
 }
 
 impl Store {
     /// Opens (or creates) the data directory and replays the log.
     pub fn open(
-        options: Options,
+        options: StoreOptions,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
-    ) -> Result<(Arc<Store>, Replay), StoreError> {
+    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
         Store::open_far(options, None, disk, metrics)
     }
 
     /// As [`Store::open`], with a place for old blocks.
     pub fn open_far(
-        options: Options,
-        far: Option<FarOptions>,
+        options: StoreOptions,
+        far: Option<ColdOptions>,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
-    ) -> Result<(Arc<Store>, Replay), StoreError> {
+    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
         Store::open_early(options, far, disk, metrics).and_then(replayed)
     }
 
-    /// As [`Store::open`], but the log is still to be replayed, by [`Replaying::run`]: on another thread, while
+    /// As [`Store::open`], but the log is still to be replayed, by [`PendingReplay::run`]: on another thread, while
     /// samples come already and what is older than those of the log can be read.
     pub fn open_early(
-        options: Options,
-        far: Option<FarOptions>,
+        options: StoreOptions,
+        far: Option<ColdOptions>,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
-    ) -> Result<(Arc<Store>, Replaying), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, far, disk.clone(), metrics)?;
+    ) -> Result<(Arc<Store>, PendingReplay), StoreError> {
+        let history = blocks::BlockManager::open(&options.dir, far, disk.clone(), metrics)?;
         Store::build(options, disk, metrics, Some(Arc::new(history)), REPLAY_AHEAD_BYTES, Log::start)
     }
 
@@ -147,24 +147,24 @@ impl Store {
     /// [`Store::write_log`] is called. As much is kept between survey and replay, so what is more is read twice. For tests
     /// in which nothing happens by itself.
     pub fn open_by_hand(
-        options: Options,
+        options: StoreOptions,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
         segment_bytes: u64,
-    ) -> Result<(Arc<Store>, Replay), StoreError> {
+    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
         Store::open_early_by_hand(options, disk, metrics, segment_bytes).and_then(replayed)
     }
 
     /// As [`Store::open_early`] and [`Store::open_by_hand`].
     pub fn open_early_by_hand(
-        options: Options,
+        options: StoreOptions,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
         segment_bytes: u64,
-    ) -> Result<(Arc<Store>, Replaying), StoreError> {
-        let history = blocks::BlockHistory::open(&options.dir, None, disk.clone(), metrics)?;
+    ) -> Result<(Arc<Store>, PendingReplay), StoreError> {
+        let history = blocks::BlockManager::open(&options.dir, None, disk.clone(), metrics)?;
         let start =
-            |log, disk, metrics: &Metrics| Log::by_hand(LogOptions { segment_bytes, ..log }, disk, metrics);
+            |log, disk, metrics: &Metrics| Log::manual(LogOptions { segment_bytes, ..log }, disk, metrics);
         Store::build(
             options,
             disk,
@@ -177,31 +177,31 @@ impl Store {
 
     /// Writes the log of a store without threads, and syncs it if that is asked for.
     pub fn write_log(&self, sync: bool) {
-        self.log.write(sync);
+        self.log.write_queued(sync);
     }
 
     /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.
     pub fn open_with(
-        options: Options,
+        options: StoreOptions,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
-        history: Option<Arc<dyn History>>,
-    ) -> Result<(Arc<Store>, Replay), StoreError> {
+        history: Option<Arc<dyn BlockBackend>>,
+    ) -> Result<(Arc<Store>, ReplayReport), StoreError> {
         Store::build(options, disk, metrics, history, REPLAY_AHEAD_BYTES, Log::start).and_then(replayed)
     }
 
     fn build(
-        options: Options,
+        options: StoreOptions,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
-        history: Option<Arc<dyn History>>,
+        history: Option<Arc<dyn BlockBackend>>,
         keep: usize,
         start_log: impl FnOnce(LogOptions, Arc<dyn Disk>, &Metrics) -> Result<Log, StoreError>,
-    ) -> Result<(Arc<Store>, Replaying), StoreError> {
+    ) -> Result<(Arc<Store>, PendingReplay), StoreError> {
         let dir = options.dir.join("wal");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
         let heads = || (0..SHARDS).map(|_| options.new_head()).collect();
-        let surveyed = recovery::survey(disk.as_ref(), &dir, heads, keep)?;
+        let surveyed = replay_passes::scan_log(disk.as_ref(), &dir, heads, keep)?;
         let outcome = surveyed.outcome;
         let log_options = LogOptions {
             dir: dir.clone(),
@@ -218,18 +218,26 @@ impl Store {
             "Part of the write-ahead log that the start has replayed: 1 when it is done.",
             &[],
         );
-        let ongoing = replaying::Ongoing::new(outcome.records, surveyed.oldest, progress);
+        let ongoing = replay_status::ReplayStatus::new(outcome.records, surveyed.oldest, progress);
         let flushed = surveyed.flushed;
         let newest = outcome.segments.iter().filter_map(|segment| segment.newest).max();
         let (names, ahead) = (surveyed.heads.iter().map(Head::all_labels).collect(), Some(surveyed.ahead));
         let shard = |mut head: Head| {
-            flushed.into_iter().for_each(|flushed| head.close_before(flushed.end));
-            let (batch, deleted, young) = (Batch::default(), Deleted::default(), Some(Young::default()));
-            RwLock::new(Shard { head, seq: 0, arrivals: Arrivals::default(), batch, deleted, young })
+            flushed.into_iter().for_each(|flushed| head.raise_min_append_time(flushed.end));
+            let (batch, deleted, young) =
+                (RecordBuilder::default(), HeadDeletes::default(), Some(ReplayOverlay::default()));
+            RwLock::new(StoreShard {
+                head,
+                seq: 0,
+                arrivals: ChangeLog::default(),
+                batch,
+                deleted,
+                overlay: young,
+            })
         };
         let store = Arc::new(Store {
             shards: surveyed.heads.into_iter().map(shard).collect(),
-            retention_limits: retention::Limits::new(metrics),
+            retention_limits: retention::RetentionLimitGauges::new(metrics),
             exemplars: Exemplars::new(options.out_of_order_ms, metrics),
             metrics: StoreMetrics::new(metrics),
             options,
@@ -248,20 +256,20 @@ impl Store {
             ongoing,
         });
         store.count_series();
-        Ok((store.clone(), Replaying { store, dir, surveyed: outcome, flushed, names, ahead }))
+        Ok((store.clone(), PendingReplay { store, dir, surveyed: outcome, flushed, names, ahead }))
     }
 
-    fn shard(&self, shard: u16) -> &RwLock<Shard> {
+    fn shard(&self, shard: u16) -> &RwLock<StoreShard> {
         &self.shards[usize::from(shard % SHARDS)]
     }
 
-    /// From now on `feed` hears of every append with [`Tell::Feed`].
-    pub fn set_feed(&self, feed: Arc<dyn Feed>) {
+    /// From now on `feed` hears of every append with [`FeedDelivery::ChangeFeed`].
+    pub fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
         *self.feed.write() = Some(feed);
     }
 
     /// From now on `watch` looks at every append that writers make.
-    pub fn set_watch(&self, watch: Arc<dyn Watch>) {
+    pub fn set_watch(&self, watch: Arc<dyn AppendObserver>) {
         *self.watch.write() = Some(watch);
     }
 
@@ -272,7 +280,7 @@ impl Store {
     }
 
     /// Where the series with these labels lives; made, and logged, on first use.
-    pub fn resolve(&self, labels: &Labels) -> SeriesRef {
+    pub fn get_or_create_series(&self, labels: &Labels) -> SeriesRef {
         let shard = shard_of(labels);
         let known = self.shard(shard).read().head.find(labels.encoded());
         let slot = known.unwrap_or_else(|| {
@@ -297,7 +305,7 @@ impl Store {
 
     /// The labels of a series.
     pub fn labels(&self, series: SeriesRef) -> Labels {
-        self.shard(series.shard).read().head.labels_ever(series.slot).unwrap_or_default()
+        self.shard(series.shard).read().head.labels_including_inactive(series.slot).unwrap_or_default()
     }
 
     /// Number of slots handed out in a shard: new series are `old..new`.
@@ -312,7 +320,7 @@ impl Store {
     }
 
     /// Waits, `patience` at most, until everything that can have been read so far would survive kill -9.
-    pub fn settle(&self, patience: std::time::Duration) {
+    pub fn wait_durable(&self, patience: std::time::Duration) {
         let (tell, told) = std::sync::mpsc::channel::<()>();
         self.on_committed(self.last_lsn(), Box::new(move |_| drop(tell)));
         // Nothing is ever said: it ends when nobody can speak any more.
@@ -332,14 +340,14 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Selection, StoreError> {
-        self.await_replay(to)?;
+        self.wait_for_replay(to)?;
         let (seq, mut entries, head) = {
             let shard = self.shard(shard).read();
-            let mut entries: Vec<Entry> = Vec::new();
+            let mut entries: Vec<SelectionEntry> = Vec::new();
             let head = shard.head.snapshot(matchers, from, to, |slot, labels| {
                 let head = Some(entries.len() as u32);
-                let sources = Sources { head, parts: Vec::new(), deleted: shard.deleted.of(slot) };
-                entries.push(Entry { labels: labels.clone(), slot: Some(slot), sources });
+                let sources = SeriesSources { head, parts: Vec::new(), deleted: shard.deleted.of(slot) };
+                entries.push(SelectionEntry { labels: labels.clone(), slot: Some(slot), sources });
             });
             (shard.seq, entries, head)
         };
@@ -352,7 +360,7 @@ impl Store {
     }
 
     /// Adds what blocks know, in the order of labels, to the series of the head.
-    fn add_parts(&self, shard: u16, parts: Vec<LabelledPart>, entries: &mut Vec<Entry>) {
+    fn add_parts(&self, shard: u16, parts: Vec<LabelledSource>, entries: &mut Vec<SelectionEntry>) {
         if parts.is_empty() {
             return;
         }
@@ -369,8 +377,8 @@ impl Store {
                 last.sources.parts.push(part);
             } else {
                 let slot = self.shard(shard).read().head.find(labels.encoded());
-                let sources = Sources { parts: vec![part], ..Sources::default() };
-                entries.push(Entry { labels, slot, sources });
+                let sources = SeriesSources { parts: vec![part], ..SeriesSources::default() };
+                entries.push(SelectionEntry { labels, slot, sources });
             }
         }
     }
@@ -382,7 +390,7 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        self.await_replay(to)?;
+        self.wait_for_replay(to)?;
         let mut names = BTreeSet::new();
         for shard in
             self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
@@ -403,7 +411,7 @@ impl Store {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError> {
-        self.await_replay(to)?;
+        self.wait_for_replay(to)?;
         let mut values = BTreeSet::new();
         for shard in
             self.shards.iter().map(|shard| shard.read()).filter(|shard| shard.head.overlaps(from, to))
@@ -418,7 +426,7 @@ impl Store {
 
     /// Counts; the lists hold at most `limit` entries.
     pub fn stats(&self, limit: usize) -> HeadStats {
-        let mut gathered = Gathered::default();
+        let mut gathered = HeadStatsCollector::default();
         self.shards.iter().for_each(|shard| gathered.add(&shard.read().head));
         gathered.finish(limit)
     }
@@ -426,7 +434,7 @@ impl Store {
     /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into blocks,
     /// drops the log behind it, and removes the blocks that have to go (also if the flush fails: it may be because
     /// the disk is full). Returns the number of blocks written.
-    pub fn maintain(&self, now: TimeMs) -> Result<usize, StoreError> {
+    pub fn run_housekeeping(&self, now: TimeMs) -> Result<usize, StoreError> {
         if self.is_replaying() {
             return Ok(0);
         }
@@ -435,7 +443,7 @@ impl Store {
         written.and_then(|blocks| removed.map(|()| blocks))
     }
 
-    /// The first part of [`Store::maintain`].
+    /// The first part of [`Store::run_housekeeping`].
     pub fn write_blocks(&self, now: TimeMs) -> Result<usize, StoreError> {
         if self.is_replaying() {
             return Ok(0);
@@ -445,7 +453,7 @@ impl Store {
         written
     }
 
-    /// The second part of [`Store::maintain`].
+    /// The second part of [`Store::run_housekeeping`].
     pub fn remove_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
         if self.is_replaying() { Ok(()) } else { self.remove_old_blocks(now) }
     }
@@ -453,7 +461,7 @@ impl Store {
     fn count_series(&self) {
         let count =
             |of: fn(&Head) -> u64| self.shards.iter().map(|shard| of(&shard.read().head)).sum::<u64>() as f64;
-        self.metrics.series.set(count(Head::active));
+        self.metrics.series.set(count(Head::active_series));
         self.metrics.chunks.set(count(Head::chunks));
     }
 
@@ -464,6 +472,8 @@ impl Store {
     }
 }
 
-fn replayed((store, replaying): (Arc<Store>, Replaying)) -> Result<(Arc<Store>, Replay), StoreError> {
+fn replayed(
+    (store, replaying): (Arc<Store>, PendingReplay),
+) -> Result<(Arc<Store>, ReplayReport), StoreError> {
     replaying.run().map(|replay| (store, replay))
 }

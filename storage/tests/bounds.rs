@@ -4,12 +4,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use storage::block::{BlockSeries, Origin, taken, write_block_of};
+use storage::block::{BlockSeries, BlockSpec, taken, write_block_replacing};
 use storage::disk::OsDisk;
 use storage::limits::{FLUSH_BLOCKS, OPEN_BLOCK_FILES, REFUSED_NAMED};
 use storage::metrics::Metrics;
 use storage::model::{Labels, NativeHistogram, SHARDS, SeriesRef};
-use storage::store::{Appended, Columns, HistogramRow, Layout, Options, Refusal, Row, StartRow, Store, Tell};
+use storage::store::{
+    AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, Refusal, StartRow, Store,
+    StoreOptions,
+};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -21,14 +24,16 @@ const NOW: i64 = 1_795_000_000_000;
 fn open(dir: &Path, out_of_order_ms: i64) -> (Arc<Store>, Metrics) {
     let metrics = Metrics::default();
     let dir = dir.to_owned();
-    let options = Options { dir, wal_sync_interval_ms: 60_000, block_range_ms: 2 * HOUR, out_of_order_ms };
+    let options =
+        StoreOptions { dir, wal_sync_interval_ms: 60_000, block_range_ms: 2 * HOUR, out_of_order_ms };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
     (store, metrics)
 }
 
-fn write(store: &Store, samples: &[(usize, i64)]) -> Appended {
-    let row = |(i, t): &(usize, i64)| Row { series: store.resolve(&labels(*i)), t: *t, v: 1.0 };
-    store.append_rows(&samples.iter().map(row).collect::<Vec<Row>>()).unwrap()
+fn write(store: &Store, samples: &[(usize, i64)]) -> AppendResult {
+    let row =
+        |(i, t): &(usize, i64)| FloatRow { series: store.get_or_create_series(&labels(*i)), t: *t, v: 1.0 };
+    store.append_rows(&samples.iter().map(row).collect::<Vec<FloatRow>>()).unwrap()
 }
 
 /// Times that no series may have, new or not.
@@ -76,22 +81,22 @@ fn histograms_starts_and_columns_are_bound_and_what_the_server_records_is_not() 
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path(), HOUR / 2);
     write(&store, &[(0, NOW)]);
-    let series = |i: usize| store.resolve(&labels(i));
+    let series = |i: usize| store.get_or_create_series(&labels(i));
     let h = Arc::new(NativeHistogram::default());
     let appended = store.append_histograms(&[HistogramRow { series: series(1), t: 0, h }]).unwrap();
     assert_eq!((appended.stored, appended.out_of_bounds), (0, 1));
     let start = StartRow { series: series(1), t: 0, start: -5 };
     assert_eq!(store.append_starts(&[start]).unwrap().stored, 0, "its sample is not there");
     let SeriesRef { shard, slot } = series(2);
-    let columns = |key: &str, t| Columns {
+    let columns = |key: &str, t| ColumnBatch {
         group: store.open_group(key, shard),
-        layout: Arc::new(Layout { slots: vec![slot] }),
+        layout: Arc::new(ColumnLayout { slots: vec![slot] }),
         t,
         values: Arc::from([1.0]),
     };
-    let appended = store.append_columns(&columns("target", 0), Tell::Feed).unwrap();
+    let appended = store.append_columns(&columns("target", 0), FeedDelivery::Feed).unwrap();
     assert_eq!((appended.stored, appended.out_of_bounds), (0, 1));
-    store.record_columns(&columns("rule", NOW - 3 * HOUR)).unwrap();
+    store.append_recorded(&columns("rule", NOW - 3 * HOUR)).unwrap();
     assert_eq!(contents(&store).len(), 2);
 }
 
@@ -125,7 +130,7 @@ fn a_request_with_thousands_of_hours_becomes_few_blocks() {
         let times: Vec<(usize, i64)> = (0..series).map(|i| (i, NOW - (series - i) as i64 * apart)).collect();
         assert_eq!(write(&store, &times).stored, series);
         let before = contents(&store);
-        let written = store.maintain(NOW).unwrap();
+        let written = store.run_housekeeping(NOW).unwrap();
         assert!(written <= FLUSH_BLOCKS, "{series}: {written}");
         assert!(files(&dir.path().join("blocks")).len() <= 12 * FLUSH_BLOCKS);
         assert!(contents(&store) == before, "{series}: nothing is lost");
@@ -148,7 +153,7 @@ fn bounds_outlive_a_restart_and_a_flush() {
     assert_eq!(store.newest_time(), Some(NOW));
     assert_eq!(write(&store, &[(1, 0)]).out_of_bounds, 1);
     write(&store, &[(0, NOW + 5 * HOUR)]);
-    store.maintain(NOW + 8 * HOUR).unwrap();
+    store.run_housekeeping(NOW + 8 * HOUR).unwrap();
     assert_eq!(write(&store, &[(2, NOW)]).out_of_bounds + write(&store, &[(2, NOW)]).too_old, 1);
 }
 
@@ -160,8 +165,8 @@ fn many_blocks(dir: &Path, count: i64) {
         let from = NOW.div_euclid(2 * HOUR) * 2 * HOUR - (count - i) * 2 * HOUR;
         let one = BlockSeries { labels: labels(0), ts: vec![from + 1], vs: vec![i as f64], ..<_>::default() };
         let none = taken(std::iter::empty(), &[]);
-        let origin = Origin { from, to: from + 2 * HOUR, replaces: Vec::new(), taken: &none };
-        write_block_of(&OsDisk, &blocks, origin, std::iter::once(Ok(one))).unwrap();
+        let origin = BlockSpec { from, to: from + 2 * HOUR, replaces: Vec::new(), reserved: &none };
+        write_block_replacing(&OsDisk, &blocks, origin, std::iter::once(Ok(one))).unwrap();
     }
 }
 

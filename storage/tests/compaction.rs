@@ -29,7 +29,7 @@ fn a_reset_between_blocks_is_seen() {
     let h = |count, hint| Arc::new(NativeHistogram { count, hint, ..NativeHistogram::default() });
     let write = |range: i64, histograms: Vec<(i64, Arc<NativeHistogram>)>| {
         let one = SeriesSamples { labels: labels(0), histograms, ..SeriesSamples::default() };
-        store.write_past((range * RANGE, (range + 1) * RANGE), &[one], i64::MAX).unwrap();
+        store.write_backfill((range * RANGE, (range + 1) * RANGE), &[one], i64::MAX).unwrap();
     };
     use ResetHint::{NotReset, Unknown};
     write(
@@ -73,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Blocks overlap only in what they replace, and no range that is due is left.
 fn check_merged(dir: &Path, store: &Store, now: i64) {
-    store.maintain(now).unwrap();
+    store.run_housekeeping(now).unwrap();
     let (before, reader) = (contents(store), selections(store));
     store.compact().unwrap();
     assert!(contents(store) == before);
@@ -131,7 +131,7 @@ fn seven_blocks(dir: &Path) -> BTreeSet<support::Sample> {
     for t in 1..=100 {
         append(&store, t * 1_000, 3);
     }
-    assert_eq!(store.maintain(100_000).unwrap(), 7);
+    assert_eq!(store.run_housekeeping(100_000).unwrap(), 7);
     let all = contents(&store);
     store.close().unwrap();
     all

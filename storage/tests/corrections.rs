@@ -10,7 +10,8 @@ use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE, is_absent};
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, shard_of};
 use storage::store::{
-    Columns, Corrected, Correction, Feed, FeedData, FeedItem, HistogramRow, Layout, Options, Row, Store, Tell,
+    ChangeData, ChangeEvent, ChangeFeed, ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery,
+    FloatRow, HistogramRow, Store, StoreOptions,
 };
 
 const SERIES: usize = 3;
@@ -35,23 +36,23 @@ type Samples = BTreeMap<(u32, i64), Value>;
 #[derive(Default)]
 struct Listener(Mutex<Samples>);
 
-impl Feed for Listener {
-    fn push(&self, item: FeedItem) {
+impl ChangeFeed for Listener {
+    fn push(&self, item: ChangeEvent) {
         let mut samples = self.0.lock();
         let mut float = |slot: u32, t: i64, v: f64| match is_absent(v) {
             true => drop(samples.remove(&(slot, t))),
             false => drop(samples.insert((slot, t), Value::Float(v.to_bits()))),
         };
         match item.data {
-            FeedData::Columns(batch) => {
+            ChangeData::Columns(batch) => {
                 let there = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
                 there.for_each(|(slot, v)| float(*slot, batch.t, *v));
             }
-            FeedData::Rows(rows) => rows.into_iter().for_each(|(slot, t, v)| float(slot, t, v)),
-            FeedData::Histograms(rows) => {
+            ChangeData::Rows(rows) => rows.into_iter().for_each(|(slot, t, v)| float(slot, t, v)),
+            ChangeData::Histograms(rows) => {
                 samples.extend(rows.into_iter().map(|(slot, t, h)| ((slot, t), Value::Histogram(h.count))));
             }
-            FeedData::Starts(_) => {}
+            ChangeData::Starts(_) => {}
         }
     }
 }
@@ -90,7 +91,7 @@ struct Bench {
 
 impl Bench {
     fn open(dir: tempfile::TempDir, now: i64, model: Samples) -> Bench {
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().into(),
             wal_sync_interval_ms: 5,
             block_range_ms: 500,
@@ -100,7 +101,7 @@ impl Bench {
         assert_eq!(replay.damage, Vec::<String>::new());
         let feed = Arc::new(Listener(Mutex::new(model.clone())));
         store.set_feed(feed.clone());
-        let series = (0..SERIES).map(|i| store.resolve(&labels(i))).collect();
+        let series = (0..SERIES).map(|i| store.get_or_create_series(&labels(i))).collect();
         Bench { dir, store, feed, series, now, model }
     }
 
@@ -117,15 +118,15 @@ impl Bench {
         for (series, v) in self.series.iter().zip(&values).filter(|(_, v)| !is_absent(**v)) {
             self.model.insert((series.slot, self.now), Value::Float(v.to_bits()));
         }
-        let layout = Arc::new(Layout { slots: self.series.iter().map(|s| s.slot).collect() });
+        let layout = Arc::new(ColumnLayout { slots: self.series.iter().map(|s| s.slot).collect() });
         let group = self.store.open_group("g", shard);
-        let batch = Columns { group, layout, t: self.now, values: values.into() };
-        let appended = self.store.append_columns(&batch, Tell::Feed).unwrap();
+        let batch = ColumnBatch { group, layout, t: self.now, values: values.into() };
+        let appended = self.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         assert_eq!(appended.duplicate + appended.too_old, 0);
     }
 
     fn row(&mut self, i: usize, dt: i64, v: u8) {
-        let row = Row { series: self.series[i], t: self.now + dt, v: f64::from(v) };
+        let row = FloatRow { series: self.series[i], t: self.now + dt, v: f64::from(v) };
         let stored = self.store.append_rows(&[row]).unwrap().stored;
         if stored == 1 {
             let old = self.model.insert((row.series.slot, row.t), Value::Float(row.v.to_bits()));
@@ -154,32 +155,32 @@ impl Bench {
             let known = times.len().checked_sub(1 + dt.unsigned_abs() as usize).map(|at| times[at]);
             let t = known.filter(|_| what % 2 == 0).unwrap_or(self.now + dt);
             let to = match what {
-                0 | 1 => Corrected::Gone,
-                2 => Corrected::Histogram(histogram(*what)),
-                3 => Corrected::Float(STALE),
-                v => Corrected::Float(f64::from(*v) + 0.5),
+                0 | 1 => CorrectedValue::Gone,
+                2 => CorrectedValue::Histogram(histogram(*what)),
+                3 => CorrectedValue::Float(STALE),
+                v => CorrectedValue::Float(f64::from(*v) + 0.5),
             };
-            corrections.push(Correction { series, t, to });
+            corrections.push(Correction { series, t, value: to });
         }
         // All or none of them is too old, so that the model need not know the floor.
         for one in &corrections {
             let refused = self.store.correct(std::slice::from_ref(one)).unwrap();
             let key = (one.series.slot, one.t);
-            match &one.to {
+            match &one.value {
                 _ if refused == 1 => continue,
-                Corrected::Gone => drop(self.model.remove(&key)),
-                Corrected::Float(v) => drop(self.model.insert(key, Value::Float(v.to_bits()))),
-                Corrected::Histogram(h) => drop(self.model.insert(key, Value::Histogram(h.count))),
+                CorrectedValue::Gone => drop(self.model.remove(&key)),
+                CorrectedValue::Float(v) => drop(self.model.insert(key, Value::Float(v.to_bits()))),
+                CorrectedValue::Histogram(h) => drop(self.model.insert(key, Value::Histogram(h.count))),
             }
             self.now = self.now.max(one.t);
         }
     }
 
     fn check(&self) {
-        let all = self.store.read_all(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
+        let all = self.store.read_series(&[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
         let mut read = Samples::new();
         for (labels, one) in all {
-            let slot = self.store.resolve(&labels).slot;
+            let slot = self.store.get_or_create_series(&labels).slot;
             let floats = one.ts.iter().zip(&one.vs).map(|(t, v)| ((slot, *t), Value::Float(v.to_bits())));
             let histograms = one.histograms.iter().map(|(t, h)| ((slot, *t), Value::Histogram(h.count)));
             for (key, value) in floats.chain(histograms) {
@@ -197,19 +198,19 @@ impl Bench {
 
 #[test]
 fn a_reset_is_seen_behind_a_histogram_that_was_corrected() {
-    for to in [Corrected::Gone, Corrected::Float(1.0), Corrected::Histogram(histogram(7))] {
+    for to in [CorrectedValue::Gone, CorrectedValue::Float(1.0), CorrectedValue::Histogram(histogram(7))] {
         let mut bench = Bench::open(tempfile::tempdir().unwrap(), 10_000, Samples::new());
         [5, 1, 2].into_iter().for_each(|v| bench.histogram(0, 1, v));
         bench.check();
         let (series, t) = (bench.series[0], bench.now - 1);
         let value = match &to {
-            Corrected::Gone => None,
-            Corrected::Float(v) => Some(Value::Float(v.to_bits())),
-            Corrected::Histogram(h) => Some(Value::Histogram(h.count)),
+            CorrectedValue::Gone => None,
+            CorrectedValue::Float(v) => Some(Value::Float(v.to_bits())),
+            CorrectedValue::Histogram(h) => Some(Value::Histogram(h.count)),
         };
         bench.model.remove(&(series.slot, t));
         bench.model.extend(value.map(|value| ((series.slot, t), value)));
-        assert_eq!(bench.store.correct(&[Correction { series, t, to }]).unwrap(), 0);
+        assert_eq!(bench.store.correct(&[Correction { series, t, value: to }]).unwrap(), 0);
         bench.check();
         bench.reopen().check();
     }
@@ -229,7 +230,7 @@ proptest! {
                 Step::Correct(all) => bench.correct(all),
                 Step::Reopen => bench = bench.reopen(),
                 Step::Maintain => {
-                    bench.store.maintain(bench.now).unwrap();
+                    bench.store.run_housekeeping(bench.now).unwrap();
                 }
             }
             bench.check();

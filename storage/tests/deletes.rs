@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
-use storage::block::{Block, taken_in};
+use storage::block::{Block, reserved_names_in};
 use storage::disk::OsDisk;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, MatchOp, Matcher, NativeHistogram, shard_of};
 use storage::store::{
-    Columns, HistogramRow, Layout, Retention, Row, SeriesRetention, SeriesSamples, Store, StoreError, Tell,
+    ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, Retention, SeriesRetention,
+    SeriesSamples, Store, StoreError,
 };
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -104,11 +105,11 @@ impl World {
 
     fn scrape(&mut self, series: usize) {
         let group = self.store.open_group("g", shard_of(&labels(0)));
-        let slots = (0..series).map(|i| self.store.resolve(&labels(i)).slot).collect();
+        let slots = (0..series).map(|i| self.store.get_or_create_series(&labels(i)).slot).collect();
         let values: Vec<f64> = (0..series).map(|_| self.next_value()).collect();
-        let layout = Arc::new(Layout { slots });
-        let batch = Columns { group, layout, t: self.now, values: values.clone().into() };
-        let done = self.store.append_columns(&batch, Tell::Feed).unwrap();
+        let layout = Arc::new(ColumnLayout { slots });
+        let batch = ColumnBatch { group, layout, t: self.now, values: values.clone().into() };
+        let done = self.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         committed(&self.store, done.lsn);
         assert_eq!(done.stored, (0..series).filter(|i| !self.model.contains_key(&(*i, self.now))).count());
         for (i, v) in values.into_iter().enumerate() {
@@ -118,8 +119,8 @@ impl World {
 
     /// One sample; it is stored unless it is too old, or there is one.
     fn row(&mut self, t: i64, i: usize) {
-        let (series, v) = (self.store.resolve(&labels(i)), self.next_value());
-        let done = self.store.append_rows(&[Row { series, t, v }]).unwrap();
+        let (series, v) = (self.store.get_or_create_series(&labels(i)), self.next_value());
+        let done = self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
         committed(&self.store, done.lsn);
         match self.model.contains_key(&(i, t)) {
             true => assert_eq!(done.stored, 0, "{t} {i}"),
@@ -137,7 +138,7 @@ impl World {
         }
         let v = self.next_value();
         let one = SeriesSamples { labels: labels(i), ts: vec![t], vs: vec![v], ..SeriesSamples::default() };
-        self.store.write_past((from, from + RANGE), &[one], i64::MAX).unwrap();
+        self.store.write_backfill((from, from + RANGE), &[one], i64::MAX).unwrap();
         self.model.insert((i, t), v);
         self.past.insert(t);
     }
@@ -170,7 +171,7 @@ impl World {
             }),
             Step::Past(back, i) => self.past(self.now - back, *i),
             Step::Delete(op, i, a, b) => self.delete(*op, *i, self.now - a.max(b), self.now - a.min(b)),
-            Step::Maintain => drop(self.store.maintain(self.now).unwrap()),
+            Step::Maintain => drop(self.store.run_housekeeping(self.now).unwrap()),
             Step::Compact => drop(self.store.compact().unwrap()),
             Step::Clean => {
                 self.store.clean_tombstones().unwrap();
@@ -220,7 +221,7 @@ fn filled() -> World {
         world.now += 1_000;
         world.scrape(3);
     }
-    assert!(world.store.maintain(world.now).unwrap() >= 5);
+    assert!(world.store.run_housekeeping(world.now).unwrap() >= 5);
     world
 }
 
@@ -283,7 +284,7 @@ fn a_damaged_file_of_deletions_is_not_taken_for_none() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&path, bytes).unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: world.dir.path().into(),
             wal_sync_interval_ms: 5,
             block_range_ms: RANGE,
@@ -307,7 +308,7 @@ fn what_is_deleted_of_a_block_that_is_left_out_stays_deleted() {
     let path = oldest.dir.join("meta.json");
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, "{").unwrap();
-    let options = storage::store::Options {
+    let options = storage::store::StoreOptions {
         dir: world.dir.path().into(),
         wal_sync_interval_ms: 5,
         block_range_ms: RANGE,
@@ -342,7 +343,7 @@ fn who_computes_the_past_anew_is_not_hindered() {
     let mut world = World::new();
     for again in 0..3 {
         let one = SeriesSamples { labels: labels(0), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
-        world.store.write_past((0, RANGE), &[one], i64::MAX).unwrap();
+        world.store.write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
         assert_eq!(contents(&world.store).len(), 1, "the same block, time {again}");
         if again == 1 {
             world.reopen();
@@ -358,7 +359,7 @@ fn what_was_merged_and_deleted_comes_back_when_it_is_written_again() {
     let mut world = World::new();
     let write = |world: &mut World, i: usize| {
         let one = SeriesSamples { labels: labels(i), ts: vec![5], vs: vec![1.0], ..SeriesSamples::default() };
-        world.store.write_past((0, RANGE), &[one], i64::MAX).unwrap();
+        world.store.write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
         world.model.insert((i, 5), 1.0);
     };
     // A block behind the range, so that the range is merged.
@@ -390,18 +391,18 @@ fn a_name_that_is_replaced_or_deleted_of_is_taken() {
     world.step(&Step::Compact);
     let merged: BTreeSet<String> = before.difference(&names(world.dir.path())).cloned().collect();
     assert_eq!(merged.len(), 2);
-    assert_eq!(taken_in(&OsDisk, world.dir.path()).unwrap(), merged);
+    assert_eq!(reserved_names_in(&OsDisk, world.dir.path()).unwrap(), merged);
     let stays: BTreeSet<String> = before.difference(&merged).cloned().collect();
     world.delete(MatchOp::Equal, 0, RANGE, 2 * RANGE);
     world.store.close().unwrap();
-    assert_eq!(taken_in(&OsDisk, world.dir.path()).unwrap(), &merged | &stays);
+    assert_eq!(reserved_names_in(&OsDisk, world.dir.path()).unwrap(), &merged | &stays);
 }
 
 #[test]
 fn histograms_go_and_come_as_floats_do() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let series = store.resolve(&labels(0));
+    let series = store.get_or_create_series(&labels(0));
     let spans = vec![BucketSpan { offset: 0, length: 1 }];
     let h = |count: f64| {
         let positive = Buckets { spans: spans.clone(), counts: vec![count] };
@@ -423,7 +424,7 @@ fn histograms_go_and_come_as_floats_do() {
     assert_eq!(there(&store), want);
     // One comes again with another value, and a float at another deleted time.
     assert_eq!(store.append_histograms(&[HistogramRow { series, t: 20_000, h: h(7.0) }]).unwrap().stored, 1);
-    assert_eq!(store.append_rows(&[Row { series, t: 21_000, v: 2.5 }]).unwrap().stored, 1);
+    assert_eq!(store.append_rows(&[FloatRow { series, t: 21_000, v: 2.5 }]).unwrap().stored, 1);
     want.insert(4, (20_000, 7.0));
     for _ in 0..2 {
         assert_eq!(there(&store), want);
@@ -431,7 +432,7 @@ fn histograms_go_and_come_as_floats_do() {
             contents(&store).iter().map(|s| (s.1, f64::from_bits(s.2))).collect::<Vec<_>>(),
             [(21_000, 2.5)]
         );
-        store.maintain(60_000).unwrap();
+        store.run_housekeeping(60_000).unwrap();
     }
     store.close().unwrap();
     let (store, _) = open(dir.path());
@@ -444,7 +445,7 @@ fn a_reset_is_seen_behind_what_is_deleted() {
     for in_blocks in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
-        let series = store.resolve(&labels(0));
+        let series = store.get_or_create_series(&labels(0));
         let count = |i: i64| i as f64 + if i < 12 { 100.0 } else { 50.0 } - if i < 17 { 0.0 } else { 50.0 };
         let h = |i| Arc::new(NativeHistogram { count: count(i), ..NativeHistogram::default() });
         let row = |i| HistogramRow { series, t: i * 1_000, h: h(i) };
@@ -460,13 +461,13 @@ fn a_reset_is_seen_behind_what_is_deleted() {
             }
         };
         if in_blocks {
-            assert!(store.maintain(70_000).unwrap() > 0);
+            assert!(store.run_housekeeping(70_000).unwrap() > 0);
         }
         for (from, to) in [(12_000, 14_000), (17_000, 19_000)] {
             committed(&store, store.delete(&[matcher(MatchOp::Equal, "0")], from, to).unwrap());
         }
         check(&store, "deleted");
-        store.maintain(70_000).unwrap();
+        store.run_housekeeping(70_000).unwrap();
         check(&store, "in blocks");
         assert_eq!(store.clean_tombstones().unwrap() > 0, in_blocks);
         check(&store, "cleaned");
@@ -550,7 +551,7 @@ fn some_series_stay_longer_and_some_go_sooner() {
     store.set_retention(Retention { time_ms: 60_000, size_bytes: 0 });
     let blocks = names(dir).len();
     let keep_house = |store: &Store| {
-        store.maintain(world.now).unwrap();
+        store.run_housekeeping(world.now).unwrap();
         store.trim(world.now).unwrap();
     };
     keep_house(store);

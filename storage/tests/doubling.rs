@@ -6,13 +6,13 @@ use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS, TimeMs, shard_of};
-use storage::store::{Columns, Layout, Options, Row, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreOptions};
 use testing::assert_proportional_in_process;
 
 const START: TimeMs = 1_700_000_000_000;
 
 fn open(dir: &Path) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: 7_200_000,
@@ -29,14 +29,15 @@ fn labels(i: usize) -> Labels {
 
 /// A sample of one series each.
 fn series(store: &Store, n: usize) {
-    let row = |i| Row { series: store.resolve(&labels(i)), t: START, v: i as f64 };
-    store.append_rows(&(0..n).map(row).collect::<Vec<Row>>()).unwrap();
+    let row = |i| FloatRow { series: store.get_or_create_series(&labels(i)), t: START, v: i as f64 };
+    store.append_rows(&(0..n).map(row).collect::<Vec<FloatRow>>()).unwrap();
 }
 
 /// Samples of one series, at these times after the start.
 fn samples(store: &Store, times: impl Iterator<Item = usize>) {
-    let series = store.resolve(&labels(0));
-    let rows: Vec<Row> = times.map(|t| Row { series, t: START + t as i64, v: t as f64 / 7.0 }).collect();
+    let series = store.get_or_create_series(&labels(0));
+    let rows: Vec<FloatRow> =
+        times.map(|t| FloatRow { series, t: START + t as i64, v: t as f64 / 7.0 }).collect();
     rows.chunks(100).for_each(|rows| drop(store.append_rows(rows).unwrap()));
 }
 
@@ -47,14 +48,14 @@ fn columns(store: &Store, n: usize) {
         .map(labels)
         .filter(|labels| shard_of(labels) == shard)
         .take(n)
-        .map(|labels| store.resolve(&labels).slot)
+        .map(|labels| store.get_or_create_series(&labels).slot)
         .collect();
-    let (group, layout) = (store.open_group("target", shard), Arc::new(Layout { slots }));
+    let (group, layout) = (store.open_group("target", shard), Arc::new(ColumnLayout { slots }));
     for t in 0..20 {
         let values = (0..n).map(|i| (i * t) as f64).collect::<Vec<f64>>();
         let batch =
-            Columns { group, layout: layout.clone(), t: START + t as i64 * 1_000, values: values.into() };
-        store.append_columns(&batch, Tell::Nobody).unwrap();
+            ColumnBatch { group, layout: layout.clone(), t: START + t as i64 * 1_000, values: values.into() };
+        store.append_columns(&batch, FeedDelivery::Nobody).unwrap();
     }
 }
 

@@ -16,12 +16,12 @@ use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, shard_of};
 use storage::store::{
-    Appended, Columns, Feed, FeedData, FeedItem, GroupId, HistogramRow, Layout, Options, Replay, Row,
-    StartRow, Store, StoreError, Tell,
+    AppendResult, ChangeData, ChangeEvent, ChangeFeed, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow,
+    GroupId, HistogramRow, ReplayReport, StartRow, Store, StoreError, StoreOptions,
 };
 
-fn options(dir: &Path, sync: u64) -> Options {
-    Options {
+fn options(dir: &Path, sync: u64) -> StoreOptions {
+    StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: sync,
         block_range_ms: 7_200_000,
@@ -29,7 +29,7 @@ fn options(dir: &Path, sync: u64) -> Options {
     }
 }
 
-fn open(dir: &Path) -> (Arc<Store>, Replay) {
+fn open(dir: &Path) -> (Arc<Store>, ReplayReport) {
     Store::open(options(dir, 0), Arc::new(OsDisk), &Metrics::default()).unwrap()
 }
 
@@ -37,14 +37,24 @@ fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("instance", "a".to_owned()), ("i", i.to_string())])
 }
 
-fn layout(store: &Store, n: usize) -> (GroupId, Arc<Layout>) {
+fn layout(store: &Store, n: usize) -> (GroupId, Arc<ColumnLayout>) {
     let group = store.open_group("target", shard_of(&labels(0)));
-    (group, Arc::new(Layout { slots: (0..n).map(|i| store.resolve(&labels(i)).slot).collect() }))
+    (
+        group,
+        Arc::new(ColumnLayout {
+            slots: (0..n).map(|i| store.get_or_create_series(&labels(i)).slot).collect(),
+        }),
+    )
 }
 
-fn scrape(store: &Store, (group, layout): &(GroupId, Arc<Layout>), t: i64) -> Result<Appended, StoreError> {
+fn scrape(
+    store: &Store,
+    (group, layout): &(GroupId, Arc<ColumnLayout>),
+    t: i64,
+) -> Result<AppendResult, StoreError> {
     let values = (0..layout.slots.len()).map(|i| (t * i as i64) as f64).collect();
-    store.append_columns(&Columns { group: *group, layout: layout.clone(), t, values }, Tell::Feed)
+    store
+        .append_columns(&ColumnBatch { group: *group, layout: layout.clone(), t, values }, FeedDelivery::Feed)
 }
 
 fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
@@ -88,8 +98,8 @@ fn small_log(dir: &Path) -> Vec<(String, i64, u64)> {
     for t in 1..5 {
         scrape(&store, &three, t).unwrap();
     }
-    let series = store.resolve(&labels(9));
-    store.append_rows(&[Row { series, t: 5, v: 1.5 }, Row { series, t: 3, v: f64::NAN }]).unwrap();
+    let series = store.get_or_create_series(&labels(9));
+    store.append_rows(&[FloatRow { series, t: 5, v: 1.5 }, FloatRow { series, t: 3, v: f64::NAN }]).unwrap();
     store.append_histograms(&[histogram(series, 6), histogram(series, 7)]).unwrap();
     store.append_starts(&[StartRow { series, t: 5, start: 2 }, StartRow { series, t: 6, start: 2 }]).unwrap();
     let four = layout(&store, 4);
@@ -104,7 +114,7 @@ fn only_segment(dir: &Path) -> PathBuf {
     segments.remove(0)
 }
 
-fn reopened(bytes: &[u8]) -> (Vec<(String, i64, u64)>, Replay) {
+fn reopened(bytes: &[u8]) -> (Vec<(String, i64, u64)>, ReplayReport) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("wal")).unwrap();
     std::fs::write(dir.path().join("wal/00000001.wal"), bytes).unwrap();
@@ -200,10 +210,10 @@ fn what_is_committed_survives_a_kill() {
 }
 
 #[derive(Default)]
-struct Ear(Mutex<Vec<FeedItem>>);
+struct FeedLog(Mutex<Vec<ChangeEvent>>);
 
-impl Feed for Ear {
-    fn push(&self, item: FeedItem) {
+impl ChangeFeed for FeedLog {
+    fn push(&self, item: ChangeEvent) {
         self.0.lock().push(item);
     }
 }
@@ -212,16 +222,16 @@ impl Feed for Ear {
 fn the_feed_hears_every_append_once_in_order_and_selections_know_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let ear = Arc::new(Ear::default());
+    let ear = Arc::new(FeedLog::default());
     store.set_feed(ear.clone());
     let columns = layout(&store, 3);
     let shard = shard_of(&labels(0));
     assert_eq!(scrape(&store, &columns, 10).unwrap().seq, 1);
     let batch =
-        Columns { group: columns.0, layout: columns.1.clone(), t: 20, values: [1.0, 2.0, 3.0].into() };
-    assert_eq!(store.append_columns(&batch, Tell::Nobody).unwrap().seq, 2);
-    let series = store.resolve(&labels(0));
-    let rows = [Row { series, t: 20, v: 9.0 }, Row { series, t: 15, v: 4.0 }];
+        ColumnBatch { group: columns.0, layout: columns.1.clone(), t: 20, values: [1.0, 2.0, 3.0].into() };
+    assert_eq!(store.append_columns(&batch, FeedDelivery::Nobody).unwrap().seq, 2);
+    let series = store.get_or_create_series(&labels(0));
+    let rows = [FloatRow { series, t: 20, v: 9.0 }, FloatRow { series, t: 15, v: 4.0 }];
     let appended = store.append_rows(&rows).unwrap();
     assert_eq!((appended.seq, appended.stored, appended.duplicate), (3, 1, 1));
     let late = scrape(&store, &columns, 15).unwrap();
@@ -233,10 +243,10 @@ fn the_feed_hears_every_append_once_in_order_and_selections_know_their_place() {
         [(shard, 1), (shard, 3), (shard, 4)]
     );
     assert!(
-        matches!(&heard[0].data, FeedData::Columns(c) if c.t == 10 && Arc::ptr_eq(&c.layout, &columns.1))
+        matches!(&heard[0].data, ChangeData::Columns(c) if c.t == 10 && Arc::ptr_eq(&c.layout, &columns.1))
     );
-    assert!(matches!(&heard[1].data, FeedData::Rows(r) if *r == [(series.slot, 15, 4.0)]));
-    assert!(matches!(&heard[2].data, FeedData::Rows(r) if r.len() == 2));
+    assert!(matches!(&heard[1].data, ChangeData::Rows(r) if *r == [(series.slot, 15, 4.0)]));
+    assert!(matches!(&heard[2].data, ChangeData::Rows(r) if r.len() == 2));
 }
 
 #[test]
@@ -245,9 +255,9 @@ fn malformed_batches_are_refused_with_a_reason() {
     let (store, _) = open(dir.path());
     let (group, _) = layout(&store, 3);
     let batch = |group, slots: &[u32], values: &[f64]| {
-        let layout = Arc::new(Layout { slots: slots.to_vec() });
-        let batch = Columns { group, layout, t: 1, values: values.into() };
-        store.append_columns(&batch, Tell::Feed).unwrap_err().to_string()
+        let layout = Arc::new(ColumnLayout { slots: slots.to_vec() });
+        let batch = ColumnBatch { group, layout, t: 1, values: values.into() };
+        store.append_columns(&batch, FeedDelivery::Feed).unwrap_err().to_string()
     };
     assert!(batch(group, &[0, 1], &[1.0]).contains("2 columns but 1 values"));
     assert!(batch(group, &[0, 7], &[1.0, 2.0]).contains("no slot 7"));
@@ -260,15 +270,15 @@ fn malformed_batches_are_refused_with_a_reason() {
 fn the_ends_of_time_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    let series: Vec<_> = (0..2).map(|i| store.resolve(&labels(i))).collect();
-    let row = |i: usize, t: i64| Row { series: series[i], t, v: t as f64 };
+    let series: Vec<_> = (0..2).map(|i| store.get_or_create_series(&labels(i))).collect();
+    let row = |i: usize, t: i64| FloatRow { series: series[i], t, v: t as f64 };
     let rows =
         [row(0, OLDEST_MS), row(0, 0), row(0, i64::MAX), row(0, i64::MAX - 1), row(1, i64::MAX), row(1, 5)];
     let appended = store.append_rows(&rows).unwrap();
     assert_eq!((appended.stored, appended.too_old), (5, 1));
     assert_eq!(store.append_rows(&[row(1, i64::MIN)]).unwrap().out_of_bounds, 1);
     let before = contents(&store);
-    store.maintain(i64::MAX).unwrap();
+    store.run_housekeeping(i64::MAX).unwrap();
     assert_eq!(contents(&store), before);
     store.close().unwrap();
     let (again, replay) = open(dir.path());
@@ -279,7 +289,7 @@ fn the_ends_of_time_do_no_harm() {
 fn readers_never_miss_what_moves_from_head_to_block() {
     use std::sync::atomic::AtomicI64;
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { block_range_ms: 10_000, out_of_order_ms: 1_000, ..options(dir.path(), 5) };
+    let options = StoreOptions { block_range_ms: 10_000, out_of_order_ms: 1_000, ..options(dir.path(), 5) };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
     let columns = layout(&store, 4);
     let (done, blocks, running) = (AtomicI64::new(0), AtomicI64::new(0), AtomicBool::new(true));
@@ -297,7 +307,7 @@ fn readers_never_miss_what_moves_from_head_to_block() {
         });
         scope.spawn(|| {
             while running.load(SeqCst) {
-                let made = store.maintain(done.load(SeqCst) * 250).unwrap();
+                let made = store.run_housekeeping(done.load(SeqCst) * 250).unwrap();
                 blocks.fetch_add(made as i64, SeqCst);
             }
         });
@@ -320,7 +330,7 @@ fn checkpoints_forget_targets_that_are_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let target = |store: &Store, name: &str, i: usize| {
-        let layout = Arc::new(Layout { slots: vec![store.resolve(&labels(i)).slot] });
+        let layout = Arc::new(ColumnLayout { slots: vec![store.get_or_create_series(&labels(i)).slot] });
         (store.open_group(name, shard_of(&labels(i))), layout)
     };
     let (gone, stays) = (target(&store, "gone:9100", 0), target(&store, "stays:9100", 1));
@@ -330,7 +340,7 @@ fn checkpoints_forget_targets_that_are_gone() {
     for at in (0..6).map(|half| half * RANGE / 2) {
         scrape(&store, &stays, at).unwrap();
     }
-    store.maintain(3 * RANGE).unwrap();
+    store.run_housekeeping(3 * RANGE).unwrap();
     let names = || {
         let wal = std::fs::read_dir(dir.path().join("wal")).unwrap().map(|file| file.unwrap().path());
         let checkpoints = wal.filter(|path| path.display().to_string().contains("checkpoint."));

@@ -16,14 +16,14 @@ use storage::disk::{Disk, OsDisk};
 use storage::limits::WAL_RETRY_MOST_MS;
 use storage::metrics::Metrics;
 use storage::model::{Labels, SeriesRef};
-use storage::store::{Appended, Columns, Layout, Row, Store, StoreError, Tell};
+use storage::store::{AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, StoreError};
 use support::hooked::{Call, Hooked, Hooks};
 use support::world::{SEGMENT, directory, options};
 use support::{Sample, contents, copy, files, labels};
 
 /// A disk that fails on demand.
 #[derive(Default)]
-struct Moody {
+struct FlakyDisk {
     full: AtomicBool,
     torn: AtomicBool,
     sync_fails: AtomicBool,
@@ -31,7 +31,7 @@ struct Moody {
     stays: AtomicBool,
 }
 
-impl Hooks for Moody {
+impl Hooks for FlakyDisk {
     fn before(&self, call: &Call) -> io::Result<()> {
         match call {
             Call::Append(..) if self.full.load(SeqCst) || self.torn.load(SeqCst) => {
@@ -47,14 +47,16 @@ impl Hooks for Moody {
     }
 }
 
-fn moody(dir: &Path, sync: u64) -> (Arc<Store>, Arc<Moody>) {
-    let mood = Arc::new(Moody::default());
+fn moody(dir: &Path, sync: u64) -> (Arc<Store>, Arc<FlakyDisk>) {
+    let mood = Arc::new(FlakyDisk::default());
     let disk = Arc::new(Hooked(mood.clone()));
     (Store::open(options(dir.into(), sync), disk, &Metrics::default()).unwrap().0, mood)
 }
 
-fn rows(store: &Store, t: i64) -> Vec<Row> {
-    (0..5).map(|i| Row { series: store.resolve(&labels(i)), t, v: (t * i as i64) as f64 }).collect()
+fn rows(store: &Store, t: i64) -> Vec<FloatRow> {
+    (0..5)
+        .map(|i| FloatRow { series: store.get_or_create_series(&labels(i)), t, v: (t * i as i64) as f64 })
+        .collect()
 }
 
 fn samples(t: i64) -> impl Iterator<Item = Sample> {
@@ -125,14 +127,14 @@ fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool)
     let dir = directory();
     let (store, mood) = moody(dir.path(), 0);
     mood.stays.store(stays, SeqCst);
-    let mut series: Vec<SeriesRef> = (0..100).map(|i| store.resolve(&labels(i))).collect();
+    let mut series: Vec<SeriesRef> = (0..100).map(|i| store.get_or_create_series(&labels(i))).collect();
     series.retain(|one| one.shard == 3);
     assert!(series.len() > 1);
     let group = store.open_group("target", 3);
-    let layout = Arc::new(Layout { slots: series.iter().map(|series| series.slot).collect() });
+    let layout = Arc::new(ColumnLayout { slots: series.iter().map(|series| series.slot).collect() });
     let scrape = |t: i64| {
         let values = (0..series.len()).map(|i| (t * i as i64) as f64).collect();
-        store.append_columns(&Columns { group, layout: layout.clone(), t, values }, Tell::Feed)
+        store.append_columns(&ColumnBatch { group, layout: layout.clone(), t, values }, FeedDelivery::Feed)
     };
     committed(&store, scrape(1_000).unwrap().lsn).unwrap();
     mood.full.store(true, SeqCst);
@@ -152,12 +154,12 @@ fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool)
         files.filter(|file| file.metadata().unwrap().len() == 0).count()
     };
     assert_eq!(empty() > 0, stays, "a file whose header did not get in");
-    let mood = Arc::new(Moody { stays: stays_at_start.into(), ..Moody::default() });
+    let mood = Arc::new(FlakyDisk { stays: stays_at_start.into(), ..FlakyDisk::default() });
     let disk = Arc::new(Hooked(mood.clone()));
     let (again, _) = Store::open(options(killed.path().into(), 0), disk, &Metrics::default()).unwrap();
     assert_eq!(empty() > 0, stays_at_start);
     mood.stays.store(false, SeqCst);
-    assert_eq!(again.maintain(i64::MAX).unwrap(), 1, "the first ten seconds become a block");
+    assert_eq!(again.run_housekeeping(i64::MAX).unwrap(), 1, "the first ten seconds become a block");
     again.close().unwrap();
     assert_eq!(reopened(killed.path()), all);
 }
@@ -617,7 +619,7 @@ fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
             }
             store.write_log(true);
         }
-        let _ = store.maintain(life * 60_000 + 51_000);
+        let _ = store.run_housekeeping(life * 60_000 + 51_000);
         let _ = store.compact();
         assert!(contents(&store).is_superset(&kept), "what was promised is read");
     }
@@ -705,7 +707,7 @@ const RANGE: i64 = 7_200_000;
 /// A store of which two ranges are complete at `3 * RANGE`.
 fn complete(dir: &Path) -> (Arc<Store>, Arc<AtTheEnd>) {
     let hooks = Arc::new(AtTheEnd::default());
-    let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.into(), 0) };
+    let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.into(), 0) };
     let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
     for t in (0..6).map(|half| half * RANGE / 2) {
         store.append_rows(&rows(&store, t)).unwrap();
@@ -722,11 +724,11 @@ fn a_log_that_could_not_be_shortened_is_shortened_later() {
         files.iter().filter(|path| path.display().to_string().contains("checkpoint")).count()
     };
     hooks.full.store(true, SeqCst);
-    assert!(store.maintain(3 * RANGE).is_err());
-    assert!(store.maintain(3 * RANGE).is_err(), "it is tried again");
+    assert!(store.run_housekeeping(3 * RANGE).is_err());
+    assert!(store.run_housekeeping(3 * RANGE).is_err(), "it is tried again");
     assert_eq!(checkpoints(), 0, "what was begun takes no room");
     hooks.full.store(false, SeqCst);
-    store.maintain(3 * RANGE).unwrap();
+    store.run_housekeeping(3 * RANGE).unwrap();
     assert_eq!(checkpoints(), 1);
     let before = contents(&store);
     store.close().unwrap();
@@ -738,9 +740,9 @@ fn a_block_that_may_not_be_durable_does_not_come_back() {
     let dir = directory();
     let (store, hooks) = complete(dir.path());
     hooks.unsure.store(true, SeqCst);
-    assert!(store.maintain(3 * RANGE).is_err());
+    assert!(store.run_housekeeping(3 * RANGE).is_err());
     store.delete(&[storage::model::Matcher::equal("i", "0")], 0, RANGE).unwrap();
-    store.maintain(3 * RANGE).unwrap();
+    store.run_housekeeping(3 * RANGE).unwrap();
     let before = contents(&store);
     assert!(before.len() < 30, "some are deleted: {}", before.len());
     store.close().unwrap();
@@ -750,7 +752,7 @@ fn a_block_that_may_not_be_durable_does_not_come_back() {
 /// Tries to give all samples of some times another value; what there is then.
 fn corrected(store: &Store, times: &[i64]) -> (usize, BTreeSet<Sample>) {
     let all = times.iter().flat_map(|t| rows(store, *t));
-    let all: Vec<_> = all.map(|row| Row { v: -1.0, ..row }.corrected()).collect();
+    let all: Vec<_> = all.map(|row| FloatRow { v: -1.0, ..row }.corrected()).collect();
     (store.correct(&all).unwrap(), contents(store))
 }
 
@@ -759,12 +761,12 @@ fn what_a_flush_has_written_before_it_failed_is_corrected_no_more() {
     let dir = directory();
     let (store, hooks) = complete(dir.path());
     hooks.one_block.store(true, SeqCst);
-    assert!(store.maintain(3 * RANGE).is_err(), "the second range finds no room");
+    assert!(store.run_housekeeping(3 * RANGE).is_err(), "the second range finds no room");
     let each = rows(&store, 0).len();
     let (refused, before) = corrected(&store, &[0, RANGE]);
     assert_eq!(refused, each, "of the first range, which is in a block");
     hooks.one_block.store(false, SeqCst);
-    store.maintain(3 * RANGE).unwrap();
+    store.run_housekeeping(3 * RANGE).unwrap();
     assert_eq!(contents(&store), before, "the flush brings nothing back");
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), before);
@@ -775,15 +777,15 @@ fn what_a_block_has_that_no_checkpoint_speaks_of_is_corrected_no_more() {
     let dir = directory();
     let (store, hooks) = complete(dir.path());
     hooks.full.store(true, SeqCst);
-    assert!(store.maintain(3 * RANGE).is_err(), "blocks are there, and no checkpoint");
+    assert!(store.run_housekeeping(3 * RANGE).is_err(), "blocks are there, and no checkpoint");
     store.close().unwrap();
     drop(store);
-    let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
+    let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
     let each = rows(&store, 0).len();
     let (refused, before) = corrected(&store, &[0, RANGE, 2 * RANGE]);
     assert_eq!(refused, 2 * each, "of both ranges that are in blocks");
-    store.maintain(3 * RANGE).unwrap();
+    store.run_housekeeping(3 * RANGE).unwrap();
     assert_eq!(contents(&store), before, "the flush brings nothing back");
     store.close().unwrap();
     assert_eq!(reopened(dir.path()), before);
@@ -793,8 +795,8 @@ fn what_a_block_has_that_no_checkpoint_speaks_of_is_corrected_no_more() {
 #[derive(Default)]
 struct Meanwhile {
     store: OnceLock<Weak<Store>>,
-    row: Mutex<Option<Row>>,
-    became: Mutex<Option<Appended>>,
+    row: Mutex<Option<FloatRow>>,
+    became: Mutex<Option<AppendResult>>,
 }
 
 impl Hooks for Meanwhile {
@@ -813,11 +815,11 @@ impl Hooks for Meanwhile {
 fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_stored() {
     let dir = directory();
     let hooks = Arc::new(Meanwhile::default());
-    let options = storage::store::Options { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
+    let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
     let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
     // It has no other sample: that one is not too old by itself.
-    let series = store.resolve(&Labels::from_pairs([("__name__", "ended")]));
-    let row = Row { series, t: 7, v: 1.0 };
+    let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "ended")]));
+    let row = FloatRow { series, t: 7, v: 1.0 };
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1);
     for t in (0..6).map(|half| half * RANGE / 2) {
         store.append_rows(&rows(&store, t)).unwrap();
@@ -826,7 +828,7 @@ fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_sto
     let before = contents(&store);
     hooks.store.set(Arc::downgrade(&store)).unwrap();
     *hooks.row.lock() = Some(row);
-    store.maintain(3 * RANGE).unwrap();
+    store.run_housekeeping(3 * RANGE).unwrap();
     let became = hooks.became.lock().take().expect("it came");
     assert_eq!((became.stored, became.too_old), (0, 1));
     assert_eq!(contents(&store), before);

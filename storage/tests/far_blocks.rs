@@ -26,7 +26,7 @@ fn seven_blocks(dir: &Path) -> BTreeSet<Sample> {
     for t in 1..=100 {
         append(&store, t * 1_000, 3);
     }
-    assert_eq!(store.maintain(NOW).unwrap(), 7);
+    assert_eq!(store.run_housekeeping(NOW).unwrap(), 7);
     let all = contents(&store);
     store.close().unwrap();
     all
@@ -61,11 +61,11 @@ fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     let (before, reader) = (everything(&store), selections(&store));
-    assert!(store.left_out().is_some(), "nobody asked yet what is there");
+    assert!(store.incomplete_reason().is_some(), "nobody asked yet what is there");
     // 0 s to 59 s is six blocks; the newest sample is of 100 s.
-    assert_eq!(store.move_far(NOW).unwrap(), 6);
-    assert_eq!((store.move_far(NOW).unwrap(), names(dir.path()).len(), bucket.blocks().len()), (0, 1, 6));
-    assert_eq!(store.left_out(), None);
+    assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
+    assert_eq!((store.move_to_cold(NOW).unwrap(), names(dir.path()).len(), bucket.blocks().len()), (0, 1, 6));
+    assert_eq!(store.incomplete_reason(), None);
     assert_eq!(everything(&store), before);
     assert_eq!(read(&reader), before.0, "who was reading goes on");
     let gauge = |metrics: &Metrics, name| metrics.gauge(name, "", &[]).get();
@@ -80,7 +80,7 @@ fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
     assert_eq!(bucket.gets.load(SeqCst), asked, "all of it is in the cache");
     assert!(metrics.counter("perennial_object_store_cache_hits_total", "", &[]).get() > 10);
     store.reach_far().unwrap();
-    assert_eq!((everything(&store), store.left_out()), (before, None));
+    assert_eq!((everything(&store), store.incomplete_reason()), (before, None));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     let before = everything(&store);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     store.close().unwrap();
     // Away at the start, and nothing is cached.
     bucket.away.store(true, SeqCst);
@@ -97,7 +97,7 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     assert_eq!(metrics.gauge("perennial_object_store_up", "", &[]).get(), 1.0);
     let (store, metrics) = far(dir.path(), &bucket);
     assert!(store.reach_far().is_err());
-    let why = store.left_out().unwrap();
+    let why = store.incomplete_reason().unwrap();
     assert!(why.contains("s3://bucket/prefix") && why.contains("connection refused"), "{why}");
     assert_eq!(metrics.gauge("perennial_object_store_up", "", &[]).get(), 0.0);
     let error = ask(&store, 0, i64::MAX).unwrap_err().to_string();
@@ -106,13 +106,13 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     assert!(error.contains("s3://bucket/prefix/0_10000_"), "{error}");
     assert_eq!(ask(&store, 60_000, i64::MAX).unwrap(), 41 * 3, "what is here is answered");
     append(&store, 101_000, 3);
-    store.maintain(NOW).unwrap();
-    assert!(store.move_far(NOW).is_err());
+    store.run_housekeeping(NOW).unwrap();
+    assert!(store.move_to_cold(NOW).is_err());
     // And back.
     bucket.away.store(false, SeqCst);
     assert_eq!(ask(&store, 0, 100_000).unwrap(), 300);
     store.reach_far().unwrap();
-    assert_eq!((store.left_out(), ask(&store, 0, 100_000).unwrap()), (None, 300));
+    assert_eq!((store.incomplete_reason(), ask(&store, 0, 100_000).unwrap()), (None, 300));
     assert_eq!(everything(&store).1, before.1);
 }
 
@@ -121,7 +121,7 @@ fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    assert_eq!(store.move_far(NOW).unwrap(), 6);
+    assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
     store.close().unwrap();
     std::fs::remove_dir_all(dir.path().join("objects/cache")).unwrap();
     let (store, metrics) = far(dir.path(), &bucket);
@@ -146,7 +146,7 @@ fn without_a_configured_store_far_blocks_are_errors() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     store.close().unwrap();
     let (store, _) = open(dir.path());
     let error = ask(&store, 0, 5_000).unwrap_err().to_string();
@@ -159,23 +159,26 @@ fn a_new_data_directory_finds_the_blocks_and_a_second_one_is_refused() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     // As if the disk were lost, but for the mark.
     let new = tempfile::tempdir().unwrap();
     let (store, _) = far(new.path(), &bucket);
     assert_eq!(ask(&store, 0, 59_999).unwrap(), 0);
-    assert!(store.left_out().is_some(), "and it says that it does not know yet");
+    assert!(store.incomplete_reason().is_some(), "and it says that it does not know yet");
     store.reach_far().unwrap();
     let old: BTreeSet<Sample> = all.iter().filter(|s| s.1 < 60_000).cloned().collect();
-    assert_eq!((contents(&store), store.left_out()), (old, None));
+    assert_eq!((contents(&store), store.incomplete_reason()), (old, None));
     let foreign = tempfile::tempdir().unwrap();
     std::fs::create_dir(foreign.path().join("objects")).unwrap();
     std::fs::write(foreign.path().join("objects/mark"), "another directory").unwrap();
     let (store, _) = far(foreign.path(), &bucket);
     let error = store.reach_far().unwrap_err();
     assert!(matches!(error, StoreError::Taken { .. }), "{error}");
-    assert!(error.to_string().contains("another data directory") && store.move_far(NOW).is_err(), "{error}");
-    assert!(store.left_out().is_some_and(|why| why.contains("another data directory")));
+    assert!(
+        error.to_string().contains("another data directory") && store.move_to_cold(NOW).is_err(),
+        "{error}"
+    );
+    assert!(store.incomplete_reason().is_some_and(|why| why.contains("another data directory")));
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn damage_in_the_cache_is_noticed_and_fetched_anew_and_damage_in_the_store_is_an
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     let before = everything(&store);
     store.close().unwrap();
     let pieces = files(&dir.path().join("objects/cache"));
@@ -216,7 +219,7 @@ fn what_comes_back_differently_does_not_move() {
     let (store, _) = far(dir.path(), &bucket);
     store.reach_far().unwrap();
     bucket.damaging.store(true, SeqCst);
-    assert_eq!(store.move_far(NOW).unwrap(), 0);
+    assert_eq!(store.move_to_cold(NOW).unwrap(), 0);
     assert_eq!((bucket.blocks().len(), names(dir.path()).len(), contents(&store)), (0, 7, all));
 }
 
@@ -225,7 +228,7 @@ fn the_cache_keeps_to_its_bound() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     let before = contents(&store);
     store.close().unwrap();
     let size = |files: Vec<std::path::PathBuf>| -> u64 {
@@ -236,14 +239,14 @@ fn the_cache_keeps_to_its_bound() {
         metrics.gauge("perennial_object_store_cache_bytes", "", &[]).get(),
         size(files(&cache)) as f64
     );
-    let options = storage::store::Options {
+    let options = storage::store::StoreOptions {
         dir: dir.path().into(),
         wal_sync_interval_ms: 5,
         block_range_ms: support::RANGE,
         out_of_order_ms: 29_000,
     };
     for cache_bytes in [8_000, 0] {
-        let far = storage::store::FarOptions {
+        let far = storage::store::ColdOptions {
             objects: Memory::of(&bucket),
             after_ms: AFTER,
             cache_bytes,
@@ -310,11 +313,11 @@ fn a_move_killed_or_failing_at_any_step_loses_nothing_and_is_done_later() {
     let all = seven_blocks(origin.0.path());
     far(origin.0.path(), &origin.1).0.reach_far().unwrap();
     for once in [false, true] {
-        let work = |store: &Store| store.move_far(EARLIER);
+        let work = |store: &Store| store.move_to_cold(EARLIER);
         let steps = at_every_step(&origin, once, &work, &|store, dir, bucket, when| {
             assert!(contents(store) == all, "{when}");
-            store.maintain(NOW).unwrap();
-            store.move_far(EARLIER).unwrap();
+            store.run_housekeeping(NOW).unwrap();
+            store.move_to_cold(EARLIER).unwrap();
             assert!(contents(store) == all, "{when}, and moved");
             assert_eq!((names(dir).len(), bucket.blocks().len()), (5, 2), "{when}");
             let objects = bucket.objects.lock();
@@ -333,10 +336,10 @@ fn a_move_killed_or_failing_at_any_step_loses_nothing_and_is_done_later() {
 fn retention_removes_far_blocks_whole_at_whatever_step_it_is_killed() {
     let origin = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(origin.0.path());
-    far(origin.0.path(), &origin.1).0.move_far(NOW).unwrap();
+    far(origin.0.path(), &origin.1).0.move_to_cold(NOW).unwrap();
     let work = |store: &Store| {
         store.set_retention(Retention { time_ms: 61_000, size_bytes: 0 });
-        store.maintain(NOW)?;
+        store.run_housekeeping(NOW)?;
         store.reach_far().map(|()| 0)
     };
     let steps = at_every_step(&origin, false, &work, &|store, dir, bucket, when| {
@@ -365,12 +368,12 @@ fn the_retention_size_counts_what_is_here_and_moves_it() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
-    store.maintain(NOW).unwrap();
+    store.run_housekeeping(NOW).unwrap();
     assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (1, 6), "it can move");
-    assert_eq!(store.move_far(NOW).unwrap(), 1);
-    store.maintain(NOW).unwrap();
+    assert_eq!(store.move_to_cold(NOW).unwrap(), 1);
+    store.run_housekeeping(NOW).unwrap();
     assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 7));
     assert!(contents(&store) == all);
     assert_eq!(metrics.counter("prometheus_tsdb_size_retentions_total", "", &[]).get(), 0);
@@ -385,15 +388,15 @@ fn the_retention_size_removes_what_cannot_move() {
     store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
     let away = |away| bucket.away.store(away, SeqCst);
     away(true);
-    assert!(store.move_far(NOW).is_err());
+    assert!(store.move_to_cold(NOW).is_err());
     away(false);
     // Nobody else asks: that it is back is found out all the same.
     store.reach_far().unwrap();
-    store.maintain(NOW).unwrap();
+    store.run_housekeeping(NOW).unwrap();
     assert_eq!(names(dir.path()).len(), 7, "it answers again");
     away(true);
-    assert!(store.move_far(NOW).is_err());
-    store.maintain(NOW).unwrap();
+    assert!(store.move_to_cold(NOW).is_err());
+    store.run_housekeeping(NOW).unwrap();
     assert_eq!((names(dir.path()).len(), bucket.blocks().len()), (0, 0));
     assert_eq!(metrics.counter("prometheus_tsdb_size_retentions_total", "", &[]).get(), 1);
 }
@@ -403,7 +406,7 @@ fn deletions_hold_for_far_blocks_and_are_carried_out_there() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     bucket.away.store(true, SeqCst);
     store.delete(&[Matcher::equal("i", "1")], 15_000, 25_000).unwrap();
     bucket.away.store(false, SeqCst);
@@ -417,7 +420,7 @@ fn deletions_hold_for_far_blocks_and_are_carried_out_there() {
     let before = bucket.blocks();
     assert_eq!(store.clean_tombstones().unwrap(), 2, "two of three blocks have such samples");
     assert!(contents(&store) == want);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     assert!(contents(&store) == want);
     let after = bucket.blocks();
     assert_eq!((after.len(), names(dir.path()).len()), (6, 1));
@@ -431,7 +434,7 @@ fn cleaning_far_blocks_killed_at_any_step_loses_and_revives_nothing() {
     let origin = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(origin.0.path());
     let (store, _) = far(origin.0.path(), &origin.1);
-    assert_eq!(store.move_far(EARLIER).unwrap(), 2);
+    assert_eq!(store.move_to_cold(EARLIER).unwrap(), 2);
     store.delete(&[Matcher::equal("i", "1")], 5_000, 15_000).unwrap();
     store.delete(&[], 10_000, 19_999).unwrap();
     let gone = |s: &Sample| {
@@ -440,12 +443,12 @@ fn cleaning_far_blocks_killed_at_any_step_loses_and_revives_nothing() {
     let want: BTreeSet<Sample> = all.iter().filter(|s| !gone(s)).cloned().collect();
     assert!(contents(&store) == want);
     store.close().unwrap();
-    let clean = |store: &Store| store.clean_tombstones().and_then(|_| store.move_far(EARLIER));
+    let clean = |store: &Store| store.clean_tombstones().and_then(|_| store.move_to_cold(EARLIER));
     let steps = at_every_step(&origin, false, &clean, &|store, dir, bucket, when| {
         assert!(contents(store) == want, "{when}");
-        store.maintain(NOW).unwrap();
+        store.run_housekeeping(NOW).unwrap();
         store.clean_tombstones().unwrap();
-        store.move_far(EARLIER).unwrap();
+        store.move_to_cold(EARLIER).unwrap();
         assert!(contents(store) == want, "{when}, and cleaned");
         assert_eq!((names(dir).len(), bucket.blocks().len()), (5, 1), "{when}");
     });
@@ -457,7 +460,7 @@ fn a_snapshot_has_what_is_here() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     let snapshot = dir.path().join("snapshots/one");
     store.snapshot(&snapshot, true).unwrap();
     let want: BTreeSet<Sample> = all.iter().filter(|s| s.1 >= 60_000).cloned().collect();
@@ -469,11 +472,11 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     let rule =
         |name: &str, value, time_ms| SeriesRetention { matchers: vec![Matcher::equal(name, value)], time_ms };
     store.set_series_retention(vec![rule("i", "1", 70_000), rule("nothing", "here", 50_000)]);
-    store.maintain(NOW).unwrap();
+    store.run_housekeeping(NOW).unwrap();
     assert_eq!(
         (store.trim(NOW).unwrap(), bucket.blocks().len()),
         (3, 6),
@@ -482,7 +485,7 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
     let gone = |s: &Sample| s.0.contains("i=\"1\"") && s.1 < 30_000;
     let want: BTreeSet<Sample> = all.iter().filter(|s| !gone(s)).cloned().collect();
     assert!(contents(&store) == want);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     assert!(contents(&store) == want);
     // What was looked at is not asked for again, even if it is gone from the cache.
     assert_eq!(store.trim(NOW).unwrap(), 0);
@@ -491,7 +494,7 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
     bucket.away.store(false, SeqCst);
     // Of a series that is all there is of a block, the block goes.
     store.set_series_retention(vec![rule("__name__", "m", 50_000)]);
-    store.maintain(NOW).unwrap();
+    store.run_housekeeping(NOW).unwrap();
     assert!(contents(&store) == want, "nothing is fetched to know it");
     assert_eq!(store.trim(NOW).unwrap(), 5);
     let want: BTreeSet<Sample> = want.into_iter().filter(|s| s.1 >= 50_000).collect();
@@ -503,7 +506,7 @@ fn an_object_store_that_is_away_for_a_moment_is_no_damage() {
     let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
-    store.move_far(NOW).unwrap();
+    store.move_to_cold(NOW).unwrap();
     // This opens the blocks, and reads no samples.
     store.label_values("i", &[vec![Matcher::equal("__name__", "m")]], i64::MIN, i64::MAX).unwrap();
     let cache = files(&dir.path().join("objects/cache"));

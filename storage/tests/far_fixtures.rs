@@ -56,7 +56,7 @@ fn far_blocks_of_every_version_are_what_they_were() {
         assert_eq!(bucket.gets.load(SeqCst), 0, "its pieces are in the cache");
         assert_eq!(metrics.counter("perennial_object_store_cache_damaged_total", "", &[]).get(), 0);
         store.reach_far().unwrap();
-        assert_eq!((store.left_out(), bucket.blocks().len(), names(dir.path()).len()), (None, 1, 1));
+        assert_eq!((store.incomplete_reason(), bucket.blocks().len(), names(dir.path()).len()), (None, 1, 1));
         store.close().unwrap();
         // As the object store has it.
         std::fs::remove_dir_all(dir.path().join("objects")).unwrap();
@@ -78,14 +78,14 @@ fn write() {
     std::fs::create_dir_all(&dir).unwrap();
     let (store, _) = open(&dir);
     (1..=60).for_each(|t| append(&store, t * 1_000, 3));
-    assert_eq!(store.maintain(NOW).unwrap(), 3);
+    assert_eq!(store.run_housekeeping(NOW).unwrap(), 3);
     store.close().unwrap();
     let (store, _) = far(&dir, &bucket);
-    assert_eq!(store.move_far(NOW).unwrap(), 2);
+    assert_eq!(store.move_to_cold(NOW).unwrap(), 2);
     text(&store);
     bucket.away.store(true, SeqCst);
     store.set_retention(Retention { time_ms: 45_000, size_bytes: 0 });
-    store.maintain(NOW).unwrap();
+    store.run_housekeeping(NOW).unwrap();
     std::fs::write(origin.join("contents.txt"), text(&store)).unwrap();
     store.close().unwrap();
     for (name, content) in bucket.objects.lock().iter() {

@@ -13,13 +13,14 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::disk::OsDisk;
-use storage::keep::Keep;
+use storage::durable_map::DurableMap;
 use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets, ResetHint};
 use storage::model::value::STALE;
 use storage::model::{Labels, MatchOp, Matcher, NativeHistogram, SHARDS, shard_of};
 use storage::store::{
-    Columns, Corrected, Correction, HistogramRow, Layout, Options, Row, Selection, StartRow, Store, Tell,
+    ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, HistogramRow, Selection,
+    StartRow, Store, StoreOptions,
 };
 
 const HOUR: i64 = 3_600_000;
@@ -28,7 +29,7 @@ const START: i64 = 1_795_200_000_000 / (2 * HOUR) * (2 * HOUR);
 fn open(dir: &Path) -> (Arc<Store>, Vec<String>, f64) {
     let (dir, metrics) = (dir.to_owned(), Metrics::default());
     let options =
-        Options { dir, wal_sync_interval_ms: 0, block_range_ms: 2 * HOUR, out_of_order_ms: HOUR / 2 };
+        StoreOptions { dir, wal_sync_interval_ms: 0, block_range_ms: 2 * HOUR, out_of_order_ms: HOUR / 2 };
     let (store, replay) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
     (store, replay.damage, metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get())
 }
@@ -44,9 +45,9 @@ fn labels(i: usize) -> Labels {
 
 fn scrape(store: &Store, t: i64, series: &[usize], values: &[f64]) {
     let group = store.open_group("target a:1", shard_of(&labels(0)));
-    let slots = series.iter().map(|i| store.resolve(&labels(*i)).slot).collect();
-    let batch = Columns { group, layout: Arc::new(Layout { slots }), t, values: values.into() };
-    store.append_columns(&batch, Tell::Nobody).unwrap();
+    let slots = series.iter().map(|i| store.get_or_create_series(&labels(*i)).slot).collect();
+    let batch = ColumnBatch { group, layout: Arc::new(ColumnLayout { slots }), t, values: values.into() };
+    store.append_columns(&batch, FeedDelivery::Nobody).unwrap();
 }
 
 /// Values with something to lose.
@@ -109,7 +110,7 @@ fn fill(store: &Store) {
     lanes(store, START + 2 * HOUR);
     let now = START + 6 * HOUR;
     scrape(store, now, &[3, 0, 2, 1], &values(20));
-    assert_eq!(store.maintain(now).unwrap(), 2);
+    assert_eq!(store.run_housekeeping(now).unwrap(), 2);
     // The log behind the checkpoint.
     (1..70).for_each(|n| scrape(store, now + n as i64 * 15_000, &[3, 0, 2, 1], &values(n)));
     (70..75).for_each(|n| scrape(store, now + n as i64 * 15_000, &[1, 2], &values(n)[..2]));
@@ -122,18 +123,18 @@ fn fill(store: &Store) {
 /// Single samples, histograms, start timestamps, corrections.
 fn lanes(store: &Store, t: i64) {
     let alone = |i: usize| Labels::from_pairs([("__name__", "alone".to_owned()), ("i", i.to_string())]);
-    let series: Vec<_> = (0..3).map(|i| store.resolve(&alone(i))).collect();
-    let row = |i: usize, t: i64, v: f64| Row { series: series[i], t, v };
+    let series: Vec<_> = (0..3).map(|i| store.get_or_create_series(&alone(i))).collect();
+    let row = |i: usize, t: i64, v: f64| FloatRow { series: series[i], t, v };
     store.append_rows(&[row(0, t + 20, 1.5), row(0, t + 10, f64::NAN), row(1, t + 7, STALE)]).unwrap();
     let rows = (0..6).map(|n| HistogramRow { series: series[2], t: t + n * 100, h: histogram(n).into() });
     store.append_histograms(&rows.collect::<Vec<_>>()).unwrap();
     let start = |i: usize, t: i64, start: i64| StartRow { series: series[i], t, start };
     store.append_starts(&[start(0, t + 10, 3), start(2, t + 100, t), start(0, t + 20, -5)]).unwrap();
-    let correction = |i: usize, t: i64, to| Correction { series: series[i], t, to };
-    let to_histogram = Corrected::Histogram(histogram(9).into());
+    let correction = |i: usize, t: i64, to| Correction { series: series[i], t, value: to };
+    let to_histogram = CorrectedValue::Histogram(histogram(9).into());
     let all = [
-        correction(0, t + 20, Corrected::Float(2.5)),
-        correction(0, t + 10, Corrected::Gone),
+        correction(0, t + 20, CorrectedValue::Float(2.5)),
+        correction(0, t + 10, CorrectedValue::Gone),
         correction(1, t + 9, to_histogram),
     ];
     assert_eq!(store.correct(&all).unwrap(), 0);
@@ -188,7 +189,7 @@ fn data_of_every_version_opens_and_is_what_it_was() {
         let wanted = std::fs::read_to_string(origin.join("contents.txt")).unwrap();
         assert!(contents(&store) == wanted, "{}: it holds something else", origin.display());
         let (_keep, kept) =
-            Keep::open(Arc::new(OsDisk), dir.path().join("alerts.keep"), &Metrics::default()).unwrap();
+            DurableMap::open(Arc::new(OsDisk), dir.path().join("alerts.keep"), &Metrics::default()).unwrap();
         assert_eq!(kept.damage, None);
         assert_eq!(kept.entries.get(&b"key"[..]), Some(&b"value".to_vec()));
         opened += 1;
@@ -208,7 +209,7 @@ fn write() {
     let text = contents(&store);
     store.close().unwrap();
     std::fs::write(dir.join("contents.txt"), text).unwrap();
-    let (keep, _) = Keep::open(Arc::new(OsDisk), dir.join("alerts.keep"), &Metrics::default()).unwrap();
+    let (keep, _) = DurableMap::open(Arc::new(OsDisk), dir.join("alerts.keep"), &Metrics::default()).unwrap();
     keep.put([(b"key".to_vec(), Some(b"value".to_vec())), (b"gone".to_vec(), None)]);
     keep.close();
 }

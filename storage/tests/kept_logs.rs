@@ -7,7 +7,7 @@ use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
-use storage::store::{Options, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -20,8 +20,12 @@ const SERIES: usize = 12;
 const STEP: usize = 32;
 
 fn open(dir: &Path, keep: u64) -> Arc<Store> {
-    let options =
-        Options { dir: dir.into(), wal_sync_interval_ms: 0, block_range_ms: RANGE, out_of_order_ms: 30_000 };
+    let options = StoreOptions {
+        dir: dir.into(),
+        wal_sync_interval_ms: 0,
+        block_range_ms: RANGE,
+        out_of_order_ms: 30_000,
+    };
     let (store, replay) =
         Store::open_by_hand(options, Arc::new(OsDisk), &Metrics::default(), keep).expect("a store");
     assert_eq!(replay.damage, Vec::<String>::new());
@@ -37,7 +41,8 @@ fn write(store: &Store, of: &str, times: std::ops::Range<i64>) {
                 ("of", of.to_owned()),
                 ("i", i.to_string()),
             ]);
-            let row = Row { series: store.resolve(&labels), t: START + n * 1_000, v: n as f64 };
+            let row =
+                FloatRow { series: store.get_or_create_series(&labels), t: START + n * 1_000, v: n as f64 };
             store.append_rows(&[row]).expect("room");
         }
         store.write_log(true);
@@ -51,7 +56,7 @@ fn what_is_kept_may_end_anywhere() {
     // The log's first records outlive the checkpoint, whose records have numbers of their own.
     write(&store, "early", 21..23);
     write(&store, "late", 0..25);
-    assert_eq!(store.maintain(START + 60_000).expect("blocks"), 1, "and a checkpoint");
+    assert_eq!(store.run_housekeeping(START + 60_000).expect("blocks"), 1, "and a checkpoint");
     write(&store, "late", 25..28);
     let before = contents(&store);
     assert_eq!(before.len(), (2 + 28) * SERIES);

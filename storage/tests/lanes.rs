@@ -10,13 +10,14 @@ use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
 use storage::model::value::{ABSENT, STALE, is_absent};
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, shard_of};
 use storage::store::{
-    Appended, Columns, Feed, FeedData, FeedItem, HistogramRow, Layout, Options, Row, StartRow, Store, Tell,
+    AppendResult, ChangeData, ChangeEvent, ChangeFeed, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow,
+    HistogramRow, StartRow, Store, StoreOptions,
 };
 
 const OUT_OF_ORDER: i64 = 3_000;
 
 fn open(dir: &std::path::Path) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: 10_000,
@@ -194,7 +195,7 @@ fn expected(model: &Model, from: i64, to: i64) -> (Contents<Value>, Contents<i64
 struct Run {
     model: Model,
     now: i64,
-    layout: Option<Arc<Layout>>,
+    layout: Option<Arc<ColumnLayout>>,
     /// What the model refuses is not even tried: the head forgets what it moved to blocks.
     only_good: bool,
 }
@@ -205,13 +206,13 @@ impl Run {
         !self.only_good || (free && !self.model.too_old(series, t))
     }
 
-    fn batch(&mut self, store: &Store, dt: i64, values: &[f64], counts: &mut Counts) -> Appended {
+    fn batch(&mut self, store: &Store, dt: i64, values: &[f64], counts: &mut Counts) -> AppendResult {
         let group = store.open_group("g", shard_of(&labels(0)));
         self.now += dt;
         let slots: Vec<u32> = (0..SERIES).map(|i| resolve(store, i).slot).collect();
         let layout = match self.layout.take().filter(|layout| layout.slots == slots) {
             Some(layout) => layout,
-            None => Arc::new(Layout { slots }),
+            None => Arc::new(ColumnLayout { slots }),
         };
         self.layout = Some(layout.clone());
         let mut values = values.to_vec();
@@ -223,8 +224,8 @@ impl Run {
                 self.model.add(i, self.now, Value::Float(v.to_bits()), counts);
             }
         }
-        let batch = Columns { group, layout, t: self.now, values: values.into() };
-        store.append_columns(&batch, Tell::Feed).unwrap()
+        let batch = ColumnBatch { group, layout, t: self.now, values: values.into() };
+        store.append_columns(&batch, FeedDelivery::Feed).unwrap()
     }
 
     fn step(&mut self, store: &Store, step: &Step) {
@@ -235,7 +236,7 @@ impl Run {
             Step::Rows(all) => {
                 for (i, dt, v) in all.iter().filter(|(i, dt, _)| self.is_good(*i, self.now + dt)) {
                     let (series, t) = (resolve(store, *i), self.now + dt);
-                    rows.push(((*i, t), Row { series, t, v: *v }));
+                    rows.push(((*i, t), FloatRow { series, t, v: *v }));
                 }
                 if self.only_good {
                     rows.sort_by_key(|(place, _)| *place);
@@ -269,13 +270,13 @@ impl Run {
             }
             Step::Reopen | Step::Maintain => return,
         };
-        let Appended { stored, too_old, duplicate, .. } = appended;
+        let AppendResult { stored, too_old, duplicate, .. } = appended;
         assert_eq!(Counts { stored, too_old, duplicate }, counts, "{step:?}");
     }
 }
 
 fn resolve(store: &Store, i: usize) -> SeriesRef {
-    store.resolve(&labels(i))
+    store.get_or_create_series(&labels(i))
 }
 
 fn check(steps: &[Step], probe: i64, only_good: bool) {
@@ -290,7 +291,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool) {
                 store = open(dir.path());
                 assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
             }
-            Step::Maintain if only_good => drop(store.maintain(run.now).unwrap()),
+            Step::Maintain if only_good => drop(store.run_housekeeping(run.now).unwrap()),
             Step::Maintain => (),
             _ => run.step(&store, step),
         }
@@ -329,12 +330,12 @@ fn blocks_know_series_of_histograms_only() {
         let t = i * 1_000;
         let rows = [HistogramRow { series: only, t, h: Arc::new(histogram(i as u32)) }];
         store.append_histograms(&rows).unwrap();
-        store.append_rows(&[Row { series: other, t, v: 1.0 }]).unwrap();
+        store.append_rows(&[FloatRow { series: other, t, v: 1.0 }]).unwrap();
         store.append_starts(&[StartRow { series: other, t, start: 7 }]).unwrap();
     }
     assert_eq!(store.stats(0).chunks, 7, "six of rows, one of histograms");
     let before = contents(&store, i64::MIN, i64::MAX);
-    assert_eq!(store.maintain(60_000).unwrap(), 5);
+    assert_eq!(store.run_housekeeping(60_000).unwrap(), 5);
     assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
     assert_eq!(store.label_values("i", &[], 0, 9_000).unwrap(), ["00", "03"]);
     store.close().unwrap();
@@ -366,10 +367,10 @@ fn exemplars_are_found_by_their_series() {
 }
 
 #[derive(Default)]
-struct Ear(parking_lot::Mutex<Vec<FeedItem>>);
+struct FeedLog(parking_lot::Mutex<Vec<ChangeEvent>>);
 
-impl Feed for Ear {
-    fn push(&self, item: FeedItem) {
+impl ChangeFeed for FeedLog {
+    fn push(&self, item: ChangeEvent) {
         self.0.lock().push(item);
     }
 }
@@ -378,24 +379,24 @@ impl Feed for Ear {
 fn the_first_sample_wins_and_the_feed_hears_what_was_stored() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let ear = Arc::new(Ear::default());
+    let ear = Arc::new(FeedLog::default());
     store.set_feed(ear.clone());
     let series = resolve(&store, 0);
     let row = |t, n| HistogramRow { series, t, h: Arc::new(histogram(n)) };
-    let counts = |appended: Appended| (appended.stored, appended.duplicate, appended.too_old);
+    let counts = |appended: AppendResult| (appended.stored, appended.duplicate, appended.too_old);
     let append = |rows: &[HistogramRow]| counts(store.append_histograms(rows).unwrap());
     assert_eq!(append(&[row(10_000, 1), row(10_000, 1), row(10_000, 2), row(5_000, 1)]), (1, 1, 1));
-    assert_eq!(counts(store.append_rows(&[Row { series, t: 10_000, v: 1.0 }]).unwrap()), (0, 1, 0));
-    assert_eq!(counts(store.append_rows(&[Row { series, t: 11_000, v: 1.0 }]).unwrap()), (1, 0, 0));
+    assert_eq!(counts(store.append_rows(&[FloatRow { series, t: 10_000, v: 1.0 }]).unwrap()), (0, 1, 0));
+    assert_eq!(counts(store.append_rows(&[FloatRow { series, t: 11_000, v: 1.0 }]).unwrap()), (1, 0, 0));
     assert_eq!(append(&[row(11_000, 1), row(12_000, 4)]), (1, 1, 0));
     let start = |t, start| StartRow { series, t, start };
     let starts = [start(12_000, 9), start(12_000, 9), start(12_000, 8), start(11_000, 0)];
     assert_eq!(counts(store.append_starts(&starts).unwrap()), (1, 1, 0));
     let heard: Vec<_> = ear.0.lock().iter().map(|item| (item.seq, item.data.clone())).collect();
-    assert!(matches!(&heard[0], (1, FeedData::Histograms(h)) if h.len() == 1 && h[0].1 == 10_000));
-    assert!(matches!(&heard[1], (2, FeedData::Rows(rows)) if rows.is_empty()));
-    assert!(matches!(&heard[3], (4, FeedData::Histograms(h)) if h.len() == 1 && h[0].1 == 12_000));
-    assert!(matches!(&heard[4], (5, FeedData::Starts(s)) if *s == [(series.slot, 12_000, 9)]));
+    assert!(matches!(&heard[0], (1, ChangeData::Histograms(h)) if h.len() == 1 && h[0].1 == 10_000));
+    assert!(matches!(&heard[1], (2, ChangeData::Rows(rows)) if rows.is_empty()));
+    assert!(matches!(&heard[3], (4, ChangeData::Histograms(h)) if h.len() == 1 && h[0].1 == 12_000));
+    assert!(matches!(&heard[4], (5, ChangeData::Starts(s)) if *s == [(series.slot, 12_000, 9)]));
     assert_eq!(store.stats(0).series, 1);
 }
 
@@ -431,14 +432,14 @@ fn hints_come_from_the_neighbour_that_is_stored() {
     };
     [(1, 1.0), (2, 2.0), (3, 1.5), (4, 1.5)].into_iter().for_each(|(t, n)| add(t, n));
     assert_eq!(hints(&store), [(1, Unknown), (2, NotReset), (3, Unknown), (4, NotReset)]);
-    store.append_rows(&[Row { series, t: 5, v: STALE }]).unwrap();
+    store.append_rows(&[FloatRow { series, t: 5, v: STALE }]).unwrap();
     add(9, 4.0);
     add(10, 5.0);
     assert_eq!(hints(&store)[4..], [(9, Unknown), (10, NotReset)], "a stale marker lies between");
     add(8, 1.0);
     assert_eq!(hints(&store)[4..], [(8, Unknown), (9, Unknown), (10, NotReset)], "a late one");
     for (t, v) in [(20, STALE), (13, 1.0)] {
-        store.append_rows(&[Row { series, t, v }]).unwrap();
+        store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
     [(11, 6.0), (12, 7.0), (14, 8.0)].into_iter().for_each(|(t, n)| add(t, n));
     assert_eq!(

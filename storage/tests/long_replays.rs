@@ -11,7 +11,9 @@ use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, TimeMs, shard_of};
-use storage::store::{Columns, Corrected, Correction, Layout, Options, Row, Store, Tell};
+use storage::store::{
+    ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, Store, StoreOptions,
+};
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -73,7 +75,7 @@ fn value(i: usize, step: i64, salt: u64) -> f64 {
 
 /// Opened for use, or to look at, with a replay that keeps so many bytes of the log after it has surveyed it.
 fn open(dir: &Path, keep: Option<u64>) -> Arc<Store> {
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: 7_200_000,
@@ -99,15 +101,16 @@ struct Life {
 impl Life {
     fn scrape(&self, target: usize, step: i64) {
         let all: Vec<Labels> = self.columns[target].iter().map(|i| labels(target, *i)).collect();
-        let slots = all.iter().map(|labels| self.store.resolve(labels).slot).collect();
+        let slots = all.iter().map(|labels| self.store.get_or_create_series(labels).slot).collect();
         let group = self.store.open_group(&target.to_string(), shard_of(&all[0]));
         let values = self.columns[target].iter().map(|i| value(*i, step, self.salt)).collect();
-        let batch = Columns { group, layout: Arc::new(Layout { slots }), t: START + step * STEP, values };
-        self.store.append_columns(&batch, Tell::Nobody).unwrap();
+        let batch =
+            ColumnBatch { group, layout: Arc::new(ColumnLayout { slots }), t: START + step * STEP, values };
+        self.store.append_columns(&batch, FeedDelivery::Nobody).unwrap();
     }
 
-    fn row(&self, target: usize, i: usize, t: TimeMs) -> Row {
-        Row { series: self.store.resolve(&labels(target, i)), t, v: (t % 977) as f64 }
+    fn row(&self, target: usize, i: usize, t: TimeMs) -> FloatRow {
+        FloatRow { series: self.store.get_or_create_series(&labels(target, i)), t, v: (t % 977) as f64 }
     }
 
     fn act(&mut self, event: &Event, step: i64) {
@@ -118,13 +121,13 @@ impl Life {
                 let _ = self.store.append_rows(&[self.row(*target, *i, at(*late) + 7)]).unwrap();
             }
             Event::Together(target, late) => {
-                let rows: Vec<Row> = (0..70).map(|i| self.row(*target, i, at(*late) + 9)).collect();
+                let rows: Vec<FloatRow> = (0..70).map(|i| self.row(*target, i, at(*late) + 9)).collect();
                 let _ = self.store.append_rows(&rows).unwrap();
             }
             Event::Correct(target, i, late, gone) => {
-                let series = self.store.resolve(&labels(*target, *i));
-                let to = if *gone { Corrected::Gone } else { Corrected::Float(1.25) };
-                let correction = Correction { series, t: at(*late), to };
+                let series = self.store.get_or_create_series(&labels(*target, *i));
+                let to = if *gone { CorrectedValue::Gone } else { CorrectedValue::Float(1.25) };
+                let correction = Correction { series, t: at(*late), value: to };
                 self.store.correct(&[correction]).unwrap();
             }
             Event::Delete(target, i, back, long) => {

@@ -58,7 +58,7 @@ fn check_cut(world: &World, held: &Held, cut: usize, sync: u64) {
     outcome.unwrap_or_else(|e| panic!("power lost after {cut} changes: {e}\n{damage:#?}"));
     assert_eq!(damaged, 0.0, "power lost after {cut} changes: a damaged block");
     if cut.is_multiple_of(16) {
-        store.maintain(i64::MAX).unwrap();
+        store.run_housekeeping(i64::MAX).unwrap();
         store.close().unwrap();
         let (again, ..) = open(dir.path(), sync);
         assert!(everything(&again) == found, "after {cut} changes and another start");

@@ -8,12 +8,15 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::value::{ABSENT, STALE, is_absent};
 use storage::model::{Labels, Matcher, SeriesRef, shard_of};
-use storage::store::{Columns, History, Layout, Options, Part, Row, SeriesSamples, Store, StoreError, Tell};
+use storage::store::{
+    BlockBackend, ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, SeriesSamples, SeriesSource, Store,
+    StoreError, StoreOptions,
+};
 
 const OUT_OF_ORDER: i64 = 3_000;
 
-fn options(dir: &std::path::Path) -> Options {
-    Options {
+fn options(dir: &std::path::Path) -> StoreOptions {
+    StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: 10_000,
@@ -26,7 +29,7 @@ fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
     let (disk, metrics) = (Arc::new(OsDisk), Metrics::default());
     let (store, replay) = match history.cloned() {
         None => Store::open(options(dir), disk, &metrics),
-        Some(past) => Store::open_with(options(dir), disk, &metrics, Some(past as Arc<dyn History>)),
+        Some(past) => Store::open_with(options(dir), disk, &metrics, Some(past as Arc<dyn BlockBackend>)),
     }
     .unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
@@ -56,11 +59,11 @@ fn late_samples_that_are_stored_count_as_appended() {
     let dir = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let (store, _) = Store::open(options(dir.path()), Arc::new(OsDisk), &metrics).unwrap();
-    let series = store.resolve(&labels(0));
+    let series = store.get_or_create_series(&labels(0));
     for t in [20_000, 19_000, 18_000, 20_000 - OUT_OF_ORDER - 1] {
-        store.append_rows(&[Row { series, t, v: 1.0 }]).unwrap();
+        store.append_rows(&[FloatRow { series, t, v: 1.0 }]).unwrap();
     }
-    store.append_rows(&[Row { series, t: 19_000, v: 2.0 }]).unwrap();
+    store.append_rows(&[FloatRow { series, t: 19_000, v: 2.0 }]).unwrap();
     let text = metrics.render();
     for line in [
         "\nprometheus_tsdb_head_samples_appended_total 3\n",
@@ -84,7 +87,7 @@ struct Block {
 
 struct Samples(Vec<(i64, f64)>);
 
-impl Part for Samples {
+impl SeriesSource for Samples {
     fn read(&self, from: i64, to: i64, ts: &mut Vec<i64>, vs: &mut Vec<f64>) -> Result<(), StoreError> {
         for (t, v) in self.0.iter().filter(|(t, _)| (from..=to).contains(t)) {
             ts.push(*t);
@@ -94,7 +97,7 @@ impl Part for Samples {
     }
 }
 
-impl History for Past {
+impl BlockBackend for Past {
     fn write(
         &self,
         from: i64,
@@ -121,13 +124,13 @@ impl History for Past {
         matchers: &[Matcher],
         from: i64,
         to: i64,
-    ) -> Result<Vec<(Labels, Arc<dyn Part>)>, StoreError> {
+    ) -> Result<Vec<(Labels, Arc<dyn SeriesSource>)>, StoreError> {
         let blocks = self.0.lock().unwrap();
         let series = blocks.iter().filter(|b| b.span.0 <= to && b.span.1 > from).flat_map(|b| &b.series);
         let hits =
             series.filter(|(l, _)| shard_of(l) == shard && matchers.iter().all(|m| m.matches_labels(l)));
         let mut hits: Vec<_> =
-            hits.map(|(l, samples)| (l.clone(), samples.clone() as Arc<dyn Part>)).collect();
+            hits.map(|(l, samples)| (l.clone(), samples.clone() as Arc<dyn SeriesSource>)).collect();
         hits.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(hits)
     }
@@ -265,14 +268,14 @@ fn expected(model: &Model, from: i64, to: i64) -> BTreeMap<Labels, BTreeMap<i64,
 struct Run {
     model: Model,
     now: i64,
-    layouts: BTreeMap<Vec<u32>, Arc<Layout>>,
+    layouts: BTreeMap<Vec<u32>, Arc<ColumnLayout>>,
     /// Samples that the model would refuse are not even tried: the head forgets what it moved to blocks.
     only_good: bool,
 }
 
 impl Run {
     fn resolve(&self, store: &Store, i: usize) -> SeriesRef {
-        let series = store.resolve(&labels(i));
+        let series = store.get_or_create_series(&labels(i));
         assert_eq!(store.labels(series), labels(i));
         series
     }
@@ -285,8 +288,11 @@ impl Run {
                 self.now += dt.max(&0);
                 let t = self.now + dt.min(&0);
                 let slots: Vec<u32> = series.iter().map(|i| self.resolve(store, *i).slot).collect();
-                let layout =
-                    self.layouts.entry(slots.clone()).or_insert_with(|| Arc::new(Layout { slots })).clone();
+                let layout = self
+                    .layouts
+                    .entry(slots.clone())
+                    .or_insert_with(|| Arc::new(ColumnLayout { slots }))
+                    .clone();
                 let mut values = values.clone();
                 for (i, v) in series.iter().zip(&mut values) {
                     if self.only_good && !self.model.would_store(*i, t) {
@@ -296,8 +302,8 @@ impl Run {
                         self.model.add(*i, t, *v, &mut counts);
                     }
                 }
-                let batch = Columns { group, layout, t, values: values.into() };
-                store.append_columns(&batch, Tell::Feed).unwrap()
+                let batch = ColumnBatch { group, layout, t, values: values.into() };
+                store.append_columns(&batch, FeedDelivery::Feed).unwrap()
             }
             Step::Rows(now, rows) => {
                 self.now += now;
@@ -306,7 +312,7 @@ impl Run {
                     let (t, v) = (self.now + dt, storage::model::value::sanitize(*v));
                     if !self.only_good || self.model.would_store(*i, t) {
                         self.model.add(*i, t, v, &mut counts);
-                        good.push(Row { series: self.resolve(store, *i), t, v });
+                        good.push(FloatRow { series: self.resolve(store, *i), t, v });
                     }
                 }
                 let rows = good;
@@ -334,7 +340,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
                 store = open(dir.path(), history);
                 assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
             }
-            Step::Maintain if only_good => drop(store.maintain(run.now).unwrap()),
+            Step::Maintain if only_good => drop(store.run_housekeeping(run.now).unwrap()),
             Step::Maintain => (),
             _ => run.step(&store, step),
         }
@@ -393,8 +399,8 @@ fn complete_ranges_leave_the_head_and_the_log() {
     assert_eq!(segments(), ["00000001.wal", "00000002.wal", "00000003.wal"]);
     let store = open(dir.path(), Some(&history));
     assert_eq!(store.stats(9).series, 9);
-    assert_eq!(store.maintain(run.now).unwrap(), 9, "6 s to 95 s: the ranges before 90 s");
-    assert_eq!(store.maintain(run.now).unwrap(), 0);
+    assert_eq!(store.run_housekeeping(run.now).unwrap(), 9, "6 s to 95 s: the ranges before 90 s");
+    assert_eq!(store.run_housekeeping(run.now).unwrap(), 0);
     assert_eq!(segments(), ["00000003.wal", "checkpoint.00000003"]);
     let stats = store.stats(2);
     assert_eq!(
@@ -405,12 +411,12 @@ fn complete_ranges_leave_the_head_and_the_log() {
     assert_eq!(stats.by_metric, [("m".to_owned(), 8)]);
     assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
     store.close().unwrap();
-    let past = history.clone() as Arc<dyn History>;
+    let past = history.clone() as Arc<dyn BlockBackend>;
     let (store, replay) =
         Store::open_with(options(dir.path()), Arc::new(OsDisk), &Metrics::default(), Some(past)).unwrap();
     assert_eq!((replay.samples, replay.damage), (6 * 8, Vec::new()), "what is in blocks is not replayed");
-    let series = store.resolve(&labels(9));
-    let row = Row { series, t: 96_000, v: 1.0 };
+    let series = store.get_or_create_series(&labels(9));
+    let row = FloatRow { series, t: 96_000, v: 1.0 };
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1, "and may come back");
     assert_eq!(store.stats(0).series, 9);
 }
@@ -420,9 +426,9 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let past = Arc::new(Past::default());
     let store = open(dir.path(), Some(&past));
-    let series: Vec<SeriesRef> = (0..40).map(|i| store.resolve(&labels(i))).collect();
+    let series: Vec<SeriesRef> = (0..40).map(|i| store.get_or_create_series(&labels(i))).collect();
     let at = |store: &Store, t: i64, some: &[SeriesRef]| {
-        let rows: Vec<Row> = some.iter().map(|series| Row { series: *series, t, v: 1.0 }).collect();
+        let rows: Vec<FloatRow> = some.iter().map(|series| FloatRow { series: *series, t, v: 1.0 }).collect();
         assert_eq!(store.append_rows(&rows).unwrap().stored, some.len());
     };
     for round in 0..3 {
@@ -430,12 +436,12 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
         at(&store, t, &series);
         // One of another shard goes on: the others' range is complete.
         at(&store, t + 60_000, &series[..1]);
-        assert!(store.maintain(t + 60_000).unwrap() > 0);
+        assert!(store.run_housekeeping(t + 60_000).unwrap() > 0);
         assert_eq!(store.stats(0).series, 1);
         assert_eq!(store.find_encoded(labels(7).encoded()), None);
         (0..40).for_each(|i| assert_eq!(store.labels(series[i]), labels(i)));
         // By labels, and by the place alone.
-        (20..30).for_each(|i| assert_eq!(store.resolve(&labels(i)), series[i]));
+        (20..30).for_each(|i| assert_eq!(store.get_or_create_series(&labels(i)), series[i]));
         at(&store, t + 70_000, &series[10..30]);
         (10..30).for_each(|i| assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i])));
         assert_eq!(store.stats(0).series, 21);
@@ -450,14 +456,14 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
 fn samples_that_come_together_are_logged_as_a_scrape_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), Some(&Arc::new(Past::default())));
-    let series: Vec<SeriesRef> = (0..64).map(|i| store.resolve(&labels(i))).collect();
+    let series: Vec<SeriesRef> = (0..64).map(|i| store.get_or_create_series(&labels(i))).collect();
     let log = || {
         let files = std::fs::read_dir(dir.path().join("wal")).unwrap();
         files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
     };
     for t in 1..=100 {
-        let rows: Vec<Row> =
-            series.iter().map(|series| Row { series: *series, t: t * 15, v: 12.5 }).collect();
+        let rows: Vec<FloatRow> =
+            series.iter().map(|series| FloatRow { series: *series, t: t * 15, v: 12.5 }).collect();
         assert_eq!(store.append_rows(&rows).unwrap().stored, 64);
     }
     store.close().unwrap();

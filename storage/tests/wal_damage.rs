@@ -12,7 +12,7 @@ use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::histogram::ResetHint;
 use storage::model::{Labels, NativeHistogram, SeriesRef, shard_of};
-use storage::store::{Columns, HistogramRow, Layout, Row, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, Store};
 use support::books::{Contents, Key};
 use support::hooked::Hooked;
 use support::journal::Journal;
@@ -48,17 +48,19 @@ impl Written {
     fn scrape(&mut self, store: &Store, t: i64, series: impl Iterator<Item = usize>) {
         let series: Vec<Labels> = series.map(|i| labels("a", i)).collect();
         let group = store.open_group("target", shard_of(&series[0]));
-        let layout = Arc::new(Layout { slots: series.iter().map(|l| store.resolve(l).slot).collect() });
+        let layout = Arc::new(ColumnLayout {
+            slots: series.iter().map(|l| store.get_or_create_series(l).slot).collect(),
+        });
         let values: Vec<f64> = (0..series.len()).map(|i| (t * (i as i64 + 3)) as f64 / 7.0).collect();
-        let batch = Columns { group, layout, t, values: values.clone().into() };
-        let lsn = store.append_columns(&batch, Tell::Nobody).unwrap().lsn;
+        let batch = ColumnBatch { group, layout, t, values: values.clone().into() };
+        let lsn = store.append_columns(&batch, FeedDelivery::Nobody).unwrap().lsn;
         series.iter().zip(values).for_each(|(labels, v)| self.note(labels, t, v, lsn));
     }
 
     fn row(&mut self, store: &Store, t: i64, i: usize) {
         let (labels, v) = (labels("r", i), t as f64 * 0.3);
-        let series: SeriesRef = store.resolve(&labels);
-        let lsn = store.append_rows(&[Row { series, t, v }]).unwrap().lsn;
+        let series: SeriesRef = store.get_or_create_series(&labels);
+        let lsn = store.append_rows(&[FloatRow { series, t, v }]).unwrap().lsn;
         self.note(&labels, t, v, lsn);
     }
 
@@ -258,7 +260,7 @@ fn a_flipped_bit_loses_its_record_and_what_cannot_be_told_without_it() {
 fn a_reset_in_a_lost_record_is_seen_behind_it() {
     let dir = directory();
     let (store, _) = open(dir.path());
-    let series = store.resolve(&labels("h", 0));
+    let series = store.get_or_create_series(&labels("h", 0));
     for (t, count) in [(1, 10.0), (2, 1.0), (3, 2.0), (4, 3.0)] {
         let h = Arc::new(NativeHistogram { count, ..NativeHistogram::default() });
         assert_eq!(store.append_histograms(&[HistogramRow { series, t, h }]).unwrap().stored, 1);
@@ -286,13 +288,13 @@ fn a_flipped_bit_in_a_checkpoint_loses_one_series_at_most() {
     // A block, and behind it samples of series that only the checkpoint knows.
     written.row(&store, 40_000, 1);
     written.scrape(&store, 60_000, 0..SCRAPED);
-    assert!(store.maintain(60_000).unwrap() > 0);
+    assert!(store.run_housekeeping(60_000).unwrap() > 0);
     for t in 60_001..60_040 {
         written.scrape(&store, t, 0..SCRAPED);
         written.row(&store, t, 1);
         store.write_log(true);
     }
-    store.maintain(60_100).unwrap();
+    store.run_housekeeping(60_100).unwrap();
     store.close().unwrap();
     let checkpoint = files(&written.dir.path().join("wal"))
         .into_iter()

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use storage::block::{BlockSeries, Blocks, write_block};
+use storage::block::{BlockSeries, BlockSet, write_block};
 use storage::disk::{Disk, OsDisk};
 use storage::store::StoreError;
 
@@ -29,7 +29,7 @@ fn write(disk: &dyn Disk, dir: &Path) -> Result<String, StoreError> {
 /// Series that can be read as a whole, and what a start complains of.
 fn readable(dir: &Path) -> (usize, usize) {
     let path = dir.join("blocks");
-    let (blocks, damage) = Blocks::open(&OsDisk, &path).unwrap();
+    let (blocks, damage) = BlockSet::open(&OsDisk, &path).unwrap();
     let mut found = 0;
     for i in 0..3 {
         let listed = blocks.all();
@@ -56,8 +56,8 @@ fn at_every_step(origin: &Path, check: &dyn Fn(&Path, &str)) -> i64 {
         let done = write(&Hooked(mortal), dir.path()).is_ok();
         check(dir.path(), &format!("killed after {steps} steps"));
         write(&OsDisk, dir.path()).unwrap();
-        Blocks::remove_unfinished(&OsDisk, &dir.path().join("blocks")).unwrap();
-        let (blocks, _) = Blocks::open(&OsDisk, &dir.path().join("blocks")).unwrap();
+        BlockSet::remove_unfinished(&OsDisk, &dir.path().join("blocks")).unwrap();
+        let (blocks, _) = BlockSet::open(&OsDisk, &dir.path().join("blocks")).unwrap();
         blocks.remove_replaced(&OsDisk).unwrap();
         assert_eq!((readable(dir.path()), names(dir.path()).len()), ((3, 0), 1), "after {steps} steps");
         if done {

@@ -6,15 +6,19 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::histogram::CUSTOM_BUCKETS;
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS};
-use storage::store::{HistogramRow, Options, Row, Store, ZeroRow};
+use storage::store::{FloatRow, HistogramRow, Store, StoreOptions, ZeroRow};
 
 const RANGE: i64 = 10_000;
 /// The newest sample.
 const NOW: i64 = 103_000;
 
 fn open(dir: &Path) -> Arc<Store> {
-    let options =
-        Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE, out_of_order_ms: 3_000 };
+    let options = StoreOptions {
+        dir: dir.into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: RANGE,
+        out_of_order_ms: 3_000,
+    };
     Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap().0
 }
 
@@ -44,7 +48,7 @@ fn stored(store: &Store) -> Vec<String> {
 fn a_zero_stands_before_all_samples_of_its_series() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let series: Vec<_> = (0..5).map(|i| store.resolve(&labels(i))).collect();
+    let series: Vec<_> = (0..5).map(|i| store.get_or_create_series(&labels(i))).collect();
     let zero = |i: usize, start| ZeroRow { series: series[i], start, like: None };
     let append = |rows: &[ZeroRow]| {
         let appended = store.append_zeros(rows, NOW).unwrap();
@@ -57,7 +61,7 @@ fn a_zero_stands_before_all_samples_of_its_series() {
         1,
         "half a range behind, in an empty store, too"
     );
-    let row = |i: usize, t| Row { series: series[i], t, v: 5.0 };
+    let row = |i: usize, t| FloatRow { series: series[i], t, v: 5.0 };
     store.append_rows(&[row(0, NOW - 1_000), row(1, NOW)]).unwrap();
     assert_eq!(append(&[zero(0, oldest), zero(0, NOW - 1_000), zero(0, NOW - 1_001), zero(1, NOW)]), 0);
     assert_eq!(

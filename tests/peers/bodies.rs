@@ -3,7 +3,7 @@
 
 use crate::support::http::{self, Answer};
 use crate::support::server::Server;
-use frontends::http::endpoints::{ENDPOINTS, Takes};
+use frontends::http::endpoints::{ENDPOINTS, RequestBody};
 use std::time::{Duration, Instant};
 
 /// The most memory beside what is stored, MiB.
@@ -239,7 +239,7 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
         let Some(method) = posts else { continue };
         checked += 1;
         match endpoint.takes {
-            Takes::Form => {
+            RequestBody::Form => {
                 let many =
                     form("values", "", values.clone(), "number of URL query parameters exceeded limit");
                 let too_large = form("too large", "", large.clone(), "http: request body too large");
@@ -248,7 +248,7 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
                     check(&server, idle, &Case { name: path, path, method, ..case });
                 }
             }
-            Takes::Body(limit) => {
+            RequestBody::Body(limit) => {
                 let path = endpoint.path.replace("{id}", "x");
                 let there = own.iter().find(|case| case.path == path && case.method == method);
                 let there = there.unwrap_or_else(|| panic!("no bodies for {path} above"));

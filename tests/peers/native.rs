@@ -10,7 +10,7 @@ use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::histogram::ResetHint;
 use storage::model::{Matcher, NativeHistogram, SHARDS};
-use storage::store::{Options, Store};
+use storage::store::{Store, StoreOptions};
 
 /// Protobuf by hand.
 fn varint(mut n: u64) -> Vec<u8> {
@@ -95,7 +95,7 @@ fn exposition() -> Vec<u8> {
 /// The distinct histograms in a server's store, by series; the server must be dead. Hints come from neighbours and
 /// are left out, but for gauges.
 fn histograms(server: &Server) -> BTreeSet<(String, String)> {
-    let options = Options {
+    let options = StoreOptions {
         dir: server.file("data"),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,

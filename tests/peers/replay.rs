@@ -11,7 +11,7 @@ use storage::disk::OsDisk;
 use storage::limits::WAL_TOLD_SEGMENTS;
 use storage::metrics::Metrics;
 use storage::model::Labels;
-use storage::store::{Columns, Layout, Options, SeriesSamples, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, SeriesSamples, Store, StoreOptions};
 
 /// Series in the log, and samples of each: seconds of work for a server that is not optimised.
 const SERIES: usize = 2_000;
@@ -21,7 +21,7 @@ const HOUR: i64 = 3_600_000;
 /// A data directory with a block of before, and a log whose newest sample is at `end`. Returns a time in the block.
 fn fill(dir: PathBuf, end: i64) -> i64 {
     let (wal_sync_interval_ms, block_range_ms, out_of_order_ms) = (100, 2 * HOUR, HOUR / 2);
-    let options = Options { dir, wal_sync_interval_ms, block_range_ms, out_of_order_ms };
+    let options = StoreOptions { dir, wal_sync_interval_ms, block_range_ms, out_of_order_ms };
     // Each opening begins a segment.
     for _ in 0..WAL_TOLD_SEGMENTS {
         let (store, _) =
@@ -34,20 +34,20 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     let labels = Labels::from_pairs([("__name__", "history")]);
     let vs = ts.iter().map(|_| 7.0).collect();
     let old = SeriesSamples { labels, ts, vs, ..SeriesSamples::default() };
-    store.write_past((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
+    store.write_backfill((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
     // One target: all in one shard.
     let labels = |i: usize| {
         let i = i.to_string();
         Labels::from_pairs([("__name__", "logged"), ("instance", "one"), ("job", "one"), ("i", i.as_str())])
     };
-    let series: Vec<_> = (0..SERIES).map(|i| store.resolve(&labels(i))).collect();
+    let series: Vec<_> = (0..SERIES).map(|i| store.get_or_create_series(&labels(i))).collect();
     let group = store.open_group("test", series[0].shard);
-    let layout = Arc::new(Layout { slots: series.iter().map(|series| series.slot).collect() });
+    let layout = Arc::new(ColumnLayout { slots: series.iter().map(|series| series.slot).collect() });
     for n in 0..SAMPLES {
         let values: Vec<f64> = (0..SERIES).map(|i| ((i as i64 * 31 + n * n) % 1009) as f64 / 8.0).collect();
         let t = end - (SAMPLES - 1 - n) * 1000;
-        let batch = Columns { group, layout: layout.clone(), t, values: values.into() };
-        store.append_columns(&batch, Tell::Nobody).expect("room");
+        let batch = ColumnBatch { group, layout: layout.clone(), t, values: values.into() };
+        store.append_columns(&batch, FeedDelivery::Nobody).expect("room");
     }
     store.close().expect("a disk");
     from + HOUR / 2

@@ -1,14 +1,16 @@
 //! What PromQL queries use: each function, operator and modifier once, as a word such as `function rate`.
 
-use frontends::promql::ast::{At, Binary, Duration, Expr, Kind, VectorSelector, When};
-use frontends::promql::{Options, parse};
+use frontends::promql::ast::{
+    AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, TimeModifiers, VectorSelector,
+};
+use frontends::promql::{PromqlOptions, parse};
 use std::collections::BTreeSet;
 
 /// What the queries of a test file use; those that are no query count for nothing.
 pub fn used(queries: &[String]) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for query in queries {
-        if let Ok(expr) = parse(query, &Options::all()) {
+        if let Ok(expr) = parse(query, &PromqlOptions::all()) {
             walk(&expr, &mut used);
         }
     }
@@ -20,29 +22,29 @@ fn walk(expr: &Expr, used: &mut BTreeSet<String>) {
         used.insert(format!("{kind} {name}"));
     };
     match &*expr.kind {
-        Kind::Number { duration, .. } => add("literal", if *duration { "duration" } else { "number" }),
-        Kind::Text(_) => add("literal", "string"),
-        Kind::Paren(inner) => walk(inner, used),
-        Kind::Unary { minus, inner } => {
+        ExprKind::Number { duration, .. } => add("literal", if *duration { "duration" } else { "number" }),
+        ExprKind::Text(_) => add("literal", "string"),
+        ExprKind::Paren(inner) => walk(inner, used),
+        ExprKind::Unary { minus, inner } => {
             add("unary", if *minus { "-" } else { "+" });
             walk(inner, used);
         }
-        Kind::Vector(selector) => selected(selector, used),
-        Kind::Matrix { selector, range, .. } => {
+        ExprKind::Vector(selector) => selected(selector, used),
+        ExprKind::Matrix { selector, range, .. } => {
             computed(range, used);
             selected(selector, used);
         }
-        Kind::Subquery { inner, range, step, when } => {
+        ExprKind::Subquery { inner, range, step, when } => {
             add("subquery", if step.is_some() { "with step" } else { "without step" });
             computed(range, used);
             moved(when, used);
             walk(inner, used);
         }
-        Kind::Call { function, args } => {
+        ExprKind::Call { function, args } => {
             add("function", function);
             args.iter().for_each(|arg| walk(arg, used));
         }
-        Kind::Aggregate(aggregate) => {
+        ExprKind::Aggregate(aggregate) => {
             add("aggregation", aggregate.op.as_str());
             if aggregate.without {
                 add("modifier", "without");
@@ -52,11 +54,11 @@ fn walk(expr: &Expr, used: &mut BTreeSet<String>) {
             aggregate.param.iter().for_each(|param| walk(param, used));
             walk(&aggregate.inner, used);
         }
-        Kind::Binary(binary) => joined(binary, used),
+        ExprKind::Binary(binary) => joined(binary, used),
     }
 }
 
-fn joined(binary: &Binary, used: &mut BTreeSet<String>) {
+fn joined(binary: &BinaryExpr, used: &mut BTreeSet<String>) {
     let modifiers = &binary.modifiers;
     used.insert(format!("operator {}", binary.op.as_str()));
     let cardinality = format!("{:?}", modifiers.cardinality);
@@ -85,18 +87,18 @@ fn selected(selector: &VectorSelector, used: &mut BTreeSet<String>) {
     moved(&selector.when, used);
 }
 
-fn moved(when: &When, used: &mut BTreeSet<String>) {
+fn moved(when: &TimeModifiers, used: &mut BTreeSet<String>) {
     let mut add = |name: &str| {
         used.insert(format!("modifier {name}"));
     };
     match when.at {
-        Some(At::Time(_)) => add("@"),
-        Some(At::Start) => add("@ start()"),
-        Some(At::End) => add("@ end()"),
+        Some(AtModifier::Time(_)) => add("@"),
+        Some(AtModifier::Start) => add("@ start()"),
+        Some(AtModifier::End) => add("@ end()"),
         None => {}
     }
     match &when.offset {
-        Some(Duration::Fixed(nanos)) if *nanos < 0 => add("negative offset"),
+        Some(DurationArgument::Fixed(nanos)) if *nanos < 0 => add("negative offset"),
         Some(offset) => {
             add("offset");
             computed(offset, used);
@@ -105,8 +107,8 @@ fn moved(when: &When, used: &mut BTreeSet<String>) {
     }
 }
 
-fn computed(duration: &Duration, used: &mut BTreeSet<String>) {
-    if matches!(duration, Duration::Computed(_)) {
+fn computed(duration: &DurationArgument, used: &mut BTreeSet<String>) {
+    if matches!(duration, DurationArgument::Computed(_)) {
         used.insert("literal computed duration".to_owned());
     }
 }

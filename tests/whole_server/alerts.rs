@@ -1,6 +1,6 @@
 //! What the server recorded of its alerts (`ALERTS`): each goes from pending to firing and ends, and none is late.
 
-use super::peers::Told;
+use super::peers::ScrapedSample;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::model::value::is_stale;
 use storage::model::{Matcher, SHARDS, TimeMs};
@@ -47,7 +47,7 @@ pub fn recorded(store: &Store) -> BTreeMap<String, States> {
 }
 
 /// What is wrong with the alerts that began in this life.
-pub fn check(all: &BTreeMap<String, States>, told: &[Told], duty: &Duty) -> Result<(), String> {
+pub fn check(all: &BTreeMap<String, States>, told: &[ScrapedSample], duty: &Duty) -> Result<(), String> {
     for (instance, [pending, firing]) in all {
         if let Some(t) = pending.intersection(firing).next() {
             return Err(format!("{instance} is pending and firing at {t}"));
@@ -84,7 +84,7 @@ fn is_first(times: &BTreeSet<TimeMs>, t: TimeMs) -> bool {
 }
 
 /// Targets that were hot without a break as far as a server knows that started then: from when to when.
-fn hot(told: &[Told], started: TimeMs) -> Vec<(&str, TimeMs, TimeMs)> {
+fn hot(told: &[ScrapedSample], started: TimeMs) -> Vec<(&str, TimeMs, TimeMs)> {
     let mut all: Vec<(&str, TimeMs, TimeMs)> = Vec::new();
     let mut open: BTreeMap<&str, (TimeMs, TimeMs)> = BTreeMap::new();
     for one in told.iter().filter(|one| one.t > started) {

@@ -7,7 +7,7 @@ use super::recorded;
 use super::subscriber::{Subscriber, value};
 use super::world::{End, World, written};
 use axum::http::{Method, StatusCode};
-use engine::query::{QueryOptions, Value};
+use engine::query::{QueryOptions, QueryValue};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -333,7 +333,7 @@ pub fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> 
     let plan = frontends::promql::compile(query, &process.server.language).expect("a query");
     let options = QueryOptions { default_step: process.step(), ..QueryOptions::default() };
     let answer = process.server.querier.instant(&plan, t, &options).expect("an answer");
-    let Value::Vector(rows) = answer.value else { panic!("a vector") };
+    let QueryValue::Vector(rows) = answer.value else { panic!("a vector") };
     rows.into_iter().map(|row| (key(row.labels.iter()), row.v)).collect()
 }
 

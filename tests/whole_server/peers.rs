@@ -51,7 +51,7 @@ impl Heard {
 
 /// What a target has told.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ScrapedSample {
     pub t: i64,
     pub instance: String,
     pub is_hot: bool,
@@ -92,7 +92,7 @@ pub struct Peers {
 struct State {
     moods: BTreeMap<String, Mood>,
     temperatures: BTreeMap<String, i64>,
-    told: Vec<Told>,
+    told: Vec<ScrapedSample>,
     heard: Vec<Heard>,
     clock_jumped: bool,
     seen: BTreeSet<&'static str>,
@@ -161,7 +161,7 @@ impl Peers {
     }
 
     /// What targets have told, if the clock says when that was.
-    pub fn told(&self) -> Option<Vec<Told>> {
+    pub fn told(&self) -> Option<Vec<ScrapedSample>> {
         let state = self.state.lock();
         (!state.clock_jumped).then(|| state.told.clone())
     }
@@ -174,7 +174,7 @@ impl Peers {
         let degrees = state.temperatures[host];
         let is_good = state.moods[host] == Mood::Good;
         let (t, instance) = (self.clock.now(), format!("{host}:80"));
-        state.told.push(Told { t, instance, is_hot: degrees > HOT, is_good });
+        state.told.push(ScrapedSample { t, instance, is_hot: degrees > HOT, is_good });
         let steps = self.clock.now() / 1000 % 100_000;
         format!("temperature {degrees}\nsteps_total {steps}\nnoise {}\n", random.below(1000))
     }

@@ -7,17 +7,17 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
 use connectors::http_client::Peers;
-use engine::live::driver::Driver;
+use engine::live::tick_driver::TickDriver;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use perennial::admin::Control;
+use perennial::control::ServerController;
 use perennial::descriptors::Reserve;
-use perennial::server::{Loaded, Server};
-use perennial::surroundings::Surroundings;
+use perennial::environment::Surroundings;
+use perennial::server::{LoadedConfig, Server};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clock::Clock;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use tower::ServiceExt;
 
@@ -27,12 +27,12 @@ const SYNC_EVERY: u64 = 5;
 /// See the module.
 pub struct Process {
     pub server: Arc<Server>,
-    pub control: Arc<Control>,
+    pub control: Arc<ServerController>,
     router: axum::Router,
     state: frontends::http::AppState,
-    pub driver: Arc<Mutex<Driver>>,
+    pub driver: Arc<Mutex<TickDriver>>,
     step: i64,
-    loaded: Mutex<Option<Loaded>>,
+    loaded: Mutex<Option<LoadedConfig>>,
 }
 
 impl Process {
@@ -45,13 +45,13 @@ impl Process {
             disk: world.disk(),
             reserve: Reserve::new(),
             peers: Peers::Given(world.peers.clone()),
-            hands: Hands::Caller,
+            hands: Execution::Caller,
         };
         let server = Server::open(flags, &loaded.config, Metrics::default(), here).expect("it opens");
         let server = Arc::new(server);
-        let control = Arc::new(Control::new(server.clone(), &loaded));
-        server.prepare(&loaded).expect("a configuration in force");
-        server.take_in(&loaded).expect("targets are scraped");
+        let control = Arc::new(ServerController::new(server.clone(), &loaded));
+        server.apply_storage_settings(&loaded).expect("a configuration in force");
+        server.start_ingestion(&loaded).expect("targets are scraped");
         let step = loaded.config.evaluation_interval();
         let driver = server.ticks.lock().take().expect("the caller ticks");
         let (router, state) = server.router(&control, step).expect("a router");
@@ -62,9 +62,9 @@ impl Process {
     /// The log is replayed, rules stand: the server is ready.
     pub fn start(&self) {
         self.server.replayed().expect("a log that can be read");
-        self.server.restore().expect("what stood");
+        self.server.restore_saved_queries().expect("what stood");
         let loaded = self.loaded.lock().take().expect("it starts once");
-        self.server.stand(&loaded).expect("rules stand");
+        self.server.install_rules(&loaded).expect("rules stand");
         self.control.set_ready();
     }
 
@@ -94,7 +94,7 @@ impl Process {
         let (store, clock) = (self.server.store.clone(), world.clock.clone());
         every(random(5), 60_000, 60_500, move |_| {
             // What fails is tried again in the next turn.
-            let _ = store.maintain(clock.now());
+            let _ = store.run_housekeeping(clock.now());
             let _ = store.compact();
         });
     }
@@ -152,12 +152,12 @@ pub fn request(method: Method, path: &str, body: Vec<u8>) -> Request<Body> {
     Request::builder().method(method).uri(path).body(Body::from(body)).expect("a request")
 }
 
-fn tick(driver: &Mutex<Driver>) {
+fn tick(driver: &Mutex<TickDriver>) {
     tick_all(driver);
 }
 
 /// Does what is due; whether nothing is left that has come.
-fn tick_all(driver: &Mutex<Driver>) -> bool {
+fn tick_all(driver: &Mutex<TickDriver>) -> bool {
     let mut driver = driver.lock();
     for _ in 0..100 {
         if let Some(pause) = driver.turn() {

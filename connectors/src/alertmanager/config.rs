@@ -1,11 +1,11 @@
 //! The `alerting` block: which Alertmanagers there are, and what alerts look like for them.
 
-use crate::discovery::{ADDRESS, Discovered, DiscoveryConfig};
+use crate::config_block::{deserialize_sections, section};
+use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs};
 use crate::http_client::HttpConfig;
 use crate::scrape::names::NameScheme;
 use crate::scrape::relabel::{RelabelConfig, Relabeler, set_names};
-use crate::section::{deserialize_sections, section};
-use crate::units::Millis;
+use crate::units::ConfigDuration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use storage::model::LabelsBuilder;
@@ -29,7 +29,7 @@ section! {
         /// Before `/api/v2/alerts`.
         path_prefix: String = "/".to_owned(),
         /// Longest POST.
-        timeout: Millis = Millis(10_000),
+        timeout: ConfigDuration = ConfigDuration(10_000),
         /// Only `v2` is spoken.
         api_version: String = "v2".to_owned(),
         /// Accepted by the parser, refused by [`AlertmanagerConfig::check`].
@@ -49,7 +49,7 @@ pub struct AlertmanagerConfig {
     /// How they are reached.
     pub http: HttpConfig,
     /// Where they come from.
-    pub discovery: DiscoveryConfig,
+    pub discovery: DiscoveryConfigs,
 }
 
 deserialize_sections!(AlertmanagerConfig as "config.AlertmanagerConfig" { keys, http, discovery });
@@ -105,7 +105,7 @@ impl AlertmanagerConfig {
     }
 
     /// Where alerts for a discovered Alertmanager go; `None` if the rules drop it or it makes no URL.
-    pub fn url(&self, discovered: &Discovered, relabel: &Relabeler) -> Option<Url> {
+    pub fn url(&self, discovered: &DiscoveredTarget, relabel: &Relabeler) -> Option<Url> {
         let mut labels = LabelsBuilder::default();
         labels.set(SCHEME, &self.keys.scheme);
         labels.set(

@@ -3,10 +3,10 @@
 //! An alert gets the external labels and goes through `alert_relabel_configs`, then into a queue per
 //! Alertmanager: one that is dead delays no other.
 
+use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::config::{AlertingConfig, AlertmanagerConfig};
-use super::queue::Queue;
-use super::wire::{Alert, Outgoing};
-use crate::discovery::Discovery;
+use super::send_queue::SendQueue;
+use crate::discovery::DiscoverySet;
 use crate::http_client::{HttpClient, Peers};
 use crate::limits;
 use crate::scrape::relabel::Relabeler;
@@ -19,60 +19,60 @@ use storage::model::Labels;
 use tokio::task::JoinHandle;
 
 /// Queues by URL, each with the task that empties it.
-type Queues = BTreeMap<String, (Arc<Queue>, JoinHandle<()>)>;
+type SendQueues = BTreeMap<String, (Arc<SendQueue>, JoinHandle<()>)>;
 
 /// The Alertmanagers of one configuration entry.
-struct Set {
+struct AlertmanagerSet {
     config: AlertmanagerConfig,
     relabel: Relabeler,
-    queues: Mutex<Queues>,
+    queues: Mutex<SendQueues>,
     /// Discovered, and dropped by the rules for Alertmanagers.
     dropped: Mutex<Vec<String>>,
 }
 
-struct Running {
-    set: Arc<Set>,
+struct RunningSet {
+    set: Arc<AlertmanagerSet>,
     discovery: JoinHandle<()>,
     discovered: Arc<Gauge>,
 }
 
 #[derive(Default)]
-struct State {
+struct NotifierState {
     external_labels: BTreeMap<String, String>,
     relabel: Relabeler,
-    sets: Vec<Running>,
+    sets: Vec<RunningSet>,
 }
 
 /// How much may wait for an Alertmanager, and how much goes to it at once.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct QueueLimits {
     /// Alerts that may wait.
     pub capacity: usize,
     /// Alerts in one POST.
     pub batch: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { capacity: limits::ALERT_QUEUE, batch: limits::ALERT_BATCH }
+impl Default for QueueLimits {
+    fn default() -> QueueLimits {
+        QueueLimits { capacity: limits::ALERT_QUEUE, batch: limits::ALERT_BATCH }
     }
 }
 
 /// See the module. Must be used on a tokio runtime.
 pub struct Notifier {
-    state: Mutex<State>,
+    state: Mutex<NotifierState>,
     registry: Metrics,
-    limits: Limits,
+    limits: QueueLimits,
     discovered: Arc<Gauge>,
     peers: Peers,
 }
 
 impl Notifier {
     /// A notifier that knows no Alertmanager yet. A limit of 0 is the usual one.
-    pub fn new(registry: &Metrics, mut limits: Limits) -> Notifier {
+    pub fn new(registry: &Metrics, mut limits: QueueLimits) -> Notifier {
         let help = "Alertmanagers discovered and active.";
         let discovered = registry.gauge("prometheus_notifications_alertmanagers_discovered", help, &[]);
-        let usual = Limits::default();
+        let usual = QueueLimits::default();
         limits.capacity = if limits.capacity == 0 { usual.capacity } else { limits.capacity };
         limits.batch = if limits.batch == 0 { usual.batch } else { limits.batch };
         Notifier {
@@ -115,11 +115,16 @@ impl Notifier {
         Ok(())
     }
 
-    fn start(&self, config: AlertmanagerConfig, client: HttpClient) -> Result<Running, String> {
+    fn start(&self, config: AlertmanagerConfig, client: HttpClient) -> Result<RunningSet, String> {
         let relabel = Relabeler::new(&config.keys.alert_relabel_configs)?;
         let targets = Relabeler::new(&config.keys.relabel_configs)?;
-        let mut discovery = Discovery::start(&config.discovery, &self.registry);
-        let set = Arc::new(Set { config, relabel, queues: Mutex::default(), dropped: Mutex::default() });
+        let mut discovery = DiscoverySet::start(&config.discovery, &self.registry);
+        let set = Arc::new(AlertmanagerSet {
+            config,
+            relabel,
+            queues: Mutex::default(),
+            dropped: Mutex::default(),
+        });
         let (registry, limits, gauge) = (self.registry.clone(), self.limits, self.discovered.clone());
         let followed = set.clone();
         let task = tokio::spawn(async move {
@@ -139,21 +144,21 @@ impl Notifier {
                 discovery.changed().await;
             }
         });
-        Ok(Running { set, discovery: task, discovered: self.discovered.clone() })
+        Ok(RunningSet { set, discovery: task, discovered: self.discovered.clone() })
     }
 
     /// Queues alerts for all Alertmanagers. Never waits.
-    pub fn send(&self, alerts: Vec<Outgoing>) {
+    pub fn send(&self, alerts: Vec<QueuedAlert>) {
         let state = self.state.lock();
         let finished = |alert| finish(alert, &state.external_labels, &state.relabel);
-        let alerts: Vec<Outgoing> = alerts.into_iter().filter_map(finished).collect();
+        let alerts: Vec<QueuedAlert> = alerts.into_iter().filter_map(finished).collect();
         if alerts.is_empty() {
             return;
         }
         for running in &state.sets {
             let set = &running.set;
-            let relabelled = |alert: &Outgoing| finish(alert.clone(), &BTreeMap::new(), &set.relabel);
-            let own: Vec<Outgoing> = match set.relabel.is_empty() {
+            let relabelled = |alert: &QueuedAlert| finish(alert.clone(), &BTreeMap::new(), &set.relabel);
+            let own: Vec<QueuedAlert> = match set.relabel.is_empty() {
                 true => alerts.clone(),
                 false => alerts.iter().filter_map(relabelled).collect(),
             };
@@ -200,16 +205,17 @@ impl Notifier {
     }
 }
 
-impl Set {
+impl AlertmanagerSet {
     /// Makes the queues those of `urls`; by how many their number has changed.
-    fn sync(&self, urls: Vec<url::Url>, client: &HttpClient, limits: Limits, registry: &Metrics) -> i64 {
+    fn sync(&self, urls: Vec<url::Url>, client: &HttpClient, limits: QueueLimits, registry: &Metrics) -> i64 {
         let mut queues = self.queues.lock();
         let mut old = std::mem::take(&mut *queues);
         let before = old.len() as i64;
         for url in urls {
             let key = url.to_string();
             let entry = old.remove(&key).unwrap_or_else(|| {
-                let queue = Queue::new(url, client.clone(), self.config.keys.timeout.std(), limits, registry);
+                let queue =
+                    SendQueue::new(url, client.clone(), self.config.keys.timeout.std(), limits, registry);
                 let queue = Arc::new(queue);
                 (queue.clone(), tokio::spawn(queue.run()))
             });
@@ -221,7 +227,7 @@ impl Set {
 }
 
 /// Dropped when its entry leaves the configuration: its queues end with it.
-impl Drop for Running {
+impl Drop for RunningSet {
     fn drop(&mut self) {
         self.discovery.abort();
         let queues = std::mem::take(&mut *self.set.queues.lock());
@@ -231,7 +237,11 @@ impl Drop for Running {
 }
 
 /// The alert with external labels (its own win) and after the rules; `None` if they drop it.
-fn finish(outgoing: Outgoing, external: &BTreeMap<String, String>, relabel: &Relabeler) -> Option<Outgoing> {
+fn finish(
+    outgoing: QueuedAlert,
+    external: &BTreeMap<String, String>,
+    relabel: &Relabeler,
+) -> Option<QueuedAlert> {
     if external.is_empty() && relabel.is_empty() {
         return Some(outgoing);
     }
@@ -245,6 +255,6 @@ fn finish(outgoing: Outgoing, external: &BTreeMap<String, String>, relabel: &Rel
         return None;
     }
     let labels: Labels = labels.build();
-    let alert = Arc::new(Alert { labels, ..Alert::clone(&outgoing.alert) });
-    (!alert.labels.is_empty()).then_some(Outgoing { alert, ..outgoing })
+    let alert = Arc::new(AlertmanagerAlert { labels, ..AlertmanagerAlert::clone(&outgoing.alert) });
+    (!alert.labels.is_empty()).then_some(QueuedAlert { alert, ..outgoing })
 }

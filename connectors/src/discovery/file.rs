@@ -3,9 +3,9 @@
 //! A directory watch gives quick news, a refresh every five minutes the certainty. A file that cannot be read
 //! keeps the targets it had. Targets get `__meta_filepath`.
 
-use super::{Discovered, DiscoveryConfig, Provider, Report, TargetGroup, expand};
+use super::{DiscoveredTarget, Discoverer, DiscoveryConfigs, TargetGroup, TargetSender, expand};
 use crate::limits;
-use crate::units::Millis;
+use crate::units::ConfigDuration;
 use futures::future::BoxFuture;
 use notify::Watcher;
 use serde::Deserialize;
@@ -20,20 +20,20 @@ use tokio::sync::Notify;
 /// One entry of `file_sd_configs`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct FileConfig {
+pub struct FileSdConfig {
     /// Paths; the last part may hold `*`.
     pub files: Vec<String>,
     /// Time between re-reads.
-    pub refresh_interval: Millis,
+    pub refresh_interval: ConfigDuration,
 }
 
-impl Default for FileConfig {
+impl Default for FileSdConfig {
     fn default() -> Self {
-        FileConfig { files: Vec::new(), refresh_interval: Millis(300_000) }
+        FileSdConfig { files: Vec::new(), refresh_interval: ConfigDuration(300_000) }
     }
 }
 
-impl FileConfig {
+impl FileSdConfig {
     /// Checks the patterns; the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         if self.files.is_empty() {
@@ -54,24 +54,24 @@ impl FileConfig {
 }
 
 /// One provider per entry.
-pub fn providers(config: &DiscoveryConfig, metrics: &Metrics) -> Vec<Box<dyn Provider>> {
+pub fn providers(config: &DiscoveryConfigs, metrics: &Metrics) -> Vec<Box<dyn Discoverer>> {
     let errors =
         metrics.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors.", &[]);
-    let provider = |config: &FileConfig| -> Box<dyn Provider> {
-        Box::new(Files { config: config.clone(), known: BTreeMap::new(), errors: errors.clone() })
+    let provider = |config: &FileSdConfig| -> Box<dyn Discoverer> {
+        Box::new(FileDiscoverer { config: config.clone(), known: BTreeMap::new(), errors: errors.clone() })
     };
     config.file_sd_configs.iter().map(provider).collect()
 }
 
-struct Files {
-    config: FileConfig,
+struct FileDiscoverer {
+    config: FileSdConfig,
     /// The last good content of every file that still exists.
-    known: BTreeMap<PathBuf, Vec<Discovered>>,
+    known: BTreeMap<PathBuf, Vec<DiscoveredTarget>>,
     errors: Arc<Counter>,
 }
 
-impl Provider for Files {
-    fn run(mut self: Box<Self>, report: Report) -> BoxFuture<'static, ()> {
+impl Discoverer for FileDiscoverer {
+    fn run(mut self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let news = Arc::new(Notify::new());
             // Held for its effect: dropping it ends the watch.
@@ -89,7 +89,7 @@ impl Provider for Files {
     }
 }
 
-impl Files {
+impl FileDiscoverer {
     /// Reads all files, off the async workers.
     async fn refreshed(self: Box<Self>) -> Box<Self> {
         let config = self.config.clone();
@@ -99,7 +99,7 @@ impl Files {
             files.refresh();
             files
         });
-        read.await.unwrap_or_else(|_| Box::new(Files { config, known: BTreeMap::new(), errors }))
+        read.await.unwrap_or_else(|_| Box::new(FileDiscoverer { config, known: BTreeMap::new(), errors }))
     }
 
     fn refresh(&mut self) {
@@ -152,7 +152,7 @@ fn directory(file: &Path) -> PathBuf {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<Discovered>, String> {
+fn read(path: &Path) -> Result<Vec<DiscoveredTarget>, String> {
     let text = read_text(path)?;
     let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
     let groups: Vec<TargetGroup> = if is_json {
@@ -220,9 +220,9 @@ fn explain(error: &serde_saphyr::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::{ADDRESS, Discovery};
+    use crate::discovery::{ADDRESS, DiscoverySet};
 
-    async fn addresses(discovery: &mut Discovery) -> Vec<String> {
+    async fn addresses(discovery: &mut DiscoverySet) -> Vec<String> {
         discovery.changed().await;
         discovery.current().0.iter().map(|t| t[ADDRESS].clone()).collect()
     }
@@ -233,11 +233,11 @@ mod tests {
         let pattern = dir.path().join("*.yml").display().to_string();
         let path = dir.path().join("a.yml");
         std::fs::write(&path, "- targets: [a:1]\n  labels: {env: prod}\n").unwrap();
-        let config = FileConfig { files: vec![pattern], ..FileConfig::default() };
+        let config = FileSdConfig { files: vec![pattern], ..FileSdConfig::default() };
         config.validate().unwrap();
-        let config = DiscoveryConfig { file_sd_configs: vec![config], ..DiscoveryConfig::default() };
+        let config = DiscoveryConfigs { file_sd_configs: vec![config], ..DiscoveryConfigs::default() };
         let metrics = Metrics::default();
-        let mut discovery = Discovery::start(&config, &metrics);
+        let mut discovery = DiscoverySet::start(&config, &metrics);
         let wait = Duration::from_secs(10);
         assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["a:1"]);
         let target = discovery.current().0.remove(0);
@@ -306,9 +306,9 @@ mod tests {
 
     #[test]
     fn only_json_and_yaml_files() {
-        let config = |file: &str| FileConfig { files: vec![file.into()], ..FileConfig::default() };
+        let config = |file: &str| FileSdConfig { files: vec![file.into()], ..FileSdConfig::default() };
         assert!(config("a/*.json").validate().is_ok());
         assert!(config("a/*.txt").validate().unwrap_err().contains("not valid for file discovery"));
-        assert!(FileConfig::default().validate().is_err());
+        assert!(FileSdConfig::default().validate().is_err());
     }
 }

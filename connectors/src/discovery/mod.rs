@@ -1,14 +1,14 @@
 //! Service discovery: where targets come from.
 //!
-//! A mechanism is a key in [`DiscoveryConfig`], a [`Provider`] and one entry in [`MECHANISMS`]. Providers run as
-//! tasks of a [`Discovery`], which merges their target groups and publishes the whole list at every change.
+//! A mechanism is a key in [`DiscoveryConfigs`], a [`Discoverer`] and one entry in [`MECHANISMS`]. Providers run as
+//! tasks of a [`DiscoverySet`], which merges their target groups and publishes the whole list at every change.
 //! Mechanisms that this build does not have are accepted and give a warning, so that files load.
 
 pub mod file;
-pub mod fixed;
+pub mod static_config;
 
-use crate::http_client::resolve;
-use crate::section::Section;
+use crate::config_block::ConfigBlock;
+use crate::http_client::resolve_path;
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use std::collections::BTreeMap;
@@ -32,16 +32,16 @@ pub struct TargetGroup {
 
 /// The discovery keys of a scrape or Alertmanager block.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct DiscoveryConfig {
+pub struct DiscoveryConfigs {
     /// Targets listed in the file itself.
     pub static_configs: Vec<TargetGroup>,
     /// Targets listed in other files.
-    pub file_sd_configs: Vec<file::FileConfig>,
+    pub file_sd_configs: Vec<file::FileSdConfig>,
     /// Keys that were configured although this build does not have the mechanism.
     pub unsupported: Vec<String>,
 }
 
-impl Section for DiscoveryConfig {
+impl ConfigBlock for DiscoveryConfigs {
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         match key {
             "static_configs" => self.static_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
@@ -91,7 +91,7 @@ pub const OTHER_MECHANISMS: &[&str] = &[
     "vultr_sd_configs",
 ];
 
-impl DiscoveryConfig {
+impl DiscoveryConfigs {
     /// One warning per mechanism of `job` that this build does not have.
     pub fn warnings(&self, job: &str) -> Vec<String> {
         let warn = |key: &String| {
@@ -103,36 +103,36 @@ impl DiscoveryConfig {
     /// Relative paths count from `dir` from now on.
     pub fn resolve_paths(&mut self, dir: &Path) {
         let files = self.file_sd_configs.iter_mut().flat_map(|config| &mut config.files);
-        files.for_each(|file| resolve(file, dir));
+        files.for_each(|file| resolve_path(file, dir));
     }
 
     /// Checks what a mechanism can check without running; the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         for group in &self.static_configs {
-            fixed::validate(group)?;
+            static_config::validate(group)?;
         }
-        self.file_sd_configs.iter().try_for_each(file::FileConfig::validate)
+        self.file_sd_configs.iter().try_for_each(file::FileSdConfig::validate)
     }
 }
 
 /// One target as discovered: its labels, [`ADDRESS`] among them.
-pub type Discovered = BTreeMap<String, String>;
+pub type DiscoveredTarget = BTreeMap<String, String>;
 
 /// A task that finds targets and reports its whole list at every change.
-pub trait Provider: Send {
+pub trait Discoverer: Send {
     /// Runs until it is dropped (the caller aborts the task); calls `report` with the complete list.
-    fn run(self: Box<Self>, report: Report) -> futures::future::BoxFuture<'static, ()>;
+    fn run(self: Box<Self>, report: TargetSender) -> futures::future::BoxFuture<'static, ()>;
 }
 
 /// How a provider tells its list.
-pub struct Report {
+pub struct TargetSender {
     index: usize,
-    lists: Arc<watch::Sender<Vec<Option<Vec<Discovered>>>>>,
+    lists: Arc<watch::Sender<Vec<Option<Vec<DiscoveredTarget>>>>>,
 }
 
-impl Report {
+impl TargetSender {
     /// Replaces this provider's list.
-    pub fn send(&self, targets: Vec<Discovered>) {
+    pub fn send(&self, targets: Vec<DiscoveredTarget>) {
         self.lists.send_if_modified(|lists| {
             let changed = lists[self.index].as_ref() != Some(&targets);
             lists[self.index] = Some(targets);
@@ -142,32 +142,32 @@ impl Report {
 }
 
 /// How a mechanism makes its providers out of a configuration.
-type Build = fn(&DiscoveryConfig, &Metrics) -> Vec<Box<dyn Provider>>;
+type Build = fn(&DiscoveryConfigs, &Metrics) -> Vec<Box<dyn Discoverer>>;
 
 /// The mechanisms of this build: key and providers.
 pub const MECHANISMS: &[(&str, Build)] =
-    &[("static_configs", fixed::providers), ("file_sd_configs", file::providers)];
+    &[("static_configs", static_config::providers), ("file_sd_configs", file::providers)];
 
 /// A running discovery; dropping it ends its tasks.
-pub struct Discovery {
-    lists: watch::Receiver<Vec<Option<Vec<Discovered>>>>,
+pub struct DiscoverySet {
+    lists: watch::Receiver<Vec<Option<Vec<DiscoveredTarget>>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-impl Discovery {
+impl DiscoverySet {
     /// Starts all providers of `config` on the current tokio runtime.
-    pub fn start(config: &DiscoveryConfig, metrics: &Metrics) -> Discovery {
+    pub fn start(config: &DiscoveryConfigs, metrics: &Metrics) -> DiscoverySet {
         let providers: Vec<_> = MECHANISMS.iter().flat_map(|(_, build)| build(config, metrics)).collect();
         let (sender, lists) = watch::channel(vec![None; providers.len()]);
         let sender = Arc::new(sender);
-        let run = |(index, provider): (usize, Box<dyn Provider>)| {
-            tokio::spawn(provider.run(Report { index, lists: sender.clone() }))
+        let run = |(index, provider): (usize, Box<dyn Discoverer>)| {
+            tokio::spawn(provider.run(TargetSender { index, lists: sender.clone() }))
         };
-        Discovery { lists, tasks: providers.into_iter().enumerate().map(run).collect() }
+        DiscoverySet { lists, tasks: providers.into_iter().enumerate().map(run).collect() }
     }
 
     /// The current list, and whether every provider has reported once.
-    pub fn current(&mut self) -> (Vec<Discovered>, bool) {
+    pub fn current(&mut self) -> (Vec<DiscoveredTarget>, bool) {
         let lists = self.lists.borrow_and_update();
         let complete = lists.iter().all(Option::is_some);
         (lists.iter().flatten().flatten().cloned().collect(), complete)
@@ -181,14 +181,14 @@ impl Discovery {
     }
 }
 
-impl Drop for Discovery {
+impl Drop for DiscoverySet {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
 /// The targets of a group with its labels and those in `extra`.
-pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<Discovered> {
+pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<DiscoveredTarget> {
     let labelled = |address: &String| {
         let mut labels = group.labels.clone();
         labels.extend(extra.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));

@@ -4,7 +4,7 @@
 //! is one), then the labels by name. A label that has the name of one of these gets `exported_` before it, as often as it takes
 //! until no other is called so.
 
-use super::{ExportError, Exported, Samples, Shape, Sink, number};
+use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
 use std::io::Write;
 use storage::model::Labels;
 use storage::model::value::is_stale;
@@ -25,11 +25,14 @@ pub(super) fn columns(labels: &[String]) -> impl Iterator<Item = String> {
 
 struct Csv<W> {
     out: W,
-    shape: Shape,
+    shape: ExportSchema,
 }
 
 /// A sink into `out`; the header is written at once.
-pub fn sink<'a>(out: impl Write + 'a, shape: Shape) -> Result<Box<dyn Sink + 'a>, ExportError> {
+pub fn sink<'a>(
+    out: impl Write + 'a,
+    shape: ExportSchema,
+) -> Result<Box<dyn ExportWriter + 'a>, ExportError> {
     let mut out = out;
     let own = OWN.iter().filter(|name| shape.histograms || **name != "histogram").map(|n| (*n).to_owned());
     let header: Vec<String> = own.chain(columns(&shape.labels).map(|column| field(&column))).collect();
@@ -37,8 +40,13 @@ pub fn sink<'a>(out: impl Write + 'a, shape: Shape) -> Result<Box<dyn Sink + 'a>
     Ok(Box::new(Csv { out, shape }))
 }
 
-impl<W: Write> Sink for Csv<W> {
-    fn series(&mut self, labels: &Labels, samples: &Samples, done: &mut Exported) -> Result<(), ExportError> {
+impl<W: Write> ExportWriter for Csv<W> {
+    fn series(
+        &mut self,
+        labels: &Labels,
+        samples: &ExportedSeries,
+        done: &mut ExportCounts,
+    ) -> Result<(), ExportError> {
         let values = self.shape.labels.iter().map(|name| field(labels.get(name).unwrap_or_default()));
         let labels: String = values.map(|value| format!(",{value}")).collect();
         let empty = if self.shape.histograms { "," } else { "" };

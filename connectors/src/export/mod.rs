@@ -1,6 +1,6 @@
 //! History out of a store, in a format that other programs read: rows of one sample each.
 //!
-//! [`export`] finds the series, sorted by metric and labels, and reads one at a time; a [`Sink`] writes it:
+//! [`export`] finds the series, sorted by metric and labels, and reads one at a time; a [`ExportWriter`] writes it:
 //! [`csv`], [`openmetrics`] or [`parquet`]. What a format cannot hold is counted, never silently left out.
 
 pub mod csv;
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, Matcher, SHARDS, TimeMs};
-use storage::store::{Histograms, Selection, Store, StoreError};
+use storage::store::{Selection, Store, StoreError, TimedHistograms};
 
 /// Why something could not be exported.
 #[derive(Debug, thiserror::Error)]
@@ -29,18 +29,18 @@ pub enum ExportError {
 
 /// All samples of one series.
 #[derive(Default)]
-pub struct Samples {
+pub struct ExportedSeries {
     /// Times of floats, ascending.
     pub ts: Vec<TimeMs>,
     /// Values, parallel to `ts`; stale markers among them.
     pub vs: Vec<f64>,
     /// Histograms, at other times.
-    pub histograms: Histograms,
+    pub histograms: TimedHistograms,
 }
 
 /// What was written, and what the format has no place for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
+pub struct ExportCounts {
     /// Series with samples.
     pub series: u64,
     /// Samples written.
@@ -52,15 +52,20 @@ pub struct Exported {
 }
 
 /// Writes series in a format.
-pub trait Sink {
+pub trait ExportWriter {
     /// Writes one; series come by metric and labels, each once. Counts.
-    fn series(&mut self, labels: &Labels, samples: &Samples, done: &mut Exported) -> Result<(), ExportError>;
+    fn series(
+        &mut self,
+        labels: &Labels,
+        samples: &ExportedSeries,
+        done: &mut ExportCounts,
+    ) -> Result<(), ExportError>;
     /// Writes what has to be at the end.
     fn finish(self: Box<Self>) -> Result<(), ExportError>;
 }
 
 /// What a sink knows before the first series.
-pub struct Shape {
+pub struct ExportSchema {
     /// Names of all labels, sorted.
     pub labels: Vec<String>,
     /// Whether there may be histograms.
@@ -72,8 +77,8 @@ pub fn export<'a>(
     store: &Store,
     sets: &[Vec<Matcher>],
     (from, to): (TimeMs, TimeMs),
-    sink: impl FnOnce(Shape) -> Result<Box<dyn Sink + 'a>, ExportError>,
-) -> Result<Exported, ExportError> {
+    sink: impl FnOnce(ExportSchema) -> Result<Box<dyn ExportWriter + 'a>, ExportError>,
+) -> Result<ExportCounts, ExportError> {
     let mut selections: Vec<Selection> = Vec::new();
     for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
         selections.push(store.select(shard, set, from, to)?);
@@ -86,12 +91,12 @@ pub fn export<'a>(
     found.sort_by_cached_key(|(labels, ..)| (name(labels), (*labels).clone()));
     found.dedup_by(|a, b| a.0 == b.0);
     let names: BTreeSet<&str> = found.iter().flat_map(|(labels, ..)| labels.iter().map(|(n, _)| n)).collect();
-    let shape = Shape {
+    let shape = ExportSchema {
         labels: names.into_iter().map(str::to_owned).collect(),
         histograms: found.iter().any(|(_, selection, i)| selection.has_histograms(*i)),
     };
-    let (mut sink, mut done) = (sink(shape)?, Exported::default());
-    let mut samples = Samples::default();
+    let (mut sink, mut done) = (sink(shape)?, ExportCounts::default());
+    let mut samples = ExportedSeries::default();
     for (labels, selection, i) in found {
         samples.ts.clear();
         samples.vs.clear();

@@ -2,7 +2,7 @@
 //!
 //! It has no native histograms and no stale markers: both are counted and left out. Every NaN is the ordinary one.
 
-use super::{ExportError, Exported, Samples, Shape, Sink, number};
+use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
 use crate::scrape::exposition::points::write_series;
 use std::io::Write;
 use storage::model::labels::METRIC_NAME;
@@ -12,12 +12,17 @@ use storage::model::{Labels, TimeMs};
 struct OpenMetrics<W>(W);
 
 /// A sink into `out`.
-pub fn sink<'a>(out: impl Write + 'a, _: Shape) -> Result<Box<dyn Sink + 'a>, ExportError> {
+pub fn sink<'a>(out: impl Write + 'a, _: ExportSchema) -> Result<Box<dyn ExportWriter + 'a>, ExportError> {
     Ok(Box::new(OpenMetrics(out)))
 }
 
-impl<W: Write> Sink for OpenMetrics<W> {
-    fn series(&mut self, labels: &Labels, samples: &Samples, done: &mut Exported) -> Result<(), ExportError> {
+impl<W: Write> ExportWriter for OpenMetrics<W> {
+    fn series(
+        &mut self,
+        labels: &Labels,
+        samples: &ExportedSeries,
+        done: &mut ExportCounts,
+    ) -> Result<(), ExportError> {
         let mut series = Vec::new();
         let pairs: Vec<(&str, &str)> = labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
         write_series(&mut series, [labels.get(METRIC_NAME).unwrap_or_default(), ""], &pairs, None);

@@ -4,7 +4,7 @@
 //! the labels by name, null where a series has none, named as in [`super::csv`].
 
 use super::csv::columns;
-use super::{ExportError, Exported, Samples, Shape, Sink};
+use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries};
 use crate::limits::{EXPORT_COLUMNS, EXPORT_GROUP_ROWS};
 use arrow::array::{
     ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMillisecondArray,
@@ -23,11 +23,14 @@ use storage::model::value::is_stale;
 struct Parquet<W: Write + Send> {
     writer: ArrowWriter<W>,
     schema: Arc<Schema>,
-    shape: Shape,
+    shape: ExportSchema,
 }
 
 /// A sink into `out`.
-pub fn sink<'a>(out: impl Write + Send + 'a, shape: Shape) -> Result<Box<dyn Sink + 'a>, ExportError> {
+pub fn sink<'a>(
+    out: impl Write + Send + 'a,
+    shape: ExportSchema,
+) -> Result<Box<dyn ExportWriter + 'a>, ExportError> {
     if shape.labels.len() > EXPORT_COLUMNS {
         let why =
             format!("{} label names are more than {EXPORT_COLUMNS} columns: match less", shape.labels.len());
@@ -69,8 +72,13 @@ impl<W: Write + Send> Parquet<W> {
     }
 }
 
-impl<W: Write + Send> Sink for Parquet<W> {
-    fn series(&mut self, labels: &Labels, samples: &Samples, done: &mut Exported) -> Result<(), ExportError> {
+impl<W: Write + Send> ExportWriter for Parquet<W> {
+    fn series(
+        &mut self,
+        labels: &Labels,
+        samples: &ExportedSeries,
+        done: &mut ExportCounts,
+    ) -> Result<(), ExportError> {
         let floats =
             samples.ts.iter().zip(&samples.vs).map(|(t, v)| (*t, Some(*v).filter(|v| !is_stale(*v)), None));
         let histograms = samples.histograms.iter().map(|(t, h)| (*t, None, Some(h.to_string())));

@@ -7,18 +7,18 @@
 
 use super::{ImportError, io_error};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
-use crate::scrape::exposition::{Context, Entry, Format, Kind, Parser, series};
+use crate::scrape::exposition::{Context, ExpositionEntry, ExpositionParser, MetricType, TextFormat, series};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use storage::block::{BlockMeta, BlockSeries, Origin, write_block_of};
+use storage::block::{BlockMeta, BlockSeries, BlockSpec, write_block_replacing};
 use storage::disk::Disk;
 use storage::model::{Labels, TimeMs};
 
 /// How far an import is.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Progress {
+pub struct ImportProgress {
     /// Bytes read.
     pub bytes: u64,
     /// Bytes of the text.
@@ -34,14 +34,20 @@ pub fn copy(
     disk: &dyn Disk,
     blocks_dir: &Path,
     taken: &BTreeSet<String>,
-    mut told: impl FnMut(Progress),
+    mut told: impl FnMut(ImportProgress),
 ) -> Result<Vec<BlockMeta>, ImportError> {
     let mut text = File::open(file).map_err(io_error(file))?;
     let of = text.metadata().map_err(io_error(file))?.len();
-    let mut reader =
-        Reader { file, taken, lines: 0, kind: Kind::Unknown, ended: false, waiting: Waiting::default() };
+    let mut reader = OpenMetricsImporter {
+        file,
+        taken,
+        lines: 0,
+        kind: MetricType::Unknown,
+        ended: false,
+        waiting: BufferedSeries::default(),
+    };
     let (mut piece, mut written) = (Vec::new(), Vec::new());
-    let mut progress = Progress { of, ..Progress::default() };
+    let mut progress = ImportProgress { of, ..ImportProgress::default() };
     loop {
         let kept = piece.len();
         let wanted = (IMPORT_PIECE_BYTES + LINE_BYTES).saturating_sub(kept) as u64;
@@ -72,31 +78,31 @@ pub fn copy(
 }
 
 /// A sample: time, value, line.
-type Sample = (TimeMs, f64, u64);
+type ImportedSample = (TimeMs, f64, u64);
 
 /// What is read and not yet written.
 #[derive(Default)]
-struct Waiting {
+struct BufferedSeries {
     /// Index in `series` by the bytes that name it, of counters, histograms and so on.
-    known: HashMap<(Kind, Box<[u8]>), usize>,
+    known: HashMap<(MetricType, Box<[u8]>), usize>,
     by_labels: HashMap<Labels, usize>,
-    series: Vec<(Labels, Vec<Sample>)>,
+    series: Vec<(Labels, Vec<ImportedSample>)>,
     samples: usize,
     /// Samples ever read.
     total: u64,
 }
 
-struct Reader<'a> {
+struct OpenMetricsImporter<'a> {
     file: &'a Path,
     taken: &'a BTreeSet<String>,
     /// Lines of the pieces before.
     lines: u64,
-    kind: Kind,
+    kind: MetricType,
     ended: bool,
-    waiting: Waiting,
+    waiting: BufferedSeries,
 }
 
-impl Reader<'_> {
+impl OpenMetricsImporter<'_> {
     /// An error in a line of the present piece, from 1.
     fn error(&self, line: usize, reason: impl ToString) -> ImportError {
         let line = self.lines + line as u64;
@@ -108,14 +114,14 @@ impl Reader<'_> {
         if self.ended && !piece.is_empty() {
             return Err(self.error(1, "unexpected data after # EOF"));
         }
-        let mut parser = Parser::resume(piece, Format::OpenMetrics, self.kind);
+        let mut parser = ExpositionParser::resume(piece, TextFormat::OpenMetrics, self.kind);
         let mut line = 0;
         while !parser.is_through() {
             line += 1;
-            let bad = |e: crate::scrape::exposition::ParseError| self.error(line, e.reason);
+            let bad = |e: crate::scrape::exposition::ExpositionError| self.error(line, e.reason);
             match parser.next(b"").map_err(bad)? {
-                Some(Entry::Meta(_)) => {}
-                Some(Entry::Sample(sample)) => {
+                Some(ExpositionEntry::Meta(_)) => {}
+                Some(ExpositionEntry::Sample(sample)) => {
                     let Some(t) = sample.t else {
                         return Err(self.error(line, "the sample has no timestamp"));
                     };
@@ -138,7 +144,7 @@ impl Reader<'_> {
         dir: &Path,
         written: &mut Vec<BlockMeta>,
     ) -> Result<(), ImportError> {
-        let Waiting { mut series, total, .. } = std::mem::take(&mut self.waiting);
+        let BufferedSeries { mut series, total, .. } = std::mem::take(&mut self.waiting);
         self.waiting.total = total;
         series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (labels, samples) in &mut series {
@@ -152,14 +158,14 @@ impl Reader<'_> {
         for at in ranges {
             let (from, to) = (at.saturating_mul(IMPORT_RANGE_MS), (at + 1).saturating_mul(IMPORT_RANGE_MS));
             let of_range = series.iter().map(|(labels, samples)| Ok(cut(labels, samples, from, to)));
-            let origin = Origin { from, to, replaces: Vec::new(), taken: self.taken };
-            written.push(write_block_of(disk, dir, origin, of_range)?);
+            let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: self.taken };
+            written.push(write_block_replacing(disk, dir, origin, of_range)?);
         }
         Ok(())
     }
 
     /// One series has one value at a time.
-    fn check_once(&self, labels: &Labels, samples: &[Sample]) -> Result<(), ImportError> {
+    fn check_once(&self, labels: &Labels, samples: &[ImportedSample]) -> Result<(), ImportError> {
         let twice =
             samples.windows(2).find(|two| two[0].0 == two[1].0 && two[0].1.to_bits() != two[1].1.to_bits());
         let Some([first, second]) = twice else { return Ok(()) };
@@ -168,14 +174,15 @@ impl Reader<'_> {
     }
 }
 
-impl Waiting {
+impl BufferedSeries {
     /// The index of the series that these bytes name.
-    fn find(&mut self, kind: Kind, bytes: &[u8]) -> Result<usize, String> {
+    fn find(&mut self, kind: MetricType, bytes: &[u8]) -> Result<usize, String> {
         let key = (kind, Box::from(bytes));
         if let Some(at) = self.known.get(&key) {
             return Ok(*at);
         }
-        let labels = series::parse(bytes, Context { format: Format::OpenMetrics, kind, unit: "" })?.build();
+        let labels =
+            series::parse(bytes, Context { format: TextFormat::OpenMetrics, kind, unit: "" })?.build();
         if labels.get(storage::model::labels::METRIC_NAME).is_none() {
             return Err("the series has no name".to_owned());
         }
@@ -187,7 +194,7 @@ impl Waiting {
         Ok(at)
     }
 
-    fn push(&mut self, at: usize, sample: Sample) {
+    fn push(&mut self, at: usize, sample: ImportedSample) {
         self.series[at].1.push(sample);
         self.samples += 1;
         self.total += 1;
@@ -195,7 +202,7 @@ impl Waiting {
 }
 
 /// What a series has in `from ≤ t < to`.
-fn cut(labels: &Labels, samples: &[Sample], from: TimeMs, to: TimeMs) -> BlockSeries {
+fn cut(labels: &Labels, samples: &[ImportedSample], from: TimeMs, to: TimeMs) -> BlockSeries {
     let (start, end) = (samples.partition_point(|s| s.0 < from), samples.partition_point(|s| s.0 < to));
     let (ts, vs) = samples[start..end].iter().map(|s| (s.0, s.1)).unzip();
     BlockSeries { labels: labels.clone(), ts, vs, ..BlockSeries::default() }
@@ -209,9 +216,16 @@ mod tests {
     /// Series and samples of a text.
     fn read(text: &String) -> Result<(usize, u64), String> {
         let taken = BTreeSet::new();
-        let waiting = Waiting::default();
+        let waiting = BufferedSeries::default();
         let file = Path::new("text");
-        let mut reader = Reader { file, taken: &taken, lines: 0, kind: Kind::Unknown, ended: false, waiting };
+        let mut reader = OpenMetricsImporter {
+            file,
+            taken: &taken,
+            lines: 0,
+            kind: MetricType::Unknown,
+            ended: false,
+            waiting,
+        };
         reader.take(text.as_bytes()).map_err(|e| e.to_string())?;
         Ok((reader.waiting.series.len(), reader.waiting.total))
     }

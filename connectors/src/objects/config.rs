@@ -2,7 +2,7 @@
 //! `object_store` crate, which are those of AWS.
 
 use crate::secret::Secret;
-use crate::units::{Bytes, Millis};
+use crate::units::{ConfigDuration, ConfigSize};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use url::Url;
@@ -10,15 +10,15 @@ use url::Url;
 /// `storage.objects`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ObjectsConfig {
+pub struct ObjectStoreConfig {
     /// `s3://bucket/prefix` or `file:///directory`.
     pub url: String,
     /// A block moves when its newest sample is older than this.
     #[serde(default = "week")]
-    pub after: Millis,
+    pub after: ConfigDuration,
     /// Most bytes of far blocks that are kept here.
     #[serde(default = "gigabyte")]
-    pub cache_size: Bytes,
+    pub cache_size: ConfigSize,
     /// URL of a server that speaks S3; AWS' own if it is absent.
     pub endpoint: Option<String>,
     /// Region of the bucket.
@@ -41,24 +41,24 @@ pub struct ObjectsConfig {
     pub ca_file: Option<String>,
 }
 
-fn week() -> Millis {
-    Millis(7 * 86_400_000)
+fn week() -> ConfigDuration {
+    ConfigDuration(7 * 86_400_000)
 }
 
-fn gigabyte() -> Bytes {
-    Bytes(1 << 30)
+fn gigabyte() -> ConfigSize {
+    ConfigSize(1 << 30)
 }
 
 /// What a URL names.
 #[derive(Debug, PartialEq)]
-pub enum Place {
+pub enum ObjectLocation {
     /// A bucket, and what all names in it begin with.
     Bucket(String, String),
     /// A directory.
     Directory(PathBuf),
 }
 
-impl ObjectsConfig {
+impl ObjectStoreConfig {
     /// Makes the files relative to `directory`.
     pub fn resolve_paths(&mut self, directory: &Path) {
         for file in [&mut self.secret_access_key_file, &mut self.ca_file].into_iter().flatten() {
@@ -67,7 +67,7 @@ impl ObjectsConfig {
     }
 
     /// The place that `url` names.
-    pub fn place(&self) -> Result<Place, String> {
+    pub fn place(&self) -> Result<ObjectLocation, String> {
         let bad = |why: &str| Err(format!("url {:?}: {why}", self.url));
         let url = match Url::parse(&self.url) {
             Ok(url) => url,
@@ -79,10 +79,12 @@ impl ObjectsConfig {
         match (url.scheme(), url.host_str()) {
             ("s3", Some(bucket)) => {
                 let prefix = url.path().trim_matches('/').to_owned();
-                Ok(Place::Bucket(bucket.to_owned(), prefix))
+                Ok(ObjectLocation::Bucket(bucket.to_owned(), prefix))
             }
             ("s3", None) => bad("names no bucket"),
-            ("file", None) => url.to_file_path().map(Place::Directory).or_else(|()| bad("is no path")),
+            ("file", None) => {
+                url.to_file_path().map(ObjectLocation::Directory).or_else(|()| bad("is no path"))
+            }
             ("file", Some(_)) => bad("a path begins with a third slash: file:///directory"),
             _ => bad("must begin with s3:// or file:///"),
         }
@@ -108,7 +110,7 @@ impl ObjectsConfig {
             return Err("endpoint is not encrypted: use https://, or set allow_http: true".to_owned());
         }
         let of_s3 = secret || self.endpoint.is_some() || self.region.is_some() || self.ca_file.is_some();
-        if of_s3 && matches!(place, Place::Directory(_)) {
+        if of_s3 && matches!(place, ObjectLocation::Directory(_)) {
             return Err("endpoint, region and keys are for s3:// only".to_owned());
         }
         Ok(())
@@ -124,7 +126,7 @@ mod tests {
         let long = |n: usize| format!("url: s3://bucket/{}\n", "prefix/".repeat(n));
         let wrong =
             |n: usize| format!("{}url: s3://bucket/\n", "# s3\n".repeat(n)) + &"x".repeat(n) + ": 1\n";
-        let read = |text: &String| serde_saphyr::from_str::<ObjectsConfig>(text);
+        let read = |text: &String| serde_saphyr::from_str::<ObjectStoreConfig>(text);
         testing::assert_proportional("a long prefix", 10_000, long, |text| {
             let config = read(text).unwrap();
             config.validate().unwrap();

@@ -1,4 +1,4 @@
-//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind [`storage::objects::Objects`], which
+//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind [`storage::object_store::ObjectStore`], which
 //! is synchronous; requests run on a small runtime of their own, so that no other waits for them.
 //!
 //! [`config`] is `storage.objects` of the configuration. What far blocks are: `docs/objects.md`.
@@ -10,7 +10,7 @@ use crate::limits::{
     OBJECT_RETRY_SECONDS, OBJECTS_LISTED,
 };
 use crate::secret::read_credential;
-use config::{ObjectsConfig, Place};
+use config::{ObjectLocation, ObjectStoreConfig};
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
@@ -24,12 +24,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
-use storage::objects::{Content, Objects};
+use storage::object_store::{ObjectStorage, UploadReader};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 /// An object store, and the place in it that is ours.
-pub struct ObjectPlace {
+pub struct RemoteObjects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     address: String,
@@ -39,22 +39,22 @@ pub struct ObjectPlace {
     runtime: Option<Runtime>,
 }
 
-impl ObjectPlace {
+impl RemoteObjects {
     /// The place that `config` names. `variables` are the environment's: those that AWS defines count where the
     /// configuration says nothing. Nothing is asked of the store yet.
     pub fn open(
-        config: &ObjectsConfig,
+        config: &ObjectStoreConfig,
         variables: impl Iterator<Item = (String, String)>,
-    ) -> Result<ObjectPlace, String> {
+    ) -> Result<RemoteObjects, String> {
         config.validate()?;
         let (store, prefix): (Arc<dyn ObjectStore>, String) = match config.place()? {
-            Place::Directory(directory) => {
+            ObjectLocation::Directory(directory) => {
                 let bad = |e: &dyn std::fmt::Display| format!("{}: {e}", directory.display());
                 std::fs::create_dir_all(&directory).map_err(|e| bad(&e))?;
                 let store = LocalFileSystem::new_with_prefix(&directory).map_err(|e| bad(&e))?;
                 (Arc::new(store.with_fsync(true)), String::new())
             }
-            Place::Bucket(bucket, prefix) => {
+            ObjectLocation::Bucket(bucket, prefix) => {
                 let builder = builder(config, variables)?.with_bucket_name(bucket);
                 (Arc::new(builder.build().map_err(|e| e.to_string())?), prefix)
             }
@@ -65,7 +65,7 @@ impl ObjectPlace {
             .enable_all()
             .build()
             .map_err(|e| format!("no runtime for the object store: {e}"))?;
-        Ok(ObjectPlace {
+        Ok(RemoteObjects {
             store,
             prefix: Path::parse(prefix).map_err(|e| e.to_string())?,
             address: config.url.trim_end_matches('/').to_owned(),
@@ -111,7 +111,7 @@ impl ObjectPlace {
     }
 
     /// Writes an object in parts.
-    fn put_parts(&self, path: Path, bytes: u64, content: &Content) -> io::Result<()> {
+    fn put_parts(&self, path: Path, bytes: u64, content: &UploadReader) -> io::Result<()> {
         let store = self.store.clone();
         let mut upload = self.ask(async move { store.put_multipart(&path).await })?;
         let parts = self.parts(upload.as_mut(), bytes, content);
@@ -125,7 +125,7 @@ impl ObjectPlace {
         }
     }
 
-    fn parts(&self, upload: &mut dyn MultipartUpload, bytes: u64, content: &Content) -> io::Result<()> {
+    fn parts(&self, upload: &mut dyn MultipartUpload, bytes: u64, content: &UploadReader) -> io::Result<()> {
         let mut at = 0;
         while at < bytes {
             let part = content(at, OBJECT_PART_BYTES)?;
@@ -145,19 +145,19 @@ fn finish<T>(answer: Receiver<Result<T, Error>>) -> io::Result<T> {
     answer.recv().map_err(gone)?.map_err(io_error)
 }
 
-impl Drop for ObjectPlace {
+impl Drop for RemoteObjects {
     fn drop(&mut self) {
         // Waits for nothing: this may be a thread of another runtime.
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
-impl Objects for ObjectPlace {
+impl ObjectStorage for RemoteObjects {
     fn address(&self) -> &str {
         &self.address
     }
 
-    fn put(&self, name: &str, bytes: u64, content: &Content) -> io::Result<()> {
+    fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()> {
         let path = self.path(name);
         if bytes > OBJECT_PART_BYTES as u64 {
             return self.put_parts(path, bytes, content);
@@ -197,7 +197,7 @@ impl Objects for ObjectPlace {
         begun.into_iter().map(finish).collect()
     }
 
-    fn head(&self, name: &str) -> io::Result<Option<u64>> {
+    fn len_of(&self, name: &str) -> io::Result<Option<u64>> {
         let (store, path) = (self.store.clone(), self.path(name));
         self.ask(async move {
             match store.head(&path).await {
@@ -241,7 +241,7 @@ impl Objects for ObjectPlace {
 }
 
 fn builder(
-    config: &ObjectsConfig,
+    config: &ObjectStoreConfig,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<AmazonS3Builder, String> {
     // The crypto of TLS: who is first decides, and all are the same.

@@ -1,9 +1,9 @@
-//! Samples by push: [`write`] takes Prometheus' remote write, [`version1`] and [`version2`] read its two messages.
+//! Samples by push: [`receiver`] takes Prometheus' remote write, [`v1`] and [`v2`] read its two messages.
 
-mod message;
+pub mod receiver;
 mod refused;
-mod version1;
-mod version2;
-pub mod write;
+mod request;
+mod v1;
+mod v2;
 
-pub use write::{Proto, RemoteError, RemoteWriter, RemoteWritten};
+pub use receiver::{MessageVersion, RemoteWriteError, RemoteWriteReceiver, WriteOutcome};

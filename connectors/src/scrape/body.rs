@@ -35,7 +35,7 @@ enum Text {
 }
 
 /// A piece of a body.
-pub struct Piece<'a> {
+pub struct BodyChunk<'a> {
     /// Whole lines, or as many bytes as there are of other formats.
     pub bytes: &'a [u8],
     /// Whether nothing comes behind it.
@@ -112,7 +112,7 @@ impl Body {
     }
 
     /// What is to be read next. Lines come whole.
-    pub fn piece(&self, format: BodyFormat) -> Piece<'_> {
+    pub fn piece(&self, format: BodyFormat) -> BodyChunk<'_> {
         let last = self.is_decoded();
         let text = self.text();
         let whole = match format {
@@ -120,7 +120,7 @@ impl Body {
             BodyFormat::Protobuf => text.len(),
             BodyFormat::Text(_) => memchr::memrchr(b'\n', text).map_or(0, |end| end + 1),
         };
-        Piece { bytes: &text[..whole], last }
+        BodyChunk { bytes: &text[..whole], last }
     }
 
     /// The text that is there.
@@ -171,7 +171,7 @@ fn damaged(error: io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scrape::exposition::Format;
+    use crate::scrape::exposition::TextFormat;
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -188,7 +188,7 @@ mod tests {
         loop {
             body.decode()?;
             most = most.max(body.text().len());
-            let piece = body.piece(BodyFormat::Text(Format::Text));
+            let piece = body.piece(BodyFormat::Text(TextFormat::Text));
             let (read, last) = (piece.bytes.len(), piece.last);
             all += read;
             body.consume(read)?;

@@ -1,17 +1,17 @@
-//! `global` and `scrape_configs` of `prometheus.yml`, and the [`Job`] they make together.
+//! `global` and `scrape_configs` of `prometheus.yml`, and the [`ScrapeJob`] they make together.
 //!
-//! A [`ScrapeConfig`] is what the file says, unknown keys refused. [`Job::new`] fills in the global values,
+//! A [`ScrapeConfig`] is what the file says, unknown keys refused. [`ScrapeJob::new`] fills in the global values,
 //! checks everything and compiles the rules; the manager sees jobs only.
 
-use crate::discovery::DiscoveryConfig;
-use crate::histogram::HistogramLimits;
+use crate::config_block::{deserialize_sections, section};
+use crate::discovery::DiscoveryConfigs;
 use crate::http_client::HttpConfig;
 use crate::limits;
-use crate::scrape::ingest::NativeRules;
+use crate::native_histogram::HistogramLimits;
+use crate::scrape::appender::HistogramPolicy;
 use crate::scrape::names::{Escaping, NameScheme};
 use crate::scrape::relabel::{RelabelConfig, Relabeler, set_names};
-use crate::section::{deserialize_sections, section};
-use crate::units::{Bytes, Millis};
+use crate::units::{ConfigDuration, ConfigSize};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
@@ -20,15 +20,15 @@ section! {
     /// The keys of `global`. Those that are not about scraping are read here too, for the caller.
     pub struct GlobalKeys {
         /// Time between scrapes.
-        scrape_interval: Millis = Millis(60_000),
+        scrape_interval: ConfigDuration = ConfigDuration(60_000),
         /// Longest scrape; by default 10 s, or the interval if that is shorter.
-        scrape_timeout: Option<Millis> = None,
+        scrape_timeout: Option<ConfigDuration> = None,
         /// Formats to ask for, in order of preference.
-        scrape_protocols: Vec<Protocol> = Protocol::DEFAULT.to_vec(),
+        scrape_protocols: Vec<ScrapeProtocol> = ScrapeProtocol::DEFAULT.to_vec(),
         /// Time between rule evaluations.
-        evaluation_interval: Millis = Millis(60_000),
+        evaluation_interval: ConfigDuration = ConfigDuration(60_000),
         /// How far rules look back from now.
-        rule_query_offset: Millis = Millis(0),
+        rule_query_offset: ConfigDuration = ConfigDuration(0),
         /// Where queries are logged.
         query_log_file: String = String::new(),
         /// Where failed scrapes are logged.
@@ -36,7 +36,7 @@ section! {
         /// Labels that alerts and federated series get.
         external_labels: BTreeMap<String, String> = BTreeMap::new(),
         /// Largest decoded body; 0: our own limit.
-        body_size_limit: Bytes = Bytes(0),
+        body_size_limit: ConfigSize = ConfigSize(0),
         /// Most samples after relabelling; 0: no limit.
         sample_limit: u64 = 0,
         /// Most targets of a job; 0: no limit.
@@ -66,12 +66,12 @@ section! {
 
 /// The `global` block.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct GlobalScrape {
+pub struct GlobalConfig {
     /// Its keys.
     pub keys: GlobalKeys,
 }
 
-deserialize_sections!(GlobalScrape as "config.GlobalConfig" { keys });
+deserialize_sections!(GlobalConfig as "config.GlobalConfig" { keys });
 
 section! {
     /// The keys of a scrape block, but for HTTP and discovery. `None`: the global value holds.
@@ -87,13 +87,13 @@ section! {
         /// Query parameters.
         params: BTreeMap<String, Vec<String>> = BTreeMap::new(),
         /// Time between scrapes.
-        scrape_interval: Option<Millis> = None,
+        scrape_interval: Option<ConfigDuration> = None,
         /// Longest scrape.
-        scrape_timeout: Option<Millis> = None,
+        scrape_timeout: Option<ConfigDuration> = None,
         /// Formats to ask for.
-        scrape_protocols: Option<Vec<Protocol>> = None,
+        scrape_protocols: Option<Vec<ScrapeProtocol>> = None,
         /// Format to assume when the target names none that we know.
-        fallback_scrape_protocol: Option<Protocol> = None,
+        fallback_scrape_protocol: Option<ScrapeProtocol> = None,
         /// Whether native histograms are taken; else their classic buckets.
         scrape_native_histograms: Option<bool> = None,
         /// Whether classic buckets are taken beside native histograms.
@@ -113,7 +113,7 @@ section! {
         /// Whether gzip is asked for.
         enable_compression: bool = true,
         /// Largest decoded body.
-        body_size_limit: Option<Bytes> = None,
+        body_size_limit: Option<ConfigSize> = None,
         /// Most samples after relabelling.
         sample_limit: Option<u64> = None,
         /// Most targets.
@@ -147,14 +147,14 @@ pub struct ScrapeConfig {
     /// How its targets are reached.
     pub http: HttpConfig,
     /// Where its targets come from.
-    pub discovery: DiscoveryConfig,
+    pub discovery: DiscoveryConfigs,
 }
 
 deserialize_sections!(ScrapeConfig as "config.ScrapeConfig" { keys, http, discovery });
 
 /// An exposition format, as `scrape_protocols` names it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-pub enum Protocol {
+pub enum ScrapeProtocol {
     /// Protobuf: the one with native histograms.
     PrometheusProto,
     /// OpenMetrics 0.0.1.
@@ -171,40 +171,44 @@ pub enum Protocol {
     Text1,
 }
 
-impl Protocol {
+impl ScrapeProtocol {
     /// What Prometheus asks for by default, in order.
-    pub const DEFAULT: &'static [Protocol] =
-        &[Protocol::OpenMetrics1, Protocol::OpenMetrics0, Protocol::Text1, Protocol::Text0];
+    pub const DEFAULT: &'static [ScrapeProtocol] = &[
+        ScrapeProtocol::OpenMetrics1,
+        ScrapeProtocol::OpenMetrics0,
+        ScrapeProtocol::Text1,
+        ScrapeProtocol::Text0,
+    ];
 
     /// What Prometheus asks for if native histograms are wanted.
-    pub const NATIVE: &'static [Protocol] = &[
-        Protocol::PrometheusProto,
-        Protocol::OpenMetrics1,
-        Protocol::OpenMetrics0,
-        Protocol::Text1,
-        Protocol::Text0,
+    pub const NATIVE: &'static [ScrapeProtocol] = &[
+        ScrapeProtocol::PrometheusProto,
+        ScrapeProtocol::OpenMetrics1,
+        ScrapeProtocol::OpenMetrics0,
+        ScrapeProtocol::Text1,
+        ScrapeProtocol::Text0,
     ];
 
     /// Its entry in an `Accept` header, without weight. Only the newer text formats have a say in names.
     fn accept(self, escaping: Escaping) -> String {
         let escaping = escaping.as_str();
         match self {
-            Protocol::PrometheusProto => {
+            ScrapeProtocol::PrometheusProto => {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
                     .to_owned()
             }
-            Protocol::OpenMetrics0 => "application/openmetrics-text;version=0.0.1".to_owned(),
-            Protocol::OpenMetrics1 => {
+            ScrapeProtocol::OpenMetrics0 => "application/openmetrics-text;version=0.0.1".to_owned(),
+            ScrapeProtocol::OpenMetrics1 => {
                 format!("application/openmetrics-text;version=1.0.0;escaping={escaping}")
             }
-            Protocol::Text0 => "text/plain;version=0.0.4".to_owned(),
-            Protocol::Text1 => format!("text/plain;version=1.0.0;escaping={escaping}"),
+            ScrapeProtocol::Text0 => "text/plain;version=0.0.4".to_owned(),
+            ScrapeProtocol::Text1 => format!("text/plain;version=1.0.0;escaping={escaping}"),
         }
     }
 
     /// The `Accept` header for `protocols`, each once: the first weighs 0.6, each further one 0.1 less, `*/*` comes last.
-    pub fn accept_header(protocols: &[Protocol], escaping: Escaping) -> String {
-        let mut weight = Protocol::NATIVE.len() + 1;
+    pub fn accept_header(protocols: &[ScrapeProtocol], escaping: Escaping) -> String {
+        let mut weight = ScrapeProtocol::NATIVE.len() + 1;
         let mut header = String::new();
         for protocol in protocols {
             header.push_str(&format!("{};q=0.{weight},", protocol.accept(escaping)));
@@ -231,13 +235,13 @@ pub struct ScrapeLimits {
 
 /// A scrape block, checked and compiled, with the global values filled in.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct ScrapeJob {
     /// The block.
     pub config: ScrapeConfig,
     /// Time between scrapes.
-    pub interval: Millis,
+    pub interval: ConfigDuration,
     /// Longest scrape.
-    pub timeout: Millis,
+    pub timeout: ConfigDuration,
     /// The `Accept` header.
     pub accept: String,
     /// Whether neither the job nor the file says which formats to ask for.
@@ -255,7 +259,7 @@ pub struct Job {
     /// Whether neither the job nor the file says so.
     extra_by_default: bool,
     /// What is done with native histograms.
-    pub native: NativeRules,
+    pub native: HistogramPolicy,
     /// Rules for targets.
     pub relabel: Relabeler,
     /// Rules for series.
@@ -274,7 +278,7 @@ pub struct JobFeatures {
 }
 
 /// Equal if the same scraping follows from both.
-impl PartialEq for Job {
+impl PartialEq for ScrapeJob {
     fn eq(&self, other: &Self) -> bool {
         self.config == other.config
             && (self.interval, self.timeout, &self.accept) == (other.interval, other.timeout, &other.accept)
@@ -284,19 +288,20 @@ impl PartialEq for Job {
     }
 }
 
-const DEFAULT_TIMEOUT: Millis = Millis(10_000);
+const DEFAULT_TIMEOUT: ConfigDuration = ConfigDuration(10_000);
 
-impl Job {
+impl ScrapeJob {
     /// Checks `config`; the text of the first problem, which names the job.
-    pub fn new(config: ScrapeConfig, global: &GlobalScrape) -> Result<Job, String> {
+    pub fn new(config: ScrapeConfig, global: &GlobalConfig) -> Result<ScrapeJob, String> {
         let name = config.keys.job_name.clone();
         if name.is_empty() {
             return Err("job_name is empty".into());
         }
-        Job::build(config, &global.keys).map_err(|e| format!("scrape config with job name {name:?}: {e}"))
+        ScrapeJob::build(config, &global.keys)
+            .map_err(|e| format!("scrape config with job name {name:?}: {e}"))
     }
 
-    fn build(mut config: ScrapeConfig, global: &GlobalKeys) -> Result<Job, String> {
+    fn build(mut config: ScrapeConfig, global: &GlobalKeys) -> Result<ScrapeJob, String> {
         let (names, escaping) = name_schemes(&config.keys, global)?;
         set_names(&mut config.keys.relabel_configs, names);
         set_names(&mut config.keys.metric_relabel_configs, names);
@@ -312,12 +317,13 @@ impl Job {
         if protocols.is_empty() {
             return Err("scrape_protocols cannot be empty".into());
         }
-        let asks_by_default = keys.scrape_protocols.is_none() && global.scrape_protocols == Protocol::DEFAULT;
+        let asks_by_default =
+            keys.scrape_protocols.is_none() && global.scrape_protocols == ScrapeProtocol::DEFAULT;
         let extra_metrics = keys.extra_scrape_metrics.or(global.extra_scrape_metrics);
-        Ok(Job {
+        Ok(ScrapeJob {
             interval,
             timeout,
-            accept: Protocol::accept_header(protocols, escaping),
+            accept: ScrapeProtocol::accept_header(protocols, escaping),
             asks_by_default,
             names,
             escaping,
@@ -342,7 +348,7 @@ impl Job {
             self.extra_metrics = true;
         }
         if self.asks_by_default && (features.starts || self.native.scrape) {
-            self.accept = Protocol::accept_header(Protocol::NATIVE, self.escaping);
+            self.accept = ScrapeProtocol::accept_header(ScrapeProtocol::NATIVE, self.escaping);
         }
     }
 
@@ -358,17 +364,17 @@ impl Job {
 }
 
 /// Checks all blocks together; names must be unique.
-pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalScrape) -> Result<Vec<Job>, String> {
+pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalConfig) -> Result<Vec<ScrapeJob>, String> {
     let mut seen = std::collections::HashSet::new();
     for config in &configs {
         if !seen.insert(config.keys.job_name.clone()) {
             return Err(format!("found multiple scrape configs with job name {:?}", config.keys.job_name));
         }
     }
-    configs.into_iter().map(|config| Job::new(config, global)).collect()
+    configs.into_iter().map(|config| ScrapeJob::new(config, global)).collect()
 }
 
-fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(Millis, Millis), String> {
+fn times(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(ConfigDuration, ConfigDuration), String> {
     let interval = keys.scrape_interval.unwrap_or(global.scrape_interval);
     if interval.0 <= 0 {
         return Err("scrape interval must be greater than 0".into());
@@ -389,10 +395,10 @@ fn bound(configured: u64, ours: usize) -> usize {
 }
 
 /// The formats that the job asks for: its own, the global ones, or what suits its histograms.
-fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> &'a [Protocol] {
+fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> &'a [ScrapeProtocol] {
     match &keys.scrape_protocols {
         Some(own) => own,
-        None if native && global.scrape_protocols == Protocol::DEFAULT => Protocol::NATIVE,
+        None if native && global.scrape_protocols == ScrapeProtocol::DEFAULT => ScrapeProtocol::NATIVE,
         None => &global.scrape_protocols,
     }
 }
@@ -412,16 +418,16 @@ fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, E
     Ok((names, escaping))
 }
 
-fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> NativeRules {
+fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> HistogramPolicy {
     let (limit, factor) = (keys.native_histogram_bucket_limit, keys.native_histogram_min_bucket_factor);
     let classic_too = keys.always_scrape_classic_histograms;
     let convert = keys.convert_classic_histograms_to_nhcb;
-    NativeRules {
+    HistogramPolicy {
         scrape: keys.scrape_native_histograms.unwrap_or(global.scrape_native_histograms),
         classic_too: classic_too.unwrap_or(global.always_scrape_classic_histograms),
         convert: convert.unwrap_or(global.convert_classic_histograms_to_nhcb),
         limits: HistogramLimits::new(limit.unwrap_or(0), factor.unwrap_or(0.0)),
-        ..NativeRules::default()
+        ..HistogramPolicy::default()
     }
 }
 
@@ -442,15 +448,15 @@ fn scrape_limits(keys: &ScrapeKeys, global: &GlobalKeys) -> ScrapeLimits {
 mod tests {
     use super::*;
 
-    fn load(global: &str, scrape: &str) -> Result<Job, String> {
-        let global: GlobalScrape = serde_saphyr::from_str(global).map_err(|e| e.to_string())?;
-        Job::new(serde_saphyr::from_str(scrape).map_err(|e| e.to_string())?, &global)
+    fn load(global: &str, scrape: &str) -> Result<ScrapeJob, String> {
+        let global: GlobalConfig = serde_saphyr::from_str(global).map_err(|e| e.to_string())?;
+        ScrapeJob::new(serde_saphyr::from_str(scrape).map_err(|e| e.to_string())?, &global)
     }
 
     #[test]
     fn defaults_are_prometheus() {
         let job = load("{}", "{job_name: x}").unwrap();
-        assert_eq!((job.interval, job.timeout), (Millis(60_000), Millis(10_000)));
+        assert_eq!((job.interval, job.timeout), (ConfigDuration(60_000), ConfigDuration(10_000)));
         assert_eq!(
             (job.config.keys.metrics_path.as_str(), job.config.keys.scheme.as_str()),
             ("/metrics", "http")
@@ -461,7 +467,7 @@ mod tests {
                 && job.config.http.follow_redirects
         );
         let job = load("scrape_interval: 5s", "job_name: x").unwrap();
-        assert_eq!((job.interval, job.timeout), (Millis(5_000), Millis(5_000)));
+        assert_eq!((job.interval, job.timeout), (ConfigDuration(5_000), ConfigDuration(5_000)));
         assert_eq!(
             job.accept,
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
@@ -490,7 +496,8 @@ mod tests {
         old.assume(JobFeatures { native: true, ..JobFeatures::default() });
         assert!(old.native.scrape && old.accept == native);
         let limits = HistogramLimits { buckets: 9, max_schema: 0 };
-        let rules = NativeRules { classic_too: true, convert: true, limits, ..NativeRules::default() };
+        let rules =
+            HistogramPolicy { classic_too: true, convert: true, limits, ..HistogramPolicy::default() };
         assert_eq!(job.unwrap().native, rules);
     }
 

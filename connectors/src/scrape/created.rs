@@ -5,7 +5,7 @@
 //! it is of the same metric. Samples wait for the line here, so no line is read twice.
 
 use super::exposition::series::{self, SeriesError};
-use super::exposition::{Context, Format, Kind, Sample};
+use super::exposition::{Context, ExposedSample, MetricType, TextFormat};
 use crate::limits::SCRAPE_WAITING_STARTS_BYTES;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
@@ -14,8 +14,8 @@ const SUFFIX: &[u8] = b"_created";
 
 /// Whether start timestamps are told of samples of this kind.
 fn has_start(context: Context<'_>) -> bool {
-    context.format == Format::OpenMetrics
-        && matches!(context.kind, Kind::Counter | Kind::Histogram | Kind::Summary)
+    context.format == TextFormat::OpenMetrics
+        && matches!(context.kind, MetricType::Counter | MetricType::Histogram | MetricType::Summary)
 }
 
 /// See the module; `T` says which sample waits.
@@ -55,7 +55,7 @@ impl<T> CreatedLines<T> {
     /// Whether a line is a `_created` line; then those that waited for it are given to `found`, with their start.
     pub fn take(
         &mut self,
-        sample: &Sample<'_>,
+        sample: &ExposedSample<'_>,
         context: Context<'_>,
         mut found: impl FnMut(T, TimeMs),
     ) -> Result<bool, SeriesError> {
@@ -83,7 +83,7 @@ impl<T> CreatedLines<T> {
     /// A sample, which is `what`: its start if that is known already. Else it waits.
     pub fn start(
         &mut self,
-        sample: &Sample<'_>,
+        sample: &ExposedSample<'_>,
         context: Context<'_>,
         what: impl FnOnce() -> T,
     ) -> Result<Option<TimeMs>, SeriesError> {
@@ -117,9 +117,9 @@ impl<T> CreatedLines<T> {
 }
 
 /// What samples and the `_created` line of one metric share.
-fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: Kind) -> Labels {
-    let own = if kind == Kind::Summary { "quantile" } else { "le" };
-    if kind != Kind::Counter {
+fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: MetricType) -> Labels {
+    let own = if kind == MetricType::Summary { "quantile" } else { "le" };
+    if kind != MetricType::Counter {
         labels.remove(own);
     }
     labels.set(METRIC_NAME, base);
@@ -128,17 +128,17 @@ fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: Kind) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::exposition::{Entry, Parser};
+    use super::super::exposition::{ExpositionEntry, ExpositionParser};
     use super::*;
 
     /// The lines of a body that have a start, and that start.
     fn starts(body: &str) -> Vec<(String, TimeMs)> {
-        let mut parser = Parser::new(body.as_bytes(), Format::OpenMetrics);
+        let mut parser = ExpositionParser::new(body.as_bytes(), TextFormat::OpenMetrics);
         let (mut created, mut all) = (CreatedLines::default(), Vec::new());
         while let Some(entry) = parser.next(&[]).unwrap() {
             match entry {
-                Entry::Meta(meta) => created.family(meta.name),
-                Entry::Sample(sample) => {
+                ExpositionEntry::Meta(meta) => created.family(meta.name),
+                ExpositionEntry::Sample(sample) => {
                     let context = parser.context();
                     if created.take(&sample, context, |of, start| all.push((of, start))).unwrap() {
                         continue;

@@ -1,9 +1,9 @@
 //! One HTTP request of a scrape: headers, limits, and which format the answer has.
 
 use crate::http_client::{HttpClient, error_chain};
-use crate::scrape::config::{Job, Protocol};
+use crate::scrape::config::{ScrapeJob, ScrapeProtocol};
 use crate::scrape::content_type;
-use crate::scrape::exposition::{BodyFormat, Entry, Format, Parser};
+use crate::scrape::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
 use crate::scrape::target::Target;
 use bytes::Bytes;
 use reqwest::Response;
@@ -37,7 +37,7 @@ pub struct Answer {
 pub async fn fetch(
     client: &HttpClient,
     target: &Target,
-    job: &Job,
+    job: &ScrapeJob,
     deadline: Instant,
 ) -> Result<Answer, FetchError> {
     let url = target.url.get().map_err(|reason| FetchError::Failed(reason.to_owned()))?;
@@ -102,10 +102,11 @@ fn reason(error: &reqwest::Error, url: &Url) -> String {
 pub fn format(
     given: &str,
     begin: &[u8],
-    fallback: Option<Protocol>,
+    fallback: Option<ScrapeProtocol>,
     strict: bool,
 ) -> Result<(BodyFormat, Option<String>), FetchError> {
-    let (text, open_metrics) = (BodyFormat::Text(Format::Text), BodyFormat::Text(Format::OpenMetrics));
+    let (text, open_metrics) =
+        (BodyFormat::Text(TextFormat::Text), BodyFormat::Text(TextFormat::OpenMetrics));
     let media_type = given.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let delimited = |given: &str| {
         let mut parameters = given.split(';').skip(1).map(|p| p.trim().to_ascii_lowercase());
@@ -138,9 +139,11 @@ pub fn format(
         (problem.clone(), format!("{problem} and no fallback_scrape_protocol specified for target"))
     };
     match fallback {
-        Some(Protocol::PrometheusProto) => Ok((BodyFormat::Protobuf, Some(problem))),
-        Some(Protocol::OpenMetrics0 | Protocol::OpenMetrics1) => Ok((open_metrics, Some(problem))),
-        Some(Protocol::Text0 | Protocol::Text1) => Ok((text, Some(problem))),
+        Some(ScrapeProtocol::PrometheusProto) => Ok((BodyFormat::Protobuf, Some(problem))),
+        Some(ScrapeProtocol::OpenMetrics0 | ScrapeProtocol::OpenMetrics1) => {
+            Ok((open_metrics, Some(problem)))
+        }
+        Some(ScrapeProtocol::Text0 | ScrapeProtocol::Text1) => Ok((text, Some(problem))),
         None if !strict && looks_like_text(begin) => {
             Ok((text, Some(format!("{problem}; the body looks like the text format and is read as such"))))
         }
@@ -150,11 +153,11 @@ pub fn format(
 
 /// Whether the first sample of `body` can be read as text format.
 fn looks_like_text(body: &[u8]) -> bool {
-    let mut parser = Parser::new(body, Format::Text);
+    let mut parser = ExpositionParser::new(body, TextFormat::Text);
     loop {
         match parser.next(&[]) {
-            Ok(Some(Entry::Sample(_))) => return true,
-            Ok(Some(Entry::Meta(_))) => {}
+            Ok(Some(ExpositionEntry::Sample(_))) => return true,
+            Ok(Some(ExpositionEntry::Meta(_))) => {}
             Ok(None) | Err(_) => return false,
         }
     }
@@ -175,21 +178,21 @@ mod tests {
         let good = "# HELP a b\na 1\n";
         assert_eq!(
             text(&answer("text/plain; version=0.0.4", good), None, true),
-            Ok((BodyFormat::Text(Format::Text), false))
+            Ok((BodyFormat::Text(TextFormat::Text), false))
         );
         assert_eq!(
             text(&answer("application/openmetrics-text; version=1.0.0", good), None, true),
-            Ok((BodyFormat::Text(Format::OpenMetrics), false))
+            Ok((BodyFormat::Text(TextFormat::OpenMetrics), false))
         );
         let flask = answer("text/html; charset=utf-8", good);
-        assert_eq!(text(&flask, None, false), Ok((BodyFormat::Text(Format::Text), true)));
+        assert_eq!(text(&flask, None, false), Ok((BodyFormat::Text(TextFormat::Text), true)));
         assert_eq!(
             text(&flask, None, true),
             Err("received unsupported Content-Type \"text/html; charset=utf-8\" and no fallback_scrape_protocol specified for target".into())
         );
         assert_eq!(
-            text(&flask, Some(Protocol::OpenMetrics1), true),
-            Ok((BodyFormat::Text(Format::OpenMetrics), true))
+            text(&flask, Some(ScrapeProtocol::OpenMetrics1), true),
+            Ok((BodyFormat::Text(TextFormat::OpenMetrics), true))
         );
         let proto =
             "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -215,15 +218,15 @@ mod tests {
                 )),
                 "{error}"
             );
-            let fallback = text(&answer(given, good), Some(Protocol::OpenMetrics1), true);
-            assert_eq!(fallback, Ok((BodyFormat::Text(Format::OpenMetrics), true)), "{given}");
+            let fallback = text(&answer(given, good), Some(ScrapeProtocol::OpenMetrics1), true);
+            assert_eq!(fallback, Ok((BodyFormat::Text(TextFormat::OpenMetrics), true)), "{given}");
             assert_eq!(
                 text(&answer(given, good), None, false),
-                Ok((BodyFormat::Text(Format::Text), false)),
+                Ok((BodyFormat::Text(TextFormat::Text), false)),
                 "{given}"
             );
         }
         assert!(text(&answer("", good), None, true).unwrap_err().contains("blank Content-Type"));
-        assert_eq!(text(&answer("", good), None, false), Ok((BodyFormat::Text(Format::Text), true)));
+        assert_eq!(text(&answer("", good), None, false), Ok((BodyFormat::Text(TextFormat::Text), true)));
     }
 }

@@ -2,19 +2,19 @@
 
 use crate::http_client::Peers;
 use crate::limits;
-use crate::scrape::config::Job;
-use crate::scrape::ingest::StartRules;
+use crate::scrape::appender::StartRules;
+use crate::scrape::config::ScrapeJob;
 use crate::scrape::metadata::Metadata;
 use crate::scrape::metrics::ScrapeMetrics;
-use crate::scrape::pool::{JobAndClient, Pool, PoolView};
-use crate::scrape::target::{Health, ScrapeUrl, TargetKey};
+use crate::scrape::pool::{JobWithClient, PoolStatus, ScrapePool};
+use crate::scrape::target::{ScrapeUrl, TargetHealth, TargetKey};
 use crate::threads::Niced;
-use crate::units::Millis;
+use crate::units::ConfigDuration;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::clock::Clock;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
 use storage::store::Store;
@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 /// How a manager is set up.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ScrapeOptions {
     /// Makes the schedules of two servers differ (hash of host name and external labels).
     pub seed: u64,
     /// Prometheus 3's behaviour: an answer without a known `Content-Type` fails, however it looks.
@@ -34,17 +34,17 @@ pub struct Options {
     /// What `localhost` is called from outside, for `globalUrl`.
     pub hostname: String,
     /// Which targets are ours, if several processes divide them.
-    pub share: Share,
+    pub share: TargetPartition,
     /// Bytes of memory that all scrapes together may take while they are read; by default [`limits::SCRAPE_MEMORY_BYTES`].
     pub max_memory: Option<usize>,
     /// Who answers.
     pub peers: Peers,
     /// Who parses and appends.
-    pub hands: Hands,
+    pub hands: Execution,
 }
 
-impl Options {
-    /// See [`Options::max_memory`].
+impl ScrapeOptions {
+    /// See [`ScrapeOptions::max_memory`].
     pub fn memory(&self) -> usize {
         self.max_memory.unwrap_or(limits::SCRAPE_MEMORY_BYTES)
     }
@@ -52,20 +52,20 @@ impl Options {
 
 /// A share of all targets: every process finds all of them and scrapes its own.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct TargetPartition {
     /// Our number.
     pub process: usize,
     /// How many processes there are.
     pub processes: usize,
 }
 
-impl Default for Share {
+impl Default for TargetPartition {
     fn default() -> Self {
-        Share { process: 0, processes: 1 }
+        TargetPartition { process: 0, processes: 1 }
     }
 }
 
-impl Share {
+impl TargetPartition {
     /// Whether the target is ours: by its labels and its URL, so that all processes come to the same verdict.
     pub fn has(self, (labels, url): &TargetKey) -> bool {
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(url.as_bytes(), labels.hash64());
@@ -74,13 +74,13 @@ impl Share {
 }
 
 /// What all pools work with.
-pub struct Shared {
+pub struct ScrapeContext {
     /// The store.
     pub store: Arc<Store>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The options.
-    pub options: Options,
+    pub options: ScrapeOptions,
     /// Self-metrics: the counters of scraping …
     pub metrics: Arc<ScrapeMetrics>,
     /// … and the registry they are in.
@@ -96,14 +96,14 @@ pub struct Shared {
 }
 
 /// See the module. Must be used on a tokio runtime.
-pub struct Manager {
-    shared: Arc<Shared>,
-    pools: Mutex<BTreeMap<String, Running>>,
+pub struct ScrapeManager {
+    shared: Arc<ScrapeContext>,
+    pools: Mutex<BTreeMap<String, RunningPool>>,
 }
 
-struct Running {
-    job: watch::Sender<Option<JobAndClient>>,
-    view: Arc<Mutex<PoolView>>,
+struct RunningPool {
+    job: watch::Sender<Option<JobWithClient>>,
+    view: Arc<Mutex<PoolStatus>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -129,11 +129,11 @@ pub struct TargetInfo {
     /// Its duration, seconds.
     pub last_scrape_duration: f64,
     /// Whether it answers.
-    pub health: Health,
+    pub health: TargetHealth,
     /// Time between scrapes.
-    pub scrape_interval: Millis,
+    pub scrape_interval: ConfigDuration,
     /// Longest scrape.
-    pub scrape_timeout: Millis,
+    pub scrape_timeout: ConfigDuration,
 }
 
 /// A target that the rules dropped.
@@ -147,7 +147,7 @@ pub struct DroppedTarget {
 
 /// All targets.
 #[derive(Clone, Debug, Default)]
-pub struct Targets {
+pub struct PoolTargets {
     /// Those being scraped, by pool and URL.
     pub active: Vec<TargetInfo>,
     /// Those dropped, the first of each pool.
@@ -167,14 +167,19 @@ pub struct TargetMetadata {
     pub metadata: Metadata,
 }
 
-impl Manager {
+impl ScrapeManager {
     /// A manager without pools.
-    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, metrics: &Metrics, options: Options) -> Manager {
+    pub fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        options: ScrapeOptions,
+    ) -> ScrapeManager {
         let counters = Arc::new(ScrapeMetrics::new(metrics));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = (options.memory() >> 10).min(Semaphore::MAX_PERMITS);
         let hands = options.hands;
-        let shared = Shared {
+        let shared = ScrapeContext {
             store,
             clock,
             options,
@@ -185,19 +190,19 @@ impl Manager {
             late: Niced::new(hands, "scrape", limits::SCRAPE_LATE_NICENESS),
             memory: Arc::new(Semaphore::new(memory)),
         };
-        Manager { shared: Arc::new(shared), pools: Mutex::default() }
+        ScrapeManager { shared: Arc::new(shared), pools: Mutex::default() }
     }
 
     /// Makes the running pools those of `jobs`. Pools whose job is unchanged are not touched. Nothing happens if
     /// one of the jobs cannot run; the text says why.
-    pub fn apply(&self, jobs: Vec<Job>) -> Result<(), String> {
+    pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<(), String> {
         let mut wanted = BTreeMap::new();
         for job in jobs {
             let name = job.name().to_owned();
             let client =
                 job.config.http.client().map_err(|e| format!("scrape config with job name {name:?}: {e}"))?;
             let client = client.with_peers(&self.shared.options.peers);
-            wanted.insert(name, JobAndClient { job: Arc::new(job), client });
+            wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }
         let mut pools = self.pools.lock();
         // A pool whose sender goes away would stop in its tracks; told that there is no job, it ends in order.
@@ -225,12 +230,12 @@ impl Manager {
         Ok(())
     }
 
-    fn start(&self, job: JobAndClient) -> Running {
+    fn start(&self, job: JobWithClient) -> RunningPool {
         self.shared.metrics.pools.inc();
         let (sender, receiver) = watch::channel(Some(job));
-        let view = Arc::new(Mutex::new(PoolView::default()));
-        let pool = Pool::new(self.shared.clone(), view.clone());
-        Running { job: sender, view, task: tokio::spawn(pool.run(receiver)) }
+        let view = Arc::new(Mutex::new(PoolStatus::default()));
+        let pool = ScrapePool::new(self.shared.clone(), view.clone());
+        RunningPool { job: sender, view, task: tokio::spawn(pool.run(receiver)) }
     }
 
     /// Stops all scraping at once, without stale markers: the server goes down, the targets do not.
@@ -243,8 +248,8 @@ impl Manager {
     }
 
     /// All targets, by pool and URL.
-    pub fn targets(&self) -> Targets {
-        let mut targets = Targets::default();
+    pub fn targets(&self) -> PoolTargets {
+        let mut targets = PoolTargets::default();
         for (name, running) in self.pools.lock().iter() {
             let view = running.view.lock();
             let from = targets.active.len();
@@ -261,7 +266,7 @@ impl Manager {
         targets
     }
 
-    fn info(&self, pool: &str, active: &super::pool::Active) -> TargetInfo {
+    fn info(&self, pool: &str, active: &super::pool::ActiveTarget) -> TargetInfo {
         let state = active.state.lock();
         TargetInfo {
             discovered_labels: active.discovered.clone(),
@@ -307,7 +312,7 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
+impl Drop for ScrapeManager {
     fn drop(&mut self) {
         self.shutdown();
     }

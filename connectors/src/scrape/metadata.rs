@@ -4,9 +4,9 @@
 //! scrapes, as in Prometheus; what a failing scrape says before its error counts too.
 
 use crate::limits;
-use crate::scrape::exposition::families::Family;
+use crate::scrape::exposition::protobuf::ProtobufFamily;
 use crate::scrape::exposition::series::Escapes;
-use crate::scrape::exposition::{Kind, Meta, MetaText, series};
+use crate::scrape::exposition::{MetadataLine, MetadataValue, MetricType, series};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const KEPT_SCRAPES: u64 = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The type.
-    pub kind: Kind,
+    pub kind: MetricType,
     /// The help text.
     pub help: String,
     /// The unit.
@@ -31,7 +31,7 @@ pub type MetadataMap = BTreeMap<Arc<str>, Arc<Metadata>>;
 
 /// What a target has said, within limits: beyond them it is left out.
 #[derive(Debug, Default)]
-pub struct MetadataWatch {
+pub struct MetadataChangeDetector {
     families: HashTable<Known>,
     /// Number of this scrape.
     scrape: u64,
@@ -55,21 +55,21 @@ impl Known {
     }
 
     /// Enters what is said; whether that is new.
-    fn note(&mut self, what: &MetaText<'_>, text: &str) -> bool {
+    fn note(&mut self, what: &MetadataValue<'_>, text: &str) -> bool {
         let known = &*self.metadata;
         let is_known = match what {
-            MetaText::Help(_) => known.help == text,
-            MetaText::Unit(_) => known.unit == text,
-            MetaText::Type(kind) => known.kind == *kind,
+            MetadataValue::Help(_) => known.help == text,
+            MetadataValue::Unit(_) => known.unit == text,
+            MetadataValue::Type(kind) => known.kind == *kind,
         };
         if is_known {
             return false;
         }
         let metadata = Arc::make_mut(&mut self.metadata);
         match what {
-            MetaText::Help(_) => metadata.help = text.to_owned(),
-            MetaText::Unit(_) => metadata.unit = text.to_owned(),
-            MetaText::Type(kind) => metadata.kind = *kind,
+            MetadataValue::Help(_) => metadata.help = text.to_owned(),
+            MetadataValue::Unit(_) => metadata.unit = text.to_owned(),
+            MetadataValue::Type(kind) => metadata.kind = *kind,
         }
         true
     }
@@ -79,13 +79,13 @@ fn hash(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
-impl MetadataWatch {
+impl MetadataChangeDetector {
     /// Notes a metadata line.
-    pub fn note(&mut self, meta: &Meta<'_>, escapes: Escapes) {
+    pub fn note(&mut self, meta: &MetadataLine<'_>, escapes: Escapes) {
         let Ok(name) = series::metadata_name(meta.name) else { return };
         let text = match meta.what {
-            MetaText::Help(text) | MetaText::Unit(text) => text,
-            MetaText::Type(_) => b"",
+            MetadataValue::Help(text) | MetadataValue::Unit(text) => text,
+            MetadataValue::Type(_) => b"",
         };
         let text = String::from_utf8_lossy(text);
         let text = series::unescape(&text, escapes);
@@ -104,7 +104,7 @@ impl MetadataWatch {
 
     /// Notes a family that was not known.
     #[cold]
-    fn add(&mut self, name: &str, what: &MetaText<'_>, text: &str) {
+    fn add(&mut self, name: &str, what: &MetadataValue<'_>, text: &str) {
         let is_full = self.families.len() >= limits::METADATA_PER_TARGET
             || self.bytes + name.len() + text.len() > limits::METADATA_BYTES_PER_TARGET;
         if is_full {
@@ -118,14 +118,14 @@ impl MetadataWatch {
     }
 
     /// Notes what a protobuf family says of itself.
-    pub fn note_family(&mut self, family: &Family<'_>) {
+    pub fn note_family(&mut self, family: &ProtobufFamily<'_>) {
         let name = family.name.as_bytes();
         let all = [
-            MetaText::Type(family.kind),
-            MetaText::Help(family.help.as_bytes()),
-            MetaText::Unit(family.unit.as_bytes()),
+            MetadataValue::Type(family.kind),
+            MetadataValue::Help(family.help.as_bytes()),
+            MetadataValue::Unit(family.unit.as_bytes()),
         ];
-        all.into_iter().for_each(|what| self.note(&Meta { name, what }, Escapes::None));
+        all.into_iter().for_each(|what| self.note(&MetadataLine { name, what }, Escapes::None));
     }
 
     /// The scrape is over: what is known now, if that is not what was told last. One that failed, or had nothing in it, lets
@@ -161,9 +161,12 @@ mod tests {
     use super::*;
 
     /// What a scrape with these help texts leaves: names and texts, or nothing new.
-    fn scrape(watch: &mut MetadataWatch, helps: &[(&str, &str)], is_good: bool) -> Option<String> {
+    fn scrape(watch: &mut MetadataChangeDetector, helps: &[(&str, &str)], is_good: bool) -> Option<String> {
         for (name, help) in helps {
-            watch.note(&Meta { name: name.as_bytes(), what: MetaText::Help(help.as_bytes()) }, Escapes::Text);
+            watch.note(
+                &MetadataLine { name: name.as_bytes(), what: MetadataValue::Help(help.as_bytes()) },
+                Escapes::Text,
+            );
         }
         let told = watch.finish(is_good)?;
         let lines = told.iter().map(|(name, metadata)| format!("{name}={}", metadata.help));
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_change_is_told_at_once_and_what_goes_is_kept_for_ten_scrapes() {
-        let mut watch = MetadataWatch::default();
+        let mut watch = MetadataChangeDetector::default();
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(scrape(&mut watch, &[("a", "x")], true), text("a=x"));
         assert_eq!(scrape(&mut watch, &[("a", "x")], true), None);
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn endless_metadata_is_cut() {
-        let mut watch = MetadataWatch::default();
+        let mut watch = MetadataChangeDetector::default();
         let help = "x".repeat(1 << 20);
         let names: Vec<String> = (0..64).map(|i| format!("m{i}")).collect();
         let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), help.as_str())).collect();

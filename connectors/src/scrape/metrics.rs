@@ -1,6 +1,6 @@
 //! The self-metrics of scraping, under Prometheus' names.
 
-use crate::scrape::ingest::Counts;
+use crate::scrape::appender::ScrapeCounts;
 use std::sync::Arc;
 use storage::metrics::{Counter, Metrics};
 
@@ -77,7 +77,7 @@ impl ScrapeMetrics {
     }
 
     /// Counts what a body held.
-    pub fn count(&self, counts: &Counts) {
+    pub fn count(&self, counts: &ScrapeCounts) {
         self.samples.add(counts.kept as u64);
         self.duplicates.add(counts.duplicates as u64);
         self.out_of_order.add(counts.too_old as u64);

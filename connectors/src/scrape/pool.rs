@@ -3,14 +3,14 @@
 //! When the job changes, targets that stay hand their series over to the new loop, so that a reload leaves no
 //! stale markers behind. A target that comes back before its markers are written goes on as if nothing was.
 
-use crate::discovery::{Discovered, Discovery};
+use crate::discovery::{DiscoveredTarget, DiscoverySet};
 use crate::http_client::HttpClient;
 use crate::limits;
-use crate::scrape::config::Job;
-use crate::scrape::ingest::{Ingest, NativeRules};
-use crate::scrape::manager::Shared;
-use crate::scrape::scrape_loop::{Command, ScrapeLoop, report_names};
-use crate::scrape::target::{Target, TargetKey, TargetState, discovered_labels, populate};
+use crate::scrape::appender::{HistogramPolicy, ScrapeAppender};
+use crate::scrape::config::ScrapeJob;
+use crate::scrape::manager::ScrapeContext;
+use crate::scrape::scrape_loop::{LoopCommand, ScrapeLoop, report_names};
+use crate::scrape::target::{Target, TargetKey, TargetState, build_target, discovered_labels};
 use crate::scrape::work::{Context, Work};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -20,19 +20,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A target with its loop.
-pub struct Active {
+pub struct ActiveTarget {
     /// The target.
     pub target: Target,
     /// Its labels before relabelling.
     pub discovered: BTreeMap<String, String>,
     /// How it goes.
     pub state: Arc<Mutex<TargetState>>,
-    commands: watch::Sender<Command>,
+    commands: watch::Sender<LoopCommand>,
     context: Arc<Context>,
-    task: JoinHandle<Option<Box<Ingest>>>,
+    task: JoinHandle<Option<Box<ScrapeAppender>>>,
 }
 
-impl Active {
+impl ActiveTarget {
     /// Stops its loop at once.
     pub fn abort(&self) {
         self.context.stopped.store(true, Relaxed);
@@ -42,18 +42,18 @@ impl Active {
 
 /// A job with its client.
 #[derive(Clone)]
-pub struct JobAndClient {
+pub struct JobWithClient {
     /// The job.
-    pub job: Arc<Job>,
+    pub job: Arc<ScrapeJob>,
     /// Its client.
     pub client: HttpClient,
 }
 
 /// What the API sees of a pool.
 #[derive(Default)]
-pub struct PoolView {
+pub struct PoolStatus {
     /// Targets being scraped.
-    pub active: BTreeMap<TargetKey, Active>,
+    pub active: BTreeMap<TargetKey, ActiveTarget>,
     /// Labels of targets that the rules dropped; the first ones.
     pub dropped: Vec<BTreeMap<String, String>>,
     /// How many were dropped.
@@ -61,25 +61,25 @@ pub struct PoolView {
 }
 
 /// See the module.
-pub struct Pool {
-    shared: Arc<Shared>,
-    view: Arc<Mutex<PoolView>>,
+pub struct ScrapePool {
+    shared: Arc<ScrapeContext>,
+    view: Arc<Mutex<PoolStatus>>,
     /// Targets that vanished and wait for the tick at which they are marked stale.
-    vanishing: BTreeMap<TargetKey, Active>,
+    ending_targets: BTreeMap<TargetKey, ActiveTarget>,
     refused: Arc<arc_swap::ArcSwapOption<String>>,
 }
 
-impl Pool {
+impl ScrapePool {
     /// A pool that shows itself in `view`.
-    pub fn new(shared: Arc<Shared>, view: Arc<Mutex<PoolView>>) -> Pool {
-        Pool { shared, view, vanishing: BTreeMap::new(), refused: Arc::default() }
+    pub fn new(shared: Arc<ScrapeContext>, view: Arc<Mutex<PoolStatus>>) -> ScrapePool {
+        ScrapePool { shared, view, ending_targets: BTreeMap::new(), refused: Arc::default() }
     }
 
     /// Runs as long as there is a job.
-    pub async fn run(mut self, mut jobs: watch::Receiver<Option<JobAndClient>>) {
+    pub async fn run(mut self, mut jobs: watch::Receiver<Option<JobWithClient>>) {
         loop {
             let Some(current) = jobs.borrow_and_update().clone() else { break };
-            let mut discovery = Discovery::start(&current.job.config.discovery, &self.shared.registry);
+            let mut discovery = DiscoverySet::start(&current.job.config.discovery, &self.shared.registry);
             let mut renew = true;
             loop {
                 let (found, complete) = discovery.current();
@@ -98,15 +98,15 @@ impl Pool {
         }
         let all = std::mem::take(&mut self.view.lock().active);
         for active in all.into_values() {
-            active.commands.send_replace(Command::Vanish);
+            active.commands.send_replace(LoopCommand::Vanish);
         }
     }
 
-    /// Makes the running loops those of `found`; with `renew` all of them start anew.
-    async fn sync(&mut self, current: &JobAndClient, found: Vec<Discovered>, renew: bool) {
+    /// Makes the running loops those of `found`; with `reset_rules` all of them start anew.
+    async fn sync(&mut self, current: &JobWithClient, found: Vec<DiscoveredTarget>, renew: bool) {
         let wanted = self.wanted(&current.job, found);
         let mut old = std::mem::take(&mut self.view.lock().active);
-        self.vanishing.retain(|_, active| !active.task.is_finished());
+        self.ending_targets.retain(|_, active| !active.task.is_finished());
         for (key, (target, discovered)) in wanted {
             let active = match old.remove(&key) {
                 Some(mut active) if !renew && active.target == target => {
@@ -115,30 +115,30 @@ impl Pool {
                 }
                 Some(active) => self.replace(current, target, discovered, Some(active)).await,
                 None => {
-                    let returning = self.vanishing.remove(&key);
+                    let returning = self.ending_targets.remove(&key);
                     self.replace(current, target, discovered, returning).await
                 }
             };
             self.view.lock().active.insert(key, active);
         }
         for (key, active) in old {
-            active.commands.send_replace(Command::Vanish);
-            self.vanishing.insert(key, active);
+            active.commands.send_replace(LoopCommand::Vanish);
+            self.ending_targets.insert(key, active);
         }
     }
 
     /// The targets that `found` makes, by key; refuses them all if they are too many.
     fn wanted(
         &self,
-        job: &Job,
-        found: Vec<Discovered>,
+        job: &ScrapeJob,
+        found: Vec<DiscoveredTarget>,
     ) -> BTreeMap<TargetKey, (Target, BTreeMap<String, String>)> {
         let mut wanted = BTreeMap::new();
         let discovered_count = found.len();
         let (mut dropped, mut dropped_count, mut failed) = (Vec::new(), 0, 0);
         for discovered in found {
             let labels = discovered_labels(&discovered, job);
-            match populate(&labels, job) {
+            match build_target(&labels, job) {
                 Ok(Some(target)) => drop(wanted.entry(target.key()).or_insert((target, labels))),
                 Ok(None) => {
                     dropped_count += 1;
@@ -172,40 +172,42 @@ impl Pool {
     /// Starts a loop, with the series of its predecessor if there is one.
     async fn replace(
         &self,
-        current: &JobAndClient,
+        current: &JobWithClient,
         target: Target,
         discovered: BTreeMap<String, String>,
-        predecessor: Option<Active>,
-    ) -> Active {
+        predecessor: Option<ActiveTarget>,
+    ) -> ActiveTarget {
         let names = report_names(&current.job);
         let mut state: Arc<Mutex<TargetState>> = Arc::default();
         let mut inherited = None;
         if let Some(old) = predecessor {
-            old.commands.send_replace(Command::HandOver);
+            old.commands.send_replace(LoopCommand::HandOver);
             inherited = old.task.await.ok().flatten();
             state = old.state;
         }
         let key = format!("scrape {} {} {}", current.job.name(), target.url, target.labels);
         let ingest = match inherited {
             Some(mut ingest) => {
-                ingest.renew(&target.labels, names);
+                ingest.reset_rules(&target.labels, names);
                 ingest
             }
-            None => Box::new(Ingest::new(self.shared.store.clone(), key.clone(), &target.labels, names)),
+            None => {
+                Box::new(ScrapeAppender::new(self.shared.store.clone(), key.clone(), &target.labels, names))
+            }
         };
         let options = &self.shared.options;
         let context = Arc::new(Context {
             job: current.job.clone(),
             state: state.clone(),
             strict_content_type: options.strict_content_type,
-            native: NativeRules { starts: options.starts, ..target.native },
+            native: HistogramPolicy { starts: options.starts, ..target.native },
             type_and_unit: options.type_and_unit_labels,
             metrics: self.shared.metrics.clone(),
             most_memory: options.memory() / 2,
             stopped: Arc::default(),
             target: target.clone(),
         });
-        let (commands, receiver) = watch::channel(Command::Run);
+        let (commands, receiver) = watch::channel(LoopCommand::Run);
         let scrape_loop = ScrapeLoop {
             shared: self.shared.clone(),
             client: current.client.clone(),
@@ -218,6 +220,6 @@ impl Pool {
             context: context.clone(),
         };
         let task = tokio::spawn(scrape_loop.run(receiver));
-        Active { target, discovered, state, commands, context, task }
+        ActiveTarget { target, discovered, state, commands, context, task }
     }
 }

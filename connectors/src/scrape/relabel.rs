@@ -14,7 +14,7 @@ use storage::model::regex::{AnchoredRegex, expand};
 /// What a rule does.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum RelabelAction {
     /// Sets `target_label` to the expanded `replacement` if the pattern matches.
     #[default]
     Replace,
@@ -40,21 +40,21 @@ pub enum Action {
     Uppercase,
 }
 
-impl Action {
+impl RelabelAction {
     /// As the file writes it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Action::Replace => "replace",
-            Action::Keep => "keep",
-            Action::Drop => "drop",
-            Action::KeepEqual => "keepequal",
-            Action::DropEqual => "dropequal",
-            Action::HashMod => "hashmod",
-            Action::LabelMap => "labelmap",
-            Action::LabelDrop => "labeldrop",
-            Action::LabelKeep => "labelkeep",
-            Action::Lowercase => "lowercase",
-            Action::Uppercase => "uppercase",
+            RelabelAction::Replace => "replace",
+            RelabelAction::Keep => "keep",
+            RelabelAction::Drop => "drop",
+            RelabelAction::KeepEqual => "keepequal",
+            RelabelAction::DropEqual => "dropequal",
+            RelabelAction::HashMod => "hashmod",
+            RelabelAction::LabelMap => "labelmap",
+            RelabelAction::LabelDrop => "labeldrop",
+            RelabelAction::LabelKeep => "labelkeep",
+            RelabelAction::Lowercase => "lowercase",
+            RelabelAction::Uppercase => "uppercase",
         }
     }
 }
@@ -77,7 +77,7 @@ pub struct RelabelConfig {
     pub replacement: Option<String>,
     /// What to do; `replace`. Any case.
     #[serde(deserialize_with = "action_in_any_case")]
-    pub action: Action,
+    pub action: RelabelAction,
     /// Which names labels may have; not of the file, but of the block that the rule is in.
     #[serde(skip)]
     pub names: NameScheme,
@@ -88,10 +88,10 @@ pub fn set_names(configs: &mut [RelabelConfig], names: NameScheme) {
     configs.iter_mut().for_each(|config| config.names = names);
 }
 
-fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Action, D::Error> {
+fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<RelabelAction, D::Error> {
     let text = String::deserialize(d)?;
     let lower = text.to_lowercase();
-    Action::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&lower))
+    RelabelAction::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&lower))
         .map_err(|_| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
 }
 
@@ -104,7 +104,7 @@ const DEFAULT_REPLACEMENT: &str = "$1";
 
 impl RelabelConfig {
     fn validate(&self) -> Result<(), String> {
-        use Action::*;
+        use RelabelAction::*;
         let action = self.action.as_str();
         if self.action == HashMod && self.modulus == 0 {
             return Err("relabel configuration for hashmod requires non-zero modulus".into());
@@ -142,7 +142,7 @@ impl RelabelConfig {
 
     /// Labels that the rule writes to must have names that labels may have.
     fn validate_names(&self) -> Result<(), String> {
-        use Action::*;
+        use RelabelAction::*;
         let action = self.action.as_str();
         let target = &self.target_label;
         let fits = match self.action {
@@ -163,8 +163,8 @@ impl RelabelConfig {
 
 /// A compiled rule.
 #[derive(Clone, Debug)]
-struct Rule {
-    action: Action,
+struct RelabelRule {
+    action: RelabelAction,
     source_labels: Vec<String>,
     separator: String,
     target_label: String,
@@ -179,13 +179,13 @@ struct Rule {
 /// A list of rules, ready to run; cheap to run, not to make.
 #[derive(Clone, Debug, Default)]
 pub struct Relabeler {
-    rules: Vec<Rule>,
+    rules: Vec<RelabelRule>,
 }
 
 impl Relabeler {
     /// Checks and compiles `configs`; the text of the first problem.
     pub fn new(configs: &[RelabelConfig]) -> Result<Relabeler, String> {
-        configs.iter().map(Rule::new).collect::<Result<_, _>>().map(|rules| Relabeler { rules })
+        configs.iter().map(RelabelRule::new).collect::<Result<_, _>>().map(|rules| Relabeler { rules })
     }
 
     /// Whether there is nothing to do.
@@ -235,16 +235,16 @@ pub enum RelabelError {
     TooLarge,
 }
 
-impl Rule {
-    fn new(config: &RelabelConfig) -> Result<Rule, String> {
+impl RelabelRule {
+    fn new(config: &RelabelConfig) -> Result<RelabelRule, String> {
         config.validate()?;
         let pattern = config.regex.as_deref().unwrap_or(DEFAULT_REGEX);
         let replacement = config.replacement.clone().unwrap_or_else(|| DEFAULT_REPLACEMENT.to_owned());
-        let constant = config.action == Action::Replace
+        let constant = config.action == RelabelAction::Replace
             && pattern == DEFAULT_REGEX
             && !replacement.contains('$')
             && !config.target_label.contains('$');
-        Ok(Rule {
+        Ok(RelabelRule {
             action: config.action,
             source_labels: config.source_labels.clone(),
             separator: config.separator.clone().unwrap_or_else(|| DEFAULT_SEPARATOR.to_owned()),
@@ -267,25 +267,25 @@ impl Rule {
             joined.push_str(labels.get(name));
         }
         match self.action {
-            Action::Drop => return Ok(!self.regex.is_match(joined)),
-            Action::Keep => return Ok(self.regex.is_match(joined)),
-            Action::DropEqual => return Ok(labels.get(&self.target_label) != joined),
-            Action::KeepEqual => return Ok(labels.get(&self.target_label) == joined),
-            Action::Replace => self.replace(labels, joined)?,
-            Action::Lowercase => {
+            RelabelAction::Drop => return Ok(!self.regex.is_match(joined)),
+            RelabelAction::Keep => return Ok(self.regex.is_match(joined)),
+            RelabelAction::DropEqual => return Ok(labels.get(&self.target_label) != joined),
+            RelabelAction::KeepEqual => return Ok(labels.get(&self.target_label) == joined),
+            RelabelAction::Replace => self.replace(labels, joined)?,
+            RelabelAction::Lowercase => {
                 labels.set(&self.target_label, joined.to_lowercase());
             }
-            Action::Uppercase => {
+            RelabelAction::Uppercase => {
                 labels.set(&self.target_label, joined.to_uppercase());
             }
-            Action::HashMod => {
+            RelabelAction::HashMod => {
                 let digest = Md5::digest(joined.as_bytes());
                 let hash = digest[8..].iter().fold(0u64, |h, b| h << 8 | u64::from(*b));
                 labels.set(&self.target_label, (hash % self.modulus).to_string());
             }
-            Action::LabelMap => self.map(labels)?,
-            Action::LabelDrop => self.retain(labels, |hit| !hit),
-            Action::LabelKeep => self.retain(labels, |hit| hit),
+            RelabelAction::LabelMap => self.map(labels)?,
+            RelabelAction::LabelDrop => self.retain(labels, |hit| !hit),
+            RelabelAction::LabelKeep => self.retain(labels, |hit| hit),
         }
         let bytes: usize = labels.pairs().iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > SERIES_BYTES || labels.pairs().len() > RELABEL_LABELS {

@@ -1,15 +1,15 @@
 //! One target's life: wait for the next tick of its schedule, scrape, report; until told otherwise.
 //!
 //! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale markers at the tick
-//! it misses; one that only changes hands (reload) hands its [`Ingest`] over and gets none.
+//! it misses; one that only changes hands (reload) hands its [`ScrapeAppender`] over and gets none.
 
 use crate::blocking;
 use crate::http_client::HttpClient;
 use crate::limits;
-use crate::scrape::config::Job;
+use crate::scrape::appender::ScrapeAppender;
+use crate::scrape::config::ScrapeJob;
 use crate::scrape::fetch::{Answer, FetchError, fetch};
-use crate::scrape::ingest::Ingest;
-use crate::scrape::manager::Shared;
+use crate::scrape::manager::ScrapeContext;
 use crate::scrape::work::{Context, Step, Work};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 /// What a loop is to do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum LoopCommand {
     /// Scrape.
     Run,
     /// The target is gone: mark its series stale at the next tick and end.
@@ -43,14 +43,14 @@ pub const REPORTS: [&str; 8] = [
 ];
 
 /// The names of the reports of a job.
-pub fn report_names(job: &Job) -> &'static [&'static str] {
+pub fn report_names(job: &ScrapeJob) -> &'static [&'static str] {
     if job.extra_metrics { &REPORTS } else { &REPORTS[..5] }
 }
 
 /// Everything a loop works with.
 pub struct ScrapeLoop {
     /// What all loops share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ScrapeContext>,
     /// The job's client.
     pub client: HttpClient,
     /// Job and target.
@@ -78,7 +78,7 @@ impl Drop for ScrapeLoop {
 
 impl ScrapeLoop {
     /// Runs until told to end; gives the ingest back if it is to be handed over.
-    pub async fn run(mut self, mut commands: watch::Receiver<Command>) -> Option<Box<Ingest>> {
+    pub async fn run(mut self, mut commands: watch::Receiver<LoopCommand>) -> Option<Box<ScrapeAppender>> {
         let clock = self.shared.clock.clone();
         let mut tick = self.next_tick(clock.now());
         loop {
@@ -90,7 +90,7 @@ impl ScrapeLoop {
                 _ = tokio::time::sleep(wait) => {}
             }
             let command = *commands.borrow();
-            if command == Command::Vanish {
+            if command == LoopCommand::Vanish {
                 self.on_thread(move |work| work.vanish(tick)).await;
                 return None;
             }
@@ -106,7 +106,7 @@ impl ScrapeLoop {
     }
 
     /// Ends the loop: what is under way on a thread ends at its next look at the clock.
-    async fn leave(mut self, hands_over: bool) -> Option<Box<Ingest>> {
+    async fn leave(mut self, hands_over: bool) -> Option<Box<ScrapeAppender>> {
         self.context.stopped.store(true, Relaxed);
         if let Some(running) = self.running.take() {
             self.work = running.await.ok();
@@ -151,7 +151,7 @@ impl ScrapeLoop {
     fn new_work(&self) -> Box<Work> {
         let names = report_names(&self.context.job);
         let store = self.shared.store.clone();
-        let ingest = Ingest::new(store, self.key.clone(), &self.context.target.labels, names);
+        let ingest = ScrapeAppender::new(store, self.key.clone(), &self.context.target.labels, names);
         Box::new(Work::new(self.context.clone(), Box::new(ingest)))
     }
 
@@ -241,11 +241,11 @@ impl ScrapeLoop {
 
 /// Resolves when the ingest is to be handed over (`true`), or when nobody commands any more (`false`). A target that
 /// vanishes together with its pool still gets its markers.
-async fn hand_over(commands: &mut watch::Receiver<Command>) -> bool {
-    if commands.wait_for(|command| *command == Command::HandOver).await.is_ok() {
+async fn hand_over(commands: &mut watch::Receiver<LoopCommand>) -> bool {
+    if commands.wait_for(|command| *command == LoopCommand::HandOver).await.is_ok() {
         return true;
     }
-    if *commands.borrow() == Command::Vanish {
+    if *commands.borrow() == LoopCommand::Vanish {
         std::future::pending::<()>().await;
     }
     false

@@ -1,10 +1,10 @@
 //! What a target is: discovered labels, relabelled, give an address, a path and the labels of its series.
 
-use crate::discovery::{ADDRESS, Discovered};
-use crate::scrape::config::Job;
-use crate::scrape::ingest::NativeRules;
+use crate::discovery::{ADDRESS, DiscoveredTarget};
+use crate::scrape::appender::HistogramPolicy;
+use crate::scrape::config::ScrapeJob;
 use crate::scrape::metadata::MetadataMap;
-use crate::units::Millis;
+use crate::units::ConfigDuration;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ pub struct Target {
     /// Where it is scraped, parameters included.
     pub url: ScrapeUrl,
     /// Time between scrapes.
-    pub interval: Millis,
+    pub interval: ConfigDuration,
     /// Longest scrape.
-    pub timeout: Millis,
+    pub timeout: ConfigDuration,
     /// What is done with native histograms.
-    pub native: NativeRules,
+    pub native: HistogramPolicy,
 }
 
 /// Where a target is scraped, even where that is no place: such a target is there, and down.
@@ -76,7 +76,7 @@ const CLASSIC: &str = "__always_scrape_classic_histograms__";
 const CONVERT: &str = "__convert_classic_histograms_to_nhcb__";
 
 /// The labels that target rules work on: what was discovered and what the job adds. Also what the API shows.
-pub fn discovered_labels(discovered: &Discovered, job: &Job) -> BTreeMap<String, String> {
+pub fn discovered_labels(discovered: &DiscoveredTarget, job: &ScrapeJob) -> BTreeMap<String, String> {
     // A label with an empty value is none.
     let given = discovered.iter().filter(|(_, value)| !value.is_empty());
     let mut labels: BTreeMap<String, String> = given.map(|(n, v)| (n.clone(), v.clone())).collect();
@@ -104,7 +104,10 @@ pub fn discovered_labels(discovered: &Discovered, job: &Job) -> BTreeMap<String,
 
 /// The target that labels from [`discovered_labels`] make, `None` if the rules drop it; the text of what is
 /// wrong with it.
-pub fn populate(discovered: &BTreeMap<String, String>, job: &Job) -> Result<Option<Target>, String> {
+pub fn build_target(
+    discovered: &BTreeMap<String, String>,
+    job: &ScrapeJob,
+) -> Result<Option<Target>, String> {
     let mut labels = LabelsBuilder::default();
     for (name, value) in discovered {
         labels.set(name, value);
@@ -130,14 +133,14 @@ pub fn populate(discovered: &BTreeMap<String, String>, job: &Job) -> Result<Opti
 }
 
 /// The job's rules, but for what the target's labels say.
-fn native(labels: &LabelsBuilder, job: NativeRules) -> Result<NativeRules, String> {
+fn native(labels: &LabelsBuilder, job: HistogramPolicy) -> Result<HistogramPolicy, String> {
     let says = |name: &str, what: &str, otherwise: bool| match labels.get(name) {
         "" => Ok(otherwise),
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
         text => Err(format!("error parsing {what}: {text:?} is neither true nor false")),
     };
-    Ok(NativeRules {
+    Ok(HistogramPolicy {
         convert: says(CONVERT, "convert classic histograms to nhcb", job.convert)?,
         classic_too: says(CLASSIC, "always scrape classic histograms", job.classic_too)?,
         scrape: says(NATIVE, "scrape native histograms", job.scrape)?,
@@ -145,10 +148,10 @@ fn native(labels: &LabelsBuilder, job: NativeRules) -> Result<NativeRules, Strin
     })
 }
 
-fn times(labels: &LabelsBuilder) -> Result<(Millis, Millis), String> {
+fn times(labels: &LabelsBuilder) -> Result<(ConfigDuration, ConfigDuration), String> {
     let read = |name: &str, what: &str| match parse_duration(labels.get(name)) {
         Ok(0) => Err(format!("{what} cannot be 0")),
-        Ok(ms) => Ok(Millis(ms)),
+        Ok(ms) => Ok(ConfigDuration(ms)),
         Err(e) => Err(format!("error parsing {what}: {e}")),
     };
     let interval = read(INTERVAL, "scrape interval")?;
@@ -162,7 +165,7 @@ fn times(labels: &LabelsBuilder) -> Result<(Millis, Millis), String> {
 }
 
 /// Parameters come from the job, the first value of each from its `__param_` label; sorted by name.
-fn url(labels: &LabelsBuilder, address: &str, job: &Job) -> ScrapeUrl {
+fn url(labels: &LabelsBuilder, address: &str, job: &ScrapeJob) -> ScrapeUrl {
     let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, values) in &job.config.keys.params {
         params.insert(name, values.iter().map(String::as_str).collect());
@@ -199,7 +202,7 @@ pub type TargetKey = (Labels, String);
 
 /// Whether a target answers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum Health {
+pub enum TargetHealth {
     /// Not scraped yet.
     #[default]
     Unknown,
@@ -209,13 +212,13 @@ pub enum Health {
     Down,
 }
 
-impl Health {
+impl TargetHealth {
     /// As the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Health::Unknown => "unknown",
-            Health::Up => "up",
-            Health::Down => "down",
+            TargetHealth::Unknown => "unknown",
+            TargetHealth::Up => "up",
+            TargetHealth::Down => "down",
         }
     }
 }
@@ -224,7 +227,7 @@ impl Health {
 #[derive(Clone, Debug, Default)]
 pub struct TargetState {
     /// Whether it answers.
-    pub health: Health,
+    pub health: TargetHealth,
     /// Why not; empty if it does.
     pub last_error: String,
     /// What is odd about it although it answers.
@@ -240,12 +243,12 @@ pub struct TargetState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scrape::config::GlobalScrape;
+    use crate::scrape::config::GlobalConfig;
 
     fn target(yaml: &str, discovered: &[(&str, &str)]) -> Result<Option<Target>, String> {
-        let job = Job::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalScrape::default()).unwrap();
+        let job = ScrapeJob::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalConfig::default()).unwrap();
         let discovered = discovered.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        populate(&discovered_labels(&discovered, &job), &job)
+        build_target(&discovered_labels(&discovered, &job), &job)
     }
 
     #[test]
@@ -256,7 +259,7 @@ mod tests {
             .unwrap();
         assert_eq!(t.labels.to_string(), r#"{env="prod", instance="h:9090", job="j"}"#);
         assert_eq!(t.url.as_str(), "http://h:9090/federate?match%5B%5D=%7Ba%3D%22b%22%7D&match%5B%5D=up&x=z");
-        assert_eq!((t.interval, t.timeout), (Millis(60_000), Millis(10_000)));
+        assert_eq!((t.interval, t.timeout), (ConfigDuration(60_000), ConfigDuration(10_000)));
         assert_eq!(t.offset(7), t.offset(7));
         assert!((0..60_000).contains(&t.offset(7)));
     }
@@ -266,7 +269,7 @@ mod tests {
         let yaml = "{job_name: j, scrape_native_histograms: true, params: {a: ['']}, static_configs: [{targets: ['h:1']}], \
                     relabel_configs: [{source_labels: [__scrape_native_histograms__, __convert_classic_histograms_to_nhcb__, \
                     __always_scrape_classic_histograms__], regex: 'true;false;false', action: keep}]}";
-        let job = Job::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalScrape::default()).unwrap();
+        let job = ScrapeJob::new(serde_saphyr::from_str(yaml).unwrap(), &GlobalConfig::default()).unwrap();
         let given = [(ADDRESS, "h:1"), ("env", ""), ("__meta_a", ""), ("job", "")];
         let discovered = given.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         let labels = discovered_labels(&discovered, &job);
@@ -276,7 +279,7 @@ mod tests {
             [ADDRESS, CLASSIC, CONVERT, METRICS_PATH, SCHEME, INTERVAL, NATIVE, TIMEOUT, "job"]
         );
         assert_eq!(labels["job"], "j");
-        assert!(populate(&labels, &job).unwrap().is_some());
+        assert!(build_target(&labels, &job).unwrap().is_some());
     }
 
     #[test]
@@ -306,7 +309,7 @@ mod tests {
         assert_eq!(run("{target_label: __address__, replacement: ''}"), Err("no address".into()));
         assert_eq!(
             run("{target_label: __scrape_interval__, replacement: 30s}").unwrap().unwrap().interval,
-            Millis(30_000)
+            ConfigDuration(30_000)
         );
         assert!(
             run("{target_label: __scrape_timeout__, replacement: 5m}")

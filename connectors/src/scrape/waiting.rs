@@ -1,9 +1,9 @@
 //! What a scrape has brought so far and is not stored before its whole body is known to be good.
 
-use super::cache::Id;
 use super::created::CreatedLines;
-use super::exposition::{Resume, families::Families, nhcb::Converter};
-use super::extras::SampleExemplar;
+use super::exposition::{Resume, nhcb::Converter, protobuf::Families};
+use super::non_float::SampleExemplar;
+use super::series_cache::CachedSeriesId;
 use crate::limits;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 /// A series that was not known before this scrape.
 pub struct NewSeries {
     /// Its number in the cache.
-    pub id: Id,
+    pub id: CachedSeriesId,
     /// Its labels.
     pub labels: Labels,
     /// The first sample without a time of its own; *absent* if there is none.
@@ -25,7 +25,7 @@ pub struct NewSeries {
 /// Something that belongs to a series, at a time that is `None` if it is the scrape's.
 pub struct Of<T> {
     /// The series.
-    pub id: Id,
+    pub id: CachedSeriesId,
     /// The time.
     pub t: Option<TimeMs>,
     /// What it is.
@@ -36,7 +36,7 @@ pub struct Of<T> {
 #[derive(Copy, Clone, Debug, Default)]
 pub struct WaitsForStart {
     /// Its float, with its time.
-    pub line: Option<(Id, Option<TimeMs>)>,
+    pub line: Option<(CachedSeriesId, Option<TimeMs>)>,
     /// The number of the histogram that it began, of those that the converter has made.
     pub histogram: Option<u64>,
 }
@@ -65,7 +65,7 @@ pub struct Waiting {
     /// Whether a histogram had more buckets than it may have.
     pub has_too_many_buckets: bool,
     /// Series that have a native histogram at the time of the scrape.
-    seen: HashSet<Id>,
+    seen: HashSet<CachedSeriesId>,
     label_bytes: usize,
     /// Bytes of histograms at the time of the scrape, of which there is one for each series …
     histogram_bytes: usize,
@@ -78,7 +78,7 @@ impl Waiting {
     /// Adds a new series whose first sample has this time; its index.
     pub fn add_series(&mut self, labels: Labels, timed: bool) -> u32 {
         self.label_bytes += labels.encoded().len();
-        self.series.push(NewSeries { id: Id::MAX, labels, value: ABSENT, timed });
+        self.series.push(NewSeries { id: CachedSeriesId::MAX, labels, value: ABSENT, timed });
         self.series.len() as u32 - 1
     }
 
@@ -93,7 +93,7 @@ impl Waiting {
     }
 
     /// Adds a histogram; `false` if its series has one at the time of the scrape already.
-    pub fn add_histogram(&mut self, id: Id, t: Option<TimeMs>, what: NativeHistogram) -> bool {
+    pub fn add_histogram(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: NativeHistogram) -> bool {
         if t.is_none() && !self.seen.insert(id) {
             return false;
         }
@@ -108,7 +108,7 @@ impl Waiting {
     }
 
     /// Adds an exemplar, as long as there are not too many: they say nothing that a sample does not.
-    pub fn add_exemplar(&mut self, id: Id, t: Option<TimeMs>, what: SampleExemplar) {
+    pub fn add_exemplar(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: SampleExemplar) {
         let bytes = size_of::<Of<SampleExemplar>>() + what.exemplar.labels.encoded().len();
         if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
             self.exemplar_bytes += bytes;

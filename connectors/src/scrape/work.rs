@@ -5,17 +5,17 @@
 //! A turn on a thread ends after some milliseconds: a target that takes long delays the others by no more than that. Most
 //! scrapes need one turn, which costs a change of threads, some microseconds.
 
-use crate::histogram::BadHistogram;
 use crate::limits;
-use crate::scrape::admit::{Admission, Refusal};
+use crate::native_histogram::HistogramRejected;
+use crate::scrape::appender::{HistogramPolicy, IngestError, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use crate::scrape::body::Body;
-use crate::scrape::config::Job;
+use crate::scrape::config::ScrapeJob;
 use crate::scrape::exposition::BodyFormat;
-use crate::scrape::exposition::families::FamilyError;
+use crate::scrape::exposition::protobuf::FamilyError;
 use crate::scrape::fetch::{FetchError, format};
-use crate::scrape::ingest::{Counts, Ingest, IngestError, NativeRules, Rules};
 use crate::scrape::metrics::ScrapeMetrics;
-use crate::scrape::target::{Health, Target, TargetState};
+use crate::scrape::series_admission::{SeriesAdmission, SeriesRejected};
+use crate::scrape::target::{Target, TargetHealth, TargetState};
 use crate::scrape::turn::{Interrupted, Look, Turn};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 /// What all scrapes of a target share.
 pub struct Context {
     /// The job.
-    pub job: Arc<Job>,
+    pub job: Arc<ScrapeJob>,
     /// The target.
     pub target: Target,
     /// Where the API reads how it goes.
@@ -35,7 +35,7 @@ pub struct Context {
     /// Whether only named formats count.
     pub strict_content_type: bool,
     /// What is done with native histograms.
-    pub native: NativeRules,
+    pub native: HistogramPolicy,
     /// Whether series get the labels `__type__` and `__unit__`.
     pub type_and_unit: bool,
     /// Counters of all loops.
@@ -78,7 +78,7 @@ enum Failure {
 pub struct Work {
     context: Arc<Context>,
     /// The way into the store.
-    pub ingest: Box<Ingest>,
+    pub ingest: Box<ScrapeAppender>,
     scrape: Scrape,
     /// What came of the last call.
     pub step: Step,
@@ -92,7 +92,7 @@ struct Scrape {
     content_type: String,
     format: Option<BodyFormat>,
     warning: Option<String>,
-    counts: Counts,
+    counts: ScrapeCounts,
     memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -105,7 +105,7 @@ impl Scrape {
             content_type: String::new(),
             format: None,
             warning: None,
-            counts: Counts::default(),
+            counts: ScrapeCounts::default(),
             memory: None,
         }
     }
@@ -119,7 +119,7 @@ impl Scrape {
 
 impl Work {
     /// No scrape is under way.
-    pub fn new(context: Arc<Context>, ingest: Box<Ingest>) -> Work {
+    pub fn new(context: Arc<Context>, ingest: Box<ScrapeAppender>) -> Work {
         Work { context, ingest, scrape: Scrape::new(0), step: Step::Done }
     }
 
@@ -241,13 +241,14 @@ impl Work {
         let metrics = &self.context.metrics;
         match failure {
             Failure::Fetch(FetchError::BodyLimit) => metrics.exceeded_body_size_limit.inc(),
-            Failure::Ingest(IngestError::Refused(Refusal::SampleLimit)) => {
+            Failure::Ingest(IngestError::Refused(SeriesRejected::SampleLimit)) => {
                 metrics.exceeded_sample_limit.inc()
             }
             Failure::Ingest(
-                IngestError::Refused(Refusal::LabelLimit(_)) | IngestError::Families(FamilyError::Labels(_)),
+                IngestError::Refused(SeriesRejected::LabelLimit(_))
+                | IngestError::Families(FamilyError::Labels(_)),
             ) => metrics.exceeded_label_limits.inc(),
-            Failure::Ingest(IngestError::Histogram(BadHistogram::TooManyBuckets)) => {
+            Failure::Ingest(IngestError::Histogram(HistogramRejected::TooManyBuckets)) => {
                 metrics.exceeded_bucket_limit.inc();
             }
             _ => {}
@@ -309,13 +310,13 @@ impl Work {
         }
         match result {
             Ok(()) => {
-                state.health = Health::Up;
+                state.health = TargetHealth::Up;
                 state.last_error = String::new();
                 state.warning = self.scrape.warning.take();
             }
             Err(error) => {
                 tracing::debug!(target = %self.context.target.url, %error, "scrape failed");
-                state.health = Health::Down;
+                state.health = TargetHealth::Down;
                 state.last_error = error;
                 state.warning = None;
             }
@@ -332,9 +333,9 @@ impl Work {
     }
 }
 
-fn rules(context: &Context) -> Rules<'_> {
+fn rules(context: &Context) -> ScrapeRules<'_> {
     let keys = &context.job.config.keys;
-    let admission = Admission {
+    let admission = SeriesAdmission {
         target: &context.target.labels,
         honor_labels: keys.honor_labels,
         relabel: &context.job.metric_relabel,
@@ -342,7 +343,7 @@ fn rules(context: &Context) -> Rules<'_> {
         names: context.job.names,
         type_and_unit: context.type_and_unit,
     };
-    Rules {
+    ScrapeRules {
         admission,
         honor_timestamps: keys.honor_timestamps,
         track_timestamps: keys.track_timestamps_staleness,

@@ -8,9 +8,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use connectors::scrape::config::{GlobalScrape, jobs};
-use connectors::scrape::manager::{Manager, Options, TargetInfo};
-use connectors::scrape::target::Health;
+use connectors::scrape::config::{GlobalConfig, jobs};
+use connectors::scrape::manager::{ScrapeManager, ScrapeOptions, TargetInfo};
+use connectors::scrape::target::TargetHealth;
 use connectors::wall_clock::SystemClock;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub struct Bench {
     pub site: Site,
     pub address: String,
     pub store: Arc<Store>,
-    pub manager: Manager,
+    pub manager: ScrapeManager,
     pub registry: Metrics,
     _dir: tempfile::TempDir,
 }
@@ -73,10 +73,10 @@ pub struct Bench {
 impl Bench {
     /// A target that answers `body`.
     pub async fn new(body: &str, strict: bool) -> Bench {
-        Bench::with(body, Options { strict_content_type: strict, ..Options::default() }).await
+        Bench::with(body, ScrapeOptions { strict_content_type: strict, ..ScrapeOptions::default() }).await
     }
 
-    pub async fn with(body: &str, options: Options) -> Bench {
+    pub async fn with(body: &str, options: ScrapeOptions) -> Bench {
         let site = Site { answer: Arc::new(Mutex::new(text(body))), headers: Arc::default() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -84,14 +84,14 @@ impl Bench {
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         let dir = tempfile::tempdir().unwrap();
         let registry = Metrics::default();
-        let store_options = storage::store::Options {
+        let store_options = storage::store::StoreOptions {
             dir: dir.path().into(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
             out_of_order_ms: 1_800_000,
         };
         let (store, _) = Store::open(store_options, Arc::new(storage::disk::OsDisk), &registry).unwrap();
-        let manager = Manager::new(store.clone(), Arc::new(SystemClock), &registry, options);
+        let manager = ScrapeManager::new(store.clone(), Arc::new(SystemClock), &registry, options);
         Bench { site, address, store, manager, registry, _dir: dir }
     }
 
@@ -114,7 +114,7 @@ impl Bench {
         let yaml =
             format!("- job_name: j\n  {times}\n  static_configs: [{{targets: {targets}}}]\n  {more}\n");
         let configs = serde_saphyr::from_str(&yaml).unwrap();
-        self.manager.apply(jobs(configs, &GlobalScrape::default()).unwrap()).unwrap();
+        self.manager.apply(jobs(configs, &GlobalConfig::default()).unwrap()).unwrap();
     }
 
     pub fn answer(&self, answer: Answer) {
@@ -159,12 +159,12 @@ impl Bench {
 
     pub async fn until_error(&self, expected: &str) {
         self.until(expected, |b| {
-            b.target().is_some_and(|t| t.health == Health::Down && t.last_error.contains(expected))
+            b.target().is_some_and(|t| t.health == TargetHealth::Down && t.last_error.contains(expected))
         })
         .await;
     }
 
     pub async fn until_up(&self) {
-        self.until("up", |b| b.target().is_some_and(|t| t.health == Health::Up)).await;
+        self.until("up", |b| b.target().is_some_and(|t| t.health == TargetHealth::Up)).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The table as a page: `docs/promql-functions.md` is this function's answer, and a test keeps it so.
 
-use super::{Function, Kernel, Mixed, Special, table};
-use crate::plan::Type;
+use super::{Function, HistogramSupport, Kernel, OperatorFunction, table};
+use crate::plan::ValueType;
 use std::fmt::Write as _;
 
 /// All functions as a markdown page.
@@ -24,12 +24,17 @@ pub fn markdown() -> String {
 fn histograms(f: &Function) -> &'static str {
     match f.kernel {
         Kernel::Window(kernel) => match kernel.mixed {
-            Mixed::LeftOut => LEFT_OUT,
-            Mixed::Taken(taken) => taken.what,
+            HistogramSupport::LeftOut => LEFT_OUT,
+            HistogramSupport::Taken(taken) => taken.what,
         },
         Kernel::Map(_) | Kernel::MapOrClock(_) => LEFT_OUT,
-        Kernel::Clock(_) | Kernel::Query(_) | Kernel::Scalars(_) | Kernel::Special(Special::Vector) => "",
-        Kernel::Special(Special::Scalar | Special::Sort | Special::SortDesc) => LEFT_OUT,
+        Kernel::Clock(_)
+        | Kernel::Query(_)
+        | Kernel::Scalars(_)
+        | Kernel::Special(OperatorFunction::Vector) => "",
+        Kernel::Special(OperatorFunction::Scalar | OperatorFunction::Sort | OperatorFunction::SortDesc) => {
+            LEFT_OUT
+        }
         Kernel::Histogram(_) => "only they",
         Kernel::Relabel(_) | Kernel::Special(_) => "yes",
     }
@@ -52,12 +57,12 @@ pub fn signature(f: &Function) -> String {
     format!("{}({}) → {}", f.name, args.join(", "), word(f.returns))
 }
 
-fn word(t: Type) -> &'static str {
+fn word(t: ValueType) -> &'static str {
     match t {
-        Type::Scalar => "scalar",
-        Type::Vector => "vector",
-        Type::Matrix => "range",
-        Type::Text => "string",
+        ValueType::Scalar => "scalar",
+        ValueType::Vector => "vector",
+        ValueType::Matrix => "range",
+        ValueType::Text => "string",
     }
 }
 

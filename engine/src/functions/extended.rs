@@ -3,11 +3,11 @@
 //!
 //! Here: floats, and what is common. Histograms are in [`super::extended_histograms`].
 
-use super::mixed_rate::{NOTHING, Rule};
-use super::notice::Noticed;
+use super::findings::Findings;
+use super::mixed_rate::{NOTHING, RateKind};
 use super::{Window, extended_histograms};
-use crate::operators::side::Sample;
-use crate::plan::Extension;
+use crate::operators::histogram_column::Sample;
+use crate::plan::WindowExtension;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
@@ -36,7 +36,7 @@ pub(super) fn anchored<'a>(w: &Window<'a>) -> Option<Window<'a>> {
 
 /// Which samples stand for the edges of a window.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Edges {
+pub(super) struct EdgeSamples {
     /// The first sample to look at: the newest at or before the left edge, or the first at all.
     pub first: usize,
     /// The last one: the newest at all, or if smoothed the first at or behind the right edge.
@@ -45,15 +45,15 @@ pub(super) struct Edges {
     pub smoothed: bool,
 }
 
-impl Edges {
+impl EdgeSamples {
     /// Of samples with these times; `None` if none of them says anything about the window.
-    pub fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<Edges> {
-        Edges::of_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
+    pub fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
+        EdgeSamples::of_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
     }
 
     /// The same, also where all samples are later than a smoothed window.
-    fn of_any(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<Edges> {
-        let smoothed = w.extension == Some(Extension::Smoothed);
+    fn of_any(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
+        let smoothed = w.extension == Some(WindowExtension::Smoothed);
         let newest = times.checked_sub(1)?;
         // The newest sample is not looked at: it is the answer if no other is.
         let search = |behind: &dyn Fn(TimeMs) -> bool| {
@@ -70,7 +70,7 @@ impl Edges {
         };
         let first = search(&|t| t > w.start).saturating_sub(1);
         let last = if smoothed { search(&|t| t >= w.end) } else { newest };
-        (time(last) > w.start).then_some(Edges { first, last, smoothed })
+        (time(last) > w.start).then_some(EdgeSamples { first, last, smoothed })
     }
 
     /// Whether the value at the left edge lies on the line to the next sample.
@@ -91,10 +91,10 @@ pub(super) fn between(before: (TimeMs, f64), after: (TimeMs, f64), t: TimeMs, co
 }
 
 /// `rate`, `increase` and `delta` of floats: ABSENT if there is nothing to say.
-pub(super) fn change(w: &Window, rule: Rule) -> f64 {
-    let Some(edges) = Edges::of(w, w.ts.len(), |i| w.ts[i]) else { return ABSENT };
+pub(super) fn change(w: &Window, rule: RateKind) -> f64 {
+    let Some(edges) = EdgeSamples::of(w, w.ts.len(), |i| w.ts[i]) else { return ABSENT };
     let (left, right) = ends(w, edges, rule.counter);
-    let Edges { first, last, .. } = edges;
+    let EdgeSamples { first, last, .. } = edges;
     let mut result = right - left;
     if rule.counter {
         let from = first + usize::from(w.ts[first] <= w.start);
@@ -109,22 +109,22 @@ pub fn extended_floats(
     ts: &[TimeMs],
     vs: &[f64],
     (start, end): (TimeMs, TimeMs),
-    extension: Extension,
+    extension: WindowExtension,
 ) -> Vec<(TimeMs, f64)> {
     let w = Window { ts, vs, start, end, extension: Some(extension), ..Window::default() };
     let time = |i: usize| ts[i];
     // Where only later samples are known, the first of them stands at both edges.
-    let Some(edges) = Edges::of_any(&w, ts.len(), time) else { return Vec::new() };
+    let Some(edges) = EdgeSamples::of_any(&w, ts.len(), time) else { return Vec::new() };
     let (left, right) = ends(&w, edges, false);
     let inner = ts.iter().copied().zip(vs.iter().copied()).filter(|(t, _)| start < *t && *t < end);
     [(start, left)].into_iter().chain(inner).chain([(end, right)]).collect()
 }
 
 /// The values at both edges.
-fn ends(w: &Window, edges: Edges, counter: bool) -> (f64, f64) {
+fn ends(w: &Window, edges: EdgeSamples, counter: bool) -> (f64, f64) {
     let time = |i: usize| w.ts[i];
     let at = |i: usize| (w.ts[i], w.vs[i]);
-    let Edges { first, last, .. } = edges;
+    let EdgeSamples { first, last, .. } = edges;
     let left = if edges.left_between(w, time) {
         between(at(first), at(first + 1), w.start, counter)
     } else {
@@ -163,11 +163,11 @@ pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
 }
 
 /// As [`change`], of windows of one kind, told as a list of what happened.
-pub(super) fn change_reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+pub(super) fn change_reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
     if !w.histograms.is_empty() {
         return extended_histograms::change_reference(w, rule, noticed);
     }
-    let smoothed = w.extension == Some(Extension::Smoothed);
+    let smoothed = w.extension == Some(WindowExtension::Smoothed);
     let samples: Vec<(TimeMs, f64)> = w.ts.iter().copied().zip(w.vs.iter().copied()).collect();
     let before: Vec<_> = samples.iter().filter(|s| s.0 <= w.start).collect();
     let within: Vec<_> = samples.iter().filter(|s| s.0 > w.start && s.0 < w.end).collect();
@@ -216,9 +216,10 @@ mod tests {
     #[test]
     fn edges_are_the_samples_around() {
         let of = |ts: &[TimeMs], smoothed| {
-            let extension = Some(if smoothed { Extension::Smoothed } else { Extension::Anchored });
+            let extension =
+                Some(if smoothed { WindowExtension::Smoothed } else { WindowExtension::Anchored });
             let w = Window { start: 100, end: 200, extension, ..window(ts, &[]) };
-            Edges::of(&w, ts.len(), |i| ts[i]).map(|e| (e.first, e.last))
+            EdgeSamples::of(&w, ts.len(), |i| ts[i]).map(|e| (e.first, e.last))
         };
         assert_eq!(of(&[50, 90, 150, 190], false), Some((1, 3)));
         assert_eq!(of(&[50, 100, 150, 200], false), Some((1, 3)));

@@ -2,12 +2,12 @@
 //! histograms is a line for each of their buckets.
 
 use super::Window;
-use super::extended::Edges;
-use super::mixed_rate::{Rule, answer, minus, plus};
-use super::notice::{Notice, Noticed};
-use super::window::Timed;
-use crate::operators::side::Sample;
-use crate::plan::Extension;
+use super::extended::EdgeSamples;
+use super::findings::{Finding, Findings};
+use super::mixed_rate::{RateKind, answer, minus, plus};
+use super::window::TimedHistogram;
+use crate::operators::histogram_column::Sample;
+use crate::plan::WindowExtension;
 use std::sync::Arc;
 use storage::model::histogram::ResetHint;
 use storage::model::{NativeHistogram, TimeMs};
@@ -15,11 +15,11 @@ use storage::model::{NativeHistogram, TimeMs};
 /// The histogram at `t` on the line between two. A counter that was reset between them began at zero. `None`, with a
 /// notice, where custom and exponential buckets meet.
 pub(super) fn between(
-    before: &Timed,
-    after: &Timed,
+    before: &TimedHistogram,
+    after: &TimedHistogram,
     t: TimeMs,
     counter: bool,
-    noticed: &mut Noticed,
+    noticed: &mut Findings,
 ) -> Option<NativeHistogram> {
     if t == before.0 {
         return Some(NativeHistogram::clone(&before.1));
@@ -40,11 +40,11 @@ pub(super) fn between(
 }
 
 /// `rate`, `increase` and `delta` of histograms.
-pub(super) fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHistogram> {
+pub(super) fn change(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
     let all = w.histograms;
     let time = |i: usize| all[i].0;
-    let edges = Edges::of(w, all.len(), time)?;
-    let Edges { first, last, .. } = edges;
+    let edges = EdgeSamples::of(w, all.len(), time)?;
+    let EdgeSamples { first, last, .. } = edges;
     check(&all[first..=last], rule, noticed)?;
     let left = if edges.left_between(w, time) {
         between(&all[first], &all[first + 1], w.start, rule.counter, noticed)?
@@ -57,7 +57,7 @@ pub(super) fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<Na
         NativeHistogram::clone(&all[last].1)
     };
     if !rule.counter && (left.hint != ResetHint::Gauge || right.hint != ResetHint::Gauge) {
-        noticed.add(Notice::NotAGauge);
+        noticed.add(Finding::NotAGauge);
     }
     let mut result = right.clone();
     minus(&mut result, &left, noticed)?;
@@ -75,14 +75,14 @@ pub(super) fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<Na
 }
 
 /// Whether all have buckets of one kind; gauges among them are noticed if it is to be a counter.
-fn check(all: &[Timed], rule: Rule, noticed: &mut Noticed) -> Option<()> {
+fn check(all: &[TimedHistogram], rule: RateKind, noticed: &mut Findings) -> Option<()> {
     for (_, h) in all {
         if h.is_custom() != all[0].1.is_custom() {
-            noticed.add(Notice::MixedSchemas);
+            noticed.add(Finding::MixedSchemas);
             return None;
         }
         if rule.counter && h.hint == ResetHint::Gauge {
-            noticed.add(Notice::NotACounter);
+            noticed.add(Finding::NotACounter);
         }
     }
     Some(())
@@ -91,9 +91,9 @@ fn check(all: &[Timed], rule: Rule, noticed: &mut Noticed) -> Option<()> {
 /// What a counter lost by resets on its way from the left edge to the right one, if anything.
 fn lost(
     w: &Window,
-    edges: Edges,
+    edges: EdgeSamples,
     (left, right): (&NativeHistogram, &NativeHistogram),
-    noticed: &mut Noticed,
+    noticed: &mut Findings,
 ) -> Option<Option<NativeHistogram>> {
     let all = w.histograms;
     let (mut from, mut before) = (edges.first + 1, left);
@@ -120,14 +120,18 @@ fn lost(
 }
 
 /// What `smoothed` makes of an instant selector over histograms, as [`super::extended::smoothed_float`].
-pub fn smoothed_histogram(all: &[Timed], t: TimeMs, noticed: &mut Noticed) -> Option<Arc<NativeHistogram>> {
+pub fn smoothed_histogram(
+    all: &[TimedHistogram],
+    t: TimeMs,
+    noticed: &mut Findings,
+) -> Option<Arc<NativeHistogram>> {
     let next = all.partition_point(|(at, _)| *at < t);
     let before = next.checked_sub(1).map(|at| &all[at]);
     match (before, all.get(next)) {
         (_, Some((at, h))) if *at == t => Some(h.clone()),
         (Some(before), Some(after)) => {
             if before.1.is_custom() != after.1.is_custom() {
-                noticed.add(Notice::MixedSchemas);
+                noticed.add(Finding::MixedSchemas);
                 return None;
             }
             let gauges = before.1.hint == ResetHint::Gauge && after.1.hint == ResetHint::Gauge;
@@ -142,12 +146,12 @@ pub fn smoothed_histogram(all: &[Timed], t: TimeMs, noticed: &mut Noticed) -> Op
 }
 
 /// As [`change`]: the window is first rewritten as the list of histograms that it goes through.
-pub(super) fn change_reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+pub(super) fn change_reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
     answer(reference(w, rule, noticed))
 }
 
-fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHistogram> {
-    let smoothed = w.extension == Some(Extension::Smoothed);
+fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
+    let smoothed = w.extension == Some(WindowExtension::Smoothed);
     let anchor = w.histograms.iter().rposition(|(t, _)| *t <= w.start);
     let first = anchor.unwrap_or(0);
     let end = w.histograms.iter().position(|(t, _)| smoothed && *t >= w.end);
@@ -159,11 +163,11 @@ fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHist
     }
     for (_, h) in used {
         if h.is_custom() != used[0].1.is_custom() {
-            noticed.add(Notice::MixedSchemas);
+            noticed.add(Finding::MixedSchemas);
             return None;
         }
         if rule.counter && h.hint == ResetHint::Gauge {
-            noticed.add(Notice::NotACounter);
+            noticed.add(Finding::NotACounter);
         }
     }
     // What the counter was on its way: at the left edge, at the samples between, at the right edge.
@@ -177,7 +181,7 @@ fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHist
         path[count - 1] = between(&used[count - 2], &used[count - 1], w.end, rule.counter, noticed)?;
     }
     if !rule.counter && (path[0].hint != ResetHint::Gauge || path[count - 1].hint != ResetHint::Gauge) {
-        noticed.add(Notice::NotAGauge);
+        noticed.add(Finding::NotAGauge);
     }
     // A reset that the left edge lies in is part of its value.
     let through = cut && used[1].1.detect_reset(&used[0].1);

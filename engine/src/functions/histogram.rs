@@ -4,8 +4,8 @@
 //! rearrange them. Grouping series by their labels without `le`, and parsing `le`, is the operator's work.
 //! The kernels for native histograms are in [`super::native`]; all entries stand here.
 
-use super::{Function, Kernel, NAN, Special, native};
-use crate::plan::Type::{Scalar, Text, Vector};
+use super::{Function, Kernel, NAN, OperatorFunction, native};
+use crate::plan::ValueType::{Scalar, Text, Vector};
 use storage::model::NativeHistogram;
 
 const fn per_histogram(name: &'static str, kernel: fn(&NativeHistogram) -> f64) -> Function {
@@ -27,7 +27,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_fraction",
         &[Scalar, Scalar, Vector],
         Vector,
-        Kernel::Special(Special::HistogramFraction),
+        Kernel::Special(OperatorFunction::HistogramFraction),
     )
     .doc(
         "Estimated share of the observations between two values.",
@@ -37,7 +37,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_quantile",
         &[Scalar, Vector],
         Vector,
-        Kernel::Special(Special::HistogramQuantile),
+        Kernel::Special(OperatorFunction::HistogramQuantile),
     )
     .doc(
         "Estimated quantile of the observations.",
@@ -47,7 +47,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "histogram_quantiles",
         &[Vector, Text, Scalar],
         Vector,
-        Kernel::Special(Special::HistogramQuantiles),
+        Kernel::Special(OperatorFunction::HistogramQuantiles),
     )
     .repeat(MORE_QUANTILES)
     .doc(
@@ -69,7 +69,7 @@ pub(super) static ENTRIES: &[Function] = &[
 ];
 
 /// A bucket: its upper bound (inclusive), and how many observations are at most that.
-pub type Bucket = (f64, f64);
+pub type ClassicBucket = (f64, f64);
 
 /// A quantile, and what had to be done to the buckets.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -92,7 +92,7 @@ pub struct Fixed {
 }
 
 /// Sorts by bound and adds up buckets of equal bounds; how many remain, or `None` without a bucket at +Inf.
-fn prepare(buckets: &mut [Bucket]) -> Option<usize> {
+fn prepare(buckets: &mut [ClassicBucket]) -> Option<usize> {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     if buckets.last()?.0 != f64::INFINITY {
         return None;
@@ -125,7 +125,7 @@ fn nearly(a: f64, b: f64) -> bool {
 }
 
 /// Raises counts that are below an earlier one. Differences within rounding are levelled silently.
-fn make_monotonic(buckets: &mut [Bucket]) -> Option<Fixed> {
+fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<Fixed> {
     let mut fixed: Option<Fixed> = None;
     let mut kept = buckets[0].1;
     for (bound, count) in &mut buckets[1..] {
@@ -148,7 +148,7 @@ fn make_monotonic(buckets: &mut [Bucket]) -> Option<Fixed> {
 
 /// Quantile `q` of the observations in the buckets. NaN without a bucket at +Inf, without another one, or
 /// without observations; infinite for `q` outside [0, 1].
-pub fn bucket_quantile(q: f64, buckets: &mut [Bucket]) -> Quantile {
+pub fn bucket_quantile(q: f64, buckets: &mut [ClassicBucket]) -> Quantile {
     let plain = |value| Quantile { value, fixed: None };
     if q.is_nan() {
         return plain(NAN);
@@ -163,14 +163,14 @@ pub fn bucket_quantile(q: f64, buckets: &mut [Bucket]) -> Quantile {
 }
 
 /// The quantile in ascending buckets with rising counts, the last at +Inf.
-fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
+fn interpolate(q: f64, buckets: &[ClassicBucket]) -> f64 {
     let last = buckets.len() - 1;
     let total = buckets[last].1;
     if last == 0 || total == 0.0 {
         return NAN;
     }
     let mut rank = q * total;
-    let reaches = |(_, count): &Bucket| *count >= rank; // never with NaN: then it is the last bucket
+    let reaches = |(_, count): &ClassicBucket| *count >= rank; // never with NaN: then it is the last bucket
     let at = buckets[..last].partition_point(|bucket| !reaches(bucket));
     let (end, mut count) = buckets[at];
     if at == last {
@@ -190,7 +190,7 @@ fn interpolate(q: f64, buckets: &[Bucket]) -> f64 {
 
 /// Share of the observations in the buckets that lie between `lower` and `upper`. Counts are taken as they
 /// are, rising or not. NaN without a bucket at +Inf, without observations, or for NaN limits.
-pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [Bucket]) -> f64 {
+pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [ClassicBucket]) -> f64 {
     let Some(n) = prepare(buckets) else { return NAN };
     let buckets = &buckets[..n];
     let total = buckets[n - 1].1;
@@ -204,7 +204,7 @@ pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [Bucket]) -> f64 {
 }
 
 /// How many observations are at most `v`: interpolated inside the bucket, at most `total`.
-fn rank_of(v: f64, buckets: &[Bucket], total: f64) -> f64 {
+fn rank_of(v: f64, buckets: &[ClassicBucket], total: f64) -> f64 {
     let mut start = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
     let mut rank = 0.0;
     for (end, count) in buckets {
@@ -232,7 +232,7 @@ mod tests {
 
     const INF: f64 = f64::INFINITY;
 
-    fn quantile(q: f64, buckets: &[Bucket]) -> f64 {
+    fn quantile(q: f64, buckets: &[ClassicBucket]) -> f64 {
         bucket_quantile(q, &mut buckets.to_vec()).value
     }
 
@@ -312,7 +312,7 @@ mod tests {
     }
 
     /// Step by step over a sorted copy, looking at every bucket.
-    fn quantile_reference(q: f64, buckets: &[Bucket]) -> f64 {
+    fn quantile_reference(q: f64, buckets: &[ClassicBucket]) -> f64 {
         let mut bounds: Vec<f64> = buckets.iter().map(|b| b.0).collect();
         bounds.sort_by(f64::total_cmp);
         bounds.dedup();

@@ -1,9 +1,9 @@
 //! Functions that change labels, and the labels of an absent vector: pure functions over [`Labels`].
 
-use super::{Function, Kernel, Relabel};
+use super::{Function, Kernel, LabelFunction};
 use crate::limits::REPEATED_ARGUMENTS;
-use crate::plan::Type::{Text, Vector};
-use crate::plan::text;
+use crate::plan::ValueType::{Text, Vector};
+use crate::plan::go_text;
 use std::collections::HashSet;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::labels::METRIC_NAME;
@@ -12,7 +12,7 @@ use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
-    Function::new("label_join", &[Vector, Text, Text, Text], Vector, Kernel::Relabel(Relabel::Join))
+    Function::new("label_join", &[Vector, Text, Text, Text], Vector, Kernel::Relabel(LabelFunction::Join))
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -24,7 +24,7 @@ pub(super) static ENTRIES: &[Function] = &[
         "label_replace",
         &[Vector, Text, Text, Text, Text],
         Vector,
-        Kernel::Relabel(Relabel::Replace),
+        Kernel::Relabel(LabelFunction::Replace),
     )
     .doc(
         "Sets a label to a template filled from the parts of another label that a regular expression matches.",
@@ -66,7 +66,7 @@ pub enum LabelError {
     /// The label would have a longer value than a stored one may have.
     #[error(
         "the label {} that {maker} sets would have {bytes} bytes or more: the limit is {LABEL_VALUE_BYTES}",
-        text::quote(.label)
+        go_text::quote(.label)
     )]
     LongValue {
         /// Who sets it.
@@ -94,7 +94,7 @@ pub fn check_value(maker: &str, label: &str, bytes: usize) -> Result<(), LabelEr
     }
 }
 
-impl Relabel {
+impl LabelFunction {
     /// The function's name, for errors.
     pub fn name(self) -> &'static str {
         let is_self = |f: &&Function| matches!(f.kernel, Kernel::Relabel(kind) if kind == self);
@@ -114,7 +114,7 @@ pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
 
 /// A call with its texts checked and compiled; once per query, then once per series.
 #[derive(Debug)]
-pub enum Relabeling {
+pub enum CompiledLabelFunction {
     /// Sets a label to the filled template if the pattern matches the whole value of another one (missing: ""); changes
     /// nothing otherwise. An empty result removes the label.
     Replace {
@@ -138,22 +138,22 @@ pub enum Relabeling {
     },
 }
 
-impl Relabeling {
+impl CompiledLabelFunction {
     /// The call of a function of this kind with these texts, in the order of its parameters.
-    pub fn new(kind: Relabel, texts: &[String]) -> Result<Relabeling, LabelError> {
+    pub fn new(kind: LabelFunction, texts: &[String]) -> Result<CompiledLabelFunction, LabelError> {
         let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
         let relabeling = match kind {
-            Relabel::Replace => {
+            LabelFunction::Replace => {
                 let regex = pattern(&text(3))?;
                 destination(kind, &text(0))?;
                 let template = Template::new(&text(1), &regex);
-                Relabeling::Replace { dst: text(0), template, src: text(2), regex }
+                CompiledLabelFunction::Replace { dst: text(0), template, src: text(2), regex }
             }
-            Relabel::Join => {
+            LabelFunction::Join => {
                 let sources = texts.get(2..).unwrap_or_default().to_vec();
                 source(kind, &sources)?;
                 destination(kind, &text(0))?;
-                Relabeling::Join { dst: text(0), separator: text(1), sources }
+                CompiledLabelFunction::Join { dst: text(0), separator: text(1), sources }
             }
         };
         check_name(&kind.maker(), &text(0))?;
@@ -163,33 +163,35 @@ impl Relabeling {
     /// Whether the label is set: `label_replace` leaves it where its pattern does not match.
     pub fn sets(&self, labels: &Labels) -> bool {
         match self {
-            Relabeling::Replace { src, regex, .. } => regex.is_match(labels.get(src).unwrap_or("")),
-            Relabeling::Join { .. } => true,
+            CompiledLabelFunction::Replace { src, regex, .. } => {
+                regex.is_match(labels.get(src).unwrap_or(""))
+            }
+            CompiledLabelFunction::Join { .. } => true,
         }
     }
 
     /// The new labels of one series.
     pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
-        let long = |kind: Relabel, label: &str, bytes: usize| LabelError::LongValue {
+        let long = |kind: LabelFunction, label: &str, bytes: usize| LabelError::LongValue {
             maker: kind.maker(),
             label: label.to_owned(),
             bytes,
         };
         match self {
-            Relabeling::Replace { dst, template, src, regex } => {
+            CompiledLabelFunction::Replace { dst, template, src, regex } => {
                 let Some(captures) = regex.inner().captures(labels.get(src).unwrap_or("")) else {
                     return Ok(labels.clone());
                 };
                 let value = template.fill(&captures, LABEL_VALUE_BYTES);
-                let value = value.map_err(|bytes| long(Relabel::Replace, dst, bytes))?;
+                let value = value.map_err(|bytes| long(LabelFunction::Replace, dst, bytes))?;
                 Ok(labels.with_sorted([(dst.as_str(), value.as_str())]))
             }
-            Relabeling::Join { dst, separator, sources } => {
+            CompiledLabelFunction::Join { dst, separator, sources } => {
                 let values: Vec<&str> = sources.iter().map(|name| labels.get(name).unwrap_or("")).collect();
                 let separators = separator.len() * values.len().saturating_sub(1);
                 let bytes = separators + values.iter().map(|value| value.len()).sum::<usize>();
                 if bytes > LABEL_VALUE_BYTES {
-                    return Err(long(Relabel::Join, dst, bytes));
+                    return Err(long(LabelFunction::Join, dst, bytes));
                 }
                 Ok(labels.with_sorted([(dst.as_str(), values.join(separator).as_str())]))
             }
@@ -198,17 +200,17 @@ impl Relabeling {
 }
 
 /// Label names may be any text but the empty one.
-fn destination(kind: Relabel, name: &str) -> Result<(), LabelError> {
-    if name.is_empty() || !text::is_utf8(name) {
-        return Err(LabelError::Destination { function: kind.name(), name: text::lossy(name) });
+fn destination(kind: LabelFunction, name: &str) -> Result<(), LabelError> {
+    if name.is_empty() || !go_text::is_utf8(name) {
+        return Err(LabelError::Destination { function: kind.name(), name: go_text::lossy(name) });
     }
     Ok(())
 }
 
 /// As [`destination`], of the labels to read.
-fn source(kind: Relabel, names: &[String]) -> Result<(), LabelError> {
-    match names.iter().find(|name| name.is_empty() || !text::is_utf8(name)) {
-        Some(name) => Err(LabelError::Source { function: kind.name(), name: text::lossy(name) }),
+fn source(kind: LabelFunction, names: &[String]) -> Result<(), LabelError> {
+    match names.iter().find(|name| name.is_empty() || !go_text::is_utf8(name)) {
+        Some(name) => Err(LabelError::Source { function: kind.name(), name: go_text::lossy(name) }),
         None => Ok(()),
     }
 }
@@ -233,7 +235,7 @@ mod tests {
 
     fn replaced(labels: &[(&str, &str)], dst: &str, template: &str, src: &str, regex: &str) -> String {
         let texts = [dst, template, src, regex].map(str::to_owned);
-        let call = Relabeling::new(Relabel::Replace, &texts).expect("valid names");
+        let call = CompiledLabelFunction::new(LabelFunction::Replace, &texts).expect("valid names");
         call.apply(&Labels::from_pairs(labels.iter().copied())).expect("short values").to_string()
     }
 
@@ -269,7 +271,7 @@ mod tests {
         let joined = |dst: &str, sources: &[&str]| {
             let texts: Vec<String> =
                 [dst, "-"].iter().chain(sources).map(|text| (*text).to_owned()).collect();
-            let call = Relabeling::new(Relabel::Join, &texts)?;
+            let call = CompiledLabelFunction::new(LabelFunction::Join, &texts)?;
             Ok::<_, LabelError>(call.apply(&labels)?.to_string())
         };
         assert_eq!(joined("d", &["a", "b", "c"]).as_deref(), Ok(r#"{a="1", c="3", d="1--3"}"#));
@@ -286,16 +288,16 @@ mod tests {
         let labels = Labels::from_pairs([("a", "x".repeat(LABEL_VALUE_BYTES / 2))]);
         let call = |kind, texts: &[&str]| {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-            Relabeling::new(kind, &texts)?.apply(&labels)
+            CompiledLabelFunction::new(kind, &texts)?.apply(&labels)
         };
-        let join = |sources: &[&str]| call(Relabel::Join, sources);
+        let join = |sources: &[&str]| call(LabelFunction::Join, sources);
         assert!(join(&["d", "", "a", "a"]).is_ok());
         let refused = join(&["d", "-", "a", "a"]).expect_err("too long").to_string();
         let want =
             "the label \"d\" that label_join() sets would have 1048577 bytes or more: the limit is 1048576";
         assert_eq!(refused, want);
         // Neither the constant of a replacement nor what its groups are filled with.
-        let replace = |template: &str| call(Relabel::Replace, &["d", template, "a", "(.*)"]);
+        let replace = |template: &str| call(LabelFunction::Replace, &["d", template, "a", "(.*)"]);
         assert!(replace("$1$1").is_ok());
         assert!(matches!(replace("$1$1-"), Err(LabelError::LongValue { bytes: 1_048_577, .. })));
         assert!(matches!(replace(&"y".repeat(LABEL_VALUE_BYTES + 1)), Err(LabelError::LongValue { .. })));

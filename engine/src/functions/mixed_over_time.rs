@@ -2,21 +2,21 @@
 //! both kinds as they come. Order statistics leave histograms out ([`super::window::Mixed::LeftOut`]).
 
 use super::Window;
+use super::findings::{Finding, Findings};
 use super::mixed_rate::{NOTHING, answer};
-use super::notice::{Notice, Noticed};
-use super::window::Point;
-use crate::operators::side::Sample;
+use super::window::WindowSample;
+use crate::operators::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
-use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, Reconciled};
+use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
 
 /// The histograms of a window that has only such.
 fn alone<'a>(
     w: &Window<'a>,
-    noticed: &mut Noticed,
+    noticed: &mut Findings,
 ) -> Option<impl Iterator<Item = &'a NativeHistogram> + use<'a>> {
     if !w.ts.is_empty() {
-        noticed.add(Notice::MixedKinds);
+        noticed.add(Finding::MixedKinds);
         return None;
     }
     let histograms: &'a [_] = w.histograms;
@@ -26,28 +26,28 @@ fn alone<'a>(
 /// Adds up all but the first; `None` where custom and exponential buckets meet.
 fn add_all<'a>(
     rest: impl Iterator<Item = &'a NativeHistogram>,
-    mut add: impl FnMut(&NativeHistogram) -> Result<Reconciled, HistogramError>,
-    noticed: &mut Noticed,
+    mut add: impl FnMut(&NativeHistogram) -> Result<MergeConflicts, HistogramError>,
+    noticed: &mut Findings,
 ) -> Option<()> {
     for h in rest {
         if add(h).is_err() {
-            noticed.add(Notice::MixedSchemas);
+            noticed.add(Finding::MixedSchemas);
             return None;
         }
     }
     Some(())
 }
 
-fn say(noticed: &mut Noticed, collided: bool, reconciled: bool) {
+fn say(noticed: &mut Findings, collided: bool, reconciled: bool) {
     if collided {
-        noticed.add(Notice::ConflictingResets);
+        noticed.add(Finding::ConflictingResets);
     }
     if reconciled {
-        noticed.add(Notice::ReconciledAggregate);
+        noticed.add(Finding::ReconciledAggregate);
     }
 }
 
-pub(super) fn sum(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn sum(w: &Window, noticed: &mut Findings) -> Sample {
     let Some(mut all) = alone(w, noticed) else { return NOTHING };
     let Some(mut sum) = all.next().map(HistogramSum::of) else { return NOTHING };
     let Some(()) = add_all(all, |h| sum.add(h), noticed) else { return NOTHING };
@@ -55,7 +55,7 @@ pub(super) fn sum(w: &Window, noticed: &mut Noticed) -> Sample {
     answer(Some(sum.value()))
 }
 
-pub(super) fn avg(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn avg(w: &Window, noticed: &mut Findings) -> Sample {
     let Some(mut all) = alone(w, noticed) else { return NOTHING };
     let Some(mut mean) = all.next().map(HistogramMean::of) else { return NOTHING };
     let Some(()) = add_all(all, |h| mean.add(h), noticed) else { return NOTHING };
@@ -63,79 +63,80 @@ pub(super) fn avg(w: &Window, noticed: &mut Noticed) -> Sample {
     answer(Some(mean.value()))
 }
 
-pub(super) fn count(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn count(w: &Window, _: &mut Findings) -> Sample {
     Sample::Float(w.len() as f64)
 }
 
-pub(super) fn present(_: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn present(_: &Window, _: &mut Findings) -> Sample {
     Sample::Float(1.0)
 }
 
-fn sample(point: Option<Point>) -> Sample {
+fn sample(point: Option<WindowSample>) -> Sample {
     point.map_or(NOTHING, |p| p.sample())
 }
 
-fn time(point: Option<Point>) -> Sample {
+fn time(point: Option<WindowSample>) -> Sample {
     point.map_or(NOTHING, |p| Sample::Float(p.t() as f64 / 1000.0))
 }
 
-pub(super) fn first(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn first(w: &Window, _: &mut Findings) -> Sample {
     sample(w.merged().next())
 }
 
-pub(super) fn last(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn last(w: &Window, _: &mut Findings) -> Sample {
     sample(w.merged().next_back())
 }
 
-pub(super) fn ts_of_first(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn ts_of_first(w: &Window, _: &mut Findings) -> Sample {
     time(w.merged().next())
 }
 
-pub(super) fn ts_of_last(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn ts_of_last(w: &Window, _: &mut Findings) -> Sample {
     time(w.merged().next_back())
 }
 
 /// All samples, as they come.
-fn points<'a>(w: &Window<'a>) -> Vec<Point<'a>> {
-    let floats = w.ts.iter().zip(w.vs).map(|(t, v)| Point::Float(*t, *v));
-    let mut all: Vec<_> = floats.chain(w.histograms.iter().map(|(t, h)| Point::Histogram(*t, h))).collect();
-    all.sort_by_key(Point::t);
+fn points<'a>(w: &Window<'a>) -> Vec<WindowSample<'a>> {
+    let floats = w.ts.iter().zip(w.vs).map(|(t, v)| WindowSample::Float(*t, *v));
+    let mut all: Vec<_> =
+        floats.chain(w.histograms.iter().map(|(t, h)| WindowSample::Histogram(*t, h))).collect();
+    all.sort_by_key(WindowSample::t);
     all
 }
 
-pub(super) fn first_reference(w: &Window, _: &mut Noticed) -> Sample {
-    sample(points(w).into_iter().min_by_key(Point::t))
+pub(super) fn first_reference(w: &Window, _: &mut Findings) -> Sample {
+    sample(points(w).into_iter().min_by_key(WindowSample::t))
 }
 
-pub(super) fn last_reference(w: &Window, _: &mut Noticed) -> Sample {
-    sample(points(w).into_iter().max_by_key(Point::t))
+pub(super) fn last_reference(w: &Window, _: &mut Findings) -> Sample {
+    sample(points(w).into_iter().max_by_key(WindowSample::t))
 }
 
-pub(super) fn ts_of_first_reference(w: &Window, _: &mut Noticed) -> Sample {
-    time(points(w).into_iter().min_by_key(Point::t))
+pub(super) fn ts_of_first_reference(w: &Window, _: &mut Findings) -> Sample {
+    time(points(w).into_iter().min_by_key(WindowSample::t))
 }
 
-pub(super) fn ts_of_last_reference(w: &Window, _: &mut Noticed) -> Sample {
-    time(points(w).into_iter().max_by_key(Point::t))
+pub(super) fn ts_of_last_reference(w: &Window, _: &mut Findings) -> Sample {
+    time(points(w).into_iter().max_by_key(WindowSample::t))
 }
 
-pub(super) fn count_reference(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn count_reference(w: &Window, _: &mut Findings) -> Sample {
     Sample::Float(points(w).iter().map(|_| 1.0).sum())
 }
 
-pub(super) fn present_reference(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn present_reference(w: &Window, _: &mut Findings) -> Sample {
     Sample::Float(points(w).iter().map(|_| 1.0).fold(0.0, f64::max))
 }
 
 /// The histograms, if a sum of them is possible; says what there is to say.
-fn summands(w: &Window, noticed: &mut Noticed) -> Option<Vec<NativeHistogram>> {
+fn summands(w: &Window, noticed: &mut Findings) -> Option<Vec<NativeHistogram>> {
     use storage::model::histogram::ResetHint::{NotReset, Reset};
     let all: Vec<NativeHistogram> = w.histograms.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
     let has = |hint| all.iter().any(|h| h.hint == hint);
     if !w.ts.is_empty() {
-        noticed.add(Notice::MixedKinds);
+        noticed.add(Finding::MixedKinds);
     } else if all.iter().any(|h| h.is_custom()) != all.iter().all(|h| h.is_custom()) {
-        noticed.add(Notice::MixedSchemas);
+        noticed.add(Finding::MixedSchemas);
     } else {
         let mut bounds: Vec<Vec<u64>> = Vec::new();
         for h in &all {
@@ -161,7 +162,7 @@ fn common_differ(bounds: &[Vec<u64>]) -> bool {
     differ
 }
 
-pub(super) fn sum_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn sum_reference(w: &Window, noticed: &mut Findings) -> Sample {
     let Some(all) = summands(w, noticed) else { return NOTHING };
     let sum = all.split_first().map(|(first, rest)| {
         rest.iter().fold(HistogramSum::of(first), |mut sum, h| {
@@ -172,7 +173,7 @@ pub(super) fn sum_reference(w: &Window, noticed: &mut Noticed) -> Sample {
     answer(sum.map(|sum| sum.value()))
 }
 
-pub(super) fn avg_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn avg_reference(w: &Window, noticed: &mut Findings) -> Sample {
     let Some(all) = summands(w, noticed) else { return NOTHING };
     let mean = all.split_first().map(|(first, rest)| {
         rest.iter().fold(HistogramMean::of(first), |mut mean, h| {

@@ -3,38 +3,38 @@
 
 use super::Window;
 use super::extended::anchored;
+use super::findings::{Finding, Findings};
 use super::mixed_rate::{NOTHING, minus};
-use super::notice::{Notice, Noticed};
-use super::starts::Counted;
-use super::window::Point;
-use crate::operators::side::Sample;
+use super::start_timestamps::StartedSample;
+use super::window::WindowSample;
+use crate::operators::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::histogram::ResetHint;
 
-pub(super) fn irate(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn irate(w: &Window, noticed: &mut Findings) -> Sample {
     instant(w, true, noticed)
 }
 
-pub(super) fn idelta(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn idelta(w: &Window, noticed: &mut Findings) -> Sample {
     instant(w, false, noticed)
 }
 
 /// From the last two samples, if both are of one kind.
-fn instant(w: &Window, counter: bool, noticed: &mut Noticed) -> Sample {
+fn instant(w: &Window, counter: bool, noticed: &mut Findings) -> Sample {
     let mut newest = w.merged().rev();
     let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return NOTHING };
     if now.t() == before.t() {
         return NOTHING;
     }
     let seconds = (now.t() - before.t()) as f64 / 1000.0;
-    let by_start = counter && Counted::of(w, now.t()).reset_since(Counted::of(w, before.t()));
+    let by_start = counter && StartedSample::of(w, now.t()).reset_since(StartedSample::of(w, before.t()));
     match (before, now) {
-        (Point::Float(_, v0), Point::Float(_, v1)) => {
+        (WindowSample::Float(_, v0), WindowSample::Float(_, v1)) => {
             let change = if counter && (v1 < v0 || by_start) { v1 } else { v1 - v0 };
             Sample::Float(if counter { change / seconds } else { change })
         }
-        (Point::Histogram(_, h0), Point::Histogram(_, h1)) => {
+        (WindowSample::Histogram(_, h0), WindowSample::Histogram(_, h1)) => {
             let Some(mut change) = histogram_change((h0, h1), counter, by_start, noticed) else {
                 return NOTHING;
             };
@@ -44,7 +44,7 @@ fn instant(w: &Window, counter: bool, noticed: &mut Noticed) -> Sample {
             Sample::Histogram(Arc::new(change))
         }
         _ => {
-            noticed.add(Notice::MixedKinds);
+            noticed.add(Finding::MixedKinds);
             NOTHING
         }
     }
@@ -54,14 +54,14 @@ fn histogram_change(
     (before, now): (&NativeHistogram, &NativeHistogram),
     counter: bool,
     by_start: bool,
-    noticed: &mut Noticed,
+    noticed: &mut Findings,
 ) -> Option<NativeHistogram> {
     let gauges = [before, now].map(|h| h.hint == ResetHint::Gauge);
     if counter && gauges.contains(&true) {
-        noticed.add(Notice::NotACounter);
+        noticed.add(Finding::NotACounter);
     }
     if !counter && gauges.contains(&false) {
-        noticed.add(Notice::NotAGauge);
+        noticed.add(Finding::NotAGauge);
     }
     let mut change = now.clone();
     if !counter || !(by_start || now.detect_reset(before)) {
@@ -72,27 +72,27 @@ fn histogram_change(
     Some(change)
 }
 
-pub(super) fn changes(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn changes(w: &Window, _: &mut Findings) -> Sample {
     count_pairs(w, |_, before, now| match (before, now) {
-        (Point::Float(_, a), Point::Float(_, b)) => a != b && !(a.is_nan() && b.is_nan()),
-        (Point::Histogram(_, a), Point::Histogram(_, b)) => !a.equals(b),
+        (WindowSample::Float(_, a), WindowSample::Float(_, b)) => a != b && !(a.is_nan() && b.is_nan()),
+        (WindowSample::Histogram(_, a), WindowSample::Histogram(_, b)) => !a.equals(b),
         _ => true,
     })
 }
 
-pub(super) fn resets(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn resets(w: &Window, _: &mut Findings) -> Sample {
     count_pairs(w, |w, before, now| {
-        let by_start = || Counted::of(w, now.t()).reset_since(Counted::of(w, before.t()));
+        let by_start = || StartedSample::of(w, now.t()).reset_since(StartedSample::of(w, before.t()));
         match (before, now) {
-            (Point::Float(_, a), Point::Float(_, b)) => b < a || by_start(),
-            (Point::Histogram(_, a), Point::Histogram(_, b)) => by_start() || b.detect_reset(a),
+            (WindowSample::Float(_, a), WindowSample::Float(_, b)) => b < a || by_start(),
+            (WindowSample::Histogram(_, a), WindowSample::Histogram(_, b)) => by_start() || b.detect_reset(a),
             _ => true,
         }
     })
 }
 
 /// How many samples differ from the one before; in an anchored window from the anchor on.
-fn count_pairs(w: &Window, differ: impl Fn(&Window, Point, Point) -> bool) -> Sample {
+fn count_pairs(w: &Window, differ: impl Fn(&Window, WindowSample, WindowSample) -> bool) -> Sample {
     let Some(w) = anchored(w) else { return NOTHING };
     let pairs = w.merged().zip(w.merged().skip(1));
     Sample::Float(pairs.filter(|(before, now)| differ(&w, *before, *now)).count() as f64)
@@ -101,8 +101,8 @@ fn count_pairs(w: &Window, differ: impl Fn(&Window, Point, Point) -> bool) -> Sa
 /// The samples that count: in an anchored window those after the left edge, and the one before.
 fn counting(w: &Window) -> Vec<(i64, Option<f64>, Option<NativeHistogram>)> {
     let all = w.merged().map(|p| match p {
-        Point::Float(t, v) => (t, Some(v), None),
-        Point::Histogram(t, h) => (t, None, Some(NativeHistogram::clone(h))),
+        WindowSample::Float(t, v) => (t, Some(v), None),
+        WindowSample::Histogram(t, h) => (t, None, Some(NativeHistogram::clone(h))),
     });
     let mut all: Vec<_> = all.collect();
     if w.extension.is_some() {
@@ -116,7 +116,7 @@ fn counting(w: &Window) -> Vec<(i64, Option<f64>, Option<NativeHistogram>)> {
     all
 }
 
-pub(super) fn changes_reference(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn changes_reference(w: &Window, _: &mut Findings) -> Sample {
     let all = counting(w);
     let mut n = 0;
     for i in 1..all.len() {
@@ -129,11 +129,11 @@ pub(super) fn changes_reference(w: &Window, _: &mut Noticed) -> Sample {
     if all.is_empty() { NOTHING } else { Sample::Float(f64::from(n)) }
 }
 
-pub(super) fn resets_reference(w: &Window, _: &mut Noticed) -> Sample {
+pub(super) fn resets_reference(w: &Window, _: &mut Findings) -> Sample {
     let all = counting(w);
     let mut n = 0;
     for i in 1..all.len() {
-        let starts = [&all[i - 1], &all[i]].map(|(t, ..)| Counted::of(w, *t));
+        let starts = [&all[i - 1], &all[i]].map(|(t, ..)| StartedSample::of(w, *t));
         let fell = match (&all[i - 1], &all[i]) {
             ((_, Some(a), _), (_, Some(b), _)) => b < a,
             ((_, _, Some(a)), (_, _, Some(b))) => b.detect_reset(a),
@@ -144,32 +144,32 @@ pub(super) fn resets_reference(w: &Window, _: &mut Noticed) -> Sample {
     if all.is_empty() { NOTHING } else { Sample::Float(f64::from(n)) }
 }
 
-pub(super) fn irate_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn irate_reference(w: &Window, noticed: &mut Findings) -> Sample {
     instant_reference(w, true, noticed)
 }
 
-pub(super) fn idelta_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn idelta_reference(w: &Window, noticed: &mut Findings) -> Sample {
     instant_reference(w, false, noticed)
 }
 
-fn instant_reference(w: &Window, counter: bool, noticed: &mut Noticed) -> Sample {
+fn instant_reference(w: &Window, counter: bool, noticed: &mut Findings) -> Sample {
     let all = counting(w);
     let [.., (t0, v0, h0), (t1, v1, h1)] = &all[..] else { return NOTHING };
     let seconds = (t1 - t0) as f64 / 1000.0;
-    let reset = Counted::of(w, *t1).reset_since(Counted::of(w, *t0));
+    let reset = StartedSample::of(w, *t1).reset_since(StartedSample::of(w, *t0));
     if let (Some(v0), Some(v1)) = (v0, v1) {
         let gauge = v1 - v0;
         let counted = if v1 < v0 || reset { *v1 } else { gauge } / seconds;
         return Sample::Float(if counter { counted } else { gauge });
     }
     let (Some(h0), Some(h1)) = (h0, h1) else {
-        noticed.add(Notice::MixedKinds);
+        noticed.add(Finding::MixedKinds);
         return NOTHING;
     };
     let number = [h0, h1].iter().filter(|h| h.hint == ResetHint::Gauge).count();
     match (counter, number) {
-        (true, 1 | 2) => noticed.add(Notice::NotACounter),
-        (false, 0 | 1) => noticed.add(Notice::NotAGauge),
+        (true, 1 | 2) => noticed.add(Finding::NotACounter),
+        (false, 0 | 1) => noticed.add(Finding::NotAGauge),
         _ => {}
     }
     let mut result = h1.clone();

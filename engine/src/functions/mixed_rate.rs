@@ -1,12 +1,12 @@
 //! `rate`, `increase` and `delta` of windows with native histograms or start timestamps. The stretching to the
 //! window's edges is that of floats ([`super::rate`]); windows of a wider reach go to [`super::extended`].
 
-use super::notice::{Notice, Noticed};
-use super::rate::Sampled;
-use super::starts::Counted;
-use super::window::Timed;
+use super::findings::{Finding, Findings};
+use super::rate::SampledSpan;
+use super::start_timestamps::StartedSample;
+use super::window::TimedHistogram;
 use super::{Window, extended, extended_histograms};
-use crate::operators::side::Sample;
+use crate::operators::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::histogram::ResetHint;
 use storage::model::value::ABSENT;
@@ -14,26 +14,26 @@ use storage::model::{NativeHistogram, TimeMs};
 
 /// Which of the three it is.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct RateKind {
     /// Corrects for resets and never extrapolates below zero.
     pub counter: bool,
     /// Divides by the length of the window.
     pub per_second: bool,
 }
 
-const RATE: Rule = Rule { counter: true, per_second: true };
-const INCREASE: Rule = Rule { counter: true, per_second: false };
-const DELTA: Rule = Rule { counter: false, per_second: false };
+const RATE: RateKind = RateKind { counter: true, per_second: true };
+const INCREASE: RateKind = RateKind { counter: true, per_second: false };
+const DELTA: RateKind = RateKind { counter: false, per_second: false };
 
-pub(super) fn rate(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn rate(w: &Window, noticed: &mut Findings) -> Sample {
     change(w, RATE, noticed)
 }
 
-pub(super) fn increase(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn increase(w: &Window, noticed: &mut Findings) -> Sample {
     change(w, INCREASE, noticed)
 }
 
-pub(super) fn delta(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn delta(w: &Window, noticed: &mut Findings) -> Sample {
     change(w, DELTA, noticed)
 }
 
@@ -45,10 +45,10 @@ pub(super) fn answer(histogram: Option<NativeHistogram>) -> Sample {
     histogram.map_or(NOTHING, |h| Sample::Histogram(Arc::new(h)))
 }
 
-fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+fn change(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
     match (w.ts.is_empty(), w.histograms.is_empty(), w.extension) {
         (false, false, _) => {
-            noticed.add(Notice::MixedKinds);
+            noticed.add(Finding::MixedKinds);
             NOTHING
         }
         (false, true, None) => Sample::Float(floats(w, rule, noticed)),
@@ -61,20 +61,20 @@ fn change(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
 /// What start timestamps say of the samples at `times`: whether the counter was reset between each one and the one
 /// before it (the first one stands for itself), and whether some overlap.
 fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool>, bool) {
-    let counted: Vec<Counted> = times.map(|t| Counted::of(w, t)).collect();
+    let counted: Vec<StartedSample> = times.map(|t| StartedSample::of(w, t)).collect();
     let resets = counted.windows(2).map(|pair| pair[1].reset_since(pair[0]));
     let resets = [false].into_iter().chain(resets).collect();
     (resets, counted.windows(2).any(|pair| pair[1].overlaps(pair[0])))
 }
 
-fn notice_overlap(overlap: bool, noticed: &mut Noticed) {
+fn notice_overlap(overlap: bool, noticed: &mut Findings) {
     if overlap {
         noticed.overlap();
     }
 }
 
 /// Floats with start timestamps.
-fn floats(w: &Window, rule: Rule, noticed: &mut Noticed) -> f64 {
+fn floats(w: &Window, rule: RateKind, noticed: &mut Findings) -> f64 {
     let last = w.ts.len() - 1;
     let mut result = w.vs[last] - w.vs[0];
     let mut started = None;
@@ -86,17 +86,17 @@ fn floats(w: &Window, rule: Rule, noticed: &mut Noticed) -> f64 {
                 result += pair[0];
             }
         }
-        started = Counted::of(w, w.ts[0]).started_in(w);
+        started = StartedSample::of(w, w.ts[0]).started_in(w);
         if started.is_some() {
             result += w.vs[0];
         }
     }
-    let sampled = Sampled { first: w.ts[0], last: w.ts[last], count: last + 1, started };
+    let sampled = SampledSpan { first: w.ts[0], last: w.ts[last], count: last + 1, started };
     let factor = sampled.factor(w, rule.counter.then_some((w.vs[0], result)), rule.per_second);
     factor.map_or(ABSENT, |factor| result * factor)
 }
 
-fn histograms(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHistogram> {
+fn histograms(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
     let (first, last) = (w.histograms.first()?, w.histograms.last()?);
     let (resets, overlap) = match rule.counter {
         true => resets_by_start(w, w.histograms.iter().map(|(t, _)| *t)),
@@ -106,7 +106,7 @@ fn histograms(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHis
     if w.histograms.len() > 1 {
         result = Some(raw_change(w, rule, &resets, noticed)?);
     }
-    let started = if rule.counter { Counted::of(w, first.0).started_in(w) } else { None };
+    let started = if rule.counter { StartedSample::of(w, first.0).started_in(w) } else { None };
     if started.is_some() {
         result = Some(match result {
             None => NativeHistogram::clone(&first.1),
@@ -119,39 +119,44 @@ fn histograms(w: &Window, rule: Rule, noticed: &mut Noticed) -> Option<NativeHis
     let mut result = result?;
     // Of an answer that failed on the way only the failure is said.
     notice_overlap(overlap, noticed);
-    let sampled = Sampled { first: first.0, last: last.0, count: w.histograms.len(), started };
+    let sampled = SampledSpan { first: first.0, last: last.0, count: w.histograms.len(), started };
     let factor = sampled.factor(w, rule.counter.then_some((first.1.count, result.count)), rule.per_second)?;
     result.mul(factor);
     Some(result)
 }
 
 /// Adds `other`; `None`, with a notice, where that cannot be.
-pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Noticed) -> Option<()> {
+pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Findings) -> Option<()> {
     let Ok(reconciled) = h.add(other) else {
-        noticed.add(Notice::MixedSchemas);
+        noticed.add(Finding::MixedSchemas);
         return None;
     };
     if reconciled.bounds {
-        noticed.add(Notice::ReconciledAdd);
+        noticed.add(Finding::ReconciledAdd);
     }
     Some(())
 }
 
 /// Takes `other` away, as [`plus`].
-pub(super) fn minus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Noticed) -> Option<()> {
+pub(super) fn minus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Findings) -> Option<()> {
     let Ok(reconciled) = h.sub(other) else {
-        noticed.add(Notice::MixedSchemas);
+        noticed.add(Finding::MixedSchemas);
         return None;
     };
     if reconciled.bounds {
-        noticed.add(Notice::ReconciledSub);
+        noticed.add(Finding::ReconciledSub);
     }
     Some(())
 }
 
 /// The change from the first histogram to the last, corrected for resets if it is a counter.
-fn raw_change(w: &Window, rule: Rule, resets: &[bool], noticed: &mut Noticed) -> Option<NativeHistogram> {
-    let mut said = Noticed::default();
+fn raw_change(
+    w: &Window,
+    rule: RateKind,
+    resets: &[bool],
+    noticed: &mut Findings,
+) -> Option<NativeHistogram> {
+    let mut said = Findings::default();
     let outcome =
         if rule.counter { counter_change(w, resets, &mut said) } else { gauge_change(w, &mut said) };
     match outcome {
@@ -163,12 +168,12 @@ fn raw_change(w: &Window, rule: Rule, resets: &[bool], noticed: &mut Noticed) ->
         }
         Err(Unlike::Ends) => {
             noticed.merge(said);
-            noticed.add(Notice::MixedSchemas);
+            noticed.add(Finding::MixedSchemas);
             None
         }
         // As upstream: what was noticed before is not said.
         Err(Unlike::Between) => {
-            noticed.add(Notice::MixedSchemas);
+            noticed.add(Finding::MixedSchemas);
             None
         }
     }
@@ -183,7 +188,7 @@ enum Unlike {
     Between,
 }
 
-fn gauge_change(w: &Window, said: &mut Noticed) -> Result<NativeHistogram, Unlike> {
+fn gauge_change(w: &Window, said: &mut Findings) -> Result<NativeHistogram, Unlike> {
     let (first, last) = (&w.histograms[0].1, &w.histograms[w.histograms.len() - 1].1);
     if last.is_custom() != first.is_custom() {
         return Err(Unlike::Ends);
@@ -191,17 +196,17 @@ fn gauge_change(w: &Window, said: &mut Noticed) -> Result<NativeHistogram, Unlik
     let mut result = last.to_schema(last.schema.min(first.schema)).map_err(|_| Unlike::Between)?;
     minus(&mut result, first, said).ok_or(Unlike::Between)?;
     if first.hint != ResetHint::Gauge || last.hint != ResetHint::Gauge {
-        said.add(Notice::NotAGauge);
+        said.add(Finding::NotAGauge);
     }
     Ok(result)
 }
 
-fn counter_change(w: &Window, resets: &[bool], said: &mut Noticed) -> Result<NativeHistogram, Unlike> {
+fn counter_change(w: &Window, resets: &[bool], said: &mut Findings) -> Result<NativeHistogram, Unlike> {
     let all = w.histograms;
     let (first, second, last) = (&all[0].1, &all[1].1, &all[all.len() - 1].1);
     let is_gauge = |h: &NativeHistogram| h.hint == ResetHint::Gauge;
     if is_gauge(first) || is_gauge(last) {
-        said.add(Notice::NotACounter);
+        said.add(Finding::NotACounter);
     }
     // A first histogram that is reset at once counts for nothing: its layout must not matter.
     let nothing = NativeHistogram {
@@ -216,7 +221,7 @@ fn counter_change(w: &Window, resets: &[bool], said: &mut Noticed) -> Result<Nat
     let mut schema = last.schema.min(base.schema);
     for (_, h) in &all[1..all.len() - 1] {
         if is_gauge(h) {
-            said.add(Notice::NotACounter);
+            said.add(Finding::NotACounter);
         }
         schema = schema.min(h.schema);
         if h.is_custom() != base.is_custom() {
@@ -235,28 +240,28 @@ fn counter_change(w: &Window, resets: &[bool], said: &mut Noticed) -> Result<Nat
     Ok(result)
 }
 
-pub(super) fn rate_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn rate_reference(w: &Window, noticed: &mut Findings) -> Sample {
     reference(w, RATE, noticed)
 }
 
-pub(super) fn increase_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn increase_reference(w: &Window, noticed: &mut Findings) -> Sample {
     reference(w, INCREASE, noticed)
 }
 
-pub(super) fn delta_reference(w: &Window, noticed: &mut Noticed) -> Sample {
+pub(super) fn delta_reference(w: &Window, noticed: &mut Findings) -> Sample {
     reference(w, DELTA, noticed)
 }
 
 /// From the words of the specification, step by step.
-fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
+fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
     if !w.ts.is_empty() && !w.histograms.is_empty() {
-        noticed.add(Notice::MixedKinds);
+        noticed.add(Finding::MixedKinds);
         return NOTHING;
     }
     if w.extension.is_some() {
         return extended::change_reference(w, rule, noticed);
     }
-    let counted: Vec<Counted> = w.merged().map(|p| Counted::of(w, p.t())).collect();
+    let counted: Vec<StartedSample> = w.merged().map(|p| StartedSample::of(w, p.t())).collect();
     let overlap = rule.counter && (1..counted.len()).any(|i| counted[i].overlaps(counted[i - 1]));
     let by_start: Vec<bool> =
         (0..counted.len()).map(|i| rule.counter && i > 0 && counted[i].reset_since(counted[i - 1])).collect();
@@ -297,12 +302,12 @@ fn reference(w: &Window, rule: Rule, noticed: &mut Noticed) -> Sample {
 /// The change of histograms before it is stretched: all are brought to one resolution first.
 fn histogram_reference(
     w: &Window,
-    rule: Rule,
+    rule: RateKind,
     by_start: &[bool],
     started: bool,
-    noticed: &mut Noticed,
+    noticed: &mut Findings,
 ) -> Option<NativeHistogram> {
-    let samples: Vec<&NativeHistogram> = w.histograms.iter().map(|h: &Timed| &*h.1).collect();
+    let samples: Vec<&NativeHistogram> = w.histograms.iter().map(|h: &TimedHistogram| &*h.1).collect();
     if samples.len() == 1 {
         return started.then(|| samples[0].clone());
     }
@@ -321,16 +326,16 @@ fn histogram_reference(
     let ends = used[0].is_custom() != used[last].is_custom();
     let between = rule.counter && used.iter().any(|h| h.is_custom() != used[0].is_custom());
     if ends || between {
-        noticed.add(Notice::MixedSchemas);
+        noticed.add(Finding::MixedSchemas);
         if ends && rule.counter && (gauge(&samples[0]) || gauge(&samples[last])) {
-            noticed.add(Notice::NotACounter);
+            noticed.add(Finding::NotACounter);
         }
         return None;
     }
     let kind =
         if rule.counter { samples.iter().any(gauge) } else { !gauge(&samples[0]) || !gauge(&samples[last]) };
     if kind {
-        noticed.add(if rule.counter { Notice::NotACounter } else { Notice::NotAGauge });
+        noticed.add(if rule.counter { Finding::NotACounter } else { Finding::NotAGauge });
     }
     let looked_at: Vec<i32> = if rule.counter {
         used.iter().map(|h| h.schema).collect()

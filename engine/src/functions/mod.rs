@@ -15,15 +15,15 @@ pub mod dates;
 pub mod docs;
 pub mod extended;
 pub mod extended_histograms;
+pub mod findings;
 pub mod histogram;
 pub mod labels;
-pub mod lanes;
+pub mod line_fit;
 pub mod math;
 mod mixed_over_time;
 mod mixed_pairs;
 mod mixed_rate;
 pub mod native;
-pub mod notice;
 pub mod over_time;
 pub mod panes;
 #[cfg(test)]
@@ -31,32 +31,32 @@ mod properties;
 pub mod quantile;
 pub mod rate;
 pub mod regression;
-pub mod slide;
-pub mod sorted;
-mod starts;
+pub mod series_slices;
+pub mod sliding_extremes;
+pub mod sorted_window;
+mod start_timestamps;
 pub mod summation;
 #[cfg(test)]
 mod testing;
-pub mod trend;
 pub mod trigonometry;
 pub mod vectors;
 pub mod window;
 
 pub use docs::{markdown, signature};
-pub use window::{Mixed, Moves, OfSorted, Upkeep, Window, WindowKernel};
+pub use window::{HistogramSupport, SortedKernel, TimeDependence, Window, WindowKernel, WindowMethod};
 
 pub use clock::QueryTimes;
 
-use crate::plan::Type;
-use crate::plan::notes::Note;
+use crate::plan::ValueType;
+use crate::plan::annotations::StepAnnotation;
 use std::sync::LazyLock;
 use storage::model::{NativeHistogram, TimeMs};
 
 /// Whether a function takes these scalar parameters; the error is Prometheus' text.
-pub type Check = fn(&[f64]) -> Result<(), String>;
+pub type ValidateParams = fn(&[f64]) -> Result<(), String>;
 
 /// What there is to remark about these scalar parameters where there is an answer.
-pub type Doubt = fn(&[f64]) -> Option<Note>;
+pub type AnnotateParams = fn(&[f64]) -> Option<StepAnnotation>;
 
 /// One function.
 #[derive(Debug)]
@@ -64,13 +64,13 @@ pub struct Function {
     /// As written in PromQL.
     pub name: &'static str,
     /// Types of the parameters.
-    pub args: &'static [Type],
+    pub args: &'static [ValueType],
     /// How many of the last parameters may be left out.
     pub optional: usize,
     /// The last parameter may be repeated, up to this many times beyond `args`.
     pub repeat: usize,
     /// Type of the answer.
-    pub returns: Type,
+    pub returns: ValueType,
     /// Needs `--enable-feature=promql-experimental-functions`.
     pub experimental: bool,
     /// The answer keeps the metric name.
@@ -82,9 +82,9 @@ pub struct Function {
     /// How it is computed.
     pub kernel: Kernel,
     /// Refuses scalar parameters with Prometheus' error text; asked where there is a sample, before the kernel.
-    pub check: Option<Check>,
+    pub check: Option<ValidateParams>,
     /// Remarks on scalar parameters of a window function; asked where it has an answer.
-    pub doubt: Option<Doubt>,
+    pub doubt: Option<AnnotateParams>,
     /// Of native histograms it wants count and sum only: see [`crate::plan::physical::Source::skims`].
     pub skims: bool,
     /// By how much a standing answer may differ from one that is worked out anew; `None`: by no bit.
@@ -104,7 +104,12 @@ pub struct Tolerance {
 
 impl Function {
     /// An entry without optional or repeated parameters, stable, dropping the metric name.
-    const fn new(name: &'static str, args: &'static [Type], returns: Type, kernel: Kernel) -> Function {
+    const fn new(
+        name: &'static str,
+        args: &'static [ValueType],
+        returns: ValueType,
+        kernel: Kernel,
+    ) -> Function {
         Function {
             name,
             args,
@@ -155,7 +160,7 @@ impl Function {
     }
 
     /// Refuses some scalar parameters.
-    const fn check(mut self, check: Check) -> Function {
+    const fn check(mut self, check: ValidateParams) -> Function {
         self.check = Some(check);
         self
     }
@@ -173,7 +178,7 @@ impl Function {
     }
 
     /// Remarks on some scalar parameters.
-    const fn doubt(mut self, doubt: Doubt) -> Function {
+    const fn doubt(mut self, doubt: AnnotateParams) -> Function {
         self.doubt = Some(doubt);
         self
     }
@@ -189,7 +194,7 @@ impl Function {
     }
 
     /// Type of argument `i`, counting from 0; `None` beyond [`Function::max_args`].
-    pub fn arg(&self, i: usize) -> Option<Type> {
+    pub fn arg(&self, i: usize) -> Option<ValueType> {
         let last = self.args.len().checked_sub(1)?;
         (i < self.max_args()).then(|| self.args[i.min(last)])
     }
@@ -213,14 +218,14 @@ pub enum Kernel {
     /// A scalar computed from scalars.
     Scalars(fn(&[f64]) -> f64),
     /// Changes the labels of each series.
-    Relabel(Relabel),
+    Relabel(LabelFunction),
     /// Has an operator of its own.
-    Special(Special),
+    Special(OperatorFunction),
 }
 
 /// Functions that change labels.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Relabel {
+pub enum LabelFunction {
     /// label_replace
     Replace,
     /// label_join
@@ -229,7 +234,7 @@ pub enum Relabel {
 
 /// Functions that see more than one sample or series at a time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Special {
+pub enum OperatorFunction {
     /// One sample if the vector is empty.
     Absent,
     /// One sample if no series has a sample in the window.
@@ -302,7 +307,7 @@ mod tests {
         assert_eq!(names.len(), 90);
         assert!(names.windows(2).all(|w| w[0] < w[1]));
         assert_eq!(table().iter().filter(|f| f.experimental).count(), 17);
-        assert_eq!(table().iter().filter(|f| f.args.contains(&Type::Matrix)).count(), 27);
+        assert_eq!(table().iter().filter(|f| f.args.contains(&ValueType::Matrix)).count(), 27);
         for f in table() {
             assert!(f.doc.ends_with('.') && f.example.contains(f.name), "{}", f.name);
             assert!(f.optional <= f.args.len(), "{}", f.name);

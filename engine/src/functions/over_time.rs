@@ -1,12 +1,12 @@
 //! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`], what becomes of native
 //! histograms in [`super::mixed_over_time`].
 
-use super::panes::{self, MakePanes};
-use super::slide::{self, Slide};
+use super::panes::{self, PaneFactory};
+use super::sliding_extremes::{self, BatchKernel};
 use super::summation::{Mean, Neumaier, reference_step};
 use super::window::MixedFn;
-use super::{Function, Kernel, Tolerance, Upkeep, Window, WindowKernel, mixed_over_time as mixed};
-use crate::plan::Type::{Matrix, Vector};
+use super::{Function, Kernel, Tolerance, Window, WindowKernel, WindowMethod, mixed_over_time as mixed};
+use crate::plan::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 
 /// A function of floats, kept up pane by pane.
@@ -14,7 +14,7 @@ const fn paned(
     name: &'static str,
     eval: fn(&Window) -> f64,
     reference: fn(&Window) -> f64,
-    (make, exact): (MakePanes, bool),
+    (make, exact): (PaneFactory, bool),
 ) -> Function {
     let kernel = WindowKernel::floats(eval, reference).panes(make, exact);
     Function::new(name, &[Matrix], Vector, Kernel::Window(kernel))
@@ -25,8 +25,8 @@ const fn sliding(
     name: &'static str,
     eval: fn(&Window) -> f64,
     reference: fn(&Window) -> f64,
-    slide: Slide,
-    make: MakePanes,
+    slide: BatchKernel,
+    make: PaneFactory,
 ) -> Function {
     Function::new(
         name,
@@ -42,10 +42,10 @@ const fn any_kind(
     floats: [fn(&Window) -> f64; 2],
     what: &'static str,
     mixed: [MixedFn; 2],
-    upkeep: Upkeep,
+    upkeep: WindowMethod,
 ) -> Function {
     let kernel = WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1]);
-    Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { upkeep, ..kernel }))
+    Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { method: upkeep, ..kernel }))
 }
 
 /// See [`panes::REORDERED`].
@@ -55,10 +55,10 @@ const REORDERED: Tolerance = Tolerance {
     why: "windows of 64 samples and more are added up pane by pane, in another order, and round differently",
 };
 
-const ENDS: Upkeep = Upkeep::Ends { pairs: false };
+const ENDS: WindowMethod = WindowMethod::Ends { pairs: false };
 
-const fn reordered(make: MakePanes) -> Upkeep {
-    Upkeep::Panes { make, exact: false }
+const fn reordered(make: PaneFactory) -> WindowMethod {
+    WindowMethod::Panes { make, exact: false }
 }
 
 const ALONE: &str = "yes, not beside floats";
@@ -95,9 +95,9 @@ pub(super) static ENTRIES: &[Function] = &[
     any_kind("last_over_time", [last, last_reference], BESIDE, [mixed::last, mixed::last_reference], ENDS)
         .doc("Newest value in the window, even if the series has ended since.", "last_over_time(up[1h])")
         .keeps_name(),
-    sliding("max_over_time", max, max_reference, slide::max, panes::of::<panes::Largest>)
+    sliding("max_over_time", max, max_reference, sliding_extremes::max, panes::of::<panes::MaxValue>)
         .doc("Largest value in the window.", "max_over_time(cpu_temp_celsius[1h])"),
-    sliding("min_over_time", min, min_reference, slide::min, panes::of::<panes::Smallest>)
+    sliding("min_over_time", min, min_reference, sliding_extremes::min, panes::of::<panes::MinValue>)
         .doc("Smallest value in the window.", "min_over_time(cpu_temp_celsius[1h])"),
     any_kind(
         "present_over_time",
@@ -107,13 +107,13 @@ pub(super) static ENTRIES: &[Function] = &[
         ENDS,
     )
     .doc("1 if there is any sample in the window.", "present_over_time(up[1h])"),
-    paned("stddev_over_time", stddev, stddev_reference, (panes::of::<panes::Spread<true>>, false))
+    paned("stddev_over_time", stddev, stddev_reference, (panes::of::<panes::Variance<true>>, false))
         .doc(
             "Population standard deviation of the values in the window.",
             "stddev_over_time(cpu_temp_celsius[1h])",
         )
         .tolerance(REORDERED),
-    paned("stdvar_over_time", stdvar, stdvar_reference, (panes::of::<panes::Spread<false>>, false))
+    paned("stdvar_over_time", stdvar, stdvar_reference, (panes::of::<panes::Variance<false>>, false))
         .doc("Population variance of the values in the window.", "stdvar_over_time(cpu_temp_celsius[1h])")
         .tolerance(REORDERED),
     any_kind(
@@ -143,18 +143,28 @@ pub(super) static ENTRIES: &[Function] = &[
     )
     .doc("Time of the newest sample in the window, in seconds.", "ts_of_last_over_time(up[1h])")
     .experimental(),
-    paned("ts_of_max_over_time", ts_of_max, ts_of_max_reference, (panes::of::<panes::TimeOf<true>>, true))
-        .doc(
-            "Time of the largest value in the window, the last of equals, in seconds.",
-            "ts_of_max_over_time(cpu_temp_celsius[1h])",
-        )
-        .experimental(),
-    paned("ts_of_min_over_time", ts_of_min, ts_of_min_reference, (panes::of::<panes::TimeOf<false>>, true))
-        .doc(
-            "Time of the smallest value in the window, the last of equals, in seconds.",
-            "ts_of_min_over_time(cpu_temp_celsius[1h])",
-        )
-        .experimental(),
+    paned(
+        "ts_of_max_over_time",
+        ts_of_max,
+        ts_of_max_reference,
+        (panes::of::<panes::TimeOfExtreme<true>>, true),
+    )
+    .doc(
+        "Time of the largest value in the window, the last of equals, in seconds.",
+        "ts_of_max_over_time(cpu_temp_celsius[1h])",
+    )
+    .experimental(),
+    paned(
+        "ts_of_min_over_time",
+        ts_of_min,
+        ts_of_min_reference,
+        (panes::of::<panes::TimeOfExtreme<false>>, true),
+    )
+    .doc(
+        "Time of the smallest value in the window, the last of equals, in seconds.",
+        "ts_of_min_over_time(cpu_temp_celsius[1h])",
+    )
+    .experimental(),
 ];
 
 fn seconds(t: TimeMs) -> f64 {

@@ -7,7 +7,7 @@
 //!
 //! The newest time of a block is in no pane: samples of other series may still come for it.
 
-use super::sorted::Edit;
+use super::sorted_window::RowEdit;
 use super::summation::{Mean, Neumaier};
 use std::collections::VecDeque;
 use storage::model::TimeMs;
@@ -17,10 +17,10 @@ use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample};
 pub const PANE: u32 = 32;
 
 /// Windows of fewer times are scanned: that gives Prometheus' very bits, and costs no more.
-pub const SHORT: usize = 2 * PANE as usize;
+pub const MIN_PANE_WINDOW: usize = 2 * PANE as usize;
 
 /// Rows of values with numbers that stay.
-pub trait Rows {
+pub trait WindowRows {
     /// Grows when a row changes that is not the newest, or when rows get other numbers.
     fn epoch(&self) -> u32;
     /// The row before which nothing has changed since an epoch.
@@ -34,24 +34,24 @@ pub trait Rows {
     /// How many edits there have been of rows behind the newest.
     fn edits(&self) -> u64;
     /// The edits since there had been that many. None if they are not known any more.
-    fn edits_since(&self, edits: u64) -> Option<&[Edit]>;
+    fn edits_since(&self, edits: u64) -> Option<&[RowEdit]>;
 }
 
 /// The panes of one block for one function; `A`: what they say of a window.
-pub trait Panes<A = f64>: Send {
+pub trait PaneState<A = f64>: Send {
     /// The function's answer of the window over rows `span.0..span.1`, for each of `width` columns, into `out`. Windows never go
     /// back.
-    fn eval(&mut self, rows: &dyn Rows, span: (u32, u32), width: usize, out: &mut Vec<A>);
+    fn eval(&mut self, rows: &dyn WindowRows, span: (u32, u32), width: usize, out: &mut Vec<A>);
 
     /// Bytes allocated.
     fn bytes(&self) -> usize;
 }
 
 /// Makes the panes of a function.
-pub type MakePanes = fn() -> Box<dyn Panes>;
+pub type PaneFactory = fn() -> Box<dyn PaneState>;
 
 /// What is kept of some samples of one series.
-pub(super) trait Summary: Copy + Send + 'static {
+pub(super) trait PaneSummary: Copy + Send + 'static {
     /// What it says of them: most functions' value.
     type Answer;
     /// Of none.
@@ -65,11 +65,11 @@ pub(super) trait Summary: Copy + Send + 'static {
 }
 
 /// Panes of summaries.
-pub(super) fn of<S: Summary>() -> Box<dyn Panes<S::Answer>> {
-    Box::new(Paned::<S> { epoch: 0, first: 0, panes: VecDeque::new(), sums: Vec::new() })
+pub(super) fn of<S: PaneSummary>() -> Box<dyn PaneState<S::Answer>> {
+    Box::new(PaneWindow::<S> { epoch: 0, first: 0, panes: VecDeque::new(), sums: Vec::new() })
 }
 
-struct Paned<S> {
+struct PaneWindow<S> {
     epoch: u32,
     /// Number of the first pane.
     first: u32,
@@ -79,7 +79,7 @@ struct Paned<S> {
 }
 
 /// Adds a row to the summaries of its columns.
-fn add_row<S: Summary>(sums: &mut [S], rows: &dyn Rows, at: u32) {
+fn add_row<S: PaneSummary>(sums: &mut [S], rows: &dyn WindowRows, at: u32) {
     let t = rows.time(at);
     for (sum, v) in sums.iter_mut().zip(rows.values(at)) {
         if is_sample(*v) && !is_histogram(*v) {
@@ -88,9 +88,9 @@ fn add_row<S: Summary>(sums: &mut [S], rows: &dyn Rows, at: u32) {
     }
 }
 
-impl<S: Summary> Paned<S> {
+impl<S: PaneSummary> PaneWindow<S> {
     /// Keeps the panes that lie in `from..to`: drops those before, and sums up new ones.
-    fn slide(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize) {
+    fn slide(&mut self, rows: &dyn WindowRows, (from, to): (u32, u32), width: usize) {
         if self.epoch != rows.epoch() {
             let stable = rows.stable_since(self.epoch);
             while !self.panes.is_empty() && self.end() > stable {
@@ -115,8 +115,14 @@ impl<S: Summary> Paned<S> {
     }
 }
 
-impl<S: Summary> Panes<S::Answer> for Paned<S> {
-    fn eval(&mut self, rows: &dyn Rows, (from, to): (u32, u32), width: usize, out: &mut Vec<S::Answer>) {
+impl<S: PaneSummary> PaneState<S::Answer> for PaneWindow<S> {
+    fn eval(
+        &mut self,
+        rows: &dyn WindowRows,
+        (from, to): (u32, u32),
+        width: usize,
+        out: &mut Vec<S::Answer>,
+    ) {
         self.slide(rows, (from, to), width);
         let (first, last) = ((self.first * PANE).min(to), self.end());
         let sums = &mut self.sums;
@@ -139,11 +145,11 @@ impl<S: Summary> Panes<S::Answer> for Paned<S> {
 
 /// The largest value: the first of equals, NaN only if there is nothing else.
 #[derive(Copy, Clone)]
-pub(super) struct Largest(f64);
+pub(super) struct MaxValue(f64);
 
-impl Summary for Largest {
+impl PaneSummary for MaxValue {
     type Answer = f64;
-    const EMPTY: Largest = Largest(ABSENT);
+    const EMPTY: MaxValue = MaxValue(ABSENT);
 
     #[inline]
     fn add(&mut self, _: TimeMs, v: f64) {
@@ -153,7 +159,7 @@ impl Summary for Largest {
     }
 
     #[inline]
-    fn merge(&mut self, later: &Largest) {
+    fn merge(&mut self, later: &MaxValue) {
         if !is_absent(later.0) {
             self.add(0, later.0);
         }
@@ -164,13 +170,13 @@ impl Summary for Largest {
     }
 }
 
-/// The smallest value, as [`Largest`].
+/// The smallest value, as [`MaxValue`].
 #[derive(Copy, Clone)]
-pub(super) struct Smallest(f64);
+pub(super) struct MinValue(f64);
 
-impl Summary for Smallest {
+impl PaneSummary for MinValue {
     type Answer = f64;
-    const EMPTY: Smallest = Smallest(ABSENT);
+    const EMPTY: MinValue = MinValue(ABSENT);
 
     #[inline]
     fn add(&mut self, _: TimeMs, v: f64) {
@@ -180,7 +186,7 @@ impl Summary for Smallest {
     }
 
     #[inline]
-    fn merge(&mut self, later: &Smallest) {
+    fn merge(&mut self, later: &MinValue) {
         if !is_absent(later.0) {
             self.add(0, later.0);
         }
@@ -195,7 +201,7 @@ impl Summary for Smallest {
 #[derive(Copy, Clone)]
 pub(super) struct Sum(Neumaier);
 
-impl Summary for Sum {
+impl PaneSummary for Sum {
     type Answer = f64;
     const EMPTY: Sum = Sum(Neumaier { sum: ABSENT, c: 0.0 });
 
@@ -226,7 +232,7 @@ impl Summary for Sum {
 #[derive(Copy, Clone)]
 pub(super) struct Average(Option<Mean>);
 
-impl Summary for Average {
+impl PaneSummary for Average {
     type Answer = f64;
     const EMPTY: Average = Average(None);
 
@@ -252,16 +258,16 @@ impl Summary for Average {
 
 /// Welford's recurrence with compensated mean and sum of squares, merged as Chan does; `ROOT`: the deviation.
 #[derive(Copy, Clone)]
-pub(super) struct Spread<const ROOT: bool> {
+pub(super) struct Variance<const ROOT: bool> {
     n: f64,
     mean: Neumaier,
     squares: Neumaier,
 }
 
-impl<const ROOT: bool> Summary for Spread<ROOT> {
+impl<const ROOT: bool> PaneSummary for Variance<ROOT> {
     type Answer = f64;
     const EMPTY: Self =
-        Spread { n: 0.0, mean: Neumaier { sum: 0.0, c: 0.0 }, squares: Neumaier { sum: 0.0, c: 0.0 } };
+        Variance { n: 0.0, mean: Neumaier { sum: 0.0, c: 0.0 }, squares: Neumaier { sum: 0.0, c: 0.0 } };
 
     #[inline]
     fn add(&mut self, _: TimeMs, v: f64) {
@@ -296,7 +302,7 @@ impl<const ROOT: bool> Summary for Spread<ROOT> {
 
 /// How often the value changed; a NaN after a NaN is no change.
 #[derive(Copy, Clone)]
-pub(super) struct Changes {
+pub(super) struct ChangeCount {
     first: f64,
     last: f64,
     count: u32,
@@ -306,9 +312,9 @@ fn differ(a: f64, b: f64) -> bool {
     a != b && !(a.is_nan() && b.is_nan())
 }
 
-impl Summary for Changes {
+impl PaneSummary for ChangeCount {
     type Answer = f64;
-    const EMPTY: Changes = Changes { first: ABSENT, last: ABSENT, count: 0 };
+    const EMPTY: ChangeCount = ChangeCount { first: ABSENT, last: ABSENT, count: 0 };
 
     #[inline]
     fn add(&mut self, _: TimeMs, v: f64) {
@@ -319,7 +325,7 @@ impl Summary for Changes {
         self.last = v;
     }
 
-    fn merge(&mut self, later: &Changes) {
+    fn merge(&mut self, later: &ChangeCount) {
         if !is_absent(later.last) {
             self.add(0, later.first);
             (self.last, self.count) = (later.last, self.count + later.count);
@@ -333,20 +339,20 @@ impl Summary for Changes {
 
 /// Time of the largest or the smallest value, in seconds: the last of equals, the last sample if all are NaN.
 #[derive(Copy, Clone)]
-pub(super) struct TimeOf<const LARGEST: bool> {
+pub(super) struct TimeOfExtreme<const LARGEST: bool> {
     t: TimeMs,
     v: f64,
 }
 
-impl<const LARGEST: bool> Summary for TimeOf<LARGEST> {
+impl<const LARGEST: bool> PaneSummary for TimeOfExtreme<LARGEST> {
     type Answer = f64;
-    const EMPTY: Self = TimeOf { t: 0, v: ABSENT };
+    const EMPTY: Self = TimeOfExtreme { t: 0, v: ABSENT };
 
     #[inline]
     fn add(&mut self, t: TimeMs, v: f64) {
         let better = if LARGEST { v >= self.v } else { v <= self.v };
         if better || self.v.is_nan() {
-            *self = TimeOf { t, v };
+            *self = TimeOfExtreme { t, v };
         }
     }
 
@@ -368,7 +374,7 @@ pub const REORDERED: f64 = 1e-13;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::functions::{Kernel, Upkeep, Window, table};
+    use crate::functions::{Kernel, Window, WindowMethod, table};
     use proptest::prelude::*;
 
     struct Given {
@@ -376,7 +382,7 @@ mod tests {
         rows: Vec<Vec<f64>>,
     }
 
-    impl Rows for Given {
+    impl WindowRows for Given {
         fn epoch(&self) -> u32 {
             self.epoch
         }
@@ -401,7 +407,7 @@ mod tests {
             0
         }
 
-        fn edits_since(&self, _: u64) -> Option<&[Edit]> {
+        fn edits_since(&self, _: u64) -> Option<&[RowEdit]> {
             None
         }
     }
@@ -438,7 +444,7 @@ mod tests {
         ) {
             for function in table() {
                 let Kernel::Window(kernel) = function.kernel else { continue };
-                let Upkeep::Panes { make, exact } = kernel.upkeep else { continue };
+                let WindowMethod::Panes { make, exact } = kernel.method else { continue };
                 let mut given = Given { epoch: 0, rows: rows.clone() };
                 let (mut panes, mut out, mut from, mut to) = (make(), Vec::new(), 0, 100);
                 for (leave, enter, late) in &moves {

@@ -1,11 +1,11 @@
 //! The contract of window kernels, checked over random windows for the whole table: the kernel equals its slow
 //! reference bit by bit (NaNs without their payload), hints change nothing, and a value stands as long as said.
 
-use super::notice::Noticed;
-use super::rate::{Standing, extrapolated_valid_until};
-use super::testing::{Owned, mixed_windows, same, window, window_call, window_eval, windows};
-use super::{Kernel, Moves, Upkeep, Window, WindowKernel, table};
-use crate::operators::side::Sample;
+use super::findings::Findings;
+use super::rate::{RateValidity, extrapolated_valid_until};
+use super::testing::{OwnedWindow, mixed_windows, same, window, window_call, window_eval, windows};
+use super::{Kernel, TimeDependence, Window, WindowKernel, WindowMethod, table};
+use crate::operators::histogram_column::Sample;
 use proptest::prelude::*;
 use testing::assert_proportional;
 
@@ -42,7 +42,7 @@ fn stands(now: f64, later: f64) -> bool {
     same(now, later) || (now - later).abs() <= EXTRAPOLATION_TOLERANCE * now.abs() + f64::MIN_POSITIVE
 }
 
-fn sorted(mut owned: Owned) -> Owned {
+fn sorted(mut owned: OwnedWindow) -> OwnedWindow {
     owned.vs.sort_by(super::quantile::order);
     owned
 }
@@ -68,7 +68,7 @@ proptest! {
             }
             // Leaves read start timestamps only for those who want them.
             let w = if kernel.reads_starts { w } else { Window { starts: &[], ..w } };
-            let (mut noticed, mut should) = (Noticed::default(), Noticed::default());
+            let (mut noticed, mut should) = (Findings::default(), Findings::default());
             let (got, want) = (kernel.value(&w, &mut noticed), kernel.value_reference(&w, &mut should));
             prop_assert!(same_sample(&got, &want), "{name}: {got:?}, reference {want:?}");
             prop_assert_eq!(noticed, should, "{}", name);
@@ -96,7 +96,7 @@ proptest! {
             for later in probes(until - w.t) {
                 let then = (kernel.eval)(&slid(&w, later));
                 let holds = match kernel.moves {
-                    Moves::OnExpiry => same(now, then),
+                    TimeDependence::OnExpiry => same(now, then),
                     _ => stands(now, then),
                 };
                 prop_assert!(holds, "{name}: {now:e}, {later} ms later {then:e}");
@@ -108,7 +108,7 @@ proptest! {
     fn an_abridged_window_changes_nothing(owned in windows()) {
         let rising = sorted(owned.clone());
         for (name, kernel) in kernels() {
-            let Upkeep::Ends { pairs } = kernel.upkeep else { continue };
+            let WindowMethod::Ends { pairs } = kernel.method else { continue };
             let w = if pairs { Window { monotone: true, ..rising.window() } } else { owned.window() };
             let n = w.ts.len();
             if n < 4 {
@@ -129,10 +129,10 @@ proptest! {
             }
             prop_assert_eq!(kernel.valid_until(&w), kernel.valid_until(&short), "{}", name);
             let mut known = None;
-            if matches!(kernel.moves, Moves::Extrapolated) {
+            if matches!(kernel.moves, TimeDependence::Extrapolated) {
                 let alone = extrapolated_valid_until(&w);
-                prop_assert_eq!(Standing::valid_until(&short, &mut known), alone, "{}", name);
-                prop_assert_eq!(Standing::valid_until(&w, &mut known), alone, "{}, known", name);
+                prop_assert_eq!(RateValidity::valid_until(&short, &mut known), alone, "{}", name);
+                prop_assert_eq!(RateValidity::valid_until(&w, &mut known), alone, "{}, known", name);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Order statistics: Prometheus' quantile formula, shared by the window functions and the `quantile` operator. Long windows that
-//! stand are kept in order ([`super::sorted`]).
+//! stand are kept in order ([`super::sorted_window`]).
 
-use super::sorted::Ordered;
+use super::sorted_window::SortedWindow;
 use super::{Function, Kernel, NAN, Window, WindowKernel};
-use crate::operators::remarks::invalid_quantile;
-use crate::plan::Type::{Matrix, Scalar, Vector};
-use crate::plan::notes::{Note, Place};
+use crate::operators::annotation_texts::invalid_quantile;
+use crate::plan::ValueType::{Matrix, Scalar, Vector};
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use std::cmp::Ordering;
 
 /// The family's entries.
@@ -79,7 +79,7 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
 }
 
 /// Quantile `q` of values that are kept in [`order`].
-fn quantile_sorted(q: f64, values: &Ordered) -> f64 {
+fn quantile_sorted(q: f64, values: &SortedWindow) -> f64 {
     degenerate(q, values.len()).unwrap_or_else(|| {
         let (lower, upper, weight) = place(q, values.len());
         between(values.at(lower), values.at(upper), weight)
@@ -87,15 +87,15 @@ fn quantile_sorted(q: f64, values: &Ordered) -> f64 {
 }
 
 /// A quantile outside of 0 to 1 has an answer, and a warning.
-fn doubt(args: &[f64]) -> Option<Note> {
-    (!(0.0..=1.0).contains(&args[0])).then(|| invalid_quantile(Place::Operand(0), args[0]))
+fn doubt(args: &[f64]) -> Option<StepAnnotation> {
+    (!(0.0..=1.0).contains(&args[0])).then(|| invalid_quantile(AnnotationTarget::Operand(0), args[0]))
 }
 
 fn over_time(w: &Window) -> f64 {
     quantile(w.args[0], &mut w.vs.to_vec())
 }
 
-fn over_time_of_sorted(values: &Ordered, args: &[f64]) -> f64 {
+fn over_time_of_sorted(values: &SortedWindow, args: &[f64]) -> f64 {
     quantile_sorted(args[0], values)
 }
 
@@ -131,7 +131,7 @@ fn mad(w: &Window) -> f64 {
     quantile(0.5, &mut values)
 }
 
-fn mad_of_sorted(values: &Ordered, _: &[f64]) -> f64 {
+fn mad_of_sorted(values: &SortedWindow, _: &[f64]) -> f64 {
     if values.at(0).is_nan() {
         return NAN;
     }
@@ -147,7 +147,7 @@ fn mad_of_sorted(values: &Ordered, _: &[f64]) -> f64 {
 
 /// Number `rank` of the deviations from the median, the smallest being 0, and the next one if there is one. Left and right of the
 /// median they rise: how many of the smallest `rank` are on the left is found by halving.
-fn deviations(values: &Ordered, median: f64, rank: usize) -> [f64; 2] {
+fn deviations(values: &SortedWindow, median: f64, rank: usize) -> [f64; 2] {
     let below = values.below(median);
     let above = values.len() - below;
     let deviation = |at: usize| (values.at(at) - median).abs();
@@ -204,7 +204,7 @@ mod tests {
             assert!(same(got, want), "quantile({q}, {values:?}) = {got}, want {want}");
             let mut sorted = values.to_vec();
             sorted.sort_by(order);
-            assert!(same(quantile_sorted(q, &Ordered::new(&sorted, ABSENT)), want));
+            assert!(same(quantile_sorted(q, &SortedWindow::new(&sorted, ABSENT)), want));
         }
     }
 

@@ -7,8 +7,10 @@
 //! [`super::mixed_pairs`], windows that reach beyond their edges in [`super::extended`].
 
 use super::window::MixedFn;
-use super::{Function, Kernel, Moves, Tolerance, Window, WindowKernel, mixed_pairs, mixed_rate, panes};
-use crate::plan::Type::{Matrix, Vector};
+use super::{
+    Function, Kernel, TimeDependence, Tolerance, Window, WindowKernel, mixed_pairs, mixed_rate, panes,
+};
+use crate::plan::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
@@ -33,10 +35,10 @@ const BOTH: &str = "yes, beside floats too";
 const CHANGES: WindowKernel =
     kernel([changes, changes_reference], BOTH, [mixed_pairs::changes, mixed_pairs::changes_reference])
         .reaches(false)
-        .panes(panes::of::<panes::Changes>, true);
+        .panes(panes::of::<panes::ChangeCount>, true);
 const DELTA: WindowKernel =
     kernel([delta, delta_reference], GAUGES, [mixed_rate::delta, mixed_rate::delta_reference])
-        .moves(Moves::Extrapolated)
+        .moves(TimeDependence::Extrapolated)
         .reaches(true)
         .ends(false);
 const IDELTA: WindowKernel =
@@ -44,7 +46,7 @@ const IDELTA: WindowKernel =
         .ends(false);
 const INCREASE: WindowKernel =
     kernel([increase, increase_reference], COUNTERS, [mixed_rate::increase, mixed_rate::increase_reference])
-        .moves(Moves::Extrapolated)
+        .moves(TimeDependence::Extrapolated)
         .reaches(true)
         .reads_starts()
         .wants_counter()
@@ -55,7 +57,7 @@ const IRATE: WindowKernel =
         .ends(false);
 const RATE: WindowKernel =
     kernel([rate, rate_reference], COUNTERS, [mixed_rate::rate, mixed_rate::rate_reference])
-        .moves(Moves::Extrapolated)
+        .moves(TimeDependence::Extrapolated)
         .reaches(true)
         .reads_starts()
         .wants_counter()
@@ -134,7 +136,7 @@ fn since_zero(first: f64, result: f64, sampled: f64) -> Option<f64> {
 
 /// The stretch of a window that its samples cover, to be stretched to the window's edges.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Sampled {
+pub(super) struct SampledSpan {
     /// Time of the first sample.
     pub first: TimeMs,
     /// Time of the last one.
@@ -145,7 +147,7 @@ pub(super) struct Sampled {
     pub started: Option<TimeMs>,
 }
 
-impl Sampled {
+impl SampledSpan {
     /// What the change over the samples is to be multiplied with. For counters `first` is the first value and
     /// `change` the change, so that the line is not drawn below zero. `None`: there is one sample and no start.
     #[inline]
@@ -187,7 +189,7 @@ fn extrapolated(w: &Window, counter: bool, per_second: bool) -> f64 {
         return ABSENT;
     }
     let result = raw_change(w, counter);
-    let sampled = Sampled { first: w.ts[0], last: w.ts[last], count: w.len(), started: None };
+    let sampled = SampledSpan { first: w.ts[0], last: w.ts[last], count: w.len(), started: None };
     let factor = sampled.factor(w, counter.then_some((w.vs[0], result)), per_second);
     factor.map_or(ABSENT, |factor| result * factor)
 }
@@ -210,9 +212,11 @@ pub fn extrapolated_valid_until(w: &Window) -> TimeMs {
 }
 
 fn valid_until(w: &Window, counter: bool) -> TimeMs {
-    let edges = Edges::of(w, counter);
+    let edges = ExtrapolationEdges::of(w, counter);
     let now = edges.state(0);
-    if now.0 != Edge::Moving && now.1 != Edge::Moving || now == (Edge::Moving, Edge::Moving) {
+    if now.0 != EdgeState::Moving && now.1 != EdgeState::Moving
+        || now == (EdgeState::Moving, EdgeState::Moving)
+    {
         w.t + last_same(w.expiry() - w.t, |later| edges.state(later) == now)
     } else {
         w.t
@@ -222,7 +226,7 @@ fn valid_until(w: &Window, counter: bool) -> TimeMs {
 /// What [`extrapolated_valid_until`] says of a window whatever its values are, unless a counter's zero is near. Windows of
 /// series that share a clock share it.
 #[derive(Copy, Clone, Debug)]
-pub struct Standing {
+pub struct RateValidity {
     /// First time, last time, number of samples, right edge: what it was worked out for.
     of: (TimeMs, TimeMs, usize, TimeMs),
     holds: TimeMs,
@@ -230,9 +234,9 @@ pub struct Standing {
     far: f64,
 }
 
-impl Standing {
+impl RateValidity {
     /// [`extrapolated_valid_until`], with what is known from a window of the same length before.
-    pub fn valid_until(w: &Window, known: &mut Option<Standing>) -> TimeMs {
+    pub fn valid_until(w: &Window, known: &mut Option<RateValidity>) -> TimeMs {
         if w.len() < 2 {
             return w.expiry();
         }
@@ -241,10 +245,10 @@ impl Standing {
         let standing = match known {
             Some(standing) if standing.of == of => *standing,
             _ => {
-                let edges = Edges::of(w, false);
+                let edges = ExtrapolationEdges::of(w, false);
                 // An edge that is not held reaches at most to the threshold, or to the sample if that is nearer.
                 let far = edges.average * GAP;
-                *known.insert(Standing { of, holds: valid_until(w, false), far })
+                *known.insert(RateValidity { of, holds: valid_until(w, false), far })
             }
         };
         let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
@@ -257,7 +261,7 @@ impl Standing {
 
 /// What an edge of the extrapolation does as time passes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Edge {
+enum EdgeState {
     /// Follows the gap.
     Moving,
     /// Half an average interval.
@@ -267,19 +271,19 @@ enum Edge {
 }
 
 /// What the edges depend on; times as in [`extrapolated`].
-struct Edges {
+struct ExtrapolationEdges {
     to_start_ms: i64,
     to_end_ms: i64,
     average: f64,
     zero: Option<f64>,
 }
 
-impl Edges {
-    fn of(w: &Window, counter: bool) -> Edges {
+impl ExtrapolationEdges {
+    fn of(w: &Window, counter: bool) -> ExtrapolationEdges {
         let last = w.ts.len() - 1;
         let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
         let zero = if counter { since_zero(w.vs[0], raw_change(w, true), sampled) } else { None };
-        Edges {
+        ExtrapolationEdges {
             to_start_ms: w.ts[0] - w.start,
             to_end_ms: w.end - w.ts[last],
             average: sampled / (w.len() - 1) as f64,
@@ -289,17 +293,17 @@ impl Edges {
 
     /// The edges (left, right) `later` ms from now. Each changes at most once or twice as `later` grows, and
     /// never back into a state it had.
-    fn state(&self, later: i64) -> (Edge, Edge) {
+    fn state(&self, later: i64) -> (EdgeState, EdgeState) {
         let threshold = self.average * GAP;
         let to_start = (self.to_start_ms - later) as f64 / 1000.0;
         let to_end = (self.to_end_ms + later) as f64 / 1000.0;
         let (length, unheld) = if to_start >= threshold {
-            (self.average / 2.0, Edge::Clipped)
+            (self.average / 2.0, EdgeState::Clipped)
         } else {
-            (to_start, Edge::Moving)
+            (to_start, EdgeState::Moving)
         };
-        let left = if self.zero.is_some_and(|zero| zero < length) { Edge::Zero } else { unheld };
-        (left, if to_end >= threshold { Edge::Clipped } else { Edge::Moving })
+        let left = if self.zero.is_some_and(|zero| zero < length) { EdgeState::Zero } else { unheld };
+        (left, if to_end >= threshold { EdgeState::Clipped } else { EdgeState::Moving })
     }
 }
 

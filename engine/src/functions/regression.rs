@@ -1,9 +1,9 @@
 //! Trends: least-squares lines and Holt-Winters smoothing over a window.
 
+use super::line_fit::LineFit;
 use super::summation::{Neumaier, reference_step};
-use super::trend::Trend;
-use super::{Function, Kernel, Moves, NAN, Tolerance, Window, WindowKernel};
-use crate::plan::Type::{Matrix, Scalar, Vector};
+use super::{Function, Kernel, NAN, TimeDependence, Tolerance, Window, WindowKernel};
+use crate::plan::ValueType::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
@@ -28,7 +28,7 @@ pub(super) static ENTRIES: &[Function] = &[
         &[Matrix, Scalar],
         Vector,
         Kernel::Window(
-            WindowKernel::floats(predict, predict_reference).moves(Moves::Line(predicted)).trend(predicted_of),
+            WindowKernel::floats(predict, predict_reference).moves(TimeDependence::Line(predicted)).trend(predicted_of),
         ),
     )
     .tolerance(Tolerance {
@@ -44,7 +44,7 @@ pub(super) static ENTRIES: &[Function] = &[
 ];
 
 /// The least-squares line through the samples.
-struct Fit {
+struct DirectFit {
     /// Per second.
     slope: f64,
     /// Value at the origin.
@@ -53,10 +53,10 @@ struct Fit {
     variance: f64,
 }
 
-fn line(w: &Window, origin: TimeMs) -> Fit {
+fn line(w: &Window, origin: TimeMs) -> DirectFit {
     if w.vs[1..].iter().all(|v| *v == w.vs[0]) {
         let (slope, intercept) = if w.vs[0].is_infinite() { (NAN, NAN) } else { (0.0, w.vs[0]) };
-        return Fit { slope, intercept, variance: f64::INFINITY };
+        return DirectFit { slope, intercept, variance: f64::INFINITY };
     }
     let [mut x_sum, mut y_sum, mut xy_sum, mut xx_sum] = [Neumaier::default(); 4];
     for (t, y) in w.ts.iter().zip(w.vs) {
@@ -71,7 +71,7 @@ fn line(w: &Window, origin: TimeMs) -> Fit {
     let covariance = xy - x * y / n;
     let variance = xx - x * x / n;
     let slope = covariance / variance;
-    Fit { slope, intercept: y / n - slope * x / n, variance }
+    DirectFit { slope, intercept: y / n - slope * x / n, variance }
 }
 
 fn deriv(w: &Window) -> f64 {
@@ -91,7 +91,7 @@ fn predicted(w: &Window) -> (f64, f64) {
     if w.ts.len() < 2 {
         return (ABSENT, 0.0);
     }
-    let Fit { slope, intercept, variance } = line(w, w.t);
+    let DirectFit { slope, intercept, variance } = line(w, w.t);
     let cancels = cancels(w, w.ts.len() as f64, variance);
     (slope * w.args[0] + intercept, if cancels { NAN } else { slope })
 }
@@ -102,11 +102,11 @@ fn cancels(w: &Window, n: f64, variance: f64) -> bool {
     oldest * oldest * n > CANCELS * variance
 }
 
-fn deriv_of(trend: &Trend, _: &Window) -> Option<(f64, f64)> {
+fn deriv_of(trend: &LineFit, _: &Window) -> Option<(f64, f64)> {
     Some((if trend.n < 2.0 { ABSENT } else { trend.slope() }, 0.0))
 }
 
-fn predicted_of(trend: &Trend, w: &Window) -> Option<(f64, f64)> {
+fn predicted_of(trend: &LineFit, w: &Window) -> Option<(f64, f64)> {
     if trend.n < 2.0 {
         return Some((ABSENT, 0.0));
     }

@@ -1,8 +1,8 @@
 //! For the tests of this room: calls by name, windows by hand, and windows at random.
 
-use super::window::Timed;
+use super::window::TimedHistogram;
 use super::{Kernel, Window, lookup};
-use crate::plan::Extension;
+use crate::plan::WindowExtension;
 use proptest::prelude::*;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
@@ -45,7 +45,7 @@ pub fn window_eval(name: &str, w: &Window) -> f64 {
 
 /// What a [`Window`] borrows.
 #[derive(Clone, Debug)]
-pub struct Owned {
+pub struct OwnedWindow {
     pub ts: Vec<TimeMs>,
     pub vs: Vec<f64>,
     pub start: TimeMs,
@@ -54,7 +54,7 @@ pub struct Owned {
     pub args: Vec<f64>,
 }
 
-impl Owned {
+impl OwnedWindow {
     pub fn window(&self) -> Window<'_> {
         Window { start: self.start, end: self.end, t: self.t, args: &self.args, ..window(&self.ts, &self.vs) }
     }
@@ -112,7 +112,7 @@ fn gaps(n: usize) -> impl Strategy<Value = Vec<i64>> {
 }
 
 /// Windows of 1 to 300 samples.
-pub fn windows() -> impl Strategy<Value = Owned> {
+pub fn windows() -> impl Strategy<Value = OwnedWindow> {
     let around = (1i64..60_000, 0i64..60_000, -10_000i64..10_000);
     let args = prop::collection::vec(prop_oneof![4 => 0.01..0.99, 1 => special(), 1 => -10.0..5000.0], 2);
     (values(), around, -4_000_000_000i64..2_000_000_000_000, args)
@@ -121,20 +121,20 @@ pub fn windows() -> impl Strategy<Value = Owned> {
             let mut at = origin;
             let ts: Vec<TimeMs> = gaps.iter().map(|gap| (at, at += gap).0).collect();
             let end = ts[ts.len() - 1] + after;
-            Owned { start: ts[0] - before, end, t: end + offset, ts, vs, args }
+            OwnedWindow { start: ts[0] - before, end, t: end + offset, ts, vs, args }
         })
 }
 
 /// What a window of any kind borrows.
 #[derive(Clone, Debug)]
-pub struct OwnedMixed {
-    pub floats: Owned,
-    pub histograms: Vec<Timed>,
+pub struct OwnedMixedWindow {
+    pub floats: OwnedWindow,
+    pub histograms: Vec<TimedHistogram>,
     pub starts: Vec<(TimeMs, TimeMs)>,
-    pub extension: Option<Extension>,
+    pub extension: Option<WindowExtension>,
 }
 
-impl OwnedMixed {
+impl OwnedMixedWindow {
     pub fn window(&self) -> Window<'_> {
         Window {
             histograms: &self.histograms,
@@ -154,7 +154,7 @@ struct Recipe {
 }
 
 /// Histograms of one series: mostly counters of one shape, with resets, other schemas, custom buckets, hints.
-fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<Timed> {
+fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<TimedHistogram> {
     let mut counts = [0.0f64; 3];
     let make = |(recipe, t): (Recipe, &TimeMs)| {
         if recipe.shape % 7 == 0 {
@@ -187,7 +187,7 @@ fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<Timed> {
 }
 
 /// Windows of floats, histograms or both, with start timestamps and wider reach.
-pub fn mixed_windows() -> impl Strategy<Value = OwnedMixed> {
+pub fn mixed_windows() -> impl Strategy<Value = OwnedMixedWindow> {
     let recipe = (any::<[u8; 3]>(), any::<u8>(), any::<u8>());
     let recipe = recipe.prop_map(|(add, shape, hint)| Recipe { add, shape, hint });
     // Uniform windows are rare among random shapes: some take the first histogram's.
@@ -198,8 +198,12 @@ pub fn mixed_windows() -> impl Strategy<Value = OwnedMixed> {
     });
     let kinds = prop_oneof![Just([true, false]), Just([false, true]), Just([true, true])];
     let sample = (1i64..40_000, any::<bool>(), 0u8..6, 0i64..60_000, -50.0..50.0f64);
-    let extension =
-        prop::sample::select(vec![None, None, Some(Extension::Anchored), Some(Extension::Smoothed)]);
+    let extension = prop::sample::select(vec![
+        None,
+        None,
+        Some(WindowExtension::Anchored),
+        Some(WindowExtension::Smoothed),
+    ]);
     let shape = (kinds, extension, 0i64..100_000, 1i64..200_000, 0.01..0.99f64);
     (prop::collection::vec(sample, 1..12), recipes, shape).prop_map(
         |(samples, recipes, (kinds, extension, from, range, arg))| {
@@ -222,12 +226,12 @@ pub fn mixed_windows() -> impl Strategy<Value = OwnedMixed> {
             }
             let (start, end) = match extension {
                 None => (origin, at + from),
-                Some(Extension::Anchored) => (at - range, at + from % 3 * 1_000),
-                Some(Extension::Smoothed) => (at - range, at - range + from.max(1)),
+                Some(WindowExtension::Anchored) => (at - range, at + from % 3 * 1_000),
+                Some(WindowExtension::Smoothed) => (at - range, at - range + from.max(1)),
             };
             let (ts, vs) = floats.into_iter().unzip();
-            let floats = Owned { ts, vs, start, end, t: end, args: vec![arg, arg] };
-            OwnedMixed { floats, histograms: histograms(recipes, &times), starts, extension }
+            let floats = OwnedWindow { ts, vs, start, end, t: end, args: vec![arg, arg] };
+            OwnedMixedWindow { floats, histograms: histograms(recipes, &times), starts, extension }
         },
     )
 }

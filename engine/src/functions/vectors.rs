@@ -1,25 +1,30 @@
 //! Functions that see a whole vector, or where it came from: their operators are in `crate::operators`.
 
-use super::{Function, Kernel, Special};
+use super::{Function, Kernel, OperatorFunction};
 use crate::limits::REPEATED_ARGUMENTS;
-use crate::plan::Type::{self, Matrix, Scalar, Text, Vector};
+use crate::plan::ValueType::{self, Matrix, Scalar, Text, Vector};
 use std::cmp::Ordering;
 
-const fn special(name: &'static str, args: &'static [Type], returns: Type, special: Special) -> Function {
+const fn special(
+    name: &'static str,
+    args: &'static [ValueType],
+    returns: ValueType,
+    special: OperatorFunction,
+) -> Function {
     Function::new(name, args, returns, Kernel::Special(special))
 }
 
 /// The family's entries.
 pub(super) static ENTRIES: &[Function] = &[
-    special("absent", &[Vector], Vector, Special::Absent).doc(
+    special("absent", &[Vector], Vector, OperatorFunction::Absent).doc(
         "1 if the vector is empty, labelled by the selector's equality matchers.",
         "absent(up{job=\"node\"})",
     ),
-    special("absent_over_time", &[Matrix], Vector, Special::AbsentOverTime).doc(
+    special("absent_over_time", &[Matrix], Vector, OperatorFunction::AbsentOverTime).doc(
         "1 if no series has a sample in the window, labelled by the selector's equality matchers.",
         "absent_over_time(up{job=\"node\"}[1h])",
     ),
-    special("info", &[Vector, Vector], Vector, Special::Info)
+    special("info", &[Vector, Vector], Vector, OperatorFunction::Info)
         .optional(1)
         .doc(
             "Adds the labels of the matching info series.",
@@ -27,14 +32,14 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    special("scalar", &[Vector], Scalar, Special::Scalar).doc(
+    special("scalar", &[Vector], Scalar, OperatorFunction::Scalar).doc(
         "The value of the only element as a scalar, NaN if there is none or several.",
         "scalar(sum(up))",
     ),
-    special("sort", &[Vector], Vector, Special::Sort)
+    special("sort", &[Vector], Vector, OperatorFunction::Sort)
         .doc("Sorted by value, ascending, NaN last; for instant queries.", "sort(up)")
         .keeps_name(),
-    special("sort_by_label", &[Vector, Text], Vector, Special::SortByLabel)
+    special("sort_by_label", &[Vector, Text], Vector, OperatorFunction::SortByLabel)
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -43,7 +48,7 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    special("sort_by_label_desc", &[Vector, Text], Vector, Special::SortByLabelDesc)
+    special("sort_by_label_desc", &[Vector, Text], Vector, OperatorFunction::SortByLabelDesc)
         .optional(1)
         .repeat(REPEATED_ARGUMENTS)
         .doc(
@@ -52,15 +57,15 @@ pub(super) static ENTRIES: &[Function] = &[
         )
         .experimental()
         .keeps_name(),
-    special("sort_desc", &[Vector], Vector, Special::SortDesc)
+    special("sort_desc", &[Vector], Vector, OperatorFunction::SortDesc)
         .doc("Sorted by value, descending, NaN last; for instant queries.", "sort_desc(up)")
         .keeps_name(),
-    special("start_timestamp", &[Vector], Vector, Special::StartTimestamp)
+    special("start_timestamp", &[Vector], Vector, OperatorFunction::StartTimestamp)
         .doc("Time from which each sample counts, in seconds.", "start_timestamp(http_requests_total)")
         .experimental(),
-    special("timestamp", &[Vector], Vector, Special::Timestamp)
+    special("timestamp", &[Vector], Vector, OperatorFunction::Timestamp)
         .doc("Time of each sample, in seconds.", "timestamp(up)"),
-    special("vector", &[Scalar], Vector, Special::Vector)
+    special("vector", &[Scalar], Vector, OperatorFunction::Vector)
         .doc("A scalar as a vector of one element without labels.", "vector(1)"),
 ];
 

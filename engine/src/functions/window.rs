@@ -3,25 +3,25 @@
 //! A window holds floats and native histograms in slices of their own, each in time order. Most windows hold floats
 //! alone; they take [`WindowKernel::eval`] and pay nothing for the rest. Whatever has histograms, start timestamps
 //! or wider reach than the window itself goes through [`WindowKernel::mixed`]. What a kernel notices on the way is
-//! in [`super::notice`].
+//! in [`super::findings`].
 
-use super::notice::{Notice, Noticed};
-use super::panes::MakePanes;
+use super::findings::{Finding, Findings};
+use super::line_fit::LineFit;
+use super::panes::PaneFactory;
 use super::rate;
-use super::slide::Slide;
-use super::sorted::Ordered;
-use super::trend::Trend;
-use crate::operators::side::Sample;
-use crate::plan::Extension;
+use super::sliding_extremes::BatchKernel;
+use super::sorted_window::SortedWindow;
+use crate::operators::histogram_column::Sample;
+use crate::plan::WindowExtension;
 use std::sync::Arc;
 use storage::model::value::ABSENT;
 use storage::model::{NativeHistogram, TimeMs};
 
 /// A histogram and its time.
-pub type Timed = (TimeMs, Arc<NativeHistogram>);
+pub type TimedHistogram = (TimeMs, Arc<NativeHistogram>);
 
 /// A kernel over windows of any kind.
-pub type MixedFn = fn(&Window, &mut Noticed) -> Sample;
+pub type MixedFn = fn(&Window, &mut Findings) -> Sample;
 
 /// A window function.
 #[derive(Copy, Clone, Debug)]
@@ -31,22 +31,22 @@ pub struct WindowKernel {
     /// The obviously right, slow version: property tests compare.
     pub reference: fn(&Window) -> f64,
     /// When the value moves although no sample arrives.
-    pub moves: Moves,
+    pub moves: TimeDependence,
     /// How it is kept up while the window slides.
-    pub upkeep: Upkeep,
+    pub method: WindowMethod,
     /// What becomes of native histograms.
-    pub mixed: Mixed,
+    pub mixed: HistogramSupport,
     /// It is made for counters: a float series that is not called like one is worth an info.
     pub wants_counter: bool,
     /// Start timestamps make a difference.
     pub reads_starts: bool,
     /// The kernel for many windows of one series at once.
-    pub slide: Option<Slide>,
+    pub slide: Option<BatchKernel>,
 }
 
 /// How a window function of floats is kept up while its window slides.
 #[derive(Copy, Clone, Debug)]
-pub enum Upkeep {
+pub enum WindowMethod {
     /// All samples of the window are looked at again.
     Scan,
     /// The kernel looks at the first sample, at the last two and at their number, and unless it is told that the window is
@@ -58,35 +58,35 @@ pub enum Upkeep {
     /// Long windows are summed up pane by pane.
     Panes {
         /// Makes the panes.
-        make: MakePanes,
+        make: PaneFactory,
         /// The value is that of the kernel bit by bit. Otherwise it is a sum in another order, and may differ by
         /// [`super::panes::REORDERED`] of the sum of the magnitudes.
         exact: bool,
     },
     /// The same for functions of a least-squares line: the value, and how much it rises per second while no sample comes or
     /// goes. `None`: rounding decides, and the kernel must be asked. Differs from the kernel as it may differ from itself
-    /// ([`super::trend::REFITTED`]).
-    Trend(fn(&Trend, &Window) -> Option<(f64, f64)>),
+    /// ([`super::line_fit::REFITTED`]).
+    Trend(fn(&LineFit, &Window) -> Option<(f64, f64)>),
     /// The values of long windows are kept in order: the value is that of these, which are not none, and of the scalar
     /// parameters, bit by bit as the kernel's.
-    Order(OfSorted),
+    Order(SortedKernel),
 }
 
-/// See [`Upkeep::Order`].
-pub type OfSorted = fn(&Ordered, &[f64]) -> f64;
+/// See [`WindowMethod::Order`].
+pub type SortedKernel = fn(&SortedWindow, &[f64]) -> f64;
 
 /// What a window function makes of windows that do not hold just floats.
 #[derive(Copy, Clone, Debug)]
-pub enum Mixed {
+pub enum HistogramSupport {
     /// Histograms are left out; where there are floats too, that is worth an info.
     LeftOut,
     /// It has a kernel for them.
-    Taken(Taken),
+    Taken(MixedKernel),
 }
 
 /// The kernel for windows of any kind.
 #[derive(Copy, Clone, Debug)]
-pub struct Taken {
+pub struct MixedKernel {
     /// The kernel. The window has a sample of either kind.
     pub eval: MixedFn,
     /// The slow version.
@@ -101,7 +101,7 @@ pub struct Taken {
 
 /// When the value of a window function changes although no sample arrives.
 #[derive(Copy, Clone, Debug)]
-pub enum Moves {
+pub enum TimeDependence {
     /// Only when a sample leaves the window.
     OnExpiry,
     /// When a sample leaves, and with time while one edge is extrapolated (rate, increase, delta).
@@ -121,7 +121,7 @@ pub struct Window<'a> {
     /// Floats between the first and the second one here that are not shown, because the kernel does not look at them.
     pub skipped: usize,
     /// The native histograms, in time order; never at the time of a float.
-    pub histograms: &'a [Timed],
+    pub histograms: &'a [TimedHistogram],
     /// What is known of start timestamps: (time of the sample, start), in order of time. Of other samples it is 0.
     pub starts: &'a [(TimeMs, TimeMs)],
     /// Left edge, exclusive: every `ts > start`, unless `extension` says otherwise.
@@ -136,7 +136,7 @@ pub struct Window<'a> {
     pub monotone: bool,
     /// With one, samples within the lookback of an edge are there too: before the left one, and if smoothed behind
     /// the right one.
-    pub extension: Option<Extension>,
+    pub extension: Option<WindowExtension>,
 }
 
 impl<'a> Window<'a> {
@@ -183,84 +183,84 @@ impl<'a> Window<'a> {
     }
 
     /// All samples in time order.
-    pub fn merged(&self) -> Merged<'a> {
-        Merged { ts: self.ts, vs: self.vs, histograms: self.histograms }
+    pub fn merged(&self) -> WindowSamples<'a> {
+        WindowSamples { ts: self.ts, vs: self.vs, histograms: self.histograms }
     }
 }
 
 /// A sample of a window.
 #[derive(Copy, Clone, Debug)]
-pub enum Point<'a> {
+pub enum WindowSample<'a> {
     /// A float.
     Float(TimeMs, f64),
     /// A native histogram.
     Histogram(TimeMs, &'a Arc<NativeHistogram>),
 }
 
-impl Point<'_> {
+impl WindowSample<'_> {
     /// Its time.
     pub fn t(&self) -> TimeMs {
         match self {
-            Point::Float(t, _) | Point::Histogram(t, _) => *t,
+            WindowSample::Float(t, _) | WindowSample::Histogram(t, _) => *t,
         }
     }
 
     /// The time of a float in ms as a value; a histogram stays one.
     pub fn time_of_float(&self) -> Sample {
         match self {
-            Point::Float(t, _) => Sample::Float(*t as f64),
-            Point::Histogram(..) => self.sample(),
+            WindowSample::Float(t, _) => Sample::Float(*t as f64),
+            WindowSample::Histogram(..) => self.sample(),
         }
     }
 
     /// Its value.
     pub fn sample(&self) -> Sample {
         match self {
-            Point::Float(_, v) => Sample::Float(*v),
-            Point::Histogram(_, h) => Sample::Histogram((*h).clone()),
+            WindowSample::Float(_, v) => Sample::Float(*v),
+            WindowSample::Histogram(_, h) => Sample::Histogram((*h).clone()),
         }
     }
 }
 
 /// The samples of a window in time order, from both ends.
 #[derive(Clone, Debug)]
-pub struct Merged<'a> {
+pub struct WindowSamples<'a> {
     ts: &'a [TimeMs],
     vs: &'a [f64],
-    histograms: &'a [Timed],
+    histograms: &'a [TimedHistogram],
 }
 
-impl<'a> Iterator for Merged<'a> {
-    type Item = Point<'a>;
+impl<'a> Iterator for WindowSamples<'a> {
+    type Item = WindowSample<'a>;
 
-    fn next(&mut self) -> Option<Point<'a>> {
+    fn next(&mut self) -> Option<WindowSample<'a>> {
         match (self.ts.first(), self.histograms.first()) {
             (Some(t), h) if h.is_none_or(|h| *t < h.0) => {
-                let point = Point::Float(*t, self.vs[0]);
+                let point = WindowSample::Float(*t, self.vs[0]);
                 (self.ts, self.vs) = (&self.ts[1..], &self.vs[1..]);
                 Some(point)
             }
             (_, Some((t, h))) => {
                 self.histograms = &self.histograms[1..];
-                Some(Point::Histogram(*t, h))
+                Some(WindowSample::Histogram(*t, h))
             }
             _ => None,
         }
     }
 }
 
-impl<'a> DoubleEndedIterator for Merged<'a> {
-    fn next_back(&mut self) -> Option<Point<'a>> {
+impl<'a> DoubleEndedIterator for WindowSamples<'a> {
+    fn next_back(&mut self) -> Option<WindowSample<'a>> {
         match (self.ts.last(), self.histograms.last()) {
             (Some(t), h) if h.is_none_or(|h| h.0 < *t) => {
                 let last = self.ts.len() - 1;
-                let point = Point::Float(*t, self.vs[last]);
+                let point = WindowSample::Float(*t, self.vs[last]);
                 (self.ts, self.vs) = (&self.ts[..last], &self.vs[..last]);
                 Some(point)
             }
             (_, Some((t, h))) => {
                 self.histograms = &self.histograms[..self.histograms.len() - 1];
-                Some(Point::Histogram(*t, h))
+                Some(WindowSample::Histogram(*t, h))
             }
             _ => None,
         }
@@ -273,9 +273,9 @@ impl WindowKernel {
         WindowKernel {
             eval,
             reference,
-            moves: Moves::OnExpiry,
-            upkeep: Upkeep::Scan,
-            mixed: Mixed::LeftOut,
+            moves: TimeDependence::OnExpiry,
+            method: WindowMethod::Scan,
+            mixed: HistogramSupport::LeftOut,
             wants_counter: false,
             reads_starts: false,
             slide: None,
@@ -283,37 +283,40 @@ impl WindowKernel {
     }
 
     /// As it moves.
-    pub(super) const fn moves(mut self, moves: Moves) -> WindowKernel {
+    pub(super) const fn moves(mut self, moves: TimeDependence) -> WindowKernel {
         self.moves = moves;
         self
     }
 
     /// Is kept up from the ends of its window; `pairs`: and from each pair, unless the window is monotone.
     pub(super) const fn ends(mut self, pairs: bool) -> WindowKernel {
-        self.upkeep = Upkeep::Ends { pairs };
+        self.method = WindowMethod::Ends { pairs };
         self
     }
 
     /// Is kept up pane by pane.
-    pub(super) const fn panes(mut self, make: MakePanes, exact: bool) -> WindowKernel {
-        self.upkeep = Upkeep::Panes { make, exact };
+    pub(super) const fn panes(mut self, make: PaneFactory, exact: bool) -> WindowKernel {
+        self.method = WindowMethod::Panes { make, exact };
         self
     }
 
     /// Is kept up as a least-squares line, pane by pane.
-    pub(super) const fn trend(mut self, of_line: fn(&Trend, &Window) -> Option<(f64, f64)>) -> WindowKernel {
-        self.upkeep = Upkeep::Trend(of_line);
+    pub(super) const fn trend(
+        mut self,
+        of_line: fn(&LineFit, &Window) -> Option<(f64, f64)>,
+    ) -> WindowKernel {
+        self.method = WindowMethod::Trend(of_line);
         self
     }
 
     /// Is kept up from the sorted values.
-    pub(super) const fn order(mut self, of_sorted: OfSorted) -> WindowKernel {
-        self.upkeep = Upkeep::Order(of_sorted);
+    pub(super) const fn order(mut self, of_sorted: SortedKernel) -> WindowKernel {
+        self.method = WindowMethod::Order(of_sorted);
         self
     }
 
     /// Has a kernel for many windows at once.
-    pub(super) const fn slides(mut self, slide: Slide) -> WindowKernel {
+    pub(super) const fn slides(mut self, slide: BatchKernel) -> WindowKernel {
         self.slide = Some(slide);
         self
     }
@@ -325,13 +328,14 @@ impl WindowKernel {
         eval: MixedFn,
         reference: MixedFn,
     ) -> WindowKernel {
-        self.mixed = Mixed::Taken(Taken { eval, reference, what, anchored: false, smoothed: false });
+        self.mixed =
+            HistogramSupport::Taken(MixedKernel { eval, reference, what, anchored: false, smoothed: false });
         self
     }
 
     /// Takes a wider reach: `anchored`, and perhaps `smoothed`.
     pub(super) const fn reaches(mut self, smoothed: bool) -> WindowKernel {
-        if let Mixed::Taken(taken) = &mut self.mixed {
+        if let HistogramSupport::Taken(taken) = &mut self.mixed {
             taken.anchored = true;
             taken.smoothed = smoothed;
         }
@@ -351,16 +355,16 @@ impl WindowKernel {
     }
 
     /// Whether it can be asked about a window with this reach.
-    pub fn allows(&self, extension: Extension) -> bool {
+    pub fn allows(&self, extension: WindowExtension) -> bool {
         match (self.mixed, extension) {
-            (Mixed::LeftOut, _) => false,
-            (Mixed::Taken(taken), Extension::Anchored) => taken.anchored,
-            (Mixed::Taken(taken), Extension::Smoothed) => taken.smoothed,
+            (HistogramSupport::LeftOut, _) => false,
+            (HistogramSupport::Taken(taken), WindowExtension::Anchored) => taken.anchored,
+            (HistogramSupport::Taken(taken), WindowExtension::Smoothed) => taken.smoothed,
         }
     }
 
     /// The value of a window of any kind that has a sample.
-    pub fn value(&self, w: &Window, noticed: &mut Noticed) -> Sample {
+    pub fn value(&self, w: &Window, noticed: &mut Findings) -> Sample {
         if w.is_plain() {
             return Sample::Float((self.eval)(w));
         }
@@ -369,7 +373,7 @@ impl WindowKernel {
 
     /// What [`WindowKernel::value`] must answer.
     #[cfg(test)]
-    pub(super) fn value_reference(&self, w: &Window, noticed: &mut Noticed) -> Sample {
+    pub(super) fn value_reference(&self, w: &Window, noticed: &mut Findings) -> Sample {
         if w.is_plain() {
             return Sample::Float((self.reference)(w));
         }
@@ -379,16 +383,16 @@ impl WindowKernel {
     fn value_with(
         &self,
         w: &Window,
-        noticed: &mut Noticed,
+        noticed: &mut Findings,
         floats: fn(&Window) -> f64,
-        mixed: fn(Taken) -> MixedFn,
+        mixed: fn(MixedKernel) -> MixedFn,
     ) -> Sample {
         match self.mixed {
-            Mixed::Taken(taken) => mixed(taken)(w, noticed),
-            Mixed::LeftOut if w.ts.is_empty() => Sample::Float(ABSENT),
-            Mixed::LeftOut => {
+            HistogramSupport::Taken(taken) => mixed(taken)(w, noticed),
+            HistogramSupport::LeftOut if w.ts.is_empty() => Sample::Float(ABSENT),
+            HistogramSupport::LeftOut => {
                 if !w.histograms.is_empty() {
-                    noticed.add(Notice::LeftOut);
+                    noticed.add(Finding::LeftOut);
                 }
                 Sample::Float(floats(w))
             }
@@ -399,11 +403,11 @@ impl WindowKernel {
     /// and the window slides with time. See [`rate::extrapolated_valid_until`] for what "as it is" allows.
     pub fn valid_until(&self, w: &Window) -> TimeMs {
         match self.moves {
-            Moves::Line(_) => w.t,
+            TimeDependence::Line(_) => w.t,
             _ if w.extension.is_some() => w.t,
-            Moves::OnExpiry => w.expiry(),
-            Moves::Extrapolated if w.is_plain() => rate::extrapolated_valid_until(w),
-            Moves::Extrapolated => w.t,
+            TimeDependence::OnExpiry => w.expiry(),
+            TimeDependence::Extrapolated if w.is_plain() => rate::extrapolated_valid_until(w),
+            TimeDependence::Extrapolated => w.t,
         }
     }
 }

@@ -13,17 +13,18 @@
 //! Both hosts process a round when the frontier says that nothing earlier can come. A tick's rounds are known
 //! from the views that are due, so a tick without chained rules is one round.
 
-use super::describe::{Part, Question};
-use super::gather::{GatherHost, Left};
-use super::inlet::Outlet;
-use super::local::{LocalHost, said};
-use super::message::{Control, PortDelta, Samples, Verdict};
-use super::place::keeper;
+use super::describe::{DescribeRequest, HostReport};
+use super::gather::{GatherExecutor, RemainingWork};
+use super::local::{LocalExecutor, said};
+use super::message::{Control, PortDelta, WorkerVote};
+use super::sample_queue::SampleReceiver;
 use super::time::{self, LiveTime};
+use super::topology::owner_thread;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use storage::model::{Matcher, TimeMs};
+use storage::store::ChangeEvent;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -38,35 +39,35 @@ use timely::worker::Worker;
 pub type ControlInput = Handle<LiveTime, Control>;
 
 /// Takes a host's part of the answer to a question, by its number.
-pub type Described = Rc<dyn Fn(u64, Part)>;
+pub type DescribeReply = Rc<dyn Fn(u64, HostReport)>;
 
 /// What the dataflow tells the handle.
-pub struct Reports {
+pub struct WorkerCallbacks {
     /// This worker has finished the tick or preparation of that number, and has that left to prepare.
-    pub done: Box<dyn Fn(u64, Left)>,
+    pub done: Box<dyn Fn(u64, RemainingWork)>,
     /// What all workers together have come to; worker 0 hears of it.
-    pub verdict: Box<dyn Fn(Verdict)>,
+    pub verdict: Box<dyn Fn(WorkerVote)>,
     /// A host has answered a question.
-    pub described: Described,
+    pub described: DescribeReply,
 }
 
 /// Selectors that a worker's gather host wants built anew. Its local host says so to worker 0, which may be far away.
-type Litter = Rc<RefCell<Vec<Vec<Matcher>>>>;
+type GarbageSelectors = Rc<RefCell<Vec<Vec<Matcher>>>>;
 
 /// Builds the dataflow of a worker, one of `threads` of its process. `None`: another worker feeds it.
 pub fn build(
     worker: &mut Worker,
     threads: usize,
-    (local, outlet): (LocalHost, Outlet),
-    gather: GatherHost,
-    reports: Reports,
+    (local, outlet): (LocalExecutor, SampleReceiver),
+    gather: GatherExecutor,
+    reports: WorkerCallbacks,
 ) -> Option<ControlInput> {
     let sequencer = worker.index() == 0;
     worker.dataflow::<LiveTime, _, _>(|scope| {
         let (control, control_stream) = scope.new_input::<Control>();
         let control_stream = control_stream.broadcast();
-        let (handle, feedback) = scope.feedback::<Vec<Samples>>(1);
-        let litter = Litter::default();
+        let (handle, feedback) = scope.feedback::<Vec<ChangeEvent>>(1);
+        let litter = GarbageSelectors::default();
         let local = (local, outlet, reports.described.clone(), litter.clone());
         let deltas = local_operator(scope, local, threads, control_stream.clone(), feedback);
         gather_operator(scope, (gather, litter), deltas, control_stream, reports).connect_loop(handle);
@@ -77,7 +78,7 @@ pub fn build(
 
 /// A tick at work, or a preparation, which is of one round.
 #[derive(Copy, Clone)]
-struct Current {
+struct ActiveTick {
     /// Its number.
     number: u64,
     /// What time it is.
@@ -89,15 +90,15 @@ struct Current {
 
 /// The ticks of the control stream, and how far the operator is in them.
 #[derive(Default)]
-struct Ticks {
+struct TickQueue {
     control: BTreeMap<LiveTime, Vec<Control>>,
     ready: VecDeque<(u64, Vec<Control>)>,
-    current: Option<Current>,
+    current: Option<ActiveTick>,
     /// What is to be answered when the current tick is done.
-    questions: Vec<Question>,
+    questions: Vec<DescribeRequest>,
 }
 
-impl Ticks {
+impl TickQueue {
     /// Moves control messages that are complete as of `upper` into line.
     fn line_up(&mut self, upper: LiveTime) {
         while let Some(entry) = self.control.first_entry().filter(|e| *e.key() < upper) {
@@ -109,14 +110,14 @@ impl Ticks {
     /// The time the operator works on next, or may next hear of.
     fn next(&self, upper: LiveTime) -> LiveTime {
         match (self.current, self.ready.front()) {
-            (Some(Current { number, round, .. }), _) => time::at(number, round),
+            (Some(ActiveTick { number, round, .. }), _) => time::at(number, round),
             (None, Some((number, _))) => time::at(*number, 0),
             (None, None) => self.control.keys().next().copied().unwrap_or(upper).min(upper),
         }
     }
 
     /// Takes the next tick or preparation in line, with its messages.
-    fn take(&mut self) -> Option<(Current, Vec<Control>)> {
+    fn take(&mut self) -> Option<(ActiveTick, Vec<Control>)> {
         let (number, messages) = self.ready.pop_front()?;
         let time = |message: &Control| match message {
             Control::Tick(t) => Some((*t, false)),
@@ -124,14 +125,14 @@ impl Ticks {
             _ => None,
         };
         let (t, prepares) = messages.iter().find_map(time).unwrap_or((0, false));
-        Some((Current { number, t, prepares, round: 0, last: 0 }, messages))
+        Some((ActiveTick { number, t, prepares, round: 0, last: 0 }, messages))
     }
 
     /// Notes that a round is done; returns the tick if it was its last.
-    fn round_done(&mut self) -> Option<Current> {
+    fn round_done(&mut self) -> Option<ActiveTick> {
         let current = self.current?;
         if current.round < current.last {
-            self.current = Some(Current { round: current.round + 1, ..current });
+            self.current = Some(ActiveTick { round: current.round + 1, ..current });
             return None;
         }
         self.current.take()
@@ -145,21 +146,21 @@ fn upper(frontier: &MutableAntichain<LiveTime>) -> LiveTime {
 
 fn local_operator<'scope>(
     scope: Scope<'scope, LiveTime>,
-    (mut host, outlet, described, litter): (LocalHost, Outlet, Described, Litter),
+    (mut host, outlet, described, litter): (LocalExecutor, SampleReceiver, DescribeReply, GarbageSelectors),
     threads: usize,
     control: StreamVec<'scope, LiveTime, Control>,
-    feedback: StreamVec<'scope, LiveTime, Samples>,
+    feedback: StreamVec<'scope, LiveTime, ChangeEvent>,
 ) -> StreamVec<'scope, LiveTime, PortDelta> {
     let mut builder = OperatorBuilder::new("LocalHost".to_owned(), scope);
     let mut control = builder.new_input(control, Pipeline);
     // What is recorded is in the store of process 0, and its workers have the lowest numbers.
-    let by_shard = Exchange::new(move |item: &Samples| keeper(item.shard, threads) as u64);
+    let by_shard = Exchange::new(move |item: &ChangeEvent| owner_thread(item.shard, threads) as u64);
     let mut feedback = builder.new_input(feedback, by_shard);
     let (output, stream) = builder.new_output::<Vec<PortDelta>>();
     let mut output = OutputBuilder::from(output);
     builder.build(move |mut capabilities| {
         let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
-        let (mut ticks, mut waiting) = (Ticks::default(), BTreeMap::<LiveTime, Vec<Samples>>::new());
+        let (mut ticks, mut waiting) = (TickQueue::default(), BTreeMap::<LiveTime, Vec<ChangeEvent>>::new());
         move |frontiers| {
             feedback.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
             control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
@@ -171,7 +172,7 @@ fn local_operator<'scope>(
             ticks.line_up(inputs);
             let mut handle = output.activate();
             while begin(&mut ticks, &mut host, &outlet) {
-                let Some(Current { number, t, prepares, round, .. }) = ticks.current else { break };
+                let Some(ActiveTick { number, t, prepares, round, .. }) = ticks.current else { break };
                 let now = time::at(number, round);
                 if upper(&frontiers[1]) <= now {
                     break;
@@ -180,14 +181,14 @@ fn local_operator<'scope>(
                     host.samples(&item, host.now());
                 }
                 let mut deltas = if prepares { host.prepare() } else { host.round(t, round) };
-                deltas.extend(said(litter.take().into_iter().map(Verdict::Garbage).collect()));
+                deltas.extend(said(litter.take().into_iter().map(WorkerVote::Garbage).collect()));
                 cap.downgrade(&now);
                 handle.session(&*cap).give_container(&mut deltas);
                 if ticks.round_done().is_none() {
                     continue;
                 }
                 for question in ticks.questions.drain(..) {
-                    described(question.id, Part::Local(host.describe(&question)));
+                    described(question.id, HostReport::Local(host.describe(&question)));
                 }
             }
             cap.downgrade(&ticks.next(inputs));
@@ -197,7 +198,7 @@ fn local_operator<'scope>(
 }
 
 /// Makes sure that a tick or a preparation is at work, beginning the next in line; `false` if there is none.
-fn begin(ticks: &mut Ticks, host: &mut LocalHost, outlet: &Outlet) -> bool {
+fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceiver) -> bool {
     if ticks.current.is_some() {
         return true;
     }
@@ -235,26 +236,26 @@ fn begin(ticks: &mut Ticks, host: &mut LocalHost, outlet: &Outlet) -> bool {
 }
 
 /// Removes and returns what is waiting up to and including `now`.
-fn take_until(waiting: &mut BTreeMap<LiveTime, Vec<Samples>>, now: LiveTime) -> Vec<Samples> {
+fn take_until(waiting: &mut BTreeMap<LiveTime, Vec<ChangeEvent>>, now: LiveTime) -> Vec<ChangeEvent> {
     let later = waiting.split_off(&(now + 1));
     std::mem::replace(waiting, later).into_values().flatten().collect()
 }
 
 fn gather_operator<'scope>(
     scope: Scope<'scope, LiveTime>,
-    (mut host, litter): (GatherHost, Litter),
+    (mut host, litter): (GatherExecutor, GarbageSelectors),
     deltas: StreamVec<'scope, LiveTime, PortDelta>,
     control: StreamVec<'scope, LiveTime, Control>,
-    reports: Reports,
-) -> StreamVec<'scope, LiveTime, Samples> {
+    reports: WorkerCallbacks,
+) -> StreamVec<'scope, LiveTime, ChangeEvent> {
     let mut builder = OperatorBuilder::new("GatherHost".to_owned(), scope);
     let mut deltas = builder.new_input(deltas, Exchange::new(|delta: &PortDelta| delta.owner));
     let mut control = builder.new_input(control, Pipeline);
-    let (output, stream) = builder.new_output::<Vec<Samples>>();
+    let (output, stream) = builder.new_output::<Vec<ChangeEvent>>();
     let mut output = OutputBuilder::from(output);
     builder.build(move |mut capabilities| {
         let mut capability: Option<Capability<LiveTime>> = capabilities.pop();
-        let (mut ticks, mut waiting) = (Ticks::default(), BTreeMap::<LiveTime, Vec<PortDelta>>::new());
+        let (mut ticks, mut waiting) = (TickQueue::default(), BTreeMap::<LiveTime, Vec<PortDelta>>::new());
         move |frontiers| {
             deltas.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
             control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
@@ -276,10 +277,10 @@ fn gather_operator<'scope>(
                 if !recorded.is_empty() {
                     handle.session(&*cap).give_container(&mut recorded);
                 }
-                if let Some(Current { number, t, .. }) = ticks.round_done() {
+                if let Some(ActiveTick { number, t, .. }) = ticks.round_done() {
                     // Asked in ticks only.
                     for question in ticks.questions.drain(..) {
-                        (reports.described)(question.id, Part::Gather(host.describe(&question, t)));
+                        (reports.described)(question.id, HostReport::Gather(host.describe(&question, t)));
                     }
                     host.verdicts().into_iter().for_each(&reports.verdict);
                     litter.borrow_mut().extend(host.garbage(t));
@@ -294,10 +295,10 @@ fn gather_operator<'scope>(
 
 /// One round of the gather host, or a preparation: control messages first if it begins one.
 fn gather_round(
-    ticks: &mut Ticks,
-    host: &mut GatherHost,
+    ticks: &mut TickQueue,
+    host: &mut GatherExecutor,
     waiting: &mut BTreeMap<LiveTime, Vec<PortDelta>>,
-) -> Vec<Samples> {
+) -> Vec<ChangeEvent> {
     let mut recorded = Vec::new();
     if ticks.current.is_none() {
         let Some((mut current, messages)) = ticks.take() else { return recorded };
@@ -324,7 +325,7 @@ fn gather_round(
         }
         ticks.current = Some(current);
     }
-    let Some(Current { number, t, prepares, round, .. }) = ticks.current else { return recorded };
+    let Some(ActiveTick { number, t, prepares, round, .. }) = ticks.current else { return recorded };
     let later = waiting.split_off(&(time::at(number, round) + 1));
     for delta in std::mem::replace(waiting, later).into_values().flatten() {
         host.delta(delta);

@@ -2,12 +2,12 @@
 //! answer it at the end of the tick that took it along, and the handle lays the parts together.
 //!
 //! A tick without a question pays nothing for this but a few stores where something changed. The parts are made in
-//! [`super::local`] and [`super::gather`]; what a view remembers of its own past is [`Past`].
+//! [`super::local`] and [`super::gather`]; what a view remembers of its own past is [`EvaluationHistory`].
 
-use super::meter::Spent;
-use super::{Row, ViewId, ViewSpec};
-use crate::plan::notes::Annotation;
-use crate::query::KeptReport;
+use super::cost::EvaluationCost;
+use super::{LabelledSample, ViewId, ViewSpec};
+use crate::plan::annotations::Annotation;
+use crate::query::SubqueryCacheReport;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use storage::model::TimeMs;
 
 /// What is asked: `limit` views from `from` on, in the order of their ids.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
-pub struct Question {
+pub struct DescribeRequest {
     /// Tells its answers from those to an earlier question.
     pub id: u64,
     /// The first view.
@@ -48,9 +48,9 @@ pub struct ViewReport {
     /// Its answer.
     pub answer: AnswerReport,
     /// What it is made of in the live runtime; `None`: it does not stand there.
-    pub work: Option<Work>,
+    pub work: Option<ViewFootprint>,
     /// What it keeps of its subqueries, if it keeps any.
-    pub kept: Option<KeptReport>,
+    pub kept: Option<SubqueryCacheReport>,
 }
 
 /// The answer of a view.
@@ -65,23 +65,23 @@ pub struct AnswerReport {
     /// The latest evaluation, failed or not: as of it the answer is complete.
     pub frontier: Option<TimeMs>,
     /// The latest evaluation that failed, if one did.
-    pub failure: Option<Failure>,
+    pub failure: Option<EvaluationFailure>,
     /// The answer as of `frontier`, if it was asked for and is still there.
-    pub content: Option<Content>,
+    pub content: Option<AnswerContent>,
 }
 
 /// The rows of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Content {
+pub struct AnswerContent {
     /// Those with a value.
-    pub rows: Vec<Row>,
+    pub rows: Vec<LabelledSample>,
     /// What they should be read with.
     pub notes: Vec<Annotation>,
 }
 
 /// An evaluation that failed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub struct EvaluationFailure {
     /// When.
     pub t: TimeMs,
     /// Why.
@@ -92,19 +92,19 @@ pub struct Failure {
 
 /// What keeps a view standing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Work {
+pub struct ViewFootprint {
     /// The worker that gathers it.
     pub owner: usize,
     /// The round of a tick in which it is evaluated.
     pub level: u64,
     /// Its steps of the local stage; each worker runs them for its shards.
-    pub local: Steps,
+    pub local: StepCount,
     /// Its steps of the gather stage. They are shared among the views of one owner only.
-    pub gather: Steps,
+    pub gather: StepCount,
     /// Bytes of its steps and of the rings they read.
-    pub state: Amount,
+    pub state: ByteCount,
     /// What evaluating it took; `None`: it has gone meanwhile.
-    pub spent: Option<Spent>,
+    pub spent: Option<EvaluationCost>,
     /// Rows its windows and selectors looked at, each when it was last evaluated, in all shards.
     pub rows_touched: usize,
     /// The rings it reads.
@@ -113,7 +113,7 @@ pub struct Work {
 
 /// A number of steps.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Steps {
+pub struct StepCount {
     /// All.
     pub total: usize,
     /// Those that other views read, too.
@@ -122,14 +122,14 @@ pub struct Steps {
 
 /// A number of bytes.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
+pub struct ByteCount {
     /// All.
     pub total: usize,
     /// Those of what other views read, too.
     pub shared: usize,
 }
 
-impl Amount {
+impl ByteCount {
     /// Adds `bytes` of something.
     pub fn add(&mut self, bytes: usize, shared: bool) {
         self.total += bytes;
@@ -165,56 +165,56 @@ pub enum DescribeError {
 
 /// What one host contributes.
 #[derive(Debug)]
-pub enum Part {
+pub enum HostReport {
     /// A local host.
-    Local(LocalPart),
+    Local(LocalReport),
     /// A gather host.
-    Gather(GatherPart),
+    Gather(GatherReport),
 }
 
 /// What a worker's shards know.
 #[derive(Debug, Default)]
-pub struct LocalPart {
+pub struct LocalReport {
     /// What each view keeps here.
-    pub views: BTreeMap<ViewId, LocalWork>,
+    pub views: BTreeMap<ViewId, LocalViewReport>,
     /// Those rings, as far as they are in this worker's shards; their readers are those of all workers.
     pub rings: BTreeMap<usize, RingReport>,
 }
 
 /// The local part of a view's work.
 #[derive(Debug, Default)]
-pub struct LocalWork {
+pub struct LocalViewReport {
     /// Rows touched.
     pub rows: usize,
     /// Bytes of its steps.
-    pub state: Amount,
+    pub state: ByteCount,
     /// The numbers of its rings, which all workers agree on.
     pub rings: Vec<usize>,
 }
 
 /// What an owner knows.
 #[derive(Debug)]
-pub struct GatherPart {
+pub struct GatherReport {
     /// The tick.
     pub t: TimeMs,
     /// Number of all views.
     pub total: usize,
-    /// Those asked for that this worker owns; what only [`LocalPart`]s know is not in them yet.
+    /// Those asked for that this worker owns; what only [`LocalReport`]s know is not in them yet.
     pub views: Vec<ViewReport>,
 }
 
 impl Description {
     /// Lays the parts of all workers together.
-    pub fn of(parts: Vec<Part>) -> Description {
+    pub fn of(parts: Vec<HostReport>) -> Description {
         let mut whole = Description::default();
-        let (mut touched, mut rings) = (BTreeMap::<ViewId, LocalWork>::new(), BTreeMap::new());
+        let (mut touched, mut rings) = (BTreeMap::<ViewId, LocalViewReport>::new(), BTreeMap::new());
         for part in parts {
             match part {
-                Part::Gather(part) => {
+                HostReport::Gather(part) => {
                     (whole.t, whole.total) = (Some(part.t), part.total);
                     whole.views.extend(part.views);
                 }
-                Part::Local(part) => {
+                HostReport::Local(part) => {
                     for (id, local) in part.views {
                         let known = touched.entry(id).or_default();
                         known.rows += local.rows;
@@ -253,15 +253,15 @@ fn add_ring(rings: &mut BTreeMap<usize, RingReport>, number: usize, part: RingRe
 
 /// What a view remembers of its evaluations.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct EvaluationHistory {
     /// Of the rows of the latest answer.
     version: Option<u64>,
     frontier: Option<TimeMs>,
     changed: Option<TimeMs>,
-    failure: Option<Failure>,
+    failure: Option<EvaluationFailure>,
 }
 
-impl Past {
+impl EvaluationHistory {
     /// The evaluation at `t` succeeded; `version` is that of its rows.
     pub fn answered(&mut self, t: TimeMs, version: u64) {
         self.frontier = Some(t);
@@ -276,7 +276,7 @@ impl Past {
     /// The evaluation at `t` failed.
     pub fn failed(&mut self, t: TimeMs, error: String) {
         self.frontier = Some(t);
-        self.failure = Some(Failure { t, error, lasts: true });
+        self.failure = Some(EvaluationFailure { t, error, lasts: true });
     }
 
     /// Versions begin anew: the next answer counts as a change.
@@ -298,20 +298,20 @@ impl Past {
 
 /// Where the handle waits for the parts: one question at a time, so that a tick answers one, however many ask.
 #[derive(Default)]
-pub struct Desk {
+pub struct DescribeExchange {
     turn: Mutex<()>,
-    open: Mutex<Open>,
+    open: Mutex<OpenRequest>,
     news: Condvar,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenRequest {
     question: u64,
-    parts: Vec<Part>,
+    parts: Vec<HostReport>,
     closed: bool,
 }
 
-impl Desk {
+impl DescribeExchange {
     /// Puts question number `question` by `send` and waits until `expected` parts are there. Waits twice `patience` at
     /// most: once for its turn, once for the answer.
     pub fn ask(
@@ -320,14 +320,14 @@ impl Desk {
         expected: usize,
         patience: Duration,
         send: impl FnOnce(),
-    ) -> Result<Vec<Part>, DescribeError> {
+    ) -> Result<Vec<HostReport>, DescribeError> {
         let Some(_turn) = self.turn.try_lock_for(patience) else { return Err(DescribeError::Late(patience)) };
         let mut open = self.open.lock();
         (open.question, open.parts) = (question, Vec::new());
         drop(open);
         send();
         let mut open = self.open.lock();
-        let waits = |open: &mut Open| !open.closed && open.parts.len() < expected;
+        let waits = |open: &mut OpenRequest| !open.closed && open.parts.len() < expected;
         self.news.wait_while_for(&mut open, waits, patience);
         let parts = std::mem::take(&mut open.parts);
         match parts.len() {
@@ -338,7 +338,7 @@ impl Desk {
     }
 
     /// Takes a part. One that comes too late is not kept.
-    pub fn hand_in(&self, question: u64, part: Part) {
+    pub fn hand_in(&self, question: u64, part: HostReport) {
         let mut open = self.open.lock();
         if open.question == question {
             open.parts.push(part);

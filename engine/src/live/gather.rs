@@ -4,63 +4,63 @@
 //! As [`super::local`] it knows nothing of timely: it takes port deltas and control messages, and at each
 //! round hands out the samples that were recorded.
 
-mod awake;
 mod describe;
+mod due_views;
 mod port;
 mod state;
 
-use super::message::{Cohort, PortDelta, Verdict};
-use super::meter::{Ledger, Meter};
-use super::place::Place;
-use super::record::Recorder;
-use super::store_query::{StoreAsker, StoreStep};
-use super::tap::Waiting;
-use super::views::{Gone, Slots, Views, Wanted};
+use super::cost::{CostLedger, StepTimer};
+use super::message::{InstallBatchId, PortDelta, WorkerVote};
+use super::recorder::Recorder;
+use super::store_query::{StoreQuerier, StoreStep};
+use super::taps::PendingSinks;
+use super::topology::WorkerTopology;
+use super::views::{EvaluationTimes, ReleasedView, ViewRequest, ViewTable};
 use super::{TapId, ViewId};
 use crate::limits::{DEAD_ROWS, LEARNT_ROWS, SWEEP_MS};
 use crate::memory::ViewMemory;
-use crate::operators::Twins;
-use crate::operators::bits::Bits;
-use crate::operators::pace::Pace;
+use crate::operators::DuplicateLabels;
+use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::stage::Stage;
+use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
 use crate::plan::physical::{Step, StepId, StepOp};
-use awake::Awake;
-use port::Port;
-use state::{State, annotations};
+use due_views::DueViews;
+use port::GatherPort;
+use state::{ViewState, annotations};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
-use storage::store::{FeedItem, Store};
+use storage::store::{ChangeEvent, Store};
 
 /// See the module.
-pub struct GatherHost {
-    place: Place,
+pub struct GatherExecutor {
+    place: WorkerTopology,
     store: Arc<Store>,
-    views: Views,
+    views: ViewTable,
     stage: Stage,
     /// By local step.
-    ports: HashMap<StepId, Port>,
-    asker: Arc<StoreAsker>,
+    ports: HashMap<StepId, GatherPort>,
+    asker: Arc<StoreQuerier>,
     /// Steps that ask the store.
     store_steps: HashMap<StepId, Arc<StoreStep>>,
     /// What came since the last round.
     arrived: Vec<PortDelta>,
     /// Ports that something came for since the last round.
     touched: Vec<StepId>,
-    states: BTreeMap<ViewId, State>,
+    states: BTreeMap<ViewId, ViewState>,
     taps: HashMap<TapId, ViewId>,
-    awake: Awake,
+    awake: DueViews,
     /// Views with a consumer that wants to know what there is to remark.
     noted: BTreeSet<ViewId>,
     /// What there is to remark has changed somewhere since the last round.
     renoted: bool,
     /// What how many workers have come to in this tick.
-    verdicts: BTreeMap<Verdict, usize>,
-    waiting: Waiting,
-    ledger: Arc<Ledger>,
-    meter: Meter,
+    verdicts: BTreeMap<WorkerVote, usize>,
+    waiting: PendingSinks,
+    ledger: Arc<CostLedger>,
+    meter: StepTimer,
     /// When rows were last counted.
     swept: TimeMs,
     /// The latest tick.
@@ -71,33 +71,33 @@ pub struct GatherHost {
     /// Views that began, and whose rows are still to be learnt for their first answers.
     unlearnt: VecDeque<ViewId>,
     /// Their steps: ticks since the latest preparation did not evaluate them.
-    begun: Bits,
+    begun: StepSet,
 }
 
 /// What a preparation has left to do.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct Left {
+pub struct RemainingWork {
     /// Some view has not begun: there may be more to do after the next tick, or when its past has been read.
     pub coming: bool,
     /// There is more to do now.
     pub at_once: bool,
 }
 
-impl GatherHost {
-    /// The host of the worker at `place`. The counters: evaluations, those that failed, rows that they looked at.
+impl GatherExecutor {
+    /// The host of the worker at `topology`. The counters: evaluations, those that failed, rows that they looked at.
     pub fn new(
-        place: Place,
-        (store, asker): (Arc<Store>, Arc<StoreAsker>),
-        waiting: Waiting,
+        place: WorkerTopology,
+        (store, asker): (Arc<Store>, Arc<StoreQuerier>),
+        waiting: PendingSinks,
         (dialect, memory): (Dialect, ViewMemory),
-        ledger: Arc<Ledger>,
+        ledger: Arc<CostLedger>,
         counters: [Arc<Counter>; 3],
-    ) -> GatherHost {
+    ) -> GatherExecutor {
         let [evaluations, failures, rows_touched] = counters;
-        GatherHost {
+        GatherExecutor {
             place,
             store,
-            views: Views::new(place, dialect),
+            views: ViewTable::new(place, dialect),
             stage: Stage::of_views(dialect, memory),
             ports: HashMap::new(),
             asker,
@@ -106,12 +106,12 @@ impl GatherHost {
             touched: Vec::new(),
             states: BTreeMap::new(),
             taps: HashMap::new(),
-            awake: Awake::default(),
+            awake: DueViews::default(),
             noted: BTreeSet::new(),
             renoted: false,
             verdicts: BTreeMap::new(),
             waiting,
-            meter: Meter::new(ledger.clone()),
+            meter: StepTimer::new(ledger.clone()),
             ledger,
             swept: 0,
             now: TimeMs::MIN,
@@ -119,19 +119,19 @@ impl GatherHost {
             evaluations,
             rows_touched,
             unlearnt: VecDeque::new(),
-            begun: Bits::default(),
+            begun: StepSet::default(),
         }
     }
 
     /// Makes a view come, in a cohort.
-    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) {
+    pub fn install(&mut self, id: ViewId, wanted: ViewRequest, cohort: InstallBatchId) {
         let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.gather {
             let Some(step_ref) = self.views.gather.step(step) else { continue };
             self.stage.put(step, step_ref.clone());
             match &step_ref.op {
                 StepOp::Port(local) => {
-                    self.ports.insert(*local, Port::new(step, self.place.wide_shards()));
+                    self.ports.insert(*local, GatherPort::new(step, self.place.wide_shards()));
                 }
                 StepOp::StoreQuery(query) => {
                     let asks = self.asker.step(query.clone(), cohort, self.now);
@@ -146,12 +146,12 @@ impl GatherHost {
             return;
         };
         // One that stands goes on with what it has until what is coming begins.
-        self.states.entry(id).or_insert_with(|| State::new(&view.spec, self.ledger.open(id)));
+        self.states.entry(id).or_insert_with(|| ViewState::new(&view.spec, self.ledger.open(id)));
     }
 
     /// A cohort stands from now on; `None`: whatever is coming. Consumers of views that stood
     /// before get a fresh snapshot. Returns the stale markers of series that are recorded no more.
-    pub fn begin(&mut self, cohort: Option<Cohort>, t: TimeMs) -> Vec<FeedItem> {
+    pub fn begin(&mut self, cohort: Option<InstallBatchId>, t: TimeMs) -> Vec<ChangeEvent> {
         let mut ended = Vec::new();
         if cohort.is_none() {
             self.unlearnt.iter().for_each(|id| self.awake.wake(*id));
@@ -163,7 +163,7 @@ impl GatherHost {
             };
             let answer = self.views.gather.step(view.root);
             let of_port = answer.is_some_and(|step| matches!(step.op, StepOp::Port(_)));
-            state.twins = of_port.then(Twins::default);
+            state.twins = of_port.then(DuplicateLabels::default);
             state.taps.restart();
             state.past.restart();
             ended.extend(state.record_as(&view.spec, t, &self.store));
@@ -179,14 +179,14 @@ impl GatherHost {
     }
 
     /// Builds the state of all views that read a selector anew; see [`super::local::LocalHost::renew`].
-    pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: Cohort) {
+    pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         for (id, wanted) in self.views.retire(selector) {
             self.install(id, wanted, cohort);
         }
     }
 
     /// Removes a view; returns the stale markers of its recorded series.
-    pub fn remove(&mut self, id: ViewId, t: TimeMs) -> Vec<FeedItem> {
+    pub fn remove(&mut self, id: ViewId, t: TimeMs) -> Vec<ChangeEvent> {
         self.views.remove(id).into_iter().for_each(|gone| self.forget(gone));
         self.ledger.forget(id);
         self.awake.remove(id);
@@ -199,7 +199,7 @@ impl GatherHost {
     }
 
     /// Takes the steps away that nobody reads any more.
-    fn forget(&mut self, gone: Gone) {
+    fn forget(&mut self, gone: ReleasedView) {
         for (id, step) in gone.gather {
             self.stage.remove(id);
             self.store_steps.remove(&id);
@@ -254,11 +254,11 @@ impl GatherHost {
     }
 
     /// What all workers have come to in this tick.
-    pub fn verdicts(&mut self) -> Vec<Verdict> {
+    pub fn verdicts(&mut self) -> Vec<WorkerVote> {
         let all = self.views.peers();
-        let agreed = |(verdict, workers): &(Verdict, usize)| match verdict {
-            Verdict::Ready(_) => *workers == all,
-            Verdict::Garbage(_) => true,
+        let agreed = |(verdict, workers): &(WorkerVote, usize)| match verdict {
+            WorkerVote::Ready(_) => *workers == all,
+            WorkerVote::Garbage(_) => true,
         };
         std::mem::take(&mut self.verdicts).into_iter().filter(agreed).map(|(verdict, _)| verdict).collect()
     }
@@ -300,11 +300,11 @@ impl GatherHost {
     }
 
     /// Evaluates what is due in a round; returns recorded samples.
-    pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<FeedItem> {
+    pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<ChangeEvent> {
         self.now = t;
         self.meter.begin(t, self.views.local.len());
         self.take_arrived();
-        let (mut steps, mut views) = (Bits::default(), 0);
+        let (mut steps, mut views) = (StepSet::default(), 0);
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
             views += batch.own;
@@ -328,7 +328,7 @@ impl GatherHost {
     }
 
     /// Gives the answer of a view at `t`; `recorded` gets what was stored.
-    fn answer(&mut self, id: ViewId, t: TimeMs, recorded: &mut Vec<FeedItem>) {
+    fn answer(&mut self, id: ViewId, t: TimeMs, recorded: &mut Vec<ChangeEvent>) {
         let (Some(state), Some(view)) = (self.states.get_mut(&id), self.views.all.get(&id)) else {
             return;
         };
@@ -356,7 +356,7 @@ impl GatherHost {
     }
 }
 
-impl GatherHost {
+impl GatherExecutor {
     /// Works on what is coming, as of the tick before. Views that have begun give their first answer here, a few at a time, so
     /// that no tick has to tell of all of them; those that change are answered in the tick that changes them.
     pub fn prepare(&mut self) {
@@ -376,8 +376,8 @@ impl GatherHost {
             rows += 1 + out.labels.len();
             state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
             // Without limits nothing fails.
-            state.twins.iter_mut().for_each(|twins| drop(twins.learn(out, &mut Pace::free())));
-            if view.slots == Slots::Always {
+            state.twins.iter_mut().for_each(|twins| drop(twins.learn(out, &mut EvaluationGuard::free())));
+            if view.slots == EvaluationTimes::Always {
                 // Only what has slots is recorded.
                 self.answer(id, self.now, &mut Vec::new());
             }
@@ -385,8 +385,8 @@ impl GatherHost {
     }
 
     /// What is left to prepare.
-    pub fn left(&self) -> Left {
-        Left { coming: self.views.coming().next().is_some(), at_once: !self.unlearnt.is_empty() }
+    pub fn left(&self) -> RemainingWork {
+        RemainingWork { coming: self.views.coming().next().is_some(), at_once: !self.unlearnt.is_empty() }
     }
 
     /// Makes what has come in ports visible to the steps that read them.
@@ -404,14 +404,14 @@ impl GatherHost {
     }
 
     /// Evaluates what is due and dirty, in order.
-    fn eval(&mut self, due: &Bits, t: TimeMs) {
+    fn eval(&mut self, due: &StepSet, t: TimeMs) {
         let (mut from, mut touched) = (0, 0);
         self.stage.begin();
         while let Some(step) = self.stage.next(due, from) {
             let versions = |stage: &Stage| (stage.output(step).version, stage.output(step).notes.version());
             let before = versions(&self.stage);
             if self.stage.eval(step, t) {
-                touched += self.stage.output(step).looked_at;
+                touched += self.stage.output(step).rows_looked_at;
             }
             let after = versions(&self.stage);
             self.renoted |= after.1 != before.1;

@@ -3,39 +3,39 @@
 //! A block is looked at again only when samples came or when its answer falls due: a sample leaves the
 //! window, a value grows stale, an offset sample comes into view, or `rate` begins to move with time. Few columns of
 //! a block may fall due before the rest: then only they are looked at. The leaf keeps what it has to look at and asks for
-//! alarms ([`LeafState::alarms`]); it is not asked in between. How blocks are evaluated is in [`blocks`], what becomes of one
+//! alarms ([`LiveLeaf::alarms`]); it is not asked in between. How blocks are evaluated is in [`blocks`], what becomes of one
 //! column in [`values`].
 
 mod blocks;
-pub mod edges;
-mod irregular;
-pub mod orders;
+mod gaps_and_resets;
+pub mod needed_times;
+pub mod shared_sorted;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use super::grid::make_room;
-use super::ring::{Block, Ring};
-use super::said::Said;
+use super::circular_matrix::reserve_slack;
+use super::leaf_annotations::LeafAnnotations;
+use super::ring::{RingBlock, SampleRing};
 use crate::functions::Function;
-use crate::functions::panes::Panes;
-use crate::functions::rate::Standing;
-use crate::functions::trend::Trend;
-use crate::heap::Heap;
-use crate::operators::pace::Pace;
-use crate::operators::{Changed, EvalError, Output, Twins};
+use crate::functions::line_fit::LineFit;
+use crate::functions::panes::PaneState;
+use crate::functions::rate::RateValidity;
+use crate::heap_size::HeapSize;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::{ChangedRows, DuplicateLabels, EvalError, StepOutput};
 use crate::plan::Dialect;
-use crate::plan::physical::{Leaf, Source};
+use crate::plan::physical::{Leaf, SampleSource};
 use crate::query::leaf::{keeps_name, leaf_labels};
-use irregular::Irregular;
-use orders::Orders;
+use gaps_and_resets::GapsAndResets;
+use shared_sorted::SharedSorted;
 use std::collections::BTreeMap;
 use storage::model::TimeMs;
 
 /// State of one leaf in one shard.
-pub struct LeafState {
+pub struct LiveLeaf {
     /// What it reads.
-    pub source: Source,
+    pub source: SampleSource,
     /// What it makes of it.
     pub leaf: Leaf,
     /// Index of its ring in the shard.
@@ -45,18 +45,18 @@ pub struct LeafState {
     /// Labels, not names, tell what is a counter.
     typed: bool,
     dialect: Dialect,
-    blocks: Vec<Seen>,
+    blocks: Vec<BlockValidity>,
     /// Columns that fall due before the rest of their block, by block.
-    early: BTreeMap<u32, Vec<Early>>,
+    early: BTreeMap<u32, Vec<EarlyColumn>>,
     /// Columns that move along a line, by block.
-    lines: BTreeMap<u32, Lines>,
+    lines: BTreeMap<u32, LinearColumns>,
     /// Long windows with gaps or resets, by block and column.
-    irregular: BTreeMap<(u32, u32), Irregular>,
+    irregular: BTreeMap<(u32, u32), GapsAndResets>,
     /// What long windows are summed up in, by block.
-    panes: BTreeMap<u32, Box<dyn Panes>>,
-    trends: BTreeMap<u32, Box<dyn Panes<Trend>>>,
+    panes: BTreeMap<u32, Box<dyn PaneState>>,
+    trends: BTreeMap<u32, Box<dyn PaneState<LineFit>>>,
     /// What long windows are kept in order in.
-    orders: Orders,
+    orders: SharedSorted,
     /// Blocks to look at.
     dirty: Vec<u32>,
     /// Alarms to be set: until when an answer holds, of which block.
@@ -70,49 +70,49 @@ pub struct LeafState {
     looked: (TimeMs, usize),
     /// The latest evaluation of what the ring has; MIN: it was filled anew since.
     reached: TimeMs,
-    said: Said,
-    twins: Twins,
+    said: LeafAnnotations,
+    twins: DuplicateLabels,
     /// Of the columns of one block: most have the same.
-    standing: Option<Standing>,
+    standing: Option<RateValidity>,
     /// For use during an evaluation.
     ts: Vec<TimeMs>,
     vs: Vec<f64>,
     swept: Vec<f64>,
-    fits: Vec<Trend>,
-    rising: Vec<Line>,
+    fits: Vec<LineFit>,
+    rising: Vec<LinearColumn>,
 }
 
 /// Until when the answer of a block holds.
 #[derive(Copy, Clone)]
-struct Seen {
+struct BlockValidity {
     /// Without its early columns; `TimeMs::MIN`: it has new samples, and is among the dirty ones.
     holds: TimeMs,
     /// For when the earliest alarm is set.
     alarm: TimeMs,
 }
 
-impl Seen {
-    const NEW: Seen = Seen { holds: TimeMs::MIN, alarm: TimeMs::MAX };
+impl BlockValidity {
+    const NEW: BlockValidity = BlockValidity { holds: TimeMs::MIN, alarm: TimeMs::MAX };
 }
 
 /// A column of which the answer holds only until then.
 #[derive(Copy, Clone)]
-struct Early {
+struct EarlyColumn {
     column: u32,
     holds: TimeMs,
 }
 
 /// Columns of a block that move along a line while no sample comes or goes.
-struct Lines {
+struct LinearColumns {
     /// Where the lines begin.
     from: TimeMs,
     /// What is shown is of this time.
     shown: TimeMs,
-    of: Vec<Line>,
+    of: Vec<LinearColumn>,
 }
 
 /// The line of a column: its value, and how much it rises per second.
-struct Line {
+struct LinearColumn {
     column: u32,
     value: f64,
     slope: f64,
@@ -120,7 +120,7 @@ struct Line {
 
 /// The part of a block that a leaf looks at.
 #[derive(Copy, Clone)]
-struct View {
+struct BlockWindow {
     lo: usize,
     hi: usize,
     /// No earlier sample is looked at, nor one at this time.
@@ -132,10 +132,15 @@ struct View {
     t: TimeMs,
 }
 
-impl LeafState {
+impl LiveLeaf {
     /// A leaf over ring number `ring`.
-    pub fn new(source: Source, leaf: Leaf, ring: usize, (lookback, dialect): (i64, Dialect)) -> LeafState {
-        LeafState {
+    pub fn new(
+        source: SampleSource,
+        leaf: Leaf,
+        ring: usize,
+        (lookback, dialect): (i64, Dialect),
+    ) -> LiveLeaf {
+        LiveLeaf {
             reads_starts: dialect.start_timestamps && leaf.reads_starts(),
             typed: dialect.type_and_unit_labels,
             dialect,
@@ -155,14 +160,14 @@ impl LeafState {
             asked: false,
             looked: (TimeMs::MIN, 0),
             reached: TimeMs::MIN,
-            said: Said::default(),
-            twins: Twins::default(),
+            said: LeafAnnotations::default(),
+            twins: DuplicateLabels::default(),
             standing: None,
             ts: Vec::new(),
             vs: Vec::new(),
             swept: Vec::new(),
             trends: BTreeMap::new(),
-            orders: Orders::default(),
+            orders: SharedSorted::default(),
             fits: Vec::new(),
             rising: Vec::new(),
         }
@@ -219,28 +224,29 @@ impl LeafState {
         early.chain(lines).fold(self.blocks[block as usize].holds, TimeMs::min)
     }
 
-    /// Bytes that it keeps beside its rows, its ring and what it shares with others ([`LeafState::order_bytes`]).
+    /// Bytes that it keeps beside its rows, its ring and what it shares with others ([`LiveLeaf::order_bytes`]).
     pub fn bytes(&self) -> usize {
-        let early: usize = self.early.values().map(|early| early.capacity() * size_of::<Early>()).sum();
-        let lines: usize = self.lines.values().map(|lines| lines.of.capacity() * size_of::<Line>()).sum();
+        let early: usize = self.early.values().map(|early| early.capacity() * size_of::<EarlyColumn>()).sum();
+        let lines: usize =
+            self.lines.values().map(|lines| lines.of.capacity() * size_of::<LinearColumn>()).sum();
         let panes: usize = self.panes.values().map(|panes| panes.bytes()).sum();
         let trends: usize = self.trends.values().map(|trends| trends.bytes()).sum();
-        let irregular = self.irregular.len() * size_of::<((u32, u32), Irregular)>();
-        let falls: usize = self.irregular.values().map(Irregular::bytes).sum();
+        let irregular = self.irregular.len() * size_of::<((u32, u32), GapsAndResets)>();
+        let falls: usize = self.irregular.values().map(GapsAndResets::bytes).sum();
         let scratch = self.ts.heap() + self.vs.heap() + self.swept.heap() + self.params.heap();
-        self.blocks.capacity() * size_of::<Seen>()
+        self.blocks.capacity() * size_of::<BlockValidity>()
             + early
             + lines
             + irregular
             + falls
             + panes
             + trends
-            + self.fits.capacity() * size_of::<Trend>()
+            + self.fits.capacity() * size_of::<LineFit>()
             + scratch
             + self.alarms.heap()
             + self.said.bytes()
             + self.twins.heap()
-            + size_of::<LeafState>()
+            + size_of::<LiveLeaf>()
     }
 
     /// Whether its rows lose the names of their series here: then it wants the ring's bare labels.
@@ -269,15 +275,17 @@ impl LeafState {
     }
 
     /// Brings `out` up to `t`. Returns how many rows were looked at.
-    pub fn eval(&mut self, ring: &Ring, t: TimeMs, params: Vec<f64>, out: &mut Output) -> usize {
+    pub fn eval(&mut self, ring: &SampleRing, t: TimeMs, params: Vec<f64>, out: &mut StepOutput) -> usize {
         let mut touched = Vec::new();
         let more = ring.labels.len().saturating_sub(out.labels.len());
-        make_room(&mut out.labels, more);
-        make_room(&mut out.values, more);
+        reserve_slack(&mut out.labels, more);
+        reserve_slack(&mut out.values, more);
         for row in out.labels.len()..ring.labels.len() {
             match self.strips_names() {
-                true => drop(out.add_row(ring.bare[row].clone())),
-                false => drop(out.add_named(leaf_labels(&self.leaf, &ring.labels[row], self.dialect))),
+                true => drop(out.add_row(ring.labels_without_name[row].clone())),
+                false => {
+                    drop(out.add_row_with_name_flag(leaf_labels(&self.leaf, &ring.labels[row], self.dialect)))
+                }
             }
             out.sorted = false;
         }
@@ -285,7 +293,7 @@ impl LeafState {
         self.learn_params(params);
         self.asked = false;
         for block in self.blocks.len()..ring.blocks.len() {
-            self.blocks.push(Seen::NEW);
+            self.blocks.push(BlockValidity::NEW);
             self.dirty.push(block as u32);
         }
         let (mut rows, mut dirty) = (0, std::mem::take(&mut self.dirty));
@@ -321,10 +329,10 @@ impl LeafState {
     }
 
     /// Notes what changed, and checks that dropping names left no two rows with the same labels.
-    fn settle(&mut self, ring: &Ring, out: &mut Output, touched: Vec<u32>) {
+    fn settle(&mut self, ring: &SampleRing, out: &mut StepOutput, touched: Vec<u32>) {
         let before = out.error.take();
         if ring.has_doubles && !matches!(self.leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
-            let mut pace = Pace::free();
+            let mut pace = EvaluationGuard::free();
             let alone = self.twins.learn(out, &mut pace).and_then(|()| self.twins.check(out, &mut pace));
             out.error = alone.err().map(|EvalError(e)| e);
         }
@@ -333,28 +341,28 @@ impl LeafState {
         }
         self.said.settle(self.function(), &self.params, out);
         if before != out.error {
-            out.changed = Changed::All;
+            out.changed = ChangedRows::All;
             out.version += 1;
         } else if !touched.is_empty() {
-            out.changed = Changed::Rows(touched);
+            out.changed = ChangedRows::Rows(touched);
             out.version += 1;
         }
     }
 
     /// What is in view of a block at `t`.
-    fn view(&self, block: &Block, t: TimeMs) -> View {
+    fn view(&self, block: &RingBlock, t: TimeMs) -> BlockWindow {
         let end = self.source.time(t, t, t);
         let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
         let (after, until) = (end - back, end + ahead);
         let start = if let Leaf::Window(_, range) = &self.leaf { end - range } else { after };
         let hi = block.clock().partition_point(|c| *c <= until);
         let lo = block.clock()[..hi].partition_point(|c| *c <= after);
-        View { lo, hi, after, until, start, end, t }
+        BlockWindow { lo, hi, after, until, start, end, t }
     }
 
     /// Until when the answers of a block hold as far as its clock knows.
-    fn block_holds(&self, block: &Block, view: View) -> TimeMs {
-        let View { lo, hi, t, .. } = view;
+    fn block_holds(&self, block: &RingBlock, view: BlockWindow) -> TimeMs {
+        let BlockWindow { lo, hi, t, .. } = view;
         // A sample ahead of the view (offset, or one that came early) comes into view later.
         let ahead = block.clock().get(hi).map_or(TimeMs::MAX, |next| t + (next - view.until) - 1);
         if self.source.extension.is_some() || self.refused.is_some() {

@@ -5,62 +5,62 @@
 
 mod describe;
 mod eval;
+mod history_load;
 mod leaf_slot;
-mod past;
 mod ports;
 mod rings;
 mod shard;
 mod spill;
 mod timers;
 
-pub use past::Library;
+pub use history_load::HistoryLoader;
 
 use super::ViewId;
-use super::message::{Cohort, PortDelta, Verdict};
-use super::meter::{Ledger, Meter};
-use super::place::Place;
-use super::store_query::StoreReads;
-use super::views::{Gone, View, Views, Wanted};
+use super::cost::{CostLedger, StepTimer};
+use super::message::{InstallBatchId, PortDelta, WorkerVote};
+use super::store_query::PastReads;
+use super::topology::WorkerTopology;
+use super::views::{InstalledView, ReleasedView, ViewRequest, ViewTable};
 use crate::limits::{OPENED_ROWS, SWEEP_MS};
-use crate::operators::bits::Bits;
+use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
-use crate::plan::physical::{Leaf, Source, StepId, StepOp};
+use crate::plan::physical::{Leaf, SampleSource, StepId, StepOp};
+use history_load::LoadResults;
 use leaf_slot::{LeafSlot, LeafSpec};
-use past::Reader;
 use rings::RingTable;
-use shard::Shard;
-use spill::Spiller;
+use shard::LocalShard;
+use spill::SpillManager;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::metrics::Counter;
 use storage::model::{Matcher, SHARDS, TimeMs};
-use storage::store::{FeedItem, Store};
+use storage::store::{ChangeEvent, Store};
 
 /// Rings keep this much more than their windows, ms: ticks and samples are not quite in step.
 pub const SLACK: i64 = 30_000;
 
 /// See the module.
-pub struct LocalHost {
+pub struct LocalExecutor {
     store: Arc<Store>,
     lookback: i64,
     dialect: Dialect,
-    views: Views,
-    shards: Vec<Shard>,
+    views: ViewTable,
+    shards: Vec<LocalShard>,
     rings: RingTable,
-    meter: Meter,
+    meter: StepTimer,
     rows_touched: Arc<Counter>,
     without_past: Arc<Counter>,
-    reader: Reader,
-    spiller: Spiller,
+    reader: LoadResults,
+    spiller: SpillManager,
     /// Rings that could not be read from the store.
     failed: BTreeSet<usize>,
     /// Steps of views that began in this preparation: ticks since the one before did not evaluate them.
-    begun: Bits,
+    begun: StepSet,
     /// The shard whose new steps are opened next.
     opening: usize,
     /// Makes the next tick come soon.
     wake: Arc<dyn Fn() + Send + Sync>,
-    store_reads: Arc<StoreReads>,
+    store_reads: Arc<PastReads>,
     /// Rings have been dropped in this tick.
     dropped: bool,
     /// When dead rows were last counted.
@@ -69,35 +69,36 @@ pub struct LocalHost {
     now: TimeMs,
 }
 
-impl LocalHost {
-    /// The host of the worker at `place`, with the lookback in ms. The counters: rows that evaluations looked at;
+impl LocalExecutor {
+    /// The host of the worker at `topology`, with the lookback in ms. The counters: rows that evaluations looked at;
     /// selectors that started without their past.
     pub fn new(
-        place: Place,
-        (store, library): (Arc<Store>, Library),
+        place: WorkerTopology,
+        (store, library): (Arc<Store>, HistoryLoader),
         (lookback, dialect): (i64, Dialect),
-        ledger: Arc<Ledger>,
+        ledger: Arc<CostLedger>,
         [rows_touched, without_past]: [Arc<Counter>; 2],
-    ) -> LocalHost {
+    ) -> LocalExecutor {
         let shards = (0..SHARDS).filter(|shard| place.owns(*shard));
-        let shards = shards.map(|shard| Shard::new((shard, place.wide(shard)), dialect)).collect();
-        let spiller = Spiller::new(library.clone());
-        LocalHost {
+        let shards =
+            shards.map(|shard| LocalShard::new((shard, place.global_shard(shard)), dialect)).collect();
+        let spiller = SpillManager::new(library.clone());
+        LocalExecutor {
             store,
             lookback,
             dialect,
-            views: Views::new(place, dialect),
+            views: ViewTable::new(place, dialect),
             shards,
             rings: RingTable::new(spiller.bounds()),
-            meter: Meter::new(ledger),
+            meter: StepTimer::new(ledger),
             rows_touched,
             without_past,
             wake: library.wake.clone(),
             store_reads: library.store_reads.clone(),
-            reader: Reader::new(library),
+            reader: LoadResults::new(library),
             spiller,
             failed: BTreeSet::new(),
-            begun: Bits::default(),
+            begun: StepSet::default(),
             dropped: false,
             opening: 0,
             swept: 0,
@@ -106,7 +107,7 @@ impl LocalHost {
     }
 
     /// Makes a view come, in a cohort.
-    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) {
+    pub fn install(&mut self, id: ViewId, wanted: ViewRequest, cohort: InstallBatchId) {
         // The handle has checked the plan: every worker comes to the same verdict.
         let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.local {
@@ -125,7 +126,7 @@ impl LocalHost {
         added.gone.into_iter().for_each(|gone| self.forget(gone));
     }
 
-    fn add_leaf(&mut self, step: StepId, source: &Source, leaf: &Leaf) {
+    fn add_leaf(&mut self, step: StepId, source: &SampleSource, leaf: &Leaf) {
         let retention = source.reach(leaf, self.lookback).0 + source.offset + SLACK;
         let ring = self.rings.acquire(&source.matchers, retention);
         let spec = Arc::new(LeafSpec {
@@ -146,7 +147,7 @@ impl LocalHost {
     }
 
     /// Takes the steps away that nobody reads any more.
-    fn forget(&mut self, gone: Gone) {
+    fn forget(&mut self, gone: ReleasedView) {
         for port in gone.unheard {
             for shard in &mut self.shards {
                 shard.sent.remove(&(port, gone.view.owner));
@@ -172,7 +173,7 @@ impl LocalHost {
 
     /// Builds the state of all views that read a selector (`None`: any) anew from the store, without what has ended. They
     /// stand on what they have until that is done.
-    pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: Cohort) {
+    pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         self.rings.retire(selector);
         for (id, wanted) in self.views.retire(selector) {
             self.install(id, wanted, cohort);
@@ -184,7 +185,7 @@ impl LocalHost {
     pub fn tick(&mut self, t: TimeMs, all: bool) {
         if t < self.now {
             // What was seen holds until later times only.
-            self.shards.iter_mut().for_each(Shard::reset_all);
+            self.shards.iter_mut().for_each(LocalShard::reset_all);
             self.rings.want_all();
         }
         self.now = t;
@@ -208,7 +209,7 @@ impl LocalHost {
         self.views.settle();
         let mut due = self.views.coming_steps().0.clone();
         due.extend(&std::mem::take(&mut self.begun));
-        let mut deltas = said(self.ready().into_iter().map(Verdict::Ready).collect());
+        let mut deltas = said(self.ready().into_iter().map(WorkerVote::Ready).collect());
         deltas.extend(self.eval(&due));
         self.tend_full_rings();
         deltas
@@ -217,7 +218,7 @@ impl LocalHost {
     /// Has read what is missing and takes what has been read: with `all`, everything.
     fn fill(&mut self, all: bool) {
         if std::mem::take(&mut self.dropped) {
-            self.shards.iter_mut().for_each(Shard::forget_routes);
+            self.shards.iter_mut().for_each(LocalShard::forget_routes);
         }
         let t = self.now;
         self.ask_past(t);
@@ -249,7 +250,7 @@ impl LocalHost {
     }
 
     /// A cohort stands from now on; `None`: whatever is coming.
-    pub fn begin(&mut self, cohort: Option<Cohort>) {
+    pub fn begin(&mut self, cohort: Option<InstallBatchId>) {
         for (id, gone) in self.views.begin(cohort) {
             gone.into_iter().for_each(|gone| self.forget(gone));
             let view = self.views.all.get(&id).filter(|_| cohort.is_some());
@@ -258,9 +259,9 @@ impl LocalHost {
     }
 
     /// The cohorts that may begin as far as this worker's shards go.
-    fn ready(&self) -> Vec<Cohort> {
-        let busy: Vec<&Shard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
-        let waits = |view: &View| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
+    fn ready(&self) -> Vec<InstallBatchId> {
+        let busy: Vec<&LocalShard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
+        let waits = |view: &InstalledView| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
         let coming = self.views.coming().filter(|(cohort, _)| !self.store_reads.is_pending(*cohort));
         let ready =
             coming.filter_map(|(cohort, mut views)| (busy.is_empty() || !views.any(waits)).then_some(cohort));
@@ -291,7 +292,7 @@ impl LocalHost {
     }
 
     /// Takes samples of a shard this worker owns. `t`: the tick they belong to.
-    pub fn samples(&mut self, item: &FeedItem, t: TimeMs) {
+    pub fn samples(&mut self, item: &ChangeEvent, t: TimeMs) {
         let Some(at) = self.shards.iter().position(|shard| shard.shard == item.shard) else { return };
         self.shards[at].take(&self.store, item, t, None);
         self.keep(at, item, t);
@@ -305,12 +306,12 @@ impl LocalHost {
 
     /// Evaluates what is due in a round; returns what changed, per port, shard and owner.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<PortDelta> {
-        let mut due = Bits::default();
+        let mut due = StepSet::default();
         self.views.due(t, round).for_each(|batch| due.extend(&batch.local));
         self.meter.begin(t, self.views.local.len());
         let mut deltas = Vec::new();
         if round == 0 {
-            deltas = said(self.garbage(t).into_iter().map(Verdict::Garbage).collect());
+            deltas = said(self.garbage(t).into_iter().map(WorkerVote::Garbage).collect());
         }
         deltas.extend(self.eval(&due));
         // Walked only in the ticks that are measured.
@@ -320,7 +321,7 @@ impl LocalHost {
     }
 
     /// Evaluates these steps, as far as they are dirty, at the time of the latest tick.
-    fn eval(&mut self, due: &Bits) -> Vec<PortDelta> {
+    fn eval(&mut self, due: &StepSet) -> Vec<PortDelta> {
         let (mut touched, mut deltas) = (0, Vec::new());
         for shard in &mut self.shards {
             let open = (!shard.shut.is_empty()).then(|| due.without(&shard.shut));
@@ -334,7 +335,7 @@ impl LocalHost {
             let greet: Vec<(StepId, usize)> = greet;
             deltas.extend(greet.into_iter().filter_map(|(port, owner)| shard.delta(port, owner)));
             // Last: a port that was greeted only now has its notes still to say.
-            for port in shard.noted_ports(due) {
+            for port in shard.ports_with_new_annotations(due) {
                 deltas.extend(self.views.port_owners(port).filter_map(|owner| shard.delta(port, owner)));
             }
         }
@@ -344,7 +345,7 @@ impl LocalHost {
 }
 
 /// What worker 0 should hear.
-pub(super) fn said(verdicts: Vec<Verdict>) -> Vec<PortDelta> {
+pub(super) fn said(verdicts: Vec<WorkerVote>) -> Vec<PortDelta> {
     match verdicts.is_empty() {
         true => Vec::new(),
         false => vec![PortDelta { owner: 0, port: u64::MAX, verdicts, ..PortDelta::default() }],

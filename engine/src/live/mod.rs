@@ -2,47 +2,47 @@
 //!
 //! **Rules are data, not dataflows.** The graph is fixed ([`dataflow`]): a [`local`] host per worker computes
 //! the local stage of every view over the [`ring`]s of its shards, a [`gather`] host finishes the views it owns,
-//! [`record`]s and [`tap`]s their answers. [`views`] is the table that all workers agree on, [`driver`] decides
-//! when it ticks, [`handle`] is what the rest of the house holds, [`describe`] what views say of themselves, [`meter`] what they cost.
+//! [`recorder`]s and [`taps`]s their answers. [`views`] is the table that all workers agree on, [`tick_driver`] decides
+//! when it ticks, [`runtime`] is what the rest of the house holds, [`describe`] what views say of themselves, [`cost`] what they cost.
 
+mod circular_matrix;
+pub mod column_extras;
+mod control_queue;
+pub mod cost;
 pub mod dataflow;
 pub mod describe;
-pub mod driver;
 pub mod gather;
-pub mod graph;
-mod grid;
-pub mod handle;
-pub mod inlet;
 pub mod leaf;
+mod leaf_annotations;
+pub mod links;
 pub mod local;
 pub mod message;
-pub mod meter;
-pub mod peers;
-pub mod place;
-mod queue;
-pub mod record;
+pub mod recorder;
 pub mod ring;
-mod said;
-pub mod side;
-mod store_query;
-pub mod tap;
-pub mod time;
 #[cfg(test)]
-mod touched;
+mod rows_touched;
+pub mod runtime;
+pub mod sample_queue;
+pub mod step_graph;
+mod store_query;
+pub mod taps;
+pub mod tick_driver;
+pub mod time;
+pub mod topology;
 pub mod views;
 
-pub use handle::Live;
+pub use runtime::LiveRuntime;
 
 use crate::limits::QUERIES_BYTES;
 use crate::limits::{SPILL_CHUNK_MS, SPILL_NEAR_MS};
 use crate::memory::{MemoryPool, ViewMemory};
-use crate::operators::side::Sample;
-use crate::plan::notes::Annotation;
+use crate::operators::histogram_column::Sample;
+use crate::plan::annotations::Annotation;
 use crate::plan::physical::StoreQueries;
-use crate::plan::{Dialect, Plan, Type};
+use crate::plan::{Dialect, Plan, ValueType};
 use crate::query::QueryOptions;
 use std::sync::Arc;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::model::{Labels, TimeMs};
 
 /// Identity of a standing plan.
@@ -67,7 +67,7 @@ pub struct LiveOptions {
     /// Arrivals are gathered this long before they make a tick, ms.
     pub coalesce: i64,
     /// What long windows keep in memory.
-    pub spill: Spill,
+    pub spill: SpillOptions,
     /// What views may hold of labels that they make.
     pub memory: ViewMemory,
     /// Limits and settings of the queries that steps of views ask the store; lookback and dialect are those of here.
@@ -75,21 +75,21 @@ pub struct LiveOptions {
     /// What these queries together may hold.
     pub query_memory: Arc<MemoryPool>,
     /// Who works. Callers have one worker, on the thread that started the runtime.
-    pub hands: Hands,
+    pub hands: Execution,
 }
 
 /// Samples between the ends of a long window are given away, as the store has them.
 #[derive(Copy, Clone, Debug)]
-pub struct Spill {
+pub struct SpillOptions {
     /// Samples that are younger stay, ms: late ones still come among them.
     pub near: i64,
     /// They go, and come back, in stretches of time of this length, ms.
     pub chunk: i64,
 }
 
-impl Default for Spill {
+impl Default for SpillOptions {
     fn default() -> Self {
-        Spill { near: SPILL_NEAR_MS, chunk: SPILL_CHUNK_MS }
+        SpillOptions { near: SPILL_NEAR_MS, chunk: SPILL_CHUNK_MS }
     }
 }
 
@@ -101,11 +101,11 @@ impl Default for LiveOptions {
             dialect: Dialect::default(),
             idle_tick: 1_000,
             coalesce: 20,
-            spill: Spill::default(),
+            spill: SpillOptions::default(),
             memory: ViewMemory::default(),
             queries: QueryOptions::default(),
             query_memory: MemoryPool::of_queries(QUERIES_BYTES),
-            hands: Hands::Threads,
+            hands: Execution::Threads,
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct ViewSpec {
     pub kind: ViewKind,
 }
 
-/// Whether a view can stand; the error says why not. [`Live::install`] refuses the same.
+/// Whether a view can stand; the error says why not. [`LiveRuntime::install`] refuses the same.
 pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
     check_kind(view)?;
     views::physical_of(view, dialect, queries).map(drop).map_err(|e| e.0)
@@ -129,7 +129,7 @@ pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result
 
 fn check_kind(view: &ViewSpec) -> Result<(), String> {
     match view.plan.kind() {
-        Type::Scalar | Type::Vector => Ok(()),
+        ValueType::Scalar | ValueType::Vector => Ok(()),
         _ => Err("only an instant vector or a scalar can stand".to_owned()),
     }
 }
@@ -165,7 +165,7 @@ impl ViewKind {
 }
 
 /// One row of an answer.
-pub type Row = (Labels, Sample);
+pub type LabelledSample = (Labels, Sample);
 
 /// What a tap is told. Per key and time: in order, once, no gap; one event per tick.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,14 +175,14 @@ pub enum TapEvent {
         /// The tick.
         t: TimeMs,
         /// All rows.
-        rows: Vec<Row>,
+        rows: Vec<LabelledSample>,
     },
     /// What changed at `t`.
     Delta {
         /// The tick.
         t: TimeMs,
         /// Rows that are new or have another value.
-        upsert: Vec<Row>,
+        upsert: Vec<LabelledSample>,
         /// Rows that are gone.
         remove: Vec<Labels>,
     },

@@ -1,23 +1,23 @@
 //! Rings: the recent samples of the series that one selector picks in one shard, for all windows over it.
 //!
-//! Series of one scrape share one clock: a [`Block`] has one vector of times and a column of values per
+//! Series of one scrape share one clock: a [`RingBlock`] has one vector of times and a column of values per
 //! series, [`ABSENT`] where a series has no sample at a time. A window is then the same index range for all
 //! columns of a block. Series that come alone have a block of their own. Two windows over one selector
 //! share its ring; it is as long as the longest of them. Native histograms and start timestamps stand in a
-//! [`super::side`] of their column, [`HISTOGRAM`] where the float would be. The values of a block are a [`Grid`].
+//! [`super::column_extras`] of their column, [`HISTOGRAM`] where the float would be. The values of a block are a [`Grid`].
 
 mod block;
-mod changes;
-pub mod chunk;
-mod edits;
+mod change_log;
+mod edit_log;
 mod numbering;
+pub mod spilled;
 
-pub use block::{Block, Column};
+pub use block::{RingBlock, RingColumn};
 
-use super::grid::make_room;
-use super::side::Side;
+use super::circular_matrix::reserve_slack;
+use super::column_extras::ColumnExtras;
 use crate::plan::physical::StepId;
-use chunk::{Kept, Piece, Source};
+use spilled::{ChunkValues, ResidentRows, SpillSource};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::labels::{METRIC_NAME, describes_metric};
@@ -27,61 +27,61 @@ use storage::store::{GroupId, Selection, Store, StoreError};
 
 /// Where a row's samples are.
 #[derive(Copy, Clone, Debug)]
-struct Place {
+struct RowLocation {
     block: u32,
     column: u32,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Ring {
+pub struct SampleRing {
     matchers: Vec<Matcher>,
     /// How far back it must reach, ms.
     retention: i64,
     /// Labels per row.
     pub labels: Vec<Labels>,
-    /// The same without what describes the metric, as far as [`Ring::strip_names`] came: all windows share them.
-    pub bare: Vec<Labels>,
+    /// The same without what describes the metric, as far as [`SampleRing::strip_names`] came: all windows share them.
+    pub labels_without_name: Vec<Labels>,
     /// Without it, two rows may have the same labels.
     pub has_doubles: bool,
-    places: Vec<Place>,
+    places: Vec<RowLocation>,
     /// The blocks.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<RingBlock>,
     by_slot: HashMap<u32, u32>,
     /// Rows that only blocks on disk knew when the ring was filled.
     slotless: HashMap<Labels, u32>,
     home: HashMap<GroupId, u32>,
     /// Items up to this append sequence number are in already.
-    filled: u64,
+    loaded_seq: u64,
     /// Where rows come back from that were given away.
-    source: Option<Arc<Source>>,
+    source: Option<Arc<SpillSource>>,
     /// Times from which on steps have yet to see samples go.
     holds: BTreeMap<StepId, TimeMs>,
 }
 
 /// A block in the making: times, and of each column the row, the values and what it has beside floats.
-struct Filling {
+struct BlockInProgress {
     times: Vec<TimeMs>,
-    columns: Vec<(u32, Vec<f64>, Option<Side>)>,
+    columns: Vec<(u32, Vec<f64>, Option<ColumnExtras>)>,
 }
 
 /// How a group's batches reach a ring: per block, the batch column of each block column.
 #[derive(Debug, Default)]
-pub struct Route {
+pub struct BatchRoute {
     parts: Vec<(u32, Vec<u32>)>,
 }
 
-impl Route {
+impl BatchRoute {
     /// The blocks that batches of the group reach.
     pub fn blocks(&self) -> impl Iterator<Item = u32> + Clone {
         self.parts.iter().map(|(block, _)| *block)
     }
 }
 
-impl Ring {
+impl SampleRing {
     /// An empty ring, to reach back `retention` ms.
-    pub fn new(matchers: Vec<Matcher>, retention: i64) -> Ring {
-        Ring { matchers, retention, ..Ring::default() }
+    pub fn new(matchers: Vec<Matcher>, retention: i64) -> SampleRing {
+        SampleRing { matchers, retention, ..SampleRing::default() }
     }
 
     /// The metric name that the matchers pin, if they do.
@@ -98,18 +98,19 @@ impl Ring {
     /// Bytes allocated: clocks, values, histograms and what finds them. Not the texts of labels, which the store has.
     pub fn bytes(&self) -> usize {
         let slots = self.by_slot.capacity() * (size_of::<(u32, u32)>() + 1);
-        (self.labels.capacity() + self.bare.capacity()) * size_of::<Labels>()
-            + self.places.capacity() * size_of::<Place>()
+        (self.labels.capacity() + self.labels_without_name.capacity()) * size_of::<Labels>()
+            + self.places.capacity() * size_of::<RowLocation>()
             + slots
             + self.slotless.len() * size_of::<(Labels, u32)>()
-            + self.blocks.iter().map(Block::bytes).sum::<usize>()
+            + self.blocks.iter().map(RingBlock::bytes).sum::<usize>()
     }
 
     /// Works out the bare labels of all rows.
     pub fn strip_names(&mut self) {
-        let more = self.labels.len() - self.bare.len();
-        make_room(&mut self.bare, more);
-        self.bare.extend(self.labels[self.bare.len()..].iter().map(Labels::of_computed));
+        let more = self.labels.len() - self.labels_without_name.len();
+        reserve_slack(&mut self.labels_without_name, more);
+        self.labels_without_name
+            .extend(self.labels[self.labels_without_name.len()..].iter().map(Labels::of_computed));
     }
 
     /// How far back it reaches, ms.
@@ -139,14 +140,16 @@ impl Ring {
 
     /// Whether an item is in already because the fill saw it.
     pub fn has(&self, seq: u64) -> bool {
-        seq <= self.filled
+        seq <= self.loaded_seq
     }
 
     /// Whether ended series outnumber the living ones by far.
     pub fn is_garbage(&self, t: TimeMs) -> bool {
         // What is older than the retention is forgotten when something comes: a block that gets nothing is dead.
-        let fed = |block: &&Block| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
-        let living = |block: &Block| (0..block.columns.len()).filter(|column| block.lives(*column)).count();
+        let fed =
+            |block: &&RingBlock| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
+        let living =
+            |block: &RingBlock| (0..block.columns.len()).filter(|column| block.lives(*column)).count();
         let living: usize = self.blocks.iter().filter(fed).map(living).sum();
         self.labels.len() > 2 * living + crate::limits::DEAD_ROWS
     }
@@ -158,11 +161,12 @@ impl Ring {
         matchers: Vec<Matcher>,
         t: TimeMs,
         retention: i64,
-    ) -> Result<Ring, StoreError> {
-        let mut ring = Ring::new(matchers, retention);
+    ) -> Result<SampleRing, StoreError> {
+        let mut ring = SampleRing::new(matchers, retention);
         let from = t - retention;
         let selection = store.select(shard, &ring.matchers, from, TimeMs::MAX)?;
-        let (mut clocks, mut fillings) = (HashMap::<Vec<TimeMs>, usize>::new(), Vec::<Filling>::new());
+        let (mut clocks, mut fillings) =
+            (HashMap::<Vec<TimeMs>, usize>::new(), Vec::<BlockInProgress>::new());
         let (mut ts, mut vs) = (Vec::new(), Vec::new());
         for i in 0..selection.labels.len() {
             ts.clear();
@@ -180,39 +184,43 @@ impl Ring {
             let at = clocks.get(&ts).copied().unwrap_or(fillings.len());
             if at == fillings.len() {
                 clocks.insert(ts.clone(), at);
-                fillings.push(Filling { times: ts.clone(), columns: Vec::new() });
+                fillings.push(BlockInProgress { times: ts.clone(), columns: Vec::new() });
             }
             fillings[at].columns.push((row, vs.clone(), side));
         }
         fillings.into_iter().for_each(|filling| ring.add_filled(filling));
-        ring.filled = selection.seq;
+        ring.loaded_seq = selection.seq;
         Ok(ring)
     }
 
     /// Gives rows away to `source`, which has them, but for those that are `kept`. Returns the chunks that belong here and are
     /// away.
-    pub fn spill(&mut self, source: impl FnOnce(&[Matcher]) -> Source, kept: Kept) -> BTreeSet<i64> {
+    pub fn spill(
+        &mut self,
+        source: impl FnOnce(&[Matcher]) -> SpillSource,
+        kept: ResidentRows,
+    ) -> BTreeSet<i64> {
         let source = self.source.get_or_insert_with(|| Arc::new(source(&self.matchers)));
         let blocks = self.blocks.iter_mut();
         blocks.flat_map(|block| block.spill(&self.labels, source, kept)).collect()
     }
 
     /// Where rows come back from that were given away.
-    pub fn source(&self) -> Option<&Arc<Source>> {
+    pub fn source(&self) -> Option<&Arc<SpillSource>> {
         self.source.as_ref()
     }
 
     /// Puts a chunk in that was read from this ring's source.
-    pub fn fill(&mut self, number: i64, piece: &Piece) {
+    pub fn fill(&mut self, number: i64, piece: &ChunkValues) {
         self.blocks.iter().for_each(|block| block.fill(number, piece));
     }
 
     /// Adds a block of series that the store has.
-    fn add_filled(&mut self, filling: Filling) {
+    fn add_filled(&mut self, filling: BlockInProgress) {
         let number = self.blocks.len() as u32;
-        let mut block = Block::new(filling.times, filling.columns.len());
+        let mut block = RingBlock::new(filling.times, filling.columns.len());
         for (column, (row, values, side)) in filling.columns.into_iter().enumerate() {
-            self.places[row as usize] = Place { block: number, column: column as u32 };
+            self.places[row as usize] = RowLocation { block: number, column: column as u32 };
             block.add_filled(row, values, side);
         }
         block.columns.shrink_to_fit();
@@ -221,8 +229,8 @@ impl Ring {
 
     /// Gives a row a block of its own.
     fn add_alone(&mut self, row: u32) {
-        self.places[row as usize] = Place { block: self.blocks.len() as u32, column: 0 };
-        let mut block = Block::default();
+        self.places[row as usize] = RowLocation { block: self.blocks.len() as u32, column: 0 };
+        let mut block = RingBlock::default();
         block.add_column(row, &self.labels[row as usize]);
         self.blocks.push(block);
     }
@@ -233,13 +241,13 @@ impl Ring {
             return *row;
         }
         let row = self.slotless.remove(labels).unwrap_or_else(|| {
-            make_room(&mut self.labels, 1);
-            make_room(&mut self.places, 1);
+            reserve_slack(&mut self.labels, 1);
+            reserve_slack(&mut self.places, 1);
             self.labels.push(labels.clone());
             // Where the name is pinned, only type and unit tell rows apart that it does not.
             self.has_doubles |= self.name().is_none()
                 || labels.iter().any(|(name, _)| name != METRIC_NAME && describes_metric(name));
-            self.places.push(Place { block: u32::MAX, column: 0 });
+            self.places.push(RowLocation { block: u32::MAX, column: 0 });
             self.labels.len() as u32 - 1
         });
         match slot {
@@ -262,7 +270,7 @@ impl Ring {
         &mut self,
         group: GroupId,
         series: impl Iterator<Item = (u32, u32, &'a Labels)>,
-    ) -> Option<Route> {
+    ) -> Option<BatchRoute> {
         let mut parts: HashMap<u32, Vec<(u32, u32)>> = HashMap::new();
         for (source, slot, labels) in series {
             let Some(row) = self.member(slot, labels) else { continue };
@@ -277,7 +285,7 @@ impl Ring {
             columns.iter().for_each(|(column, source)| sources[*column as usize] = *source);
             (block, sources)
         };
-        (!parts.is_empty()).then(|| Route { parts: parts.into_iter().map(route).collect() })
+        (!parts.is_empty()).then(|| BatchRoute { parts: parts.into_iter().map(route).collect() })
     }
 
     /// Gives a new row a column in the block of its group.
@@ -285,14 +293,14 @@ impl Ring {
         let next = self.blocks.len() as u32;
         let block = *self.home.entry(group).or_insert(next);
         if block == next {
-            self.blocks.push(Block::default());
+            self.blocks.push(RingBlock::default());
         }
         let column = self.blocks[block as usize].add_column(row, &self.labels[row as usize]);
-        self.places[row as usize] = Place { block, column };
+        self.places[row as usize] = RowLocation { block, column };
     }
 
     /// Adds one batch.
-    pub fn push(&mut self, route: &Route, t: TimeMs, values: &[f64], now: TimeMs) {
+    pub fn push(&mut self, route: &BatchRoute, t: TimeMs, values: &[f64], now: TimeMs) {
         let cutoff = self.cutoff(now);
         for (block, sources) in &route.parts {
             let block = &mut self.blocks[*block as usize];
@@ -308,7 +316,7 @@ impl Ring {
         slot: u32,
         labels: &Labels,
         t: TimeMs,
-        item: &Item,
+        item: &SingleSample,
         now: TimeMs,
     ) -> Option<u32> {
         let cutoff = self.cutoff(now);
@@ -320,15 +328,15 @@ impl Ring {
         let block = &mut self.blocks[place.block as usize];
         let column = place.column as usize;
         match item {
-            Item::Float(v) => {
+            SingleSample::Float(v) => {
                 block.drop_histogram(column, t);
                 block.set(column, t, *v);
             }
-            Item::Histogram(h) => {
+            SingleSample::Histogram(h) => {
                 block.set(column, t, HISTOGRAM);
                 block.side_mut(column, t).add_histogram(t, h.clone());
             }
-            Item::Start(start) => block.side_mut(column, t).add_start(t, *start),
+            SingleSample::Start(start) => block.side_mut(column, t).add_start(t, *start),
         }
         block.trim(cutoff);
         Some(place.block)
@@ -337,7 +345,7 @@ impl Ring {
 
 /// What can come alone for a series.
 #[derive(Clone, Debug)]
-pub enum Item {
+pub enum SingleSample {
     /// A float sample.
     Float(f64),
     /// A native histogram.
@@ -347,8 +355,8 @@ pub enum Item {
 }
 
 /// What series `i` has beside floats from `from` on.
-fn read_side(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<Side>, StoreError> {
-    let mut side = Side::default();
+fn read_side(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<ColumnExtras>, StoreError> {
+    let mut side = ColumnExtras::default();
     if selection.has_histograms(i) {
         selection.read_histograms(i, from, TimeMs::MAX, &mut side.histograms)?;
     }

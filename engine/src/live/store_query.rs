@@ -2,27 +2,28 @@
 //! ([`crate::plan::physical::StoreQuery`] says which).
 //!
 //! Such a step asks in the round of its view, on the thread of the view's owner: behind all recorded samples that the view
-//! reads, and before those that read the view. The answers of a subquery's steps stay ([`Kept`]), so that a slot asks for
+//! reads, and before those that read the view. The answers of a subquery's steps stay ([`SubqueryCache`]), so that a slot asks for
 //! those that are new, and for those that late samples have changed. What a new view needs of the past is read beside the
-//! ticks, before the view begins ([`StoreReads`]).
+//! ticks, before the view begins ([`PastReads`]).
 //!
 //! A query in a tick takes [`STORE_QUERY_TIMEOUT`] at most. After one that took longer the step rests: its views fail for
 //! [`STORE_QUERY_REST_MS`], while what it keeps is read beside the ticks.
 
-use super::message::Cohort;
+use super::message::InstallBatchId;
 use crate::limits::{STORE_QUERY_REST_MS, STORE_QUERY_TIMEOUT, STORE_READ_TIMEOUT};
 use crate::memory::MemoryPool;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::histogram_column::Sample;
 use crate::operators::labelled_rows::LabelledRows;
-use crate::operators::names::Named;
-use crate::operators::pace::Pace;
-use crate::operators::side::Sample;
-use crate::operators::{EvalError, Input, Operator, Output};
+use crate::operators::metric_names::Named;
+use crate::operators::{EvalError, Operator, StepInput, StepOutput};
 use crate::plan::Span;
-use crate::plan::notes::{Annotation, Note, Place, parts};
+use crate::plan::annotations::{Annotation, AnnotationTarget, StepAnnotation, parts};
 use crate::plan::physical::StoreQuery;
 use crate::query::pool::Pool;
 use crate::query::{
-    Answer, AnswerMemory, Budget, Kept, KeptReport, Querier, QueryError, QueryOptions, Value, VectorSample,
+    AnswerMemory, Querier, QueryAnswer, QueryError, QueryOptions, QueryValue, SampleBudget, SubqueryCache,
+    SubqueryCacheReport, VectorSample,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -36,29 +37,29 @@ use storage::store::Store;
 
 /// Which cohorts wait for what their steps read of the past.
 #[derive(Default)]
-pub struct StoreReads {
+pub struct PastReads {
     /// Ticks come by themselves; otherwise steps read in the tick that asks them.
     beside_ticks: AtomicBool,
     /// How many steps are still read, by cohort.
-    pending: Mutex<BTreeMap<Cohort, usize>>,
+    pending: Mutex<BTreeMap<InstallBatchId, usize>>,
 }
 
-impl StoreReads {
+impl PastReads {
     /// From now on the past is read beside the ticks.
     pub fn go_beside_ticks(&self) {
         self.beside_ticks.store(true, SeqCst);
     }
 
     /// Whether a cohort waits.
-    pub fn is_pending(&self, cohort: Cohort) -> bool {
+    pub fn is_pending(&self, cohort: InstallBatchId) -> bool {
         self.pending.lock().contains_key(&cohort)
     }
 
-    fn begin(&self, cohort: Cohort) {
+    fn begin(&self, cohort: InstallBatchId) {
         *self.pending.lock().entry(cohort).or_default() += 1;
     }
 
-    fn end(&self, cohort: Cohort) {
+    fn end(&self, cohort: InstallBatchId) {
         let mut pending = self.pending.lock();
         if let Some(steps) = pending.get_mut(&cohort) {
             *steps -= 1;
@@ -70,11 +71,11 @@ impl StoreReads {
 }
 
 /// What the steps of one process ask.
-pub struct StoreAsker {
+pub struct StoreQuerier {
     querier: Querier,
     options: QueryOptions,
-    budget: Arc<Budget>,
-    reads: Arc<StoreReads>,
+    budget: Arc<SampleBudget>,
+    reads: Arc<PastReads>,
     /// Reads beside the ticks.
     pool: Arc<Pool>,
     /// Called when something has been read.
@@ -84,25 +85,25 @@ pub struct StoreAsker {
 }
 
 /// Settings of the queries, and what they share.
-pub struct StoreAsking {
+pub struct StoreQuerySettings {
     /// Limits and settings of each.
     pub options: QueryOptions,
     /// What they together may hold.
     pub memory: Arc<MemoryPool>,
-    /// See [`StoreReads`].
-    pub reads: Arc<StoreReads>,
+    /// See [`PastReads`].
+    pub reads: Arc<PastReads>,
     /// Reads beside the ticks.
     pub pool: Arc<Pool>,
     /// Called when something has been read.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl StoreAsker {
+impl StoreQuerier {
     /// Over `store`.
-    pub fn new(store: Arc<Store>, asking: StoreAsking, metrics: &Metrics) -> Arc<StoreAsker> {
-        let StoreAsking { options, memory, reads, pool, wake } = asking;
+    pub fn new(store: Arc<Store>, asking: StoreQuerySettings, metrics: &Metrics) -> Arc<StoreQuerier> {
+        let StoreQuerySettings { options, memory, reads, pool, wake } = asking;
         let counter = |name, help| metrics.counter(name, help, &[]);
-        Arc::new(StoreAsker {
+        Arc::new(StoreQuerier {
             querier: Querier::of_the_caller(store, memory),
             options,
             budget: Arc::default(),
@@ -121,8 +122,8 @@ impl StoreAsker {
     }
 
     /// A step that is new in the views of `cohort`, as of `now`: reads what it needs of the past.
-    pub fn step(self: &Arc<Self>, query: StoreQuery, cohort: Cohort, now: TimeMs) -> Arc<StoreStep> {
-        let kept = Mutex::new(Kept::new(self.budget.clone()));
+    pub fn step(self: &Arc<Self>, query: StoreQuery, cohort: InstallBatchId, now: TimeMs) -> Arc<StoreStep> {
+        let kept = Mutex::new(SubqueryCache::new(self.budget.clone()));
         let step = Arc::new(StoreStep { query, asker: self.clone(), kept, reading: AtomicBool::new(false) });
         if self.reads.beside_ticks.load(SeqCst) && now > TimeMs::MIN {
             self.reads.begin(cohort);
@@ -135,15 +136,15 @@ impl StoreAsker {
 /// A query over the store that views ask again and again.
 pub struct StoreStep {
     query: StoreQuery,
-    asker: Arc<StoreAsker>,
-    kept: Mutex<Kept>,
+    asker: Arc<StoreQuerier>,
+    kept: Mutex<SubqueryCache>,
     /// Its past is being read.
     reading: AtomicBool,
 }
 
 impl StoreStep {
     /// What it keeps.
-    pub fn report(&self) -> KeptReport {
+    pub fn report(&self) -> SubqueryCacheReport {
         self.kept.try_lock().map(|kept| kept.report()).unwrap_or_default()
     }
 
@@ -154,7 +155,7 @@ impl StoreStep {
     }
 
     /// Has what it keeps read for an evaluation at `t`, on another thread.
-    fn read_beside(self: &Arc<Self>, t: TimeMs, cohort: Option<Cohort>) {
+    fn read_beside(self: &Arc<Self>, t: TimeMs, cohort: Option<InstallBatchId>) {
         if self.reading.swap(true, SeqCst) {
             return;
         }
@@ -172,7 +173,7 @@ impl StoreStep {
         }));
     }
 
-    fn ask(&self, t: TimeMs, timeout: Duration, kept: &mut Kept) -> Result<Answer, QueryError> {
+    fn ask(&self, t: TimeMs, timeout: Duration, kept: &mut SubqueryCache) -> Result<QueryAnswer, QueryError> {
         let asker = &self.asker;
         let timeout = timeout.min(asker.options.timeout);
         let options = QueryOptions { timeout, is_part: true, ..asker.options.clone() };
@@ -187,8 +188,8 @@ impl StoreStep {
 
 /// Says that a read is over, however it ends.
 struct ReadOver {
-    asker: Arc<StoreAsker>,
-    cohort: Option<Cohort>,
+    asker: Arc<StoreQuerier>,
+    cohort: Option<InstallBatchId>,
 }
 
 impl Drop for ReadOver {
@@ -209,7 +210,13 @@ struct StoreOperator {
 }
 
 impl Operator for StoreOperator {
-    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        _: &[StepInput],
+        t: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let rests = t < self.rests_until && self.rests_until - t <= STORE_QUERY_REST_MS;
         if rests || self.step.reading.load(SeqCst) {
             return Err(EvalError(format!(
@@ -226,9 +233,11 @@ impl Operator for StoreOperator {
             EvalError(error.to_string())
         })?;
         let rows = match answer.value {
-            Value::Vector(rows) => rows.into_iter().map(row_of).collect(),
-            Value::Scalar(_, v) => vec![((Labels::default(), false), v.into())],
-            Value::Text(..) | Value::Matrix(_) => return Err(EvalError("expected a vector".to_owned())),
+            QueryValue::Vector(rows) => rows.into_iter().map(row_of).collect(),
+            QueryValue::Scalar(_, v) => vec![((Labels::default(), false), v.into())],
+            QueryValue::Text(..) | QueryValue::Matrix(_) => {
+                return Err(EvalError("expected a vector".to_owned()));
+            }
         };
         self.memory = answer.memory;
         self.rows.replace(out, rows);
@@ -247,8 +256,8 @@ fn row_of(sample: VectorSample) -> (Named, Sample) {
 }
 
 /// Views that share the step have its expression at other places of their texts: the note tells which of its `parts` it is about.
-fn note_of(annotation: Annotation, parts: &[Span]) -> Note {
+fn note_of(annotation: Annotation, parts: &[Span]) -> StepAnnotation {
     let Annotation { level, text, extent, span } = annotation;
     let number = parts.iter().position(|part| *part == span).unwrap_or(parts.len());
-    Note { level, text, extent, place: Place::Part(number as u32) }
+    StepAnnotation { level, text, extent, place: AnnotationTarget::Part(number as u32) }
 }

@@ -12,91 +12,96 @@ mod components;
 mod level;
 mod schedule;
 
-use super::graph::Graph;
-use super::message::Cohort;
-use super::place::Place;
+use super::message::InstallBatchId;
+use super::step_graph::StepGraph;
+use super::topology::WorkerTopology;
 use super::{ViewId, ViewKind, ViewSpec};
-use crate::operators::bits::Bits;
+use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
-use crate::plan::notes::Origin;
-use crate::plan::physical::{LowerError, Physical, Step, StepId, StepOp, StoreQueries};
-use schedule::Schedule;
+use crate::plan::annotations::StepOrigin;
+use crate::plan::physical::{LowerError, PhysicalPlan, Step, StepId, StepOp, StoreQueries};
+use schedule::ViewSchedule;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
 pub use level::{Reads, levels_of, reads_of};
-pub use schedule::Batch;
+pub use schedule::DueBatch;
 
 /// When views are evaluated.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Slots {
+pub enum EvaluationTimes {
     /// At every tick.
     Always,
     /// At `k * interval + offset`.
     Every(i64, i64),
 }
 
-impl Slots {
+impl EvaluationTimes {
     /// Those of a kind of view.
-    pub fn of(kind: &ViewKind) -> Slots {
+    pub fn of(kind: &ViewKind) -> EvaluationTimes {
         match kind {
-            ViewKind::Continuous { .. } => Slots::Always,
-            ViewKind::Recorded { interval, offset, .. } => Slots::Every((*interval).max(1), *offset),
+            ViewKind::Continuous { .. } => EvaluationTimes::Always,
+            ViewKind::Recorded { interval, offset, .. } => {
+                EvaluationTimes::Every((*interval).max(1), *offset)
+            }
         }
     }
 
     /// The latest one at `t`.
     pub fn latest(self, t: TimeMs) -> TimeMs {
         match self {
-            Slots::Always => t,
-            Slots::Every(interval, offset) => t - (t - offset).rem_euclid(interval),
+            EvaluationTimes::Always => t,
+            EvaluationTimes::Every(interval, offset) => t - (t - offset).rem_euclid(interval),
         }
     }
 
     /// Whether `t` is one of them.
     pub fn due(self, t: TimeMs) -> bool {
         match self {
-            Slots::Always => true,
-            Slots::Every(interval, offset) => (t - offset).rem_euclid(interval) == 0,
+            EvaluationTimes::Always => true,
+            EvaluationTimes::Every(interval, offset) => (t - offset).rem_euclid(interval) == 0,
         }
     }
 }
 
 /// A view that is to come: what was asked for, and its steps, which the handle has cut for all workers of its process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct ViewRequest {
     /// What was asked for.
     pub spec: Arc<ViewSpec>,
     #[serde(skip)]
-    cut: Option<Arc<Cut>>,
+    cut: Option<Arc<CompiledView>>,
 }
 
 /// What is worked out once for a plan.
 #[derive(Debug)]
-struct Cut {
-    steps: Physical,
+struct CompiledView {
+    steps: PhysicalPlan,
     /// The metric names that it selects; `None`: one of its selectors does not say.
     names: Option<Vec<Arc<str>>>,
 }
 
-impl Cut {
-    fn of(spec: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Arc<Cut>, LowerError> {
-        Ok(Arc::new(Cut { steps: physical_of(spec, dialect, queries)?, names: schedule::names(spec) }))
+impl CompiledView {
+    fn of(spec: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Arc<CompiledView>, LowerError> {
+        Ok(Arc::new(CompiledView {
+            steps: physical_of(spec, dialect, queries)?,
+            names: schedule::names(spec),
+        }))
     }
 }
 
-impl Wanted {
+impl ViewRequest {
     /// Fails if it cannot stand.
-    pub fn new(spec: ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Wanted, LowerError> {
-        let cut = Cut::of(&spec, dialect, queries)?;
-        Ok(Wanted { spec: Arc::new(spec), cut: Some(cut) })
+    pub fn new(spec: ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<ViewRequest, LowerError> {
+        let cut = CompiledView::of(&spec, dialect, queries)?;
+        Ok(ViewRequest { spec: Arc::new(spec), cut: Some(cut) })
     }
 
     /// Its steps; cut here where it has come from another process. In a cluster no step asks the store.
-    fn cut(&self, dialect: Dialect) -> Result<Arc<Cut>, LowerError> {
-        self.cut.clone().map_or_else(|| Cut::of(&self.spec, dialect, StoreQueries::Refused), Ok)
+    fn cut(&self, dialect: Dialect) -> Result<Arc<CompiledView>, LowerError> {
+        self.cut.clone().map_or_else(|| CompiledView::of(&self.spec, dialect, StoreQueries::Refused), Ok)
     }
 
     /// How far before its evaluation it looks, ms; instant selectors look back `lookback`.
@@ -111,10 +116,10 @@ impl Wanted {
 }
 
 /// One view in terms of steps.
-pub struct View {
+pub struct InstalledView {
     /// What was asked for.
     pub spec: Arc<ViewSpec>,
-    cut: Arc<Cut>,
+    cut: Arc<CompiledView>,
     /// The worker that gathers it.
     pub owner: usize,
     /// Numbers of its local steps.
@@ -126,27 +131,27 @@ pub struct View {
     /// Number of the gather step that is the answer.
     pub root: StepId,
     /// When it is evaluated.
-    pub slots: Slots,
+    pub slots: EvaluationTimes,
     /// The round it is evaluated in.
     pub level: u64,
     /// While it is coming: who it begins with.
-    pub cohort: Option<Cohort>,
+    pub cohort: Option<InstallBatchId>,
 }
 
-impl View {
+impl InstalledView {
     /// Where its local steps stood in the query.
-    pub fn local_origins(&self) -> &[Origin] {
+    pub fn local_origins(&self) -> &[StepOrigin] {
         &self.cut.steps.local_origins
     }
 
     /// Where its gather steps stood.
-    pub fn gather_origins(&self) -> &[Origin] {
+    pub fn gather_origins(&self) -> &[StepOrigin] {
         &self.cut.steps.gather_origins
     }
 
     /// The same once more.
-    fn wanted(&self) -> Wanted {
-        Wanted { spec: self.spec.clone(), cut: Some(self.cut.clone()) }
+    fn wanted(&self) -> ViewRequest {
+        ViewRequest { spec: self.spec.clone(), cut: Some(self.cut.clone()) }
     }
 
     /// The metric names that it selects; `None`: one of its selectors does not say.
@@ -156,26 +161,26 @@ impl View {
 }
 
 /// See the module.
-pub struct Views {
-    place: Place,
+pub struct ViewTable {
+    place: WorkerTopology,
     dialect: Dialect,
     /// The views.
-    pub all: BTreeMap<ViewId, View>,
+    pub all: BTreeMap<ViewId, InstalledView>,
     /// What is coming for views that stand.
-    next: BTreeMap<ViewId, View>,
+    next: BTreeMap<ViewId, InstalledView>,
     /// Steps of the local stage.
-    pub local: Graph,
+    pub local: StepGraph,
     /// Steps of this worker's gather stage.
-    pub gather: Graph,
-    schedule: Schedule,
+    pub gather: StepGraph,
+    schedule: ViewSchedule,
     /// What is coming, by cohort.
-    coming: BTreeMap<Cohort, BTreeSet<ViewId>>,
+    coming: BTreeMap<InstallBatchId, BTreeSet<ViewId>>,
     /// The workers that gather through each port, and for how many views.
     owners: HashMap<StepId, BTreeMap<usize, usize>>,
 }
 
 /// What installing a view changed.
-pub struct Installed {
+pub struct InstallResult {
     /// New local steps.
     pub local: Vec<StepId>,
     /// New gather steps (of this worker).
@@ -183,13 +188,13 @@ pub struct Installed {
     /// Ports that its owner has not heard of yet.
     pub ports: Vec<(StepId, usize)>,
     /// What was coming under its id before.
-    pub gone: Option<Gone>,
+    pub gone: Option<ReleasedView>,
 }
 
 /// Steps of a view that is no more.
-pub struct Gone {
+pub struct ReleasedView {
     /// The view.
-    pub view: View,
+    pub view: InstalledView,
     /// Its local steps that nobody reads any more.
     pub local: Vec<(StepId, Step)>,
     /// The same of its gather steps (of this worker).
@@ -198,16 +203,16 @@ pub struct Gone {
     pub unheard: Vec<StepId>,
 }
 
-impl Views {
-    /// An empty table of the worker at `place`.
-    pub fn new(place: Place, dialect: Dialect) -> Views {
-        Views {
+impl ViewTable {
+    /// An empty table of the worker at `topology`.
+    pub fn new(place: WorkerTopology, dialect: Dialect) -> ViewTable {
+        ViewTable {
             place,
             dialect,
             all: BTreeMap::new(),
-            local: Graph::default(),
-            gather: Graph::default(),
-            schedule: Schedule::new(place.index()),
+            local: StepGraph::default(),
+            gather: StepGraph::default(),
+            schedule: ViewSchedule::new(place.index()),
             coming: BTreeMap::new(),
             next: BTreeMap::new(),
             owners: HashMap::new(),
@@ -216,15 +221,20 @@ impl Views {
 
     /// Number of workers.
     pub fn peers(&self) -> usize {
-        self.place.peers()
+        self.place.worker_count()
     }
 
     /// Makes a view come, in a cohort. If it stands already, it goes on as it is until then.
-    pub fn install(&mut self, id: ViewId, wanted: Wanted, cohort: Cohort) -> Result<Installed, LowerError> {
+    pub fn install(
+        &mut self,
+        id: ViewId,
+        wanted: ViewRequest,
+        cohort: InstallBatchId,
+    ) -> Result<InstallResult, LowerError> {
         let (cut, spec) = (wanted.cut(self.dialect)?, wanted.spec);
         let physical = &cut.steps;
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
-        let owner = self.place.finisher(id);
+        let owner = self.place.gather_worker(id);
         let (mut gather, mut new_gather) = (Vec::new(), Vec::new());
         if owner == self.place.index() {
             (gather, new_gather) = self.gather.intern(&physical.gather, |port| local[port]);
@@ -242,9 +252,9 @@ impl Views {
                 unheard.push((*port, owner));
             }
         }
-        let view = View {
+        let view = InstalledView {
             root: gather.get(physical.root).copied().unwrap_or(0),
-            slots: Slots::of(&spec.kind),
+            slots: EvaluationTimes::of(&spec.kind),
             cohort: Some(cohort),
             level: 0,
             cut: cut.clone(),
@@ -264,11 +274,11 @@ impl Views {
         if let Some(view) = self.next.get(&id).or_else(|| self.all.get(&id)) {
             self.schedule.come(view);
         }
-        Ok(Installed { local: new_local, gather: new_gather, ports: unheard, gone })
+        Ok(InstallResult { local: new_local, gather: new_gather, ports: unheard, gone })
     }
 
     /// Removes a view; returns what it stood on, and what was coming for it.
-    pub fn remove(&mut self, id: ViewId) -> Vec<Gone> {
+    pub fn remove(&mut self, id: ViewId) -> Vec<ReleasedView> {
         let mut gone = Vec::new();
         for view in self.all.remove(&id).into_iter().chain(self.next.remove(&id)) {
             match view.cohort {
@@ -280,7 +290,7 @@ impl Views {
         gone
     }
 
-    fn come_no_more(&mut self, id: ViewId, view: &View) {
+    fn come_no_more(&mut self, id: ViewId, view: &InstalledView) {
         self.schedule.come_no_more();
         let Some(cohort) = view.cohort else { return };
         if let Some(views) = self.coming.get_mut(&cohort) {
@@ -291,7 +301,7 @@ impl Views {
         }
     }
 
-    fn release(&mut self, view: View) -> Gone {
+    fn release(&mut self, view: InstalledView) -> ReleasedView {
         let mut unheard = Vec::new();
         for port in &view.ports {
             let Some(owners) = self.owners.get_mut(port) else { continue };
@@ -307,13 +317,13 @@ impl Views {
             }
         }
         let (local, gather) = (self.local.release(&view.local), self.gather.release(&view.gather));
-        Gone { view, local, gather, unheard }
+        ReleasedView { view, local, gather, unheard }
     }
 
     /// A cohort stands from now on (`None`: whatever is coming). Returns the views, and what
     /// they stood on before if they did.
-    pub fn begin(&mut self, cohort: Option<Cohort>) -> Vec<(ViewId, Option<Gone>)> {
-        let cohorts: Vec<Cohort> = match cohort {
+    pub fn begin(&mut self, cohort: Option<InstallBatchId>) -> Vec<(ViewId, Option<ReleasedView>)> {
+        let cohorts: Vec<InstallBatchId> = match cohort {
             Some(cohort) => vec![cohort],
             None => self.coming.keys().copied().collect(),
         };
@@ -341,7 +351,7 @@ impl Views {
     }
 
     /// What is coming, by cohort.
-    pub fn coming(&self) -> impl Iterator<Item = (Cohort, impl Iterator<Item = &View>)> {
+    pub fn coming(&self) -> impl Iterator<Item = (InstallBatchId, impl Iterator<Item = &InstalledView>)> {
         self.coming.iter().map(|(cohort, ids)| {
             (*cohort, ids.iter().filter_map(|id| self.next.get(id).or_else(|| self.all.get(id))))
         })
@@ -349,8 +359,8 @@ impl Views {
 
     /// Makes the selections of views that are installed from now on be made anew: of one selector, or all. Returns the
     /// views that read them now, as they are to be in the end, in order.
-    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, Wanted)> {
-        let retired: Bits = self
+    pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, ViewRequest)> {
+        let retired: StepSet = self
             .local
             .retire(|step| match &step.op {
                 StepOp::Leaf(source, _) => selector.is_none_or(|matchers| source.matchers == matchers),
@@ -359,22 +369,22 @@ impl Views {
             .into_iter()
             .collect();
         let latest = self.all.iter().map(|(id, view)| (*id, self.next.get(id).unwrap_or(view)));
-        let reads = |view: &View| view.local.iter().any(|step| retired.contains(*step));
+        let reads = |view: &InstalledView| view.local.iter().any(|step| retired.contains(*step));
         latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.wanted())).collect()
     }
 
     /// Up to `limit` views in the order of their ids, from `from` on.
-    pub fn page(&self, from: ViewId, limit: usize) -> impl Iterator<Item = (&ViewId, &View)> {
+    pub fn page(&self, from: ViewId, limit: usize) -> impl Iterator<Item = (&ViewId, &InstalledView)> {
         self.all.range(from..).take(limit)
     }
 
     /// Local and gather steps of what is coming.
-    pub fn coming_steps(&self) -> (&Bits, &Bits) {
+    pub fn coming_steps(&self) -> (&StepSet, &StepSet) {
         self.schedule.coming()
     }
 
     /// The batches due at `t`, in round `round`.
-    pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &Batch> {
+    pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
         self.schedule.due(t, round)
     }
 
@@ -402,15 +412,19 @@ impl Views {
 }
 
 /// The plan of a view in steps. A query offset is a shift into the past.
-pub fn physical_of(spec: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<Physical, LowerError> {
+pub fn physical_of(
+    spec: &ViewSpec,
+    dialect: Dialect,
+    queries: StoreQueries,
+) -> Result<PhysicalPlan, LowerError> {
     let shift = match spec.kind {
         ViewKind::Continuous { query_offset } => query_offset,
         ViewKind::Recorded { query_offset, .. } => query_offset,
     };
-    let physical = Physical::of(&spec.plan, shift, dialect, queries)?;
+    let physical = PhysicalPlan::of(&spec.plan, shift, dialect, queries)?;
     for step in &physical.local {
         if let StepOp::Leaf(source, _) = &step.op {
-            if matches!(source.at, Some(crate::plan::At::Time(_))) {
+            if matches!(source.at, Some(crate::plan::AtTime::Time(_))) {
                 return Err(LowerError("a fixed time (@) cannot stand: its answer never changes".to_owned()));
             }
             if source.offset < 0 {

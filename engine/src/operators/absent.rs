@@ -1,7 +1,7 @@
 //! `absent(v)` and `absent_over_time(v)`: one row with known labels while a count has no row.
 
-use super::pace::Pace;
-use super::{Changed, EvalError, Input, Operator, Output};
+use super::evaluation_guard::EvaluationGuard;
+use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput};
 use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
 
@@ -20,10 +20,10 @@ impl Absent {
 impl Operator for Absent {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         if out.labels.is_empty() {
             out.add_row(self.labels.clone());
@@ -32,7 +32,7 @@ impl Operator for Absent {
         let value = if inputs[0].out.present().next().is_some() { ABSENT } else { 1.0 };
         let mut touched = Vec::new();
         out.set(0, value, &mut touched);
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         Ok(())
     }
 }

@@ -3,18 +3,18 @@
 //! Partial results are lanes of the output: `sum` has (sum, compensation), `avg` (sum, compensation, count),
 //! the others one. Only dirty groups are computed again, each from all its members in canonical order: sums
 //! are never maintained by subtraction, which drifts and which an Inf would poison. What becomes of native
-//! histograms is in [`super::mixture`].
+//! histograms is in [`super::histogram_aggregate`].
 
-use super::grouping::{Groups, group_key};
-use super::members::Dirty;
-use super::mixture::{Member, Mixture, Row};
-use super::pace::Pace;
-use super::remarks;
-use super::side::{Cell, Histograms, Sample, identical};
-use super::{Changed, EvalError, Input, Operator, Output};
+use super::annotation_texts;
+use super::evaluation_guard::EvaluationGuard;
+use super::group_index::DirtyGroups;
+use super::grouping::{RowGroups, group_key};
+use super::histogram_aggregate::{GroupMember, MixedGroup, PartialRow};
+use super::histogram_column::{HistogramColumn, Sample, SampleRef, identical};
+use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput};
 use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
-use crate::heap::Heap;
-use crate::plan::notes::{Note, Place};
+use crate::heap_size::HeapSize;
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::{AggregateOp, Grouping};
 use std::sync::Arc;
 use storage::model::value::{ABSENT, is_absent, is_histogram};
@@ -31,38 +31,38 @@ pub fn lanes(op: AggregateOp) -> usize {
 
 /// What partial and merge have in common: a row of the answer for each group.
 #[derive(Default)]
-struct Grouped {
-    groups: Groups,
-    dirty: Dirty,
+struct AggregateState {
+    groups: RowGroups,
+    dirty: DirtyGroups,
 }
 
-impl Heap for Grouped {
+impl HeapSize for AggregateState {
     fn heap(&self) -> usize {
         self.groups.heap() + self.dirty.heap()
     }
 }
 
-impl Grouped {
+impl AggregateState {
     /// The groups to compute again at this evaluation.
     fn dirty_groups(
         &mut self,
-        input: &Input,
-        out: &mut Output,
+        input: &StepInput,
+        out: &mut StepOutput,
         lanes: usize,
         key: impl FnMut(&Labels) -> Labels,
-        pace: &mut Pace,
+        pace: &mut EvaluationGuard,
     ) -> Result<Vec<u32>, EvalError> {
-        out.extra.resize_with(lanes - 1, Vec::new);
+        out.partial_columns.resize_with(lanes - 1, Vec::new);
         if self.groups.learn_dirty(input, &mut self.dirty, key, pace)? {
             for group in out.labels.len()..self.groups.len() {
                 out.sorted = false;
                 out.add_row(self.groups.labels[group].clone());
             }
             let dropping = (0..self.groups.len()).filter(|group| self.groups.drops[*group]);
-            dropping.for_each(|group| out.lose_name(group));
+            dropping.for_each(|group| out.mark_name_dropped(group));
         }
         let dirty = self.dirty.take();
-        out.looked_at = dirty.iter().map(|group| self.groups.members(*group as usize).len()).sum();
+        out.rows_looked_at = dirty.iter().map(|group| self.groups.members(*group as usize).len()).sum();
         Ok(dirty)
     }
 }
@@ -71,23 +71,23 @@ impl Grouped {
 pub struct Partial {
     op: AggregateOp,
     grouping: Grouping,
-    grouped: Grouped,
+    grouped: AggregateState,
 }
 
 impl Partial {
     /// See [`crate::plan::physical::StepOp::Partial`].
     pub fn new(op: AggregateOp, grouping: Grouping) -> Partial {
-        Partial { op, grouping, grouped: Grouped::default() }
+        Partial { op, grouping, grouped: AggregateState::default() }
     }
 }
 
 impl Operator for Partial {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let grouping = &self.grouping;
         let key = |labels: &Labels| group_key(grouping, labels);
@@ -103,12 +103,12 @@ impl Operator for Partial {
                 partial_of_any(self.op, members, input, pace)?
             } else {
                 let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
-                (Row::of(partial(self.op, values)), Vec::new())
+                (PartialRow::of(partial(self.op, values)), Vec::new())
             };
             out.notes.set_row(group as usize, notes);
             write(out, group as usize, row, &mut touched);
         }
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         Ok(())
     }
 
@@ -121,28 +121,30 @@ impl Operator for Partial {
 fn partial_of_any(
     op: AggregateOp,
     members: &[u32],
-    input: &Output,
-    pace: &mut Pace,
-) -> Result<(Row, Vec<Note>), EvalError> {
+    input: &StepOutput,
+    pace: &mut EvaluationGuard,
+) -> Result<(PartialRow, Vec<StepAnnotation>), EvalError> {
     let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
     Ok(match op {
         AggregateOp::Sum | AggregateOp::Avg => {
-            let mut mixture = Mixture::new(op);
+            let mut mixture = MixedGroup::new(op);
             for row in members {
                 pace.row()?;
                 match input.cell(*row as usize) {
-                    Cell::Absent => {}
-                    Cell::Float(_) => mixture.add(Member::Float, ""),
-                    Cell::Histogram(h) => mixture.add(Member::One(h), input.labels[*row as usize].name()),
+                    SampleRef::Absent => {}
+                    SampleRef::Float(_) => mixture.add(GroupMember::Float, ""),
+                    SampleRef::Histogram(h) => {
+                        mixture.add(GroupMember::One(h), input.labels[*row as usize].name())
+                    }
                 }
             }
             mixture.into_row()
         }
         AggregateOp::Min | AggregateOp::Max => {
-            let row = Row::of(partial(op, values.filter(|v| !is_histogram(*v))));
-            (row, vec![remarks::ignored_in_aggregation(Place::Operand(0), op.as_str())])
+            let row = PartialRow::of(partial(op, values.filter(|v| !is_histogram(*v))));
+            (row, vec![annotation_texts::ignored_in_aggregation(AnnotationTarget::Operand(0), op.as_str())])
         }
-        _ => (Row::of(partial(op, values)), Vec::new()),
+        _ => (PartialRow::of(partial(op, values)), Vec::new()),
     })
 }
 
@@ -168,22 +170,22 @@ fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
     }
 }
 
-fn write(out: &mut Output, row: usize, new: Row, touched: &mut Vec<u32>) {
+fn write(out: &mut StepOutput, row: usize, new: PartialRow, touched: &mut Vec<u32>) {
     let mut changed = out.values[row].to_bits() != new.lanes[0].to_bits();
     out.values[row] = new.lanes[0];
-    for (lane, value) in out.extra.iter_mut().zip(&new.lanes[1..]) {
+    for (lane, value) in out.partial_columns.iter_mut().zip(&new.lanes[1..]) {
         changed |= lane[row].to_bits() != value.to_bits();
         lane[row] = *value;
     }
     changed |= replace(&mut out.histograms, row, new.histogram);
-    changed |= replace(&mut out.compensations, row, new.lost);
+    changed |= replace(&mut out.histogram_compensations, row, new.lost);
     if changed {
         touched.push(row as u32);
     }
 }
 
 /// Sets or removes a histogram; whether that is a change.
-fn replace(column: &mut Histograms, row: usize, new: Option<Arc<NativeHistogram>>) -> bool {
+fn replace(column: &mut HistogramColumn, row: usize, new: Option<Arc<NativeHistogram>>) -> bool {
     let same = match (column.get(row), &new) {
         (None, None) => true,
         (Some(a), Some(b)) => identical(a, b),
@@ -200,29 +202,33 @@ pub struct Merge {
     op: AggregateOp,
     /// The metric that is aggregated, for remarks; "" if there is no one name.
     metric: String,
-    grouped: Grouped,
+    grouped: AggregateState,
 }
 
 impl Merge {
     /// See [`crate::plan::physical::StepOp::Merge`].
     pub fn new(op: AggregateOp, metric: &str) -> Merge {
-        Merge { op, metric: metric.to_owned(), grouped: Grouped::default() }
+        Merge { op, metric: metric.to_owned(), grouped: AggregateState::default() }
     }
 
     /// The aggregate of a group with native histograms, and what there is to remark.
     fn merge_any(
         &self,
-        input: &Output,
+        input: &StepOutput,
         rows: impl Iterator<Item = usize>,
-        pace: &mut Pace,
-    ) -> Result<(Sample, Vec<Note>), EvalError> {
-        let mut mixture = Mixture::new(self.op);
+        pace: &mut EvaluationGuard,
+    ) -> Result<(Sample, Vec<StepAnnotation>), EvalError> {
+        let mut mixture = MixedGroup::new(self.op);
         for row in rows {
             pace.row()?;
-            let lane = |i: usize| input.extra.get(i).map_or(ABSENT, |lane| lane[row]);
+            let lane = |i: usize| input.partial_columns.get(i).map_or(ABSENT, |lane| lane[row]);
             let lanes = [input.values[row], lane(0), lane(1)];
-            let member =
-                Member::of_row(self.op, lanes, input.histograms.get(row), input.compensations.get(row));
+            let member = GroupMember::of_row(
+                self.op,
+                lanes,
+                input.histograms.get(row),
+                input.histogram_compensations.get(row),
+            );
             mixture.add(member, &self.metric);
         }
         Ok(mixture.into_sample())
@@ -232,10 +238,10 @@ impl Merge {
 impl Operator for Merge {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let dirty = self.grouped.dirty_groups(&inputs[0], out, 1, Clone::clone, pace)?;
         let mut touched = Vec::new();
@@ -255,7 +261,7 @@ impl Operator for Merge {
                 out.set(group as usize, merge(self.op, input, &mut members), &mut touched);
             }
         }
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         Ok(())
     }
 
@@ -264,8 +270,8 @@ impl Operator for Merge {
     }
 }
 
-fn merge(op: AggregateOp, input: &Output, mut rows: impl Iterator<Item = usize>) -> f64 {
-    let lane = |i: usize, row: usize| input.extra.get(i).map_or(ABSENT, |lane| lane[row]);
+fn merge(op: AggregateOp, input: &StepOutput, mut rows: impl Iterator<Item = usize>) -> f64 {
+    let lane = |i: usize, row: usize| input.partial_columns.get(i).map_or(ABSENT, |lane| lane[row]);
     let Some(first) = rows.next() else { return ABSENT };
     let start = input.values[first];
     match op {

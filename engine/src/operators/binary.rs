@@ -2,16 +2,19 @@
 //!
 //! Pairs of floats take the short way ([`apply`]); where a native histogram may be among them, [`apply_cells`] decides.
 
-use super::names::computed;
-use super::pace::Pace;
-use super::side::{Cell, Sample};
-use super::{EvalError, Input, Operator, Output, RowIter, Twins, map, remarks, scalar::scalar_of};
-use crate::heap::Heap;
-use crate::plan::notes::{Note, Place};
+use super::evaluation_guard::EvaluationGuard;
+use super::histogram_column::{Sample, SampleRef};
+use super::metric_names::computed;
+use super::{
+    ChangedRowIter, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, annotation_texts, map,
+    scalar::scalar_of,
+};
+use crate::heap_size::HeapSize;
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::{BinaryOp, Dialect};
 use std::sync::Arc;
 use storage::model::TimeMs;
-use storage::model::histogram::{Keep, NativeHistogram, Reconciled, ResetHint};
+use storage::model::histogram::{MergeConflicts, NativeHistogram, ResetHint, TrimSide};
 use storage::model::value::{ABSENT, is_absent};
 
 /// `a op b` of an arithmetic operator, as Go computes it.
@@ -61,26 +64,31 @@ pub fn apply(op: BinaryOp, return_bool: bool, a: f64, b: f64, kept: f64) -> f64 
 pub fn apply_cells(
     op: BinaryOp,
     return_bool: bool,
-    (l, r): (Cell, Cell),
+    (l, r): (SampleRef, SampleRef),
     kept: f64,
-    notes: &mut Vec<Note>,
+    notes: &mut Vec<StepAnnotation>,
 ) -> Sample {
-    let refused =
-        |left: &str, right: &str| remarks::incompatible_types(Place::Whole, left, op.as_str(), right);
+    let refused = |left: &str, right: &str| {
+        annotation_texts::incompatible_types(AnnotationTarget::Whole, left, op.as_str(), right)
+    };
     match (l, r) {
-        (Cell::Absent, _) | (_, Cell::Absent) => {}
-        (Cell::Float(_), Cell::Float(_)) if op.is_trim() => notes.push(refused("float", "float")),
-        (Cell::Float(a), Cell::Float(b)) => return Sample::Float(apply(op, return_bool, a, b, kept)),
-        (Cell::Float(a), Cell::Histogram(h)) if op == BinaryOp::Mul => return scaled(h, |h| h.mul(a)),
-        (Cell::Float(_), Cell::Histogram(_)) => notes.push(refused("float", "histogram")),
-        (Cell::Histogram(h), Cell::Float(b)) => match op {
+        (SampleRef::Absent, _) | (_, SampleRef::Absent) => {}
+        (SampleRef::Float(_), SampleRef::Float(_)) if op.is_trim() => notes.push(refused("float", "float")),
+        (SampleRef::Float(a), SampleRef::Float(b)) => {
+            return Sample::Float(apply(op, return_bool, a, b, kept));
+        }
+        (SampleRef::Float(a), SampleRef::Histogram(h)) if op == BinaryOp::Mul => {
+            return scaled(h, |h| h.mul(a));
+        }
+        (SampleRef::Float(_), SampleRef::Histogram(_)) => notes.push(refused("float", "histogram")),
+        (SampleRef::Histogram(h), SampleRef::Float(b)) => match op {
             BinaryOp::Mul => return scaled(h, |h| h.mul(b)),
             BinaryOp::Div => return scaled(h, |h| h.div(b)),
-            BinaryOp::TrimUpper => return Sample::Histogram(Arc::new(h.trimmed(Keep::Below, b))),
-            BinaryOp::TrimLower => return Sample::Histogram(Arc::new(h.trimmed(Keep::Above, b))),
+            BinaryOp::TrimUpper => return Sample::Histogram(Arc::new(h.trimmed(TrimSide::Below, b))),
+            BinaryOp::TrimLower => return Sample::Histogram(Arc::new(h.trimmed(TrimSide::Above, b))),
             _ => notes.push(refused("histogram", "float")),
         },
-        (Cell::Histogram(a), Cell::Histogram(b)) => match op {
+        (SampleRef::Histogram(a), SampleRef::Histogram(b)) => match op {
             BinaryOp::Add | BinaryOp::Sub => return combined(op, a, b, notes),
             BinaryOp::Eq | BinaryOp::Ne => {
                 let holds = a.equals(b) == (op == BinaryOp::Eq);
@@ -104,14 +112,19 @@ fn scaled(histogram: &Arc<NativeHistogram>, change: impl FnOnce(&mut NativeHisto
 }
 
 /// Sum or difference of two histograms.
-fn combined(op: BinaryOp, a: &NativeHistogram, b: &NativeHistogram, notes: &mut Vec<Note>) -> Sample {
+fn combined(
+    op: BinaryOp,
+    a: &NativeHistogram,
+    b: &NativeHistogram,
+    notes: &mut Vec<StepAnnotation>,
+) -> Sample {
     let mut result = a.clone();
     let (outcome, during) = match op {
         BinaryOp::Add => (result.add(b), "addition"),
         _ => (result.sub(b), "subtraction"),
     };
-    let Ok(Reconciled { hints_collided, bounds }) = outcome else {
-        notes.push(remarks::incompatible_buckets(Place::Whole, op.as_str()));
+    let Ok(MergeConflicts { hints_collided, bounds }) = outcome else {
+        notes.push(annotation_texts::incompatible_buckets(AnnotationTarget::Whole, op.as_str()));
         return Sample::Float(ABSENT);
     };
     if op == BinaryOp::Sub {
@@ -120,11 +133,11 @@ fn combined(op: BinaryOp, a: &NativeHistogram, b: &NativeHistogram, notes: &mut 
     }
     if hints_collided {
         // As in Prometheus, where it is an error of the pair.
-        notes.push(remarks::conflicting_resets(Place::Whole, during));
+        notes.push(annotation_texts::conflicting_resets(AnnotationTarget::Whole, during));
         return Sample::Float(ABSENT);
     }
     if bounds {
-        notes.push(remarks::reconciled_bounds(Place::Whole, during));
+        notes.push(annotation_texts::reconciled_bounds(AnnotationTarget::Whole, during));
     }
     result.compact();
     Sample::Histogram(Arc::new(result))
@@ -141,13 +154,13 @@ pub struct VectorScalar {
     return_bool: bool,
     scalar_left: bool,
     dialect: Dialect,
-    twins: Twins,
+    twins: DuplicateLabels,
 }
 
 impl VectorScalar {
     /// See [`crate::plan::physical::StepOp::VectorScalar`].
     pub fn new(op: BinaryOp, return_bool: bool, scalar_left: bool, dialect: Dialect) -> VectorScalar {
-        VectorScalar { op, return_bool, scalar_left, dialect, twins: Twins::default() }
+        VectorScalar { op, return_bool, scalar_left, dialect, twins: DuplicateLabels::default() }
     }
 
     #[inline]
@@ -160,8 +173,15 @@ impl VectorScalar {
     }
 
     /// As [`VectorScalar::apply`], where histograms may be.
-    fn apply_cell(&self, row: usize, input: &Output, s: f64, out: &mut Output, touched: &mut Vec<u32>) {
-        let (cell, scalar) = (input.cell(row), Cell::Float(s));
+    fn apply_cell(
+        &self,
+        row: usize,
+        input: &StepOutput,
+        s: f64,
+        out: &mut StepOutput,
+        touched: &mut Vec<u32>,
+    ) {
+        let (cell, scalar) = (input.cell(row), SampleRef::Float(s));
         let pair = if self.scalar_left { (scalar, cell) } else { (cell, scalar) };
         let mut notes = Vec::new();
         let sample = apply_cells(self.op, self.return_bool, pair, input.values[row], &mut notes);
@@ -171,23 +191,23 @@ impl VectorScalar {
 }
 
 /// Whether float kernels will do for these operands.
-pub(super) fn only_floats(op: BinaryOp, inputs: &[&Output]) -> bool {
+pub(super) fn only_floats(op: BinaryOp, inputs: &[&StepOutput]) -> bool {
     !op.is_trim() && inputs.iter().all(|input| input.histograms.is_empty())
 }
 
 impl Operator for VectorScalar {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let (keep, dialect) = (!drops_name(self.op, self.return_bool), self.dialect);
         map::add_rows(&inputs[0], out, pace, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
         let (input, scalar) = (inputs[0].out, scalar_of(&inputs[1]));
         let rows = match inputs[1].delta {
-            Some(_) => RowIter::All(0..out.values.len()),
+            Some(_) => ChangedRowIter::All(0..out.values.len()),
             None => inputs[0].rows(),
         };
         let mut touched = Vec::new();

@@ -3,18 +3,18 @@
 //! Floats do not add up the same in every order, so the order is fixed: by shard, then by labels. Restarts,
 //! worker counts and both runtimes agree on it, and it is Prometheus' order where one selector is summed.
 
-use super::members::{Dirty, all_changed};
-use super::pace::Pace;
-use super::{EvalError, Input, Output};
-use crate::heap::Heap;
-use crate::plan::{Grouping, Matching};
+use super::evaluation_guard::EvaluationGuard;
+use super::group_index::{DirtyGroups, all_changed};
+use super::{EvalError, StepInput, StepOutput};
+use crate::heap_size::HeapSize;
+use crate::plan::{Grouping, VectorMatching};
 use std::collections::HashMap;
 use storage::model::Labels;
 use storage::model::labels::METRIC_NAME;
 
 /// The groups of one input.
 #[derive(Default)]
-pub struct Groups {
+pub struct RowGroups {
     /// Group of each row.
     pub of_row: Vec<u32>,
     /// Labels of each group.
@@ -27,21 +27,21 @@ pub struct Groups {
     starts: Vec<u32>,
 }
 
-impl Heap for Groups {
+impl HeapSize for RowGroups {
     fn heap(&self) -> usize {
         let labels = self.labels.heap() + self.drops.heap() + self.by_labels.heap();
         self.of_row.heap() + labels + self.members.heap() + self.starts.heap()
     }
 }
 
-impl Groups {
+impl RowGroups {
     /// Learns the rows that `input` got since the last call; `key` gives a row's group labels.
     /// Returns whether there were any.
     pub fn learn(
         &mut self,
-        input: &Output,
+        input: &StepOutput,
         mut key: impl FnMut(&Labels) -> Labels,
-        pace: &mut Pace,
+        pace: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         // After an error there are rows that have no place among the members yet.
         if self.of_row.len() == input.labels.len() && self.members.len() == self.of_row.len() {
@@ -77,10 +77,10 @@ impl Groups {
     /// The same, and marks the groups to compute again: those of new rows, and of rows that changed.
     pub(super) fn learn_dirty(
         &mut self,
-        input: &Input,
-        dirty: &mut Dirty,
+        input: &StepInput,
+        dirty: &mut DirtyGroups,
         key: impl FnMut(&Labels) -> Labels,
-        pace: &mut Pace,
+        pace: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         let known = self.of_row.len();
         let learnt = self.learn(input.out, key, pace)?;
@@ -109,7 +109,7 @@ impl Groups {
     }
 
     /// Counting sort by group over the rows in canonical order.
-    fn sort_members(&mut self, input: &Output, pace: &mut Pace) -> Result<(), EvalError> {
+    fn sort_members(&mut self, input: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         let mut starts = vec![0u32; self.labels.len() + 1];
         self.of_row.iter().for_each(|g| starts[*g as usize + 1] += 1);
         for g in 1..starts.len() {
@@ -153,14 +153,14 @@ pub(super) struct MatchNames {
     include: Vec<String>,
 }
 
-impl Heap for MatchNames {
+impl HeapSize for MatchNames {
     fn heap(&self) -> usize {
         self.labels.heap() + self.include.heap()
     }
 }
 
 impl MatchNames {
-    pub(super) fn of(matching: &Matching) -> MatchNames {
+    pub(super) fn of(matching: &VectorMatching) -> MatchNames {
         let sorted = |names: &[String]| {
             let mut names = names.to_vec();
             names.sort_unstable();

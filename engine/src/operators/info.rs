@@ -4,12 +4,12 @@
 //! under all labels of the series). Rows and info series with the same identifying labels are a group; a group is
 //! looked at when one of its members changed. Which labels come of a row and its info series is worked out once.
 
-use super::members::{Answers, Dirty, Found, Members, all_changed};
-use super::pace::Pace;
-use super::{Changed, EvalError, Input, Operator, Output, Twins};
-use crate::heap::Heap;
-use crate::plan::details::InfoLabels;
-use crate::plan::text::braces;
+use super::evaluation_guard::EvaluationGuard;
+use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
+use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
+use crate::heap_size::HeapSize;
+use crate::plan::details::InfoSelector;
+use crate::plan::go_text::braces;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::{is_absent, is_histogram};
@@ -20,7 +20,7 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
 /// See the module.
 pub struct Info {
-    wanted: InfoLabels,
+    wanted: InfoSelector,
     /// Rows of the vector count although they have no value now: at another step of the query they have.
     over_range: bool,
     keys: HashMap<Labels, u32>,
@@ -32,22 +32,22 @@ pub struct Info {
     values: [HashSet<String>; 2],
     /// Info series that are looked at.
     looked_at: Vec<bool>,
-    dirty: Dirty,
+    dirty: DirtyGroups,
     /// Groups that would be refused, did some row of the vector ask for their info series: any row may begin to.
     suspect: HashSet<u32>,
     /// The vector had nothing at the latest evaluation.
     empty: bool,
     /// Output rows by row of the vector and its info series.
     rows: HashMap<(u32, Vec<u32>), Option<u32>>,
-    answers: Answers,
-    twins: Twins,
+    answers: GroupRows,
+    twins: DuplicateLabels,
 }
 
 /// The group of each row of an input, and the rows of each group.
 #[derive(Default)]
 struct Side {
     keys: Vec<u32>,
-    members: Members,
+    members: GroupMembers,
 }
 
 /// The newest info series of a group by metric: row, and time of its sample.
@@ -58,7 +58,7 @@ type Refusal = (usize, EvalError);
 
 impl Info {
     /// See [`crate::plan::physical::StepOp::Info`].
-    pub fn new(wanted: InfoLabels) -> Info {
+    pub fn new(wanted: InfoSelector) -> Info {
         Info {
             wanted,
             over_range: false,
@@ -68,22 +68,27 @@ impl Info {
             own: Vec::new(),
             values: Default::default(),
             looked_at: Vec::new(),
-            dirty: Dirty::default(),
+            dirty: DirtyGroups::default(),
             suspect: HashSet::new(),
             empty: true,
             rows: HashMap::new(),
-            answers: Answers::default(),
-            twins: Twins::default(),
+            answers: GroupRows::default(),
+            twins: DuplicateLabels::default(),
         }
     }
 
     /// The same for a query of more than one step.
-    pub fn over_range(wanted: InfoLabels) -> Info {
+    pub fn over_range(wanted: InfoSelector) -> Info {
         Info { over_range: true, ..Info::new(wanted) }
     }
 
     /// Learns the rows that the inputs got since the last call; marks the groups to look at.
-    fn learn(&mut self, base: &Input, info: &Input, pace: &mut Pace) -> Result<(), EvalError> {
+    fn learn(
+        &mut self,
+        base: &StepInput,
+        info: &StepInput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let known = self.own.len();
         for labels in &base.out.labels[known..] {
             pace.row()?;
@@ -131,7 +136,7 @@ impl Info {
     }
 
     /// The same of the rows that have a value now. Costs a walk over them; asked before a series makes the answer fail.
-    fn looks_at_now(&self, labels: &Labels, base: &Output) -> bool {
+    fn looks_at_now(&self, labels: &Labels, base: &StepOutput) -> bool {
         let rows = || base.present().filter(|row| !self.own[*row]).map(|row| &base.labels[row]);
         let mut any = false;
         let all = IDENTIFYING.iter().all(|name| {
@@ -148,9 +153,9 @@ impl Info {
     fn newest<'a>(
         &mut self,
         group: u32,
-        base: &Output,
-        info: &'a Output,
-        pace: &mut Pace,
+        base: &StepOutput,
+        info: &'a StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<Newest<'a>, Refusal> {
         let mut newest = Newest::new();
         let mut suspicions = Vec::new();
@@ -185,7 +190,7 @@ impl Info {
 
     /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a label that is asked
     /// for.
-    fn labels(&self, base: &Labels, found: &[u32], info: &Output) -> Result<Option<Labels>, EvalError> {
+    fn labels(&self, base: &Labels, found: &[u32], info: &StepOutput) -> Result<Option<Labels>, EvalError> {
         let data = &self.wanted.data;
         if found.is_empty() && !data.iter().all(|m| m.matches("")) {
             return Ok(None);
@@ -211,10 +216,10 @@ impl Info {
         &mut self,
         row: u32,
         found: Vec<u32>,
-        base: &Output,
-        info: &Output,
-        out: &mut Output,
-        pace: &mut Pace,
+        base: &StepOutput,
+        info: &StepOutput,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<Option<u32>, EvalError> {
         let key = (row, found);
         if let Some(known) = self.rows.get(&key) {
@@ -223,7 +228,7 @@ impl Info {
         let of = &base.labels[row as usize];
         let labels = if self.own[row as usize] { Some(of.clone()) } else { self.labels(of, &key.1, info)? };
         labels.as_ref().map_or(Ok(()), |labels| pace.relabelled(labels, of))?;
-        let made = labels.map(|labels| out.add_named((labels, base.drops(row as usize))) as u32);
+        let made = labels.map(|labels| out.add_row_with_name_flag((labels, base.drops(row as usize))) as u32);
         self.rows.insert(key, made);
         Ok(made)
     }
@@ -233,9 +238,9 @@ impl Info {
         &mut self,
         group: u32,
         newest: &Newest,
-        (base, info): (&Output, &Output),
-        (found, out): (&mut Found, &mut Output),
-        pace: &mut Pace,
+        (base, info): (&StepOutput, &StepOutput),
+        (found, out): (&mut GroupResult, &mut StepOutput),
+        pace: &mut EvaluationGuard,
     ) -> Result<(), Refusal> {
         let rows: Vec<usize> = self.base.members.of(group).filter(|r| !is_absent(base.values[*r])).collect();
         for row in rows {
@@ -266,10 +271,10 @@ fn duplicates(first: &Labels, second: &Labels, t: f64) -> EvalError {
 impl Operator for Info {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let (base, info) = (inputs[0].out, inputs[1].out);
         self.learn(&inputs[0], &inputs[1], pace)?;
@@ -283,7 +288,7 @@ impl Operator for Info {
         for group in groups {
             let members = self.base.members.of(group).count() + self.info.members.of(group).count();
             pace.rows(1 + members)?;
-            out.looked_at += members;
+            out.rows_looked_at += members;
             match if empty { Ok(Newest::new()) } else { self.newest(group, base, info, pace) } {
                 Ok(of_group) => newest.push((group, of_group)),
                 Err(other) => earliest(&mut refusal, other),
@@ -292,7 +297,7 @@ impl Operator for Info {
         if let Some((_, error)) = refusal {
             return Err(error);
         }
-        let (mut found, mut touched) = (Found::default(), Vec::new());
+        let (mut found, mut touched) = (GroupResult::default(), Vec::new());
         for (group, of_group) in newest {
             match self.group(group, &of_group, (base, info), (&mut found, &mut *out), pace) {
                 Ok(()) => self.answers.replace(group, &mut found, out, &mut touched),
@@ -302,7 +307,7 @@ impl Operator for Info {
         if let Some((_, error)) = refusal {
             return Err(error);
         }
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         self.twins.learn(out, pace)?;
         self.twins.check(out, pace)
     }

@@ -1,13 +1,13 @@
 //! An output whose rows come as a whole answer each time, found again by their labels.
 
-use super::names::Named;
-use super::side::Sample;
-use super::{Changed, Output};
+use super::histogram_column::Sample;
+use super::metric_names::Named;
+use super::{ChangedRows, StepOutput};
 use std::collections::HashMap;
 use storage::model::Labels;
 use storage::model::value::ABSENT;
 
-/// The number of each row of one [`Output`]. Rows keep their numbers; those that are not in an answer have no value.
+/// The number of each row of one [`StepOutput`]. Rows keep their numbers; those that are not in an answer have no value.
 #[derive(Default)]
 pub struct LabelledRows {
     numbers: HashMap<Labels, usize>,
@@ -15,11 +15,11 @@ pub struct LabelledRows {
 
 impl LabelledRows {
     /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that this changes.
-    pub fn replace(&mut self, out: &mut Output, answer: Vec<(Named, Sample)>) {
+    pub fn replace(&mut self, out: &mut StepOutput, answer: Vec<(Named, Sample)>) {
         let mut touched = Vec::new();
         let mut present = vec![false; out.values.len()];
         for ((labels, drops), sample) in answer {
-            let made = |labels: &Labels| out.add_named((labels.clone(), drops));
+            let made = |labels: &Labels| out.add_row_with_name_flag((labels.clone(), drops));
             let row = *self.numbers.entry(labels).or_insert_with_key(made);
             present.resize(out.values.len(), false);
             present[row] = true;
@@ -28,7 +28,7 @@ impl LabelledRows {
         for row in (0..present.len()).filter(|row| !present[*row]) {
             out.set(row, ABSENT, &mut touched);
         }
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
     }
 
     /// Bytes that it keeps beside the output; the labels are the output's.

@@ -1,11 +1,14 @@
 //! Maps: one output row per input row.
 
-use super::names::{Named, computed};
-use super::pace::Pace;
-use super::side::{Cell, Sample};
-use super::{Changed, EvalError, Input, Operator, Output, RowIter, Twins, scalar::scalar_of};
-use crate::functions::{self, Kernel, Special};
-use crate::heap::Heap;
+use super::evaluation_guard::EvaluationGuard;
+use super::histogram_column::{Sample, SampleRef};
+use super::metric_names::{Named, computed};
+use super::{
+    ChangedRowIter, ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput,
+    scalar::scalar_of,
+};
+use crate::functions::{self, Kernel, OperatorFunction};
+use crate::heap_size::HeapSize;
 use crate::plan::{Dialect, FunctionRef};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
@@ -14,7 +17,7 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// What becomes of a sample.
 #[derive(Copy, Clone)]
-enum Work {
+enum SampleFunction {
     /// Floats go through a kernel; histograms are left out.
     Floats(fn(f64, &[f64], TimeMs) -> f64),
     /// As `Floats`, without parameters.
@@ -35,11 +38,11 @@ enum Work {
 
 /// A function per sample, with scalar parameters.
 pub struct Map {
-    work: Work,
+    work: SampleFunction,
     keeps_name: bool,
     dialect: Dialect,
     params: Vec<f64>,
-    twins: Twins,
+    twins: DuplicateLabels,
 }
 
 impl Map {
@@ -47,33 +50,33 @@ impl Map {
     /// expression.
     pub fn new(function: FunctionRef, dialect: Dialect) -> Map {
         let work = match function.0.kernel {
-            Kernel::Map(kernel) => Work::Floats(kernel),
-            Kernel::MapOrClock(kernel) => Work::Plain(kernel),
-            Kernel::Histogram(kernel) => Work::Histograms(kernel),
-            Kernel::Special(Special::Timestamp) => Work::Time,
+            Kernel::Map(kernel) => SampleFunction::Floats(kernel),
+            Kernel::MapOrClock(kernel) => SampleFunction::Plain(kernel),
+            Kernel::Histogram(kernel) => SampleFunction::Histograms(kernel),
+            Kernel::Special(OperatorFunction::Timestamp) => SampleFunction::Time,
             // Only a selector knows since when its samples count.
-            _ => Work::Nothing,
+            _ => SampleFunction::Nothing,
         };
         Map::of(work, function.0.keeps_name, dialect)
     }
 
-    fn of(work: Work, keeps_name: bool, dialect: Dialect) -> Map {
-        Map { work, keeps_name, dialect, params: Vec::new(), twins: Twins::default() }
+    fn of(work: SampleFunction, keeps_name: bool, dialect: Dialect) -> Map {
+        Map { work, keeps_name, dialect, params: Vec::new(), twins: DuplicateLabels::default() }
     }
 
     /// Unary minus.
     pub fn negate(dialect: Dialect) -> Map {
-        Map::of(Work::Negate, false, dialect)
+        Map::of(SampleFunction::Negate, false, dialect)
     }
 
     /// What comes in goes out: labels have been sorted by.
     pub fn identity(dialect: Dialect) -> Map {
-        Map::of(Work::All, true, dialect)
+        Map::of(SampleFunction::All, true, dialect)
     }
 
     /// Floats go out: values have been sorted by, and histograms have no order.
     pub fn floats(dialect: Dialect) -> Map {
-        Map::of(Work::OnlyFloats, true, dialect)
+        Map::of(SampleFunction::OnlyFloats, true, dialect)
     }
 
     /// What becomes of a float, or of the lack of one.
@@ -81,36 +84,39 @@ impl Map {
     fn float(&self, v: f64, t: TimeMs) -> f64 {
         match self.work {
             _ if is_absent(v) => ABSENT,
-            Work::Floats(kernel) => kernel(v, &self.params, t),
-            Work::Plain(kernel) => kernel(v),
-            Work::Negate => -v,
-            Work::OnlyFloats | Work::All => v,
-            Work::Time => t as f64 / 1000.0,
-            Work::Histograms(_) | Work::Nothing => ABSENT,
+            SampleFunction::Floats(kernel) => kernel(v, &self.params, t),
+            SampleFunction::Plain(kernel) => kernel(v),
+            SampleFunction::Negate => -v,
+            SampleFunction::OnlyFloats | SampleFunction::All => v,
+            SampleFunction::Time => t as f64 / 1000.0,
+            SampleFunction::Histograms(_) | SampleFunction::Nothing => ABSENT,
         }
     }
 
     fn histogram(&self, histogram: &Arc<NativeHistogram>, t: TimeMs) -> Sample {
         match self.work {
-            Work::Histograms(kernel) => Sample::Float(kernel(histogram)),
-            Work::Time => Sample::Float(t as f64 / 1000.0),
-            Work::All => Sample::Histogram(histogram.clone()),
-            Work::Negate => {
+            SampleFunction::Histograms(kernel) => Sample::Float(kernel(histogram)),
+            SampleFunction::Time => Sample::Float(t as f64 / 1000.0),
+            SampleFunction::All => Sample::Histogram(histogram.clone()),
+            SampleFunction::Negate => {
                 let mut negated = NativeHistogram::clone(histogram);
                 negated.negate();
                 Sample::Histogram(Arc::new(negated))
             }
-            Work::Floats(_) | Work::Plain(_) | Work::OnlyFloats | Work::Nothing => Sample::Float(ABSENT),
+            SampleFunction::Floats(_)
+            | SampleFunction::Plain(_)
+            | SampleFunction::OnlyFloats
+            | SampleFunction::Nothing => Sample::Float(ABSENT),
         }
     }
 
     /// Brings one row up to date.
     #[inline]
-    fn row(&self, row: usize, input: &Output, t: TimeMs, out: &mut Output, touched: &mut Vec<u32>) {
+    fn row(&self, row: usize, input: &StepOutput, t: TimeMs, out: &mut StepOutput, touched: &mut Vec<u32>) {
         match input.cell(row) {
-            Cell::Histogram(histogram) => out.put(row, self.histogram(histogram, t), touched),
-            Cell::Float(v) => out.set(row, self.float(v, t), touched),
-            Cell::Absent => out.set(row, ABSENT, touched),
+            SampleRef::Histogram(histogram) => out.put(row, self.histogram(histogram, t), touched),
+            SampleRef::Float(v) => out.set(row, self.float(v, t), touched),
+            SampleRef::Absent => out.set(row, ABSENT, touched),
         }
     }
 }
@@ -118,14 +124,14 @@ impl Map {
 impl Operator for Map {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         t: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let (keep, dialect) = (self.keeps_name, self.dialect);
         // As in Prometheus, these take nothing but the name.
-        let name_only = matches!(self.work, Work::Histograms(_)) && !dialect.delayed_names;
+        let name_only = matches!(self.work, SampleFunction::Histograms(_)) && !dialect.delayed_names;
         let named = |labels: &Labels, drops| {
             if name_only {
                 (labels.filter(|name| name != METRIC_NAME), false)
@@ -139,9 +145,9 @@ impl Operator for Map {
         self.params.extend(inputs[1..].iter().map(scalar_of));
         let (mut touched, input) = (Vec::new(), inputs[0].out);
         // The time of an expression moves for all rows, whatever its values do.
-        let all = params_changed || matches!(self.work, Work::Time) || inputs[0].delta.is_none();
+        let all = params_changed || matches!(self.work, SampleFunction::Time) || inputs[0].delta.is_none();
         if !input.histograms.is_empty() {
-            let rows = if all { RowIter::All(0..out.values.len()) } else { inputs[0].rows() };
+            let rows = if all { ChangedRowIter::All(0..out.values.len()) } else { inputs[0].rows() };
             for row in rows {
                 pace.row()?;
                 self.row(row, input, t, out, &mut touched);
@@ -167,9 +173,9 @@ impl Operator for Map {
 
 /// Gives `out` a row for each new row of `input`. `relabel` gets its labels and whether it is to lose its name.
 pub(super) fn add_rows(
-    input: &Input,
-    out: &mut Output,
-    pace: &mut Pace,
+    input: &StepInput,
+    out: &mut StepOutput,
+    pace: &mut EvaluationGuard,
     mut relabel: impl FnMut(&Labels, bool) -> Result<Named, EvalError>,
 ) -> Result<(), EvalError> {
     if out.labels.is_empty() {
@@ -179,20 +185,20 @@ pub(super) fn add_rows(
         pace.row()?;
         let named = relabel(&input.out.labels[row], input.out.drops(row))?;
         pace.relabelled(&named.0, &input.out.labels[row])?;
-        out.add_named(named);
+        out.add_row_with_name_flag(named);
     }
     Ok(())
 }
 
 /// Notes what was touched; where names were dropped, two rows may have become one.
 pub(super) fn finish(
-    out: &mut Output,
+    out: &mut StepOutput,
     touched: Vec<u32>,
-    twins: &mut Twins,
+    twins: &mut DuplicateLabels,
     keeps_labels: bool,
-    pace: &mut Pace,
+    pace: &mut EvaluationGuard,
 ) -> Result<(), EvalError> {
-    out.changed = Changed::Rows(touched);
+    out.changed = ChangedRows::Rows(touched);
     // Rows in strict label order cannot have twins.
     if keeps_labels || out.sorted {
         return Ok(());
@@ -205,30 +211,30 @@ pub(super) fn finish(
 pub struct Relabel {
     function: FunctionRef,
     texts: Vec<String>,
-    twins: Twins,
+    twins: DuplicateLabels,
 }
 
 impl Relabel {
     /// The operator of a table entry of kind `Relabel`.
     pub fn new(function: FunctionRef, texts: Vec<String>) -> Relabel {
-        Relabel { function, texts, twins: Twins::default() }
+        Relabel { function, texts, twins: DuplicateLabels::default() }
     }
 }
 
 impl Operator for Relabel {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let Kernel::Relabel(kind) = self.function.0.kernel else {
             return Err(EvalError("not a function of labels".to_owned()));
         };
         if out.labels.len() < inputs[0].out.labels.len() || out.labels.is_empty() {
             let failed = |e: functions::labels::LabelError| EvalError(e.to_string());
-            let relabel = functions::labels::Relabeling::new(kind, &self.texts).map_err(failed)?;
+            let relabel = functions::labels::CompiledLabelFunction::new(kind, &self.texts).map_err(failed)?;
             // A name that is set is there to stay.
             let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
             add_rows(&inputs[0], out, pace, |labels, drops| {

@@ -4,15 +4,15 @@
 //! that changed are looked at, each with its row of the "one" side and its rows of the "many" side, and all others stay. Which
 //! output row a pair makes is remembered; no label is touched in a tick.
 
+use super::evaluation_guard::EvaluationGuard;
+use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
 use super::grouping::MatchNames;
-use super::members::{Answers, Dirty, Found, Members, all_changed};
-use super::pace::Pace;
-use super::side::{Cell, Sample};
-use super::{Changed, EvalError, Input, Operator, Output, Twins, binary};
-use crate::heap::Heap;
-use crate::plan::notes::Note;
-use crate::plan::text::braces;
-use crate::plan::{BinaryOp, Cardinality, Dialect, Matching, Number};
+use super::histogram_column::{Sample, SampleRef};
+use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, binary};
+use crate::heap_size::HeapSize;
+use crate::plan::annotations::StepAnnotation;
+use crate::plan::go_text::braces;
+use crate::plan::{BinaryOp, BitFloat, Cardinality, Dialect, VectorMatching};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
@@ -21,7 +21,7 @@ use storage::model::{Labels, TimeMs};
 const NOBODY: u32 = u32::MAX;
 
 /// Dense numbers for match keys, and the rows of both sides by key.
-pub(super) struct Sided {
+pub(super) struct MatchIndex {
     names: MatchNames,
     ids: HashMap<Labels, u32>,
     /// The labels of each key.
@@ -30,13 +30,13 @@ pub(super) struct Sided {
     left_keys: Vec<u32>,
     right_keys: Vec<u32>,
     /// Rows by key.
-    pub(super) left: Members,
-    pub(super) right: Members,
+    pub(super) left: GroupMembers,
+    pub(super) right: GroupMembers,
     /// Keys to look at.
-    pub(super) dirty: Dirty,
+    pub(super) dirty: DirtyGroups,
 }
 
-impl Heap for Sided {
+impl HeapSize for MatchIndex {
     fn heap(&self) -> usize {
         let keys = self.names.heap()
             + self.ids.heap()
@@ -47,23 +47,28 @@ impl Heap for Sided {
     }
 }
 
-impl Sided {
+impl MatchIndex {
     /// No rows yet.
-    pub(super) fn new(matching: &Matching) -> Sided {
-        Sided {
+    pub(super) fn new(matching: &VectorMatching) -> MatchIndex {
+        MatchIndex {
             names: MatchNames::of(matching),
             ids: HashMap::new(),
             labels: Vec::new(),
             left_keys: Vec::new(),
             right_keys: Vec::new(),
-            left: Members::default(),
-            right: Members::default(),
-            dirty: Dirty::default(),
+            left: GroupMembers::default(),
+            right: GroupMembers::default(),
+            dirty: DirtyGroups::default(),
         }
     }
 
     /// Learns the rows that the inputs got since the last call; marks the keys of new rows and of those that changed.
-    pub(super) fn learn(&mut self, left: &Input, right: &Input, pace: &mut Pace) -> Result<(), EvalError> {
+    pub(super) fn learn(
+        &mut self,
+        left: &StepInput,
+        right: &StepInput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let (ids, labels) = (&mut self.ids, &mut self.labels);
         let sides = [
             (left.out, &mut self.left_keys, &mut self.left),
@@ -104,15 +109,15 @@ impl Sided {
 pub struct Match {
     op: BinaryOp,
     return_bool: bool,
-    matching: Matching,
+    matching: VectorMatching,
     dialect: Dialect,
-    sided: Sided,
+    sided: MatchIndex,
     /// Output row of (many row, one row); the one row matters only where labels are copied from it.
     pairs: HashMap<(u32, u32), u32>,
     /// For one-to-one: the last output row of a many row, to spare the map.
     latest: Vec<(u32, u32)>,
-    twins: Twins,
-    answers: Answers,
+    twins: DuplicateLabels,
+    answers: GroupRows,
     last: LastNote,
     /// One side had nothing at the latest evaluation.
     empty: bool,
@@ -120,17 +125,17 @@ pub struct Match {
 
 impl Match {
     /// See [`crate::plan::physical::StepOp::Match`].
-    pub fn new(op: BinaryOp, return_bool: bool, matching: Matching, dialect: Dialect) -> Match {
+    pub fn new(op: BinaryOp, return_bool: bool, matching: VectorMatching, dialect: Dialect) -> Match {
         Match {
             op,
             return_bool,
-            sided: Sided::new(&matching),
+            sided: MatchIndex::new(&matching),
             matching,
             dialect,
             pairs: HashMap::new(),
             latest: Vec::new(),
-            twins: Twins::default(),
-            answers: Answers::default(),
+            twins: DuplicateLabels::default(),
+            answers: GroupRows::default(),
             last: LastNote::default(),
             empty: true,
         }
@@ -145,14 +150,14 @@ impl Match {
     }
 
     /// The rows of the "many" side and of the "one" side by key.
-    fn members(&self) -> (&Members, &Members) {
+    fn members(&self) -> (&GroupMembers, &GroupMembers) {
         let (left, right) = (&self.sided.left, &self.sided.right);
         if self.swapped() { (right, left) } else { (left, right) }
     }
 
     /// Why there is no answer: of several reasons the one that is met first in the order of the rows' labels, in which
     /// Prometheus' storage mostly hands them out.
-    fn refusal(&self, one: &Output, pace: &mut Pace) -> Result<EvalError, EvalError> {
+    fn refusal(&self, one: &StepOutput, pace: &mut EvaluationGuard) -> Result<EvalError, EvalError> {
         let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
         let mut first = vec![NOBODY; self.sided.labels.len()];
         for row in one.rows_by_labels(pace)? {
@@ -186,9 +191,9 @@ impl Match {
         &mut self,
         (many_row, one_row): (u32, u32),
         key: usize,
-        sides: Sides,
-        out: &mut Output,
-        pace: &mut Pace,
+        sides: MatchSides,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<usize, EvalError> {
         if self.latest.len() < sides.many.labels.len() {
             self.latest.resize(sides.many.labels.len(), (NOBODY, NOBODY));
@@ -203,13 +208,13 @@ impl Match {
         let row = match known {
             Some(row) => row,
             None => {
-                let labels_of = |side: &Output, row: u32| {
+                let labels_of = |side: &StepOutput, row: u32| {
                     side.labels.get(row as usize).unwrap_or(&self.sided.labels[key]).clone()
                 };
                 let many = labels_of(sides.many, many_row);
                 let labels = self.result_labels(&many, &labels_of(sides.one, one_row));
                 pace.relabelled(&labels, &many)?;
-                let row = out.add_named((labels, self.drops_later())) as u32;
+                let row = out.add_row_with_name_flag((labels, self.drops_later())) as u32;
                 self.pairs.insert(pair, row);
                 row
             }
@@ -249,14 +254,14 @@ impl Match {
         &mut self,
         rows: (u32, u32),
         key: usize,
-        sides: Sides,
-        (found, out): (&mut Pairs, &mut Output),
-        pace: &mut Pace,
+        sides: MatchSides,
+        (found, out): (&mut KeyMatches, &mut StepOutput),
+        pace: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         pace.row()?;
         let (many, one) = (sides.many_cell(rows.0), sides.one_cell(rows.1));
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
-        let kept = if let Cell::Float(v) = l { v } else { ABSENT };
+        let kept = if let SampleRef::Float(v) = l { v } else { ABSENT };
         let mut notes = Vec::new();
         let sample = binary::apply_cells(self.op, self.return_bool, (l, r), kept, &mut notes);
         let remarked = notes.pop();
@@ -291,7 +296,7 @@ impl Match {
     /// Refuses results of one key that are alike, also if a filter takes some of them away: whether a query is refused must not
     /// depend on the values. Labels are hashed for it in a tick: those of the keys that changed, where a filter meets
     /// `group_left` or `group_right` with labels.
-    fn check_grouping(&self, found: &Pairs, out: &Output) -> Result<(), EvalError> {
+    fn check_grouping(&self, found: &KeyMatches, out: &StepOutput) -> Result<(), EvalError> {
         if found.filtered.is_empty() {
             // What is there is told apart by its rows.
             return Ok(());
@@ -307,9 +312,9 @@ impl Match {
     fn key(
         &mut self,
         key: u32,
-        sides: Sides,
-        (found, out): (&mut Pairs, &mut Output),
-        pace: &mut Pace,
+        sides: MatchSides,
+        (found, out): (&mut KeyMatches, &mut StepOutput),
+        pace: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         let partner = {
             let (many, one) = self.members();
@@ -343,13 +348,13 @@ impl Match {
     }
 
     /// The operands by their part in the match.
-    fn sides<'a>(&self, inputs: &'a [Input]) -> Sides<'a> {
+    fn sides<'a>(&self, inputs: &'a [StepInput]) -> MatchSides<'a> {
         let (left, right) = (inputs[0].out, inputs[1].out);
-        let fill = |number: Option<Number>| number.map(|n| n.0);
+        let fill = |number: Option<BitFloat>| number.map(|n| n.0);
         // As in Prometheus, `fill_left` fills the "many" side even where `group_right` makes that the right one.
         let (fill_many, fill_one) = (fill(self.matching.fill_left), fill(self.matching.fill_right));
         let (many, one) = if self.swapped() { (right, left) } else { (left, right) };
-        Sides { many, one, fill_many, fill_one }
+        MatchSides { many, one, fill_many, fill_one }
     }
 }
 
@@ -359,21 +364,21 @@ fn grouping_labels() -> EvalError {
 
 /// The operands of a match.
 #[derive(Copy, Clone)]
-struct Sides<'a> {
+struct MatchSides<'a> {
     /// The side that may have several series per match (left unless `group_right`).
-    many: &'a Output,
-    one: &'a Output,
+    many: &'a StepOutput,
+    one: &'a StepOutput,
     /// What stands in where a side has no series.
     fill_many: Option<f64>,
     fill_one: Option<f64>,
 }
 
-impl<'a> Sides<'a> {
-    fn many_cell(&self, row: u32) -> Cell<'a> {
+impl<'a> MatchSides<'a> {
+    fn many_cell(&self, row: u32) -> SampleRef<'a> {
         cell(self.many, row, self.fill_many)
     }
 
-    fn one_cell(&self, row: u32) -> Cell<'a> {
+    fn one_cell(&self, row: u32) -> SampleRef<'a> {
         cell(self.one, row, self.fill_one)
     }
 
@@ -387,7 +392,7 @@ impl<'a> Sides<'a> {
 
     /// Whether nothing can come of it. With a `fill` the rows of one side are asked for duplicates although none meets them.
     fn is_empty(&self) -> bool {
-        let empty = |side: &Output| side.present().next().is_none();
+        let empty = |side: &StepOutput| side.present().next().is_none();
         let fills = self.fill_many.is_some() || self.fill_one.is_some();
         match (empty(self.many), empty(self.one)) {
             (true, true) => true,
@@ -397,19 +402,19 @@ impl<'a> Sides<'a> {
     }
 }
 
-fn cell(side: &Output, row: u32, fill: Option<f64>) -> Cell<'_> {
+fn cell(side: &StepOutput, row: u32, fill: Option<f64>) -> SampleRef<'_> {
     match row {
-        NOBODY => fill.map_or(Cell::Absent, Cell::Float),
+        NOBODY => fill.map_or(SampleRef::Absent, SampleRef::Float),
         row => side.cell(row as usize),
     }
 }
 
 /// The rows of a key that have a value.
-fn present<'a>(members: &'a Members, key: u32, side: &'a Output) -> impl Iterator<Item = u32> + 'a {
+fn present<'a>(members: &'a GroupMembers, key: u32, side: &'a StepOutput) -> impl Iterator<Item = u32> + 'a {
     members.of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
 }
 
-/// See [`Sides::turn`].
+/// See [`MatchSides::turn`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     filled: bool,
@@ -421,13 +426,13 @@ struct Turn {
 /// of its storage.
 #[derive(Default)]
 struct LastNote {
-    notes: BTreeMap<Turn, Note>,
+    notes: BTreeMap<Turn, StepAnnotation>,
     turns: HashMap<u32, Turn>,
 }
 
 impl LastNote {
     /// Replaces what a key remarks.
-    fn replace(&mut self, key: u32, remark: Option<(Turn, Note)>) {
+    fn replace(&mut self, key: u32, remark: Option<(Turn, StepAnnotation)>) {
         if let Some(turn) = self.turns.remove(&key) {
             self.notes.remove(&turn);
         }
@@ -438,26 +443,26 @@ impl LastNote {
     }
 }
 
-impl Heap for LastNote {
+impl HeapSize for LastNote {
     fn heap(&self) -> usize {
-        self.notes.len() * 2 * size_of::<(Turn, Note)>()
+        self.notes.len() * 2 * size_of::<(Turn, StepAnnotation)>()
     }
 }
 
 /// What the evaluation of a key has found.
 #[derive(Default)]
-struct Pairs {
-    rows: Found,
+struct KeyMatches {
+    rows: GroupResult,
     /// The remark of the pair that has its turn last.
-    remark: Option<(Turn, Note)>,
+    remark: Option<(Turn, StepAnnotation)>,
     /// Present rows of the "many" side.
     many: Vec<u32>,
     /// Rows that a filter took away, where they may be like others of the key.
     filtered: Vec<u32>,
 }
 
-impl Pairs {
-    fn remark(&mut self, turn: Turn, note: Note) {
+impl KeyMatches {
+    fn remark(&mut self, turn: Turn, note: StepAnnotation) {
         if self.remark.as_ref().is_none_or(|(last, _)| *last < turn) {
             self.remark = Some((turn, note));
         }
@@ -467,10 +472,10 @@ impl Pairs {
 impl Operator for Match {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let sides = self.sides(inputs);
         self.sided.learn(&inputs[0], &inputs[1], pace)?;
@@ -479,11 +484,11 @@ impl Operator for Match {
         if std::mem::replace(&mut self.empty, empty) != empty {
             self.sided.dirty.mark_all(self.sided.labels.len());
         }
-        let (mut found, mut touched) = (Pairs::default(), Vec::new());
+        let (mut found, mut touched) = (KeyMatches::default(), Vec::new());
         for key in self.sided.dirty.take() {
             let members = self.sided.members(key);
             pace.rows(1 + members)?;
-            out.looked_at += members;
+            out.rows_looked_at += members;
             if !empty && !self.key(key, sides, (&mut found, &mut *out), pace)? {
                 return Err(self.refusal(sides.one, pace)?);
             }
@@ -492,11 +497,11 @@ impl Operator for Match {
         }
         out.notes
             .replace(self.last.notes.last_key_value().map(|(_, note)| note.clone()).into_iter().collect());
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         self.twins.learn(out, pace)?;
         // That the time is over is not a reason of the rows'.
         pace.rows(self.twins.pairs())?;
-        let alone = self.twins.check(out, &mut Pace::free());
+        let alone = self.twins.check(out, &mut EvaluationGuard::free());
         if self.one_to_one() { alone } else { alone.map_err(|_| grouping_labels()) }
     }
 

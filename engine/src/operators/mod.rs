@@ -2,72 +2,72 @@
 //!
 //! An operator keeps the *structure* of its answer (which row belongs to which group, which rows match,
 //! labels) apart from the *values*. Structure is worked out once per new row; values are plain `f64` columns,
-//! indexed by row, [`ABSENT`] where a row has no sample. Native histograms travel in a [`side`] column, remarks
-//! ([`notes`]) are a second output of every operator. The live runtime evaluates one tick and tells which
+//! indexed by row, [`ABSENT`] where a row has no sample. Native histograms travel in a [`histogram_column`] column, remarks
+//! ([`step_annotations`]) are a second output of every operator. The live runtime evaluates one tick and tells which
 //! rows changed; the query runtime evaluates step after step and calls every row changed. An operator may
 //! use the list of changed rows or ignore it; the answer must be the same (tests compare).
 //!
-//! An operator tells its [`pace`] of every row and of labels that it makes: so a query ends at its limits, wherever it is.
+//! An operator tells its [`evaluation_guard`] of every row and of labels that it makes: so a query ends at its limits, wherever it is.
 //!
 //! [`stage`] runs a set of steps in order. [`build`] is the table from step to operator.
 
 pub mod absent;
 pub mod aggregate;
+pub mod annotation_texts;
 pub mod binary;
-pub mod bits;
-pub mod group;
+pub mod evaluation_guard;
+mod group_index;
 pub mod grouping;
-pub mod histogram;
+mod histogram_aggregate;
+pub mod histogram_column;
+pub mod histogram_functions;
 pub mod info;
 pub mod labelled_rows;
 pub mod map;
 pub mod matching;
-mod members;
-mod mixture;
-pub mod names;
-pub mod notes;
-pub mod pace;
-pub mod remarks;
+pub mod metric_names;
 pub mod scalar;
 pub mod sets;
-pub mod side;
 mod sorting;
 pub mod stage;
+pub mod step_annotations;
+pub mod step_set;
 #[cfg(test)]
 mod tests;
+pub mod whole_group;
 
-use crate::heap::Heap;
+use crate::heap_size::HeapSize;
 use crate::plan::Dialect;
 use crate::plan::physical::StepOp;
-use names::Named;
-use notes::Notes;
-use pace::Pace;
-use side::{Cell, Histograms, Sample, identical};
+use evaluation_guard::EvaluationGuard;
+use histogram_column::{HistogramColumn, Sample, SampleRef, identical};
+use metric_names::Named;
 use std::collections::HashSet;
 use std::sync::Arc;
+use step_annotations::StepAnnotations;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// The rows of one step at one time.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct StepOutput {
     /// Labels per row. Rows are only ever added.
     pub labels: Vec<Labels>,
-    /// Whether a row loses its name in the end; shorter than `labels` where the rest does not. See [`names`].
-    pub drops: Vec<bool>,
+    /// Whether a row loses its name in the end; shorter than `labels` where the rest does not. See [`metric_names`].
+    pub drops_name: Vec<bool>,
     /// Shard per row; empty where there is only one shard.
     pub shards: Vec<u16>,
     /// Value per row.
     pub values: Vec<f64>,
     /// Native histograms, where the value is [`HISTOGRAM`]. In partial aggregates a row may have a number and a
     /// histogram.
-    pub histograms: Histograms,
+    pub histograms: HistogramColumn,
     /// What was lost when those were summed up, for partial aggregates.
-    pub compensations: Histograms,
+    pub histogram_compensations: HistogramColumn,
     /// Further values per row, for partial aggregates.
-    pub extra: Vec<Vec<f64>>,
+    pub partial_columns: Vec<Vec<f64>>,
     /// What there is to remark.
-    pub notes: Notes,
+    pub notes: StepAnnotations,
     /// Rows are in label order (saves sorting them).
     pub sorted: bool,
     /// Why there is no answer now.
@@ -75,14 +75,14 @@ pub struct Output {
     /// Grows with every evaluation that changed something.
     pub version: u64,
     /// What the latest change touched.
-    pub changed: Changed,
+    pub changed: ChangedRows,
     /// Members of groups that the latest evaluation looked at, where an operator works by groups.
-    pub looked_at: usize,
+    pub rows_looked_at: usize,
 }
 
 /// Which rows an evaluation changed.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub enum Changed {
+pub enum ChangedRows {
     /// Any of them.
     #[default]
     All,
@@ -91,11 +91,11 @@ pub enum Changed {
 }
 
 /// An operand, with what changed in it since the reader last looked.
-pub struct Input<'a> {
+pub struct StepInput<'a> {
     /// The operand's rows.
-    pub out: &'a Output,
+    pub out: &'a StepOutput,
     /// `None`: nothing changed.
-    pub delta: Option<&'a Changed>,
+    pub delta: Option<&'a ChangedRows>,
 }
 
 pub(crate) use sorting::sort_paced;
@@ -110,10 +110,10 @@ pub trait Operator: Send {
     /// (an empty list: nothing). After an error it is evaluated from scratch, with what it has learnt so far.
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         t: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError>;
 
     /// Bytes that it keeps beside `out`: those that keep something per row say how much.
@@ -122,7 +122,7 @@ pub trait Operator: Send {
     }
 }
 
-impl Output {
+impl StepOutput {
     /// Whether there is no row, nothing to remark, and no error.
     pub fn says_nothing(&self) -> bool {
         self.labels.is_empty() && self.error.is_none() && self.notes.is_empty()
@@ -135,30 +135,30 @@ impl Output {
         }
         self.labels.push(labels);
         self.values.push(ABSENT);
-        self.extra.iter_mut().for_each(|lane| lane.push(ABSENT));
+        self.partial_columns.iter_mut().for_each(|lane| lane.push(ABSENT));
         self.labels.len() - 1
     }
 
     /// Adds a row whose name may be lost in the end.
-    pub fn add_named(&mut self, (labels, drops): Named) -> usize {
+    pub fn add_row_with_name_flag(&mut self, (labels, drops): Named) -> usize {
         let row = self.add_row(labels);
         if drops {
-            self.lose_name(row);
+            self.mark_name_dropped(row);
         }
         row
     }
 
     /// From now on the row loses its name in the end.
-    pub fn lose_name(&mut self, row: usize) {
-        if self.drops.len() <= row {
-            self.drops.resize(row + 1, false);
+    pub fn mark_name_dropped(&mut self, row: usize) {
+        if self.drops_name.len() <= row {
+            self.drops_name.resize(row + 1, false);
         }
-        self.drops[row] = true;
+        self.drops_name[row] = true;
     }
 
     /// Whether the row loses its name in the end.
     pub fn drops(&self, row: usize) -> bool {
-        self.drops.get(row).copied().unwrap_or(false)
+        self.drops_name.get(row).copied().unwrap_or(false)
     }
 
     /// Sets a value and notes the change, if it is one.
@@ -194,7 +194,7 @@ impl Output {
 
     /// What a row holds.
     #[inline]
-    pub fn cell(&self, row: usize) -> Cell<'_> {
+    pub fn cell(&self, row: usize) -> SampleRef<'_> {
         self.histograms.cell(row, self.values[row])
     }
 
@@ -209,7 +209,7 @@ impl Output {
     }
 
     /// All rows in the order of their labels, of equal ones in that of their shards.
-    pub fn rows_by_labels(&self, pace: &mut Pace) -> Result<Vec<u32>, EvalError> {
+    pub fn rows_by_labels(&self, pace: &mut EvaluationGuard) -> Result<Vec<u32>, EvalError> {
         let rows: Vec<u32> = (0..self.labels.len() as u32).collect();
         if self.sorted && self.shards.is_empty() {
             return Ok(rows);
@@ -223,41 +223,42 @@ impl Output {
     }
 }
 
-impl Input<'_> {
+impl StepInput<'_> {
     /// The rows to look at: those that changed, or all.
-    pub fn rows(&self) -> RowIter<'_> {
+    pub fn rows(&self) -> ChangedRowIter<'_> {
         match self.delta {
-            Some(Changed::Rows(rows)) => RowIter::Some(rows.iter()),
-            Some(Changed::All) => RowIter::All(0..self.out.values.len()),
-            None => RowIter::All(0..0),
+            Some(ChangedRows::Rows(rows)) => ChangedRowIter::Some(rows.iter()),
+            Some(ChangedRows::All) => ChangedRowIter::All(0..self.out.values.len()),
+            None => ChangedRowIter::All(0..0),
         }
     }
 }
 
 /// Rows to look at.
-pub enum RowIter<'a> {
+pub enum ChangedRowIter<'a> {
     /// All of a range.
     All(std::ops::Range<usize>),
     /// A list.
     Some(std::slice::Iter<'a, u32>),
 }
 
-impl Iterator for RowIter<'_> {
+impl Iterator for ChangedRowIter<'_> {
     type Item = usize;
     #[inline]
     fn next(&mut self) -> Option<usize> {
         match self {
-            RowIter::All(range) => range.next(),
-            RowIter::Some(rows) => rows.next().map(|row| *row as usize),
+            ChangedRowIter::All(range) => range.next(),
+            ChangedRowIter::Some(rows) => rows.next().map(|row| *row as usize),
         }
     }
 }
 
-impl Heap for Output {
+impl HeapSize for StepOutput {
     fn heap(&self) -> usize {
-        let changed = if let Changed::Rows(rows) = &self.changed { rows.heap() } else { 0 };
-        let rows = self.labels.heap() + self.drops.heap() + self.shards.heap() + self.values.heap();
-        let sides = self.histograms.heap() + self.compensations.heap() + self.extra.heap();
+        let changed = if let ChangedRows::Rows(rows) = &self.changed { rows.heap() } else { 0 };
+        let rows = self.labels.heap() + self.drops_name.heap() + self.shards.heap() + self.values.heap();
+        let sides =
+            self.histograms.heap() + self.histogram_compensations.heap() + self.partial_columns.heap();
         rows + sides + self.notes.heap() + self.error.heap() + changed
     }
 }
@@ -269,23 +270,23 @@ pub fn same_labelset() -> EvalError {
 
 /// Finds rows that carry the same labels, to be checked for presence at the same time.
 #[derive(Debug, Default)]
-pub struct Twins {
+pub struct DuplicateLabels {
     seen: usize,
     first: std::collections::HashMap<Labels, u32>,
     pairs: Vec<(u32, u32)>,
-    /// Rows of pairs that were present at any evaluation, for [`Twins::check_ever`].
+    /// Rows of pairs that were present at any evaluation, for [`DuplicateLabels::check_ever`].
     ever: HashSet<u32>,
 }
 
-impl Heap for Twins {
+impl HeapSize for DuplicateLabels {
     fn heap(&self) -> usize {
         self.first.heap() + self.pairs.heap() + self.ever.heap()
     }
 }
 
-impl Twins {
+impl DuplicateLabels {
     /// Learns the rows that `out` got since the last call.
-    pub fn learn(&mut self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
+    pub fn learn(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         for row in self.seen..out.labels.len() {
             pace.row()?;
             match self.first.entry(out.labels[row].clone()) {
@@ -310,13 +311,13 @@ impl Twins {
     }
 
     /// Fails if two rows with the same labels are present now.
-    pub fn check(&self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
+    pub fn check(&self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         self.alone(|row| is_present(out, row), pace)
     }
 
     /// Fails if two rows with the same labels are present, be it at different evaluations: so functions of windows
     /// refuse a range query, other than functions of single samples.
-    pub fn check_ever(&mut self, out: &Output, pace: &mut Pace) -> Result<(), EvalError> {
+    pub fn check_ever(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
         self.ever.extend(rows.filter(|row| is_present(out, *row)));
         self.alone(|row| self.ever.contains(&row), pace)
@@ -330,8 +331,8 @@ impl Twins {
     /// The rows that are floats now where a row with the same labels is a histogram. Fails if two rows of one kind are present.
     pub fn floats_beside_histograms(
         &self,
-        out: &Output,
-        pace: &mut Pace,
+        out: &StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<HashSet<usize>, EvalError> {
         let histogram = |row: u32| is_histogram(out.values[row as usize]);
         self.alone(histogram, pace)?;
@@ -352,7 +353,7 @@ impl Twins {
         Ok(rows.filter(|row| is_present(out, *row) && !histogram(*row)).map(|row| row as usize).collect())
     }
 
-    fn alone(&self, present: impl Fn(u32) -> bool, pace: &mut Pace) -> Result<(), EvalError> {
+    fn alone(&self, present: impl Fn(u32) -> bool, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         // A pair names the first row of its labels: a third row is compared with the first, and the
         // second with the third only through it, so presence is counted per first row.
         let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
@@ -368,7 +369,7 @@ impl Twins {
     }
 }
 
-fn is_present(out: &Output, row: u32) -> bool {
+fn is_present(out: &StepOutput, row: u32) -> bool {
     !is_absent(out.values[row as usize])
 }
 
@@ -380,7 +381,7 @@ pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
         | StepOp::Subquery(..)
         | StepOp::Given(_)
         | StepOp::StoreQuery(_) => return None,
-        StepOp::Number(n) => Box::new(scalar::Number(n.0)),
+        StepOp::Number(n) => Box::new(scalar::Constant(n.0)),
         StepOp::Clock(function, shift) => Box::new(scalar::Clock::new(*function, *shift)),
         StepOp::MapClock(function, shift) => Box::new(scalar::MapClock::new(*function, *shift)),
         StepOp::ScalarBinary(op) => Box::new(scalar::ScalarBinary(*op)),
@@ -401,10 +402,12 @@ pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
         StepOp::Set(op, matching) => Box::new(sets::Set::new(*op, matching)),
         StepOp::Partial(op, grouping) => Box::new(aggregate::Partial::new(*op, grouping.clone())),
         StepOp::Merge(op, metric) => Box::new(aggregate::Merge::new(*op, metric.shown(dialect))),
-        StepOp::Group(op, grouping, text) => Box::new(group::Group::new(*op, grouping.clone(), text.clone())),
+        StepOp::Group(op, grouping, text) => {
+            Box::new(whole_group::WholeGroup::new(*op, grouping.clone(), text.clone()))
+        }
         StepOp::Absent(labels) => Box::new(absent::Absent::new(labels.clone())),
-        StepOp::Histogram(ask) => Box::new(histogram::Histogram::new(ask.clone(), dialect)),
-        StepOp::DropNames => Box::new(names::DropNames::default()),
+        StepOp::Histogram(ask) => Box::new(histogram_functions::HistogramQuery::new(ask.clone(), dialect)),
+        StepOp::DropNames => Box::new(metric_names::DropNames::default()),
         StepOp::Info(labels) => Box::new(info::Info::new(labels.clone())),
     })
 }

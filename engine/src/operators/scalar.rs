@@ -1,32 +1,38 @@
 //! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row without labels.
 
-use super::pace::Pace;
-use super::{Changed, EvalError, Input, Operator, Output, binary};
+use super::evaluation_guard::EvaluationGuard;
+use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, binary};
 use crate::functions::{Kernel, QueryTimes};
 use crate::plan::{BinaryOp, FunctionRef};
 use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, TimeMs};
 
 /// Sets the only row of a scalar.
-pub(crate) fn set_scalar(out: &mut Output, value: f64) {
+pub(crate) fn set_scalar(out: &mut StepOutput, value: f64) {
     if out.labels.is_empty() {
         out.add_row(Labels::default());
     }
     let mut touched = Vec::new();
     out.set(0, value, &mut touched);
-    out.changed = Changed::Rows(touched);
+    out.changed = ChangedRows::Rows(touched);
 }
 
 /// The value of a scalar input.
-pub(crate) fn scalar_of(input: &Input) -> f64 {
+pub(crate) fn scalar_of(input: &StepInput) -> f64 {
     input.out.values.first().copied().unwrap_or(f64::NAN)
 }
 
 /// A literal.
-pub struct Number(pub f64);
+pub struct Constant(pub f64);
 
-impl Operator for Number {
-    fn eval(&mut self, _: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+impl Operator for Constant {
+    fn eval(
+        &mut self,
+        _: &[StepInput],
+        _: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         set_scalar(out, self.0);
         Ok(())
     }
@@ -46,7 +52,13 @@ impl Clock {
 }
 
 impl Operator for Clock {
-    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        _: &[StepInput],
+        t: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let t = t - self.shift;
         let value = match self.kernel {
             Kernel::Clock(function) => function(t),
@@ -76,7 +88,13 @@ impl MapClock {
 }
 
 impl Operator for MapClock {
-    fn eval(&mut self, _: &[Input], t: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        _: &[StepInput],
+        t: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         set_scalar(out, (self.function)(((t - self.shift) / 1000) as f64));
         Ok(())
     }
@@ -86,7 +104,13 @@ impl Operator for MapClock {
 pub struct ScalarBinary(pub BinaryOp);
 
 impl Operator for ScalarBinary {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[StepInput],
+        _: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let (a, b) = (scalar_of(&inputs[0]), scalar_of(&inputs[1]));
         let value = if self.0.is_comparison() {
             f64::from(binary::compare(self.0, a, b))
@@ -112,7 +136,13 @@ impl Scalars {
 }
 
 impl Operator for Scalars {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[StepInput],
+        _: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let values: Vec<f64> = inputs.iter().map(scalar_of).collect();
         set_scalar(out, (self.0)(&values));
         Ok(())
@@ -125,10 +155,10 @@ pub struct ToScalar;
 impl Operator for ToScalar {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         pace.samples(inputs[0].out.values.len())?;
         let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v) && !is_histogram(**v));
@@ -145,7 +175,13 @@ impl Operator for ToScalar {
 pub struct ToVector;
 
 impl Operator for ToVector {
-    fn eval(&mut self, inputs: &[Input], _: TimeMs, out: &mut Output, _: &mut Pace) -> Result<(), EvalError> {
+    fn eval(
+        &mut self,
+        inputs: &[StepInput],
+        _: TimeMs,
+        out: &mut StepOutput,
+        _: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         set_scalar(out, inputs[0].out.values.first().copied().unwrap_or(ABSENT));
         Ok(())
     }

@@ -1,51 +1,60 @@
 //! `and`, `or`, `unless`: many-to-many, by the presence of match keys. Only keys of rows that changed are looked at.
 
-use super::matching::Sided;
-use super::members::{Answers, Found};
-use super::pace::Pace;
-use super::{Changed, EvalError, Input, Operator, Output, Twins};
-use crate::heap::Heap;
-use crate::plan::{BinaryOp, Matching};
+use super::evaluation_guard::EvaluationGuard;
+use super::group_index::{GroupResult, GroupRows};
+use super::matching::MatchIndex;
+use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
+use crate::heap_size::HeapSize;
+use crate::plan::{BinaryOp, VectorMatching};
 use storage::model::TimeMs;
 use storage::model::value::is_absent;
 
 /// See the module.
 pub struct Set {
     op: BinaryOp,
-    sided: Sided,
+    sided: MatchIndex,
     /// Output row of each left and right row, made when first needed.
     left_rows: Vec<Option<u32>>,
     right_rows: Vec<Option<u32>>,
-    answers: Answers,
-    twins: Twins,
+    answers: GroupRows,
+    twins: DuplicateLabels,
 }
 
 impl Set {
     /// See [`crate::plan::physical::StepOp::Set`].
-    pub fn new(op: BinaryOp, matching: &Matching) -> Set {
+    pub fn new(op: BinaryOp, matching: &VectorMatching) -> Set {
         Set {
             op,
-            sided: Sided::new(matching),
+            sided: MatchIndex::new(matching),
             left_rows: Vec::new(),
             right_rows: Vec::new(),
-            answers: Answers::default(),
-            twins: Twins::default(),
+            answers: GroupRows::default(),
+            twins: DuplicateLabels::default(),
         }
     }
 }
 
 /// The output row that carries row `row` of `input`.
-fn carry(rows: &mut Vec<Option<u32>>, row: usize, input: &Output, out: &mut Output) -> u32 {
+fn carry(rows: &mut Vec<Option<u32>>, row: usize, input: &StepOutput, out: &mut StepOutput) -> u32 {
     if rows.len() <= row {
         rows.resize(input.labels.len(), None);
     }
-    *rows[row].get_or_insert_with(|| out.add_named((input.labels[row].clone(), input.drops(row))) as u32)
+    *rows[row].get_or_insert_with(|| {
+        out.add_row_with_name_flag((input.labels[row].clone(), input.drops(row))) as u32
+    })
 }
 
 impl Set {
     /// What one key lets through.
-    fn key(&mut self, key: u32, left: &Output, right: &Output, out: &mut Output, found: &mut Found) {
-        let there = |side: &Output, row: usize| !is_absent(side.values[row]);
+    fn key(
+        &mut self,
+        key: u32,
+        left: &StepOutput,
+        right: &StepOutput,
+        out: &mut StepOutput,
+        found: &mut GroupResult,
+    ) {
+        let there = |side: &StepOutput, row: usize| !is_absent(side.values[row]);
         let mut lefts = self.sided.left.of(key).filter(|row| there(left, *row)).peekable();
         let mut rights = self.sided.right.of(key).filter(|row| there(right, *row)).peekable();
         let (takes_left, takes_right) = match self.op {
@@ -64,22 +73,22 @@ impl Set {
 impl Operator for Set {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         _: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let (left, right) = (inputs[0].out, inputs[1].out);
         self.sided.learn(&inputs[0], &inputs[1], pace)?;
-        let (mut found, mut touched) = (Found::default(), Vec::new());
+        let (mut found, mut touched) = (GroupResult::default(), Vec::new());
         for key in self.sided.dirty.take() {
             let members = self.sided.members(key);
             pace.rows(1 + members)?;
-            out.looked_at += members;
+            out.rows_looked_at += members;
             self.key(key, left, right, out, &mut found);
             self.answers.replace(key, &mut found, out, &mut touched);
         }
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         self.twins.learn(out, pace)?;
         self.twins.check(out, pace)
     }

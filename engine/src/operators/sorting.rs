@@ -1,7 +1,7 @@
 //! Sorting that looks at its limits: runs of bounded length are sorted, then merged pair by pair.
 
 use super::EvalError;
-use super::pace::Pace;
+use super::evaluation_guard::EvaluationGuard;
 use crate::limits::SORT_RUN;
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 pub(crate) fn sort_paced<T>(
     mut items: Vec<T>,
     mut order: impl FnMut(&T, &T) -> Ordering,
-    pace: &mut Pace,
+    pace: &mut EvaluationGuard,
 ) -> Result<Vec<T>, EvalError> {
     if items.len() <= SORT_RUN {
         pace.rows(items.len())?;
@@ -46,7 +46,7 @@ fn merge<T>(
     left: Vec<T>,
     right: Vec<T>,
     order: &mut impl FnMut(&T, &T) -> Ordering,
-    pace: &mut Pace,
+    pace: &mut EvaluationGuard,
 ) -> Result<Vec<T>, EvalError> {
     let mut merged = Vec::with_capacity(left.len() + right.len());
     let mut right = right.into_iter().peekable();
@@ -74,7 +74,7 @@ mod tests {
                 (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 22, i)).collect();
             let mut expected = items.clone();
             expected.sort_by_key(|(key, _)| *key);
-            let sorted = sort_paced(items, |a, b| a.0.cmp(&b.0), &mut Pace::free());
+            let sorted = sort_paced(items, |a, b| a.0.cmp(&b.0), &mut EvaluationGuard::free());
             assert_eq!(sorted, Ok(expected), "{len}");
         }
     }

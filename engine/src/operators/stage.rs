@@ -6,14 +6,14 @@
 //! A step has an operator and rows from the time at which its inputs have rows: most rules of a large collection find
 //! series in few shards or in none, and a thousand rules have five thousand steps in each shard.
 
-use super::bits::Bits;
-use super::pace::Pace;
-use super::{Changed, EvalError, Input, Operator, Output, build};
-use crate::heap::Heap;
+use super::evaluation_guard::EvaluationGuard;
+use super::step_set::StepSet;
+use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, build};
+use crate::heap_size::HeapSize;
 use crate::memory::{MemoryReservation, ViewMemory};
 use crate::plan::Dialect;
-use crate::plan::notes::Annotations;
-use crate::plan::notes::Origin;
+use crate::plan::annotations::AnnotationSet;
+use crate::plan::annotations::StepOrigin;
 use crate::plan::physical::{Step, StepId, StepOp};
 use std::sync::{Arc, LazyLock};
 use storage::model::TimeMs;
@@ -58,11 +58,11 @@ pub struct Stage {
     dialect: Dialect,
     /// Boxed, as many numbers are those of steps of other stages: a hole costs a pointer.
     nodes: Vec<Option<Box<Node>>>,
-    outputs: Vec<Option<Box<Output>>>,
+    outputs: Vec<Option<Box<StepOutput>>>,
     /// Steps of which an input has changed, or which were never evaluated.
-    dirty: Bits,
+    dirty: StepSet,
     /// Steps to look at whenever they are due: those that follow the clock.
-    restless: Bits,
+    restless: StepSet,
     /// Where the labels count that steps of the live runtime make.
     labels: Option<ViewMemory>,
 }
@@ -132,7 +132,7 @@ impl Stage {
             let own = work.operator.as_ref().map_or(0, |operator| operator.bytes());
             size_of::<Work>() + work.seen.heap() + own
         });
-        let rows = self.outputs[id].as_ref().map_or(0, |out| size_of::<Output>() + out.heap());
+        let rows = self.outputs[id].as_ref().map_or(0, |out| size_of::<StepOutput>() + out.heap());
         size_of::<Node>() + node.readers.heap() + work + rows
     }
 
@@ -158,16 +158,16 @@ impl Stage {
     }
 
     /// The rows of a step; none of one that is not here.
-    pub fn output(&self, id: StepId) -> &Output {
+    pub fn output(&self, id: StepId) -> &StepOutput {
         output_of(&self.outputs, id)
     }
 
     /// Adds what all steps have to remark now.
     pub fn annotate(
         &self,
-        origins: &[Origin],
-        into: &mut Annotations,
-        pace: &mut Pace,
+        origins: &[StepOrigin],
+        into: &mut AnnotationSet,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         for (out, origin) in self.outputs.iter().zip(origins) {
             let Some(out) = out.as_deref().filter(|out| !out.notes.is_empty()) else { continue };
@@ -180,8 +180,8 @@ impl Stage {
     }
 
     /// The rows of a leaf or port, for its runtime to fill.
-    pub fn output_mut(&mut self, id: StepId) -> &mut Output {
-        self.outputs[id].get_or_insert_with(|| Box::new(Output { sorted: true, ..Output::default() }))
+    pub fn output_mut(&mut self, id: StepId) -> &mut StepOutput {
+        self.outputs[id].get_or_insert_with(|| Box::new(StepOutput { sorted: true, ..StepOutput::default() }))
     }
 
     /// Begins a round of the live runtime: what is restless is dirty once more.
@@ -190,7 +190,7 @@ impl Stage {
     }
 
     /// The next step of a round to look at, at or after `from`: due, and dirty. It is dirty no more.
-    pub fn next(&mut self, due: &Bits, from: StepId) -> Option<StepId> {
+    pub fn next(&mut self, due: &StepSet, from: StepId) -> Option<StepId> {
         let id = self.dirty.next_common(due, from)?;
         self.dirty.remove(id);
         Some(id)
@@ -212,7 +212,7 @@ impl Stage {
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
         let Some(work) = self.work(id) else { return false };
         let labels = work.labels.take();
-        let evaluated = self.eval_paced(id, t, &mut Pace::of_view(labels.as_ref()));
+        let evaluated = self.eval_paced(id, t, &mut EvaluationGuard::of_view(labels.as_ref()));
         if let Some(work) = self.nodes[id].as_mut().and_then(|node| node.work.as_mut()) {
             work.labels = labels;
         }
@@ -230,7 +230,7 @@ impl Stage {
     }
 
     /// The same for a query, which says what it has time for.
-    pub fn eval_paced(&mut self, id: StepId, t: TimeMs, pace: &mut Pace) -> bool {
+    pub fn eval_paced(&mut self, id: StepId, t: TimeMs, pace: &mut EvaluationGuard) -> bool {
         if self.work(id).is_none() {
             return false;
         }
@@ -244,11 +244,11 @@ impl Stage {
         let out = rest[0].get_or_insert_default();
         let input = |(input, seen): (&StepId, &u64)| {
             let out = output_of(before, *input);
-            Input { out, delta: delta(out, *seen, *evaluated) }
+            StepInput { out, delta: delta(out, *seen, *evaluated) }
         };
-        let inputs: Vec<Input> = step.inputs.iter().zip(&*seen).map(input).collect();
+        let inputs: Vec<StepInput> = step.inputs.iter().zip(&*seen).map(input).collect();
         let failed = inputs.iter().find_map(|input| input.out.error.clone());
-        out.looked_at = 0;
+        out.rows_looked_at = 0;
         let latest = std::mem::take(&mut out.changed);
         let rows = out.labels.len();
         let mut result =
@@ -266,7 +266,7 @@ impl Stage {
 
 /// Whether a step that was never evaluated gives no rows, as its inputs have none, has nothing to remark, and no error. What
 /// may have something to say for its scalars or texts alone is evaluated.
-fn rests<'a>(step: &Step, output: impl Fn(&StepId) -> &'a Output) -> bool {
+fn rests<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput) -> bool {
     let is_empty = |input: &StepId| output(input).says_nothing();
     let fails = |input: &StepId| output(input).error.is_some();
     match &step.op {
@@ -281,33 +281,34 @@ fn rests<'a>(step: &Step, output: impl Fn(&StepId) -> &'a Output) -> bool {
 }
 
 /// The rows of a step of the stage, or none.
-fn output_of(outputs: &[Option<Box<Output>>], id: StepId) -> &Output {
-    static NONE: LazyLock<Output> = LazyLock::new(|| Output { sorted: true, ..Output::default() });
+fn output_of(outputs: &[Option<Box<StepOutput>>], id: StepId) -> &StepOutput {
+    static NONE: LazyLock<StepOutput> =
+        LazyLock::new(|| StepOutput { sorted: true, ..StepOutput::default() });
     outputs[id].as_deref().unwrap_or_else(|| &NONE)
 }
 
 /// What changed in `input` for a reader that saw version `seen`.
-fn delta(input: &Output, seen: u64, evaluated: bool) -> Option<&Changed> {
+fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows> {
     if !evaluated {
-        return Some(&Changed::All);
+        return Some(&ChangedRows::All);
     }
     match input.version.wrapping_sub(seen) {
         0 => None,
         1 => Some(&input.changed),
-        _ => Some(&Changed::All),
+        _ => Some(&ChangedRows::All),
     }
 }
 
 /// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch. `latest`: what the latest
 /// change touched; it remains what some reader has not seen yet, if this evaluation changed nothing.
-fn settle(out: &mut Output, result: Result<(), EvalError>, latest: Changed) -> bool {
+fn settle(out: &mut StepOutput, result: Result<(), EvalError>, latest: ChangedRows) -> bool {
     match result {
         Ok(()) => {
             let recovered = out.error.take().is_some();
             if recovered {
-                out.changed = Changed::All;
+                out.changed = ChangedRows::All;
             }
-            if out.changed == Changed::Rows(Vec::new()) {
+            if out.changed == ChangedRows::Rows(Vec::new()) {
                 out.changed = latest;
             } else {
                 out.version += 1;
@@ -319,7 +320,7 @@ fn settle(out: &mut Output, result: Result<(), EvalError>, latest: Changed) -> b
                 out.error = Some(error);
                 out.version += 1;
             }
-            out.changed = Changed::All;
+            out.changed = ChangedRows::All;
             false
         }
     }

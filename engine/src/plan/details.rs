@@ -1,13 +1,13 @@
 //! What some steps of a physical plan carry besides their operands: what is asked of histograms and of info series, and
 //! what the query says about the metric it works on. See [`super::physical`] for the steps.
 
-use super::{At, Dialect, Node, Op, Plan, Type};
+use super::{AtTime, Dialect, Plan, PlanNode, PlanOp, ValueType};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher};
 
 /// What histograms are asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Ask {
+pub enum HistogramFunction {
     /// One quantile: the only scalar.
     Quantile,
     /// A quantile per scalar, each under its value of this label.
@@ -18,7 +18,7 @@ pub enum Ask {
 
 /// What is added of info series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct InfoLabels {
+pub struct InfoSelector {
     /// What is asked of the name of an info metric. A series that they name is one itself, and left as it is.
     pub names: Vec<Matcher>,
     /// What is asked of other labels; only these are added. None: all are.
@@ -30,14 +30,14 @@ const DEFAULT_METRIC: &str = "target_info";
 /// What is an info metric where a query only says which are not meant.
 const ANY_METRIC: &str = ".+_info";
 
-impl InfoLabels {
+impl InfoSelector {
     /// What these matchers ask, if there are any, and the matchers of the info series.
-    pub fn of(asked: Option<&[Matcher]>) -> (InfoLabels, Vec<Matcher>) {
+    pub fn of(asked: Option<&[Matcher]>) -> (InfoSelector, Vec<Matcher>) {
         let is_name = |m: &Matcher| m.name == METRIC_NAME;
         let includes = |m: &Matcher| is_name(m) && matches!(m.op, MatchOp::Equal | MatchOp::Regex);
         let default = Matcher::equal(METRIC_NAME, DEFAULT_METRIC);
         let Some(asked) = asked else {
-            return (InfoLabels { names: vec![default.clone()], data: Vec::new() }, vec![default]);
+            return (InfoSelector { names: vec![default.clone()], data: Vec::new() }, vec![default]);
         };
         let (mut names, data): (Vec<_>, Vec<_>) = asked.iter().cloned().partition(is_name);
         let mut matchers = asked.to_vec();
@@ -50,7 +50,7 @@ impl InfoLabels {
             names.push(any.clone());
             matchers.push(any);
         }
-        (InfoLabels { names, data }, matchers)
+        (InfoSelector { names, data }, matchers)
     }
 }
 
@@ -69,17 +69,17 @@ impl MetricName {
     }
 
     /// The name of what `node` answers.
-    pub fn of(node: &Node) -> MetricName {
+    pub fn of(node: &PlanNode) -> MetricName {
         match &node.op {
-            Op::Instant(selector) | Op::Range { selector, .. } => {
+            PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
                 let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
                 let name = selector.matchers.iter().find(is_name).map_or("", |m| &m.value);
                 MetricName { name: name.to_owned(), computed: false }
             }
-            Op::Subquery { input, .. } | Op::Plus(input) => MetricName::of(input),
-            Op::Negate(input) => MetricName { computed: true, ..MetricName::of(input) },
-            Op::Call { function, args } => {
-                let series = |arg: &&Plan| matches!(arg.kind(), Type::Vector | Type::Matrix);
+            PlanOp::Subquery { input, .. } | PlanOp::Plus(input) => MetricName::of(input),
+            PlanOp::Negate(input) => MetricName { computed: true, ..MetricName::of(input) },
+            PlanOp::Call { function, args } => {
+                let series = |arg: &&Plan| matches!(arg.kind(), ValueType::Vector | ValueType::Matrix);
                 let inner = args.iter().find(series).map(|arg| MetricName::of(arg)).unwrap_or_default();
                 MetricName { computed: inner.computed || !function.0.keeps_name, ..inner }
             }
@@ -89,10 +89,10 @@ impl MetricName {
 }
 
 /// When the first selector of a plan looks at its samples: offset, ms, and pinned time.
-pub fn time_of(plan: &Node) -> Option<(i64, Option<At>)> {
+pub fn time_of(plan: &PlanNode) -> Option<(i64, Option<AtTime>)> {
     match &plan.op {
-        Op::Instant(selector) | Op::Range { selector, .. } => Some((selector.offset, selector.at)),
-        Op::Subquery { input, offset, at, .. } => {
+        PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => Some((selector.offset, selector.at)),
+        PlanOp::Subquery { input, offset, at, .. } => {
             let (inner_offset, inner_at) = time_of(input)?;
             // A pinned time inside makes that of the subquery, and its offset, irrelevant.
             Some(if inner_at.is_some() { (inner_offset, inner_at) } else { (inner_offset + offset, *at) })
@@ -108,22 +108,22 @@ mod tests {
     use crate::functions::lookup;
     use std::sync::Arc;
 
-    fn plan(op: Op) -> Plan {
-        Arc::new(Node { op, span: Span::default() })
+    fn plan(op: PlanOp) -> Plan {
+        Arc::new(PlanNode { op, span: Span::default() })
     }
 
-    fn select(matchers: Vec<Matcher>, offset: i64, at: Option<At>) -> Selector {
+    fn select(matchers: Vec<Matcher>, offset: i64, at: Option<AtTime>) -> Selector {
         Selector { matchers, offset, at, extension: None }
     }
 
     fn call(name: &str, arg: Plan) -> Plan {
         let function = FunctionRef(lookup(name).expect("in the table"));
-        plan(Op::Call { function, args: vec![arg] })
+        plan(PlanOp::Call { function, args: vec![arg] })
     }
 
-    fn window(offset: i64, at: Option<At>) -> Plan {
+    fn window(offset: i64, at: Option<AtTime>) -> Plan {
         let selector = select(vec![Matcher::equal(METRIC_NAME, "m")], offset, at);
-        plan(Op::Range { selector, range: 60_000 })
+        plan(PlanOp::Range { selector, range: 60_000 })
     }
 
     #[test]
@@ -133,44 +133,44 @@ mod tests {
             let name = MetricName::of(plan);
             [name.shown(Dialect::default()).to_owned(), name.shown(delayed).to_owned()]
         };
-        let plain = plan(Op::Instant(select(vec![Matcher::equal(METRIC_NAME, "m")], 0, None)));
+        let plain = plan(PlanOp::Instant(select(vec![Matcher::equal(METRIC_NAME, "m")], 0, None)));
         assert_eq!(of(&plain), ["m", "m"]);
         assert_eq!(of(&call("last_over_time", window(0, None))), ["m", "m"]);
         assert_eq!(of(&call("rate", window(0, None))), ["", "m"]);
-        assert_eq!(of(&plan(Op::Negate(plain))), ["", "m"]);
-        assert_eq!(of(&plan(Op::Instant(select(vec![Matcher::equal("a", "m")], 0, None)))), ["", ""]);
+        assert_eq!(of(&plan(PlanOp::Negate(plain))), ["", "m"]);
+        assert_eq!(of(&plan(PlanOp::Instant(select(vec![Matcher::equal("a", "m")], 0, None)))), ["", ""]);
     }
 
     #[test]
     fn info_series_are_looked_at_where_the_vector_is() {
-        let subquery = |input: Plan, offset: i64, at: Option<At>| {
-            let range = plan(Op::Subquery { input, range: 1, step: None, offset, at });
+        let subquery = |input: Plan, offset: i64, at: Option<AtTime>| {
+            let range = plan(PlanOp::Subquery { input, range: 1, step: None, offset, at });
             call("last_over_time", range)
         };
         let inner = |offset, at| call("rate", window(offset, at));
-        let at = |t| Some(At::Time(t));
+        let at = |t| Some(AtTime::Time(t));
         assert_eq!(time_of(&inner(5, at(9))), Some((5, at(9))));
         assert_eq!(time_of(&subquery(inner(5, None), 7, at(9))), Some((12, at(9))));
         assert_eq!(time_of(&subquery(inner(5, at(3)), 7, at(9))), Some((5, at(3))));
-        assert_eq!(time_of(&plan(Op::Text(String::new()))), None);
+        assert_eq!(time_of(&plan(PlanOp::Text(String::new()))), None);
     }
 
     #[test]
     fn the_default_info_metric_gives_way_to_named_ones() {
         let texts = |matchers: &[Matcher]| matchers.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (wanted, matchers) = InfoLabels::of(None);
+        let (wanted, matchers) = InfoSelector::of(None);
         assert_eq!(
             (texts(&wanted.names), matchers),
             (texts(&matchers_of("target_info")), matchers_of("target_info"))
         );
         let data = Matcher::equal("a", "1");
-        let (wanted, matchers) = InfoLabels::of(Some(std::slice::from_ref(&data)));
+        let (wanted, matchers) = InfoSelector::of(Some(std::slice::from_ref(&data)));
         assert_eq!((wanted.names.len(), matchers.len()), (1, 2));
         let named = [Matcher::equal(METRIC_NAME, "build_info"), data];
-        let (wanted, matchers) = InfoLabels::of(Some(&named));
+        let (wanted, matchers) = InfoSelector::of(Some(&named));
         assert_eq!((wanted.names.len(), wanted.data.len(), matchers.len()), (1, 1, 2));
         let excluded = Matcher::new(METRIC_NAME, MatchOp::NotEqual, "build_info").expect("a matcher");
-        let (wanted, matchers) = InfoLabels::of(Some(&[excluded]));
+        let (wanted, matchers) = InfoSelector::of(Some(&[excluded]));
         let want = ["__name__!=\"build_info\"", "__name__=~\".+_info\""];
         assert_eq!(
             (texts(&wanted.names), texts(&matchers)),

@@ -1,6 +1,6 @@
 //! A plan for people: one line per node, operands indented below it. Subscriptions show it as `plan`.
 
-use super::{At, Node, Number, Op, Plan, Selector};
+use super::{AtTime, BitFloat, Plan, PlanNode, PlanOp, Selector};
 use std::fmt::Write;
 use storage::model::time::format_duration;
 
@@ -20,32 +20,32 @@ fn node(out: &mut String, plan: &Plan, depth: usize) {
     }
 }
 
-fn title(plan: &Node) -> String {
+fn title(plan: &PlanNode) -> String {
     match &plan.op {
-        Op::Number(number) => format!("number {}", number.0),
-        Op::Text(text) => format!("text {text:?}"),
-        Op::Instant(selector) => format!("select {}", selected(selector)),
-        Op::Range { selector, range } => {
+        PlanOp::Number(number) => format!("number {}", number.0),
+        PlanOp::Text(text) => format!("text {text:?}"),
+        PlanOp::Instant(selector) => format!("select {}", selected(selector)),
+        PlanOp::Range { selector, range } => {
             format!("window {} of {}", format_duration(*range), selected(selector))
         }
-        Op::Subquery { range, step, offset, at, .. } => {
+        PlanOp::Subquery { range, step, offset, at, .. } => {
             let step = step.map_or("the default step".to_owned(), format_duration);
             format!("subquery over {} every {step}{}", format_duration(*range), shifted(*offset, *at))
         }
-        Op::Call { function, .. } => format!("call {}", function.0.name),
-        Op::Negate(_) => "negate".to_owned(),
-        Op::Plus(_) => "plus".to_owned(),
-        Op::Binary(b) => {
+        PlanOp::Call { function, .. } => format!("call {}", function.0.name),
+        PlanOp::Negate(_) => "negate".to_owned(),
+        PlanOp::Plus(_) => "plus".to_owned(),
+        PlanOp::Binary(b) => {
             let (with, list) = (if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "));
             let matching =
                 if b.matching.on || !list.is_empty() { format!(" {with} ({list})") } else { String::new() };
-            let fill = |name: &str, value: Option<Number>| {
+            let fill = |name: &str, value: Option<BitFloat>| {
                 value.map_or(String::new(), |v| format!(" {name} ({})", v.0))
             };
             let fill = fill("fill_left", b.matching.fill_left) + &fill("fill_right", b.matching.fill_right);
             format!("binary {}{}{matching}{fill}", b.op.as_str(), if b.return_bool { " bool" } else { "" })
         }
-        Op::Aggregate(a) => {
+        PlanOp::Aggregate(a) => {
             let how = if a.grouping.without { "without" } else { "by" };
             format!("aggregate {} {how} ({})", a.op.as_str(), a.grouping.labels.join(", "))
         }
@@ -58,11 +58,11 @@ fn selected(selector: &Selector) -> String {
     format!("{{{}}}{extension}{}", matchers.join(", "), shifted(selector.offset, selector.at))
 }
 
-fn shifted(offset: i64, at: Option<At>) -> String {
+fn shifted(offset: i64, at: Option<AtTime>) -> String {
     let at = match at {
-        Some(At::Time(t)) => format!(" at {}", t as f64 / 1000.0),
-        Some(At::Start) => " at start()".to_owned(),
-        Some(At::End) => " at end()".to_owned(),
+        Some(AtTime::Time(t)) => format!(" at {}", t as f64 / 1000.0),
+        Some(AtTime::Start) => " at start()".to_owned(),
+        Some(AtTime::End) => " at end()".to_owned(),
         None => String::new(),
     };
     if offset == 0 { at } else { format!(" offset {}{at}", format_duration(offset)) }

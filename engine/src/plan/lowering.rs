@@ -1,20 +1,20 @@
-//! Lowering: how a plan is cut into its two stages, node by node. Calls of functions: [`calls`].
+//! Lowering: how a plan is cut into its two stages, node by node. Calls of functions: [`function_calls`].
 
-mod calls;
-mod store;
+mod function_calls;
+mod store_queries;
 
+use super::annotations::StepOrigin;
 use super::details::MetricName;
-use super::leaves::{Leaf, Source};
-use super::notes::Origin;
-use super::physical::{LowerError, Physical, Step, StepId, StepOp, StoreQueries, StoreQuery};
-use super::{Aggregate, AggregateOp, Binary, Dialect, Node, Op, Plan, Selector, Type};
-use crate::functions::{Kernel, Special};
+use super::leaf::{Leaf, SampleSource};
+use super::physical::{LowerError, PhysicalPlan, Step, StepId, StepOp, StoreQueries, StoreQuery};
+use super::{Aggregate, AggregateOp, Binary, Dialect, Plan, PlanNode, PlanOp, Selector, ValueType};
+use crate::functions::{Kernel, OperatorFunction};
 use std::collections::HashMap;
 use std::hash::Hash;
 
 /// Where a lowered step may run.
 #[derive(Copy, Clone)]
-enum Place {
+enum LoweredStep {
     Local(StepId),
     Gather(StepId),
 }
@@ -33,23 +33,23 @@ pub(super) enum Purpose {
 /// Cuts `plan`, `shift` ms in the past.
 pub(super) fn cut(
     plan: &Plan,
-    shift: i64,
+    query_offset: i64,
     purpose: Purpose,
     dialect: Dialect,
-) -> Result<Physical, LowerError> {
+) -> Result<PhysicalPlan, LowerError> {
     let mut lowering = Lowering {
-        physical: Physical::default(),
+        physical: PhysicalPlan::default(),
         local: HashMap::new(),
         gather: HashMap::new(),
         origins: Vec::new(),
-        shift,
+        shift: query_offset,
         purpose,
-        skims: false,
-        looks: purpose == Purpose::Query { inner: true },
+        counts_only: false,
+        buckets_needed: purpose == Purpose::Query { inner: true },
     };
     let root = lowering.lower(plan, 0)?;
     let mut root = lowering.gathered(root);
-    let scalar = plan.kind() == Type::Scalar;
+    let scalar = plan.kind() == ValueType::Scalar;
     // Rows of a subquery keep theirs: what is above sees them, and they are lost in the end.
     let keeps_names = matches!(purpose, Purpose::Part | Purpose::Query { inner: true });
     if dialect.delayed_names && !scalar && !keeps_names {
@@ -61,17 +61,17 @@ pub(super) fn cut(
 }
 
 struct Lowering {
-    physical: Physical,
+    physical: PhysicalPlan,
     local: HashMap<Step, StepId>,
     gather: HashMap<Step, StepId>,
     /// Of the nodes that are being lowered, innermost last.
-    origins: Vec<Origin>,
+    origins: Vec<StepOrigin>,
     shift: i64,
     purpose: Purpose,
     /// Some function above wants count and sum of histograms only.
-    skims: bool,
+    counts_only: bool,
     /// Something above wants to see their buckets.
-    looks: bool,
+    buckets_needed: bool,
 }
 
 fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
@@ -79,15 +79,15 @@ fn unsupported<T>(what: impl Into<String>) -> Result<T, LowerError> {
 }
 
 impl Lowering {
-    fn local(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
+    fn local(&mut self, op: StepOp, inputs: Vec<StepId>) -> LoweredStep {
         let id = intern(&mut self.local, &mut self.physical.local, Step { op, inputs });
         let origin = self.origins.last().cloned().unwrap_or_default();
         set_origin(&mut self.physical.local_origins, id, origin);
-        Place::Local(id)
+        LoweredStep::Local(id)
     }
 
-    fn gather(&mut self, op: StepOp, inputs: Vec<StepId>) -> Place {
-        Place::Gather(self.gather_step(Step { op, inputs }))
+    fn gather(&mut self, op: StepOp, inputs: Vec<StepId>) -> LoweredStep {
+        LoweredStep::Gather(self.gather_step(Step { op, inputs }))
     }
 
     fn gather_step(&mut self, step: Step) -> StepId {
@@ -98,10 +98,10 @@ impl Lowering {
     }
 
     /// The step's id in the gather stage: through a port if it is local.
-    fn gathered(&mut self, place: Place) -> StepId {
+    fn gathered(&mut self, place: LoweredStep) -> StepId {
         match place {
-            Place::Gather(id) => id,
-            Place::Local(id) => match self.scalar_of(id) {
+            LoweredStep::Gather(id) => id,
+            LoweredStep::Local(id) => match self.scalar_of(id) {
                 Some(op_inputs) => self.replicate(op_inputs),
                 None => self.gather_step(Step { op: StepOp::Port(id), inputs: Vec::new() }),
             },
@@ -127,9 +127,9 @@ impl Lowering {
     }
 
     /// A step that runs locally if all its inputs do.
-    fn place(&mut self, op: StepOp, inputs: &[Place]) -> Place {
+    fn place(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
         let local: Option<Vec<StepId>> =
-            inputs.iter().map(|p| if let Place::Local(id) = p { Some(*id) } else { None }).collect();
+            inputs.iter().map(|p| if let LoweredStep::Local(id) = p { Some(*id) } else { None }).collect();
         match local {
             Some(ids) => self.local(op, ids),
             None => self.collect(op, inputs),
@@ -137,85 +137,85 @@ impl Lowering {
     }
 
     /// A step of the gather stage.
-    fn collect(&mut self, op: StepOp, inputs: &[Place]) -> Place {
+    fn collect(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
         let ids = inputs.iter().map(|p| self.gathered(*p)).collect();
         self.gather(op, ids)
     }
 
-    fn lower(&mut self, node: &Node, depth: usize) -> Result<Place, LowerError> {
+    fn lower(&mut self, node: &PlanNode, depth: usize) -> Result<LoweredStep, LowerError> {
         if depth > crate::limits::PLAN_DEPTH {
             return unsupported("the expression is nested too deeply");
         }
         let query = self.store_query(node);
-        let origin = if query.is_some() { Origin::of_query(node) } else { Origin::of(node) };
+        let origin = if query.is_some() { StepOrigin::of_query(node) } else { StepOrigin::of(node) };
         self.origins.push(origin);
-        let above = (self.skims, self.looks);
+        let above = (self.counts_only, self.buckets_needed);
         self.enter(node);
         let place = match query {
             Some(query) => Ok(self.gather(StepOp::StoreQuery(query), Vec::new())),
             None => self.lower_op(node, depth),
         };
-        (self.skims, self.looks) = above;
+        (self.counts_only, self.buckets_needed) = above;
         self.origins.pop();
         place
     }
 
-    fn lower_op(&mut self, node: &Node, depth: usize) -> Result<Place, LowerError> {
+    fn lower_op(&mut self, node: &PlanNode, depth: usize) -> Result<LoweredStep, LowerError> {
         match &node.op {
-            Op::Number(n) => Ok(self.local(StepOp::Number(*n), Vec::new())),
-            Op::Text(_) => unsupported("a string cannot be evaluated here"),
-            Op::Instant(selector) => {
+            PlanOp::Number(n) => Ok(self.local(StepOp::Number(*n), Vec::new())),
+            PlanOp::Text(_) => unsupported("a string cannot be evaluated here"),
+            PlanOp::Instant(selector) => {
                 let source = self.source(selector);
                 Ok(self.local(StepOp::Leaf(source, Leaf::Value), Vec::new()))
             }
-            Op::Range { .. } => unsupported("a range vector cannot be evaluated here"),
-            Op::Subquery { .. } => unsupported("a subquery cannot be evaluated here"),
-            Op::Negate(input) => {
+            PlanOp::Range { .. } => unsupported("a range vector cannot be evaluated here"),
+            PlanOp::Subquery { .. } => unsupported("a subquery cannot be evaluated here"),
+            PlanOp::Negate(input) => {
                 let input = self.lower(input, depth + 1)?;
                 Ok(self.place(StepOp::Negate, &[input]))
             }
-            Op::Plus(input) => self.lower(input, depth + 1),
-            Op::Binary(binary) => self.lower_binary(binary, depth),
-            Op::Aggregate(aggregate) => self.lower_aggregate(aggregate, depth),
-            Op::Call { function, args } => self.lower_call(*function, args, depth),
+            PlanOp::Plus(input) => self.lower(input, depth + 1),
+            PlanOp::Binary(binary) => self.lower_binary(binary, depth),
+            PlanOp::Aggregate(aggregate) => self.lower_aggregate(aggregate, depth),
+            PlanOp::Call { function, args } => self.lower_call(*function, args, depth),
         }
     }
 
     /// What is wanted of histograms below this node.
-    fn enter(&mut self, node: &Node) {
-        use Special::{HistogramFraction, HistogramQuantile, HistogramQuantiles};
+    fn enter(&mut self, node: &PlanNode) {
+        use OperatorFunction::{HistogramFraction, HistogramQuantile, HistogramQuantiles};
         match &node.op {
             // What is cut off depends on the buckets.
-            Op::Binary(b) if b.op.is_trim() => self.looks = true,
-            Op::Call { function, .. } => match function.0.kernel {
+            PlanOp::Binary(b) if b.op.is_trim() => self.buckets_needed = true,
+            PlanOp::Call { function, .. } => match function.0.kernel {
                 Kernel::Special(HistogramQuantile | HistogramQuantiles | HistogramFraction) => {
-                    self.looks = true
+                    self.buckets_needed = true
                 }
-                _ => self.skims |= function.0.skims,
+                _ => self.counts_only |= function.0.skims,
             },
             _ => {}
         }
     }
 
-    fn source(&self, selector: &Selector) -> Source {
-        Source {
+    fn source(&self, selector: &Selector) -> SampleSource {
+        SampleSource {
             matchers: selector.matchers.clone(),
             offset: selector.offset + self.shift,
             at: selector.at,
             extension: selector.extension,
-            skims: self.skims && !self.looks,
+            skims: self.counts_only && !self.buckets_needed,
         }
     }
 
-    fn lower_binary(&mut self, b: &Binary, depth: usize) -> Result<Place, LowerError> {
+    fn lower_binary(&mut self, b: &Binary, depth: usize) -> Result<LoweredStep, LowerError> {
         let (lhs, rhs) = (self.lower(&b.lhs, depth + 1)?, self.lower(&b.rhs, depth + 1)?);
         Ok(match (b.lhs.kind(), b.rhs.kind()) {
-            (Type::Scalar, Type::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
-            (Type::Scalar, _) => {
+            (ValueType::Scalar, ValueType::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
+            (ValueType::Scalar, _) => {
                 let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: true };
                 self.place(op, &[rhs, lhs])
             }
-            (_, Type::Scalar) => {
+            (_, ValueType::Scalar) => {
                 let op = StepOp::VectorScalar { op: b.op, return_bool: b.return_bool, scalar_left: false };
                 self.place(op, &[lhs, rhs])
             }
@@ -224,7 +224,7 @@ impl Lowering {
         })
     }
 
-    fn lower_aggregate(&mut self, a: &Aggregate, depth: usize) -> Result<Place, LowerError> {
+    fn lower_aggregate(&mut self, a: &Aggregate, depth: usize) -> Result<LoweredStep, LowerError> {
         use AggregateOp::*;
         let input = self.lower(&a.input, depth + 1)?;
         if matches!(a.op, Sum | Avg | Count | Min | Max | AggregateOp::Group) {
@@ -234,7 +234,7 @@ impl Lowering {
         }
         let (mut inputs, mut text) = (vec![input], None);
         match a.param.as_deref() {
-            Some(Node { op: Op::Text(label), .. }) => text = Some(label.clone()),
+            Some(PlanNode { op: PlanOp::Text(label), .. }) => text = Some(label.clone()),
             Some(param) => inputs.push(self.lower(param, depth + 1)?),
             None => {}
         }
@@ -243,9 +243,9 @@ impl Lowering {
 }
 
 /// A step that several nodes share keeps the latest origin.
-fn set_origin(origins: &mut Vec<Origin>, id: StepId, origin: Origin) {
+fn set_origin(origins: &mut Vec<StepOrigin>, id: StepId, origin: StepOrigin) {
     if origins.len() <= id {
-        origins.resize(id + 1, Origin::default());
+        origins.resize(id + 1, StepOrigin::default());
     }
     origins[id] = origin;
 }

@@ -4,14 +4,14 @@
 //! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
 //! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
 
+pub mod annotations;
 pub mod details;
 pub mod explain;
-mod leaves;
+pub mod go_text;
+mod leaf;
 mod lowering;
-pub mod notes;
 pub mod physical;
 pub mod row_labels;
-pub mod text;
 
 use crate::functions::Function;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
 /// A plan, or a part of one. Cheap to clone and to share.
-pub type Plan = Arc<Node>;
+pub type Plan = Arc<PlanNode>;
 
 /// Byte range of the query text that a node came from.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,20 +45,20 @@ pub struct Dialect {
 
 /// One step of a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Node {
+pub struct PlanNode {
     /// What it computes.
-    pub op: Op,
+    pub op: PlanOp,
     /// Where it stood in the query.
     pub span: Span,
 }
 
-impl PartialEq for Node {
+impl PartialEq for PlanNode {
     fn eq(&self, other: &Self) -> bool {
         self.op == other.op
     }
 }
-impl Eq for Node {}
-impl Hash for Node {
+impl Eq for PlanNode {}
+impl Hash for PlanNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.op.hash(state);
     }
@@ -66,7 +66,7 @@ impl Hash for Node {
 
 /// The type of a node's answer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Type {
+pub enum ValueType {
     /// One number.
     Scalar,
     /// Labelled values at one time.
@@ -79,15 +79,15 @@ pub enum Type {
 
 /// A number that is equal to itself bit by bit.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
-pub struct Number(pub f64);
+pub struct BitFloat(pub f64);
 
-impl PartialEq for Number {
+impl PartialEq for BitFloat {
     fn eq(&self, other: &Self) -> bool {
         self.0.to_bits() == other.0.to_bits()
     }
 }
-impl Eq for Number {}
-impl Hash for Number {
+impl Eq for BitFloat {}
+impl Hash for BitFloat {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.to_bits().hash(state);
     }
@@ -95,9 +95,9 @@ impl Hash for Number {
 
 /// What a node computes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Op {
+pub enum PlanOp {
     /// A literal.
-    Number(Number),
+    Number(BitFloat),
     /// A string literal.
     Text(String),
     /// The newest sample of each series within the lookback.
@@ -120,7 +120,7 @@ pub enum Op {
         /// Shift into the past, ms.
         offset: i64,
         /// Pinned evaluation time.
-        at: Option<At>,
+        at: Option<AtTime>,
     },
     /// A function of the table.
     Call {
@@ -147,33 +147,33 @@ pub struct Selector {
     /// Shift into the past, ms; negative: into the future.
     pub offset: i64,
     /// Pinned evaluation time.
-    pub at: Option<At>,
+    pub at: Option<AtTime>,
     /// Samples beyond the edges are looked at.
-    pub extension: Option<Extension>,
+    pub extension: Option<WindowExtension>,
 }
 
 /// How far beyond the edges of a window, or beyond the evaluation time, samples are looked at: by the lookback.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Extension {
+pub enum WindowExtension {
     /// Before the left edge: the value there is that of the sample before.
     Anchored,
     /// On both sides: the value at an edge lies on the line between the samples around it.
     Smoothed,
 }
 
-impl Extension {
+impl WindowExtension {
     /// As written in PromQL.
     pub fn as_str(self) -> &'static str {
         match self {
-            Extension::Anchored => "anchored",
-            Extension::Smoothed => "smoothed",
+            WindowExtension::Anchored => "anchored",
+            WindowExtension::Smoothed => "smoothed",
         }
     }
 }
 
 /// What `@` names.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum At {
+pub enum AtTime {
     /// `@ 1234.5`
     Time(TimeMs),
     /// `@ start()`
@@ -190,13 +190,13 @@ pub struct Binary {
     /// `bool` was written: comparisons answer 0 or 1 instead of filtering.
     pub return_bool: bool,
     /// How vectors are matched; ignored unless both operands are vectors.
-    pub matching: Matching,
+    pub matching: VectorMatching,
     /// Left operand.
     pub lhs: Plan,
     /// Right operand.
     pub rhs: Plan,
     /// Type of the answer: a scalar if both operands are. Kept, as it is asked at each operator of a chain.
-    pub kind: Type,
+    pub kind: ValueType,
 }
 
 /// An enum of words: its variants, the list of all of them, and how each is written.
@@ -267,7 +267,7 @@ impl BinaryOp {
 
 /// How the series of two vectors find each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Matching {
+pub struct VectorMatching {
     /// `true`: by the listed labels (`on`); `false`: by all but them (`ignoring`).
     pub on: bool,
     /// The listed labels.
@@ -277,9 +277,9 @@ pub struct Matching {
     /// Labels copied from the "one" side (`group_left(…)`).
     pub include: Vec<String>,
     /// Stands in for a left series that a right one does not find (`fill_left(…)`).
-    pub fill_left: Option<Number>,
+    pub fill_left: Option<BitFloat>,
     /// Stands in for a right series that a left one does not find (`fill_right(…)`).
-    pub fill_right: Option<Number>,
+    pub fill_right: Option<BitFloat>,
 }
 
 /// Which side of a match may have several series.
@@ -370,65 +370,71 @@ impl<'de> Deserialize<'de> for FunctionRef {
     }
 }
 
-impl Op {
+impl PlanOp {
     /// The same with another `@`, if it has one or could.
     #[must_use]
-    pub fn map_at(&self, f: impl Fn(Option<At>) -> Option<At>) -> Op {
+    pub fn map_at(&self, f: impl Fn(Option<AtTime>) -> Option<AtTime>) -> PlanOp {
         let select = |s: &Selector| Selector { at: f(s.at), ..s.clone() };
         match self {
-            Op::Instant(selector) => Op::Instant(select(selector)),
-            Op::Range { selector, range } => Op::Range { selector: select(selector), range: *range },
-            Op::Subquery { input, range, step, offset, at } => {
-                Op::Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: f(*at) }
-            }
+            PlanOp::Instant(selector) => PlanOp::Instant(select(selector)),
+            PlanOp::Range { selector, range } => PlanOp::Range { selector: select(selector), range: *range },
+            PlanOp::Subquery { input, range, step, offset, at } => PlanOp::Subquery {
+                input: input.clone(),
+                range: *range,
+                step: *step,
+                offset: *offset,
+                at: f(*at),
+            },
             op => op.clone(),
         }
     }
 
     /// The same with other operands.
     #[must_use]
-    pub fn map_inputs(&self, f: &mut dyn FnMut(&Plan) -> Plan) -> Op {
+    pub fn map_inputs(&self, f: &mut dyn FnMut(&Plan) -> Plan) -> PlanOp {
         match self {
-            Op::Number(_) | Op::Text(_) | Op::Instant(_) | Op::Range { .. } => self.clone(),
-            Op::Subquery { input, range, step, offset, at } => {
-                Op::Subquery { input: f(input), range: *range, step: *step, offset: *offset, at: *at }
+            PlanOp::Number(_) | PlanOp::Text(_) | PlanOp::Instant(_) | PlanOp::Range { .. } => self.clone(),
+            PlanOp::Subquery { input, range, step, offset, at } => {
+                PlanOp::Subquery { input: f(input), range: *range, step: *step, offset: *offset, at: *at }
             }
-            Op::Call { function, args } => {
-                Op::Call { function: *function, args: args.iter().map(f).collect() }
+            PlanOp::Call { function, args } => {
+                PlanOp::Call { function: *function, args: args.iter().map(f).collect() }
             }
-            Op::Negate(input) => Op::Negate(f(input)),
-            Op::Plus(input) => Op::Plus(f(input)),
-            Op::Binary(b) => Op::Binary(Box::new(Binary { lhs: f(&b.lhs), rhs: f(&b.rhs), ..(**b).clone() })),
-            Op::Aggregate(a) => {
+            PlanOp::Negate(input) => PlanOp::Negate(f(input)),
+            PlanOp::Plus(input) => PlanOp::Plus(f(input)),
+            PlanOp::Binary(b) => {
+                PlanOp::Binary(Box::new(Binary { lhs: f(&b.lhs), rhs: f(&b.rhs), ..(**b).clone() }))
+            }
+            PlanOp::Aggregate(a) => {
                 let param = a.param.as_ref().map(&mut *f);
-                Op::Aggregate(Box::new(Aggregate { param, input: f(&a.input), ..(**a).clone() }))
+                PlanOp::Aggregate(Box::new(Aggregate { param, input: f(&a.input), ..(**a).clone() }))
             }
         }
     }
 }
 
-impl Node {
+impl PlanNode {
     /// The type of the answer.
-    pub fn kind(&self) -> Type {
+    pub fn kind(&self) -> ValueType {
         match &self.op {
-            Op::Number(_) => Type::Scalar,
-            Op::Text(_) => Type::Text,
-            Op::Instant(_) | Op::Aggregate(_) => Type::Vector,
-            Op::Range { .. } | Op::Subquery { .. } => Type::Matrix,
-            Op::Call { function, .. } => function.0.returns,
-            Op::Negate(input) | Op::Plus(input) => input.kind(),
-            Op::Binary(b) => b.kind,
+            PlanOp::Number(_) => ValueType::Scalar,
+            PlanOp::Text(_) => ValueType::Text,
+            PlanOp::Instant(_) | PlanOp::Aggregate(_) => ValueType::Vector,
+            PlanOp::Range { .. } | PlanOp::Subquery { .. } => ValueType::Matrix,
+            PlanOp::Call { function, .. } => function.0.returns,
+            PlanOp::Negate(input) | PlanOp::Plus(input) => input.kind(),
+            PlanOp::Binary(b) => b.kind,
         }
     }
 
     /// The operands.
     pub fn inputs(&self) -> Vec<&Plan> {
         match &self.op {
-            Op::Number(_) | Op::Text(_) | Op::Instant(_) | Op::Range { .. } => Vec::new(),
-            Op::Subquery { input, .. } | Op::Negate(input) | Op::Plus(input) => vec![input],
-            Op::Call { args, .. } => args.iter().collect(),
-            Op::Binary(b) => vec![&b.lhs, &b.rhs],
-            Op::Aggregate(a) => a.param.iter().chain([&a.input]).collect(),
+            PlanOp::Number(_) | PlanOp::Text(_) | PlanOp::Instant(_) | PlanOp::Range { .. } => Vec::new(),
+            PlanOp::Subquery { input, .. } | PlanOp::Negate(input) | PlanOp::Plus(input) => vec![input],
+            PlanOp::Call { args, .. } => args.iter().collect(),
+            PlanOp::Binary(b) => vec![&b.lhs, &b.rhs],
+            PlanOp::Aggregate(a) => a.param.iter().chain([&a.input]).collect(),
         }
     }
 }

@@ -6,14 +6,14 @@
 //! shards is gathered ([`super::lowering`] is who cuts). Pure scalars (numbers, `time()`) are computed wherever they are needed. Equal steps
 //! are one step (hash-consing); [`crate::operators`] says how each is computed.
 
-use super::details::{Ask, InfoLabels, MetricName};
+use super::annotations::StepOrigin;
+use super::details::{HistogramFunction, InfoSelector, MetricName};
 use super::lowering::{self, Purpose};
-use super::notes::Origin;
-use super::{AggregateOp, At, BinaryOp, Dialect, FunctionRef, Grouping, Matching, Number, Plan};
+use super::{AggregateOp, AtTime, BinaryOp, BitFloat, Dialect, FunctionRef, Grouping, Plan, VectorMatching};
 use crate::functions::Kernel;
 use storage::model::Labels;
 
-pub use super::leaves::{Leaf, Source};
+pub use super::leaf::{Leaf, SampleSource};
 
 /// Index of a step in its stage.
 pub type StepId = usize;
@@ -31,12 +31,12 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StepOp {
     /// Samples of the shard's own series.
-    Leaf(Source, Leaf),
-    /// Query over history only: a scalar that depends on series, as [`Physical::given`] of that number answered it
+    Leaf(SampleSource, Leaf),
+    /// Query over history only: a scalar that depends on series, as [`PhysicalPlan::given`] of that number answered it
     /// for each evaluation time. Leaves read it.
     Given(usize),
     /// A constant.
-    Number(Number),
+    Number(BitFloat),
     /// A scalar function of the evaluation time, shifted into the past by so many ms.
     Clock(FunctionRef, i64),
     /// A function per sample; inputs: the vector (or scalar), then scalar parameters.
@@ -61,9 +61,9 @@ pub enum StepOp {
         scalar_left: bool,
     },
     /// Vector with vector.
-    Match(BinaryOp, bool, Matching),
+    Match(BinaryOp, bool, VectorMatching),
     /// `and`, `or`, `unless`.
-    Set(BinaryOp, Matching),
+    Set(BinaryOp, VectorMatching),
     /// Per group and shard: the part of an aggregate that can be merged.
     Partial(AggregateOp, Grouping),
     /// Merges partial aggregates of all shards.
@@ -77,9 +77,9 @@ pub enum StepOp {
     /// A scalar as a vector without labels.
     ToVector,
     /// A question to histograms; inputs: its scalars, the vector.
-    Histogram(Ask),
+    Histogram(HistogramFunction),
     /// The labels of info series are added; inputs: the vector, the info series.
-    Info(InfoLabels),
+    Info(InfoSelector),
     /// The floats; the order of presentation (`true`: descending) is the reader's business.
     Sort(bool),
     /// Identity; the order is that of the values of these labels, natural.
@@ -89,7 +89,7 @@ pub enum StepOp {
     /// Gather stage only: the rows of a local step, of all shards.
     Port(StepId),
     /// Gather stage of a query over history only: a window over the rows of this subquery; inputs: parameters.
-    Subquery(usize, Windowed),
+    Subquery(usize, SubqueryFunction),
     /// Gather stage of views only: the answer of a query over the store.
     StoreQuery(StoreQuery),
 }
@@ -115,7 +115,7 @@ pub enum StoreQueries {
 
 /// What becomes of the rows of a subquery.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Windowed {
+pub enum SubqueryFunction {
     /// A window function.
     Call(FunctionRef),
     /// 1 for each series with a sample in the window.
@@ -134,20 +134,20 @@ pub struct Subquery {
     /// Shift into the past, ms.
     pub offset: i64,
     /// Pinned evaluation time.
-    pub at: Option<At>,
+    pub at: Option<AtTime>,
 }
 
 /// A plan cut into two stages.
 #[derive(Clone, Debug, Default)]
-pub struct Physical {
+pub struct PhysicalPlan {
     /// Steps of the local stage.
     pub local: Vec<Step>,
     /// Steps of the gather stage.
     pub gather: Vec<Step>,
     /// Where each local step stood in the query.
-    pub local_origins: Vec<Origin>,
+    pub local_origins: Vec<StepOrigin>,
     /// Where each gather step stood.
-    pub gather_origins: Vec<Origin>,
+    pub gather_origins: Vec<StepOrigin>,
     /// The step of the gather stage that is the answer.
     pub root: StepId,
     /// Type of the answer is a scalar (one row without labels).
@@ -162,30 +162,30 @@ pub struct Physical {
 #[error("{0}")]
 pub struct LowerError(pub String);
 
-impl Physical {
+impl PhysicalPlan {
     /// Cuts the plan of a view. Everything is asked `shift` ms in the past (a rule's query offset).
     pub fn of(
         plan: &Plan,
         shift: i64,
         dialect: Dialect,
         queries: StoreQueries,
-    ) -> Result<Physical, LowerError> {
+    ) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, shift, Purpose::View(queries), dialect)
     }
 
     /// Cuts `plan` for a query over history, which may have subqueries. `inner`: it is itself one.
-    pub fn of_history(plan: &Plan, inner: bool, dialect: Dialect) -> Result<Physical, LowerError> {
+    pub fn for_history(plan: &Plan, inner: bool, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, 0, Purpose::Query { inner }, dialect)
     }
 
     /// Cuts `plan`, a part of a view's plan, for a query over history: with delayed names its rows still have the names that
     /// they are to lose.
-    pub fn of_part(plan: &Plan, dialect: Dialect) -> Result<Physical, LowerError> {
+    pub fn of_part(plan: &Plan, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, 0, Purpose::Part, dialect)
     }
 
     /// The step that decides the order of presentation.
-    pub fn outermost(&self) -> &StepOp {
+    pub fn presentation_step(&self) -> &StepOp {
         let root = &self.gather[self.root];
         if root.op == StepOp::DropNames { &self.gather[root.inputs[0]].op } else { &root.op }
     }

@@ -1,8 +1,10 @@
 //! What a plan tells of the labels of its rows before anything is evaluated, and the selectors that it reads.
 
-use super::details::InfoLabels;
-use super::{Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, FunctionRef, Node, Op, Plan, Type};
-use crate::functions::{Kernel, Relabel, Special};
+use super::details::InfoSelector;
+use super::{
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, FunctionRef, Plan, PlanNode, PlanOp, ValueType,
+};
+use crate::functions::{Kernel, LabelFunction, OperatorFunction};
 use std::collections::BTreeMap;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, MatchOp, Matcher};
@@ -21,14 +23,18 @@ pub struct RowLabels {
 
 impl RowLabels {
     /// Those of the rows of `plan`.
-    pub fn of(plan: &Node) -> RowLabels {
+    pub fn of(plan: &PlanNode) -> RowLabels {
         match &plan.op {
-            Op::Number(_) | Op::Text(_) => RowLabels::none(),
-            Op::Instant(selector) | Op::Range { selector, .. } => RowLabels::selected(&selector.matchers),
-            Op::Subquery { input, .. } | Op::Negate(input) | Op::Plus(input) => RowLabels::of(input),
-            Op::Call { function, args } => RowLabels::of_call(*function, args),
-            Op::Binary(binary) => RowLabels::of_binary(binary),
-            Op::Aggregate(aggregate) => RowLabels::of_aggregate(aggregate),
+            PlanOp::Number(_) | PlanOp::Text(_) => RowLabels::none(),
+            PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
+                RowLabels::selected(&selector.matchers)
+            }
+            PlanOp::Subquery { input, .. } | PlanOp::Negate(input) | PlanOp::Plus(input) => {
+                RowLabels::of(input)
+            }
+            PlanOp::Call { function, args } => RowLabels::of_call(*function, args),
+            PlanOp::Binary(binary) => RowLabels::of_binary(binary),
+            PlanOp::Aggregate(aggregate) => RowLabels::of_aggregate(aggregate),
         }
     }
 
@@ -113,29 +119,31 @@ impl RowLabels {
     }
 
     fn of_call(function: FunctionRef, args: &[Plan]) -> RowLabels {
-        let vector = args.iter().find(|arg| matches!(arg.kind(), Type::Vector | Type::Matrix));
+        let vector = args.iter().find(|arg| matches!(arg.kind(), ValueType::Vector | ValueType::Matrix));
         let mut rows = vector.map_or_else(RowLabels::none, |arg| RowLabels::of(arg));
         match function.0.kernel {
-            Kernel::Relabel(Relabel::Replace | Relabel::Join) => rows.forget_named_by(args.get(1)),
-            Kernel::Special(Special::Absent | Special::AbsentOverTime) => {
+            Kernel::Relabel(LabelFunction::Replace | LabelFunction::Join) => {
+                rows.forget_named_by(args.get(1))
+            }
+            Kernel::Special(OperatorFunction::Absent | OperatorFunction::AbsentOverTime) => {
                 return vector.map_or_else(RowLabels::none, |arg| RowLabels::of_absent(arg));
             }
-            Kernel::Special(Special::HistogramQuantile | Special::HistogramFraction) => {
+            Kernel::Special(OperatorFunction::HistogramQuantile | OperatorFunction::HistogramFraction) => {
                 rows.forget(BUCKET_LABEL);
             }
-            Kernel::Special(Special::HistogramQuantiles) => {
+            Kernel::Special(OperatorFunction::HistogramQuantiles) => {
                 rows.forget(BUCKET_LABEL);
                 rows.forget_named_by(args.get(1));
             }
-            Kernel::Special(Special::Info) => rows.add_unknown(),
+            Kernel::Special(OperatorFunction::Info) => rows.add_unknown(),
             _ => {}
         }
         rows
     }
 
-    fn of_absent(arg: &Node) -> RowLabels {
+    fn of_absent(arg: &PlanNode) -> RowLabels {
         match &arg.op {
-            Op::Instant(selector) | Op::Range { selector, .. } => {
+            PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
                 RowLabels::listed(&crate::functions::labels::absent_labels(&selector.matchers))
             }
             _ => RowLabels::none(),
@@ -143,7 +151,7 @@ impl RowLabels {
     }
 
     fn forget_named_by(&mut self, arg: Option<&Plan>) {
-        if let Some(Op::Text(name)) = arg.map(|arg| &arg.op) {
+        if let Some(PlanOp::Text(name)) = arg.map(|arg| &arg.op) {
             self.forget(name);
         }
     }
@@ -156,9 +164,9 @@ impl RowLabels {
 
     fn of_binary(binary: &Binary) -> RowLabels {
         match (binary.lhs.kind(), binary.rhs.kind()) {
-            (Type::Vector, Type::Vector) => RowLabels::of_matching(binary),
-            (Type::Vector, _) => RowLabels::of(&binary.lhs),
-            (_, Type::Vector) => RowLabels::of(&binary.rhs),
+            (ValueType::Vector, ValueType::Vector) => RowLabels::of_matching(binary),
+            (ValueType::Vector, _) => RowLabels::of(&binary.lhs),
+            (_, ValueType::Vector) => RowLabels::of(&binary.rhs),
             _ => RowLabels::none(),
         }
     }
@@ -205,16 +213,18 @@ impl RowLabels {
 }
 
 /// Calls `each` with the matchers of all selectors of `plan`; of the info metrics where `info` asks for them.
-pub fn for_each_selector(plan: &Node, each: &mut dyn FnMut(&[Matcher])) {
+pub fn for_each_selector(plan: &PlanNode, each: &mut dyn FnMut(&[Matcher])) {
     match &plan.op {
-        Op::Instant(selector) | Op::Range { selector, .. } => each(&selector.matchers),
-        Op::Call { function, args } if matches!(function.0.kernel, Kernel::Special(Special::Info)) => {
+        PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => each(&selector.matchers),
+        PlanOp::Call { function, args }
+            if matches!(function.0.kernel, Kernel::Special(OperatorFunction::Info)) =>
+        {
             args.first().into_iter().for_each(|arg| for_each_selector(arg, each));
             let asked = match args.get(1).map(|arg| &arg.op) {
-                Some(Op::Instant(selector)) => Some(selector.matchers.as_slice()),
+                Some(PlanOp::Instant(selector)) => Some(selector.matchers.as_slice()),
                 _ => None,
             };
-            each(&InfoLabels::of(asked).1);
+            each(&InfoSelector::of(asked).1);
         }
         _ => plan.inputs().into_iter().for_each(|input| for_each_selector(input, each)),
     }

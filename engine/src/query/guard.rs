@@ -1,6 +1,6 @@
 //! Limits of a running query: samples, time, the client's patience. Texts are Prometheus'.
 //!
-//! Samples are counted as Prometheus counts them: what the windows of all steps hold ([`SampleCounts::total`]), and what
+//! Samples are counted as Prometheus counts them: what the windows of all steps hold ([`SampleStats::total`]), and what
 //! is in memory at one time, which the limit is about: every value that a selector has given so far, the window at
 //! work, and the answer in the making. Beside them bytes are counted ([`crate::memory`]): a sample has eight, labels may
 //! have any number.
@@ -8,7 +8,7 @@
 use super::{QueryError, QueryOptions};
 use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
 use crate::operators::EvalError;
-use crate::operators::pace::{Limits, Pace};
+use crate::operators::evaluation_guard::{EvaluationGuard, Limits};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use storage::model::{NativeHistogram, TimeMs};
 
 /// What a query looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SampleCounts {
+pub struct SampleStats {
     /// Samples in the windows of all steps: one that several windows hold counts for each of them.
     pub total: usize,
     /// Samples in the windows of all steps, each counted once for its series.
@@ -33,8 +33,8 @@ pub struct SampleCounts {
 
 /// What a piece of work looked at.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct Seen {
-    /// Samples in its windows: see [`SampleCounts::total`].
+pub struct SampleUsage {
+    /// Samples in its windows: see [`SampleStats::total`].
     pub samples: usize,
     /// Those that no earlier window held.
     pub fresh: usize,
@@ -44,7 +44,7 @@ pub struct Seen {
     pub largest: usize,
 }
 
-impl Seen {
+impl SampleUsage {
     /// Adds a window.
     pub fn window(&mut self, samples: usize, fresh: usize) {
         self.samples += samples;
@@ -54,7 +54,7 @@ impl Seen {
     }
 
     /// Adds what another piece of work looked at.
-    pub fn add(&mut self, other: Seen) {
+    pub fn add(&mut self, other: SampleUsage) {
         self.samples += other.samples;
         self.fresh += other.fresh;
         self.points += other.points;
@@ -64,7 +64,7 @@ impl Seen {
 
 /// What another process looked at for this query since it last said so.
 #[derive(Copy, Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Counted {
+pub struct RemoteUsage {
     samples: usize,
     fresh: usize,
     points: usize,
@@ -80,7 +80,7 @@ pub(super) fn histogram_bytes(histogram: &NativeHistogram) -> usize {
 
 /// Asked by every piece of work, often.
 #[derive(Debug)]
-pub struct Guard {
+pub struct QueryGuard {
     cancel: Arc<AtomicBool>,
     started: Instant,
     timeout: Duration,
@@ -101,16 +101,16 @@ pub struct Guard {
     looks: Arc<AtomicUsize>,
 }
 
-impl Guard {
+impl QueryGuard {
     /// A guard that starts counting now, of a query that shares its memory with no other.
-    pub fn new(options: &QueryOptions) -> Guard {
-        Guard::within(options, &MemoryPool::of_queries(usize::MAX))
+    pub fn new(options: &QueryOptions) -> QueryGuard {
+        QueryGuard::within(options, &MemoryPool::of_queries(usize::MAX))
     }
 
     /// The same, of a query whose memory counts among that of others.
     #[allow(clippy::disallowed_methods, reason = "a timeout bounds work; no answer depends on this reading")]
-    pub fn within(options: &QueryOptions, memory: &Arc<MemoryPool>) -> Guard {
-        Guard {
+    pub fn within(options: &QueryOptions, memory: &Arc<MemoryPool>) -> QueryGuard {
+        QueryGuard {
             cancel: options.cancel.clone(),
             started: Instant::now(),
             timeout: options.timeout,
@@ -130,22 +130,22 @@ impl Guard {
 
     /// A guard whose time is over after so many looks at it.
     #[cfg(test)]
-    pub fn lasting(looks: usize, options: &QueryOptions) -> Guard {
-        let guard = Guard::new(options);
+    pub fn lasting(looks: usize, options: &QueryOptions) -> QueryGuard {
+        let guard = QueryGuard::new(options);
         guard.looks.store(looks, Relaxed);
         guard
     }
 
-    /// How many looks are left of those that [`Guard::lasting`] allows.
+    /// How many looks are left of those that [`QueryGuard::lasting`] allows.
     #[cfg(test)]
     pub fn looks_left(&self) -> usize {
         self.looks.load(Relaxed)
     }
 
     /// A guard of a query inside this one: the same limits, counts of its own. What subqueries keep is counted together.
-    pub fn inner(&self) -> Guard {
+    pub fn inner(&self) -> QueryGuard {
         let count = || AtomicUsize::new(0);
-        Guard {
+        QueryGuard {
             cancel: self.cancel.clone(),
             started: self.started,
             timeout: self.timeout,
@@ -165,7 +165,7 @@ impl Guard {
 
     /// Takes over what a query inside this one reached at its peak; of its counts only the windows over its rows
     /// are this query's.
-    pub fn adopt(&self, inner: &Guard) {
+    pub fn adopt(&self, inner: &QueryGuard) {
         self.peak.fetch_max(inner.peak.load(Relaxed), Relaxed);
     }
 
@@ -206,9 +206,9 @@ impl Guard {
     /// What an operator, or a loop as in one, comes to within the limits.
     pub(super) fn paced<T>(
         &self,
-        work: impl FnOnce(&mut Pace) -> Result<T, EvalError>,
+        work: impl FnOnce(&mut EvaluationGuard) -> Result<T, EvalError>,
     ) -> Result<T, QueryError> {
-        let mut pace = Pace::of_query(self);
+        let mut pace = EvaluationGuard::of_query(self);
         let done = work(&mut pace);
         done.and_then(|done| pace.settle().map(|()| done)).map_err(|e| self.failure(&e.0))
     }
@@ -236,14 +236,14 @@ impl Guard {
     }
 
     /// What was looked at since `said`, which is brought up to date.
-    pub(super) fn counted_since(&self, said: &mut Counted) -> Counted {
-        let now = Counted {
+    pub(super) fn counted_since(&self, said: &mut RemoteUsage) -> RemoteUsage {
+        let now = RemoteUsage {
             samples: self.total.load(Relaxed),
             fresh: self.read.load(Relaxed),
             points: self.held.load(Relaxed),
         };
         let before = std::mem::replace(said, now);
-        Counted {
+        RemoteUsage {
             samples: now.samples - before.samples,
             fresh: now.fresh - before.fresh,
             points: now.points - before.points,
@@ -251,9 +251,9 @@ impl Guard {
     }
 
     /// Counts what another process looked at; fails beyond the limit, which is one for all processes.
-    pub(super) fn look_elsewhere(&self, counted: Counted) -> Result<(), QueryError> {
-        let Counted { samples, fresh, points } = counted;
-        self.look(Seen { samples, fresh, points, largest: 0 })
+    pub(super) fn look_elsewhere(&self, counted: RemoteUsage) -> Result<(), QueryError> {
+        let RemoteUsage { samples, fresh, points } = counted;
+        self.look(SampleUsage { samples, fresh, points, largest: 0 })
     }
 
     /// Another process had so many samples in memory at one time.
@@ -262,14 +262,14 @@ impl Guard {
     }
 
     /// Counts what was looked at; fails beyond the limit.
-    pub fn look(&self, seen: Seen) -> Result<(), QueryError> {
+    pub fn look(&self, seen: SampleUsage) -> Result<(), QueryError> {
         self.total.fetch_add(seen.samples, Relaxed);
         self.read.fetch_add(seen.fresh, Relaxed);
         let held = self.held.fetch_add(seen.points, Relaxed) + seen.points;
         self.reach(held + seen.largest.saturating_sub(1))
     }
 
-    /// Whether [`Guard::look_at`] wants to know.
+    /// Whether [`QueryGuard::look_at`] wants to know.
     pub fn counts_steps(&self) -> bool {
         self.steps.is_some()
     }
@@ -296,7 +296,7 @@ impl Guard {
         if kept > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// How much [`Guard::keep`] has counted.
+    /// How much [`QueryGuard::keep`] has counted.
     pub(super) fn kept(&self) -> usize {
         self.kept.load(Relaxed)
     }
@@ -313,9 +313,9 @@ impl Guard {
     }
 
     /// What was looked at so far.
-    pub fn samples(&self) -> SampleCounts {
+    pub fn samples(&self) -> SampleStats {
         let steps = self.steps.as_ref().map(|steps| steps.lock().clone()).unwrap_or_default();
-        SampleCounts {
+        SampleStats {
             total: self.total.load(Relaxed),
             read: self.read.load(Relaxed),
             peak: self.peak.load(Relaxed),
@@ -324,13 +324,13 @@ impl Guard {
     }
 }
 
-impl Limits for Guard {
+impl Limits for QueryGuard {
     fn check(&self) -> Result<(), EvalError> {
-        Guard::check(self).map_err(|e| EvalError(e.to_string()))
+        QueryGuard::check(self).map_err(|e| EvalError(e.to_string()))
     }
 
     fn grow(&self, bytes: usize) -> Result<(), EvalError> {
-        Guard::grow(self, bytes).map_err(|e| EvalError(e.to_string()))
+        QueryGuard::grow(self, bytes).map_err(|e| EvalError(e.to_string()))
     }
 }
 
@@ -371,8 +371,8 @@ mod tests {
     #[test]
     fn the_limit_is_about_what_is_in_memory() {
         let guard =
-            Guard::new(&QueryOptions { max_samples: 10, step_stats: true, ..QueryOptions::default() });
-        let mut seen = Seen::default();
+            QueryGuard::new(&QueryOptions { max_samples: 10, step_stats: true, ..QueryOptions::default() });
+        let mut seen = SampleUsage::default();
         (0..4).for_each(|step| seen.window(5, if step == 0 { 5 } else { 1 }));
         assert_eq!(guard.look(seen), Ok(()));
         guard.look_at(7, 5, 5);
@@ -392,12 +392,12 @@ mod tests {
     #[test]
     fn what_is_too_large_says_so() {
         let options = QueryOptions { max_bytes: 10, ..QueryOptions::default() };
-        let guard = Guard::within(&options, &MemoryPool::of_queries(100));
+        let guard = QueryGuard::within(&options, &MemoryPool::of_queries(100));
         assert_eq!(guard.grow(10), Ok(()));
         let error = guard.grow(1).expect_err("eleven bytes");
         assert!(error.is_too_large() && too_many().is_too_large(), "{error}");
         assert_eq!(guard.failure("something else"), error, "the first reason stays");
-        let together = Guard::within(&QueryOptions::default(), &MemoryPool::of_queries(5)).grow(6);
+        let together = QueryGuard::within(&QueryOptions::default(), &MemoryPool::of_queries(5)).grow(6);
         assert!(together.expect_err("six bytes").is_too_large());
         assert!(!QueryError::Execution("many-to-many".to_owned()).is_too_large());
         assert!(guard.grow_for_now(0).is_ok());
@@ -406,9 +406,9 @@ mod tests {
     #[test]
     fn time_and_patience_end() {
         let options = QueryOptions { timeout: Duration::ZERO, ..QueryOptions::default() };
-        assert!(matches!(Guard::new(&options).check(), Err(QueryError::Timeout(_))));
+        assert!(matches!(QueryGuard::new(&options).check(), Err(QueryError::Timeout(_))));
         let options = QueryOptions::default();
-        let guard = Guard::new(&options);
+        let guard = QueryGuard::new(&options);
         assert_eq!(guard.check(), Ok(()));
         options.cancel.store(true, Relaxed);
         assert!(matches!(guard.inner().check(), Err(QueryError::Canceled(_))));

@@ -1,50 +1,50 @@
 //! The leaves of a query: samples of the selected series of one shard, made into a value block.
 //!
 //! A leaf decodes each of its series once per block, sequentially. Floats in plain windows are walked by
-//! [`super::floats`], everything else by [`super::mixed`].
+//! [`super::float_windows`], everything else by [`super::mixed`].
 
-use super::block::Block;
-use super::floats::{Floats, Places, Work};
-use super::guard::{Guard, Seen};
-use super::run::Grid;
+use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
+use super::guard::{QueryGuard, SampleUsage};
+use super::query_run::TimeGrid;
+use super::value_block::ValueBlock;
 use super::{QueryError, QueryOptions};
 use crate::functions::Kernel;
-use crate::functions::lanes::drop_stale;
-use crate::functions::window::Timed;
-use crate::operators::names::{Named, computed};
-use crate::operators::pace::Pace;
-use crate::operators::side::Histograms;
+use crate::functions::series_slices::drop_stale;
+use crate::functions::window::TimedHistogram;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::histogram_column::HistogramColumn;
+use crate::operators::metric_names::{Named, computed};
 use crate::operators::stage::Stage;
-use crate::operators::{EvalError, Output, Twins};
+use crate::operators::{DuplicateLabels, EvalError, StepOutput};
 use crate::plan::Dialect;
-use crate::plan::notes::{Annotations, Origin, Place};
-use crate::plan::physical::{Leaf, Source, StepId};
+use crate::plan::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
+use crate::plan::physical::{Leaf, SampleSource, StepId};
 use storage::model::{Labels, TimeMs};
 use storage::store::{Selection, Store};
 
-pub(super) struct LeafRun {
+pub(super) struct LeafEvaluator {
     pub(super) id: StepId,
-    pub(super) source: Source,
+    pub(super) source: SampleSource,
     pub(super) leaf: Leaf,
     params: Vec<StepId>,
     pub(super) selection: Selection,
     /// The values of the current block of steps.
-    pub(super) block: Block,
+    pub(super) block: ValueBlock,
     /// The histograms of the current block, by step.
-    pub(super) histograms: Vec<Histograms>,
+    pub(super) histograms: Vec<HistogramColumn>,
     /// Start timestamps make a difference.
     pub(super) reads_starts: bool,
     /// Labels, not names, tell what is a counter.
     pub(super) typed: bool,
     /// The metric that was last said to be no counter.
     pub(super) doubted: Option<String>,
-    pub(super) twins: Twins,
+    pub(super) twins: DuplicateLabels,
     /// What the histograms of the current block count.
     pub(super) histogram_bytes: usize,
 }
 
 /// What a block of a leaf is filled with.
-pub(super) struct Filling<'a> {
+pub(super) struct LeafBlockInput<'a> {
     /// Evaluation times.
     pub times: &'a [TimeMs],
     /// Right edges of the windows.
@@ -56,16 +56,16 @@ pub(super) struct Filling<'a> {
     /// How far back an instant selector looks, ms.
     pub lookback: i64,
     /// The query's limits.
-    pub guard: &'a Guard,
+    pub guard: &'a QueryGuard,
 }
 
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct LeafScratch {
     pub(super) ts: Vec<TimeMs>,
     pub(super) vs: Vec<f64>,
-    pub(super) histograms: Vec<Timed>,
+    pub(super) histograms: Vec<TimedHistogram>,
     pub(super) starts: Vec<(TimeMs, TimeMs)>,
-    work: Work,
+    work: WindowScratch,
 }
 
 /// The labels that a leaf gives to a series.
@@ -84,22 +84,22 @@ pub fn keeps_name(leaf: &Leaf) -> bool {
 }
 
 /// What a leaf's notes are about: the selector, which is an operand of window functions.
-pub fn place_of_notes(leaf: &Leaf) -> Place {
-    if matches!(leaf, Leaf::Window(..)) { Place::Operand(0) } else { Place::Whole }
+pub fn place_of_notes(leaf: &Leaf) -> AnnotationTarget {
+    if matches!(leaf, Leaf::Window(..)) { AnnotationTarget::Operand(0) } else { AnnotationTarget::Whole }
 }
 
-impl LeafRun {
+impl LeafEvaluator {
     #[allow(clippy::too_many_arguments, reason = "a constructor of plain data")]
     pub(super) fn new(
         store: &Store,
         shard: u16,
         id: StepId,
-        source: &Source,
+        source: &SampleSource,
         leaf: &Leaf,
         params: Vec<StepId>,
-        grid: Grid,
+        grid: TimeGrid,
         options: &QueryOptions,
-    ) -> Result<LeafRun, QueryError> {
+    ) -> Result<LeafEvaluator, QueryError> {
         let (back, ahead) = source.reach(leaf, options.lookback);
         let from = source.time(grid.start, grid.start, grid.end) - back;
         let to = source.time(grid.end, grid.start, grid.end) + ahead;
@@ -107,18 +107,18 @@ impl LeafRun {
         let selection = store
             .select(shard, &source.matchers, from, to)
             .map_err(|e| QueryError::Internal(e.to_string()))?;
-        Ok(LeafRun {
+        Ok(LeafEvaluator {
             id,
             source: source.clone(),
             leaf: leaf.clone(),
             params,
             selection,
-            block: Block::default(),
+            block: ValueBlock::default(),
             histograms: Vec::new(),
             reads_starts: options.dialect.start_timestamps && leaf.reads_starts(),
             typed: options.dialect.type_and_unit_labels,
             doubted: None,
-            twins: Twins::default(),
+            twins: DuplicateLabels::default(),
             histogram_bytes: 0,
         })
     }
@@ -126,43 +126,47 @@ impl LeafRun {
     pub(super) fn add_rows(
         &self,
         dialect: Dialect,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         pace.new_rows(self.selection.labels.len())?;
         for labels in &self.selection.labels {
             pace.row()?;
             let named = leaf_labels(&self.leaf, labels, dialect);
             pace.relabelled(&named.0, labels)?;
-            out.add_named(named);
+            out.add_row_with_name_flag(named);
         }
         Ok(())
     }
 
     /// Whether its block is just floats, and no two rows have the same labels; `out` has these.
-    pub(super) fn is_simple(&mut self, out: &Output, pace: &mut Pace) -> Result<bool, EvalError> {
+    pub(super) fn is_simple(
+        &mut self,
+        out: &StepOutput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<bool, EvalError> {
         if !out.sorted {
             self.twins.learn(out, pace)?;
         }
-        Ok(self.twins.is_empty() && self.histograms.iter().all(Histograms::is_empty))
+        Ok(self.twins.is_empty() && self.histograms.iter().all(HistogramColumn::is_empty))
     }
 
     /// Computes the value block of the leaf, and adds what there is to remark.
     pub(super) fn fill(
         &mut self,
-        filling: &Filling,
-        scratch: &mut Scratch,
-        (origin, notes): (&Origin, &mut Annotations),
+        filling: &LeafBlockInput,
+        scratch: &mut LeafScratch,
+        (origin, notes): (&StepOrigin, &mut AnnotationSet),
     ) -> Result<(), QueryError> {
         let rows = self.selection.labels.len();
         let steps = filling.times.len();
         self.block.reset(rows, steps);
         self.histograms.clear();
-        self.histograms.resize_with(steps, Histograms::default);
+        self.histograms.resize_with(steps, HistogramColumn::default);
         filling.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
         let (from, to) = filling.span;
-        let mut seen = Seen::default();
-        let mut pace = Pace::of_query(filling.guard);
+        let mut seen = SampleUsage::default();
+        let mut pace = EvaluationGuard::of_query(filling.guard);
         for row in 0..rows {
             // Long windows are much work for one series.
             if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {
@@ -190,9 +194,9 @@ impl LeafRun {
     }
 
     /// Counts a series' samples step by step.
-    fn count_steps(&self, filling: &Filling, scratch: &Scratch) {
-        let Filling { times, ends, lookback, guard, .. } = *filling;
-        let floats = Floats { ts: &scratch.ts, vs: &scratch.vs };
+    fn count_steps(&self, filling: &LeafBlockInput, scratch: &LeafScratch) {
+        let LeafBlockInput { times, ends, lookback, guard, .. } = *filling;
+        let floats = FloatSlices { ts: &scratch.ts, vs: &scratch.vs };
         match &self.leaf {
             Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info => {
                 let reach = self.leaf.reach(lookback);
@@ -205,7 +209,7 @@ impl LeafRun {
     }
 
     /// Right edges of the windows.
-    pub(super) fn ends(&self, times: &[TimeMs], grid: Grid) -> Vec<TimeMs> {
+    pub(super) fn ends(&self, times: &[TimeMs], grid: TimeGrid) -> Vec<TimeMs> {
         times.iter().map(|t| self.source.time(*t, grid.start, grid.end)).collect()
     }
 
@@ -222,7 +226,7 @@ impl LeafRun {
         &self,
         times: &[TimeMs],
         stage: &mut Stage,
-        pace: &mut Pace,
+        pace: &mut EvaluationGuard,
     ) -> Result<Vec<Vec<f64>>, EvalError> {
         if self.params.is_empty() {
             return Ok(Vec::new());
@@ -243,26 +247,26 @@ impl LeafRun {
     fn series(
         &mut self,
         row: usize,
-        filling: &Filling,
-        scratch: &mut Scratch,
-        pace: &mut Pace,
-    ) -> Result<Seen, EvalError> {
-        let Filling { times, ends, params, lookback, .. } = *filling;
+        filling: &LeafBlockInput,
+        scratch: &mut LeafScratch,
+        pace: &mut EvaluationGuard,
+    ) -> Result<SampleUsage, EvalError> {
+        let LeafBlockInput { times, ends, params, lookback, .. } = *filling;
         if matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..)) {
             drop_stale(&mut scratch.ts, &mut scratch.vs);
         }
-        let (floats, out) = (Floats { ts: &scratch.ts, vs: &scratch.vs }, self.block.row_mut(row));
+        let (floats, out) = (FloatSlices { ts: &scratch.ts, vs: &scratch.vs }, self.block.row_mut(row));
         Ok(match &self.leaf {
             Leaf::Value => floats.latest(ends, lookback, |i, _, v| out[i] = v),
             Leaf::Timestamp(shorter) => {
                 floats.latest(ends, lookback - shorter, |i, t, _| out[i] = t as f64 / 1000.0)
             }
-            Leaf::StartTimestamp => Seen::default(),
+            Leaf::StartTimestamp => SampleUsage::default(),
             Leaf::Info => floats.latest(ends, lookback, |i, t, _| out[i] = t as f64),
             Leaf::Present(range) => floats.windows(ends, *range, |i, _, _, _| out[i] = 1.0),
             Leaf::Window(function, range) => {
-                let Kernel::Window(kernel) = function.0.kernel else { return Ok(Seen::default()) };
-                let places = Places { times, ends, range: *range, params };
+                let Kernel::Window(kernel) = function.0.kernel else { return Ok(SampleUsage::default()) };
+                let places = WindowGrid { times, ends, range: *range, params };
                 floats.evaluate(kernel, places, &mut scratch.work, out, pace)?
             }
         })

@@ -1,49 +1,49 @@
 //! The query runtime: a plan's answer over a stretch of history.
 //!
 //! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces, shard by
-//! step block ([`shard`]), which run on threads that yield to the ticks ([`pool`]),
-//! can be cancelled and meets its limits ([`guard`]). [`run`] gathers the pieces into the answer. In a cluster the pieces of the
-//! other processes are worked at there ([`others`]).
+//! step block ([`shard_evaluator`]), which run on threads that yield to the ticks ([`pool`]),
+//! can be cancelled and meets its limits ([`guard`]). [`query_run`] gathers the pieces into the answer. In a cluster the pieces of the
+//! other processes are worked at there ([`peers`]).
 
-mod alone;
-mod block;
-mod columns;
-mod floats;
-mod gathered;
-mod given;
+mod block_aggregate;
+mod cached_subquery;
+mod float_windows;
+mod fold_times;
 pub mod guard;
-mod kept;
-mod known;
 pub mod leaf;
-mod matrix;
-mod mixed;
-pub mod others;
+mod mixed_windows;
+pub mod peers;
 pub mod pool;
-mod rows;
-pub mod run;
-pub mod shard;
-mod sight;
+pub mod query_run;
+mod range_selector;
+mod result;
+mod scalar_params;
+pub mod shard_evaluator;
+mod step_independence;
 mod subquery;
+mod subquery_cache;
+mod subquery_rows;
 #[cfg(test)]
 mod tests;
-mod times;
+mod value_block;
+mod visibility;
 
-pub use kept::{Budget, Kept, KeptReport};
-pub use sight::{Sight, sights};
-pub use times::{asks_own_times, hangs_on_first_step};
+pub use fold_times::{depends_on_query_times, hangs_on_first_step};
+pub use subquery_cache::{SampleBudget, SubqueryCache, SubqueryCacheReport};
+pub use visibility::{SelectorVisibility, visibilities};
 
 use crate::functions::QueryTimes;
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES, SERIES_BYTES, SUBQUERY_STEPS};
 use crate::memory::{MemoryPool, MemoryReservation};
-use crate::plan::notes::{Annotation, Annotations};
-use crate::plan::physical::{Physical, Subquery};
-use crate::plan::{Dialect, Op, Plan, Selector, Type};
-use guard::Guard;
-pub use guard::SampleCounts;
-use others::asking::Asking;
-use others::{Others, What};
-use pool::Pools;
-use run::Grid;
+use crate::plan::annotations::{Annotation, AnnotationSet};
+use crate::plan::physical::{PhysicalPlan, Subquery};
+use crate::plan::{Dialect, Plan, PlanOp, Selector, ValueType};
+use guard::QueryGuard;
+pub use guard::SampleStats;
+use peers::client::PeerQuery;
+use peers::{PeerTask, QueryPeers};
+use pool::QueryPools;
+use query_run::TimeGrid;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -109,13 +109,13 @@ pub enum QueryError {
 
 /// A plan's answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct QueryAnswer {
     /// The result.
-    pub value: Value,
+    pub value: QueryValue,
     /// What it should be read with.
     pub notes: Vec<Annotation>,
     /// What it looked at.
-    pub samples: SampleCounts,
+    pub samples: SampleStats,
     /// What it takes of the memory for queries.
     pub memory: AnswerMemory,
 }
@@ -170,7 +170,7 @@ pub struct Series {
 /// A result.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the variants are the resultTypes of the API")]
-pub enum Value {
+pub enum QueryValue {
     Scalar(TimeMs, f64),
     Text(TimeMs, String),
     Vector(Vec<VectorSample>),
@@ -180,9 +180,9 @@ pub enum Value {
 /// Answers queries on threads of its own. All methods block: call them off the async runtime.
 pub struct Querier {
     store: Arc<Store>,
-    pools: Pools,
+    pools: QueryPools,
     /// The other processes of the cluster.
-    others: Option<Arc<dyn Others>>,
+    others: Option<Arc<dyn QueryPeers>>,
     /// Of all queries together.
     memory: Arc<MemoryPool>,
 }
@@ -191,12 +191,12 @@ impl Querier {
     /// A querier over `store` with `threads` worker threads.
     pub fn new(store: Arc<Store>, threads: usize) -> Querier {
         let memory = MemoryPool::of_queries(QUERIES_BYTES);
-        Querier { store, pools: Pools::new(threads), others: None, memory }
+        Querier { store, pools: QueryPools::new(threads), others: None, memory }
     }
 
     /// One whose callers do the work themselves, on their own threads.
     pub fn of_the_caller(store: Arc<Store>, memory: Arc<MemoryPool>) -> Querier {
-        Querier { store, pools: Pools::of_the_caller(), others: None, memory }
+        Querier { store, pools: QueryPools::of_the_caller(), others: None, memory }
     }
 
     /// The same, whose queries together may hold what is in this pool.
@@ -207,12 +207,12 @@ impl Querier {
 
     /// The same, over the series of other processes, too.
     #[must_use]
-    pub fn with_others(self, others: Arc<dyn Others>) -> Querier {
+    pub fn with_others(self, others: Arc<dyn QueryPeers>) -> Querier {
         Querier { others: Some(others), ..self }
     }
 
     /// The answer at time `t`.
-    pub fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
+    pub fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
         self.at_one_time(plan, t, options, None)
     }
 
@@ -222,32 +222,32 @@ impl Querier {
         plan: &Plan,
         t: TimeMs,
         options: &QueryOptions,
-        kept: Option<&mut Kept>,
-    ) -> Result<Answer, QueryError> {
-        let plan = &times::fold(plan, QueryTimes::instant(t));
+        kept: Option<&mut SubqueryCache>,
+    ) -> Result<QueryAnswer, QueryError> {
+        let plan = &fold_times::fold_query_times(plan, QueryTimes::instant(t));
         match &plan.op {
-            Op::Text(text) => {
-                let guard = Guard::within(options, &self.memory);
+            PlanOp::Text(text) => {
+                let guard = QueryGuard::within(options, &self.memory);
                 guard.check()?;
-                Ok(Answer::of(Value::Text(t, text.clone()), Annotations::default(), &guard))
+                Ok(QueryAnswer::of(QueryValue::Text(t, text.clone()), AnnotationSet::default(), &guard))
             }
-            Op::Range { selector, range } => {
-                self.samples_of(selector, *range, t, options, &Guard::within(options, &self.memory))
+            PlanOp::Range { selector, range } => {
+                self.samples_of(selector, *range, t, options, &QueryGuard::within(options, &self.memory))
             }
-            Op::Subquery { input, range, step, offset, at } => {
+            PlanOp::Subquery { input, range, step, offset, at } => {
                 let asked =
                     Subquery { input: input.clone(), range: *range, step: *step, offset: *offset, at: *at };
-                let guard = Arc::new(Guard::within(options, &self.memory));
-                let mut notes = Annotations::default();
-                let grid = Grid { start: t, end: t, step: 1 };
+                let guard = Arc::new(QueryGuard::within(options, &self.memory));
+                let mut notes = AnnotationSet::default();
+                let grid = TimeGrid { start: t, end: t, step: 1 };
                 let mut rows = self.subquery(&asked, grid, options, &guard, &mut notes)?;
                 if rows.iter().any(|row| row.drops) {
                     rows.iter_mut().for_each(Series::drop_name);
-                    rows = gathered::merged(rows, &guard)?;
+                    rows = result::merged(rows, &guard)?;
                 }
-                Ok(Answer::of(Value::Matrix(rows), notes, &guard))
+                Ok(QueryAnswer::of(QueryValue::Matrix(rows), notes, &guard))
             }
-            _ => self.run(plan, Grid { start: t, end: t, step: 1 }, options, kept)?.instant(t),
+            _ => self.run(plan, TimeGrid { start: t, end: t, step: 1 }, options, kept)?.instant(t),
         }
     }
 
@@ -259,28 +259,28 @@ impl Querier {
         end: TimeMs,
         step: i64,
         options: &QueryOptions,
-    ) -> Result<Answer, QueryError> {
+    ) -> Result<QueryAnswer, QueryError> {
         if let Some(kind) = match plan.kind() {
-            Type::Matrix => Some("range vector"),
-            Type::Text => Some("string"),
-            Type::Scalar | Type::Vector => None,
+            ValueType::Matrix => Some("range vector"),
+            ValueType::Text => Some("string"),
+            ValueType::Scalar | ValueType::Vector => None,
         } {
             let text =
                 format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
             return Err(QueryError::BadData(text));
         }
-        let plan = times::fold(plan, QueryTimes { start, end, step });
-        self.run(&plan, Grid { start, end, step: step.max(1) }, options, None)?.range()
+        let plan = fold_times::fold_query_times(plan, QueryTimes { start, end, step });
+        self.run(&plan, TimeGrid { start, end, step: step.max(1) }, options, None)?.range()
     }
 
     fn run(
         &self,
         plan: &Plan,
-        grid: Grid,
+        grid: TimeGrid,
         options: &QueryOptions,
-        kept: Option<&mut Kept>,
-    ) -> Result<gathered::Gathered, QueryError> {
-        self.guarded(plan, false, grid, options, &Arc::new(Guard::within(options, &self.memory)), kept)
+        kept: Option<&mut SubqueryCache>,
+    ) -> Result<result::QueryResult, QueryError> {
+        self.guarded(plan, false, grid, options, &Arc::new(QueryGuard::within(options, &self.memory)), kept)
     }
 
     /// The samples themselves that a selector has in the `range` ms up to `t`.
@@ -290,12 +290,12 @@ impl Querier {
         range: i64,
         t: TimeMs,
         options: &QueryOptions,
-        guard: &Guard,
-    ) -> Result<Answer, QueryError> {
+        guard: &QueryGuard,
+    ) -> Result<QueryAnswer, QueryError> {
         guard.check()?;
-        let what = || What::Samples { selector: selector.clone(), range, t };
+        let what = || PeerTask::Samples { selector: selector.clone(), range, t };
         let mut asking = self.ask(what, options, guard)?;
-        let asked = matrix::Asked::new(selector, range, t, options);
+        let asked = range_selector::RangeSelection::new(selector, range, t, options);
         let mut rows = Vec::new();
         for shard in 0..SHARDS {
             guard.check()?;
@@ -303,18 +303,19 @@ impl Querier {
         }
         rows.extend(asking.series(guard)?);
         let notes = asking.end(guard)?;
-        Ok(Answer::of(Value::Matrix(gathered::merged(rows, guard)?), notes, guard))
+        Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), notes, guard))
     }
 
     /// Asks the other processes.
     fn ask(
         &self,
-        what: impl FnOnce() -> What,
+        what: impl FnOnce() -> PeerTask,
         options: &QueryOptions,
-        guard: &Guard,
-    ) -> Result<Asking, QueryError> {
+        guard: &QueryGuard,
+    ) -> Result<PeerQuery, QueryError> {
         let others = self.others.as_deref();
-        others.map_or_else(|| Ok(Asking::default()), |others| Asking::new(others, what(), options, guard))
+        others
+            .map_or_else(|| Ok(PeerQuery::default()), |others| PeerQuery::new(others, what(), options, guard))
     }
 
     /// Asks the subqueries first, and the scalars that depend on series. A subquery counts for itself; the windows over
@@ -323,20 +324,20 @@ impl Querier {
         &self,
         plan: &Plan,
         inner: bool,
-        grid: Grid,
+        grid: TimeGrid,
         options: &QueryOptions,
-        guard: &Arc<Guard>,
-        mut kept: Option<&mut Kept>,
-    ) -> Result<gathered::Gathered, QueryError> {
-        let plan = &times::pin_parameters(plan, grid.start);
+        guard: &Arc<QueryGuard>,
+        mut kept: Option<&mut SubqueryCache>,
+    ) -> Result<result::QueryResult, QueryError> {
+        let plan = &fold_times::pin_parameters(plan, grid.start);
         let physical = match options.is_part && !inner {
-            true => Physical::of_part(plan, options.dialect),
-            false => Physical::of_history(plan, inner, options.dialect),
+            true => PhysicalPlan::of_part(plan, options.dialect),
+            false => PhysicalPlan::for_history(plan, inner, options.dialect),
         };
         let physical = physical.map_err(|e| QueryError::Execution(e.0))?;
-        let mut notes = Annotations::default();
+        let mut notes = AnnotationSet::default();
         if grid.start != grid.end {
-            times::warn_of_sorting(plan, &mut notes);
+            fold_times::warn_of_sorting(plan, &mut notes);
         }
         let windows = physical.subqueries.len() + physical.given.len();
         if windows > 0 && grid.len() > SUBQUERY_STEPS {
@@ -366,19 +367,20 @@ impl Querier {
             guard.memory().shrink_to(held);
             guard.grow(grid.len() * size_of::<f64>())?;
         }
-        let what = || What::Steps { plan: plan.clone(), inner, grid, given: given.clone() };
-        let run = run::Run::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
-        let asking = if run.reads_series() { self.ask(what, options, guard)? } else { Asking::default() };
+        let what = || PeerTask::Steps { plan: plan.clone(), inner, grid, given: given.clone() };
+        let run =
+            query_run::QueryRun::new(self.store.clone(), physical, grid, options, (rows, given.clone()));
+        let asking = if run.reads_series() { self.ask(what, options, guard)? } else { PeerQuery::default() };
         run.execute(&self.pools, guard, asking, notes)
     }
 }
 
-impl Answer {
+impl QueryAnswer {
     /// The answer of a query that is done: it holds no more than what it answers.
-    fn of(value: Value, notes: Annotations, guard: &Guard) -> Answer {
+    fn of(value: QueryValue, notes: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
         guard.memory().shrink_to(value.bytes());
         let memory = AnswerMemory(Some(guard.memory().clone()));
-        Answer { value, notes: notes.into_list(), samples: guard.samples(), memory }
+        QueryAnswer { value, notes: notes.into_list(), samples: guard.samples(), memory }
     }
 }
 
@@ -402,7 +404,7 @@ impl Series {
     }
 }
 
-impl Value {
+impl QueryValue {
     /// Bytes of memory, about.
     fn bytes(&self) -> usize {
         let sample = |sample: &VectorSample| {
@@ -410,10 +412,10 @@ impl Value {
             SERIES_BYTES + sample.labels.encoded().len() + histogram
         };
         match self {
-            Value::Scalar(..) => 0,
-            Value::Text(_, text) => text.len(),
-            Value::Vector(samples) => samples.iter().map(sample).sum(),
-            Value::Matrix(series) => series.iter().map(Series::bytes).sum(),
+            QueryValue::Scalar(..) => 0,
+            QueryValue::Text(_, text) => text.len(),
+            QueryValue::Vector(samples) => samples.iter().map(sample).sum(),
+            QueryValue::Matrix(series) => series.iter().map(Series::bytes).sum(),
         }
     }
 }

@@ -3,11 +3,11 @@
 //! Measured (reference/engine.md, C3): a 20 ms query in the live pool moves the tick's p99 from 1 ms to 30 ms,
 //! in a niced pool to 3-4 ms. With questions about everything on all cores at once it is 5 to 8 ms, because a thread that wakes may
 //! wait for the turn of a niced one to end. The kernel's idle threads give way at once (+2 ms to less than nothing), but get next to nothing
-//! where others want all cores. So large queries have idle threads of their own ([`Pools`]), which besides keeps them
+//! where others want all cores. So large queries have idle threads of their own ([`QueryPools`]), which besides keeps them
 //! from standing in the way of small ones.
 
 use super::QueryError;
-use super::guard::Guard;
+use super::guard::QueryGuard;
 use crate::limits::{LARGE_PLAN, LARGE_PLAN_VALUES, LARGE_QUERY, WAIT_LOOK};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -19,14 +19,14 @@ use std::time::Duration;
 /// What a thread is to do.
 pub type Job = Box<dyn FnOnce() + Send>;
 
-struct Queue {
+struct JobQueue {
     jobs: Mutex<(VecDeque<Job>, bool)>,
     ready: Condvar,
 }
 
 /// How threads give way to others.
 #[derive(Copy, Clone)]
-enum Yields {
+enum Priority {
     /// They get a tenth of a core that others want.
     Niced,
     /// They get a core that nobody else wants.
@@ -40,24 +40,24 @@ enum Yields {
 /// look at the limits, a millisecond of work away, and hands what it holds to a niced thread, which frees it. The other
 /// way, to raise the thread's priority when time is over, needs a privilege: the kernel lets nobody else leave the idle
 /// class whose nice value is lowered.
-pub struct Pools {
+pub struct QueryPools {
     usual: Pool,
     /// `None`: large queries are like the others.
     large: Option<Pool>,
 }
 
-impl Pools {
+impl QueryPools {
     /// `threads` threads (at least one) for queries, and as many for large ones.
-    pub fn new(threads: usize) -> Pools {
+    pub fn new(threads: usize) -> QueryPools {
         let usual = Pool::named("query", threads);
-        let mut large = Pool::start("large-query", threads, Yields::Idle);
+        let mut large = Pool::start("large-query", threads, Priority::Idle);
         large.frees = usual.queue.clone();
-        Pools { usual, large: Some(large) }
+        QueryPools { usual, large: Some(large) }
     }
 
     /// No threads: whoever asks does the work.
-    pub fn of_the_caller() -> Pools {
-        Pools { usual: Pool::of_the_caller(), large: None }
+    pub fn of_the_caller() -> QueryPools {
+        QueryPools { usual: Pool::of_the_caller(), large: None }
     }
 
     /// For queries that are not large, and for finding out how large one is.
@@ -74,20 +74,20 @@ impl Pools {
 
 /// A fixed set of niced threads. Dropping it ends them after the jobs at hand.
 pub struct Pool {
-    queue: Arc<Queue>,
+    queue: Arc<JobQueue>,
     /// Whose threads free what nobody waits for any more.
-    frees: Arc<Queue>,
+    frees: Arc<JobQueue>,
     threads: usize,
 }
 
 impl Pool {
     /// Starts `threads` threads (at least one) with a name of their own.
     pub fn named(name: &str, threads: usize) -> Pool {
-        Pool::start(name, threads, Yields::Niced)
+        Pool::start(name, threads, Priority::Niced)
     }
 
-    fn start(name: &str, threads: usize, yields: Yields) -> Pool {
-        let queue = Arc::new(Queue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
+    fn start(name: &str, threads: usize, yields: Priority) -> Pool {
+        let queue = Arc::new(JobQueue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         let threads = threads.max(1);
         for i in 0..threads {
             let queue = queue.clone();
@@ -102,7 +102,7 @@ impl Pool {
 
     /// No threads: who hands in jobs does them.
     pub fn of_the_caller() -> Pool {
-        let queue = Arc::new(Queue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
+        let queue = Arc::new(JobQueue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         Pool { frees: queue.clone(), queue, threads: 0 }
     }
 
@@ -119,7 +119,7 @@ impl Pool {
     /// Does the jobs that wait, of a pool that has no threads.
     pub fn turn(&self) {
         while let Some(job) = self.take_as_caller() {
-            let _ = caught(job);
+            let _ = catch_panic(job);
         }
     }
 
@@ -132,10 +132,10 @@ impl Pool {
     pub fn run<T: Send + 'static>(
         &self,
         jobs: Vec<Box<dyn FnOnce() -> T + Send>>,
-        guard: &Guard,
+        guard: &QueryGuard,
     ) -> Result<Vec<Option<T>>, QueryError> {
         if self.threads == 0 {
-            let result = |job| guard.check().map(|()| caught(job));
+            let result = |job| guard.check().map(|()| catch_panic(job));
             return jobs.into_iter().map(result).collect();
         }
         let (send, receive) = channel();
@@ -160,7 +160,7 @@ impl Pool {
     }
 }
 
-impl Queue {
+impl JobQueue {
     fn submit(&self, job: Job) {
         self.jobs.lock().0.push_back(job);
         self.ready.notify_one();
@@ -174,9 +174,9 @@ impl Drop for Pool {
     }
 }
 
-fn work(queue: &Queue, yields: Yields) {
+fn work(queue: &JobQueue, yields: Priority) {
     nice();
-    if matches!(yields, Yields::Idle) {
+    if matches!(yields, Priority::Idle) {
         idle();
     }
     loop {
@@ -193,12 +193,12 @@ fn work(queue: &Queue, yields: Yields) {
             }
         };
         // A job that panics is answered as lost (its sender is gone); the thread is needed for the next one.
-        let _ = caught(job);
+        let _ = catch_panic(job);
     }
 }
 
 /// What `work` returns; `None`: it panicked.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
@@ -238,13 +238,13 @@ mod tests {
     fn a_panic_costs_its_own_answer_only() {
         let pool = Pool::named("query", 1);
         let jobs = |n: usize| (0..n).map(|i| Box::new(move || assert!(i > 0, "on purpose")) as _).collect();
-        let guard = Guard::new(&QueryOptions::default());
+        let guard = QueryGuard::new(&QueryOptions::default());
         assert_eq!(pool.run::<()>(jobs(3), &guard), Ok(vec![None, Some(()), Some(())]));
     }
 
     #[test]
     fn many_operators_over_some_values_are_large() {
-        let pools = Pools::new(1);
+        let pools = QueryPools::new(1);
         for (values, operators, is_large) in [
             (LARGE_QUERY, 1, true),
             (LARGE_QUERY - 1, LARGE_PLAN - 1, false),
@@ -270,14 +270,14 @@ mod tests {
             let options = QueryOptions { timeout: Duration::from_millis(50), ..QueryOptions::default() };
             let options = if cancelled { QueryOptions::default() } else { options };
             options.cancel.store(cancelled, Relaxed);
-            let pools = Pools::new(1);
+            let pools = QueryPools::new(1);
             let ((go_on, held), (freed, told)) = (channel::<()>(), channel());
             let job = move || {
                 let _ = held.recv();
                 Freed(freed)
             };
             let large = pools.large(LARGE_QUERY, 1).expect("large enough");
-            let waited = large.run::<Freed>(vec![Box::new(job)], &Guard::new(&options)).map(|_| ());
+            let waited = large.run::<Freed>(vec![Box::new(job)], &QueryGuard::new(&options)).map(|_| ());
             match waited {
                 Err(QueryError::Canceled(_)) => assert!(cancelled),
                 Err(QueryError::Timeout(_)) => assert!(!cancelled),

@@ -5,22 +5,22 @@
 //! again and again keeps their rows ([`super::kept`]).
 
 use super::QueryError;
-use super::block::Block;
-use super::floats::{Floats, Places, Work};
-use super::guard::Guard;
-use super::rows::{Row, Rows};
-use super::run::Grid;
-use crate::functions::notice::{Noticed, counter_doubt};
+use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
+use super::guard::QueryGuard;
+use super::query_run::TimeGrid;
+use super::subquery_rows::{SubqueryRow, SubqueryRows};
+use super::value_block::ValueBlock;
+use crate::functions::findings::{Findings, non_counter_annotation};
 use crate::functions::{Kernel, Window};
 use crate::limits::{ROW_SAMPLES, SLID_VALUES};
-use crate::operators::names::computed;
-use crate::operators::pace::Pace;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::histogram_column::Sample;
+use crate::operators::metric_names::computed;
 use crate::operators::scalar::scalar_of;
-use crate::operators::side::Sample;
-use crate::operators::{Changed, EvalError, Input, Operator, Output, Twins};
-use crate::plan::notes::{Note, Place};
-use crate::plan::physical::{Subquery, Windowed};
-use crate::plan::{At, Dialect, Node, Plan};
+use crate::operators::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
+use crate::plan::physical::{Subquery, SubqueryFunction};
+use crate::plan::{AtTime, Dialect, Plan, PlanNode};
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::labels::describes_metric;
@@ -33,32 +33,37 @@ impl Subquery {
     }
 
     /// The right edges of the windows of `outer`.
-    fn ends(&self, outer: Grid) -> Vec<TimeMs> {
+    fn ends(&self, outer: TimeGrid) -> Vec<TimeMs> {
         (0..outer.len()).map(|i| self.end(outer.time(i), outer.start, outer.end)).collect()
     }
 
     /// The multiples of its step that lie in any window of `outer`.
-    pub(super) fn grid(&self, outer: Grid, default_step: i64) -> Grid {
+    pub(super) fn grid(&self, outer: TimeGrid, default_step: i64) -> TimeGrid {
         let step = self.step.unwrap_or(default_step).max(1);
         let edge = |t| self.end(t, outer.start, outer.end);
         let last = edge(outer.time(outer.len().saturating_sub(1)));
         // Windows are open to the left.
         let before = edge(outer.start).saturating_sub(self.range);
         let start = (before.div_euclid(step) + 1) * step;
-        Grid { start, end: last, step }
+        TimeGrid { start, end: last, step }
     }
 }
 
-fn pinned(at: Option<At>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
+fn pinned(at: Option<AtTime>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
     at.map(|at| match at {
-        At::Time(t) => t,
-        At::Start => start,
-        At::End => end,
+        AtTime::Time(t) => t,
+        AtTime::Start => start,
+        AtTime::End => end,
     })
 }
 
-/// Counts the windows of `outer` over `rows`.
-pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Row], guard: &Guard) -> Result<(), QueryError> {
+/// Counts the windows of `outer` over `subquery_rows`.
+pub(super) fn look(
+    asked: &Subquery,
+    outer: TimeGrid,
+    rows: &[SubqueryRow],
+    guard: &QueryGuard,
+) -> Result<(), QueryError> {
     let ends = asked.ends(outer);
     for row in rows {
         guard.check()?;
@@ -68,7 +73,7 @@ pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Row], guard: &Guard) -
             both.sort_unstable();
         }
         let times = if row.histograms.is_empty() { &row.ts } else { &both };
-        let floats = Floats { ts: times, vs: &[] };
+        let floats = FloatSlices { ts: times, vs: &[] };
         let seen = floats.windows(&ends, asked.range, |i, lo, hi, fresh| {
             guard.look_at(outer.time(i), hi - lo, fresh);
         });
@@ -79,22 +84,22 @@ pub(super) fn look(asked: &Subquery, outer: Grid, rows: &[Row], guard: &Guard) -
 
 /// `plan` with `@ start()` and `@ end()` replaced by the times of the outermost query.
 pub(super) fn fix_times(plan: &Plan, start: TimeMs, end: TimeMs) -> Plan {
-    let op = plan.op.map_at(|at| pinned(at, start, end).map(At::Time));
-    Arc::new(Node { op: op.map_inputs(&mut |input| fix_times(input, start, end)), span: plan.span })
+    let op = plan.op.map_at(|at| pinned(at, start, end).map(AtTime::Time));
+    Arc::new(PlanNode { op: op.map_inputs(&mut |input| fix_times(input, start, end)), span: plan.span })
 }
 
 /// The rows of a subquery, and the function that sees them through a window.
 pub(super) struct SlidingWindow {
     subquery: Subquery,
-    windowed: Windowed,
-    outer: Grid,
-    rows: Rows,
+    windowed: SubqueryFunction,
+    outer: TimeGrid,
+    rows: SubqueryRows,
     /// By row: what there is to remark once a function for counters has a float for it.
-    doubts: Vec<Option<Note>>,
+    doubts: Vec<Option<StepAnnotation>>,
     /// The values of rows that are just floats, by step of `outer`, if no parameter has a say in them.
-    values: Option<Block>,
+    values: Option<ValueBlock>,
     /// If rows may get the same labels.
-    twins: Option<Twins>,
+    twins: Option<DuplicateLabels>,
     dialect: Dialect,
 }
 
@@ -102,14 +107,14 @@ pub(super) struct SlidingWindow {
 /// would be too many to hold: then they are computed step by step.
 fn slide(
     subquery: &Subquery,
-    windowed: Windowed,
-    outer: Grid,
-    rows: &[Row],
-    pace: &mut Pace,
-) -> Result<Option<Block>, EvalError> {
+    windowed: SubqueryFunction,
+    outer: TimeGrid,
+    rows: &[SubqueryRow],
+    pace: &mut EvaluationGuard,
+) -> Result<Option<ValueBlock>, EvalError> {
     let kernel = match windowed {
-        Windowed::Present => None,
-        Windowed::Call(function) => match function.0.kernel {
+        SubqueryFunction::Present => None,
+        SubqueryFunction::Call(function) => match function.0.kernel {
             Kernel::Window(kernel) if function.0.args.len() == 1 => Some(kernel),
             _ => return Ok(None),
         },
@@ -121,12 +126,12 @@ fn slide(
     pace.bytes(values * size_of::<f64>())?;
     let times: Vec<TimeMs> = (0..outer.len()).map(|i| outer.time(i)).collect();
     let ends = subquery.ends(outer);
-    let places = Places { times: &times, ends: &ends, range: subquery.range, params: &[] };
-    let (mut block, mut work) = (Block::default(), Work::default());
+    let places = WindowGrid { times: &times, ends: &ends, range: subquery.range, params: &[] };
+    let (mut block, mut work) = (ValueBlock::default(), WindowScratch::default());
     block.reset(rows.len(), times.len());
     for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.histograms.is_empty()) {
         pace.rows(1 + outer.len() / ROW_SAMPLES)?;
-        let (floats, out) = (Floats { ts: &row.ts, vs: &row.vs }, block.row_mut(number));
+        let (floats, out) = (FloatSlices { ts: &row.ts, vs: &row.vs }, block.row_mut(number));
         let _counted = match kernel {
             Some(kernel) => floats.evaluate(kernel, places, &mut work, out, pace)?,
             None => floats.windows(&ends, subquery.range, |i, _, _, _| out[i] = 1.0),
@@ -139,69 +144,71 @@ fn is_float(sample: &Sample) -> bool {
     matches!(sample, Sample::Float(v) if !is_absent(*v))
 }
 
-fn keeps_name(windowed: Windowed) -> bool {
+fn keeps_name(windowed: SubqueryFunction) -> bool {
     match windowed {
-        Windowed::Present => true,
-        Windowed::Call(function) => function.0.keeps_name,
+        SubqueryFunction::Present => true,
+        SubqueryFunction::Call(function) => function.0.keeps_name,
     }
 }
 
 /// Whether rows, which differ in their labels, may not do so without their names.
-fn may_be_twins(windowed: Windowed, rows: &[Row]) -> bool {
-    fn metric(row: &Row) -> impl Iterator<Item = (&str, &str)> {
+fn may_be_twins(windowed: SubqueryFunction, rows: &[SubqueryRow]) -> bool {
+    fn metric(row: &SubqueryRow) -> impl Iterator<Item = (&str, &str)> {
         row.labels.iter().filter(|(name, _)| describes_metric(name))
     }
     !keeps_name(windowed) && rows.windows(2).any(|pair| !metric(&pair[0]).eq(metric(&pair[1])))
 }
 
-fn wants_counter(windowed: Windowed) -> bool {
-    let Windowed::Call(function) = windowed else { return false };
+fn wants_counter(windowed: SubqueryFunction) -> bool {
+    let SubqueryFunction::Call(function) = windowed else { return false };
     matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
 }
 
 impl SlidingWindow {
     /// An operator over these rows.
     pub(super) fn new(
-        (subquery, windowed): (Subquery, Windowed),
-        outer: Grid,
-        rows: Rows,
+        (subquery, windowed): (Subquery, SubqueryFunction),
+        outer: TimeGrid,
+        rows: SubqueryRows,
         dialect: Dialect,
-        guard: &Guard,
+        guard: &QueryGuard,
     ) -> Result<SlidingWindow, QueryError> {
         let values = guard.paced(|pace| slide(&subquery, windowed, outer, &rows, pace))?;
-        let doubt = |row: &Row| counter_doubt(&row.labels, dialect.type_and_unit_labels, Place::Operand(0));
+        let doubt = |row: &SubqueryRow| {
+            non_counter_annotation(&row.labels, dialect.type_and_unit_labels, AnnotationTarget::Operand(0))
+        };
         let doubts = if wants_counter(windowed) { rows.iter().map(doubt).collect() } else { Vec::new() };
-        let twins = may_be_twins(windowed, &rows).then(Twins::default);
+        let twins = may_be_twins(windowed, &rows).then(DuplicateLabels::default);
         Ok(SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins })
     }
 
     /// The value of a row, and what there is to remark.
     fn value(
         &self,
-        row: &Row,
+        row: &SubqueryRow,
         t: TimeMs,
         args: &[f64],
-        pace: &mut Pace,
-    ) -> Result<(Sample, Vec<Note>), EvalError> {
+        pace: &mut EvaluationGuard,
+    ) -> Result<(Sample, Vec<StepAnnotation>), EvalError> {
         let end = self.subquery.end(t, self.outer.start, self.outer.end);
         let start = end - self.subquery.range;
-        let lanes = row.lanes().within(start, end);
+        let lanes = row.lanes().slice(start, end);
         pace.samples(lanes.len())?;
         let function = match self.windowed {
             _ if lanes.is_empty() => return Ok((Sample::Float(ABSENT), Vec::new())),
-            Windowed::Present => return Ok((Sample::Float(1.0), Vec::new())),
-            Windowed::Call(function) => function.0,
+            SubqueryFunction::Present => return Ok((Sample::Float(1.0), Vec::new())),
+            SubqueryFunction::Call(function) => function.0,
         };
         let Kernel::Window(kernel) = function.kernel else { return Ok((Sample::Float(ABSENT), Vec::new())) };
         if let Some(check) = function.check {
             check(args).map_err(EvalError)?;
         }
         let window = lanes.window(Window { start, end, t, args, ..Window::default() });
-        let mut noticed = Noticed::default();
+        let mut noticed = Findings::default();
         let sample = kernel.value(&window, &mut noticed);
         let mut notes = Vec::new();
         if !noticed.is_empty() {
-            notes = noticed.notes(row.labels.name(), Place::Operand(0));
+            notes = noticed.notes(row.labels.name(), AnnotationTarget::Operand(0));
         }
         if is_float(&sample) {
             notes.extend(function.doubt.and_then(|doubt| doubt(args)));
@@ -213,17 +220,17 @@ impl SlidingWindow {
 impl Operator for SlidingWindow {
     fn eval(
         &mut self,
-        inputs: &[Input],
+        inputs: &[StepInput],
         t: TimeMs,
-        out: &mut Output,
-        pace: &mut Pace,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let keeps = keeps_name(self.windowed);
         for row in &self.rows[out.labels.len()..] {
             pace.row()?;
             let named = computed(self.dialect, &row.labels, row.drops, keeps);
             pace.relabelled(&named.0, &row.labels)?;
-            out.add_named(named);
+            out.add_row_with_name_flag(named);
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
         let mut touched = Vec::new();
@@ -244,7 +251,7 @@ impl Operator for SlidingWindow {
             out.put(number, sample, &mut touched);
             out.notes.set_row(number, notes);
         }
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         let Some(twins) = &mut self.twins else { return Ok(()) };
         twins.learn(out, pace)?;
         twins.check_ever(out, pace)

@@ -1,23 +1,23 @@
 //! Every function and every operator of the tables as a query that ends when its time is over, is cancelled, or takes too
 //! much memory.
 
-use super::run::Grid;
+use super::query_run::TimeGrid;
 use super::*;
 use crate::functions::{Kernel, table};
 use crate::plan::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, FunctionRef, Grouping, Matching, Node, Number,
-    Span,
+    Aggregate, AggregateOp, Binary, BinaryOp, BitFloat, Cardinality, FunctionRef, Grouping, PlanNode, Span,
+    VectorMatching,
 };
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::Matcher;
-use storage::store::{Options, Row};
+use storage::store::{FloatRow, StoreOptions};
 
 const START: TimeMs = 1_700_000_000_000;
 const SERIES: usize = 64;
 
-fn plan(op: Op) -> Plan {
-    Arc::new(Node { op, span: Span::default() })
+fn plan(op: PlanOp) -> Plan {
+    Arc::new(PlanNode { op, span: Span::default() })
 }
 
 fn selector() -> Selector {
@@ -25,16 +25,16 @@ fn selector() -> Selector {
 }
 
 fn vector() -> Plan {
-    plan(Op::Instant(selector()))
+    plan(PlanOp::Instant(selector()))
 }
 
 fn call(name: &str, args: Vec<Plan>) -> Plan {
     let function = FunctionRef(crate::functions::lookup(name).expect("in the table"));
-    plan(Op::Call { function, args })
+    plan(PlanOp::Call { function, args })
 }
 
 fn text(text: &str) -> Plan {
-    plan(Op::Text(text.to_owned()))
+    plan(PlanOp::Text(text.to_owned()))
 }
 
 /// Each function of the table over series; those of windows over a subquery, too.
@@ -42,21 +42,21 @@ fn functions() -> Vec<(String, Plan)> {
     let mut plans = Vec::new();
     for function in table() {
         let ranges = [
-            plan(Op::Range { selector: selector(), range: 60_000 }),
-            plan(Op::Subquery { input: vector(), range: 60_000, step: Some(5_000), offset: 0, at: None }),
+            plan(PlanOp::Range { selector: selector(), range: 60_000 }),
+            plan(PlanOp::Subquery { input: vector(), range: 60_000, step: Some(5_000), offset: 0, at: None }),
         ];
         let texts = match function.kernel {
             Kernel::Relabel(_) => ["d", "$1", "n", "(.*)"],
             _ => ["n", "n", "n", "n"],
         };
-        let windowed = function.args.contains(&Type::Matrix);
+        let windowed = function.args.contains(&ValueType::Matrix);
         for range in &ranges[..if windowed { 2 } else { 1 }] {
             let mut texts = texts.iter();
-            let arg = |kind: &Type| match kind {
-                Type::Vector => vector(),
-                Type::Matrix => range.clone(),
-                Type::Scalar => plan(Op::Number(Number(0.5))),
-                Type::Text => text(texts.next().unwrap_or(&"n")),
+            let arg = |kind: &ValueType| match kind {
+                ValueType::Vector => vector(),
+                ValueType::Matrix => range.clone(),
+                ValueType::Scalar => plan(PlanOp::Number(BitFloat(0.5))),
+                ValueType::Text => text(texts.next().unwrap_or(&"n")),
             };
             let mut args: Vec<Plan> = function.args.iter().map(arg).collect();
             if function.name == "info" {
@@ -65,7 +65,10 @@ fn functions() -> Vec<(String, Plan)> {
             // A scalar over no series has nothing to wait for: it is added to a vector.
             let call = call(function.name, args);
             let name = format!("{} {:?}", function.name, range.kind());
-            plans.push((name, if call.kind() == Type::Vector { call } else { binary(BinaryOp::Add, call) }));
+            plans.push((
+                name,
+                if call.kind() == ValueType::Vector { call } else { binary(BinaryOp::Add, call) },
+            ));
         }
     }
     plans
@@ -73,40 +76,40 @@ fn functions() -> Vec<(String, Plan)> {
 
 fn binary(op: BinaryOp, with: Plan) -> Plan {
     let cardinality = if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne };
-    let matching = Matching { cardinality, ..Matching::default() };
-    plan(Op::Binary(Box::new(Binary {
+    let matching = VectorMatching { cardinality, ..VectorMatching::default() };
+    plan(PlanOp::Binary(Box::new(Binary {
         op,
         return_bool: false,
         matching,
         lhs: vector(),
         rhs: with,
-        kind: Type::Vector,
+        kind: ValueType::Vector,
     })))
 }
 
 fn operators() -> Vec<(String, Plan)> {
     let mut plans = vec![
-        ("negate".to_owned(), plan(Op::Negate(vector()))),
-        ("plus".to_owned(), plan(Op::Plus(vector()))),
+        ("negate".to_owned(), plan(PlanOp::Negate(vector()))),
+        ("plus".to_owned(), plan(PlanOp::Plus(vector()))),
         ("selector".to_owned(), vector()),
-        ("samples".to_owned(), plan(Op::Range { selector: selector(), range: 60_000 })),
+        ("samples".to_owned(), plan(PlanOp::Range { selector: selector(), range: 60_000 })),
     ];
     for op in BinaryOp::ALL {
         plans.push((op.as_str().to_owned(), binary(*op, vector())));
         if !op.is_set() {
-            plans.push((format!("{} scalar", op.as_str()), binary(*op, plan(Op::Number(Number(2.0))))));
+            plans.push((format!("{} scalar", op.as_str()), binary(*op, plan(PlanOp::Number(BitFloat(2.0))))));
         }
     }
     for op in AggregateOp::ALL {
         use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Quantile, Topk};
         let param = match op {
             CountValues => Some(text("v")),
-            Bottomk | LimitRatio | Limitk | Quantile | Topk => Some(plan(Op::Number(Number(1.0)))),
+            Bottomk | LimitRatio | Limitk | Quantile | Topk => Some(plan(PlanOp::Number(BitFloat(1.0)))),
             _ => None,
         };
         let grouping = Grouping { without: false, labels: vec!["g".into()] };
         let aggregate = Aggregate { op: *op, grouping, param, input: vector() };
-        plans.push((op.as_str().to_owned(), plan(Op::Aggregate(Box::new(aggregate)))));
+        plans.push((op.as_str().to_owned(), plan(PlanOp::Aggregate(Box::new(aggregate)))));
     }
     plans
 }
@@ -120,7 +123,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -130,8 +133,8 @@ impl Bench {
         for n in 0..SERIES {
             let (n, g) = (n.to_string(), (n % 3).to_string());
             let labels = Labels::from_pairs([("__name__", "m_total"), ("n", n.as_str()), ("g", g.as_str())]);
-            let series = store.resolve(&labels);
-            let rows = (0..13).map(|i| Row { series, t: START - 60_000 + i * 5_000, v: i as f64 });
+            let series = store.get_or_create_series(&labels);
+            let rows = (0..13).map(|i| FloatRow { series, t: START - 60_000 + i * 5_000, v: i as f64 });
             store.append_rows(&rows.collect::<Vec<_>>()).unwrap();
         }
         let memory = MemoryPool::of_queries(64 << 20);
@@ -140,11 +143,11 @@ impl Bench {
     }
 
     /// The answer at some steps, with a guard.
-    fn ask(&self, plan: &Plan, options: &QueryOptions, guard: &Arc<Guard>) -> Result<(), QueryError> {
-        if let Op::Range { selector, range } = &plan.op {
+    fn ask(&self, plan: &Plan, options: &QueryOptions, guard: &Arc<QueryGuard>) -> Result<(), QueryError> {
+        if let PlanOp::Range { selector, range } = &plan.op {
             return self.querier.samples_of(selector, *range, START, options, guard).map(drop);
         }
-        let grid = Grid { start: START - 30_000, end: START, step: 10_000 };
+        let grid = TimeGrid { start: START - 30_000, end: START, step: 10_000 };
         self.querier.guarded(plan, false, grid, options, guard, None)?.range().map(drop)
     }
 }
@@ -154,14 +157,14 @@ fn every_query_ends_when_its_time_is_over() {
     let (bench, options) = (Bench::new(), QueryOptions::default());
     for (name, plan) in functions().into_iter().chain(operators()) {
         const MANY: usize = 1 << 40;
-        let guard = Arc::new(Guard::lasting(MANY, &options));
+        let guard = Arc::new(QueryGuard::lasting(MANY, &options));
         let whole = bench.ask(&plan, &options, &guard);
         assert!(matches!(whole, Ok(()) | Err(QueryError::Execution(_))), "{name}: {whole:?}");
         let looks = MANY - guard.looks_left();
         assert!(looks > 2, "{name} looks {looks} times at its time");
         // Who waits for a busy machine looks more often: the next time it may come to fewer looks.
         for lasts in [0, 1, looks / 3] {
-            let guard = Arc::new(Guard::lasting(lasts, &options));
+            let guard = Arc::new(QueryGuard::lasting(lasts, &options));
             let ended = bench.ask(&plan, &options, &guard);
             assert!(
                 matches!(ended, Err(QueryError::Timeout(_))),
@@ -170,7 +173,7 @@ fn every_query_ends_when_its_time_is_over() {
             assert!(lasts > 0 || guard.samples().total == 0, "{name} reads when there is no time");
         }
         let cancelled = QueryOptions { cancel: Arc::new(AtomicBool::new(true)), ..QueryOptions::default() };
-        let ended = bench.ask(&plan, &cancelled, &Arc::new(Guard::new(&cancelled)));
+        let ended = bench.ask(&plan, &cancelled, &Arc::new(QueryGuard::new(&cancelled)));
         assert!(matches!(ended, Err(QueryError::Canceled(_))), "{name}: {ended:?}");
     }
 }
@@ -207,9 +210,9 @@ fn a_query_that_takes_too_much_memory_is_refused_and_leaves_nothing() {
 fn each_kind_of_answer_counts_what_it_holds() {
     let bench = Bench::new();
     let options = QueryOptions { max_bytes: 15_000, ..QueryOptions::default() };
-    let range = plan(Op::Range { selector: selector(), range: 60_000 });
+    let range = plan(PlanOp::Range { selector: selector(), range: 60_000 });
     let subquery =
-        plan(Op::Subquery { input: vector(), range: 60_000, step: Some(100), offset: 0, at: None });
+        plan(PlanOp::Subquery { input: vector(), range: 60_000, step: Some(100), offset: 0, at: None });
     let over = |range: &Plan| call("max_over_time", vec![range.clone()]);
     for (name, asked) in [
         ("samples", bench.querier.instant(&range, START, &options)),

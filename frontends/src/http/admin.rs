@@ -1,12 +1,12 @@
 //! `/api/v1/admin/tsdb/…`: deletions, their carrying out on the disk, snapshots. Only with `--web.enable-admin-api`.
 //!
-//! Statuses and texts are Prometheus'. What a deletion means is in `storage/src/store/deletes.rs`.
+//! Statuses and texts are Prometheus'. What a deletion means is in `storage/src/store/delete.rs`.
 
 use super::AppState;
-use super::dispatch::Call;
-use super::names::{ended, selectors};
+use super::dispatch::ApiRequest;
 use super::params::{MAX_TIME, MIN_TIME};
-use super::reply::{ApiError, ErrorType, Reply, success};
+use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::series::{join_store_call, selectors};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
@@ -15,8 +15,8 @@ use storage::model::TimeMs;
 use storage::store::StoreError;
 
 /// `/api/v1/admin/tsdb/delete_series`
-pub async fn delete_series(call: Call) -> Reply {
-    let Call { state, form, .. } = call;
+pub async fn delete_series(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
     allowed(&state)?;
     form.whole()?;
     if form.all("match[]").next().is_none() {
@@ -34,15 +34,15 @@ pub async fn delete_series(call: Call) -> Reply {
 }
 
 /// `/api/v1/admin/tsdb/clean_tombstones`
-pub async fn clean_tombstones(call: Call) -> Reply {
+pub async fn clean_tombstones(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
     changed(call.state, |state| state.sources.tsdb.clean_tombstones()).await.map_err(internal)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `/api/v1/admin/tsdb/snapshot`
-pub async fn snapshot(call: Call) -> Reply {
-    let Call { state, form, .. } = call;
+pub async fn snapshot(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
     allowed(&state)?;
     let skip_head = form.flag("skip_head").map_err(|_| {
         let text = form.get("skip_head");
@@ -66,7 +66,7 @@ async fn changed<T: Send + 'static>(
     change: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let changing = state.clone();
-    ended(state.blocking(move || change(&changing))).await
+    join_store_call(state.blocking(move || change(&changing))).await
 }
 
 /// The ends of time that the API knows stand for all that there is.

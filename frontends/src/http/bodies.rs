@@ -4,7 +4,7 @@
 //! decompressed to is taken from the same memory by whoever decompresses it.
 
 use super::limits::{BODY_BELIEVED_BYTES, BODY_FREE_BYTES, BUSY_RETRY_SECONDS};
-use super::reply::{ApiError, ErrorType, text_error};
+use super::response::{ApiError, ErrorType, text_error};
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

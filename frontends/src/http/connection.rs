@@ -2,8 +2,8 @@
 
 use super::limits;
 use super::progress::{Closed, Exchange, Progress};
-use super::reply::{text, text_error};
-use super::serve::{Http, Peer};
+use super::response::{text, text_error};
+use super::serve::{ClientAddress, Http};
 use super::slots::{Grant, Slot};
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request};
@@ -149,7 +149,7 @@ async fn ask(http: &Http, request: Request<Incoming>, exchange: &Exchange, peer:
             late: late.clone(),
         })
     });
-    request.extensions_mut().insert(ConnectInfo(Peer(peer)));
+    request.extensions_mut().insert(ConnectInfo(ClientAddress(peer)));
     request.extensions_mut().insert(progress.clone());
     let response = http.door.answer(request).await;
     if !late.load(Relaxed) {

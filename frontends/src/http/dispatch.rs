@@ -1,11 +1,11 @@
 //! From a request to a handler: method check, CORS, readiness, form and body, counting.
 
 use super::bodies::{self, BodyShare};
-use super::endpoints::{Endpoint, Since, Takes};
+use super::endpoints::{Availability, Endpoint, RequestBody};
 use super::forms::MediaType;
 use super::params::Form;
 use super::paths::Lookup;
-use super::reply::{text, text_error};
+use super::response::{text, text_error};
 use super::{AppState, forms, limits, paths, security};
 use axum::extract::Request;
 use axum::http::request::Parts;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use std::time::Instant;
 
 /// A request as handlers see it.
-pub struct Call {
+pub struct ApiRequest {
     /// The server.
     pub state: AppState,
     /// What stands in the path in the place of the endpoint's parameter, decoded, or "".
@@ -30,7 +30,7 @@ pub struct Call {
     pub parts: Parts,
 }
 
-impl Call {
+impl ApiRequest {
     /// The value of a header, "" if it has none or no text.
     pub fn header(&self, name: HeaderName) -> &str {
         self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
@@ -86,8 +86,8 @@ async fn answer(
     match read(state, endpoint, parameter, request).await {
         Ok(call) => {
             let response = (endpoint.handler)(call).await;
-            if endpoint.since != Since::Start {
-                settle(state).await;
+            if endpoint.since != Availability::Start {
+                wait_until_durable(state).await;
             }
             response
         }
@@ -97,8 +97,8 @@ async fn answer(
 
 /// Lets the log catch up with what an answer may show: a scrape is visible a moment before it is in there, and what
 /// somebody was told must survive kill -9. A log that stands still keeps nobody from reading.
-async fn settle(state: &AppState) {
-    let _ = tokio::time::timeout(limits::SETTLE, state.sources.catalog.settled()).await;
+async fn wait_until_durable(state: &AppState) {
+    let _ = tokio::time::timeout(limits::SETTLE, state.sources.catalog.wait_committed()).await;
 }
 
 /// Reads what the endpoint takes; the response to give if that fails.
@@ -107,14 +107,14 @@ async fn read(
     endpoint: &Endpoint,
     parameter: String,
     request: Request,
-) -> Result<Call, Response> {
+) -> Result<ApiRequest, Response> {
     let (parts, body) = request.into_parts();
     let mut share = state.bodies.share();
     let query = parts.uri.query();
-    if let Takes::Body(limit) = endpoint.takes {
+    if let RequestBody::Body(limit) = endpoint.takes {
         let body = bodies::read(body, limit, &mut share).await.map_err(|e| e.into_text())?;
         let form = Form::parse(None, query).map_err(IntoResponse::into_response)?;
-        return Ok(Call { state: state.clone(), parameter, form, body, share, parts });
+        return Ok(ApiRequest { state: state.clone(), parameter, form, body, share, parts });
     }
     let posted = parts.method == Method::POST || parts.method == Method::PUT;
     let media = if posted {
@@ -136,7 +136,7 @@ async fn read(
         _ => None,
     };
     let form = form.with(parted.unwrap_or_default(), media.fault);
-    Ok(Call { state: state.clone(), parameter, form, body: Bytes::new(), share, parts })
+    Ok(ApiRequest { state: state.clone(), parameter, form, body: Bytes::new(), share, parts })
 }
 
 /// The answer to a method that an endpoint does not take.

@@ -1,11 +1,11 @@
 //! The endpoints: one table, one entry each. The built-in page lists them from here.
 
-use super::dispatch::Call;
+use super::dispatch::ApiRequest;
 use super::query::{self, expressions};
-use super::reply::Reply;
+use super::response::ApiResult;
 use super::{
-    admin, federate, lifecycle, limits, names, page, rules, search, standing, status, subscribe, targets,
-    views, write,
+    admin, federate, index_page, lifecycle, limits, remote_write, rules, saved_queries, search, series,
+    status, subscribe, targets, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -18,13 +18,13 @@ pub struct Endpoint {
     /// Methods it takes; the API's also take OPTIONS.
     pub methods: &'static [Method],
     /// What it reads besides the URL.
-    pub takes: Takes,
+    pub takes: RequestBody,
     /// From when on it answers.
-    pub since: Since,
+    pub since: Availability,
     /// Whether its answer goes on and on: only pages of this server's own origin may begin it.
     pub streams: bool,
     /// What answers.
-    pub handler: fn(Call) -> BoxFuture<'static, Response>,
+    pub handler: fn(ApiRequest) -> BoxFuture<'static, Response>,
     /// One line for people.
     pub doc: &'static str,
 }
@@ -39,7 +39,7 @@ impl Endpoint {
 
 /// Where a server is that starts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Since {
+pub enum Availability {
     /// The process lives.
     Start,
     /// The store is open: targets are scraped, samples taken, and history can be read, while the log is still replayed.
@@ -50,7 +50,7 @@ pub enum Since {
 
 /// What an endpoint reads.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum RequestBody {
     /// URL values, and those of a form body.
     Form,
     /// A body of at most this many bytes.
@@ -64,7 +64,7 @@ const GET_PUT_DELETE: &[Method] = &[Method::GET, Method::PUT, Method::DELETE];
 const POST: &[Method] = &[Method::POST];
 const POST_PUT: &[Method] = &[Method::POST, Method::PUT];
 
-type Handler = fn(Call) -> BoxFuture<'static, Response>;
+type Handler = fn(ApiRequest) -> BoxFuture<'static, Response>;
 
 const fn endpoint(
     path: &'static str,
@@ -72,7 +72,15 @@ const fn endpoint(
     handler: Handler,
     doc: &'static str,
 ) -> Endpoint {
-    Endpoint { path, methods, takes: Takes::Form, since: Since::Ready, streams: false, handler, doc }
+    Endpoint {
+        path,
+        methods,
+        takes: RequestBody::Form,
+        since: Availability::Ready,
+        streams: false,
+        handler,
+        doc,
+    }
 }
 
 /// As [`endpoint`], but it answers while the server still starts.
@@ -82,7 +90,7 @@ const fn early(
     handler: Handler,
     doc: &'static str,
 ) -> Endpoint {
-    Endpoint { since: Since::Start, ..endpoint(path, methods, handler, doc) }
+    Endpoint { since: Availability::Start, ..endpoint(path, methods, handler, doc) }
 }
 
 /// As [`endpoint`], but it answers while the log is still replayed.
@@ -92,31 +100,31 @@ const fn open(
     handler: Handler,
     doc: &'static str,
 ) -> Endpoint {
-    Endpoint { since: Since::Open, ..endpoint(path, methods, handler, doc) }
+    Endpoint { since: Availability::Open, ..endpoint(path, methods, handler, doc) }
 }
 
-/// A handler of the table out of an async function that gives a [`Reply`] or a response.
+/// A handler of the table out of an async function that gives a [`ApiResult`] or a response.
 macro_rules! call {
     ($function:path) => {
         |call| Box::pin(async move { finish($function(call).await) })
     };
 }
 
-fn finish(reply: impl Into<Finished>) -> Response {
+fn finish(reply: impl Into<HandlerResponse>) -> Response {
     reply.into().0
 }
 
-struct Finished(Response);
+struct HandlerResponse(Response);
 
-impl From<Reply> for Finished {
-    fn from(reply: Reply) -> Finished {
-        Finished(reply.unwrap_or_else(IntoResponse::into_response))
+impl From<ApiResult> for HandlerResponse {
+    fn from(reply: ApiResult) -> HandlerResponse {
+        HandlerResponse(reply.unwrap_or_else(IntoResponse::into_response))
     }
 }
 
-impl From<Response> for Finished {
-    fn from(response: Response) -> Finished {
-        Finished(response)
+impl From<Response> for HandlerResponse {
+    fn from(response: Response) -> HandlerResponse {
+        HandlerResponse(response)
     }
 }
 
@@ -149,7 +157,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     },
     endpoint("/api/v1/views", GET, call!(views::views), "What stands: plans, rows, shared work, failures"),
     Endpoint {
-        takes: Takes::Body(limits::STANDING_BODY_BYTES),
+        takes: RequestBody::Body(limits::STANDING_BODY_BYTES),
         ..endpoint(
             "/api/v1/views/{id}",
             GET_PUT_DELETE,
@@ -157,10 +165,15 @@ pub static ENDPOINTS: &[Endpoint] = &[
             "One of the plans that stand; PUT and DELETE: a standing query, by its name",
         )
     },
-    endpoint("/api/v1/views/{id}/result", GET, call!(standing::result), "The answer of a plan that stands"),
-    open("/api/v1/series", GET_POST, call!(names::series), "Label sets of the series that match"),
-    open("/api/v1/labels", GET_POST, call!(names::label_names), "Label names"),
-    open("/api/v1/label/{name}/values", GET, call!(names::label_values), "Values of one label"),
+    endpoint(
+        "/api/v1/views/{id}/result",
+        GET,
+        call!(saved_queries::result),
+        "The answer of a plan that stands",
+    ),
+    open("/api/v1/series", GET_POST, call!(series::series), "Label sets of the series that match"),
+    open("/api/v1/labels", GET_POST, call!(series::label_names), "Label names"),
+    open("/api/v1/label/{name}/values", GET, call!(series::label_values), "Values of one label"),
     endpoint(
         "/api/v1/search/metric_names",
         GET_POST,
@@ -188,8 +201,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
     open("/api/v1/status/tsdb", GET, call!(status::tsdb), "What the head holds"),
     early("/api/v1/status/walreplay", GET, call!(status::wal_replay), "Progress of starting up"),
     Endpoint {
-        takes: Takes::Body(limits::WRITE_BYTES),
-        ..open("/api/v1/write", POST, call!(write::write), "Remote write receiver")
+        takes: RequestBody::Body(limits::WRITE_BYTES),
+        ..open("/api/v1/write", POST, call!(remote_write::write), "Remote write receiver")
     },
     endpoint(
         "/api/v1/admin/tsdb/delete_series",
@@ -221,6 +234,11 @@ pub static ENDPOINTS: &[Endpoint] = &[
     ),
     early("/-/reload", POST_PUT, call!(lifecycle::reload), "Reads the configuration again"),
     early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
-    endpoint("/graph", GET, call!(page::graph), "Where links of alerts lead: the answer of `g0.expr` now"),
-    early("/", GET, call!(page::page), "This page"),
+    endpoint(
+        "/graph",
+        GET,
+        call!(index_page::graph),
+        "Where links of alerts lead: the answer of `g0.expr` now",
+    ),
+    early("/", GET, call!(index_page::page), "This page"),
 ];

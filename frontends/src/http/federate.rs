@@ -4,12 +4,12 @@
 
 mod messages;
 
-use super::dispatch::Call;
-use super::json::Found;
+use super::dispatch::ApiRequest;
 use super::limits::{ACCEPT_ENTRIES, CHUNK_BYTES};
-use super::names::{Listed, listed, selectors};
-use super::reply::text_error;
-use super::{AppState, json, sending};
+use super::query_json::FoundList;
+use super::response::text_error;
+use super::series::{Listed, listed, selectors};
+use super::{AppState, query_json, sending};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use storage::model::{Labels, NativeHistogram};
 use storage::store::{NewestSample, NewestValue};
 
 /// `/federate`
-pub async fn federate(call: Call) -> Response {
+pub async fn federate(call: ApiRequest) -> Response {
     let state = call.state.clone();
     if let Err(e) = call.form.whole() {
         return text_error(StatusCode::BAD_REQUEST, &e.message);
@@ -55,7 +55,7 @@ pub async fn federate(call: Call) -> Response {
 
 /// How names are written that the text format had no place for before version 1.0.0: the schemes that `Accept` names.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Names {
+enum NameEscaping {
     /// As they are, in quotes.
     Quoted,
     /// With `_` for each character that had no place.
@@ -66,29 +66,29 @@ enum Names {
     Values,
 }
 
-impl Names {
-    fn of_scheme(name: &str) -> Option<Names> {
+impl NameEscaping {
+    fn of_scheme(name: &str) -> Option<NameEscaping> {
         Some(match name {
-            "allow-utf-8" => Names::Quoted,
-            "underscores" => Names::Underscored,
-            "dots" => Names::Dots,
-            "values" => Names::Values,
+            "allow-utf-8" => NameEscaping::Quoted,
+            "underscores" => NameEscaping::Underscored,
+            "dots" => NameEscaping::Dots,
+            "values" => NameEscaping::Values,
             _ => return None,
         })
     }
 
     fn scheme(self) -> &'static str {
         match self {
-            Names::Quoted => "allow-utf-8",
-            Names::Underscored => "underscores",
-            Names::Dots => "dots",
-            Names::Values => "values",
+            NameEscaping::Quoted => "allow-utf-8",
+            NameEscaping::Underscored => "underscores",
+            NameEscaping::Dots => "dots",
+            NameEscaping::Values => "values",
         }
     }
 
     /// A name as it is written where no quotes are needed. As in Prometheus, labels may have a colon then.
     fn write_bare(self, name: &str) -> Cow<'_, str> {
-        if self == Names::Quoted { Cow::Borrowed(name) } else { self.write(name, true) }
+        if self == NameEscaping::Quoted { Cow::Borrowed(name) } else { self.write(name, true) }
     }
 
     /// A name as it is written, quotes included; names of metrics may have a `colon`.
@@ -100,21 +100,23 @@ impl Names {
             return Cow::Borrowed(name);
         }
         match self {
-            Names::Quoted => format!("\"{}\"", escaped(name)).into(),
-            Names::Underscored => name.char_indices().map(|at| if fits(at) { at.1 } else { '_' }).collect(),
-            Names::Dots | Names::Values => self.spelled(name, fits).into(),
+            NameEscaping::Quoted => format!("\"{}\"", escaped(name)).into(),
+            NameEscaping::Underscored => {
+                name.char_indices().map(|at| if fits(at) { at.1 } else { '_' }).collect()
+            }
+            NameEscaping::Dots | NameEscaping::Values => self.spelled(name, fits).into(),
         }
     }
 
     /// A name that can be read back.
     fn spelled(self, name: &str, fits: impl Fn((usize, char)) -> bool) -> String {
-        let mut out = if self == Names::Values { "U__".to_owned() } else { String::new() };
+        let mut out = if self == NameEscaping::Values { "U__".to_owned() } else { String::new() };
         for (at, c) in name.char_indices() {
             match c {
                 '_' => out.push_str("__"),
-                '.' if self == Names::Dots => out.push_str("_dot_"),
+                '.' if self == NameEscaping::Dots => out.push_str("_dot_"),
                 c if fits((at, c)) => out.push(c),
-                c if self == Names::Values => out.push_str(&format!("_{:x}_", u32::from(c))),
+                c if self == NameEscaping::Values => out.push_str(&format!("_{:x}_", u32::from(c))),
                 _ => out.push_str("__"),
             }
         }
@@ -133,7 +135,7 @@ enum Form {
 
 /// What a scraper takes.
 struct Accepted {
-    names: Names,
+    names: NameEscaping,
     form: Form,
     content_type: String,
 }
@@ -142,10 +144,10 @@ impl Accepted {
     /// What one takes that sends this `Accept`. The scheme of names is that of the last entry that names one, up to the first
     /// entry that we answer; version 1.0.0 of the text is for those who ask for it and for names as they are.
     fn of(accept: &str) -> Accepted {
-        let (mut names, mut version) = (Names::Underscored, "0.0.4");
+        let (mut names, mut version) = (NameEscaping::Underscored, "0.0.4");
         for (media_type, parameters) in by_weight(accept) {
             let parameter = |name: &str| parameters.iter().find(|(other, _)| *other == name).map(|(_, v)| *v);
-            names = parameter("escaping").and_then(Names::of_scheme).unwrap_or(names);
+            names = parameter("escaping").and_then(NameEscaping::of_scheme).unwrap_or(names);
             match (media_type, parameter("version")) {
                 (PROTOBUF, _)
                     if (parameter("proto"), parameter("encoding")) == (Some(FAMILY), Some("delimited")) =>
@@ -156,7 +158,7 @@ impl Accepted {
                     return Accepted { names, form: Form::Protobuf, content_type };
                 }
                 ("text/plain", None | Some("" | "0.0.4")) => break,
-                ("text/plain", Some("1.0.0")) if names == Names::Quoted => {
+                ("text/plain", Some("1.0.0")) if names == NameEscaping::Quoted => {
                     version = "1.0.0";
                     break;
                 }
@@ -195,7 +197,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Samples by metric name; series without a name have no place in the format, native histograms only in protobuf.
-fn ordered(mut samples: Vec<NewestSample>, names: Names, form: Form) -> Vec<NewestSample> {
+fn ordered(mut samples: Vec<NewestSample>, names: NameEscaping, form: Form) -> Vec<NewestSample> {
     let has_place = |sample: &NewestSample| match &sample.value {
         NewestValue::Histogram(h) => form == Form::Protobuf || h.is_custom(),
         NewestValue::Float(_) => true,
@@ -226,16 +228,16 @@ impl Kind {
 
 /// Samples that are ordered, in pieces of about [`CHUNK_BYTES`].
 struct Page {
-    found: Found<NewestSample>,
+    found: FoundList<NewestSample>,
     next: usize,
     /// The name of the sample before, as it is written, and its type.
     family: (String, Kind),
     external: Labels,
-    names: Names,
+    names: NameEscaping,
 }
 
 impl Page {
-    fn new(found: Found<NewestSample>, external: Labels, names: Names) -> Page {
+    fn new(found: FoundList<NewestSample>, external: Labels, names: NameEscaping) -> Page {
         Page { found, next: 0, family: (String::new(), Kind::Untyped), external, names }
     }
 
@@ -266,12 +268,12 @@ impl Page {
         }
         if let Some(bound) = bound {
             out.push_str(&format!("{separator}le=\""));
-            json::value(out, bound);
+            query_json::value(out, bound);
             out.push('"');
         }
         out.push_str("} ");
         // Minus zero is zero in this format.
-        json::value(out, if v == 0.0 { 0.0 } else { v });
+        query_json::value(out, if v == 0.0 { 0.0 } else { v });
         let _ = writeln!(out, " {}", sample.t);
     }
 
@@ -333,21 +335,26 @@ mod tests {
     type Newest = (Labels, TimeMs, f64);
 
     /// Samples as they are found.
-    pub(super) fn page(samples: Vec<NewestSample>, external: &Labels, names: Names, form: Form) -> Page {
+    pub(super) fn page(
+        samples: Vec<NewestSample>,
+        external: &Labels,
+        names: NameEscaping,
+        form: Form,
+    ) -> Page {
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
-        Page::new(Found { list: ordered(samples, names, form), memory }, external.clone(), names)
+        Page::new(FoundList { list: ordered(samples, names, form), memory }, external.clone(), names)
     }
 
     pub(super) fn float((labels, t, v): Newest) -> NewestSample {
         NewestSample { labels, t, value: NewestValue::Float(v) }
     }
 
-    fn text(samples: Vec<NewestSample>, external: &Labels, names: Names) -> String {
+    fn text(samples: Vec<NewestSample>, external: &Labels, names: NameEscaping) -> String {
         let pieces = page(samples, external, names, Form::Text).flat_map(|piece| piece.to_vec());
         String::from_utf8(pieces.collect()).unwrap()
     }
 
-    fn render(samples: Vec<Newest>, external: &Labels, names: Names) -> String {
+    fn render(samples: Vec<Newest>, external: &Labels, names: NameEscaping) -> String {
         text(samples.into_iter().map(float).collect(), external, names)
     }
 
@@ -385,12 +392,12 @@ mod tests {
             format!("{buckets}{}{}", line("_sum", "", "9.5"), line("_count", "", "7"))
         };
         let none = Labels::default();
-        let quoted = text(samples.clone(), &none, Names::Quoted);
+        let quoted = text(samples.clone(), &none, NameEscaping::Quoted);
         let dotted = lines("{\"h.x%\",instance=\"i\"");
         let float = "# TYPE \"h.x\" untyped\n{\"h.x\",instance=\"f\"} 2 8\n";
         let plain = lines("h%{instance=\"i\"");
         assert_eq!(quoted, format!("# TYPE \"h.x\" histogram\n{dotted}{float}# TYPE h histogram\n{plain}"));
-        let old = text(samples.clone(), &none, Names::Underscored);
+        let old = text(samples.clone(), &none, NameEscaping::Underscored);
         assert!(
             old.ends_with(&format!(
                 "# TYPE h_x histogram\n{}# TYPE h_x untyped\nh_x{{instance=\"f\"}} 2 8\n",
@@ -435,7 +442,7 @@ mod tests {
         let up = Labels::from_pairs([("__name__", "up"), ("instance", "a:1"), ("job", "x\"y")]);
         let sum = Labels::from_pairs([("__name__", "a:b")]);
         let external = Labels::from_pairs([("dc", "x"), ("job", "other")]);
-        let text = render(vec![(up, 1_500, 1.0), (sum, 2_000, 0.5)], &external, Names::Underscored);
+        let text = render(vec![(up, 1_500, 1.0), (sum, 2_000, 0.5)], &external, NameEscaping::Underscored);
         let expected = "# TYPE a:b untyped\na:b{dc=\"x\",job=\"other\",instance=\"\"} 0.5 2000\n\
                         # TYPE up untyped\nup{instance=\"a:1\",job=\"x\\\"y\",dc=\"x\"} 1 1500\n";
         assert_eq!(text, expected);
@@ -475,14 +482,14 @@ mod tests {
             assert_eq!(Accepted::of(accept).content_type, format(version, scheme), "{accept}");
         }
         for (names, written) in [
-            (Names::Quoted, "\"a_b.c:é\""),
-            (Names::Underscored, "a_b_c:_"),
-            (Names::Dots, "a__b_dot_c:__"),
-            (Names::Values, "U__a__b_2e_c:_e9_"),
+            (NameEscaping::Quoted, "\"a_b.c:é\""),
+            (NameEscaping::Underscored, "a_b_c:_"),
+            (NameEscaping::Dots, "a__b_dot_c:__"),
+            (NameEscaping::Values, "U__a__b_2e_c:_e9_"),
         ] {
             assert_eq!(names.write("a_b.c:é", true), written);
             assert_eq!(names.write("a_b:c", true), "a_b:c");
         }
-        assert_eq!(Names::Values.write("1:", false), "U___31__3a_");
+        assert_eq!(NameEscaping::Values.write("1:", false), "U___31__3a_");
     }
 }

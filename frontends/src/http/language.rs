@@ -1,17 +1,17 @@
 //! PromQL as the API's language.
 
-use super::sources::Language;
+use super::services::QueryLanguage;
 use crate::promql::{self, QueryRange};
 use engine::plan::Plan;
 use storage::model::Matcher;
 
 /// PromQL with the features that the flags enable.
 #[derive(Clone, Debug, Default)]
-pub struct Promql(pub promql::Options);
+pub struct PromqlLanguage(pub promql::PromqlOptions);
 
-impl Language for Promql {
+impl QueryLanguage for PromqlLanguage {
     fn compile(&self, text: &str, asked: Option<QueryRange>) -> Result<Plan, String> {
-        let options = promql::Options { range: asked, ..self.0 };
+        let options = promql::PromqlOptions { range: asked, ..self.0 };
         promql::compile(text, &options).map_err(|e| e.message())
     }
 

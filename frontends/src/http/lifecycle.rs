@@ -1,8 +1,8 @@
 //! `/-/ready`, `/-/healthy`, `/-/reload` and `/-/quit`.
 
 use super::AppState;
-use super::dispatch::{Call, unavailable};
-use super::reply::{text, text_error};
+use super::dispatch::{ApiRequest, unavailable};
+use super::response::{text, text_error};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 pub const HEALTHY: &str = "Prometheus Server is Healthy.\n";
 
 /// `/-/ready`
-pub async fn ready(call: Call) -> Response {
+pub async fn ready(call: ApiRequest) -> Response {
     if !call.state.is_ready() {
         return unavailable(&call.state);
     }
@@ -18,7 +18,7 @@ pub async fn ready(call: Call) -> Response {
 }
 
 /// `/-/healthy`
-pub async fn healthy(call: Call) -> Response {
+pub async fn healthy(call: ApiRequest) -> Response {
     unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, HEALTHY))
 }
 
@@ -29,7 +29,7 @@ fn unhealthy(state: &AppState) -> Option<Response> {
 }
 
 /// `/-/reload`
-pub async fn reload(call: Call) -> Response {
+pub async fn reload(call: ApiRequest) -> Response {
     if let Some(refusal) = refused(&call.state) {
         return refusal;
     }
@@ -40,7 +40,7 @@ pub async fn reload(call: Call) -> Response {
 }
 
 /// `/-/quit`
-pub async fn quit(call: Call) -> Response {
+pub async fn quit(call: ApiRequest) -> Response {
     if let Some(refusal) = refused(&call.state) {
         return refusal;
     }

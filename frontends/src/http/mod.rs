@@ -1,69 +1,69 @@
 //! The HTTP front end: Prometheus' API, live subscriptions, health and self-metrics.
 //!
 //! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a [`dispatch::Call`], and a
-//! handler turns that into a response. What lives in other crates comes in through [`sources`]. Answers are
-//! written by [`json`], errors by [`reply`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
+//! handler turns that into a response. What lives in other crates comes in through [`services`]. Answers are
+//! written by [`query_json`], errors by [`response`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 
 mod admin;
-mod aside;
 pub mod bodies;
 mod connection;
 pub mod dispatch;
-mod door;
 pub mod endpoints;
 mod federate;
 mod forms;
-mod histogram;
-pub mod json;
+mod histogram_json;
+mod index_page;
+pub mod json_model;
 pub mod language;
 mod lifecycle;
 pub mod limits;
-pub mod model;
-mod names;
-mod page;
+mod low_priority;
 pub mod params;
 mod paths;
 mod progress;
 pub mod query;
-pub mod reply;
+pub mod query_json;
+mod remote_write;
+pub mod response;
 mod rules;
+mod saved_queries;
 pub mod search;
 mod security;
+mod self_metrics;
 mod sending;
+mod series;
 pub mod serve;
+pub mod services;
 mod slots;
-pub mod sources;
-mod standing;
+mod startup_gate;
 mod status;
 pub mod subscribe;
 mod targets;
-mod telemetry;
 mod views;
-mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use door::Door;
 pub use serve::{ServeOptions, Timeouts, serve};
-pub use sources::Sources;
+pub use services::ApiServices;
+pub use startup_gate::StartupGate;
 
-use aside::Aside;
 use axum::Router;
 use bodies::BodyMemory;
-use endpoints::Since;
+use endpoints::Availability;
 use engine::plan::Dialect;
-use query::active::ActiveQueries;
-use reply::{ApiError, ErrorType};
+use low_priority::LowPriorityThreads;
+use query::active_queries::ActiveQueryTracker;
+use response::{ApiError, ErrorType};
+use self_metrics::ApiMetrics;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::model::TimeMs;
 use subscribe::budget::Budget;
-use subscribe::views::SharedViews;
-use telemetry::Telemetry;
+use subscribe::shared_views::SharedViews;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
@@ -71,7 +71,7 @@ use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Pr
 
 /// What the flags say about this front end.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ApiSettings {
     /// `--web.route-prefix`: `/`, or a path such as `/prometheus`.
     pub route_prefix: String,
     /// Path of `--web.external-url`, as browsers see it, without a final slash: "" or such as `/prometheus`.
@@ -113,12 +113,12 @@ pub struct Settings {
     /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
     pub body_memory: usize,
     /// Who does what may block.
-    pub hands: Hands,
+    pub hands: Execution,
 }
 
-impl Default for Settings {
+impl Default for ApiSettings {
     fn default() -> Self {
-        Settings {
+        ApiSettings {
             route_prefix: "/".into(),
             external_path: String::new(),
             external_authority: String::new(),
@@ -139,7 +139,7 @@ impl Default for Settings {
             subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
             data_directory: None,
             body_memory: limits::BODY_MEMORY_BYTES,
-            hands: Hands::Threads,
+            hands: Execution::Threads,
         }
     }
 }
@@ -156,57 +156,57 @@ pub fn acting_origin(pattern: &str) -> Result<regex::Regex, regex::Error> {
 
 /// The state behind all handlers. Cheap to clone.
 #[derive(Clone)]
-pub struct AppState(Arc<Inner>);
+pub struct AppState(Arc<AppStateInner>);
 
 impl AppState {
     /// Why answers from history are not whole now; `None`: they are.
-    fn partial(&self) -> Option<String> {
-        self.sources.catalog.left_out()
+    fn incomplete_reason(&self) -> Option<String> {
+        self.sources.catalog.incomplete_reason()
     }
 }
 
 /// See [`AppState`].
-pub struct Inner {
+pub struct AppStateInner {
     /// What the flags say.
-    pub settings: Settings,
+    pub settings: ApiSettings,
     /// Where everything comes from.
-    pub sources: Sources,
-    telemetry: Telemetry,
+    pub sources: ApiServices,
+    telemetry: ApiMetrics,
     /// The turns of queries.
-    active: Arc<ActiveQueries>,
-    aside: Aside,
+    query_permits: Arc<ActiveQueryTracker>,
+    low_priority: LowPriorityThreads,
     bodies: Arc<BodyMemory>,
     views: Arc<SharedViews>,
     /// What waits for subscribers.
     buffers: Arc<Budget>,
     /// The turn to ask what stands: whoever waits for it holds no thread.
-    describing: Arc<tokio::sync::Mutex<()>>,
+    describe_lock: Arc<tokio::sync::Mutex<()>>,
     stopping: watch::Sender<bool>,
 }
 
 impl Deref for AppState {
-    type Target = Inner;
-    fn deref(&self) -> &Inner {
+    type Target = AppStateInner;
+    fn deref(&self) -> &AppStateInner {
         &self.0
     }
 }
 
 impl AppState {
     /// The state for these settings and sources.
-    pub fn new(settings: Settings, sources: Sources) -> AppState {
-        let telemetry = Telemetry::new(&sources.metrics);
+    pub fn new(settings: ApiSettings, sources: ApiServices) -> AppState {
+        let telemetry = ApiMetrics::new(&sources.metrics);
         telemetry.concurrent_max.set(settings.max_concurrency as f64);
-        AppState(Arc::new(Inner {
+        AppState(Arc::new(AppStateInner {
             telemetry,
-            active: Arc::new(match &settings.data_directory {
-                Some(directory) => ActiveQueries::in_directory(settings.max_concurrency, directory),
-                None => ActiveQueries::unwritten(settings.max_concurrency),
+            query_permits: Arc::new(match &settings.data_directory {
+                Some(directory) => ActiveQueryTracker::in_directory(settings.max_concurrency, directory),
+                None => ActiveQueryTracker::unwritten(settings.max_concurrency),
             }),
-            aside: Aside::new(settings.hands),
+            low_priority: LowPriorityThreads::new(settings.hands),
             bodies: BodyMemory::new(settings.body_memory),
             views: SharedViews::new(sources.views.clone(), settings.hands),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
-            describing: Arc::default(),
+            describe_lock: Arc::default(),
             stopping: watch::Sender::new(false),
             settings,
             sources,
@@ -220,7 +220,7 @@ impl AppState {
 
     /// Has `work` done that may block.
     fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        aside::blocking(self.settings.hands, work)
+        low_priority::blocking(self.settings.hands, work)
     }
 
     /// Whether [`AppState::stop`] was called.
@@ -229,7 +229,7 @@ impl AppState {
     }
 
     /// Resolves when the server stops.
-    pub(crate) async fn stopped(&self) {
+    pub(crate) async fn until_stopped(&self) {
         let mut stopping = self.stopping.subscribe();
         // An error means that the sender is gone, and with it the server.
         let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -241,19 +241,19 @@ impl AppState {
     }
 
     /// Whether endpoints that answer from `since` on do.
-    pub(crate) fn answers(&self, since: Since) -> bool {
+    pub(crate) fn answers(&self, since: Availability) -> bool {
         match since {
-            Since::Start => true,
-            Since::Open => {
+            Availability::Start => true,
+            Availability::Open => {
                 self.is_ready() || (!self.is_stopping() && self.sources.admin.starting().is_some())
             }
-            Since::Ready => self.is_ready(),
+            Availability::Ready => self.is_ready(),
         }
     }
 
     /// Waits, no longer than `patience`, until what is there of times up to `to` can be read: what the log has cannot while
     /// it is replayed.
-    pub(crate) async fn readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
+    pub(crate) async fn wait_readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
         let Some(wait) = self.sources.catalog.readable(to) else { return Ok(()) };
         let waited = tokio::time::timeout(patience, wait).await;
         waited.unwrap_or_else(|_| {

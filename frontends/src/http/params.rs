@@ -3,7 +3,7 @@
 //! Every error here is the user's (`bad_data`, 400). Handlers read a [`Form`] through these functions only.
 
 use super::limits::FORM_VALUES;
-use super::reply::ApiError;
+use super::response::ApiError;
 use std::ops::RangeInclusive;
 use storage::model::TimeMs;
 use storage::model::number;

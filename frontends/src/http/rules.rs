@@ -1,50 +1,50 @@
 //! `/api/v1/rules` and `/api/v1/alerts`.
 
 use super::AppState;
-use super::dispatch::Call;
-use super::model::{Alert, Rule, RuleGroup};
-use super::names::matcher_sets;
+use super::dispatch::ApiRequest;
+use super::json_model::{AlertJson, RuleGroupJson, RuleJson};
 use super::params::{Form, go_bool, go_integer};
-use super::reply::{ApiError, ErrorType, Reply, success};
+use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::series::matcher_sets;
 use serde::Serialize;
 use storage::model::Matcher;
 use xxhash_rust::xxh3::xxh3_128;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Groups {
-    groups: Vec<RuleGroup>,
+struct RuleGroupsJson {
+    groups: Vec<RuleGroupJson>,
     /// The `group_next_token` of the next page; left out with the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     group_next_token: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Alerts {
-    alerts: Vec<Alert>,
+struct AlertsJson {
+    alerts: Vec<AlertJson>,
 }
 
 /// `/api/v1/rules`
-pub async fn rules(call: Call) -> Reply {
+pub async fn rules(call: ApiRequest) -> ApiResult {
     call.form.whole()?;
     let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
-    let filter = Filter::of(&call.form, matchers)?;
+    let filter = RuleFilter::of(&call.form, matchers)?;
     let page = Page::of(&call.form)?;
     success(&page.cut(groups(&call.state).await?, &filter)?)
 }
 
 /// `/api/v1/alerts`
-pub async fn alerts(call: Call) -> Reply {
+pub async fn alerts(call: ApiRequest) -> ApiResult {
     let rules = groups(&call.state).await?.into_iter().flat_map(|group| group.rules);
     let alerting = rules.filter_map(|rule| match rule {
-        Rule::Alerting(rule) => rule.alerts,
-        Rule::Recording(_) => None,
+        RuleJson::Alerting(rule) => rule.alerts,
+        RuleJson::Recording(_) => None,
     });
-    success(&Alerts { alerts: alerting.flatten().collect() })
+    success(&AlertsJson { alerts: alerting.flatten().collect() })
 }
 
 /// The groups now by file and name, asked for off the async runtime.
-async fn groups(state: &AppState) -> Result<Vec<RuleGroup>, ApiError> {
+async fn groups(state: &AppState) -> Result<Vec<RuleGroupJson>, ApiError> {
     let rules = state.sources.rules.clone();
     let asked = state.blocking(move || rules.groups());
     let mut groups = asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
@@ -80,7 +80,7 @@ impl Page {
     }
 
     /// What of `groups` is on this page.
-    fn cut(&self, groups: Vec<RuleGroup>, filter: &Filter) -> Result<Groups, ApiError> {
+    fn cut(&self, groups: Vec<RuleGroupJson>, filter: &RuleFilter) -> Result<RuleGroupsJson, ApiError> {
         let mut rest = groups.into_iter().peekable();
         if !self.from.is_empty() {
             while rest.next_if(|group| token(group) != self.from).is_some() {}
@@ -89,7 +89,7 @@ impl Page {
                 return Err(ApiError::parameter("group_next_token", reason));
             }
         }
-        let mut page = Groups { groups: Vec::new(), group_next_token: None };
+        let mut page = RuleGroupsJson { groups: Vec::new(), group_next_token: None };
         for group in rest.filter_map(|group| filter.group(group)) {
             if self.limit == Some(page.groups.len()) {
                 page.group_next_token = Some(token(&group));
@@ -102,12 +102,12 @@ impl Page {
 }
 
 /// What names a group in `group_next_token`.
-fn token(group: &RuleGroup) -> String {
+fn token(group: &RuleGroupJson) -> String {
     format!("{:032x}", xxh3_128(format!("{};{}", group.file, group.name).as_bytes()))
 }
 
 /// Which rules are asked for; an empty list asks for all.
-struct Filter<'a> {
+struct RuleFilter<'a> {
     alerting: bool,
     recording: bool,
     names: Vec<&'a str>,
@@ -118,8 +118,8 @@ struct Filter<'a> {
     without_alerts: bool,
 }
 
-impl<'a> Filter<'a> {
-    fn of(form: &'a Form, matchers: Vec<Vec<Matcher>>) -> Result<Filter<'a>, ApiError> {
+impl<'a> RuleFilter<'a> {
+    fn of(form: &'a Form, matchers: Vec<Vec<Matcher>>) -> Result<RuleFilter<'a>, ApiError> {
         let kind = form.get("type").to_lowercase();
         if !matches!(kind.as_str(), "" | "alert" | "record") {
             return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));
@@ -127,7 +127,7 @@ impl<'a> Filter<'a> {
         let without_alerts = go_bool(&form.get("exclude_alerts").to_lowercase()).map_err(|e| {
             ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {e}"))
         })?;
-        Ok(Filter {
+        Ok(RuleFilter {
             alerting: kind != "record",
             recording: kind != "alert",
             names: form.all("rule_name[]").collect(),
@@ -138,10 +138,10 @@ impl<'a> Filter<'a> {
         })
     }
 
-    fn rule(&self, rule: &Rule) -> bool {
+    fn rule(&self, rule: &RuleJson) -> bool {
         let (kind, labels) = match rule {
-            Rule::Alerting(rule) => (self.alerting, &rule.labels),
-            Rule::Recording(rule) => (self.recording, &rule.labels),
+            RuleJson::Alerting(rule) => (self.alerting, &rule.labels),
+            RuleJson::Recording(rule) => (self.recording, &rule.labels),
         };
         let holds = |m: &Matcher| m.matches(labels.get(&m.name).map_or("", String::as_str));
         let labelled = || self.matchers.is_empty() || self.matchers.iter().any(|set| set.iter().all(holds));
@@ -149,13 +149,13 @@ impl<'a> Filter<'a> {
     }
 
     /// The group with the rules asked for; `None` if it is not asked for or none is left.
-    fn group(&self, mut group: RuleGroup) -> Option<RuleGroup> {
+    fn group(&self, mut group: RuleGroupJson) -> Option<RuleGroupJson> {
         if !asked(&self.groups, &group.name) || !asked(&self.files, &group.file) {
             return None;
         }
         group.rules.retain(|rule| self.rule(rule));
         for rule in group.rules.iter_mut().filter(|_| self.without_alerts) {
-            if let Rule::Alerting(rule) = rule {
+            if let RuleJson::Alerting(rule) = rule {
                 rule.alerts = None;
             }
         }

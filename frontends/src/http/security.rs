@@ -1,7 +1,7 @@
 //! What keeps pages of other sites from using this server through the browser of somebody who may reach it: headers of every
 //! answer, and the check of where a request comes from that changes something or streams.
 
-use super::Settings;
+use super::ApiSettings;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::Response;
 
@@ -34,7 +34,7 @@ pub fn add_headers<B>(response: &mut Response<B>) {
 ///
 /// Only browsers send `Sec-Fetch-Site` and `Origin`, and no page can change them; without both the client is a program. Headers
 /// that a proxy may set, such as `X-Forwarded-Host`, are not asked: any client can send them.
-pub fn foreign(settings: &Settings, headers: &HeaderMap, uri: &Uri) -> Option<String> {
+pub fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text(HeaderName::from_static("sec-fetch-site"));
     let origin = text(header::ORIGIN);
@@ -66,7 +66,7 @@ fn refusal(who: &str) -> String {
 mod tests {
     use super::*;
 
-    fn is_foreign(settings: &Settings, request: &[(&str, &str)]) -> bool {
+    fn is_foreign(settings: &ApiSettings, request: &[(&str, &str)]) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in request {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn only_pages_of_this_server_act() {
         let settings =
-            Settings { external_authority: "prometheus.example.com".to_owned(), ..Settings::default() };
+            ApiSettings { external_authority: "prometheus.example.com".to_owned(), ..ApiSettings::default() };
         let host = ("host", "10.0.0.1:9090");
         let cases: &[(&[(&str, &str)], bool)] = &[
             (&[], false),
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn an_origin_that_is_named_may_act() {
         let named = regex::Regex::new("^(?:https://grafana\\.example)$").unwrap();
-        let settings = Settings { acting_origin: Some(named), ..Settings::default() };
+        let settings = ApiSettings { acting_origin: Some(named), ..ApiSettings::default() };
         let from = |origin| {
             is_foreign(&settings, &[("host", "a"), ("origin", origin), ("sec-fetch-site", "cross-site")])
         };

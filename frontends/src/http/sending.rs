@@ -81,23 +81,27 @@ impl Drop for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::json::{Chunks, Remarks, chunks};
-    use engine::query::guard::SampleCounts;
-    use engine::query::{Answer, AnswerMemory, Series, Value};
+    use crate::http::query_json::{AnnotationTexts, ResponseChunks, chunks};
+    use engine::query::guard::SampleStats;
+    use engine::query::{AnswerMemory, QueryAnswer, QueryValue, Series};
     use std::time::Duration;
     use storage::model::Labels;
 
     /// An answer of many pieces.
-    fn answer() -> Chunks {
+    fn answer() -> ResponseChunks {
         let series = |n: usize| Series {
             labels: Labels::from_pairs([("n", n.to_string())]),
             points: (0..5_000).map(|t| (t, t as f64)).collect(),
             histograms: vec![],
             drops: false,
         };
-        let value = Value::Matrix((0..12).map(series).collect());
-        let (samples, memory) = (SampleCounts::default(), AnswerMemory::default());
-        chunks(Answer { value, notes: vec![], samples, memory }, Remarks::default(), String::new())
+        let value = QueryValue::Matrix((0..12).map(series).collect());
+        let (samples, memory) = (SampleStats::default(), AnswerMemory::default());
+        chunks(
+            QueryAnswer { value, notes: vec![], samples, memory },
+            AnnotationTexts::default(),
+            String::new(),
+        )
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::slots::{Grant, Slots};
-use super::{Door, connection, limits};
+use super::{StartupGate, connection, limits};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -50,11 +50,11 @@ pub struct ServeOptions {
 
 /// The address of a request's client.
 #[derive(Copy, Clone, Debug)]
-pub struct Peer(pub SocketAddr);
+pub struct ClientAddress(pub SocketAddr);
 
 /// What all connections share.
 pub struct Http {
-    pub(super) door: Arc<Door>,
+    pub(super) door: Arc<StartupGate>,
     pub(super) slots: Arc<Slots>,
     pub(super) timeouts: Timeouts,
     max_by_address: usize,
@@ -64,7 +64,7 @@ pub struct Http {
 }
 
 impl Http {
-    fn new(door: Arc<Door>, options: ServeOptions, metrics: &Metrics) -> Http {
+    fn new(door: Arc<StartupGate>, options: ServeOptions, metrics: &Metrics) -> Http {
         let max_connections = options.max_connections.max(1);
         let max_by_address = match options.max_by_address {
             0 => max_connections - max_connections / 4,
@@ -114,7 +114,7 @@ impl Http {
 /// subscriptions, closes the connections that wait for a request, and gives open requests [`Timeouts::drain`].
 pub async fn serve(
     listeners: Vec<TcpListener>,
-    door: Arc<Door>,
+    door: Arc<StartupGate>,
     shutdown: impl Future<Output = ()> + Send,
     options: ServeOptions,
     metrics: &Metrics,

@@ -1,9 +1,9 @@
 //! `/api/v1/status/…`, `/api/v1/alertmanagers`, `/metrics` and `/version`: what the server says of itself.
 
-use super::dispatch::Call;
-use super::model::BuildInfo;
-use super::names::blocking;
-use super::reply::{ApiError, Reply, success, text};
+use super::dispatch::ApiRequest;
+use super::json_model::BuildInfo;
+use super::response::{ApiError, ApiResult, success, text};
+use super::series::run_blocking;
 use super::{AppState, limits};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,37 +15,37 @@ use storage::store::HeadStats;
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `/api/v1/status/buildinfo`
-pub async fn build_info(_: Call) -> Reply {
+pub async fn build_info(_: ApiRequest) -> ApiResult {
     success(&BuildInfo::default())
 }
 
 /// `/version`
-pub async fn version(_: Call) -> Response {
+pub async fn version(_: ApiRequest) -> Response {
     text(StatusCode::OK, serde_json::to_string(&BuildInfo::default()).unwrap_or_default())
 }
 
 /// `/api/v1/status/runtimeinfo`
-pub async fn runtime_info(call: Call) -> Reply {
+pub async fn runtime_info(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.runtime())
 }
 
 /// `/api/v1/status/flags`
-pub async fn flags(call: Call) -> Reply {
+pub async fn flags(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.flags())
 }
 
 /// `/api/v1/status/config`
-pub async fn config(call: Call) -> Reply {
+pub async fn config(call: ApiRequest) -> ApiResult {
     success(&json!({"yaml": call.state.sources.admin.config_yaml()}))
 }
 
 /// `/api/v1/status/walreplay`
-pub async fn wal_replay(call: Call) -> Reply {
+pub async fn wal_replay(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.wal_replay())
 }
 
 /// `/api/v1/alertmanagers`
-pub async fn alertmanagers(call: Call) -> Reply {
+pub async fn alertmanagers(call: ApiRequest) -> ApiResult {
     let shown = |urls: Vec<String>| urls.into_iter().map(|url| json!({"url": url})).collect::<Vec<_>>();
     let known = &call.state.sources.alertmanagers;
     success(&json!({
@@ -55,28 +55,28 @@ pub async fn alertmanagers(call: Call) -> Reply {
 }
 
 #[derive(Serialize)]
-struct Stat {
+struct StatJson {
     name: String,
     value: u64,
 }
 
-fn stats(list: Vec<(String, u64)>) -> Vec<Stat> {
-    list.into_iter().map(|(name, value)| Stat { name, value }).collect()
+fn stats(list: Vec<(String, u64)>) -> Vec<StatJson> {
+    list.into_iter().map(|(name, value)| StatJson { name, value }).collect()
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Tsdb {
+struct TsdbStatusJson {
     head_stats: serde_json::Value,
-    series_count_by_metric_name: Vec<Stat>,
-    label_value_count_by_label_name: Vec<Stat>,
-    memory_in_bytes_by_label_name: Vec<Stat>,
-    series_count_by_label_value_pair: Vec<Stat>,
+    series_count_by_metric_name: Vec<StatJson>,
+    label_value_count_by_label_name: Vec<StatJson>,
+    memory_in_bytes_by_label_name: Vec<StatJson>,
+    series_count_by_label_value_pair: Vec<StatJson>,
 }
 
-impl From<HeadStats> for Tsdb {
-    fn from(head: HeadStats) -> Tsdb {
-        Tsdb {
+impl From<HeadStats> for TsdbStatusJson {
+    fn from(head: HeadStats) -> TsdbStatusJson {
+        TsdbStatusJson {
             head_stats: json!({
                 "numSeries": head.series,
                 "numLabelPairs": head.label_pairs,
@@ -93,7 +93,7 @@ impl From<HeadStats> for Tsdb {
 }
 
 /// `/api/v1/status/tsdb`
-pub async fn tsdb(call: Call) -> Reply {
+pub async fn tsdb(call: ApiRequest) -> ApiResult {
     let limit = match call.form.get("limit") {
         "" => 10,
         text => match text.parse::<usize>() {
@@ -104,12 +104,12 @@ pub async fn tsdb(call: Call) -> Reply {
     if limit > limits::TSDB_STATUS_LIMIT {
         return Err(ApiError::bad_data(format!("limit must not exceed {}", limits::TSDB_STATUS_LIMIT)));
     }
-    let head = blocking(call.state, move |state| Ok(state.sources.catalog.stats(limit))).await?;
-    success(&Tsdb::from(head))
+    let head = run_blocking(call.state, move |state| Ok(state.sources.catalog.stats(limit))).await?;
+    success(&TsdbStatusJson::from(head))
 }
 
 /// `/metrics`
-pub async fn metrics(call: Call) -> Response {
+pub async fn metrics(call: ApiRequest) -> Response {
     refresh(&call.state);
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], call.state.sources.metrics.render()).into_response()
 }

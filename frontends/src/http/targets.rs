@@ -1,29 +1,29 @@
 //! `/api/v1/targets`, `targets/metadata`, `scrape_pools` and `metadata`.
 
-use super::dispatch::Call;
-use super::model::{DroppedTarget, Metadata, Target, label_map};
-use super::reply::{ApiError, Reply, success};
+use super::dispatch::ApiRequest;
+use super::json_model::{DroppedTargetJson, MetadataJson, TargetJson, label_map};
+use super::response::{ApiError, ApiResult, success};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::model::Labels;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Discovered {
-    active_targets: Vec<Target>,
-    dropped_targets: Vec<DroppedTarget>,
+struct TargetsJson {
+    active_targets: Vec<TargetJson>,
+    dropped_targets: Vec<DroppedTargetJson>,
     /// `None`: dropped targets are not asked for.
     dropped_target_counts: Option<BTreeMap<String, usize>>,
 }
 
 /// `/api/v1/targets`
-pub async fn targets(call: Call) -> Reply {
+pub async fn targets(call: ApiRequest) -> ApiResult {
     let (sources, state) = (&call.state.sources.targets, call.form.get("state").to_lowercase());
     let pool = call.form.get("scrapePool");
     let in_pool = |name: &str| pool.is_empty() || pool == name;
     let shows = |kind: &str| matches!(state.as_str(), "" | "any") || state == kind;
     let mut found =
-        Discovered { active_targets: Vec::new(), dropped_targets: Vec::new(), dropped_target_counts: None };
+        TargetsJson { active_targets: Vec::new(), dropped_targets: Vec::new(), dropped_target_counts: None };
     if shows("active") {
         found.active_targets = sources.active();
         found.active_targets.retain(|target| in_pool(&target.scrape_pool));
@@ -39,7 +39,7 @@ pub async fn targets(call: Call) -> Reply {
 }
 
 #[derive(Serialize)]
-struct TargetMetadata {
+struct TargetMetadataJson {
     #[serde(serialize_with = "label_map")]
     target: Labels,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ struct TargetMetadata {
 }
 
 /// `/api/v1/targets/metadata`
-pub async fn target_metadata(call: Call) -> Reply {
+pub async fn target_metadata(call: ApiRequest) -> ApiResult {
     let limit = call.form.number("limit")?.unwrap_or(usize::MAX);
     let matchers = match call.form.get("match_target") {
         "" => Vec::new(),
@@ -64,7 +64,7 @@ pub async fn target_metadata(call: Call) -> Reply {
     let all = call.state.sources.targets.metadata().into_iter();
     let asked = all.filter(|m| metric.is_empty() || m.metric == metric);
     let matching = asked.filter(|m| matchers.iter().all(|matcher| matcher.matches_labels(&m.target)));
-    let shown = matching.take(limit).map(|m| TargetMetadata {
+    let shown = matching.take(limit).map(|m| TargetMetadataJson {
         target: m.target,
         metric: metric.is_empty().then_some(m.metric),
         kind: m.kind,
@@ -76,17 +76,17 @@ pub async fn target_metadata(call: Call) -> Reply {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Pools {
+struct ScrapePoolsJson {
     scrape_pools: Vec<String>,
 }
 
 /// `/api/v1/scrape_pools`
-pub async fn scrape_pools(call: Call) -> Reply {
-    success(&Pools { scrape_pools: call.state.sources.targets.pools() })
+pub async fn scrape_pools(call: ApiRequest) -> ApiResult {
+    success(&ScrapePoolsJson { scrape_pools: call.state.sources.targets.pools() })
 }
 
 #[derive(PartialEq, Eq, Serialize)]
-struct Described {
+struct MetricMetadataJson {
     #[serde(rename = "type")]
     kind: String,
     help: String,
@@ -94,16 +94,16 @@ struct Described {
 }
 
 /// `/api/v1/metadata`
-pub async fn metadata(call: Call) -> Reply {
+pub async fn metadata(call: ApiRequest) -> ApiResult {
     let limit = call.form.number("limit")?.unwrap_or(usize::MAX);
     let per_metric = call.form.number("limit_per_metric")?.filter(|n| *n > 0).unwrap_or(usize::MAX);
     let metric = call.form.get("metric");
-    let mut found: BTreeMap<String, Vec<Described>> = BTreeMap::new();
-    for Metadata { metric: name, kind, help, unit, .. } in call.state.sources.targets.metadata() {
+    let mut found: BTreeMap<String, Vec<MetricMetadataJson>> = BTreeMap::new();
+    for MetadataJson { metric: name, kind, help, unit, .. } in call.state.sources.targets.metadata() {
         if !metric.is_empty() && name != metric {
             continue;
         }
-        let described = Described { kind, help, unit };
+        let described = MetricMetadataJson { kind, help, unit };
         let list = found.entry(name).or_default();
         if list.len() < per_metric && !list.contains(&described) {
             list.push(described);

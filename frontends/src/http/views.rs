@@ -1,20 +1,22 @@
 //! `/api/v1/views` and `/api/v1/views/{id}`: what stands, and what is asked again and again because it cannot stand.
 //!
-//! What changes them is in [`super::standing`].
+//! What changes them is in [`super::saved_queries`].
 
-use super::dispatch::Call;
+use super::dispatch::ApiRequest;
+use super::json_model::{HealthJson, instant, seconds};
 use super::limits::VIEWS_PER_PAGE;
-use super::model::{Health, instant, seconds};
 use super::params::Form;
-use super::reply::{ApiError, ErrorType, Reply, success};
-use super::{AppState, standing};
-use crate::asked::{id_name, id_of};
-use crate::limits::DESCRIBE_PATIENCE;
-use crate::past::{BackfillReport, BackfillState};
+use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::{AppState, saved_queries};
+use crate::limits::DESCRIBE_TIMEOUT;
+use crate::recording::{BackfillState, BackfillStatus};
+use crate::scheduled::{format_view_id, parse_view_id};
 use axum::http::Method;
-use engine::live::describe::{AnswerReport, DescribeError, Description, RingReport, Steps, ViewReport, Work};
+use engine::live::describe::{
+    AnswerReport, DescribeError, Description, RingReport, StepCount, ViewFootprint, ViewReport,
+};
 use engine::live::{ViewId, ViewKind};
-use engine::query::KeptReport;
+use engine::query::SubqueryCacheReport;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::model::TimeMs;
@@ -22,11 +24,11 @@ use storage::model::TimeMs;
 /// A page of views.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+struct ViewPageJson {
     /// The tick that they describe.
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     time: Option<TimeMs>,
-    views: Vec<View>,
+    views: Vec<ViewJson>,
     total: usize,
     /// The first view of the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,12 +37,12 @@ struct Page {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct View {
+struct ViewJson {
     id: String,
     name: String,
     kind: &'static str,
     #[serde(flatten)]
-    recorded: Option<Recorded>,
+    recorded: Option<RecordedViewJson>,
     standing: bool,
     plan: String,
     /// What was put there; rules and subscriptions have none.
@@ -53,22 +55,22 @@ struct View {
     /// As of this tick the answer is complete.
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     frontier: Option<TimeMs>,
-    health: Health,
+    health: HealthJson,
     last_error: String,
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     last_error_time: Option<TimeMs>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    backfill: Option<Backfill>,
+    backfill: Option<BackfillJson>,
     #[serde(flatten)]
-    work: Option<Standing>,
+    work: Option<LiveViewJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<Kept>,
+    kept: Option<SubqueryCacheJson>,
 }
 
 /// What a recording rule adds; times in seconds.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Recorded {
+struct RecordedViewJson {
     record: String,
     labels: BTreeMap<String, String>,
     #[serde(serialize_with = "seconds")]
@@ -83,7 +85,7 @@ struct Recorded {
 /// How far the past of a recording rule is.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Backfill {
+struct BackfillJson {
     state: BackfillState,
     #[serde(serialize_with = "instant")]
     from: Option<TimeMs>,
@@ -97,38 +99,38 @@ struct Backfill {
 /// What the live runtime says.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Standing {
+struct LiveViewJson {
     level: u64,
     worker: usize,
-    local_steps: Shared,
-    gather_steps: Shared,
+    local_steps: SharedCountJson,
+    gather_steps: SharedCountJson,
     rows_touched: usize,
-    state_bytes: Shared,
+    state_bytes: SharedCountJson,
     /// Its share of what the live runtime computed since it was installed.
     #[serde(serialize_with = "seconds")]
     cpu_seconds: f64,
     /// How long the latest evaluation took that was measured.
     #[serde(serialize_with = "seconds")]
     evaluation_seconds: f64,
-    rings: Vec<Ring>,
+    rings: Vec<RingJson>,
 }
 
 /// What is kept of subqueries.
 #[derive(Serialize)]
-struct Kept {
+struct SubqueryCacheJson {
     steps: usize,
     rows: usize,
     bytes: usize,
 }
 
 #[derive(Serialize)]
-struct Shared {
+struct SharedCountJson {
     total: usize,
     shared: usize,
 }
 
 #[derive(Serialize)]
-struct Ring {
+struct RingJson {
     selector: String,
     /// How far back it reaches, seconds.
     #[serde(serialize_with = "seconds")]
@@ -139,28 +141,28 @@ struct Ring {
 }
 
 /// `/api/v1/views`
-pub async fn views(call: Call) -> Reply {
-    let Call { state, form, .. } = call;
+pub async fn views(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
     let (from, limit) = page_of(&form)?;
     // One more than is shown: the first of the next page.
     let mut found = describe(&state, from, limit + 1).await?;
-    let next = found.views.get(limit).map(|view| id_name(view.id));
+    let next = found.views.get(limit).map(|view| format_view_id(view.id));
     found.views.truncate(limit);
     let definitions = state.sources.standing.definitions();
     let shown = |view: ViewReport| shown(&state, definitions.get(&view.id).map(|d| d.query.clone()), view);
     let views = found.views.into_iter().map(shown).collect();
-    success(&Page { time: found.t, views, total: found.total, next })
+    success(&ViewPageJson { time: found.t, views, total: found.total, next })
 }
 
 /// `/api/v1/views/{id}`
-pub async fn view(call: Call) -> Reply {
+pub async fn view(call: ApiRequest) -> ApiResult {
     match call.parts.method {
-        Method::PUT => return standing::put(call).await,
-        Method::DELETE => return standing::delete(call).await,
+        Method::PUT => return saved_queries::put(call).await,
+        Method::DELETE => return saved_queries::delete(call).await,
         _ => {}
     }
     let name = call.parameter.clone();
-    let id = standing::id_named(&call.state, &name)?;
+    let id = saved_queries::id_named(&call.state, &name)?;
     let found = one(&call.state, id).await?;
     let query = call.state.sources.standing.definition(id).map(|(_, definition)| definition.query);
     success(&shown(&call.state, query, found.ok_or_else(|| is_gone(&name))?))
@@ -189,7 +191,7 @@ fn page_of(form: &Form) -> Result<(ViewId, usize), ApiError> {
     }
     let from = match form.get("from") {
         "" => ViewId(0),
-        name => id_of(name)
+        name => parse_view_id(name)
             .ok_or_else(|| ApiError::parameter("from", format!("{name:?} is not the id of a view")))?,
     };
     Ok((from, limit))
@@ -206,9 +208,9 @@ pub async fn ask<T: Send + 'static>(
     state: &AppState,
     question: impl FnOnce() -> Result<T, DescribeError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let late = |_| error_of(DescribeError::Late(DESCRIBE_PATIENCE));
-    let turn = state.describing.clone().lock_owned();
-    let turn = tokio::time::timeout(DESCRIBE_PATIENCE, turn).await.map_err(late)?;
+    let late = |_| error_of(DescribeError::Late(DESCRIBE_TIMEOUT));
+    let turn = state.describe_lock.clone().lock_owned();
+    let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, turn).await.map_err(late)?;
     let asked = state.blocking(move || {
         // Also if the client has gone meanwhile, the next one waits until this question is done with.
         let _turn = turn;
@@ -226,18 +228,18 @@ fn error_of(e: DescribeError) -> ApiError {
     ApiError::new(kind, e.to_string())
 }
 
-fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> View {
+fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson {
     let AnswerReport { taps, rows, changed, frontier, failure, content: _ } = view.answer;
     let health = match &failure {
-        Some(failure) if failure.lasts => Health::Bad,
-        _ if changed.is_some() => Health::Good,
-        _ => Health::Unknown,
+        Some(failure) if failure.lasts => HealthJson::Bad,
+        _ if changed.is_some() => HealthJson::Good,
+        _ => HealthJson::Unknown,
     };
     let (last_error, last_error_time) = failure.map_or_else(Default::default, |f| (f.error, Some(f.t)));
     let recorded = recorded(view.spec.kind);
     let backfill = state.sources.views.past(view.id).map(backfill);
-    View {
-        id: id_name(view.id),
+    ViewJson {
+        id: format_view_id(view.id),
         name: view.spec.name,
         kind: if recorded.is_some() { "recorded" } else { "continuous" },
         recorded,
@@ -253,36 +255,42 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> View {
         last_error_time,
         backfill,
         work: view.work.map(standing),
-        kept: view.kept.map(|KeptReport { steps, rows, bytes, .. }| Kept { steps, rows, bytes }),
+        kept: view.kept.map(|SubqueryCacheReport { steps, rows, bytes, .. }| SubqueryCacheJson {
+            steps,
+            rows,
+            bytes,
+        }),
     }
 }
 
-fn backfill(report: BackfillReport) -> Backfill {
-    let BackfillReport { from, to, done_until, state, error } = report;
-    Backfill { state, from: Some(from), to: Some(to), done_until: Some(done_until), error }
+fn backfill(report: BackfillStatus) -> BackfillJson {
+    let BackfillStatus { from, to, done_until, state, error } = report;
+    BackfillJson { state, from: Some(from), to: Some(to), done_until: Some(done_until), error }
 }
 
 fn in_seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-fn recorded(kind: ViewKind) -> Option<Recorded> {
+fn recorded(kind: ViewKind) -> Option<RecordedViewJson> {
     match kind {
         ViewKind::Continuous { .. } => None,
-        ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } => Some(Recorded {
-            record,
-            labels: labels.into_iter().collect(),
-            interval: in_seconds(interval),
-            offset: in_seconds(offset),
-            query_offset: in_seconds(query_offset),
-            limit,
-        }),
+        ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } => {
+            Some(RecordedViewJson {
+                record,
+                labels: labels.into_iter().collect(),
+                interval: in_seconds(interval),
+                offset: in_seconds(offset),
+                query_offset: in_seconds(query_offset),
+                limit,
+            })
+        }
     }
 }
 
-fn standing(work: Work) -> Standing {
-    let shared = |steps: Steps| Shared { total: steps.total, shared: steps.shared };
-    let ring = |ring: RingReport| Ring {
+fn standing(work: ViewFootprint) -> LiveViewJson {
+    let shared = |steps: StepCount| SharedCountJson { total: steps.total, shared: steps.shared };
+    let ring = |ring: RingReport| RingJson {
         selector: ring.selector,
         reach: in_seconds(ring.retention),
         series: ring.series,
@@ -290,13 +298,13 @@ fn standing(work: Work) -> Standing {
         readers: ring.readers,
     };
     let spent = work.spent.unwrap_or_default();
-    Standing {
+    LiveViewJson {
         level: work.level,
         worker: work.owner,
         local_steps: shared(work.local),
         gather_steps: shared(work.gather),
         rows_touched: work.rows_touched,
-        state_bytes: Shared { total: work.state.total, shared: work.state.shared },
+        state_bytes: SharedCountJson { total: work.state.total, shared: work.state.shared },
         cpu_seconds: spent.total,
         evaluation_seconds: spent.latest,
         rings: work.rings.into_iter().map(ring).collect(),

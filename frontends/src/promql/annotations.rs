@@ -1,43 +1,43 @@
 //! Annotations as clients see them: Prometheus' prefix, the text, how far it extends, and where in the query.
 
 use super::position;
-use engine::operators::remarks::two_digits;
-use engine::plan::notes::{Annotation, Extent, Level};
+use engine::operators::annotation_texts::two_digits;
+use engine::plan::annotations::{Annotation, Occurrences, Severity};
 use storage::model::number::general;
 
 /// The annotation as a line of `warnings` or `infos` of the answer to `query`.
 pub fn render(query: &str, note: &Annotation) -> String {
     let prefix = match note.level {
-        Level::Warning => "PromQL warning: ",
-        Level::Info => "PromQL info: ",
+        Severity::Warning => "PromQL warning: ",
+        Severity::Info => "PromQL info: ",
     };
     let place = position(query, note.span.start as usize);
     format!("{prefix}{}{} ({place})", note.text, extent(note.extent))
 }
 
-/// The warnings and the infos of `notes`, in order.
+/// The warnings and the infos of `annotations`, in order.
 pub fn render_all(query: &str, notes: &[Annotation]) -> (Vec<String>, Vec<String>) {
-    let of = |level: Level| {
+    let of = |level: Severity| {
         notes.iter().filter(|note| note.level == level).map(|note| render(query, note)).collect()
     };
-    (of(Level::Warning), of(Level::Info))
+    (of(Severity::Warning), of(Severity::Info))
 }
 
 /// The same, of each level no more than `most`: there may be one for each series.
 pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<String>, Vec<String>) {
-    let of = |level: Level| {
+    let of = |level: Severity| {
         let notes = notes.iter().filter(|note| note.level == level);
         notes.take(most).map(|note| render(query, note)).collect()
     };
-    (of(Level::Warning), of(Level::Info))
+    (of(Severity::Warning), of(Severity::Info))
 }
 
-fn extent(extent: Extent) -> String {
+fn extent(extent: Occurrences) -> String {
     match extent {
         // A parameter is told in the text.
-        Extent::Untold | Extent::Times(1) | Extent::Parameter { .. } => String::new(),
-        Extent::Times(times) => format!(" ({times} occurrences)"),
-        Extent::Buckets { low, high, difference, samples, from, to } => {
+        Occurrences::Untold | Occurrences::Times(1) | Occurrences::Parameter { .. } => String::new(),
+        Occurrences::Times(times) => format!(" ({times} occurrences)"),
+        Occurrences::Buckets { low, high, difference, samples, from, to } => {
             let (low, high, difference) = (general(low), general(high), two_digits(difference));
             let time = |t: i64| {
                 let time = chrono::DateTime::from_timestamp(t.div_euclid(1000), 0).unwrap_or_default();

@@ -11,7 +11,7 @@ use storage::model::{Matcher, TimeMs};
 #[derive(Clone, Debug)]
 pub struct Expr {
     /// What it is. Boxed, so that moving an expression is cheap.
-    pub kind: Box<Kind>,
+    pub kind: Box<ExprKind>,
     /// Where it stands.
     pub span: Span,
     /// Levels of nesting below it, itself included.
@@ -20,7 +20,7 @@ pub struct Expr {
 
 /// The kinds of expressions.
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum ExprKind {
     /// A number; `duration`: written as one (`1h` is 3600).
     Number {
         /// Its value; of a duration in seconds.
@@ -39,18 +39,18 @@ pub enum Kind {
         /// Where the selector without its range stands.
         selector_span: Span,
         /// Length of the window.
-        range: Duration,
+        range: DurationArgument,
     },
     /// `inner[range:step]`
     Subquery {
         /// The inner expression.
         inner: Expr,
         /// Length of the window.
-        range: Duration,
+        range: DurationArgument,
         /// Distance of evaluations, if given.
-        step: Option<Duration>,
+        step: Option<DurationArgument>,
         /// Offset and `@`.
-        when: When,
+        when: TimeModifiers,
     },
     /// A function call.
     Call {
@@ -60,9 +60,9 @@ pub enum Kind {
         args: Vec<Expr>,
     },
     /// An aggregation.
-    Aggregate(Aggregate),
+    Aggregate(AggregateExpr),
     /// Two operands.
-    Binary(Binary),
+    Binary(BinaryExpr),
     /// `+` or `-` in front of an operand that is no number.
     Unary {
         /// It is a minus.
@@ -82,42 +82,42 @@ pub struct VectorSelector {
     /// The conditions inside the braces, in order.
     pub matchers: Vec<Matcher>,
     /// Offset and `@`.
-    pub when: When,
+    pub when: TimeModifiers,
     /// `anchored` or `smoothed`.
-    pub extended: Option<Extended>,
+    pub extended: Option<ExtensionKeyword>,
 }
 
 /// Modifiers of range selectors.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Extended {
+pub enum ExtensionKeyword {
     /// `anchored`
     Anchored,
     /// `smoothed`
     Smoothed,
 }
 
-impl Extended {
+impl ExtensionKeyword {
     /// As written in PromQL.
     pub fn as_str(self) -> &'static str {
         match self {
-            Extended::Anchored => "anchored",
-            Extended::Smoothed => "smoothed",
+            ExtensionKeyword::Anchored => "anchored",
+            ExtensionKeyword::Smoothed => "smoothed",
         }
     }
 }
 
 /// Modifiers of the evaluation time.
 #[derive(Clone, Debug, Default)]
-pub struct When {
+pub struct TimeModifiers {
     /// `offset …`
-    pub offset: Option<Duration>,
+    pub offset: Option<DurationArgument>,
     /// `@ …`
-    pub at: Option<At>,
+    pub at: Option<AtModifier>,
 }
 
 /// What `@` names.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum At {
+pub enum AtModifier {
     /// `@ 1234.5`
     Time(TimeMs),
     /// `@ start()`
@@ -128,7 +128,7 @@ pub enum At {
 
 /// A duration that a selector or subquery uses.
 #[derive(Clone, Debug)]
-pub enum Duration {
+pub enum DurationArgument {
     /// A literal, ns.
     Fixed(i64),
     /// An expression to be computed, see [`super::duration`].
@@ -165,7 +165,7 @@ pub enum DurationKind {
     /// `-…`
     Negate(Box<DurationExpr>),
     /// `+ - * / % ^`
-    Binary(Operator, Box<DurationExpr>, Box<DurationExpr>),
+    Binary(BinaryOperator, Box<DurationExpr>, Box<DurationExpr>),
     /// `min_of(…, …)`
     MinOf(Box<DurationExpr>, Box<DurationExpr>),
     /// `max_of(…, …)`
@@ -174,7 +174,7 @@ pub enum DurationKind {
 
 /// An aggregation.
 #[derive(Clone, Debug)]
-pub struct Aggregate {
+pub struct AggregateExpr {
     /// The operator.
     pub op: AggregateOp,
     /// `without` instead of `by`.
@@ -189,11 +189,11 @@ pub struct Aggregate {
 
 /// Two operands and how they meet.
 #[derive(Clone, Debug)]
-pub struct Binary {
+pub struct BinaryExpr {
     /// The operator.
-    pub op: Operator,
+    pub op: BinaryOperator,
     /// Its modifiers.
-    pub modifiers: Modifiers,
+    pub modifiers: MatchingModifiers,
     /// The left operand.
     pub lhs: Expr,
     /// The right operand.
@@ -202,7 +202,7 @@ pub struct Binary {
 
 /// Modifiers of a binary operator.
 #[derive(Clone, Debug, Default)]
-pub struct Modifiers {
+pub struct MatchingModifiers {
     /// `bool`
     pub return_bool: bool,
     /// `on (…)`; otherwise `ignoring (…)` or nothing.
@@ -222,7 +222,7 @@ pub struct Modifiers {
 /// Binary operators.
 #[allow(missing_docs, reason = "the variants are the operators themselves")]
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Operator {
+pub enum BinaryOperator {
     Add,
     Sub,
     Mul,
@@ -243,10 +243,10 @@ pub enum Operator {
     Unless,
 }
 
-impl Operator {
-    /// How strongly it binds; the unary operators stand between [`Operator::Mul`] and [`Operator::Pow`].
+impl BinaryOperator {
+    /// How strongly it binds; the unary operators stand between [`BinaryOperator::Mul`] and [`BinaryOperator::Pow`].
     pub(crate) fn precedence(self) -> u8 {
-        use Operator::*;
+        use BinaryOperator::*;
         match self {
             Or => 1,
             And | Unless => 2,
@@ -264,7 +264,7 @@ impl Operator {
 
     /// Whether it works on sets of series.
     pub fn is_set(self) -> bool {
-        matches!(self, Operator::And | Operator::Or | Operator::Unless)
+        matches!(self, BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Unless)
     }
 
     /// As written in PromQL.
@@ -275,24 +275,24 @@ impl Operator {
     /// The plan's operator.
     pub fn plan(self) -> BinaryOp {
         match self {
-            Operator::Add => BinaryOp::Add,
-            Operator::Sub => BinaryOp::Sub,
-            Operator::Mul => BinaryOp::Mul,
-            Operator::Div => BinaryOp::Div,
-            Operator::Mod => BinaryOp::Mod,
-            Operator::Pow => BinaryOp::Pow,
-            Operator::Atan2 => BinaryOp::Atan2,
-            Operator::Eq => BinaryOp::Eq,
-            Operator::Ne => BinaryOp::Ne,
-            Operator::Gt => BinaryOp::Gt,
-            Operator::Lt => BinaryOp::Lt,
-            Operator::Ge => BinaryOp::Ge,
-            Operator::Le => BinaryOp::Le,
-            Operator::And => BinaryOp::And,
-            Operator::Or => BinaryOp::Or,
-            Operator::Unless => BinaryOp::Unless,
-            Operator::TrimUpper => BinaryOp::TrimUpper,
-            Operator::TrimLower => BinaryOp::TrimLower,
+            BinaryOperator::Add => BinaryOp::Add,
+            BinaryOperator::Sub => BinaryOp::Sub,
+            BinaryOperator::Mul => BinaryOp::Mul,
+            BinaryOperator::Div => BinaryOp::Div,
+            BinaryOperator::Mod => BinaryOp::Mod,
+            BinaryOperator::Pow => BinaryOp::Pow,
+            BinaryOperator::Atan2 => BinaryOp::Atan2,
+            BinaryOperator::Eq => BinaryOp::Eq,
+            BinaryOperator::Ne => BinaryOp::Ne,
+            BinaryOperator::Gt => BinaryOp::Gt,
+            BinaryOperator::Lt => BinaryOp::Lt,
+            BinaryOperator::Ge => BinaryOp::Ge,
+            BinaryOperator::Le => BinaryOp::Le,
+            BinaryOperator::And => BinaryOp::And,
+            BinaryOperator::Or => BinaryOp::Or,
+            BinaryOperator::Unless => BinaryOp::Unless,
+            BinaryOperator::TrimUpper => BinaryOp::TrimUpper,
+            BinaryOperator::TrimLower => BinaryOp::TrimLower,
         }
     }
 }
@@ -301,13 +301,15 @@ impl Expr {
     /// The expressions it works on, in the order in which they are printed.
     pub(crate) fn operands(&self) -> impl Iterator<Item = &Expr> {
         let (first, second, list): (Option<&Expr>, Option<&Expr>, &[Expr]) = match &*self.kind {
-            Kind::Paren(inner) | Kind::Unary { inner, .. } | Kind::Subquery { inner, .. } => {
+            ExprKind::Paren(inner) | ExprKind::Unary { inner, .. } | ExprKind::Subquery { inner, .. } => {
                 (Some(inner), None, &[])
             }
-            Kind::Binary(binary) => (Some(&binary.lhs), Some(&binary.rhs), &[]),
-            Kind::Aggregate(aggregate) => (aggregate.param.as_ref(), Some(&aggregate.inner), &[]),
-            Kind::Call { args, .. } => (None, None, args),
-            Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => (None, None, &[]),
+            ExprKind::Binary(binary) => (Some(&binary.lhs), Some(&binary.rhs), &[]),
+            ExprKind::Aggregate(aggregate) => (aggregate.param.as_ref(), Some(&aggregate.inner), &[]),
+            ExprKind::Call { args, .. } => (None, None, args),
+            ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Vector(_) | ExprKind::Matrix { .. } => {
+                (None, None, &[])
+            }
         };
         first.into_iter().chain(second).chain(list)
     }

@@ -1,12 +1,12 @@
 //! What an editor offers while a query is typed: every function with its signature and what it answers, out of the
 //! engine's table, so that an editor knows what this server knows.
 
-use super::Options;
+use super::PromqlOptions;
 use engine::functions::{signature, table};
 use serde_json::{Value, json};
 
 /// The functions as JSON, by name; `enabled`: whether the server's features let a query use it.
-pub fn functions(options: &Options) -> Value {
+pub fn functions(options: &PromqlOptions) -> Value {
     let entry = |f: &&engine::functions::Function| {
         json!({
             "name": f.name,
@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn every_function_is_offered_once() {
-        let list = functions(&Options::default());
+        let list = functions(&PromqlOptions::default());
         let list = list.as_array().unwrap();
         assert_eq!(list.len(), table().len());
         let named = |name: &str| list.iter().find(|f| f["name"] == name).unwrap();

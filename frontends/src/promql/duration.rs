@@ -3,13 +3,13 @@
 //! They calculate in seconds. Literals alone are durations; anything else is kept as an expression and
 //! computed by [`evaluate`] when it is bound to a plan, where the query's step and range are known.
 
-use super::ast::{Duration, DurationExpr, DurationKind, Operator};
-use super::errors::Fault;
+use super::ast::{BinaryOperator, DurationArgument, DurationExpr, DurationKind};
+use super::errors::SpannedError;
 use super::limits::DURATION_DEPTH;
 use super::number::{out_of_range, to_nanos};
-use super::parser::Parser;
+use super::parser::PromqlParser;
 use super::selectors::{DURATIONS, checked_seconds};
-use super::token::{Tok, Word};
+use super::token::{Keyword, TokenKind};
 use engine::plan::Span;
 
 /// Binding strength of the unary operators.
@@ -17,64 +17,68 @@ const UNARY: u8 = 6;
 
 /// Where a duration stands: what error texts say about it.
 #[derive(Copy, Clone)]
-struct Place<'a> {
+struct DurationContext<'a> {
     context: &'a str,
     expected: &'a str,
 }
 
-impl Parser<'_> {
+impl PromqlParser<'_> {
     /// A range or a step: an expression, which must be above zero if it is a literal.
-    pub(crate) fn positive_duration(&mut self, context: &str, expected: &str) -> Result<Duration, Fault> {
-        let expr = self.duration_expr(0, Place { context, expected })?;
+    pub(crate) fn positive_duration(
+        &mut self,
+        context: &str,
+        expected: &str,
+    ) -> Result<DurationArgument, SpannedError> {
+        let expr = self.duration_expr(0, DurationContext { context, expected })?;
         match expr.kind {
             DurationKind::Number { value, .. } if !expr.parens => {
                 if value <= 0.0 {
                     return Err(not_positive(expr.span));
                 }
-                Ok(Duration::Fixed(to_nanos(value)))
+                Ok(DurationArgument::Fixed(to_nanos(value)))
             }
-            _ => Ok(Duration::Computed(Box::new(expr))),
+            _ => Ok(DurationArgument::Computed(Box::new(expr))),
         }
     }
 
     /// An offset: a literal, a function or something in parentheses, with an optional sign; or arithmetic that begins with a
     /// parenthesis.
-    pub(crate) fn offset_duration(&mut self) -> Result<Duration, Fault> {
-        let place = Place { context: "offset", expected: DURATIONS };
+    pub(crate) fn offset_duration(&mut self) -> Result<DurationArgument, SpannedError> {
+        let place = DurationContext { context: "offset", expected: DURATIONS };
         let start = self.token.span.start;
         let sign = self.token.kind;
-        let expr = if matches!(sign, Tok::Op(Operator::Add | Operator::Sub)) {
+        let expr = if matches!(sign, TokenKind::Op(BinaryOperator::Add | BinaryOperator::Sub)) {
             self.take();
             let operand = self.duration_operand(place)?;
-            self.signed(sign == Tok::Op(Operator::Sub), operand, start)?
-        } else if sign == Tok::LeftParen {
+            self.signed(sign == TokenKind::Op(BinaryOperator::Sub), operand, start)?
+        } else if sign == TokenKind::LeftParen {
             // As upstream's grammar has it, arithmetic behind the parenthesis belongs to the offset.
             self.duration_expr(0, place)?
         } else {
             self.duration_operand(place)?
         };
         Ok(match expr.kind {
-            DurationKind::Number { value, .. } if !expr.parens => Duration::Fixed(to_nanos(value)),
-            _ => Duration::Computed(Box::new(expr)),
+            DurationKind::Number { value, .. } if !expr.parens => DurationArgument::Fixed(to_nanos(value)),
+            _ => DurationArgument::Computed(Box::new(expr)),
         })
     }
 
-    fn duration_expr(&mut self, min: u8, place: Place) -> Result<DurationExpr, Fault> {
+    fn duration_expr(&mut self, min: u8, place: DurationContext) -> Result<DurationExpr, SpannedError> {
         self.duration_nesting += 1;
         if self.duration_nesting > DURATION_DEPTH {
             return Err(too_deep(self.token.span));
         }
         let start = self.token.span.start;
         let mut left = match self.token.kind {
-            Tok::Op(op @ (Operator::Add | Operator::Sub)) => {
+            TokenKind::Op(op @ (BinaryOperator::Add | BinaryOperator::Sub)) => {
                 self.take();
                 let operand = self.duration_expr(UNARY, place)?;
-                self.signed(op == Operator::Sub, operand, start)?
+                self.signed(op == BinaryOperator::Sub, operand, start)?
             }
             _ => self.duration_operand(place)?,
         };
-        while let Tok::Op(op) = self.token.kind {
-            use Operator::*;
+        while let TokenKind::Op(op) = self.token.kind {
+            use BinaryOperator::*;
             if !matches!(op, Add | Sub | Mul | Div | Mod | Pow) || op.precedence() < min {
                 break;
             }
@@ -88,7 +92,12 @@ impl Parser<'_> {
     }
 
     /// `operand` with a sign in front; a plus says nothing, a number takes its minus into itself.
-    fn signed(&self, minus: bool, mut operand: DurationExpr, start: u32) -> Result<DurationExpr, Fault> {
+    fn signed(
+        &self,
+        minus: bool,
+        mut operand: DurationExpr,
+        start: u32,
+    ) -> Result<DurationExpr, SpannedError> {
         let span = Span { start, end: operand.span.end };
         match &mut operand.kind {
             DurationKind::Number { value, .. } if !operand.parens => {
@@ -104,71 +113,75 @@ impl Parser<'_> {
         }
     }
 
-    fn duration_operand(&mut self, place: Place) -> Result<DurationExpr, Fault> {
+    fn duration_operand(&mut self, place: DurationContext) -> Result<DurationExpr, SpannedError> {
         match self.token.kind {
-            Tok::LeftParen => self.duration_paren(place),
-            Tok::Word(word @ (Word::MinOf | Word::MaxOf)) => self.smaller_or_larger(word, place),
+            TokenKind::LeftParen => self.duration_paren(place),
+            TokenKind::Word(word @ (Keyword::MinOf | Keyword::MaxOf)) => self.smaller_or_larger(word, place),
             _ => self.duration_leaf(place),
         }
     }
 
-    fn duration_leaf(&mut self, place: Place) -> Result<DurationExpr, Fault> {
+    fn duration_leaf(&mut self, place: DurationContext) -> Result<DurationExpr, SpannedError> {
         let span = self.token.span;
         match self.token.kind {
-            Tok::Number | Tok::Duration => {
+            TokenKind::Number | TokenKind::Duration => {
                 let (value, duration) = self.number()?;
                 let value = checked_seconds(value, span)?;
                 duration_node(DurationKind::Number { value, duration }, span, 0)
             }
-            Tok::Word(word @ (Word::Step | Word::Range)) => {
+            TokenKind::Word(word @ (Keyword::Step | Keyword::Range)) => {
                 self.take();
-                self.require(Tok::LeftParen, place)?;
-                self.require(Tok::RightParen, place)?;
-                let kind = if word == Word::Step { DurationKind::Step } else { DurationKind::Range };
+                self.require(TokenKind::LeftParen, place)?;
+                self.require(TokenKind::RightParen, place)?;
+                let kind = if word == Keyword::Step { DurationKind::Step } else { DurationKind::Range };
                 duration_node(kind, self.since(span.start), 0)
             }
             _ => Err(self.unexpected(place.context, place.expected)),
         }
     }
 
-    fn duration_paren(&mut self, place: Place) -> Result<DurationExpr, Fault> {
+    fn duration_paren(&mut self, place: DurationContext) -> Result<DurationExpr, SpannedError> {
         let start = self.take().span.start;
         let mut inner = self.duration_expr(0, place)?;
-        self.require(Tok::RightParen, place)?;
+        self.require(TokenKind::RightParen, place)?;
         (inner.parens, inner.span) = (true, self.since(start));
         Ok(inner)
     }
 
-    fn smaller_or_larger(&mut self, word: Word, place: Place) -> Result<DurationExpr, Fault> {
+    fn smaller_or_larger(
+        &mut self,
+        word: Keyword,
+        place: DurationContext,
+    ) -> Result<DurationExpr, SpannedError> {
         let start = self.take().span.start;
-        self.require(Tok::LeftParen, place)?;
+        self.require(TokenKind::LeftParen, place)?;
         let first = Box::new(self.duration_expr(0, place)?);
-        self.require(Tok::Comma, place)?;
+        self.require(TokenKind::Comma, place)?;
         let second = Box::new(self.duration_expr(0, place)?);
-        self.require(Tok::RightParen, place)?;
+        self.require(TokenKind::RightParen, place)?;
         let depth = first.depth.max(second.depth);
         let kind = match word {
-            Word::MinOf => DurationKind::MinOf(first, second),
+            Keyword::MinOf => DurationKind::MinOf(first, second),
             _ => DurationKind::MaxOf(first, second),
         };
         duration_node(kind, self.since(start), depth)
     }
 
-    fn require(&mut self, kind: Tok, place: Place) -> Result<(), Fault> {
+    fn require(&mut self, kind: TokenKind, place: DurationContext) -> Result<(), SpannedError> {
         if self.accept(kind) { Ok(()) } else { Err(self.unexpected(place.context, place.expected)) }
     }
 }
 
 fn duration_binary(
-    op: Operator,
+    op: BinaryOperator,
     op_span: Span,
     left: DurationExpr,
     right: DurationExpr,
-) -> Result<DurationExpr, Fault> {
+) -> Result<DurationExpr, SpannedError> {
     let zero = matches!(right.kind, DurationKind::Number { value, .. } if value == 0.0) && !right.parens;
     match op {
-        Operator::Div if zero => return Err(Fault::new(op_span, "division by zero")),
-        Operator::Mod if zero => return Err(Fault::new(op_span, "modulo by zero")),
+        BinaryOperator::Div if zero => return Err(SpannedError::new(op_span, "division by zero")),
+        BinaryOperator::Mod if zero => return Err(SpannedError::new(op_span, "modulo by zero")),
         _ => {}
     }
     let span = Span { start: left.span.start, end: right.span.end };
@@ -176,46 +189,50 @@ fn duration_binary(
     duration_node(DurationKind::Binary(op, Box::new(left), Box::new(right)), span, depth)
 }
 
-fn duration_node(kind: DurationKind, span: Span, depth: u16) -> Result<DurationExpr, Fault> {
+fn duration_node(kind: DurationKind, span: Span, depth: u16) -> Result<DurationExpr, SpannedError> {
     if depth >= DURATION_DEPTH {
         return Err(too_deep(span));
     }
     Ok(DurationExpr { kind, span, parens: false, depth: depth + 1 })
 }
 
-fn too_deep(span: Span) -> Fault {
-    Fault::new(span, format!("duration is nested too deeply: the limit is {DURATION_DEPTH} levels"))
+fn too_deep(span: Span) -> SpannedError {
+    SpannedError::new(span, format!("duration is nested too deeply: the limit is {DURATION_DEPTH} levels"))
 }
 
-fn not_positive(span: Span) -> Fault {
-    Fault::new(span, "duration must be greater than 0")
+fn not_positive(span: Span) -> SpannedError {
+    SpannedError::new(span, "duration must be greater than 0")
 }
 
 /// What `step()` and `range()` stand for, in seconds: of rules and instant queries both are 0.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
-pub(crate) struct Known {
+pub(crate) struct KnownQueryTimes {
     pub(crate) step: f64,
     pub(crate) range: f64,
 }
 
 /// The milliseconds of a duration; `positive`: it must be above zero.
-pub(crate) fn milliseconds(duration: &Duration, positive: bool, known: Known) -> Result<i64, Fault> {
+pub(crate) fn milliseconds(
+    duration: &DurationArgument,
+    positive: bool,
+    known: KnownQueryTimes,
+) -> Result<i64, SpannedError> {
     let expr = match duration {
-        Duration::Fixed(nanos) => return Ok(nanos / 1_000_000),
-        Duration::Computed(expr) => expr,
+        DurationArgument::Fixed(nanos) => return Ok(nanos / 1_000_000),
+        DurationArgument::Computed(expr) => expr,
     };
     let seconds = evaluate(expr, known)?;
     if positive && seconds <= 0.0 {
         return Err(not_positive(expr.span));
     }
     if out_of_range(seconds) {
-        return Err(Fault::new(expr.span, "duration out of range"));
+        return Err(SpannedError::new(expr.span, "duration out of range"));
     }
     Ok((seconds * 1000.0) as i64)
 }
 
 /// The seconds that `expr` comes to.
-fn evaluate(expr: &DurationExpr, known: Known) -> Result<f64, Fault> {
+fn evaluate(expr: &DurationExpr, known: KnownQueryTimes) -> Result<f64, SpannedError> {
     Ok(match &expr.kind {
         DurationKind::Number { value, .. } => *value,
         DurationKind::Step => known.step,
@@ -226,13 +243,17 @@ fn evaluate(expr: &DurationExpr, known: Known) -> Result<f64, Fault> {
         DurationKind::Binary(op, a, b) => {
             let (a, b) = (evaluate(a, known)?, evaluate(b, known)?);
             match op {
-                Operator::Add => a + b,
-                Operator::Sub => a - b,
-                Operator::Mul => a * b,
-                Operator::Div if b == 0.0 => return Err(Fault::new(expr.span, "division by zero")),
-                Operator::Div => a / b,
-                Operator::Mod if b == 0.0 => return Err(Fault::new(expr.span, "modulo by zero")),
-                Operator::Mod => a % b,
+                BinaryOperator::Add => a + b,
+                BinaryOperator::Sub => a - b,
+                BinaryOperator::Mul => a * b,
+                BinaryOperator::Div if b == 0.0 => {
+                    return Err(SpannedError::new(expr.span, "division by zero"));
+                }
+                BinaryOperator::Div => a / b,
+                BinaryOperator::Mod if b == 0.0 => {
+                    return Err(SpannedError::new(expr.span, "modulo by zero"));
+                }
+                BinaryOperator::Mod => a % b,
                 _ => a.powf(b),
             }
         }

@@ -1,13 +1,13 @@
 //! Parse errors, with the position that Prometheus prints in front of them.
 //!
-//! Inside the room errors are [`Fault`]s (a span and a text); at its door they learn line and column of the
-//! query and become [`ParseError`]s. Only the first error of a query is reported, as upstream does.
+//! Inside the room errors are [`SpannedError`]s (a span and a text); at its door they learn line and column of the
+//! query and become [`QueryTextError`]s. Only the first error of a query is reported, as upstream does.
 
 use engine::plan::Span;
 
-/// Why a text is not a query: what [`ParseError::message`] prints is Prometheus' text.
+/// Why a text is not a query: what [`QueryTextError::message`] prints is Prometheus' text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError {
+pub struct QueryTextError {
     /// The bytes that are to blame.
     pub span: Span,
     /// What is wrong, without the position.
@@ -15,38 +15,38 @@ pub struct ParseError {
     position: String,
 }
 
-impl ParseError {
+impl QueryTextError {
     /// Position and text, such as `1:5: parse error: unexpected identifier "x"`.
     pub fn message(&self) -> String {
         format!("{}: parse error: {}", self.position, self.text)
     }
 }
 
-impl std::fmt::Display for ParseError {
+impl std::fmt::Display for QueryTextError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message())
     }
 }
 
-impl std::error::Error for ParseError {}
+impl std::error::Error for QueryTextError {}
 
 /// An error that does not know its query yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct SpannedError {
     pub(crate) span: Span,
     pub(crate) text: String,
 }
 
-impl Fault {
+impl SpannedError {
     /// An error over `span`.
-    pub(crate) fn new(span: Span, text: impl Into<String>) -> Fault {
-        Fault { span, text: text.into() }
+    pub(crate) fn new(span: Span, text: impl Into<String>) -> SpannedError {
+        SpannedError { span, text: text.into() }
     }
 
     /// With line and column in `query`.
-    pub(crate) fn locate(self, query: &str) -> ParseError {
+    pub(crate) fn locate(self, query: &str) -> QueryTextError {
         let position = position(query, self.span.start as usize);
-        ParseError { span: self.span, text: self.text, position }
+        QueryTextError { span: self.span, text: self.text, position }
     }
 }
 

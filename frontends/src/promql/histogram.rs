@@ -5,7 +5,7 @@
 //! half its width; `custom_values` are the upper bounds of custom buckets, which schema -53 stands for.
 //! [`super::series`] is the reader around it.
 
-use super::errors::Fault;
+use super::errors::SpannedError;
 use super::lexer::{is_alpha, is_space};
 use super::quoting::quote;
 use super::series::number;
@@ -28,9 +28,9 @@ pub struct HistogramLiteral {
 }
 
 /// Reads the literal whose braces open at byte `at` of `text`: the literal, and where it ends.
-pub(super) fn read(text: &str, at: usize) -> Result<(HistogramLiteral, usize), Fault> {
-    let mut reader = Reader { text, at: at + OPEN.len() };
-    let mut fields = Fields::default();
+pub(super) fn read(text: &str, at: usize) -> Result<(HistogramLiteral, usize), SpannedError> {
+    let mut reader = HistogramLiteralReader { text, at: at + OPEN.len() };
+    let mut fields = HistogramLiteralFields::default();
     loop {
         let before = reader.at;
         reader.skip_spaces();
@@ -46,7 +46,7 @@ pub(super) fn read(text: &str, at: usize) -> Result<(HistogramLiteral, usize), F
 
 /// What has been read.
 #[derive(Default)]
-struct Fields {
+struct HistogramLiteralFields {
     seen: Vec<&'static str>,
     histogram: NativeHistogram,
     positive: (i32, Vec<f64>),
@@ -68,7 +68,7 @@ const KEYS: [&str; 11] = [
     "counter_reset_hint",
 ];
 
-impl Fields {
+impl HistogramLiteralFields {
     fn finish(self) -> HistogramLiteral {
         let mut histogram = self.histogram;
         histogram.positive = side_by_side(self.positive);
@@ -83,12 +83,12 @@ fn side_by_side((offset, counts): (i32, Vec<f64>)) -> Buckets {
     Buckets { spans: if counts.is_empty() { Vec::new() } else { vec![span] }, counts }
 }
 
-struct Reader<'a> {
+struct HistogramLiteralReader<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl Reader<'_> {
+impl HistogramLiteralReader<'_> {
     fn rest(&self) -> &str {
         &self.text[self.at..]
     }
@@ -110,18 +110,18 @@ impl Reader<'_> {
         &self.text[self.at - length..self.at]
     }
 
-    fn fault(&self, text: String) -> Fault {
-        Fault::new(Span { start: self.at as u32, end: self.text.len() as u32 }, text)
+    fn fault(&self, text: String) -> SpannedError {
+        SpannedError::new(Span { start: self.at as u32, end: self.text.len() as u32 }, text)
     }
 
     /// The next character cannot stand here.
-    fn unexpected(&self) -> Fault {
+    fn unexpected(&self) -> SpannedError {
         let next = self.rest().chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
         self.fault(format!("histogram description incomplete unexpected: '{next}'"))
     }
 
     /// One `key:value`.
-    fn entry(&mut self, fields: &mut Fields) -> Result<(), Fault> {
+    fn entry(&mut self, fields: &mut HistogramLiteralFields) -> Result<(), SpannedError> {
         let word = self.word().to_owned();
         if word.is_empty() {
             return Err(self.unexpected());
@@ -153,13 +153,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<f64, Fault> {
+    fn number(&mut self) -> Result<f64, SpannedError> {
         let (value, rest) = number(self.rest()).ok_or_else(|| self.unexpected())?;
         self.at = self.text.len() - rest.len();
         Ok(value)
     }
 
-    fn integer(&mut self) -> Result<i32, Fault> {
+    fn integer(&mut self) -> Result<i32, SpannedError> {
         let text = self.rest();
         let sign = usize::from(text.starts_with('-'));
         let length = sign + text[sign..].bytes().take_while(u8::is_ascii_digit).count();
@@ -169,7 +169,7 @@ impl Reader<'_> {
     }
 
     /// `[1 2.5 3]`
-    fn list(&mut self) -> Result<Vec<f64>, Fault> {
+    fn list(&mut self) -> Result<Vec<f64>, SpannedError> {
         if !self.accept("[") {
             return Err(self.unexpected());
         }
@@ -186,7 +186,7 @@ impl Reader<'_> {
         }
     }
 
-    fn hint(&mut self) -> Result<ResetHint, Fault> {
+    fn hint(&mut self) -> Result<ResetHint, SpannedError> {
         Ok(match self.word().to_ascii_lowercase().as_str() {
             "unknown" => ResetHint::Unknown,
             "reset" => ResetHint::Reset,

@@ -1,38 +1,41 @@
 //! The syntax tree as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
 
-use super::Options;
+use super::PromqlOptions;
 use super::ast::{
-    Aggregate, At, Binary, Duration, DurationExpr, DurationKind, Expr, Extended, Kind, VectorSelector, When,
+    AggregateExpr, AtModifier, BinaryExpr, DurationArgument, DurationExpr, DurationKind, Expr, ExprKind,
+    ExtensionKeyword, TimeModifiers, VectorSelector,
 };
 use super::bind::matchers;
 use super::printer::number;
 use engine::limits::REPEATED_ARGUMENTS;
-use engine::plan::text::lossy;
-use engine::plan::{Cardinality, Type};
+use engine::plan::go_text::lossy;
+use engine::plan::{Cardinality, ValueType};
 use serde_json::{Map, Value, json};
 
 /// `expr` as JSON. A duration that is an expression is 0, and its tree stands beside it (`rangeExpr`, …).
-pub fn to_json(expr: &Expr, options: &Options) -> Value {
+pub fn to_json(expr: &Expr, options: &PromqlOptions) -> Value {
     // The recursive ways are functions of their own, so that their frames on the stack stay small.
     match &*expr.kind {
-        Kind::Paren(inner) => around("parenExpr", None, inner, options),
-        Kind::Unary { minus, inner } => {
+        ExprKind::Paren(inner) => around("parenExpr", None, inner, options),
+        ExprKind::Unary { minus, inner } => {
             around("unaryExpr", Some(if *minus { "-" } else { "+" }), inner, options)
         }
-        Kind::Binary(binary) => binary_json(binary, options),
-        Kind::Aggregate(aggregate) => aggregate_json(aggregate, options),
-        Kind::Call { function, args } => call_json(function, args, options),
-        Kind::Subquery { inner, .. } => with_subquery(to_json(inner, options), &expr.kind),
-        Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => leaf(&expr.kind),
+        ExprKind::Binary(binary) => binary_json(binary, options),
+        ExprKind::Aggregate(aggregate) => aggregate_json(aggregate, options),
+        ExprKind::Call { function, args } => call_json(function, args, options),
+        ExprKind::Subquery { inner, .. } => with_subquery(to_json(inner, options), &expr.kind),
+        ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Vector(_) | ExprKind::Matrix { .. } => {
+            leaf(&expr.kind)
+        }
     }
 }
 
-fn leaf(kind: &Kind) -> Value {
+fn leaf(kind: &ExprKind) -> Value {
     match kind {
-        Kind::Number { value, .. } => json!({"type": "numberLiteral", "val": number(*value, false)}),
-        Kind::Text(text) => json!({"type": "stringLiteral", "val": lossy(text)}),
-        Kind::Vector(selector) => with_selector(json!({"type": "vectorSelector"}), selector),
-        Kind::Matrix { selector, range, .. } => {
+        ExprKind::Number { value, .. } => json!({"type": "numberLiteral", "val": number(*value, false)}),
+        ExprKind::Text(text) => json!({"type": "stringLiteral", "val": lossy(text)}),
+        ExprKind::Vector(selector) => with_selector(json!({"type": "vectorSelector"}), selector),
+        ExprKind::Matrix { selector, range, .. } => {
             let mut value = json!({"type": "matrixSelector"});
             put_duration(&mut value, "range", Some(range));
             with_selector(value, selector)
@@ -45,7 +48,7 @@ fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
     Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
-fn around(kind: &str, op: Option<&str>, inner: &Expr, options: &Options) -> Value {
+fn around(kind: &str, op: Option<&str>, inner: &Expr, options: &PromqlOptions) -> Value {
     let mut value = object([("type", kind.into()), ("expr", to_json(inner, options))]);
     if let Some(op) = op {
         put(&mut value, "op", op.into());
@@ -53,7 +56,7 @@ fn around(kind: &str, op: Option<&str>, inner: &Expr, options: &Options) -> Valu
     value
 }
 
-fn binary_json(binary: &Binary, options: &Options) -> Value {
+fn binary_json(binary: &BinaryExpr, options: &PromqlOptions) -> Value {
     let (lhs, rhs) = (to_json(&binary.lhs, options), to_json(&binary.rhs, options));
     object([
         ("type", "binaryExpr".into()),
@@ -65,7 +68,7 @@ fn binary_json(binary: &Binary, options: &Options) -> Value {
     ])
 }
 
-fn aggregate_json(aggregate: &Aggregate, options: &Options) -> Value {
+fn aggregate_json(aggregate: &AggregateExpr, options: &PromqlOptions) -> Value {
     let inner = to_json(&aggregate.inner, options);
     let param = aggregate.param.as_ref().map_or(Value::Null, |param| to_json(param, options));
     object([
@@ -78,20 +81,20 @@ fn aggregate_json(aggregate: &Aggregate, options: &Options) -> Value {
     ])
 }
 
-fn call_json(function: &str, args: &[Expr], options: &Options) -> Value {
+fn call_json(function: &str, args: &[Expr], options: &PromqlOptions) -> Value {
     let args: Vec<Value> = args.iter().map(|arg| to_json(arg, options)).collect();
     object([("type", "call".into()), ("func", function_json(function, options)), ("args", args.into())])
 }
 
-fn with_subquery(inner: Value, kind: &Kind) -> Value {
-    let Kind::Subquery { range, step, when, .. } = kind else { return inner };
+fn with_subquery(inner: Value, kind: &ExprKind) -> Value {
+    let ExprKind::Subquery { range, step, when, .. } = kind else { return inner };
     let mut value = object([("type", "subquery".into()), ("expr", inner)]);
     put_duration(&mut value, "range", Some(range));
     put_duration(&mut value, "step", step.as_ref());
     with_when(value, when)
 }
 
-fn function_json(function: &str, options: &Options) -> Value {
+fn function_json(function: &str, options: &PromqlOptions) -> Value {
     let Some(s) = (options.functions)(function) else { return json!({"name": function}) };
     // Upstream writes an argument that may be left out or repeated once, as the last one, and says how often it may
     // stand there: "variadic", below zero without a bound.
@@ -107,17 +110,17 @@ fn function_json(function: &str, options: &Options) -> Value {
     json!({"name": function, "argTypes": args, "variadic": variadic, "returnType": type_name(s.returns)})
 }
 
-fn type_name(kind: Type) -> &'static str {
+fn type_name(kind: ValueType) -> &'static str {
     match kind {
-        Type::Scalar => "scalar",
-        Type::Vector => "vector",
-        Type::Matrix => "matrix",
-        Type::Text => "string",
+        ValueType::Scalar => "scalar",
+        ValueType::Vector => "vector",
+        ValueType::Matrix => "matrix",
+        ValueType::Text => "string",
     }
 }
 
 /// `null` unless both operands are vectors.
-fn matching(binary: &Binary, options: &Options) -> Value {
+fn matching(binary: &BinaryExpr, options: &PromqlOptions) -> Value {
     if [&binary.lhs, &binary.rhs].iter().any(|side| is_scalar(side, options)) {
         return Value::Null;
     }
@@ -138,13 +141,13 @@ fn matching(binary: &Binary, options: &Options) -> Value {
     })
 }
 
-fn is_scalar(expr: &Expr, options: &Options) -> bool {
+fn is_scalar(expr: &Expr, options: &PromqlOptions) -> bool {
     match &*expr.kind {
-        Kind::Number { .. } => true,
-        Kind::Paren(inner) | Kind::Unary { inner, .. } => is_scalar(inner, options),
-        Kind::Binary(b) => is_scalar(&b.lhs, options) && is_scalar(&b.rhs, options),
-        Kind::Call { function, .. } => {
-            (options.functions)(function).is_some_and(|s| s.returns == Type::Scalar)
+        ExprKind::Number { .. } => true,
+        ExprKind::Paren(inner) | ExprKind::Unary { inner, .. } => is_scalar(inner, options),
+        ExprKind::Binary(b) => is_scalar(&b.lhs, options) && is_scalar(&b.rhs, options),
+        ExprKind::Call { function, .. } => {
+            (options.functions)(function).is_some_and(|s| s.returns == ValueType::Scalar)
         }
         _ => false,
     }
@@ -168,16 +171,16 @@ fn with_selector(value: Value, selector: &VectorSelector) -> Value {
         .collect();
     put(&mut value, "name", json!(name));
     put(&mut value, "matchers", json!(list));
-    put(&mut value, "anchored", json!(selector.extended == Some(Extended::Anchored)));
-    put(&mut value, "smoothed", json!(selector.extended == Some(Extended::Smoothed)));
+    put(&mut value, "anchored", json!(selector.extended == Some(ExtensionKeyword::Anchored)));
+    put(&mut value, "smoothed", json!(selector.extended == Some(ExtensionKeyword::Smoothed)));
     value
 }
 
-fn with_when(mut value: Value, when: &When) -> Value {
+fn with_when(mut value: Value, when: &TimeModifiers) -> Value {
     let (timestamp, start_or_end) = match when.at {
-        Some(At::Time(t)) => (json!(t), Value::Null),
-        Some(At::Start) => (Value::Null, json!("start")),
-        Some(At::End) => (Value::Null, json!("end")),
+        Some(AtModifier::Time(t)) => (json!(t), Value::Null),
+        Some(AtModifier::Start) => (Value::Null, json!("start")),
+        Some(AtModifier::End) => (Value::Null, json!("end")),
         None => (Value::Null, Value::Null),
     };
     put_duration(&mut value, "offset", when.offset.as_ref());
@@ -191,10 +194,10 @@ fn put(value: &mut Value, key: &str, item: Value) {
 }
 
 /// `key` in milliseconds, and `keyExpr`: of a literal `null`.
-fn put_duration(value: &mut Value, key: &str, duration: Option<&Duration>) {
+fn put_duration(value: &mut Value, key: &str, duration: Option<&DurationArgument>) {
     let (ms, expr) = match duration {
-        Some(Duration::Fixed(nanos)) => (nanos / 1_000_000, Value::Null),
-        Some(Duration::Computed(expr)) => (0, duration_json(expr)),
+        Some(DurationArgument::Fixed(nanos)) => (nanos / 1_000_000, Value::Null),
+        Some(DurationArgument::Computed(expr)) => (0, duration_json(expr)),
         None => (0, Value::Null),
     };
     put(value, key, ms.into());

@@ -4,10 +4,10 @@
 //! of brackets (where durations and their arithmetic live). An error ends the text: it is kept in
 //! [`Lexer::fault`] and raised by the parser when it gets there. Next: [`super::parser`].
 
-use super::ast::Operator;
-use super::errors::Fault;
+use super::ast::BinaryOperator;
+use super::errors::SpannedError;
 use super::quoting::{code_point, quote, quote_char};
-use super::token::{Tok, Token, Word, keyword};
+use super::token::{Keyword, Token, TokenKind, keyword};
 use engine::plan::Span;
 
 /// Gives the tokens of a text.
@@ -20,11 +20,11 @@ pub(crate) struct Lexer<'a> {
     seen_colon: bool,
     seen_duration: bool,
     open_parens: i32,
-    fault: Option<Fault>,
+    fault: Option<SpannedError>,
 }
 
 /// A token, or `None` if only space or a comment was passed.
-type Scan = Result<Option<Tok>, String>;
+type Scan = Result<Option<TokenKind>, String>;
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(text: &'a str) -> Lexer<'a> {
@@ -41,15 +41,15 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Why the last token is [`Tok::Error`].
-    pub(crate) fn fault(&self) -> Option<&Fault> {
+    /// Why the last token is [`TokenKind::Error`].
+    pub(crate) fn fault(&self) -> Option<&SpannedError> {
         self.fault.as_ref()
     }
 
     /// The next token; after the end or an error the same again.
     pub(crate) fn next(&mut self) -> Token {
         if let Some(fault) = &self.fault {
-            return Token { kind: Tok::Error, span: fault.span };
+            return Token { kind: TokenKind::Error, span: fault.span };
         }
         loop {
             self.start = self.at;
@@ -63,8 +63,8 @@ impl<'a> Lexer<'a> {
                 Ok(None) => {}
                 Err(text) => {
                     let span = self.span(self.text.len());
-                    self.fault = Some(Fault { span, text });
-                    return Token { kind: Tok::Error, span };
+                    self.fault = Some(SpannedError { span, text });
+                    return Token { kind: TokenKind::Error, span };
                 }
             }
         }
@@ -101,26 +101,26 @@ impl<'a> Lexer<'a> {
             return if self.open_parens != 0 {
                 Err("unclosed left parenthesis".to_owned())
             } else {
-                Ok(Some(Tok::Eof))
+                Ok(Some(TokenKind::Eof))
             };
         };
         let token = match c {
             '#' => return self.comment(),
             c if is_space(c) => return self.space(),
             '(' | ')' => return self.paren(c),
-            ',' => Tok::Comma,
-            '@' => Tok::At,
+            ',' => TokenKind::Comma,
+            '@' => TokenKind::At,
             '=' | '!' | '<' | '>' => return self.comparison(c),
             '"' | '\'' => return self.quoted(c),
             '`' => return self.raw(),
             '{' => {
                 self.in_braces = true;
-                Tok::LeftBrace
+                TokenKind::LeftBrace
             }
             '[' => {
                 // As upstream, a duration in earlier brackets counts as seen: `rate(m[5m])[step():1m]` is accepted.
                 (self.in_brackets, self.seen_colon) = (true, false);
-                Tok::LeftBracket
+                TokenKind::LeftBracket
             }
             ']' => return Err("unexpected right bracket ']'".to_owned()),
             c if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|d| d.is_ascii_digit())) => {
@@ -128,7 +128,7 @@ impl<'a> Lexer<'a> {
             }
             c if is_alpha(c) || c == ':' => return self.word(),
             c => match arithmetic(c) {
-                Some(op) => Tok::Op(op),
+                Some(op) => TokenKind::Op(op),
                 None => return Err(format!("unexpected character: {}", quote_char(c))),
             },
         };
@@ -144,16 +144,16 @@ impl<'a> Lexer<'a> {
             c if is_space(c) => return self.space(),
             c if is_alpha(c) => {
                 self.skip_while(is_alphanumeric);
-                Tok::Identifier
+                TokenKind::Identifier
             }
-            ',' => Tok::Comma,
+            ',' => TokenKind::Comma,
             '"' | '\'' => return self.quoted(c),
             '`' => return self.raw(),
-            '=' if self.accept(|c| c == '~') => Tok::RegexEqual,
-            '=' => Tok::Equal,
+            '=' if self.accept(|c| c == '~') => TokenKind::RegexEqual,
+            '=' => TokenKind::Equal,
             '!' => match self.bump() {
-                Some('~') => Tok::RegexNotEqual,
-                Some('=') => Tok::Op(Operator::Ne),
+                Some('~') => TokenKind::RegexNotEqual,
+                Some('=') => TokenKind::Op(BinaryOperator::Ne),
                 other => {
                     return Err(format!("unexpected character after '!' inside braces: {}", end_or(other)));
                 }
@@ -161,7 +161,7 @@ impl<'a> Lexer<'a> {
             '{' => return Err("unexpected left brace '{'".to_owned()),
             '}' => {
                 self.in_braces = false;
-                Tok::RightBrace
+                TokenKind::RightBrace
             }
             c => return Err(format!("unexpected character inside braces: {}", quote_char(c))),
         }))
@@ -176,17 +176,17 @@ impl<'a> Lexer<'a> {
             '(' | ')' => return self.paren(c),
             ']' => {
                 self.in_brackets = false;
-                Tok::RightBracket
+                TokenKind::RightBracket
             }
             ':' => return self.colon(),
-            ',' => Tok::Comma,
+            ',' => TokenKind::Comma,
             c if c.is_ascii_digit() || (c == '.' && self.peek().is_some_and(|d| d.is_ascii_digit())) => {
                 self.seen_duration = true;
                 return self.number();
             }
             's' | 'S' | 'm' | 'M' | 'r' | 'R' => return self.duration_word(c),
             c => match arithmetic(c) {
-                Some(op) => Tok::Op(op),
+                Some(op) => TokenKind::Op(op),
                 None => {
                     return Err(format!("unexpected character in duration expression: {}", quote_char(c)));
                 }
@@ -201,7 +201,7 @@ impl<'a> Lexer<'a> {
             (_, true) => "unexpected repeated colon in duration expression",
             _ => {
                 self.seen_colon = true;
-                return Ok(Some(Tok::Colon));
+                return Ok(Some(TokenKind::Colon));
             }
         };
         self.start = self.at;
@@ -211,30 +211,30 @@ impl<'a> Lexer<'a> {
     fn paren(&mut self, c: char) -> Scan {
         if c == '(' {
             self.open_parens += 1;
-            return Ok(Some(Tok::LeftParen));
+            return Ok(Some(TokenKind::LeftParen));
         }
         self.open_parens -= 1;
         if self.open_parens < 0 {
             self.start = self.at;
             return Err("unexpected right parenthesis ')'".to_owned());
         }
-        Ok(Some(Tok::RightParen))
+        Ok(Some(TokenKind::RightParen))
     }
 
     fn comparison(&mut self, c: char) -> Scan {
         let then = self.peek();
         let (token, long) = match (c, then) {
-            ('=', Some('=')) => (Tok::Op(Operator::Eq), true),
+            ('=', Some('=')) => (TokenKind::Op(BinaryOperator::Eq), true),
             ('=', Some('~')) => return Err("unexpected character after '=': '~'".to_owned()),
-            ('=', _) => (Tok::Equal, false),
-            ('!', Some('=')) => (Tok::Op(Operator::Ne), true),
+            ('=', _) => (TokenKind::Equal, false),
+            ('!', Some('=')) => (TokenKind::Op(BinaryOperator::Ne), true),
             ('!', other) => return Err(format!("unexpected character after '!': {}", end_or(other))),
-            ('<', Some('=')) => (Tok::Op(Operator::Le), true),
-            ('<', Some('/')) => (Tok::Op(Operator::TrimUpper), true),
-            ('<', _) => (Tok::Op(Operator::Lt), false),
-            (_, Some('=')) => (Tok::Op(Operator::Ge), true),
-            (_, Some('/')) => (Tok::Op(Operator::TrimLower), true),
-            _ => (Tok::Op(Operator::Gt), false),
+            ('<', Some('=')) => (TokenKind::Op(BinaryOperator::Le), true),
+            ('<', Some('/')) => (TokenKind::Op(BinaryOperator::TrimUpper), true),
+            ('<', _) => (TokenKind::Op(BinaryOperator::Lt), false),
+            (_, Some('=')) => (TokenKind::Op(BinaryOperator::Ge), true),
+            (_, Some('/')) => (TokenKind::Op(BinaryOperator::TrimLower), true),
+            _ => (TokenKind::Op(BinaryOperator::Gt), false),
         };
         self.at += usize::from(long);
         Ok(Some(token))
@@ -255,12 +255,14 @@ impl<'a> Lexer<'a> {
         let word = &self.text[self.start..self.at];
         Ok(Some(match keyword(word) {
             // `fill` is a keyword only in front of its value.
-            Some(Tok::Word(Word::Fill | Word::FillLeft | Word::FillRight)) if !self.paren_follows() => {
-                Tok::Identifier
+            Some(TokenKind::Word(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight))
+                if !self.paren_follows() =>
+            {
+                TokenKind::Identifier
             }
             Some(token) => token,
-            None if word.contains(':') => Tok::MetricIdentifier,
-            None => Tok::Identifier,
+            None if word.contains(':') => TokenKind::MetricIdentifier,
+            None => TokenKind::Identifier,
         }))
     }
 
@@ -271,7 +273,9 @@ impl<'a> Lexer<'a> {
     fn duration_word(&mut self, first: char) -> Scan {
         self.skip_while(is_alpha);
         match keyword(&self.text[self.start..self.at]) {
-            Some(token @ Tok::Word(Word::Step | Word::Range | Word::MinOf | Word::MaxOf)) => Ok(Some(token)),
+            Some(
+                token @ TokenKind::Word(Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf),
+            ) => Ok(Some(token)),
             _ => Err(format!("unexpected character: {}, expected ':'", quote_char(first))),
         }
     }
@@ -279,10 +283,10 @@ impl<'a> Lexer<'a> {
     fn number(&mut self) -> Scan {
         self.at = self.start;
         if self.scan_number() {
-            return Ok(Some(Tok::Number));
+            return Ok(Some(TokenKind::Number));
         }
         if self.scan_duration() {
-            return Ok(Some(Tok::Duration));
+            return Ok(Some(TokenKind::Duration));
         }
         Err(format!("bad number or duration syntax: {}", quote(&self.text[self.start..self.at])))
     }
@@ -354,7 +358,7 @@ impl<'a> Lexer<'a> {
                 Some('\\') => self.escape(delimiter)?,
                 Some(char::REPLACEMENT_CHARACTER) => return Err("invalid UTF-8 rune".to_owned()),
                 None | Some('\n') => return Err("unterminated quoted string".to_owned()),
-                Some(c) if c == delimiter => return Ok(Some(Tok::Text)),
+                Some(c) if c == delimiter => return Ok(Some(TokenKind::Text)),
                 Some(_) => {}
             }
         }
@@ -365,7 +369,7 @@ impl<'a> Lexer<'a> {
             match self.bump() {
                 Some(char::REPLACEMENT_CHARACTER) => return Err("invalid UTF-8 rune".to_owned()),
                 None => return Err("unterminated raw string".to_owned()),
-                Some('`') => return Ok(Some(Tok::Text)),
+                Some('`') => return Ok(Some(TokenKind::Text)),
                 Some(_) => {}
             }
         }
@@ -401,14 +405,14 @@ impl<'a> Lexer<'a> {
     }
 }
 
-fn arithmetic(c: char) -> Option<Operator> {
+fn arithmetic(c: char) -> Option<BinaryOperator> {
     Some(match c {
-        '+' => Operator::Add,
-        '-' => Operator::Sub,
-        '*' => Operator::Mul,
-        '/' => Operator::Div,
-        '%' => Operator::Mod,
-        '^' => Operator::Pow,
+        '+' => BinaryOperator::Add,
+        '-' => BinaryOperator::Sub,
+        '*' => BinaryOperator::Mul,
+        '/' => BinaryOperator::Div,
+        '%' => BinaryOperator::Mod,
+        '^' => BinaryOperator::Pow,
         _ => return None,
     })
 }

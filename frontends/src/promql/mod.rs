@@ -23,7 +23,7 @@ pub mod series;
 mod token;
 mod typecheck;
 
-pub use errors::{ParseError, position};
+pub use errors::{QueryTextError, position};
 pub use histogram::HistogramLiteral;
 pub use typecheck::Signature;
 
@@ -33,7 +33,7 @@ use storage::model::{Matcher, TimeMs};
 
 /// What is allowed, and what is known about the query.
 #[derive(Copy, Clone, Debug)]
-pub struct Options {
+pub struct PromqlOptions {
     /// The signatures of functions; by default those of the engine's table.
     pub functions: fn(&str) -> Option<Signature>,
     /// `--enable-feature=promql-experimental-functions`
@@ -79,9 +79,9 @@ impl QueryRange {
     }
 }
 
-impl Default for Options {
+impl Default for PromqlOptions {
     fn default() -> Self {
-        Options {
+        PromqlOptions {
             functions: table_signature,
             experimental_functions: false,
             extended_range_selectors: false,
@@ -94,19 +94,19 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl PromqlOptions {
     /// All syntax allowed; what evaluates differently stays as it is by default.
-    pub fn all() -> Options {
-        Options {
+    pub fn all() -> PromqlOptions {
+        PromqlOptions {
             experimental_functions: true,
             extended_range_selectors: true,
             fill_modifiers: true,
-            ..Options::default()
+            ..PromqlOptions::default()
         }
     }
 }
 
-impl Options {
+impl PromqlOptions {
     /// What of this changes the meaning of plans.
     pub fn dialect(&self) -> Dialect {
         Dialect {
@@ -129,36 +129,36 @@ pub fn table_signature(name: &str) -> Option<Signature> {
 }
 
 /// The plan of a query.
-pub fn compile(text: &str, options: &Options) -> Result<Plan, ParseError> {
+pub fn compile(text: &str, options: &PromqlOptions) -> Result<Plan, QueryTextError> {
     let expr = parse(text, options)?;
     bind::bind(&expr, options).map_err(|fault| fault.locate(text))
 }
 
 /// The type-checked syntax tree of a query.
-pub fn parse(text: &str, options: &Options) -> Result<Expr, ParseError> {
+pub fn parse(text: &str, options: &PromqlOptions) -> Result<Expr, QueryTextError> {
     let parse = || {
         let expr = parser::parse_expression(text, options)?;
         typecheck::check(&expr, text, options)?;
         Ok(expr)
     };
-    parse().map_err(|fault: errors::Fault| fault.locate(text))
+    parse().map_err(|fault: errors::SpannedError| fault.locate(text))
 }
 
 /// The matchers of a lone selector such as `up{job="a"}`: of `match[]`. They may all match the empty string;
 /// whether that is allowed is the caller's rule.
-pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryTextError> {
     let parse = || {
-        let (selector, span) = parser::parse_metric_selector(text, &Options::default())?;
+        let (selector, span) = parser::parse_metric_selector(text, &PromqlOptions::default())?;
         typecheck::check_selector(&selector, span, true)?;
         Ok(bind::matchers(&selector))
     };
-    parse().map_err(|fault: errors::Fault| fault.locate(text))
+    parse().map_err(|fault: errors::SpannedError| fault.locate(text))
 }
 
 /// The matchers of each series selector in a query, in the order of the text.
-pub fn selectors_of(text: &str, options: &Options) -> Result<Vec<Vec<Matcher>>, ParseError> {
+pub fn selectors_of(text: &str, options: &PromqlOptions) -> Result<Vec<Vec<Matcher>>, QueryTextError> {
     fn collect(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
-        if let ast::Kind::Vector(selector) | ast::Kind::Matrix { selector, .. } = &*expr.kind {
+        if let ast::ExprKind::Vector(selector) | ast::ExprKind::Matrix { selector, .. } = &*expr.kind {
             found.push(bind::matchers(selector));
         }
         expr.operands().for_each(|operand| collect(operand, found));
@@ -169,6 +169,6 @@ pub fn selectors_of(text: &str, options: &Options) -> Result<Vec<Vec<Matcher>>, 
 }
 
 /// A query, printed over several lines where it is long: of `format_query`.
-pub fn format(text: &str, options: &Options) -> Result<String, ParseError> {
+pub fn format(text: &str, options: &PromqlOptions) -> Result<String, QueryTextError> {
     parse(text, options).map(|expr| prettify::pretty(&expr, prettify::WIDTH))
 }

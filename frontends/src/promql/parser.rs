@@ -4,15 +4,18 @@
 //! inside an aggregation's parentheses that is "aggregation" unless something nearer has a name of its own.
 //! Selectors with their modifiers are in [`super::selectors`], durations in [`super::duration`].
 
-use super::Options;
-use super::ast::{Aggregate, Binary, Expr, Kind, Modifiers, Operator, VectorSelector, When};
-use super::errors::Fault;
+use super::PromqlOptions;
+use super::ast::{
+    AggregateExpr, BinaryExpr, BinaryOperator, Expr, ExprKind, MatchingModifiers, TimeModifiers,
+    VectorSelector,
+};
+use super::errors::SpannedError;
 use super::lexer::Lexer;
 use super::limits::{DEPTH, QUERY_BYTES};
 use super::number::{parse_duration, parse_number};
 use super::quoting::{quote, unquote};
-use super::token::{Tok, Token, Word};
-use engine::plan::text::is_utf8;
+use super::token::{Keyword, Token, TokenKind};
+use engine::plan::go_text::is_utf8;
 use engine::plan::{AggregateOp, Cardinality, Span};
 use storage::model::Matcher;
 
@@ -20,10 +23,10 @@ use storage::model::Matcher;
 const UNARY: u8 = 6;
 
 /// The state of a parse.
-pub(crate) struct Parser<'a> {
+pub(crate) struct PromqlParser<'a> {
     pub(crate) text: &'a str,
     pub(crate) token: Token,
-    pub(crate) options: &'a Options,
+    pub(crate) options: &'a PromqlOptions,
     lexer: Lexer<'a>,
     /// End of the last token that was taken.
     last_end: u32,
@@ -35,10 +38,10 @@ pub(crate) struct Parser<'a> {
 }
 
 /// Text → syntax tree, not yet type-checked.
-pub(crate) fn parse_expression(text: &str, options: &Options) -> Result<Expr, Fault> {
-    let mut parser = Parser::new(text, options)?;
-    if parser.token.kind == Tok::Eof {
-        return Err(Fault::new(Span::default(), "no expression found in input"));
+pub(crate) fn parse_expression(text: &str, options: &PromqlOptions) -> Result<Expr, SpannedError> {
+    let mut parser = PromqlParser::new(text, options)?;
+    if parser.token.kind == TokenKind::Eof {
+        return Err(SpannedError::new(Span::default(), "no expression found in input"));
     }
     let expr = parser.expr(0)?;
     parser.end()?;
@@ -46,8 +49,11 @@ pub(crate) fn parse_expression(text: &str, options: &Options) -> Result<Expr, Fa
 }
 
 /// Text → a lone instant selector without modifiers.
-pub(crate) fn parse_metric_selector(text: &str, options: &Options) -> Result<(VectorSelector, Span), Fault> {
-    let mut parser = Parser::new(text, options)?;
+pub(crate) fn parse_metric_selector(
+    text: &str,
+    options: &PromqlOptions,
+) -> Result<(VectorSelector, Span), SpannedError> {
+    let mut parser = PromqlParser::new(text, options)?;
     let start = parser.token.span.start;
     let selector = parser.metric_selector()?;
     let span = parser.since(start);
@@ -58,26 +64,26 @@ pub(crate) fn parse_metric_selector(text: &str, options: &Options) -> Result<(Ve
 /// The metric at the front of a series description: its name, its labels as matchers, and where it ends.
 pub(crate) fn parse_metric(
     text: &str,
-    options: &Options,
-) -> Result<(Option<String>, Vec<Matcher>, u32), Fault> {
-    let mut parser = Parser::new(text, options)?;
+    options: &PromqlOptions,
+) -> Result<(Option<String>, Vec<Matcher>, u32), SpannedError> {
+    let mut parser = PromqlParser::new(text, options)?;
     let name = parser.metric_name()?;
     // Braces behind a space belong to the values: they open a histogram.
     let labels = name.is_none() || parser.token.span.start == parser.last_end;
-    let labels = labels && parser.token.kind == Tok::LeftBrace;
+    let labels = labels && parser.token.kind == TokenKind::LeftBrace;
     let matchers = if labels { parser.matchers()? } else { Vec::new() };
     Ok((name, matchers, parser.last_end))
 }
 
-impl<'a> Parser<'a> {
-    pub(crate) fn new(text: &'a str, options: &'a Options) -> Result<Parser<'a>, Fault> {
+impl<'a> PromqlParser<'a> {
+    pub(crate) fn new(text: &'a str, options: &'a PromqlOptions) -> Result<PromqlParser<'a>, SpannedError> {
         if text.len() > QUERY_BYTES {
             let why = format!("query is too long: {} bytes, the limit is {QUERY_BYTES}", text.len());
-            return Err(Fault::new(Span::default(), why));
+            return Err(SpannedError::new(Span::default(), why));
         }
         let mut lexer = Lexer::new(text);
         let token = lexer.next();
-        Ok(Parser {
+        Ok(PromqlParser {
             text,
             token,
             options,
@@ -107,7 +113,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the current token if it is a `kind`.
-    pub(crate) fn accept(&mut self, kind: Tok) -> bool {
+    pub(crate) fn accept(&mut self, kind: TokenKind) -> bool {
         let hit = self.token.kind == kind;
         if hit {
             self.take();
@@ -116,12 +122,12 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes a `kind`; anything else is unexpected.
-    pub(crate) fn expect(&mut self, kind: Tok) -> Result<Token, Fault> {
+    pub(crate) fn expect(&mut self, kind: TokenKind) -> Result<Token, SpannedError> {
         if self.token.kind == kind { Ok(self.take()) } else { Err(self.unexpected("", "")) }
     }
 
-    fn end(&mut self) -> Result<(), Fault> {
-        self.expect(Tok::Eof).map(|_| ())
+    fn end(&mut self) -> Result<(), SpannedError> {
+        self.expect(TokenKind::Eof).map(|_| ())
     }
 
     pub(crate) fn spelled(&self, span: Span) -> &'a str {
@@ -134,7 +140,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The error that the current token does not belong here; a lexer's error goes before.
-    pub(crate) fn unexpected(&self, context: &str, expected: &str) -> Fault {
+    pub(crate) fn unexpected(&self, context: &str, expected: &str) -> SpannedError {
         if let Some(fault) = self.lexer.fault() {
             return fault.clone();
         }
@@ -148,13 +154,13 @@ impl<'a> Parser<'a> {
             text.push_str(", expected ");
             text.push_str(expected);
         }
-        Fault::new(self.token.span, text)
+        SpannedError::new(self.token.span, text)
     }
 
     // ---- nodes ----
 
     /// A node over `depth` levels of operands.
-    pub(crate) fn node(&self, kind: Kind, span: Span, depth: u16) -> Result<Expr, Fault> {
+    pub(crate) fn node(&self, kind: ExprKind, span: Span, depth: u16) -> Result<Expr, SpannedError> {
         if depth >= DEPTH {
             return Err(too_deep(span));
         }
@@ -164,7 +170,7 @@ impl<'a> Parser<'a> {
     // ---- expressions ----
 
     /// An expression of operators that bind at least as strongly as `min`.
-    pub(crate) fn expr(&mut self, min: u8) -> Result<Expr, Fault> {
+    pub(crate) fn expr(&mut self, min: u8) -> Result<Expr, SpannedError> {
         self.nesting += 1;
         if self.nesting > DEPTH {
             return Err(too_deep(self.token.span));
@@ -173,7 +179,7 @@ impl<'a> Parser<'a> {
         loop {
             left = self.postfix(left)?;
             match self.token.kind {
-                Tok::Op(op) if op.precedence() >= min => left = self.binary(left, op)?,
+                TokenKind::Op(op) if op.precedence() >= min => left = self.binary(left, op)?,
                 _ => break,
             }
         }
@@ -182,54 +188,54 @@ impl<'a> Parser<'a> {
     }
 
     // The recursive ways are functions of their own, so that their frames on the stack stay small.
-    fn operand(&mut self) -> Result<Expr, Fault> {
+    fn operand(&mut self) -> Result<Expr, SpannedError> {
         match self.token.kind {
-            Tok::LeftParen => self.paren(),
-            Tok::Op(op @ (Operator::Add | Operator::Sub)) => self.unary(op),
-            Tok::Aggregator(op) => self.aggregate_or_metric(op),
-            Tok::Number | Tok::Duration | Tok::Text => self.literal(),
-            Tok::LeftBrace => self.vector_selector(None, self.token.span.start),
+            TokenKind::LeftParen => self.paren(),
+            TokenKind::Op(op @ (BinaryOperator::Add | BinaryOperator::Sub)) => self.unary(op),
+            TokenKind::Aggregator(op) => self.aggregate_or_metric(op),
+            TokenKind::Number | TokenKind::Duration | TokenKind::Text => self.literal(),
+            TokenKind::LeftBrace => self.vector_selector(None, self.token.span.start),
             kind if kind.names_metric() => self.call_or_metric(),
             _ => Err(self.unexpected("", "")),
         }
     }
 
-    fn literal(&mut self) -> Result<Expr, Fault> {
+    fn literal(&mut self) -> Result<Expr, SpannedError> {
         let span = self.token.span;
-        if self.token.kind == Tok::Text {
+        if self.token.kind == TokenKind::Text {
             self.take();
-            return self.node(Kind::Text(unquote(self.spelled(span))), span, 0);
+            return self.node(ExprKind::Text(unquote(self.spelled(span))), span, 0);
         }
         let (value, duration) = self.number()?;
-        self.node(Kind::Number { value, duration }, span, 0)
+        self.node(ExprKind::Number { value, duration }, span, 0)
     }
 
-    fn paren(&mut self) -> Result<Expr, Fault> {
+    fn paren(&mut self) -> Result<Expr, SpannedError> {
         let start = self.take().span.start;
         let inner = self.expr(0)?;
-        self.expect(Tok::RightParen)?;
+        self.expect(TokenKind::RightParen)?;
         let depth = inner.depth;
-        self.node(Kind::Paren(inner), self.since(start), depth)
+        self.node(ExprKind::Paren(inner), self.since(start), depth)
     }
 
-    fn call_or_metric(&mut self) -> Result<Expr, Fault> {
+    fn call_or_metric(&mut self) -> Result<Expr, SpannedError> {
         let Token { kind, span } = self.token;
         let name = self.take_text();
         let callable = match kind {
-            Tok::Word(word) => word.is_function(),
-            kind => kind == Tok::Identifier,
+            TokenKind::Word(word) => word.is_function(),
+            kind => kind == TokenKind::Identifier,
         };
-        if callable && self.token.kind == Tok::LeftParen {
+        if callable && self.token.kind == TokenKind::LeftParen {
             return self.call(name, span);
         }
         self.vector_selector(Some(name), span.start)
     }
 
     /// A number or duration literal: its value (of a duration in seconds) and whether it is a duration.
-    pub(crate) fn number(&mut self) -> Result<(f64, bool), Fault> {
+    pub(crate) fn number(&mut self) -> Result<(f64, bool), SpannedError> {
         let Token { kind, span } = self.take();
-        let fault = |text| Fault::new(span, text);
-        if kind == Tok::Duration {
+        let fault = |text| SpannedError::new(span, text);
+        if kind == TokenKind::Duration {
             let ms = parse_duration(self.spelled(span)).map_err(fault)?;
             return Ok((ms as f64 / 1000.0, true));
         }
@@ -237,64 +243,71 @@ impl<'a> Parser<'a> {
     }
 
     /// A sign and its operand; a number takes the sign into itself.
-    fn unary(&mut self, op: Operator) -> Result<Expr, Fault> {
+    fn unary(&mut self, op: BinaryOperator) -> Result<Expr, SpannedError> {
         let start = self.take().span.start;
-        let minus = op == Operator::Sub;
+        let minus = op == BinaryOperator::Sub;
         let mut inner = self.expr(UNARY)?;
         let span = Span { start, end: inner.span.end };
-        if let Kind::Number { value, .. } = &mut *inner.kind {
+        if let ExprKind::Number { value, .. } = &mut *inner.kind {
             *value = if minus { -*value } else { *value };
             inner.span = span;
             return Ok(inner);
         }
         let depth = inner.depth;
-        self.node(Kind::Unary { minus, inner }, span, depth)
+        self.node(ExprKind::Unary { minus, inner }, span, depth)
     }
 
-    fn call(&mut self, function: String, name_span: Span) -> Result<Expr, Fault> {
+    fn call(&mut self, function: String, name_span: Span) -> Result<Expr, SpannedError> {
         let args = self.arguments()?;
         self.finish_call(function, name_span, args)
     }
 
-    fn finish_call(&self, function: String, name_span: Span, args: Vec<Expr>) -> Result<Expr, Fault> {
+    fn finish_call(&self, function: String, name_span: Span, args: Vec<Expr>) -> Result<Expr, SpannedError> {
         let Some(signature) = (self.options.functions)(&function) else {
-            return Err(Fault::new(name_span, format!("unknown function with name {}", quote(&function))));
+            return Err(SpannedError::new(
+                name_span,
+                format!("unknown function with name {}", quote(&function)),
+            ));
         };
         if signature.experimental && !self.options.experimental_functions {
-            return Err(Fault::new(name_span, format!("function {} is not enabled", quote(&function))));
+            return Err(SpannedError::new(
+                name_span,
+                format!("function {} is not enabled", quote(&function)),
+            ));
         }
         let depth = args.iter().map(|arg| arg.depth).max().unwrap_or(0);
-        self.node(Kind::Call { function, args }, self.since(name_span.start), depth)
+        self.node(ExprKind::Call { function, args }, self.since(name_span.start), depth)
     }
 
     /// `(a, b, …)`, whose parenthesis is the current token.
-    fn arguments(&mut self) -> Result<Vec<Expr>, Fault> {
-        self.expect(Tok::LeftParen)?;
+    fn arguments(&mut self) -> Result<Vec<Expr>, SpannedError> {
+        self.expect(TokenKind::LeftParen)?;
         let mut args = Vec::new();
-        if self.accept(Tok::RightParen) {
+        if self.accept(TokenKind::RightParen) {
             return Ok(args);
         }
         loop {
             args.push(self.expr(0)?);
             let comma = self.token.span;
-            if !self.accept(Tok::Comma) {
+            if !self.accept(TokenKind::Comma) {
                 break;
             }
-            if self.token.kind == Tok::RightParen {
-                return Err(Fault::new(comma, "trailing commas not allowed in function call args"));
+            if self.token.kind == TokenKind::RightParen {
+                return Err(SpannedError::new(comma, "trailing commas not allowed in function call args"));
             }
         }
-        self.expect(Tok::RightParen)?;
+        self.expect(TokenKind::RightParen)?;
         Ok(args)
     }
 
     // ---- aggregations ----
 
     /// `sum(…)`, or the metric `sum`.
-    fn aggregate_or_metric(&mut self, op: AggregateOp) -> Result<Expr, Fault> {
+    fn aggregate_or_metric(&mut self, op: AggregateOp) -> Result<Expr, SpannedError> {
         let start = self.token.span.start;
         let name = self.take_text();
-        if !matches!(self.token.kind, Tok::LeftParen | Tok::Word(Word::By | Word::Without)) {
+        if !matches!(self.token.kind, TokenKind::LeftParen | TokenKind::Word(Keyword::By | Keyword::Without))
+        {
             return self.vector_selector(Some(name), start);
         }
         self.aggregations += 1;
@@ -310,10 +323,10 @@ impl<'a> Parser<'a> {
     }
 
     /// `by (…)` or `without (…)`: whether it is the latter, and its labels.
-    fn grouping_clause(&mut self) -> Result<Option<(bool, Vec<String>)>, Fault> {
+    fn grouping_clause(&mut self) -> Result<Option<(bool, Vec<String>)>, SpannedError> {
         let without = match self.token.kind {
-            Tok::Word(Word::By) => false,
-            Tok::Word(Word::Without) => true,
+            TokenKind::Word(Keyword::By) => false,
+            TokenKind::Word(Keyword::Without) => true,
             _ => return Ok(None),
         };
         self.take();
@@ -327,9 +340,9 @@ impl<'a> Parser<'a> {
         grouping: Vec<String>,
         mut args: Vec<Expr>,
         span: Span,
-    ) -> Result<Expr, Fault> {
+    ) -> Result<Expr, SpannedError> {
         use AggregateOp::*;
-        let fault = |text: String| Err(Fault::new(span, text));
+        let fault = |text: String| Err(SpannedError::new(span, text));
         let given = args.len();
         if given == 0 {
             return fault("no arguments for aggregate expression provided".to_owned());
@@ -350,22 +363,22 @@ impl<'a> Parser<'a> {
                 return fault(format!("{text}, expected {wanted}, got {given}"));
             }
         };
-        self.node(Kind::Aggregate(Aggregate { op, without, grouping, param, inner }), span, depth)
+        self.node(ExprKind::Aggregate(AggregateExpr { op, without, grouping, param, inner }), span, depth)
     }
 
     /// `(a, b, …)` after `by`, `on` and their like; a trailing comma is allowed.
-    pub(crate) fn label_list(&mut self) -> Result<Vec<String>, Fault> {
+    pub(crate) fn label_list(&mut self) -> Result<Vec<String>, SpannedError> {
         let context = "grouping opts";
-        if !self.accept(Tok::LeftParen) {
+        if !self.accept(TokenKind::LeftParen) {
             return Err(self.unexpected(context, "\"(\""));
         }
         let mut labels = Vec::new();
-        if self.accept(Tok::RightParen) {
+        if self.accept(TokenKind::RightParen) {
             return Ok(labels);
         }
         loop {
             let label = match self.token.kind {
-                Tok::Text => unquote(self.spelled(self.token.span)),
+                TokenKind::Text => unquote(self.spelled(self.token.span)),
                 kind if kind.names_label() => self.spelled(self.token.span).to_owned(),
                 _ => String::new(),
             };
@@ -374,8 +387,8 @@ impl<'a> Parser<'a> {
             }
             self.take();
             labels.push(label);
-            let more = self.accept(Tok::Comma);
-            if self.accept(Tok::RightParen) {
+            let more = self.accept(TokenKind::Comma);
+            if self.accept(TokenKind::RightParen) {
                 return Ok(labels);
             }
             if !more {
@@ -387,37 +400,42 @@ impl<'a> Parser<'a> {
     // ---- binary operators ----
 
     /// The operator that is the current token, its modifiers and its right operand.
-    fn binary(&mut self, lhs: Expr, op: Operator) -> Result<Expr, Fault> {
+    fn binary(&mut self, lhs: Expr, op: BinaryOperator) -> Result<Expr, SpannedError> {
         self.take();
         let modifiers_start = self.token.span.start;
         let modifiers = self.modifiers()?;
         let modifiers_span = self.since(modifiers_start);
         // `^` groups to the right, all others to the left.
-        let rhs = self.expr(if op == Operator::Pow { op.precedence() } else { op.precedence() + 1 })?;
+        let rhs = self.expr(if op == BinaryOperator::Pow { op.precedence() } else { op.precedence() + 1 })?;
         let filled = modifiers.fill_left.is_some() || modifiers.fill_right.is_some();
         if filled && !self.options.fill_modifiers {
-            return Err(Fault::new(modifiers_span, "binop fill modifiers are experimental and not enabled"));
+            return Err(SpannedError::new(
+                modifiers_span,
+                "binop fill modifiers are experimental and not enabled",
+            ));
         }
         let span = Span { start: lhs.span.start, end: rhs.span.end };
         let depth = lhs.depth.max(rhs.depth);
-        self.node(Kind::Binary(Binary { op, modifiers, lhs, rhs }), span, depth)
+        self.node(ExprKind::Binary(BinaryExpr { op, modifiers, lhs, rhs }), span, depth)
     }
 
-    fn modifiers(&mut self) -> Result<Modifiers, Fault> {
-        let mut modifiers =
-            Modifiers { return_bool: self.accept(Tok::Word(Word::Bool)), ..Modifiers::default() };
-        if let Tok::Word(word @ (Word::On | Word::Ignoring)) = self.token.kind {
+    fn modifiers(&mut self) -> Result<MatchingModifiers, SpannedError> {
+        let mut modifiers = MatchingModifiers {
+            return_bool: self.accept(TokenKind::Word(Keyword::Bool)),
+            ..MatchingModifiers::default()
+        };
+        if let TokenKind::Word(word @ (Keyword::On | Keyword::Ignoring)) = self.token.kind {
             self.take();
-            modifiers.on = word == Word::On;
+            modifiers.on = word == Keyword::On;
             modifiers.labels = self.label_list()?;
             modifiers.cardinality = match self.token.kind {
-                Tok::Word(Word::GroupLeft) => Cardinality::ManyToOne,
-                Tok::Word(Word::GroupRight) => Cardinality::OneToMany,
+                TokenKind::Word(Keyword::GroupLeft) => Cardinality::ManyToOne,
+                TokenKind::Word(Keyword::GroupRight) => Cardinality::OneToMany,
                 _ => Cardinality::OneToOne,
             };
             if modifiers.cardinality != Cardinality::OneToOne {
                 self.take();
-                if self.token.kind == Tok::LeftParen {
+                if self.token.kind == TokenKind::LeftParen {
                     modifiers.include = self.label_list()?;
                 }
             }
@@ -427,19 +445,19 @@ impl<'a> Parser<'a> {
     }
 
     /// `fill (v)`, or `fill_left (v)` and `fill_right (v)` in any order.
-    fn fill_modifiers(&mut self, modifiers: &mut Modifiers) -> Result<(), Fault> {
-        if self.accept(Tok::Word(Word::Fill)) {
+    fn fill_modifiers(&mut self, modifiers: &mut MatchingModifiers) -> Result<(), SpannedError> {
+        if self.accept(TokenKind::Word(Keyword::Fill)) {
             let value = self.fill_value()?;
             (modifiers.fill_left, modifiers.fill_right) = (Some(value), Some(value));
             return Ok(());
         }
         for _ in 0..2 {
             match self.token.kind {
-                Tok::Word(Word::FillLeft) if modifiers.fill_left.is_none() => {
+                TokenKind::Word(Keyword::FillLeft) if modifiers.fill_left.is_none() => {
                     self.take();
                     modifiers.fill_left = Some(self.fill_value()?);
                 }
-                Tok::Word(Word::FillRight) if modifiers.fill_right.is_none() => {
+                TokenKind::Word(Keyword::FillRight) if modifiers.fill_right.is_none() => {
                     self.take();
                     modifiers.fill_right = Some(self.fill_value()?);
                 }
@@ -449,52 +467,52 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn fill_value(&mut self) -> Result<f64, Fault> {
-        self.expect(Tok::LeftParen)?;
+    fn fill_value(&mut self) -> Result<f64, SpannedError> {
+        self.expect(TokenKind::LeftParen)?;
         let value = self.signed_number("", "")?;
-        self.expect(Tok::RightParen)?;
+        self.expect(TokenKind::RightParen)?;
         Ok(value)
     }
 
     /// A number with an optional sign.
-    pub(crate) fn signed_number(&mut self, context: &str, expected: &str) -> Result<f64, Fault> {
-        let minus = self.token.kind == Tok::Op(Operator::Sub);
-        if matches!(self.token.kind, Tok::Op(Operator::Add | Operator::Sub)) {
+    pub(crate) fn signed_number(&mut self, context: &str, expected: &str) -> Result<f64, SpannedError> {
+        let minus = self.token.kind == TokenKind::Op(BinaryOperator::Sub);
+        if matches!(self.token.kind, TokenKind::Op(BinaryOperator::Add | BinaryOperator::Sub)) {
             self.take();
         }
-        if !matches!(self.token.kind, Tok::Number | Tok::Duration) {
+        if !matches!(self.token.kind, TokenKind::Number | TokenKind::Duration) {
             return Err(self.unexpected(context, expected));
         }
         let (value, _) = self.number()?;
         Ok(if minus { -value } else { value })
     }
 
-    fn vector_selector(&mut self, name: Option<String>, start: u32) -> Result<Expr, Fault> {
+    fn vector_selector(&mut self, name: Option<String>, start: u32) -> Result<Expr, SpannedError> {
         let selector = self.selector_body(name)?;
-        self.node(Kind::Vector(selector), self.since(start), 0)
+        self.node(ExprKind::Vector(selector), self.since(start), 0)
     }
 
-    fn metric_selector(&mut self) -> Result<VectorSelector, Fault> {
+    fn metric_selector(&mut self) -> Result<VectorSelector, SpannedError> {
         let name = self.metric_name()?;
         self.selector_body(name)
     }
 
     /// The name in front of braces, which may stand alone.
-    fn metric_name(&mut self) -> Result<Option<String>, Fault> {
+    fn metric_name(&mut self) -> Result<Option<String>, SpannedError> {
         match self.token.kind {
-            Tok::LeftBrace => Ok(None),
+            TokenKind::LeftBrace => Ok(None),
             kind if kind.names_metric() => Ok(Some(self.take_text())),
             _ => Err(self.unexpected("", "")),
         }
     }
 
     /// The braces after a name, if there are any.
-    fn selector_body(&mut self, name: Option<String>) -> Result<VectorSelector, Fault> {
-        let matchers = if self.token.kind == Tok::LeftBrace { self.matchers()? } else { Vec::new() };
-        Ok(VectorSelector { name, matchers, when: When::default(), extended: None })
+    fn selector_body(&mut self, name: Option<String>) -> Result<VectorSelector, SpannedError> {
+        let matchers = if self.token.kind == TokenKind::LeftBrace { self.matchers()? } else { Vec::new() };
+        Ok(VectorSelector { name, matchers, when: TimeModifiers::default(), extended: None })
     }
 }
 
-fn too_deep(span: Span) -> Fault {
-    Fault::new(span, format!("expression is nested too deeply: the limit is {DEPTH} levels"))
+fn too_deep(span: Span) -> SpannedError {
+    SpannedError::new(span, format!("expression is nested too deeply: the limit is {DEPTH} levels"))
 }

@@ -2,7 +2,7 @@
 //!
 //! One pass measures every node, a second one prints: the work stays linear however deep the nesting is.
 
-use super::ast::{Expr, Kind};
+use super::ast::{Expr, ExprKind};
 use super::printer::{aggregate_head, operator, print, subquery_suffix};
 
 /// Bytes of an expression beyond which it is split (upstream's).
@@ -36,17 +36,19 @@ fn measure(expr: &Expr, sizes: &mut Vec<Size>) -> usize {
 /// What a node adds to its operands when it is printed on one line.
 fn own_length(expr: &Expr) -> usize {
     match &*expr.kind {
-        Kind::Paren(_) => "()".len(),
-        Kind::Unary { .. } => "-".len(),
-        Kind::Binary(binary) => operator(binary).len() + "  ".len(),
-        Kind::Subquery { .. } => subquery_suffix(&expr.kind).len(),
-        Kind::Call { function, args } => {
+        ExprKind::Paren(_) => "()".len(),
+        ExprKind::Unary { .. } => "-".len(),
+        ExprKind::Binary(binary) => operator(binary).len() + "  ".len(),
+        ExprKind::Subquery { .. } => subquery_suffix(&expr.kind).len(),
+        ExprKind::Call { function, args } => {
             function.len() + "()".len() + ", ".len() * args.len().saturating_sub(1)
         }
-        Kind::Aggregate(a) => {
+        ExprKind::Aggregate(a) => {
             aggregate_head(a).len() + "()".len() + if a.param.is_some() { ", ".len() } else { 0 }
         }
-        Kind::Number { .. } | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix { .. } => print(expr).len(),
+        ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Vector(_) | ExprKind::Matrix { .. } => {
+            print(expr).len()
+        }
     }
 }
 
@@ -79,15 +81,15 @@ impl Pretty {
         }
         self.at += 1;
         match &*expr.kind {
-            Kind::Unary { minus, inner } => {
+            ExprKind::Unary { minus, inner } => {
                 self.out.push(if *minus { '-' } else { '+' });
                 self.after_indent(inner, level);
             }
-            Kind::Subquery { inner, .. } => {
+            ExprKind::Subquery { inner, .. } => {
                 self.after_indent(inner, level);
                 self.out.push_str(&subquery_suffix(&expr.kind));
             }
-            Kind::Binary(binary) => {
+            ExprKind::Binary(binary) => {
                 // The left operand is one level deeper than the indent that has been printed.
                 self.out.push_str("  ");
                 self.after_indent(&binary.lhs, level + 1);
@@ -99,8 +101,8 @@ impl Pretty {
             }
             kind => {
                 let head = match kind {
-                    Kind::Aggregate(aggregate) => aggregate_head(aggregate),
-                    Kind::Call { function, .. } => function.clone(),
+                    ExprKind::Aggregate(aggregate) => aggregate_head(aggregate),
+                    ExprKind::Call { function, .. } => function.clone(),
                     _ => String::new(),
                 };
                 self.out.push_str(&head);

@@ -4,8 +4,8 @@
 //! spreads long expressions over lines.
 
 use super::ast::{
-    Aggregate, At, Binary, Duration, DurationExpr, DurationKind, Expr, Extended, Kind, Modifiers,
-    VectorSelector, When,
+    AggregateExpr, AtModifier, BinaryExpr, DurationArgument, DurationExpr, DurationKind, Expr, ExprKind,
+    ExtensionKeyword, MatchingModifiers, TimeModifiers, VectorSelector,
 };
 use super::lexer::{is_alpha, is_alphanumeric};
 use super::quoting::quote;
@@ -24,35 +24,35 @@ pub fn print(expr: &Expr) -> String {
 
 fn write(out: &mut String, expr: &Expr) {
     match &*expr.kind {
-        Kind::Number { value, duration } => out.push_str(&number(*value, *duration)),
-        Kind::Text(text) => out.push_str(&quote(text)),
-        Kind::Paren(inner) => {
+        ExprKind::Number { value, duration } => out.push_str(&number(*value, *duration)),
+        ExprKind::Text(text) => out.push_str(&quote(text)),
+        ExprKind::Paren(inner) => {
             out.push('(');
             write(out, inner);
             out.push(')');
         }
-        Kind::Unary { minus, inner } => {
+        ExprKind::Unary { minus, inner } => {
             out.push(if *minus { '-' } else { '+' });
             write(out, inner);
         }
-        Kind::Vector(selector) => {
+        ExprKind::Vector(selector) => {
             out.push_str(&series(selector));
             out.push_str(&modifiers(selector.extended, &selector.when));
         }
-        Kind::Matrix { selector, range, .. } => {
+        ExprKind::Matrix { selector, range, .. } => {
             out.push_str(&series(selector));
             out.push_str(&format!("[{}]", duration(range)));
             out.push_str(&modifiers(selector.extended, &selector.when));
         }
-        Kind::Subquery { inner, .. } => {
+        ExprKind::Subquery { inner, .. } => {
             write(out, inner);
             out.push_str(&subquery_suffix(&expr.kind));
         }
-        Kind::Call { function, args } => {
+        ExprKind::Call { function, args } => {
             out.push_str(function);
             write_list(out, args);
         }
-        Kind::Aggregate(aggregate) => {
+        ExprKind::Aggregate(aggregate) => {
             out.push_str(&aggregate_head(aggregate));
             out.push('(');
             if let Some(param) = &aggregate.param {
@@ -62,7 +62,7 @@ fn write(out: &mut String, expr: &Expr) {
             write(out, &aggregate.inner);
             out.push(')');
         }
-        Kind::Binary(binary) => {
+        ExprKind::Binary(binary) => {
             write(out, &binary.lhs);
             out.push_str(&format!(" {} ", operator(binary)));
             write(out, &binary.rhs);
@@ -94,14 +94,14 @@ fn signed_duration(ms: i64) -> String {
 }
 
 /// `[range:step]` and what follows it, of a subquery.
-pub(crate) fn subquery_suffix(kind: &Kind) -> String {
-    let Kind::Subquery { range, step, when, .. } = kind else { return String::new() };
+pub(crate) fn subquery_suffix(kind: &ExprKind) -> String {
+    let ExprKind::Subquery { range, step, when, .. } = kind else { return String::new() };
     let step = step.as_ref().map(duration).unwrap_or_default();
     format!("[{}:{step}]{}", duration(range), modifiers(None, when))
 }
 
 /// `sum by (a, b) `: the head of an aggregation in front of its parentheses.
-pub(crate) fn aggregate_head(aggregate: &Aggregate) -> String {
+pub(crate) fn aggregate_head(aggregate: &AggregateExpr) -> String {
     let op = aggregate.op.as_str();
     match (aggregate.without, aggregate.grouping.is_empty()) {
         (true, _) => format!("{op} without ({}) ", names(&aggregate.grouping)),
@@ -111,8 +111,8 @@ pub(crate) fn aggregate_head(aggregate: &Aggregate) -> String {
 }
 
 /// A binary operator with its modifiers.
-pub(crate) fn operator(binary: &Binary) -> String {
-    let Modifiers { return_bool, on, labels, cardinality, include, fill_left, fill_right } =
+pub(crate) fn operator(binary: &BinaryExpr) -> String {
+    let MatchingModifiers { return_bool, on, labels, cardinality, include, fill_left, fill_right } =
         &binary.modifiers;
     let mut out = binary.op.as_str().to_owned();
     if *return_bool {
@@ -170,15 +170,15 @@ fn series(selector: &VectorSelector) -> String {
     }
 }
 
-fn modifiers(extended: Option<Extended>, when: &When) -> String {
+fn modifiers(extended: Option<ExtensionKeyword>, when: &TimeModifiers) -> String {
     let mut out = extended.map(|e| format!(" {}", e.as_str())).unwrap_or_default();
     match when.at {
-        Some(At::Time(ms)) => {
+        Some(AtModifier::Time(ms)) => {
             let sign = if ms < 0 { "-" } else { "" };
             out.push_str(&format!(" @ {sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000));
         }
-        Some(At::Start) => out.push_str(" @ start()"),
-        Some(At::End) => out.push_str(" @ end()"),
+        Some(AtModifier::Start) => out.push_str(" @ start()"),
+        Some(AtModifier::End) => out.push_str(" @ end()"),
         None => {}
     }
     if let Some(offset) = &when.offset
@@ -189,10 +189,10 @@ fn modifiers(extended: Option<Extended>, when: &When) -> String {
     out
 }
 
-fn duration(duration: &Duration) -> String {
+fn duration(duration: &DurationArgument) -> String {
     match duration {
-        Duration::Fixed(nanos) => signed_duration(nanos / 1_000_000),
-        Duration::Computed(expr) => duration_expr(expr),
+        DurationArgument::Fixed(nanos) => signed_duration(nanos / 1_000_000),
+        DurationArgument::Computed(expr) => duration_expr(expr),
     }
 }
 

@@ -3,8 +3,8 @@
 //! Items are numbers, `_` (no sample), `stale` and native histograms ([`super::histogram`]). `v+dxN` are N+1 values,
 //! each `d` more than the one before, `vxN` is N+1 times the same, `_xN` are N gaps.
 
-use super::Options;
-use super::errors::{Fault, ParseError};
+use super::PromqlOptions;
+use super::errors::{QueryTextError, SpannedError};
 use super::histogram::{self, HistogramLiteral};
 use super::lexer::is_space;
 use super::limits::SERIES_VALUES;
@@ -22,12 +22,12 @@ pub struct SeriesDescription {
     /// Its labels.
     pub labels: Labels,
     /// Its values.
-    pub values: Vec<Point>,
+    pub values: Vec<SeriesItem>,
 }
 
 /// What a series has at one time.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Point {
+pub enum SeriesItem {
     /// No sample.
     Gap,
     /// A number; [`STALE`]: the series ends.
@@ -37,27 +37,27 @@ pub enum Point {
 }
 
 /// Reads a series description.
-pub fn parse_series(text: &str) -> Result<SeriesDescription, ParseError> {
+pub fn parse_series(text: &str) -> Result<SeriesDescription, QueryTextError> {
     let parse = || {
         let (labels, end) = describe(text)?;
         Ok(SeriesDescription { labels, values: values(text, end)? })
     };
-    parse().map_err(|fault: Fault| fault.locate(text))
+    parse().map_err(|fault: SpannedError| fault.locate(text))
 }
 
 /// The series that `text` begins with, and the byte behind it.
-pub fn parse_series_labels(text: &str) -> Result<(Labels, usize), ParseError> {
+pub fn parse_series_labels(text: &str) -> Result<(Labels, usize), QueryTextError> {
     describe(text).map_err(|fault| fault.locate(text))
 }
 
-fn describe(text: &str) -> Result<(Labels, usize), Fault> {
-    let options = Options::default();
+fn describe(text: &str) -> Result<(Labels, usize), SpannedError> {
+    let options = PromqlOptions::default();
     let (name, matchers, end) = parse_metric(text, &options)?;
     let whole = Span { start: 0, end };
     let mut labels = Labels::default().to_builder();
     for m in &matchers {
         if m.op != MatchOp::Equal {
-            return Err(Fault::new(
+            return Err(SpannedError::new(
                 whole,
                 format!("unexpected <op:{}> in label set, expected \"=\"", m.op.as_str()),
             ));
@@ -71,7 +71,7 @@ fn describe(text: &str) -> Result<(Labels, usize), Fault> {
 }
 
 /// The items behind byte `from`.
-fn values(text: &str, from: usize) -> Result<Vec<Point>, Fault> {
+fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
     let mut values = Vec::new();
     let mut at = from;
     loop {
@@ -84,45 +84,45 @@ fn values(text: &str, from: usize) -> Result<Vec<Point>, Fault> {
             histograms(text, start)?
         } else {
             let end = start + text[start..].find(is_space).unwrap_or(text.len() - start);
-            let fault = |why| Fault::new(Span { start: start as u32, end: end as u32 }, why);
+            let fault = |why| SpannedError::new(Span { start: start as u32, end: end as u32 }, why);
             (numbers(&text[start..end]).map_err(fault)?, end)
         };
         at = end;
         if values.len() as u64 + items.times >= SERIES_VALUES {
             let why = format!("too many series values: the limit is {SERIES_VALUES}");
-            return Err(Fault::new(Span { start: start as u32, end: end as u32 }, why));
+            return Err(SpannedError::new(Span { start: start as u32, end: end as u32 }, why));
         }
         let span = Span { start: start as u32, end: end as u32 };
-        items.expand(&mut values).map_err(|why| Fault::new(span, why))?;
+        items.expand(&mut values).map_err(|why| SpannedError::new(span, why))?;
     }
 }
 
 /// One item before it is written out.
-struct Items {
-    first: Point,
-    change: Change,
+struct SeriesItems {
+    first: SeriesItem,
+    change: ItemStep,
     /// How often it is repeated; a gap is not there on its own.
     times: u64,
 }
 
 /// From one value of an item to the next.
-enum Change {
+enum ItemStep {
     None,
     Add(f64),
     Histogram { other: HistogramLiteral, minus: bool },
 }
 
-impl Items {
-    fn expand(self, values: &mut Vec<Point>) -> Result<(), String> {
-        let Items { first, change, times } = self;
+impl SeriesItems {
+    fn expand(self, values: &mut Vec<SeriesItem>) -> Result<(), String> {
+        let SeriesItems { first, change, times } = self;
         match (first, change) {
-            (Point::Gap, _) => values.extend((0..times).map(|_| Point::Gap)),
-            (Point::Float(first), Change::Add(delta)) => {
+            (SeriesItem::Gap, _) => values.extend((0..times).map(|_| SeriesItem::Gap)),
+            (SeriesItem::Float(first), ItemStep::Add(delta)) => {
                 let next = |value: &f64| Some(value + delta);
-                let all = std::iter::successors(Some(first), next).map(Point::Float);
+                let all = std::iter::successors(Some(first), next).map(SeriesItem::Float);
                 values.extend(all.take(times as usize + 1));
             }
-            (Point::Histogram(first), Change::Histogram { other, minus }) => {
+            (SeriesItem::Histogram(first), ItemStep::Histogram { other, minus }) => {
                 sums(&first, &other, minus, times, values)?;
             }
             (first, _) => values.extend(std::iter::repeat_n(first, times as usize + 1)),
@@ -137,7 +137,7 @@ fn sums(
     other: &HistogramLiteral,
     minus: bool,
     times: u64,
-    values: &mut Vec<Point>,
+    values: &mut Vec<SeriesItem>,
 ) -> Result<(), String> {
     let mut current = first.histogram.clone();
     for i in 0..=times {
@@ -145,7 +145,7 @@ fn sums(
             current = Arc::new(combined(&current, &other.histogram, minus)?);
         }
         let literal = HistogramLiteral { histogram: current.clone(), hint_written: other.hint_written };
-        values.push(Point::Histogram(literal));
+        values.push(SeriesItem::Histogram(literal));
     }
     Ok(())
 }
@@ -162,51 +162,51 @@ fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<Nat
 }
 
 /// The item whose histogram opens at byte `start`: itself, and where it ends.
-fn histograms(text: &str, start: usize) -> Result<(Items, usize), Fault> {
+fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedError> {
     let (first, mut at) = histogram::read(text, start)?;
-    let mut change = Change::None;
+    let mut change = ItemStep::None;
     let minus = text[at..].starts_with('-');
     let other = &text[at..];
     if other.starts_with(['+', '-']) && other[1..].starts_with(histogram::OPEN) {
         let (other, end) = histogram::read(text, at + 1)?;
-        (change, at) = (Change::Histogram { other, minus }, end);
+        (change, at) = (ItemStep::Histogram { other, minus }, end);
     }
     let end = at + text[at..].find(is_space).unwrap_or(text.len() - at);
     let rest = &text[at..end];
-    let fault = |why| Fault::new(Span { start: at as u32, end: end as u32 }, why);
+    let fault = |why| SpannedError::new(Span { start: at as u32, end: end as u32 }, why);
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count).map_err(fault)?,
-        (None, Change::None) if rest.is_empty() => 0,
+        (None, ItemStep::None) if rest.is_empty() => 0,
         _ => return Err(fault(unexpected(rest))),
     };
-    Ok((Items { first: Point::Histogram(first), change, times }, end))
+    Ok((SeriesItems { first: SeriesItem::Histogram(first), change, times }, end))
 }
 
 /// An item that is no histogram.
-fn numbers(item: &str) -> Result<Items, String> {
+fn numbers(item: &str) -> Result<SeriesItems, String> {
     let (first, rest) = match item.strip_prefix('_') {
-        Some(rest) => (Point::Gap, rest),
-        None if item.eq_ignore_ascii_case("stale") => (Point::Float(STALE), ""),
+        Some(rest) => (SeriesItem::Gap, rest),
+        None if item.eq_ignore_ascii_case("stale") => (SeriesItem::Float(STALE), ""),
         None => {
             let (value, rest) = number(item).ok_or_else(|| unexpected(item))?;
-            (Point::Float(value), rest)
+            (SeriesItem::Float(value), rest)
         }
     };
-    let gap = first == Point::Gap;
+    let gap = first == SeriesItem::Gap;
     let (change, rest) = match rest.starts_with(['+', '-']) && !gap {
         true => {
             let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
-            (Change::Add(delta), rest)
+            (ItemStep::Add(delta), rest)
         }
-        false => (Change::None, rest),
+        false => (ItemStep::None, rest),
     };
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count)?,
-        (None, Change::None) if rest.is_empty() => u64::from(gap),
+        (None, ItemStep::None) if rest.is_empty() => u64::from(gap),
         // An increment without a count means nothing.
         _ => return Err(unexpected(item)),
     };
-    Ok(Items { first, change, times })
+    Ok(SeriesItems { first, change, times })
 }
 
 fn repetitions(count: &str) -> Result<u64, String> {
@@ -255,8 +255,8 @@ mod tests {
 
     fn plain(text: &str) -> Vec<Option<f64>> {
         let number = |point| match point {
-            Point::Float(v) => Some(v),
-            Point::Gap | Point::Histogram(_) => None,
+            SeriesItem::Float(v) => Some(v),
+            SeriesItem::Gap | SeriesItem::Histogram(_) => None,
         };
         parse_series(text).map(|s| s.values.into_iter().map(number).collect()).unwrap_or_default()
     }
@@ -282,15 +282,15 @@ mod tests {
         let counts: Vec<Option<f64>> = values
             .iter()
             .map(|point| match point {
-                Point::Histogram(literal) => Some(literal.histogram.count),
-                Point::Float(_) | Point::Gap => None,
+                SeriesItem::Histogram(literal) => Some(literal.histogram.count),
+                SeriesItem::Float(_) | SeriesItem::Gap => None,
             })
             .collect();
         assert_eq!(counts, [Some(1.0), Some(3.0), Some(5.0), Some(0.0), Some(0.0), None, Some(0.0)]);
-        let Point::Histogram(last) = &values[2] else { panic!("{values:?}") };
+        let SeriesItem::Histogram(last) = &values[2] else { panic!("{values:?}") };
         assert_eq!(last.histogram.positive.counts, [3.0, 2.0]);
         assert!(last.hint_written);
-        assert!(matches!(&values[6], Point::Histogram(h) if !h.hint_written && h.histogram.sum == 1.0));
+        assert!(matches!(&values[6], SeriesItem::Histogram(h) if !h.hint_written && h.histogram.sum == 1.0));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Tokens of PromQL and how error texts name them. Made by [`super::lexer`].
 
-use super::ast::Operator;
+use super::ast::BinaryOperator;
 use super::quoting::quote;
 use engine::plan::{AggregateOp, Span};
 
 /// What a token is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Tok {
+pub(crate) enum TokenKind {
     /// The end of the text.
     Eof,
     /// The lexer failed; it keeps the error.
@@ -34,14 +34,14 @@ pub(crate) enum Tok {
     Text,
     Number,
     Duration,
-    Op(Operator),
+    Op(BinaryOperator),
     Aggregator(AggregateOp),
-    Word(Word),
+    Word(Keyword),
 }
 
 /// Keywords that are neither operator nor aggregator.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
+pub(crate) enum Keyword {
     Bool,
     By,
     Without,
@@ -63,60 +63,65 @@ pub(crate) enum Word {
     MaxOf,
 }
 
-impl Word {
+impl Keyword {
     /// Whether it may also name a function (and, inside durations, a value).
     pub(crate) fn is_function(self) -> bool {
-        matches!(self, Word::Start | Word::End | Word::Step | Word::Range | Word::MinOf | Word::MaxOf)
+        matches!(
+            self,
+            Keyword::Start | Keyword::End | Keyword::Step | Keyword::Range | Keyword::MinOf | Keyword::MaxOf
+        )
     }
 }
 
 /// A token and where it stands.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Token {
-    pub(crate) kind: Tok,
+    pub(crate) kind: TokenKind,
     pub(crate) span: Span,
 }
 
 /// The keyword that `word` is, whatever its case.
-pub(crate) fn keyword(word: &str) -> Option<Tok> {
+pub(crate) fn keyword(word: &str) -> Option<TokenKind> {
     // No keyword is longer: do not copy names to lower their case.
     if word.len() > "count_values".len() {
         return None;
     }
     let lower = word.to_ascii_lowercase();
-    aggregator(&lower).map(Tok::Aggregator).or_else(|| operator(&lower).map(Tok::Op)).or_else(|| {
-        Some(Tok::Word(match lower.as_str() {
-            "inf" | "nan" => return Some(Tok::Number),
-            "bool" => Word::Bool,
-            "by" => Word::By,
-            "without" => Word::Without,
-            "on" => Word::On,
-            "ignoring" => Word::Ignoring,
-            "group_left" => Word::GroupLeft,
-            "group_right" => Word::GroupRight,
-            "offset" => Word::Offset,
-            "anchored" => Word::Anchored,
-            "smoothed" => Word::Smoothed,
-            "fill" => Word::Fill,
-            "fill_left" => Word::FillLeft,
-            "fill_right" => Word::FillRight,
-            "start" => Word::Start,
-            "end" => Word::End,
-            "step" => Word::Step,
-            "range" => Word::Range,
-            "min_of" => Word::MinOf,
-            "max_of" => Word::MaxOf,
-            _ => return None,
-        }))
-    })
+    aggregator(&lower).map(TokenKind::Aggregator).or_else(|| operator(&lower).map(TokenKind::Op)).or_else(
+        || {
+            Some(TokenKind::Word(match lower.as_str() {
+                "inf" | "nan" => return Some(TokenKind::Number),
+                "bool" => Keyword::Bool,
+                "by" => Keyword::By,
+                "without" => Keyword::Without,
+                "on" => Keyword::On,
+                "ignoring" => Keyword::Ignoring,
+                "group_left" => Keyword::GroupLeft,
+                "group_right" => Keyword::GroupRight,
+                "offset" => Keyword::Offset,
+                "anchored" => Keyword::Anchored,
+                "smoothed" => Keyword::Smoothed,
+                "fill" => Keyword::Fill,
+                "fill_left" => Keyword::FillLeft,
+                "fill_right" => Keyword::FillRight,
+                "start" => Keyword::Start,
+                "end" => Keyword::End,
+                "step" => Keyword::Step,
+                "range" => Keyword::Range,
+                "min_of" => Keyword::MinOf,
+                "max_of" => Keyword::MaxOf,
+                _ => return None,
+            }))
+        },
+    )
 }
 
-fn operator(lower: &str) -> Option<Operator> {
+fn operator(lower: &str) -> Option<BinaryOperator> {
     Some(match lower {
-        "and" => Operator::And,
-        "or" => Operator::Or,
-        "unless" => Operator::Unless,
-        "atan2" => Operator::Atan2,
+        "and" => BinaryOperator::And,
+        "or" => BinaryOperator::Or,
+        "unless" => BinaryOperator::Unless,
+        "atan2" => BinaryOperator::Atan2,
         _ => return None,
     })
 }
@@ -141,14 +146,16 @@ fn aggregator(lower: &str) -> Option<AggregateOp> {
     })
 }
 
-impl Tok {
+impl TokenKind {
     /// Whether a metric may have this token as its name where an operand is expected.
     pub(crate) fn names_metric(self) -> bool {
-        use Word::*;
+        use Keyword::*;
         match self {
-            Tok::Identifier | Tok::MetricIdentifier | Tok::Aggregator(_) => true,
-            Tok::Op(op) => matches!(op, Operator::And | Operator::Or | Operator::Unless),
-            Tok::Word(word) => !matches!(word, Bool | On | Ignoring | GroupLeft | GroupRight),
+            TokenKind::Identifier | TokenKind::MetricIdentifier | TokenKind::Aggregator(_) => true,
+            TokenKind::Op(op) => {
+                matches!(op, BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Unless)
+            }
+            TokenKind::Word(word) => !matches!(word, Bool | On | Ignoring | GroupLeft | GroupRight),
             _ => false,
         }
     }
@@ -156,8 +163,14 @@ impl Tok {
     /// Whether a label may have this token as its name in `by (…)` and its like.
     pub(crate) fn names_label(self) -> bool {
         match self {
-            Tok::Op(op) => matches!(op, Operator::And | Operator::Or | Operator::Unless | Operator::Atan2),
-            Tok::Identifier | Tok::MetricIdentifier | Tok::Aggregator(_) | Tok::Word(_) => true,
+            TokenKind::Op(op) => matches!(
+                op,
+                BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Unless | BinaryOperator::Atan2
+            ),
+            TokenKind::Identifier
+            | TokenKind::MetricIdentifier
+            | TokenKind::Aggregator(_)
+            | TokenKind::Word(_) => true,
             _ => false,
         }
     }
@@ -166,15 +179,17 @@ impl Tok {
     pub(crate) fn describe(self, text: &str) -> String {
         let shown = shorten(text);
         match self {
-            Tok::Eof | Tok::Error => "end of input".to_owned(),
-            Tok::Identifier => format!("identifier {}", quote(text)),
-            Tok::MetricIdentifier => format!("metric identifier {}", quote(text)),
-            Tok::Text => format!("string {shown}"),
-            Tok::Number => format!("number {shown}"),
-            Tok::Duration => format!("duration {shown}"),
-            Tok::Op(_) | Tok::At | Tok::RegexEqual | Tok::RegexNotEqual => format!("<op:{text}>"),
-            Tok::Aggregator(_) => format!("<aggr:{text}>"),
-            Tok::Word(word) if !word.is_function() => format!("<{text}>"),
+            TokenKind::Eof | TokenKind::Error => "end of input".to_owned(),
+            TokenKind::Identifier => format!("identifier {}", quote(text)),
+            TokenKind::MetricIdentifier => format!("metric identifier {}", quote(text)),
+            TokenKind::Text => format!("string {shown}"),
+            TokenKind::Number => format!("number {shown}"),
+            TokenKind::Duration => format!("duration {shown}"),
+            TokenKind::Op(_) | TokenKind::At | TokenKind::RegexEqual | TokenKind::RegexNotEqual => {
+                format!("<op:{text}>")
+            }
+            TokenKind::Aggregator(_) => format!("<aggr:{text}>"),
+            TokenKind::Word(word) if !word.is_function() => format!("<{text}>"),
             _ => shown,
         }
     }

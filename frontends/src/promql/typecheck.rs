@@ -2,12 +2,12 @@
 //!
 //! It runs only over texts that parse, and stops at the first error.
 
-use super::Options;
-use super::ast::{Aggregate, Binary, Expr, Kind, VectorSelector};
-use super::errors::Fault;
+use super::PromqlOptions;
+use super::ast::{AggregateExpr, BinaryExpr, Expr, ExprKind, VectorSelector};
+use super::errors::SpannedError;
 use super::lexer::is_space;
 use super::quoting::quote;
-use engine::plan::{AggregateOp, Cardinality, Span, Type};
+use engine::plan::{AggregateOp, Cardinality, Span, ValueType};
 use std::collections::HashSet;
 use storage::model::labels::METRIC_NAME;
 
@@ -15,84 +15,85 @@ use storage::model::labels::METRIC_NAME;
 #[derive(Copy, Clone, Debug)]
 pub struct Signature {
     /// Types of the parameters.
-    pub args: &'static [Type],
+    pub args: &'static [ValueType],
     /// How many of the last parameters may be left out.
     pub optional: usize,
     /// How often the last parameter may be repeated beyond `args`.
     pub repeat: usize,
     /// Type of the answer.
-    pub returns: Type,
-    /// Needs [`Options::experimental_functions`].
+    pub returns: ValueType,
+    /// Needs [`PromqlOptions::experimental_functions`].
     pub experimental: bool,
 }
 
 /// Checks `expr`, which came out of `text`; its type.
-pub(crate) fn check(expr: &Expr, text: &str, options: &Options) -> Result<Type, Fault> {
+pub(crate) fn check(expr: &Expr, text: &str, options: &PromqlOptions) -> Result<ValueType, SpannedError> {
     Checker { text, options }.expr(expr)
 }
 
 struct Checker<'a> {
     text: &'a str,
-    options: &'a Options,
+    options: &'a PromqlOptions,
 }
 
 impl Checker<'_> {
-    fn expr(&self, expr: &Expr) -> Result<Type, Fault> {
-        let fault = |text: String| Err(Fault::new(expr.span, text));
+    fn expr(&self, expr: &Expr) -> Result<ValueType, SpannedError> {
+        let fault = |text: String| Err(SpannedError::new(expr.span, text));
         match &*expr.kind {
-            Kind::Number { .. } => Ok(Type::Scalar),
-            Kind::Text(_) => Ok(Type::Text),
-            Kind::Paren(inner) => self.expr(inner),
-            Kind::Vector(selector) => {
+            ExprKind::Number { .. } => Ok(ValueType::Scalar),
+            ExprKind::Text(_) => Ok(ValueType::Text),
+            ExprKind::Paren(inner) => self.expr(inner),
+            ExprKind::Vector(selector) => {
                 check_selector(selector, expr.span, false)?;
-                Ok(Type::Vector)
+                Ok(ValueType::Vector)
             }
-            Kind::Matrix { selector, selector_span, .. } => {
+            ExprKind::Matrix { selector, selector_span, .. } => {
                 check_selector(selector, *selector_span, false)?;
-                Ok(Type::Matrix)
+                Ok(ValueType::Matrix)
             }
-            Kind::Subquery { inner, .. } => match self.expr(inner)? {
-                Type::Vector => Ok(Type::Matrix),
+            ExprKind::Subquery { inner, .. } => match self.expr(inner)? {
+                ValueType::Vector => Ok(ValueType::Matrix),
                 other => {
                     let got = short_name(other);
                     fault(format!("subquery is only allowed on instant vector, got {got} instead"))
                 }
             },
-            Kind::Unary { inner, .. } => match self.expr(inner)? {
-                kind @ (Type::Scalar | Type::Vector) => Ok(kind),
+            ExprKind::Unary { inner, .. } => match self.expr(inner)? {
+                kind @ (ValueType::Scalar | ValueType::Vector) => Ok(kind),
                 other => fault(format!(
                     "unary expression only allowed on expressions of type scalar or instant vector, got \"{}\"",
                     long_name(other)
                 )),
             },
-            Kind::Aggregate(aggregate) => self.aggregate(aggregate),
-            Kind::Call { function, args } => self.call(function, args, expr.span),
-            Kind::Binary(binary) => self.binary(binary, expr.span),
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate),
+            ExprKind::Call { function, args } => self.call(function, args, expr.span),
+            ExprKind::Binary(binary) => self.binary(binary, expr.span),
         }
     }
 
-    fn expect(&self, expr: &Expr, wanted: Type, context: &str) -> Result<(), Fault> {
+    fn expect(&self, expr: &Expr, wanted: ValueType, context: &str) -> Result<(), SpannedError> {
         let got = self.expr(expr)?;
         if got == wanted {
             return Ok(());
         }
         let (wanted, got) = (long_name(wanted), long_name(got));
-        Err(Fault::new(expr.span, format!("expected type {wanted} in {context}, got {got}")))
+        Err(SpannedError::new(expr.span, format!("expected type {wanted} in {context}, got {got}")))
     }
 
-    fn aggregate(&self, aggregate: &Aggregate) -> Result<Type, Fault> {
-        self.expect(&aggregate.inner, Type::Vector, "aggregation expression")?;
+    fn aggregate(&self, aggregate: &AggregateExpr) -> Result<ValueType, SpannedError> {
+        self.expect(&aggregate.inner, ValueType::Vector, "aggregation expression")?;
         if let Some(param) = &aggregate.param {
-            let wanted = if aggregate.op == AggregateOp::CountValues { Type::Text } else { Type::Scalar };
+            let wanted =
+                if aggregate.op == AggregateOp::CountValues { ValueType::Text } else { ValueType::Scalar };
             self.expect(param, wanted, "aggregation parameter")?;
         }
-        Ok(Type::Vector)
+        Ok(ValueType::Vector)
     }
 
-    fn call(&self, function: &str, args: &[Expr], span: Span) -> Result<Type, Fault> {
+    fn call(&self, function: &str, args: &[Expr], span: Span) -> Result<ValueType, SpannedError> {
         let name = quote(function);
         let Some(signature) = (self.options.functions)(function) else {
-            return Err(Fault::new(span, format!("unknown function with name {name}")));
+            return Err(SpannedError::new(span, format!("unknown function with name {name}")));
         };
         check_count(&signature, &name, args.len(), span)?;
         let label_selectors = function == "info";
@@ -102,19 +103,19 @@ impl Checker<'_> {
         for (i, arg) in args.iter().enumerate() {
             let Some(wanted) = signature.args.get(i).or(signature.args.last()) else { break };
             match (&*arg.kind, label_selectors && i == 1) {
-                (Kind::Vector(selector), true) => check_selector(selector, arg.span, true)?,
+                (ExprKind::Vector(selector), true) => check_selector(selector, arg.span, true)?,
                 _ => self.expect(arg, *wanted, &format!("call to function {name}"))?,
             }
         }
         Ok(signature.returns)
     }
 
-    fn binary(&self, binary: &Binary, span: Span) -> Result<Type, Fault> {
-        let Binary { op, modifiers, lhs, rhs } = binary;
+    fn binary(&self, binary: &BinaryExpr, span: Span) -> Result<ValueType, SpannedError> {
+        let BinaryExpr { op, modifiers, lhs, rhs } = binary;
         let (left, right) = (self.expr(lhs)?, self.expr(rhs)?);
-        let at_operator = |text: String| Err(Fault::new(self.operator_span(lhs, rhs), text));
-        let fault = |text: String| Err(Fault::new(span, text));
-        let scalars = left == Type::Scalar && right == Type::Scalar;
+        let at_operator = |text: String| Err(SpannedError::new(self.operator_span(lhs, rhs), text));
+        let fault = |text: String| Err(SpannedError::new(span, text));
+        let scalars = left == ValueType::Scalar && right == ValueType::Scalar;
         if modifiers.return_bool && !op.is_comparison() {
             return at_operator("bool modifier can only be used on comparison operators".to_owned());
         }
@@ -130,12 +131,12 @@ impl Checker<'_> {
             ));
         }
         for (kind, operand) in [(left, lhs), (right, rhs)] {
-            if !matches!(kind, Type::Scalar | Type::Vector) {
+            if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
                 let text = "binary expression must contain only scalar and instant vector types";
-                return Err(Fault::new(operand.span, text));
+                return Err(SpannedError::new(operand.span, text));
             }
         }
-        let vectors = left == Type::Vector && right == Type::Vector;
+        let vectors = left == ValueType::Vector && right == ValueType::Vector;
         let filled = modifiers.fill_left.is_some() || modifiers.fill_right.is_some();
         if !vectors && !modifiers.labels.is_empty() {
             return fault("vector matching only allowed between instant vectors".to_owned());
@@ -155,7 +156,7 @@ impl Checker<'_> {
                 op.as_str()
             ));
         }
-        Ok(if scalars { Type::Scalar } else { Type::Vector })
+        Ok(if scalars { ValueType::Scalar } else { ValueType::Vector })
     }
 
     /// The operator with its modifiers, as upstream marks it: without the space around it.
@@ -179,7 +180,7 @@ fn first_of_both<'a>(labels: &'a [String], others: &[String]) -> Option<&'a Stri
     labels.iter().find(|label| others.contains(label))
 }
 
-fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> Result<(), Fault> {
+fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> Result<(), SpannedError> {
     let params = signature.args.len();
     let least = params.saturating_sub(signature.optional);
     let most = params.saturating_add(signature.repeat);
@@ -189,17 +190,17 @@ fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> R
         (false, given) if given > most => format!("at most {most}"),
         _ => return Ok(()),
     };
-    Err(Fault::new(span, format!("expected {wanted} argument(s) in call to {name}, got {given}")))
+    Err(SpannedError::new(span, format!("expected {wanted} argument(s) in call to {name}, got {given}")))
 }
 
 /// The second parameter of `info` is a bare `{…}`, which may match everything.
-fn check_label_selectors(arg: &Expr) -> Result<(), Fault> {
+fn check_label_selectors(arg: &Expr) -> Result<(), SpannedError> {
     match &*arg.kind {
-        Kind::Vector(VectorSelector { name: None, .. }) => Ok(()),
-        Kind::Vector(_) => {
-            Err(Fault::new(arg.span, "expected label selectors only, got vector selector instead"))
+        ExprKind::Vector(VectorSelector { name: None, .. }) => Ok(()),
+        ExprKind::Vector(_) => {
+            Err(SpannedError::new(arg.span, "expected label selectors only, got vector selector instead"))
         }
-        _ => Err(Fault::new(arg.span, "expected label selectors only")),
+        _ => Err(SpannedError::new(arg.span, "expected label selectors only")),
     }
 }
 
@@ -208,10 +209,10 @@ pub(crate) fn check_selector(
     selector: &VectorSelector,
     span: Span,
     may_match_all: bool,
-) -> Result<(), Fault> {
+) -> Result<(), SpannedError> {
     if let Some(name) = &selector.name {
         return match selector.matchers.iter().find(|m| m.name == METRIC_NAME) {
-            Some(other) => Err(Fault::new(
+            Some(other) => Err(SpannedError::new(
                 span,
                 format!("metric name must not be set twice: {} or {}", quote(name), quote(&other.value)),
             )),
@@ -219,27 +220,27 @@ pub(crate) fn check_selector(
         };
     }
     if !may_match_all && selector.matchers.iter().all(|m| m.matches_empty()) {
-        return Err(Fault::new(span, "vector selector must contain at least one non-empty matcher"));
+        return Err(SpannedError::new(span, "vector selector must contain at least one non-empty matcher"));
     }
     Ok(())
 }
 
 /// The name of a type in documentation.
-fn long_name(kind: Type) -> &'static str {
+fn long_name(kind: ValueType) -> &'static str {
     match kind {
-        Type::Scalar => "scalar",
-        Type::Vector => "instant vector",
-        Type::Matrix => "range vector",
-        Type::Text => "string",
+        ValueType::Scalar => "scalar",
+        ValueType::Vector => "instant vector",
+        ValueType::Matrix => "range vector",
+        ValueType::Text => "string",
     }
 }
 
 /// The name of a type in the API.
-fn short_name(kind: Type) -> &'static str {
+fn short_name(kind: ValueType) -> &'static str {
     match kind {
-        Type::Scalar => "scalar",
-        Type::Vector => "vector",
-        Type::Matrix => "matrix",
-        Type::Text => "string",
+        ValueType::Scalar => "scalar",
+        ValueType::Vector => "vector",
+        ValueType::Matrix => "matrix",
+        ValueType::Text => "string",
     }
 }

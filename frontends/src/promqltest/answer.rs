@@ -1,6 +1,6 @@
 //! An answer, whichever runtime gave it: what [`super::verdict`] judges and prints.
 
-use crate::promql::series::{Point, SeriesDescription};
+use crate::promql::series::{SeriesDescription, SeriesItem};
 use std::fmt::Write;
 use std::sync::Arc;
 use storage::model::histogram::NativeHistogram;
@@ -10,8 +10,8 @@ use storage::model::{Labels, TimeMs};
 
 /// An answer and its annotations.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub value: Value,
+pub(super) struct TestAnswer {
+    pub value: TestValue,
     /// Texts of the annotations, as the API shows them.
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
@@ -19,36 +19,36 @@ pub(super) struct Answer {
 
 /// The four types of answers.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum TestValue {
     Scalar(f64),
     Text(String),
-    Vector(Vec<(Labels, Cell)>),
-    Matrix(Vec<(Labels, Cells)>),
+    Vector(Vec<(Labels, TestPoint)>),
+    Matrix(Vec<(Labels, TestPoints)>),
 }
 
 /// One series' values with their times, ascending.
-pub(super) type Cells = Vec<(TimeMs, Cell)>;
+pub(super) type TestPoints = Vec<(TimeMs, TestPoint)>;
 
 /// A number or a native histogram.
 #[derive(Clone, Debug)]
-pub(super) enum Cell {
+pub(super) enum TestPoint {
     Float(f64),
     Histogram(Arc<NativeHistogram>),
 }
 
-impl Value {
+impl TestValue {
     /// What a range query answered at `t`, as an instant query would give it; `scalar`: as one number.
-    pub(super) fn at(&self, t: TimeMs, scalar: bool) -> Option<Value> {
-        let Value::Matrix(series) = self else { return None };
+    pub(super) fn at(&self, t: TimeMs, scalar: bool) -> Option<TestValue> {
+        let TestValue::Matrix(series) = self else { return None };
         let mut rows = series.iter().filter_map(|(labels, points)| {
             let point = points.iter().find(|point| point.0 == t)?;
             Some((labels.clone(), point.1.clone()))
         });
         if !scalar {
-            return Some(Value::Vector(rows.collect()));
+            return Some(TestValue::Vector(rows.collect()));
         }
         match rows.next()? {
-            (_, Cell::Float(v)) => Some(Value::Scalar(v)),
+            (_, TestPoint::Float(v)) => Some(TestValue::Scalar(v)),
             _ => None,
         }
     }
@@ -56,15 +56,15 @@ impl Value {
     /// In the notation of expectations, with times where there are several.
     pub(super) fn print(&self) -> String {
         let lines: Vec<String> = match self {
-            Value::Scalar(v) => vec![number(*v)],
-            Value::Text(text) => vec![format!("{text:?}")],
-            Value::Vector(rows) => {
+            TestValue::Scalar(v) => vec![number(*v)],
+            TestValue::Text(text) => vec![format!("{text:?}")],
+            TestValue::Vector(rows) => {
                 rows.iter().map(|(l, cell)| format!("{} {}", names(l), cell.print())).collect()
             }
-            Value::Matrix(series) => {
-                let point = |(t, cell): &(TimeMs, Cell)| format!("{} @{t}", cell.print());
+            TestValue::Matrix(series) => {
+                let point = |(t, cell): &(TimeMs, TestPoint)| format!("{} @{t}", cell.print());
                 let points =
-                    |cells: &[(TimeMs, Cell)]| cells.iter().map(point).collect::<Vec<_>>().join("  ");
+                    |cells: &[(TimeMs, TestPoint)]| cells.iter().map(point).collect::<Vec<_>>().join("  ");
                 series.iter().map(|(labels, cells)| format!("{} {}", names(labels), points(cells))).collect()
             }
         };
@@ -72,26 +72,26 @@ impl Value {
     }
 }
 
-impl Cell {
+impl TestPoint {
     /// A value and the histogram that it may stand for.
-    pub(super) fn of(v: f64, histogram: Option<Arc<NativeHistogram>>) -> Cell {
-        histogram.map_or(Cell::Float(v), Cell::Histogram)
+    pub(super) fn of(v: f64, histogram: Option<Arc<NativeHistogram>>) -> TestPoint {
+        histogram.map_or(TestPoint::Float(v), TestPoint::Histogram)
     }
 
     fn print(&self) -> String {
         match self {
-            Cell::Float(v) => number(*v),
-            Cell::Histogram(h) => h.test_expression(),
+            TestPoint::Float(v) => number(*v),
+            TestPoint::Histogram(h) => h.test_expression(),
         }
     }
 }
 
 /// Expected series in their notation.
 pub(super) fn print_expected(series: &[SeriesDescription]) -> String {
-    let point = |point: &Point| match point {
-        Point::Gap => "_".to_owned(),
-        Point::Float(v) => number(*v),
-        Point::Histogram(literal) => literal.histogram.test_expression(),
+    let point = |point: &SeriesItem| match point {
+        SeriesItem::Gap => "_".to_owned(),
+        SeriesItem::Float(v) => number(*v),
+        SeriesItem::Histogram(literal) => literal.histogram.test_expression(),
     };
     let line = |s: &SeriesDescription| {
         let values: Vec<String> = s.values.iter().map(point).collect();

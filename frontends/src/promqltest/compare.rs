@@ -1,10 +1,10 @@
 //! Whether values are the expected ones: numbers within a relative tolerance, histograms bucket by bucket.
 
-use super::answer::{Cell, Cells, Value};
-use super::expect::{Expected, Wanted};
-use super::script::{Grid, When};
+use super::answer::{TestPoint, TestPoints, TestValue};
+use super::expectation::{Expectation, ExpectedResult};
+use super::script::{EvalRange, EvalTime};
 use crate::promql::HistogramLiteral;
-use crate::promql::series::{Point, SeriesDescription};
+use crate::promql::series::{SeriesDescription, SeriesItem};
 use storage::model::Labels;
 use storage::model::histogram::{Buckets, NativeHistogram};
 use storage::model::value::is_stale;
@@ -13,32 +13,32 @@ use storage::model::value::is_stale;
 const TOLERANCE: f64 = 1e-6;
 
 /// Whether `value` is what `wanted` says, of a query at `when`.
-pub(super) fn fits(wanted: &Wanted, when: When, value: &Value) -> bool {
+pub(super) fn fits(wanted: &Expectation, when: EvalTime, value: &TestValue) -> bool {
     match (&wanted.answer, value) {
-        (Expected::Text(want), Value::Text(got)) => want == got,
-        (Expected::Scalar(want), Value::Scalar(got)) => same(*want, *got),
-        (Expected::Series(want), Value::Vector(got)) => vector(want, got, wanted.ordered),
-        (Expected::Series(want), Value::Matrix(got)) => match (wanted.matrix, when) {
-            (Some(grid), _) | (None, When::Range(grid)) => !wanted.ordered && matrix(want, got, grid),
+        (ExpectedResult::Text(want), TestValue::Text(got)) => want == got,
+        (ExpectedResult::Scalar(want), TestValue::Scalar(got)) => same(*want, *got),
+        (ExpectedResult::Series(want), TestValue::Vector(got)) => vector(want, got, wanted.ordered),
+        (ExpectedResult::Series(want), TestValue::Matrix(got)) => match (wanted.matrix, when) {
+            (Some(grid), _) | (None, EvalTime::Range(grid)) => !wanted.ordered && matrix(want, got, grid),
             // Without times only nothing can be expected.
-            (None, When::At(_)) => want.is_empty() && got.is_empty(),
+            (None, EvalTime::At(_)) => want.is_empty() && got.is_empty(),
         },
         _ => false,
     }
 }
 
 /// Whether the series of a range vector are in the order of their labels, as they always are.
-pub(super) fn is_sorted(value: &Value) -> bool {
+pub(super) fn is_sorted(value: &TestValue) -> bool {
     match value {
-        Value::Matrix(series) => series.is_sorted_by(|a, b| a.0 <= b.0),
+        TestValue::Matrix(series) => series.is_sorted_by(|a, b| a.0 <= b.0),
         _ => true,
     }
 }
 
-fn vector(want: &[SeriesDescription], got: &[(Labels, Cell)], ordered: bool) -> bool {
-    let mut want: Vec<(&Labels, &Point)> =
+fn vector(want: &[SeriesDescription], got: &[(Labels, TestPoint)], ordered: bool) -> bool {
+    let mut want: Vec<(&Labels, &SeriesItem)> =
         want.iter().filter_map(|s| s.values.first().map(|point| (&s.labels, point))).collect();
-    let mut got: Vec<(&Labels, &Cell)> = got.iter().map(|(labels, cell)| (labels, cell)).collect();
+    let mut got: Vec<(&Labels, &TestPoint)> = got.iter().map(|(labels, cell)| (labels, cell)).collect();
     if !ordered {
         want.sort_by(|a, b| a.0.cmp(b.0));
         got.sort_by(|a, b| a.0.cmp(b.0));
@@ -46,12 +46,12 @@ fn vector(want: &[SeriesDescription], got: &[(Labels, Cell)], ordered: bool) -> 
     want.len() == got.len() && want.iter().zip(&got).all(|(w, g)| w.0 == g.0 && cell(w.1, g.1))
 }
 
-fn matrix(want: &[SeriesDescription], got: &[(Labels, Cells)], grid: Grid) -> bool {
+fn matrix(want: &[SeriesDescription], got: &[(Labels, TestPoints)], grid: EvalRange) -> bool {
     let mut want: Vec<&SeriesDescription> = want.iter().collect();
     want.sort_by(|a, b| a.labels.cmp(&b.labels));
-    let one = |(want, (labels, got)): (&&SeriesDescription, &(Labels, Cells))| {
+    let one = |(want, (labels, got)): (&&SeriesDescription, &(Labels, TestPoints))| {
         let times = (0i64..).map(|i| grid.start + i * grid.step);
-        let mut points = times.zip(&want.values).filter(|(_, point)| **point != Point::Gap);
+        let mut points = times.zip(&want.values).filter(|(_, point)| **point != SeriesItem::Gap);
         let mut equal = want.labels == *labels;
         for (t, found) in got {
             equal &= points.next().is_some_and(|(time, point)| time == *t && cell(point, found));
@@ -61,10 +61,10 @@ fn matrix(want: &[SeriesDescription], got: &[(Labels, Cells)], grid: Grid) -> bo
     want.len() == got.len() && want.iter().zip(got).all(one)
 }
 
-fn cell(want: &Point, got: &Cell) -> bool {
+fn cell(want: &SeriesItem, got: &TestPoint) -> bool {
     match (want, got) {
-        (Point::Float(want), Cell::Float(got)) => same(*want, *got),
-        (Point::Histogram(want), Cell::Histogram(got)) => same_histogram(want, got),
+        (SeriesItem::Float(want), TestPoint::Float(got)) => same(*want, *got),
+        (SeriesItem::Histogram(want), TestPoint::Histogram(got)) => same_histogram(want, got),
         _ => false,
     }
 }
@@ -121,7 +121,7 @@ fn same(a: f64, b: f64) -> bool {
 mod tests {
     use super::{same, same_histogram};
     use crate::promql::HistogramLiteral;
-    use crate::promql::series::{Point, parse_series};
+    use crate::promql::series::{SeriesItem, parse_series};
     use storage::model::value::STALE;
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
     fn literal(text: &str) -> HistogramLiteral {
         match parse_series(&format!("h {{{{{text}}}}}")).map(|s| s.values) {
             Ok(values) => match values.as_slice() {
-                [Point::Histogram(literal)] => literal.clone(),
+                [SeriesItem::Histogram(literal)] => literal.clone(),
                 other => panic!("{text}: {other:?}"),
             },
             Err(error) => panic!("{text}: {error}"),

@@ -1,9 +1,9 @@
 //! What `load` brings: series with their samples, each with its start timestamp where that is known.
 
 use super::nhcb;
-use super::script::Fault;
-use super::starts::{self, Distances};
-use crate::promql::series::{Point, parse_series};
+use super::script::ScriptError;
+use super::start_timestamps::{self, StartOffsets};
+use crate::promql::series::{SeriesItem, parse_series};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::histogram::NativeHistogram;
@@ -12,7 +12,7 @@ use storage::model::{Labels, TimeMs};
 
 /// One sample of a series.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample {
+pub(super) struct LoadedSample {
     pub t: TimeMs,
     /// [`HISTOGRAM`] if it is one.
     pub v: f64,
@@ -22,17 +22,22 @@ pub(super) struct Sample {
 }
 
 /// The samples of one `load`, by series.
-pub(super) type Load = BTreeMap<Labels, Vec<Sample>>;
+pub(super) type LoadedSeries = BTreeMap<Labels, Vec<LoadedSample>>;
 
 /// Reads the lines behind `load`; the first sample is at 0, the next `step` ms later. `native`: classic
 /// histograms are kept as native ones, too. `first` is the number of the first line.
-pub(super) fn read(step: i64, native: bool, lines: &[&str], first: usize) -> Result<Load, Fault> {
-    let mut load = Load::new();
-    let mut default: Distances = Vec::new();
-    let mut own: Option<(Labels, Distances, usize)> = None;
+pub(super) fn read(
+    step: i64,
+    native: bool,
+    lines: &[&str],
+    first: usize,
+) -> Result<LoadedSeries, ScriptError> {
+    let mut load = LoadedSeries::new();
+    let mut default: StartOffsets = Vec::new();
+    let mut own: Option<(Labels, StartOffsets, usize)> = None;
     for (number, line) in (first..).zip(lines) {
-        let fault = |text: String| Fault { line: number, text };
-        match starts::parse(line).transpose().map_err(fault)? {
+        let fault = |text: String| ScriptError { line: number, text };
+        match start_timestamps::parse(line).transpose().map_err(fault)? {
             Some((None, distances)) => default = distances,
             Some((Some(labels), distances)) => {
                 refuse_unused(own.replace((labels, distances, number)))?;
@@ -46,15 +51,19 @@ pub(super) fn read(step: i64, native: bool, lines: &[&str], first: usize) -> Res
     }
     refuse_unused(own)?;
     if native {
-        load.extend(nhcb::convert(&load).map_err(|text| Fault { line: first.saturating_sub(1), text })?);
+        load.extend(
+            nhcb::convert(&load).map_err(|text| ScriptError { line: first.saturating_sub(1), text })?,
+        );
     }
     Ok(load)
 }
 
 /// A line of start timestamps must have its line of samples.
-fn refuse_unused(own: Option<(Labels, Distances, usize)>) -> Result<(), Fault> {
+fn refuse_unused(own: Option<(Labels, StartOffsets, usize)>) -> Result<(), ScriptError> {
     match own {
-        Some((.., line)) => Err(Fault { line, text: "@st line has no following sample line".to_owned() }),
+        Some((.., line)) => {
+            Err(ScriptError { line, text: "@st line has no following sample line".to_owned() })
+        }
         None => Ok(()),
     }
 }
@@ -62,9 +71,9 @@ fn refuse_unused(own: Option<(Labels, Distances, usize)>) -> Result<(), Fault> {
 fn series(
     step: i64,
     line: &str,
-    own: Option<(Labels, Distances, usize)>,
-    default: &Distances,
-) -> Result<(Labels, Vec<Sample>), String> {
+    own: Option<(Labels, StartOffsets, usize)>,
+    default: &StartOffsets,
+) -> Result<(Labels, Vec<LoadedSample>), String> {
     let described = parse_series(line).map_err(|e| e.message())?;
     if let Some((labels, distances, _)) = &own {
         if *labels != described.labels {
@@ -80,16 +89,16 @@ fn series(
         None if default.is_empty() => None,
         None => default[i % default.len()],
     };
-    let sample = |(i, point): (usize, Point)| {
+    let sample = |(i, point): (usize, SeriesItem)| {
         let t = i as i64 * step;
         let (v, histogram) = match point {
-            Point::Gap => return None,
-            Point::Float(v) => (v, None),
-            Point::Histogram(literal) => (HISTOGRAM, Some(literal.histogram)),
+            SeriesItem::Gap => return None,
+            SeriesItem::Float(v) => (v, None),
+            SeriesItem::Histogram(literal) => (HISTOGRAM, Some(literal.histogram)),
         };
         // 0 is how "unknown" is written in samples from outside.
         let start = distance(i).map(|distance| t + distance).filter(|start| *start != 0);
-        Some(Sample { t, v, histogram, start })
+        Some(LoadedSample { t, v, histogram, start })
     };
     Ok((described.labels, described.values.into_iter().enumerate().filter_map(sample).collect()))
 }
@@ -98,7 +107,7 @@ fn series(
 mod tests {
     use super::*;
 
-    fn starts(lines: &[&str]) -> Result<Vec<(TimeMs, Option<TimeMs>)>, Fault> {
+    fn starts(lines: &[&str]) -> Result<Vec<(TimeMs, Option<TimeMs>)>, ScriptError> {
         let load = read(60_000, false, lines, 1)?;
         Ok(load.values().flatten().map(|sample| (sample.t, sample.start)).collect())
     }

@@ -1,23 +1,23 @@
 //! Prometheus' test language for PromQL: samples, queries, and the answers they must have.
 //!
-//! [`script`] reads a file into commands, what stands behind them is read by [`load`] and [`expect`]. [`run`] executes
+//! [`script`] reads a file into commands, what stands behind them is read by [`load`] and [`expectation`]. [`run`] executes
 //! them over fresh stores, in one of two modes: [`history`] asks the query runtime, [`live`] keeps every query
-//! standing while the samples arrive. [`verdict`] says whether an answer is the expected one.
+//! standing while the samples arrive. [`check`] says whether an answer is the expected one.
 
 mod answer;
+mod check;
 mod compare;
-mod expect;
+mod expectation;
 mod history;
 mod live;
 mod load;
 mod nhcb;
 mod report;
 mod runner;
-mod scratch;
 mod script;
-mod starts;
+mod start_timestamps;
+mod test_store;
 mod variants;
-mod verdict;
 
-pub use report::{Failure, Report, Skip};
+pub use report::{SkippedTest, TestFailure, TestReport};
 pub use runner::{Mode, RunOptions, queries, run};

@@ -1,7 +1,7 @@
 //! Classic histograms as native ones with custom buckets, as `load_with_nhcb` keeps them: one histogram for all
 //! series `x_bucket`, `x_count` and `x_sum` of the same labels, at each time.
 
-use super::load::Sample;
+use super::load::LoadedSample;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, NativeHistogram};
@@ -14,7 +14,7 @@ const BOUND: &str = "le";
 
 /// What is known about a classic histogram at one time.
 #[derive(Default)]
-struct Classic {
+struct ClassicParts {
     /// Upper bounds and cumulative counts.
     buckets: Vec<(f64, f64)>,
     count: Option<f64>,
@@ -22,24 +22,26 @@ struct Classic {
 }
 
 /// The native histograms that the classic ones among `series` stand for.
-pub(super) fn convert(series: &BTreeMap<Labels, Vec<Sample>>) -> Result<Vec<(Labels, Vec<Sample>)>, String> {
-    let mut found: BTreeMap<Labels, BTreeMap<TimeMs, Classic>> = BTreeMap::new();
+pub(super) fn convert(
+    series: &BTreeMap<Labels, Vec<LoadedSample>>,
+) -> Result<Vec<(Labels, Vec<LoadedSample>)>, String> {
+    let mut found: BTreeMap<Labels, BTreeMap<TimeMs, ClassicParts>> = BTreeMap::new();
     for (labels, samples) in series {
         let Some((base, part)) = part_of(labels)? else { continue };
         let histogram = found.entry(base).or_default();
         for sample in samples.iter().filter(|sample| sample.histogram.is_none()) {
             let at = histogram.entry(sample.t).or_default();
             match part {
-                Part::Bucket(bound) => at.buckets.push((bound, sample.v)),
-                Part::Count => at.count = Some(sample.v),
-                Part::Sum => at.sum = sample.v,
+                ClassicRole::Bucket(bound) => at.buckets.push((bound, sample.v)),
+                ClassicRole::Count => at.count = Some(sample.v),
+                ClassicRole::Sum => at.sum = sample.v,
             }
         }
     }
-    let native = |(labels, times): (Labels, BTreeMap<TimeMs, Classic>)| {
-        let one = |(t, classic): (TimeMs, Classic)| {
+    let native = |(labels, times): (Labels, BTreeMap<TimeMs, ClassicParts>)| {
+        let one = |(t, classic): (TimeMs, ClassicParts)| {
             let histogram = classic.native().map_err(|why| format!("{} at {t} ms: {why}", labels.name()))?;
-            Ok(Sample { t, v: HISTOGRAM, histogram: Some(Arc::new(histogram)), start: None })
+            Ok(LoadedSample { t, v: HISTOGRAM, histogram: Some(Arc::new(histogram)), start: None })
         };
         let samples = times.into_iter().map(one).collect::<Result<_, String>>()?;
         Ok((labels, samples))
@@ -48,25 +50,25 @@ pub(super) fn convert(series: &BTreeMap<Labels, Vec<Sample>>) -> Result<Vec<(Lab
 }
 
 #[derive(Copy, Clone)]
-enum Part {
+enum ClassicRole {
     Bucket(f64),
     Count,
     Sum,
 }
 
 /// Which histogram a series is part of, and which part; `None`: no part, or its bound is no number.
-fn part_of(labels: &Labels) -> Result<Option<(Labels, Part)>, String> {
+fn part_of(labels: &Labels) -> Result<Option<(Labels, ClassicRole)>, String> {
     let name = labels.name();
     let (base, part) = if let Some(base) = name.strip_suffix("_bucket") {
         let bound = labels.get(BOUND).ok_or_else(|| format!("{name} has no label {BOUND}"))?;
         match bound.parse::<f64>() {
-            Ok(bound) if !bound.is_nan() => (base, Part::Bucket(bound)),
+            Ok(bound) if !bound.is_nan() => (base, ClassicRole::Bucket(bound)),
             _ => return Ok(None),
         }
     } else if let Some(base) = name.strip_suffix("_count") {
-        (base, Part::Count)
+        (base, ClassicRole::Count)
     } else if let Some(base) = name.strip_suffix("_sum") {
-        (base, Part::Sum)
+        (base, ClassicRole::Sum)
     } else {
         return Ok(None);
     };
@@ -75,7 +77,7 @@ fn part_of(labels: &Labels) -> Result<Option<(Labels, Part)>, String> {
     Ok(Some((native.build(), part)))
 }
 
-impl Classic {
+impl ClassicParts {
     #[allow(clippy::float_cmp, reason = "counts must be equal, not close")]
     fn native(mut self) -> Result<NativeHistogram, String> {
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -118,11 +120,11 @@ impl Classic {
 mod tests {
     use super::*;
 
-    fn native(parts: &[(&str, &str, f64)]) -> Result<Vec<(Labels, Vec<Sample>)>, String> {
+    fn native(parts: &[(&str, &str, f64)]) -> Result<Vec<(Labels, Vec<LoadedSample>)>, String> {
         let one = |(name, le, v): &(&str, &str, f64)| {
             let mut labels = Labels::from_pairs([("__name__", *name), ("a", "b")]).to_builder();
             labels.set("le", *le);
-            (labels.build(), vec![Sample { t: 5, v: *v, histogram: None, start: None }])
+            (labels.build(), vec![LoadedSample { t: 5, v: *v, histogram: None, start: None }])
         };
         convert(&parts.iter().map(one).collect())
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// An evaluation (or a line that cannot be read) with another outcome than expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct TestFailure {
     /// Line of the command, from 1.
     pub line: usize,
     /// The query.
@@ -20,7 +20,7 @@ pub struct Failure {
 
 /// An evaluation that says nothing about this build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skip {
+pub struct SkippedTest {
     /// Line of the command, from 1.
     pub line: usize,
     /// Why.
@@ -29,18 +29,18 @@ pub struct Skip {
 
 /// What came of a test file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct TestReport {
     /// The file, as it was named.
     pub file: String,
     /// Evaluations with the expected outcome.
     pub passed: usize,
     /// The others.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<TestFailure>,
     /// Neither.
-    pub skipped: Vec<Skip>,
+    pub skipped: Vec<SkippedTest>,
 }
 
-impl Report {
+impl TestReport {
     /// The lines that were skipped, by reason.
     pub fn reasons(&self) -> BTreeMap<&str, Vec<usize>> {
         let mut reasons: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -49,9 +49,9 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for TestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Failure { line, expr, asked, expected, got } in &self.failed {
+        for TestFailure { line, expr, asked, expected, got } in &self.failed {
             writeln!(f, "{}:{line}: {expr}", self.file)?;
             if !asked.is_empty() {
                 writeln!(f, "  asked as:\n    {}", asked.trim())?;

@@ -2,15 +2,15 @@
 //!
 //! A scene is what has been loaded since the last `clear` and the queries that see exactly these samples.
 
-use super::expect::Text;
-use super::history::History;
-use super::live::{self, Standing};
-use super::load::Load;
-use super::report::{Failure, Report, Skip};
-use super::scratch::Samples;
-use super::script::{Command, Eval, Kind, read};
-use super::verdict::{Mismatch, judge};
-use crate::promql::Options;
+use super::check::{Mismatch, judge};
+use super::expectation::TextPattern;
+use super::history::HistoryRun;
+use super::live::{self, LiveOutcome};
+use super::load::LoadedSeries;
+use super::report::{SkippedTest, TestFailure, TestReport};
+use super::script::{CommandKind, EvalCommand, ScriptCommand, read};
+use super::test_store::SampleTimeline;
+use crate::promql::PromqlOptions;
 
 /// Who answers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -46,31 +46,31 @@ impl Default for RunOptions {
 
 impl RunOptions {
     /// What queries may say and mean: all syntax is allowed, as in upstream's runs.
-    pub(super) fn language(&self) -> Options {
+    pub(super) fn language(&self) -> PromqlOptions {
         let suite = !self.default_dialect;
-        Options { delayed_names: suite, start_timestamps: suite, ..Options::all() }
+        PromqlOptions { delayed_names: suite, start_timestamps: suite, ..PromqlOptions::all() }
     }
 }
 
 /// Runs the test file `text`, which `file` names in the report.
-pub fn run(file: &str, text: &str, options: &RunOptions) -> Report {
-    let mut report = Report { file: file.to_owned(), ..Report::default() };
-    let mut scene = Scene::default();
+pub fn run(file: &str, text: &str, options: &RunOptions) -> TestReport {
+    let mut report = TestReport { file: file.to_owned(), ..TestReport::default() };
+    let mut scene = ScriptSegment::default();
     for command in read(text) {
         let line = command.line;
         match command.kind {
-            Kind::Clear => {
+            CommandKind::Clear => {
                 scene.play(options, &mut report);
-                scene = Scene::default();
+                scene = ScriptSegment::default();
             }
-            Kind::Load(load) => {
+            CommandKind::Load(load) => {
                 scene.play(options, &mut report);
                 scene.loads.push(load);
             }
-            Kind::Eval(eval) => scene.evals.push((line, *eval)),
-            Kind::Bad(expr, got) => {
+            CommandKind::Eval(eval) => scene.evals.push((line, *eval)),
+            CommandKind::Bad(expr, got) => {
                 let expected = "a command that can be executed".to_owned();
-                report.failed.push(Failure { line, expr, asked: String::new(), expected, got });
+                report.failed.push(TestFailure { line, expr, asked: String::new(), expected, got });
             }
         }
     }
@@ -81,8 +81,8 @@ pub fn run(file: &str, text: &str, options: &RunOptions) -> Report {
 
 /// The queries that a test file asks, in order.
 pub fn queries(text: &str) -> Vec<String> {
-    let query = |command: Command| match command.kind {
-        Kind::Eval(eval) => Some(eval.expr),
+    let query = |command: ScriptCommand| match command.kind {
+        CommandKind::Eval(eval) => Some(eval.expr),
         _ => None,
     };
     read(text).into_iter().filter_map(query).collect()
@@ -90,20 +90,20 @@ pub fn queries(text: &str) -> Vec<String> {
 
 /// See the module.
 #[derive(Default)]
-struct Scene {
-    loads: Vec<Load>,
+struct ScriptSegment {
+    loads: Vec<LoadedSeries>,
     /// With their lines.
-    evals: Vec<(usize, Eval)>,
+    evals: Vec<(usize, EvalCommand)>,
 }
 
-impl Scene {
+impl ScriptSegment {
     /// Asks the queries, and forgets them.
-    fn play(&mut self, options: &RunOptions, report: &mut Report) {
+    fn play(&mut self, options: &RunOptions, report: &mut TestReport) {
         let evals = std::mem::take(&mut self.evals);
         if evals.is_empty() {
             return;
         }
-        let samples = Samples::of(&self.loads);
+        let samples = SampleTimeline::of(&self.loads);
         let played = match options.mode {
             Mode::History | Mode::Plain => play_history(&samples, &evals, options, report),
             Mode::Live => play_live(&samples, &evals, options, report),
@@ -116,12 +116,12 @@ impl Scene {
 }
 
 fn play_history(
-    samples: &Samples,
-    evals: &[(usize, Eval)],
+    samples: &SampleTimeline,
+    evals: &[(usize, EvalCommand)],
     options: &RunOptions,
-    report: &mut Report,
+    report: &mut TestReport,
 ) -> Result<(), String> {
-    let history = History::new(samples, options)?;
+    let history = HistoryRun::new(samples, options)?;
     for asked in evals {
         match history.judge(&asked.1) {
             Ok(()) => report.passed += 1,
@@ -132,19 +132,19 @@ fn play_history(
 }
 
 fn play_live(
-    samples: &Samples,
-    evals: &[(usize, Eval)],
+    samples: &SampleTimeline,
+    evals: &[(usize, EvalCommand)],
     options: &RunOptions,
-    report: &mut Report,
+    report: &mut TestReport,
 ) -> Result<(), String> {
-    let queries: Vec<&Eval> = evals.iter().map(|(_, eval)| eval).collect();
+    let queries: Vec<&EvalCommand> = evals.iter().map(|(_, eval)| eval).collect();
     for (asked, standing) in evals.iter().zip(live::answers(samples, &queries, options)?) {
         let (line, eval) = asked;
         match standing {
             // A query that must fail with these words may fail before it stands.
-            Standing::Refused(reason) if refusal_is_wanted(eval, &reason) => report.passed += 1,
-            Standing::Refused(reason) => report.skipped.push(Skip { line: *line, reason }),
-            Standing::Answered(outcome) => {
+            LiveOutcome::Refused(reason) if refusal_is_wanted(eval, &reason) => report.passed += 1,
+            LiveOutcome::Refused(reason) => report.skipped.push(SkippedTest { line: *line, reason }),
+            LiveOutcome::Answered(outcome) => {
                 // The rows of a view have no order.
                 let mut wanted = eval.wanted.clone();
                 wanted.ordered = false;
@@ -158,13 +158,13 @@ fn play_live(
     Ok(())
 }
 
-fn refusal_is_wanted(eval: &Eval, reason: &str) -> bool {
-    eval.wanted.fail.as_ref().is_some_and(|text| !matches!(text, Text::Any) && text.fits(reason))
+fn refusal_is_wanted(eval: &EvalCommand, reason: &str) -> bool {
+    eval.wanted.fail.as_ref().is_some_and(|text| !matches!(text, TextPattern::Any) && text.fits(reason))
 }
 
-impl Report {
-    fn fail(&mut self, (line, eval): &(usize, Eval), wrong: Mismatch, asked: String) {
+impl TestReport {
+    fn fail(&mut self, (line, eval): &(usize, EvalCommand), wrong: Mismatch, asked: String) {
         let Mismatch { expected, got } = wrong;
-        self.failed.push(Failure { line: *line, expr: eval.expr.clone(), asked, expected, got });
+        self.failed.push(TestFailure { line: *line, expr: eval.expr.clone(), asked, expected, got });
     }
 }

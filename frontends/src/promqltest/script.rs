@@ -13,56 +13,56 @@
 //! clear
 //! ```
 //!
-//! [`super::load`] reads what stands behind `load`, [`super::expect`] what stands behind `eval`.
+//! [`super::load`] reads what stands behind `load`, [`super::expectation`] what stands behind `eval`.
 
-use super::expect::Wanted;
-use super::load::{self, Load};
+use super::expectation::Expectation;
+use super::load::{self, LoadedSeries};
 use storage::model::TimeMs;
 use storage::model::time::parse_duration;
 
 /// A command and the line it begins at, from 1.
 #[derive(Clone, Debug)]
-pub(super) struct Command {
+pub(super) struct ScriptCommand {
     pub line: usize,
-    pub kind: Kind,
+    pub kind: CommandKind,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(super) enum CommandKind {
     /// Forget all samples.
     Clear,
-    Load(Load),
-    Eval(Box<Eval>),
+    Load(LoadedSeries),
+    Eval(Box<EvalCommand>),
     /// Cannot be read: the text, and why.
     Bad(String, String),
 }
 
 /// A query and what must come of it.
 #[derive(Clone, Debug)]
-pub(super) struct Eval {
+pub(super) struct EvalCommand {
     pub expr: String,
-    pub when: When,
-    pub wanted: Wanted,
+    pub when: EvalTime,
+    pub wanted: Expectation,
 }
 
 /// The times a query is asked for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum When {
+pub(super) enum EvalTime {
     /// An instant query.
     At(TimeMs),
     /// A range query.
-    Range(Grid),
+    Range(EvalRange),
 }
 
 /// `start, start + step, … ≤ end`, ms.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Grid {
+pub(super) struct EvalRange {
     pub start: TimeMs,
     pub end: TimeMs,
     pub step: i64,
 }
 
-impl Grid {
+impl EvalRange {
     /// Its times.
     pub(super) fn times(self) -> impl Iterator<Item = TimeMs> {
         let next = move |t: &TimeMs| t.checked_add(self.step.max(1));
@@ -72,14 +72,14 @@ impl Grid {
 
 /// Why a line cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ScriptError {
     /// From 1.
     pub line: usize,
     pub text: String,
 }
 
 /// The commands of `text`.
-pub(super) fn read(text: &str) -> Vec<Command> {
+pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
     let lines: Vec<&str> = text.lines().map(|l| l.trim()).collect();
     let (mut commands, mut at) = (Vec::new(), 0);
     // Behind the lines that belong together; looked for once, though they may be many commands.
@@ -95,55 +95,55 @@ pub(super) fn read(text: &str) -> Vec<Command> {
         }
         let mut body = &lines[at + 1..end];
         let kind = command(lines[at], &mut body, at + 1).map(|kind| (at + 1, kind));
-        let (line, kind) = kind.unwrap_or_else(|Fault { line, text }| {
-            (line, Kind::Bad(lines.get(line - 1).unwrap_or(&"").to_string(), text))
+        let (line, kind) = kind.unwrap_or_else(|ScriptError { line, text }| {
+            (line, CommandKind::Bad(lines.get(line - 1).unwrap_or(&"").to_string(), text))
         });
-        commands.push(Command { line, kind });
+        commands.push(ScriptCommand { line, kind });
         at += 1 + body.len();
     }
     commands
 }
 
 /// The command at `line`; `body` is cut to the lines that belong to it.
-fn command(head: &str, body: &mut &[&str], line: usize) -> Result<Kind, Fault> {
-    let fault = |text: String| Fault { line, text };
+fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, ScriptError> {
+    let fault = |text: String| ScriptError { line, text };
     let (word, rest) = head.split_once(char::is_whitespace).unwrap_or((head, ""));
     match word.to_ascii_lowercase().as_str() {
         "clear" => {
             *body = &[];
-            Ok(Kind::Clear)
+            Ok(CommandKind::Clear)
         }
         word @ ("load" | "load_with_nhcb") => {
             let step = duration(rest.trim()).map_err(fault)?;
-            load::read(step, word != "load", body, line + 1).map(Kind::Load)
+            load::read(step, word != "load", body, line + 1).map(CommandKind::Load)
         }
         word @ ("eval" | "eval_fail" | "eval_warn" | "eval_info" | "eval_ordered") => {
-            let mut wanted = Wanted::of_command(word);
+            let mut wanted = Expectation::of_command(word);
             let (expr, mut when) = query(rest.trim()).map_err(fault)?;
             let taken = wanted.read(body, when, line + 1)?;
             *body = &body[..taken];
             // A range vector is asked for where it ends.
-            if let (When::At(t), Some(grid)) = (&mut when, wanted.matrix) {
+            if let (EvalTime::At(t), Some(grid)) = (&mut when, wanted.matrix) {
                 *t = grid.end;
             }
-            Ok(Kind::Eval(Box::new(Eval { expr, when, wanted })))
+            Ok(CommandKind::Eval(Box::new(EvalCommand { expr, when, wanted })))
         }
         _ => Err(fault(format!("unknown command {word:?}"))),
     }
 }
 
 /// `instant at T EXPR` or `range from T to T step D EXPR`.
-fn query(text: &str) -> Result<(String, When), String> {
+fn query(text: &str) -> Result<(String, EvalTime), String> {
     let (kind, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let (when, expr) = match kind {
         "instant" => {
             let mut words = Words(rest);
             words.keyword("at")?;
-            (When::At(words.duration()?), words.0)
+            (EvalTime::At(words.duration()?), words.0)
         }
         "range" => {
             let (grid, rest) = grid(rest)?;
-            (When::Range(grid), rest)
+            (EvalTime::Range(grid), rest)
         }
         other => return Err(format!("expected \"instant\" or \"range\", got {other:?}")),
     };
@@ -155,7 +155,7 @@ fn query(text: &str) -> Result<(String, When), String> {
 }
 
 /// `from T to T step D`, and what follows it.
-pub(super) fn grid(text: &str) -> Result<(Grid, &str), String> {
+pub(super) fn grid(text: &str) -> Result<(EvalRange, &str), String> {
     let mut words = Words(text);
     words.keyword("from")?;
     let start = words.duration()?;
@@ -169,7 +169,7 @@ pub(super) fn grid(text: &str) -> Result<(Grid, &str), String> {
     if step <= 0 {
         return Err("the step must be positive".to_owned());
     }
-    Ok((Grid { start, end, step }, words.0))
+    Ok((EvalRange { start, end, step }, words.0))
 }
 
 /// Text that is taken word by word.

@@ -3,29 +3,29 @@
 //! A query whose every selector is pinned answers the same whenever it is asked, unless a function looks at the
 //! evaluation time by itself. Upstream's test runner asks the same questions.
 
-use crate::promql::ast::{At, Expr, Kind, When};
-use crate::promql::{Options, parse, printer};
-use engine::functions::{Function, Kernel, Moves, Special, lookup};
+use crate::promql::ast::{AtModifier, Expr, ExprKind, TimeModifiers};
+use crate::promql::{PromqlOptions, parse, printer};
+use engine::functions::{Function, Kernel, OperatorFunction, TimeDependence, lookup};
 use std::sync::LazyLock;
 use storage::model::TimeMs;
 
 /// A query and when it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct QueryVariant {
     pub expr: String,
     pub t: TimeMs,
 }
 
 /// The questions that must all have the answer of `expr` at `t`.
-pub(super) fn questions(expr: &str, t: TimeMs) -> Vec<Question> {
-    let mut questions = vec![Question { expr: expr.to_owned(), t }];
+pub(super) fn questions(expr: &str, t: TimeMs) -> Vec<QueryVariant> {
+    let mut questions = vec![QueryVariant { expr: expr.to_owned(), t }];
     // What cannot be parsed fails as it stands.
-    if let Ok(mut parsed) = parse(expr, &Options::all())
+    if let Ok(mut parsed) = parse(expr, &PromqlOptions::all())
         && pin(&mut parsed, t)
     {
         let pinned = printer::print(&parsed);
         let times = if t == 0 { vec![-1_000, 0, 1_000] } else { vec![-10 * t, 0, t / 5, t, 10 * t] };
-        questions.extend(times.into_iter().map(|t| Question { expr: pinned.clone(), t }));
+        questions.extend(times.into_iter().map(|t| QueryVariant { expr: pinned.clone(), t }));
     }
     questions
 }
@@ -40,34 +40,34 @@ pub(super) fn asks_for_the_query(expr: &str) -> bool {
 /// Adds `@ t` wherever no time is pinned yet; `false`: a function looks at the evaluation time all the same.
 fn pin(expr: &mut Expr, t: TimeMs) -> bool {
     match &mut *expr.kind {
-        Kind::Number { .. } | Kind::Text(_) => true,
-        Kind::Vector(selector) | Kind::Matrix { selector, .. } => {
+        ExprKind::Number { .. } | ExprKind::Text(_) => true,
+        ExprKind::Vector(selector) | ExprKind::Matrix { selector, .. } => {
             at(&mut selector.when, t);
             true
         }
         // What is inside a pinned subquery is asked at the subquery's times.
-        Kind::Subquery { when, .. } => {
+        ExprKind::Subquery { when, .. } => {
             at(when, t);
             true
         }
-        Kind::Call { function, args } => {
+        ExprKind::Call { function, args } => {
             let steady = lookup(function).is_some_and(|function| !looks_at_time(function));
             args.iter_mut().fold(steady, |steady, arg| pin(arg, t) && steady)
         }
-        Kind::Aggregate(aggregate) => {
+        ExprKind::Aggregate(aggregate) => {
             let param = aggregate.param.as_mut().is_none_or(|param| pin(param, t));
             pin(&mut aggregate.inner, t) && param
         }
-        Kind::Binary(binary) => {
+        ExprKind::Binary(binary) => {
             let lhs = pin(&mut binary.lhs, t);
             pin(&mut binary.rhs, t) && lhs
         }
-        Kind::Unary { inner, .. } | Kind::Paren(inner) => pin(inner, t),
+        ExprKind::Unary { inner, .. } | ExprKind::Paren(inner) => pin(inner, t),
     }
 }
 
-fn at(when: &mut When, t: TimeMs) {
-    when.at.get_or_insert(At::Time(t));
+fn at(when: &mut TimeModifiers, t: TimeMs) {
+    when.at.get_or_insert(AtModifier::Time(t));
 }
 
 /// Whether a function's answer depends on the evaluation time even if its arguments do not.
@@ -75,8 +75,8 @@ fn looks_at_time(function: &Function) -> bool {
     match function.kernel {
         // The number pi is the one that does not; nothing is lost by not asking for it at other times.
         Kernel::Clock(_) | Kernel::Query(_) | Kernel::MapOrClock(_) => true,
-        Kernel::Special(Special::Timestamp | Special::StartTimestamp) => true,
-        Kernel::Window(window) => matches!(window.moves, Moves::Line(_)),
+        Kernel::Special(OperatorFunction::Timestamp | OperatorFunction::StartTimestamp) => true,
+        Kernel::Window(window) => matches!(window.moves, TimeDependence::Line(_)),
         _ => false,
     }
 }

@@ -1,15 +1,15 @@
 //! An alert: its state, its times, and when it is due to be sent. What moves it is in [`super::states`].
 
+use super::alert_annotations::ExpandedAnnotations;
 use super::limits::RESOLVED_RETENTION_MS;
-use super::texts::Texts;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// What all alerts of a rule share.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Timing {
+pub struct AlertTiming {
     /// `for`, ms.
-    pub hold: i64,
+    pub for_duration: i64,
     /// `keep_firing_for`, ms.
     pub keep_firing_for: i64,
     /// A firing alert is sent again after this time, ms.
@@ -22,7 +22,7 @@ pub struct Timing {
     pub continuous: bool,
 }
 
-impl Timing {
+impl AlertTiming {
     /// The first slot of the group at or after `t`.
     pub(super) fn slot_from(&self, t: TimeMs) -> TimeMs {
         let interval = self.interval.max(1);
@@ -37,7 +37,7 @@ impl Timing {
 
 /// The states of an alert.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
+pub enum AlertState {
     /// The condition does not hold (or not any more).
     Inactive,
     /// It holds, but not yet for long enough.
@@ -46,13 +46,13 @@ pub enum State {
     Firing,
 }
 
-impl State {
+impl AlertState {
     /// As the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Inactive => "inactive",
-            State::Pending => "pending",
-            State::Firing => "firing",
+            AlertState::Inactive => "inactive",
+            AlertState::Pending => "pending",
+            AlertState::Firing => "firing",
         }
     }
 }
@@ -63,7 +63,7 @@ pub struct Alert {
     /// The row of the condition it stands for.
     pub row: Labels,
     /// Its state.
-    pub state: State,
+    pub state: AlertState,
     /// The row's newest value.
     pub value: f64,
     /// When the condition began to hold.
@@ -77,13 +77,13 @@ pub struct Alert {
     /// When it was last handed out for sending, in the state it is in.
     pub last_sent_at: Option<TimeMs>,
     /// When that was which an Alertmanager took last, in the state it is in.
-    pub told_at: Option<TimeMs>,
+    pub delivered_at: Option<TimeMs>,
     /// Known from before a restart or a change of its rule; its row has not been seen yet.
-    pub awaited: bool,
+    pub awaiting_row: bool,
     /// When its row was last told of.
-    pub seen_at: TimeMs,
+    pub last_seen_at: TimeMs,
     /// The annotations it was last told with while its row held, if they depend on more than that.
-    pub texts: Option<Arc<Texts>>,
+    pub kept_annotations: Option<Arc<ExpandedAnnotations>>,
     /// When it changes by itself, and when it must be sent, as the timers of its rule have it.
     pub(super) due: Option<TimeMs>,
     pub(super) send_due: Option<TimeMs>,
@@ -91,20 +91,20 @@ pub struct Alert {
 
 impl Alert {
     /// An alert whose condition began to hold at `t`.
-    pub fn begun(row: Labels, t: TimeMs) -> Alert {
+    pub fn pending_since(row: Labels, t: TimeMs) -> Alert {
         Alert {
             row,
-            state: State::Pending,
+            state: AlertState::Pending,
             value: f64::NAN,
             active_at: t,
             fired_at: None,
             resolved_at: None,
             keep_firing_since: None,
             last_sent_at: None,
-            told_at: None,
-            awaited: false,
-            seen_at: t,
-            texts: None,
+            delivered_at: None,
+            awaiting_row: false,
+            last_seen_at: t,
+            kept_annotations: None,
             due: None,
             send_due: None,
         }
@@ -112,41 +112,41 @@ impl Alert {
 
     /// Whether its row is there, as far as is known.
     pub(super) fn holds(&self) -> bool {
-        self.state != State::Inactive && self.keep_firing_since.is_none() && !self.awaited
+        self.state != AlertState::Inactive && self.keep_firing_since.is_none() && !self.awaiting_row
     }
 
     /// It has held for long enough.
     pub(super) fn fire(&mut self, t: TimeMs) {
-        self.state = State::Firing;
+        self.state = AlertState::Firing;
         self.fired_at = Some(t);
-        (self.last_sent_at, self.told_at) = (None, None);
+        (self.last_sent_at, self.delivered_at) = (None, None);
     }
 
     /// It is over.
     pub(super) fn resolve(&mut self, t: TimeMs) {
-        self.state = State::Inactive;
-        self.awaited = false;
+        self.state = AlertState::Inactive;
+        self.awaiting_row = false;
         self.resolved_at = Some(t);
         self.keep_firing_since = None;
         // The end has not been told yet.
-        (self.last_sent_at, self.told_at) = (None, None);
+        (self.last_sent_at, self.delivered_at) = (None, None);
     }
 
     /// When it changes by itself.
-    pub(super) fn turns_at(&self, timing: &Timing) -> Option<TimeMs> {
+    pub(super) fn next_transition(&self, timing: &AlertTiming) -> Option<TimeMs> {
         match self.state {
-            State::Pending | State::Firing if self.awaited => None,
-            State::Pending => Some(self.active_at + timing.hold),
-            State::Firing => self.keep_firing_since.map(|s| s + timing.keep_firing_for),
-            State::Inactive => self.resolved_at.map(|r| r + RESOLVED_RETENTION_MS + 1),
+            AlertState::Pending | AlertState::Firing if self.awaiting_row => None,
+            AlertState::Pending => Some(self.active_at + timing.for_duration),
+            AlertState::Firing => self.keep_firing_since.map(|s| s + timing.keep_firing_for),
+            AlertState::Inactive => self.resolved_at.map(|r| r + RESOLVED_RETENTION_MS + 1),
         }
     }
 
     /// When it must be sent; what has never been sent, or has ended since, at once. Again as in Prometheus: in the first
     /// slot after which more than the delay has passed, so that all alerts of a group go together.
-    pub(super) fn sends_at(&self, timing: &Timing) -> Option<TimeMs> {
+    pub(super) fn next_send(&self, timing: &AlertTiming) -> Option<TimeMs> {
         let over = self.resolved_at.is_some();
-        if self.awaited || !(self.state == State::Firing || over) {
+        if self.awaiting_row || !(self.state == AlertState::Firing || over) {
             return None;
         }
         let again = |sent: TimeMs| timing.slot_from(sent + timing.resend_delay + 1);
@@ -156,7 +156,7 @@ impl Alert {
 
 /// A row of the condition with the labels of its alert.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct ConditionRow {
     /// Labels of the row.
     pub row: Labels,
     /// Labels of the alert: the row's without name, the rule's, `alertname`.
@@ -167,7 +167,7 @@ pub struct Row {
 
 /// An alert of before a restart, as far as the series `ALERTS_FOR_STATE` tell.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Restored {
+pub struct AlertFromSeries {
     /// Its labels.
     pub alert: Labels,
     /// When the condition began to hold.
@@ -180,7 +180,7 @@ pub struct Restored {
 
 /// An alert that must be sent now.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Due {
+pub struct DueAlert {
     /// Its labels.
     pub labels: Labels,
     /// Its state and times.

@@ -1,16 +1,16 @@
 //! Rule files: Prometheus' YAML, read strictly, checked as a whole, compiled.
 //!
-//! [`parse`] turns the text of one file into [`Group`]s whose expressions are plans and whose templates are
+//! [`parse`] turns the text of one file into [`RuleGroup`]s whose expressions are plans and whose templates are
 //! known to parse; [`load`] does so for all files. A fault names file, line, column and remedy.
 
-use super::core::view_of;
+use super::active_rules::view_of;
 use super::limits::LATENESS_MS;
 use super::lint;
 use super::template;
-use super::yaml::{self, Fault};
+use super::yaml::{self, ConfigError};
 use crate::views::may_stand;
 use engine::plan::physical::StoreQueries;
-use engine::plan::{Dialect, Plan, Type};
+use engine::plan::{Dialect, Plan, ValueType};
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use std::collections::{BTreeMap, HashSet};
@@ -18,7 +18,7 @@ use std::path::Path;
 
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Expression {
+pub struct RuleExpression {
     /// What it asks.
     pub plan: Plan,
     /// As PromQL prints it.
@@ -26,12 +26,12 @@ pub struct Expression {
 }
 
 /// Turns PromQL text into a plan; an error starts with `line:column:` where it has a place.
-pub type Compile<'a> = &'a dyn Fn(&str) -> Result<Expression, String>;
+pub type Compile<'a> = &'a dyn Fn(&str) -> Result<RuleExpression, String>;
 
 /// When the alerts of a group are looked at.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Rhythm {
+pub enum EvaluationMode {
     /// At the tick at which the condition changes.
     #[default]
     Continuous,
@@ -42,7 +42,7 @@ pub enum Rhythm {
 /// What becomes of recorded samples when samples that they are made of come late.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum LateSamples {
+enum LateSamplePolicy {
     /// What is evaluated stays, as in Prometheus.
     #[default]
     Keep,
@@ -51,17 +51,19 @@ enum LateSamples {
 }
 
 /// The compiler of PromQL, for [`load`].
-pub fn promql_compiler(options: crate::promql::Options) -> impl Fn(&str) -> Result<Expression, String> {
+pub fn promql_compiler(
+    options: crate::promql::PromqlOptions,
+) -> impl Fn(&str) -> Result<RuleExpression, String> {
     move |text| {
         let syntax = crate::promql::parse(text, &options).map_err(|e| e.message())?;
         let plan = crate::promql::compile(text, &options).map_err(|e| e.message())?;
-        Ok(Expression { plan, text: crate::promql::printer::print(&syntax) })
+        Ok(RuleExpression { plan, text: crate::promql::printer::print(&syntax) })
     }
 }
 
 /// A group of rules, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+pub struct RuleGroup {
     /// The file it stands in, as it was named.
     pub file: String,
     /// Its name; unique in its file.
@@ -73,7 +75,7 @@ pub struct Group {
     /// Most series or alerts of one rule; 0: no limit.
     pub limit: usize,
     /// When its alerts are looked at.
-    pub rhythm: Rhythm,
+    pub rhythm: EvaluationMode,
     /// How late samples may come and still change what was recorded, ms; `None`: what is evaluated stays.
     pub lateness: Option<i64>,
     /// Its rules, in order.
@@ -86,7 +88,7 @@ pub struct Rule {
     /// The name of the recorded metric or of the alert.
     pub name: String,
     /// The condition or the recorded question.
-    pub expr: Expression,
+    pub expr: RuleExpression,
     /// Labels set by the rule (and by its group), sorted by name; of an alert: templates.
     pub labels: Vec<(String, String)>,
     /// What an alerting rule has besides; `None`: a recording rule.
@@ -108,7 +110,7 @@ pub struct AlertOptions {
 
 /// What groups that say nothing get.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Defaults {
+pub struct GroupDefaults {
     /// `global.evaluation_interval`, ms.
     pub interval: i64,
     /// `global.rule_query_offset`, ms.
@@ -117,11 +119,11 @@ pub struct Defaults {
 
 /// Groups and what is questionable about them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Loaded {
+pub struct LoadedRules {
     /// In order of files and of their text.
-    pub groups: Vec<Group>,
+    pub groups: Vec<RuleGroup>,
     /// Not wrong, but probably not meant.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<ConfigError>,
 }
 
 #[derive(Deserialize)]
@@ -142,20 +144,20 @@ struct RawGroup {
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
-    evaluation: Rhythm,
+    evaluation: EvaluationMode,
     #[serde(default)]
     backfill: Option<Spanned<String>>,
     #[serde(default)]
-    late_samples: LateSamples,
+    late_samples: LateSamplePolicy,
     #[serde(default)]
     lateness: Option<Spanned<String>>,
     #[serde(default)]
-    labels: Texts,
+    labels: TextMap,
     #[serde(default)]
     rules: Option<Vec<Spanned<RawRule>>>,
 }
 
-type Texts = BTreeMap<String, Spanned<String>>;
+type TextMap = BTreeMap<String, Spanned<String>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,14 +175,18 @@ struct RawRule {
     #[serde(default)]
     backfill: Option<Spanned<String>>,
     #[serde(default)]
-    labels: Texts,
+    labels: TextMap,
     #[serde(default)]
-    annotations: Texts,
+    annotations: TextMap,
 }
 
 /// Reads all files; the first fault ends it.
-pub fn load<P: AsRef<Path>>(files: &[P], defaults: Defaults, compile: Compile) -> Result<Loaded, Fault> {
-    let mut all = Loaded::default();
+pub fn load<P: AsRef<Path>>(
+    files: &[P],
+    defaults: GroupDefaults,
+    compile: Compile,
+) -> Result<LoadedRules, ConfigError> {
+    let mut all = LoadedRules::default();
     for path in files {
         let text = yaml::read_text(path.as_ref())?;
         let loaded = parse(&path.as_ref().display().to_string(), &text, defaults, compile)?;
@@ -191,9 +197,14 @@ pub fn load<P: AsRef<Path>>(files: &[P], defaults: Defaults, compile: Compile) -
 }
 
 /// Reads the text of one rule file.
-pub fn parse(file: &str, text: &str, defaults: Defaults, compile: Compile) -> Result<Loaded, Fault> {
+pub fn parse(
+    file: &str,
+    text: &str,
+    defaults: GroupDefaults,
+    compile: Compile,
+) -> Result<LoadedRules, ConfigError> {
     let raw: RawFile = yaml::parse(file, text)?;
-    let mut reader = Reader { file, text, defaults, compile, warnings: Vec::new() };
+    let mut reader = RuleFileReader { file, text, defaults, compile, warnings: Vec::new() };
     let mut names = HashSet::new();
     let mut groups = Vec::new();
     for group in raw.groups.unwrap_or_default() {
@@ -214,27 +225,27 @@ pub fn parse(file: &str, text: &str, defaults: Defaults, compile: Compile) -> Re
         }
         groups.push(reader.group(group)?);
     }
-    Ok(Loaded { groups, warnings: reader.warnings })
+    Ok(LoadedRules { groups, warnings: reader.warnings })
 }
 
-struct Reader<'a> {
+struct RuleFileReader<'a> {
     file: &'a str,
     text: &'a str,
-    defaults: Defaults,
+    defaults: GroupDefaults,
     compile: Compile<'a>,
-    warnings: Vec<Fault>,
+    warnings: Vec<ConfigError>,
 }
 
-impl Reader<'_> {
-    fn fault(&self, place: Location, what: impl Into<String>, fix: impl Into<String>) -> Fault {
-        Fault::at(self.file, place, what, fix)
+impl RuleFileReader<'_> {
+    fn fault(&self, place: Location, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+        ConfigError::at(self.file, place, what, fix)
     }
 
-    fn duration(&self, text: &Option<Spanned<String>>, default: i64) -> Result<i64, Fault> {
+    fn duration(&self, text: &Option<Spanned<String>>, default: i64) -> Result<i64, ConfigError> {
         text.as_ref().map_or(Ok(default), |t| yaml::duration(self.file, t))
     }
 
-    fn group(&mut self, raw: RawGroup) -> Result<Group, Fault> {
+    fn group(&mut self, raw: RawGroup) -> Result<RuleGroup, ConfigError> {
         let mut interval = self.duration(&raw.interval, self.defaults.interval)?;
         if interval == 0 {
             interval = self.defaults.interval;
@@ -243,7 +254,7 @@ impl Reader<'_> {
         let backfill = self.duration(&raw.backfill, 0)?;
         let lateness = self.lateness(&raw)?;
         self.check_labels(&raw.labels)?;
-        let mut group = Group {
+        let mut group = RuleGroup {
             file: self.file.to_owned(),
             name: raw.name.value,
             interval,
@@ -271,11 +282,11 @@ impl Reader<'_> {
         Ok(group)
     }
 
-    fn lateness(&self, raw: &RawGroup) -> Result<Option<i64>, Fault> {
+    fn lateness(&self, raw: &RawGroup) -> Result<Option<i64>, ConfigError> {
         match (raw.late_samples, &raw.lateness) {
-            (LateSamples::Correct, text) => self.duration(text, LATENESS_MS).map(Some),
-            (LateSamples::Keep, None) => Ok(None),
-            (LateSamples::Keep, Some(text)) => Err(self.fault(
+            (LateSamplePolicy::Correct, text) => self.duration(text, LATENESS_MS).map(Some),
+            (LateSamplePolicy::Keep, None) => Ok(None),
+            (LateSamplePolicy::Keep, Some(text)) => Err(self.fault(
                 text.referenced,
                 "'lateness' without `late_samples: correct` means nothing",
                 "add `late_samples: correct`, or remove it",
@@ -285,10 +296,10 @@ impl Reader<'_> {
 
     fn rule(
         &mut self,
-        group_labels: &Texts,
+        group_labels: &TextMap,
         group_backfill: i64,
         raw: Spanned<RawRule>,
-    ) -> Result<Rule, Fault> {
+    ) -> Result<Rule, ConfigError> {
         let (place, raw) = (raw.referenced, raw.value);
         self.check_labels(&raw.labels)?;
         let labels = merged(group_labels, &raw.labels);
@@ -318,7 +329,7 @@ impl Reader<'_> {
         record: &Spanned<String>,
         raw: &RawRule,
         labels: Vec<(String, String)>,
-    ) -> Result<Rule, Fault> {
+    ) -> Result<Rule, ConfigError> {
         let for_alerts = [("for", &raw.hold), ("keep_firing_for", &raw.keep_firing_for)];
         for (field, value) in for_alerts {
             if let Some(value) = value {
@@ -348,7 +359,7 @@ impl Reader<'_> {
         alert: &Spanned<String>,
         raw: &RawRule,
         labels: Vec<(String, String)>,
-    ) -> Result<Rule, Fault> {
+    ) -> Result<Rule, ConfigError> {
         if alert.value.is_empty() {
             return Err(self.fault(alert.referenced, "an alert's name must not be empty", "give it a name"));
         }
@@ -370,7 +381,11 @@ impl Reader<'_> {
         Ok(Rule { name: alert.value.clone(), expr, labels, alert: Some(options), backfill: 0 })
     }
 
-    fn expression(&self, place: Location, expr: &Option<Spanned<String>>) -> Result<Expression, Fault> {
+    fn expression(
+        &self,
+        place: Location,
+        expr: &Option<Spanned<String>>,
+    ) -> Result<RuleExpression, ConfigError> {
         let missing = "field 'expr' must be set in rule";
         let expr = expr.as_ref().ok_or_else(|| self.fault(place, missing, "add `expr: <PromQL>`"))?;
         if expr.value.trim().is_empty() {
@@ -379,13 +394,13 @@ impl Reader<'_> {
         let compiled =
             (self.compile)(&expr.value).map_err(|e| self.inside(expr, "could not parse expression: ", &e))?;
         match compiled.plan.kind() {
-            Type::Scalar | Type::Vector => Ok(compiled),
-            Type::Matrix => Err(self.fault(
+            ValueType::Scalar | ValueType::Vector => Ok(compiled),
+            ValueType::Matrix => Err(self.fault(
                 expr.referenced,
                 "a rule's expression must be an instant vector or a scalar, not a range vector",
                 "wrap it, e.g. in rate(…) or max_over_time(…)",
             )),
-            Type::Text => Err(self.fault(
+            ValueType::Text => Err(self.fault(
                 expr.referenced,
                 "a rule's expression must not be a string",
                 "write an expression",
@@ -393,14 +408,19 @@ impl Reader<'_> {
         }
     }
 
-    fn template(&mut self, alert: &str, expr: &Expression, text: &Spanned<String>) -> Result<(), Fault> {
+    fn template(
+        &mut self,
+        alert: &str,
+        expr: &RuleExpression,
+        text: &Spanned<String>,
+    ) -> Result<(), ConfigError> {
         template::check(alert, &text.value).map_err(|e| {
             let (line, column) = yaml::inside_scalar(self.text, text.referenced, e.line, e.column);
             let mut fault = self.fault(text.referenced, format!("bad template: {}", e.what), e.fix);
             (fault.line, fault.column) = (line, column);
             fault
         })?;
-        let missing = lint::labels_that_cannot_be(&expr.plan, &text.value);
+        let missing = lint::missing_labels(&expr.plan, &text.value);
         for label in missing {
             let what =
                 format!("alert {alert:?}: $labels.{label} is always empty: the expression drops this label");
@@ -411,7 +431,7 @@ impl Reader<'_> {
     }
 
     /// A fault whose text may begin with `line:column:` inside the scalar.
-    fn inside(&self, scalar: &Spanned<String>, prefix: &str, error: &str) -> Fault {
+    fn inside(&self, scalar: &Spanned<String>, prefix: &str, error: &str) -> ConfigError {
         let mut fault = self.fault(scalar.referenced, format!("{prefix}{error}"), "correct the expression");
         if let Some((line, column)) = leading_place(error) {
             (fault.line, fault.column) = yaml::inside_scalar(self.text, scalar.referenced, line, column);
@@ -419,7 +439,7 @@ impl Reader<'_> {
         fault
     }
 
-    fn check_labels(&self, labels: &Texts) -> Result<(), Fault> {
+    fn check_labels(&self, labels: &TextMap) -> Result<(), ConfigError> {
         for (name, value) in labels {
             if name.is_empty() || name == "__name__" {
                 let fix = "use a non-empty name other than __name__";
@@ -430,7 +450,7 @@ impl Reader<'_> {
     }
 }
 
-fn merged(group: &Texts, rule: &Texts) -> Vec<(String, String)> {
+fn merged(group: &TextMap, rule: &TextMap) -> Vec<(String, String)> {
     let mut labels: BTreeMap<&String, &String> = group.iter().map(|(k, v)| (k, &v.value)).collect();
     labels.extend(rule.iter().map(|(k, v)| (k, &v.value)));
     labels.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
@@ -447,17 +467,17 @@ fn leading_place(error: &str) -> Option<(u64, u64)> {
 /// A stand-in for PromQL in tests: any text is a selector of the metric with that name; text that starts
 /// with `!` is wrong at its second line or column.
 #[cfg(test)]
-pub(crate) fn fake_compile(text: &str) -> Result<Expression, String> {
-    use engine::plan::{Node, Op, Selector, Span};
+pub(crate) fn fake_compile(text: &str) -> Result<RuleExpression, String> {
+    use engine::plan::{PlanNode, PlanOp, Selector, Span};
     if let Some(at) = text.find('!') {
         let line = text[..at].matches('\n').count() + 1;
         let column = at - text[..at].rfind('\n').map_or(0, |n| n + 1) + 1;
         return Err(format!("{line}:{column}: parse error: unexpected character: '!'"));
     }
     let matchers = vec![storage::model::Matcher::equal("__name__", text.trim())];
-    let op = Op::Instant(Selector { matchers, offset: 0, at: None, extension: None });
-    Ok(Expression {
-        plan: std::sync::Arc::new(Node { op, span: Span::default() }),
+    let op = PlanOp::Instant(Selector { matchers, offset: 0, at: None, extension: None });
+    Ok(RuleExpression {
+        plan: std::sync::Arc::new(PlanNode { op, span: Span::default() }),
         text: text.trim().to_owned(),
     })
 }

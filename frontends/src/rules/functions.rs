@@ -13,14 +13,14 @@ use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::number::{not_finite, parse};
 
-type Outcome = Result<Value, TemplateError>;
-type Function = fn(&[Value]) -> Outcome;
+type FunctionResult = Result<Value, TemplateError>;
+type TemplateFunction = fn(&[Value]) -> FunctionResult;
 
 /// What a call of a method with arguments is rewritten to.
 pub const METHOD: &str = "__method";
 
 /// All functions that need nothing but their arguments.
-pub fn table() -> Vec<(&'static str, Function)> {
+pub fn table() -> Vec<(&'static str, TemplateFunction)> {
     vec![
         ("humanize", |a| numeric("humanize", a, humanize)),
         ("humanize1024", |a| numeric("humanize1024", a, humanize1024)),
@@ -104,11 +104,11 @@ fn number(value: &Value) -> Result<f64, TemplateError> {
     }
 }
 
-fn numeric(name: &str, args: &[Value], f: impl Fn(f64) -> String) -> Outcome {
+fn numeric(name: &str, args: &[Value], f: impl Fn(f64) -> String) -> FunctionResult {
     Ok(text(f(number(&arguments::<1>(name, args)?[0])?)))
 }
 
-fn textual(name: &str, args: &[Value], f: impl Fn(&str) -> String) -> Outcome {
+fn textual(name: &str, args: &[Value], f: impl Fn(&str) -> String) -> FunctionResult {
     Ok(text(f(string(&arguments::<1>(name, args)?[0])?)))
 }
 
@@ -307,7 +307,7 @@ fn pattern(text: &str) -> Result<regex::Regex, TemplateError> {
         .map_err(|e| fail(format!("error parsing regexp: {e}")))
 }
 
-fn matches(args: &[Value]) -> Outcome {
+fn matches(args: &[Value]) -> FunctionResult {
     let [regex, subject] = arguments::<2>("match", args)?;
     let regex = string(regex)?;
     let subject = string(subject)?;
@@ -315,7 +315,7 @@ fn matches(args: &[Value]) -> Outcome {
     Ok(Value::Bool(pattern(regex)?.is_match(subject)))
 }
 
-fn replace_all(args: &[Value]) -> Outcome {
+fn replace_all(args: &[Value]) -> FunctionResult {
     let [regex, replacement, subject] = arguments::<3>("reReplaceAll", args)?;
     let regex = string(regex)?;
     let replacement = string(replacement)?;
@@ -342,7 +342,7 @@ fn replace_all(args: &[Value]) -> Outcome {
     Ok(text(out))
 }
 
-fn first(args: &[Value]) -> Outcome {
+fn first(args: &[Value]) -> FunctionResult {
     match &arguments::<1>("first", args)?[0] {
         Value::List(rows) if !rows.is_empty() => Ok(rows[0].clone()),
         Value::List(_) => Err(fail("first() called on vector with no elements")),
@@ -371,12 +371,12 @@ fn labels_of(row: &Value, name: &str) -> String {
     value.unwrap_or("").to_owned()
 }
 
-fn label(args: &[Value]) -> Outcome {
+fn label(args: &[Value]) -> FunctionResult {
     let [name, row] = arguments::<2>("label", args)?;
     Ok(text(labels_of(sample(row)?, string(name)?)))
 }
 
-fn sort_by_label(args: &[Value]) -> Outcome {
+fn sort_by_label(args: &[Value]) -> FunctionResult {
     let [name, rows] = arguments::<2>("sortByLabel", args)?;
     let name = string(name)?;
     let Value::List(rows) = rows else { return Err(fail("sortByLabel: expected the result of a query")) };

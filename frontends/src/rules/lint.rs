@@ -3,12 +3,12 @@
 //! The set of labels that a plan's answer may carry is computed bottom-up; where it cannot be known (a plain
 //! selector), every label is possible and nothing is reported.
 
-use engine::plan::{Cardinality, Node, Op, Plan};
+use engine::plan::{Cardinality, Plan, PlanNode, PlanOp};
 use std::collections::BTreeSet;
 
 /// Labels an answer may carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Carried {
+enum PossibleLabels {
     /// Anything but these.
     AllBut(BTreeSet<String>),
     /// These at most.
@@ -16,7 +16,7 @@ enum Carried {
 }
 
 /// The labels that `template` reads as `$labels.x` or `.Labels.x` and that `plan` cannot give.
-pub fn labels_that_cannot_be(plan: &Plan, template: &str) -> Vec<String> {
+pub fn missing_labels(plan: &Plan, template: &str) -> Vec<String> {
     let carried = carried(plan);
     let mut missing = BTreeSet::new();
     for prefix in ["$labels.", ".Labels."] {
@@ -24,8 +24,8 @@ pub fn labels_that_cannot_be(plan: &Plan, template: &str) -> Vec<String> {
             let rest = &template[at + prefix.len()..];
             let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let possible = match &carried {
-                Carried::AllBut(gone) => !gone.contains(&name),
-                Carried::Only(kept) => kept.contains(&name),
+                PossibleLabels::AllBut(gone) => !gone.contains(&name),
+                PossibleLabels::Only(kept) => kept.contains(&name),
             };
             if !possible && !name.is_empty() {
                 missing.insert(name);
@@ -36,16 +36,16 @@ pub fn labels_that_cannot_be(plan: &Plan, template: &str) -> Vec<String> {
     if template.contains("query ") { Vec::new() } else { missing.into_iter().collect() }
 }
 
-fn anything() -> Carried {
-    Carried::AllBut(BTreeSet::new())
+fn anything() -> PossibleLabels {
+    PossibleLabels::AllBut(BTreeSet::new())
 }
 
-fn carried(plan: &Node) -> Carried {
+fn carried(plan: &PlanNode) -> PossibleLabels {
     match &plan.op {
-        Op::Number(_) | Op::Text(_) => Carried::Only(BTreeSet::new()),
-        Op::Instant(_) | Op::Range { .. } | Op::Call { .. } => anything(),
-        Op::Subquery { input, .. } | Op::Negate(input) | Op::Plus(input) => carried(input),
-        Op::Aggregate(aggregate) => {
+        PlanOp::Number(_) | PlanOp::Text(_) => PossibleLabels::Only(BTreeSet::new()),
+        PlanOp::Instant(_) | PlanOp::Range { .. } | PlanOp::Call { .. } => anything(),
+        PlanOp::Subquery { input, .. } | PlanOp::Negate(input) | PlanOp::Plus(input) => carried(input),
+        PlanOp::Aggregate(aggregate) => {
             use engine::plan::AggregateOp as A;
             match aggregate.op {
                 A::Topk | A::Bottomk | A::Limitk | A::LimitRatio => carried(&aggregate.input),
@@ -53,12 +53,12 @@ fn carried(plan: &Node) -> Carried {
                 _ => grouped(carried(&aggregate.input), &aggregate.grouping),
             }
         }
-        Op::Binary(binary) => {
-            use engine::plan::{BinaryOp, Type};
+        PlanOp::Binary(binary) => {
+            use engine::plan::{BinaryOp, ValueType};
             let (l, r) = (carried(&binary.lhs), carried(&binary.rhs));
             match (binary.lhs.kind(), binary.rhs.kind()) {
-                (Type::Scalar, _) => return r,
-                (_, Type::Scalar) => return l,
+                (ValueType::Scalar, _) => return r,
+                (_, ValueType::Scalar) => return l,
                 _ => {}
             }
             match (binary.op, binary.matching.cardinality) {
@@ -70,56 +70,56 @@ fn carried(plan: &Node) -> Carried {
     }
 }
 
-fn grouped(input: Carried, grouping: &engine::plan::Grouping) -> Carried {
+fn grouped(input: PossibleLabels, grouping: &engine::plan::Grouping) -> PossibleLabels {
     let listed: BTreeSet<String> = grouping.labels.iter().cloned().collect();
     match (grouping.without, input) {
-        (false, Carried::AllBut(gone)) => Carried::Only(&listed - &gone),
-        (false, Carried::Only(kept)) => Carried::Only(&listed & &kept),
-        (true, Carried::AllBut(gone)) => Carried::AllBut(&gone | &listed),
-        (true, Carried::Only(kept)) => Carried::Only(&kept - &listed),
+        (false, PossibleLabels::AllBut(gone)) => PossibleLabels::Only(&listed - &gone),
+        (false, PossibleLabels::Only(kept)) => PossibleLabels::Only(&listed & &kept),
+        (true, PossibleLabels::AllBut(gone)) => PossibleLabels::AllBut(&gone | &listed),
+        (true, PossibleLabels::Only(kept)) => PossibleLabels::Only(&kept - &listed),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::plan::{Aggregate, AggregateOp, Binary, BinaryOp, Grouping, Matching, Number, Span};
+    use engine::plan::{Aggregate, AggregateOp, Binary, BinaryOp, BitFloat, Grouping, Span, VectorMatching};
     use std::sync::Arc;
 
-    fn node(op: Op) -> Plan {
-        Arc::new(Node { op, span: Span::default() })
+    fn node(op: PlanOp) -> Plan {
+        Arc::new(PlanNode { op, span: Span::default() })
     }
 
     fn aggregate(labels: &[&str], without: bool) -> Plan {
         let input = super::super::file::fake_compile("up").unwrap().plan;
         let grouping = Grouping { without, labels: labels.iter().map(|l| (*l).to_owned()).collect() };
-        node(Op::Aggregate(Box::new(Aggregate { op: AggregateOp::Avg, grouping, param: None, input })))
+        node(PlanOp::Aggregate(Box::new(Aggregate { op: AggregateOp::Avg, grouping, param: None, input })))
     }
 
     #[test]
     fn aggregated_labels_are_reported() {
         let text = "{{ $labels.instance }} {{ $labels.job }}";
-        assert_eq!(labels_that_cannot_be(&aggregate(&[], false), text), ["instance", "job"]);
-        assert_eq!(labels_that_cannot_be(&aggregate(&["job"], false), text), ["instance"]);
-        assert_eq!(labels_that_cannot_be(&aggregate(&["job"], true), text), ["job"]);
+        assert_eq!(missing_labels(&aggregate(&[], false), text), ["instance", "job"]);
+        assert_eq!(missing_labels(&aggregate(&["job"], false), text), ["instance"]);
+        assert_eq!(missing_labels(&aggregate(&["job"], true), text), ["job"]);
         let selector = super::super::file::fake_compile("up").unwrap().plan;
-        assert!(labels_that_cannot_be(&selector, text).is_empty());
+        assert!(missing_labels(&selector, text).is_empty());
     }
 
     #[test]
     fn arithmetic_with_numbers_keeps_the_answer() {
-        let rhs = node(Op::Number(Number(80.0)));
-        let matching = Matching::default();
+        let rhs = node(PlanOp::Number(BitFloat(80.0)));
+        let matching = VectorMatching::default();
         let binary = Binary {
             op: BinaryOp::Gt,
             return_bool: false,
             matching,
             lhs: aggregate(&[], false),
             rhs,
-            kind: engine::plan::Type::Vector,
+            kind: engine::plan::ValueType::Vector,
         };
         let text = "{{ $labels.instance }}";
-        assert_eq!(labels_that_cannot_be(&node(Op::Binary(Box::new(binary))), text), ["instance"]);
+        assert_eq!(missing_labels(&node(PlanOp::Binary(Box::new(binary))), text), ["instance"]);
     }
 
     #[test]
@@ -128,13 +128,13 @@ mod tests {
         let text =
             |n: usize| names(n).iter().map(|name| format!("{{{{ $labels.{name} }}}} ")).collect::<String>();
         let nothing = aggregate(&[], false);
-        let missing = |text: &String| labels_that_cannot_be(&nothing, text).len();
+        let missing = |text: &String| missing_labels(&nothing, text).len();
         testing::assert_proportional("labels of a text", 2_000, text, missing);
         let grouped = |n: usize| {
             let names = names(n);
             aggregate(&names.iter().map(String::as_str).collect::<Vec<_>>(), true)
         };
-        let gone = |plan: &Plan| labels_that_cannot_be(plan, "{{ $labels.l1 }}").len();
+        let gone = |plan: &Plan| missing_labels(plan, "{{ $labels.l1 }}").len();
         testing::assert_proportional("labels of a grouping", 2_000, grouped, gone);
         let long = |n: usize| format!("{{{{ $labels.{} }}}}", "x".repeat(n));
         testing::assert_proportional("a long label", 50_000, long, missing);

@@ -3,14 +3,14 @@
 //! No lock is held while a rule works: calls travel to the thread and their answers back. They block until the
 //! thread has a moment; call them off the async runtime.
 
-use super::core::Core;
-use super::file::Group;
-use super::inbox::Inbox;
-use super::memory::Memory;
-use super::ports::{Notify, StateStore};
+use super::active_rules::ActiveRules;
+use super::alert_persistence::AlertPersistence;
+use super::event_queue::RuleEventQueue;
+use super::file::RuleGroup;
+use super::services::{AlertSender, AlertSeriesStore};
 use super::snapshot::GroupSnapshot;
-use super::template::QueryFn;
-use crate::views::Views;
+use super::template::TemplateQuery;
+use crate::views::ViewRegistry;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,17 +22,17 @@ use storage::model::Labels;
 
 /// What the manager needs of the house.
 #[derive(Clone)]
-pub struct Ports {
+pub struct RuleServices {
     /// Standing plans.
-    pub views: Arc<dyn Views>,
+    pub views: Arc<dyn ViewRegistry>,
     /// Where `ALERTS` is written and read back.
-    pub store: Arc<dyn StateStore>,
+    pub store: Arc<dyn AlertSeriesStore>,
     /// Where alerts outlive the process.
-    pub memory: Arc<dyn Memory>,
+    pub memory: Arc<dyn AlertPersistence>,
     /// Where alerts go.
-    pub notify: Arc<dyn Notify>,
+    pub notify: Arc<dyn AlertSender>,
     /// `query` in templates.
-    pub query: Arc<dyn QueryFn>,
+    pub query: Arc<dyn TemplateQuery>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Self-metrics.
@@ -41,7 +41,7 @@ pub struct Ports {
 
 /// Settings of the manager.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RuleManagerOptions {
     /// `global.external_labels`, for templates.
     pub external_labels: Labels,
     /// `--web.external-url`.
@@ -54,9 +54,9 @@ pub struct Options {
     pub for_grace_period: i64,
 }
 
-impl Default for Options {
+impl Default for RuleManagerOptions {
     fn default() -> Self {
-        Options {
+        RuleManagerOptions {
             external_labels: Labels::default(),
             external_url: String::new(),
             resend_delay: 60_000,
@@ -66,12 +66,12 @@ impl Default for Options {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Core) + Send>;
+type ManagerCall = Box<dyn FnOnce(&mut ActiveRules) + Send>;
 
 /// The handle of the running manager. Dropping it ends the thread.
-pub struct Manager {
-    inbox: Arc<Inbox>,
-    jobs: SyncSender<Job>,
+pub struct RuleManager {
+    inbox: Arc<RuleEventQueue>,
+    jobs: SyncSender<ManagerCall>,
     clock: Arc<dyn Clock>,
     works: Works,
 }
@@ -79,30 +79,30 @@ pub struct Manager {
 /// Who works at the rules.
 enum Works {
     Thread(Mutex<Option<JoinHandle<()>>>),
-    Caller(Box<Mutex<Core>>),
+    Caller(Box<Mutex<ActiveRules>>),
 }
 
-impl Manager {
+impl RuleManager {
     /// Starts the thread, with no rules yet.
-    pub fn start(ports: Ports, options: Options) -> std::io::Result<Manager> {
-        let inbox = Arc::new(Inbox::default());
+    pub fn start(ports: RuleServices, options: RuleManagerOptions) -> std::io::Result<RuleManager> {
+        let inbox = Arc::new(RuleEventQueue::default());
         let (jobs, queue) = sync_channel(16);
         let clock = ports.clock.clone();
-        let core = Core::new(ports, options, inbox.clone());
+        let core = ActiveRules::new(ports, options, inbox.clone());
         let (thread_inbox, thread_clock) = (inbox.clone(), clock.clone());
         let thread = std::thread::Builder::new()
             .name("rules".to_owned())
             .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
-        Ok(Manager { inbox, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
+        Ok(RuleManager { inbox, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
     }
 
-    /// Without a thread: callers work, and [`Manager::turn`] does what is due.
-    pub fn by_hand(ports: Ports, options: Options) -> Manager {
-        let inbox = Arc::new(Inbox::default());
+    /// Without a thread: callers work, and [`RuleManager::turn`] does what is due.
+    pub fn by_hand(ports: RuleServices, options: RuleManagerOptions) -> RuleManager {
+        let inbox = Arc::new(RuleEventQueue::default());
         let (jobs, _) = sync_channel(0);
         let clock = ports.clock.clone();
-        let core = Core::new(ports, options, inbox.clone());
-        Manager { inbox, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
+        let core = ActiveRules::new(ports, options, inbox.clone());
+        RuleManager { inbox, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
     }
 
     /// Does what is due, of a manager that has no thread.
@@ -112,13 +112,13 @@ impl Manager {
         }
     }
 
-    /// Replaces the set of rules, all or nothing: see [`Core::apply`].
-    pub fn apply(&self, groups: Vec<Group>, external_labels: Labels) -> Result<(), String> {
+    /// Replaces the set of rules, all or nothing: see [`ActiveRules::apply`].
+    pub fn apply(&self, groups: Vec<RuleGroup>, external_labels: Labels) -> Result<(), String> {
         let now = self.clock.now();
         self.call(move |core| core.apply(groups, &external_labels, now)).unwrap_or_else(Err)
     }
 
-    /// What `/api/v1/rules` and `/api/v1/alerts` show; an error after [`Manager::stop`].
+    /// What `/api/v1/rules` and `/api/v1/alerts` show; an error after [`RuleManager::stop`].
     pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, String> {
         let now = self.clock.now();
         self.call(move |core| core.snapshot(now))
@@ -135,27 +135,27 @@ impl Manager {
 
     fn call<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Core) -> T + Send + 'static,
+        work: impl FnOnce(&mut ActiveRules) -> T + Send + 'static,
     ) -> Result<T, String> {
         let gone = || "the rules thread has ended".to_owned();
         if let Works::Caller(core) = &self.works {
             return Ok(work(&mut core.lock()));
         }
         let (answer, question) = sync_channel(1);
-        let job: Job = Box::new(move |core| drop(answer.send(work(core))));
+        let job: ManagerCall = Box::new(move |core| drop(answer.send(work(core))));
         self.jobs.send(job).map_err(|_| gone())?;
         self.inbox.wake();
         question.recv().map_err(|_| gone())
     }
 }
 
-impl Drop for Manager {
+impl Drop for RuleManager {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-fn run(mut core: Core, inbox: &Inbox, jobs: &Receiver<Job>, clock: &dyn Clock) {
+fn run(mut core: ActiveRules, inbox: &RuleEventQueue, jobs: &Receiver<ManagerCall>, clock: &dyn Clock) {
     loop {
         while let Ok(job) = jobs.try_recv() {
             job(&mut core);

@@ -1,37 +1,37 @@
 //! Rules: rule files in, standing plans and alerts out.
 //!
-//! [`file`] reads Prometheus' rule files, [`template`] expands labels and annotations ([`texts`]), [`states`] is the state
-//! machine of one alerting rule (pure), [`record`] writes `ALERTS` samples, [`memory`] keeps states over a restart,
-//! [`lineage`] knows which rule goes on from which, [`manager`] keeps all of it standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
+//! [`file`] reads Prometheus' rule files, [`template`] expands labels and annotations ([`alert_annotations`]), [`alert_states`] is the state
+//! machine of one alerting rule (pure), [`alert_series`] writes `ALERTS` samples, [`alert_persistence`] keeps states over a restart,
+//! [`rule_matching`] knows which rule goes on from which, [`manager`] keeps all of it standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
 
+mod active_rule;
+pub mod active_rules;
 pub mod alert;
-mod alerting;
+pub mod alert_annotations;
+pub mod alert_persistence;
+pub mod alert_series;
+pub mod alert_states;
+mod alerting_rule;
 mod budget;
 mod builtins;
-pub mod core;
-mod counters;
 mod counting;
+mod evaluation_grid;
+pub mod event_queue;
 mod fields;
 pub mod file;
 mod functions;
-pub mod inbox;
+mod group_metrics;
 pub mod limits;
-pub mod lineage;
 pub mod lint;
 pub mod manager;
-pub mod memory;
-pub mod ports;
 mod printing;
-pub mod record;
 mod restore;
 mod rewriting;
-mod running;
-mod slots;
+pub mod rule_matching;
+pub mod services;
 pub mod snapshot;
 pub mod state_selectors;
-pub mod states;
 pub mod template;
-pub mod texts;
 mod times;
 pub mod yaml;
 

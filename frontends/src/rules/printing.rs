@@ -1,13 +1,13 @@
 //! Go's `fmt`: what `print`, `println` and `printf` make of the values of a template.
 //!
-//! [`text`] is `%v`. [`printf`] reads a format as Go does, its errors included (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb
+//! [`go_text`] is `%v`. [`printf`] reads a format as Go does, its errors included (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb
 //! counts against the template's budget before it is written.
 
 use super::budget;
 use super::fields::is_root;
 use super::functions::general;
 use super::times;
-use engine::plan::text::push_quoted;
+use engine::plan::go_text::push_quoted;
 use gotmpl::{TemplateError, Value};
 use std::fmt::Write;
 use storage::model::number;

@@ -9,7 +9,7 @@ use super::fields::FIELD;
 use super::functions::METHOD;
 use super::limits::TEMPLATE_CONTEXT_BYTES;
 use super::printing::quoted;
-use super::template::TemplateFault;
+use super::template::TemplateSyntaxError;
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub const SHOW: &str = "__show";
 const LOOKING: [&str; 2] = ["query", "now"];
 
 /// Walks a syntax tree.
-pub struct Rewriter<'a> {
+pub struct TemplateRewriter<'a> {
     /// The prelude's bytes: columns begin behind it.
     pub prelude: usize,
     /// The template's name in errors.
@@ -35,7 +35,7 @@ pub struct Rewriter<'a> {
     /// Whether it calls something that looks further than its arguments.
     pub looks: bool,
     /// What is refused.
-    pub fault: Option<TemplateFault>,
+    pub fault: Option<TemplateSyntaxError>,
     /// Which definition is walked over.
     executing: String,
     variables: Variables,
@@ -70,10 +70,10 @@ impl Variables {
     }
 }
 
-impl<'a> Rewriter<'a> {
+impl<'a> TemplateRewriter<'a> {
     /// A walk over the template of this name and text, `prelude` bytes of it ours.
-    pub fn new(name: &'a str, source: &'a str, prelude: usize, known: &'a [String]) -> Rewriter<'a> {
-        Rewriter {
+    pub fn new(name: &'a str, source: &'a str, prelude: usize, known: &'a [String]) -> TemplateRewriter<'a> {
+        TemplateRewriter {
             prelude,
             name,
             known,
@@ -228,7 +228,7 @@ impl<'a> Rewriter<'a> {
         let shift = if line == 1 { self.prelude } else { 0 };
         let column = (column.saturating_sub(shift) + usize::from(line == 1)) as u64;
         let fix = "see Go's text/template for the syntax".to_owned();
-        self.fault.get_or_insert(TemplateFault { line: line as u64, column, what, fix });
+        self.fault.get_or_insert(TemplateSyntaxError { line: line as u64, column, what, fix });
     }
 
     /// Line from 1, and bytes behind the line break before, as Go counts them: in the first line from 0.
@@ -241,7 +241,7 @@ impl<'a> Rewriter<'a> {
     /// Where something stands, as Go's errors begin.
     fn place(&self, pos: Pos, context: &str) -> String {
         let (line, column) = self.line_and_column(pos);
-        let Rewriter { name, executing, .. } = self;
+        let TemplateRewriter { name, executing, .. } = self;
         format!("template: {name}:{line}:{column}: executing {executing:?} at <{context}>")
     }
 }

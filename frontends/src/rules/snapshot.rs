@@ -1,7 +1,7 @@
 //! What `/api/v1/rules` and `/api/v1/alerts` show: plain data, taken at one moment.
 
-use super::alert::State;
-use super::texts::Blank;
+use super::alert::AlertState;
+use super::alert_annotations::LazyAnnotations;
 use storage::model::{Labels, TimeMs};
 
 /// A group.
@@ -33,7 +33,7 @@ pub struct RuleSnapshot {
     /// The rule's own labels (templates, unexpanded).
     pub labels: Vec<(String, String)>,
     /// How it is.
-    pub health: Health,
+    pub health: RuleHealth,
     /// When it was last evaluated, ms; `None`: never.
     pub last_evaluation: Option<TimeMs>,
     /// Time spent on the last evaluation, s.
@@ -46,7 +46,7 @@ pub struct RuleSnapshot {
 #[derive(Clone)]
 pub struct AlertingSnapshot {
     /// The highest state of its alerts.
-    pub state: State,
+    pub state: AlertState,
     /// `for`, ms.
     pub duration: i64,
     /// `keep_firing_for`, ms.
@@ -63,9 +63,9 @@ pub struct AlertSnapshot {
     /// Its labels.
     pub labels: Labels,
     /// Its annotations, to be filled.
-    pub annotations: Blank,
+    pub annotations: LazyAnnotations,
     /// Pending or firing.
-    pub state: State,
+    pub state: AlertState,
     /// Since when the condition holds, ms.
     pub active_at: TimeMs,
     /// Since when it fires by `keep_firing_for` alone, ms.
@@ -76,7 +76,7 @@ pub struct AlertSnapshot {
 
 /// How a rule is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Health {
+pub enum RuleHealth {
     /// Not evaluated yet.
     #[default]
     Unknown,
@@ -86,20 +86,20 @@ pub enum Health {
     Err(String),
 }
 
-impl Health {
+impl RuleHealth {
     /// As the API writes it.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Health::Unknown => "unknown",
-            Health::Ok => "ok",
-            Health::Err(_) => "err",
+            RuleHealth::Unknown => "unknown",
+            RuleHealth::Ok => "ok",
+            RuleHealth::Err(_) => "err",
         }
     }
 
     /// The last error, or "".
     pub fn last_error(&self) -> &str {
         match self {
-            Health::Err(error) => error,
+            RuleHealth::Err(error) => error,
             _ => "",
         }
     }

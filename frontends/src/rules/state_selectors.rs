@@ -1,14 +1,14 @@
 //! Which expressions read the states of alerts by name.
 
-use super::states::{ALERTS, ALERTS_FOR_STATE};
-use engine::plan::{Node, Op, Selector};
+use super::alert_states::{ALERTS, ALERTS_FOR_STATE};
+use engine::plan::{PlanNode, PlanOp, Selector};
 use storage::model::MatchOp;
 use storage::model::labels::METRIC_NAME;
 
 /// Whether a plan selects `ALERTS` or `ALERTS_FOR_STATE` by name.
-pub fn reads(node: &Node) -> bool {
+pub fn reads(node: &PlanNode) -> bool {
     match &node.op {
-        Op::Instant(selector) | Op::Range { selector, .. } => names(selector),
+        PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => names(selector),
         _ => node.inputs().into_iter().any(|input| reads(input)),
     }
 }
@@ -23,11 +23,11 @@ fn names(selector: &Selector) -> bool {
 #[cfg(test)]
 mod tests {
     use super::reads;
-    use crate::promql::{Options, compile};
+    use crate::promql::{PromqlOptions, compile};
 
     #[test]
     fn states_are_asked_for_by_name() {
-        let asks = |text: &str| reads(&compile(text, &Options::default()).expect("a plan"));
+        let asks = |text: &str| reads(&compile(text, &PromqlOptions::default()).expect("a plan"));
         for text in [
             r#"count(ALERTS{alertstate="firing"}) by (job)"#,
             r#"up * on (job) group_left () ({__name__=~"ALERTS.*"})"#,

@@ -1,7 +1,7 @@
 //! Labels and annotations as Go templates.
 //!
-//! An [`Expander`] knows the server (external labels and URL, how to query); [`Expander::compile`] parses a
-//! text once, [`Expander::expand`] fills it for one row. `gotmpl` is the engine; its syntax tree is rewritten so
+//! An [`TemplateExpander`] knows the server (external labels and URL, how to query); [`TemplateExpander::compile`] parses a
+//! text once, [`TemplateExpander::expand`] fills it for one row. `gotmpl` is the engine; its syntax tree is rewritten so
 //! that a missing label is "" (`missingkey=zero`), errors are told in Go's words (`rewriting.rs`), and what it costs is counted
 //! (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in `printing.rs`.
 
@@ -10,7 +10,7 @@ use super::builtins;
 use super::fields::{self, FIELD};
 use super::functions::{self, fail, label_map, text};
 use super::limits::{TEMPLATE_BYTES, TEMPLATE_ITERATIONS, TEMPLATE_QUERY_ROWS};
-use super::rewriting::{BETWEEN_PLACES, CALL, Rewriter, unbalanced};
+use super::rewriting::{BETWEEN_PLACES, CALL, TemplateRewriter, unbalanced};
 use gotmpl::parse::ListNode;
 use gotmpl::{TemplateError, Value};
 use std::cell::Cell;
@@ -25,14 +25,14 @@ const BUILTINS: [&str; 2] = ["and", "or"];
 const MAIN: &str = "main";
 
 /// How a template asks the database.
-pub trait QueryFn: Send + Sync {
+pub trait TemplateQuery: Send + Sync {
     /// The rows of an expression at `t`.
     fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String>;
 }
 
 /// What is wrong with a template, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateFault {
+pub struct TemplateSyntaxError {
     /// Line, from 1.
     pub line: u64,
     /// Column, from 1.
@@ -45,7 +45,7 @@ pub struct TemplateFault {
 
 /// A text that parses.
 #[derive(Clone)]
-pub enum Template {
+pub enum AlertTemplate {
     /// Without any action.
     Plain(String),
     /// With actions.
@@ -63,31 +63,35 @@ pub struct Actions {
     looks: bool,
 }
 
-impl Template {
+impl AlertTemplate {
     /// Whether its text depends on more than what it is filled with.
     pub fn looks(&self) -> bool {
-        matches!(self, Template::Actions(actions) if actions.looks)
+        matches!(self, AlertTemplate::Actions(actions) if actions.looks)
     }
 }
 
 /// What a template is filled with: one row of the rule's answer.
-pub struct Scope(Value);
+pub struct TemplateData(Value);
 
 thread_local! {
     /// When the template is filled that this thread fills, ms: `query` asks about then.
     static NOW: Cell<TimeMs> = const { Cell::new(0) };
 }
 
-/// Compiles and fills templates. `query` runs at the time of the thread's last [`Expander::scope`].
-pub struct Expander {
+/// Compiles and fills templates. `query` runs at the time of the thread's last [`TemplateExpander::scope`].
+pub struct TemplateExpander {
     functions: gotmpl::FuncMap,
     external_labels: Value,
     external_url: String,
 }
 
-impl Expander {
+impl TemplateExpander {
     /// An expander for a server with these external labels and this external URL.
-    pub fn new(external_labels: &Labels, external_url: &str, query: Arc<dyn QueryFn>) -> Expander {
+    pub fn new(
+        external_labels: &Labels,
+        external_url: &str,
+        query: Arc<dyn TemplateQuery>,
+    ) -> TemplateExpander {
         let mut functions = pure_functions();
         let ask = move |args: &[Value]| run_query(&*query, args, NOW.get());
         functions.insert("query".into(), counted("query", Arc::new(ask)));
@@ -100,22 +104,22 @@ impl Expander {
         functions.insert("pathPrefix".into(), Arc::new(move |_: &[Value]| Ok(text(&path))));
         let callable = functions.clone();
         functions.insert(CALL.to_owned(), Arc::new(move |args: &[Value]| call(&callable, args)));
-        Expander { functions, external_labels: label_map(external_labels), external_url: url }
+        TemplateExpander { functions, external_labels: label_map(external_labels), external_url: url }
     }
 
     /// Checks a text; `name` is the rule's.
-    pub fn compile(&self, name: &str, source: &str) -> Result<Template, TemplateFault> {
+    pub fn compile(&self, name: &str, source: &str) -> Result<AlertTemplate, TemplateSyntaxError> {
         if !source.contains("{{") {
-            return Ok(Template::Plain(source.to_owned()));
+            return Ok(AlertTemplate::Plain(source.to_owned()));
         }
         let name = format!("__alert_{name}");
         let (_, looks) = build(&name, source, self.functions.clone())?;
         let actions = Actions { name, source: source.to_owned(), parsed: OnceLock::new(), looks };
-        Ok(Template::Actions(Arc::new(actions)))
+        Ok(AlertTemplate::Actions(Arc::new(actions)))
     }
 
     /// What the templates of one row are filled with.
-    pub fn scope(&self, labels: &Labels, value: f64, t: TimeMs) -> Scope {
+    pub fn scope(&self, labels: &Labels, value: f64, t: TimeMs) -> TemplateData {
         NOW.set(t);
         let entries = [
             ("Labels", label_map(labels)),
@@ -123,10 +127,10 @@ impl Expander {
             ("ExternalLabels", self.external_labels.clone()),
             ("ExternalURL", text(&self.external_url)),
         ];
-        Scope(Value::Map(Arc::new(entries.into_iter().map(|(n, v)| (Arc::from(n), v)).collect())))
+        TemplateData(Value::Map(Arc::new(entries.into_iter().map(|(n, v)| (Arc::from(n), v)).collect())))
     }
 
-    /// A text that [`Expander::compile`] has found good.
+    /// A text that [`TemplateExpander::compile`] has found good.
     fn parsed(&self, name: &str, source: &str) -> gotmpl::Template {
         let parsed = build(name, source, self.functions.clone()).map(|(template, _)| template);
         debug_assert!(parsed.is_ok(), "a text that parsed does so again");
@@ -134,12 +138,12 @@ impl Expander {
     }
 
     /// The filled text; a failure becomes part of it, as in Prometheus: the alert is sent all the same.
-    pub fn expand(&self, template: &Template, scope: &Scope) -> String {
+    pub fn expand(&self, template: &AlertTemplate, scope: &TemplateData) -> String {
         match template {
-            Template::Plain(text) => text.clone(),
-            Template::Actions(actions) => {
+            AlertTemplate::Plain(text) => text.clone(),
+            AlertTemplate::Actions(actions) => {
                 let template = actions.parsed.get_or_init(|| self.parsed(&actions.name, &actions.source));
-                let mut out = Limited(String::new());
+                let mut out = BoundedText(String::new());
                 budget::begin();
                 match template.execute_template_fmt(&mut out, MAIN, &scope.0) {
                     Ok(()) => out.0,
@@ -160,23 +164,23 @@ impl Expander {
 }
 
 /// Whether a text parses; `name` is the rule's.
-pub fn check(name: &str, source: &str) -> Result<(), TemplateFault> {
+pub fn check(name: &str, source: &str) -> Result<(), TemplateSyntaxError> {
     struct Nothing;
-    impl QueryFn for Nothing {
+    impl TemplateQuery for Nothing {
         fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
             Ok(Vec::new())
         }
     }
     // A file has hundreds of thousands of texts.
-    static CHECKER: LazyLock<Expander> =
-        LazyLock::new(|| Expander::new(&Labels::default(), "", Arc::new(Nothing)));
+    static CHECKER: LazyLock<TemplateExpander> =
+        LazyLock::new(|| TemplateExpander::new(&Labels::default(), "", Arc::new(Nothing)));
     CHECKER.compile(name, source).map(drop)
 }
 
 /// A string that does not grow beyond [`TEMPLATE_BYTES`].
-struct Limited(String);
+struct BoundedText(String);
 
-impl std::fmt::Write for Limited {
+impl std::fmt::Write for BoundedText {
     fn write_str(&mut self, s: &str) -> std::fmt::Result {
         if self.0.len() + s.len() > TEMPLATE_BYTES {
             return Err(std::fmt::Error);
@@ -199,7 +203,7 @@ fn pure_functions() -> gotmpl::FuncMap {
     map
 }
 
-fn run_query(query: &dyn QueryFn, args: &[Value], t: TimeMs) -> Result<Value, TemplateError> {
+fn run_query(query: &dyn TemplateQuery, args: &[Value], t: TimeMs) -> Result<Value, TemplateError> {
     let expr = functions::string(&functions::arguments::<1>("query", args)?[0])?;
     let rows = query.query(expr, t).map_err(fail)?;
     if rows.len() > TEMPLATE_QUERY_ROWS {
@@ -217,13 +221,13 @@ fn build(
     name: &str,
     source: &str,
     functions: gotmpl::FuncMap,
-) -> Result<(gotmpl::Template, bool), TemplateFault> {
+) -> Result<(gotmpl::Template, bool), TemplateSyntaxError> {
     if let Some((at, what)) = unbalanced(source) {
         let before = &source[..at];
         let line = before.matches('\n').count() as u64 + 1;
         let column = (before.len() - before.rfind('\n').map_or(0, |at| at + 1)) as u64 + 1;
         let fix = "every if, range, with, block and define has one {{ end }}".to_owned();
-        return Err(TemplateFault { line, column, what: what.to_owned(), fix });
+        return Err(TemplateSyntaxError { line, column, what: what.to_owned(), fix });
     }
     let whole = format!("{PRELUDE}{source}");
     let builtins = BUILTINS.map(str::to_owned);
@@ -235,7 +239,7 @@ fn build(
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), template.lookup(name)?.clone())))
         .collect();
-    let mut rewriter = Rewriter::new(name, &whole, PRELUDE.len(), &known);
+    let mut rewriter = TemplateRewriter::new(name, &whole, PRELUDE.len(), &known);
     for (of, mut tree) in trees {
         rewriter.tree(if of == MAIN { name } else { &of }, &mut tree);
         template = template.add_parse_tree(&of, tree);
@@ -292,7 +296,7 @@ fn misfit(args: &[Value], why: &str) -> Option<usize> {
     of_type.then(|| (from..args.len()).find(|at| !fits(&args[*at])).unwrap_or(0))
 }
 
-fn parse_fault(error: &TemplateError) -> TemplateFault {
+fn parse_fault(error: &TemplateError) -> TemplateSyntaxError {
     let (line, column, what) = match error {
         TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
             (*line as u64, *col as u64, message.clone())
@@ -304,7 +308,7 @@ fn parse_fault(error: &TemplateError) -> TemplateFault {
         true => "close the action with }}",
         false => "see Go's text/template for the syntax",
     };
-    TemplateFault { line, column: column.saturating_sub(shift).max(1), what, fix: fix.to_owned() }
+    TemplateSyntaxError { line, column: column.saturating_sub(shift).max(1), what, fix: fix.to_owned() }
 }
 
 #[cfg(test)]
@@ -312,7 +316,7 @@ mod tests {
     use super::*;
 
     struct Rows;
-    impl QueryFn for Rows {
+    impl TemplateQuery for Rows {
         fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
             match expr {
                 "metric" => Ok(vec![
@@ -332,7 +336,7 @@ mod tests {
 
     fn render(source: &str) -> String {
         let external = Labels::from_pairs([("cluster", "production")]);
-        let expander = Expander::new(&external, "http://host:9090/base/", Arc::new(Rows));
+        let expander = TemplateExpander::new(&external, "http://host:9090/base/", Arc::new(Rows));
         match expander.compile("Test", source) {
             Ok(template) => expander.expand(&template, &expander.scope(&labels(), 0.0012345, 1_500_000)),
             Err(fault) => format!("{}:{}: {}; {}", fault.line, fault.column, fault.what, fault.fix),
@@ -345,7 +349,7 @@ mod tests {
         let cases: serde_json::Value =
             serde_json::from_str(include_str!("../../tests/data/templates.json")).unwrap();
         let external = Labels::from_pairs([("cluster", "production")]);
-        let expander = Expander::new(&external, "http://host:9090/base/", Arc::new(Rows));
+        let expander = TemplateExpander::new(&external, "http://host:9090/base/", Arc::new(Rows));
         let mut wrong = Vec::new();
         for case in cases.as_array().unwrap() {
             let source = case["template"].as_str().unwrap();
@@ -509,13 +513,13 @@ mod tests {
             (Labels::from_pairs([("instance", format!("host-{i}:9100").as_str()), ("job", "node")]), i as f64)
         };
         struct Many(Vec<(Labels, f64)>);
-        impl QueryFn for Many {
+        impl TemplateQuery for Many {
             fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
                 Ok(self.0.clone())
             }
         }
         let rows = (0..TEMPLATE_QUERY_ROWS).map(row).collect();
-        let expander = Expander::new(&Labels::default(), "", Arc::new(Many(rows)));
+        let expander = TemplateExpander::new(&Labels::default(), "", Arc::new(Many(rows)));
         let source = "{{ range query `up` | sortByLabel `instance` }}{{ if gt .Value 9990.0 }}{{ .Labels.instance | stripPort }}={{ printf `%.1f` .Value }} {{ end }}{{ end }}";
         let template = expander.compile("Report", source).unwrap();
         let text = expander.expand(&template, &expander.scope(&Labels::default(), 1.0, 0));

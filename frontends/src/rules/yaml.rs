@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// A fault in a file. Prints `file:line:column: what; fix`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// The file, as it was named.
     pub file: String,
     /// Line, from 1; 0: the file as a whole.
@@ -25,7 +25,7 @@ pub struct Fault {
     pub fix: String,
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.file)?;
         if self.line > 0 {
@@ -36,12 +36,12 @@ impl std::fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ConfigError {}
 
-impl Fault {
+impl ConfigError {
     /// A fault at a place of a file.
-    pub fn at(file: &str, place: Location, what: impl Into<String>, fix: impl Into<String>) -> Fault {
-        Fault {
+    pub fn at(file: &str, place: Location, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+        ConfigError {
             file: file.to_owned(),
             line: place.line(),
             column: place.column(),
@@ -51,31 +51,31 @@ impl Fault {
     }
 
     /// A fault of the file as a whole.
-    pub fn whole(file: &str, what: impl Into<String>, fix: impl Into<String>) -> Fault {
-        Fault::at(file, Location::UNKNOWN, what, fix)
+    pub fn whole(file: &str, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+        ConfigError::at(file, Location::UNKNOWN, what, fix)
     }
 }
 
 /// Reads a text file of at most [`FILE_BYTES`].
-pub fn read_text(path: &Path) -> Result<String, Fault> {
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     let name = path.display().to_string();
     let open = std::fs::File::open(path).map_err(|e| {
-        Fault::whole(&name, format!("cannot be opened: {e}"), "check the path and its permissions")
+        ConfigError::whole(&name, format!("cannot be opened: {e}"), "check the path and its permissions")
     })?;
     let mut text = String::new();
     let mut limited = open.take(FILE_BYTES + 1);
-    limited
-        .read_to_string(&mut text)
-        .map_err(|e| Fault::whole(&name, format!("cannot be read as UTF-8 text: {e}"), "save it as UTF-8"))?;
+    limited.read_to_string(&mut text).map_err(|e| {
+        ConfigError::whole(&name, format!("cannot be read as UTF-8 text: {e}"), "save it as UTF-8")
+    })?;
     if text.len() as u64 > FILE_BYTES {
         let what = format!("larger than {} MiB", FILE_BYTES >> 20);
-        return Err(Fault::whole(&name, what, "split it into several files"));
+        return Err(ConfigError::whole(&name, what, "split it into several files"));
     }
     Ok(text)
 }
 
 /// Parses YAML strictly; an empty document counts as `{}`.
-pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Fault> {
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigError> {
     parse_with(file, text, &|_| Vec::new())
 }
 
@@ -85,7 +85,7 @@ pub fn parse_with<T: DeserializeOwned>(
     file: &str,
     text: &str,
     known: &dyn Fn(&str) -> Vec<&'static str>,
-) -> Result<T, Fault> {
+) -> Result<T, ConfigError> {
     let empty = text.lines().all(|l| {
         let l = l.trim();
         l.is_empty() || l.starts_with('#') || l == "---"
@@ -139,7 +139,11 @@ fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
 }
 
 /// A parser's error as a fault.
-fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<&'static str>) -> Fault {
+fn explain(
+    file: &str,
+    error: &serde_saphyr::Error,
+    known: &dyn Fn(&str) -> Vec<&'static str>,
+) -> ConfigError {
     use serde_saphyr::Error as E;
     let mut error = error.without_snippet();
     let place = error.location().unwrap_or(Location::UNKNOWN);
@@ -185,7 +189,7 @@ fn explain(file: &str, error: &serde_saphyr::Error, known: &dyn Fn(&str) -> Vec<
         }
         other => (strip_place(&other.to_string()), String::new()),
     };
-    Fault::at(file, place, what, fix)
+    ConfigError::at(file, place, what, fix)
 }
 
 /// Field and type of `field x not found in type y`.
@@ -262,9 +266,10 @@ fn block_indicator(before: &[&str]) -> Option<char> {
 }
 
 /// A Prometheus duration in a YAML scalar, ms.
-pub fn duration(file: &str, text: &Spanned<String>) -> Result<i64, Fault> {
-    storage::model::time::parse_duration(&text.value)
-        .map_err(|e| Fault::at(file, text.referenced, e, "write a number and a unit: 15s, 5m, 1h30m, 2d"))
+pub fn duration(file: &str, text: &Spanned<String>) -> Result<i64, ConfigError> {
+    storage::model::time::parse_duration(&text.value).map_err(|e| {
+        ConfigError::at(file, text.referenced, e, "write a number and a unit: 15s, 5m, 1h30m, 2d")
+    })
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use engine::live::describe::Work;
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::live::describe::ViewFootprint;
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use storage::clock::{Clock, ManualClock};
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, shard_of};
-use storage::store::{Columns, Layout, Row, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store};
 
 pub const START: i64 = 1_700_000_000_000;
 
@@ -36,7 +36,7 @@ impl Seen {
 impl Sink for Seen {
     fn push(&mut self, event: TapEvent) -> bool {
         let mut seen = self.0.lock();
-        let number = |(labels, sample): engine::live::Row| (labels, sample.float());
+        let number = |(labels, sample): engine::live::LabelledSample| (labels, sample.float());
         match event {
             TapEvent::Snapshot { t, rows } => *seen = (rows.into_iter().map(number).collect(), t),
             TapEvent::Delta { t, upsert, remove } => {
@@ -53,7 +53,7 @@ impl Sink for Seen {
 
 pub struct Bench {
     pub store: Arc<Store>,
-    pub live: Live,
+    pub live: LiveRuntime,
     pub clock: Arc<ManualClock>,
     pub metrics: Metrics,
     querier: Querier,
@@ -65,21 +65,23 @@ impl Bench {
     pub fn new(workers: usize) -> Bench {
         let options = LiveOptions { workers, ..LiveOptions::default() };
         Bench::start(Arc::new(ManualClock::at(START)), |store, metrics, _| {
-            Live::manual(store, &options, metrics).unwrap()
+            LiveRuntime::manual(store, &options, metrics).unwrap()
         })
     }
 
     /// That ticks by itself.
     pub fn driven(clock: Arc<ManualClock>, options: LiveOptions) -> Bench {
-        Bench::start(clock, |store, metrics, clock| Live::start(store, clock, options, metrics).unwrap())
+        Bench::start(clock, |store, metrics, clock| {
+            LiveRuntime::start(store, clock, options, metrics).unwrap()
+        })
     }
 
     fn start(
         clock: Arc<ManualClock>,
-        live: impl FnOnce(Arc<Store>, &Metrics, Arc<dyn Clock>) -> Live,
+        live: impl FnOnce(Arc<Store>, &Metrics, Arc<dyn Clock>) -> LiveRuntime,
     ) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let options = storage::store::Options {
+        let options = storage::store::StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -92,7 +94,7 @@ impl Bench {
     }
 
     fn spec(name: &str, expr: &str, interval: i64) -> ViewSpec {
-        let plan = compile(expr, &Options::default()).unwrap();
+        let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let kind = ViewKind::Recorded {
             record: name.to_owned(),
             labels: Vec::new(),
@@ -113,7 +115,7 @@ impl Bench {
     }
 
     pub fn watch(&self, expr: &str) -> Seen {
-        let plan = compile(expr, &Options::default()).unwrap();
+        let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::NOW };
         let seen = Seen::default();
         self.live.tap(self.live.install(spec).unwrap(), Box::new(seen.clone()));
@@ -122,12 +124,12 @@ impl Bench {
 
     pub fn sample(&self, instance: &str, t: i64, v: f64) {
         let labels = Labels::from_pairs([("__name__", "c_total"), ("job", "j"), ("instance", instance)]);
-        let series = self.store.resolve(&labels);
-        self.store.append_rows(&[Row { series, t, v }]).unwrap();
+        let series = self.store.get_or_create_series(&labels);
+        self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
 
     /// The series of one target in one generation of its pods.
-    pub fn target(&self, generation: usize, series: usize) -> Columns {
+    pub fn target(&self, generation: usize, series: usize) -> ColumnBatch {
         let generation = generation.to_string();
         let pod = |i: usize| {
             let pod = format!("p{i}");
@@ -136,27 +138,27 @@ impl Bench {
             Labels::from_pairs(pairs)
         };
         let shard = shard_of(&pod(0));
-        let slots = (0..series).map(|i| self.store.resolve(&pod(i)).slot).collect();
+        let slots = (0..series).map(|i| self.store.get_or_create_series(&pod(i)).slot).collect();
         let group = self.store.open_group(&generation, shard);
-        Columns { group, layout: Arc::new(Layout { slots }), t: 0, values: Arc::new([]) }
+        ColumnBatch { group, layout: Arc::new(ColumnLayout { slots }), t: 0, values: Arc::new([]) }
     }
 
     /// A scrape of such a target at `t`.
-    pub fn scrape(&self, target: &Columns, t: i64, v: f64) {
+    pub fn scrape(&self, target: &ColumnBatch, t: i64, v: f64) {
         self.scrape_each(target, t, |i| v * (i % 10) as f64);
     }
 
     /// A scrape of such a target at `t`, each series with a value of its own.
-    pub fn scrape_each(&self, target: &Columns, t: i64, v: impl Fn(usize) -> f64) {
+    pub fn scrape_each(&self, target: &ColumnBatch, t: i64, v: impl Fn(usize) -> f64) {
         let values = (0..target.layout.slots.len()).map(v).collect();
-        self.store.append_columns(&Columns { t, values, ..target.clone() }, Tell::Feed).unwrap();
+        self.store.append_columns(&ColumnBatch { t, values, ..target.clone() }, FeedDelivery::Feed).unwrap();
     }
 
     /// What the query runtime answers.
     pub fn ask(&self, expr: &str, t: i64) -> BTreeMap<Labels, f64> {
-        let plan = compile(expr, &Options::default()).unwrap();
+        let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let answer = self.querier.instant(&plan, t, &QueryOptions::default()).unwrap();
-        let Value::Vector(rows) = answer.value else { panic!("{expr}: not a vector") };
+        let QueryValue::Vector(rows) = answer.value else { panic!("{expr}: not a vector") };
         rows.into_iter().map(|row| (row.labels, row.v)).collect()
     }
 
@@ -173,7 +175,7 @@ impl Bench {
     }
 
     /// What keeps the views standing, at a tick at `t`.
-    pub fn work(&self, t: i64) -> Vec<Work> {
+    pub fn work(&self, t: i64) -> Vec<ViewFootprint> {
         let live = self.live.clone();
         let asked = std::thread::spawn(move || live.describe(ViewId(0), 100, Duration::from_secs(60)));
         while !asked.is_finished() {

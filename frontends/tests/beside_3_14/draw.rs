@@ -6,8 +6,8 @@
 use crate::arguments;
 use crate::random::Random;
 use engine::functions::{Function, table};
-use engine::plan::{AggregateOp, BinaryOp, Type};
-use frontends::promql::{Options, QueryRange, compile};
+use engine::plan::{AggregateOp, BinaryOp, ValueType};
+use frontends::promql::{PromqlOptions, QueryRange, compile};
 use std::fmt::Write;
 
 /// Attempts before it is the generator's mistake that nothing fits.
@@ -163,11 +163,11 @@ impl Draw<'_> {
                 QueryRange { start, end, step }
             };
             let flags = !self.default_dialect;
-            let options = Options {
+            let options = PromqlOptions {
                 delayed_names: flags,
                 start_timestamps: flags,
                 range: Some(range),
-                ..Options::all()
+                ..PromqlOptions::all()
             };
             if may_be_refused || compile(&text, &options).is_ok() {
                 return if instant {
@@ -188,7 +188,7 @@ impl Draw<'_> {
         let rest = operators - 1;
         match self.random.below(20) {
             0..10 => {
-                let function = self.function(Type::Vector);
+                let function = self.function(ValueType::Vector);
                 self.call(function, rest)
             }
             10..14 => self.aggregate(rest),
@@ -246,7 +246,7 @@ impl Draw<'_> {
         format!("{series}[{range}]{}", self.modifiers(&["", "", "", "", "", " anchored", " smoothed"]))
     }
 
-    fn function(&mut self, returns: Type) -> &'static Function {
+    fn function(&mut self, returns: ValueType) -> &'static Function {
         let all: Vec<&'static Function> = table().iter().copied().filter(|f| f.returns == returns).collect();
         self.random.pick(&all)
     }
@@ -257,10 +257,10 @@ impl Draw<'_> {
         let args: Vec<String> = (0..count as usize)
             .filter_map(|i| function.arg(i))
             .map(|kind| match kind {
-                Type::Vector => self.vector(std::mem::take(&mut left)),
-                Type::Matrix => self.matrix(std::mem::take(&mut left)),
-                Type::Scalar => self.scalar(0),
-                Type::Text => format!("{:?}", self.random.pick(TEXTS)),
+                ValueType::Vector => self.vector(std::mem::take(&mut left)),
+                ValueType::Matrix => self.matrix(std::mem::take(&mut left)),
+                ValueType::Scalar => self.scalar(0),
+                ValueType::Text => format!("{:?}", self.random.pick(TEXTS)),
             })
             .collect();
         format!("{}({})", function.name, args.join(", "))
@@ -272,7 +272,7 @@ impl Draw<'_> {
             1 | 2 => format!("scalar({})", self.vector(operators)),
             3 if operators > 0 => format!("({} - {})", self.scalar(operators - 1), self.scalar(0)),
             4 => {
-                let function = self.function(Type::Scalar);
+                let function = self.function(ValueType::Scalar);
                 self.call(function, operators)
             }
             _ => self.random.pick(NUMBERS).to_owned(),

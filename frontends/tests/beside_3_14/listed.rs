@@ -1,7 +1,7 @@
 //! Where we answer otherwise than Prometheus 3.14 and are right to, and where it answers by chance. Each
 //! rule is a line of `docs/queries.md`.
 
-use frontends::promqltest::Failure;
+use frontends::promqltest::TestFailure;
 use std::collections::BTreeSet;
 
 /// Functions whose last digit depends on the library.
@@ -21,8 +21,8 @@ fn shows_last_digit(expr: &str) -> bool {
 }
 
 /// The rule that a difference falls under.
-pub fn rule(failure: &Failure) -> Option<&'static str> {
-    let Failure { expr, expected, got, .. } = failure;
+pub fn rule(failure: &TestFailure) -> Option<&'static str> {
+    let TestFailure { expr, expected, got, .. } = failure;
     let has = |words: &[&str]| words.iter().any(|word| expr.contains(word));
     if ["runtime error", "interface conversion"].iter().any(|text| expected.contains(text)) {
         return Some("3.14 fails");

@@ -20,7 +20,7 @@ mod listed;
 #[allow(dead_code, reason = "made for another generator, too")]
 mod random;
 
-use frontends::promqltest::{Failure, Mode, RunOptions, run};
+use frontends::promqltest::{Mode, RunOptions, TestFailure, run};
 use random::Random;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -123,7 +123,7 @@ fn answered(program: &Path, questions: String, default_dialect: bool) -> String 
 }
 
 /// The first differences; their samples are in files.
-fn told(failed: &[(String, Failure)], mode: Mode) -> String {
+fn told(failed: &[(String, TestFailure)], mode: Mode) -> String {
     let mut text = String::new();
     for (number, (scene, failure)) in failed.iter().take(PRINTED).enumerate() {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("differs-{mode:?}-{number}.test"));
@@ -150,7 +150,7 @@ struct Questions {
 struct Compared {
     passed: u64,
     of_rules: BTreeMap<&'static str, usize>,
-    failed: Vec<(String, Failure)>,
+    failed: Vec<(String, TestFailure)>,
 }
 
 impl Compared {

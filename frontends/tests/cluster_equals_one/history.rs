@@ -2,11 +2,11 @@
 //! crosses between them is bytes.
 
 use super::{EXPRESSIONS, START, Server, close};
-use engine::query::guard::Guard;
-use engine::query::others::{Line, Lines, Others};
-use engine::query::{Answer, Querier, QueryError, QueryOptions, Value};
+use engine::query::guard::QueryGuard;
+use engine::query::peers::{PeerChannel, PeerChannels, QueryPeers};
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions, QueryValue};
 use frontends::promql::annotations::render_all;
-use frontends::promql::{Options, compile};
+use frontends::promql::{PromqlOptions, compile};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, NativeHistogram};
-use storage::store::{Row, Store};
+use storage::store::{FloatRow, Store};
 
 /// What only history answers, and what it answers in a way of its own; besides what stands.
 const ASKED: &[&str] = &[
@@ -80,12 +80,12 @@ struct Neighbours {
     away: Arc<AtomicBool>,
 }
 
-impl Others for Neighbours {
+impl QueryPeers for Neighbours {
     fn process(&self) -> usize {
         self.process
     }
 
-    fn lines(&self, _: &Guard) -> Result<Lines, QueryError> {
+    fn lines(&self, _: &QueryGuard) -> Result<PeerChannels, QueryError> {
         if self.away.load(SeqCst) {
             return Err(QueryError::Internal("another process cannot be asked".to_owned()));
         }
@@ -95,7 +95,7 @@ impl Others for Neighbours {
             let (near, mut far) = pair();
             let querier = querier.upgrade().unwrap();
             std::thread::spawn(move || querier.answer(&mut far, Arc::new(AtomicBool::new(false))));
-            (process, Box::new(near) as Box<dyn Line>)
+            (process, Box::new(near) as Box<dyn PeerChannel>)
         };
         Ok(others.map(line).collect())
     }
@@ -108,19 +108,19 @@ fn pair() -> (Bytes, Bytes) {
     (Bytes(a, from_b), Bytes(b, from_a))
 }
 
-impl Line for Bytes {
+impl PeerChannel for Bytes {
     fn name(&self) -> String {
         "another process".to_owned()
     }
-    fn say(&mut self, message: &[u8], _: &Guard) -> Result<(), QueryError> {
+    fn say(&mut self, message: &[u8], _: &QueryGuard) -> Result<(), QueryError> {
         // Who has failed says so and hears no more.
         let _ = self.0.send(message.to_vec());
         Ok(())
     }
-    fn flush(&mut self, _: &Guard) -> Result<(), QueryError> {
+    fn flush(&mut self, _: &QueryGuard) -> Result<(), QueryError> {
         Ok(())
     }
-    fn hear(&mut self, guard: &Guard) -> Result<Vec<u8>, QueryError> {
+    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         loop {
             guard.check()?;
             match self.1.recv_timeout(Duration::from_millis(20)) {
@@ -137,18 +137,20 @@ impl Line for Bytes {
 /// A value as it is compared.
 type Shown = (Labels, Vec<(i64, f64)>, Vec<(i64, Arc<NativeHistogram>)>);
 
-fn rows(value: Value) -> Vec<Shown> {
+fn rows(value: QueryValue) -> Vec<Shown> {
     match value {
-        Value::Scalar(t, v) => vec![(Labels::default(), vec![(t, v)], Vec::new())],
-        Value::Text(..) => Vec::new(),
-        Value::Vector(rows) => rows
+        QueryValue::Scalar(t, v) => vec![(Labels::default(), vec![(t, v)], Vec::new())],
+        QueryValue::Text(..) => Vec::new(),
+        QueryValue::Vector(rows) => rows
             .into_iter()
             .map(|row| match row.h {
                 Some(h) => (row.labels, Vec::new(), vec![(row.t, h)]),
                 None => (row.labels, vec![(row.t, row.v)], Vec::new()),
             })
             .collect(),
-        Value::Matrix(series) => series.into_iter().map(|s| (s.labels, s.points, s.histograms)).collect(),
+        QueryValue::Matrix(series) => {
+            series.into_iter().map(|s| (s.labels, s.points, s.histograms)).collect()
+        }
     }
 }
 
@@ -168,14 +170,15 @@ fn reason(error: &QueryError) -> String {
     text.split(" for the match group").next().unwrap_or_default().to_owned()
 }
 
-fn compare(text: &str, one: Result<Answer, QueryError>, cluster: Result<Answer, QueryError>) {
+fn compare(text: &str, one: Result<QueryAnswer, QueryError>, cluster: Result<QueryAnswer, QueryError>) {
     let (one, cluster) = match (one, cluster) {
         (Ok(one), Ok(cluster)) => (one, cluster),
         (Err(one), Err(cluster)) => return assert_eq!(reason(&one), reason(&cluster), "{text}"),
         (one, cluster) => panic!("{text}: {one:?} {cluster:?}"),
     };
     assert_eq!(render_all(text, &one.notes), render_all(text, &cluster.notes), "{text}");
-    let counted = |answer: &Answer| (answer.samples.total, answer.samples.read, answer.samples.steps.clone());
+    let counted =
+        |answer: &QueryAnswer| (answer.samples.total, answer.samples.read, answer.samples.steps.clone());
     assert_eq!(counted(&one), counted(&cluster), "{text}");
     let (mut one, mut cluster) = (rows(one.value), rows(cluster.value));
     // Rows of equal values may change places.
@@ -191,7 +194,7 @@ pub fn check(one: &Server, cluster: &Server, now: i64) {
     let processes = queriers(cluster);
     let options = QueryOptions { step_stats: true, default_step: 10_000, ..QueryOptions::default() };
     for text in EXPRESSIONS.iter().chain(ASKED) {
-        let plan = compile(text, &Options::all()).unwrap();
+        let plan = compile(text, &PromqlOptions::all()).unwrap();
         for t in [now, now - 21_000] {
             let answer = one.instant(&plan, t, &options);
             for querier in &processes {
@@ -228,9 +231,9 @@ fn wide(processes: usize) -> Server {
         let store = &server.stores[number % processes];
         let (instance, half) = (format!("host{number}"), ["a", "b"][number % 3 / 2]);
         let labels = [("__name__", "c_wide"), ("job", "j"), ("instance", &instance), ("half", half)];
-        let series = store.resolve(&Labels::from_pairs(labels));
+        let series = store.get_or_create_series(&Labels::from_pairs(labels));
         for i in 0..40 {
-            let row = Row { series, t: START + i * 1_000, v: (i * 3 + number as i64) as f64 };
+            let row = FloatRow { series, t: START + i * 1_000, v: (i * 3 + number as i64) as f64 };
             store.append_rows(&[row]).unwrap();
         }
     }
@@ -247,7 +250,7 @@ fn answers_of_several_blocks_are_put_together() {
     // 2^24 values are in a block.
     let (start, end) = (START, START + (1 << 24) / WIDE as i64 + 5_000);
     let text = "sum by (half) (c_wide)";
-    let plan = compile(text, &Options::all()).unwrap();
+    let plan = compile(text, &PromqlOptions::all()).unwrap();
     let answer = whole.range(&plan, start, end, 1, &options);
     assert!(answer.as_ref().is_ok_and(|answer| answer.samples.total > 1_000_000));
     compare(text, answer, processes[1].range(&plan, start, end, 1, &options));
@@ -260,7 +263,7 @@ fn answers_of_several_blocks_are_put_together() {
 fn limits_hold_for_all_processes_together() {
     let mut cluster = filled(2, 30);
     let processes = queriers(&cluster);
-    let plan = compile("c_gauge[1m]", &Options::all()).unwrap();
+    let plan = compile("c_gauge[1m]", &PromqlOptions::all()).unwrap();
     let now = START + 30_000;
     let samples = 16 * 30;
     let ask = |max_samples: usize| {
@@ -285,7 +288,7 @@ fn a_replay_elsewhere_is_waited_for() {
             .unwrap();
     cluster.stores = vec![super::open(&cluster.dirs[0]), early];
     let processes = queriers(&cluster);
-    let plan = compile("count(c_gauge)", &Options::all()).unwrap();
+    let plan = compile("count(c_gauge)", &PromqlOptions::all()).unwrap();
     let ask = |timeout: Duration| {
         processes[0].instant(&plan, START + 9_000, &QueryOptions { timeout, ..QueryOptions::default() })
     };

@@ -5,8 +5,11 @@
 use super::{START, Server, history};
 use engine::live::{ViewKind, ViewSpec};
 use engine::query::{Querier, QueryError, QueryOptions};
-use frontends::past::{Asker, Corrects, Elsewhere, Lookout, Parts, Past, PastRule, Report, Watched};
-use frontends::promql::{Options, compile};
+use frontends::promql::{PromqlOptions, compile};
+use frontends::recording::{
+    CorrectionRole, LateSampleClient, LateSampleExchange, LateSampleMonitor, LateSampleReport, RecordedRule,
+    RecordingHistory, RecordingHistoryServices, WatchList,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use storage::clock::ManualClock;
 use storage::codec;
 use storage::disk::OsDisk;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher};
-use storage::store::Row;
+use storage::store::FloatRow;
 
 const SECOND: i64 = 1_000;
 const INTERVAL: i64 = 10 * SECOND;
@@ -37,7 +40,7 @@ const RULES: &[(&str, &str)] = &[
 
 /// The other processes, as process 0 asks them.
 struct Beside {
-    lookouts: Vec<Arc<Lookout>>,
+    lookouts: Vec<Arc<LateSampleMonitor>>,
     asked: AtomicUsize,
     /// Every so-manieth answer is lost.
     loses: usize,
@@ -45,28 +48,28 @@ struct Beside {
 
 /// Process 0 at the other end.
 struct Bytes<'a> {
-    watched: &'a Watched,
+    watched: &'a WatchList,
     report: Option<Vec<u8>>,
     lost: bool,
 }
 
-impl Asker for Bytes<'_> {
-    fn watched(&mut self) -> Result<Watched, QueryError> {
+impl LateSampleExchange for Bytes<'_> {
+    fn watched(&mut self) -> Result<WatchList, QueryError> {
         Ok(codec::decode(&codec::encode(self.watched).unwrap()).unwrap())
     }
 
-    fn tell(&mut self, report: &Report) -> Result<(), QueryError> {
+    fn tell(&mut self, report: &LateSampleReport) -> Result<(), QueryError> {
         self.report = Some(codec::encode(report).unwrap());
         if self.lost { Err(QueryError::Internal("the line is dead".to_owned())) } else { Ok(()) }
     }
 }
 
-impl Elsewhere for Beside {
+impl LateSampleClient for Beside {
     fn processes(&self) -> Vec<usize> {
         (1..=self.lookouts.len()).collect()
     }
 
-    fn ask(&self, process: usize, watched: &Watched) -> Result<Report, String> {
+    fn ask(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
         let lost = self.asked.fetch_add(1, SeqCst) % self.loses == self.loses - 1;
         let mut bytes = Bytes { watched, report: None, lost };
         self.lookouts[process - 1].answer(watched.number, &mut bytes).map_err(|e| e.to_string())?;
@@ -75,9 +78,9 @@ impl Elsewhere for Beside {
 }
 
 /// A server whose process 0 records by [`RULES`].
-struct House {
+struct Fixture {
     server: Server,
-    pasts: Vec<Arc<Past>>,
+    pasts: Vec<Arc<RecordingHistory>>,
     clock: Arc<ManualClock>,
     metrics: Metrics,
     /// Nobody can ask another process about history.
@@ -87,16 +90,16 @@ struct House {
 
 type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
 
-impl House {
-    fn new(processes: usize, lateness: Option<i64>, loses: usize) -> House {
+impl Fixture {
+    fn new(processes: usize, lateness: Option<i64>, loses: usize) -> Fixture {
         let mut server = Server::new(processes, 1);
         server.uninstall();
         let clock = Arc::new(ManualClock::at(START - 1));
         let away = Arc::new(AtomicBool::new(false));
         let queriers = history::queriers_unless(&server, &away);
         let metrics = Metrics::default();
-        let start = |process: usize, corrects: Corrects| {
-            let parts = Parts {
+        let start = |process: usize, corrects: CorrectionRole| {
+            let parts = RecordingHistoryServices {
                 answers: queriers[process].clone(),
                 store: server.stores[process].clone(),
                 clock: clock.clone(),
@@ -104,23 +107,23 @@ impl House {
                 disk: Arc::new(OsDisk),
                 metrics: if process == 0 { metrics.clone() } else { Metrics::default() },
                 corrects,
-                hands: Hands::Threads,
+                hands: Execution::Threads,
             };
-            Past::start(parts, server.dirs[process].path()).unwrap()
+            RecordingHistory::start(parts, server.dirs[process].path()).unwrap()
         };
-        let others: Vec<_> = (1..processes).map(|process| start(process, Corrects::Another)).collect();
-        let lookouts = others.iter().map(|past| past.lookout()).collect();
+        let others: Vec<_> = (1..processes).map(|process| start(process, CorrectionRole::Another)).collect();
+        let lookouts = others.iter().map(|past| past.late_samples()).collect();
         let corrects = match processes {
-            1 => Corrects::Alone,
-            _ => Corrects::First(Arc::new(Beside { lookouts, asked: AtomicUsize::new(0), loses })),
+            1 => CorrectionRole::Alone,
+            _ => CorrectionRole::First(Arc::new(Beside { lookouts, asked: AtomicUsize::new(0), loses })),
         };
         let first = start(0, corrects);
         for (n, past) in others.iter().enumerate() {
             let first = first.clone();
-            past.lookout().ring_with(Box::new(move || first.came_late(n + 1)));
+            past.late_samples().ring_with(Box::new(move || first.late_samples_at(n + 1)));
         }
         let pasts = [vec![first], others].concat();
-        let house = House { server, pasts, clock, metrics, away, _queriers: queriers };
+        let house = Fixture { server, pasts, clock, metrics, away, _queriers: queriers };
         house.install(lateness);
         house
     }
@@ -135,20 +138,20 @@ impl House {
                 query_offset: 0,
                 limit: 0,
             };
-            let plan = compile(text, &Options::all()).unwrap();
+            let plan = compile(text, &PromqlOptions::all()).unwrap();
             let spec = ViewSpec { name: (*record).to_owned(), plan, kind };
             let view = self.server.lives[0].install(spec.clone()).unwrap();
-            PastRule { view, key: (*record).to_owned(), spec, backfill: 0, lateness }
+            RecordedRule { view, key: (*record).to_owned(), spec, backfill: 0, lateness }
         };
-        self.pasts[0].keep(RULES.iter().map(install).collect(), 0);
+        self.pasts[0].set_rules(RULES.iter().map(install).collect(), 0);
     }
 
     fn append(&self, series: usize, t: i64, v: f64) {
         let store = &self.server.stores[series % self.server.stores.len()];
         let (name, instance) = (["c_total", "c_gauge"][series / (SERIES / 2)], format!("host{series}"));
         let labels = [("__name__", name), ("job", "j"), ("instance", &instance), ("series", "s0")];
-        let series = store.resolve(&Labels::from_pairs(labels));
-        store.append_rows(&[Row { series, t, v }]).unwrap();
+        let series = store.get_or_create_series(&Labels::from_pairs(labels));
+        store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
 
     /// Lets all come and all slots pass until `until`; corrects after each so-manieth slot.
@@ -169,20 +172,20 @@ impl House {
             next += INTERVAL;
         }
         // Not every answer arrives.
-        (0..3).for_each(|_| self.pasts[0].correct());
+        (0..3).for_each(|_| self.pasts[0].correct_now());
     }
 
     fn slot(&self, t: i64, every: i64) {
         self.clock.set(t);
         self.server.lives[0].tick(t);
         if (t - START) / INTERVAL % every == 0 {
-            self.pasts[0].correct();
+            self.pasts[0].correct_now();
         }
     }
 
     fn recorded(&self) -> Recorded {
         let team = [Matcher::equal("team", "x")];
-        let all = self.server.stores[0].read_all(&team, START - 60_000, END - INTERVAL).unwrap();
+        let all = self.server.stores[0].read_series(&team, START - 60_000, END - INTERVAL).unwrap();
         let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
         all.filter(|(_, points)| !points.is_empty()).collect()
     }
@@ -246,11 +249,11 @@ proptest! {
     // Rules follow corrections that are made within a minute, and an answer may be lost.
     #[test]
     fn late_samples_of_all_processes_count(arrivals in arrivals(), processes in 2usize..4, every in 1i64..4) {
-        let reference = House::new(1, None, 1);
+        let reference = Fixture::new(1, None, 1);
         reference.run(&in_time(&arrivals), END, 1);
         let wanted = reference.recorded();
         reference.close();
-        let cluster = House::new(processes, Some(LATENESS), 3);
+        let cluster = Fixture::new(processes, Some(LATENESS), 3);
         cluster.run(&arrivals, END + LATENESS, every);
         compare(&cluster.recorded(), &wanted);
         cluster.close();
@@ -270,7 +273,7 @@ fn the_bound_holds_for_all_processes() {
         (at(20), gauge(1), at(5), 4.0),
     ];
     let of = |processes: usize| {
-        let house = House::new(processes, Some(LATENESS), 2);
+        let house = Fixture::new(processes, Some(LATENESS), 2);
         house.run(&arrivals, START + 24 * INTERVAL, 1);
         let (recorded, beyond) = (house.recorded(), house.beyond());
         house.close();
@@ -286,7 +289,7 @@ fn the_bound_holds_for_all_processes() {
 #[test]
 fn what_cannot_be_asked_now_is_asked_again() {
     let at = |slot: i64| START + slot * INTERVAL - 1;
-    let house = House::new(2, Some(LATENESS), 2);
+    let house = Fixture::new(2, Some(LATENESS), 2);
     house.run(&[(at(1), SERIES / 2, at(1), 1.0)], START + 8 * INTERVAL, 1);
     let sums = || -> Vec<f64> {
         let all = house.recorded();
@@ -297,10 +300,10 @@ fn what_cannot_be_asked_now_is_asked_again() {
     house.away.store(true, SeqCst);
     house.clock.set(START + 8 * INTERVAL + SECOND);
     house.append(SERIES / 2 + 1, at(2), 2.0);
-    (0..3).for_each(|_| house.pasts[0].correct());
+    (0..3).for_each(|_| house.pasts[0].correct_now());
     assert_eq!(sums(), [1.0; 8]);
     house.away.store(false, SeqCst);
-    house.pasts[0].correct();
+    house.pasts[0].correct_now();
     assert_eq!(sums(), [[1.0].as_slice(), &[3.0; 7]].concat());
     house.close();
 }

@@ -9,11 +9,11 @@
 mod history;
 mod late;
 
-use engine::live::peers::{Others, Peers, Word};
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::operators::side::Sample;
-use engine::query::{Querier, QueryOptions, Value};
-use frontends::promql::{Options, compile};
+use engine::live::links::{ClusterMonitor, PeerLinks, PeerSignal};
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::operators::histogram_column::Sample;
+use engine::query::{Querier, QueryOptions, QueryValue};
+use frontends::promql::{PromqlOptions, compile};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::value::STALE;
 use storage::model::{Labels, NativeHistogram, shard_of};
-use storage::store::{HistogramRow, Row, Store};
+use storage::store::{FloatRow, HistogramRow, Store};
 
 const START: i64 = 1_700_000_000_000;
 const TARGETS: usize = 8;
@@ -117,10 +117,10 @@ impl Sink for Watch {
 }
 
 /// What a process says to process 0.
-struct Mouth(Mutex<Option<Live>>);
+struct SignalToCoordinator(Mutex<Option<LiveRuntime>>);
 
-impl Others for Mouth {
-    fn tell(&self, word: Word) {
+impl ClusterMonitor for SignalToCoordinator {
+    fn tell(&self, word: PeerSignal) {
         if let Some(live) = self.0.lock().as_ref() {
             live.hear(word);
         }
@@ -131,14 +131,14 @@ impl Others for Mouth {
 /// One server: of one process or of several.
 struct Server {
     stores: Vec<Arc<Store>>,
-    lives: Vec<Live>,
+    lives: Vec<LiveRuntime>,
     dirs: Vec<tempfile::TempDir>,
     workers: usize,
     views: Vec<(String, ViewId, Arc<Mutex<Shown>>)>,
 }
 
-fn options(dir: &tempfile::TempDir) -> storage::store::Options {
-    storage::store::Options {
+fn options(dir: &tempfile::TempDir) -> storage::store::StoreOptions {
+    storage::store::StoreOptions {
         dir: dir.path().to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -177,16 +177,15 @@ impl Server {
         self.stores = self.dirs.iter().map(open).collect();
         let options = LiveOptions { workers: self.workers, ..LiveOptions::default() };
         if let [store] = &self.stores[..] {
-            self.lives = vec![Live::manual(store.clone(), &options, &Metrics::default()).unwrap()];
+            self.lives = vec![LiveRuntime::manual(store.clone(), &options, &Metrics::default()).unwrap()];
         } else {
-            let mouth = Arc::new(Mouth(Mutex::new(None)));
-            let peers = connect(self.stores.len()).into_iter().enumerate().map(|(process, links)| Peers {
-                process,
-                links,
-                others: mouth.clone(),
-            });
-            let join = |(store, peers): (&Arc<Store>, Peers)| {
-                Live::manual_joined(store.clone(), &options, &Metrics::default(), peers).unwrap()
+            let mouth = Arc::new(SignalToCoordinator(Mutex::new(None)));
+            let peers = connect(self.stores.len())
+                .into_iter()
+                .enumerate()
+                .map(|(process, links)| PeerLinks { process, links, others: mouth.clone() });
+            let join = |(store, peers): (&Arc<Store>, PeerLinks)| {
+                LiveRuntime::manual_joined(store.clone(), &options, &Metrics::default(), peers).unwrap()
             };
             self.lives = self.stores.iter().zip(peers).map(join).collect();
             *mouth.0.lock() = Some(self.lives[0].clone());
@@ -205,12 +204,12 @@ impl Server {
                 query_offset: 0,
                 limit: 0,
             };
-            let plan = compile(text, &Options::all()).unwrap();
+            let plan = compile(text, &PromqlOptions::all()).unwrap();
             let id = live.install(ViewSpec { name: (*record).to_owned(), plan, kind }).unwrap();
             self.views.push(((*record).to_owned(), id, watch(live, id)));
         }
         for text in EXPRESSIONS {
-            let plan = compile(text, &Options::all()).unwrap();
+            let plan = compile(text, &PromqlOptions::all()).unwrap();
             let spec = ViewSpec { name: (*text).to_owned(), plan, kind: ViewKind::NOW };
             let id = live.install(spec).unwrap();
             self.views.push(((*text).to_owned(), id, watch(live, id)));
@@ -246,23 +245,23 @@ impl Server {
             let mut labels =
                 vec![("__name__", name), ("job", "j"), ("instance", &instance), ("series", series)];
             labels.extend(le.map(|le| ("le", le)));
-            let series = store.resolve(&Labels::from_pairs(labels));
+            let series = store.get_or_create_series(&Labels::from_pairs(labels));
             let v = match byte {
                 0..16 => STALE,
                 _ if name == "c_gauge" => f64::from(*byte) - 100.0,
                 _ => counters[i],
             };
-            rows.push(Row { series, t, v });
+            rows.push(FloatRow { series, t, v });
         }
         store.append_rows(&rows).unwrap();
         let labels = [("__name__", "c_hist"), ("job", "j"), ("instance", &format!("host{target}"))];
-        let series = store.resolve(&Labels::from_pairs(labels));
+        let series = store.get_or_create_series(&Labels::from_pairs(labels));
         let h = Arc::new(histogram(counters[0]));
         store.append_histograms(&[HistogramRow { series, t, h }]).unwrap();
     }
 }
 
-fn watch(live: &Live, id: ViewId) -> Arc<Mutex<Shown>> {
+fn watch(live: &LiveRuntime, id: ViewId) -> Arc<Mutex<Shown>> {
     let shown = Arc::new(Mutex::new(Shown::default()));
     live.tap(id, Box::new(Watch(shown.clone())));
     shown
@@ -345,11 +344,11 @@ impl World {
     /// What was recorded is in the store of process 0, and the same.
     fn compare_recorded(&self) {
         for (record, _) in RECORDED {
-            let plan = compile(&format!("{record}[1h]"), &Options::all()).unwrap();
+            let plan = compile(&format!("{record}[1h]"), &PromqlOptions::all()).unwrap();
             let ask = |server: &Server| {
                 let querier = Querier::new(server.stores[0].clone(), 1);
                 match querier.instant(&plan, self.now, &QueryOptions::default()).unwrap().value {
-                    Value::Matrix(rows) => rows,
+                    QueryValue::Matrix(rows) => rows,
                     other => panic!("{other:?}"),
                 }
             };
@@ -409,7 +408,7 @@ fn targets_of_different_processes_share_a_shard() {
 #[test]
 fn only_process_0_keeps_views() {
     let mut cluster = Server::new(2, 1);
-    let plan = compile("up", &Options::all()).unwrap();
+    let plan = compile("up", &PromqlOptions::all()).unwrap();
     let spec = ViewSpec { name: "up".to_owned(), plan, kind: ViewKind::NOW };
     let refused = cluster.lives[1].install(spec).unwrap_err();
     assert!(refused.contains("process 0"), "{refused}");

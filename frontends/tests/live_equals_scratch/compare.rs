@@ -2,17 +2,17 @@
 
 use crate::entries::Inexact;
 use crate::world::{START, View, World};
-use engine::live::Row;
-use engine::operators::side::Sample;
-use engine::plan::notes::{Annotation, Level};
+use engine::live::LabelledSample;
+use engine::operators::histogram_column::Sample;
+use engine::plan::annotations::{Annotation, Severity};
 use engine::plan::{Plan, Span};
-use engine::query::{QueryOptions, Value, VectorSample};
-use frontends::promql::Options;
+use engine::query::{QueryOptions, QueryValue, VectorSample};
+use frontends::promql::PromqlOptions;
 use std::collections::BTreeMap;
 use storage::model::Labels;
 
 /// Why a view is wrong; `None`: it is right.
-pub fn difference(world: &World, view: &View, options: &Options) -> Option<String> {
+pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option<String> {
     // A long run may be stopped for a while; no answer hangs on the patience.
     let timeout = std::time::Duration::from_secs(86_400);
     let asked = QueryOptions { dialect: options.dialect(), timeout, ..QueryOptions::default() };
@@ -48,21 +48,21 @@ fn from_scratch(
     world: &World,
     plan: &Plan,
     asked: &QueryOptions,
-) -> Result<(Vec<Row>, Vec<Annotation>), String> {
+) -> Result<(Vec<LabelledSample>, Vec<Annotation>), String> {
     let answer = world.querier.instant(plan, world.now, asked).map_err(|e| e.to_string())?;
     match answer.value {
-        Value::Vector(rows) => Ok((rows.into_iter().map(row).collect(), answer.notes)),
-        Value::Scalar(_, v) => Ok((vec![(Labels::default(), Sample::Float(v))], answer.notes)),
+        QueryValue::Vector(rows) => Ok((rows.into_iter().map(row).collect(), answer.notes)),
+        QueryValue::Scalar(_, v) => Ok((vec![(Labels::default(), Sample::Float(v))], answer.notes)),
         other => panic!("neither a vector nor a scalar: {other:?}"),
     }
 }
 
-fn row(row: VectorSample) -> Row {
+fn row(row: VectorSample) -> LabelledSample {
     (row.labels, row.h.map_or(Sample::Float(row.v), Sample::Histogram))
 }
 
 /// What is remarked, but for the time of it: a note stands as long as what it is about.
-fn said(notes: &[Annotation]) -> Vec<(Level, &str, Span)> {
+fn said(notes: &[Annotation]) -> Vec<(Severity, &str, Span)> {
     notes.iter().map(|note| (note.level, &*note.text, note.span)).collect()
 }
 
@@ -84,7 +84,7 @@ fn allowance(world: &World, inexact: &Inexact, asked: &QueryOptions, (a, b): (f6
         return inexact.tolerance.relative * value;
     }
     let inner = from_scratch(world, &inexact.plan, asked).map_or(Vec::new(), |(rows, _)| rows);
-    let size = |(_, sample): &Row| match sample {
+    let size = |(_, sample): &LabelledSample| match sample {
         Sample::Float(v) if v.is_finite() => v.abs().max(inexact.tolerance.least),
         _ => 0.0,
     };

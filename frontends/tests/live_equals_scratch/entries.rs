@@ -9,8 +9,8 @@ use crate::random::Random;
 use engine::functions::{Function, Tolerance, table};
 use engine::live::{ViewKind, ViewSpec, check};
 use engine::plan::physical::StoreQueries;
-use engine::plan::{AggregateOp, BinaryOp, Plan, Type};
-use frontends::promql::{Options, compile};
+use engine::plan::{AggregateOp, BinaryOp, Plan, ValueType};
+use frontends::promql::{PromqlOptions, compile};
 
 /// What an expression is drawn for.
 #[derive(Copy, Clone)]
@@ -106,7 +106,7 @@ const ATTEMPTS: u32 = 2_000;
 const OPERATORS: u64 = 5;
 
 /// An expression for `entry`.
-pub fn draw(random: &mut Random, entry: Entry, options: &Options) -> Drawn {
+pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Drawn {
     for attempt in 0..ATTEMPTS {
         // What is refused again and again is tried with fewer things that can be wrong.
         let operators = if attempt > ATTEMPTS / 2 { 0 } else { random.below(OPERATORS) as u32 };
@@ -118,7 +118,7 @@ pub fn draw(random: &mut Random, entry: Entry, options: &Options) -> Drawn {
 }
 
 /// An expression, if it can stand.
-fn standing(text: String, options: &Options) -> Option<Drawn> {
+fn standing(text: String, options: &PromqlOptions) -> Option<Drawn> {
     let plan = compile(&text, options).ok()?;
     let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
     check(&spec, options.dialect(), StoreQueries::Allowed).ok()?;
@@ -127,7 +127,7 @@ fn standing(text: String, options: &Options) -> Option<Drawn> {
 
 struct Draw<'a> {
     random: &'a mut Random,
-    options: &'a Options,
+    options: &'a PromqlOptions,
 }
 
 impl Draw<'_> {
@@ -138,7 +138,7 @@ impl Draw<'_> {
                 Some(tolerance) => return self.inexact(function, tolerance, operators),
                 None => {
                     let call = self.call(function, operators);
-                    if function.returns == Type::Scalar && operators > 0 {
+                    if function.returns == ValueType::Scalar && operators > 0 {
                         self.round_scalar(call)
                     } else {
                         call
@@ -199,7 +199,7 @@ impl Draw<'_> {
         let rest = operators - 1;
         match self.random.below(10) {
             0..5 => {
-                let function = self.function(Type::Vector);
+                let function = self.function(ValueType::Vector);
                 self.call(function, rest)
             }
             5..7 => {
@@ -215,7 +215,7 @@ impl Draw<'_> {
     }
 
     /// A function of this type whose answers are exact.
-    fn function(&mut self, returns: Type) -> &'static Function {
+    fn function(&mut self, returns: ValueType) -> &'static Function {
         let fits = |function: &&'static Function| function.returns == returns && function.tolerance.is_none();
         let all: Vec<&'static Function> = table().iter().copied().filter(fits).collect();
         self.random.pick(&all)
@@ -228,19 +228,19 @@ impl Draw<'_> {
         let args: Vec<String> = (0..count as usize)
             .filter_map(|i| function.arg(i))
             .map(|kind| {
-                let operators = if kind == Type::Vector { std::mem::take(&mut left) } else { 0 };
+                let operators = if kind == ValueType::Vector { std::mem::take(&mut left) } else { 0 };
                 self.argument(kind, operators)
             })
             .collect();
         format!("{}({})", function.name, args.join(", "))
     }
 
-    fn argument(&mut self, kind: Type, operators: u32) -> String {
+    fn argument(&mut self, kind: ValueType, operators: u32) -> String {
         match kind {
-            Type::Vector => self.vector(operators),
-            Type::Scalar => self.scalar(),
-            Type::Text => format!("{:?}", self.random.pick(TEXTS)),
-            Type::Matrix => self.matrix(),
+            ValueType::Vector => self.vector(operators),
+            ValueType::Scalar => self.scalar(),
+            ValueType::Text => format!("{:?}", self.random.pick(TEXTS)),
+            ValueType::Matrix => self.matrix(),
         }
     }
 
@@ -257,7 +257,7 @@ impl Draw<'_> {
             0 => "time() / 1000".to_owned(),
             1 => format!("scalar({})", self.random.pick(&["count(m_gauge)", "avg(m_gauge)", "m_nothing"])),
             2 => {
-                let function = self.function(Type::Scalar);
+                let function = self.function(ValueType::Scalar);
                 self.call(function, 0)
             }
             _ => self.random.pick(NUMBERS).to_owned(),

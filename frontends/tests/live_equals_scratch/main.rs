@@ -24,7 +24,7 @@ mod random;
 mod world;
 
 use entries::{Drawn, Entry};
-use frontends::promql::Options;
+use frontends::promql::PromqlOptions;
 use history::Step;
 use random::Random;
 use std::sync::Mutex;
@@ -56,7 +56,7 @@ fn seed() -> u64 {
 struct Case {
     number: u64,
     workers: usize,
-    options: Options,
+    options: PromqlOptions,
     steps: Vec<Step>,
     views: Vec<(Entry, Drawn)>,
 }
@@ -64,11 +64,11 @@ struct Case {
 impl Case {
     fn draw(number: u64) -> Case {
         let mut random = Random::new(&[seed(), number]);
-        let options = Options {
+        let options = PromqlOptions {
             start_timestamps: random.chance(50),
             delayed_names: random.chance(50),
             type_and_unit_labels: random.chance(20),
-            ..Options::all()
+            ..PromqlOptions::all()
         };
         let workers = random.pick(&[1, 2, 4]);
         let steps = history::draw(&mut random, TICKS);
@@ -197,7 +197,7 @@ fn live_equals_scratch() {
 /// The tables are walked: what is added to one is tested without being named here.
 #[test]
 fn every_entry_has_expressions_that_can_stand() {
-    let options = Options::all();
+    let options = PromqlOptions::all();
     for entry in entries::all() {
         let mut random = Random::new(&[seed()]);
         let texts: Vec<String> = (0..20).map(|_| entries::draw(&mut random, entry, &options).text).collect();

@@ -3,11 +3,11 @@
 use crate::entries::{self, Drawn, Entry};
 use crate::history::{COLUMNS, SERIES, Step, TARGETS};
 use crate::random::Random;
-use engine::live::{Live, LiveOptions, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::operators::side::Sample;
-use engine::plan::notes::Annotation;
+use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
+use engine::operators::histogram_column::Sample;
+use engine::plan::annotations::Annotation;
 use engine::query::Querier;
-use frontends::promql::Options;
+use frontends::promql::PromqlOptions;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,7 +17,7 @@ use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
 use storage::model::value::{ABSENT, STALE};
 use storage::model::{Labels, NativeHistogram, SeriesRef, shard_of};
-use storage::store::{Columns, HistogramRow, Layout, Row, StartRow, Store, Tell};
+use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, HistogramRow, StartRow, Store};
 
 pub const START: i64 = 1_700_000_000_000;
 
@@ -71,10 +71,10 @@ pub struct World {
     pub now: i64,
     pub views: Vec<View>,
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     workers: usize,
-    options: Options,
-    layouts: HashMap<(usize, u16), (Vec<usize>, Arc<Layout>)>,
+    options: PromqlOptions,
+    layouts: HashMap<(usize, u16), (Vec<usize>, Arc<ColumnLayout>)>,
     series: Vec<Vec<(Labels, SeriesRef)>>,
     /// Newest scrape of each target and how its counters stand.
     last: Vec<i64>,
@@ -82,12 +82,12 @@ pub struct World {
     present: Vec<Vec<bool>>,
     /// Of each target: its histogram series, and how their buckets stand.
     histograms: Vec<Vec<(SeriesRef, [f64; 3])>>,
-    alone: Option<Row>,
+    alone: Option<FloatRow>,
     dir: tempfile::TempDir,
 }
 
 fn open(dir: &Path) -> Arc<Store> {
-    let options = storage::store::Options {
+    let options = storage::store::StoreOptions {
         dir: dir.to_owned(),
         wal_sync_interval_ms: 100,
         block_range_ms: 7_200_000,
@@ -96,15 +96,15 @@ fn open(dir: &Path) -> Arc<Store> {
     Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap().0
 }
 
-fn start(store: &Arc<Store>, workers: usize, options: &Options) -> Live {
+fn start(store: &Arc<Store>, workers: usize, options: &PromqlOptions) -> LiveRuntime {
     let options = LiveOptions { workers, dialect: options.dialect(), ..LiveOptions::default() };
-    Live::manual(store.clone(), &options, &Metrics::default()).unwrap()
+    LiveRuntime::manual(store.clone(), &options, &Metrics::default()).unwrap()
 }
 
 /// Where the series of all targets live.
 fn resolve(store: &Store) -> Vec<Vec<(Labels, SeriesRef)>> {
     let one = |labels: Labels| {
-        let series = store.resolve(&labels);
+        let series = store.get_or_create_series(&labels);
         (labels, series)
     };
     (0..TARGETS).map(|t| (0..COLUMNS).map(|i| one(labels(t, i))).collect()).collect()
@@ -114,7 +114,7 @@ fn resolve_histograms(store: &Store) -> Vec<Vec<(SeriesRef, [f64; 3])>> {
     let one = |target: usize, series: usize| {
         let (instance, series) = (format!("h{target}:90"), format!("s{series}"));
         let pairs = [("__name__", "m_hist"), ("instance", &instance), ("job", "j"), ("series", &series)];
-        (store.resolve(&Labels::from_pairs(pairs)), [0.0; 3])
+        (store.get_or_create_series(&Labels::from_pairs(pairs)), [0.0; 3])
     };
     (0..TARGETS).map(|t| (0..SERIES).map(|i| one(t, i)).collect()).collect()
 }
@@ -158,7 +158,7 @@ fn histogram(counts: &mut [f64; 3], series: usize, (by, at, shape): (u8, u8, u8)
 
 impl World {
     /// With `views` standing, in this dialect.
-    pub fn new(workers: usize, options: Options, views: Vec<(Entry, Drawn)>) -> World {
+    pub fn new(workers: usize, options: PromqlOptions, views: Vec<(Entry, Drawn)>) -> World {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let mut world = World {
@@ -204,7 +204,7 @@ impl World {
             Step::Scrape { target, values } => self.scrape(*target, values),
             Step::Alone { target, series, late, value } => {
                 let series = self.series[*target][SERIES + series].1;
-                let row = Row { series, t: self.now - late, v: f64::from(*value) };
+                let row = FloatRow { series, t: self.now - late, v: f64::from(*value) };
                 self.store.append_rows(&[row]).unwrap();
                 self.alone = Some(row);
             }
@@ -283,7 +283,7 @@ impl World {
         let (to, counts) = &mut self.histograms[target][series];
         if series == 3 && recipe.2.is_multiple_of(3) {
             let v = if recipe.1 < 20 { STALE } else { f64::from(recipe.0) };
-            self.store.append_rows(&[Row { series: *to, t, v }]).unwrap();
+            self.store.append_rows(&[FloatRow { series: *to, t, v }]).unwrap();
         } else {
             let h = Arc::new(histogram(counts, series, recipe));
             self.store.append_histograms(&[HistogramRow { series: *to, t, h }]).unwrap();
@@ -322,16 +322,16 @@ impl World {
             let which: Vec<usize> = part.iter().map(|(i, _)| *i).collect();
             let entry = self.layouts.entry((target, shard)).or_insert_with(|| {
                 let slots = which.iter().map(|i| self.series[target][*i].1.slot).collect();
-                (which.clone(), Arc::new(Layout { slots }))
+                (which.clone(), Arc::new(ColumnLayout { slots }))
             });
             assert_eq!(entry.0, which);
-            let batch = Columns {
+            let batch = ColumnBatch {
                 group: self.store.open_group(&format!("target{target}"), shard),
                 layout: entry.1.clone(),
                 t: self.now,
                 values: part.iter().map(|(_, v)| *v).collect(),
             };
-            self.store.append_columns(&batch, Tell::Feed).unwrap();
+            self.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the PromQL tests share: the signatures of all functions of Prometheus 3.14 (so that parsing is tested
 //! whatever the engine's table holds today).
 
-use engine::plan::Type::{self, Matrix, Scalar, Text, Vector};
-use frontends::promql::{Options, Signature};
+use engine::plan::ValueType::{self, Matrix, Scalar, Text, Vector};
+use frontends::promql::{PromqlOptions, Signature};
 
 const DATE: &[&str] =
     &["day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year"];
@@ -72,7 +72,7 @@ const EXPERIMENTAL_WINDOWS: &[&str] = &[
 /// The signature of `name` in Prometheus 3.14.
 pub fn signature(name: &str) -> Option<Signature> {
     let many = usize::MAX;
-    let of = |args: &'static [Type], optional, repeat, returns, experimental| {
+    let of = |args: &'static [ValueType], optional, repeat, returns, experimental| {
         Some(Signature { args, optional, repeat, returns, experimental })
     };
     let stable = |args| of(args, 0, 0, Vector, false);
@@ -105,6 +105,6 @@ pub fn signature(name: &str) -> Option<Signature> {
 }
 
 /// Everything allowed, with the signatures above.
-pub fn options() -> Options {
-    Options { functions: signature, ..Options::all() }
+pub fn options() -> PromqlOptions {
+    PromqlOptions { functions: signature, ..PromqlOptions::all() }
 }

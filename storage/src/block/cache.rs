@@ -1,9 +1,9 @@
 //! Decoded pages of recent reads. Series of one metric lie side by side in a block, and readers ask for them one
 //! after the other: without this each would decode its neighbours again.
 
-use super::decoder::Decoder;
 use super::open_files::OpenFiles;
-use super::page::Page;
+use super::page::SamplesPage;
+use super::page_decoder::PageDecoder;
 use super::series_page::SeriesPage;
 use crate::limits::{BLOCK_CACHE_BYTES, BLOCK_DECODERS};
 use crate::model::{Matcher, SHARDS};
@@ -15,32 +15,32 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 /// Which block (a number from [`PageCache::register`]) and which page of it.
-type Key = (u64, usize);
+type PageKey = (u64, usize);
 
 /// A decoded page.
 #[derive(Clone)]
-pub(super) enum Cached {
+pub(super) enum CachedPage {
     /// As Arrow holds it.
     Batch(RecordBatch),
     /// Of `samples.parquet`.
-    Samples(Arc<Page>),
+    Samples(Arc<SamplesPage>),
     /// Of `series.parquet`.
     Series(Arc<SeriesPage>),
     /// A piece of an index, checked.
     Chunk(Bytes),
     /// Which series satisfy matchers.
-    Selected(Arc<Selected>),
+    Selected(Arc<CachedSelection>),
 }
 
 /// An answer of the index.
-pub(super) struct Selected {
+pub(super) struct CachedSelection {
     pub(super) matchers: Vec<Matcher>,
     pub(super) series: Arc<RoaringBitmap>,
     /// Those of each shard, from the first question on that asks for those of one.
     pub(super) shards: OnceLock<Vec<RoaringBitmap>>,
 }
 
-impl Selected {
+impl CachedSelection {
     /// Its memory, about.
     pub(super) fn size(&self) -> usize {
         let matchers = self.matchers.iter().map(|m| m.name.len() + m.value.len() + size_of::<Matcher>());
@@ -50,31 +50,31 @@ impl Selected {
     }
 }
 
-impl Cached {
+impl CachedPage {
     fn size(&self) -> usize {
         match self {
-            Cached::Batch(batch) => batch.get_array_memory_size(),
-            Cached::Samples(page) => page.size(),
-            Cached::Series(page) => page.size(),
-            Cached::Chunk(bytes) => bytes.len(),
-            Cached::Selected(selected) => selected.size(),
+            CachedPage::Batch(batch) => batch.get_array_memory_size(),
+            CachedPage::Samples(page) => page.size(),
+            CachedPage::Series(page) => page.size(),
+            CachedPage::Chunk(bytes) => bytes.len(),
+            CachedPage::Selected(selected) => selected.size(),
         }
     }
 }
 
 /// A bounded cache, and the files that are open, shared by all blocks of a set; cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct PageCache(Arc<Mutex<State>>, OpenFiles);
+pub(super) struct PageCache(Arc<Mutex<PageCacheState>>, OpenFiles);
 
 #[derive(Default)]
-struct State {
+struct PageCacheState {
     blocks: u64,
     bytes: usize,
-    pages: HashMap<Key, Cached>,
+    pages: HashMap<PageKey, CachedPage>,
     /// Oldest first.
-    order: VecDeque<Key>,
+    order: VecDeque<PageKey>,
     /// Decoders that nobody uses now.
-    decoders: Vec<Decoder>,
+    decoders: Vec<PageDecoder>,
 }
 
 impl PageCache {
@@ -91,24 +91,24 @@ impl PageCache {
     }
 
     /// A decoder; to be given back with [`PageCache::keep`]. `None`: there is no memory for it.
-    pub(super) fn decoder(&self) -> Option<Decoder> {
+    pub(super) fn decoder(&self) -> Option<PageDecoder> {
         let kept = self.0.lock().decoders.pop();
-        kept.or_else(|| Decoder::new().ok())
+        kept.or_else(|| PageDecoder::new().ok())
     }
 
     /// Takes a decoder back.
-    pub(super) fn keep(&self, decoder: Decoder) {
+    pub(super) fn keep(&self, decoder: PageDecoder) {
         let mut state = self.0.lock();
         if state.decoders.len() < BLOCK_DECODERS {
             state.decoders.push(decoder);
         }
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<Cached> {
+    pub(super) fn get(&self, key: PageKey) -> Option<CachedPage> {
         self.0.lock().pages.get(&key).cloned()
     }
 
-    pub(super) fn put(&self, key: Key, page: Cached) {
+    pub(super) fn put(&self, key: PageKey, page: CachedPage) {
         let size = page.size();
         let mut state = self.0.lock();
         if size > BLOCK_CACHE_BYTES / 4 || state.pages.contains_key(&key) {

@@ -1,8 +1,8 @@
 //! Files with checksums: a writer that computes them on the way out, and a reader of `samples.parquet` that
 //! checks every 16 KiB it touches, so that Parquet's decoders never see damaged bytes.
 
+use super::block_files::{BlockFiles, ReadRange};
 use super::meta::{BlockMeta, FileMeta};
-use super::source::{ReadAt, Source};
 use super::{damaged, io_error};
 use crate::disk::{Disk, DiskFile};
 use crate::limits::{BLOCK_CHECK_BYTES, BLOCK_CRC_BYTES, BLOCK_SMALL_FILE_BYTES};
@@ -71,7 +71,11 @@ fn described<'a>(meta: &'a BlockMeta, name: &str) -> Result<&'a FileMeta, StoreE
 }
 
 /// The content of the file `name` of the block `meta`.
-pub(super) fn read_checked(source: &dyn Source, meta: &BlockMeta, name: &str) -> Result<Bytes, StoreError> {
+pub(super) fn read_checked(
+    source: &dyn BlockFiles,
+    meta: &BlockMeta,
+    name: &str,
+) -> Result<Bytes, StoreError> {
     let (path, file) = (meta.dir.join(name), described(meta, name)?);
     let open = source.open(name, file.bytes)?;
     if file.bytes > BLOCK_SMALL_FILE_BYTES {
@@ -113,7 +117,7 @@ pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result
 pub(super) struct CheckedFile(Arc<Inner>);
 
 struct Inner {
-    file: Box<dyn ReadAt>,
+    file: Box<dyn ReadRange>,
     len: u64,
     /// Little-endian CRC32C per chunk.
     chunks: Bytes,
@@ -122,7 +126,7 @@ struct Inner {
 impl CheckedFile {
     /// Opens the file `name` of the block `meta`.
     pub(super) fn open(
-        source: &dyn Source,
+        source: &dyn BlockFiles,
         meta: &BlockMeta,
         name: &str,
         chunks: Bytes,

@@ -4,11 +4,11 @@
 //! merged block names those it replaces: see [`super::set::Blocks::remove_replaced`].
 
 use super::reader::{Block, BlockSeriesHandle};
-use super::writer::{BlockSeries, Origin, write_block_of};
+use super::writer::{BlockSeries, BlockSpec, write_block_replacing};
 use super::{BlockMeta, damaged};
 use crate::disk::Disk;
 use crate::model::{Labels, TimeMs};
-use crate::store::{Runs, StoreError, join_histograms, put_in_order};
+use crate::store::{RunMerger, StoreError, merge_by_time, merge_histogram_runs};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -40,7 +40,8 @@ pub fn merge_blocks(
         return Ok(None);
     }
     let replaces = metas().map(|meta| meta.name().to_string()).collect();
-    write_block_of(disk, blocks_dir, Origin { from, to, replaces, taken }, merged).map(Some)
+    write_block_replacing(disk, blocks_dir, BlockSpec { from, to, replaces, reserved: taken }, merged)
+        .map(Some)
 }
 
 /// All samples of one series, each time once.
@@ -48,7 +49,7 @@ fn read(parts: &[BlockSeriesHandle]) -> Result<BlockSeries, StoreError> {
     const ALL: (TimeMs, TimeMs) = (TimeMs::MIN, TimeMs::MAX);
     let labels = parts.first().map(|part| part.labels().clone()).unwrap_or_default();
     let mut all = BlockSeries { labels, ..BlockSeries::default() };
-    let (mut runs, mut ends) = (Runs::start(&all.ts), Vec::with_capacity(parts.len()));
+    let (mut runs, mut ends) = (RunMerger::start(&all.ts), Vec::with_capacity(parts.len()));
     for part in parts {
         part.read(ALL.0, ALL.1, &mut all.ts, &mut all.vs)?;
         runs.end(&all.ts);
@@ -57,8 +58,8 @@ fn read(parts: &[BlockSeriesHandle]) -> Result<BlockSeries, StoreError> {
         part.read_starts(ALL.0, ALL.1, &mut all.starts)?;
     }
     runs.merge(&mut all.ts, &mut all.vs);
-    join_histograms(&mut all.histograms, 0, &ends);
-    put_in_order(&mut all.starts, 0);
+    merge_histogram_runs(&mut all.histograms, 0, &ends);
+    merge_by_time(&mut all.starts, 0);
     // A time is a float's or a histogram's; blocks of one store never differ in that.
     let BlockSeries { ts, histograms, .. } = &mut all;
     histograms.retain(|(t, _)| ts.binary_search(t).is_err());

@@ -1,49 +1,49 @@
 //! Blocks: immutable directories of Parquet files, one per time range (`docs/format/block.md`).
 //!
-//! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one, [`set::Blocks`] is
-//! all of a data directory. What makes them small: shared [`clocks`] and [`decimal`] mantissas. Native histograms and start
-//! timestamps are files of their own ([`histograms`], [`lane`]).
+//! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one, [`block_set::BlockSet`] is
+//! all of a data directory. What makes them small: shared [`timestamp_table`] and [`decimal`] mantissas. Native histograms and start
+//! timestamps are files of their own ([`histogram_rows`], [`sparse_file`]).
 
+pub(crate) mod block_files;
+pub mod block_set;
 mod cache;
-mod clock;
-mod clocks;
+pub mod cold;
 pub(crate) mod decimal;
-mod decoder;
-mod deltas;
-pub mod far;
+mod delta_binary_packed;
 mod files;
-mod histograms;
+mod histogram_rows;
 mod index;
-mod lane;
+mod matcher_eval;
 pub mod merge;
 pub mod meta;
 mod open_files;
-mod packed;
 mod page;
-mod pages;
+mod page_decoder;
+mod page_header;
+mod paged_file;
 mod postings;
 pub mod reader;
-mod rows;
+mod reserved_names;
+mod sample_rows;
 mod schema;
-mod selection;
-mod series;
 mod series_page;
-pub mod set;
-pub(crate) mod source;
-mod tables;
-mod taken;
+mod series_table;
+mod small_files;
+mod sparse_file;
+mod timestamp_table;
+mod timestamps;
 mod tombstones;
 pub mod writer;
 
-pub use far::{Far, FarBlock, FarOptions};
+pub(crate) use block_set::remove_dir;
+pub use block_set::{BlockHandle, BlockSet};
+pub use cold::{ColdBlock, ColdOptions, ColdStore};
 pub use merge::merge_blocks;
 pub use meta::BlockMeta;
 pub use reader::{Block, BlockSeriesHandle};
-pub(crate) use set::remove_dir;
-pub use set::{Blocks, Listed};
-pub use taken::{taken, taken_in};
+pub use reserved_names::{reserved_names_in, taken};
 pub use tombstones::{Tombstone, Tombstones};
-pub use writer::{BlockSeries, Origin, write_block, write_block_of};
+pub use writer::{BlockSeries, BlockSpec, write_block, write_block_replacing};
 
 use crate::store::StoreError;
 use std::path::Path;

@@ -1,10 +1,10 @@
 //! Files of blocks here: opened when they are read, and closed when others were read since.
 //!
 //! There may be thousands of blocks with several files each, and few descriptors. Those who read a block go on reading it
-//! when its directory is removed: [`BlockFiles::pin`] opens the files that they may want before it goes. Where these would be
+//! when its directory is removed: [`LocalBlockFiles::pin`] opens the files that they may want before it goes. Where these would be
 //! too many the directory has to stay until they have read.
 
-use super::source::{ReadAt, Source};
+use super::block_files::{BlockFiles, ReadRange};
 use super::{damaged, io_error};
 use crate::limits::{OPEN_BLOCK_FILES, PINNED_BLOCK_FILES};
 use crate::store::StoreError;
@@ -103,10 +103,10 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// The directory of a block here.
-pub(super) struct Directory(pub(super) Arc<BlockFiles>);
+pub(super) struct LocalFiles(pub(super) Arc<LocalBlockFiles>);
 
 /// The files of one block here.
-pub(super) struct BlockFiles {
+pub(super) struct LocalBlockFiles {
     dir: PathBuf,
     open: OpenFiles,
     /// Those that somebody may read: number and name.
@@ -115,16 +115,16 @@ pub(super) struct BlockFiles {
     pinned: OnceLock<HashMap<u64, Arc<File>>>,
 }
 
-impl Directory {
+impl LocalFiles {
     /// The block in `dir`.
-    pub(super) fn new(dir: &Path, open: OpenFiles) -> Directory {
+    pub(super) fn new(dir: &Path, open: OpenFiles) -> LocalFiles {
         let (names, pinned) = (Mutex::default(), OnceLock::new());
-        Directory(Arc::new(BlockFiles { dir: dir.to_owned(), open, names, pinned }))
+        LocalFiles(Arc::new(LocalBlockFiles { dir: dir.to_owned(), open, names, pinned }))
     }
 }
 
-impl Source for Directory {
-    fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadAt>, StoreError> {
+impl BlockFiles for LocalFiles {
+    fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadRange>, StoreError> {
         let path = self.0.dir.join(name);
         let found = std::fs::metadata(&path).map_err(io_error(&path))?.len();
         if found != bytes {
@@ -136,7 +136,7 @@ impl Source for Directory {
     }
 }
 
-impl BlockFiles {
+impl LocalBlockFiles {
     /// Opens all files that somebody may read, to stay open as long as somebody may: the directory is to be removed. False:
     /// there are not descriptors enough.
     pub(super) fn pin(&self) -> bool {
@@ -173,7 +173,7 @@ impl BlockFiles {
     }
 }
 
-impl Drop for BlockFiles {
+impl Drop for LocalBlockFiles {
     fn drop(&mut self) {
         self.open.0.pinned.fetch_sub(self.pinned.get().map_or(0, HashMap::len), Relaxed);
     }
@@ -181,12 +181,12 @@ impl Drop for BlockFiles {
 
 /// A file of a block here.
 struct BlockFile {
-    files: Arc<BlockFiles>,
+    files: Arc<LocalBlockFiles>,
     number: u64,
     path: PathBuf,
 }
 
-impl ReadAt for BlockFile {
+impl ReadRange for BlockFile {
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.files.file(self.number, &self.path)?.read_exact_at(&mut bytes, start)?;
@@ -205,9 +205,9 @@ impl Drop for BlockFile {
 mod tests {
     use super::*;
 
-    fn files(dir: &Path, count: usize) -> (OpenFiles, Vec<Box<dyn ReadAt>>) {
+    fn files(dir: &Path, count: usize) -> (OpenFiles, Vec<Box<dyn ReadRange>>) {
         let open = OpenFiles::default();
-        let directory = Directory::new(dir, open.clone());
+        let directory = LocalFiles::new(dir, open.clone());
         let file = |i: usize| {
             std::fs::write(dir.join(i.to_string()), format!("{i:04}")).unwrap();
             directory.open(&i.to_string(), 4).unwrap()
@@ -250,12 +250,13 @@ mod tests {
         let open = OpenFiles::default();
         std::fs::write(dir.path().join("a"), "text").unwrap();
         let read = |_| {
-            let directory = Directory::new(dir.path(), open.clone());
+            let directory = LocalFiles::new(dir.path(), open.clone());
             let file = directory.open("a", 4).unwrap();
             (directory, file)
         };
         let all: Vec<_> = (0..=PINNED_BLOCK_FILES).map(read).collect();
-        let pinned = |all: &[(Directory, Box<dyn ReadAt>)]| all.iter().filter(|one| one.0.0.pin()).count();
+        let pinned =
+            |all: &[(LocalFiles, Box<dyn ReadRange>)]| all.iter().filter(|one| one.0.0.pin()).count();
         assert_eq!(pinned(&all), PINNED_BLOCK_FILES);
         let last = all.into_iter().next_back().unwrap();
         assert!(last.0.0.pin(), "the others have been read");
@@ -266,7 +267,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = OpenFiles::default();
         std::fs::write(dir.path().join("a"), "text").unwrap();
-        let directory = Directory::new(dir.path(), open.clone());
+        let directory = LocalFiles::new(dir.path(), open.clone());
         let file = directory.open("a", 4).unwrap();
         assert!(directory.0.pin());
         std::fs::remove_file(dir.path().join("a")).unwrap();

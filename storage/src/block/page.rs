@@ -2,10 +2,10 @@
 //!
 //! Who wants one series of a page would otherwise pay for its 63 neighbours, and the memory of a page is a tenth of what its
 //! values take. [`super::decoder`] makes it out of bytes as our writer lays them; of what the `parquet` crate reads
-//! ([`Page::of_batch`]) the values are kept as they are.
+//! ([`SamplesPage::of_batch`]) the values are kept as they are.
 
 use super::decimal;
-use super::deltas::Marks;
+use super::delta_binary_packed::DeltaSkipIndex;
 use crate::model::value::STALE;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int64Type, UInt32Type};
@@ -16,7 +16,7 @@ pub(super) const COLUMNS: [&str; 4] = ["exp", "gaps", "m", "raw"];
 
 /// Where the values of a row are, and how they are written.
 #[derive(Copy, Clone)]
-pub(super) enum Values {
+pub(super) enum RowEncoding {
     /// Mantissas with this exponent.
     Decimal(i8),
     /// Doubles.
@@ -25,11 +25,11 @@ pub(super) enum Values {
 
 /// The rows of one page.
 #[derive(Default)]
-pub(super) struct Page {
-    pub(super) rows: Vec<RowPlace>,
+pub(super) struct SamplesPage {
+    pub(super) rows: Vec<RowSpan>,
     /// The mantissas of all rows, packed.
     pub(super) mantissas: Box<[u8]>,
-    pub(super) marks: Marks,
+    pub(super) marks: DeltaSkipIndex,
     /// Doubles of all rows.
     pub(super) raw: Vec<f64>,
     /// Of all rows, which of their samples are stale markers: these are nowhere else.
@@ -40,8 +40,8 @@ pub(super) struct Page {
 
 /// A row's share of its page.
 #[derive(Clone)]
-pub(super) struct RowPlace {
-    pub(super) values: Values,
+pub(super) struct RowSpan {
+    pub(super) values: RowEncoding,
     /// Samples, stale markers included.
     pub(super) length: u32,
     /// The first of its mantissas or doubles.
@@ -51,32 +51,32 @@ pub(super) struct RowPlace {
 }
 
 /// A row.
-pub(super) struct Row<'a> {
-    page: &'a Page,
-    place: &'a RowPlace,
+pub(super) struct PageRow<'a> {
+    page: &'a SamplesPage,
+    place: &'a RowSpan,
 }
 
 fn wide(range: &Range<u32>) -> Range<usize> {
     range.start as usize..range.end as usize
 }
 
-impl Page {
+impl SamplesPage {
     /// Row `at` of the page.
-    pub(super) fn row(&self, at: usize) -> Option<Row<'_>> {
-        self.rows.get(at).map(|place| Row { page: self, place })
+    pub(super) fn row(&self, at: usize) -> Option<PageRow<'_>> {
+        self.rows.get(at).map(|place| PageRow { page: self, place })
     }
 
     /// Bytes of memory, nearly.
     pub(super) fn size(&self) -> usize {
         let lists = (self.gaps.capacity() + self.stale.capacity()) * 4 + self.raw.capacity() * 8;
-        let rows = self.rows.capacity() * size_of::<RowPlace>();
-        size_of::<Page>() + lists + rows + self.mantissas.len() + self.marks.size()
+        let rows = self.rows.capacity() * size_of::<RowSpan>();
+        size_of::<SamplesPage>() + lists + rows + self.mantissas.len() + self.marks.size()
     }
 
     /// Rows with the columns [`COLUMNS`]; an error says what they are not.
-    pub(super) fn of_batch(batch: &RecordBatch) -> Result<Page, &'static str> {
+    pub(super) fn of_batch(batch: &RecordBatch) -> Result<SamplesPage, &'static str> {
         let exps = batch.column(0).as_primitive_opt::<Int8Type>().ok_or("exp is no int8")?;
-        let mut page = Page::default();
+        let mut page = SamplesPage::default();
         for at in 0..batch.num_rows() {
             let gaps = element::<UInt32Type>(batch.column(1), at).ok_or("gaps are no list of u32")?;
             let (first, gap) = (page.raw.len() as u32, page.gaps.len() as u32);
@@ -88,8 +88,8 @@ impl Page {
                     .map(|list| push_values::<Float64Type>(&list, |v| v, &mut page.raw)),
             }
             .ok_or("values are no list of numbers")?;
-            page.rows.push(RowPlace {
-                values: Values::Raw,
+            page.rows.push(RowSpan {
+                values: RowEncoding::Raw,
                 length: page.raw.len() as u32 - first,
                 first,
                 stale: 0..0,
@@ -100,7 +100,7 @@ impl Page {
     }
 }
 
-impl Row<'_> {
+impl PageRow<'_> {
     /// Samples, stale markers included.
     pub(super) fn len(&self) -> usize {
         self.place.length as usize
@@ -136,12 +136,12 @@ impl Row<'_> {
         let range = first + range.start..first + range.end;
         let page = self.page;
         match self.place.values {
-            Values::Raw => out.extend_from_slice(page.raw.get(range)?),
+            RowEncoding::Raw => out.extend_from_slice(page.raw.get(range)?),
             // Nothing to divide, and a division costs more than all the rest.
-            Values::Decimal(0) => page.marks.read(&page.mantissas, range, |some| {
+            RowEncoding::Decimal(0) => page.marks.read(&page.mantissas, range, |some| {
                 out.extend(some.iter().map(|m| *m as f64));
             })?,
-            Values::Decimal(exp) => {
+            RowEncoding::Decimal(exp) => {
                 let value = decimal::value(exp)?;
                 page.marks.read(&page.mantissas, range, |some| out.extend(some.iter().map(|m| value(*m))))?;
             }

@@ -1,6 +1,6 @@
 //! Postings of a block that has no index, an old one: label → value → series, in memory.
 
-use super::selection::Terms;
+use super::matcher_eval::LabelPostings;
 use crate::model::Labels;
 use crate::store::StoreError;
 use roaring::RoaringBitmap;
@@ -51,7 +51,7 @@ impl Postings {
     }
 }
 
-impl Terms for Postings {
+impl LabelPostings for Postings {
     fn all(&self) -> RoaringBitmap {
         self.all.clone()
     }

@@ -1,26 +1,26 @@
-//! Reading a block: clocks and the row index are in memory, labels ([`Series`]) and values come page by page.
+//! Reading a block: clocks and the row index are in memory, labels ([`SeriesTable`]) and values come page by page.
 //!
 //! A page of `samples.parquet` (64 rows, about 64 series) is fetched through the offset index, checked, decoded
 //! and kept a while in the page cache, because the next question is mostly about its neighbour.
 
+use super::block_files::BlockFiles;
 use super::cache::PageCache;
-use super::clock::Clock;
 use super::files::read_checked;
-use super::histograms::{self, HISTOGRAM_PAGES, START_PAGES};
-use super::lane::LaneFile;
+use super::histogram_rows::{self, HISTOGRAM_PAGES, START_PAGES};
 use super::meta::{BlockMeta, META};
-use super::open_files::{BlockFiles, Directory};
-use super::page::{self, Page};
-use super::pages::{PageOptions, Pages};
+use super::open_files::{LocalBlockFiles, LocalFiles};
+use super::page::{self, SamplesPage};
+use super::paged_file::{PageOptions, PagedFile};
 use super::schema::{CHECKSUMS, CLOCKS, SAMPLES};
-use super::series::Series;
-use super::source::Source;
-use super::tables::{read_clocks, read_rows};
+use super::series_table::SeriesTable;
+use super::small_files::{read_clocks, read_rows};
+use super::sparse_file::SparseFile;
+use super::timestamps::TimestampColumn;
 use super::tombstones::{BlockDeletes, Tombstone};
 use super::{damaged, io_error};
 use crate::limits::BLOCK_PAGE_ROWS;
 use crate::model::{Intervals, Labels, Matcher, TimeMs};
-use crate::store::{Histograms, Starts, StoreError};
+use crate::store::{StoreError, TimedHistograms, TimedStarts};
 use roaring::RoaringBitmap;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,15 +32,15 @@ const SAMPLE_PAGES: PageOptions =
 /// A block, what is deleted of it, and its files, if they are here; cheap to clone. They stay readable after the set has
 /// removed the directory, as long as a clone lives.
 #[derive(Clone)]
-pub struct Block(Arc<Inner>, Arc<BlockDeletes>, Option<Arc<BlockFiles>>);
+pub struct Block(Arc<BlockInner>, Arc<BlockDeletes>, Option<Arc<LocalBlockFiles>>);
 
-struct Inner {
+struct BlockInner {
     meta: BlockMeta,
-    samples: Pages,
-    histograms: Option<LaneFile>,
-    starts: Option<LaneFile>,
-    series: Series,
-    clocks: Vec<Clock>,
+    samples: PagedFile,
+    histograms: Option<SparseFile>,
+    starts: Option<SparseFile>,
+    series: SeriesTable,
+    clocks: Vec<TimestampColumn>,
     /// First row of each series, and one past the last row.
     first_row: Vec<u32>,
     /// Clock of each row.
@@ -67,7 +67,7 @@ impl Block {
     pub(super) fn open_with(dir: &Path, cache: &PageCache) -> Result<Block, StoreError> {
         let meta_path = dir.join(META);
         let meta = BlockMeta::decode(dir, &std::fs::read(&meta_path).map_err(io_error(&meta_path))?)?;
-        let directory = Directory::new(dir, cache.files());
+        let directory = LocalFiles::new(dir, cache.files());
         let mut block = Block::open_in(&directory, meta, cache)?;
         block.2 = Some(directory.0);
         Ok(block)
@@ -83,33 +83,33 @@ impl Block {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// Opens the block `meta`, whose files are in `source`.
+    /// Opens the block `meta`, whose files are in `block_files`.
     pub(super) fn open_in(
-        source: &dyn Source,
+        source: &dyn BlockFiles,
         meta: BlockMeta,
         cache: &PageCache,
     ) -> Result<Block, StoreError> {
-        let series = Series::open(source, &meta, cache)?;
+        let series = SeriesTable::open(source, &meta, cache)?;
         let clocks = read_clocks(&meta.dir.join(CLOCKS), read_checked(source, &meta, CLOCKS)?)?;
-        let samples = Pages::open(SAMPLE_PAGES, source, &meta, cache)?;
+        let samples = PagedFile::open(SAMPLE_PAGES, source, &meta, cache)?;
         let (first_row, row_clock) = read_rows(&samples, series.count(), clocks.len())?;
-        let histograms = LaneFile::open(HISTOGRAM_PAGES, source, &meta, cache)?;
-        let starts = LaneFile::open(START_PAGES, source, &meta, cache)?;
-        let items = |lane: &Option<LaneFile>| lane.as_ref().map_or(0, |lane| lane.rows() as u64);
+        let histograms = SparseFile::open(HISTOGRAM_PAGES, source, &meta, cache)?;
+        let starts = SparseFile::open(START_PAGES, source, &meta, cache)?;
+        let items = |lane: &Option<SparseFile>| lane.as_ref().map_or(0, |lane| lane.rows() as u64);
         let found = (series.count() as u64, clocks.len() as u64, row_clock.len() as u64);
         if found != (meta.series, meta.clocks, meta.rows)
             || (items(&histograms), items(&starts)) != (meta.histograms, meta.starts)
         {
             return Err(damaged(&meta.dir.join(META), "counts other series, clocks or rows than there are"));
         }
-        let inner = Inner { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
+        let inner = BlockInner { meta, samples, histograms, starts, series, clocks, first_row, row_clock };
         Ok(Block(Arc::new(inner), Arc::default(), None))
     }
 
     /// The same block, without what these say that is deleted of it.
-    pub(super) fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<Block, StoreError> {
+    pub(super) fn with_tombstones(&self, tombstones: &[Tombstone]) -> Result<Block, StoreError> {
         let select = |matchers: &[Matcher]| Ok((*self.0.series.select(matchers)?).clone());
-        let deletes = Arc::new(self.1.with(&self.0.meta, tombstones, select)?);
+        let deletes = Arc::new(self.1.with_tombstones(&self.0.meta, tombstones, select)?);
         Ok(Block(self.0.clone(), deletes, self.2.clone()))
     }
 
@@ -120,7 +120,7 @@ impl Block {
 
     /// Which of these sets of matchers decide for a series of it, each series' first that holds; at the end, whether for
     /// some series none does.
-    pub fn classes(&self, sets: &[&[Matcher]]) -> Result<Vec<bool>, StoreError> {
+    pub fn matcher_classes(&self, sets: &[&[Matcher]]) -> Result<Vec<bool>, StoreError> {
         let mut rest: RoaringBitmap = (0..self.0.series.count() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
         for set in sets {
@@ -187,7 +187,7 @@ impl Block {
     }
 
     /// Label names and values.
-    pub(super) fn series(&self) -> &Series {
+    pub(super) fn series(&self) -> &SeriesTable {
         &self.0.series
     }
 
@@ -209,7 +209,7 @@ impl Block {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
-        let mut current: Option<(usize, Arc<Page>)> = None;
+        let mut current: Option<(usize, Arc<SamplesPage>)> = None;
         for row in self.rows_in(series, from, to) {
             let number = row / BLOCK_PAGE_ROWS;
             let page = match current.take() {
@@ -232,7 +232,7 @@ impl Block {
     /// Appends the samples of one row that are in `from..=to`.
     fn read_row(
         &self,
-        page: &Page,
+        page: &SamplesPage,
         row: usize,
         from: TimeMs,
         to: TimeMs,
@@ -258,8 +258,8 @@ impl Block {
 #[cfg(test)]
 impl Block {
     /// A page as both decoders read it.
-    pub(super) fn page_twice(&self, page: usize) -> (Option<Page>, Page) {
-        let theirs = self.0.samples.batch(page).ok().and_then(|batch| Page::of_batch(&batch).ok());
+    pub(super) fn page_twice(&self, page: usize) -> (Option<SamplesPage>, SamplesPage) {
+        let theirs = self.0.samples.batch(page).ok().and_then(|batch| SamplesPage::of_batch(&batch).ok());
         (self.0.samples.by_hand(page, &self.clock_lengths(page)), theirs.unwrap_or_default())
     }
 }
@@ -283,8 +283,9 @@ impl BlockSeriesHandle {
             let Some((first, last)) = clock(row).ends() else { return false };
             if first == last { !deleted.covers(first) } else { !deleted.covers_all(first, last) }
         };
-        let histograms =
-            |lane: &LaneFile| lane.span(self.series).is_some_and(|(min, max)| !deleted.covers_all(min, max));
+        let histograms = |lane: &SparseFile| {
+            lane.span(self.series).is_some_and(|(min, max)| !deleted.covers_all(min, max))
+        };
         self.block.rows_in(self.series, from, to).any(left)
             || self.block.0.histograms.as_ref().is_some_and(histograms)
     }
@@ -309,12 +310,17 @@ impl BlockSeriesHandle {
     }
 
     /// Appends the histograms with `from ≤ t ≤ to`, in time order.
-    pub fn read_histograms(&self, from: TimeMs, to: TimeMs, out: &mut Histograms) -> Result<(), StoreError> {
+    pub fn read_histograms(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        out: &mut TimedHistograms,
+    ) -> Result<(), StoreError> {
         let Some(lane) = &self.block.0.histograms else { return Ok(()) };
         let base = out.len();
         lane.read(self.series, from, to, |page, row, t| {
             let before = out[base..].last().map(|(_, h)| h.as_ref());
-            let h = histograms::decode(page, row, before)?;
+            let h = histogram_rows::decode(page, row, before)?;
             out.push((t, Arc::new(h)));
             Some(())
         })?;
@@ -328,11 +334,11 @@ impl BlockSeriesHandle {
     }
 
     /// Appends the start timestamps of the samples with `from ≤ t ≤ to`, in time order.
-    pub fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut Starts) -> Result<(), StoreError> {
+    pub fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut TimedStarts) -> Result<(), StoreError> {
         let Some(lane) = &self.block.0.starts else { return Ok(()) };
         let base = out.len();
         lane.read(self.series, from, to, |page, row, t| {
-            out.push((t, histograms::decode_start(page, row)?));
+            out.push((t, histogram_rows::decode_start(page, row)?));
             Some(())
         })?;
         self.deleted.iter().for_each(|deleted| deleted.retain_pairs(base, out));
@@ -340,9 +346,9 @@ impl BlockSeriesHandle {
     }
 }
 
-/// Appends the times of `clock` at which there is a sample in `from..=to`; which samples of the row these are.
+/// Appends the times of `timestamps` at which there is a sample in `from..=to`; which samples of the row these are.
 fn push_times(
-    clock: &Clock,
+    clock: &TimestampColumn,
     gaps: &[u32],
     from: TimeMs,
     to: TimeMs,

@@ -1,7 +1,7 @@
 //! A page of `series.parquet`: label sets, made when they are first asked for. Of the series of a page mostly few are, or all
 //! again and again.
 
-use super::tables::labels_of;
+use super::small_files::labels_of;
 use crate::limits::SERIES_LABEL_BYTES;
 use crate::model::Labels;
 use arrow::array::RecordBatch;

@@ -1,6 +1,6 @@
 //! Round trips, matchers, damage, failing disks.
 
-use super::page::Page;
+use super::page::SamplesPage;
 use super::*;
 use crate::disk::{Disk, DiskFile, OsDisk};
 use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS};
@@ -48,7 +48,7 @@ fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
 /// Our decoder reads the pages of the block as the `parquet` crate does; `all` of them: one row per series makes
 /// pages of equal length in all columns.
 fn assert_read_by_hand(block: &Block, all: bool) {
-    let row = |page: &Page, at| {
+    let row = |page: &SamplesPage, at| {
         let row = page.row(at)?;
         let mut vs = Vec::new();
         row.read(0..row.len(), &mut vs).expect("it has all its samples");
@@ -195,7 +195,7 @@ fn postings_select_what_matchers_match() {
     let series = some_labels();
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &series);
-    let (blocks, damage) = Blocks::open(&OsDisk, dir.path()).unwrap();
+    let (blocks, damage) = BlockSet::open(&OsDisk, dir.path()).unwrap();
     assert_eq!(damage, Vec::<String>::new());
     let patterns =
         ["", "200", "web-1", "web-.*", ".*", ".+", "200|404", "web-[12]|", "(web|x).*", "[^w].*", "absent"];
@@ -388,9 +388,9 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     std::fs::write(other.dir.join("meta.json"), "{}").unwrap();
     std::fs::create_dir(dir.path().join("1_2.tmp")).unwrap();
     std::fs::create_dir(dir.path().join("1-2-3.deleting")).unwrap();
-    let (blocks, damage) = Blocks::open(&OsDisk, dir.path()).unwrap();
-    Blocks::remove_unfinished(&OsDisk, dir.path()).unwrap();
-    assert_eq!(blocks.metas(), [block.meta().clone()]);
+    let (blocks, damage) = BlockSet::open(&OsDisk, dir.path()).unwrap();
+    BlockSet::remove_unfinished(&OsDisk, dir.path()).unwrap();
+    assert_eq!(blocks.all_metas(), [block.meta().clone()]);
     assert_eq!(damage.len(), 1);
     assert!(damage[0].contains("meta.json: has no checksum"), "{}", damage[0]);
     assert!(other.dir.exists() && !dir.path().join("1_2.tmp").exists());
@@ -409,7 +409,7 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     let (mut ts, mut vs) = (Vec::new(), Vec::new());
     parts[0].read(0, DAY, &mut ts, &mut vs).unwrap();
     assert!(!ts.is_empty(), "who has the block goes on reading");
-    assert_eq!(Blocks::sweep(&OsDisk, dir.path()).unwrap(), 1, "what another removal left");
+    assert_eq!(BlockSet::finish_removals(&OsDisk, dir.path()).unwrap(), 1, "what another removal left");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
@@ -432,7 +432,7 @@ fn broken_promises_are_refused() {
         let error =
             write_block(&OsDisk, dir.path(), 0, DAY, series.into_iter().map(Ok)).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
-        assert_eq!(Blocks::open(&OsDisk, dir.path()).unwrap().0.metas(), []);
+        assert_eq!(BlockSet::open(&OsDisk, dir.path()).unwrap().0.all_metas(), []);
     }
 }
 
@@ -507,5 +507,5 @@ fn a_failing_disk_leaves_no_block_and_the_next_try_succeeds() {
     assert_holds(&Block::open(&meta.dir).unwrap(), &series, 0, DAY);
     // Once more: the same content takes the same name.
     assert_eq!(attempt(100).unwrap(), meta);
-    assert_eq!(Blocks::open(&OsDisk, dir.path()).unwrap().0.metas(), [meta]);
+    assert_eq!(BlockSet::open(&OsDisk, dir.path()).unwrap().0.all_metas(), [meta]);
 }

@@ -4,10 +4,10 @@
 //! deleted or by whoever computes the past anew, is not touched by it. [`BlockDeletes`] is what one block makes of them.
 
 use super::{BlockMeta, damaged, io_error};
+use crate::checksummed_file;
 use crate::disk::Disk;
 use crate::limits::TOMBSTONES;
 use crate::model::{Intervals, Matcher, TimeMs};
-use crate::sealed;
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -44,7 +44,7 @@ impl Tombstones {
     /// Reads the file in data directory `data`. One that is damaged is an error: what is deleted must not come back.
     pub fn open(disk: &dyn Disk, data: &Path) -> Result<Tombstones, StoreError> {
         let path = data.join(FILE);
-        let text = sealed::read(disk, &path).map_err(|e| match e.kind() {
+        let text = checksummed_file::read(disk, &path).map_err(|e| match e.kind() {
             std::io::ErrorKind::InvalidData => damaged(&path, e),
             _ => io_error(&path)(e),
         })?;
@@ -108,7 +108,7 @@ fn write(disk: &dyn Disk, path: &Path, list: &[Tombstone]) -> Result<(), StoreEr
         text.push_str(&serde_json::to_string(one).map_err(|e| damaged(path, e))?);
         text.push('\n');
     }
-    sealed::write(disk, path, &text).map_err(io_error(path))
+    checksummed_file::write(disk, path, &text).map_err(io_error(path))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Tombstone>, StoreError> {
@@ -126,7 +126,7 @@ pub struct BlockDeletes(Vec<(RoaringBitmap, TimeMs, TimeMs)>);
 
 impl BlockDeletes {
     /// With those of `tombstones` that are about the block, too; `select` finds its series.
-    pub fn with(
+    pub fn with_tombstones(
         &self,
         meta: &BlockMeta,
         tombstones: &[Tombstone],

@@ -1,21 +1,21 @@
 //! Writing a block: series come sorted, rows go out in one pass; what is kept is clocks and labels.
 
-use super::clocks::{ClockTable, target_of};
+use super::block_set::remove_dir;
 use super::files::{CheckedWriter, check_all};
-use super::histograms::{HistogramRows, StartRows};
+use super::histogram_rows::{HistogramRows, StartRows};
 use super::meta::{BlockMeta, FileMeta, META, UNHASHED};
-use super::rows::Rows;
+use super::sample_rows::SampleRowBuilder;
 use super::schema::{
     self, CHECKSUMS, CLOCKS, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, POSTINGS, POSTINGS_CHECKSUMS, SAMPLES, SERIES,
     SERIES_CHECKSUMS, STARTS, STARTS_CHECKSUMS, TERMS, TERMS_CHECKSUMS, column,
 };
-use super::set::remove_dir;
+use super::timestamp_table::{TimestampTable, target_of};
 use super::{damaged, index, io_error};
 use crate::disk::Disk;
 use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS, SERIES_PAGE_ROWS};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, TimeMs};
-use crate::store::{Histograms, Starts, StoreError};
+use crate::store::{StoreError, TimedHistograms, TimedStarts};
 use arrow::array::StringArray;
 use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Array};
 use arrow::datatypes::Schema;
@@ -37,13 +37,13 @@ pub struct BlockSeries {
     /// Values, parallel to `ts`; stale markers allowed.
     pub vs: Vec<f64>,
     /// Histograms, strictly ascending, at other times than `ts`.
-    pub histograms: Histograms,
+    pub histograms: TimedHistograms,
     /// Start timestamps of samples, strictly ascending.
-    pub starts: Starts,
+    pub starts: TimedStarts,
 }
 
 /// Where a block comes from.
-pub struct Origin<'a> {
+pub struct BlockSpec<'a> {
     /// First instant of its range.
     pub from: TimeMs,
     /// First instant after it.
@@ -51,7 +51,7 @@ pub struct Origin<'a> {
     /// Names of the blocks whose samples it has, all of them.
     pub replaces: Vec<String>,
     /// Names that it must not have: see [`super::taken`].
-    pub taken: &'a BTreeSet<String>,
+    pub reserved: &'a BTreeSet<String>,
 }
 
 /// Writes the block `from ≤ t < to` into `blocks_dir`, where no name is taken, out of series sorted by labels, and returns
@@ -64,18 +64,18 @@ pub fn write_block(
     to: TimeMs,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
-    let origin = Origin { from, to, replaces: Vec::new(), taken: &BTreeSet::new() };
-    write_block_of(disk, blocks_dir, origin, series)
+    let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &BTreeSet::new() };
+    write_block_replacing(disk, blocks_dir, origin, series)
 }
 
 /// As [`write_block`], among blocks that it may replace, and of which names may be taken.
-pub fn write_block_of(
+pub fn write_block_replacing(
     disk: &dyn Disk,
     blocks_dir: &Path,
-    origin: Origin,
+    origin: BlockSpec,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
-    let Origin { from, to, replaces, taken } = origin;
+    let BlockSpec { from, to, replaces, reserved: taken } = origin;
     // A merge may run beside a flush of the same range.
     let what = if replaces.is_empty() { "" } else { "_merge" };
     let temporary = blocks_dir.join(format!("{from}_{to}{what}.tmp"));
@@ -137,7 +137,7 @@ fn write_files(
     to: TimeMs,
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
-    let mut builder = Builder::new(disk, dir, from, to)?;
+    let mut builder = BlockBuilder::new(disk, dir, from, to)?;
     for one in series {
         builder.push(&one?)?;
     }
@@ -152,21 +152,21 @@ fn write_bytes(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(FileMeta, 
 }
 
 /// A Parquet file being written.
-struct Table {
+struct ParquetFileWriter {
     path: PathBuf,
     writer: ArrowWriter<CheckedWriter>,
 }
 
-impl Table {
+impl ParquetFileWriter {
     fn create(
         disk: &dyn Disk,
         path: PathBuf,
         schema: Arc<Schema>,
         properties: Result<WriterProperties, ParquetError>,
-    ) -> Result<Table, StoreError> {
+    ) -> Result<ParquetFileWriter, StoreError> {
         let file = CheckedWriter::create(disk, &path)?;
         let writer = properties.and_then(|p| ArrowWriter::try_new(file, schema, Some(p)));
-        Ok(Table { writer: writer.map_err(failed(&path))?, path })
+        Ok(ParquetFileWriter { writer: writer.map_err(failed(&path))?, path })
     }
 
     fn write(&mut self, batch: Result<RecordBatch, arrow::error::ArrowError>) -> Result<(), StoreError> {
@@ -195,17 +195,17 @@ fn io_cause(error: ParquetError) -> std::io::Error {
 }
 
 /// A lane's file, from its first item on.
-struct LaneTable<R> {
+struct SparseFileWriter<R> {
     rows: R,
     waiting: usize,
-    table: Table,
+    table: ParquetFileWriter,
 }
 
-type TakeRows<R> = fn(&mut R) -> Result<RecordBatch, arrow::error::ArrowError>;
+type FinishBatchFn<R> = fn(&mut R) -> Result<RecordBatch, arrow::error::ArrowError>;
 
-impl<R> LaneTable<R> {
+impl<R> SparseFileWriter<R> {
     /// Counts an item, and writes a page's worth of them.
-    fn pushed(&mut self, take: TakeRows<R>) -> Result<(), StoreError> {
+    fn pushed(&mut self, take: FinishBatchFn<R>) -> Result<(), StoreError> {
         self.waiting += 1;
         if self.waiting < BLOCK_LANE_PAGE_ROWS {
             return Ok(());
@@ -214,7 +214,7 @@ impl<R> LaneTable<R> {
         self.table.write(take(&mut self.rows))
     }
 
-    fn finish(mut self, take: TakeRows<R>) -> Result<(FileMeta, Vec<u8>), StoreError> {
+    fn finish(mut self, take: FinishBatchFn<R>) -> Result<(FileMeta, Vec<u8>), StoreError> {
         if self.waiting > 0 {
             self.table.write(take(&mut self.rows))?;
         }
@@ -222,22 +222,31 @@ impl<R> LaneTable<R> {
     }
 }
 
-struct Builder<'a> {
+struct BlockBuilder<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
-    samples: Table,
-    rows: Rows,
-    histograms: Option<LaneTable<HistogramRows>>,
-    starts: Option<LaneTable<StartRows>>,
-    clocks: ClockTable,
+    samples: ParquetFileWriter,
+    rows: SampleRowBuilder,
+    histograms: Option<SparseFileWriter<HistogramRows>>,
+    starts: Option<SparseFileWriter<StartRows>>,
+    clocks: TimestampTable,
     labels: Vec<Labels>,
     meta: BlockMeta,
 }
 
-impl<'a> Builder<'a> {
-    fn new(disk: &'a dyn Disk, dir: &'a Path, from: TimeMs, to: TimeMs) -> Result<Builder<'a>, StoreError> {
-        let samples =
-            Table::create(disk, dir.join(SAMPLES), schema::samples(), schema::samples_properties())?;
+impl<'a> BlockBuilder<'a> {
+    fn new(
+        disk: &'a dyn Disk,
+        dir: &'a Path,
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<BlockBuilder<'a>, StoreError> {
+        let samples = ParquetFileWriter::create(
+            disk,
+            dir.join(SAMPLES),
+            schema::samples(),
+            schema::samples_properties(),
+        )?;
         let meta = BlockMeta {
             version: UNHASHED,
             from,
@@ -246,14 +255,14 @@ impl<'a> Builder<'a> {
             max_time: TimeMs::MIN,
             ..BlockMeta::default()
         };
-        Ok(Builder {
+        Ok(BlockBuilder {
             disk,
             dir,
             samples,
-            rows: Rows::new(),
+            rows: SampleRowBuilder::new(),
             histograms: None,
             starts: None,
-            clocks: ClockTable::default(),
+            clocks: TimestampTable::default(),
             labels: Vec::new(),
             meta,
         })
@@ -313,15 +322,15 @@ impl<'a> Builder<'a> {
     /// Histograms and start timestamps; their files are begun with the first of them.
     fn push_lanes(&mut self, id: u32, series: &BlockSeries) -> Result<(), StoreError> {
         let begin = |name: &str, schema, properties| {
-            Table::create(self.disk, self.dir.join(name), schema, properties)
+            ParquetFileWriter::create(self.disk, self.dir.join(name), schema, properties)
         };
         if self.histograms.is_none() && !series.histograms.is_empty() {
             let table = begin(HISTOGRAMS, schema::histograms(), schema::histograms_properties())?;
-            self.histograms = Some(LaneTable { rows: HistogramRows::new(), waiting: 0, table });
+            self.histograms = Some(SparseFileWriter { rows: HistogramRows::new(), waiting: 0, table });
         }
         if self.starts.is_none() && !series.starts.is_empty() {
             let table = begin(STARTS, schema::starts(), schema::starts_properties())?;
-            self.starts = Some(LaneTable { rows: StartRows::default(), waiting: 0, table });
+            self.starts = Some(SparseFileWriter { rows: StartRows::default(), waiting: 0, table });
         }
         self.meta.histograms += series.histograms.len() as u64;
         self.meta.starts += series.starts.len() as u64;
@@ -341,7 +350,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Ends the files of the lanes that there are.
-    fn finish_lanes(&mut self) -> Result<Vec<Named>, StoreError> {
+    fn finish_lanes(&mut self) -> Result<Vec<NamedFile>, StoreError> {
         let histograms = self.histograms.take().map(|lane| lane.finish(HistogramRows::take));
         let starts = self.starts.take().map(|lane| lane.finish(StartRows::take));
         let lanes = [(HISTOGRAMS, HISTOGRAMS_CHECKSUMS, histograms), (STARTS, STARTS_CHECKSUMS, starts)];
@@ -361,13 +370,21 @@ impl<'a> Builder<'a> {
             self.samples.write(self.rows.take())?;
         }
         let samples = checked(disk, self.dir, (SAMPLES, CHECKSUMS), self.samples.finish()?)?;
-        let mut clocks =
-            Table::create(disk, self.dir.join(CLOCKS), schema::clocks(), schema::clocks_properties())?;
+        let mut clocks = ParquetFileWriter::create(
+            disk,
+            self.dir.join(CLOCKS),
+            schema::clocks(),
+            schema::clocks_properties(),
+        )?;
         for batch in self.clocks.batches() {
             clocks.write(batch)?;
         }
-        let mut series =
-            Table::create(disk, self.dir.join(SERIES), schema::series(), schema::series_properties())?;
+        let mut series = ParquetFileWriter::create(
+            disk,
+            self.dir.join(SERIES),
+            schema::series(),
+            schema::series_properties(),
+        )?;
         // A page at a time: where a page may end, the writer looks once per batch.
         for (page, labels) in self.labels.chunks(SERIES_PAGE_ROWS).enumerate() {
             series.write(series_batch(page * SERIES_PAGE_ROWS, labels))?;
@@ -385,7 +402,7 @@ impl<'a> Builder<'a> {
 }
 
 /// A file and its place in `meta.json`.
-type Named = (&'static str, FileMeta);
+type NamedFile = (&'static str, FileMeta);
 
 /// Writes the checksums of a file that is written.
 fn checked(
@@ -393,11 +410,11 @@ fn checked(
     dir: &Path,
     (name, checksums): (&'static str, &'static str),
     (meta, chunks): (FileMeta, Vec<u8>),
-) -> Result<[Named; 2], StoreError> {
+) -> Result<[NamedFile; 2], StoreError> {
     Ok([(name, meta), (checksums, write_bytes(disk, &dir.join(checksums), &chunks)?.0)])
 }
 
-fn write_index(disk: &dyn Disk, dir: &Path, series: &[Labels]) -> Result<[Named; 4], StoreError> {
+fn write_index(disk: &dyn Disk, dir: &Path, series: &[Labels]) -> Result<[NamedFile; 4], StoreError> {
     let (terms, postings) = index::write(series).map_err(|e| damaged(dir, format!("its index: {e}")))?;
     let one = |(name, checksums), bytes: &[u8]| {
         checked(disk, dir, (name, checksums), write_bytes(disk, &dir.join(name), bytes)?)

@@ -3,10 +3,10 @@
 //! Columns are only ever appended, so a series keeps its column as long as the set lives. When most columns
 //! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
 
-use super::fold::Fold;
-use super::open::{OpenRow, OpenRows};
-use super::pace::Pace;
-use super::window::Window;
+use super::chunk_merge::ChunkMerge;
+use super::group_chunk::GroupChunk;
+use super::open_rows::{OpenRow, OpenRows};
+use super::seal_schedule::SealSchedule;
 use crate::limits::{HEAD_WINDOW_SCRAPES, STRETCH_WAITING};
 use crate::model::TimeMs;
 use roaring::RoaringBitmap;
@@ -21,9 +21,9 @@ pub struct ColumnSet {
     /// Columns whose series also gets samples from elsewhere: each sample must be checked.
     pub mixed: RoaringBitmap,
     rows: OpenRows,
-    windows: Vec<Arc<Window>>,
-    fold: Option<Fold>,
-    pace: Pace,
+    windows: Vec<Arc<GroupChunk>>,
+    fold: Option<ChunkMerge>,
+    pace: SealSchedule,
 }
 
 impl ColumnSet {
@@ -36,7 +36,7 @@ impl ColumnSet {
             rows: OpenRows::default(),
             windows: Vec::new(),
             fold: None,
-            pace: Pace::begin(group),
+            pace: SealSchedule::begin(group),
         }
     }
 
@@ -47,7 +47,7 @@ impl ColumnSet {
         self.rows.push(t, values);
         if crosses {
             // All sets come here at once: what is left of the range waits for its own moment.
-            self.pace = Pace::begin(self.group);
+            self.pace = SealSchedule::begin(self.group);
         } else if sealed {
             self.pace.sealed();
         }
@@ -58,7 +58,7 @@ impl ColumnSet {
                 fold.finish(&mut self.windows);
             }
         } else if sealed && !crosses {
-            self.fold = Fold::due(&self.windows, range, &mut self.pace);
+            self.fold = ChunkMerge::plan_next(&self.windows, range, &mut self.pace);
         }
         sealed
     }
@@ -82,8 +82,8 @@ impl ColumnSet {
     }
 
     /// Whether a window that begins at `t` can be put behind all others: few short ones are left that wait for more.
-    pub fn rests(&self, t: TimeMs, range: i64) -> bool {
-        let waits = |window: &&Arc<Window>| {
+    pub fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
+        let waits = |window: &&Arc<GroupChunk>| {
             window.clock().len() <= HEAD_WINDOW_SCRAPES
                 && window.max().div_euclid(range) == t.div_euclid(range)
         };
@@ -91,7 +91,7 @@ impl ColumnSet {
     }
 
     /// Puts a window behind all others.
-    pub fn lay(&mut self, window: Window) {
+    pub fn push_chunk(&mut self, window: GroupChunk) {
         self.seal();
         self.windows.push(Arc::new(window));
     }
@@ -149,7 +149,7 @@ impl ColumnSet {
     }
 
     /// The columns that have samples.
-    pub fn alive(&self) -> RoaringBitmap {
+    pub fn live_columns(&self) -> RoaringBitmap {
         let alive = |c: &u32| self.windows.iter().any(|w| w.has(*c)) || self.rows.newest(*c).is_some();
         (0..self.columns.len() as u32).filter(alive).collect()
     }
@@ -157,7 +157,7 @@ impl ColumnSet {
 
 #[cfg(test)]
 impl ColumnSet {
-    pub fn windows(&self) -> &[Arc<Window>] {
+    pub fn windows(&self) -> &[Arc<GroupChunk>] {
         &self.windows
     }
 
@@ -172,7 +172,7 @@ impl ColumnSet {
 
 /// What a reader needs of a column set; shared by all its series in one selection.
 pub struct ColumnsSnapshot {
-    windows: Vec<Arc<Window>>,
+    windows: Vec<Arc<GroupChunk>>,
     rows: Vec<(TimeMs, OpenRow)>,
 }
 

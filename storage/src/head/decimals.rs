@@ -4,7 +4,7 @@
 //! Bytes: exponent, first integer (varint, zigzag), then for each eight differences (zigzag) the number of bits and as
 //! many bytes; `0x80 | n`: this and `n` more eights are zero. They live only in memory; reading past the end gives zeros.
 
-use super::rows::{put_varint, take_varint, unzigzag, zigzag};
+use super::ungrouped::{put_varint, take_varint, unzigzag, zigzag};
 use crate::block::decimal;
 
 /// Differences that are packed with one width: their bits fill whole bytes.

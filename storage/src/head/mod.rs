@@ -1,42 +1,42 @@
 //! The recent hours, in memory: per shard a registry, postings, and samples in target columns.
 //!
-//! Start at [`Head`] (the append path); [`columns`] and [`window`] hold what came by scrape, [`cohort`] puts
-//! there what came together without one, [`rows`] has what came alone, [`lanes`] the native histograms and start timestamps, [`postings`] finds series, [`snapshot`] is what readers take away,
-//! [`stretch`] a replay's short cut to windows.
+//! Start at [`Head`] (the append path); [`columns`] and [`group_chunk`] hold what came by scrape, [`implicit_groups`] puts
+//! there what came together without one, [`ungrouped`] has what came alone, [`sparse_append`] the native histograms and start timestamps, [`postings`] finds series, [`snapshot`] is what readers take away,
+//! [`scrape_run`] a replay's short cut to windows.
 
-mod adopt;
-mod cohort;
+mod append_decision;
+mod chunk_merge;
 mod column;
 mod columns;
-mod correct;
+mod corrections;
 mod decimals;
-mod difference;
-mod ended;
-mod fold;
 mod group;
-mod hint;
-mod lane;
-mod lanes;
-mod open;
-mod pace;
+mod group_chunk;
+mod implicit_groups;
+mod inactive_labels;
+mod merge_overlay;
+mod open_rows;
+mod paged_vec;
 pub mod postings;
-mod registry;
+mod reset_hints;
 mod restore;
-pub mod rows;
+mod row_delta;
+mod scrape_run;
+mod seal_schedule;
 mod series;
+mod series_index;
 mod shard;
-mod slots;
 mod snapshot;
-mod stretch;
-mod verdict;
-mod window;
+mod sparse_append;
+mod sparse_column;
+pub mod ungrouped;
 mod xor;
 
-pub use cohort::Together;
-pub use lane::Lane;
-pub use lanes::{HistogramSample, Start};
+pub use append_decision::{AppendCounts, AppendDecision, Refusal, RefusedSample};
+pub use implicit_groups::RowsAppended;
 pub use restore::{group_id, group_of};
-pub use shard::{Head, Sample, Taken};
+pub use scrape_run::{ScrapeRun, Transposer};
+pub use shard::{AppendedBatch, Head, SlotFloat};
 pub use snapshot::HeadSnapshot;
-pub use stretch::{Loom, Stretch};
-pub use verdict::{Counts, Refusal, RefusedSample, Verdict};
+pub use sparse_append::{SlotHistogram, SlotStart};
+pub use sparse_column::SparseColumn;

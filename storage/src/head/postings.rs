@@ -15,7 +15,7 @@ const INLINE: usize = 7;
 
 /// The slots of one pair.
 #[derive(Clone)]
-enum Slots {
+enum PostingList {
     /// The first so many, ascending.
     Inline(u8, [u32; INLINE]),
     /// Up to [`POSTINGS_LIST`], ascending: a bitmap of few slots is ten times their size.
@@ -23,32 +23,32 @@ enum Slots {
     Many(RoaringBitmap),
 }
 
-impl Slots {
-    fn one(slot: u32) -> Slots {
+impl PostingList {
+    fn one(slot: u32) -> PostingList {
         let mut slots = [0; INLINE];
         slots[0] = slot;
-        Slots::Inline(1, slots)
+        PostingList::Inline(1, slots)
     }
 
-    fn of_list(list: &[u32]) -> Slots {
+    fn of_list(list: &[u32]) -> PostingList {
         let mut slots = [0; INLINE];
         if let Some(there) = slots.get_mut(..list.len()) {
             there.copy_from_slice(list);
-            return Slots::Inline(list.len() as u8, slots);
+            return PostingList::Inline(list.len() as u8, slots);
         }
         if list.len() <= POSTINGS_LIST {
-            Slots::Few(list.to_vec())
+            PostingList::Few(list.to_vec())
         } else {
-            Slots::Many(list.iter().collect())
+            PostingList::Many(list.iter().collect())
         }
     }
 
     /// The slots, as a list or as a bitmap.
     fn parts(&self) -> Result<&[u32], &RoaringBitmap> {
         match self {
-            Slots::Inline(len, slots) => Ok(&slots[..usize::from(*len)]),
-            Slots::Few(slots) => Ok(slots),
-            Slots::Many(slots) => Err(slots),
+            PostingList::Inline(len, slots) => Ok(&slots[..usize::from(*len)]),
+            PostingList::Few(slots) => Ok(slots),
+            PostingList::Many(slots) => Err(slots),
         }
     }
 
@@ -63,24 +63,24 @@ impl Slots {
             Err(_) => 0,
         };
         match self {
-            Slots::Many(slots) => put(slots, slot),
-            Slots::Few(slots) if slots.len() < POSTINGS_LIST => slots.insert(at, slot),
-            Slots::Inline(len, slots) if usize::from(*len) < INLINE => {
+            PostingList::Many(slots) => put(slots, slot),
+            PostingList::Few(slots) if slots.len() < POSTINGS_LIST => slots.insert(at, slot),
+            PostingList::Inline(len, slots) if usize::from(*len) < INLINE => {
                 slots.copy_within(at..usize::from(*len), at + 1);
                 slots[at] = slot;
                 *len += 1;
             }
-            Slots::Inline(_, slots) => *self = Slots::of_list(&with(slots, at, slot)),
-            Slots::Few(slots) => *self = Slots::of_list(&with(slots, at, slot)),
+            PostingList::Inline(_, slots) => *self = PostingList::of_list(&with(slots, at, slot)),
+            PostingList::Few(slots) => *self = PostingList::of_list(&with(slots, at, slot)),
         }
     }
 
     /// Removes a slot; whether none is left.
     fn remove(&mut self, slot: u32) -> bool {
         match self {
-            Slots::Many(slots) => drop(slots.remove(slot)),
-            Slots::Few(slots) => slots.retain(|there| *there != slot),
-            Slots::Inline(len, slots) => {
+            PostingList::Many(slots) => drop(slots.remove(slot)),
+            PostingList::Few(slots) => slots.retain(|there| *there != slot),
+            PostingList::Inline(len, slots) => {
                 let list = &slots[..usize::from(*len)];
                 if let Ok(at) = list.binary_search(&slot) {
                     slots.copy_within(at + 1.., at);
@@ -120,19 +120,19 @@ fn put(set: &mut RoaringBitmap, slot: u32) {
 
 /// All values of one label name.
 #[derive(Default)]
-struct Values {
-    by_value: BTreeMap<Box<str>, Slots>,
+struct LabelValues {
+    by_value: BTreeMap<Box<str>, PostingList>,
     any: RoaringBitmap,
 }
 
 /// The postings of one shard.
 #[derive(Default)]
-pub struct Postings {
-    names: BTreeMap<Box<str>, Values>,
+pub struct HeadPostings {
+    names: BTreeMap<Box<str>, LabelValues>,
     all: RoaringBitmap,
 }
 
-impl Postings {
+impl HeadPostings {
     /// All slots.
     pub fn all(&self) -> &RoaringBitmap {
         &self.all
@@ -143,13 +143,13 @@ impl Postings {
         put(&mut self.all, slot);
         for (name, value) in labels.iter() {
             if !self.names.contains_key(name) {
-                self.names.insert(name.into(), Values::default());
+                self.names.insert(name.into(), LabelValues::default());
             }
             let Some(values) = self.names.get_mut(name) else { continue };
             put(&mut values.any, slot);
             match values.by_value.get_mut(value) {
                 Some(slots) => slots.add(slot),
-                None => drop(values.by_value.insert(value.into(), Slots::one(slot))),
+                None => drop(values.by_value.insert(value.into(), PostingList::one(slot))),
             }
         }
     }
@@ -214,7 +214,7 @@ impl Postings {
     }
 
     /// The slots with one of these values; "" is that of slots without the label.
-    fn having(&self, values: &Values, literals: &[String]) -> RoaringBitmap {
+    fn having(&self, values: &LabelValues, literals: &[String]) -> RoaringBitmap {
         let mut set = RoaringBitmap::new();
         for literal in literals {
             match values.by_value.get(literal.as_str()) {
@@ -227,7 +227,7 @@ impl Postings {
     }
 
     /// The slots whose value matches. A pattern that accepts "" is answered by what it refuses: that is less.
-    fn like(&self, values: &Values, regex: &AnchoredRegex) -> RoaringBitmap {
+    fn like(&self, values: &LabelValues, regex: &AnchoredRegex) -> RoaringBitmap {
         let (prefix, accepts_missing) = (regex.prefix(), regex.is_match(""));
         let range = values.by_value.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         let mut set = RoaringBitmap::new();
@@ -293,14 +293,14 @@ mod tests {
     }
 
     /// `n` series, each with two labels that all have and one of its own.
-    fn postings_of(n: usize) -> (Vec<Labels>, Postings) {
+    fn postings_of(n: usize) -> (Vec<Labels>, HeadPostings) {
         let labels = |i: usize| {
             let own = format!("v{i}");
             let few = (i % 7).to_string();
             Labels::from_pairs([("__name__", "m"), ("few", few.as_str()), ("own", own.as_str())])
         };
         let all: Vec<Labels> = (0..n).map(labels).collect();
-        let mut postings = Postings::default();
+        let mut postings = HeadPostings::default();
         all.iter().enumerate().for_each(|(i, labels)| postings.add(i as u32, labels));
         (all, postings)
     }
@@ -316,7 +316,7 @@ mod tests {
             vec![m("own", MatchOp::NotRegex, "v1.*"), m("none", MatchOp::Equal, "")],
         ];
         for set in sets {
-            let select = |(all, postings): &(Vec<Labels>, Postings)| {
+            let select = |(all, postings): &(Vec<Labels>, HeadPostings)| {
                 postings.select(&set, |slot| &all[slot as usize]).len()
             };
             assert_proportional(&format!("{set:?}"), 2_000, postings_of, select);
@@ -361,7 +361,7 @@ mod tests {
     fn a_series_of_twice_the_labels_costs_twice_as_much() {
         let labels = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("l{i}"), "v")));
         let add = |labels: &Labels| {
-            let mut postings = Postings::default();
+            let mut postings = HeadPostings::default();
             (0..10).for_each(|slot| postings.add(slot, labels));
             postings
         };
@@ -376,7 +376,7 @@ mod tests {
     proptest! {
         #[test]
         fn slots_are_a_set(steps in proptest::collection::vec((0u32..80, 0u8..4), 0..300)) {
-            let (mut slots, mut model) = (Slots::one(40), BTreeSet::from([40]));
+            let (mut slots, mut model) = (PostingList::one(40), BTreeSet::from([40]));
             for (slot, step) in steps {
                 // More come than go: it gets through all variants, and back.
                 if step > 0 {
@@ -401,7 +401,7 @@ mod tests {
             matchers in proptest::collection::vec(matcher(), 0..4),
         ) {
             let all: Vec<Labels> = series.into_iter().map(Labels::from_pairs).collect();
-            let mut postings = Postings::default();
+            let mut postings = HeadPostings::default();
             all.iter().enumerate().for_each(|(i, labels)| postings.add(i as u32, labels));
             all.iter().enumerate().filter(|(i, _)| gone[*i]).for_each(|(i, labels)| postings.remove(i as u32, labels));
             let expected: Vec<u32> = (0..all.len() as u32)

@@ -2,13 +2,13 @@
 //! in blocks.
 
 use super::columns::ColumnSet;
-use super::group::Group;
-use super::series::Home;
-use super::shard::{Flushing, Head};
+use super::group::ColumnGroup;
+use super::series::ColumnRef;
+use super::shard::{FlushInProgress, Head};
 use crate::limits::SHARD_SLOTS;
 use crate::model::value::{ABSENT, is_absent};
 use crate::model::{Labels, SHARDS, TimeMs};
-use crate::wal::{self, Batch};
+use crate::wal::{self, RecordBuilder};
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Head {
     }
 
     /// Adds records of the series that the log does not know yet.
-    pub fn encode_series(&self, shard: u16, batch: &mut Batch) {
+    pub fn encode_series(&self, shard: u16, batch: &mut RecordBuilder) {
         for slot in &self.unlogged {
             wal::add_series(batch, shard, *slot, &self.series[*slot as usize].labels);
         }
@@ -44,9 +44,17 @@ impl Head {
     }
 
     /// Adds the records of a scrape.
-    pub fn encode_row(&self, shard: u16, group: u32, t: TimeMs, row: &[f64], epoch: u64, batch: &mut Batch) {
+    pub fn encode_row(
+        &self,
+        shard: u16,
+        group: u32,
+        t: TimeMs,
+        row: &[f64],
+        epoch: u64,
+        batch: &mut RecordBuilder,
+    ) {
         let known = &self.groups[group as usize];
-        if !known.log.named {
+        if !known.log.name_logged {
             wal::add_group(batch, group_id(shard, group), &known.key);
         }
         if let Some(set) = known.set.and_then(|set| self.sets.get(&set)) {
@@ -61,13 +69,13 @@ impl Head {
     }
 
     /// Adds records of all series and groups that may have samples, for a checkpoint; their number.
-    pub fn encode_all(&self, shard: u16, batch: &mut Batch) -> u64 {
+    pub fn encode_checkpoint(&self, shard: u16, batch: &mut RecordBuilder) -> u64 {
         let mut records = 0;
         for (slot, series) in self.series.iter().enumerate().filter(|(_, series)| series.listed) {
             wal::add_series(batch, shard, slot as u32, &series.labels);
             records += 1;
         }
-        for (group, known) in self.groups.iter().enumerate().filter(|(_, known)| known.log.named) {
+        for (group, known) in self.groups.iter().enumerate().filter(|(_, known)| known.log.name_logged) {
             wal::add_group(batch, group_id(shard, group as u32), &known.key);
             records += 1;
         }
@@ -85,16 +93,16 @@ impl Head {
         if self.registry.get(labels.encoded(), &self.series).is_some_and(|known| known != slot) {
             return Err(format!("the series of slot {slot} has another slot"));
         }
-        self.place(slot, labels);
+        self.assign_slot(slot, labels);
         self.series[slot as usize].logged = true;
-        self.list(slot);
+        self.activate(slot);
         Ok(())
     }
 
     /// A series record that another head took by [`Head::restore_series`], with `labels` for this slot. Whoever looks for
     /// series looks there, until [`Head::take_names`].
     pub fn restore_known(&mut self, slot: u32, labels: Labels) {
-        self.reach(slot);
+        self.extend_slots(slot);
         let series = &mut self.series[slot as usize];
         (series.labels, series.listed, series.logged) = (labels, true, true);
     }
@@ -106,12 +114,12 @@ impl Head {
         }
         while self.groups.len() <= group as usize {
             let lost: Arc<str> = format!("\0lost group {}", self.groups.len()).into();
-            self.groups.push(Group::new(lost));
+            self.groups.push(ColumnGroup::new(lost));
         }
         if let Some(key) = key {
             let (key, known): (Arc<str>, _) = (key.into(), &mut self.groups[group as usize]);
             known.key = key.clone();
-            known.log.named = true;
+            known.log.name_logged = true;
             self.group_keys.insert(key, group);
         }
         Ok(())
@@ -136,7 +144,7 @@ impl Head {
             }
         };
         for slot in slots {
-            self.reach(*slot);
+            self.extend_slots(*slot);
             self.column(set, *slot);
         }
         Ok(())
@@ -151,7 +159,7 @@ impl Head {
         }
         let samples = row.iter().filter(|v| !is_absent(**v)).count() as u64;
         if newest.is_none_or(|newest| t > newest) {
-            let row = self.without_known(group as usize, t, row);
+            let row = self.without_stored(group as usize, t, row);
             self.push_row(group as usize, t, row);
             return Ok(samples);
         }
@@ -169,7 +177,7 @@ impl Head {
     }
 
     /// A row of a group without the samples of times at which their series have some elsewhere.
-    pub(super) fn without_known(&self, group: usize, t: TimeMs, row: Arc<[f64]>) -> Arc<[f64]> {
+    pub(super) fn without_stored(&self, group: usize, t: TimeMs, row: Arc<[f64]>) -> Arc<[f64]> {
         let Some(set) = self.groups[group].set.and_then(|set| self.sets.get(&set)) else { return row };
         let known = |column: &u32| {
             let slot = set.columns[*column as usize];
@@ -212,7 +220,7 @@ impl Head {
 
     /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
     pub fn begin_flush(&mut self, end: TimeMs) {
-        self.flushing = Some(Flushing { end, ..Flushing::default() });
+        self.flushing = Some(FlushInProgress { end, ..FlushInProgress::default() });
     }
 
     /// The flush failed.
@@ -221,14 +229,14 @@ impl Head {
     }
 
     /// From now on samples before `end` are too old: blocks have that time.
-    pub fn close_before(&mut self, end: TimeMs) {
-        self.floor = self.floor.max(end);
+    pub fn raise_min_append_time(&mut self, end: TimeMs) {
+        self.min_append_time = self.min_append_time.max(end);
     }
 
     /// Forgets all samples before `end`, but for those that came since [`Head::begin_flush`], and the series
     /// that nothing is left of.
     pub fn drop_before(&mut self, end: TimeMs) {
-        self.close_before(end);
+        self.raise_min_append_time(end);
         for set in self.sets.values_mut() {
             set.drop_before(end);
         }
@@ -241,11 +249,11 @@ impl Head {
         }
         self.oldest = self.find_oldest();
         self.refresh_mixed();
-        self.unlist_empty();
+        self.deactivate_empty();
     }
 
     /// Stores anew what came while a flush ran and was dropped with what is in its blocks.
-    fn put_back(&mut self, late: Flushing) {
+    fn put_back(&mut self, late: FlushInProgress) {
         for (slot, t, v) in late.rows {
             if self.at(slot, t).is_none() {
                 self.add_row(slot, t, v);
@@ -280,13 +288,13 @@ impl Head {
         }
         for group in 0..self.groups.len() {
             let set = self.groups[group].set.and_then(|set| self.sets.get(&set));
-            if set.is_some_and(|set| set.columns.len() > set.alive().len() as usize * 4 / 3 + 16) {
+            if set.is_some_and(|set| set.columns.len() > set.live_columns().len() as usize * 4 / 3 + 16) {
                 self.new_set(group);
             }
         }
         // Targets come and go: the log hears the name of one that comes back anew.
         let idle = self.groups.iter_mut().filter(|group| group.set.is_none());
-        idle.for_each(|group| group.log.named = false);
+        idle.for_each(|group| group.log.name_logged = false);
     }
 
     /// Series that now live in one place need no check of their samples any more.
@@ -315,14 +323,14 @@ impl Head {
 
     /// Takes series out of the postings that have no samples and that no current layout names. Their slots stay
     /// theirs, and so do their labels, elsewhere: a writer may come back.
-    fn unlist_empty(&mut self) {
+    fn deactivate_empty(&mut self) {
         let held: HashMap<u32, RoaringBitmap> =
-            self.sets.iter().map(|(key, set)| (*key, self.held(*key, set))).collect();
+            self.sets.iter().map(|(key, set)| (*key, self.columns_in_use(*key, set))).collect();
         let mut ended = Vec::new();
         for (slot, series) in (0..).zip(self.series.iter_mut()) {
             let mut homes = series.homes().iter();
             let in_use =
-                |home: &Home| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
+                |home: &ColumnRef| held.get(&home.set).is_some_and(|columns| columns.contains(home.column));
             let alone = series.rows().is_none() && series.lanes().is_none();
             if series.listed && alone && !homes.any(in_use) {
                 self.postings.remove(slot, &series.labels);
@@ -334,13 +342,13 @@ impl Head {
         let series = &self.series;
         self.unlogged.retain(|slot| series[*slot as usize].listed);
         for (slot, labels) in self.ended.add(ended) {
-            self.place(slot, labels);
+            self.assign_slot(slot, labels);
         }
     }
 
     /// The columns of a set that have samples or may get some without another word.
-    fn held(&self, key: u32, set: &ColumnSet) -> RoaringBitmap {
-        let (group, mut columns) = (&self.groups[set.group as usize], set.alive());
+    fn columns_in_use(&self, key: u32, set: &ColumnSet) -> RoaringBitmap {
+        let (group, mut columns) = (&self.groups[set.group as usize], set.live_columns());
         match (&group.layout, &group.map) {
             (Some(_), Some(map)) if group.set == Some(key) => columns.extend(map.iter().copied()),
             (Some(layout), None) if group.set == Some(key) => {
@@ -360,7 +368,7 @@ impl Head {
     }
 
     /// Number of visible series.
-    pub fn active(&self) -> u64 {
+    pub fn active_series(&self) -> u64 {
         self.postings.all().len()
     }
 

@@ -1,12 +1,12 @@
 //! A series in the head: its labels and where its samples are.
 
-use super::lanes::Lanes;
-use super::rows::Rows;
+use super::sparse_append::SparseColumns;
+use super::ungrouped::UngroupedSamples;
 use crate::model::{Labels, TimeMs};
 
 /// A place of a series' samples: a column of a column set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Home {
+pub struct ColumnRef {
     /// The set's key inside the shard.
     pub set: u32,
     /// The column.
@@ -15,30 +15,30 @@ pub struct Home {
 
 /// One series.
 #[derive(Default)]
-pub struct Series {
+pub struct HeadSeries {
     /// Its labels.
     pub labels: Labels,
     /// The column it has, if it has one only.
-    home: Option<Home>,
+    home: Option<ColumnRef>,
     /// Whether it is in the postings: it has samples, or a writer holds on to it.
     pub listed: bool,
     /// Whether the log knows it.
     pub logged: bool,
-    aside: Option<Box<Aside>>,
+    aside: Option<Box<RareSeriesData>>,
 }
 
 /// What few series have.
 #[derive(Default)]
-struct Aside {
+struct RareSeriesData {
     /// Columns of several groups, or of several generations of one.
-    homes: Box<[Home]>,
-    rows: Option<Box<Rows>>,
-    lanes: Option<Box<Lanes>>,
+    homes: Box<[ColumnRef]>,
+    rows: Option<Box<UngroupedSamples>>,
+    lanes: Option<Box<SparseColumns>>,
 }
 
-impl Series {
+impl HeadSeries {
     /// Columns it has or had, oldest first; nearly always one.
-    pub fn homes(&self) -> &[Home] {
+    pub fn homes(&self) -> &[ColumnRef] {
         match &self.aside {
             Some(aside) if !aside.homes.is_empty() => &aside.homes,
             _ => self.home.as_slice(),
@@ -46,7 +46,7 @@ impl Series {
     }
 
     /// It has another column.
-    pub fn add_home(&mut self, home: Home) {
+    pub fn add_home(&mut self, home: ColumnRef) {
         self.set_homes(self.homes().iter().copied().chain([home]).collect());
     }
 
@@ -55,7 +55,7 @@ impl Series {
         self.set_homes(self.homes().iter().copied().filter(|home| home.set != set).collect());
     }
 
-    fn set_homes(&mut self, homes: Vec<Home>) {
+    fn set_homes(&mut self, homes: Vec<ColumnRef>) {
         let several = homes.len() > 1;
         self.home = homes.first().copied().filter(|_| !several);
         if several || self.aside.is_some() {
@@ -64,22 +64,22 @@ impl Series {
     }
 
     /// Samples that came alone.
-    pub fn rows(&self) -> Option<&Rows> {
+    pub fn rows(&self) -> Option<&UngroupedSamples> {
         self.aside.as_ref()?.rows.as_deref()
     }
 
     /// The same, to add some.
-    pub fn rows_mut(&mut self) -> &mut Rows {
+    pub fn rows_mut(&mut self) -> &mut UngroupedSamples {
         self.aside.get_or_insert_default().rows.get_or_insert_default()
     }
 
     /// Native histograms and start timestamps, if it ever had some.
-    pub fn lanes(&self) -> Option<&Lanes> {
+    pub fn lanes(&self) -> Option<&SparseColumns> {
         self.aside.as_ref()?.lanes.as_deref()
     }
 
     /// The same, to add some.
-    pub fn lanes_mut(&mut self) -> &mut Lanes {
+    pub fn lanes_mut(&mut self) -> &mut SparseColumns {
         self.aside.get_or_insert_default().lanes.get_or_insert_default()
     }
 
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn columns_come_and_go() {
-        let homes: Vec<Home> = (0..3).map(|set| Home { set, column: 7 }).collect();
-        let mut series = Series::default();
+        let homes: Vec<ColumnRef> = (0..3).map(|set| ColumnRef { set, column: 7 }).collect();
+        let mut series = HeadSeries::default();
         for (at, home) in homes.iter().enumerate() {
             assert_eq!(series.homes(), &homes[..at]);
             series.add_home(*home);
@@ -127,6 +127,6 @@ mod tests {
 
     #[test]
     fn a_series_is_small() {
-        assert_eq!(size_of::<Series>(), 40);
+        assert_eq!(size_of::<HeadSeries>(), 40);
     }
 }

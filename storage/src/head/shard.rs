@@ -1,35 +1,35 @@
 //! The head of one shard: registry, groups, series, and the append path.
 //!
 //! A batch whose layout is known, whose time is new and whose series live nowhere else costs one pointer per
-//! scrape: the batch's own values become the open row. Everything else goes through [`Head::verdict`].
+//! scrape: the batch's own values become the open row. Everything else goes through [`Head::append_decision`].
 
+use super::append_decision::{AppendCounts, AppendDecision};
 use super::columns::ColumnSet;
-use super::ended::Ended;
-use super::group::Group;
-use super::lanes::{HistogramSample, Start};
-use super::postings::Postings;
-use super::registry::Registry;
-use super::series::{Home, Series};
-use super::slots::Slots;
-use super::verdict::{Counts, Verdict};
+use super::group::ColumnGroup;
+use super::inactive_labels::InactiveLabels;
+use super::paged_vec::PagedVec;
+use super::postings::HeadPostings;
+use super::series::{ColumnRef, HeadSeries};
+use super::series_index::SeriesIndex;
+use super::sparse_append::{SlotHistogram, SlotStart};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{Labels, TimeMs};
-use crate::store::{Layout, StoreError};
+use crate::store::{ColumnLayout, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A single sample: slot, time, value.
-pub type Sample = (u32, TimeMs, f64);
+pub type SlotFloat = (u32, TimeMs, f64);
 
 /// The recent samples of one shard.
 pub struct Head {
-    pub(super) registry: Registry,
+    pub(super) registry: SeriesIndex,
     /// Those that have ended have no labels here.
-    pub(super) series: Slots<Series>,
-    pub(super) ended: Ended,
-    pub(super) postings: Postings,
-    pub(super) groups: Vec<Group>,
+    pub(super) series: PagedVec<HeadSeries>,
+    pub(super) ended: InactiveLabels,
+    pub(super) postings: HeadPostings,
+    pub(super) groups: Vec<ColumnGroup>,
     pub(super) group_keys: HashMap<Arc<str>, u32>,
     /// Column sets by key; keys are never reused.
     pub(super) sets: HashMap<u32, ColumnSet>,
@@ -42,9 +42,9 @@ pub struct Head {
     pub(super) oldest: Option<TimeMs>,
     pub(super) newest: Option<TimeMs>,
     /// While a flush runs.
-    pub(super) flushing: Option<Flushing>,
+    pub(super) flushing: Option<FlushInProgress>,
     /// Everything before is in blocks: what comes for it now would make a block of its own at every flush.
-    pub(super) floor: TimeMs,
+    pub(super) min_append_time: TimeMs,
     /// What is older is refused by the append that runs.
     pub(super) bound: TimeMs,
     /// Everything before may be in blocks, too: it is not corrected.
@@ -53,15 +53,15 @@ pub struct Head {
 
 /// The end of a flush that runs, and what came for the time before it since its snapshot.
 #[derive(Default)]
-pub struct Flushing {
+pub struct FlushInProgress {
     pub(super) end: TimeMs,
-    pub(super) rows: Vec<Sample>,
-    pub(super) histograms: Vec<HistogramSample>,
-    pub(super) starts: Vec<Start>,
+    pub(super) rows: Vec<SlotFloat>,
+    pub(super) histograms: Vec<SlotHistogram>,
+    pub(super) starts: Vec<SlotStart>,
 }
 
 /// What a batch became.
-pub enum Taken {
+pub enum AppendedBatch {
     /// A row of the group's column set.
     Row {
         /// The values in the batch's order, without those that were refused.
@@ -70,20 +70,20 @@ pub enum Taken {
         row: Arc<[f64]>,
     },
     /// Single samples: the batch came late.
-    Late(Vec<Sample>),
+    Late(Vec<SlotFloat>),
 }
 
 impl Head {
     /// An empty head. Windows and chunks do not cross multiples of `block_range`.
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head {
-            floor: TimeMs::MIN,
+            min_append_time: TimeMs::MIN,
             bound: TimeMs::MIN,
             settled: TimeMs::MIN,
-            registry: Registry::default(),
-            series: Slots::default(),
-            ended: Ended::default(),
-            postings: Postings::default(),
+            registry: SeriesIndex::default(),
+            series: PagedVec::default(),
+            ended: InactiveLabels::default(),
+            postings: HeadPostings::default(),
             groups: Vec::new(),
             group_keys: HashMap::new(),
             sets: HashMap::new(),
@@ -108,7 +108,7 @@ impl Head {
     }
 
     /// The labels in `slot`, of an ended series, too.
-    pub fn labels_ever(&self, slot: u32) -> Option<Labels> {
+    pub fn labels_including_inactive(&self, slot: u32) -> Option<Labels> {
         self.labels(slot).cloned().or_else(|| self.ended.labels(slot))
     }
 
@@ -126,12 +126,12 @@ impl Head {
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
         let known = self.registry.get(labels.encoded(), &self.series);
         if let Some(slot) = known.or_else(|| self.ended.find(labels.encoded())) {
-            self.list(slot);
+            self.activate(slot);
             return slot;
         }
         let slot = self.series.len() as u32;
-        self.place(slot, labels.clone());
-        self.list(slot);
+        self.assign_slot(slot, labels.clone());
+        self.activate(slot);
         slot
     }
 
@@ -143,24 +143,24 @@ impl Head {
     }
 
     /// Puts a series into a slot at or behind the end; slots between stay empty (replay).
-    pub(super) fn place(&mut self, slot: u32, labels: Labels) {
-        self.reach(slot);
+    pub(super) fn assign_slot(&mut self, slot: u32, labels: Labels) {
+        self.extend_slots(slot);
         self.series[slot as usize].labels = labels;
         self.registry.insert(slot, &self.series);
     }
 
     /// Hands out slots up to `slot`; they have no labels and are not visible.
-    pub(super) fn reach(&mut self, slot: u32) {
+    pub(super) fn extend_slots(&mut self, slot: u32) {
         while self.series.len() <= slot as usize {
-            self.series.push(Series::default());
+            self.series.push(HeadSeries::default());
         }
     }
 
     /// Makes a slot visible and has it logged.
-    pub(super) fn list(&mut self, slot: u32) {
+    pub(super) fn activate(&mut self, slot: u32) {
         if self.series[slot as usize].labels.is_empty() {
             let Some(labels) = self.ended.take(slot) else { return };
-            self.place(slot, labels);
+            self.assign_slot(slot, labels);
         }
         let series = &mut self.series[slot as usize];
         if !series.listed {
@@ -178,7 +178,7 @@ impl Head {
             return group;
         }
         let (key, group): (Arc<str>, u32) = (key.into(), self.groups.len() as u32);
-        self.groups.push(Group::new(key.clone()));
+        self.groups.push(ColumnGroup::new(key.clone()));
         self.group_keys.insert(key, group);
         group
     }
@@ -187,30 +187,30 @@ impl Head {
     pub fn append_columns(
         &mut self,
         group: u32,
-        layout: &Arc<Layout>,
+        layout: &Arc<ColumnLayout>,
         t: TimeMs,
         values: &Arc<[f64]>,
-        counts: &mut Counts,
-    ) -> Result<Taken, StoreError> {
+        counts: &mut AppendCounts,
+    ) -> Result<AppendedBatch, StoreError> {
         self.check_batch(group, layout, values.len())?;
         let at = group as usize;
         if t < self.oldest_taken() || self.groups[at].newest.is_some_and(|newest| t <= newest) {
             return Ok(self.append_late(layout, t, values, counts));
         }
-        if !self.groups[at].knows(layout) {
+        if !self.groups[at].has_layout(layout) {
             self.take_layout(at, layout);
         }
-        let values = self.without_refused(at, t, values, counts);
+        let values = self.without_rejected(at, t, values, counts);
         let row = match &self.groups[at].map {
             None => values.clone(),
             Some(map) => permute(&values, map, self.width(at)),
         };
         counts.stored += values.iter().filter(|v| !is_absent(**v)).count();
         self.push_row(at, t, row.clone());
-        Ok(Taken::Row { values, row })
+        Ok(AppendedBatch::Row { values, row })
     }
 
-    fn check_batch(&self, group: u32, layout: &Arc<Layout>, values: usize) -> Result<(), StoreError> {
+    fn check_batch(&self, group: u32, layout: &Arc<ColumnLayout>, values: usize) -> Result<(), StoreError> {
         let refuse = |why: String| Err(StoreError::Refused(format!("malformed batch: {why}")));
         let Some(known) = self.groups.get(group as usize) else {
             return refuse(format!("no group {group} in its shard"));
@@ -239,7 +239,7 @@ impl Head {
     pub fn push_row(&mut self, group: usize, t: TimeMs, row: Arc<[f64]>) {
         let Some(set) = self.groups[group].set else { return };
         self.groups[group].newest = Some(t);
-        self.has_time(t);
+        self.extend_time_range(t);
         let Some(columns) = self.sets.get_mut(&set) else { return };
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             let samples = columns.columns.iter().zip(row.iter()).filter(|(_, v)| !is_absent(**v));
@@ -249,7 +249,7 @@ impl Head {
     }
 
     /// There is a sample at `t`.
-    pub(super) fn has_time(&mut self, t: TimeMs) {
+    pub(super) fn extend_time_range(&mut self, t: TimeMs) {
         self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
         self.newest = self.newest.max(Some(t));
     }
@@ -259,7 +259,7 @@ impl Head {
     }
 
     /// Maps a new layout to columns, adding columns for slots that have none.
-    pub(super) fn take_layout(&mut self, group: usize, layout: &Arc<Layout>) {
+    pub(super) fn take_layout(&mut self, group: usize, layout: &Arc<ColumnLayout>) {
         let too_wide = self.width(group) > 2 * layout.slots.len() + 64;
         let set = match self.groups[group].set {
             Some(set) if !too_wide => set,
@@ -287,7 +287,7 @@ impl Head {
 
     /// The column of `slot` in `set`; appended if it has none.
     pub fn column(&mut self, set: u32, slot: u32) -> u32 {
-        self.list(slot);
+        self.activate(slot);
         let series = &mut self.series[slot as usize];
         if let Some(home) = series.homes().iter().find(|home| home.set == set) {
             return home.column;
@@ -295,7 +295,7 @@ impl Head {
         let Some(columns) = self.sets.get_mut(&set) else { return u32::MAX };
         let (column, group) = (columns.columns.len() as u32, columns.group);
         columns.columns.push(slot);
-        series.add_home(Home { set, column });
+        series.add_home(ColumnRef { set, column });
         let others = series.homes().iter().filter(|home| home.set != set);
         let foreign =
             others.filter(|home| self.sets.get(&home.set).is_some_and(|s| s.group != group)).count();
@@ -315,12 +315,12 @@ impl Head {
     }
 
     /// The batch's values, those that must not be stored replaced by *absent*.
-    fn without_refused(
+    fn without_rejected(
         &self,
         group: usize,
         t: TimeMs,
         values: &Arc<[f64]>,
-        counts: &mut Counts,
+        counts: &mut AppendCounts,
     ) -> Arc<[f64]> {
         let Some(set) = self.groups[group].set.and_then(|set| self.sets.get(&set)) else {
             return values.clone();
@@ -336,7 +336,7 @@ impl Head {
                 continue;
             }
             let verdict = self.verdict(*slot, t, values[i]);
-            if verdict != Verdict::Store {
+            if verdict != AppendDecision::Store {
                 self.note(verdict, (*slot, t), counts);
                 kept.get_or_insert_with(|| values.to_vec())[i] = ABSENT;
             }
@@ -344,18 +344,24 @@ impl Head {
         kept.map_or_else(|| values.clone(), Arc::from)
     }
 
-    fn append_late(&mut self, layout: &Layout, t: TimeMs, values: &[f64], counts: &mut Counts) -> Taken {
+    fn append_late(
+        &mut self,
+        layout: &ColumnLayout,
+        t: TimeMs,
+        values: &[f64],
+        counts: &mut AppendCounts,
+    ) -> AppendedBatch {
         let mut stored = Vec::new();
         for (slot, v) in layout.slots.iter().zip(values).filter(|(_, v)| !is_absent(**v)) {
             if self.append_row(*slot, t, *v, counts) {
                 stored.push((*slot, t, *v));
             }
         }
-        Taken::Late(stored)
+        AppendedBatch::Late(stored)
     }
 
     /// Takes one sample; whether it was stored.
-    pub fn append_row(&mut self, slot: u32, t: TimeMs, v: f64, counts: &mut Counts) -> bool {
+    pub fn append_row(&mut self, slot: u32, t: TimeMs, v: f64, counts: &mut AppendCounts) -> bool {
         let v = sanitize(v);
         let (verdict, newest) = (self.verdict(slot, t, v), self.newest_of(slot));
         if !self.note(verdict, (slot, t), counts) {
@@ -368,12 +374,12 @@ impl Head {
 
     /// Stores a sample at a time at which its series has none.
     pub fn add_row(&mut self, slot: u32, t: TimeMs, v: f64) {
-        self.list(slot);
+        self.activate(slot);
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             flushing.rows.push((slot, t, v));
         }
         let range = self.block_range;
-        self.has_time(t);
+        self.extend_time_range(t);
         if self.fill(slot, t, v) {
             return;
         }

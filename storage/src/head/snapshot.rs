@@ -2,11 +2,11 @@
 //! that still changes.
 
 use super::columns::ColumnsSnapshot;
-use super::lanes::Lanes;
-use super::rows::{RowsPlace, TakenRows};
 use super::shard::Head;
+use super::sparse_append::SparseColumns;
+use super::ungrouped::{UngroupedRange, UngroupedSnapshot};
 use crate::model::{Labels, Matcher, NativeHistogram, TimeMs};
-use crate::store::Runs;
+use crate::store::RunMerger;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct HeadSnapshot {
     sets: Vec<ColumnsSnapshot>,
-    rows: TakenRows,
-    series: Vec<Taken>,
+    rows: UngroupedSnapshot,
+    series: Vec<SnapshotSeries>,
 }
 
 /// One series: columns of the snapshot's sets, rows, and sparse lanes.
-struct Taken {
-    columns: Columns,
-    rows: Option<RowsPlace>,
-    lanes: Option<Box<Lanes>>,
+struct SnapshotSeries {
+    columns: SnapshotColumns,
+    rows: Option<UngroupedRange>,
+    lanes: Option<Box<SparseColumns>>,
 }
 
 /// (Set, column) pairs; one is kept without an allocation.
-enum Columns {
+enum SnapshotColumns {
     One(u32, u32),
     Many(Vec<(u32, u32)>),
 }
 
-impl Columns {
+impl SnapshotColumns {
     fn add(&mut self, set: u32, column: u32) {
         match self {
-            Columns::Many(all) if all.is_empty() => *self = Columns::One(set, column),
-            Columns::Many(all) => all.push((set, column)),
-            Columns::One(s, c) => *self = Columns::Many(vec![(*s, *c), (set, column)]),
+            SnapshotColumns::Many(all) if all.is_empty() => *self = SnapshotColumns::One(set, column),
+            SnapshotColumns::Many(all) => all.push((set, column)),
+            SnapshotColumns::One(s, c) => *self = SnapshotColumns::Many(vec![(*s, *c), (set, column)]),
         }
     }
 }
@@ -51,7 +51,7 @@ impl HeadSnapshot {
         to: TimeMs,
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
-        runs: &mut Runs,
+        runs: &mut RunMerger,
     ) {
         let taken = &self.series[at as usize];
         let mut column = |set: u32, column: u32, ts: &mut Vec<TimeMs>| {
@@ -59,8 +59,8 @@ impl HeadSnapshot {
             runs.end(ts);
         };
         match &taken.columns {
-            Columns::One(set, c) => column(*set, *c, ts),
-            Columns::Many(all) => all.iter().for_each(|(set, c)| column(*set, *c, ts)),
+            SnapshotColumns::One(set, c) => column(*set, *c, ts),
+            SnapshotColumns::Many(all) => all.iter().for_each(|(set, c)| column(*set, *c, ts)),
         }
         if let Some(rows) = &taken.rows {
             let rows = self.rows.slices(rows);
@@ -71,7 +71,7 @@ impl HeadSnapshot {
 }
 
 impl HeadSnapshot {
-    fn lanes(&self, at: u32) -> Option<&Lanes> {
+    fn lanes(&self, at: u32) -> Option<&SparseColumns> {
         self.series[at as usize].lanes.as_deref()
     }
 
@@ -138,7 +138,7 @@ impl Head {
         let mut taken_sets: HashMap<u32, u32> = HashMap::new();
         for slot in self.matching(matchers) {
             let series = &self.series[slot as usize];
-            let mut columns = Columns::Many(Vec::new());
+            let mut columns = SnapshotColumns::Many(Vec::new());
             let mut any = false;
             for home in series.homes() {
                 let Some(set) = self.sets.get(&home.set) else { continue };
@@ -156,7 +156,7 @@ impl Head {
             let lanes = lanes.filter(|lanes| !lanes.is_empty());
             if any || rows.is_some() || lanes.as_ref().is_some_and(|lanes| !lanes.histograms.is_empty()) {
                 each(slot, &series.labels);
-                out.series.push(Taken { columns, rows, lanes });
+                out.series.push(SnapshotSeries { columns, rows, lanes });
             }
         }
         out

@@ -81,7 +81,7 @@ impl Intervals {
         for (t, h) in &mut all[base..] {
             let behind = std::mem::replace(&mut gone, self.covers(*t));
             if behind && !gone {
-                h.forget_before();
+                h.clear_reset_hint();
             }
         }
         self.retain_pairs(base, all);

@@ -71,13 +71,13 @@ impl Labels {
     }
 
     /// The pairs, sorted by name.
-    pub fn iter(&self) -> Iter<'_> {
-        Iter { bytes: &self.0, at: 0 }
+    pub fn iter(&self) -> LabelsIter<'_> {
+        LabelsIter { bytes: &self.0, at: 0 }
     }
 
     /// The pairs as bytes.
-    fn raw(&self) -> Raw<'_> {
-        Raw::of(&self.0)
+    fn raw(&self) -> RawPairs<'_> {
+        RawPairs::of(&self.0)
     }
 
     /// The value of label `name`.
@@ -219,14 +219,14 @@ impl Serialize for Labels {
 
 impl<'de> Deserialize<'de> for Labels {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(Encoded)
+        deserializer.deserialize_bytes(EncodedVisitor)
     }
 }
 
 /// Takes the encoded form as one stretch of bytes.
-struct Encoded;
+struct EncodedVisitor;
 
-impl Visitor<'_> for Encoded {
+impl Visitor<'_> for EncodedVisitor {
     type Value = Labels;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -240,12 +240,12 @@ impl Visitor<'_> for Encoded {
 
 /// The pairs of a [`Labels`], sorted by name.
 #[derive(Clone)]
-pub struct Iter<'a> {
+pub struct LabelsIter<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Iterator for Iter<'a> {
+impl<'a> Iterator for LabelsIter<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -272,15 +272,15 @@ pub fn put_pair(encoded: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// The pairs of a [`Labels`] without checking their text, which was checked when they were made: sorting and
 /// grouping walk them often.
-pub(super) struct Raw<'a> {
+pub(super) struct RawPairs<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawPairs<'a> {
     /// The pairs of encoded labels.
-    pub(super) fn of(bytes: &'a [u8]) -> Raw<'a> {
-        Raw { bytes, at: 0 }
+    pub(super) fn of(bytes: &'a [u8]) -> RawPairs<'a> {
+        RawPairs { bytes, at: 0 }
     }
 }
 
@@ -291,7 +291,7 @@ pub(super) struct RawPair<'a> {
     encoded: &'a [u8],
 }
 
-impl<'a> Iterator for Raw<'a> {
+impl<'a> Iterator for RawPairs<'a> {
     type Item = RawPair<'a>;
 
     #[inline]

@@ -35,7 +35,7 @@ impl MatchOp {
 
 /// One condition on one label.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked", into = "Unchecked")]
+#[serde(try_from = "RawMatcher", into = "RawMatcher")]
 pub struct Matcher {
     /// The label's name.
     pub name: String,
@@ -47,18 +47,18 @@ pub struct Matcher {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Unchecked(String, MatchOp, String);
+struct RawMatcher(String, MatchOp, String);
 
-impl TryFrom<Unchecked> for Matcher {
+impl TryFrom<RawMatcher> for Matcher {
     type Error = RegexError;
-    fn try_from(u: Unchecked) -> Result<Self, RegexError> {
+    fn try_from(u: RawMatcher) -> Result<Self, RegexError> {
         Matcher::new(u.0, u.1, u.2)
     }
 }
 
-impl From<Matcher> for Unchecked {
+impl From<Matcher> for RawMatcher {
     fn from(m: Matcher) -> Self {
-        Unchecked(m.name, m.op, m.value)
+        RawMatcher(m.name, m.op, m.value)
     }
 }
 

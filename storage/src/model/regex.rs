@@ -13,7 +13,7 @@ mod translate;
 pub use expand::{Template, expand};
 pub use translate::translate;
 
-use shape::Shape;
+use shape::PatternShape;
 use std::sync::Arc;
 
 /// A pattern that Go would refuse, with Go's words.
@@ -30,7 +30,7 @@ impl RegexError {
 
 /// What is known of the texts that a pattern matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach<'a> {
+pub enum MatchSet<'a> {
     /// They are these, sorted, each once.
     Literals(&'a [String]),
     /// All but the empty one.
@@ -43,12 +43,12 @@ pub enum Reach<'a> {
 
 /// A fully anchored pattern; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct AnchoredRegex(Arc<Compiled>);
+pub struct AnchoredRegex(Arc<CompiledPattern>);
 
 #[derive(Debug)]
-struct Compiled {
+struct CompiledPattern {
     regex: regex::Regex,
-    shape: Shape,
+    shape: PatternShape,
 }
 
 impl AnchoredRegex {
@@ -63,22 +63,24 @@ impl AnchoredRegex {
                 regex::Error::CompiledTooBig(_) => RegexError::at("expression too large", pattern),
                 other => RegexError(other.to_string()),
             })?;
-        Ok(AnchoredRegex(Arc::new(Compiled { regex, shape: shape::of(&translated) })))
+        Ok(AnchoredRegex(Arc::new(CompiledPattern { regex, shape: shape::of(&translated) })))
     }
 
     /// Whether the whole of `text` matches.
     pub fn is_match(&self, text: &str) -> bool {
         match &self.0.shape {
-            Shape::Literals(all) => all.binary_search_by(|l| l.as_str().cmp(text)).is_ok(),
-            Shape::Glob(glob) => glob.is_match(text),
-            Shape::General { prefix } => text.starts_with(prefix.as_str()) && self.0.regex.is_match(text),
+            PatternShape::Literals(all) => all.binary_search_by(|l| l.as_str().cmp(text)).is_ok(),
+            PatternShape::Glob(glob) => glob.is_match(text),
+            PatternShape::General { prefix } => {
+                text.starts_with(prefix.as_str()) && self.0.regex.is_match(text)
+            }
         }
     }
 
     /// If only finitely many (and few) texts match: all of them, sorted, each once. Lookups instead of a scan.
     pub fn literals(&self) -> Option<&[String]> {
         match &self.0.shape {
-            Shape::Literals(all) => Some(all),
+            PatternShape::Literals(all) => Some(all),
             _ => None,
         }
     }
@@ -86,22 +88,22 @@ impl AnchoredRegex {
     /// A text that every match starts with; "" if nothing is known. A range of a sorted list instead of all of it.
     pub fn prefix(&self) -> &str {
         match &self.0.shape {
-            Shape::Literals(all) => match all.as_slice() {
+            PatternShape::Literals(all) => match all.as_slice() {
                 [one] => one,
                 _ => "",
             },
-            Shape::Glob(glob) => glob.prefix(),
-            Shape::General { prefix } => prefix,
+            PatternShape::Glob(glob) => glob.prefix(),
+            PatternShape::General { prefix } => prefix,
         }
     }
 
     /// Where the texts that match are to be looked for.
-    pub fn reach(&self) -> Reach<'_> {
+    pub fn reach(&self) -> MatchSet<'_> {
         match &self.0.shape {
-            Shape::Literals(all) => Reach::Literals(all),
-            Shape::Glob(glob) if glob.is_any(false) => Reach::Everything,
-            Shape::Glob(glob) if glob.is_any(true) => Reach::NotEmpty,
-            _ => Reach::Prefix(self.prefix()),
+            PatternShape::Literals(all) => MatchSet::Literals(all),
+            PatternShape::Glob(glob) if glob.is_any(false) => MatchSet::Everything,
+            PatternShape::Glob(glob) if glob.is_any(true) => MatchSet::NotEmpty,
+            _ => MatchSet::Prefix(self.prefix()),
         }
     }
 

@@ -5,7 +5,7 @@
 //! batch, and `a / b` over one target can be matched where the samples are.
 
 use super::Labels;
-use super::labels::Raw;
+use super::labels::RawPairs;
 use serde::{Deserialize, Serialize};
 
 /// Number of shards. Fixed for the life of a data directory: it is written into its formats.
@@ -35,13 +35,13 @@ pub fn shard_of_encoded(encoded: &[u8]) -> u16 {
         hasher.update(value);
         hasher.update(&[0xff]);
     };
-    let value_of = |name: &[u8]| Raw::of(encoded).find(|pair| pair.name == name).map(|pair| pair.value);
+    let value_of = |name: &[u8]| RawPairs::of(encoded).find(|pair| pair.name == name).map(|pair| pair.value);
     let (job, instance) = (value_of(b"job"), value_of(b"instance"));
     if job.is_some() || instance.is_some() {
         place(b"job", job.unwrap_or_default());
         place(b"instance", instance.unwrap_or_default());
     } else {
-        Raw::of(encoded)
+        RawPairs::of(encoded)
             .filter(|pair| !matches!(pair.name, b"__name__" | b"le" | b"quantile"))
             .for_each(|pair| place(pair.name, pair.value));
     }

@@ -7,40 +7,48 @@
 //! cannot spread blocks over years. What the server itself records is bound by its series alone.
 
 use super::batch::{
-    Appended, Columns, Duplicate, FeedData, FeedItem, HistogramRow, Recorded, Refused, Row, StartRow, Tell,
+    AppendResult, ChangeData, ChangeEvent, ColumnBatch, Duplicate, FeedDelivery, FloatRow, HistogramRow,
+    Recorded, Refused, StartRow,
 };
-use super::deletes::Again;
+use super::delete::DeletedTimeAppend;
 use super::options::StoreError;
-use super::{Shard, Store};
-use crate::head::{Counts, Head, HistogramSample, RefusedSample, Sample, Start, Taken, Together, group_of};
+use super::{Store, StoreShard};
+use crate::head::{
+    AppendCounts, AppendedBatch, Head, RefusedSample, RowsAppended, SlotFloat, SlotHistogram, SlotStart,
+    group_of,
+};
 use crate::limits::{HISTOGRAM_BUCKETS, OLDEST_MS, REFUSED_NAMED, WAL_SAMPLES};
 use crate::model::histogram::Buckets;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{NativeHistogram, SHARDS, SeriesRef, TimeMs};
-use crate::wal::{Batch, Kind, add_histograms, put_samples, put_starts};
+use crate::wal::{RecordBuilder, RecordKind, add_histograms, put_samples, put_starts};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Store {
     /// Appends one batch. Waits a while if the disk does not keep up.
-    pub fn append_columns(&self, batch: &Columns, tell: Tell) -> Result<Appended, StoreError> {
-        self.log.admit()?;
+    pub fn append_columns(
+        &self,
+        batch: &ColumnBatch,
+        tell: FeedDelivery,
+    ) -> Result<AppendResult, StoreError> {
+        self.log.wait_for_space()?;
         self.append_admitted(batch, self.oldest_taken(Some(batch.t)), |item, _| match tell {
-            Tell::Feed => self.tell(item),
-            Tell::Nobody => {}
+            FeedDelivery::Feed => self.tell(item),
+            FeedDelivery::Nobody => {}
         })
     }
 
     /// As [`Store::append_columns`], without ever waiting: for alerts, which no disk may delay.
-    pub fn append_at_once(&self, batch: &Columns) -> Result<Appended, StoreError> {
-        self.log.admit_at_once()?;
+    pub fn append_without_waiting(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError> {
+        self.log.require_space()?;
         self.append_admitted(batch, TimeMs::MIN, |item, _| self.tell(item))
     }
 
-    /// As [`Store::append_at_once`], without telling the feed: for the live runtime, which hands on itself what it gets
+    /// As [`Store::append_without_waiting`], without telling the feed: for the live runtime, which hands on itself what it gets
     /// back. That is what was stored, which may be less than the batch.
-    pub fn record_columns(&self, batch: &Columns) -> Result<Recorded, StoreError> {
-        self.log.admit_at_once()?;
+    pub fn append_recorded(&self, batch: &ColumnBatch) -> Result<Recorded, StoreError> {
+        self.log.require_space()?;
         let mut recorded = None;
         self.append_admitted(batch, TimeMs::MIN, |item, head| {
             let duplicates = head.map_or_else(Vec::new, |head| duplicates(batch, head));
@@ -74,20 +82,20 @@ impl Store {
     /// `tell` gets what was stored, and the head if some samples were refused as duplicates.
     fn append_admitted(
         &self,
-        batch: &Columns,
+        batch: &ColumnBatch,
         oldest: TimeMs,
-        tell: impl FnOnce(FeedItem, Option<&Head>),
-    ) -> Result<Appended, StoreError> {
+        tell: impl FnOnce(ChangeEvent, Option<&Head>),
+    ) -> Result<AppendResult, StoreError> {
         let (shard_at, _) = group_of(batch.group.0);
-        let mut counts = Counts::default();
+        let mut counts = AppendCounts::default();
         let mut shard = self.shard(shard_at).write();
         self.admit_young(&shard)?;
         shard.head.set_bound(oldest);
         let (lsn, data) = self.append_batch(&mut shard, batch, &mut counts)?;
         self.note_newest(&shard.head);
         let seq = shard.count(&data);
-        shard.young.iter_mut().for_each(|young| young.keep(&data));
-        tell(FeedItem { shard: shard_at, seq, data }, (counts.duplicate > 0).then_some(&shard.head));
+        shard.overlay.iter_mut().for_each(|young| young.keep(&data));
+        tell(ChangeEvent { shard: shard_at, seq, data }, (counts.duplicate > 0).then_some(&shard.head));
         drop(shard);
         self.metrics.count(&counts);
         let refused = refused_of(shard_at, &mut counts, oldest);
@@ -97,10 +105,10 @@ impl Store {
     /// Appends a batch, under its shard's lock.
     fn append_batch(
         &self,
-        shard: &mut Shard,
-        batch: &Columns,
-        counts: &mut Counts,
-    ) -> Result<(u64, FeedData), StoreError> {
+        shard: &mut StoreShard,
+        batch: &ColumnBatch,
+        counts: &mut AppendCounts,
+    ) -> Result<(u64, ChangeData), StoreError> {
         let (at, group) = group_of(batch.group.0);
         if shard.deleted.touches(&batch.layout.slots, batch.t) {
             // Some samples come again at deleted times: one by one.
@@ -109,34 +117,34 @@ impl Store {
             return Ok(self.append_samples(shard, at, rows, counts));
         }
         Ok(match shard.head.append_columns(group, &batch.layout, batch.t, &batch.values, counts)? {
-            Taken::Row { values, row } => {
+            AppendedBatch::Row { values, row } => {
                 let lsn = self.log_row(shard, at, group, batch.t, row);
-                (lsn, FeedData::Columns(Columns { values, ..batch.clone() }))
+                (lsn, ChangeData::Columns(ColumnBatch { values, ..batch.clone() }))
             }
-            Taken::Late(rows) => (self.log_samples(shard, at, &rows), FeedData::Rows(rows)),
+            AppendedBatch::Late(rows) => (self.log_samples(shard, at, &rows), ChangeData::Rows(rows)),
         })
     }
 
     /// Appends single samples of a shard, under its lock.
     pub(super) fn append_samples(
         &self,
-        shard: &mut Shard,
+        shard: &mut StoreShard,
         at: u16,
         rows: impl Iterator<Item = (u32, TimeMs, f64)>,
-        counts: &mut Counts,
-    ) -> (u64, FeedData) {
+        counts: &mut AppendCounts,
+    ) -> (u64, ChangeData) {
         let samples = rows.map(|(slot, t, v)| (slot, t, sanitize(v)));
         let mut again = Vec::new();
-        let ordinary = |sample: &Sample| match self.append_again(shard, *sample, counts) {
-            Again::No => true,
-            Again::Refused => false,
-            Again::Taken => {
+        let ordinary = |sample: &SlotFloat| match self.append_again(shard, *sample, counts) {
+            DeletedTimeAppend::No => true,
+            DeletedTimeAppend::Refused => false,
+            DeletedTimeAppend::Taken => {
                 again.push(*sample);
                 false
             }
         };
-        let samples: Vec<Sample> = samples.filter(ordinary).collect();
-        let Together { rows, single, mut stored } = shard.head.append_rows(&samples, counts);
+        let samples: Vec<SlotFloat> = samples.filter(ordinary).collect();
+        let RowsAppended { rows, single, mut stored } = shard.head.append_rows(&samples, counts);
         let mut lsn = 0;
         for (group, t, row) in rows {
             lsn = self.log_row(shard, at, group, t, row);
@@ -148,22 +156,22 @@ impl Store {
             lsn = self.log_corrections(shard, at, &again, &[]);
             stored.append(&mut again);
         }
-        (lsn, FeedData::Rows(stored))
+        (lsn, ChangeData::Rows(stored))
     }
 
     /// Appends single samples, in any order and of any shard.
-    pub fn append_rows(&self, rows: &[Row]) -> Result<Appended, StoreError> {
-        self.log.admit()?;
+    pub fn append_rows(&self, rows: &[FloatRow]) -> Result<AppendResult, StoreError> {
+        self.log.wait_for_space()?;
         self.append_rows_admitted(rows, self.oldest_taken(rows.first().map(|row| row.t)))
     }
 
     /// As [`Store::append_rows`], without ever waiting: for alerts, which no disk may delay.
-    pub fn append_rows_at_once(&self, rows: &[Row]) -> Result<Appended, StoreError> {
-        self.log.admit_at_once()?;
+    pub fn append_rows_at_once(&self, rows: &[FloatRow]) -> Result<AppendResult, StoreError> {
+        self.log.require_space()?;
         self.append_rows_admitted(rows, TimeMs::MIN)
     }
 
-    fn append_rows_admitted(&self, rows: &[Row], oldest: TimeMs) -> Result<Appended, StoreError> {
+    fn append_rows_admitted(&self, rows: &[FloatRow], oldest: TimeMs) -> Result<AppendResult, StoreError> {
         let (counts, appended) = self.append_each(
             rows,
             |row| row.series,
@@ -181,20 +189,20 @@ impl Store {
 
     /// Appends native histograms, in any order and of any shard. They are samples as floats are: one behind the
     /// out-of-order window, or at a time at which its series has another sample, is refused and counted.
-    pub fn append_histograms(&self, rows: &[HistogramRow]) -> Result<Appended, StoreError> {
-        self.log.admit()?;
+    pub fn append_histograms(&self, rows: &[HistogramRow]) -> Result<AppendResult, StoreError> {
+        self.log.wait_for_space()?;
         let oldest = self.oldest_taken(rows.first().map(|row| row.t));
         self.take_histograms(rows, oldest, |item| self.tell(item))
     }
 
     /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime, which hands on itself
     /// what `items` gets, on an error, too.
-    pub fn record_histograms(
+    pub fn append_recorded_histograms(
         &self,
         rows: &[HistogramRow],
-        items: &mut Vec<FeedItem>,
-    ) -> Result<Appended, StoreError> {
-        self.log.admit_at_once()?;
+        items: &mut Vec<ChangeEvent>,
+    ) -> Result<AppendResult, StoreError> {
+        self.log.require_space()?;
         self.take_histograms(rows, TimeMs::MIN, |item| items.push(item))
     }
 
@@ -202,12 +210,12 @@ impl Store {
         &self,
         rows: &[HistogramRow],
         oldest: TimeMs,
-        tell: impl FnMut(FeedItem),
-    ) -> Result<Appended, StoreError> {
+        tell: impl FnMut(ChangeEvent),
+    ) -> Result<AppendResult, StoreError> {
         if let Some(row) = rows.iter().find(|row| !is_storable(&row.h)) {
             return Err(StoreError::Refused(format!("malformed histogram of series {:?}", row.series)));
         }
-        let append = |shard: &mut Shard, at, rows: Vec<&HistogramRow>, counts: &mut Counts| {
+        let append = |shard: &mut StoreShard, at, rows: Vec<&HistogramRow>, counts: &mut AppendCounts| {
             let rows = rows.into_iter().map(|row| (row.series.slot, row.t, row.h.clone()));
             let (lsn, data) = self.append_histogram_samples(shard, at, rows, counts);
             (lsn, vec![data])
@@ -220,15 +228,15 @@ impl Store {
     /// Appends histograms of a shard, under its lock.
     pub(super) fn append_histogram_samples(
         &self,
-        shard: &mut Shard,
+        shard: &mut StoreShard,
         at: u16,
-        rows: impl Iterator<Item = HistogramSample>,
-        counts: &mut Counts,
-    ) -> (u64, FeedData) {
+        rows: impl Iterator<Item = SlotHistogram>,
+        counts: &mut AppendCounts,
+    ) -> (u64, ChangeData) {
         let (mut stored, mut again) = (Vec::new(), Vec::new());
         for (slot, t, h) in rows {
             let (comes, kept) = self.append_histogram_again(shard, (slot, t, &h), counts);
-            if comes != Again::No {
+            if comes != DeletedTimeAppend::No {
                 again.extend(kept.iter().map(|_| (slot, t, ABSENT)));
                 stored.extend(kept);
                 continue;
@@ -239,20 +247,20 @@ impl Store {
         if !again.is_empty() {
             self.log_corrections(shard, at, &again, &[]);
         }
-        (self.log_histograms(shard, at, &stored), FeedData::Histograms(stored))
+        (self.log_histograms(shard, at, &stored), ChangeData::Histograms(stored))
     }
 
     /// Appends the start timestamps of samples that have been appended. The first one of a sample stays.
-    pub fn append_starts(&self, rows: &[StartRow]) -> Result<Appended, StoreError> {
-        self.log.admit()?;
-        let append = |shard: &mut Shard, at, rows: Vec<&StartRow>, counts: &mut Counts| {
+    pub fn append_starts(&self, rows: &[StartRow]) -> Result<AppendResult, StoreError> {
+        self.log.wait_for_space()?;
+        let append = |shard: &mut StoreShard, at, rows: Vec<&StartRow>, counts: &mut AppendCounts| {
             let mut stored = Vec::with_capacity(rows.len());
             for row in rows.into_iter().filter(|row| row.start != 0) {
                 if shard.head.append_start(row.series.slot, row.t, row.start, counts) {
                     stored.push((row.series.slot, row.t, row.start));
                 }
             }
-            (self.log_starts(shard, at, &stored), vec![FeedData::Starts(stored)])
+            (self.log_starts(shard, at, &stored), vec![ChangeData::Starts(stored)])
         };
         let oldest = self.oldest_taken(rows.first().map(|row| row.t));
         let (_, appended) =
@@ -267,13 +275,13 @@ impl Store {
         rows: &[R],
         series: impl Fn(&R) -> SeriesRef,
         oldest: TimeMs,
-        append: impl Fn(&mut Shard, u16, Vec<&R>, &mut Counts) -> (u64, Vec<FeedData>),
-        mut tell: impl FnMut(FeedItem),
-    ) -> Result<(Counts, Appended), StoreError> {
+        append: impl Fn(&mut StoreShard, u16, Vec<&R>, &mut AppendCounts) -> (u64, Vec<ChangeData>),
+        mut tell: impl FnMut(ChangeEvent),
+    ) -> Result<(AppendCounts, AppendResult), StoreError> {
         self.check_series(rows.iter().map(&series))?;
         let mut by_shard: Vec<Vec<&R>> = (0..SHARDS).map(|_| Vec::new()).collect();
         rows.iter().for_each(|row| by_shard[usize::from(series(row).shard)].push(row));
-        let mut counts = Counts::default();
+        let mut counts = AppendCounts::default();
         let mut refused = Vec::new();
         let (mut lsn, mut seq) = (0, 0);
         for (shard_at, rows) in (0..SHARDS).zip(by_shard).filter(|(_, rows)| !rows.is_empty()) {
@@ -285,9 +293,9 @@ impl Store {
             refused.append(&mut refused_of(shard_at, &mut counts, oldest));
             lsn = lsn.max(logged);
             for data in all {
-                shard.young.iter_mut().for_each(|young| young.keep(&data));
+                shard.overlay.iter_mut().for_each(|young| young.keep(&data));
                 seq = shard.count(&data);
-                tell(FeedItem { shard: shard_at, seq, data });
+                tell(ChangeEvent { shard: shard_at, seq, data });
             }
         }
         refused.truncate(REFUSED_NAMED);
@@ -309,14 +317,14 @@ impl Store {
         }
     }
 
-    pub(super) fn tell(&self, item: FeedItem) {
+    pub(super) fn tell(&self, item: ChangeEvent) {
         if let Some(watch) = &*self.watch.read() {
             watch.look(&item);
         }
         self.tell_feed(item);
     }
 
-    pub(super) fn tell_feed(&self, item: FeedItem) {
+    pub(super) fn tell_feed(&self, item: ChangeEvent) {
         if let Some(feed) = &*self.feed.read() {
             feed.push(item);
         }
@@ -329,12 +337,12 @@ impl Store {
             if !self.shard(shard_at).read().head.has_unlogged() {
                 continue;
             }
-            self.log.admit()?;
+            self.log.wait_for_space()?;
             let mut shard = self.shard(shard_at).write();
-            let Shard { head, batch, .. } = &mut *shard;
+            let StoreShard { head, batch, .. } = &mut *shard;
             batch.clear();
             head.encode_series(shard_at, batch);
-            while self.log.push(batch, self.log.epoch(), None).is_err() {}
+            while self.log.push(batch, self.log.segment_epoch(), None).is_err() {}
             head.series_logged();
             batch.clear();
         }
@@ -342,10 +350,10 @@ impl Store {
     }
 
     /// Logs a scrape that is in the head already.
-    fn log_row(&self, shard: &mut Shard, shard_at: u16, group: u32, t: TimeMs, row: Arc<[f64]>) -> u64 {
-        let Shard { head, batch, .. } = shard;
+    fn log_row(&self, shard: &mut StoreShard, shard_at: u16, group: u32, t: TimeMs, row: Arc<[f64]>) -> u64 {
+        let StoreShard { head, batch, .. } = shard;
         loop {
-            let epoch = self.log.epoch();
+            let epoch = self.log.segment_epoch();
             batch.clear();
             head.encode_series(shard_at, batch);
             head.encode_row(shard_at, group, t, &row, epoch, batch);
@@ -359,26 +367,26 @@ impl Store {
     }
 
     /// Logs single samples that are in the head already.
-    fn log_samples(&self, shard: &mut Shard, shard_at: u16, samples: &[(u32, TimeMs, f64)]) -> u64 {
+    fn log_samples(&self, shard: &mut StoreShard, shard_at: u16, samples: &[(u32, TimeMs, f64)]) -> u64 {
         self.log_parts(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
             for part in samples.chunks(WAL_SAMPLES) {
-                batch.add(Kind::Samples, |out| put_samples(out, shard_at, part));
+                batch.add(RecordKind::Samples, |out| put_samples(out, shard_at, part));
             }
         })
     }
 
     /// As [`Store::log_samples`].
-    fn log_histograms(&self, shard: &mut Shard, shard_at: u16, samples: &[HistogramSample]) -> u64 {
+    fn log_histograms(&self, shard: &mut StoreShard, shard_at: u16, samples: &[SlotHistogram]) -> u64 {
         self.log_parts(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
             add_histograms(batch, shard_at, samples);
         })
     }
 
     /// As [`Store::log_samples`].
-    fn log_starts(&self, shard: &mut Shard, shard_at: u16, starts: &[Start]) -> u64 {
+    fn log_starts(&self, shard: &mut StoreShard, shard_at: u16, starts: &[SlotStart]) -> u64 {
         self.log_parts(shard, shard_at, starts.iter().map(|s| s.1).max(), |batch| {
             for part in starts.chunks(WAL_SAMPLES) {
-                batch.add(Kind::Starts, |out| put_starts(out, shard_at, part));
+                batch.add(RecordKind::Starts, |out| put_starts(out, shard_at, part));
             }
         })
     }
@@ -386,21 +394,21 @@ impl Store {
     /// Logs what `add` adds, up to time `newest`; if there is nothing, the newest record.
     pub(super) fn log_parts(
         &self,
-        shard: &mut Shard,
+        shard: &mut StoreShard,
         shard_at: u16,
         newest: Option<TimeMs>,
-        add: impl FnOnce(&mut Batch),
+        add: impl FnOnce(&mut RecordBuilder),
     ) -> u64 {
         if newest.is_none() {
             // Nothing new; what is stored already is acknowledged with what came before.
             return self.log.last_lsn();
         }
-        let Shard { head, batch, .. } = shard;
+        let StoreShard { head, batch, .. } = shard;
         batch.clear();
         head.encode_series(shard_at, batch);
         add(batch);
         loop {
-            if let Ok(lsn) = self.log.push(batch, self.log.epoch(), newest) {
+            if let Ok(lsn) = self.log.push(batch, self.log.segment_epoch(), newest) {
                 head.series_logged();
                 batch.clear();
                 return lsn;
@@ -422,8 +430,8 @@ pub fn is_storable(h: &NativeHistogram) -> bool {
     schema && buckets(&h.positive) && buckets(&h.negative) && h.bounds.len() <= HISTOGRAM_BUCKETS
 }
 
-fn appended(counts: &Counts, lsn: u64, seq: u64, refused: Vec<Refused>) -> Appended {
-    Appended {
+fn appended(counts: &AppendCounts, lsn: u64, seq: u64, refused: Vec<Refused>) -> AppendResult {
+    AppendResult {
         lsn,
         stored: counts.stored,
         too_old: counts.too_old,
@@ -436,7 +444,7 @@ fn appended(counts: &Counts, lsn: u64, seq: u64, refused: Vec<Refused>) -> Appen
 
 /// Takes the samples out of `counts` that a shard has refused.
 /// The samples of a batch at whose time the head has another value.
-fn duplicates(batch: &Columns, head: &Head) -> Vec<Duplicate> {
+fn duplicates(batch: &ColumnBatch, head: &Head) -> Vec<Duplicate> {
     let samples = batch.layout.slots.iter().zip(&*batch.values).enumerate();
     let samples = samples.filter(|(_, (_, value))| !is_absent(**value));
     let duplicate = |(column, (slot, value)): (usize, (&u32, &f64))| {
@@ -450,7 +458,7 @@ fn duplicates(batch: &Columns, head: &Head) -> Vec<Duplicate> {
     samples.filter_map(duplicate).collect()
 }
 
-fn refused_of(shard: u16, counts: &mut Counts, oldest: TimeMs) -> Vec<Refused> {
+fn refused_of(shard: u16, counts: &mut AppendCounts, oldest: TimeMs) -> Vec<Refused> {
     let of_shard = |sample: RefusedSample| {
         let series = SeriesRef { shard, slot: sample.slot };
         Refused { series, t: sample.t, why: sample.why, oldest }

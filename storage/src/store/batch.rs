@@ -13,18 +13,18 @@ pub struct GroupId(pub u32);
 /// Which series the columns of a batch are. Writers keep one `Arc` while the set stays the same, so that
 /// readers can recognise an unchanged layout by its address.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Layout {
+pub struct ColumnLayout {
     /// Slots, column by column; all in the group's shard, each at most once.
     pub slots: Vec<u32>,
 }
 
 /// One scrape's samples of one group: a clock tick and a value per column.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Columns {
+pub struct ColumnBatch {
     /// The group, from [`Store::open_group`].
     pub group: GroupId,
     /// What the columns are.
-    pub layout: Arc<Layout>,
+    pub layout: Arc<ColumnLayout>,
     /// The one timestamp of all samples.
     pub t: TimeMs,
     /// Value per column; `ABSENT` where there is no sample, `STALE` where the series ended.
@@ -33,7 +33,7 @@ pub struct Columns {
 
 /// One sample that comes alone.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct FloatRow {
     /// The series.
     pub series: SeriesRef,
     /// Its timestamp.
@@ -42,7 +42,7 @@ pub struct Row {
     pub v: f64,
 }
 
-/// One native histogram. A stale one is a [`Row`] with the marker instead.
+/// One native histogram. A stale one is a [`FloatRow`] with the marker instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramRow {
     /// The series.
@@ -77,7 +77,7 @@ pub struct ZeroRow {
 
 /// What an append did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Appended {
+pub struct AppendResult {
     /// Log position to wait for before acknowledging.
     pub lsn: u64,
     /// Samples stored.
@@ -111,7 +111,7 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Recorded {
     /// What was stored.
-    pub item: FeedItem,
+    pub item: ChangeEvent,
     /// What was refused because there is another value at its time.
     pub duplicates: Vec<Duplicate>,
 }
@@ -129,20 +129,20 @@ pub struct Duplicate {
 
 /// A change of a shard, in the order of its append sequence numbers.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct FeedItem {
+pub struct ChangeEvent {
     /// The shard.
     pub shard: u16,
     /// Its append sequence number: 1, 2, 3, …
     pub seq: u64,
     /// What was appended.
-    pub data: FeedData,
+    pub data: ChangeData,
 }
 
 /// The shapes of appended data.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub enum FeedData {
+pub enum ChangeData {
     /// A scrape's batch.
-    Columns(Columns),
+    Columns(ColumnBatch),
     /// Single samples: (slot, time, value).
     Rows(Vec<(u32, TimeMs, f64)>),
     /// Native histograms: (slot, time, histogram).
@@ -153,23 +153,23 @@ pub enum FeedData {
 
 /// Who wants to hear of every append: the live runtime. Called with the shard's lock held, so that
 /// order is kept: must only queue and return.
-pub trait Feed: Send + Sync {
+pub trait ChangeFeed: Send + Sync {
     /// One appended item.
-    fn push(&self, item: FeedItem);
+    fn push(&self, item: ChangeEvent);
     /// Samples were deleted that it has heard of: what it keeps of them should be read anew. Called without a lock.
     fn deleted(&self) {}
 }
 
 /// Who wants to look at what writers append, besides the feed. Corrections, and what the live runtime records, are
 /// not shown. Called with the shard's lock held: must only look, and queue what it wants.
-pub trait Watch: Send + Sync {
+pub trait AppendObserver: Send + Sync {
     /// One appended item.
-    fn look(&self, item: &FeedItem);
+    fn look(&self, item: &ChangeEvent);
 }
 
-/// Whether an append is also pushed to the [`Feed`].
+/// Whether an append is also pushed to the [`ChangeFeed`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Tell {
+pub enum FeedDelivery {
     /// Push it (scrapes, remote write).
     Feed,
     /// Do not: the caller is the live runtime and hands it on itself, with the sequence number it gets back.

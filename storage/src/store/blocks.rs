@@ -1,15 +1,15 @@
 //! Blocks as the head's history: complete ranges become Parquet directories under `blocks/`.
 
 use super::compaction::{CompactionMetrics, due};
-use super::far::FarMetrics;
-use super::flush::{History, LabelledPart, SeriesSamples, SeriesStream};
+use super::flush::{BlockBackend, LabelledSource, SeriesSamples, SeriesStream};
+use super::move_cold::ColdMetrics;
 use super::options::StoreError;
-use super::retention::{Beside, BlockMetrics, Due, Retention};
-use super::selection::Part;
-use super::series_retention::{Cutoffs, SeriesRetention, Trimmed};
+use super::retention::{BlockMetrics, ExpiredBlocks, HeadAndLog, Retention};
+use super::selection::SeriesSource;
+use super::series_retention::{CheckedColdBlocks, RetentionCutoffs, SeriesRetention};
 use crate::block::{
-    Block, BlockMeta, BlockSeries, Blocks, Far, FarOptions, Listed, OPEN_SQL, Origin, Tombstone, Tombstones,
-    merge_blocks, remove_dir, taken, write_block_of,
+    Block, BlockHandle, BlockMeta, BlockSeries, BlockSet, BlockSpec, ColdOptions, ColdStore, OPEN_SQL,
+    Tombstone, Tombstones, merge_blocks, remove_dir, taken, write_block_replacing,
 };
 use crate::disk::{Disk, DiskFile};
 use crate::metrics::{Gauge, Metrics};
@@ -21,12 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The blocks of a data directory.
-pub struct BlockHistory {
+pub struct BlockManager {
     pub(super) disk: Arc<dyn Disk>,
     dir: PathBuf,
-    pub(super) blocks: Blocks,
-    pub(super) far: Arc<Far>,
-    pub(super) far_metrics: FarMetrics,
+    pub(super) blocks: BlockSet,
+    pub(super) far: Arc<ColdStore>,
+    pub(super) far_metrics: ColdMetrics,
     pub(super) tombstones: Tombstones,
     pub(super) metrics: BlockMetrics,
     damaged: Arc<Gauge>,
@@ -36,32 +36,32 @@ pub struct BlockHistory {
     /// Blocks that could not be merged because one is damaged: not tried again before a restart.
     pub(super) unmergeable: Mutex<BTreeSet<PathBuf>>,
     /// Far blocks of which no series had to go.
-    pub(super) trimmed: Mutex<Trimmed>,
+    pub(super) trimmed: Mutex<CheckedColdBlocks>,
     /// Likewise: blocks that could not be moved.
     pub(super) immovable: Mutex<BTreeSet<PathBuf>>,
 }
 
-impl BlockHistory {
+impl BlockManager {
     /// Opens the blocks in `data/blocks`. Those that are damaged are left out: answers miss their samples, so they
     /// are an error in the log, and counted.
-    /// `far` is the place for old ones.
+    /// `move_cold` is the place for old ones.
     pub fn open(
         data: &Path,
-        far: Option<FarOptions>,
+        far: Option<ColdOptions>,
         disk: Arc<dyn Disk>,
         metrics: &Metrics,
-    ) -> Result<BlockHistory, StoreError> {
+    ) -> Result<BlockManager, StoreError> {
         let dir = data.join("blocks");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
         // A process that was killed may have given names that were not synced: once they are seen they stay.
         for names in [data, &dir] {
             disk.sync_dir(names).map_err(|source| StoreError::Io { path: names.to_owned(), source })?;
         }
-        Blocks::remove_unfinished(disk.as_ref(), &dir)?;
-        let (blocks, damage) = Blocks::open(disk.as_ref(), &dir)?;
+        BlockSet::remove_unfinished(disk.as_ref(), &dir)?;
+        let (blocks, damage) = BlockSet::open(disk.as_ref(), &dir)?;
         let far = blocks.open_far(disk.clone(), data, far, metrics)?;
         damage.iter().for_each(|line| tracing::error!("{line}"));
-        if let Err(error) = Blocks::sweep(disk.as_ref(), &dir) {
+        if let Err(error) = BlockSet::finish_removals(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
         if let Err(error) = write_open_sql(data, disk.as_ref()) {
@@ -76,11 +76,11 @@ impl BlockHistory {
         let damaged = damaged_blocks(metrics);
         damaged.set((damage.len() + unread.len()) as f64);
         let compactions = CompactionMetrics::new(metrics);
-        let history = BlockHistory {
+        let history = BlockManager {
             disk,
             dir,
             blocks,
-            far_metrics: FarMetrics::new(metrics),
+            far_metrics: ColdMetrics::new(metrics),
             far,
             tombstones,
             metrics: BlockMetrics::new(metrics),
@@ -97,7 +97,7 @@ impl BlockHistory {
 
     /// Shows what there is.
     pub(super) fn show(&self) {
-        self.metrics.show(&self.blocks.here(), self.blocks.all().len());
+        self.metrics.show(&self.blocks.local_metas(), self.blocks.all().len());
         self.far_metrics.show(&self.blocks.all(), self.far.missing());
     }
 
@@ -105,7 +105,7 @@ impl BlockHistory {
     /// of a block that nobody knows of would be there again after a start.
     fn load(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
         self.blocks.load(&meta.dir).inspect_err(|_| {
-            if !self.blocks.metas().iter().any(|known| known.dir == meta.dir) {
+            if !self.blocks.all_metas().iter().any(|known| known.dir == meta.dir) {
                 let _ = remove_dir(self.disk.as_ref(), &meta.dir);
             }
         })
@@ -113,7 +113,7 @@ impl BlockHistory {
 
     /// Names that no block may have that is written from now on.
     fn taken(&self) -> BTreeSet<String> {
-        let mut names = taken(self.blocks.all().iter().map(Listed::meta), &self.tombstones.list());
+        let mut names = taken(self.blocks.all().iter().map(BlockHandle::meta), &self.tombstones.list());
         names.extend(self.blocks.leaving());
         names
     }
@@ -152,7 +152,7 @@ impl BlockHistory {
         self.try_to_merge(std::slice::from_ref(block), keep)
     }
 
-    /// As [`BlockHistory::merge`]; notes which blocks are damaged.
+    /// As [`BlockManager::merge`]; notes which blocks are damaged.
     fn try_to_merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
         let failures = self.far.failures();
         let outcome = self.merge(old, keep);
@@ -167,23 +167,30 @@ impl BlockHistory {
 
     /// What has to go: by time the blocks of which every series is too old, wherever they are; by size only those whose
     /// files are here.
-    fn due(&self, retention: Retention, rules: &[SeriesRetention], head: Beside, now: TimeMs) -> Due {
-        let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
+    fn due(
+        &self,
+        retention: Retention,
+        rules: &[SeriesRetention],
+        head: HeadAndLog,
+        now: TimeMs,
+    ) -> ExpiredBlocks {
+        let cutoffs = RetentionCutoffs::new(rules, retention, &self.blocks.all_metas(), head, now);
         let blocks = self.blocks.all();
-        let (mut old, stay): (Vec<&Listed>, Vec<&Listed>) =
+        let (mut old, stay): (Vec<&BlockHandle>, Vec<&BlockHandle>) =
             blocks.iter().partition(|block| cutoffs.is_due(block));
         old.sort_by_key(|block| (block.meta().max_time, block.meta().min_time));
-        let metas = |blocks: Vec<&Listed>| blocks.into_iter().map(|block| block.meta().clone()).collect();
+        let metas =
+            |blocks: Vec<&BlockHandle>| blocks.into_iter().map(|block| block.meta().clone()).collect();
         let stay = stay.into_iter().filter(|block| !block.is_far()).collect();
         let by_size = Retention { time_ms: 0, ..retention };
-        Due { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
+        ExpiredBlocks { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
     }
 
     /// Forgets the deletions of blocks that are gone. One that is left out is not: when it is mended, what is deleted of it
     /// must not come back.
     fn forget_tombstones(&self) -> Result<(), StoreError> {
         let mut there: BTreeSet<String> =
-            self.blocks.metas().iter().map(|meta| meta.name().to_string()).collect();
+            self.blocks.all_metas().iter().map(|meta| meta.name().to_string()).collect();
         let files = self.disk.list(&self.dir);
         let files = files.map_err(|source| StoreError::Io { path: self.dir.clone(), source })?;
         there.extend(files.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())));
@@ -194,7 +201,7 @@ impl BlockHistory {
     /// What an earlier merge left goes first: a block must not be merged with those that it replaces.
     pub(super) fn tidy(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
-        Blocks::sweep(self.disk.as_ref(), &self.dir)?;
+        BlockSet::finish_removals(self.disk.as_ref(), &self.dir)?;
         self.blocks.remove_leaving(self.disk.as_ref())?;
         self.blocks.remove_replaced(self.disk.as_ref())
     }
@@ -215,7 +222,7 @@ impl BlockHistory {
 pub(super) fn write_series(
     disk: &dyn Disk,
     dir: &Path,
-    origin: Origin,
+    origin: BlockSpec,
     series: &mut SeriesStream,
 ) -> Result<BlockMeta, StoreError> {
     let series = series.map(|s| {
@@ -227,7 +234,7 @@ pub(super) fn write_series(
             starts,
         })
     });
-    write_block_of(disk, dir, origin, series)
+    write_block_replacing(disk, dir, origin, series)
 }
 
 /// The files of a block in another directory, too; durable but for the directory's own name.
@@ -257,29 +264,29 @@ fn write_open_sql(data: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     disk.create(&path).and_then(write).map_err(|source| StoreError::Io { path, source })
 }
 
-impl History for BlockHistory {
+impl BlockBackend for BlockManager {
     fn write(
         &self,
         from: TimeMs,
         to: TimeMs,
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError> {
-        let origin = Origin { from, to, replaces: Vec::new(), taken: &self.taken() };
+        let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &self.taken() };
         let meta = write_series(self.disk.as_ref(), &self.dir, origin, series)?;
         self.blocks.add(self.load(&meta)?);
         self.show();
         Ok(())
     }
 
-    fn retain(
+    fn apply_retention(
         &self,
         retention: Retention,
         rules: &[SeriesRetention],
-        head: Beside,
+        head: HeadAndLog,
         now: TimeMs,
     ) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
-        let swept = Blocks::sweep(self.disk.as_ref(), &self.dir)
+        let swept = BlockSet::finish_removals(self.disk.as_ref(), &self.dir)
             .and_then(|_| self.blocks.remove_leaving(self.disk.as_ref()));
         let mut due = self.due(retention, rules, head, now);
         if self.far.is_there() {
@@ -300,11 +307,11 @@ impl History for BlockHistory {
         outcome
     }
 
-    fn trim(
+    fn drop_expired_series(
         &self,
         retention: Retention,
         rules: &[SeriesRetention],
-        head: Beside,
+        head: HeadAndLog,
         now: TimeMs,
     ) -> Result<bool, StoreError> {
         self.trim_one(retention, rules, head, now)
@@ -313,7 +320,7 @@ impl History for BlockHistory {
     fn compact(&self, range: TimeMs, retention: Retention) -> Result<bool, StoreError> {
         loop {
             self.tidy()?;
-            let mut blocks = self.blocks.here();
+            let mut blocks = self.blocks.local_metas();
             let unmergeable = self.unmergeable.lock().clone();
             blocks.retain(|meta| !unmergeable.contains(&meta.dir));
             let old = due(&blocks, range, retention);
@@ -333,9 +340,9 @@ impl History for BlockHistory {
         let mut about = BTreeSet::new();
         for block in blocks.iter().filter(|block| block.meta().overlaps(from, to)) {
             let has = match block {
-                Listed::Here(block) => block.has(matchers)?,
+                BlockHandle::Here(block) => block.has(matchers)?,
                 // Whether it has such series it says when it is opened.
-                Listed::Far(_) => true,
+                BlockHandle::Far(_) => true,
             };
             if has {
                 about.insert(block.meta().name().to_string());
@@ -354,7 +361,7 @@ impl History for BlockHistory {
         Ok(())
     }
 
-    fn clean(&self) -> Result<bool, StoreError> {
+    fn apply_tombstones(&self) -> Result<bool, StoreError> {
         self.tidy()?;
         for block in self.blocks.all().iter().filter(|block| block.may_have_deletes()) {
             if block.open()?.has_deletes() {
@@ -367,14 +374,14 @@ impl History for BlockHistory {
         self.forget_tombstones().map(|()| false)
     }
 
-    fn copy_to(&self, data: &Path) -> Result<(), StoreError> {
+    fn snapshot_into(&self, data: &Path) -> Result<(), StoreError> {
         let (disk, blocks) = (self.disk.as_ref(), data.join("blocks"));
         let mut names = BTreeSet::new();
         let far = self.blocks.all().iter().filter(|block| block.is_far()).count();
         if far > 0 {
             tracing::warn!(far, "the snapshot is without the blocks that are in the object store");
         }
-        for meta in self.blocks.here() {
+        for meta in self.blocks.local_metas() {
             let name = meta.name().to_string();
             copy_block(disk, &meta.dir, &blocks.join(&name))?;
             names.insert(name);
@@ -382,8 +389,8 @@ impl History for BlockHistory {
         self.tombstones.copy_to(disk, data, &names)
     }
 
-    fn newest_end(&self, until: TimeMs) -> Option<TimeMs> {
-        self.blocks.metas().iter().map(|meta| meta.to).filter(|to| *to <= until).max()
+    fn last_block_end(&self, until: TimeMs) -> Option<TimeMs> {
+        self.blocks.all_metas().iter().map(|meta| meta.to).filter(|to| *to <= until).max()
     }
 
     fn version(&self) -> u64 {
@@ -400,9 +407,11 @@ impl History for BlockHistory {
         matchers: &[Matcher],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<LabelledPart>, StoreError> {
+    ) -> Result<Vec<LabelledSource>, StoreError> {
         let handles = self.blocks.select(shard, matchers, from, to)?.into_iter();
-        Ok(handles.map(|handle| (handle.labels().clone(), Arc::new(handle) as Arc<dyn Part>)).collect())
+        Ok(handles
+            .map(|handle| (handle.labels().clone(), Arc::new(handle) as Arc<dyn SeriesSource>))
+            .collect())
     }
 
     fn label_names(
@@ -424,28 +433,28 @@ impl History for BlockHistory {
         self.blocks.label_values(name, sets, from, to)
     }
 
-    fn reach(&self) -> Result<(), StoreError> {
-        self.reach_far()
+    fn reconcile_cold_storage(&self) -> Result<(), StoreError> {
+        self.reconcile_cold_storage()
     }
 
     fn upload(
         &self,
         retention: Retention,
         rules: &[SeriesRetention],
-        head: Beside,
+        head: HeadAndLog,
         now: TimeMs,
     ) -> Result<Option<BlockMeta>, StoreError> {
         self.upload_old(&self.due(retention, rules, head, now), head, now)
     }
 
-    fn hand_over(&self, block: &BlockMeta) -> Result<(), StoreError> {
+    fn switch_to_cold(&self, block: &BlockMeta) -> Result<(), StoreError> {
         self.hand_over_far(block)
     }
 
-    fn left_out(&self) -> Option<String> {
+    fn incomplete_reason(&self) -> Option<String> {
         let damaged = self.damaged.get();
         let here = (damaged > 0.0)
             .then(|| format!("blocks that are damaged are left out: {damaged}; the log names them"));
-        here.into_iter().chain(self.far.left_out()).reduce(|one, other| format!("{one}; {other}"))
+        here.into_iter().chain(self.far.incomplete_reason()).reduce(|one, other| format!("{one}; {other}"))
     }
 }

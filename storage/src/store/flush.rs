@@ -6,15 +6,15 @@
 
 use super::compaction::FACTOR;
 use super::options::StoreError;
-use super::retention::{Beside, Retention};
-use super::selection::{Histograms, Part, Runs, Starts};
+use super::retention::{HeadAndLog, Retention};
+use super::selection::{RunMerger, SeriesSource, TimedHistograms, TimedStarts};
 use super::series_retention::SeriesRetention;
-use super::{Shard, Store};
+use super::{Store, StoreShard};
 use crate::block::BlockMeta;
 use crate::head::HeadSnapshot;
 use crate::limits::{FLUSH_BLOCKS, FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
-use crate::wal::{Batch, Checkpoint, Flushed, Kind, add};
+use crate::wal::{Checkpoint, FlushWatermark, RecordBuilder, RecordKind, add};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,16 +32,16 @@ pub struct SeriesSamples {
     /// Values, parallel to `ts`.
     pub vs: Vec<f64>,
     /// Samples that are histograms.
-    pub histograms: Histograms,
+    pub histograms: TimedHistograms,
     /// Start timestamps of samples.
-    pub starts: Starts,
+    pub starts: TimedStarts,
 }
 
 /// Samples of a series outside the head, and its labels.
-pub type LabelledPart = (Labels, Arc<dyn Part>);
+pub type LabelledSource = (Labels, Arc<dyn SeriesSource>);
 
 /// The immutable past: where the head hands its complete ranges, and where readers find them.
-pub trait History: Send + Sync {
+pub trait BlockBackend: Send + Sync {
     /// Writes the range `from ≤ t < to`, out of series sorted by labels; durable and listed on return.
     fn write(
         &self,
@@ -51,22 +51,22 @@ pub trait History: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Removes the parts that have to go at `now`, beside what `head` has. Those that read them go on reading.
-    fn retain(
+    fn apply_retention(
         &self,
         _retention: Retention,
         _rules: &[SeriesRetention],
-        _head: Beside,
+        _head: HeadAndLog,
         _now: TimeMs,
     ) -> Result<(), StoreError> {
         Ok(())
     }
 
     /// Writes one part anew of which some series have to go and others stay, if there is one.
-    fn trim(
+    fn drop_expired_series(
         &self,
         _retention: Retention,
         _rules: &[SeriesRetention],
-        _head: Beside,
+        _head: HeadAndLog,
         _now: TimeMs,
     ) -> Result<bool, StoreError> {
         Ok(false)
@@ -79,27 +79,27 @@ pub trait History: Send + Sync {
     }
 
     /// Carries out what is deleted in the files of one part, if there is one where that is to be done.
-    fn clean(&self) -> Result<bool, StoreError> {
+    fn apply_tombstones(&self) -> Result<bool, StoreError> {
         Ok(false)
     }
 
     /// Puts all parts, as they are, into the data directory `data`, which is new.
-    fn copy_to(&self, _data: &Path) -> Result<(), StoreError> {
+    fn snapshot_into(&self, _data: &Path) -> Result<(), StoreError> {
         Err(StoreError::Refused("this store's history cannot be copied".to_owned()))
     }
 
-    /// Merges the parts that are due, if any are; `range` is that of [`History::write`]. Readers do not notice.
+    /// Merges the parts that are due, if any are; `range` is that of [`BlockBackend::write`]. Readers do not notice.
     fn compact(&self, _range: TimeMs, _retention: Retention) -> Result<bool, StoreError> {
         Ok(false)
     }
 
     /// End of the newest part that ends by `until`.
-    fn newest_end(&self, _until: TimeMs) -> Option<TimeMs> {
+    fn last_block_end(&self, _until: TimeMs) -> Option<TimeMs> {
         None
     }
 
     /// A number that is another one whenever the samples of history and head together may be others by what happened to the
-    /// parts: see [`History::note_other_samples`]. What [`History::write`] takes over from the head, and what retention
+    /// parts: see [`BlockBackend::note_other_samples`]. What [`BlockBackend::write`] takes over from the head, and what retention
     /// removes, is not counted.
     fn version(&self) -> u64;
 
@@ -113,7 +113,7 @@ pub trait History: Send + Sync {
         matchers: &[Matcher],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<LabelledPart>, StoreError>;
+    ) -> Result<Vec<LabelledSource>, StoreError>;
 
     /// See [`Store::label_names`].
     fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
@@ -129,7 +129,7 @@ pub trait History: Send + Sync {
     ) -> Result<Vec<String>, StoreError>;
 
     /// Finds out, if that is not known yet, what is in the object store, and removes what has to go of it.
-    fn reach(&self) -> Result<(), StoreError> {
+    fn reconcile_cold_storage(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -139,19 +139,19 @@ pub trait History: Send + Sync {
         &self,
         _retention: Retention,
         _rules: &[SeriesRetention],
-        _head: Beside,
+        _head: HeadAndLog,
         _now: TimeMs,
     ) -> Result<Option<BlockMeta>, StoreError> {
         Ok(None)
     }
 
     /// A part that was uploaded is read from there from now on, and goes here. Nothing, if it went meanwhile.
-    fn hand_over(&self, _part: &BlockMeta) -> Result<(), StoreError> {
+    fn switch_to_cold(&self, _part: &BlockMeta) -> Result<(), StoreError> {
         Ok(())
     }
 
     /// Why answers may not be whole; `None`: they are, or are errors.
-    fn left_out(&self) -> Option<String> {
+    fn incomplete_reason(&self) -> Option<String> {
         None
     }
 }
@@ -159,10 +159,10 @@ pub trait History: Send + Sync {
 /// Series sorted by labels, on their way into a block.
 pub type SeriesStream<'a> = dyn Iterator<Item = Result<SeriesSamples, StoreError>> + 'a;
 /// Makes a block of a range.
-pub(super) type WriteRange<'a> = dyn FnMut(TimeMs, TimeMs, &mut SeriesStream) -> Result<(), StoreError> + 'a;
+pub(super) type RangeWriter<'a> = dyn FnMut(TimeMs, TimeMs, &mut SeriesStream) -> Result<(), StoreError> + 'a;
 
 /// What a shard hands over.
-pub(super) struct Entry {
+pub(super) struct FlushSeries {
     pub(super) labels: Labels,
     shard: u16,
     /// Index in the shard's snapshot.
@@ -186,14 +186,14 @@ impl Store {
     pub(super) fn flush(&self, now: TimeMs) -> Result<usize, StoreError> {
         let _one_at_a_time = self.flush_lock.lock();
         let (Some(history), Some(end)) = (&self.history, self.complete_until(now)) else {
-            return self.shorten_log().map(|()| 0);
+            return self.truncate_log().map(|()| 0);
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(end);
         // What was written stays written if what comes behind it fails: were it in the head, too, it could be corrected there,
         // and the block would bring back what was.
         let mut written = None;
-        let outcome = unhurried(|| {
+        let outcome = on_niced_thread(|| {
             self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
                 history.write(from, to, series)?;
                 self.metrics.blocks_written.inc();
@@ -202,29 +202,29 @@ impl Store {
             })
         });
         match if outcome.is_ok() { Some(end) } else { written } {
-            Some(end) => self.let_go_of(Flushed { end, lsn }),
+            Some(end) => self.drop_flushed(FlushWatermark { end, lsn }),
             None => self.shards.iter().for_each(|shard| shard.write().head.abandon_flush()),
         }
         if outcome.is_err() {
             self.metrics.flush_failures.inc();
         }
-        let shortened = self.shorten_log();
+        let shortened = self.truncate_log();
         outcome.and_then(|ranges| shortened.map(|()| ranges))
     }
 
     /// Behind a start: a range whose block was written right before a kill, or while checkpoints failed, is in the head again,
     /// and can be corrected no more.
-    pub(super) fn settle_what_blocks_may_have(&self) {
+    pub(super) fn freeze_flushed_times(&self) {
         let newest = self.shards.iter().filter_map(|shard| shard.read().head.span()).map(|span| span.1).max();
         // No flush went further ([`Store::complete_until`]); blocks of backfill do.
         let until = newest.map(|newest| newest.saturating_sub(self.options.block_range_ms.max(1) / 2));
-        if let Some(end) = until.and_then(|until| self.history.as_ref()?.newest_end(until)) {
-            self.shards.iter().for_each(|shard| shard.write().head.settle_before(end));
+        if let Some(end) = until.and_then(|until| self.history.as_ref()?.last_block_end(until)) {
+            self.shards.iter().for_each(|shard| shard.write().head.raise_min_correction_time(end));
         }
     }
 
     /// Heads forget what is in blocks.
-    fn let_go_of(&self, flushed: Flushed) {
+    fn drop_flushed(&self, flushed: FlushWatermark) {
         self.shards.iter().for_each(|shard| {
             let mut shard = shard.write();
             shard.head.drop_before(flushed.end);
@@ -235,7 +235,7 @@ impl Store {
 
     /// Takes away of the log what is in blocks, unless nothing is. If that fails, on a full disk for instance, the next
     /// flush tries it again, also if there is nothing else to do: the room may be what is missing.
-    fn shorten_log(&self) -> Result<(), StoreError> {
+    fn truncate_log(&self) -> Result<(), StoreError> {
         let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
         self.checkpoint(flushed).and_then(|()| self.forget_before(flushed)).inspect_err(|_| {
             self.metrics.flush_failures.inc();
@@ -245,11 +245,11 @@ impl Store {
     }
 
     /// Removes the segments before a checkpoint.
-    fn forget_before(&self, flushed: Flushed) -> Result<(), StoreError> {
+    fn forget_before(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
         let wal = self.options.dir.join("wal");
-        for path in self.log.before(flushed.lsn, flushed.end) {
+        for path in self.log.obsolete_segments(flushed.lsn, flushed.end) {
             // One by one: should an older one come back with a power loss, a hole behind it would look like damage.
-            let removed = self.disk.remove(&path).inspect(|()| self.log.forget(&path));
+            let removed = self.disk.remove(&path).inspect(|()| self.log.segment_removed(&path));
             let durable = removed.and_then(|()| self.disk.sync_dir(&wal));
             durable.map_err(|source| StoreError::Io { path, source })?;
         }
@@ -258,7 +258,7 @@ impl Store {
 
     /// Snapshots of all shards, and all their series in the order of labels. Of everything before `end`: a sample that is
     /// older than any before may have come a moment ago.
-    fn snapshot_before(&self, end: TimeMs) -> (Vec<Entry>, Vec<HeadSnapshot>) {
+    fn snapshot_before(&self, end: TimeMs) -> (Vec<FlushSeries>, Vec<HeadSnapshot>) {
         let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
         for shard in 0..SHARDS {
             let mut locked = self.shard(shard).write();
@@ -273,9 +273,9 @@ impl Store {
     pub(super) fn write_ranges(
         &self,
         end: TimeMs,
-        entries: &[Entry],
+        entries: &[FlushSeries],
         snapshots: &[HeadSnapshot],
-        write: &mut WriteRange,
+        write: &mut RangeWriter,
     ) -> Result<usize, StoreError> {
         let range = self.options.block_range_ms.max(1);
         let (mut ranges, mut written) = (BTreeSet::new(), 0);
@@ -295,18 +295,18 @@ impl Store {
         Ok(written)
     }
 
-    fn checkpoint(&self, flushed: Flushed) -> Result<(), StoreError> {
+    fn checkpoint(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
         let number = self.log.segments().last().map_or(1, |s| s.number);
         let dir = self.options.dir.join("wal");
         let mut checkpoint = Checkpoint::begin(self.disk.as_ref(), &dir, number)?;
-        let mut batch = Batch::default();
+        let mut batch = RecordBuilder::default();
         for shard in 0..SHARDS {
             batch.clear();
-            let records = self.shard(shard).read().head.encode_all(shard, &mut batch);
+            let records = self.shard(shard).read().head.encode_checkpoint(shard, &mut batch);
             checkpoint.append(&mut batch, records)?;
         }
         batch.clear();
-        add(&mut batch, Kind::Flushed, &flushed);
+        add(&mut batch, RecordKind::Flushed, &flushed);
         checkpoint.append(&mut batch, 1)?;
         checkpoint.finish()
     }
@@ -339,7 +339,7 @@ fn blocks_of(ranges: &BTreeSet<i64>, range: TimeMs) -> Vec<(TimeMs, TimeMs)> {
 
 /// Does `work` on a niced thread. For what holds no lock: with one, whoever waits for it would wait for a thread that gets
 /// no core.
-fn unhurried<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+fn on_niced_thread<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
     let niced = || {
         // A refusal only costs fairness.
         let _ = rustix::process::nice(NICENESS);
@@ -354,24 +354,24 @@ fn unhurried<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send) -> Re
 
 /// A snapshot of a shard, and its series into `entries`.
 pub(super) fn snapshot(
-    locked: &Shard,
+    locked: &StoreShard,
     shard: u16,
     (from, to): (TimeMs, TimeMs),
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<FlushSeries>,
 ) -> HeadSnapshot {
     let mut at = 0;
     locked.head.snapshot(&[], from, to, |slot, labels| {
-        entries.push(Entry { labels: labels.clone(), shard, at, deleted: locked.deleted.of(slot) });
+        entries.push(FlushSeries { labels: labels.clone(), shard, at, deleted: locked.deleted.of(slot) });
         at += 1;
     })
 }
 
 /// All that a series of a snapshot has in `from..=to`.
-fn read_series(entry: &Entry, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs) -> SeriesSamples {
-    let Entry { labels, at, deleted, .. } = entry;
+fn read_series(entry: &FlushSeries, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs) -> SeriesSamples {
+    let FlushSeries { labels, at, deleted, .. } = entry;
     let at = *at;
     let (mut ts, mut vs) = (Vec::new(), Vec::new());
-    let mut runs = Runs::start(&ts);
+    let mut runs = RunMerger::start(&ts);
     snapshot.read(at, from, to, &mut ts, &mut vs, &mut runs);
     runs.merge(&mut ts, &mut vs);
     let (mut histograms, mut starts) = (Vec::new(), Vec::new());
@@ -390,7 +390,7 @@ mod tests {
     use super::*;
     use crate::disk::OsDisk;
     use crate::metrics::Metrics;
-    use crate::store::{Options, Row};
+    use crate::store::{FloatRow, StoreOptions};
 
     #[test]
     fn years_are_few_blocks() {
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn what_comes_before_the_snapshot_is_in_it_however_old() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 5,
             block_range_ms: 10_000,
@@ -422,8 +422,8 @@ mod tests {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let append = |name: &str, times: [TimeMs; 2]| {
-            let series = store.resolve(&Labels::from_pairs([("__name__", name.to_owned())]));
-            let rows = times.map(|t| Row { series, t, v: 1.0 });
+            let series = store.get_or_create_series(&Labels::from_pairs([("__name__", name.to_owned())]));
+            let rows = times.map(|t| FloatRow { series, t, v: 1.0 });
             assert_eq!(store.append_rows(&rows).unwrap().stored, 2);
         };
         append("before", [19_000, 25_000]);

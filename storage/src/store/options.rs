@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct StoreOptions {
     /// The data directory.
     pub dir: PathBuf,
     /// Time between fdatasyncs of the WAL, ms; 0: before every acknowledgement.
@@ -17,7 +17,7 @@ pub struct Options {
     pub out_of_order_ms: i64,
 }
 
-impl Options {
+impl StoreOptions {
     /// The empty head of a shard.
     pub(crate) fn new_head(&self) -> Head {
         Head::new(self.block_range_ms, self.out_of_order_ms)
@@ -26,7 +26,7 @@ impl Options {
 
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Replay {
+pub struct ReplayReport {
     /// WAL records read.
     pub records: u64,
     /// Samples restored.

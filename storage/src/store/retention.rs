@@ -22,14 +22,14 @@ pub struct Retention {
 
 /// What there is beside the blocks.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct HeadAndLog {
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Time of the newest sample of the head.
     pub newest: Option<TimeMs>,
 }
 
-impl Beside {
+impl HeadAndLog {
     /// What age counts from: `now`, or the newest sample there is beside `blocks`, if that is earlier. What is scraped while a
     /// clock is wrong has its time, too: so the head counts only as far as it may be ahead of the blocks.
     pub fn newest(self, blocks: &[BlockMeta], now: TimeMs) -> TimeMs {
@@ -42,7 +42,7 @@ impl Beside {
 
 /// What has to go.
 #[derive(Clone, Debug, Default)]
-pub struct Due {
+pub struct ExpiredBlocks {
     /// Too old, oldest first.
     pub by_time: Vec<BlockMeta>,
     /// Too much, oldest first. A block that is too old is not among them.
@@ -55,8 +55,8 @@ impl Retention {
     /// Which of `blocks` have to go at `now`, beside what `head` has.
     ///
     /// Age counts from the newest sample there is, if that lies before `now`: data of long ago costs nothing, and a clock
-    /// that is wrong for a while a day at most ([`Beside::newest`]). Prometheus counts from the newest block.
-    pub fn due(&self, mut blocks: Vec<BlockMeta>, head: Beside, now: TimeMs) -> Due {
+    /// that is wrong for a while a day at most ([`HeadAndLog::newest`]). Prometheus counts from the newest block.
+    pub fn due(&self, mut blocks: Vec<BlockMeta>, head: HeadAndLog, now: TimeMs) -> ExpiredBlocks {
         let order = |b: &BlockMeta| (b.max_time, b.min_time);
         blocks.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.dir.cmp(&b.dir)));
         let oldest = head.newest(&blocks, now).saturating_sub(self.time_ms);
@@ -66,7 +66,8 @@ impl Retention {
         };
         let mut total = blocks.iter().fold(head.log_bytes, |sum, b| sum.saturating_add(b.bytes_on_disk()));
         let too_large = |total: u64| self.size_bytes > 0 && total > self.size_bytes;
-        let mut due = Due { too_large: too_large(total) && !blocks.is_empty(), ..Due::default() };
+        let mut due =
+            ExpiredBlocks { too_large: too_large(total) && !blocks.is_empty(), ..ExpiredBlocks::default() };
         for (at, block) in blocks.into_iter().enumerate() {
             let bytes = block.bytes_on_disk();
             match at < old {
@@ -114,23 +115,23 @@ impl BlockMetrics {
     }
 
     /// Counts a removal, as Prometheus does: once for all blocks that go together.
-    pub fn count(&self, due: &Due) {
+    pub fn count(&self, due: &ExpiredBlocks) {
         self.by_time.add(u64::from(!due.by_time.is_empty()));
         self.by_size.add(u64::from(due.too_large));
     }
 }
 
 /// The limits in force, as metrics.
-pub struct Limits {
+pub struct RetentionLimitGauges {
     seconds: Arc<Gauge>,
     bytes: Arc<Gauge>,
 }
 
-impl Limits {
+impl RetentionLimitGauges {
     /// Registers them.
-    pub fn new(metrics: &Metrics) -> Limits {
+    pub fn new(metrics: &Metrics) -> RetentionLimitGauges {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
-        Limits {
+        RetentionLimitGauges {
             seconds: gauge("prometheus_tsdb_retention_limit_seconds", "How long blocks stay; 0: for ever."),
             bytes: gauge("prometheus_tsdb_retention_limit_bytes", "Most bytes of blocks and log; 0: any."),
         }
@@ -155,13 +156,13 @@ impl Store {
         let _no_flush = self.flush_lock.lock();
         let Some(history) = &self.history else { return Ok(()) };
         let rules = self.series_retention.read().clone();
-        history.retain(self.retention(), &rules, self.beside()?, now)
+        history.apply_retention(self.retention(), &rules, self.head_and_log()?, now)
     }
 
     /// What there is beside the blocks.
-    pub(super) fn beside(&self) -> Result<Beside, StoreError> {
+    pub(super) fn head_and_log(&self) -> Result<HeadAndLog, StoreError> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
-        Ok(Beside { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() })
+        Ok(HeadAndLog { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() })
     }
 
     /// Bytes of the log: segments and checkpoints.

@@ -11,12 +11,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Histogram samples in time order.
-pub type Histograms = Vec<(TimeMs, Arc<NativeHistogram>)>;
+pub type TimedHistograms = Vec<(TimeMs, Arc<NativeHistogram>)>;
 /// Start timestamps by their samples' time, in order.
-pub type Starts = Vec<(TimeMs, TimeMs)>;
+pub type TimedStarts = Vec<(TimeMs, TimeMs)>;
 
 /// One source of samples of one series besides the head: a row of a block.
-pub trait Part: Send + Sync {
+pub trait SeriesSource: Send + Sync {
     /// Appends to `ts`, `vs` the samples with `from ≤ t ≤ to` in time order.
     fn read(
         &self,
@@ -32,7 +32,12 @@ pub trait Part: Send + Sync {
     }
 
     /// Appends the histograms with `from ≤ t ≤ to` in time order.
-    fn read_histograms(&self, _from: TimeMs, _to: TimeMs, _out: &mut Histograms) -> Result<(), StoreError> {
+    fn read_histograms(
+        &self,
+        _from: TimeMs,
+        _to: TimeMs,
+        _out: &mut TimedHistograms,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -42,7 +47,7 @@ pub trait Part: Send + Sync {
     }
 
     /// Appends the start timestamps of the samples with `from ≤ t ≤ to` in time order.
-    fn read_starts(&self, _from: TimeMs, _to: TimeMs, _out: &mut Starts) -> Result<(), StoreError> {
+    fn read_starts(&self, _from: TimeMs, _to: TimeMs, _out: &mut TimedStarts) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -55,34 +60,34 @@ pub struct Selection {
     pub labels: Vec<Labels>,
     /// Slots; `None` for a series that only blocks know.
     pub slots: Vec<Option<u32>>,
-    sources: Vec<Sources>,
+    sources: Vec<SeriesSources>,
     head: HeadSnapshot,
 }
 
 /// Where the samples of one series are.
 #[derive(Default)]
-pub(crate) struct Sources {
+pub(crate) struct SeriesSources {
     /// Its index in the head's snapshot.
     pub head: Option<u32>,
     /// Its rows in blocks, oldest block first.
-    pub parts: Vec<Arc<dyn Part>>,
+    pub parts: Vec<Arc<dyn SeriesSource>>,
     /// What is deleted of it in the head.
     pub deleted: Option<Arc<Intervals>>,
 }
 
 /// One series of a selection in the making.
-pub(crate) struct Entry {
+pub(crate) struct SelectionEntry {
     /// Its labels.
     pub labels: Labels,
     /// Its slot, if the head knows it.
     pub slot: Option<u32>,
     /// Its samples.
-    pub sources: Sources,
+    pub sources: SeriesSources,
 }
 
 impl Selection {
     /// The selection of these series, sorted here.
-    pub(crate) fn new(seq: u64, mut entries: Vec<Entry>, head: HeadSnapshot) -> Selection {
+    pub(crate) fn new(seq: u64, mut entries: Vec<SelectionEntry>, head: HeadSnapshot) -> Selection {
         entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         let n = entries.len();
         let (mut labels, mut slots, mut sources) =
@@ -106,7 +111,7 @@ impl Selection {
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
         let sources = &self.sources[i];
-        let mut runs = Runs::start(ts);
+        let mut runs = RunMerger::start(ts);
         for part in &sources.parts {
             part.read(from, to, ts, vs)?;
             runs.end(ts);
@@ -133,7 +138,7 @@ impl Selection {
 
     /// Whether series `i` may have histograms in the selected time; cheap. Their times are never those of floats.
     pub fn has_histograms(&self, i: usize) -> bool {
-        let Sources { head, parts, .. } = &self.sources[i];
+        let SeriesSources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_histograms(at)) || parts.iter().any(|part| part.has_histograms())
     }
 
@@ -144,7 +149,7 @@ impl Selection {
         i: usize,
         from: TimeMs,
         to: TimeMs,
-        out: &mut Histograms,
+        out: &mut TimedHistograms,
     ) -> Result<(), StoreError> {
         let (base, sources) = (out.len(), &self.sources[i]);
         let mut ends = Vec::with_capacity(sources.parts.len());
@@ -155,13 +160,13 @@ impl Selection {
         let of_head = out.len();
         sources.head.into_iter().for_each(|at| self.head.read_histograms(at, from, to, out));
         sources.deleted.iter().for_each(|deleted| deleted.retain_histograms(of_head, out));
-        join_histograms(out, base, &ends);
+        merge_histogram_runs(out, base, &ends);
         Ok(())
     }
 
     /// Whether series `i` may have start timestamps in the selected time; cheap.
     pub fn has_starts(&self, i: usize) -> bool {
-        let Sources { head, parts, .. } = &self.sources[i];
+        let SeriesSources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_starts(at)) || parts.iter().any(|part| part.has_starts())
     }
 
@@ -172,7 +177,7 @@ impl Selection {
         i: usize,
         from: TimeMs,
         to: TimeMs,
-        out: &mut Starts,
+        out: &mut TimedStarts,
     ) -> Result<(), StoreError> {
         let (base, sources) = (out.len(), &self.sources[i]);
         for part in &sources.parts {
@@ -181,13 +186,13 @@ impl Selection {
         let of_head = out.len();
         sources.head.into_iter().for_each(|at| self.head.read_starts(at, from, to, out));
         sources.deleted.iter().for_each(|deleted| deleted.retain_pairs(of_head, out));
-        put_in_order(out, base);
+        merge_by_time(out, base);
         Ok(())
     }
 }
 
 /// Brings what sources appended from `base` on into time order; of equal times the later source's stays.
-pub(crate) fn put_in_order<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
+pub(crate) fn merge_by_time<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
     if out[base..].windows(2).all(|pair| pair[0].0 < pair[1].0) {
         return;
     }
@@ -199,9 +204,9 @@ pub(crate) fn put_in_order<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
     out.append(&mut added);
 }
 
-/// As [`put_in_order`], of histograms of sources that end at `ends`. That there was no reset, one says of the sample before it
+/// As [`merge_by_time`], of histograms of sources that end at `ends`. That there was no reset, one says of the sample before it
 /// in its source: it says so no more where another source's is before it.
-pub(crate) fn join_histograms(out: &mut Histograms, base: usize, ends: &[usize]) {
+pub(crate) fn merge_histogram_runs(out: &mut TimedHistograms, base: usize, ends: &[usize]) {
     if !ends.iter().any(|end| base < *end && *end < out.len()) {
         return;
     }
@@ -213,14 +218,14 @@ pub(crate) fn join_histograms(out: &mut Histograms, base: usize, ends: &[usize])
     let mut before = None;
     out.extend(added.into_iter().map(|(t, source, mut h)| {
         if before.replace(source).is_some_and(|before| before != source) {
-            h.forget_before();
+            h.clear_reset_hint();
         }
         (t, h)
     }));
 }
 
 /// The ascending runs that sources appended one after the other, and their merge.
-pub(crate) struct Runs {
+pub(crate) struct RunMerger {
     base: usize,
     last: usize,
     bounds: Vec<usize>,
@@ -228,10 +233,10 @@ pub(crate) struct Runs {
     pub holes: bool,
 }
 
-impl Runs {
+impl RunMerger {
     /// Runs appended after what `ts` already holds.
-    pub(crate) fn start(ts: &[TimeMs]) -> Runs {
-        Runs { base: ts.len(), last: ts.len(), bounds: Vec::new(), holes: false }
+    pub(crate) fn start(ts: &[TimeMs]) -> RunMerger {
+        RunMerger { base: ts.len(), last: ts.len(), bounds: Vec::new(), holes: false }
     }
 
     /// A source is through. Remembers where its run begins only if it does not follow the one before.

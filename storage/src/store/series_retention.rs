@@ -2,13 +2,13 @@
 //!
 //! The first rule whose matchers hold decides for a series; the others follow [`Retention`]. As there, a block's series
 //! go when the newest sample of the *block* is too old. A block of which some series have to go is written anew
-//! ([`Store::trim`]), one of which all have to go is removed ([`Store::maintain`]).
+//! ([`Store::drop_expired_series`]), one of which all have to go is removed ([`Store::maintain`]).
 
 use super::Store;
-use super::blocks::BlockHistory;
+use super::blocks::BlockManager;
 use super::options::StoreError;
-use super::retention::{Beside, Retention};
-use crate::block::{Block, BlockMeta, Listed};
+use super::retention::{HeadAndLog, Retention};
+use crate::block::{Block, BlockHandle, BlockMeta};
 use crate::model::{Labels, Matcher, TimeMs};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,22 +23,22 @@ pub struct SeriesRetention {
 }
 
 /// Which series of a block are too old at one moment.
-pub struct Cutoffs<'a> {
+pub struct RetentionCutoffs<'a> {
     rules: &'a [SeriesRetention],
     retention: Retention,
     now: TimeMs,
 }
 
-impl<'a> Cutoffs<'a> {
+impl<'a> RetentionCutoffs<'a> {
     /// At `now`, or at the newest sample there is if that is earlier: see [`Retention::due`].
     pub fn new(
         rules: &'a [SeriesRetention],
         retention: Retention,
         blocks: &[BlockMeta],
-        head: Beside,
+        head: HeadAndLog,
         now: TimeMs,
-    ) -> Cutoffs<'a> {
-        Cutoffs { rules, retention, now: head.newest(blocks, now) }
+    ) -> RetentionCutoffs<'a> {
+        RetentionCutoffs { rules, retention, now: head.newest(blocks, now) }
     }
 
     fn is_old(&self, block: &BlockMeta, time_ms: i64) -> bool {
@@ -57,11 +57,11 @@ impl<'a> Cutoffs<'a> {
         times.map(|time| self.is_old(block, time)).collect()
     }
 
-    /// Whether all series of the block go. Of a far one nothing is fetched to know it: see [`Store::trim`].
-    pub fn is_due(&self, block: &Listed) -> bool {
+    /// Whether all series of the block go. Of a far one nothing is fetched to know it: see [`Store::drop_expired_series`].
+    pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
-            Listed::Here(here) => self.whole(here) == (false, true),
-            Listed::Far(far) => !self.ages(far.meta()).contains(&false),
+            BlockHandle::Here(here) => self.whole(here) == (false, true),
+            BlockHandle::Far(far) => !self.ages(far.meta()).contains(&false),
         }
     }
 
@@ -76,13 +76,13 @@ impl<'a> Cutoffs<'a> {
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
         let (mut stay, mut go) = (false, false);
-        for (_, old) in block.classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
+        for (_, old) in block.matcher_classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
             (stay, go) = (stay || !old, go || old);
         }
         Ok((stay, go))
     }
 
-    /// As [`Cutoffs::of`]; of a block that cannot say it, all stay, and the others are still looked at.
+    /// As [`RetentionCutoffs::of`]; of a block that cannot say it, all stay, and the others are still looked at.
     fn whole(&self, block: &Block) -> (bool, bool) {
         self.of(block).unwrap_or_else(|error| {
             tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
@@ -93,22 +93,22 @@ impl<'a> Cutoffs<'a> {
 
 /// Far blocks of which no series had to go when they were looked at: how old they were then, for these rules.
 #[derive(Default)]
-pub struct Trimmed {
+pub struct CheckedColdBlocks {
     rules: Vec<SeriesRetention>,
     ages: BTreeMap<PathBuf, Vec<bool>>,
 }
 
-impl BlockHistory {
+impl BlockManager {
     /// Writes one block anew, if there is one of which some series have to go.
     pub(super) fn trim_one(
         &self,
         retention: Retention,
         rules: &[SeriesRetention],
-        head: Beside,
+        head: HeadAndLog,
         now: TimeMs,
     ) -> Result<bool, StoreError> {
         self.tidy()?;
-        let cutoffs = Cutoffs::new(rules, retention, &self.blocks.metas(), head, now);
+        let cutoffs = RetentionCutoffs::new(rules, retention, &self.blocks.all_metas(), head, now);
         let unmergeable = self.unmergeable.lock().clone();
         for block in self.blocks.all().iter().filter(|block| !unmergeable.contains(&block.meta().dir)) {
             if self.has_to_be_trimmed(&cutoffs, block)? {
@@ -119,14 +119,14 @@ impl BlockHistory {
         Ok(false)
     }
 
-    fn has_to_be_trimmed(&self, cutoffs: &Cutoffs, block: &Listed) -> Result<bool, StoreError> {
-        let Listed::Far(far) = block else {
+    fn has_to_be_trimmed(&self, cutoffs: &RetentionCutoffs, block: &BlockHandle) -> Result<bool, StoreError> {
+        let BlockHandle::Far(far) = block else {
             return block.open().map(|block| cutoffs.whole(&block) == (true, true));
         };
         let (dir, ages) = (&far.meta().dir, cutoffs.ages(far.meta()));
         let mut trimmed = self.trimmed.lock();
         if trimmed.rules != cutoffs.rules {
-            *trimmed = Trimmed { rules: cutoffs.rules.to_vec(), ..Trimmed::default() };
+            *trimmed = CheckedColdBlocks { rules: cutoffs.rules.to_vec(), ..CheckedColdBlocks::default() };
         }
         if !ages.contains(&true) || trimmed.ages.get(dir) == Some(&ages) {
             return Ok(false);
@@ -156,7 +156,7 @@ impl Store {
         let mut done = 0;
         loop {
             let (_no_move, _one_at_a_time) = (self.move_lock.lock(), self.merge_lock.lock());
-            if !history.trim(self.retention(), &rules, self.beside()?, now)? {
+            if !history.drop_expired_series(self.retention(), &rules, self.head_and_log()?, now)? {
                 return Ok(done);
             }
             done += 1;

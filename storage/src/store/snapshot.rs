@@ -7,7 +7,7 @@ use super::Store;
 use super::blocks::write_series;
 use super::flush::snapshot;
 use super::options::StoreError;
-use crate::block::{Origin, taken_in};
+use crate::block::{BlockSpec, reserved_names_in};
 use crate::model::{SHARDS, TimeMs};
 use std::path::Path;
 
@@ -40,7 +40,7 @@ impl Store {
         let (disk, blocks) = (self.disk.as_ref(), dir.join("blocks"));
         disk.create_dir(&blocks).map_err(io_error(&blocks))?;
         if let Some(history) = &self.history {
-            history.copy_to(dir)?;
+            history.snapshot_into(dir)?;
         }
         if with_head {
             let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
@@ -48,10 +48,10 @@ impl Store {
                 let locked = self.shard(shard).read();
                 snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, TimeMs::MAX), &mut entries));
             }
-            let taken = taken_in(disk, dir)?;
+            let taken = reserved_names_in(disk, dir)?;
             entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
             self.write_ranges(TimeMs::MAX, &entries, &snapshots, &mut |from, to, series| {
-                let origin = Origin { from, to, replaces: Vec::new(), taken: &taken };
+                let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: &taken };
                 write_series(disk, &blocks, origin, series).map(|_| ())
             })?;
         }

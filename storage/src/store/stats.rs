@@ -1,7 +1,7 @@
 //! What can be counted: `/api/v1/status/tsdb` and the self-metrics of the store.
 
 use super::options::HeadStats;
-use crate::head::{Counts, Head};
+use crate::head::{AppendCounts, Head};
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use crate::model::labels::METRIC_NAME;
@@ -72,7 +72,7 @@ impl StoreMetrics {
     }
 
     /// Counts an append.
-    pub fn count(&self, counts: &Counts) {
+    pub fn count(&self, counts: &AppendCounts) {
         let add = |counter: &Counter, n: usize| {
             if n > 0 {
                 counter.add(n as u64);
@@ -88,16 +88,16 @@ impl StoreMetrics {
 
 /// Gathers [`HeadStats`] over the shards.
 #[derive(Default)]
-pub struct Gathered {
+pub struct HeadStatsCollector {
     stats: HeadStats,
     span: Option<(TimeMs, TimeMs)>,
     pairs: HashMap<String, HashMap<String, u64>>,
 }
 
-impl Gathered {
+impl HeadStatsCollector {
     /// Adds one shard.
     pub fn add(&mut self, head: &Head) {
-        self.stats.series += head.active();
+        self.stats.series += head.active_series();
         self.stats.chunks += head.chunks();
         if let Some((min, max)) = head.span() {
             self.span = Some(self.span.map_or((min, max), |(a, b)| (a.min(min), b.max(max))));

@@ -3,10 +3,10 @@
 //! Every sample of a counter says when it began, so all but the first of these zeros are behind what is stored: they are
 //! passed over, and no error.
 
-use super::batch::{Appended, ZeroRow};
+use super::batch::{AppendResult, ZeroRow};
 use super::options::StoreError;
-use super::{Shard, Store};
-use crate::head::{Counts, Head, HistogramSample};
+use super::{Store, StoreShard};
+use crate::head::{AppendCounts, Head, SlotHistogram};
 use crate::limits::OLDEST_MS;
 use crate::model::histogram::ResetHint;
 use crate::model::{NativeHistogram, TimeMs};
@@ -15,10 +15,10 @@ use std::sync::Arc;
 impl Store {
     /// Appends the zeros that are newer than all samples of their series, and not further behind the newest sample of the
     /// store than half a range of blocks; `now` stands for that sample in an empty store. The others are passed over.
-    pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<Appended, StoreError> {
-        self.log.admit()?;
+    pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<AppendResult, StoreError> {
+        self.log.wait_for_space()?;
         let oldest = self.newest_or(now).saturating_sub(self.options.block_range_ms / 2).max(OLDEST_MS);
-        let append = |shard: &mut Shard, at, rows: Vec<&ZeroRow>, counts: &mut Counts| {
+        let append = |shard: &mut StoreShard, at, rows: Vec<&ZeroRow>, counts: &mut AppendCounts| {
             let (histograms, floats): (Vec<&ZeroRow>, Vec<&ZeroRow>) = rows
                 .into_iter()
                 .filter(|row| row.start >= oldest && is_first(&shard.head, row))
@@ -41,7 +41,7 @@ fn is_first(head: &Head, row: &ZeroRow) -> bool {
     head.newest_of(row.series.slot).is_none_or(|newest| newest < row.start)
 }
 
-fn zero_histogram(row: &ZeroRow) -> Option<HistogramSample> {
+fn zero_histogram(row: &ZeroRow) -> Option<SlotHistogram> {
     let like = row.like.as_ref()?;
     let zero = NativeHistogram {
         hint: ResetHint::Reset,

@@ -2,7 +2,7 @@
 //!
 //! Written under another name, synced and renamed; only then are old segments and checkpoints removed.
 
-use super::record::{Batch, Kind};
+use super::record::{RecordBuilder, RecordKind};
 use super::segment::{CHECKPOINT, Header, checkpoint_number, checkpoint_path};
 use crate::codec;
 use crate::disk::Disk;
@@ -25,7 +25,7 @@ pub struct SeriesRecord {
 
 /// A [`SeriesRecord`] whose labels were not looked at.
 #[derive(Deserialize)]
-pub struct RawSeries<'a> {
+pub struct EncodedSeriesRecord<'a> {
     /// The shard.
     pub shard: u16,
     /// The slot.
@@ -45,14 +45,14 @@ pub struct GroupRecord {
 
 /// Payload of a flushed record: samples before `end` in records up to `lsn` are in blocks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flushed {
+pub struct FlushWatermark {
     /// End of the flushed time, exclusive.
     pub end: TimeMs,
     /// LSN of the last record that the flush saw.
     pub lsn: u64,
 }
 
-impl Flushed {
+impl FlushWatermark {
     /// Whether a sample at `t` of record `lsn` is in blocks.
     pub fn covers(&self, lsn: u64, t: TimeMs) -> bool {
         t < self.end && lsn <= self.lsn
@@ -60,17 +60,17 @@ impl Flushed {
 }
 
 /// Adds a series record.
-pub fn add_series(batch: &mut Batch, shard: u16, slot: u32, labels: &Labels) {
-    add(batch, Kind::Series, &SeriesRecord { shard, slot, labels: labels.clone() });
+pub fn add_series(batch: &mut RecordBuilder, shard: u16, slot: u32, labels: &Labels) {
+    add(batch, RecordKind::Series, &SeriesRecord { shard, slot, labels: labels.clone() });
 }
 
 /// Adds a group record.
-pub fn add_group(batch: &mut Batch, group: u32, key: &str) {
-    add(batch, Kind::Group, &GroupRecord { group, key: key.to_owned() });
+pub fn add_group(batch: &mut RecordBuilder, group: u32, key: &str) {
+    add(batch, RecordKind::Group, &GroupRecord { group, key: key.to_owned() });
 }
 
 /// Adds a record whose payload comes out of the codec.
-pub fn add<T: Serialize>(batch: &mut Batch, kind: Kind, value: &T) {
+pub fn add<T: Serialize>(batch: &mut RecordBuilder, kind: RecordKind, value: &T) {
     match codec::encode(value) {
         Ok(payload) => batch.add(kind, |out| out.extend_from_slice(&payload)),
         Err(error) => tracing::error!(%error, ?kind, "a control record is too large to be logged"),
@@ -111,7 +111,7 @@ impl<'a> Checkpoint<'a> {
     }
 
     /// Appends `records` records.
-    pub fn append(&mut self, batch: &mut Batch, records: u64) -> Result<(), StoreError> {
+    pub fn append(&mut self, batch: &mut RecordBuilder, records: u64) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -122,8 +122,8 @@ impl<'a> Checkpoint<'a> {
 
     /// Makes it durable and removes the ones before.
     pub fn finish(mut self) -> Result<(), StoreError> {
-        let mut end = Batch::default();
-        add(&mut end, Kind::End, &self.records);
+        let mut end = RecordBuilder::default();
+        add(&mut end, RecordKind::End, &self.records);
         end.seal(self.records + 1);
         let path = checkpoint_path(self.dir, self.number);
         let durable = self.file.append(end.bytes()).and_then(|()| self.file.sync());

@@ -3,10 +3,10 @@
 //! A histogram is written by itself, not as a difference from its predecessor: it costs one to two bytes a bucket, and
 //! a lost record costs only itself. Counts that are whole numbers, nearly all of them, are differences in LEB128.
 
-use super::record::{Batch, Kind};
-use super::samples::{Cursor, put_bits};
-use crate::head::rows::{put_varint, unzigzag, zigzag};
-use crate::head::{HistogramSample, Start};
+use super::record::{RecordBuilder, RecordKind};
+use super::samples::{PayloadReader, put_bits};
+use crate::head::ungrouped::{put_varint, unzigzag, zigzag};
+use crate::head::{SlotHistogram, SlotStart};
 use crate::limits::{HISTOGRAM_BUCKETS, WAL_HISTOGRAM_BYTES};
 use crate::model::histogram::{BucketSpan, Buckets, ResetHint};
 use crate::model::{NativeHistogram, TimeMs};
@@ -23,7 +23,7 @@ const EXACT: f64 = (1u64 << 53) as f64;
 const HINTS: [ResetHint; 4] = [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge];
 
 /// Adds records of the histograms of one shard, none of them longer than a record may be.
-pub fn add_histograms(batch: &mut Batch, shard: u16, mut samples: &[HistogramSample]) {
+pub fn add_histograms(batch: &mut RecordBuilder, shard: u16, mut samples: &[SlotHistogram]) {
     while !samples.is_empty() {
         let mut bytes = 0;
         let fits = samples.iter().take_while(|(_, _, h)| {
@@ -31,7 +31,7 @@ pub fn add_histograms(batch: &mut Batch, shard: u16, mut samples: &[HistogramSam
             bytes <= WAL_HISTOGRAM_BYTES
         });
         let (part, rest) = samples.split_at(fits.count().max(1));
-        batch.add(Kind::Histograms, |out| put_histograms(out, shard, part));
+        batch.add(RecordKind::Histograms, |out| put_histograms(out, shard, part));
         samples = rest;
     }
 }
@@ -42,7 +42,7 @@ fn most_bytes(h: &NativeHistogram) -> usize {
     80 + buckets(&h.positive) + buckets(&h.negative) + h.bounds.len() * 9
 }
 
-fn put_histograms(out: &mut Vec<u8>, shard: u16, samples: &[HistogramSample]) {
+fn put_histograms(out: &mut Vec<u8>, shard: u16, samples: &[SlotHistogram]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(samples.len() as u32).to_le_bytes());
     let (mut slot, mut time) = (0i64, 0i64);
@@ -112,7 +112,7 @@ pub fn take_histograms(
     payload: &[u8],
     mut take: impl FnMut(u32, u32, TimeMs, Arc<NativeHistogram>),
 ) -> Option<()> {
-    let mut cursor = Cursor::new(payload);
+    let mut cursor = PayloadReader::new(payload);
     let (shard, count) = (cursor.u32()?, cursor.u32()?);
     let (mut slot, mut time) = (0i64, 0i64);
     for _ in 0..count {
@@ -124,7 +124,7 @@ pub fn take_histograms(
 }
 
 /// Reads one histogram.
-pub fn take_histogram(cursor: &mut Cursor) -> Option<NativeHistogram> {
+pub fn take_histogram(cursor: &mut PayloadReader) -> Option<NativeHistogram> {
     let flags = cursor.byte()?;
     if flags & !(HINT | WHOLE | ZERO_BUCKET | NEGATIVE | BOUNDS) != 0 {
         return None;
@@ -149,15 +149,15 @@ pub fn take_histogram(cursor: &mut Cursor) -> Option<NativeHistogram> {
     Some(h)
 }
 
-fn take_number(cursor: &mut Cursor, whole: bool) -> Option<f64> {
+fn take_number(cursor: &mut PayloadReader, whole: bool) -> Option<f64> {
     if whole { cursor.varint().map(|n| n as f64) } else { cursor.bits().map(f64::from_bits) }
 }
 
-fn take_length(cursor: &mut Cursor) -> Option<usize> {
+fn take_length(cursor: &mut PayloadReader) -> Option<usize> {
     cursor.varint().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= HISTOGRAM_BUCKETS)
 }
 
-fn take_buckets(cursor: &mut Cursor, whole: bool) -> Option<Buckets> {
+fn take_buckets(cursor: &mut PayloadReader, whole: bool) -> Option<Buckets> {
     let n = take_length(cursor)?;
     let mut buckets = Buckets::default();
     let mut counts = 0usize;
@@ -180,7 +180,7 @@ fn take_buckets(cursor: &mut Cursor, whole: bool) -> Option<Buckets> {
 }
 
 /// Writes a payload of start timestamps of one shard: (slot, time, start).
-pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[Start]) {
+pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(starts.len() as u32).to_le_bytes());
     let (mut slot, mut time, mut begin) = (0i64, 0i64, 0i64);
@@ -194,7 +194,7 @@ pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[Start]) {
 
 /// Reads a payload of start timestamps: the shard, then each to `take`.
 pub fn take_starts(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, TimeMs)) -> Option<()> {
-    let mut cursor = Cursor::new(payload);
+    let mut cursor = PayloadReader::new(payload);
     let (shard, count) = (cursor.u32()?, cursor.u32()?);
     let (mut slot, mut time, mut begin) = (0i64, 0i64, 0i64);
     for _ in 0..count {
@@ -263,7 +263,7 @@ mod tests {
             samples in proptest::collection::vec((any::<u32>(), any::<i64>(), histogram()), 0..10),
             flip in any::<(usize, u8)>(),
         ) {
-            let samples: Vec<HistogramSample> =
+            let samples: Vec<SlotHistogram> =
                 samples.into_iter().map(|(s, t, h)| (s, t, Arc::new(h))).collect();
             let mut out = Vec::new();
             put_histograms(&mut out, 5, &samples);
@@ -310,8 +310,8 @@ mod tests {
         let spans = vec![BucketSpan { offset: 0, length: 50_000 }];
         let positive = Buckets { spans, counts: vec![0.5; 50_000] };
         let large = Arc::new(NativeHistogram { positive, ..NativeHistogram::default() });
-        let samples: Vec<HistogramSample> = (0..20).map(|t| (1, t, large.clone())).collect();
-        let mut batch = Batch::default();
+        let samples: Vec<SlotHistogram> = (0..20).map(|t| (1, t, large.clone())).collect();
+        let mut batch = RecordBuilder::default();
         add_histograms(&mut batch, 0, &samples);
         batch.seal(1);
         let (mut at, mut found) = (0, Vec::new());

@@ -3,9 +3,9 @@
 //!
 //! Group commit comes by itself: what arrives while the writer writes or syncs goes out together next time.
 
-use super::record::{Batch, Kind};
+use super::record::{RecordBuilder, RecordKind};
 use super::segment::SegmentInfo;
-use super::writer::Writer;
+use super::writer::LogWriter;
 use crate::disk::Disk;
 use crate::limits::{
     WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MOST_MS, WAL_RETRY_MS, WAL_WAIT_MS,
@@ -22,11 +22,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Called once with the fate of an append.
-pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+pub type CommitCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Consecutive records of one segment.
 #[derive(Default)]
-pub struct Piece {
+pub struct WriteBuffer {
     /// The records.
     pub bytes: Vec<u8>,
     /// Whether a new segment begins with them.
@@ -40,8 +40,8 @@ pub struct Piece {
 }
 
 /// What appenders, the writer and the ticker share.
-pub struct Shared {
-    pub(super) state: Mutex<State>,
+pub struct LogShared {
+    pub(super) state: Mutex<LogState>,
     /// Something for the writer to do.
     pub(super) work: Condvar,
     /// Room in the buffer.
@@ -60,8 +60,8 @@ pub struct Shared {
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    pub queue: Vec<Piece>,
+pub(super) struct LogState {
+    pub queue: Vec<WriteBuffer>,
     pub queued: usize,
     /// For how long the oldest of them has waited.
     pub queued_seconds: f64,
@@ -71,16 +71,16 @@ pub(super) struct State {
     epoch_bytes: u64,
     /// Everything up to here is acknowledged.
     pub committed: u64,
-    waiters: Vec<(u64, Done)>,
+    waiters: Vec<(u64, CommitCallback)>,
     pub failed: Option<String>,
     pub sync_due: bool,
     pub closing: bool,
     pub closed: bool,
 }
 
-impl State {
+impl LogState {
     /// Waiters whose LSN is committed, or all of them.
-    pub fn take_waiters(&mut self, all: bool) -> Vec<Done> {
+    pub fn take_waiters(&mut self, all: bool) -> Vec<CommitCallback> {
         let committed = self.committed;
         self.waiters.extract_if(.., |(lsn, _)| all || *lsn <= committed).map(|(_, done)| done).collect()
     }
@@ -107,10 +107,10 @@ pub struct LogOptions {
 
 /// The write-ahead log.
 pub struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The writer of a log without threads.
-    by_hand: Option<Mutex<Writer>>,
+    by_hand: Option<Mutex<LogWriter>>,
 }
 
 impl Log {
@@ -122,34 +122,38 @@ impl Log {
         };
         let shared = Log::shared(&options, metrics);
         let log = Log { shared: shared.clone(), threads: Mutex::default(), by_hand: None };
-        let writer = Writer::new(shared.clone(), disk, options);
+        let writer = LogWriter::new(shared.clone(), disk, options);
         log.spawn("wal-writer", move || writer.run())?;
         log.spawn("wal-ticker", move || tick(&shared, period))?;
         Ok(log)
     }
 
-    /// A log without threads: [`Log::write`] does their work. For tests in which nothing happens by itself.
-    pub fn by_hand(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
+    /// A log without threads: [`Log::write_queued`] does their work. For tests in which nothing happens by itself.
+    pub fn manual(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
         let shared = Log::shared(&options, metrics);
-        let writer = Writer::new(shared.clone(), disk, options);
+        let writer = LogWriter::new(shared.clone(), disk, options);
         Ok(Log { shared, threads: Mutex::default(), by_hand: Some(Mutex::new(writer)) })
     }
 
     /// Writes what is queued, and syncs if that is asked for, as the threads of a log that has some do.
-    pub fn write(&self, sync: bool) {
+    pub fn write_queued(&self, sync: bool) {
         if let Some(writer) = &self.by_hand {
             writer.lock().run_once(sync);
         }
     }
 
-    fn shared(options: &LogOptions, metrics: &Metrics) -> Arc<Shared> {
-        let state = State {
+    fn shared(options: &LogOptions, metrics: &Metrics) -> Arc<LogShared> {
+        let state = LogState {
             next_lsn: options.next_lsn.max(1),
             committed: options.next_lsn.max(1) - 1,
-            queue: vec![Piece { begins: true, first_lsn: options.next_lsn.max(1), ..Piece::default() }],
-            ..State::default()
+            queue: vec![WriteBuffer {
+                begins: true,
+                first_lsn: options.next_lsn.max(1),
+                ..WriteBuffer::default()
+            }],
+            ..LogState::default()
         };
-        Arc::new(Shared {
+        Arc::new(LogShared {
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -175,7 +179,7 @@ impl Log {
     }
 
     /// Waits for room in the buffer; to be called without any lock. An admitted append may push.
-    pub fn admit(&self) -> Result<(), StoreError> {
+    pub fn wait_for_space(&self) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
         while state.queued + state.unsynced > WAL_BUFFER_BYTES && state.failed.is_none() && !state.closing {
             if self.shared.room.wait_for(&mut state, Duration::from_millis(WAL_WAIT_MS)).timed_out() {
@@ -193,9 +197,9 @@ impl Log {
         self.shared.state.lock().failed.clone()
     }
 
-    /// As [`Log::admit`], for those who must not wait: a reserve in the buffer is theirs alone, and beyond it the answer is
+    /// As [`Log::wait_for_space`], for those who must not wait: a reserve in the buffer is theirs alone, and beyond it the answer is
     /// no at once.
-    pub fn admit_at_once(&self) -> Result<(), StoreError> {
+    pub fn require_space(&self) -> Result<(), StoreError> {
         let state = self.shared.state.lock();
         if state.closing {
             return Err(StoreError::Refused("the store is closed".to_owned()));
@@ -207,15 +211,15 @@ impl Log {
     }
 
     /// The segment being filled, as a number that only grows.
-    pub fn epoch(&self) -> u64 {
+    pub fn segment_epoch(&self) -> u64 {
         self.shared.epoch.load(Relaxed)
     }
 
-    /// Queues records that were encoded for segment `epoch`; the LSN of the last. `Err`: another segment has
+    /// Queues records that were encoded for segment `segment_epoch`; the LSN of the last. `Err`: another segment has
     /// begun, encode anew for this epoch.
-    pub fn push(&self, batch: &mut Batch, epoch: u64, newest: Option<TimeMs>) -> Result<u64, u64> {
+    pub fn push(&self, batch: &mut RecordBuilder, epoch: u64, newest: Option<TimeMs>) -> Result<u64, u64> {
         let mut state = self.shared.state.lock();
-        let current = self.epoch();
+        let current = self.segment_epoch();
         if epoch != current {
             return Err(current);
         }
@@ -223,7 +227,7 @@ impl Log {
         if state.epoch_bytes > 0 && state.epoch_bytes + len > self.shared.segment_bytes {
             self.shared.epoch.store(current + 1, Relaxed);
             state.epoch_bytes = 0;
-            let piece = Piece { begins: true, first_lsn: state.next_lsn, ..Piece::default() };
+            let piece = WriteBuffer { begins: true, first_lsn: state.next_lsn, ..WriteBuffer::default() };
             state.queue.push(piece);
             return Err(current + 1);
         }
@@ -234,7 +238,7 @@ impl Log {
         let last = state.next_lsn - 1;
         // Pieces stay small, so that nobody waits here while a long one is moved to a larger place.
         if state.queue.last().is_none_or(|piece| piece.bytes.len() > WAL_PIECE_BYTES) {
-            state.queue.push(Piece { first_lsn: first, ..Piece::default() });
+            state.queue.push(WriteBuffer { first_lsn: first, ..WriteBuffer::default() });
         }
         if let Some(piece) = state.queue.last_mut() {
             piece.bytes.extend_from_slice(batch.bytes());
@@ -252,7 +256,7 @@ impl Log {
     }
 
     /// See [`crate::store::Store::on_committed`].
-    pub fn on_committed(&self, lsn: u64, done: Done) {
+    pub fn on_committed(&self, lsn: u64, done: CommitCallback) {
         let mut state = self.shared.state.lock();
         let failed = state.failed.clone().or(state.closed.then(|| "the store is closed".to_owned()));
         if lsn > state.committed && failed.is_none() {
@@ -273,7 +277,7 @@ impl Log {
     }
 
     /// What a replay has learned of segments: the time of their newest samples.
-    pub fn learn(&self, replayed: &[SegmentInfo]) {
+    pub fn set_newest_times(&self, replayed: &[SegmentInfo]) {
         for segment in self.shared.segments.lock().iter_mut() {
             if let Some(known) = replayed.iter().find(|known| known.number == segment.number) {
                 segment.newest = known.newest;
@@ -282,30 +286,30 @@ impl Log {
     }
 
     /// The segments that lie before LSN `lsn` and hold only samples before `end`: the caller removes them and says so
-    /// ([`Log::forget`]).
-    pub fn before(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
+    /// ([`Log::segment_removed`]).
+    pub fn obsolete_segments(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
         let segments = self.shared.segments.lock();
         let keep_last = segments.len().saturating_sub(1);
         let useless = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
         let mut n = segments.iter().take(keep_last).take_while(|s| useless(s)).count();
         // A segment that goes on where a failed one stopped needs it for its differences.
-        while n > 0 && segments.get(n).is_some_and(|s| s.continues) {
+        while n > 0 && segments.get(n).is_some_and(|s| s.continues_failed) {
             n -= 1;
         }
         segments[..n].iter().map(|s| s.path.clone()).collect()
     }
 
     /// A segment was removed.
-    pub fn forget(&self, path: &Path) {
+    pub fn segment_removed(&self, path: &Path) {
         self.shared.segments.lock().retain(|segment| segment.path != path);
     }
 
     /// Writes and syncs everything, with a record that says so, and stops the threads.
     pub fn close(&self) -> Result<(), StoreError> {
         if !self.shared.state.lock().closing {
-            let mut batch = Batch::default();
-            batch.add(Kind::Close, |_| ());
-            while self.push(&mut batch, self.epoch(), None).is_err() {}
+            let mut batch = RecordBuilder::default();
+            batch.add(RecordKind::Close, |_| ());
+            while self.push(&mut batch, self.segment_epoch(), None).is_err() {}
         }
         self.shared.state.lock().closing = true;
         self.shared.work.notify_all();
@@ -336,9 +340,9 @@ impl Drop for Log {
 }
 
 /// Tells the writer when a sync, or another attempt after a failure, is due. Sleeps while all is synced.
-fn tick(shared: &Shared, period_ms: u64) {
+fn tick(shared: &LogShared, period_ms: u64) {
     let period = Duration::from_millis(period_ms);
-    let mut pause = Pause::default();
+    let mut pause = RetryBackoff::default();
     let mut state = shared.state.lock();
     loop {
         if state.closed {
@@ -365,16 +369,16 @@ fn tick(shared: &Shared, period_ms: u64) {
 
 /// The time until a log that failed is tried again, in periods: twice as long each time.
 #[derive(Default)]
-struct Pause {
+struct RetryBackoff {
     length: u64,
     left: u64,
 }
 
-impl Pause {
+impl RetryBackoff {
     /// A period has passed: whether something is due. None of a log that works is waited for.
     fn is_over(&mut self, failed: bool, period_ms: u64) -> bool {
         if !failed {
-            *self = Pause::default();
+            *self = RetryBackoff::default();
             return true;
         }
         self.left = self.left.saturating_sub(1);
@@ -395,8 +399,8 @@ mod tests {
     #[test]
     fn attempts_become_rarer_up_to_a_limit_and_begin_anew_after_success() {
         for period in [1, 20, 100, 2_999, 60_000] {
-            let mut pause = Pause::default();
-            let attempts = |pause: &mut Pause, ms: u64| -> Vec<u64> {
+            let mut pause = RetryBackoff::default();
+            let attempts = |pause: &mut RetryBackoff, ms: u64| -> Vec<u64> {
                 (1..=ms / period).filter(|_| pause.is_over(true, period)).collect()
             };
             let first = attempts(&mut pause, 120_000);

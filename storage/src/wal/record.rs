@@ -13,7 +13,7 @@ pub const HEADER: usize = 20;
 /// What a record's payload is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum RecordKind {
     /// A series: shard, slot, labels (codec).
     Series = 1,
     /// A group: id, key (codec).
@@ -44,9 +44,9 @@ pub enum Kind {
     Whole = 14,
 }
 
-impl Kind {
-    fn of(byte: u8) -> Option<Kind> {
-        use Kind::*;
+impl RecordKind {
+    fn of(byte: u8) -> Option<RecordKind> {
+        use RecordKind::*;
         [
             Series,
             Group,
@@ -70,12 +70,12 @@ impl Kind {
 
 /// Records in the making; they get consecutive LSNs.
 #[derive(Default)]
-pub struct Batch {
+pub struct RecordBuilder {
     bytes: Vec<u8>,
     starts: Vec<usize>,
 }
 
-impl Batch {
+impl RecordBuilder {
     /// Forgets all records, and keeps the memory if it is not much: there is one of these per shard, and the records of
     /// a thousand new series come once.
     pub fn clear(&mut self) {
@@ -96,7 +96,7 @@ impl Batch {
     }
 
     /// Adds a record; `write` appends its payload.
-    pub fn add(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn add(&mut self, kind: RecordKind, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.starts.push(start);
         self.bytes.extend_from_slice(&MAGIC.to_le_bytes());
@@ -135,11 +135,11 @@ fn checksum(record: &[u8]) -> u32 {
 
 /// A record whose checksum was right.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found<'a> {
+pub struct LogRecord<'a> {
     /// Its number.
     pub lsn: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// Its payload.
     pub payload: &'a [u8],
     /// Offset behind it.
@@ -147,13 +147,13 @@ pub struct Found<'a> {
 }
 
 /// The record at `at`, or why there is none. `at` must lie inside `bytes`.
-pub fn read(bytes: &[u8], at: usize) -> Result<Found<'_>, String> {
+pub fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
     let rest = &bytes[at..];
     let Some(header) = rest.first_chunk::<HEADER>() else {
         return Err(format!("{} bytes where a record header needs {HEADER}", rest.len()));
     };
     let magic = u16::from_le_bytes([header[0], header[1]]);
-    let kind = Kind::of(header[2]).filter(|_| magic == MAGIC && header[3] == 0);
+    let kind = RecordKind::of(header[2]).filter(|_| magic == MAGIC && header[3] == 0);
     let Some(kind) = kind else {
         return Err(format!("no record begins here (bytes {:02x?})", &header[..4]));
     };
@@ -169,7 +169,7 @@ pub fn read(bytes: &[u8], at: usize) -> Result<Found<'_>, String> {
         return Err(format!("checksum of a record of {len} bytes is wrong"));
     }
     let lsn = header[8..16].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
-    Ok(Found { lsn, kind, payload: &record[HEADER..], end: at + HEADER + len })
+    Ok(LogRecord { lsn, kind, payload: &record[HEADER..], end: at + HEADER + len })
 }
 
 /// Offset of the next good record behind `at` that is newer than `lsn`.
@@ -187,14 +187,14 @@ mod tests {
 
     #[test]
     fn records_are_found_again_behind_damage() {
-        let mut batch = Batch::default();
+        let mut batch = RecordBuilder::default();
         for i in 0..3u8 {
-            batch.add(Kind::Samples, |out| out.extend_from_slice(&[i; 10]));
+            batch.add(RecordKind::Samples, |out| out.extend_from_slice(&[i; 10]));
         }
         assert_eq!(batch.seal(7), 10);
         let mut bytes = batch.bytes().to_vec();
         let first = read(&bytes, 0).unwrap();
-        assert_eq!((first.lsn, first.kind, first.end), (7, Kind::Samples, 30));
+        assert_eq!((first.lsn, first.kind, first.end), (7, RecordKind::Samples, 30));
         bytes[31] ^= 1;
         assert!(read(&bytes, 30).unwrap_err().contains("no record begins here"));
         assert_eq!(resync(&bytes, 30, 7), Some(60));
@@ -203,9 +203,9 @@ mod tests {
 
     /// `n` records, and what `damage` makes of them.
     fn records(n: usize, damage: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
-        let mut batch = Batch::default();
+        let mut batch = RecordBuilder::default();
         for i in 0..n {
-            batch.add(Kind::Samples, |out| out.extend_from_slice(&[i as u8; 50]));
+            batch.add(RecordKind::Samples, |out| out.extend_from_slice(&[i as u8; 50]));
         }
         batch.seal(1);
         let mut bytes = batch.bytes().to_vec();
@@ -241,8 +241,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_flipped_bit_is_noticed(bit in 0usize..30 * 8) {
-            let mut batch = Batch::default();
-            batch.add(Kind::Delta, |out| out.extend_from_slice(&[3; 10]));
+            let mut batch = RecordBuilder::default();
+            batch.add(RecordKind::Delta, |out| out.extend_from_slice(&[3; 10]));
             batch.seal(1);
             let mut bytes = batch.bytes().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);

@@ -3,7 +3,7 @@
 //! Hand-specified little-endian layouts (`docs/format/wal.md`), so that the format outlives every crate. A
 //! scrape costs a bit per column and, for each changed value, one byte plus the bytes that differ.
 
-use crate::head::rows::{put_varint, unzigzag, zigzag};
+use crate::head::ungrouped::{put_varint, unzigzag, zigzag};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::TimeMs;
 use crate::model::value::ABSENT_BITS;
@@ -56,14 +56,14 @@ pub(super) fn put_bits(out: &mut Vec<u8>, x: u64) {
 }
 
 /// Reads a payload front to back; every take may fail.
-pub struct Cursor<'a> {
+pub struct PayloadReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> PayloadReader<'a> {
     /// At the begin of `bytes`.
-    pub fn new(bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { bytes }
+    pub fn new(bytes: &'a [u8]) -> PayloadReader<'a> {
+        PayloadReader { bytes }
     }
 
     /// The next `n` bytes.
@@ -138,7 +138,7 @@ pub struct LayoutRecord {
 }
 
 /// Reads a layout payload; what follows it stays.
-pub fn take_layout(cursor: &mut Cursor) -> Option<LayoutRecord> {
+pub fn take_layout(cursor: &mut PayloadReader) -> Option<LayoutRecord> {
     let (group, from, count) = (cursor.u32()?, cursor.u32()?, cursor.u32()? as usize);
     let slots = cursor.take(count.checked_mul(4)?)?;
     let slots =
@@ -150,7 +150,7 @@ pub fn take_layout(cursor: &mut Cursor) -> Option<LayoutRecord> {
 pub const SCRAPE_HEAD: usize = 20;
 
 /// The fixed part of a scrape payload.
-pub struct ScrapeHead {
+pub struct ScrapeHeader {
     /// The group's id.
     pub group: u32,
     /// The scrape's time.
@@ -160,13 +160,13 @@ pub struct ScrapeHead {
 }
 
 /// Reads the fixed part; the cursor then stands at the values.
-pub fn take_scrape_head(cursor: &mut Cursor) -> Option<ScrapeHead> {
-    Some(ScrapeHead { group: cursor.u32()?, t: cursor.u64()? as i64, base: cursor.u64()? })
+pub fn take_scrape_head(cursor: &mut PayloadReader) -> Option<ScrapeHeader> {
+    Some(ScrapeHeader { group: cursor.u32()?, t: cursor.u64()? as i64, base: cursor.u64()? })
 }
 
 /// The values of a scrape as the log has them: a bit for each column, and a coded word for each that changed.
 #[derive(Copy, Clone)]
-pub struct RawRow<'a> {
+pub struct EncodedRow<'a> {
     /// Number of columns.
     pub columns: usize,
     /// The bits, and behind them the words.
@@ -174,20 +174,20 @@ pub struct RawRow<'a> {
 }
 
 /// Reads the values of a scrape, which are all that is left.
-pub fn take_raw_row<'a>(cursor: &mut Cursor<'a>) -> Option<RawRow<'a>> {
+pub fn take_raw_row<'a>(cursor: &mut PayloadReader<'a>) -> Option<EncodedRow<'a>> {
     let columns = cursor.u32().map(|n| n as usize).filter(|n| *n <= GROUP_COLUMNS)?;
     let bytes = cursor.take(cursor.bytes.len())?;
-    (bytes.len() >= columns.div_ceil(8)).then_some(RawRow { columns, bytes })
+    (bytes.len() >= columns.div_ceil(8)).then_some(EncodedRow { columns, bytes })
 }
 
-impl RawRow<'_> {
+impl EncodedRow<'_> {
     /// Makes `row`, the one that this differs from (a keyframe: one of *absent* values), this one; it has as many columns. Most
     /// values are as before: only changes are looked at, and `changed` hears of each its column and the bit patterns before
     /// and now. `None`: malformed, and `row` is of no use.
     #[inline]
     pub fn apply(&self, row: &mut [f64], mut changed: impl FnMut(usize, u64, u64)) -> Option<()> {
         let (bitmap, words) = self.bytes.split_at_checked(self.columns.div_ceil(8))?;
-        let mut cursor = Cursor::new(words);
+        let mut cursor = PayloadReader::new(words);
         for (byte, bits) in bitmap.iter().enumerate() {
             let mut bits = *bits;
             while bits != 0 {
@@ -220,7 +220,7 @@ pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]
 
 /// Reads a samples payload: the shard, then each sample to `take`.
 pub fn take_samples(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
-    let mut cursor = Cursor::new(payload);
+    let mut cursor = PayloadReader::new(payload);
     let (shard, count) = (cursor.u32()?, cursor.u32()?);
     let (mut slot, mut time) = (0i64, 0i64);
     for _ in 0..count {
@@ -263,7 +263,7 @@ mod tests {
         ) {
             let mut out = Vec::new();
             put_scrape(&mut out, 3, t, &row, Some((&before, 9)));
-            let mut cursor = Cursor::new(&out);
+            let mut cursor = PayloadReader::new(&out);
             let head = take_scrape_head(&mut cursor).unwrap();
             prop_assert_eq!((head.group, head.t, head.base), (3, t, 9));
             let mut back = before.clone();
@@ -294,8 +294,8 @@ mod tests {
             let at = flip.0 % out.len();
             out[at] ^= flip.1;
             let _ = take_samples(&out, |_, _, _, _| ());
-            let _ = take_layout(&mut Cursor::new(&out));
-            let mut cursor = Cursor::new(&out);
+            let _ = take_layout(&mut PayloadReader::new(&out));
+            let mut cursor = PayloadReader::new(&out);
             let raw = take_scrape_head(&mut cursor).and_then(|_| take_raw_row(&mut cursor));
             let _ = raw.and_then(|raw| raw.apply(&mut vec![ABSENT; raw.columns], |_, _, _| ()));
         }

@@ -26,9 +26,9 @@ pub struct SegmentInfo {
     /// Time of its newest sample.
     pub newest: Option<TimeMs>,
     /// Whether its differences may rest on the segment before: that one failed while being written.
-    pub continues: bool,
+    pub continues_failed: bool,
     /// From this LSN on, the next segment holds anew what could not be written here.
-    pub anew: Option<u64>,
+    pub repeated_from: Option<u64>,
 }
 
 /// A file's header.

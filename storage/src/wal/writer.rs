@@ -5,7 +5,7 @@
 //! anew into the next one. A segment of which nothing was acknowledged goes when the next one is there: however often
 //! the disk says no, it leaves no files behind.
 
-use super::log::{LogOptions, Piece, Shared, State};
+use super::log::{LogOptions, LogShared, LogState, WriteBuffer};
 use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
 use crate::disk::{Disk, DiskFile};
 use crate::limits::WAL_BUFFER_BYTES;
@@ -16,16 +16,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The writer's own state.
-pub struct Writer {
-    shared: Arc<Shared>,
+pub struct LogWriter {
+    shared: Arc<LogShared>,
     disk: Arc<dyn Disk>,
     options: LogOptions,
     file: Option<Box<dyn DiskFile>>,
     next_number: u32,
     /// To be written, oldest first.
-    todo: VecDeque<Piece>,
+    todo: VecDeque<WriteBuffer>,
     /// Written into the current segment, not synced.
-    unsynced: VecDeque<Piece>,
+    unsynced: VecDeque<WriteBuffer>,
     /// A failed segment came before: the next one goes on where it stopped.
     continues: bool,
     /// Segments of which nothing was synced or acknowledged, so nobody needs them if they fail: the current one, and failed
@@ -34,7 +34,7 @@ pub struct Writer {
 }
 
 /// What there is to do.
-enum Next {
+enum WriterStep {
     /// Pieces to write, or to sync.
     Write {
         /// Whether a sync is due.
@@ -45,12 +45,12 @@ enum Next {
     End,
 }
 
-impl Writer {
+impl LogWriter {
     /// A writer that has not begun.
-    pub fn new(shared: Arc<Shared>, disk: Arc<dyn Disk>, options: LogOptions) -> Writer {
+    pub fn new(shared: Arc<LogShared>, disk: Arc<dyn Disk>, options: LogOptions) -> LogWriter {
         let next_number = options.next_segment;
         let (todo, unsynced, idle) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        Writer { shared, disk, options, file: None, next_number, todo, unsynced, continues: false, idle }
+        LogWriter { shared, disk, options, file: None, next_number, todo, unsynced, continues: false, idle }
     }
 
     /// Works until the log is closed.
@@ -59,12 +59,12 @@ impl Writer {
             let shared = self.shared.clone();
             let mut state = shared.state.lock();
             match self.next(&mut state) {
-                Next::Nothing => shared.work.wait(&mut state),
-                Next::Write { sync } => {
+                WriterStep::Nothing => shared.work.wait(&mut state),
+                WriterStep::Write { sync } => {
                     drop(state);
                     self.write_and_report(sync);
                 }
-                Next::End => break,
+                WriterStep::End => break,
             }
         }
         self.end();
@@ -75,7 +75,7 @@ impl Writer {
         let shared = self.shared.clone();
         let mut state = shared.state.lock();
         state.sync_due |= sync;
-        if let Next::Write { sync } = self.next(&mut state) {
+        if let WriterStep::Write { sync } = self.next(&mut state) {
             drop(state);
             self.write_and_report(sync);
         }
@@ -108,7 +108,7 @@ impl Writer {
     }
 
     /// Takes over the pieces that wait, if they, or a sync, are due.
-    fn next(&mut self, state: &mut State) -> Next {
+    fn next(&mut self, state: &mut LogState) -> WriterStep {
         let due = std::mem::take(&mut state.sync_due);
         let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
         let unfinished = !self.unsynced.is_empty() || !self.todo.is_empty();
@@ -117,12 +117,12 @@ impl Writer {
             state.unsynced += std::mem::take(&mut state.queued);
             state.queued_seconds = 0.0;
             self.shared.room.notify_all();
-            return Next::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
+            return WriterStep::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
         }
         match state.closing {
-            true if unfinished && state.failed.is_none() => Next::Write { sync: true },
-            true => Next::End,
-            false => Next::Nothing,
+            true if unfinished && state.failed.is_none() => WriterStep::Write { sync: true },
+            true => WriterStep::End,
+            false => WriterStep::Nothing,
         }
     }
 
@@ -152,7 +152,7 @@ impl Writer {
         outcome
     }
 
-    fn write(&mut self, piece: &Piece) -> io::Result<()> {
+    fn write(&mut self, piece: &WriteBuffer) -> io::Result<()> {
         if piece.begins && self.file.is_some() {
             self.sync()?;
             self.file = None;
@@ -189,8 +189,8 @@ impl Writer {
             number: header.number,
             last_lsn: first_lsn.saturating_sub(1),
             newest: None,
-            continues: header.continues,
-            anew: None,
+            continues_failed: header.continues,
+            repeated_from: None,
         };
         self.shared.segments.lock().push(info);
         self.remove_idle();

@@ -17,18 +17,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::mpsc::channel;
-use storage::block::{BlockMeta, Blocks};
+use storage::block::{BlockMeta, BlockSet};
 use storage::disk::{Disk, OsDisk};
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher, SHARDS};
-use storage::store::{Options, Row, Selection, Store};
+use storage::store::{FloatRow, Selection, Store, StoreOptions};
 
 pub const RANGE: i64 = 10_000;
 
 pub fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> (Arc<Store>, Metrics) {
     let metrics = Metrics::default();
-    let options =
-        Options { dir: dir.into(), wal_sync_interval_ms: 5, block_range_ms: RANGE, out_of_order_ms: 29_000 };
+    let options = StoreOptions {
+        dir: dir.into(),
+        wal_sync_interval_ms: 5,
+        block_range_ms: RANGE,
+        out_of_order_ms: 29_000,
+    };
     let (store, replay) = Store::open(options, disk, &metrics).unwrap();
     assert_eq!(replay.damage, Vec::<String>::new());
     assert_eq!(metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), 0.0);
@@ -45,8 +49,12 @@ pub fn labels(i: usize) -> Labels {
 
 /// Samples of some series at `t`, in the log's files on return.
 pub fn append(store: &Store, t: i64, series: usize) {
-    let rows: Vec<Row> = (0..series)
-        .map(|i| Row { series: store.resolve(&labels(i)), t, v: (t * 31 + i as i64) as f64 / 7.0 })
+    let rows: Vec<FloatRow> = (0..series)
+        .map(|i| FloatRow {
+            series: store.get_or_create_series(&labels(i)),
+            t,
+            v: (t * 31 + i as i64) as f64 / 7.0,
+        })
         .collect();
     let lsn = store.append_rows(&rows).unwrap().lsn;
     let (send, receive) = channel();
@@ -78,9 +86,9 @@ pub fn contents(store: &Store) -> BTreeSet<Sample> {
 }
 
 pub fn metas(dir: &Path) -> Vec<BlockMeta> {
-    let (blocks, damage) = Blocks::open(&OsDisk, &dir.join("blocks")).unwrap();
+    let (blocks, damage) = BlockSet::open(&OsDisk, &dir.join("blocks")).unwrap();
     assert_eq!(damage, Vec::<String>::new());
-    blocks.metas()
+    blocks.all_metas()
 }
 
 pub fn files(dir: &Path) -> Vec<PathBuf> {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use storage::disk::Disk;
 use storage::metrics::Metrics;
-use storage::objects::{Content, Objects};
-use storage::store::{FarOptions, Options, Store};
+use storage::object_store::{ObjectStorage, UploadReader};
+use storage::store::{ColdOptions, Store, StoreOptions};
 
 /// What outlives a process.
 #[derive(Default)]
@@ -58,11 +58,11 @@ impl Memory {
     }
 }
 
-impl Objects for Memory {
+impl ObjectStorage for Memory {
     fn address(&self) -> &str {
         "s3://bucket/prefix"
     }
-    fn put(&self, name: &str, bytes: u64, content: &Content) -> io::Result<()> {
+    fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()> {
         self.step()?;
         let content = content(0, bytes as usize)?;
         self.bucket.objects.lock().insert(name.to_owned(), content);
@@ -93,7 +93,7 @@ impl Objects for Memory {
         self.bucket.together.fetch_max(wanted.len() as u64, SeqCst);
         wanted.iter().map(|(name, range)| self.get(name, range.clone())).collect()
     }
-    fn head(&self, name: &str) -> io::Result<Option<u64>> {
+    fn len_of(&self, name: &str) -> io::Result<Option<u64>> {
         self.step()?;
         Ok(self.bucket.objects.lock().get(name).map(|object| object.len() as u64))
     }
@@ -116,17 +116,17 @@ impl Objects for Memory {
 /// When blocks move in these tests, ms.
 pub const AFTER: i64 = 40_000;
 
-/// A store whose old blocks are in `objects`.
-pub fn open_far(dir: &Path, disk: Arc<dyn Disk>, objects: Arc<dyn Objects>) -> (Arc<Store>, Metrics) {
+/// A store whose old blocks are in `object_store`.
+pub fn open_far(dir: &Path, disk: Arc<dyn Disk>, objects: Arc<dyn ObjectStorage>) -> (Arc<Store>, Metrics) {
     let metrics = Metrics::default();
-    let options = Options {
+    let options = StoreOptions {
         dir: dir.into(),
         wal_sync_interval_ms: 5,
         block_range_ms: super::RANGE,
         out_of_order_ms: 29_000,
     };
     let mark = "this directory".to_owned();
-    let far = FarOptions { objects, after_ms: AFTER, cache_bytes: 1 << 20, mark };
+    let far = ColdOptions { objects, after_ms: AFTER, cache_bytes: 1 << 20, mark };
     let (store, _) = Store::open_far(options, Some(far), disk, &metrics).unwrap();
     (store, metrics)
 }

@@ -13,8 +13,8 @@ use storage::metrics::Metrics;
 use storage::model::histogram::{BucketSpan, Buckets};
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, SeriesRef, TimeMs, shard_of};
 use storage::store::{
-    Columns, Corrected, Correction, HistogramRow, Layout, Options, Replaying, Retention, Row, Store,
-    StoreError, Tell,
+    ColumnBatch, ColumnLayout, CorrectedValue, Correction, FeedDelivery, FloatRow, HistogramRow,
+    PendingReplay, Retention, Store, StoreError, StoreOptions,
 };
 use tempfile::TempDir;
 use xxhash_rust::xxh3::Xxh3;
@@ -30,8 +30,8 @@ const FIRST: TimeMs = 1_000_000;
 pub const SEGMENT: u64 = 2_000;
 
 /// Options for a store in `dir`.
-pub fn options(dir: PathBuf, sync: u64) -> Options {
-    Options { dir, wal_sync_interval_ms: sync, block_range_ms: RANGE, out_of_order_ms: OUT_OF_ORDER }
+pub fn options(dir: PathBuf, sync: u64) -> StoreOptions {
+    StoreOptions { dir, wal_sync_interval_ms: sync, block_range_ms: RANGE, out_of_order_ms: OUT_OF_ORDER }
 }
 
 fn labels(of: &str, i: usize) -> Labels {
@@ -81,7 +81,7 @@ pub struct World {
     /// Time of the newest sample that any life before this one took.
     newest: Option<TimeMs>,
     /// The replay of the log, if it has not been run yet.
-    replaying: Option<Replaying>,
+    replaying: Option<PendingReplay>,
     /// What was stored since it began.
     young: Vec<(Key, u64)>,
     hash: Xxh3,
@@ -194,15 +194,20 @@ impl World {
         let count = 1 + self.random.below(SCRAPED as u64) as usize;
         let series: Vec<Labels> = (start..start + count).map(|i| labels("a", i % SCRAPED)).collect();
         let group = self.store.open_group("target", shard_of(&series[0]));
-        let slots = series.iter().map(|labels| self.store.resolve(labels).slot).collect();
+        let slots = series.iter().map(|labels| self.store.get_or_create_series(labels).slot).collect();
         let values: Vec<f64> = series.iter().map(|_| self.value()).collect();
         let samples: Vec<(Key, u64)> =
             series.iter().zip(&values).map(|(l, v)| ((l.to_string(), self.now), v.to_bits())).collect();
         if self.known_before(&samples) {
             return;
         }
-        let batch = Columns { group, layout: Arc::new(Layout { slots }), t: self.now, values: values.into() };
-        match self.store.append_columns(&batch, Tell::Nobody) {
+        let batch = ColumnBatch {
+            group,
+            layout: Arc::new(ColumnLayout { slots }),
+            t: self.now,
+            values: values.into(),
+        };
+        match self.store.append_columns(&batch, FeedDelivery::Nobody) {
             Ok(appended) => self.sent(samples, appended.stored),
             Err(error) => self.refused(&error),
         }
@@ -210,7 +215,7 @@ impl World {
 
     fn some_series(&mut self, of: &str, count: usize) -> (Labels, SeriesRef) {
         let labels = labels(of, self.random.below(count as u64) as usize);
-        let series = self.store.resolve(&labels);
+        let series = self.store.get_or_create_series(&labels);
         (labels, series)
     }
 
@@ -228,9 +233,9 @@ impl World {
             let (of, count) = if self.random.chance(85) { ("r", WRITTEN) } else { ("a", SCRAPED) };
             let (labels, series) = self.some_series(of, count);
             let (t, v) = (self.some_time(), self.value());
-            batch.entry((labels.to_string(), t)).or_insert(Row { series, t, v });
+            batch.entry((labels.to_string(), t)).or_insert(FloatRow { series, t, v });
         }
-        let rows: Vec<Row> = batch.values().copied().collect();
+        let rows: Vec<FloatRow> = batch.values().copied().collect();
         let samples: Vec<_> = batch.into_iter().map(|(key, row)| (key, row.v.to_bits())).collect();
         if self.known_before(&samples) {
             return;
@@ -246,9 +251,12 @@ impl World {
         let (first, count) = (self.random.below(8) as usize, 8 + self.random.below(24) as usize);
         let t = if self.is_replaying() || self.random.chance(90) { self.now } else { self.some_time() };
         let all: Vec<Labels> = (first..first + count).map(|i| labels("w", i)).collect();
-        let row =
-            |world: &mut World, labels| Row { series: world.store.resolve(labels), t, v: world.value() };
-        let rows: Vec<Row> = all.iter().map(|labels| row(self, labels)).collect();
+        let row = |world: &mut World, labels| FloatRow {
+            series: world.store.get_or_create_series(labels),
+            t,
+            v: world.value(),
+        };
+        let rows: Vec<FloatRow> = all.iter().map(|labels| row(self, labels)).collect();
         let samples: Vec<_> =
             all.iter().zip(&rows).map(|(l, row)| ((l.to_string(), t), row.v.to_bits())).collect();
         if self.known_before(&samples) {
@@ -288,8 +296,8 @@ impl World {
         let (t, v) = (self.some_time(), self.random.below(1000) as f64);
         let key = (labels.to_string(), t);
         let gone = self.random.chance(30);
-        let to = if gone { Corrected::Gone } else { Corrected::Float(v) };
-        match self.store.correct(&[Correction { series, t, to }]) {
+        let to = if gone { CorrectedValue::Gone } else { CorrectedValue::Float(v) };
+        match self.store.correct(&[Correction { series, t, value: to }]) {
             Ok(0) => {
                 self.seen.insert(if gone { "taken back" } else { "corrected" });
                 self.books.sent(self.journal.len(), key, (!gone).then_some(v.to_bits()));
@@ -364,7 +372,7 @@ impl World {
             self.books.expire(newest.min(self.now) - self.retention);
         }
         let failures = self.journal.failures();
-        let outcome = self.store.maintain(self.now);
+        let outcome = self.store.run_housekeeping(self.now);
         let gone = self.journal.changes().iter().any(|change| change.is_rename_to(".deleting"));
         if gone && self.retention > 0 {
             self.seen.insert("block removed");
@@ -479,7 +487,7 @@ impl World {
             damaged,
             0.0,
             "{unsynced:?}: {:?}",
-            storage::block::Blocks::open(&storage::disk::OsDisk, &dir.join("blocks")).map(|b| b.1)
+            storage::block::BlockSet::open(&storage::disk::OsDisk, &dir.join("blocks")).map(|b| b.1)
         );
         store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
         self.store = store;

@@ -2,7 +2,7 @@
 
 /// Reads bits, the highest of each byte first. Every read past the end is `None`.
 #[derive(Clone, Copy, Debug)]
-pub struct Bits<'a> {
+pub struct TsdbBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -10,10 +10,10 @@ pub struct Bits<'a> {
 /// Widths of what a number takes, by the number of ones before the first zero.
 const WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
 
-impl<'a> Bits<'a> {
+impl<'a> TsdbBitReader<'a> {
     /// At the first bit.
-    pub fn new(bytes: &'a [u8]) -> Bits<'a> {
-        Bits { bytes, at: 0 }
+    pub fn new(bytes: &'a [u8]) -> TsdbBitReader<'a> {
+        TsdbBitReader { bytes, at: 0 }
     }
 
     /// The next bit.
@@ -55,7 +55,7 @@ impl<'a> Bits<'a> {
         None
     }
 
-    /// As [`Bits::uvarint`], with the sign in the lowest bit.
+    /// As [`TsdbBitReader::uvarint`], with the sign in the lowest bit.
     pub fn varint(&mut self) -> Option<i64> {
         self.uvarint().map(crate::protobuf::zigzag)
     }
@@ -91,21 +91,21 @@ impl<'a> Bits<'a> {
 
 /// A column of doubles, each written as its difference (XOR) from the one before.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Xored {
+pub struct TsdbXorDecoder {
     /// The value before.
     pub value: f64,
     leading: u32,
     trailing: u32,
 }
 
-impl Xored {
+impl TsdbXorDecoder {
     /// A column that begins with `value`.
-    pub fn begin(value: f64) -> Xored {
-        Xored { value, ..Xored::default() }
+    pub fn begin(value: f64) -> TsdbXorDecoder {
+        TsdbXorDecoder { value, ..TsdbXorDecoder::default() }
     }
 
     /// The next value.
-    pub fn next(&mut self, bits: &mut Bits<'_>) -> Option<f64> {
+    pub fn next(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         if !bits.bit()? {
             return Some(self.value);
         }
@@ -130,22 +130,22 @@ mod tests {
 
     #[test]
     fn bits_cross_bytes_and_end() {
-        let mut bits = Bits::new(&[0b1010_0101, 0xFF]);
+        let mut bits = TsdbBitReader::new(&[0b1010_0101, 0xFF]);
         assert_eq!((bits.bits(3), bits.bits(7), bits.bit()), (Some(0b101), Some(0b001_0111), Some(true)));
         assert_eq!((bits.bits(5), bits.bit(), bits.bits(1)), (Some(31), None, None));
-        assert_eq!(Bits::new(&[0; 8]).bits(64), Some(0));
-        assert_eq!(Bits::new(&[0xFF; 9]).bits(64), Some(u64::MAX));
+        assert_eq!(TsdbBitReader::new(&[0; 8]).bits(64), Some(0));
+        assert_eq!(TsdbBitReader::new(&[0xFF; 9]).bits(64), Some(u64::MAX));
     }
 
     #[test]
     fn widths_and_signs() {
         // 10 + 100: four; 10 + 101: minus three; 0: zero.
-        assert_eq!(Bits::new(&[0b1010_0000]).varbit(), Some(4));
-        assert_eq!(Bits::new(&[0b1010_1000]).varbit(), Some(-3));
-        assert_eq!(Bits::new(&[0]).varbit(), Some(0));
-        assert_eq!(Bits::new(&[0b1011_1000]).varbit_unsigned(), Some(7));
+        assert_eq!(TsdbBitReader::new(&[0b1010_0000]).varbit(), Some(4));
+        assert_eq!(TsdbBitReader::new(&[0b1010_1000]).varbit(), Some(-3));
+        assert_eq!(TsdbBitReader::new(&[0]).varbit(), Some(0));
+        assert_eq!(TsdbBitReader::new(&[0b1011_1000]).varbit_unsigned(), Some(7));
         let mut widest = [0xFF; 9];
         widest[8] = 0xFE;
-        assert_eq!(Bits::new(&widest).varbit(), Some(-2));
+        assert_eq!(TsdbBitReader::new(&widest).varbit(), Some(-2));
     }
 }

@@ -2,14 +2,14 @@
 
 /// A place in a slice. Every read past the end is `None`.
 #[derive(Clone, Copy, Debug)]
-pub struct Cursor<'a> {
+pub struct TsdbByteReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TsdbByteReader<'a> {
     /// At the first byte.
-    pub fn new(bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { bytes }
+    pub fn new(bytes: &'a [u8]) -> TsdbByteReader<'a> {
+        TsdbByteReader { bytes }
     }
 
     /// Bytes left.
@@ -60,12 +60,12 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// As [`Cursor::uvarint`], with the sign in the lowest bit.
+    /// As [`TsdbByteReader::uvarint`], with the sign in the lowest bit.
     pub fn varint(&mut self) -> Option<i64> {
         self.uvarint().map(crate::protobuf::zigzag)
     }
 
-    /// As [`Cursor::uvarint`], a length or a count.
+    /// As [`TsdbByteReader::uvarint`], a length or a count.
     pub fn size(&mut self) -> Option<usize> {
         self.uvarint().and_then(|n| usize::try_from(n).ok())
     }

@@ -1,36 +1,36 @@
 //! The files of a block's `chunks/`: where a chunk is, whether it is whole, what it holds.
 
 use super::super::{ImportError, damaged, io_error};
-use super::bytes::{Cursor, sealed};
+use super::bytes::{TsdbByteReader, sealed};
 use super::{histogram, xor, xor2};
-use crate::histogram::RawHistogram;
 use crate::limits::IMPORT_CHUNK_BYTES;
+use crate::native_histogram::RawHistogram;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::value::{STALE, sanitize};
-use storage::store::{Histograms, Starts};
+use storage::store::{TimedHistograms, TimedStarts};
 
 const MAGIC: u32 = 0x85BD_40DD;
 /// Magic, version, padding.
 const HEADER: usize = 8;
 
-/// Samples being collected, in the order of chunks.
+/// ChunkSamples being collected, in the order of chunks.
 #[derive(Debug, Default)]
-pub struct Samples {
+pub struct ChunkSamples {
     /// Times of floats.
     pub ts: Vec<TimeMs>,
     /// Values, parallel to `ts`.
     pub vs: Vec<f64>,
     /// Native histograms.
-    pub histograms: Histograms,
+    pub histograms: TimedHistograms,
     /// Start timestamps of both.
-    pub starts: Starts,
+    pub starts: TimedStarts,
 }
 
-impl Samples {
+impl ChunkSamples {
     pub(super) fn float(&mut self, t: TimeMs, v: f64) {
         self.ts.push(t);
         self.vs.push(sanitize(v));
@@ -79,24 +79,24 @@ impl Samples {
 }
 
 /// The chunk files of a block.
-pub struct Chunks {
+pub struct TsdbChunks {
     dir: PathBuf,
     files: Vec<(PathBuf, File)>,
 }
 
-impl Chunks {
+impl TsdbChunks {
     /// Opens the files `000001`, `000002`, … in `dir`.
-    pub fn open(dir: &Path) -> Result<Chunks, ImportError> {
+    pub fn open(dir: &Path) -> Result<TsdbChunks, ImportError> {
         let mut files = Vec::new();
         loop {
             let path = dir.join(format!("{:06}", files.len() + 1));
             if !path.is_file() {
-                return Ok(Chunks { dir: dir.to_owned(), files });
+                return Ok(TsdbChunks { dir: dir.to_owned(), files });
             }
             let file = File::open(&path).map_err(io_error(&path))?;
             let mut header = [0; HEADER];
             file.read_exact_at(&mut header, 0).map_err(io_error(&path))?;
-            if Cursor::new(&header).u32() != Some(MAGIC) || header[4] != 1 {
+            if TsdbByteReader::new(&header).u32() != Some(MAGIC) || header[4] != 1 {
                 return Err(damaged(&path, "offset 0: is no file of chunks, version 1"));
             }
             files.push((path, file));
@@ -104,7 +104,7 @@ impl Chunks {
     }
 
     /// Appends the samples of the chunk that the index calls `reference`: file and offset.
-    pub fn read(&self, reference: u64, out: &mut Samples) -> Result<(), ImportError> {
+    pub fn read(&self, reference: u64, out: &mut ChunkSamples) -> Result<(), ImportError> {
         let (number, offset) = ((reference >> 32) as usize, reference & 0xFFFF_FFFF);
         let missing = || damaged(&self.dir, format!("has no file {:06}, which the index names", number + 1));
         let (path, file) = self.files.get(number).ok_or_else(missing)?;
@@ -112,7 +112,7 @@ impl Chunks {
         // A length takes at most five bytes here.
         let mut head = [0; 5];
         let read = file.read_at(&mut head, offset).map_err(io_error(path))?;
-        let mut cursor = Cursor::new(&head[..read]);
+        let mut cursor = TsdbByteReader::new(&head[..read]);
         let len =
             cursor.size().filter(|n| *n <= IMPORT_CHUNK_BYTES).ok_or_else(|| bad("no length of a chunk"))?;
         let from = offset + (read - cursor.left()) as u64;
@@ -120,7 +120,7 @@ impl Chunks {
         let mut body = vec![0; 1 + len + 4];
         file.read_exact_at(&mut body, from).map_err(io_error(path))?;
         let (body, crc) = body.split_at(1 + len);
-        if !sealed(body, Cursor::new(crc).u32()) {
+        if !sealed(body, TsdbByteReader::new(crc).u32()) {
             return Err(bad("the chunk's checksum does not match"));
         }
         let samples = match body[0] {

@@ -1,13 +1,13 @@
-//! Chunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
+//! TsdbChunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
 //!
 //! Whole counts are written as differences of differences, float counts as XOR with the count before. A stale marker
 //! has a count, a zero bucket and a sum that is stale, and no buckets.
 
-use super::bits::{Bits, Xored};
-use super::chunks::Samples;
+use super::bits::{TsdbBitReader, TsdbXorDecoder};
+use super::chunks::ChunkSamples;
 use super::starts::StartBits;
-use crate::histogram::{RawBuckets, RawHistogram};
 use crate::limits::IMPORT_BUCKETS;
+use crate::native_histogram::{RawBuckets, RawHistogram};
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS, ResetHint};
 use storage::model::value::is_stale;
 
@@ -15,18 +15,18 @@ use storage::model::value::is_stale;
 const GAUGE: u8 = 0b11;
 
 /// What the samples of a chunk have in common.
-struct Layout {
+struct HistogramChunkLayout {
     schema: i32,
     zero_threshold: f64,
     positive: Vec<BucketSpan>,
     negative: Vec<BucketSpan>,
     bounds: Vec<f64>,
-    flags: Flags,
+    flags: CounterResetFlags,
 }
 
 /// What a chunk says of counter resets: a counter's chunk has none behind its first sample.
 #[derive(Clone, Copy, PartialEq)]
-enum Flags {
+enum CounterResetFlags {
     Counter,
     Gauge,
 }
@@ -36,12 +36,12 @@ enum Flags {
 pub struct Form {
     /// Counts are doubles.
     pub float: bool,
-    /// Samples may have start timestamps (encodings 5 and 6, what `histograms-st-encoding` of Prometheus writes).
+    /// ChunkSamples may have start timestamps (encodings 5 and 6, what `histograms-st-encoding` of Prometheus writes).
     pub starts: bool,
 }
 
 /// Appends the samples of a chunk's data; `None`: it is too short for what it says.
-pub fn read(data: &[u8], form: Form, out: &mut Samples) -> Option<()> {
+pub fn read(data: &[u8], form: Form, out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
     let count = u16::from_be_bytes([head[0], head[1]]);
     // With starts, the third byte says of them, and the flags are the first bits of the number of samples.
@@ -49,17 +49,17 @@ pub fn read(data: &[u8], form: Form, out: &mut Samples) -> Option<()> {
         false => (count, head[2], StartBits::default()),
         true => (count & 0x3FFF, head[0], StartBits::new(head[2])),
     };
-    let flags = if flags >> 6 == GAUGE { Flags::Gauge } else { Flags::Counter };
-    let mut bits = Bits::new(data);
-    let layout = Layout::read(&mut bits, flags)?;
+    let flags = if flags >> 6 == GAUGE { CounterResetFlags::Gauge } else { CounterResetFlags::Counter };
+    let mut bits = TsdbBitReader::new(data);
+    let layout = HistogramChunkLayout::read(&mut bits, flags)?;
     match form.float {
         false => whole(&mut bits, &layout, (count, starts), out),
         true => floats(&mut bits, &layout, (count, starts), out),
     }
 }
 
-impl Layout {
-    fn read(bits: &mut Bits<'_>, flags: Flags) -> Option<Layout> {
+impl HistogramChunkLayout {
+    fn read(bits: &mut TsdbBitReader<'_>, flags: CounterResetFlags) -> Option<HistogramChunkLayout> {
         let zero_threshold = match bits.bits(8)? {
             0 => 0.0,
             255 => bits.double()?,
@@ -68,15 +68,15 @@ impl Layout {
         let schema = i32::try_from(bits.varbit()?).ok()?;
         let (positive, negative) = (spans(bits)?, spans(bits)?);
         let bounds = if schema == CUSTOM_BUCKETS { bounds(bits)? } else { Vec::new() };
-        Some(Layout { schema, zero_threshold, positive, negative, bounds, flags })
+        Some(HistogramChunkLayout { schema, zero_threshold, positive, negative, bounds, flags })
     }
 
     fn hint(&self, at: u16) -> ResetHint {
         match self.flags {
-            Flags::Gauge => ResetHint::Gauge,
+            CounterResetFlags::Gauge => ResetHint::Gauge,
             // What the chunk says of its first is about the chunk before, which may be deleted or another one by now.
-            Flags::Counter if at == 0 => ResetHint::Unknown,
-            Flags::Counter => ResetHint::NotReset,
+            CounterResetFlags::Counter if at == 0 => ResetHint::Unknown,
+            CounterResetFlags::Counter => ResetHint::NotReset,
         }
     }
 
@@ -98,7 +98,7 @@ impl Layout {
 
 /// Those without buckets only move the next one: each sample has a bit for each bucket, so that a layout costs no more than
 /// the samples that have it.
-fn spans(bits: &mut Bits<'_>) -> Option<Vec<BucketSpan>> {
+fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
     let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
     let (mut spans, mut buckets, mut moved) = (Vec::new(), 0usize, 0i32);
     for _ in 0..count {
@@ -116,7 +116,7 @@ fn spans(bits: &mut Bits<'_>) -> Option<Vec<BucketSpan>> {
 }
 
 /// Bounds that are whole thousandths are written as such.
-fn bounds(bits: &mut Bits<'_>) -> Option<Vec<f64>> {
+fn bounds(bits: &mut TsdbBitReader<'_>) -> Option<Vec<f64>> {
     let count = bits.varbit_unsigned()?;
     (0..count)
         .map(|_| match bits.varbit_unsigned()? {
@@ -132,14 +132,14 @@ fn buckets(spans: &[BucketSpan]) -> usize {
 
 /// A whole number whose difference from the one before changes little.
 #[derive(Clone, Copy, Default)]
-struct Steady {
+struct DeltaState {
     value: i64,
     delta: i64,
 }
 
-impl Steady {
+impl DeltaState {
     fn begin(&mut self, value: i64) -> i64 {
-        *self = Steady { value, delta: 0 };
+        *self = DeltaState { value, delta: 0 };
         value
     }
 
@@ -156,28 +156,30 @@ impl Steady {
     }
 
     /// Number `at` of the column, out of what is written for it.
-    fn next(&mut self, at: u16, bits: &mut Bits<'_>) -> Option<i64> {
+    fn next(&mut self, at: u16, bits: &mut TsdbBitReader<'_>) -> Option<i64> {
         let written = bits.varbit()?;
         Some(if at == 1 { self.step(written) } else { self.bend(written) })
     }
 }
 
 fn whole(
-    bits: &mut Bits<'_>,
-    layout: &Layout,
+    bits: &mut TsdbBitReader<'_>,
+    layout: &HistogramChunkLayout,
     (count, mut starts): (u16, StartBits),
-    out: &mut Samples,
+    out: &mut ChunkSamples,
 ) -> Option<()> {
     let (positive, negative) = (buckets(&layout.positive), buckets(&layout.negative));
-    let (mut time, mut total, mut zero) = (Steady::default(), Steady::default(), Steady::default());
-    let (mut sum, mut columns) = (Xored::default(), vec![Steady::default(); positive + negative]);
+    let (mut time, mut total, mut zero) =
+        (DeltaState::default(), DeltaState::default(), DeltaState::default());
+    let (mut sum, mut columns) =
+        (TsdbXorDecoder::default(), vec![DeltaState::default(); positive + negative]);
     for at in 0..count {
         let previous = time.value;
         let t = if at == 0 {
             let t = time.begin(bits.varbit()?);
             total.begin(bits.varbit_unsigned()? as i64);
             zero.begin(bits.varbit_unsigned()? as i64);
-            sum = Xored::begin(bits.double()?);
+            sum = TsdbXorDecoder::begin(bits.double()?);
             t
         } else {
             // Time does not go back: its first difference has no sign.
@@ -211,15 +213,15 @@ fn whole(
 }
 
 fn floats(
-    bits: &mut Bits<'_>,
-    layout: &Layout,
+    bits: &mut TsdbBitReader<'_>,
+    layout: &HistogramChunkLayout,
     (count, mut starts): (u16, StartBits),
-    out: &mut Samples,
+    out: &mut ChunkSamples,
 ) -> Option<()> {
     let positive = buckets(&layout.positive);
     // Count, zero bucket and sum come first, then the buckets.
-    let mut columns = vec![Xored::default(); 3 + positive + buckets(&layout.negative)];
-    let mut time = Steady::default();
+    let mut columns = vec![TsdbXorDecoder::default(); 3 + positive + buckets(&layout.negative)];
+    let mut time = DeltaState::default();
     for at in 0..count {
         let previous = time.value;
         let t = match at {
@@ -227,9 +229,9 @@ fn floats(
             1 => time.step(bits.varbit_unsigned()? as i64),
             _ => time.bend(bits.varbit()?),
         };
-        let mut read = |columns: &mut [Xored]| {
+        let mut read = |columns: &mut [TsdbXorDecoder]| {
             columns.iter_mut().try_for_each(|column| match at {
-                0 => bits.double().map(|value| *column = Xored::begin(value)),
+                0 => bits.double().map(|value| *column = TsdbXorDecoder::begin(value)),
                 _ => column.next(bits).map(drop),
             })
         };

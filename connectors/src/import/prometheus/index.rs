@@ -3,7 +3,7 @@
 //! Postings and label indices are not read: everything is imported.
 
 use super::super::{ImportError, damaged, io_error};
-use super::bytes::{Cursor, sealed};
+use super::bytes::{TsdbByteReader, sealed};
 use std::path::{Path, PathBuf};
 use storage::model::Labels;
 
@@ -14,7 +14,7 @@ const TABLE: usize = 6 * 8 + 4;
 const ALIGNMENT: usize = 16;
 
 /// The content of an index.
-pub struct Index {
+pub struct TsdbIndex {
     path: PathBuf,
     content: Vec<u8>,
     symbols: Vec<(usize, usize)>,
@@ -32,22 +32,22 @@ pub struct IndexedSeries {
     pub chunks: Vec<u64>,
 }
 
-impl Index {
+impl TsdbIndex {
     /// Reads the file; symbols are checked here, series when they are read.
-    pub fn open(path: &Path) -> Result<Index, ImportError> {
+    pub fn open(path: &Path) -> Result<TsdbIndex, ImportError> {
         let content = std::fs::read(path).map_err(io_error(path))?;
         let bad = |reason: String| damaged(path, reason);
-        let mut head = Cursor::new(&content);
+        let mut head = TsdbByteReader::new(&content);
         let (magic, version) = (head.u32(), head.u8());
         if magic != Some(MAGIC) || version != Some(2) {
             return Err(bad("offset 0: is no index, version 2".into()));
         }
         let at = content.len().saturating_sub(TABLE);
         let (table, crc) = content[at..].split_at_checked(TABLE - 4).unwrap_or_default();
-        if !sealed(table, Cursor::new(crc).u32()) {
+        if !sealed(table, TsdbByteReader::new(crc).u32()) {
             return Err(bad(format!("offset {at}: the table of contents' checksum does not match")));
         }
-        let mut table = Cursor::new(table);
+        let mut table = TsdbByteReader::new(table);
         let mut next = || table.u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= at);
         let sections = (next(), next(), next(), next(), next());
         let (Some(symbols), Some(first), Some(label_indices), Some(_), Some(postings)) = sections else {
@@ -57,7 +57,7 @@ impl Index {
         let end = [label_indices, postings].into_iter().filter(|n| *n > first).min().unwrap_or(at);
         let symbols =
             read_symbols(&content, symbols).ok_or_else(|| bad(format!("offset {symbols}: symbols")))?;
-        Ok(Index { path: path.to_owned(), series: first..end.max(first), symbols, content })
+        Ok(TsdbIndex { path: path.to_owned(), series: first..end.max(first), symbols, content })
     }
 
     /// All series, sorted by labels.
@@ -69,7 +69,7 @@ impl Index {
             at = at.next_multiple_of(ALIGNMENT);
             let here = at;
             let body = self.content.get(here..self.series.end).filter(|rest| !rest.is_empty())?;
-            let mut cursor = Cursor::new(body);
+            let mut cursor = TsdbByteReader::new(body);
             // Zeros fill the space between the last series and the next section.
             if body.len() < ALIGNMENT && body.iter().all(|byte| *byte == 0) {
                 return None;
@@ -90,7 +90,7 @@ impl Index {
     }
 
     fn entry(&self, reference: u64, entry: &[u8]) -> Option<IndexedSeries> {
-        let mut cursor = Cursor::new(entry);
+        let mut cursor = TsdbByteReader::new(entry);
         let pairs = cursor.size()?;
         let mut labels = Vec::with_capacity(pairs.min(64));
         for _ in 0..pairs {
@@ -124,13 +124,13 @@ impl Index {
 
 /// Where each symbol is.
 fn read_symbols(content: &[u8], at: usize) -> Option<Vec<(usize, usize)>> {
-    let mut head = Cursor::new(content.get(at..)?);
+    let mut head = TsdbByteReader::new(content.get(at..)?);
     let len = head.u32()? as usize;
     let body = head.take(len)?;
     if !sealed(body, head.u32()) {
         return None;
     }
-    let mut cursor = Cursor::new(body);
+    let mut cursor = TsdbByteReader::new(body);
     let count = cursor.u32()? as usize;
     let (begin, mut symbols) = (at + 4, Vec::with_capacity(count.min(len)));
     for _ in 0..count {

@@ -17,16 +17,16 @@ pub mod xor;
 pub mod xor2;
 
 use super::{ImportError, damaged, io_error};
-use chunks::{Chunks, Samples};
-use index::{Index, IndexedSeries};
+use chunks::{ChunkSamples, TsdbChunks};
+use index::{IndexedSeries, TsdbIndex};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use storage::block::{BlockMeta, BlockSeries, Origin, write_block_of};
+use storage::block::{BlockMeta, BlockSeries, BlockSpec, write_block_replacing};
 use storage::disk::Disk;
 use storage::model::TimeMs;
 use storage::store::StoreError;
-use tombstones::Tombstones;
+use tombstones::TsdbTombstones;
 
 /// The version of `meta.json` that is known.
 const META_VERSION: u32 = 1;
@@ -106,9 +106,9 @@ pub fn copy(
     taken: &BTreeSet<String>,
     mut progress: impl FnMut(&BlockSeries),
 ) -> Result<Option<BlockMeta>, ImportError> {
-    let index = Index::open(&block.dir.join("index"))?;
-    let chunks = Chunks::open(&block.dir.join("chunks"))?;
-    let tombstones = Tombstones::open(&block.dir.join("tombstones"))?;
+    let index = TsdbIndex::open(&block.dir.join("index"))?;
+    let chunks = TsdbChunks::open(&block.dir.join("chunks"))?;
+    let tombstones = TsdbTombstones::open(&block.dir.join("tombstones"))?;
     let (mut failed, mut any) = (None, false);
     let series = index.series()?.map_while(|one| {
         let read = one.and_then(|series| read_series(&series, &chunks, &tombstones, &block.meta));
@@ -131,8 +131,8 @@ pub fn copy(
         return Ok(None);
     }
     let TsdbMeta { min_time: from, max_time: to, .. } = block.meta;
-    let origin = Origin { from, to, replaces: Vec::new(), taken };
-    let written = write_block_of(disk, blocks_dir, origin, series);
+    let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: taken };
+    let written = write_block_replacing(disk, blocks_dir, origin, series);
     match (failed, written) {
         (Some(error), _) => Err(error),
         (None, written) => {
@@ -149,17 +149,17 @@ pub fn copy(
 /// All samples of a series that are in the block's range and not deleted.
 fn read_series(
     series: &IndexedSeries,
-    chunks: &Chunks,
-    tombstones: &Tombstones,
+    chunks: &TsdbChunks,
+    tombstones: &TsdbTombstones,
     meta: &TsdbMeta,
 ) -> Result<BlockSeries, ImportError> {
-    let mut samples = Samples::default();
+    let mut samples = ChunkSamples::default();
     for chunk in &series.chunks {
         chunks.read(*chunk, &mut samples)?;
     }
     let wanted =
         |t: TimeMs| meta.min_time <= t && t < meta.max_time && !tombstones.covers(series.reference, t);
     samples.finish(wanted);
-    let Samples { ts, vs, histograms, starts } = samples;
+    let ChunkSamples { ts, vs, histograms, starts } = samples;
     Ok(BlockSeries { labels: series.labels.clone(), ts, vs, histograms, starts })
 }

@@ -1,6 +1,6 @@
 //! Start timestamps in chunks that have some: one may stand behind the first sample, and from some sample on each has one.
 
-use super::bits::Bits;
+use super::bits::TsdbBitReader;
 use storage::model::TimeMs;
 
 /// Reads those of one chunk, in the order of its samples.
@@ -26,7 +26,13 @@ impl StartBits {
 
     /// The start of sample number `at`, whose time is `t` and which is read; 0: it has none. `previous` is the time of the sample
     /// before. `None`: the bits are too short.
-    pub fn next(&mut self, at: u16, t: TimeMs, previous: TimeMs, bits: &mut Bits<'_>) -> Option<TimeMs> {
+    pub fn next(
+        &mut self,
+        at: u16,
+        t: TimeMs,
+        previous: TimeMs,
+        bits: &mut TsdbBitReader<'_>,
+    ) -> Option<TimeMs> {
         if at == 0 && self.begins_with_one {
             self.start = t.wrapping_sub(bits.varint()?);
         }

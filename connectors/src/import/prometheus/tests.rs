@@ -1,9 +1,9 @@
 //! Damage: whatever bytes there are, reading them ends with samples or with an error that names file and offset.
 
-use super::chunks::{Chunks, Samples};
+use super::chunks::{ChunkSamples, TsdbChunks};
 use super::histogram::Form;
-use super::index::Index;
-use super::tombstones::Tombstones;
+use super::index::TsdbIndex;
+use super::tombstones::TsdbTombstones;
 use super::{blocks, histogram, xor, xor2};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,9 +18,9 @@ fn sealed(magic: &[u8], body: &[u8]) -> Vec<u8> {
 proptest! {
     #[test]
     fn arbitrary_chunks_never_panic(bytes in vec(any::<u8>(), 0..400), float in any::<bool>(), starts in any::<bool>()) {
-        let _ = xor::read(&bytes, &mut Samples::default());
-        let _ = xor2::read(&bytes, &mut Samples::default());
-        let _ = histogram::read(&bytes, Form { float, starts }, &mut Samples::default());
+        let _ = xor::read(&bytes, &mut ChunkSamples::default());
+        let _ = xor2::read(&bytes, &mut ChunkSamples::default());
+        let _ = histogram::read(&bytes, Form { float, starts }, &mut ChunkSamples::default());
     }
 
     #[test]
@@ -34,16 +34,16 @@ proptest! {
         let table = |offset: u64| [offset.to_be_bytes(); 6].concat();
         for offset in [5, 7, u64::from(reference as u8)] {
             let content = [&[0xBA, 0xAA, 0xD7, 0, 2], &bytes[..], &sealed(&[], &table(offset))].concat();
-            if let Ok(index) = Index::open(&file("index", &content)) {
+            if let Ok(index) = TsdbIndex::open(&file("index", &content)) {
                 index.series().unwrap().for_each(drop);
             }
         }
-        prop_assert!(Index::open(&file("index", &bytes)).is_err());
-        let _ = Tombstones::open(&file("tombstones", &sealed(&[1, 0x30, 0xBA, 0x30, 1], &bytes)));
+        prop_assert!(TsdbIndex::open(&file("index", &bytes)).is_err());
+        let _ = TsdbTombstones::open(&file("tombstones", &sealed(&[1, 0x30, 0xBA, 0x30, 1], &bytes)));
         file("000001", &[&[0x85, 0xBD, 0x40, 0xDD, 1, 0, 0, 0], &bytes[..]].concat());
-        let chunks = Chunks::open(dir.path()).unwrap();
-        prop_assert!(chunks.read(reference, &mut Samples::default()).is_err());
-        prop_assert!(chunks.read(8 + reference % 400, &mut Samples::default()).is_err());
+        let chunks = TsdbChunks::open(dir.path()).unwrap();
+        prop_assert!(chunks.read(reference, &mut ChunkSamples::default()).is_err());
+        prop_assert!(chunks.read(8 + reference % 400, &mut ChunkSamples::default()).is_err());
     }
 }
 
@@ -51,14 +51,14 @@ proptest! {
 fn tombstones_cover_both_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tombstones");
-    assert!(!Tombstones::open(&path).unwrap().covers(3, 0), "there need not be any");
+    assert!(!TsdbTombstones::open(&path).unwrap().covers(3, 0), "there need not be any");
     // Series 3: from -1 to 5 (signs are in the lowest bit).
     std::fs::write(&path, sealed(&[0x01, 0x30, 0xBA, 0x30, 1], &[3, 1, 10])).unwrap();
-    let deleted = Tombstones::open(&path).unwrap();
+    let deleted = TsdbTombstones::open(&path).unwrap();
     let covered: Vec<i64> = (-3..8).filter(|t| deleted.covers(3, *t)).collect();
     assert_eq!((covered, deleted.covers(2, 0)), ((-1..=5).collect(), false));
     std::fs::write(&path, sealed(&[0x01, 0x30, 0xBA, 0x30, 1], &[3, 1])).unwrap();
-    assert!(Tombstones::open(&path).is_err());
+    assert!(TsdbTombstones::open(&path).is_err());
 }
 
 /// A chunk whose bits are these, as text.
@@ -90,7 +90,7 @@ fn histograms_end_without_buckets() {
         )
     };
     for (bits, float) in [(whole, false), (float, true)] {
-        let mut samples = Samples::default();
+        let mut samples = ChunkSamples::default();
         histogram::read(&chunk(3, &bits), Form { float, starts: false }, &mut samples).expect("whole");
         let (times, values): (Vec<_>, Vec<_>) =
             (samples.ts, samples.vs.iter().map(|v| v.to_bits()).collect());
@@ -129,7 +129,7 @@ fn histograms_have_start_timestamps() {
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let data: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
         let form = Form { float, starts: true };
-        let mut samples = Samples::default();
+        let mut samples = ChunkSamples::default();
         histogram::read(&data, form, &mut samples).expect("whole");
         let read: Vec<_> =
             samples.histograms.iter().map(|(t, h)| (*t, h.count, h.positive.counts.clone())).collect();
@@ -158,7 +158,7 @@ fn histograms_have_start_timestamps() {
         samples.finish(|_| true);
         assert_eq!(samples.starts, starts, "they stay");
         for cut in 0..data.len() - 2 {
-            assert_eq!(histogram::read(&data[..cut], form, &mut Samples::default()), None, "{cut}");
+            assert_eq!(histogram::read(&data[..cut], form, &mut ChunkSamples::default()), None, "{cut}");
         }
     }
 }
@@ -205,7 +205,7 @@ fn twice_the_block_costs_at_most_a_little_more_than_twice() {
         path
     };
     let read = |path: &std::path::PathBuf| {
-        let index = Index::open(path).unwrap();
+        let index = TsdbIndex::open(path).unwrap();
         let found: Vec<_> = index.series().unwrap().map(Result::unwrap).collect();
         found.len()
     };
@@ -221,7 +221,7 @@ fn twice_the_block_costs_at_most_a_little_more_than_twice() {
         bytes
     };
     assert_proportional("floats", 20_000, floats, |bytes| {
-        let mut samples = Samples::default();
+        let mut samples = ChunkSamples::default();
         xor::read(bytes, &mut samples).expect("whole");
         samples.finish(|_| true);
     });
@@ -232,11 +232,11 @@ fn twice_the_block_costs_at_most_a_little_more_than_twice() {
         file("deleted", n, sealed(&[0x01, 0x30, 0xBA, 0x30, 1], &stretches))
     };
     assert_proportional("deletions", 1_000, deleted, |path| {
-        let deleted = Tombstones::open(path).unwrap();
+        let deleted = TsdbTombstones::open(path).unwrap();
         (0..20_000).filter(|t| deleted.covers(3, *t)).count()
     });
     let looked_at = |n: usize| {
-        let deleted = Tombstones::open(&deleted(n)).unwrap();
+        let deleted = TsdbTombstones::open(&deleted(n)).unwrap();
         (0..4 * n as i64).filter(|t| deleted.covers(3, *t)).count()
     };
     assert_proportional("samples and deletions", 1_000, |n| n, |n| looked_at(*n));
@@ -282,7 +282,7 @@ fn ends(buckets: usize, float: bool) -> Vec<u8> {
 fn twice_the_chunk_of_histograms_costs_at_most_a_little_more_than_twice() {
     for float in [false, true] {
         let read = |bytes: &Vec<u8>| {
-            let mut samples = Samples::default();
+            let mut samples = ChunkSamples::default();
             histogram::read(bytes, Form { float, starts: false }, &mut samples).expect("whole");
             (samples.histograms.len(), samples.ts.len())
         };

@@ -1,7 +1,7 @@
 //! A block's `tombstones`: stretches of series that were deleted and are still in the chunks.
 
 use super::super::{ImportError, damaged, io_error};
-use super::bytes::{Cursor, sealed};
+use super::bytes::{TsdbByteReader, sealed};
 use std::collections::HashMap;
 use std::path::Path;
 use storage::model::TimeMs;
@@ -12,33 +12,34 @@ const HEADER: usize = 5;
 
 /// Deleted stretches, ends included, by the series' reference in the index; in order, and none reaches into another.
 #[derive(Debug, Default)]
-pub struct Tombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
+pub struct TsdbTombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
 
-impl Tombstones {
+impl TsdbTombstones {
     /// Reads the file; there need not be one.
-    pub fn open(path: &Path) -> Result<Tombstones, ImportError> {
+    pub fn open(path: &Path) -> Result<TsdbTombstones, ImportError> {
         if !path.exists() {
-            return Ok(Tombstones::default());
+            return Ok(TsdbTombstones::default());
         }
         let content = std::fs::read(path).map_err(io_error(path))?;
-        Tombstones::read(&content)
+        TsdbTombstones::read(&content)
             .ok_or_else(|| damaged(path, "the tombstones, or their checksum, are wrong"))
     }
 
-    fn read(content: &[u8]) -> Option<Tombstones> {
+    fn read(content: &[u8]) -> Option<TsdbTombstones> {
         let (content, crc) = content.split_at_checked(content.len().checked_sub(4)?)?;
-        let mut head = Cursor::new(content);
+        let mut head = TsdbByteReader::new(content);
         let body = content.get(HEADER..)?;
-        if head.u32()? != MAGIC || head.u8()? != 1 || !sealed(body, Cursor::new(crc).u32()) {
+        if head.u32()? != MAGIC || head.u8()? != 1 || !sealed(body, TsdbByteReader::new(crc).u32()) {
             return None;
         }
-        let (mut cursor, mut found) = (Cursor::new(body), HashMap::<u64, Vec<(TimeMs, TimeMs)>>::new());
+        let (mut cursor, mut found) =
+            (TsdbByteReader::new(body), HashMap::<u64, Vec<(TimeMs, TimeMs)>>::new());
         while cursor.left() > 0 {
             let series = cursor.uvarint()?;
             found.entry(series).or_default().push((cursor.varint()?, cursor.varint()?));
         }
         found.values_mut().for_each(join);
-        Some(Tombstones(found))
+        Some(TsdbTombstones(found))
     }
 
     /// Whether the sample at `t` of a series was deleted.

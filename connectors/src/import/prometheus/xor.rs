@@ -1,18 +1,18 @@
 //! Chunks of floats: times as differences of differences, values as XOR with the value before.
 
-use super::bits::{Bits, Xored};
-use super::chunks::Samples;
+use super::bits::{TsdbBitReader, TsdbXorDecoder};
+use super::chunks::ChunkSamples;
 
 /// Appends the samples of a chunk's data (count, then bits); `None`: it is too short for what it says.
-pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
+pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (count, data) = data.split_first_chunk::<2>()?;
-    let (count, mut bits) = (u16::from_be_bytes(*count), Bits::new(data));
-    let (mut t, mut delta, mut column) = (0i64, 0i64, Xored::default());
+    let (count, mut bits) = (u16::from_be_bytes(*count), TsdbBitReader::new(data));
+    let (mut t, mut delta, mut column) = (0i64, 0i64, TsdbXorDecoder::default());
     for at in 0..count {
         let v = match at {
             0 => {
                 t = bits.varint()?;
-                column = Xored::begin(bits.double()?);
+                column = TsdbXorDecoder::begin(bits.double()?);
                 column.value
             }
             1 => {

@@ -1,8 +1,8 @@
-//! Chunks of floats with start timestamps (encoding 4, what `st-storage` of Prometheus writes): one prefix says what both time and
+//! TsdbChunks of floats with start timestamps (encoding 4, what `st-storage` of Prometheus writes): one prefix says what both time and
 //! value do.
 
-use super::bits::Bits;
-use super::chunks::Samples;
+use super::bits::TsdbBitReader;
+use super::chunks::ChunkSamples;
 use super::starts::StartBits;
 use storage::model::value::STALE;
 
@@ -16,14 +16,14 @@ struct Column {
 
 impl Column {
     /// A value that is new, within the same bits as the one before or within others.
-    fn changed(&mut self, bits: &mut Bits<'_>) -> Option<f64> {
+    fn changed(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         if bits.bit()? {
             return self.within_others(bits);
         }
         self.within(bits)
     }
 
-    fn within_others(&mut self, bits: &mut Bits<'_>) -> Option<f64> {
+    fn within_others(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         self.leading = bits.bits(5)? as u32;
         let width = match bits.bits(6)? as u32 {
             0 => 64,
@@ -33,14 +33,14 @@ impl Column {
         self.within(bits)
     }
 
-    fn within(&mut self, bits: &mut Bits<'_>) -> Option<f64> {
+    fn within(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         let changed = bits.bits(64 - self.leading - self.trailing)? << self.trailing;
         self.value = f64::from_bits(self.value.to_bits() ^ changed);
         Some(self.value)
     }
 
     /// A value of which nothing was said yet.
-    fn next(&mut self, bits: &mut Bits<'_>) -> Option<f64> {
+    fn next(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         match bits.ones(3)? {
             0 => Some(self.value),
             1 => self.within(bits),
@@ -51,10 +51,10 @@ impl Column {
 }
 
 /// Appends the samples of a chunk's data (count, what is said of starts, then bits); `None`: it is too short for what it says.
-pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
+pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
     let (count, mut starts) = (u16::from_be_bytes([head[0], head[1]]), StartBits::new(head[2]));
-    let mut bits = Bits::new(data);
+    let mut bits = TsdbBitReader::new(data);
     let (mut t, mut delta, mut column) = (0i64, 0i64, Column::default());
     for at in 0..count {
         let previous = t;
@@ -92,7 +92,7 @@ pub fn read(data: &[u8], out: &mut Samples) -> Option<()> {
     Some(())
 }
 
-fn two_complement(bits: &mut Bits<'_>, width: u32) -> Option<i64> {
+fn two_complement(bits: &mut TsdbBitReader<'_>, width: u32) -> Option<i64> {
     let n = bits.bits(width)?;
     let is_negative = width > 0 && width < 64 && n >> (width - 1) == 1;
     Some(if is_negative { (n as i64).wrapping_sub(1 << width) } else { n as i64 })
@@ -110,7 +110,7 @@ mod tests {
     fn times_values_and_starts() {
         let byte = |at| u8::from_str_radix(&CHUNK[at..at + 2], 16).unwrap();
         let data: Vec<u8> = (0..CHUNK.len()).step_by(2).map(byte).collect();
-        let mut read_back = Samples::default();
+        let mut read_back = ChunkSamples::default();
         read(&data, &mut read_back).unwrap();
         let expected = [
             (500, 1_000, 1.5),
@@ -135,7 +135,7 @@ mod tests {
         let starts = expected.iter().filter(|(start, ..)| *start != 0).map(|(start, t, _)| (*t, *start));
         assert_eq!(read_back.starts, starts.collect::<Vec<_>>());
         for cut in 0..data.len() - 1 {
-            assert_eq!(read(&data[..cut], &mut Samples::default()), None, "{cut}");
+            assert_eq!(read(&data[..cut], &mut ChunkSamples::default()), None, "{cut}");
         }
     }
 }

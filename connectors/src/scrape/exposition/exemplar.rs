@@ -1,14 +1,14 @@
 //! The exemplar of an OpenMetrics line: `{labels} value [seconds]`, once the line is known to be well-formed.
 
 use super::points::RawExemplar;
-use super::{Context, Format, Kind, braces, number, quote, series};
+use super::{Context, MetricType, TextFormat, braces, number, quote, series};
 
 /// Whether these braces hold labels as they stand in an exemplar: no metric name, no blanks, a comma between two.
 pub fn check(labels: &[u8]) -> Result<(), String> {
     let mut rest = &labels[1..labels.len() - 1];
     while !rest.is_empty() {
         let name = match rest.first() {
-            Some(b'"') => super::string_end(rest, 0, Format::OpenMetrics)?,
+            Some(b'"') => super::string_end(rest, 0, TextFormat::OpenMetrics)?,
             Some(b'0'..=b'9') => 0,
             _ => rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count(),
         };
@@ -16,7 +16,7 @@ pub fn check(labels: &[u8]) -> Result<(), String> {
         let Some(value) = value.filter(|value| value.first() == Some(&b'"')) else {
             return Err(format!("expected label name, got {}", quote(rest)));
         };
-        let end = super::string_end(value, 0, Format::OpenMetrics)?;
+        let end = super::string_end(value, 0, TextFormat::OpenMetrics)?;
         if std::str::from_utf8(&value[..end]).is_err() {
             return Err(format!("invalid UTF-8 label value: {}", quote(value)));
         }
@@ -30,15 +30,19 @@ pub fn check(labels: &[u8]) -> Result<(), String> {
 }
 
 /// What `raw`, the bytes behind the `# `, say.
-pub fn parse(raw: &[u8], format: Format) -> Result<RawExemplar, String> {
+pub fn parse(raw: &[u8], format: TextFormat) -> Result<RawExemplar, String> {
     let bad = || format!("expected an exemplar, got {}", quote(raw));
     let (labels, rest) = raw.split_at(braces(raw, format)?);
-    let labels = series::labels(labels, Context { format, kind: Kind::Unknown, unit: "" })?.0.build();
+    let labels = series::labels(labels, Context { format, kind: MetricType::Unknown, unit: "" })?.0.build();
     let text = std::str::from_utf8(rest).map_err(|_| bad())?;
     let mut numbers = text.split_ascii_whitespace().map(fast_float2::parse::<f64, _>);
     let v = numbers.next().and_then(Result::ok).ok_or_else(bad)?;
     let seconds = numbers.next().transpose().map_err(|_| bad())?;
-    Ok(RawExemplar { labels, v: number::normal(v), t: seconds.map(|seconds| (seconds * 1000.0) as i64) })
+    Ok(RawExemplar {
+        labels,
+        v: number::normalize_nan(v),
+        t: seconds.map(|seconds| (seconds * 1000.0) as i64),
+    })
 }
 
 #[cfg(test)]
@@ -48,7 +52,7 @@ mod tests {
     #[test]
     fn exemplars_are_read() {
         let read = |text: &str| {
-            parse(text.as_bytes(), Format::OpenMetrics).map(|e| (e.labels.to_string(), e.v, e.t))
+            parse(text.as_bytes(), TextFormat::OpenMetrics).map(|e| (e.labels.to_string(), e.v, e.t))
         };
         assert_eq!(read("{id=\"a}b\"} 1.5 2.25"), Ok(("{id=\"a}b\"}".to_owned(), 1.5, Some(2250))));
         assert_eq!(read("{} 3"), Ok(("{}".to_owned(), 3.0, None)));

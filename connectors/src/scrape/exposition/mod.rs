@@ -1,16 +1,16 @@
 //! Exposition formats: text 0.0.4 / 1.0.0 and OpenMetrics 1.0, read without an allocation per sample.
 //!
-//! A [`Parser`] walks the body and yields [`Entry`]s. A sample's identity stays the bytes of its line: only
+//! A [`ExpositionParser`] walks the body and yields [`ExpositionEntry`]s. A sample's identity stays the bytes of its line: only
 //! who does not know them yet has [`series::parse`] make labels of them. The caller may *guess* the next
 //! series; a right guess costs one comparison instead of a scan. What cannot be walked so is read into
-//! [`points`]: protobuf ([`families`]), and classic histograms that become native ones ([`nhcb`]). A body comes in pieces
-//! ([`Parser::piece`]); what is not whole in one is read with the next.
+//! [`points`]: protobuf ([`protobuf`]), and classic histograms that become native ones ([`nhcb`]). A body comes in pieces
+//! ([`ExpositionParser::piece`]); what is not whole in one is read with the next.
 
 pub mod exemplar;
-pub mod families;
 pub mod nhcb;
 pub mod number;
 pub mod points;
+pub mod protobuf;
 pub mod series;
 
 use memchr::{memchr, memchr2, memchr3};
@@ -19,23 +19,23 @@ use memchr::{memchr, memchr2, memchr3};
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Context<'a> {
     /// How the body is written.
-    pub format: Format,
+    pub format: TextFormat,
     /// The type that the last TYPE line gave.
-    pub kind: Kind,
+    pub kind: MetricType,
     /// The unit that the last UNIT line gave, "" if there was none.
     pub unit: &'a str,
 }
 
 impl Context<'_> {
     /// Lines of the text format in a family of this type.
-    pub fn text(kind: Kind) -> Self {
-        Context { format: Format::Text, kind, unit: "" }
+    pub fn text(kind: MetricType) -> Self {
+        Context { format: TextFormat::Text, kind, unit: "" }
     }
 }
 
 /// How the body is written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum TextFormat {
     /// Prometheus' text format.
     Text,
     /// OpenMetrics.
@@ -45,15 +45,15 @@ pub enum Format {
 /// What a body is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
-    /// Lines, for a [`Parser`].
-    Text(Format),
-    /// Messages, for [`families::read`].
+    /// Lines, for a [`ExpositionParser`].
+    Text(TextFormat),
+    /// Messages, for [`protobuf::read`].
     Protobuf,
 }
 
 /// The type of a metric family.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MetricType {
     /// Only grows.
     Counter,
     /// Moves both ways.
@@ -73,31 +73,31 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl MetricType {
     /// As the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-            Kind::GaugeHistogram => "gaugehistogram",
-            Kind::Summary => "summary",
-            Kind::Info => "info",
-            Kind::StateSet => "stateset",
-            Kind::Unknown => "unknown",
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
+            MetricType::GaugeHistogram => "gaugehistogram",
+            MetricType::Summary => "summary",
+            MetricType::Info => "info",
+            MetricType::StateSet => "stateset",
+            MetricType::Unknown => "unknown",
         }
     }
 
-    fn parse(text: &[u8], format: Format) -> Option<Kind> {
+    fn parse(text: &[u8], format: TextFormat) -> Option<MetricType> {
         Some(match (text, format) {
-            (b"counter", _) => Kind::Counter,
-            (b"gauge", _) => Kind::Gauge,
-            (b"histogram", _) => Kind::Histogram,
-            (b"summary", _) => Kind::Summary,
-            (b"unknown", Format::OpenMetrics) | (b"untyped", Format::Text) => Kind::Unknown,
-            (b"gaugehistogram", Format::OpenMetrics) => Kind::GaugeHistogram,
-            (b"info", Format::OpenMetrics) => Kind::Info,
-            (b"stateset", Format::OpenMetrics) => Kind::StateSet,
+            (b"counter", _) => MetricType::Counter,
+            (b"gauge", _) => MetricType::Gauge,
+            (b"histogram", _) => MetricType::Histogram,
+            (b"summary", _) => MetricType::Summary,
+            (b"unknown", TextFormat::OpenMetrics) | (b"untyped", TextFormat::Text) => MetricType::Unknown,
+            (b"gaugehistogram", TextFormat::OpenMetrics) => MetricType::GaugeHistogram,
+            (b"info", TextFormat::OpenMetrics) => MetricType::Info,
+            (b"stateset", TextFormat::OpenMetrics) => MetricType::StateSet,
             _ => return None,
         })
     }
@@ -105,16 +105,16 @@ impl Kind {
 
 /// One thing a body says.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub enum Entry<'a> {
+pub enum ExpositionEntry<'a> {
     /// A sample.
-    Sample(Sample<'a>),
+    Sample(ExposedSample<'a>),
     /// Something about a metric family.
-    Meta(Meta<'a>),
+    Meta(MetadataLine<'a>),
 }
 
 /// A sample, its series still as written.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Sample<'a> {
+pub struct ExposedSample<'a> {
     /// The bytes that name the series, without blanks around.
     pub series: &'a [u8],
     /// Whether `series` is what the caller guessed.
@@ -127,20 +127,20 @@ pub struct Sample<'a> {
 
 /// A HELP, TYPE or UNIT line.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Meta<'a> {
+pub struct MetadataLine<'a> {
     /// The family's name, as written (perhaps quoted).
     pub name: &'a [u8],
     /// What is said of it.
-    pub what: MetaText<'a>,
+    pub what: MetadataValue<'a>,
 }
 
 /// The content of a metadata line, escapes not yet resolved.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum MetaText<'a> {
+pub enum MetadataValue<'a> {
     /// Free text.
     Help(&'a [u8]),
     /// The type.
-    Type(Kind),
+    Type(MetricType),
     /// The unit.
     Unit(&'a [u8]),
 }
@@ -148,7 +148,7 @@ pub enum MetaText<'a> {
 /// What is wrong with a body, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}")]
-pub struct ParseError {
+pub struct ExpositionError {
     /// Line number, from 1.
     pub line: usize,
     /// What was expected and what was found.
@@ -156,13 +156,13 @@ pub struct ParseError {
 }
 
 /// Reads one body.
-pub struct Parser<'a> {
+pub struct ExpositionParser<'a> {
     body: &'a [u8],
     at: usize,
     /// Where the last entry starts.
     start: usize,
-    format: Format,
-    kind: Kind,
+    format: TextFormat,
+    kind: MetricType,
     ended: bool,
     /// Where the exemplar of the last sample stands.
     exemplar: Option<(usize, usize)>,
@@ -178,7 +178,7 @@ pub struct Parser<'a> {
 /// What the parser of a piece leaves to that of the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
-    kind: Kind,
+    kind: MetricType,
     ended: bool,
     lines: usize,
     unit: String,
@@ -196,15 +196,15 @@ type Fallible<T> = Result<T, String>;
 
 const NO_EOF: &str = "data does not end with # EOF";
 
-impl<'a> Parser<'a> {
+impl<'a> ExpositionParser<'a> {
     /// A parser at the start of `body`.
-    pub fn new(body: &'a [u8], format: Format) -> Parser<'a> {
-        Parser {
+    pub fn new(body: &'a [u8], format: TextFormat) -> ExpositionParser<'a> {
+        ExpositionParser {
             body,
             at: 0,
             start: 0,
             format,
-            kind: Kind::Unknown,
+            kind: MetricType::Unknown,
             ended: false,
             exemplar: None,
             more: false,
@@ -215,9 +215,17 @@ impl<'a> Parser<'a> {
     }
 
     /// A parser of a piece of a body: whole lines, and `last` if none come behind it.
-    pub fn piece(piece: &'a [u8], last: bool, format: Format, before: Resume) -> Parser<'a> {
+    pub fn piece(piece: &'a [u8], last: bool, format: TextFormat, before: Resume) -> ExpositionParser<'a> {
         let Resume { kind, ended, lines, unit, broken } = before;
-        Parser { kind, ended, lines, unit, broken, more: !last, ..Parser::new(piece, format) }
+        ExpositionParser {
+            kind,
+            ended,
+            lines,
+            unit,
+            broken,
+            more: !last,
+            ..ExpositionParser::new(piece, format)
+        }
     }
 
     /// How many bytes of the piece have been read, and what the parser of the rest has to know.
@@ -229,8 +237,8 @@ impl<'a> Parser<'a> {
     }
 
     /// A parser of a further piece of a body, which begins with a line; `kind` is that of the parser before.
-    pub fn resume(piece: &'a [u8], format: Format, kind: Kind) -> Parser<'a> {
-        Parser { kind, ..Parser::new(piece, format) }
+    pub fn resume(piece: &'a [u8], format: TextFormat, kind: MetricType) -> ExpositionParser<'a> {
+        ExpositionParser { kind, ..ExpositionParser::new(piece, format) }
     }
 
     /// Whether all of the piece is read.
@@ -239,7 +247,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The type that the last TYPE line gave: samples that follow have it.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> MetricType {
         self.kind
     }
 
@@ -255,10 +263,10 @@ impl<'a> Parser<'a> {
 
     /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects (or nothing).
     #[inline]
-    pub fn next(&mut self, guess: &[u8]) -> Result<Option<Entry<'a>>, ParseError> {
+    pub fn next(&mut self, guess: &[u8]) -> Result<Option<ExpositionEntry<'a>>, ExpositionError> {
         let result = match self.format {
-            Format::Text => self.next_text(guess),
-            Format::OpenMetrics => self.next_open_metrics(guess),
+            TextFormat::Text => self.next_text(guess),
+            TextFormat::OpenMetrics => self.next_open_metrics(guess),
         };
         match result {
             Err(_) if self.more && self.is_cut() => {
@@ -272,13 +280,13 @@ impl<'a> Parser<'a> {
     /// Whether the piece ends inside a string: values of the text format may have line ends in them.
     #[cold]
     fn is_cut(&self) -> bool {
-        if self.format != Format::Text {
+        if self.format != TextFormat::Text {
             return false;
         }
         let mut rest = &self.body[self.start..];
         loop {
             match memchr2(b'"', b'\n', rest) {
-                Some(open) if rest[open] == b'"' => match string_end(rest, open, Format::Text) {
+                Some(open) if rest[open] == b'"' => match string_end(rest, open, TextFormat::Text) {
                     Ok(end) => rest = &rest[end..],
                     Err(_) => return true,
                 },
@@ -289,12 +297,12 @@ impl<'a> Parser<'a> {
 
     /// An error in the line that the last entry came from.
     #[cold]
-    pub fn error(&self, reason: String) -> ParseError {
+    pub fn error(&self, reason: String) -> ExpositionError {
         let before = &self.body[..self.start];
-        ParseError { line: 1 + self.lines + memchr::memchr_iter(b'\n', before).count(), reason }
+        ExpositionError { line: 1 + self.lines + memchr::memchr_iter(b'\n', before).count(), reason }
     }
 
-    fn next_text(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
+    fn next_text(&mut self, guess: &[u8]) -> Fallible<Option<ExpositionEntry<'a>>> {
         while let Some(byte) = self.peek() {
             self.start = self.at;
             match byte {
@@ -304,17 +312,17 @@ impl<'a> Parser<'a> {
                 0 => self.ended = true,
                 b'#' => {
                     if let Some(meta) = self.text_comment()? {
-                        return Ok(Some(Entry::Meta(meta)));
+                        return Ok(Some(ExpositionEntry::Meta(meta)));
                     }
                 }
-                _ => return self.text_sample(guess).map(|s| Some(Entry::Sample(s))),
+                _ => return self.text_sample(guess).map(|s| Some(ExpositionEntry::Sample(s))),
             }
         }
         Ok(None)
     }
 
     #[inline]
-    fn text_sample(&mut self, guess: &[u8]) -> Fallible<Sample<'a>> {
+    fn text_sample(&mut self, guess: &[u8]) -> Fallible<ExposedSample<'a>> {
         let (series, guessed) = self.series(guess)?;
         self.skip_blanks();
         let value = self.number()?;
@@ -324,7 +332,7 @@ impl<'a> Parser<'a> {
             Some(_) => Some(self.text_timestamp()?),
         };
         self.end_line()?;
-        Ok(Sample { series, guessed, value, t })
+        Ok(ExposedSample { series, guessed, value, t })
     }
 
     fn text_timestamp(&mut self) -> Fallible<i64> {
@@ -336,7 +344,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A comment is ignored unless it is a HELP or TYPE line. `#TYPE` without a blank is none.
-    fn text_comment(&mut self) -> Fallible<Option<Meta<'a>>> {
+    fn text_comment(&mut self) -> Fallible<Option<MetadataLine<'a>>> {
         let line = self.take_line();
         let rest = trim_start(&line[1..]);
         if rest.len() + 1 == line.len() {
@@ -351,13 +359,13 @@ impl<'a> Parser<'a> {
         // What stands behind the name is passed over, whatever it is; blanks alone are no text.
         let text = if trim_start(text).is_empty() { b"" } else { &text[1..] };
         let what = match keyword {
-            b"HELP" => MetaText::Help(utf8(text)?),
-            _ => MetaText::Type(self.set_kind(text)?),
+            b"HELP" => MetadataValue::Help(utf8(text)?),
+            _ => MetadataValue::Type(self.set_kind(text)?),
         };
-        Ok(Some(Meta { name, what }))
+        Ok(Some(MetadataLine { name, what }))
     }
 
-    fn next_open_metrics(&mut self, guess: &[u8]) -> Fallible<Option<Entry<'a>>> {
+    fn next_open_metrics(&mut self, guess: &[u8]) -> Fallible<Option<ExpositionEntry<'a>>> {
         if let Some(reason) = self.broken.take() {
             return Err(reason);
         }
@@ -375,18 +383,18 @@ impl<'a> Parser<'a> {
             None if self.lines == 0 && self.body.is_empty() => Ok(None),
             None => Err(NO_EOF.into()),
             Some(b'#') => match self.open_metrics_comment()? {
-                Some(meta) => Ok(Some(Entry::Meta(meta))),
+                Some(meta) => Ok(Some(ExpositionEntry::Meta(meta))),
                 None => {
                     self.ended = true;
                     self.next_open_metrics(guess)
                 }
             },
-            Some(_) => self.open_metrics_sample(guess).map(|s| Some(Entry::Sample(s))),
+            Some(_) => self.open_metrics_sample(guess).map(|s| Some(ExpositionEntry::Sample(s))),
         }
     }
 
     #[inline]
-    fn open_metrics_sample(&mut self, guess: &[u8]) -> Fallible<Sample<'a>> {
+    fn open_metrics_sample(&mut self, guess: &[u8]) -> Fallible<ExposedSample<'a>> {
         let (series, guessed) = self.series(guess)?;
         self.one_blank("after the series")?;
         let value = self.number()?;
@@ -399,7 +407,7 @@ impl<'a> Parser<'a> {
             return Err(NO_EOF.into());
         }
         self.end_line()?;
-        Ok(Sample { series, guessed, value, t })
+        Ok(ExposedSample { series, guessed, value, t })
     }
 
     /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it, or with what should be an
@@ -452,7 +460,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A metadata line, or `None` for `# EOF`.
-    fn open_metrics_comment(&mut self) -> Fallible<Option<Meta<'a>>> {
+    fn open_metrics_comment(&mut self) -> Fallible<Option<MetadataLine<'a>>> {
         let line = self.take_line();
         if line == b"# EOF" {
             return Ok(None);
@@ -471,11 +479,11 @@ impl<'a> Parser<'a> {
             return Err(format!("expected text in {}", String::from_utf8_lossy(keyword)));
         };
         let what = match keyword {
-            b"HELP" => MetaText::Help(utf8(text)?),
-            b"UNIT" => MetaText::Unit(self.set_unit(name, text)?),
-            _ => MetaText::Type(self.set_kind(text)?),
+            b"HELP" => MetadataValue::Help(utf8(text)?),
+            b"UNIT" => MetadataValue::Unit(self.set_unit(name, text)?),
+            _ => MetadataValue::Type(self.set_kind(text)?),
         };
-        Ok(Some(Meta { name, what }))
+        Ok(Some(MetadataLine { name, what }))
     }
 
     /// A unit is the last part of its family's name.
@@ -490,9 +498,9 @@ impl<'a> Parser<'a> {
         Ok(unit)
     }
 
-    fn set_kind(&mut self, text: &[u8]) -> Fallible<Kind> {
-        self.kind =
-            Kind::parse(text, self.format).ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
+    fn set_kind(&mut self, text: &[u8]) -> Fallible<MetricType> {
+        self.kind = MetricType::parse(text, self.format)
+            .ok_or_else(|| format!("invalid metric type {}", quote(text)))?;
         Ok(self.kind)
     }
 
@@ -520,7 +528,7 @@ impl<'a> Parser<'a> {
             if !value.is_finite() && !number::is_spelled(value, &rest[..len]) {
                 return Err(format!("value out of range or with a sign: {}", quote(&rest[..len])));
             }
-            return Ok(number::normal(value));
+            return Ok(number::normalize_nan(value));
         }
         Err(format!("expected a value, got {}", quote(self.token())))
     }
@@ -578,15 +586,15 @@ fn ends_series(rest: &[u8], series: &[u8]) -> bool {
 }
 
 /// Length of the series at the start of `rest`: name, labels or both.
-fn series_len(rest: &[u8], format: Format) -> Fallible<usize> {
+fn series_len(rest: &[u8], format: TextFormat) -> Fallible<usize> {
     let name = rest.iter().take_while(|b| series::is_name_byte(**b)).count();
     if rest[..name].first().is_some_and(u8::is_ascii_digit) || (name == 0 && rest.first() != Some(&b'{')) {
         let end = memchr2(b' ', b'\n', rest).unwrap_or(rest.len());
         return Err(format!("expected a metric name, got {}", quote(&rest[..end])));
     }
     let blanks = match format {
-        Format::Text => rest[name..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count(),
-        Format::OpenMetrics => 0,
+        TextFormat::Text => rest[name..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count(),
+        TextFormat::OpenMetrics => 0,
     };
     if rest.get(name + blanks) != Some(&b'{') {
         return Ok(name);
@@ -595,7 +603,7 @@ fn series_len(rest: &[u8], format: Format) -> Fallible<usize> {
 }
 
 /// Length of `{…}` at the start of `rest`; quoted braces do not count.
-fn braces(rest: &[u8], format: Format) -> Fallible<usize> {
+fn braces(rest: &[u8], format: TextFormat) -> Fallible<usize> {
     let mut at = 1;
     loop {
         match memchr3(b'"', b'}', b'\n', &rest[at..]).map(|found| at + found) {
@@ -607,10 +615,10 @@ fn braces(rest: &[u8], format: Format) -> Fallible<usize> {
 }
 
 /// Index behind the string whose opening quote is at `open`.
-fn string_end(rest: &[u8], open: usize, format: Format) -> Fallible<usize> {
+fn string_end(rest: &[u8], open: usize, format: TextFormat) -> Fallible<usize> {
     let mut at = open + 1;
     while let Some(found) = memchr2(b'"', b'\\', &rest[at..]).map(|found| at + found) {
-        if format == Format::OpenMetrics && memchr(b'\n', &rest[at..found]).is_some() {
+        if format == TextFormat::OpenMetrics && memchr(b'\n', &rest[at..found]).is_some() {
             break;
         }
         if rest[found] == b'"' {
@@ -639,7 +647,7 @@ fn split_blank(bytes: &[u8]) -> (&[u8], &[u8]) {
 /// The (perhaps quoted) name a metadata line starts with, and what is behind it.
 fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
     let len = match bytes.first() {
-        Some(b'"') => string_end(bytes, 0, Format::OpenMetrics)?,
+        Some(b'"') => string_end(bytes, 0, TextFormat::OpenMetrics)?,
         Some(b'0'..=b'9') => 0,
         _ => bytes.iter().take_while(|b| series::is_name_byte(**b)).count(),
     };

@@ -2,11 +2,11 @@
 //!
 //! In a text the lines of a histogram stand together: what has another name or other labels begins another one.
 
-use super::points::{PointRules, PointValue, Points, RawExemplar, write_series};
+use super::points::{ExposedPoints, PointRules, PointValue, RawExemplar, write_series};
 use super::series::SeriesError;
-use super::{Context, Kind, Sample, number, series};
-use crate::histogram::{RawBuckets, RawHistogram};
+use super::{Context, ExposedSample, MetricType, number, series};
 use crate::limits::HISTOGRAM_EXEMPLARS;
+use crate::native_histogram::{RawBuckets, RawHistogram};
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS};
 use storage::model::labels::METRIC_NAME;
@@ -122,7 +122,7 @@ pub struct Converter {
     /// The name of the last TYPE line.
     family: String,
     /// The histogram whose lines are being read.
-    open: Option<Open>,
+    open: Option<OpenClassicHistogram>,
     /// How many there have been.
     opened: u64,
 }
@@ -150,15 +150,15 @@ impl Converter {
     /// Takes a line, and adds the samples that it ends and those that it stays.
     pub fn line(
         &mut self,
-        sample: &Sample<'_>,
+        sample: &ExposedSample<'_>,
         context: Context<'_>,
         exemplar: Option<RawExemplar>,
         rules: PointRules,
-        points: &mut Points,
+        points: &mut ExposedPoints,
     ) -> Result<(), SeriesError> {
         let mut said = None;
-        if context.kind == Kind::Histogram {
-            let part = Part::of(sample, context)?;
+        if context.kind == MetricType::Histogram {
+            let part = ClassicLine::of(sample, context)?;
             let goes_on = self.open.as_ref().is_some_and(|open| open.histogram == part.histogram);
             if !goes_on {
                 self.close(points);
@@ -179,9 +179,15 @@ impl Converter {
         Ok(())
     }
 
-    fn collect(&mut self, histogram: Labels, said: &Said, sample: &Sample<'_>, seen: &Option<RawExemplar>) {
+    fn collect(
+        &mut self,
+        histogram: Labels,
+        said: &ClassicLineKind,
+        sample: &ExposedSample<'_>,
+        seen: &Option<RawExemplar>,
+    ) {
         self.opened += u64::from(self.open.is_none());
-        let open = self.open.get_or_insert_with(|| Open {
+        let open = self.open.get_or_insert_with(|| OpenClassicHistogram {
             histogram,
             t: None,
             start: 0,
@@ -190,9 +196,9 @@ impl Converter {
         });
         open.t = sample.t;
         match said {
-            Said::Bucket(bound) => open.classic.bucket(*bound, sample.value),
-            Said::Count => open.classic.count(sample.value),
-            Said::Sum => open.classic.sum = sample.value,
+            ClassicLineKind::Bucket(bound) => open.classic.bucket(*bound, sample.value),
+            ClassicLineKind::Count => open.classic.count(sample.value),
+            ClassicLineKind::Sum => open.classic.sum = sample.value,
         }
         // Without a time, an exemplar of a native histogram cannot be told from one that was seen before.
         let seen = seen.clone().filter(|exemplar| exemplar.t.is_some());
@@ -203,51 +209,53 @@ impl Converter {
 
     /// The lines of a histogram are over, because other ones or a family's begin, or the body ends: it becomes a sample, if
     /// it is one.
-    pub fn close(&mut self, points: &mut Points) {
-        let Some(Open { histogram, t, start, classic, exemplars }) = self.open.take() else { return };
+    pub fn close(&mut self, points: &mut ExposedPoints) {
+        let Some(OpenClassicHistogram { histogram, t, start, classic, exemplars }) = self.open.take() else {
+            return;
+        };
         let Ok(raw) = classic.convert() else { return };
         let pairs: Vec<(&str, &str)> = histogram.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
         let write = |out: &mut Vec<u8>| write_series(out, [histogram.name(), ""], &pairs, None);
         let value = PointValue::Histogram(Box::new(raw));
-        let point = points.push(write, Context::text(Kind::Histogram), value);
+        let point = points.push(write, Context::text(MetricType::Histogram), value);
         (point.t, point.start, point.exemplars) = (t, start, exemplars);
     }
 }
 
 /// What a line says of its histogram.
-enum Said {
+enum ClassicLineKind {
     Bucket(f64),
     Count,
     Sum,
 }
 
 /// A line of a family of type histogram.
-struct Part {
+struct ClassicLine {
     /// Labels of the histogram that it would belong to: of a line that says nothing of one, those that it has itself.
     histogram: Labels,
     /// `None` for a bucket without a bound, and for what is called otherwise.
-    said: Option<Said>,
+    said: Option<ClassicLineKind>,
 }
 
-impl Part {
-    fn of(sample: &Sample<'_>, context: Context<'_>) -> Result<Part, SeriesError> {
+impl ClassicLine {
+    fn of(sample: &ExposedSample<'_>, context: Context<'_>) -> Result<ClassicLine, SeriesError> {
         let mut labels = series::parse(sample.series, context)?;
         let name = labels.get(METRIC_NAME).to_owned();
         let bound = || number::parse(labels.get("le")).filter(|bound| !bound.is_nan());
         let (base, said) = match name.rsplit_once('_') {
-            Some((base, "bucket")) => (base, bound().map(Said::Bucket)),
-            Some((base, "count")) => (base, Some(Said::Count)),
-            Some((base, "sum")) => (base, Some(Said::Sum)),
+            Some((base, "bucket")) => (base, bound().map(ClassicLineKind::Bucket)),
+            Some((base, "count")) => (base, Some(ClassicLineKind::Count)),
+            Some((base, "sum")) => (base, Some(ClassicLineKind::Sum)),
             _ => (&name[..], None),
         };
         labels.set(METRIC_NAME, base);
         labels.remove("le");
-        Ok(Part { histogram: labels.build(), said })
+        Ok(ClassicLine { histogram: labels.build(), said })
     }
 }
 
 /// The histogram whose lines are being read.
-struct Open {
+struct OpenClassicHistogram {
     histogram: Labels,
     t: Option<TimeMs>,
     /// Since when it counts, ms; 0: not said.
@@ -258,20 +266,20 @@ struct Open {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entry, Format, MetaText, Parser};
+    use super::super::{ExpositionEntry, ExpositionParser, MetadataValue, TextFormat};
     use super::*;
 
-    fn read_text(body: &[u8], rules: PointRules) -> Points {
-        let mut parser = Parser::new(body, Format::Text);
-        let (mut converter, mut points) = (Converter::default(), Points::default());
+    fn read_text(body: &[u8], rules: PointRules) -> ExposedPoints {
+        let mut parser = ExpositionParser::new(body, TextFormat::Text);
+        let (mut converter, mut points) = (Converter::default(), ExposedPoints::default());
         while let Some(entry) = parser.next(&[]).unwrap() {
             match entry {
-                Entry::Sample(sample) => {
+                ExpositionEntry::Sample(sample) => {
                     converter.line(&sample, parser.context(), None, rules, &mut points).unwrap();
                 }
-                Entry::Meta(meta) => {
+                ExpositionEntry::Meta(meta) => {
                     converter.close(&mut points);
-                    if let MetaText::Type(_) = meta.what {
+                    if let MetadataValue::Type(_) = meta.what {
                         converter.family(meta.name);
                     }
                 }
@@ -283,7 +291,7 @@ mod tests {
 
     fn read(body: &str, rules: PointRules) -> Vec<(String, String)> {
         let points = read_text(body.as_bytes(), rules);
-        let show = |(series, point): (&[u8], &super::super::points::Point)| {
+        let show = |(series, point): (&[u8], &super::super::points::ExposedPoint)| {
             let value = match &point.value {
                 PointValue::Float(v) => v.to_string(),
                 PointValue::Histogram(raw) => {

@@ -5,7 +5,7 @@ use storage::model::value::{NORMAL_NAN_BITS, is_stale};
 
 /// `v`, with every NaN but the stale marker replaced by the ordinary one, so that reserved patterns stay ours.
 #[inline(always)]
-pub fn normal(v: f64) -> f64 {
+pub fn normalize_nan(v: f64) -> f64 {
     if v.is_nan() && !is_stale(v) { f64::from_bits(NORMAL_NAN_BITS) } else { v }
 }
 
@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Option<f64> {
 }
 
 /// `v` as OpenMetrics spells bounds: always with a point or an exponent (`1` → `1.0`, `1e6` → `1e+06`).
-pub fn canonical(v: f64) -> String {
+pub fn format_bound(v: f64) -> String {
     if let Some(text) = not_finite(v) {
         return text;
     }
@@ -62,7 +62,7 @@ mod tests {
             (f64::NAN, "NaN"),
         ];
         for (v, text) in table {
-            assert_eq!(canonical(v), text);
+            assert_eq!(format_bound(v), text);
         }
     }
 
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn only_the_stale_marker_passes() {
-        assert!(!is_absent(normal(ABSENT)));
-        assert!(is_stale(normal(STALE)));
-        assert_eq!(normal(f64::NAN).to_bits(), NORMAL_NAN_BITS);
+        assert!(!is_absent(normalize_nan(ABSENT)));
+        assert!(is_stale(normalize_nan(STALE)));
+        assert_eq!(normalize_nan(f64::NAN).to_bits(), NORMAL_NAN_BITS);
     }
 }

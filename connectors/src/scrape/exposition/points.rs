@@ -4,8 +4,8 @@
 //! rules and their limits treat all formats alike.
 
 use super::series::is_name_byte;
-use super::{Context, Format, Kind};
-use crate::histogram::RawHistogram;
+use super::{Context, MetricType, TextFormat};
+use crate::native_histogram::RawHistogram;
 use std::ops::Range;
 use storage::model::{Labels, TimeMs};
 
@@ -31,12 +31,12 @@ pub enum PointValue {
 
 /// A sample.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Point {
+pub struct ExposedPoint {
     series: Range<usize>,
     /// How its series is written.
-    pub format: Format,
+    pub format: TextFormat,
     /// The type of its family.
-    pub kind: Kind,
+    pub kind: MetricType,
     /// Its value.
     pub value: PointValue,
     /// The timestamp, ms, if one was exposed.
@@ -62,24 +62,24 @@ pub struct PointRules {
 
 /// Samples of a body.
 #[derive(Debug, Default)]
-pub struct Points {
+pub struct ExposedPoints {
     text: Vec<u8>,
-    all: Vec<Point>,
+    all: Vec<ExposedPoint>,
 }
 
-impl Points {
+impl ExposedPoints {
     /// Adds a sample of the series that `write` names.
     pub fn push(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
         context: Context<'_>,
         value: PointValue,
-    ) -> &mut Point {
+    ) -> &mut ExposedPoint {
         let start = self.text.len();
         write(&mut self.text);
         let series = start..self.text.len();
         let Context { format, kind, .. } = context;
-        let point = Point { series, format, kind, value, t: None, start: 0, exemplars: Vec::new() };
+        let point = ExposedPoint { series, format, kind, value, t: None, start: 0, exemplars: Vec::new() };
         let at = self.all.len();
         self.all.push(point);
         &mut self.all[at]
@@ -97,7 +97,7 @@ impl Points {
     }
 
     /// The samples in order, each with the bytes that name its series.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Point)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &ExposedPoint)> {
         self.all.iter().map(|point| (&self.text[point.series.clone()], point))
     }
 }
@@ -178,7 +178,7 @@ mod tests {
         fn and_read_back(name in "[a-z.ä]{1,4}", label in "[a-z:. \"]{1,4}", value in "[a-z\\\\\"\\n,{}=ä]{0,6}") {
             let mut out = Vec::new();
             write_series(&mut out, [&name, "_x"], &[(&label, &value)], None);
-            let labels = series::parse(&out, Context::text(Kind::Unknown)).unwrap();
+            let labels = series::parse(&out, Context::text(MetricType::Unknown)).unwrap();
             prop_assert_eq!(labels.get(METRIC_NAME), format!("{name}_x"));
             prop_assert_eq!(labels.get(&label), value);
         }

@@ -2,7 +2,7 @@
 //!
 //! Runs once per series of a target; afterwards the bytes themselves are the key.
 
-use super::{Context, Format, Kind, number, quote};
+use super::{Context, MetricType, TextFormat, number, quote};
 use crate::limits::SERIES_LABELS;
 use std::borrow::Cow;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
@@ -55,7 +55,7 @@ pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, Series
 /// As [`parse`], of what need have no metric name; whether it has one.
 pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool), SeriesError> {
     let format = context.format;
-    let skip_blanks = |bytes| if format == Format::Text { super::trim_start(bytes) } else { bytes };
+    let skip_blanks = |bytes| if format == TextFormat::Text { super::trim_start(bytes) } else { bytes };
     let mut labels = LabelsBuilder::default();
     let name = bytes.iter().take_while(|b| is_name_byte(**b)).count();
     if name > 0 {
@@ -78,7 +78,7 @@ pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool
         rest = match behind.first() {
             None => behind,
             Some(b',') => skip_blanks(&behind[1..]),
-            Some(_) if format == Format::Text && !is_name => behind,
+            Some(_) if format == TextFormat::Text && !is_name => behind,
             Some(_) => return Err(format!("expected a comma between labels, got {}", quote(behind)).into()),
         };
     }
@@ -103,7 +103,7 @@ fn element<'a>(
     labels: &mut LabelsBuilder,
 ) -> Result<(&'a [u8], bool), SeriesError> {
     let Context { format, kind, .. } = context;
-    let skip_blanks = |bytes| if format == Format::Text { super::trim_start(bytes) } else { bytes };
+    let skip_blanks = |bytes| if format == TextFormat::Text { super::trim_start(bytes) } else { bytes };
     let (name, rest, quoted) = label_name(bytes)?;
     let metric = labels.get(METRIC_NAME);
     let rest = skip_blanks(rest);
@@ -128,7 +128,8 @@ fn element<'a>(
     if value.len() > LABEL_VALUE_BYTES {
         return Err(too_long_value(metric, &name, &value, LABEL_VALUE_BYTES));
     }
-    let is_bound = matches!((kind, name.as_str()), (Kind::Histogram, "le") | (Kind::Summary, "quantile"));
+    let is_bound =
+        matches!((kind, name.as_str()), (MetricType::Histogram, "le") | (MetricType::Summary, "quantile"));
     let value = if is_bound { bound(value) } else { value };
     if labels.has(&name) {
         return Err(SeriesError::Twice(quote(name.as_bytes())));
@@ -177,7 +178,7 @@ fn string(bytes: &[u8]) -> Result<(String, &[u8]), String> {
     let Some(inner) = bytes.strip_prefix(b"\"") else {
         return Err(format!("expected a quoted string, got {}", quote(bytes)));
     };
-    let end = super::string_end(bytes, 0, Format::Text)?;
+    let end = super::string_end(bytes, 0, TextFormat::Text)?;
     let text = text(&inner[..end - 2])?;
     Ok((unescape(&text, Escapes::Quoted).into_owned(), &bytes[end..]))
 }
@@ -225,7 +226,7 @@ pub fn metadata_name(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
 }
 
 fn bound(value: String) -> String {
-    number::parse(&value).map_or(value, number::canonical)
+    number::parse(&value).map_or(value, number::format_bound)
 }
 
 fn text(bytes: &[u8]) -> Result<String, String> {

@@ -6,11 +6,11 @@ use storage::model::value::{NORMAL_NAN_BITS, is_absent};
 
 type Row = (String, f64, Option<i64>);
 
-fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
-    let mut parser = Parser::new(body.as_bytes(), format);
+fn read(body: &str, format: TextFormat) -> Result<Vec<Row>, String> {
+    let mut parser = ExpositionParser::new(body.as_bytes(), format);
     let mut rows = Vec::new();
     while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
-        if let Entry::Sample(sample) = entry {
+        if let ExpositionEntry::Sample(sample) = entry {
             let labels = series::parse(sample.series, parser.context())
                 .map_err(|e| parser.error(e.to_string()).to_string())?;
             rows.push((labels.build().to_string(), sample.value, sample.t));
@@ -19,7 +19,7 @@ fn read(body: &str, format: Format) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-fn series_of(body: &str, format: Format) -> Vec<String> {
+fn series_of(body: &str, format: TextFormat) -> Vec<String> {
     read(body, format).unwrap_or_else(|e| panic!("{body}: {e}")).into_iter().map(|row| row.0).collect()
 }
 
@@ -45,9 +45,9 @@ fn text_lines() {
         ("job:a:rate5m 0x 1", "", 0.0, None),
     ];
     for (line, labels, value, t) in &table[..table.len() - 1] {
-        assert_eq!(read(line, Format::Text), Ok(vec![(labels.to_string(), *value, *t)]), "{line}");
+        assert_eq!(read(line, TextFormat::Text), Ok(vec![(labels.to_string(), *value, *t)]), "{line}");
     }
-    assert!(read(table[table.len() - 1].0, Format::Text).is_err());
+    assert!(read(table[table.len() - 1].0, TextFormat::Text).is_err());
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn numbers() {
         ("1.7976931348623157e308", f64::MAX.to_bits()),
         ("18446744073709551615", 18446744073709551615f64.to_bits()),
     ] {
-        assert_eq!(read(&format!("a {text}\n"), Format::Text).unwrap()[0].1.to_bits(), bits, "{text}");
+        assert_eq!(read(&format!("a {text}\n"), TextFormat::Text).unwrap()[0].1.to_bits(), bits, "{text}");
     }
     for text in ["", "1x", "0x1p3", "1_000", "1e", "--1", "Infi", "1,5", "{"] {
-        assert!(read(&format!("a {text}\n"), Format::Text).is_err(), "{text}");
+        assert!(read(&format!("a {text}\n"), TextFormat::Text).is_err(), "{text}");
     }
 }
 
@@ -77,7 +77,7 @@ fn numbers() {
 fn bounds_are_normalised_in_their_families_only() {
     let body = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 1\n# TYPE s summary\ns{quantile=\"0\"} 1\ns{le=\"1\"} 1\n# TYPE g gauge\ng{le=\"1\"} 1\n";
     assert_eq!(
-        series_of(body, Format::Text),
+        series_of(body, TextFormat::Text),
         [
             "h_bucket{le=\"1.0\"}",
             "h_bucket{le=\"+Inf\"}",
@@ -122,17 +122,17 @@ fn errors_name_line_and_reason() {
         ("a{\"b\"} 1\n", "line 1: metric name is given twice"),
     ];
     for (body, expected) in table {
-        let error = read(body, Format::Text).expect_err(body);
+        let error = read(body, TextFormat::Text).expect_err(body);
         assert!(error.starts_with(expected), "{body:?}: {error}");
     }
 }
 
 #[test]
 fn bad_utf8_is_refused_where_labels_are_made() {
-    let mut parser = Parser::new(b"a{b=\"\xff\"} 1\n", Format::Text);
-    let Ok(Some(Entry::Sample(sample))) = parser.next(&[]) else { panic!() };
+    let mut parser = ExpositionParser::new(b"a{b=\"\xff\"} 1\n", TextFormat::Text);
+    let Ok(Some(ExpositionEntry::Sample(sample))) = parser.next(&[]) else { panic!() };
     assert!(
-        series::parse(sample.series, Context::text(Kind::Unknown))
+        series::parse(sample.series, Context::text(MetricType::Unknown))
             .unwrap_err()
             .to_string()
             .contains("invalid UTF-8")
@@ -142,7 +142,7 @@ fn bad_utf8_is_refused_where_labels_are_made() {
 #[test]
 fn open_metrics_bodies() {
     let body = "# HELP c a \\\"counter\\\"\n# TYPE c counter\n# UNIT c_seconds seconds\nc_total 17.0 1520879607.789 # {id=\"a b\"} 0.5 1.2\nc_created 1520872607.123\n# TYPE h histogram\nh_bucket{le=\"1\"} 5 # {} 1\nh_count 5\n# EOF\n";
-    let rows = read(body, Format::OpenMetrics).unwrap();
+    let rows = read(body, TextFormat::OpenMetrics).unwrap();
     assert_eq!(rows[0], ("c_total".into(), 17.0, Some(1_520_879_607_789)));
     assert_eq!(rows[1].0, "c_created");
     assert_eq!(rows[2].0, "h_bucket{le=\"1.0\"}");
@@ -150,7 +150,7 @@ fn open_metrics_bodies() {
 }
 
 /// As [`read`], of a body that comes in pieces of `size` bytes.
-fn read_in_pieces(body: &str, format: Format, size: usize) -> Result<Vec<Row>, String> {
+fn read_in_pieces(body: &str, format: TextFormat, size: usize) -> Result<Vec<Row>, String> {
     let (mut rows, mut resume) = (Vec::new(), Resume::default());
     let (mut from, mut to) = (0, 0);
     loop {
@@ -158,9 +158,9 @@ fn read_in_pieces(body: &str, format: Format, size: usize) -> Result<Vec<Row>, S
         let last = to == body.len();
         let text = &body.as_bytes()[from..to];
         let whole = if last { text.len() } else { memchr::memrchr(b'\n', text).map_or(0, |end| end + 1) };
-        let mut parser = Parser::piece(&text[..whole], last, format, resume);
+        let mut parser = ExpositionParser::piece(&text[..whole], last, format, resume);
         while let Some(entry) = parser.next(&[]).map_err(|e| e.to_string())? {
-            if let Entry::Sample(sample) = entry {
+            if let ExpositionEntry::Sample(sample) = entry {
                 let labels = series::parse(sample.series, parser.context())
                     .map_err(|e| parser.error(e.to_string()).to_string())?;
                 rows.push((labels.build().to_string(), sample.value, sample.t));
@@ -181,9 +181,9 @@ fn pieces_of_a_body_are_read_as_the_whole() {
     let bad =
         ["a 1\nb{c=\"d\" 1\n", "a 1\n\n\n9a 1\nb 2\n", "a{b=\"c\n\n 1\n2\n", "a 1\n# TYPE a \"banana\nb 2\n"];
     let open_bad = ["a 1\n# EOF\nb 2\n", "a 1\nb 2\n", "a{b=\"c\n\"} 1\n# EOF\n"];
-    let all = [(text, Format::Text), (open_metrics, Format::OpenMetrics)];
-    let bad = bad.map(|body| (body, Format::Text)).into_iter();
-    let open_bad = open_bad.map(|body| (body, Format::OpenMetrics)).into_iter();
+    let all = [(text, TextFormat::Text), (open_metrics, TextFormat::OpenMetrics)];
+    let bad = bad.map(|body| (body, TextFormat::Text)).into_iter();
+    let open_bad = open_bad.map(|body| (body, TextFormat::OpenMetrics)).into_iter();
     for (body, format) in all.into_iter().chain(bad).chain(open_bad) {
         let whole = read(body, format);
         for size in 1..=body.len() {
@@ -194,7 +194,7 @@ fn pieces_of_a_body_are_read_as_the_whole() {
 
 #[test]
 fn the_first_label_beyond_a_limit_ends_the_reading() {
-    let refused = |series: &str| match series::parse(series.as_bytes(), Context::text(Kind::Unknown)) {
+    let refused = |series: &str| match series::parse(series.as_bytes(), Context::text(MetricType::Unknown)) {
         Err(series::SeriesError::Limit(text)) => text,
         other => panic!("{other:?}"),
     };
@@ -214,7 +214,7 @@ fn the_first_label_beyond_a_limit_ends_the_reading() {
     );
     let real =
         format!("m{{{},v=\"{}\",{}=\"x\"}}", many[..300].join(","), "v".repeat(70_000), "n".repeat(2_000));
-    assert!(series::parse(real.as_bytes(), Context::text(Kind::Unknown)).is_ok());
+    assert!(series::parse(real.as_bytes(), Context::text(MetricType::Unknown)).is_ok());
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn open_metrics_errors() {
         ("# TYPE a untyped\n# EOF\n", "line 1: invalid metric type \"untyped\""),
     ];
     for (body, expected) in table {
-        let error = read(body, Format::OpenMetrics).expect_err(body);
+        let error = read(body, TextFormat::OpenMetrics).expect_err(body);
         assert!(error.starts_with(expected), "{body:?}: {error}");
     }
 }
@@ -257,56 +257,63 @@ fn open_metrics_errors() {
 #[test]
 fn metadata_lines() {
     let body = b"#TYPE ignored counter\n# TYPE \"a.b\" gauge\n#   HELP x  y z\n# just a comment\n# HELP\n#\n# HELP a.b text\n# HELP c  \n#";
-    let mut parser = Parser::new(body, Format::Text);
+    let mut parser = ExpositionParser::new(body, TextFormat::Text);
     let mut seen = Vec::new();
-    while let Some(Entry::Meta(meta)) = parser.next(&[]).unwrap_or(None) {
+    while let Some(ExpositionEntry::Meta(meta)) = parser.next(&[]).unwrap_or(None) {
         seen.push((series::metadata_name(meta.name).unwrap().into_owned(), meta.what));
     }
     let expected = [
-        ("a.b".to_owned(), MetaText::Type(Kind::Gauge)),
-        ("x".to_owned(), MetaText::Help(b" y z")),
-        ("a".to_owned(), MetaText::Help(b"b text")),
-        ("c".to_owned(), MetaText::Help(b"")),
+        ("a.b".to_owned(), MetadataValue::Type(MetricType::Gauge)),
+        ("x".to_owned(), MetadataValue::Help(b" y z")),
+        ("a".to_owned(), MetadataValue::Help(b"b text")),
+        ("c".to_owned(), MetadataValue::Help(b"")),
     ];
     assert_eq!(seen, expected);
     let bad = b"# HELP a \xff\n";
     assert!(
-        Parser::new(bad, Format::Text).next(&[]).unwrap_err().reason.contains("is not a valid utf8 string")
+        ExpositionParser::new(bad, TextFormat::Text)
+            .next(&[])
+            .unwrap_err()
+            .reason
+            .contains("is not a valid utf8 string")
     );
 }
 
 #[test]
 fn a_nul_where_a_line_begins_is_the_end() {
-    let rows = |body: &str| read(body, Format::Text).map(|rows| rows.len());
+    let rows = |body: &str| read(body, TextFormat::Text).map(|rows| rows.len());
     assert_eq!(rows("a 1\n\0\nb 2\nc"), Ok(1));
     assert_eq!(rows("a 1\n#x\0\nb 2\n"), Ok(1));
     assert_eq!(rows("a 1\n# x\0\nb{c=\"\0\"} 2\n"), Ok(2));
     assert!(rows("a 1\0\n").is_err());
-    assert_eq!(read("", Format::OpenMetrics), Ok(vec![]), "a body of no bytes has no samples");
+    assert_eq!(read("", TextFormat::OpenMetrics), Ok(vec![]), "a body of no bytes has no samples");
 }
 
 #[test]
 fn a_blank_behind_a_value_breaks_the_body_and_not_its_sample() {
-    let mut parser = Parser::new(b"a 1 \n# EOF\n", Format::OpenMetrics);
-    assert!(matches!(parser.next(&[]), Ok(Some(Entry::Sample(_)))));
+    let mut parser = ExpositionParser::new(b"a 1 \n# EOF\n", TextFormat::OpenMetrics);
+    assert!(matches!(parser.next(&[]), Ok(Some(ExpositionEntry::Sample(_)))));
     assert!(parser.next(&[]).is_err());
 }
 
 #[test]
 fn the_unit_stands_for_the_lines_behind_it() {
     let body = b"# UNIT a_seconds seconds\na_seconds 1\n# EOF\n";
-    let mut parser = Parser::new(body, Format::OpenMetrics);
+    let mut parser = ExpositionParser::new(body, TextFormat::OpenMetrics);
     while parser.next(&[]).unwrap().is_some() {}
     assert_eq!(parser.context().unit, "seconds");
     let unit = parser.pause().1;
-    assert_eq!(Parser::piece(b"b 1\n", false, Format::OpenMetrics, unit).context().unit, "seconds");
+    assert_eq!(
+        ExpositionParser::piece(b"b 1\n", false, TextFormat::OpenMetrics, unit).context().unit,
+        "seconds"
+    );
 }
 
 #[test]
 fn a_guess_is_taken_only_if_the_whole_series_is_meant() {
     let next = |line: &'static str, guess: &str| {
-        let mut parser = Parser::new(line.as_bytes(), Format::Text);
-        let Ok(Some(Entry::Sample(s))) = parser.next(guess.as_bytes()) else { panic!("{line}") };
+        let mut parser = ExpositionParser::new(line.as_bytes(), TextFormat::Text);
+        let Ok(Some(ExpositionEntry::Sample(s))) = parser.next(guess.as_bytes()) else { panic!("{line}") };
         (std::str::from_utf8(s.series).unwrap(), s.guessed)
     };
     assert_eq!(next("abc 1", "abc"), ("abc", true));
@@ -318,14 +325,14 @@ fn a_guess_is_taken_only_if_the_whole_series_is_meant() {
 }
 
 /// Walks a body to its end or first error, as the scraper does.
-fn walk(body: &[u8], format: Format) {
-    let mut parser = Parser::new(body, format);
+fn walk(body: &[u8], format: TextFormat) {
+    let mut parser = ExpositionParser::new(body, format);
     let mut guess: Vec<u8> = Vec::new();
     let mut entries = 0;
     while let Ok(Some(entry)) = parser.next(&guess) {
         entries += 1;
         assert!(entries <= body.len() + 1, "the parser must make progress");
-        if let Entry::Sample(sample) = entry {
+        if let ExpositionEntry::Sample(sample) = entry {
             assert!(!is_absent(sample.value));
             let _ = series::parse(sample.series, parser.context());
             guess = sample.series.to_vec();
@@ -336,21 +343,21 @@ fn walk(body: &[u8], format: Format) {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400)) {
-        walk(&body, Format::Text);
-        walk(&body, Format::OpenMetrics);
+        walk(&body, TextFormat::Text);
+        walk(&body, TextFormat::OpenMetrics);
     }
 
     #[test]
     fn almost_expositions_never_panic(body in "([a-z_]{0,3}[{}=\"\\\\, \t\n#]{0,3}(# (HELP|TYPE|UNIT|EOF) ?)?[0-9.eNaIinf+-]{0,4}[ \n]?){0,40}") {
-        walk(body.as_bytes(), Format::Text);
-        walk(body.as_bytes(), Format::OpenMetrics);
+        walk(body.as_bytes(), TextFormat::Text);
+        walk(body.as_bytes(), TextFormat::OpenMetrics);
     }
 
     #[test]
     fn what_is_written_is_read(value in any::<f64>(), label in "\\PC{0,20}", t in proptest::option::of(0i64..)) {
         let escaped = label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let time = t.map_or(String::new(), |t| format!(" {t}"));
-        let rows = read(&format!("m{{l=\"{escaped}\"}} {value:?}{time}\n"), Format::Text).unwrap();
+        let rows = read(&format!("m{{l=\"{escaped}\"}} {value:?}{time}\n"), TextFormat::Text).unwrap();
         let expected = storage::model::Labels::from_pairs([("__name__", "m"), ("l", label.as_str())]);
         prop_assert_eq!(&rows[0].0, &expected.to_string());
         prop_assert!(rows[0].1 == value || (rows[0].1.is_nan() && value.is_nan()));

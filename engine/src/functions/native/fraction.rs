@@ -16,12 +16,12 @@ pub struct Fraction {
 }
 
 /// A value whose rank is sought: how many observations lie below it, once known.
-struct Edge {
+struct RankedBound {
     value: f64,
     rank: Option<f64>,
 }
 
-impl Edge {
+impl RankedBound {
     /// Looks for the value at the beginning of a bucket, below which `rank` observations lie.
     fn at_start(&mut self, bucket: &Bucket, rank: f64) {
         if self.rank.is_none() && bucket.lower >= self.value {
@@ -55,7 +55,7 @@ pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
     if lower >= upper {
         return plain(0.0);
     }
-    let mut edges = [Edge { value: lower, rank: None }, Edge { value: upper, rank: None }];
+    let mut edges = [RankedBound { value: lower, rank: None }, RankedBound { value: upper, rank: None }];
     let (mut rank, mut in_buckets) = (0.0, 0.0);
     let mut buckets = h.all_buckets();
     for mut bucket in buckets.by_ref() {

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::functions::lookup;
-use crate::live::{Live, LiveOptions, Sink, TapEvent, ViewKind};
-use crate::plan::{FunctionRef, Node, Op, Plan, Selector, Span};
+use crate::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind};
+use crate::plan::{FunctionRef, Plan, PlanNode, PlanOp, Selector, Span};
 use std::sync::Arc;
 use storage::disk::OsDisk;
 use storage::metrics::Metrics;
 use storage::model::{Labels, Matcher};
-use storage::store::{Options, Row, Store};
+use storage::store::{FloatRow, Store, StoreOptions};
 
 const START: TimeMs = 1_700_000_000_000;
 const SOON: Duration = Duration::from_millis(20);
@@ -17,18 +17,18 @@ fn select(name: &str) -> Selector {
     Selector { matchers: vec![Matcher::equal("__name__", name)], offset: 0, at: None, extension: None }
 }
 
-fn plan(op: Op) -> Plan {
-    Arc::new(Node { op, span: Span::default() })
+fn plan(op: PlanOp) -> Plan {
+    Arc::new(PlanNode { op, span: Span::default() })
 }
 
 fn rate(name: &str, range: i64) -> Plan {
     let function = FunctionRef(lookup("rate").unwrap());
-    plan(Op::Call { function, args: vec![plan(Op::Range { selector: select(name), range })] })
+    plan(PlanOp::Call { function, args: vec![plan(PlanOp::Range { selector: select(name), range })] })
 }
 
-struct Deaf;
+struct IgnoringSink;
 
-impl Sink for Deaf {
+impl Sink for IgnoringSink {
     fn push(&mut self, _: TapEvent) -> bool {
         true
     }
@@ -36,14 +36,14 @@ impl Sink for Deaf {
 
 struct Bench {
     store: Arc<Store>,
-    live: Live,
+    live: LiveRuntime,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
     fn new(workers: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
+        let options = StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 100,
             block_range_ms: 7_200_000,
@@ -51,14 +51,14 @@ impl Bench {
         };
         let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
         let options = LiveOptions { workers, ..LiveOptions::default() };
-        let live = Live::manual(store.clone(), &options, &Metrics::default()).unwrap();
+        let live = LiveRuntime::manual(store.clone(), &options, &Metrics::default()).unwrap();
         Bench { store, live, _dir: dir }
     }
 
     fn sample(&self, name: &str, instance: &str, t: TimeMs, v: f64) {
         let labels = Labels::from_pairs([("__name__", name), ("job", "j"), ("instance", instance)]);
-        let series = self.store.resolve(&labels);
-        self.store.append_rows(&[Row { series, t, v }]).unwrap();
+        let series = self.store.get_or_create_series(&labels);
+        self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
 
     fn install(&self, name: &str, plan: Plan, kind: ViewKind) -> ViewId {
@@ -101,8 +101,8 @@ fn four_views(workers: usize) -> Bench {
     let five = bench.install("five", rate("c_total", 300_000), ViewKind::NOW);
     bench.install("one", rate("c_total", 60_000), ViewKind::NOW);
     bench.install("too many", rate("c_total", 300_000), recorded(1));
-    bench.install("up", plan(Op::Instant(select("up"))), ViewKind::NOW);
-    bench.live.tap(five, Box::new(Deaf));
+    bench.install("up", plan(PlanOp::Instant(select("up"))), ViewKind::NOW);
+    bench.live.tap(five, Box::new(IgnoringSink));
     bench
 }
 
@@ -113,7 +113,7 @@ fn views_over_one_ring_say_so() {
         let bench = four_views(workers);
         let got = bench.describe(START, 0, 10);
         assert_eq!((got.t, got.total, got.views.len()), (Some(START), 4, 4));
-        let work: Vec<&Work> = got.views.iter().map(|view| view.work.as_ref().unwrap()).collect();
+        let work: Vec<&ViewFootprint> = got.views.iter().map(|view| view.work.as_ref().unwrap()).collect();
         let [ring] = &work[0].rings[..] else { panic!("{:?}", work[0]) };
         assert_eq!((work[1].rings[..].first(), work[2].rings.first()), (Some(ring), Some(ring)));
         assert_eq!((ring.selector.as_str(), ring.retention), ("{__name__=\"c_total\"}", 330_000));
@@ -121,7 +121,7 @@ fn views_over_one_ring_say_so() {
         bytes.push(ring.bytes);
         assert_eq!((work[3].rings[0].series, work[3].rings[0].readers), (1, 1));
 
-        let shared = |total, shared| Steps { total, shared };
+        let shared = |total, shared| StepCount { total, shared };
         assert_eq!(
             [0, 1, 2, 3].map(|i| work[i].local),
             [(1, 1), (1, 0), (1, 1), (1, 0)].map(|(t, s)| shared(t, s))
@@ -136,7 +136,7 @@ fn views_over_one_ring_say_so() {
         assert!(work[0].state.shared > ring.bytes && work[0].state.total > work[0].state.shared);
         assert!(work[3].state.total > work[3].rings[0].bytes);
         // So few steps are measured at every tick.
-        let spent: Vec<Spent> = work.iter().map(|work| work.spent.unwrap()).collect();
+        let spent: Vec<EvaluationCost> = work.iter().map(|work| work.spent.unwrap()).collect();
         assert!(spent.iter().all(|spent| spent.t == START && spent.total > 0.0), "{spent:?}");
         assert!(spent[0].total < spent[0].latest, "its window is shared: {spent:?}");
         assert_eq!(spent[1].total, spent[1].latest, "nothing of it is");
@@ -162,7 +162,7 @@ fn answers_failures_and_changes_are_told() {
         };
         assert_eq!([&first[0], &first[1], &first[3]], [&fine(1, 8), &fine(0, 8), &fine(0, 1)]);
         let error = "exceeded limit of 1 with 8 series".to_owned();
-        let failure = Some(Failure { t: START, error, lasts: true });
+        let failure = Some(EvaluationFailure { t: START, error, lasts: true });
         assert_eq!((first[2].changed, &first[2].failure), (None, &failure));
 
         bench.sample("up", "h0", START + 1, 0.0);
@@ -192,7 +192,7 @@ fn an_answer_can_be_read() {
         let up = read(4, START).unwrap().answer;
         let content = up.content.unwrap();
         assert_eq!((up.frontier, content.rows.len(), content.notes.len()), (Some(START), 1, 0));
-        assert_eq!(content.rows[0].1, crate::operators::side::Sample::Float(1.0));
+        assert_eq!(content.rows[0].1, crate::operators::histogram_column::Sample::Float(1.0));
         assert_eq!(read(1, START + 1).unwrap().answer.content.unwrap().rows.len(), 8);
         // It failed, and has no answer of its own; there is none called so.
         assert_eq!(read(3, START + 2).unwrap().answer.content, None);

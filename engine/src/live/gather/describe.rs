@@ -1,16 +1,18 @@
 //! What a gather host says of the views it owns: their answers, their steps.
 
 use super::super::ViewSpec;
-use super::super::describe::{Amount, AnswerReport, Content, GatherPart, Question, ViewReport, Work};
-use super::super::views::{Slots, View};
-use super::{GatherHost, State, annotations};
+use super::super::describe::{
+    AnswerContent, AnswerReport, ByteCount, DescribeRequest, GatherReport, ViewFootprint, ViewReport,
+};
+use super::super::views::{EvaluationTimes, InstalledView};
+use super::{GatherExecutor, ViewState, annotations};
 use crate::plan::physical::StepOp;
-use crate::query::KeptReport;
+use crate::query::SubqueryCacheReport;
 use storage::model::TimeMs;
 
-impl GatherHost {
+impl GatherExecutor {
     /// Answers a question for the views of this worker, as of the tick at `t`.
-    pub fn describe(&self, question: &Question, t: TimeMs) -> GatherPart {
+    pub fn describe(&self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
         let asked = self.views.page(question.from, question.limit);
         let own = asked.filter(|(_, view)| view.owner == self.place.index());
         let views = own.filter_map(|(id, view)| {
@@ -23,32 +25,33 @@ impl GatherHost {
             let kept = self.kept_of(view);
             Some(ViewReport { id: *id, spec, answer, work, kept })
         });
-        GatherPart { t, total: self.views.all.len(), views: views.collect() }
+        GatherReport { t, total: self.views.all.len(), views: views.collect() }
     }
 
-    fn answer_of(&self, view: &View, state: &State, t: TimeMs, rows: bool) -> AnswerReport {
+    fn answer_of(&self, view: &InstalledView, state: &ViewState, t: TimeMs, rows: bool) -> AnswerReport {
         let out = self.stage.output(view.root);
         let mut answer = state.past.report(state.taps.len(), out.present().count());
         // A continuous one is complete as of each tick, whether or not there was something to look at.
-        if view.slots == Slots::Always && answer.frontier.is_some() {
+        if view.slots == EvaluationTimes::Always && answer.frontier.is_some() {
             answer.frontier = Some(t);
         }
-        let content = || Content { rows: out.rows(), notes: annotations(view, &self.stage, &self.ports) };
+        let content =
+            || AnswerContent { rows: out.rows(), notes: annotations(view, &self.stage, &self.ports) };
         let wanted = rows && state.past.is_of(out.version);
         AnswerReport { content: wanted.then(content), ..answer }
     }
 
     /// What its steps keep that ask the store.
-    fn kept_of(&self, view: &View) -> Option<KeptReport> {
-        let mut all = KeptReport::default();
+    fn kept_of(&self, view: &InstalledView) -> Option<SubqueryCacheReport> {
+        let mut all = SubqueryCacheReport::default();
         for (step, _) in self.views.gather.distinct(&view.gather) {
             all.add(self.store_steps.get(&step).map(|step| step.report()).unwrap_or_default());
         }
         (all.steps > 0).then_some(all)
     }
 
-    fn work_of(&self, view: &View, state: &State) -> Work {
-        let mut bytes = Amount::default();
+    fn work_of(&self, view: &InstalledView, state: &ViewState) -> ViewFootprint {
+        let mut bytes = ByteCount::default();
         for (step, shared) in self.views.gather.distinct(&view.gather) {
             bytes.add(self.stage.bytes(step), shared);
             if let Some(StepOp::Port(local)) = self.views.gather.step(step).map(|step| &step.op) {
@@ -56,13 +59,13 @@ impl GatherHost {
             }
         }
         bytes.add(state.bytes(), false);
-        Work {
+        ViewFootprint {
             state: bytes,
             owner: view.owner,
             level: view.level,
             local: self.views.local.sharing(&view.local),
             gather: self.views.gather.sharing(&view.gather),
-            ..Work::default()
+            ..ViewFootprint::default()
         }
     }
 }

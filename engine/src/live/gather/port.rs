@@ -1,14 +1,14 @@
 //! A port as its owner sees it: the rows of a local step, of all shards, brought up by what the shards send.
 
 use super::super::message::PortDelta;
-use crate::heap::Heap;
-use crate::operators::{Changed, Output};
-use crate::plan::notes::Note;
+use crate::heap_size::HeapSize;
+use crate::operators::{ChangedRows, StepOutput};
+use crate::plan::annotations::StepAnnotation;
 use crate::plan::physical::StepId;
 use std::collections::BTreeMap;
 
 /// See the module.
-pub(super) struct Port {
+pub(super) struct GatherPort {
     pub(super) step: StepId,
     /// Row of the stage by shard and row of the shard.
     rows: Vec<Vec<u32>>,
@@ -16,41 +16,51 @@ pub(super) struct Port {
     pub(super) all: bool,
     errors: BTreeMap<u16, String>,
     /// What local steps remark, by shard.
-    pub(super) notes: BTreeMap<u16, Vec<(u64, Note)>>,
+    pub(super) notes: BTreeMap<u16, Vec<(u64, StepAnnotation)>>,
 }
 
-impl Port {
-    pub(super) fn new(step: StepId, shards: usize) -> Port {
+impl GatherPort {
+    pub(super) fn new(step: StepId, shards: usize) -> GatherPort {
         let rows = (0..shards).map(|_| Vec::new()).collect();
-        Port { step, rows, touched: Vec::new(), all: false, errors: BTreeMap::new(), notes: BTreeMap::new() }
+        GatherPort {
+            step,
+            rows,
+            touched: Vec::new(),
+            all: false,
+            errors: BTreeMap::new(),
+            notes: BTreeMap::new(),
+        }
     }
 
     /// Bytes that it keeps beside its rows.
     pub(super) fn bytes(&self) -> usize {
-        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, Note)>());
+        let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, StepAnnotation)>());
         self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
     }
 
-    pub(super) fn apply(&mut self, delta: PortDelta, out: &mut Output) {
-        out.extra.resize_with(delta.lanes.len().saturating_sub(1).max(out.extra.len()), Vec::new);
-        out.extra.iter_mut().for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
+    pub(super) fn apply(&mut self, delta: PortDelta, out: &mut StepOutput) {
+        out.partial_columns
+            .resize_with(delta.lanes.len().saturating_sub(1).max(out.partial_columns.len()), Vec::new);
+        out.partial_columns
+            .iter_mut()
+            .for_each(|lane| lane.resize(out.values.len(), storage::model::value::ABSENT));
         let rows = &mut self.rows[usize::from(delta.shard)];
         let mut drops = delta.drops.into_iter();
         for labels in delta.labels {
-            rows.push(out.add_named((labels, drops.next().unwrap_or(false))) as u32);
+            rows.push(out.add_row_with_name_flag((labels, drops.next().unwrap_or(false))) as u32);
             out.shards.push(delta.shard);
             out.sorted = false;
         }
         for (i, row) in delta.rows.iter().enumerate() {
             let row = rows[*row as usize];
             out.values[row as usize] = delta.lanes[0][i];
-            for (to, from) in out.extra.iter_mut().zip(&delta.lanes[1..]) {
+            for (to, from) in out.partial_columns.iter_mut().zip(&delta.lanes[1..]) {
                 to[row as usize] = from[i];
             }
             self.touched.push(row);
         }
         for (side, from) in
-            [(&mut out.histograms, delta.histograms), (&mut out.compensations, delta.compensations)]
+            [(&mut out.histograms, delta.histograms), (&mut out.histogram_compensations, delta.compensations)]
         {
             if !from.is_empty() || !side.is_empty() {
                 let rows = delta.rows.iter().map(|row| rows[*row as usize] as usize);
@@ -70,12 +80,13 @@ impl Port {
     }
 
     /// Makes what came in visible to the steps that read the port; whether anything did.
-    pub(super) fn publish(&mut self, out: &mut Output) -> bool {
+    pub(super) fn publish(&mut self, out: &mut StepOutput) -> bool {
         if self.touched.is_empty() && !self.all {
             return false;
         }
         let touched = std::mem::take(&mut self.touched);
-        out.changed = if std::mem::take(&mut self.all) { Changed::All } else { Changed::Rows(touched) };
+        out.changed =
+            if std::mem::take(&mut self.all) { ChangedRows::All } else { ChangedRows::Rows(touched) };
         out.error = self.errors.values().next().cloned();
         out.version += 1;
         true

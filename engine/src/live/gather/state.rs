@@ -1,57 +1,57 @@
 //! What a view has besides its steps: its consumers, what it records, and what becomes of an answer.
 
 use super::super::ViewSpec;
-use super::super::describe::Past;
-use super::super::meter::Counts;
-use super::super::record::Recorder;
-use super::super::tap::Taps;
-use super::super::views::View;
-use super::port::Port;
-use crate::heap::Heap;
-use crate::operators::pace::Pace;
+use super::super::cost::EvaluationCounts;
+use super::super::describe::EvaluationHistory;
+use super::super::recorder::Recorder;
+use super::super::taps::Taps;
+use super::super::views::InstalledView;
+use super::port::GatherPort;
+use crate::heap_size::HeapSize;
+use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::stage::Stage;
-use crate::operators::{EvalError, Output, Twins};
-use crate::plan::notes::{Annotation, Annotations};
+use crate::operators::{DuplicateLabels, EvalError, StepOutput};
+use crate::plan::annotations::{Annotation, AnnotationSet};
 use crate::plan::physical::StepId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
-use storage::store::{FeedItem, Store, Tell};
+use storage::store::{ChangeEvent, FeedDelivery, Store};
 
 /// What a view has besides its steps.
-pub(super) struct State {
+pub(super) struct ViewState {
     pub(super) taps: Taps,
     pub(super) recorder: Option<Recorder>,
     /// For answers that come straight out of a port: shards may hold rows with the same labels.
-    pub(super) twins: Option<Twins>,
-    pub(super) past: Past,
-    pub(super) counts: Arc<Counts>,
+    pub(super) twins: Option<DuplicateLabels>,
+    pub(super) past: EvaluationHistory,
+    pub(super) counts: Arc<EvaluationCounts>,
 }
 
-impl State {
+impl ViewState {
     /// Of a view that nobody listens to yet.
-    pub(super) fn new(spec: &ViewSpec, counts: Arc<Counts>) -> State {
-        State {
+    pub(super) fn new(spec: &ViewSpec, counts: Arc<EvaluationCounts>) -> ViewState {
+        ViewState {
             taps: Taps::default(),
-            recorder: Recorder::new(&spec.name, &spec.kind, Tell::Nobody),
+            recorder: Recorder::new(&spec.name, &spec.kind, FeedDelivery::Nobody),
             twins: None,
-            past: Past::default(),
+            past: EvaluationHistory::default(),
             counts,
         }
     }
 
     /// Bytes that it keeps.
     pub(super) fn bytes(&self) -> usize {
-        let twins = self.twins.as_ref().map_or(0, Heap::heap);
-        size_of::<State>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
+        let twins = self.twins.as_ref().map_or(0, HeapSize::heap);
+        size_of::<ViewState>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
     }
 
     /// The answer is recorded as `spec` says from now on; returns the stale markers of what is recorded no more.
-    pub(super) fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<FeedItem> {
+    pub(super) fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
         if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
             return Vec::new();
         }
-        let next = Recorder::new(&spec.name, &spec.kind, Tell::Nobody);
+        let next = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Nobody);
         let before = std::mem::replace(&mut self.recorder, next);
         before.map_or_else(Vec::new, |mut recorder| recorder.end(t, store))
     }
@@ -60,13 +60,13 @@ impl State {
     pub(super) fn answer(
         &mut self,
         t: TimeMs,
-        out: &Output,
+        out: &StepOutput,
         notes: Vec<Annotation>,
-        (store, recorded): (&Store, &mut Vec<FeedItem>),
+        (store, recorded): (&Store, &mut Vec<ChangeEvent>),
     ) -> Result<(), String> {
         let mut result = out.error.clone().map_or(Ok(()), Err);
         if let (Ok(()), Some(twins)) = (&result, self.twins.as_mut()) {
-            let mut pace = Pace::free();
+            let mut pace = EvaluationGuard::free();
             let alone = twins.learn(out, &mut pace).and_then(|()| twins.check(out, &mut pace));
             result = alone.map_err(|EvalError(error)| error);
         }
@@ -79,8 +79,12 @@ impl State {
 }
 
 /// What the steps of a view remark now: local ones through its ports, gather ones themselves.
-pub(super) fn annotations(view: &View, stage: &Stage, ports: &HashMap<StepId, Port>) -> Vec<Annotation> {
-    let mut found = Annotations::default();
+pub(super) fn annotations(
+    view: &InstalledView,
+    stage: &Stage,
+    ports: &HashMap<StepId, GatherPort>,
+) -> Vec<Annotation> {
+    let mut found = AnnotationSet::default();
     for port in view.ports.iter().filter_map(|port| ports.get(port)).filter(|port| !port.notes.is_empty()) {
         for (step, note) in port.notes.values().flatten() {
             let at = view.local.iter().position(|id| *id as u64 == *step);

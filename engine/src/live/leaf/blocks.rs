@@ -1,19 +1,19 @@
 //! The blocks of a leaf at one time: whole, only the columns that fell due early, or only those that move along a line.
 
-use super::super::ring::{Block, Ring};
-use super::{Early, LeafState, Lines, View};
-use crate::functions::notice::Noticed;
-use crate::functions::panes::{Rows, SHORT};
-use crate::functions::trend::Trend;
-use crate::functions::{Kernel, Upkeep, Window, WindowKernel};
-use crate::operators::Output;
+use super::super::ring::{RingBlock, SampleRing};
+use super::{BlockWindow, EarlyColumn, LinearColumns, LiveLeaf};
+use crate::functions::findings::Findings;
+use crate::functions::line_fit::LineFit;
+use crate::functions::panes::{MIN_PANE_WINDOW, WindowRows};
+use crate::functions::{Kernel, Window, WindowKernel, WindowMethod};
+use crate::operators::StepOutput;
 use crate::plan::physical::Leaf;
 use crate::query::leaf::place_of_notes;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
 /// How the columns of a block that hold floats alone are evaluated at one time.
-pub(super) enum Way<'a> {
+pub(super) enum BlockMethod<'a> {
     /// Each from its samples.
     Each,
     /// Those without gaps from the ends of the window: the first time, the last but one, the last, and their values.
@@ -29,13 +29,13 @@ pub(super) enum Way<'a> {
         /// They must also not fall.
         pairs: bool,
     },
-    /// All at once: the values stand in [`LeafState::swept`].
+    /// All at once: the values stand in [`LiveLeaf::swept`].
     Swept,
-    /// All at once: their lines stand in [`LeafState::fits`].
-    Fitted(fn(&Trend, &Window) -> Option<(f64, f64)>),
+    /// All at once: their lines stand in [`LiveLeaf::fits`].
+    Fitted(fn(&LineFit, &Window) -> Option<(f64, f64)>),
 }
 
-impl LeafState {
+impl LiveLeaf {
     /// The kernel, if windows are just their floats.
     pub(super) fn plain_kernel(&self) -> Option<WindowKernel> {
         if self.source.extension.is_some() || self.refused.is_some() {
@@ -50,16 +50,16 @@ impl LeafState {
         }
     }
 
-    fn way<'a>(&mut self, number: u32, block: &'a Block, view: View) -> Way<'a> {
-        let Some(kernel) = self.plain_kernel() else { return Way::Each };
-        let View { lo, hi, .. } = view;
+    fn way<'a>(&mut self, number: u32, block: &'a RingBlock, view: BlockWindow) -> BlockMethod<'a> {
+        let Some(kernel) = self.plain_kernel() else { return BlockMethod::Each };
+        let BlockWindow { lo, hi, .. } = view;
         let from = block.base() + lo as u32;
         let to = block.base() + hi as u32;
-        match kernel.upkeep {
-            Upkeep::Ends { pairs } if hi - lo > 3 => {
+        match kernel.method {
+            WindowMethod::Ends { pairs } if hi - lo > 3 => {
                 let at = [from, to - 2, to - 1];
                 let clock = block.clock();
-                Way::Ends {
+                BlockMethod::Ends {
                     number,
                     ts: [clock[lo], clock[hi - 2], clock[hi - 1]],
                     rows: at.map(|at| block.values(at)),
@@ -67,26 +67,26 @@ impl LeafState {
                     pairs,
                 }
             }
-            Upkeep::Panes { make, .. } if hi - lo >= SHORT => {
+            WindowMethod::Panes { make, .. } if hi - lo >= MIN_PANE_WINDOW => {
                 let panes = self.panes.entry(number).or_insert_with(make);
                 panes.eval(block, (from, to), block.columns.len(), &mut self.swept);
-                Way::Swept
+                BlockMethod::Swept
             }
-            Upkeep::Trend(of_line) if hi - lo >= SHORT => {
-                let trends = self.trends.entry(number).or_insert_with(Trend::panes);
+            WindowMethod::Trend(of_line) if hi - lo >= MIN_PANE_WINDOW => {
+                let trends = self.trends.entry(number).or_insert_with(LineFit::panes);
                 trends.eval(block, (from, to), block.columns.len(), &mut self.fits);
-                Way::Fitted(of_line)
+                BlockMethod::Fitted(of_line)
             }
-            Upkeep::Order(of_sorted) if hi - lo >= SHORT => {
+            WindowMethod::Order(of_sorted) if hi - lo >= MIN_PANE_WINDOW => {
                 let (width, params) = (block.columns.len(), &self.params);
                 self.orders.eval((number, block), (from, to), width, (of_sorted, params), &mut self.swept);
-                Way::Swept
+                BlockMethod::Swept
             }
             _ => {
                 self.panes.remove(&number);
                 self.trends.remove(&number);
                 self.orders.forget(number);
-                Way::Each
+                BlockMethod::Each
             }
         }
     }
@@ -95,10 +95,10 @@ impl LeafState {
     pub(super) fn block(
         &mut self,
         number: u32,
-        block: &Block,
+        block: &RingBlock,
         t: TimeMs,
-        ring: &Ring,
-        out: &mut Output,
+        ring: &SampleRing,
+        out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) -> usize {
         let view = self.view(block, t);
@@ -111,7 +111,7 @@ impl LeafState {
         for at in 0..block.columns.len() {
             let holds = self.row(block, at, view, &way, ring, out, touched);
             if holds < until {
-                early.push(Early { column: at as u32, holds });
+                early.push(EarlyColumn { column: at as u32, holds });
             }
         }
         if early.len() * 2 > block.columns.len() {
@@ -122,7 +122,7 @@ impl LeafState {
         self.lines.remove(&number);
         if !self.rising.is_empty() {
             let of = std::mem::take(&mut self.rising);
-            self.lines.insert(number, Lines { from: t, shown: t, of });
+            self.lines.insert(number, LinearColumns { from: t, shown: t, of });
         }
         self.blocks[number as usize].holds = until;
         block.columns.len()
@@ -132,10 +132,10 @@ impl LeafState {
     pub(super) fn early(
         &mut self,
         number: u32,
-        block: &Block,
+        block: &RingBlock,
         t: TimeMs,
-        ring: &Ring,
-        out: &mut Output,
+        ring: &SampleRing,
+        out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) -> usize {
         let Some(mut early) = self.early.remove(&number) else { return 0 };
@@ -158,9 +158,9 @@ impl LeafState {
     pub(super) fn glide(
         &mut self,
         number: u32,
-        block: &Block,
+        block: &RingBlock,
         t: TimeMs,
-        out: &mut Output,
+        out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) -> usize {
         let Some(lines) = self.lines.get_mut(&number).filter(|lines| lines.shown < t) else { return 0 };
@@ -178,19 +178,19 @@ impl LeafState {
     #[inline]
     fn row(
         &mut self,
-        block: &Block,
+        block: &RingBlock,
         at: usize,
-        view: View,
-        way: &Way,
-        ring: &Ring,
-        out: &mut Output,
+        view: BlockWindow,
+        way: &BlockMethod,
+        ring: &SampleRing,
+        out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) -> TimeMs {
         let row = block.columns[at].row;
         let before = out.values[row as usize];
         let (noticed, holds);
         if self.is_mixed(block, at) {
-            let mut seen = Noticed::default();
+            let mut seen = Findings::default();
             let (sample, until) = self.mixed(block, at, view, &mut seen);
             out.put(row as usize, sample, touched);
             (noticed, holds) = (seen, until);
@@ -198,7 +198,7 @@ impl LeafState {
             let (value, until) =
                 if view.lo < view.hi { self.column(block, at, view, way) } else { (ABSENT, TimeMs::MAX) };
             out.set(row as usize, value, touched);
-            (noticed, holds) = (Noticed::default(), until);
+            (noticed, holds) = (Findings::default(), until);
         }
         if !self.said.is_silent() || !noticed.is_empty() {
             let about = (ring.labels[row as usize].name(), place_of_notes(&self.leaf));

@@ -11,8 +11,8 @@ const SCRAPE_MS: i64 = 15_000;
 /// What the local host adds to windows.
 const SLACK_MS: i64 = 30_000;
 
-fn ring(range: i64) -> Ring {
-    let mut ring = Ring::new(vec![Matcher::equal("__name__", "c_total")], range + SLACK_MS);
+fn ring(range: i64) -> SampleRing {
+    let mut ring = SampleRing::new(vec![Matcher::equal("__name__", "c_total")], range + SLACK_MS);
     let labels = |i: usize| {
         let i = i.to_string();
         Labels::from_pairs([("__name__", "c_total"), ("instance", "h:90"), ("series", &i)])
@@ -29,12 +29,17 @@ fn ring(range: i64) -> Ring {
 }
 
 /// Bytes of one window: what the leaf knows, and its rows.
-fn window(ring: &Ring, function: &str, range: i64) -> usize {
-    let source =
-        Source { matchers: ring.matchers().to_vec(), offset: 0, at: None, extension: None, skims: false };
+fn window(ring: &SampleRing, function: &str, range: i64) -> usize {
+    let source = SampleSource {
+        matchers: ring.matchers().to_vec(),
+        offset: 0,
+        at: None,
+        extension: None,
+        skims: false,
+    };
     let leaf = Leaf::Window(FunctionRef(lookup(function).unwrap()), range);
-    let mut state = LeafState::new(source, leaf, 0, (300_000, Dialect::default()));
-    let mut out = Output::default();
+    let mut state = LiveLeaf::new(source, leaf, 0, (300_000, Dialect::default()));
+    let mut out = StepOutput::default();
     let newest = ring.blocks[0].clock().last().copied().unwrap();
     assert_eq!(state.eval(ring, newest, vec![0.9], &mut out), SERIES);
     assert_eq!(out.present().count(), SERIES);

@@ -1,27 +1,33 @@
 //! One column of a block at one time: the value, and until when it holds as far as the column itself knows.
 
-use super::super::ring::Block;
-use super::blocks::Way;
-use super::{LeafState, Line, View};
-use crate::functions::lanes::{Lanes, leave_buckets, tell_resets};
-use crate::functions::notice::Noticed;
-use crate::functions::rate::Standing;
-use crate::functions::window::{Point, Timed};
-use crate::functions::{Kernel, Moves, Window, WindowKernel};
-use crate::operators::side::Sample;
-use crate::plan::Extension;
+use super::super::ring::RingBlock;
+use super::blocks::BlockMethod;
+use super::{BlockWindow, LinearColumn, LiveLeaf};
+use crate::functions::findings::Findings;
+use crate::functions::rate::RateValidity;
+use crate::functions::series_slices::{SeriesSlices, derive_reset_hints, leave_buckets};
+use crate::functions::window::{TimedHistogram, WindowSample};
+use crate::functions::{Kernel, TimeDependence, Window, WindowKernel};
+use crate::operators::histogram_column::Sample;
+use crate::plan::WindowExtension;
 use crate::plan::physical::Leaf;
 use storage::model::TimeMs;
 use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample, is_stale};
 
-impl LeafState {
+impl LiveLeaf {
     /// Whether a column needs more than its floats.
-    pub(super) fn is_mixed(&self, block: &Block, column: usize) -> bool {
-        self.source.extension.is_some() || block.columns[column].sided || self.refused.is_some()
+    pub(super) fn is_mixed(&self, block: &RingBlock, column: usize) -> bool {
+        self.source.extension.is_some() || block.columns[column].has_extras || self.refused.is_some()
     }
 
     /// The value of one column of floats, and until when it holds as far as the column itself knows.
-    pub(super) fn column(&mut self, block: &Block, column: usize, view: View, way: &Way) -> (f64, TimeMs) {
+    pub(super) fn column(
+        &mut self,
+        block: &RingBlock,
+        column: usize,
+        view: BlockWindow,
+        way: &BlockMethod,
+    ) -> (f64, TimeMs) {
         match &self.leaf {
             Leaf::Value => latest(block, column, view, |_, v| v),
             Leaf::Timestamp(_) => latest(block, column, view, |t, _| t as f64 / 1000.0),
@@ -44,24 +50,24 @@ impl LeafState {
     fn window(
         &mut self,
         kernel: WindowKernel,
-        block: &Block,
+        block: &RingBlock,
         column: usize,
-        view: View,
-        way: &Way,
+        view: BlockWindow,
+        way: &BlockMethod,
     ) -> (f64, TimeMs) {
-        let View { start, end, t, .. } = view;
+        let BlockWindow { start, end, t, .. } = view;
         let state = &block.columns[column];
         let window = Window { start, end, t, ..Window::default() };
         match way {
-            Way::Swept => (self.swept[column], TimeMs::MAX),
-            Way::Fitted(of_line) => {
+            BlockMethod::Swept => (self.swept[column], TimeMs::MAX),
+            BlockMethod::Fitted(of_line) => {
                 let answer = of_line(&self.fits[column], &Window { args: &self.params, ..window });
                 match answer {
                     Some(line) => self.along(column, line, t),
                     None => self.scan(kernel, block, column, view, window),
                 }
             }
-            Way::Ends { number, ts, rows, from, pairs }
+            BlockMethod::Ends { number, ts, rows, from, pairs }
                 if state.whole_from <= *from && (!pairs || state.rising_from <= *from) =>
             {
                 if !self.irregular.is_empty() {
@@ -71,10 +77,10 @@ impl LeafState {
                 let (skipped, monotone) = (view.hi - view.lo - 3, *pairs);
                 self.plain(kernel, column, Window { ts, vs: &vs, skipped, monotone, ..window })
             }
-            Way::Ends { number, pairs, .. } => {
+            BlockMethod::Ends { number, pairs, .. } => {
                 self.bent(kernel, (*number, block, column), *pairs, view, window)
             }
-            Way::Each => self.scan(kernel, block, column, view, window),
+            BlockMethod::Each => self.scan(kernel, block, column, view, window),
         }
     }
 
@@ -82,9 +88,9 @@ impl LeafState {
     fn bent(
         &mut self,
         kernel: WindowKernel,
-        (number, block, column): (u32, &Block, usize),
+        (number, block, column): (u32, &RingBlock, usize),
         pairs: bool,
-        view: View,
+        view: BlockWindow,
         window: Window,
     ) -> (f64, TimeMs) {
         let (mut ts, mut vs) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.vs));
@@ -102,9 +108,9 @@ impl LeafState {
     fn scan(
         &mut self,
         kernel: WindowKernel,
-        block: &Block,
+        block: &RingBlock,
         column: usize,
-        view: View,
+        view: BlockWindow,
         window: Window,
     ) -> (f64, TimeMs) {
         let (from, state) = (block.base() + view.lo as u32, &block.columns[column]);
@@ -130,14 +136,14 @@ impl LeafState {
         let args = std::mem::take(&mut self.params);
         let window = Window { args: &args, ..window };
         let answer = match kernel.moves {
-            Moves::OnExpiry => ((kernel.eval)(&window), TimeMs::MAX),
-            Moves::Line(line) => {
+            TimeDependence::OnExpiry => ((kernel.eval)(&window), TimeMs::MAX),
+            TimeDependence::Line(line) => {
                 let line = line(&window);
                 self.along(column, line, window.t)
             }
-            Moves::Extrapolated => match (kernel.eval)(&window) {
+            TimeDependence::Extrapolated => match (kernel.eval)(&window) {
                 value if is_absent(value) => (value, TimeMs::MAX),
-                value => (value, Standing::valid_until(&window, &mut self.standing)),
+                value => (value, RateValidity::valid_until(&window, &mut self.standing)),
             },
         };
         self.params = args;
@@ -147,18 +153,18 @@ impl LeafState {
     /// A value that rises by `slope` per second from `t` on; NaN: nobody knows.
     fn along(&mut self, column: usize, (value, slope): (f64, f64), t: TimeMs) -> (f64, TimeMs) {
         if slope != 0.0 && !slope.is_nan() {
-            self.rising.push(Line { column: column as u32, value, slope });
+            self.rising.push(LinearColumn { column: column as u32, value, slope });
         }
         (value, if slope.is_nan() { t } else { TimeMs::MAX })
     }
 
     /// The histograms of a view, and for windows the one at its left edge, that tell of resets themselves.
-    fn told(&self, histograms: &[Timed], after: TimeMs, until: TimeMs) -> Vec<Timed> {
+    fn told(&self, histograms: &[TimedHistogram], after: TimeMs, until: TimeMs) -> Vec<TimedHistogram> {
         let windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
         let from = histograms.partition_point(|(t, _)| *t < after + i64::from(!windows));
         let to = histograms.partition_point(|(t, _)| *t <= until);
         let mut told = histograms.get(from..to).unwrap_or(&[]).to_vec();
-        tell_resets(&mut told);
+        derive_reset_hints(&mut told);
         if self.leaf.skims() {
             leave_buckets(&mut told);
         }
@@ -168,20 +174,20 @@ impl LeafState {
     /// The value of one column of any kind, and until when it holds as far as the column itself knows.
     pub(super) fn mixed(
         &mut self,
-        block: &Block,
+        block: &RingBlock,
         column: usize,
-        view: View,
-        noticed: &mut Noticed,
+        view: BlockWindow,
+        noticed: &mut Findings,
     ) -> (Sample, TimeMs) {
-        let View { lo, hi, after, until, end, t, .. } = view;
-        let smoothed = self.source.extension == Some(Extension::Smoothed);
+        let BlockWindow { lo, hi, after, until, end, t, .. } = view;
+        let smoothed = self.source.extension == Some(WindowExtension::Smoothed);
         let newest_counts =
             matches!(self.leaf, Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info);
         block.column(lo..hi, column, &mut self.vs);
         keep_floats(&block.clock()[lo..hi], &mut self.ts, &mut self.vs, newest_counts && !smoothed);
         let side = block.side(column);
         let mut histograms = side.map_or(&[][..], |side| &side.histograms);
-        let told: Vec<Timed>;
+        let told: Vec<TimedHistogram>;
         let (mut at_edge, mut teller) = (false, TimeMs::MAX);
         if self.source.skims && !histograms.is_empty() {
             told = self.told(histograms, after, until);
@@ -192,12 +198,12 @@ impl LeafState {
             histograms = &told;
         }
         let starts = side.filter(|_| self.reads_starts).map_or(&[][..], |side| &side.starts);
-        let lanes = Lanes { ts: &self.ts, vs: &self.vs, histograms, starts };
-        let lanes = lanes.within(after, until);
+        let lanes = SeriesSlices { ts: &self.ts, vs: &self.vs, histograms, starts };
+        let lanes = lanes.slice(after, until);
         if lanes.is_empty() {
             return (Sample::Float(ABSENT), TimeMs::MAX);
         }
-        let of_newest = |sample: &dyn Fn(Point) -> Sample| match lanes.newest(after, until) {
+        let of_newest = |sample: &dyn Fn(WindowSample) -> Sample| match lanes.newest(after, until) {
             Some(point) => (sample(point), t + (point.t().min(teller) - after) - 1),
             None => (Sample::Float(ABSENT), TimeMs::MAX),
         };
@@ -240,7 +246,12 @@ fn keep_floats(clock: &[TimeMs], ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>, stale:
 }
 
 /// The newest sample of a column in view, unless it is a stale marker.
-fn latest(block: &Block, column: usize, view: View, value: impl Fn(TimeMs, f64) -> f64) -> (f64, TimeMs) {
+fn latest(
+    block: &RingBlock,
+    column: usize,
+    view: BlockWindow,
+    value: impl Fn(TimeMs, f64) -> f64,
+) -> (f64, TimeMs) {
     let at = |i: usize| block.value(block.base() + i as u32, column);
     let newest = (view.lo..view.hi).rev().map(|i| (i, at(i))).find(|(_, v)| !is_absent(*v));
     match newest {

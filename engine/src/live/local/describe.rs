@@ -1,17 +1,17 @@
 //! What a local host says of views: rows their leaves looked at, and the rings these read.
 
 use super::super::ViewId;
-use super::super::describe::{LocalPart, LocalWork, Question, RingReport};
-use super::LocalHost;
+use super::super::describe::{DescribeRequest, LocalReport, LocalViewReport, RingReport};
+use super::LocalExecutor;
 use std::collections::BTreeMap;
 use storage::model::Matcher;
 
-impl LocalHost {
+impl LocalExecutor {
     /// Answers a question as far as this worker's shards go.
-    pub fn describe(&self, question: &Question) -> LocalPart {
-        let mut part = LocalPart::default();
+    pub fn describe(&self, question: &DescribeRequest) -> LocalReport {
+        let mut part = LocalReport::default();
         for (id, view) in self.views.page(question.from, question.limit) {
-            let mut work = LocalWork::default();
+            let mut work = LocalViewReport::default();
             for (step, shared) in self.views.local.distinct(&view.local) {
                 for shard in &self.shards {
                     work.state.add(shard.stage.bytes(step), shared);

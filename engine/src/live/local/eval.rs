@@ -4,10 +4,10 @@
 //! steps whose inputs changed. Nothing is polled.
 
 use super::leaf_slot::{LeafSlot, Leaves, make_state};
-use super::shard::Shard;
-use crate::live::meter::Meter;
-use crate::operators::bits::Bits;
+use super::shard::LocalShard;
+use crate::live::cost::StepTimer;
 use crate::operators::stage::Stage;
+use crate::operators::step_set::StepSet;
 use crate::plan::physical::StepId;
 use storage::model::TimeMs;
 
@@ -29,7 +29,7 @@ pub(super) fn disturb(
     }
 }
 
-impl Shard {
+impl LocalShard {
     pub(super) fn add_leaf(&mut self, step: StepId, leaf: LeafSlot) {
         let ring = leaf.ring;
         if self.readers.len() <= ring {
@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// Evaluates what is due and dirty, in order; returns how many rows leaves and groups looked at.
-    pub(super) fn eval(&mut self, due: &Bits, t: TimeMs, meter: &mut Meter) -> usize {
+    pub(super) fn eval(&mut self, due: &StepSet, t: TimeMs, meter: &mut StepTimer) -> usize {
         self.ring_timers(t);
         let (mut rows, mut from) = (0, 0);
         self.stage.begin();
@@ -84,7 +84,7 @@ impl Shard {
             let before = self.versions(id);
             match self.leaves.contains_key(&id) {
                 true => rows += self.eval_leaf(id, t),
-                false if self.stage.eval(id, t) => rows += self.stage.output(id).looked_at,
+                false if self.stage.eval(id, t) => rows += self.stage.output(id).rows_looked_at,
                 false => {}
             }
             let after = self.versions(id);

@@ -4,16 +4,16 @@
 //! shards or in none. So its state is made when its ring has a row. Until then it has no rows, holds nothing, and has
 //! nothing to look at.
 
-use crate::live::leaf::LeafState;
+use crate::live::leaf::LiveLeaf;
 use crate::plan::Dialect;
-use crate::plan::physical::{Leaf, Source, StepId};
+use crate::plan::physical::{Leaf, SampleSource, StepId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
 
 /// What a leaf is: the same in all shards.
 pub(super) struct LeafSpec {
-    pub source: Source,
+    pub source: SampleSource,
     pub leaf: Leaf,
     pub lookback: i64,
     pub dialect: Dialect,
@@ -24,7 +24,7 @@ pub(super) struct LeafSlot {
     spec: Arc<LeafSpec>,
     /// Index of its ring in the shard.
     pub ring: usize,
-    pub state: Option<Box<LeafState>>,
+    pub state: Option<Box<LiveLeaf>>,
 }
 
 /// The leaves of a shard, by their steps.
@@ -36,18 +36,18 @@ impl LeafSlot {
         LeafSlot { spec, ring, state: None }
     }
 
-    /// See [`LeafState::touched`].
+    /// See [`LiveLeaf::touched`].
     pub fn touched(&self, since: TimeMs) -> usize {
         self.state.as_ref().map_or(0, |leaf| leaf.touched(since))
     }
 
-    /// Bytes that it keeps, and see [`LeafState::order_bytes`].
+    /// Bytes that it keeps, and see [`LiveLeaf::order_bytes`].
     pub fn bytes(&self) -> (usize, (usize, bool)) {
         let own = size_of::<LeafSlot>();
         self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.order_bytes()))
     }
 
-    /// See [`LeafState::has_seen_all`].
+    /// See [`LiveLeaf::has_seen_all`].
     pub fn has_seen_all(&self) -> bool {
         self.state.as_ref().is_none_or(|leaf| leaf.has_seen_all())
     }
@@ -57,7 +57,7 @@ impl LeafSlot {
 pub(super) fn make_state(leaves: &mut Leaves, readers: &[StepId], step: StepId) {
     let Some(slot) = leaves.get(&step).filter(|slot| slot.state.is_none()) else { return };
     let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;
-    let mut state = LeafState::new(source.clone(), leaf.clone(), slot.ring, (*lookback, *dialect));
+    let mut state = LiveLeaf::new(source.clone(), leaf.clone(), slot.ring, (*lookback, *dialect));
     let mut others = readers.iter().filter_map(|reader| leaves.get(reader)?.state.as_deref());
     others.any(|other| state.share_order(other));
     leaves.entry(step).and_modify(|slot| slot.state = Some(Box::new(state)));

@@ -1,16 +1,16 @@
 //! Ports of one shard: what each owner has heard of their rows and of what is remarked, and what it must hear now.
 
-use super::shard::Shard;
+use super::shard::LocalShard;
 use crate::live::message::PortDelta;
-use crate::operators::bits::Bits;
-use crate::operators::side::Histograms;
-use crate::operators::{Changed, Output};
-use crate::plan::notes::Note;
+use crate::operators::histogram_column::HistogramColumn;
+use crate::operators::step_set::StepSet;
+use crate::operators::{ChangedRows, StepOutput};
+use crate::plan::annotations::StepAnnotation;
 use crate::plan::physical::StepId;
 
 /// What an owner knows of a port.
 #[derive(Copy, Clone, Default)]
-pub(super) struct Sent {
+pub(super) struct PortCursor {
     version: u64,
     labels: usize,
     once: bool,
@@ -18,13 +18,13 @@ pub(super) struct Sent {
     notes: u64,
 }
 
-impl Shard {
+impl LocalShard {
     /// What `owner` must hear of a port, if anything.
     pub(super) fn delta(&mut self, port: StepId, owner: usize) -> Option<PortDelta> {
         let sent = self.sent.get(&(port, owner)).copied().unwrap_or_default();
         let first = !sent.once;
         // Which steps are below a new port is not known yet, and numbers of steps are used again: what they remark is said
-        // by [`Shard::noted_ports`].
+        // by [`LocalShard::ports_with_new_annotations`].
         self.remarks_stand &= !first || self.noted.is_empty();
         let remarked = if self.remarks_stand { self.remarked(port) } else { sent.notes };
         let out = self.stage.output(port);
@@ -37,14 +37,14 @@ impl Shard {
             port: port as u64,
             shard: self.wide,
             labels: out.labels[sent.labels..].to_vec(),
-            drops: out.drops.get(sent.labels..).unwrap_or_default().to_vec(),
+            drops: out.drops_name.get(sent.labels..).unwrap_or_default().to_vec(),
             rows: Vec::new(),
             error: out.error.clone(),
             ..PortDelta::default()
         };
         let change = out.version.wrapping_sub(sent.version);
         let known = sent.labels;
-        let now = Sent { version: out.version, labels: out.labels.len(), once: true, notes: remarked };
+        let now = PortCursor { version: out.version, labels: out.labels.len(), once: true, notes: remarked };
         self.sent.insert((port, owner), now);
         let mut delta = match change {
             0 if !first => delta,
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Due ports above steps whose notes have changed: what is remarked may change although no value does.
-    pub(super) fn noted_ports(&mut self, due: &Bits) -> Vec<StepId> {
+    pub(super) fn ports_with_new_annotations(&mut self, due: &StepSet) -> Vec<StepId> {
         if !std::mem::replace(&mut self.remarks_stand, true) {
             self.find_remarks();
             self.remarks.iter().for_each(|(port, _)| self.unheard.insert(*port));
@@ -95,7 +95,7 @@ impl Shard {
         self.remarkable(port).map(|step| self.stage.output(step).notes.version()).sum()
     }
 
-    fn notes(&self, port: StepId) -> Vec<(u64, Note)> {
+    fn notes(&self, port: StepId) -> Vec<(u64, StepAnnotation)> {
         let of = |step: StepId| {
             let notes = self.stage.output(step).notes.iter();
             notes.map(move |note| (step as u64, note.clone()))
@@ -110,9 +110,9 @@ impl Shard {
     }
 }
 
-fn with_rows(mut delta: PortDelta, out: &Output, all: bool, known: usize) -> PortDelta {
+fn with_rows(mut delta: PortDelta, out: &StepOutput, all: bool, known: usize) -> PortDelta {
     delta.rows = match &out.changed {
-        Changed::Rows(rows) if !all => {
+        ChangedRows::Rows(rows) if !all => {
             // A new row without a value was never "changed", but the owner starts it absent too.
             debug_assert!(known <= out.labels.len());
             rows.clone()
@@ -120,11 +120,11 @@ fn with_rows(mut delta: PortDelta, out: &Output, all: bool, known: usize) -> Por
         _ => (0..out.labels.len() as u32).collect(),
     };
     let pick = |lane: &Vec<f64>| delta.rows.iter().map(|row| lane[*row as usize]).collect::<Vec<f64>>();
-    delta.lanes = std::iter::once(&out.values).chain(&out.extra).map(pick).collect();
-    let side = |side: &Histograms| match side.is_empty() {
+    delta.lanes = std::iter::once(&out.values).chain(&out.partial_columns).map(pick).collect();
+    let side = |side: &HistogramColumn| match side.is_empty() {
         true => Vec::new(),
         false => delta.rows.iter().map(|row| side.get(*row as usize).cloned()).collect(),
     };
-    (delta.histograms, delta.compensations) = (side(&out.histograms), side(&out.compensations));
+    (delta.histograms, delta.compensations) = (side(&out.histograms), side(&out.histogram_compensations));
     delta
 }

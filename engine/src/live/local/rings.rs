@@ -6,7 +6,7 @@ use storage::model::Matcher;
 /// See the module.
 pub(super) struct RingTable {
     ids: HashMap<Vec<Matcher>, usize>,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<RingEntry>>,
     free: BTreeSet<usize>,
     /// Rings that do not reach back as far as their readers want.
     short: BTreeSet<usize>,
@@ -14,7 +14,7 @@ pub(super) struct RingTable {
     spill: (i64, i64),
 }
 
-struct Entry {
+struct RingEntry {
     matchers: Vec<Matcher>,
     readers: u32,
     /// How far back it should reach, ms.
@@ -50,7 +50,7 @@ impl RingTable {
         if ring == self.entries.len() {
             self.entries.push(None);
         }
-        self.entries[ring] = Some(Entry { matchers: matchers.to_vec(), readers: 0, retention: 0 });
+        self.entries[ring] = Some(RingEntry { matchers: matchers.to_vec(), readers: 0, retention: 0 });
         self.ids.insert(matchers.to_vec(), ring);
         ring
     }
@@ -81,7 +81,7 @@ impl RingTable {
 
     /// Rows that were given away are wanted again.
     pub(super) fn want_all(&mut self) {
-        let long = |(ring, entry): (usize, &Option<Entry>)| {
+        let long = |(ring, entry): (usize, &Option<RingEntry>)| {
             entry.as_ref().is_some_and(|entry| entry.retention > self.spill.1).then_some(ring)
         };
         self.short.extend(self.entries.iter().enumerate().filter_map(long));

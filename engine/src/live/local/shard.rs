@@ -1,39 +1,39 @@
 //! The local stage of one shard: its rings, how samples reach them, and the steps that read them.
 //!
-//! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being filled in [`super::past`].
+//! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being filled in [`super::history_load`].
 
 use super::eval::disturb;
+use super::history_load::PendingLoads;
 use super::leaf_slot::Leaves;
-use super::past::Past;
-use super::ports::Sent;
+use super::ports::PortCursor;
 use super::timers::Timers;
-use crate::live::ring::{Item, Ring, Route, series_of};
-use crate::operators::bits::Bits;
+use crate::live::ring::{BatchRoute, SampleRing, SingleSample, series_of};
 use crate::operators::stage::Stage;
+use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
 use crate::plan::physical::StepId;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use storage::model::{Labels, SeriesRef, TimeMs};
-use storage::store::{Columns, FeedData, FeedItem, GroupId, Layout, Store};
+use storage::store::{ChangeData, ChangeEvent, ColumnBatch, ColumnLayout, GroupId, Store};
 
 /// See the module.
-pub(super) struct Shard {
+pub(super) struct LocalShard {
     pub shard: u16,
     /// Its number among the shards of all processes.
     pub wide: u16,
     pub stage: Stage,
-    pub rings: Vec<Option<Box<Ring>>>,
+    pub rings: Vec<Option<Box<SampleRing>>>,
     by_name: HashMap<String, Vec<usize>>,
     unnamed: Vec<usize>,
     pub leaves: Leaves,
-    groups: HashMap<GroupId, Group>,
+    groups: HashMap<GroupId, GroupRoutes>,
     /// Series of which samples come alone, by slot.
-    slots: HashMap<u32, Alone>,
-    pub past: Past,
+    slots: HashMap<u32, SeriesRoute>,
+    pub past: PendingLoads,
     /// New steps that are not evaluated yet.
-    pub shut: Bits,
-    pub sent: HashMap<(StepId, usize), Sent>,
+    pub shut: StepSet,
+    pub sent: HashMap<(StepId, usize), PortCursor>,
     /// Steps whose rows changed in this round.
     pub changed: Vec<StepId>,
     /// Ports that a new owner has heard nothing of.
@@ -43,10 +43,10 @@ pub(super) struct Shard {
     /// For each port above such steps: those steps. Worked out again when steps or ports come or go.
     pub remarks: Vec<(StepId, Vec<StepId>)>,
     pub remarks_stand: bool,
-    /// Steps of which the notes have changed since [`Shard::noted_ports`] looked.
+    /// Steps of which the notes have changed since [`LocalShard::noted_ports`] looked.
     pub renoted: Vec<StepId>,
     /// Ports whose owners have not heard of the latest notes.
-    pub unheard: Bits,
+    pub unheard: StepSet,
     /// Per ring the leaves that read it.
     pub readers: Vec<Vec<StepId>>,
     pub timers: Timers,
@@ -54,7 +54,7 @@ pub(super) struct Shard {
 }
 
 /// How samples that come alone reach the rings.
-struct Alone {
+struct SeriesRoute {
     labels: Labels,
     /// Those that want them.
     rings: Vec<usize>,
@@ -63,21 +63,21 @@ struct Alone {
 }
 
 /// How the batches of one group reach the rings.
-struct Group {
-    layout: Arc<Layout>,
+struct GroupRoutes {
+    layout: Arc<ColumnLayout>,
     /// The series with their column, by metric name.
-    series: BTreeMap<String, Vec<Member>>,
-    routes: Vec<(usize, Route)>,
+    series: BTreeMap<String, Vec<GroupSeries>>,
+    routes: Vec<(usize, BatchRoute)>,
     /// The tick of its latest batch.
     used: TimeMs,
 }
 
 /// A series of a group: its column, its slot, its labels.
-type Member = (u32, u32, Labels);
+type GroupSeries = (u32, u32, Labels);
 
-impl Shard {
-    pub(super) fn new((shard, wide): (u16, u16), dialect: Dialect) -> Shard {
-        Shard {
+impl LocalShard {
+    pub(super) fn new((shard, wide): (u16, u16), dialect: Dialect) -> LocalShard {
+        LocalShard {
             shard,
             wide,
             stage: Stage::new(dialect),
@@ -87,8 +87,8 @@ impl Shard {
             leaves: Leaves::new(),
             groups: HashMap::new(),
             slots: HashMap::new(),
-            past: Past::default(),
-            shut: Bits::default(),
+            past: PendingLoads::default(),
+            shut: StepSet::default(),
             sent: HashMap::new(),
             changed: Vec::new(),
             greet: Vec::new(),
@@ -96,7 +96,7 @@ impl Shard {
             remarks: Vec::new(),
             remarks_stand: true,
             renoted: Vec::new(),
-            unheard: Bits::default(),
+            unheard: StepSet::default(),
             readers: Vec::new(),
             timers: Timers::default(),
             starts: dialect.start_timestamps,
@@ -121,7 +121,7 @@ impl Shard {
             1 + ring.map_or(0, |ring| ring.labels.len())
         };
         let rows = self.shut.iter().map(rows).sum();
-        self.shut = Bits::default();
+        self.shut = StepSet::default();
         rows
     }
 
@@ -133,8 +133,8 @@ impl Shard {
     }
 
     /// Puts a ring in place, or one that reaches further back into the place of another; the rows of that one keep their
-    /// numbers. What has come since it was read must be handed in by [`Shard::take`].
-    pub(super) fn place(&mut self, number: usize, mut ring: Ring, t: TimeMs) {
+    /// numbers. What has come since it was read must be handed in by [`LocalShard::take`].
+    pub(super) fn place(&mut self, number: usize, mut ring: SampleRing, t: TimeMs) {
         match self.rings[number].take() {
             Some(old) => ring.number_rows_as(&old),
             None => match ring.name() {
@@ -145,7 +145,7 @@ impl Shard {
         // Groups of targets that have ended would bring their series along. One that is back is learnt anew.
         self.groups.retain(|_, group| group.used >= t - ring.retention());
         // By their numbers: the order in which series come into a ring decides in which they are summed up.
-        let mut groups: Vec<(&GroupId, &mut Group)> = self.groups.iter_mut().collect();
+        let mut groups: Vec<(&GroupId, &mut GroupRoutes)> = self.groups.iter_mut().collect();
         groups.sort_unstable_by_key(|(id, _)| **id);
         for (id, group) in groups {
             group.routes.retain(|(ring, _)| *ring != number);
@@ -199,27 +199,27 @@ impl Shard {
     }
 
     /// Takes samples into all rings, or into one `only`.
-    pub(super) fn take(&mut self, store: &Store, item: &FeedItem, t: TimeMs, only: Option<usize>) {
+    pub(super) fn take(&mut self, store: &Store, item: &ChangeEvent, t: TimeMs, only: Option<usize>) {
         let seq = item.seq;
         match &item.data {
-            FeedData::Columns(columns) => self.columns(store, columns, (seq, t), only),
-            FeedData::Rows(rows) => {
-                let items = rows.iter().map(|(slot, at, v)| (*slot, *at, Item::Float(*v)));
+            ChangeData::Columns(columns) => self.columns(store, columns, (seq, t), only),
+            ChangeData::Rows(rows) => {
+                let items = rows.iter().map(|(slot, at, v)| (*slot, *at, SingleSample::Float(*v)));
                 self.items(store, items, (seq, t), only);
             }
-            FeedData::Histograms(rows) => {
-                let items = rows.iter().map(|(slot, at, h)| (*slot, *at, Item::Histogram(h.clone())));
+            ChangeData::Histograms(rows) => {
+                let items = rows.iter().map(|(slot, at, h)| (*slot, *at, SingleSample::Histogram(h.clone())));
                 self.items(store, items, (seq, t), only);
             }
-            FeedData::Starts(rows) if self.starts => {
-                let items = rows.iter().map(|(slot, at, start)| (*slot, *at, Item::Start(*start)));
+            ChangeData::Starts(rows) if self.starts => {
+                let items = rows.iter().map(|(slot, at, start)| (*slot, *at, SingleSample::Start(*start)));
                 self.items(store, items, (seq, t), only);
             }
-            FeedData::Starts(_) => {}
+            ChangeData::Starts(_) => {}
         }
     }
 
-    fn columns(&mut self, store: &Store, batch: &Columns, (seq, t): (u64, TimeMs), only: Option<usize>) {
+    fn columns(&mut self, store: &Store, batch: &ColumnBatch, (seq, t): (u64, TimeMs), only: Option<usize>) {
         let known = self.groups.get(&batch.group).is_some_and(|g| Arc::ptr_eq(&g.layout, &batch.layout));
         if !known {
             self.learn(store, batch);
@@ -236,12 +236,13 @@ impl Shard {
     }
 
     /// Works out how a group's batches reach the rings.
-    fn learn(&mut self, store: &Store, batch: &Columns) {
+    fn learn(&mut self, store: &Store, batch: &ColumnBatch) {
         let series = match self.groups.remove(&batch.group) {
             Some(group) if group.layout.slots == batch.layout.slots => group.series,
             _ => members(store, self.shard, &batch.layout.slots),
         };
-        let mut group = Group { layout: batch.layout.clone(), series, routes: Vec::new(), used: TimeMs::MIN };
+        let mut group =
+            GroupRoutes { layout: batch.layout.clone(), series, routes: Vec::new(), used: TimeMs::MIN };
         let named = group.series.keys().filter_map(|name| self.by_name.get(name)).flatten();
         let wanted: Vec<usize> = self.unnamed.iter().chain(named).copied().collect();
         for number in wanted {
@@ -256,18 +257,18 @@ impl Shard {
     fn items(
         &mut self,
         store: &Store,
-        items: impl Iterator<Item = (u32, TimeMs, Item)>,
+        items: impl Iterator<Item = (u32, TimeMs, SingleSample)>,
         (seq, t): (u64, TimeMs),
         only: Option<usize>,
     ) {
         for (slot, sample_t, item) in items {
             let (by_name, unnamed, shard) = (&self.by_name, &self.unnamed, self.shard);
             let (leaves, stage) = (&mut self.leaves, &mut self.stage);
-            let Alone { labels, rings, used } = self.slots.entry(slot).or_insert_with(|| {
+            let SeriesRoute { labels, rings, used } = self.slots.entry(slot).or_insert_with(|| {
                 let labels = store.labels(SeriesRef { shard, slot });
                 let named = by_name.get(labels.name()).into_iter().flatten();
                 let rings = named.chain(unnamed).copied().collect();
-                Alone { labels, rings, used: t }
+                SeriesRoute { labels, rings, used: t }
             });
             *used = t;
             rings.retain(|ring| match self.rings[*ring].as_mut() {
@@ -286,8 +287,8 @@ impl Shard {
 }
 
 /// The series of a batch by metric name.
-fn members(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<Member>> {
-    let mut series: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+fn members(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<GroupSeries>> {
+    let mut series: BTreeMap<String, Vec<GroupSeries>> = BTreeMap::new();
     for (column, (slot, labels)) in series_of(store, shard, slots).into_iter().enumerate() {
         let member = (column as u32, slot, labels);
         match series.get_mut(member.2.name()) {
@@ -298,13 +299,13 @@ fn members(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<Mem
     series
 }
 
-impl Group {
+impl GroupRoutes {
     /// How its batches reach a ring: looks only at series that have the name the ring wants, if it wants one.
-    fn route(&self, id: GroupId, ring: &mut Ring) -> Option<Route> {
+    fn route(&self, id: GroupId, ring: &mut SampleRing) -> Option<BatchRoute> {
         let name = ring.name().map(str::to_owned);
         let series = match name {
             Some(name) => self.series.get(&name).map_or(&[][..], Vec::as_slice).iter().collect(),
-            None => self.series.values().flatten().collect::<Vec<&Member>>(),
+            None => self.series.values().flatten().collect::<Vec<&GroupSeries>>(),
         };
         ring.route(id, series.into_iter().map(|(column, slot, labels)| (*column, *slot, labels)))
     }

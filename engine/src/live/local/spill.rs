@@ -1,15 +1,15 @@
 //! What long windows keep: rows between their ends are given to the store, which has them anyway, and come back beside the ticks
 //! before an end reaches them. Looked at now and then, not in each tick.
 
-use super::LocalHost;
-use super::past::Library;
-use super::shard::Shard;
-use crate::live::Spill;
-use crate::live::leaf::LeafState;
-use crate::live::leaf::edges::Sight;
-use crate::live::ring::Ring;
-use crate::live::ring::chunk::{Kept, Piece, Source};
-use crate::query::pool::caught;
+use super::LocalExecutor;
+use super::history_load::HistoryLoader;
+use super::shard::LocalShard;
+use crate::live::SpillOptions;
+use crate::live::leaf::LiveLeaf;
+use crate::live::leaf::needed_times::NeededTimes;
+use crate::live::ring::SampleRing;
+use crate::live::ring::spilled::{ChunkValues, ResidentRows, SpillSource};
+use crate::query::pool::catch_panic;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use storage::model::TimeMs;
 
 /// A worker's end of what is read of rows that were given away.
-pub(super) struct Spiller {
-    library: Library,
-    done: Sender<Read>,
-    read: Receiver<Read>,
+pub(super) struct SpillManager {
+    library: HistoryLoader,
+    done: Sender<LoadedChunk>,
+    read: Receiver<LoadedChunk>,
     /// Shard, ring and chunk.
     asked: BTreeSet<(u16, usize, i64)>,
     looked: TimeMs,
@@ -29,33 +29,33 @@ pub(super) struct Spiller {
 }
 
 /// A chunk of a ring of a shard, and where it comes from.
-struct Read {
+struct LoadedChunk {
     which: (u16, usize, i64),
-    source: Arc<Source>,
-    piece: Option<Piece>,
+    source: Arc<SpillSource>,
+    piece: Option<ChunkValues>,
 }
 
-impl Spiller {
-    pub(super) fn new(library: Library) -> Spiller {
+impl SpillManager {
+    pub(super) fn new(library: HistoryLoader) -> SpillManager {
         let (done, read) = channel();
-        Spiller { library, done, read, asked: BTreeSet::new(), looked: 0, full: Vec::new() }
+        SpillManager { library, done, read, asked: BTreeSet::new(), looked: 0, full: Vec::new() }
     }
 
     /// How old rows must be to be given away, and how far back a ring must reach to do so, ms.
     pub(super) fn bounds(&self) -> (i64, i64) {
-        let Spill { near, chunk } = self.library.spill;
+        let SpillOptions { near, chunk } = self.library.spill;
         (near, near + 4 * chunk)
     }
 
     /// A ring has been put in place with all of its rows.
-    pub(super) fn is_full(&mut self, shard: u16, number: usize, ring: &Ring) {
+    pub(super) fn is_full(&mut self, shard: u16, number: usize, ring: &SampleRing) {
         if ring.retention() > self.bounds().1 {
             self.full.push((shard, number));
         }
     }
 
     /// Has a chunk read, unless that was asked before.
-    fn ask(&mut self, which: (u16, usize, i64), source: &Arc<Source>) {
+    fn ask(&mut self, which: (u16, usize, i64), source: &Arc<SpillSource>) {
         if !self.asked.insert(which) {
             return;
         }
@@ -63,33 +63,40 @@ impl Spiller {
         self.library.submit(move || {
             let read = || source.read_chunk(which.2).map_err(|e| e.to_string());
             let piece =
-                caught(read).unwrap_or_else(|| Err("reading it panicked".to_owned())).map_err(|error| {
+                catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned())).map_err(|error| {
                     tracing::warn!(shard = which.0, error, "a part of a long window cannot be read yet");
                 });
             // A worker that is gone wants nothing any more.
-            let _ = done.send(Read { which, source, piece: piece.ok() });
+            let _ = done.send(LoadedChunk { which, source, piece: piece.ok() });
         });
     }
 
     /// Looks after ring `number` of a shard. Readers that have not looked at it yet want all of it.
-    fn tend_ring(&mut self, shard: &mut Shard, number: usize, t: TimeMs) {
+    fn tend_ring(&mut self, shard: &mut LocalShard, number: usize, t: TimeMs) {
         let (_, long) = self.bounds();
         let Some(ring) = shard.rings.get_mut(number).and_then(Option::as_deref_mut) else { return };
         if ring.retention() > long {
             let readers = shard.readers.get(number).into_iter().flatten();
-            let readers: Vec<&LeafState> =
+            let readers: Vec<&LiveLeaf> =
                 readers.filter_map(|reader| shard.leaves.get(reader)?.state.as_deref()).collect();
             self.tend((shard.shard, number), ring, &readers, t);
         }
     }
 
     /// Gives rows of a ring away that its readers do not look at, and has those read that they will.
-    fn tend(&mut self, (shard, number): (u16, usize), ring: &mut Ring, leaves: &[&LeafState], t: TimeMs) {
-        let Spill { near, chunk } = self.library.spill;
-        let mut wanted = Wanted { around: Vec::new(), odd: false, from: t - near, near: t - near, chunk };
+    fn tend(
+        &mut self,
+        (shard, number): (u16, usize),
+        ring: &mut SampleRing,
+        leaves: &[&LiveLeaf],
+        t: TimeMs,
+    ) {
+        let SpillOptions { near, chunk } = self.library.spill;
+        let mut wanted =
+            NeededRanges { around: Vec::new(), odd: false, from: t - near, near: t - near, chunk };
         leaves.iter().for_each(|leaf| wanted.add(leaf.sight(t)));
         let library = &self.library;
-        let kept = Kept { from: wanted.from, around: &wanted.around, odd: wanted.odd };
+        let kept = ResidentRows { from: wanted.from, around: &wanted.around, odd: wanted.odd };
         let missing = ring.spill(|matchers| library.source(shard, matchers), kept);
         let source = ring.source().cloned();
         for chunk in missing {
@@ -99,7 +106,7 @@ impl Spiller {
 }
 
 /// What the readers of a ring look at.
-struct Wanted {
+struct NeededRanges {
     /// What is around these times.
     around: Vec<RangeInclusive<TimeMs>>,
     /// Where series fall or have gaps.
@@ -112,15 +119,15 @@ struct Wanted {
     chunk: i64,
 }
 
-impl Wanted {
-    fn add(&mut self, sight: Sight) {
+impl NeededRanges {
+    fn add(&mut self, sight: NeededTimes) {
         match sight {
             // It may want to know later what it sees now.
-            Sight::All(range) => {
+            NeededTimes::All(range) => {
                 self.odd = true;
                 self.stretch(range);
             }
-            Sight::Edges([oldest, newest], odd) => {
+            NeededTimes::Edges([oldest, newest], odd) => {
                 self.odd |= odd;
                 self.around.push(*oldest.start()..=oldest.end() + self.chunk);
                 self.stretch(*newest.start()..=newest.end() + self.chunk);
@@ -137,7 +144,7 @@ impl Wanted {
     }
 }
 
-impl LocalHost {
+impl LocalExecutor {
     /// Takes rows that were read, and looks after the rings now and then. With `wait`, whatever is coming is here then.
     pub(super) fn tend_long_rings(&mut self, t: TimeMs, wait: bool) {
         while let Ok(read) = self.spiller.read.try_recv() {
@@ -155,7 +162,7 @@ impl LocalHost {
     }
 
     /// Puts rows back into the ring they are from, if it is still there.
-    fn take_back(&mut self, read: Read) {
+    fn take_back(&mut self, read: LoadedChunk) {
         self.spiller.asked.remove(&read.which);
         let (at, number, chunk) = read.which;
         let shard = self.shards.iter_mut().find(|shard| shard.shard == at);

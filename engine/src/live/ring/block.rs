@@ -1,16 +1,16 @@
 //! A block: series that share a clock, as one vector of times and a column of values per series.
 //!
-//! Its newest rows stand in a [`Grid`]. Of a long window, the rows before them may be [`chunks`](super::chunk) that the store
-//! keeps ([`Block::spill`]); whoever reads a row there gets the same values. [`changes`](super::changes) knows which rows
+//! Its newest rows stand in a [`CircularMatrix`]. Of a long window, the rows before them may be [`chunks`](super::chunk) that the store
+//! keeps ([`RingBlock::spill`]); whoever reads a row there gets the same values. [`change_log`](super::changes) knows which rows
 //! stayed what they were.
 
-use super::changes::Changes;
-use super::chunk::{Chunk, Chunks, Kept, Piece, Source};
-use super::edits::Edits;
-use crate::functions::panes::{PANE, Rows, SHORT};
-use crate::functions::sorted::Edit;
-use crate::live::grid::{Grid, make_room};
-use crate::live::side::Side;
+use super::change_log::RowChangeLog;
+use super::edit_log::EditLog;
+use super::spilled::{ChunkValues, ResidentRows, SpillSource, SpilledChunk, SpilledChunks};
+use crate::functions::panes::{MIN_PANE_WINDOW, PANE, WindowRows};
+use crate::functions::sorted_window::RowEdit;
+use crate::live::circular_matrix::{CircularMatrix, reserve_slack};
+use crate::live::column_extras::ColumnExtras;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
@@ -19,32 +19,32 @@ use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample};
 use storage::model::{Labels, TimeMs};
 
 /// Blocks of fewer times than twice the shortest window that is kept up keep them.
-const FEW: usize = 2 * SHORT;
+const FEW: usize = 2 * MIN_PANE_WINDOW;
 
-/// Series that share a clock. Its times have numbers that stay: [`Block::base`] is that of the oldest one kept.
+/// Series that share a clock. Its times have numbers that stay: [`RingBlock::base`] is that of the oldest one kept.
 #[derive(Debug, Default)]
-pub struct Block {
+pub struct RingBlock {
     /// Times, ascending; the first `gone` are forgotten.
     times: Vec<TimeMs>,
     gone: usize,
     /// Rows from number `near` on.
-    grid: Grid,
-    near: u32,
+    grid: CircularMatrix,
+    grid_from: u32,
     /// Rows before it.
-    chunks: Option<Box<Chunks>>,
+    chunks: Option<Box<SpilledChunks>>,
     /// Somebody wanted rows that were away: it keeps them from now on.
     whole: bool,
     /// Columns.
-    pub columns: Vec<Column>,
-    pub(super) sides: BTreeMap<u32, Side>,
+    pub columns: Vec<RingColumn>,
+    pub(super) sides: BTreeMap<u32, ColumnExtras>,
     base: u32,
-    changes: Changes,
-    edits: Edits,
+    changes: RowChangeLog,
+    edits: EditLog,
 }
 
 /// One series of a block. Times are numbers of the block.
 #[derive(Debug)]
-pub struct Column {
+pub struct RingColumn {
     /// The ring's row.
     pub row: u32,
     /// Windows that begin with this time, or later, hold a float at each time.
@@ -52,15 +52,15 @@ pub struct Column {
     /// Windows that begin with this time, or later, and have no gaps, have no float that is below its predecessor.
     pub rising_from: u32,
     /// It has native histograms or start timestamps.
-    pub sided: bool,
+    pub has_extras: bool,
     /// The newest float.
     last: f64,
 }
 
-impl Column {
+impl RingColumn {
     /// A column without samples in times below `from`.
-    pub(super) fn new(row: u32, from: u32) -> Column {
-        Column { row, whole_from: from, rising_from: 0, sided: false, last: f64::NEG_INFINITY }
+    pub(super) fn new(row: u32, from: u32) -> RingColumn {
+        RingColumn { row, whole_from: from, rising_from: 0, has_extras: false, last: f64::NEG_INFINITY }
     }
 
     /// Notes what came at the newest time.
@@ -84,10 +84,10 @@ impl Column {
     }
 }
 
-impl Block {
+impl RingBlock {
     /// A block of these times, ascending, with room for so many columns of values.
-    pub(super) fn new(times: Vec<TimeMs>, width: usize) -> Block {
-        let mut block = Block { times, ..Block::default() };
+    pub(super) fn new(times: Vec<TimeMs>, width: usize) -> RingBlock {
+        let mut block = RingBlock { times, ..RingBlock::default() };
         block.grid.widen(width);
         for _ in 0..block.times.len() {
             block.grid.push();
@@ -96,13 +96,13 @@ impl Block {
     }
 
     /// Adds a column with a value for each time.
-    pub(super) fn add_filled(&mut self, row: u32, values: Vec<f64>, side: Option<Side>) {
-        let (column, mut state) = (self.columns.len(), Column::new(row, 0));
+    pub(super) fn add_filled(&mut self, row: u32, values: Vec<f64>, side: Option<ColumnExtras>) {
+        let (column, mut state) = (self.columns.len(), RingColumn::new(row, 0));
         for (at, v) in values.into_iter().enumerate() {
             self.grid.set(at, column, v);
             state.note(at as u32, v);
         }
-        state.sided = side.is_some();
+        state.has_extras = side.is_some();
         self.columns.push(state);
         side.into_iter().for_each(|side| drop(self.sides.insert(column as u32, side)));
     }
@@ -110,8 +110,8 @@ impl Block {
     /// Adds a column of the series `labels` without samples; returns its number.
     pub(super) fn add_column(&mut self, row: u32, labels: &Labels) -> u32 {
         let (column, end) = (self.columns.len() as u32, self.end());
-        make_room(&mut self.columns, 1);
-        self.columns.push(Column::new(row, end));
+        reserve_slack(&mut self.columns, 1);
+        self.columns.push(RingColumn::new(row, end));
         self.chunks.iter_mut().for_each(|chunks| chunks.add_series(labels));
         column
     }
@@ -130,14 +130,14 @@ impl Block {
     #[inline]
     pub fn value(&self, at: u32, column: usize) -> f64 {
         match &self.chunks {
-            Some(chunks) if at < self.near => chunks.value(self, at, column),
-            _ => self.grid.get((at - self.near) as usize, column),
+            Some(chunks) if at < self.grid_from => chunks.value(self, at, column),
+            _ => self.grid.get((at - self.grid_from) as usize, column),
         }
     }
 
     /// What is known of the rows from number `at` on without reading them: they are a chunk that is away.
-    pub fn away(&self, at: u32) -> Option<&Chunk> {
-        self.chunks.as_ref().filter(|_| at < self.near)?.away(at)
+    pub fn away(&self, at: u32) -> Option<&SpilledChunk> {
+        self.chunks.as_ref().filter(|_| at < self.grid_from)?.away(at)
     }
 
     /// Times from number `at` on.
@@ -146,21 +146,21 @@ impl Block {
     }
 
     /// What a column has beside floats.
-    pub fn side(&self, column: usize) -> Option<&Side> {
+    pub fn side(&self, column: usize) -> Option<&ColumnExtras> {
         self.sides.get(&(column as u32))
     }
 
     /// To add something at time `t`.
-    pub(super) fn side_mut(&mut self, column: usize, t: TimeMs) -> &mut Side {
+    pub(super) fn side_mut(&mut self, column: usize, t: TimeMs) -> &mut ColumnExtras {
         let at = self.base + self.clock().partition_point(|c| *c < t) as u32;
-        self.columns[column].sided = true;
+        self.columns[column].has_extras = true;
         self.changes.add(at);
         self.sides.entry(column as u32).or_default()
     }
 
     /// A float, or nothing, is at time `t` where a histogram may have been.
     pub(super) fn drop_histogram(&mut self, column: usize, t: TimeMs) {
-        let sided = self.columns[column].sided;
+        let sided = self.columns[column].has_extras;
         let side = self.sides.get_mut(&(column as u32)).filter(|_| sided);
         if side.is_some_and(|side| side.remove_histogram(t)) {
             self.changes.add(self.base + self.clock().partition_point(|c| *c < t) as u32);
@@ -169,14 +169,14 @@ impl Block {
 
     /// Number of the time after the newest.
     fn end(&self) -> u32 {
-        self.near + self.grid.len() as u32
+        self.grid_from + self.grid.len() as u32
     }
 
     /// The number of time `t`, which is made if it is new.
     fn place(&mut self, t: TimeMs) -> u32 {
         let at = self.clock().partition_point(|c| *c < t);
         let number = self.base + at as u32;
-        if number < self.near {
+        if number < self.grid_from {
             self.keep_whole();
         }
         if self.clock().get(at) == Some(&t) {
@@ -186,10 +186,10 @@ impl Block {
         if number == self.end() {
             self.grid.push();
         } else {
-            self.grid.insert((number - self.near) as usize);
+            self.grid.insert((number - self.grid_from) as usize);
             self.columns.iter_mut().for_each(|c| c.shift(number));
             self.changes.add(number);
-            self.edit(Edit::Row(number));
+            self.edit(RowEdit::Row(number));
         }
         number
     }
@@ -199,7 +199,7 @@ impl Block {
         self.grid.widen(self.columns.len());
         let end = self.end();
         let at = self.place(t);
-        let row = (at - self.near) as usize;
+        let row = (at - self.grid_from) as usize;
         let before = self.grid.get(row, column);
         self.grid.set(row, column, v);
         if at == end {
@@ -213,15 +213,15 @@ impl Block {
         (state.whole_from, state.rising_from) = (newest + 1, newest);
         if at < newest {
             self.changes.add(at);
-            self.edit(Edit::Cell { at, column: column as u32, before, after: v });
+            self.edit(RowEdit::Cell { at, column: column as u32, before, after: v });
         } else if is_sample(v) && !is_histogram(v) {
             state.last = v;
         }
     }
 
     /// Notes an edit behind the newest time, where windows may be long enough to want it.
-    fn edit(&mut self, edit: Edit) {
-        match self.clock().len() < SHORT {
+    fn edit(&mut self, edit: RowEdit) {
+        match self.clock().len() < MIN_PANE_WINDOW {
             true => self.edits.void(),
             false => self.edits.add(edit, self.columns.len()),
         }
@@ -266,7 +266,7 @@ impl Block {
             let columns = &mut self.columns;
             self.sides.retain(|column, side| {
                 let empty = side.trim(cutoff);
-                columns[*column as usize].sided = !empty;
+                columns[*column as usize].has_extras = !empty;
                 !empty
             });
         }
@@ -274,9 +274,9 @@ impl Block {
 
     /// Forgets the values of rows before the oldest time.
     fn forget_rows(&mut self) {
-        if self.base > self.near {
-            self.grid.forget((self.base - self.near) as usize);
-            self.near = self.base;
+        if self.base > self.grid_from {
+            self.grid.forget((self.base - self.grid_from) as usize);
+            self.grid_from = self.base;
         }
         if self.chunks.as_mut().is_some_and(|chunks| chunks.trim(self.base)) {
             self.chunks = None;
@@ -285,7 +285,7 @@ impl Block {
 
     /// The values of a column at times `at` (as indices of the clock), into `out`.
     pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
-        let away = (self.near - self.base) as usize;
+        let away = (self.grid_from - self.base) as usize;
         if at.start >= away {
             return self.grid.column(at.start - away..at.end - away, column, out);
         }
@@ -295,13 +295,18 @@ impl Block {
 
     /// Whether a column has a sample.
     pub(super) fn lives(&self, column: usize) -> bool {
-        (self.near..self.end()).rev().any(|at| is_sample(self.value(at, column)))
+        (self.grid_from..self.end()).rev().any(|at| is_sample(self.value(at, column)))
             || self.chunks.as_ref().is_some_and(|chunks| chunks.lives(column))
     }
 
     /// Gives rows away, but for those that are `kept`. Returns the chunks that belong here and are away. `labels`: of the ring's
     /// rows.
-    pub(super) fn spill(&mut self, labels: &[Labels], source: &Arc<Source>, kept: Kept) -> BTreeSet<i64> {
+    pub(super) fn spill(
+        &mut self,
+        labels: &[Labels],
+        source: &Arc<SpillSource>,
+        kept: ResidentRows,
+    ) -> BTreeSet<i64> {
         if self.whole || self.clock().len() < FEW {
             return BTreeSet::new();
         }
@@ -312,20 +317,20 @@ impl Block {
         let (before, wanted) = (source.number(kept.from), self.chunks_around(source, kept.around));
         while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
             let stays = wanted.contains(&number);
-            let chunk = Chunk::new((number, self.near), (self, rows), stays, kept.odd);
-            let of = |column: &Column| labels[column.row as usize].clone();
-            let chunks = self
-                .chunks
-                .get_or_insert_with(|| Box::new(Chunks::new(source, self.columns.iter().map(of).collect())));
+            let chunk = SpilledChunk::new((number, self.grid_from), (self, rows), stays, kept.odd);
+            let of = |column: &RingColumn| labels[column.row as usize].clone();
+            let chunks = self.chunks.get_or_insert_with(|| {
+                Box::new(SpilledChunks::new(source, self.columns.iter().map(of).collect()))
+            });
             chunks.push(chunk);
             self.grid.forget(rows);
-            self.near += rows as u32;
+            self.grid_from += rows as u32;
         }
         self.chunks.as_mut().map_or_else(BTreeSet::new, |chunks| chunks.keep_only(&wanted))
     }
 
     /// The chunks of what stands in `ranges`, and of as many times before and after as whoever looks there may take.
-    fn chunks_around(&self, source: &Source, ranges: &[RangeInclusive<TimeMs>]) -> BTreeSet<i64> {
+    fn chunks_around(&self, source: &SpillSource, ranges: &[RangeInclusive<TimeMs>]) -> BTreeSet<i64> {
         const MARGIN: usize = PANE as usize + 2;
         let clock = self.clock();
         let number = |at: usize| source.number(clock[at.min(clock.len() - 1)]);
@@ -338,15 +343,15 @@ impl Block {
     }
 
     /// The number of the chunk that the oldest rows of the grid belong to, and how many do. None if it is not complete.
-    fn oldest_chunk(&self, source: &Source) -> Option<(i64, usize)> {
-        let times = self.times_from(self.near);
+    fn oldest_chunk(&self, source: &SpillSource) -> Option<(i64, usize)> {
+        let times = self.times_from(self.grid_from);
         let number = source.number(*times.first()?);
         let rows = times.iter().take_while(|t| source.number(**t) == number).count();
         (rows < times.len()).then_some((number, rows))
     }
 
     /// Puts a chunk in that was read.
-    pub(super) fn fill(&self, number: i64, read: &Piece) {
+    pub(super) fn fill(&self, number: i64, read: &ChunkValues) {
         self.chunks.iter().for_each(|chunks| chunks.fill(self, number, read));
     }
 
@@ -356,24 +361,25 @@ impl Block {
         if self.chunks.is_none() {
             return;
         }
-        let mut grid = Grid::default();
+        let mut grid = CircularMatrix::default();
         grid.widen(self.columns.len());
         for at in self.base..self.end() {
             let values = self.values(at);
             grid.push()[..values.len()].copy_from_slice(values);
         }
-        (self.grid, self.near, self.chunks) = (grid, self.base, None);
+        (self.grid, self.grid_from, self.chunks) = (grid, self.base, None);
         // The store may have had other samples than those that were given away.
         self.edits.void();
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        let sides: usize = self.sides.values().map(|side| size_of::<(u32, Side)>() + side.bytes()).sum();
-        size_of::<Block>()
+        let sides: usize =
+            self.sides.values().map(|side| size_of::<(u32, ColumnExtras)>() + side.bytes()).sum();
+        size_of::<RingBlock>()
             + self.times.capacity() * size_of::<TimeMs>()
             + self.grid.bytes()
-            + self.columns.capacity() * size_of::<Column>()
+            + self.columns.capacity() * size_of::<RingColumn>()
             + self.chunks.as_ref().map_or(0, |chunks| chunks.bytes())
             + self.changes.bytes()
             + self.edits.bytes()
@@ -381,7 +387,7 @@ impl Block {
     }
 }
 
-impl Rows for Block {
+impl WindowRows for RingBlock {
     fn epoch(&self) -> u32 {
         self.changes.epoch()
     }
@@ -396,8 +402,8 @@ impl Rows for Block {
 
     fn values(&self, at: u32) -> &[f64] {
         match &self.chunks {
-            Some(chunks) if at < self.near => chunks.values(self, at),
-            _ => self.grid.row((at - self.near) as usize),
+            Some(chunks) if at < self.grid_from => chunks.values(self, at),
+            _ => self.grid.row((at - self.grid_from) as usize),
         }
     }
 
@@ -409,7 +415,7 @@ impl Rows for Block {
         self.edits.count()
     }
 
-    fn edits_since(&self, edits: u64) -> Option<&[Edit]> {
+    fn edits_since(&self, edits: u64) -> Option<&[RowEdit]> {
         self.edits.since(edits)
     }
 }

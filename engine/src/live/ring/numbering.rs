@@ -1,11 +1,11 @@
 //! A ring that takes the place of another numbers its rows as that one did: whoever reads it knows them by their numbers.
 
-use super::{Place, Ring};
+use super::{RowLocation, SampleRing};
 
-impl Ring {
+impl SampleRing {
     /// Gives rows the numbers that they have in `old`; rows that it does not know follow. Rows that only `old` knows
     /// have no sample.
-    pub fn number_rows_as(&mut self, old: &Ring) {
+    pub fn number_rows_as(&mut self, old: &SampleRing) {
         let mut of_slot = vec![None; self.labels.len()];
         self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
         let mut labels = old.labels.clone();
@@ -27,7 +27,7 @@ impl Ring {
             }
             numbers.push(number);
         }
-        let nowhere = Place { block: u32::MAX, column: 0 };
+        let nowhere = RowLocation { block: u32::MAX, column: 0 };
         let places = std::mem::replace(&mut self.places, vec![nowhere; labels.len()]);
         for (row, place) in places.into_iter().enumerate() {
             self.places[numbers[row] as usize] = place;
@@ -35,7 +35,7 @@ impl Ring {
         let columns = self.blocks.iter_mut().flat_map(|block| &mut block.columns);
         columns.for_each(|column| column.row = numbers[column.row as usize]);
         (self.labels, self.by_slot, self.slotless) = (labels, by_slot, slotless);
-        self.bare.clear();
+        self.labels_without_name.clear();
         self.has_doubles |= old.has_doubles;
         self.house_the_rest();
     }
@@ -53,17 +53,17 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::ring::Item;
+    use crate::live::ring::SingleSample;
     use storage::model::{Labels, Matcher};
 
     fn labels(series: &str) -> Labels {
         Labels::from_pairs([("__name__", "m"), ("series", series)])
     }
 
-    fn ring(series: &[(u32, &str, f64)]) -> Ring {
-        let mut ring = Ring::new(vec![Matcher::equal("__name__", "m")], 1_000);
+    fn ring(series: &[(u32, &str, f64)]) -> SampleRing {
+        let mut ring = SampleRing::new(vec![Matcher::equal("__name__", "m")], 1_000);
         for (slot, series, v) in series {
-            ring.push_item(*slot, &labels(series), 10, &Item::Float(*v), 0);
+            ring.push_item(*slot, &labels(series), 10, &SingleSample::Float(*v), 0);
         }
         ring
     }
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(rows, [Some(10.0), None, Some(30.0), Some(7.0)]);
         // What comes next finds its row, and so does what the old ring alone knew.
         for (slot, series, row) in [(7, "d", 3), (2, "b", 1), (9, "e", 4)] {
-            new.push_item(slot, &labels(series), 20, &Item::Float(0.5), 0);
+            new.push_item(slot, &labels(series), 20, &SingleSample::Float(0.5), 0);
             let place = new.places[row];
             let block = &new.blocks[place.block as usize];
             let newest = block.base() + block.clock().len() as u32 - 1;

@@ -3,7 +3,7 @@
 //! Every host works them out for itself. They follow from the views and the order of their ids alone, so that all
 //! hosts, and all starts, come to the same.
 
-use super::View;
+use super::InstalledView;
 use super::components::components;
 use crate::live::{ViewId, ViewKind, ViewSpec};
 use crate::plan::row_labels::{RowLabels, for_each_selector, pinned_name};
@@ -34,7 +34,7 @@ impl Reads {
 }
 
 /// The level of each view.
-pub(super) fn levels(views: &BTreeMap<ViewId, View>) -> HashMap<ViewId, u64> {
+pub(super) fn levels(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId, u64> {
     let specs = || views.iter().map(|(id, view)| (*id, &*view.spec));
     levels_of(&reads_of(specs()))
 }

@@ -5,9 +5,9 @@
 //! views that come and go mostly are. Otherwise all levels are worked out again.
 
 use super::level::levels;
-use super::{Slots, View};
+use super::{EvaluationTimes, InstalledView};
 use crate::live::{ViewId, ViewKind, ViewSpec};
-use crate::operators::bits::Bits;
+use crate::operators::step_set::StepSet;
 use crate::plan::row_labels::{for_each_selector, pinned_name};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use storage::model::TimeMs;
 
 /// Views that are evaluated together, and what they need.
 #[derive(Default)]
-pub struct Batch {
+pub struct DueBatch {
     /// The views.
     views: BTreeSet<ViewId>,
     /// How many of them this worker owns.
@@ -23,26 +23,26 @@ pub struct Batch {
     /// Those among these that are recorded.
     pub recorded: Vec<ViewId>,
     /// Their local steps.
-    pub local: Bits,
+    pub local: StepSet,
     /// Gather steps of those of them that this worker owns.
-    pub gather: Bits,
+    pub gather: StepSet,
 }
 
 /// When, and in which round of a tick.
-type Key = (Slots, u64);
+type BatchKey = (EvaluationTimes, u64);
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Schedule {
+pub(super) struct ViewSchedule {
     /// The number of this worker.
     worker: usize,
-    batches: BTreeMap<Key, Batch>,
+    batches: BTreeMap<BatchKey, DueBatch>,
     /// What is coming: worked on between ticks.
-    coming: Batch,
+    coming: DueBatch,
     /// Views that began and are in no batch yet.
     fresh: BTreeSet<ViewId>,
     /// Batches that views have left.
-    left: BTreeSet<Key>,
+    left: BTreeSet<BatchKey>,
     /// Views came or went that others read.
     relevel: bool,
     /// Something that came is not coming any more.
@@ -57,14 +57,14 @@ pub(super) struct Schedule {
     standing: usize,
 }
 
-impl Schedule {
+impl ViewSchedule {
     /// The schedule of a worker, with nothing in it.
-    pub fn new(worker: usize) -> Schedule {
-        Schedule { worker, ..Schedule::default() }
+    pub fn new(worker: usize) -> ViewSchedule {
+        ViewSchedule { worker, ..ViewSchedule::default() }
     }
 
     /// A view began.
-    pub fn add(&mut self, id: ViewId, view: &View) {
+    pub fn add(&mut self, id: ViewId, view: &InstalledView) {
         self.count(view, true);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             let views = self.records.entry(record.clone()).or_default();
@@ -87,7 +87,7 @@ impl Schedule {
     }
 
     /// A view that had begun is gone.
-    pub fn remove(&mut self, id: ViewId, view: &View) {
+    pub fn remove(&mut self, id: ViewId, view: &InstalledView) {
         self.count(view, false);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             if let Some(views) = self.records.get_mut(record) {
@@ -103,14 +103,14 @@ impl Schedule {
         self.leave(id, (view.slots, view.level));
     }
 
-    fn leave(&mut self, id: ViewId, key: Key) {
+    fn leave(&mut self, id: ViewId, key: BatchKey) {
         if self.batches.get_mut(&key).is_some_and(|batch| batch.views.remove(&id)) {
             self.left.insert(key);
         }
     }
 
     /// Something came.
-    pub fn come(&mut self, view: &View) {
+    pub fn come(&mut self, view: &InstalledView) {
         self.coming.add_steps(view);
     }
 
@@ -120,7 +120,7 @@ impl Schedule {
     }
 
     /// Local and gather steps of what is coming.
-    pub fn coming(&self) -> (&Bits, &Bits) {
+    pub fn coming(&self) -> (&StepSet, &StepSet) {
         (&self.coming.local, &self.coming.gather)
     }
 
@@ -128,7 +128,7 @@ impl Schedule {
         self.unpinned > 0 || self.selected.contains_key(record)
     }
 
-    fn count(&mut self, view: &View, more: bool) {
+    fn count(&mut self, view: &InstalledView, more: bool) {
         let Some(names) = view.names() else {
             self.unpinned = if more { self.unpinned + 1 } else { self.unpinned.saturating_sub(1) };
             return;
@@ -145,8 +145,8 @@ impl Schedule {
     /// Brings the batches up.
     pub fn settle(
         &mut self,
-        all: &mut BTreeMap<ViewId, View>,
-        coming: impl Fn(&BTreeMap<ViewId, View>, &mut Batch),
+        all: &mut BTreeMap<ViewId, InstalledView>,
+        coming: impl Fn(&BTreeMap<ViewId, InstalledView>, &mut DueBatch),
     ) {
         if self.relevel {
             self.settle_all(all);
@@ -165,12 +165,12 @@ impl Schedule {
             }
         }
         if std::mem::take(&mut self.recome) {
-            self.coming = Batch::default();
+            self.coming = DueBatch::default();
             coming(all, &mut self.coming);
         }
     }
 
-    fn settle_all(&mut self, all: &mut BTreeMap<ViewId, View>) {
+    fn settle_all(&mut self, all: &mut BTreeMap<ViewId, InstalledView>) {
         let levels = levels(all);
         self.batches.clear();
         self.left.clear();
@@ -184,17 +184,17 @@ impl Schedule {
         }
     }
 
-    fn enter(&mut self, id: ViewId, view: &View) {
+    fn enter(&mut self, id: ViewId, view: &InstalledView) {
         let batch = self.batches.entry((view.slots, view.level)).or_default();
         if batch.views.insert(id) && view.owner == self.worker {
             batch.own += 1;
-            batch.recorded.extend((view.slots != Slots::Always).then_some(id));
+            batch.recorded.extend((view.slots != EvaluationTimes::Always).then_some(id));
         }
         batch.add_steps(view);
     }
 
     /// The level of a view that others do not read, and that reads none or says which.
-    fn level(&self, view: &View, all: &BTreeMap<ViewId, View>) -> u64 {
+    fn level(&self, view: &InstalledView, all: &BTreeMap<ViewId, InstalledView>) -> u64 {
         let Some(names) = view.names() else { return 0 };
         let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();
         let above = read.filter_map(|id| all.get(id)).map(|view| view.level + 1).max();
@@ -202,8 +202,8 @@ impl Schedule {
     }
 
     /// The batches due at `t`, in round `round`.
-    pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &Batch> {
-        let due = move |((slots, level), _): &(&Key, &Batch)| *level == round && slots.due(t);
+    pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
+        let due = move |((slots, level), _): &(&BatchKey, &DueBatch)| *level == round && slots.due(t);
         self.batches.iter().filter(due).map(|(_, batch)| batch)
     }
 
@@ -214,9 +214,9 @@ impl Schedule {
     }
 }
 
-impl Batch {
+impl DueBatch {
     /// Adds what a view needs.
-    pub(super) fn add_steps(&mut self, view: &View) {
+    pub(super) fn add_steps(&mut self, view: &InstalledView) {
         view.local.iter().for_each(|step| self.local.insert(*step));
         view.gather.iter().for_each(|step| self.gather.insert(*step));
     }

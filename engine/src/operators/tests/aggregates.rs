@@ -1,7 +1,7 @@
 //! Aggregations over floats and native histograms, within a shard and across shards.
 
 use super::super::aggregate::{Merge, Partial};
-use super::super::group::Group;
+use super::super::whole_group::WholeGroup;
 use super::*;
 use crate::plan::{AggregateOp, Grouping};
 use proptest::prelude::*;
@@ -11,28 +11,28 @@ fn by(label: &str) -> Grouping {
 }
 
 /// The partial rows of several shards as the merge sees them.
-fn port(shards: &[Output]) -> Output {
-    let mut port = Output::default();
-    port.extra.resize_with(2, Vec::new);
+fn port(shards: &[StepOutput]) -> StepOutput {
+    let mut port = StepOutput::default();
+    port.partial_columns.resize_with(2, Vec::new);
     for (shard, out) in shards.iter().enumerate() {
         for row in 0..out.labels.len() {
             let to = port.add_row(out.labels[row].clone());
             port.shards.push(shard as u16);
             port.values[to] = out.values[row];
-            for (to_lane, lane) in port.extra.iter_mut().zip(&out.extra) {
+            for (to_lane, lane) in port.partial_columns.iter_mut().zip(&out.partial_columns) {
                 to_lane[to] = lane[row];
             }
             port.histograms.set(to, out.histograms.get(row).cloned());
-            port.compensations.set(to, out.compensations.get(row).cloned());
+            port.histogram_compensations.set(to, out.histogram_compensations.get(row).cloned());
         }
     }
     port
 }
 
 /// The aggregate over shards, and what was remarked in both stages.
-fn aggregate(op: AggregateOp, shards: &[Output]) -> (BTreeMap<String, String>, Vec<String>) {
-    let partial = |input: &Output| eval(&mut Partial::new(op, by("g")), &[input]);
-    let partials: Vec<Output> = shards.iter().map(partial).collect();
+fn aggregate(op: AggregateOp, shards: &[StepOutput]) -> (BTreeMap<String, String>, Vec<String>) {
+    let partial = |input: &StepOutput| eval(&mut Partial::new(op, by("g")), &[input]);
+    let partials: Vec<StepOutput> = shards.iter().map(partial).collect();
     let merged = eval(&mut Merge::new(op, "m"), &[&port(&partials)]);
     let mut said: Vec<String> = partials.iter().chain([&merged]).flat_map(remarks).collect();
     said.sort();
@@ -71,7 +71,7 @@ fn what_does_not_go_together_is_left_out_with_a_warning() {
     let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name \"m\"";
     assert_eq!(one(AggregateOp::Sum, &kinds), (vec![], vec![text.to_owned()]));
     // In two shards, too: there the name comes from the query.
-    let shards: Vec<Output> = kinds.iter().map(|row| rows(std::slice::from_ref(row))).collect();
+    let shards: Vec<StepOutput> = kinds.iter().map(|row| rows(std::slice::from_ref(row))).collect();
     assert_eq!(aggregate(AggregateOp::Avg, &shards), (BTreeMap::new(), vec![text.to_owned()]));
 }
 
@@ -104,9 +104,9 @@ fn extremes_leave_histograms_out() {
 
 fn group(op: AggregateOp, param: Option<f64>, of: &[(&str, Sample)]) -> (Vec<String>, Vec<String>) {
     let (input, param) = (rows(of), param.map(scalar));
-    let inputs: Vec<&Output> = [&input].into_iter().chain(&param).collect();
+    let inputs: Vec<&StepOutput> = [&input].into_iter().chain(&param).collect();
     let text = (op == AggregateOp::CountValues).then(|| "v".to_owned());
-    let out = eval(&mut Group::new(op, Grouping::default(), text), &inputs);
+    let out = eval(&mut WholeGroup::new(op, Grouping::default(), text), &inputs);
     let rows = answer(&out).into_iter().map(|(labels, value)| format!("{labels} {value}"));
     (rows.collect(), remarks(&out))
 }
@@ -145,9 +145,9 @@ fn parameters_are_warned_of_or_refused() {
     assert_eq!(answer.len(), 1);
     assert_eq!(said, ["ratio value should be between -1 and 1, got 1.1, capping to 1"]);
     let refused = |op, param| {
-        let mut operator = Group::new(op, Grouping::default(), Some(String::new()));
-        let (input, param) = (Output::default(), scalar(param));
-        eval_into(&mut operator, &[&input, &param], &Changed::All, &mut Output::default())
+        let mut operator = WholeGroup::new(op, Grouping::default(), Some(String::new()));
+        let (input, param) = (StepOutput::default(), scalar(param));
+        eval_into(&mut operator, &[&input, &param], &ChangedRows::All, &mut StepOutput::default())
     };
     for (op, param, text) in [
         (AggregateOp::Topk, f64::NAN, "Parameter value is NaN"),
@@ -208,7 +208,7 @@ fn named(of: &[Sample]) -> Vec<(String, Sample)> {
     of.iter().enumerate().map(|(i, s)| (format!("m,g={},i={i:02}", i % 2), s.clone())).collect()
 }
 
-fn table(of: &[(String, Sample)]) -> Output {
+fn table(of: &[(String, Sample)]) -> StepOutput {
     let rows_of: Vec<(&str, Sample)> = of.iter().map(|(l, s)| (l.as_str(), s.clone())).collect();
     rows(&rows_of)
 }
@@ -220,7 +220,7 @@ proptest! {
         let of = named(&of);
         let mut parts = vec![Vec::new(); shards];
         of.iter().enumerate().for_each(|(i, row)| parts[i * 7 % shards].push(row.clone()));
-        let parts: Vec<Output> = parts.iter().map(|part| table(part)).collect();
+        let parts: Vec<StepOutput> = parts.iter().map(|part| table(part)).collect();
         for op in OPS {
             let (whole, said) = aggregate(op, &[table(&of)]);
             let (merged, said_too) = aggregate(op, &parts);
@@ -236,22 +236,22 @@ proptest! {
         changes in prop::collection::vec((0usize..8, samples()), 1..12),
     ) {
         let mut input = table(&named(&first));
-        let mut running: Vec<(Partial, Output)> =
-            OPS.iter().map(|op| (Partial::new(*op, by("g")), Output::default())).collect();
+        let mut running: Vec<(Partial, StepOutput)> =
+            OPS.iter().map(|op| (Partial::new(*op, by("g")), StepOutput::default())).collect();
         for (operator, out) in &mut running {
-            eval_into(operator, &[&input], &Changed::All, out).expect("an answer");
+            eval_into(operator, &[&input], &ChangedRows::All, out).expect("an answer");
         }
         for (row, sample) in changes {
             let mut touched = Vec::new();
             input.put(row, sample, &mut touched);
             for ((operator, out), op) in running.iter_mut().zip(OPS) {
-                eval_into(operator, &[&input], &Changed::Rows(touched.clone()), out).expect("an answer");
+                eval_into(operator, &[&input], &ChangedRows::Rows(touched.clone()), out).expect("an answer");
                 let scratch = eval(&mut Partial::new(op, by("g")), &[&input]);
                 prop_assert_eq!(remarks(out), remarks(&scratch));
                 for row in 0..out.labels.len() {
                     prop_assert_eq!(out.values[row].to_bits(), scratch.values[row].to_bits());
                     prop_assert_eq!(out.histograms.get(row), scratch.histograms.get(row));
-                    prop_assert_eq!(out.compensations.get(row), scratch.compensations.get(row));
+                    prop_assert_eq!(out.histogram_compensations.get(row), scratch.histogram_compensations.get(row));
                 }
             }
         }

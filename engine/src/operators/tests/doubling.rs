@@ -2,7 +2,7 @@
 
 use super::super::grouping::{MatchNames, group_key};
 use crate::functions::labels::absent_labels;
-use crate::plan::{Grouping, Matching};
+use crate::plan::{Grouping, VectorMatching};
 use storage::model::{Labels, Matcher};
 use testing::assert_proportional;
 
@@ -28,7 +28,8 @@ fn keys_of_groups_and_matches() {
             group_key(&Grouping { without: yes, labels: names.clone() }, series)
         });
         assert_proportional("a match", LABELS, labels, |(names, series)| {
-            MatchNames::of(&Matching { on: yes, labels: names.clone(), ..Matching::default() }).key(series)
+            MatchNames::of(&VectorMatching { on: yes, labels: names.clone(), ..VectorMatching::default() })
+                .key(series)
         });
     }
 }
@@ -37,7 +38,7 @@ fn keys_of_groups_and_matches() {
 fn labels_that_a_series_is_given() {
     let labels = |n: usize| (names(n), series(&names(n)), Labels::from_pairs([("a", "b")]));
     assert_proportional("group_left", LABELS, labels, |(names, many, few)| {
-        let names = MatchNames::of(&Matching { include: names.clone(), ..Matching::default() });
+        let names = MatchNames::of(&VectorMatching { include: names.clone(), ..VectorMatching::default() });
         [names.with_included(many, few), names.with_included(few, many)]
     });
 }

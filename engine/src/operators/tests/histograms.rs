@@ -1,23 +1,23 @@
 //! Questions to classic and native histograms.
 
-use super::super::histogram::Histogram;
+use super::super::histogram_functions::HistogramQuery;
 use super::*;
 use crate::plan::Dialect;
-use crate::plan::details::Ask;
-use crate::plan::notes::Note;
-use crate::plan::notes::{Extent, Level};
+use crate::plan::annotations::StepAnnotation;
+use crate::plan::annotations::{Occurrences, Severity};
+use crate::plan::details::HistogramFunction;
 
 const DELAYED: Dialect =
     Dialect { delayed_names: true, start_timestamps: false, type_and_unit_labels: false };
 
-fn ask(ask: Ask, dialect: Dialect, params: &[f64], of: &[(&str, Sample)]) -> Output {
-    let params: Vec<Output> = params.iter().map(|v| scalar(*v)).collect();
+fn ask(ask: HistogramFunction, dialect: Dialect, params: &[f64], of: &[(&str, Sample)]) -> StepOutput {
+    let params: Vec<StepOutput> = params.iter().map(|v| scalar(*v)).collect();
     let vector = rows(of);
-    let inputs: Vec<&Output> = params.iter().chain([&vector]).collect();
-    eval(&mut Histogram::new(ask, dialect), &inputs)
+    let inputs: Vec<&StepOutput> = params.iter().chain([&vector]).collect();
+    eval(&mut HistogramQuery::new(ask, dialect), &inputs)
 }
 
-fn answers(out: &Output) -> Vec<String> {
+fn answers(out: &StepOutput) -> Vec<String> {
     answer(out).into_iter().map(|(labels, value)| format!("{labels} {value}")).collect()
 }
 
@@ -30,12 +30,12 @@ fn classic_and_native_side_by_side() {
     let native = custom(&[1.0, 3.0], &[10.0, 10.0]);
     let mut of = classic();
     of.push(("h,j=2", (&native).into()));
-    let out = ask(Ask::Quantile, Dialect::default(), &[0.75], &of);
+    let out = ask(HistogramFunction::Quantile, Dialect::default(), &[0.75], &of);
     assert_eq!(answers(&out), ["{j=\"1\"} 2", "{j=\"2\"} 2"]);
     assert!(out.notes.is_empty());
-    let out = ask(Ask::Fraction, Dialect::default(), &[0.0, 2.0], &of);
+    let out = ask(HistogramFunction::Fraction, Dialect::default(), &[0.0, 2.0], &of);
     assert_eq!(answers(&out), ["{j=\"1\"} 0.75", "{j=\"2\"} 0.75"]);
-    let quantiles = Ask::Quantiles("q".to_owned());
+    let quantiles = HistogramFunction::Quantiles("q".to_owned());
     let out = ask(quantiles, Dialect::default(), &[0.5, 1.0], &of[..3]);
     assert_eq!(answers(&out), ["{j=\"1\", q=\"0.5\"} 1", "{j=\"1\", q=\"1.0\"} 3"]);
 }
@@ -47,7 +47,7 @@ fn of_one_name_neither_is_answered() {
     of.extend([("b,j=1", (&native).into()), ("b,j=2", (&native).into())]);
     // Remarks tell the name while rows have it.
     for (dialect, of_name) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
-        let out = ask(Ask::Quantile, dialect, &[0.5], &of);
+        let out = ask(HistogramFunction::Quantile, dialect, &[0.5], &of);
         assert!(answers(&out).len() == 1 && answers(&out)[0].ends_with(" 0.5"), "{:?}", answers(&out));
         let text = format!("vector contains a mix of classic and native histograms{of_name}");
         assert_eq!(remarks(&out), [text]);
@@ -55,7 +55,7 @@ fn of_one_name_neither_is_answered() {
     // A native histogram with a label le is no bucket and no part of a classic one.
     let mut of = classic();
     of.push(("b,j=1,le=x", (&native).into()));
-    let out = ask(Ask::Quantile, Dialect::default(), &[0.5], &of);
+    let out = ask(HistogramFunction::Quantile, Dialect::default(), &[0.5], &of);
     assert_eq!(answers(&out), ["{j=\"1\", le=\"x\"} 0.5", "{j=\"1\"} 1"]);
     assert!(out.notes.is_empty());
 }
@@ -65,7 +65,7 @@ fn buckets_without_a_bound_are_warned_of() {
     let mut of = classic();
     of.extend([("b,j=1", f(1.0)), ("b,j=1,le=x", f(2.0)), ("j=2,le=1e400", f(2.0))]);
     for (dialect, of_name) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
-        let out = ask(Ask::Fraction, dialect, &[0.0, 1.0], &of);
+        let out = ask(HistogramFunction::Fraction, dialect, &[0.0, 1.0], &of);
         assert!(answers(&out).len() == 1 && answers(&out)[0].ends_with(" 0.5"), "{:?}", answers(&out));
         let text = "bucket label \"le\" is missing or has a malformed value of";
         let want =
@@ -79,11 +79,11 @@ fn names_are_told_while_results_have_them() {
     let fixed = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
     let falling = [("b,le=1", f(2.0)), ("b,le=2", f(1.0)), ("b,le=3", f(5.0)), ("b,le=+Inf", f(4.0))];
     for (dialect, of) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
-        let out = ask(Ask::Quantiles("q".to_owned()), dialect, &[0.5, 0.9], &falling);
-        let notes: Vec<&Note> = out.notes.iter().collect();
+        let out = ask(HistogramFunction::Quantiles("q".to_owned()), dialect, &[0.5, 0.9], &falling);
+        let notes: Vec<&StepAnnotation> = out.notes.iter().collect();
         assert_eq!(notes.len(), 1, "once a histogram, however many quantiles");
-        assert_eq!((&*notes[0].text, notes[0].level), (format!("{fixed}{of}").as_str(), Level::Info));
-        let extent = Extent::Buckets {
+        assert_eq!((&*notes[0].text, notes[0].level), (format!("{fixed}{of}").as_str(), Severity::Info));
+        let extent = Occurrences::Buckets {
             low: 2.0,
             high: f64::INFINITY,
             difference: 1.0,
@@ -102,32 +102,40 @@ fn observations_that_are_no_number_are_remarked() {
     let of = [("h,i=1", Sample::Histogram(Arc::new(nan)))];
     let start = "input to histogram_quantile has NaN observations, result is";
     for (q, want) in [(0.9, format!("{start} NaN")), (0.4, format!("{start} skewed higher"))] {
-        assert_eq!(remarks(&ask(Ask::Quantile, Dialect::default(), &[q], &of)), [want]);
+        assert_eq!(remarks(&ask(HistogramFunction::Quantile, Dialect::default(), &[q], &of)), [want]);
     }
-    let out = ask(Ask::Quantile, DELAYED, &[0.9], &of);
+    let out = ask(HistogramFunction::Quantile, DELAYED, &[0.9], &of);
     assert_eq!(remarks(&out), [format!("{start} NaN for metric name \"h\"")]);
     let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
-    assert_eq!(remarks(&ask(Ask::Fraction, Dialect::default(), &[0.0, 9.0], &of)), [text]);
+    assert_eq!(remarks(&ask(HistogramFunction::Fraction, Dialect::default(), &[0.0, 9.0], &of)), [text]);
 }
 
 #[test]
 fn quantiles_that_are_none_are_warned_of() {
-    let out = ask(Ask::Quantiles("q".to_owned()), Dialect::default(), &[-1.0, 0.5, f64::NAN], &classic());
+    let out = ask(
+        HistogramFunction::Quantiles("q".to_owned()),
+        Dialect::default(),
+        &[-1.0, 0.5, f64::NAN],
+        &classic(),
+    );
     let text = "quantile value should be between 0 and 1, got";
     assert_eq!(remarks(&out), [format!("{text} -1"), format!("{text} NaN")]);
     let want = ["{j=\"1\", q=\"-1.0\"} -inf", "{j=\"1\", q=\"0.5\"} 1", "{j=\"1\", q=\"NaN\"} NaN"];
     assert_eq!(answers(&out), want);
-    assert_eq!(remarks(&ask(Ask::Quantile, Dialect::default(), &[2.0], &[])), [format!("{text} 2")]);
+    assert_eq!(
+        remarks(&ask(HistogramFunction::Quantile, Dialect::default(), &[2.0], &[])),
+        [format!("{text} 2")]
+    );
 }
 
 #[test]
 fn what_was_answered_and_remarked_goes_with_its_reason() {
-    let mut operator = Histogram::new(Ask::Quantile, Dialect::default());
-    let (q, mut out) = (scalar(0.5), Output::default());
+    let mut operator = HistogramQuery::new(HistogramFunction::Quantile, Dialect::default());
+    let (q, mut out) = (scalar(0.5), StepOutput::default());
     let bad = rows(&[("b,le=x", f(1.0)), ("b,le=1", f(1.0)), ("b,le=+Inf", f(2.0))]);
-    eval_into(&mut operator, &[&q, &bad], &Changed::All, &mut out).expect("an answer");
+    eval_into(&mut operator, &[&q, &bad], &ChangedRows::All, &mut out).expect("an answer");
     assert_eq!((answers(&out).len(), remarks(&out).len()), (1, 1));
     let gone = rows(&[("b,le=x", absent()), ("b,le=1", absent()), ("b,le=+Inf", absent())]);
-    eval_into(&mut operator, &[&q, &gone], &Changed::All, &mut out).expect("an answer");
+    eval_into(&mut operator, &[&q, &gone], &ChangedRows::All, &mut out).expect("an answer");
     assert_eq!((answers(&out).len(), out.notes.is_empty()), (0, true));
 }

@@ -2,11 +2,11 @@
 
 use super::super::info::Info;
 use super::*;
-use crate::plan::details::InfoLabels;
+use crate::plan::details::InfoSelector;
 use storage::model::{MatchOp, Matcher};
 
-fn wanted(names: &[&str], data: &[(&str, &str)]) -> InfoLabels {
-    InfoLabels {
+fn wanted(names: &[&str], data: &[(&str, &str)]) -> InfoSelector {
+    InfoSelector {
         names: names.iter().map(|name| Matcher::equal("__name__", *name)).collect(),
         data: data
             .iter()
@@ -15,10 +15,14 @@ fn wanted(names: &[&str], data: &[(&str, &str)]) -> InfoLabels {
     }
 }
 
-fn joined(wanted: InfoLabels, base: &[(&str, Sample)], info: &[(&str, f64)]) -> Result<Vec<String>, String> {
+fn joined(
+    wanted: InfoSelector,
+    base: &[(&str, Sample)],
+    info: &[(&str, f64)],
+) -> Result<Vec<String>, String> {
     let info: Vec<(&str, Sample)> = info.iter().map(|(labels, t)| (*labels, f(*t))).collect();
-    let mut out = Output::default();
-    eval_into(&mut Info::new(wanted), &[&rows(base), &rows(&info)], &Changed::All, &mut out)?;
+    let mut out = StepOutput::default();
+    eval_into(&mut Info::new(wanted), &[&rows(base), &rows(&info)], &ChangedRows::All, &mut out)?;
     Ok(answer(&out).into_iter().map(|(labels, value)| format!("{labels} {value}")).collect())
 }
 
@@ -89,8 +93,8 @@ fn what_no_row_asks_for_now_does_not_matter() {
     let base = [("m,instance=a,job=1", f(ABSENT)), ("m,instance=b,job=1", f(2.0))];
     let info = [("target_info,instance=a,job=1,v=1", f(9.0)), ("target_info,instance=a,job=1,v=2", f(9.0))];
     let answer_of = |mut info_operator: Info| {
-        let mut out = Output::default();
-        eval_into(&mut info_operator, &[&rows(&base), &rows(&info)], &Changed::All, &mut out)?;
+        let mut out = StepOutput::default();
+        eval_into(&mut info_operator, &[&rows(&base), &rows(&info)], &ChangedRows::All, &mut out)?;
         Ok::<_, String>(
             answer(&out).into_iter().map(|(labels, v)| format!("{labels} {v}")).collect::<Vec<_>>(),
         )
@@ -110,20 +114,20 @@ fn touched_are_the_rows_of_one_target() {
     let (base, info) = (names("m", ""), names("target_info", ",v=1"));
     let table = |names: &[String]| rows(&names.iter().map(|n| (n.as_str(), f(1.0))).collect::<Vec<_>>());
     let (base, mut info) = (table(&base), table(&info));
-    let (mut operator, mut out) = (Info::new(wanted(&["target_info"], &[])), Output::default());
-    eval_into(&mut operator, &[&base, &info], &Changed::All, &mut out).expect("an answer");
-    assert_eq!(out.looked_at, 100);
+    let (mut operator, mut out) = (Info::new(wanted(&["target_info"], &[])), StepOutput::default());
+    eval_into(&mut operator, &[&base, &info], &ChangedRows::All, &mut out).expect("an answer");
+    assert_eq!(out.rows_looked_at, 100);
     for sample in [f(ABSENT), f(2.0), f(storage::model::value::HISTOGRAM), f(3.0)] {
         let mut touched = Vec::new();
         info.put(7, sample, &mut touched);
-        let delta = Changed::Rows(touched);
-        let inputs = [Input { out: &base, delta: None }, Input { out: &info, delta: Some(&delta) }];
-        out.looked_at = 0;
-        let refused = operator.eval(&inputs, 0, &mut out, &mut Pace::free()).is_err();
-        assert_eq!(out.looked_at, 2);
-        let mut scratch = Output::default();
+        let delta = ChangedRows::Rows(touched);
+        let inputs = [StepInput { out: &base, delta: None }, StepInput { out: &info, delta: Some(&delta) }];
+        out.rows_looked_at = 0;
+        let refused = operator.eval(&inputs, 0, &mut out, &mut EvaluationGuard::free()).is_err();
+        assert_eq!(out.rows_looked_at, 2);
+        let mut scratch = StepOutput::default();
         let mut fresh = Info::new(wanted(&["target_info"], &[]));
-        let again = eval_into(&mut fresh, &[&base, &info], &Changed::All, &mut scratch);
+        let again = eval_into(&mut fresh, &[&base, &info], &ChangedRows::All, &mut scratch);
         assert_eq!(refused, again.is_err());
         assert!(refused || answer(&out) == answer(&scratch), "{:?}", answer(&out));
     }

@@ -5,11 +5,11 @@ use crate::functions::{Kernel, table};
 use crate::limits::{CHECK_SAMPLES, ROW_SAMPLES};
 use crate::memory::MemoryPool;
 use crate::operators::{EvalError, build};
-use crate::plan::details::{Ask, InfoLabels, MetricName};
+use crate::plan::details::{HistogramFunction, InfoSelector, MetricName};
 use crate::plan::physical::StepOp;
-use crate::plan::{AggregateOp, BinaryOp, Cardinality, Dialect, FunctionRef, Grouping, Matching};
+use crate::plan::{AggregateOp, BinaryOp, Cardinality, Dialect, FunctionRef, Grouping, VectorMatching};
 use crate::query::QueryOptions;
-use crate::query::guard::Guard;
+use crate::query::guard::QueryGuard;
 use std::rc::Rc;
 use testing::assert_proportional;
 
@@ -22,12 +22,12 @@ const ROWS: usize = 2 * STRIDE + 100;
 struct Case {
     name: String,
     op: StepOp,
-    inputs: Vec<Rc<Output>>,
+    inputs: Vec<Rc<StepOutput>>,
 }
 
 /// So many rows of a metric; `labels` has those of each.
-fn wide(rows: usize, labels: impl Fn(usize) -> Vec<(&'static str, String)>) -> Output {
-    let mut out = Output::default();
+fn wide(rows: usize, labels: impl Fn(usize) -> Vec<(&'static str, String)>) -> StepOutput {
+    let mut out = StepOutput::default();
     for n in 0..rows {
         let row = out.add_row(Labels::from_pairs(labels(n)));
         out.set(row, (n % 7) as f64, &mut Vec::new());
@@ -36,22 +36,22 @@ fn wide(rows: usize, labels: impl Fn(usize) -> Vec<(&'static str, String)>) -> O
 }
 
 /// Rows that only one label tells apart.
-fn plain(rows: usize) -> Rc<Output> {
+fn plain(rows: usize) -> Rc<StepOutput> {
     Rc::new(wide(rows, |n| vec![("__name__", "m".into()), ("n", n.to_string()), ("g", (n % 3).to_string())]))
 }
 
-fn number(v: f64) -> Rc<Output> {
+fn number(v: f64) -> Rc<StepOutput> {
     Rc::new(scalar(v))
 }
 
 /// The partial aggregates of shards, in lanes.
-fn partial(rows: usize) -> Rc<Output> {
+fn partial(rows: usize) -> Rc<StepOutput> {
     let mut out = wide(rows, |n| vec![("n", n.to_string()), ("g", (n % 3).to_string())]);
-    out.extra = vec![vec![0.0; rows], vec![1.0; rows]];
+    out.partial_columns = vec![vec![0.0; rows], vec![1.0; rows]];
     Rc::new(out)
 }
 
-fn case(name: impl Into<String>, op: StepOp, inputs: &[&Rc<Output>]) -> Case {
+fn case(name: impl Into<String>, op: StepOp, inputs: &[&Rc<StepOutput>]) -> Case {
     Case { name: name.into(), op, inputs: inputs.iter().map(|input| (*input).clone()).collect() }
 }
 
@@ -60,12 +60,13 @@ fn by(label: &str) -> Grouping {
 }
 
 /// The functions that are computed row by row.
-fn functions(plain: &Rc<Output>) -> Vec<Case> {
+fn functions(plain: &Rc<StepOutput>) -> Vec<Case> {
     let (one, mut cases) = (number(1.0), Vec::new());
     for function in table() {
         let (name, of) = (function.name, FunctionRef(function));
         let params = function.args.len().saturating_sub(1);
-        let operands: Vec<&Rc<Output>> = std::iter::once(plain).chain((0..params).map(|_| &one)).collect();
+        let operands: Vec<&Rc<StepOutput>> =
+            std::iter::once(plain).chain((0..params).map(|_| &one)).collect();
         match function.kernel {
             Kernel::Map(_) | Kernel::MapOrClock(_) | Kernel::Histogram(_) => {
                 cases.push(case(name, StepOp::Map(of), &operands));
@@ -88,13 +89,13 @@ fn functions(plain: &Rc<Output>) -> Vec<Case> {
     cases
 }
 
-fn binary(plain: &Rc<Output>) -> Vec<Case> {
+fn binary(plain: &Rc<StepOutput>) -> Vec<Case> {
     let mut cases = Vec::new();
     let (two, one) = (number(2.0), wide(3, |n| vec![("g", n.to_string()), ("more", "x".repeat(50))]));
     let one = Rc::new(one);
     for op in BinaryOp::ALL {
         let name = |form: &str| format!("{} {form}", op.as_str());
-        let matching = |cardinality| Matching { cardinality, ..Matching::default() };
+        let matching = |cardinality| VectorMatching { cardinality, ..VectorMatching::default() };
         if op.is_set() {
             let matching = matching(Cardinality::ManyToMany);
             cases.push(case(name("sets"), StepOp::Set(*op, matching), &[plain, plain]));
@@ -102,7 +103,7 @@ fn binary(plain: &Rc<Output>) -> Vec<Case> {
         }
         let one_to_one = StepOp::Match(*op, false, matching(Cardinality::OneToOne));
         cases.push(case(name("one to one"), one_to_one, &[plain, plain]));
-        let grouped = Matching {
+        let grouped = VectorMatching {
             on: true,
             labels: vec!["g".into()],
             include: vec!["more".into()],
@@ -115,7 +116,7 @@ fn binary(plain: &Rc<Output>) -> Vec<Case> {
     cases
 }
 
-fn aggregates(plain: &Rc<Output>) -> Vec<Case> {
+fn aggregates(plain: &Rc<StepOutput>) -> Vec<Case> {
     use AggregateOp::{Avg, Count, CountValues, Max, Min, Sum};
     let (partial, one, mut cases) = (partial(plain.values.len()), number(1.0), Vec::new());
     for op in AggregateOp::ALL {
@@ -137,7 +138,7 @@ fn aggregates(plain: &Rc<Output>) -> Vec<Case> {
 }
 
 /// Operators that have no table.
-fn others(plain: &Rc<Output>) -> Vec<Case> {
+fn others(plain: &Rc<StepOutput>) -> Vec<Case> {
     let rows = plain.values.len();
     let buckets = Rc::new(wide(rows, |n| {
         let bound = if n % 2 == 0 { "1" } else { "+Inf" };
@@ -152,20 +153,20 @@ fn others(plain: &Rc<Output>) -> Vec<Case> {
     let (zero, half, one) = (number(0.0), number(0.5), number(1.0));
     let (base, info) = (targets("m", "a"), targets("target_info", "version"));
     // Those that look at values only have many between two looks.
-    let mut values = Output::default();
+    let mut values = StepOutput::default();
     values.add_row(Labels::default());
     values.values = vec![ABSENT; CHECK_SAMPLES + 1];
     let values = Rc::new(values);
-    let quantiles = StepOp::Histogram(Ask::Quantiles("q".into()));
+    let quantiles = StepOp::Histogram(HistogramFunction::Quantiles("q".into()));
     vec![
         case("negate", StepOp::Negate, &[plain]),
         case("sort", StepOp::Sort(true), &[plain]),
         case("sort_by_label", StepOp::SortByLabel(vec!["n".into()], false), &[plain]),
         case("drop names", StepOp::DropNames, &[plain]),
-        case("quantile", StepOp::Histogram(Ask::Quantile), &[&half, &buckets]),
+        case("quantile", StepOp::Histogram(HistogramFunction::Quantile), &[&half, &buckets]),
         case("quantiles", quantiles, &[&half, &one, &buckets]),
-        case("fraction", StepOp::Histogram(Ask::Fraction), &[&zero, &one, &buckets]),
-        case("info", StepOp::Info(InfoLabels::of(None).0), &[&base, &info]),
+        case("fraction", StepOp::Histogram(HistogramFunction::Fraction), &[&zero, &one, &buckets]),
+        case("info", StepOp::Info(InfoSelector::of(None).0), &[&base, &info]),
         case("absent", StepOp::Absent(Labels::default()), &[&values]),
         case("scalar", StepOp::ToScalar, &[&values]),
     ]
@@ -178,12 +179,12 @@ fn all(rows: usize) -> Vec<Case> {
 }
 
 /// Evaluates from scratch, with a guard of so many looks; how many it took.
-fn evaluate(case: &Case, looks: usize) -> (Result<(), EvalError>, Output, usize) {
-    let guard = Guard::lasting(looks, &QueryOptions::default());
+fn evaluate(case: &Case, looks: usize) -> (Result<(), EvalError>, StepOutput, usize) {
+    let guard = QueryGuard::lasting(looks, &QueryOptions::default());
     let mut operator = build(&case.op, Dialect::default()).expect("an operator");
-    let inputs: Vec<Input> =
-        case.inputs.iter().map(|out| Input { out, delta: Some(&Changed::All) }).collect();
-    let (mut out, mut pace) = (Output::default(), Pace::of_query(&guard));
+    let inputs: Vec<StepInput> =
+        case.inputs.iter().map(|out| StepInput { out, delta: Some(&ChangedRows::All) }).collect();
+    let (mut out, mut pace) = (StepOutput::default(), EvaluationGuard::of_query(&guard));
     let result = operator.eval(&inputs, 1_000, &mut out, &mut pace);
     let left = guard.looks_left();
     (result, out, looks - left)
@@ -240,12 +241,12 @@ fn labels_that_are_made_count() {
     let texts = |template: &str| ["d", template, "n", ".*"].map(str::to_owned).to_vec();
     let replace = FunctionRef(crate::functions::lookup("label_replace").expect("in the table"));
     let long = "x".repeat(1_000);
-    let more = Matching {
+    let more = VectorMatching {
         on: true,
         labels: vec!["g".into()],
         include: vec!["more".into()],
         cardinality: Cardinality::ManyToOne,
-        ..Matching::default()
+        ..VectorMatching::default()
     };
     let one = Rc::new(wide(3, |n| vec![("g", n.to_string()), ("more", "x".repeat(1_000))]));
     let info = Rc::new(wide(1_000, |n| {
@@ -254,7 +255,7 @@ fn labels_that_are_made_count() {
     }));
     let base = Rc::new(wide(1_000, |n| vec![("__name__", "m".into()), ("instance", n.to_string())]));
     let plain = plain(1_000);
-    let mut histograms = Output::default();
+    let mut histograms = StepOutput::default();
     for n in 0..1_000 {
         let counts: Vec<f64> = (0..60).map(|i| (i * n) as f64).collect();
         let row = histograms.add_row(labels(&format!("n={n}")));
@@ -265,19 +266,19 @@ fn labels_that_are_made_count() {
     for case in [
         case("label_replace", StepOp::Relabel(replace, texts(&long)), &[&plain]),
         case("group_left", StepOp::Match(BinaryOp::Add, false, more), &[&plain, &one]),
-        case("info", StepOp::Info(InfoLabels::of(None).0), &[&base, &info]),
+        case("info", StepOp::Info(InfoSelector::of(None).0), &[&base, &info]),
         case("count_values", count, &[&histograms]),
     ] {
         let name = &case.name;
-        let inputs: Vec<Input> =
-            case.inputs.iter().map(|out| Input { out, delta: Some(&Changed::All) }).collect();
+        let inputs: Vec<StepInput> =
+            case.inputs.iter().map(|out| StepInput { out, delta: Some(&ChangedRows::All) }).collect();
         let run = |limit: usize, twice: bool| {
             let pool = MemoryPool::of_views(usize::MAX);
             let labels = pool.reservation(limit);
             let mut operator = build(&case.op, Dialect::default()).expect("an operator");
-            let mut out = Output::default();
-            let mut eval = |out: &mut Output| {
-                let mut pace = Pace::of_view(Some(&labels));
+            let mut out = StepOutput::default();
+            let mut eval = |out: &mut StepOutput| {
+                let mut pace = EvaluationGuard::of_view(Some(&labels));
                 operator.eval(&inputs, 1_000, out, &mut pace).and_then(|()| pace.settle())
             };
             let mut result = eval(&mut out);

@@ -1,7 +1,7 @@
 //! Functions per sample, over floats and native histograms.
 
 use super::super::map::{Map, Relabel};
-use super::super::names::DropNames;
+use super::super::metric_names::DropNames;
 use super::*;
 use crate::functions::lookup;
 use crate::plan::Dialect;
@@ -17,7 +17,7 @@ fn mixed() -> Vec<(&'static str, Sample)> {
 
 fn values(operator: &mut dyn Operator, params: &[f64]) -> Vec<String> {
     let (vector, params) = (rows(&mixed()), params.iter().map(|v| scalar(*v)).collect::<Vec<_>>());
-    let inputs: Vec<&Output> = [&vector].into_iter().chain(&params).collect();
+    let inputs: Vec<&StepOutput> = [&vector].into_iter().chain(&params).collect();
     answer(&eval(operator, &inputs)).into_iter().map(|(labels, value)| format!("{labels} {value}")).collect()
 }
 
@@ -49,12 +49,12 @@ fn each_kind_of_function_takes_its_samples() {
 fn a_row_may_change_its_kind() {
     let mut operator = Map::new(function("histogram_count"), Dialect::default());
     let mut input = rows(&[("m", f(1.0))]);
-    let mut out = Output::default();
+    let mut out = StepOutput::default();
     let of = h(0, &[2.0]);
     for (sample, want) in [((&of).into(), 1), (f(1.0), 0), (absent(), 0), ((&of).into(), 1)] {
         let mut touched = Vec::new();
         input.put(0, sample, &mut touched);
-        eval_into(&mut operator, &[&input], &Changed::Rows(touched), &mut out).expect("an answer");
+        eval_into(&mut operator, &[&input], &ChangedRows::Rows(touched), &mut out).expect("an answer");
         assert_eq!(answer(&out).len(), want);
     }
 }
@@ -63,16 +63,16 @@ fn a_row_may_change_its_kind() {
 #[test]
 fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
     let rows_of = |float: Sample, histogram: Sample| {
-        let mut out = Output::default();
+        let mut out = StepOutput::default();
         for name in ["x", "y"] {
-            out.add_named((labels(&format!("{name},i=1")), true));
+            out.add_row_with_name_flag((labels(&format!("{name},i=1")), true));
         }
         let mut touched = Vec::new();
         out.put(0, float, &mut touched);
         out.put(1, histogram, &mut touched);
         out
     };
-    let shown = |out: &Output| -> Vec<String> {
+    let shown = |out: &StepOutput| -> Vec<String> {
         out.rows()
             .into_iter()
             .map(|(labels, sample)| format!("{labels} {}", matches!(sample, Sample::Float(_))))
@@ -80,7 +80,7 @@ fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
     };
     let of = h(0, &[2.0]);
     let mut live = DropNames::default();
-    let mut out = Output::default();
+    let mut out = StepOutput::default();
     for (float, histogram, want) in [
         (f(1.0), Sample::from(&of), &["{i=\"1\"} false"][..]),
         (f(1.0), absent(), &["{i=\"1\"} true"]),
@@ -89,12 +89,13 @@ fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
         (absent(), absent(), &[]),
     ] {
         let input = rows_of(float, histogram);
-        eval_into(&mut live, &[&input], &Changed::All, &mut out).expect("an answer");
+        eval_into(&mut live, &[&input], &ChangedRows::All, &mut out).expect("an answer");
         assert_eq!(shown(&out), want);
     }
     let both = rows_of(f(1.0), (&of).into());
     assert_eq!(shown(&eval(&mut DropNames::of_query(), &[&both])), ["{i=\"1\"} true", "{i=\"1\"} false"]);
     let floats = rows_of(f(1.0), f(2.0));
-    let refused = eval_into(&mut DropNames::default(), &[&floats], &Changed::All, &mut Output::default());
+    let refused =
+        eval_into(&mut DropNames::default(), &[&floats], &ChangedRows::All, &mut StepOutput::default());
     assert_eq!(refused, Err(crate::operators::same_labelset().0));
 }

@@ -7,10 +7,10 @@ mod info;
 mod limits;
 mod maps;
 
-use super::pace::Pace;
-use super::side::Sample;
-use super::{Changed, Input, Operator, Output};
-use crate::plan::notes::{Annotations, Origin};
+use super::evaluation_guard::EvaluationGuard;
+use super::histogram_column::Sample;
+use super::{ChangedRows, Operator, StepInput, StepOutput};
+use crate::plan::annotations::{AnnotationSet, StepOrigin};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
@@ -70,8 +70,8 @@ impl From<&Arc<NativeHistogram>> for Sample {
 }
 
 /// Rows with samples.
-pub fn rows(rows: &[(&str, Sample)]) -> Output {
-    let mut out = Output::default();
+pub fn rows(rows: &[(&str, Sample)]) -> StepOutput {
+    let mut out = StepOutput::default();
     for (text, sample) in rows {
         let row = out.add_row(labels(text));
         out.put(row, sample.clone(), &mut Vec::new());
@@ -80,30 +80,30 @@ pub fn rows(rows: &[(&str, Sample)]) -> Output {
 }
 
 /// A scalar.
-pub fn scalar(v: f64) -> Output {
+pub fn scalar(v: f64) -> StepOutput {
     rows(&[("", f(v))])
 }
 
 /// Evaluates from scratch.
-pub fn eval(operator: &mut dyn Operator, inputs: &[&Output]) -> Output {
-    let mut out = Output::default();
-    eval_into(operator, inputs, &Changed::All, &mut out).expect("an answer");
+pub fn eval(operator: &mut dyn Operator, inputs: &[&StepOutput]) -> StepOutput {
+    let mut out = StepOutput::default();
+    eval_into(operator, inputs, &ChangedRows::All, &mut out).expect("an answer");
     out
 }
 
 /// Evaluates at 1 s, with this change in every input.
 pub fn eval_into(
     operator: &mut dyn Operator,
-    inputs: &[&Output],
-    changed: &Changed,
-    out: &mut Output,
+    inputs: &[&StepOutput],
+    changed: &ChangedRows,
+    out: &mut StepOutput,
 ) -> Result<(), String> {
-    let inputs: Vec<Input> = inputs.iter().map(|out| Input { out, delta: Some(changed) }).collect();
-    operator.eval(&inputs, 1_000, out, &mut Pace::free()).map_err(|e| e.0)
+    let inputs: Vec<StepInput> = inputs.iter().map(|out| StepInput { out, delta: Some(changed) }).collect();
+    operator.eval(&inputs, 1_000, out, &mut EvaluationGuard::free()).map_err(|e| e.0)
 }
 
 /// The answer by labels, as text.
-pub fn answer(out: &Output) -> BTreeMap<String, String> {
+pub fn answer(out: &StepOutput) -> BTreeMap<String, String> {
     let text = |row: usize| match out.cell(row).sample() {
         Some(Sample::Float(v)) => v.to_string(),
         Some(Sample::Histogram(h)) => h.test_expression(),
@@ -113,9 +113,9 @@ pub fn answer(out: &Output) -> BTreeMap<String, String> {
 }
 
 /// The texts of all remarks, sorted.
-pub fn remarks(out: &Output) -> Vec<String> {
-    let mut told = Annotations::default();
-    out.notes.iter().for_each(|note| told.add(note, &Origin::default()));
+pub fn remarks(out: &StepOutput) -> Vec<String> {
+    let mut told = AnnotationSet::default();
+    out.notes.iter().for_each(|note| told.add(note, &StepOrigin::default()));
     let mut texts: Vec<String> = told.into_list().into_iter().map(|note| note.text.to_string()).collect();
     texts.sort();
     texts
@@ -139,7 +139,7 @@ fn a_reader_hears_of_what_changed_while_it_was_not_due() {
     let change = |stage: &mut Stage, value: f64| {
         let (out, mut touched) = (stage.output_mut(0), Vec::new());
         out.set(row, value, &mut touched);
-        out.changed = Changed::Rows(touched);
+        out.changed = ChangedRows::Rows(touched);
         out.version += 1;
     };
     change(&mut stage, 1.0);

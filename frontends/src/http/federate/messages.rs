@@ -142,14 +142,14 @@ fn bytes(out: &mut Vec<u8>, field: u64, content: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{float, histogram, page};
-    use super::super::{Accepted, Form, Names};
+    use super::super::{Accepted, Form, NameEscaping};
     use super::*;
     use storage::model::Labels;
     use storage::model::histogram::ResetHint;
 
     fn written(samples: Vec<NewestSample>) -> Vec<Vec<u8>> {
         let external = Labels::from_pairs([("dc", "x")]);
-        let pieces = Messages(page(samples, &external, Names::Quoted, Form::Protobuf));
+        let pieces = Messages(page(samples, &external, NameEscaping::Quoted, Form::Protobuf));
         pieces.map(|piece| piece.to_vec()).collect()
     }
 

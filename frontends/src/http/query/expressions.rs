@@ -1,33 +1,33 @@
 //! What can be said of an expression without evaluating it: `format_query`, `parse_query` and, of its selectors,
 //! `query_exemplars`.
 
-use super::super::dispatch::Call;
-use super::super::names::blocking;
+use super::super::dispatch::ApiRequest;
 use super::super::params::{MAX_TIME, MIN_TIME};
-use super::super::reply::{ApiError, Reply, success};
+use super::super::response::{ApiError, ApiResult, success};
+use super::super::series::run_blocking;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 /// `/api/v1/format_query`
-pub async fn format(call: Call) -> Reply {
+pub async fn format(call: ApiRequest) -> ApiResult {
     let text = call.state.sources.language.format(call.form.get("query"));
     success(&text.map_err(|e| ApiError::parameter("query", e))?)
 }
 
 /// `/api/v1/parse_query`
-pub async fn parse(call: Call) -> Reply {
+pub async fn parse(call: ApiRequest) -> ApiResult {
     let tree = call.state.sources.language.tree(call.form.get("query"));
     success(&tree.map_err(|e| ApiError::parameter("query", e))?)
 }
 
 /// `/api/v1/promql/functions`
-pub async fn functions(call: Call) -> Reply {
+pub async fn functions(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.language.functions())
 }
 
 /// `/api/v1/query_exemplars`: those of every series that a selector of the expression names.
-pub async fn exemplars(call: Call) -> Reply {
-    let Call { state, form, .. } = call;
+pub async fn exemplars(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
     let (start, end) = (form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?);
     if end < start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
@@ -37,5 +37,5 @@ pub async fn exemplars(call: Call) -> Reply {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let ask = move |state: &super::AppState| state.sources.catalog.exemplars(&selectors, start, end);
-    success(&blocking(state, ask).await?)
+    success(&run_blocking(state, ask).await?)
 }

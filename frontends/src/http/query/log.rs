@@ -1,8 +1,8 @@
 //! The query log: a line of JSON for every query that the API answered, `query_log_file` of the configuration.
 
-use super::super::json;
-use super::super::model::utc_millis;
-use super::stats::Stats;
+use super::super::json_model::utc_millis;
+use super::super::query_json;
+use super::stats::QueryStats;
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +20,7 @@ pub struct QueryLog {
 
 /// What is logged of a query beside its figures.
 #[derive(Clone, Debug, Default)]
-pub struct Logged {
+pub struct QueryLogEntry {
     /// Its text.
     pub query: String,
     /// First evaluation, ms.
@@ -68,7 +68,7 @@ impl QueryLog {
     }
 
     /// Logs a query that ended at `now`, well or with this error.
-    pub fn write(&self, query: &Logged, stats: &Stats, error: Option<&str>, now: TimeMs) {
+    pub fn write(&self, query: &QueryLogEntry, stats: &QueryStats, error: Option<&str>, now: TimeMs) {
         let mut file = self.file.lock();
         let Some((path, file)) = file.as_mut() else { return };
         if let Err(e) = file.write_all(line(query, stats, error, now).as_bytes()) {
@@ -78,11 +78,11 @@ impl QueryLog {
     }
 }
 
-fn line(query: &Logged, stats: &Stats, error: Option<&str>, now: TimeMs) -> String {
+fn line(query: &QueryLogEntry, stats: &QueryStats, error: Option<&str>, now: TimeMs) -> String {
     let mut out = String::new();
     let field = |out: &mut String, name: &str, value: &str| {
         out.push_str(name);
-        json::string(out, value);
+        query_json::string(out, value);
     };
     let now = utc_millis(now);
     field(&mut out, r#"{"time":"#, &now);
@@ -116,7 +116,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, metrics) = (directory.path().join("q.log"), Metrics::default());
         let log = QueryLog::new(&metrics);
-        let query = Logged {
+        let query = QueryLogEntry {
             query: "sum(\"a\n\")".into(),
             start: 1_000,
             end: 4_500,
@@ -125,11 +125,11 @@ mod tests {
             method: "GET".into(),
             path: "/api/v1/query_range".into(),
         };
-        log.write(&query, &Stats::default(), None, 5_000);
+        log.write(&query, &QueryStats::default(), None, 5_000);
         assert!(log.set(Some(&directory.path().join("no/such"))).is_err() && !log.is_on());
         log.set(Some(&path)).unwrap();
-        log.write(&query, &Stats::default(), None, 5_000);
-        log.write(&query, &Stats::default(), Some("too much"), 5_000);
+        log.write(&query, &QueryStats::default(), None, 5_000);
+        log.write(&query, &QueryStats::default(), Some("too much"), 5_000);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2);

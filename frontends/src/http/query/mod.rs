@@ -1,34 +1,34 @@
 //! `/api/v1/query` and `query_range`.
 //!
-//! A query waits for one of `--query.max-concurrency` turns ([`active`]), runs off the async runtime, and is told to
+//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]), runs off the async runtime, and is told to
 //! stop when its client goes away: then hyper drops the handler's future, and [`CancelOnDrop`] with it. The same happens
 //! at its deadline: the client is told then, not when the query has noticed. Its answer is sent in pieces ([`sending`]).
 //! What it cost is in [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
 
-pub mod active;
+pub mod active_queries;
 pub mod expressions;
 pub mod log;
-mod reach;
+mod newest_time;
 pub mod stats;
 
-use super::dispatch::Call;
-use super::json::Remarks;
+use super::dispatch::ApiRequest;
 use super::params::{Form, parse_interval};
-use super::reply::{ApiError, ErrorType, Reply, json_response};
-use super::serve::Peer;
-use super::telemetry::Counted;
-use super::{AppState, json, limits, sending};
+use super::query_json::AnnotationTexts;
+use super::response::{ApiError, ApiResult, ErrorType, json_response};
+use super::self_metrics::GaugeGuard;
+use super::serve::ClientAddress;
+use super::{AppState, limits, query_json, sending};
 use crate::promql::QueryRange;
 use crate::promql::annotations::render;
 use axum::extract::ConnectInfo;
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::plan::notes::{Annotation, Level};
-use engine::plan::{Plan, Type};
-use engine::query::{Answer, QueryError, QueryOptions, Value};
-use log::Logged;
-use reach::newest_seen;
-use stats::{Stats, Stopwatch};
+use engine::plan::annotations::{Annotation, Severity};
+use engine::plan::{Plan, ValueType};
+use engine::query::{QueryAnswer, QueryError, QueryOptions, QueryValue};
+use log::QueryLogEntry;
+use newest_time::newest_time_read;
+use stats::{QueryStats, Stopwatch};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,11 +39,11 @@ use tokio::time::Instant;
 pub const TRUNCATED: &str = "results truncated due to limit";
 
 /// `/api/v1/query`
-pub async fn instant(call: Call) -> Reply {
+pub async fn instant(call: ApiRequest) -> ApiResult {
     let form = &call.form;
     let limit = form.limit()?;
     let t = form.time_or("time", call.state.sources.clock.now())?;
-    let asked = Asked::new(&call, QueryRange { start: t, end: t, step: 0 })?;
+    let asked = ParsedQuery::new(&call, QueryRange { start: t, end: t, step: 0 })?;
     let plan = asked.plan.clone();
     let ask =
         move |state: &AppState, options: &QueryOptions| state.sources.answers.instant(&plan, t, options);
@@ -51,11 +51,11 @@ pub async fn instant(call: Call) -> Reply {
 }
 
 /// `/api/v1/query_range`
-pub async fn range(call: Call) -> Reply {
+pub async fn range(call: ApiRequest) -> ApiResult {
     let limit = call.form.limit()?;
     let (start, end, step) = steps(&call.form)?;
-    let asked = Asked::new(&call, QueryRange { start, end, step })?;
-    if let Some(kind) = not_a_series(&asked.plan) {
+    let asked = ParsedQuery::new(&call, QueryRange { start, end, step })?;
+    if let Some(kind) = unsupported_range_type(&asked.plan) {
         let reason =
             format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
         return Err(ApiError::parameter("query", reason));
@@ -68,11 +68,11 @@ pub async fn range(call: Call) -> Reply {
 }
 
 /// The name of the plan's type if it cannot be asked step by step.
-pub fn not_a_series(plan: &Plan) -> Option<&'static str> {
+pub fn unsupported_range_type(plan: &Plan) -> Option<&'static str> {
     match plan.kind() {
-        Type::Matrix => Some("range vector"),
-        Type::Text => Some("string"),
-        Type::Scalar | Type::Vector => None,
+        ValueType::Matrix => Some("range vector"),
+        ValueType::Text => Some("string"),
+        ValueType::Scalar | ValueType::Vector => None,
     }
 }
 
@@ -103,25 +103,25 @@ fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
 }
 
 /// A query that was understood.
-struct Asked {
+struct ParsedQuery {
     plan: Plan,
     options: QueryOptions,
-    stats: Stats,
+    stats: QueryStats,
     client: Option<IpAddr>,
-    logged: Logged,
+    logged: QueryLogEntry,
 }
 
-impl Asked {
-    fn new(call: &Call, range: QueryRange) -> Result<Asked, ApiError> {
-        let Call { state, form, .. } = call;
+impl ParsedQuery {
+    fn new(call: &ApiRequest, range: QueryRange) -> Result<ParsedQuery, ApiError> {
+        let ApiRequest { state, form, .. } = call;
         let options = options(state, form)?;
         let (clock, text) = (Stopwatch::start(), form.get("query"));
         let plan = state.sources.language.compile(text, Some(range));
         let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
-        let stats = Stats { prepared: clock.read(), ..Stats::default() };
-        let peer = call.parts.extensions.get::<ConnectInfo<Peer>>();
+        let stats = QueryStats { prepared: clock.read(), ..QueryStats::default() };
+        let peer = call.parts.extensions.get::<ConnectInfo<ClientAddress>>();
         let client = peer.map(|peer| peer.0.0.ip());
-        let logged = Logged {
+        let logged = QueryLogEntry {
             query: text.to_owned(),
             start: range.start,
             end: range.end,
@@ -130,7 +130,7 @@ impl Asked {
             method: call.parts.method.to_string(),
             path: call.parts.uri.path().to_owned(),
         };
-        Ok(Asked { plan, options, stats, client, logged })
+        Ok(ParsedQuery { plan, options, stats, client, logged })
     }
 }
 
@@ -157,13 +157,13 @@ fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
 }
 
 /// Evaluates a query and writes its answer.
-async fn answer<F>(call: &Call, limit: Option<usize>, asked: Asked, ask: F) -> Reply
+async fn answer<F>(call: &ApiRequest, limit: Option<usize>, asked: ParsedQuery, ask: F) -> ApiResult
 where
-    F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
+    F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
     let wanted = call.form.get("stats");
     let Answered { answer, stats, deadline } = run(call.state.clone(), asked, ask).await?;
-    let partial = call.state.partial();
+    let partial = call.state.incomplete_reason();
     let stats = if wanted.is_empty() { String::new() } else { stats.to_json() };
     let notices = Notices { partial, deprecated: stats::deprecated(wanted) };
     Ok(written(answer, call.form.get("query"), limit, (stats, notices), deadline))
@@ -180,24 +180,24 @@ pub struct Notices {
 
 /// The response with the answer to `query`, with `limit` series at most, which is sent until `deadline`.
 pub fn written(
-    mut answer: Answer,
+    mut answer: QueryAnswer,
     query: &str,
     limit: Option<usize>,
     (stats, notices): (String, Notices),
     deadline: Instant,
 ) -> Response {
-    let cut = limit.is_some_and(|limit| cut(&mut answer.value, limit));
-    let remarks = remarks(query, &answer, cut, notices);
-    json_response(StatusCode::OK, sending::body(json::chunks(answer, remarks, stats), deadline))
+    let cut = limit.is_some_and(|limit| truncate(&mut answer.value, limit));
+    let remarks = annotation_texts(query, &answer, cut, notices);
+    json_response(StatusCode::OK, sending::body(query_json::chunks(answer, remarks, stats), deadline))
 }
 
 /// The annotations of an answer to `query`, as many of each level as a reader can take in.
-fn remarks(query: &str, answer: &Answer, cut: bool, notices: Notices) -> Remarks {
+fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notices) -> AnnotationTexts {
     let truncated = cut.then(|| TRUNCATED.to_owned());
     let behind = truncated.into_iter().chain(notices.deprecated).collect();
-    Remarks {
-        warnings: lines(query, &answer.notes, Level::Warning, (notices.partial, behind)),
-        infos: lines(query, &answer.notes, Level::Info, (None, Vec::new())),
+    AnnotationTexts {
+        warnings: lines(query, &answer.notes, Severity::Warning, (notices.partial, behind)),
+        infos: lines(query, &answer.notes, Severity::Info, (None, Vec::new())),
     }
 }
 
@@ -206,7 +206,7 @@ fn remarks(query: &str, answer: &Answer, cut: bool, notices: Notices) -> Remarks
 fn lines(
     query: &str,
     notes: &[Annotation],
-    level: Level,
+    level: Severity,
     (first, behind): (Option<String>, Vec<String>),
 ) -> Vec<String> {
     let of_level = || notes.iter().filter(|note| note.level == level);
@@ -215,7 +215,7 @@ fn lines(
     let lines = first.into_iter().chain(rendered).chain(behind);
     let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
     if all > lines.len() {
-        let name = if level == Level::Warning { "warning" } else { "info" };
+        let name = if level == Severity::Warning { "warning" } else { "info" };
         lines.push(format!("{} more {name} annotations omitted", all - lines.len()));
     }
     lines
@@ -223,25 +223,25 @@ fn lines(
 
 /// What became of a query.
 struct Answered {
-    answer: Answer,
-    stats: Stats,
+    answer: QueryAnswer,
+    stats: QueryStats,
     /// When its time is over.
     deadline: Instant,
 }
 
 /// Runs `ask` off the async runtime, when it is its turn.
-async fn run<F>(state: AppState, asked: Asked, ask: F) -> Result<Answered, ApiError>
+async fn run<F>(state: AppState, asked: ParsedQuery, ask: F) -> Result<Answered, ApiError>
 where
-    F: FnOnce(&AppState, &QueryOptions) -> Result<Answer, QueryError> + Send + 'static,
+    F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
-    let Asked { plan, mut options, mut stats, client, logged } = asked;
+    let ParsedQuery { plan, mut options, mut stats, client, logged } = asked;
     let clock = Stopwatch::start();
     // Before its turn: those that wait keep nobody from asking for what can be read.
-    state.readable(newest_seen(&plan, logged.end, &options), options.timeout).await?;
-    let counted = Counted::new(&state.telemetry.queries);
+    state.wait_readable(newest_time_read(&plan, logged.end, &options), options.timeout).await?;
+    let counted = GaugeGuard::new(&state.telemetry.queries);
     let turn = match options.timeout.is_zero() {
         true => None,
-        false => tokio::time::timeout(options.timeout, state.active.turn(client)).await.ok().flatten(),
+        false => tokio::time::timeout(options.timeout, state.query_permits.turn(client)).await.ok().flatten(),
     };
     stats.queued = clock.read();
     let Some(turn) = turn else {
@@ -254,7 +254,7 @@ where
     let _guard = CancelOnDrop(options.cancel.clone());
     let asking = state.clone();
     let work = move || {
-        let written = state.active.write(&logged.query, state.sources.clock.now() / 1000);
+        let written = state.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
         // All of them stay until the query has really stopped, not only until its client is gone.
         let _held = (turn, counted, written);
         let evaluation = Stopwatch::start();
@@ -271,7 +271,7 @@ where
     };
     // A query that ends at its deadline says itself why, such as for which process it waited.
     let patience = deadline + std::time::Duration::from_millis(200);
-    match tokio::time::timeout_at(patience, asking.aside.run(work)).await {
+    match tokio::time::timeout_at(patience, asking.low_priority.run(work)).await {
         Ok(Ok(answered)) => Ok(answered?),
         Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
         // It is told to stop, and does so at its next look at its limits.
@@ -280,7 +280,12 @@ where
 }
 
 /// Counts a query that has ended, and logs it.
-fn finish(state: &AppState, logged: &Logged, stats: &Stats, answered: Result<&Answer, &QueryError>) {
+fn finish(
+    state: &AppState,
+    logged: &QueryLogEntry,
+    stats: &QueryStats,
+    answered: Result<&QueryAnswer, &QueryError>,
+) {
     stats.observe(&state.telemetry);
     let log = &state.sources.query_log;
     if log.is_on() {
@@ -299,8 +304,8 @@ impl Drop for CancelOnDrop {
 }
 
 /// Matrices come by label set.
-fn sort(answer: &mut Answer) {
-    if let Value::Matrix(series) = &mut answer.value
+fn sort(answer: &mut QueryAnswer) {
+    if let QueryValue::Matrix(series) = &mut answer.value
         && !series.is_sorted_by(|a, b| a.labels <= b.labels)
     {
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -308,19 +313,19 @@ fn sort(answer: &mut Answer) {
 }
 
 /// Keeps the first `limit` series; whether there were more.
-fn cut(value: &mut Value, limit: usize) -> bool {
+fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     let before = match value {
-        Value::Vector(samples) => {
+        QueryValue::Vector(samples) => {
             let n = samples.len();
             samples.truncate(limit);
             n
         }
-        Value::Matrix(series) => {
+        QueryValue::Matrix(series) => {
             let n = series.len();
             series.truncate(limit);
             n
         }
-        Value::Scalar(..) | Value::Text(..) => 0,
+        QueryValue::Scalar(..) | QueryValue::Text(..) => 0,
     };
     before > limit
 }

@@ -1,10 +1,10 @@
 //! What a query cost: where its time went and how many samples it looked at, as `stats` of its answer and in the log.
 
-use super::super::json;
-use super::super::telemetry::Telemetry;
-use super::log::Logged;
-use engine::query::Answer;
-use engine::query::guard::SampleCounts;
+use super::super::query_json;
+use super::super::self_metrics::ApiMetrics;
+use super::log::QueryLogEntry;
+use engine::query::QueryAnswer;
+use engine::query::guard::SampleStats;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
@@ -23,7 +23,7 @@ pub fn deprecated(value: &str) -> Option<String> {
 
 /// The figures of one query.
 #[derive(Clone, Debug, Default)]
-pub struct Stats {
+pub struct QueryStats {
     /// Reading the text, making the plan.
     pub prepared: Duration,
     /// Waiting for its turn.
@@ -33,10 +33,10 @@ pub struct Stats {
     /// Bringing the series into their order.
     pub sorted: Duration,
     /// Samples looked at.
-    pub samples: SampleCounts,
+    pub samples: SampleStats,
 }
 
-impl Stats {
+impl QueryStats {
     /// Everything but the time in the queue.
     fn total(&self) -> Duration {
         self.prepared + self.evaluated + self.sorted
@@ -44,7 +44,7 @@ impl Stats {
 
     /// Takes over what the engine counted for a query over the times of `logged`; of `steps` those that saw nothing
     /// are told too.
-    pub fn count(&mut self, answer: &Answer, logged: &Logged, steps: bool) {
+    pub fn count(&mut self, answer: &QueryAnswer, logged: &QueryLogEntry, steps: bool) {
         self.samples = answer.samples.clone();
         let counted = std::mem::take(&mut self.samples.steps);
         if steps {
@@ -58,7 +58,7 @@ impl Stats {
     }
 
     /// Adds the query to the server's own metrics.
-    pub fn observe(&self, telemetry: &Telemetry) {
+    pub fn observe(&self, telemetry: &ApiMetrics) {
         telemetry.prepare_time.observe(self.prepared.as_secs_f64());
         telemetry.queue_time.observe(self.queued.as_secs_f64());
         telemetry.inner_eval.observe(self.evaluated.as_secs_f64());
@@ -80,10 +80,10 @@ impl Stats {
         ];
         for (i, (name, time)) in slices.into_iter().enumerate() {
             let _ = write!(out, "{}\"{name}\":", if i > 0 { "," } else { "" });
-            json::value(&mut out, time.as_secs_f64());
+            query_json::value(&mut out, time.as_secs_f64());
         }
         out.push_str(r#"},"samples":{"#);
-        let SampleCounts { total, read, peak, steps } = &self.samples;
+        let SampleStats { total, read, peak, steps } = &self.samples;
         per_step(&mut out, "totalQueryableSamplesPerStep", steps.iter().map(|s| (s.0, s.1)));
         let _ = write!(out, r#""totalQueryableSamples":{total},"#);
         per_step(&mut out, "samplesReadPerStep", steps.iter().map(|s| (s.0, s.2)));
@@ -102,7 +102,7 @@ fn per_step(out: &mut String, name: &str, steps: impl ExactSizeIterator<Item = (
         if i == 0 {
             let _ = write!(out, "\"{name}\":[[");
         }
-        json::value(out, t as f64 / 1000.0);
+        query_json::value(out, t as f64 / 1000.0);
         let _ = write!(out, ",{count}]");
     }
     out.push_str("],");
@@ -130,12 +130,12 @@ mod tests {
     #[test]
     fn stats_as_prometheus_writes_them() {
         let ms = Duration::from_millis;
-        let samples = SampleCounts { total: 5, read: 4, peak: 3, steps: vec![(1_000, 2, 2), (2_500, 3, 2)] };
-        let stats = Stats { prepared: ms(1), queued: ms(2), evaluated: ms(4), sorted: ms(8), samples };
+        let samples = SampleStats { total: 5, read: 4, peak: 3, steps: vec![(1_000, 2, 2), (2_500, 3, 2)] };
+        let stats = QueryStats { prepared: ms(1), queued: ms(2), evaluated: ms(4), sorted: ms(8), samples };
         let timings = r#"{"timings":{"evalTotalTime":0.013,"resultSortTime":0.008,"queryPreparationTime":0.001,"innerEvalTime":0.004,"execQueueTime":0.002,"execTotalTime":0.015},"#;
         let samples = r#""samples":{"totalQueryableSamplesPerStep":[[1,2],[2.5,3]],"totalQueryableSamples":5,"samplesReadPerStep":[[1,2],[2.5,2]],"samplesRead":4,"peakSamples":3}}"#;
         assert_eq!(stats.to_json(), format!("{timings}{samples}"));
-        let none = Stats::default().to_json();
+        let none = QueryStats::default().to_json();
         assert!(none.ends_with(r#""samples":{"totalQueryableSamples":0,"samplesRead":0,"peakSamples":0}}"#));
     }
 }

@@ -1,16 +1,16 @@
 //! `/api/v1/search/…` of Prometheus 3.14: names and values that resemble what somebody types, as lines of JSON.
 //!
 //! Everything is answered out of the postings and the metadata in memory: all names of the stretch of time are scored
-//! ([`score`]), and the best are sent in batches, then a line that says whether there are more. Needs
+//! ([`similarity`]), and the best are sent in batches, then a line that says whether there are more. Needs
 //! `--enable-feature=search-api`, as there. `search_help` is ours: the help text is searched, too.
 
 mod params;
-pub mod score;
+pub mod similarity;
 
 use super::AppState;
-use super::dispatch::Call;
-use super::names::blocking;
-use super::reply::{ApiError, ErrorType, Reply};
+use super::dispatch::ApiRequest;
+use super::response::{ApiError, ApiResult, ErrorType};
+use super::series::run_blocking;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -26,13 +26,13 @@ const HELP_SCORE: f64 = 0.5;
 
 /// A name or value that was found.
 #[derive(Serialize)]
-struct Found {
+struct SearchHit {
     #[serde(flatten)]
     text: Text,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain_number")]
     score: Option<f64>,
     #[serde(flatten)]
-    about: About,
+    about: SearchMetadata,
 }
 
 /// What a line calls it.
@@ -45,7 +45,7 @@ enum Text {
 
 /// What targets say about a metric.
 #[derive(Clone, Default, Serialize)]
-struct About {
+struct SearchMetadata {
     #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
     kind: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -55,20 +55,20 @@ struct About {
 }
 
 #[derive(Serialize)]
-struct Batch<'a> {
-    results: &'a [Found],
+struct SearchBatch<'a> {
+    results: &'a [SearchHit],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
 }
 
 #[derive(Serialize)]
-struct Trailer {
+struct SearchTrailer {
     status: &'static str,
     has_more: bool,
 }
 
 /// `/api/v1/search/metric_names`
-pub async fn metric_names(call: Call) -> Reply {
+pub async fn metric_names(call: ApiRequest) -> ApiResult {
     let params = SearchParams::of(&call, "metric_names")?;
     let with_metadata = flag(&call.form, "include_metadata", false)?;
     let in_help = flag(&call.form, "search_help", false)?;
@@ -84,16 +84,22 @@ pub async fn metric_names(call: Call) -> Reply {
 }
 
 /// `/api/v1/search/label_names`
-pub async fn label_names(call: Call) -> Reply {
+pub async fn label_names(call: ApiRequest) -> ApiResult {
     let params = SearchParams::of(&call, "label_names")?;
     let (sets, (from, to)) = (params.sets.clone(), params.span);
     let ask = move |state: &AppState| state.sources.catalog.label_names(&sets, from, to);
-    let names = blocking(call.state.clone(), ask).await?;
-    answer(&call.state, &params, (names, Text::Name), |name| params.filter.score(name), |_| About::default())
+    let names = run_blocking(call.state.clone(), ask).await?;
+    answer(
+        &call.state,
+        &params,
+        (names, Text::Name),
+        |name| params.filter.score(name),
+        |_| SearchMetadata::default(),
+    )
 }
 
 /// `/api/v1/search/label_values`
-pub async fn label_values(call: Call) -> Reply {
+pub async fn label_values(call: ApiRequest) -> ApiResult {
     let params = SearchParams::of(&call, "label_values")?;
     let label = call.form.get("label").to_owned();
     if label.is_empty() {
@@ -105,32 +111,32 @@ pub async fn label_values(call: Call) -> Reply {
         &params,
         (found, Text::Value),
         |value| params.filter.score(value),
-        |_| About::default(),
+        |_| SearchMetadata::default(),
     )
 }
 
 async fn values(state: AppState, label: String, params: &SearchParams) -> Result<Vec<String>, ApiError> {
     let (sets, (from, to)) = (params.sets.clone(), params.span);
-    blocking(state, move |state| state.sources.catalog.label_values(&label, &sets, from, to)).await
+    run_blocking(state, move |state| state.sources.catalog.label_values(&label, &sets, from, to)).await
 }
 
 /// By metric family; what the first target says.
-fn metadata(state: &AppState) -> HashMap<String, About> {
+fn metadata(state: &AppState) -> HashMap<String, SearchMetadata> {
     let mut found = HashMap::new();
     for one in state.sources.targets.metadata() {
-        found.entry(one.metric).or_insert(About { kind: one.kind, help: one.help, unit: one.unit });
+        found.entry(one.metric).or_insert(SearchMetadata { kind: one.kind, help: one.help, unit: one.unit });
     }
     found
 }
 
-/// The lines of an answer: the best of `names`, which are sorted, as what lines call them.
+/// The lines of an answer: the best of `series`, which are sorted, as what lines call them.
 fn answer(
     state: &AppState,
     params: &SearchParams,
     (names, text): (Vec<String>, fn(String) -> Text),
     score: impl Fn(&str) -> Option<f64>,
-    about: impl Fn(&str) -> About,
-) -> Reply {
+    about: impl Fn(&str) -> SearchMetadata,
+) -> ApiResult {
     let mut scored: Vec<(String, f64)> =
         names.into_iter().filter_map(|name| score(&name).map(|score| (name, score))).collect();
     match params.sort_by {
@@ -141,22 +147,22 @@ fn answer(
     }
     let has_more = scored.len() > params.limit;
     scored.truncate(params.limit);
-    let found: Vec<Found> = scored
+    let found: Vec<SearchHit> = scored
         .into_iter()
-        .map(|(name, score)| Found {
+        .map(|(name, score)| SearchHit {
             about: about(&name),
             score: params.include_score.then_some(score),
             text: text(name),
         })
         .collect();
-    let warnings = Vec::from_iter(state.partial());
+    let warnings = Vec::from_iter(state.incomplete_reason());
     let mut lines = String::new();
     let first = found.len().min(params.batch_size);
-    line(&mut lines, &Batch { results: &found[..first], warnings: &warnings })?;
+    line(&mut lines, &SearchBatch { results: &found[..first], warnings: &warnings })?;
     for results in found[first..].chunks(params.batch_size) {
-        line(&mut lines, &Batch { results, warnings: &[] })?;
+        line(&mut lines, &SearchBatch { results, warnings: &[] })?;
     }
-    line(&mut lines, &Trailer { status: "success", has_more })?;
+    line(&mut lines, &SearchTrailer { status: "success", has_more })?;
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from(lines)).into_response())
 }
 

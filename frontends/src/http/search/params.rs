@@ -1,11 +1,11 @@
 //! What a search asks for, with Prometheus' defaults and error texts.
 
-use super::super::dispatch::Call;
+use super::super::dispatch::ApiRequest;
 use super::super::limits::{SEARCH_TERMS, SEARCH_WINDOW_MS};
-use super::super::names::matcher_sets;
 use super::super::params::{Form, parse_time};
-use super::super::reply::{ApiError, ErrorType};
-use super::score::{Algorithm, Filter};
+use super::super::response::{ApiError, ErrorType};
+use super::super::series::matcher_sets;
+use super::similarity::{Algorithm, SearchFilter};
 use storage::model::{Matcher, TimeMs};
 
 /// Results, and results per line, if a request names no number.
@@ -29,7 +29,7 @@ pub struct SearchParams {
     /// From when to when.
     pub span: (TimeMs, TimeMs),
     /// Which names.
-    pub filter: Filter,
+    pub filter: SearchFilter,
     /// In which order.
     pub sort_by: SortBy,
     /// Whether scores are sent.
@@ -42,7 +42,7 @@ pub struct SearchParams {
 
 impl SearchParams {
     /// The parameters of a call of `endpoint`.
-    pub fn of(call: &Call, endpoint: &str) -> Result<SearchParams, ApiError> {
+    pub fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
         let (state, form) = (&call.state, &call.form);
         let Some(max_limit) = state.settings.search else {
             return Err(ApiError::new(ErrorType::Unavailable, "search API disabled"));
@@ -86,7 +86,7 @@ fn time(form: &Form, name: &str, default: TimeMs) -> Result<TimeMs, ApiError> {
     }
 }
 
-fn filter(form: &Form) -> Result<Filter, ApiError> {
+fn filter(form: &Form) -> Result<SearchFilter, ApiError> {
     let terms: Vec<&str> = form.all("search[]").collect();
     if terms.len() > SEARCH_TERMS {
         let what = format!("too many search[] terms: got {}, maximum is {SEARCH_TERMS}", terms.len());
@@ -108,7 +108,7 @@ fn filter(form: &Form) -> Result<Filter, ApiError> {
         }
     };
     let case_sensitive = flag(form, "case_sensitive", true)?;
-    Ok(Filter::new(&terms, algorithm, f64::from(threshold) / 100.0, case_sensitive))
+    Ok(SearchFilter::new(&terms, algorithm, f64::from(threshold) / 100.0, case_sensitive))
 }
 
 fn sort_by(form: &Form, open: bool, endpoint: &str) -> Result<SortBy, ApiError> {

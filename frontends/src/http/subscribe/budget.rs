@@ -5,7 +5,7 @@
 
 use super::super::limits::{BUDGET_BLOCKED_AFTER, SUBSCRIBE_UP_TO_PERCENT};
 use super::super::progress::Progress;
-use super::outbox::Outbox;
+use super::subscriber_queue::SubscriberQueue;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
@@ -108,14 +108,14 @@ pub struct Account {
     number: u64,
     held: Mutex<Held>,
     /// What is dropped when the subscription is ended.
-    outbox: Mutex<Weak<Outbox>>,
+    outbox: Mutex<Weak<SubscriberQueue>>,
     bell: Arc<Notify>,
     connection: Option<Arc<Progress>>,
 }
 
 impl Account {
-    /// From now on its queue is `outbox`.
-    pub fn queue_is(&self, outbox: &Arc<Outbox>) {
+    /// From now on its queue is `subscriber_queue`.
+    pub fn queue_is(&self, outbox: &Arc<SubscriberQueue>) {
         *self.outbox.lock() = Arc::downgrade(outbox);
     }
 

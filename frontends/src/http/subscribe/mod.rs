@@ -1,27 +1,27 @@
 //! `/api/v1/subscribe`: answers that stay current, pushed to the client. The protocol is in `docs/subscribe.md`.
 //!
-//! Equal questions share one standing view ([`views`]). A [`subscription`] taps its view through a bounded [`outbox`],
-//! which does what the client's back-pressure policy says; [`protocol`] writes the messages, and [`websocket`] or
-//! [`stream`] carries them.
+//! Equal questions share one standing view ([`shared_views`]). A [`subscription`] taps its view through a bounded [`subscriber_queue`],
+//! which does what the client's back-pressure policy says; [`server_message`] writes the messages, and [`websocket`] or
+//! [`streaming`] carries them.
 
 pub mod budget;
-pub mod outbox;
-pub mod protocol;
-pub mod request;
-pub mod stream;
+pub mod client_message;
+pub mod server_message;
+pub mod shared_views;
+pub mod streaming;
+pub mod subscriber_queue;
 pub mod subscription;
-pub mod views;
 mod websocket;
 
-use super::dispatch::Call;
+use super::dispatch::ApiRequest;
 use super::limits;
 use super::progress::Progress;
-use super::reply::{ApiError, ErrorType, Reply};
+use super::response::{ApiError, ApiResult, ErrorType};
 use axum::extract::FromRequestParts;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use request::Request;
+use client_message::SubscribeRequest;
 use std::sync::Arc;
 
 /// Media type of newline-delimited JSON.
@@ -30,12 +30,12 @@ pub const NDJSON: &str = "application/x-ndjson";
 pub const EVENTS: &str = "text/event-stream";
 
 /// `/api/v1/subscribe`
-pub async fn subscribe(mut call: Call) -> Reply {
+pub async fn subscribe(mut call: ApiRequest) -> ApiResult {
     if !call.header(header::UPGRADE).eq_ignore_ascii_case("websocket") {
-        return stream::subscribe(call).await;
+        return streaming::subscribe(call).await;
     }
     let asks = ["query", "view"].iter().any(|field| !call.form.get(field).is_empty());
-    let first = asks.then(|| Request::from_form(&call.form)).transpose()?;
+    let first = asks.then(|| SubscribeRequest::from_form(&call.form)).transpose()?;
     if let Err(e) = subscription::admit(&call.state) {
         return Ok(full(e));
     }

@@ -1,25 +1,25 @@
 //! One open subscription: its view, its tap, its outbox, and the messages that come out of them.
 
-use super::super::aside::blocking;
-use super::super::dispatch::Call;
+use super::super::dispatch::ApiRequest;
+use super::super::low_priority::blocking;
 use super::super::progress::Progress;
-use super::super::reply::{ApiError, ErrorType};
-use super::super::telemetry::Counted;
-use super::super::{AppState, limits, query, standing, views};
+use super::super::response::{ApiError, ErrorType};
+use super::super::self_metrics::GaugeGuard;
+use super::super::{AppState, limits, query, saved_queries, views};
 use super::budget::{Account, Charge};
-use super::outbox::{Outbox, Taken};
-use super::protocol::{self, Encoder, Ended, Message};
-use super::request::{Backpressure, Request};
+use super::client_message::{Backpressure, SubscribeRequest};
+use super::server_message::{self, DeltaEncoder, Ended, ServerMessage};
+use super::shared_views::ViewLease;
+use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
 use super::too_many;
-use super::views::Lease;
 use crate::promql::annotations::render_most;
-use crate::views::Views;
+use crate::views::ViewRegistry;
 use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::physical::StoreQueries;
-use engine::plan::{Dialect, Op, Plan};
+use engine::plan::{Dialect, Plan, PlanOp};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use storage::hands::Hands;
+use storage::execution::Execution;
 use storage::model::{Matcher, TimeMs};
 use tokio::sync::Notify;
 
@@ -31,45 +31,45 @@ pub struct Subscription {
     policy: Backpressure,
     buffer: Option<usize>,
     bell: Arc<Notify>,
-    hands: Hands,
-    views: Arc<dyn Views>,
+    hands: Execution,
+    views: Arc<dyn ViewRegistry>,
     /// What picks the series of a subscription that is a selector and nothing else: it hears of corrections.
     series: Option<Vec<Matcher>>,
-    lease: Arc<Lease>,
+    lease: Arc<ViewLease>,
     tap: TapId,
-    outbox: Arc<Outbox>,
-    encoder: Encoder,
+    outbox: Arc<SubscriberQueue>,
+    encoder: DeltaEncoder,
     account: Arc<Account>,
     /// The rows that the encoder remembers.
     remembered: Charge,
     /// Messages that are ready to be sent.
-    ready: VecDeque<Outgoing>,
+    outgoing: VecDeque<Outgoing>,
     /// The first tick that a lagging client did not see; told when the fresh snapshot comes.
     lost_since: Option<TimeMs>,
     ended: bool,
-    _counted: Counted,
+    _counted: GaugeGuard,
 }
 
 /// A message, and its bytes on the subscription's account until it is sent.
 pub struct Outgoing {
     /// The message.
-    pub message: Message,
+    pub message: ServerMessage,
     /// Its bytes.
     pub charge: Charge,
 }
 
 impl Subscription {
-    /// Opens what `request` asks for; `bell` rings when there is something to send by `connection`. The first message is ready.
+    /// Opens what `client_message` asks for; `bell` rings when there is something to send by `connection`. The first message is ready.
     pub async fn open(
         state: &AppState,
-        request: Request,
+        request: SubscribeRequest,
         bell: Arc<Notify>,
         connection: Option<Arc<Progress>>,
     ) -> Result<Subscription, ApiError> {
         admit(state)?;
         let account = state.buffers.open(bell.clone(), connection);
-        let counted = Counted::new(&state.telemetry.subscriptions);
-        let Question { text, plan, view } = question(state, &request).await?;
+        let counted = GaugeGuard::new(&state.telemetry.subscriptions);
+        let SubscriptionTarget { text, plan, view } = question(state, &request).await?;
         let explained = state.sources.language.explain(&plan);
         let kind = ViewKind::NOW;
         let standing = check(
@@ -78,12 +78,12 @@ impl Subscription {
             StoreQueries::Refused,
         )
         .is_ok();
-        let first = protocol::subscribed(&request.id, &text, &plan, &explained, standing);
+        let first = server_message::subscribed(&request.id, &text, &plan, &explained, standing);
         let charge = account.charge(first.json.len());
-        let outbox = Outbox::new(request.backpressure, request.buffer, bell.clone(), &account);
+        let outbox = SubscriberQueue::new(request.backpressure, request.buffer, bell.clone(), &account);
         let series = series_of(&plan);
         if let Some(matchers) = &series {
-            state.sources.views.listen(matchers.clone(), outbox.listener());
+            state.sources.views.on_correction(matchers.clone(), outbox.listener());
         }
         let (views, sink, name) = (state.views.clone(), outbox.sink(), text.clone());
         let opened = state.blocking(move || {
@@ -100,7 +100,7 @@ impl Subscription {
             Err(e) => return Err(ApiError::new(ErrorType::Internal, e.to_string())),
         };
         Ok(Subscription {
-            encoder: Encoder::new(&request.id, request.envelope),
+            encoder: DeltaEncoder::new(&request.id, request.envelope),
             id: request.id,
             query: text,
             policy: request.backpressure,
@@ -114,7 +114,7 @@ impl Subscription {
             outbox,
             remembered: account.charge(0),
             account,
-            ready: VecDeque::from([Outgoing { message: first, charge }]),
+            outgoing: VecDeque::from([Outgoing { message: first, charge }]),
             lost_since: None,
             ended: false,
             _counted: counted,
@@ -122,9 +122,10 @@ impl Subscription {
     }
 
     /// Opens the subscription of a plain GET.
-    pub async fn of_call(call: &Call) -> Result<Subscription, ApiError> {
+    pub async fn of_call(call: &ApiRequest) -> Result<Subscription, ApiError> {
         let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
-        Subscription::open(&call.state, Request::from_form(&call.form)?, Arc::default(), connection).await
+        Subscription::open(&call.state, SubscribeRequest::from_form(&call.form)?, Arc::default(), connection)
+            .await
     }
 
     /// Rings when there may be something to send.
@@ -134,71 +135,71 @@ impl Subscription {
 
     /// Whether the last message has been given out.
     pub fn has_ended(&self) -> bool {
-        self.ended && self.ready.is_empty()
+        self.ended && self.outgoing.is_empty()
     }
 
     /// The next message, if there is one now.
     pub async fn next(&mut self) -> Option<Outgoing> {
         if self.account.has_ended() && !self.ended {
-            self.ready.clear();
+            self.outgoing.clear();
             let why = "the buffers of all subscriptions are full, and this one held most of them: read faster, or subscribe to less";
             self.end(&ApiError::new(ErrorType::Unavailable, why), None, Ended::BuffersFull);
         }
-        if self.ready.is_empty() && !self.ended {
+        if self.outgoing.is_empty() && !self.ended {
             match self.outbox.take() {
-                Some(Taken::Lagging { from, to }) => self.lagging(from, to).await,
-                Some(taken) => self.prepare(taken),
+                Some(SubscriberEvent::Lagging { from, to }) => self.lagging(from, to).await,
+                Some(taken) => self.enqueue_messages(taken),
                 None => {}
             }
         }
-        self.ready.pop_front()
+        self.outgoing.pop_front()
     }
 
-    fn push(&mut self, message: Message) {
+    fn push(&mut self, message: ServerMessage) {
         let charge = self.account.charge(message.json.len());
-        self.ready.push_back(Outgoing { message, charge });
+        self.outgoing.push_back(Outgoing { message, charge });
     }
 
     /// Says why, and that it is over.
     fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: Ended) {
-        self.push(protocol::error(Some(&self.id), error, t));
-        self.push(protocol::unsubscribed(&self.id, Some(why)));
+        self.push(server_message::error(Some(&self.id), error, t));
+        self.push(server_message::unsubscribed(&self.id, Some(why)));
         self.ended = true;
     }
 
-    fn prepare(&mut self, taken: Taken) {
+    fn enqueue_messages(&mut self, taken: SubscriberEvent) {
         match taken {
-            Taken::Snapshot(t, rows) => {
+            SubscriberEvent::Snapshot(t, rows) => {
                 if let Some(from) = self.lost_since.take() {
-                    self.push(protocol::lost(&self.id, from, t));
+                    self.push(server_message::lost(&self.id, from, t));
                 }
                 let message = self.encoder.snapshot(t, &rows);
                 self.remembered.set(self.encoder.remembered_bytes());
                 self.push(message);
             }
-            Taken::Delta { since, t, upsert, remove } => {
+            SubscriberEvent::Delta { since, t, upsert, remove } => {
                 let message = self.encoder.delta(since, t, &upsert, &remove);
                 self.remembered.set(self.encoder.remembered_bytes());
                 self.push(message);
             }
-            Taken::Notes(t, notes) => {
+            SubscriberEvent::Notes(t, notes) => {
                 let (warnings, infos) = render_most(&self.query, &notes, limits::ANNOTATIONS);
-                self.push(protocol::notes(&self.id, t, &warnings, &infos));
+                self.push(server_message::notes(&self.id, t, &warnings, &infos));
             }
-            Taken::Progress(t) => self.push(protocol::progress(&self.id, t)),
-            Taken::Failed(t, text) => {
+            SubscriberEvent::Progress(t) => self.push(server_message::progress(&self.id, t)),
+            SubscriberEvent::Failed(t, text) => {
                 let error = ApiError::new(ErrorType::Execution, text);
-                self.push(protocol::error(Some(&self.id), &error, Some(t)));
+                self.push(server_message::error(Some(&self.id), &error, Some(t)));
             }
-            Taken::Corrected(rows) => {
-                let message = protocol::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
+            SubscriberEvent::Corrected(rows) => {
+                let message = server_message::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
                 self.push(message);
             }
-            Taken::Over => {
-                self.push(protocol::unsubscribed(&self.id, Some(Ended::ViewRemoved)));
+            SubscriberEvent::Over => {
+                self.push(server_message::unsubscribed(&self.id, Some(Ended::ViewRemoved)));
                 self.ended = true;
             }
-            Taken::Lagging { .. } => {}
+            SubscriberEvent::Lagging { .. } => {}
         }
     }
 
@@ -209,9 +210,9 @@ impl Subscription {
             return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), Ended::Slow);
         }
         self.lost_since.get_or_insert(from);
-        self.outbox = Outbox::new(self.policy, self.buffer, self.bell.clone(), &self.account);
+        self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.bell.clone(), &self.account);
         if let Some(matchers) = &self.series {
-            self.views.listen(matchers.clone(), self.outbox.listener());
+            self.views.on_correction(matchers.clone(), self.outbox.listener());
         }
         let (lease, old, sink) = (self.lease.clone(), self.tap, self.outbox.sink());
         let again = blocking(self.hands, move || {
@@ -245,7 +246,7 @@ pub fn admit(state: &AppState) -> Result<(), ApiError> {
 /// The matchers of a plan that shows series as they are, now.
 fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
     match &plan.op {
-        Op::Instant(selector) if selector.offset == 0 && selector.at.is_none() => {
+        PlanOp::Instant(selector) if selector.offset == 0 && selector.at.is_none() => {
             Some(selector.matchers.clone())
         }
         _ => None,
@@ -253,24 +254,24 @@ fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
 }
 
 /// What a request asks for.
-struct Question {
+struct SubscriptionTarget {
     text: String,
     plan: Plan,
     /// The view that answers it already.
     view: Option<ViewId>,
 }
 
-async fn question(state: &AppState, request: &Request) -> Result<Question, ApiError> {
+async fn question(state: &AppState, request: &SubscribeRequest) -> Result<SubscriptionTarget, ApiError> {
     if !request.view.is_empty() {
-        let id = standing::id_named(state, &request.view)?;
+        let id = saved_queries::id_named(state, &request.view)?;
         let report = views::one(state, id).await?.ok_or_else(|| views::is_gone(&request.view))?;
         let text = state.sources.standing.definition(id).map_or(report.spec.name, |(_, d)| d.query);
-        return Ok(Question { text, plan: report.spec.plan, view: Some(id) });
+        return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id) });
     }
     let plan = state.sources.language.compile(&request.query, None);
     let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
-    match query::not_a_series(&plan) {
-        None => Ok(Question { text: request.query.clone(), plan, view: None }),
+    match query::unsupported_range_type(&plan) {
+        None => Ok(SubscriptionTarget { text: request.query.clone(), plan, view: None }),
         Some(kind) => {
             let reason = format!(
                 "invalid expression type {kind:?} for subscription, must be Scalar or instant Vector"

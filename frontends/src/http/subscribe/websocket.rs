@@ -4,10 +4,10 @@
 //! for the client, events gather in the outboxes, and their policies decide.
 
 use super::super::progress::Progress;
-use super::super::reply::ApiError;
+use super::super::response::ApiError;
 use super::super::{AppState, limits};
-use super::protocol::{self, Message};
-use super::request::{ClientMessage, Request};
+use super::client_message::{ClientMessage, SubscribeRequest};
+use super::server_message::{self, ServerMessage};
 use super::subscription::{Outgoing, Subscription};
 use super::too_many;
 use axum::extract::ws::{self, CloseFrame, WebSocket, WebSocketUpgrade};
@@ -22,11 +22,12 @@ use tokio::time::{Instant, interval_at, timeout};
 pub fn accept(
     state: AppState,
     upgrade: WebSocketUpgrade,
-    first: Option<Request>,
+    first: Option<SubscribeRequest>,
     connection: Option<Arc<Progress>>,
 ) -> Response {
     upgrade.max_message_size(limits::CLIENT_MESSAGE_BYTES).on_upgrade(move |socket| async move {
-        let mut session = Session { state, connection, socket, bell: Arc::default(), open: BTreeMap::new() };
+        let mut session =
+            WebsocketSession { state, connection, socket, bell: Arc::default(), open: BTreeMap::new() };
         if let Err(end) = session.run(first).await {
             session.goodbye(end).await;
         }
@@ -34,14 +35,14 @@ pub fn accept(
 }
 
 /// Why a session ends.
-enum End {
+enum SessionEnd {
     /// The client left, or cannot be reached.
     Gone,
     /// The server stops.
     Stopping,
 }
 
-struct Session {
+struct WebsocketSession {
     state: AppState,
     connection: Option<Arc<Progress>>,
     socket: WebSocket,
@@ -49,30 +50,30 @@ struct Session {
     open: BTreeMap<String, Subscription>,
 }
 
-impl Session {
-    async fn run(&mut self, first: Option<Request>) -> Result<(), End> {
+impl WebsocketSession {
+    async fn run(&mut self, first: Option<SubscribeRequest>) -> Result<(), SessionEnd> {
         if let Some(request) = first {
             self.subscribe(request).await?;
         }
         let (state, bell) = (self.state.clone(), self.bell.clone());
-        let stopped = state.stopped();
+        let stopped = state.until_stopped();
         tokio::pin!(stopped);
         let mut beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
-                () = &mut stopped => return Err(End::Stopping),
+                () = &mut stopped => return Err(SessionEnd::Stopping),
                 received = self.socket.recv() => {
                     heard = Instant::now();
                     match received {
                         Some(Ok(message)) => self.receive(message).await?,
-                        Some(Err(_)) | None => return Err(End::Gone),
+                        Some(Err(_)) | None => return Err(SessionEnd::Gone),
                     }
                 }
                 () = bell.notified() => self.drain().await?,
                 _ = beat.tick() => {
                     if heard.elapsed() > limits::PONG_TIMEOUT {
-                        return Err(End::Gone);
+                        return Err(SessionEnd::Gone);
                     }
                     self.write(ws::Message::Ping(bytes::Bytes::new())).await?;
                 }
@@ -80,10 +81,10 @@ impl Session {
         }
     }
 
-    async fn receive(&mut self, message: ws::Message) -> Result<(), End> {
+    async fn receive(&mut self, message: ws::Message) -> Result<(), SessionEnd> {
         let text = match message {
             ws::Message::Text(text) => text,
-            ws::Message::Close(_) => return Err(End::Gone),
+            ws::Message::Close(_) => return Err(SessionEnd::Gone),
             ws::Message::Binary(_) => {
                 return self.refuse(None, &ApiError::bad_data("messages must be text")).await;
             }
@@ -96,7 +97,7 @@ impl Session {
         }
     }
 
-    async fn subscribe(&mut self, request: Request) -> Result<(), End> {
+    async fn subscribe(&mut self, request: SubscribeRequest) -> Result<(), SessionEnd> {
         let id = request.id.clone();
         match self.open(request).await {
             Ok(subscription) => {
@@ -108,7 +109,7 @@ impl Session {
         }
     }
 
-    async fn open(&mut self, request: Request) -> Result<Subscription, ApiError> {
+    async fn open(&mut self, request: SubscribeRequest) -> Result<Subscription, ApiError> {
         let request = request.check()?;
         if self.open.contains_key(&request.id) {
             return Err(ApiError::parameter("id", format!("{:?} is already subscribed", request.id)));
@@ -119,9 +120,9 @@ impl Session {
         Subscription::open(&self.state, request, self.bell.clone(), self.connection.clone()).await
     }
 
-    async fn unsubscribe(&mut self, id: &str) -> Result<(), End> {
+    async fn unsubscribe(&mut self, id: &str) -> Result<(), SessionEnd> {
         match self.open.remove(id) {
-            Some(_) => self.send(protocol::unsubscribed(id, None)).await,
+            Some(_) => self.send(server_message::unsubscribed(id, None)).await,
             None => {
                 let error = ApiError::parameter("unsubscribe", format!("there is no subscription {id:?}"));
                 self.refuse(Some(id), &error).await
@@ -130,7 +131,7 @@ impl Session {
     }
 
     /// Sends what waits, a message of each subscription in turn.
-    async fn drain(&mut self) -> Result<(), End> {
+    async fn drain(&mut self) -> Result<(), SessionEnd> {
         let mut sent = 0;
         loop {
             let mut round = Vec::new();
@@ -153,21 +154,21 @@ impl Session {
         }
     }
 
-    async fn refuse(&mut self, id: Option<&str>, error: &ApiError) -> Result<(), End> {
-        self.send(protocol::error(id, error, None)).await
+    async fn refuse(&mut self, id: Option<&str>, error: &ApiError) -> Result<(), SessionEnd> {
+        self.send(server_message::error(id, error, None)).await
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), End> {
+    async fn send(&mut self, message: ServerMessage) -> Result<(), SessionEnd> {
         self.write(ws::Message::Text(message.json.into())).await
     }
 
-    async fn write(&mut self, message: ws::Message) -> Result<(), End> {
+    async fn write(&mut self, message: ws::Message) -> Result<(), SessionEnd> {
         // A client that takes nothing makes the socket fail.
-        self.socket.send(message).await.map_err(|_| End::Gone)
+        self.socket.send(message).await.map_err(|_| SessionEnd::Gone)
     }
 
-    async fn goodbye(&mut self, end: End) {
-        if let End::Stopping = end {
+    async fn goodbye(&mut self, end: SessionEnd) {
+        if let SessionEnd::Stopping = end {
             let frame = CloseFrame { code: ws::close_code::AWAY, reason: "the server stops".into() };
             let _ = timeout(Duration::from_secs(1), self.socket.send(ws::Message::Close(Some(frame)))).await;
         }

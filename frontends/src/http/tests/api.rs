@@ -1,6 +1,6 @@
 //! Single requests: texts and codes as Prometheus 2.42 gave them to the same requests.
 
-use super::super::{AppState, Settings, cors_origin, router};
+use super::super::{ApiSettings, AppState, cors_origin, router};
 use super::fakes::server;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -59,7 +59,7 @@ pub(super) async fn request(
 }
 
 pub(super) async fn get(path: &str) -> Got {
-    request(&server(Settings::default()).0, "GET", path, &[], "").await
+    request(&server(ApiSettings::default()).0, "GET", path, &[], "").await
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn errors_have_their_words_and_codes() {
 
 #[tokio::test]
 async fn forms_limits_and_stats() {
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let got = request(&state, "POST", "/api/v1/query?query=2&time=3", &form, "query=1").await;
     assert_eq!(got.json()["data"]["result"], serde_json::json!([3, "1"]));
@@ -182,7 +182,7 @@ async fn forms_limits_and_stats() {
     assert_eq!(got["data"]["stats"]["samples"]["totalQueryableSamples"], 7);
     assert!(got["data"]["stats"]["timings"]["execTotalTime"].as_f64().unwrap() > 0.0);
     assert_eq!(got["data"]["stats"]["samples"].get("totalQueryableSamplesPerStep"), None);
-    let steps = Settings { step_stats: true, ..Settings::default() };
+    let steps = ApiSettings { step_stats: true, ..ApiSettings::default() };
     let path = "/api/v1/query_range?query=up&start=0&end=2&step=1&stats=all";
     let got = request(&server(steps).0, "GET", path, &[], "").await.json();
     let samples = &got["data"]["stats"]["samples"];
@@ -201,7 +201,7 @@ async fn expressions_without_an_answer() {
         r#"{"status":"success","data":{"type":"up"}}"#
     );
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     for (path, data) in [("format_query", r#""<1>""#), ("parse_query", r#"{"type":"1"}"#)] {
         let got = request(&state, "POST", &format!("/api/v1/{path}"), &form, "query=1").await;
         assert_eq!(got.text, format!(r#"{{"status":"success","data":{data}}}"#));
@@ -220,7 +220,7 @@ async fn expressions_without_an_answer() {
 
 #[tokio::test]
 async fn what_queries_cost_is_counted_and_logged() {
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("queries.log");
     state.sources.query_log.set(Some(&file)).unwrap();
@@ -251,7 +251,7 @@ async fn what_queries_cost_is_counted_and_logged() {
 
 #[tokio::test]
 async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
-    let settings = Settings { max_concurrency: 1, ..Settings::default() };
+    let settings = ApiSettings { max_concurrency: 1, ..ApiSettings::default() };
     let (state, _) = server(settings);
     let slow = request(&state, "GET", "/api/v1/query?query=slow&timeout=400ms", &[], "");
     let quick = async {
@@ -277,7 +277,7 @@ async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
 /// A query that does not come to look at its limits, as on a machine whose cores belong to others.
 #[tokio::test]
 async fn the_client_is_told_at_the_deadline_and_the_turn_stays_taken() {
-    let settings = Settings { max_concurrency: 1, ..Settings::default() };
+    let settings = ApiSettings { max_concurrency: 1, ..ApiSettings::default() };
     let (state, fakes) = server(settings);
     let late = request(&state, "GET", "/api/v1/query?query=stuck&timeout=30ms", &[], "").await;
     let error = (late.status.as_u16(), late.json()["error"].clone());
@@ -296,14 +296,14 @@ async fn large_ranges_stream_and_compress() {
     let plain = get(path).await;
     assert_eq!(plain.json()["data"]["result"][1]["values"].as_array().unwrap().len(), 11_000);
     let zipped =
-        request(&server(Settings::default()).0, "GET", path, &[("accept-encoding", "gzip")], "").await;
+        request(&server(ApiSettings::default()).0, "GET", path, &[("accept-encoding", "gzip")], "").await;
     assert_eq!(zipped.header("content-encoding"), "gzip");
     assert!(zipped.size * 2 < plain.size);
 }
 
 #[tokio::test]
 async fn lists_of_series_count_among_answers() {
-    let (state, _) = server(Settings { max_bytes: 10, ..Settings::default() });
+    let (state, _) = server(ApiSettings { max_bytes: 10, ..ApiSettings::default() });
     let lists =
         ["/api/v1/series?match[]=up", "/api/v1/labels", "/api/v1/label/job/values", "/federate?match[]=up"];
     for path in lists {
@@ -316,7 +316,7 @@ async fn lists_of_series_count_among_answers() {
         );
     }
     assert_eq!(state.sources.memory.reserved(), 0, "what was refused is given back");
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     for path in lists {
         assert_eq!(request(&state, "GET", path, &[], "").await.status, StatusCode::OK, "{path}");
     }
@@ -387,7 +387,7 @@ async fn status_pages() {
     assert_eq!(get("/api/v1/status/flags").await.json()["data"]["query.timeout"], "2m");
     assert_eq!(get("/api/v1/status/runtimeinfo").await.json()["data"]["GOMAXPROCS"], 2);
     assert_eq!(get("/api/v1/status/config").await.json()["data"]["yaml"], "global: {}\n");
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     request(&state, "GET", "/api/v1/label/job/values", &[], "").await;
     let metrics = request(&state, "GET", "/metrics", &[], "").await.text;
     for line in [
@@ -404,7 +404,7 @@ async fn status_pages() {
 
 #[tokio::test]
 async fn methods_origins_and_unknown_paths() {
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     let got = request(&state, "PUT", "/api/v1/query", &[], "").await;
     assert_eq!((got.status.as_u16(), got.header("allow")), (405, "GET, OPTIONS, POST"));
     assert_eq!(got.text, "Method Not Allowed\n");
@@ -418,8 +418,10 @@ async fn methods_origins_and_unknown_paths() {
     }
     let got = get("/api/v1/nix").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (404, "404 page not found\n"));
-    let settings =
-        Settings { cors_origin: cors_origin("https?://(a|b)\\.example").unwrap(), ..Settings::default() };
+    let settings = ApiSettings {
+        cors_origin: cors_origin("https?://(a|b)\\.example").unwrap(),
+        ..ApiSettings::default()
+    };
     let (state, _) = server(settings);
     let of = |origin| request(&state, "GET", "/api/v1/query?query=1", origin, "");
     let got = of(&[("origin", "http://a.example")]).await;
@@ -432,7 +434,7 @@ async fn methods_origins_and_unknown_paths() {
 
 #[tokio::test]
 async fn life_and_death() {
-    let (state, fakes) = server(Settings::default());
+    let (state, fakes) = server(ApiSettings::default());
     assert_eq!(get("/-/ready").await.text, "Prometheus Server is Ready.\n");
     assert_eq!(get("/-/healthy").await.text, "Prometheus Server is Healthy.\n");
     let got = request(&state, "POST", "/-/reload", &[], "").await;
@@ -462,7 +464,7 @@ async fn life_and_death() {
     state.stop();
     assert_eq!(request(&state, "GET", "/-/ready", &[], "").await.header("x-prometheus-stopping"), "true");
 
-    let (state, fakes) = server(Settings { lifecycle: true, ..Settings::default() });
+    let (state, fakes) = server(ApiSettings { lifecycle: true, ..ApiSettings::default() });
     let got = request(&state, "PUT", "/-/reload", &[], "").await;
     assert_eq!((got.status.as_u16(), got.text.as_str()), (500, "failed to reload config: line 3 is odd\n"));
     assert_eq!(request(&state, "POST", "/-/quit", &[], "").await.status, 200);
@@ -491,7 +493,7 @@ async fn what_grafana_and_alertmanager_follow_is_answered() {
 #[tokio::test]
 async fn a_prefix_moves_everything() {
     let settings =
-        Settings { route_prefix: "/prom".into(), external_path: "/prom".into(), ..Settings::default() };
+        ApiSettings { route_prefix: "/prom".into(), external_path: "/prom".into(), ..ApiSettings::default() };
     let (state, _) = server(settings);
     assert_eq!(request(&state, "GET", "/prom/api/v1/query?query=1", &[], "").await.status, 200);
     assert_eq!(
@@ -507,7 +509,7 @@ async fn a_prefix_moves_everything() {
 
 #[tokio::test]
 async fn bodies_are_bounded() {
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     let body = format!("query={}", "x".repeat(super::super::limits::FORM_BYTES));
     let request = Request::builder()
         .method("POST")
@@ -516,7 +518,7 @@ async fn bodies_are_bounded() {
     let got = send(&state, request.body(Body::from(body)).unwrap()).await;
     assert_eq!(got.status, StatusCode::BAD_REQUEST);
     assert!(got.json()["error"].as_str().unwrap().contains("request body too large"));
-    let (state, _) = server(Settings { lifecycle: true, ..Settings::default() });
+    let (state, _) = server(ApiSettings { lifecycle: true, ..ApiSettings::default() });
     let body = Body::from(vec![0; super::super::limits::WRITE_BYTES + 1]);
     let got = send(&state, Request::post("/api/v1/write").body(body).unwrap()).await;
     assert_eq!(got.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -524,7 +526,7 @@ async fn bodies_are_bounded() {
 
 #[tokio::test]
 async fn answers_wait_for_the_log_but_not_for_ever() {
-    let (state, fakes) = server(Settings::default());
+    let (state, fakes) = server(ApiSettings::default());
     let ask = |path: &'static str| request(&state, "GET", path, &[], "");
     let soon = Duration::from_millis(200);
     fakes.stands_still.store(true, SeqCst);

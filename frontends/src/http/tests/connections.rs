@@ -2,7 +2,7 @@
 //! timeouts that a test can wait for.
 
 use super::super::limits::{DISPLACE_AFTER, RESERVE_CONNECTIONS};
-use super::super::{ServeOptions, Settings, Timeouts, acting_origin};
+use super::super::{ApiSettings, ServeOptions, Timeouts, acting_origin};
 use super::live::{Running, connect, headers, hear, options, request, say, start_with, until};
 use engine::live::TapEvent;
 use futures::StreamExt;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const NEVER: Timeouts = Timeouts { headers: LONG, read: LONG, stall: LONG, drain: SHORT };
 
 async fn start(max_connections: usize, timeouts: Timeouts) -> Running {
-    start_with(ServeOptions { timeouts, ..options(max_connections) }, Settings::default()).await
+    start_with(ServeOptions { timeouts, ..options(max_connections) }, ApiSettings::default()).await
 }
 
 /// A connection that has sent `text`.
@@ -191,7 +191,8 @@ async fn health_is_answered_when_all_connections_are_in_use() {
 #[tokio::test]
 async fn one_address_has_a_share() {
     let options = ServeOptions { max_by_address: 2, timeouts: NEVER, ..options(10) };
-    let running = start_with(options, Settings { route_prefix: "/p".into(), ..Settings::default() }).await;
+    let running =
+        start_with(options, ApiSettings { route_prefix: "/p".into(), ..ApiSettings::default() }).await;
     let mut streams = Vec::new();
     for _ in 0..2 {
         let mut reader = request(&running, "/p/api/v1/subscribe?query=up").await;
@@ -333,7 +334,7 @@ fn push_unread(running: &Running, most: usize) {
 
 #[tokio::test]
 async fn what_waits_for_subscribers_is_bounded_together() {
-    let settings = Settings { subscription_buffers: 100_000, ..Settings::default() };
+    let settings = ApiSettings { subscription_buffers: 100_000, ..ApiSettings::default() };
     let running = start_with(options(50), settings).await;
     let mut socket = connect(&running).await;
     let request =
@@ -353,7 +354,7 @@ async fn what_waits_for_subscribers_is_bounded_together() {
 
 #[tokio::test]
 async fn subscriptions_are_refused_while_the_buffers_are_full() {
-    let settings = Settings { subscription_buffers: 1, ..Settings::default() };
+    let settings = ApiSettings { subscription_buffers: 1, ..ApiSettings::default() };
     let running = start_with(options(50), settings).await;
     let mut socket =
         sent(&running, "GET /api/v1/subscribe?query=up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -394,7 +395,7 @@ async fn status(running: &Running, line: &str, extra: &str) -> String {
 
 #[tokio::test]
 async fn pages_of_other_sites_change_nothing_and_stream_nothing() {
-    let settings = Settings { lifecycle: true, admin: true, ..Settings::default() };
+    let settings = ApiSettings { lifecycle: true, admin: true, ..ApiSettings::default() };
     let running = start_with(options(50), settings).await;
     for line in ACTING {
         for from in FOREIGN {
@@ -432,11 +433,11 @@ async fn websocket_of(running: &Running, origin: &str) -> Option<u16> {
 
 #[tokio::test]
 async fn websockets_of_other_sites_are_refused_unless_they_are_named() {
-    let running = start_with(options(50), Settings::default()).await;
+    let running = start_with(options(50), ApiSettings::default()).await;
     assert_eq!(websocket_of(&running, "https://evil.example").await, Some(403));
     assert_eq!(websocket_of(&running, &format!("http://{}", running.address)).await, None);
     let named = acting_origin("https://grafana\\.example").unwrap();
-    let settings = Settings { acting_origin: Some(named), ..Settings::default() };
+    let settings = ApiSettings { acting_origin: Some(named), ..ApiSettings::default() };
     let running = start_with(options(50), settings).await;
     assert_eq!(websocket_of(&running, "https://evil.example").await, Some(403));
     assert_eq!(websocket_of(&running, "https://grafana.example").await, None);

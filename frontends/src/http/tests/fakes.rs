@@ -1,19 +1,19 @@
 //! Fakes for everything behind the API.
 
-use super::super::model::*;
-use super::super::sources::*;
-use super::super::{AppState, Settings};
+use super::super::json_model::*;
+use super::super::services::*;
+use super::super::{ApiSettings, AppState};
 use crate::http::query::log::QueryLog;
 use crate::promql::QueryRange;
-use crate::standing::StandingQueries;
-use crate::views::Views;
+use crate::saved::SavedQueries;
+use crate::views::ViewRegistry;
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
 use engine::memory::{MemoryPool, MemoryReservation};
-use engine::plan::notes::{Annotation, Extent, Level};
-use engine::plan::{Node, Number, Op, Plan, Selector, Span};
-use engine::query::guard::SampleCounts;
-use engine::query::{Answer, AnswerMemory, QueryError, QueryOptions, Series, Value, VectorSample};
+use engine::plan::annotations::{Annotation, Occurrences, Severity};
+use engine::plan::{BitFloat, Plan, PlanNode, PlanOp, Selector, Span};
+use engine::query::guard::SampleStats;
+use engine::query::{AnswerMemory, QueryAnswer, QueryError, QueryOptions, QueryValue, Series, VectorSample};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -42,7 +42,7 @@ pub struct Fakes {
 /// Understands the few words that the tests use.
 struct Words;
 
-impl Language for Words {
+impl QueryLanguage for Words {
     fn compile(&self, text: &str, _: Option<QueryRange>) -> Result<Plan, String> {
         let selector = |name: &str| Selector {
             matchers: vec![Matcher::equal("__name__", name)],
@@ -53,12 +53,12 @@ impl Language for Words {
         let op = match text {
             "" => return Err("1:1: parse error: no expression found in input".into()),
             "sum(" => return Err("1:5: parse error: unclosed left parenthesis".into()),
-            "'a'" => Op::Text("a".into()),
-            "up[5m]" => Op::Range { selector: selector("up"), range: 300_000 },
-            number if number.parse::<f64>().is_ok() => Op::Number(Number(number.parse().unwrap())),
-            name => Op::Instant(selector(name)),
+            "'a'" => PlanOp::Text("a".into()),
+            "up[5m]" => PlanOp::Range { selector: selector("up"), range: 300_000 },
+            number if number.parse::<f64>().is_ok() => PlanOp::Number(BitFloat(number.parse().unwrap())),
+            name => PlanOp::Instant(selector(name)),
         };
-        Ok(Arc::new(Node { op, span: Span::default() }))
+        Ok(Arc::new(PlanNode { op, span: Span::default() }))
     }
 
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, String> {
@@ -80,7 +80,7 @@ impl Language for Words {
 
     fn selectors(&self, text: &str) -> Result<Vec<Vec<Matcher>>, String> {
         let plan = self.compile(text, None)?;
-        Ok(if let Op::Instant(selector) = &plan.op { vec![selector.matchers.clone()] } else { vec![] })
+        Ok(if let PlanOp::Instant(selector) = &plan.op { vec![selector.matchers.clone()] } else { vec![] })
     }
 
     fn explain(&self, _: &Plan) -> String {
@@ -91,16 +91,16 @@ impl Language for Words {
 struct Oracle(Arc<Fakes>);
 
 impl Oracle {
-    fn answer(value: Value) -> Result<Answer, QueryError> {
+    fn answer(value: QueryValue) -> Result<QueryAnswer, QueryError> {
         let note = Annotation {
-            level: Level::Info,
+            level: Severity::Info,
             text: "hm".into(),
-            extent: Extent::Untold,
+            extent: Occurrences::Untold,
             span: Span::default(),
         };
         let steps = vec![(1_000, 4, 3)];
-        let samples = SampleCounts { total: 7, read: 5, peak: 3, steps };
-        Ok(Answer { value, notes: vec![note], samples, memory: AnswerMemory::default() })
+        let samples = SampleStats { total: 7, read: 5, peak: 3, steps };
+        Ok(QueryAnswer { value, notes: vec![note], samples, memory: AnswerMemory::default() })
     }
 }
 
@@ -108,12 +108,12 @@ pub fn job(name: &str) -> Labels {
     Labels::from_pairs([("__name__", "up"), ("job", name)])
 }
 
-impl Answers for Oracle {
-    fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<Answer, QueryError> {
+impl QueryEngine for Oracle {
+    fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
         match &plan.op {
-            Op::Number(v) => Self::answer(Value::Scalar(t, v.0)),
-            Op::Text(text) => Self::answer(Value::Text(t, text.clone())),
-            Op::Instant(selector) if selector.matchers[0].value == "slow" => {
+            PlanOp::Number(v) => Self::answer(QueryValue::Scalar(t, v.0)),
+            PlanOp::Text(text) => Self::answer(QueryValue::Text(t, text.clone())),
+            PlanOp::Instant(selector) if selector.matchers[0].value == "slow" => {
                 let until = Instant::now() + options.timeout;
                 while Instant::now() < until {
                     if options.cancel.load(SeqCst) {
@@ -127,21 +127,21 @@ impl Answers for Oracle {
                 Err(QueryError::Timeout("query timed out in expression evaluation".into()))
             }
             // As on a machine whose cores belong to others: it does not come to look at its limits.
-            Op::Instant(selector) if selector.matchers[0].value == "stuck" => {
+            PlanOp::Instant(selector) if selector.matchers[0].value == "stuck" => {
                 while !self.0.go_on.load(SeqCst) {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 self.0.cancelled.store(options.cancel.load(SeqCst), SeqCst);
-                Self::answer(Value::Scalar(t, 0.0))
+                Self::answer(QueryValue::Scalar(t, 0.0))
             }
-            Op::Instant(selector) if selector.matchers[0].value == "hungry" => {
+            PlanOp::Instant(selector) if selector.matchers[0].value == "hungry" => {
                 Err(QueryError::Execution("query processing would load too many samples".into()))
             }
-            Op::Range { .. } => Self::answer(Value::Matrix(vec![
+            PlanOp::Range { .. } => Self::answer(QueryValue::Matrix(vec![
                 Series { labels: job("b"), points: vec![(1_000, 1.0)], histograms: vec![], drops: false },
                 Series { labels: job("a"), points: vec![(1_500, 2.0)], histograms: vec![], drops: false },
             ])),
-            _ => Self::answer(Value::Vector(vec![
+            _ => Self::answer(QueryValue::Vector(vec![
                 VectorSample { labels: job("a"), t, v: 1.0, h: None, drops: false },
                 VectorSample { labels: job("b"), t, v: f64::NAN, h: None, drops: false },
             ])),
@@ -155,17 +155,17 @@ impl Answers for Oracle {
         end: i64,
         step: i64,
         _: &QueryOptions,
-    ) -> Result<Answer, QueryError> {
+    ) -> Result<QueryAnswer, QueryError> {
         let points: Vec<_> = (0..=(end - start) / step).map(|i| (start + i * step, i as f64)).collect();
         let series =
             |name| Series { labels: job(name), points: points.clone(), histograms: vec![], drops: false };
-        Self::answer(Value::Matrix(vec![series("b"), series("a")]))
+        Self::answer(QueryValue::Matrix(vec![series("b"), series("a")]))
     }
 }
 
 struct Shelf(Arc<Fakes>);
 
-impl Catalog for Shelf {
+impl SeriesCatalog for Shelf {
     fn series(
         &self,
         sets: &[Vec<Matcher>],
@@ -206,17 +206,20 @@ impl Catalog for Shelf {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, StoreError> {
-        let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), value: 1e-7, t: 1_500 };
+    ) -> Result<Vec<SeriesExemplarsJson>, StoreError> {
+        let exemplar =
+            ExemplarJson { labels: Labels::from_pairs([("trace_id", "x")]), value: 1e-7, t: 1_500 };
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
         let series = self.series(sets, from, to, &memory)?.into_iter();
-        Ok(series.map(|l| SeriesExemplars { series_labels: l, exemplars: vec![exemplar.clone()] }).collect())
+        Ok(series
+            .map(|l| SeriesExemplarsJson { series_labels: l, exemplars: vec![exemplar.clone()] })
+            .collect())
     }
     fn stats(&self, limit: usize) -> HeadStats {
         let by_metric = vec![("up".to_owned(), 2); limit.min(3)];
         HeadStats { series: 2, min_time: 1, max_time: 2, by_metric, ..HeadStats::default() }
     }
-    fn settled(&self) -> BoxFuture<'static, ()> {
+    fn wait_committed(&self) -> BoxFuture<'static, ()> {
         let fakes = self.0.clone();
         Box::pin(async move {
             while fakes.stands_still.load(SeqCst) {
@@ -253,7 +256,7 @@ impl FakeViews {
 
 struct SharedFakeViews(Arc<Fakes>);
 
-impl Views for SharedFakeViews {
+impl ViewRegistry for SharedFakeViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
         if view.name == "never" {
             return Err("this cannot stand".into());
@@ -285,9 +288,9 @@ impl Views for SharedFakeViews {
 
 struct Rest(Arc<Fakes>);
 
-impl Targets for Rest {
-    fn active(&self) -> Vec<Target> {
-        vec![Target {
+impl TargetList for Rest {
+    fn active(&self) -> Vec<TargetJson> {
+        vec![TargetJson {
             discovered_labels: BTreeMap::from([("__address__".into(), "a:1".into())]),
             labels: BTreeMap::from([("job".into(), "a".into())]),
             scrape_pool: "a".into(),
@@ -296,13 +299,13 @@ impl Targets for Rest {
             last_error: String::new(),
             last_scrape: None,
             last_scrape_duration: 0.25,
-            health: TargetHealth::Up,
+            health: TargetHealthJson::Up,
             scrape_interval: "15s".into(),
             scrape_timeout: "10s".into(),
         }]
     }
-    fn dropped(&self) -> Vec<DroppedTarget> {
-        vec![DroppedTarget { discovered_labels: BTreeMap::new(), scrape_pool: "b".into() }]
+    fn dropped(&self) -> Vec<DroppedTargetJson> {
+        vec![DroppedTargetJson { discovered_labels: BTreeMap::new(), scrape_pool: "b".into() }]
     }
     fn dropped_counts(&self) -> BTreeMap<String, usize> {
         BTreeMap::from([("b".into(), 1)])
@@ -310,8 +313,8 @@ impl Targets for Rest {
     fn pools(&self) -> Vec<String> {
         vec!["a".into(), "b".into()]
     }
-    fn metadata(&self) -> Vec<Metadata> {
-        let of = |target: &str, metric: &str, help: &str| Metadata {
+    fn metadata(&self) -> Vec<MetadataJson> {
+        let of = |target: &str, metric: &str, help: &str| MetadataJson {
             target: Labels::from_pairs([("__name__", "up"), ("job", target)]),
             metric: metric.into(),
             kind: "gauge".into(),
@@ -322,18 +325,18 @@ impl Targets for Rest {
     }
 }
 
-impl Rules for Rest {
-    fn groups(&self) -> Vec<RuleGroup> {
-        let alert = Alert {
+impl RuleGroupList for Rest {
+    fn groups(&self) -> Vec<RuleGroupJson> {
+        let alert = AlertJson {
             labels: Labels::from_pairs([("alertname", "Foo")]),
             annotations: BTreeMap::new(),
-            state: AlertState::Firing,
+            state: AlertStateJson::Firing,
             active_at: Some(1_000),
             keep_firing_since: None,
             value: 93.0,
         };
-        let alerting = AlertingRule {
-            state: AlertState::Firing,
+        let alerting = AlertingRuleJson {
+            state: AlertStateJson::Firing,
             name: "Foo".into(),
             query: "up == 1".into(),
             duration: 1.0,
@@ -341,25 +344,25 @@ impl Rules for Rest {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             alerts: Some(vec![alert]),
-            health: Health::Good,
+            health: HealthJson::Good,
             last_error: String::new(),
             evaluation_time: 0.5,
             last_evaluation: Some(1_000),
             kind: AlertingKind::Alerting,
         };
         let recording = |name: &str, labels: &[(&str, &str)]| {
-            Rule::Recording(RecordingRule {
+            RuleJson::Recording(RecordingRuleJson {
                 name: name.into(),
                 query: "up".into(),
                 labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-                health: Health::Good,
+                health: HealthJson::Good,
                 last_error: String::new(),
                 evaluation_time: 0.0,
                 last_evaluation: None,
                 kind: RecordingKind::Recording,
             })
         };
-        let group = |name: &str, file: &str, rules: Vec<Rule>| RuleGroup {
+        let group = |name: &str, file: &str, rules: Vec<RuleJson>| RuleGroupJson {
             name: name.into(),
             file: file.into(),
             rules,
@@ -371,12 +374,12 @@ impl Rules for Rest {
         vec![
             group("a", "s.yml", vec![recording("c:d", &[("x", "y")])]),
             group("without", "r.yml", vec![]),
-            group("g", "r.yml", vec![recording("a:b", &[]), Rule::Alerting(alerting)]),
+            group("g", "r.yml", vec![recording("a:b", &[]), RuleJson::Alerting(alerting)]),
         ]
     }
 }
 
-impl Alertmanagers for Rest {
+impl AlertmanagerList for Rest {
     fn active(&self) -> Vec<String> {
         vec!["http://am:9093/api/v2/alerts".into()]
     }
@@ -385,7 +388,7 @@ impl Alertmanagers for Rest {
     }
 }
 
-impl Admin for Rest {
+impl ServerControl for Rest {
     fn config_yaml(&self) -> String {
         "global: {}\n".into()
     }
@@ -415,7 +418,7 @@ impl Admin for Rest {
     }
 }
 
-impl Tsdb for Rest {
+impl StoreAdmin for Rest {
     fn delete(&self, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<(), StoreError> {
         Ok(())
     }
@@ -427,27 +430,29 @@ impl Tsdb for Rest {
     }
 }
 
-impl RemoteWrite for Rest {
-    fn write(&self, call: WriteCall) -> BoxFuture<'static, WriteReply> {
+impl RemoteWriteHandler for Rest {
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
         let text = format!("{} {} {}", call.content_type, call.encoding, call.body.len());
         let status = if call.body.len() == 3 { 204 } else { 400 };
-        Box::pin(async move { WriteReply { status, text, written: Some([1, 2, 3]), retry_after: None } })
+        Box::pin(
+            async move { RemoteWriteResponse { status, text, written: Some([1, 2, 3]), retry_after: None } },
+        )
     }
 }
 
 /// A ready server with these settings.
-pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
+pub fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     let fakes = Arc::new(Fakes::default());
     fakes.ready.store(true, SeqCst);
     let rest = Arc::new(Rest(fakes.clone()));
     let metrics = Metrics::default();
-    let views: Arc<dyn Views> = Arc::new(SharedFakeViews(fakes.clone()));
-    let sources = Sources {
+    let views: Arc<dyn ViewRegistry> = Arc::new(SharedFakeViews(fakes.clone()));
+    let sources = ApiServices {
         language: Arc::new(Words),
         answers: Arc::new(Oracle(fakes.clone())),
         memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
         catalog: Arc::new(Shelf(fakes.clone())),
-        standing: Arc::new(StandingQueries::unwritten(
+        standing: Arc::new(SavedQueries::in_memory(
             views.clone(),
             Box::new(|text| Words.compile(text, None)),
         )),
@@ -457,7 +462,7 @@ pub fn server(settings: Settings) -> (AppState, Arc<Fakes>) {
         alertmanagers: rest.clone(),
         admin: rest.clone(),
         tsdb: rest.clone(),
-        remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWrite>),
+        remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWriteHandler>),
         clock: Arc::new(ManualClock::at(1_000_123)),
         query_log: Arc::new(QueryLog::new(&metrics)),
         metrics,

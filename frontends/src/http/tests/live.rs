@@ -1,7 +1,7 @@
 //! Subscriptions, cancellation and shutdown over real sockets.
 
 use super::super::limits::CONFLATE_TICKS;
-use super::super::{AppState, Door, ServeOptions, Settings, Timeouts, router, serve};
+use super::super::{ApiSettings, AppState, ServeOptions, StartupGate, Timeouts, router, serve};
 use super::fakes::{Fakes, job, server};
 use engine::live::TapEvent;
 use futures::{SinkExt, StreamExt};
@@ -31,16 +31,16 @@ pub(super) fn options(max_connections: usize) -> ServeOptions {
 }
 
 async fn start(max_connections: usize) -> Running {
-    start_with(options(max_connections), Settings::default()).await
+    start_with(options(max_connections), ApiSettings::default()).await
 }
 
-pub(super) async fn start_with(options: ServeOptions, settings: Settings) -> Running {
+pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> Running {
     let prefix = settings.route_prefix.clone();
     let (state, fakes) = server(settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let door = Door::new(&prefix);
+    let door = StartupGate::new(&prefix);
     door.open(router(state.clone()), state.clone());
     let metrics = state.sources.metrics.clone();
     let server = tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! How requests are read: forms, paths, methods, times, pages of rules; codes and texts as Prometheus 3.14 gives them.
 
-use super::super::Settings;
+use super::super::ApiSettings;
 use super::api::{Got, get, request};
 use super::fakes::server;
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_json::json;
 async fn post(path: &str, content_type: &str, body: &'static str) -> Got {
     let headers = [("content-type", content_type)];
     let headers = if content_type.is_empty() { &[][..] } else { &headers[..] };
-    request(&server(Settings::default()).0, "POST", path, headers, body).await
+    request(&server(ApiSettings::default()).0, "POST", path, headers, body).await
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn odd_values_of_stats_are_warned_of() {
 
 #[tokio::test]
 async fn paths_and_methods() {
-    let (state, _) = server(Settings::default());
+    let (state, _) = server(ApiSettings::default());
     let ask = async |method: &str, path: &str| {
         let got = request(&state, method, path, &[], "").await;
         let seen = ["location", "allow"].map(|name| got.header(name).to_owned());

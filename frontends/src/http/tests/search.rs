@@ -1,12 +1,12 @@
 //! Searches: parameters, batches, and what is refused, with Prometheus' texts.
 
-use super::super::Settings;
+use super::super::ApiSettings;
 use super::api::request;
 use super::fakes::server;
 
 /// The fake shelf has three values of a label: its name, and the two ends of the time asked for.
 async fn lines(max: Option<usize>, path: &str) -> (u16, Vec<String>) {
-    let settings = Settings { search: max, ..Settings::default() };
+    let settings = ApiSettings { search: max, ..ApiSettings::default() };
     let path = format!("/api/v1/search/{path}").replace("[]", "%5B%5D");
     let got = request(&server(settings).0, "GET", &path, &[], "").await;
     (got.status.as_u16(), got.text.lines().map(str::to_owned).collect())

@@ -1,17 +1,17 @@
 //! `PUT` and `DELETE` of standing queries, their results, and who may change them.
 
-use super::super::{AppState, Settings};
+use super::super::{ApiSettings, AppState};
 use super::api::{Got, request};
 use super::fakes::{Fakes, job, server};
-use crate::asked::id_of;
-use engine::live::describe::{AnswerReport, Content, Failure, ViewReport, Work};
+use crate::scheduled::parse_view_id;
+use engine::live::describe::{AnswerContent, AnswerReport, EvaluationFailure, ViewFootprint, ViewReport};
 use engine::live::{ViewKind, ViewSpec};
-use engine::plan::{Node, Number, Op, Span};
+use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 fn open() -> (AppState, Arc<Fakes>) {
-    server(Settings { admin: true, ..Settings::default() })
+    server(ApiSettings { admin: true, ..ApiSettings::default() })
 }
 
 async fn put(state: &AppState, name: &str, body: &'static str) -> Got {
@@ -101,7 +101,7 @@ async fn what_is_not_understood_is_refused() {
 
 #[tokio::test]
 async fn nothing_changes_without_the_flag() {
-    let (state, fakes) = server(Settings { lifecycle: true, ..Settings::default() });
+    let (state, fakes) = server(ApiSettings { lifecycle: true, ..ApiSettings::default() });
     for got in [put(&state, "a", r#"{"query": "up"}"#).await, delete(&state, "a").await] {
         assert_eq!(told(&got), (500, json!("unavailable")));
         assert!(got.text.contains("admin APIs disabled: start the server with --web.enable-admin-api"));
@@ -111,29 +111,30 @@ async fn nothing_changes_without_the_flag() {
     assert_eq!((got.status.as_u16(), got.text.trim()), (405, "Method Not Allowed"));
 }
 
-fn report(id: &str, op: Op, answer: AnswerReport, work: Option<Work>) -> ViewReport {
-    let plan = Arc::new(Node { op, span: Span::default() });
+fn report(id: &str, op: PlanOp, answer: AnswerReport, work: Option<ViewFootprint>) -> ViewReport {
+    let plan = Arc::new(PlanNode { op, span: Span::default() });
     let spec = ViewSpec { name: "up".into(), plan, kind: ViewKind::NOW };
-    ViewReport { id: id_of(id).unwrap(), spec, answer, work, kept: None }
+    ViewReport { id: parse_view_id(id).unwrap(), spec, answer, work, kept: None }
 }
 
 #[tokio::test]
 async fn a_result_is_that_of_the_view() {
     let (state, fakes) = open();
     let up = state.sources.language.compile("up", None).unwrap().op.clone();
-    let content = Content { rows: vec![(job("b"), 2.0.into()), (job("a"), 1.5.into())], notes: Vec::new() };
+    let content =
+        AnswerContent { rows: vec![(job("b"), 2.0.into()), (job("a"), 1.5.into())], notes: Vec::new() };
     let answer =
         AnswerReport { frontier: Some(1_000_250), content: Some(content), ..AnswerReport::default() };
     let mut failing = answer.clone();
-    failing.failure = Some(Failure { t: 1_000_250, error: "too much".into(), lasts: true });
-    let scalar = Content { rows: vec![(Default::default(), 3.0.into())], notes: Vec::new() };
+    failing.failure = Some(EvaluationFailure { t: 1_000_250, error: "too much".into(), lasts: true });
+    let scalar = AnswerContent { rows: vec![(Default::default(), 3.0.into())], notes: Vec::new() };
     let scalar = AnswerReport { content: Some(scalar), ..answer.clone() };
     *fakes.views.reports.lock() = vec![
-        report("3", up.clone(), answer, Some(Work::default())),
-        report("4", up.clone(), failing, Some(Work::default())),
-        report("5", Op::Number(Number(3.0)), scalar, Some(Work::default())),
+        report("3", up.clone(), answer, Some(ViewFootprint::default())),
+        report("4", up.clone(), failing, Some(ViewFootprint::default())),
+        report("5", PlanOp::Number(BitFloat(3.0)), scalar, Some(ViewFootprint::default())),
         // Asked while somebody listens: its latest answer may be an old one.
-        report("asked-6", Op::Number(Number(7.0)), AnswerReport::default(), None),
+        report("asked-6", PlanOp::Number(BitFloat(7.0)), AnswerReport::default(), None),
     ];
     let data = async |path: &str| get(&state, path).await.json()["data"].clone();
     let row = |name: &str, v: &str| json!({"metric": {"__name__": "up", "job": name}, "value": [1000.25, v]});

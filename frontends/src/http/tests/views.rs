@@ -1,15 +1,16 @@
 //! `/api/v1/views`: pages, single views, and what is said when there is none.
 
-use super::super::{AppState, Settings};
+use super::super::{ApiSettings, AppState};
 use super::api::{Got, request};
 use super::fakes::server;
-use crate::asked::id_of;
+use crate::scheduled::parse_view_id;
+use engine::live::cost::EvaluationCost;
 use engine::live::describe::{
-    Amount, AnswerReport, DescribeError, Failure, RingReport, Steps, ViewReport, Work,
+    AnswerReport, ByteCount, DescribeError, EvaluationFailure, RingReport, StepCount, ViewFootprint,
+    ViewReport,
 };
-use engine::live::meter::Spent;
 use engine::live::{ViewKind, ViewSpec};
-use engine::plan::{Node, Number, Op, Span};
+use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,10 @@ async fn get(state: &AppState, path: &str) -> Got {
     request(state, "GET", path, &[], "").await
 }
 
-fn report(id: &str, kind: ViewKind, answer: AnswerReport, work: Option<Work>) -> ViewReport {
-    let plan = Arc::new(Node { op: Op::Number(Number(1.0)), span: Span::default() });
+fn report(id: &str, kind: ViewKind, answer: AnswerReport, work: Option<ViewFootprint>) -> ViewReport {
+    let plan = Arc::new(PlanNode { op: PlanOp::Number(BitFloat(1.0)), span: Span::default() });
     ViewReport {
-        id: id_of(id).unwrap(),
+        id: parse_view_id(id).unwrap(),
         spec: ViewSpec { name: format!("view {id}"), plan, kind },
         answer,
         work,
@@ -32,13 +33,18 @@ fn report(id: &str, kind: ViewKind, answer: AnswerReport, work: Option<Work>) ->
 fn continuous() -> ViewReport {
     let ring =
         RingReport { selector: "{a=\"b\"}".into(), retention: 330_000, series: 4, bytes: 640, readers: 2 };
-    let work = Work {
+    let work = ViewFootprint {
         owner: 1,
         level: 2,
-        local: Steps { total: 3, shared: 2 },
-        gather: Steps { total: 1, shared: 0 },
-        state: Amount { total: 900, shared: 640 },
-        spent: Some(Spent { t: 1_795_248_000_000, latest: 0.00025, total: 1.5, ..Spent::default() }),
+        local: StepCount { total: 3, shared: 2 },
+        gather: StepCount { total: 1, shared: 0 },
+        state: ByteCount { total: 900, shared: 640 },
+        spent: Some(EvaluationCost {
+            t: 1_795_248_000_000,
+            latest: 0.00025,
+            total: 1.5,
+            ..EvaluationCost::default()
+        }),
         rows_touched: 4,
         rings: vec![ring],
     };
@@ -61,13 +67,13 @@ fn recorded() -> ViewReport {
         query_offset: 60_000,
         limit: 9,
     };
-    let failure = Some(Failure { t: 1_795_248_000_000, error: "too much".into(), lasts: true });
+    let failure = Some(EvaluationFailure { t: 1_795_248_000_000, error: "too much".into(), lasts: true });
     report("asked-1", kind, AnswerReport { failure, ..AnswerReport::default() }, None)
 }
 
 #[tokio::test]
 async fn a_view_shows_what_it_is_made_of() {
-    let (state, fakes) = server(Settings::default());
+    let (state, fakes) = server(ApiSettings::default());
     *fakes.views.reports.lock() = vec![continuous(), recorded()];
     let first = json!({
         "id": "3", "name": "view 3", "kind": "continuous", "standing": true, "plan": "select",
@@ -100,7 +106,7 @@ async fn a_view_shows_what_it_is_made_of() {
 
 #[tokio::test]
 async fn views_come_in_pages() {
-    let (state, fakes) = server(Settings::default());
+    let (state, fakes) = server(ApiSettings::default());
     let nothing = json!({"status": "success", "data": {"views": [], "total": 0}});
     assert_eq!(get(&state, "/api/v1/views").await.json(), nothing);
     let view = |id: u64| report(&id.to_string(), ViewKind::NOW, AnswerReport::default(), None);
@@ -124,7 +130,7 @@ async fn views_come_in_pages() {
 
 #[tokio::test]
 async fn what_is_not_there_has_an_error() {
-    let (state, fakes) = server(Settings::default());
+    let (state, fakes) = server(ApiSettings::default());
     *fakes.views.reports.lock() = vec![continuous()];
     for (path, status, kind, error) in [
         ("/2", 404, "not_found", "no view \"2\": it is gone, or never was"),

@@ -1,11 +1,11 @@
 //! Rule files: the founding file loads, faults are golden.
 
-use crate::rules::file::{Defaults, Loaded, Rhythm, fake_compile, parse};
-use crate::rules::yaml::Fault;
+use crate::rules::file::{EvaluationMode, GroupDefaults, LoadedRules, fake_compile, parse};
+use crate::rules::yaml::ConfigError;
 
-const DEFAULTS: Defaults = Defaults { interval: 60_000, query_offset: 0 };
+const DEFAULTS: GroupDefaults = GroupDefaults { interval: 60_000, query_offset: 0 };
 
-fn load(text: &str) -> Result<Loaded, Fault> {
+fn load(text: &str) -> Result<LoadedRules, ConfigError> {
     parse("rules.yml", text, DEFAULTS, &fake_compile)
 }
 
@@ -27,7 +27,7 @@ fn the_founding_kind_of_file_loads() {
         [("severity".into(), "warning".into()), ("team".into(), "infrastructure".into())]
     );
     assert_eq!(alert.annotations[1], ("summary".to_owned(), "CPU is busy".to_owned()));
-    assert_eq!((loaded.groups[0].interval, loaded.groups[0].rhythm), (60_000, Rhythm::Continuous));
+    assert_eq!((loaded.groups[0].interval, loaded.groups[0].rhythm), (60_000, EvaluationMode::Continuous));
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn groups_carry_their_settings_and_labels() {
     let group = load(text).unwrap().groups.remove(0);
     assert_eq!(
         (group.interval, group.query_offset, group.limit, group.rhythm),
-        (5_000, 1_000, 7, Rhythm::Interval)
+        (5_000, 1_000, 7, EvaluationMode::Interval)
     );
     assert_eq!(group.rules[0].labels, [("a".into(), "1".into()), ("b".into(), "3".into())]);
     assert!(load("groups: []\n").unwrap().groups.is_empty());
@@ -90,7 +90,7 @@ fn faults_name_place_and_remedy() {
 
 #[test]
 fn with_promql_the_file_compiles_and_is_linted() {
-    let compile = crate::rules::file::promql_compiler(crate::promql::Options::default());
+    let compile = crate::rules::file::promql_compiler(crate::promql::PromqlOptions::default());
     let text = include_str!("../../../tests/data/alerts.yml");
     let loaded = parse("alerts.yml", text, DEFAULTS, &compile).unwrap();
     let printed = &loaded.groups[1].rules[0].expr.text;

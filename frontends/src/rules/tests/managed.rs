@@ -1,24 +1,24 @@
 //! The manager over fakes: views that a test drives by hand, a store that remembers, alerts that pile up.
 
-use crate::rules::core::Core;
-use crate::rules::file::{AlertOptions, Group, Rhythm, Rule, fake_compile};
-use crate::rules::inbox::Inbox;
-use crate::rules::manager::{Manager, Options, Ports};
-use crate::rules::memory::Memory;
-use crate::rules::ports::{Notify, OutgoingAlert, StateStore};
-use crate::rules::template::QueryFn;
-use crate::views::Views;
+use crate::rules::active_rules::ActiveRules;
+use crate::rules::alert_persistence::AlertPersistence;
+use crate::rules::event_queue::RuleEventQueue;
+use crate::rules::file::{AlertOptions, EvaluationMode, Rule, RuleGroup, fake_compile};
+use crate::rules::manager::{RuleManager, RuleManagerOptions, RuleServices};
+use crate::rules::services::{AlertNotification, AlertSender, AlertSeriesStore};
+use crate::rules::template::TemplateQuery;
+use crate::views::ViewRegistry;
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewKind, ViewSpec};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use storage::clock::ManualClock;
-use storage::keep::{Change, Entries};
+use storage::durable_map::{MapChange, MapEntries};
 use storage::metrics::Metrics;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
-use storage::store::{Appended, Columns, GroupId, StoreError};
+use storage::store::{AppendResult, ColumnBatch, GroupId, StoreError};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -32,7 +32,7 @@ pub(super) struct FakeViews {
     next: Mutex<u64>,
 }
 
-impl Views for FakeViews {
+impl ViewRegistry for FakeViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
         if view.name == "Refused" {
             return Err("the plan cannot stand".to_owned());
@@ -73,7 +73,7 @@ pub(super) struct FakeStore {
     full: AtomicBool,
 }
 
-impl StateStore for FakeStore {
+impl AlertSeriesStore for FakeStore {
     fn open_group(&self, _: &str, shard: u16) -> GroupId {
         GroupId(u32::from(shard))
     }
@@ -86,7 +86,7 @@ impl StateStore for FakeStore {
         slots.insert((series.shard, series.slot), labels.clone());
         series
     }
-    fn append(&self, batch: &Columns) -> Result<Appended, StoreError> {
+    fn append(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError> {
         assert_eq!(batch.layout.slots.len(), batch.values.len());
         if self.full.load(SeqCst) {
             return Err(StoreError::Refused("the disk is full".to_owned()));
@@ -96,9 +96,9 @@ impl StateStore for FakeStore {
             let labels = slots[&(batch.group.0 as u16, *slot)].clone();
             self.samples.lock().push((labels, batch.t, *value));
         }
-        Ok(Appended::default())
+        Ok(AppendResult::default())
     }
-    fn append_rows(&self, rows: &[storage::store::Row]) -> Result<Appended, StoreError> {
+    fn append_rows(&self, rows: &[storage::store::FloatRow]) -> Result<AppendResult, StoreError> {
         if self.full.load(SeqCst) {
             return Err(StoreError::Refused("the disk is full".to_owned()));
         }
@@ -107,7 +107,7 @@ impl StateStore for FakeStore {
             let labels = slots[&(row.series.shard, row.series.slot)].clone();
             self.samples.lock().push((labels, row.t, row.v));
         }
-        Ok(Appended::default())
+        Ok(AppendResult::default())
     }
     fn newest(
         &self,
@@ -143,9 +143,9 @@ impl FakeStore {
 }
 
 #[derive(Default)]
-pub(super) struct Sent(pub Mutex<Vec<OutgoingAlert>>);
-impl Notify for Sent {
-    fn send(&self, alerts: Vec<OutgoingAlert>) {
+pub(super) struct Sent(pub Mutex<Vec<AlertNotification>>);
+impl AlertSender for Sent {
+    fn send(&self, alerts: Vec<AlertNotification>) {
         self.0.lock().extend(alerts);
     }
 }
@@ -156,7 +156,7 @@ pub(super) struct FakeQuery {
     rows: Mutex<Vec<(Labels, f64)>>,
     asked: AtomicUsize,
 }
-impl QueryFn for FakeQuery {
+impl TemplateQuery for FakeQuery {
     fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
         self.asked.fetch_add(1, SeqCst);
         Ok(self.rows.lock().clone())
@@ -165,12 +165,12 @@ impl QueryFn for FakeQuery {
 
 /// Keeps records; what a process recalls is what the ones before it kept.
 #[derive(Default)]
-pub(super) struct FakeMemory(Mutex<Option<Entries>>);
-impl Memory for FakeMemory {
-    fn recall(&self) -> Option<Entries> {
+pub(super) struct FakeMemory(Mutex<Option<MapEntries>>);
+impl AlertPersistence for FakeMemory {
+    fn load_saved(&self) -> Option<MapEntries> {
         self.0.lock().clone()
     }
-    fn keep(&self, changes: Vec<Change>) -> u64 {
+    fn save(&self, changes: Vec<MapChange>) -> u64 {
         let mut entries = self.0.lock();
         let entries = entries.get_or_insert_default();
         for (key, value) in changes {
@@ -185,7 +185,7 @@ impl Memory for FakeMemory {
 }
 
 #[derive(Default)]
-pub(super) struct House {
+pub(super) struct Fixture {
     pub views: Arc<FakeViews>,
     pub store: Arc<FakeStore>,
     pub sent: Arc<Sent>,
@@ -195,9 +195,9 @@ pub(super) struct House {
     pub metrics: Metrics,
 }
 
-impl House {
-    fn ports(&self) -> Ports {
-        Ports {
+impl Fixture {
+    fn ports(&self) -> RuleServices {
+        RuleServices {
             views: self.views.clone(),
             store: self.store.clone(),
             memory: self.memory.clone(),
@@ -207,11 +207,12 @@ impl House {
             metrics: self.metrics.clone(),
         }
     }
-    pub fn core(&self) -> Core {
-        let options = Options { external_url: "http://p:9090/".into(), ..Options::default() };
-        Core::new(self.ports(), options, Arc::new(Inbox::default()))
+    pub fn core(&self) -> ActiveRules {
+        let options =
+            RuleManagerOptions { external_url: "http://p:9090/".into(), ..RuleManagerOptions::default() };
+        ActiveRules::new(self.ports(), options, Arc::new(RuleEventQueue::default()))
     }
-    pub fn take_sent(&self) -> Vec<OutgoingAlert> {
+    pub fn take_sent(&self) -> Vec<AlertNotification> {
         std::mem::take(&mut *self.sent.0.lock())
     }
 }
@@ -227,14 +228,14 @@ pub(super) fn alert(name: &str, expr: &str, hold: i64) -> Rule {
     }
 }
 
-pub(super) fn group(rules: Vec<Rule>) -> Group {
-    Group {
+pub(super) fn group(rules: Vec<Rule>) -> RuleGroup {
+    RuleGroup {
         file: "f.yml".into(),
         name: "g".into(),
         interval: MINUTE,
         query_offset: 0,
         limit: 0,
-        rhythm: Rhythm::Continuous,
+        rhythm: EvaluationMode::Continuous,
         lateness: None,
         rules,
     }
@@ -253,7 +254,7 @@ pub(super) fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
 }
 
 /// Steps from wake to wake until something was sent; the time of that step.
-fn until_sent(house: &House, core: &mut Core, from: TimeMs) -> TimeMs {
+fn until_sent(house: &Fixture, core: &mut ActiveRules, from: TimeMs) -> TimeMs {
     let mut now = from;
     while now < from + 5 * MINUTE {
         let wake = core.step(now);
@@ -267,7 +268,7 @@ fn until_sent(house: &House, core: &mut Core, from: TimeMs) -> TimeMs {
 
 #[test]
 fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 1_000).unwrap();
     house.views.push("Down", delta(1_500, &[("a:1", 0.0)], &[]));
@@ -294,7 +295,7 @@ fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
 
 #[test]
 fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     core.apply(vec![group(vec![alert("Down", "up", 10 * SECOND)])], &Labels::default(), 0).unwrap();
     house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
@@ -316,7 +317,7 @@ fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
 /// What an annotation asks about is often gone when the alert is over.
 #[test]
 fn an_alert_that_is_over_says_what_it_said() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let mut rule = alert("Down", "up", 0);
     rule.alert.as_mut().unwrap().annotations =
@@ -337,7 +338,7 @@ fn an_alert_that_is_over_says_what_it_said() {
 /// Whoever reads the API waits for what annotations ask, not the thread that alerts.
 #[test]
 fn reading_asks_nothing_on_the_rules_thread() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let mut rule = alert("Down", "up", MINUTE);
     rule.alert.as_mut().unwrap().annotations =
@@ -354,7 +355,7 @@ fn reading_asks_nothing_on_the_rules_thread() {
 /// Rows are told once: what comes right behind a slot that cannot be written must not be lost.
 #[test]
 fn rows_are_taken_when_their_slot_cannot_be_written() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     core.apply(vec![group(vec![alert("Full", "up", 0)])], &Labels::default(), 0).unwrap();
     house.views.push("Full", delta(500, &[("a:1", 0.0)], &[]));
@@ -370,9 +371,9 @@ fn rows_are_taken_when_their_slot_cannot_be_written() {
 /// As in Prometheus: the condition is that of some time ago, and what is written is about then.
 #[test]
 fn alerts_of_a_group_with_an_offset_are_about_the_past() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
-    let late = |query_offset| vec![Group { query_offset, ..group(vec![alert("Down", "up", 0)]) }];
+    let late = |query_offset| vec![RuleGroup { query_offset, ..group(vec![alert("Down", "up", 0)]) }];
     core.apply(late(10_000), &Labels::default(), 0).unwrap();
     let kind = || house.views.state.lock().values().next().unwrap().0.kind.clone();
     assert!(matches!(kind(), ViewKind::Continuous { query_offset: 10_000 }));
@@ -386,7 +387,7 @@ fn alerts_of_a_group_with_an_offset_are_about_the_past() {
 
 #[test]
 fn alerts_are_written_in_the_slots_of_their_group() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
@@ -410,7 +411,7 @@ fn alerts_are_written_in_the_slots_of_their_group() {
 /// Others that are active are left alone: a condition of thousands of rows moves with every scrape.
 #[test]
 fn only_the_alert_that_changes_is_written_between_slots() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
     house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
@@ -434,7 +435,7 @@ fn only_the_alert_that_changes_is_written_between_slots() {
 /// The state that the API shows is the one in the series, whatever woke the rule.
 #[test]
 fn series_follow_for_and_keep_firing_for_at_once() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let mut rule = alert("Down", "up", 10 * SECOND);
     rule.alert.as_mut().unwrap().keep_firing_for = 5 * SECOND;
@@ -459,10 +460,10 @@ fn series_follow_for_and_keep_firing_for_at_once() {
 /// As in Prometheus, where a group's alerts are sent when it is evaluated.
 #[test]
 fn alerts_of_a_group_are_sent_again_together() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let two = group(vec![alert("Down", "up", 0), alert("Away", "away", 0)]);
-    let five = Group { interval: 5 * SECOND, ..two };
+    let five = RuleGroup { interval: 5 * SECOND, ..two };
     core.apply(vec![five], &Labels::default(), 0).unwrap();
     let mut times: BTreeMap<TimeMs, usize> = BTreeMap::new();
     let mut now = 500;
@@ -485,7 +486,7 @@ fn alerts_of_a_group_are_sent_again_together() {
 
 #[test]
 fn a_reload_is_all_or_nothing_and_keeps_state() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let labels = Labels::default();
     core.apply(vec![group(vec![alert("Down", "up", 0), alert("Gone", "x", 0)])], &labels, 0).unwrap();
@@ -513,7 +514,7 @@ fn a_reload_is_all_or_nothing_and_keeps_state() {
 
 #[test]
 fn a_restart_finds_its_alerts_again() {
-    let house = House::default();
+    let house = Fixture::default();
     let rules = || vec![group(vec![alert("Down", "up", 5 * MINUTE)])];
     let mut core = house.core();
     core.apply(rules(), &Labels::default(), 0).unwrap();
@@ -522,7 +523,7 @@ fn a_restart_finds_its_alerts_again() {
     core.step(6 * MINUTE);
     assert_eq!(house.take_sent().len(), 1);
     // The process dies; another one opens the same store five minutes later.
-    let second = House { store: house.store.clone(), ..House::default() };
+    let second = Fixture { store: house.store.clone(), ..Fixture::default() };
     let mut core = second.core();
     let start = 11 * MINUTE;
     core.apply(rules(), &Labels::default(), start).unwrap();
@@ -537,7 +538,7 @@ fn a_restart_finds_its_alerts_again() {
 
 #[test]
 fn recording_rules_become_recorded_views_and_report_their_health() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let record = Rule { name: "a:b".into(), alert: None, ..alert("", "up", 0) };
     core.apply(vec![group(vec![record])], &Labels::default(), 0).unwrap();
@@ -568,9 +569,9 @@ fn recording_rules_become_recorded_views_and_report_their_health() {
 
 #[test]
 fn with_evaluation_interval_alerts_wait_for_their_slot() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
-    let group = Group { rhythm: Rhythm::Interval, ..group(vec![alert("Down", "up", 0)]) };
+    let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) };
     core.apply(vec![group], &Labels::default(), 0).unwrap();
     house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
     core.step(20);
@@ -582,16 +583,16 @@ fn with_evaluation_interval_alerts_wait_for_their_slot() {
 
 #[test]
 fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = house.core();
     let states = Rule {
-        expr: crate::rules::file::Expression {
-            plan: crate::promql::compile("count(ALERTS)", &crate::promql::Options::default()).unwrap(),
+        expr: crate::rules::file::RuleExpression {
+            plan: crate::promql::compile("count(ALERTS)", &crate::promql::PromqlOptions::default()).unwrap(),
             text: "count(ALERTS)".to_owned(),
         },
         ..alert("Many", "up", 0)
     };
-    let group = Group { rhythm: Rhythm::Interval, ..group(vec![alert("Down", "up", 0), states]) };
+    let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0), states]) };
     let interval = group.interval;
     core.apply(vec![group], &Labels::default(), 0).unwrap();
     house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
@@ -602,7 +603,7 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
     house.views.push("Down", TapEvent::Progress { t: interval });
     house.views.push("Many", TapEvent::Progress { t: interval + 50 });
     core.step(interval + 60);
-    let names = |sent: Vec<OutgoingAlert>| -> Vec<(String, TimeMs)> {
+    let names = |sent: Vec<AlertNotification>| -> Vec<(String, TimeMs)> {
         sent.iter().map(|a| (a.labels.get("alertname").unwrap_or("").to_owned(), a.starts_at)).collect()
     };
     assert_eq!(names(house.take_sent()), [("Down".to_owned(), interval)]);
@@ -620,11 +621,11 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
 
 #[test]
 fn the_thread_answers_and_ends() {
-    let house = House::default();
-    let manager = Manager::start(house.ports(), Options::default()).unwrap();
+    let house = Fixture::default();
+    let manager = RuleManager::start(house.ports(), RuleManagerOptions::default()).unwrap();
     manager.apply(vec![group(vec![alert("Down", "up", 0)])], Labels::default()).unwrap();
     house.views.push("Down", delta(0, &[("a:1", 1.0)], &[]));
-    let firing = |m: &Manager| m.snapshot().unwrap()[0].rules[0].alerting.as_ref().unwrap().alerts.len();
+    let firing = |m: &RuleManager| m.snapshot().unwrap()[0].rules[0].alerting.as_ref().unwrap().alerts.len();
     let began = std::time::Instant::now();
     while firing(&manager) == 0 {
         assert!(began.elapsed().as_secs() < 10, "the event never arrived");

@@ -1,10 +1,10 @@
 //! What becomes of alerts when the process dies, and when rules are loaded anew: nothing is delayed, told twice or lost.
 
-use super::managed::{House, Sent, alert, delta, group, row};
-use crate::rules::core::Core;
-use crate::rules::file::{Group, Rhythm, Rule, fake_compile};
+use super::managed::{Fixture, Sent, alert, delta, group, row};
+use crate::rules::active_rules::ActiveRules;
+use crate::rules::file::{EvaluationMode, Rule, RuleGroup, fake_compile};
 use crate::rules::limits::TIMER_SLACK_MS;
-use crate::rules::ports::OutgoingAlert;
+use crate::rules::services::AlertNotification;
 use engine::live::TapEvent;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -21,19 +21,19 @@ fn failed(t: TimeMs) -> TapEvent {
     TapEvent::Failed { t, error: "found duplicate series".to_owned() }
 }
 
-fn begin(house: &House, rules: Vec<Group>, now: TimeMs) -> Core {
+fn begin(house: &Fixture, rules: Vec<RuleGroup>, now: TimeMs) -> ActiveRules {
     let mut core = house.core();
     core.apply(rules, &Labels::default(), now).unwrap();
     core
 }
 
 /// Another process on the same data.
-fn reborn(house: &House) -> House {
-    House { store: house.store.clone(), memory: house.memory.clone(), ..House::default() }
+fn reborn(house: &Fixture) -> Fixture {
+    Fixture { store: house.store.clone(), memory: house.memory.clone(), ..Fixture::default() }
 }
 
 /// Lets time pass up to `to`, looking whenever the core wants to.
-fn run(core: &mut Core, from: TimeMs, to: TimeMs) {
+fn run(core: &mut ActiveRules, from: TimeMs, to: TimeMs) {
     let mut now = from;
     while now <= to {
         now = core.step(now).max(now + 1);
@@ -42,13 +42,13 @@ fn run(core: &mut Core, from: TimeMs, to: TimeMs) {
 }
 
 /// What was sent, each taken by an Alertmanager at once.
-fn taken(sent: &Sent) -> Vec<OutgoingAlert> {
+fn taken(sent: &Sent) -> Vec<AlertNotification> {
     let all = std::mem::take(&mut *sent.0.lock());
     all.iter().for_each(|alert| (alert.receipt.0)());
     all
 }
 
-fn down(hold: i64) -> Vec<Group> {
+fn down(hold: i64) -> Vec<RuleGroup> {
     vec![group(vec![alert("Down", "up", hold)])]
 }
 
@@ -56,7 +56,7 @@ fn down(hold: i64) -> Vec<Group> {
 fn a_kill_in_the_middle_of_for_delays_nothing() {
     // Longer than the grace period of Prometheus, too.
     for hold in [5 * MINUTE, 15 * MINUTE] {
-        let house = House::default();
+        let house = Fixture::default();
         let mut core = begin(&house, down(hold), 0);
         house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
         run(&mut core, 1_234, 2 * MINUTE);
@@ -73,7 +73,7 @@ fn a_kill_in_the_middle_of_for_delays_nothing() {
 
 #[test]
 fn for_that_ended_while_the_process_was_dead_fires_at_once() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(5 * MINUTE), 0);
     house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
     run(&mut core, 1_234, 4 * MINUTE);
@@ -88,7 +88,7 @@ fn for_that_ended_while_the_process_was_dead_fires_at_once() {
 
 #[test]
 fn an_outage_beyond_the_tolerance_begins_anew() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(5 * MINUTE), 0);
     house.views.push("Down", delta(0, &[("a:1", 0.0)], &[]));
     run(&mut core, 0, 4 * MINUTE);
@@ -103,7 +103,7 @@ fn an_outage_beyond_the_tolerance_begins_anew() {
 
 #[test]
 fn what_was_told_is_not_told_again_before_its_time() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
@@ -121,7 +121,7 @@ fn what_was_told_is_not_told_again_before_its_time() {
 
 #[test]
 fn what_nobody_took_is_told_again_at_once() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
@@ -143,7 +143,7 @@ fn what_nobody_took_is_told_again_at_once() {
 
 #[test]
 fn what_ended_while_the_process_was_dead_is_resolved() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
@@ -161,7 +161,7 @@ fn what_ended_while_the_process_was_dead_is_resolved() {
 
 #[test]
 fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
@@ -180,7 +180,7 @@ fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
 /// A long window is still being read: no answer says nothing.
 #[test]
 fn alerts_wait_for_the_first_answer_however_late_it_comes() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
@@ -208,7 +208,7 @@ fn keep_firing_for_goes_on_over_a_kill() {
         rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = 5 * MINUTE;
         rules
     };
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, rules(), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     house.views.push("Down", delta(MINUTE, &[], &["a:1"]));
@@ -230,16 +230,16 @@ fn changed_files_keep_their_alerts() {
     let new = || {
         let rules =
             vec![alert("New", "new", 0), alert("Slow", "slow", MINUTE), alert("Down", "up", 5 * MINUTE)];
-        vec![Group { name: "renamed".into(), ..group(rules) }]
+        vec![RuleGroup { name: "renamed".into(), ..group(rules) }]
     };
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, old(), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     house.views.push("Slow", delta(700, &[("s:1", 0.0)], &[]));
     run(&mut core, 700, 2 * MINUTE);
     assert_eq!(taken(&house.sent).len(), 1, "Slow fires");
     core.step(2 * MINUTE);
-    let starts = |core: &Core| {
+    let starts = |core: &ActiveRules| {
         let rules = core.snapshot(3 * MINUTE).remove(0).rules;
         let alerts = rules.into_iter().flat_map(|r| {
             r.alerting
@@ -273,7 +273,7 @@ fn changed_files_keep_their_alerts() {
 
 #[test]
 fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
@@ -295,7 +295,7 @@ fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
 /// As in Prometheus: who does not know what holds changes nothing, and says nothing.
 #[test]
 fn a_failing_evaluation_changes_no_alert() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(5 * MINUTE), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     run(&mut core, 500, MINUTE);
@@ -314,11 +314,11 @@ fn a_failing_evaluation_changes_no_alert() {
 /// A server to which others write their alerts.
 #[test]
 fn alerts_of_others_are_left_alone() {
-    let edge = House::default();
+    let edge = Fixture::default();
     let mut core = begin(&edge, down(0), 0);
     edge.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    let centre = House { store: edge.store.clone(), ..House::default() };
+    let centre = Fixture { store: edge.store.clone(), ..Fixture::default() };
     let theirs = edge.store.len();
     let mut core = begin(&centre, down(0), 10 * SECOND);
     centre.views.push("Down", snapshot(10 * SECOND, &[]));
@@ -335,7 +335,7 @@ fn alerts_of_others_are_left_alone() {
 /// A rule that comes in by a reload does not take the alerts of one that runs.
 #[test]
 fn a_new_rule_leaves_the_alerts_of_others_alone() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
@@ -349,12 +349,12 @@ fn a_new_rule_leaves_the_alerts_of_others_alone() {
 
 #[test]
 fn another_rhythm_keeps_the_alerts() {
-    let house = House::default();
+    let house = Fixture::default();
     let mut core = begin(&house, down(0), 0);
     house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
     taken(&house.sent);
-    let slots = vec![Group { rhythm: Rhythm::Interval, ..group(vec![alert("Down", "up", 0)]) }];
+    let slots = vec![RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) }];
     core.apply(slots, &Labels::default(), SECOND).unwrap();
     house.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
     run(&mut core, 2 * SECOND, 3 * MINUTE);
@@ -374,22 +374,22 @@ fn heard(
     acts: &[Act],
     hold: i64,
     keep_firing_for: i64,
-    rhythm: Rhythm,
+    rhythm: EvaluationMode,
     kills: bool,
 ) -> Vec<(String, TimeMs, Option<TimeMs>)> {
     let rules = || {
         let mut rules = down(hold);
         rules[0].rhythm = rhythm;
-        if rhythm == Rhythm::Interval {
+        if rhythm == EvaluationMode::Interval {
             rules[0].interval = 5_000;
         }
         rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = keep_firing_for;
         rules
     };
-    let mut house = House::default();
+    let mut house = Fixture::default();
     let mut core = begin(&house, rules(), 0);
     let mut heard = Vec::new();
-    let mut listen = |house: &House, core: &mut Core, now: TimeMs| {
+    let mut listen = |house: &Fixture, core: &mut ActiveRules, now: TimeMs| {
         // The order of different alerts in one notification means nothing.
         let mut together = taken(&house.sent);
         together.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -410,7 +410,7 @@ fn heard(
         // A slot that nobody looks at is missed, as in Prometheus; and an alert whose row ended in the time between the last
         // slot and the kill waits for it to come again.
         let missed = now % 5_000 <= TIMER_SLACK_MS || ended >= now - now % 5_000;
-        if kills && killed && !(rhythm == Rhythm::Interval && missed) {
+        if kills && killed && !(rhythm == EvaluationMode::Interval && missed) {
             house = reborn(&house);
             core = begin(&house, rules(), now);
             let names: Vec<String> = up.keys().map(|i| format!("i:{i}")).collect();
@@ -444,8 +444,8 @@ proptest! {
         keep_firing_for in prop_oneof![2 => Just(0i64), 1 => 1i64..30_000],
     ) {
         prop_assert_eq!(
-            heard(&acts, hold, keep_firing_for, Rhythm::Continuous, true),
-            heard(&acts, hold, keep_firing_for, Rhythm::Continuous, false)
+            heard(&acts, hold, keep_firing_for, EvaluationMode::Continuous, true),
+            heard(&acts, hold, keep_firing_for, EvaluationMode::Continuous, false)
         );
     }
 
@@ -457,7 +457,7 @@ proptest! {
         keep_firing_for in prop_oneof![1 => Just(0i64), 2 => 1i64..30_000],
     ) {
         let heard = |kills| {
-            let mut heard = heard(&acts, hold, keep_firing_for, Rhythm::Interval, kills);
+            let mut heard = heard(&acts, hold, keep_firing_for, EvaluationMode::Interval, kills);
             heard.sort_by(|a, b| a.0.cmp(&b.0));
             heard.dedup();
             heard

@@ -1,6 +1,6 @@
 //! tantivy's directory over the files of a block: what is read is checked, and kept a while; nothing is written.
 
-use super::super::cache::{Cached, PageCache};
+use super::super::cache::{CachedPage, PageCache};
 use super::super::files::CheckedFile;
 use super::schema;
 use crate::limits::{BLOCK_CRC_BYTES, INDEX_CACHED_READ_BYTES};
@@ -23,32 +23,35 @@ const EMPTY_SEGMENT_BYTES: usize = 15_000_000;
 
 /// The files of a segment, by extension.
 #[derive(Clone)]
-pub(super) struct Files(Arc<ByExtension>);
+pub(super) struct IndexFiles(Arc<FilesByExtension>);
 
-impl Files {
-    pub(super) fn new(terms: Arc<dyn FileHandle>, postings: Arc<dyn FileHandle>) -> tantivy::Result<Files> {
+impl IndexFiles {
+    pub(super) fn new(
+        terms: Arc<dyn FileHandle>,
+        postings: Arc<dyn FileHandle>,
+    ) -> tantivy::Result<IndexFiles> {
         let empty = EMPTY.as_ref().map_err(|why| tantivy::TantivyError::SystemError(why.clone()))?;
         let mut files = empty.clone();
         files.insert(SegmentComponent::Terms.to_string(), terms);
         files.insert(SegmentComponent::Postings.to_string(), postings);
-        Ok(Files(Arc::new(files)))
+        Ok(IndexFiles(Arc::new(files)))
     }
 }
 
 /// Files by extension.
-type ByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
+type FilesByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
 
 /// The files of a segment in which there is nothing, made once: tantivy looks for them, though nothing asks them.
-static EMPTY: LazyLock<Result<ByExtension, String>> =
+static EMPTY: LazyLock<Result<FilesByExtension, String>> =
     LazyLock::new(|| empty_files().map_err(|e| e.to_string()));
 
-fn empty_files() -> tantivy::Result<ByExtension> {
+fn empty_files() -> tantivy::Result<FilesByExtension> {
     let (ram, (schema, field)) = (RamDirectory::create(), schema());
     let builder = Index::builder().schema(schema.clone());
     let writer: SingleSegmentIndexWriter<TantivyDocument> =
         builder.single_segment_index_writer(ram.clone(), EMPTY_SEGMENT_BYTES)?;
     let segments = writer.finalize()?.searchable_segment_metas()?;
-    let mut files = ByExtension::new();
+    let mut files = FilesByExtension::new();
     for (segment, component) in segments.iter().flat_map(|segment| {
         [SegmentComponent::Store, SegmentComponent::FastFields, SegmentComponent::FieldNorms]
             .map(|component| (segment, component))
@@ -68,13 +71,13 @@ fn empty_files() -> tantivy::Result<ByExtension> {
     Ok(files)
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for IndexFiles {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("the index of a block")
     }
 }
 
-impl Directory for Files {
+impl Directory for IndexFiles {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
         let found = path.extension().and_then(|e| e.to_str()).and_then(|extension| self.0.get(extension));
         found.cloned().ok_or_else(|| OpenReadError::FileDoesNotExist(path.to_owned()))
@@ -131,12 +134,12 @@ impl IndexFile {
 
     /// One checked piece of the file.
     fn chunk(&self, number: usize) -> io::Result<bytes::Bytes> {
-        if let Some(Cached::Chunk(chunk)) = self.cache.get((self.number, number)) {
+        if let Some(CachedPage::Chunk(chunk)) = self.cache.get((self.number, number)) {
             return Ok(chunk);
         }
         let start = number * BLOCK_CRC_BYTES;
         let chunk = self.read(start, BLOCK_CRC_BYTES.min(self.len() - start))?;
-        self.cache.put((self.number, number), Cached::Chunk(chunk.clone()));
+        self.cache.put((self.number, number), CachedPage::Chunk(chunk.clone()));
         Ok(chunk)
     }
 }

@@ -9,7 +9,7 @@ mod directory;
 mod read;
 mod write;
 
-pub(super) use read::Index;
+pub(super) use read::LabelIndex;
 pub(super) use write::write;
 
 use tantivy::schema::{BytesOptions, Field, Schema};

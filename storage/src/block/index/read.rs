@@ -1,13 +1,13 @@
 //! Asking an index: a lookup is one block of the term dictionary and one list of postings; a scan walks the terms of a label.
 
+use super::super::block_files::BlockFiles;
 use super::super::cache::PageCache;
 use super::super::damaged;
 use super::super::files::{CheckedFile, read_checked};
+use super::super::matcher_eval::LabelPostings;
 use super::super::meta::BlockMeta;
 use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
-use super::super::selection::Terms;
-use super::super::source::Source;
-use super::directory::{Files, IndexFile};
+use super::directory::{IndexFile, IndexFiles};
 use super::{END, parts, schema, shard_term, term};
 use crate::limits::{INDEX_WALK_NS_PER_BYTE, POSTINGS_LIST, SERIES_NS, SERIES_PAGE_NS, SERIES_PAGE_ROWS};
 use crate::store::StoreError;
@@ -21,7 +21,7 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::{HasLen, IndexSettings, TERMINATED};
 
 /// The index of an open block.
-pub(in super::super) struct Index {
+pub(in super::super) struct LabelIndex {
     reader: Arc<InvertedIndexReader>,
     series: u32,
     terms: PathBuf,
@@ -30,13 +30,13 @@ pub(in super::super) struct Index {
 
 /// Series of several terms.
 #[derive(Default)]
-struct Found {
+struct SeriesUnion {
     /// Of those that have few.
     few: Vec<u32>,
     many: RoaringBitmap,
 }
 
-impl Found {
+impl SeriesUnion {
     fn series(mut self) -> RoaringBitmap {
         self.few.sort_unstable();
         self.few.dedup();
@@ -45,13 +45,13 @@ impl Found {
     }
 }
 
-impl Index {
-    /// Opens the index of the block `meta`, whose files are in `source`.
+impl LabelIndex {
+    /// Opens the index of the block `meta`, whose files are in `block_files`.
     pub(in super::super) fn open(
-        source: &dyn Source,
+        source: &dyn BlockFiles,
         meta: &BlockMeta,
         cache: &PageCache,
-    ) -> Result<Index, StoreError> {
+    ) -> Result<LabelIndex, StoreError> {
         let (terms, postings) = (meta.dir.join(TERMS), meta.dir.join(POSTINGS));
         let open = |name: &'static str, checksums: &str| -> Result<Arc<IndexFile>, StoreError> {
             let checksums = read_checked(source, meta, checksums)?;
@@ -61,14 +61,14 @@ impl Index {
         let series = u32::try_from(meta.series).map_err(|e| damaged(&terms, e))?;
         let read = || -> tantivy::Result<Arc<InvertedIndexReader>> {
             let (schema, field) = schema();
-            let files = Files::new(term_file, posting_file)?;
+            let files = IndexFiles::new(term_file, posting_file)?;
             let index = tantivy::Index::create(files, schema, IndexSettings::default())?;
             let segment = index.segment(index.new_segment_meta(SegmentId::generate_random(), series));
             SegmentReader::open(&segment)?.inverted_index(field)
         };
         // Of the two this is the one of which more is read here.
         let reader = read().map_err(|e| damaged(&terms, e))?;
-        Ok(Index { reader, series, terms, postings })
+        Ok(LabelIndex { reader, series, terms, postings })
     }
 
     /// The series of a shard.
@@ -91,7 +91,7 @@ impl Index {
     }
 
     fn of_term(&self, term: &[u8]) -> Result<RoaringBitmap, StoreError> {
-        let mut found = Found::default();
+        let mut found = SeriesUnion::default();
         if let Some(info) = self.reader.terms().get(term).map_err(|e| damaged(&self.terms, e))? {
             self.add(&info, &mut found)?;
         }
@@ -127,7 +127,7 @@ impl Index {
         open.map_err(|e| damaged(&self.postings, e))
     }
 
-    fn add(&self, info: &TermInfo, found: &mut Found) -> Result<(), StoreError> {
+    fn add(&self, info: &TermInfo, found: &mut SeriesUnion) -> Result<(), StoreError> {
         let mut postings = self.postings(info)?;
         let mut list = RoaringBitmap::new();
         while postings.block_len() > 0 {
@@ -167,7 +167,7 @@ fn behind(prefix: &[u8]) -> Vec<u8> {
     [prefix, &[END]].concat()
 }
 
-impl Terms for Index {
+impl LabelPostings for LabelIndex {
     fn all(&self) -> RoaringBitmap {
         (0..self.series).collect()
     }
@@ -199,7 +199,7 @@ impl Terms for Index {
         prefix: &str,
         accept: &dyn Fn(&str) -> bool,
     ) -> Result<RoaringBitmap, StoreError> {
-        let mut found = Found::default();
+        let mut found = SeriesUnion::default();
         self.walk(name, prefix, |value, info| {
             if accept(value) {
                 self.add(info, &mut found)?;

@@ -2,9 +2,9 @@
 
 use super::super::cache::PageCache;
 use super::super::meta::{BlockMeta, FLOATS, META};
-use super::super::open_files::{Directory, OpenFiles};
+use super::super::open_files::{LocalFiles, OpenFiles};
 use super::super::schema::{POSTINGS, POSTINGS_CHECKSUMS, SERIES_CHECKSUMS, TERMS, TERMS_CHECKSUMS};
-use super::super::series::Series;
+use super::super::series_table::SeriesTable;
 use super::super::{BlockSeries, write_block};
 use super::*;
 use crate::disk::OsDisk;
@@ -81,7 +81,7 @@ fn texts(ask: impl Fn(&mut dyn FnMut(&str)) -> Result<(), crate::store::StoreErr
 }
 
 /// What the series say is what their labels say.
-fn assert_says(asked: &Series, series: &[Labels], sets: &[Vec<Matcher>]) {
+fn assert_says(asked: &SeriesTable, series: &[Labels], sets: &[Vec<Matcher>]) {
     assert_eq!(asked.count(), series.len());
     for set in sets.iter().map(Vec::as_slice).chain([&[][..]]) {
         let holds = |labels: &&Labels| set.iter().all(|m| m.matches_labels(labels));
@@ -115,9 +115,9 @@ proptest! {
         let series: Vec<Labels> = series.into_iter().collect();
         let dir = tempfile::tempdir().unwrap();
         let meta = block_of(dir.path(), &series);
-        assert_says(&Series::open(&Directory::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
+        assert_says(&SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
         let meta = without_index(meta);
-        assert_says(&Series::open(&Directory::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
+        assert_says(&SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap(), &series, &sets);
     }
 }
 
@@ -137,7 +137,8 @@ fn many_terms_are_found_too() {
     let dir = tempfile::tempdir().unwrap();
     let meta = block_of(dir.path(), &series);
     let asked =
-        Series::open(&Directory::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default()).unwrap();
+        SeriesTable::open(&LocalFiles::new(&meta.dir, OpenFiles::default()), &meta, &PageCache::default())
+            .unwrap();
     let m = |name: &str, op, value: &str| Matcher::new(name, op, value).unwrap();
     let sets = [
         vec![m("own", MatchOp::Equal, "v00017")],
@@ -154,15 +155,15 @@ fn many_terms_are_found_too() {
 
 /// A block of series, opened.
 struct Opened {
-    series: Series,
+    series: SeriesTable,
     _dir: tempfile::TempDir,
 }
 
 fn opened(count: usize) -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let meta = block_of(dir.path(), &many(count));
-    let directory = Directory::new(&meta.dir, OpenFiles::default());
-    let series = Series::open(&directory, &meta, &PageCache::default()).unwrap();
+    let directory = LocalFiles::new(&meta.dir, OpenFiles::default());
+    let series = SeriesTable::open(&directory, &meta, &PageCache::default()).unwrap();
     Opened { series, _dir: dir }
 }
 

@@ -17,7 +17,7 @@ pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), T
     let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
     let segment = index.new_segment().with_max_doc(series.len() as u32);
     let mut writer = InvertedIndexSerializer::open(&segment)?;
-    let pairs = Pairs::of(series);
+    let pairs = LabelPairs::of(series);
     let mut terms = writer.new_field(field, pairs.entries.len() as u64, None)?;
     let mut put = |term: &[u8], series: &mut dyn Iterator<Item = u32>, count: u32| {
         terms.new_term(term, count, false)?;
@@ -52,7 +52,7 @@ fn by_shard(series: &[Labels]) -> Vec<Vec<u32>> {
 }
 
 /// The pairs of label and value, the value "" standing for any.
-struct Pairs<'a> {
+struct LabelPairs<'a> {
     texts: Vec<(&'a str, &'a str)>,
     counts: Vec<u32>,
     /// Of each series in turn: its pairs, two per label.
@@ -62,9 +62,9 @@ struct Pairs<'a> {
     table: HashTable<u32>,
 }
 
-impl<'a> Pairs<'a> {
-    fn of(series: &'a [Labels]) -> Pairs<'a> {
-        let mut pairs = Pairs {
+impl<'a> LabelPairs<'a> {
+    fn of(series: &'a [Labels]) -> LabelPairs<'a> {
+        let mut pairs = LabelPairs {
             texts: Vec::new(),
             counts: Vec::new(),
             entries: Vec::new(),
@@ -95,7 +95,7 @@ impl<'a> Pairs<'a> {
     fn find(&mut self, pair: (&'a str, &'a str)) -> u32 {
         let hash =
             |(name, value): (&str, &str)| xxh3_64_with_seed(value.as_bytes(), xxh3_64(name.as_bytes()));
-        let Pairs { texts, counts, table, .. } = self;
+        let LabelPairs { texts, counts, table, .. } = self;
         let is_it = |known: &u32| texts[*known as usize] == pair;
         if let Some(known) = table.find(hash(pair), is_it) {
             return *known;
@@ -120,7 +120,7 @@ impl<'a> Pairs<'a> {
     }
 
     /// The series of every pair.
-    fn series(&self) -> SeriesOfPairs {
+    fn series(&self) -> PairPostings {
         let mut at: Vec<usize> = Vec::with_capacity(self.counts.len());
         let mut total = 0;
         for count in &self.counts {
@@ -135,18 +135,18 @@ impl<'a> Pairs<'a> {
             }
             entry = *end;
         }
-        SeriesOfPairs { from: at, to: next, ids }
+        PairPostings { from: at, to: next, ids }
     }
 }
 
 /// Series by pair.
-struct SeriesOfPairs {
+struct PairPostings {
     from: Vec<usize>,
     to: Vec<usize>,
     ids: Vec<u32>,
 }
 
-impl SeriesOfPairs {
+impl PairPostings {
     fn of(&self, pair: usize) -> &[u32] {
         &self.ids[self.from[pair]..self.to[pair]]
     }

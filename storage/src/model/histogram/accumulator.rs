@@ -1,25 +1,25 @@
 //! Adding histograms: schemas, zero buckets, custom bounds and reset hints are brought together, then counts add up.
 //!
-//! One algorithm for plain and for compensated counts ([`Cell`]). [`super::arithmetic`] is the plain use of it,
+//! One algorithm for plain and for compensated counts ([`BucketCount`]). [`super::arithmetic`] is the plain use of it,
 //! [`super::sums`] the compensated one. The order of float operations is Prometheus'.
 
-use super::cell::{Cell, Compensated};
-use super::side::{Side, from_dense, map_custom};
-use super::zero::{clear_below, widened};
+use super::bucket_count::{BucketCount, CompensatedSum};
+use super::signed_buckets::{SignedBuckets, from_dense, map_custom};
+use super::zero_bucket::{clear_below, widened};
 use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
 use std::sync::Arc;
 
 /// What had to be brought together when two histograms met: each is worth an annotation.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reconciled {
+pub struct MergeConflicts {
     /// One hint said that the counter was reset, the other that it was not. The result's hint is `Unknown`.
     pub hints_collided: bool,
     /// Custom bounds differed. The result has those that are in both.
     pub bounds: bool,
 }
 
-impl std::ops::BitOrAssign for Reconciled {
-    fn bitor_assign(&mut self, other: Reconciled) {
+impl std::ops::BitOrAssign for MergeConflicts {
+    fn bitor_assign(&mut self, other: MergeConflicts) {
         self.hints_collided |= other.hints_collided;
         self.bounds |= other.bounds;
     }
@@ -34,8 +34,8 @@ pub(super) struct Accumulator<C> {
     pub count: C,
     pub sum: C,
     pub hint: ResetHint,
-    pub positive: Side<C>,
-    pub negative: Side<C>,
+    pub positive: SignedBuckets<C>,
+    pub negative: SignedBuckets<C>,
     pub bounds: Arc<[f64]>,
 }
 
@@ -87,10 +87,10 @@ impl Sign {
     }
 }
 
-impl<C: Cell> Accumulator<C> {
+impl<C: BucketCount> Accumulator<C> {
     /// Adds or takes away `other`. Fails, changing nothing, if one has custom and the other exponential buckets.
     /// The result may have empty buckets and spans that touch.
-    pub fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<Reconciled, HistogramError> {
+    pub fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<MergeConflicts, HistogramError> {
         let custom = self.schema == super::CUSTOM_BUCKETS;
         if custom != other.is_custom() {
             return Err(HistogramError::MixedSchemas);
@@ -104,7 +104,7 @@ impl<C: Cell> Accumulator<C> {
         self.sum.add(C::of(sign.of(other.sum)));
         let bounds =
             if custom { self.merge_custom(other, sign) } else { self.merge_exponential(other, sign) };
-        Ok(Reconciled { hints_collided, bounds })
+        Ok(MergeConflicts { hints_collided, bounds })
     }
 
     /// What is known of resets after an addition; true if the hints contradict each other.
@@ -127,7 +127,7 @@ impl<C: Cell> Accumulator<C> {
             return false;
         }
         let common = common_bounds(&self.bounds, &other.bounds);
-        let mut cells = vec![Compensated::default(); common.len() + 1];
+        let mut cells = vec![CompensatedSum::default(); common.len() + 1];
         map_custom(&mut cells, self.positive.iter(), &self.bounds, &common);
         map_custom(&mut cells, signed(), &other.bounds, &common);
         self.positive = from_dense(&cells);
@@ -150,8 +150,8 @@ impl<C: Cell> Accumulator<C> {
 
     /// Widens both zero buckets until they are the same and cut through no populated bucket. `self` is changed;
     /// of `other` the zero count that it would have is returned.
-    fn reconcile_zero(&mut self, other: &NativeHistogram) -> Compensated {
-        let mut zero = Compensated::of(other.zero_count);
+    fn reconcile_zero(&mut self, other: &NativeHistogram) -> CompensatedSum {
+        let mut zero = CompensatedSum::of(other.zero_count);
         let mut threshold = other.zero_threshold;
         while threshold != self.zero_threshold {
             if self.zero_threshold > threshold {
@@ -173,8 +173,8 @@ impl<C: Cell> Accumulator<C> {
 }
 
 /// Adds buckets of `other_schema` to a side whose schema, not a higher one, and zero threshold are `own`.
-fn add_buckets<C: Cell>(
-    side: &mut Side<C>,
+fn add_buckets<C: BucketCount>(
+    side: &mut SignedBuckets<C>,
     own: (i32, f64),
     buckets: &Buckets,
     other_schema: i32,
@@ -184,7 +184,7 @@ fn add_buckets<C: Cell>(
     if other_schema == schema {
         return side.add(schema, threshold, buckets.iter().map(|(i, c)| (i, C::of(sign.of(c)))));
     }
-    let mut reduced = Side::<C>::of(buckets).reduced(other_schema, schema);
+    let mut reduced = SignedBuckets::<C>::of(buckets).reduced(other_schema, schema);
     if sign == Sign::Minus {
         reduced.cells.iter_mut().for_each(|c| *c = C::from_compensated(c.compensated().map(|v| -v)));
     }

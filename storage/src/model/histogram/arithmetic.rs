@@ -4,7 +4,7 @@
 //! still go through (compaction, a gauge hint after `-`) is its caller's affair, because rates do other things with
 //! it than operators do.
 
-use super::accumulator::{Accumulator, Reconciled, Sign};
+use super::accumulator::{Accumulator, MergeConflicts, Sign};
 use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
 
 impl NativeHistogram {
@@ -12,17 +12,17 @@ impl NativeHistogram {
     /// that both have. Fails, changing nothing, where one has custom and the other exponential buckets.
     ///
     /// The result may have empty buckets and spans that touch; [`NativeHistogram::compact`] removes them.
-    pub fn add(&mut self, other: &NativeHistogram) -> Result<Reconciled, HistogramError> {
+    pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.merge(other, Sign::Plus)
     }
 
     /// Takes `other` away, as [`NativeHistogram::add`]. The reset hint is that of an addition; the caller of PromQL's
     /// `-` makes it `Gauge`.
-    pub fn sub(&mut self, other: &NativeHistogram) -> Result<Reconciled, HistogramError> {
+    pub fn sub(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.merge(other, Sign::Minus)
     }
 
-    fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<Reconciled, HistogramError> {
+    fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<MergeConflicts, HistogramError> {
         let mut accumulator = Accumulator::from(std::mem::take(self));
         let reconciled = accumulator.merge(other, sign);
         *self = accumulator.into();
@@ -105,7 +105,7 @@ impl NativeHistogram {
 
 impl Buckets {
     fn compact(&mut self) {
-        let mut side = super::side::Side::from(std::mem::take(self));
+        let mut side = super::signed_buckets::SignedBuckets::from(std::mem::take(self));
         side.compact();
         *self = side.into();
     }
@@ -117,6 +117,6 @@ impl Buckets {
             }
             e => e,
         })?;
-        Ok(super::side::Side::<f64>::of(self).reduced(from, to).into())
+        Ok(super::signed_buckets::SignedBuckets::<f64>::of(self).reduced(from, to).into())
     }
 }

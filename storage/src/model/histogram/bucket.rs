@@ -4,7 +4,7 @@
 //! for quantiles and output; the others keep buckets as they are stored, also where the zero bucket overlaps them.
 
 use super::bounds::upper_bound;
-use super::side::Indexed;
+use super::signed_buckets::BucketIter;
 use super::{Buckets, NativeHistogram};
 
 /// One bucket.
@@ -26,8 +26,8 @@ pub struct Bucket {
 
 impl Buckets {
     /// Every bucket's index and count, ascending by index.
-    pub fn iter(&self) -> Indexed<'_, f64> {
-        Indexed::new(&self.spans, &self.counts)
+    pub fn iter(&self) -> BucketIter<'_, f64> {
+        BucketIter::new(&self.spans, &self.counts)
     }
 
     /// Whether there is no bucket, not even an empty one.

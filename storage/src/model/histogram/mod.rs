@@ -13,25 +13,25 @@ mod accumulator;
 pub mod arithmetic;
 pub mod bounds;
 pub mod bucket;
-mod cell;
+mod bucket_count;
 pub mod equality;
 pub mod logarithm;
 pub mod print;
 pub mod reset;
-mod side;
+mod signed_buckets;
 pub mod sums;
 #[cfg(test)]
 mod tests;
 pub mod trim;
 pub mod validate;
-mod zero;
+mod zero_bucket;
 
-pub use accumulator::Reconciled;
+pub use accumulator::MergeConflicts;
 pub use bounds::{SCHEMA_MAX, SCHEMA_MIN, upper_bound};
 pub use bucket::Bucket;
-pub use side::Indexed;
+pub use signed_buckets::BucketIter;
 pub use sums::{HistogramMean, HistogramSum};
-pub use trim::Keep;
+pub use trim::TrimSide;
 pub use validate::HistogramError;
 
 use serde::{Deserialize, Serialize};

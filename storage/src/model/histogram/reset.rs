@@ -4,14 +4,14 @@ use super::NativeHistogram;
 use super::ResetHint;
 use super::accumulator::same_bounds;
 use super::bounds::{exponential, is_exponential};
-use super::side::Side;
+use super::signed_buckets::SignedBuckets;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 impl NativeHistogram {
     /// Forgets that the counter was not reset since the sample before: that one is gone, or is another now. Who asks
     /// [`NativeHistogram::detect_reset`] then compares.
-    pub fn forget_before(self: &mut Arc<Self>) {
+    pub fn clear_reset_hint(self: &mut Arc<Self>) {
         if self.hint == ResetHint::NotReset {
             Arc::make_mut(self).hint = ResetHint::Unknown;
         }
@@ -45,8 +45,8 @@ impl NativeHistogram {
         let (zero, threshold) = previous.widened_zero(self.zero_threshold);
         threshold != self.zero_threshold
             || self.zero_count < zero.sum
-            || self.fell(|h| h.positive.iter(), previous, |h| Side::of(&h.positive))
-            || self.fell(|h| h.negative.iter(), previous, |h| Side::of(&h.negative))
+            || self.fell(|h| h.positive.iter(), previous, |h| SignedBuckets::of(&h.positive))
+            || self.fell(|h| h.negative.iter(), previous, |h| SignedBuckets::of(&h.negative))
     }
 
     /// Whether a bucket of one sign, beyond this histogram's zero bucket, counts less than in `previous`.
@@ -54,7 +54,7 @@ impl NativeHistogram {
         &'a self,
         side: fn(&'a NativeHistogram) -> I,
         previous: &'a NativeHistogram,
-        copy: fn(&NativeHistogram) -> Side<f64>,
+        copy: fn(&NativeHistogram) -> SignedBuckets<f64>,
     ) -> bool {
         let beyond = self.beyond_zero();
         if previous.schema == self.schema {

@@ -6,28 +6,28 @@
 
 mod parts;
 
-use super::accumulator::{Accumulator, Reconciled, Sign};
+use super::accumulator::{Accumulator, MergeConflicts, Sign};
 use super::bounds::{exponential, is_exponential};
-use super::cell::{Cell, Compensated};
-use super::side::Side;
+use super::bucket_count::{BucketCount, CompensatedSum};
+use super::signed_buckets::SignedBuckets;
 use super::{Buckets, CUSTOM_BUCKETS, HistogramError, NativeHistogram, ResetHint};
 
 /// The sum of histograms.
 #[derive(Clone, Debug)]
 pub struct HistogramSum {
-    acc: Accumulator<Compensated>,
-    hints: Hints,
+    acc: Accumulator<CompensatedSum>,
+    hints: SeenResetHints,
     bounds_reconciled: bool,
 }
 
 /// Which reset hints were seen.
 #[derive(Copy, Clone, Debug, Default)]
-struct Hints {
+struct SeenResetHints {
     reset: bool,
     not_reset: bool,
 }
 
-impl Hints {
+impl SeenResetHints {
     fn see(&mut self, hint: ResetHint) {
         self.reset |= hint == ResetHint::Reset;
         self.not_reset |= hint == ResetHint::NotReset;
@@ -40,21 +40,21 @@ impl HistogramSum {
         let acc = Accumulator {
             schema: first.schema,
             zero_threshold: first.zero_threshold,
-            zero: Compensated::of(first.zero_count),
-            count: Compensated::of(first.count),
-            sum: Compensated::of(first.sum),
+            zero: CompensatedSum::of(first.zero_count),
+            count: CompensatedSum::of(first.count),
+            sum: CompensatedSum::of(first.sum),
             hint: first.hint,
-            positive: Side::of(&first.positive),
-            negative: Side::of(&first.negative),
+            positive: SignedBuckets::of(&first.positive),
+            negative: SignedBuckets::of(&first.negative),
             bounds: first.bounds.clone(),
         };
-        let mut hints = Hints::default();
+        let mut hints = SeenResetHints::default();
         hints.see(first.hint);
         HistogramSum { acc, hints, bounds_reconciled: false }
     }
 
     /// Adds one. Fails, changing nothing, where custom and exponential buckets meet.
-    pub fn add(&mut self, other: &NativeHistogram) -> Result<Reconciled, HistogramError> {
+    pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         let reconciled = self.acc.merge(other, Sign::Plus)?;
         self.hints.see(other.hint);
         self.bounds_reconciled |= reconciled.bounds;
@@ -106,9 +106,9 @@ impl HistogramSum {
 }
 
 /// Buckets with their compensation; those at the beginning that lie in the zero bucket go without it.
-fn buckets(acc: &Accumulator<Compensated>, side: &Side<Compensated>) -> Buckets {
+fn buckets(acc: &Accumulator<CompensatedSum>, side: &SignedBuckets<CompensatedSum>) -> Buckets {
     let mut below = is_exponential(acc.schema);
-    let value = |(index, cell): (i32, Compensated)| {
+    let value = |(index, cell): (i32, CompensatedSum)| {
         below = below && exponential(index, acc.schema) <= acc.zero_threshold;
         if below { cell.plain() } else { cell.value() }
     };
@@ -131,7 +131,7 @@ impl HistogramMean {
     }
 
     /// Adds one. Fails where custom and exponential buckets meet; the mean is of no use then.
-    pub fn add(&mut self, other: &NativeHistogram) -> Result<Reconciled, HistogramError> {
+    pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.count += 1.0;
         if !self.incremental {
             let mut next = self.acc.clone();

@@ -2,7 +2,7 @@
 //!
 //! Buckets on the far side go, the one that the value falls into is split by interpolation, and the sum is estimated
 //! anew from the middles of what is left, if anything was trimmed at all. A bucket that reaches to infinity cannot be
-//! split; rules of its own decide about it ([`Trim::unbounded`]).
+//! split; rules of its own decide about it ([`TrimOp::unbounded`]).
 
 use super::bucket::Bucket;
 use super::logarithm::log2;
@@ -10,7 +10,7 @@ use super::{Buckets, NativeHistogram};
 
 /// Which observations are kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum TrimSide {
     /// Those below the value: `</`.
     Below,
     /// Those above it: `>/`.
@@ -18,18 +18,18 @@ pub enum Keep {
 }
 
 /// How many observations of a bucket are kept, and the value that stands for them.
-type Part = (f64, f64);
+type TrimmedBucket = (f64, f64);
 
 /// A trim operation.
-struct Trim {
-    keep: Keep,
+struct TrimOp {
+    keep: TrimSide,
     at: f64,
     custom: bool,
 }
 
 /// The totals of what is left.
 #[derive(Default)]
-struct Left {
+struct TrimTotals {
     count: f64,
     sum: f64,
     changed: bool,
@@ -37,10 +37,10 @@ struct Left {
 
 impl NativeHistogram {
     /// The observations below or above `at`. A NaN keeps nothing.
-    pub fn trimmed(&self, keep: Keep, at: f64) -> NativeHistogram {
-        let trim = Trim { keep, at, custom: self.is_custom() };
+    pub fn trimmed(&self, keep: TrimSide, at: f64) -> NativeHistogram {
+        let trim = TrimOp { keep, at, custom: self.is_custom() };
         let mut out = self.clone();
-        let mut left = Left::default();
+        let mut left = TrimTotals::default();
         let positive = trim.side(&mut left, &mut out.positive, self.positive_buckets(), true);
         let negative = trim.side(&mut left, &mut out.negative, self.negative_buckets(), false);
         if let Some(zero) = self.zero_bucket().filter(|b| b.count > 0.0) {
@@ -58,7 +58,7 @@ impl NativeHistogram {
     }
 }
 
-impl Left {
+impl TrimTotals {
     /// Leaves `count` observations around `middle` in a bucket.
     fn take(&mut self, bucket: &mut f64, count: f64, middle: f64) {
         self.count += count;
@@ -70,11 +70,11 @@ impl Left {
     }
 }
 
-impl Trim {
+impl TrimOp {
     /// Trims the buckets of one sign; whether any of them was populated.
     fn side(
         &self,
-        left: &mut Left,
+        left: &mut TrimTotals,
         out: &mut Buckets,
         buckets: impl Iterator<Item = Bucket>,
         positive: bool,
@@ -83,8 +83,8 @@ impl Trim {
         for (bucket, count) in buckets.zip(&mut out.counts).filter(|(b, _)| b.count != 0.0) {
             populated = true;
             let (whole, cut) = match self.keep {
-                Keep::Below => (bucket.upper <= self.at, bucket.lower < self.at),
-                Keep::Above => (bucket.lower >= self.at, bucket.upper > self.at),
+                TrimSide::Below => (bucket.upper <= self.at, bucket.lower < self.at),
+                TrimSide::Above => (bucket.lower >= self.at, bucket.upper > self.at),
             };
             if whole {
                 left.take(count, bucket.count, self.middle(bucket.lower, bucket.upper, positive));
@@ -100,14 +100,14 @@ impl Trim {
     }
 
     /// What is kept of a bucket that the value lies in.
-    fn part(&self, bucket: &Bucket, positive: bool) -> Part {
+    fn part(&self, bucket: &Bucket, positive: bool) -> TrimmedBucket {
         if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
             return self.unbounded(bucket);
         }
         let below = self.below(bucket, positive);
         match self.keep {
-            Keep::Below => (below, self.middle(bucket.lower, self.at, positive)),
-            Keep::Above => (bucket.count - below, self.middle(self.at, bucket.upper, positive)),
+            TrimSide::Below => (below, self.middle(bucket.lower, self.at, positive)),
+            TrimSide::Above => (bucket.count - below, self.middle(self.at, bucket.upper, positive)),
         }
     }
 
@@ -133,17 +133,17 @@ impl Trim {
     /// From -Inf up to something positive, it counts as beginning at 0; up to something else, it is kept whole below
     /// the value and goes above it. Up to +Inf, it goes below the value and is kept whole above it. What is kept
     /// whole stands at the value.
-    fn unbounded(&self, b: &Bucket) -> Part {
+    fn unbounded(&self, b: &Bucket) -> TrimmedBucket {
         let at = self.at;
         let finite = b.upper != f64::INFINITY;
         match self.keep {
             _ if b.lower != f64::NEG_INFINITY => match self.keep {
-                Keep::Above if at >= b.lower => (b.count, at),
+                TrimSide::Above if at >= b.lower => (b.count, at),
                 _ => (0.0, 0.0),
             },
-            Keep::Below if at > 0.0 && b.upper > 0.0 && finite => (b.count * at / b.upper, at / 2.0),
-            Keep::Below if b.upper <= 0.0 => (b.count, at),
-            Keep::Above if at >= 0.0 && b.upper > at && finite => {
+            TrimSide::Below if at > 0.0 && b.upper > 0.0 && finite => (b.count * at / b.upper, at / 2.0),
+            TrimSide::Below if b.upper <= 0.0 => (b.count, at),
+            TrimSide::Above if at >= 0.0 && b.upper > at && finite => {
                 (b.count * (1.0 - at / b.upper), (at + b.upper) / 2.0)
             }
             _ => (0.0, 0.0),
@@ -151,18 +151,18 @@ impl Trim {
     }
 
     /// What is kept of the zero bucket, in which observations are spread evenly.
-    fn zero(&self, count: f64, lower: f64, upper: f64) -> Part {
+    fn zero(&self, count: f64, lower: f64, upper: f64) -> TrimmedBucket {
         let at = self.at;
         let (whole, none) = match self.keep {
-            Keep::Below => (at >= upper, at <= lower),
-            Keep::Above => (at <= lower, at >= upper),
+            TrimSide::Below => (at >= upper, at <= lower),
+            TrimSide::Above => (at <= lower, at >= upper),
         };
         let (from, to) = match self.keep {
-            Keep::Below => (lower, at),
-            Keep::Above => (at, upper),
+            TrimSide::Below => (lower, at),
+            TrimSide::Above => (at, upper),
         };
         // A bucket of no width is below what is at its place, and above it.
-        let whole_first = self.keep == Keep::Above;
+        let whole_first = self.keep == TrimSide::Above;
         if whole && (whole_first || !none) {
             (count, (lower + upper) / 2.0)
         } else if none {

@@ -13,8 +13,8 @@ use std::ops::Range;
 pub fn expand(template: &str, captures: &Captures<'_>) -> String {
     let mut out = String::with_capacity(template.len());
     each_part(template, |part| match part {
-        Part::Text(stretch) => out.push_str(&template[stretch]),
-        Part::Group(name) => out.push_str(group(name, captures)),
+        TemplatePart::Text(stretch) => out.push_str(&template[stretch]),
+        TemplatePart::Group(name) => out.push_str(group(name, captures)),
     });
     out
 }
@@ -44,8 +44,8 @@ impl Template {
         let (mut numbers, mut meanings) = (HashMap::new(), Vec::new());
         let mut parts = Vec::new();
         each_part(text, |part| match part {
-            Part::Text(stretch) => parts.push(Filled::Text(stretch)),
-            Part::Group(name) => {
+            TemplatePart::Text(stretch) => parts.push(Filled::Text(stretch)),
+            TemplatePart::Group(name) => {
                 let number = *numbers.entry(name).or_insert_with(|| {
                     meanings.push(match number(name) {
                         Some(number) => vec![number],
@@ -80,7 +80,7 @@ impl Template {
 }
 
 /// What a template consists of.
-enum Part<'t> {
+enum TemplatePart<'t> {
     /// A stretch of it that is not empty.
     Text(Range<usize>),
     /// A reference to the group of this name.
@@ -88,21 +88,21 @@ enum Part<'t> {
 }
 
 /// Takes a template apart.
-fn each_part<'t>(template: &'t str, mut take: impl FnMut(Part<'t>)) {
+fn each_part<'t>(template: &'t str, mut take: impl FnMut(TemplatePart<'t>)) {
     // What lies before `text` has been taken.
     let mut text = 0;
     let mut from = 0;
     while let Some(dollar) = template[from..].find('$').map(|at| from + at) {
         let after = &template[dollar + 1..];
         if after.starts_with('$') {
-            take(Part::Text(text..dollar + 1));
+            take(TemplatePart::Text(text..dollar + 1));
             text = dollar + 2;
             from = text;
         } else if let Some((name, rest)) = reference(after) {
             if text < dollar {
-                take(Part::Text(text..dollar));
+                take(TemplatePart::Text(text..dollar));
             }
-            take(Part::Group(name));
+            take(TemplatePart::Group(name));
             text = template.len() - rest.len();
             from = text;
         } else {
@@ -110,7 +110,7 @@ fn each_part<'t>(template: &'t str, mut take: impl FnMut(Part<'t>)) {
         }
     }
     if text < template.len() {
-        take(Part::Text(text..template.len()));
+        take(TemplatePart::Text(text..template.len()));
     }
 }
 

@@ -7,7 +7,7 @@ use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 /// What a pattern boils down to.
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(super) enum PatternShape {
     /// Exactly these texts, sorted, each once.
     Literals(Vec<String>),
     /// Literals with `.*` or `.+` between them.
@@ -57,20 +57,22 @@ impl Glob {
 }
 
 /// The shape of a translated, anchored pattern.
-pub(super) fn of(anchored: &str) -> Shape {
+pub(super) fn of(anchored: &str) -> PatternShape {
     let parser = regex_syntax::ParserBuilder::new().nest_limit(u32::MAX).build().parse(anchored);
-    let Ok(hir) = parser else { return Shape::General { prefix: String::new() } };
+    let Ok(hir) = parser else { return PatternShape::General { prefix: String::new() } };
     let elements: &[Hir] = match hir.kind() {
         HirKind::Concat(elements) => elements,
         _ => std::slice::from_ref(&hir),
     };
-    let Some(inside) = strip_anchors(elements) else { return Shape::General { prefix: String::new() } };
+    let Some(inside) = strip_anchors(elements) else {
+        return PatternShape::General { prefix: String::new() };
+    };
     if let Some(mut all) = cross(inside) {
         all.sort_unstable();
         all.dedup();
-        return Shape::Literals(all);
+        return PatternShape::Literals(all);
     }
-    glob(inside).map_or_else(|| Shape::General { prefix: leading(inside) }, Shape::Glob)
+    glob(inside).map_or_else(|| PatternShape::General { prefix: leading(inside) }, PatternShape::Glob)
 }
 
 /// What is between the outer `^` and `$`. `None` if the parser moved them: then nothing is assumed.

@@ -4,9 +4,9 @@
 //! Taking apart and putting together changes no bit. Merging associates differently from adding one by one: it agrees
 //! to rounding.
 
-use super::super::cell::Compensated;
-use super::super::{Buckets, HistogramError, NativeHistogram, Reconciled};
-use super::{Hints, HistogramMean, HistogramSum};
+use super::super::bucket_count::CompensatedSum;
+use super::super::{Buckets, HistogramError, MergeConflicts, NativeHistogram};
+use super::{HistogramMean, HistogramSum, SeenResetHints};
 
 impl HistogramSum {
     /// The plain sum, and what rounding took from it: two histograms of one layout.
@@ -14,9 +14,9 @@ impl HistogramSum {
         (self.part(|cell| cell.sum), self.part(|cell| cell.lost))
     }
 
-    fn part(&self, of: impl Fn(Compensated) -> f64) -> NativeHistogram {
+    fn part(&self, of: impl Fn(CompensatedSum) -> f64) -> NativeHistogram {
         let acc = &self.acc;
-        let side = |side: &super::Side<Compensated>| Buckets {
+        let side = |side: &super::SignedBuckets<CompensatedSum>| Buckets {
             spans: side.spans.clone(),
             counts: side.cells.iter().map(|cell| of(*cell)).collect(),
         };
@@ -36,7 +36,7 @@ impl HistogramSum {
     /// Out of its parts, which must have one layout, and [`HistogramSum::hints_seen`].
     pub fn from_parts(sum: &NativeHistogram, lost: &NativeHistogram, hints: (bool, bool)) -> HistogramSum {
         let mut total = HistogramSum::of(sum);
-        total.hints = Hints { reset: hints.0, not_reset: hints.1 };
+        total.hints = SeenResetHints { reset: hints.0, not_reset: hints.1 };
         let acc = &mut total.acc;
         for (cells, lost) in [
             (&mut acc.positive.cells, &lost.positive.counts),
@@ -56,7 +56,7 @@ impl HistogramSum {
     }
 
     /// Adds another sum. Fails, changing nothing, where custom and exponential buckets meet.
-    pub fn merge(&mut self, other: &HistogramSum) -> Result<Reconciled, HistogramError> {
+    pub fn merge(&mut self, other: &HistogramSum) -> Result<MergeConflicts, HistogramError> {
         let (sum, lost) = other.parts();
         let mut reconciled = self.add(&sum)?;
         reconciled |= self.add(&lost)?;
@@ -89,7 +89,7 @@ impl HistogramMean {
 
     /// Adds the histograms of another mean. Fails where custom and exponential buckets meet; the mean is of no use
     /// then.
-    pub fn merge(&mut self, other: &HistogramMean) -> Result<Reconciled, HistogramError> {
+    pub fn merge(&mut self, other: &HistogramMean) -> Result<MergeConflicts, HistogramError> {
         let count = self.count + other.count;
         if !self.incremental && !other.incremental {
             let mut next = self.acc.clone();

@@ -1,6 +1,6 @@
 //! `+ - * /` on histograms: tables, and properties against sums bucket by bucket.
 
-use super::super::{Buckets, HistogramError, NativeHistogram, Reconciled, ResetHint};
+use super::super::{Buckets, HistogramError, MergeConflicts, NativeHistogram, ResetHint};
 use super::{alike, any_custom, any_exponential, any_tidy, buckets, h, populated};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -145,7 +145,11 @@ fn hints_of_sums() {
             let mut got = NativeHistogram { hint: a, ..h("count:1") };
             let other = NativeHistogram { hint: b, ..h("count:1") };
             let reconciled = if subtract { got.sub(&other) } else { got.add(&other) };
-            assert_eq!(reconciled, Ok(Reconciled { hints_collided: collided, bounds: false }), "{a:?} {b:?}");
+            assert_eq!(
+                reconciled,
+                Ok(MergeConflicts { hints_collided: collided, bounds: false }),
+                "{a:?} {b:?}"
+            );
             assert_eq!(got.hint, expected, "{a:?} {b:?}");
         }
     }

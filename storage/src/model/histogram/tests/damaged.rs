@@ -1,7 +1,7 @@
 //! Histograms that make no sense: no operation on them panics or runs for ever, whatever it answers.
 
 use super::super::{
-    BucketSpan, Buckets, CUSTOM_BUCKETS, HistogramMean, HistogramSum, Keep, NativeHistogram, ResetHint,
+    BucketSpan, Buckets, CUSTOM_BUCKETS, HistogramMean, HistogramSum, NativeHistogram, ResetHint, TrimSide,
 };
 use proptest::prelude::*;
 
@@ -64,7 +64,7 @@ proptest! {
     fn operations_on_one(mut h in any_damaged(), at in any_number(), schema in -5..10i32) {
         prop_assert!(h.equals(&h.clone()) || h.zero_threshold.is_nan() || h.bounds.iter().any(|b| b.is_nan()));
         let _ = (h.validate(), h.to_string(), h.test_expression(), h.samples(), h.to_schema(schema));
-        let _ = (h.trimmed(Keep::Below, at), h.trimmed(Keep::Above, at));
+        let _ = (h.trimmed(TrimSide::Below, at), h.trimmed(TrimSide::Above, at));
         prop_assert_eq!(h.all_buckets().count(), h.all_buckets().rev().count());
         h.compact();
         h.mul(at);

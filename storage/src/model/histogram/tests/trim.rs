@@ -1,6 +1,6 @@
 //! The trim operators, on Prometheus' examples and against a slow reference.
 
-use super::super::{Keep, NativeHistogram};
+use super::super::{NativeHistogram, TrimSide};
 use super::{alike, any_custom, any_exponential, h};
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 fn check(input: &str, cases: &[(&str, f64, &str)]) {
     let input = h(input);
     for (operator, at, expected) in cases {
-        let keep = if *operator == "</" { Keep::Below } else { Keep::Above };
+        let keep = if *operator == "</" { TrimSide::Below } else { TrimSide::Above };
         let got = input.trimmed(keep, *at);
         assert!(alike(&got, &h(expected)), "{operator} {at}: {}", got.test_expression());
     }
@@ -248,7 +248,7 @@ fn count_below(h: &NativeHistogram, at: f64) -> f64 {
 proptest! {
     #[test]
     fn both_parts_make_the_whole(h in any_exponential(), at in -20.0..20.0f64) {
-        let (below, above) = (h.trimmed(Keep::Below, at), h.trimmed(Keep::Above, at));
+        let (below, above) = (h.trimmed(TrimSide::Below, at), h.trimmed(TrimSide::Above, at));
         prop_assert!((below.count + above.count - h.count).abs() < 1e-9);
         prop_assert_eq!(below.validate(), Ok(()));
         prop_assert_eq!(above.validate(), Ok(()));
@@ -258,14 +258,14 @@ proptest! {
     fn at_a_bound_nothing_is_split(mut h in any_exponential(), index in -8..9i32) {
         h.zero_count = 0.0;
         let at = super::super::upper_bound(index, h.schema, &[]);
-        let below = h.trimmed(Keep::Below, at);
+        let below = h.trimmed(TrimSide::Below, at);
         prop_assert_eq!(below.positive.counts.iter().chain(&below.negative.counts).sum::<f64>(), count_below(&h, at));
         prop_assert!(below.positive.counts.iter().all(|c| c.fract() == 0.0));
     }
 
     #[test]
     fn trimming_only_takes_away(h in any_custom(), at in -7.0..12.0f64) {
-        for keep in [Keep::Below, Keep::Above] {
+        for keep in [TrimSide::Below, TrimSide::Above] {
             let once = h.trimmed(keep, at);
             let twice = once.trimmed(keep, at);
             prop_assert!(once.count >= twice.count);

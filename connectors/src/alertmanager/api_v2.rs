@@ -1,0 +1,97 @@
+//! An alert, and its JSON in Alertmanager's API v2.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+
+/// An alert to be sent, firing or resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertmanagerAlert {
+    /// What identifies it.
+    #[serde(serialize_with = "as_map")]
+    pub labels: Labels,
+    /// What people read.
+    pub annotations: BTreeMap<String, String>,
+    /// Since when it fires, ms.
+    #[serde(serialize_with = "as_time")]
+    pub starts_at: TimeMs,
+    /// Until when it fires, ms: in the future while it does.
+    #[serde(serialize_with = "as_time")]
+    pub ends_at: TimeMs,
+    /// Where its expression can be seen.
+    #[serde(rename = "generatorURL")]
+    pub generator_url: String,
+}
+
+/// An alert on its way, and who wants to know that an Alertmanager has taken it.
+#[derive(Clone)]
+pub struct QueuedAlert {
+    /// The alert.
+    pub alert: Arc<AlertmanagerAlert>,
+    /// Called on a sender's task each time an Alertmanager has taken it.
+    pub taken: Option<OnDelivered>,
+}
+
+/// See [`QueuedAlert::taken`].
+pub type OnDelivered = Arc<dyn Fn() + Send + Sync>;
+
+impl From<AlertmanagerAlert> for QueuedAlert {
+    fn from(alert: AlertmanagerAlert) -> QueuedAlert {
+        QueuedAlert { alert: Arc::new(alert), taken: None }
+    }
+}
+
+fn as_map<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {
+    let mut map = s.serialize_map(None)?;
+    for (name, value) in labels.iter() {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+fn as_time<S: Serializer>(t: &TimeMs, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&rfc3339(*t))
+}
+
+/// `t` as `2026-11-21T08:00:00.000Z`; times that no calendar has become the epoch.
+pub fn rfc3339(t: TimeMs) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(t).unwrap_or_default();
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json() {
+        let alert = AlertmanagerAlert {
+            labels: Labels::from_pairs([("alertname", "HighCPU"), ("severity", "page")]),
+            annotations: BTreeMap::from([("summary".to_owned(), "it \"burns\"".to_owned())]),
+            starts_at: 1_795_249_845_007,
+            ends_at: 0,
+            generator_url: "http://p/graph?g0.expr=up".to_owned(),
+        };
+        assert_eq!(
+            serde_json::to_string(&[alert]).unwrap(),
+            r#"[{"labels":{"alertname":"HighCPU","severity":"page"},"annotations":{"summary":"it \"burns\""},"startsAt":"2026-11-21T08:30:45.007Z","endsAt":"1970-01-01T00:00:00.000Z","generatorURL":"http://p/graph?g0.expr=up"}]"#
+        );
+    }
+
+    #[test]
+    fn twice_the_alerts_cost_at_most_a_little_more_than_twice() {
+        let alert = |labels: usize| AlertmanagerAlert {
+            labels: Labels::from_pairs((0..labels).map(|i| (format!("l{i}"), "a \"text\"\n"))),
+            annotations: (0..labels).map(|i| (format!("a{i}"), "<é>".to_owned())).collect(),
+            starts_at: 1_795_249_845_007,
+            ends_at: 0,
+            generator_url: "http://p/graph?g0.expr=up".to_owned(),
+        };
+        let write = |alerts: &Vec<AlertmanagerAlert>| serde_json::to_string(alerts).unwrap();
+        testing::assert_proportional("alerts", 500, |n| vec![alert(5); n], write);
+        testing::assert_proportional("labels", 2_000, |n| vec![alert(n)], write);
+    }
+}

@@ -1,0 +1,188 @@
+//! What one Alertmanager has still to get: a bounded queue and the task that empties it.
+//!
+//! A batch is tried a few times with growing waits, then given up and counted: a firing alert comes again
+//! anyway, from the rules that resend it. While it is tried, the queue fills; when it is full, the oldest go.
+
+use super::api_v2::{AlertmanagerAlert, QueuedAlert};
+use super::notifier::QueueLimits;
+use crate::http_client::{HttpClient, error_chain};
+use crate::limits;
+use parking_lot::Mutex;
+use reqwest::header::CONTENT_TYPE;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use storage::metrics::{Counter, Gauge, MetricHistogram, Metrics};
+use tokio::sync::Notify;
+use url::Url;
+
+/// Counters for one Alertmanager, and those for all.
+pub struct QueueMetrics {
+    sent: Arc<Counter>,
+    errors: Arc<Counter>,
+    dropped: Arc<Counter>,
+    length: Arc<Gauge>,
+    latency: Arc<MetricHistogram>,
+}
+
+/// Upper bounds of the send latency's buckets, seconds.
+const LATENCY_BOUNDS: [f64; 8] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
+
+impl QueueMetrics {
+    fn new(registry: &Metrics, url: &str, capacity: usize) -> QueueMetrics {
+        let labels = [("alertmanager", url)];
+        let help = "Alerts that may wait for this Alertmanager.";
+        registry.gauge("prometheus_notifications_queue_capacity", help, &labels).set(capacity as f64);
+        QueueMetrics {
+            sent: registry.counter("prometheus_notifications_sent_total", "Alerts sent.", &labels),
+            errors: registry.counter(
+                "prometheus_notifications_errors_total",
+                "Alerts not delivered.",
+                &labels,
+            ),
+            dropped: registry.counter(
+                "prometheus_notifications_dropped_total",
+                "Alerts dropped because of errors or a full queue.",
+                &labels,
+            ),
+            length: registry.gauge("prometheus_notifications_queue_length", "Alerts waiting.", &labels),
+            latency: registry.histogram(
+                "prometheus_notifications_send_latency_seconds",
+                "Time to deliver one batch.",
+                &labels,
+                &LATENCY_BOUNDS,
+            ),
+        }
+    }
+}
+
+/// See the module.
+pub struct SendQueue {
+    url: Url,
+    client: HttpClient,
+    timeout: Duration,
+    limits: QueueLimits,
+    waiting: Mutex<VecDeque<QueuedAlert>>,
+    sending: AtomicBool,
+    news: Notify,
+    metrics: QueueMetrics,
+}
+
+impl SendQueue {
+    /// An empty queue; [`SendQueue::run`] must be spawned for it.
+    pub fn new(
+        url: Url,
+        client: HttpClient,
+        timeout: Duration,
+        limits: QueueLimits,
+        registry: &Metrics,
+    ) -> SendQueue {
+        let metrics = QueueMetrics::new(registry, url.as_str(), limits.capacity);
+        let (waiting, sending, news) = Default::default();
+        SendQueue { url, client, timeout, limits, waiting, sending, news, metrics }
+    }
+
+    /// Where it sends.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Queues alerts; the oldest fall out if they are too many. Never waits.
+    pub fn push(&self, alerts: impl IntoIterator<Item = QueuedAlert>) {
+        let mut waiting = self.waiting.lock();
+        waiting.extend(alerts);
+        let excess = waiting.len().saturating_sub(self.limits.capacity);
+        waiting.drain(..excess);
+        self.metrics.length.set(waiting.len() as f64);
+        drop(waiting);
+        if excess > 0 {
+            self.metrics.dropped.add(excess as u64);
+            tracing::error!(alertmanager = %self.url, dropped = excess, "alert queue is full");
+        }
+        self.news.notify_one();
+    }
+
+    /// Whether everything has been sent or given up.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.lock().is_empty() && !self.sending.load(SeqCst)
+    }
+
+    /// Sends what is queued, for ever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let batch = self.take();
+            if batch.is_empty() {
+                self.sending.store(false, SeqCst);
+                self.news.notified().await;
+                continue;
+            }
+            match self.deliver(&batch).await {
+                Ok(()) => {
+                    batch.iter().filter_map(|outgoing| outgoing.taken.as_ref()).for_each(|taken| taken())
+                }
+                Err(error) => {
+                    self.metrics.errors.add(batch.len() as u64);
+                    self.metrics.dropped.add(batch.len() as u64);
+                    tracing::error!(alertmanager = %self.url, alerts = batch.len(), %error, "alerts not delivered");
+                }
+            }
+            self.metrics.sent.add(batch.len() as u64);
+        }
+    }
+
+    fn take(&self) -> Vec<QueuedAlert> {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.len().min(self.limits.batch);
+        let batch = waiting.drain(..count).collect();
+        // Under the lock, so that nobody sees an empty queue between taking and sending.
+        self.sending.store(true, SeqCst);
+        self.metrics.length.set(waiting.len() as f64);
+        batch
+    }
+
+    async fn deliver(&self, batch: &[QueuedAlert]) -> Result<(), String> {
+        let references: Vec<&AlertmanagerAlert> =
+            batch.iter().map(|outgoing| outgoing.alert.as_ref()).collect();
+        let body = serde_json::to_vec(&references).map_err(|e| e.to_string())?;
+        let (mut wait, longest) = limits::ALERT_BACKOFF_MS;
+        let mut attempt = 1;
+        loop {
+            let start = tokio::time::Instant::now();
+            let result = self.post(body.clone()).await;
+            self.metrics.latency.observe(start.elapsed().as_secs_f64());
+            match result {
+                Ok(()) => return Ok(()),
+                Err((reason, retry)) if !retry || attempt == limits::ALERT_ATTEMPTS => return Err(reason),
+                Err((reason, _)) => {
+                    tracing::warn!(alertmanager = %self.url, %reason, attempt, "will try again")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            wait = (wait * 4).min(longest);
+            attempt += 1;
+        }
+    }
+
+    /// One POST; on failure why, and whether trying again can help.
+    async fn post(&self, body: Vec<u8>) -> Result<(), (String, bool)> {
+        let request = self.client.request(reqwest::Method::POST, self.url.clone()).map_err(|e| (e, true))?;
+        let request = request.header(CONTENT_TYPE, "application/json").timeout(self.timeout).body(body);
+        let mut response = self.client.send(request).await.map_err(|e| (error_chain(&e), true))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let mut answer = Vec::new();
+        while answer.len() < limits::ALERT_ANSWER_BYTES {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    answer.extend_from_slice(&chunk[..chunk.len().min(limits::ALERT_ANSWER_BYTES)])
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let retry = status.is_server_error() || status == reqwest::StatusCode::TOO_MANY_REQUESTS;
+        Err((format!("bad response status {status}: {}", String::from_utf8_lossy(&answer)), retry))
+    }
+}

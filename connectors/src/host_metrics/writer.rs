@@ -1,0 +1,72 @@
+//! Writes an exposition in text 0.0.4.
+
+use std::fmt::Write;
+
+/// Counter or gauge.
+#[derive(Copy, Clone, Debug)]
+pub enum MetricType {
+    /// Only grows.
+    Counter,
+    /// Moves both ways.
+    Gauge,
+}
+
+/// One metric family being written; it has no place in the text if it stays empty.
+pub struct FamilyWriter {
+    name: &'static str,
+    head: String,
+    lines: String,
+}
+
+impl FamilyWriter {
+    /// A family without samples.
+    pub fn new(name: &'static str, kind: MetricType, help: &str) -> FamilyWriter {
+        let kind = match kind {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+        };
+        FamilyWriter {
+            name,
+            head: format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"),
+            lines: String::new(),
+        }
+    }
+
+    /// One sample.
+    pub fn add(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.lines.push_str(self.name);
+        for (i, (name, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            // Writing to a String cannot fail.
+            let _ = write!(self.lines, "{}{name}=\"{value}\"", if i == 0 { '{' } else { ',' });
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.lines, "{close} {value}");
+    }
+}
+
+/// The whole exposition.
+#[derive(Default)]
+pub struct HostExposition(String);
+
+impl HostExposition {
+    /// Takes a family.
+    pub fn put(&mut self, family: FamilyWriter) {
+        if !family.lines.is_empty() {
+            self.0.push_str(&family.head);
+            self.0.push_str(&family.lines);
+        }
+    }
+
+    /// A family of one sample without labels.
+    pub fn put_one(&mut self, name: &'static str, kind: MetricType, help: &str, value: f64) {
+        let mut family = FamilyWriter::new(name, kind, help);
+        family.add(&[], value);
+        self.put(family);
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.0
+    }
+}

@@ -1,0 +1,229 @@
+//! The receiving side of Prometheus' remote write, 1.0 and 2.0: a snappy block with a request.
+//!
+//! A request that is damaged anywhere stores nothing. Samples that cannot be stored (too old, duplicate,
+//! …) do not keep the others out; they make the answer a 400, which tells the sender not to try again. Samples of series that
+//! cannot be are left out of 1.0 without an error, as in Prometheus. Only a store that cannot write makes it a 5xx, which tells it to.
+
+use super::refused::RefusedLines;
+use super::request::{Batch, Request};
+use super::{v1, v2};
+use crate::decompress::{DecompressError, snappy_length, unsnappy};
+use crate::limits;
+use crate::native_histogram::HistogramRejected;
+use crate::protobuf::ProtobufError;
+use std::sync::Arc;
+use storage::model::{SeriesRef, TimeMs};
+use storage::store::{AppendResult, Store, StoreError};
+
+/// Why a request was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteWriteError {
+    /// Not what remote write sends.
+    #[error("{0}")]
+    BadRequest(String),
+    /// More than one request may hold.
+    #[error("{0}")]
+    TooLarge(String),
+    /// Encoded in a way we do not read.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// The store cannot take it now.
+    #[error(transparent)]
+    Unavailable(#[from] StoreError),
+}
+
+impl RemoteWriteError {
+    /// The HTTP status that says so.
+    pub fn status(&self) -> u16 {
+        match self {
+            RemoteWriteError::BadRequest(_) => 400,
+            RemoteWriteError::TooLarge(_) => 413,
+            RemoteWriteError::UnsupportedMediaType(_) => 415,
+            RemoteWriteError::Unavailable(_) => 503,
+        }
+    }
+}
+
+impl From<ProtobufError> for RemoteWriteError {
+    fn from(error: ProtobufError) -> Self {
+        RemoteWriteError::BadRequest(error.to_string())
+    }
+}
+
+impl From<DecompressError> for RemoteWriteError {
+    fn from(error: DecompressError) -> Self {
+        match error {
+            DecompressError::TooLarge(_) => {
+                RemoteWriteError::TooLarge(format!("{error}: send fewer samples in a request"))
+            }
+            DecompressError::Damaged { .. } => RemoteWriteError::BadRequest(error.to_string()),
+        }
+    }
+}
+
+/// The message of a request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MessageVersion {
+    /// `prometheus.WriteRequest`.
+    V1,
+    /// `io.prometheus.write.v2.Request`. Its sender is told in headers how much was written.
+    V2,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteOutcome {
+    /// Log position to wait for before answering (see [`Store::on_committed`]); 0: nothing was stored.
+    pub lsn: u64,
+    /// Floats stored.
+    pub samples: usize,
+    /// Native histograms stored.
+    pub histograms: usize,
+    /// Exemplars taken, known ones included.
+    pub exemplars: usize,
+    /// Exemplars too far behind the newest one of their series.
+    pub late_exemplars: usize,
+    /// The same by remote write 1.0, which leaves them out without an error.
+    pub left_out_exemplars: usize,
+    /// Samples behind the out-of-order window, or before the bounds of the head.
+    pub too_old: usize,
+    /// Samples whose series has another value at the same time.
+    pub duplicate: usize,
+    /// Samples too far in the future.
+    pub future: usize,
+    /// Samples of series that cannot be: without a name, a label twice, not UTF-8.
+    pub invalid: usize,
+    /// The same by remote write 1.0, which leaves them out without an error.
+    pub left_out: usize,
+    /// Series of remote write 2.0 without samples.
+    pub empty: usize,
+    /// Native histograms that are not well-formed, and what is wrong with the first.
+    pub bad_histograms: Option<(usize, String)>,
+    /// What is said of the first of those that were refused.
+    pub refused: RefusedLines,
+}
+
+impl WriteOutcome {
+    /// The text of the 400 that the request deserves although the rest of it was stored; `None` if all is well.
+    pub fn refusal(&self) -> Option<String> {
+        let (bad, why) = self.bad_histograms.as_ref().map_or((0, ""), |(n, why)| (*n, why));
+        let reasons = [
+            (self.too_old, "too old sample"),
+            (self.duplicate, "duplicate sample for timestamp"),
+            (self.future, "out of bounds: timestamp is too far in the future"),
+            (self.invalid, "invalid metric name or labels"),
+            (self.empty, "series without samples"),
+            (self.late_exemplars, "out of order exemplar"),
+            (bad, why),
+        ];
+        let total = reasons.iter().map(|(n, _)| *n).sum();
+        let said: Vec<String> = reasons
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, reason)| format!("{reason} ({n} samples)"))
+            .collect();
+        (total > 0).then(|| self.refused.text(total, &said.join("; ")))
+    }
+
+    pub(super) fn refuse_histogram(&mut self, reason: &HistogramRejected, series: SeriesRef, store: &Store) {
+        self.refused.name_series(series, reason, store);
+        self.bad_histograms.get_or_insert_with(|| (0, reason.to_string())).0 += 1;
+    }
+
+    /// Counts an append; how many of its samples were stored.
+    pub(super) fn count(&mut self, appended: &AppendResult, store: &Store) -> usize {
+        self.lsn = self.lsn.max(appended.lsn);
+        self.too_old += appended.too_old + appended.out_of_bounds;
+        appended.refused.iter().for_each(|refused| self.refused.name_refused(refused, store));
+        self.duplicate += appended.duplicate;
+        appended.stored
+    }
+}
+
+/// Takes remote-write requests into a store.
+pub struct RemoteWriteReceiver {
+    store: Arc<Store>,
+    zeros: bool,
+}
+
+/// The message that the request's headers name (`None`: not sent, which counts as 1.0); refuses what is no
+/// remote write.
+pub fn check_headers(
+    content_type: Option<&str>,
+    content_encoding: Option<&str>,
+) -> Result<MessageVersion, RemoteWriteError> {
+    let content_type = content_type.unwrap_or("");
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_protobuf = content_type.is_empty() || parts.next() == Some("application/x-protobuf");
+    let proto = match parts.find_map(|p| p.strip_prefix("proto=")) {
+        None | Some("prometheus.WriteRequest") => Some(MessageVersion::V1),
+        Some("io.prometheus.write.v2.Request") => Some(MessageVersion::V2),
+        Some(_) => None,
+    };
+    let Some(proto) = proto.filter(|_| is_protobuf) else {
+        let text = format!(
+            "{content_type:?} content type is not supported: expected application/x-protobuf with proto=prometheus.WriteRequest or proto=io.prometheus.write.v2.Request"
+        );
+        return Err(RemoteWriteError::UnsupportedMediaType(text));
+    };
+    match content_encoding {
+        None | Some("" | "snappy") => Ok(proto),
+        Some(other) => Err(RemoteWriteError::UnsupportedMediaType(format!(
+            "{other} encoding (compression) is not accepted by this server; only snappy is acceptable"
+        ))),
+    }
+}
+
+impl RemoteWriteReceiver {
+    /// A writer into `store`.
+    pub fn new(store: Arc<Store>) -> RemoteWriteReceiver {
+        RemoteWriteReceiver { store, zeros: false }
+    }
+
+    /// Whether a 0 is stored at the start of a counter that is new.
+    #[must_use]
+    pub fn with_zeros(self, zeros: bool) -> RemoteWriteReceiver {
+        RemoteWriteReceiver { zeros, ..self }
+    }
+
+    /// Decodes a request body and appends its samples. `now`: the wall clock, ms. What [`decoded_bytes`] says of the body is
+    /// in memory meanwhile, and little besides.
+    pub fn apply(
+        &self,
+        body: &[u8],
+        proto: MessageVersion,
+        now: TimeMs,
+    ) -> Result<WriteOutcome, RemoteWriteError> {
+        let message = unsnappy(body, limits::REMOTE_WRITE_BYTES)?;
+        let request = Request { store: &self.store, message: &message, proto, zeros: self.zeros, now };
+        let mut batch = Batch::new(request);
+        read(&request, &mut batch)?;
+        let written = batch.finish()?;
+        let num_dropped = written.late_exemplars + written.left_out_exemplars;
+        if num_dropped > 0 {
+            tracing::warn!(num_dropped, "Error on ingesting out-of-order exemplars");
+        }
+        if written.left_out > 0 {
+            let samples = written.left_out;
+            tracing::warn!(samples, "samples of series that cannot be are left out of a remote write 1.0");
+        }
+        Ok(written)
+    }
+}
+
+/// How many bytes a request body is decompressed to, for those who have to reserve them; an error if it is too large or no
+/// body.
+pub fn decoded_bytes(body: &[u8]) -> Result<usize, RemoteWriteError> {
+    Ok(snappy_length(body, limits::REMOTE_WRITE_BYTES)?)
+}
+
+/// Puts what a request holds into a batch of it.
+pub(super) fn read(request: &Request<'_>, batch: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
+    match request.proto {
+        MessageVersion::V1 => v1::V1Reader::new(request.store).read(request.message, batch),
+        MessageVersion::V2 => v2::V2Reader::new(request.store).read(request.message, batch),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! `prometheus.WriteRequest`, remote write 1.0: every series carries its labels as texts.
+
+use super::receiver::RemoteWriteError;
+use super::request::{Batch, is_acceptable};
+use crate::limits;
+use crate::protobuf::{FieldReader, FieldValue, ProtobufError};
+use storage::model::labels::{METRIC_NAME, put_pair};
+use storage::model::{LabelsBuilder, SeriesRef};
+use storage::store::Store;
+
+/// Reads one request.
+pub struct V1Reader<'a> {
+    store: &'a Store,
+    /// Memory for labels as the store encodes them.
+    encoded: Vec<u8>,
+}
+
+impl<'a> V1Reader<'a> {
+    /// A reader that resolves series in `store`.
+    pub fn new(store: &'a Store) -> V1Reader<'a> {
+        V1Reader { store, encoded: Vec::new() }
+    }
+
+    /// Puts what `request` holds into a batch.
+    pub fn read(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
+        let mut request = FieldReader::of(message);
+        while let Some(field) = request.next_field()? {
+            if let (1, FieldValue::Bytes(series)) = field {
+                self.time_series(series, into)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
+    fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
+        let mut fields = FieldReader::of(message);
+        let mut series = None;
+        // Senders write all labels first: they are the bytes up to the first other field.
+        let mut labels_end = 0;
+        while let Some((number, value)) = fields.next_field()? {
+            match (number, value) {
+                (1, _) if series.is_none() => labels_end = fields.position(),
+                (1, _) => {
+                    return Err(RemoteWriteError::BadRequest("labels after samples in a time series".into()));
+                }
+                (2..=4, FieldValue::Bytes(item)) => {
+                    let found = match series {
+                        Some(found) => found,
+                        None => self.series(&message[..labels_end], into)?,
+                    };
+                    series = Some(found);
+                    match number {
+                        2 => into.sample(found, item, 0)?,
+                        3 => read_exemplar(found, item, into)?,
+                        _ => into.histogram(found, item, 0)?,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The series whose labels are encoded in `fields`; `None` if no series can have them. Senders write labels as the
+    /// store has them, so a known series is found by its bytes; only what is not found is looked at.
+    fn series(&mut self, fields: &[u8], into: &Batch<'_>) -> Result<Option<SeriesRef>, RemoteWriteError> {
+        self.encoded.clear();
+        each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;
+        if into.only_checks() {
+            return Ok(None);
+        }
+        if let Some(known) = self.store.find_encoded(&self.encoded) {
+            return Ok(Some(known));
+        }
+        let labels = read_labels(fields)?.filter(|labels| !labels.get(METRIC_NAME).is_empty());
+        Ok(labels.map(|labels| self.store.get_or_create_series(&labels.build())))
+    }
+}
+
+/// Reads an `Exemplar`: labels (1), value (2), time (3).
+fn read_exemplar(
+    series: Option<SeriesRef>,
+    message: &[u8],
+    into: &mut Batch<'_>,
+) -> Result<(), RemoteWriteError> {
+    let mut v = 0.0;
+    let mut t = 0;
+    let mut fields = FieldReader::of(message);
+    while let Some(field) = fields.next_field()? {
+        match field {
+            (2, value) => v = value.double(),
+            (3, time) => t = time.number() as i64,
+            _ => {}
+        }
+    }
+    into.exemplar(series, read_labels(message)?.map(|labels| labels.build()), t, v)
+}
+
+/// The labels encoded in the first field of `request`; `None` if nothing can have them.
+fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
+    let mut labels = LabelsBuilder::default();
+    let mut valid = true;
+    let mut bytes = 0;
+    each_label(message, |name, value| {
+        bytes += name.len() + value.len();
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) if bytes <= limits::SERIES_BYTES && is_acceptable(name, value, &labels) => {
+                labels.set(name, value);
+            }
+            _ => valid = false,
+        }
+    })?;
+    Ok(valid.then_some(labels))
+}
+
+/// Calls `take(name, value)` for each label in the first field of `request`.
+fn each_label<'a>(message: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), ProtobufError> {
+    let mut fields = FieldReader::of(message);
+    while let Some(field) = fields.next_field()? {
+        let (1, FieldValue::Bytes(label)) = field else { continue };
+        let (mut name, mut value) = (&b""[..], &b""[..]);
+        let mut parts = FieldReader::of(label);
+        while let Some(part) = parts.next_field()? {
+            match part {
+                (1, FieldValue::Bytes(bytes)) => name = bytes,
+                (2, FieldValue::Bytes(bytes)) => value = bytes,
+                _ => {}
+            }
+        }
+        take(name, value);
+    }
+    Ok(())
+}

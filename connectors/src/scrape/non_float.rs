@@ -1,0 +1,171 @@
+//! What a scrape brings besides floats: native histograms, start timestamps, exemplars.
+//!
+//! They wait here until the whole body is known to be good. A histogram is appended before the floats of its scrape:
+//! where a series changes from floats to histograms, its column's stale marker then meets the histogram and is refused.
+
+use crate::scrape::appender::StartRules;
+use crate::scrape::exposition::points::RawExemplar;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+use storage::exemplars::{Exemplar, ExemplarRow};
+use storage::model::value::STALE;
+use storage::model::{NativeHistogram, SeriesRef, TimeMs};
+use storage::store::{AppendResult, FloatRow, HistogramRow, StartRow, Store, StoreError, ZeroRow};
+
+/// An exemplar, and the sample that it came with.
+#[derive(Clone, Debug)]
+pub struct SampleExemplar {
+    /// The sample's value; `None` if that is a native histogram.
+    pub value: Option<f64>,
+    /// The exemplar.
+    pub exemplar: RawExemplar,
+}
+
+/// See the module. Times are `None` where the sample has that of the scrape.
+#[derive(Default)]
+pub struct NonFloatSamples {
+    /// Histograms.
+    pub histograms: Vec<(SeriesRef, Option<TimeMs>, Arc<NativeHistogram>)>,
+    /// Start timestamps.
+    pub starts: Vec<(SeriesRef, Option<TimeMs>, TimeMs)>,
+    /// What is done with start timestamps.
+    pub rules: StartRules,
+    /// Exemplars, in the order of the exposition.
+    pub exemplars: Vec<(SeriesRef, Option<TimeMs>, SampleExemplar)>,
+    /// The start at which a 0 was tried of each series that said one in the last scrape.
+    tried: HashMap<SeriesRef, TimeMs>,
+    /// The series that had a histogram without a time of its own in the last scrape, sorted.
+    alive: Vec<SeriesRef>,
+}
+
+impl NonFloatSamples {
+    /// Forgets what waits.
+    pub fn discard(&mut self) {
+        self.histograms.clear();
+        self.starts.clear();
+        self.exemplars.clear();
+    }
+
+    /// The series that have a histogram with the scrape's time now, sorted.
+    fn present(&self) -> Vec<SeriesRef> {
+        let timeless = self.histograms.iter().filter(|(_, t, _)| t.is_none());
+        let mut present: Vec<SeriesRef> = timeless.map(|(series, _, _)| *series).collect();
+        present.sort_unstable();
+        present.dedup();
+        present
+    }
+
+    /// How many of these series had no histogram in the last scrape.
+    pub fn risen(&self) -> usize {
+        let present = self.present();
+        present.iter().filter(|series| self.alive.binary_search(series).is_err()).count()
+    }
+
+    /// Series whose histograms have times of their own.
+    pub fn timed(&self) -> impl Iterator<Item = SeriesRef> {
+        self.histograms.iter().filter(|(_, t, _)| t.is_some()).map(|(series, _, _)| *series)
+    }
+
+    /// Appends a 0 at the start of each series that has begun since, where that is wanted, before the samples of the scrape at `t`.
+    pub fn commit_zeros(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        if !self.rules.zeros {
+            return Ok(());
+        }
+        let mut tried = HashMap::with_capacity(self.starts.len());
+        let mut rows = Vec::new();
+        for (series, own, start) in &self.starts {
+            let is_known = self.tried.get(series).or_else(|| tried.get(series)) == Some(start);
+            tried.insert(*series, *start);
+            if !is_known && *start < own.unwrap_or(t) {
+                rows.push(ZeroRow { series: *series, start: *start, like: None });
+            }
+        }
+        self.tried = tried;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let histograms: HashMap<SeriesRef, &Arc<NativeHistogram>> =
+            self.histograms.iter().map(|(series, _, h)| (*series, h)).collect();
+        rows.iter_mut().for_each(|row| row.like = histograms.get(&row.series).map(|h| Arc::clone(h)));
+        store.append_zeros(&rows, t).map(drop)
+    }
+
+    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that have none any more, and what
+    /// became of the histograms.
+    pub fn commit_histograms(
+        &mut self,
+        t: TimeMs,
+        store: &Store,
+    ) -> Result<(Vec<FloatRow>, AppendResult), StoreError> {
+        if self.histograms.is_empty() && self.alive.is_empty() {
+            return Ok((Vec::new(), AppendResult::default()));
+        }
+        let present = self.present();
+        let rows: Vec<HistogramRow> = self
+            .histograms
+            .drain(..)
+            .map(|(series, own, h)| HistogramRow { series, t: own.unwrap_or(t), h })
+            .collect();
+        let appended = store.append_histograms(&rows)?;
+        let gone = self.alive.iter().filter(|series| present.binary_search(series).is_err());
+        let stale = gone.map(|series| FloatRow { series: *series, t, v: STALE }).collect();
+        self.alive = present;
+        Ok((stale, appended))
+    }
+
+    /// Appends the start timestamps of samples that are stored now, where they are kept.
+    pub fn commit_starts(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
+        if !self.rules.keep {
+            self.starts.clear();
+        }
+        if !self.starts.is_empty() {
+            let row = |(series, own, start): (SeriesRef, Option<TimeMs>, TimeMs)| StartRow {
+                series,
+                t: own.unwrap_or(t),
+                start,
+            };
+            let rows: Vec<StartRow> = self.starts.drain(..).map(row).collect();
+            store.append_starts(&rows)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the exemplars of samples that are stored now. How many of them are out of order, of samples of which all are.
+    pub fn commit_exemplars(&mut self, t: TimeMs, store: &Store) -> usize {
+        let (mut rows, mut samples) = (Vec::with_capacity(self.exemplars.len()), Vec::new());
+        let all = std::mem::take(&mut self.exemplars);
+        for of_sample in all.chunk_by(|(a, x, _), (b, y, _)| (a, x) == (b, y)) {
+            let (series, own, first) = &of_sample[0];
+            if !store.has_sample(*series, own.unwrap_or(t), first.value) {
+                continue;
+            }
+            let row = |raw: &RawExemplar| ExemplarRow {
+                series: *series,
+                timed: raw.t.is_some(),
+                exemplar: Exemplar { labels: raw.labels.clone(), t: raw.t.or(*own).unwrap_or(t), v: raw.v },
+            };
+            let begin = rows.len();
+            rows.extend(of_sample.iter().map(|(_, _, of)| row(&of.exemplar)));
+            rows[begin..].sort_by(in_order);
+            samples.push(begin..rows.len());
+        }
+        if rows.is_empty() {
+            return 0;
+        }
+        let late = store.add_exemplars(rows).out_of_order;
+        let is_late = |n: usize| late.binary_search(&n).is_ok();
+        samples.into_iter().filter(|sample| sample.clone().all(is_late)).map(|sample| sample.len()).sum()
+    }
+
+    /// Stale markers at `t` for all series that had histograms.
+    pub fn end(&mut self, t: TimeMs) -> Vec<FloatRow> {
+        self.alive.drain(..).map(|series| FloatRow { series, t, v: STALE }).collect()
+    }
+}
+
+/// By time, then value, then labels: a sample may have several.
+fn in_order(a: &ExemplarRow, b: &ExemplarRow) -> Ordering {
+    let (x, y) = (&a.exemplar, &b.exemplar);
+    x.t.cmp(&y.t).then(x.v.total_cmp(&y.v)).then_with(|| x.labels.cmp(&y.labels))
+}

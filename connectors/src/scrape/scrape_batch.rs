@@ -1,0 +1,245 @@
+//! From samples to columnar batches: one [`ShardBatch`] per shard in which a target's series lie, and further ones where a target
+//! has more series than a record of the log should hold.
+//!
+//! A part's columns keep their place from scrape to scrape, so the layout's `Arc` stays the same while the
+//! set of series does. A column that had a sample and has none now gets a stale marker, once; columns that
+//! stay empty are taken out when they are many.
+
+use crate::limits::PART_COLUMNS;
+use std::collections::HashMap;
+use std::sync::Arc;
+use storage::model::value::{ABSENT, STALE, is_absent, is_sample};
+use storage::model::{SeriesRef, TimeMs};
+use storage::store::{AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, GroupId, Store, StoreError};
+
+/// Empty columns are taken out when they are more than half of the live ones and these.
+const COMPACT_SLACK: usize = 256;
+
+/// The series of a target that live in one shard.
+#[derive(Debug)]
+struct ShardBatch {
+    shard: u16,
+    group: GroupId,
+    layout: Arc<ColumnLayout>,
+    slots: Vec<u32>,
+    /// Values of the scrape being read, by column.
+    values: Vec<f64>,
+    /// Whether the column's last entry was a sample.
+    live: Vec<bool>,
+    /// Time of its last batch.
+    newest: Option<TimeMs>,
+}
+
+/// All parts of a target.
+#[derive(Debug)]
+pub struct ScrapeBatch {
+    key: String,
+    parts: Vec<ShardBatch>,
+}
+
+/// The column of a series.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct BatchColumn {
+    /// Index of the part.
+    pub part: u32,
+    /// Index in the part.
+    pub column: u32,
+}
+
+/// Finds columns by series while new series come in; made for one scrape.
+#[derive(Default)]
+pub struct ColumnFinder(HashMap<SeriesRef, BatchColumn>);
+
+impl ColumnFinder {
+    /// Columns known.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no column is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl ScrapeBatch {
+    /// Batches whose groups have `key`, unique to the target and the same after a restart.
+    pub fn new(key: String) -> ScrapeBatch {
+        ScrapeBatch { key, parts: Vec::new() }
+    }
+
+    /// A finder of all present columns.
+    pub fn finder(&self) -> ColumnFinder {
+        let columns = self.parts.iter().zip(0..).flat_map(|(p, part)| {
+            let place =
+                move |(slot, column)| (SeriesRef { shard: p.shard, slot }, BatchColumn { part, column });
+            p.slots.iter().copied().zip(0..).map(place)
+        });
+        ColumnFinder(columns.collect())
+    }
+
+    /// Index of a part of `shard` in which there is room, made if there is none.
+    pub fn part(&mut self, shard: u16, store: &Store) -> u32 {
+        let room = |p: &ShardBatch| p.shard == shard && p.slots.len() < PART_COLUMNS;
+        let at = self.parts.iter().position(room).unwrap_or_else(|| {
+            let group = match self.parts.iter().filter(|p| p.shard == shard).count() {
+                0 => store.open_group(&self.key, shard),
+                before => store.open_group(&format!("{} part {}", self.key, before + 1), shard),
+            };
+            let layout = Arc::new(ColumnLayout { slots: Vec::new() });
+            let (slots, values, live) = Default::default();
+            self.parts.push(ShardBatch { shard, group, layout, slots, values, live, newest: None });
+            self.parts.len() - 1
+        });
+        at as u32
+    }
+
+    /// The shard of a part.
+    #[inline]
+    pub fn shard(&self, part: u32) -> u16 {
+        self.parts[part as usize].shard
+    }
+
+    /// The column of `series`, made on first use.
+    pub fn column(&mut self, series: SeriesRef, finder: &mut ColumnFinder, store: &Store) -> BatchColumn {
+        if let Some(column) = finder.0.get(&series) {
+            return *column;
+        }
+        let part = self.part(series.shard, store);
+        let column = self.add(part, series.slot);
+        finder.0.insert(series, column);
+        column
+    }
+
+    /// A new column at the end of a part. The slot must have none yet.
+    pub fn add(&mut self, part: u32, slot: u32) -> BatchColumn {
+        let p = &mut self.parts[part as usize];
+        p.slots.push(slot);
+        p.values.push(ABSENT);
+        p.live.push(false);
+        BatchColumn { part, column: p.slots.len() as u32 - 1 }
+    }
+
+    /// Enters a sample; `false` if the column already has one.
+    #[inline]
+    pub fn put(&mut self, at: BatchColumn, value: f64) -> bool {
+        let cell = &mut self.parts[at.part as usize].values[at.column as usize];
+        let free = is_absent(*cell);
+        if free {
+            *cell = value;
+        }
+        free
+    }
+
+    /// Enters a sample in place of whatever is there.
+    pub fn set_report(&mut self, at: BatchColumn, value: f64) {
+        self.parts[at.part as usize].values[at.column as usize] = value;
+    }
+
+    /// Takes back everything entered since the last [`ScrapeBatch::commit`].
+    pub fn discard(&mut self) {
+        self.parts.iter_mut().for_each(|p| p.values.fill(ABSENT));
+    }
+
+    /// How many columns have a sample now and had none in the last batch.
+    pub fn newly_alive(&self) -> usize {
+        let risen = |p: &ShardBatch| {
+            p.values.iter().zip(&p.live).filter(|(v, live)| !**live && is_sample(**v)).count()
+        };
+        self.parts.iter().map(risen).sum()
+    }
+
+    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`. How many
+    /// samples were refused, and why. The first part, which has the reports, comes last: if another one fails they can
+    /// still say so.
+    pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<AppendResult, StoreError> {
+        let mut all = AppendResult::default();
+        for part in self.parts.iter_mut().rev() {
+            let appended = part.commit(t, store)?;
+            all.too_old += appended.too_old;
+            all.duplicate += appended.duplicate;
+            all.out_of_bounds += appended.out_of_bounds;
+        }
+        Ok(all)
+    }
+
+    /// Appends these samples alone, which nothing makes wait: not the disk, and not what else was entered.
+    pub fn commit_at_once(
+        &mut self,
+        t: TimeMs,
+        samples: impl Iterator<Item = (BatchColumn, f64)>,
+        store: &Store,
+    ) -> Result<(), StoreError> {
+        self.discard();
+        samples.for_each(|(column, value)| self.set_report(column, value));
+        for part in &mut self.parts {
+            if part.values.iter().any(|v| !is_absent(*v)) {
+                let batch = part.batch(t);
+                part.values.fill(ABSENT);
+                store.append_without_waiting(&batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes long-empty columns out if they are many; tells `moved(part, new column by old)`.
+    pub fn compact(&mut self, mut moved: impl FnMut(u32, &[u32])) {
+        for (part, index) in self.parts.iter_mut().zip(0..) {
+            let live = part.live.iter().filter(|live| **live).count();
+            if part.live.len() - live > live / 2 + COMPACT_SLACK {
+                moved(index, &part.compact());
+            }
+        }
+    }
+}
+
+impl ShardBatch {
+    fn commit(&mut self, t: TimeMs, store: &Store) -> Result<AppendResult, StoreError> {
+        let silent = self.values.iter().all(|v| is_absent(*v));
+        if silent && self.newest == Some(t) {
+            // The scrape failed after this part of it was appended.
+            return Ok(AppendResult::default());
+        }
+        let mut anything = false;
+        for (value, live) in self.values.iter_mut().zip(&self.live) {
+            if *live && is_absent(*value) {
+                *value = STALE;
+            }
+            anything |= !is_absent(*value);
+        }
+        if !anything {
+            return Ok(AppendResult::default());
+        }
+        let batch = self.batch(t);
+        let result = store.append_columns(&batch, FeedDelivery::Feed);
+        if result.is_ok() {
+            self.live.iter_mut().zip(&self.values).for_each(|(live, v)| *live = is_sample(*v));
+            self.newest = Some(t);
+        }
+        self.values.fill(ABSENT);
+        result
+    }
+
+    /// All values as they are.
+    fn batch(&mut self, t: TimeMs) -> ColumnBatch {
+        if self.layout.slots.len() != self.slots.len() {
+            self.layout = Arc::new(ColumnLayout { slots: self.slots.clone() });
+        }
+        ColumnBatch { group: self.group, layout: self.layout.clone(), t, values: Arc::from(&self.values[..]) }
+    }
+
+    /// Keeps live columns only; returns the new column by old.
+    fn compact(&mut self) -> Vec<u32> {
+        let mut moved = vec![super::series_cache::NO_COLUMN; self.slots.len()];
+        let mut slots = Vec::new();
+        for (old, slot) in self.slots.iter().enumerate().filter(|(old, _)| self.live[*old]) {
+            moved[old] = slots.len() as u32;
+            slots.push(*slot);
+        }
+        self.values = vec![ABSENT; slots.len()];
+        self.live = vec![true; slots.len()];
+        self.layout = Arc::new(ColumnLayout { slots: slots.clone() });
+        self.slots = slots;
+        moved
+    }
+}

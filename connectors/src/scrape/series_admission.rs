@@ -1,0 +1,269 @@
+//! What becomes of a new series: label conflicts, metric relabelling, limits.
+
+use crate::scrape::config::ScrapeLimits;
+use crate::scrape::exposition::series::{self, SeriesError};
+use crate::scrape::exposition::{Context, MetricType};
+use crate::scrape::names::NameScheme;
+use crate::scrape::relabel::Relabeler;
+use crate::scrape::turn::{Interrupted, Turn};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Labels, LabelsBuilder};
+
+/// Why a whole scrape is refused for the sake of one series.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SeriesRejected {
+    /// More samples than `sample_limit`.
+    #[error("sample limit exceeded")]
+    SampleLimit,
+    /// One of the label limits; the text says which.
+    #[error("{0}")]
+    LabelLimit(String),
+    /// The bytes name no series: what they stand in is no sample.
+    #[error("{0}")]
+    Malformed(String),
+    /// The series cannot be named so.
+    #[error("{0}")]
+    BadSeries(String),
+    /// The scrape ended meanwhile.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl From<SeriesError> for SeriesRejected {
+    fn from(error: SeriesError) -> Self {
+        match error {
+            SeriesError::Malformed(reason) => SeriesRejected::Malformed(reason),
+            SeriesError::Twice(_) => SeriesRejected::BadSeries(error.to_string()),
+            SeriesError::Limit(text) => SeriesRejected::LabelLimit(text),
+        }
+    }
+}
+
+/// The rules by which a target's series are admitted.
+#[derive(Copy, Clone)]
+pub struct SeriesAdmission<'a> {
+    /// The target's labels.
+    pub target: &'a Labels,
+    /// Whether exposed labels win over the target's.
+    pub honor_labels: bool,
+    /// `metric_relabel_configs`.
+    pub relabel: &'a Relabeler,
+    /// Limits.
+    pub limits: ScrapeLimits,
+    /// Which names metrics and labels may have.
+    pub names: NameScheme,
+    /// Whether series get the labels `__type__` and `__unit__`.
+    pub type_and_unit: bool,
+}
+
+/// The labels of the feature `type-and-unit-labels`.
+const TYPE: &str = "__type__";
+const UNIT: &str = "__unit__";
+
+impl<'a> SeriesAdmission<'a> {
+    /// The target's labels win, all names are allowed, and nothing is added.
+    pub fn new(target: &'a Labels, relabel: &'a Relabeler, limits: ScrapeLimits) -> SeriesAdmission<'a> {
+        let (names, type_and_unit) = (NameScheme::Utf8, false);
+        SeriesAdmission { target, honor_labels: false, relabel, limits, names, type_and_unit }
+    }
+
+    /// The labels of the series that `bytes` name; `None` if the rules drop it.
+    pub fn admit(
+        &self,
+        bytes: &[u8],
+        context: Context<'_>,
+        turn: &Turn,
+    ) -> Result<Option<Labels>, SeriesRejected> {
+        let mut labels = series::parse(bytes, context)?;
+        if self.type_and_unit {
+            if context.kind != MetricType::Unknown {
+                labels.set(TYPE, context.kind.as_str());
+            }
+            if !context.unit.is_empty() {
+                labels.set(UNIT, context.unit);
+            }
+        }
+        self.add_target_labels(&mut labels);
+        let kept = self.relabel.apply_while(&mut labels, || turn.check().is_ok());
+        match kept {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => {
+                turn.check()?;
+                return Err(SeriesRejected::LabelLimit(error.to_string()));
+            }
+        }
+        let labels = labels.build();
+        if labels.is_empty() {
+            return Ok(None);
+        }
+        if labels.name().is_empty() {
+            return Err(SeriesRejected::BadSeries("missing metric name (__name__ label)".into()));
+        }
+        let names = self.names;
+        let fits = labels.iter().all(|(name, _)| names.has_label(name)) && names.has_metric(labels.name());
+        if !fits {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let reason = format!("invalid metric name or label names: {{{}}}", labels.join(", "));
+            return Err(SeriesRejected::BadSeries(reason));
+        }
+        self.check(&labels)?;
+        Ok(Some(labels))
+    }
+
+    fn add_target_labels(&self, labels: &mut LabelsBuilder) {
+        if self.honor_labels {
+            for (name, value) in self.target.iter() {
+                // An exposed empty label counts: it says that the series has none.
+                if !labels.has(name) {
+                    labels.set(name, value);
+                }
+            }
+            return;
+        }
+        let mut conflicts = Vec::new();
+        for (name, value) in self.target.iter() {
+            let exposed = labels.get(name);
+            if !exposed.is_empty() {
+                conflicts.push((name.to_owned(), exposed.to_owned()));
+            }
+            labels.set(name, value);
+        }
+        conflicts.sort_by_key(|(name, _)| name.len());
+        for (name, value) in conflicts {
+            let mut renamed = format!("exported_{name}");
+            while !labels.get(&renamed).is_empty() {
+                renamed.insert_str(0, "exported_");
+            }
+            labels.set(renamed, value);
+        }
+    }
+
+    fn check(&self, labels: &Labels) -> Result<(), SeriesRejected> {
+        let metric: String = labels.name().chars().take(50).collect();
+        let limits = self.limits;
+        if labels.len() > limits.labels {
+            let (count, limit) = (labels.len(), limits.labels);
+            let text =
+                format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {limit})");
+            return Err(SeriesRejected::LabelLimit(text));
+        }
+        for (name, value) in labels.iter() {
+            if name.len() > limits.name_bytes && name != METRIC_NAME {
+                return Err(series::too_long_name(&metric, name, limits.name_bytes).into());
+            }
+            if value.len() > limits.value_bytes {
+                return Err(series::too_long_value(&metric, name, value, limits.value_bytes).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ScrapeLimits =
+        ScrapeLimits { body: 1, samples: 1, labels: 5, name_bytes: 12, value_bytes: 10 };
+
+    fn admission<'a>(target: &'a Labels, relabel: &'a Relabeler) -> SeriesAdmission<'a> {
+        SeriesAdmission::new(target, relabel, LIMITS)
+    }
+
+    fn admit(series: &str, honor_labels: bool) -> Result<Option<String>, SeriesRejected> {
+        let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
+        let relabel =
+            serde_saphyr::from_str::<Vec<_>>("[{source_labels: [__name__], regex: 'drop_.*', action: drop}]");
+        let relabel = Relabeler::new(&relabel.unwrap()).unwrap();
+        let admission = SeriesAdmission { honor_labels, ..admission(&target, &relabel) };
+        admission
+            .admit(series.as_bytes(), Context::text(MetricType::Unknown), &Turn::endless())
+            .map(|labels| labels.map(|l| l.to_string()))
+    }
+
+    #[test]
+    fn conflicts() {
+        let text = |t: &str| Ok(Some(t.to_owned()));
+        assert_eq!(admit("m{a=\"b\"}", false), text(r#"m{a="b", instance="i", job="j"}"#));
+        assert_eq!(admit("m{job=\"x\"}", false), text(r#"m{exported_job="x", instance="i", job="j"}"#));
+        assert_eq!(admit("m{job=\"x\"}", true), text(r#"m{instance="i", job="x"}"#));
+        assert_eq!(admit("m{job=\"\"}", true), text(r#"m{instance="i"}"#));
+        assert_eq!(admit("drop_me", false), Ok(None));
+    }
+
+    #[test]
+    fn an_exported_name_that_is_taken_gets_a_second_prefix() {
+        let target = Labels::from_pairs([("a", "t")]);
+        let relabel = Relabeler::default();
+        let limits = ScrapeLimits { name_bytes: 99, ..LIMITS };
+        let admission = SeriesAdmission { limits, ..admission(&target, &relabel) };
+        let labels = admission
+            .admit(b"m{a=\"1\",exported_a=\"2\"}", Context::text(MetricType::Unknown), &Turn::endless())
+            .unwrap()
+            .unwrap();
+        assert_eq!(labels.to_string(), r#"m{a="t", exported_a="2", exported_exported_a="1"}"#);
+    }
+
+    #[test]
+    fn names_types_and_units() {
+        let target = Labels::from_pairs([("job", "j")]);
+        let relabel = serde_saphyr::from_str::<Vec<_>>("[{action: labelkeep, regex: '.*[^g].*'}]").unwrap();
+        let (all, no_single) = (Relabeler::default(), Relabeler::new(&relabel).unwrap());
+        let admit = |admission: SeriesAdmission<'_>, series: &str, context| {
+            let labels = admission.admit(series.as_bytes(), context, &Turn::endless());
+            labels.map(|labels| labels.map(|labels| labels.to_string())).map_err(|e| e.to_string())
+        };
+        let legacy = SeriesAdmission { names: NameScheme::Legacy, ..admission(&target, &all) };
+        let bad =
+            Err("invalid metric name or label names: {__name__=\"a.b\", c=\"d\", job=\"j\"}".to_owned());
+        assert_eq!(admit(legacy, "{\"a.b\",c=\"d\"}", Context::text(MetricType::Gauge)), bad);
+        assert!(admit(legacy, "a{\"c.d\"=\"e\"}", Context::text(MetricType::Gauge)).is_err());
+        assert_eq!(
+            admit(legacy, "a:b", Context::text(MetricType::Gauge)),
+            Ok(Some("a:b{job=\"j\"}".to_owned()))
+        );
+        let labelled = SeriesAdmission { type_and_unit: true, ..admission(&target, &all) };
+        let seconds = Context { unit: "seconds", ..Context::text(MetricType::Gauge) };
+        let text = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(
+            admit(labelled, "a{__type__=\"x\"}", seconds),
+            text("a{__type__=\"gauge\", __unit__=\"seconds\", job=\"j\"}")
+        );
+        assert_eq!(
+            admit(labelled, "a{__type__=\"x\"}", Context::text(MetricType::Unknown)),
+            text("a{__type__=\"x\", job=\"j\"}")
+        );
+        // What the rules leave no label of is dropped.
+        let none = Labels::default();
+        let bare =
+            Relabeler::new(&serde_saphyr::from_str::<Vec<_>>("[{action: labeldrop, regex: '.*'}]").unwrap());
+        assert_eq!(
+            admit(admission(&none, &bare.unwrap()), "a{b=\"c\"}", Context::text(MetricType::Gauge)),
+            Ok(None)
+        );
+        assert!(admit(admission(&target, &no_single), "a", Context::text(MetricType::Gauge)).is_ok());
+    }
+
+    #[test]
+    fn limits() {
+        for (series, text) in [
+            ("m{a=\"1\",b=\"2\",c=\"3\"}", "label_limit exceeded (metric: m, number of labels: 6, limit: 5)"),
+            (
+                "m{abcdefghijklm=\"1\"}",
+                "label_name_length_limit exceeded (metric: m, label name: abcdefghijklm, length: 13",
+            ),
+            (
+                "m{a=\"12345678901\"}",
+                "label_value_length_limit exceeded (metric: m, label name: a, value: \"12345678901\"",
+            ),
+            ("{a=\"1\"}", "metric name not set"),
+            ("m{a=\"1\",a=\"2\"}", "label name \"a\" is not unique"),
+            ("m{\"\"=\"1\"}", "invalid metric name or label names: {=\"1\", __name__=\"m\", "),
+        ] {
+            let error = admit(series, false).unwrap_err().to_string();
+            assert!(error.starts_with(text), "{error}");
+        }
+    }
+}

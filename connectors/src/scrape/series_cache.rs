@@ -1,0 +1,314 @@
+//! The series a target exposes, keyed by the bytes that name them on the wire.
+//!
+//! A series seen before costs one comparison: the cache guesses that this scrape has the order of the last
+//! one ([`SeriesCache::expected_series`]); what comes out of order is found by a hash of its bytes. What the bytes lead to
+//! is a [`SeriesTarget`]; columns and batches are [`super::batch`]'s business, new series [`super::admit`]'s.
+
+use crate::scrape::exposition::ExposedSample;
+use hashbrown::HashTable;
+use storage::vec_growth::reserve_slack;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Where the bytes of a series lead.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum SeriesTarget {
+    /// The label rules drop it.
+    Dropped,
+    /// It came with the scrape that is being read, as the so-manieth new series.
+    New(u32),
+    /// A series of a part.
+    Series {
+        /// Index of the part.
+        part: u32,
+        /// Slot in the part's shard.
+        slot: u32,
+        /// Column in the part's batch; [`NO_COLUMN`] while it only came with timestamps of its own.
+        column: u32,
+    },
+}
+
+/// See [`SeriesTarget::Series`].
+pub const NO_COLUMN: u32 = u32::MAX;
+
+/// Number of a known series.
+pub type CachedSeriesId = u32;
+
+const NOBODY: u32 = u32::MAX;
+/// An order of more lines than twice the series, and these, is that of a body that says the same again and again: it is not
+/// remembered.
+const ORDER_SLACK: usize = 1 << 16;
+/// Entries that left the target are swept out when they are this many more than those that are in use.
+const SWEEP_SLACK: usize = 256;
+
+#[derive(Copy, Clone, Debug)]
+struct CachedSeries {
+    start: u32,
+    len: u32,
+    place: SeriesTarget,
+    /// Where it stood in the order; only valid if the order says so, too.
+    position: u32,
+}
+
+impl CachedSeries {
+    fn of<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.start as usize..][..self.len as usize]
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct SeriesCache {
+    text: Vec<u8>,
+    known: Vec<CachedSeries>,
+    /// By the hash of their bytes.
+    ids: HashTable<CachedSeriesId>,
+    /// What the last complete scrape exposed, line by line.
+    order: Vec<CachedSeriesId>,
+    cursor: usize,
+    /// The order of this scrape, once it differs from the last.
+    new_order: Option<Vec<u32>>,
+    /// Whether the order of this scrape is not worth remembering.
+    orderless: bool,
+    /// Those from here on came with the scrape that is being read.
+    first_new: usize,
+}
+
+impl SeriesCache {
+    /// The bytes of the series that the next line probably has; empty if there is no guess.
+    #[inline]
+    pub fn expected_series(&self) -> &[u8] {
+        self.order.get(self.cursor).map_or(&[], |id| self.bytes(*id))
+    }
+
+    /// The place of a sample's series; `None` if the bytes are new: remember them with [`SeriesCache::admit`].
+    #[inline]
+    pub fn find(&mut self, sample: &ExposedSample<'_>) -> Option<CachedSeriesId> {
+        if sample.guessed {
+            let id = self.order[self.cursor];
+            self.cursor += 1;
+            if self.new_order.is_some() {
+                self.remember(id);
+            }
+            return Some(id);
+        }
+        self.find_out_of_order(sample.series)
+    }
+
+    /// The next line of this scrape has this series.
+    fn remember(&mut self, id: CachedSeriesId) {
+        let (order, cursor) = (&self.order, self.cursor);
+        let new_order = self.new_order.get_or_insert_with(|| order[..cursor].to_vec());
+        if new_order.len() > 2 * self.known.len() + ORDER_SLACK {
+            self.orderless = true;
+            *new_order = Vec::new();
+        }
+        if !self.orderless {
+            new_order.push(id);
+        }
+    }
+
+    fn find_out_of_order(&mut self, series: &[u8]) -> Option<CachedSeriesId> {
+        let id = self.lookup(series)?;
+        self.remember(id);
+        let position = self.known[id as usize].position as usize;
+        if self.order.get(position) == Some(&id) {
+            self.cursor = position + 1;
+        }
+        Some(id)
+    }
+
+    /// Who has these bytes.
+    pub fn lookup(&self, series: &[u8]) -> Option<CachedSeriesId> {
+        self.ids.find(xxh3_64(series), |id| self.bytes(*id) == series).copied()
+    }
+
+    /// Remembers new bytes, those of the next line: for good only if the scrape is good.
+    pub fn admit(&mut self, series: &[u8], place: SeriesTarget) -> CachedSeriesId {
+        let id = self.insert(series, place);
+        self.remember(id);
+        id
+    }
+
+    fn insert(&mut self, series: &[u8], place: SeriesTarget) -> CachedSeriesId {
+        let id = self.known.len() as CachedSeriesId;
+        let start = self.text.len() as u32;
+        reserve_slack(&mut self.text, series.len());
+        reserve_slack(&mut self.known, 1);
+        self.text.extend_from_slice(series);
+        self.known.push(CachedSeries { start, len: series.len() as u32, place, position: NOBODY });
+        let (known, text) = (&self.known, &self.text);
+        self.ids.insert_unique(xxh3_64(series), id, |id| xxh3_64(known[*id as usize].of(text)));
+        id
+    }
+
+    /// Where a series leads.
+    #[inline]
+    pub fn place(&self, id: CachedSeriesId) -> SeriesTarget {
+        self.known[id as usize].place
+    }
+
+    /// Leads a series elsewhere.
+    pub fn set_target(&mut self, id: CachedSeriesId, place: SeriesTarget) {
+        self.known[id as usize].place = place;
+    }
+
+    /// Bytes of the series that came with the scrape that is being read.
+    pub fn new_bytes(&self) -> usize {
+        let text = self.known.get(self.first_new).map_or(0, |first| self.text.len() - first.start as usize);
+        text + (self.known.len() - self.first_new) * (size_of::<CachedSeries>() + size_of::<CachedSeriesId>())
+    }
+
+    /// The scrape was good: its order is what the next one is guessed from.
+    pub fn commit_order(&mut self) {
+        match self.new_order.take() {
+            Some(mut order) => {
+                for (position, id) in order.iter().enumerate() {
+                    self.known[*id as usize].position = position as u32;
+                }
+                order.shrink_to_fit();
+                self.order = order;
+            }
+            None => self.order.truncate(self.cursor),
+        }
+        self.cursor = 0;
+        self.orderless = false;
+        self.first_new = self.known.len();
+        if self.known.len() > 2 * self.order.len() + SWEEP_SLACK {
+            self.evict_gone();
+        }
+    }
+
+    /// The scrape was not good: the next is guessed from what was known before.
+    pub fn rollback(&mut self) {
+        self.new_order = None;
+        self.cursor = 0;
+        self.orderless = false;
+        let Some(first) = self.known.get(self.first_new).copied() else { return };
+        for id in self.first_new as CachedSeriesId..self.known.len() as CachedSeriesId {
+            let hash = xxh3_64(self.bytes(id));
+            if let Ok(entry) = self.ids.find_entry(hash, |other| *other == id) {
+                entry.remove();
+            }
+        }
+        self.text.truncate(first.start as usize);
+        self.text.shrink_to_fit();
+        self.known.truncate(self.first_new);
+        self.known.shrink_to_fit();
+        let (known, text) = (&self.known, &self.text);
+        self.ids.shrink_to_fit(|id| xxh3_64(known[*id as usize].of(text)));
+    }
+
+    /// Moves columns: `moved[part][column]` is the new column, [`NO_COLUMN`] if it is gone.
+    pub fn move_columns(&mut self, part_index: u32, moved: &[u32]) {
+        for known in &mut self.known {
+            if let SeriesTarget::Series { part, column, .. } = &mut known.place
+                && *part == part_index
+                && *column != NO_COLUMN
+            {
+                *column = moved[*column as usize];
+            }
+        }
+    }
+
+    /// Forgets everybody.
+    pub fn clear(&mut self) {
+        *self = SeriesCache::default();
+    }
+
+    /// Series known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether no series is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Forgets who is not in the last scrape.
+    fn evict_gone(&mut self) {
+        let old = std::mem::take(self);
+        self.text.reserve_exact(old.order.iter().map(|id| old.known[*id as usize].len as usize).sum());
+        for id in &old.order {
+            let bytes = old.bytes(*id);
+            let new = self.lookup(bytes).unwrap_or_else(|| self.insert(bytes, old.place(*id)));
+            self.known[new as usize].position = self.order.len() as u32;
+            self.order.push(new);
+        }
+        self.first_new = self.known.len();
+    }
+
+    #[inline]
+    fn bytes(&self, id: CachedSeriesId) -> &[u8] {
+        self.known[id as usize].of(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs one scrape over `lines`; returns how many were guessed.
+    fn scrape(cache: &mut SeriesCache, lines: &[&str]) -> usize {
+        let mut guessed = 0;
+        for line in lines {
+            let hit = cache.expected_series() == line.as_bytes();
+            guessed += usize::from(hit);
+            let sample = ExposedSample { series: line.as_bytes(), guessed: hit, value: 0.0, t: None };
+            match cache.find(&sample) {
+                Some(id) => assert_eq!(cache.bytes(id), line.as_bytes()),
+                None => drop(cache.admit(line.as_bytes(), SeriesTarget::Dropped)),
+            }
+        }
+        cache.commit_order();
+        guessed
+    }
+
+    #[test]
+    fn the_last_order_is_guessed_through_insertions_and_deletions() {
+        let mut cache = SeriesCache::default();
+        assert_eq!(scrape(&mut cache, &["a", "b", "c", "d"]), 0);
+        assert_eq!(scrape(&mut cache, &["a", "b", "c", "d"]), 4);
+        assert_eq!(scrape(&mut cache, &["a", "x", "b", "c", "d"]), 4);
+        assert_eq!(scrape(&mut cache, &["a", "x", "c", "d"]), 3);
+        assert_eq!(scrape(&mut cache, &["a", "x", "c", "d"]), 4);
+        assert_eq!(scrape(&mut cache, &["a", "x"]), 2);
+        assert_eq!(scrape(&mut cache, &["d", "c", "x", "a", "a"]), 0);
+        assert_eq!(scrape(&mut cache, &["d", "c", "x", "a", "a"]), 5);
+    }
+
+    #[test]
+    fn a_rejected_scrape_leaves_no_trace() {
+        let mut cache = SeriesCache::default();
+        scrape(&mut cache, &["a", "b"]);
+        let sample = ExposedSample { series: b"zzz", guessed: false, value: 0.0, t: None };
+        assert_eq!(cache.find(&sample), None);
+        cache.admit(b"zzz", SeriesTarget::Dropped);
+        assert!(cache.find(&sample).is_some() && cache.new_bytes() > 0);
+        cache.rollback();
+        assert_eq!((cache.lookup(b"zzz"), cache.len(), cache.new_bytes()), (None, 2, 0));
+        assert_eq!(scrape(&mut cache, &["a", "b"]), 2);
+    }
+
+    #[test]
+    fn what_is_said_again_and_again_is_remembered_once() {
+        let mut cache = SeriesCache::default();
+        let lines = vec!["a"; 4 * ORDER_SLACK];
+        scrape(&mut cache, &lines);
+        assert!(cache.order.len() <= ORDER_SLACK + 4, "{}", cache.order.len());
+        scrape(&mut cache, &["a", "b"]);
+        assert_eq!(scrape(&mut cache, &["a", "b"]), 2);
+    }
+
+    #[test]
+    fn churn_does_not_pile_up() {
+        let mut cache = SeriesCache::default();
+        for i in 0..2000 {
+            let name = format!("series_{i}");
+            scrape(&mut cache, &["stays", &name]);
+        }
+        assert!(cache.len() <= 2 * 2 + SWEEP_SLACK + 1, "{}", cache.len());
+        assert!(cache.text.len() < 64 * SWEEP_SLACK);
+        assert_eq!(scrape(&mut cache, &["stays", "series_1999"]), 2);
+    }
+}

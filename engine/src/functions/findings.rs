@@ -1,0 +1,159 @@
+//! What window kernels notice about their samples, to become annotations: kept as bits, because the same is noticed at
+//! step after step, and only a few things can be. [`Findings::annotations`] makes Prometheus' texts of it, which name the
+//! metric. All of them are about the call's first argument, even where that is not the window.
+
+use crate::operators::annotation_texts;
+use crate::plan::annotations::{AnnotationTarget, Occurrences, StepAnnotation};
+
+/// One thing that can be noticed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Floats and histograms are in one window, and the function has no answer to that.
+    MixedKinds,
+    /// Histograms were left out beside floats.
+    LeftOut,
+    /// A gauge histogram where a counter is wanted.
+    NotACounter,
+    /// A counter histogram where a gauge is wanted.
+    NotAGauge,
+    /// Custom and exponential buckets are in one window.
+    MixedSchemas,
+    /// Custom bounds were reconciled while one histogram was taken from another.
+    ReconciledSub,
+    /// The same while they were added.
+    ReconciledAdd,
+    /// The same while many were added up.
+    ReconciledAggregate,
+    /// Hints said that the counter was reset, and that it was not.
+    ConflictingResets,
+}
+
+const ALL: [Finding; 9] = [
+    Finding::MixedKinds,
+    Finding::LeftOut,
+    Finding::NotACounter,
+    Finding::NotAGauge,
+    Finding::MixedSchemas,
+    Finding::ReconciledSub,
+    Finding::ReconciledAdd,
+    Finding::ReconciledAggregate,
+    Finding::ConflictingResets,
+];
+
+/// What was noticed in the windows of one series.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    bits: u16,
+    /// In how many windows a start timestamp lay before the sample before.
+    overlaps: u64,
+}
+
+impl Findings {
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Findings::default()
+    }
+
+    /// Adds one thing.
+    pub fn add(&mut self, notice: Finding) {
+        self.bits |= 1 << notice as u16;
+    }
+
+    /// A start timestamp lies before the sample before, in one more window.
+    pub fn overlap(&mut self) {
+        self.overlaps += 1;
+    }
+
+    /// Adds what `other` is.
+    pub fn merge(&mut self, other: Findings) {
+        self.bits |= other.bits;
+        self.overlaps += other.overlaps;
+    }
+
+    /// Whether that was noticed.
+    pub fn has(&self, notice: Finding) -> bool {
+        self.bits & (1 << notice as u16) != 0
+    }
+
+    /// As notes on a series of `metric` (empty: it has no name), on its selector at `place`.
+    pub fn notes(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
+        let text = |notice: &Finding| match notice {
+            Finding::MixedKinds => annotation_texts::mixed_floats_histograms(place, metric),
+            Finding::LeftOut => annotation_texts::ignored_in_window(place, metric),
+            Finding::NotACounter => annotation_texts::not_a_counter(place, metric),
+            Finding::NotAGauge => annotation_texts::not_a_gauge(place, metric),
+            Finding::MixedSchemas => annotation_texts::mixed_bucket_schemas(place, metric),
+            Finding::ReconciledSub => annotation_texts::reconciled_bounds(place, "subtraction"),
+            Finding::ReconciledAdd => annotation_texts::reconciled_bounds(place, "addition"),
+            Finding::ReconciledAggregate => annotation_texts::reconciled_bounds(place, "aggregation"),
+            Finding::ConflictingResets => annotation_texts::conflicting_resets(place, "aggregation"),
+        };
+        let mut notes: Vec<StepAnnotation> =
+            ALL.iter().filter(|notice| self.has(**notice)).map(text).collect();
+        if self.overlaps > 0 {
+            let extent = Occurrences::Times(self.overlaps);
+            notes.push(StepAnnotation { extent, ..annotation_texts::overlapping_start(place, metric) });
+        }
+        notes
+    }
+}
+
+/// The suffixes by which counters are known.
+const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+
+/// What there is to say of a function for counters that gave floats of a series with these labels.
+/// `typed`: the label `__type__` tells what is one, not the name.
+pub fn non_counter_annotation(
+    labels: &storage::model::Labels,
+    typed: bool,
+    place: AnnotationTarget,
+) -> Option<StepAnnotation> {
+    let metric = labels.name();
+    if metric.is_empty() {
+        return None;
+    }
+    if typed {
+        let kind = labels.get(METRIC_TYPE).unwrap_or("");
+        let counter = matches!(kind, "counter" | "histogram");
+        return (!counter).then(|| annotation_texts::typed_no_counter(place, metric, kind));
+    }
+    let counter = COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix));
+    (!counter).then(|| annotation_texts::possibly_no_counter(place, metric))
+}
+
+/// The label that names a metric's type.
+const METRIC_TYPE: &str = "__type__";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::model::Labels;
+
+    #[test]
+    fn what_is_noticed_twice_is_said_once() {
+        let mut noticed = Findings::default();
+        assert!(noticed.is_empty());
+        noticed.add(Finding::MixedKinds);
+        noticed.add(Finding::MixedKinds);
+        noticed.overlap();
+        noticed.overlap();
+        let notes = noticed.notes("m", AnnotationTarget::Operand(0));
+        assert_eq!(notes.len(), 2);
+        assert!(notes[0].text.ends_with("for metric name \"m\""));
+        assert_eq!(notes[1].extent, Occurrences::Times(2));
+    }
+
+    #[test]
+    fn counters_are_known_by_name_or_by_type() {
+        let doubt = |pairs: &[(&str, &str)], typed| {
+            non_counter_annotation(&Labels::from_pairs(pairs.iter().copied()), typed, AnnotationTarget::Whole)
+                .is_some()
+        };
+        assert!(doubt(&[("__name__", "up")], false));
+        assert!(!doubt(&[("__name__", "up_total")], false));
+        assert!(!doubt(&[("a", "b")], false), "no name, no doubt");
+        assert!(doubt(&[("__name__", "up_total")], true));
+        assert!(!doubt(&[("__name__", "up"), ("__type__", "counter")], true));
+        assert!(doubt(&[("__name__", "up"), ("__type__", "gauge")], true));
+    }
+}

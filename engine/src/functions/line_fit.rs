@@ -1,0 +1,189 @@
+//! The least-squares line through samples, kept pane by pane ([`super::panes`]): means, and sums of products around them, which
+//! are merged without cancelling. The kernels in [`super::regression`] add up products of the numbers themselves, as
+//! Prometheus does.
+
+use super::NAN;
+use super::panes::{PaneState, PaneSummary, of};
+use super::summation::Neumaier;
+use storage::model::TimeMs;
+
+/// What a line may differ from that of the kernel by: so much of the largest value that stands in its window, per second of
+/// the window for a slope. The kernel subtracts two sums of products that are larger than their difference.
+pub const REFIT_TOLERANCE: f64 = 1e-12;
+
+/// See the module.
+#[derive(Copy, Clone, Debug)]
+pub struct LineFit {
+    /// How many samples there are.
+    pub(super) n: f64,
+    /// The time of the first one.
+    origin: TimeMs,
+    /// Mean time, seconds after the origin.
+    x: f64,
+    /// Mean value.
+    y: Neumaier,
+    /// Sum of squares of what times differ from their mean by, s².
+    xx: f64,
+    /// Sum of products of what times and values differ by.
+    xy: Neumaier,
+    /// The first value; whether all are equal to it: then rounding must not make a slope.
+    first: f64,
+    constant: bool,
+}
+
+fn seconds(from: TimeMs, to: TimeMs) -> f64 {
+    (to - from) as f64 / 1e3
+}
+
+impl LineFit {
+    /// Panes of a block.
+    pub fn panes() -> Box<dyn PaneState<LineFit>> {
+        of::<LineFit>()
+    }
+
+    pub(super) fn is_constant(&self) -> bool {
+        self.constant
+    }
+
+    /// Spread of the times, s².
+    pub(super) fn variance(&self) -> f64 {
+        self.xx
+    }
+
+    /// Rise per second.
+    pub(super) fn slope(&self) -> f64 {
+        match self.constant {
+            true if self.first.is_infinite() => NAN,
+            true => 0.0,
+            false => (self.xy.sum + self.xy.c) / self.xx,
+        }
+    }
+
+    /// The line's value at `t`.
+    pub(super) fn at(&self, t: TimeMs) -> f64 {
+        match self.constant {
+            true if self.first.is_infinite() => NAN,
+            true => self.first,
+            false => self.y.sum + self.y.c + self.slope() * (seconds(self.origin, t) - self.x),
+        }
+    }
+}
+
+impl PaneSummary for LineFit {
+    type Answer = LineFit;
+
+    const EMPTY: LineFit = LineFit {
+        n: 0.0,
+        origin: 0,
+        x: 0.0,
+        y: Neumaier { sum: 0.0, c: 0.0 },
+        xx: 0.0,
+        xy: Neumaier { sum: 0.0, c: 0.0 },
+        first: 0.0,
+        constant: true,
+    };
+
+    #[inline]
+    fn add(&mut self, t: TimeMs, v: f64) {
+        if self.n == 0.0 {
+            (self.origin, self.first) = (t, v);
+        }
+        self.constant &= v == self.first;
+        self.n += 1.0;
+        let x = seconds(self.origin, t);
+        let (dx, dy) = (x - self.x, v - (self.y.sum + self.y.c));
+        self.x += dx / self.n;
+        self.y.add(dy / self.n);
+        self.xx += dx * (x - self.x);
+        self.xy.add((x - self.x) * dy);
+    }
+
+    fn merge(&mut self, later: &LineFit) {
+        if later.n == 0.0 || self.n == 0.0 {
+            *self = if self.n == 0.0 { *later } else { *self };
+            return;
+        }
+        let n = self.n + later.n;
+        let dx = seconds(self.origin, later.origin) + later.x - self.x;
+        let dy = (later.y.sum + later.y.c) - (self.y.sum + self.y.c);
+        let weight = self.n * later.n / n;
+        self.x += dx * (later.n / n);
+        self.y.add(dy * (later.n / n));
+        self.xx += later.xx + dx * dx * weight;
+        self.xy.add(later.xy.sum);
+        self.xy.add(later.xy.c + dx * dy * weight);
+        self.constant &= later.constant && later.first == self.first;
+        self.n = n;
+    }
+
+    fn value(&self) -> LineFit {
+        *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::{TimeDependence, WindowMethod};
+    use super::super::{Kernel, Window, lookup};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// However samples are divided among panes, slope and prediction are those of the kernels.
+        #[test]
+        fn panes_make_no_difference(
+            vs in prop::collection::vec((-1e6f64..1e6, 1i64..90_000), 2..300),
+            still in prop::option::weighted(0.1, -5.0f64..5.0),
+            pane in 1usize..40,
+            late in 0i64..60_000,
+            ahead in -3600.0f64..36_000.0,
+        ) {
+            let (mut ts, mut t) = (Vec::new(), 1_700_000_000_000);
+            for (_, gap) in &vs {
+                ts.push(t);
+                t += gap;
+            }
+            let vs: Vec<f64> = vs.iter().map(|(v, _)| still.unwrap_or(*v)).collect();
+            let samples: Vec<(TimeMs, f64)> = ts.iter().copied().zip(vs.iter().copied()).collect();
+            let mut whole = LineFit::EMPTY;
+            for part in samples.chunks(pane) {
+                let mut trend = LineFit::EMPTY;
+                part.iter().for_each(|(t, v)| trend.add(*t, *v));
+                whole.merge(&trend);
+            }
+            let (end, args) = (ts[ts.len() - 1] + late, [ahead]);
+            let window = Window { ts: &ts, vs: &vs, start: ts[0] - 1, end, t: end, args: &args, ..Window::default() };
+            let length = seconds(ts[0], end);
+            for name in ["deriv", "predict_linear"] {
+                let Kernel::Window(kernel) = lookup(name).expect("it is there").kernel else { continue };
+                let WindowMethod::Trend(of_line) = kernel.method else { panic!("{name} is kept up as a line") };
+                let Some((value, slope)) = of_line(&whole, &window) else { continue };
+                let steepness = 1e6 * (vs.len() as f64) / seconds(ts[0], ts[ts.len() - 1]);
+                let size = match kernel.moves {
+                    TimeDependence::Line(line) => {
+                        prop_assert!((slope - line(&window).1).abs() <= REFIT_TOLERANCE * steepness);
+                        1e6 * vs.len() as f64 + steepness * (ahead.abs() + length)
+                    }
+                    _ => steepness,
+                };
+                let wanted = (kernel.eval)(&window);
+                prop_assert!((value - wanted).abs() <= REFIT_TOLERANCE * size, "{name}: {value:e}, from scratch {wanted:e}");
+                prop_assert!(still.is_none() || value.to_bits() == wanted.to_bits(), "{name} of what stands still");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_makes_no_line() {
+        let of_all = |vs: &[f64]| {
+            let mut trend = LineFit::EMPTY;
+            vs.iter().zip(0..).for_each(|(v, t)| trend.add(t * 1_000, *v));
+            (trend.slope(), trend.at(9_000))
+        };
+        for vs in [&[f64::INFINITY; 3][..], &[1.0, f64::NAN, 2.0], &[1.0, f64::INFINITY, 2.0]] {
+            let (slope, at) = of_all(vs);
+            assert!(slope.is_nan() && at.is_nan(), "{vs:?}: {slope} {at}");
+        }
+        assert_eq!(of_all(&[-0.0, 0.0]), (0.0, -0.0));
+    }
+}

@@ -1,0 +1,82 @@
+//! Extremes of a window that slides along a series: each sample is looked at once, not once per window.
+//!
+//! Kept are the samples that may still become the extreme: those that no later one is better than. They come out
+//! of [`super::over_time`]'s kernels bit by bit: of equals the first, NaN only if there is nothing else.
+
+/// For windows `lo..hi` into the values of one series, neither empty nor ever going back: their values, appended.
+pub type BatchKernel = fn(&[f64], &[(usize, usize)], &mut Vec<f64>);
+
+/// Largest values.
+pub(super) fn max(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>) {
+    extremes(vs, windows, out, |a, b| a > b);
+}
+
+/// Smallest values.
+pub(super) fn min(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>) {
+    extremes(vs, windows, out, |a, b| a < b);
+}
+
+#[inline]
+fn extremes(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>, better: impl Fn(f64, f64) -> bool) {
+    // Candidates are `kept[first..]`, best first.
+    let (mut kept, mut first, mut next): (Vec<(usize, f64)>, usize, usize) = (Vec::new(), 0, 0);
+    for (lo, hi) in windows {
+        next = next.max(*lo);
+        for (at, v) in vs.iter().enumerate().take(*hi).skip(next).filter(|(_, v)| !v.is_nan()) {
+            while kept.len() > first && kept.last().is_some_and(|(_, last)| better(*v, *last)) {
+                kept.pop();
+            }
+            kept.push((at, *v));
+        }
+        next = next.max(*hi);
+        while kept.get(first).is_some_and(|(at, _)| at < lo) {
+            first += 1;
+        }
+        // All NaN: the kernels answer the last one.
+        out.push(kept.get(first).map_or(vs[hi - 1], |(_, v)| *v));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::functions::{Kernel, Window, lookup};
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        let nan = |bits: u64| f64::from_bits(0x7ff8_0000_0000_0000 | bits);
+        prop_oneof![
+            4 => (-3i32..3).prop_map(f64::from),
+            1 => Just(-0.0),
+            2 => (1u64..9).prop_map(nan),
+            1 => Just(f64::INFINITY),
+            1 => Just(f64::NEG_INFINITY),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_as_looking_at_every_window(
+            vs in prop::collection::vec(value(), 1..60),
+            sizes in prop::collection::vec((0usize..4, 1usize..20), 1..60),
+        ) {
+            let (mut windows, mut lo, mut before) = (Vec::new(), 0, 0);
+            for (step, size) in sizes {
+                lo += step;
+                let hi = (lo + size).min(vs.len()).max(before);
+                if lo < hi {
+                    windows.push((lo, hi));
+                    before = hi;
+                }
+            }
+            for name in ["max_over_time", "min_over_time"] {
+                let Some(Kernel::Window(kernel)) = lookup(name).map(|f| f.kernel) else { panic!("{name}") };
+                let ts: Vec<i64> = (0..vs.len() as i64).collect();
+                let window = |(lo, hi): &(usize, usize)| Window { ts: &ts[*lo..*hi], vs: &vs[*lo..*hi], ..Window::default() };
+                let each: Vec<u64> = windows.iter().map(|w| (kernel.eval)(&window(w)).to_bits()).collect();
+                let mut slid = Vec::new();
+                kernel.slide.expect("it slides")(&vs, &windows, &mut slid);
+                prop_assert_eq!(slid.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), each, "{}", name);
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Values by time and column, in one allocation: the values of one time stand side by side, and the times go round in a
+//! circle. A scrape is written in one stretch, two ends of a window are two stretches, and what is forgotten is free at
+//! once. Nothing is kept in reserve beyond a few times.
+
+use std::ops::Range;
+use storage::model::value::ABSENT;
+pub use storage::vec_growth::reserve_slack;
+
+/// See the module. Rows are counted from the oldest.
+#[derive(Debug, Default)]
+pub struct CircularMatrix {
+    values: Vec<f64>,
+    /// Columns.
+    width: usize,
+    /// Where the oldest row stands, and how many there are, and could be.
+    first: usize,
+    len: usize,
+    room: usize,
+}
+
+impl CircularMatrix {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.values.capacity() * size_of::<f64>()
+    }
+
+    fn place(&self, row: usize) -> usize {
+        let at = self.first + row;
+        (if at < self.room { at } else { at - self.room }) * self.width
+    }
+
+    /// The values of a row. Columns that came since the grid was last widened are not in it.
+    #[inline]
+    pub fn row(&self, row: usize) -> &[f64] {
+        let at = self.place(row);
+        &self.values[at..at + self.width]
+    }
+
+    fn row_mut(&mut self, row: usize) -> &mut [f64] {
+        let at = self.place(row);
+        &mut self.values[at..at + self.width]
+    }
+
+    /// One value; ABSENT of a column that the grid does not have yet.
+    #[inline]
+    pub fn get(&self, row: usize, column: usize) -> f64 {
+        self.row(row).get(column).copied().unwrap_or(ABSENT)
+    }
+
+    /// The values of a column in some rows, into `out`.
+    pub fn column(&self, rows: Range<usize>, column: usize, out: &mut Vec<f64>) {
+        out.clear();
+        if column >= self.width {
+            out.resize(rows.len(), ABSENT);
+            return;
+        }
+        // Up to where the circle closes, and from there.
+        let turn = (self.room - self.first).clamp(rows.start, rows.end);
+        for part in [rows.start..turn, turn..rows.end].into_iter().filter(|part| !part.is_empty()) {
+            let from = self.place(part.start) + column;
+            out.extend(self.values[from..].iter().step_by(self.width).take(part.len()));
+        }
+    }
+
+    /// Sets one value.
+    pub fn set(&mut self, row: usize, column: usize, value: f64) {
+        self.row_mut(row)[column] = value;
+    }
+
+    /// Adds a row without values behind the newest.
+    pub fn push(&mut self) -> &mut [f64] {
+        if self.len == self.room {
+            let more = (self.room / 16).max(1);
+            self.arrange(self.room + more, self.width);
+        }
+        self.len += 1;
+        let row = self.row_mut(self.len - 1);
+        row.fill(ABSENT);
+        row
+    }
+
+    /// Adds a row without values before row `at`.
+    pub fn insert(&mut self, at: usize) {
+        self.push();
+        for row in (at..self.len - 1).rev() {
+            let (from, to) = (self.place(row), self.place(row + 1));
+            self.values.copy_within(from..from + self.width, to);
+        }
+        self.row_mut(at).fill(ABSENT);
+    }
+
+    /// Forgets the oldest `n` rows.
+    pub fn forget(&mut self, n: usize) {
+        self.len -= n;
+        self.first += n;
+        if self.first >= self.room {
+            self.first -= self.room;
+        }
+        // A burst is over.
+        if self.len + 8 < self.room / 2 {
+            self.arrange(self.len, self.width);
+        }
+    }
+
+    /// Makes room for `width` columns.
+    pub fn widen(&mut self, width: usize) {
+        if width > self.width {
+            self.arrange(self.len, width);
+        }
+    }
+
+    /// Moves everything to an allocation of `vec_growth` rows and `width` columns.
+    fn arrange(&mut self, room: usize, width: usize) {
+        let mut values = Vec::with_capacity(room * width);
+        for row in 0..self.len {
+            values.extend_from_slice(self.row(row));
+            values.resize((row + 1) * width, ABSENT);
+        }
+        values.resize(room * width, ABSENT);
+        (self.values, self.width, self.first, self.room) = (values, width, 0, room);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Push(u8),
+        Insert(usize, u8),
+        Forget(usize),
+        Widen(usize),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            6 => any::<u8>().prop_map(Act::Push),
+            1 => (0usize..50, any::<u8>()).prop_map(|(at, v)| Act::Insert(at, v)),
+            3 => (0usize..9).prop_map(Act::Forget),
+            1 => (1usize..3).prop_map(Act::Widen),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_queue_of_rows(acts in prop::collection::vec(act(), 1..120)) {
+            let (mut grid, mut rows, mut width) = (CircularMatrix::default(), Vec::<Vec<f64>>::new(), 1);
+            grid.widen(width);
+            for act in acts {
+                match act {
+                    Act::Push(v) => {
+                        grid.push().fill(f64::from(v));
+                        rows.push(vec![f64::from(v); width]);
+                    }
+                    Act::Insert(at, v) => {
+                        let at = at.min(rows.len());
+                        grid.insert(at);
+                        (0..width).for_each(|column| grid.set(at, column, f64::from(v)));
+                        rows.insert(at, vec![f64::from(v); width]);
+                    }
+                    Act::Forget(n) => {
+                        let n = n.min(rows.len());
+                        grid.forget(n);
+                        rows.drain(..n);
+                    }
+                    Act::Widen(more) => {
+                        width += more;
+                        grid.widen(width);
+                        rows.iter_mut().for_each(|row| row.resize(width, ABSENT));
+                    }
+                }
+                prop_assert_eq!(grid.len(), rows.len());
+                prop_assert!(grid.bytes() <= (rows.len() * 2 + 18) * width * 8);
+                for (at, row) in rows.iter().enumerate() {
+                    let same = grid.row(at).iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits());
+                    prop_assert!(same && grid.row(at).len() == width);
+                }
+                let (from, mut column) = (rows.len() / 3, Vec::new());
+                grid.column(from..rows.len(), width - 1, &mut column);
+                let expected = rows[from..].iter().map(|row| row[width - 1].to_bits());
+                prop_assert!(column.iter().map(|v| v.to_bits()).eq(expected));
+            }
+        }
+    }
+}

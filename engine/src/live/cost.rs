@@ -1,0 +1,245 @@
+//! What evaluating costs: the time that the steps of each view take, measured in some ticks and extrapolated.
+//!
+//! In a tick that is drawn, both hosts read the clock after every step that they look at ([`StepTimer`]). The draw hangs on
+//! the tick and on the number of steps, so all workers draw the same without talking, and a tick reads the clock about
+//! [`MEASURED_STEPS`] times a shard, however many steps stand. What views took is laid together in the [`CostLedger`].
+
+use super::ViewId;
+use super::step_graph::StepGraph;
+use crate::limits::MEASURED_STEPS;
+use crate::plan::physical::StepId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+use storage::model::TimeMs;
+
+/// What the evaluations of a view took.
+#[derive(Copy, Clone, Debug, Default, PartialEq)]
+pub struct EvaluationCost {
+    /// The latest tick that was measured.
+    pub t: TimeMs,
+    /// Time of its steps in that tick, seconds; shared ones count whole: so long did its answer take.
+    pub latest: f64,
+    /// Since it was installed, seconds; the time of a shared step is divided among its readers, so that all views
+    /// together spend what there is.
+    pub total: f64,
+    /// How often it was evaluated.
+    pub evaluations: u64,
+    /// How often that failed.
+    pub failures: u64,
+    /// Samples that were recorded last.
+    pub samples: usize,
+}
+
+/// What the owner of a view counts at every evaluation.
+#[derive(Debug, Default)]
+pub struct EvaluationCounts {
+    evaluations: AtomicU64,
+    failures: AtomicU64,
+    samples: AtomicUsize,
+}
+
+impl EvaluationCounts {
+    /// An evaluation went well and recorded so many samples.
+    pub fn answered(&self, samples: usize) {
+        self.evaluations.fetch_add(1, Relaxed);
+        self.samples.store(samples, Relaxed);
+    }
+
+    /// An evaluation failed.
+    pub fn failed(&self) {
+        self.answered(0);
+        self.failures.fetch_add(1, Relaxed);
+    }
+}
+
+/// What is known of one view.
+#[derive(Default)]
+struct ViewAccount {
+    spent: EvaluationCost,
+    counts: Arc<EvaluationCounts>,
+}
+
+/// What all views of this process took.
+#[derive(Default)]
+pub struct CostLedger(Mutex<HashMap<ViewId, ViewAccount>>);
+
+impl CostLedger {
+    /// What a view took; `None`: there is no such view.
+    pub fn spent(&self, view: ViewId) -> Option<EvaluationCost> {
+        let accounts = self.0.lock();
+        let ViewAccount { spent, counts } = accounts.get(&view)?;
+        Some(EvaluationCost {
+            evaluations: counts.evaluations.load(Relaxed),
+            failures: counts.failures.load(Relaxed),
+            samples: counts.samples.load(Relaxed),
+            ..*spent
+        })
+    }
+
+    /// Where a view's owner counts.
+    pub fn open(&self, view: ViewId) -> Arc<EvaluationCounts> {
+        self.0.lock().entry(view).or_default().counts.clone()
+    }
+
+    /// A view is no more.
+    pub fn forget(&self, view: ViewId) {
+        self.0.lock().remove(&view);
+    }
+}
+
+/// The stopwatch of one host.
+pub struct StepTimer {
+    ledger: Arc<CostLedger>,
+    /// Until here time is accounted for; `None`: this tick is not measured.
+    mark: Option<Instant>,
+    /// For how many ticks this one stands.
+    weight: u64,
+    /// Nanoseconds by step, in this round.
+    steps: Vec<u64>,
+    /// And what answering took, by view.
+    answers: Vec<(ViewId, u64)>,
+}
+
+impl StepTimer {
+    /// A stopwatch that writes into `ledger`.
+    pub fn new(ledger: Arc<CostLedger>) -> StepTimer {
+        StepTimer { ledger, mark: None, weight: 1, steps: Vec::new(), answers: Vec::new() }
+    }
+
+    /// Begins a round of the tick at `t`, while `standing` local steps stand.
+    pub fn begin(&mut self, t: TimeMs, standing: usize) {
+        self.weight = 1 + (standing / MEASURED_STEPS) as u64;
+        self.mark = scattered(t as u64).is_multiple_of(self.weight).then(now);
+    }
+
+    /// What passed since the last look at the clock is nobody's.
+    pub fn skip(&mut self) {
+        self.mark = self.mark.map(|_| now());
+    }
+
+    /// What passed since the last look at the clock is the work of `step`.
+    #[inline]
+    pub fn step(&mut self, step: StepId) {
+        if let Some(took) = self.lap() {
+            if self.steps.len() <= step {
+                self.steps.resize(step + 1, 0);
+            }
+            self.steps[step] += took;
+        }
+    }
+
+    /// And this is the work of answering `view`.
+    pub fn answer(&mut self, view: ViewId) {
+        if let Some(took) = self.lap() {
+            self.answers.push((view, took));
+        }
+    }
+
+    fn lap(&mut self) -> Option<u64> {
+        let mark = self.mark.as_mut()?;
+        let now = now();
+        let took = now.duration_since(std::mem::replace(mark, now));
+        Some(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Ends the round: books what each of `views` took, whose steps are those of `step_graph`.
+    pub fn book<'a>(
+        &mut self,
+        t: TimeMs,
+        graph: &StepGraph,
+        views: impl Iterator<Item = (ViewId, &'a [StepId])>,
+    ) {
+        if self.mark.take().is_none() {
+            return;
+        }
+        let mut ledger = self.ledger.0.lock();
+        for (view, steps) in views {
+            let (mut whole, mut share) = (0, 0.0);
+            for (i, step) in steps.iter().enumerate() {
+                let took = self.steps.get(*step).copied().unwrap_or(0);
+                share += took as f64 / f64::from(graph.readers(*step).max(1));
+                whole += if steps[..i].contains(step) { 0 } else { took };
+            }
+            book(&mut ledger, view, t, (whole as f64, share * self.weight as f64));
+        }
+        for (view, took) in self.answers.drain(..) {
+            book(&mut ledger, view, t, (took as f64, (took * self.weight) as f64));
+        }
+        self.steps.iter_mut().for_each(|took| *took = 0);
+    }
+}
+
+fn book(ledger: &mut HashMap<ViewId, ViewAccount>, view: ViewId, t: TimeMs, (whole, share): (f64, f64)) {
+    let spent = &mut ledger.entry(view).or_default().spent;
+    if spent.t != t {
+        (spent.t, spent.latest) = (t, 0.0);
+    }
+    spent.latest += whole / 1e9;
+    spent.total += share / 1e9;
+}
+
+/// Numbers without a pattern out of ticks, which have one (splitmix64).
+fn scattered(t: u64) -> u64 {
+    let mut z = t.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_steps_are_measured_at_every_tick_and_many_rarely() {
+        let mut meter = StepTimer::new(Arc::default());
+        let mut measured = |standing: usize, step: i64| -> usize {
+            let ticks = (0..10_000).map(|i| 1_700_000_000_000 + i * step);
+            ticks
+                .filter(|t| {
+                    meter.begin(*t, standing);
+                    meter.mark.is_some()
+                })
+                .count()
+        };
+        assert_eq!(measured(MEASURED_STEPS - 1, 1_000), 10_000);
+        // Whatever the distance of ticks: about one in 16.
+        for step in [1, 16, 1_000, 15_000, 60_000] {
+            let found = measured(15 * MEASURED_STEPS, step);
+            assert!((500..750).contains(&found), "{found} with ticks every {step} ms");
+        }
+    }
+
+    #[test]
+    fn a_shared_step_is_divided_and_counts_whole_for_the_answer() {
+        let ledger = Arc::new(CostLedger::default());
+        let mut meter = StepTimer::new(ledger.clone());
+        let mut graph = StepGraph::default();
+        use crate::plan::BitFloat;
+        use crate::plan::physical::{Step, StepOp};
+        let step = |v| Step { op: StepOp::Number(BitFloat(v)), inputs: Vec::new() };
+        let (first, _) = graph.intern(&[step(1.0), step(2.0)], |port| port);
+        let (second, _) = graph.intern(&[step(1.0)], |port| port);
+        for t in [1, 2] {
+            meter.begin(t, 0);
+            meter.steps = vec![4_000_000_000, 1_000_000_000];
+            meter.book(t, &graph, [(ViewId(1), &first[..]), (ViewId(2), &second[..])].into_iter());
+        }
+        let counts = ledger.open(ViewId(2));
+        counts.answered(7);
+        counts.failed();
+        let one = EvaluationCost { t: 2, latest: 5.0, total: 6.0, ..EvaluationCost::default() };
+        let two = EvaluationCost { t: 2, latest: 4.0, total: 4.0, evaluations: 2, failures: 1, samples: 0 };
+        assert_eq!((ledger.spent(ViewId(1)), ledger.spent(ViewId(2))), (Some(one), Some(two)));
+        ledger.forget(ViewId(2));
+        assert_eq!(ledger.spent(ViewId(2)), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! What a leaf of the live runtime remarks, kept from evaluation to evaluation so that a tick pays for what changed:
+//! notes per row where something was noticed, and notes on the whole leaf by count of the rows that they are about.
+
+use crate::functions::findings::{Findings, non_counter_annotation};
+use crate::functions::{Function, Kernel};
+use crate::heap_size::HeapSize;
+use crate::operators::StepOutput;
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
+use crate::plan::physical::Leaf;
+use std::collections::BTreeMap;
+use storage::model::Labels;
+use storage::model::value::{is_absent, is_histogram};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct LeafAnnotations {
+    rows: BTreeMap<u32, Findings>,
+    doubts: Vec<NonCounterRows>,
+    /// Per row the number of its doubt, as far as rows have one.
+    doubt_of: Vec<Option<u32>>,
+    /// Rows seen by [`LeafAnnotations::learn`].
+    learnt: usize,
+}
+
+/// A rate of what is not called a counter.
+#[derive(Debug)]
+struct NonCounterRows {
+    note: StepAnnotation,
+    /// Rows that have a value now.
+    rows: usize,
+}
+
+fn is_float(v: f64) -> bool {
+    !is_absent(v) && !is_histogram(v)
+}
+
+impl LeafAnnotations {
+    /// Whether there is nothing to keep up as values change.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        self.rows.is_empty() && self.doubts.is_empty()
+    }
+
+    /// Bytes that it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        let rows = self.rows.len() * size_of::<(u32, Findings)>();
+        rows + self.doubts.capacity() * size_of::<NonCounterRows>() + self.doubt_of.heap()
+    }
+
+    /// Learns of the rows that a ring got since the last call.
+    pub(super) fn learn(&mut self, leaf: &Leaf, labels: &[Labels], typed: bool) {
+        let wants_counter = matches!(leaf, Leaf::Window(function, _)
+            if matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter));
+        for (row, labels) in labels.iter().enumerate().skip(self.learnt).filter(|_| wants_counter) {
+            let Some(note) = non_counter_annotation(labels, typed, AnnotationTarget::Operand(0)) else {
+                continue;
+            };
+            let known = self.doubts.iter().position(|doubt| doubt.note == note);
+            let number = known.unwrap_or_else(|| {
+                self.doubts.push(NonCounterRows { note, rows: 0 });
+                self.doubts.len() - 1
+            });
+            self.doubt_of.resize(row, None);
+            self.doubt_of.push(Some(number as u32));
+        }
+        self.learnt = labels.len();
+    }
+
+    /// A row's value was `before` and is `now`.
+    #[inline]
+    pub(super) fn moved(&mut self, row: u32, before: f64, now: f64) {
+        if self.doubts.is_empty() || is_float(before) == is_float(now) {
+            return;
+        }
+        let Some(number) = self.doubt_of.get(row as usize).copied().flatten() else { return };
+        let doubt = &mut self.doubts[number as usize];
+        if is_float(now) {
+            doubt.rows += 1;
+        } else {
+            doubt.rows -= 1;
+        }
+    }
+
+    /// Row `row` was evaluated, and this was noticed.
+    #[inline]
+    pub(super) fn noticed(
+        &mut self,
+        row: u32,
+        noticed: Findings,
+        (metric, place): (&str, AnnotationTarget),
+        out: &mut StepOutput,
+    ) {
+        if noticed.is_empty() && self.rows.is_empty() {
+            return;
+        }
+        let before = self.rows.get(&row).copied().unwrap_or_default();
+        if before == noticed {
+            return;
+        }
+        if noticed.is_empty() {
+            self.rows.remove(&row);
+        } else {
+            self.rows.insert(row, noticed);
+        }
+        out.notes.set_row(row as usize, noticed.notes(metric, place));
+    }
+
+    /// Brings the notes on the whole leaf up.
+    pub(super) fn settle(&self, function: Option<&Function>, params: &[f64], out: &mut StepOutput) {
+        let mut whole: Vec<StepAnnotation> =
+            self.doubts.iter().filter(|doubt| doubt.rows > 0).map(|doubt| doubt.note.clone()).collect();
+        if let Some(note) = function.and_then(|f| f.doubt).and_then(|doubt| doubt(params))
+            && out.values.iter().any(|v| is_float(*v))
+        {
+            whole.push(note);
+        }
+        out.notes.replace(whole);
+    }
+}

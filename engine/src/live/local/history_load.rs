@@ -1,0 +1,300 @@
+//! Rings get their past beside the ticks: threads of low priority read it from the store, as of an append sequence
+//! number. What arrives meanwhile is kept here and follows when the ring is put in place.
+
+use super::LocalExecutor;
+use super::shard::LocalShard;
+use crate::limits::{FEED_ITEMS, PAST_LOG_MS, PLACED_ROWS};
+use crate::live::SpillOptions;
+use crate::live::ring::SampleRing;
+use crate::live::ring::spilled::SpillSource;
+use crate::live::store_query::PastReads;
+use crate::query::pool::{Pool, catch_panic};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use storage::metrics::Counter;
+use storage::model::{Matcher, TimeMs};
+use storage::store::{ChangeEvent, Store};
+
+/// What reads the past, for all workers of a process.
+#[derive(Clone)]
+pub struct HistoryLoader {
+    store: Arc<Store>,
+    pool: Arc<Pool>,
+    /// Called when something has been read.
+    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
+    asked: Arc<AtomicUsize>,
+    read: Arc<AtomicUsize>,
+    pub(super) spill: SpillOptions,
+    pub(super) store_reads: Arc<PastReads>,
+    unforeseen: Arc<Counter>,
+}
+
+impl HistoryLoader {
+    /// Over `store`, read in `pool`. `unforeseen` counts what ticks had to read themselves.
+    pub fn new(
+        store: Arc<Store>,
+        pool: Arc<Pool>,
+        wake: Arc<dyn Fn() + Send + Sync>,
+        store_reads: Arc<PastReads>,
+        (spill, unforeseen): (SpillOptions, Arc<Counter>),
+    ) -> HistoryLoader {
+        let (asked, read) = (Arc::default(), Arc::default());
+        HistoryLoader { store, pool, wake, asked, read, spill, store_reads, unforeseen }
+    }
+
+    /// Where a ring of a shard reads from, again.
+    pub(super) fn source(&self, shard: u16, matchers: &[Matcher]) -> SpillSource {
+        SpillSource {
+            store: self.store.clone(),
+            shard,
+            matchers: matchers.to_vec(),
+            length: self.spill.chunk,
+            unforeseen: self.unforeseen.clone(),
+        }
+    }
+
+    /// Has something read beside the ticks.
+    pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        self.pool.submit(Box::new(job));
+    }
+}
+
+/// A worker's end: where what was read comes in.
+pub(super) struct LoadResults {
+    library: HistoryLoader,
+    done: Sender<LoadedRing>,
+    read: Receiver<LoadedRing>,
+    /// Read, and put in place later: one preparation does not take many rows.
+    waiting: VecDeque<LoadedRing>,
+    /// Jobs that find it gone do nothing.
+    alive: Arc<()>,
+    next: u64,
+    /// When it began to read, and when it last said so.
+    since: Option<(TimeMs, TimeMs)>,
+}
+
+/// A ring that was read, or why it was not.
+struct LoadedRing {
+    shard: u16,
+    ring: usize,
+    job: u64,
+    result: Result<SampleRing, String>,
+}
+
+/// What a shard's rings wait for.
+#[derive(Default)]
+pub(super) struct PendingLoads {
+    drafts: BTreeMap<usize, PendingLoad>,
+    /// What came while something was being read.
+    kept: VecDeque<ChangeEvent>,
+    /// The number of the first of them.
+    first: u64,
+}
+
+/// A ring that is being read.
+struct PendingLoad {
+    job: u64,
+    matchers: Vec<Matcher>,
+    retention: i64,
+    /// It should reach further back, and is read once more when it is there.
+    wanted: i64,
+    /// The number of the first kept item that came after the ring was asked for.
+    since: u64,
+}
+
+impl PendingLoads {
+    /// Whether ring `number` is being read.
+    pub(super) fn is_reading(&self, number: usize) -> bool {
+        self.drafts.contains_key(&number)
+    }
+
+    /// Whether any ring is.
+    pub(super) fn is_idle(&self) -> bool {
+        self.drafts.is_empty()
+    }
+
+    /// Nobody wants that ring any more.
+    pub(super) fn forget(&mut self, number: usize) {
+        if self.drafts.remove(&number).is_some() {
+            self.trim();
+        }
+    }
+
+    /// Keeps what arrives, while there is somebody to keep it for. `false`: it is too much.
+    pub(super) fn keep(&mut self, item: &ChangeEvent) -> bool {
+        if !self.drafts.is_empty() {
+            self.kept.push_back(item.clone());
+        }
+        self.kept.len() <= FEED_ITEMS
+    }
+
+    /// Forgets what everybody who is left has asked after.
+    fn trim(&mut self) {
+        let since = self.drafts.values().map(|draft| draft.since).min().unwrap_or(u64::MAX);
+        while self.first < since && self.kept.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.kept.len() as u64
+    }
+}
+
+impl LoadResults {
+    pub(super) fn new(library: HistoryLoader) -> LoadResults {
+        let (done, read) = channel();
+        let waiting = VecDeque::new();
+        LoadResults { library, done, read, waiting, alive: Arc::new(()), next: 0, since: None }
+    }
+
+    /// Has ring `number` of a shard read, so that it reaches back `retention` ms from `t`.
+    fn ask(
+        &mut self,
+        shard: &mut LocalShard,
+        number: usize,
+        matchers: Vec<Matcher>,
+        (retention, t): (i64, TimeMs),
+    ) {
+        if let Some(draft) = shard.past.drafts.get_mut(&number) {
+            draft.wanted = draft.wanted.max(retention);
+            return;
+        }
+        self.next += 1;
+        let (job, at, since) = (self.next, shard.shard, shard.past.end());
+        let draft = PendingLoad { job, matchers: matchers.clone(), retention, wanted: retention, since };
+        shard.past.drafts.insert(number, draft);
+        shard.past.trim();
+        self.library.asked.fetch_add(1, Relaxed);
+        let (library, done) = (self.library.clone(), self.done.clone());
+        let alive: Weak<()> = Arc::downgrade(&self.alive);
+        self.library.submit(move || {
+            if alive.upgrade().is_none() {
+                return;
+            }
+            let read =
+                || SampleRing::read(&library.store, at, matchers, t, retention).map_err(|e| e.to_string());
+            let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
+            library.read.fetch_add(1, Relaxed);
+            // A worker that is gone wants nothing any more.
+            let _ = done.send(LoadedRing { shard: at, ring: number, job, result });
+            (library.wake)();
+        });
+    }
+
+    /// Says on the log how far reading is, when it takes long.
+    fn report(&mut self, t: TimeMs, idle: bool) {
+        let (asked, read) = (self.library.asked.load(Relaxed), self.library.read.load(Relaxed));
+        let (began, said) = *self.since.get_or_insert((t, t));
+        if idle {
+            self.since = None;
+            if said > began {
+                tracing::info!(seconds = (t - began) / 1000, "the past of all views has been read");
+            }
+        } else if (t - said).abs() >= PAST_LOG_MS {
+            self.since = Some((began, t));
+            tracing::info!(read, asked, "reading the past of views");
+        }
+    }
+}
+
+impl LocalExecutor {
+    /// Has the rings read that do not reach as far back as they should.
+    pub(super) fn ask_past(&mut self, t: TimeMs) {
+        for (number, matchers, retention) in self.rings.take_short() {
+            self.failed.remove(&number);
+            for shard in &mut self.shards {
+                self.reader.ask(shard, number, matchers.clone(), (retention, t));
+            }
+        }
+    }
+
+    /// Keeps what arrives in a shard for the rings that are being read; if it gets too much, they are read anew.
+    pub(super) fn keep(&mut self, at: usize, item: &ChangeEvent, t: TimeMs) {
+        let shard = &mut self.shards[at];
+        if shard.past.keep(item) {
+            return;
+        }
+        tracing::warn!(
+            shard = shard.shard,
+            "samples arrive faster than the past of views can be read: reading it anew"
+        );
+        let drafts = std::mem::take(&mut shard.past.drafts);
+        shard.past.trim();
+        for (number, draft) in drafts {
+            self.reader.ask(shard, number, draft.matchers, (draft.wanted, t));
+        }
+    }
+
+    /// Puts in place what has been read, and waits for the rest if it is to. Unless all of it is wanted at once, it takes some
+    /// rows and the next preparation goes on.
+    pub(super) fn take_past(&mut self, t: TimeMs, wait: bool, at_once: bool) {
+        let mut rows = 0;
+        while let Some(read) = self.next_read(wait) {
+            if !at_once && rows > PLACED_ROWS {
+                self.reader.waiting.push_front(read);
+                (self.reader.library.wake)();
+                break;
+            }
+            rows += self.place(read, t);
+        }
+        let idle = !self.is_reading();
+        if !idle || self.reader.since.is_some() {
+            self.reader.report(t, idle);
+        }
+    }
+
+    fn next_read(&mut self, wait: bool) -> Option<LoadedRing> {
+        let waiting = self.reader.waiting.pop_front();
+        let read = waiting.or_else(|| self.reader.read.try_recv().ok());
+        if read.is_none() && wait && self.is_reading() {
+            return self.reader.read.recv().ok();
+        }
+        read
+    }
+
+    /// Whether any ring is being read.
+    fn is_reading(&self) -> bool {
+        self.shards.iter().any(|shard| !shard.past.is_idle())
+    }
+
+    /// Puts a ring in place, unless nobody wants it any more; returns how many rows it has.
+    fn place(&mut self, read: LoadedRing, t: TimeMs) -> usize {
+        let Some(shard) = self.shards.iter_mut().find(|shard| shard.shard == read.shard) else { return 0 };
+        if shard.past.drafts.get(&read.ring).is_none_or(|draft| draft.job != read.job) {
+            return 0;
+        }
+        let Some(draft) = shard.past.drafts.remove(&read.ring) else { return 0 };
+        let ring = match read.result {
+            Ok(ring) => ring,
+            Err(error) => {
+                tracing::error!(
+                    shard = shard.shard,
+                    error,
+                    "a view starts without its past: the store cannot be read"
+                );
+                if self.failed.insert(read.ring) {
+                    self.without_past.inc();
+                }
+                if shard.go_on_with(read.ring, draft.wanted) {
+                    shard.past.trim();
+                    return 0;
+                }
+                SampleRing::new(draft.matchers.clone(), draft.retention)
+            }
+        };
+        let rows = ring.labels.len();
+        self.spiller.is_full(shard.shard, read.ring, &ring);
+        shard.place(read.ring, ring, t);
+        let skip = (draft.since - shard.past.first) as usize;
+        let kept: Vec<ChangeEvent> = shard.past.kept.range(skip..).cloned().collect();
+        kept.iter().for_each(|item| shard.take(&self.store, item, t, Some(read.ring)));
+        shard.past.trim();
+        if draft.wanted > draft.retention {
+            self.reader.ask(shard, read.ring, draft.matchers, (draft.wanted, t));
+        }
+        rows
+    }
+}

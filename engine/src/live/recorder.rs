@@ -1,0 +1,298 @@
+//! Recorded views: rows of an answer become samples of series, in columns, at the slots of the rule's group.
+//!
+//! A row's labels are worked out once. The rows of one shard are one column group of the store, so a rule's
+//! output is stored like a scrape: one clock, a value per column. A row that is gone leaves a stale marker.
+
+use super::ViewKind;
+use crate::heap_size::HeapSize;
+use crate::operators::StepOutput;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
+use storage::model::number::general;
+use storage::model::value::{ABSENT, STALE, is_absent, is_histogram, is_stale};
+use storage::model::{Labels, NativeHistogram, SeriesRef, TimeMs, shard_of};
+use storage::store::{
+    ChangeEvent, ColumnBatch, ColumnLayout, Duplicate, FeedDelivery, GroupId, HistogramRow, Refusal, Store,
+};
+
+/// See the module.
+pub struct Recorder {
+    key: String,
+    record: String,
+    labels: Vec<(String, String)>,
+    query_offset: i64,
+    limit: usize,
+    tell: FeedDelivery,
+    parts: BTreeMap<u16, RecordedShard>,
+    rows: usize,
+    /// Column of each series, to find rows that would be the same series.
+    columns: HashMap<SeriesRef, (u16, usize)>,
+    /// (shard, column) of each row.
+    places: Vec<(u16, usize)>,
+    /// Rows of the latest answer.
+    samples: usize,
+}
+
+/// The series of one shard.
+struct RecordedShard {
+    group: GroupId,
+    layout: Arc<ColumnLayout>,
+    /// Which columns had a value at the last slot.
+    present: Vec<bool>,
+}
+
+impl RecordedShard {
+    /// At `t` some series have samples of others, which stay: the first rule that records a series has it, and it is not
+    /// for this one to end it. An error, unless only ends were refused.
+    fn leave_to_others(&mut self, t: TimeMs, duplicates: &[Duplicate]) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for Duplicate { column, existing, value } in duplicates {
+            self.present[*column] = false;
+            if !is_stale(*value) {
+                let existing = existing.map_or("is a histogram".to_owned(), general);
+                outcome = outcome.and(Err(format!(
+                    "duplicate sample for timestamp {t}; overrides not allowed: existing {existing}, new value {}",
+                    general(*value)
+                )));
+            }
+        }
+        outcome
+    }
+}
+
+impl Recorder {
+    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the feed hears of the samples, or
+    /// the caller hands on what it gets back.
+    pub fn new(name: &str, kind: &ViewKind, tell: FeedDelivery) -> Option<Recorder> {
+        let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
+            return None;
+        };
+        Some(Recorder {
+            key: format!("{}{interval}/{offset}/{labels:?}", group_prefix(name, record)),
+            record: record.clone(),
+            labels: labels.clone(),
+            query_offset: *query_offset,
+            limit: *limit,
+            tell,
+            parts: BTreeMap::new(),
+            rows: 0,
+            columns: HashMap::new(),
+            places: Vec::new(),
+            samples: 0,
+        })
+    }
+
+    /// Bytes that it keeps of the series it writes.
+    pub fn bytes(&self) -> usize {
+        let part = |part: &RecordedShard| {
+            part.layout.slots.heap() + part.present.heap() + size_of::<(u16, RecordedShard)>()
+        };
+        let columns = self.columns.capacity() * (size_of::<(SeriesRef, (u16, usize))>() + 1);
+        self.parts.values().map(part).sum::<usize>() + columns + self.places.heap()
+    }
+
+    /// How many samples were recorded last.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an error, too. As in
+    /// Prometheus, rows that cannot be stored are left out, and the error is that of the first.
+    pub fn record(
+        &mut self,
+        t: TimeMs,
+        out: &StepOutput,
+        store: &Store,
+        items: &mut Vec<ChangeEvent>,
+    ) -> Result<(), String> {
+        let present = out.present().count();
+        if self.limit > 0 && present > self.limit {
+            return Err(format!("exceeded limit of {} with {present} series", self.limit));
+        }
+        self.samples = present;
+        self.learn(out, store);
+        let mut values: BTreeMap<u16, Vec<f64>> =
+            self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
+        for row in out.present() {
+            let (shard, column) = self.places[row];
+            let Some(value) = values.get_mut(&shard).and_then(|v| v.get_mut(column)) else { continue };
+            if !is_absent(*value) {
+                return Err(
+                    "vector contains metrics with the same labelset after applying rule labels".to_owned()
+                );
+            }
+            *value = out.values[row];
+        }
+        let t = t - self.query_offset;
+        let mut outcome = Ok(());
+        let mut histograms = Vec::new();
+        for (row, h) in out.histograms.iter().filter(|(row, _)| is_histogram(out.values[*row])) {
+            let (shard, column) = self.places[row];
+            match h.validate() {
+                Ok(()) => histograms.extend(self.histogram_row((shard, column), t, h)),
+                Err(error) => {
+                    let value = values.get_mut(&shard).and_then(|values| values.get_mut(column));
+                    value.into_iter().for_each(|value| *value = ABSENT);
+                    outcome = outcome.and(Err(error.to_string()));
+                }
+            }
+        }
+        outcome = outcome.and(self.store(t, values, store, items));
+        if !histograms.is_empty() {
+            outcome = outcome.and(self.store_histograms(&histograms, store, items));
+        }
+        outcome
+    }
+
+    /// A histogram as a sample at `t` of the series in a shard's column.
+    fn histogram_row(
+        &self,
+        (shard, column): (u16, usize),
+        t: TimeMs,
+        h: &Arc<NativeHistogram>,
+    ) -> Option<HistogramRow> {
+        let slot = self.parts.get(&shard)?.layout.slots[column];
+        Some(HistogramRow { series: SeriesRef { shard, slot }, t, h: h.clone() })
+    }
+
+    /// Another question is asked, or its rows have new numbers: the series keep their columns, if they have the same name
+    /// and labels. `false`: they have not.
+    pub fn go_on_as(&mut self, kind: &ViewKind) -> bool {
+        let ViewKind::Recorded { record, labels, query_offset, limit, .. } = kind else { return false };
+        if (record, labels) != (&self.record, &self.labels) {
+            return false;
+        }
+        (self.query_offset, self.limit) = (*query_offset, *limit);
+        self.rows = 0;
+        self.places.clear();
+        self.compact();
+        true
+    }
+
+    /// Forgets the columns of series that have ended.
+    fn compact(&mut self) {
+        self.columns.clear();
+        for (shard, part) in &mut self.parts {
+            let present = part.layout.slots.iter().zip(&part.present).filter(|(_, present)| **present);
+            let slots: Vec<u32> = present.map(|(slot, _)| *slot).collect();
+            for (column, slot) in slots.iter().enumerate() {
+                self.columns.insert(SeriesRef { shard: *shard, slot: *slot }, (*shard, column));
+            }
+            part.present = vec![true; slots.len()];
+            part.layout = Arc::new(ColumnLayout { slots });
+        }
+    }
+
+    /// Ends all series: the rule is gone.
+    pub fn end(&mut self, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
+        let absent =
+            self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
+        let mut items = Vec::new();
+        if let Err(error) = self.store(t - self.query_offset, absent, store, &mut items) {
+            tracing::warn!(rule = self.record, %error, "series of a rule that is gone could not be ended");
+        }
+        items
+    }
+
+    /// Stores the floats of all shards; the first error.
+    fn store(
+        &mut self,
+        t: TimeMs,
+        values: BTreeMap<u16, Vec<f64>>,
+        store: &Store,
+        items: &mut Vec<ChangeEvent>,
+    ) -> Result<(), String> {
+        let mut outcome = Ok(());
+        for (shard, mut values) in values {
+            let Some(part) = self.parts.get_mut(&shard) else { continue };
+            part.present.resize(values.len(), false);
+            for (value, present) in values.iter_mut().zip(&mut part.present) {
+                let was = std::mem::replace(present, !is_absent(*value));
+                match *value {
+                    v if was && is_absent(v) => *value = STALE,
+                    // It has a lane of its own.
+                    v if is_histogram(v) => *value = ABSENT,
+                    _ => {}
+                }
+            }
+            if values.iter().all(|v| is_absent(*v)) {
+                continue;
+            }
+            let batch =
+                ColumnBatch { group: part.group, layout: part.layout.clone(), t, values: values.into() };
+            let stored = match self.tell {
+                FeedDelivery::Nobody => {
+                    store.append_recorded(&batch).map_err(|e| e.to_string()).and_then(|recorded| {
+                        items.push(recorded.item);
+                        part.leave_to_others(t, &recorded.duplicates)
+                    })
+                }
+                FeedDelivery::Feed => {
+                    store.append_without_waiting(&batch).map(drop).map_err(|e| e.to_string())
+                }
+            };
+            outcome = outcome.and(stored);
+        }
+        outcome
+    }
+
+    fn store_histograms(
+        &self,
+        rows: &[HistogramRow],
+        store: &Store,
+        items: &mut Vec<ChangeEvent>,
+    ) -> Result<(), String> {
+        let stored = match self.tell {
+            FeedDelivery::Nobody => store.append_recorded_histograms(rows, items),
+            FeedDelivery::Feed => store.append_histograms(rows),
+        };
+        let appended = stored.map_err(|e| e.to_string())?;
+        let duplicate = appended.refused.iter().find(|refused| refused.why == Refusal::Duplicate);
+        duplicate.map_or(Ok(()), |refused| Err(refused.why.to_string()))
+    }
+
+    /// Finds a place for each new row.
+    pub fn learn(&mut self, out: &StepOutput, store: &Store) {
+        let mut grown: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
+        for labels in &out.labels[self.rows..] {
+            let labels = recorded_labels(labels, &self.record, &self.labels);
+            let series = store.get_or_create_series(&labels);
+            let shard = shard_of(&labels);
+            let next = {
+                let known = self.parts.get(&shard).map_or(0, |part| part.layout.slots.len());
+                known + grown.get(&shard).map_or(0, Vec::len)
+            };
+            let place = *self.columns.entry(series).or_insert((shard, next));
+            if place.1 == next {
+                grown.entry(shard).or_default().push(series.slot);
+            }
+            self.places.push(place);
+        }
+        self.rows = out.labels.len();
+        for (shard, slots) in grown {
+            let part = self.parts.entry(shard).or_insert_with(|| RecordedShard {
+                group: store.open_group(&self.key, shard),
+                layout: Arc::new(ColumnLayout { slots: Vec::new() }),
+                present: Vec::new(),
+            });
+            let all = part.layout.slots.iter().copied().chain(slots).collect();
+            part.layout = Arc::new(ColumnLayout { slots: all });
+        }
+    }
+}
+
+/// How the keys of the column groups begin in which a view of this name records this metric.
+pub fn group_prefix(name: &str, record: &str) -> String {
+    format!("rule/{name}/{record}/")
+}
+
+/// The labels of the recorded series of a row: the metric's name, and what the rule sets (an empty value removes).
+pub fn recorded_labels(row: &Labels, record: &str, set: &[(String, String)]) -> Labels {
+    let mut builder = row.to_builder();
+    builder.set(METRIC_NAME, record);
+    for (name, value) in set {
+        builder.set(name.as_str(), value.as_str());
+    }
+    builder.build()
+}

@@ -1,0 +1,63 @@
+//! Which rows of a block stayed what they were: whoever has summed rows up asks when others came in between or changed.
+
+/// See the module. An epoch begins with each change.
+#[derive(Debug, Default)]
+pub struct RowChangeLog {
+    epoch: u32,
+    /// The first row that changed in the epoch or in any later one: rows ascend.
+    log: Vec<(u32, u32)>,
+}
+
+/// Changes that are told apart. Whoever looks seldom hears of an earlier row than was changed.
+const KEPT: usize = 16;
+
+impl RowChangeLog {
+    /// The latest epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Row `at` changed, or a row came before it.
+    pub fn add(&mut self, at: u32) {
+        self.epoch += 1;
+        self.log.truncate(self.log.partition_point(|(_, row)| *row < at));
+        if self.log.len() == KEPT {
+            let (_, first) = self.log.remove(0);
+            self.log[0].1 = first;
+        }
+        self.log.push((self.epoch, at));
+    }
+
+    /// The row before which nothing has changed since `epoch`.
+    pub fn stable_since(&self, epoch: u32) -> u32 {
+        let later = self.log.partition_point(|(of, _)| *of <= epoch);
+        self.log.get(later).map_or(u32::MAX, |(_, row)| *row)
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.log.capacity() * size_of::<(u32, u32)>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_change_is_missed(rows in prop::collection::vec(0u32..1_000, 0..60)) {
+            let mut changes = RowChangeLog::default();
+            rows.iter().for_each(|row| changes.add(*row));
+            for epoch in 0..=rows.len() {
+                let first = rows[epoch..].iter().min().copied().unwrap_or(u32::MAX);
+                let told = changes.stable_since(epoch as u32);
+                prop_assert!(told <= first, "{told} {first}");
+                if epoch + KEPT > rows.len() {
+                    prop_assert_eq!(told, first);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Rows of a block between the ends of a long window. The store has them in its compressed chunks; here stands only what
+//! keeping up a window needs to know of them, and their values where a window begins or ends.
+//!
+//! A [`SpilledChunk`] holds the rows of one stretch of time, the same for all blocks. Its values come back from the store before a
+//! window's edge reaches them (`local/spill.rs`). Whoever wants values that are away gets them all the same: they are read on the
+//! spot, and the block keeps its rows from then on ([`SpilledChunks::was_asked`]).
+
+use super::block::RingBlock;
+use crate::functions::panes::WindowRows;
+use std::cell::{Cell, OnceCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use storage::metrics::Counter;
+use storage::model::value::{ABSENT, HISTOGRAM, is_histogram, is_sample};
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::{Store, StoreError};
+
+/// Times and floats of series.
+pub type ChunkValues = HashMap<Labels, (Vec<TimeMs>, Vec<f64>)>;
+
+/// Where the rows of a ring come back from.
+pub struct SpillSource {
+    /// The store, and the shard of it.
+    pub store: Arc<Store>,
+    /// See `store`.
+    pub shard: u16,
+    /// What picks the ring's series.
+    pub matchers: Vec<Matcher>,
+    /// Length of a chunk, ms.
+    pub length: i64,
+    /// Counts chunks of single blocks that a tick read because nobody had foreseen that they were wanted.
+    pub unforeseen: Arc<Counter>,
+}
+
+impl std::fmt::Debug for SpillSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "shard {} {:?}", self.shard, self.matchers)
+    }
+}
+
+impl SpillSource {
+    /// The number of the chunk that `t` is in.
+    pub fn number(&self, t: TimeMs) -> i64 {
+        t.div_euclid(self.length)
+    }
+
+    /// What the store has in `from..=to`.
+    pub fn read(&self, from: TimeMs, to: TimeMs) -> Result<ChunkValues, StoreError> {
+        let selection = self.store.select(self.shard, &self.matchers, from, to)?;
+        let mut piece = ChunkValues::with_capacity(selection.labels.len());
+        for (i, labels) in selection.labels.iter().enumerate() {
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            selection.read(i, from, to, &mut ts, &mut vs)?;
+            piece.insert(labels.clone(), (ts, vs));
+        }
+        Ok(piece)
+    }
+
+    /// What the store has of chunk `number`.
+    pub fn read_chunk(&self, number: i64) -> Result<ChunkValues, StoreError> {
+        self.read(number * self.length, (number + 1) * self.length - 1)
+    }
+}
+
+/// What of a ring is not given away.
+#[derive(Copy, Clone)]
+pub struct ResidentRows<'a> {
+    /// Rows from this time on.
+    pub from: TimeMs,
+    /// What is around these times.
+    pub around: &'a [RangeInclusive<TimeMs>],
+    /// What of series that have gaps or fall.
+    pub odd: bool,
+}
+
+/// Rows `first..first + rows` of a block.
+#[derive(Debug)]
+pub struct SpilledChunk {
+    number: i64,
+    first: u32,
+    rows: u32,
+    width: usize,
+    /// Row by row.
+    values: OnceCell<Box<[f64]>>,
+    /// The last row.
+    last: Box<[f64]>,
+    /// By column: how many floats.
+    counts: Box<[u16]>,
+    /// Columns with a float in each row, none of them NaN or below its predecessor.
+    rising: BTreeSet<u32>,
+    /// The values of columns that have gaps, or fall now and then, if somebody wants them.
+    odd: BTreeMap<u32, Box<[f64]>>,
+}
+
+impl SpilledChunk {
+    /// The `rows` oldest rows of the block's grid, the first of which has number `first`; with their values, or without; with those of
+    /// `odd` columns, or without.
+    pub fn new(
+        (number, first): (i64, u32),
+        (block, rows): (&RingBlock, usize),
+        stays: bool,
+        odd: bool,
+    ) -> SpilledChunk {
+        let at = first..first + rows as u32;
+        let width = block.values(first).len();
+        let mut chunk = SpilledChunk {
+            number,
+            first,
+            rows: rows as u32,
+            width,
+            values: OnceCell::new(),
+            last: block.values(at.end - 1).into(),
+            counts: vec![0; width].into(),
+            rising: BTreeSet::new(),
+            odd: BTreeMap::new(),
+        };
+        let mut column = Vec::with_capacity(rows);
+        for c in 0..width {
+            column.clear();
+            column.extend(at.clone().map(|at| block.value(at, c)));
+            let before = (first > block.base()).then(|| block.value(first - 1, c));
+            chunk.note(c as u32, before, &column, odd);
+        }
+        if stays {
+            let values: Vec<f64> = at.flat_map(|at| block.values(at)).copied().collect();
+            chunk.values = OnceCell::from(values.into_boxed_slice());
+        }
+        chunk
+    }
+
+    /// Notes what is to be known of a column, which had `before` in the row before.
+    fn note(&mut self, column: u32, before: Option<f64>, values: &[f64], odd: bool) {
+        let floats = || values.iter().copied().filter(|v| is_sample(*v) && !is_histogram(*v));
+        let count = floats().count();
+        self.counts[column as usize] = count.min(usize::from(u16::MAX)) as u16;
+        let falls = floats().zip(floats().skip(1)).filter(|(a, b)| b < a).count();
+        let nan = floats().any(f64::is_nan);
+        let follows = before.is_some_and(|before| floats().next().is_some_and(|first| before <= first));
+        let whole = count == values.len();
+        if whole && falls == 0 && !nan && follows {
+            self.rising.insert(column);
+        } else if odd && !(count == 0 || whole && (nan || falls * 8 > count)) {
+            self.odd.insert(column, values.into());
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    /// The row after the last one.
+    pub fn end(&self) -> u32 {
+        self.first + self.rows
+    }
+
+    /// How many floats a column has.
+    pub fn count(&self, column: usize) -> usize {
+        self.counts.get(column).copied().unwrap_or(0).into()
+    }
+
+    /// Whether a column has a float in each row, none of them NaN or below its predecessor.
+    pub fn rises(&self, column: usize) -> bool {
+        self.rising.contains(&(column as u32))
+    }
+
+    /// Whether a column has a float in each row.
+    pub fn is_whole(&self, column: usize) -> bool {
+        self.count(column) == self.rows as usize
+    }
+
+    /// One value, if it is known without reading.
+    fn known(&self, at: u32, column: usize) -> Option<f64> {
+        if column >= self.width {
+            return Some(ABSENT);
+        }
+        let row = (at - self.first) as usize;
+        if let Some(values) = self.values.get() {
+            return Some(values[row * self.width + column]);
+        }
+        if at + 1 == self.end() {
+            return Some(self.last[column]);
+        }
+        self.odd.get(&(column as u32)).map(|values| values[row])
+    }
+
+    fn bytes(&self) -> usize {
+        let odd = |values: &[f64]| size_of_val(values) + size_of::<(u32, Box<[f64]>)>();
+        size_of::<SpilledChunk>()
+            + self.values.get().map_or(0, |values| size_of_val(&**values))
+            + size_of_val(&*self.last)
+            + size_of_val(&*self.counts)
+            + self.rising.len() * size_of::<u32>()
+            + self.odd.values().map(|values| odd(values)).sum::<usize>()
+    }
+}
+
+/// The chunks of a block, oldest first.
+#[derive(Debug)]
+pub struct SpilledChunks {
+    source: Arc<SpillSource>,
+    /// The series of the columns.
+    labels: Vec<Labels>,
+    all: VecDeque<SpilledChunk>,
+    asked: Cell<bool>,
+}
+
+impl SpilledChunks {
+    /// None yet, of the series with these labels.
+    pub fn new(source: &Arc<SpillSource>, labels: Vec<Labels>) -> SpilledChunks {
+        SpilledChunks { source: source.clone(), labels, all: VecDeque::new(), asked: Cell::new(false) }
+    }
+
+    /// The block has one more column.
+    pub fn add_series(&mut self, labels: &Labels) {
+        self.labels.push(labels.clone());
+    }
+
+    /// Adds the next chunk.
+    pub fn push(&mut self, chunk: SpilledChunk) {
+        self.all.push_back(chunk);
+    }
+
+    /// Forgets chunks that end before row `base`; whether none is left.
+    pub fn trim(&mut self, base: u32) -> bool {
+        while self.all.front().is_some_and(|chunk| chunk.end() <= base) {
+            self.all.pop_front();
+        }
+        self.all.is_empty()
+    }
+
+    /// Whether somebody wanted what was away.
+    pub fn was_asked(&self) -> bool {
+        self.asked.get()
+    }
+
+    fn of(&self, at: u32) -> &SpilledChunk {
+        &self.all[self.all.partition_point(|chunk| chunk.first <= at) - 1]
+    }
+
+    /// The chunk that row `at` begins, if it is away.
+    pub fn away(&self, at: u32) -> Option<&SpilledChunk> {
+        Some(self.of(at)).filter(|chunk| chunk.first == at && chunk.values.get().is_none())
+    }
+
+    /// The values of a row.
+    pub fn values(&self, block: &RingBlock, at: u32) -> &[f64] {
+        let chunk = self.of(at);
+        let values = chunk.values.get_or_init(|| self.fetch(block, chunk));
+        let row = (at - chunk.first) as usize * chunk.width;
+        &values[row..row + chunk.width]
+    }
+
+    /// One value.
+    pub fn value(&self, block: &RingBlock, at: u32, column: usize) -> f64 {
+        let known = self.of(at).known(at, column);
+        known.unwrap_or_else(|| self.values(block, at).get(column).copied().unwrap_or(ABSENT))
+    }
+
+    /// Whether a column has a sample.
+    pub fn lives(&self, column: usize) -> bool {
+        self.all.iter().any(|chunk| chunk.count(column) > 0)
+    }
+
+    /// Reads a chunk now.
+    fn fetch(&self, block: &RingBlock, chunk: &SpilledChunk) -> Box<[f64]> {
+        self.asked.set(true);
+        self.source.unforeseen.inc();
+        let piece = self.source.read_chunk(chunk.number).unwrap_or_else(|error| {
+            tracing::error!(shard = self.source.shard, %error, "a view goes on without a part of its window: the store cannot be read");
+            ChunkValues::new()
+        });
+        self.assemble(block, chunk, &piece)
+    }
+
+    /// The values of a chunk, from what the store has. Rows that the block has forgotten stay empty.
+    fn assemble(&self, block: &RingBlock, chunk: &SpilledChunk, piece: &ChunkValues) -> Box<[f64]> {
+        let mut values = vec![ABSENT; chunk.rows as usize * chunk.width];
+        let first = chunk.first.max(block.base());
+        let times = &block.times_from(first)[..(chunk.end() - first) as usize];
+        let skipped = (first - chunk.first) as usize;
+        let place = |t: TimeMs| times.binary_search(&t).ok().map(|at| (skipped + at) * chunk.width);
+        for (column, labels) in self.labels.iter().take(chunk.width).enumerate() {
+            let (ts, vs) = piece.get(labels).map_or((&[][..], &[][..]), |(ts, vs)| (ts, vs));
+            for (t, v) in ts.iter().zip(vs) {
+                place(*t).into_iter().for_each(|at| values[at + column] = *v);
+            }
+            for (t, _) in block.side(column).into_iter().flat_map(|side| &side.histograms) {
+                place(*t).into_iter().for_each(|at| values[at + column] = HISTOGRAM);
+            }
+            let floats = values.iter().skip(column).step_by(chunk.width);
+            let count = floats.filter(|v| is_sample(**v) && !is_histogram(**v)).count();
+            // The store does not have what was given away: whoever keeps values of it must begin anew.
+            if skipped == 0 && count != chunk.count(column) {
+                self.asked.set(true);
+            }
+        }
+        values.into()
+    }
+
+    /// Puts in what was read of a chunk.
+    pub fn fill(&self, block: &RingBlock, number: i64, piece: &ChunkValues) {
+        for chunk in self.all.iter().filter(|chunk| chunk.number == number) {
+            chunk.values.get_or_init(|| self.assemble(block, chunk, piece));
+        }
+    }
+
+    /// Gives the values of chunks away that are not wanted; returns those that are, and are away.
+    pub fn keep_only(&mut self, wanted: &BTreeSet<i64>) -> BTreeSet<i64> {
+        let mut missing = BTreeSet::new();
+        for chunk in &mut self.all {
+            if !wanted.contains(&chunk.number) {
+                chunk.values.take();
+            } else if chunk.values.get().is_none() {
+                missing.insert(chunk.number);
+            }
+        }
+        missing
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        size_of::<SpilledChunks>()
+            + self.labels.capacity() * size_of::<Labels>()
+            + self.all.capacity() * size_of::<SpilledChunk>()
+            + self.all.iter().map(|chunk| chunk.bytes() - size_of::<SpilledChunk>()).sum::<usize>()
+    }
+}

@@ -1,0 +1,268 @@
+//! Taps: consumers of a view, and what they have been shown.
+
+use super::{LabelledSample, Sink, TapEvent, TapId};
+use crate::heap_size::HeapSize;
+use crate::limits::PROGRESS_MS;
+use crate::operators::histogram_column::{HistogramColumn, identical};
+use crate::operators::{ChangedRows, StepOutput};
+use crate::plan::annotations::Annotation;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use storage::model::value::{ABSENT, is_histogram};
+use storage::model::{Labels, TimeMs};
+
+/// Sinks on their way from the handle to the worker that owns their view.
+pub type PendingSinks = Arc<Mutex<HashMap<TapId, Box<dyn Sink>>>>;
+
+/// What a consumer has been told since the rows have their numbers.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum ConsumerState {
+    Nothing,
+    /// That there is no answer yet, because evaluating fails.
+    Failure,
+    /// The whole answer.
+    Rows,
+}
+
+/// The taps of one view.
+#[derive(Default)]
+pub struct Taps {
+    taps: Vec<(TapId, Box<dyn Sink>, ConsumerState)>,
+    /// Value shown per row.
+    shown: Vec<f64>,
+    /// Histograms shown, where the value is one.
+    histograms: HistogramColumn,
+    /// What the answer is read with, as consumers know it.
+    notes: Vec<Annotation>,
+    version: u64,
+    failed: Option<String>,
+    /// When consumers last heard how far the answer is complete.
+    progressed: TimeMs,
+}
+
+impl Taps {
+    /// Whether nobody listens.
+    pub fn is_empty(&self) -> bool {
+        self.taps.is_empty()
+    }
+
+    /// The consumers.
+    pub fn ids(&self) -> impl Iterator<Item = TapId> + '_ {
+        self.taps.iter().map(|(id, ..)| *id)
+    }
+
+    /// Number of consumers.
+    pub fn len(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// Bytes that are kept of what consumers were shown.
+    pub fn bytes(&self) -> usize {
+        let notes = self.notes.capacity() * size_of::<Annotation>();
+        self.shown.heap() + self.histograms.heap() + self.failed.heap() + notes
+    }
+
+    /// When consumers are to hear again how far the answer is complete, if there are any.
+    pub fn next_progress(&self) -> Option<TimeMs> {
+        (!self.taps.is_empty()).then_some(self.progressed + PROGRESS_MS)
+    }
+
+    /// Whether somebody listens to what there is to remark.
+    pub fn want_notes(&self) -> bool {
+        self.taps.iter().any(|(_, sink, _)| sink.wants_notes())
+    }
+
+    /// Adds a consumer.
+    pub fn add(&mut self, id: TapId, sink: Box<dyn Sink>) {
+        self.taps.push((id, sink, ConsumerState::Nothing));
+    }
+
+    /// Removes a consumer.
+    pub fn remove(&mut self, id: TapId) {
+        self.taps.retain(|(tap, ..)| *tap != id);
+    }
+
+    /// Rows have new numbers: everyone is greeted again.
+    pub fn restart(&mut self) {
+        self.forget();
+        self.taps.iter_mut().for_each(|(.., knows)| *knows = ConsumerState::Nothing);
+    }
+
+    /// The notes stay: those who were told them must hear if they are void.
+    fn forget(&mut self) {
+        self.shown.clear();
+        self.histograms.clear();
+        self.version = 0;
+    }
+
+    /// Tells everyone about the evaluation of `out` at `t`, which should be read with `annotations`. `error`: it failed
+    /// (also when `out` itself is fine). Who has seen no answer yet sees none before one succeeds: that a failure has no
+    /// rows means nothing.
+    pub fn tell(&mut self, t: TimeMs, out: &StepOutput, notes: Vec<Annotation>, error: Option<&String>) {
+        if self.taps.is_empty() {
+            // Nobody saw it: what is shown to the next consumer starts from nothing.
+            self.forget();
+            self.notes.clear();
+            return;
+        }
+        let remarks = notes != self.notes;
+        self.notes = notes;
+        let delta = if error.is_none() { self.delta(t, out) } else { None };
+        let newly_failed = error.is_some() && self.failed.as_ref() != error;
+        let recovered = error.is_none() && self.failed.is_some();
+        self.failed = error.cloned();
+        let unseen = error.is_some() && self.version == 0;
+        let any = |wanted: fn(ConsumerState) -> bool| self.taps.iter().any(|(.., knows)| wanted(*knows));
+        let uninformed = unseen && any(|knows| knows == ConsumerState::Nothing);
+        let snapshot = (!unseen && any(|knows| knows != ConsumerState::Rows)).then(|| self.snapshot(t, out));
+        let progress = error.is_none()
+            && (delta.is_some()
+                || remarks
+                || snapshot.is_some()
+                || recovered
+                || (t - self.progressed).abs() >= PROGRESS_MS);
+        if snapshot.is_none() && !progress && !newly_failed && !remarks && !uninformed {
+            return;
+        }
+        if progress {
+            self.progressed = t;
+        }
+        let known = &self.notes;
+        self.taps.retain_mut(|(_, sink, knows)| {
+            let told = if unseen && *knows != ConsumerState::Rows {
+                ConsumerState::Failure
+            } else {
+                ConsumerState::Rows
+            };
+            let first = std::mem::replace(knows, told) != told;
+            let news = if first && told == ConsumerState::Rows { snapshot.clone() } else { delta.clone() };
+            let failure = error.filter(|_| newly_failed || first);
+            let failure = failure.map(|error| TapEvent::Failed { t, error: error.clone() });
+            let progress = progress.then_some(TapEvent::Progress { t });
+            let noted = remarks || first && !known.is_empty();
+            let notes = noted.then(|| TapEvent::Notes { t, notes: known.clone() });
+            news.into_iter().chain(notes).chain(failure).chain(progress).all(|event| sink.push(event))
+        });
+    }
+
+    fn snapshot(&self, t: TimeMs, out: &StepOutput) -> TapEvent {
+        let rows =
+            self.shown.iter().enumerate().filter_map(|(row, v)| {
+                Some((out.labels[row].clone(), self.histograms.cell(row, *v).sample()?))
+            });
+        TapEvent::Snapshot { t, rows: rows.collect() }
+    }
+
+    /// What changed since the last time, and remembers it as shown.
+    fn delta(&mut self, t: TimeMs, out: &StepOutput) -> Option<TapEvent> {
+        if self.version == out.version && self.shown.len() == out.values.len() {
+            return None;
+        }
+        let exact = self.version + 1 == out.version && self.version > 0;
+        self.version = out.version;
+        self.shown.resize(out.values.len(), ABSENT);
+        let (mut upsert, mut remove): (Vec<LabelledSample>, Vec<Labels>) = (Vec::new(), Vec::new());
+        let histograms = &mut self.histograms;
+        let mut look = |row: usize| {
+            let value = out.values[row];
+            let shown = std::mem::replace(&mut self.shown[row], value);
+            let replaced = replaced(histograms, row, out);
+            if value.to_bits() == shown.to_bits() && !replaced {
+                return;
+            }
+            match out.cell(row).sample() {
+                None => remove.push(out.labels[row].clone()),
+                Some(sample) => upsert.push((out.labels[row].clone(), sample)),
+            }
+        };
+        match &out.changed {
+            ChangedRows::Rows(rows) if exact => rows.iter().for_each(|row| look(*row as usize)),
+            _ => (0..out.values.len()).for_each(look),
+        }
+        if !remove.is_empty() && !upsert.is_empty() {
+            // Two rows may carry the same labels at different times: one took over from the other.
+            let taken: HashSet<&Labels> = upsert.iter().map(|(labels, _)| labels).collect();
+            remove.retain(|labels| !taken.contains(labels));
+        }
+        (!upsert.is_empty() || !remove.is_empty()).then_some(TapEvent::Delta { t, upsert, remove })
+    }
+}
+
+/// Whether another histogram is shown in a row than it has now; shows that.
+fn replaced(shown: &mut HistogramColumn, row: usize, out: &StepOutput) -> bool {
+    if shown.is_empty() && out.histograms.is_empty() {
+        return false;
+    }
+    let (was, is) = (shown.get(row), out.histograms.get(row).filter(|_| is_histogram(out.values[row])));
+    let same = match (was, is) {
+        (Some(a), Some(b)) => identical(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    if !same {
+        shown.set(row, is.cloned());
+    }
+    !same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Heard(Arc<Mutex<Vec<TapEvent>>>);
+    impl Sink for Heard {
+        fn push(&mut self, event: TapEvent) -> bool {
+            self.0.lock().push(event);
+            true
+        }
+        fn wants_notes(&self) -> bool {
+            false
+        }
+    }
+
+    fn answer(version: u64, value: f64) -> StepOutput {
+        let labels = vec![Labels::from_pairs([("job", "a")])];
+        StepOutput { labels, values: vec![value], version, ..StepOutput::default() }
+    }
+
+    /// Alerts would take an empty snapshot for the end of all of them.
+    #[test]
+    fn a_failure_before_the_first_answer_has_no_rows() {
+        let (heard, mut taps) = (Arc::new(Mutex::new(Vec::new())), Taps::default());
+        let (good, bad, error) = (answer(1, 1.0), answer(1, ABSENT), "many-to-many".to_owned());
+        let take = || std::mem::take(&mut *heard.lock());
+        let failed = |t| TapEvent::Failed { t, error: error.clone() };
+        let rows = || vec![(good.labels[0].clone(), 1.0.into())];
+        taps.add(TapId(1), Box::new(Heard(heard.clone())));
+        taps.tell(10, &bad, Vec::new(), Some(&error));
+        taps.tell(20, &bad, Vec::new(), Some(&error));
+        assert_eq!(take(), [failed(10)]);
+        taps.add(TapId(2), Box::new(Heard(heard.clone())));
+        taps.tell(30, &bad, Vec::new(), Some(&error));
+        assert_eq!(take(), [failed(30)], "who comes later hears of it, too");
+        taps.tell(40, &good, Vec::new(), None);
+        let greeting = [TapEvent::Snapshot { t: 40, rows: rows() }, TapEvent::Progress { t: 40 }];
+        assert_eq!(take(), [greeting.clone(), greeting].concat());
+        // Rows get new numbers while it fails.
+        taps.remove(TapId(2));
+        taps.restart();
+        taps.tell(50, &bad, Vec::new(), Some(&error));
+        assert_eq!(take(), [failed(50)]);
+        taps.tell(60, &good, Vec::new(), None);
+        assert_eq!(take()[0], TapEvent::Snapshot { t: 60, rows: rows() });
+    }
+
+    /// Who comes while it fails sees what the others saw last.
+    #[test]
+    fn a_failure_after_an_answer_leaves_its_rows() {
+        let (heard, mut taps) = (Arc::new(Mutex::new(Vec::new())), Taps::default());
+        taps.add(TapId(1), Box::new(Heard(Arc::default())));
+        let good = answer(1, 1.0);
+        taps.tell(10, &good, Vec::new(), None);
+        taps.add(TapId(2), Box::new(Heard(heard.clone())));
+        taps.tell(20, &good, Vec::new(), Some(&"limit".to_owned()));
+        let rows = vec![(good.labels[0].clone(), 1.0.into())];
+        let failed = TapEvent::Failed { t: 20, error: "limit".to_owned() };
+        assert_eq!(*heard.lock(), [TapEvent::Snapshot { t: 20, rows }, failed]);
+    }
+}

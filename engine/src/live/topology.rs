@@ -1,0 +1,81 @@
+//! Where a worker stands among all workers of a cluster, and what follows from it: which shards are its own, which
+//! views it finishes.
+//!
+//! A process has a store and with it all shards; its workers divide them. Series are therefore owned by (process,
+//! shard), and the local stage runs where the samples came in: raw samples never travel. Views are finished by the
+//! workers of process 0, where the sequencer, the taps and the store of recorded series are.
+
+use super::ViewId;
+use storage::model::SHARDS;
+
+/// See the module.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct WorkerTopology {
+    /// The process.
+    pub process: usize,
+    /// How many there are.
+    pub processes: usize,
+    /// The worker, among those of its process.
+    pub thread: usize,
+    /// How many workers each process has.
+    pub threads: usize,
+}
+
+impl WorkerTopology {
+    /// The worker's number among all workers: those of process 0 come first.
+    pub fn index(self) -> usize {
+        self.process * self.threads + self.thread
+    }
+
+    /// Number of all workers.
+    pub fn worker_count(self) -> usize {
+        self.processes * self.threads
+    }
+
+    /// Whether this worker owns that shard of its process.
+    pub fn owns(self, shard: u16) -> bool {
+        owner_thread(shard, self.threads) == self.thread
+    }
+
+    /// A number for that shard of this process which no other process has for one of its own.
+    pub fn global_shard(self, shard: u16) -> u16 {
+        // At most `limits::PROCESSES` of them: it fits.
+        self.process as u16 * SHARDS + shard
+    }
+
+    /// How many such numbers there are.
+    pub fn wide_shards(self) -> usize {
+        self.processes * usize::from(SHARDS)
+    }
+
+    /// The number, among all workers, of the one that finishes a view.
+    pub fn gather_worker(self, view: ViewId) -> usize {
+        (view.0 % self.threads as u64) as usize
+    }
+}
+
+/// Which of the `threads` workers of a process owns a shard.
+pub fn owner_thread(shard: u16, threads: usize) -> usize {
+    usize::from(shard) % threads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_has_one_worker_and_every_view_one_finisher_in_process_0() {
+        let place = |process, thread| WorkerTopology { process, processes: 3, thread, threads: 2 };
+        let all: Vec<WorkerTopology> = (0..3).flat_map(|p| (0..2).map(move |t| place(p, t))).collect();
+        assert_eq!(all.iter().map(|p| p.index()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        let mut wide = Vec::new();
+        for place in &all {
+            wide.extend(
+                (0..SHARDS).filter(|shard| place.owns(*shard)).map(|shard| place.global_shard(shard)),
+            );
+            assert!((0..9).all(|view| place.gather_worker(ViewId(view)) < 2));
+        }
+        wide.sort_unstable();
+        assert_eq!(wide, (0..3 * SHARDS).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,225 @@
+//! The texts of all annotations, in Prometheus' words (without its prefix and the position, which front ends add).
+//! Numbers are printed as Go's `%g`, names as its `%q`. See [`crate::plan::annotations`] for how they travel.
+
+use crate::plan::annotations::{AnnotationTarget, Occurrences, Severity, StepAnnotation};
+use crate::plan::go_text::quote;
+use storage::model::TimeMs;
+use storage::model::number::{general, go_exponent};
+
+/// A warning on `place`.
+fn warning(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
+    StepAnnotation { level: Severity::Warning, text: text.into().into(), place, extent: Occurrences::Untold }
+}
+
+/// An info on `place`.
+fn info(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
+    StepAnnotation { level: Severity::Info, text: text.into().into(), place, extent: Occurrences::Untold }
+}
+
+/// `go_text` with the metric it is about, where there is one.
+fn of_metric(text: &str, metric: &str) -> String {
+    if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", quote(metric)) }
+}
+
+/// A quantile outside of 0 to 1.
+pub fn invalid_quantile(place: AnnotationTarget, q: f64) -> StepAnnotation {
+    warning(place, format!("quantile value should be between 0 and 1, got {}", general(q)))
+}
+
+/// The same of an aggregation: of all steps the highest and the lowest are told.
+pub fn invalid_quantile_of_steps(place: AnnotationTarget, q: f64) -> StepAnnotation {
+    let extent = Occurrences::Parameter { low: q, high: q, bounds: [0.0, 1.0], capped: false };
+    StepAnnotation { extent, ..warning(place, "quantile value should be between 0 and 1, got ") }
+}
+
+/// A ratio outside of -1 to 1.
+pub fn invalid_ratio(place: AnnotationTarget, got: f64) -> StepAnnotation {
+    let extent = Occurrences::Parameter { low: got, high: got, bounds: [-1.0, 1.0], capped: true };
+    StepAnnotation { extent, ..warning(place, "ratio value should be between -1 and 1, got ") }
+}
+
+/// A bucket without a usable bound.
+pub fn bad_bucket_label(place: AnnotationTarget, metric: &str, le: &str) -> StepAnnotation {
+    let text = format!("bucket label \"le\" is missing or has a malformed value of {}", quote(le));
+    warning(place, of_metric(&text, metric))
+}
+
+/// Floats and histograms in one window of a metric.
+pub fn mixed_floats_histograms(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(place, format!("encountered a mix of histograms and floats for metric name {}", quote(metric)))
+}
+
+/// Floats and histograms in one group of an aggregation.
+pub fn mixed_floats_histograms_in_aggregation(place: AnnotationTarget) -> StepAnnotation {
+    warning(place, "encountered a mix of histograms and floats for aggregation")
+}
+
+/// Classic buckets and a native histogram with the same labels.
+pub fn mixed_classic_native(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(place, of_metric("vector contains a mix of classic and native histograms", metric))
+}
+
+/// A gauge histogram where a counter is wanted.
+pub fn not_a_counter(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(place, format!("this native histogram metric is not a counter: {}", quote(metric)))
+}
+
+/// A counter histogram where a gauge is wanted.
+pub fn not_a_gauge(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    warning(place, format!("this native histogram metric is not a gauge: {}", quote(metric)))
+}
+
+/// Exponential and custom buckets in one window or group.
+pub fn mixed_bucket_schemas(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    let text =
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+    warning(place, format!("{text} {}", quote(metric)))
+}
+
+/// Histograms that an operator cannot combine.
+pub fn incompatible_buckets(place: AnnotationTarget, operator: &str) -> StepAnnotation {
+    warning(place, format!("incompatible bucket layout encountered for binary operator {operator}"))
+}
+
+/// Sorting where it shows no effect.
+pub fn sort_in_range_query(place: AnnotationTarget) -> StepAnnotation {
+    warning(place, "sort is ineffective for range queries since results are always ordered by labels")
+}
+
+/// A histogram before a reset met one after it; `during`: "addition", "subtraction", "aggregation".
+pub fn conflicting_resets(place: AnnotationTarget, during: &str) -> StepAnnotation {
+    warning(place, format!("conflicting counter resets during histogram {during}"))
+}
+
+/// A start timestamp before the sample before.
+pub fn overlapping_start(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    let text = "sample has start time that overlaps with previous sample timestamp for metric";
+    StepAnnotation { extent: Occurrences::Times(1), ..warning(place, format!("{text} {}", quote(metric))) }
+}
+
+/// A rate of something that is not called like a counter.
+pub fn possibly_no_counter(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
+    info(place, format!("{text}: {}", quote(metric)))
+}
+
+/// A rate of something whose type is known to be another.
+pub fn typed_no_counter(place: AnnotationTarget, metric: &str, kind: &str) -> StepAnnotation {
+    let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
+    info(place, format!("{text}, got {}: {}", quote(kind), quote(metric)))
+}
+
+/// Bucket counts that fell with rising bounds; they were repaired.
+pub fn forced_monotonicity(
+    place: AnnotationTarget,
+    metric: &str,
+    low: f64,
+    high: f64,
+    difference: f64,
+    t: TimeMs,
+) -> StepAnnotation {
+    let text = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
+    let extent = Occurrences::Buckets { low, high, difference, samples: 1, from: t, to: t };
+    StepAnnotation { extent, ..info(place, of_metric(text, metric)) }
+}
+
+/// Operands that an operator does not take; `left`, `right`: "float" or "histogram".
+pub fn incompatible_types(
+    place: AnnotationTarget,
+    left: &str,
+    operator: &str,
+    right: &str,
+) -> StepAnnotation {
+    let text = "incompatible sample types encountered for binary operator";
+    info(place, format!("{text} {}: {left} {operator} {right}", quote(operator)))
+}
+
+/// Histograms that an aggregation of floats leaves out.
+pub fn ignored_in_aggregation(place: AnnotationTarget, operator: &str) -> StepAnnotation {
+    info(place, format!("ignored histogram in {operator} aggregation"))
+}
+
+/// Histograms that a function of floats leaves out of a window.
+pub fn ignored_in_window(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    let text = "ignored histograms in a range containing both floats and histograms for metric name";
+    info(place, format!("{text} {}", quote(metric)))
+}
+
+/// Observations that are no number made a quantile NaN.
+pub fn quantile_is_nan(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    info(place, of_metric("input to histogram_quantile has NaN observations, result is NaN", metric))
+}
+
+/// Observations that are no number moved a quantile.
+pub fn quantile_is_skewed(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    info(
+        place,
+        of_metric("input to histogram_quantile has NaN observations, result is skewed higher", metric),
+    )
+}
+
+/// Observations that are no number are in no fraction.
+pub fn fraction_leaves_out_nan(place: AnnotationTarget, metric: &str) -> StepAnnotation {
+    let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
+    info(place, of_metric(text, metric))
+}
+
+/// Custom buckets were reduced to common bounds; `during`: "addition", "subtraction", "aggregation".
+pub fn reconciled_bounds(place: AnnotationTarget, during: &str) -> StepAnnotation {
+    info(place, format!("mismatched custom buckets were reconciled during {during}"))
+}
+
+/// A number as Go's `%.2g`.
+pub fn two_digits(v: f64) -> String {
+    if v == 0.0 || !v.is_finite() {
+        return general(v);
+    }
+    let text = format!("{v:.1e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..2).contains(&exponent) {
+        let decimals = usize::try_from(1 - exponent).unwrap_or(0);
+        return trim_zeros(&format!("{v:.decimals$}"));
+    }
+    go_exponent(&format!("{}e{exponent}", trim_zeros(mantissa)))
+}
+
+fn trim_zeros(text: &str) -> String {
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_printed_as_go_does() {
+        for (v, want) in
+            [(1.5, "1.5"), (1e21, "1e+21"), (123456.5, "123456.5"), (1e6, "1e+06"), (0.00001, "1e-05")]
+        {
+            assert_eq!(general(v), want);
+        }
+        for (v, want) in
+            [(0.123, "0.12"), (1.0, "1"), (12.0, "12"), (123.0, "1.2e+02"), (0.000012, "1.2e-05")]
+        {
+            assert_eq!(two_digits(v), want);
+        }
+    }
+
+    #[test]
+    fn metrics_are_named_where_they_are_known() {
+        let text = |note: StepAnnotation| note.text.to_string();
+        assert_eq!(
+            text(bad_bucket_label(AnnotationTarget::Whole, "", "x")),
+            "bucket label \"le\" is missing or has a malformed value of \"x\""
+        );
+        assert_eq!(
+            text(mixed_classic_native(AnnotationTarget::Whole, "h")),
+            "vector contains a mix of classic and native histograms for metric name \"h\""
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Groups whose members change one by one: which of them must be computed again, which rows belong to each, and which
+//! rows of the answer.
+//!
+//! An operator that looks at groups of rows (pairs that match, buckets of one histogram, the best of a group) computes a group
+//! again when one of its members changed, when it got a new one, or when all must be. The rows of all other groups stay.
+
+use super::histogram_column::SampleRef;
+use super::{ChangedRows, StepInput, StepOutput};
+use crate::heap_size::HeapSize;
+use std::sync::Arc;
+use storage::model::NativeHistogram;
+use storage::model::value::ABSENT;
+
+const NOBODY: u32 = u32::MAX;
+
+/// Groups that must be computed again.
+#[derive(Default)]
+pub(super) struct DirtyGroups {
+    marked: Vec<bool>,
+    list: Vec<u32>,
+}
+
+impl DirtyGroups {
+    pub(super) fn mark(&mut self, group: u32) {
+        if self.marked.len() <= group as usize {
+            self.marked.resize(group as usize + 1, false);
+        }
+        if !std::mem::replace(&mut self.marked[group as usize], true) {
+            self.list.push(group);
+        }
+    }
+
+    /// Marks the groups of rows that changed in `input`; `of_row` says which they are.
+    pub(super) fn mark_changed(&mut self, input: &StepInput, of_row: &[u32]) {
+        // Whoever sees that all rows changed marks all groups.
+        if let Some(ChangedRows::Rows(rows)) = input.delta {
+            rows.iter().for_each(|row| self.mark(of_row[*row as usize]));
+        }
+    }
+
+    /// Marks the first `groups` groups.
+    pub(super) fn mark_all(&mut self, groups: usize) {
+        (0..groups as u32).for_each(|group| self.mark(group));
+    }
+
+    /// The marked groups; none is marked any more.
+    pub(super) fn take(&mut self) -> Vec<u32> {
+        self.list.iter().for_each(|group| self.marked[*group as usize] = false);
+        std::mem::take(&mut self.list)
+    }
+}
+
+impl HeapSize for DirtyGroups {
+    fn heap(&self) -> usize {
+        self.marked.heap() + self.list.heap()
+    }
+}
+
+/// Whether an input may have changed in any row.
+pub(super) fn all_changed(input: &StepInput) -> bool {
+    matches!(input.delta, Some(ChangedRows::All))
+}
+
+/// Rows by group, in the order in which they came. A row belongs to one group, for ever.
+#[derive(Default)]
+pub(super) struct GroupMembers {
+    /// The last row of each group.
+    last: Vec<u32>,
+    /// The row after each row; after the last one of a group comes its first.
+    next: Vec<u32>,
+}
+
+impl GroupMembers {
+    /// Adds a row to a group, unless it is there.
+    pub(super) fn add(&mut self, group: u32, row: u32) {
+        let (group, at) = (group as usize, row as usize);
+        if self.next.len() <= at {
+            self.next.resize(at + 1, NOBODY);
+        }
+        if self.next[at] != NOBODY {
+            return;
+        }
+        if self.last.len() <= group {
+            self.last.resize(group + 1, NOBODY);
+        }
+        let last = std::mem::replace(&mut self.last[group], row);
+        let before = if last == NOBODY { at } else { last as usize };
+        self.next[at] = if last == NOBODY { row } else { self.next[before] };
+        self.next[before] = if last == NOBODY { self.next[before] } else { row };
+    }
+
+    /// The rows of a group.
+    pub(super) fn of(&self, group: u32) -> impl Iterator<Item = usize> + '_ {
+        let last = self.last.get(group as usize).copied().filter(|last| *last != NOBODY);
+        let mut next = last.map(|last| self.next[last as usize]);
+        std::iter::from_fn(move || {
+            let row = next?;
+            next = (Some(row) != last).then(|| self.next[row as usize]);
+            Some(row as usize)
+        })
+    }
+}
+
+impl HeapSize for GroupMembers {
+    fn heap(&self) -> usize {
+        self.last.heap() + self.next.heap()
+    }
+}
+
+/// What the evaluation of a group has found: rows of the answer with their samples.
+#[derive(Default)]
+pub(super) struct GroupResult {
+    pub(super) values: Vec<(u32, f64)>,
+    pub(super) histograms: Vec<(u32, Arc<NativeHistogram>)>,
+}
+
+impl GroupResult {
+    /// Lets row `row` of `input` through, as row `to` of the answer.
+    pub(super) fn add(&mut self, to: u32, input: &StepOutput, row: usize) {
+        match input.cell(row) {
+            SampleRef::Absent => {}
+            SampleRef::Float(v) => self.values.push((to, v)),
+            SampleRef::Histogram(h) => self.histograms.push((to, h.clone())),
+        }
+    }
+}
+
+/// The rows of the answer, by group.
+#[derive(Default)]
+pub(super) struct GroupRows {
+    rows: GroupMembers,
+    /// Rows of the group at hand that have a value.
+    kept: Vec<bool>,
+}
+
+impl GroupRows {
+    /// Makes what was found the only rows of a group with a value. Forgets what was found.
+    pub(super) fn replace(
+        &mut self,
+        group: u32,
+        found: &mut GroupResult,
+        out: &mut StepOutput,
+        touched: &mut Vec<u32>,
+    ) {
+        self.kept.resize(out.values.len(), false);
+        for (row, value) in found.values.drain(..) {
+            self.keep(group, row);
+            out.set(row as usize, value, touched);
+        }
+        for (row, histogram) in found.histograms.drain(..) {
+            self.keep(group, row);
+            out.set_histogram(row as usize, histogram, touched);
+        }
+        for row in self.rows.of(group) {
+            if !std::mem::take(&mut self.kept[row]) {
+                out.set(row, ABSENT, touched);
+            }
+        }
+    }
+
+    fn keep(&mut self, group: u32, row: u32) {
+        self.rows.add(group, row);
+        self.kept[row as usize] = true;
+    }
+}
+
+impl HeapSize for GroupRows {
+    fn heap(&self) -> usize {
+        self.rows.heap() + self.kept.heap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_come_in_order_and_once() {
+        let mut members = GroupMembers::default();
+        for (group, row) in [(0, 0), (2, 1), (0, 2), (0, 5), (2, 3), (0, 2)] {
+            members.add(group, row);
+        }
+        let of = |group| members.of(group).collect::<Vec<usize>>();
+        assert_eq!((of(0), of(1), of(2), of(7)), (vec![0, 2, 5], vec![], vec![1, 3], vec![]));
+    }
+
+    #[test]
+    fn groups_are_marked_once() {
+        let mut dirty = DirtyGroups::default();
+        [3, 1, 3].into_iter().for_each(|group| dirty.mark(group));
+        assert_eq!(dirty.take(), [3, 1]);
+        dirty.mark_all(2);
+        assert_eq!((dirty.take(), dirty.take()), (vec![0, 1], vec![]));
+    }
+}

@@ -1,0 +1,257 @@
+//! Groups that hold native histograms: what `sum` and `avg` make of them, within a shard and across shards.
+//!
+//! Members are taken in order, as upstream does. Floats beside histograms, or custom beside exponential buckets, leave
+//! a group without an answer and with a warning. What a shard has worked out travels as a [`PartialRow`] of the partial
+//! aggregate: the sum in the side column, what rounding took from it in the compensations, and beside them
+//!
+//! | value | histogram | the shard's part of the group |
+//! |---|---|---|
+//! | a number | none | floats; see [`super::aggregate`] |
+//! | HISTOGRAM | its sum | histograms; then the lanes are flags and, for `avg`, the count |
+//! | a number | some | both: there will be no answer |
+//! | HISTOGRAM | none | histograms that do not add up, remarked by the shard: there will be no answer |
+
+use super::annotation_texts;
+use super::histogram_column::Sample;
+use crate::plan::AggregateOp;
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
+use std::sync::Arc;
+use storage::model::NativeHistogram;
+use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
+use storage::model::value::{ABSENT, HISTOGRAM, is_histogram};
+
+/// Where the vector stands among the operands.
+const VECTOR: AnnotationTarget = AnnotationTarget::Operand(0);
+/// What these aggregations call themselves in remarks.
+const DURING: &str = "aggregation";
+
+/// Some member said that its counter was reset.
+const RESET: u32 = 1;
+/// Some member said that its counter was not reset.
+const NOT_RESET: u32 = 2;
+/// The mean overflowed as a sum, and is kept as a mean.
+const INCREMENTAL: u32 = 4;
+
+/// A sum or a mean in the making.
+pub(super) enum HistogramTotal {
+    Sum(HistogramSum),
+    Mean(HistogramMean),
+}
+
+impl HistogramTotal {
+    fn of(op: AggregateOp, first: &NativeHistogram) -> HistogramTotal {
+        match op {
+            AggregateOp::Avg => HistogramTotal::Mean(HistogramMean::of(first)),
+            _ => HistogramTotal::Sum(HistogramSum::of(first)),
+        }
+    }
+
+    fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
+        match self {
+            HistogramTotal::Sum(sum) => sum.add(other),
+            HistogramTotal::Mean(mean) => mean.add(other),
+        }
+    }
+
+    /// Adds the total of another shard, which was formed by the same aggregation.
+    fn merge(&mut self, other: &HistogramTotal) -> Result<MergeConflicts, HistogramError> {
+        match self {
+            HistogramTotal::Sum(sum) => sum.merge(other.sum()),
+            HistogramTotal::Mean(mean) => match other {
+                HistogramTotal::Mean(other) => mean.merge(other),
+                HistogramTotal::Sum(other) => mean.merge(&HistogramMean::from_sum(other.clone(), 1.0, false)),
+            },
+        }
+    }
+
+    fn sum(&self) -> &HistogramSum {
+        match self {
+            HistogramTotal::Sum(sum) => sum,
+            HistogramTotal::Mean(mean) => mean.sum(),
+        }
+    }
+
+    fn value(&self) -> NativeHistogram {
+        let mut value = match self {
+            HistogramTotal::Sum(sum) => sum.value(),
+            HistogramTotal::Mean(mean) => mean.value(),
+        };
+        value.compact();
+        value
+    }
+
+    /// As it travels.
+    fn to_row(&self) -> PartialRow {
+        let (sum, lost) = self.sum().parts();
+        let (reset, not_reset) = self.sum().hints_seen();
+        let (count, incremental) = match self {
+            HistogramTotal::Sum(_) => (ABSENT, false),
+            HistogramTotal::Mean(mean) => (mean.count(), mean.is_incremental()),
+        };
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        let flags = flag(reset, RESET) | flag(not_reset, NOT_RESET) | flag(incremental, INCREMENTAL);
+        PartialRow {
+            lanes: [HISTOGRAM, f64::from(flags), count],
+            histogram: Some(Arc::new(sum)),
+            lost: Some(Arc::new(lost)),
+        }
+    }
+
+    /// Out of what travelled.
+    fn of_row(
+        op: AggregateOp,
+        lanes: [f64; 3],
+        sum: &NativeHistogram,
+        lost: &NativeHistogram,
+    ) -> HistogramTotal {
+        let flags = lanes[1] as u32;
+        let on = |flag: u32| flags & flag != 0;
+        let sum = HistogramSum::from_parts(sum, lost, (on(RESET), on(NOT_RESET)));
+        match op {
+            AggregateOp::Avg => HistogramTotal::Mean(HistogramMean::from_sum(sum, lanes[2], on(INCREMENTAL))),
+            _ => HistogramTotal::Sum(sum),
+        }
+    }
+}
+
+/// A shard's part of a group, as a row of the partial aggregate.
+pub(super) struct PartialRow {
+    /// Value and further lanes.
+    pub(super) lanes: [f64; 3],
+    /// For the side column.
+    pub(super) histogram: Option<Arc<NativeHistogram>>,
+    /// For the compensations.
+    pub(super) lost: Option<Arc<NativeHistogram>>,
+}
+
+impl PartialRow {
+    /// Without a histogram.
+    pub(super) fn of(lanes: [f64; 3]) -> PartialRow {
+        PartialRow { lanes, histogram: None, lost: None }
+    }
+}
+
+/// What is put into a group: a sample of a series, or a shard's part.
+pub(super) enum GroupMember<'a> {
+    /// A float, or a part with nothing else.
+    Float,
+    /// A histogram.
+    One(&'a Arc<NativeHistogram>),
+    /// A part with nothing but histograms.
+    Part(Box<HistogramTotal>),
+    /// A part with both.
+    Both(&'a Arc<NativeHistogram>),
+    /// A part with histograms that do not add up.
+    Broken,
+}
+
+impl<'a> GroupMember<'a> {
+    /// A part that has travelled.
+    pub(super) fn of_row(
+        op: AggregateOp,
+        lanes: [f64; 3],
+        histogram: Option<&'a Arc<NativeHistogram>>,
+        lost: Option<&'a Arc<NativeHistogram>>,
+    ) -> GroupMember<'a> {
+        match (is_histogram(lanes[0]), histogram) {
+            (false, None) => GroupMember::Float,
+            (true, None) => GroupMember::Broken,
+            (false, Some(histogram)) => GroupMember::Both(histogram),
+            (true, Some(sum)) => {
+                GroupMember::Part(Box::new(HistogramTotal::of_row(op, lanes, sum, lost.unwrap_or(sum))))
+            }
+        }
+    }
+}
+
+/// A group that is being put together.
+pub(super) struct MixedGroup {
+    op: AggregateOp,
+    total: Option<HistogramTotal>,
+    floats: bool,
+    /// Any of them.
+    histogram: Option<Arc<NativeHistogram>>,
+    histograms: bool,
+    broken: bool,
+    notes: Vec<StepAnnotation>,
+}
+
+impl MixedGroup {
+    /// An empty group of `sum` or `avg`.
+    pub(super) fn new(op: AggregateOp) -> MixedGroup {
+        MixedGroup {
+            op,
+            total: None,
+            floats: false,
+            histogram: None,
+            histograms: false,
+            broken: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a member; `metric` is whose it is. Once histograms did not add up, nothing counts any more.
+    pub(super) fn add(&mut self, member: GroupMember, metric: &str) {
+        if self.broken {
+            return;
+        }
+        self.histograms |= !matches!(member, GroupMember::Float);
+        let added = match member {
+            GroupMember::Float => return self.floats = true,
+            GroupMember::Both(histogram) => {
+                self.histogram = Some(histogram.clone());
+                return self.floats = true;
+            }
+            GroupMember::Broken => return self.broken = true,
+            GroupMember::One(histogram) => {
+                self.histogram.get_or_insert_with(|| histogram.clone());
+                match &mut self.total {
+                    Some(total) => total.add(histogram),
+                    // Beside floats there is no sum, and nothing more to be said.
+                    None if self.floats => return,
+                    None => return self.total = Some(HistogramTotal::of(self.op, histogram)),
+                }
+            }
+            GroupMember::Part(part) => match &mut self.total {
+                Some(total) => total.merge(&part),
+                None if self.floats => return,
+                None => return self.total = Some(*part),
+            },
+        };
+        match added {
+            Ok(reconciled) if reconciled.bounds => {
+                self.notes.push(annotation_texts::reconciled_bounds(VECTOR, DURING));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                self.broken = true;
+                self.notes.push(annotation_texts::mixed_bucket_schemas(VECTOR, metric));
+            }
+        }
+    }
+
+    /// The part of one shard, and what there is to remark already.
+    pub(super) fn into_row(self) -> (PartialRow, Vec<StepAnnotation>) {
+        let row = match (self.floats, self.total) {
+            (true, _) => PartialRow { lanes: [0.0, ABSENT, ABSENT], histogram: self.histogram, lost: None },
+            (false, Some(total)) if !self.broken => total.to_row(),
+            _ => PartialRow::of([HISTOGRAM, ABSENT, ABSENT]),
+        };
+        (row, self.notes)
+    }
+
+    /// The answer, and what there is to remark.
+    pub(super) fn into_sample(mut self) -> (Sample, Vec<StepAnnotation>) {
+        if self.floats && self.histograms {
+            self.notes.push(annotation_texts::mixed_floats_histograms_in_aggregation(VECTOR));
+            return (Sample::Float(ABSENT), self.notes);
+        }
+        let Some(total) = self.total.filter(|_| !self.broken) else {
+            return (Sample::Float(ABSENT), self.notes);
+        };
+        if total.sum().hints_seen() == (true, true) {
+            self.notes.push(annotation_texts::conflicting_resets(VECTOR, DURING));
+        }
+        (Sample::Histogram(Arc::new(total.value())), self.notes)
+    }
+}

@@ -1,0 +1,76 @@
+//! Metric names: when computed values lose them.
+//!
+//! By default at once. With delayed names ([`Dialect::delayed_names`]) a row keeps its labels, remembers that it is to
+//! lose what describes the metric, and loses it in the last step ([`DropNames`]): steps in between can still tell
+//! series apart, and match and group by the name.
+
+use super::evaluation_guard::EvaluationGuard;
+use super::histogram_column::Sample;
+use super::map::add_rows;
+use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
+use crate::heap_size::HeapSize;
+use crate::plan::Dialect;
+use std::collections::HashSet;
+use storage::model::value::ABSENT;
+use storage::model::{Labels, TimeMs};
+
+/// Labels of a row, and whether it loses in the end what describes the metric.
+pub type Named = (Labels, bool);
+
+/// The labels of a value computed from one with `labels`; `keeps`: what is computed keeps the name.
+pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> Named {
+    match keeps {
+        true => (labels.clone(), drops),
+        false if dialect.delayed_names => (labels.clone(), true),
+        false => (labels.of_computed(), false),
+    }
+}
+
+/// The last step of a plan with delayed names. A float and a histogram that get the same labels are one series, which is the
+/// histogram at one time; a query gets both, for the answer over a range tells both, as in Prometheus.
+#[derive(Default)]
+pub struct DropNames {
+    twins: DuplicateLabels,
+    keeps_both: bool,
+}
+
+impl DropNames {
+    /// The same for a query.
+    pub fn of_query() -> DropNames {
+        DropNames { keeps_both: true, ..DropNames::default() }
+    }
+}
+
+impl Operator for DropNames {
+    fn eval(
+        &mut self,
+        inputs: &[StepInput],
+        _: TimeMs,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        add_rows(&inputs[0], out, pace, |labels, drops| {
+            Ok((if drops { labels.of_computed() } else { labels.clone() }, false))
+        })?;
+        let (mut touched, input) = (Vec::new(), inputs[0].out);
+        let sample = |row: usize| input.cell(row).sample().unwrap_or(Sample::Float(ABSENT));
+        let mut hidden = HashSet::new();
+        // Rows in strict label order cannot have twins.
+        if !out.sorted {
+            self.twins.learn(out, pace)?;
+            let floats = self.twins.floats_beside_histograms(input, pace)?;
+            hidden = if self.keeps_both { hidden } else { floats };
+        }
+        for row in inputs[0].rows().chain(self.twins.rows()) {
+            pace.row()?;
+            let shown = if hidden.contains(&row) { Sample::Float(ABSENT) } else { sample(row) };
+            out.put(row, shown, &mut touched);
+        }
+        out.changed = ChangedRows::Rows(touched);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.twins.heap()
+    }
+}

@@ -1,0 +1,85 @@
+//! What an operator remarks beside its values ([`crate::plan::annotations`]), kept like them: a row's notes are replaced when
+//! the row is evaluated again, so that an incremental evaluation remarks what one from scratch would.
+
+use crate::heap_size::HeapSize;
+use crate::plan::annotations::StepAnnotation;
+use std::collections::BTreeMap;
+
+/// The notes of one step at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepAnnotations {
+    whole: Vec<StepAnnotation>,
+    rows: BTreeMap<u32, Vec<StepAnnotation>>,
+    version: u64,
+}
+
+impl HeapSize for StepAnnotations {
+    fn heap(&self) -> usize {
+        (self.whole.len() + self.rows.values().map(Vec::len).sum::<usize>()) * size_of::<StepAnnotation>()
+    }
+}
+
+impl StepAnnotations {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.rows.is_empty()
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Forgets all: for operators that evaluate all rows every time.
+    pub fn clear(&mut self) {
+        if !self.is_empty() {
+            self.version += 1;
+            self.whole.clear();
+            self.rows.clear();
+        }
+    }
+
+    /// Adds a note on the whole step, unless it is there.
+    pub fn add(&mut self, note: StepAnnotation) {
+        if !self.whole.contains(&note) {
+            self.whole.push(note);
+            self.version += 1;
+        }
+    }
+
+    /// Replaces the notes on the whole step.
+    pub fn replace(&mut self, notes: Vec<StepAnnotation>) {
+        if notes.is_empty() && self.whole.is_empty() {
+            return;
+        }
+        let mut unique: Vec<StepAnnotation> = Vec::with_capacity(notes.len());
+        for note in notes {
+            if !unique.contains(&note) {
+                unique.push(note);
+            }
+        }
+        if unique != self.whole {
+            self.whole = unique;
+            self.version += 1;
+        }
+    }
+
+    /// Replaces the notes on one row. Costs next to nothing where there are none.
+    #[inline]
+    pub fn set_row(&mut self, row: usize, notes: Vec<StepAnnotation>) {
+        let row = row as u32;
+        if !notes.is_empty() {
+            if self.rows.get(&row) != Some(&notes) {
+                self.rows.insert(row, notes);
+                self.version += 1;
+            }
+        } else if !self.rows.is_empty() && self.rows.remove(&row).is_some() {
+            self.version += 1;
+        }
+    }
+
+    /// All notes.
+    pub fn iter(&self) -> impl Iterator<Item = &StepAnnotation> {
+        self.whole.iter().chain(self.rows.values().flatten())
+    }
+}

@@ -1,0 +1,357 @@
+//! Aggregations that need all rows of a group in one place: topk, quantile, deviation, and their kin.
+
+use super::annotation_texts;
+use super::evaluation_guard::EvaluationGuard;
+use super::group_index::{DirtyGroups, GroupResult, GroupRows};
+use super::grouping::{RowGroups, group_key};
+use super::histogram_column::SampleRef;
+use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, scalar::scalar_of, sort_paced};
+use crate::functions::aggregation::VariancePartial;
+use crate::functions::labels::{check_name, check_value};
+use crate::functions::quantile::quantile;
+use crate::heap_size::HeapSize;
+use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
+use crate::plan::{AggregateOp, Grouping, go_text};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use storage::model::labels::METRIC_NAME;
+use storage::model::number::{general, plain};
+use storage::model::value::{ABSENT, is_absent, is_histogram};
+use storage::model::{Labels, TimeMs};
+
+/// See the module.
+pub struct WholeGroup {
+    op: AggregateOp,
+    grouping: Grouping,
+    /// `count_values`: the label that holds the value.
+    text: Option<String>,
+    groups: RowGroups,
+    /// Output rows: of the input rows (topk), or by labels.
+    of_input: Vec<Option<u32>>,
+    by_labels: HashMap<Labels, u32>,
+    dirty: DirtyGroups,
+    answers: GroupRows,
+    /// The parameter of the latest evaluation.
+    param: Option<f64>,
+    /// Groups in which some histogram has no place.
+    ignoring: GroupFlags,
+    counted: ValueCounts,
+}
+
+/// The answer of one group, and whether some histogram has no place in it.
+#[derive(Default)]
+struct GroupAnswer {
+    found: GroupResult,
+    ignored: bool,
+}
+
+/// A set of groups, and how many are in it.
+#[derive(Default)]
+struct GroupFlags {
+    marked: Vec<bool>,
+    count: usize,
+}
+
+impl GroupFlags {
+    fn set(&mut self, group: usize, marked: bool) {
+        if self.marked.len() <= group {
+            self.marked.resize(group + 1, false);
+        }
+        let before = std::mem::replace(&mut self.marked[group], marked);
+        self.count = self.count + usize::from(marked) - usize::from(before);
+    }
+}
+
+/// `count_values`: which row of the answer each row of the input is counted in, and how many are.
+#[derive(Default)]
+struct ValueCounts {
+    of_input: Vec<Option<u32>>,
+    counts: Vec<u32>,
+}
+
+impl WholeGroup {
+    /// See [`crate::plan::physical::StepOp::WholeGroup`].
+    pub fn new(op: AggregateOp, grouping: Grouping, text: Option<String>) -> WholeGroup {
+        WholeGroup {
+            op,
+            grouping,
+            text,
+            groups: RowGroups::default(),
+            of_input: Vec::new(),
+            by_labels: HashMap::new(),
+            dirty: DirtyGroups::default(),
+            answers: GroupRows::default(),
+            param: None,
+            ignoring: GroupFlags::default(),
+            counted: ValueCounts::default(),
+        }
+    }
+
+    fn row_of_labels(&mut self, labels: Labels, drops: bool, out: &mut StepOutput) -> u32 {
+        let made = |labels: &Labels| out.add_row_with_name_flag((labels.clone(), drops)) as u32;
+        *self.by_labels.entry(labels).or_insert_with_key(made)
+    }
+
+    /// `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the input rows.
+    fn pick(
+        &mut self,
+        group: usize,
+        param: f64,
+        input: &StepOutput,
+        (out, answer): (&mut StepOutput, &mut GroupAnswer),
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        let k = param.max(0.0) as usize;
+        if self.op != AggregateOp::LimitRatio && k == 0 {
+            return Ok(());
+        }
+        let present = |r: &u32| !is_absent(input.values[*r as usize]);
+        let mut rows: Vec<u32> = self.groups.members(group).iter().copied().filter(present).collect();
+        match self.op {
+            AggregateOp::LimitRatio => rows.retain(|r| in_ratio(&input.labels[*r as usize], param)),
+            AggregateOp::Limitk => rows.truncate(k),
+            _ => {
+                let before = rows.len();
+                rows.retain(|r| !is_histogram(input.values[*r as usize]));
+                answer.ignored |= rows.len() < before;
+                let descending = self.op == AggregateOp::Topk;
+                let value = |row: &u32| input.values[*row as usize];
+                rows = sort_paced(rows, |a, b| rank(value(a), value(b), descending), pace)?;
+                rows.truncate(k);
+            }
+        }
+        for row in rows {
+            pace.row()?;
+            if self.of_input.len() <= row as usize {
+                self.of_input.resize(input.labels.len(), None);
+            }
+            let place = self.of_input[row as usize].get_or_insert_with(|| {
+                out.add_row_with_name_flag((input.labels[row as usize].clone(), input.drops(row as usize)))
+                    as u32
+            });
+            answer.found.add(*place, input, row as usize);
+        }
+        Ok(())
+    }
+
+    /// Refuses a parameter, whether or not there is anything to aggregate.
+    fn check(&self, param: f64) -> Result<(), EvalError> {
+        let refused = |text: String| Err(EvalError(text));
+        match self.op {
+            AggregateOp::LimitRatio if param.is_nan() => refused("Ratio value is NaN".to_owned()),
+            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => whole(param),
+            AggregateOp::CountValues => match self.text.as_deref().unwrap_or("") {
+                label if label.is_empty() || !go_text::is_utf8(label) => {
+                    refused(format!("invalid label name {}", go_text::quote(label)))
+                }
+                label => check_name("count_values()", label).map_err(|e| EvalError(e.to_string())),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The parameter as it counts: with a warning where it is out of its range, and a ratio put into it.
+    fn warned(&self, param: f64, notes: &mut Vec<StepAnnotation>) -> f64 {
+        match self.op {
+            AggregateOp::Quantile if !(0.0..=1.0).contains(&param) => {
+                notes.push(annotation_texts::invalid_quantile_of_steps(AnnotationTarget::Operand(0), param));
+                param
+            }
+            AggregateOp::LimitRatio if !(-1.0..=1.0).contains(&param) => {
+                let capped = param.clamp(-1.0, 1.0);
+                notes.push(annotation_texts::invalid_ratio(AnnotationTarget::Operand(0), param));
+                capped
+            }
+            _ => param,
+        }
+    }
+
+    /// `quantile`, `stddev`, `stdvar`: one row per group, of its floats.
+    fn reduce(
+        &mut self,
+        group: usize,
+        param: f64,
+        input: &StepOutput,
+        out: &mut StepOutput,
+        answer: &mut GroupAnswer,
+    ) {
+        let members = self.groups.members(group).iter().map(|r| input.values[*r as usize]);
+        let mut present: Vec<f64> = members.filter(|v| !is_absent(*v)).collect();
+        if !input.histograms.is_empty() {
+            let before = present.len();
+            present.retain(|v| !is_histogram(*v));
+            answer.ignored |= present.len() < before;
+        }
+        let Some(first) = present.first().copied() else { return };
+        let value = match self.op {
+            AggregateOp::Quantile => quantile(param, &mut present),
+            op => {
+                let mut deviation = VariancePartial::of(first);
+                present[1..].iter().for_each(|v| deviation.add(*v));
+                if op == AggregateOp::Stddev { deviation.deviation() } else { deviation.variance() }
+            }
+        };
+        let labels = self.groups.labels[group].clone();
+        let drops = self.groups.drops[group];
+        answer.found.values.push((self.row_of_labels(labels, drops, out), value));
+    }
+
+    /// `count_values`: one row per group and distinct value. The value takes the place of a label that is there
+    /// already, so rows of several groups may be counted together. Only rows that changed are counted anew.
+    fn count_values(
+        &mut self,
+        input: &StepInput,
+        known: usize,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        let label = self.text.clone().unwrap_or_default();
+        self.counted.of_input.resize(input.out.labels.len(), None);
+        let mut moved = Vec::new();
+        for row in input.rows().chain(known..input.out.labels.len()) {
+            out.rows_looked_at += 1;
+            pace.row()?;
+            let value = match input.out.cell(row) {
+                SampleRef::Absent => None,
+                SampleRef::Float(value) => Some(plain(value)),
+                SampleRef::Histogram(histogram) => Some(histogram.to_string()),
+            };
+            let now = match value {
+                None => None,
+                Some(value) => {
+                    check_value("count_values()", &label, value.len())
+                        .map_err(|e| EvalError(e.to_string()))?;
+                    let of = &self.groups.labels[self.groups.of_row[row] as usize];
+                    let labels = of.with_sorted([(label.as_str(), value.as_str())]);
+                    let labels = group_key_of_count(&self.grouping, &label, labels);
+                    if !self.by_labels.contains_key(&labels) {
+                        pace.labels(&labels)?;
+                    }
+                    Some(self.row_of_labels(labels, false, out))
+                }
+            };
+            self.counted.counts.resize(out.labels.len(), 0);
+            let before = std::mem::replace(&mut self.counted.of_input[row], now);
+            before.iter().for_each(|row| self.counted.counts[*row as usize] -= 1);
+            now.iter().for_each(|row| self.counted.counts[*row as usize] += 1);
+            moved.extend(before.into_iter().chain(now));
+        }
+        let mut touched = Vec::new();
+        for row in moved {
+            let count = self.counted.counts[row as usize];
+            out.set(row as usize, if count == 0 { ABSENT } else { f64::from(count) }, &mut touched);
+        }
+        out.changed = ChangedRows::Rows(touched);
+        Ok(())
+    }
+
+    /// Computes the dirty groups again.
+    fn groups(
+        &mut self,
+        param: f64,
+        input: &StepOutput,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        let (mut answer, mut touched) = (GroupAnswer::default(), Vec::new());
+        for group in self.dirty.take() {
+            let at = group as usize;
+            let members = self.groups.members(at).len();
+            pace.rows(1 + members)?;
+            out.rows_looked_at += members;
+            match self.op {
+                AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
+                    self.reduce(at, param, input, out, &mut answer);
+                }
+                _ => self.pick(at, param, input, (&mut *out, &mut answer), pace)?,
+            }
+            self.ignoring.set(at, std::mem::take(&mut answer.ignored));
+            self.answers.replace(group, &mut answer.found, out, &mut touched);
+        }
+        out.changed = ChangedRows::Rows(touched);
+        Ok(())
+    }
+}
+
+/// `without (label)` removes the label that `count_values` has just set, and any `without` the metric's name.
+fn group_key_of_count(grouping: &Grouping, label: &str, labels: Labels) -> Labels {
+    if grouping.without && (label == METRIC_NAME || grouping.labels.iter().any(|l| l == label)) {
+        labels.filter(|n| n != label)
+    } else {
+        labels
+    }
+}
+
+/// Order of presentation: best first, NaN last.
+fn rank(a: f64, b: f64, descending: bool) -> Ordering {
+    match (a.is_nan(), b.is_nan()) {
+        (true, true) => Ordering::Equal,
+        (true, false) => Ordering::Greater,
+        (false, true) => Ordering::Less,
+        _ if descending => b.partial_cmp(&a).unwrap_or(Ordering::Equal),
+        _ => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+    }
+}
+
+/// Refuses what cannot be the `k` of topk and its kin.
+fn whole(param: f64) -> Result<(), EvalError> {
+    if param.is_nan() {
+        return Err(EvalError("Parameter value is NaN".to_owned()));
+    }
+    const INT64: f64 = (1u64 << 63) as f64;
+    // Below one there is nothing to pick, however low it is.
+    if param >= INT64 {
+        return Err(EvalError(format!("Scalar value {} overflows int64", general(param))));
+    }
+    Ok(())
+}
+
+/// Whether a series belongs to the sample that `limit_ratio` takes: the same as Prometheus would.
+fn in_ratio(labels: &Labels, ratio: f64) -> bool {
+    let place = labels.sampling_hash() as f64 / u64::MAX as f64;
+    if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
+}
+
+impl Operator for WholeGroup {
+    fn eval(
+        &mut self,
+        inputs: &[StepInput],
+        _: TimeMs,
+        out: &mut StepOutput,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        let input = inputs[0].out;
+        let param = inputs.get(1).map_or(f64::NAN, scalar_of);
+        self.check(param)?;
+        let mut notes = Vec::new();
+        let param = if inputs.len() > 1 { self.warned(param, &mut notes) } else { param };
+        let (grouping, known) = (&self.grouping, self.groups.of_row.len());
+        let key = |labels: &Labels| group_key(grouping, labels);
+        self.groups.learn_dirty(&inputs[0], &mut self.dirty, key, pace)?;
+        if self.param.replace(param).is_none_or(|before| before.to_bits() != param.to_bits()) {
+            self.dirty.mark_all(self.groups.len());
+        }
+        if self.op == AggregateOp::CountValues {
+            self.dirty.take();
+            self.count_values(&inputs[0], known, out, pace)?;
+        } else {
+            self.groups(param, input, out, pace)?;
+        }
+        if self.ignoring.count > 0 {
+            // The vector is the last argument: stddev and stdvar have no other. Of those that pick rows the whole is meant.
+            let place = match self.op {
+                AggregateOp::Topk | AggregateOp::Bottomk => AnnotationTarget::Whole,
+                _ => AnnotationTarget::Operand(u8::from(inputs.len() > 1)),
+            };
+            notes.push(annotation_texts::ignored_in_aggregation(place, self.op.as_str()));
+        }
+        out.notes.replace(notes);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        let rows = self.of_input.heap() + self.by_labels.heap() + self.answers.heap();
+        let counted = self.counted.of_input.heap() + self.counted.counts.heap();
+        self.groups.heap() + rows + self.dirty.heap() + self.ignoring.marked.heap() + counted
+    }
+}

@@ -1,0 +1,62 @@
+//! Which expressions of a view are asked from the store, because the rings of its leaves cannot answer them.
+
+use super::{Lowering, Purpose, StoreQueries, StoreQuery};
+use crate::functions::{Kernel, OperatorFunction};
+use crate::plan::leaf::has_vectors;
+use crate::plan::{AtTime, FunctionRef, Plan, PlanNode, PlanOp, Selector};
+use std::sync::Arc;
+
+impl Lowering {
+    /// Whether it is a query over history.
+    pub(super) fn is_query(&self) -> bool {
+        matches!(self.purpose, Purpose::Query { .. } | Purpose::Part)
+    }
+
+    /// The query over the store that answers `node`, if that is how it is answered.
+    pub(super) fn store_query(&self, node: &PlanNode) -> Option<StoreQuery> {
+        let allowed = self.purpose == Purpose::View(StoreQueries::Allowed);
+        if !allowed || !asks_store(node, self.shift) {
+            return None;
+        }
+        Some(StoreQuery { plan: Arc::new(node.clone()), shift: self.shift })
+    }
+}
+
+/// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands may be, too.
+fn asks_store(node: &PlanNode, shift: i64) -> bool {
+    match &node.op {
+        PlanOp::Instant(selector) => leaves_rings(selector, shift),
+        PlanOp::Call { function, args } => call_asks_store(*function, args, shift),
+        _ => false,
+    }
+}
+
+fn call_asks_store(function: FunctionRef, args: &[Plan], shift: i64) -> bool {
+    match function.0.kernel {
+        Kernel::Window(_) => args.iter().any(|arg| match &arg.op {
+            PlanOp::Range { selector, .. } => leaves_rings(selector, shift),
+            PlanOp::Subquery { .. } => true,
+            _ => has_vectors(arg),
+        }),
+        // These look at the samples of their selector, not at its values.
+        Kernel::Special(
+            OperatorFunction::AbsentOverTime | OperatorFunction::Timestamp | OperatorFunction::StartTimestamp,
+        ) => args.iter().any(|arg| match &arg.op {
+            PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => leaves_rings(selector, shift),
+            PlanOp::Subquery { .. } => true,
+            _ => false,
+        }),
+        // The info series are looked at where the samples of the vector are.
+        Kernel::Special(OperatorFunction::Info) => args.first().is_some_and(|arg| holds_such(arg, shift)),
+        _ => false,
+    }
+}
+
+/// Whether a selector looks at a time that does not move with the evaluation, or at the future.
+fn leaves_rings(selector: &Selector, shift: i64) -> bool {
+    matches!(selector.at, Some(AtTime::Time(_))) || selector.offset + shift < 0
+}
+
+fn holds_such(plan: &PlanNode, shift: i64) -> bool {
+    asks_store(plan, shift) || plan.inputs().into_iter().any(|input| holds_such(input, shift))
+}

@@ -1,0 +1,124 @@
+//! Partial aggregates of a whole block of steps at once.
+//!
+//! Most queries aggregate what a leaf gives: `sum by (job) (rate(…))`. Step by step that is a walk over all series
+//! per step, scattered over memory; here each series is walked once, along its steps, and added to its group's row of
+//! partial results. Additions happen per group and step in the order of the members, as in
+//! [`crate::operators::aggregate`], so the bits are the same.
+
+use super::shard_evaluator::{PortBlock, StepValues};
+use super::value_block::ValueBlock;
+use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
+use crate::operators::aggregate::lanes;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::grouping::{RowGroups, group_key};
+use crate::operators::{EvalError, StepOutput};
+use crate::plan::physical::{PhysicalPlan, StepId, StepOp};
+use crate::plan::{AggregateOp, Grouping};
+use storage::model::Labels;
+use storage::model::value::{ABSENT, is_absent};
+
+/// A local aggregate over a leaf.
+pub struct BlockAggregate {
+    /// The leaf.
+    pub leaf: StepId,
+    op: AggregateOp,
+    grouping: Grouping,
+    groups: RowGroups,
+}
+
+/// The aggregates that the ports of a query are, in their order; `None` if any port is something else.
+pub fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
+    let aggregate = |port: &StepId| {
+        let step = &physical.local[*port];
+        let (StepOp::Partial(op, grouping), [leaf]) = (&step.op, &step.inputs[..]) else { return None };
+        let plain = matches!(physical.local[*leaf].op, StepOp::Leaf(..));
+        plain.then(|| BlockAggregate {
+            leaf: *leaf,
+            op: *op,
+            grouping: grouping.clone(),
+            groups: RowGroups::default(),
+        })
+    };
+    ports.iter().map(aggregate).collect()
+}
+
+impl BlockAggregate {
+    /// The partial results of a block; `rows` has the labels of the leaf.
+    pub fn over(
+        &mut self,
+        rows: &StepOutput,
+        block: &ValueBlock,
+        steps: usize,
+        pace: &mut EvaluationGuard,
+    ) -> Result<PortBlock, EvalError> {
+        let grouping = &self.grouping;
+        self.groups.learn(rows, |labels| group_key(grouping, labels), pace)?;
+        let mut out = StepAccumulators::new(self.groups.len(), lanes(self.op), steps);
+        for group in 0..self.groups.len() {
+            let members = self.groups.members(group);
+            pace.samples(members.len().saturating_mul(steps))?;
+            self.group(group, members.iter().map(|row| block.row(*row as usize)), &mut out);
+        }
+        Ok(out.into_port(&self.groups.labels))
+    }
+
+    fn group<'a>(&self, group: usize, members: impl Iterator<Item = &'a [f64]>, out: &mut StepAccumulators) {
+        match self.op {
+            AggregateOp::Sum => {
+                out.fold(group, members, SumPartial::of, SumPartial::add, |sum| {
+                    let [sum, c] = sum.lanes();
+                    [sum, c, ABSENT]
+                });
+            }
+            AggregateOp::Avg => out.fold(group, members, AvgPartial::of, AvgPartial::add, AvgPartial::lanes),
+            AggregateOp::Min => out.fold(group, members, |v| v, |m, v| *m = min(*m, v), alone),
+            AggregateOp::Max => out.fold(group, members, |v| v, |m, v| *m = max(*m, v), alone),
+            AggregateOp::Group => out.fold(group, members, |_| 1.0, |_, _| (), alone),
+            _ => out.fold(group, members, |_| 1.0, |n, _| *n += 1.0, alone),
+        }
+    }
+}
+
+fn alone(value: &f64) -> [f64; 3] {
+    [*value, ABSENT, ABSENT]
+}
+
+/// Lanes in the making: `[step][lane][group]`.
+struct StepAccumulators {
+    steps: Vec<StepValues>,
+}
+
+impl StepAccumulators {
+    fn new(groups: usize, lanes: usize, steps: usize) -> StepAccumulators {
+        let step = || StepValues { floats: vec![vec![ABSENT; groups]; lanes], ..StepValues::default() };
+        StepAccumulators { steps: (0..steps).map(|_| step()).collect() }
+    }
+
+    /// Aggregates the rows of one group: `of` a first value, to which others are `add`ed.
+    fn fold<'a, A: Copy>(
+        &mut self,
+        group: usize,
+        members: impl Iterator<Item = &'a [f64]>,
+        of: impl Fn(f64) -> A,
+        add: impl Fn(&mut A, f64),
+        lanes: impl Fn(&A) -> [f64; 3],
+    ) {
+        let mut sums: Vec<Option<A>> = vec![None; self.steps.len()];
+        for row in members {
+            for (sum, value) in sums.iter_mut().zip(row).filter(|(_, value)| !is_absent(**value)) {
+                match sum {
+                    Some(sum) => add(sum, *value),
+                    None => *sum = Some(of(*value)),
+                }
+            }
+        }
+        for (step, sum) in self.steps.iter_mut().zip(&sums) {
+            let Some(sum) = sum else { continue };
+            step.floats.iter_mut().zip(lanes(sum)).for_each(|(lane, value)| lane[group] = value);
+        }
+    }
+
+    fn into_port(self, labels: &[Labels]) -> PortBlock {
+        PortBlock { labels: labels.to_vec(), steps: self.steps, ..PortBlock::default() }
+    }
+}

@@ -1,0 +1,157 @@
+//! The answers of one subquery's plan that are kept ([`super::kept`]): one stretch of steps, which grows at its end, and is
+//! cut where something changed and where no window sees it any more.
+
+use super::query_run::TimeGrid;
+use super::step_independence::is_step_independent;
+use super::subquery_rows::{SubqueryRows, append};
+use super::{QueryOptions, Series, fold_times, visibility};
+use crate::plan::Plan;
+use crate::plan::annotations::AnnotationSet;
+use std::sync::Arc;
+use storage::model::TimeMs;
+use storage::store::{ChangedSince, StoreVersion};
+
+/// Samples that no window sees stay until they are this part of a row's.
+const GONE_PART: i64 = 4;
+
+/// The answers of one subquery's plan at `from`, `from + step`, … before `until`.
+#[derive(Debug)]
+pub(super) struct CachedSubquery {
+    pub(super) input: Plan,
+    pub(super) step: i64,
+    /// Whether it is worth it: see the module.
+    pub(super) keeps: bool,
+    /// A sample at `t` is seen by steps from `t + seen_from` on.
+    seen_from: i64,
+    /// What is remarked of any question of several steps.
+    of_several: AnnotationSet,
+    /// What these answers have seen; `None`: there are none.
+    pub(super) mark: Option<StoreVersion>,
+    from: TimeMs,
+    until: TimeMs,
+    /// Rows have no samples before.
+    trimmed: TimeMs,
+    pub(super) rows: SubqueryRows,
+    notes: Vec<CachedAnnotations>,
+    /// Its samples, as the budget knows them.
+    pub(super) counted: usize,
+}
+
+/// What was remarked of the steps from `from` on, before `until`.
+#[derive(Debug)]
+struct CachedAnnotations {
+    from: TimeMs,
+    until: TimeMs,
+    notes: AnnotationSet,
+}
+
+impl CachedSubquery {
+    pub(super) fn new(input: Plan, step: i64, options: &QueryOptions) -> CachedSubquery {
+        let mut of_several = AnnotationSet::default();
+        fold_times::warn_of_sorting(&input, &mut of_several);
+        CachedSubquery {
+            keeps: is_step_independent(&input, options.dialect),
+            seen_from: visibility::seen_from(&input, options),
+            input,
+            step,
+            of_several,
+            mark: None,
+            from: TimeMs::MIN,
+            until: TimeMs::MIN,
+            trimmed: TimeMs::MIN,
+            rows: SubqueryRows::default(),
+            notes: Vec::new(),
+            counted: 0,
+        }
+    }
+
+    /// Number of its samples.
+    pub(super) fn samples(&self) -> usize {
+        self.rows.iter().map(|row| row.samples()).sum()
+    }
+
+    /// Bytes of the labels of its rows.
+    pub(super) fn label_bytes(&self) -> usize {
+        self.rows.iter().map(|row| row.labels.encoded().len()).sum()
+    }
+
+    /// Number of its samples at `t` and later.
+    pub(super) fn samples_from(&self, t: TimeMs) -> usize {
+        self.rows.iter().map(|row| row.samples_from(t)).sum()
+    }
+
+    /// Number of steps whose answers are there.
+    pub(super) fn steps(&self) -> usize {
+        self.until.saturating_sub(self.from).div_euclid(self.step) as usize
+    }
+
+    pub(super) fn forget(&mut self) {
+        (self.rows, self.mark) = (SubqueryRows::default(), None);
+        self.notes.clear();
+        (self.from, self.until, self.trimmed) = (TimeMs::MIN, TimeMs::MIN, TimeMs::MIN);
+    }
+
+    /// Forgets the steps that may have another answer now.
+    pub(super) fn forget_changed(&mut self, changed: ChangedSince) {
+        match changed {
+            ChangedSince::Nothing => {}
+            ChangedSince::From(t) => self.forget_from(t.saturating_add(self.seen_from)),
+            ChangedSince::Everything => self.forget(),
+        }
+    }
+
+    /// Forgets the steps at `t` and later.
+    pub(super) fn forget_from(&mut self, t: TimeMs) {
+        if t >= self.until {
+            return;
+        }
+        if t <= self.from {
+            return self.forget();
+        }
+        // The first step that is not before.
+        let until = (t.div_euclid(self.step) + i64::from(t.rem_euclid(self.step) > 0)) * self.step;
+        self.until = self.until.min(until);
+        Arc::make_mut(&mut self.rows).iter_mut().for_each(|row| row.forget_from(until));
+        self.notes.retain_mut(|noted| {
+            noted.until = noted.until.min(until);
+            noted.from < noted.until
+        });
+    }
+
+    /// Forgets what a question of `grid` does not see; the part of it whose answers are not there.
+    pub(super) fn missing(&mut self, grid: TimeGrid) -> TimeGrid {
+        // Before what is known, or behind a gap, nothing of it is of use.
+        if grid.start < self.from || self.until < grid.start {
+            self.forget();
+        }
+        self.forget_from(grid.end.saturating_add(1));
+        let rows = Arc::make_mut(&mut self.rows);
+        rows.retain(|row| row.newest().is_some_and(|newest| newest >= grid.start));
+        // Windows do not see samples before: they go when they are many, for what stays is moved.
+        let gone = grid.start.saturating_sub(self.trimmed);
+        if gone > (grid.end - grid.start) / GONE_PART {
+            rows.iter_mut().for_each(|row| row.forget_before(grid.start));
+            self.trimmed = grid.start;
+        }
+        self.notes.retain(|noted| noted.until > grid.start);
+        (self.from, self.until) = (grid.start, self.until.max(grid.start));
+        TimeGrid { start: self.until, ..grid }
+    }
+
+    /// The answers at `grid`, which begins at `until`.
+    pub(super) fn learn(&mut self, grid: TimeGrid, answers: Vec<Series>, notes: AnnotationSet) {
+        append(Arc::make_mut(&mut self.rows), answers);
+        self.until = grid.time(grid.len());
+        if !notes.is_empty() {
+            self.notes.push(CachedAnnotations { from: grid.start, until: self.until, notes });
+        }
+    }
+
+    /// Adds what there is to remark of a question of `grid`.
+    pub(super) fn say(&self, grid: TimeGrid, notes: &mut AnnotationSet) {
+        self.notes.iter().for_each(|noted| notes.extend(noted.notes.clone()));
+        if grid.start != grid.end {
+            notes.extend(self.of_several.clone());
+        }
+    }
+}

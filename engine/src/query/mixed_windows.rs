@@ -1,0 +1,230 @@
+//! Leaves over series that are not just floats in plain windows: native histograms, start timestamps, windows that
+//! reach beyond their edges, functions that refuse parameters. [`super::leaf`] keeps the quick way for the rest.
+
+use super::QueryError;
+use super::guard::{SampleUsage, histogram_bytes};
+use super::leaf::{LeafBlockInput, LeafEvaluator, LeafScratch, place_of_notes};
+use crate::functions::findings::{Findings, non_counter_annotation};
+use crate::functions::series_slices::{SeriesSlices, derive_reset_hints, drop_stale, leave_buckets};
+use crate::functions::{Kernel, Window};
+use crate::limits::ROW_SAMPLES;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::histogram_column::Sample;
+use crate::plan::WindowExtension;
+use crate::plan::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
+use crate::plan::physical::Leaf;
+use storage::model::TimeMs;
+use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
+
+/// Counts the samples of a series' windows; a histogram counts as several.
+struct WindowSampleCounter {
+    /// Times of its samples, and how many samples there are up to and with each.
+    sums: Vec<(TimeMs, usize)>,
+    /// Everything up to this time was counted as fresh.
+    before: TimeMs,
+    seen: SampleUsage,
+}
+
+impl WindowSampleCounter {
+    fn of(lanes: &SeriesSlices) -> WindowSampleCounter {
+        let floats = lanes.ts.iter().map(|t| (*t, 1));
+        let mut sums: Vec<(TimeMs, usize)> =
+            floats.chain(lanes.histograms.iter().map(|(t, h)| (*t, h.samples()))).collect();
+        sums.sort_unstable_by_key(|(t, _)| *t);
+        let mut sum = 0;
+        for (_, count) in &mut sums {
+            sum += *count;
+            *count = sum;
+        }
+        WindowSampleCounter { sums, before: TimeMs::MIN, seen: SampleUsage::default() }
+    }
+
+    /// How many samples come up to `t`.
+    fn up_to(&self, t: TimeMs) -> usize {
+        let at = self.sums.partition_point(|(other, _)| *other <= t);
+        at.checked_sub(1).map_or(0, |last| self.sums[last].1)
+    }
+
+    /// Samples with `after < t ≤ until`, and those of them that no window before held.
+    fn window(&mut self, after: TimeMs, until: TimeMs) -> (usize, usize) {
+        let to = self.up_to(until);
+        let samples = to.saturating_sub(self.up_to(after));
+        let fresh = to.saturating_sub(self.up_to(after.max(self.before)));
+        self.before = self.before.max(until);
+        (samples, fresh)
+    }
+}
+
+impl LeafEvaluator {
+    /// Whether series `row` needs more than its floats.
+    pub(super) fn is_mixed(&self, row: usize) -> bool {
+        let checked = matches!(&self.leaf, Leaf::Window(function, _) if function.0.check.is_some());
+        checked
+            || self.source.extension.is_some()
+            || self.leaf == Leaf::StartTimestamp
+            || self.selection.has_histograms(row)
+            || (self.reads_starts && self.selection.has_starts(row))
+    }
+
+    /// Computes series `row` over the block, and adds what there is to remark. Its floats have been read.
+    pub(super) fn mixed(
+        &mut self,
+        row: usize,
+        filling: &LeafBlockInput,
+        scratch: &mut LeafScratch,
+        notes: (&StepOrigin, &mut AnnotationSet),
+        pace: &mut EvaluationGuard,
+    ) -> Result<SampleUsage, QueryError> {
+        let (from, to) = filling.span;
+        let internal = |e: storage::store::StoreError| QueryError::Internal(e.to_string());
+        scratch.histograms.clear();
+        scratch.starts.clear();
+        let reads_windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
+        // Prometheus' reader of windows begins at their left edge, which is not part of them.
+        let first = from - i64::from(self.source.skims && reads_windows);
+        self.selection.read_histograms(row, first, to, &mut scratch.histograms).map_err(internal)?;
+        if self.source.skims {
+            derive_reset_hints(&mut scratch.histograms);
+            if self.leaf.skims() {
+                leave_buckets(&mut scratch.histograms);
+            }
+        }
+        if self.reads_starts {
+            self.selection.read_starts(row, from, to, &mut scratch.starts).map_err(internal)?;
+        }
+        let smoothed = self.source.extension == Some(WindowExtension::Smoothed);
+        if reads_windows || smoothed {
+            drop_stale(&mut scratch.ts, &mut scratch.vs);
+        }
+        let lanes = SeriesSlices {
+            ts: &scratch.ts,
+            vs: &scratch.vs,
+            histograms: &scratch.histograms,
+            starts: &scratch.starts,
+        };
+        let (mut noticed, mut counter) = (Findings::default(), WindowSampleCounter::of(&lanes));
+        for i in 0..filling.ends.len() {
+            let before = counter.seen.samples;
+            let sample = self.sample(&lanes, filling, i, &mut noticed)?;
+            self.count(&mut counter, filling, i, &sample);
+            pace.samples(ROW_SAMPLES + counter.seen.samples - before)
+                .map_err(|e| filling.guard.failure(&e.0))?;
+            if let Sample::Histogram(h) = &sample {
+                filling.guard.grow(histogram_bytes(h))?;
+                self.histogram_bytes += histogram_bytes(h);
+            }
+            self.put(i, row, sample);
+        }
+        let (origin, annotations) = notes;
+        let metric = self.selection.labels[row].name();
+        for note in noticed.notes(metric, place_of_notes(&self.leaf)) {
+            annotations.add(&note, origin);
+        }
+        Ok(counter.seen)
+    }
+
+    /// Counts what step `i` looked at.
+    fn count(&self, counter: &mut WindowSampleCounter, filling: &LeafBlockInput, i: usize, sample: &Sample) {
+        let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
+        let end = filling.ends[i];
+        let (samples, fresh) = match (&self.leaf, sample) {
+            (Leaf::Window(..) | Leaf::Present(_), _) => counter.window(end - back, end + ahead),
+            (_, Sample::Float(v)) => (usize::from(!is_absent(*v)), usize::from(!is_absent(*v))),
+            (_, Sample::Histogram(h)) => (h.samples(), h.samples()),
+        };
+        if samples > 0 {
+            counter.seen.window(samples, fresh);
+            filling.guard.look_at(filling.times[i], samples, fresh);
+        }
+        if let Sample::Histogram(h) = sample {
+            counter.seen.points += h.samples() - 1;
+        }
+    }
+
+    /// The answer for step `i` of the block.
+    fn sample(
+        &self,
+        lanes: &SeriesSlices,
+        filling: &LeafBlockInput,
+        i: usize,
+        noticed: &mut Findings,
+    ) -> Result<Sample, QueryError> {
+        let end = filling.ends[i];
+        let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
+        let newest = || lanes.newest(end - back, end);
+        let seconds = |ms: Option<TimeMs>| Sample::Float(ms.map_or(ABSENT, |ms| ms as f64 / 1000.0));
+        Ok(match &self.leaf {
+            Leaf::Value if self.source.extension == Some(WindowExtension::Smoothed) => {
+                lanes.slice(end - back, end + ahead).smoothed(end, noticed)
+            }
+            Leaf::Value => newest().map_or(Sample::Float(ABSENT), |p| p.sample()),
+            Leaf::Timestamp(_) => seconds(newest().map(|p| p.t())),
+            Leaf::Info => newest().map_or(Sample::Float(ABSENT), |p| p.time_of_float()),
+            Leaf::StartTimestamp if !self.reads_starts => Sample::Float(ABSENT),
+            Leaf::StartTimestamp => seconds(newest().map(|p| lanes.start_of(p.t()))),
+            Leaf::Present(_) => {
+                let none = lanes.slice(end - back, end).is_empty();
+                Sample::Float(if none { ABSENT } else { 1.0 })
+            }
+            Leaf::Window(function, range) => {
+                let Kernel::Window(kernel) = function.0.kernel else { return Ok(Sample::Float(ABSENT)) };
+                let lanes = lanes.slice(end - back, end + ahead);
+                if lanes.is_empty() {
+                    return Ok(Sample::Float(ABSENT));
+                }
+                let args = filling.params.get(i).map_or(&[][..], Vec::as_slice);
+                if let Some(check) = function.0.check {
+                    check(args).map_err(QueryError::Execution)?;
+                }
+                let window = lanes.window(Window {
+                    start: end - range,
+                    end,
+                    t: filling.times[i],
+                    args,
+                    extension: self.source.extension,
+                    ..Window::default()
+                });
+                kernel.value(&window, noticed)
+            }
+        })
+    }
+
+    fn put(&mut self, i: usize, row: usize, sample: Sample) {
+        match sample {
+            Sample::Float(v) => self.block.set(i, row, v),
+            Sample::Histogram(h) => {
+                self.block.set(i, row, HISTOGRAM);
+                self.histograms[i].set(row, Some(h));
+            }
+        }
+    }
+
+    /// What there is to remark of series `row` once its block is computed: a rate of what is not called a counter.
+    pub(super) fn doubt_counter(&mut self, row: usize, origin: &StepOrigin, notes: &mut AnnotationSet) {
+        let Leaf::Window(function, _) = &self.leaf else { return };
+        let Kernel::Window(kernel) = function.0.kernel else { return };
+        let labels = &self.selection.labels[row];
+        if !kernel.wants_counter || self.doubted.as_deref() == Some(labels.name()) {
+            return;
+        }
+        let Some(note) = non_counter_annotation(labels, self.typed, AnnotationTarget::Operand(0)) else {
+            return;
+        };
+        if self.block.row(row).iter().any(|v| !is_absent(*v) && !is_histogram(*v)) {
+            notes.add(&note, origin);
+            // Its neighbours have the same name, and the same note unless their type is another.
+            self.doubted = (!self.typed).then(|| labels.name().to_owned());
+        }
+    }
+
+    /// What there is to remark on the parameters, where they gave answers.
+    pub(super) fn doubt_params(&self, params: &[Vec<f64>], origin: &StepOrigin, notes: &mut AnnotationSet) {
+        let Leaf::Window(function, _) = &self.leaf else { return };
+        let Some(doubt) = function.0.doubt else { return };
+        for (step, args) in params.iter().enumerate() {
+            if let Some(note) = doubt(args).filter(|_| self.block.any(step)) {
+                notes.add(&note, origin);
+            }
+        }
+    }
+}

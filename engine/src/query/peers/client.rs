@@ -1,0 +1,163 @@
+//! Who asks: a question to each of the other processes, and what they answer as blocks of further shards.
+
+use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, QueryPeers, hear, say};
+use crate::limits::LABELS_BYTES;
+use crate::plan::annotations::AnnotationSet;
+use crate::query::guard::QueryGuard;
+use crate::query::query_run::ShardBlocks;
+use crate::query::shard_evaluator::PortBlock;
+use crate::query::{QueryError, QueryOptions, Series};
+use std::collections::HashMap;
+use storage::model::{Labels, SHARDS};
+
+/// A question that the other processes work at; nothing, if there are none.
+#[derive(Default)]
+pub struct PeerQuery {
+    process: usize,
+    talks: Vec<PeerSession>,
+}
+
+/// What one of them is asked.
+struct PeerSession {
+    process: usize,
+    line: Box<dyn PeerChannel>,
+    rows: usize,
+    /// Labels per shard and port, as far as they have come.
+    labels: HashMap<(u16, usize), Vec<Labels>>,
+}
+
+impl PeerQuery {
+    /// Sends the question to all of them.
+    pub(in crate::query) fn new(
+        others: &dyn QueryPeers,
+        what: PeerTask,
+        options: &QueryOptions,
+        guard: &QueryGuard,
+    ) -> Result<PeerQuery, QueryError> {
+        let mut options = options.clone();
+        (_, options.timeout) = guard.patience();
+        let question = PeerRequest { what, options };
+        let mut talks = Vec::new();
+        for (process, mut line) in others.lines(guard)? {
+            say(&mut *line, &question, guard)?;
+            line.flush(guard)?;
+            talks.push(PeerSession { process, line, rows: 0, labels: HashMap::new() });
+        }
+        Ok(PeerQuery { process: others.process(), talks })
+    }
+
+    /// How many series they have.
+    pub fn rows(&mut self, guard: &QueryGuard) -> Result<usize, QueryError> {
+        for talk in &mut self.talks {
+            let PeerReply::Selected(rows) = talk.hear(guard)? else { return Err(talk.surprise()) };
+            talk.rows = rows;
+        }
+        Ok(self.talks.iter().map(|talk| talk.rows).sum())
+    }
+
+    /// Has them begin, with so many steps in a block.
+    pub fn begin(&mut self, size: usize, guard: &QueryGuard) -> Result<(), QueryError> {
+        for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
+            say(&mut *talk.line, &size, guard)?;
+            talk.line.flush(guard)?;
+        }
+        Ok(())
+    }
+
+    /// The next block of `steps` steps: `own` and those of the others, in the order of processes and shards, so that all
+    /// processes come to the same answer.
+    pub fn block(
+        &mut self,
+        own: ShardBlocks,
+        steps: usize,
+        guard: &QueryGuard,
+    ) -> Result<ShardBlocks, QueryError> {
+        let mut blocks: ShardBlocks = own.into_iter().map(|(s, b)| (wide(self.process, s), b)).collect();
+        for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
+            talk.block(&mut blocks, steps, guard)?;
+        }
+        blocks.sort_by_key(|(shard, _)| *shard);
+        Ok(blocks)
+    }
+
+    /// The samples of the range selector that was asked for.
+    pub fn series(&mut self, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
+        let mut all = Vec::new();
+        for talk in &mut self.talks {
+            for _ in 0..SHARDS {
+                let PeerReply::Series(series, counted) = talk.hear(guard)? else {
+                    return Err(talk.surprise());
+                };
+                guard.look_elsewhere(counted)?;
+                guard.grow(series.iter().map(Series::bytes).sum())?;
+                all.extend(series);
+            }
+        }
+        Ok(all)
+    }
+
+    /// What they have to say in the end.
+    pub fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
+        let mut all = AnnotationSet::default();
+        for mut talk in self.talks {
+            let PeerReply::Done(PeerSummary { notes, peak, steps }) = talk.hear(guard)? else {
+                return Err(talk.surprise());
+            };
+            guard.peaked(peak);
+            steps.into_iter().for_each(|(t, samples, fresh)| guard.look_at(t, samples, fresh));
+            all.extend(notes);
+        }
+        Ok(all)
+    }
+}
+
+/// A number for that shard of that process which no other process has for one of its own.
+fn wide(process: usize, shard: u16) -> u16 {
+    process as u16 * SHARDS + shard
+}
+
+impl PeerSession {
+    /// What fails there as it would here fails with the same words; of the rest it is said where.
+    fn hear(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
+        let name = self.line.name();
+        let name = |text: String| format!("{name}: {text}");
+        match hear(&mut *self.line, guard)? {
+            PeerReply::Failed(QueryError::Timeout(text)) => Err(QueryError::Timeout(name(text))),
+            PeerReply::Failed(QueryError::Canceled(text)) => Err(QueryError::Canceled(name(text))),
+            PeerReply::Failed(QueryError::Internal(text)) => Err(QueryError::Internal(name(text))),
+            PeerReply::Failed(error @ (QueryError::BadData(_) | QueryError::Execution(_))) => Err(error),
+            reply => Ok(reply),
+        }
+    }
+
+    fn surprise(&self) -> QueryError {
+        QueryError::Internal(format!("{} sent what was not asked for", self.line.name()))
+    }
+
+    fn block(&mut self, into: &mut ShardBlocks, steps: usize, guard: &QueryGuard) -> Result<(), QueryError> {
+        loop {
+            match self.hear(guard)? {
+                PeerReply::Part(PeerPorts { shard, mut ports }) if shard < SHARDS => {
+                    for (number, port) in ports.iter_mut().enumerate() {
+                        if port.rows.is_none() && port.steps.len() != steps {
+                            return Err(self.surprise());
+                        }
+                        let bytes = |labels: &Labels| LABELS_BYTES + labels.encoded().len();
+                        guard.grow(port.labels.iter().map(bytes).sum())?;
+                        self.complete(shard, number, port);
+                    }
+                    into.push((wide(self.process, shard), ports));
+                }
+                PeerReply::Block(counted) => return guard.look_elsewhere(counted),
+                _ => return Err(self.surprise()),
+            }
+        }
+    }
+
+    /// Puts back the labels that came with earlier blocks.
+    fn complete(&mut self, shard: u16, number: usize, port: &mut PortBlock) {
+        let known = self.labels.entry((shard, number)).or_default();
+        known.append(&mut port.labels);
+        port.labels.clone_from(known);
+    }
+}

@@ -1,0 +1,168 @@
+//! Who is asked: the local stage over the series of this process alone, in its own query threads and with limits of its
+//! own, for a process that gathers.
+
+use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, hear, say};
+use crate::limits::{BLOCK_VALUE_BYTES, WAIT_DURABLE};
+use crate::plan::Selector;
+use crate::plan::physical::{PhysicalPlan, StepOp};
+use crate::query::guard::{QueryGuard, RemoteUsage};
+use crate::query::query_run::{QueryRun, TimeGrid, evaluate, rows_of};
+use crate::query::scalar_params::ScalarParam;
+use crate::query::{Querier, QueryError, QueryOptions, range_selector};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+use storage::model::{SHARDS, TimeMs};
+
+/// Time between two looks at the limits of a question that waits.
+const REPLAY_POLL: Duration = Duration::from_millis(50);
+/// How long it may take to say why there is no answer.
+const ERROR_REPLY_TIME: Duration = Duration::from_secs(1);
+
+impl Querier {
+    /// Answers the question that comes first on `line`, from the own store only. `cancel` is set when the asker goes
+    /// away. What fails has been said on the line, if that was possible.
+    pub fn answer(&self, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+        let guard = QueryGuard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });
+        let PeerRequest { what, options } = hear(line, &guard)?;
+        let options = QueryOptions { cancel, ..options };
+        let guard = Arc::new(QueryGuard::within(&options, &self.memory));
+        let answered = match what {
+            PeerTask::Steps { plan, inner, grid, given } => {
+                PhysicalPlan::for_history(&plan, inner, options.dialect)
+                    .map_err(|e| QueryError::Execution(e.0))
+                    .and_then(|physical| self.steps(line, physical, (grid, given), &options, &guard))
+            }
+            PeerTask::Samples { selector, range, t } => {
+                self.samples(line, &selector, (range, t), &options, &guard)
+            }
+        };
+        let Err(error) = answered else { return line.flush(&guard) };
+        // The question's own time may be over; to say so takes a moment.
+        let options =
+            QueryOptions { timeout: ERROR_REPLY_TIME, cancel: options.cancel, ..QueryOptions::default() };
+        let guard = QueryGuard::new(&options);
+        say(line, &PeerReply::Failed(error.clone()), &guard)?;
+        line.flush(&guard)?;
+        Err(error)
+    }
+
+    fn steps(
+        &self,
+        line: &mut dyn PeerChannel,
+        physical: PhysicalPlan,
+        (grid, given): (TimeGrid, Vec<ScalarParam>),
+        options: &QueryOptions,
+        guard: &Arc<QueryGuard>,
+    ) -> Result<(), QueryError> {
+        self.await_replay(newest(&physical, grid, options), guard)?;
+        let run = QueryRun::new(self.store.clone(), physical, grid, options, (Vec::new(), given));
+        let mut shards = run.select(self.pools.usual(), guard)?;
+        let rows = rows_of(&shards);
+        say(line, &PeerReply::Selected(rows), guard)?;
+        line.flush(guard)?;
+        if rows > 0 {
+            let pool = self.pools.large(rows * grid.len(), 1).unwrap_or(self.pools.usual());
+            let size: usize = hear(line, guard)?;
+            let (mut said, mut labels) = (RemoteUsage::default(), SentLabels::default());
+            for from in (0..grid.len()).step_by(size.max(1)) {
+                let to = (from + size).min(grid.len());
+                let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
+                let blocks = evaluate(&mut shards, pool, (from, to), guard)?;
+                for (shard, mut ports) in blocks {
+                    labels.cut(shard, &mut ports);
+                    say(line, &PeerReply::Part(PeerPorts { shard, ports }), guard)?;
+                }
+                say(line, &PeerReply::Block(guard.counted_since(&mut said)), guard)?;
+                line.flush(guard)?;
+            }
+        }
+        let mut done = PeerSummary::default();
+        shards.into_iter().for_each(|(_, run)| done.notes.extend(run.into_notes()));
+        self.finish(line, done, guard)
+    }
+
+    fn samples(
+        &self,
+        line: &mut dyn PeerChannel,
+        selector: &Selector,
+        (range, t): (i64, TimeMs),
+        options: &QueryOptions,
+        guard: &Arc<QueryGuard>,
+    ) -> Result<(), QueryError> {
+        let asked = range_selector::RangeSelection::new(selector, range, t, options);
+        self.await_replay(asked.span().1, guard)?;
+        let mut said = RemoteUsage::default();
+        for shard in 0..SHARDS {
+            let series = asked.of_shard(&self.store, shard, guard)?;
+            say(line, &PeerReply::Series(series, guard.counted_since(&mut said)), guard)?;
+        }
+        self.finish(line, PeerSummary::default(), guard)
+    }
+
+    /// Says the last word when the log has what was said: what somebody is told must survive kill -9. A log that stands
+    /// still keeps nobody from reading.
+    fn finish(
+        &self,
+        line: &mut dyn PeerChannel,
+        mut done: PeerSummary,
+        guard: &QueryGuard,
+    ) -> Result<(), QueryError> {
+        self.store.wait_durable(WAIT_DURABLE);
+        let counted = guard.samples();
+        (done.peak, done.steps) = (counted.peak, counted.steps);
+        say(line, &PeerReply::Done(done), guard)
+    }
+
+    /// Waits until what the log has of times up to `to` can be read: not on a query thread, which others need.
+    fn await_replay(&self, to: TimeMs, guard: &QueryGuard) -> Result<(), QueryError> {
+        if !self.store.waits_for_replay(to) {
+            return Ok(());
+        }
+        let (tell, told) = channel();
+        // Nobody waits any more only if the question has come to its end.
+        self.store.on_replayed(Box::new(move |fate| drop(tell.send(fate))));
+        loop {
+            guard.check()?;
+            match told.recv_timeout(REPLAY_POLL) {
+                Ok(fate) => return fate.map_err(|e| QueryError::Internal(e.to_string())),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(QueryError::Internal("the server is stopping".to_owned()));
+                }
+            }
+        }
+    }
+}
+
+/// Time of the newest sample that the leaves may see.
+fn newest(physical: &PhysicalPlan, grid: TimeGrid, options: &QueryOptions) -> TimeMs {
+    let leaf = |op: &StepOp| match op {
+        StepOp::Leaf(source, leaf) => {
+            let end = source.time(grid.end, grid.start, grid.end);
+            Some(end.saturating_add(source.reach(leaf, options.lookback).1))
+        }
+        _ => None,
+    };
+    physical.local.iter().filter_map(|step| leaf(&step.op)).max().unwrap_or(TimeMs::MIN)
+}
+
+/// How many labels of each shard's ports were sent.
+#[derive(Default)]
+struct SentLabels(Vec<(u16, Vec<usize>)>);
+
+impl SentLabels {
+    /// Leaves in `ports` the labels that were not sent yet.
+    fn cut(&mut self, shard: u16, ports: &mut [super::PortBlock]) {
+        let at = self.0.iter().position(|(known, _)| *known == shard).unwrap_or_else(|| {
+            self.0.push((shard, vec![0; ports.len()]));
+            self.0.len() - 1
+        });
+        for (port, sent) in ports.iter_mut().zip(&mut self.0[at].1) {
+            let all = port.labels.len();
+            port.labels.drain(..(*sent).min(all));
+            *sent = all.max(*sent);
+        }
+    }
+}

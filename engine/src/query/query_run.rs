@@ -1,0 +1,433 @@
+//! A query at work: cuts it into pieces, gathers them step by step, and forms the answer.
+
+use super::guard::{POINT_BYTES, QueryGuard, histogram_bytes};
+use super::peers::client::PeerQuery;
+use super::pool::{Pool, QueryPools};
+use super::result::QueryResult;
+use super::scalar_params::ScalarParam;
+use super::shard_evaluator::{PortBlock, ShardEvaluator, StepValues, ports_of};
+use super::subquery::SlidingWindow;
+use super::subquery_rows::SubqueryRows;
+use super::{QueryError, QueryOptions, Series};
+use crate::limits::{
+    BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LONG_BLOCK_STEPS, ROW_SAMPLES, SERIES_BYTES,
+    SMALL_QUERY,
+};
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::histogram_column::SampleRef;
+use crate::operators::histogram_functions::HistogramQuery;
+use crate::operators::info::Info;
+use crate::operators::metric_names::DropNames;
+use crate::operators::stage::Stage;
+use crate::operators::{ChangedRows, EvalError};
+use crate::plan::Dialect;
+use crate::plan::annotations::{AnnotationSet, StepOrigin};
+use crate::plan::physical::{PhysicalPlan, StepId, StepOp};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use storage::model::value::is_absent;
+use storage::model::{SHARDS, TimeMs};
+use storage::store::Store;
+
+/// The evaluation times of a query.
+#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
+pub struct TimeGrid {
+    /// First time, ms.
+    pub start: TimeMs,
+    /// No time is after this, ms.
+    pub end: TimeMs,
+    /// Distance, ms, at least 1.
+    pub step: i64,
+}
+
+impl TimeGrid {
+    /// Number of times.
+    pub fn len(&self) -> usize {
+        if self.end < self.start { 0 } else { ((self.end - self.start) / self.step) as usize + 1 }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.end < self.start
+    }
+
+    /// Time number `i`.
+    pub fn time(&self, i: usize) -> TimeMs {
+        self.start + i as i64 * self.step
+    }
+}
+
+/// A query ready to be executed.
+pub struct QueryRun {
+    store: Arc<Store>,
+    physical: Arc<PhysicalPlan>,
+    grid: TimeGrid,
+    options: QueryOptions,
+    /// The rows of the plan's subqueries.
+    subqueries: Vec<SubqueryRows>,
+    /// The scalars that depend on series.
+    given: Arc<Vec<ScalarParam>>,
+}
+
+impl QueryRun {
+    /// A query of `physical` over `grid`, with the rows of its subqueries and the scalars it is given.
+    pub(super) fn new(
+        store: Arc<Store>,
+        physical: PhysicalPlan,
+        grid: TimeGrid,
+        options: &QueryOptions,
+        (subqueries, given): (Vec<SubqueryRows>, Vec<ScalarParam>),
+    ) -> QueryRun {
+        let (physical, given) = (Arc::new(physical), Arc::new(given));
+        QueryRun { store, physical, grid, options: options.clone(), subqueries, given }
+    }
+
+    /// Whether series have a part in it.
+    pub(super) fn reads_series(&self) -> bool {
+        !ports_of(&self.physical).is_empty()
+    }
+
+    /// Runs it, over the series of this process and those of the others, which work at the question already.
+    pub(super) fn execute(
+        self,
+        pools: &QueryPools,
+        guard: &Arc<QueryGuard>,
+        mut asking: PeerQuery,
+        mut notes: AnnotationSet,
+    ) -> Result<QueryResult, QueryError> {
+        guard.check()?;
+        let mut shards = self.select(pools.usual(), guard)?;
+        let mut gather = GatherStage::new(&self.physical, self.options.dialect);
+        self.add_subqueries(&mut gather.stage, guard)?;
+        let steps = self.grid.len();
+        if steps > 1 {
+            gather.see_all_steps(&self.physical, self.options.dialect);
+        }
+        let rows = rows_of(&shards) + asking.rows(guard)?;
+        let large = pools.large(rows * steps, self.physical.gather.len());
+        let size = block_steps(rows, guard.memory().limit());
+        asking.begin(size, guard)?;
+        for from in (0..steps).step_by(size) {
+            guard.check()?;
+            let to = (from + size).min(steps);
+            let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
+            let own = evaluate(&mut shards, large.unwrap_or(pools.usual()), (from, to), guard)?;
+            let blocks = asking.block(own, to - from, guard)?;
+            let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
+            gather = match large {
+                Some(pool) => gather.aside(blocks, times, pool, guard)?,
+                None => gather.block(blocks, &times, guard)?,
+            };
+            guard.hold(gather.held)?;
+        }
+        let root = self.physical.presentation_step();
+        let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
+            .then(|| root.clone());
+        shards.into_iter().for_each(|(_, run)| notes.extend(run.into_notes()));
+        notes.extend(asking.end(guard)?);
+        notes.extend(gather.notes);
+        Ok(QueryResult {
+            rows: gather.rows,
+            order,
+            scalar: self.physical.scalar,
+            notes,
+            guard: guard.clone(),
+        })
+    }
+
+    /// Gives the steps that slide over subqueries their rows.
+    fn add_subqueries(&self, stage: &mut Stage, guard: &QueryGuard) -> Result<(), QueryError> {
+        for (id, step) in self.physical.gather.iter().enumerate() {
+            if let StepOp::Subquery(number, windowed) = step.op {
+                let (asked, rows) =
+                    (self.physical.subqueries[number].clone(), self.subqueries[number].clone());
+                let window =
+                    SlidingWindow::new((asked, windowed), self.grid, rows, self.options.dialect, guard)?;
+                stage.set_operator(id, Box::new(window));
+            }
+        }
+        Ok(())
+    }
+
+    /// The shards that take part, with their series selected.
+    pub(super) fn select(&self, pool: &Pool, guard: &Arc<QueryGuard>) -> Result<ShardGroup, QueryError> {
+        if !self.reads_series() {
+            return Ok(Vec::new());
+        }
+        let shards: Vec<u16> = (0..SHARDS).collect();
+        let jobs = shards.chunks(SHARDS as usize / pool.threads().min(4)).map(|shards| {
+            let (store, physical, grid, options) =
+                (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
+            let (shards, given, guard) = (shards.to_vec(), self.given.clone(), guard.clone());
+            let job = move || -> Result<ShardGroup, QueryError> {
+                let mut runs = Vec::new();
+                for shard in shards {
+                    guard.check()?;
+                    let asked = (&given[..], grid, &options);
+                    let run = ShardEvaluator::new(&store, shard, &physical, asked, &guard)?;
+                    runs.extend(run.map(|run| (shard, run)));
+                }
+                Ok(runs)
+            };
+            Box::new(job) as Box<dyn FnOnce() -> Result<ShardGroup, QueryError> + Send>
+        });
+        let mut selected = Vec::new();
+        for part in pool.run::<Result<ShardGroup, QueryError>>(jobs.collect(), guard)? {
+            selected.extend(part.unwrap_or_else(lost)?);
+        }
+        Ok(selected)
+    }
+}
+
+fn lost<T>() -> Result<T, QueryError> {
+    Err(QueryError::Internal("a query thread panicked".to_owned()))
+}
+
+/// Shards at work.
+pub(super) type ShardGroup = Vec<(u16, ShardEvaluator)>;
+/// What shards answer for one block of steps.
+pub(super) type ShardBlocks = Vec<(u16, Vec<PortBlock>)>;
+
+/// Number of series that were selected.
+pub(super) fn rows_of(shards: &ShardGroup) -> usize {
+    shards.iter().map(|(_, run)| run.rows()).sum()
+}
+
+/// Steps in a block of a query over so many series, that may hold `limit` bytes.
+fn block_steps(rows: usize, limit: usize) -> usize {
+    let rows = rows.max(1);
+    let fit = limit / BLOCK_SHARE / BLOCK_VALUE_BYTES / rows;
+    (BLOCK_VALUES / rows).clamp(BLOCK_STEPS, LONG_BLOCK_STEPS).min(fit).max(1)
+}
+
+/// Evaluates one block of steps on all shards, in parallel.
+pub(super) fn evaluate(
+    shards: &mut ShardGroup,
+    pool: &Pool,
+    (from, to): (usize, usize),
+    guard: &Arc<QueryGuard>,
+) -> Result<ShardBlocks, QueryError> {
+    let pieces = if rows_of(shards) * (to - from) < SMALL_QUERY { pool.threads() } else { shards.len() };
+    let per_piece = shards.len().div_ceil(pieces.max(1)).max(1);
+    let mut rest = std::mem::take(shards).into_iter();
+    let pieces = std::iter::from_fn(|| {
+        Some(rest.by_ref().take(per_piece).collect()).filter(|p: &ShardGroup| !p.is_empty())
+    });
+    let jobs = pieces.map(|mut piece| {
+        let guard = guard.clone();
+        let job = move || {
+            let blocks = piece.iter_mut().map(|(shard, run)| Ok((*shard, run.block(from, to, &guard)?)));
+            let blocks = blocks.collect::<Result<ShardBlocks, QueryError>>();
+            (piece, blocks)
+        };
+        Box::new(job) as Box<dyn FnOnce() -> (ShardGroup, Result<ShardBlocks, QueryError>) + Send>
+    });
+    let mut result = Vec::new();
+    for part in pool.run(jobs.collect(), guard)? {
+        let Some((piece, blocks)) = part else { return lost() };
+        result.extend(blocks?);
+        shards.extend(piece);
+    }
+    Ok(result)
+}
+
+/// The gather stage of a query.
+struct GatherStage {
+    stage: Stage,
+    origins: Vec<StepOrigin>,
+    notes: AnnotationSet,
+    /// Gather steps that are ports, in the order of the shards' port blocks.
+    ports: Vec<StepId>,
+    root: StepId,
+    rows: Vec<Series>,
+    /// Points in `subquery_rows`.
+    held: usize,
+}
+
+impl GatherStage {
+    fn new(physical: &PhysicalPlan, dialect: Dialect) -> GatherStage {
+        let ports =
+            (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
+        let mut stage = Stage::of(&physical.gather, dialect);
+        let names = physical.gather.iter().position(|step| step.op == StepOp::DropNames);
+        names.iter().for_each(|id| stage.set_operator(*id, Box::new(DropNames::of_query())));
+        GatherStage {
+            ports: ports.collect(),
+            stage,
+            origins: physical.gather_origins.clone(),
+            notes: AnnotationSet::default(),
+            root: physical.root,
+            rows: Vec::new(),
+            held: 0,
+        }
+    }
+
+    /// Gives operators to which other steps of the query matter those that know.
+    fn see_all_steps(&mut self, physical: &PhysicalPlan, dialect: Dialect) {
+        for (id, step) in physical.gather.iter().enumerate() {
+            match &step.op {
+                StepOp::Info(wanted) => {
+                    self.stage.set_operator(id, Box::new(Info::over_range(wanted.clone())));
+                }
+                StepOp::Histogram(ask) => {
+                    self.stage.set_operator(id, Box::new(HistogramQuery::over_range(ask.clone(), dialect)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// As [`GatherStage::block`], on a thread of `pool`.
+    fn aside(
+        self,
+        blocks: ShardBlocks,
+        times: Vec<TimeMs>,
+        pool: &Pool,
+        guard: &Arc<QueryGuard>,
+    ) -> Result<GatherStage, QueryError> {
+        let limits = guard.clone();
+        let job = move || self.block(blocks, &times, &limits);
+        pool.run::<Result<GatherStage, QueryError>>(vec![Box::new(job)], guard)?
+            .remove(0)
+            .unwrap_or_else(lost)
+    }
+
+    /// With the answers of the shards at `times`.
+    fn block(
+        mut self,
+        mut blocks: ShardBlocks,
+        times: &[TimeMs],
+        guard: &QueryGuard,
+    ) -> Result<GatherStage, QueryError> {
+        if !blocks.is_empty() && blocks.iter().all(|(_, ports)| ports.iter().all(|port| port.rows.is_some()))
+        {
+            guard.paced(|pace| self.rows_at_once(blocks, times, pace))?;
+            return Ok(self);
+        }
+        for port in blocks.iter_mut().flat_map(|(_, ports)| ports) {
+            guard.paced(|pace| port.cut_steps(times.len(), pace))?;
+        }
+        for (i, t) in times.iter().copied().enumerate() {
+            guard.check()?;
+            guard.paced(|pace| self.step(&blocks, i, t, pace))?;
+        }
+        Ok(self)
+    }
+
+    /// One step of a block.
+    fn step(
+        &mut self,
+        blocks: &ShardBlocks,
+        i: usize,
+        t: TimeMs,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        for (number, port) in self.ports.clone().into_iter().enumerate() {
+            self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i, pace)?;
+        }
+        for id in 0..self.stage.len() {
+            self.stage.eval_paced(id, t, pace);
+        }
+        self.stage.annotate(&self.origins, &mut self.notes, pace)?;
+        self.collect(t, pace)
+    }
+
+    /// Keeps the values of leaves that are the answer.
+    fn rows_at_once(
+        &mut self,
+        blocks: ShardBlocks,
+        times: &[TimeMs],
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        let mut base = 0;
+        for port in blocks.into_iter().flat_map(|(_, ports)| ports) {
+            let Some(block) = port.rows else { continue };
+            for (at, labels) in port.labels.iter().enumerate() {
+                if self.rows.len() == base + at {
+                    self.rows.push(Series::of_floats(labels.clone(), Vec::new()));
+                    pace.bytes(SERIES_BYTES)?;
+                }
+                pace.samples(ROW_SAMPLES + times.len())?;
+                let values = block.row(at).iter().filter(|v| !is_absent(**v)).count();
+                let points = &mut self.rows[base + at].points;
+                points.reserve_exact(values);
+                let there = times.iter().zip(block.row(at)).filter(|(_, v)| !is_absent(**v));
+                points.extend(there.map(|(t, v)| (*t, *v)));
+                self.held += values;
+                pace.bytes(values * POINT_BYTES)?;
+            }
+            base += port.labels.len();
+        }
+        Ok(())
+    }
+
+    /// Fills a port with step `i` of its blocks, shard after shard.
+    fn feed<'a>(
+        &mut self,
+        port: StepId,
+        blocks: impl Iterator<Item = (u16, &'a PortBlock)>,
+        i: usize,
+        pace: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
+        let out = self.stage.output_mut(port);
+        let mut base = 0;
+        for (shard, block) in blocks {
+            let StepValues { floats: lanes, histograms, compensations } = &block.steps[i];
+            if out.labels.len() < base + block.labels.len() {
+                out.partial_columns.resize_with(lanes.len() - 1, Vec::new);
+                pace.new_rows(base + block.labels.len() - out.labels.len())?;
+                for row in out.labels.len() - base..block.labels.len() {
+                    let drops = block.drops.get(row).copied().unwrap_or(false);
+                    out.add_row_with_name_flag((block.labels[row].clone(), drops));
+                    out.shards.push(shard);
+                }
+            }
+            let rows = lanes[0].len();
+            pace.samples(rows * lanes.len())?;
+            out.values[base..base + rows].copy_from_slice(&lanes[0]);
+            for (to, from) in out.partial_columns.iter_mut().zip(&lanes[1..]) {
+                to[base..base + rows].copy_from_slice(from);
+            }
+            for (from, to) in
+                [(histograms, &mut out.histograms), (compensations, &mut out.histogram_compensations)]
+            {
+                if !from.is_empty() || !to.is_empty() {
+                    (0..rows).for_each(|row| to.set(base + row, from.get(row).cloned()));
+                }
+            }
+            base += rows;
+        }
+        out.version += 1;
+        out.changed = ChangedRows::All;
+        Ok(())
+    }
+
+    /// Keeps the root's values of one step.
+    fn collect(&mut self, t: TimeMs, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+        let out = self.stage.output(self.root);
+        if let Some(error) = &out.error {
+            return Err(EvalError(error.clone()));
+        }
+        pace.bytes((out.labels.len() - self.rows.len()) * SERIES_BYTES)?;
+        for row in self.rows.len()..out.labels.len() {
+            let series = Series::of_floats(out.labels[row].clone(), Vec::new());
+            self.rows.push(Series { drops: out.drops(row), ..series });
+        }
+        for (i, (value, row)) in out.values.iter().zip(&mut self.rows).enumerate() {
+            pace.row()?;
+            match out.histograms.cell(i, *value) {
+                SampleRef::Absent => continue,
+                SampleRef::Float(v) => {
+                    row.points.push((t, v));
+                    pace.bytes(POINT_BYTES)?;
+                }
+                SampleRef::Histogram(h) => {
+                    row.histograms.push((t, h.clone()));
+                    pace.bytes(histogram_bytes(h))?;
+                }
+            }
+            self.held += 1;
+        }
+        Ok(())
+    }
+}

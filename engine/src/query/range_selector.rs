@@ -1,0 +1,86 @@
+//! The answer of an instant query that is a bare range selector: the samples themselves.
+
+use super::guard::{QueryGuard, SampleUsage};
+use super::{QueryError, QueryOptions, Series};
+use crate::functions::extended::extended_floats;
+use crate::functions::series_slices::drop_stale;
+use crate::plan::physical::SampleSource;
+use crate::plan::{Selector, WindowExtension};
+use storage::model::TimeMs;
+use storage::store::{Selection, Store, StoreError};
+
+/// What is asked.
+pub(super) struct RangeSelection {
+    source: SampleSource,
+    range: i64,
+    t: TimeMs,
+    end: TimeMs,
+    lookback: i64,
+}
+
+fn internal(error: StoreError) -> QueryError {
+    QueryError::Internal(error.to_string())
+}
+
+impl RangeSelection {
+    /// The samples of `selector` in the `range` ms up to `t`.
+    pub(super) fn new(selector: &Selector, range: i64, t: TimeMs, options: &QueryOptions) -> RangeSelection {
+        let Selector { matchers, offset, at, extension } = selector.clone();
+        let source = SampleSource { matchers, offset, at, extension, skims: false };
+        RangeSelection { end: source.time(t, t, t), source, range, t, lookback: options.lookback }
+    }
+
+    /// Those of one shard.
+    pub(super) fn of_shard(
+        &self,
+        store: &Store,
+        shard: u16,
+        guard: &QueryGuard,
+    ) -> Result<Vec<Series>, QueryError> {
+        let (from, to) = self.span();
+        let mut all = Vec::new();
+        let selection = store.select(shard, &self.source.matchers, from, to).map_err(internal)?;
+        for row in 0..selection.labels.len() {
+            guard.check()?;
+            let Some(series) = self.series(&selection, row)? else { continue };
+            let histograms: usize = series.histograms.iter().map(|(_, h)| h.samples()).sum();
+            let samples = series.points.len() + histograms;
+            guard.look(SampleUsage { samples, fresh: samples, points: samples, largest: 0 })?;
+            guard.look_at(self.t, samples, samples);
+            guard.grow(series.bytes())?;
+            all.push(series);
+        }
+        Ok(all)
+    }
+
+    /// Samples in these times are looked at, both included.
+    pub(super) fn span(&self) -> (TimeMs, TimeMs) {
+        let (before, behind) = match self.source.extension {
+            None => (0, 0),
+            Some(WindowExtension::Anchored) => (self.lookback, 0),
+            Some(WindowExtension::Smoothed) => (self.lookback, self.lookback),
+        };
+        (self.end - self.range - before + 1, self.end + behind)
+    }
+
+    fn series(&self, selection: &Selection, row: usize) -> Result<Option<Series>, QueryError> {
+        let (from, to) = self.span();
+        let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        selection.read(row, from, to, &mut ts, &mut vs).map_err(internal)?;
+        if selection.has_histograms(row) {
+            selection.read_histograms(row, from, to, &mut histograms).map_err(internal)?;
+        }
+        drop_stale(&mut ts, &mut vs);
+        let points = match self.source.extension {
+            None => ts.into_iter().zip(vs).collect(),
+            Some(extension) if !histograms.is_empty() => {
+                let text = format!("{} modifier is not supported with histograms", extension.as_str());
+                return Err(QueryError::Execution(text));
+            }
+            Some(extension) => extended_floats(&ts, &vs, (self.end - self.range, self.end), extension),
+        };
+        let labels = selection.labels[row].clone();
+        let any = !points.is_empty() || !histograms.is_empty();
+        Ok(any.then_some(Series { labels, points, histograms, drops: false }))
+    }
+}

@@ -1,0 +1,180 @@
+//! What a query has gathered ([`super::query_run`]), as the answer that was asked for: rows in their order, rows of equal
+//! labels joined.
+
+use super::guard::QueryGuard;
+use super::query_run::TimeGrid;
+use super::scalar_params::ScalarParam;
+use super::{QueryAnswer, QueryError, QueryValue, Series, VectorSample};
+use crate::functions::vectors::natural_order;
+use crate::limits::CHECK_ROWS;
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::grouping::group_key;
+use crate::operators::{EvalError, same_labelset, sort_paced};
+use crate::plan::AggregateOp;
+use crate::plan::annotations::AnnotationSet;
+use crate::plan::physical::StepOp;
+use std::cmp::Ordering;
+use std::sync::Arc;
+use storage::model::value::HISTOGRAM;
+use storage::model::{Labels, TimeMs};
+
+/// So many items Go sorts by insertion.
+const FEW: usize = 12;
+
+/// The gathered rows of the root.
+pub struct QueryResult {
+    pub(super) rows: Vec<Series>,
+    pub(super) order: Option<StepOp>,
+    pub(super) scalar: bool,
+    pub(super) notes: AnnotationSet,
+    /// The limits of the query.
+    pub(super) guard: Arc<QueryGuard>,
+}
+
+impl QueryResult {
+    /// As the answer of an instant query.
+    pub fn instant(mut self, t: TimeMs) -> Result<QueryAnswer, QueryError> {
+        if self.scalar {
+            let first = self.rows.first().and_then(|row| row.points.first());
+            let value = first.map_or(f64::NAN, |point| point.1);
+            return Ok(QueryAnswer::of(QueryValue::Scalar(t, value), self.notes, &self.guard));
+        }
+        let (order, notes, guard) = (self.order.clone(), self.take_notes(), self.guard.clone());
+        let rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
+        let rows = guard.paced(|pace| present(rows, order.as_ref(), pace))?;
+        Ok(QueryAnswer::of(QueryValue::Vector(rows), notes, &guard))
+    }
+
+    /// As the answer of a range query.
+    pub fn range(mut self) -> Result<QueryAnswer, QueryError> {
+        let (notes, guard) = (self.take_notes(), self.guard.clone());
+        Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), notes, &guard))
+    }
+
+    /// As a scalar for each time of `grid`.
+    pub(super) fn scalars(self, grid: TimeGrid) -> ScalarParam {
+        let mut values = vec![f64::NAN; grid.len()];
+        for (t, v) in self.rows.first().into_iter().flat_map(|row| &row.points) {
+            let at = usize::try_from((t - grid.start) / grid.step).ok();
+            if let Some(value) = at.and_then(|at| values.get_mut(at)) {
+                *value = *v;
+            }
+        }
+        values.into()
+    }
+
+    /// What it should be read with.
+    pub fn take_notes(&mut self) -> AnnotationSet {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Series in label order; rows with equal labels are one series if none meets one of its kind.
+    pub fn merged(self) -> Result<Vec<Series>, QueryError> {
+        merged(self.rows, &self.guard)
+    }
+}
+
+/// See [`QueryResult::merged`].
+pub(super) fn merged(mut rows: Vec<Series>, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
+    rows.retain(|row| !row.points.is_empty() || !row.histograms.is_empty());
+    let rows = guard.paced(|pace| sort_paced(rows, |a, b| a.labels.cmp(&b.labels), pace))?;
+    let mut series: Vec<Series> = Vec::with_capacity(rows.len());
+    for (number, row) in rows.into_iter().enumerate() {
+        if number % CHECK_ROWS == 0 {
+            guard.check()?;
+        }
+        match series.last_mut() {
+            Some(last) if last.labels == row.labels => join(last, row)?,
+            _ => series.push(row),
+        }
+    }
+    Ok(series)
+}
+
+/// The only sample of a row of an instant query; of a float and a histogram the latter.
+fn only(row: Series, t: TimeMs) -> VectorSample {
+    let h = row.histograms.into_iter().next().map(|(_, h)| h);
+    let float = row.points.first().filter(|_| h.is_none());
+    let v = float.map_or(HISTOGRAM, |point| point.1);
+    VectorSample { labels: row.labels, t, v, h, drops: row.drops }
+}
+
+/// Adds the samples of a row with the same labels; none may meet one of its kind.
+fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
+    series.points.extend(row.points);
+    series.points.sort_by_key(|p| p.0);
+    series.histograms.extend(row.histograms);
+    series.histograms.sort_by_key(|h| h.0);
+    let floats = series.points.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    match floats || series.histograms.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        true => Err(QueryError::Execution(same_labelset().0)),
+        false => Ok(()),
+    }
+}
+
+/// An instant vector in the order that its outermost operator promises.
+fn present(
+    rows: Vec<VectorSample>,
+    order: Option<&StepOp>,
+    pace: &mut EvaluationGuard,
+) -> Result<Vec<VectorSample>, EvalError> {
+    match order {
+        Some(StepOp::Sort(descending)) => sort_paced(rows, by_value(*descending), pace),
+        Some(StepOp::SortByLabel(names, descending)) => {
+            let order = |a: &Labels, b: &Labels| {
+                let by_name =
+                    |name: &String| natural_order(a.get(name).unwrap_or(""), b.get(name).unwrap_or(""));
+                names.iter().map(by_name).find(|o| o.is_ne()).unwrap_or_else(|| a.cmp(b))
+            };
+            let directed = |a: &VectorSample, b: &VectorSample| {
+                if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
+            };
+            if rows.len() > FEW {
+                return sort_paced(rows, directed, pace);
+            }
+            pace.rows(rows.len() * rows.len())?;
+            let has = |row: &VectorSample, name: &str| row.labels.get(name).is_some();
+            // What has the label does not compare with what lacks it: Prometheus takes neither for the first.
+            let lacks = |a: &VectorSample, b: &VectorSample| {
+                let differs = |name: &&String| a.labels.get(name) != b.labels.get(name);
+                names.iter().find(differs).is_some_and(|name| !has(a, name) || !has(b, name))
+            };
+            let before = |a: &VectorSample, b: &VectorSample| {
+                if lacks(a, b) { *descending } else { directed(a, b).is_lt() }
+            };
+            Ok(inserted(rows, before))
+        }
+        Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
+            let rows = sort_paced(rows, by_value(*op == AggregateOp::Topk), pace)?;
+            if !grouping.without && grouping.labels.is_empty() {
+                return Ok(rows);
+            }
+            pace.rows(rows.len())?;
+            let keyed = rows.into_iter().map(|row| (group_key(grouping, &row.labels), row)).collect();
+            let keyed: Vec<_> = sort_paced(keyed, |a: &(Labels, _), b| a.0.cmp(&b.0), pace)?;
+            Ok(keyed.into_iter().map(|(_, row)| row).collect())
+        }
+        _ => Ok(rows),
+    }
+}
+
+/// Sorts by insertion, as Go does with few items: where the order is no order, this decides what comes out.
+fn inserted<T>(mut items: Vec<T>, before: impl Fn(&T, &T) -> bool) -> Vec<T> {
+    for end in 1..items.len() {
+        let mut at = end;
+        while at > 0 && before(&items[at], &items[at - 1]) {
+            items.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+    items
+}
+
+/// The order of values; NaN comes last.
+fn by_value(descending: bool) -> impl Fn(&VectorSample, &VectorSample) -> Ordering {
+    move |a, b| match (a.v.is_nan(), b.v.is_nan()) {
+        (false, false) if descending => b.v.total_cmp(&a.v),
+        (false, false) => a.v.total_cmp(&b.v),
+        (x, y) => x.cmp(&y),
+    }
+}

@@ -1,0 +1,276 @@
+//! One piece of a query: the local stage of one shard over one block of steps.
+//!
+//! The values of a leaf ([`super::leaf`]) form a value block ([`super::value_block`]), out of which the stage is fed step by step,
+//! unless the ports can be had at once: aggregates of leaves ([`super::block_aggregate`]), or a leaf that is the answer.
+
+use super::block_aggregate::{self, BlockAggregate};
+use super::guard::QueryGuard;
+use super::leaf::{LeafBlockInput, LeafEvaluator, LeafScratch};
+use super::query_run::TimeGrid;
+use super::scalar_params::{ScalarParam, ScalarParamOperator};
+use super::value_block::ValueBlock;
+use super::{QueryError, QueryOptions};
+use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::histogram_column::HistogramColumn;
+use crate::operators::stage::Stage;
+use crate::operators::{ChangedRows, EvalError, StepOutput};
+use crate::plan::Dialect;
+use crate::plan::annotations::{AnnotationSet, StepOrigin};
+use crate::plan::physical::{PhysicalPlan, StepId, StepOp};
+use serde::{Deserialize, Serialize};
+use storage::model::{Labels, TimeMs};
+use storage::store::Store;
+
+/// Rows and values of one port over a block of steps.
+#[derive(Default, Serialize, Deserialize)]
+pub struct PortBlock {
+    /// Labels per row, complete from the first block on.
+    pub labels: Vec<Labels>,
+    /// See [`StepOutput::drops`].
+    pub drops: Vec<bool>,
+    /// The values, step by step.
+    pub steps: Vec<StepValues>,
+    /// The values of a leaf that is the answer, instead of `steps`.
+    pub rows: Option<ValueBlock>,
+}
+
+/// The values of one step of a port.
+#[derive(Default, Serialize, Deserialize)]
+pub struct StepValues {
+    /// `[lane][row]`.
+    pub floats: Vec<Vec<f64>>,
+    /// See [`StepOutput::histograms`].
+    pub histograms: HistogramColumn,
+    /// See [`StepOutput::compensations`].
+    pub compensations: HistogramColumn,
+}
+
+/// The local stage of one shard at work.
+pub struct ShardEvaluator {
+    stage: Stage,
+    leaves: Vec<LeafEvaluator>,
+    order: Vec<StepId>,
+    ports: Vec<StepId>,
+    lookback: i64,
+    grid: TimeGrid,
+    scratch: LeafScratch,
+    origins: Vec<StepOrigin>,
+    notes: AnnotationSet,
+    at_once: BlockShortcut,
+}
+
+/// How the ports are had without evaluating the stage step by step.
+enum BlockShortcut {
+    /// They are not.
+    No,
+    /// They are aggregates of leaves.
+    Aggregates(Vec<BlockAggregate>),
+    /// The only one is a leaf, and the answer.
+    Rows(StepId),
+}
+
+impl ShardEvaluator {
+    /// Selects the series of `shard`; `None` if there are none: the shard has no part in the answer.
+    pub fn new(
+        store: &Store,
+        shard: u16,
+        physical: &PhysicalPlan,
+        (given, grid, options): (&[ScalarParam], TimeGrid, &QueryOptions),
+        guard: &QueryGuard,
+    ) -> Result<Option<ShardEvaluator>, QueryError> {
+        let mut leaves = Vec::new();
+        for (id, step) in physical.local.iter().enumerate() {
+            if let StepOp::Leaf(source, leaf) = &step.op {
+                leaves.push(LeafEvaluator::new(
+                    store,
+                    shard,
+                    id,
+                    source,
+                    leaf,
+                    step.inputs.clone(),
+                    grid,
+                    options,
+                )?);
+            }
+        }
+        if leaves.iter().all(|leaf| leaf.selection.labels.is_empty()) {
+            return Ok(None);
+        }
+        let mut stage = Stage::of(&physical.local, options.dialect);
+        for (id, step) in physical.local.iter().enumerate() {
+            if let StepOp::Given(number) = step.op {
+                stage.set_operator(id, Box::new(ScalarParamOperator::new(grid, given[number].clone())));
+            }
+        }
+        for leaf in &leaves {
+            guard.paced(|pace| leaf.add_rows(options.dialect, stage.output_mut(leaf.id), pace))?;
+        }
+        let order = (0..physical.local.len()).collect();
+        let ports = ports_of(physical);
+        Ok(Some(ShardEvaluator {
+            stage,
+            leaves,
+            order,
+            ports,
+            lookback: options.lookback,
+            grid,
+            scratch: LeafScratch::default(),
+            origins: physical.local_origins.clone(),
+            notes: AnnotationSet::default(),
+            at_once: at_once(physical, options.dialect),
+        }))
+    }
+
+    /// Number of series selected.
+    pub fn rows(&self) -> usize {
+        self.leaves.iter().map(|leaf| leaf.selection.labels.len()).sum()
+    }
+
+    /// Evaluates steps `from..to` of the grid.
+    pub fn block(
+        &mut self,
+        from: usize,
+        to: usize,
+        guard: &QueryGuard,
+    ) -> Result<Vec<PortBlock>, QueryError> {
+        let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
+        for leaf in &mut self.leaves {
+            let params = guard.paced(|pace| leaf.params(&times, &mut self.stage, pace))?;
+            let ends = leaf.ends(&times, self.grid);
+            let span = leaf.span(&ends, self.lookback);
+            let (times, params, ends) = (&times[..], &params[..], &ends[..]);
+            let filling = LeafBlockInput { times, ends, params, span, lookback: self.lookback, guard };
+            let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
+            leaf.fill(&filling, &mut self.scratch, (&origin, &mut self.notes))?;
+        }
+        if let Some(blocks) = guard.paced(|pace| self.at_once(times.len(), pace))? {
+            return Ok(blocks);
+        }
+        let mut blocks: Vec<PortBlock> = self.ports.iter().map(|_| PortBlock::default()).collect();
+        for (i, t) in times.iter().enumerate() {
+            guard.check()?;
+            guard.paced(|pace| {
+                self.step(i, *t, pace)?;
+                let mut outputs = blocks.iter_mut().zip(&self.ports);
+                outputs.try_for_each(|(block, port)| block.push(self.stage.output(*port), pace))
+            })?;
+        }
+        Ok(blocks)
+    }
+
+    /// The blocks of the ports, if they can be had without going through the steps.
+    fn at_once(
+        &mut self,
+        steps: usize,
+        pace: &mut EvaluationGuard,
+    ) -> Result<Option<Vec<PortBlock>>, EvalError> {
+        if matches!(self.at_once, BlockShortcut::No) {
+            return Ok(None);
+        }
+        let stage = &self.stage;
+        for leaf in &mut self.leaves {
+            if !leaf.is_simple(stage.output(leaf.id), pace)? {
+                return Ok(None);
+            }
+        }
+        let leaf = |leaves: &[LeafEvaluator], id: StepId| leaves.iter().position(|leaf| leaf.id == id);
+        match &mut self.at_once {
+            BlockShortcut::No => Ok(None),
+            BlockShortcut::Aggregates(all) => {
+                let mut blocks = Vec::new();
+                for aggregate in all {
+                    let Some(at) = leaf(&self.leaves, aggregate.leaf) else { return Ok(None) };
+                    let rows = stage.output(aggregate.leaf);
+                    blocks.push(aggregate.over(rows, &self.leaves[at].block, steps, pace)?);
+                }
+                Ok(Some(blocks))
+            }
+            BlockShortcut::Rows(id) => {
+                let Some(at) = leaf(&self.leaves, *id) else { return Ok(None) };
+                let rows = Some(std::mem::take(&mut self.leaves[at].block));
+                let labels = stage.output(*id).labels.clone();
+                Ok(Some(vec![PortBlock { labels, rows, ..PortBlock::default() }]))
+            }
+        }
+    }
+
+    fn step(&mut self, i: usize, t: TimeMs, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+        for leaf in &mut self.leaves {
+            let out = self.stage.output_mut(leaf.id);
+            pace.samples(out.labels.len())?;
+            leaf.block.step(i, &mut out.values);
+            std::mem::swap(&mut out.histograms, &mut leaf.histograms[i]);
+            out.version += 1;
+            out.changed = ChangedRows::All;
+            if !out.sorted {
+                leaf.twins.learn(out, pace)?;
+                leaf.twins.check_ever(out, pace)?;
+            }
+        }
+        for id in &self.order {
+            self.stage.eval_paced(*id, t, pace);
+        }
+        self.stage.annotate(&self.origins, &mut self.notes, pace)
+    }
+
+    /// What the steps had to remark.
+    pub fn into_notes(self) -> AnnotationSet {
+        self.notes
+    }
+}
+
+/// The local steps that the gather stage reads, in order of their first mention.
+pub fn ports_of(physical: &PhysicalPlan) -> Vec<StepId> {
+    physical
+        .gather
+        .iter()
+        .filter_map(|step| if let StepOp::Port(id) = step.op { Some(id) } else { None })
+        .collect()
+}
+
+fn at_once(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
+    // Names that go later go step by step.
+    if dialect.delayed_names {
+        return BlockShortcut::No;
+    }
+    let ports = ports_of(physical);
+    if let ([port], [_]) = (&ports[..], &physical.gather[..])
+        && matches!(physical.local[*port].op, StepOp::Leaf(..))
+    {
+        return BlockShortcut::Rows(*port);
+    }
+    block_aggregate::of_ports(physical, &ports).map_or(BlockShortcut::No, BlockShortcut::Aggregates)
+}
+
+impl PortBlock {
+    /// Cuts values that came row by row into steps.
+    pub fn cut_steps(&mut self, steps: usize, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+        let Some(block) = self.rows.take() else { return Ok(()) };
+        for i in 0..steps {
+            pace.samples(self.labels.len())?;
+            let mut values = Vec::new();
+            block.step(i, &mut values);
+            self.steps.push(StepValues { floats: vec![values], ..StepValues::default() });
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+        if let Some(error) = &out.error {
+            return Err(EvalError(error.clone()));
+        }
+        pace.samples(out.values.len() * (1 + out.partial_columns.len()))?;
+        if self.labels.len() < out.labels.len() {
+            self.labels = out.labels.clone();
+        }
+        if self.drops != out.drops_name {
+            self.drops = out.drops_name.clone();
+        }
+        let mut floats = Vec::with_capacity(1 + out.partial_columns.len());
+        floats.push(out.values.clone());
+        floats.extend(out.partial_columns.iter().cloned());
+        let (histograms, compensations) = (out.histograms.clone(), out.histogram_compensations.clone());
+        self.steps.push(StepValues { floats, histograms, compensations });
+        Ok(())
+    }
+}

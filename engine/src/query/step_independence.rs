@@ -1,0 +1,58 @@
+//! Whether what a plan answers at a step hangs on the other steps that are asked for with it: then nothing of it can be
+//! kept ([`super::kept`]).
+
+use super::fold_times::hangs_on_first_step;
+use super::leaf::keeps_name;
+use crate::plan::physical::{PhysicalPlan, Step, StepOp, SubqueryFunction};
+use crate::plan::{Dialect, Plan};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{MatchOp, Matcher};
+
+/// Whether a plan's answer at a step is the same whatever other steps are asked for with it.
+///
+/// Two steps have to do with each other in `info()`, and where functions of windows drop the names of different
+/// metrics: rows that get the same labels are refused even if they never meet. With labels for types and units, which
+/// go with the name, metrics of one name may be different ones. And the parameter of an aggregation over what `@` pins is that
+/// of the first step.
+pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
+    let Ok(physical) = PhysicalPlan::for_history(plan, true, dialect) else { return false };
+    let alone = |step: &Step| match &step.op {
+        StepOp::Info(_) => false,
+        StepOp::Leaf(source, leaf) => keeps_name(leaf) || name(&source.matchers, dialect).is_some(),
+        StepOp::Subquery(number, SubqueryFunction::Call(function)) => {
+            function.0.keeps_name || has_one_name(&physical.subqueries[*number].input, dialect)
+        }
+        _ => true,
+    };
+    !hangs_on_first_step(plan)
+        && physical.local.iter().chain(&physical.gather).all(alone)
+        && physical.subqueries.iter().all(|asked| is_step_independent(&asked.input, dialect))
+        && physical.given.iter().all(|plan| is_step_independent(plan, dialect))
+}
+
+/// The one name that all series have, if nothing but it describes their metric.
+fn name(matchers: &[Matcher], dialect: Dialect) -> Option<&str> {
+    if dialect.type_and_unit_labels {
+        return None;
+    }
+    let name = matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
+    name.map(|m| &*m.value).filter(|name| !name.is_empty())
+}
+
+/// Whether all rows of a plan's answer that have a name have the same.
+fn has_one_name(plan: &Plan, dialect: Dialect) -> bool {
+    let mut names = Vec::new();
+    names_of(plan, dialect, &mut names);
+    names.first().is_none_or(|first| first.is_some() && names.iter().all(|name| name == first))
+}
+
+fn names_of(plan: &Plan, dialect: Dialect, names: &mut Vec<Option<String>>) {
+    let Ok(physical) = PhysicalPlan::for_history(plan, true, dialect) else { return names.push(None) };
+    names.extend(physical.local.iter().chain(&physical.gather).filter_map(|step| match &step.op {
+        StepOp::Leaf(source, _) => Some(name(&source.matchers, dialect).map(str::to_owned)),
+        StepOp::Relabel(..) => Some(None),
+        _ => None,
+    }));
+    physical.subqueries.iter().for_each(|asked| names_of(&asked.input, dialect, names));
+    physical.given.iter().for_each(|plan| names_of(plan, dialect, names));
+}

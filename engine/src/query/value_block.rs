@@ -1,0 +1,53 @@
+//! A value block: what a leaf answers over a block of steps, series by series.
+//!
+//! A series is decoded once and answers all steps in a row, so its values lie side by side. Aggregates are
+//! computed along the rows ([`super::columns`]); operators that want a step at a time get it gathered.
+
+use serde::{Deserialize, Serialize};
+use storage::model::value::{ABSENT, is_absent};
+
+/// Values by row and step, `[row][step]`; ABSENT where there is none.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ValueBlock {
+    values: Vec<f64>,
+    steps: usize,
+}
+
+impl ValueBlock {
+    /// Forgets all; from now on it has so many rows and steps.
+    pub fn reset(&mut self, rows: usize, steps: usize) {
+        self.steps = steps;
+        self.values.clear();
+        self.values.resize(rows * steps, ABSENT);
+    }
+
+    /// Sets the value of a row at a step.
+    #[inline]
+    pub fn set(&mut self, step: usize, row: usize, value: f64) {
+        self.values[row * self.steps + step] = value;
+    }
+
+    /// The values of a row, step by step.
+    #[inline]
+    pub fn row(&self, row: usize) -> &[f64] {
+        &self.values[row * self.steps..(row + 1) * self.steps]
+    }
+
+    /// As [`ValueBlock::row`], to be written.
+    #[inline]
+    pub fn row_mut(&mut self, row: usize) -> &mut [f64] {
+        &mut self.values[row * self.steps..(row + 1) * self.steps]
+    }
+
+    /// The values of all rows at one step, in place of what `out` holds.
+    pub fn step(&self, step: usize, out: &mut Vec<f64>) {
+        out.clear();
+        // Of no rows there are no values; of rows there is at least one step.
+        out.extend(self.values.iter().skip(step).step_by(self.steps.max(1)));
+    }
+
+    /// Whether any row has a value at `step`.
+    pub fn any(&self, step: usize) -> bool {
+        self.values.iter().skip(step).step_by(self.steps.max(1)).any(|v| !is_absent(*v))
+    }
+}

@@ -1,0 +1,48 @@
+//! `/`: a plain page that says what to try. The user interface proper will take its place.
+
+use super::dispatch::ApiRequest;
+use super::endpoints::ENDPOINTS;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+
+/// `/`
+pub async fn page(call: ApiRequest) -> Response {
+    let settings = &call.state.settings;
+    let (title, base) = (escape(&settings.page_title), escape(&settings.external_path));
+    let mut rows = String::new();
+    for endpoint in ENDPOINTS {
+        let methods: Vec<&str> = endpoint.methods.iter().map(|m| m.as_str()).collect();
+        let (path, doc) = (escape(endpoint.path), escape(endpoint.doc));
+        rows.push_str(&format!(
+            "<tr><td>{}</td><td><a href=\"{base}{path}\">{path}</a></td><td>{doc}</td></tr>\n",
+            methods.join(", ")
+        ));
+    }
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head><body>\n\
+         <h1>{title}</h1>\n<p>A monitoring server that speaks Prometheus' API. Try:</p>\n\
+         <pre>curl '{base}/api/v1/query?query=up'\n\
+         curl -N '{base}/api/v1/subscribe?query=up'                 # live, server-sent events\n\
+         curl -N '{base}/api/v1/subscribe?query=up&amp;format=ndjson'   # live, one JSON per line</pre>\n\
+         <table>\n{rows}</table>\n</body></html>\n"
+    );
+    Html(html).into_response()
+}
+
+/// `/graph`: alerts and other programs link to Prometheus' expression browser. There is none here yet; the answer of
+/// the expression is.
+pub async fn graph(call: ApiRequest) -> Response {
+    let base = &call.state.settings.external_path;
+    let location = match call.form.get("g0.expr") {
+        "" => format!("{base}/"),
+        expression => {
+            let query: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
+            format!("{base}/api/v1/query?query={query}")
+        }
+    };
+    (StatusCode::FOUND, [(header::LOCATION, location)]).into_response()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,40 @@
+//! `/api/v1/write`: the door of the remote write receiver. What is behind it lives in `connectors`.
+
+use super::dispatch::ApiRequest;
+use super::response::text_error;
+use super::services::WriteCall;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// In the order of [`super::sources::WriteReply::written`].
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
+/// `/api/v1/write`
+pub async fn write(call: ApiRequest) -> Response {
+    let Some(receiver) = call.state.sources.remote_write.clone() else {
+        let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
+        return text_error(StatusCode::NOT_FOUND, off);
+    };
+    let request = WriteCall {
+        content_type: call.header(header::CONTENT_TYPE).to_owned(),
+        encoding: call.header(header::CONTENT_ENCODING).to_owned(),
+        body: call.body,
+        share: call.share,
+    };
+    let reply = receiver.write(request).await;
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match status.is_success() {
+        true => status.into_response(),
+        false => text_error(status, &reply.text),
+    };
+    if let Some(seconds) = reply.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    let headers = WRITTEN.into_iter().zip(reply.written.into_iter().flatten());
+    headers.for_each(|(name, n)| drop(response.headers_mut().insert(name, n.into())));
+    response
+}

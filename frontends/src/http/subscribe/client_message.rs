@@ -1,0 +1,182 @@
+//! What a client asks for: a subscription out of a websocket message or out of URL values.
+
+use super::super::limits;
+use super::super::params::Form;
+use super::super::response::ApiError;
+use serde::Deserialize;
+
+/// A message of a websocket client.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientMessage {
+    /// Open a subscription.
+    Subscribe(SubscribeRequest),
+    /// End the one with this id.
+    Unsubscribe(String),
+}
+
+/// A subscription as asked for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct SubscribeRequest {
+    /// The client's name for it; comes back in every message.
+    pub id: String,
+    /// The expression; empty: `view` says what.
+    #[serde(default)]
+    pub query: String,
+    /// Instead of an expression, a view that stands: a standing query's name, or an id.
+    #[serde(default)]
+    pub view: String,
+    /// Its language.
+    #[serde(default)]
+    pub lang: LanguageName,
+    /// What happens when the client is slower than the answer changes.
+    #[serde(default)]
+    pub backpressure: Backpressure,
+    /// Events queued by the policies `buffer` and `close`.
+    #[serde(default)]
+    pub buffer: Option<usize>,
+    /// How changes are written.
+    #[serde(default)]
+    pub envelope: Envelope,
+}
+
+/// The language of the query.
+#[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LanguageName {
+    /// PromQL.
+    #[default]
+    Promql,
+}
+
+/// What happens when the client is slower than the answer changes.
+#[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Backpressure {
+    /// Waiting changes are merged: the client sees the newest state, not every step.
+    #[default]
+    Conflate,
+    /// Waiting changes are queued; when the queue is full it is dropped, and a fresh snapshot follows.
+    Buffer,
+    /// As `Buffer`, but the subscription ends instead.
+    Close,
+}
+
+/// How changes are written.
+#[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Envelope {
+    /// New or changed rows, and label sets of rows that are gone.
+    #[default]
+    Upsert,
+    /// Rows with `diff` -1 (no longer true) and 1 (true from now on).
+    Diff,
+}
+
+impl SubscribeRequest {
+    /// The subscription of a plain GET.
+    pub fn from_form(form: &Form) -> Result<SubscribeRequest, ApiError> {
+        let or = |name: &str, default: &str| match form.get(name) {
+            "" => default.to_owned(),
+            text => text.to_owned(),
+        };
+        let buffer = match form.get("buffer") {
+            "" => None,
+            text => {
+                Some(text.parse().map_err(|_| ApiError::parameter("buffer", "must be a positive number"))?)
+            }
+        };
+        let request = SubscribeRequest {
+            id: or("id", "query"),
+            query: form.get("query").to_owned(),
+            view: form.get("view").to_owned(),
+            lang: word("lang", &or("lang", "promql"))?,
+            backpressure: word("backpressure", &or("backpressure", "conflate"))?,
+            buffer,
+            envelope: word("envelope", &or("envelope", "upsert"))?,
+        };
+        request.check()
+    }
+
+    /// The request, if its sizes are allowed.
+    pub fn check(self) -> Result<SubscribeRequest, ApiError> {
+        if self.id.is_empty() || self.id.len() > limits::SUBSCRIPTION_ID_BYTES {
+            let limit = limits::SUBSCRIPTION_ID_BYTES;
+            return Err(ApiError::parameter("id", format!("must have 1 to {limit} bytes")));
+        }
+        if !self.query.is_empty() && !self.view.is_empty() {
+            return Err(ApiError::parameter("view", "either `query` or `view`, not both"));
+        }
+        if self.buffer.is_some_and(|n| n == 0 || n > limits::BUFFER_EVENTS_MAX) {
+            let limit = limits::BUFFER_EVENTS_MAX;
+            return Err(ApiError::parameter("buffer", format!("must be 1 to {limit}")));
+        }
+        Ok(self)
+    }
+}
+
+/// A word of one of the enums above.
+fn word<'de, T: Deserialize<'de>>(name: &str, text: &'de str) -> Result<T, ApiError> {
+    use serde::de::IntoDeserializer;
+    use serde::de::value::{Error, StrDeserializer};
+    let deserializer: StrDeserializer<'de, Error> = text.into_deserializer();
+    T::deserialize(deserializer).map_err(|e| ApiError::parameter(name, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_messages() {
+        let text = r#"{"subscribe": {"id": "a", "query": "up", "lang": "promql", "backpressure": "buffer", "buffer": 7}}"#;
+        let ClientMessage::Subscribe(request) = serde_json::from_str(text).unwrap() else {
+            panic!("not a subscribe")
+        };
+        assert_eq!(
+            (request.id.as_str(), request.backpressure, request.buffer),
+            ("a", Backpressure::Buffer, Some(7))
+        );
+        assert!(matches!(
+            serde_json::from_str(r#"{"unsubscribe": "a"}"#).unwrap(),
+            ClientMessage::Unsubscribe(id) if id == "a"
+        ));
+        let unknown =
+            serde_json::from_str::<ClientMessage>(r#"{"subscribe": {"id": "a", "query": "up", "step": 1}}"#);
+        assert!(unknown.unwrap_err().to_string().contains("unknown field `step`"));
+    }
+
+    #[test]
+    fn forms_have_defaults_and_limits() {
+        let request =
+            SubscribeRequest::from_form(&Form::parse(None, Some("query=up&envelope=diff")).unwrap()).unwrap();
+        assert_eq!((request.id.as_str(), request.envelope), ("query", Envelope::Diff));
+        let error = |query| {
+            SubscribeRequest::from_form(&Form::parse(None, Some(query)).unwrap()).unwrap_err().message
+        };
+        assert!(error("query=up&lang=sql").contains("unknown variant `sql`, expected `promql`"));
+        assert_eq!(error("query=up&buffer=0"), "invalid parameter \"buffer\": must be 1 to 10000");
+    }
+
+    #[test]
+    fn twice_the_message_costs_at_most_a_little_more_than_twice() {
+        let read = |text: &String| serde_json::from_str::<ClientMessage>(text).is_ok();
+        type Text = fn(usize) -> String;
+        let texts: [(&str, usize, Text); 4] = [
+            ("a query", 50_000, |n| {
+                format!(r#"{{"subscribe": {{"id": "a", "query": "{}"}}}}"#, "x".repeat(n))
+            }),
+            ("escapes", 20_000, |n| {
+                format!(r#"{{"subscribe": {{"id": "a", "query": "{}"}}}}"#, "\\n\\u00e9".repeat(n))
+            }),
+            ("unknown keys", 5_000, |n| {
+                format!(r#"{{"subscribe": {{"id": "a"{}}}}}"#, r#", "x": 1"#.repeat(n))
+            }),
+            ("brackets", 50_000, |n| format!(r#"{{"subscribe": {}"#, "[".repeat(n))),
+        ];
+        for (what, n, text) in texts {
+            testing::assert_proportional(what, n, text, read);
+        }
+    }
+}

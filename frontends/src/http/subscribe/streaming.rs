@@ -1,0 +1,110 @@
+//! One subscription over plain GET: server-sent events, or newline-delimited JSON with `format=ndjson`.
+
+use super::super::dispatch::ApiRequest;
+use super::super::response::{ApiError, ApiResult, ErrorType};
+use super::super::{AppState, limits};
+use super::budget::Charge;
+use super::subscription::{Outgoing, Subscription};
+use super::{EVENTS, NDJSON, full};
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures::Stream;
+use futures::future::BoxFuture;
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// How messages are framed.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum StreamFormat {
+    Events,
+    Lines,
+}
+
+/// Streams the subscription named by the URL values.
+pub async fn subscribe(call: ApiRequest) -> ApiResult {
+    let format = match call.form.get("format") {
+        "" if call.header(header::ACCEPT).starts_with(NDJSON) => StreamFormat::Lines,
+        "" | "sse" => StreamFormat::Events,
+        "ndjson" => StreamFormat::Lines,
+        other => {
+            return Err(ApiError::parameter(
+                "format",
+                format!("{other:?} is neither \"sse\" nor \"ndjson\""),
+            ));
+        }
+    };
+    let subscription = match Subscription::of_call(&call).await {
+        Ok(subscription) => subscription,
+        Err(e) if e.kind == ErrorType::Unavailable => return Ok(full(e)),
+        Err(e) => return Err(e),
+    };
+    let headers = [
+        (header::CONTENT_TYPE, if format == StreamFormat::Events { EVENTS } else { NDJSON }),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let body = Body::from_stream(messages(call.state, subscription, format));
+    Ok((StatusCode::OK, headers, body).into_response())
+}
+
+fn messages(
+    state: AppState,
+    subscription: Subscription,
+    format: StreamFormat,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let stopped: BoxFuture<'static, ()> = Box::pin(async move { state.until_stopped().await });
+    futures::stream::unfold((subscription, stopped), move |(mut subscription, mut stopped)| async move {
+        let piece = next(&mut subscription, &mut stopped, format).await?;
+        Some((Ok(piece), (subscription, stopped)))
+    })
+}
+
+/// The next piece of the body; `None` at the end.
+async fn next(
+    subscription: &mut Subscription,
+    stopped: &mut BoxFuture<'static, ()>,
+    format: StreamFormat,
+) -> Option<Bytes> {
+    let bell = subscription.bell();
+    loop {
+        if let Some(outgoing) = subscription.next().await {
+            return Some(frame(outgoing, format));
+        }
+        if subscription.has_ended() {
+            return None;
+        }
+        tokio::select! {
+            () = &mut *stopped => return None,
+            () = bell.notified() => {}
+            () = tokio::time::sleep(heartbeat(format)) => return Some(Bytes::from_static(b": heartbeat\n\n")),
+        }
+    }
+}
+
+/// Lines have no comments: their only heartbeat is `progress`.
+fn heartbeat(format: StreamFormat) -> Duration {
+    if format == StreamFormat::Events { limits::HEARTBEAT } else { Duration::MAX }
+}
+
+/// A piece of the body, which is on the subscription's account until it is written.
+struct StreamChunk {
+    text: String,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for StreamChunk {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+fn frame(outgoing: Outgoing, format: StreamFormat) -> Bytes {
+    let Outgoing { message, charge } = outgoing;
+    let text = match format {
+        StreamFormat::Events => format!("event: {}\ndata: {}\n\n", message.event, message.json),
+        StreamFormat::Lines => format!("{}\n", message.json),
+    };
+    Bytes::from_owner(StreamChunk { text, _charge: charge })
+}

@@ -1,0 +1,65 @@
+//! Whether an outcome is the expected one, and if not, how to say it.
+
+use super::answer::{TestAnswer, TestValue, number, print_expected};
+use super::compare;
+use super::expectation::{Expectation, ExpectedResult};
+use super::script::EvalTime;
+
+/// What came of a query; `Err`: it failed, with this text.
+pub(super) type TestOutcome = Result<TestAnswer, String>;
+
+/// What was expected, and what came instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mismatch {
+    pub expected: String,
+    pub got: String,
+}
+
+/// Holds the outcome of a query at `when` against `wanted`.
+pub(super) fn judge(wanted: &Expectation, when: EvalTime, outcome: &TestOutcome) -> Result<(), Mismatch> {
+    let answer = match (&wanted.fail, outcome) {
+        (Some(text), Err(error)) if text.fits(error) => return Ok(()),
+        (Some(text), _) => return Err(Mismatch { expected: format!("error: {text}"), got: print(outcome) }),
+        (None, Err(_)) => return Err(Mismatch { expected: expected(wanted), got: print(outcome) }),
+        (None, Ok(answer)) => answer,
+    };
+    let notes = |expected: String| Mismatch { expected, got: print_notes(answer) };
+    wanted.warnings.judge("warning", &answer.warnings).map_err(notes)?;
+    wanted.infos.judge("info", &answer.infos).map_err(notes)?;
+    judge_value(wanted, when, &answer.value)
+}
+
+/// Holds a value alone against `wanted`.
+pub(super) fn judge_value(wanted: &Expectation, when: EvalTime, value: &TestValue) -> Result<(), Mismatch> {
+    if !compare::is_sorted(value) {
+        let expected = "series in the order of their labels".to_owned();
+        return Err(Mismatch { expected, got: value.print() });
+    }
+    match compare::fits(wanted, when, value) {
+        true => Ok(()),
+        false => Err(Mismatch { expected: expected(wanted), got: value.print() }),
+    }
+}
+
+fn expected(wanted: &Expectation) -> String {
+    match &wanted.answer {
+        ExpectedResult::Text(text) => format!("{text:?}"),
+        ExpectedResult::Scalar(v) => number(*v),
+        ExpectedResult::Series(series) => print_expected(series),
+    }
+}
+
+fn print(outcome: &TestOutcome) -> String {
+    match outcome {
+        Ok(answer) => answer.value.print(),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+fn print_notes(answer: &TestAnswer) -> String {
+    let of = |level: &'static str, texts: &[String]| -> Vec<String> {
+        texts.iter().map(|text| format!("{level}: {text}")).collect()
+    };
+    let notes = [of("warning", &answer.warnings), of("info", &answer.infos)].concat();
+    if notes.is_empty() { "no warning, no info".to_owned() } else { notes.join("\n") }
+}

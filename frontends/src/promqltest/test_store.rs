@@ -1,0 +1,168 @@
+//! A store for one stretch of a test file, in a temporary directory, and the samples that go into it.
+
+use super::load::{LoadedSample, LoadedSeries};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::disk::{Disk, DiskFile, OsDisk};
+use storage::metrics::Metrics;
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{FloatRow, HistogramRow, StartRow, Store, StoreOptions};
+use tempfile::TempDir;
+
+/// All samples that were loaded, in the order in which they arrive.
+#[derive(Default)]
+pub(super) struct SampleTimeline {
+    series: Vec<Labels>,
+    /// Series (an index) and sample, by time.
+    arrivals: Vec<(usize, LoadedSample)>,
+}
+
+impl SampleTimeline {
+    /// The samples of several loads, in time order.
+    pub(super) fn of(loads: &[LoadedSeries]) -> SampleTimeline {
+        let mut samples = SampleTimeline::default();
+        for (labels, of_series) in loads.iter().flatten() {
+            let at = samples.series.iter().position(|known| known == labels).unwrap_or_else(|| {
+                samples.series.push(labels.clone());
+                samples.series.len() - 1
+            });
+            samples.arrivals.extend(of_series.iter().map(|sample| (at, sample.clone())));
+        }
+        samples.arrivals.sort_by_key(|(_, sample)| sample.t);
+        samples
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// How many have arrived at `t`.
+    pub(super) fn until(&self, t: TimeMs) -> usize {
+        self.arrivals.partition_point(|(_, sample)| sample.t <= t)
+    }
+
+    /// The times at which some arrive.
+    pub(super) fn times(&self) -> impl Iterator<Item = TimeMs> {
+        self.arrivals.iter().map(|(_, sample)| sample.t)
+    }
+}
+
+/// See the module.
+pub(super) struct TestStore {
+    pub store: Arc<Store>,
+    refs: Vec<SeriesRef>,
+    dir: TempDir,
+}
+
+impl TestStore {
+    /// An empty store, for these samples.
+    pub(super) fn new(samples: &SampleTimeline) -> Result<TestStore, String> {
+        let dir = tempfile::tempdir().map_err(|e| format!("cannot make a temporary directory: {e}"))?;
+        let store = open(dir.path())?;
+        let refs = samples.series.iter().map(|labels| store.get_or_create_series(labels)).collect();
+        Ok(TestStore { store, refs, dir })
+    }
+
+    /// Closes the store and opens it again.
+    pub(super) fn restart(&mut self, samples: &SampleTimeline) -> Result<(), String> {
+        self.store.close().map_err(|e| e.to_string())?;
+        self.store = open(self.dir.path())?;
+        self.refs = samples.series.iter().map(|labels| self.store.get_or_create_series(labels)).collect();
+        Ok(())
+    }
+
+    /// Stores a part of the samples, in the order in which they arrive.
+    pub(super) fn append(&self, samples: &SampleTimeline, which: Range<usize>) -> Result<(), String> {
+        let part = &samples.arrivals[which];
+        part.chunk_by(|a, b| a.1.histogram.is_some() == b.1.histogram.is_some())
+            .try_for_each(|alike| self.append_alike(alike))
+    }
+
+    /// Stores samples of one kind.
+    fn append_alike(&self, part: &[(usize, LoadedSample)]) -> Result<(), String> {
+        let histogram = |(series, sample): &(usize, LoadedSample)| {
+            let h = sample.histogram.clone()?;
+            Some(HistogramRow { series: self.refs[*series], t: sample.t, h })
+        };
+        let float = |(series, sample): &(usize, LoadedSample)| FloatRow {
+            series: self.refs[*series],
+            t: sample.t,
+            v: sample.v,
+        };
+        let start = |(series, sample): &(usize, LoadedSample)| {
+            Some(StartRow { series: self.refs[*series], t: sample.t, start: sample.start? })
+        };
+        let histograms: Vec<HistogramRow> = part.iter().filter_map(histogram).collect();
+        let stored = match histograms.is_empty() {
+            true => self.store.append_rows(&part.iter().map(float).collect::<Vec<_>>()),
+            false => self.store.append_histograms(&histograms),
+        };
+        let refused = part.len() - stored.map_err(|e| e.to_string())?.stored;
+        if refused > 0 {
+            return Err(format!(
+                "{refused} samples were not stored: are there two of one series at one time?"
+            ));
+        }
+        let starts: Vec<StartRow> = part.iter().filter_map(start).collect();
+        if !starts.is_empty() {
+            self.store.append_starts(&starts).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn open(dir: &Path) -> Result<Arc<Store>, String> {
+    let options = StoreOptions {
+        dir: dir.to_owned(),
+        wal_sync_interval_ms: 60_000,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 0,
+    };
+    let (store, _) =
+        Store::open(options, Arc::new(NoSyncDisk(OsDisk)), &Metrics::default()).map_err(|e| e.to_string())?;
+    Ok(store)
+}
+
+/// A disk that never waits: what is lost with the power was for one test only.
+struct NoSyncDisk(OsDisk);
+
+struct NoSyncFile(Box<dyn DiskFile>);
+
+impl DiskFile for NoSyncFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Disk for NoSyncDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(NoSyncFile(self.0.create(path)?)))
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.read(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.0.list(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir(path)
+    }
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.0.truncate(path, len)
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}

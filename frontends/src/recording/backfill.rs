@@ -1,0 +1,280 @@
+//! The work: asks for stretches of slots, leaves out what is stored, writes blocks, notes how far it is.
+//!
+//! Runs on one niced thread. What waits for its block is bounded; an answer that is too large, or that fails, is asked
+//! for in halves, down to single slots: a slot that fails by itself stays empty, as it would have live. Where the store or
+//! another process does not answer, the rule rests for a while and the slot is asked for again.
+
+use super::BackfillShared;
+use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, TaskProgress};
+use super::evaluate::{HistoryUnavailable, PastRuleEvaluator, query_fault};
+use super::limits::{BLOCK_SAMPLES, PIECE_SLOTS, RETRY_AFTER, TELL_SLACK_MS};
+use super::recorded_samples::{EvaluationRange, SamplesBySeries, merge_samples, without};
+use engine::query::pool;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use storage::model::TimeMs;
+use storage::model::value::is_stale;
+use storage::store::SeriesSamples;
+
+/// Computes the past, in a thread or in turns of the caller.
+pub(super) struct BackfillWorker {
+    shared: Arc<BackfillShared>,
+}
+
+/// Why work ended early.
+enum BackfillStop {
+    /// The server stops.
+    Stopped,
+    /// The store or the disk said no.
+    Failed(String),
+}
+
+impl From<HistoryUnavailable> for BackfillStop {
+    fn from(why: HistoryUnavailable) -> BackfillStop {
+        match why {
+            HistoryUnavailable::Stopped => BackfillStop::Stopped,
+            HistoryUnavailable::Failed(error) => BackfillStop::Failed(error),
+        }
+    }
+}
+
+/// What is to be done next.
+enum Due {
+    /// Slots are to be computed.
+    Batch(BackfillBatch),
+    /// How far everything is has changed, and is to be written down.
+    Note,
+}
+
+impl Due {
+    /// What `rules` want; `None`: nothing.
+    fn of(rules: &mut BackfillPlan) -> Option<Due> {
+        // Where a rule begins is on disk before anything else of it.
+        if rules.is_unwritten() { Some(Due::Note) } else { rules.next().map(Due::Batch) }
+    }
+}
+
+/// What waits for its block.
+#[derive(Default)]
+struct PendingBlock {
+    samples: SamplesBySeries,
+    count: usize,
+    reached: Vec<TaskProgress>,
+}
+
+impl PendingBlock {
+    /// A rule is computed up to a slot; the latest word on each rule counts, but for its failures.
+    fn set_progress(&mut self, mut reached: TaskProgress) {
+        if let Some(before) = self.reached.last_mut().filter(|before| before.view == reached.view) {
+            reached.error = reached.error.or(before.error.take());
+            *before = reached;
+        } else {
+            self.reached.push(reached);
+        }
+    }
+}
+
+impl BackfillWorker {
+    pub(super) fn new(shared: Arc<BackfillShared>) -> BackfillWorker {
+        BackfillWorker { shared }
+    }
+
+    /// Works until the server stops.
+    pub(super) fn run(&self) {
+        pool::nice();
+        loop {
+            let due = {
+                let mut rules = self.shared.rules.lock();
+                if rules.ended {
+                    break;
+                }
+                let patience = rules.idle_time();
+                match Due::of(&mut rules) {
+                    Some(due) => due,
+                    None if self.shared.woken.wait_for(&mut rules, patience).timed_out() => Due::Note,
+                    None => continue,
+                }
+            };
+            if self.act(due).is_err() {
+                let mut rules = self.shared.rules.lock();
+                if !rules.ended {
+                    self.shared.woken.wait_for(&mut rules, RETRY_AFTER);
+                }
+            }
+        }
+        self.end();
+    }
+
+    /// Does what is due now, where there is no thread.
+    pub(super) fn turn(&self) {
+        let due = Due::of(&mut self.shared.rules.lock());
+        // What fails is tried again in the next turn.
+        let _ = self.act(due.unwrap_or(Due::Note));
+    }
+
+    /// Writes down how far it came.
+    pub(super) fn end(&self) {
+        if let Err(error) = self.note() {
+            tracing::warn!(error, "how far backfill is could not be written: some is done again");
+        }
+    }
+
+    /// Does what is due; fails if that is to be tried again in a while.
+    fn act(&self, due: Due) -> Result<(), ()> {
+        let outcome = match due {
+            Due::Batch(batch) => self.batch(&batch),
+            Due::Note => Ok(()),
+        };
+        match outcome.and_then(|()| self.note().map_err(BackfillStop::Failed)) {
+            Ok(()) | Err(BackfillStop::Stopped) => Ok(()),
+            Err(BackfillStop::Failed(error)) => {
+                tracing::error!(error, "backfill cannot go on; it is tried again in a while");
+                Err(())
+            }
+        }
+    }
+
+    /// Writes down how far everything is.
+    fn note(&self) -> Result<(), String> {
+        let progress = self.shared.rules.lock().progress(self.shared.parts.clock.now());
+        progress.map_or(Ok(()), |progress| self.shared.place.write(&progress))
+    }
+
+    fn batch(&self, batch: &BackfillBatch) -> Result<(), BackfillStop> {
+        let mut waiting = PendingBlock::default();
+        let views: Vec<_> = batch.stretches.iter().map(|stretch| stretch.view).collect();
+        let mut outcome =
+            batch.stretches.iter().try_for_each(|stretch| self.run_task(stretch, batch.range, &mut waiting));
+        if !matches!(outcome, Err(BackfillStop::Failed(_))) {
+            outcome = outcome.and(self.write(batch.range, &mut waiting));
+        }
+        if let Err(BackfillStop::Failed(error)) = &outcome {
+            self.shared.rules.lock().failed(&views, error);
+        }
+        outcome
+    }
+
+    /// No answer came, and none that the question is to blame for: the rule rests, the others go on.
+    fn pause_rule(&self, stretch: &BackfillTask, why: &str) -> Result<(), BackfillStop> {
+        let rule = &stretch.rule.spec.name;
+        tracing::warn!(rule, why, "backfill: the past cannot be read; it is tried again in a while");
+        self.shared.rules.lock().rest(stretch.view, why);
+        Ok(())
+    }
+
+    /// Computes the slots of one rule, piece by piece, as far as the past can be read.
+    fn run_task(
+        &self,
+        stretch: &BackfillTask,
+        range: (TimeMs, TimeMs),
+        waiting: &mut PendingBlock,
+    ) -> Result<(), BackfillStop> {
+        let asker = PastRuleEvaluator {
+            parts: &self.shared.parts,
+            plan: &stretch.rule.spec.plan,
+            recording: &stretch.recording,
+        };
+        let mut present = match &stretch.present {
+            Some(present) => present.clone(),
+            None => match asker.series_alive_before(stretch.slots, stretch.from) {
+                Ok(present) => present,
+                Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(stretch, &why),
+                Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
+            },
+        };
+        let mut at_once = stretch.at_once;
+        let EvaluationRange { mut first, last, interval } = stretch.slots;
+        while first <= last {
+            let piece_last = last.min(first + (at_once.max(1) as i64 - 1) * interval);
+            let piece = EvaluationRange { first, last: piece_last, interval };
+            let fault = match asker.ask(piece) {
+                Ok(answer) => {
+                    let (samples, faults) = stretch.recording.samples(answer, piece, &mut present);
+                    self.take(stretch, samples, piece, waiting)?;
+                    at_once = (at_once * 2).min(PIECE_SLOTS);
+                    faults.into_iter().next()
+                }
+                Err(error) => match query_fault(error) {
+                    Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
+                    // Where nobody answers, a smaller question may still be answered.
+                    _ if piece.len() > 1 => {
+                        at_once = piece.len().div_ceil(2);
+                        continue;
+                    }
+                    Err(HistoryUnavailable::Failed(why)) => return self.pause_rule(stretch, &why),
+                    Ok(error) => Some((first, error.to_string())),
+                },
+            };
+            let error = fault.map(|(t, why)| format!("slot {}: {why}", t as f64 / 1000.0));
+            let (view, turn, slot) = (stretch.view, stretch.turn, piece.last);
+            waiting.set_progress(TaskProgress { view, turn, slot, present: present.clone(), at_once, error });
+            if waiting.count >= BLOCK_SAMPLES {
+                self.write(range, waiting)?;
+            }
+            first = piece.last + interval;
+        }
+        Ok(())
+    }
+
+    /// Puts samples that are not stored yet in line for their block.
+    fn take(
+        &self,
+        stretch: &BackfillTask,
+        mut samples: SamplesBySeries,
+        slots: EvaluationRange,
+        waiting: &mut PendingBlock,
+    ) -> Result<(), BackfillStop> {
+        if stretch.seam {
+            samples.values_mut().for_each(|one| keep_stale_markers_only(one, stretch.slots.last));
+        }
+        let stored =
+            self.shared.parts.store.read_series(&stretch.recording.matchers(), slots.first, slots.last);
+        let stored = stored.map_err(|e| BackfillStop::Failed(e.to_string()))?;
+        for (labels, one) in samples {
+            let one = match stored.get(&labels) {
+                Some(there) => without(one, there),
+                None => one,
+            };
+            waiting.count += one.ts.len() + one.histograms.len();
+            if one.ts.is_empty() && one.histograms.is_empty() {
+                continue;
+            }
+            match waiting.samples.get_mut(&labels) {
+                Some(to) => merge_samples(to, one),
+                None => drop(waiting.samples.insert(labels, one)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what waits as a block and then notes how far that brings the rules.
+    fn write(&self, range: (TimeMs, TimeMs), waiting: &mut PendingBlock) -> Result<(), BackfillStop> {
+        let PendingBlock { samples, count, reached } = std::mem::take(waiting);
+        let series: Vec<SeriesSamples> = samples.into_values().collect();
+        let parts = &self.shared.parts;
+        let reach = self.shared.reach.load(Relaxed).saturating_add(TELL_SLACK_MS);
+        let tell_from = parts.clock.now().saturating_sub(reach);
+        let written = parts.store.write_backfill(range, &series, tell_from);
+        written.map_err(|e| BackfillStop::Failed(e.to_string()))?;
+        let until = reached.iter().map(|r| r.slot).max().unwrap_or(range.0);
+        let complete = self.shared.rules.lock().reached(reached);
+        self.note().map_err(BackfillStop::Failed)?;
+        tracing::info!(
+            series = series.len(),
+            samples = count,
+            until,
+            "backfill: a piece of the past is written"
+        );
+        complete.iter().for_each(|rule| tracing::info!(rule, "backfill: complete"));
+        Ok(())
+    }
+}
+
+/// Of the sample at `t` only a stale marker stays.
+fn keep_stale_markers_only(samples: &mut SeriesSamples, t: TimeMs) {
+    samples.histograms.retain(|(at, _)| *at != t);
+    if samples.ts.last() == Some(&t) && samples.vs.last().is_some_and(|v| !is_stale(*v)) {
+        samples.ts.pop();
+        samples.vs.pop();
+    }
+}

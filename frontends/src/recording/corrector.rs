@@ -1,0 +1,397 @@
+//! `late_samples: correct`: slots that were evaluated before all their samples had come are computed again, and what
+//! differs is corrected in the store.
+//!
+//! A second after something came late, a niced thread computes the slots that it reaches, rule after rule in the order in
+//! which they read each other, and compares with what is stored. What a correction changes reaches the rules above.
+
+use super::evaluate::{HistoryUnavailable, PastRuleEvaluator};
+use super::late_samples::LateSampleMonitor;
+use super::limits::{
+    CLOCKS_APART, KNOWN_SERIES, LATE_SETTLE, LATE_SLOTS, PRESENT_SLOTS, RECORDED_AFTER, TOLERANCE,
+};
+use super::pending::{CorrectedRule, PendingCorrections};
+use super::recorded_samples::{EvaluationRange, SamplesBySeries};
+use super::remote::{LateSampleClient, LateSampleReport, PeersToAsk, WatchList};
+use super::{CorrectionListeners, RecordedRule, RecordingHistoryServices};
+use engine::live::recorder::group_prefix;
+use engine::query::pool;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use storage::metrics::Counter;
+use storage::model::value::is_stale;
+use storage::model::{Labels, TimeMs};
+use storage::store::{CorrectedValue, Correction, SeriesSamples, StoreError};
+
+/// A sample that was changed.
+pub(super) type SampleChange = (TimeMs, Labels, CorrectedValue);
+
+/// Who corrects.
+pub(super) struct Corrector {
+    parts: Arc<RecordingHistoryServices>,
+    lookout: Arc<LateSampleMonitor>,
+    /// The other processes of a cluster.
+    others: Option<PeersToAsk>,
+    listeners: Arc<CorrectionListeners>,
+    state: Mutex<CorrectorState>,
+    /// Series that corrections gave samples to: they may be in no column.
+    added: Mutex<HashSet<Labels>>,
+    /// One pass at a time.
+    turn: Mutex<()>,
+    corrected: Arc<Counter>,
+    refused: Arc<Counter>,
+    beyond: Arc<Counter>,
+}
+
+#[derive(Default)]
+struct CorrectorState {
+    dirty: PendingCorrections,
+    /// What the other processes are told to look for.
+    watched: Arc<WatchList>,
+    /// Those of them that do not know it yet, as far as we know, and since when.
+    unaware: BTreeMap<usize, TimeMs>,
+}
+
+impl Corrector {
+    pub fn new(
+        parts: Arc<RecordingHistoryServices>,
+        lookout: Arc<LateSampleMonitor>,
+        elsewhere: Option<Arc<dyn LateSampleClient>>,
+        listeners: Arc<CorrectionListeners>,
+    ) -> Corrector {
+        let metrics = parts.metrics.clone();
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        let others = elsewhere.map(|way| PeersToAsk::new(way, lookout.arrivals.clone()));
+        Corrector {
+            parts,
+            lookout,
+            others,
+            listeners,
+            state: Mutex::default(),
+            added: Mutex::default(),
+            turn: Mutex::new(()),
+            corrected: counter(
+                "perennial_recorded_samples_corrected_total",
+                "Recorded samples that were changed, added or taken back because samples came late.",
+            ),
+            refused: counter(
+                "perennial_recorded_samples_not_corrected_total",
+                "Recorded samples that stay although samples came late: their time is in blocks.",
+            ),
+            beyond: counter(
+                "perennial_late_samples_beyond_bound_total",
+                "Samples that came later than the bound of a rule that reads them: counted once per rule.",
+            ),
+        }
+    }
+
+    /// Of these rules, those with a bound are corrected.
+    pub fn replace(&self, rules: &[RecordedRule]) {
+        let now = self.parts.clock.now();
+        let mut state = self.state.lock();
+        state.dirty.replace(rules, &self.parts.options, now);
+        let selectors = state.dirty.selectors().list().to_vec();
+        let mut watched = WatchList { number: 0, schedules: state.dirty.schedules(), selectors };
+        self.lookout.watch(&watched);
+        let Some(others) = &self.others else { return };
+        // Elsewhere a slot may have passed that has not come there, by the clock of that process.
+        watched.schedules.iter_mut().for_each(|schedule| schedule.delay -= CLOCKS_APART);
+        if watched.schedules != state.watched.schedules || watched.selectors != state.watched.selectors {
+            watched.number = state.watched.number + 1;
+            state.watched = Arc::new(watched);
+            for process in others.client.processes() {
+                state.unaware.entry(process).or_insert(now - CLOCKS_APART);
+                others.mark_due(process);
+            }
+        }
+    }
+
+    /// Works until [`Corrector::end`].
+    pub fn run(&self) {
+        pool::nice();
+        let mut waits = false;
+        while self.lookout.arrivals.wait(LATE_SETTLE, waits) {
+            self.run_once();
+            let unasked = self.others.as_ref().is_some_and(PeersToAsk::any);
+            waits = unasked || !self.state.lock().dirty.is_empty();
+        }
+    }
+
+    pub fn end(&self) {
+        self.lookout.arrivals.end();
+    }
+
+    /// Another process has something to say.
+    pub fn heard(&self, process: usize) {
+        self.others.iter().for_each(|others| others.mark_due(process));
+    }
+
+    /// Corrects what the samples that have come by now reach.
+    pub fn run_once(&self) {
+        let _turn = self.turn.lock();
+        self.others.iter().for_each(|others| self.ask(others));
+        self.drain_local();
+        let now = self.parts.clock.now();
+        loop {
+            let Some((rule, ranges)) = self.state.lock().dirty.take(now) else { return };
+            if self.ranges(&rule, ranges, now).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes in what came late to the other processes. Whoever does not answer is asked again in the next pass, and says
+    /// then what he has to say.
+    fn ask(&self, others: &PeersToAsk) {
+        for process in others.take() {
+            let watched = self.state.lock().watched.clone();
+            match others.client.ask(process, &watched) {
+                Ok(report) => self.apply_report(process, watched.number, report),
+                Err(error) => {
+                    tracing::warn!(error, "what came late there is asked for again");
+                    others.mark_due(process);
+                }
+            }
+        }
+    }
+
+    /// Takes in what another process says of the list of selectors with this number.
+    fn apply_report(&self, process: usize, number: u64, report: LateSampleReport) {
+        let now = self.parts.clock.now() + CLOCKS_APART;
+        let mut state = self.state.lock();
+        let CorrectorState { dirty, watched, unaware } = &mut *state;
+        if watched.number != number {
+            // Rules came or went meanwhile: the numbers are those of other selectors.
+            return dirty.all(now);
+        }
+        if report.overflown {
+            dirty.all(now);
+        }
+        if let Some(since) = unaware.remove(&process) {
+            // Nobody looked there.
+            dirty.since(since, now);
+        }
+        let items = report.items.iter();
+        let beyond = items.map(|item| item.count * dirty.sample(&[item.selector], item.t, item.now, now));
+        self.beyond.add(beyond.sum());
+    }
+
+    /// Takes in what came late here.
+    fn drain_local(&self) {
+        let mut state = self.state.lock();
+        let (dirty, mut beyond) = (&mut state.dirty, 0);
+        let overflown = self.lookout.take(|seen, t, now| beyond += dirty.sample(seen, t, now, now));
+        if overflown {
+            dirty.all(self.parts.clock.now());
+        }
+        self.beyond.add(beyond);
+    }
+
+    /// Computes slots of one rule again; fails if the server stops, or nothing can be asked now: then it is tried again.
+    fn ranges(&self, rule: &CorrectedRule, ranges: BTreeMap<TimeMs, TimeMs>, now: TimeMs) -> Result<(), ()> {
+        let mut away = false;
+        for (first, last) in ranges {
+            let outcome = match away {
+                true => Err(CorrectionStop::Away),
+                false => self.range(rule, first, last, now),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(CorrectionStop::Stopped) => return Err(()),
+                Err(CorrectionStop::Away) => {
+                    away = true;
+                    self.state.lock().dirty.again(rule, first, last, now);
+                }
+            }
+        }
+        if away { Err(()) } else { Ok(()) }
+    }
+
+    /// Computes slots again, some at a time.
+    fn range(
+        &self,
+        rule: &CorrectedRule,
+        mut first: TimeMs,
+        last: TimeMs,
+        now: TimeMs,
+    ) -> Result<(), CorrectionStop> {
+        let interval = rule.recording.interval;
+        while first <= last {
+            let to = last.min(first + (LATE_SLOTS - 1) * interval);
+            self.piece(rule, EvaluationRange { first, last: to, interval }, now)?;
+            first = to + interval;
+        }
+        Ok(())
+    }
+
+    /// Computes slots again, and those behind them up to one that does not fail: whether a stale marker stands there
+    /// depends on them.
+    fn piece(&self, rule: &CorrectedRule, slots: EvaluationRange, now: TimeMs) -> Result<(), CorrectionStop> {
+        let recording = &rule.recording;
+        let asker = PastRuleEvaluator { parts: &self.parts, plan: &rule.plan, recording };
+        let from = self.first_relevant_time(rule, slots)?;
+        let slots = EvaluationRange { first: slots.first.max(from), ..slots };
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let present = asker.series_alive_before(slots, from)?;
+        let (newest, mut behind) = (rule.recorded(now), slots.interval);
+        let (computed, end) = loop {
+            let end = newest.min(slots.last + behind);
+            let computed = asker.samples(EvaluationRange { last: end, ..slots }, present.clone())?;
+            let open = computed.failed.contains(&end) || computed.unknown.contains(&end);
+            if !open || end == newest {
+                break (computed, end);
+            }
+            behind *= 2;
+        };
+        let stored = self.parts.store.read_series(&recording.matchers(), slots.first, end);
+        let stored = stored.map_err(CorrectionStop::of)?;
+        let recorded: BTreeSet<TimeMs> = stored.values().flat_map(times).collect();
+        let grid = |t: &TimeMs| {
+            let slot = recording.slot_at(*t) == *t && !computed.unknown.contains(t);
+            slot && (*t >= rule.since || *t >= rule.from && recorded.contains(t))
+        };
+        let added = self.added.lock();
+        let prefix = group_prefix(&rule.name, &recording.record);
+        let own = |labels: &Labels| {
+            rule.exclusive_name && (added.contains(labels) || self.parts.store.is_column_of(labels, &prefix))
+        };
+        let changed = differences(&computed.samples, &stored, slots.last, own, grid);
+        drop(added);
+        if end == newest && (!changed.is_empty() || computed.failed.contains(&end)) {
+            // What is recorded next may end a series that has no value any more, or not end one that has.
+            self.state.lock().dirty.check_next(rule, end);
+        }
+        self.write(changed, now)
+    }
+
+    /// The first slot that counts for what comes before `recorded_samples`: the rule's first one, unless something was recorded before
+    /// it, by the server that ran then or by backfill.
+    fn first_relevant_time(
+        &self,
+        rule: &CorrectedRule,
+        slots: EvaluationRange,
+    ) -> Result<TimeMs, CorrectionStop> {
+        let oldest = slots.first - PRESENT_SLOTS * slots.interval;
+        if oldest >= rule.since {
+            return Ok(oldest);
+        }
+        let before = self.parts.store.read_series(&rule.recording.matchers(), oldest, rule.since - 1);
+        let before = before.map_err(CorrectionStop::of)?;
+        let any = before.values().any(|series| times(series).next().is_some());
+        Ok(if any { oldest } else { rule.since })
+    }
+
+    fn write(&self, changed: Vec<SampleChange>, now: TimeMs) -> Result<(), CorrectionStop> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let store = &self.parts.store;
+        let correction = |(t, labels, to): &SampleChange| Correction {
+            series: store.get_or_create_series(labels),
+            t: *t,
+            value: to.clone(),
+        };
+        let corrections: Vec<Correction> = changed.iter().map(correction).collect();
+        let refused = store.correct(&corrections).map_err(CorrectionStop::of)?;
+        self.refused.add(refused as u64);
+        self.corrected.add((changed.len() - refused) as u64);
+        let mut added = self.added.lock();
+        if added.len() + changed.len() > KNOWN_SERIES {
+            added.clear();
+        }
+        let values = changed.iter().filter(|(.., to)| !matches!(to, CorrectedValue::Gone));
+        added.extend(values.map(|(_, labels, _)| labels.clone()));
+        drop(added);
+        // Windows hear of it a moment later.
+        let by = self.parts.clock.now() + RECORDED_AFTER;
+        let mut state = self.state.lock();
+        changed.iter().for_each(|(t, labels, _)| state.dirty.mark_readers(labels, *t, (now, by)));
+        drop(state);
+        self.listeners.tell(&changed);
+        Ok(())
+    }
+}
+
+/// Why work ended early.
+enum CorrectionStop {
+    Stopped,
+    /// Nobody answers now, or the store cannot.
+    Away,
+}
+
+impl CorrectionStop {
+    fn of(error: StoreError) -> CorrectionStop {
+        CorrectionStop::from(HistoryUnavailable::Failed(error.to_string()))
+    }
+}
+
+impl From<HistoryUnavailable> for CorrectionStop {
+    fn from(why: HistoryUnavailable) -> CorrectionStop {
+        match why {
+            HistoryUnavailable::Stopped => CorrectionStop::Stopped,
+            HistoryUnavailable::Failed(error) => {
+                tracing::warn!(error, "correcting what late samples reach is tried again");
+                CorrectionStop::Away
+            }
+        }
+    }
+}
+
+/// What has to change so that what is stored becomes what is wanted. Behind `last` only stale markers come and go. `own`:
+/// whether a series of which nothing is wanted is the rule's, and not one that somebody else wrote. `grid`: whether anything may change at a time.
+fn differences(
+    wanted: &SamplesBySeries,
+    stored: &BTreeMap<Labels, SeriesSamples>,
+    last: TimeMs,
+    own: impl Fn(&Labels) -> bool,
+    is_evaluation_time: impl Fn(&TimeMs) -> bool,
+) -> Vec<SampleChange> {
+    let mut changed = Vec::new();
+    let nothing = SeriesSamples::default();
+    let theirs = |labels: &&Labels| !wanted.contains_key(*labels) && own(labels);
+    let series: BTreeSet<&Labels> = wanted.keys().chain(stored.keys().filter(theirs)).collect();
+    for labels in series {
+        let wanted = points(wanted.get(labels).unwrap_or(&nothing));
+        let stored = points(stored.get(labels).unwrap_or(&nothing));
+        for (t, to) in wanted.iter().filter(|(t, _)| is_evaluation_time(t)) {
+            let there = stored.get(t);
+            let marker = matches!(to, CorrectedValue::Float(v) if is_stale(*v));
+            if there.is_none_or(|there| !same(there, to)) && (*t <= last || marker && there.is_none()) {
+                changed.push((*t, labels.clone(), to.clone()));
+            }
+        }
+        for (t, there) in stored.iter().filter(|(t, _)| is_evaluation_time(t) && !wanted.contains_key(t)) {
+            let marker = matches!(there, CorrectedValue::Float(v) if is_stale(*v));
+            if *t <= last || marker {
+                changed.push((*t, labels.clone(), CorrectedValue::Gone));
+            }
+        }
+    }
+    changed.sort_by_key(|(t, ..)| *t);
+    changed
+}
+
+fn times(samples: &SeriesSamples) -> impl Iterator<Item = TimeMs> + '_ {
+    samples.ts.iter().copied().chain(samples.histograms.iter().map(|h| h.0))
+}
+
+fn points(samples: &SeriesSamples) -> BTreeMap<TimeMs, CorrectedValue> {
+    let floats = samples.ts.iter().copied().zip(samples.vs.iter().map(|v| CorrectedValue::Float(*v)));
+    let histograms = samples.histograms.iter().map(|(t, h)| (*t, CorrectedValue::Histogram(h.clone())));
+    floats.chain(histograms).collect()
+}
+
+/// Equal but for what rounding may do to one answer that is computed in two ways.
+fn same(a: &CorrectedValue, b: &CorrectedValue) -> bool {
+    match (a, b) {
+        (CorrectedValue::Float(a), CorrectedValue::Float(b)) => {
+            let equal = is_stale(*a) == is_stale(*b) && a.is_nan() && b.is_nan();
+            let near = || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs());
+            a == b || equal || a.is_finite() && b.is_finite() && near()
+        }
+        (CorrectedValue::Histogram(a), CorrectedValue::Histogram(b)) => a.equals(b),
+        _ => false,
+    }
+}

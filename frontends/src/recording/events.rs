@@ -1,0 +1,66 @@
+//! Who hears of corrections: subscriptions of recorded series.
+
+use super::corrector::SampleChange;
+use engine::live::LabelledSample;
+use engine::operators::histogram_column::Sample;
+use parking_lot::Mutex;
+use storage::model::value::is_stale;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::CorrectedValue;
+
+/// What was corrected at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CorrectionEvent {
+    /// The slot.
+    pub t: TimeMs,
+    /// Rows that have another value, or one at all, there.
+    pub upsert: Vec<LabelledSample>,
+    /// Rows that have none there any more.
+    pub remove: Vec<Labels>,
+}
+
+/// A consumer of corrections.
+pub trait CorrectionListener: Send {
+    /// Takes what was corrected at one time. Must queue and return.
+    fn corrected(&self, rows: CorrectionEvent);
+    /// Whether it wants more.
+    fn is_open(&self) -> bool;
+}
+
+/// A listener, and what picks the series it wants to hear of.
+type FilteredListener = (Vec<Matcher>, Box<dyn CorrectionListener>);
+
+/// All listeners.
+#[derive(Default)]
+pub(super) struct CorrectionListeners(Mutex<Vec<FilteredListener>>);
+
+impl CorrectionListeners {
+    /// Adds one; those that want no more go.
+    pub fn add(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
+        let mut all = self.0.lock();
+        all.retain(|(_, listener)| listener.is_open());
+        all.push((matchers, listener));
+    }
+
+    /// Tells each of what it listens to, time by time.
+    pub fn tell(&self, changed: &[SampleChange]) {
+        for (matchers, listener) in self.0.lock().iter() {
+            let wants = |(_, labels, _): &&SampleChange| matchers.iter().all(|m| m.matches_labels(labels));
+            let wanted: Vec<&SampleChange> = changed.iter().filter(wants).collect();
+            wanted.chunk_by(|a, b| a.0 == b.0).for_each(|rows| listener.corrected(of(rows)));
+        }
+    }
+}
+
+fn of(changed: &[&SampleChange]) -> CorrectionEvent {
+    let t = changed.first().map_or(0, |(t, ..)| *t);
+    let (mut upsert, mut remove) = (Vec::new(), Vec::new());
+    for (_, labels, to) in changed {
+        match to {
+            CorrectedValue::Float(v) if !is_stale(*v) => upsert.push((labels.clone(), Sample::Float(*v))),
+            CorrectedValue::Histogram(h) => upsert.push((labels.clone(), Sample::Histogram(h.clone()))),
+            CorrectedValue::Float(_) | CorrectedValue::Gone => remove.push(labels.clone()),
+        }
+    }
+    CorrectionEvent { t, upsert, remove }
+}

@@ -1,0 +1,183 @@
+//! What comes late: every append is looked at, and kept in a bounded queue if a slot may have been evaluated without it.
+
+use super::limits::LATE_ITEMS;
+use parking_lot::{Condvar, Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::metrics::{Counter, Metrics};
+use storage::model::TimeMs;
+use storage::model::value::is_absent;
+use storage::store::{AppendObserver, ChangeData, ChangeEvent, ColumnLayout};
+
+/// Samples of one shard that came at one moment.
+pub(super) struct LateBatch {
+    pub shard: u16,
+    /// When they came.
+    pub now: TimeMs,
+    pub samples: LateSamples,
+}
+
+/// Which samples.
+pub(super) enum LateSamples {
+    /// A scrape's.
+    Columns(Arc<ColumnLayout>, TimeMs, Arc<[f64]>),
+    /// Single ones: slot, time.
+    Single(Vec<(u32, TimeMs)>),
+}
+
+impl LateSamples {
+    /// Calls `each(slot, time)`.
+    pub fn each(&self, mut each: impl FnMut(u32, TimeMs)) {
+        match self {
+            LateSamples::Columns(layout, t, values) => {
+                let there = layout.slots.iter().zip(values.iter()).filter(|(_, v)| !is_absent(**v));
+                there.for_each(|(slot, _)| each(*slot, *t));
+            }
+            LateSamples::Single(samples) => samples.iter().for_each(|(slot, t)| each(*slot, *t)),
+        }
+    }
+}
+
+/// When the slots of some rules are evaluated, and how far ahead of its slot such a rule looks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct RuleSchedule {
+    pub interval: i64,
+    pub offset: i64,
+    pub delay: i64,
+    pub look_ahead: i64,
+}
+
+impl RuleSchedule {
+    /// The newest time that a slot has looked at that may be evaluated by `now`.
+    fn seen(&self, now: TimeMs) -> TimeMs {
+        let t = now - self.delay;
+        t - (t - self.offset).rem_euclid(self.interval) + self.look_ahead
+    }
+}
+
+#[derive(Default)]
+struct LateQueueState {
+    items: Vec<LateBatch>,
+    overflowed: bool,
+    /// There is something to do that is not in this queue.
+    wake_requested: bool,
+    ended: bool,
+}
+
+/// See the module.
+pub(super) struct LateSampleQueue {
+    clock: Arc<dyn Clock>,
+    schedules: RwLock<Vec<RuleSchedule>>,
+    queue: Mutex<LateQueueState>,
+    wakeup: Condvar,
+    /// Who else hears that something has come.
+    ring: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    overflows: Arc<Counter>,
+}
+
+impl LateSampleQueue {
+    /// Nothing is late before there are schedules.
+    pub fn new(clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleQueue {
+        let help = "Times that more samples came late than can wait: all that is within the bound was computed again.";
+        let overflows = metrics.counter("perennial_late_samples_overflows_total", help, &[]);
+        LateSampleQueue {
+            clock,
+            schedules: RwLock::default(),
+            queue: Mutex::default(),
+            wakeup: Condvar::new(),
+            ring: OnceLock::new(),
+            overflows,
+        }
+    }
+
+    /// See [`super::Lookout::set_on_arrival`].
+    pub fn set_on_arrival(&self, ring: Box<dyn Fn() + Send + Sync>) {
+        // Only the first one counts.
+        let _ = self.ring.set(ring);
+    }
+
+    /// From now on these slots count.
+    pub fn watch(&self, schedules: Vec<RuleSchedule>) {
+        *self.schedules.write() = schedules;
+    }
+
+    /// Counts that more came than somebody behind the queue can keep.
+    pub fn overflown(&self) {
+        self.overflows.inc();
+    }
+
+    /// What has come, and whether more has than was kept.
+    pub fn take(&self) -> (Vec<LateBatch>, bool) {
+        let mut queue = self.queue.lock();
+        queue.wake_requested = false;
+        (std::mem::take(&mut queue.items), std::mem::take(&mut queue.overflowed))
+    }
+
+    /// Ends [`LateSampleQueue::wait`] for this time, as something that has come does.
+    pub fn wake(&self) {
+        self.queue.lock().wake_requested = true;
+        self.wakeup.notify_all();
+    }
+
+    /// Sleeps until something has come (or does not wait for that, if there is something to do already), and a little
+    /// more so that the rest of it has, too; `false`: it is over.
+    pub fn wait(&self, settle: Duration, at_once: bool) -> bool {
+        let mut queue = self.queue.lock();
+        while !at_once && queue.items.is_empty() && !queue.overflowed && !queue.wake_requested && !queue.ended
+        {
+            self.wakeup.wait(&mut queue);
+        }
+        if !queue.ended {
+            self.wakeup.wait_while_for(&mut queue, |queue| !queue.ended, settle);
+        }
+        !queue.ended
+    }
+
+    /// Ends [`LateSampleQueue::wait`].
+    pub fn end(&self) {
+        self.queue.lock().ended = true;
+        self.wakeup.notify_all();
+    }
+
+    fn push(&self, arrived: LateBatch) {
+        let mut queue = self.queue.lock();
+        if queue.items.len() >= LATE_ITEMS {
+            // All that is within the bound will be looked at again instead.
+            queue.items.clear();
+            queue.overflowed = true;
+            self.overflows.inc();
+        }
+        let first = queue.items.is_empty();
+        queue.items.push(arrived);
+        drop(queue);
+        if first {
+            self.wakeup.notify_all();
+            self.ring.get().into_iter().for_each(|ring| ring());
+        }
+    }
+}
+
+impl AppendObserver for LateSampleQueue {
+    fn look(&self, item: &ChangeEvent) {
+        let now = self.clock.now();
+        let Some(seen) = self.schedules.read().iter().map(|schedule| schedule.seen(now)).max() else {
+            return;
+        };
+        let single = |times: &mut dyn Iterator<Item = (u32, TimeMs)>| {
+            let late: Vec<(u32, TimeMs)> = times.filter(|(_, t)| *t <= seen).collect();
+            (!late.is_empty()).then_some(LateSamples::Single(late))
+        };
+        let late = match &item.data {
+            ChangeData::Columns(batch) => (batch.t <= seen)
+                .then(|| LateSamples::Columns(batch.layout.clone(), batch.t, batch.values.clone())),
+            ChangeData::Rows(rows) => single(&mut rows.iter().map(|(slot, t, _)| (*slot, *t))),
+            ChangeData::Histograms(rows) => single(&mut rows.iter().map(|(slot, t, _)| (*slot, *t))),
+            ChangeData::Starts(rows) => single(&mut rows.iter().map(|(slot, t, _)| (*slot, *t))),
+        };
+        if let Some(samples) = late {
+            self.push(LateBatch { shard: item.shard, now, samples });
+        }
+    }
+}

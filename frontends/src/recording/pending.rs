@@ -1,0 +1,287 @@
+//! Which slots of which rules must be computed again, because a sample they look at came behind their evaluation.
+
+use super::RecordedRule;
+use super::backfill_plan::reaches;
+use super::late_queue::RuleSchedule;
+use super::limits::{PASS_MS, RECORDED_AFTER};
+use super::recorded_samples::RecordingSpec;
+use super::selector_index::SelectorIndex;
+use engine::live::ViewId;
+use engine::live::views::{levels_of, reads_of};
+use engine::plan::Plan;
+use engine::query::{QueryOptions, SelectorVisibility, visibilities};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+
+/// A rule whose slots are corrected.
+pub(super) struct CorrectedRule {
+    pub view: ViewId,
+    pub name: String,
+    pub plan: Plan,
+    pub recording: RecordingSpec,
+    /// It stands since before this slot. Of earlier ones only those are corrected at which something is recorded: nobody
+    /// knows of the others whether they were evaluated.
+    pub since: TimeMs,
+    /// What is recorded before this slot stays: another expression, or another grid, recorded it.
+    pub from: TimeMs,
+    /// How late a sample may come, ms.
+    lateness: i64,
+    sights: Vec<SelectorVisibility>,
+    /// The length of the longest chain of recorded rules below it.
+    level: u64,
+    /// No other rule records series that could be taken for its own.
+    pub exclusive_name: bool,
+}
+
+/// Slots from the first to the second, both included; ranges neither overlap nor touch.
+type TimeRanges = BTreeMap<TimeMs, TimeMs>;
+/// Numbers of a rule and of one of its sights.
+type SelectorUse = (u32, u32);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct PendingCorrections {
+    rules: Vec<Arc<CorrectedRule>>,
+    ranges: HashMap<ViewId, TimeRanges>,
+    selectors: SelectorIndex,
+    /// By selector: whose sights it is.
+    readers: Vec<Vec<SelectorUse>>,
+}
+
+impl PendingCorrections {
+    /// Only these rules count; what is dirty of them stays so, if they ask what they asked. `all`: every recording rule.
+    pub fn replace(&mut self, all: &[RecordedRule], options: &QueryOptions, now: TimeMs) {
+        let specs = || all.iter().map(|rule| (rule.view, &rule.spec));
+        let late: Vec<&RecordedRule> = all.iter().filter(|rule| rule.lateness.is_some()).collect();
+        let before: HashMap<ViewId, Arc<CorrectedRule>> =
+            self.rules.iter().map(|rule| (rule.view, rule.clone())).collect();
+        let ranges = std::mem::take(&mut self.ranges);
+        *self = PendingCorrections::default();
+        if late.is_empty() {
+            return;
+        }
+        let reads = reads_of(specs());
+        let levels = levels_of(&reads);
+        let recordings: Vec<(ViewId, RecordingSpec)> =
+            all.iter().filter_map(|rule| Some((rule.view, RecordingSpec::of(&rule.spec.kind)?))).collect();
+        for rule in late {
+            let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
+            let alone =
+                !recordings.iter().any(|(view, other)| *view != rule.view && recording.may_share(other));
+            if reaches(rule.view, &reads) {
+                tracing::warn!(rule = rule.spec.name, "the rule reads its own series: it is not corrected");
+                continue;
+            }
+            let next = recording.slot_at(now - recording.delay) + recording.interval;
+            let old = before.get(&rule.view);
+            let (since, from) = match old {
+                None => (next, TimeMs::MIN),
+                Some(old) if old.is(&rule.spec.plan, &recording) => (old.since, old.from),
+                Some(_) => (next, next),
+            };
+            self.rules.push(Arc::new(CorrectedRule {
+                view: rule.view,
+                since,
+                from,
+                name: rule.spec.name.clone(),
+                plan: rule.spec.plan.clone(),
+                recording,
+                lateness: rule.lateness.unwrap_or(0),
+                sights: visibilities(&rule.spec.plan, options),
+                level: levels.get(&rule.view).copied().unwrap_or(0),
+                exclusive_name: alone,
+            }));
+        }
+        let goes_on = |view: &ViewId| before.get(view).is_some_and(|old| self.is_current(old));
+        self.ranges = ranges.into_iter().filter(|(view, _)| goes_on(view)).collect();
+        self.index();
+    }
+
+    /// Whether a rule is still asked what it was asked.
+    fn is_current(&self, rule: &CorrectedRule) -> bool {
+        self.rules.iter().any(|known| known.view == rule.view && known.is(&rule.plan, &rule.recording))
+    }
+
+    fn index(&mut self) {
+        for (r, rule) in self.rules.iter().enumerate() {
+            for (s, sight) in rule.sights.iter().enumerate() {
+                let selector = self.selectors.add(&sight.matchers) as usize;
+                self.readers.resize_with(self.readers.len().max(selector + 1), Vec::new);
+                self.readers[selector].push((r as u32, s as u32));
+            }
+        }
+    }
+
+    /// The selectors of all rules.
+    pub fn selectors(&self) -> &SelectorIndex {
+        &self.selectors
+    }
+
+    /// When the rules are evaluated.
+    pub fn schedules(&self) -> Vec<RuleSchedule> {
+        let of = |rule: &Arc<CorrectedRule>| {
+            let RecordingSpec { interval, offset, delay, .. } = rule.recording;
+            let ahead = rule.sights.iter().map(|sight| -sight.from.max(-MOST_AHEAD)).max().unwrap_or(0);
+            RuleSchedule { interval, offset, delay, look_ahead: ahead.max(0) }
+        };
+        let mut all: Vec<RuleSchedule> = self.rules.iter().map(of).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// A sample at `t` that these selectors see came at `now`; slots until `by` may have been evaluated without it. Returns
+    /// how many rules find that too late.
+    pub fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
+        let mut beyond = 0;
+        for (rule, sight) in self.readers(selectors) {
+            if t < now - rule.lateness - rule.recording.delay {
+                beyond += 1;
+            } else {
+                self.mark(&rule, sight, t, (now, by));
+            }
+        }
+        beyond
+    }
+
+    /// A recorded sample at `t` was corrected: rules that read it follow, of which slots may have been evaluated without
+    /// it until `by`.
+    pub fn mark_readers(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
+        let seen = self.selectors.seen(labels);
+        for (rule, sight) in self.readers(&seen) {
+            self.mark(&rule, sight, t, (now, by));
+        }
+    }
+
+    /// Rules with the sights that these selectors are.
+    fn readers(&self, selectors: &[u32]) -> Vec<(Arc<CorrectedRule>, u32)> {
+        let readers = selectors.iter().filter_map(|selector| self.readers.get(*selector as usize)).flatten();
+        readers.map(|(rule, sight)| (self.rules[*rule as usize].clone(), *sight)).collect()
+    }
+
+    /// Everything that was evaluated after `from` is to be computed again.
+    pub fn since(&mut self, from: TimeMs, now: TimeMs) {
+        for rule in self.rules.clone() {
+            let first = rule.evaluated(from) + rule.recording.interval;
+            self.add(&rule, first, rule.evaluated(now));
+        }
+    }
+
+    /// These slots of a rule could not be computed: they are tried again, as long as late samples could still reach them.
+    pub fn again(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs, now: TimeMs) {
+        if self.is_current(rule) {
+            self.add(rule, first.max(rule.oldest_slot(now)), last);
+        }
+    }
+
+    /// Everything within the bounds is to be computed again.
+    pub fn all(&mut self, now: TimeMs) {
+        for rule in self.rules.clone() {
+            let last = rule.evaluated(now);
+            self.add(&rule, rule.oldest_slot(now), last);
+        }
+    }
+
+    /// A sample at `t` came at `now`, and slots may have been evaluated without it until `by`.
+    fn mark(&mut self, rule: &CorrectedRule, sight: u32, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
+        let (sight, last) = (&rule.sights[sight as usize], rule.evaluated(by));
+        let (from, to) = (t.saturating_add(sight.from).max(rule.oldest(now)), t.saturating_add(sight.to));
+        let first = rule.recording.slot_at(from - 1) + rule.recording.interval;
+        self.add(rule, first, rule.recording.slot_at(to - 1).min(last));
+    }
+
+    fn add(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs) {
+        if first <= last {
+            insert(self.ranges.entry(rule.view).or_default(), first, last, rule.recording.interval);
+        }
+    }
+
+    /// The next rule with dirty slots that are recorded by `now`, rules that others read first, and those slots.
+    pub fn take(&mut self, now: TimeMs) -> Option<(Arc<CorrectedRule>, TimeRanges)> {
+        let due = |rule: &&Arc<CorrectedRule>| {
+            let first = self.ranges.get(&rule.view).and_then(|ranges| ranges.keys().next());
+            first.is_some_and(|first| *first <= rule.recorded(now))
+        };
+        let rule = self.rules.iter().filter(due).min_by_key(|rule| rule.level)?.clone();
+        let (mut due, last) = (self.ranges.remove(&rule.view)?, rule.recorded(now));
+        let mut later = due.split_off(&(last + 1));
+        if let Some((_, end)) = due.iter_mut().next_back().filter(|(_, end)| **end > last) {
+            later.insert(last + rule.recording.interval, *end);
+            *end = last;
+        }
+        if !later.is_empty() {
+            self.ranges.insert(rule.view, later);
+        }
+        Some((rule, due))
+    }
+
+    /// The first slot behind `t` of a rule has to be looked at when it is recorded.
+    pub fn check_next(&mut self, rule: &CorrectedRule, t: TimeMs) {
+        let next = t + rule.recording.interval;
+        if self.is_current(rule) {
+            self.add(rule, next, next);
+        }
+    }
+
+    /// Whether some slots are dirty that are not recorded yet.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+/// Selectors look at most so far ahead of their evaluation, ms; further only if they look at any time.
+const MOST_AHEAD: i64 = 86_400_000;
+
+impl CorrectedRule {
+    /// Whether it asks that, and records it so.
+    fn is(&self, plan: &Plan, recording: &RecordingSpec) -> bool {
+        self.plan == *plan && self.recording == *recording
+    }
+
+    /// The last slot that is recorded by `now`.
+    pub fn recorded(&self, now: TimeMs) -> TimeMs {
+        self.evaluated(now - RECORDED_AFTER)
+    }
+
+    /// Slots before this time are not computed again any more.
+    fn oldest(&self, now: TimeMs) -> TimeMs {
+        now - self.lateness - self.recording.delay - self.recording.interval - PASS_MS
+    }
+
+    /// The first slot that is still computed again.
+    fn oldest_slot(&self, now: TimeMs) -> TimeMs {
+        self.recording.slot_at(self.oldest(now)) + self.recording.interval
+    }
+
+    /// The last slot that may have been evaluated by `now`.
+    pub fn evaluated(&self, now: TimeMs) -> TimeMs {
+        self.recording.slot_at(now - self.recording.delay)
+    }
+}
+
+/// Adds slots, and joins what touches.
+fn insert(ranges: &mut TimeRanges, mut first: TimeMs, mut last: TimeMs, interval: i64) {
+    while let Some((from, to)) = ranges.range(..=last + interval).next_back().map(|(f, t)| (*f, *t)) {
+        if to < first - interval {
+            break;
+        }
+        ranges.remove(&from);
+        (first, last) = (first.min(from), last.max(to));
+    }
+    ranges.insert(first, last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_joined() {
+        let mut ranges = TimeRanges::new();
+        for (first, last) in [(10, 20), (50, 50), (0, 0), (30, 30), (40, 40), (80, 90)] {
+            insert(&mut ranges, first, last, 10);
+        }
+        assert_eq!(ranges.into_iter().collect::<Vec<_>>(), [(0, 50), (80, 90)]);
+    }
+}

@@ -1,0 +1,266 @@
+//! What a rule records at its slots, out of answers about many slots at once.
+//!
+//! The same samples as [`engine::live::recorder::Recorder`] writes slot by slot: labels of the rule, a stale marker at the
+//! first slot at which a row is gone, nothing at a slot whose evaluation failed.
+
+use engine::live::ViewKind;
+use engine::live::recorder::recorded_labels;
+use engine::query::{QueryAnswer, QueryValue, Series};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
+use storage::model::value::STALE;
+use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
+use storage::store::SeriesSamples;
+
+/// Slots `first, first + interval, …, last`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct EvaluationRange {
+    /// The first one.
+    pub first: TimeMs,
+    /// The last one.
+    pub last: TimeMs,
+    /// Their distance, ms.
+    pub interval: i64,
+}
+
+/// What a recording rule writes; times are those of its samples, not of its evaluations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingSpec {
+    /// The metric's name.
+    pub record: String,
+    /// Labels set on all series.
+    pub labels: Vec<(String, String)>,
+    /// Distance of samples, ms.
+    pub interval: i64,
+    /// Samples lie at `k * interval + offset`.
+    pub offset: i64,
+    /// Evaluations happen so much later than the times they are about, ms.
+    pub delay: i64,
+    /// Most series at a slot; 0: no limit.
+    pub limit: usize,
+}
+
+/// Samples by series.
+pub type SamplesBySeries = BTreeMap<Labels, SeriesSamples>;
+
+impl EvaluationRange {
+    /// Their number.
+    pub fn len(&self) -> usize {
+        if self.last < self.first { 0 } else { ((self.last - self.first) / self.interval) as usize + 1 }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.last < self.first
+    }
+
+    fn time(&self, k: usize) -> TimeMs {
+        self.first + k as i64 * self.interval
+    }
+
+    fn number(&self, t: TimeMs) -> Option<usize> {
+        let k = (t - self.first).checked_div(self.interval).and_then(|k| usize::try_from(k).ok())?;
+        (k < self.len() && self.time(k) == t).then_some(k)
+    }
+}
+
+impl RecordingSpec {
+    /// What a view records; `None`: it does not.
+    pub fn of(kind: &ViewKind) -> Option<RecordingSpec> {
+        let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
+            return None;
+        };
+        Some(RecordingSpec {
+            record: record.clone(),
+            labels: labels.clone(),
+            interval: (*interval).max(1),
+            offset: offset - query_offset,
+            delay: *query_offset,
+            limit: *limit,
+        })
+    }
+
+    /// The latest slot that is not after `t`.
+    pub fn slot_at(&self, t: TimeMs) -> TimeMs {
+        t - (t - self.offset).rem_euclid(self.interval)
+    }
+
+    /// What picks its series, and perhaps others of the same name.
+    pub fn matchers(&self) -> Vec<Matcher> {
+        let set = self.labels.iter().filter(|(name, value)| !value.is_empty() && name != METRIC_NAME);
+        let set = set.map(|(name, value)| Matcher::equal(name.as_str(), value.as_str()));
+        std::iter::once(Matcher::equal(METRIC_NAME, self.record.as_str())).chain(set).collect()
+    }
+
+    /// Whether another rule may record the same series: nothing that is set tells them apart.
+    pub fn may_share(&self, other: &RecordingSpec) -> bool {
+        let differs = |(name, value): &(String, String)| {
+            other.labels.iter().any(|(other, theirs)| other == name && theirs != value)
+        };
+        self.record == other.record && !self.labels.iter().any(differs)
+    }
+
+    /// The samples of `slots`. `present` are the series that had a value at the slot before, and then those that have one
+    /// at the last. The second result: slots that failed, and why.
+    pub fn samples(
+        &self,
+        answer: QueryAnswer,
+        slots: EvaluationRange,
+        present: &mut BTreeSet<Labels>,
+    ) -> (SamplesBySeries, BTreeMap<TimeMs, String>) {
+        let rows = self.rows(answer.value);
+        let faults = self.faults(&rows, slots);
+        let (mut out, mut now) = (SamplesBySeries::new(), BTreeSet::new());
+        let nothing = Vec::new();
+        let gone: Vec<&Labels> = present.iter().filter(|labels| !rows.contains_key(*labels)).collect();
+        let all = rows.iter().chain(gone.into_iter().map(|labels| (labels, &nothing)));
+        for (labels, rows) in all {
+            let mut one = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
+            if record_series(rows, slots, &faults, present.contains(labels), &mut one) {
+                now.insert(labels.clone());
+            }
+            if !one.ts.is_empty() || !one.histograms.is_empty() {
+                out.insert(labels.clone(), one);
+            }
+        }
+        *present = now;
+        (out, faults.into_iter().map(|(k, why)| (slots.time(k), why)).collect())
+    }
+
+    /// The rows of an answer by recorded labels.
+    fn rows(&self, value: QueryValue) -> BTreeMap<Labels, Vec<Series>> {
+        let alone =
+            |labels, t, v| Series { labels, points: vec![(t, v)], histograms: Vec::new(), drops: false };
+        let series = match value {
+            QueryValue::Matrix(series) => series,
+            QueryValue::Scalar(t, v) => vec![alone(Labels::default(), t, v)],
+            QueryValue::Vector(rows) => rows
+                .into_iter()
+                .map(|row| match row.h {
+                    None => alone(row.labels, row.t, row.v),
+                    Some(h) => Series {
+                        labels: row.labels,
+                        points: Vec::new(),
+                        histograms: vec![(row.t, h)],
+                        drops: false,
+                    },
+                })
+                .collect(),
+            QueryValue::Text(..) => Vec::new(),
+        };
+        let mut rows: BTreeMap<Labels, Vec<Series>> = BTreeMap::new();
+        for one in series {
+            rows.entry(recorded_labels(&one.labels, &self.record, &self.labels)).or_default().push(one);
+        }
+        rows
+    }
+
+    /// Slots at which nothing is recorded: too many rows, or two of them would be one series.
+    fn faults(
+        &self,
+        rows: &BTreeMap<Labels, Vec<Series>>,
+        slots: EvaluationRange,
+    ) -> BTreeMap<usize, String> {
+        let mut counts = vec![0usize; if self.limit > 0 { slots.len() } else { 0 }];
+        let mut faults = BTreeMap::new();
+        for same in rows.values() {
+            let mut seen = BTreeSet::new();
+            for k in same.iter().flat_map(times).filter_map(|t| slots.number(t)) {
+                counts.get_mut(k).into_iter().for_each(|count| *count += 1);
+                if same.len() > 1 && !seen.insert(k) {
+                    let why = "vector contains metrics with the same labelset after applying rule labels";
+                    faults.insert(k, why.to_owned());
+                }
+            }
+        }
+        for (k, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > self.limit) {
+            faults.insert(k, format!("exceeded limit of {} with {count} series", self.limit));
+        }
+        faults
+    }
+}
+
+fn times(series: &Series) -> impl Iterator<Item = TimeMs> + '_ {
+    series.points.iter().map(|p| p.0).chain(series.histograms.iter().map(|h| h.0))
+}
+
+/// A value of a row.
+enum RecordedValue {
+    Float(f64),
+    Histogram(Arc<NativeHistogram>),
+}
+
+/// Puts down one series slot by slot; whether it has a value at the last.
+fn record_series(
+    rows: &[Series],
+    slots: EvaluationRange,
+    faults: &BTreeMap<usize, String>,
+    mut there: bool,
+    out: &mut SeriesSamples,
+) -> bool {
+    let mut points: Vec<(TimeMs, RecordedValue)> = Vec::new();
+    for row in rows {
+        points.extend(row.points.iter().map(|(t, v)| (*t, RecordedValue::Float(*v))));
+        points.extend(row.histograms.iter().map(|(t, h)| (*t, RecordedValue::Histogram(h.clone()))));
+    }
+    points.sort_by_key(|(t, _)| *t);
+    // Slots without a value say something only right behind one that has a value, or behind a failure.
+    let mut next = 0;
+    let silence = |to: usize, there: &mut bool, out: &mut SeriesSamples, next: &mut usize| {
+        let first_good = (*next..to).find(|k| !faults.contains_key(k)).filter(|_| *there);
+        if let Some(k) = first_good {
+            out.ts.push(slots.time(k));
+            out.vs.push(STALE);
+            *there = false;
+        }
+        *next = to + 1;
+    };
+    for (t, point) in points {
+        let Some(k) = slots.number(t) else { continue };
+        silence(k, &mut there, out, &mut next);
+        if faults.contains_key(&k) {
+            continue;
+        }
+        there = true;
+        match point {
+            RecordedValue::Float(v) => {
+                out.ts.push(t);
+                out.vs.push(v);
+            }
+            RecordedValue::Histogram(h) => out.histograms.push((t, h)),
+        }
+    }
+    silence(slots.len(), &mut there, out, &mut next);
+    there
+}
+
+/// Adds what `more` has at other times than `to`.
+pub fn merge_samples(to: &mut SeriesSamples, more: SeriesSamples) {
+    let after = |to: &SeriesSamples| to.ts.last().copied().max(to.histograms.last().map(|h| h.0));
+    let first = more.ts.first().copied().into_iter().chain(more.histograms.first().map(|h| h.0)).min();
+    if after(to).is_none_or(|last| first.is_none_or(|first| last < first)) {
+        to.ts.extend(more.ts);
+        to.vs.extend(more.vs);
+        to.histograms.extend(more.histograms);
+        return;
+    }
+    let more = without(more, to);
+    let mut floats: Vec<(TimeMs, f64)> =
+        to.ts.drain(..).zip(to.vs.drain(..)).chain(more.ts.into_iter().zip(more.vs)).collect();
+    floats.sort_by_key(|(t, _)| *t);
+    (to.ts, to.vs) = floats.into_iter().unzip();
+    to.histograms.extend(more.histograms);
+    to.histograms.sort_by_key(|(t, _)| *t);
+}
+
+/// `samples` without those at whose times `there` has one.
+pub fn without(mut samples: SeriesSamples, there: &SeriesSamples) -> SeriesSamples {
+    let taken = |t: &TimeMs| {
+        there.ts.binary_search(t).is_ok() || there.histograms.binary_search_by_key(t, |h| h.0).is_ok()
+    };
+    let (ts, vs) = (std::mem::take(&mut samples.ts), std::mem::take(&mut samples.vs));
+    (samples.ts, samples.vs) = ts.into_iter().zip(vs).filter(|(t, _)| !taken(t)).unzip();
+    samples.histograms.retain(|(t, _)| !taken(t));
+    samples
+}

@@ -1,0 +1,200 @@
+//! What is kept of alerts, so that a restart goes on where the process ended: every state with its exact times, and
+//! when an Alertmanager last took it.
+//!
+//! A record is written before the alert is told to anybody. It is small and replaces the one before; an alert that is
+//! over and forgotten has none. The bytes are described in `docs/format/keep.md`.
+
+use super::alert::{Alert, AlertState};
+use super::rule_matching::RuleKey;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use storage::codec;
+use storage::durable_map::{DurableMap, MapChange, MapEntries};
+use storage::model::{Labels, TimeMs};
+
+/// Where records are kept: implemented by [`AlertStateFile`], and by a fake in tests.
+pub trait AlertPersistence: Send + Sync {
+    /// What was kept before this process began; `None`: nothing was, not even that there were no alerts.
+    fn load_saved(&self) -> Option<MapEntries>;
+    /// Keeps the changes, without waiting; a number for [`AlertPersistence::wait`].
+    fn save(&self, changes: Vec<MapChange>) -> u64;
+    /// Waits until they outlive the process, at most `limit`.
+    fn wait(&self, number: u64, limit: Duration);
+}
+
+/// Records in a file.
+pub struct AlertStateFile {
+    map: DurableMap,
+    recalled: Option<MapEntries>,
+}
+
+impl AlertStateFile {
+    /// Records in `map`, which held `found`; `None`: there was no file.
+    pub fn new(map: DurableMap, found: Option<MapEntries>) -> AlertStateFile {
+        AlertStateFile { map, recalled: found }
+    }
+
+    /// Writes what is queued, if the map has no thread for that.
+    pub fn turn(&self) {
+        self.map.turn();
+    }
+
+    /// Writes what is queued and ends.
+    pub fn close(&self) {
+        self.map.close();
+    }
+}
+
+impl AlertPersistence for AlertStateFile {
+    fn load_saved(&self) -> Option<MapEntries> {
+        self.recalled.clone()
+    }
+    fn save(&self, changes: Vec<MapChange>) -> u64 {
+        self.map.put(changes)
+    }
+    fn wait(&self, number: u64, limit: Duration) {
+        self.map.wait(number, limit);
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum SavedAlertKey {
+    /// A rule, by the hash of its key.
+    Rule(u64),
+    /// An alert of that rule.
+    Alert(u64, Labels),
+}
+
+/// An alert as it is kept.
+#[derive(Serialize, Deserialize)]
+struct SavedAlert {
+    at: TimeMs,
+    row: Labels,
+    state: u8,
+    value: f64,
+    active_at: TimeMs,
+    fired_at: Option<TimeMs>,
+    resolved_at: Option<TimeMs>,
+    keep_firing_since: Option<TimeMs>,
+    told_at: Option<TimeMs>,
+}
+
+const STATES: [AlertState; 3] = [AlertState::Inactive, AlertState::Pending, AlertState::Firing];
+
+/// The alerts of one rule before a restart, by their labels.
+pub struct SavedRuleAlerts {
+    /// The rule.
+    pub rule: RuleKey,
+    /// Its alerts.
+    pub alerts: Vec<(Labels, Alert)>,
+}
+
+fn bytes<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    codec::encode(value).inspect_err(|error| tracing::error!(%error, "an alert is too large to be kept")).ok()
+}
+
+/// Keeps the rule.
+pub fn rule(key: &RuleKey) -> Option<MapChange> {
+    Some((bytes(&SavedAlertKey::Rule(key.hash64()))?, Some(bytes(key)?)))
+}
+
+/// Forgets the rule; its alerts are forgotten one by one.
+pub fn forget_rule(hash: u64) -> Option<MapChange> {
+    Some((bytes(&SavedAlertKey::Rule(hash))?, None))
+}
+
+/// Keeps an alert of a rule as of `now`; `None`: forgets it.
+pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> Option<MapChange> {
+    let key = bytes(&SavedAlertKey::Alert(rule, labels.clone()))?;
+    let Some(alert) = alert else { return Some((key, None)) };
+    let record = SavedAlert {
+        at: if alert.awaiting_row { alert.last_seen_at } else { now },
+        row: alert.row.clone(),
+        state: STATES.iter().position(|s| *s == alert.state).unwrap_or_default() as u8,
+        value: alert.value,
+        active_at: alert.active_at,
+        fired_at: alert.fired_at,
+        resolved_at: alert.resolved_at,
+        keep_firing_since: alert.keep_firing_since,
+        told_at: alert.delivered_at,
+    };
+    Some((key, Some(bytes(&record)?)))
+}
+
+/// The alerts in `entries`, by rule. What cannot be read is left out, with a line in the log.
+pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
+    let mut rules: BTreeMap<u64, SavedRuleAlerts> = BTreeMap::new();
+    let mut alerts = Vec::new();
+    for (key, value) in entries {
+        match codec::decode(key) {
+            Ok(SavedAlertKey::Rule(hash)) => match codec::decode(value) {
+                Ok(rule) => drop(rules.insert(hash, SavedRuleAlerts { rule, alerts: Vec::new() })),
+                Err(error) => tracing::error!(%error, "a kept rule cannot be read; its alerts begin anew"),
+            },
+            Ok(SavedAlertKey::Alert(hash, labels)) => match codec::decode::<SavedAlert>(value) {
+                Ok(record) => alerts.push((hash, labels, of_record(record))),
+                Err(error) => tracing::error!(%error, "a kept alert cannot be read; it begins anew"),
+            },
+            Err(error) => tracing::error!(%error, "a kept key cannot be read"),
+        }
+    }
+    for (hash, labels, alert) in alerts {
+        if let Some(past) = rules.get_mut(&hash) {
+            past.alerts.push((labels, alert));
+        }
+    }
+    rules.into_values().collect()
+}
+
+fn of_record(record: SavedAlert) -> Alert {
+    let state = STATES.get(usize::from(record.state)).copied().unwrap_or(AlertState::Inactive);
+    Alert {
+        state,
+        value: record.value,
+        fired_at: record.fired_at,
+        resolved_at: record.resolved_at,
+        keep_firing_since: record.keep_firing_since,
+        last_sent_at: record.told_at,
+        delivered_at: record.told_at,
+        // A row that was gone is not waited for.
+        awaiting_row: state != AlertState::Inactive && record.keep_firing_since.is_none(),
+        last_seen_at: record.at,
+        ..Alert::pending_since(record.row, record.active_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(i: usize) -> RuleKey {
+        let text = format!("rule{i}");
+        RuleKey {
+            file: "f".to_owned(),
+            group: "g".to_owned(),
+            name: text.clone(),
+            labels: vec![],
+            expr: text,
+            duplicate_index: 0,
+        }
+    }
+
+    fn entries(rules: usize, alerts: usize) -> MapEntries {
+        let keys: Vec<RuleKey> = (0..rules).map(key).collect();
+        let of_rules = keys.iter().filter_map(rule);
+        let of_alerts = (0..alerts).filter_map(|i| {
+            let labels = Labels::from_pairs([("instance", i.to_string())]);
+            alert(keys[i % rules].hash64(), &labels, Some(&Alert::pending_since(labels.clone(), 1)), 2)
+        });
+        of_rules.chain(of_alerts).filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    #[test]
+    fn twice_the_records_cost_at_most_a_little_more_than_twice() {
+        let count = |entries: &MapEntries| read(entries).iter().map(|past| past.alerts.len()).sum::<usize>();
+        assert_eq!(count(&entries(3, 10)), 10);
+        testing::assert_proportional("alerts of one rule", 1_000, |n| entries(1, n), count);
+        testing::assert_proportional("rules with an alert each", 1_000, |n| entries(n, n), count);
+    }
+}

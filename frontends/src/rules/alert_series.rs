@@ -1,0 +1,119 @@
+//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule, with stale markers where a series ends: in the slots of
+//! its group all of them, in one column group per shard with the same layout as long as the set of series stays the same;
+//! between slots those of the alerts that have changed, one by one.
+
+use super::services::AlertSeriesStore;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::value::STALE;
+use storage::model::{Labels, SeriesRef, TimeMs};
+use storage::store::{ColumnBatch, ColumnLayout, FloatRow, GroupId, StoreError};
+
+/// The writer of one alerting rule.
+#[derive(Debug)]
+pub struct AlertSeriesWriter {
+    key: String,
+    shards: BTreeMap<u16, AlertShardColumns>,
+    known: BTreeMap<Labels, SeriesRef>,
+    last: TimeMs,
+}
+
+/// The part of one shard.
+#[derive(Debug)]
+struct AlertShardColumns {
+    group: GroupId,
+    layout: Arc<ColumnLayout>,
+}
+
+impl AlertSeriesWriter {
+    /// A writer whose column groups have this key.
+    pub fn new(key: impl Into<String>) -> AlertSeriesWriter {
+        AlertSeriesWriter {
+            key: key.into(),
+            shards: BTreeMap::new(),
+            known: BTreeMap::new(),
+            last: TimeMs::MIN,
+        }
+    }
+
+    /// Takes over series of before a restart, so that they end with a stale marker if they are gone.
+    pub fn adopt(&mut self, store: &dyn AlertSeriesStore, series: impl IntoIterator<Item = Labels>) {
+        self.known.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
+    }
+
+    /// Writes the samples at `t`, or right after those of the last call should `t` not be later; series of the last
+    /// call that are missing now end. Returns the highest log position.
+    pub fn write(
+        &mut self,
+        store: &dyn AlertSeriesStore,
+        t: TimeMs,
+        samples: &[(Labels, f64)],
+    ) -> Result<Option<u64>, StoreError> {
+        if samples.is_empty() && self.known.is_empty() {
+            return Ok(None);
+        }
+        let t = t.max(self.last.saturating_add(1));
+        self.last = t;
+        let mut values: BTreeMap<Labels, f64> =
+            self.known.keys().map(|labels| (labels.clone(), STALE)).collect();
+        values.extend(samples.iter().cloned());
+        let mut columns: BTreeMap<u16, Vec<(u32, f64)>> = BTreeMap::new();
+        for (labels, value) in &values {
+            let series = *self.known.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
+            columns.entry(series.shard).or_default().push((series.slot, *value));
+        }
+        let mut lsn = None;
+        for (shard, columns) in columns {
+            let batch = self.batch(store, shard, t, &columns);
+            lsn = lsn.max(Some(store.append(&batch)?.lsn));
+        }
+        self.known.retain(|labels, _| values.get(labels).is_some_and(|v| v.to_bits() != STALE.to_bits()));
+        Ok(lsn)
+    }
+
+    /// Writes what a few alerts show at `t`, which may be between slots. `series`: all that may show them; those that the
+    /// last call knew and that have no sample now end. All other series stay as they are.
+    pub fn write_changes(
+        &mut self,
+        store: &dyn AlertSeriesStore,
+        t: TimeMs,
+        series: &[Labels],
+        samples: &[(Labels, f64)],
+    ) -> Result<(), StoreError> {
+        let t = t.max(self.last.saturating_add(1));
+        let row = |series: SeriesRef, v: f64| FloatRow { series, t, v };
+        let mut rows = Vec::new();
+        for ended in series.iter().filter(|labels| samples.iter().all(|(sample, _)| sample != *labels)) {
+            rows.extend(self.known.remove(ended).map(|series| row(series, STALE)));
+        }
+        for (labels, value) in samples {
+            let series = *self.known.entry(labels.clone()).or_insert_with(|| store.resolve(labels));
+            rows.push(row(series, *value));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.last = t;
+        store.append_rows(&rows).map(drop)
+    }
+
+    fn batch(
+        &mut self,
+        store: &dyn AlertSeriesStore,
+        shard: u16,
+        t: TimeMs,
+        columns: &[(u32, f64)],
+    ) -> ColumnBatch {
+        let slots: Vec<u32> = columns.iter().map(|(slot, _)| *slot).collect();
+        let key = &self.key;
+        let share = self.shards.entry(shard).or_insert_with(|| AlertShardColumns {
+            group: store.open_group(key, shard),
+            layout: Arc::new(ColumnLayout { slots: Vec::new() }),
+        });
+        if share.layout.slots != slots {
+            share.layout = Arc::new(ColumnLayout { slots });
+        }
+        let values = columns.iter().map(|(_, v)| *v).collect();
+        ColumnBatch { group: share.group, layout: share.layout.clone(), t, values }
+    }
+}

@@ -1,0 +1,153 @@
+//! The queue between the live runtime's workers and the rules thread: bounded, and honest when it overflows.
+//!
+//! A worker pushes an event and returns. When the queue is full, the rule is marked as lagging and its sink
+//! closes: the manager taps the view again and gets a fresh snapshot, and the miss is counted.
+
+use super::limits::INBOX_EVENTS;
+use engine::live::{Sink, TapEvent};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::model::{Labels, TimeMs};
+
+/// Identity of a running rule; never used again after a reload.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(pub u64);
+
+#[derive(Default)]
+struct QueuedRuleEvents {
+    events: VecDeque<(RuleId, TapEvent)>,
+    lagging: HashSet<RuleId>,
+    told: Vec<DeliveredAlert>,
+    closed: bool,
+    /// Something besides events waits for the thread.
+    nudged: bool,
+}
+
+/// The queue.
+#[derive(Default)]
+pub struct RuleEventQueue {
+    waiting: Mutex<QueuedRuleEvents>,
+    arrived: Condvar,
+}
+
+/// What has arrived.
+#[derive(Default)]
+pub struct DrainedRuleEvents {
+    /// Events, in order.
+    pub events: VecDeque<(RuleId, TapEvent)>,
+    /// Rules that lost events and must be tapped anew.
+    pub lagging: HashSet<RuleId>,
+    /// Alerts that an Alertmanager has taken.
+    pub told: Vec<DeliveredAlert>,
+}
+
+/// An alert of a rule was taken by an Alertmanager.
+#[derive(Clone)]
+pub struct DeliveredAlert {
+    /// The rule.
+    pub rule: RuleId,
+    /// The alert.
+    pub labels: Labels,
+    /// When it was handed out.
+    pub sent: TimeMs,
+    /// When it began to fire, as it was told.
+    pub fired_at: Option<TimeMs>,
+    /// When it ended, as it was told.
+    pub resolved_at: Option<TimeMs>,
+}
+
+impl RuleEventQueue {
+    /// Everything that waits.
+    pub fn take(&self) -> DrainedRuleEvents {
+        let mut waiting = self.waiting.lock();
+        let events = std::mem::take(&mut waiting.events);
+        let lagging = std::mem::take(&mut waiting.lagging);
+        let told = std::mem::take(&mut waiting.told);
+        DrainedRuleEvents { events, lagging, told }
+    }
+
+    /// Sleeps until something arrives, at most `limit`.
+    pub fn wait(&self, limit: Duration) {
+        let mut waiting = self.waiting.lock();
+        let empty = waiting.events.is_empty() && waiting.lagging.is_empty() && waiting.told.is_empty();
+        let idle = empty && !waiting.closed;
+        if idle && !waiting.nudged {
+            self.arrived.wait_for(&mut waiting, limit);
+        }
+        waiting.nudged = false;
+    }
+
+    /// Ends the thread that waits.
+    pub fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Whether [`RuleEventQueue::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
+    /// Wakes the thread that waits.
+    pub fn wake(&self) {
+        self.waiting.lock().nudged = true;
+        self.arrived.notify_all();
+    }
+
+    /// An alert has arrived at an Alertmanager. If too many such news wait, this one is lost: should the process die
+    /// now, the alert is sent once more.
+    pub fn told(&self, told: DeliveredAlert) {
+        let mut waiting = self.waiting.lock();
+        if waiting.told.len() < INBOX_EVENTS {
+            waiting.told.push(told);
+        }
+        drop(waiting);
+        self.arrived.notify_all();
+    }
+
+    fn push(&self, rule: RuleId, event: TapEvent) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed || waiting.lagging.contains(&rule) {
+            return false;
+        }
+        if waiting.events.len() >= INBOX_EVENTS {
+            waiting.lagging.insert(rule);
+            return false;
+        }
+        waiting.events.push_back((rule, event));
+        drop(waiting);
+        self.arrived.notify_all();
+        true
+    }
+}
+
+/// The consumer of one rule's view.
+pub struct RuleSink {
+    /// Where the events go.
+    pub inbox: Arc<RuleEventQueue>,
+    /// Whose they are.
+    pub rule: RuleId,
+    /// Rows are not needed (recording rules): only that and how the evaluation went.
+    pub outcome_only: bool,
+}
+
+impl Sink for RuleSink {
+    fn push(&mut self, event: TapEvent) -> bool {
+        let event = match event {
+            TapEvent::Snapshot { t, .. } | TapEvent::Delta { t, .. } if self.outcome_only => {
+                TapEvent::Progress { t }
+            }
+            // Worked out for another consumer of the view.
+            TapEvent::Notes { .. } => return true,
+            other => other,
+        };
+        self.inbox.push(self.rule, event)
+    }
+
+    /// As in Prometheus, rules have no use for annotations.
+    fn wants_notes(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,98 @@
+//! What somebody wants to stand.
+
+use crate::limits::{STANDING_INTERVAL, STANDING_LABEL_BYTES, STANDING_LABELS, STANDING_QUERY_BYTES};
+use engine::live::ViewKind;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use storage::model::labels::METRIC_NAME;
+
+/// A standing query without its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedQueryDefinition {
+    /// The expression.
+    pub query: String,
+    /// Its language.
+    pub lang: Language,
+    /// Where its answers are written; `None`: it is only looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordOptions>,
+}
+
+/// The language of an expression.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// PromQL.
+    #[default]
+    Promql,
+}
+
+/// How answers are recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordOptions {
+    /// The metric name of the recorded series.
+    pub record: String,
+    /// Labels set on them; an empty value removes one.
+    pub labels: BTreeMap<String, String>,
+    /// Distance of samples, ms.
+    pub interval: i64,
+}
+
+impl SavedQueryDefinition {
+    /// Whether its parts are what they must be; whether the query can be understood is another question.
+    pub fn check(&self) -> Result<(), String> {
+        if self.query.trim().is_empty() {
+            return Err("`query` must not be empty".to_owned());
+        }
+        if self.query.len() > STANDING_QUERY_BYTES {
+            return Err(format!("`query` must not have more than {STANDING_QUERY_BYTES} bytes"));
+        }
+        self.recording.as_ref().map_or(Ok(()), RecordOptions::check)
+    }
+
+    /// The view that answers it.
+    pub fn kind(&self) -> ViewKind {
+        match &self.recording {
+            None => ViewKind::NOW,
+            Some(recording) => ViewKind::Recorded {
+                record: recording.record.clone(),
+                labels: recording.labels.clone().into_iter().collect(),
+                interval: recording.interval,
+                offset: 0,
+                query_offset: 0,
+                limit: 0,
+            },
+        }
+    }
+}
+
+impl RecordOptions {
+    fn check(&self) -> Result<(), String> {
+        let short = |text: &str| text.len() <= STANDING_LABEL_BYTES;
+        if self.record.is_empty() || self.record.contains(['{', '}']) || !short(&self.record) {
+            return Err(format!(
+                "`record` must be a metric name without braces, of 1 to {STANDING_LABEL_BYTES} bytes"
+            ));
+        }
+        if self.labels.len() > STANDING_LABELS {
+            return Err(format!("`labels` must not have more than {STANDING_LABELS} entries"));
+        }
+        for (name, value) in &self.labels {
+            if name.is_empty() || name == METRIC_NAME {
+                return Err(format!("invalid label name: {name:?}"));
+            }
+            if !short(name) || !short(value) {
+                return Err(format!(
+                    "names and values of `labels` must not exceed {STANDING_LABEL_BYTES} bytes"
+                ));
+            }
+        }
+        if !STANDING_INTERVAL.contains(&self.interval) {
+            let (least, most) = (STANDING_INTERVAL.start(), STANDING_INTERVAL.end() / 86_400_000);
+            return Err(format!("`interval` must be from {least} ms to {most} days"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! The file that keeps standing queries over a restart: `docs/format/standing-queries.md`.
+//!
+//! It is small and written as a whole: into a temporary file, synced, renamed, its directory synced. So there is always
+//! a complete one, the old or the new.
+
+use super::definition::SavedQueryDefinition;
+use crate::limits::STANDING_QUERIES;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use storage::disk::Disk;
+
+/// Its name in the data directory.
+const NAME: &str = "standing-queries";
+const MAGIC: &str = "perennial-standing-queries";
+const VERSION: &str = "1";
+
+/// See the module.
+pub struct SavedQueryFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedQueryEntry<'a> {
+    name: Cow<'a, str>,
+    #[serde(flatten)]
+    definition: Cow<'a, SavedQueryDefinition>,
+}
+
+/// Why a file is not used.
+#[derive(Debug, PartialEq, Eq)]
+enum UnreadableFile {
+    /// It is not what was written.
+    Damaged(String),
+    /// A version that this build does not know.
+    Foreign(String),
+}
+
+impl SavedQueryFile {
+    /// The file in data directory `dir`, there or not.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> SavedQueryFile {
+        SavedQueryFile { disk, path: dir.join(NAME) }
+    }
+
+    /// What it says; nothing if it is not there. A damaged one is set aside, with an error in the log; one of a version
+    /// that this build does not know is an error, since the next change would destroy it.
+    pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, String> {
+        let content = match self.disk.read(&self.path) {
+            Ok(content) => content,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(format!("{}: {e}", self.path.display())),
+        };
+        match decode(&content) {
+            Ok(entries) => Ok(entries),
+            Err(UnreadableFile::Foreign(version)) => Err(format!(
+                "{}: version {version:?} is not known to this build: use the build that wrote it, or move it away",
+                self.path.display()
+            )),
+            Err(UnreadableFile::Damaged(why)) => {
+                let aside = self.path.with_extension("damaged");
+                let moved = self.disk.rename(&self.path, &aside).map_err(|e| e.to_string());
+                moved.map_err(|e| format!("{} is damaged ({why}), and: {e}", self.path.display()))?;
+                tracing::error!(file = %aside.display(), why, "the file of standing queries is damaged: none stands");
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Replaces it.
+    pub fn write<'a>(
+        &self,
+        queries: impl Iterator<Item = (&'a str, &'a SavedQueryDefinition)>,
+    ) -> io::Result<()> {
+        let entry = |(name, definition): (&'a str, &'a SavedQueryDefinition)| SavedQueryEntry {
+            name: Cow::Borrowed(name),
+            definition: Cow::Borrowed(definition),
+        };
+        let content = encode(&queries.map(entry).collect::<Vec<_>>())?;
+        let temporary = self.path.with_extension("tmp");
+        let mut file = self.disk.create(&temporary)?;
+        file.append(content.as_bytes())?;
+        file.sync()?;
+        drop(file);
+        self.disk.rename(&temporary, &self.path)
+    }
+}
+
+fn encode(entries: &[SavedQueryEntry]) -> io::Result<String> {
+    let body = serde_json::to_string_pretty(entries)? + "\n";
+    Ok(format!("{MAGIC} {VERSION} crc32c={:08x}\n{body}", crc32c::crc32c(body.as_bytes())))
+}
+
+fn decode(content: &[u8]) -> Result<Vec<(String, SavedQueryDefinition)>, UnreadableFile> {
+    let damaged = |why: &str| UnreadableFile::Damaged(why.to_owned());
+    let end = content.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("it has no first line"))?;
+    let (head, body) = (String::from_utf8_lossy(&content[..end]), &content[end + 1..]);
+    let mut words = head.split(' ');
+    let version = words.next().filter(|magic| *magic == MAGIC).and_then(|_| words.next());
+    let version = version.ok_or_else(|| damaged("its first line is not that of such a file"))?;
+    let sum = format!("crc32c={:08x}", crc32c::crc32c(body));
+    if version != VERSION && version.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(UnreadableFile::Foreign(version.to_owned()));
+    }
+    if version != VERSION || words.collect::<Vec<_>>() != [sum.as_str()] {
+        return Err(damaged("its checksum is another one"));
+    }
+    let entries: Vec<SavedQueryEntry> = serde_json::from_slice(body).map_err(|e| damaged(&e.to_string()))?;
+    if entries.len() > STANDING_QUERIES {
+        return Err(damaged("it has more entries than there may be"));
+    }
+    Ok(entries.into_iter().map(|e| (e.name.into_owned(), e.definition.into_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::definition::{Language, RecordOptions};
+    use super::*;
+    use storage::disk::OsDisk;
+
+    fn definitions() -> Vec<(String, SavedQueryDefinition)> {
+        let recording = RecordOptions {
+            record: "job:up:sum".into(),
+            labels: [("team".into(), "a\"b".into())].into(),
+            interval: 15_000,
+        };
+        let one = |query: &str, recording| SavedQueryDefinition {
+            query: query.into(),
+            lang: Language::Promql,
+            recording,
+        };
+        vec![("a".into(), one("up == 0", None)), ("b".into(), one("sum by (job) (up)", Some(recording)))]
+    }
+
+    fn write(file: &SavedQueryFile, definitions: &[(String, SavedQueryDefinition)]) {
+        file.write(definitions.iter().map(|(name, d)| (name.as_str(), d))).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SavedQueryFile::new(Arc::new(OsDisk), dir.path());
+        assert_eq!(file.read(), Ok(Vec::new()));
+        write(&file, &definitions());
+        assert_eq!(file.read(), Ok(definitions()));
+        write(&file, &definitions()[..1]);
+        assert_eq!(file.read(), Ok(definitions()[..1].to_vec()));
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, [NAME], "no temporary file stays");
+    }
+
+    /// Whatever bit flips, wherever the file is cut: it is not read as something else.
+    #[test]
+    fn damage_is_found_and_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SavedQueryFile::new(Arc::new(OsDisk), dir.path());
+        write(&file, &definitions());
+        let whole = std::fs::read(&file.path).unwrap();
+        for at in 0..whole.len() {
+            assert!(decode(&whole[..at]).is_err(), "cut at {at}");
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                assert!(decode(&flipped).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        std::fs::write(&file.path, &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(file.read(), Ok(Vec::new()));
+        assert_eq!(
+            std::fs::read(dir.path().join("standing-queries.damaged")).unwrap(),
+            whole[..whole.len() - 1]
+        );
+        assert_eq!(file.read(), Ok(Vec::new()), "it is there no more");
+    }
+
+    #[test]
+    fn another_version_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SavedQueryFile::new(Arc::new(OsDisk), dir.path());
+        std::fs::write(&file.path, format!("{MAGIC} 2 whatever\n[]\n")).unwrap();
+        assert!(file.read().unwrap_err().contains("version \"2\" is not known"));
+        assert!(file.path.exists());
+    }
+
+    #[test]
+    fn twice_the_queries_cost_at_most_a_little_more_than_twice() {
+        let written = |n: usize| {
+            let definition = |i: usize| definitions().swap_remove(i % 2).1;
+            let entry = |i: usize| SavedQueryEntry {
+                name: Cow::Owned(format!("q{i}")),
+                definition: Cow::Owned(definition(i)),
+            };
+            encode(&(0..n).map(entry).collect::<Vec<_>>()).unwrap().into_bytes()
+        };
+        testing::assert_proportional("queries", STANDING_QUERIES / 2, written, |file| {
+            decode(file).unwrap().len()
+        });
+    }
+}

@@ -1,0 +1,56 @@
+//! The latest answer of an asked view in rows with fixed numbers, as taps and recorders want it.
+
+use engine::limits::DEAD_ROWS;
+use engine::operators::histogram_column::Sample;
+use engine::operators::labelled_rows::LabelledRows;
+use engine::operators::{ChangedRows, StepOutput};
+use storage::model::Labels;
+
+/// Rows by labels.
+#[derive(Default)]
+pub struct AnswerRows {
+    out: StepOutput,
+    rows: LabelledRows,
+}
+
+impl AnswerRows {
+    /// Makes `answer` the only rows with a value.
+    pub fn replace(&mut self, answer: Vec<(Labels, Sample)>) {
+        let latest = self.out.changed.clone();
+        let named = answer.into_iter().map(|(labels, sample)| ((labels, false), sample));
+        self.rows.replace(&mut self.out, named.collect());
+        if self.out.changed == ChangedRows::Rows(Vec::new()) {
+            self.out.changed = latest;
+        } else {
+            self.out.version += 1;
+        }
+    }
+
+    /// Whether rows of labels that are gone have piled up.
+    pub fn has_many_dead_rows(&self) -> bool {
+        let present = self.out.present().count();
+        self.out.labels.len() > 2 * present + DEAD_ROWS
+    }
+
+    /// The rows.
+    pub fn output(&self) -> &StepOutput {
+        &self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_numbers() {
+        let job = |name: &str| Labels::from_pairs([("job", name)]);
+        let mut rows = AnswerRows::default();
+        rows.replace(vec![(job("a"), 1.0.into()), (job("b"), 2.0.into())]);
+        rows.replace(vec![(job("b"), 2.0.into()), (job("c"), 3.0.into())]);
+        let out = rows.output();
+        assert_eq!(out.labels, [job("a"), job("b"), job("c")]);
+        assert_eq!(out.present().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((out.version, &out.changed), (2, &ChangedRows::Rows(vec![2, 0])));
+    }
+}

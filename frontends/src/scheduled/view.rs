@@ -1,0 +1,357 @@
+//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps; or turns of the caller. What
+//! it keeps of its subqueries in between is in [`engine::query::SubqueryCache`].
+
+use super::alert_series::{self, States};
+use super::answer_rows::AnswerRows;
+use super::{ScheduledViewServices, SharedSubqueryBudget};
+use crate::limits::{
+    ASK_STATES_PATIENCE, CLOCK_BACK, CONTINUOUS_INTERVAL_MS, EVALUATION_DELAY_MS, LONGEST_SLEEP_MS,
+};
+use engine::live::cost::EvaluationCost;
+use engine::live::describe::{AnswerContent, EvaluationHistory, ViewReport};
+use engine::live::recorder::Recorder;
+use engine::live::taps::Taps;
+use engine::live::{LabelledSample, Sink, TapId, ViewId, ViewKind, ViewSpec};
+use engine::operators::histogram_column::Sample;
+use engine::plan::annotations::Annotation;
+use engine::query::{AnswerMemory, QueryError, QueryValue, SubqueryCache, SubqueryCacheReport, VectorSample};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::execution::Execution;
+use storage::model::{Labels, TimeMs};
+use storage::store::FeedDelivery;
+
+/// See the module.
+pub struct ScheduledView {
+    spec: ViewSpec,
+    /// The states of alerts, if it records something of them.
+    states: Option<Arc<States>>,
+    history: Arc<ScheduledViewServices>,
+    keeping: SharedSubqueryBudget,
+    state: Mutex<ScheduledViewState>,
+    /// How far it is, where there is no thread.
+    asking: Mutex<Asking>,
+    wakeup: Condvar,
+}
+
+/// How far asking is.
+struct Asking {
+    /// The latest time that was asked for.
+    last: TimeMs,
+    kept: SubqueryCache,
+}
+
+/// What is to be done now.
+enum Due {
+    /// Time to ask for this time.
+    Ask(TimeMs),
+    /// Nothing for so many ms.
+    Nothing(i64),
+    /// It is over.
+    Ended,
+}
+
+#[derive(Default)]
+struct ScheduledViewState {
+    taps: Taps,
+    rows: AnswerRows,
+    recorder: Option<Recorder>,
+    past: EvaluationHistory,
+    /// What the latest answer is to be read with.
+    notes: Vec<Annotation>,
+    /// What it takes of the memory for queries.
+    memory: AnswerMemory,
+    spent: Option<EvaluationCost>,
+    kept: SubqueryCacheReport,
+    /// A tap came: it wants its snapshot now.
+    snapshot_requested: bool,
+    stopped: bool,
+}
+
+impl ScheduledView {
+    /// Starts the thread of a view.
+    pub fn start(
+        spec: ViewSpec,
+        history: Arc<ScheduledViewServices>,
+        keeping: SharedSubqueryBudget,
+        states: Arc<States>,
+    ) -> Result<Arc<ScheduledView>, String> {
+        let recorder = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
+        ScheduledView::go(
+            spec,
+            history,
+            keeping,
+            states,
+            ScheduledViewState { recorder, ..ScheduledViewState::default() },
+        )
+    }
+
+    /// Ends `old`, and starts another view that goes on with its consumers and its series, as far as they are the same.
+    pub fn replacing(
+        old: &ScheduledView,
+        spec: ViewSpec,
+        states: Arc<States>,
+    ) -> Result<Arc<ScheduledView>, String> {
+        let mut state = old.state.lock();
+        state.stopped = true;
+        let (mut taps, mut recorder) = (std::mem::take(&mut state.taps), state.recorder.take());
+        drop(state);
+        old.wakeup.notify_all();
+        taps.restart();
+        if !recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
+            let next = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
+            let before = std::mem::replace(&mut recorder, next);
+            before.map(|mut before| before.end(old.history.clock.now(), &old.history.store));
+        }
+        let state = ScheduledViewState { taps, recorder, ..ScheduledViewState::default() };
+        ScheduledView::go(spec, old.history.clone(), old.keeping.clone(), states, state)
+    }
+
+    fn go(
+        spec: ViewSpec,
+        history: Arc<ScheduledViewServices>,
+        keeping: SharedSubqueryBudget,
+        states: Arc<States>,
+        state: ScheduledViewState,
+    ) -> Result<Arc<ScheduledView>, String> {
+        let states = alert_series::records_alert_series(&spec).then_some(states);
+        let asking = Asking { last: history.clock.now(), kept: SubqueryCache::new(keeping.budget.clone()) };
+        let (state, asking) = (Mutex::new(state), Mutex::new(asking));
+        let asked =
+            Arc::new(ScheduledView { spec, states, history, keeping, state, asking, wakeup: Condvar::new() });
+        if asked.history.hands == Execution::Threads {
+            let view = asked.clone();
+            let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
+            thread.map_err(|e| e.to_string())?;
+        }
+        Ok(asked)
+    }
+
+    /// Ends the thread, and with it the recorded series.
+    pub fn end(&self) {
+        self.state.lock().stopped = true;
+        self.wakeup.notify_all();
+        if self.history.hands == Execution::Caller {
+            self.end_recorded();
+        }
+    }
+
+    /// Adds a consumer.
+    pub fn tap(&self, id: TapId, sink: Box<dyn Sink>) {
+        let mut state = self.state.lock();
+        state.taps.add(id, sink);
+        state.snapshot_requested = true;
+        self.wakeup.notify_all();
+    }
+
+    /// Removes a consumer.
+    pub fn untap(&self, id: TapId) {
+        self.state.lock().taps.remove(id);
+    }
+
+    /// What it says of itself, under the id `id`.
+    pub fn describe(&self, id: ViewId) -> ViewReport {
+        let state = self.state.lock();
+        let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
+        let kept = Some(state.kept).filter(|kept| kept.steps > 0);
+        ViewReport { id, spec: self.spec.clone(), answer, work: None, kept }
+    }
+
+    /// The same, with the rows of its latest answer.
+    pub fn read(&self, id: ViewId) -> ViewReport {
+        let mut report = self.describe(id);
+        let state = self.state.lock();
+        let content = || AnswerContent { rows: state.rows.output().rows(), notes: state.notes.clone() };
+        report.answer.content = report.answer.changed.map(|_| content());
+        report
+    }
+
+    /// What asking takes.
+    pub fn spent(&self) -> Option<EvaluationCost> {
+        self.state.lock().spent
+    }
+
+    fn run(&self) {
+        let mut asking = self.asking.lock();
+        while let Some(t) = self.next_evaluation(&mut asking) {
+            self.evaluate(t, &mut asking);
+        }
+        self.end_recorded();
+    }
+
+    /// Asks if it is time, where there is no thread.
+    pub fn turn(&self) {
+        let mut asking = self.asking.lock();
+        let due = self.due(&mut self.state.lock(), &mut asking);
+        if let Due::Ask(t) = due {
+            self.evaluate(t, &mut asking);
+        }
+    }
+
+    fn end_recorded(&self) {
+        let (mut state, now) = (self.state.lock(), self.history.clock.now());
+        if let Some(recorder) = &mut state.recorder {
+            recorder.end(now, &self.history.store);
+        }
+    }
+
+    /// Sleeps until the next time; `None`: it is over.
+    fn next_evaluation(&self, asking: &mut Asking) -> Option<TimeMs> {
+        let mut state = self.state.lock();
+        loop {
+            match self.due(&mut state, asking) {
+                Due::Ask(t) => return Some(t),
+                Due::Ended => return None,
+                Due::Nothing(ms) => {
+                    let sleep = ms.clamp(1, LONGEST_SLEEP_MS);
+                    self.wakeup.wait_for(&mut state, Duration::from_millis(sleep as u64));
+                }
+            }
+        }
+    }
+
+    fn due(&self, state: &mut ScheduledViewState, asking: &mut Asking) -> Due {
+        if state.stopped {
+            return Due::Ended;
+        }
+        let now = self.history.clock.now();
+        if now < asking.last - CLOCK_BACK {
+            // The clock was put back: it goes on in the new time.
+            asking.last = now;
+        }
+        let last = asking.last;
+        match self.spec.kind {
+            ViewKind::Recorded { interval, offset, .. } => {
+                let delay = self.delay(latest(now, interval, offset));
+                let slot = latest(now - delay, interval, offset);
+                if slot > last { Due::Ask(slot) } else { Due::Nothing(slot + interval.max(1) + delay - now) }
+            }
+            ViewKind::Continuous { .. } if state.taps.is_empty() => Due::Nothing(CONTINUOUS_INTERVAL_MS),
+            ViewKind::Continuous { .. }
+                if now >= last + CONTINUOUS_INTERVAL_MS || (state.snapshot_requested && now > last) =>
+            {
+                state.snapshot_requested = false;
+                Due::Ask(now)
+            }
+            ViewKind::Continuous { .. } => Due::Nothing(last + CONTINUOUS_INTERVAL_MS - now),
+        }
+    }
+
+    /// How long after `slot` it is asked, ms: not before what stands has recorded its own answers of the slot, or the
+    /// states of alerts are written.
+    fn delay(&self, slot: TimeMs) -> i64 {
+        match &self.states {
+            Some(states) if states.has(slot) => 0,
+            Some(_) => ASK_STATES_PATIENCE,
+            None => EVALUATION_DELAY_MS,
+        }
+    }
+
+    /// More states of alerts are written.
+    pub fn hear_of_states(&self) {
+        if self.states.is_some() {
+            // Who has looked and sleeps not yet would not be woken.
+            drop(self.state.lock());
+            self.wakeup.notify_all();
+        }
+    }
+
+    fn evaluate(&self, t: TimeMs, asking: &mut Asking) {
+        asking.last = t;
+        let kept = &mut asking.kept;
+        let query_offset = match self.spec.kind {
+            ViewKind::Recorded { query_offset, .. } | ViewKind::Continuous { query_offset } => query_offset,
+        };
+        let began = Instant::now();
+        let answered = self.answer(t - query_offset, kept);
+        let took = began.elapsed().as_secs_f64();
+        let kept = kept.report();
+        let mut state = self.state.lock();
+        if state.stopped {
+            // Nobody waits for that any more, and another view may go on with its series.
+            return;
+        }
+        let state = &mut *state;
+        self.keeping.count(state.kept, kept);
+        state.kept = kept;
+        let before = state.spent.unwrap_or_default();
+        let total = before.total + took;
+        let mut spent =
+            EvaluationCost { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
+        let mut notes = Vec::new();
+        if state.rows.has_many_dead_rows() {
+            // Rows get new numbers; recorded series keep their columns, if they have not ended.
+            state.rows = AnswerRows::default();
+            if let Some(recorder) = &mut state.recorder {
+                recorder.go_on_as(&self.spec.kind);
+            }
+            state.taps.restart();
+        }
+        let mut outcome = answered.map(|answer| {
+            state.rows.replace(answer.rows);
+            state.memory = answer.memory;
+            notes = answer.notes;
+        });
+        if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
+            // The feed hears of it.
+            outcome = recorder.record(t, state.rows.output(), &self.history.store, &mut Vec::new());
+        }
+        match &outcome {
+            Ok(()) => {
+                spent.samples = state.recorder.as_ref().map_or(0, Recorder::samples);
+                state.past.answered(t, state.rows.output().version);
+            }
+            Err(error) => {
+                tracing::debug!(view = self.spec.name, error, "evaluation failed");
+                (spent.samples, spent.failures) = (0, spent.failures + 1);
+                state.past.failed(t, error.clone());
+            }
+        }
+        state.spent = Some(spent);
+        state.notes.clone_from(&notes);
+        state.taps.tell(t, state.rows.output(), notes, outcome.as_ref().err());
+    }
+
+    fn answer(&self, t: TimeMs, kept: &mut SubqueryCache) -> Result<Latest, String> {
+        let history = &self.history;
+        let answer = history.answers.instant_keeping(&self.spec.plan, t, &history.options, kept);
+        let answer = answer.map_err(|e: QueryError| e.to_string())?;
+        let rows = match answer.value {
+            QueryValue::Vector(rows) => rows.into_iter().map(row).collect(),
+            QueryValue::Scalar(_, v) => vec![(Labels::default(), v.into())],
+            QueryValue::Text(..) | QueryValue::Matrix(_) => {
+                return Err("must be Scalar or instant Vector".to_owned());
+            }
+        };
+        Ok(Latest { rows, notes: answer.notes, memory: answer.memory })
+    }
+}
+
+/// An answer as the view goes on with it.
+struct Latest {
+    rows: Vec<LabelledSample>,
+    notes: Vec<Annotation>,
+    memory: AnswerMemory,
+}
+
+fn row(sample: VectorSample) -> LabelledSample {
+    (sample.labels, sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
+}
+
+/// The latest slot `k * interval + offset` that is not after `t`.
+fn latest(t: TimeMs, interval: i64, offset: i64) -> TimeMs {
+    t - (t - offset).rem_euclid(interval.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::latest;
+
+    #[test]
+    fn slots_are_multiples_of_the_interval() {
+        assert_eq!((latest(61_999, 15_000, 0), latest(60_000, 15_000, 0)), (60_000, 60_000));
+        assert_eq!((latest(61_999, 15_000, 2_000), latest(61_998, 15_000, 2_000)), (47_000, 47_000));
+        assert_eq!(latest(62_000, 15_000, 2_000), 62_000);
+    }
+}

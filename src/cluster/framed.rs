@@ -1,0 +1,125 @@
+//! Messages over a connection between two processes: a length, then so many bytes. Whoever waits looks every moment whether
+//! it is still worth it.
+
+use super::CANCEL_POLL;
+use crate::limits::{READ_BYTES, SEND_BYTES};
+use engine::limits::MESSAGE_BYTES;
+use engine::query::QueryError;
+use engine::query::guard::QueryGuard;
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+use std::io::{BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+use storage::model::time::format_duration;
+
+/// See the module. Its reads and writes give up after a moment, and are tried again.
+pub struct FramedConnection {
+    /// Who is at the other end, for people.
+    pub name: String,
+    input: BufReader<TcpStream>,
+    output: Vec<u8>,
+}
+
+impl FramedConnection {
+    /// Over `stream`, to a process of that name.
+    pub fn new(stream: TcpStream, name: String) -> Result<FramedConnection, String> {
+        let prepared = stream
+            .set_nonblocking(false)
+            .and_then(|()| stream.set_nodelay(true))
+            .and_then(|()| stream.set_read_timeout(Some(CANCEL_POLL)))
+            .and_then(|()| stream.set_write_timeout(Some(CANCEL_POLL)));
+        prepared.map_err(|e| e.to_string())?;
+        Ok(FramedConnection { name, input: BufReader::with_capacity(READ_BYTES, stream), output: Vec::new() })
+    }
+
+    /// The connection, for whoever reads it by himself.
+    pub fn stream(&self) -> &TcpStream {
+        self.input.get_ref()
+    }
+
+    /// Ends the connection; the other side hears of it.
+    pub fn end(&self) {
+        // It may have ended already.
+        let _ = self.stream().shutdown(Shutdown::Both);
+    }
+
+    /// Adds a message to those that are to be sent.
+    pub fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
+        self.output.extend((message.len() as u32).to_le_bytes());
+        self.output.extend(message);
+        if self.output.len() > SEND_BYTES { self.flush(guard) } else { Ok(()) }
+    }
+
+    /// Sends what was said. What could not be sent stays for the next time: a message that was cut off would be followed by
+    /// what nobody can read.
+    pub fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
+        let mut sent = 0;
+        let mut send = || {
+            while sent < self.output.len() {
+                match self.input.get_ref().write(&self.output[sent..]) {
+                    Ok(bytes) => sent += bytes,
+                    Err(e) => self.wait(&e, guard)?,
+                }
+            }
+            Ok(())
+        };
+        let result = send();
+        self.output.drain(..sent);
+        self.output.shrink_to(SEND_BYTES);
+        result
+    }
+
+    /// Waits for the next message.
+    pub fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+        let length = self.read(4, guard)?;
+        let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
+        if length > MESSAGE_BYTES {
+            return Err(self.gone(&format!("a message of {length} bytes is too long")));
+        }
+        self.read(length, guard)
+    }
+
+    /// So many bytes; memory grows as they come.
+    fn read(&mut self, bytes: usize, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+        let mut found = Vec::new();
+        while found.len() < bytes {
+            let left = (bytes - found.len()) as u64;
+            match self.input.by_ref().take(left).read_to_end(&mut found) {
+                Ok(_) if found.len() < bytes => return Err(self.gone("it closed the connection")),
+                Ok(_) => {}
+                Err(e) => self.wait(&e, guard)?,
+            }
+        }
+        Ok(found)
+    }
+
+    /// After something that did not succeed: whether to try again.
+    fn wait(&self, error: &std::io::Error, guard: &QueryGuard) -> Result<(), QueryError> {
+        match error.kind() {
+            Interrupted => Ok(()),
+            WouldBlock | TimedOut => guard.check().map_err(|e| late(&self.name, e, guard)),
+            _ => Err(self.gone(&error.to_string())),
+        }
+    }
+
+    fn gone(&self, why: &str) -> QueryError {
+        QueryError::Internal(format!("{} does not answer: {why}", self.name))
+    }
+}
+
+/// Who was waited for when a query's time was over.
+pub fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
+    match error {
+        QueryError::Timeout(text) => {
+            let (timeout, _) = guard.patience();
+            QueryError::Timeout(format!("{name} did not answer within {}: {text}", shown(timeout)))
+        }
+        other => other,
+    }
+}
+
+/// A timeout from which waiting for its turn was taken off is no number for people.
+fn shown(timeout: Duration) -> String {
+    let ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+    format_duration(if ms < 1_000 { ms } else { (ms + 50) / 100 * 100 })
+}

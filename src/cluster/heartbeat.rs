@@ -1,0 +1,266 @@
+//! Signs of life between the processes of a cluster, and the end of all when one is gone.
+//!
+//! A dataflow with a worker missing can never finish a tick, and its state is nowhere else: a cluster runs whole or not
+//! at all. So when a process dies, hangs or is cut off, the others say so and end; when it stops in order, they stop in
+//! order. All of them are started again and fill their views from their stores.
+
+use super::{ClusterConfig, name, spawn};
+use crate::limits::{SIGN_OF_LIFE, SILENCE};
+use engine::live::links::{ClusterMonitor, PeerSignal};
+use parking_lot::{Condvar, Mutex};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// A connection may end a moment before its process' goodbye is read.
+const STOP_NOTICE_WAIT: Duration = Duration::from_millis(500);
+
+const ALIVE: u8 = b'.';
+const ARRIVED: u8 = b'a';
+const LOST: u8 = b'l';
+const LATE: u8 = b't';
+const LEAVING: u8 = b'x';
+
+/// What is said, with the checksum of the configuration that is in force where it is said.
+const SIGN_BYTES: usize = 9;
+/// After so many signs of life with another configuration than ours it is worth a line in the log: a reload of all
+/// processes takes a moment.
+const MISMATCHES_BEFORE_WARNING: u32 = 5;
+
+/// Who takes what is told to process 0.
+pub type OnPeerSignal = Box<dyn Fn(PeerSignal) + Send + Sync>;
+/// Who hears to which process something came late.
+pub type OnLateSamples = Box<dyn Fn(usize) + Send + Sync>;
+
+/// See the module.
+pub struct Heartbeat {
+    process: usize,
+    addresses: Vec<String>,
+    senders: Vec<Option<Sender<u8>>>,
+    /// Checksum of the configuration in force.
+    configuration: AtomicU64,
+    ear: OnceLock<OnPeerSignal>,
+    late: OnceLock<OnLateSamples>,
+    /// Which processes have said goodbye.
+    left: Mutex<Vec<bool>>,
+    peer_stopped: Condvar,
+    /// We have said goodbye ourselves.
+    stopping: AtomicBool,
+    lost: AtomicBool,
+    /// Whose goodbye ends us.
+    ended_by: Mutex<Option<usize>>,
+    ends: Notify,
+}
+
+impl Heartbeat {
+    /// Begins to speak and to listen on `streams`.
+    pub(super) fn start(
+        setup: &ClusterConfig,
+        streams: Vec<Option<TcpStream>>,
+    ) -> Result<Arc<Heartbeat>, String> {
+        let (mut mouths, mut threads) = (Vec::new(), Vec::new());
+        for (process, stream) in streams.into_iter().enumerate() {
+            let Some(stream) = stream else {
+                mouths.push(None);
+                continue;
+            };
+            let (mouth, words) = channel();
+            mouths.push(Some(mouth));
+            threads.push((process, stream, words));
+        }
+        let pulse = Arc::new(Heartbeat {
+            process: setup.process,
+            left: Mutex::new(vec![false; setup.addresses.len()]),
+            addresses: setup.addresses.clone(),
+            senders: mouths,
+            configuration: AtomicU64::new(setup.configuration),
+            ear: OnceLock::new(),
+            late: OnceLock::new(),
+            peer_stopped: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            ended_by: Mutex::new(None),
+            ends: Notify::new(),
+        });
+        for (process, stream, words) in threads {
+            let timeouts =
+                stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(SILENCE)));
+            let ears = timeouts.and_then(|()| stream.try_clone()).map_err(|e| e.to_string())?;
+            let (speaker, listener) = (pulse.clone(), pulse.clone());
+            spawn(format!("cluster:say-{process}"), move || speaker.send_loop(process, stream, &words))?;
+            spawn(format!("cluster:hear-{process}"), move || listener.listen(process, ears))?;
+        }
+        Ok(pulse)
+    }
+
+    /// From now on `ear` hears what the others tell process 0.
+    pub fn set_on_signal(&self, ear: OnPeerSignal) {
+        // Only the first one counts.
+        let _ = self.ear.set(ear);
+    }
+
+    /// From now on `late` hears of the processes to which something came late.
+    pub fn listen_late_with(&self, late: OnLateSamples) {
+        // Only the first one counts.
+        let _ = self.late.set(late);
+    }
+
+    /// Process 0 should ask what came late here. Never waits.
+    pub fn tell_late(&self) {
+        self.signal_coordinator(LATE);
+    }
+
+    /// Our own number.
+    pub fn process(&self) -> usize {
+        self.process
+    }
+
+    /// Says goodbye: this process stops in order.
+    pub fn announce_stop(&self) {
+        self.stopping.store(true, SeqCst);
+        self.senders.iter().flatten().for_each(|mouth| say(mouth, LEAVING));
+    }
+
+    /// From now on the configuration with this checksum is in force here.
+    pub fn configure(&self, checksum: u64) {
+        self.configuration.store(checksum, SeqCst);
+    }
+
+    fn sign(&self, word: u8) -> [u8; SIGN_BYTES] {
+        let mut sign = [word; SIGN_BYTES];
+        sign[1..].copy_from_slice(&self.configuration.load(SeqCst).to_le_bytes());
+        sign
+    }
+
+    /// The process whose goodbye ended this one; `None`: it ends of itself.
+    pub fn ended_by(&self) -> Option<String> {
+        let process = (*self.ended_by.lock())?;
+        Some(format!(
+            "{} has stopped, and a cluster runs whole or not at all",
+            name(process, &self.addresses)
+        ))
+    }
+
+    /// Resolves when another process has said goodbye before this one.
+    pub async fn ended(&self) {
+        self.ends.notified().await;
+    }
+
+    fn send_loop(&self, process: usize, mut stream: TcpStream, words: &Receiver<u8>) {
+        loop {
+            let word = match words.recv_timeout(SIGN_OF_LIFE) {
+                Ok(word) => word,
+                Err(RecvTimeoutError::Timeout) => ALIVE,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Err(error) = stream.write_all(&self.sign(word)) {
+                return self.lost(process, &error.to_string());
+            }
+        }
+    }
+
+    fn listen(&self, process: usize, mut stream: TcpStream) {
+        use std::io::ErrorKind::{TimedOut, UnexpectedEof, WouldBlock};
+        let (mut sign, mut different) = ([0; SIGN_BYTES], 0);
+        loop {
+            match stream.read_exact(&mut sign).map_err(|e| (e.kind(), e)) {
+                Ok(()) if sign[0] == ALIVE => different = self.compare(process, sign, different),
+                Ok(()) => self.on_signal(process, sign[0]),
+                Err((UnexpectedEof, _)) => return self.lost(process, "it closed the connection"),
+                Err((WouldBlock | TimedOut, _)) => {
+                    return self.lost(process, &format!("it has been silent for {SILENCE:?}"));
+                }
+                Err((_, error)) => return self.lost(process, &error.to_string()),
+            }
+        }
+    }
+
+    /// Compares its configuration with ours; takes and returns the number of signs since which they differ.
+    fn compare(&self, process: usize, sign: [u8; SIGN_BYTES], different: u32) -> u32 {
+        if sign == self.sign(sign[0]) {
+            if different >= MISMATCHES_BEFORE_WARNING {
+                tracing::info!("{} has the same configuration again", name(process, &self.addresses));
+            }
+            return 0;
+        }
+        if different + 1 == MISMATCHES_BEFORE_WARNING {
+            tracing::warn!(
+                "{} has another configuration than this process: reload both, or targets may be scraped twice or by nobody",
+                name(process, &self.addresses)
+            );
+        }
+        different.saturating_add(1)
+    }
+
+    fn on_signal(&self, process: usize, word: u8) {
+        let word = match word {
+            ARRIVED => PeerSignal::Arrived,
+            LOST => PeerSignal::Lost,
+            LATE => return self.late.get().into_iter().for_each(|late| late(process)),
+            LEAVING => {
+                self.left.lock()[process] = true;
+                self.peer_stopped.notify_all();
+                if !self.stopping.load(SeqCst) {
+                    self.ended_by.lock().get_or_insert(process);
+                    self.ends.notify_one();
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let Some(ear) = self.ear.get() {
+            ear(word);
+        }
+    }
+
+    /// Says something to process 0.
+    fn signal_coordinator(&self, word: u8) {
+        self.senders.first().into_iter().flatten().for_each(|mouth| say(mouth, word));
+    }
+
+    /// Whether the connection to a process may end now.
+    fn expected(&self, process: usize) -> bool {
+        let mut left = self.left.lock();
+        if !left[process] && !self.stopping.load(SeqCst) {
+            self.peer_stopped.wait_for(&mut left, STOP_NOTICE_WAIT);
+        }
+        left[process] || self.stopping.load(SeqCst)
+    }
+}
+
+impl ClusterMonitor for Heartbeat {
+    fn tell(&self, word: PeerSignal) {
+        let word = match word {
+            PeerSignal::Arrived => ARRIVED,
+            PeerSignal::Lost => LOST,
+        };
+        self.signal_coordinator(word);
+    }
+
+    fn lost(&self, process: usize, why: &str) {
+        if self.expected(process) {
+            return;
+        }
+        if self.lost.swap(true, SeqCst) {
+            // Somebody says it already.
+            loop {
+                std::thread::park();
+            }
+        }
+        tracing::error!(
+            "process {} of the cluster ends, because {} is lost: {why}. What is acknowledged is in the log; start all processes again",
+            self.process,
+            name(process, &self.addresses),
+        );
+        std::process::exit(1);
+    }
+}
+
+fn say(mouth: &Sender<u8>, word: u8) {
+    // Who speaks has ended if the other process is gone: then there is nothing to say.
+    let _ = mouth.send(word);
+}

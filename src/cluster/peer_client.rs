@@ -1,0 +1,175 @@
+//! Asking the other processes about history: a connection to each per question, begun with a hello. The other side, which
+//! answers, is in [`super::door`].
+
+use super::framed::{FramedConnection, late};
+use super::handshake::{ConnectionPurpose, Handshake};
+use super::semaphore::{BlockingPermit, BlockingSemaphore};
+use super::{CANCEL_POLL, ClusterConfig};
+use crate::limits::CALL_CONNECT;
+use engine::limits::QUESTIONS;
+use engine::query::QueryError;
+use engine::query::guard::QueryGuard;
+use engine::query::peers::{PeerChannel, PeerChannels, QueryPeers};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use storage::codec;
+
+/// What is said first to whoever asks.
+#[derive(Serialize, Deserialize)]
+pub struct ServerHandshake {
+    /// Another one each time a process starts.
+    pub incarnation: u64,
+    /// Why answers from its store are not whole.
+    pub left_out: Option<String>,
+}
+
+/// See the module.
+pub struct PeerClient {
+    setup: ClusterConfig,
+    /// By process, its own included: which start of it has joined.
+    incarnations: Vec<u64>,
+    /// Questions that may still be asked at once.
+    turns: Arc<BlockingSemaphore>,
+    /// By process: why answers from its store are not whole, as far as it has said.
+    left_out: Mutex<Vec<Option<String>>>,
+}
+
+impl PeerClient {
+    /// Asks the processes that have joined.
+    pub fn new(setup: ClusterConfig, incarnations: Vec<u64>) -> Arc<PeerClient> {
+        let left_out = Mutex::new(vec![None; incarnations.len()]);
+        Arc::new(PeerClient { setup, incarnations, turns: BlockingSemaphore::new(QUESTIONS), left_out })
+    }
+
+    /// Which stores do not have all that was in them, and why; what was heard with the latest answers.
+    pub fn left_out(&self) -> Option<String> {
+        let known = self.left_out.lock();
+        let said = known.iter().enumerate().filter_map(|(process, text)| Some((process, text.as_ref()?)));
+        said.map(|(process, text)| format!("{}: {text}", self.setup.name(process)))
+            .reduce(|a, b| format!("{a}; {b}"))
+    }
+
+    /// The numbers of the other processes.
+    pub fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = self.setup.process;
+        (0..self.incarnations.len()).filter(move |process| *process != own)
+    }
+
+    /// A call to each of the others.
+    pub fn call_all(
+        self: &Arc<PeerClient>,
+        purpose: ConnectionPurpose,
+        guard: &QueryGuard,
+    ) -> Result<Vec<(usize, PeerCall)>, QueryError> {
+        let turn = self.turn(guard)?;
+        self.others().map(|process| Ok((process, self.call_in_turn(process, purpose, &turn)?))).collect()
+    }
+
+    /// A call to one of the others.
+    pub fn call(
+        self: &Arc<PeerClient>,
+        process: usize,
+        purpose: ConnectionPurpose,
+        guard: &QueryGuard,
+    ) -> Result<PeerCall, QueryError> {
+        self.call_in_turn(process, purpose, &self.turn(guard)?)
+    }
+
+    fn turn(&self, guard: &QueryGuard) -> Result<Arc<BlockingPermit>, QueryError> {
+        let wanted = || guard.check().map_err(|e| late("the cluster", e, guard));
+        Ok(Arc::new(self.turns.take_while(CANCEL_POLL, wanted)?))
+    }
+
+    fn call_in_turn(
+        self: &Arc<PeerClient>,
+        process: usize,
+        purpose: ConnectionPurpose,
+        turn: &Arc<BlockingPermit>,
+    ) -> Result<PeerCall, QueryError> {
+        let wire = self.dial(process, purpose).map_err(|why| {
+            QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
+        })?;
+        Ok(PeerCall { wire, process, welcomed: false, caller: self.clone(), _turn: turn.clone() })
+    }
+
+    fn dial(&self, process: usize, purpose: ConnectionPurpose) -> Result<FramedConnection, String> {
+        let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
+        let address = found.into_iter().next().ok_or("the name has no address")?;
+        let mut stream = TcpStream::connect_timeout(&address, CALL_CONNECT).map_err(|e| e.to_string())?;
+        // That it is one of those who have joined is enough: they have agreed on all else.
+        let hello = Handshake {
+            process: self.setup.process,
+            purpose,
+            incarnation: self.incarnations[self.setup.process],
+            facts: Vec::new(),
+        };
+        hello.send(&mut stream)?;
+        FramedConnection::new(stream, self.setup.name(process))
+    }
+}
+
+/// A way to give one `Arc` both to the engine and to this room.
+pub struct ClusterQueryPeers(pub Arc<PeerClient>);
+
+impl QueryPeers for ClusterQueryPeers {
+    fn process(&self) -> usize {
+        self.0.setup.process
+    }
+
+    fn lines(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError> {
+        let calls = self.0.call_all(ConnectionPurpose::Question, guard)?;
+        Ok(calls
+            .into_iter()
+            .map(|(process, call)| (process, Box::new(call) as Box<dyn PeerChannel>))
+            .collect())
+    }
+}
+
+/// A question to one process.
+pub struct PeerCall {
+    wire: FramedConnection,
+    process: usize,
+    welcomed: bool,
+    caller: Arc<PeerClient>,
+    /// Free again when all calls of the question have ended.
+    _turn: Arc<BlockingPermit>,
+}
+
+impl PeerCall {
+    /// Whether who answers has joined, and what it says of its store.
+    fn welcome(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
+        let said = self.wire.receive(guard)?;
+        let wrong = |why: String| QueryError::Internal(format!("{} does not answer: {why}", self.wire.name));
+        let welcome: ServerHandshake = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
+        let caller = &self.caller;
+        if welcome.incarnation != caller.incarnations[self.process] {
+            return Err(wrong("it has started anew".to_owned()));
+        }
+        caller.left_out.lock()[self.process] = welcome.left_out;
+        self.welcomed = true;
+        Ok(())
+    }
+}
+
+impl PeerChannel for PeerCall {
+    fn name(&self) -> String {
+        self.wire.name.clone()
+    }
+
+    fn say(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
+        self.wire.send(message, guard)
+    }
+
+    fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
+        self.wire.flush(guard)
+    }
+
+    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+        if !self.welcomed {
+            self.welcome(guard)?;
+        }
+        self.wire.receive(guard)
+    }
+}

@@ -1,0 +1,217 @@
+//! The server as its API administers it: configuration in force, reload, stop, what it says of itself.
+
+use crate::process_metrics::ProcessMetrics;
+use crate::retention;
+use crate::server::{LoadedConfig, Server, load_rules};
+use connectors::blocking;
+use frontends::http::json_model::{RuntimeInfo, WalReplay};
+use frontends::http::services::ServerControl;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::metrics::Gauge;
+use storage::model::{Labels, TimeMs};
+use tokio::sync::{Notify, watch};
+
+/// See the module.
+pub struct ServerController {
+    server: Arc<Server>,
+    loaded: Mutex<ActiveConfig>,
+    ready: watch::Sender<bool>,
+    /// Told when somebody asks the server to stop.
+    pub quit: Notify,
+    reload_ok: Arc<Gauge>,
+    reload_time: Arc<Gauge>,
+    process: ProcessMetrics,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+struct ActiveConfig {
+    text: String,
+    external_labels: Labels,
+    evaluation_interval: Option<i64>,
+    ok: bool,
+    since: TimeMs,
+}
+
+impl ServerController {
+    /// The control of a server whose configuration in force is `loaded`.
+    pub fn new(server: Arc<Server>, loaded: &LoadedConfig) -> ServerController {
+        let metrics = &server.metrics;
+        let reload_ok = metrics.gauge(
+            "prometheus_config_last_reload_successful",
+            "Whether the last configuration reload attempt was successful.",
+            &[],
+        );
+        let reload_time = metrics.gauge(
+            "prometheus_config_last_reload_success_timestamp_seconds",
+            "Timestamp of the last successful configuration reload.",
+            &[],
+        );
+        let control = ServerController {
+            loaded: Mutex::new(ActiveConfig {
+                text: String::new(),
+                external_labels: Labels::default(),
+                evaluation_interval: None,
+                ok: true,
+                since: 0,
+            }),
+            process: ProcessMetrics::new(&server.metrics, server.started),
+            server,
+            ready: watch::Sender::new(false),
+            quit: Notify::new(),
+            reload_ok,
+            reload_time,
+            reloading: tokio::sync::Mutex::new(()),
+        };
+        control.in_force(loaded);
+        control
+    }
+
+    /// From now on requests are served in full.
+    pub fn set_ready(&self) {
+        self.ready.send_replace(true);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "perennial is ready");
+    }
+
+    fn in_force(&self, loaded: &LoadedConfig) {
+        let now = self.server.clock.now();
+        self.reload_ok.set(1.0);
+        self.reload_time.set(now as f64 / 1000.0);
+        *self.loaded.lock() = ActiveConfig {
+            text: loaded.config.text.clone(),
+            external_labels: loaded.config.external_labels.clone(),
+            evaluation_interval: Some(loaded.config.evaluation_interval()),
+            ok: true,
+            since: now,
+        };
+    }
+
+    /// Resolves when another process of the cluster stops in order; never without a cluster.
+    pub async fn cluster_ends(&self) {
+        match &self.server.cluster {
+            Some(cluster) => cluster.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Reads the configuration again; after a failure the old one stays in force.
+    pub async fn reload(self: Arc<ServerController>) -> Result<(), String> {
+        let _one = self.reloading.lock().await;
+        // What is loaded at the start comes first. An error would say that this is gone.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+        let this = self.clone();
+        // `apply` starts scrape loops, so it stays on the runtime; reading files does not.
+        let read = blocking::run(self.server.hands, move || this.read());
+        let result = match read.await {
+            Ok(Ok(loaded)) => {
+                let this = self.clone();
+                let handle = tokio::runtime::Handle::current();
+                let apply = move || {
+                    let _guard = handle.enter();
+                    this.server.apply(&loaded).map(|()| this.in_force(&loaded))
+                };
+                blocking::run(self.server.hands, apply).await.unwrap_or_else(|e| Err(e.to_string()))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(error.to_string()),
+        };
+        match &result {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => {
+                self.reload_ok.set(0.0);
+                self.loaded.lock().ok = false;
+                tracing::error!("configuration not reloaded, the old one stays in force: {error}");
+            }
+        }
+        result
+    }
+
+    fn read(&self) -> Result<LoadedConfig, String> {
+        let Some(path) = self.server.flags.config_file() else {
+            return Err(
+                "there is no configuration file: the embedded default is in force; start with --config.file"
+                    .to_owned(),
+            );
+        };
+        let (config, warnings) = crate::config::load(&path).map_err(|e| e.to_string())?;
+        load_rules(config, warnings, &self.server.language).map_err(|e| e.to_string())
+    }
+}
+
+/// The handle that the API holds.
+pub struct ApiControl(pub Arc<ServerController>);
+
+impl ServerControl for ApiControl {
+    fn config_yaml(&self) -> String {
+        self.0.loaded.lock().text.clone()
+    }
+
+    fn flags(&self) -> BTreeMap<String, String> {
+        self.0.server.flags.as_map()
+    }
+
+    fn external_labels(&self) -> Labels {
+        self.0.loaded.lock().external_labels.clone()
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(self.0.clone().reload())
+    }
+
+    fn quit(&self) {
+        self.0.quit.notify_one();
+    }
+
+    fn ready(&self) -> bool {
+        *self.0.ready.borrow()
+    }
+
+    fn unhealthy(&self) -> Option<String> {
+        self.0.server.health.reason()
+    }
+
+    fn starting(&self) -> Option<String> {
+        let doing = || self.0.server.store.replay_progress().map(|progress| progress.to_string());
+        (!self.ready())
+            .then(|| doing().unwrap_or_else(|| "rules and standing queries are installed".to_owned()))
+    }
+
+    fn runtime(&self) -> RuntimeInfo {
+        let server = &self.0.server;
+        let env = |name: &str| std::env::var(name).unwrap_or_default();
+        let in_force = self.0.loaded.lock();
+        RuntimeInfo {
+            start_time: Some(server.started),
+            cwd: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
+            hostname: crate::host_name(),
+            server_time: Some(server.clock.now()),
+            reload_config_success: in_force.ok,
+            last_config_time: Some(in_force.since),
+            corruption_count: server.metrics.counter("prometheus_tsdb_wal_corruptions_total", "", &[]).get(),
+            goroutine_count: std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
+            max_procs: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_limit: i64::MAX,
+            gogc: env("GOGC"),
+            godebug: env("GODEBUG"),
+            storage_retention: retention::text(server.store.retention()),
+        }
+    }
+
+    fn evaluation_interval(&self) -> Option<i64> {
+        self.0.loaded.lock().evaluation_interval
+    }
+
+    fn collect(&self) {
+        self.0.process.collect();
+        // It sets a gauge.
+        let _ = self.0.server.store.replay_progress();
+    }
+
+    fn wal_replay(&self) -> WalReplay {
+        let progress = self.0.server.store.replay_progress();
+        progress.map_or_else(WalReplay::default, |p| WalReplay { min: 0, max: p.records, current: p.done })
+    }
+}

@@ -1,0 +1,165 @@
+//! Housekeeping of the store: what it has to do once a minute, and where that runs.
+//!
+//! What fails is tried again, after pauses that become longer: it may cost much, and mostly fails again. The log says so
+//! once, with what to do, and once when it works again.
+
+use crate::limits::HOUSEKEEPING_PAUSE_MINUTES;
+use engine::query::pool::Pool;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::store::{Store, StoreError};
+
+/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, others are
+/// merged, and old ones move to the object store.
+pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.
+    let (merger, merging) = (Pool::named("compaction", 1), Arc::new(AtomicBool::new(false)));
+    let quick = Arc::new(Mutex::new([Task::new("written"), Task::new("removed")]));
+    let slow = ["merged", "trimmed", "moved to the object store"].map(Task::new);
+    let slow = Arc::new(Mutex::new(slow));
+    loop {
+        minute.tick().await;
+        let (flushing, now, tasks) = (store.clone(), clock.now(), quick.clone());
+        let flushed = tokio::task::spawn_blocking(move || {
+            let [written, removed] = &mut *tasks.lock();
+            written.run(|| flushing.write_blocks(now));
+            removed.run(|| flushing.remove_blocks(now).map(|()| 0));
+        });
+        if let Err(error) = flushed.await {
+            tracing::error!(%error, "housekeeping ended early; it is tried again in a minute");
+        }
+        if !merging.swap(true, SeqCst) {
+            let (store, merging, tasks) = (store.clone(), CompactionGuard(merging.clone()), slow.clone());
+            merger.submit(Box::new(move || {
+                let [merged, trimmed, moved] = &mut *tasks.lock();
+                merged.run(|| store.compact());
+                trimmed.run(|| store.trim(now));
+                moved.run(|| store.move_to_cold(now));
+                drop(merging);
+            }));
+        }
+    }
+}
+
+/// That a merge runs; should it panic, the next minute tries again.
+struct CompactionGuard(Arc<AtomicBool>);
+
+impl Drop for CompactionGuard {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
+/// Something that is to be done once a minute.
+struct Task {
+    /// What becomes of blocks.
+    what: &'static str,
+    /// How often in a row it has failed.
+    failures: u32,
+    /// Minutes until it is tried again.
+    wait: u32,
+    /// Why it failed last.
+    reason: String,
+}
+
+impl Task {
+    fn new(what: &'static str) -> Task {
+        Task { what, failures: 0, wait: 0, reason: String::new() }
+    }
+
+    /// Does it, unless it has failed a short while ago.
+    fn run(&mut self, work: impl FnOnce() -> Result<usize, StoreError>) {
+        if self.wait > 0 {
+            self.wait -= 1;
+            return;
+        }
+        match work() {
+            Ok(blocks) => self.succeeded(blocks),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn succeeded(&mut self, blocks: usize) {
+        let what = self.what;
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "blocks are {what} again");
+            *self = Task::new(what);
+        }
+        if blocks > 0 {
+            tracing::info!(blocks, "blocks {what}");
+        }
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.failures += 1;
+        let pause = 1_u32
+            .checked_shl(self.failures - 1)
+            .map_or(HOUSEKEEPING_PAUSE_MINUTES, |minutes| minutes.min(HOUSEKEEPING_PAUSE_MINUTES));
+        self.wait = pause - 1;
+        let (what, reason) = (self.what, error.to_string());
+        if reason == self.reason {
+            tracing::debug!(reason, pause, "blocks are still not {what}");
+            return;
+        }
+        let advice = advice(error);
+        tracing::error!(
+            reason,
+            "housekeeping failed, blocks are not {what}: {advice}; nothing is lost, it is tried again in {pause} min, then \
+             less often, and this is not said again"
+        );
+        self.reason = reason;
+    }
+}
+
+/// What people can do about it.
+fn advice(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            "make room on the disk, or keep less (storage.tsdb.retention)"
+        }
+        StoreError::Io { source, .. } if crate::descriptors::are_out(source) => {
+            "raise the limit of open files (LimitNOFILE= of the service, ulimit -n)"
+        }
+        StoreError::Io { .. } => {
+            "see whether the data directory can be read and written, and whether the disk fails"
+        }
+        StoreError::Damaged { .. } => "the file is damaged: restore it, or move its block away",
+        StoreError::Taken { .. } => "two data directories must not share a place",
+        StoreError::Refused(_) => "see what is said of the store elsewhere in this log",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_less_and_less_often_and_again_each_minute_when_it_works() {
+        let mut task = Task::new("written");
+        let full = || {
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            Err(StoreError::Io { path: "/data".into(), source })
+        };
+        let mut tried = Vec::new();
+        for minute in 0..80 {
+            task.run(|| {
+                tried.push(minute);
+                full()
+            });
+        }
+        assert_eq!(tried, [0, 1, 3, 7, 15, 31, 47, 63, 79]);
+        let mut tried = 0;
+        for _ in 0..HOUSEKEEPING_PAUSE_MINUTES + 9 {
+            task.run(|| {
+                tried += 1;
+                Ok(0)
+            });
+        }
+        assert_eq!((tried, task.failures), (10, 0));
+        assert!(advice(&full().unwrap_err()).starts_with("make room"));
+    }
+}

@@ -1,0 +1,451 @@
+//! The blocks of a data directory: opened, listed, added, removed.
+//!
+//! A block goes in three steps: off the list, renamed ([`deleting`]), removed. A kill between them leaves a whole
+//! block, which the next start lists again, or a directory that every start leaves out and sweeps away.
+
+use super::cache::PageCache;
+use super::cold::{ColdBlock, ColdOptions, ColdStore};
+use super::reader::{Block, BlockSeriesHandle};
+use super::tombstones::Tombstone;
+use super::{BlockMeta, io_error};
+use crate::disk::Disk;
+use crate::limits::FAR_AHEAD_BLOCKS;
+use crate::metrics::Metrics;
+use crate::model::{Matcher, TimeMs};
+use crate::store::StoreError;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How the directory of a block ends that is being removed.
+const DELETING: &str = "deleting";
+
+/// A block of the set.
+#[derive(Clone)]
+pub enum BlockHandle {
+    /// Its files are here.
+    Here(Block),
+    /// Its files are in an object store.
+    Far(ColdBlock),
+}
+
+impl BlockHandle {
+    /// What it holds.
+    pub fn meta(&self) -> &BlockMeta {
+        match self {
+            BlockHandle::Here(block) => block.meta(),
+            BlockHandle::Far(block) => block.meta(),
+        }
+    }
+
+    /// The block, for reading. A far one may be out of reach.
+    pub fn open(&self) -> Result<Block, StoreError> {
+        match self {
+            BlockHandle::Here(block) => Ok(block.clone()),
+            BlockHandle::Far(block) => block.open(),
+        }
+    }
+
+    /// Whether its files are in an object store.
+    pub fn is_far(&self) -> bool {
+        matches!(self, BlockHandle::Far(_))
+    }
+
+    fn far(&self) -> Option<ColdBlock> {
+        match self {
+            BlockHandle::Here(_) => None,
+            BlockHandle::Far(block) => Some(block.clone()),
+        }
+    }
+
+    /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
+    pub fn may_have_deletes(&self) -> bool {
+        match self {
+            BlockHandle::Here(block) => block.has_deletes(),
+            BlockHandle::Far(block) => block.may_have_deletes(),
+        }
+    }
+
+    /// The same block, without what these say that is deleted of it. A far one is asked for it when it is opened.
+    fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<BlockHandle, StoreError> {
+        Ok(match self {
+            BlockHandle::Here(block) => BlockHandle::Here(block.with_tombstones(tombstones)?),
+            BlockHandle::Far(block) => BlockHandle::Far(block.with_deletes(tombstones)),
+        })
+    }
+}
+
+/// The blocks of a set.
+struct BlockList {
+    /// Sorted by time range, then by directory; one of each name.
+    blocks: Arc<Vec<BlockHandle>>,
+    /// See [`BlockSet::version`].
+    version: u64,
+}
+
+impl BlockList {
+    fn become_these(&mut self, blocks: Vec<BlockHandle>) {
+        self.blocks = Arc::new(blocks);
+    }
+}
+
+/// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held while they read.
+pub struct BlockSet {
+    blocks: RwLock<BlockList>,
+    cache: PageCache,
+    /// Off the list, but still read.
+    leaving: Mutex<Vec<Block>>,
+    far: RwLock<Option<Arc<ColdStore>>>,
+}
+
+impl BlockSet {
+    /// Opens all blocks in `blocks_dir` (made if missing). What an interrupted writer left is left out, for
+    /// [`BlockSet::remove_unfinished`], and what is being removed, for [`BlockSet::finish_removals`]. A damaged block is left out, left on disk, and named in the second
+    /// result: one line each. One that another says it replaces is removed.
+    pub fn open(disk: &dyn Disk, blocks_dir: &Path) -> Result<(BlockSet, Vec<String>), StoreError> {
+        let bad = io_error(blocks_dir);
+        disk.create_dir(blocks_dir).map_err(&bad)?;
+        let (cache, mut blocks, mut damage) = (PageCache::default(), Vec::new(), Vec::new());
+        for path in disk.list(blocks_dir).map_err(&bad)? {
+            let unfinished = path.extension().is_some_and(|e| e == "tmp");
+            if path.is_dir() && !unfinished && !is_deleting(&path) {
+                match Block::open_with(&path, &cache) {
+                    Ok(block) => blocks.push(BlockHandle::Here(block)),
+                    Err(error) => damage.push((path, format!("block left out: {error}"))),
+                }
+            }
+        }
+        let replaced = replaced(blocks.iter().map(BlockHandle::meta));
+        damage.retain(|(path, _)| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // What cannot be removed is there at the next start, too.
+            !replaced.contains(name.as_ref()) || remove_dir(disk, path).is_err()
+        });
+        let mut damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
+        damage.sort();
+        sort(&mut blocks);
+        let list = BlockList { blocks: Arc::new(blocks), version: 0 };
+        let (leaving, far) = (Mutex::default(), RwLock::default());
+        Ok((BlockSet { blocks: RwLock::new(list), cache, leaving, far }, damage))
+    }
+
+    /// Adds the far blocks of data directory `data` to the set. One that is here, too, stays here.
+    pub fn open_far(
+        &self,
+        disk: Arc<dyn Disk>,
+        data: &Path,
+        options: Option<ColdOptions>,
+        metrics: &Metrics,
+    ) -> Result<Arc<ColdStore>, StoreError> {
+        let (far, found) = ColdStore::open(disk, data, options, self.cache.clone(), metrics)?;
+        *self.far.write() = Some(far.clone());
+        self.add_found(found);
+        Ok(far)
+    }
+
+    /// Adds far blocks that were found in the object store.
+    pub fn add_found(&self, mut found: Vec<ColdBlock>) {
+        let here: BTreeSet<String> = self.all_metas().iter().map(|meta| meta.name().to_string()).collect();
+        found.retain(|block| !here.contains(&block.meta().name().to_string()));
+        let new = !found.is_empty();
+        found.into_iter().for_each(|block| self.put(BlockHandle::Far(block)));
+        if new {
+            self.note_other_samples();
+        }
+    }
+
+    /// The samples of the set have become others: see [`BlockSet::version`].
+    pub fn note_other_samples(&self) {
+        self.blocks.write().version += 1;
+    }
+
+    /// Removes what an interrupted writer left in `blocks_dir`. Not while one writes.
+    pub fn remove_unfinished(disk: &dyn Disk, blocks_dir: &Path) -> Result<(), StoreError> {
+        let mut left = disk.list(blocks_dir).map_err(io_error(blocks_dir))?;
+        left.retain(|path| path.extension().is_some_and(|e| e == "tmp"));
+        left.iter().try_for_each(|path| disk.remove(path).map_err(io_error(path)))
+    }
+
+    /// Opens the block in `dir` for [`BlockSet::add`], with the set's page cache.
+    pub fn load(&self, dir: &Path) -> Result<Block, StoreError> {
+        Block::open_with(dir, &self.cache)
+    }
+
+    /// From now on `block` is a part of the set, in place of any other of its name.
+    pub fn add(&self, block: Block) {
+        self.put(BlockHandle::Here(block));
+    }
+
+    fn put(&self, block: BlockHandle) {
+        let mut list = self.blocks.write();
+        let name = block.meta().dir.file_name();
+        let others = list.blocks.iter().filter(|b| b.meta().dir.file_name() != name).cloned();
+        let mut new: Vec<BlockHandle> = others.collect();
+        new.push(block);
+        sort(&mut new);
+        list.become_these(new);
+    }
+
+    /// From now on new readers do not see what these say that is deleted. Of a block that cannot say which of its series
+    /// these are nothing is seen any more: it is off the list, and named, one line each. A far one stays on the list: as
+    /// long as it cannot say it, it cannot be opened.
+    pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
+        let mut list = self.blocks.write();
+        let about = |b: &BlockHandle| {
+            let name = b.meta().name().to_string();
+            tombstones.iter().any(|one| one.blocks.contains(&name))
+        };
+        let (mut new, mut damage) = (Vec::new(), Vec::new());
+        for block in list.blocks.iter() {
+            match if about(block) { block.with_deletes(tombstones) } else { Ok(block.clone()) } {
+                Ok(block) => new.push(block),
+                Err(error) => damage.push(format!("block left out: {error}")),
+            }
+        }
+        list.become_these(new);
+        list.version += 1;
+        damage
+    }
+
+    /// Notes that nothing is deleted of the far block `meta`: what was deleted was of series that it has not.
+    pub fn forget_deletes(&self, meta: &BlockMeta) {
+        let mut list = self.blocks.write();
+        let without = |block: &BlockHandle| match block {
+            BlockHandle::Far(far) if far.meta().dir == meta.dir => BlockHandle::Far(far.without_deletes()),
+            block => block.clone(),
+        };
+        let new = list.blocks.iter().map(without).collect();
+        list.become_these(new);
+    }
+
+    /// All blocks, in time order.
+    pub fn all(&self) -> Arc<Vec<BlockHandle>> {
+        self.blocks.read().blocks.clone()
+    }
+
+    /// A number that is another one whenever the samples are others: by an import, by a deletion, by blocks that were found
+    /// in an object store. Flushes, merges and moves change no sample, and retention is not counted.
+    pub fn version(&self) -> u64 {
+        self.blocks.read().version
+    }
+
+    /// Takes the block in directory `dir` off the list; readers that have it open go on reading.
+    fn unlist(&self, dir: &Path) -> Option<BlockHandle> {
+        let mut list = self.blocks.write();
+        let (mut gone, stay): (Vec<BlockHandle>, Vec<BlockHandle>) =
+            list.blocks.iter().cloned().partition(|b| b.meta().dir == dir);
+        list.become_these(stay);
+        gone.pop()
+    }
+
+    /// Removes the block in directory `dir` from the set and from the disk, or from the object store. On an error it is
+    /// whole and on the list again, or [`BlockSet::finish_removals`] has to finish.
+    pub fn remove(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+        let Some(block) = self.unlist(dir) else { return Ok(()) };
+        let name = block.meta().name().to_string();
+        let far = self.far.read().clone().filter(|far| far.is_recorded(&name));
+        let forgotten = far.map_or(Ok(()), |far| far.schedule_delete(&name));
+        let removed = match &block {
+            BlockHandle::Far(_) => forgotten,
+            BlockHandle::Here(here) => forgotten.and_then(|()| self.remove_here(disk, here)),
+        };
+        // It may have been renamed all the same, and only not have become durable.
+        if removed.is_err() && (block.is_far() || disk.list(dir).is_ok()) {
+            self.put(block);
+        }
+        removed
+    }
+
+    /// Removes the directory of a block that is off the list. If more read such blocks than can go on without it, it stays for
+    /// [`BlockSet::remove_leaving`].
+    fn remove_here(&self, disk: &dyn Disk, block: &Block) -> Result<(), StoreError> {
+        if block.pin() {
+            return remove_dir(disk, &block.meta().dir);
+        }
+        self.leaving.lock().push(block.clone());
+        Ok(())
+    }
+
+    /// Removes the directories that stayed for readers who have read by now.
+    pub fn remove_leaving(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut leaving = self.leaving.lock();
+        let (stay, go): (Vec<Block>, Vec<Block>) = leaving.drain(..).partition(|block| !block.pin());
+        *leaving = stay;
+        let mut outcome = Ok(());
+        for block in go {
+            if let Err(error) = remove_dir(disk, &block.meta().dir) {
+                leaving.push(block);
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+
+    /// Names of the blocks whose directories stay for readers.
+    pub fn leaving(&self) -> Vec<String> {
+        self.leaving.lock().iter().map(|block| block.meta().name().to_string()).collect()
+    }
+
+    /// The block `cold` is read from the object store from now on, and its directory `dir` is removed. On an error its files
+    /// are there, in part perhaps, and a later [`BlockSet::finish_removals`], or move, has to finish.
+    pub fn switch_to_cold(&self, disk: &dyn Disk, dir: &Path, far: ColdBlock) -> Result<(), StoreError> {
+        let here = self.all().iter().find(|block| block.meta().dir == dir).cloned();
+        self.put(BlockHandle::Far(far));
+        let removed = match &here {
+            Some(BlockHandle::Here(block)) => self.remove_here(disk, block),
+            _ => remove_dir(disk, dir),
+        };
+        if let (Err(_), Some(here)) = (&removed, here.filter(|_| disk.list(dir).is_ok())) {
+            self.put(here);
+        }
+        removed
+    }
+
+    /// Removes the blocks that others say they replace. Until then both are read, and hold the same.
+    pub fn remove_replaced(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let mut gone = self.all_metas();
+        let replaced = replaced(gone.iter());
+        gone.retain(|meta| replaced.contains(&meta.name().to_string()));
+        // One that cannot be removed does not keep the others.
+        gone.iter().map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
+    }
+
+    /// The blocks in these directories, in the set's order.
+    pub fn in_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<Vec<Block>, StoreError> {
+        self.all().iter().filter(|block| dirs.contains(&block.meta().dir)).map(BlockHandle::open).collect()
+    }
+
+    /// Removes what an interrupted [`BlockSet::remove`] left in `blocks_dir`; how many directories.
+    pub fn finish_removals(disk: &dyn Disk, blocks_dir: &Path) -> Result<usize, StoreError> {
+        let mut left = disk.list(blocks_dir).map_err(io_error(blocks_dir))?;
+        left.retain(|path| is_deleting(path));
+        if !left.is_empty() {
+            // The new names first: no power loss may show half a block under its old one.
+            disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
+        }
+        left.iter().try_for_each(|path| disk.remove(path).map_err(io_error(path)))?;
+        Ok(left.len())
+    }
+
+    /// What the blocks hold, in time order.
+    pub fn all_metas(&self) -> Vec<BlockMeta> {
+        self.blocks.read().blocks.iter().map(|b| b.meta().clone()).collect()
+    }
+
+    /// As [`BlockSet::all_metas`], of those whose files are here.
+    pub fn local_metas(&self) -> Vec<BlockMeta> {
+        self.blocks.read().blocks.iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
+    }
+
+    fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Result<Block, StoreError>> {
+        let mut blocks = self.all().to_vec();
+        blocks.retain(|block| block.meta().overlaps(from, to));
+        let length = blocks.len();
+        (0..length).map(move |i| {
+            if i % FAR_AHEAD_BLOCKS == 0 {
+                let next = blocks[i..].iter().take(FAR_AHEAD_BLOCKS);
+                ColdBlock::read_ahead(next.filter_map(BlockHandle::far))?;
+            }
+            blocks[i].open()
+        })
+    }
+
+    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted by labels and,
+    /// as one label set may be in several blocks, by time. Blocks may overlap: of samples with one time, those
+    /// of any block will do.
+    pub fn select(
+        &self,
+        shard: u16,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<BlockSeriesHandle>, StoreError> {
+        let mut all: Vec<BlockSeriesHandle> = Vec::new();
+        for block in self.within(from, to) {
+            all.extend(block?.select_shard(shard, matchers, from, to)?);
+        }
+        // Stable: blocks come in time order.
+        all.sort_by(|a, b| a.labels().cmp(b.labels()));
+        Ok(all)
+    }
+
+    /// Sorted label names of the blocks that overlap `from..=to`, of series that satisfy any of the matcher sets (none: all).
+    pub fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        self.collect(sets, from, to, |block, set, out| {
+            block.series().each_name(set, |name| insert(out, name))
+        })
+    }
+
+    /// Sorted values of label `name`, as [`BlockSet::label_names`].
+    pub fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        self.collect(sets, from, to, |block, set, out| {
+            block.series().each_value(name, set, |value| insert(out, value))
+        })
+    }
+
+    fn collect(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        visit: impl Fn(&Block, &[Matcher], &mut BTreeSet<String>) -> Result<(), StoreError>,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut out = BTreeSet::new();
+        for block in self.within(from, to) {
+            let block = block?;
+            match sets {
+                [] => visit(&block, &[], &mut out)?,
+                _ => sets.iter().try_for_each(|set| visit(&block, set, &mut out))?,
+            }
+        }
+        Ok(out.into_iter().collect())
+    }
+}
+
+/// Names of the blocks that these say they replace.
+pub(super) fn replaced<'a>(blocks: impl Iterator<Item = &'a BlockMeta>) -> BTreeSet<String> {
+    blocks.flat_map(|meta| &meta.replaces).cloned().collect()
+}
+
+/// Removes the directory of a block that is on no list: the last two of the three steps.
+pub(crate) fn remove_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let away = deleting(dir);
+    disk.rename(dir, &away).map_err(io_error(dir))?;
+    disk.remove(&away).map_err(io_error(&away))
+}
+
+/// What the directory of a block is called while it is removed; not a name that `docs/format/open.sql` looks for.
+fn deleting(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().replace('_', "-");
+    dir.with_file_name(format!("{name}.{DELETING}"))
+}
+
+fn is_deleting(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == DELETING)
+}
+
+/// Allocates for new texts only.
+fn insert(out: &mut BTreeSet<String>, text: &str) {
+    if !out.contains(text) {
+        out.insert(text.to_owned());
+    }
+}
+
+fn sort(blocks: &mut [BlockHandle]) {
+    blocks.sort_by(|a, b| {
+        let key = |b: &BlockHandle| (b.meta().from, b.meta().to);
+        key(a).cmp(&key(b)).then_with(|| a.meta().dir.cmp(&b.meta().dir))
+    });
+}

@@ -1,0 +1,127 @@
+//! The files of a far block: read by ranges, in aligned pieces, which are kept in the cache.
+
+use super::range_cache::RangeCache;
+use crate::block::block_files::{BlockFiles, ReadRange};
+use crate::block::io_error;
+use crate::limits::{FAR_GET_BYTES, FAR_PIECE_BYTES};
+use crate::object_store::ObjectStorage;
+use crate::store::StoreError;
+use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The files of the block `block`.
+pub struct ColdFiles {
+    pub objects: Arc<dyn ObjectStorage>,
+    pub cache: Arc<RangeCache>,
+    pub block: String,
+}
+
+/// One of them.
+pub(super) struct ColdFile {
+    objects: Arc<dyn ObjectStorage>,
+    cache: Arc<RangeCache>,
+    /// Name of the object.
+    object: String,
+    /// What the names of its pieces begin with.
+    prefix: String,
+    bytes: u64,
+}
+
+impl BlockFiles for ColdFiles {
+    fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadRange>, StoreError> {
+        Ok(Box::new(self.file(name, bytes)))
+    }
+}
+
+impl ColdFiles {
+    /// The file `name` of `bytes` bytes.
+    pub(super) fn file(&self, name: &str, bytes: u64) -> ColdFile {
+        ColdFile {
+            objects: self.objects.clone(),
+            cache: self.cache.clone(),
+            object: format!("{}/{name}", self.block),
+            prefix: format!("{}.{name}", self.block),
+            bytes,
+        }
+    }
+}
+
+impl ColdFile {
+    fn piece_name(&self, number: u64) -> String {
+        format!("{}.{number}", self.prefix)
+    }
+
+    /// The bytes of the pieces `first..end`.
+    fn range(&self, first: u64, end: u64) -> Range<u64> {
+        first * FAR_PIECE_BYTES..(end * FAR_PIECE_BYTES).min(self.bytes)
+    }
+
+    /// Fetches the pieces `first..end` with one request, and keeps them.
+    fn fetch(&self, first: u64, end: u64) -> io::Result<Bytes> {
+        let range = self.range(first, end);
+        self.keep(first, range.clone(), self.objects.get(&self.object, range))
+    }
+
+    /// Keeps the pieces from `first` on that the object store gave, or says why it did not.
+    fn keep(&self, first: u64, range: Range<u64>, given: io::Result<Vec<u8>>) -> io::Result<Bytes> {
+        let wanted = range.end - range.start;
+        self.cache.missed(wanted.div_ceil(FAR_PIECE_BYTES));
+        let bytes = given.map_err(|e| io::Error::new(e.kind(), format!("the object store: {e}")))?;
+        if bytes.len() as u64 != wanted {
+            let why = format!("the object store gave {} bytes instead of {wanted}", bytes.len());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        let bytes = Bytes::from(bytes);
+        for (number, piece) in (first..).zip(bytes.chunks(FAR_PIECE_BYTES as usize)) {
+            // A copy: what is kept of a piece must not keep its neighbours.
+            self.cache.put(&self.piece_name(number), Bytes::copy_from_slice(piece));
+        }
+        Ok(bytes)
+    }
+
+    /// The last piece, if it has to be fetched: the name of the object, and which of its bytes.
+    pub(super) fn missing_end(&self) -> Option<(String, Range<u64>)> {
+        let last = self.bytes.div_ceil(FAR_PIECE_BYTES).checked_sub(1)?;
+        let missing = !self.cache.has(&self.piece_name(last));
+        missing.then(|| (self.object.clone(), self.range(last, last + 1)))
+    }
+
+    /// Keeps what the object store gave for [`ColdFile::missing_end`]; an error names the object.
+    pub(super) fn keep_end(&self, range: Range<u64>, given: io::Result<Vec<u8>>) -> Result<(), StoreError> {
+        let first = range.start / FAR_PIECE_BYTES;
+        let path = Path::new(self.objects.address()).join(&self.object);
+        self.keep(first, range, given).map(drop).map_err(io_error(&path))
+    }
+}
+
+impl ReadRange for ColdFile {
+    fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
+        let end = start.checked_add(len as u64).filter(|end| *end <= self.bytes);
+        let end = end.ok_or_else(|| io::Error::other("a range passes the file's end"))?;
+        let (first, last) = (start / FAR_PIECE_BYTES, end.div_ceil(FAR_PIECE_BYTES));
+        let (mut bytes, mut at) = (Vec::with_capacity(len), first);
+        while at < last {
+            if let Some(piece) = self.cache.get(&self.piece_name(at)) {
+                bytes.extend_from_slice(&piece);
+                at += 1;
+                continue;
+            }
+            // Those behind it that are missing, too, come with the same request.
+            let most = last.min(at + FAR_GET_BYTES / FAR_PIECE_BYTES);
+            let missing = (at + 1..most).find(|next| self.cache.has(&self.piece_name(*next))).unwrap_or(most);
+            bytes.extend_from_slice(&self.fetch(at, missing)?);
+            at = missing;
+        }
+        let skip = (start - first * FAR_PIECE_BYTES) as usize;
+        bytes.drain(..skip.min(bytes.len()));
+        bytes.truncate(len);
+        if bytes.len() < len {
+            // A piece of another length has a right checksum of its own only if somebody put it there.
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "cached pieces are too short"));
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,390 @@
+//! Far blocks: those of a data directory that are in an object store (`docs/objects.md`, `docs/format/objects.md`).
+//!
+//! `objects/` in the data directory says which they are, one small file each: with it a start knows all of them, whether
+//! the object store answers or not. A block is in the store with its `meta.json`, which comes last and goes first.
+//! [`ColdBlock`] is one of them as readers see it, [`range_cache`] what was read of all.
+
+mod block;
+mod files;
+mod prefetch;
+mod range_cache;
+mod upload;
+
+pub use block::ColdBlock;
+
+use super::cache::PageCache;
+use super::meta::META;
+use super::{Block, BlockMeta, damaged, io_error};
+use crate::disk::Disk;
+use crate::limits::FAR_META_BYTES;
+use crate::metrics::Metrics;
+use crate::object_store::{MeteredObjectStore, ObjectStorage};
+use crate::store::StoreError;
+use block::OpenColdBlocks;
+use files::ColdFiles;
+use parking_lot::Mutex;
+use range_cache::RangeCache;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The object that says whose the others are.
+const OWNER: &str = "owner";
+/// How the file of a block ends whose objects have to go.
+const DELETING: &str = "deleting";
+
+/// Where far blocks are, and when blocks become far.
+#[derive(Clone)]
+pub struct ColdOptions {
+    /// The place.
+    pub objects: Arc<dyn ObjectStorage>,
+    /// A block moves there when its newest sample is older than this, ms.
+    pub after_ms: i64,
+    /// Most bytes of the cache.
+    pub cache_bytes: u64,
+    /// What tells this data directory from all others, if it has no such mark yet.
+    pub mark: String,
+}
+
+/// The far blocks of a data directory.
+pub struct ColdStore {
+    disk: Arc<dyn Disk>,
+    /// `objects/` in the data directory.
+    dir: PathBuf,
+    place: Option<ColdBucket>,
+    pages: PageCache,
+    opened: OpenColdBlocks,
+    /// Held by whoever reads ahead.
+    ahead: Mutex<()>,
+    state: Mutex<State>,
+}
+
+/// The object store.
+struct ColdBucket {
+    objects: Arc<MeteredObjectStore>,
+    cache: Arc<RangeCache>,
+    after_ms: i64,
+    mark: String,
+}
+
+#[derive(Default)]
+struct State {
+    /// Names of the blocks that `objects/` describes.
+    known: BTreeSet<String>,
+    /// What keeps us from knowing what is there; `None`: nothing.
+    unlisted: Option<String>,
+    /// Known blocks that are not there.
+    missing: BTreeSet<String>,
+}
+
+impl ColdStore {
+    /// Opens `data/objects`; with the blocks that are known, and what is damaged in it.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        data: &Path,
+        options: Option<ColdOptions>,
+        pages: PageCache,
+        metrics: &Metrics,
+    ) -> Result<(Arc<ColdStore>, Vec<ColdBlock>), StoreError> {
+        let dir = data.join("objects");
+        if !dir.is_dir() && options.is_none() {
+            return Ok((Arc::new(ColdStore::new(disk, dir, None, pages)), Vec::new()));
+        }
+        // What is seen from now on stays, as in `blocks/`.
+        disk.create_dir(&dir).and_then(|()| disk.sync_dir(&dir)).map_err(io_error(&dir))?;
+        let place = options.map(|options| ColdBucket::open(&disk, &dir, options, metrics)).transpose()?;
+        let far = ColdStore::new(disk, dir, place, pages);
+        let metas = far.described()?;
+        far.state.lock().known = metas.iter().map(|meta| meta.name().to_string()).collect();
+        let far = Arc::new(far);
+        let blocks = metas.into_iter().map(|meta| ColdBlock::new(meta, far.clone())).collect();
+        Ok((far, blocks))
+    }
+
+    fn new(disk: Arc<dyn Disk>, dir: PathBuf, place: Option<ColdBucket>, pages: PageCache) -> ColdStore {
+        let unlisted = place.as_ref().map(|_| "it was not reached yet".to_owned());
+        let state = Mutex::new(State { unlisted, ..State::default() });
+        ColdStore {
+            disk,
+            dir,
+            place,
+            pages,
+            opened: OpenColdBlocks::default(),
+            ahead: Mutex::default(),
+            state,
+        }
+    }
+
+    /// What `objects/` says that is far. A description that is damaged is left for [`ColdStore::reconcile_cold_storage`], which has it anew.
+    fn described(&self) -> Result<Vec<BlockMeta>, StoreError> {
+        let mut metas = Vec::new();
+        for path in self.disk.list(&self.dir).map_err(io_error(&self.dir))? {
+            let (Some("json"), Some(name)) = (extension(&path), path.file_stem()) else { continue };
+            let text = self.disk.read(&path).map_err(io_error(&path))?;
+            match BlockMeta::decode(&self.address(&name.to_string_lossy()), &text) {
+                Ok(meta) => metas.push(meta),
+                Err(error) => tracing::error!(path = %path.display(), %error, "a far block is not known"),
+            }
+        }
+        Ok(metas)
+    }
+
+    /// Where the block `name` is, for messages and as its name.
+    fn address(&self, name: &str) -> PathBuf {
+        match &self.place {
+            Some(place) => Path::new(place.objects.address()).join(name),
+            None => self.dir.join(name),
+        }
+    }
+
+    /// When blocks become far; `None`: never.
+    pub fn move_after_ms(&self) -> Option<i64> {
+        self.place.as_ref().map(|place| place.after_ms)
+    }
+
+    fn place(&self, block: &BlockMeta) -> Result<&ColdBucket, StoreError> {
+        self.place.as_ref().ok_or_else(|| {
+            let why = "the block is in an object store, and the configuration names none (storage.objects)";
+            io_error(&block.dir)(std::io::Error::new(ErrorKind::NotConnected, why))
+        })
+    }
+
+    fn source(&self, meta: &BlockMeta) -> Result<ColdFiles, StoreError> {
+        let place = self.place(meta)?;
+        let (objects, cache) = (place.objects.clone(), place.cache.clone());
+        Ok(ColdFiles { objects, cache, block: meta.name().to_string() })
+    }
+
+    fn read(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
+        Block::open_in(&self.source(meta)?, meta.clone(), &self.pages)
+    }
+
+    /// Names of the blocks that `objects/` describes, damaged descriptions included.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        if !self.dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        let files = self.disk.list(&self.dir).map_err(io_error(&self.dir))?;
+        let described = files.iter().filter(|path| extension(path) == Some("json"));
+        Ok(described.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
+    }
+
+    /// Whether a block of this name is described in `objects/`.
+    pub fn is_recorded(&self, name: &str) -> bool {
+        self.state.lock().known.contains(name)
+    }
+
+    /// Why answers may not be whole; `None`: they are, or are errors.
+    pub fn incomplete_reason(&self) -> Option<String> {
+        let place = self.place.as_ref()?;
+        let why = self.state.lock().unlisted.clone()?;
+        Some(format!("blocks in the object store {} may be missing: {why}", place.objects.address()))
+    }
+
+    /// Says durably that the block is far.
+    pub fn record(self: &Arc<ColdStore>, meta: &BlockMeta) -> Result<ColdBlock, StoreError> {
+        let name = meta.name().to_string();
+        let path = self.dir.join(format!("{name}.json"));
+        let temporary = path.with_extension("tmp");
+        let text = meta.encode().map_err(|e| damaged(&path, e))?;
+        let write = || {
+            let mut file = self.disk.create(&temporary)?;
+            file.append(&text)?;
+            file.sync()?;
+            drop(file);
+            self.disk.rename(&temporary, &path)
+        };
+        write().map_err(io_error(&path))?;
+        let mut meta = meta.clone();
+        meta.dir = self.address(&name);
+        self.state.lock().known.insert(name);
+        Ok(ColdBlock::new(meta, self.clone()))
+    }
+
+    /// Says durably that the block's objects have to go.
+    pub fn schedule_delete(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.dir.join(format!("{name}.json"));
+        let renamed = self.disk.rename(&path, &path.with_extension(DELETING)).or_else(|error| {
+            // It may have been renamed all the same, and only not have become durable.
+            if self.disk.size(&path).is_ok() { Err(error) } else { self.disk.sync_dir(&self.dir) }
+        });
+        renamed.map_err(io_error(&path))?;
+        let mut state = self.state.lock();
+        state.known.remove(name);
+        state.missing.remove(name);
+        Ok(())
+    }
+
+    /// Names of the blocks whose objects have to go.
+    fn forgotten(&self) -> Result<Vec<String>, StoreError> {
+        let files = self.disk.list(&self.dir).map_err(io_error(&self.dir))?;
+        let gone = files.iter().filter(|path| extension(path) == Some(DELETING));
+        Ok(gone.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
+    }
+
+    /// Whether there is an object store that answers, as far as is known.
+    pub fn is_there(&self) -> bool {
+        let answers = self.place.as_ref().is_some_and(|place| place.objects.is_up());
+        answers && self.state.lock().unlisted.is_none()
+    }
+
+    /// How many requests to the object store have failed so far.
+    pub fn failures(&self) -> u64 {
+        self.place.as_ref().map_or(0, |place| place.objects.failures())
+    }
+
+    /// Finds out, if that is not known yet, what is in the object store: `found` gets the blocks that `objects/` did not
+    /// know, on an error, too. What has to go goes.
+    pub fn reconcile_cold_storage(
+        self: &Arc<ColdStore>,
+        found: &mut Vec<ColdBlock>,
+    ) -> Result<(), StoreError> {
+        let Some(place) = &self.place else { return Ok(()) };
+        if self.incomplete_reason().is_some() {
+            let outcome = self.list(place, found);
+            self.state.lock().unlisted = outcome.as_ref().err().map(ToString::to_string);
+            match outcome {
+                // The others are known, and whoever asks hears of it.
+                Err(error @ StoreError::Damaged { .. }) => tracing::error!(%error, "a far block is left out"),
+                outcome => outcome?,
+            }
+        } else if !place.objects.is_up() {
+            // Nothing else may ask for a long time.
+            place.own()?;
+        }
+        for name in self.forgotten()? {
+            // A block of the same content may have come back.
+            if !self.is_recorded(&name) {
+                self.delete(place, &name)?;
+            }
+            let path = self.dir.join(format!("{name}.{DELETING}"));
+            self.disk.remove(&path).map_err(io_error(&path))?;
+        }
+        Ok(())
+    }
+
+    fn list(self: &Arc<ColdStore>, place: &ColdBucket, found: &mut Vec<ColdBlock>) -> Result<(), StoreError> {
+        place.own()?;
+        let bad = |e| place.error("", e);
+        let mut blocks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for (object, bytes) in place.objects.list("").map_err(bad)? {
+            if let Some((name, file)) = object.split_once('/').filter(|(name, _)| is_name(name)) {
+                blocks.entry(name.to_owned()).or_default().insert(file.to_owned(), bytes);
+            }
+        }
+        let gone: BTreeSet<String> = self.forgotten()?.into_iter().collect();
+        let mut damage = Ok(());
+        for (name, files) in
+            blocks.iter().filter(|(name, _)| !self.is_recorded(name) && !gone.contains(*name))
+        {
+            let Some(bytes) = files.get(META) else {
+                tracing::info!(block = name, "removing what an interrupted upload left in the object store");
+                self.delete(place, name)?;
+                continue;
+            };
+            let object = format!("{name}/{META}");
+            let most = *bytes.min(&FAR_META_BYTES);
+            let text = place.objects.get(&object, 0..most).map_err(|e| place.error(&object, e))?;
+            match BlockMeta::decode(&self.address(name), &text) {
+                Ok(meta) => found.push(self.record(&meta)?),
+                Err(error) => damage = Err(error),
+            }
+        }
+        let mut state = self.state.lock();
+        let there = |name: &String| blocks.get(name).is_some_and(|files| files.contains_key(META));
+        state.missing = state.known.iter().filter(|name| !there(name)).cloned().collect();
+        for name in &state.missing {
+            tracing::error!(
+                block = name,
+                "a block is missing in the object store; queries that need it fail"
+            );
+        }
+        damage
+    }
+
+    /// Removes the objects of a block, that which makes it one first.
+    fn delete(&self, place: &ColdBucket, name: &str) -> Result<(), StoreError> {
+        let objects = place.objects.list(name).map_err(|e| place.error(name, e))?;
+        let meta = format!("{name}/{META}");
+        let others = objects.iter().map(|(object, _)| object).filter(|object| **object != meta);
+        for object in [&meta].into_iter().chain(others) {
+            place.objects.delete(object).map_err(|e| place.error(object, e))?;
+        }
+        place.cache.forget(&format!("{name}."));
+        Ok(())
+    }
+
+    /// How many known blocks are not in the object store.
+    pub fn missing(&self) -> usize {
+        self.state.lock().missing.len()
+    }
+}
+
+impl ColdBucket {
+    fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        options: ColdOptions,
+        metrics: &Metrics,
+    ) -> Result<ColdBucket, StoreError> {
+        let ColdOptions { objects, after_ms, cache_bytes, mark } = options;
+        let cache = RangeCache::open(disk.clone(), dir.join("cache"), cache_bytes, metrics);
+        let cache = Arc::new(cache.map_err(io_error(dir))?);
+        let path = dir.join("mark");
+        let mark = match disk.read(&path) {
+            Ok(text) if !text.is_empty() => String::from_utf8_lossy(&text).trim().to_owned(),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error(&path)(error)),
+            _ => {
+                let temporary = dir.join("mark.tmp");
+                let write = || {
+                    let mut file = disk.create(&temporary)?;
+                    file.append(mark.as_bytes())?;
+                    file.sync()?;
+                    disk.rename(&temporary, &path)
+                };
+                write().map_err(io_error(&path))?;
+                mark
+            }
+        };
+        Ok(ColdBucket { objects: Arc::new(MeteredObjectStore::new(objects, metrics)), cache, after_ms, mark })
+    }
+
+    fn error(&self, object: &str, error: std::io::Error) -> StoreError {
+        let path = Path::new(self.objects.address()).join(object);
+        io_error(&path)(error)
+    }
+
+    /// Makes sure that the place is this data directory's.
+    fn own(&self) -> Result<(), StoreError> {
+        match self.objects.create(OWNER, self.mark.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(self.error(OWNER, error)),
+            _ => {}
+        }
+        let bad = |error| self.error(OWNER, error);
+        let bytes = self.objects.len_of(OWNER).map_err(bad)?.unwrap_or(0);
+        let owner = self.objects.get(OWNER, 0..bytes.min(FAR_META_BYTES)).map_err(bad)?;
+        if owner == self.mark.as_bytes() {
+            return Ok(());
+        }
+        Err(StoreError::Taken {
+            address: self.objects.address().to_owned(),
+            owner: String::from_utf8_lossy(&owner).into_owned(),
+            mark: self.mark.clone(),
+        })
+    }
+}
+
+/// Whether this may be the name of a block: nothing else in the place is looked at, or removed.
+fn is_name(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('_').collect();
+    let [from, to, id] = parts.as_slice() else { return false };
+    from.parse::<i64>().is_ok()
+        && to.parse::<i64>().is_ok()
+        && id.len() == 16
+        && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension().and_then(|e| e.to_str())
+}

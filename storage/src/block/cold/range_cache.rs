@@ -1,0 +1,210 @@
+//! What was read of far blocks, kept here: pieces of their files, each in a file with its checksum, no more bytes of them
+//! than allowed; the one that was used longest ago goes first. A piece that fails its checksum is as good as none. It
+//! survives a restart, but for the order.
+
+use crate::disk::Disk;
+use crate::limits::FAR_RECENT_PIECES;
+use crate::metrics::{Counter, Gauge, Metrics};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The checksum behind a piece.
+const CRC: usize = 4;
+
+/// The cache of a data directory.
+pub struct RangeCache {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    most: u64,
+    state: Mutex<RangeCacheState>,
+    /// Those that were read last, in memory: the pages of a query lie side by side.
+    recent: Mutex<VecDeque<(String, Bytes)>>,
+    hits: Arc<Counter>,
+    misses: Arc<Counter>,
+    damaged: Arc<Counter>,
+    size: Arc<Gauge>,
+}
+
+#[derive(Default)]
+struct RangeCacheState {
+    /// By file name: bytes on disk, and when it was used.
+    pieces: BTreeMap<String, (u64, u64)>,
+    /// By use, the oldest first.
+    order: BTreeMap<u64, String>,
+    uses: u64,
+    bytes: u64,
+}
+
+impl RangeCacheState {
+    fn touch(&mut self, name: &str) -> bool {
+        let Some((_, used)) = self.pieces.get_mut(name) else { return false };
+        self.uses += 1;
+        self.order.remove(used);
+        *used = self.uses;
+        self.order.insert(self.uses, name.to_owned());
+        true
+    }
+
+    fn insert(&mut self, name: &str, bytes: u64) {
+        self.remove(name);
+        self.uses += 1;
+        self.bytes += bytes;
+        self.pieces.insert(name.to_owned(), (bytes, self.uses));
+        self.order.insert(self.uses, name.to_owned());
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some((bytes, used)) = self.pieces.remove(name) {
+            self.bytes -= bytes;
+            self.order.remove(&used);
+        }
+    }
+}
+
+impl RangeCache {
+    /// The cache in `dir` with at most `most` bytes, and what an earlier process left in it.
+    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, most: u64, metrics: &Metrics) -> io::Result<RangeCache> {
+        disk.create_dir(&dir)?;
+        let mut state = RangeCacheState::default();
+        for path in disk.list(&dir)? {
+            if let (Some(name), Ok(bytes)) = (path.file_name(), disk.size(&path)) {
+                state.insert(&name.to_string_lossy(), bytes);
+            }
+        }
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        let cache = RangeCache {
+            disk,
+            dir,
+            most,
+            state: Mutex::new(state),
+            recent: Mutex::default(),
+            hits: counter("perennial_object_store_cache_hits_total", "Pieces of far blocks that were here."),
+            misses: counter(
+                "perennial_object_store_cache_misses_total",
+                "Pieces of far blocks that had to be fetched.",
+            ),
+            damaged: counter(
+                "perennial_object_store_cache_damaged_total",
+                "Pieces of far blocks here that failed their checksum, and were fetched again.",
+            ),
+            size: metrics.gauge(
+                "perennial_object_store_cache_bytes",
+                "Bytes of pieces of far blocks that are here.",
+                &[],
+            ),
+        };
+        cache.shrink();
+        Ok(cache)
+    }
+
+    /// The piece `name`, if it is here and undamaged.
+    pub fn get(&self, name: &str) -> Option<Bytes> {
+        let here = self.state.lock().touch(name);
+        let recent =
+            self.recent.lock().iter().find(|(known, _)| known == name).map(|(_, piece)| piece.clone());
+        let found = recent.or_else(|| {
+            let piece = Bytes::from(if here { self.read(name) } else { None }?);
+            self.remember(name, &piece);
+            Some(piece)
+        });
+        self.hits.add(u64::from(found.is_some()));
+        found
+    }
+
+    /// Counts pieces that were not here.
+    pub fn missed(&self, pieces: u64) {
+        self.misses.add(pieces);
+    }
+
+    /// Whether the piece `name` is here.
+    pub fn has(&self, name: &str) -> bool {
+        self.state.lock().pieces.contains_key(name)
+    }
+
+    fn remember(&self, name: &str, piece: &Bytes) {
+        let mut recent = self.recent.lock();
+        recent.push_back((name.to_owned(), piece.clone()));
+        if recent.len() > FAR_RECENT_PIECES {
+            recent.pop_front();
+        }
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let mut bytes = self.disk.read(&self.dir.join(name)).ok()?;
+        let content = bytes.len().checked_sub(CRC)?;
+        let (piece, crc) = bytes.split_at(content);
+        if crc != seal(name, piece) {
+            self.damaged.inc();
+            tracing::warn!(piece = name, "a cached piece of a far block is damaged; it is fetched again");
+            self.drop_piece(name);
+            return None;
+        }
+        bytes.truncate(content);
+        Some(bytes)
+    }
+
+    /// Keeps a piece. That it cannot be kept is nobody's trouble.
+    pub fn put(&self, name: &str, piece: Bytes) {
+        self.remember(name, &piece);
+        let size = (piece.len() + CRC) as u64;
+        if size > self.most {
+            return;
+        }
+        let path = self.dir.join(name);
+        let mut content = piece.to_vec();
+        content.extend_from_slice(&seal(name, &piece));
+        let written = self.disk.create(&path).and_then(|mut file| file.append(&content));
+        if let Err(error) = written {
+            tracing::warn!(piece = name, %error, "a piece of a far block is not cached");
+            self.drop_piece(name);
+            return;
+        }
+        self.state.lock().insert(name, size);
+        self.shrink();
+    }
+
+    /// Forgets all pieces whose names begin with `prefix`.
+    pub fn forget(&self, prefix: &str) {
+        let names: Vec<String> = {
+            let state = self.state.lock();
+            let from = state.pieces.range(prefix.to_owned()..);
+            from.map(|(name, _)| name.clone()).take_while(|name| name.starts_with(prefix)).collect()
+        };
+        names.iter().for_each(|name| self.drop_piece(name));
+        self.recent.lock().retain(|(name, _)| !name.starts_with(prefix));
+    }
+
+    fn drop_piece(&self, name: &str) {
+        let mut state = self.state.lock();
+        state.remove(name);
+        self.size.set(state.bytes as f64);
+        drop(state);
+        // What stays is found, and counted, by the next start.
+        let _ = self.disk.remove(&self.dir.join(name));
+    }
+
+    /// Lets go of what is too much.
+    fn shrink(&self) {
+        loop {
+            let oldest = {
+                let state = self.state.lock();
+                self.size.set(state.bytes as f64);
+                if state.bytes <= self.most {
+                    return;
+                }
+                state.order.values().next().cloned()
+            };
+            let Some(oldest) = oldest else { return };
+            self.drop_piece(&oldest);
+        }
+    }
+}
+
+/// A piece under another name is another piece.
+fn seal(name: &str, piece: &[u8]) -> [u8; CRC] {
+    crc32c::crc32c_append(crc32c::crc32c(name.as_bytes()), piece).to_le_bytes()
+}

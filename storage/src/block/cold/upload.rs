@@ -1,0 +1,70 @@
+//! A block on its way into the object store: all files, read back and compared, then the `meta.json` that makes them a
+//! block. What is interrupted is no block, and is written again or removed.
+
+use super::{ColdBlock, ColdBucket, ColdStore};
+use crate::block::files::check_all;
+use crate::block::meta::META;
+use crate::block::{BlockMeta, damaged, io_error};
+use crate::limits::FAR_GET_BYTES;
+use crate::object_store::ObjectStorage;
+use crate::store::StoreError;
+use std::path::Path;
+use std::sync::Arc;
+
+impl ColdStore {
+    /// Puts the block `meta`, which is whole here, into the object store. It is there when this returns, readable and
+    /// undamaged, and not yet one of the far blocks: see [`ColdStore::describe`].
+    pub fn upload(self: &Arc<ColdStore>, meta: &BlockMeta) -> Result<(), StoreError> {
+        let place = self.place(meta)?;
+        check_all(self.disk.as_ref(), &meta.dir, meta)?;
+        for (name, file) in &meta.files {
+            self.put(place, meta, name, file.bytes)?;
+        }
+        for (name, file) in &meta.files {
+            let crc = self.crc(place, meta, name, file.bytes)?;
+            if format!("{crc:08x}") != file.crc32c {
+                return Err(differs(&self.address(&meta.name().to_string()).join(name)));
+            }
+        }
+        let path = meta.dir.join(META);
+        let text = self.disk.read(&path).map_err(io_error(&path))?;
+        self.put(place, meta, META, text.len() as u64)?;
+        if self.crc(place, meta, META, text.len() as u64)? != crc32c::crc32c(&text) {
+            return Err(differs(&self.address(&meta.name().to_string()).join(META)));
+        }
+        // As those will do who ask for it.
+        let far = BlockMeta { dir: self.address(&meta.name().to_string()), ..meta.clone() };
+        match ColdBlock::new(far, self.clone()).open() {
+            // Its bytes are those that are here: what Parquet's reader calls damage is a request that failed.
+            Err(StoreError::Damaged { path, reason }) => Err(io_error(&path)(std::io::Error::other(reason))),
+            opened => opened.map(|_| ()),
+        }
+    }
+
+    fn put(&self, place: &ColdBucket, meta: &BlockMeta, name: &str, bytes: u64) -> Result<(), StoreError> {
+        let (path, object) = (meta.dir.join(name), format!("{}/{name}", meta.name()));
+        let content = |at, len| self.disk.read_at(&path, at, len);
+        place.objects.put(&object, bytes, &content).map_err(|e| place.error(&object, e))
+    }
+
+    /// The checksum of an object.
+    fn crc(&self, place: &ColdBucket, meta: &BlockMeta, name: &str, bytes: u64) -> Result<u32, StoreError> {
+        let object = format!("{}/{name}", meta.name());
+        let bad = |e| place.error(&object, e);
+        if place.objects.len_of(&object).map_err(bad)? != Some(bytes) {
+            return Err(differs(&Path::new(place.objects.address()).join(&object)));
+        }
+        let (mut crc, mut at) = (0, 0);
+        while at < bytes {
+            let end = bytes.min(at + FAR_GET_BYTES);
+            let piece = place.objects.get(&object, at..end).map_err(bad)?;
+            crc = crc32c::crc32c_append(crc, &piece);
+            at = end;
+        }
+        Ok(crc)
+    }
+}
+
+fn differs(object: &Path) -> StoreError {
+    damaged(object, "what came back of the object store is not what was put there")
+}

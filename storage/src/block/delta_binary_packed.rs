@@ -1,0 +1,274 @@
+//! `DELTA_BINARY_PACKED` integers of Parquet, unpacked by hand, all of them or a few out of the middle.
+//!
+//! An integer is the one before it and a delta, so who wants one in the middle has to add up all before it. That is done once
+//! ([`DeltaSkipIndex::new`]): of each block it then is known where it lies and what comes before it. Only what our own writer writes is
+//! understood; `None` means "something else", and the caller falls back on the `parquet` crate ([`super::decoder`]). Any bytes are
+//! safe: nothing is believed, and counts are bounded by the caller.
+
+use super::page_header::ThriftReader;
+use std::ops::Range;
+
+/// Most integers that a part of a block may have: what ours have.
+const MOST_PER: usize = 64;
+
+/// Bytes after the integers that may be read (as zeros): numbers are taken eight at a time, out of whole words.
+pub(super) const PADDING: usize = 72;
+
+/// How integers are divided: blocks of `parts`, each of `per` integers.
+#[derive(Copy, Clone, Default)]
+struct DeltaHeader {
+    per: usize,
+    parts: usize,
+    total: usize,
+}
+
+/// A place from which one can go on.
+#[derive(Copy, Clone)]
+struct SkipEntry {
+    /// Number of the integer before the block, and its value.
+    index: usize,
+    value: i64,
+    /// Where the block begins.
+    at: usize,
+}
+
+/// Where the blocks of some integers are.
+#[derive(Default)]
+pub(super) struct DeltaSkipIndex {
+    layout: DeltaHeader,
+    /// Each block's; one at least.
+    blocks: Vec<SkipEntry>,
+}
+
+/// The header: how integers are divided, and where the first block begins.
+fn open(bytes: &[u8], most: usize) -> Option<(DeltaHeader, SkipEntry)> {
+    let mut from = ThriftReader { bytes, at: 0 };
+    let (block, parts, total) = (from.varint()?, from.varint()?, from.varint()?);
+    let value = from.signed()?;
+    let per = usize::try_from(block.checked_div(parts)?).ok()?;
+    let (parts, total) = (usize::try_from(parts).ok()?, usize::try_from(total).ok()?);
+    let fits = (1..=MOST_PER).contains(&per) && per.is_multiple_of(32) && total <= most;
+    fits.then_some((DeltaHeader { per, parts, total }, SkipEntry { index: 0, value, at: from.at }))
+}
+
+/// Some integers of a block, one after the other: what each adds, and their bits.
+struct Miniblock<'a> {
+    least: i64,
+    width: usize,
+    bits: &'a [u8],
+    count: usize,
+}
+
+/// Numbers of `W` bits, eight in every `W` bytes. The width is known when this is compiled, and with it each shift.
+fn unpack<const W: usize>(bits: &[u8], out: &mut [[u64; 8]]) -> Option<()> {
+    let mask = if W == 64 { u64::MAX } else { (1 << W) - 1 };
+    for (at, eight) in out.iter_mut().enumerate() {
+        let bits = bits.get(at * W..)?.get(..W + 8)?;
+        for (i, number) in eight.iter_mut().enumerate() {
+            let (byte, bit) = (i * W / 8, i * W % 8);
+            let mut word = u64::from_le_bytes(*bits[byte..].first_chunk::<8>()?) >> bit;
+            if W + bit > 64 {
+                word |= u64::from(bits[byte + 8]) << (64 - bit);
+            }
+            *number = word & mask;
+        }
+    }
+    Some(())
+}
+
+type UnpackFn = fn(&[u8], &mut [[u64; 8]]) -> Option<()>;
+
+macro_rules! unpackers {
+    ($($width:literal)*) => { [$(unpack::<$width>),*] };
+}
+
+/// [`unpack`] by width.
+static UNPACK: [UnpackFn; 65] = unpackers!(
+    0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
+    33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64
+);
+
+/// Room for the numbers of a part.
+type UnpackBuffer = [[u64; 8]; MOST_PER / 8];
+
+impl Miniblock<'_> {
+    /// The packed numbers `0..count`.
+    fn numbers<'a>(&self, count: usize, room: &'a mut UnpackBuffer) -> Option<&'a [u64]> {
+        let eights = room.get_mut(..count.div_ceil(8))?;
+        UNPACK.get(self.width)?(self.bits, eights)?;
+        eights.as_flattened().get(..count)
+    }
+
+    /// What the first `count` integers add together.
+    fn sum(&self, count: usize) -> Option<i64> {
+        let all = self.least.wrapping_mul(count as i64);
+        if self.width == 0 || count == 0 {
+            return Some(all);
+        }
+        let mut room = [[0; 8]; MOST_PER / 8];
+        let numbers = self.numbers(count, &mut room)?;
+        Some(numbers.iter().fold(all, |sum, number| sum.wrapping_add(*number as i64)))
+    }
+
+    /// Calls `take` with the integers `range`, the one before which is `value`; the last one.
+    fn read(&self, range: Range<usize>, mut value: i64, take: &mut impl FnMut(&[i64])) -> Option<i64> {
+        let mut integers = [0; MOST_PER];
+        let integers = integers.get_mut(..range.len())?;
+        if self.width == 0 {
+            // What stands still, and what goes on evenly: most series of a page.
+            for integer in &mut *integers {
+                value = value.wrapping_add(self.least);
+                *integer = value;
+            }
+        } else {
+            let mut room = [[0; 8]; MOST_PER / 8];
+            let numbers = self.numbers(range.end, &mut room)?.get(range)?;
+            for (integer, number) in integers.iter_mut().zip(numbers) {
+                value = value.wrapping_add(self.least).wrapping_add(*number as i64);
+                *integer = value;
+            }
+        }
+        take(integers);
+        Some(value)
+    }
+}
+
+/// Calls `each` for the parts of the block at `at`, behind which are `left` integers; where the block ends, and how many
+/// integers it has. `each` says whether it wants more.
+fn block<'a>(
+    bytes: &'a [u8],
+    layout: DeltaHeader,
+    at: usize,
+    mut left: usize,
+    mut each: impl FnMut(Miniblock<'a>) -> Option<bool>,
+) -> Option<usize> {
+    let mut from = ThriftReader { bytes, at };
+    let least = from.signed()?;
+    let widths = bytes.get(from.at..from.at.checked_add(layout.parts)?)?;
+    from.at += layout.parts;
+    for width in widths.iter().map(|w| usize::from(*w)) {
+        let count = layout.per.min(left);
+        if count == 0 {
+            break;
+        }
+        let bits = bytes.get(from.at..).filter(|_| width <= 64)?;
+        if !each(Miniblock { least, width, bits, count })? {
+            break;
+        }
+        left -= count;
+        // The last block may be cut after its last number.
+        from.at += (layout.per / 8 * width).min(bits.len());
+    }
+    Some(from.at)
+}
+
+impl DeltaSkipIndex {
+    /// Looks through the integers in `bytes`, which ends with [`PADDING`]. `None` if there are more than `most`, or they are
+    /// not whole.
+    pub(super) fn new(bytes: &[u8], most: usize) -> Option<DeltaSkipIndex> {
+        let (layout, mut mark) = open(bytes, most)?;
+        let mut blocks = vec![mark];
+        while mark.index + 1 < layout.total {
+            let left = layout.total - 1 - mark.index;
+            let (at, mut value) = (mark.at, mark.value);
+            mark.at = block(bytes, layout, at, left, |part| {
+                value = value.wrapping_add(part.sum(part.count)?);
+                Some(true)
+            })?;
+            mark.index += left.min(layout.per * layout.parts);
+            mark.value = value;
+            blocks.push(mark);
+        }
+        Some(DeltaSkipIndex { layout, blocks })
+    }
+
+    /// How many integers there are.
+    pub(super) fn total(&self) -> usize {
+        self.layout.total
+    }
+
+    /// Bytes of memory.
+    pub(super) fn size(&self) -> usize {
+        self.blocks.capacity() * size_of::<SkipEntry>()
+    }
+
+    /// Calls `take` with the integers `range`, some at a time. `bytes` are those it was made of.
+    pub(super) fn read(&self, bytes: &[u8], range: Range<usize>, mut take: impl FnMut(&[i64])) -> Option<()> {
+        if range.is_empty() {
+            return Some(());
+        }
+        if range.end > self.layout.total {
+            return None;
+        }
+        let at = self.blocks.partition_point(|mark| mark.index <= range.start).checked_sub(1)?;
+        for mark in &self.blocks[at..] {
+            if mark.index == range.start {
+                take(&[mark.value]);
+            }
+            if mark.index + 1 >= range.end {
+                break;
+            }
+            self.read_block(bytes, *mark, &range, &mut take)?;
+        }
+        Some(())
+    }
+
+    /// As [`DeltaSkipIndex::read`], of the block behind `mark`, without its last integer if that is before the next mark.
+    fn read_block(
+        &self,
+        bytes: &[u8],
+        mark: SkipEntry,
+        range: &Range<usize>,
+        take: &mut impl FnMut(&[i64]),
+    ) -> Option<()> {
+        let (mut before, mut value) = (mark.index, mark.value);
+        block(bytes, self.layout, mark.at, self.layout.total - 1 - mark.index, |part| {
+            // Its integers are before + 1 ..= before + count.
+            let skipped = range.start.saturating_sub(before + 1).min(part.count);
+            let end = (range.end - 1 - before).min(part.count);
+            value = value.wrapping_add(part.sum(skipped)?);
+            if skipped < end {
+                value = part.read(skipped..end, value, take)?;
+            }
+            before += part.count;
+            Some(before + 1 < range.end)
+        })
+        .map(|_| ())
+    }
+}
+
+/// All integers in `bytes`, which ends with [`PADDING`]; they replace `out`. `None` if there are more than `most`.
+pub(super) fn all(bytes: &[u8], most: usize, out: &mut Vec<i64>) -> Option<()> {
+    out.clear();
+    let (layout, mark) = open(bytes, most)?;
+    out.extend((layout.total > 0).then_some(mark.value));
+    let (mut at, mut value) = (mark.at, mark.value);
+    while out.len() < layout.total {
+        at = block(bytes, layout, at, layout.total - out.len(), |part| {
+            value = part.read(0..part.count, value, &mut |some| out.extend_from_slice(some))?;
+            Some(true)
+        })?;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_safe(mut bytes in prop::collection::vec(any::<u8>(), 0..300), count in 0usize..500) {
+            bytes.extend([0; PADDING]);
+            let mut whole = Vec::new();
+            let _ = all(&bytes, count, &mut whole);
+            prop_assert!(whole.len() <= count);
+            if let Some(marks) = DeltaSkipIndex::new(&bytes, count) {
+                let mut some = Vec::new();
+                let _ = marks.read(&bytes, 0..marks.total(), |few| some.extend_from_slice(few));
+                prop_assert_eq!(some, whole);
+            }
+        }
+    }
+}

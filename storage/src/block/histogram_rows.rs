@@ -1,0 +1,204 @@
+//! Rows of `histograms.parquet` and `starts.parquet`, out and in again (`docs/format/block.md`). A row is a sample.
+
+use super::paged_file::PageOptions;
+use super::schema::{self, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, STARTS, STARTS_CHECKSUMS, column, list_builder};
+use crate::limits::BLOCK_LANE_PAGE_ROWS;
+use crate::model::histogram::{BucketSpan, Buckets, ResetHint};
+use crate::model::{NativeHistogram, TimeMs};
+use arrow::array::{
+    AsArray, Float64Builder, Int8Builder, Int64Builder, ListBuilder, PrimitiveArray, PrimitiveBuilder,
+    RecordBatch, UInt32Builder,
+};
+use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int32Type, Int64Type, UInt32Type};
+use arrow::error::ArrowError;
+use std::sync::Arc;
+
+/// How a page of `histograms.parquet` is read: all but the series.
+pub(super) const HISTOGRAM_PAGES: PageOptions = PageOptions {
+    file: HISTOGRAMS,
+    checksums: HISTOGRAMS_CHECKSUMS,
+    columns: &[
+        "ts",
+        "schema",
+        "hint",
+        "count",
+        "sum",
+        "zero_threshold",
+        "zero_count",
+        "positive_offsets",
+        "positive_lengths",
+        "positive_counts",
+        "negative_offsets",
+        "negative_lengths",
+        "negative_counts",
+        "bounds",
+    ],
+    page_rows: BLOCK_LANE_PAGE_ROWS,
+};
+
+/// How a page of `starts.parquet` is read.
+pub(super) const START_PAGES: PageOptions = PageOptions {
+    file: STARTS,
+    checksums: STARTS_CHECKSUMS,
+    columns: &["ts", "start"],
+    page_rows: BLOCK_LANE_PAGE_ROWS,
+};
+
+const HINTS: [ResetHint; 4] = [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge];
+
+type ListColumnBuilder<T> = ListBuilder<PrimitiveBuilder<T>>;
+
+/// Buckets of one sign.
+struct BucketColumnBuilder {
+    offsets: ListColumnBuilder<Int32Type>,
+    lengths: ListColumnBuilder<UInt32Type>,
+    counts: ListColumnBuilder<Float64Type>,
+}
+
+impl BucketColumnBuilder {
+    fn new() -> BucketColumnBuilder {
+        BucketColumnBuilder {
+            offsets: list_builder(false),
+            lengths: list_builder(false),
+            counts: list_builder(false),
+        }
+    }
+
+    fn push(&mut self, buckets: &Buckets) {
+        for span in &buckets.spans {
+            self.offsets.values().append_value(span.offset);
+            self.lengths.values().append_value(span.length);
+        }
+        self.counts.values().append_slice(&buckets.counts);
+        self.offsets.append(true);
+        self.lengths.append(true);
+        self.counts.append(true);
+    }
+}
+
+/// Histograms that wait to be written.
+pub(super) struct HistogramRows {
+    series_id: UInt32Builder,
+    ts: Int64Builder,
+    schema: Int8Builder,
+    hint: Int8Builder,
+    /// Count, sum, zero threshold, zero count.
+    numbers: [Float64Builder; 4],
+    positive: BucketColumnBuilder,
+    negative: BucketColumnBuilder,
+    bounds: ListColumnBuilder<Float64Type>,
+}
+
+impl HistogramRows {
+    pub(super) fn new() -> HistogramRows {
+        HistogramRows {
+            series_id: UInt32Builder::new(),
+            ts: Int64Builder::new(),
+            schema: Int8Builder::new(),
+            hint: Int8Builder::new(),
+            numbers: Default::default(),
+            positive: BucketColumnBuilder::new(),
+            negative: BucketColumnBuilder::new(),
+            bounds: list_builder(false),
+        }
+    }
+
+    /// Adds a sample. Its schema must fit into a byte.
+    pub(super) fn push(&mut self, series: u32, t: TimeMs, h: &NativeHistogram) {
+        self.series_id.append_value(series);
+        self.ts.append_value(t);
+        self.schema.append_value(h.schema as i8);
+        self.hint.append_value(HINTS.iter().position(|hint| *hint == h.hint).unwrap_or(0) as i8);
+        let numbers = [h.count, h.sum, h.zero_threshold, h.zero_count];
+        self.numbers.iter_mut().zip(numbers).for_each(|(column, n)| column.append_value(n));
+        self.positive.push(&h.positive);
+        self.negative.push(&h.negative);
+        self.bounds.values().append_slice(&h.bounds);
+        self.bounds.append(true);
+    }
+
+    /// The rows so far as a record batch; starts anew.
+    pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        let mut columns = vec![
+            column(self.series_id.finish()),
+            column(self.ts.finish()),
+            column(self.schema.finish()),
+            column(self.hint.finish()),
+        ];
+        columns.extend(self.numbers.iter_mut().map(|numbers| column(numbers.finish())));
+        for buckets in [&mut self.positive, &mut self.negative] {
+            columns.push(column(buckets.offsets.finish()));
+            columns.push(column(buckets.lengths.finish()));
+            columns.push(column(buckets.counts.finish()));
+        }
+        columns.push(column(self.bounds.finish()));
+        RecordBatch::try_new(schema::histograms(), columns)
+    }
+}
+
+/// The histogram in row `row` of a page; `before`, the one of the row before, lends its bounds if they are the same.
+pub(super) fn decode(
+    page: &RecordBatch,
+    row: usize,
+    before: Option<&NativeHistogram>,
+) -> Option<NativeHistogram> {
+    let byte = |at: usize| Some(page.column(at).as_primitive_opt::<Int8Type>()?.value(row));
+    let number = |at: usize| Some(page.column(at).as_primitive_opt::<Float64Type>()?.value(row));
+    let bounds = list::<Float64Type>(page, 13, row)?;
+    let shared = before.filter(|before| before.bounds[..] == bounds.values()[..]);
+    Some(NativeHistogram {
+        schema: i32::from(byte(1)?),
+        hint: *HINTS.get(usize::try_from(byte(2)?).ok()?)?,
+        count: number(3)?,
+        sum: number(4)?,
+        zero_threshold: number(5)?,
+        zero_count: number(6)?,
+        positive: buckets(page, 7, row)?,
+        negative: buckets(page, 10, row)?,
+        bounds: shared.map_or_else(|| Arc::from(&bounds.values()[..]), |before| before.bounds.clone()),
+    })
+}
+
+fn buckets(page: &RecordBatch, at: usize, row: usize) -> Option<Buckets> {
+    let (offsets, lengths) = (list::<Int32Type>(page, at, row)?, list::<UInt32Type>(page, at + 1, row)?);
+    let counts = list::<Float64Type>(page, at + 2, row)?;
+    let spans = offsets.values().iter().zip(lengths.values());
+    let spans: Vec<BucketSpan> =
+        spans.map(|(offset, length)| BucketSpan { offset: *offset, length: *length }).collect();
+    let told: u64 = spans.iter().map(|span| u64::from(span.length)).sum();
+    let fits = offsets.len() == lengths.len() && told == counts.len() as u64;
+    fits.then(|| Buckets { spans, counts: counts.values().to_vec() })
+}
+
+fn list<T: ArrowPrimitiveType>(page: &RecordBatch, at: usize, row: usize) -> Option<PrimitiveArray<T>> {
+    page.column(at).as_list_opt::<i32>()?.value(row).as_primitive_opt::<T>().cloned()
+}
+
+/// Start timestamps that wait to be written.
+#[derive(Default)]
+pub(super) struct StartRows {
+    series_id: UInt32Builder,
+    ts: Int64Builder,
+    start: Int64Builder,
+}
+
+impl StartRows {
+    /// Adds the start timestamp of a sample.
+    pub(super) fn push(&mut self, series: u32, t: TimeMs, start: TimeMs) {
+        self.series_id.append_value(series);
+        self.ts.append_value(t);
+        self.start.append_value(start);
+    }
+
+    /// The rows so far as a record batch; starts anew.
+    pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        let columns =
+            [column(self.series_id.finish()), column(self.ts.finish()), column(self.start.finish())];
+        RecordBatch::try_new(schema::starts(), columns.into())
+    }
+}
+
+/// The start timestamp in row `row` of a page.
+pub(super) fn decode_start(page: &RecordBatch, row: usize) -> Option<TimeMs> {
+    Some(page.column(1).as_primitive_opt::<Int64Type>()?.value(row))
+}

@@ -1,0 +1,214 @@
+//! Makes a [`SamplesPage`] out of the bytes of `samples.parquet`.
+//!
+//! Pages are what a query over blocks spends its time on, so those that lie as our writer lays them (all columns cut at
+//! the same rows) are taken apart here: decompressed, levels and lengths looked at, the mantissas looked through but left
+//! packed. The `parquet` crate reads all others ([`SamplesPage::of_batch`]); both give the same rows.
+
+use super::decimal;
+use super::delta_binary_packed::{self, DeltaSkipIndex, PADDING};
+use super::files::CheckedFile;
+use super::page::{COLUMNS, RowEncoding, RowSpan, SamplesPage};
+use super::page_header;
+use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_BYTES, BLOCK_PAGE_ROWS};
+use crate::vec_growth::boxed_exact;
+use parquet::basic::Type;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::ChunkReader;
+
+const DELTA_BINARY_PACKED: u64 = 5;
+const PLAIN: u64 = 0;
+/// The level of an element that is there, in a list that may be null of elements that may be null.
+const ELEMENT: u8 = 3;
+/// The level of an element that is null.
+const NO_ELEMENT: u8 = 2;
+
+/// Where the columns of [`COLUMNS`] stand in a file; `None` if they are not of the types that [`PageDecoder`] knows.
+pub(super) fn locate(footer: &ParquetMetaData) -> Option<[usize; 4]> {
+    let schema = footer.file_metadata().schema_descr();
+    let find = |name: &str, of: Type, def: i16, rep: i16| {
+        let at = schema.columns().iter().position(|c| c.path().parts().first().is_some_and(|p| p == name))?;
+        let column = schema.column(at);
+        let known =
+            (column.physical_type(), column.max_def_level(), column.max_rep_level()) == (of, def, rep);
+        known.then_some(at)
+    };
+    let [exp, gaps, m, raw] = COLUMNS;
+    Some([
+        find(exp, Type::INT32, 0, 0)?,
+        find(gaps, Type::INT32, 1, 1)?,
+        find(m, Type::INT64, ELEMENT.into(), 1)?,
+        find(raw, Type::DOUBLE, ELEMENT.into(), 1)?,
+    ])
+}
+
+/// A page of a file: where it is, and what is known of it.
+pub(super) struct PageLocation<'a> {
+    pub(super) file: &'a CheckedFile,
+    pub(super) footer: &'a ParquetMetaData,
+    /// What [`locate`] found.
+    pub(super) columns: [usize; 4],
+    pub(super) number: usize,
+    /// The length of each row's clock.
+    pub(super) clock_lengths: &'a [usize],
+}
+
+impl PageLocation<'_> {
+    fn rows(&self) -> usize {
+        self.clock_lengths.len()
+    }
+
+    /// Samples and gaps of all rows.
+    fn most(&self) -> usize {
+        self.clock_lengths.iter().sum()
+    }
+
+    /// The stored bytes of column `c`, if the column is cut at the same rows as the page.
+    fn stored(&self, c: usize) -> Option<bytes::Bytes> {
+        let (group, first) = (
+            self.number * BLOCK_PAGE_ROWS / BLOCK_GROUP_ROWS,
+            self.number * BLOCK_PAGE_ROWS % BLOCK_GROUP_ROWS,
+        );
+        let pages = self.footer.offset_index()?.get(group)?.get(self.columns[c])?.page_locations();
+        let at = first / BLOCK_PAGE_ROWS;
+        let place = pages.get(at)?;
+        let rows = self.footer.row_group(group).num_rows();
+        let end = pages.get(at + 1).map_or(rows, |next| next.first_row_index);
+        if place.first_row_index != first as i64 || end != (first + self.rows()) as i64 {
+            return None;
+        }
+        let size = usize::try_from(place.compressed_page_size).ok()?;
+        self.file.get_bytes(u64::try_from(place.offset).ok()?, size).ok()
+    }
+}
+
+/// Decodes pages; keeps its memory between them.
+pub(super) struct PageDecoder {
+    zstd: zstd::bulk::Decompressor<'static>,
+    bytes: Vec<u8>,
+    levels: Vec<u8>,
+    repeats: Vec<u8>,
+    exps: Vec<i64>,
+    gaps: Vec<i64>,
+}
+
+impl PageDecoder {
+    pub(super) fn new() -> std::io::Result<PageDecoder> {
+        Ok(PageDecoder {
+            zstd: zstd::bulk::Decompressor::new()?,
+            bytes: Vec::new(),
+            levels: Vec::new(),
+            repeats: Vec::new(),
+            exps: Vec::new(),
+            gaps: Vec::new(),
+        })
+    }
+
+    /// The page. `None`: it does not lie as our writer lays pages, or is damaged; the `parquet` crate knows.
+    pub(super) fn decode(&mut self, place: &PageLocation) -> Option<SamplesPage> {
+        let (rows, most) = (place.rows(), place.most());
+        self.open(place, 0, DELTA_BINARY_PACKED)?;
+        delta_binary_packed::all(&self.bytes, rows, &mut self.exps)?;
+        if self.exps.len() != rows {
+            return None;
+        }
+        let mut page = SamplesPage { rows: Vec::with_capacity(rows), ..SamplesPage::default() };
+        self.rows(place, &mut page)?;
+        let count = self.open(place, 2, DELTA_BINARY_PACKED)?;
+        let from = self.list_levels(count, most + rows)?;
+        let packed = self.bytes.get(from..)?;
+        page.marks = DeltaSkipIndex::new(packed, most)?;
+        page.mantissas = boxed_exact(packed);
+        let mantissas = page.marks.total();
+        self.lists(&mut page, |values| matches!(values, RowEncoding::Decimal(_)), mantissas)?;
+        let count = self.open(place, 3, PLAIN)?;
+        let from = self.list_levels(count, most + rows)?;
+        let values = self.bytes.get(from..self.bytes.len().checked_sub(PADDING)?)?;
+        page.raw.reserve_exact(values.len() / 8);
+        page.raw.extend(values.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+        let doubles = page.raw.len();
+        self.lists(&mut page, |values| matches!(values, RowEncoding::Raw), doubles)?;
+        Some(page)
+    }
+
+    /// Reads and decompresses a page of column `c` into `self.bytes`; how many levels it has.
+    fn open(&mut self, place: &PageLocation, c: usize, encoding: u64) -> Option<usize> {
+        let stored = place.stored(c)?;
+        let header = page_header::page_header(&stored)?;
+        let packed = stored.get(header.length..header.length.checked_add(header.compressed)?)?;
+        if header.encoding != encoding || header.uncompressed > BLOCK_PAGE_BYTES {
+            return None;
+        }
+        self.bytes.clear();
+        self.bytes.reserve(header.uncompressed + PADDING);
+        self.zstd.decompress_to_buffer(packed, &mut self.bytes).ok().filter(|n| *n == header.uncompressed)?;
+        self.bytes.resize(header.uncompressed + PADDING, 0);
+        Some(header.levels)
+    }
+
+    /// Puts the rows into `page`, with their gaps, and their lengths, which follow.
+    fn rows(&mut self, place: &PageLocation, page: &mut SamplesPage) -> Option<()> {
+        let (rows, most) = (place.rows(), place.most());
+        let count = self.open(place, 1, DELTA_BINARY_PACKED)?;
+        if count > most + rows {
+            return None;
+        }
+        let from = page_header::levels(&self.bytes, 1, count, &mut self.repeats)?;
+        let from = from + page_header::levels(self.bytes.get(from..)?, 1, count, &mut self.levels)?;
+        delta_binary_packed::all(self.bytes.get(from..)?, most, &mut self.gaps)?;
+        page.gaps = self.gaps.iter().map(|gap| *gap as u32).collect();
+        let mut elements = self.repeats.iter().zip(&self.levels).peekable();
+        let mut end = 0;
+        for (clock, exp) in place.clock_lengths.iter().zip(&self.exps) {
+            let begin = end;
+            // The first element of a list repeats nothing, the others repeat it.
+            end += u32::from(*elements.next().filter(|(repeat, _)| **repeat == 0)?.1);
+            while let Some((_, level)) = elements.next_if(|(repeat, _)| **repeat != 0) {
+                end += u32::from(*level);
+            }
+            // A row without samples does not exist, and an empty list would look otherwise.
+            let length = clock.checked_sub((end - begin) as usize).filter(|length| *length > 0)?;
+            let exp = i8::try_from(*exp).ok()?;
+            let values =
+                if decimal::value(exp).is_some() { RowEncoding::Decimal(exp) } else { RowEncoding::Raw };
+            let length = u32::try_from(length).ok()?;
+            page.rows.push(RowSpan { values, length, first: 0, stale: 0..0, gaps: begin..end });
+        }
+        (elements.next().is_none() && end as usize == page.gaps.len()).then_some(())
+    }
+
+    /// Reads the levels of a list of values into `self.levels`; where its values begin. Rows are as long as
+    /// their clocks say, so where one begins (the other levels) is known.
+    fn list_levels(&mut self, count: usize, most: usize) -> Option<usize> {
+        if count > most {
+            return None;
+        }
+        let from = 4 + u32::from_le_bytes(*self.bytes.first_chunk::<4>()?) as usize;
+        Some(from + page_header::levels(self.bytes.get(from..)?, 2, count, &mut self.levels)?)
+    }
+
+    /// Finds those of the rows among `self.levels` whose values are `here`: all others must be null. `there` are the values
+    /// that are not null.
+    fn lists(&self, page: &mut SamplesPage, here: impl Fn(RowEncoding) -> bool, there: usize) -> Option<()> {
+        let (mut levels, mut first) = (&self.levels[..], 0);
+        for row in &mut page.rows {
+            if !here(row.values) {
+                let (level, rest) = levels.split_first()?;
+                levels = rest;
+                (*level == 0).then_some(())?;
+                continue;
+            }
+            let (elements, rest) = levels.split_at_checked(row.length as usize)?;
+            levels = rest;
+            let stale = page.stale.len() as u32;
+            if elements.iter().any(|level| *level != ELEMENT) {
+                let known = elements.iter().all(|level| matches!(*level, ELEMENT | NO_ELEMENT));
+                known.then_some(())?;
+                let markers = elements.iter().enumerate().filter(|(_, level)| **level == NO_ELEMENT);
+                page.stale.extend(markers.map(|(at, _)| at as u32));
+            }
+            (row.first, row.stale) = (first, stale..page.stale.len() as u32);
+            first += row.length - (page.stale.len() as u32 - stale);
+        }
+        (levels.is_empty() && first as usize == there).then_some(())
+    }
+}

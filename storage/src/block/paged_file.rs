@@ -1,0 +1,185 @@
+//! A large file of a block as its readers see it: rows in pages, each fetched through the offset index, checked,
+//! decoded, and kept a while in the page cache.
+
+use super::block_files::BlockFiles;
+use super::cache::{CachedPage, PageCache};
+use super::damaged;
+use super::files::{CheckedFile, read_checked};
+use super::meta::BlockMeta;
+use super::page::SamplesPage;
+use super::page_decoder::{PageLocation, locate};
+use super::series_page::SeriesPage;
+use crate::limits::BLOCK_GROUP_ROWS;
+use crate::store::StoreError;
+use arrow::array::{RecordBatch, RecordBatchReader};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::reader::ChunkReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is to be read of a file, and how.
+pub(super) struct PageOptions {
+    /// The file's name in the block.
+    pub file: &'static str,
+    /// The name of the file with its checksums.
+    pub checksums: &'static str,
+    /// The columns of a page, in the order of the file.
+    pub columns: &'static [&'static str],
+    /// Rows of a page; a row group has a multiple of them.
+    pub page_rows: usize,
+}
+
+/// A file whose values come page by page.
+pub(super) struct PagedFile {
+    options: PageOptions,
+    path: PathBuf,
+    file: CheckedFile,
+    footer: ArrowReaderMetadata,
+    rows: usize,
+    cache: PageCache,
+    number: u64,
+}
+
+impl PagedFile {
+    /// Opens the file of the block `meta`.
+    pub(super) fn open(
+        options: PageOptions,
+        source: &dyn BlockFiles,
+        meta: &BlockMeta,
+        cache: &PageCache,
+    ) -> Result<PagedFile, StoreError> {
+        let path = meta.dir.join(options.file);
+        let checksums = read_checked(source, meta, options.checksums)?;
+        let file = CheckedFile::open(source, meta, options.file, checksums)?;
+        let reading = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let footer = ArrowReaderMetadata::load(&file, reading).map_err(|e| damaged(&path, e))?;
+        let rows = usize::try_from(footer.metadata().file_metadata().num_rows())
+            .map_err(|e| damaged(&path, format!("number of rows: {e}")))?;
+        let (cache, number) = (cache.clone(), cache.register());
+        Ok(PagedFile { options, path, file, footer, rows, cache, number })
+    }
+
+    /// Whole columns, in order.
+    pub(super) fn columns(
+        &self,
+        names: &[&str],
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
+        batches(&self.path, self.file.clone(), self.footer.clone(), names)
+    }
+
+    /// Number of rows.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Rows of a page.
+    pub(super) fn page_rows(&self) -> usize {
+        self.options.page_rows
+    }
+
+    /// The decoded rows `page * page_rows ..`.
+    pub(super) fn page(&self, page: usize) -> Result<RecordBatch, StoreError> {
+        if let Some(CachedPage::Batch(batch)) = self.cache.get((self.number, page)) {
+            return Ok(batch);
+        }
+        let batch = self.batch(page)?;
+        self.cache.put((self.number, page), CachedPage::Batch(batch.clone()));
+        Ok(batch)
+    }
+
+    /// As [`PagedFile::page`], of `samples.parquet`, given the lengths of its rows' clocks.
+    pub(super) fn samples(
+        &self,
+        page: usize,
+        clock_lengths: impl FnOnce() -> Vec<usize>,
+    ) -> Result<Arc<SamplesPage>, StoreError> {
+        if let Some(CachedPage::Samples(rows)) = self.cache.get((self.number, page)) {
+            return Ok(rows);
+        }
+        let rows = Arc::new(match self.by_hand(page, &clock_lengths()) {
+            Some(rows) => rows,
+            None => SamplesPage::of_batch(&self.batch(page)?).map_err(|e| self.bad(e))?,
+        });
+        self.cache.put((self.number, page), CachedPage::Samples(rows.clone()));
+        Ok(rows)
+    }
+
+    /// As [`PagedFile::page`], of `series.parquet`.
+    pub(super) fn series(&self, page: usize) -> Result<Arc<SeriesPage>, StoreError> {
+        if let Some(CachedPage::Series(series)) = self.cache.get((self.number, page)) {
+            return Ok(series);
+        }
+        let series = Arc::new(SeriesPage::new(self.batch(page)?));
+        self.cache.put((self.number, page), CachedPage::Series(series.clone()));
+        Ok(series)
+    }
+
+    /// The page as our decoder reads it; `None`: it must be read as [`PagedFile::batch`].
+    pub(super) fn by_hand(&self, page: usize, clock_lengths: &[usize]) -> Option<SamplesPage> {
+        let mut decoder = self.cache.decoder()?;
+        let footer = self.footer.metadata();
+        let (file, columns) = (&self.file, locate(footer)?);
+        let rows = decoder.decode(&PageLocation { file, footer, columns, number: page, clock_lengths });
+        self.cache.keep(decoder);
+        rows
+    }
+
+    /// The page as the `parquet` crate reads it.
+    pub(super) fn batch(&self, page: usize) -> Result<RecordBatch, StoreError> {
+        let first = page * self.options.page_rows % BLOCK_GROUP_ROWS;
+        let group = page * self.options.page_rows / BLOCK_GROUP_ROWS;
+        let in_group = self.rows.saturating_sub(group * BLOCK_GROUP_ROWS).min(BLOCK_GROUP_ROWS);
+        let last = (first + self.options.page_rows).min(in_group);
+        let reader =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.footer.clone())
+                .with_row_groups(vec![group])
+                .with_projection(mask(&self.footer, self.options.columns))
+                .with_batch_size(self.options.page_rows)
+                .with_row_selection(RowSelection::from_consecutive_ranges(
+                    std::iter::once(first..last),
+                    in_group,
+                ))
+                .build();
+        let batch = reader.map_err(|e| self.bad(e))?.next().ok_or_else(|| self.bad("a page is empty"))?;
+        let batch = batch.map_err(|e| self.bad(e))?;
+        if batch.num_rows() != last - first || batch.num_columns() != self.options.columns.len() {
+            return Err(self.bad("a page has not the rows that it should have"));
+        }
+        Ok(batch)
+    }
+
+    /// What is wrong with the file.
+    pub(super) fn bad(&self, reason: impl ToString) -> StoreError {
+        damaged(&self.path, reason)
+    }
+}
+
+fn mask(footer: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
+    let schema = footer.schema();
+    let roots = names.iter().filter_map(|name| schema.index_of(name).ok());
+    ProjectionMask::roots(footer.parquet_schema(), roots)
+}
+
+/// All record batches of a file, one after the other; the columns must be called `names`.
+pub(super) fn batches<R: ChunkReader + 'static>(
+    path: &Path,
+    file: R,
+    footer: ArrowReaderMetadata,
+    names: &[&str],
+) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<R>, StoreError> {
+    let mask = mask(&footer, names);
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
+        .with_projection(mask)
+        .with_batch_size(BLOCK_GROUP_ROWS)
+        .build()
+        .map_err(|e| damaged(path, e))?;
+    if reader.schema().fields().len() != names.len() {
+        return Err(damaged(path, format!("has not the columns {}", names.join(", "))));
+    }
+    let path = path.to_owned();
+    Ok(reader.map(move |batch| batch.map_err(|e| damaged(&path, e))))
+}

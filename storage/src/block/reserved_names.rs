@@ -1,0 +1,37 @@
+//! Names that no new block may have, although they are a hash of its content.
+//!
+//! A name that some block `replaces` is removed when it is seen, and of one that a tombstone names samples are left out. What
+//! is written again, after it was merged into another block and then deleted there, must not get such a name.
+
+use super::meta::{BlockMeta, META};
+use super::tombstones::{Tombstone, Tombstones};
+use super::{block_set::replaced, io_error};
+use crate::disk::Disk;
+use crate::store::StoreError;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The names that none of the blocks may have that are written beside blocks with these metas and tombstones.
+pub fn taken<'a>(metas: impl Iterator<Item = &'a BlockMeta>, tombstones: &[Tombstone]) -> BTreeSet<String> {
+    let mut names = replaced(metas);
+    names.extend(tombstones.iter().flat_map(|one| one.blocks.iter().cloned()));
+    names
+}
+
+/// As [`taken`], of all blocks of the data directory `data`, which no server uses: those here and those far away. A block
+/// that is damaged is left out, as when it is opened.
+pub fn reserved_names_in(disk: &dyn Disk, data: &Path) -> Result<BTreeSet<String>, StoreError> {
+    let here = list(disk, &data.join("blocks"))?.into_iter().map(|dir| dir.join(META));
+    let far = list(disk, &data.join("objects"))?.into_iter().filter(|path| path.is_file());
+    let read = |path: PathBuf| BlockMeta::decode(&path, &disk.read(&path).ok()?).ok();
+    let metas: Vec<BlockMeta> = here.chain(far).filter_map(read).collect();
+    Ok(taken(metas.iter(), &Tombstones::open(disk, data)?.list()))
+}
+
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    match disk.list(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(io_error(dir)),
+    }
+}

@@ -1,0 +1,103 @@
+//! Rows of `samples.parquet` on their way out: one per series and window, collected into record batches.
+
+use super::schema::{self, column, list_builder};
+use super::{decimal, timestamp_table::TimestampTable};
+use crate::model::value::is_stale;
+use arrow::array::{Float64Builder, Int8Builder, ListBuilder, PrimitiveBuilder, RecordBatch, UInt32Builder};
+use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};
+use arrow::error::ArrowError;
+
+/// Rows that wait to be written.
+pub(super) struct SampleRowBuilder {
+    count: usize,
+    series_id: UInt32Builder,
+    clock_id: UInt32Builder,
+    exp: Int8Builder,
+    n: UInt32Builder,
+    vmin: Float64Builder,
+    vmax: Float64Builder,
+    gaps: ListBuilder<PrimitiveBuilder<UInt32Type>>,
+    m: ListBuilder<PrimitiveBuilder<Int64Type>>,
+    raw: ListBuilder<PrimitiveBuilder<Float64Type>>,
+}
+
+impl SampleRowBuilder {
+    pub(super) fn new() -> SampleRowBuilder {
+        SampleRowBuilder {
+            count: 0,
+            series_id: UInt32Builder::new(),
+            clock_id: UInt32Builder::new(),
+            exp: Int8Builder::new(),
+            n: UInt32Builder::new(),
+            vmin: Float64Builder::new(),
+            vmax: Float64Builder::new(),
+            gaps: list_builder(false),
+            m: list_builder(true),
+            raw: list_builder(true),
+        }
+    }
+
+    /// Number of rows waiting.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Adds the samples of one series in one window.
+    pub(super) fn push(
+        &mut self,
+        series: u32,
+        target: u64,
+        clocks: &mut TimestampTable,
+        ts: &[i64],
+        vs: &[f64],
+    ) {
+        let (clock, gaps) = clocks.place(target, ts);
+        self.count += 1;
+        self.series_id.append_value(series);
+        self.clock_id.append_value(clock);
+        self.n.append_value(vs.len() as u32);
+        self.gaps.values().append_slice(&gaps);
+        self.gaps.append(true);
+        let numbers = || vs.iter().copied().filter(|v| !v.is_nan());
+        self.vmin.append_option(numbers().min_by(f64::total_cmp));
+        self.vmax.append_option(numbers().max_by(f64::total_cmp));
+        self.push_values(vs);
+    }
+
+    fn push_values(&mut self, vs: &[f64]) {
+        let exp = decimal::exponent(vs);
+        match exp {
+            Some(exp) => {
+                let elements = self.m.values();
+                // A stale marker has no mantissa, and nothing else has none: see `exponent`.
+                vs.iter().for_each(|v| elements.append_option(decimal::mantissa(*v, exp)));
+            }
+            None => {
+                let elements = self.raw.values();
+                vs.iter().for_each(|v| elements.append_option((!is_stale(*v)).then_some(*v)));
+            }
+        }
+        self.exp.append_value(exp.map_or(-1, |e| e as i8));
+        self.m.append(exp.is_some());
+        self.raw.append(exp.is_none());
+    }
+
+    /// The rows so far as a record batch; starts anew.
+    pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.count = 0;
+        RecordBatch::try_new(
+            schema::samples(),
+            vec![
+                column(self.series_id.finish()),
+                column(self.clock_id.finish()),
+                column(self.exp.finish()),
+                column(self.n.finish()),
+                column(self.vmin.finish()),
+                column(self.vmax.finish()),
+                column(self.gaps.finish()),
+                column(self.m.finish()),
+                column(self.raw.finish()),
+            ],
+        )
+    }
+}

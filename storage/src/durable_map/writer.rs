@@ -1,0 +1,132 @@
+//! The thread that writes a kept map: appends what is queued, syncs it, and writes the file anew when most of it is old.
+
+use super::{MapChange, MapEntries, MapShared, format};
+use crate::disk::{Disk, DiskFile};
+use crate::limits::{KEEP_RETRY_MS, KEEP_TIDY_BYTES};
+use crate::metrics::{Counter, Metrics};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module.
+pub struct MapWriter {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    entries: MapEntries,
+    /// `None`: the file must be written anew before anything can be appended.
+    file: Option<Box<dyn DiskFile>>,
+    /// The latest write has failed.
+    failing: bool,
+    /// Bytes of the file, and of what it had when it was written anew.
+    length: usize,
+    tidy_length: usize,
+    failures: Arc<Counter>,
+}
+
+impl MapWriter {
+    /// A writer that has not begun; `entries` is what the file holds.
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, entries: MapEntries, metrics: &Metrics) -> MapWriter {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let help = "Failed writes of small state files; they are tried again.";
+        let failures = metrics.counter("perennial_keep_failures_total", help, &[("file", &name)]);
+        MapWriter { disk, path, entries, file: None, failing: false, length: 0, tidy_length: 0, failures }
+    }
+
+    /// Works until the map is closed.
+    pub fn run(mut self, shared: &MapShared) {
+        loop {
+            let Some((changes, put, closing)) = take(shared, self.failing) else { return };
+            self.write(shared, changes, put);
+            if self.failing && closing {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is queued now, or tries again what has failed.
+    pub fn run_once(&mut self, shared: &MapShared) {
+        let mut state = shared.state.lock();
+        if state.taken == state.put && !self.failing {
+            return;
+        }
+        state.taken = state.put;
+        let (changes, put) = (std::mem::take(&mut state.queue).into_iter().collect(), state.put);
+        drop(state);
+        self.write(shared, changes, put);
+    }
+
+    fn write(&mut self, shared: &MapShared, changes: Vec<MapChange>, put: u64) {
+        format::apply(&mut self.entries, changes.clone());
+        let written = self.append(changes);
+        if written.is_ok() {
+            let mut state = shared.state.lock();
+            state.written = put;
+            state.late &= state.put > put;
+            shared.done.notify_all();
+        }
+        let outcome = written.and_then(|()| self.file.as_mut().map_or(Ok(()), |file| file.sync()));
+        self.report(&outcome, self.failing);
+        self.failing = outcome.is_err();
+        if self.failing {
+            self.file = None;
+        }
+    }
+
+    fn report(&self, outcome: &io::Result<()>, failing: bool) {
+        match outcome {
+            Err(error) => {
+                self.failures.inc();
+                if !failing {
+                    tracing::error!(path = %self.path.display(), %error, "state cannot be written; it is tried again");
+                }
+            }
+            Ok(()) if failing => tracing::info!(path = %self.path.display(), "state can be written again"),
+            Ok(()) => {}
+        }
+    }
+
+    fn append(&mut self, changes: Vec<MapChange>) -> io::Result<()> {
+        let too_long = self.length > KEEP_TIDY_BYTES && self.length > 4 * self.tidy_length;
+        let Some(file) = self.file.as_mut().filter(|_| !too_long) else { return self.write_anew() };
+        let mut bytes = Vec::new();
+        format::encode(changes, &mut bytes).map_err(io::Error::other)?;
+        self.length += bytes.len();
+        file.append(&bytes)
+    }
+
+    /// Writes all entries into another file and puts it in the place of this one.
+    fn write_anew(&mut self) -> io::Result<()> {
+        self.file = None;
+        let temporary = self.path.with_extension("tmp");
+        let mut bytes = format::HEADER.to_vec();
+        let all = self.entries.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        format::encode(all, &mut bytes).map_err(io::Error::other)?;
+        let mut file = self.disk.create(&temporary)?;
+        file.append(&bytes)?;
+        file.sync()?;
+        self.disk.rename(&temporary, &self.path)?;
+        self.file = Some(file);
+        (self.length, self.tidy_length) = (bytes.len(), bytes.len());
+        Ok(())
+    }
+}
+
+/// Waits for changes; with the number of the latest one, and whether they are the last. After a failure it comes back
+/// by itself after a while. `None`: closed, and nothing is left.
+fn take(shared: &MapShared, failing: bool) -> Option<(Vec<MapChange>, u64, bool)> {
+    let mut state = shared.state.lock();
+    while state.taken == state.put && !state.closing {
+        if failing {
+            shared.work.wait_for(&mut state, Duration::from_millis(KEEP_RETRY_MS));
+            break;
+        }
+        shared.work.wait(&mut state);
+    }
+    if state.taken == state.put && state.closing && !failing {
+        return None;
+    }
+    state.taken = state.put;
+    let changes = std::mem::take(&mut state.queue).into_iter().collect();
+    Some((changes, state.put, state.closing))
+}

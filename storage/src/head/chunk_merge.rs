@@ -1,0 +1,129 @@
+//! Windows that lie next to each other become one: each begins its columns anew, so one long window is smaller than many
+//! short ones. A few columns are moved with each row, so that no append waits for all of them.
+
+use super::group_chunk::{GroupChunk, GroupChunkBuilder};
+use super::seal_schedule::SealSchedule;
+use crate::limits::HEAD_WINDOW_SCRAPES;
+use std::sync::Arc;
+
+/// Windows on their way to be one.
+pub struct ChunkMerge {
+    windows: Vec<Arc<GroupChunk>>,
+    columns: usize,
+    builder: GroupChunkBuilder,
+    column: Vec<u64>,
+}
+
+impl ChunkMerge {
+    /// What there is to do, if something is: the newest short windows, when there are as many as `seal_schedule` says; before
+    /// them, those that are left of a multiple of `range` that is over. No multiple is crossed.
+    pub fn plan_next(windows: &[Arc<GroupChunk>], range: i64, pace: &mut SealSchedule) -> Option<ChunkMerge> {
+        let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= HEAD_WINDOW_SCRAPES).count();
+        let shorts = &windows[windows.len() - shorts..];
+        let at = |w: &Arc<GroupChunk>| w.min().div_euclid(range);
+        let now = at(shorts.last()?);
+        let enough =
+            |run: &&[Arc<GroupChunk>]| run.len() >= if at(&run[0]) == now { pace.windows } else { 2 };
+        let windows = shorts.chunk_by(|a, b| at(a) == at(b)).find(enough)?;
+        if at(&windows[0]) == now {
+            pace.folded();
+        }
+        let columns = windows.iter().map(|w| w.columns()).max().unwrap_or(0);
+        let (builder, column) = (GroupChunkBuilder::new(columns, true), Vec::new());
+        Some(ChunkMerge { windows: windows.to_vec(), columns, builder, column })
+    }
+
+    /// Does a part of the work; whether it was the last.
+    pub fn work(&mut self) -> bool {
+        let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(HEAD_WINDOW_SCRAPES));
+        for c in self.builder.columns() as u32..end as u32 {
+            let first = self.windows[0].constant(c);
+            match first.filter(|_| self.windows[1..].iter().all(|window| window.constant(c) == first)) {
+                Some(bits) => self.builder.push_constant(bits),
+                None => {
+                    self.column.clear();
+                    self.windows.iter().for_each(|window| window.append_bits(c, &mut self.column));
+                    self.builder.push(&self.column);
+                }
+            }
+        }
+        end == self.columns
+    }
+
+    /// Puts the one window where the others are, if they are still there.
+    pub fn finish(self, windows: &mut Vec<Arc<GroupChunk>>) {
+        let Some(at) = windows.iter().position(|w| Arc::ptr_eq(w, &self.windows[0])) else { return };
+        let clock = self.windows.iter().flat_map(|w| w.clock().iter().copied()).collect();
+        let one = Arc::new(self.builder.finish(clock));
+        windows.splice(at..at + self.windows.len(), [one]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::ColumnSet;
+    use super::*;
+    use crate::model::TimeMs;
+
+    const STEP: i64 = 15_000;
+    const RANGE: i64 = 2 * 3_600_000;
+
+    fn set(group: u32) -> ColumnSet {
+        let mut set = ColumnSet::new(group);
+        set.columns = vec![0, 1];
+        set
+    }
+
+    fn row(scrape: i64) -> Arc<[f64]> {
+        Arc::new([scrape as f64 / 10.0, 3.0])
+    }
+
+    fn clocks(set: &ColumnSet) -> Vec<Vec<TimeMs>> {
+        set.windows().iter().map(|w| w.clock().to_vec()).collect()
+    }
+
+    #[test]
+    fn short_windows_become_long_ones_within_their_range() {
+        for group in 0..40 {
+            let mut set = set(group);
+            // It begins within a range, goes through a whole one, and ends in a third.
+            for scrape in 300..300 + 900 {
+                set.push(scrape * STEP, row(scrape), RANGE);
+            }
+            let clocks = clocks(&set);
+            assert!(clocks.iter().flatten().is_sorted(), "{clocks:?}");
+            let crosses =
+                |clock: &Vec<TimeMs>| clock[0].div_euclid(RANGE) != clock[clock.len() - 1].div_euclid(RANGE);
+            assert!(!clocks.iter().any(crosses), "{clocks:?}");
+            // Two ranges are over: nothing of them stayed short, except what is alone.
+            let short = |clock: &&Vec<TimeMs>| clock.len() <= HEAD_WINDOW_SCRAPES;
+            let over = clocks.iter().filter(|clock| clock[0] < 2 * RANGE).filter(short).count();
+            assert!(over <= 2, "{over}: {:?}", clocks.iter().map(Vec::len).collect::<Vec<_>>());
+            for (column, value) in [(0, 77.7), (1, 3.0)] {
+                assert_eq!(set.at(column, 777 * STEP), Some(value));
+            }
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            set.snapshot(TimeMs::MIN, TimeMs::MAX).read(0, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
+            assert!(ts.iter().copied().eq((300..1200).map(|scrape| scrape * STEP)));
+            assert!(vs.iter().copied().eq((300..1200).map(|scrape| scrape as f64 / 10.0)));
+        }
+    }
+
+    #[test]
+    fn targets_do_not_hold_most_at_the_same_time() {
+        let mut sets: Vec<ColumnSet> = (0..64).map(set).collect();
+        for scrape in 0..400 {
+            for set in &mut sets {
+                set.push(scrape * STEP, row(scrape), RANGE);
+            }
+            if scrape < 150 {
+                continue;
+            }
+            let open: usize = sets.iter().map(|set| set.open_rows()).sum();
+            let all = sets.len() * HEAD_WINDOW_SCRAPES;
+            assert!((all / 3..all * 2 / 3).contains(&open), "{open} of {all} rows are open at {scrape}");
+            let folding = sets.iter().filter(|set| set.folds()).count();
+            assert!(folding <= sets.len() / 4, "{folding} of {} fold at {scrape}", sets.len());
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The open rows of a column set: the values of its latest scrapes, not compressed yet. They become a [`super::group_chunk`].
+//!
+//! Most columns do not move from one scrape to the next, so only the newest row is kept as it came; those before keep what
+//! differs from a *base* ([`super::row_delta`]), which is one of them. As rows may be filled value by value, which row
+//! serves for that is seen when the next one comes: one that has many more samples than the base takes its place.
+
+use super::group_chunk::{GroupChunk, GroupChunkBuilder};
+use super::row_delta::{self, ChangedColumns, RowDelta, WORD, value};
+use crate::limits::OPEN_BASE_GAIN;
+use crate::model::TimeMs;
+use crate::model::value::{ABSENT, is_absent};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The values of one scrape, in the order of the set's columns; may be shorter than the set. Cheap to clone.
+#[derive(Clone)]
+pub enum OpenRow {
+    /// All of them.
+    Whole(Arc<[f64]>),
+    /// What differs from another row.
+    Packed(Arc<RowDelta>),
+}
+
+impl OpenRow {
+    /// The sample in column `c`.
+    pub fn get(&self, c: u32) -> Option<f64> {
+        let v = match self {
+            OpenRow::Whole(row) => value(row, c as usize),
+            OpenRow::Packed(difference) => difference.get(c as usize),
+        };
+        Some(v).filter(|v| !is_absent(*v))
+    }
+
+    /// Puts a value into column `c` of what will have at least `columns`; copied only if others have it, too.
+    fn put(&mut self, c: u32, v: f64, columns: usize) {
+        let mut row = match std::mem::replace(self, OpenRow::Whole(Arc::default())) {
+            OpenRow::Whole(row) => row,
+            OpenRow::Packed(difference) => difference.unpacked().into(),
+        };
+        let columns = columns.max(c as usize + 1);
+        if c as usize >= row.len() {
+            let added = std::iter::repeat_n(ABSENT, columns - row.len());
+            row = row.iter().copied().chain(added).collect();
+        }
+        Arc::make_mut(&mut row)[c as usize] = v;
+        *self = OpenRow::Whole(row);
+    }
+}
+
+/// Rows in the order of their times.
+#[derive(Default)]
+pub struct OpenRows {
+    rows: Vec<(TimeMs, OpenRow)>,
+    /// What the next packed row differs from; empty before there is one.
+    base: Arc<[f64]>,
+    /// Rows from here on were not packed since they were last filled.
+    loose: usize,
+}
+
+impl OpenRows {
+    /// Adds a row later than all others.
+    pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>) {
+        self.pack();
+        self.rows.push((t, OpenRow::Whole(values)));
+    }
+
+    /// All rows keep only what differs from the base, if that is less.
+    fn pack(&mut self) {
+        for (_, row) in &mut self.rows[self.loose..] {
+            let OpenRow::Whole(values) = row else { continue };
+            let marks = ChangedColumns::of(&self.base, values);
+            if marks.gain(&self.base, values) > (values.len() / OPEN_BASE_GAIN) as isize {
+                self.base = values.clone();
+            } else if marks.save(values.len()) {
+                *row = OpenRow::Packed(Arc::new(RowDelta::new(&self.base, values, marks)));
+            }
+        }
+        self.loose = self.rows.len();
+    }
+
+    /// Puts a value into the row of time `t`, if there is one and it has none in column `c` of `columns`.
+    pub fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
+        let Ok(at) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
+        let row = &mut self.rows[at].1;
+        let free = row.get(c).is_none();
+        if free {
+            row.put(c, v, columns);
+            self.loose = self.loose.min(at);
+        }
+        free
+    }
+
+    /// Makes the rows, if there are any, a window of so many columns.
+    pub fn seal(&mut self, columns: usize) -> Option<GroupChunk> {
+        let rows = std::mem::take(self);
+        (!rows.is_empty()).then(|| rows.window(columns))
+    }
+
+    fn window(&self, columns: usize) -> GroupChunk {
+        let mut builder = GroupChunkBuilder::new(columns, false);
+        let mut rows: Vec<Turned> = self.rows.iter().map(|(_, row)| Turned::of(row, &self.base)).collect();
+        let mut column = Vec::with_capacity(rows.len());
+        for at in 0..columns.div_ceil(WORD) {
+            let moved = rows.iter_mut().fold(0, |moved, row| moved | row.go(at, &self.base));
+            for c in at * WORD..columns.min((at + 1) * WORD) {
+                let (bit, base) = (1 << (c % WORD), value(&self.base, c).to_bits());
+                if moved & bit == 0 {
+                    builder.push_constant(base);
+                    continue;
+                }
+                column.clear();
+                column
+                    .extend(rows.iter_mut().map(|row| if row.marks & bit == 0 { base } else { row.next(c) }));
+                builder.push(&column);
+            }
+        }
+        builder.finish(self.rows.iter().map(|(t, _)| *t).collect())
+    }
+
+    /// Samples in the newest row, of so many columns.
+    pub fn newest_samples(&self, columns: usize) -> usize {
+        let samples = |row: &OpenRow| (0..columns as u32).filter(|c| row.get(*c).is_some()).count();
+        self.rows.last().map_or(0, |(_, row)| samples(row))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Time of the first row.
+    pub fn min(&self) -> Option<TimeMs> {
+        self.rows.first().map(|row| row.0)
+    }
+
+    /// Time of the newest sample in column `c`.
+    pub fn newest(&self, c: u32) -> Option<TimeMs> {
+        self.rows.iter().rev().find(|(_, row)| row.get(c).is_some()).map(|row| row.0)
+    }
+
+    /// The sample in column `c` at exactly `t`.
+    pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
+        let at = self.rows.binary_search_by_key(&t, |row| row.0).ok()?;
+        self.rows[at].1.get(c)
+    }
+
+    /// The rows with `from ≤ t ≤ to`.
+    pub fn between(&self, from: TimeMs, to: TimeMs) -> &[(TimeMs, OpenRow)] {
+        let (begin, end) =
+            (self.rows.partition_point(|row| row.0 < from), self.rows.partition_point(|row| row.0 <= to));
+        self.rows.get(begin..end).unwrap_or(&[])
+    }
+
+    /// Forgets the rows before `end`.
+    pub fn drop_before(&mut self, end: TimeMs) {
+        let cut = self.rows.partition_point(|row| row.0 < end);
+        self.rows.drain(..cut);
+        self.loose = self.loose.saturating_sub(cut);
+        if self.rows.is_empty() {
+            self.base = Arc::default();
+        }
+    }
+}
+
+/// A row on its way to columns.
+struct Turned<'a> {
+    row: Source<'a>,
+    /// Of the columns of the word at hand, which differ from the base, by bit.
+    marks: u64,
+}
+
+/// Where its values are.
+enum Source<'a> {
+    Whole(Cow<'a, [f64]>),
+    /// What differs from the base, and how many of these values were taken.
+    Packed(&'a RowDelta, usize),
+}
+
+impl Turned<'_> {
+    fn of<'a>(row: &'a OpenRow, base: &Arc<[f64]>) -> Turned<'a> {
+        let row = match row {
+            OpenRow::Whole(row) => Source::Whole(Cow::Borrowed(row)),
+            OpenRow::Packed(row) if Arc::ptr_eq(row.base(), base) => Source::Packed(row, 0),
+            // It was packed before there was this base.
+            OpenRow::Packed(row) => Source::Whole(Cow::Owned(row.unpacked())),
+        };
+        Turned { row, marks: 0 }
+    }
+
+    /// Goes to a word of columns; which of them differ from the base.
+    fn go(&mut self, at: usize, base: &[f64]) -> u64 {
+        self.marks = match &self.row {
+            Source::Whole(row) => row_delta::differing(row_delta::word(base, at), row_delta::word(row, at)),
+            Source::Packed(row, _) => row.word(at),
+        };
+        self.marks
+    }
+
+    /// The bit pattern of a column that differs; to be called for each of them in order.
+    fn next(&mut self, c: usize) -> u64 {
+        let v = match &mut self.row {
+            Source::Whole(row) => value(row, c),
+            Source::Packed(row, taken) => {
+                *taken += 1;
+                row.values()[*taken - 1]
+            }
+        };
+        v.to_bits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::value::{ABSENT_BITS, STALE_BITS};
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        let bits =
+            prop_oneof![6 => Just(0), 2 => Just(1f64.to_bits()), 1 => Just(STALE_BITS), 1 => any::<u64>()];
+        prop_oneof![9 => bits.prop_map(f64::from_bits), 1 => Just(ABSENT)]
+    }
+
+    /// Rows of all widths, some of them wide, and which columns of each come later, one by one.
+    fn rows() -> impl Strategy<Value = Vec<Vec<(f64, bool)>>> {
+        let late = prop_oneof![Just(0.0), Just(0.1), Just(0.9)];
+        let width = prop_oneof![4 => 0..200_usize, 1 => 2000..5000_usize];
+        let row = (late, width).prop_flat_map(|(late, width)| {
+            proptest::collection::vec((value(), proptest::bool::weighted(late)), width)
+        });
+        proptest::collection::vec(row, 1..8)
+    }
+
+    /// The bit patterns of a sealed column.
+    fn sealed(window: &GroupChunk, c: usize) -> Vec<u64> {
+        let mut bits = Vec::new();
+        window.append_bits(c as u32, &mut bits);
+        bits
+    }
+
+    fn pushed(rows: &[Vec<f64>]) -> OpenRows {
+        let mut open = OpenRows::default();
+        (0..).zip(rows).for_each(|(t, row)| open.push(t, row.clone().into()));
+        open
+    }
+
+    fn packed(open: &OpenRows) -> Vec<bool> {
+        open.rows.iter().map(|(_, row)| matches!(row, OpenRow::Packed(_))).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn rows_are_what_was_put_into_them(rows in rows(), behind in 0..3_usize) {
+            let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+            let mut open = OpenRows::default();
+            let fill = |open: &mut OpenRows, at: usize| {
+                for (c, (v, late)) in rows[at].iter().enumerate() {
+                    let free = open.at(c as u32, at as i64).is_none();
+                    assert!(free || !*late);
+                    assert_eq!(open.fill(c as u32, at as i64, *v, columns), free);
+                }
+            };
+            for (at, row) in rows.iter().enumerate() {
+                let row = row.iter().map(|(v, late)| if *late { ABSENT } else { *v });
+                open.push(at as i64, row.collect());
+                if let Some(at) = at.checked_sub(behind) {
+                    fill(&mut open, at);
+                }
+            }
+            (0..rows.len()).rev().take(behind).for_each(|at| fill(&mut open, at));
+            let bits = |at: usize, c: usize| rows[at].get(c).map_or(ABSENT_BITS, |(v, _)| v.to_bits());
+            for (at, c) in (0..rows.len()).flat_map(|at| (0..columns + 70).map(move |c| (at, c))) {
+                let v = open.at(c as u32, at as i64).unwrap_or(ABSENT);
+                prop_assert_eq!(v.to_bits(), bits(at, c));
+            }
+            let Some(window) = open.seal(columns) else { panic!("there are rows") };
+            prop_assert!(open.is_empty());
+            prop_assert_eq!(window.columns(), columns);
+            for c in 0..columns {
+                prop_assert_eq!(sealed(&window, c), (0..rows.len()).map(|at| bits(at, c)).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn what_hardly_moves_is_packed() {
+        let row = |moved: usize| -> Vec<f64> {
+            (0..40_000).map(|c| f64::from(c) + if c % 10 == 0 { moved as f64 } else { 0.0 }).collect()
+        };
+        let open = pushed(&[row(0), row(1), row(2), row(3)]);
+        assert_eq!(packed(&open), [false, true, true, false]);
+        let OpenRow::Packed(difference) = &open.rows[1].1 else { panic!("it is smaller") };
+        assert_eq!(difference.values().len(), 4000);
+    }
+
+    #[test]
+    fn rows_that_are_filled_value_by_value_are_packed() {
+        for behind in 0..3 {
+            let mut open = OpenRows::default();
+            for t in 0..16 {
+                let mut row = vec![ABSENT; 1000];
+                row[..10].fill(1.0);
+                open.push(t, row.into());
+                let filled = (10..1000).all(|c| open.fill(c, t - behind, f64::from(c), 1000));
+                assert_eq!(filled, t >= behind);
+            }
+            let whole = packed(&open).iter().filter(|packed| !**packed).count() as i64;
+            // Those that are not full yet, one that was the base before it was full, and the base.
+            assert!(whole <= behind + 3, "{whole} of 16 with {behind} rows in the making");
+        }
+    }
+
+    #[test]
+    fn rows_of_different_columns_do_not_take_turns_to_be_the_base() {
+        let half = |from: usize| (0..100).map(|c| if c / 50 == from { 1.0 } else { ABSENT }).collect();
+        let open = pushed(&[half(0), half(1), half(0), half(1), half(0), half(1)]);
+        assert_eq!(packed(&open), [false, false, true, false, true, false]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Something for each slot of a shard: a vector in pieces of one size. It grows without moving what is there, and without
+//! leaving places of all its earlier sizes behind in the allocator.
+
+use std::ops::{Index, IndexMut};
+
+/// Elements of a piece; a power of two. Those of 64 series fill one of the allocator's sizes.
+const PIECE: usize = 64;
+
+/// A vector that only grows.
+pub struct PagedVec<T> {
+    /// All full but the last.
+    pieces: Vec<Vec<T>>,
+}
+
+impl<T> Default for PagedVec<T> {
+    fn default() -> PagedVec<T> {
+        PagedVec { pieces: Vec::new() }
+    }
+}
+
+impl<T> IntoIterator for PagedVec<T> {
+    type Item = T;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Vec<T>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.pieces.into_iter().flatten()
+    }
+}
+
+impl<T> PagedVec<T> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, element: T) {
+        if self.pieces.last().is_none_or(|last| last.len() == PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        if let Some(last) = self.pieces.last_mut() {
+            last.push(element);
+        }
+    }
+
+    /// Element `at`.
+    pub fn get(&self, at: usize) -> Option<&T> {
+        self.pieces.get(at / PIECE)?.get(at % PIECE)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pieces.iter().flatten()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pieces.iter_mut().flatten()
+    }
+}
+
+impl<T> Index<usize> for PagedVec<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, at: usize) -> &T {
+        &self.pieces[at / PIECE][at % PIECE]
+    }
+}
+
+impl<T> IndexMut<usize> for PagedVec<T> {
+    #[inline]
+    fn index_mut(&mut self, at: usize) -> &mut T {
+        &mut self.pieces[at / PIECE][at % PIECE]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_a_vector() {
+        let mut slots = PagedVec::default();
+        for n in 0..3 * PIECE + 5 {
+            assert_eq!((slots.len(), slots.get(n)), (n, None));
+            slots.push(n);
+        }
+        slots.iter_mut().for_each(|n| *n *= 2);
+        slots[PIECE] += 1;
+        assert!(slots.iter().enumerate().all(|(at, n)| *n == 2 * at + usize::from(at == PIECE)));
+        assert_eq!(slots.get(slots.len()), None);
+        assert_eq!(slots.into_iter().last(), Some(6 * PIECE + 8));
+    }
+}

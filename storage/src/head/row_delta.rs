@@ -1,0 +1,134 @@
+//! A row of values as what differs from another row, its *base*. Behind the end of either everything is *absent*.
+
+use crate::model::value::{ABSENT, is_absent};
+use std::sync::Arc;
+
+/// Columns in a word of marks.
+pub const WORD: usize = 64;
+/// Words of marks between two that are told how many bits are set before them: a look at one column counts those behind.
+const RANKED: usize = 16;
+
+/// A row as what differs from its base.
+pub struct RowDelta {
+    base: Arc<[f64]>,
+    /// A bit per column: whether it differs.
+    marks: Box<[u64]>,
+    /// Bits set before each [`RANKED`]th word.
+    ranks: Box<[u32]>,
+    /// The values of the columns that differ.
+    values: Box<[f64]>,
+}
+
+impl RowDelta {
+    /// That of `row` from `base`; `marks` are theirs.
+    pub fn new(base: &Arc<[f64]>, row: &[f64], marks: ChangedColumns) -> RowDelta {
+        let mut values = Vec::with_capacity(marks.count());
+        values.extend(marks.columns().map(|c| value(row, c)));
+        let mut before = 0;
+        let mut ranks = Vec::with_capacity(marks.0.len().div_ceil(RANKED));
+        for words in marks.0.chunks(RANKED) {
+            ranks.push(before);
+            before += words.iter().map(|word| word.count_ones()).sum::<u32>();
+        }
+        RowDelta { base: base.clone(), marks: marks.0, ranks: ranks.into(), values: values.into() }
+    }
+
+    /// The value of column `c`.
+    pub fn get(&self, c: usize) -> f64 {
+        let (at, bit) = (c / WORD, 1u64 << (c % WORD));
+        match self.marks.get(at) {
+            Some(word) if word & bit != 0 => {
+                let words = &self.marks[at / RANKED * RANKED..at];
+                let behind = words.iter().map(|word| word.count_ones()).sum::<u32>();
+                let within = (word & (bit - 1)).count_ones();
+                self.values[(self.ranks[at / RANKED] + behind + within) as usize]
+            }
+            _ => value(&self.base, c),
+        }
+    }
+
+    /// All values.
+    pub fn unpacked(&self) -> Vec<f64> {
+        let mut row = self.base.to_vec();
+        for (c, v) in columns(&self.marks).zip(&self.values) {
+            if c >= row.len() {
+                row.resize(c + 1, ABSENT);
+            }
+            row[c] = *v;
+        }
+        row
+    }
+
+    /// What it differs from.
+    pub fn base(&self) -> &Arc<[f64]> {
+        &self.base
+    }
+
+    /// Which of the columns of a word differ, by bit.
+    pub fn word(&self, at: usize) -> u64 {
+        self.marks.get(at).copied().unwrap_or(0)
+    }
+
+    /// The values of the columns that differ.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+}
+
+/// Which columns of two rows differ: a bit for each.
+pub struct ChangedColumns(Box<[u64]>);
+
+impl ChangedColumns {
+    /// Those of `row` and its `base`.
+    pub fn of(base: &[f64], row: &[f64]) -> ChangedColumns {
+        let words = base.len().max(row.len()).div_ceil(WORD);
+        ChangedColumns((0..words).map(|at| differing(word(base, at), word(row, at))).collect())
+    }
+
+    fn columns(&self) -> impl Iterator<Item = usize> {
+        columns(&self.0)
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether a [`RowDelta`] would be noticeably smaller than a row of so many columns.
+    pub fn save(&self, columns: usize) -> bool {
+        (self.0.len() + self.count()) * 4 <= columns * 3
+    }
+
+    /// How many samples more the row has than its base.
+    pub fn gain(&self, base: &[f64], row: &[f64]) -> isize {
+        let lacks = |row: &[f64], c: usize| isize::from(is_absent(value(row, c)));
+        self.columns().map(|c| lacks(base, c) - lacks(row, c)).sum()
+    }
+}
+
+/// The columns that are marked.
+fn columns(marks: &[u64]) -> impl Iterator<Item = usize> {
+    marks.iter().enumerate().flat_map(|(at, word)| {
+        let rest = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
+        std::iter::successors(Some(*word).filter(|word| *word != 0), rest)
+            .map(move |word| at * WORD + word.trailing_zeros() as usize)
+    })
+}
+
+/// The value of column `c`.
+pub fn value(row: &[f64], c: usize) -> f64 {
+    row.get(c).copied().unwrap_or(ABSENT)
+}
+
+/// The columns of a word.
+pub fn word(row: &[f64], at: usize) -> &[f64] {
+    let begin = (at * WORD).min(row.len());
+    &row[begin..(begin + WORD).min(row.len())]
+}
+
+/// Which of the columns of a word differ, by bit.
+pub fn differing(base: &[f64], row: &[f64]) -> u64 {
+    let both = base.len().min(row.len());
+    let pairs = base.iter().zip(row).map(|(before, now)| before.to_bits() != now.to_bits());
+    let alone = base[both..].iter().chain(&row[both..]).map(|v| !is_absent(*v));
+    pairs.chain(alone).enumerate().fold(0, |marks, (bit, differs)| marks | u64::from(differs) << bit)
+}

@@ -1,0 +1,35 @@
+//! Which slot has which labels. Only slots are kept here: the labels are in the series themselves.
+
+use super::paged_vec::PagedVec;
+use super::series::HeadSeries;
+use crate::model::Labels;
+use crate::model::labels::hash_encoded;
+use hashbrown::HashTable;
+
+/// Slots, by the hash of their labels.
+#[derive(Default)]
+pub struct SeriesIndex(HashTable<u32>);
+
+impl SeriesIndex {
+    /// The slot with these labels, which are in their encoded form.
+    pub fn get(&self, encoded: &[u8], series: &PagedVec<HeadSeries>) -> Option<u32> {
+        let has = |slot: &u32| series[*slot as usize].labels.encoded() == encoded;
+        self.0.find(hash_encoded(encoded), has).copied()
+    }
+
+    /// Removes a slot, which has these labels.
+    pub fn remove(&mut self, slot: u32, labels: &Labels) {
+        if let Ok(entry) = self.0.find_entry(labels.hash64(), |known| *known == slot) {
+            entry.remove();
+        }
+    }
+
+    /// Adds a slot that has got its labels, if they are not there.
+    pub fn insert(&mut self, slot: u32, series: &PagedVec<HeadSeries>) {
+        let labels = &series[slot as usize].labels;
+        if self.get(labels.encoded(), series).is_none() {
+            let hash = |slot: &u32| series[*slot as usize].labels.hash64();
+            self.0.insert_unique(labels.hash64(), slot, hash);
+        }
+    }
+}

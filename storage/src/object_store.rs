@@ -1,0 +1,139 @@
+//! An object store as a parameter, like [`crate::disk`]: what the store asks of S3 and its like, so that tests can fail
+//! it, kill it and take it away. Who speaks to a real one is in `connectors`.
+
+use crate::metrics::{Counter, Gauge, Metrics};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// Gives `len` bytes from an offset on of what is to be put.
+pub type UploadReader<'a> = dyn Fn(u64, usize) -> io::Result<Vec<u8>> + Sync + 'a;
+
+/// What the store needs of an object store. Names have `/` in them and are relative to a place that is its own. Every
+/// call ends, in an error at the latest when its time is up.
+pub trait ObjectStorage: Send + Sync {
+    /// Where it is, for messages.
+    fn address(&self) -> &str;
+    /// Makes the object `name` of `bytes` bytes, or replaces it; it is there as a whole or not at all.
+    fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()>;
+    /// Makes the object `name` if there is none ([`io::ErrorKind::AlreadyExists`]).
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()>;
+    /// The bytes of an object in `range`, which must be within it ([`io::ErrorKind::NotFound`]: there is no such object).
+    fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>>;
+    /// As [`ObjectStorage::get`] for each of these, which are not empty; side by side where the store can do that.
+    fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
+        wanted.iter().map(|(name, range)| self.get(name, range.clone())).collect()
+    }
+    /// Length of an object; `None`: there is none.
+    fn len_of(&self, name: &str) -> io::Result<Option<u64>>;
+    /// Names and lengths of all objects whose names begin with `folder/`; of all if it is empty.
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
+    /// Removes an object; one that is not there is no error.
+    fn delete(&self, name: &str) -> io::Result<()>;
+}
+
+/// An object store of which every request is counted.
+pub struct MeteredObjectStore {
+    objects: Arc<dyn ObjectStorage>,
+    metrics: Metrics,
+    up: Arc<Gauge>,
+    read: Arc<Counter>,
+    written: Arc<Counter>,
+    failures: AtomicU64,
+}
+
+impl MeteredObjectStore {
+    /// Counts what is asked of `objects`.
+    pub fn new(objects: Arc<dyn ObjectStorage>, metrics: &Metrics) -> MeteredObjectStore {
+        let bytes = |direction| {
+            let help = "Bytes of objects that went to the object store or came from it.";
+            metrics.counter("perennial_object_store_bytes_total", help, &[("direction", direction)])
+        };
+        let help = "Whether the last request to the object store succeeded.";
+        MeteredObjectStore {
+            up: metrics.gauge("perennial_object_store_up", help, &[]),
+            read: bytes("read"),
+            written: bytes("written"),
+            metrics: metrics.clone(),
+            failures: AtomicU64::new(0),
+            objects,
+        }
+    }
+
+    /// Whether the last request was answered.
+    pub fn is_up(&self) -> bool {
+        self.up.get() > 0.0
+    }
+
+    /// How many requests have failed so far.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(SeqCst)
+    }
+
+    fn ask<T>(
+        &self,
+        operation: &str,
+        ask: impl FnOnce(&dyn ObjectStorage) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.asked(operation, 1);
+        self.answered(operation, ask(self.objects.as_ref()))
+    }
+
+    fn asked(&self, operation: &str, requests: u64) {
+        let help = "Requests to the object store.";
+        let labels = [("operation", operation)];
+        self.metrics.counter("perennial_object_store_requests_total", help, &labels).add(requests);
+    }
+
+    fn answered<T>(&self, operation: &str, answer: io::Result<T>) -> io::Result<T> {
+        // That something is there already, or is not there, is an answer.
+        let answered = answer
+            .as_ref()
+            .err()
+            .is_none_or(|e| matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound));
+        self.up.set(f64::from(u8::from(answered)));
+        self.failures.fetch_add(u64::from(!answered), SeqCst);
+        let help = "Requests to the object store that failed.";
+        let labels = [("operation", operation)];
+        self.metrics.counter("perennial_object_store_errors_total", help, &labels).add(u64::from(!answered));
+        answer
+    }
+}
+
+impl ObjectStorage for MeteredObjectStore {
+    fn address(&self) -> &str {
+        self.objects.address()
+    }
+    fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()> {
+        self.ask("put", |objects| objects.put(name, bytes, content))?;
+        self.written.add(bytes);
+        Ok(())
+    }
+    fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.ask("put", |objects| objects.create(name, content))?;
+        self.written.add(content.len() as u64);
+        Ok(())
+    }
+    fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let bytes = self.ask("get", |objects| objects.get(name, range))?;
+        self.read.add(bytes.len() as u64);
+        Ok(bytes)
+    }
+    fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
+        self.asked("get", wanted.len() as u64);
+        let answers = self.objects.get_many(wanted).into_iter().map(|answer| self.answered("get", answer));
+        answers
+            .inspect(|answer| self.read.add(answer.as_ref().map_or(0, |bytes| bytes.len() as u64)))
+            .collect()
+    }
+    fn len_of(&self, name: &str) -> io::Result<Option<u64>> {
+        self.ask("head", |objects| objects.len_of(name))
+    }
+    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
+        self.ask("list", |objects| objects.list(folder))
+    }
+    fn delete(&self, name: &str) -> io::Result<()> {
+        self.ask("delete", |objects| objects.delete(name))
+    }
+}

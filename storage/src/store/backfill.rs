@@ -1,0 +1,84 @@
+//! Writing into the past: samples of times that the head no longer takes become a block at once.
+//!
+//! The door for what is computed later about earlier times. A block is durable and listed when the call returns, the log
+//! is not asked, and retention covers it as any other. Blocks may overlap each other and the head; the caller leaves out
+//! what is stored already ([`Store::read_series`]).
+
+use super::Store;
+use super::batch::{ChangeData, ChangeEvent};
+use super::flush::SeriesSamples;
+use super::options::StoreError;
+use crate::model::{Labels, Matcher, SHARDS, TimeMs};
+use std::collections::BTreeMap;
+
+impl Store {
+    /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed hears of the floats and
+    /// histograms from `tell_from` on.
+    pub fn write_backfill(
+        &self,
+        (from, to): (TimeMs, TimeMs),
+        series: &[SeriesSamples],
+        tell_from: TimeMs,
+    ) -> Result<(), StoreError> {
+        let Some(history) = &self.history else {
+            return Err(StoreError::Refused("this store keeps no blocks".to_owned()));
+        };
+        if series.is_empty() {
+            return Ok(());
+        }
+        {
+            let _one_at_a_time = self.flush_lock.lock();
+            history.write(from, to, &mut series.iter().map(|one| Ok(one.clone())))?;
+            history.note_other_samples();
+            self.metrics.blocks_written.inc();
+        }
+        for one in series {
+            self.tell_past(one, tell_from);
+        }
+        Ok(())
+    }
+
+    /// Tells the feed what a series has from `from` on.
+    fn tell_past(&self, series: &SeriesSamples, from: TimeMs) {
+        let first = series.ts.partition_point(|t| *t < from);
+        let first_histogram = series.histograms.partition_point(|(t, _)| *t < from);
+        let (floats, histograms) = (first < series.ts.len(), first_histogram < series.histograms.len());
+        if !floats && !histograms {
+            return;
+        }
+        let at = self.get_or_create_series(&series.labels);
+        let mut shard = self.shard(at.shard).write();
+        let mut tell = |data| {
+            let seq = shard.count(&data);
+            self.tell_feed(ChangeEvent { shard: at.shard, seq, data });
+        };
+        if floats {
+            let samples = series.ts.iter().zip(&series.vs).skip(first);
+            tell(ChangeData::Rows(samples.map(|(t, v)| (at.slot, *t, *v)).collect()));
+        }
+        if histograms {
+            let samples = series.histograms[first_histogram..].iter();
+            tell(ChangeData::Histograms(samples.map(|(t, h)| (at.slot, *t, h.clone())).collect()));
+        }
+    }
+
+    /// All that the matching series have in `from..=to`, by labels; start timestamps are left out.
+    pub fn read_series(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<BTreeMap<Labels, SeriesSamples>, StoreError> {
+        let mut found = BTreeMap::new();
+        for shard in 0..SHARDS {
+            let selection = self.select(shard, matchers, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                let mut one = SeriesSamples { labels: labels.clone(), ..SeriesSamples::default() };
+                selection.read(i, from, to, &mut one.ts, &mut one.vs)?;
+                selection.read_histograms(i, from, to, &mut one.histograms)?;
+                found.insert(labels.clone(), one);
+            }
+        }
+        Ok(found)
+    }
+}

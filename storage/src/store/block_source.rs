@@ -1,0 +1,34 @@
+//! A series of a block as a source of a [`super::Selection`].
+
+use super::options::StoreError;
+use super::selection::{SeriesSource, TimedHistograms, TimedStarts};
+use crate::block::BlockSeriesHandle;
+use crate::model::TimeMs;
+
+impl SeriesSource for BlockSeriesHandle {
+    fn read(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+    ) -> Result<(), StoreError> {
+        BlockSeriesHandle::read(self, from, to, ts, vs)
+    }
+
+    fn has_histograms(&self) -> bool {
+        BlockSeriesHandle::has_histograms(self)
+    }
+
+    fn read_histograms(&self, from: TimeMs, to: TimeMs, out: &mut TimedHistograms) -> Result<(), StoreError> {
+        BlockSeriesHandle::read_histograms(self, from, to, out)
+    }
+
+    fn has_starts(&self) -> bool {
+        BlockSeriesHandle::has_starts(self)
+    }
+
+    fn read_starts(&self, from: TimeMs, to: TimeMs, out: &mut TimedStarts) -> Result<(), StoreError> {
+        BlockSeriesHandle::read_starts(self, from, to, out)
+    }
+}

@@ -1,0 +1,120 @@
+//! How far back a shard's appends reached since somebody looked: the oldest time of all that came behind one of them.
+//!
+//! Appends are numbered. Of those that are followed by an older one nothing is kept, so times and numbers ascend
+//! together, and a question is a binary search. What is kept is bounded: times are whole seconds, and those of long ago,
+//! about which nobody asks precisely, stand for several ([`ChangeLog::thin`]). Every rounding goes to the older side.
+//! [`super::changes`] asks.
+
+use crate::limits::ARRIVALS;
+use crate::model::TimeMs;
+
+/// Milliseconds of the times that are told apart.
+const GRAIN_MS: i64 = 1_000;
+/// Times that have become one lie apart by this part of their age, at most.
+const PRECISION: i64 = 16;
+
+/// The times of a shard's appends, as far as they matter to who looked before.
+#[derive(Debug, Default)]
+pub struct ChangeLog {
+    /// Appends so far.
+    made: u64,
+    /// Ascending: the number of an append, and the oldest time (in grains) of it, of all behind it, and of those between
+    /// it and the entry before.
+    oldest: Vec<(u64, i64)>,
+}
+
+impl ChangeLog {
+    /// Something came, or went, at `t` or later.
+    pub fn add(&mut self, t: TimeMs) {
+        self.made += 1;
+        let time = t.div_euclid(GRAIN_MS);
+        while self.oldest.last().is_some_and(|last| last.1 >= time) {
+            self.oldest.pop();
+        }
+        if self.oldest.len() >= ARRIVALS {
+            self.thin(time);
+        }
+        self.oldest.push((self.made, time));
+    }
+
+    /// How many there were.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    /// A time that none of those behind the first `seen` is older than; `None`: there are none.
+    pub fn since(&self, seen: u64) -> Option<TimeMs> {
+        let at = self.oldest.partition_point(|(number, _)| *number <= seen);
+        self.oldest.get(at).map(|(_, time)| time.saturating_mul(GRAIN_MS))
+    }
+
+    /// Makes room: entries that are close to each other for their age become one.
+    fn thin(&mut self, now: i64) {
+        let mut kept: Vec<(u64, i64)> = Vec::with_capacity(ARRIVALS);
+        for (number, time) in self.oldest.drain(..) {
+            let apart = |first: i64| time.saturating_sub(first).saturating_mul(PRECISION);
+            match kept.last_mut().filter(|last| apart(last.1) <= now.saturating_sub(time)) {
+                Some(last) => last.0 = number,
+                None => kept.push((number, time)),
+            }
+        }
+        if kept.len() > ARRIVALS / 2 {
+            // Clocks that leap: the older half as one.
+            let first = kept[0].1;
+            kept.drain(..kept.len() / 2);
+            kept[0].1 = first;
+        }
+        self.oldest = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_oldest_since_is_told() {
+        let mut arrivals = ChangeLog::default();
+        assert_eq!(arrivals.since(0), None);
+        [10_000, 11_999, 5_500, 7_000, 12_000].into_iter().for_each(|t| arrivals.add(t));
+        let told: Vec<Option<i64>> = (0..=5).map(|seen| arrivals.since(seen)).collect();
+        let expected = [Some(5_000), Some(5_000), Some(5_000), Some(7_000), Some(12_000), None];
+        assert_eq!(told, expected, "in whole seconds, rounded down");
+        arrivals.add(TimeMs::MIN);
+        assert!(arrivals.since(5).is_some_and(|t| t < -1_000_000_000_000_000_000));
+    }
+
+    #[test]
+    fn long_ago_is_told_less_precisely() {
+        let mut arrivals = ChangeLog::default();
+        (0..100_000).for_each(|second| arrivals.add(second * 1_000));
+        assert!(arrivals.oldest.len() <= ARRIVALS);
+        for back in [1, 10, 100, 1_000, 10_000, 99_999_u64] {
+            let (exact, told) = ((100_000 - back as i64) * 1_000, arrivals.since(100_000 - back));
+            let told = told.expect("something came");
+            assert!(told <= exact && told >= exact - back as i64 * 1_000 / 8, "{back} s ago: {told}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_older_came(times in proptest::collection::vec((0..40_000_000_i64, 0..6_u8), 1..4_000)) {
+            let (mut arrivals, mut all, mut now) = (ChangeLog::default(), Vec::new(), 0);
+            for (far, kind) in times {
+                // Mostly forward in seconds, at times in leaps, at times back.
+                now += match kind { 0 => far, 1 => -far / 100, _ => far % 3_000 };
+                arrivals.add(now);
+                all.push(now);
+                assert!(arrivals.oldest.len() <= ARRIVALS);
+            }
+            let mut least = i64::MAX;
+            for seen in (0..all.len()).rev() {
+                least = least.min(all[seen]);
+                let told = arrivals.since(seen as u64);
+                prop_assert!(told.is_some_and(|told| told <= least), "{told:?} > {least}");
+            }
+            prop_assert_eq!(arrivals.since(all.len() as u64), None);
+        }
+    }
+}

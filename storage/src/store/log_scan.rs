@@ -1,0 +1,107 @@
+//! What has to be known of the log before anything can be appended behind it: which series and groups there are, where
+//! their numbers end, and how far back its samples go. The samples themselves are [`super::restorer`]'s business.
+
+use crate::codec;
+use crate::head::{Head, group_of};
+use crate::model::{SHARDS, TimeMs, shard_of};
+use crate::wal::{
+    FlushWatermark, GroupRecord, LogRecord, PayloadReader, RecordKind, SCRAPE_HEAD, SeriesRecord,
+    take_histograms, take_layout, take_samples, take_scrape_head, take_starts,
+};
+
+/// Heads that get to know series and groups, but no samples.
+pub struct LogScanner {
+    /// One per shard.
+    pub heads: Vec<Head>,
+    /// What is in blocks.
+    pub flushed: Option<FlushWatermark>,
+    /// Time of the oldest sample that is in no block.
+    pub oldest: Option<TimeMs>,
+}
+
+impl LogScanner {
+    /// Fills these heads, one per shard.
+    pub fn new(heads: Vec<Head>) -> LogScanner {
+        LogScanner { heads, flushed: None, oldest: None }
+    }
+
+    /// A sample; also makes sure that nobody else gets the slot of a series whose record is lost.
+    fn sample(&mut self, lsn: u64, shard: u32, slot: u32, t: TimeMs) {
+        if let Some(head) = self.heads.get_mut(shard as usize) {
+            // A slot beyond the limit is refused by the replay, too.
+            let _ = head.restore_slot(slot);
+        }
+        self.time(lsn, t);
+    }
+
+    fn time(&mut self, lsn: u64, t: TimeMs) {
+        if !self.flushed.is_some_and(|flushed| flushed.covers(lsn, t)) {
+            self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
+        }
+    }
+
+    fn layout(&mut self, cursor: &mut PayloadReader) -> Option<()> {
+        let layout = take_layout(cursor)?;
+        let (shard, group) = group_of(layout.group);
+        let head = self.heads.get_mut(usize::from(shard))?;
+        let _ = head.restore_group(group, None);
+        layout.slots.iter().for_each(|slot| drop(head.restore_slot(*slot)));
+        Some(())
+    }
+
+    fn scrape(&mut self, lsn: u64, cursor: &mut PayloadReader) -> Option<()> {
+        let t = take_scrape_head(cursor)?.t;
+        self.time(lsn, t);
+        Some(())
+    }
+
+    fn flushed(&mut self, payload: &[u8]) -> Option<()> {
+        let flushed: FlushWatermark = codec::decode(payload).ok()?;
+        self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
+        Some(())
+    }
+}
+
+impl LogScanner {
+    /// One record. What is wrong with it is said by the replay.
+    pub fn record(&mut self, found: &LogRecord) {
+        let (lsn, payload) = (found.lsn, found.payload);
+        let _: Option<()> = match found.kind {
+            RecordKind::Series => {
+                codec::decode(payload).ok().and_then(|SeriesRecord { shard, slot, labels }| {
+                    let own = shard < SHARDS && shard == shard_of(&labels);
+                    own.then(|| self.heads[usize::from(shard)].restore_series(slot, labels).ok())?
+                })
+            }
+            RecordKind::Group => codec::decode(payload).ok().and_then(|GroupRecord { group, key }| {
+                let (shard, group) = group_of(group);
+                self.heads[usize::from(shard)].restore_group(group, Some(&key)).ok()
+            }),
+            RecordKind::Layout => self.layout(&mut PayloadReader::new(payload)),
+            RecordKind::Whole => {
+                let mut cursor = PayloadReader::new(payload);
+                self.layout(&mut cursor).and_then(|()| self.scrape(lsn, &mut cursor))
+            }
+            RecordKind::Keyframe | RecordKind::Delta => self.scrape(lsn, &mut PayloadReader::new(payload)),
+            RecordKind::Samples | RecordKind::Corrections => {
+                take_samples(payload, |shard, slot, t, _| self.sample(lsn, shard, slot, t))
+            }
+            RecordKind::Histograms => {
+                take_histograms(payload, |shard, slot, t, _| self.sample(lsn, shard, slot, t))
+            }
+            RecordKind::Starts => take_starts(payload, |shard, slot, t, _| self.sample(lsn, shard, slot, t)),
+            RecordKind::Flushed => self.flushed(payload),
+            RecordKind::Deletes | RecordKind::Close | RecordKind::End => None,
+        };
+    }
+
+    /// What it wants to see of a record's payload: of a scrape its values are not asked for.
+    pub fn part<'a>(found: &LogRecord<'a>) -> &'a [u8] {
+        match found.kind {
+            RecordKind::Keyframe | RecordKind::Delta => {
+                found.payload.get(..SCRAPE_HEAD).unwrap_or(found.payload)
+            }
+            _ => found.payload,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What the log's records do to heads. Which records a restorer sees is [`super::recovery`]'s business.
+
+use super::head_deletes::HeadDeletes;
+use super::scrape_decoder::ScrapeDecoder;
+use crate::codec;
+use crate::head::{Head, group_of};
+use crate::limits::SHARD_SLOTS;
+use crate::model::value::{ABSENT, is_absent};
+use crate::model::{Labels, NativeHistogram, SHARDS, TimeMs, shard_of};
+use crate::wal::{
+    EncodedSeriesRecord, FlushWatermark, GroupRecord, LogRecord, PayloadReader, RecordKind, SeriesRecord,
+    take_histograms, take_layout, take_samples, take_starts,
+};
+use std::sync::Arc;
+
+/// Heads being restored.
+pub struct RecordApplier {
+    heads: Vec<Head>,
+    deleted: Vec<HeadDeletes>,
+    /// What is in blocks.
+    pub flushed: Option<FlushWatermark>,
+    /// Samples restored.
+    pub samples: u64,
+    scrapes: ScrapeDecoder,
+}
+
+/// Label sets by shard and slot.
+pub type SlotLabels = Vec<Vec<Labels>>;
+
+/// What a survey found of series: it has refused others.
+pub trait LabelLookup {
+    /// The labels of a slot, if it has some.
+    fn labels(&self, shard: u16, slot: u32) -> Option<&Labels>;
+}
+
+impl LabelLookup for SlotLabels {
+    fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
+        self.get(usize::from(shard))?.get(slot as usize).filter(|labels| !labels.is_empty())
+    }
+}
+
+impl LabelLookup for [Head] {
+    fn labels(&self, shard: u16, slot: u32) -> Option<&Labels> {
+        self.get(usize::from(shard))?.labels(slot)
+    }
+}
+
+fn in_blocks(flushed: Option<FlushWatermark>, lsn: u64, t: TimeMs) -> bool {
+    flushed.is_some_and(|flushed| flushed.covers(lsn, t))
+}
+
+/// A sample that the log has; what is there already stays. One behind a deletion of its time is there again.
+pub fn put_sample(
+    head: &mut Head,
+    deleted: &mut HeadDeletes,
+    (slot, t, v): (u32, TimeMs, f64),
+) -> Result<(), String> {
+    if deleted.covers(slot, t) {
+        deleted.revive(slot, t);
+        return head.restore_correction(slot, t, v);
+    }
+    head.restore_sample(slot, t, v)
+}
+
+/// As [`put_sample`].
+pub fn put_histogram(
+    head: &mut Head,
+    deleted: &mut HeadDeletes,
+    (slot, t, h): (u32, TimeMs, Arc<NativeHistogram>),
+) -> Result<(), String> {
+    if deleted.covers(slot, t) {
+        deleted.revive(slot, t);
+        head.restore_correction(slot, t, ABSENT)?;
+    }
+    head.restore_histogram(slot, t, h)
+}
+
+impl RecordApplier {
+    /// Fills these heads, one per shard.
+    pub fn new(heads: Vec<Head>) -> RecordApplier {
+        let deleted = heads.iter().map(|_| HeadDeletes::default()).collect();
+        RecordApplier { heads, deleted, flushed: None, samples: 0, scrapes: ScrapeDecoder::default() }
+    }
+
+    /// The heads, restored, and what is deleted of each.
+    pub fn into_shards(mut self) -> impl Iterator<Item = (Head, HeadDeletes)> {
+        if let Some(flushed) = self.flushed {
+            self.heads.iter_mut().for_each(|head| head.raise_min_append_time(flushed.end));
+            self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
+        }
+        self.heads.into_iter().zip(self.deleted)
+    }
+}
+
+impl RecordApplier {
+    /// One record; time of its newest sample, or why it cannot be used.
+    pub fn record<K: LabelLookup + ?Sized>(
+        &mut self,
+        found: &LogRecord,
+        names: &K,
+    ) -> Result<Option<TimeMs>, String> {
+        match found.kind {
+            RecordKind::Series => self.series(found.payload, names).map(|()| None),
+            RecordKind::Group => self.group(found.payload).map(|()| None),
+            RecordKind::Layout => self.layout(&mut PayloadReader::new(found.payload)).map(|()| None),
+            RecordKind::Keyframe | RecordKind::Delta | RecordKind::Whole => self.scrape(found).map(Some),
+            RecordKind::Samples | RecordKind::Corrections => self.single(found),
+            RecordKind::Histograms => self.histograms(found),
+            RecordKind::Starts => self.starts(found),
+            RecordKind::Deletes => self.deletes(found.payload),
+            RecordKind::Flushed => {
+                let flushed: FlushWatermark = codec::decode(found.payload).map_err(|e| e.to_string())?;
+                // Of a damaged checkpoint and the one before it, the newer.
+                self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
+                Ok(None)
+            }
+            RecordKind::Close | RecordKind::End => Ok(None),
+        }
+    }
+
+    /// There are no more; what could not be used of those that waited for others.
+    pub fn finish(&mut self) -> Result<(), String> {
+        let settled = self.scrapes.settle(&mut self.heads);
+        self.samples += self.scrapes.samples();
+        settled
+    }
+
+    fn series<K: LabelLookup + ?Sized>(&mut self, payload: &[u8], names: &K) -> Result<(), String> {
+        let raw: EncodedSeriesRecord = codec::decode(payload).map_err(|e| e.to_string())?;
+        if let Some(known) = names.labels(raw.shard, raw.slot).filter(|known| known.encoded() == raw.labels) {
+            self.heads[usize::from(raw.shard)].restore_known(raw.slot, known.clone());
+            return Ok(());
+        }
+        // The survey did not take it, or took another.
+        let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
+        Err(if shard >= SHARDS || shard != shard_of(&labels) {
+            format!("series {labels} does not belong to shard {shard}")
+        } else if slot >= SHARD_SLOTS {
+            format!("slot {slot} is beyond {SHARD_SLOTS}")
+        } else {
+            format!("series {labels} cannot have slot {slot}: another series has it, or it has another slot")
+        })
+    }
+
+    fn group(&mut self, payload: &[u8]) -> Result<(), String> {
+        let GroupRecord { group, key } = codec::decode(payload).map_err(|e| e.to_string())?;
+        let (shard, group) = group_of(group);
+        self.heads[usize::from(shard)].restore_group(group, Some(&key))
+    }
+
+    fn layout(&mut self, cursor: &mut PayloadReader) -> Result<(), String> {
+        let layout = take_layout(cursor).ok_or("malformed layout")?;
+        let (shard, group) = group_of(layout.group);
+        let head = &mut self.heads[usize::from(shard)];
+        // As keyframes have it.
+        if layout.from == 0 && !layout.slots.is_empty() && layout.slots == head.columns_of(group) {
+            return Ok(());
+        }
+        self.scrapes.settle_group(layout.group, head)?;
+        layout.slots.iter().try_for_each(|slot| self.scrapes.settle_series(shard, *slot, head))?;
+        head.restore_layout(group, layout.from, &layout.slots)
+    }
+
+    fn scrape(&mut self, found: &LogRecord) -> Result<TimeMs, String> {
+        let mut cursor = PayloadReader::new(found.payload);
+        if found.kind == RecordKind::Whole {
+            self.layout(&mut cursor)?;
+        }
+        let flushed = self.flushed;
+        let wanted = |t| !in_blocks(flushed, found.lsn, t);
+        let taken = self.scrapes.take(found, &mut cursor, (&mut self.heads, &self.deleted), wanted)?;
+        if let Some(row) = taken.row {
+            self.samples += self.row(taken.group, taken.t, row)?;
+        }
+        Ok(taken.t)
+    }
+
+    fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
+        let (shard, group) = group_of(group);
+        let (head, deleted) = (&mut self.heads[usize::from(shard)], &mut self.deleted[usize::from(shard)]);
+        if !deleted.touches(head.columns_of(group), t) {
+            return head.restore_row(group, t, row);
+        }
+        let columns = head.columns_of(group).to_vec().into_iter().zip(row.iter().copied());
+        let mut samples = 0;
+        for (slot, v) in columns.filter(|(_, v)| !is_absent(*v)) {
+            put_sample(head, deleted, (slot, t, v))?;
+            samples += 1;
+        }
+        Ok(samples)
+    }
+
+    fn single(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_samples(found.payload, |shard, slot, t, v| all.push((shard, slot, t, v)))
+            .ok_or("malformed samples")?;
+        for (shard, slot, t, v) in all {
+            newest = newest.max(Some(t));
+            if in_blocks(self.flushed, found.lsn, t) {
+                continue;
+            }
+            let (head, deleted) = self.shard(shard, slot)?;
+            match found.kind {
+                RecordKind::Corrections => {
+                    head.restore_correction(slot, t, v)?;
+                    deleted.revive(slot, t);
+                }
+                _ => put_sample(head, deleted, (slot, t, v))?,
+            }
+            self.samples += 1;
+        }
+        Ok(newest)
+    }
+
+    fn histograms(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_histograms(found.payload, |shard, slot, t, h| all.push((shard, slot, t, h)))
+            .ok_or("malformed histograms")?;
+        for (shard, slot, t, h) in all {
+            newest = newest.max(Some(t));
+            if !in_blocks(self.flushed, found.lsn, t) {
+                let (head, deleted) = self.shard(shard, slot)?;
+                put_histogram(head, deleted, (slot, t, h))?;
+                self.samples += 1;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn starts(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(found.payload, |shard, slot, t, start| all.push((shard, slot, t, start)))
+            .ok_or("malformed start timestamps")?;
+        for (shard, slot, t, start) in all {
+            newest = newest.max(Some(t));
+            if !in_blocks(self.flushed, found.lsn, t) {
+                self.shard(shard, slot)?.0.restore_start(slot, t, start)?;
+            }
+        }
+        Ok(newest)
+    }
+
+    fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
+        let (mut newest, mut all) = (None, Vec::new());
+        take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
+            .ok_or("malformed deletions")?;
+        for (shard, slot, from, to) in all {
+            newest = newest.max(Some(to));
+            let deleted =
+                self.deleted.get_mut(shard as usize).ok_or_else(|| format!("there is no shard {shard}"))?;
+            deleted.add(slot, from, to);
+        }
+        Ok(newest)
+    }
+
+    /// What a record of one sample is about. What the log had of its series before is in the head then.
+    fn shard(&mut self, shard: u32, slot: u32) -> Result<(&mut Head, &mut HeadDeletes), String> {
+        let both = self.heads.get_mut(shard as usize).zip(self.deleted.get_mut(shard as usize));
+        let (head, deleted) = both.ok_or_else(|| format!("there is no shard {shard}"))?;
+        self.scrapes.settle_series(shard as u16, slot, head)?;
+        Ok((head, deleted))
+    }
+}

@@ -1,0 +1,89 @@
+//! What comes while the log is replayed, beside the young head that has it: kept once more, in order, for the head that
+//! comes out of the replay.
+
+use super::batch::{ChangeData, ColumnBatch};
+use super::head_deletes::HeadDeletes;
+use super::options::StoreError;
+use super::record_applier::{put_histogram, put_sample};
+use super::{Store, StoreShard};
+use crate::head::{AppendCounts, Head, group_of};
+use crate::limits::REPLAY_YOUNG_BYTES;
+use crate::model::{SHARDS, TimeMs};
+
+/// What a shard was told.
+#[derive(Default)]
+pub struct ReplayOverlay {
+    items: Vec<ChangeData>,
+    bytes: usize,
+}
+
+impl ReplayOverlay {
+    /// Keeps what was stored.
+    pub fn keep(&mut self, data: &ChangeData) {
+        self.bytes += match data {
+            ChangeData::Columns(batch) => 64 + 8 * batch.values.len(),
+            ChangeData::Rows(rows) => 64 + 24 * rows.len(),
+            ChangeData::Starts(rows) => 64 + 24 * rows.len(),
+            ChangeData::Histograms(rows) => {
+                rows.iter().map(|(.., h)| 256 + 8 * (h.positive.counts.len() + h.negative.counts.len())).sum()
+            }
+        };
+        self.items.push(data.clone());
+    }
+}
+
+impl Store {
+    /// For what would be appended now: while the log is replayed, no more is taken than fits into memory twice.
+    pub(super) fn admit_young(&self, shard: &StoreShard) -> Result<(), StoreError> {
+        let share = REPLAY_YOUNG_BYTES / usize::from(SHARDS);
+        match &shard.overlay {
+            Some(young) if young.bytes > share => self.refuse_while_replaying(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StoreShard {
+    /// The replay is done: what it made, and what came meanwhile, is the shard from now on.
+    pub fn install_replayed(&mut self, mut head: Head, mut deleted: HeadDeletes) {
+        head.take_series_from(std::mem::replace(&mut self.head, Head::new(1, 0)));
+        for data in self.overlay.take().into_iter().flat_map(|young| young.items) {
+            adopt(&mut head, &mut deleted, data);
+        }
+        (self.head, self.deleted) = (head, deleted);
+        self.arrivals.add(TimeMs::MIN);
+    }
+}
+
+/// Puts into a head what is in the log already: as the next start would.
+fn adopt(head: &mut Head, deleted: &mut HeadDeletes, data: ChangeData) {
+    // Nothing of it can be malformed: a head has taken it.
+    let _: Result<(), String> = match data {
+        ChangeData::Columns(batch) => adopt_columns(head, deleted, &batch),
+        ChangeData::Rows(rows) => adopt_rows(head, deleted, &rows),
+        ChangeData::Histograms(rows) => {
+            rows.into_iter().try_for_each(|(slot, t, h)| put_histogram(head, deleted, (slot, t, h)))
+        }
+        ChangeData::Starts(rows) => {
+            rows.iter().try_for_each(|(slot, t, start)| head.restore_start(*slot, *t, *start))
+        }
+    };
+}
+
+fn adopt_columns(head: &mut Head, deleted: &mut HeadDeletes, batch: &ColumnBatch) -> Result<(), String> {
+    if deleted.touches(&batch.layout.slots, batch.t) {
+        let samples = batch.layout.slots.iter().zip(&*batch.values);
+        let mut samples = samples.filter(|(_, v)| !crate::model::value::is_absent(**v));
+        return samples.try_for_each(|(slot, v)| put_sample(head, deleted, (*slot, batch.t, *v)));
+    }
+    head.merge_batch(group_of(batch.group.0).1, &batch.layout, batch.t, &batch.values);
+    Ok(())
+}
+
+fn adopt_rows(head: &mut Head, deleted: &mut HeadDeletes, rows: &[(u32, TimeMs, f64)]) -> Result<(), String> {
+    // Together first, as they came; then those that would be refused if they came now.
+    if !rows.iter().any(|(slot, t, _)| deleted.covers(*slot, *t)) {
+        head.append_rows(rows, &mut AppendCounts::default());
+    }
+    rows.iter().try_for_each(|sample| put_sample(head, deleted, *sample))
+}

@@ -1,0 +1,65 @@
+//! What the log knows of one column group, so that a scrape is written as a difference from the one before.
+
+use super::record::{RecordBuilder, RecordKind};
+use super::samples::{put_layout, put_scrape};
+use crate::limits::WAL_KEYFRAME_SCRAPES;
+use crate::model::TimeMs;
+use std::sync::Arc;
+
+/// One group's state in the log.
+#[derive(Default)]
+pub struct GroupEncoder {
+    /// Whether the log has its name.
+    pub name_logged: bool,
+    /// The segment of its latest record.
+    epoch: u64,
+    /// Columns that the segment knows.
+    columns: usize,
+    since_keyframe: u32,
+    previous: Option<(Arc<[f64]>, u64)>,
+}
+
+impl GroupEncoder {
+    /// The group's columns are others now: the next scrape begins with a layout.
+    pub fn forget_layout(&mut self) {
+        self.columns = 0;
+        self.previous = None;
+    }
+
+    /// Adds the records of one scrape, for segment `epoch`; `slots` are the columns of the row.
+    pub fn encode(
+        &self,
+        batch: &mut RecordBuilder,
+        epoch: u64,
+        group: u32,
+        slots: &[u32],
+        t: TimeMs,
+        row: &[f64],
+    ) {
+        let base = self
+            .previous
+            .as_ref()
+            .filter(|_| self.epoch == epoch && self.since_keyframe < WAL_KEYFRAME_SCRAPES);
+        let Some((previous, lsn)) = base else {
+            // With its columns: what damage takes of the log must not give these values to other series.
+            return batch.add(RecordKind::Whole, |out| {
+                put_layout(out, group, 0, slots);
+                put_scrape(out, group, t, row, None);
+            });
+        };
+        if slots.len() > self.columns {
+            let from = self.columns;
+            batch.add(RecordKind::Layout, |out| put_layout(out, group, from as u32, &slots[from..]));
+        }
+        batch.add(RecordKind::Delta, |out| put_scrape(out, group, t, row, Some((previous, *lsn))));
+    }
+
+    /// The records of [`GroupEncoder::encode`] got in; `lsn` is that of the scrape.
+    pub fn logged(&mut self, epoch: u64, columns: usize, row: Arc<[f64]>, lsn: u64) {
+        let delta =
+            self.epoch == epoch && self.previous.is_some() && self.since_keyframe < WAL_KEYFRAME_SCRAPES;
+        self.since_keyframe = if delta { self.since_keyframe + 1 } else { 1 };
+        (self.name_logged, self.epoch, self.columns, self.previous) =
+            (true, epoch, columns, Some((row, lsn)));
+    }
+}
