@@ -71,7 +71,8 @@ pub fn main(args: &[String]) -> ExitCode {
 
 /// How to run, and what.
 fn arguments(args: &[String]) -> Result<(RunOptions, Vec<&str>), String> {
-    let (mut options, mut files) = (RunOptions::default(), Vec::new());
+    let mut options = RunOptions::default();
+    let mut files = Vec::new();
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
         let Some(flag) = arg.strip_prefix("--") else {
@@ -105,7 +106,9 @@ fn workers(text: &str) -> Result<usize, String> {
 }
 
 fn promql(options: &RunOptions, files: &[&str]) -> ExitCode {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let mut passed = 0;
+    let mut failed = 0;
+    let mut skipped = 0;
     for file in files {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,

@@ -16,7 +16,8 @@ use storage::disk::{Disk, DiskFile, OsDisk};
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
-    let (before, most) = (shown(limit.current), shown(limit.maximum));
+    let before = shown(limit.current);
+    let most = shown(limit.maximum);
     if limit.current == limit.maximum {
         tracing::info!(limit = before, reserve = RESERVED_DESCRIPTORS, "file descriptors");
         return;

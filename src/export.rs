@@ -74,8 +74,12 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 fn arguments(args: &[String]) -> Result<ExportArgs, String> {
-    let (mut sets, mut format, mut output, mut config) = (Vec::new(), None, None, None);
-    let (mut data, mut span) = (PathBuf::from("data/"), (TimeMs::MIN, TimeMs::MAX));
+    let mut sets = Vec::new();
+    let mut format = None;
+    let mut output = None;
+    let mut config = None;
+    let mut data = PathBuf::from("data/");
+    let mut span = (TimeMs::MIN, TimeMs::MAX);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let (flag, value) = match arg.split_once('=') {
@@ -114,9 +118,10 @@ fn format_of(text: &str) -> Result<Format, String> {
 
 fn selector(text: &str) -> Result<Vec<Matcher>, String> {
     let matchers = promql::parse_selector(text).map_err(|e| e.message())?;
-    match matchers.iter().all(Matcher::matches_empty) {
-        true => Err("it must contain at least one non-empty matcher".to_owned()),
-        false => Ok(matchers),
+    if matchers.iter().all(Matcher::matches_empty) {
+        Err("it must contain at least one non-empty matcher".to_owned())
+    } else {
+        Ok(matchers)
     }
 }
 

@@ -110,10 +110,10 @@ fn argument(flag: &'static FlagSpec) -> Arg {
         .hide_default_value(true)
         .hide(flag.hidden)
         .value_name(flag.kind.value_name());
-    arg = match flag.repeats {
-        true => arg.action(ArgAction::Append),
-        // Of a flag that is given twice the last counts, as in Prometheus' scripts.
-        false => arg.action(ArgAction::Set).overrides_with(flag.name),
+    arg = if flag.repeats {
+        arg.action(ArgAction::Append)
+    } else {
+        arg.action(ArgAction::Set).overrides_with(flag.name)
     };
     if matches!(flag.kind, FlagKind::Switch) {
         arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
@@ -257,10 +257,7 @@ impl Flags {
             let port = address.rsplit(':').next().unwrap_or("9090").to_owned();
             return format!("http://{hostname}:{port}");
         }
-        match given.contains("://") {
-            true => given.to_owned(),
-            false => format!("http://{given}"),
-        }
+        if given.contains("://") { given.to_owned() } else { format!("http://{given}") }
     }
 
     /// The path before all others: `/` or `/a/b`; by default the path of the external URL.

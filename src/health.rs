@@ -35,7 +35,8 @@ impl Held {
 
     /// Why it is not the one it was.
     fn check(&self) -> Result<(), String> {
-        let (path, what) = (self.path.display(), self.what);
+        let path = self.path.display();
+        let what = self.what;
         let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
         let there = match std::fs::metadata(&self.path) {
             Ok(found) => identity(found),
@@ -226,7 +227,8 @@ mod tests {
     fn a_clock_that_was_set_back_is_counted_and_told_once() {
         const HOUR: TimeMs = 3_600_000;
         let dir = tempfile::tempdir().unwrap();
-        let (metrics, now) = (Metrics::default(), 1_795_000_000_000);
+        let metrics = Metrics::default();
+        let now = 1_795_000_000_000;
         let options = StoreOptions {
             dir: dir.path().to_owned(),
             wal_sync_interval_ms: 60_000,

@@ -149,7 +149,8 @@ fn run(
     let listeners = runtime.block_on(listen(&addresses))?;
     let (stop, stopped) = oneshot::channel::<()>();
     let door = StartupGate::new(&prefix);
-    let (served_door, served_metrics) = (door.clone(), metrics.clone());
+    let served_door = door.clone();
+    let served_metrics = metrics.clone();
     let serving = runtime.spawn(async move {
         serve(listeners, served_door, async { drop(stopped.await) }, options, &served_metrics).await;
     });

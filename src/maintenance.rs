@@ -17,13 +17,16 @@ use storage::store::{Store, StoreError};
 pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.
-    let (merger, merging) = (Pool::named("compaction", 1), Arc::new(AtomicBool::new(false)));
+    let merger = Pool::named("compaction", 1);
+    let merging = Arc::new(AtomicBool::new(false));
     let quick = Arc::new(Mutex::new([Task::new("written"), Task::new("removed")]));
     let slow = ["merged", "trimmed", "moved to the object store"].map(Task::new);
     let slow = Arc::new(Mutex::new(slow));
     loop {
         minute.tick().await;
-        let (flushing, now, tasks) = (store.clone(), clock.now(), quick.clone());
+        let flushing = store.clone();
+        let now = clock.now();
+        let tasks = quick.clone();
         let flushed = tokio::task::spawn_blocking(move || {
             let [written, removed] = &mut *tasks.lock();
             written.run(|| flushing.write_blocks(now));
@@ -33,7 +36,9 @@ pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
             tracing::error!(%error, "housekeeping ended early; it is tried again in a minute");
         }
         if !merging.swap(true, SeqCst) {
-            let (store, merging, tasks) = (store.clone(), CompactionGuard(merging.clone()), slow.clone());
+            let store = store.clone();
+            let merging = CompactionGuard(merging.clone());
+            let tasks = slow.clone();
             merger.submit(Box::new(move || {
                 let [merged, trimmed, moved] = &mut *tasks.lock();
                 merged.run(|| store.compact());
@@ -100,7 +105,8 @@ impl Task {
             .checked_shl(self.failures - 1)
             .map_or(HOUSEKEEPING_PAUSE_MINUTES, |minutes| minutes.min(HOUSEKEEPING_PAUSE_MINUTES));
         self.wait = pause - 1;
-        let (what, reason) = (self.what, error.to_string());
+        let what = self.what;
+        let reason = error.to_string();
         if reason == self.reason {
             tracing::debug!(reason, pause, "blocks are still not {what}");
             return;

@@ -47,7 +47,8 @@ fn ask(store: &Weak<Store>, tell: &SyncSender<Result<(), StoreError>>) {
     let mut told = false;
     while let Some(store) = store.upgrade() {
         let outcome = store.reach_far();
-        let (again, first) = (outcome.is_err(), !std::mem::replace(&mut told, true));
+        let again = outcome.is_err();
+        let first = !std::mem::replace(&mut told, true);
         match &outcome {
             Err(error) if first => {
                 tracing::error!(%error, "the object store cannot be used; queries that need it fail, and it is tried again")

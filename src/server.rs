@@ -123,7 +123,8 @@ impl Server {
         metrics: Metrics,
         here: Surroundings,
     ) -> Result<Server, String> {
-        let (clock, hands) = (here.clock.clone(), here.hands);
+        let clock = here.clock.clone();
+        let hands = here.hands;
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
         let OpenedStore { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
@@ -166,17 +167,16 @@ impl Server {
             hands,
         };
         let past = RecordingHistory::start(past, &dir)?;
-        cluster.iter().for_each(|cluster| connect_late_samples(cluster, &past));
+        for cluster in cluster.iter() {
+            connect_late_samples(cluster, &past);
+        }
         if let Some(door) = door {
             door.open(peer_services(&querier, &store, &past))?;
         }
         let asked = CompositeViews::new(Arc::new(live.clone()), history, &metrics).with_history(past.clone());
         let asked = Arc::new(if cluster.is_some() { asked.in_cluster() } else { asked });
         let views: Arc<dyn ViewRegistry> = asked.clone();
-        let compiled =
-            Box::new(move |text: &str| http::language::PromqlLanguage(language).compile(text, None));
-        let file = SavedQueryFile::new(here.disk.clone(), &dir);
-        let standing = Arc::new(SavedQueries::with_file(views.clone(), compiled, file));
+        let standing = saved_queries(views.clone(), language, &here, &dir);
         let ports = RuleServices {
             views: views.clone(),
             store: store.clone(),
@@ -276,7 +276,9 @@ impl Server {
             extra_metrics: self.flags.feature("extra-scrape-metrics"),
             starts: scraped_starts(&self.flags).are_read(),
         };
-        jobs.iter_mut().for_each(|job| job.assume(features));
+        for job in jobs.iter_mut() {
+            job.assume(features);
+        }
         self.scrape.apply(jobs)?;
         if let (Some(cluster), Some(file)) = (&self.cluster, self.flags.config_file()) {
             cluster.configure(cluster::checksum(&file));
@@ -333,7 +335,8 @@ impl Server {
     fn close_rooms_in_time(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
         // The processes of a cluster end together, and have a patience of their own.
         let patience = self.cluster.is_none().then(|| ROOMS_CLOSE.saturating_sub(stopping.elapsed()));
-        let (server, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        let server = self.clone();
+        let runtime = tokio::runtime::Handle::current();
         let close = move || {
             let _guard = runtime.enter();
             server.close_rooms(stopping);
@@ -642,6 +645,18 @@ fn corrects(cluster: Option<&Arc<Heartbeat>>, caller: Option<&Arc<PeerClient>>) 
     }
 }
 
+/// What people have put as views, with the file that brings it back after a restart.
+fn saved_queries(
+    views: Arc<dyn ViewRegistry>,
+    language: PromqlOptions,
+    here: &Surroundings,
+    dir: &Path,
+) -> Arc<SavedQueries> {
+    let compiled = Box::new(move |text: &str| http::language::PromqlLanguage(language).compile(text, None));
+    let file = SavedQueryFile::new(here.disk.clone(), dir);
+    Arc::new(SavedQueries::with_file(views, compiled, file))
+}
+
 /// What comes late to another process is told process 0.
 fn connect_late_samples(cluster: &Arc<Heartbeat>, past: &Arc<RecordingHistory>) {
     if cluster.process() == 0 {
@@ -655,7 +670,9 @@ fn connect_late_samples(cluster: &Arc<Heartbeat>, past: &Arc<RecordingHistory>) 
 /// What the other processes' questions are answered from.
 fn peer_services(querier: &Arc<Querier>, store: &Arc<Store>, past: &RecordingHistory) -> PeerServices {
     let kept = store.clone();
-    let (querier, store, lookout) = (querier.clone(), store.clone(), past.late_samples());
+    let querier = querier.clone();
+    let store = store.clone();
+    let lookout = past.late_samples();
     PeerServices { querier, store, lookout, left_out: Box::new(move || kept.incomplete_reason()) }
 }
 

@@ -21,7 +21,9 @@ pub fn begin(
 ) -> Result<JoinHandle<Result<(), String>>, String> {
     server.apply_storage_settings(&loaded)?;
     server.start_ingestion(&loaded)?;
-    let (server, control, runtime) = (server.clone(), control.clone(), runtime.clone());
+    let server = server.clone();
+    let control = control.clone();
+    let runtime = runtime.clone();
     let finish = move || {
         let _guard = runtime.enter();
         let reports = runtime.spawn(report(server.clone()));

@@ -395,7 +395,8 @@ fn jobs_print_what_they_inherit() {
         "sample_limit: 7\n  metric_name_validation_scheme: legacy\n  scrape_native_histograms: true\n  extra_scrape_metrics: false\n"
     ));
     assert_eq!(lines("rule_files:\n", "scrape_configs:"), "- dir/r.yml\n- /a/b.yml\n");
-    let (a, b) = (lines("job_name: a\n", "job_name: b"), lines("job_name: b\n", "nothing"));
+    let a = lines("job_name: a\n", "job_name: b");
+    let b = lines("job_name: b\n", "nothing");
     for line in [
         "  - PrometheusProto\n  - OpenMetricsText1.0.0\n",
         "scrape_native_histograms: true\n  always_scrape_classic_histograms: false\n  convert_classic_histograms_to_nhcb: false\n",

@@ -85,7 +85,8 @@ fn fill(dir: &Path) {
 
 /// Every sample as a line; stale markers and NaN as text formats have them if `plain`.
 fn contents(dir: &Path, plain: bool) -> BTreeSet<String> {
-    let (store, mut all) = (open(dir), BTreeSet::new());
+    let store = open(dir);
+    let mut all = BTreeSet::new();
     let wanted = [Matcher::new("__name__", MatchOp::Regex, "out.*|dotted.name").expect("a regex")];
     for shard in 0..SHARDS {
         let selection = store.select(shard, &wanted, i64::MIN, i64::MAX).expect("a selection");
@@ -94,7 +95,9 @@ fn contents(dir: &Path, plain: bool) -> BTreeSet<String> {
             let mut pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{}={v}", column(k))).collect();
             pairs.sort();
             let labels = pairs.join(",");
-            let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
+            let mut histograms = Vec::new();
             selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).expect("samples");
             selection.read_histograms(i, i64::MIN, i64::MAX, &mut histograms).expect("histograms");
             for (t, v) in ts.iter().zip(&vs) {
@@ -209,7 +212,8 @@ fn openmetrics_comes_back_as_it_was_also_through_promtool() {
     for _ in 0..2 {
         std::fs::create_dir_all(again.join("import.tmp/left")).expect("a directory");
         let done = perennial(&["import", "openmetrics", &name], &again);
-        let (said, told) = (text(&done.stdout), text(&done.stderr));
+        let said = text(&done.stdout);
+        let told = text(&done.stderr);
         assert!(done.status.success(), "{told}");
         assert!(said.starts_with(&format!("1 blocks imported, {} samples, 2026-11-2", want.len())), "{said}");
         assert!(!again.join("import.tmp").exists());
@@ -246,9 +250,11 @@ fn openmetrics_comes_back_as_it_was_also_through_promtool() {
 #[test]
 fn a_mistake_is_named_with_its_line_and_nothing_is_imported() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (good, bad) = (dir.path().join("good.txt"), dir.path().join("bad.txt"));
+    let good = dir.path().join("good.txt");
+    let bad = dir.path().join("bad.txt");
     std::fs::write(&good, "# TYPE a counter\na_total 1 1\n# EOF\n").expect("a file");
-    let (good, name) = (good.display().to_string(), bad.display().to_string());
+    let good = good.display().to_string();
+    let name = bad.display().to_string();
     for (content, line, why) in [
         ("a 1 1\nb 1\n# EOF\n", 2, "the sample has no timestamp"),
         ("a 1 1\n\n# EOF\n", 2, "expected a metric name"),
@@ -280,7 +286,8 @@ fn the_same_text_twice_is_imported_once_and_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("a.txt");
     std::fs::write(&file, "# TYPE a counter\na_total 1 1\na_total 2 2\n# EOF\n").expect("a file");
-    let (file, data) = (file.display().to_string(), dir.path().join("data"));
+    let file = file.display().to_string();
+    let data = dir.path().join("data");
     for _ in 0..2 {
         let done = perennial(&["import", "openmetrics", &file, &file], &data);
         assert!(done.status.success(), "{}", text(&done.stderr));

@@ -52,7 +52,8 @@ fn cells(line: &str) -> Vec<String> {
 /// All rows but the heads of the tables.
 fn rows() -> Vec<Row> {
     let page = std::fs::read_to_string(root().join("docs/limits.md")).expect("the page");
-    let (mut table, mut rows) = (0, Vec::new());
+    let mut table = 0;
+    let mut rows = Vec::new();
     for line in page.lines().filter(|line| line.starts_with('|')) {
         let cells = cells(line);
         if cells == COLUMNS {

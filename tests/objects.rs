@@ -76,7 +76,8 @@ fn a_directory_keeps_its_word() {
 #[test]
 fn a_server_keeps_its_word() {
     let mut server = S3::start();
-    let (place, other) = (open(&server.config("some/prefix")), open(&server.config("other")));
+    let place = open(&server.config("some/prefix"));
+    let other = open(&server.config("other"));
     put(&other, "a/x", b"other");
     keeps_its_word(&place);
     assert_eq!(other.list("").expect("a list"), [("a/x".to_owned(), 5)], "another prefix is another place");

@@ -41,7 +41,9 @@ fn judge(reports: &[TestReport], way: &RunOptions) {
     let bad = |r: &TestReport| !r.failed.is_empty() || (way.mode == Mode::History && !r.skipped.is_empty());
     let text: String = reports.iter().filter(|r| bad(r)).map(TestReport::to_string).collect();
     assert!(text.is_empty(), "{way:?}\n{text}");
-    reports.iter().for_each(|report| eprint!("{report}"));
+    for report in reports.iter() {
+        eprint!("{report}");
+    }
 }
 
 fn run_ours(way: &RunOptions) {
@@ -135,7 +137,8 @@ fn the_command_says_what_came_of_it() {
         std::fs::write(&path, text).expect("written");
         path.to_string_lossy().into_owned()
     };
-    let (right, wrong) = (file("right.test", 2), file("wrong.test", 3));
+    let right = file("right.test", 2);
+    let wrong = file("wrong.test", 3);
     let ways: [&[&str]; 4] =
         [&[], &["--mode=live"], &["--mode=live", "--workers=4", "--restart"], &["--restart"]];
     for way in ways {

@@ -191,3 +191,121 @@ fn nothing_outside_the_repository_is_needed() {
     let guilty: Vec<String> = found.iter().filter_map(guilty).collect();
     assert!(guilty.is_empty(), "{guilty:#?}");
 }
+
+/// Words that `docs/glossary.md` has a better one for: no file and no type is called so.
+const RETIRED: &[&str] = &[
+    "aside",
+    "asked",
+    "asker",
+    "awake",
+    "bell",
+    "caller",
+    "cohort",
+    "crew",
+    "deaf",
+    "desk",
+    "door",
+    "doubt",
+    "ear",
+    "elsewhere",
+    "far",
+    "hand",
+    "house",
+    "inbox",
+    "keeping",
+    "kept",
+    "kinship",
+    "litter",
+    "lookout",
+    "loom",
+    "moody",
+    "mouth",
+    "noticed",
+    "nowhere",
+    "pace",
+    "piece",
+    "pulse",
+    "remark",
+    "remarked",
+    "room",
+    "rooms",
+    "said",
+    "seam",
+    "stretch",
+    "taken",
+    "tape",
+    "told",
+    "twins",
+    "untold",
+    "weave",
+    "young",
+];
+
+/// Most modules in which one name may be that of a public type.
+const PUBLIC_NAME_MODULES_MAX: usize = 3;
+
+/// The types that a source declares: name, and whether everybody may see it.
+fn types(text: &str) -> Vec<(String, bool)> {
+    let declared = |line: &str| {
+        let line = line.trim_start();
+        let public = line.starts_with("pub ");
+        let line = line
+            .strip_prefix("pub ")
+            .or_else(|| line.strip_prefix("pub(")?.split_once(") ").map(|(_, l)| l))
+            .unwrap_or(line);
+        let rest = ["struct ", "enum ", "trait ", "type "].iter().find_map(|word| line.strip_prefix(word))?;
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        Some((rest[..end].to_owned(), public))
+    };
+    text.lines().filter_map(declared).collect()
+}
+
+/// The words of a name: `LateSamples` and `late_samples` have two.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in name.chars() {
+        if c == '_' || c.is_ascii_uppercase() {
+            words.push(String::new());
+        }
+        if c != '_' {
+            words.last_mut().expect("there is one").push(c.to_ascii_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn names_have_their_words() {
+    assert_eq!(words("LateSamples"), ["late", "samples"]);
+    assert_eq!(words("late_samples"), ["late", "samples"]);
+    assert_eq!(
+        types("pub(super) struct A<T>;\n    pub enum B {"),
+        [("A".to_owned(), false), ("B".to_owned(), true)]
+    );
+}
+
+#[test]
+fn retired_words_name_no_file_and_no_type() {
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        let stem = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        let names = types(&text).into_iter().map(|(name, _)| name).chain([stem]);
+        for name in names.filter(|name| words(name).iter().any(|word| RETIRED.contains(&word.as_str()))) {
+            found.push(format!("{}: {name}", path.display()));
+        }
+    }
+    assert!(found.is_empty(), "docs/glossary.md has other words for these:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_public_name_means_one_thing() {
+    let mut modules: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
+    for (path, text) in sources() {
+        for (name, _) in types(&text).into_iter().filter(|(_, public)| *public) {
+            modules.entry(name).or_default().insert(path.clone());
+        }
+    }
+    modules.retain(|_, paths| paths.len() > PUBLIC_NAME_MODULES_MAX);
+    assert!(modules.is_empty(), "one name, several things: {modules:#?}");
+}

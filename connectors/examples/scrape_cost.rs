@@ -72,7 +72,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut ingest = ScrapeAppender::new(store.clone(), "bench".into(), &target, &["up"]);
     let bodies: Vec<String> = (0..10).map(|scrape| body(series, scrape)).collect();
     let mut scrape = |n: usize| -> Result<(), Box<dyn std::error::Error>> {
-        let (body, t) = (&bodies[n % 10], n as i64 * 15_000);
+        let body = &bodies[n % 10];
+        let t = n as i64 * 15_000;
         let mut counts = ScrapeCounts::default();
         ingest.read(body.as_bytes(), BodyFormat::Text(TextFormat::Text), t, &rules, &mut counts)?;
         ingest.metadata(true);

@@ -176,9 +176,10 @@ impl HttpConfig {
     pub fn client(&self) -> Result<HttpClient, String> {
         // The ring provider is the process's; a second installation is refused and harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let redirects = match self.follow_redirects {
-            true => reqwest::redirect::Policy::limited(limits::REDIRECTS),
-            false => reqwest::redirect::Policy::none(),
+        let redirects = if self.follow_redirects {
+            reqwest::redirect::Policy::limited(limits::REDIRECTS)
+        } else {
+            reqwest::redirect::Policy::none()
         };
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)

@@ -30,7 +30,8 @@ impl Secret {
 /// The text of a file that holds a secret or certificates, without the line feed at its end.
 pub(crate) fn read_credential(path: &str) -> Result<String, String> {
     let bad = |e: std::io::Error| format!("unable to read file {path}: {e}");
-    let (most, mut text) = (CREDENTIAL_FILE_BYTES, String::new());
+    let most = CREDENTIAL_FILE_BYTES;
+    let mut text = String::new();
     std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text)).map_err(bad)?;
     if text.len() as u64 > most {
         return Err(bad(std::io::Error::other("is larger than such a file is")));

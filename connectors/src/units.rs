@@ -84,7 +84,8 @@ fn power(unit: &str, suffix: &str) -> Option<i32> {
 /// The number that `text` begins with, and what follows it.
 fn number(text: &str) -> Option<(f64, &str)> {
     let (whole, mut rest) = digits(text)?;
-    let (mut value, mut any) = (whole as f64, rest.len() < text.len());
+    let mut value = whole as f64;
+    let mut any = rest.len() < text.len();
     if let Some(after) = rest.strip_prefix('.') {
         let (part, end) = digits(after)?;
         let len = after.len() - end.len();

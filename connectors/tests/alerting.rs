@@ -161,7 +161,8 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
 async fn every_entry_has_its_own_ways() {
     let ((basic, first), (bearer, second)) = (alertmanager().await, alertmanager().await);
     let dir = tempfile::tempdir().unwrap();
-    let (password, targets) = (dir.path().join("password"), dir.path().join("targets.json"));
+    let password = dir.path().join("password");
+    let targets = dir.path().join("targets.json");
     std::fs::write(&password, "geheim\n").unwrap();
     std::fs::write(&targets, format!(r#"[{{"targets": ["{second}", "127.0.0.1:1"]}}]"#)).unwrap();
     let notifier = Notifier::new(&Metrics::default(), QueueLimits { batch: 2, ..QueueLimits::default() });

@@ -3,7 +3,7 @@
 mod bench;
 
 use bench::protobuf::{body, double, family, label, submessage};
-use bench::{Answer, Bench, text};
+use bench::{Bench, TargetResponse, text};
 use connectors::scrape::manager::ScrapeOptions;
 use std::fmt::Write;
 use std::io::Write as _;
@@ -14,10 +14,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 const PROTOBUF: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
-fn gzip(body: &[u8]) -> Answer {
+fn gzip(body: &[u8]) -> TargetResponse {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(body).unwrap();
-    Answer { body: encoder.finish().unwrap(), gzip: true, ..text("") }
+    TargetResponse { body: encoder.finish().unwrap(), gzip: true, ..text("") }
 }
 
 /// One line of 0.9 MB.
@@ -35,8 +35,8 @@ fn wide_metric() -> Vec<u8> {
 async fn a_line_of_85_000_labels_is_refused_at_the_first_beyond_the_limit() {
     let bench = Bench::new(&wide_line(), false).await;
     let error = "label_limit exceeded (metric: m, number of labels: more than 4096, limit: 4096)";
-    let open_metrics = Answer { content_type: OPEN_METRICS, ..text(&(wide_line() + "# EOF\n")) };
-    let protobuf = Answer { content_type: PROTOBUF, body: wide_metric(), ..text("") };
+    let open_metrics = TargetResponse { content_type: OPEN_METRICS, ..text(&(wide_line() + "# EOF\n")) };
+    let protobuf = TargetResponse { content_type: PROTOBUF, body: wide_metric(), ..text("") };
     let zipped = gzip(wide_line().as_bytes());
     for (what, answer) in [
         ("text", text(&wide_line())),

@@ -46,7 +46,9 @@ fn labels_of_a_series() {
         for name in &names {
             builder.set(name, "v");
         }
-        names.iter().for_each(|name| assert_eq!(builder.get(name), "v"));
+        for name in names.iter() {
+            assert_eq!(builder.get(name), "v");
+        }
         assert_eq!(builder.build().len(), names.len());
         for name in &names {
             builder.remove(name);

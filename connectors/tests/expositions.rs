@@ -88,7 +88,9 @@ fn stored(store: &Store, n: &str, now: TimeMs) -> Samples {
     for shard in 0..SHARDS {
         let selection = store.select(shard, &[Matcher::equal("n", n)], 0, i64::MAX).unwrap();
         for (i, labels) in selection.labels.iter().enumerate() {
-            let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
+            let mut histograms = Vec::new();
             selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
             selection.read_histograms(i, 0, i64::MAX, &mut histograms).unwrap();
             let floats = ts.into_iter().zip(vs.into_iter().map(number));
@@ -129,7 +131,8 @@ fn check(store: &Arc<Store>, n: usize, case: &Case, now: TimeMs) -> Vec<String> 
     let metadata = metadata
         .iter()
         .map(|(name, m)| [name.to_string(), m.kind.as_str().to_owned(), m.help.clone(), m.unit.clone()]);
-    let (metadata, found) = (metadata.collect::<Vec<_>>(), stored(store, &n, now));
+    let metadata = metadata.collect::<Vec<_>>();
+    let found = stored(store, &n, now);
     let expected: Samples = case.series.iter().cloned().collect();
     let expected: Samples = expected
         .into_iter()

@@ -38,7 +38,8 @@ fn scrape(
     t: i64,
     counts: &mut ScrapeCounts,
 ) -> Result<(), StoreError> {
-    let (target, most) = (target(), usize::MAX);
+    let target = target();
+    let most = usize::MAX;
     let limits =
         ScrapeLimits { body: most, samples: most, labels: most, name_bytes: most, value_bytes: most };
     let relabel = Relabeler::default();
@@ -51,10 +52,12 @@ fn scrape(
 
 /// Number of series called `name` at `t`, and the sum of their values, stale markers left out.
 fn stored(store: &Store, name: &str, t: i64) -> (usize, f64) {
-    let (mut count, mut sum) = (0, 0.0);
+    let mut count = 0;
+    let mut sum = 0.0;
     for shard in 0..SHARDS {
         let selection = store.select(shard, &[Matcher::equal("__name__", name)], t, t).unwrap();
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         (0..selection.labels.len()).for_each(|i| selection.read(i, t, t, &mut ts, &mut vs).unwrap());
         count += vs.iter().filter(|v| !is_stale(**v)).count();
         sum += vs.iter().filter(|v| !is_stale(**v)).sum::<f64>();

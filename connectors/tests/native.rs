@@ -3,7 +3,7 @@
 mod bench;
 
 use bench::protobuf::{self, double, label, number, signed, submessage as bytes};
-use bench::{Answer, Bench, text};
+use bench::{Bench, TargetResponse, text};
 use connectors::scrape::appender::StartRules;
 use connectors::scrape::manager::ScrapeOptions;
 use storage::model::histogram::ResetHint;
@@ -25,20 +25,21 @@ fn histogram(count: u64) -> Vec<u8> {
     bytes(7, &[number(1, count), double(2, 0.5), classic, signed(5, 0), span, deltas, created].concat())
 }
 
-fn answer(body: Vec<u8>) -> Answer {
+fn answer(body: Vec<u8>) -> TargetResponse {
     let content_type =
         "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
-    Answer { content_type, body, ..text("") }
+    TargetResponse { content_type, body, ..text("") }
 }
 
-fn exposition(count: u64) -> Answer {
+fn exposition(count: u64) -> TargetResponse {
     let counter = bytes(3, &[double(1, 3.0), bytes(3, &number(1, 400))].concat());
     answer([family("h", 4, &[histogram(count)]), family("c_total", 0, &[counter])].concat())
 }
 
 /// Counts and hints of the histograms called `name`, their bounds, and the starts of its samples.
 fn stored(bench: &Bench, name: &str) -> (Vec<(f64, ResetHint)>, Vec<f64>, Vec<i64>) {
-    let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+    let mut histograms = Vec::new();
+    let mut starts = Vec::new();
     for shard in 0..SHARDS {
         let selection = bench.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
         for i in 0..selection.labels.len() {
@@ -99,13 +100,13 @@ fn recent() -> u64 {
 }
 
 /// An OpenMetrics body whose counter, histogram and summary count since `start`, seconds.
-fn with_created_lines(start: u64) -> Answer {
+fn with_created_lines(start: u64) -> TargetResponse {
     let body = format!(
         "# TYPE c counter\nc_total{{x=\"1\"}} 3 # {{id=\"x\"}} 0.5\nc_created{{x=\"1\"}} {start}\nc_total{{x=\"2\"}} 4\n\
          # TYPE h histogram\nh_bucket{{le=\"1\"}} 2\nh_bucket{{le=\"+Inf\"}} 3\nh_count 3\nh_sum 4\nh_created {start}\n\
          # TYPE s summary\ns{{quantile=\"0.5\"}} 1\ns_count 2\ns_created 1\n# TYPE g gauge\ng 1\ng_created 7\n# EOF\n"
     );
-    Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(&body) }
+    TargetResponse { content_type: "application/openmetrics-text; version=1.0.0", ..text(&body) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,7 +275,8 @@ async fn exemplars_of_open_metrics_are_kept() {
         "# TYPE a counter\na_total 1 # {id=\"x\"} 0.5 7\nb_total{le=\"1\"} 2 # {id=\"y\"} 0.25\n# EOF\n";
     let bench = Bench::new("", false).await;
     bench.store.set_max_exemplars(10);
-    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(body) });
+    bench
+        .answer(TargetResponse { content_type: "application/openmetrics-text; version=1.0.0", ..text(body) });
     bench.apply("");
     bench.until("three scrapes", |b| b.samples("a_total").first().is_some_and(|s| s.2.len() > 2)).await;
     let found = |name| {
@@ -303,7 +305,10 @@ async fn an_exemplar_goes_with_its_sample() {
     );
     let bench = Bench::new("", false).await;
     bench.store.set_max_exemplars(10);
-    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(&body) });
+    bench.answer(TargetResponse {
+        content_type: "application/openmetrics-text; version=1.0.0",
+        ..text(&body)
+    });
     bench.apply("");
     bench.until("two scrapes", |b| b.samples("up").first().is_some_and(|s| s.2.len() > 2)).await;
     let sets = [vec![Matcher::equal("__name__", "a_total")]];
@@ -318,7 +323,10 @@ async fn an_exemplar_goes_with_its_sample() {
     assert!(bench.registry.render().contains(none_late));
     let older =
         format!("# TYPE a counter\na_total{{n=\"good\"}} 1 # {{id=\"y\"}} 0.5 {}\n# EOF\n", now - 7_200);
-    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text(&older) });
+    bench.answer(TargetResponse {
+        content_type: "application/openmetrics-text; version=1.0.0",
+        ..text(&older)
+    });
     bench.until("a late one", |b| !b.registry.render().contains(none_late)).await;
     bench.until_up().await;
 }

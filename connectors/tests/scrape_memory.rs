@@ -56,7 +56,9 @@ fn scrape(
     let relabel = Relabeler::default();
     let admission = SeriesAdmission::new(&target, &relabel, limits);
     let rules = ScrapeRules { admission, honor_timestamps: true, track_timestamps: false, native };
-    let (mut counts, turn, t) = (ScrapeCounts::default(), Turn::endless(), 1_000_000);
+    let mut counts = ScrapeCounts::default();
+    let turn = Turn::endless();
+    let t = 1_000_000;
     peak();
     let before = peak();
     let mut text = Body::new(true, most);

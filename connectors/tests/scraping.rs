@@ -5,7 +5,7 @@
 mod bench;
 
 use axum::http::StatusCode;
-use bench::{Answer, Bench, text};
+use bench::{Bench, TargetResponse, text};
 use connectors::wall_clock::SystemClock;
 use std::io::Write;
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn a_target_comes_up_fails_and_recovers() {
     let metadata = bench.manager.metadata(|_| true);
     assert_eq!((metadata[0].metric.as_str(), metadata[0].metadata.help.as_str()), ("a", "help"));
 
-    bench.answer(Answer { status: StatusCode::INTERNAL_SERVER_ERROR, ..text("") });
+    bench.answer(TargetResponse { status: StatusCode::INTERNAL_SERVER_ERROR, ..text("") });
     bench.until_error("server returned HTTP status 500 Internal Server Error").await;
     assert_eq!(bench.last("up"), Some(0.0));
     assert!(is_stale(bench.last("b").unwrap()), "all series of a failed target are stale");
@@ -100,29 +100,32 @@ async fn bad_answers_have_names() {
     let bench = Bench::new("a 1\n", false).await;
     bench.apply("body_size_limit: 1KB");
     bench.until_up().await;
-    bench.answer(Answer { content_type: "text/html", ..text("<!DOCTYPE html>\n") });
+    bench.answer(TargetResponse { content_type: "text/html", ..text("<!DOCTYPE html>\n") });
     bench.until_error("received unsupported Content-Type \"text/html\" and no fallback_scrape_protocol specified for target").await;
     bench.answer(text("a 1\nb{ 2\n"));
     bench.until_error("line 2: labels are not closed").await;
     bench.answer(text(&"# a long comment\n".repeat(100)));
     bench.until_error("body size limit exceeded").await;
-    bench.answer(Answer { delay: Duration::from_secs(5), ..text("a 1\n") });
+    bench.answer(TargetResponse { delay: Duration::from_secs(5), ..text("a 1\n") });
     bench.until_error("context deadline exceeded").await;
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gz.write_all("# a long comment\n".repeat(1000).as_bytes()).unwrap();
-    bench.answer(Answer { body: gz.finish().unwrap(), gzip: true, ..text("") });
+    bench.answer(TargetResponse { body: gz.finish().unwrap(), gzip: true, ..text("") });
     bench.until_error("body size limit exceeded").await;
-    bench.answer(Answer { gzip: true, ..text("not gzip at all") });
+    bench.answer(TargetResponse { gzip: true, ..text("not gzip at all") });
     bench.until_error("cannot decompress gzip").await;
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gz.write_all(b"a 7\n").unwrap();
-    bench.answer(Answer { body: gz.finish().unwrap(), gzip: true, ..text("") });
+    bench.answer(TargetResponse { body: gz.finish().unwrap(), gzip: true, ..text("") });
     bench.until("gzip", |b| b.last("a") == Some(7.0)).await;
     // A Flask application that returns a plain string.
-    bench.answer(Answer { content_type: "text/html; charset=utf-8", ..text("a 8\n") });
+    bench.answer(TargetResponse { content_type: "text/html; charset=utf-8", ..text("a 8\n") });
     bench.until("guess", |b| b.last("a") == Some(8.0)).await;
     assert!(bench.target().unwrap().warning.unwrap().contains("looks like the text format"));
-    bench.answer(Answer { content_type: "application/openmetrics-text; version=1.0.0", ..text("a 9\n") });
+    bench.answer(TargetResponse {
+        content_type: "application/openmetrics-text; version=1.0.0",
+        ..text("a 9\n")
+    });
     bench.until_error("data does not end with # EOF").await;
     bench.apply_targets("['127.0.0.1:1']", "");
     bench
@@ -192,7 +195,7 @@ async fn exposed_timestamps_out_of_bounds_are_dropped_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strict_mode_takes_no_guesses_and_relabelling_drops_targets() {
     let bench = Bench::new("a 1\n", true).await;
-    bench.answer(Answer { content_type: "text/html; charset=utf-8", ..text("a 1\n") });
+    bench.answer(TargetResponse { content_type: "text/html; charset=utf-8", ..text("a 1\n") });
     bench.apply("");
     bench.until_error("received unsupported Content-Type").await;
     bench.apply("relabel_configs: [{source_labels: [__address__], action: drop}]");
@@ -223,7 +226,7 @@ async fn a_failure_in_between_adds_no_series() {
     let bench = Bench::new("a 1\nb 2\n", false).await;
     bench.apply("");
     bench.until_up().await;
-    bench.answer(Answer { status: StatusCode::NOT_FOUND, ..text("") });
+    bench.answer(TargetResponse { status: StatusCode::NOT_FOUND, ..text("") });
     bench.until_error("server returned HTTP status 404 Not Found").await;
     bench.answer(text("a 1\nb 2\nc 3\n"));
     bench.until("c", |b| b.last("c") == Some(3.0)).await;
@@ -256,9 +259,9 @@ async fn what_is_read_counts_up_to_its_error() {
     let bench = Bench::new("before 1\n", false).await;
     bench.apply("");
     for (content_type, body, error, counts) in BODIES {
-        bench.answer(Answer { status: StatusCode::IM_A_TEAPOT, ..text("") });
+        bench.answer(TargetResponse { status: StatusCode::IM_A_TEAPOT, ..text("") });
         bench.until_error("418").await;
-        bench.answer(Answer { content_type, ..text(body) });
+        bench.answer(TargetResponse { content_type, ..text(body) });
         match *error {
             "" => bench.until_up().await,
             error => bench.until_error(error).await,

@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn a_reservation_ends_at_its_own_limit_and_at_that_of_all() {
         let pool = MemoryPool::of_queries(100);
-        let (one, two) = (pool.reservation(60), pool.reservation(60));
+        let one = pool.reservation(60);
+        let two = pool.reservation(60);
         assert_eq!(one.grow(60), Ok(()));
         assert_eq!(one.grow(1), Err(MemoryExhausted::Query(60)));
         assert_eq!(two.grow(41), Err(MemoryExhausted::Queries(100)));

@@ -32,7 +32,8 @@ const QUANTILES: [&str; 4] = ["0.5", "0.9", "0.95", "0.99"];
 /// The expression of rule `i`, and the condition under which it would alert.
 fn rule(i: usize) -> (String, &'static str, bool) {
     let n = i / 6;
-    let (job, by) = (format!("job=\"job{}\"", n % JOBS), GROUPINGS[n / JOBS % GROUPINGS.len()]);
+    let job = format!("job=\"job{}\"", n % JOBS);
+    let by = GROUPINGS[n / JOBS % GROUPINGS.len()];
     let window = WINDOWS[(n + n / JOBS) % WINDOWS.len()];
     let requests = |more: &str| format!("sum by ({by}) (rate(http_requests_total{{{job}{more}}}[{window}]))");
     let (expr, condition) = match i % 6 {
@@ -58,7 +59,8 @@ fn rule(i: usize) -> (String, &'static str, bool) {
 
 /// The 500 series of a target.
 fn series(target: usize) -> Vec<Labels> {
-    let (instance, job) = (format!("h{target}:90"), format!("job{}", target % JOBS));
+    let instance = format!("h{target}:90");
+    let job = format!("job{}", target % JOBS);
     let with = |name: &str, more: &[(&str, String)]| {
         let mut pairs =
             vec![("__name__", name.to_owned()), ("instance", instance.clone()), ("job", job.clone())];
@@ -135,10 +137,7 @@ fn install(live: &LiveRuntime, rules: usize, expr: Option<&String>) -> Result<()
             None => rule(i),
         };
         let text = if alert { format!("({expr}) {condition}") } else { expr };
-        let kind = match alert {
-            true => ViewKind::NOW,
-            false => recorded_as(format!("r{i}"), 5_000),
-        };
+        let kind = if alert { ViewKind::NOW } else { recorded_as(format!("r{i}"), 5_000) };
         let plan = compile(&text, &PromqlOptions::all()).map_err(|e| e.to_string())?;
         let view = live.install(ViewSpec { name: text, plan, kind })?;
         if alert {
@@ -198,7 +197,8 @@ fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     let mut views = Vec::new();
     live.hold();
     for i in 0..1_000 {
-        let (expr, recorded) = (rule(i % rules.max(&1)).0, i % 5 == 0);
+        let expr = rule(i % rules.max(&1)).0;
+        let recorded = i % 5 == 0;
         let text =
             if recorded { format!("({expr}) > -{i}") } else { format!("({expr}) > {}", 1e12 + i as f64) };
         let plan = compile(&text, &PromqlOptions::default()).map_err(|e| e.to_string())?;
@@ -213,7 +213,9 @@ fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     print_ticks("a thousand rules come", bench, now)?;
     print_ticks("with them", bench, now)?;
     live.hold();
-    views.into_iter().for_each(|view| live.remove(view));
+    for view in views.into_iter() {
+        live.remove(view);
+    }
     live.release();
     print_ticks("and go", bench, now)?;
     print_ticks("without them", bench, now)
@@ -225,7 +227,8 @@ fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failur
     *now += 1_000;
     (0..bench.targets.len()).try_for_each(|target| scrape(&bench.store, &bench.targets, target, *now))?;
     bench.live.tick_as_is(*now + 1);
-    let (mut ticks, mut between) = (Timed::default(), Timed::default());
+    let mut ticks = Timed::default();
+    let mut between = Timed::default();
     for _ in 0..TICKS {
         // As many as the driver would fit between two ticks.
         for _ in 0..10 {
@@ -265,8 +268,10 @@ fn ms(time: Duration) -> f64 {
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, otherwise: i64| args.get(at).map_or(Ok(otherwise), |arg| arg.parse::<i64>());
-    let (rules, targets) = (number(0, 500)? as usize, number(1, 40)? as usize);
-    let (interval, past) = (number(2, 1)? * 1_000, number(3, 4_000)? * 1_000);
+    let rules = number(0, 500)? as usize;
+    let targets = number(1, 40)? as usize;
+    let interval = number(2, 1)? * 1_000;
+    let past = number(3, 4_000)? * 1_000;
     let dir = tempfile::tempdir()?;
     let options = StoreOptions {
         dir: dir.path().into(),
@@ -294,17 +299,23 @@ fn main() -> Result<(), Failure> {
         LiveRuntime::manual(store.clone(), &LiveOptions { workers: 1, ..LiveOptions::default() }, &metrics)?;
     install(&live, rules, args.get(4))?;
     let mut now = START + past;
-    let (mut spent, mut ticks) = (Duration::ZERO, 0);
+    let mut spent = Duration::ZERO;
+    let mut ticks = 0;
     tick(&live, now - 1, &mut spent, &mut ticks);
     println!("{rules} rules, {} series: installed within a tick of {spent:?}", targets * 500);
 
-    let (mut spent, mut ticks) = (Duration::ZERO, 0);
+    let mut spent = Duration::ZERO;
+    let mut ticks = 0;
     tick(&live, now, &mut spent, &mut ticks);
     println!("the first slot, which looks at everything: {spent:?}");
 
-    let (mut spent, mut ticks, before) = (Duration::ZERO, 0, touched.get());
-    let (mut slots, mut slot_ticks) = (Duration::ZERO, 0);
-    let (mut idle, mut idle_ticks) = (Duration::ZERO, 0);
+    let mut spent = Duration::ZERO;
+    let mut ticks = 0;
+    let before = touched.get();
+    let mut slots = Duration::ZERO;
+    let mut slot_ticks = 0;
+    let mut idle = Duration::ZERO;
+    let mut idle_ticks = 0;
     let end = now + SECONDS * 1_000;
     // A slot is ticked before a scrape of the same time, as the driver does.
     let slot_times = (now + 5_000..=end).step_by(5_000).map(|t| (t, None));

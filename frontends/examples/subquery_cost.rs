@@ -49,10 +49,12 @@ impl Targets {
     fn new(store: &Arc<Store>, targets: usize) -> Targets {
         let mut parts = Vec::new();
         for target in 0..targets {
-            let (instance, job) = (format!("h{target}:90"), format!("job{}", target % 8));
+            let instance = format!("h{target}:90");
+            let job = format!("job{}", target % 8);
             let mut shards = std::collections::BTreeMap::<u16, (Vec<u32>, Vec<usize>)>::new();
             for i in 0..SERIES {
-                let (name, series) = (["c_total", "g"][i % 2], format!("s{}", i / 2));
+                let name = ["c_total", "g"][i % 2];
+                let series = format!("s{}", i / 2);
                 let pairs = [("__name__", name), ("instance", &instance), ("job", &job), ("series", &series)];
                 let labels = Labels::from_pairs(pairs);
                 let part = shards.entry(shard_of(&labels)).or_default();
@@ -109,7 +111,9 @@ fn main() -> Result<(), Failure> {
     let mut n = PAST;
     for text in expressions {
         let plan = compile(text, &PromqlOptions::default())?;
-        let (mut kept, mut spent, mut first) = (SubqueryCache::default(), [0.0; 2], 0);
+        let mut kept = SubqueryCache::default();
+        let mut spent = [0.0; 2];
+        let mut first = 0;
         for round in 0..=EVALUATIONS {
             all.scrape(n)?;
             let t = START + n * SCRAPE;

@@ -44,7 +44,8 @@ fn series() -> impl Strategy<Value = Vec<Series>> {
     let samples = prop::collection::btree_map(0i64..400, value, 0..80);
     prop::collection::vec(samples, 1..14).prop_map(|all| {
         let labels = |i: usize| {
-            let (job, i) = (format!("j{}", i % 3), format!("{}", i / 3));
+            let job = format!("j{}", i % 3);
+            let i = format!("{}", i / 3);
             Labels::from_pairs([("__name__", "m"), ("job", job.as_str()), ("i", i.as_str())])
         };
         all.into_iter().enumerate().map(|(i, samples)| (labels(i), samples.into_iter().collect())).collect()

@@ -65,7 +65,8 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     proptest::collection::vec(proptest::collection::vec(one, 700), 6).prop_map(|all| {
         let mut arrivals = Vec::new();
         for (series, steps) in all.into_iter().enumerate() {
-            let (mut t, mut total) = (START - 3_600_000, 0.0);
+            let mut t = START - 3_600_000;
+            let mut total = 0.0;
             for (gap, value, kind) in steps {
                 t += gap * MINUTE / 2 + i64::from(value) * 7 + if kind == 1 { 3 * 3_600_000 } else { 0 };
                 total = if kind == 2 { 0.0 } else { total + f64::from(value) };
@@ -106,9 +107,10 @@ impl CopyingEngine {
         {
             copy(&from, &to);
         }
-        match self.away.load(SeqCst) && format!("{plan:?}").contains("c_total") {
-            true => Err(QueryError::Internal("the object store does not answer".to_owned())),
-            false => Ok(()),
+        if self.away.load(SeqCst) && format!("{plan:?}").contains("c_total") {
+            Err(QueryError::Internal("the object store does not answer".to_owned()))
+        } else {
+            Ok(())
         }
     }
 }
@@ -158,7 +160,9 @@ impl Fixture {
         let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
         let querier = Querier::new(store.clone(), 1);
         let (at, copy) = kill.map_or((0, None), |(at, to)| (at, Some((dir.to_owned(), to))));
-        let (away, count, copy) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0), Mutex::new(copy));
+        let away = Arc::new(AtomicBool::new(false));
+        let count = AtomicUsize::new(0);
+        let copy = Mutex::new(copy);
         let answers = Arc::new(CopyingEngine { away: away.clone(), querier, count, at, copy });
         let history = ScheduledViewServices {
             answers: answers.clone(),
@@ -362,7 +366,8 @@ proptest! {
     #[test]
     fn a_kill_leaves_no_gap_and_no_double(arrivals in arrivals(), at in 1usize..120, down in 1i64..150) {
         let wanted = reference(&arrivals);
-        let (dir, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let image = tempfile::tempdir().unwrap();
         let image = image.path().join("data");
         let house = Fixture::open(dir.path(), INSTALLED, Some((at, image.clone())));
         house.append(&arrivals, i64::MIN, INSTALLED + 1);

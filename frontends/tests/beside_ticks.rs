@@ -141,7 +141,9 @@ fn a_thousand_rules_come_and_go_and_nobody_misses_a_slot() {
         let now = bench.recorded(&format!("new:{i}"), t);
         assert_same(&now, &bench.ask(&expr(i + 1, i + 5_000), t), &format!("rule {i} after it changed"));
     }
-    rules.iter().for_each(|id| bench.live.remove(*id));
+    for id in rules.iter() {
+        bench.live.remove(*id);
+    }
     until(&bench, &mut next, &|t| bench.recorded("new:999", t).is_empty());
     for _ in 0..3 {
         next(&bench);
@@ -168,7 +170,8 @@ fn ended_series_go_beside_the_ticks() {
     bench.record("total", exprs[0], 30_000);
     let watched: Vec<_> = exprs.iter().map(|expr| bench.watch(expr)).collect();
     bench.live.tick(START);
-    let (mut t, mut most) = (START - START % 30_000, 0);
+    let mut t = START - START % 30_000;
+    let mut most = 0;
     for generation in 0..10 {
         let target = bench.target(generation, SERIES);
         for round in 0..4 {
@@ -204,7 +207,8 @@ fn values_that_are_gone_are_let_go_of() {
         let seen = bench.watch(expr);
         let above = bench.watch("count(count_values(\"v\", c_total) == 1)");
         bench.live.tick(START);
-        let (mut t, target) = (START - START % 30_000, bench.target(0, SERIES));
+        let mut t = START - START % 30_000;
+        let target = bench.target(0, SERIES);
         let mut most = 0;
         for round in 0..30 {
             t += 30_000;

@@ -61,7 +61,8 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     proptest::collection::vec(proptest::collection::vec(one, 120), 6).prop_map(|all| {
         let mut arrivals = Vec::new();
         for (series, steps) in all.into_iter().enumerate() {
-            let (mut t, mut total) = (START - 60 * SECOND, 0.0);
+            let mut t = START - 60 * SECOND;
+            let mut total = 0.0;
             for (gap, value, kind, late, by) in steps {
                 t += gap * 100 + i64::from(value) * 7 + if kind == 1 { 6 * 60 * SECOND } else { 0 };
                 total = if kind == 2 { 0.0 } else { total + f64::from(value) };
@@ -90,7 +91,9 @@ struct Interrupted {
 impl Interrupted {
     fn question(&self) {
         let then = self.then.lock().take();
-        then.into_iter().for_each(|then| then());
+        for then in then.into_iter() {
+            then();
+        }
     }
 }
 
@@ -407,7 +410,8 @@ fn rules_follow_into_slots_that_pass_meanwhile() {
             v: 2.0,
         }])
         .unwrap();
-    let (live, clock) = (house.live.clone(), house.clock.clone());
+    let live = house.live.clone();
+    let clock = house.clock.clone();
     *house.then.lock() = Some(Box::new(move || {
         clock.set(at(4));
         live.tick(at(4));

@@ -118,7 +118,9 @@ impl World {
         for function in table() {
             let Kernel::Window(kernel) = function.kernel else { continue };
             for window in windows.iter().filter(|_| wanted(function, kernel)) {
-                places.iter().for_each(|place| self.install(function, window, place));
+                for place in places.iter() {
+                    self.install(function, window, place);
+                }
             }
         }
         self
@@ -342,7 +344,8 @@ fn a_day_in_order_is_its_values_once() {
     }
     let end = START + STEPS * 15_000;
     world.compare(end - 14_999);
-    let (samples, works) = (24 * 240_usize, world.works(end));
+    let samples = 24 * 240_usize;
+    let works = world.works(end);
     let ring = works[0].rings[0].bytes;
     let shared = 2 * (samples.next_power_of_two() * 8 + 96 * 200);
     assert!(ring < shared + SERIES * samples * 8 / 4, "{ring}");
@@ -386,7 +389,8 @@ fn a_day_of_scrapes_stays_in_the_store() {
             world.compare(t + 1);
         }
     }
-    let (samples, bytes) = (24 * 240_usize, world.bytes(START + STEPS * 15_000));
+    let samples = 24 * 240_usize;
+    let bytes = world.bytes(START + STEPS * 15_000);
     // What series share: times, in a vector that doubles, and 96 chunks. A ring that was read knows two clocks, as some were away.
     let shared = 2 * (samples.next_power_of_two() * 8 + 96 * 200);
     assert!(bytes < shared + SERIES * samples * 8 / 3, "{bytes}");
@@ -416,7 +420,8 @@ fn a_day_that_was_read_goes_back_at_once() {
         world.live.prepare(end);
         world.live.tick_as_is(end);
     }
-    let (samples, bytes) = (STEPS as usize, world.bytes(end));
+    let samples = STEPS as usize;
+    let bytes = world.bytes(end);
     assert!(bytes < samples.next_power_of_two() * 8 + 96 * 200 + SERIES * samples * 8 / 3, "{bytes}");
     world.compare(end);
     world.live.stop();

@@ -60,7 +60,8 @@ fn judge(name: &str, total: usize, wrong: &[String], known: usize) {
 #[test]
 fn accepts_and_refuses_what_upstream_does() {
     let differs = |case: &Value| {
-        let (input, fail) = (text(case, "input"), case["fail"] == true);
+        let input = text(case, "input");
+        let fail = case["fail"] == true;
         let result = parse(input, &options());
         (result.is_err() != fail).then(|| format!("{input:?}: {:?}", result.map_err(|e| e.message())))
     };
@@ -77,7 +78,8 @@ fn error_texts_and_positions_are_upstreams() {
     for Corpus { name, cases } in corpora("parse.json") {
         let failing: Vec<&Value> = cases.iter().filter(|c| c["errors"].get(0).is_some()).collect();
         let differs = |case: &&Value| {
-            let (input, wanted) = (text(case, "input"), &case["errors"][0]);
+            let input = text(case, "input");
+            let wanted = &case["errors"][0];
             let error = parse(input, &options()).err()?;
             let place = wanted["start"] == error.span.start && wanted["end"] == error.span.end;
             (error.text != text(wanted, "msg") || !place)
@@ -97,7 +99,8 @@ fn prints_what_upstream_prints() {
 fn judge_printer(file: &str, print: &dyn Fn(&Expr) -> String) {
     for Corpus { name, cases } in corpora(file) {
         let differs = |case: &Value| {
-            let (input, wanted) = (text(case, "input"), text(case, "out"));
+            let input = text(case, "input");
+            let wanted = text(case, "out");
             let got = parse(input, &options()).map_or_else(|e| e.message(), |expr| print(&expr));
             (got != wanted).then(|| format!("{input:?}: got\n{got}\nwant\n{wanted}"))
         };
@@ -108,7 +111,9 @@ fn judge_printer(file: &str, print: &dyn Fn(&Expr) -> String) {
 
 #[test]
 fn every_conformance_query_parses() {
-    let (mut total, mut compiled, mut wrong) = (0, 0, Vec::new());
+    let mut total = 0;
+    let mut compiled = 0;
+    let mut wrong = Vec::new();
     for content in test_files() {
         let lines: Vec<&str> = content.lines().map(str::trim).collect();
         for (i, line) in lines.iter().enumerate() {
@@ -155,7 +160,8 @@ fn query_of(line: &str) -> Option<&str> {
 
 #[test]
 fn every_series_of_the_conformance_files_is_read() {
-    let (mut total, mut wrong) = (0, Vec::new());
+    let mut total = 0;
+    let mut wrong = Vec::new();
     for content in test_files() {
         let mut loading = false;
         for line in content.lines() {

@@ -34,9 +34,9 @@ impl Sink for Rows {
         match event {
             TapEvent::Snapshot { rows: all, .. } => *rows = all.into_iter().map(number).collect(),
             TapEvent::Delta { upsert, remove, .. } => {
-                remove.iter().for_each(|labels| {
+                for labels in remove.iter() {
                     rows.remove(labels);
-                });
+                }
                 rows.extend(upsert.into_iter().map(number));
             }
             TapEvent::Failed { error, .. } => panic!("{error}"),
@@ -315,7 +315,8 @@ fn what_the_store_refuses_no_view_sees() {
         let bench = Bench::new(workers);
         bench.record("twice", "sum(c_total)", 1_000, 0);
         bench.record("twice", "sum(c_total) * 2", 1_000, 0);
-        let (now, mean) = (bench.watch("twice"), bench.watch("avg_over_time(twice[10s])"));
+        let now = bench.watch("twice");
+        let mean = bench.watch("avg_over_time(twice[10s])");
         for tick in 1..20 {
             let t = START + tick * 1_000;
             bench.sample("h", t - 500, (tick * 10) as f64);

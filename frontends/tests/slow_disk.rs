@@ -130,7 +130,8 @@ impl Fixture {
             block_range_ms: 7_200_000,
             out_of_order_ms: 1_800_000,
         };
-        let (disk, metrics) = (SlowDisk::default(), Metrics::default());
+        let disk = SlowDisk::default();
+        let metrics = Metrics::default();
         let (store, _) = Store::open(options, Arc::new(disk.clone()), &metrics).unwrap();
         let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &metrics).unwrap();
         let sent = Arc::new(Sent::default());

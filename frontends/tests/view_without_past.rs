@@ -30,10 +30,7 @@ impl BlockBackend for Unreadable {
         0
     }
     fn select(&self, _: u16, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<Vec<LabelledSource>, StoreError> {
-        match self.0.load(SeqCst) {
-            true => Err(StoreError::Refused("no disk".into())),
-            false => Ok(Vec::new()),
-        }
+        if self.0.load(SeqCst) { Err(StoreError::Refused("no disk".into())) } else { Ok(Vec::new()) }
     }
     fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
@@ -66,7 +63,8 @@ impl Bench {
             block_range_ms: 7_200_000,
             out_of_order_ms: 1_800_000,
         };
-        let (metrics, blocks) = (Metrics::default(), Arc::new(Unreadable::default()));
+        let metrics = Metrics::default();
+        let blocks = Arc::new(Unreadable::default());
         let (store, _) = Store::open_with(options, Arc::new(OsDisk), &metrics, Some(blocks.clone())).unwrap();
         let options = LiveOptions { workers: 1, ..LiveOptions::default() };
         let live = LiveRuntime::manual(store.clone(), &options, &metrics).unwrap();

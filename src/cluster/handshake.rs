@@ -50,7 +50,8 @@ impl Handshake {
 
     /// Waits for one.
     pub fn receive(stream: &mut TcpStream) -> Result<Handshake, String> {
-        let (mut magic, mut length) = ([0; 8], [0; 4]);
+        let mut magic = [0; 8];
+        let mut length = [0; 4];
         let mut read = |bytes: &mut [u8]| stream.read_exact(bytes).map_err(|e| e.to_string());
         read(&mut magic)?;
         if magic != MAGIC {

@@ -62,7 +62,8 @@ impl Heartbeat {
         setup: &ClusterConfig,
         streams: Vec<Option<TcpStream>>,
     ) -> Result<Arc<Heartbeat>, String> {
-        let (mut mouths, mut threads) = (Vec::new(), Vec::new());
+        let mut mouths = Vec::new();
+        let mut threads = Vec::new();
         for (process, stream) in streams.into_iter().enumerate() {
             let Some(stream) = stream else {
                 mouths.push(None);
@@ -90,7 +91,8 @@ impl Heartbeat {
             let timeouts =
                 stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(SILENCE)));
             let ears = timeouts.and_then(|()| stream.try_clone()).map_err(|e| e.to_string())?;
-            let (speaker, listener) = (pulse.clone(), pulse.clone());
+            let speaker = pulse.clone();
+            let listener = pulse.clone();
             spawn(format!("cluster:say-{process}"), move || speaker.send_loop(process, stream, &words))?;
             spawn(format!("cluster:hear-{process}"), move || listener.listen(process, ears))?;
         }
@@ -165,7 +167,8 @@ impl Heartbeat {
 
     fn listen(&self, process: usize, mut stream: TcpStream) {
         use std::io::ErrorKind::{TimedOut, UnexpectedEof, WouldBlock};
-        let (mut sign, mut different) = ([0; SIGN_BYTES], 0);
+        let mut sign = [0; SIGN_BYTES];
+        let mut different = 0;
         loop {
             match stream.read_exact(&mut sign).map_err(|e| (e.kind(), e)) {
                 Ok(()) if sign[0] == ALIVE => different = self.compare(process, sign, different),

@@ -62,7 +62,8 @@ pub fn join(setup: &ClusterConfig) -> Result<JoinedPeers, String> {
         incarnation: RandomState::new().hash_one(setup.process),
         others: setup.addresses.iter().map(|_| PeerProgress::default()).collect(),
     };
-    let (started, mut said) = (Instant::now(), None::<Instant>);
+    let started = Instant::now();
+    let mut said = None::<Instant>;
     loop {
         party.forget_dead();
         party.accept(&listener)?;
@@ -246,7 +247,8 @@ fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Res
     for (process, mut stream) in all() {
         stream.write_all(&[READY]).map_err(|e| gone(process, e))?;
     }
-    let (until, mut waiting) = (Instant::now() + patience, all().collect::<Vec<_>>());
+    let until = Instant::now() + patience;
+    let mut waiting = all().collect::<Vec<_>>();
     waiting
         .iter()
         .try_for_each(|(p, s)| s.set_read_timeout(Some(RETRY_INTERVAL)).map_err(|e| gone(*p, e)))?;

@@ -49,9 +49,10 @@ impl ClusterConfig {
     pub fn of(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
         let addresses = flags.cluster_addresses();
         if addresses.is_empty() {
-            return match flags.given("cluster.process") {
-                true => Err("--cluster.process needs --cluster.addresses".to_owned()),
-                false => Ok(None),
+            return if flags.given("cluster.process") {
+                Err("--cluster.process needs --cluster.addresses".to_owned())
+            } else {
+                Ok(None)
             };
         }
         let process = flags.cluster_process().ok_or("--cluster.addresses needs --cluster.process")?;
@@ -101,7 +102,9 @@ pub fn checksum(path: &Path) -> u64 {
         files.extend(config.sources.into_iter().skip(1));
         files.extend(config.rule_files);
     }
-    files.iter().for_each(|file| std::fs::read(file).map_err(|e| e.kind()).hash(&mut hash));
+    for file in files.iter() {
+        std::fs::read(file).map_err(|e| e.kind()).hash(&mut hash);
+    }
     hash.finish()
 }
 

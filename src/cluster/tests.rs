@@ -178,11 +178,13 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Quer
         let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
         let querier = Querier::new(store.clone(), 1).with_others(Arc::new(ClusterQueryPeers(caller.clone())));
         let querier = Arc::new(querier);
-        let (listener, incarnations) = (joined.listener, joined.incarnations);
+        let listener = joined.listener;
+        let incarnations = joined.incarnations;
         let door = PeerListener { setup, listener, incarnations };
         if open.contains(&process) {
             let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
-            let (clock, metrics) = (Arc::new(SystemClock), storage::metrics::Metrics::default());
+            let clock = Arc::new(SystemClock);
+            let metrics = storage::metrics::Metrics::default();
             let lookout = Arc::new(LateSampleMonitor::new(store.clone(), clock, &metrics));
             door.open(PeerServices { querier: querier.clone(), store: store.clone(), lookout, left_out })
                 .unwrap();
@@ -211,7 +213,8 @@ fn whoever_is_asked_answers_for_all() {
     let processes = two(dir.path(), &[0, 1]);
     for (store, caller, querier) in &processes {
         assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
-        let (store, caller) = (store.clone(), caller.clone());
+        let store = store.clone();
+        let caller = caller.clone();
         let all = ClusterCatalog { store, caller, timeout: Duration::from_secs(10) };
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
         assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");

@@ -126,7 +126,9 @@ pub(super) fn print_config(
     document.insert("global".to_owned(), shared);
     for key in ["rule_files", "scrape_config_files"] {
         if let Some(Value::Array(patterns)) = document.get_mut(key) {
-            patterns.iter_mut().for_each(|pattern| *pattern = joined(directory, pattern));
+            for pattern in patterns.iter_mut() {
+                *pattern = joined(directory, pattern);
+            }
         }
     }
     let mut out = String::new();
@@ -272,7 +274,9 @@ fn node(out: &mut String, depth: usize, value: &Value) {
         }
         Value::Array(items) => {
             out.push('\n');
-            items.iter().for_each(|item| list_item(out, depth, item));
+            for item in items.iter() {
+                list_item(out, depth, item);
+            }
         }
         leaf => {
             out.push(' ');

@@ -96,7 +96,8 @@ fn run(data: &Path, asked: &ImportSource) -> ExitCode {
 
 /// Our data directory, and what to read.
 fn arguments(args: &[String]) -> Result<(PathBuf, ImportSource), String> {
-    let (mut data, mut words) = (PathBuf::from("data/"), Vec::new());
+    let mut data = PathBuf::from("data/");
+    let mut words = Vec::new();
     let mut args = args.iter().map(String::as_str);
     while let Some(arg) = args.next() {
         match arg.split_once('=').unwrap_or((arg, "")) {

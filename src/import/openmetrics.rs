@@ -57,7 +57,8 @@ fn join(data: &Path, blocks: &[BlockMeta]) -> Result<(), String> {
 }
 
 fn one(file: &Path, stage: &Path, taken: &BTreeSet<String>) -> Result<Vec<BlockMeta>, ImportError> {
-    let (start, mut told) = (Instant::now(), Instant::now());
+    let start = Instant::now();
+    let mut told = Instant::now();
     let shown = std::io::stderr().is_terminal();
     let mut last = ImportProgress::default();
     let blocks = copy(file, &OsDisk, stage, taken, |progress| {

@@ -19,7 +19,9 @@ pub fn import(data: &Path, from: &Path) -> Result<String, String> {
     let dir = data.join("blocks");
     OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let taken = reserved_names_in(&OsDisk, data).map_err(|e| e.to_string())?;
-    let (mut series, mut samples, mut failed) = (0, 0, 0);
+    let mut series = 0;
+    let mut samples = 0;
+    let mut failed = 0;
     for (at, block) in found.iter().enumerate() {
         let head = format!("block {} of {}, {}", at + 1, found.len(), block.meta.ulid);
         match one(block, &dir, &taken, &head) {
@@ -48,7 +50,9 @@ fn one(
     taken: &BTreeSet<String>,
     head: &str,
 ) -> Result<(u64, u64), ImportError> {
-    let (start, mut told, mut done) = (Instant::now(), Instant::now(), 0u64);
+    let start = Instant::now();
+    let mut told = Instant::now();
+    let mut done = 0u64;
     let shown = std::io::stderr().is_terminal();
     let written = copy(block, &OsDisk, dir, taken, |_| {
         done += 1;

@@ -56,7 +56,8 @@ struct Load {
 
 impl Load {
     fn new(store: &Store, captures: Vec<Capture>, series: usize) -> Load {
-        let (mut targets, mut count) = (Vec::new(), 0);
+        let mut targets = Vec::new();
+        let mut count = 0;
         for instance in 0.. {
             let at = instance % captures.len();
             let capture = &captures[at];
@@ -65,7 +66,8 @@ impl Load {
                 break;
             }
             let labels = (0..capture.series.len()).map(|series| capture.labels(series, instance));
-            let (mut shard, mut slots) = (0, Vec::new());
+            let mut shard = 0;
+            let mut slots = Vec::new();
             for labels in labels {
                 shard = shard_of(&labels);
                 slots.push(store.get_or_create_series(&labels).slot);
@@ -106,9 +108,11 @@ fn measure(captures: &Path, series: usize, company: &str, dir: &Path) {
     for _ in 0..(RANGES * RANGE_MS + RANGE_MS / 4 * 3) / STEP_MS * load.targets.len() as i64 {
         store.append_columns(&load.next(), FeedDelivery::Feed).expect("appended");
     }
-    let (targets, resident) = (load.targets.len(), status("VmRSS") / 1e6);
+    let targets = load.targets.len();
+    let resident = status("VmRSS") / 1e6;
     println!("{company}: {targets} targets, {} appends, {resident:.0} MB resident", load.scrapes);
-    let (now, over) = (load.now(), AtomicBool::new(false));
+    let now = load.now();
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let beside = scope.spawn(|| match company {
             "busy" => until(&over, || (0..10_000u64).fold(0, |sum, n| std::hint::black_box(sum ^ n))),
@@ -147,7 +151,9 @@ fn until(over: &AtomicBool, mut work: impl FnMut() -> u64) -> u64 {
 
 /// What the store has of a metric before `to`, in a number.
 fn ask(store: &Store, to: i64) -> u64 {
-    let (mut ts, mut vs, mut sum) = (Vec::new(), Vec::new(), 0u64);
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
+    let mut sum = 0u64;
     for shard in 0..SHARDS {
         let metric = [Matcher::equal("__name__", "node_cpu_seconds_total")];
         let selection = store.select(shard, &metric, 0, to - 1).expect("an answer");
@@ -188,7 +194,10 @@ fn during(
 
 /// Appends as long as `goes_on` says, and prints how long each took.
 fn phase(what: &str, store: &Store, load: &mut Load, goes_on: impl Fn(Duration) -> bool) {
-    let (begin, mut took, mut inside, mut due) = (Instant::now(), Vec::new(), Vec::new(), Instant::now());
+    let begin = Instant::now();
+    let mut took = Vec::new();
+    let mut inside = Vec::new();
+    let mut due = Instant::now();
     while goes_on(begin.elapsed()) {
         let columns = load.next();
         due += PACE;

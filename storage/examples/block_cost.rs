@@ -103,7 +103,8 @@ fn sizes(captures: &[Capture], dir: &Path) {
 
 fn reads(captures: &[Capture], series: usize, dir: &Path) {
     std::fs::create_dir_all(dir).expect("a directory");
-    let (mut every, mut instance) = (Vec::new(), 0);
+    let mut every = Vec::new();
+    let mut instance = 0;
     while every.len() < series {
         let capture = &captures[instance % captures.len()];
         every.extend((0..capture.series.len()).map(|s| (capture.labels(s, instance), s, instance)));
@@ -111,22 +112,31 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
     }
     let make = |series, instance| series_of(&captures[instance % captures.len()], series, instance, true);
     let meta = write("replicas", every, dir, make);
-    let (begin, before) = (Instant::now(), status("VmRSS"));
+    let begin = Instant::now();
+    let before = status("VmRSS");
     let block = Block::open(&meta.dir).expect("opened");
     let open = begin.elapsed().as_secs_f64() * 1e3;
     println!("  opened in {open:.0} ms, {:.1} MB", (status("VmRSS") - before) / 1e6);
-    let (from, to) = (meta.min_time, meta.max_time);
+    let from = meta.min_time;
+    let to = meta.max_time;
     let handles = block.select(&[], from, to).expect("series");
-    let (mut took, mut found, mut cpu) = (Vec::new(), Vec::new(), 0.0);
+    let mut took = Vec::new();
+    let mut found = Vec::new();
+    let mut cpu = 0.0;
     // A step that is no multiple of a page: each page is decoded once.
     for handle in handles.iter().step_by(97) {
         let labels = handle.labels().clone();
         let matchers: Vec<Matcher> = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
-        let (begin, mut ts, mut vs) = (Instant::now(), Vec::new(), Vec::new());
+        let begin = Instant::now();
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         let one = block.select(&matchers, from, to).expect("series");
         found.push(begin.elapsed().as_secs_f64() * 1e6);
-        let (begin, used) = (Instant::now(), thread_cpu());
-        one.iter().for_each(|one| one.read(from, to, &mut ts, &mut vs).expect("read"));
+        let begin = Instant::now();
+        let used = thread_cpu();
+        for one in one.iter() {
+            one.read(from, to, &mut ts, &mut vs).expect("read");
+        }
         took.push(begin.elapsed().as_secs_f64() * 1e6);
         cpu += thread_cpu() - used;
         assert!(!vs.is_empty(), "{labels} has samples");
@@ -139,7 +149,8 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
 
 /// A metric of a thousand series, each time with nothing decoded.
 fn thousand(meta: &BlockMeta, captures: &[Capture]) {
-    let (mut took, mut count) = (Vec::new(), (0, 0));
+    let mut took = Vec::new();
+    let mut count = (0, 0);
     let metrics = captures.iter().flat_map(|c| c.series.iter().map(|pairs| pairs[0].1.as_str()));
     let mut names: Vec<&str> = metrics.collect();
     names.sort_unstable();
@@ -151,7 +162,9 @@ fn thousand(meta: &BlockMeta, captures: &[Capture]) {
     names.retain(|name| (800..1_400).contains(&select(&block, name).len()));
     for name in names.iter().cycle().take(names.len() * 5) {
         let block = Block::open(&meta.dir).expect("opened");
-        let (begin, mut ts, mut vs) = (Instant::now(), Vec::new(), Vec::new());
+        let begin = Instant::now();
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         let found = select(&block, name);
         let mut samples = 0;
         for one in &found {

@@ -56,12 +56,16 @@ fn open(dir: &Path, tell: bool) -> Arc<Store> {
         block_range_ms: RANGE_MS,
         out_of_order_ms: storage::limits::OUT_OF_ORDER_WINDOW_MS,
     };
-    let (begin, cpu, before) = (Instant::now(), process_cpu(), status("VmRSS"));
+    let begin = Instant::now();
+    let cpu = process_cpu();
+    let before = status("VmRSS");
     let (store, replay) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).expect("a store");
     if tell {
-        let (wall, cpu) = (begin.elapsed().as_secs_f64(), process_cpu() - cpu);
+        let wall = begin.elapsed().as_secs_f64();
+        let cpu = process_cpu() - cpu;
         settle();
-        let (steady, peak) = (status("VmRSS") - before, status("VmHWM") - before);
+        let steady = status("VmRSS") - before;
+        let peak = status("VmHWM") - before;
         println!("replay: {} samples in {wall:.3} s, {cpu:.2} s of CPU", replay.samples);
         println!("resident: {:.1} MB, at most {:.1} MB ({:.2})", steady / 1e6, peak / 1e6, peak / steady);
     }
@@ -87,8 +91,10 @@ struct Target<'a> {
 fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
     let captures = Capture::all(captures, "15s", 480);
     let store = open(dir, false);
-    let (begin, empty) = (Instant::now(), status("VmRSS"));
-    let (mut targets, mut count) = (Vec::new(), 0);
+    let begin = Instant::now();
+    let empty = status("VmRSS");
+    let mut targets = Vec::new();
+    let mut count = 0;
     for instance in 0.. {
         let capture = &captures[instance % captures.len()];
         if count + capture.series.len() > series {
@@ -99,8 +105,10 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
     }
     settle();
     let known = status("VmRSS");
-    let (cpu, mut samples) = (thread_cpu(), 0);
-    let (call, mut waiting) = (how.parse::<usize>().ok(), Vec::new());
+    let cpu = thread_cpu();
+    let mut samples = 0;
+    let call = how.parse::<usize>().ok();
+    let mut waiting = Vec::new();
     for scrape in 0..480 {
         for target in &mut targets {
             let Some((t, values)) = target.capture.scrapes.get(scrape) else { continue };
@@ -121,7 +129,8 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
             };
         }
     }
-    let (cpu, wall) = (thread_cpu() - cpu, begin.elapsed().as_secs_f64());
+    let cpu = thread_cpu() - cpu;
+    let wall = begin.elapsed().as_secs_f64();
     store.close().expect("closed");
     settle();
     let full = status("VmRSS");
@@ -137,7 +146,8 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
 fn churn(captures: &Path, series: usize, dir: &Path) {
     let captures = Capture::all(captures, "15s", 8);
     let store = open(dir, false);
-    let (mut before, mut instance) = (0.0, 0);
+    let mut before = 0.0;
+    let mut instance = 0;
     for round in 0..10 {
         let mut count = 0;
         while count < series {

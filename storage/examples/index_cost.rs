@@ -21,7 +21,8 @@ const HOUR: i64 = 3_600_000;
 
 /// 1,000 instances, each with series of 50 metrics by handler and code, and a label that is different in every series.
 fn labels(i: usize) -> Labels {
-    let (instance, one) = (i % 1000, i / 1000);
+    let instance = i % 1000;
+    let one = i / 1000;
     Labels::from_pairs([
         ("__name__", format!("app_metric_{}_total", one % 50)),
         ("code", ["200", "404", "500", "503"][one / 50 % 4].to_owned()),
@@ -74,7 +75,8 @@ fn resident() -> f64 {
 
 /// Asks what `open` gives, once for each time that is measured.
 fn timed<S: Deref<Target = Store>>(what: &str, times: usize, open: impl Fn() -> S, ask: &Question) {
-    let (mut took, mut found) = (Vec::new(), 0);
+    let mut took = Vec::new();
+    let mut found = 0;
     for _ in 0..times {
         let store = open();
         let start = Instant::now();
@@ -136,26 +138,31 @@ fn main() {
     }
     let blocks = std::fs::read_dir(dir.join("blocks")).expect("blocks");
     for block in blocks.map(|block| block.expect("a block").path()) {
-        let (before, start) = (resident(), Instant::now());
+        let before = resident();
+        let start = Instant::now();
         let block = Block::open(&block).expect("a block");
         let took = start.elapsed().as_secs_f64();
         println!("the block alone: opened in {took:.3} s, {:.0} MB", resident() - before);
         drop(block);
     }
-    let (before, start) = (resident(), Instant::now());
+    let before = resident();
+    let start = Instant::now();
     let store = open(&dir);
     println!("opened again in {:.1} s, {:.0} MB", start.elapsed().as_secs_f64(), resident() - before);
     ask(&store);
     store.close().expect("closed");
     drop(store);
     println!("each asked of a store that was opened for it, its files in the page cache:");
-    questions.iter().for_each(|(what, ask)| timed(what, 3, || open(&dir), ask.as_ref()));
+    for (what, ask) in questions.iter() {
+        timed(what, 3, || open(&dir), ask.as_ref());
+    }
 }
 
 /// Series in the head, asked there, and then in a block.
 fn fill(dir: &Path, series: usize, ask: impl Fn(&Store)) {
     let store = open(dir);
-    let (before, start) = (resident(), Instant::now());
+    let before = resident();
+    let start = Instant::now();
     for from in (0..series).step_by(10_000) {
         let rows: Vec<FloatRow> = (from..(from + 10_000).min(series))
             .map(|i| FloatRow { series: store.get_or_create_series(&labels(i)), t: HOUR, v: i as f64 })

@@ -214,7 +214,8 @@ impl ExemplarBuffer {
         let Some(newest) = self.by_series.get(&row.series).and_then(VecDeque::back) else {
             return Verdict::Store;
         };
-        let (a, b) = (&row.exemplar, &newest.exemplar);
+        let a = &row.exemplar;
+        let b = &newest.exemplar;
         let same_value = a.v.to_bits() == b.v.to_bits();
         let same_time = a.t == b.t || (!row.timed && !newest.timed);
         if same_time && same_value && a.labels == b.labels {
@@ -235,7 +236,8 @@ impl ExemplarBuffer {
     /// in Prometheus.
     fn put(&mut self, row: ExemplarRow) -> bool {
         let ExemplarRow { series, exemplar, timed } = row;
-        let (t, number) = (exemplar.t, self.came);
+        let t = exemplar.t;
+        let number = self.came;
         let entries = self.by_series.entry(series).or_default();
         let at = entries.partition_point(|entry| entry.exemplar.t <= t);
         let is_between = at > 0 && at < entries.len();

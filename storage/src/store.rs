@@ -221,9 +221,12 @@ impl Store {
         let ongoing = replay_status::ReplayStatus::new(outcome.records, surveyed.oldest, progress);
         let flushed = surveyed.flushed;
         let newest = outcome.segments.iter().filter_map(|segment| segment.newest).max();
-        let (names, ahead) = (surveyed.heads.iter().map(Head::all_labels).collect(), Some(surveyed.ahead));
+        let names = surveyed.heads.iter().map(Head::all_labels).collect();
+        let ahead = Some(surveyed.ahead);
         let shard = |mut head: Head| {
-            flushed.into_iter().for_each(|flushed| head.raise_min_append_time(flushed.end));
+            for flushed in flushed.into_iter() {
+                head.raise_min_append_time(flushed.end);
+            }
             let (batch, deleted, young) =
                 (RecordBuilder::default(), HeadDeletes::default(), Some(ReplayOverlay::default()));
             RwLock::new(StoreShard {
@@ -365,7 +368,8 @@ impl Store {
             return;
         }
         entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        let (of_head, mut at) = (entries.len(), 0);
+        let of_head = entries.len();
+        let mut at = 0;
         for (labels, part) in parts {
             // Equal is quick to tell, and nearly all are.
             while at < of_head && entries[at].labels != labels && entries[at].labels < labels {

@@ -74,7 +74,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// Blocks overlap only in what they replace, and no range that is due is left.
 fn check_merged(dir: &Path, store: &Store, now: i64) {
     store.run_housekeeping(now).unwrap();
-    let (before, reader) = (contents(store), selections(store));
+    let before = contents(store);
+    let reader = selections(store);
     store.compact().unwrap();
     assert!(contents(store) == before);
     assert!(read(&reader) == before, "who was reading goes on");
@@ -91,7 +92,9 @@ fn check_merged(dir: &Path, store: &Store, now: i64) {
 
 fn check(steps: &[Step]) {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, mut now, mut used) = (open(dir.path()).0, 5_000, BTreeSet::new());
+    let mut store = open(dir.path()).0;
+    let mut now = 5_000;
+    let mut used = BTreeSet::new();
     for step in steps {
         match step {
             Step::Append(dt, series) => {
@@ -141,7 +144,8 @@ fn seven_blocks(dir: &Path) -> BTreeSet<support::Sample> {
 fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
     let origin = tempfile::tempdir().unwrap();
     let all = seven_blocks(origin.path());
-    let (mut alive, mut outcomes) = (0, BTreeSet::new());
+    let mut alive = 0;
+    let mut outcomes = BTreeSet::new();
     loop {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());
@@ -182,7 +186,9 @@ fn queries_and_appends_go_on() {
     let (store, _) = open(dir.path());
     let stop = Arc::new(AtomicBool::new(false));
     let reader = {
-        let (store, stop, all) = (store.clone(), stop.clone(), all.clone());
+        let store = store.clone();
+        let stop = stop.clone();
+        let all = all.clone();
         std::thread::spawn(move || {
             let mut asked = 0;
             while !stop.load(SeqCst) || asked == 0 {

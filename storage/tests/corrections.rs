@@ -39,9 +39,12 @@ struct Listener(Mutex<Samples>);
 impl ChangeFeed for Listener {
     fn push(&self, item: ChangeEvent) {
         let mut samples = self.0.lock();
-        let mut float = |slot: u32, t: i64, v: f64| match is_absent(v) {
-            true => drop(samples.remove(&(slot, t))),
-            false => drop(samples.insert((slot, t), Value::Float(v.to_bits()))),
+        let mut float = |slot: u32, t: i64, v: f64| {
+            if is_absent(v) {
+                samples.remove(&(slot, t));
+            } else {
+                samples.insert((slot, t), Value::Float(v.to_bits()));
+            }
         };
         match item.data {
             ChangeData::Columns(batch) => {
@@ -187,7 +190,8 @@ impl Bench {
                 assert!(read.insert(key, value).is_none(), "{key:?} twice");
             }
             for pair in one.histograms.windows(2) {
-                let (before, behind) = (&pair[0].1, &pair[1].1);
+                let before = &pair[0].1;
+                let behind = &pair[1].1;
                 assert_eq!(behind.detect_reset(before), behind.count < before.count, "{pair:?}");
             }
         }
@@ -200,9 +204,12 @@ impl Bench {
 fn a_reset_is_seen_behind_a_histogram_that_was_corrected() {
     for to in [CorrectedValue::Gone, CorrectedValue::Float(1.0), CorrectedValue::Histogram(histogram(7))] {
         let mut bench = Bench::open(tempfile::tempdir().unwrap(), 10_000, Samples::new());
-        [5, 1, 2].into_iter().for_each(|v| bench.histogram(0, 1, v));
+        for v in [5, 1, 2].into_iter() {
+            bench.histogram(0, 1, v);
+        }
         bench.check();
-        let (series, t) = (bench.series[0], bench.now - 1);
+        let series = bench.series[0];
+        let t = bench.now - 1;
         let value = match &to {
             CorrectedValue::Gone => None,
             CorrectedValue::Float(v) => Some(Value::Float(v.to_bits())),

@@ -119,12 +119,14 @@ impl World {
 
     /// One sample; it is stored unless it is too old, or there is one.
     fn row(&mut self, t: i64, i: usize) {
-        let (series, v) = (self.store.get_or_create_series(&labels(i)), self.next_value());
+        let series = self.store.get_or_create_series(&labels(i));
+        let v = self.next_value();
         let done = self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
         committed(&self.store, done.lsn);
-        match self.model.contains_key(&(i, t)) {
-            true => assert_eq!(done.stored, 0, "{t} {i}"),
-            false => assert_eq!(done.stored + done.too_old + done.out_of_bounds, 1, "{t} {i}"),
+        if self.model.contains_key(&(i, t)) {
+            assert_eq!(done.stored, 0, "{t} {i}")
+        } else {
+            assert_eq!(done.stored + done.too_old + done.out_of_bounds, 1, "{t} {i}")
         }
         if done.stored == 1 {
             self.model.insert((i, t), v);
@@ -208,7 +210,7 @@ proptest! {
     #[test]
     fn what_was_there_goes_and_nothing_else(steps in proptest::collection::vec(step(), 40..140)) {
         let mut world = World::new();
-        steps.iter().for_each(|step| world.step(step));
+        for step in steps.iter() { world.step(step); }
         world.reopen();
         assert_eq!(contents(&world.store), expected(&world.model));
     }
@@ -230,7 +232,8 @@ fn a_kill_or_a_failure_at_any_step_deletes_all_or_what_the_head_has_not() {
     let origin = filled();
     origin.store.close().unwrap();
     let before = expected(&origin.model);
-    let (from, to) = (12_500, 90_500);
+    let from = 12_500;
+    let to = 90_500;
     let deleted =
         |sample: &(String, i64, u64)| sample.0.contains("i=\"1\"") && (from..=to).contains(&sample.1);
     let after: BTreeSet<_> = before.iter().filter(|s| !deleted(s)).cloned().collect();
@@ -456,7 +459,8 @@ fn a_reset_is_seen_behind_what_is_deleted() {
             selection.read_histograms(0, 0, i64::MAX, &mut out).unwrap();
             assert_eq!(out.len(), 64, "{what}");
             for pair in out.windows(2) {
-                let (before, behind) = (&pair[0].1, &pair[1].1);
+                let before = &pair[0].1;
+                let behind = &pair[1].1;
                 assert_eq!(behind.detect_reset(before), behind.count < before.count, "{what} {pair:?}");
             }
         };
@@ -483,7 +487,8 @@ fn a_snapshot_is_a_data_directory_of_its_own() {
     let mut world = filled();
     world.delete(MatchOp::Equal, 1, 20_000, 95_000);
     let all = expected(&world.model);
-    let (with, without) = (world.dir.path().join("snapshots/a"), world.dir.path().join("snapshots/b"));
+    let with = world.dir.path().join("snapshots/a");
+    let without = world.dir.path().join("snapshots/b");
     world.store.snapshot(&with, true).unwrap();
     world.store.snapshot(&without, false).unwrap();
     // What happens behind it does not touch it.
@@ -542,7 +547,8 @@ fn times(dir: &Path, store: &Store, i: usize) -> (Option<i64>, usize) {
 #[test]
 fn some_series_stay_longer_and_some_go_sooner() {
     let world = filled();
-    let (dir, store) = (world.dir.path(), &world.store);
+    let dir = world.dir.path();
+    let store = &world.store;
     let rule = |i: usize, time_ms| SeriesRetention {
         matchers: vec![matcher(MatchOp::Equal, &i.to_string())],
         time_ms,

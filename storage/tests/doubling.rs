@@ -50,7 +50,8 @@ fn columns(store: &Store, n: usize) {
         .take(n)
         .map(|labels| store.get_or_create_series(&labels).slot)
         .collect();
-    let (group, layout) = (store.open_group("target", shard), Arc::new(ColumnLayout { slots }));
+    let group = store.open_group("target", shard);
+    let layout = Arc::new(ColumnLayout { slots });
     for t in 0..20 {
         let values = (0..n).map(|i| (i * t) as f64).collect::<Vec<f64>>();
         let batch =
@@ -73,7 +74,8 @@ fn count(store: &Store) -> usize {
     let all = [Matcher::equal("__name__", "m")];
     let in_shard = |shard| {
         let selection = store.select(shard, &all, START, i64::MAX).unwrap();
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         (0..selection.labels.len())
             .for_each(|i| selection.read(i, START, i64::MAX, &mut ts, &mut vs).unwrap());
         ts.len()

@@ -69,11 +69,13 @@ fn contents(store: &Store) -> Vec<(String, i64, u64)> {
     for shard in 0..SHARDS {
         let selection = store.select(shard, &[Matcher::equal("__name__", "m")], i64::MIN, i64::MAX).unwrap();
         for i in 0..selection.labels.len() {
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
             let name = selection.labels[i].to_string();
             all.extend(ts.iter().zip(&vs).map(|(t, v)| (name.clone(), *t, v.to_bits())));
-            let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+            let mut histograms = Vec::new();
+            let mut starts = Vec::new();
             selection.read_histograms(i, i64::MIN, i64::MAX, &mut histograms).unwrap();
             selection.read_starts(i, i64::MIN, i64::MAX, &mut starts).unwrap();
             all.extend(histograms.iter().map(|(t, h)| (format!("{name} {h:?}"), *t, h.sum.to_bits())));
@@ -292,7 +294,9 @@ fn readers_never_miss_what_moves_from_head_to_block() {
     let options = StoreOptions { block_range_ms: 10_000, out_of_order_ms: 1_000, ..options(dir.path(), 5) };
     let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
     let columns = layout(&store, 4);
-    let (done, blocks, running) = (AtomicI64::new(0), AtomicI64::new(0), AtomicBool::new(true));
+    let done = AtomicI64::new(0);
+    let blocks = AtomicI64::new(0);
+    let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for i in 1..=600 {
@@ -333,7 +337,8 @@ fn checkpoints_forget_targets_that_are_gone() {
         let layout = Arc::new(ColumnLayout { slots: vec![store.get_or_create_series(&labels(i)).slot] });
         (store.open_group(name, shard_of(&labels(i))), layout)
     };
-    let (gone, stays) = (target(&store, "gone:9100", 0), target(&store, "stays:9100", 1));
+    let gone = target(&store, "gone:9100", 0);
+    let stays = target(&store, "stays:9100", 1);
     for at in [0, RANGE / 2] {
         scrape(&store, &gone, at).unwrap();
     }

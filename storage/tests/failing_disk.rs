@@ -215,7 +215,8 @@ fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
             Store::open_by_hand(options(dir.path().into(), 0), disk, &Metrics::default(), SEGMENT)
         };
         let mut store = open().unwrap().0;
-        let (mut kept, mut refused) = (BTreeSet::new(), 0);
+        let mut kept = BTreeSet::new();
+        let mut refused = 0;
         for t in 1..200 {
             match store.append_rows(&rows(&store, t)) {
                 Ok(appended) => {
@@ -312,7 +313,9 @@ impl Hooks for Slow {
 
 #[test]
 fn what_is_not_synced_grows_older_while_a_sync_hangs() {
-    let (dir, slow, metrics) = (directory(), Arc::new(Slow::default()), Metrics::default());
+    let dir = directory();
+    let slow = Arc::new(Slow::default());
+    let metrics = Metrics::default();
     let disk = Arc::new(Hooked(slow.clone()));
     let (store, _) = Store::open(options(dir.path().into(), 20), disk, &metrics).unwrap();
     let age = metrics.gauge("perennial_wal_unsynced_seconds", "", &[]);
@@ -437,7 +440,8 @@ fn a_log_that_fails_for_long_leaves_no_files_behind_and_may_be_killed_at_any_cal
         assert_eq!(kept, [1, 2, 4].into_iter().flat_map(samples).collect());
         assert_eq!(reopened(dir.path()), (1..=4).flat_map(samples).collect());
         for calls in 0.. {
-            let (dir, disk) = (directory(), Arc::new(Ill::new(calls)));
+            let dir = directory();
+            let disk = Arc::new(Ill::new(calls));
             let kept = ill_for_long(dir.path(), &disk, how, 3);
             let (store, replay) =
                 Store::open(options(dir.path().into(), 0), Arc::new(OsDisk), &Metrics::default()).unwrap();
@@ -454,7 +458,8 @@ fn a_log_that_fails_for_long_leaves_no_files_behind_and_may_be_killed_at_any_cal
 
 #[test]
 fn a_log_that_fails_is_tried_again_more_and_more_rarely() {
-    let (dir, ill) = (directory(), Arc::new(Ill::new(i64::MAX)));
+    let dir = directory();
+    let ill = Arc::new(Ill::new(i64::MAX));
     let disk = Arc::new(Hooked(ill.clone()));
     let (store, _) = Store::open(options(dir.path().into(), 10), disk, &Metrics::default()).unwrap();
     ill.syncs.store(true, SeqCst);
@@ -527,7 +532,8 @@ impl Forgetful {
 
 /// What a killed process leaves that acknowledged samples and did not sync them; `failing` syncs of it failed.
 fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDir {
-    let (dir, killed) = (directory(), directory());
+    let dir = directory();
+    let killed = directory();
     let store = disk.open(dir.path()).unwrap();
     store.append_rows(&rows(&store, 1)).unwrap();
     store.write_log(false);
@@ -598,7 +604,8 @@ impl Hooks for Nth {
 
 /// A short life: opened twice, written, flushed, merged. What was promised in it; `None`: it did not open.
 fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
-    let (mut kept, mut opened) = (BTreeSet::new(), false);
+    let mut kept = BTreeSet::new();
+    let mut opened = false;
     for life in 0..2 {
         let disk = Arc::new(Hooked(disk.clone()));
         let opening = Store::open_by_hand(options(dir.into(), 0), disk, &Metrics::default(), SEGMENT);
@@ -684,9 +691,10 @@ impl Hooks for AtTheEnd {
             }
             Call::Rename(_, to) if to.parent().is_some_and(|dir| dir.ends_with("blocks")) => {
                 let first = self.blocks.fetch_add(1, SeqCst) == 0;
-                match first || !self.one_block.load(SeqCst) {
-                    true => Ok(()),
-                    false => Err(io::ErrorKind::StorageFull.into()),
+                if first || !self.one_block.load(SeqCst) {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::StorageFull.into())
                 }
             }
             _ => Ok(()),

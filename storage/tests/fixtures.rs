@@ -27,7 +27,8 @@ const HOUR: i64 = 3_600_000;
 const START: i64 = 1_795_200_000_000 / (2 * HOUR) * (2 * HOUR);
 
 fn open(dir: &Path) -> (Arc<Store>, Vec<String>, f64) {
-    let (dir, metrics) = (dir.to_owned(), Metrics::default());
+    let dir = dir.to_owned();
+    let metrics = Metrics::default();
     let options =
         StoreOptions { dir, wal_sync_interval_ms: 0, block_range_ms: 2 * HOUR, out_of_order_ms: HOUR / 2 };
     let (store, replay) = Store::open(options, Arc::new(OsDisk), &metrics).unwrap();
@@ -75,7 +76,8 @@ fn histogram_text(h: &NativeHistogram) -> String {
         format!("{} [{}]", spans.join(","), bits(&b.counts))
     };
     let numbers = bits(&[h.zero_threshold, h.zero_count, h.count, h.sum]);
-    let (positive, negative) = (buckets(&h.positive), buckets(&h.negative));
+    let positive = buckets(&h.positive);
+    let negative = buckets(&h.negative);
     format!("{} {:?} [{numbers}] {positive} {negative} [{}]", h.schema, h.hint, bits(&h.bounds))
 }
 
@@ -158,7 +160,8 @@ fn copy(from: &Path, to: &Path) {
 
 /// Kinds of the records in the log's files, and versions of the blocks.
 fn kinds(dir: &Path) -> (BTreeSet<u8>, BTreeSet<u64>) {
-    let (mut kinds, mut versions) = (BTreeSet::new(), BTreeSet::new());
+    let mut kinds = BTreeSet::new();
+    let mut versions = BTreeSet::new();
     for entry in std::fs::read_dir(dir.join("wal")).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         let mut at = 32;
@@ -177,9 +180,12 @@ fn kinds(dir: &Path) -> (BTreeSet<u8>, BTreeSet<u64>) {
 
 #[test]
 fn data_of_every_version_opens_and_is_what_it_was() {
-    let (mut all_kinds, mut all_versions, mut opened) = (BTreeSet::new(), BTreeSet::new(), 0);
+    let mut all_kinds = BTreeSet::new();
+    let mut all_versions = BTreeSet::new();
+    let mut opened = 0;
     for entry in std::fs::read_dir(fixtures()).unwrap() {
-        let (origin, dir) = (entry.unwrap().path(), tempfile::tempdir().unwrap());
+        let origin = entry.unwrap().path();
+        let dir = tempfile::tempdir().unwrap();
         copy(&origin, dir.path());
         let (found, versions) = kinds(dir.path());
         all_kinds.extend(found);

@@ -79,7 +79,8 @@ const SERIES: usize = 4;
 fn step() -> impl Strategy<Value = Step> {
     use proptest::collection::vec;
     let value = prop_oneof![6 => (0i32..3).prop_map(f64::from), 1 => Just(STALE), 3 => Just(ABSENT)];
-    let (series, dt) = (0..SERIES, -4_000i64..300);
+    let series = 0..SERIES;
+    let dt = -4_000i64..300;
     let batch = (1i64..400, vec(value.clone(), SERIES)).prop_map(|(dt, values)| Step::Batch(dt, values));
     let float = value.prop_filter("rows have values", |v| !is_absent(*v));
     prop_oneof![
@@ -144,10 +145,12 @@ impl Model {
 type Contents<T> = BTreeMap<Labels, BTreeMap<i64, T>>;
 
 fn contents(store: &Store, from: i64, to: i64) -> (Contents<Value>, Contents<i64>) {
-    let (mut all, mut all_starts) = (BTreeMap::new(), BTreeMap::new());
+    let mut all = BTreeMap::new();
+    let mut all_starts = BTreeMap::new();
     let selection = store.select(shard_of(&labels(0)), &[Matcher::equal("__name__", "m")], from, to).unwrap();
     for (i, labels) in selection.labels.iter().enumerate() {
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         selection.read(i, from, to, &mut ts, &mut vs).unwrap();
         let floats = ts.into_iter().zip(vs.into_iter().map(|v| Value::Float(v.to_bits())));
         let mut samples: BTreeMap<i64, Value> = floats.collect();
@@ -176,7 +179,8 @@ fn contents(store: &Store, from: i64, to: i64) -> (Contents<Value>, Contents<i64
 }
 
 fn expected(model: &Model, from: i64, to: i64) -> (Contents<Value>, Contents<i64>) {
-    let (mut all, mut all_starts) = (BTreeMap::new(), BTreeMap::new());
+    let mut all = BTreeMap::new();
+    let mut all_starts = BTreeMap::new();
     for (i, samples) in &model.samples {
         let samples: BTreeMap<i64, Value> = samples.range(from..=to).map(|(t, v)| (*t, v.clone())).collect();
         let starts = model.starts.get(i).into_iter().flatten();
@@ -235,7 +239,8 @@ impl Run {
             Step::Batch(dt, values) => self.batch(store, *dt, values, &mut counts),
             Step::Rows(all) => {
                 for (i, dt, v) in all.iter().filter(|(i, dt, _)| self.is_good(*i, self.now + dt)) {
-                    let (series, t) = (resolve(store, *i), self.now + dt);
+                    let series = resolve(store, *i);
+                    let t = self.now + dt;
                     rows.push(((*i, t), FloatRow { series, t, v: *v }));
                 }
                 if self.only_good {
@@ -249,7 +254,8 @@ impl Run {
             }
             Step::Histograms(all) => {
                 for (i, dt, n) in all {
-                    let (t, h) = (self.now + dt, histogram(*n));
+                    let t = self.now + dt;
+                    let h = histogram(*n);
                     if self.is_good(*i, t) {
                         self.model.add(*i, t, Value::Histogram(image(&h)), &mut counts);
                         histograms.push(HistogramRow { series: resolve(store, *i), t, h: Arc::new(h) });
@@ -325,7 +331,8 @@ proptest! {
 fn blocks_know_series_of_histograms_only() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let (only, other) = (resolve(&store, 3), resolve(&store, 0));
+    let only = resolve(&store, 3);
+    let other = resolve(&store, 0);
     for i in 0..60 {
         let t = i * 1_000;
         let rows = [HistogramRow { series: only, t, h: Arc::new(histogram(i as u32)) }];
@@ -430,7 +437,9 @@ fn hints_come_from_the_neighbour_that_is_stored() {
         selection.read_histograms(0, 0, 99, &mut all).unwrap();
         all.into_iter().map(|(t, h)| (t, h.hint)).collect::<Vec<_>>()
     };
-    [(1, 1.0), (2, 2.0), (3, 1.5), (4, 1.5)].into_iter().for_each(|(t, n)| add(t, n));
+    for (t, n) in [(1, 1.0), (2, 2.0), (3, 1.5), (4, 1.5)].into_iter() {
+        add(t, n);
+    }
     assert_eq!(hints(&store), [(1, Unknown), (2, NotReset), (3, Unknown), (4, NotReset)]);
     store.append_rows(&[FloatRow { series, t: 5, v: STALE }]).unwrap();
     add(9, 4.0);
@@ -441,7 +450,9 @@ fn hints_come_from_the_neighbour_that_is_stored() {
     for (t, v) in [(20, STALE), (13, 1.0)] {
         store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
-    [(11, 6.0), (12, 7.0), (14, 8.0)].into_iter().for_each(|(t, n)| add(t, n));
+    for (t, n) in [(11, 6.0), (12, 7.0), (14, 8.0)].into_iter() {
+        add(t, n);
+    }
     assert_eq!(
         hints(&store)[7..],
         [(11, NotReset), (12, NotReset), (14, Unknown)],

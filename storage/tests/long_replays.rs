@@ -81,7 +81,8 @@ fn open(dir: &Path, keep: Option<u64>) -> Arc<Store> {
         block_range_ms: 7_200_000,
         out_of_order_ms: 1_800_000,
     };
-    let (disk, metrics) = (Arc::new(OsDisk), Metrics::default());
+    let disk = Arc::new(OsDisk);
+    let metrics = Metrics::default();
     let opened = match keep {
         None => Store::open(options, disk, &metrics),
         Some(keep) => Store::open_by_hand(options, disk, &metrics, keep),
@@ -146,7 +147,8 @@ impl Life {
             self.store.close().unwrap();
             self.store = open(self.dir.path(), keep);
             let after = contents(&self.store);
-            let (lost, new) = (before.difference(&after).next(), after.difference(&before).next());
+            let lost = before.difference(&after).next();
+            let new = after.difference(&before).next();
             assert!(lost.is_none() && new.is_none(), "{keep:?}: lost {lost:?}, new {new:?}");
         }
     }

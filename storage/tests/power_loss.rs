@@ -43,7 +43,8 @@ fn step(world: &mut World) {
 
 /// The store that a new process finds.
 fn open(dir: &Path, sync: u64) -> (Arc<Store>, f64, Vec<String>) {
-    let (disk, metrics) = (Arc::new(Hooked(Arc::new(Journal::new(dir)))), Metrics::default());
+    let disk = Arc::new(Hooked(Arc::new(Journal::new(dir))));
+    let metrics = Metrics::default();
     let (store, replay) = Store::open_by_hand(options(dir.into(), sync), disk, &metrics, SEGMENT).unwrap();
     (store, metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get(), replay.damage)
 }
@@ -66,12 +67,14 @@ fn check_cut(world: &World, held: &Held, cut: usize, sync: u64) {
 }
 
 fn play(seed: u64) {
-    let (operations, sync) = (number("OPERATIONS", 1_000) as usize, seed % 2 * 100);
+    let operations = number("OPERATIONS", 1_000) as usize;
+    let sync = seed % 2 * 100;
     let mut world = World::new(seed, sync);
     while world.journal.len() < operations {
         step(&mut world);
     }
-    let (mut held, changes) = (world.held.clone(), world.journal.changes());
+    let mut held = world.held.clone();
+    let changes = world.journal.changes();
     for (cut, change) in changes.iter().enumerate() {
         check_cut(&world, &held, cut, sync);
         held.apply(change);
@@ -96,7 +99,9 @@ fn what_a_start_has_found_survives_power_loss() {
     let deeds: [fn(&mut World); 5] =
         [of_all, World::maintain, World::compact, World::clean_tombstones, |world| world.write_log(true)];
     for kill in 0..8 * 4 * deeds.len() {
-        let (seed, changes, deed) = (kill as u64 % 4, kill / 4 % 8, deeds[kill / 32]);
+        let seed = kill as u64 % 4;
+        let changes = kill / 4 % 8;
+        let deed = deeds[kill / 32];
         let mut world = World::new(seed, 100);
         (0..60).for_each(|_| step(&mut world));
         world.maintain();

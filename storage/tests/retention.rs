@@ -17,7 +17,8 @@ use support::{Mortal, Sample, append, contents, copy, files, metas, names, open,
 fn samples_of(meta: &BlockMeta) -> BTreeSet<Sample> {
     let mut all = BTreeSet::new();
     for series in Block::open(&meta.dir).unwrap().select(&[], i64::MIN, i64::MAX).unwrap() {
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         series.read(i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
         all.extend(ts.iter().zip(&vs).map(|(t, v)| (series.labels().to_string(), *t, v.to_bits())));
     }
@@ -67,15 +68,19 @@ fn step() -> impl Strategy<Value = Step> {
 fn maintain_and_check(dir: &Path, store: &Store, now: i64, time_ms: i64, percent: u64) {
     store.set_retention(Retention::default());
     store.run_housekeeping(now).unwrap();
-    let (before, blocks, reader) = (contents(store), metas(dir), selections(store));
+    let before = contents(store);
+    let blocks = metas(dir);
+    let reader = selections(store);
     let all = bytes(&dir.join("wal")) + bytes(&dir.join("blocks"));
     let retention = Retention { time_ms, size_bytes: all * percent / 100 };
     let stay = staying(dir, blocks.clone(), retention, now);
-    let (mut kept, mut gone) = (BTreeSet::new(), BTreeSet::new());
+    let mut kept = BTreeSet::new();
+    let mut gone = BTreeSet::new();
     for block in &blocks {
-        match stay.contains(&block.name().to_string()) {
-            true => kept.extend(samples_of(block)),
-            false => gone.extend(samples_of(block)),
+        if stay.contains(&block.name().to_string()) {
+            kept.extend(samples_of(block))
+        } else {
+            gone.extend(samples_of(block))
         }
     }
     store.set_retention(retention);
@@ -89,7 +94,8 @@ fn maintain_and_check(dir: &Path, store: &Store, now: i64, time_ms: i64, percent
 
 fn check(steps: &[Step]) {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, mut now) = (open(dir.path()).0, 5_000);
+    let mut store = open(dir.path()).0;
+    let mut now = 5_000;
     // A head keeps no record of what it gave to blocks: a time is used once.
     let mut used = BTreeMap::new();
     for step in steps {
@@ -214,7 +220,8 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
     five_blocks(origin.path());
     let blocks = metas(origin.path());
     let all = contents(&open(origin.path()).0);
-    let (mut alive, mut outcomes) = (0, BTreeSet::new());
+    let mut alive = 0;
+    let mut outcomes = BTreeSet::new();
     loop {
         let dir = tempfile::tempdir().unwrap();
         copy(origin.path(), dir.path());

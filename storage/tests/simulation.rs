@@ -109,7 +109,8 @@ fn random_lives_of_a_store_are_as_the_books_say() {
         None => 0..number("SEEDS").unwrap_or(50),
     };
     let all = seeds.end - seeds.start;
-    let (mut failed, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut failed = Vec::new();
+    let mut seen = BTreeSet::new();
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed))) {
             Ok((_, of_seed)) => seen.extend(of_seed),

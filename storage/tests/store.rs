@@ -26,7 +26,8 @@ fn options(dir: &std::path::Path) -> StoreOptions {
 
 /// With blocks in memory, or real ones.
 fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
-    let (disk, metrics) = (Arc::new(OsDisk), Metrics::default());
+    let disk = Arc::new(OsDisk);
+    let metrics = Metrics::default();
     let (store, replay) = match history.cloned() {
         None => Store::open(options(dir), disk, &metrics),
         Some(past) => Store::open_with(options(dir), disk, &metrics, Some(past as Arc<dyn BlockBackend>)),
@@ -243,7 +244,8 @@ fn contents(store: &Store, from: i64, to: i64) -> BTreeMap<Labels, BTreeMap<i64,
         let selection = store.select(shard, &[Matcher::equal("__name__", "m")], from, to).unwrap();
         assert!(selection.labels.is_sorted());
         for i in 0..selection.labels.len() {
-            let (mut ts, mut vs) = (vec![-7], vec![0.0]);
+            let mut ts = vec![-7];
+            let mut vs = vec![0.0];
             selection.read(i, from, to, &mut ts, &mut vs).unwrap();
             assert!(ts[1..].windows(2).all(|w| w[0] < w[1]), "sorted, once: {ts:?}");
             assert!(!vs.iter().any(|v| is_absent(*v)));
@@ -309,7 +311,8 @@ impl Run {
                 self.now += now;
                 let mut good = Vec::new();
                 for (i, dt, v) in rows {
-                    let (t, v) = (self.now + dt, storage::model::value::sanitize(*v));
+                    let t = self.now + dt;
+                    let v = storage::model::value::sanitize(*v);
                     if !self.only_good || self.model.would_store(*i, t) {
                         self.model.add(*i, t, v, &mut counts);
                         good.push(FloatRow { series: self.resolve(store, *i), t, v });

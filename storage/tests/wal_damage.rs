@@ -58,7 +58,8 @@ impl Written {
     }
 
     fn row(&mut self, store: &Store, t: i64, i: usize) {
-        let (labels, v) = (labels("r", i), t as f64 * 0.3);
+        let labels = labels("r", i);
+        let v = t as f64 * 0.3;
         let series: SeriesRef = store.get_or_create_series(&labels);
         let lsn = store.append_rows(&[FloatRow { series, t, v }]).unwrap().lsn;
         self.note(&labels, t, v, lsn);
@@ -92,7 +93,9 @@ impl Written {
 
     /// What is left when these records are lost.
     fn without(&self, records: &[Record], lost: impl Fn(&Record) -> bool) -> Contents {
-        let (mut gone, mut series, mut wide) = (BTreeSet::new(), Vec::new(), 0);
+        let mut gone = BTreeSet::new();
+        let mut series = Vec::new();
+        let mut wide = 0;
         for record in records {
             let is_lost = match record.kind {
                 Record::DELTA => lost(record) || gone.contains(&record.base) || record.columns > wide,
@@ -148,12 +151,17 @@ impl Record {
     const WHOLE: u8 = 14;
 
     fn all(bytes: &[u8]) -> Vec<Record> {
-        let (mut at, mut all) = (HEADER, Vec::new());
+        let mut at = HEADER;
+        let mut all = Vec::new();
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         while at < bytes.len() {
-            let (kind, payload, end) = (bytes[at + 2], at + 20, at + 20 + word(at + 4));
-            let (mut base, mut from, mut columns) = (0, 0, 0);
+            let kind = bytes[at + 2];
+            let payload = at + 20;
+            let end = at + 20 + word(at + 4);
+            let mut base = 0;
+            let mut from = 0;
+            let mut columns = 0;
             match kind {
                 Record::LAYOUT | Record::WHOLE => (from, columns) = (word(payload + 4), word(payload + 8)),
                 Record::DELTA => (base, columns) = (long(payload + 12), word(payload + 20)),
@@ -197,7 +205,8 @@ fn reopened(origin: &Path, file: &Path, content: &[u8]) -> (Contents, Vec<String
 
 /// All records of all segments, each with the number of its segment.
 fn records(segments: &[Vec<u8>]) -> (Vec<Record>, BTreeMap<u64, usize>) {
-    let (mut all, mut places) = (Vec::new(), BTreeMap::new());
+    let mut all = Vec::new();
+    let mut places = BTreeMap::new();
     for (at, bytes) in segments.iter().enumerate() {
         let records = Record::all(bytes);
         places.extend(records.iter().map(|record| (record.lsn, at)));
@@ -301,7 +310,8 @@ fn a_flipped_bit_in_a_checkpoint_loses_one_series_at_most() {
         .find(|path| path.to_string_lossy().contains("checkpoint."))
         .unwrap();
     let good = std::fs::read(&checkpoint).unwrap();
-    let (records, all) = (Record::all(&good), written.all());
+    let records = Record::all(&good);
+    let all = written.all();
     let of_block = |t: i64| t < 30_000;
     for at in 0..good.len() {
         let mut bad = good.clone();

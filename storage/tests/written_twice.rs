@@ -36,7 +36,8 @@ fn readable(dir: &Path) -> (usize, usize) {
         let read = listed.iter().filter(|block| {
             let all = block.open().unwrap().select(&[], i64::MIN, i64::MAX).unwrap();
             all.iter().filter(|series| *series.labels() == labels(i)).any(|series| {
-                let (mut ts, mut vs) = (Vec::new(), Vec::new());
+                let mut ts = Vec::new();
+                let mut vs = Vec::new();
                 series.read(0, 10_000, &mut ts, &mut vs).is_ok() && ts.len() == 100
             })
         });

@@ -32,7 +32,9 @@ fn stored(store: &Store) -> Vec<String> {
     for shard in 0..SHARDS {
         let selection = store.select(shard, &[Matcher::equal("__name__", "m")], 0, i64::MAX).unwrap();
         for (i, labels) in selection.labels.iter().enumerate() {
-            let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
+            let mut histograms = Vec::new();
             selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
             selection.read_histograms(i, 0, i64::MAX, &mut histograms).unwrap();
             let floats = ts.iter().zip(&vs).map(|(t, v)| format!(" {t}:{v}"));

@@ -300,7 +300,8 @@ fn compare_rows(ours: &[Row], theirs: &[Row]) -> Result<Tally, String> {
     let index = |rows: &'_ [Row]| -> BTreeMap<Labels, Vec<(f64, Sample)>> {
         rows.iter().map(|r| (r.labels.clone(), r.points.clone())).collect()
     };
-    let (mine, other) = (index(ours), index(theirs));
+    let mine = index(ours);
+    let other = index(theirs);
     if mine.len() != ours.len() {
         return Err("a label set twice in ours".into());
     }

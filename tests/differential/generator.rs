@@ -181,7 +181,8 @@ impl Generator<'_> {
             6 => Expr::Call("pi", vec![]),
             7 => Expr::Call("scalar", vec![self.vector(depth - 1)]),
             _ => {
-                let (left, right) = (self.scalar(depth - 1), self.scalar(depth - 1));
+                let left = self.scalar(depth - 1);
+                let right = self.scalar(depth - 1);
                 let compares = self.random.chance(30);
                 let op = self.random.pick(if compares { COMPARISONS } else { ARITHMETIC });
                 binary(op, compares, None, left, right)
@@ -223,7 +224,8 @@ impl Generator<'_> {
             }
             2 => {
                 let factors = [0.1, 0.3, 0.5, 0.9, 0.9, 0.5, 0.01, 0.0, 1.0];
-                let (a, b) = (self.random.pick(&factors), self.random.pick(&factors));
+                let a = self.random.pick(&factors);
+                let b = self.random.pick(&factors);
                 let args = vec![self.range(depth - 1), Expr::Number(a), Expr::Number(b)];
                 Expr::Call("double_exponential_smoothing", args)
             }
@@ -275,7 +277,8 @@ impl Generator<'_> {
     }
 
     fn with_scalar(&mut self, depth: u32) -> Expr {
-        let (mut left, mut right) = (self.vector(depth - 1), self.scalar(depth.min(3) - 1));
+        let mut left = self.vector(depth - 1);
+        let mut right = self.scalar(depth.min(3) - 1);
         if self.random.chance(30) {
             (left, right) = (right, left);
         }
@@ -290,7 +293,8 @@ impl Generator<'_> {
             labels: self.labels(2),
             group: None,
         });
-        let (left, right) = (self.vector(depth - 1), self.vector(depth - 1));
+        let left = self.vector(depth - 1);
+        let right = self.vector(depth - 1);
         binary(self.random.pick(SETS), false, matching, left, right)
     }
 
@@ -360,7 +364,8 @@ impl Generator<'_> {
             1 => Expr::Call("histogram_sum", vec![inner]),
             2 => {
                 let bounds = [f64::NEG_INFINITY, -1.0, 0.0, 0.0005, 0.1, 0.5, 1.0, 3.0, 100.0, f64::INFINITY];
-                let (a, b) = (self.random.pick(&bounds), self.random.pick(&bounds));
+                let a = self.random.pick(&bounds);
+                let b = self.random.pick(&bounds);
                 Expr::Call("histogram_fraction", vec![Expr::Number(a), Expr::Number(b), inner])
             }
             _ => {

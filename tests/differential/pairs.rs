@@ -34,7 +34,8 @@ impl Generator<'_> {
                 _ => Expr::Call(self.random.pick(&WINDOWS[..17]), vec![Expr::Range(selector, 300_000)]),
             }
         };
-        let (left, right) = (side(), side());
+        let left = side();
+        let right = side();
         let _ = depth;
         (None, left, right)
     }
@@ -48,7 +49,8 @@ impl Generator<'_> {
             inner: Generator { random: self.random, subqueries: self.subqueries }.vector(depth - 1).into(),
             grouping: Some(Grouping { without: false, labels: labels.clone() }),
         };
-        let (left, right) = (side(), side());
+        let left = side();
+        let right = side();
         let on = self.random.chance(50);
         (on.then_some(Matching { on, labels, group: None }), left, right)
     }

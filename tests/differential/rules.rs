@@ -91,7 +91,8 @@ fn denormal(case: &Case, servers: Servers) -> bool {
     let Expr::Call(name @ ("ln" | "log10"), args) = &case.expr else { return false };
     let inputs = names::dropped(servers.ask_theirs(&args[0], case.when)).steps();
     let logarithm = |x: f64| if *name == "ln" { x.ln() } else { x.log10() };
-    let (ours, theirs) = (case.ours.steps(), case.theirs.steps());
+    let ours = case.ours.steps();
+    let theirs = case.theirs.steps();
     ours.iter().all(|(t, step)| {
         step.iter().all(|(labels, ours)| {
             let input = inputs.get(t).and_then(|s| s.get(labels));

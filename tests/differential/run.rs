@@ -49,7 +49,8 @@ fn variable(name: &str, default: u64) -> u64 {
 
 #[test]
 fn random_queries_are_answered_as_by_prometheus() {
-    let (seed, queries) = (variable("PERENNIAL_DIFF_SEED", 1), variable("PERENNIAL_DIFF_QUERIES", 2_000));
+    let seed = variable("PERENNIAL_DIFF_SEED", 1);
+    let queries = variable("PERENNIAL_DIFF_QUERIES", 2_000);
     let totals = Mutex::new(Totals::default());
     let began = Instant::now();
     for round in 0..queries.div_ceil(ROUND) {

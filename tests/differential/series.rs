@@ -142,7 +142,8 @@ fn whole(labels: &[(&str, &str)]) -> u64 {
 
 /// The samples of one series: its life (churn), its rhythm (jitter, gaps), its values, its end (stale markers).
 fn samples(shape: Shape, le: Option<&str>, random: &mut Random) -> Vec<(i64, f64)> {
-    let (mut born, mut dead) = (START, START + SPAN);
+    let mut born = START;
+    let mut dead = START + SPAN;
     if random.chance(25) {
         born += random.between(0, SPAN * 2 / 3);
     }
@@ -184,7 +185,8 @@ fn histograms(samples: &[(i64, f64)], random: &mut Random) -> Vec<(i64, Histogra
         zero_threshold: random.pick(&[0.001, 0.001, 0.25]),
         ..Histogram::default()
     };
-    let (middle, both_signs) = (random.between(-6, 6) as i32, random.chance(30));
+    let middle = random.between(-6, 6) as i32;
+    let both_signs = random.chance(30);
     let mut now = empty.clone();
     let next = |(t, value): &(i64, f64)| {
         if value.to_bits() == STALE {

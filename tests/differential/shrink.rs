@@ -118,7 +118,8 @@ fn steps(subquery: &Expr, when: When) -> Option<When> {
     let Expr::Subquery { range, step, shift, .. } = subquery else { return None };
     let step = step.unwrap_or(DEFAULT_STEP);
     let ends = || when.times().into_iter().map(|t| shift.apply(t));
-    let (first, last) = (ends().min()?, ends().max()?);
+    let first = ends().min()?;
+    let last = ends().max()?;
     let first = ((first - range).div_euclid(step) + 1) * step;
     (first <= last).then_some(When::Range(first, last, step))
 }

@@ -120,7 +120,8 @@ fn a_snapshot_is_opened_by_another_server() {
         assert_eq!((made.status, json["status"].as_str()), (200, Some("success")), "{json}");
         json["data"]["name"].as_str().expect("a name").to_owned()
     };
-    let (with, without) = (name("?skip_head=false"), name("?skip_head=1"));
+    let with = name("?skip_head=false");
+    let without = name("?skip_head=1");
     assert!(with.len() == 33 && with.as_bytes()[8] == b'T' && with.contains("Z-"), "{with}");
     delete(&ours, &["kept"], 0, None);
     assert_eq!(samples(&ours, end), Vec::<Value>::new());

@@ -65,7 +65,8 @@ fn rest() {
 #[test]
 fn kills_neither_delay_nor_repeat_alerts() {
     wall_clock(|| {
-        let (exporter, receiver) = (Exporter::start("level 1\n"), Receiver::start());
+        let exporter = Exporter::start("level 1\n");
+        let receiver = Receiver::start();
         let mut server =
             Server::start_with(&config(&exporter, &[receiver.port]), &[("rules.yml", RULES)], &[]);
         server.wait_rows("level", 1);
@@ -122,7 +123,9 @@ fn kills_neither_delay_nor_repeat_alerts() {
 fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
     wall_clock(|| {
         let exporter = Exporter::start("level 1\n");
-        let (good, hangs, refuses) = (Receiver::start(), Receiver::start(), Receiver::start());
+        let good = Receiver::start();
+        let hangs = Receiver::start();
+        let refuses = Receiver::start();
         hangs.set(Mood::Hangs);
         refuses.set(Mood::Refuses);
         let ports = [good.port, hangs.port, refuses.port, free_port()];
@@ -133,7 +136,8 @@ fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
         wait_heard(&good, "AtOnce", 1);
         wait_heard(&good, "Held", 1);
         let ticks = |server: &Server| metric(server, "perennial_ticks_total");
-        let (before, began) = (ticks(&server), now_ms());
+        let before = ticks(&server);
+        let began = now_ms();
         std::thread::sleep(Duration::from_secs(3));
         // There is a tick for each scrape, five a second, less what a loaded machine leaves out.
         assert!(ticks(&server) - before >= 3.0, "ticks went on");

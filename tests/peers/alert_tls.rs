@@ -42,7 +42,9 @@ fn alertmanager(directory: &Path) -> (Daemon, u16) {
         ("web.yml", format!("{tls}{USERS}")),
         ("alertmanager.yml", "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n".to_owned()),
     ];
-    files.iter().for_each(|(name, text)| std::fs::write(directory.join(name), text).expect("a file"));
+    for (name, text) in files.iter() {
+        std::fs::write(directory.join(name), text).expect("a file");
+    }
     let path = |name: &str| directory.join(name).display().to_string();
     let arguments = [
         format!("--config.file={}", path("alertmanager.yml")),
@@ -117,7 +119,8 @@ fn alerts_reach_an_alertmanager_behind_tls_a_client_certificate_and_a_password()
 #[test]
 fn tokens_go_to_alertmanagers() {
     wall_clock(|| {
-        let (plain, from_file) = (Receiver::start(), Receiver::start());
+        let plain = Receiver::start();
+        let from_file = Receiver::start();
         let manager = |port: u16, access: &str| {
             format!("  - static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n    authorization: {access}\n")
         };

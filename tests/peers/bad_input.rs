@@ -132,7 +132,8 @@ fn who_expects_passwords_gets_no_open_server() {
 
 #[test]
 fn a_garbage_exporter_harms_only_itself() {
-    let (good, bad) = (Exporter::start("fine 1\n"), Exporter::start("first 1\nthis is not { a metric\n"));
+    let good = Exporter::start("fine 1\n");
+    let bad = Exporter::start("first 1\nthis is not { a metric\n");
     let job =
         |name, port| format!("- job_name: {name}\n  static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n");
     let config = format!(

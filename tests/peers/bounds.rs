@@ -51,7 +51,8 @@ fn count_files(dir: &Path) -> usize {
 #[test]
 fn the_soft_limit_of_open_files_is_raised() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (port, config) = (free_port(), dir.path().join("server.yml"));
+    let port = free_port();
+    let config = dir.path().join("server.yml");
     std::fs::write(&config, "global: {}\n").expect("written");
     let arguments = [
         "--nofile=200:".to_owned(),
@@ -76,7 +77,8 @@ fn thousands_of_hours_in_one_request_leave_the_server_reachable() {
         &[vec!["--storage.tsdb.retention.time=10y".to_owned()]],
     )
     .remove(0);
-    let (now, data) = (now_ms(), server.file("data"));
+    let now = now_ms();
+    let data = server.file("data");
     old_blocks(&data, now - 30 * 86_400_000);
     server.limit_files(FILES);
     server.run();
@@ -149,7 +151,8 @@ fn health_is_that_of_the_data_directory() {
             if fits { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }
         });
     };
-    let (data, away) = (server.file("data"), server.file("away"));
+    let data = server.file("data");
+    let away = server.file("away");
     says("/-/healthy", 200, "Healthy");
     std::fs::rename(&data, &away).expect("renamed");
     says("/-/healthy", 503, "is gone");

@@ -143,7 +143,8 @@ fn equals_one_process(workers: usize) {
     eventually("the last slot", 60, || if now_ms() > end + 1_500 { Ok(()) } else { Err("wait".into()) });
     for (record, _) in RULES {
         let query = format!("{record}[1h]");
-        let (ones, twos) = (by_time(&one, &query, end), by_time(&two[0], &query, end));
+        let ones = by_time(&one, &query, end);
+        let twos = by_time(&two[0], &query, end);
         let common: Vec<i64> =
             (begin..=end).step_by(1_000).filter(|t| ones.contains_key(t) && twos.contains_key(t)).collect();
         assert!(common.len() >= 5, "{record}: slots of both: {common:?}");
@@ -217,7 +218,8 @@ fn targets_are_divided_and_answers_are_whole() {
         let config = scrape_config(&exporters);
         let servers = start(&config, &[("rules.yml", SCRAPE_RULES)], 1);
         let (mine, theirs) = eventually("all targets are scraped by somebody", 60, || {
-            let (mine, theirs) = (urls(&servers[0]), urls(&servers[1]));
+            let mine = urls(&servers[0]);
+            let theirs = urls(&servers[1]);
             if mine.len() + theirs.len() == 12 {
                 Ok((mine, theirs))
             } else {
@@ -274,9 +276,8 @@ fn a_lost_process_ends_the_other_and_both_recover() {
             assert!(took < Duration::from_secs(10), "{took:?}");
             // Both go on where they were.
             Server::run_together(&mut servers);
-            eventually("the rule goes on", 60, || match newest(&servers[0], "r:up") > before {
-                true => Ok(()),
-                false => Err(format!("{before:?}")),
+            eventually("the rule goes on", 60, || {
+                if newest(&servers[0], "r:up") > before { Ok(()) } else { Err(format!("{before:?}")) }
             });
             let held = servers[0].query("count_over_time(r:up[1h]) > 1 and min_over_time(r:up[1s]) == 6");
             assert!(!held.is_empty() || !servers[0].wait_rows("r:up == 6", 1).is_empty());

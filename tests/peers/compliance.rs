@@ -193,7 +193,8 @@ fn describe(heard: &Heard) -> (String, String) {
 fn check_times(subject: &Subject) {
     let mut ends: BTreeMap<(String, i64), i64> = BTreeMap::new();
     for heard in subject.receiver.heard() {
-        let (start, end) = (heard.time("startsAt"), heard.time("endsAt"));
+        let start = heard.time("startsAt");
+        let end = heard.time("endsAt");
         let (who, line) = describe(&heard);
         assert!(start <= heard.at, "{}: {line} starts in the future", subject.name);
         if heard.is_resolved() {

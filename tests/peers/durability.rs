@@ -35,14 +35,16 @@ impl Killed {
             counting.port()
         );
         let server = Server::start(&config, &[]);
-        let (writers, reader) = (Writers::new(now_ms() - 3_000_000), Reader::default());
+        let writers = Writers::new(now_ms() - 3_000_000);
+        let reader = Reader::default();
         Killed { server, writers, reader, counting, wrote_for: Duration::ZERO }
     }
 
     /// Lets everybody work for a while, kills the server, starts it again, and accounts for every sample.
     fn round(&mut self, number: u64) {
         let before = self.writers.progress();
-        let (writers, reader) = (self.writers.run(self.server.port), self.reader.run(self.server.port));
+        let writers = self.writers.run(self.server.port);
+        let reader = self.reader.run(self.server.port);
         let began = Instant::now();
         std::thread::sleep(Duration::from_millis(500 + number * 7919 % 700));
         self.writers.wait(before);
@@ -63,7 +65,8 @@ impl Killed {
 
     /// All that any answer has shown is there; all that is there was served, once, and scrapes are whole.
     fn check_scraped(&self) {
-        let (found, served) = (points(&self.server, "scraped[1h]"), self.counting.last() as f64);
+        let found = points(&self.server, "scraped[1h]");
+        let served = self.counting.last() as f64;
         for (labels, samples) in &found {
             let grows = |w: &[(i64, f64)]| w[0].0 < w[1].0 && w[0].1 <= w[1].1;
             assert!(samples.windows(2).all(grows), "{labels}: a time twice, or out of order: {samples:?}");
@@ -83,7 +86,10 @@ impl Killed {
 #[test]
 fn kill_9_under_load_loses_nothing_and_makes_nothing_up() {
     let kills: u64 = std::env::var("KILLS").map_or(10, |n| n.parse().expect("KILLS is a number"));
-    let (mut done, mut written, mut shown, mut wrote_for) = (0, 0, 0, Duration::ZERO);
+    let mut done = 0;
+    let mut written = 0;
+    let mut shown = 0;
+    let mut wrote_for = Duration::ZERO;
     while done < kills {
         let mut killed = Killed::start();
         for _ in 0..KILLS_OF_ONE.min(kills - done) {

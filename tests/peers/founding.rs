@@ -92,7 +92,8 @@ fn two_servers_with_history() -> (Server, Server, i64) {
     let mut series = series_of(app, "web-app", start, &expressions);
     series.extend(series_of(node, "node", start, &expressions));
     assert!(series.len() > 100, "only {} series", series.len());
-    let (ours, theirs) = (Server::start("", &[]), Server::prometheus(""));
+    let ours = Server::start("", &[]);
+    let theirs = Server::prometheus("");
     // A quarter of an hour at a time: Prometheus refuses samples an hour older than the newest.
     for hour_quarter in (0..STEPS).step_by(60) {
         let window = start + hour_quarter * STEP_MS..start + (hour_quarter + 60) * STEP_MS;
@@ -113,7 +114,8 @@ fn founding_expressions_answer_as_prometheus() {
     for query in expressions() {
         let ends = [last, last - 40 * STEP_MS, last - (STEPS - RESET - 3) * STEP_MS, last - 325 * STEP_MS];
         for t in ends.map(|t| t + 7_217) {
-            let (a, b) = (ours.query_at(&query, t), theirs.query_at(&query, t));
+            let a = ours.query_at(&query, t);
+            let b = theirs.query_at(&query, t);
             rows += b["result"].as_array().map_or(0, Vec::len);
             wrong.extend(compare::difference(&a, &b).map(|d| format!("{query} at {t}: {d}")));
         }
@@ -127,7 +129,8 @@ fn founding_expressions_range_as_prometheus() {
     let (ours, theirs, last) = two_servers_with_history();
     let mut wrong = Vec::new();
     let mut rows = 0;
-    let (start, end) = (last - 500 * STEP_MS + 7_217, last + 7_217);
+    let start = last - 500 * STEP_MS + 7_217;
+    let end = last + 7_217;
     for query in expressions().into_iter().filter(|q| !q.ends_with(']')) {
         let (a, b) =
             (ours.query_range(&query, start, end, 90_000), theirs.query_range(&query, start, end, 90_000));

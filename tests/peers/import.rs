@@ -75,7 +75,8 @@ fn the_past_of_prometheus_comes_along() {
         assert_eq!(said, "1 blocks imported, 6 series, 1800 samples\n");
     }
     ours.run();
-    let (a, b) = (samples(&ours, end), samples(&theirs, end));
+    let a = samples(&ours, end);
+    let b = samples(&theirs, end);
     assert_eq!(b.len(), 6);
     for (a, b) in a.iter().zip(&b) {
         assert_eq!(a, b);

@@ -82,7 +82,8 @@ fn a_scrape_means_what_it_means_to_prometheus() {
          - targets: ['127.0.0.1:{}']\n    labels: {{extra: yes}}\n",
             exporter.port
         );
-        let (ours, theirs) = (Server::start(&config, &[]), Server::prometheus(&config));
+        let ours = Server::start(&config, &[]);
+        let theirs = Server::prometheus(&config);
         for server in [&ours, &theirs] {
             server.wait_health(&[("fixture", "up")]);
             server.wait_rows("{__name__=~\"fixture_.+\"}", 24);

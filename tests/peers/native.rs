@@ -163,7 +163,8 @@ fn a_protobuf_scrape_means_what_it_means_to_prometheus() {
         assert!(metrics.contains("\nperennial_tsdb_duplicate_samples_total 0\n"), "nothing came twice");
         drop(theirs);
         [&mut ours, &mut sink].into_iter().for_each(Server::kill);
-        let (scraped, written) = (histograms(&ours), histograms(&sink));
+        let scraped = histograms(&ours);
+        let written = histograms(&sink);
         assert_eq!(scraped.len(), 4);
         assert_eq!(scraped, written);
     });
@@ -196,7 +197,8 @@ fn native_histograms_are_federated() {
         let classic = "# TYPE proto_classic histogram\nproto_classic_bucket{instance=";
         assert!(text.contains(classic) && !text.contains("proto_native"), "{text}");
         [&mut first, &mut second].into_iter().for_each(Server::kill);
-        let (scraped, federated) = (histograms(&first), histograms(&second));
+        let scraped = histograms(&first);
+        let federated = histograms(&second);
         assert_eq!(scraped.len(), 5);
         assert_eq!(scraped, federated);
     });

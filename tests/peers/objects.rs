@@ -66,10 +66,8 @@ fn metric(server: &Server, name: &str) -> f64 {
 
 fn moved(server: &Server) {
     eventually("old blocks move", 60, || {
-        let (far, all) = (
-            metric(server, "perennial_object_store_blocks"),
-            metric(server, "prometheus_tsdb_blocks_loaded"),
-        );
+        let far = metric(server, "perennial_object_store_blocks");
+        let all = metric(server, "prometheus_tsdb_blocks_loaded");
         // Of the newest 24 hours are at most three blocks of 18 hours.
         if far >= 3.0 && all - far <= 3.0 { Ok(()) } else { Err(format!("{far} of {all}")) }
     });
@@ -85,7 +83,8 @@ fn warnings(server: &Server) -> Vec<Value> {
 #[test]
 fn old_blocks_answer_from_s3_and_recent_ones_while_it_is_away() {
     wall_clock(|| {
-        let (mut s3, end) = (S3::start(), now_ms() / 1000 * 1000 - HOUR);
+        let mut s3 = S3::start();
+        let end = now_ms() / 1000 * 1000 - HOUR;
         let mut server = with_history(end);
         server.run();
         let want = answers(&server, end);

@@ -45,13 +45,14 @@ fn a_client_that_goes_away_stops_its_query() {
         let server = Server::start("", &[]);
         let working = |n: usize| {
             let metrics = server.get("/metrics").text();
-            match metrics.contains(&format!("\nprometheus_engine_queries {n}\n")) {
-                true => Ok(()),
-                false => Err(metrics
+            if metrics.contains(&format!("\nprometheus_engine_queries {n}\n")) {
+                Ok(())
+            } else {
+                Err(metrics
                     .lines()
                     .find(|l| l.starts_with("prometheus_engine_queries "))
                     .unwrap_or("")
-                    .to_owned()),
+                    .to_owned())
             }
         };
         let client = begin(&server, LONG);
@@ -122,7 +123,8 @@ const SAME: &[&str] = &[
 fn requests_are_answered_as_prometheus_answers_them() {
     wall_clock(|| {
         let config = "global:\n  scrape_interval: 1h\n";
-        let (ours, theirs) = (Server::start(config, &[]), Server::prometheus(config));
+        let ours = Server::start(config, &[]);
+        let theirs = Server::prometheus(config);
         let mut differences = Vec::new();
         for path in SAME {
             let escaped: String = path.replace('\\', "%5C").replace('"', "%22");
@@ -131,7 +133,8 @@ fn requests_are_answered_as_prometheus_answers_them() {
                 // 2.42 begins this one with a capital letter, 3.14 does not.
                 (answer.status, answer.text().replace("Invalid time value", "invalid time value"))
             };
-            let (got, want) = (ask(&ours), ask(&theirs));
+            let got = ask(&ours);
+            let want = ask(&theirs);
             if got != want {
                 differences.push(format!("{path}\n  ours:   {got:?}\n  theirs: {want:?}"));
             }
@@ -155,7 +158,8 @@ fn sixty(servers: &[&Server]) -> i64 {
 fn samples_are_counted_as_prometheus_counts_them() {
     wall_clock(|| {
         let flags = ["--enable-feature=promql-per-step-stats"];
-        let (ours, theirs) = (Server::start_with("", &[], &flags), Server::prometheus_with("", &flags));
+        let ours = Server::start_with("", &[], &flags);
+        let theirs = Server::prometheus_with("", &flags);
         let t = sixty(&[&ours, &theirs]);
         let instant = [
             "x",
@@ -172,14 +176,16 @@ fn samples_are_counted_as_prometheus_counts_them() {
         let mut paths: Vec<String> =
             instant.iter().map(|q| format!("query?query={}&time={}", http::encode(q), t / 1000)).collect();
         paths.extend(ranges.iter().map(|q| {
-            let (start, end) = (t / 1000 - 120, t / 1000 + 400);
+            let start = t / 1000 - 120;
+            let end = t / 1000 + 400;
             format!("query_range?query={}&start={start}&end={end}&step=30", http::encode(q))
         }));
         for path in paths {
             let ask = |server: &Server| {
                 server.api(&format!("/api/v1/{path}&stats=all"))["stats"]["samples"].clone()
             };
-            let (got, want) = (ask(&ours), ask(&theirs));
+            let got = ask(&ours);
+            let want = ask(&theirs);
             for field in ["totalQueryableSamples", "totalQueryableSamplesPerStep"] {
                 assert_eq!(got[field], want[field], "{path}: {field}");
             }
@@ -191,7 +197,8 @@ fn samples_are_counted_as_prometheus_counts_them() {
 fn the_limit_of_samples_refuses_what_prometheus_refuses() {
     wall_clock(|| {
         let flags = ["--query.max-samples=50"];
-        let (ours, theirs) = (Server::start_with("", &[], &flags), Server::prometheus_with("", &flags));
+        let ours = Server::start_with("", &[], &flags);
+        let theirs = Server::prometheus_with("", &flags);
         let t = sixty(&[&ours, &theirs]) / 1000;
         let range = |query: &str, steps: i64| {
             let start = t - 10 * (steps - 1);
@@ -217,7 +224,8 @@ fn the_limit_of_samples_refuses_what_prometheus_refuses() {
                 let answer = server.get(&format!("/api/v1/{path}"));
                 (answer.status, answer.json()["error"].clone())
             };
-            let (got, want) = (ask(&ours), ask(&theirs));
+            let got = ask(&ours);
+            let want = ask(&theirs);
             assert_eq!(got, want, "{path}");
             refused += usize::from(got.0 == 422);
         }

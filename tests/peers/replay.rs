@@ -20,7 +20,9 @@ const HOUR: i64 = 3_600_000;
 
 /// A data directory with a block of before, and a log whose newest sample is at `end`. Returns a time in the block.
 fn fill(dir: PathBuf, end: i64) -> i64 {
-    let (wal_sync_interval_ms, block_range_ms, out_of_order_ms) = (100, 2 * HOUR, HOUR / 2);
+    let wal_sync_interval_ms = 100;
+    let block_range_ms = 2 * HOUR;
+    let out_of_order_ms = HOUR / 2;
     let options = StoreOptions { dir, wal_sync_interval_ms, block_range_ms, out_of_order_ms };
     // Each opening begins a segment.
     for _ in 0..WAL_TOLD_SEGMENTS {

@@ -40,7 +40,8 @@ fn rules_are_counted_as_in_prometheus() {
         let file = directory.path().join("rules.yml");
         std::fs::write(&file, RULES).expect("a file");
         let config = format!("global: {{scrape_interval: 1s}}\nrule_files: ['{}']\n", file.display());
-        let (ours, theirs) = (Server::start(&config, &[]), Server::prometheus(&config));
+        let ours = Server::start(&config, &[]);
+        let theirs = Server::prometheus(&config);
         let of = |group: &str, metric: &str| format!("{metric}{{rule_group=\"{};{group}\"}}", file.display());
         let settled = |server: &Server| {
             eventually("three slots of the slow group", 60, || {
@@ -49,7 +50,8 @@ fn rules_are_counted_as_in_prometheus() {
                 if slots >= Some(3.0) { Ok(found) } else { Err(format!("{found:?}")) }
             })
         };
-        let (ours_now, theirs_now) = (settled(&ours), settled(&theirs));
+        let ours_now = settled(&ours);
+        let theirs_now = settled(&theirs);
         let names = |found: &BTreeMap<String, f64>| found.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&ours_now), names(&theirs_now));
         for metric in [
@@ -75,7 +77,8 @@ fn rules_are_counted_as_in_prometheus() {
             for summary in
                 ["prometheus_rule_evaluation_duration_seconds", "prometheus_rule_group_duration_seconds"]
             {
-                let (sum, count) = (found[&format!("{summary}_sum")], found[&format!("{summary}_count")]);
+                let sum = found[&format!("{summary}_sum")];
+                let count = found[&format!("{summary}_count")];
                 assert!(sum > 0.0 && count >= 6.0 && sum / count < 10.0, "{server}: {summary}: {found:?}");
             }
         }

@@ -122,7 +122,8 @@ fn one_view_and_pages_of_them() {
         let again = server.api(&format!("/api/v1/views/{id}"));
         assert_eq!((&again["name"], &again["plan"]), (&max["name"], &max["plan"]));
 
-        let (mut from, mut ids) = ("0".to_owned(), Vec::new());
+        let mut from = "0".to_owned();
+        let mut ids = Vec::new();
         loop {
             let part = server.api(&format!("/api/v1/views?limit=2&from={from}"));
             ids.extend(list(&part).iter().map(|view| view["id"].clone()));

@@ -14,7 +14,8 @@ pub fn difference(ours: &Value, theirs: &Value) -> Option<String> {
     if !matches!(ours["resultType"].as_str(), Some("vector" | "matrix")) {
         return points_differ(&ours["result"], &theirs["result"]);
     }
-    let (ours, theirs) = (rows(ours), rows(theirs));
+    let ours = rows(ours);
+    let theirs = rows(theirs);
     for labels in ours.keys().chain(theirs.keys()) {
         let complaint = match (ours.get(labels), theirs.get(labels)) {
             (Some(a), Some(b)) => points_differ(a, b),
@@ -47,7 +48,8 @@ fn rows(data: &Value) -> BTreeMap<String, Value> {
 
 /// Compares `[t, "v"]` or a list of them.
 fn points_differ(a: &Value, b: &Value) -> Option<String> {
-    let (x, y) = (flat(a), flat(b));
+    let x = flat(a);
+    let y = flat(b);
     if x.len() != y.len() {
         return Some(format!("{} points against {}: {a} against {b}", x.len() / 2, y.len() / 2));
     }

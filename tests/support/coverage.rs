@@ -42,7 +42,9 @@ fn walk(expr: &Expr, used: &mut BTreeSet<String>) {
         }
         ExprKind::Call { function, args } => {
             add("function", function);
-            args.iter().for_each(|arg| walk(arg, used));
+            for arg in args.iter() {
+                walk(arg, used);
+            }
         }
         ExprKind::Aggregate(aggregate) => {
             add("aggregation", aggregate.op.as_str());

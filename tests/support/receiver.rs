@@ -66,10 +66,12 @@ impl Receiver {
         let port = listener.local_addr().expect("an address").port();
         let receiver =
             Receiver { port, heard: Arc::default(), mood: Arc::new(AtomicU8::new(Mood::Takes as u8)) };
-        let (heard, mood) = (receiver.heard.clone(), receiver.mood.clone());
+        let heard = receiver.heard.clone();
+        let mood = receiver.mood.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (heard, mood) = (heard.clone(), mood.clone());
+                let heard = heard.clone();
+                let mood = mood.clone();
                 std::thread::spawn(move || serve(stream, &heard, &mood));
             }
         });
@@ -91,7 +93,8 @@ fn serve(stream: TcpStream, heard: &Mutex<Vec<Heard>>, mood: &AtomicU8) -> Optio
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
-        let (mut length, mut authorization) = (0, None);
+        let mut length = 0;
+        let mut authorization = None;
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).ok()? == 0 {

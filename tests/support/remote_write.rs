@@ -93,7 +93,9 @@ fn histogram_message(t: i64, h: &Histogram) -> Vec<u8> {
 /// The buckets of one sign: spans in field `first`, differences of neighbours in the next field.
 fn put_side(out: &mut Vec<u8>, first: u64, buckets: &BTreeMap<i32, u64>) {
     let mut spans: Vec<(i32, u64)> = Vec::new();
-    let (mut next, mut last, mut deltas) = (0, 0, Vec::new());
+    let mut next = 0;
+    let mut last = 0;
+    let mut deltas = Vec::new();
     for (index, count) in buckets {
         match spans.last_mut() {
             Some(span) if *index == next => span.1 += 1,

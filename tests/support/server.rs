@@ -233,7 +233,9 @@ impl Server {
 
     /// A range query from `start` to `end` by `step`, all in ms.
     pub fn query_range(&self, query: &str, start: i64, end: i64, step: i64) -> Value {
-        let (start, end, step) = (seconds(start), seconds(end), seconds(step));
+        let start = seconds(start);
+        let end = seconds(end);
+        let step = seconds(step);
         self.api(&format!(
             "/api/v1/query_range?query={}&start={start}&end={end}&step={step}",
             http::encode(query)

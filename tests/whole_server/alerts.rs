@@ -33,7 +33,8 @@ pub fn recorded(store: &Store) -> BTreeMap<String, States> {
     for shard in 0..SHARDS {
         let selection = store.select(shard, &matchers, TimeMs::MIN, TimeMs::MAX).expect("an answer");
         for (at, labels) in selection.labels.iter().enumerate() {
-            let (mut times, mut values) = (Vec::new(), Vec::new());
+            let mut times = Vec::new();
+            let mut values = Vec::new();
             selection.read(at, TimeMs::MIN, TimeMs::MAX, &mut times, &mut values).expect("samples");
             let is_firing = labels.get("alertstate") == Some("firing");
             // A target that a reload puts into another job has another alert.

@@ -172,7 +172,9 @@ impl Life {
                 samples.insert(key, v);
             }
         }
-        samples.iter().for_each(|(key, v)| world.ledger.lock().sent(key.clone(), v.to_bits()));
+        for (key, v) in samples.iter() {
+            world.ledger.lock().sent(key.clone(), v.to_bits());
+        }
         let keys: Vec<Key> = samples.keys().cloned().collect();
         let body = super::write::body(samples.iter().map(|((i, t), v)| (i.as_str(), *t, *v)));
         let status = self.process.write(body).await;
@@ -285,7 +287,8 @@ impl Life {
 /// The rows of a subscriber are what a query from scratch gives at their time.
 fn compare_with_scratch(process: &Process, world: &mut World, subscriber: &Subscriber) {
     let Some(rows) = subscriber.rows.as_ref().filter(|_| !world.damaged) else { return };
-    let (query, complete) = (subscriber.query, subscriber.complete);
+    let query = subscriber.query;
+    let complete = subscriber.complete;
     let scratch = scratch(process, query, complete);
     assert!(
         same(rows, &scratch),

@@ -79,7 +79,8 @@ fn random_lives_of_a_server_keep_its_promises() {
             })
         })
         .collect();
-    let (mut failed, mut seen) = (Vec::new(), BTreeSet::new());
+    let mut failed = Vec::new();
+    let mut seen = BTreeSet::new();
     for thread in threads {
         let (of_thread, kinds) = thread.join().expect("a thread");
         failed.extend(of_thread);

@@ -72,7 +72,8 @@ impl State {
     fn was_hot(&self, heard: &Heard) -> bool {
         let of_target = self.told.iter().rev().filter(|told| told.instance == heard.instance);
         let until = of_target.skip_while(|told| told.t > heard.starts_at);
-        let (mut before, first) = (0, heard.starts_at - HOT_BEFORE);
+        let mut before = 0;
+        let first = heard.starts_at - HOT_BEFORE;
         let mut looked_at = until.take_while(|told| {
             before += usize::from(told.t < first);
             before <= KNOWN_BEFORE
@@ -173,7 +174,8 @@ impl Peers {
     fn exposition(&self, state: &mut State, host: &str, random: &mut Random) -> String {
         let degrees = state.temperatures[host];
         let is_good = state.moods[host] == Mood::Good;
-        let (t, instance) = (self.clock.now(), format!("{host}:80"));
+        let t = self.clock.now();
+        let instance = format!("{host}:80");
         state.told.push(ScrapedSample { t, instance, is_hot: degrees > HOT, is_good });
         let steps = self.clock.now() / 1000 % 100_000;
         format!("temperature {degrees}\nsteps_total {steps}\nnoise {}\n", random.below(1000))

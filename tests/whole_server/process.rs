@@ -91,7 +91,8 @@ impl Process {
         every(random(7), 20, 250, move |_| asked.turn());
         let past = self.server.past.clone();
         every(random(6), 500, 1_500, move |_| past.turn());
-        let (store, clock) = (self.server.store.clone(), world.clock.clone());
+        let store = self.server.store.clone();
+        let clock = world.clock.clone();
         every(random(5), 60_000, 60_500, move |_| {
             // What fails is tried again in the next turn.
             let _ = store.run_housekeeping(clock.now());
@@ -114,7 +115,8 @@ impl Process {
 
     /// A write that goes on by itself.
     pub fn write(&self, body: Vec<u8>) -> BoxFuture<'static, StatusCode> {
-        let (router, mut request) = (self.router.clone(), request(Method::POST, "/api/v1/write", body));
+        let router = self.router.clone();
+        let mut request = request(Method::POST, "/api/v1/write", body);
         let headers = request.headers_mut();
         headers.insert("content-type", "application/x-protobuf".parse().expect("a value"));
         headers.insert("content-encoding", "snappy".parse().expect("a value"));

@@ -79,7 +79,8 @@ fn samples(store: &Store, name: &str, from: TimeMs, to: TimeMs) -> BTreeMap<Time
         let matchers = [Matcher::equal("__name__", name)];
         let selection = store.select(shard, &matchers, from, to).expect("an answer");
         for (at, labels) in selection.labels.iter().enumerate() {
-            let (mut times, mut values) = (Vec::new(), Vec::new());
+            let mut times = Vec::new();
+            let mut values = Vec::new();
             selection.read(at, from, to, &mut times, &mut values).expect("samples");
             let key = super::life::key(labels.iter().filter(|(name, _)| *name != "__name__"));
             for (t, v) in times.iter().zip(&values).filter(|(_, v)| !is_stale(**v)) {

@@ -182,13 +182,17 @@ impl World {
     pub fn crash(&mut self, end: End) {
         self.journal.kill();
         let changes = self.journal.changes();
-        changes.iter().for_each(|change| self.trace.note(&outline(change)));
+        for change in changes.iter() {
+            self.trace.note(&outline(change));
+        }
         let is_block = |change: &Change| matches!(change, Change::Rename(_, to) if to.starts_with("blocks"));
         if changes.iter().any(is_block) {
             self.seen.insert("block written");
         }
         self.trace.note(&format!("{end:?} after {} changes", changes.len()));
-        changes.iter().for_each(|change| self.held.apply(change));
+        for change in changes.iter() {
+            self.held.apply(change);
+        }
         self.lives += 1;
         let unsynced = match end {
             End::PowerLoss if self.random.chance(50) => Unsynced::Lost,
@@ -276,7 +280,8 @@ pub fn written(store: &Store) -> Contents {
     for shard in 0..SHARDS {
         let selection = store.select(shard, &matchers, TimeMs::MIN, TimeMs::MAX).expect("an answer");
         for (at, labels) in selection.labels.iter().enumerate() {
-            let (mut times, mut values) = (Vec::new(), Vec::new());
+            let mut times = Vec::new();
+            let mut values = Vec::new();
             selection.read(at, TimeMs::MIN, TimeMs::MAX, &mut times, &mut values).expect("samples");
             for (t, v) in times.iter().zip(&values) {
                 let twice = all.insert((labels.get("i").unwrap_or_default().to_owned(), *t), v.to_bits());

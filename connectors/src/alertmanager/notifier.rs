@@ -125,13 +125,16 @@ impl Notifier {
             queues: Mutex::default(),
             dropped: Mutex::default(),
         });
-        let (registry, limits, gauge) = (self.registry.clone(), self.limits, self.discovered.clone());
+        let registry = self.registry.clone();
+        let limits = self.limits;
+        let gauge = self.discovered.clone();
         let followed = set.clone();
         let task = tokio::spawn(async move {
             loop {
                 let (found, complete) = discovery.current();
                 if complete {
-                    let (mut urls, mut dropped) = (Vec::new(), Vec::new());
+                    let mut urls = Vec::new();
+                    let mut dropped = Vec::new();
                     for target in &found {
                         match followed.config.url(target, &targets) {
                             Some(url) => urls.push(url),
@@ -158,9 +161,10 @@ impl Notifier {
         for running in &state.sets {
             let set = &running.set;
             let relabelled = |alert: &QueuedAlert| finish(alert.clone(), &BTreeMap::new(), &set.relabel);
-            let own: Vec<QueuedAlert> = match set.relabel.is_empty() {
-                true => alerts.clone(),
-                false => alerts.iter().filter_map(relabelled).collect(),
+            let own: Vec<QueuedAlert> = if set.relabel.is_empty() {
+                alerts.clone()
+            } else {
+                alerts.iter().filter_map(relabelled).collect()
             };
             set.queues.lock().values().for_each(|(queue, _)| queue.push(own.iter().cloned()));
         }
@@ -221,7 +225,9 @@ impl AlertmanagerSet {
             });
             queues.insert(key, entry);
         }
-        old.into_values().for_each(|(_, task)| task.abort());
+        for (_, task) in old.into_values() {
+            task.abort();
+        }
         queues.len() as i64 - before
     }
 }
@@ -232,7 +238,9 @@ impl Drop for RunningSet {
         self.discovery.abort();
         let queues = std::mem::take(&mut *self.set.queues.lock());
         self.discovered.add(-(queues.len() as f64));
-        queues.into_values().for_each(|(_, task)| task.abort());
+        for (_, task) in queues.into_values() {
+            task.abort();
+        }
     }
 }
 

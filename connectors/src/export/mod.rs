@@ -95,7 +95,8 @@ pub fn export<'a>(
         labels: names.into_iter().map(str::to_owned).collect(),
         histograms: found.iter().any(|(_, selection, i)| selection.has_histograms(*i)),
     };
-    let (mut sink, mut done) = (sink(shape)?, ExportCounts::default());
+    let mut sink = sink(shape)?;
+    let mut done = ExportCounts::default();
     let mut samples = ExportedSeries::default();
     for (labels, selection, i) in found {
         samples.ts.clear();

@@ -77,5 +77,7 @@ pub(super) fn render(out: &mut HostExposition) {
         let is_readonly = stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
         readonly.add(&labels, f64::from(u8::from(is_readonly)));
     }
-    [size, free, avail, files, files_free, readonly].into_iter().for_each(|family| out.put(family));
+    for family in [size, free, avail, files, files_free, readonly].into_iter() {
+        out.put(family);
+    }
 }

@@ -46,7 +46,8 @@ pub fn copy(
         ended: false,
         waiting: BufferedSeries::default(),
     };
-    let (mut piece, mut written) = (Vec::new(), Vec::new());
+    let mut piece = Vec::new();
+    let mut written = Vec::new();
     let mut progress = ImportProgress { of, ..ImportProgress::default() };
     loop {
         let kept = piece.len();
@@ -156,7 +157,8 @@ impl OpenMetricsImporter<'_> {
         let all = series.iter().flat_map(|(_, samples)| samples.iter().map(|sample| range(sample.0)));
         let ranges: BTreeSet<i64> = all.collect();
         for at in ranges {
-            let (from, to) = (at.saturating_mul(IMPORT_RANGE_MS), (at + 1).saturating_mul(IMPORT_RANGE_MS));
+            let from = at.saturating_mul(IMPORT_RANGE_MS);
+            let to = (at + 1).saturating_mul(IMPORT_RANGE_MS);
             let of_range = series.iter().map(|(labels, samples)| Ok(cut(labels, samples, from, to)));
             let origin = BlockSpec { from, to, replaces: Vec::new(), reserved: self.taken };
             written.push(write_block_replacing(disk, dir, origin, of_range)?);
@@ -203,7 +205,8 @@ impl BufferedSeries {
 
 /// What a series has in `from ≤ t < to`.
 fn cut(labels: &Labels, samples: &[ImportedSample], from: TimeMs, to: TimeMs) -> BlockSeries {
-    let (start, end) = (samples.partition_point(|s| s.0 < from), samples.partition_point(|s| s.0 < to));
+    let start = samples.partition_point(|s| s.0 < from);
+    let end = samples.partition_point(|s| s.0 < to);
     let (ts, vs) = samples[start..end].iter().map(|s| (s.0, s.1)).unzip();
     BlockSeries { labels: labels.clone(), ts, vs, ..BlockSeries::default() }
 }

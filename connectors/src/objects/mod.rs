@@ -106,7 +106,8 @@ impl RemoteObjects {
     }
 
     fn begin_get(&self, name: &str, range: Range<u64>) -> Receiver<Result<Vec<u8>, Error>> {
-        let (store, path) = (self.store.clone(), self.path(name));
+        let store = self.store.clone();
+        let path = self.path(name);
         self.begin(async move { store.get_range(&path, range).await.map(Vec::from) })
     }
 
@@ -162,12 +163,14 @@ impl ObjectStorage for RemoteObjects {
         if bytes > OBJECT_PART_BYTES as u64 {
             return self.put_parts(path, bytes, content);
         }
-        let (store, content) = (self.store.clone(), content(0, OBJECT_PART_BYTES)?);
+        let store = self.store.clone();
+        let content = content(0, OBJECT_PART_BYTES)?;
         self.ask(async move { store.put(&path, content.into()).await.map(|_| ()) })
     }
 
     fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let (path, content) = (self.path(name), PutPayload::from(content.to_vec()));
+        let path = self.path(name);
+        let content = PutPayload::from(content.to_vec());
         let store = self.store.clone();
         self.ask(async move {
             let only_new = PutOptions::from(PutMode::Create);
@@ -198,7 +201,8 @@ impl ObjectStorage for RemoteObjects {
     }
 
     fn len_of(&self, name: &str) -> io::Result<Option<u64>> {
-        let (store, path) = (self.store.clone(), self.path(name));
+        let store = self.store.clone();
+        let path = self.path(name);
         self.ask(async move {
             match store.head(&path).await {
                 Ok(meta) => Ok(Some(meta.size)),
@@ -209,7 +213,8 @@ impl ObjectStorage for RemoteObjects {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>> {
-        let (store, prefix) = (self.store.clone(), self.prefix.clone());
+        let store = self.store.clone();
+        let prefix = self.prefix.clone();
         let folder = if folder.is_empty() { prefix.clone() } else { self.path(folder) };
         self.ask(async move {
             let mut found = Vec::new();
@@ -230,7 +235,8 @@ impl ObjectStorage for RemoteObjects {
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
-        let (store, path) = (self.store.clone(), self.path(name));
+        let store = self.store.clone();
+        let path = self.path(name);
         self.ask(async move {
             match store.delete(&path).await {
                 Err(Error::NotFound { .. }) => Ok(()),

@@ -119,7 +119,8 @@ fn each_label<'a>(message: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -
     let mut fields = FieldReader::of(message);
     while let Some(field) = fields.next_field()? {
         let (1, FieldValue::Bytes(label)) = field else { continue };
-        let (mut name, mut value) = (&b""[..], &b""[..]);
+        let mut name = &b""[..];
+        let mut value = &b""[..];
         let mut parts = FieldReader::of(label);
         while let Some(part) = parts.next_field()? {
             match part {

@@ -132,7 +132,8 @@ impl<'a> V2Reader<'a> {
         }
         let outside = |pair: &&[u32]| pair.iter().any(|n| *n as usize >= self.symbols.len());
         if let Some(pair) = refs.chunks_exact(2).find(outside) {
-            let (shown, size) = (&refs[..refs.len().min(20)], self.symbols.len());
+            let shown = &refs[..refs.len().min(20)];
+            let size = self.symbols.len();
             let shown: Vec<String> = shown.iter().map(u32::to_string).collect();
             return Some(format!(
                 "parsing labels for series [{}]: labelRefs {} (name) = {} (value) outside of symbols table (size {size})",
@@ -214,7 +215,8 @@ impl<'a> V2Reader<'a> {
             return None;
         }
         for pair in refs.chunks(2) {
-            let (name, value) = (text(pair[0])?, text(*pair.get(1)?)?);
+            let name = text(pair[0])?;
+            let value = text(*pair.get(1)?)?;
             if !is_acceptable(name, value, &labels) {
                 return None;
             }

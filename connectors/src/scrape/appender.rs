@@ -295,7 +295,8 @@ impl ScrapeAppender {
         }
         self.extras.commit_starts(t, &self.store)?;
         counts.late_exemplars += self.extras.commit_exemplars(t, &self.store);
-        let (batches, series) = (&mut self.batches, &mut self.series);
+        let batches = &mut self.batches;
+        let series = &mut self.series;
         batches.compact(|part, moved| series.move_columns(part, moved));
         Ok(())
     }

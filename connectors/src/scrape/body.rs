@@ -45,13 +45,14 @@ pub struct BodyChunk<'a> {
 impl Body {
     /// A body of `limit` bytes at most, of which nothing has come yet.
     pub fn new(gzip: bool, limit: usize) -> Body {
-        let text = match gzip {
-            true => Text::Gzip {
+        let text = if gzip {
+            Text::Gzip {
                 decoder: Box::new(MultiGzDecoder::new(Vec::new())),
                 packed: Vec::new(),
                 ended: false,
-            },
-            false => Text::Plain(Vec::new()),
+            }
+        } else {
+            Text::Plain(Vec::new())
         };
         Body { text, decoded: 0, limit, received: false, wanted: SCRAPE_PIECE_BYTES }
     }
@@ -184,12 +185,14 @@ mod tests {
         let mut body = Body::new(true, limit);
         body.push(packed)?;
         body.end();
-        let (mut all, mut most) = (0, 0);
+        let mut all = 0;
+        let mut most = 0;
         loop {
             body.decode()?;
             most = most.max(body.text().len());
             let piece = body.piece(BodyFormat::Text(TextFormat::Text));
-            let (read, last) = (piece.bytes.len(), piece.last);
+            let read = piece.bytes.len();
+            let last = piece.last;
             all += read;
             body.consume(read)?;
             if last {

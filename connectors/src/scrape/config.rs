@@ -419,7 +419,8 @@ fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, E
 }
 
 fn native(keys: &ScrapeKeys, global: &GlobalKeys) -> HistogramPolicy {
-    let (limit, factor) = (keys.native_histogram_bucket_limit, keys.native_histogram_min_bucket_factor);
+    let limit = keys.native_histogram_bucket_limit;
+    let factor = keys.native_histogram_min_bucket_factor;
     let classic_too = keys.always_scrape_classic_histograms;
     let convert = keys.convert_classic_histograms_to_nhcb;
     HistogramPolicy {

@@ -74,7 +74,9 @@ impl<T> CreatedLines<T> {
         }
         let are_meant = |(of, _): &(Labels, Vec<T>)| *of == metric && start != 0;
         for (_, samples) in waiting.drain(..).filter(are_meant) {
-            samples.into_iter().for_each(|sample| found(sample, start));
+            for sample in samples.into_iter() {
+                found(sample, start);
+            }
         }
         self.waiting = waiting;
         Ok(true)
@@ -134,7 +136,8 @@ mod tests {
     /// The lines of a body that have a start, and that start.
     fn starts(body: &str) -> Vec<(String, TimeMs)> {
         let mut parser = ExpositionParser::new(body.as_bytes(), TextFormat::OpenMetrics);
-        let (mut created, mut all) = (CreatedLines::default(), Vec::new());
+        let mut created = CreatedLines::default();
+        let mut all = Vec::new();
         while let Some(entry) = parser.next(&[]).unwrap() {
             match entry {
                 ExpositionEntry::Meta(meta) => created.family(meta.name),

@@ -243,7 +243,9 @@ impl ScrapeManager {
         for running in std::mem::take(&mut *self.pools.lock()).into_values() {
             running.task.abort();
             let active = std::mem::take(&mut running.view.lock().active);
-            active.into_values().for_each(|active| active.abort());
+            for active in active.into_values() {
+                active.abort();
+            }
         }
     }
 

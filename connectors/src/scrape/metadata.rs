@@ -125,7 +125,9 @@ impl MetadataChangeDetector {
             MetadataValue::Help(family.help.as_bytes()),
             MetadataValue::Unit(family.unit.as_bytes()),
         ];
-        all.into_iter().for_each(|what| self.note(&MetadataLine { name, what }, Escapes::None));
+        for what in all.into_iter() {
+            self.note(&MetadataLine { name, what }, Escapes::None);
+        }
     }
 
     /// The scrape is over: what is known now, if that is not what was told last. One that failed, or had nothing in it, lets

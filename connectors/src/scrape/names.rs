@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn legacy_names_are_of_the_old_alphabet() {
-        let (utf8, legacy) = (NameScheme::Utf8, NameScheme::Legacy);
+        let utf8 = NameScheme::Utf8;
+        let legacy = NameScheme::Legacy;
         for (name, label, metric) in [
             ("a", true, true),
             ("_1", true, true),

@@ -87,7 +87,9 @@ impl NonFloatSamples {
         }
         let histograms: HashMap<SeriesRef, &Arc<NativeHistogram>> =
             self.histograms.iter().map(|(series, _, h)| (*series, h)).collect();
-        rows.iter_mut().for_each(|row| row.like = histograms.get(&row.series).map(|h| Arc::clone(h)));
+        for row in rows.iter_mut() {
+            row.like = histograms.get(&row.series).map(|h| Arc::clone(h));
+        }
         store.append_zeros(&rows, t).map(drop)
     }
 
@@ -133,7 +135,8 @@ impl NonFloatSamples {
 
     /// Adds the exemplars of samples that are stored now. How many of them are out of order, of samples of which all are.
     pub fn commit_exemplars(&mut self, t: TimeMs, store: &Store) -> usize {
-        let (mut rows, mut samples) = (Vec::with_capacity(self.exemplars.len()), Vec::new());
+        let mut rows = Vec::with_capacity(self.exemplars.len());
+        let mut samples = Vec::new();
         let all = std::mem::take(&mut self.exemplars);
         for of_sample in all.chunk_by(|(a, x, _), (b, y, _)| (a, x) == (b, y)) {
             let (series, own, first) = &of_sample[0];
@@ -166,6 +169,7 @@ impl NonFloatSamples {
 
 /// By time, then value, then labels: a sample may have several.
 fn in_order(a: &ExemplarRow, b: &ExemplarRow) -> Ordering {
-    let (x, y) = (&a.exemplar, &b.exemplar);
+    let x = &a.exemplar;
+    let y = &b.exemplar;
     x.t.cmp(&y.t).then(x.v.total_cmp(&y.v)).then_with(|| x.labels.cmp(&y.labels))
 }

@@ -135,7 +135,9 @@ impl ScrapePool {
     ) -> BTreeMap<TargetKey, (Target, BTreeMap<String, String>)> {
         let mut wanted = BTreeMap::new();
         let discovered_count = found.len();
-        let (mut dropped, mut dropped_count, mut failed) = (Vec::new(), 0, 0);
+        let mut dropped = Vec::new();
+        let mut dropped_count = 0;
+        let mut failed = 0;
         for discovered in found {
             let labels = discovered_labels(&discovered, job);
             match build_target(&labels, job) {
@@ -152,7 +154,8 @@ impl ScrapePool {
                 }
             }
         }
-        let (all, limit) = (wanted.len(), job.target_limit);
+        let all = wanted.len();
+        let limit = job.target_limit;
         let refused = (all > limit)
             .then(|| Arc::new(format!("target_limit exceeded (number of targets: {all}, limit: {limit})")));
         if refused.is_some() {

@@ -85,7 +85,9 @@ pub struct RelabelConfig {
 
 /// Tells rules which names labels may have.
 pub fn set_names(configs: &mut [RelabelConfig], names: NameScheme) {
-    configs.iter_mut().for_each(|config| config.names = names);
+    for config in configs.iter_mut() {
+        config.names = names;
+    }
 }
 
 fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<RelabelAction, D::Error> {

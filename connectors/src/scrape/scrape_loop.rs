@@ -99,7 +99,8 @@ impl ScrapeLoop {
                 command = hand_over(&mut commands) => return self.leave(command).await,
                 _ = self.scrape(tick) => {}
             }
-            let (now, interval) = (clock.now(), self.context.target.interval.0);
+            let now = clock.now();
+            let interval = self.context.target.interval.0;
             // A scrape that took all its interval does not cost the next one.
             tick = if (now - tick).abs() < 2 * interval { tick + interval } else { self.next_tick(now) };
         }

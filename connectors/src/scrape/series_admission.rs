@@ -63,7 +63,8 @@ const UNIT: &str = "__unit__";
 impl<'a> SeriesAdmission<'a> {
     /// The target's labels win, all names are allowed, and nothing is added.
     pub fn new(target: &'a Labels, relabel: &'a Relabeler, limits: ScrapeLimits) -> SeriesAdmission<'a> {
-        let (names, type_and_unit) = (NameScheme::Utf8, false);
+        let names = NameScheme::Utf8;
+        let type_and_unit = false;
         SeriesAdmission { target, honor_labels: false, relabel, limits, names, type_and_unit }
     }
 
@@ -144,7 +145,8 @@ impl<'a> SeriesAdmission<'a> {
         let metric: String = labels.name().chars().take(50).collect();
         let limits = self.limits;
         if labels.len() > limits.labels {
-            let (count, limit) = (labels.len(), limits.labels);
+            let count = labels.len();
+            let limit = limits.labels;
             let text =
                 format!("label_limit exceeded (metric: {metric}, number of labels: {count}, limit: {limit})");
             return Err(SeriesRejected::LabelLimit(text));
@@ -210,7 +212,8 @@ mod tests {
     fn names_types_and_units() {
         let target = Labels::from_pairs([("job", "j")]);
         let relabel = serde_saphyr::from_str::<Vec<_>>("[{action: labelkeep, regex: '.*[^g].*'}]").unwrap();
-        let (all, no_single) = (Relabeler::default(), Relabeler::new(&relabel).unwrap());
+        let all = Relabeler::default();
+        let no_single = Relabeler::new(&relabel).unwrap();
         let admit = |admission: SeriesAdmission<'_>, series: &str, context| {
             let labels = admission.admit(series.as_bytes(), context, &Turn::endless());
             labels.map(|labels| labels.map(|labels| labels.to_string())).map_err(|e| e.to_string())

@@ -96,7 +96,8 @@ impl SeriesCache {
 
     /// The next line of this scrape has this series.
     fn remember(&mut self, id: CachedSeriesId) {
-        let (order, cursor) = (&self.order, self.cursor);
+        let order = &self.order;
+        let cursor = self.cursor;
         let new_order = self.new_order.get_or_insert_with(|| order[..cursor].to_vec());
         if new_order.len() > 2 * self.known.len() + ORDER_SLACK {
             self.orderless = true;
@@ -136,7 +137,8 @@ impl SeriesCache {
         reserve_slack(&mut self.known, 1);
         self.text.extend_from_slice(series);
         self.known.push(CachedSeries { start, len: series.len() as u32, place, position: NOBODY });
-        let (known, text) = (&self.known, &self.text);
+        let known = &self.known;
+        let text = &self.text;
         self.ids.insert_unique(xxh3_64(series), id, |id| xxh3_64(known[*id as usize].of(text)));
         id
     }
@@ -194,7 +196,8 @@ impl SeriesCache {
         self.text.shrink_to_fit();
         self.known.truncate(self.first_new);
         self.known.shrink_to_fit();
-        let (known, text) = (&self.known, &self.text);
+        let known = &self.known;
+        let text = &self.text;
         self.ids.shrink_to_fit(|id| xxh3_64(known[*id as usize].of(text)));
     }
 

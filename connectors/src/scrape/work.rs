@@ -225,7 +225,8 @@ impl Work {
 
     /// The format of the body, if that can be said already.
     fn find_format(&mut self) -> Result<Option<BodyFormat>, FetchError> {
-        let (scrape, context) = (&mut self.scrape, &self.context);
+        let scrape = &mut self.scrape;
+        let context = &self.context;
         let is_there = !scrape.body.text().is_empty() || scrape.body.is_decoded();
         if scrape.format.is_none() && is_there {
             let fallback = context.job.config.keys.fallback_scrape_protocol;

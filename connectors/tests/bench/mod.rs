@@ -20,7 +20,7 @@ use storage::store::Store;
 
 /// What the target answers next.
 #[derive(Clone)]
-pub struct Answer {
+pub struct TargetResponse {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: Vec<u8>,
@@ -28,8 +28,8 @@ pub struct Answer {
     pub delay: Duration,
 }
 
-pub fn text(body: &str) -> Answer {
-    Answer {
+pub fn text(body: &str) -> TargetResponse {
+    TargetResponse {
         status: StatusCode::OK,
         content_type: "text/plain; version=0.0.4",
         body: body.into(),
@@ -40,7 +40,7 @@ pub fn text(body: &str) -> Answer {
 
 #[derive(Clone)]
 pub struct Site {
-    pub answer: Arc<Mutex<Answer>>,
+    pub answer: Arc<Mutex<TargetResponse>>,
     pub headers: Arc<Mutex<HeaderMap>>,
 }
 
@@ -117,7 +117,7 @@ impl Bench {
         self.manager.apply(jobs(configs, &GlobalConfig::default()).unwrap()).unwrap();
     }
 
-    pub fn answer(&self, answer: Answer) {
+    pub fn answer(&self, answer: TargetResponse) {
         *self.site.answer.lock().unwrap() = answer;
     }
 
@@ -128,7 +128,8 @@ impl Bench {
             let selection =
                 self.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
             for (i, labels) in selection.labels.iter().enumerate() {
-                let (mut ts, mut vs) = (Vec::new(), Vec::new());
+                let mut ts = Vec::new();
+                let mut vs = Vec::new();
                 selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
                 all.push((labels.to_string(), ts, vs));
             }

@@ -72,7 +72,8 @@ impl Date {
     fn of_days(days: i64) -> Date {
         const ERA: i64 = 146_097;
         let since_march_0000 = days + 719_468;
-        let (era, day) = (since_march_0000.div_euclid(ERA), since_march_0000.rem_euclid(ERA));
+        let era = since_march_0000.div_euclid(ERA);
+        let day = since_march_0000.rem_euclid(ERA);
         let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
         let day = day - (365 * year + year / 4 - year / 100);
         let month = (5 * day + 2) / 153;

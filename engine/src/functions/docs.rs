@@ -14,7 +14,9 @@ pub fn markdown() -> String {
          | Function | What it answers | Native histograms | Example |\n|---|---|---|---|\n",
     );
     for f in table() {
-        let (signature, marks, histograms) = (signature(f), marks(f), histograms(f));
+        let signature = signature(f);
+        let marks = marks(f);
+        let histograms = histograms(f);
         let _ = writeln!(page, "| `{signature}`{marks} | {} | {histograms} | `{}` |", f.doc, f.example);
     }
     page

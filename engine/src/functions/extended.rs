@@ -57,7 +57,8 @@ impl EdgeSamples {
         let newest = times.checked_sub(1)?;
         // The newest sample is not looked at: it is the answer if no other is.
         let search = |behind: &dyn Fn(TimeMs) -> bool| {
-            let (mut low, mut high) = (0, newest);
+            let mut low = 0;
+            let mut high = newest;
             while low < high {
                 let middle = (low + high) / 2;
                 if behind(time(middle)) {
@@ -140,7 +141,8 @@ fn ends(w: &Window, edges: EdgeSamples, counter: bool) -> (f64, f64) {
 
 /// What a counter lost by resets on its way from `left` through `inner` to `right`.
 fn lost(left: f64, right: f64, inner: &[f64]) -> f64 {
-    let (mut sum, mut before) = (0.0, left);
+    let mut sum = 0.0;
+    let mut before = left;
     for v in inner.iter().chain([&right]) {
         if *v < before {
             sum += before;

@@ -96,7 +96,8 @@ fn lost(
     noticed: &mut Findings,
 ) -> Option<Option<NativeHistogram>> {
     let all = w.histograms;
-    let (mut from, mut before) = (edges.first + 1, left);
+    let mut from = edges.first + 1;
+    let mut before = left;
     if edges.left_between(w, |i| all[i].0) && all[from].1.detect_reset(&all[edges.first].1) {
         // The value at the left edge has been through this reset already.
         before = &all[from].1;

@@ -114,7 +114,8 @@ const SAME_COUNT: f64 = 1e-12;
 
 /// Whether they differ by no more than rounding; `a != b`.
 fn nearly(a: f64, b: f64) -> bool {
-    let (total, diff) = (a.abs() + b.abs(), (a - b).abs());
+    let total = a.abs() + b.abs();
+    let diff = (a - b).abs();
     if a.is_nan() && b.is_nan() {
         true
     } else if a == 0.0 || b == 0.0 || total < f64::MIN_POSITIVE {
@@ -334,7 +335,8 @@ mod tests {
             Some(0) if bounds.len() > 1 && bounds[0] <= 0.0 => bounds[0],
             Some(0) => 0.0 + bounds[0] * (rank / counts[0]),
             Some(at) if at + 1 < bounds.len() => {
-                let (low, high) = (bounds[at - 1], bounds[at]);
+                let low = bounds[at - 1];
+                let high = bounds[at];
                 low + (high - low) * ((rank - counts[at - 1]) / (counts[at] - counts[at - 1]))
             }
             _ => bounds[bounds.len() - 2],
@@ -350,7 +352,8 @@ mod tests {
             q in 0.0..=1.0f64,
         ) {
             buckets.push((INF, f64::from(at_inf)));
-            let (got, want) = (quantile(q, &buckets), quantile_reference(q, &buckets));
+            let got = quantile(q, &buckets);
+            let want = quantile_reference(q, &buckets);
             prop_assert!(same(got, want), "{got} {want}");
         }
     }

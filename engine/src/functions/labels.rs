@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn labels_of_the_absent() {
         let m = |name: &str, op, value: &str| Matcher::new(name, op, value).expect("a matcher");
-        let (eq, re) = (MatchOp::Equal, MatchOp::Regex);
+        let eq = MatchOp::Equal;
+        let re = MatchOp::Regex;
         for (matchers, want) in [
             (vec![m("__name__", eq, "up"), m("a", eq, "x")], r#"{a="x"}"#),
             (vec![m("a", eq, "x"), m("a", re, "y")], "{}"),

@@ -91,7 +91,8 @@ impl PaneSummary for LineFit {
         self.constant &= v == self.first;
         self.n += 1.0;
         let x = seconds(self.origin, t);
-        let (dx, dy) = (x - self.x, v - (self.y.sum + self.y.c));
+        let dx = x - self.x;
+        let dy = v - (self.y.sum + self.y.c);
         self.x += dx / self.n;
         self.y.add(dy / self.n);
         self.xx += dx * (x - self.x);
@@ -138,7 +139,8 @@ mod tests {
             late in 0i64..60_000,
             ahead in -3600.0f64..36_000.0,
         ) {
-            let (mut ts, mut t) = (Vec::new(), 1_700_000_000_000);
+            let mut ts = Vec::new();
+            let mut t = 1_700_000_000_000;
             for (_, gap) in &vs {
                 ts.push(t);
                 t += gap;
@@ -148,10 +150,11 @@ mod tests {
             let mut whole = LineFit::EMPTY;
             for part in samples.chunks(pane) {
                 let mut trend = LineFit::EMPTY;
-                part.iter().for_each(|(t, v)| trend.add(*t, *v));
+                for (t, v) in part.iter() { trend.add(*t, *v); }
                 whole.merge(&trend);
             }
-            let (end, args) = (ts[ts.len() - 1] + late, [ahead]);
+            let end = ts[ts.len() - 1] + late;
+            let args = [ahead];
             let window = Window { ts: &ts, vs: &vs, start: ts[0] - 1, end, t: end, args: &args, ..Window::default() };
             let length = seconds(ts[0], end);
             for name in ["deriv", "predict_linear"] {

@@ -71,7 +71,8 @@ pub fn go_min(a: f64, b: f64) -> f64 {
 }
 
 fn clamp(v: f64, args: &[f64], _: TimeMs) -> f64 {
-    let (min, max) = (args[0], args[1]);
+    let min = args[0];
+    let max = args[1];
     if max < min { ABSENT } else { go_max(min, go_min(max, v)) }
 }
 

@@ -97,10 +97,12 @@ fn floats(w: &Window, rule: RateKind, noticed: &mut Findings) -> f64 {
 }
 
 fn histograms(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
-    let (first, last) = (w.histograms.first()?, w.histograms.last()?);
-    let (resets, overlap) = match rule.counter {
-        true => resets_by_start(w, w.histograms.iter().map(|(t, _)| *t)),
-        false => (Vec::new(), false),
+    let first = w.histograms.first()?;
+    let last = w.histograms.last()?;
+    let (resets, overlap) = if rule.counter {
+        resets_by_start(w, w.histograms.iter().map(|(t, _)| *t))
+    } else {
+        (Vec::new(), false)
     };
     let mut result = None;
     if w.histograms.len() > 1 {
@@ -189,7 +191,8 @@ enum Unlike {
 }
 
 fn gauge_change(w: &Window, said: &mut Findings) -> Result<NativeHistogram, Unlike> {
-    let (first, last) = (&w.histograms[0].1, &w.histograms[w.histograms.len() - 1].1);
+    let first = &w.histograms[0].1;
+    let last = &w.histograms[w.histograms.len() - 1].1;
     if last.is_custom() != first.is_custom() {
         return Err(Unlike::Ends);
     }
@@ -203,7 +206,9 @@ fn gauge_change(w: &Window, said: &mut Findings) -> Result<NativeHistogram, Unli
 
 fn counter_change(w: &Window, resets: &[bool], said: &mut Findings) -> Result<NativeHistogram, Unlike> {
     let all = w.histograms;
-    let (first, second, last) = (&all[0].1, &all[1].1, &all[all.len() - 1].1);
+    let first = &all[0].1;
+    let second = &all[1].1;
+    let last = &all[all.len() - 1].1;
     let is_gauge = |h: &NativeHistogram| h.hint == ResetHint::Gauge;
     if is_gauge(first) || is_gauge(last) {
         said.add(Finding::NotACounter);

@@ -190,7 +190,9 @@ fn avg(w: &Window) -> f64 {
 
 /// Finds the place where the sum overflows first, then walks on from there with the incremental mean.
 fn avg_reference(w: &Window) -> f64 {
-    let (mut sum, mut c, mut n) = (w.vs[0], 0.0, 1);
+    let mut sum = w.vs[0];
+    let mut c = 0.0;
+    let mut n = 1;
     while n < w.vs.len() {
         let next = reference_step(sum, c, w.vs[n]);
         if next.0.is_infinite() {
@@ -202,9 +204,11 @@ fn avg_reference(w: &Window) -> f64 {
     if n == w.vs.len() {
         return sum / n as f64 + c / n as f64;
     }
-    let (mut mean, mut c) = (sum / n as f64, c / n as f64);
+    let mut mean = sum / n as f64;
+    let mut c = c / n as f64;
     for (i, v) in w.vs.iter().enumerate().skip(n) {
-        let (before, count) = (i as f64, (i + 1) as f64);
+        let before = i as f64;
+        let count = (i + 1) as f64;
         let share = before / count;
         (mean, c) = reference_step(share * mean, share * c, v / count);
     }
@@ -323,7 +327,9 @@ fn ts_of_min_reference(w: &Window) -> f64 {
 
 /// Welford's recurrence with compensated mean and sum of squares; exactly 0 for a constant.
 fn stdvar(w: &Window) -> f64 {
-    let (mut mean, mut squares, mut n) = (Neumaier::default(), Neumaier::default(), 0.0);
+    let mut mean = Neumaier::default();
+    let mut squares = Neumaier::default();
+    let mut n = 0.0;
     for v in w.vs {
         n += 1.0;
         let delta = v - (mean.sum + mean.c);

@@ -124,7 +124,8 @@ impl<S: PaneSummary> PaneState<S::Answer> for PaneWindow<S> {
         out: &mut Vec<S::Answer>,
     ) {
         self.slide(rows, (from, to), width);
-        let (first, last) = ((self.first * PANE).min(to), self.end());
+        let first = (self.first * PANE).min(to);
+        let last = self.end();
         let sums = &mut self.sums;
         sums.clear();
         sums.resize(width, S::EMPTY);
@@ -282,7 +283,8 @@ impl<const ROOT: bool> PaneSummary for Variance<ROOT> {
             *self = if self.n == 0.0 { *later } else { *self };
             return;
         }
-        let (before, n) = (self.n, self.n + later.n);
+        let before = self.n;
+        let n = self.n + later.n;
         let delta = (later.mean.sum + later.mean.c) - (self.mean.sum + self.mean.c);
         self.n = n;
         self.mean.add(delta * (later.n / n));
@@ -318,9 +320,10 @@ impl PaneSummary for ChangeCount {
 
     #[inline]
     fn add(&mut self, _: TimeMs, v: f64) {
-        match is_absent(self.last) {
-            true => self.first = v,
-            false => self.count += u32::from(differ(self.last, v)),
+        if is_absent(self.last) {
+            self.first = v
+        } else {
+            self.count += u32::from(differ(self.last, v))
         }
         self.last = v;
     }
@@ -446,7 +449,10 @@ mod tests {
                 let Kernel::Window(kernel) = function.kernel else { continue };
                 let WindowMethod::Panes { make, exact } = kernel.method else { continue };
                 let mut given = Given { epoch: 0, rows: rows.clone() };
-                let (mut panes, mut out, mut from, mut to) = (make(), Vec::new(), 0, 100);
+                let mut panes = make();
+                let mut out = Vec::new();
+                let mut from = 0;
+                let mut to = 100;
                 for (leave, enter, late) in &moves {
                     to = (to + enter).min(rows.len() as u32);
                     from = (from + leave).min(to - 1);
@@ -473,7 +479,8 @@ mod tests {
         rows[10][0] = f64::INFINITY;
         rows[70][0] = 1e17;
         let given = Given { epoch: 0, rows };
-        let (mut panes, mut out) = (of::<Sum>(), Vec::new());
+        let mut panes = of::<Sum>();
+        let mut out = Vec::new();
         panes.eval(&given, (0, 120), 1, &mut out);
         assert_eq!(out[0], f64::INFINITY);
         panes.eval(&given, (71, 191), 1, &mut out);

@@ -54,7 +54,8 @@ proptest! {
     fn kernels_equal_their_references(owned in windows()) {
         let w = owned.window();
         for (name, kernel) in kernels() {
-            let (got, want) = ((kernel.eval)(&w), (kernel.reference)(&w));
+            let got = (kernel.eval)(&w);
+            let want = (kernel.reference)(&w);
             prop_assert!(same(got, want), "{name}: {got:e}, reference {want:e}");
         }
     }
@@ -68,8 +69,10 @@ proptest! {
             }
             // Leaves read start timestamps only for those who want them.
             let w = if kernel.reads_starts { w } else { Window { starts: &[], ..w } };
-            let (mut noticed, mut should) = (Findings::default(), Findings::default());
-            let (got, want) = (kernel.value(&w, &mut noticed), kernel.value_reference(&w, &mut should));
+            let mut noticed = Findings::default();
+            let mut should = Findings::default();
+            let got = kernel.value(&w, &mut noticed);
+            let want = kernel.value_reference(&w, &mut should);
             prop_assert!(same_sample(&got, &want), "{name}: {got:?}, reference {want:?}");
             prop_assert_eq!(noticed, should, "{}", name);
         }
@@ -81,7 +84,8 @@ proptest! {
         let w = owned.window();
         let hinted = Window { monotone: true, ..w };
         for (name, kernel) in kernels() {
-            let (plain, quick) = ((kernel.eval)(&w), (kernel.eval)(&hinted));
+            let plain = (kernel.eval)(&w);
+            let quick = (kernel.eval)(&hinted);
             prop_assert!(same(plain, quick), "{name}: {plain:e}, with the hint {quick:e}");
         }
     }
@@ -114,9 +118,11 @@ proptest! {
             if n < 4 {
                 continue;
             }
-            let (ts, vs) = ([w.ts[0], w.ts[n - 2], w.ts[n - 1]], [w.vs[0], w.vs[n - 2], w.vs[n - 1]]);
+            let ts = [w.ts[0], w.ts[n - 2], w.ts[n - 1]];
+            let vs = [w.vs[0], w.vs[n - 2], w.vs[n - 1]];
             let short = Window { ts: &ts, vs: &vs, skipped: n - 3, ..w };
-            let (whole, quick) = ((kernel.eval)(&w), (kernel.eval)(&short));
+            let whole = (kernel.eval)(&w);
+            let quick = (kernel.eval)(&short);
             prop_assert!(same(whole, quick), "{name}: {whole:e}, abridged {quick:e}");
             if !pairs {
                 // How long it stands may be worked out for counters, too: what does not look at pairs need not heed that.
@@ -173,7 +179,8 @@ fn rates_stand_until_an_edge_changes_regime() {
 #[test]
 fn a_gap_of_eleven_tenths_is_clipped() {
     let delta = |start: i64, end: i64| {
-        let (ts, vs) = ([0, 10_000, 20_000], [0.0, 10.0, 20.0]);
+        let ts = [0, 10_000, 20_000];
+        let vs = [0.0, 10.0, 20.0];
         window_eval("delta", &Window { start, end, t: end, ..window(&ts, &vs) })
     };
     assert_eq!(delta(-10_999, 20_000), 20.0 * ((20.0 + 10.999 + 0.0) / 20.0));
@@ -232,7 +239,8 @@ fn pairs() {
 /// Cases of the upstream suite; `within` relative, 0 for exact.
 #[test]
 fn means_and_sums() {
-    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let inf = f64::INFINITY;
+    let nan = f64::NAN;
     let large = 9.98846567431158e307;
     for (vs, want, within) in [
         (&[1.0, 2.0, 3.0, 4.0, 5.0][..], 3.0, 0.0),

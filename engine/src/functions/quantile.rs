@@ -115,7 +115,8 @@ fn sorted_quantile_reference(q: f64, mut values: Vec<f64>) -> f64 {
     nans.append(&mut numbers);
     let top = nans.len() as f64 - 1.0;
     let rank = q * top;
-    let (lower, weight) = (rank.floor(), rank - rank.floor());
+    let lower = rank.floor();
+    let weight = rank - rank.floor();
     let upper = if lower + 1.0 > top { top } else { lower + 1.0 };
     nans[lower as usize] * (1.0 - weight) + nans[upper as usize] * weight
 }
@@ -127,7 +128,9 @@ fn mad(w: &Window) -> f64 {
     }
     let mut values = w.vs.to_vec();
     let median = quantile(0.5, &mut values);
-    values.iter_mut().for_each(|v| *v = (*v - median).abs());
+    for v in values.iter_mut() {
+        *v = (*v - median).abs();
+    }
     quantile(0.5, &mut values)
 }
 
@@ -153,15 +156,14 @@ fn deviations(values: &SortedWindow, median: f64, rank: usize) -> [f64; 2] {
     let deviation = |at: usize| (values.at(at) - median).abs();
     let left = |i: usize| if i < below { deviation(below - 1 - i) } else { f64::INFINITY };
     let right = |i: usize| if i < above { deviation(below + i) } else { f64::INFINITY };
-    let (mut least, mut most) = (rank.saturating_sub(above), rank.min(below));
+    let mut least = rank.saturating_sub(above);
+    let mut most = rank.min(below);
     while least < most {
         let middle = usize::midpoint(least, most);
-        match left(middle) < right(rank - middle - 1) {
-            true => least = middle + 1,
-            false => most = middle,
-        }
+        if left(middle) < right(rank - middle - 1) { least = middle + 1 } else { most = middle }
     }
-    let (l, r) = (left(least), right(rank - least));
+    let l = left(least);
+    let r = right(rank - least);
     let next = if l <= r { left(least + 1).min(r) } else { l.min(right(rank - least + 1)) };
     [l.min(r), next]
 }

@@ -309,7 +309,8 @@ impl ExtrapolationEdges {
 
 /// The largest `later` in `0..=most` for which `same` holds, given that it holds at 0 and, once false, stays so.
 fn last_same(most: i64, same: impl Fn(i64) -> bool) -> i64 {
-    let (mut low, mut high) = (0, most);
+    let mut low = 0;
+    let mut high = most;
     while low < high {
         let middle = low + (high - low + 1) / 2;
         if same(middle) {
@@ -367,7 +368,8 @@ fn instant(w: &Window, counter: bool) -> f64 {
     if last == 0 || w.ts[last] == w.ts[last - 1] {
         return ABSENT;
     }
-    let (previous, value) = (w.vs[last - 1], w.vs[last]);
+    let previous = w.vs[last - 1];
+    let value = w.vs[last];
     if !counter {
         return value - previous;
     }

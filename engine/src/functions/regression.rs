@@ -110,7 +110,8 @@ fn predicted_of(trend: &LineFit, w: &Window) -> Option<(f64, f64)> {
     if trend.n < 2.0 {
         return Some((ABSENT, 0.0));
     }
-    let (slope, value) = (trend.slope(), trend.at(w.t));
+    let slope = trend.slope();
+    let value = trend.at(w.t);
     (trend.is_constant() || !cancels(w, trend.n, trend.variance()))
         .then(|| (slope * w.args[0] + value, slope))
 }
@@ -134,7 +135,8 @@ fn line_reference(w: &Window, origin: TimeMs) -> (f64, f64) {
             xs.iter().zip(w.vs).fold((0.0, 0.0), |(sum, c), (x, y)| reference_step(sum, c, term(*x, *y)));
         sum + c
     };
-    let (x, y) = (total(&|x, _| x), total(&|_, y| y));
+    let x = total(&|x, _| x);
+    let y = total(&|_, y| y);
     let slope = (total(&|x, y| x * y) - x * y / n) / (total(&|x, _| x * x) - x * x / n);
     (slope, y / n - slope * x / n)
 }
@@ -172,8 +174,11 @@ fn smoothing(w: &Window) -> f64 {
     if w.ts.len() < 2 {
         return ABSENT;
     }
-    let (sf, tf) = (w.args[0], w.args[1]);
-    let (mut before, mut smoothed, mut trend) = (0.0, w.vs[0], w.vs[1] - w.vs[0]);
+    let sf = w.args[0];
+    let tf = w.args[1];
+    let mut before = 0.0;
+    let mut smoothed = w.vs[0];
+    let mut trend = w.vs[1] - w.vs[0];
     for (i, v) in w.vs[1..].iter().enumerate() {
         let scaled = sf * v;
         if i > 0 {
@@ -190,7 +195,8 @@ fn smoothing_reference(w: &Window) -> f64 {
     if w.vs.len() < 2 {
         return ABSENT;
     }
-    let (sf, tf) = (w.args[0], w.args[1]);
+    let sf = w.args[0];
+    let tf = w.args[1];
     let mut s = vec![w.vs[0]];
     let mut b = vec![f64::NAN, w.vs[1] - w.vs[0]];
     for i in 1..w.vs.len() {

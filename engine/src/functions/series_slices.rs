@@ -93,7 +93,8 @@ impl<'a> SeriesSlices<'a> {
 pub fn derive_reset_hints(histograms: &mut [TimedHistogram]) {
     for i in 1..histograms.len() {
         let (before, rest) = histograms.split_at_mut(i);
-        let (previous, h) = (&before[i - 1].1, &mut rest[0].1);
+        let previous = &before[i - 1].1;
+        let h = &mut rest[0].1;
         if h.hint == ResetHint::Unknown {
             let reset = h.detect_reset(previous);
             Arc::make_mut(h).hint = if reset { ResetHint::Reset } else { ResetHint::NotReset };

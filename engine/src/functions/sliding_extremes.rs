@@ -59,7 +59,9 @@ mod tests {
             vs in prop::collection::vec(value(), 1..60),
             sizes in prop::collection::vec((0usize..4, 1usize..20), 1..60),
         ) {
-            let (mut windows, mut lo, mut before) = (Vec::new(), 0, 0);
+            let mut windows = Vec::new();
+            let mut lo = 0;
+            let mut before = 0;
             for (step, size) in sizes {
                 lo += step;
                 let hi = (lo + size).min(vs.len()).max(before);

@@ -119,11 +119,13 @@ impl SortedColumns {
         if !forward || self.from < rows.oldest() || (to - self.to) * 4 > to - from {
             return false;
         }
-        let (gone, come) = (self.from..from, self.to..to);
+        let gone = self.from..from;
+        let come = self.to..to;
         (self.from, self.to) = (from, to);
         for i in 0..gone.len().max(come.len()) as u32 {
             let row = |at: u32, end: u32| if at < end { rows.values(at) } else { &[] };
-            let (old, new) = (row(gone.start + i, gone.end), row(come.start + i, come.end));
+            let old = row(gone.start + i, gone.end);
+            let new = row(come.start + i, come.end);
             if !self.exchange(old, new) {
                 return false;
             }
@@ -337,7 +339,10 @@ mod tests {
             let mut rows: Vec<Vec<f64>> = rows.into_iter().map(Vec::from).collect();
             rows[..20].iter_mut().for_each(|row| row.truncate(1));
             let mut given = Given { rows, oldest: 0, edits: Vec::new(), forgotten: 0 };
-            let (mut sorted, mut out, mut from, mut to) = (SortedColumns::default(), Vec::new(), 0, 60);
+            let mut sorted = SortedColumns::default();
+            let mut out = Vec::new();
+            let mut from = 0;
+            let mut to = 60;
             for (leave, enter, late, trim) in moves {
                 let end = given.rows.len() as u32;
                 to = (to + enter).min(end);

@@ -91,7 +91,8 @@ impl Mean {
             let scale = if m.incremental { m.count / total } else { 1.0 / total };
             Neumaier { sum: m.acc.sum * scale, c: m.acc.c * scale }
         };
-        let (mut acc, right) = (weighted(self), weighted(other));
+        let mut acc = weighted(self);
+        let right = weighted(other);
         acc.add(right.sum);
         if !acc.sum.is_infinite() {
             acc.c += right.c;
@@ -139,7 +140,9 @@ mod tests {
 
     fn sum(values: &[f64]) -> f64 {
         let mut s = Neumaier::default();
-        values.iter().for_each(|v| s.add(*v));
+        for v in values.iter() {
+            s.add(*v);
+        }
         s.value()
     }
 
@@ -168,7 +171,8 @@ mod tests {
 
     #[test]
     fn merged_means_agree_with_one() {
-        let (left, right) = ([1.0, 2.0, 4.0], [8.0, 16.0]);
+        let left = [1.0, 2.0, 4.0];
+        let right = [8.0, 16.0];
         let mut l = Mean::of(1.0);
         left[1..].iter().for_each(|v| l.add(*v));
         let mut r = Mean::of(8.0);

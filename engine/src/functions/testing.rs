@@ -208,7 +208,9 @@ pub fn mixed_windows() -> impl Strategy<Value = OwnedMixedWindow> {
     (prop::collection::vec(sample, 1..12), recipes, shape).prop_map(
         |(samples, recipes, (kinds, extension, from, range, arg))| {
             let mut at = 1_000_000_000;
-            let (mut floats, mut times, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+            let mut floats = Vec::new();
+            let mut times = Vec::new();
+            let mut starts = Vec::new();
             let origin = at;
             for (gap, histogram, start, before, v) in samples {
                 at += gap;

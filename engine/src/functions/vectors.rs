@@ -72,9 +72,11 @@ pub(super) static ENTRIES: &[Function] = &[
 /// Texts as people count them: runs of digits compare as numbers, what is between them byte by byte; a text that
 /// begins another one comes first.
 pub fn natural_order(a: &str, b: &str) -> Ordering {
-    let (mut left, mut right) = (a, b);
+    let mut left = a;
+    let mut right = b;
     while !left.is_empty() && !right.is_empty() {
-        let (x, y) = (run(left), run(right));
+        let x = run(left);
+        let y = run(right);
         let order = match (x.parse::<i64>(), y.parse::<i64>()) {
             (Ok(x), Ok(y)) => x.cmp(&y),
             _ => x.cmp(y),

@@ -88,7 +88,8 @@ impl CircularMatrix {
     pub fn insert(&mut self, at: usize) {
         self.push();
         for row in (at..self.len - 1).rev() {
-            let (from, to) = (self.place(row), self.place(row + 1));
+            let from = self.place(row);
+            let to = self.place(row + 1);
             self.values.copy_within(from..from + self.width, to);
         }
         self.row_mut(at).fill(ABSENT);
@@ -151,7 +152,9 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_queue_of_rows(acts in prop::collection::vec(act(), 1..120)) {
-            let (mut grid, mut rows, mut width) = (CircularMatrix::default(), Vec::<Vec<f64>>::new(), 1);
+            let mut grid = CircularMatrix::default();
+            let mut rows = Vec::<Vec<f64>>::new();
+            let mut width = 1;
             grid.widen(width);
             for act in acts {
                 match act {
@@ -173,7 +176,7 @@ mod tests {
                     Act::Widen(more) => {
                         width += more;
                         grid.widen(width);
-                        rows.iter_mut().for_each(|row| row.resize(width, ABSENT));
+                        for row in rows.iter_mut() { row.resize(width, ABSENT); }
                     }
                 }
                 prop_assert_eq!(grid.len(), rows.len());
@@ -182,7 +185,8 @@ mod tests {
                     let same = grid.row(at).iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits());
                     prop_assert!(same && grid.row(at).len() == width);
                 }
-                let (from, mut column) = (rows.len() / 3, Vec::new());
+                let from = rows.len() / 3;
+                let mut column = Vec::new();
                 grid.column(from..rows.len(), width - 1, &mut column);
                 let expected = rows[from..].iter().map(|row| row[width - 1].to_bits());
                 prop_assert!(column.iter().map(|v| v.to_bits()).eq(expected));

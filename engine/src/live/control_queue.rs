@@ -75,7 +75,9 @@ impl ControlQueue {
     /// No view any more; whether there was one.
     pub fn remove(&mut self, id: ViewId) -> bool {
         let Some(known) = self.slots.remove(&id) else { return false };
-        known.iter().for_each(|(slots, _)| count(&mut self.schedules, *slots, false));
+        for (slots, _) in known.iter() {
+            count(&mut self.schedules, *slots, false);
+        }
         self.waiting.push_back(Control::Remove(id));
         true
     }
@@ -112,7 +114,8 @@ impl ControlQueue {
 
     /// What the next preparation takes along, and whether there is more for another one.
     pub fn take_some(&mut self) -> (Vec<Control>, bool) {
-        let (mut taken, mut views) = (self.take_own(), 0);
+        let mut taken = self.take_own();
+        let mut views = 0;
         while self.has_views() && (!self.stands || views < PREPARED_VIEWS) {
             let Some(control) = self.waiting.pop_front() else { break };
             views += usize::from(matches!(control, Control::Install(..) | Control::Remove(_)));

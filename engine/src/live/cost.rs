@@ -157,7 +157,8 @@ impl StepTimer {
         }
         let mut ledger = self.ledger.0.lock();
         for (view, steps) in views {
-            let (mut whole, mut share) = (0, 0.0);
+            let mut whole = 0;
+            let mut share = 0.0;
             for (i, step) in steps.iter().enumerate() {
                 let took = self.steps.get(*step).copied().unwrap_or(0);
                 share += took as f64 / f64::from(graph.readers(*step).max(1));

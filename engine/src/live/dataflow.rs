@@ -102,7 +102,8 @@ impl TickQueue {
     /// Moves control messages that are complete as of `upper` into line.
     fn line_up(&mut self, upper: LiveTime) {
         while let Some(entry) = self.control.first_entry().filter(|e| *e.key() < upper) {
-            let (number, messages) = (time::tick_of(*entry.key()), entry.remove());
+            let number = time::tick_of(*entry.key());
+            let messages = entry.remove();
             self.ready.push_back((number, messages));
         }
     }
@@ -259,7 +260,8 @@ fn gather_operator<'scope>(
         move |frontiers| {
             deltas.for_each(|cap, batch| waiting.entry(*cap.time()).or_default().append(batch));
             control.for_each(|cap, batch| ticks.control.entry(*cap.time()).or_default().append(batch));
-            let (deltas_upper, control_upper) = (upper(&frontiers[0]), upper(&frontiers[1]));
+            let deltas_upper = upper(&frontiers[0]);
+            let control_upper = upper(&frontiers[1]);
             if control_upper == LiveTime::MAX && deltas_upper == LiveTime::MAX {
                 capability = None;
             }
@@ -302,7 +304,8 @@ fn gather_round(
     let mut recorded = Vec::new();
     if ticks.current.is_none() {
         let Some((mut current, messages)) = ticks.take() else { return recorded };
-        let (t, mut all) = (current.t, false);
+        let t = current.t;
+        let mut all = false;
         for message in messages {
             match message {
                 Control::Install(id, wanted, cohort) => host.install(id, wanted, cohort),

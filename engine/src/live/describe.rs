@@ -286,7 +286,9 @@ impl EvaluationHistory {
 
     /// What is told of the answer.
     pub fn report(&self, taps: usize, rows: usize) -> AnswerReport {
-        let (changed, frontier, failure) = (self.changed, self.frontier, self.failure.clone());
+        let changed = self.changed;
+        let frontier = self.frontier;
+        let failure = self.failure.clone();
         AnswerReport { taps, rows, changed, frontier, failure, content: None }
     }
 

@@ -157,7 +157,9 @@ impl GatherExecutor {
             self.unlearnt.iter().for_each(|id| self.awake.wake(*id));
         }
         for (id, gone) in self.views.begin(cohort) {
-            gone.into_iter().for_each(|gone| self.forget(gone));
+            for gone in gone.into_iter() {
+                self.forget(gone);
+            }
             let (Some(view), Some(state)) = (self.views.all.get(&id), self.states.get_mut(&id)) else {
                 continue;
             };
@@ -230,7 +232,9 @@ impl GatherExecutor {
         if let Some(state) = view.and_then(|view| self.states.get_mut(&view)) {
             state.taps.remove(tap);
         }
-        view.into_iter().for_each(|view| self.awake.wake(view));
+        for view in view.into_iter() {
+            self.awake.wake(view);
+        }
     }
 
     /// Takes what changed in a port, or what a worker has come to.
@@ -304,7 +308,8 @@ impl GatherExecutor {
         self.now = t;
         self.meter.begin(t, self.views.local.len());
         self.take_arrived();
-        let (mut steps, mut views) = (StepSet::default(), 0);
+        let mut steps = StepSet::default();
+        let mut views = 0;
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
             views += batch.own;
@@ -333,10 +338,8 @@ impl GatherExecutor {
             return;
         };
         let out = self.stage.output(view.root);
-        let notes = match state.taps.want_notes() {
-            true => annotations(view, &self.stage, &self.ports),
-            false => Vec::new(),
-        };
+        let notes =
+            if state.taps.want_notes() { annotations(view, &self.stage, &self.ports) } else { Vec::new() };
         match state.answer(t, out, notes, (&self.store, recorded)) {
             Ok(()) => {
                 state.past.answered(t, out.version);
@@ -405,7 +408,8 @@ impl GatherExecutor {
 
     /// Evaluates what is due and dirty, in order.
     fn eval(&mut self, due: &StepSet, t: TimeMs) {
-        let (mut from, mut touched) = (0, 0);
+        let mut from = 0;
+        let mut touched = 0;
         self.stage.begin();
         while let Some(step) = self.stage.next(due, from) {
             let versions = |stage: &Stage| (stage.output(step).version, stage.output(step).notes.version());

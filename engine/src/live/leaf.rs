@@ -281,11 +281,10 @@ impl LiveLeaf {
         reserve_slack(&mut out.labels, more);
         reserve_slack(&mut out.values, more);
         for row in out.labels.len()..ring.labels.len() {
-            match self.strips_names() {
-                true => drop(out.add_row(ring.labels_without_name[row].clone())),
-                false => {
-                    drop(out.add_row_with_name_flag(leaf_labels(&self.leaf, &ring.labels[row], self.dialect)))
-                }
+            if self.strips_names() {
+                out.add_row(ring.labels_without_name[row].clone());
+            } else {
+                out.add_row_with_name_flag(leaf_labels(&self.leaf, &ring.labels[row], self.dialect));
             }
             out.sorted = false;
         }
@@ -296,15 +295,15 @@ impl LiveLeaf {
             self.blocks.push(BlockValidity::NEW);
             self.dirty.push(block as u32);
         }
-        let (mut rows, mut dirty) = (0, std::mem::take(&mut self.dirty));
+        let mut rows = 0;
+        let mut dirty = std::mem::take(&mut self.dirty);
         for number in dirty.drain(..) {
             let block = &ring.blocks[number as usize];
-            rows += match self.blocks[number as usize].holds < t {
-                true => self.block(number, block, t, ring, out, &mut touched),
-                false => {
-                    self.early(number, block, t, ring, out, &mut touched)
-                        + self.glide(number, block, t, out, &mut touched)
-                }
+            rows += if self.blocks[number as usize].holds < t {
+                self.block(number, block, t, ring, out, &mut touched)
+            } else {
+                self.early(number, block, t, ring, out, &mut touched)
+                    + self.glide(number, block, t, out, &mut touched)
             };
             self.set_alarm(number);
         }
@@ -353,7 +352,8 @@ impl LiveLeaf {
     fn view(&self, block: &RingBlock, t: TimeMs) -> BlockWindow {
         let end = self.source.time(t, t, t);
         let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
-        let (after, until) = (end - back, end + ahead);
+        let after = end - back;
+        let until = end + ahead;
         let start = if let Leaf::Window(_, range) = &self.leaf { end - range } else { after };
         let hi = block.clock().partition_point(|c| *c <= until);
         let lo = block.clock()[..hi].partition_point(|c| *c <= after);

@@ -50,7 +50,8 @@ impl PeerLinks {
 
     /// The means of communication for `threads` workers in this process, and the network threads.
     pub fn build(self, threads: usize) -> std::result::Result<TimelyBuilders, String> {
-        let (process, others) = (self.process, self.others);
+        let process = self.process;
+        let others = self.others;
         let link = |(to, stream): (usize, Option<TcpStream>)| {
             stream.map(|stream| PeerStream { stream, process: to, others: others.clone() })
         };

@@ -252,9 +252,13 @@ impl LocalExecutor {
     /// A cohort stands from now on; `None`: whatever is coming.
     pub fn begin(&mut self, cohort: Option<InstallBatchId>) {
         for (id, gone) in self.views.begin(cohort) {
-            gone.into_iter().for_each(|gone| self.forget(gone));
+            for gone in gone.into_iter() {
+                self.forget(gone);
+            }
             let view = self.views.all.get(&id).filter(|_| cohort.is_some());
-            view.into_iter().for_each(|view| self.begun.extend(&view.local.iter().copied().collect()));
+            for view in view.into_iter() {
+                self.begun.extend(&view.local.iter().copied().collect());
+            }
         }
     }
 
@@ -322,7 +326,8 @@ impl LocalExecutor {
 
     /// Evaluates these steps, as far as they are dirty, at the time of the latest tick.
     fn eval(&mut self, due: &StepSet) -> Vec<PortDelta> {
-        let (mut touched, mut deltas) = (0, Vec::new());
+        let mut touched = 0;
+        let mut deltas = Vec::new();
         for shard in &mut self.shards {
             let open = (!shard.shut.is_empty()).then(|| due.without(&shard.shut));
             touched += shard.eval(open.as_ref().unwrap_or(due), self.now, &mut self.meter);
@@ -346,8 +351,9 @@ impl LocalExecutor {
 
 /// What worker 0 should hear.
 pub(super) fn said(verdicts: Vec<WorkerVote>) -> Vec<PortDelta> {
-    match verdicts.is_empty() {
-        true => Vec::new(),
-        false => vec![PortDelta { owner: 0, port: u64::MAX, verdicts, ..PortDelta::default() }],
+    if verdicts.is_empty() {
+        Vec::new()
+    } else {
+        vec![PortDelta { owner: 0, port: u64::MAX, verdicts, ..PortDelta::default() }]
     }
 }

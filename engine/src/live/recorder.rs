@@ -133,7 +133,9 @@ impl Recorder {
                 Ok(()) => histograms.extend(self.histogram_row((shard, column), t, h)),
                 Err(error) => {
                     let value = values.get_mut(&shard).and_then(|values| values.get_mut(column));
-                    value.into_iter().for_each(|value| *value = ABSENT);
+                    for value in value.into_iter() {
+                        *value = ABSENT;
+                    }
                     outcome = outcome.and(Err(error.to_string()));
                 }
             }

@@ -167,7 +167,8 @@ impl SampleRing {
         let selection = store.select(shard, &ring.matchers, from, TimeMs::MAX)?;
         let (mut clocks, mut fillings) =
             (HashMap::<Vec<TimeMs>, usize>::new(), Vec::<BlockInProgress>::new());
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         for i in 0..selection.labels.len() {
             ts.clear();
             vs.clear();
@@ -188,7 +189,9 @@ impl SampleRing {
             }
             fillings[at].columns.push((row, vs.clone(), side));
         }
-        fillings.into_iter().for_each(|filling| ring.add_filled(filling));
+        for filling in fillings.into_iter() {
+            ring.add_filled(filling);
+        }
         ring.loaded_seq = selection.seq;
         Ok(ring)
     }
@@ -282,7 +285,9 @@ impl SampleRing {
         }
         let route = |(block, columns): (u32, Vec<(u32, u32)>)| {
             let mut sources = vec![u32::MAX; self.blocks[block as usize].columns.len()];
-            columns.iter().for_each(|(column, source)| sources[*column as usize] = *source);
+            for (column, source) in columns.iter() {
+                sources[*column as usize] = *source;
+            }
             (block, sources)
         };
         (!parts.is_empty()).then(|| BatchRoute { parts: parts.into_iter().map(route).collect() })

@@ -82,7 +82,8 @@ impl Bench {
 
     /// Series `i` of a target.
     fn labels(target: usize, i: usize) -> Labels {
-        let (instance, i) = (format!("h{target}:90"), i.to_string());
+        let instance = format!("h{target}:90");
+        let i = i.to_string();
         Labels::from_pairs([("__name__", "c_total"), ("instance", &instance), ("job", "j"), ("series", &i)])
     }
 
@@ -119,7 +120,9 @@ fn a_tick_looks_at_rows_that_got_samples_and_at_no_others() {
     for second in 0..200 {
         let t = START + second * 1_000;
         let scraped = scraped(second);
-        scraped.into_iter().for_each(|target| bench.scrape(target, t, 0));
+        for target in scraped.into_iter() {
+            bench.scrape(target, t, 0);
+        }
         let rows = bench.tick(t);
         // Before windows are full they begin to be stretched, at times of their own.
         if second >= 90 {
@@ -140,7 +143,9 @@ fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
         // Two series of the first target are in its first scrapes only, the last time in that of second 30.
         let from = |target| if target == 0 && second > 40 { 2 } else { 0 };
         // Samples take a while to come, so that they grow old between scrapes.
-        scraped.into_iter().for_each(|target| bench.scrape(target, t - 2_500, from(target)));
+        for target in scraped.into_iter() {
+            bench.scrape(target, t - 2_500, from(target));
+        }
         let rows = bench.tick(t);
         let expected = match scraped {
             Some(_) => SERIES as u64,

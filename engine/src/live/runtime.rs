@@ -431,10 +431,7 @@ impl LiveRuntime {
             self.0.rebuilds.inc();
             self.0.queue.lock().renew(None);
         }
-        let mut control = match all {
-            true => self.0.queue.lock().take_all(),
-            false => self.0.queue.lock().take_light(),
-        };
+        let mut control = if all { self.0.queue.lock().take_all() } else { self.0.queue.lock().take_light() };
         control.push(Control::Tick(t));
         self.0.ticks.inc();
         let number = self.next_number();

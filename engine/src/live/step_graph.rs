@@ -21,7 +21,8 @@ pub struct StepGraph {
 impl StepGraph {
     /// Adds a view's steps; returns the number of each, and which are new.
     pub fn intern(&mut self, steps: &[Step], port: impl Fn(StepId) -> StepId) -> (Vec<StepId>, Vec<StepId>) {
-        let (mut numbers, mut new) = (Vec::with_capacity(steps.len()), Vec::new());
+        let mut numbers = Vec::with_capacity(steps.len());
+        let mut new = Vec::new();
         for step in steps {
             let op = match &step.op {
                 StepOp::Port(local) => StepOp::Port(port(*local)),

@@ -150,7 +150,8 @@ impl StoreStep {
 
     /// The operator that asks it.
     pub fn operator(self: &Arc<Self>) -> Box<dyn Operator> {
-        let (rows, memory) = (LabelledRows::default(), AnswerMemory::default());
+        let rows = LabelledRows::default();
+        let memory = AnswerMemory::default();
         Box::new(StoreOperator { step: self.clone(), rows, memory, rests_until: TimeMs::MIN })
     }
 
@@ -159,7 +160,8 @@ impl StoreStep {
         if self.reading.swap(true, SeqCst) {
             return;
         }
-        let (step, over) = (Arc::downgrade(self), ReadOver { asker: self.asker.clone(), cohort });
+        let step = Arc::downgrade(self);
+        let over = ReadOver { asker: self.asker.clone(), cohort };
         self.asker.pool.submit(Box::new(move || {
             let over = over;
             // Its views may be gone by now.

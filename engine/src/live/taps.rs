@@ -194,7 +194,8 @@ fn replaced(shown: &mut HistogramColumn, row: usize, out: &StepOutput) -> bool {
     if shown.is_empty() && out.histograms.is_empty() {
         return false;
     }
-    let (was, is) = (shown.get(row), out.histograms.get(row).filter(|_| is_histogram(out.values[row])));
+    let was = shown.get(row);
+    let is = out.histograms.get(row).filter(|_| is_histogram(out.values[row]));
     let same = match (was, is) {
         (Some(a), Some(b)) => identical(a, b),
         (a, b) => a.is_none() && b.is_none(),
@@ -228,8 +229,11 @@ mod tests {
     /// Alerts would take an empty snapshot for the end of all of them.
     #[test]
     fn a_failure_before_the_first_answer_has_no_rows() {
-        let (heard, mut taps) = (Arc::new(Mutex::new(Vec::new())), Taps::default());
-        let (good, bad, error) = (answer(1, 1.0), answer(1, ABSENT), "many-to-many".to_owned());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let mut taps = Taps::default();
+        let good = answer(1, 1.0);
+        let bad = answer(1, ABSENT);
+        let error = "many-to-many".to_owned();
         let take = || std::mem::take(&mut *heard.lock());
         let failed = |t| TapEvent::Failed { t, error: error.clone() };
         let rows = || vec![(good.labels[0].clone(), 1.0.into())];
@@ -255,7 +259,8 @@ mod tests {
     /// Who comes while it fails sees what the others saw last.
     #[test]
     fn a_failure_after_an_answer_leaves_its_rows() {
-        let (heard, mut taps) = (Arc::new(Mutex::new(Vec::new())), Taps::default());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let mut taps = Taps::default();
         taps.add(TapId(1), Box::new(Heard(Arc::default())));
         let good = answer(1, 1.0);
         taps.tell(10, &good, Vec::new(), None);

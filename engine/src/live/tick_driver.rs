@@ -145,7 +145,9 @@ impl TickDriver {
             &[],
             &bounds,
         );
-        let (fresh, arrived, idle) = (false, None, false);
+        let fresh = false;
+        let arrived = None;
+        let idle = false;
         TickDriver { live, alarm, clock, options, last, fresh, arrived, idle, missed, seconds, preparing }
     }
 

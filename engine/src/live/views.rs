@@ -231,11 +231,13 @@ impl ViewTable {
         wanted: ViewRequest,
         cohort: InstallBatchId,
     ) -> Result<InstallResult, LowerError> {
-        let (cut, spec) = (wanted.cut(self.dialect)?, wanted.spec);
+        let cut = wanted.cut(self.dialect)?;
+        let spec = wanted.spec;
         let physical = &cut.steps;
         let (local, new_local) = self.local.intern(&physical.local, |port| port);
         let owner = self.place.gather_worker(id);
-        let (mut gather, mut new_gather) = (Vec::new(), Vec::new());
+        let mut gather = Vec::new();
+        let mut new_gather = Vec::new();
         if owner == self.place.index() {
             (gather, new_gather) = self.gather.intern(&physical.gather, |port| local[port]);
         }
@@ -316,7 +318,8 @@ impl ViewTable {
                 self.owners.remove(port);
             }
         }
-        let (local, gather) = (self.local.release(&view.local), self.gather.release(&view.gather));
+        let local = self.local.release(&view.local);
+        let gather = self.gather.release(&view.gather);
         ReleasedView { view, local, gather, unheard }
     }
 
@@ -400,7 +403,8 @@ impl ViewTable {
 
     /// Works out what is due when, as far as views came or went. To be called before a tick asks for it.
     pub fn settle(&mut self) {
-        let (coming, next) = (&self.coming, &self.next);
+        let coming = &self.coming;
+        let next = &self.next;
         self.schedule.settle(&mut self.all, |all, batch| {
             coming.values().flatten().filter_map(|id| next.get(id).or_else(|| all.get(id))).for_each(
                 |view| {

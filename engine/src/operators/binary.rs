@@ -181,7 +181,8 @@ impl VectorScalar {
         out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) {
-        let (cell, scalar) = (input.cell(row), SampleRef::Float(s));
+        let cell = input.cell(row);
+        let scalar = SampleRef::Float(s);
         let pair = if self.scalar_left { (scalar, cell) } else { (cell, scalar) };
         let mut notes = Vec::new();
         let sample = apply_cells(self.op, self.return_bool, pair, input.values[row], &mut notes);
@@ -203,9 +204,11 @@ impl Operator for VectorScalar {
         out: &mut StepOutput,
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (keep, dialect) = (!drops_name(self.op, self.return_bool), self.dialect);
+        let keep = !drops_name(self.op, self.return_bool);
+        let dialect = self.dialect;
         map::add_rows(&inputs[0], out, pace, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
-        let (input, scalar) = (inputs[0].out, scalar_of(&inputs[1]));
+        let input = inputs[0].out;
+        let scalar = scalar_of(&inputs[1]);
         let rows = match inputs[1].delta {
             Some(_) => ChangedRowIter::All(0..out.values.len()),
             None => inputs[0].rows(),

@@ -47,7 +47,8 @@ pub struct EvaluationGuard<'a> {
 impl<'a> EvaluationGuard<'a> {
     /// For a query.
     pub fn of_query(limits: &'a dyn Limits) -> EvaluationGuard<'a> {
-        let (left, stride) = (CHECK_SAMPLES, CHECK_SAMPLES);
+        let left = CHECK_SAMPLES;
+        let stride = CHECK_SAMPLES;
         EvaluationGuard {
             limits: Some(limits),
             left,

@@ -34,7 +34,9 @@ impl DirtyGroups {
     pub(super) fn mark_changed(&mut self, input: &StepInput, of_row: &[u32]) {
         // Whoever sees that all rows changed marks all groups.
         if let Some(ChangedRows::Rows(rows)) = input.delta {
-            rows.iter().for_each(|row| self.mark(of_row[*row as usize]));
+            for row in rows.iter() {
+                self.mark(of_row[*row as usize]);
+            }
         }
     }
 
@@ -73,7 +75,8 @@ pub(super) struct GroupMembers {
 impl GroupMembers {
     /// Adds a row to a group, unless it is there.
     pub(super) fn add(&mut self, group: u32, row: u32) {
-        let (group, at) = (group as usize, row as usize);
+        let group = group as usize;
+        let at = row as usize;
         if self.next.len() <= at {
             self.next.resize(at + 1, NOBODY);
         }
@@ -187,7 +190,9 @@ mod tests {
     #[test]
     fn groups_are_marked_once() {
         let mut dirty = DirtyGroups::default();
-        [3, 1, 3].into_iter().for_each(|group| dirty.mark(group));
+        for group in [3, 1, 3].into_iter() {
+            dirty.mark(group);
+        }
         assert_eq!(dirty.take(), [3, 1]);
         dirty.mark_all(2);
         assert_eq!((dirty.take(), dirty.take()), (vec![0, 1], vec![]));

@@ -102,7 +102,8 @@ impl HistogramFamilies {
             pace.row()?;
             let bound = labels.get("le");
             let of = labels.filter(|n| n != "le");
-            let (families, classic) = (self.labels.len(), self.id(of));
+            let families = self.labels.len();
+            let classic = self.id(of);
             if families < self.labels.len() {
                 pace.relabelled(&self.labels[classic as usize], labels)?;
             }
@@ -149,7 +150,8 @@ impl HistogramFamilies {
         let name = |row: usize| if named { input.labels[row].name() } else { "" };
         into.buckets.clear();
         into.natives.clear();
-        let (mut looked_at, mut natives) = (0, Vec::new());
+        let mut looked_at = 0;
+        let mut natives = Vec::new();
         for row in self.members.of(family) {
             looked_at += 1;
             match (input.cell(row), self.bounds[row]) {
@@ -233,7 +235,9 @@ impl HistogramQuery {
         family: u32,
         h: &NativeHistogram,
     ) -> (Vec<(u64, f64)>, Vec<StepAnnotation>) {
-        let (place, name, mut notes) = (self.vector(), self.name(family), Vec::new());
+        let place = self.vector();
+        let name = self.name(family);
+        let mut notes = Vec::new();
         if self.ask == HistogramFunction::Fraction {
             let share = fraction(params[0], params[1], h);
             if share.excludes_nan {
@@ -265,7 +269,8 @@ impl HistogramQuery {
         if self.ask == HistogramFunction::Fraction {
             return vec![(0, bucket_fraction(params[0], params[1], buckets))];
         }
-        let (mut answers, mut fixed) = (Vec::with_capacity(params.len()), None);
+        let mut answers = Vec::with_capacity(params.len());
+        let mut fixed = None;
         for (i, q) in params.iter().enumerate() {
             // The kernel rearranges: only the last quantile may have the buckets themselves.
             let found = if i + 1 == params.len() {
@@ -277,7 +282,8 @@ impl HistogramQuery {
             answers.push((self.key(*q), found.value));
         }
         if let Some(f) = fixed {
-            let (place, name) = (self.vector(), self.name(family));
+            let place = self.vector();
+            let name = self.name(family);
             of.notes.push(annotation_texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
         }
         answers

@@ -165,7 +165,8 @@ impl Info {
                 suspicions.push((row, EvalError("info sample should be float".to_owned())));
                 continue;
             }
-            let (labels, found) = (&info.labels[row], (row as u32, info.values[row]));
+            let labels = &info.labels[row];
+            let found = (row as u32, info.values[row]);
             let best = newest.entry(labels.name()).or_insert(found);
             if best.0 != found.0 && best.1 == found.1 {
                 suspicions.push((row, duplicates(&info.labels[best.0 as usize], labels, found.1)));
@@ -247,7 +248,9 @@ impl Info {
             pace.row().map_err(|error| (row, error))?;
             let series = newest.values().map(|(row, _)| *row).filter(|_| !self.own[row]).collect();
             let place = self.row(row as u32, series, base, info, out, pace).map_err(|error| (row, error))?;
-            place.iter().for_each(|place| found.add(*place, base, row));
+            for place in place.iter() {
+                found.add(*place, base, row);
+            }
         }
         Ok(())
     }
@@ -276,14 +279,16 @@ impl Operator for Info {
         out: &mut StepOutput,
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (base, info) = (inputs[0].out, inputs[1].out);
+        let base = inputs[0].out;
+        let info = inputs[1].out;
         self.learn(&inputs[0], &inputs[1], pace)?;
         // Where the vector has nothing, no info series is asked for.
         let empty = base.present().next().is_none();
         if std::mem::replace(&mut self.empty, empty) != empty {
             self.dirty.mark_all(self.keys.len());
         }
-        let (groups, mut refusal) = (self.dirty.take(), None);
+        let groups = self.dirty.take();
+        let mut refusal = None;
         let mut newest = Vec::new();
         for group in groups {
             let members = self.base.members.of(group).count() + self.info.members.of(group).count();
@@ -297,7 +302,8 @@ impl Operator for Info {
         if let Some((_, error)) = refusal {
             return Err(error);
         }
-        let (mut found, mut touched) = (GroupResult::default(), Vec::new());
+        let mut found = GroupResult::default();
+        let mut touched = Vec::new();
         for (group, of_group) in newest {
             match self.group(group, &of_group, (base, info), (&mut found, &mut *out), pace) {
                 Ok(()) => self.answers.replace(group, &mut found, out, &mut touched),

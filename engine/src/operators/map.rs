@@ -129,7 +129,8 @@ impl Operator for Map {
         out: &mut StepOutput,
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (keep, dialect) = (self.keeps_name, self.dialect);
+        let keep = self.keeps_name;
+        let dialect = self.dialect;
         // As in Prometheus, these take nothing but the name.
         let name_only = matches!(self.work, SampleFunction::Histograms(_)) && !dialect.delayed_names;
         let named = |labels: &Labels, drops| {
@@ -143,7 +144,8 @@ impl Operator for Map {
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));
-        let (mut touched, input) = (Vec::new(), inputs[0].out);
+        let mut touched = Vec::new();
+        let input = inputs[0].out;
         // The time of an expression moves for all rows, whatever its values do.
         let all = params_changed || matches!(self.work, SampleFunction::Time) || inputs[0].delta.is_none();
         if !input.histograms.is_empty() {

@@ -69,7 +69,8 @@ impl MatchIndex {
         right: &StepInput,
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (ids, labels) = (&mut self.ids, &mut self.labels);
+        let ids = &mut self.ids;
+        let labels = &mut self.labels;
         let sides = [
             (left.out, &mut self.left_keys, &mut self.left),
             (right.out, &mut self.right_keys, &mut self.right),
@@ -151,7 +152,8 @@ impl Match {
 
     /// The rows of the "many" side and of the "one" side by key.
     fn members(&self) -> (&GroupMembers, &GroupMembers) {
-        let (left, right) = (&self.sided.left, &self.sided.right);
+        let left = &self.sided.left;
+        let right = &self.sided.right;
         if self.swapped() { (right, left) } else { (left, right) }
     }
 
@@ -259,7 +261,8 @@ impl Match {
         pace: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         pace.row()?;
-        let (many, one) = (sides.many_cell(rows.0), sides.one_cell(rows.1));
+        let many = sides.many_cell(rows.0);
+        let one = sides.one_cell(rows.1);
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
         let kept = if let SampleRef::Float(v) = l { v } else { ABSENT };
         let mut notes = Vec::new();
@@ -349,10 +352,12 @@ impl Match {
 
     /// The operands by their part in the match.
     fn sides<'a>(&self, inputs: &'a [StepInput]) -> MatchSides<'a> {
-        let (left, right) = (inputs[0].out, inputs[1].out);
+        let left = inputs[0].out;
+        let right = inputs[1].out;
         let fill = |number: Option<BitFloat>| number.map(|n| n.0);
         // As in Prometheus, `fill_left` fills the "many" side even where `group_right` makes that the right one.
-        let (fill_many, fill_one) = (fill(self.matching.fill_left), fill(self.matching.fill_right));
+        let fill_many = fill(self.matching.fill_left);
+        let fill_one = fill(self.matching.fill_right);
         let (many, one) = if self.swapped() { (right, left) } else { (left, right) };
         MatchSides { many, one, fill_many, fill_one }
     }
@@ -484,7 +489,8 @@ impl Operator for Match {
         if std::mem::replace(&mut self.empty, empty) != empty {
             self.sided.dirty.mark_all(self.sided.labels.len());
         }
-        let (mut found, mut touched) = (KeyMatches::default(), Vec::new());
+        let mut found = KeyMatches::default();
+        let mut touched = Vec::new();
         for key in self.sided.dirty.take() {
             let members = self.sided.members(key);
             pace.rows(1 + members)?;

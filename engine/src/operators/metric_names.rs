@@ -52,7 +52,8 @@ impl Operator for DropNames {
         add_rows(&inputs[0], out, pace, |labels, drops| {
             Ok((if drops { labels.of_computed() } else { labels.clone() }, false))
         })?;
-        let (mut touched, input) = (Vec::new(), inputs[0].out);
+        let mut touched = Vec::new();
+        let input = inputs[0].out;
         let sample = |row: usize| input.cell(row).sample().unwrap_or(Sample::Float(ABSENT));
         let mut hidden = HashSet::new();
         // Rows in strict label order cannot have twins.

@@ -111,7 +111,8 @@ impl Operator for ScalarBinary {
         out: &mut StepOutput,
         _: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (a, b) = (scalar_of(&inputs[0]), scalar_of(&inputs[1]));
+        let a = scalar_of(&inputs[0]);
+        let b = scalar_of(&inputs[1]);
         let value = if self.0.is_comparison() {
             f64::from(binary::compare(self.0, a, b))
         } else {

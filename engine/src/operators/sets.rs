@@ -78,9 +78,11 @@ impl Operator for Set {
         out: &mut StepOutput,
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (left, right) = (inputs[0].out, inputs[1].out);
+        let left = inputs[0].out;
+        let right = inputs[1].out;
         self.sided.learn(&inputs[0], &inputs[1], pace)?;
-        let (mut found, mut touched) = (GroupResult::default(), Vec::new());
+        let mut found = GroupResult::default();
+        let mut touched = Vec::new();
         for key in self.sided.dirty.take() {
             let members = self.sided.members(key);
             pace.rows(1 + members)?;

@@ -105,7 +105,8 @@ impl Stage {
 
     /// Gives a step an operator that [`build`] cannot make, because it holds rows of its own.
     pub fn set_operator(&mut self, id: StepId, operator: Box<dyn Operator>) {
-        let (dialect, labels) = (self.dialect, self.labels.as_ref());
+        let dialect = self.dialect;
+        let labels = self.labels.as_ref();
         if let Some(node) = self.nodes[id].as_mut() {
             node.work(dialect, labels).operator = Some(operator);
         }
@@ -204,7 +205,9 @@ impl Stage {
     /// Step `id` has changed: its readers are dirty.
     pub fn changed(&mut self, id: StepId) {
         let readers = self.nodes[id].as_ref().map_or(&[][..], |node| &node.readers);
-        readers.iter().for_each(|reader| self.dirty.insert(*reader));
+        for reader in readers.iter() {
+            self.dirty.insert(*reader);
+        }
     }
 
     /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.

@@ -88,7 +88,8 @@ mod tests {
         let a: StepSet = [1, 63, 64, 200].into_iter().collect();
         let mut b: StepSet = [0, 63, 64, 199, 200, 500].into_iter().collect();
         let walk = |b: &StepSet| {
-            let (mut found, mut from) = (Vec::new(), 0);
+            let mut found = Vec::new();
+            let mut from = 0;
             while let Some(id) = a.next_common(b, from) {
                 found.push(id);
                 from = id + 1;

@@ -232,8 +232,12 @@ impl WholeGroup {
             };
             self.counted.counts.resize(out.labels.len(), 0);
             let before = std::mem::replace(&mut self.counted.of_input[row], now);
-            before.iter().for_each(|row| self.counted.counts[*row as usize] -= 1);
-            now.iter().for_each(|row| self.counted.counts[*row as usize] += 1);
+            for row in before.iter() {
+                self.counted.counts[*row as usize] -= 1;
+            }
+            for row in now.iter() {
+                self.counted.counts[*row as usize] += 1;
+            }
             moved.extend(before.into_iter().chain(now));
         }
         let mut touched = Vec::new();
@@ -253,7 +257,8 @@ impl WholeGroup {
         out: &mut StepOutput,
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let (mut answer, mut touched) = (GroupAnswer::default(), Vec::new());
+        let mut answer = GroupAnswer::default();
+        let mut touched = Vec::new();
         for group in self.dirty.take() {
             let at = group as usize;
             let members = self.groups.members(at).len();
@@ -325,7 +330,8 @@ impl Operator for WholeGroup {
         self.check(param)?;
         let mut notes = Vec::new();
         let param = if inputs.len() > 1 { self.warned(param, &mut notes) } else { param };
-        let (grouping, known) = (&self.grouping, self.groups.of_row.len());
+        let grouping = &self.grouping;
+        let known = self.groups.of_row.len();
         let key = |labels: &Labels| group_key(grouping, labels);
         self.groups.learn_dirty(&inputs[0], &mut self.dirty, key, pace)?;
         if self.param.replace(param).is_none_or(|before| before.to_bits() != param.to_bits()) {

@@ -295,7 +295,9 @@ mod tests {
         let last = origin(10, 17);
         for order in [[&first, &last], [&last, &first]] {
             let mut all = AnnotationSet::default();
-            order.iter().for_each(|origin| all.extend(remarks(origin)));
+            for origin in order.iter() {
+                all.extend(remarks(origin));
+            }
             let list = all.into_list();
             assert_eq!((list.len(), list[0].span, list[0].extent), (1, last.whole, Occurrences::Times(2)));
         }

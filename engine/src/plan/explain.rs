@@ -36,7 +36,8 @@ fn title(plan: &PlanNode) -> String {
         PlanOp::Negate(_) => "negate".to_owned(),
         PlanOp::Plus(_) => "plus".to_owned(),
         PlanOp::Binary(b) => {
-            let (with, list) = (if b.matching.on { "on" } else { "ignoring" }, b.matching.labels.join(", "));
+            let with = if b.matching.on { "on" } else { "ignoring" };
+            let list = b.matching.labels.join(", ");
             let matching =
                 if b.matching.on || !list.is_empty() { format!(" {with} ({list})") } else { String::new() };
             let fill = |name: &str, value: Option<BitFloat>| {

@@ -102,7 +102,8 @@ pub(super) fn check_extension(function: FunctionRef, selector: &Selector) -> Res
     match selector.extension {
         Some(extension) if !allows(function.0, extension) => {
             let able = table().iter().filter(|f| allows(f, extension)).map(|f| f.name);
-            let (word, able) = (extension.as_str(), able.collect::<Vec<_>>().join(", "));
+            let word = extension.as_str();
+            let able = able.collect::<Vec<_>>().join(", ");
             let name = function.0.name;
             Err(LowerError(format!("{word} modifier can only be used with: {able} - not with {name}")))
         }

@@ -208,7 +208,8 @@ impl Lowering {
     }
 
     fn lower_binary(&mut self, b: &Binary, depth: usize) -> Result<LoweredStep, LowerError> {
-        let (lhs, rhs) = (self.lower(&b.lhs, depth + 1)?, self.lower(&b.rhs, depth + 1)?);
+        let lhs = self.lower(&b.lhs, depth + 1)?;
+        let rhs = self.lower(&b.rhs, depth + 1)?;
         Ok(match (b.lhs.kind(), b.rhs.kind()) {
             (ValueType::Scalar, ValueType::Scalar) => self.place(StepOp::ScalarBinary(b.op), &[lhs, rhs]),
             (ValueType::Scalar, _) => {
@@ -232,7 +233,8 @@ impl Lowering {
             let metric = MetricName::of(&a.input);
             return Ok(self.collect(StepOp::Merge(a.op, metric), &[partial]));
         }
-        let (mut inputs, mut text) = (vec![input], None);
+        let mut inputs = vec![input];
+        let mut text = None;
         match a.param.as_deref() {
             Some(PlanNode { op: PlanOp::Text(label), .. }) => text = Some(label.clone()),
             Some(param) => inputs.push(self.lower(param, depth + 1)?),

@@ -98,12 +98,16 @@ impl RowLabels {
     /// Only these labels, the others are removed.
     fn keep(&self, names: &[String]) -> RowLabels {
         let mut rows = RowLabels::none();
-        names.iter().for_each(|name| rows.copy(name, self));
+        for name in names.iter() {
+            rows.copy(name, self);
+        }
         rows
     }
 
     fn without(mut self, names: &[String]) -> RowLabels {
-        names.iter().for_each(|name| self.set(name, ""));
+        for name in names.iter() {
+            self.set(name, "");
+        }
         self
     }
 
@@ -172,7 +176,8 @@ impl RowLabels {
     }
 
     fn of_matching(binary: &Binary) -> RowLabels {
-        let (lhs, rhs) = (RowLabels::of(&binary.lhs), RowLabels::of(&binary.rhs));
+        let lhs = RowLabels::of(&binary.lhs);
+        let rhs = RowLabels::of(&binary.rhs);
         let matching = &binary.matching;
         if binary.op == BinaryOp::Or {
             return lhs.or(&rhs);

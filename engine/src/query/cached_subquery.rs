@@ -111,7 +111,9 @@ impl CachedSubquery {
         // The first step that is not before.
         let until = (t.div_euclid(self.step) + i64::from(t.rem_euclid(self.step) > 0)) * self.step;
         self.until = self.until.min(until);
-        Arc::make_mut(&mut self.rows).iter_mut().for_each(|row| row.forget_from(until));
+        for row in Arc::make_mut(&mut self.rows).iter_mut() {
+            row.forget_from(until);
+        }
         self.notes.retain_mut(|noted| {
             noted.until = noted.until.min(until);
             noted.from < noted.until
@@ -130,7 +132,9 @@ impl CachedSubquery {
         // Windows do not see samples before: they go when they are many, for what stays is moved.
         let gone = grid.start.saturating_sub(self.trimmed);
         if gone > (grid.end - grid.start) / GONE_PART {
-            rows.iter_mut().for_each(|row| row.forget_before(grid.start));
+            for row in rows.iter_mut() {
+                row.forget_before(grid.start);
+            }
             self.trimmed = grid.start;
         }
         self.notes.retain(|noted| noted.until > grid.start);

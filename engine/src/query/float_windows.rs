@@ -46,7 +46,8 @@ impl FloatSlices<'_> {
         lookback: i64,
         mut put: impl FnMut(usize, TimeMs, f64),
     ) -> SampleUsage {
-        let (mut hi, mut seen) = (0, SampleUsage::default());
+        let mut hi = 0;
+        let mut seen = SampleUsage::default();
         for (i, end) in ends.iter().enumerate() {
             while hi < self.ts.len() && self.ts[hi] <= *end {
                 hi += 1;

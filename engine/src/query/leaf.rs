@@ -255,7 +255,8 @@ impl LeafEvaluator {
         if matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..)) {
             drop_stale(&mut scratch.ts, &mut scratch.vs);
         }
-        let (floats, out) = (FloatSlices { ts: &scratch.ts, vs: &scratch.vs }, self.block.row_mut(row));
+        let floats = FloatSlices { ts: &scratch.ts, vs: &scratch.vs };
+        let out = self.block.row_mut(row);
         Ok(match &self.leaf {
             Leaf::Value => floats.latest(ends, lookback, |i, _, v| out[i] = v),
             Leaf::Timestamp(shorter) => {

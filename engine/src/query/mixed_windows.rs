@@ -102,7 +102,8 @@ impl LeafEvaluator {
             histograms: &scratch.histograms,
             starts: &scratch.starts,
         };
-        let (mut noticed, mut counter) = (Findings::default(), WindowSampleCounter::of(&lanes));
+        let mut noticed = Findings::default();
+        let mut counter = WindowSampleCounter::of(&lanes);
         for i in 0..filling.ends.len() {
             let before = counter.seen.samples;
             let sample = self.sample(&lanes, filling, i, &mut noticed)?;

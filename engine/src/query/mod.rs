@@ -330,9 +330,10 @@ impl Querier {
         mut kept: Option<&mut SubqueryCache>,
     ) -> Result<result::QueryResult, QueryError> {
         let plan = &fold_times::pin_parameters(plan, grid.start);
-        let physical = match options.is_part && !inner {
-            true => PhysicalPlan::of_part(plan, options.dialect),
-            false => PhysicalPlan::for_history(plan, inner, options.dialect),
+        let physical = if options.is_part && !inner {
+            PhysicalPlan::of_part(plan, options.dialect)
+        } else {
+            PhysicalPlan::for_history(plan, inner, options.dialect)
         };
         let physical = physical.map_err(|e| QueryError::Execution(e.0))?;
         let mut notes = AnnotationSet::default();
@@ -347,7 +348,8 @@ impl Querier {
         let mut rows = Vec::new();
         for asked in &physical.subqueries {
             let inner = Arc::new(guard.inner());
-            let (before, held) = (guard.kept(), guard.memory().size());
+            let before = guard.kept();
+            let held = guard.memory().size();
             let found = self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?;
             // The rows of subqueries in it are gone.
             guard.let_go(before);

@@ -141,7 +141,8 @@ impl Pool {
         let (send, receive) = channel();
         let mut results: Vec<Option<T>> = jobs.iter().map(|_| None).collect();
         for (i, job) in jobs.into_iter().enumerate() {
-            let (send, frees) = (send.clone(), self.frees.clone());
+            let send = send.clone();
+            let frees = self.frees.clone();
             self.submit(Box::new(move || {
                 if let Err(SendError(unwanted)) = send.send((i, job())) {
                     frees.submit(Box::new(move || drop(unwanted)));

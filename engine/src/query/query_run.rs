@@ -78,7 +78,8 @@ impl QueryRun {
         options: &QueryOptions,
         (subqueries, given): (Vec<SubqueryRows>, Vec<ScalarParam>),
     ) -> QueryRun {
-        let (physical, given) = (Arc::new(physical), Arc::new(given));
+        let physical = Arc::new(physical);
+        let given = Arc::new(given);
         QueryRun { store, physical, grid, options: options.clone(), subqueries, given }
     }
 
@@ -123,7 +124,9 @@ impl QueryRun {
         let root = self.physical.presentation_step();
         let order = matches!(root, StepOp::Sort(_) | StepOp::SortByLabel(..) | StepOp::Group(..))
             .then(|| root.clone());
-        shards.into_iter().for_each(|(_, run)| notes.extend(run.into_notes()));
+        for (_, run) in shards.into_iter() {
+            notes.extend(run.into_notes());
+        }
         notes.extend(asking.end(guard)?);
         notes.extend(gather.notes);
         Ok(QueryResult {
@@ -158,7 +161,9 @@ impl QueryRun {
         let jobs = shards.chunks(SHARDS as usize / pool.threads().min(4)).map(|shards| {
             let (store, physical, grid, options) =
                 (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
-            let (shards, given, guard) = (shards.to_vec(), self.given.clone(), guard.clone());
+            let shards = shards.to_vec();
+            let given = self.given.clone();
+            let guard = guard.clone();
             let job = move || -> Result<ShardGroup, QueryError> {
                 let mut runs = Vec::new();
                 for shard in shards {
@@ -250,7 +255,9 @@ impl GatherStage {
             (0..physical.gather.len()).filter(|id| matches!(physical.gather[*id].op, StepOp::Port(_)));
         let mut stage = Stage::of(&physical.gather, dialect);
         let names = physical.gather.iter().position(|step| step.op == StepOp::DropNames);
-        names.iter().for_each(|id| stage.set_operator(*id, Box::new(DropNames::of_query())));
+        for id in names.iter() {
+            stage.set_operator(*id, Box::new(DropNames::of_query()));
+        }
         GatherStage {
             ports: ports.collect(),
             stage,

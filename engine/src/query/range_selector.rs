@@ -65,7 +65,9 @@ impl RangeSelection {
 
     fn series(&self, selection: &Selection, row: usize) -> Result<Option<Series>, QueryError> {
         let (from, to) = self.span();
-        let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
+        let mut histograms = Vec::new();
         selection.read(row, from, to, &mut ts, &mut vs).map_err(internal)?;
         if selection.has_histograms(row) {
             selection.read_histograms(row, from, to, &mut histograms).map_err(internal)?;

@@ -39,7 +39,9 @@ impl QueryResult {
             let value = first.map_or(f64::NAN, |point| point.1);
             return Ok(QueryAnswer::of(QueryValue::Scalar(t, value), self.notes, &self.guard));
         }
-        let (order, notes, guard) = (self.order.clone(), self.take_notes(), self.guard.clone());
+        let order = self.order.clone();
+        let notes = self.take_notes();
+        let guard = self.guard.clone();
         let rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
         let rows = guard.paced(|pace| present(rows, order.as_ref(), pace))?;
         Ok(QueryAnswer::of(QueryValue::Vector(rows), notes, &guard))
@@ -47,7 +49,8 @@ impl QueryResult {
 
     /// As the answer of a range query.
     pub fn range(mut self) -> Result<QueryAnswer, QueryError> {
-        let (notes, guard) = (self.take_notes(), self.guard.clone());
+        let notes = self.take_notes();
+        let guard = self.guard.clone();
         Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), notes, &guard))
     }
 
@@ -106,9 +109,10 @@ fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
     series.histograms.extend(row.histograms);
     series.histograms.sort_by_key(|h| h.0);
     let floats = series.points.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    match floats || series.histograms.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        true => Err(QueryError::Execution(same_labelset().0)),
-        false => Ok(()),
+    if floats || series.histograms.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        Err(QueryError::Execution(same_labelset().0))
+    } else {
+        Ok(())
     }
 }
 

@@ -138,7 +138,9 @@ impl ShardEvaluator {
             let params = guard.paced(|pace| leaf.params(&times, &mut self.stage, pace))?;
             let ends = leaf.ends(&times, self.grid);
             let span = leaf.span(&ends, self.lookback);
-            let (times, params, ends) = (&times[..], &params[..], &ends[..]);
+            let times = &times[..];
+            let params = &params[..];
+            let ends = &ends[..];
             let filling = LeafBlockInput { times, ends, params, span, lookback: self.lookback, guard };
             let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
             leaf.fill(&filling, &mut self.scratch, (&origin, &mut self.notes))?;
@@ -269,7 +271,8 @@ impl PortBlock {
         let mut floats = Vec::with_capacity(1 + out.partial_columns.len());
         floats.push(out.values.clone());
         floats.extend(out.partial_columns.iter().cloned());
-        let (histograms, compensations) = (out.histograms.clone(), out.histogram_compensations.clone());
+        let histograms = out.histograms.clone();
+        let compensations = out.histogram_compensations.clone();
         self.steps.push(StepValues { floats, histograms, compensations });
         Ok(())
     }

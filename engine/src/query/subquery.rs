@@ -127,11 +127,13 @@ fn slide(
     let times: Vec<TimeMs> = (0..outer.len()).map(|i| outer.time(i)).collect();
     let ends = subquery.ends(outer);
     let places = WindowGrid { times: &times, ends: &ends, range: subquery.range, params: &[] };
-    let (mut block, mut work) = (ValueBlock::default(), WindowScratch::default());
+    let mut block = ValueBlock::default();
+    let mut work = WindowScratch::default();
     block.reset(rows.len(), times.len());
     for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.histograms.is_empty()) {
         pace.rows(1 + outer.len() / ROW_SAMPLES)?;
-        let (floats, out) = (FloatSlices { ts: &row.ts, vs: &row.vs }, block.row_mut(number));
+        let floats = FloatSlices { ts: &row.ts, vs: &row.vs };
+        let out = block.row_mut(number);
         let _counted = match kernel {
             Some(kernel) => floats.evaluate(kernel, places, &mut work, out, pace)?,
             None => floats.windows(&ends, subquery.range, |i, _, _, _| out[i] = 1.0),

@@ -154,7 +154,8 @@ impl Bench {
 
 #[test]
 fn every_query_ends_when_its_time_is_over() {
-    let (bench, options) = (Bench::new(), QueryOptions::default());
+    let bench = Bench::new();
+    let options = QueryOptions::default();
     for (name, plan) in functions().into_iter().chain(operators()) {
         const MANY: usize = 1 << 40;
         let guard = Arc::new(QueryGuard::lasting(MANY, &options));

@@ -46,16 +46,18 @@ fn collect(
     for step in &physical.local {
         let StepOp::Leaf(source, leaf) = &step.op else { continue };
         let (back, ahead) = source.reach(leaf, options.lookback);
-        let (from, to) = match fixed(&source.at) {
-            true => ALWAYS,
-            false => (from + source.offset - ahead, to + source.offset + back),
+        let (from, to) = if fixed(&source.at) {
+            ALWAYS
+        } else {
+            (from + source.offset - ahead, to + source.offset + back)
         };
         found.push(SelectorVisibility { matchers: source.matchers.clone(), from, to });
     }
     for asked in &physical.subqueries {
-        let span = match fixed(&asked.at) {
-            true => ALWAYS,
-            false => (from + asked.offset, to + asked.offset + asked.range + 1),
+        let span = if fixed(&asked.at) {
+            ALWAYS
+        } else {
+            (from + asked.offset, to + asked.offset + asked.range + 1)
         };
         collect(&asked.input, true, span, options, found);
     }

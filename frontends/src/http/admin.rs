@@ -22,8 +22,10 @@ pub async fn delete_series(call: ApiRequest) -> ApiResult {
     if form.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let (from, to) = (form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?);
-    let (from, to) = (open_end(from, MIN_TIME, TimeMs::MIN), open_end(to, MAX_TIME, TimeMs::MAX));
+    let from = form.time_or("start", MIN_TIME)?;
+    let to = form.time_or("end", MAX_TIME)?;
+    let from = open_end(from, MIN_TIME, TimeMs::MIN);
+    let to = open_end(to, MAX_TIME, TimeMs::MAX);
     // All of them first: nothing is deleted by a request that is refused.
     let sets = selectors(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     let delete = move |state: &AppState| {

@@ -144,7 +144,8 @@ impl Accepted {
     /// What one takes that sends this `Accept`. The scheme of names is that of the last entry that names one, up to the first
     /// entry that we answer; version 1.0.0 of the text is for those who ask for it and for names as they are.
     fn of(accept: &str) -> Accepted {
-        let (mut names, mut version) = (NameEscaping::Underscored, "0.0.4");
+        let mut names = NameEscaping::Underscored;
+        let mut version = "0.0.4";
         for (media_type, parameters) in by_weight(accept) {
             let parameter = |name: &str| parameters.iter().find(|(other, _)| *other == name).map(|(_, v)| *v);
             names = parameter("escaping").and_then(NameEscaping::of_scheme).unwrap_or(names);
@@ -262,7 +263,8 @@ impl Page {
         }
         out.push_str(&name);
         for (name, value) in self.labels(&sample.labels) {
-            let (name, value) = (self.names.write(name, false), escaped(value));
+            let name = self.names.write(name, false);
+            let value = escaped(value);
             let _ = write!(out, "{separator}{name}=\"{value}\"");
             separator = ',';
         }

@@ -8,11 +8,13 @@ use axum::response::{Html, IntoResponse, Response};
 /// `/`
 pub async fn page(call: ApiRequest) -> Response {
     let settings = &call.state.settings;
-    let (title, base) = (escape(&settings.page_title), escape(&settings.external_path));
+    let title = escape(&settings.page_title);
+    let base = escape(&settings.external_path);
     let mut rows = String::new();
     for endpoint in ENDPOINTS {
         let methods: Vec<&str> = endpoint.methods.iter().map(|m| m.as_str()).collect();
-        let (path, doc) = (escape(endpoint.path), escape(endpoint.doc));
+        let path = escape(endpoint.path);
+        let doc = escape(endpoint.doc);
         rows.push_str(&format!(
             "<tr><td>{}</td><td><a href=\"{base}{path}\">{path}</a></td><td>{doc}</td></tr>\n",
             methods.join(", ")

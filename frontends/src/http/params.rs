@@ -218,7 +218,8 @@ pub fn unescape_name(name: &str) -> String {
 }
 
 fn unescape(escaped: &str) -> Option<String> {
-    let (mut out, mut rest) = (String::with_capacity(escaped.len()), escaped);
+    let mut out = String::with_capacity(escaped.len());
+    let mut rest = escaped;
     while let Some(at) = rest.find('_') {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];

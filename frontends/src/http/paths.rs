@@ -64,7 +64,8 @@ fn is_parameter(segment: &str) -> bool {
 fn find(path: &str, same: fn(&str, &str) -> bool) -> Option<(&'static Endpoint, String)> {
     ENDPOINTS.iter().find_map(|endpoint| {
         let mut parameter = "";
-        let (mut wanted, mut given) = (endpoint.path.split('/'), path.split('/'));
+        let mut wanted = endpoint.path.split('/');
+        let mut given = path.split('/');
         loop {
             match (wanted.next(), given.next()) {
                 (Some(name), Some(value)) if is_parameter(name) && !value.is_empty() => parameter = value,
@@ -100,7 +101,8 @@ fn decoded(raw: &str) -> Option<String> {
             continue;
         }
         let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
+        let high = digit()?;
+        let low = digit()?;
         bytes.push((high * 16 + low) as u8);
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())

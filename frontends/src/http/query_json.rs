@@ -80,7 +80,8 @@ pub fn labels(out: &mut String, labels: &Labels) {
 
 /// Appends a time in seconds: three decimals exactly if it has milliseconds.
 pub fn time(out: &mut String, t: TimeMs) {
-    let (seconds, ms) = (t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
+    let seconds = t.unsigned_abs() / 1000;
+    let ms = t.unsigned_abs() % 1000;
     if t < 0 {
         out.push('-');
     }
@@ -338,7 +339,8 @@ impl<T> Iterator for List<T> {
 /// Writes what a series holds, its histograms after its float points, from number `at` on until the chunk is full; what
 /// comes next.
 fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> ChunkState {
-    let (points, histograms) = (&series.points, &series.histograms);
+    let points = &series.points;
+    let histograms = &series.histograms;
     let all = points.len() + histograms.len();
     if at == 0 {
         out.push_str(if item > 0 { "," } else { "" });
@@ -420,7 +422,8 @@ mod tests {
     }
 
     fn whole(value: QueryValue) -> String {
-        let (samples, memory) = (SampleStats::default(), AnswerMemory::default());
+        let samples = SampleStats::default();
+        let memory = AnswerMemory::default();
         let answer = QueryAnswer { value, notes: vec![], samples, memory };
         chunks(answer, AnnotationTexts::default(), String::new())
             .map(|c| String::from_utf8(c.to_vec()).unwrap())

@@ -27,10 +27,8 @@ pub async fn write(call: ApiRequest) -> Response {
     };
     let reply = receiver.write(request).await;
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = match status.is_success() {
-        true => status.into_response(),
-        false => text_error(status, &reply.text),
-    };
+    let mut response =
+        if status.is_success() { status.into_response() } else { text_error(status, &reply.text) };
     if let Some(seconds) = reply.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

@@ -90,7 +90,8 @@ pub async fn put(call: ApiRequest) -> ApiResult {
         );
         return Err(ApiError::parameter("query", reason));
     }
-    let (standing, wanted) = (state.sources.standing.clone(), name.clone());
+    let standing = state.sources.standing.clone();
+    let wanted = name.clone();
     let change = move || standing.put(&wanted, definition, |recording| recording_rule(&state, recording));
     let put = off_runtime(call.state.settings.hands, change).await?.map_err(refused)?;
     let (status, change) = match put {
@@ -153,7 +154,8 @@ fn shown(report: &ViewReport, t: TimeMs, content: AnswerContent) -> QueryAnswer 
         ValueType::Scalar => QueryValue::Scalar(t, rows.first().map_or(f64::NAN, |row| row.v)),
         _ => QueryValue::Vector(rows),
     };
-    let (samples, memory) = (SampleStats::default(), AnswerMemory::default());
+    let samples = SampleStats::default();
+    let memory = AnswerMemory::default();
     QueryAnswer { value, notes: content.notes, samples, memory }
 }
 
@@ -172,7 +174,8 @@ async fn from_history(
         default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
         ..QueryOptions::default()
     };
-    let (answers, t) = (state.sources.answers.clone(), t.unwrap_or(state.sources.clock.now()));
+    let answers = state.sources.answers.clone();
+    let t = t.unwrap_or(state.sources.clock.now());
     let _cancel = query::CancelOnDrop(options.cancel.clone());
     let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
     Ok(off_runtime(settings.hands, move || answers.instant(&report.spec.plan, t - shift, &options)).await??)

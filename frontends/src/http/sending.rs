@@ -96,7 +96,8 @@ mod tests {
             drops: false,
         };
         let value = QueryValue::Matrix((0..12).map(series).collect());
-        let (samples, memory) = (SampleStats::default(), AnswerMemory::default());
+        let samples = SampleStats::default();
+        let memory = AnswerMemory::default();
         chunks(
             QueryAnswer { value, notes: vec![], samples, memory },
             AnnotationTexts::default(),

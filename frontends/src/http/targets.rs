@@ -18,7 +18,8 @@ struct TargetsJson {
 
 /// `/api/v1/targets`
 pub async fn targets(call: ApiRequest) -> ApiResult {
-    let (sources, state) = (&call.state.sources.targets, call.form.get("state").to_lowercase());
+    let sources = &call.state.sources.targets;
+    let state = call.form.get("state").to_lowercase();
     let pool = call.form.get("scrapePool");
     let in_pool = |name: &str| pool.is_empty() || pool == name;
     let shows = |kind: &str| matches!(state.as_str(), "" | "any") || state == kind;

@@ -38,7 +38,9 @@ fn extent(extent: Occurrences) -> String {
         Occurrences::Untold | Occurrences::Times(1) | Occurrences::Parameter { .. } => String::new(),
         Occurrences::Times(times) => format!(" ({times} occurrences)"),
         Occurrences::Buckets { low, high, difference, samples, from, to } => {
-            let (low, high, difference) = (general(low), general(high), two_digits(difference));
+            let low = general(low);
+            let high = general(high);
+            let difference = two_digits(difference);
             let time = |t: i64| {
                 let time = chrono::DateTime::from_timestamp(t.div_euclid(1000), 0).unwrap_or_default();
                 time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)

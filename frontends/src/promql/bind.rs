@@ -146,7 +146,8 @@ impl Binder {
     }
 
     fn binary(&self, binary: &BinaryExpr) -> Result<PlanOp, SpannedError> {
-        let (lhs, rhs) = (self.expr(&binary.lhs)?, self.expr(&binary.rhs)?);
+        let lhs = self.expr(&binary.lhs)?;
+        let rhs = self.expr(&binary.rhs)?;
         Ok(joined(binary, lhs, rhs))
     }
 }

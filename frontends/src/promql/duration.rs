@@ -241,7 +241,8 @@ fn evaluate(expr: &DurationExpr, known: KnownQueryTimes) -> Result<f64, SpannedE
         DurationKind::MinOf(a, b) => evaluate(a, known)?.min(evaluate(b, known)?),
         DurationKind::MaxOf(a, b) => evaluate(a, known)?.max(evaluate(b, known)?),
         DurationKind::Binary(op, a, b) => {
-            let (a, b) = (evaluate(a, known)?, evaluate(b, known)?);
+            let a = evaluate(a, known)?;
+            let b = evaluate(b, known)?;
             match op {
                 BinaryOperator::Add => a + b,
                 BinaryOperator::Sub => a - b,

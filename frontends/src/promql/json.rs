@@ -57,7 +57,8 @@ fn around(kind: &str, op: Option<&str>, inner: &Expr, options: &PromqlOptions) -
 }
 
 fn binary_json(binary: &BinaryExpr, options: &PromqlOptions) -> Value {
-    let (lhs, rhs) = (to_json(&binary.lhs, options), to_json(&binary.rhs, options));
+    let lhs = to_json(&binary.lhs, options);
+    let rhs = to_json(&binary.rhs, options);
     object([
         ("type", "binaryExpr".into()),
         ("op", binary.op.as_str().into()),

@@ -299,7 +299,8 @@ impl<'a> Lexer<'a> {
             self.accept(|c| c == '_');
         }
         let never_after = |c: char| matches!(c, '.' | '_' | 'e' | 'E');
-        let (mut dot, mut exponent) = (false, false);
+        let mut dot = false;
+        let mut exponent = false;
         while let Some(c) = self.peek() {
             match c {
                 '.' => {

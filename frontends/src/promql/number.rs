@@ -49,7 +49,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
         ("s", 1_000),
         ("ms", 1),
     ];
-    let (mut rest, mut total, mut next) = (text, 0i64, 0);
+    let mut rest = text;
+    let mut total = 0i64;
+    let mut next = 0;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let count: i64 = rest[..digits].parse().map_err(|_| invalid())?;

@@ -133,8 +133,12 @@ pub(crate) fn operator(binary: &BinaryExpr) -> String {
     match (fill_left, fill_right) {
         (Some(left), Some(right)) if left.to_bits() == right.to_bits() => fill("fill", *left),
         (left, right) => {
-            left.iter().for_each(|value| fill("fill_left", *value));
-            right.iter().for_each(|value| fill("fill_right", *value));
+            for value in left.iter() {
+                fill("fill_left", *value);
+            }
+            for value in right.iter() {
+                fill("fill_right", *value);
+            }
         }
     }
     out

@@ -64,7 +64,8 @@ impl PromqlParser<'_> {
             return Err(self.unexpected(context, "string"));
         }
         let value = self.take().span;
-        let (text, whole) = (unquote(self.spelled(value)), Span { start: span.start, end: value.end });
+        let text = unquote(self.spelled(value));
+        let whole = Span { start: span.start, end: value.end };
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
             self.regexes += 1;
             if self.regexes > REGEXES {
@@ -113,7 +114,8 @@ impl PromqlParser<'_> {
                 return Err(self.unexpected(context, "\"]\""));
             }
         }
-        let (span, depth) = (self.since(inner.span.start), inner.depth);
+        let span = self.since(inner.span.start);
+        let depth = inner.depth;
         self.node(ExprKind::Subquery { inner, range, step, when: TimeModifiers::default() }, span, depth)
     }
 

@@ -152,7 +152,8 @@ fn sums(
 
 fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<NativeHistogram, String> {
     if a.schema > b.schema {
-        let (from, to) = (b.schema, a.schema);
+        let from = b.schema;
+        let to = a.schema;
         return Err(format!("error combining histograms: cannot merge from schema {from} to {to}"));
     }
     let mut sum = a.clone();
@@ -193,12 +194,11 @@ fn numbers(item: &str) -> Result<SeriesItems, String> {
         }
     };
     let gap = first == SeriesItem::Gap;
-    let (change, rest) = match rest.starts_with(['+', '-']) && !gap {
-        true => {
-            let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
-            (ItemStep::Add(delta), rest)
-        }
-        false => (ItemStep::None, rest),
+    let (change, rest) = if rest.starts_with(['+', '-']) && !gap {
+        let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
+        (ItemStep::Add(delta), rest)
+    } else {
+        (ItemStep::None, rest)
     };
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count)?,

@@ -76,7 +76,8 @@ impl Checker<'_> {
         if got == wanted {
             return Ok(());
         }
-        let (wanted, got) = (long_name(wanted), long_name(got));
+        let wanted = long_name(wanted);
+        let got = long_name(got);
         Err(SpannedError::new(expr.span, format!("expected type {wanted} in {context}, got {got}")))
     }
 
@@ -112,7 +113,8 @@ impl Checker<'_> {
 
     fn binary(&self, binary: &BinaryExpr, span: Span) -> Result<ValueType, SpannedError> {
         let BinaryExpr { op, modifiers, lhs, rhs } = binary;
-        let (left, right) = (self.expr(lhs)?, self.expr(rhs)?);
+        let left = self.expr(lhs)?;
+        let right = self.expr(rhs)?;
         let at_operator = |text: String| Err(SpannedError::new(self.operator_span(lhs, rhs), text));
         let fault = |text: String| Err(SpannedError::new(span, text));
         let scalars = left == ValueType::Scalar && right == ValueType::Scalar;
@@ -163,7 +165,8 @@ impl Checker<'_> {
     fn operator_span(&self, lhs: &Expr, rhs: &Expr) -> Span {
         let bytes = self.text.as_bytes();
         let space = |at: u32| bytes.get(at as usize).is_some_and(|b| is_space(char::from(*b)));
-        let (mut start, mut end) = (lhs.span.end, rhs.span.start.saturating_sub(1));
+        let mut start = lhs.span.end;
+        let mut end = rhs.span.start.saturating_sub(1);
         while space(start) {
             start += 1;
         }

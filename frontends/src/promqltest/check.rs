@@ -35,9 +35,10 @@ pub(super) fn judge_value(wanted: &Expectation, when: EvalTime, value: &TestValu
         let expected = "series in the order of their labels".to_owned();
         return Err(Mismatch { expected, got: value.print() });
     }
-    match compare::fits(wanted, when, value) {
-        true => Ok(()),
-        false => Err(Mismatch { expected: expected(wanted), got: value.print() }),
+    if compare::fits(wanted, when, value) {
+        Ok(())
+    } else {
+        Err(Mismatch { expected: expected(wanted), got: value.print() })
     }
 }
 

@@ -85,7 +85,8 @@ fn same_histogram(want: &HistogramLiteral, got: &NativeHistogram) -> bool {
 }
 
 fn same_buckets(want: &Buckets, got: &Buckets) -> bool {
-    let (want, got) = (filled(want), filled(got));
+    let want = filled(want);
+    let got = filled(got);
     want.len() == got.len() && want.iter().zip(&got).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
 }
 
@@ -110,7 +111,8 @@ fn same(a: f64, b: f64) -> bool {
     if a == b || (a.is_nan() && b.is_nan()) {
         return true;
     }
-    let (sum, diff) = (a.abs() + b.abs(), (a - b).abs());
+    let sum = a.abs() + b.abs();
+    let diff = (a - b).abs();
     if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
         return diff < TOLERANCE * f64::MIN_POSITIVE;
     }

@@ -320,7 +320,9 @@ impl Sink for Collector {
         match event {
             TapEvent::Snapshot { rows, .. } => shown.rows = cells(rows).collect(),
             TapEvent::Delta { upsert, remove, .. } => {
-                remove.iter().for_each(|labels| drop(shown.rows.remove(labels)));
+                for labels in remove.iter() {
+                    drop(shown.rows.remove(labels));
+                }
                 shown.rows.extend(cells(upsert));
             }
             TapEvent::Failed { error, .. } => shown.failed = Some(error),

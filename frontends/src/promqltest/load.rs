@@ -79,7 +79,8 @@ fn series(
         if *labels != described.labels {
             return Err("@st metric does not match the following sample line metric".to_owned());
         }
-        let (starts, values) = (distances.len(), described.values.len());
+        let starts = distances.len();
+        let values = described.values.len();
         if starts != values {
             return Err(format!("@st line has {starts} values but sample line has {values}"));
         }

@@ -81,7 +81,8 @@ pub(super) struct ScriptError {
 /// The commands of `text`.
 pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
     let lines: Vec<&str> = text.lines().map(|l| l.trim()).collect();
-    let (mut commands, mut at) = (Vec::new(), 0);
+    let mut commands = Vec::new();
+    let mut at = 0;
     // Behind the lines that belong together; looked for once, though they may be many commands.
     let mut end = 0;
     let silent = |line: &str| line.is_empty() || line.starts_with('#');

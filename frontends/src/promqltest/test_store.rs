@@ -96,9 +96,10 @@ impl TestStore {
             Some(StartRow { series: self.refs[*series], t: sample.t, start: sample.start? })
         };
         let histograms: Vec<HistogramRow> = part.iter().filter_map(histogram).collect();
-        let stored = match histograms.is_empty() {
-            true => self.store.append_rows(&part.iter().map(float).collect::<Vec<_>>()),
-            false => self.store.append_histograms(&histograms),
+        let stored = if histograms.is_empty() {
+            self.store.append_rows(&part.iter().map(float).collect::<Vec<_>>())
+        } else {
+            self.store.append_histograms(&histograms)
         };
         let refused = part.len() - stored.map_err(|e| e.to_string())?.stored;
         if refused > 0 {

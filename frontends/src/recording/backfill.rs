@@ -206,7 +206,9 @@ impl BackfillWorker {
                 },
             };
             let error = fault.map(|(t, why)| format!("slot {}: {why}", t as f64 / 1000.0));
-            let (view, turn, slot) = (stretch.view, stretch.turn, piece.last);
+            let view = stretch.view;
+            let turn = stretch.turn;
+            let slot = piece.last;
             waiting.set_progress(TaskProgress { view, turn, slot, present: present.clone(), at_once, error });
             if waiting.count >= BLOCK_SAMPLES {
                 self.write(range, waiting)?;
@@ -225,7 +227,9 @@ impl BackfillWorker {
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
         if stretch.seam {
-            samples.values_mut().for_each(|one| keep_stale_markers_only(one, stretch.slots.last));
+            for one in samples.values_mut() {
+                keep_stale_markers_only(one, stretch.slots.last);
+            }
         }
         let stored =
             self.shared.parts.store.read_series(&stretch.recording.matchers(), slots.first, slots.last);
@@ -265,7 +269,9 @@ impl BackfillWorker {
             until,
             "backfill: a piece of the past is written"
         );
-        complete.iter().for_each(|rule| tracing::info!(rule, "backfill: complete"));
+        for rule in complete.iter() {
+            tracing::info!(rule, "backfill: complete");
+        }
         Ok(())
     }
 }

@@ -412,7 +412,8 @@ fn same_key(kept: &mut BTreeMap<ViewId, PlannedRule>, key: &str) -> Option<Plann
 
 /// Whether a rule can be reached from itself.
 pub(super) fn reaches(id: ViewId, reads: &BTreeMap<ViewId, Reads>) -> bool {
-    let (mut seen, mut walk) = (BTreeSet::new(), vec![id]);
+    let mut seen = BTreeSet::new();
+    let mut walk = vec![id];
     while let Some(at) = walk.pop() {
         for next in reads.get(&at).into_iter().flat_map(Reads::all) {
             if next == id {
@@ -436,7 +437,8 @@ mod tests {
 
     fn rule(expr: &str, interval: i64, key: &str) -> RecordedRule {
         let plan = crate::promql::compile(expr, &Default::default()).unwrap();
-        let (record, labels) = ("r".to_owned(), Vec::new());
+        let record = "r".to_owned();
+        let labels = Vec::new();
         let kind = ViewKind::Recorded { record, labels, interval, offset: 0, query_offset: 0, limit: 0 };
         let spec = ViewSpec { name: "r".to_owned(), plan, kind };
         RecordedRule { view: ViewId(1), key: key.to_owned(), spec, backfill: 600 * MINUTE, lateness: None }

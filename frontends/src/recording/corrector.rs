@@ -179,7 +179,8 @@ impl Corrector {
     /// Takes in what came late here.
     fn drain_local(&self) {
         let mut state = self.state.lock();
-        let (dirty, mut beyond) = (&mut state.dirty, 0);
+        let dirty = &mut state.dirty;
+        let mut beyond = 0;
         let overflown = self.lookout.take(|seen, t, now| beyond += dirty.sample(seen, t, now, now));
         if overflown {
             dirty.all(self.parts.clock.now());
@@ -191,10 +192,7 @@ impl Corrector {
     fn ranges(&self, rule: &CorrectedRule, ranges: BTreeMap<TimeMs, TimeMs>, now: TimeMs) -> Result<(), ()> {
         let mut away = false;
         for (first, last) in ranges {
-            let outcome = match away {
-                true => Err(CorrectionStop::Away),
-                false => self.range(rule, first, last, now),
-            };
+            let outcome = if away { Err(CorrectionStop::Away) } else { self.range(rule, first, last, now) };
             match outcome {
                 Ok(()) => {}
                 Err(CorrectionStop::Stopped) => return Err(()),
@@ -235,7 +233,8 @@ impl Corrector {
             return Ok(());
         }
         let present = asker.series_alive_before(slots, from)?;
-        let (newest, mut behind) = (rule.recorded(now), slots.interval);
+        let newest = rule.recorded(now);
+        let mut behind = slots.interval;
         let (computed, end) = loop {
             let end = newest.min(slots.last + behind);
             let computed = asker.samples(EvaluationRange { last: end, ..slots }, present.clone())?;
@@ -307,7 +306,9 @@ impl Corrector {
         // Windows hear of it a moment later.
         let by = self.parts.clock.now() + RECORDED_AFTER;
         let mut state = self.state.lock();
-        changed.iter().for_each(|(t, labels, _)| state.dirty.mark_readers(labels, *t, (now, by)));
+        for (t, labels, _) in changed.iter() {
+            state.dirty.mark_readers(labels, *t, (now, by));
+        }
         drop(state);
         self.listeners.tell(&changed);
         Ok(())

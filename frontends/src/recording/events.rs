@@ -54,7 +54,8 @@ impl CorrectionListeners {
 
 fn of(changed: &[&SampleChange]) -> CorrectionEvent {
     let t = changed.first().map_or(0, |(t, ..)| *t);
-    let (mut upsert, mut remove) = (Vec::new(), Vec::new());
+    let mut upsert = Vec::new();
+    let mut remove = Vec::new();
     for (_, labels, to) in changed {
         match to {
             CorrectedValue::Float(v) if !is_stale(*v) => upsert.push((labels.clone(), Sample::Float(*v))),

@@ -106,9 +106,10 @@ impl LateSampleMonitor {
         let mut full = false;
         let more = self.take(|seen, t, now| {
             for selector in seen {
-                match items.len() < REPORT_ITEMS {
-                    true => *items.entry((*selector, t, now)).or_default() += 1,
-                    false => full = true,
+                if items.len() < REPORT_ITEMS {
+                    *items.entry((*selector, t, now)).or_default() += 1
+                } else {
+                    full = true
                 }
             }
         });

@@ -194,7 +194,8 @@ impl RecordingHistory {
     pub fn set_rules(&self, rules: Vec<RecordedRule>, reach: i64) -> Vec<(ViewId, Box<dyn Sink>)> {
         self.shared.reach.store(reach, Relaxed);
         self.corrector.iter().for_each(|corrector| corrector.replace(&rules));
-        let (now, retention) = (self.shared.parts.clock.now(), self.shared.parts.store.retention().time_ms);
+        let now = self.shared.parts.clock.now();
+        let retention = self.shared.parts.store.retention().time_ms;
         let fresh = self.shared.rules.lock().replace(rules, now, retention);
         self.shared.woken.notify_all();
         let sink = |view| {

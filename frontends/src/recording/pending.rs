@@ -185,8 +185,10 @@ impl PendingCorrections {
 
     /// A sample at `t` came at `now`, and slots may have been evaluated without it until `by`.
     fn mark(&mut self, rule: &CorrectedRule, sight: u32, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
-        let (sight, last) = (&rule.sights[sight as usize], rule.evaluated(by));
-        let (from, to) = (t.saturating_add(sight.from).max(rule.oldest(now)), t.saturating_add(sight.to));
+        let sight = &rule.sights[sight as usize];
+        let last = rule.evaluated(by);
+        let from = t.saturating_add(sight.from).max(rule.oldest(now));
+        let to = t.saturating_add(sight.to);
         let first = rule.recording.slot_at(from - 1) + rule.recording.interval;
         self.add(rule, first, rule.recording.slot_at(to - 1).min(last));
     }
@@ -204,7 +206,8 @@ impl PendingCorrections {
             first.is_some_and(|first| *first <= rule.recorded(now))
         };
         let rule = self.rules.iter().filter(due).min_by_key(|rule| rule.level)?.clone();
-        let (mut due, last) = (self.ranges.remove(&rule.view)?, rule.recorded(now));
+        let mut due = self.ranges.remove(&rule.view)?;
+        let last = rule.recorded(now);
         let mut later = due.split_off(&(last + 1));
         if let Some((_, end)) = due.iter_mut().next_back().filter(|(_, end)| **end > last) {
             later.insert(last + rule.recording.interval, *end);

@@ -111,7 +111,8 @@ impl RecordingSpec {
     ) -> (SamplesBySeries, BTreeMap<TimeMs, String>) {
         let rows = self.rows(answer.value);
         let faults = self.faults(&rows, slots);
-        let (mut out, mut now) = (SamplesBySeries::new(), BTreeSet::new());
+        let mut out = SamplesBySeries::new();
+        let mut now = BTreeSet::new();
         let nothing = Vec::new();
         let gone: Vec<&Labels> = present.iter().filter(|labels| !rows.contains_key(*labels)).collect();
         let all = rows.iter().chain(gone.into_iter().map(|labels| (labels, &nothing)));
@@ -259,7 +260,8 @@ pub fn without(mut samples: SeriesSamples, there: &SeriesSamples) -> SeriesSampl
     let taken = |t: &TimeMs| {
         there.ts.binary_search(t).is_ok() || there.histograms.binary_search_by_key(t, |h| h.0).is_ok()
     };
-    let (ts, vs) = (std::mem::take(&mut samples.ts), std::mem::take(&mut samples.vs));
+    let ts = std::mem::take(&mut samples.ts);
+    let vs = std::mem::take(&mut samples.vs);
     (samples.ts, samples.vs) = ts.into_iter().zip(vs).filter(|(t, _)| !taken(t)).unzip();
     samples.histograms.retain(|(t, _)| !taken(t));
     samples

@@ -221,7 +221,8 @@ impl ActiveRule {
 }
 
 fn receipt(inbox: &Arc<RuleEventQueue>, rule: RuleId, due: &DueAlert, sent: TimeMs) -> DeliveryReceipt {
-    let (fired_at, resolved_at) = (due.alert.fired_at, due.alert.resolved_at);
+    let fired_at = due.alert.fired_at;
+    let resolved_at = due.alert.resolved_at;
     let told = DeliveredAlert { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
     let inbox = inbox.clone();
     DeliveryReceipt(Arc::new(move || inbox.told(told.clone())))

@@ -146,7 +146,9 @@ impl ActiveRules {
         let (places, old): (Vec<_>, Vec<_>) = running.unzip();
         let ancestors = match_rules(&old, keys);
         let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
-        let (mut origins, mut installed, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut origins = Vec::new();
+        let mut installed = Vec::new();
+        let mut changes = Vec::new();
         for ((group, rule), ancestor) in rules.zip(ancestors) {
             let old = ancestor.map(|(at, _)| places[at]).filter(|place| self.is_kind(*place, rule));
             let same = ancestor.is_some_and(|(_, kinship)| kinship != RuleMatch::Rewritten);
@@ -166,8 +168,12 @@ impl ActiveRules {
                     origins.push(RuleOrigin { old: old.filter(|_| rule.alert.is_some()), view: Some(view) });
                 }
                 Err(error) => {
-                    installed.into_iter().for_each(|view| self.ports.views.remove(view));
-                    let (file, group, rule) = (&group.file, &group.name, &rule.name);
+                    for view in installed.into_iter() {
+                        self.ports.views.remove(view);
+                    }
+                    let file = &group.file;
+                    let group = &group.name;
+                    let rule = &rule.name;
                     return Err(format!("{file}: group {group:?}, rule {rule:?}: {error}"));
                 }
             }
@@ -207,12 +213,14 @@ impl ActiveRules {
         origins: Vec<RuleOrigin>,
         now: TimeMs,
     ) {
-        let (mut old, mut gone) = (BTreeMap::new(), BTreeSet::new());
+        let mut old = BTreeMap::new();
+        let mut gone = BTreeSet::new();
         for (g, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
             gone.insert(group.counters.key);
             old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));
         }
-        let (mut fresh, mut changes) = (Vec::new(), Vec::new());
+        let mut fresh = Vec::new();
+        let mut changes = Vec::new();
         let mut sources = keys.into_iter().zip(parts).zip(origins);
         for group in groups {
             let mut rules = Vec::new();
@@ -236,8 +244,12 @@ impl ActiveRules {
             gone.remove(&counters.key);
             self.groups.push(ActiveGroup { group, rules, counters, wrote: now });
         }
-        old.into_values().for_each(|running| self.end(running, &mut changes, now));
-        gone.iter().for_each(|key| self.ports.metrics.forget(&[(RULE_GROUP, key)]));
+        for running in old.into_values() {
+            self.end(running, &mut changes, now);
+        }
+        for key in gone.iter() {
+            self.ports.metrics.forget(&[(RULE_GROUP, key)]);
+        }
         self.index();
         self.restore(&fresh, &mut changes, now);
         self.keep(changes, now);
@@ -413,7 +425,9 @@ impl ActiveRules {
         if self.ports.views.wants_states() {
             self.ports.views.states_are_written(self.written_before());
         }
-        lagging.into_iter().for_each(|id| self.resubscribe(id));
+        for id in lagging.into_iter() {
+            self.resubscribe(id);
+        }
         let slot = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t);
         self.wakeups.first().map_or(TimeMs::MAX, |(t, _)| *t).min(slot).min(now + MAX_SLEEP_MS)
     }
@@ -503,7 +517,8 @@ impl ActiveRules {
 
 /// A rule as [`crate::recording`] knows it. Its key says nothing of its expression: what is computed stays when that changes.
 fn recorded_rule_of(group: &RuleGroup, running: &ActiveRule) -> RecordedRule {
-    let (rule, spec) = (&running.rule, view_of(group, &running.rule));
+    let rule = &running.rule;
+    let spec = view_of(group, &running.rule);
     let RuleGroup { file, name, interval, query_offset, .. } = group;
     let key = format!("{file};{name};{interval};{query_offset};{};{:?}", rule.name, rule.labels);
     RecordedRule { view: running.view, key, spec, backfill: rule.backfill, lateness: group.lateness }

@@ -119,7 +119,8 @@ impl AlertStates {
 
     /// The rule asks something else now: its alerts wait for their rows.
     pub fn await_all_rows(&mut self) {
-        let (rows, holders) = (&mut self.rows, &mut self.rows_by_alert);
+        let rows = &mut self.rows;
+        let holders = &mut self.rows_by_alert;
         rows.clear();
         holders.clear();
         (self.conflicts, self.failed) = (0, false);
@@ -221,7 +222,9 @@ impl AlertStates {
     pub fn set_timing(&mut self, timing: AlertTiming, t: TimeMs) {
         self.timing = timing;
         let keys: Vec<Labels> = self.active.keys().cloned().collect();
-        keys.iter().for_each(|labels| self.schedule(labels));
+        for labels in keys.iter() {
+            self.schedule(labels);
+        }
         if timing.continuous {
             self.advance(t);
         }
@@ -278,7 +281,9 @@ impl AlertStates {
             self.resumed_at = t;
             self.reconcile(t);
         } else {
-            touched.iter().for_each(|labels| self.update(labels, t));
+            for labels in touched.iter() {
+                self.update(labels, t);
+            }
         }
         self.advance(t);
         Ok(())
@@ -287,7 +292,9 @@ impl AlertStates {
     /// After an error: every row and every alert is looked at.
     fn reconcile(&mut self, t: TimeMs) {
         let keys: BTreeSet<Labels> = self.active.keys().chain(self.rows_by_alert.keys()).cloned().collect();
-        keys.iter().for_each(|labels| self.update(labels, t));
+        for labels in keys.iter() {
+            self.update(labels, t);
+        }
     }
 
     /// Forgets a row; the alert it had.
@@ -395,7 +402,8 @@ impl AlertStates {
     fn schedule(&mut self, labels: &Labels) {
         let Some(alert) = self.active.get_mut(labels) else { return };
         self.changed_alerts.insert(labels.clone());
-        let (due, send_due) = (alert.next_transition(&self.timing), alert.next_send(&self.timing));
+        let due = alert.next_transition(&self.timing);
+        let send_due = alert.next_send(&self.timing);
         let old = (std::mem::replace(&mut alert.due, due), std::mem::replace(&mut alert.send_due, send_due));
         reset(&mut self.timers, labels, old.0, due);
         reset(&mut self.send_times, labels, old.1, send_due);
@@ -408,9 +416,10 @@ impl AlertStates {
 
     /// The earliest time at which something must be sent (again).
     pub fn next_send(&self) -> Option<TimeMs> {
-        match self.fired_and_resolved.is_empty() {
-            true => self.send_times.first().map(|(t, _)| *t).filter(|_| !self.is_suspended()),
-            false => Some(TimeMs::MIN),
+        if self.fired_and_resolved.is_empty() {
+            self.send_times.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
+        } else {
+            Some(TimeMs::MIN)
         }
     }
 

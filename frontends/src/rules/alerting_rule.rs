@@ -250,7 +250,8 @@ impl AlertingRule {
         if self.in_slots() {
             return Ok(());
         }
-        let (mut series, mut samples) = (Vec::new(), Vec::new());
+        let mut series = Vec::new();
+        let mut samples = Vec::new();
         for labels in self.alerts.take_changed() {
             let shown = self.alerts.samples_of(name, &labels);
             // While nobody knows what holds, something ends at most.

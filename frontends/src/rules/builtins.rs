@@ -160,7 +160,8 @@ fn slice(args: &[Value]) -> Outcome {
     if bounds.len() > 2 {
         return Err(fail("too many slice indexes"));
     }
-    let (from, to) = (bound(0)?, bound(1)?);
+    let from = bound(0)?;
+    let to = bound(1)?;
     let length = of.len().unwrap_or(0) as i64;
     let beyond = [from, to].into_iter().flatten().find(|n| !(0..=length).contains(n));
     if let Some(n) = beyond.filter(|_| of.len().is_some()) {

@@ -267,7 +267,8 @@ impl RuleFileReader<'_> {
         for rule in raw.rules.unwrap_or_default() {
             let place = rule.value.expr.as_ref().map_or(rule.referenced, |expr| expr.referenced);
             let rule = self.rule(&raw.labels, backfill, rule)?;
-            let (dialect, queries) = (Dialect::default(), StoreQueries::Allowed);
+            let dialect = Dialect::default();
+            let queries = StoreQueries::Allowed;
             if let Err(why) = may_stand(&view_of(&group, &rule), dialect, queries) {
                 let what =
                     format!("the expression cannot stand ({why}): it is asked from history every second");
@@ -300,7 +301,8 @@ impl RuleFileReader<'_> {
         group_backfill: i64,
         raw: Spanned<RawRule>,
     ) -> Result<Rule, ConfigError> {
-        let (place, raw) = (raw.referenced, raw.value);
+        let place = raw.referenced;
+        let raw = raw.value;
         self.check_labels(&raw.labels)?;
         let labels = merged(group_labels, &raw.labels);
         match (&raw.record, &raw.alert) {

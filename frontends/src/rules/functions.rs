@@ -180,9 +180,10 @@ fn humanize(v: f64) -> String {
     if v == 0.0 || !v.is_finite() {
         return general(v, 4);
     }
-    let (v, prefix) = match v.abs() >= 1.0 {
-        true => scale_down(v, 1000.0, ["k", "M", "G", "T", "P", "E", "Z", "Y"]),
-        false => scale_up(v),
+    let (v, prefix) = if v.abs() >= 1.0 {
+        scale_down(v, 1000.0, ["k", "M", "G", "T", "P", "E", "Z", "Y"])
+    } else {
+        scale_up(v)
     };
     format!("{}{prefix}", general(v, 4))
 }
@@ -208,7 +209,10 @@ fn humanize_duration(v: f64) -> String {
     }
     let sign = if v < 0.0 { "-" } else { "" };
     let whole = v.abs() as i64;
-    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60);
+    let days = whole / 86_400;
+    let hours = whole / 3_600 % 24;
+    let minutes = whole / 60 % 60;
+    let seconds = whole % 60;
     if days != 0 {
         return format!("{sign}{days}d {hours}h {minutes}m {seconds}s");
     }

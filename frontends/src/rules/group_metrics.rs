@@ -146,10 +146,13 @@ impl GroupMetrics {
         let Some((_, missed)) = self.slots.take(now - TIMER_SLACK_MS) else { return };
         self.iterations.add(1 + missed);
         self.missed.add(missed);
-        let (mut took, mut samples) = (0.0, 0);
+        let mut took = 0.0;
+        let mut samples = 0;
         for rule in rules {
             let spent = views.cost(rule.view);
-            spent.into_iter().for_each(|spent| self.catch_up(rule, spent, durations));
+            for spent in spent.into_iter() {
+                self.catch_up(rule, spent, durations);
+            }
             took += rule.took(spent);
             samples += rule.samples(spent);
         }

@@ -55,7 +55,8 @@ fn carried(plan: &PlanNode) -> PossibleLabels {
         }
         PlanOp::Binary(binary) => {
             use engine::plan::{BinaryOp, ValueType};
-            let (l, r) = (carried(&binary.lhs), carried(&binary.rhs));
+            let l = carried(&binary.lhs);
+            let r = carried(&binary.rhs);
             match (binary.lhs.kind(), binary.rhs.kind()) {
                 (ValueType::Scalar, _) => return r,
                 (_, ValueType::Scalar) => return l,

@@ -89,7 +89,8 @@ impl RuleManager {
         let (jobs, queue) = sync_channel(16);
         let clock = ports.clock.clone();
         let core = ActiveRules::new(ports, options, inbox.clone());
-        let (thread_inbox, thread_clock) = (inbox.clone(), clock.clone());
+        let thread_inbox = inbox.clone();
+        let thread_clock = clock.clone();
         let thread = std::thread::Builder::new()
             .name("rules".to_owned())
             .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;

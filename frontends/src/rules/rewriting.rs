@@ -151,7 +151,8 @@ impl<'a> TemplateRewriter<'a> {
         let context = command_text(command);
         let place = self.place(command.pos, &context);
         if let Some(Expr::Identifier(pos, name)) = command.args.first() {
-            let (pos, name) = (*pos, name.clone());
+            let pos = *pos;
+            let name = name.clone();
             self.function(pos, &name);
             let places: Vec<String> =
                 command.args[1..].iter().map(|arg| self.place(arg.pos(), &text_of(arg))).collect();
@@ -170,7 +171,8 @@ impl<'a> TemplateRewriter<'a> {
         let context = text_of(expr);
         match expr {
             Expr::Identifier(pos, name) => {
-                let (pos, name) = (*pos, name.clone());
+                let pos = *pos;
+                let name = name.clone();
                 self.function(pos, &name);
                 if !is_lazy(&name) {
                     let place = self.place(pos, &context);
@@ -179,7 +181,8 @@ impl<'a> TemplateRewriter<'a> {
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
             Expr::Chain(pos, inner, fields) => {
-                let (pos, fields) = (*pos, std::mem::take(fields));
+                let pos = *pos;
+                let fields = std::mem::take(fields);
                 let (last, last_context) = last_of(inner);
                 let place = self.place(last, &last_context);
                 self.expr(inner);
@@ -187,13 +190,16 @@ impl<'a> TemplateRewriter<'a> {
                 *expr = self.fields(pos, &place, inner, &fields);
             }
             Expr::Field(pos, fields) => {
-                let (pos, fields) = (*pos, std::mem::take(fields));
+                let pos = *pos;
+                let fields = std::mem::take(fields);
                 let behind = if fields.len() > 1 { fields[0].len() + 1 } else { 0 };
                 let place = self.place(Pos { offset: pos.offset + behind, ..pos }, &context);
                 *expr = self.fields(pos, &place, Expr::Dot(pos), &fields);
             }
             Expr::Variable(pos, name, fields) => {
-                let (pos, name, fields) = (*pos, name.clone(), std::mem::take(fields));
+                let pos = *pos;
+                let name = name.clone();
+                let fields = std::mem::take(fields);
                 if !self.variables.knows(&name) {
                     self.refuse(pos, format!("undefined variable {name:?}"));
                 }

@@ -117,7 +117,8 @@ mod tests {
     use super::*;
 
     fn key(group: &str, name: &str, expr: &str) -> RuleKey {
-        let (file, labels) = ("f.yml".to_owned(), vec![("severity".to_owned(), "page".to_owned())]);
+        let file = "f.yml".to_owned();
+        let labels = vec![("severity".to_owned(), "page".to_owned())];
         let own = |text: &str| text.to_owned();
         RuleKey { file, group: own(group), name: own(name), labels, expr: own(expr), duplicate_index: 0 }
     }

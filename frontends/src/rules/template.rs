@@ -304,9 +304,10 @@ fn parse_fault(error: &TemplateError) -> TemplateSyntaxError {
         other => (1, PRELUDE.len() as u64 + 1, other.to_string()),
     };
     let shift = if line == 1 { PRELUDE.len() as u64 } else { 0 };
-    let fix = match what.contains("unclosed") {
-        true => "close the action with }}",
-        false => "see Go's text/template for the syntax",
+    let fix = if what.contains("unclosed") {
+        "close the action with }}"
+    } else {
+        "see Go's text/template for the syntax"
     };
     TemplateSyntaxError { line, column: column.saturating_sub(shift).max(1), what, fix: fix.to_owned() }
 }

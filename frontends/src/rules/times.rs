@@ -89,7 +89,8 @@ pub fn duration(v: f64) -> Result<Value, TemplateError> {
 
 /// As Go prints a `time.Duration`.
 fn duration_text(nanos: i64) -> String {
-    let (sign, n) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+    let sign = if nanos < 0 { "-" } else { "" };
+    let n = nanos.unsigned_abs();
     let (unit, name) = match n {
         0 => return "0s".to_owned(),
         1..1_000 => (1, "ns"),
@@ -100,8 +101,9 @@ fn duration_text(nanos: i64) -> String {
     let whole = n / unit;
     let fraction = format!("{:0width$}", n % unit, width = unit.ilog10() as usize);
     let fraction = fraction.trim_end_matches('0');
-    let fraction = if n % unit == 0 { String::new() } else { format!(".{fraction}") };
-    let (hours, minutes) = (whole / 3_600, whole / 60 % 60);
+    let fraction = if n.is_multiple_of(unit) { String::new() } else { format!(".{fraction}") };
+    let hours = whole / 3_600;
+    let minutes = whole / 60 % 60;
     match (name, hours, minutes) {
         ("s", 0, 0) | ("ns" | "µs" | "ms", ..) => format!("{sign}{whole}{fraction}{name}"),
         (_, 0, _) => format!("{sign}{minutes}m{}{fraction}s", whole % 60),

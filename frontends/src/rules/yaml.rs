@@ -129,7 +129,8 @@ fn options(bytes: usize) -> Options {
 fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
     let serde_saphyr::Error::Message { msg, location } = error.without_snippet() else { return None };
     let (field, _) = not_found(msg)?;
-    let (first, column) = (location.line(), location.column());
+    let first = location.line();
+    let column = location.column();
     let is_key = |line: &str| {
         let here: String = line.chars().skip(column.saturating_sub(1) as usize).collect();
         here.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with(':'))

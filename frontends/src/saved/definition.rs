@@ -90,7 +90,8 @@ impl RecordOptions {
             }
         }
         if !STANDING_INTERVAL.contains(&self.interval) {
-            let (least, most) = (STANDING_INTERVAL.start(), STANDING_INTERVAL.end() / 86_400_000);
+            let least = STANDING_INTERVAL.start();
+            let most = STANDING_INTERVAL.end() / 86_400_000;
             return Err(format!("`interval` must be from {least} ms to {most} days"));
         }
         Ok(())

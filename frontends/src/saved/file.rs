@@ -96,7 +96,8 @@ fn encode(entries: &[SavedQueryEntry]) -> io::Result<String> {
 fn decode(content: &[u8]) -> Result<Vec<(String, SavedQueryDefinition)>, UnreadableFile> {
     let damaged = |why: &str| UnreadableFile::Damaged(why.to_owned());
     let end = content.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("it has no first line"))?;
-    let (head, body) = (String::from_utf8_lossy(&content[..end]), &content[end + 1..]);
+    let head = String::from_utf8_lossy(&content[..end]);
+    let body = &content[end + 1..];
     let mut words = head.split(' ');
     let version = words.next().filter(|magic| *magic == MAGIC).and_then(|_| words.next());
     let version = version.ok_or_else(|| damaged("its first line is not that of such a file"))?;

@@ -174,7 +174,9 @@ impl SavedQueries {
         let view = new.view.clone();
         let old = all.insert(name.to_owned(), new);
         if let Err(refusal) = self.write(&all) {
-            view.into_iter().for_each(|view| self.views.remove(view));
+            for view in view.into_iter() {
+                self.views.remove(view);
+            }
             return Err(refusal);
         }
         *self.queries.lock() = all;

@@ -123,7 +123,9 @@ impl CompositeViews {
         let mut views: Vec<(ViewId, Arc<ScheduledView>)> =
             self.views.lock().iter().map(|(id, view)| (*id, view.clone())).collect();
         views.sort_unstable_by_key(|(id, _)| *id);
-        views.iter().for_each(|(_, view)| view.turn());
+        for (_, view) in views.iter() {
+            view.turn();
+        }
     }
 
     /// Whether it goes to the live runtime.
@@ -156,9 +158,10 @@ impl ViewRegistry for CompositeViews {
 
     /// A view that stands cannot become one that is asked, nor the other way round.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
-        match self.views.lock().contains_key(&view) {
-            true => !self.is_live(to),
-            false => self.is_live(to) && self.live.can_replace(view, to),
+        if self.views.lock().contains_key(&view) {
+            !self.is_live(to)
+        } else {
+            self.is_live(to) && self.live.can_replace(view, to)
         }
     }
 

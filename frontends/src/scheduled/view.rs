@@ -95,7 +95,8 @@ impl ScheduledView {
     ) -> Result<Arc<ScheduledView>, String> {
         let mut state = old.state.lock();
         state.stopped = true;
-        let (mut taps, mut recorder) = (std::mem::take(&mut state.taps), state.recorder.take());
+        let mut taps = std::mem::take(&mut state.taps);
+        let mut recorder = state.recorder.take();
         drop(state);
         old.wakeup.notify_all();
         taps.restart();
@@ -117,7 +118,8 @@ impl ScheduledView {
     ) -> Result<Arc<ScheduledView>, String> {
         let states = alert_series::records_alert_series(&spec).then_some(states);
         let asking = Asking { last: history.clock.now(), kept: SubqueryCache::new(keeping.budget.clone()) };
-        let (state, asking) = (Mutex::new(state), Mutex::new(asking));
+        let state = Mutex::new(state);
+        let asking = Mutex::new(asking);
         let asked =
             Arc::new(ScheduledView { spec, states, history, keeping, state, asking, wakeup: Condvar::new() });
         if asked.history.hands == Execution::Threads {
@@ -190,7 +192,8 @@ impl ScheduledView {
     }
 
     fn end_recorded(&self) {
-        let (mut state, now) = (self.state.lock(), self.history.clock.now());
+        let mut state = self.state.lock();
+        let now = self.history.clock.now();
         if let Some(recorder) = &mut state.recorder {
             recorder.end(now, &self.history.store);
         }

@@ -310,7 +310,8 @@ impl Draw<'_> {
         let returns_bool = if op.is_comparison() && self.random.chance(30) { "bool " } else { "" };
         let (a, b) = match self.random.below(if op.is_set() { 6 } else { 9 }) {
             0..6 => {
-                let (a, b) = (self.vector(left), self.vector(operators - left));
+                let a = self.vector(left);
+                let b = self.vector(operators - left);
                 (format!("({a})"), format!("{}({b})", self.matching(op.is_set())))
             }
             6 => (self.scalar(0), format!("({})", self.vector(operators))),

@@ -180,7 +180,8 @@ fn compare(text: &str, one: Result<QueryAnswer, QueryError>, cluster: Result<Que
     let counted =
         |answer: &QueryAnswer| (answer.samples.total, answer.samples.read, answer.samples.steps.clone());
     assert_eq!(counted(&one), counted(&cluster), "{text}");
-    let (mut one, mut cluster) = (rows(one.value), rows(cluster.value));
+    let mut one = rows(one.value);
+    let mut cluster = rows(cluster.value);
     // Rows of equal values may change places.
     one.sort_by(|a, b| a.0.cmp(&b.0));
     cluster.sort_by(|a, b| a.0.cmp(&b.0));
@@ -229,7 +230,8 @@ fn wide(processes: usize) -> Server {
     let server = Server::new(processes, 1);
     for number in 0..WIDE {
         let store = &server.stores[number % processes];
-        let (instance, half) = (format!("host{number}"), ["a", "b"][number % 3 / 2]);
+        let instance = format!("host{number}");
+        let half = ["a", "b"][number % 3 / 2];
         let labels = [("__name__", "c_wide"), ("job", "j"), ("instance", &instance), ("half", half)];
         let series = store.get_or_create_series(&Labels::from_pairs(labels));
         for i in 0..40 {
@@ -243,12 +245,14 @@ fn wide(processes: usize) -> Server {
 /// So many steps that they come in two blocks.
 #[test]
 fn answers_of_several_blocks_are_put_together() {
-    let (mut one, mut cluster) = (wide(1), wide(2));
+    let mut one = wide(1);
+    let mut cluster = wide(2);
     let whole = Querier::new(one.stores[0].clone(), 1);
     let processes = queriers(&cluster);
     let options = QueryOptions { lookback: 1_500, ..QueryOptions::default() };
     // 2^24 values are in a block.
-    let (start, end) = (START, START + (1 << 24) / WIDE as i64 + 5_000);
+    let start = START;
+    let end = START + (1 << 24) / WIDE as i64 + 5_000;
     let text = "sum by (half) (c_wide)";
     let plan = compile(text, &PromqlOptions::all()).unwrap();
     let answer = whole.range(&plan, start, end, 1, &options);

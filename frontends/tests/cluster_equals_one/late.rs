@@ -148,7 +148,8 @@ impl Fixture {
 
     fn append(&self, series: usize, t: i64, v: f64) {
         let store = &self.server.stores[series % self.server.stores.len()];
-        let (name, instance) = (["c_total", "c_gauge"][series / (SERIES / 2)], format!("host{series}"));
+        let name = ["c_total", "c_gauge"][series / (SERIES / 2)];
+        let instance = format!("host{series}");
         let labels = [("__name__", name), ("job", "j"), ("instance", &instance), ("series", "s0")];
         let series = store.get_or_create_series(&Labels::from_pairs(labels));
         store.append_rows(&[FloatRow { series, t, v }]).unwrap();
@@ -209,7 +210,8 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     prop::collection::vec(prop::collection::vec(one, 50), SERIES).prop_map(|all| {
         let mut arrivals = Vec::new();
         for (series, steps) in all.into_iter().enumerate() {
-            let (mut t, mut total) = (START - 60 * SECOND, 0.0);
+            let mut t = START - 60 * SECOND;
+            let mut total = 0.0;
             for (gap, value, late, by) in steps {
                 t += gap * 100 + i64::from(value) * 7;
                 total += f64::from(value);
@@ -275,11 +277,13 @@ fn the_bound_holds_for_all_processes() {
     let of = |processes: usize| {
         let house = Fixture::new(processes, Some(LATENESS), 2);
         house.run(&arrivals, START + 24 * INTERVAL, 1);
-        let (recorded, beyond) = (house.recorded(), house.beyond());
+        let recorded = house.recorded();
+        let beyond = house.beyond();
         house.close();
         (recorded, beyond)
     };
-    let (one, cluster) = (of(1), of(2));
+    let one = of(1);
+    let cluster = of(2);
     compare(&cluster.0, &one.0);
     // Three rules read it.
     assert_eq!((cluster.1, one.1), (3, 3));

@@ -103,7 +103,9 @@ impl Sink for Watch {
         match event {
             TapEvent::Snapshot { rows, .. } => shown.rows = rows.into_iter().collect(),
             TapEvent::Delta { upsert, remove, .. } => {
-                remove.iter().for_each(|labels| drop(shown.rows.remove(labels)));
+                for labels in remove.iter() {
+                    drop(shown.rows.remove(labels));
+                }
                 shown.rows.extend(upsert);
             }
             TapEvent::Notes { notes, .. } => {
@@ -224,7 +226,9 @@ impl Server {
     fn stop(&mut self) {
         let stops: Vec<_> =
             self.lives.drain(..).map(|live| std::thread::spawn(move || live.stop())).collect();
-        stops.into_iter().for_each(|stop| stop.join().unwrap());
+        for stop in stops.into_iter() {
+            stop.join().unwrap();
+        }
         self.stores.drain(..).for_each(|store| store.close().unwrap());
         self.views.clear();
     }
@@ -332,7 +336,8 @@ impl World {
             server.lives[0].tick(self.now);
         }
         for ((text, _, one), (_, _, cluster)) in self.one.views.iter().zip(&self.cluster.views) {
-            let (one, cluster) = (one.lock().clone(), cluster.lock().clone());
+            let one = one.lock().clone();
+            let cluster = cluster.lock().clone();
             let equal = one.rows.len() == cluster.rows.len()
                 && one.rows.iter().zip(&cluster.rows).all(|(a, b)| a.0 == b.0 && same(a.1, b.1));
             let at = self.now - START;
@@ -352,7 +357,8 @@ impl World {
                     other => panic!("{other:?}"),
                 }
             };
-            let (one, cluster) = (format!("{:?}", ask(&self.one)), format!("{:?}", ask(&self.cluster)));
+            let one = format!("{:?}", ask(&self.one));
+            let cluster = format!("{:?}", ask(&self.cluster));
             assert_eq!(one, cluster, "{record}");
         }
     }
@@ -366,7 +372,9 @@ fn check(processes: usize, workers: usize, steps: &[Step]) {
         last: vec![0; TARGETS],
         now: START,
     };
-    steps.iter().for_each(|step| world.act(step));
+    for step in steps.iter() {
+        world.act(step);
+    }
     world.act(&Step::Tick(1));
     world.compare_recorded();
     history::check(&world.one, &world.cluster, world.now);

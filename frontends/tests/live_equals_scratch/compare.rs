@@ -35,7 +35,8 @@ pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option
     if !same_rows || !shown.rows.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && same(a.1, b.1, allowed)) {
         return Some(format!("\n live    {:?}\n scratch {expected:?}", shown.rows));
     }
-    let (live, scratch) = (said(&shown.notes), said(&notes));
+    let live = said(&shown.notes);
+    let scratch = said(&notes);
     (live != scratch).then(|| format!("\n live    remarks {live:?}\n scratch remarks {scratch:?}"))
 }
 
@@ -69,7 +70,8 @@ fn said(notes: &[Annotation]) -> Vec<(Severity, &str, Span)> {
 fn same(a: &Sample, b: &Sample, allowed: impl Fn(f64, f64) -> f64) -> bool {
     match (a, b) {
         (Sample::Float(a), Sample::Float(b)) => {
-            let (a, b) = (*a, *b);
+            let a = *a;
+            let b = *b;
             a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed(a, b)
         }
         (a, b) => a.same(b),

@@ -283,7 +283,8 @@ impl Draw<'_> {
             0..5 => {
                 let one = self.random.chance(40);
                 let mut matching = self.random.pick(MATCHINGS).to_owned();
-                let (a, mut b) = (self.vector(left), self.vector(operators - left));
+                let a = self.vector(left);
+                let mut b = self.vector(operators - left);
                 if one && !matching.is_empty() && !op.is_set() {
                     matching += self.random.pick(&["group_left ", "group_left (series) "]);
                     b = format!("max by (instance) ({b})");

@@ -116,14 +116,18 @@ impl Case {
 
     /// The failure with as few views and steps as are found, for people.
     fn cut_down(&self, failure: Failure) -> String {
-        let (mut failure, mut views, mut steps) = (failure, self.views.clone(), self.steps.clone());
+        let mut failure = failure;
+        let mut views = self.views.clone();
+        let mut steps = self.steps.clone();
         let alone = vec![failure.view.clone()];
         if let Err(again) = self.run(&steps, &alone) {
             (failure, views) = (again, alone);
         }
         fewer(&mut views, &mut failure, |views| self.run(&steps, views));
         fewer(&mut steps, &mut failure, |steps| self.run(steps, &views));
-        let (seed, number, workers) = (seed(), self.number, self.workers);
+        let seed = seed();
+        let number = self.number;
+        let workers = self.workers;
         let others = views.iter().filter(|(_, drawn)| drawn.text != failure.view.1.text);
         let others: Vec<&str> = others.map(|(_, drawn)| &*drawn.text).collect();
         let beside = if others.is_empty() { String::new() } else { format!("\nbeside {others:#?}") };
@@ -136,7 +140,8 @@ impl Case {
 
 /// Takes away from `items` what is not needed for a failure.
 fn fewer<T: Clone>(items: &mut Vec<T>, failure: &mut Failure, run: impl Fn(&[T]) -> Result<(), Failure>) {
-    let (mut size, mut attempts) = (items.len() / 2, 0);
+    let mut size = items.len() / 2;
+    let mut attempts = 0;
     while size > 0 && attempts < CUTS {
         let mut at = 0;
         while at < items.len() && attempts < CUTS {
@@ -173,9 +178,12 @@ fn live_equals_scratch() {
     if let Some(number) = variable("LIVE_CASE") {
         return check(number);
     }
-    let (first, cases) = (variable("LIVE_FIRST").unwrap_or(0), variable("LIVE_CASES").unwrap_or(CASES));
+    let first = variable("LIVE_FIRST").unwrap_or(0);
+    let cases = variable("LIVE_CASES").unwrap_or(CASES);
     eprintln!("live_equals_scratch: seed {}, cases {first} to {cases}", seed());
-    let (next, passed, told) = (AtomicU64::new(first), AtomicU64::new(0), Mutex::new(Instant::now()));
+    let next = AtomicU64::new(first);
+    let passed = AtomicU64::new(0);
+    let told = Mutex::new(Instant::now());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {

@@ -112,7 +112,8 @@ fn resolve(store: &Store) -> Vec<Vec<(Labels, SeriesRef)>> {
 
 fn resolve_histograms(store: &Store) -> Vec<Vec<(SeriesRef, [f64; 3])>> {
     let one = |target: usize, series: usize| {
-        let (instance, series) = (format!("h{target}:90"), format!("s{series}"));
+        let instance = format!("h{target}:90");
+        let series = format!("s{series}");
         let pairs = [("__name__", "m_hist"), ("instance", &instance), ("job", "j"), ("series", &series)];
         (store.get_or_create_series(&Labels::from_pairs(pairs)), [0.0; 3])
     };
@@ -121,7 +122,8 @@ fn resolve_histograms(store: &Store) -> Vec<Vec<(SeriesRef, [f64; 3])>> {
 
 /// The labels of column `i` of a target's scrape.
 fn labels(target: usize, i: usize) -> Labels {
-    let (metric, series) = (["m_total", "m_gauge", "m_bucket", "target_info"][i / SERIES], i % SERIES);
+    let metric = ["m_total", "m_gauge", "m_bucket", "target_info"][i / SERIES];
+    let series = i % SERIES;
     let instance = format!("h{target}:90");
     let (name, value) = match metric {
         "m_bucket" => ("le", ["0.1", "1", "5", "+Inf"][series].to_owned()),
@@ -184,7 +186,8 @@ impl World {
 
     fn install(&mut self, views: Vec<(Entry, Drawn)>) {
         for (entry, drawn) in views {
-            let (name, plan) = (drawn.text.clone(), drawn.plan.clone());
+            let name = drawn.text.clone();
+            let plan = drawn.plan.clone();
             let spec = ViewSpec { name, plan, kind: ViewKind::NOW };
             let id = self.live.install(spec).unwrap_or_else(|e| panic!("{}: {e}", drawn.text));
             let shown = Arc::new(Mutex::new(Shown::default()));
@@ -215,7 +218,8 @@ impl World {
                 self.histogram(*target, *series, *late, *recipe)
             }
             Step::Start { target, series, before } => {
-                let (t, series) = (self.last[*target], self.series[*target][*series].1);
+                let t = self.last[*target];
+                let series = self.series[*target][*series].1;
                 if t > 0 {
                     self.store.append_starts(&[StartRow { series, t, start: t - before }]).unwrap();
                 }
@@ -261,7 +265,8 @@ impl World {
     /// Other expressions take the place of a third of the views; a few stay, and are installed anew.
     fn change(&mut self, seed: u64) {
         let mut new = Vec::new();
-        let (live, options) = (&self.live, &self.options);
+        let live = &self.live;
+        let options = &self.options;
         self.views.retain(|view| {
             // Hangs on the view alone, so that a history with fewer views changes these in the same way.
             let mut random = Random::new(&[seed, view.drawn.text.len() as u64]);

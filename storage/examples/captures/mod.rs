@@ -43,7 +43,9 @@ impl Capture {
                 row[at] = value.parse().expect("a value");
             }
         }
-        scrapes.iter_mut().for_each(|(_, row)| row.resize(series.len(), ABSENT));
+        for (_, row) in scrapes.iter_mut() {
+            row.resize(series.len(), ABSENT);
+        }
         let file = path.file_name().expect("a file").to_string_lossy();
         Capture { job: file.split('.').next().unwrap_or_default().to_owned(), series, scrapes }
     }

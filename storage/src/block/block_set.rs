@@ -106,7 +106,9 @@ impl BlockSet {
     pub fn open(disk: &dyn Disk, blocks_dir: &Path) -> Result<(BlockSet, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
         disk.create_dir(blocks_dir).map_err(&bad)?;
-        let (cache, mut blocks, mut damage) = (PageCache::default(), Vec::new(), Vec::new());
+        let cache = PageCache::default();
+        let mut blocks = Vec::new();
+        let mut damage = Vec::new();
         for path in disk.list(blocks_dir).map_err(&bad)? {
             let unfinished = path.extension().is_some_and(|e| e == "tmp");
             if path.is_dir() && !unfinished && !is_deleting(&path) {
@@ -126,7 +128,8 @@ impl BlockSet {
         damage.sort();
         sort(&mut blocks);
         let list = BlockList { blocks: Arc::new(blocks), version: 0 };
-        let (leaving, far) = (Mutex::default(), RwLock::default());
+        let leaving = Mutex::default();
+        let far = RwLock::default();
         Ok((BlockSet { blocks: RwLock::new(list), cache, leaving, far }, damage))
     }
 
@@ -149,7 +152,9 @@ impl BlockSet {
         let here: BTreeSet<String> = self.all_metas().iter().map(|meta| meta.name().to_string()).collect();
         found.retain(|block| !here.contains(&block.meta().name().to_string()));
         let new = !found.is_empty();
-        found.into_iter().for_each(|block| self.put(BlockHandle::Far(block)));
+        for block in found.into_iter() {
+            self.put(BlockHandle::Far(block));
+        }
         if new {
             self.note_other_samples();
         }

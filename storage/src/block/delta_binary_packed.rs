@@ -43,10 +43,13 @@ pub(super) struct DeltaSkipIndex {
 /// The header: how integers are divided, and where the first block begins.
 fn open(bytes: &[u8], most: usize) -> Option<(DeltaHeader, SkipEntry)> {
     let mut from = ThriftReader { bytes, at: 0 };
-    let (block, parts, total) = (from.varint()?, from.varint()?, from.varint()?);
+    let block = from.varint()?;
+    let parts = from.varint()?;
+    let total = from.varint()?;
     let value = from.signed()?;
     let per = usize::try_from(block.checked_div(parts)?).ok()?;
-    let (parts, total) = (usize::try_from(parts).ok()?, usize::try_from(total).ok()?);
+    let parts = usize::try_from(parts).ok()?;
+    let total = usize::try_from(total).ok()?;
     let fits = (1..=MOST_PER).contains(&per) && per.is_multiple_of(32) && total <= most;
     fits.then_some((DeltaHeader { per, parts, total }, SkipEntry { index: 0, value, at: from.at }))
 }
@@ -65,7 +68,8 @@ fn unpack<const W: usize>(bits: &[u8], out: &mut [[u64; 8]]) -> Option<()> {
     for (at, eight) in out.iter_mut().enumerate() {
         let bits = bits.get(at * W..)?.get(..W + 8)?;
         for (i, number) in eight.iter_mut().enumerate() {
-            let (byte, bit) = (i * W / 8, i * W % 8);
+            let byte = i * W / 8;
+            let bit = i * W % 8;
             let mut word = u64::from_le_bytes(*bits[byte..].first_chunk::<8>()?) >> bit;
             if W + bit > 64 {
                 word |= u64::from(bits[byte + 8]) << (64 - bit);
@@ -170,7 +174,8 @@ impl DeltaSkipIndex {
         let mut blocks = vec![mark];
         while mark.index + 1 < layout.total {
             let left = layout.total - 1 - mark.index;
-            let (at, mut value) = (mark.at, mark.value);
+            let at = mark.at;
+            let mut value = mark.value;
             mark.at = block(bytes, layout, at, left, |part| {
                 value = value.wrapping_add(part.sum(part.count)?);
                 Some(true)
@@ -221,7 +226,8 @@ impl DeltaSkipIndex {
         range: &Range<usize>,
         take: &mut impl FnMut(&[i64]),
     ) -> Option<()> {
-        let (mut before, mut value) = (mark.index, mark.value);
+        let mut before = mark.index;
+        let mut value = mark.value;
         block(bytes, self.layout, mark.at, self.layout.total - 1 - mark.index, |part| {
             // Its integers are before + 1 ..= before + count.
             let skipped = range.start.saturating_sub(before + 1).min(part.count);
@@ -242,7 +248,8 @@ pub(super) fn all(bytes: &[u8], most: usize, out: &mut Vec<i64>) -> Option<()> {
     out.clear();
     let (layout, mark) = open(bytes, most)?;
     out.extend((layout.total > 0).then_some(mark.value));
-    let (mut at, mut value) = (mark.at, mark.value);
+    let mut at = mark.at;
+    let mut value = mark.value;
     while out.len() < layout.total {
         at = block(bytes, layout, at, layout.total - out.len(), |part| {
             value = part.read(0..part.count, value, &mut |some| out.extend_from_slice(some))?;

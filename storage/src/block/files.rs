@@ -27,7 +27,8 @@ pub(super) struct CheckedWriter {
 impl CheckedWriter {
     pub(super) fn create(disk: &dyn Disk, path: &Path) -> Result<CheckedWriter, StoreError> {
         let file = disk.create(path).map_err(io_error(path))?;
-        let (buffer, chunks) = (Vec::with_capacity(2 * BLOCK_CRC_BYTES), Vec::new());
+        let buffer = Vec::with_capacity(2 * BLOCK_CRC_BYTES);
+        let chunks = Vec::new();
         Ok(CheckedWriter { file, path: path.to_owned(), buffer, bytes: 0, crc: 0, chunks })
     }
 
@@ -76,7 +77,8 @@ pub(super) fn read_checked(
     meta: &BlockMeta,
     name: &str,
 ) -> Result<Bytes, StoreError> {
-    let (path, file) = (meta.dir.join(name), described(meta, name)?);
+    let path = meta.dir.join(name);
+    let file = described(meta, name)?;
     let open = source.open(name, file.bytes)?;
     if file.bytes > BLOCK_SMALL_FILE_BYTES {
         return Err(damaged(&path, format!("{} bytes are more than this file may have", file.bytes)));
@@ -93,7 +95,8 @@ pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result
     for (name, file) in &meta.files {
         let path = dir.join(name);
         let length = disk.size(&path).map_err(io_error(&path))?;
-        let (mut crc, mut at) = (0, 0);
+        let mut crc = 0;
+        let mut at = 0;
         while at < length {
             let piece = disk.read_at(&path, at, BLOCK_CHECK_BYTES).map_err(io_error(&path))?;
             if piece.is_empty() {
@@ -159,7 +162,8 @@ impl Inner {
         let end =
             end.ok_or_else(|| io::Error::other(format!("offset {start}: {len} bytes pass the file's end")))?;
         let size = BLOCK_CRC_BYTES as u64;
-        let (first, last) = (start / size, end.div_ceil(size));
+        let first = start / size;
+        let last = end.div_ceil(size);
         let whole = (last * size).min(self.len) - first * size;
         let bytes = self.file.read_at(first * size, whole as usize)?;
         for (chunk, number) in bytes.chunks(BLOCK_CRC_BYTES).zip(first as usize..) {

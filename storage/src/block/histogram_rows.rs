@@ -160,7 +160,8 @@ pub(super) fn decode(
 }
 
 fn buckets(page: &RecordBatch, at: usize, row: usize) -> Option<Buckets> {
-    let (offsets, lengths) = (list::<Int32Type>(page, at, row)?, list::<UInt32Type>(page, at + 1, row)?);
+    let offsets = list::<Int32Type>(page, at, row)?;
+    let lengths = list::<UInt32Type>(page, at + 1, row)?;
     let counts = list::<Float64Type>(page, at + 2, row)?;
     let spans = offsets.values().iter().zip(lengths.values());
     let spans: Vec<BucketSpan> =

@@ -49,7 +49,8 @@ fn read(parts: &[BlockSeriesHandle]) -> Result<BlockSeries, StoreError> {
     const ALL: (TimeMs, TimeMs) = (TimeMs::MIN, TimeMs::MAX);
     let labels = parts.first().map(|part| part.labels().clone()).unwrap_or_default();
     let mut all = BlockSeries { labels, ..BlockSeries::default() };
-    let (mut runs, mut ends) = (RunMerger::start(&all.ts), Vec::with_capacity(parts.len()));
+    let mut runs = RunMerger::start(&all.ts);
+    let mut ends = Vec::with_capacity(parts.len());
     for part in parts {
         part.read(ALL.0, ALL.1, &mut all.ts, &mut all.vs)?;
         runs.end(&all.ts);

@@ -118,7 +118,8 @@ pub(super) struct LocalBlockFiles {
 impl LocalFiles {
     /// The block in `dir`.
     pub(super) fn new(dir: &Path, open: OpenFiles) -> LocalFiles {
-        let (names, pinned) = (Mutex::default(), OnceLock::new());
+        let names = Mutex::default();
+        let pinned = OnceLock::new();
         LocalFiles(Arc::new(LocalBlockFiles { dir: dir.to_owned(), open, names, pinned }))
     }
 }

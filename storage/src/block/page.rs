@@ -79,7 +79,8 @@ impl SamplesPage {
         let mut page = SamplesPage::default();
         for at in 0..batch.num_rows() {
             let gaps = element::<UInt32Type>(batch.column(1), at).ok_or("gaps are no list of u32")?;
-            let (first, gap) = (page.raw.len() as u32, page.gaps.len() as u32);
+            let first = page.raw.len() as u32;
+            let gap = page.gaps.len() as u32;
             page.gaps.extend_from_slice(gaps.as_primitive::<UInt32Type>().values());
             match decimal::value(exps.value(at)) {
                 Some(value) => element::<Int64Type>(batch.column(2), at)
@@ -120,7 +121,8 @@ impl PageRow<'_> {
         let stale = self.page.stale.get(wide(&self.place.stale))?;
         let before = stale.partition_point(|at| (*at as usize) < range.start);
         // Samples of the row, and how many of those before were no stale markers.
-        let (mut at, mut passed) = (range.start, range.start - before);
+        let mut at = range.start;
+        let mut passed = range.start - before;
         for marker in stale[before..].iter().map(|at| *at as usize).take_while(|at| *at < range.end) {
             self.numbers(passed..passed + (marker - at), out)?;
             out.push(STALE);

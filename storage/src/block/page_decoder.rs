@@ -64,10 +64,8 @@ impl PageLocation<'_> {
 
     /// The stored bytes of column `c`, if the column is cut at the same rows as the page.
     fn stored(&self, c: usize) -> Option<bytes::Bytes> {
-        let (group, first) = (
-            self.number * BLOCK_PAGE_ROWS / BLOCK_GROUP_ROWS,
-            self.number * BLOCK_PAGE_ROWS % BLOCK_GROUP_ROWS,
-        );
+        let group = self.number * BLOCK_PAGE_ROWS / BLOCK_GROUP_ROWS;
+        let first = self.number * BLOCK_PAGE_ROWS % BLOCK_GROUP_ROWS;
         let pages = self.footer.offset_index()?.get(group)?.get(self.columns[c])?.page_locations();
         let at = first / BLOCK_PAGE_ROWS;
         let place = pages.get(at)?;
@@ -105,7 +103,8 @@ impl PageDecoder {
 
     /// The page. `None`: it does not lie as our writer lays pages, or is damaged; the `parquet` crate knows.
     pub(super) fn decode(&mut self, place: &PageLocation) -> Option<SamplesPage> {
-        let (rows, most) = (place.rows(), place.most());
+        let rows = place.rows();
+        let most = place.most();
         self.open(place, 0, DELTA_BINARY_PACKED)?;
         delta_binary_packed::all(&self.bytes, rows, &mut self.exps)?;
         if self.exps.len() != rows {
@@ -147,7 +146,8 @@ impl PageDecoder {
 
     /// Puts the rows into `page`, with their gaps, and their lengths, which follow.
     fn rows(&mut self, place: &PageLocation, page: &mut SamplesPage) -> Option<()> {
-        let (rows, most) = (place.rows(), place.most());
+        let rows = place.rows();
+        let most = place.most();
         let count = self.open(place, 1, DELTA_BINARY_PACKED)?;
         if count > most + rows {
             return None;
@@ -189,7 +189,8 @@ impl PageDecoder {
     /// Finds those of the rows among `self.levels` whose values are `here`: all others must be null. `there` are the values
     /// that are not null.
     fn lists(&self, page: &mut SamplesPage, here: impl Fn(RowEncoding) -> bool, there: usize) -> Option<()> {
-        let (mut levels, mut first) = (&self.levels[..], 0);
+        let mut levels = &self.levels[..];
+        let mut first = 0;
         for row in &mut page.rows {
             if !here(row.values) {
                 let (level, rest) = levels.split_first()?;

@@ -32,7 +32,8 @@ impl ThriftReader<'_> {
     }
 
     pub(super) fn varint(&mut self) -> Option<u64> {
-        let (mut value, mut shift) = (0u64, 0);
+        let mut value = 0u64;
+        let mut shift = 0;
         loop {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f).checked_shl(shift)?;

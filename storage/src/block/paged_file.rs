@@ -122,7 +122,8 @@ impl PagedFile {
     pub(super) fn by_hand(&self, page: usize, clock_lengths: &[usize]) -> Option<SamplesPage> {
         let mut decoder = self.cache.decoder()?;
         let footer = self.footer.metadata();
-        let (file, columns) = (&self.file, locate(footer)?);
+        let file = &self.file;
+        let columns = locate(footer)?;
         let rows = decoder.decode(&PageLocation { file, footer, columns, number: page, clock_lengths });
         self.cache.keep(decoder);
         rows

@@ -245,7 +245,8 @@ impl Block {
         if clock.len().checked_sub(row.gaps().len()) != Some(row.len()) {
             return Err(UNFIT);
         }
-        let (times, values) = (ts.len(), vs.len());
+        let times = ts.len();
+        let values = vs.len();
         let range = push_times(clock, row.gaps(), from, to, ts);
         row.read(range, vs).ok_or_else(|| {
             ts.truncate(times);

@@ -70,11 +70,15 @@ impl SampleRowBuilder {
             Some(exp) => {
                 let elements = self.m.values();
                 // A stale marker has no mantissa, and nothing else has none: see `exponent`.
-                vs.iter().for_each(|v| elements.append_option(decimal::mantissa(*v, exp)));
+                for v in vs.iter() {
+                    elements.append_option(decimal::mantissa(*v, exp));
+                }
             }
             None => {
                 let elements = self.raw.values();
-                vs.iter().for_each(|v| elements.append_option((!is_stale(*v)).then_some(*v)));
+                for v in vs.iter() {
+                    elements.append_option((!is_stale(*v)).then_some(*v));
+                }
             }
         }
         self.exp.append_value(exp.map_or(-1, |e| e as i8));

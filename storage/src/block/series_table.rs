@@ -69,7 +69,8 @@ impl SeriesTable {
             LabelStorage::Indexed(pages, _) => pages.rows(),
         };
         let count = u32::try_from(found).map_err(|e| damaged(&meta.dir.join(SERIES), e))?;
-        let (shards, number) = (OnceLock::new(), cache.register());
+        let shards = OnceLock::new();
+        let number = cache.register();
         Ok(SeriesTable { labels, count, shards, cache: cache.clone(), number })
     }
 
@@ -100,7 +101,8 @@ impl SeriesTable {
         };
         let mut current = None;
         for id in ids {
-            let (page, row) = (id as usize / SERIES_PAGE_ROWS, id as usize % SERIES_PAGE_ROWS);
+            let page = id as usize / SERIES_PAGE_ROWS;
+            let row = id as usize % SERIES_PAGE_ROWS;
             let series = match current.take() {
                 Some((known, series)) if known == page => series,
                 _ => pages.series(page)?,
@@ -230,7 +232,8 @@ impl SeriesTable {
             return Ok(());
         }
         // Few values: each is asked for, rather than the labels of every series be read.
-        let (mut values, most) = (Vec::new(), selected.len() / SERIES_PER_VALUE);
+        let mut values = Vec::new();
+        let most = selected.len() / SERIES_PER_VALUE;
         self.terms().values(name, &mut |value| {
             values.push(value.to_owned());
             values.len() as u64 <= most

@@ -51,8 +51,10 @@ pub(super) fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, St
 
 /// The labels in a row of name and other labels.
 pub(super) fn labels_of(batch: &RecordBatch, row: usize) -> Option<Labels> {
-    let (names, maps) = (batch.column(0).as_string_opt::<i32>()?, batch.column(1).as_map_opt()?);
-    let (keys, values) = (maps.keys().as_string_opt::<i32>()?, maps.values().as_string_opt::<i32>()?);
+    let names = batch.column(0).as_string_opt::<i32>()?;
+    let maps = batch.column(1).as_map_opt()?;
+    let keys = maps.keys().as_string_opt::<i32>()?;
+    let values = maps.values().as_string_opt::<i32>()?;
     let offsets = maps.value_offsets();
     let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(16);
     let entries = *offsets.get(row)? as usize..*offsets.get(row + 1)? as usize;
@@ -71,7 +73,8 @@ pub(super) fn read_rows(
     series: usize,
     clocks: usize,
 ) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
-    let (mut first_row, mut row_clock) = (Vec::with_capacity(series + 1), Vec::new());
+    let mut first_row = Vec::with_capacity(series + 1);
+    let mut row_clock = Vec::new();
     for batch in samples.columns(&["series_id", "clock_id"])? {
         let batch = batch?;
         let u32s = |at: usize| batch.column(at).as_primitive_opt::<UInt32Type>();

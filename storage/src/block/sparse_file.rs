@@ -98,7 +98,8 @@ impl SparseFile {
     ) -> Result<(), StoreError> {
         let Some(at) = self.find(series).filter(|_| self.overlaps(series, from, to)) else { return Ok(()) };
         let end = self.series.get(at + 1).map_or(self.rows(), |next| next.first_row);
-        let (mut row, size) = (self.series[at].first_row, self.pages.page_rows());
+        let mut row = self.series[at].first_row;
+        let size = self.pages.page_rows();
         while row < end {
             let page = row / size;
             let batch = self.pages.page(page)?;

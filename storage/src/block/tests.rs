@@ -31,7 +31,8 @@ fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
     assert_eq!(handles.len(), stored.len());
     for (handle, series) in handles.iter().zip(stored) {
         assert_eq!(*handle.labels(), series.labels);
-        let (mut ts, mut vs) = (vec![-1], vec![-1.0]);
+        let mut ts = vec![-1];
+        let mut vs = vec![-1.0];
         handle.read(from, to, &mut ts, &mut vs).unwrap();
         let inside = |t: &i64| from <= *t && *t <= to;
         let want: Vec<(i64, u64)> =
@@ -113,7 +114,8 @@ fn series() -> impl Strategy<Value = Vec<BlockSeries>> {
             let labels = [("__name__", metric.as_str()), ("instance", &instance), ("Upper", "x")];
             let kept = clocks[clock].iter().zip(keep).filter(|(_, keep)| *keep || i % 2 == 0);
             let ts: Vec<i64> = kept.map(|(t, _)| *t).collect();
-            let (labels, vs) = (Labels::from_pairs(labels), vs[..ts.len()].to_vec());
+            let labels = Labels::from_pairs(labels);
+            let vs = vs[..ts.len()].to_vec();
             BlockSeries { labels, vs, ts, ..BlockSeries::default() }
         };
         all.into_iter().enumerate().map(build).collect()
@@ -239,10 +241,12 @@ fn read_all(dir: &Path, series: &[BlockSeries]) -> Result<(), StoreError> {
     let all = handles.iter().map(BlockSeriesHandle::labels).filter(|labels| places.matches_labels(labels));
     assert!(fives.iter().map(BlockSeriesHandle::labels).eq(all), "a wrong answer of the index");
     for (handle, series) in handles.iter().zip(series) {
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         handle.read(0, DAY, &mut ts, &mut vs)?;
         assert_eq!((&ts, bits(&vs)), (&series.ts, bits(&series.vs)), "a wrong answer out of damaged bytes");
-        let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+        let mut histograms = Vec::new();
+        let mut starts = Vec::new();
         handle.read_histograms(0, DAY, &mut histograms)?;
         handle.read_starts(0, DAY, &mut starts)?;
         assert_eq!((&histograms, &starts), (&series.histograms, &series.starts), "a wrong answer");
@@ -330,7 +334,8 @@ fn lanes_come_back() {
     assert_eq!((meta.version, meta.histograms, meta.starts), (4, histograms, starts));
     assert_holds(&block, &series, 0, DAY);
     let handle = block.select(&[Matcher::equal("i", "000003")], 0, 100).unwrap().remove(0);
-    let (mut out, mut times) = (vec![(-1, Arc::default())], Vec::new());
+    let mut out = vec![(-1, Arc::default())];
+    let mut times = Vec::new();
     handle.read_histograms(45_001, 75_001, &mut out).unwrap();
     handle.read_starts(45_002, 75_000, &mut times).unwrap();
     assert_eq!(out[1..], series[3].histograms[3..=5]);
@@ -406,7 +411,8 @@ fn a_set_leaves_damage_out_and_removes_leftovers() {
     blocks.remove(&OsDisk, &block.meta().dir).unwrap();
     assert_eq!(blocks.select(shard, &first, 0, i64::MAX).unwrap().len(), 1);
     assert!(!block.meta().dir.exists());
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
     parts[0].read(0, DAY, &mut ts, &mut vs).unwrap();
     assert!(!ts.is_empty(), "who has the block goes on reading");
     assert_eq!(BlockSet::finish_removals(&OsDisk, dir.path()).unwrap(), 1, "what another removal left");
@@ -487,7 +493,8 @@ impl Disk for FailingDisk {
 
 #[test]
 fn a_failing_disk_leaves_no_block_and_the_next_try_succeeds() {
-    let (dir, series) = (tempfile::tempdir().unwrap(), target(3, 3));
+    let dir = tempfile::tempdir().unwrap();
+    let series = target(3, 3);
     let attempt = |steps: i64| {
         let disk = FailingDisk(steps.into());
         write_block(&disk, dir.path(), 0, DAY, series.iter().cloned().map(Ok))

@@ -39,7 +39,8 @@ impl TimestampTable {
     /// The rows of `clocks.parquet`, some at a time: as they are in a batch they take eight bytes a time.
     pub(super) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
         self.clocks.chunks(BLOCK_CLOCK_ROWS).enumerate().map(|(n, clocks)| {
-            let (first, mut ts) = ((n * BLOCK_CLOCK_ROWS) as u32, list_builder::<Int64Type>(false));
+            let first = (n * BLOCK_CLOCK_ROWS) as u32;
+            let mut ts = list_builder::<Int64Type>(false);
             for clock in clocks {
                 ts.values().extend(clock.iter().map(Some));
                 ts.append(true);
@@ -92,7 +93,9 @@ pub(super) fn target_of(labels: &Labels) -> u64 {
 
 fn content(ts: &[i64]) -> u64 {
     let mut bytes = Vec::with_capacity(ts.len() * 8);
-    ts.iter().for_each(|t| bytes.extend_from_slice(&t.to_le_bytes()));
+    for t in ts.iter() {
+        bytes.extend_from_slice(&t.to_le_bytes());
+    }
     xxh3_64(&bytes)
 }
 
@@ -101,7 +104,8 @@ fn gaps(clock: &TimestampColumn, ts: &[i64]) -> Option<Vec<u32>> {
     if clock.len() < ts.len() || clock.len() - ts.len() > ts.len() {
         return None;
     }
-    let (mut gaps, mut next) = (Vec::with_capacity(clock.len() - ts.len()), ts.iter().peekable());
+    let mut gaps = Vec::with_capacity(clock.len() - ts.len());
+    let mut next = ts.iter().peekable();
     for (at, t) in clock.iter().enumerate() {
         if next.peek() == Some(&&t) {
             next.next();
@@ -126,7 +130,8 @@ mod tests {
         assert!(placed.enumerate().all(|(i, place)| place == (i as u32, vec![])));
         assert_eq!(table.place(0, &all[5]), (5, vec![]), "it is there");
         assert_eq!((table.len(), table.times()), (all.len(), all.iter().map(Vec::len).sum::<usize>() as u64));
-        let (mut rows, mut found) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
+        let mut found = Vec::new();
         for batch in table.batches().map(Result::unwrap) {
             rows.push(batch.num_rows());
             let ids = batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>().values();

@@ -62,7 +62,8 @@ impl TimestampColumn {
 
     /// How many times are before `t`.
     pub(super) fn before(&self, t: TimeMs) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        let mut low = 0;
+        let mut high = self.len();
         while low < high {
             let middle = low.midpoint(high);
             if self.at(middle) < t { low = middle + 1 } else { high = middle }
@@ -91,11 +92,13 @@ impl TimestampColumn {
 
 /// `None`: the times are too uneven for it.
 fn packed(ts: &[TimeMs]) -> Option<TimestampColumn> {
-    let (first, last) = (*ts.first()?, *ts.last()?);
+    let first = *ts.first()?;
+    let last = *ts.last()?;
     let step = last.checked_sub(first)?.checked_div(ts.len() as i64 - 1).unwrap_or(0);
     let late = |(i, t): (usize, &TimeMs)| t.checked_sub(first)?.checked_sub(step.checked_mul(i as i64)?);
     let late: Vec<i64> = ts.iter().enumerate().map(late).collect::<Option<_>>()?;
-    let (least, most) = (*late.iter().min()?, *late.iter().max()?);
+    let least = *late.iter().min()?;
+    let most = *late.iter().max()?;
     let base = first.checked_add(least)?;
     // The sums of base and steps stay between the times, or a little before them.
     base.checked_add(step.checked_mul(ts.len() as i64)?)?;

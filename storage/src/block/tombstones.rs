@@ -84,7 +84,9 @@ impl Tombstones {
         let mut list = known.as_ref().clone();
         let count = |list: &[Tombstone]| list.iter().map(|one| one.blocks.len()).sum::<usize>();
         let before = count(&list);
-        list.iter_mut().for_each(|one| one.blocks.retain(|name| stays(name)));
+        for one in list.iter_mut() {
+            one.blocks.retain(|name| stays(name));
+        }
         list.retain(|one| !one.blocks.is_empty());
         if count(&list) < before {
             write(disk, &self.path, &list)?;
@@ -96,7 +98,9 @@ impl Tombstones {
     /// Writes those about the blocks named `names` into another data directory.
     pub fn copy_to(&self, disk: &dyn Disk, data: &Path, names: &BTreeSet<String>) -> Result<(), StoreError> {
         let mut list = self.list().as_ref().clone();
-        list.iter_mut().for_each(|one| one.blocks.retain(|name| names.contains(name)));
+        for one in list.iter_mut() {
+            one.blocks.retain(|name| names.contains(name));
+        }
         list.retain(|one| !one.blocks.is_empty());
         if list.is_empty() { Ok(()) } else { write(disk, &data.join(FILE), &list) }
     }

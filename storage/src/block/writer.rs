@@ -270,13 +270,15 @@ impl<'a> BlockBuilder<'a> {
 
     fn push(&mut self, series: &BlockSeries) -> Result<(), StoreError> {
         let histogram = |at: Option<&(TimeMs, _)>| at.map(|(t, _)| *t);
-        let (first, last) = (histogram(series.histograms.first()), histogram(series.histograms.last()));
+        let first = histogram(series.histograms.first());
+        let last = histogram(series.histograms.last());
         let ends = series.ts.first().into_iter().chain(series.ts.last()).copied().chain(first).chain(last);
         let Some((min, max)) = ends.map(|t| (t, t)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
             return Ok(());
         };
         self.check(series)?;
-        let (id, target) = (self.labels.len() as u32, target_of(&series.labels));
+        let id = self.labels.len() as u32;
+        let target = target_of(&series.labels);
         self.labels.push(series.labels.clone());
         self.meta.min_time = self.meta.min_time.min(min);
         self.meta.max_time = self.meta.max_time.max(max);

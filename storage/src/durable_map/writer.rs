@@ -51,7 +51,8 @@ impl MapWriter {
             return;
         }
         state.taken = state.put;
-        let (changes, put) = (std::mem::take(&mut state.queue).into_iter().collect(), state.put);
+        let changes = std::mem::take(&mut state.queue).into_iter().collect();
+        let put = state.put;
         drop(state);
         self.write(shared, changes, put);
     }

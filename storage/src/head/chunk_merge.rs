@@ -29,7 +29,8 @@ impl ChunkMerge {
             pace.folded();
         }
         let columns = windows.iter().map(|w| w.columns()).max().unwrap_or(0);
-        let (builder, column) = (GroupChunkBuilder::new(columns, true), Vec::new());
+        let builder = GroupChunkBuilder::new(columns, true);
+        let column = Vec::new();
         Some(ChunkMerge { windows: windows.to_vec(), columns, builder, column })
     }
 
@@ -102,7 +103,8 @@ mod tests {
             for (column, value) in [(0, 77.7), (1, 3.0)] {
                 assert_eq!(set.at(column, 777 * STEP), Some(value));
             }
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             set.snapshot(TimeMs::MIN, TimeMs::MAX).read(0, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
             assert!(ts.iter().copied().eq((300..1200).map(|scrape| scrape * STEP)));
             assert!(vs.iter().copied().eq((300..1200).map(|scrape| scrape as f64 / 10.0)));

@@ -55,10 +55,7 @@ mod tests {
             whole in any::<bool>(),
             thorough in any::<bool>(),
         ) {
-            let values: Vec<u64> = match whole {
-                true => values.iter().map(|bits| ((bits % 5_000) as f64).to_bits()).collect(),
-                false => values,
-            };
+            let values: Vec<u64> = if whole { values.iter().map(|bits| ((bits % 5_000) as f64).to_bits()).collect() } else { values };
             let mut bytes = vec![3, 4];
             encode(&values, thorough, &mut bytes);
             let mut back = Vec::new();

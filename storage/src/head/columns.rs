@@ -116,7 +116,8 @@ impl ColumnSet {
     pub fn newest(&self, c: u32) -> Option<TimeMs> {
         self.rows.newest(c).or_else(|| {
             let window = self.windows.iter().rev().find(|w| w.has(c))?;
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             window.read(c, TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
             ts.last().copied()
         })
@@ -128,7 +129,8 @@ impl ColumnSet {
             return Some(v);
         }
         let i = self.windows.partition_point(|w| w.max() < t);
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         self.windows.get(i)?.read(c, t, t, &mut ts, &mut vs);
         vs.first().copied()
     }

@@ -38,7 +38,8 @@ impl Head {
             }
             return;
         }
-        let (range, series) = (self.block_range, &mut self.series[slot as usize]);
+        let range = self.block_range;
+        let series = &mut self.series[slot as usize];
         let first = series.rows().is_none();
         series.rows_mut().put(t, v, range);
         if first {

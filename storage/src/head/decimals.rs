@@ -45,7 +45,8 @@ pub fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
 
 /// The smallest exponent with which all values are integers, and these.
 fn integers(values: &[u64]) -> Option<(usize, Vec<i64>)> {
-    let (mut exp, mut integers) = (0, Vec::with_capacity(values.len()));
+    let mut exp = 0;
+    let mut integers = Vec::with_capacity(values.len());
     while let Some(bits) = values.get(integers.len()) {
         match decimal::mantissa(f64::from_bits(*bits), exp) {
             Some(integer) => integers.push(integer),
@@ -62,7 +63,8 @@ fn integers(values: &[u64]) -> Option<(usize, Vec<i64>)> {
 
 fn put(differences: [u64; TOGETHER], width: u32, out: &mut Vec<u8>) {
     out.push(width as u8);
-    let (mut word, mut used) = (0u64, 0);
+    let mut word = 0u64;
+    let mut used = 0;
     for difference in differences {
         // Mantissas are below 2^53, so 56 bits are enough, and seven more wait at most.
         word |= difference << used;

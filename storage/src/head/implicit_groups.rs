@@ -166,7 +166,8 @@ impl Head {
         counts: &mut AppendCounts,
     ) {
         let (slot, t, v) = sample;
-        let (part, column) = (&mut run.parts[run.at], home.column as usize);
+        let part = &mut run.parts[run.at];
+        let column = home.column as usize;
         if part.row.len() <= column {
             part.row.resize(column + 1, ABSENT);
         }

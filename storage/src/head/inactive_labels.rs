@@ -150,7 +150,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn slots_come_and_go(rounds in proptest::collection::vec(any::<u64>(), 1..12)) {
-            let (mut ended, mut model) = (InactiveLabels::default(), BTreeMap::new());
+            let mut ended = InactiveLabels::default();
+            let mut model = BTreeMap::new();
             for bits in rounds {
                 let chosen = |slot: &u32| bits >> (slot % 64) & 1 == 1;
                 let (go, come): (Vec<u32>, Vec<u32>) = (0..700).partition(chosen);

@@ -103,7 +103,8 @@ impl OpenRows {
         for at in 0..columns.div_ceil(WORD) {
             let moved = rows.iter_mut().fold(0, |moved, row| moved | row.go(at, &self.base));
             for c in at * WORD..columns.min((at + 1) * WORD) {
-                let (bit, base) = (1 << (c % WORD), value(&self.base, c).to_bits());
+                let bit = 1 << (c % WORD);
+                let base = value(&self.base, c).to_bits();
                 if moved & bit == 0 {
                     builder.push_constant(base);
                     continue;

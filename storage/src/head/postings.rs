@@ -228,7 +228,8 @@ impl HeadPostings {
 
     /// The slots whose value matches. A pattern that accepts "" is answered by what it refuses: that is less.
     fn like(&self, values: &LabelValues, regex: &AnchoredRegex) -> RoaringBitmap {
-        let (prefix, accepts_missing) = (regex.prefix(), regex.is_match(""));
+        let prefix = regex.prefix();
+        let accepts_missing = regex.is_match("");
         let range = values.by_value.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
         let mut set = RoaringBitmap::new();
         for (value, slots) in range.take_while(|(value, _)| value.starts_with(prefix)) {
@@ -376,7 +377,8 @@ mod tests {
     proptest! {
         #[test]
         fn slots_are_a_set(steps in proptest::collection::vec((0u32..80, 0u8..4), 0..300)) {
-            let (mut slots, mut model) = (PostingList::one(40), BTreeSet::from([40]));
+            let mut slots = PostingList::one(40);
+            let mut model = BTreeSet::from([40]);
             for (slot, step) in steps {
                 // More come than go: it gets through all variants, and back.
                 if step > 0 {

@@ -348,7 +348,8 @@ impl Head {
 
     /// The columns of a set that have samples or may get some without another word.
     fn columns_in_use(&self, key: u32, set: &ColumnSet) -> RoaringBitmap {
-        let (group, mut columns) = (&self.groups[set.group as usize], set.live_columns());
+        let group = &self.groups[set.group as usize];
+        let mut columns = set.live_columns();
         match (&group.layout, &group.map) {
             (Some(_), Some(map)) if group.set == Some(key) => columns.extend(map.iter().copied()),
             (Some(layout), None) if group.set == Some(key) => {

@@ -35,7 +35,8 @@ impl RowDelta {
 
     /// The value of column `c`.
     pub fn get(&self, c: usize) -> f64 {
-        let (at, bit) = (c / WORD, 1u64 << (c % WORD));
+        let at = c / WORD;
+        let bit = 1u64 << (c % WORD);
         match self.marks.get(at) {
             Some(word) if word & bit != 0 => {
                 let words = &self.marks[at / RANKED * RANKED..at];

@@ -125,7 +125,8 @@ impl ChangingColumns {
 
     #[inline]
     fn fill(&mut self, place: usize, to: usize, bits: u64) {
-        let (column, filled) = (place * self.rows, self.filled[place]);
+        let column = place * self.rows;
+        let filled = self.filled[place];
         self.cells[column + filled..column + to].fill(bits);
         self.filled[place] = to;
     }
@@ -236,7 +237,8 @@ impl Head {
     }
 
     fn weave(&mut self, group: u32, stretch: &ScrapeRun, loom: &mut Transposer) -> Option<()> {
-        let (rows, key) = (stretch.clock.len(), self.groups[group as usize].set?);
+        let rows = stretch.clock.len();
+        let key = self.groups[group as usize].set?;
         let long = rows >= STRETCH_SCRAPES;
         let length = if long { rows } else { HEAD_WINDOW_SCRAPES };
         let mut laid = 0;

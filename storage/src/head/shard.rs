@@ -293,7 +293,8 @@ impl Head {
             return home.column;
         }
         let Some(columns) = self.sets.get_mut(&set) else { return u32::MAX };
-        let (column, group) = (columns.columns.len() as u32, columns.group);
+        let column = columns.columns.len() as u32;
+        let group = columns.group;
         columns.columns.push(slot);
         series.add_home(ColumnRef { set, column });
         let others = series.homes().iter().filter(|home| home.set != set);
@@ -363,7 +364,8 @@ impl Head {
     /// Takes one sample; whether it was stored.
     pub fn append_row(&mut self, slot: u32, t: TimeMs, v: f64, counts: &mut AppendCounts) -> bool {
         let v = sanitize(v);
-        let (verdict, newest) = (self.verdict(slot, t, v), self.newest_of(slot));
+        let verdict = self.verdict(slot, t, v);
+        let newest = self.newest_of(slot);
         if !self.note(verdict, (slot, t), counts) {
             return false;
         }

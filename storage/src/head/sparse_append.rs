@@ -74,9 +74,10 @@ impl Head {
     /// A new histogram with the hint that readers are to see.
     pub(super) fn hinted(&self, slot: u32, t: TimeMs, h: &Arc<NativeHistogram>) -> Arc<NativeHistogram> {
         let hint = self.hint_for(slot, t, h);
-        match h.hint == hint {
-            true => h.clone(),
-            false => Arc::new(NativeHistogram { hint, ..NativeHistogram::clone(h) }),
+        if h.hint == hint {
+            h.clone()
+        } else {
+            Arc::new(NativeHistogram { hint, ..NativeHistogram::clone(h) })
         }
     }
 
@@ -95,7 +96,10 @@ impl Head {
     /// Whether a series has a float behind `from` and before `to`.
     fn float_between(&self, slot: u32, from: TimeMs, to: TimeMs) -> bool {
         let Some(series) = self.series.get(slot as usize) else { return false };
-        let (from, to, mut ts, mut vs) = (from + 1, to - 1, Vec::new(), Vec::new());
+        let from = from + 1;
+        let to = to - 1;
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         if let Some(rows) = series.rows() {
             rows.slices().read(from, to, &mut ts, &mut vs, |_| ());
         }

@@ -106,7 +106,8 @@ impl<T: SparseItem> SparseChunk<T> {
 
     fn pack(&mut self) {
         let SparseChunk::Open(all) = self else { return };
-        let (mut items, mut before) = (Vec::new(), None);
+        let mut items = Vec::new();
+        let mut before = None;
         for (_, item) in all.iter() {
             item.pack(before, &mut items);
             before = Some(item);
@@ -308,7 +309,9 @@ mod tests {
             sorted in any::<bool>(),
             (from, to, cut) in (0i64..1_500, 0i64..1_500, 0i64..1_500),
         ) {
-            let (mut lane, mut model, mut times) = (SparseColumn::default(), BTreeMap::new(), times);
+            let mut lane = SparseColumn::default();
+            let mut model = BTreeMap::new();
+            let mut times = times;
             let half = if sorted { times.len() } else { times.len() / 2 };
             times[..half].sort_unstable();
             for (i, t) in times.into_iter().enumerate() {
@@ -333,7 +336,8 @@ mod tests {
             prop_assert_eq!(lane.last().copied(), model.last_key_value().map(|(t, i)| (*t, *i)));
             lane.drop_before(cut);
             model.retain(|t, _| *t >= cut);
-            let (mut all, mut seen) = (Vec::new(), Vec::new());
+            let mut all = Vec::new();
+            let mut seen = Vec::new();
             lane.read(i64::MIN, i64::MAX, &mut all);
             lane.times(|t| seen.push(t));
             prop_assert!(seen.iter().eq(model.keys()) && lane.is_empty() == model.is_empty());

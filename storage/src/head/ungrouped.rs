@@ -30,7 +30,8 @@ impl SeriesChunk {
     /// Compresses parallel, ascending, non-empty `ts` and `vs`.
     pub fn seal(ts: &[TimeMs], vs: &[f64]) -> SeriesChunk {
         let mut bytes = Vec::with_capacity(ts.len() * 4);
-        let (mut previous, mut delta) = (ts[0], 0i64);
+        let mut previous = ts[0];
+        let mut delta = 0i64;
         for t in &ts[1..] {
             let step = t.wrapping_sub(previous);
             put_varint(&mut bytes, zigzag(step.wrapping_sub(delta)));
@@ -58,7 +59,9 @@ impl SeriesChunk {
         if !self.overlaps(from, to) {
             return;
         }
-        let (mut t, mut delta, mut at) = (self.min, 0i64, 0usize);
+        let mut t = self.min;
+        let mut delta = 0i64;
+        let mut at = 0usize;
         column::decode(&self.bytes[self.values_at as usize..], self.count as usize, |i, bits| {
             if i > 0 {
                 delta = delta.wrapping_add(unzigzag(take_varint(&self.bytes, &mut at)));
@@ -100,8 +103,11 @@ impl SeriesChunk {
 /// The samples of chunks that follow each other in time, with later ones. Of two at one time the later one counts, as for
 /// readers.
 fn merged(chunks: &[Arc<SeriesChunk>], later: &[(TimeMs, f64)]) -> Vec<(TimeMs, f64)> {
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
-    chunks.iter().for_each(|chunk| chunk.read(TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs));
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
+    for chunk in chunks.iter() {
+        chunk.read(TimeMs::MIN, TimeMs::MAX, &mut ts, &mut vs);
+    }
     let mut all: Vec<(TimeMs, f64)> = Vec::with_capacity(ts.len() + later.len());
     let mut rest = later.iter().copied().peekable();
     for (t, v) in ts.into_iter().zip(vs) {
@@ -131,7 +137,8 @@ pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut v: u64) {
 }
 
 pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> u64 {
-    let (mut v, mut shift) = (0u64, 0);
+    let mut v = 0u64;
+    let mut shift = 0;
     while let Some(&byte) = bytes.get(*at) {
         *at += 1;
         v |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
@@ -318,7 +325,8 @@ impl UngroupedSamples {
                 self.chunks.push(chunk);
                 continue;
             }
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             chunk.read(end, TimeMs::MAX, &mut ts, &mut vs);
             self.chunks.push(Arc::new(SeriesChunk::seal(&ts, &vs)));
         }
@@ -417,7 +425,9 @@ impl UngroupedSnapshot {
     /// The rows of one series.
     pub fn slices(&self, place: &UngroupedRange) -> UngroupedSlices<'_> {
         let range = |r: &Range<u32>| r.start as usize..r.end as usize;
-        let (chunks, open, late) = (range(&place.chunks), range(&place.open), range(&place.late));
+        let chunks = range(&place.chunks);
+        let open = range(&place.open);
+        let late = range(&place.late);
         UngroupedSlices {
             chunks: &self.chunks[chunks],
             ts: &self.ts[open.clone()],
@@ -457,7 +467,8 @@ mod tests {
             // As many as runs of 480, 960, 1,920, … samples, and one.
             assert!(over <= 8, "{over} chunks of {} at {t}", rows.chunks.len());
         }
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         rows.slices().read(0, n, &mut ts, &mut vs, |_| ());
         let read: BTreeMap<i64, f64> = ts.into_iter().zip(vs).collect();
         assert_eq!(read, (0..n).map(|t| (t, t as f64)).collect());
@@ -469,7 +480,8 @@ mod tests {
             samples in proptest::collection::vec((0i64..4_000, any::<f64>()), 0..900),
             cut in 0i64..4_000,
         ) {
-            let (mut rows, mut model) = (UngroupedSamples::default(), BTreeMap::new());
+            let mut rows = UngroupedSamples::default();
+            let mut model = BTreeMap::new();
             for (t, v) in samples {
                 prop_assert_eq!(rows.at(t).map(f64::to_bits), model.get(&t).copied());
                 if model.insert(t, v.to_bits()).is_none() {
@@ -480,11 +492,12 @@ mod tests {
             }
             rows.drop_before(cut);
             model.retain(|t, _| *t >= cut);
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             let mut taken = UngroupedSnapshot::default();
             let place = taken.take(&rows, 0, 4_000);
             prop_assert_eq!(place.is_none(), rows.is_empty());
-            place.iter().for_each(|place| taken.slices(place).read(0, 4_000, &mut ts, &mut vs, |_| ()));
+            for place in place.iter() { taken.slices(place).read(0, 4_000, &mut ts, &mut vs, |_| ()); }
             let read: BTreeMap<i64, u64> = ts.iter().copied().zip(vs.iter().map(|v| v.to_bits())).collect();
             prop_assert_eq!(ts.len(), read.len(), "each time once");
             prop_assert_eq!(read, model);

@@ -83,7 +83,9 @@ impl BitReader<'_> {
 pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8>) -> bool {
     let end = bytes.len().saturating_add(most);
     let mut out = BitWriter { bytes, acc: 0, free: 64 };
-    let (mut previous, mut leading, mut length) = (0u64, 0u32, 0u32);
+    let mut previous = 0u64;
+    let mut leading = 0u32;
+    let mut length = 0u32;
     for value in values {
         let x = value ^ previous;
         previous = value;
@@ -91,7 +93,8 @@ pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8
             out.put(0, 1);
             continue;
         }
-        let (lead, trail) = (x.leading_zeros().min(31), x.trailing_zeros());
+        let lead = x.leading_zeros().min(31);
+        let trail = x.trailing_zeros();
         let old_trail = 64 - leading - length;
         if length > 0 && lead >= leading && trail >= old_trail {
             out.put(0b10, 2);
@@ -113,7 +116,9 @@ pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8
 #[inline]
 pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
     let mut from = BitReader { bytes, at: 0 };
-    let (mut value, mut leading, mut length) = (0u64, 0u32, 1u32);
+    let mut value = 0u64;
+    let mut leading = 0u32;
+    let mut length = 1u32;
     for i in 0..count {
         let word = from.peek();
         if word >> 63 == 0 {

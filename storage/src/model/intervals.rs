@@ -109,7 +109,8 @@ mod tests {
             steps in proptest::collection::vec((0u8..4, 0i64..40, 0i64..12), 0..20),
             asked in proptest::collection::vec((0i64..50, 0i64..6), 0..20),
         ) {
-            let (mut set, mut intervals) = (BTreeSet::new(), Intervals::default());
+            let mut set = BTreeSet::new();
+            let mut intervals = Intervals::default();
             for (what, t, len) in steps {
                 match what {
                     0 | 1 => {

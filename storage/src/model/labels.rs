@@ -371,7 +371,8 @@ fn checked_take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
 /// The bytes of the next text.
 #[inline]
 fn take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
-    let (mut len, mut shift) = (0usize, 0);
+    let mut len = 0usize;
+    let mut shift = 0;
     loop {
         let byte = *bytes.get(*at)?;
         *at += 1;
@@ -410,7 +411,8 @@ mod tests {
             a in proptest::collection::btree_map("[abä]{1,2}", "[xyß]{1,2}|z{130}", 0..4),
             b in proptest::collection::btree_map("[abä]{1,2}", "[xyß]{1,2}|z{130}", 0..4),
         ) {
-            let (left, right) = (Labels::from_pairs(a.clone()), Labels::from_pairs(b.clone()));
+            let left = Labels::from_pairs(a.clone());
+            let right = Labels::from_pairs(b.clone());
             proptest::prop_assert_eq!(left.cmp(&right), a.iter().cmp(b.iter()));
             let kept = Labels::from_pairs(a.iter().filter(|(n, _)| n.starts_with('a')));
             proptest::prop_assert_eq!(left.filter(|n| n.starts_with('a')), kept);
@@ -435,7 +437,8 @@ mod tests {
         assert_eq!(Labels::default().sampling_hash(), 0xef46_db37_51d8_e999);
         let short = Labels::from_pairs([("b", "2"), ("a", "1")]);
         assert_eq!(short.sampling_hash(), hash(b"\x01a\x011\x01b\x012"));
-        let (less, more) = ("x".repeat(254), "x".repeat(0x0123));
+        let less = "x".repeat(254);
+        let more = "x".repeat(0x0123);
         let of = |text: &str| Labels::from_pairs([("a", text)]).sampling_hash();
         assert_eq!(of(&less), hash(&[b"\x01a\xfe", less.as_bytes()].concat()));
         assert_eq!(of(&more), hash(&[b"\x01a\xff\x23\x01\x00", more.as_bytes()].concat()));

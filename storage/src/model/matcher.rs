@@ -69,7 +69,8 @@ impl Matcher {
         op: MatchOp,
         value: impl Into<String>,
     ) -> Result<Matcher, RegexError> {
-        let (name, value) = (name.into(), value.into());
+        let name = name.into();
+        let value = value.into();
         let regex = match op {
             MatchOp::Regex | MatchOp::NotRegex => Some(AnchoredRegex::new(&value)?),
             MatchOp::Equal | MatchOp::NotEqual => None,

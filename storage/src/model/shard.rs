@@ -36,7 +36,8 @@ pub fn shard_of_encoded(encoded: &[u8]) -> u16 {
         hasher.update(&[0xff]);
     };
     let value_of = |name: &[u8]| RawPairs::of(encoded).find(|pair| pair.name == name).map(|pair| pair.value);
-    let (job, instance) = (value_of(b"job"), value_of(b"instance"));
+    let job = value_of(b"job");
+    let instance = value_of(b"instance");
     if job.is_some() || instance.is_some() {
         place(b"job", job.unwrap_or_default());
         place(b"instance", instance.unwrap_or_default());

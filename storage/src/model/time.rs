@@ -26,7 +26,9 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
     if text.is_empty() {
         return Err("empty duration string".to_owned());
     }
-    let (mut rest, mut total, mut next_unit) = (text, 0i64, 0);
+    let mut rest = text;
+    let mut total = 0i64;
+    let mut next_unit = 0;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: i64 = rest[..digits].parse().map_err(|_| bad())?;
@@ -52,7 +54,8 @@ pub fn format_duration(ms: i64) -> String {
     if ms == 0 {
         return "0s".to_owned();
     }
-    let (mut left, mut out) = (ms.unsigned_abs() as i64, String::new());
+    let mut left = ms.unsigned_abs() as i64;
+    let mut out = String::new();
     if ms < 0 {
         out.push('-');
     }

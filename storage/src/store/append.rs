@@ -233,7 +233,8 @@ impl Store {
         rows: impl Iterator<Item = SlotHistogram>,
         counts: &mut AppendCounts,
     ) -> (u64, ChangeData) {
-        let (mut stored, mut again) = (Vec::new(), Vec::new());
+        let mut stored = Vec::new();
+        let mut again = Vec::new();
         for (slot, t, h) in rows {
             let (comes, kept) = self.append_histogram_again(shard, (slot, t, &h), counts);
             if comes != DeletedTimeAppend::No {
@@ -280,10 +281,13 @@ impl Store {
     ) -> Result<(AppendCounts, AppendResult), StoreError> {
         self.check_series(rows.iter().map(&series))?;
         let mut by_shard: Vec<Vec<&R>> = (0..SHARDS).map(|_| Vec::new()).collect();
-        rows.iter().for_each(|row| by_shard[usize::from(series(row).shard)].push(row));
+        for row in rows.iter() {
+            by_shard[usize::from(series(row).shard)].push(row);
+        }
         let mut counts = AppendCounts::default();
         let mut refused = Vec::new();
-        let (mut lsn, mut seq) = (0, 0);
+        let mut lsn = 0;
+        let mut seq = 0;
         for (shard_at, rows) in (0..SHARDS).zip(by_shard).filter(|(_, rows)| !rows.is_empty()) {
             let mut shard = self.shard(shard_at).write();
             self.admit_young(&shard)?;

@@ -42,7 +42,8 @@ impl Store {
     fn tell_past(&self, series: &SeriesSamples, from: TimeMs) {
         let first = series.ts.partition_point(|t| *t < from);
         let first_histogram = series.histograms.partition_point(|(t, _)| *t < from);
-        let (floats, histograms) = (first < series.ts.len(), first_histogram < series.histograms.len());
+        let floats = first < series.ts.len();
+        let histograms = first_histogram < series.histograms.len();
         if !floats && !histograms {
             return;
         }

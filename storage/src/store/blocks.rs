@@ -60,7 +60,9 @@ impl BlockManager {
         BlockSet::remove_unfinished(disk.as_ref(), &dir)?;
         let (blocks, damage) = BlockSet::open(disk.as_ref(), &dir)?;
         let far = blocks.open_far(disk.clone(), data, far, metrics)?;
-        damage.iter().for_each(|line| tracing::error!("{line}"));
+        for line in damage.iter() {
+            tracing::error!("{line}");
+        }
         if let Err(error) = BlockSet::finish_removals(disk.as_ref(), &dir) {
             tracing::warn!(%error, "what is left of a removed block stays for now");
         }
@@ -72,7 +74,9 @@ impl BlockManager {
         }
         let tombstones = Tombstones::open(disk.as_ref(), data)?;
         let unread = blocks.delete(&tombstones.list());
-        unread.iter().for_each(|line| tracing::error!("{line}"));
+        for line in unread.iter() {
+            tracing::error!("{line}");
+        }
         let damaged = damaged_blocks(metrics);
         damaged.set((damage.len() + unread.len()) as f64);
         let compactions = CompactionMetrics::new(metrics);
@@ -121,7 +125,8 @@ impl BlockManager {
     /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
     /// them. False: one of them went meanwhile, and nothing was done.
     fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
-        let (disk, merged) = (self.disk.as_ref(), old.len());
+        let disk = self.disk.as_ref();
+        let merged = old.len();
         let dirs: BTreeSet<PathBuf> = old.iter().map(|meta| meta.dir.clone()).collect();
         let all_there = || {
             self.blocks.all().iter().filter(|block| dirs.contains(&block.meta().dir)).count() == dirs.len()
@@ -138,7 +143,8 @@ impl BlockManager {
             return remove_dir(disk, &meta.dir).map(|()| false);
         }
         self.blocks.add(self.load(&meta)?);
-        let (block, bytes) = (meta.name(), meta.bytes_on_disk());
+        let block = meta.name();
+        let bytes = meta.bytes_on_disk();
         tracing::info!(%block, merged, bytes, "blocks merged");
         self.blocks.remove_replaced(disk).map(|()| true)
     }
@@ -208,7 +214,9 @@ impl BlockManager {
 
     /// Removes a block, and says why; `limit` is what it is beyond.
     fn remove(&self, meta: &BlockMeta, why: &str, limit: &str) -> Result<(), StoreError> {
-        let (block, newest, bytes) = (meta.name(), meta.max_time, meta.bytes_on_disk());
+        let block = meta.name();
+        let newest = meta.max_time;
+        let bytes = meta.bytes_on_disk();
         let outcome = self.blocks.remove(self.disk.as_ref(), &meta.dir);
         match &outcome {
             Ok(()) => tracing::info!(%block, newest, bytes, limit, "block removed: {why}"),
@@ -375,7 +383,8 @@ impl BlockBackend for BlockManager {
     }
 
     fn snapshot_into(&self, data: &Path) -> Result<(), StoreError> {
-        let (disk, blocks) = (self.disk.as_ref(), data.join("blocks"));
+        let disk = self.disk.as_ref();
+        let blocks = data.join("blocks");
         let mut names = BTreeSet::new();
         let far = self.blocks.all().iter().filter(|block| block.is_far()).count();
         if far > 0 {

@@ -77,7 +77,9 @@ mod tests {
     fn the_oldest_since_is_told() {
         let mut arrivals = ChangeLog::default();
         assert_eq!(arrivals.since(0), None);
-        [10_000, 11_999, 5_500, 7_000, 12_000].into_iter().for_each(|t| arrivals.add(t));
+        for t in [10_000, 11_999, 5_500, 7_000, 12_000].into_iter() {
+            arrivals.add(t);
+        }
         let told: Vec<Option<i64>> = (0..=5).map(|seen| arrivals.since(seen)).collect();
         let expected = [Some(5_000), Some(5_000), Some(5_000), Some(7_000), Some(12_000), None];
         assert_eq!(told, expected, "in whole seconds, rounded down");
@@ -91,7 +93,8 @@ mod tests {
         (0..100_000).for_each(|second| arrivals.add(second * 1_000));
         assert!(arrivals.oldest.len() <= ARRIVALS);
         for back in [1, 10, 100, 1_000, 10_000, 99_999_u64] {
-            let (exact, told) = ((100_000 - back as i64) * 1_000, arrivals.since(100_000 - back));
+            let exact = (100_000 - back as i64) * 1_000;
+            let told = arrivals.since(100_000 - back);
             let told = told.expect("something came");
             assert!(told <= exact && told >= exact - back as i64 * 1_000 / 8, "{back} s ago: {told}");
         }
@@ -100,7 +103,9 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_older_came(times in proptest::collection::vec((0..40_000_000_i64, 0..6_u8), 1..4_000)) {
-            let (mut arrivals, mut all, mut now) = (ChangeLog::default(), Vec::new(), 0);
+            let mut arrivals = ChangeLog::default();
+            let mut all = Vec::new();
+            let mut now = 0;
             for (far, kind) in times {
                 // Mostly forward in seconds, at times in leaps, at times back.
                 now += match kind { 0 => far, 1 => -far / 100, _ => far % 3_000 };

@@ -53,7 +53,9 @@ impl Store {
 impl StoreShard {
     /// Counts an append that is in the head; its number.
     pub(super) fn count(&mut self, data: &ChangeData) -> u64 {
-        oldest(data).into_iter().for_each(|t| self.arrivals.add(t));
+        for t in oldest(data).into_iter() {
+            self.arrivals.add(t);
+        }
         self.seq += 1;
         self.seq
     }

@@ -95,7 +95,8 @@ impl Store {
         let Some(history) = &self.history else { return Ok(0) };
         let mut made = 0;
         loop {
-            let (_no_move, _one_at_a_time) = (self.move_lock.lock(), self.merge_lock.lock());
+            let _no_move = self.move_lock.lock();
+            let _one_at_a_time = self.merge_lock.lock();
             if !history.compact(self.options.block_range_ms, self.retention())? {
                 return Ok(made);
             }

@@ -42,7 +42,8 @@ impl Store {
         self.refuse_while_replaying()?;
         self.log.wait_for_space()?;
         let append = |shard: &mut StoreShard, at, rows: Vec<&Correction>, counts: &mut AppendCounts| {
-            let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+            let mut floats = Vec::new();
+            let mut histograms = Vec::new();
             for row in rows {
                 if !shard.head.is_correctable(row.t) {
                     counts.too_old += 1;

@@ -60,7 +60,8 @@ impl Store {
         let Some(history) = &self.history else { return Ok(0) };
         let mut done = 0;
         loop {
-            let (_no_move, _one_at_a_time) = (self.move_lock.lock(), self.merge_lock.lock());
+            let _no_move = self.move_lock.lock();
+            let _one_at_a_time = self.merge_lock.lock();
             if !history.apply_tombstones()? {
                 return Ok(done);
             }

@@ -259,7 +259,8 @@ impl Store {
     /// Snapshots of all shards, and all their series in the order of labels. Of everything before `end`: a sample that is
     /// older than any before may have come a moment ago.
     fn snapshot_before(&self, end: TimeMs) -> (Vec<FlushSeries>, Vec<HeadSnapshot>) {
-        let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
+        let mut entries = Vec::new();
+        let mut snapshots = Vec::new();
         for shard in 0..SHARDS {
             let mut locked = self.shard(shard).write();
             locked.head.begin_flush(end);
@@ -278,8 +279,11 @@ impl Store {
         write: &mut RangeWriter,
     ) -> Result<usize, StoreError> {
         let range = self.options.block_range_ms.max(1);
-        let (mut ranges, mut written) = (BTreeSet::new(), 0);
-        snapshots.iter().for_each(|snapshot| snapshot.ranges(range, end, &mut ranges));
+        let mut ranges = BTreeSet::new();
+        let mut written = 0;
+        for snapshot in snapshots.iter() {
+            snapshot.ranges(range, end, &mut ranges);
+        }
         for (from, to) in blocks_of(&ranges, range) {
             let series = entries.iter().filter_map(|entry| {
                 let samples = read_series(entry, &snapshots[usize::from(entry.shard)], from, to - 1);
@@ -370,11 +374,13 @@ pub(super) fn snapshot(
 fn read_series(entry: &FlushSeries, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs) -> SeriesSamples {
     let FlushSeries { labels, at, deleted, .. } = entry;
     let at = *at;
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
     let mut runs = RunMerger::start(&ts);
     snapshot.read(at, from, to, &mut ts, &mut vs, &mut runs);
     runs.merge(&mut ts, &mut vs);
-    let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+    let mut histograms = Vec::new();
+    let mut starts = Vec::new();
     snapshot.read_histograms(at, from, to, &mut histograms);
     snapshot.read_starts(at, from, to, &mut starts);
     if let Some(deleted) = deleted {

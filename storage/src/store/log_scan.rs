@@ -65,7 +65,8 @@ impl LogScanner {
 impl LogScanner {
     /// One record. What is wrong with it is said by the replay.
     pub fn record(&mut self, found: &LogRecord) {
-        let (lsn, payload) = (found.lsn, found.payload);
+        let lsn = found.lsn;
+        let payload = found.payload;
         let _: Option<()> = match found.kind {
             RecordKind::Series => {
                 codec::decode(payload).ok().and_then(|SeriesRecord { shard, slot, labels }| {

@@ -102,7 +102,8 @@ impl BlockManager {
         self.show();
         moved?;
         self.far_metrics.moved.inc();
-        let (block, bytes) = (meta.name(), meta.bytes_on_disk());
+        let block = meta.name();
+        let bytes = meta.bytes_on_disk();
         tracing::info!(%block, bytes, "block moved to the object store");
         Ok(())
     }
@@ -123,7 +124,8 @@ impl Store {
         let mut moved = 0;
         loop {
             let _no_other = self.move_lock.lock();
-            let (retention, rules) = (self.retention(), self.series_retention.read().clone());
+            let retention = self.retention();
+            let rules = self.series_retention.read().clone();
             let Some(block) = history.upload(retention, &rules, self.head_and_log()?, now)? else {
                 return Ok(moved);
             };

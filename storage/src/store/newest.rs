@@ -63,7 +63,9 @@ impl Store {
         wants_histograms: bool,
         mut take: impl FnMut(NewestSample),
     ) -> Result<(), StoreError> {
-        let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
+        let mut histograms = Vec::new();
         for shard in 0..SHARDS {
             let selection = self.select(shard, matchers, from, to)?;
             for (i, labels) in selection.labels.iter().enumerate() {

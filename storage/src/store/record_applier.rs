@@ -177,7 +177,8 @@ impl RecordApplier {
 
     fn row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
         let (shard, group) = group_of(group);
-        let (head, deleted) = (&mut self.heads[usize::from(shard)], &mut self.deleted[usize::from(shard)]);
+        let head = &mut self.heads[usize::from(shard)];
+        let deleted = &mut self.deleted[usize::from(shard)];
         if !deleted.touches(head.columns_of(group), t) {
             return head.restore_row(group, t, row);
         }
@@ -191,7 +192,8 @@ impl RecordApplier {
     }
 
     fn single(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
+        let mut newest = None;
+        let mut all = Vec::new();
         take_samples(found.payload, |shard, slot, t, v| all.push((shard, slot, t, v)))
             .ok_or("malformed samples")?;
         for (shard, slot, t, v) in all {
@@ -213,7 +215,8 @@ impl RecordApplier {
     }
 
     fn histograms(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
+        let mut newest = None;
+        let mut all = Vec::new();
         take_histograms(found.payload, |shard, slot, t, h| all.push((shard, slot, t, h)))
             .ok_or("malformed histograms")?;
         for (shard, slot, t, h) in all {
@@ -228,7 +231,8 @@ impl RecordApplier {
     }
 
     fn starts(&mut self, found: &LogRecord) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
+        let mut newest = None;
+        let mut all = Vec::new();
         take_starts(found.payload, |shard, slot, t, start| all.push((shard, slot, t, start)))
             .ok_or("malformed start timestamps")?;
         for (shard, slot, t, start) in all {
@@ -241,7 +245,8 @@ impl RecordApplier {
     }
 
     fn deletes(&mut self, payload: &[u8]) -> Result<Option<TimeMs>, String> {
-        let (mut newest, mut all) = (None, Vec::new());
+        let mut newest = None;
+        let mut all = Vec::new();
         take_starts(payload, |shard, slot, from, to| all.push((shard, slot, from, to)))
             .ok_or("malformed deletions")?;
         for (shard, slot, from, to) in all {

@@ -120,7 +120,8 @@ pub fn replay_log(
 
 /// Of each shard what the thread has that had it; of other threads' shards each has something empty.
 fn by_shard<T>(mut of_threads: Vec<impl Iterator<Item = T>>) -> Vec<T> {
-    let (threads, mut all) = (of_threads.len(), Vec::with_capacity(usize::from(SHARDS)));
+    let threads = of_threads.len();
+    let mut all = Vec::with_capacity(usize::from(SHARDS));
     for shard in 0..usize::from(SHARDS) {
         for (at, of_thread) in of_threads.iter_mut().enumerate() {
             all.extend(of_thread.next().filter(|_| owns(at, threads, shard)));
@@ -215,7 +216,8 @@ struct PartialReplay {
 
 impl PartialReplay {
     fn new(heads: Vec<Head>) -> PartialReplay {
-        let (restorer, kept) = (RecordApplier::new(heads), VecDeque::new());
+        let restorer = RecordApplier::new(heads);
+        let kept = VecDeque::new();
         PartialReplay { restorer, used: RecordOutcomes::default(), last: None, records: 0, kept }
     }
 

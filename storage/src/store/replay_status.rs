@@ -82,7 +82,9 @@ impl ReplayStatus {
         let before = std::mem::replace(&mut *self.phase.lock(), after);
         self.changed.notify_all();
         if let ReplayPhase::Running(waiters) = before {
-            waiters.into_iter().for_each(|told| told(fate.clone().map_err(StoreError::Refused)));
+            for told in waiters.into_iter() {
+                told(fate.clone().map_err(StoreError::Refused));
+            }
         }
     }
 }
@@ -170,7 +172,8 @@ impl PendingReplay {
         let store = &*self.store;
         let make = || (0..SHARDS).map(|_| store.options.new_head()).collect();
         let course = &store.ongoing.course;
-        let (disk, surveyed) = (store.disk.as_ref(), &self.surveyed);
+        let disk = store.disk.as_ref();
+        let surveyed = &self.surveyed;
         let recovered = replay_log(disk, &self.dir, surveyed, ahead, make, &self.names, course)?;
         let Some(ReplayedShards { shards, samples, outcome }) = recovered else {
             return Err(stopped());

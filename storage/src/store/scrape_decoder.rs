@@ -50,7 +50,8 @@ impl ScrapeDecoder {
         wanted: impl FnOnce(TimeMs) -> bool,
     ) -> Result<DecodedScrape, String> {
         let scrape = take_scrape_head(cursor).ok_or_else(malformed)?;
-        let (keyframe, t) = (found.kind != RecordKind::Delta, scrape.t);
+        let keyframe = found.kind != RecordKind::Delta;
+        let t = scrape.t;
         let known = self.groups.entry(scrape.group).or_default();
         if !keyframe && known.lsn != Some(scrape.base) {
             return Err(format!("a scrape rests on record {}, which is missing", scrape.base));
@@ -93,7 +94,8 @@ impl ScrapeDecoder {
     pub fn settle_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), String> {
         // Nearly always one at most.
         let mut groups = head.groups_with(slot);
-        let (first, others) = (groups.next(), groups.collect::<Vec<u32>>());
+        let first = groups.next();
+        let others = groups.collect::<Vec<u32>>();
         first.into_iter().chain(others).try_for_each(|group| self.settle_group(group_id(shard, group), head))
     }
 

@@ -130,7 +130,8 @@ impl Selection {
         if self.sources[i].deleted.is_none() {
             return Ok(true);
         }
-        let (mut ts, mut histograms) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut histograms = Vec::new();
         self.read(i, from, to, &mut ts, &mut Vec::new())?;
         self.read_histograms(i, from, to, &mut histograms)?;
         Ok(!ts.is_empty() || !histograms.is_empty())
@@ -151,7 +152,8 @@ impl Selection {
         to: TimeMs,
         out: &mut TimedHistograms,
     ) -> Result<(), StoreError> {
-        let (base, sources) = (out.len(), &self.sources[i]);
+        let base = out.len();
+        let sources = &self.sources[i];
         let mut ends = Vec::with_capacity(sources.parts.len());
         for part in &sources.parts {
             part.read_histograms(from, to, out)?;
@@ -179,7 +181,8 @@ impl Selection {
         to: TimeMs,
         out: &mut TimedStarts,
     ) -> Result<(), StoreError> {
-        let (base, sources) = (out.len(), &self.sources[i]);
+        let base = out.len();
+        let sources = &self.sources[i];
         for part in &sources.parts {
             part.read_starts(from, to, out)?;
         }

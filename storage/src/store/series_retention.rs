@@ -75,7 +75,8 @@ impl<'a> RetentionCutoffs<'a> {
             return Ok((false, true));
         }
         let sets: Vec<&[Matcher]> = self.rules.iter().map(|rule| rule.matchers.as_slice()).collect();
-        let (mut stay, mut go) = (false, false);
+        let mut stay = false;
+        let mut go = false;
         for (_, old) in block.matcher_classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
             (stay, go) = (stay || !old, go || old);
         }
@@ -123,7 +124,8 @@ impl BlockManager {
         let BlockHandle::Far(far) = block else {
             return block.open().map(|block| cutoffs.whole(&block) == (true, true));
         };
-        let (dir, ages) = (&far.meta().dir, cutoffs.ages(far.meta()));
+        let dir = &far.meta().dir;
+        let ages = cutoffs.ages(far.meta());
         let mut trimmed = self.trimmed.lock();
         if trimmed.rules != cutoffs.rules {
             *trimmed = CheckedColdBlocks { rules: cutoffs.rules.to_vec(), ..CheckedColdBlocks::default() };
@@ -155,7 +157,8 @@ impl Store {
         };
         let mut done = 0;
         loop {
-            let (_no_move, _one_at_a_time) = (self.move_lock.lock(), self.merge_lock.lock());
+            let _no_move = self.move_lock.lock();
+            let _one_at_a_time = self.merge_lock.lock();
             if !history.drop_expired_series(self.retention(), &rules, self.head_and_log()?, now)? {
                 return Ok(done);
             }

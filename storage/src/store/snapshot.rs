@@ -37,13 +37,15 @@ impl Store {
     }
 
     fn snapshot_into(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
-        let (disk, blocks) = (self.disk.as_ref(), dir.join("blocks"));
+        let disk = self.disk.as_ref();
+        let blocks = dir.join("blocks");
         disk.create_dir(&blocks).map_err(io_error(&blocks))?;
         if let Some(history) = &self.history {
             history.snapshot_into(dir)?;
         }
         if with_head {
-            let (mut entries, mut snapshots) = (Vec::new(), Vec::new());
+            let mut entries = Vec::new();
+            let mut snapshots = Vec::new();
             for shard in 0..SHARDS {
                 let locked = self.shard(shard).read();
                 snapshots.push(snapshot(&locked, shard, (TimeMs::MIN, TimeMs::MAX), &mut entries));

@@ -45,7 +45,8 @@ fn most_bytes(h: &NativeHistogram) -> usize {
 fn put_histograms(out: &mut Vec<u8>, shard: u16, samples: &[SlotHistogram]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(samples.len() as u32).to_le_bytes());
-    let (mut slot, mut time) = (0i64, 0i64);
+    let mut slot = 0i64;
+    let mut time = 0i64;
     for (s, t, h) in samples {
         put_varint(out, zigzag(i64::from(*s) - slot));
         put_varint(out, zigzag(t.wrapping_sub(time)));
@@ -69,9 +70,8 @@ pub fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
             | flag(!h.bounds.is_empty(), BOUNDS),
     );
     put_varint(out, zigzag(i64::from(h.schema)));
-    let number = |out: &mut Vec<u8>, n: f64| match whole {
-        true => put_varint(out, n as u64),
-        false => put_bits(out, n.to_bits()),
+    let number = |out: &mut Vec<u8>, n: f64| {
+        if whole { put_varint(out, n as u64) } else { put_bits(out, n.to_bits()) }
     };
     number(out, h.count);
     put_bits(out, h.sum.to_bits());
@@ -113,8 +113,10 @@ pub fn take_histograms(
     mut take: impl FnMut(u32, u32, TimeMs, Arc<NativeHistogram>),
 ) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
-    let (shard, count) = (cursor.u32()?, cursor.u32()?);
-    let (mut slot, mut time) = (0i64, 0i64);
+    let shard = cursor.u32()?;
+    let count = cursor.u32()?;
+    let mut slot = 0i64;
+    let mut time = 0i64;
     for _ in 0..count {
         slot = slot.wrapping_add(unzigzag(cursor.varint()?));
         time = time.wrapping_add(unzigzag(cursor.varint()?));
@@ -183,7 +185,9 @@ fn take_buckets(cursor: &mut PayloadReader, whole: bool) -> Option<Buckets> {
 pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(starts.len() as u32).to_le_bytes());
-    let (mut slot, mut time, mut begin) = (0i64, 0i64, 0i64);
+    let mut slot = 0i64;
+    let mut time = 0i64;
+    let mut begin = 0i64;
     for (s, t, start) in starts {
         put_varint(out, zigzag(i64::from(*s) - slot));
         put_varint(out, zigzag(t.wrapping_sub(time)));
@@ -195,8 +199,11 @@ pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
 /// Reads a payload of start timestamps: the shard, then each to `take`.
 pub fn take_starts(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, TimeMs)) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
-    let (shard, count) = (cursor.u32()?, cursor.u32()?);
-    let (mut slot, mut time, mut begin) = (0i64, 0i64, 0i64);
+    let shard = cursor.u32()?;
+    let count = cursor.u32()?;
+    let mut slot = 0i64;
+    let mut time = 0i64;
+    let mut begin = 0i64;
     for _ in 0..count {
         slot = slot.wrapping_add(unzigzag(cursor.varint()?));
         time = time.wrapping_add(unzigzag(cursor.varint()?));
@@ -232,7 +239,8 @@ mod tests {
         let schema = prop_oneof![-4i32..=8, Just(CUSTOM_BUCKETS)];
         (schema, numbers, 0usize..4, buckets(), buckets(), bounds).prop_map(
             |(schema, (count, sum, zero_threshold, zero_count), hint, positive, negative, bounds)| {
-                let (hint, bounds) = (HINTS[hint], bounds.into());
+                let hint = HINTS[hint];
+                let bounds = bounds.into();
                 NativeHistogram {
                     schema,
                     zero_threshold,
@@ -314,7 +322,8 @@ mod tests {
         let mut batch = RecordBuilder::default();
         add_histograms(&mut batch, 0, &samples);
         batch.seal(1);
-        let (mut at, mut found) = (0, Vec::new());
+        let mut at = 0;
+        let mut found = Vec::new();
         while at < batch.len() {
             let record = super::super::record::read(batch.bytes(), at).unwrap();
             take_histograms(record.payload, |_, _, t, _| found.push(t)).unwrap();

@@ -155,7 +155,8 @@ pub fn read_log(
         let cut = all.read_segment(path, 0, anew, i + 1 == numbered.len());
         cut.and_then(|cut| cut.map_or(Ok(()), |len| disk.truncate(path, len as u64)))
             .map_err(io_error(path))?;
-        let (path, last_lsn) = (path.clone(), all.last_lsn);
+        let path = path.clone();
+        let last_lsn = all.last_lsn;
         // Of a file with a damaged header nobody knows: the next one may rest on what is before it.
         let continues = headers[i].as_ref().is_none_or(|header| header.continues);
         segments.push(SegmentInfo {
@@ -167,7 +168,8 @@ pub fn read_log(
             repeated_from: anew,
         });
         if segments.len().is_multiple_of(WAL_TOLD_SEGMENTS) {
-            let (looked_through, of) = (segments.len(), numbered.len());
+            let looked_through = segments.len();
+            let of = numbered.len();
             tracing::info!(looked_through, of, "looking through the log's segments");
         }
     }
@@ -437,7 +439,9 @@ impl<'a> LogReader<'a> {
         if let Err(reason) = Header::decode(bytes, CHECKPOINT) {
             self.damage(0, &reason);
         }
-        let (mut at, mut last, mut ended) = (HEADER.min(bytes.len()), 0, false);
+        let mut at = HEADER.min(bytes.len());
+        let mut last = 0;
+        let mut ended = false;
         while at < bytes.len() {
             match read(bytes, at) {
                 Ok(found) => {

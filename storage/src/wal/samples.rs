@@ -91,7 +91,8 @@ impl<'a> PayloadReader<'a> {
     /// A coded word.
     pub fn bits(&mut self) -> Option<u64> {
         let control = self.byte()?;
-        let (lead, len) = (u32::from(control >> 4), u32::from(control & 15));
+        let lead = u32::from(control >> 4);
+        let len = u32::from(control & 15);
         if lead + len > 8 {
             return None;
         }
@@ -110,7 +111,8 @@ impl<'a> PayloadReader<'a> {
 
     /// A LEB128 number.
     pub fn varint(&mut self) -> Option<u64> {
-        let (mut v, mut shift) = (0u64, 0);
+        let mut v = 0u64;
+        let mut shift = 0;
         loop {
             let byte = self.byte()?;
             v |= u64::from(byte & 0x7f).checked_shl(shift)?;
@@ -139,7 +141,9 @@ pub struct LayoutRecord {
 
 /// Reads a layout payload; what follows it stays.
 pub fn take_layout(cursor: &mut PayloadReader) -> Option<LayoutRecord> {
-    let (group, from, count) = (cursor.u32()?, cursor.u32()?, cursor.u32()? as usize);
+    let group = cursor.u32()?;
+    let from = cursor.u32()?;
+    let count = cursor.u32()? as usize;
     let slots = cursor.take(count.checked_mul(4)?)?;
     let slots =
         slots.chunks_exact(4).filter_map(|b| b.first_chunk().map(|b| u32::from_le_bytes(*b))).collect();
@@ -209,7 +213,8 @@ impl EncodedRow<'_> {
 pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(samples.len() as u32).to_le_bytes());
-    let (mut slot, mut time) = (0i64, 0i64);
+    let mut slot = 0i64;
+    let mut time = 0i64;
     for (s, t, v) in samples {
         put_varint(out, zigzag(i64::from(*s) - slot));
         put_varint(out, zigzag(t.wrapping_sub(time)));
@@ -221,8 +226,10 @@ pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]
 /// Reads a samples payload: the shard, then each sample to `take`.
 pub fn take_samples(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
-    let (shard, count) = (cursor.u32()?, cursor.u32()?);
-    let (mut slot, mut time) = (0i64, 0i64);
+    let shard = cursor.u32()?;
+    let count = cursor.u32()?;
+    let mut slot = 0i64;
+    let mut time = 0i64;
     for _ in 0..count {
         slot = slot.wrapping_add(unzigzag(cursor.varint()?));
         time = time.wrapping_add(unzigzag(cursor.varint()?));

@@ -80,7 +80,8 @@ impl Header {
         let first_lsn = bytes[16..24].first_chunk::<8>().map_or(0, |b| u64::from_le_bytes(*b));
         let number = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
         let flags = u16::from_le_bytes([bytes[10], bytes[11]]);
-        let (continues, skips) = (flags & CONTINUES != 0, flags & SKIPS != 0);
+        let continues = flags & CONTINUES != 0;
+        let skips = flags & SKIPS != 0;
         Ok(Header { number, continues, skips, first_lsn })
     }
 }

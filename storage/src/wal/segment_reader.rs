@@ -102,7 +102,8 @@ mod tests {
         for len in [0, 1, WAL_READ_BYTES - 1, WAL_READ_BYTES, 3 * WAL_READ_BYTES + 17] {
             let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             std::fs::write(&path, &bytes).unwrap();
-            let (mut tape, mut at) = (SegmentReader::open(&OsDisk, &path, 0).unwrap(), 0);
+            let mut tape = SegmentReader::open(&OsDisk, &path, 0).unwrap();
+            let mut at = 0;
             assert_eq!(tape.is_empty(), len == 0);
             while !tape.is_done() {
                 if tape.rest().len() < 1_000 && tape.more().unwrap() {

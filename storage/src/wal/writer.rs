@@ -49,7 +49,9 @@ impl LogWriter {
     /// A writer that has not begun.
     pub fn new(shared: Arc<LogShared>, disk: Arc<dyn Disk>, options: LogOptions) -> LogWriter {
         let next_number = options.next_segment;
-        let (todo, unsynced, idle) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        let todo = VecDeque::new();
+        let unsynced = VecDeque::new();
+        let idle = Vec::new();
         LogWriter { shared, disk, options, file: None, next_number, todo, unsynced, continues: false, idle }
     }
 
@@ -104,7 +106,9 @@ impl LogWriter {
         };
         self.shared.dirt.notify_all();
         self.shared.end.notify_all();
-        waiters.into_iter().for_each(|done| done(Err(StoreError::Refused("the store is closed".to_owned()))));
+        for done in waiters.into_iter() {
+            done(Err(StoreError::Refused("the store is closed".to_owned())));
+        }
     }
 
     /// Takes over the pieces that wait, if they, or a sync, are due.
@@ -205,7 +209,8 @@ impl LogWriter {
     /// Removes what failed attempts have left, when the next file is there but has taken no room yet: a start sees by the
     /// file behind a segment that this one failed. What cannot be removed is tried again with the next file.
     fn remove_idle(&mut self) {
-        let (disk, segments) = (&self.disk, &self.shared.segments);
+        let disk = &self.disk;
+        let segments = &self.shared.segments;
         self.idle.retain(|path| {
             let removed = disk.remove(path);
             if removed.is_ok() {

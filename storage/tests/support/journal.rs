@@ -144,7 +144,9 @@ impl Hooks for Journal {
 
 /// Adds the changes to a hash of what happened.
 pub fn hash_changes(changes: &[Change], hash: &mut Xxh3) {
-    changes.iter().for_each(|change| hash.update(format!("{change:?}").as_bytes()));
+    for change in changes.iter() {
+        hash.update(format!("{change:?}").as_bytes());
+    }
 }
 
 /// What becomes of changes that are not synced.
@@ -260,7 +262,8 @@ impl Held {
                 self.naming.push(Naming::Unlink { dir, name });
             }
             Change::Rename(from, to) => {
-                let (node, ends) = (self.now[from], (self.place(from), self.place(to)));
+                let node = self.now[from];
+                let ends = (self.place(from), self.place(to));
                 let moved: Vec<PathBuf> = self.now.keys().filter(|p| p.starts_with(from)).cloned().collect();
                 for path in moved {
                     let node = self.now.remove(&path).expect("just found");

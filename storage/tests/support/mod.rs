@@ -73,7 +73,8 @@ pub fn read(selections: &[Selection]) -> BTreeSet<Sample> {
     let mut all = BTreeSet::new();
     for selection in selections {
         for (i, labels) in selection.labels.iter().enumerate() {
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             selection.read(i, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
             all.extend(ts.iter().zip(&vs).map(|(t, v)| (labels.to_string(), *t, v.to_bits())));
         }

@@ -51,9 +51,10 @@ impl Memory {
     fn step(&self) -> io::Result<()> {
         let left = self.left.fetch_sub(1, SeqCst);
         let fails = if self.once { left == 0 } else { left <= 0 };
-        match fails || self.bucket.away.load(SeqCst) {
-            true => Err(io::Error::other("connection refused")),
-            false => Ok(()),
+        if fails || self.bucket.away.load(SeqCst) {
+            Err(io::Error::other("connection refused"))
+        } else {
+            Ok(())
         }
     }
 }
@@ -85,7 +86,9 @@ impl ObjectStorage for Memory {
         let range = range.start as usize..range.end as usize;
         let mut bytes = object.get(range).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec();
         if self.bucket.damaging.load(SeqCst) {
-            bytes.iter_mut().for_each(|byte| *byte ^= 1);
+            for byte in bytes.iter_mut() {
+                *byte ^= 1;
+            }
         }
         Ok(bytes)
     }

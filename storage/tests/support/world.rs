@@ -44,7 +44,9 @@ pub fn read(store: &Store, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Co
     for shard in 0..SHARDS {
         let selection = store.select(shard, matchers, from, to).expect("an answer");
         for (i, labels) in selection.labels.iter().enumerate() {
-            let (mut ts, mut vs, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
+            let mut histograms = Vec::new();
             selection.read(i, from, to, &mut ts, &mut vs).expect("floats");
             selection.read_histograms(i, from, to, &mut histograms).expect("histograms");
             assert!(ts.is_sorted_by(|a, b| a < b), "{labels}: {ts:?}");
@@ -95,11 +97,14 @@ impl World {
         let root = directory();
         let dir = root.path().join("0");
         std::fs::create_dir(&dir).expect("a directory");
-        let (journal, held) = (Arc::new(Journal::new(&dir)), Held::scan(&dir));
+        let journal = Arc::new(Journal::new(&dir));
+        let held = Held::scan(&dir);
         let disk = Arc::new(Hooked(journal.clone()));
         let (store, _) =
             Store::open_by_hand(options(dir, sync), disk, &Metrics::default(), SEGMENT).expect("a new store");
-        let (books, random, hash) = (Books::default(), Random::new(seed), Xxh3::new());
+        let books = Books::default();
+        let random = Random::new(seed);
+        let hash = Xxh3::new();
         let seen = BTreeSet::new();
         World {
             root,
@@ -162,13 +167,16 @@ impl World {
             assert!(stored == samples.len() || stored == 0, "{stored} of {samples:?}");
             if stored > 0 {
                 let at = self.journal.len();
-                samples.iter().for_each(|(key, bits)| self.books.sent(at, key.clone(), Some(*bits)));
+                for (key, bits) in samples.iter() {
+                    self.books.sent(at, key.clone(), Some(*bits));
+                }
                 self.young.extend(samples);
                 self.seen.insert("stored during a replay");
             }
             return self.note(stored);
         }
-        let (at, all) = (self.journal.len(), stored == samples.len());
+        let at = self.journal.len();
+        let all = stored == samples.len();
         if !all {
             self.seen.insert("samples refused");
         }
@@ -232,7 +240,8 @@ impl World {
         for _ in 0..=more {
             let (of, count) = if self.random.chance(85) { ("r", WRITTEN) } else { ("a", SCRAPED) };
             let (labels, series) = self.some_series(of, count);
-            let (t, v) = (self.some_time(), self.value());
+            let t = self.some_time();
+            let v = self.value();
             batch.entry((labels.to_string(), t)).or_insert(FloatRow { series, t, v });
         }
         let rows: Vec<FloatRow> = batch.values().copied().collect();
@@ -248,7 +257,8 @@ impl World {
 
     /// Samples of one time of some of many series, as remote write brings them.
     pub fn together(&mut self) {
-        let (first, count) = (self.random.below(8) as usize, 8 + self.random.below(24) as usize);
+        let first = self.random.below(8) as usize;
+        let count = 8 + self.random.below(24) as usize;
         let t = if self.is_replaying() || self.random.chance(90) { self.now } else { self.some_time() };
         let all: Vec<Labels> = (first..first + count).map(|i| labels("w", i)).collect();
         let row = |world: &mut World, labels| FloatRow {
@@ -271,14 +281,16 @@ impl World {
     fn some_histogram(&mut self) -> Arc<NativeHistogram> {
         let spans = vec![BucketSpan { offset: -1, length: 1 + self.random.below(3) as u32 }];
         let counts: Vec<f64> = (0..spans[0].length).map(|_| self.random.below(50) as f64).collect();
-        let (count, sum) = (counts.iter().sum(), self.random.below(1 << 40) as f64);
+        let count = counts.iter().sum();
+        let sum = self.random.below(1 << 40) as f64;
         Arc::new(NativeHistogram { count, sum, positive: Buckets { spans, counts }, ..<_>::default() })
     }
 
     /// A native histogram.
     pub fn histogram(&mut self) {
         let (labels, series) = self.some_series("h", HISTOGRAMS);
-        let (t, h) = (self.some_time(), self.some_histogram());
+        let t = self.some_time();
+        let h = self.some_histogram();
         let sample = ((labels.to_string(), t), h.sum.to_bits());
         if self.known_before(std::slice::from_ref(&sample)) {
             return;
@@ -293,7 +305,8 @@ impl World {
     pub fn correct(&mut self) {
         let (of, count) = if self.random.chance(70) { ("r", WRITTEN) } else { ("w", 32) };
         let (labels, series) = self.some_series(of, count);
-        let (t, v) = (self.some_time(), self.random.below(1000) as f64);
+        let t = self.some_time();
+        let v = self.random.below(1000) as f64;
         let key = (labels.to_string(), t);
         let gone = self.random.chance(30);
         let to = if gone { CorrectedValue::Gone } else { CorrectedValue::Float(v) };
@@ -401,7 +414,9 @@ impl World {
         let failures = self.journal.failures();
         let outcome = self.store.delete(some, from, to).map(|_| there.len());
         let at = self.journal.len();
-        there.keys().for_each(|key| self.books.sent(at, key.clone(), None));
+        for key in there.keys() {
+            self.books.sent(at, key.clone(), None);
+        }
         if outcome.is_err() {
             // In part, perhaps: what is there still may stay, or be gone after the next start.
             for (key, bits) in read(&self.store, some, from, to) {
@@ -426,7 +441,8 @@ impl World {
     pub fn snapshot(&mut self) {
         self.snapshots += 1;
         let at = self.root.path().join(self.lives.to_string()).join("snapshots");
-        let (dir, failures) = (at.join(self.snapshots.to_string()), self.journal.failures());
+        let dir = at.join(self.snapshots.to_string());
+        let failures = self.journal.failures();
         let outcome = self.store.snapshot(&dir, true).map(|()| 1);
         if outcome.is_ok() {
             let copy = self.new_directory();
@@ -463,7 +479,9 @@ impl World {
         self.journal.kill();
         let changes = self.journal.changes();
         hash_changes(&changes, &mut self.hash);
-        changes.iter().for_each(|change| self.held.apply(change));
+        for change in changes.iter() {
+            self.held.apply(change);
+        }
         self.newest = self.books.newest().max(self.newest);
         self.lives += 1;
         let dir = self.root.path().join(self.lives.to_string());
@@ -479,7 +497,8 @@ impl World {
         }
         self.books.crashed(crash);
         self.journal = Arc::new(Journal::new(&dir));
-        let (disk, metrics) = (Arc::new(Hooked(self.journal.clone())), Metrics::default());
+        let disk = Arc::new(Hooked(self.journal.clone()));
+        let metrics = Metrics::default();
         let opened = Store::open_early_by_hand(options(dir.clone(), self.sync), disk, &metrics, SEGMENT);
         let (store, replaying) = opened.expect("it opens");
         let damaged = metrics.gauge("prometheus_tsdb_blocks_damaged", "", &[]).get();

@@ -35,7 +35,8 @@ fn by_group(case: &Case, servers: Servers, right: impl Fn(f64, f64, &[f64]) -> b
         return false;
     }
     let members = grouped(&servers.ask_theirs(inner, case.when), grouping.as_ref());
-    let (ours, theirs) = (case.ours.steps(), case.theirs.steps());
+    let ours = case.ours.steps();
+    let theirs = case.theirs.steps();
     ours.iter().all(|(t, step)| {
         step.iter().all(|(labels, ours)| {
             let theirs = theirs.get(t).and_then(|s| s.get(labels));

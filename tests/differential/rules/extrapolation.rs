@@ -72,7 +72,8 @@ fn window(expr: &Expr) -> (i64, Shift) {
 
 /// 3.x's formula for floats; times in ms.
 fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<f64> {
-    let (first, last) = (points.first()?, points.last()?);
+    let first = points.first()?;
+    let last = points.last()?;
     if points.len() < 2 {
         return None;
     }
@@ -89,8 +90,10 @@ fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<
 /// What the raw increase is multiplied by: samples at these times within these limits (ms), where the counter began
 /// at the first count and grew by the second, if it is one.
 fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f64, f64)>) -> f64 {
-    let (first, last) = (times[0], times[times.len() - 1]);
-    let (mut before, mut after) = ((first - start) / 1000.0, (end - last) / 1000.0);
+    let first = times[0];
+    let last = times[times.len() - 1];
+    let mut before = (first - start) / 1000.0;
+    let mut after = (end - last) / 1000.0;
     let sampled = (last - first) / 1000.0;
     let average = sampled / (times.len() - 1) as f64;
     if before >= average * 1.1 {

@@ -32,7 +32,8 @@ pub fn mean(case: &Case, servers: Servers) -> bool {
         }
         servers.ask_theirs(&expr, case.when)
     };
-    let (mut sums, counts) = (ask("sum"), ask("count").steps());
+    let mut sums = ask("sum");
+    let counts = ask("count").steps();
     if !sums.has_histograms() {
         return false;
     }
@@ -94,7 +95,8 @@ fn share_below(v: f64, lower: f64, upper: f64) -> f64 {
 /// The value below which this share of a bucket lies.
 fn value_at(share: f64, lower: f64, upper: f64) -> f64 {
     let between = |from: f64, to: f64, share: f64| {
-        let (from, to) = (from.abs().log2(), to.abs().log2());
+        let from = from.abs().log2();
+        let to = to.abs().log2();
         (from + (to - from) * share).exp2()
     };
     match () {
@@ -124,7 +126,8 @@ fn quantile(q: f64, h: &Native) -> f64 {
         () => {}
     }
     // From the nearer end; `rank` counts from there.
-    let (mut buckets, from_below) = (buckets(h), q < 0.5);
+    let mut buckets = buckets(h);
+    let from_below = q < 0.5;
     let rank = if from_below { q } else { 1.0 - q } * h.count;
     if !from_below {
         buckets.reverse();

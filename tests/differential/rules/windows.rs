@@ -81,7 +81,9 @@ fn moving_mean(mut mean: (f64, f64), from: usize, values: &[f64]) -> f64 {
 
 /// 3.x's variance: Welford's, with a compensated mean and sum of squares.
 fn variance_of(values: &[f64]) -> f64 {
-    let (mut mean, mut squares, mut count) = ((0.0, 0.0), (0.0, 0.0), 0.0);
+    let mut mean = (0.0, 0.0);
+    let mut squares = (0.0, 0.0);
+    let mut count = 0.0;
     for value in values {
         count += 1.0;
         let delta = value - (mean.0 + mean.1);

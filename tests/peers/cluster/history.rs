@@ -31,7 +31,8 @@ const CATALOGUE: &[&str] = &[
 pub fn is_one(servers: &[&Server], begin: i64, end: i64) {
     for query in HISTORY {
         let query = http::encode(query);
-        let (begin, end) = (begin / 1_000, end / 1_000);
+        let begin = begin / 1_000;
+        let end = end / 1_000;
         let range = format!("query_range?query={query}&start={begin}&end={end}&step=2");
         for path in [range, format!("query?query={query}&time={end}")] {
             let answers = servers.iter().map(|server| server.get(&format!("/api/v1/{path}")).json());

@@ -67,7 +67,8 @@ pub struct Writers {
 
 impl Writers {
     pub fn new(start: i64) -> Writers {
-        let (acknowledged, checked) = ([0; WRITERS], [0; WRITERS]);
+        let acknowledged = [0; WRITERS];
+        let checked = [0; WRITERS];
         Writers { start: start / STEP * STEP, acknowledged, checked, progress: Arc::default() }
     }
 
@@ -79,7 +80,9 @@ impl Writers {
     /// They write until the server dies; the number of requests acknowledged by then.
     pub fn run(&self, port: u16) -> Vec<JoinHandle<i64>> {
         let writer = |w: usize| {
-            let (start, first, progress) = (self.start, self.acknowledged[w], self.progress.clone());
+            let start = self.start;
+            let first = self.acknowledged[w];
+            let progress = self.progress.clone();
             std::thread::spawn(move || {
                 let began = Instant::now();
                 for (request, due) in (first..).zip(0..) {
@@ -98,9 +101,8 @@ impl Writers {
 
     /// Waits, on a machine that stalls, until at least one request more than `before` is acknowledged.
     pub fn wait(&self, before: u64) {
-        eventually("something is written", 60, || match self.progress() > before {
-            true => Ok(()),
-            false => Err("nothing".to_owned()),
+        eventually("something is written", 60, || {
+            if self.progress() > before { Ok(()) } else { Err("nothing".to_owned()) }
         });
     }
 
@@ -198,8 +200,11 @@ pub struct Counting {
 impl Counting {
     pub fn start() -> Counting {
         let count = Arc::new(AtomicU64::new(1));
-        let (exporter, stop) = (Arc::new(Exporter::start(&counted(1))), Arc::new(AtomicBool::new(false)));
-        let (shared, counts, stopped) = (exporter.clone(), count.clone(), stop.clone());
+        let exporter = Arc::new(Exporter::start(&counted(1)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let shared = exporter.clone();
+        let counts = count.clone();
+        let stopped = stop.clone();
         std::thread::spawn(move || {
             while !stopped.load(SeqCst) {
                 shared.set(&counted(counts.fetch_add(1, SeqCst) + 1));

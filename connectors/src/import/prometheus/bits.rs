@@ -26,10 +26,12 @@ impl<'a> TsdbBitReader<'a> {
 
     /// The next `n` bits, at most 64, as the low bits of a number.
     pub fn bits(&mut self, n: u32) -> Option<u64> {
-        let (mut value, mut left) = (0u64, n);
+        let mut value = 0u64;
+        let mut left = n;
         while left > 0 {
             let byte = u64::from(*self.bytes.get(self.at / 8)?);
-            let (free, here) = (8 - (self.at % 8) as u32, left.min(8 - (self.at % 8) as u32));
+            let free = 8 - (self.at % 8) as u32;
+            let here = left.min(8 - (self.at % 8) as u32);
             value = value << here | byte >> (free - here) & ((1 << here) - 1);
             self.at += here as usize;
             left -= here;

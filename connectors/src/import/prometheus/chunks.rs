@@ -105,7 +105,8 @@ impl TsdbChunks {
 
     /// Appends the samples of the chunk that the index calls `reference`: file and offset.
     pub fn read(&self, reference: u64, out: &mut ChunkSamples) -> Result<(), ImportError> {
-        let (number, offset) = ((reference >> 32) as usize, reference & 0xFFFF_FFFF);
+        let number = (reference >> 32) as usize;
+        let offset = reference & 0xFFFF_FFFF;
         let missing = || damaged(&self.dir, format!("has no file {:06}, which the index names", number + 1));
         let (path, file) = self.files.get(number).ok_or_else(missing)?;
         let bad = |reason: &str| damaged(path, format!("offset {offset}: {reason}"));

@@ -45,16 +45,18 @@ pub fn read(data: &[u8], form: Form, out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
     let count = u16::from_be_bytes([head[0], head[1]]);
     // With starts, the third byte says of them, and the flags are the first bits of the number of samples.
-    let (count, flags, starts) = match form.starts {
-        false => (count, head[2], StartBits::default()),
-        true => (count & 0x3FFF, head[0], StartBits::new(head[2])),
+    let (count, flags, starts) = if !form.starts {
+        (count, head[2], StartBits::default())
+    } else {
+        (count & 0x3FFF, head[0], StartBits::new(head[2]))
     };
     let flags = if flags >> 6 == GAUGE { CounterResetFlags::Gauge } else { CounterResetFlags::Counter };
     let mut bits = TsdbBitReader::new(data);
     let layout = HistogramChunkLayout::read(&mut bits, flags)?;
-    match form.float {
-        false => whole(&mut bits, &layout, (count, starts), out),
-        true => floats(&mut bits, &layout, (count, starts), out),
+    if !form.float {
+        whole(&mut bits, &layout, (count, starts), out)
+    } else {
+        floats(&mut bits, &layout, (count, starts), out)
     }
 }
 
@@ -66,7 +68,8 @@ impl HistogramChunkLayout {
             exponent => 0.5 * 2f64.powi(exponent as i32 - 243),
         };
         let schema = i32::try_from(bits.varbit()?).ok()?;
-        let (positive, negative) = (spans(bits)?, spans(bits)?);
+        let positive = spans(bits)?;
+        let negative = spans(bits)?;
         let bounds = if schema == CUSTOM_BUCKETS { bounds(bits)? } else { Vec::new() };
         Some(HistogramChunkLayout { schema, zero_threshold, positive, negative, bounds, flags })
     }
@@ -100,7 +103,9 @@ impl HistogramChunkLayout {
 /// the samples that have it.
 fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
     let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
-    let (mut spans, mut buckets, mut moved) = (Vec::new(), 0usize, 0i32);
+    let mut spans = Vec::new();
+    let mut buckets = 0usize;
+    let mut moved = 0i32;
     for _ in 0..count {
         let length = u32::try_from(bits.varbit_unsigned()?).ok()?;
         let offset = moved.checked_add(i32::try_from(bits.varbit()?).ok()?)?;
@@ -168,7 +173,8 @@ fn whole(
     (count, mut starts): (u16, StartBits),
     out: &mut ChunkSamples,
 ) -> Option<()> {
-    let (positive, negative) = (buckets(&layout.positive), buckets(&layout.negative));
+    let positive = buckets(&layout.positive);
+    let negative = buckets(&layout.negative);
     let (mut time, mut total, mut zero) =
         (DeltaState::default(), DeltaState::default(), DeltaState::default());
     let (mut sum, mut columns) =

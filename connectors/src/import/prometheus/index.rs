@@ -38,7 +38,8 @@ impl TsdbIndex {
         let content = std::fs::read(path).map_err(io_error(path))?;
         let bad = |reason: String| damaged(path, reason);
         let mut head = TsdbByteReader::new(&content);
-        let (magic, version) = (head.u32(), head.u8());
+        let magic = head.u32();
+        let version = head.u8();
         if magic != Some(MAGIC) || version != Some(2) {
             return Err(bad("offset 0: is no index, version 2".into()));
         }
@@ -132,7 +133,8 @@ fn read_symbols(content: &[u8], at: usize) -> Option<Vec<(usize, usize)>> {
     }
     let mut cursor = TsdbByteReader::new(body);
     let count = cursor.u32()? as usize;
-    let (begin, mut symbols) = (at + 4, Vec::with_capacity(count.min(len)));
+    let begin = at + 4;
+    let mut symbols = Vec::with_capacity(count.min(len));
     for _ in 0..count {
         let text = cursor.text()?;
         let end = begin + len - cursor.left();

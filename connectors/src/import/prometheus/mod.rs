@@ -109,7 +109,8 @@ pub fn copy(
     let index = TsdbIndex::open(&block.dir.join("index"))?;
     let chunks = TsdbChunks::open(&block.dir.join("chunks"))?;
     let tombstones = TsdbTombstones::open(&block.dir.join("tombstones"))?;
-    let (mut failed, mut any) = (None, false);
+    let mut failed = None;
+    let mut any = false;
     let series = index.series()?.map_while(|one| {
         let read = one.and_then(|series| read_series(&series, &chunks, &tombstones, &block.meta));
         match read {
@@ -137,10 +138,10 @@ pub fn copy(
         (Some(error), _) => Err(error),
         (None, written) => {
             let meta = written?;
-            match any {
-                true => Ok(Some(meta)),
-                // All that it had is deleted.
-                false => disk.remove(&meta.dir).map(|()| None).map_err(io_error(&meta.dir)),
+            if any {
+                Ok(Some(meta))
+            } else {
+                disk.remove(&meta.dir).map(|()| None).map_err(io_error(&meta.dir))
             }
         }
     }

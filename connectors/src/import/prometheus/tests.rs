@@ -179,7 +179,9 @@ fn index(series: usize, labels: usize) -> Vec<u8> {
     let checked = |body: &[u8]| [body, &crc32c::crc32c(body).to_be_bytes()].concat();
     let texts: Vec<String> = (0..series.max(labels)).map(|i| format!("text{i:06}")).collect();
     let mut symbols = (texts.len() as u32).to_be_bytes().to_vec();
-    texts.iter().for_each(|text| symbols.extend([varint(text.len() as u64), text.clone().into()].concat()));
+    for text in texts.iter() {
+        symbols.extend([varint(text.len() as u64), text.clone().into()].concat());
+    }
     let mut file = vec![0xBA, 0xAA, 0xD7, 0, 2];
     file.extend([&(symbols.len() as u32).to_be_bytes()[..], &checked(&symbols)].concat());
     let begin = file.len().next_multiple_of(16);
@@ -254,12 +256,11 @@ fn histograms(samples: usize, buckets: usize, float: bool) -> Vec<u8> {
     // Threshold 0, schema 0, the positive spans, no negative ones; then the first time, 0.
     let spans = format!("{} {} {} 0", unsigned(buckets + 1), "00".repeat(buckets), unsigned(buckets));
     let layout = format!("00000000 0 {spans} 0 0");
-    let first = match float {
-        false => format!("{} 0 {one} 10001 {}", unsigned(buckets), "0".repeat(buckets - 1)),
-        true => {
-            let count = (buckets as f64).to_bits();
-            format!("{count:064b} {none} {one} {}", one.repeat(buckets))
-        }
+    let first = if !float {
+        format!("{} 0 {one} 10001 {}", unsigned(buckets), "0".repeat(buckets - 1))
+    } else {
+        let count = (buckets as f64).to_bits();
+        format!("{count:064b} {none} {one} {}", one.repeat(buckets))
     };
     // Nothing changes: a bit for the time, count, zero bucket, sum and each bucket.
     let others = "0".repeat(4 + buckets).repeat(samples - 1);
@@ -270,7 +271,8 @@ fn histograms(samples: usize, buckets: usize, float: bool) -> Vec<u8> {
 fn ends(buckets: usize, float: bool) -> Vec<u8> {
     let first = histograms(1, buckets, float);
     let mut bits: String = first[3..].iter().map(|byte| format!("{byte:08b}")).collect();
-    let (before, values) = (8 + 1 + 24 + 2 * buckets + 24 + 1 + 1 + 1, if float { 64 } else { 1 });
+    let before = 8 + 1 + 24 + 2 * buckets + 24 + 1 + 1 + 1;
+    let values = if float { 64 } else { 1 };
     let of_first = if float { 3 * values } else { 24 + 1 + 64 };
     let of_buckets = if float { 64 * buckets } else { 5 + buckets - 1 };
     bits.truncate(before + of_first + of_buckets);

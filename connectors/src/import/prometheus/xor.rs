@@ -6,8 +6,11 @@ use super::chunks::ChunkSamples;
 /// Appends the samples of a chunk's data (count, then bits); `None`: it is too short for what it says.
 pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (count, data) = data.split_first_chunk::<2>()?;
-    let (count, mut bits) = (u16::from_be_bytes(*count), TsdbBitReader::new(data));
-    let (mut t, mut delta, mut column) = (0i64, 0i64, TsdbXorDecoder::default());
+    let count = u16::from_be_bytes(*count);
+    let mut bits = TsdbBitReader::new(data);
+    let mut t = 0i64;
+    let mut delta = 0i64;
+    let mut column = TsdbXorDecoder::default();
     for at in 0..count {
         let v = match at {
             0 => {

@@ -53,9 +53,12 @@ impl Column {
 /// Appends the samples of a chunk's data (count, what is said of starts, then bits); `None`: it is too short for what it says.
 pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
-    let (count, mut starts) = (u16::from_be_bytes([head[0], head[1]]), StartBits::new(head[2]));
+    let count = u16::from_be_bytes([head[0], head[1]]);
+    let mut starts = StartBits::new(head[2]);
     let mut bits = TsdbBitReader::new(data);
-    let (mut t, mut delta, mut column) = (0i64, 0i64, Column::default());
+    let mut t = 0i64;
+    let mut delta = 0i64;
+    let mut column = Column::default();
     for at in 0..count {
         let previous = t;
         let v = match at {

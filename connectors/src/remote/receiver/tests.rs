@@ -128,7 +128,8 @@ fn stored(writer: &RemoteWriteReceiver, name: &str) -> Vec<(String, Vec<i64>, Ve
     for shard in 0..SHARDS {
         let selection = writer.store.select(shard, &[Matcher::equal("__name__", name)], 0, i64::MAX).unwrap();
         for (i, labels) in selection.labels.iter().enumerate() {
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             selection.read(i, 0, i64::MAX, &mut ts, &mut vs).unwrap();
             all.push((labels.to_string(), ts.iter().map(|t| t - NOW).collect(), vs));
         }
@@ -313,7 +314,8 @@ type Lanes = (Vec<(i64, String)>, Vec<(i64, i64)>, Vec<(i64, f64)>);
 
 fn lanes(writer: &RemoteWriteReceiver, name: &str) -> Lanes {
     let matcher = [Matcher::equal("__name__", name)];
-    let (mut histograms, mut starts) = (Vec::new(), Vec::new());
+    let mut histograms = Vec::new();
+    let mut starts = Vec::new();
     for shard in 0..SHARDS {
         let selection = writer.store.select(shard, &matcher, 0, i64::MAX).unwrap();
         for i in 0..selection.labels.len() {
@@ -322,7 +324,8 @@ fn lanes(writer: &RemoteWriteReceiver, name: &str) -> Lanes {
         }
     }
     let show = |h: &storage::model::NativeHistogram| {
-        let (positive, negative) = (&h.positive.counts, &h.negative.counts);
+        let positive = &h.positive.counts;
+        let negative = &h.negative.counts;
         format!("{} {} {} {positive:?} {negative:?} {:?} {:?}", h.schema, h.count, h.sum, h.bounds, h.hint)
     };
     let found = writer.store.select_exemplars(&[matcher.to_vec()], 0, i64::MAX);
@@ -333,7 +336,8 @@ fn lanes(writer: &RemoteWriteReceiver, name: &str) -> Lanes {
 
 fn whole(t: i64, deltas: &[i64]) -> Histogram {
     let positive_spans = vec![Span { offset: 1, length: deltas.len() as u32 }];
-    let (mut at, mut count) = (0, 2);
+    let mut at = 0;
+    let mut count = 2;
     for delta in deltas {
         at += delta;
         count += at as u64;

@@ -85,7 +85,8 @@ impl ClassicHistogram {
         }
         let last = self.buckets.last().map_or(0.0, |(_, last)| *last);
         if last != count {
-            let (count, last) = (general(count), general(last));
+            let count = general(count);
+            let last = general(last);
             return Err(format!("count mismatch: count={count} != le=+Inf count={last}"));
         }
         let below = self.buckets.iter().rev().nth(1).map_or(0.0, |(_, below)| *below);
@@ -94,7 +95,8 @@ impl ClassicHistogram {
         }
         let mut before = 0.0;
         let counts = self.buckets.iter().map(|(_, count)| count - std::mem::replace(&mut before, *count));
-        let (counts, length) = (counts.collect(), self.buckets.len() as u32);
+        let counts = counts.collect();
+        let length = self.buckets.len() as u32;
         self.buckets.pop();
         Ok(RawHistogram {
             float: true,
@@ -271,7 +273,8 @@ mod tests {
 
     fn read_text(body: &[u8], rules: PointRules) -> ExposedPoints {
         let mut parser = ExpositionParser::new(body, TextFormat::Text);
-        let (mut converter, mut points) = (Converter::default(), ExposedPoints::default());
+        let mut converter = Converter::default();
+        let mut points = ExposedPoints::default();
         while let Some(entry) = parser.next(&[]).unwrap() {
             match entry {
                 ExpositionEntry::Sample(sample) => {
@@ -353,8 +356,12 @@ h_count 7
     fn contradictions_are_no_histogram() {
         let made = |buckets: &[(f64, f64)], count: Option<f64>| {
             let mut classic = ClassicHistogram::default();
-            count.into_iter().for_each(|count| classic.count(count));
-            buckets.iter().for_each(|(bound, n)| classic.bucket(*bound, *n));
+            for count in count.into_iter() {
+                classic.count(count);
+            }
+            for (bound, n) in buckets.iter() {
+                classic.bucket(*bound, *n);
+            }
             classic.convert().map(|raw| raw.positive.counts)
         };
         let convert = |buckets: &[(f64, f64)], count| made(buckets, count).ok();

@@ -110,14 +110,18 @@ pub fn write_series(out: &mut Vec<u8>, name: [&str; 2], labels: &[(&str, &str)],
     };
     let bare = plain(name[0], b"") && plain(name[1], b"") && !name[0].is_empty();
     if bare {
-        name.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        for part in name.iter() {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
     let mut separator = b'{';
     let mut next = |out: &mut Vec<u8>| out.push(std::mem::replace(&mut separator, b','));
     if !bare {
         next(out);
         out.push(b'"');
-        name.iter().for_each(|part| escape(out, part));
+        for part in name.iter() {
+            escape(out, part);
+        }
         out.push(b'"');
     }
     for (label, value) in labels.iter().copied().chain(more) {

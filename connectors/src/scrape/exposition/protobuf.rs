@@ -177,7 +177,8 @@ impl Families {
         let Some(family) = header.family()? else { return Ok(()) };
         takes.family(&family);
         let left = length - head.len() as u64;
-        let (name, unit) = (family.name.to_owned(), family.unit.to_owned());
+        let name = family.name.to_owned();
+        let unit = family.unit.to_owned();
         self.open = Some(OpenFamily { name, kind: family.kind, unit, left });
         Ok(())
     }
@@ -307,7 +308,8 @@ impl<'a> FamilyReader<'a, '_> {
     /// Labels (1), gauge (2), counter (3), summary (4), untyped (5), time (6), histogram (7).
     fn metric(&mut self, message: &'a [u8]) -> Fallible<()> {
         self.labels.clear();
-        let (mut t, mut content) = (None, &b""[..]);
+        let mut t = None;
+        let mut content = &b""[..];
         let wanted = match self.family.kind {
             MetricType::Gauge => 2,
             MetricType::Counter => 3,
@@ -357,7 +359,8 @@ impl<'a> FamilyReader<'a, '_> {
         times: SampleTimes,
         exemplar: Option<RawExemplar>,
     ) {
-        let (name, labels) = ([self.family.name, suffix], &self.labels);
+        let name = [self.family.name, suffix];
+        let labels = &self.labels;
         let write = |out: &mut Vec<u8>| write_series(out, name, labels, more);
         let point =
             self.points.push(write, Context::text(self.family.kind), PointValue::Float(normalize_nan(v)));
@@ -367,7 +370,9 @@ impl<'a> FamilyReader<'a, '_> {
 
     /// Value (1), exemplar (2), created (3).
     fn counter(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
-        let (mut v, mut start, mut seen) = (0.0, 0, None);
+        let mut v = 0.0;
+        let mut start = 0;
+        let mut seen = None;
         let mut fields = FieldReader::of(message);
         while let Some((number, value)) = fields.next_of(COUNTER)? {
             match number {
@@ -383,7 +388,10 @@ impl<'a> FamilyReader<'a, '_> {
 
     /// Count (1), sum (2), quantiles (3), created (4).
     fn summary(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
-        let (mut count, mut sum, mut start, mut quantiles) = (0.0, 0.0, 0, Vec::new());
+        let mut count = 0.0;
+        let mut sum = 0.0;
+        let mut start = 0;
+        let mut quantiles = Vec::new();
         let mut fields = FieldReader::of(message);
         while let Some((number, value)) = fields.next_of(SUMMARY)? {
             match (number, value) {
@@ -445,7 +453,8 @@ impl<'a> FamilyReader<'a, '_> {
         if self.family.kind == MetricType::GaugeHistogram {
             raw.hint = ResetHint::Gauge;
         }
-        let (name, labels) = ([self.family.name, ""], &self.labels);
+        let name = [self.family.name, ""];
+        let labels = &self.labels;
         let write = |out: &mut Vec<u8>| write_series(out, name, labels, None);
         let point =
             self.points.push(write, Context::text(self.family.kind), PointValue::Histogram(Box::new(raw)));

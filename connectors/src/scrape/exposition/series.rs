@@ -141,7 +141,9 @@ fn element<'a>(
 /// The error about a label name of more than `limit` bytes.
 #[cold]
 pub fn too_long_name(metric: &str, name: &str, limit: usize) -> SeriesError {
-    let (metric, shown, length) = (start(metric), start(name), name.len());
+    let metric = start(metric);
+    let shown = start(name);
+    let length = name.len();
     SeriesError::Limit(format!(
         "label_name_length_limit exceeded (metric: {metric}, label name: {shown}, length: {length}, limit: {limit})"
     ))
@@ -150,7 +152,10 @@ pub fn too_long_name(metric: &str, name: &str, limit: usize) -> SeriesError {
 /// The error about a label value of more than `limit` bytes.
 #[cold]
 pub fn too_long_value(metric: &str, name: &str, value: &str, limit: usize) -> SeriesError {
-    let (metric, name, shown, length) = (start(metric), start(name), start(value), value.len());
+    let metric = start(metric);
+    let name = start(name);
+    let shown = start(value);
+    let length = value.len();
     SeriesError::Limit(format!(
         "label_value_length_limit exceeded (metric: {metric}, label name: {name}, value: {shown:?}, length: {length}, \
          limit: {limit})"

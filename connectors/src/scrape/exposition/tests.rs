@@ -151,8 +151,10 @@ fn open_metrics_bodies() {
 
 /// As [`read`], of a body that comes in pieces of `size` bytes.
 fn read_in_pieces(body: &str, format: TextFormat, size: usize) -> Result<Vec<Row>, String> {
-    let (mut rows, mut resume) = (Vec::new(), Resume::default());
-    let (mut from, mut to) = (0, 0);
+    let mut rows = Vec::new();
+    let mut resume = Resume::default();
+    let mut from = 0;
+    let mut to = 0;
     loop {
         to = (to + size).min(body.len());
         let last = to == body.len();

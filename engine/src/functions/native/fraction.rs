@@ -56,7 +56,8 @@ pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
         return plain(0.0);
     }
     let mut edges = [RankedBound { value: lower, rank: None }, RankedBound { value: upper, rank: None }];
-    let (mut rank, mut in_buckets) = (0.0, 0.0);
+    let mut rank = 0.0;
+    let mut in_buckets = 0.0;
     let mut buckets = h.all_buckets();
     for mut bucket in buckets.by_ref() {
         in_buckets += bucket.count;
@@ -64,8 +65,12 @@ pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
         if at_zero {
             one_sided(h, &mut bucket);
         }
-        edges.iter_mut().for_each(|e| e.at_start(&bucket, rank));
-        edges.iter_mut().for_each(|e| e.inside(&bucket, rank, at_zero || h.is_custom()));
+        for e in edges.iter_mut() {
+            e.at_start(&bucket, rank);
+        }
+        for e in edges.iter_mut() {
+            e.inside(&bucket, rank, at_zero || h.is_custom());
+        }
         if edges.iter().all(|e| e.rank.is_some()) {
             break;
         }

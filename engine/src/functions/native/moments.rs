@@ -24,7 +24,8 @@ pub fn variance(h: &NativeHistogram) -> f64 {
     let mean = mean(h);
     let mut total = Neumaier::seeded(0.0);
     for bucket in h.all_buckets().filter(|b| b.count != 0.0) {
-        let (lower, upper) = (bucket.lower, bucket.upper);
+        let lower = bucket.lower;
+        let upper = bucket.upper;
         let value = if h.is_custom() {
             (upper + lower) / 2.0
         } else if lower <= 0.0 && upper >= 0.0 {

@@ -57,7 +57,8 @@ pub fn quantile(q: f64, h: &NativeHistogram) -> Quantile {
 /// The first bucket up to which `rank` observations have come, the last if there are fewer; how many have come, and
 /// the buckets behind it.
 fn find<I: Iterator<Item = Bucket>>(mut buckets: I, rank: f64) -> (Bucket, f64, I) {
-    let (mut bucket, mut count) = (Bucket::default(), 0.0);
+    let mut bucket = Bucket::default();
+    let mut count = 0.0;
     for next in buckets.by_ref() {
         bucket = next;
         if bucket.count == 0.0 {
@@ -118,11 +119,13 @@ fn within(
 
 /// The value that lies a fraction of a bucket's observations into it.
 fn interpolate(bucket: &Bucket, fraction: f64, custom: bool) -> f64 {
-    let (lower, upper) = (bucket.lower, bucket.upper);
+    let lower = bucket.lower;
+    let upper = bucket.upper;
     if custom || (lower <= 0.0 && upper >= 0.0) {
         return lower + (upper - lower) * fraction;
     }
-    let (log_lower, log_upper) = (log2(lower.abs()), log2(upper.abs()));
+    let log_lower = log2(lower.abs());
+    let log_upper = log2(upper.abs());
     if lower > 0.0 {
         return exp2(log_lower + (log_upper - log_lower) * fraction);
     }

@@ -17,11 +17,9 @@ impl GatherExecutor {
         let own = asked.filter(|(_, view)| view.owner == self.place.index());
         let views = own.filter_map(|(id, view)| {
             let state = self.states.get(id)?;
-            let (spec, answer, work) = (
-                ViewSpec::clone(&view.spec),
-                self.answer_of(view, state, t, question.rows),
-                Some(self.work_of(view, state)),
-            );
+            let spec = ViewSpec::clone(&view.spec);
+            let answer = self.answer_of(view, state, t, question.rows);
+            let work = Some(self.work_of(view, state));
             let kept = self.kept_of(view);
             Some(ViewReport { id: *id, spec, answer, work, kept })
         });

@@ -78,7 +78,8 @@ impl LiveLeaf {
                 BlockMethod::Fitted(of_line)
             }
             WindowMethod::Order(of_sorted) if hi - lo >= MIN_PANE_WINDOW => {
-                let (width, params) = (block.columns.len(), &self.params);
+                let width = block.columns.len();
+                let params = &self.params;
                 self.orders.eval((number, block), (from, to), width, (of_sorted, params), &mut self.swept);
                 BlockMethod::Swept
             }
@@ -139,7 +140,9 @@ impl LiveLeaf {
         touched: &mut Vec<u32>,
     ) -> usize {
         let Some(mut early) = self.early.remove(&number) else { return 0 };
-        let (view, until, mut rows) = (self.view(block, t), self.blocks[number as usize].holds, 0);
+        let view = self.view(block, t);
+        let until = self.blocks[number as usize].holds;
+        let mut rows = 0;
         self.standing = None;
         self.rising.clear();
         let way = self.way(number, block, view);

@@ -113,10 +113,7 @@ impl LiveLeaf {
         if pairs && (nan || known.falls.len() * 8 > known.count) {
             return None;
         }
-        let ends = match is_float(newest) {
-            true => [known.last, Some(to - 1)],
-            false => [known.before, known.last],
-        };
+        let ends = if is_float(newest) { [known.last, Some(to - 1)] } else { [known.before, known.last] };
         let first = (from..to).find(|at| is_float(block.value(*at, column)));
         let falls = known.falls.iter().flat_map(|(before, after)| [*before, *after]);
         ts.clear();

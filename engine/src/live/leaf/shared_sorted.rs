@@ -62,7 +62,8 @@ impl LiveLeaf {
 
     /// Its part of the bytes of sorted values, and whether others share them.
     pub fn order_bytes(&self) -> (usize, bool) {
-        let (blocks, leaves) = (self.orders.0.borrow(), Rc::strong_count(&self.orders.0));
+        let blocks = self.orders.0.borrow();
+        let leaves = Rc::strong_count(&self.orders.0);
         let bytes: usize =
             blocks.values().map(|sorted| sorted.bytes() + size_of::<(u32, SortedColumns)>()).sum();
         (bytes / leaves, leaves > 1)

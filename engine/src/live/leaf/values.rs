@@ -74,7 +74,8 @@ impl LiveLeaf {
                     self.irregular.remove(&(*number, column as u32));
                 }
                 let vs = rows.map(|row| row[column]);
-                let (skipped, monotone) = (view.hi - view.lo - 3, *pairs);
+                let skipped = view.hi - view.lo - 3;
+                let monotone = *pairs;
                 self.plain(kernel, column, Window { ts, vs: &vs, skipped, monotone, ..window })
             }
             BlockMethod::Ends { number, pairs, .. } => {
@@ -93,12 +94,16 @@ impl LiveLeaf {
         view: BlockWindow,
         window: Window,
     ) -> (f64, TimeMs) {
-        let (mut ts, mut vs) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.vs));
+        let mut ts = std::mem::take(&mut self.ts);
+        let mut vs = std::mem::take(&mut self.vs);
         let span = (block.base() + view.lo as u32, block.base() + view.hi as u32);
         let skipped = self.abridge((number, block, column), span, pairs, &mut ts, &mut vs);
-        let value = skipped.map(|skipped| match vs.is_empty() {
-            true => (ABSENT, TimeMs::MAX),
-            false => self.plain(kernel, column, Window { ts: &ts, vs: &vs, skipped, ..window }),
+        let value = skipped.map(|skipped| {
+            if vs.is_empty() {
+                (ABSENT, TimeMs::MAX)
+            } else {
+                self.plain(kernel, column, Window { ts: &ts, vs: &vs, skipped, ..window })
+            }
         });
         (self.ts, self.vs) = (ts, vs);
         value.unwrap_or_else(|| self.scan(kernel, block, column, view, window))
@@ -113,8 +118,10 @@ impl LiveLeaf {
         view: BlockWindow,
         window: Window,
     ) -> (f64, TimeMs) {
-        let (from, state) = (block.base() + view.lo as u32, &block.columns[column]);
-        let (mut ts, mut vs) = (std::mem::take(&mut self.ts), std::mem::take(&mut self.vs));
+        let from = block.base() + view.lo as u32;
+        let state = &block.columns[column];
+        let mut ts = std::mem::take(&mut self.ts);
+        let mut vs = std::mem::take(&mut self.vs);
         block.column(view.lo..view.hi, column, &mut vs);
         let whole = state.whole_from <= from;
         if !whole {
@@ -122,9 +129,10 @@ impl LiveLeaf {
         }
         let monotone = whole && state.rising_from <= from;
         let times = if whole { &block.clock()[view.lo..view.hi] } else { &ts };
-        let value = match vs.is_empty() {
-            true => (ABSENT, TimeMs::MAX),
-            false => self.plain(kernel, column, Window { ts: times, vs: &vs, monotone, ..window }),
+        let value = if vs.is_empty() {
+            (ABSENT, TimeMs::MAX)
+        } else {
+            self.plain(kernel, column, Window { ts: times, vs: &vs, monotone, ..window })
         };
         (self.ts, self.vs) = (ts, vs);
         value
@@ -188,7 +196,8 @@ impl LiveLeaf {
         let side = block.side(column);
         let mut histograms = side.map_or(&[][..], |side| &side.histograms);
         let told: Vec<TimedHistogram>;
-        let (mut at_edge, mut teller) = (false, TimeMs::MAX);
+        let mut at_edge = false;
+        let mut teller = TimeMs::MAX;
         if self.source.skims && !histograms.is_empty() {
             told = self.told(histograms, after, until);
             // It tells of the one behind it now, and a moment later no more.

@@ -64,7 +64,9 @@ impl LocalShard {
                 make_state(&mut self.leaves, readers, *reader);
             }
             let state = self.leaves.get_mut(reader).and_then(|leaf| leaf.state.as_mut());
-            state.into_iter().for_each(|leaf| leaf.reset());
+            for leaf in state.into_iter() {
+                leaf.reset();
+            }
             self.stage.disturb(*reader);
         }
     }
@@ -77,7 +79,8 @@ impl LocalShard {
     /// Evaluates what is due and dirty, in order; returns how many rows leaves and groups looked at.
     pub(super) fn eval(&mut self, due: &StepSet, t: TimeMs, meter: &mut StepTimer) -> usize {
         self.ring_timers(t);
-        let (mut rows, mut from) = (0, 0);
+        let mut rows = 0;
+        let mut from = 0;
         self.stage.begin();
         meter.skip();
         while let Some(id) = self.stage.next(due, from) {

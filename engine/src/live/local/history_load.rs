@@ -40,7 +40,8 @@ impl HistoryLoader {
         store_reads: Arc<PastReads>,
         (spill, unforeseen): (SpillOptions, Arc<Counter>),
     ) -> HistoryLoader {
-        let (asked, read) = (Arc::default(), Arc::default());
+        let asked = Arc::default();
+        let read = Arc::default();
         HistoryLoader { store, pool, wake, asked, read, spill, store_reads, unforeseen }
     }
 
@@ -163,12 +164,15 @@ impl LoadResults {
             return;
         }
         self.next += 1;
-        let (job, at, since) = (self.next, shard.shard, shard.past.end());
+        let job = self.next;
+        let at = shard.shard;
+        let since = shard.past.end();
         let draft = PendingLoad { job, matchers: matchers.clone(), retention, wanted: retention, since };
         shard.past.drafts.insert(number, draft);
         shard.past.trim();
         self.library.asked.fetch_add(1, Relaxed);
-        let (library, done) = (self.library.clone(), self.done.clone());
+        let library = self.library.clone();
+        let done = self.done.clone();
         let alive: Weak<()> = Arc::downgrade(&self.alive);
         self.library.submit(move || {
             if alive.upgrade().is_none() {
@@ -186,7 +190,8 @@ impl LoadResults {
 
     /// Says on the log how far reading is, when it takes long.
     fn report(&mut self, t: TimeMs, idle: bool) {
-        let (asked, read) = (self.library.asked.load(Relaxed), self.library.read.load(Relaxed));
+        let asked = self.library.asked.load(Relaxed);
+        let read = self.library.read.load(Relaxed);
         let (began, said) = *self.since.get_or_insert((t, t));
         if idle {
             self.since = None;
@@ -290,7 +295,9 @@ impl LocalExecutor {
         shard.place(read.ring, ring, t);
         let skip = (draft.since - shard.past.first) as usize;
         let kept: Vec<ChangeEvent> = shard.past.kept.range(skip..).cloned().collect();
-        kept.iter().for_each(|item| shard.take(&self.store, item, t, Some(read.ring)));
+        for item in kept.iter() {
+            shard.take(&self.store, item, t, Some(read.ring));
+        }
         shard.past.trim();
         if draft.wanted > draft.retention {
             self.reader.ask(shard, read.ring, draft.matchers, (draft.wanted, t));

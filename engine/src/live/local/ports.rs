@@ -70,7 +70,8 @@ impl LocalShard {
             let above = self.remarks.iter().filter(|(_, below)| below.contains(&step));
             above.for_each(|(port, _)| self.unheard.insert(*port));
         }
-        let (mut ports, mut from) = (Vec::new(), 0);
+        let mut ports = Vec::new();
+        let mut from = 0;
         while let Some(port) = self.unheard.next_common(due, from) {
             self.unheard.remove(port);
             ports.push(port);
@@ -121,9 +122,12 @@ fn with_rows(mut delta: PortDelta, out: &StepOutput, all: bool, known: usize) ->
     };
     let pick = |lane: &Vec<f64>| delta.rows.iter().map(|row| lane[*row as usize]).collect::<Vec<f64>>();
     delta.lanes = std::iter::once(&out.values).chain(&out.partial_columns).map(pick).collect();
-    let side = |side: &HistogramColumn| match side.is_empty() {
-        true => Vec::new(),
-        false => delta.rows.iter().map(|row| side.get(*row as usize).cloned()).collect(),
+    let side = |side: &HistogramColumn| {
+        if side.is_empty() {
+            Vec::new()
+        } else {
+            delta.rows.iter().map(|row| side.get(*row as usize).cloned()).collect()
+        }
     };
     (delta.histograms, delta.compensations) = (side(&out.histograms), side(&out.histogram_compensations));
     delta

@@ -24,8 +24,13 @@ struct RingEntry {
 impl RingTable {
     /// Without rings; those that reach back more than `long` ms may give rows away that are older than `near`.
     pub(super) fn new((near, long): (i64, i64)) -> RingTable {
-        let (ids, entries) = (HashMap::new(), Vec::new());
-        RingTable { ids, entries, free: BTreeSet::new(), short: BTreeSet::new(), spill: (near, long) }
+        RingTable {
+            ids: HashMap::new(),
+            entries: Vec::new(),
+            free: BTreeSet::new(),
+            short: BTreeSet::new(),
+            spill: (near, long),
+        }
     }
 
     /// The ring of one more reader, which wants to look back `retention` ms.

@@ -262,8 +262,11 @@ impl LocalShard {
         only: Option<usize>,
     ) {
         for (slot, sample_t, item) in items {
-            let (by_name, unnamed, shard) = (&self.by_name, &self.unnamed, self.shard);
-            let (leaves, stage) = (&mut self.leaves, &mut self.stage);
+            let by_name = &self.by_name;
+            let unnamed = &self.unnamed;
+            let shard = self.shard;
+            let leaves = &mut self.leaves;
+            let stage = &mut self.stage;
             let SeriesRoute { labels, rings, used } = self.slots.entry(slot).or_insert_with(|| {
                 let labels = store.labels(SeriesRef { shard, slot });
                 let named = by_name.get(labels.name()).into_iter().flatten();

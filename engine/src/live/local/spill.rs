@@ -59,7 +59,8 @@ impl SpillManager {
         if !self.asked.insert(which) {
             return;
         }
-        let (done, source) = (self.done.clone(), source.clone());
+        let done = self.done.clone();
+        let source = source.clone();
         self.library.submit(move || {
             let read = || source.read_chunk(which.2).map_err(|e| e.to_string());
             let piece =
@@ -94,13 +95,17 @@ impl SpillManager {
         let SpillOptions { near, chunk } = self.library.spill;
         let mut wanted =
             NeededRanges { around: Vec::new(), odd: false, from: t - near, near: t - near, chunk };
-        leaves.iter().for_each(|leaf| wanted.add(leaf.sight(t)));
+        for leaf in leaves.iter() {
+            wanted.add(leaf.sight(t));
+        }
         let library = &self.library;
         let kept = ResidentRows { from: wanted.from, around: &wanted.around, odd: wanted.odd };
         let missing = ring.spill(|matchers| library.source(shard, matchers), kept);
         let source = ring.source().cloned();
         for chunk in missing {
-            source.iter().for_each(|source| self.ask((shard, number, chunk), source));
+            for source in source.iter() {
+                self.ask((shard, number, chunk), source);
+            }
         }
     }
 }

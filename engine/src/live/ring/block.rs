@@ -97,19 +97,23 @@ impl RingBlock {
 
     /// Adds a column with a value for each time.
     pub(super) fn add_filled(&mut self, row: u32, values: Vec<f64>, side: Option<ColumnExtras>) {
-        let (column, mut state) = (self.columns.len(), RingColumn::new(row, 0));
+        let column = self.columns.len();
+        let mut state = RingColumn::new(row, 0);
         for (at, v) in values.into_iter().enumerate() {
             self.grid.set(at, column, v);
             state.note(at as u32, v);
         }
         state.has_extras = side.is_some();
         self.columns.push(state);
-        side.into_iter().for_each(|side| drop(self.sides.insert(column as u32, side)));
+        for side in side.into_iter() {
+            drop(self.sides.insert(column as u32, side));
+        }
     }
 
     /// Adds a column of the series `labels` without samples; returns its number.
     pub(super) fn add_column(&mut self, row: u32, labels: &Labels) -> u32 {
-        let (column, end) = (self.columns.len() as u32, self.end());
+        let column = self.columns.len() as u32;
+        let end = self.end();
         reserve_slack(&mut self.columns, 1);
         self.columns.push(RingColumn::new(row, end));
         self.chunks.iter_mut().for_each(|chunks| chunks.add_series(labels));
@@ -221,9 +225,10 @@ impl RingBlock {
 
     /// Notes an edit behind the newest time, where windows may be long enough to want it.
     fn edit(&mut self, edit: RowEdit) {
-        match self.clock().len() < MIN_PANE_WINDOW {
-            true => self.edits.void(),
-            false => self.edits.add(edit, self.columns.len()),
+        if self.clock().len() < MIN_PANE_WINDOW {
+            self.edits.void()
+        } else {
+            self.edits.add(edit, self.columns.len())
         }
     }
 
@@ -314,7 +319,8 @@ impl RingBlock {
             self.keep_whole();
             return BTreeSet::new();
         }
-        let (before, wanted) = (source.number(kept.from), self.chunks_around(source, kept.around));
+        let before = source.number(kept.from);
+        let wanted = self.chunks_around(source, kept.around);
         while let Some((number, rows)) = self.oldest_chunk(source).filter(|(number, _)| *number < before) {
             let stays = wanted.contains(&number);
             let chunk = SpilledChunk::new((number, self.grid_from), (self, rows), stays, kept.odd);

@@ -49,7 +49,7 @@ mod tests {
         #[test]
         fn no_change_is_missed(rows in prop::collection::vec(0u32..1_000, 0..60)) {
             let mut changes = RowChangeLog::default();
-            rows.iter().for_each(|row| changes.add(*row));
+            for row in rows.iter() { changes.add(*row); }
             for epoch in 0..=rows.len() {
                 let first = rows[epoch..].iter().min().copied().unwrap_or(u32::MAX);
                 let told = changes.stable_since(epoch as u32);

@@ -9,7 +9,8 @@ impl SampleRing {
         let mut of_slot = vec![None; self.labels.len()];
         self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
         let mut labels = old.labels.clone();
-        let (mut by_slot, mut slotless) = (old.by_slot.clone(), old.slotless.clone());
+        let mut by_slot = old.by_slot.clone();
+        let mut slotless = old.slotless.clone();
         let mut numbers = Vec::with_capacity(self.labels.len());
         for (row, own) in std::mem::take(&mut self.labels).into_iter().enumerate() {
             let slot = of_slot[row];

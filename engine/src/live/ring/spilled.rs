@@ -50,7 +50,8 @@ impl SpillSource {
         let selection = self.store.select(self.shard, &self.matchers, from, to)?;
         let mut piece = ChunkValues::with_capacity(selection.labels.len());
         for (i, labels) in selection.labels.iter().enumerate() {
-            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            let mut ts = Vec::new();
+            let mut vs = Vec::new();
             selection.read(i, from, to, &mut ts, &mut vs)?;
             piece.insert(labels.clone(), (ts, vs));
         }
@@ -284,10 +285,14 @@ impl SpilledChunks {
         for (column, labels) in self.labels.iter().take(chunk.width).enumerate() {
             let (ts, vs) = piece.get(labels).map_or((&[][..], &[][..]), |(ts, vs)| (ts, vs));
             for (t, v) in ts.iter().zip(vs) {
-                place(*t).into_iter().for_each(|at| values[at + column] = *v);
+                for at in place(*t).into_iter() {
+                    values[at + column] = *v;
+                }
             }
             for (t, _) in block.side(column).into_iter().flat_map(|side| &side.histograms) {
-                place(*t).into_iter().for_each(|at| values[at + column] = HISTOGRAM);
+                for at in place(*t).into_iter() {
+                    values[at + column] = HISTOGRAM;
+                }
             }
             let floats = values.iter().skip(column).step_by(chunk.width);
             let count = floats.filter(|v| is_sample(**v) && !is_histogram(**v)).count();

@@ -116,7 +116,9 @@ pub(super) fn start_workers(
 
 fn reports(inner: &Arc<LiveShared>, index: usize) -> dataflow::WorkerCallbacks {
     let weak = || Arc::downgrade(inner);
-    let (finished, verdicts, desk) = (weak(), weak(), weak());
+    let finished = weak();
+    let verdicts = weak();
+    let desk = weak();
     dataflow::WorkerCallbacks {
         done: Box::new(move |number, left| {
             let Some(inner) = finished.upgrade() else { return };
@@ -157,7 +159,9 @@ fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Recei
 /// Puts a tick or preparation, and what it takes along, into the control stream.
 pub(super) fn tell(control: &mut ControlInput, number: u64, messages: Vec<Control>) {
     control.advance_to(time::at(number, 0));
-    messages.into_iter().for_each(|message| control.send(message));
+    for message in messages.into_iter() {
+        control.send(message);
+    }
     control.advance_to(time::at(number + 1, 0));
 }
 

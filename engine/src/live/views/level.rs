@@ -145,7 +145,9 @@ impl<'a> Recorded<'a> {
 fn recorded_rows(spec: &ViewSpec) -> Option<RowLabels> {
     let ViewKind::Recorded { record, labels, .. } = &spec.kind else { return None };
     let mut rows = RowLabels::of(&spec.plan);
-    labels.iter().for_each(|(name, value)| rows.set(name, value));
+    for (name, value) in labels.iter() {
+        rows.set(name, value);
+    }
     rows.set(METRIC_NAME, record);
     Some(rows)
 }

@@ -49,7 +49,8 @@ const FLOATS_AND_HISTOGRAMS: &str = "encountered a mix of histograms and floats 
 
 #[test]
 fn histograms_add_up_and_average() {
-    let (a, b) = (h(0, &[1.0, 2.0]), h(0, &[3.0, 4.0]));
+    let a = h(0, &[1.0, 2.0]);
+    let b = h(0, &[3.0, 4.0]);
     let of = [("m,g=1,i=1", (&a).into()), ("m,g=1,i=2", (&b).into())];
     let sum = "{g=\"1\"} {{count:10 sum:10 z_bucket_w:0.001 buckets:[4 6]}}";
     assert_eq!(one(AggregateOp::Sum, &of), (vec![sum.to_owned()], vec![]));
@@ -61,7 +62,8 @@ fn histograms_add_up_and_average() {
 
 #[test]
 fn what_does_not_go_together_is_left_out_with_a_warning() {
-    let (exponential, bounds) = (h(0, &[1.0]), custom(&[1.0, 2.0], &[1.0, 1.0, 1.0]));
+    let exponential = h(0, &[1.0]);
+    let bounds = custom(&[1.0, 2.0], &[1.0, 1.0, 1.0]);
     let mixed = [("m,g=1,i=1", f(1.0)), ("m,g=1,i=2", (&exponential).into()), ("m,g=2", f(7.0))];
     for op in [AggregateOp::Sum, AggregateOp::Avg] {
         let (answer, said) = one(op, &mixed);
@@ -77,7 +79,8 @@ fn what_does_not_go_together_is_left_out_with_a_warning() {
 
 #[test]
 fn differing_bounds_and_hints_are_remarked() {
-    let (a, b) = (custom(&[1.0, 2.0], &[1.0, 1.0, 1.0]), custom(&[2.0], &[5.0, 5.0]));
+    let a = custom(&[1.0, 2.0], &[1.0, 1.0, 1.0]);
+    let b = custom(&[2.0], &[5.0, 5.0]);
     let (answer, said) = one(AggregateOp::Sum, &[("m,i=1", (&a).into()), ("m,i=2", (&b).into())]);
     assert_eq!(answer, ["{} {{schema:-53 count:13 sum:13 custom_values:[2] buckets:[7 6]}}"]);
     assert_eq!(said, ["mismatched custom buckets were reconciled during aggregation"]);
@@ -103,7 +106,8 @@ fn extremes_leave_histograms_out() {
 }
 
 fn group(op: AggregateOp, param: Option<f64>, of: &[(&str, Sample)]) -> (Vec<String>, Vec<String>) {
-    let (input, param) = (rows(of), param.map(scalar));
+    let input = rows(of);
+    let param = param.map(scalar);
     let inputs: Vec<&StepOutput> = [&input].into_iter().chain(&param).collect();
     let text = (op == AggregateOp::CountValues).then(|| "v".to_owned());
     let out = eval(&mut WholeGroup::new(op, Grouping::default(), text), &inputs);
@@ -146,7 +150,8 @@ fn parameters_are_warned_of_or_refused() {
     assert_eq!(said, ["ratio value should be between -1 and 1, got 1.1, capping to 1"]);
     let refused = |op, param| {
         let mut operator = WholeGroup::new(op, Grouping::default(), Some(String::new()));
-        let (input, param) = (StepOutput::default(), scalar(param));
+        let input = StepOutput::default();
+        let param = scalar(param);
         eval_into(&mut operator, &[&input, &param], &ChangedRows::All, &mut StepOutput::default())
     };
     for (op, param, text) in [
@@ -167,7 +172,8 @@ fn a_ratio_and_its_complement_share_the_series() {
     let of: Vec<(&str, Sample)> = names.iter().map(|name| (name.as_str(), f(1.0))).collect();
     let taken = |ratio| group(AggregateOp::LimitRatio, Some(ratio), &of).0;
     for ratio in [0.0, 0.1, 0.5, 0.9, 1.0] {
-        let (some, others) = (taken(ratio), taken(ratio - 1.0));
+        let some = taken(ratio);
+        let others = taken(ratio - 1.0);
         let all: std::collections::BTreeSet<&String> = some.iter().chain(&others).collect();
         assert_eq!((all.len(), some.len() + others.len()), (200, 200), "{ratio}");
         assert!((some.len() as f64 - 200.0 * ratio).abs() <= 30.0, "{ratio}: {}", some.len());

@@ -131,7 +131,8 @@ fn quantiles_that_are_none_are_warned_of() {
 #[test]
 fn what_was_answered_and_remarked_goes_with_its_reason() {
     let mut operator = HistogramQuery::new(HistogramFunction::Quantile, Dialect::default());
-    let (q, mut out) = (scalar(0.5), StepOutput::default());
+    let q = scalar(0.5);
+    let mut out = StepOutput::default();
     let bad = rows(&[("b,le=x", f(1.0)), ("b,le=1", f(1.0)), ("b,le=+Inf", f(2.0))]);
     eval_into(&mut operator, &[&q, &bad], &ChangedRows::All, &mut out).expect("an answer");
     assert_eq!((answers(&out).len(), remarks(&out).len()), (1, 1));

@@ -111,10 +111,13 @@ fn touched_are_the_rows_of_one_target() {
     let names = |kind: &str, more: &str| -> Vec<String> {
         (0..50).map(|i| format!("{kind},instance=i{i},job=1{more}")).collect()
     };
-    let (base, info) = (names("m", ""), names("target_info", ",v=1"));
+    let base = names("m", "");
+    let info = names("target_info", ",v=1");
     let table = |names: &[String]| rows(&names.iter().map(|n| (n.as_str(), f(1.0))).collect::<Vec<_>>());
-    let (base, mut info) = (table(&base), table(&info));
-    let (mut operator, mut out) = (Info::new(wanted(&["target_info"], &[])), StepOutput::default());
+    let base = table(&base);
+    let mut info = table(&info);
+    let mut operator = Info::new(wanted(&["target_info"], &[]));
+    let mut out = StepOutput::default();
     eval_into(&mut operator, &[&base, &info], &ChangedRows::All, &mut out).expect("an answer");
     assert_eq!(out.rows_looked_at, 100);
     for sample in [f(ABSENT), f(2.0), f(storage::model::value::HISTOGRAM), f(3.0)] {

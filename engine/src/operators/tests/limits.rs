@@ -61,9 +61,11 @@ fn by(label: &str) -> Grouping {
 
 /// The functions that are computed row by row.
 fn functions(plain: &Rc<StepOutput>) -> Vec<Case> {
-    let (one, mut cases) = (number(1.0), Vec::new());
+    let one = number(1.0);
+    let mut cases = Vec::new();
     for function in table() {
-        let (name, of) = (function.name, FunctionRef(function));
+        let name = function.name;
+        let of = FunctionRef(function);
         let params = function.args.len().saturating_sub(1);
         let operands: Vec<&Rc<StepOutput>> =
             std::iter::once(plain).chain((0..params).map(|_| &one)).collect();
@@ -91,7 +93,8 @@ fn functions(plain: &Rc<StepOutput>) -> Vec<Case> {
 
 fn binary(plain: &Rc<StepOutput>) -> Vec<Case> {
     let mut cases = Vec::new();
-    let (two, one) = (number(2.0), wide(3, |n| vec![("g", n.to_string()), ("more", "x".repeat(50))]));
+    let two = number(2.0);
+    let one = wide(3, |n| vec![("g", n.to_string()), ("more", "x".repeat(50))]);
     let one = Rc::new(one);
     for op in BinaryOp::ALL {
         let name = |form: &str| format!("{} {form}", op.as_str());
@@ -118,7 +121,9 @@ fn binary(plain: &Rc<StepOutput>) -> Vec<Case> {
 
 fn aggregates(plain: &Rc<StepOutput>) -> Vec<Case> {
     use AggregateOp::{Avg, Count, CountValues, Max, Min, Sum};
-    let (partial, one, mut cases) = (partial(plain.values.len()), number(1.0), Vec::new());
+    let partial = partial(plain.values.len());
+    let one = number(1.0);
+    let mut cases = Vec::new();
     for op in AggregateOp::ALL {
         for grouping in [by("g"), by("n")] {
             let name = |form: &str| format!("{} {form} by {:?}", op.as_str(), grouping.labels);
@@ -150,8 +155,11 @@ fn others(plain: &Rc<StepOutput>) -> Vec<Case> {
             [("__name__", name.to_owned())].into_iter().chain(target).collect()
         }))
     };
-    let (zero, half, one) = (number(0.0), number(0.5), number(1.0));
-    let (base, info) = (targets("m", "a"), targets("target_info", "version"));
+    let zero = number(0.0);
+    let half = number(0.5);
+    let one = number(1.0);
+    let base = targets("m", "a");
+    let info = targets("target_info", "version");
     // Those that look at values only have many between two looks.
     let mut values = StepOutput::default();
     values.add_row(Labels::default());
@@ -184,7 +192,8 @@ fn evaluate(case: &Case, looks: usize) -> (Result<(), EvalError>, StepOutput, us
     let mut operator = build(&case.op, Dialect::default()).expect("an operator");
     let inputs: Vec<StepInput> =
         case.inputs.iter().map(|out| StepInput { out, delta: Some(&ChangedRows::All) }).collect();
-    let (mut out, mut pace) = (StepOutput::default(), EvaluationGuard::of_query(&guard));
+    let mut out = StepOutput::default();
+    let mut pace = EvaluationGuard::of_query(&guard);
     let result = operator.eval(&inputs, 1_000, &mut out, &mut pace);
     let left = guard.looks_left();
     (result, out, looks - left)
@@ -216,7 +225,8 @@ fn every_operator_ends_when_the_time_is_over() {
 fn the_looks_grow_with_the_rows_and_no_faster() {
     for (one, two) in all(ROWS).iter().zip(&all(2 * ROWS)) {
         let looks = |case: &Case| evaluate(case, 1 << 40).2 as f64;
-        let (one_looks, two_looks) = (looks(one), looks(two));
+        let one_looks = looks(one);
+        let two_looks = looks(two);
         let rows = |case: &Case| case.inputs.iter().map(|input| input.values.len()).max();
         if rows(one) == rows(two) {
             // Over values only: as many in both.

@@ -16,7 +16,8 @@ fn mixed() -> Vec<(&'static str, Sample)> {
 }
 
 fn values(operator: &mut dyn Operator, params: &[f64]) -> Vec<String> {
-    let (vector, params) = (rows(&mixed()), params.iter().map(|v| scalar(*v)).collect::<Vec<_>>());
+    let vector = rows(&mixed());
+    let params = params.iter().map(|v| scalar(*v)).collect::<Vec<_>>();
     let inputs: Vec<&StepOutput> = [&vector].into_iter().chain(&params).collect();
     answer(&eval(operator, &inputs)).into_iter().map(|(labels, value)| format!("{labels} {value}")).collect()
 }

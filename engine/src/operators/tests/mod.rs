@@ -137,7 +137,8 @@ fn a_reader_hears_of_what_changed_while_it_was_not_due() {
     let mut stage = Stage::of(&steps, Dialect::default());
     let row = stage.output_mut(0).add_row(labels("m"));
     let change = |stage: &mut Stage, value: f64| {
-        let (out, mut touched) = (stage.output_mut(0), Vec::new());
+        let out = stage.output_mut(0);
+        let mut touched = Vec::new();
         out.set(row, value, &mut touched);
         out.changed = ChangedRows::Rows(touched);
         out.version += 1;

@@ -55,7 +55,8 @@ impl Lowering {
             }
             return self.subquery(&args[at], SubqueryFunction::Call(function), &params);
         }
-        let (mut leaf, mut params) = (None, Vec::new());
+        let mut leaf = None;
+        let mut params = Vec::new();
         for arg in args {
             match &arg.op {
                 PlanOp::Range { selector, range } => {

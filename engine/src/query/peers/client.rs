@@ -104,7 +104,9 @@ impl PeerQuery {
                 return Err(talk.surprise());
             };
             guard.peaked(peak);
-            steps.into_iter().for_each(|(t, samples, fresh)| guard.look_at(t, samples, fresh));
+            for (t, samples, fresh) in steps.into_iter() {
+                guard.look_at(t, samples, fresh);
+            }
             all.extend(notes);
         }
         Ok(all)

@@ -65,7 +65,8 @@ impl Querier {
         if rows > 0 {
             let pool = self.pools.large(rows * grid.len(), 1).unwrap_or(self.pools.usual());
             let size: usize = hear(line, guard)?;
-            let (mut said, mut labels) = (RemoteUsage::default(), SentLabels::default());
+            let mut said = RemoteUsage::default();
+            let mut labels = SentLabels::default();
             for from in (0..grid.len()).step_by(size.max(1)) {
                 let to = (from + size).min(grid.len());
                 let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
@@ -79,7 +80,9 @@ impl Querier {
             }
         }
         let mut done = PeerSummary::default();
-        shards.into_iter().for_each(|(_, run)| done.notes.extend(run.into_notes()));
+        for (_, run) in shards.into_iter() {
+            done.notes.extend(run.into_notes());
+        }
         self.finish(line, done, guard)
     }
 

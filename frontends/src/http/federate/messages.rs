@@ -20,7 +20,8 @@ impl Iterator for Messages {
         let mut out = Vec::new();
         while out.len() < CHUNK_BYTES {
             let Some(first) = page.found.list.get(page.next) else { break };
-            let (name, kind) = (first.labels.name(), Kind::of(&first.value));
+            let name = first.labels.name();
+            let kind = Kind::of(&first.value);
             let mut family = Vec::new();
             bytes(&mut family, 1, page.names.write_bare(name).as_bytes());
             number(&mut family, 3, kind.number());
@@ -168,7 +169,8 @@ mod tests {
         let plain = |n: i64| float((Labels::from_pairs([("__name__", "h"), ("n", &n.to_string())]), 7, 1.0));
         let types = |samples| -> Vec<u8> {
             let page = written(samples).concat();
-            let (mut at, mut types) = (0, Vec::new());
+            let mut at = 0;
+            let mut types = Vec::new();
             while at < page.len() {
                 let (length, head) = match page[at] {
                     low if low < 0x80 => (usize::from(low), 1),

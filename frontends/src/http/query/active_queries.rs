@@ -181,7 +181,8 @@ mod tests {
     fn what_did_not_finish_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let active = Arc::new(ActiveQueryTracker::in_directory(3, directory.path()));
-        let (one, two) = (active.write("up", 5), active.write("sum(\"\0\")", 6));
+        let one = active.write("up", 5);
+        let two = active.write("sum(\"\0\")", 6);
         drop(one);
         let read = || std::fs::read(directory.path().join(FILE)).unwrap();
         assert_eq!(read().len(), 1 + 3 * SLOT);
@@ -212,7 +213,8 @@ mod tests {
             let active = active.clone();
             async move { tokio::time::timeout(SOON, active.turn(Some(client.into()))).await.ok().flatten() }
         };
-        let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let one = [10, 0, 0, 1];
+        let other = [10, 0, 0, 2];
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(soon(one).await.expect("a turn"));

@@ -28,7 +28,8 @@ pub async fn functions(call: ApiRequest) -> ApiResult {
 /// `/api/v1/query_exemplars`: those of every series that a selector of the expression names.
 pub async fn exemplars(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
-    let (start, end) = (form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?);
+    let start = form.time_or("start", MIN_TIME)?;
+    let end = form.time_or("end", MAX_TIME)?;
     if end < start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }

@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn a_line_holds_what_readers_look_for() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, metrics) = (directory.path().join("q.log"), Metrics::default());
+        let path = directory.path().join("q.log");
+        let metrics = Metrics::default();
         let log = QueryLog::new(&metrics);
         let query = QueryLogEntry {
             query: "sum(\"a\n\")".into(),

@@ -78,7 +78,8 @@ pub fn unsupported_range_type(plan: &Plan) -> Option<&'static str> {
 
 /// `start`, `end` and `step`, ms.
 fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
-    let (start, end) = (form.time("start")?, form.time("end")?);
+    let start = form.time("start")?;
+    let end = form.time("end")?;
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
@@ -115,7 +116,8 @@ impl ParsedQuery {
     fn new(call: &ApiRequest, range: QueryRange) -> Result<ParsedQuery, ApiError> {
         let ApiRequest { state, form, .. } = call;
         let options = options(state, form)?;
-        let (clock, text) = (Stopwatch::start(), form.get("query"));
+        let clock = Stopwatch::start();
+        let text = form.get("query");
         let plan = state.sources.language.compile(text, Some(range));
         let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
         let stats = QueryStats { prepared: clock.read(), ..QueryStats::default() };
@@ -239,9 +241,10 @@ where
     // Before its turn: those that wait keep nobody from asking for what can be read.
     state.wait_readable(newest_time_read(&plan, logged.end, &options), options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
-    let turn = match options.timeout.is_zero() {
-        true => None,
-        false => tokio::time::timeout(options.timeout, state.query_permits.turn(client)).await.ok().flatten(),
+    let turn = if options.timeout.is_zero() {
+        None
+    } else {
+        tokio::time::timeout(options.timeout, state.query_permits.turn(client)).await.ok().flatten()
     };
     stats.queued = clock.read();
     let Some(turn) = turn else {

@@ -43,7 +43,8 @@ pub struct SearchParams {
 impl SearchParams {
     /// The parameters of a call of `endpoint`.
     pub fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
-        let (state, form) = (&call.state, &call.form);
+        let state = &call.state;
+        let form = &call.form;
         let Some(max_limit) = state.settings.search else {
             return Err(ApiError::new(ErrorType::Unavailable, "search API disabled"));
         };
@@ -112,7 +113,8 @@ fn filter(form: &Form) -> Result<SearchFilter, ApiError> {
 }
 
 fn sort_by(form: &Form, open: bool, endpoint: &str) -> Result<SortBy, ApiError> {
-    let (by, dir) = (form.get("sort_by"), form.get("sort_dir"));
+    let by = form.get("sort_by");
+    let dir = form.get("sort_dir");
     if !dir.is_empty() && by.is_empty() {
         return Err(ApiError::bad_data("sort_dir is only valid when sort_by is set"));
     }

@@ -51,12 +51,11 @@ impl SearchFilter {
             return Some(1.0);
         }
         let lower;
-        let name = match self.case_sensitive {
-            true => name,
-            false => {
-                lower = name.to_lowercase();
-                lower.as_str()
-            }
+        let name = if self.case_sensitive {
+            name
+        } else {
+            lower = name.to_lowercase();
+            lower.as_str()
         };
         self.terms.iter().filter_map(|term| self.term_score(term, name)).reduce(f64::max)
     }
@@ -115,7 +114,10 @@ fn subsequence<T: PartialEq>(term: &[T], name: &[T]) -> f64 {
 
 /// Runs squared, less the gaps (the one at the end by half) in parts of the name's length.
 fn subsequence_from<T: PartialEq>(term: &[T], name: &[T], start: usize) -> Option<f64> {
-    let (mut at, mut taken, mut score, mut gaps) = (start, 0, 0.0, start as f64);
+    let mut at = start;
+    let mut taken = 0;
+    let mut score = 0.0;
+    let mut gaps = start as f64;
     while taken < term.len() {
         let gap = name[at..].iter().position(|letter| *letter == term[taken])?;
         let run = name[at + gap..].iter().zip(&term[taken..]).take_while(|(a, b)| a == b).count();
@@ -260,7 +262,8 @@ mod tests {
                     prop_assert_eq!(filter.score(&name), Some(1.0));
                 }
                 // Letters as bytes or as characters: the same.
-                let (a, b) = (term.replace('é', "e"), name.replace('é', "e"));
+                let a = term.replace('é', "e");
+                let b = name.replace('é', "e");
                 let bytes = SearchFilter::new(&[&a], algorithm, 0.5, true).score(&b);
                 let chars = SearchFilter::new(&[&a.replace('e', "é")], algorithm, 0.5, true).score(&b.replace('e', "é"));
                 prop_assert_eq!(bytes, chars);

@@ -90,7 +90,9 @@ impl SharedViews {
         if users.count > 0 {
             return;
         }
-        let (shared, plan, arrivals) = (self.clone(), plan.clone(), users.arrivals);
+        let shared = self.clone();
+        let plan = plan.clone();
+        let arrivals = users.arrivals;
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 tokio::time::sleep(VIEW_LINGER).await;

@@ -321,7 +321,8 @@ fn taken(event: TapEvent) -> SubscriberEvent {
 }
 
 fn taken_merged(merged: ConflatedDelta) -> SubscriberEvent {
-    let (mut upsert, mut remove) = (Vec::new(), Vec::new());
+    let mut upsert = Vec::new();
+    let mut remove = Vec::new();
     for (labels, value) in merged.rows {
         match value {
             Some(v) => upsert.push((labels, v)),
@@ -348,7 +349,8 @@ struct SubscriberCorrections(std::sync::Weak<SubscriberQueue>);
 impl CorrectionListener for SubscriberCorrections {
     fn corrected(&self, rows: CorrectionEvent) {
         if let Some(outbox) = self.0.upgrade() {
-            let (policy, capacity) = (outbox.policy, outbox.capacity);
+            let policy = outbox.policy;
+            let capacity = outbox.capacity;
             outbox.queue(rows.t, |queue| queue.push_item(QueuedItem::Corrected(rows), policy, capacity));
         }
     }

@@ -85,7 +85,9 @@ impl Subscription {
         if let Some(matchers) = &series {
             state.sources.views.on_correction(matchers.clone(), outbox.listener());
         }
-        let (views, sink, name) = (state.views.clone(), outbox.sink(), text.clone());
+        let views = state.views.clone();
+        let sink = outbox.sink();
+        let name = text.clone();
         let opened = state.blocking(move || {
             let lease = match view {
                 Some(id) => views.borrow(id),
@@ -214,7 +216,9 @@ impl Subscription {
         if let Some(matchers) = &self.series {
             self.views.on_correction(matchers.clone(), self.outbox.listener());
         }
-        let (lease, old, sink) = (self.lease.clone(), self.tap, self.outbox.sink());
+        let lease = self.lease.clone();
+        let old = self.tap;
+        let sink = self.outbox.sink();
         let again = blocking(self.hands, move || {
             lease.untap(old);
             lease.tap(sink)
@@ -283,7 +287,8 @@ async fn question(state: &AppState, request: &SubscribeRequest) -> Result<Subscr
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let (lease, tap) = (self.lease.clone(), self.tap);
+        let lease = self.lease.clone();
+        let tap = self.tap;
         // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends the tap too.
         if tokio::runtime::Handle::try_current().is_ok() {
             drop(blocking(self.hands, move || lease.untap(tap)));

@@ -55,7 +55,8 @@ impl WebsocketSession {
         if let Some(request) = first {
             self.subscribe(request).await?;
         }
-        let (state, bell) = (self.state.clone(), self.bell.clone());
+        let state = self.state.clone();
+        let bell = self.bell.clone();
         let stopped = state.until_stopped();
         tokio::pin!(stopped);
         let mut beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);

@@ -44,7 +44,9 @@ fn run(core: &mut ActiveRules, from: TimeMs, to: TimeMs) {
 /// What was sent, each taken by an Alertmanager at once.
 fn taken(sent: &Sent) -> Vec<AlertNotification> {
     let all = std::mem::take(&mut *sent.0.lock());
-    all.iter().for_each(|alert| (alert.receipt.0)());
+    for alert in all.iter() {
+        (alert.receipt.0)();
+    }
     all
 }
 
@@ -400,7 +402,8 @@ fn heard(
         core.step(now);
     };
     let mut up: BTreeMap<u8, ()> = BTreeMap::new();
-    let (mut now, mut ended) = (0, -1);
+    let mut now = 0;
+    let mut ended = -1;
     for (wait, instance, holds, killed) in acts.iter().copied().chain([(2 * MINUTE, 0, false, false)]) {
         let then = now + wait;
         while now < then {

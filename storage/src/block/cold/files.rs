@@ -101,8 +101,10 @@ impl ReadRange for ColdFile {
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>> {
         let end = start.checked_add(len as u64).filter(|end| *end <= self.bytes);
         let end = end.ok_or_else(|| io::Error::other("a range passes the file's end"))?;
-        let (first, last) = (start / FAR_PIECE_BYTES, end.div_ceil(FAR_PIECE_BYTES));
-        let (mut bytes, mut at) = (Vec::with_capacity(len), first);
+        let first = start / FAR_PIECE_BYTES;
+        let last = end.div_ceil(FAR_PIECE_BYTES);
+        let mut bytes = Vec::with_capacity(len);
+        let mut at = first;
         while at < last {
             if let Some(piece) = self.cache.get(&self.piece_name(at)) {
                 bytes.extend_from_slice(&piece);

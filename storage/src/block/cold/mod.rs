@@ -152,7 +152,8 @@ impl ColdStore {
 
     fn source(&self, meta: &BlockMeta) -> Result<ColdFiles, StoreError> {
         let place = self.place(meta)?;
-        let (objects, cache) = (place.objects.clone(), place.cache.clone());
+        let objects = place.objects.clone();
+        let cache = place.cache.clone();
         Ok(ColdFiles { objects, cache, block: meta.name().to_string() })
     }
 

@@ -174,7 +174,9 @@ impl RangeCache {
             let from = state.pieces.range(prefix.to_owned()..);
             from.map(|(name, _)| name.clone()).take_while(|name| name.starts_with(prefix)).collect()
         };
-        names.iter().for_each(|name| self.drop_piece(name));
+        for name in names.iter() {
+            self.drop_piece(name);
+        }
         self.recent.lock().retain(|(name, _)| !name.starts_with(prefix));
     }
 

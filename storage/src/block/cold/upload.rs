@@ -42,7 +42,8 @@ impl ColdStore {
     }
 
     fn put(&self, place: &ColdBucket, meta: &BlockMeta, name: &str, bytes: u64) -> Result<(), StoreError> {
-        let (path, object) = (meta.dir.join(name), format!("{}/{name}", meta.name()));
+        let path = meta.dir.join(name);
+        let object = format!("{}/{name}", meta.name());
         let content = |at, len| self.disk.read_at(&path, at, len);
         place.objects.put(&object, bytes, &content).map_err(|e| place.error(&object, e))
     }
@@ -54,7 +55,8 @@ impl ColdStore {
         if place.objects.len_of(&object).map_err(bad)? != Some(bytes) {
             return Err(differs(&Path::new(place.objects.address()).join(&object)));
         }
-        let (mut crc, mut at) = (0, 0);
+        let mut crc = 0;
+        let mut at = 0;
         while at < bytes {
             let end = bytes.min(at + FAR_GET_BYTES);
             let piece = place.objects.get(&object, at..end).map_err(bad)?;

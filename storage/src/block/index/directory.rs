@@ -167,7 +167,8 @@ impl FileHandle for IndexFile {
             bytes.extend_from_slice(&self.read(range.start, range.len())?);
         } else if !range.is_empty() {
             for number in range.start / BLOCK_CRC_BYTES..=(range.end - 1) / BLOCK_CRC_BYTES {
-                let (chunk, start) = (self.chunk(number)?, number * BLOCK_CRC_BYTES);
+                let chunk = self.chunk(number)?;
+                let start = number * BLOCK_CRC_BYTES;
                 let within = range.start.max(start) - start..range.end.min(start + chunk.len()) - start;
                 bytes.extend_from_slice(&chunk[within]);
             }

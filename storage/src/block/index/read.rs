@@ -52,12 +52,14 @@ impl LabelIndex {
         meta: &BlockMeta,
         cache: &PageCache,
     ) -> Result<LabelIndex, StoreError> {
-        let (terms, postings) = (meta.dir.join(TERMS), meta.dir.join(POSTINGS));
+        let terms = meta.dir.join(TERMS);
+        let postings = meta.dir.join(POSTINGS);
         let open = |name: &'static str, checksums: &str| -> Result<Arc<IndexFile>, StoreError> {
             let checksums = read_checked(source, meta, checksums)?;
             Ok(Arc::new(IndexFile::new(name, CheckedFile::open(source, meta, name, checksums)?, cache)))
         };
-        let (term_file, posting_file) = (open(TERMS, TERMS_CHECKSUMS)?, open(POSTINGS, POSTINGS_CHECKSUMS)?);
+        let term_file = open(TERMS, TERMS_CHECKSUMS)?;
+        let posting_file = open(POSTINGS, POSTINGS_CHECKSUMS)?;
         let series = u32::try_from(meta.series).map_err(|e| damaged(&terms, e))?;
         let read = || -> tantivy::Result<Arc<InvertedIndexReader>> {
             let (schema, field) = schema();
@@ -225,7 +227,8 @@ impl LabelPostings for LabelIndex {
     }
 
     fn names(&self) -> Result<Vec<String>, StoreError> {
-        let (mut names, mut from) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
+        let mut from = Vec::new();
         loop {
             let stream = self.reader.terms().range().ge(&from).limit(1).into_stream();
             let mut stream = stream.map_err(|e| damaged(&self.terms, e))?;

@@ -124,7 +124,8 @@ proptest! {
 /// So many that terms and postings have many blocks, and that labels have many pages.
 fn many(count: usize) -> Vec<Labels> {
     let one = |i: usize| {
-        let (value, few) = (format!("v{:05}", i * 7919 % count), (i % 7).to_string());
+        let value = format!("v{:05}", i * 7919 % count);
+        let few = (i % 7).to_string();
         Labels::from_pairs([("__name__", "m"), ("few", &few), ("own", &value), ("seq", &format!("{i:06}"))])
     };
     let all: BTreeSet<Labels> = (0..count).map(one).collect();

@@ -112,9 +112,12 @@ impl<'a> LabelPairs<'a> {
         let mut order: Vec<usize> = (0..self.texts.len()).collect();
         // A label comes before one that it begins with: its next byte is less than what ends a label in a term.
         let name = |pair: usize| self.texts[pair].0.bytes().chain([super::END]);
-        order.sort_unstable_by(|a, b| match self.texts[*a].0 == self.texts[*b].0 {
-            true => self.texts[*a].1.cmp(self.texts[*b].1),
-            false => name(*a).cmp(name(*b)),
+        order.sort_unstable_by(|a, b| {
+            if self.texts[*a].0 == self.texts[*b].0 {
+                self.texts[*a].1.cmp(self.texts[*b].1)
+            } else {
+                name(*a).cmp(name(*b))
+            }
         });
         order
     }
@@ -127,7 +130,9 @@ impl<'a> LabelPairs<'a> {
             at.push(total);
             total += *count as usize;
         }
-        let (mut next, mut ids, mut entry) = (at.clone(), vec![0; total], 0);
+        let mut next = at.clone();
+        let mut ids = vec![0; total];
+        let mut entry = 0;
         for (id, end) in (0u32..).zip(&self.ends) {
             for pair in &self.entries[entry..*end] {
                 ids[next[*pair as usize]] = id;

@@ -123,7 +123,8 @@ mod tests {
         for schema in SCHEMA_MIN..=SCHEMA_MAX {
             let factor = 2f64.powf(2f64.powi(-schema));
             for index in -600..600 {
-                let (lower, upper) = (exponential(index - 1, schema), exponential(index, schema));
+                let lower = exponential(index - 1, schema);
+                let upper = exponential(index, schema);
                 if lower > 1e-300 && upper < 1e300 {
                     assert!((upper / lower / factor - 1.0).abs() < 1e-14, "schema {schema}, bucket {index}");
                 }

@@ -47,7 +47,8 @@ impl NativeHistogram {
         self.negative.iter().map(|(index, count)| {
             let lower = -upper_bound(index, self.schema, &[]);
             let upper = -upper_bound(index.wrapping_sub(1), self.schema, &[]);
-            let (lower_inclusive, upper_inclusive) = (lower < 0.0, upper > 0.0);
+            let lower_inclusive = lower < 0.0;
+            let upper_inclusive = upper > 0.0;
             Bucket { lower, upper, lower_inclusive, upper_inclusive, count, index }
         })
     }

@@ -68,7 +68,8 @@ impl NativeHistogram {
 
     /// Whether a bucket ends beyond the zero bucket.
     fn beyond_zero(&self) -> impl Fn(&(i32, f64)) -> bool + use<> {
-        let (schema, threshold) = (self.schema, self.zero_threshold);
+        let schema = self.schema;
+        let threshold = self.zero_threshold;
         move |(index, _)| {
             threshold == 0.0 || !is_exponential(schema) || exponential(*index, schema) > threshold
         }

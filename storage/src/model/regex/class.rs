@@ -68,7 +68,8 @@ pub(super) fn bracketed<'a>(s: &'a str, out: &mut String) -> Result<&'a str, Reg
     let mut rest = &s[1..];
     let mut negated = rest.starts_with('^');
     rest = &rest[usize::from(negated)..];
-    let (mut inside, mut first) = (String::new(), true);
+    let mut inside = String::new();
+    let mut first = true;
     while first || !rest.starts_with(']') {
         first = false;
         if let Some(after) = posix(rest, &mut inside)? {

@@ -58,7 +58,8 @@ fn hex<'a>(s: &str, after: &'a str) -> Result<(u32, &'a str), RegexError> {
 
 fn braced_hex<'a>(s: &str, digits: &'a str) -> Result<(u32, &'a str), RegexError> {
     let mut rest = digits.chars();
-    let (mut value, mut count) = (0u32, 0);
+    let mut value = 0u32;
+    let mut count = 0;
     while let Some(c) = rest.next() {
         if c == '}' && count > 0 {
             return Ok((value, rest.as_str()));

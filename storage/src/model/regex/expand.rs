@@ -41,7 +41,8 @@ impl Template {
     pub fn new(text: &str, regex: &AnchoredRegex) -> Template {
         let groups: HashMap<&str, usize> =
             regex.inner().capture_names().enumerate().filter_map(|(at, name)| Some((name?, at))).collect();
-        let (mut numbers, mut meanings) = (HashMap::new(), Vec::new());
+        let mut numbers = HashMap::new();
+        let mut meanings = Vec::new();
         let mut parts = Vec::new();
         each_part(text, |part| match part {
             TemplatePart::Text(stretch) => parts.push(Filled::Text(stretch)),

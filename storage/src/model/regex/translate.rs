@@ -216,8 +216,10 @@ impl<'a> Translator<'a> {
     }
 
     fn flags(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
-        let (mut on, mut off) = (String::new(), String::new());
-        let (mut negative, mut saw) = (false, false);
+        let mut on = String::new();
+        let mut off = String::new();
+        let mut negative = false;
+        let mut saw = false;
         let mut rest = s[2..].chars();
         while let Some(c) = rest.next() {
             match c {

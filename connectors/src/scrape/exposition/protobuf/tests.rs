@@ -226,8 +226,10 @@ fn read(body: &[u8], rules: PointRules) -> Fallible<ReadFamilies> {
 
 /// As [`read`], where `size` more bytes come each time.
 fn read_in_pieces(body: &[u8], rules: PointRules, size: usize) -> Fallible<ReadFamilies> {
-    let (mut taken, mut families) = (ReadFamilies::default(), Families::default());
-    let (mut from, mut to) = (0, 0);
+    let mut taken = ReadFamilies::default();
+    let mut families = Families::default();
+    let mut from = 0;
+    let mut to = 0;
     while to < body.len() {
         to = (to + size).min(body.len());
         from += families.read(&body[from..to], to == body.len(), rules, &mut taken)?;

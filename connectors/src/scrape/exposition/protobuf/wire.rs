@@ -158,7 +158,8 @@ pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
 }
 
 pub(super) fn label(message: &[u8]) -> Fallible<(&str, &str)> {
-    let (mut name, mut value) = ("", "");
+    let mut name = "";
+    let mut value = "";
     let mut fields = FieldReader::of(message);
     while let Some(field) = fields.next_of(LABEL)? {
         match field {
@@ -182,7 +183,9 @@ pub(super) fn series_label(message: &[u8]) -> Fallible<(&str, &str)> {
 /// Labels (1), value (2), time (3).
 pub(super) fn exemplar(value: FieldValue<'_>) -> Fallible<Option<RawExemplar>> {
     let FieldValue::Bytes(message) = value else { return Ok(None) };
-    let (mut labels, mut v, mut t) = (LabelsBuilder::default(), 0.0, None);
+    let mut labels = LabelsBuilder::default();
+    let mut v = 0.0;
+    let mut t = None;
     let mut fields = FieldReader::of(message);
     while let Some((number, value)) = fields.next_of(EXEMPLAR)? {
         match (number, value) {
@@ -201,7 +204,8 @@ pub(super) fn exemplar(value: FieldValue<'_>) -> Fallible<Option<RawExemplar>> {
 /// A `google.protobuf.Timestamp` in ms: seconds (1), nanoseconds (2).
 pub(super) fn timestamp(value: FieldValue<'_>) -> Fallible<TimeMs> {
     let FieldValue::Bytes(message) = value else { return Ok(0) };
-    let (mut seconds, mut nanos) = (0i64, 0i64);
+    let mut seconds = 0i64;
+    let mut nanos = 0i64;
     let mut fields = FieldReader::of(message);
     while let Some((number, value)) = fields.next_of(TIMESTAMP)? {
         match number {

@@ -208,7 +208,9 @@ fn with_sum(sum: f64, h: NativeHistogram) -> NativeHistogram {
 fn spread() {
     let at = |places: &[(usize, f64)]| {
         let mut counts = vec![0.0; places.iter().map(|p| p.0 + 1).max().unwrap_or(0)];
-        places.iter().for_each(|(i, count)| counts[*i] = *count);
+        for (i, count) in places.iter() {
+            counts[*i] = *count;
+        }
         counts
     };
     let six = || {

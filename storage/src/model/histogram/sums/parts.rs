@@ -109,10 +109,7 @@ impl HistogramMean {
     /// What the histograms contribute to the mean of `count`.
     fn scale_to_share(&mut self, count: f64) {
         let weight = self.count / count;
-        match self.incremental {
-            true => self.acc.scale(|v| v * weight),
-            false => self.acc.scale(|v| v / count),
-        }
+        if self.incremental { self.acc.scale(|v| v * weight) } else { self.acc.scale(|v| v / count) }
     }
 }
 
@@ -159,7 +156,8 @@ mod tests {
 
     fn near(a: &NativeHistogram, b: &NativeHistogram) -> bool {
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * (1.0 + b.abs());
-        let (mut a, mut b) = (a.clone(), b.clone());
+        let mut a = a.clone();
+        let mut b = b.clone();
         a.compact();
         b.compact();
         a.schema == b.schema

@@ -157,7 +157,8 @@ fn hints_of_sums() {
 
 #[test]
 fn exponential_and_custom_buckets_do_not_mix() {
-    let (mut a, b) = (h("count:1 sum:2 buckets:[1]"), h("schema:-53 count:1 custom_values:[5] buckets:[1]"));
+    let mut a = h("count:1 sum:2 buckets:[1]");
+    let b = h("schema:-53 count:1 custom_values:[5] buckets:[1]");
     let before = a.clone();
     assert_eq!(a.add(&b), Err(HistogramError::MixedSchemas));
     assert_eq!(a.sub(&b), Err(HistogramError::MixedSchemas));

@@ -51,10 +51,12 @@ proptest! {
 
     #[test]
     fn operations_on_two(a in any_damaged(), b in any_damaged()) {
-        let (mut sum, mut difference) = (a.clone(), a.clone());
+        let mut sum = a.clone();
+        let mut difference = a.clone();
         let added = sum.add(&b);
         prop_assert_eq!(difference.sub(&b), added.clone());
-        let (mut total, mut mean) = (HistogramSum::of(&a), HistogramMean::of(&a));
+        let mut total = HistogramSum::of(&a);
+        let mut mean = HistogramMean::of(&a);
         prop_assert_eq!(total.add(&b), added.clone());
         prop_assert_eq!(mean.add(&b), added);
         let _ = (total.value(), mean.value(), a.equals(&b), a.detect_reset(&b), b.detect_reset(&a));

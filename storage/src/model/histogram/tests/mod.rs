@@ -18,7 +18,8 @@ use proptest::prelude::*;
 /// The histogram of a test expression without its braces.
 pub(super) fn h(text: &str) -> NativeHistogram {
     let mut h = NativeHistogram::default();
-    let (mut offset, mut n_offset) = (0, 0);
+    let mut offset = 0;
+    let mut n_offset = 0;
     for word in split(text) {
         let (key, value) = word.split_once(':').expect("key:value");
         let number = || value.replace("Inf", "inf").parse::<f64>().expect("a number");
@@ -88,7 +89,8 @@ pub(super) fn alike(a: &NativeHistogram, b: &NativeHistogram) -> bool {
     let close =
         |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-6 * (a.abs() + b.abs());
     let side = |a: &Buckets, b: &Buckets| {
-        let (a, b) = (populated(a), populated(b));
+        let a = populated(a);
+        let b = populated(b);
         a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
     };
     a.schema == b.schema

@@ -91,7 +91,8 @@ fn what_is_a_reset() {
 
 #[test]
 fn hints_that_know_are_believed() {
-    let (previous, less) = (h("count:8 buckets:[8]"), h("count:7 buckets:[7]"));
+    let previous = h("count:8 buckets:[8]");
+    let less = h("count:7 buckets:[7]");
     let cases = [
         (ResetHint::Unknown, true),
         (ResetHint::Gauge, true),

@@ -22,9 +22,11 @@ fn mean_of(histograms: &[NativeHistogram]) -> HistogramMean {
 
 fn check(inputs: &[&str], sum: &str, mean: &str) {
     let inputs: Vec<_> = inputs.iter().map(|t| h(t)).collect();
-    let (got, wanted) = (sum_of(&inputs).value(), h(sum));
+    let got = sum_of(&inputs).value();
+    let wanted = h(sum);
     assert!(alike(&got, &wanted), "sum: {}", got.test_expression());
-    let (got, wanted) = (mean_of(&inputs).value(), h(mean));
+    let got = mean_of(&inputs).value();
+    let wanted = h(mean);
     assert!(alike(&got, &wanted), "mean: {}", got.test_expression());
 }
 
@@ -141,7 +143,8 @@ fn hints() {
     for (hints, expected, collided) in cases {
         let inputs: Vec<_> =
             hints.iter().map(|hint| NativeHistogram { hint: *hint, ..h("count:1") }).collect();
-        let (sum, mean) = (sum_of(&inputs), mean_of(&inputs));
+        let sum = sum_of(&inputs);
+        let mean = mean_of(&inputs);
         assert_eq!((sum.value().hint, sum.hints_collided()), (expected, collided), "{hints:?}");
         assert_eq!((mean.value().hint, mean.hints_collided()), (expected, collided), "{hints:?}");
     }

@@ -248,7 +248,8 @@ fn count_below(h: &NativeHistogram, at: f64) -> f64 {
 proptest! {
     #[test]
     fn both_parts_make_the_whole(h in any_exponential(), at in -20.0..20.0f64) {
-        let (below, above) = (h.trimmed(TrimSide::Below, at), h.trimmed(TrimSide::Above, at));
+        let below = h.trimmed(TrimSide::Below, at);
+        let above = h.trimmed(TrimSide::Above, at);
         prop_assert!((below.count + above.count - h.count).abs() < 1e-9);
         prop_assert_eq!(below.validate(), Ok(()));
         prop_assert_eq!(above.validate(), Ok(()));

@@ -63,7 +63,8 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
     let live =
         LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
     let answers = Arc::new(Querier::new(store.clone(), 1));
-    let (options, hands) = (QueryOptions::default(), Execution::Threads);
+    let options = QueryOptions::default();
+    let hands = Execution::Threads;
     let history = ScheduledViewServices { answers, store: store.clone(), clock, options, hands };
     let views = placed(CompositeViews::new(Arc::new(live), history, &metrics));
     let plan = compile("max_over_time(sum(up)[10s:1s])", &PromqlOptions::default()).expect("a plan");
@@ -99,7 +100,8 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
     let (labels, t, _) = &found[0];
     assert_eq!(*labels, Labels::from_pairs([("__name__", "most"), ("rule", "asked")]));
     let selection = store.select(storage::model::shard_of(labels), &most, begun, TimeMs::MAX).expect("read");
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
     selection.read(0, begun, TimeMs::MAX, &mut ts, &mut vs).expect("read");
     assert_eq!((ts[0] % 500, vs[0]), (0, 2.0));
     assert!(ts.len() >= 2 && *t >= ts[1]);

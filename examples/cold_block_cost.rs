@@ -1,7 +1,7 @@
 //! What a query over blocks in an object store takes: over a directory and over an S3 server (`s3s-fs`, on this machine), with an
 //! empty cache, with a full one, and asked again.
 //!
-//! `cargo run --release --workspace --example far_cost [SERIES]`. The middle of several, wall-clock milliseconds.
+//! `cargo run --release --workspace --example cold_block_cost [SERIES]`. The middle of several, wall-clock milliseconds.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement, for a terminal")]
 
 /// What [`s3`] needs of the tests' support.
@@ -53,7 +53,7 @@ fn open(dir: &Path, objects: Option<&str>) -> Arc<Store> {
             objects: Arc::new(place),
             after_ms: 1,
             cache_bytes: 1 << 30,
-            mark: "far_cost".to_owned(),
+            mark: "cold_block_cost".to_owned(),
         }
     });
     let store = Store::open_far(options, far, Arc::new(OsDisk), &Metrics::default()).expect("a store").0;
@@ -81,7 +81,8 @@ fn fill(dir: &Path, series: usize) {
 
 /// All samples of what `matchers` select; how many.
 fn read(store: &Store, matchers: &[Matcher]) -> usize {
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
     for shard in 0..SHARDS {
         let selection = store.select(shard, matchers, 0, 2 * HOUR).expect("series");
         for i in 0..selection.labels.len() {
@@ -103,7 +104,10 @@ fn measure(what: &str, dir: &Path, objects: Option<&str>) {
         ("a metric of 100 series", vec![metric()]),
     ];
     for (question, matchers) in questions {
-        let (mut cold, mut cached, mut again, mut samples) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut cold = Vec::new();
+        let mut cached = Vec::new();
+        let mut again = Vec::new();
+        let mut samples = 0;
         for _ in 0..TIMES {
             for empty in [true, false] {
                 if empty {
@@ -123,7 +127,9 @@ fn measure(what: &str, dir: &Path, objects: Option<&str>) {
                 store.close().expect("closed");
             }
         }
-        let (cold, cached, again) = (middle(cold), middle(cached), middle(again));
+        let cold = middle(cold);
+        let cached = middle(cached);
+        let again = middle(again);
         println!(
             "{what}: {question}, {samples} samples: cache empty {cold:.1}, block not open {cached:.1}, again {again:.2} ms"
         );

@@ -18,7 +18,7 @@ use support::{append, contents, copy, files, names, open};
 const NOW: i64 = 60_000;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/far_fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cold_fixtures")
 }
 
 fn far(dir: &Path, bucket: &Arc<Bucket>) -> (Arc<Store>, Metrics) {
@@ -46,7 +46,8 @@ fn bucket(dir: &Path) -> Bucket {
 fn far_blocks_of_every_version_are_what_they_were() {
     let mut opened = 0;
     for entry in std::fs::read_dir(fixtures()).unwrap() {
-        let (origin, dir) = (entry.unwrap().path(), tempfile::tempdir().unwrap());
+        let origin = entry.unwrap().path();
+        let dir = tempfile::tempdir().unwrap();
         copy(&origin.join("data"), dir.path());
         let bucket = Arc::new(bucket(&origin.join("bucket")));
         let wanted = std::fs::read_to_string(origin.join("contents.txt")).unwrap();
@@ -74,7 +75,8 @@ fn far_blocks_of_every_version_are_what_they_were() {
 #[ignore = "writes a fixture, once"]
 fn write() {
     let origin = fixtures().join(std::env::var("FIXTURE").unwrap());
-    let (dir, bucket) = (origin.join("data"), Arc::new(Bucket::default()));
+    let dir = origin.join("data");
+    let bucket = Arc::new(Bucket::default());
     std::fs::create_dir_all(&dir).unwrap();
     let (store, _) = open(&dir);
     (1..=60).for_each(|t| append(&store, t * 1_000, 3));

@@ -45,7 +45,8 @@ fn everything(store: &Store) -> (BTreeSet<Sample>, Vec<String>, Vec<String>) {
 
 /// Where everything is that a select in `from..=to` reads, or why it cannot be.
 fn ask(store: &Store, from: i64, to: i64) -> Result<usize, StoreError> {
-    let (mut ts, mut vs) = (Vec::new(), Vec::new());
+    let mut ts = Vec::new();
+    let mut vs = Vec::new();
     for shard in 0..SHARDS {
         let selection = store.select(shard, &[Matcher::equal("__name__", "m")], from, to)?;
         for i in 0..selection.labels.len() {
@@ -57,10 +58,12 @@ fn ask(store: &Store, from: i64, to: i64) -> Result<usize, StoreError> {
 
 #[test]
 fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
-    let (before, reader) = (everything(&store), selections(&store));
+    let before = everything(&store);
+    let reader = selections(&store);
     assert!(store.incomplete_reason().is_some(), "nobody asked yet what is there");
     // 0 s to 59 s is six blocks; the newest sample is of 100 s.
     assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
@@ -85,7 +88,8 @@ fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
 
 #[test]
 fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     let before = everything(&store);
@@ -118,7 +122,8 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
 
 #[test]
 fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
@@ -126,7 +131,8 @@ fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
     std::fs::remove_dir_all(dir.path().join("objects/cache")).unwrap();
     let (store, metrics) = far(dir.path(), &bucket);
     bucket.together.store(0, SeqCst);
-    let (asked, labels) = (bucket.gets.load(SeqCst), [("operation", "get")]);
+    let asked = bucket.gets.load(SeqCst);
+    let labels = [("operation", "get")];
     let counted = metrics.counter("perennial_object_store_requests_total", "", &labels).get();
     assert_eq!(contents(&store), all);
     // Four blocks at a time, 32 requests.
@@ -143,7 +149,8 @@ fn with_an_empty_cache_the_files_of_several_blocks_are_fetched_side_by_side() {
 
 #[test]
 fn without_a_configured_store_far_blocks_are_errors() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -156,7 +163,8 @@ fn without_a_configured_store_far_blocks_are_errors() {
 
 #[test]
 fn a_new_data_directory_finds_the_blocks_and_a_second_one_is_refused() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -183,7 +191,8 @@ fn a_new_data_directory_finds_the_blocks_and_a_second_one_is_refused() {
 
 #[test]
 fn damage_in_the_cache_is_noticed_and_fetched_anew_and_damage_in_the_store_is_an_error() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -214,7 +223,8 @@ fn damage_in_the_cache_is_noticed_and_fetched_anew_and_damage_in_the_store_is_an
 
 #[test]
 fn what_comes_back_differently_does_not_move() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.reach_far().unwrap();
@@ -225,7 +235,8 @@ fn what_comes_back_differently_does_not_move() {
 
 #[test]
 fn the_cache_keeps_to_its_bound() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -365,7 +376,8 @@ fn retention_removes_far_blocks_whole_at_whatever_step_it_is_killed() {
 
 #[test]
 fn the_retention_size_counts_what_is_here_and_moves_it() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -381,7 +393,8 @@ fn the_retention_size_counts_what_is_here_and_moves_it() {
 
 #[test]
 fn the_retention_size_removes_what_cannot_move() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     seven_blocks(dir.path());
     let (store, metrics) = far(dir.path(), &bucket);
     store.reach_far().unwrap();
@@ -403,7 +416,8 @@ fn the_retention_size_removes_what_cannot_move() {
 
 #[test]
 fn deletions_hold_for_far_blocks_and_are_carried_out_there() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -457,7 +471,8 @@ fn cleaning_far_blocks_killed_at_any_step_loses_and_revives_nothing() {
 
 #[test]
 fn a_snapshot_has_what_is_here() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -469,7 +484,8 @@ fn a_snapshot_has_what_is_here() {
 
 #[test]
 fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
@@ -503,7 +519,8 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
 
 #[test]
 fn an_object_store_that_is_away_for_a_moment_is_no_damage() {
-    let (dir, bucket) = (tempfile::tempdir().unwrap(), Arc::new(Bucket::default()));
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = Arc::new(Bucket::default());
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();

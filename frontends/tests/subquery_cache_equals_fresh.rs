@@ -1,7 +1,7 @@
 //! What is kept of subqueries: an expression that is asked again and again, with what stayed of it, answers as from
 //! scratch, bit by bit, whatever came, went or was written into the past in between; and asks for no more than changed.
 //!
-//! A case hangs on its seed and number alone: `KEPT_SEED=1 KEPT_CASE=17 cargo test --workspace --test kept_subqueries`;
+//! A case hangs on its seed and number alone: `KEPT_SEED=1 KEPT_CASE=17 cargo test --workspace --test subquery_cache_equals_fresh`;
 //! `KEPT_CASES=10000` for a long run.
 
 #[path = "../../tests/differential/random.rs"]
@@ -82,7 +82,8 @@ struct World {
 }
 
 fn labels(metric: usize, target: usize, series: usize) -> Labels {
-    let (instance, series) = (format!("h{target}"), format!("s{series}"));
+    let instance = format!("h{target}");
+    let series = format!("s{series}");
     Labels::from_pairs([
         ("__name__", METRICS[metric]),
         ("instance", &instance),
@@ -142,19 +143,23 @@ impl World {
         match self.random.weighted([30, 10, 10, 4, 3, 2, 2, 2, 40, 1]) {
             0 => self.scrape(),
             1 => {
-                let (metric, t, v) = (self.random.below(2) as usize, self.when(), self.value());
+                let metric = self.random.below(2) as usize;
+                let t = self.when();
+                let v = self.value();
                 let series = self.series(metric);
                 self.store.append_rows(&[FloatRow { series, t, v }]).expect("appended");
             }
             2 => self.histogram(),
             3 => {
-                let (series, before) = (self.series(0), self.random.below(90_000) as i64);
+                let series = self.series(0);
+                let before = self.random.below(90_000) as i64;
                 let t = self.last[0].max(START);
                 self.store.append_starts(&[StartRow { series, t, start: t - before }]).expect("appended");
             }
             4 => self.correct(),
             5 => {
-                let (metric, back) = (self.random.below(3) as usize, self.random.below(300_000) as i64);
+                let metric = self.random.below(3) as usize;
+                let back = self.random.below(300_000) as i64;
                 let matchers = [Matcher::equal("__name__", METRICS[metric]), Matcher::equal("series", "s1")];
                 let to = self.now - back + self.random.below(60_000) as i64;
                 self.store.delete(&matchers, self.now - back, to).expect("deleted");
@@ -187,7 +192,8 @@ impl World {
                 *counter = grown;
                 let value = if metric == 0 { grown } else { self.value() };
                 let labels = labels(metric, target, series);
-                let (at, gone) = (self.store.get_or_create_series(&labels), self.random.chance(8));
+                let at = self.store.get_or_create_series(&labels);
+                let gone = self.random.chance(8);
                 let batch = ColumnBatch {
                     group: self.store.open_group(&format!("{labels:?}"), shard_of(&labels)),
                     layout: Arc::new(ColumnLayout { slots: vec![at.slot] }),
@@ -200,7 +206,8 @@ impl World {
     }
 
     fn histogram(&mut self) {
-        let (series, t) = (self.series(2), self.when());
+        let series = self.series(2);
+        let t = self.when();
         let counts: Vec<f64> = (0..3).map(|_| self.random.below(9) as f64).collect();
         let h = NativeHistogram {
             count: counts.iter().sum(),
@@ -241,7 +248,8 @@ impl World {
         let same = match (&with, &scratch) {
             (Ok(a), Ok(b)) => {
                 let said = |a: &QueryAnswer| a.notes.iter().map(|note| note.text.clone()).collect::<Vec<_>>();
-                let (kept, scratch) = (said(a), said(b));
+                let kept = said(a);
+                let scratch = said(b);
                 bits(&a.value) == bits(&b.value) && scratch.iter().all(|text| kept.contains(text))
             }
             (Err(a), Err(b)) => a == b,
@@ -333,7 +341,8 @@ fn the_cost_follows_the_change() {
     let base = START / 60_000 * 60_000;
     let world = gauges(3, (0..=240).map(|i| base + i * 15_000));
     let plan = compile("max_over_time(m_gauge[30m:15s])", &PromqlOptions::default()).expect("a plan");
-    let (mut kept, mut now) = (SubqueryCache::default(), base + 3_600_000);
+    let mut kept = SubqueryCache::default();
+    let mut now = base + 3_600_000;
     let mut ask = |t: i64| asked_for(&world, &plan, t, &mut kept);
     let series = world.store.get_or_create_series(&labels(1, 0, 1));
     let append = |t: i64| world.store.append_rows(&[FloatRow { series, t, v: 2.0 }]).expect("appended");
@@ -368,7 +377,8 @@ fn rows_go_when_no_window_sees_them() {
     let base = START / 60_000 * 60_000;
     let world = gauges(3, (0..=20).map(|i| base + i * 15_000));
     let plan = compile("max_over_time(m_gauge[5m:15s])", &PromqlOptions::default()).expect("a plan");
-    let (mut kept, last) = (SubqueryCache::default(), base + 20 * 15_000);
+    let mut kept = SubqueryCache::default();
+    let last = base + 20 * 15_000;
     let mut now = last;
     // As long as an instant selector looks back, and the window.
     while now < last + 585_000 {
@@ -413,7 +423,8 @@ fn what_fails_keeps_nothing_wrong() {
     let base = START / 60_000 * 60_000;
     let world = gauges(3, (0..=40).map(|i| base + i * 15_000));
     let plan = compile("sum(max_over_time(m_gauge[5m:15s]))", &PromqlOptions::default()).expect("a plan");
-    let (mut kept, now) = (SubqueryCache::default(), base + 600_000);
+    let mut kept = SubqueryCache::default();
+    let now = base + 600_000;
     let few = QueryOptions { max_samples: 30, ..world.options.clone() };
     let scratch = world.querier.instant(&plan, now, &few);
     assert!(matches!(&scratch, Err(QueryError::Execution(text)) if text.contains("too many samples")));
