@@ -2,7 +2,7 @@
 //!
 //! Prometheus inlines its HTTP options and its discovery mechanisms into every block that needs them. Serde's
 //! `flatten` would do the same but re-types scalars on the way (`regex: true` would no longer be a string)
-//! and loses strictness, so a block asks its sections one by one who [takes](Section::take) a key.
+//! and loses strictness, so a block asks its sections one by one who [takes](ConfigBlock::take) a key.
 
 use serde::de::MapAccess;
 

@@ -1,6 +1,6 @@
 //! Several processes as one server: how they find each other, and that they live and end together.
 //!
-//! [`join`] makes the connections, after a [`handshake`] on each that says whether the two processes fit together;
+//! [`mod@join`] makes the connections, after a [`handshake`] on each that says whether the two processes fit together;
 //! [`heartbeat`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::links`].
 //! History is asked of all of them, by [`peer_client`] of [`peer_server`], and so is what came [`late_samples`].
 

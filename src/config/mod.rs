@@ -1,6 +1,6 @@
 //! `prometheus.yml`: read strictly, checked as a whole, handed out in the words of the rooms.
 //!
-//! [`load`] reads the file and everything it names; [`print`] writes it back for `/api/v1/status/config`, in
+//! [`mod@load`] reads the file and everything it names; [`mod@print`] writes it back for `/api/v1/status/config`, in
 //! one normal form and without secrets. Faults are [`frontends::rules::yaml::ConfigError`]s.
 
 mod limits;

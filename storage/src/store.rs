@@ -266,7 +266,7 @@ impl Store {
         &self.shards[usize::from(shard % SHARDS)]
     }
 
-    /// From now on `feed` hears of every append with [`FeedDelivery::ChangeFeed`].
+    /// From now on `feed` hears of every append with [`FeedDelivery::Feed`].
     pub fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
         *self.feed.write() = Some(feed);
     }

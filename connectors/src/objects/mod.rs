@@ -1,4 +1,4 @@
-//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind [`storage::object_store::ObjectStore`], which
+//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind [`storage::object_store::ObjectStorage`], which
 //! is synchronous; requests run on a small runtime of their own, so that no other waits for them.
 //!
 //! [`config`] is `storage.objects` of the configuration. What far blocks are: `docs/objects.md`.

@@ -286,7 +286,7 @@ impl<'a> Batch<'a> {
         self.grown(SAMPLE_BYTES)
     }
 
-    /// Takes a `Histogram`, as [`Gathered::sample`].
+    /// Takes a `Histogram`, as `sample`.
     pub fn histogram(
         &mut self,
         series: Option<SeriesRef>,

@@ -2,7 +2,7 @@
 //!
 //! A series seen before costs one comparison: the cache guesses that this scrape has the order of the last
 //! one ([`SeriesCache::expected_series`]); what comes out of order is found by a hash of its bytes. What the bytes lead to
-//! is a [`SeriesTarget`]; columns and batches are [`super::batch`]'s business, new series [`super::admit`]'s.
+//! is a [`SeriesTarget`]; columns and batches are [`super::scrape_batch`]'s business, new series [`super::series_admission`]'s.
 
 use crate::scrape::exposition::ExposedSample;
 use hashbrown::HashTable;

@@ -65,7 +65,7 @@ pub enum WindowMethod {
     },
     /// The same for functions of a least-squares line: the value, and how much it rises per second while no sample comes or
     /// goes. `None`: rounding decides, and the kernel must be asked. Differs from the kernel as it may differ from itself
-    /// ([`super::line_fit::REFITTED`]).
+    /// ([`super::line_fit::REFIT_TOLERANCE`]).
     Trend(fn(&LineFit, &Window) -> Option<(f64, f64)>),
     /// The values of long windows are kept in order: the value is that of these, which are not none, and of the scalar
     /// parameters, bit by bit as the kernel's.

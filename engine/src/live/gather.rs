@@ -180,7 +180,7 @@ impl GatherExecutor {
         ended
     }
 
-    /// Builds the state of all views that read a selector anew; see [`super::local::LocalHost::renew`].
+    /// Builds the state of all views that read a selector anew; see [`super::local::LocalExecutor::renew`].
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         for (id, wanted) in self.views.retire(selector) {
             self.install(id, wanted, cohort);

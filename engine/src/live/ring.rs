@@ -1,10 +1,10 @@
 //! Rings: the recent samples of the series that one selector picks in one shard, for all windows over it.
 //!
 //! Series of one scrape share one clock: a [`RingBlock`] has one vector of times and a column of values per
-//! series, [`ABSENT`] where a series has no sample at a time. A window is then the same index range for all
+//! series, [`storage::model::value::ABSENT`] where a series has no sample at a time. A window is then the same index range for all
 //! columns of a block. Series that come alone have a block of their own. Two windows over one selector
 //! share its ring; it is as long as the longest of them. Native histograms and start timestamps stand in a
-//! [`super::column_extras`] of their column, [`HISTOGRAM`] where the float would be. The values of a block are a [`Grid`].
+//! [`super::column_extras`] of their column, the marker of histograms where the float would be. The values of a block are a [`super::circular_matrix::CircularMatrix`].
 
 mod block;
 mod change_log;

@@ -70,7 +70,7 @@ struct ValueCounts {
 }
 
 impl WholeGroup {
-    /// See [`crate::plan::physical::StepOp::WholeGroup`].
+    /// See [`crate::plan::physical::StepOp::Group`].
     pub fn new(op: AggregateOp, grouping: Grouping, text: Option<String>) -> WholeGroup {
         WholeGroup {
             op,

@@ -1,7 +1,7 @@
 //! Annotations: what a query's answer should be read with. Warnings say that something is wrong with the data or the
 //! query, infos that something may be.
 //!
-//! Operators leave [`StepAnnotation`]s (see [`crate::operators::annotations`]), which know the step but not the text of the query: a step may
+//! Operators leave [`StepAnnotation`]s (see [`crate::operators::step_annotations`]), which know the step but not the text of the query: a step may
 //! serve several. [`StepOrigin`] says where a step stood in one query; the two make an [`Annotation`]. Front ends add the
 //! prefix and turn the place into line and column.
 

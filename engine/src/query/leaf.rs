@@ -1,7 +1,7 @@
 //! The leaves of a query: samples of the selected series of one shard, made into a value block.
 //!
 //! A leaf decodes each of its series once per block, sequentially. Floats in plain windows are walked by
-//! [`super::float_windows`], everything else by [`super::mixed`].
+//! [`super::float_windows`], everything else by [`super::mixed_windows`].
 
 use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
 use super::guard::{QueryGuard, SampleUsage};

@@ -41,7 +41,7 @@ pub struct StepValues {
     pub floats: Vec<Vec<f64>>,
     /// See [`StepOutput::histograms`].
     pub histograms: HistogramColumn,
-    /// See [`StepOutput::compensations`].
+    /// See [`StepOutput::histogram_compensations`].
     pub compensations: HistogramColumn,
 }
 

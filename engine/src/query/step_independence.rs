@@ -1,5 +1,5 @@
 //! Whether what a plan answers at a step hangs on the other steps that are asked for with it: then nothing of it can be
-//! kept ([`super::kept`]).
+//! kept ([`super::subquery_cache`]).
 
 use super::fold_times::hangs_on_first_step;
 use super::leaf::keeps_name;

@@ -2,7 +2,7 @@
 //!
 //! Before a query runs, every subquery in it is asked as a query over history ([`super::Querier`]); an operator of the
 //! gather stage then slides a window over its rows ([`SlidingWindow`]). Live, subqueries are refused; who asks the same
-//! again and again keeps their rows ([`super::kept`]).
+//! again and again keeps their rows ([`super::subquery_cache`]).
 
 use super::QueryError;
 use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};

@@ -3,14 +3,14 @@
 //! The steps of a subquery are multiples of its step, so those of one question are, but for the newest, those of the
 //! question before. A [`SubqueryCache`] holds the answers of the subquery's plan there ([`super::cached_subquery`]), and a mark of what the
 //! store had when they were asked for. The next question asks the plan at the steps that are new, and from the first one
-//! on that can see something that changed since ([`super::sight`]).
+//! on that can see something that changed since ([`super::visibility`]).
 //!
 //! The answer is that of [`Querier::instant`]. What differs is how it is counted and remarked: of what was not asked for
 //! again only the rows count, not the samples behind them; and remarks that several steps got together stay until the
 //! last of these has left the window.
 //!
 //! Asked for whole each time: all in a cluster, whose other stores nobody watches; plans that differ from question to
-//! question (`@ end()`); plans whose answer at a step hangs on the others ([`super::alone`]); what does not fit into the
+//! question (`@ end()`); plans whose answer at a step hangs on the others ([`super::step_independence`]); what does not fit into the
 //! [`SampleBudget`]. A subquery inside a subquery is asked for whole, at the steps of the outer one that are asked for.
 
 use super::cached_subquery::CachedSubquery;

@@ -1,6 +1,6 @@
 //! The rows of a subquery, as its windows slide over them ([`super::subquery`]).
 //!
-//! Kept ones ([`super::kept`]) get later samples at their end and lose those that no window sees any more.
+//! Kept ones ([`super::subquery_cache`]) get later samples at their end and lose those that no window sees any more.
 
 use super::Series;
 use crate::functions::series_slices::SeriesSlices;

@@ -1,6 +1,6 @@
 //! What the API shows of rules, targets and the server: plain structs that serialise to Prometheus' JSON.
 //!
-//! Other crates fill them in (see [`super::sources`]). Field order is the order on the wire.
+//! Other crates fill them in (see [`super::services`]). Field order is the order on the wire.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::collections::BTreeMap;

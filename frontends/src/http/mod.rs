@@ -1,6 +1,6 @@
 //! The HTTP front end: Prometheus' API, live subscriptions, health and self-metrics.
 //!
-//! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a [`dispatch::Call`], and a
+//! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a [`dispatch::ApiRequest`], and a
 //! handler turns that into a response. What lives in other crates comes in through [`services`]. Answers are
 //! written by [`query_json`], errors by [`response`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 

@@ -6,7 +6,7 @@ use super::services::WriteCall;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// In the order of [`super::sources::WriteReply::written`].
+/// In the order of [`super::services::RemoteWriteResponse::written`].
 const WRITTEN: [&str; 3] = [
     "x-prometheus-remote-write-samples-written",
     "x-prometheus-remote-write-histograms-written",

@@ -1,4 +1,4 @@
-//! An answer, whichever runtime gave it: what [`super::verdict`] judges and prints.
+//! An answer, whichever runtime gave it: what [`super::check`] judges and prints.
 
 use crate::promql::series::{SeriesDescription, SeriesItem};
 use std::fmt::Write;

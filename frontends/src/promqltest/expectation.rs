@@ -1,4 +1,4 @@
-//! The lines behind `eval`: what must come of the query. [`super::verdict`] holds an answer against them.
+//! The lines behind `eval`: what must come of the query. [`super::check`] holds an answer against them.
 
 use super::script::{EvalRange, EvalTime, ScriptError, grid};
 use crate::promql::series::{SeriesDescription, SeriesItem, parse_series};

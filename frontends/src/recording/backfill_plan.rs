@@ -299,7 +299,7 @@ impl BackfillPlan {
         }
     }
 
-    /// Whether rules came or went since [`BackfillPlan::progress_file`] was asked.
+    /// Whether rules came or went since [`BackfillPlan::progress`] was asked.
     pub fn is_unwritten(&self) -> bool {
         self.unwritten
     }
@@ -324,7 +324,7 @@ impl BackfillPlan {
         self.kept.values().all(|kept| kept.entry.complete)
     }
 
-    /// See [`super::Past::report`].
+    /// See [`super::RecordingHistory::backfill_status`].
     pub fn report(&self, view: ViewId) -> Option<BackfillStatus> {
         let kept = self.kept.get(&view)?;
         let interval = kept.recording.interval;

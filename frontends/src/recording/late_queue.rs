@@ -92,7 +92,7 @@ impl LateSampleQueue {
         }
     }
 
-    /// See [`super::Lookout::set_on_arrival`].
+    /// See [`super::LateSampleMonitor`].
     pub fn set_on_arrival(&self, ring: Box<dyn Fn() + Send + Sync>) {
         // Only the first one counts.
         let _ = self.ring.set(ring);

@@ -5,7 +5,7 @@
 //! behind are recorded. [`backfill_plan`] says what is next, [`backfill`] does it, [`progress_file`] keeps on disk how far it is.
 //!
 //! `late_samples: correct` on a group: [`late_queue`] looks at every append, [`late_samples`] says whose [`selector_index`] see what is
-//! late, [`pending`] knows whose slots it reaches, [`correct_now`] computes those again and corrects the store; [`on_correction`]ers hear
+//! late, [`pending`] knows whose slots it reaches, [`corrector`] computes those again and corrects the store; the listeners of [`events`] hear
 //! of it. In a cluster process 0 does that; the others only have a lookout, which it asks ([`remote`]).
 //!
 //! Both [`evaluate`] the query runtime, and turn answers into the samples that the recorder would have written ([`recorded_samples`]).

@@ -1,4 +1,4 @@
-//! An alert: its state, its times, and when it is due to be sent. What moves it is in [`super::states`].
+//! An alert: its state, its times, and when it is due to be sent. What moves it is in [`super::alert_states`].
 
 use super::alert_annotations::ExpandedAnnotations;
 use super::limits::RESOLVED_RETENTION_MS;

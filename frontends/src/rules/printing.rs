@@ -1,6 +1,6 @@
 //! Go's `fmt`: what `print`, `println` and `printf` make of the values of a template.
 //!
-//! [`go_text`] is `%v`. [`printf`] reads a format as Go does, its errors included (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb
+//! [`text`] is `%v`. [`printf`] reads a format as Go does, its errors included (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb
 //! counts against the template's budget before it is written.
 
 use super::budget;

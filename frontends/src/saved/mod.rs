@@ -1,6 +1,6 @@
 //! Standing queries: views that people put and remove by name while the server runs, and that a restart brings back.
 //!
-//! A [`SavedQueryDefinition`] is what was asked for, [`file`] keeps all of them in the data directory. Every change is on disk
+//! A [`SavedQueryDefinition`] is what was asked for, [`mod@file`] keeps all of them in the data directory. Every change is on disk
 //! before it is answered. The views themselves stand where those of rules and subscriptions do ([`crate::views`]).
 
 pub mod definition;

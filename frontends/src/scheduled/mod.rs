@@ -5,7 +5,7 @@
 //! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its group if it is recorded,
 //! otherwise once a second while somebody listens. Of its subqueries only what is new, or may have changed, is asked for
 //! ([`subquery_cache`]). What changed goes out with the events of a standing view, and
-//! recorded samples go the same way ([`engine::live::record`]). Whatever can stand does: it goes to the live runtime
+//! recorded samples go the same way ([`engine::live::recorder`]). Whatever can stand does: it goes to the live runtime
 //! behind [`CompositeViews`]. One view is in [`view`].
 
 mod alert_series;

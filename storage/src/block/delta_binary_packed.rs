@@ -2,7 +2,7 @@
 //!
 //! An integer is the one before it and a delta, so who wants one in the middle has to add up all before it. That is done once
 //! ([`DeltaSkipIndex::new`]): of each block it then is known where it lies and what comes before it. Only what our own writer writes is
-//! understood; `None` means "something else", and the caller falls back on the `parquet` crate ([`super::decoder`]). Any bytes are
+//! understood; `None` means "something else", and the caller falls back on the `parquet` crate ([`super::page_decoder`]). Any bytes are
 //! safe: nothing is believed, and counts are bounded by the caller.
 
 use super::page_header::ThriftReader;

@@ -1,7 +1,7 @@
 //! Several blocks become one: the same samples, sorted anew, in fewer files.
 //!
 //! Series are read one at a time from all blocks that have them, so memory holds one series, the labels and the clocks. The
-//! merged block names those it replaces: see [`super::set::Blocks::remove_replaced`].
+//! merged block names those it replaces: see [`super::block_set::BlockSet::remove_replaced`].
 
 use super::reader::{Block, BlockSeriesHandle};
 use super::writer::{BlockSeries, BlockSpec, write_block_replacing};

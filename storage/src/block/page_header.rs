@@ -1,7 +1,7 @@
-//! What a Parquet page begins with, read by hand: its header and the levels of lists. The integers are in [`super::deltas`].
+//! What a Parquet page begins with, read by hand: its header and the levels of lists. The integers are in [`super::delta_binary_packed`].
 //!
 //! Only what our own writer writes is understood; `None` means "something else", and the caller falls back on the
-//! `parquet` crate ([`super::decoder`]). Any bytes are safe: nothing is believed, and counts are bounded by the caller.
+//! `parquet` crate ([`super::page_decoder`]). Any bytes are safe: nothing is believed, and counts are bounded by the caller.
 
 /// What the header of a data page (version 1) says.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! [`DurableMap::put`] never waits: a thread of its own writes, syncs and tidies up. What is put for one key while it writes is
 //! written once, so that the queue is never longer than the map. A file that cannot be written is written anew, as a whole,
-//! until that works. The bytes on disk are in [`format`](self::file); their layout in `docs/format/keep.md`.
+//! until that works. The bytes on disk are in [`mod@format`]; their layout in `docs/format/keep.md`.
 
 mod format;
 mod writer;

@@ -2,8 +2,8 @@
 //!
 //! A column that is constant over the window (most are) is an offset to a value that all columns with it
 //! share; a column without any sample costs only its offset. Bytes and offsets are in pieces of one size: windows come
-//! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::open`]; windows that are
-//! next to each other become one ([`super::fold`]).
+//! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::open_rows`]; windows that are
+//! next to each other become one ([`super::chunk_merge`]).
 
 use super::column;
 use crate::limits::{PIECE_BYTES, PIECE_OFFSETS};

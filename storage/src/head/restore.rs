@@ -100,7 +100,7 @@ impl Head {
     }
 
     /// A series record that another head took by [`Head::restore_series`], with `labels` for this slot. Whoever looks for
-    /// series looks there, until [`Head::take_names`].
+    /// series looks there, until [`Head::take_series_from`].
     pub fn restore_known(&mut self, slot: u32, labels: Labels) {
         self.extend_slots(slot);
         let series = &mut self.series[slot as usize];

@@ -1,5 +1,5 @@
 //! Stretches: scrapes of one group as the log has them, until there are enough of them for a long window. A replay makes
-//! that at once, without the short windows that appends make first ([`super::fold`]), and turns only columns that move.
+//! that at once, without the short windows that appends make first ([`super::chunk_merge`]), and turns only columns that move.
 //!
 //! What may join a stretch, and when one has to end, is [`crate::store`]'s `scrape_decoder.rs`.
 

@@ -1,4 +1,4 @@
-//! When a column set seals its open rows, and how many short windows become one ([`super::fold`]). Targets that are scraped at one
+//! When a column set seals its open rows, and how many short windows become one ([`super::chunk_merge`]). Targets that are scraped at one
 //! interval would do both at the same scrapes, and all of them would hold most at the same time; so each begins
 //! somewhere else on the way from one long window to the next.
 

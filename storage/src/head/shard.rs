@@ -1,7 +1,7 @@
 //! The head of one shard: registry, groups, series, and the append path.
 //!
 //! A batch whose layout is known, whose time is new and whose series live nowhere else costs one pointer per
-//! scrape: the batch's own values become the open row. Everything else goes through [`Head::append_decision`].
+//! scrape: the batch's own values become the open row. Everything else goes through [`super::append_decision`].
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::columns::ColumnSet;

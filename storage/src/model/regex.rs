@@ -1,8 +1,8 @@
 //! Regular expressions in Prometheus' dialect (Go's RE2), run by the `regex` crate.
 //!
-//! Both engines are automata, but their syntaxes differ: [`translate`] parses Go's and prints the other,
+//! Both engines are automata, but their syntaxes differ: [`mod@translate`] parses Go's and prints the other,
 //! refusing with Go's words what Go refuses. [`AnchoredRegex`] is `^(?s:pattern)$` with short cuts for the
-//! patterns that people write most ([`shape`]: literals, `prefix.*`); [`expand`] fills Go's templates.
+//! patterns that people write most ([`shape`]: literals, `prefix.*`); [`mod@expand`] fills Go's templates.
 
 mod class;
 mod escape;
@@ -107,7 +107,7 @@ impl AnchoredRegex {
         }
     }
 
-    /// The underlying regex (anchored), for capture groups; its group names are for [`expand`] only.
+    /// The underlying regex (anchored), for capture groups; its group names are for [`mod@expand`] only.
     pub fn inner(&self) -> &regex::Regex {
         &self.0.regex
     }

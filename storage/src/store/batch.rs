@@ -21,7 +21,7 @@ pub struct ColumnLayout {
 /// One scrape's samples of one group: a clock tick and a value per column.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ColumnBatch {
-    /// The group, from [`Store::open_group`].
+    /// The group, from [`super::Store::open_group`].
     pub group: GroupId,
     /// What the columns are.
     pub layout: Arc<ColumnLayout>,

@@ -3,7 +3,7 @@
 //! Appends are numbered. Of those that are followed by an older one nothing is kept, so times and numbers ascend
 //! together, and a question is a binary search. What is kept is bounded: times are whole seconds, and those of long ago,
 //! about which nobody asks precisely, stand for several ([`ChangeLog::thin`]). Every rounding goes to the older side.
-//! [`super::changes`] asks.
+//! [`super::changed_since`] asks.
 
 use crate::limits::ARRIVALS;
 use crate::model::TimeMs;

@@ -1,6 +1,6 @@
 //! What changed since somebody looked: for who keeps answers, and wants to ask anew only what may be another one now.
 //!
-//! Whatever comes into a shard, or goes, is noted under the shard's lock, before it can be seen ([`super::arrivals`]). Of
+//! Whatever comes into a shard, or goes, is noted under the shard's lock, before it can be seen ([`super::change_log`]). Of
 //! the blocks is known that they hold other samples: by a deletion, an import, what was found in the object store. Flushes
 //! and merges, every two hours, change no answer. Retention is not counted: what an answer saw before it stays.
 

@@ -89,7 +89,7 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
 }
 
 impl Store {
-    /// Merges blocks until nothing is due; how many were made. To be called after [`Store::maintain`], on a thread
+    /// Merges blocks until nothing is due; how many were made. To be called after [`Store::run_housekeeping`], on a thread
     /// that may take minutes: flushes and retention go on meanwhile. A merge of which retention removes a part is dropped.
     pub fn compact(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };

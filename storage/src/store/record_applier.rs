@@ -1,4 +1,4 @@
-//! What the log's records do to heads. Which records a restorer sees is [`super::recovery`]'s business.
+//! What the log's records do to heads. Which records a restorer sees is [`super::replay_passes`]'s business.
 
 use super::head_deletes::HeadDeletes;
 use super::scrape_decoder::ScrapeDecoder;

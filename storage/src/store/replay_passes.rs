@@ -1,7 +1,7 @@
 //! Opening: the log's records become heads again, in the shapes they had.
 //!
 //! First a survey learns what there is, so that the store can be opened: what comes from then on is written behind it. Samples are put into
-//! heads while the store is open already ([`super::replaying`]), and before, whenever a thread ([`super::replay_pool`]) has
+//! heads while the store is open already ([`super::replay_status`]), and before, whenever a thread ([`super::replay_pool`]) has
 //! nothing to survey: the records are kept for that. Of a long log only the begin is; the rest is read once more.
 
 use super::head_deletes::HeadDeletes;

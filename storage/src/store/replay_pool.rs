@@ -1,6 +1,6 @@
 //! The threads that take the log's records. One reads and checks the log; others, each of which has some of the shards, take
 //! what it finds, in *loads*. Records of one shard keep their order, so what comes out does not depend on the number
-//! of threads. What they do with loads is the [`ReplayWorker`]'s business: [`super::recovery`].
+//! of threads. What they do with loads is the [`ReplayWorker`]'s business: [`super::replay_passes`].
 
 use super::log_scan::LogScanner;
 use super::options::StoreError;

@@ -2,7 +2,7 @@
 //!
 //! A survey of the log has told which series there are, so what comes is taken at once, as always: into *young* heads, into the
 //! log behind what is replayed, to the feed. What is replayed goes into other heads. When they are whole they take over
-//! what the young ones got ([`super::young`]) and their place. A question about a time of which the log has
+//! what the young ones got ([`super::replay_overlay`]) and their place. A question about a time of which the log has
 //! samples waits until then; one about earlier times is answered from blocks.
 
 use super::Store;

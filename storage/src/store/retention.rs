@@ -1,7 +1,7 @@
 //! Retention: which blocks go because they are too old, or because all together are too large.
 //!
 //! The decision is a function of what the blocks say of themselves, of the log's size and of the clock
-//! ([`Retention::due`]). How a block goes is in `../block/set.rs`; when, in [`Store::maintain`].
+//! ([`Retention::due`]). How a block goes is in `../block/set.rs`; when, in [`Store::run_housekeeping`].
 
 use super::Store;
 use super::options::StoreError;

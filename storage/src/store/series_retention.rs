@@ -2,7 +2,7 @@
 //!
 //! The first rule whose matchers hold decides for a series; the others follow [`Retention`]. As there, a block's series
 //! go when the newest sample of the *block* is too old. A block of which some series have to go is written anew
-//! ([`Store::drop_expired_series`]), one of which all have to go is removed ([`Store::maintain`]).
+//! ([`Store::trim`]), one of which all have to go is removed ([`Store::run_housekeeping`]).
 
 use super::Store;
 use super::blocks::BlockManager;
@@ -57,7 +57,7 @@ impl<'a> RetentionCutoffs<'a> {
         times.map(|time| self.is_old(block, time)).collect()
     }
 
-    /// Whether all series of the block go. Of a far one nothing is fetched to know it: see [`Store::drop_expired_series`].
+    /// Whether all series of the block go. Of a cold one nothing is fetched to know it: see [`Store::trim`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
             BlockHandle::Here(here) => self.whole(here) == (false, true),
@@ -148,7 +148,7 @@ impl Store {
     }
 
     /// Writes blocks anew of which some series have to go and others stay; how many. To be called after
-    /// [`Store::maintain`], on a thread that may take minutes.
+    /// [`Store::run_housekeeping`], on a thread that may take minutes.
     pub fn trim(&self, now: TimeMs) -> Result<usize, StoreError> {
         let rules = self.series_retention.read().clone();
         let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty() && !self.is_replaying())

@@ -36,7 +36,7 @@ pub struct SegmentInfo {
 pub struct Header {
     /// The file's number.
     pub number: u32,
-    /// See [`SegmentInfo::continues`].
+    /// See [`SegmentInfo::continues_failed`].
     pub continues: bool,
     /// Whether LSNs before its first one are used by no record: a power loss took records whose samples were in blocks
     /// already.

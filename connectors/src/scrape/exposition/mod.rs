@@ -47,7 +47,7 @@ pub enum TextFormat {
 pub enum BodyFormat {
     /// Lines, for a [`ExpositionParser`].
     Text(TextFormat),
-    /// Messages, for [`protobuf::read`].
+    /// Messages, for [`mod@protobuf`].
     Protobuf,
 }
 

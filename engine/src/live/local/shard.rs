@@ -43,7 +43,7 @@ pub(super) struct LocalShard {
     /// For each port above such steps: those steps. Worked out again when steps or ports come or go.
     pub remarks: Vec<(StepId, Vec<StepId>)>,
     pub remarks_stand: bool,
-    /// Steps of which the notes have changed since [`LocalShard::noted_ports`] looked.
+    /// Steps of which the notes have changed since [`LocalShard::ports_with_new_annotations`] looked.
     pub renoted: Vec<StepId>,
     /// Ports whose owners have not heard of the latest notes.
     pub unheard: StepSet,

@@ -1,7 +1,7 @@
 //! A block: series that share a clock, as one vector of times and a column of values per series.
 //!
-//! Its newest rows stand in a [`CircularMatrix`]. Of a long window, the rows before them may be [`chunks`](super::chunk) that the store
-//! keeps ([`RingBlock::spill`]); whoever reads a row there gets the same values. [`change_log`](super::changes) knows which rows
+//! Its newest rows stand in a [`CircularMatrix`]. Of a long window, the rows before them may be [`chunks`](super::spilled) that the store
+//! keeps ([`RingBlock::spill`]); whoever reads a row there gets the same values. [`change_log`](super::change_log) knows which rows
 //! stayed what they were.
 
 use super::change_log::RowChangeLog;

@@ -39,7 +39,7 @@ pub(super) fn levels(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId,
     levels_of(&reads_of(specs()))
 }
 
-/// As [`Views`](super::Views) does: the level of each view, the length of the longest chain of recorded views below it.
+/// As [`Views`](super::ViewTable) does: the level of each view, the length of the longest chain of recorded views below it.
 ///
 /// Views that read each other in a cycle cannot all see each other in one tick. First, views of a cycle do not see what
 /// they only may read there. What cycles are left are cut as Prometheus does it in a group: a view sees in its tick

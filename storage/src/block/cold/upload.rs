@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 impl ColdStore {
     /// Puts the block `meta`, which is whole here, into the object store. It is there when this returns, readable and
-    /// undamaged, and not yet one of the far blocks: see [`ColdStore::describe`].
+    /// undamaged, and not yet one of the far blocks: see [`ColdStore::record`].
     pub fn upload(self: &Arc<ColdStore>, meta: &BlockMeta) -> Result<(), StoreError> {
         let place = self.place(meta)?;
         check_all(self.disk.as_ref(), &meta.dir, meta)?;

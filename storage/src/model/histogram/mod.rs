@@ -7,7 +7,7 @@
 //!
 //! What can be done with one is in this folder, equal to Prometheus to the bit: buckets with their bounds in
 //! [`bucket`], `+ - * /` in [`arithmetic`], sums and means of many in [`sums`], resets in [`reset`], the trim
-//! operators in [`trim`], texts in [`print`](self::print), errors in [`validate`].
+//! operators in [`trim`], texts in [`mod@print`], errors in [`validate`].
 
 mod accumulator;
 pub mod arithmetic;
