@@ -85,7 +85,7 @@ pub struct Function {
     pub check: Option<ValidateParams>,
     /// Remarks on scalar parameters of a window function; asked where it has an answer.
     pub doubt: Option<AnnotateParams>,
-    /// Of native histograms it wants count and sum only: see `skims` of [`crate::plan::leaf::SampleSource`].
+    /// Of native histograms it wants count and sum only: see `skims` of `SampleSource`.
     pub skims: bool,
     /// By how much a standing answer may differ from one that is worked out anew; `None`: by no bit.
     pub tolerance: Option<Tolerance>,
