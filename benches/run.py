@@ -17,6 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu,
+               "instant-cpu": query_cpu.instant_cpu,
                "rule-memory": rule_memory.rule_memory, "alerts": alerts.alerts}
 
 

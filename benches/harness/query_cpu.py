@@ -5,6 +5,7 @@ which a machine that others use falsifies less. What each server has in memory a
 asked is its own business after `--settle` seconds of rest; `docs/benchmarks.md` says what it was.
 """
 
+import http.client
 import json
 import os
 import statistics
@@ -36,6 +37,35 @@ QUERIES = {
     "subquery over a sum": f"max_over_time(sum by (job) (rate({COUNTERS}[5m]))[30m:1m])",
     "subquery over every series": f"sum by (job) (max_over_time(rate({COUNTERS}[5m])[30m:1m]))",
 }
+
+# By 40 targets: 20,000 series in all.
+INSTANT = {
+    "count of all series": 'count({__name__=~".+"})',
+    "sum by job of 40 series": 'sum by (job) (node_cpu_seconds_total{cpu="0",mode="idle"})',
+    "sum by job of 2,400": "sum by (job) (queue_depth)",
+    "topk of 2,400": "topk(5, queue_depth)",
+    "comparison of 2,400": "queue_depth > 5000",
+    "40 series": 'node_cpu_seconds_total{cpu="0",mode="idle"}',
+    "1,000 series": 'queue_depth{queue=~"q([0-9]|1[0-9]|2[0-4])"}',
+    "9,600 series": "http_requests_total",
+}
+
+
+def instant_cpu(kind, options):
+    """CPU milliseconds per instant query at the newest sample, as [`query_cpu`], over one connection."""
+    options.hours = 0.5
+    with kind(_directory(kind, options), options) as server:
+        server.disable_cache = True
+        end = _fill(server, kind, options)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        ask = lambda url: _over(connection, url)
+        return {f"{name} (ms)": _cpu(server, server.url("/api/v1/query", query=query, time=end), options, ask)
+                for name, query in INSTANT.items() if any(part in name for part in options.only.split(","))}
+
+
+def _over(connection, url):
+    connection.request("GET", url.split(str(connection.port), 1)[1])
+    return connection.getresponse().read()
 
 
 def query_cpu(kind, options):
@@ -84,15 +114,16 @@ def _fill(server, kind, options):
     return end
 
 
-def _cpu(server, url, options):
-    rows = json.loads(_ask(url))["data"]["result"]
+def _cpu(server, url, options, ask=None):
+    ask = ask or _ask
+    rows = json.loads(ask(url))["data"]["result"]
     if not rows:
         raise RuntimeError("the server did not do the work: no rows for " + url)
     taken = []
     for _ in range(options.rounds):
         before, asks = server.cpu_seconds(), 0
-        while asks < 200 and (asks == 0 or server.cpu_seconds() - before < 0.3):
-            _ask(url)
+        while asks < 1000 and (asks == 0 or server.cpu_seconds() - before < 0.3):
+            ask(url)
             asks += 1
         taken.append((server.cpu_seconds() - before) / asks * 1000)
     return statistics.median(taken)

@@ -24,6 +24,10 @@ pub const LARGE_PLAN: usize = 16;
 pub const LARGE_PLAN_VALUES: usize = 1 << 18;
 /// Values below which a query is cut into as few pieces as there are threads: waking a thread costs as much.
 pub const SMALL_QUERY: usize = 1 << 16;
+/// Series up to which an instant query is worked out by who asks, if it is about samples in memory: half a millisecond of work.
+pub const LIGHT_ROWS: usize = 1 << 10;
+/// How far such a query looks back at most, ms: the usual lookback, and windows of the usual length.
+pub const LIGHT_SPAN_MS: i64 = 300_000;
 /// Samples of subqueries that all expressions together keep which are asked again and again: 16 bytes each, and a row of
 /// some hundred bytes; of labels 16 bytes are one. What does not fit is asked for each time, as a query is.
 pub const KEPT_SAMPLES: usize = 32_000_000;

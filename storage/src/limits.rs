@@ -24,6 +24,12 @@ pub const LABEL_NAME_BYTES: usize = 64 << 10;
 pub const LABEL_VALUE_BYTES: usize = 1 << 20;
 /// Bytes of all labels of a series together, likewise: a record of the log holds them.
 pub const LABEL_SET_BYTES: usize = 2 << 20;
+/// Series that get their place in the order of labels by one look into a shard, at most: its writers wait for it, about two
+/// milliseconds.
+pub const RANKED_AT_ONCE: usize = 1024;
+/// Who looks for fewer series than one so-manieth of those that have such a place sorts their labels: to give them one is a walk
+/// over all that have one.
+pub const RANKED_SHARE: usize = 16;
 /// Compiled size of one regex, bytes: stops `a{1000}{1000}`.
 pub const REGEX_BYTES: usize = 10 << 20;
 /// Largest WAL record, bytes: a length field beyond it is damage, not data.

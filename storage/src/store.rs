@@ -335,6 +335,11 @@ impl Store {
         self.log.last_lsn()
     }
 
+    /// Whether all samples at `from` and later are in memory: nobody who reads them waits for anything.
+    pub fn has_in_memory(&self, from: TimeMs) -> bool {
+        !self.is_replaying() && self.history.as_ref().is_none_or(|history| !history.has_after(from))
+    }
+
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from head and blocks.
     pub fn select(
         &self,
@@ -344,16 +349,20 @@ impl Store {
         to: TimeMs,
     ) -> Result<Selection, StoreError> {
         self.wait_for_replay(to)?;
-        let (seq, mut entries, head) = {
+        let (seq, mut entries, head, in_order) = {
             let shard = self.shard(shard).read();
-            let mut entries: Vec<SelectionEntry> = Vec::new();
-            let head = shard.head.snapshot(matchers, from, to, |slot, labels| {
+            let (slots, in_order) = shard.head.matching_in_order(matchers);
+            let mut entries: Vec<SelectionEntry> = Vec::with_capacity(slots.len());
+            let head = shard.head.snapshot(slots, (from, to), |slot, labels| {
                 let head = Some(entries.len() as u32);
                 let sources = SeriesSources { head, parts: Vec::new(), deleted: shard.deleted.of(slot) };
                 entries.push(SelectionEntry { labels: labels.clone(), slot: Some(slot), sources });
             });
-            (shard.seq, entries, head)
+            (shard.seq, entries, head, in_order)
         };
+        if !in_order {
+            entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        }
         // After the head: what moves into a block in between is seen twice rather than not at all.
         if let Some(history) = &self.history {
             let parts = history.select(shard, matchers, from, to)?;
@@ -362,14 +371,9 @@ impl Store {
         Ok(Selection::new(seq, entries, head))
     }
 
-    /// Adds what blocks know, in the order of labels, to the series of the head.
+    /// Adds what blocks know, in the order of labels, to the series of the head, which are in that order and stay so.
     fn add_parts(&self, shard: u16, parts: Vec<LabelledSource>, entries: &mut Vec<SelectionEntry>) {
-        if parts.is_empty() {
-            return;
-        }
-        entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        let of_head = entries.len();
-        let mut at = 0;
+        let (of_head, mut at) = (entries.len(), 0);
         for (labels, part) in parts {
             // Equal is quick to tell, and nearly all are.
             while at < of_head && entries[at].labels != labels && entries[at].labels < labels {
@@ -384,6 +388,10 @@ impl Store {
                 let sources = SeriesSources { parts: vec![part], ..SeriesSources::default() };
                 entries.push(SelectionEntry { labels, slot, sources });
             }
+        }
+        if entries.len() > of_head {
+            // Two runs: a stable sort only merges them.
+            entries.sort_by(|a, b| a.labels.cmp(&b.labels));
         }
     }
 

@@ -1,6 +1,10 @@
 //! Corrections against a naive model: samples that came by column, by row and as histograms are changed, taken back and
 //! put there again; read after each step, after the log is replayed and blocks are written. The feed hears the same.
 
+#[path = "support/latest.rs"]
+mod latest;
+
+use latest::latest_is_the_last;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -196,6 +200,7 @@ impl Bench {
             }
         }
         assert_eq!(read, self.model);
+        latest_is_the_last(&self.store);
         assert_eq!(*self.feed.0.lock(), self.model);
     }
 }

@@ -17,8 +17,11 @@ use storage::store::{
     SeriesSamples, Store, StoreError,
 };
 
+#[path = "support/latest.rs"]
+mod latest;
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
+use latest::latest_is_the_last;
 use support::hooked::Hooked;
 use support::{Mortal, RANGE, contents, copy, metas, names, open, open_on};
 
@@ -184,6 +187,7 @@ impl World {
         }
         assert_eq!(contents(&self.store), expected(&self.model), "after {step:?} at {}", self.now);
         self.check_series();
+        latest_is_the_last(&self.store);
     }
 
     fn tombstones(&self) -> usize {

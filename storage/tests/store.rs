@@ -1,6 +1,10 @@
 //! The store against a naive model: random appends by column and row, late, duplicate, stale, read back
 //! before and after the log is replayed.
 
+#[path = "support/latest.rs"]
+mod latest;
+
+use latest::latest_is_the_last;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -342,6 +346,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
                 store.close().unwrap();
                 store = open(dir.path(), history);
                 assert_eq!(contents(&store, i64::MIN, i64::MAX), before);
+                latest_is_the_last(&store);
             }
             Step::Maintain if only_good => drop(store.run_housekeeping(run.now).unwrap()),
             Step::Maintain => (),
@@ -349,6 +354,7 @@ fn check(steps: &[Step], probe: i64, only_good: bool, real: bool) {
         }
     }
     for _ in 0..2 {
+        latest_is_the_last(&store);
         assert_eq!(contents(&store, i64::MIN, i64::MAX), expected(&run.model, i64::MIN, i64::MAX));
         assert_eq!(contents(&store, probe, probe + 2_000), expected(&run.model, probe, probe + 2_000));
         store.close().unwrap();

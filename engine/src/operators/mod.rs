@@ -139,6 +139,12 @@ impl StepOutput {
         self.labels.len() - 1
     }
 
+    /// Adds rows, in the order of their labels, to an output that has none.
+    pub fn add_sorted_rows(&mut self, labels: &[Labels]) {
+        self.labels.extend_from_slice(labels);
+        self.values.resize(self.labels.len(), ABSENT);
+    }
+
     /// Adds a row whose name may be lost in the end.
     pub fn add_row_with_name_flag(&mut self, (labels, drops): Named) -> usize {
         let row = self.add_row(labels);

@@ -88,6 +88,19 @@ pub fn place_of_notes(leaf: &Leaf) -> AnnotationTarget {
     if matches!(leaf, Leaf::Window(..)) { AnnotationTarget::Operand(0) } else { AnnotationTarget::Whole }
 }
 
+/// From when to when a leaf looks at samples over all of a grid.
+pub(super) fn reach(
+    source: &SampleSource,
+    leaf: &Leaf,
+    grid: TimeGrid,
+    options: &QueryOptions,
+) -> (TimeMs, TimeMs) {
+    let (back, ahead) = source.reach(leaf, options.lookback);
+    let from = source.time(grid.start, grid.start, grid.end) - back;
+    let to = source.time(grid.end, grid.start, grid.end) + ahead;
+    (from + i64::from(!source.skims), to)
+}
+
 impl LeafEvaluator {
     #[allow(clippy::too_many_arguments, reason = "a constructor of plain data")]
     pub(super) fn new(
@@ -100,10 +113,7 @@ impl LeafEvaluator {
         grid: TimeGrid,
         options: &QueryOptions,
     ) -> Result<LeafEvaluator, QueryError> {
-        let (back, ahead) = source.reach(leaf, options.lookback);
-        let from = source.time(grid.start, grid.start, grid.end) - back;
-        let to = source.time(grid.end, grid.start, grid.end) + ahead;
-        let from = from + i64::from(!source.skims);
+        let (from, to) = reach(source, leaf, grid, options);
         let selection = store
             .select(shard, &source.matchers, from, to)
             .map_err(|e| QueryError::Internal(e.to_string()))?;
@@ -130,6 +140,11 @@ impl LeafEvaluator {
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         pace.new_rows(self.selection.labels.len())?;
+        if keeps_name(&self.leaf) {
+            pace.rows(self.selection.labels.len())?;
+            out.add_sorted_rows(&self.selection.labels);
+            return Ok(());
+        }
         for labels in &self.selection.labels {
             pace.row()?;
             let named = leaf_labels(&self.leaf, labels, dialect);
@@ -165,6 +180,8 @@ impl LeafEvaluator {
         self.histograms.resize_with(steps, HistogramColumn::default);
         filling.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
         let (from, to) = filling.span;
+        // The newest sample at one time is all that a selector without a range looks at.
+        let latest = steps == 1 && !matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..));
         let mut seen = SampleUsage::default();
         let mut pace = EvaluationGuard::of_query(filling.guard);
         for row in 0..rows {
@@ -173,12 +190,17 @@ impl LeafEvaluator {
                 filling.guard.look(std::mem::take(&mut seen))?;
                 filling.guard.check()?;
             }
+            let mixed = self.is_mixed(row);
             scratch.ts.clear();
             scratch.vs.clear();
-            self.selection
-                .read(row, from, to, &mut scratch.ts, &mut scratch.vs)
-                .map_err(|e| QueryError::Internal(e.to_string()))?;
-            if self.is_mixed(row) {
+            let (ts, vs) = (&mut scratch.ts, &mut scratch.vs);
+            let read = if latest && !mixed {
+                self.selection.read_latest(row, from, to, ts, vs)
+            } else {
+                self.selection.read(row, from, to, ts, vs)
+            };
+            read.map_err(|e| QueryError::Internal(e.to_string()))?;
+            if mixed {
                 seen.add(self.mixed(row, filling, scratch, (origin, notes), &mut pace)?);
             } else {
                 let done = self.series(row, filling, scratch, &mut pace);

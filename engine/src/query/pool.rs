@@ -44,6 +44,8 @@ pub struct QueryPools {
     usual: Pool,
     /// `None`: large queries are like the others.
     large: Option<Pool>,
+    /// Whoever asks does the work.
+    caller: Pool,
 }
 
 impl QueryPools {
@@ -52,17 +54,22 @@ impl QueryPools {
         let usual = Pool::named("query", threads);
         let mut large = Pool::start("large-query", threads, Priority::Idle);
         large.frees = usual.queue.clone();
-        QueryPools { usual, large: Some(large) }
+        QueryPools { usual, large: Some(large), caller: Pool::of_the_caller() }
     }
 
     /// No threads: whoever asks does the work.
     pub fn of_the_caller() -> QueryPools {
-        QueryPools { usual: Pool::of_the_caller(), large: None }
+        QueryPools { usual: Pool::of_the_caller(), large: None, caller: Pool::of_the_caller() }
     }
 
     /// For queries that are not large, and for finding out how large one is.
     pub fn usual(&self) -> &Pool {
         &self.usual
+    }
+
+    /// For what is less work than to wake a thread.
+    pub fn caller(&self) -> &Pool {
+        &self.caller
     }
 
     /// For a query of so many values, and of so many operators that they go through when they are gathered, if that is large.

@@ -1,6 +1,7 @@
 //! A query at work: cuts it into pieces, gathers them step by step, and forms the answer.
 
 use super::guard::{POINT_BYTES, QueryGuard, histogram_bytes};
+use super::leaf;
 use super::peers::client::PeerQuery;
 use super::pool::{Pool, QueryPools};
 use super::result::QueryResult;
@@ -10,8 +11,8 @@ use super::subquery::SlidingWindow;
 use super::subquery_rows::SubqueryRows;
 use super::{QueryError, QueryOptions, Series};
 use crate::limits::{
-    BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LONG_BLOCK_STEPS, ROW_SAMPLES, SERIES_BYTES,
-    SMALL_QUERY,
+    BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LIGHT_ROWS, LIGHT_SPAN_MS, LONG_BLOCK_STEPS,
+    ROW_SAMPLES, SERIES_BYTES, SMALL_QUERY,
 };
 use crate::operators::evaluation_guard::EvaluationGuard;
 use crate::operators::histogram_column::SampleRef;
@@ -97,7 +98,7 @@ impl QueryRun {
         mut notes: AnnotationSet,
     ) -> Result<QueryResult, QueryError> {
         guard.check()?;
-        let mut shards = self.select(pools.usual(), guard)?;
+        let mut shards = self.select(pools, guard)?;
         let mut gather = GatherStage::new(&self.physical, self.options.dialect);
         self.add_subqueries(&mut gather.stage, guard)?;
         let steps = self.grid.len();
@@ -106,13 +107,14 @@ impl QueryRun {
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
         let large = pools.large(rows * steps, self.physical.gather.len());
+        let pool = if self.is_light(rows) { pools.caller() } else { large.unwrap_or(pools.usual()) };
         let size = block_steps(rows, guard.memory().limit());
         asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
             guard.check()?;
             let to = (from + size).min(steps);
             let _block = guard.grow_for_now(rows * (to - from) * BLOCK_VALUE_BYTES)?;
-            let own = evaluate(&mut shards, large.unwrap_or(pools.usual()), (from, to), guard)?;
+            let own = evaluate(&mut shards, pool, (from, to), guard)?;
             let blocks = asking.block(own, to - from, guard)?;
             let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
             gather = match large {
@@ -152,13 +154,48 @@ impl QueryRun {
         Ok(())
     }
 
-    /// The shards that take part, with their series selected.
-    pub(super) fn select(&self, pool: &Pool, guard: &Arc<QueryGuard>) -> Result<ShardGroup, QueryError> {
+    /// The shards that take part, with their series selected: by the caller as long as there are few.
+    pub(super) fn select(
+        &self,
+        pools: &QueryPools,
+        guard: &Arc<QueryGuard>,
+    ) -> Result<ShardGroup, QueryError> {
+        let mut selected = Vec::new();
         if !self.reads_series() {
-            return Ok(Vec::new());
+            return Ok(selected);
         }
-        let shards: Vec<u16> = (0..SHARDS).collect();
-        let jobs = shards.chunks(SHARDS as usize / pool.threads().min(4)).map(|shards| {
+        let mut shards = 0..SHARDS;
+        while self.is_light(rows_of(&selected))
+            && let Some(shard) = shards.next()
+        {
+            selected.extend(self.select_of(&[shard], pools.caller(), guard)?);
+        }
+        let rest: Vec<u16> = shards.collect();
+        if !rest.is_empty() {
+            selected.extend(self.select_of(&rest, pools.usual(), guard)?);
+        }
+        Ok(selected)
+    }
+
+    /// Whether so many series are less work than to wake a thread, and nothing has to be waited for.
+    fn is_light(&self, rows: usize) -> bool {
+        let leaves = self.physical.local.iter().filter_map(|step| match &step.op {
+            StepOp::Leaf(source, leaf) => Some(leaf::reach(source, leaf, self.grid, &self.options)),
+            _ => None,
+        });
+        let mut spans = leaves.map(|(from, to)| (from, to - from));
+        rows <= LIGHT_ROWS
+            && self.grid.len() == 1
+            && spans.all(|(from, span)| span <= LIGHT_SPAN_MS && self.store.has_in_memory(from))
+    }
+
+    fn select_of(
+        &self,
+        shards: &[u16],
+        pool: &Pool,
+        guard: &Arc<QueryGuard>,
+    ) -> Result<ShardGroup, QueryError> {
+        let jobs = shards.chunks(shards.len().div_ceil(pool.threads().min(4))).map(|shards| {
             let (store, physical, grid, options) =
                 (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
             let shards = shards.to_vec();
@@ -349,9 +386,10 @@ impl GatherStage {
         let mut base = 0;
         for port in blocks.into_iter().flat_map(|(_, ports)| ports) {
             let Some(block) = port.rows else { continue };
-            for (at, labels) in port.labels.iter().enumerate() {
+            let rows = port.labels.len();
+            for (at, labels) in port.labels.into_iter().enumerate() {
                 if self.rows.len() == base + at {
-                    self.rows.push(Series::of_floats(labels.clone(), Vec::new()));
+                    self.rows.push(Series::of_floats(labels, Vec::new()));
                     pace.bytes(SERIES_BYTES)?;
                 }
                 pace.samples(ROW_SAMPLES + times.len())?;
@@ -363,7 +401,7 @@ impl GatherStage {
                 self.held += values;
                 pace.bytes(values * POINT_BYTES)?;
             }
-            base += port.labels.len();
+            base += rows;
         }
         Ok(())
     }

@@ -18,7 +18,11 @@ pub fn string(out: &mut String, text: &str) {
     // The first byte of those; hardly any other text has it.
     const MAYBE_BYTE: u8 = 0xEF;
     out.push('"');
-    if text.as_bytes().contains(&MAYBE_BYTE) && !is_utf8(text) {
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte == MAYBE_BYTE;
+    // Nearly all texts are copied: no way out of this loop, so that it takes many bytes at a time.
+    if !text.bytes().fold(false, |any, byte| any | special(byte)) {
+        out.push_str(text);
+    } else if text.as_bytes().contains(&MAYBE_BYTE) && !is_utf8(text) {
         each(text, |part| match part {
             Ok(c) => escaped(out, c.encode_utf8(&mut [0; 4])),
             Err(_) => out.push_str("\\ufffd"),

@@ -343,6 +343,11 @@ impl BlockSet {
         self.blocks.read().blocks.iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
     }
 
+    /// Whether any has samples at `from` or later, as far as is known.
+    pub fn have_after(&self, from: TimeMs) -> bool {
+        self.blocks.read().blocks.iter().any(|block| block.meta().max_time >= from)
+    }
+
     fn within(&self, from: TimeMs, to: TimeMs) -> impl Iterator<Item = Result<Block, StoreError>> {
         let mut blocks = self.all().to_vec();
         blocks.retain(|block| block.meta().overlaps(from, to));

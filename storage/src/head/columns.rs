@@ -197,6 +197,13 @@ impl ColumnsSnapshot {
         }
     }
 
+    /// The newest sample of column `c` with `from ≤ t ≤ to`. That of the newest row is at hand.
+    pub fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
+        let mut rows = self.rows.iter().rev().filter(|(t, _)| *t >= from && *t <= to);
+        let in_row = rows.find_map(|(t, row)| Some((*t, row.get(c)?)));
+        in_row.or_else(|| self.windows.iter().rev().find_map(|window| window.latest(c, from, to)))
+    }
+
     /// Calls `add(min, max)` for each part.
     pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
         self.windows.iter().for_each(|w| add(w.min(), w.max()));

@@ -207,4 +207,24 @@ impl GroupChunk {
             }
         });
     }
+
+    /// The newest sample of column `c` with `from ≤ t ≤ to`.
+    pub fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
+        let first = self.clock.partition_point(|t| *t < from);
+        let end = self.clock.partition_point(|t| *t <= to);
+        if first >= end {
+            return None;
+        }
+        let mut latest = None;
+        match self.constant(c) {
+            Some(bits) => latest = Some((end - 1, f64::from_bits(bits))),
+            None => self.bits(c, end, |i, bits| {
+                let v = f64::from_bits(bits);
+                if i >= first && !is_absent(v) {
+                    latest = Some((i, v));
+                }
+            }),
+        }
+        latest.filter(|(_, v)| !is_absent(*v)).map(|(i, v)| (self.clock[i], v))
+    }
 }

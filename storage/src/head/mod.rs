@@ -1,7 +1,7 @@
 //! The recent hours, in memory: per shard a registry, postings, and samples in target columns.
 //!
 //! Start at [`Head`] (the append path); [`columns`] and [`group_chunk`] hold what came by scrape, [`implicit_groups`] puts
-//! there what came together without one, [`ungrouped`] has what came alone, [`sparse_append`] the native histograms and start timestamps, [`postings`] finds series, [`snapshot`] is what readers take away,
+//! there what came together without one, [`ungrouped`] has what came alone, [`sparse_append`] the native histograms and start timestamps, [`postings`] finds series, [`ranks`] has their order, [`snapshot`] is what readers take away,
 //! [`scrape_run`] a replay's short cut to windows.
 
 mod append_decision;
@@ -18,6 +18,7 @@ mod merge_overlay;
 mod open_rows;
 mod paged_vec;
 pub mod postings;
+mod ranks;
 mod reset_hints;
 mod restore;
 mod row_delta;

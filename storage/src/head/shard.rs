@@ -9,6 +9,7 @@ use super::group::ColumnGroup;
 use super::inactive_labels::InactiveLabels;
 use super::paged_vec::PagedVec;
 use super::postings::HeadPostings;
+use super::ranks::Ranks;
 use super::series::{ColumnRef, HeadSeries};
 use super::series_index::SeriesIndex;
 use super::sparse_append::{SlotHistogram, SlotStart};
@@ -16,6 +17,7 @@ use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{Labels, TimeMs};
 use crate::store::{ColumnLayout, StoreError};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ pub struct Head {
     pub(super) series: PagedVec<HeadSeries>,
     pub(super) ended: InactiveLabels,
     pub(super) postings: HeadPostings,
+    pub(super) ranks: Mutex<Ranks>,
     pub(super) groups: Vec<ColumnGroup>,
     pub(super) group_keys: HashMap<Arc<str>, u32>,
     /// Column sets by key; keys are never reused.
@@ -84,6 +87,7 @@ impl Head {
             series: PagedVec::default(),
             ended: InactiveLabels::default(),
             postings: HeadPostings::default(),
+            ranks: Mutex::default(),
             groups: Vec::new(),
             group_keys: HashMap::new(),
             sets: HashMap::new(),

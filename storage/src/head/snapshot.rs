@@ -42,6 +42,17 @@ impl SnapshotColumns {
     }
 }
 
+/// The latest of two; of equal times the second.
+pub(super) fn later(a: Option<(TimeMs, f64)>, b: Option<(TimeMs, f64)>) -> Option<(TimeMs, f64)> {
+    match (a, b) {
+        (Some(a), Some(b)) if a.0 > b.0 => Some(a),
+        (a, b) => b.or(a),
+    }
+}
+
+/// One sample cannot be told without the others.
+pub(crate) struct AllMatter;
+
 impl HeadSnapshot {
     /// Reads series `at` (its index in the order of [`Head::snapshot`]); columns first, so that rows win.
     pub(crate) fn read(
@@ -71,6 +82,36 @@ impl HeadSnapshot {
 }
 
 impl HeadSnapshot {
+    /// The newest float of series `at` with `from ≤ t ≤ to`, as [`HeadSnapshot::read`] has it at the end. An error says that
+    /// all have to be read to know it.
+    pub(crate) fn latest(
+        &self,
+        at: u32,
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Option<(TimeMs, f64)>, AllMatter> {
+        let taken = &self.series[at as usize];
+        let column = |set: u32, column: u32| self.sets[set as usize].latest(column, from, to);
+        let mut latest = None;
+        match &taken.columns {
+            SnapshotColumns::One(set, c) => latest = column(*set, *c),
+            SnapshotColumns::Many(all) => {
+                for (set, c) in all {
+                    latest = later(latest, column(*set, *c));
+                }
+            }
+        }
+        if let Some(rows) = &taken.rows {
+            let rows = self.rows.slices(rows);
+            // A hole may be the newest.
+            if rows.holes {
+                return Err(AllMatter);
+            }
+            latest = later(latest, rows.latest(from, to));
+        }
+        Ok(latest)
+    }
+
     fn lanes(&self, at: u32) -> Option<&SparseColumns> {
         self.series[at as usize].lanes.as_deref()
     }
@@ -125,18 +166,24 @@ impl Head {
         self.postings.select(matchers, |slot| &self.series[slot as usize].labels)
     }
 
-    /// Samples in `from..=to` of the matching series, for each that has any: `each(slot, labels)`, in the
-    /// order of the snapshot.
+    /// The slots that satisfy all matchers; whether they are in the order of their labels.
+    pub fn matching_in_order(&self, matchers: &[Matcher]) -> (Vec<u32>, bool) {
+        let mut slots: Vec<u32> = self.matching(matchers).into_iter().collect();
+        let in_order = slots.len() < 2 || self.ranks.lock().sort(&mut slots, &self.series);
+        (slots, in_order)
+    }
+
+    /// Samples in `from..=to` of the series in `slots`, for each that has any: `each(slot, labels)`, in their order, which
+    /// is that of the snapshot.
     pub fn snapshot(
         &self,
-        matchers: &[Matcher],
-        from: TimeMs,
-        to: TimeMs,
+        slots: impl IntoIterator<Item = u32>,
+        (from, to): (TimeMs, TimeMs),
         mut each: impl FnMut(u32, &Labels),
     ) -> HeadSnapshot {
         let mut out = HeadSnapshot::default();
         let mut taken_sets: HashMap<u32, u32> = HashMap::new();
-        for slot in self.matching(matchers) {
+        for slot in slots {
             let series = &self.series[slot as usize];
             let mut columns = SnapshotColumns::Many(Vec::new());
             let mut any = false;

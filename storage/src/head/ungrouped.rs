@@ -4,6 +4,7 @@
 //! newest go to a small sorted buffer. Readers merge ([`crate::store`]'s selection).
 
 use super::column;
+use super::snapshot::later;
 use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_SAMPLES};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
@@ -377,6 +378,23 @@ impl UngroupedSlices<'_> {
             vs.push(*v);
         }
         end(ts);
+    }
+
+    /// The newest sample with `from ≤ t ≤ to`, where no sample was taken back: of equal times the one that is read last.
+    /// Chunks that end before another sample are not read.
+    pub fn latest(&self, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
+        let open = within(self.ts, from, to, |t| *t).last().map(|at| (self.ts[at], self.vs[at]));
+        let late = self.late[within(self.late, from, to, |l| l.0)].last().copied();
+        let loose = later(open, late);
+        let from = loose.map_or(from, |(t, _)| t);
+        let (mut ts, mut vs, mut sealed) = (Vec::new(), Vec::new(), None);
+        for chunk in self.chunks.iter().filter(|chunk| chunk.overlaps(from, to)) {
+            ts.clear();
+            vs.clear();
+            chunk.read(from, to, &mut ts, &mut vs);
+            sealed = later(sealed, ts.last().copied().zip(vs.last().copied()));
+        }
+        later(sealed, loose)
     }
 
     /// Calls `add(min, max)` for each part.

@@ -72,7 +72,7 @@ impl Labels {
 
     /// The pairs, sorted by name.
     pub fn iter(&self) -> LabelsIter<'_> {
-        LabelsIter { bytes: &self.0, at: 0 }
+        LabelsIter { bytes: &self.0, text: std::str::from_utf8(&self.0).ok(), at: 0 }
     }
 
     /// The pairs as bytes.
@@ -175,8 +175,31 @@ impl Labels {
 /// Order of Prometheus' `labels.Compare`: pairwise by name, then value, bytewise; the shorter first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.raw().map(|pair| (pair.name, pair.value)).cmp(other.raw().map(|pair| (pair.name, pair.value)))
+        let (a, b) = (&*self.0, &*other.0);
+        let differ = first_difference(a, b);
+        if differ == a.len().min(b.len()) {
+            return a.len().cmp(&b.len());
+        }
+        // Most have their first texts in common: only the one that differs is looked at.
+        let (mut from, mut end) = (0, 0);
+        while end <= differ {
+            from = end;
+            if take(a, &mut end).is_none() {
+                break;
+            }
+        }
+        let text = |bytes| take(bytes, &mut from.clone());
+        text(a).cmp(&text(b))
     }
+}
+
+/// The index of the first byte that is not the same in both; the length of the shorter if there is none.
+fn first_difference(a: &[u8], b: &[u8]) -> usize {
+    const WORD: usize = size_of::<u64>();
+    let (a_words, b_words) = (a.as_chunks::<WORD>().0, b.as_chunks::<WORD>().0);
+    let words = a_words.iter().zip(b_words);
+    let same = words.take_while(|(a, b)| a == b).count() * WORD;
+    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
 }
 
 impl PartialOrd for Labels {
@@ -242,7 +265,19 @@ impl Visitor<'_> for EncodedVisitor {
 #[derive(Clone)]
 pub struct LabelsIter<'a> {
     bytes: &'a [u8],
+    /// The same, if lengths below 128 make all of it a text: it is checked at once then.
+    text: Option<&'a str>,
     at: usize,
+}
+
+impl<'a> LabelsIter<'a> {
+    #[inline]
+    fn take(&mut self) -> Option<&'a str> {
+        let Some(text) = self.text else { return checked_take(self.bytes, &mut self.at) };
+        let from = self.at + 1;
+        self.at = from + usize::from(*self.bytes.get(self.at)?);
+        text.get(from..self.at)
+    }
 }
 
 impl<'a> Iterator for LabelsIter<'a> {
@@ -252,8 +287,8 @@ impl<'a> Iterator for LabelsIter<'a> {
         if self.at >= self.bytes.len() {
             return None;
         }
-        let name = checked_take(self.bytes, &mut self.at)?;
-        let value = checked_take(self.bytes, &mut self.at)?;
+        let name = self.take()?;
+        let value = self.take()?;
         Some((name, value))
     }
 }

@@ -410,6 +410,10 @@ impl BlockBackend for BlockManager {
         self.blocks.note_other_samples();
     }
 
+    fn has_after(&self, from: TimeMs) -> bool {
+        self.blocks.have_after(from)
+    }
+
     fn select(
         &self,
         shard: u16,

@@ -106,6 +106,11 @@ pub trait BlockBackend: Send + Sync {
     /// What was just written was not in the head before.
     fn note_other_samples(&self) {}
 
+    /// Whether it may have samples at `from` or later; quick to tell.
+    fn has_after(&self, _from: TimeMs) -> bool {
+        true
+    }
+
     /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels in time order.
     fn select(
         &self,
@@ -364,7 +369,7 @@ pub(super) fn snapshot(
     entries: &mut Vec<FlushSeries>,
 ) -> HeadSnapshot {
     let mut at = 0;
-    locked.head.snapshot(&[], from, to, |slot, labels| {
+    locked.head.snapshot(locked.head.matching(&[]), (from, to), |slot, labels| {
         entries.push(FlushSeries { labels: labels.clone(), shard, at, deleted: locked.deleted.of(slot) });
         at += 1;
     })

@@ -86,9 +86,8 @@ pub(crate) struct SelectionEntry {
 }
 
 impl Selection {
-    /// The selection of these series, sorted here.
-    pub(crate) fn new(seq: u64, mut entries: Vec<SelectionEntry>, head: HeadSnapshot) -> Selection {
-        entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+    /// The selection of these series, which are in the order of their labels.
+    pub(crate) fn new(seq: u64, entries: Vec<SelectionEntry>, head: HeadSnapshot) -> Selection {
         let n = entries.len();
         let (mut labels, mut slots, mut sources) =
             (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
@@ -123,6 +122,26 @@ impl Selection {
         }
         runs.merge(ts, vs);
         Ok(())
+    }
+
+    /// As [`Selection::read`], if only the newest sample of these times matters: older ones may be left out.
+    pub fn read_latest(
+        &self,
+        i: usize,
+        from: TimeMs,
+        to: TimeMs,
+        ts: &mut Vec<TimeMs>,
+        vs: &mut Vec<f64>,
+    ) -> Result<(), StoreError> {
+        let SeriesSources { head, parts, deleted } = &self.sources[i];
+        if let Some(at) = head.filter(|_| parts.is_empty() && deleted.is_none())
+            && let Ok(latest) = self.head.latest(at, from, to)
+        {
+            ts.extend(latest.map(|(t, _)| t));
+            vs.extend(latest.map(|(_, v)| v));
+            return Ok(());
+        }
+        self.read(i, from, to, ts, vs)
     }
 
     /// Whether series `i` has a sample in `from..=to`, or may have one: looked up only where something is deleted.

@@ -58,7 +58,7 @@ impl Querier {
     ) -> Result<(), QueryError> {
         self.await_replay(newest(&physical, grid, options), guard)?;
         let run = QueryRun::new(self.store.clone(), physical, grid, options, (Vec::new(), given));
-        let mut shards = run.select(self.pools.usual(), guard)?;
+        let mut shards = run.select(&self.pools, guard)?;
         let rows = rows_of(&shards);
         say(line, &PeerReply::Selected(rows), guard)?;
         line.flush(guard)?;

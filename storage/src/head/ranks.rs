@@ -1,0 +1,149 @@
+//! The order of series by their labels, as a number per slot: readers sort numbers instead of labels.
+//!
+//! A slot always has the same labels, so a rank that was found once stays right relative to all others. Nothing is done when
+//! series come: a slot gets its rank when a reader finds it without one, some at a time, as that happens under the shard's lock.
+
+use super::paged_vec::PagedVec;
+use super::series::HeadSeries;
+use crate::limits::{RANKED_AT_ONCE, RANKED_SHARE};
+
+/// No rank yet.
+const NONE: u32 = u32::MAX;
+
+/// Ranks by slot.
+#[derive(Default)]
+pub struct Ranks {
+    of: Vec<u32>,
+    /// How many slots have one.
+    ranked: usize,
+}
+
+impl Ranks {
+    /// Brings slots, which have labels and of which none comes twice, into the order of these; whether it could. Slots
+    /// that have no rank get one if there are enough of the others to make that worthwhile.
+    pub fn sort(&mut self, slots: &mut [u32], series: &PagedVec<HeadSeries>) -> bool {
+        let unranked: Vec<u32> = slots.iter().copied().filter(|slot| self.rank(*slot) == NONE).collect();
+        if !unranked.is_empty() {
+            if slots.len() < self.ranked / RANKED_SHARE {
+                return false;
+            }
+            let now = unranked.len().min(RANKED_AT_ONCE);
+            self.add(unranked[..now].to_vec(), series);
+            if now < unranked.len() {
+                return false;
+            }
+        }
+        let mut keys: Vec<u64> =
+            slots.iter().map(|slot| u64::from(self.rank(*slot)) << 32 | u64::from(*slot)).collect();
+        keys.sort_unstable();
+        for (slot, key) in slots.iter_mut().zip(keys) {
+            *slot = key as u32;
+        }
+        true
+    }
+
+    fn rank(&self, slot: u32) -> u32 {
+        self.of.get(slot as usize).copied().unwrap_or(NONE)
+    }
+
+    /// Gives ranks to slots that have none. Those whose series have ended lose theirs.
+    fn add(&mut self, mut fresh: Vec<u32>, series: &PagedVec<HeadSeries>) {
+        let labels = |slot: u32| &series[slot as usize].labels;
+        let order = self.order(series);
+        fresh.sort_unstable_by(|a, b| labels(*a).cmp(labels(*b)));
+        self.of.clear();
+        self.of.resize(series.len(), NONE);
+        self.ranked = 0;
+        let mut rest = &order[..];
+        for slot in fresh {
+            let before = rest.partition_point(|known| labels(*known) < labels(slot));
+            for known in &rest[..before] {
+                self.push(*known);
+            }
+            self.push(slot);
+            rest = &rest[before..];
+        }
+        for known in rest {
+            self.push(*known);
+        }
+    }
+
+    /// The slot gets the next rank.
+    fn push(&mut self, slot: u32) {
+        self.of[slot as usize] = self.ranked as u32;
+        self.ranked += 1;
+    }
+
+    /// The slots that have a rank and labels, in their order.
+    fn order(&self, series: &PagedVec<HeadSeries>) -> Vec<u32> {
+        let mut order = vec![NONE; self.ranked];
+        for (slot, rank) in (0..).zip(&self.of).filter(|(_, rank)| **rank != NONE) {
+            order[*rank as usize] = slot;
+        }
+        order.retain(|slot| !series[*slot as usize].labels.is_empty());
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+    use proptest::prelude::*;
+
+    fn labels(number: u32) -> Labels {
+        Labels::from_pairs([("a", (number % 7).to_string()), ("b", number.to_string())])
+    }
+
+    fn of(labels: Labels) -> HeadSeries {
+        let mut series = HeadSeries::default();
+        series.labels = labels;
+        series
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_are_the_order_of_labels(
+            numbers in Just((0..400_u32).collect::<Vec<u32>>()).prop_shuffle(),
+            steps in proptest::collection::vec((1..400_usize, any::<bool>(), 1..60_usize), 1..20),
+        ) {
+            let mut series: PagedVec<HeadSeries> = PagedVec::default();
+            for n in &numbers {
+                series.push(of(labels(*n)));
+            }
+            let mut ranks = Ranks::default();
+            for (slots, end, stride) in steps {
+                let mut found: Vec<u32> = (0..slots as u32).step_by(stride).collect();
+                let mut expected = found.clone();
+                expected.sort_by_key(|slot| labels(numbers[*slot as usize]));
+                if ranks.sort(&mut found, &series) {
+                    prop_assert_eq!(found, expected);
+                } else {
+                    prop_assert!(found.len() < ranks.ranked / RANKED_SHARE);
+                }
+                // Some series end, and come back before the next question.
+                let gone: Vec<usize> = (0..400).step_by(stride + 1).filter(|_| end).collect();
+                for slot in &gone {
+                    series[*slot].labels = Labels::default();
+                }
+                ranks.add(Vec::new(), &series);
+                for slot in &gone {
+                    series[*slot].labels = labels(numbers[*slot]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn very_many_get_their_ranks_little_by_little() {
+        let mut series: PagedVec<HeadSeries> = PagedVec::default();
+        let n = 2 * RANKED_AT_ONCE as u32 + 5;
+        for n in 0..n {
+            series.push(of(labels(n)));
+        }
+        let mut ranks = Ranks::default();
+        let all: Vec<u32> = (0..n).collect();
+        let done: Vec<bool> = (0..4).map(|_| ranks.sort(&mut all.clone(), &series)).collect();
+        assert_eq!(done, [false, false, true, true]);
+    }
+}

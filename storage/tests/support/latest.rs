@@ -1,0 +1,42 @@
+//! The newest sample alone, against all of them: whatever is in a store, at every time that a question may be about.
+
+use storage::model::{Matcher, SHARDS};
+use storage::store::Store;
+
+/// How far back a question looks: nothing, a part of a range, and more than one.
+const BACK: [i64; 4] = [0, 7, 900, 15_000];
+
+/// Fails if the newest sample of any series, read alone, is another than the last of all its samples.
+pub fn latest_is_the_last(store: &Store) {
+    let all = [Matcher::equal("__name__", "m")];
+    for shard in 0..SHARDS {
+        let selection = store.select(shard, &all, i64::MIN, i64::MAX).unwrap();
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for i in 0..selection.labels.len() {
+            selection.read(i, i64::MIN, i64::MAX, &mut times, &mut values).unwrap();
+        }
+        times.sort_unstable();
+        times.dedup();
+        // The newest ones, and some of the others.
+        let (recent, stride) = (times.iter().rev().take(5), times.len() / 5 + 1);
+        let ends = recent.chain(times.iter().step_by(stride)).flat_map(|t| [*t - 1, *t, *t + 3]);
+        for end in ends {
+            for back in BACK {
+                compare(store, shard, (end - back, end));
+            }
+        }
+    }
+}
+
+fn compare(store: &Store, shard: u16, (from, to): (i64, i64)) {
+    let selection = store.select(shard, &[Matcher::equal("__name__", "m")], from, to).unwrap();
+    assert!(selection.labels.is_sorted_by(|a, b| a < b));
+    for i in 0..selection.labels.len() {
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        selection.read(i, from, to, &mut ts, &mut vs).unwrap();
+        let (mut latest_t, mut latest_v) = (Vec::new(), Vec::new());
+        selection.read_latest(i, from, to, &mut latest_t, &mut latest_v).unwrap();
+        let last = |ts: &[i64], vs: &[f64]| ts.last().copied().zip(vs.last().map(|v| v.to_bits()));
+        assert_eq!(last(&latest_t, &latest_v), last(&ts, &vs), "{} in {from}..={to}", selection.labels[i]);
+    }
+}
