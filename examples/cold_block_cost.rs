@@ -1,7 +1,8 @@
-//! What a query over blocks in an object store takes: over a directory and over an S3 server (`s3s-fs`, on this machine), with an
-//! empty cache, with a full one, and asked again.
+//! What a query over blocks in an object store takes: over a directory and over an S3 server
+//! (`s3s-fs`, on this machine), with an empty cache, with a full one, and asked again.
 //!
-//! `cargo run --release --workspace --example cold_block_cost [SERIES]`. The middle of several, wall-clock milliseconds.
+//! `cargo run --release --workspace --example cold_block_cost [SERIES]`. The middle of several,
+//! wall-clock milliseconds.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement, for a terminal")]
 
 /// What [`s3`] needs of the tests' support.

@@ -1,7 +1,8 @@
 //! mimalloc's settings.
 //!
-//! Memory that was given back goes to the system after 10 ms, not after a second: while the log is replayed the server then takes
-//! a quarter less, for the same CPU (measured: docs/benchmarks.md). Whoever sets `MIMALLOC_PURGE_DELAY` has his way.
+//! Memory that was given back goes to the system after 10 ms, not after a second: while the log is
+//! replayed the server then takes a quarter less, for the same CPU (measured: docs/benchmarks.md).
+//! Whoever sets `MIMALLOC_PURGE_DELAY` has his way.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 

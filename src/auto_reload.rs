@@ -1,7 +1,8 @@
-//! `--config.auto-reload`: looks at the configuration's files now and then, and loads them when they have changed.
+//! `--config.auto-reload`: looks at the configuration's files now and then, and loads them when
+//! they have changed.
 //!
-//! What counts is what the files say, not when they were written. A configuration that cannot be used is tried again
-//! at every look, so the log keeps saying so until somebody mends it.
+//! What counts is what the files say, not when they were written. A configuration that cannot be
+//! used is tried again at every look, so the log keeps saying so until somebody mends it.
 
 use crate::config;
 use crate::control::ServerController;
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A number that changes when the configuration at `path`, or a rule file or scrape config file it names, does.
+/// A number that changes when the configuration at `path`, or a rule file or scrape config file it
+/// names, does.
 pub fn checksum(path: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
     let mut files = vec![path.to_path_buf()];

@@ -1,4 +1,5 @@
-//! `perennial test promql FILE…`: runs files of Prometheus' test language for PromQL and prints what came of them.
+//! `perennial test promql FILE…`: runs files of Prometheus' test language for PromQL and prints
+//! what came of them.
 //!
 //! No server is started; see [`frontends::promqltest`] for the language.
 
@@ -49,7 +50,8 @@ const UNUSABLE: u8 = 2;
 /// More workers than any machine here has cores is a mistake.
 const MOST_WORKERS: usize = 64;
 
-/// Runs `perennial test` with the arguments behind it: 0 if everything passed, 1 if not, 2 if nothing could run.
+/// Runs `perennial test` with the arguments behind it: 0 if everything passed, 1 if not, 2 if
+/// nothing could run.
 pub fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"));

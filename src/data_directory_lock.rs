@@ -1,7 +1,7 @@
 //! The lock on the data directory: two servers that write one log damage it.
 //!
-//! An advisory lock of the operating system on `<data>/lock`. It goes with the process, also with a killed one; the
-//! file stays and means nothing by itself. It holds the process id, for people.
+//! An advisory lock of the operating system on `<data>/lock`. It goes with the process, also with a
+//! killed one; the file stays and means nothing by itself. It holds the process id, for people.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};

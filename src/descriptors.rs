@@ -1,7 +1,8 @@
 //! File descriptors: as many as the system lets this process have, and a few kept back.
 //!
-//! Every connection, target and file of the log takes one. When they run out, a server that waits for one of its own to be
-//! closed cannot take a connection to say so, nor begin a segment of its log: the reserve is for that.
+//! Every connection, target and file of the log takes one. When they run out, a server that waits
+//! for one of its own to be closed cannot take a connection to say so, nor begin a segment of its
+//! log: the reserve is for that.
 
 use crate::limits::RESERVED_DESCRIPTORS;
 use parking_lot::Mutex;
@@ -63,8 +64,8 @@ impl Reserve {
         kept.files.pop().is_some()
     }
 
-    /// Takes back what was given up, as far as there is enough again. If there is none left beside the reserve, half of it is
-    /// given up for connections; to be called every second or so.
+    /// Takes back what was given up, as far as there is enough again. If there is none left beside
+    /// the reserve, half of it is given up for connections; to be called every second or so.
     pub fn refill(&self) {
         let mut kept = self.state.lock();
         // One more than is kept: there is something left beside it.

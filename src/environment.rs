@@ -1,5 +1,5 @@
-//! What a server finds around it: the time, a disk, peers, and threads or none. The program has those of the machine; a
-//! simulation gives others, and the server is the same.
+//! What a server finds around it: the time, a disk, peers, and threads or none. The program has
+//! those of the machine; a simulation gives others, and the server is the same.
 
 use crate::descriptors::{Reserve, ReservedDisk};
 use connectors::http_client::Peers;

@@ -1,7 +1,8 @@
 //! `perennial export`: samples of a data directory, in a format that other programs read.
 //!
-//! The directory is only read: a store is opened on a disk that keeps nothing of what is written. No server may run on it
-//! meanwhile; of one that runs, a snapshot is exported. The formats: [`connectors::export`].
+//! The directory is only read: a store is opened on a disk that keeps nothing of what is written.
+//! No server may run on it meanwhile; of one that runs, a snapshot is exported. The formats:
+//! [`connectors::export`].
 
 use crate::data_directory_lock::DataLock;
 use crate::{UNUSABLE, say};

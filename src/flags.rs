@@ -1,8 +1,9 @@
 //! The command line: Prometheus 3's flags and our own, from one table.
 //!
-//! The table says of each flag what it takes, its default and what it does; clap parses it, `--help` prints it,
-//! `/api/v1/status/flags` shows it ([`Flags::as_map`]). Both spellings (`--a=b`, `--a b`) work, booleans are
-//! `--x`, `--no-x` and `--x=false`. Flags of Prometheus without an effect here are accepted and say so.
+//! The table says of each flag what it takes, its default and what it does; clap parses it,
+//! `--help` prints it, `/api/v1/status/flags` shows it ([`Flags::as_map`]). Both spellings
+//! (`--a=b`, `--a b`) work, booleans are `--x`, `--no-x` and `--x=false`. Flags of Prometheus
+//! without an effect here are accepted and say so.
 
 #[path = "flags_table.rs"]
 mod table;
@@ -248,8 +249,8 @@ impl Flags {
         Some(self.text("web.config.file")).filter(|f| !f.is_empty()).map(PathBuf::from)
     }
 
-    /// The URL under which people reach the server, without a slash at its end; made of `hostname` and the port
-    /// if it is not given.
+    /// The URL under which people reach the server, without a slash at its end; made of `hostname`
+    /// and the port if it is not given.
     pub fn external_url(&self, hostname: &str) -> String {
         let given = self.text("web.external-url").trim_end_matches('/');
         if given.is_empty() {

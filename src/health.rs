@@ -1,7 +1,8 @@
 //! Whether the server can do its work: the log is written, and the data directory is there and ours.
 //!
-//! `/-/healthy` and `/-/ready` say it, and the log: once when it is no longer so, with what to do, and once when it is over.
-//! The clock is watched, too: when it has been set back, samples are refused until it has passed what was stored.
+//! `/-/healthy` and `/-/ready` say it, and the log: once when it is no longer so, with what to do,
+//! and once when it is over. The clock is watched, too: when it has been set back, samples are
+//! refused until it has passed what was stored.
 
 use crate::descriptors::Reserve;
 use parking_lot::{Mutex, RwLock};

@@ -1,5 +1,6 @@
-//! The perennial program: flags, configuration, wiring, shutdown. The only place that knows every crate. `main.rs` only runs
-//! [`main`]; it is a library so that the simulation (`tests/whole_server`) can put the same server together.
+//! The perennial program: flags, configuration, wiring, shutdown. The only place that knows every
+//! crate. `main.rs` only runs [`main`]; it is a library so that the simulation
+//! (`tests/whole_server`) can put the same server together.
 //!
 //! [`flags`] and [`config`] say what is wanted, [`server`] opens the rooms and joins them, the other modules
 //! translate between neighbours.
@@ -59,8 +60,8 @@ const UNUSABLE: u8 = 2;
 
 /// The program.
 pub fn main() -> ExitCode {
-    // With huge pages the allocator holds a quarter more than it gives out (measured: docs/benchmarks.md). Where the kernel
-    // cannot do without, it costs that.
+    // With huge pages the allocator holds a quarter more than it gives out (measured:
+    // docs/benchmarks.md). Where the kernel cannot do without, it costs that.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [command, rest @ ..] = args.as_slice()
@@ -156,8 +157,8 @@ fn run(
     });
     let here = Surroundings::of_this_machine();
     let server = Arc::new(Server::open(flags, &loaded.config, metrics, here)?);
-    // Never dropped: after `close` nothing of it has anything to do, and to free gigabytes piece by piece takes seconds that the
-    // end of the process does not need.
+    // Never dropped: after `close` nothing of it has anything to do, and to free gigabytes piece by
+    // piece takes seconds that the end of the process does not need.
     std::mem::forget(server.clone());
     let control = Arc::new(ServerController::new(server.clone(), &loaded));
     let step = loaded.config.evaluation_interval();

@@ -1,7 +1,7 @@
 //! Housekeeping of the store: what it has to do once a minute, and where that runs.
 //!
-//! What fails is tried again, after pauses that become longer: it may cost much, and mostly fails again. The log says so
-//! once, with what to do, and once when it works again.
+//! What fails is tried again, after pauses that become longer: it may cost much, and mostly fails
+//! again. The log says so once, with what to do, and once when it works again.
 
 use crate::limits::HOUSEKEEPING_PAUSE_MINUTES;
 use engine::query::pool::Pool;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Store, StoreError};
 
-/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are due, others are
-/// merged, and old ones move to the object store.
+/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are
+/// due, others are merged, and old ones move to the object store.
 pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.

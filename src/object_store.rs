@@ -29,8 +29,8 @@ fn directory_id(data: &Path) -> Result<String, String> {
     Ok(format!("{}:{} {:016x}", crate::host_name(), data.display(), u64::from_le_bytes(random)))
 }
 
-/// Has the object store asked what is in it, until it answers. One that is known to belong to somebody else is an error;
-/// for another answer nobody waits.
+/// Has the object store asked what is in it, until it answers. One that is known to belong to
+/// somebody else is an error; for another answer nobody waits.
 pub fn connect(store: &Arc<Store>) -> Result<(), String> {
     let (tell, hear) = sync_channel(1);
     let asked = Arc::downgrade(store);

@@ -1,4 +1,5 @@
-//! The process as its own metrics describe it: `process_*` and `prometheus_build_info`, as Prometheus names them.
+//! The process as its own metrics describe it: `process_*` and `prometheus_build_info`, as
+//! Prometheus names them.
 
 use std::sync::Arc;
 use storage::metrics::{Gauge, Metrics};

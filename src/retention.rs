@@ -1,7 +1,8 @@
 //! How long blocks stay: what the command line and the configuration file say together.
 //!
-//! As in Prometheus 3 the file wins over the flags, each of its two keys by itself, and zero is as if nothing were
-//! said. Old spellings in the file ([`StorageBlock`]) lose against flags. See `storage/src/store/retention.rs`.
+//! As in Prometheus 3 the file wins over the flags, each of its two keys by itself, and zero is as
+//! if nothing were said. Old spellings in the file ([`StorageBlock`]) lose against flags. See
+//! `storage/src/store/retention.rs`.
 
 use crate::config::StorageBlock;
 use crate::flags::Flags;

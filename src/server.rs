@@ -321,8 +321,9 @@ impl Server {
 
     /// Closes all rooms: what brings samples in first, the store last. No replay is under way any more.
     ///
-    /// Rules that are being loaded cannot be interrupted, and a hundred thousand of them take a while. The store does not wait
-    /// for them: to it their end is that of a process that is killed, which loses nothing that was acknowledged.
+    /// Rules that are being loaded cannot be interrupted, and a hundred thousand of them take a
+    /// while. The store does not wait for them: to it their end is that of a process that is
+    /// killed, which loses nothing that was acknowledged.
     pub fn close(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
         match self.hands {
             Execution::Threads => self.close_rooms_in_time(stopping)?,
@@ -432,7 +433,8 @@ impl Server {
     }
 }
 
-/// Reads the rule files that `config` names, and checks what else it names: after this nothing is left to refuse.
+/// Reads the rule files that `config` names, and checks what else it names: after this nothing is
+/// left to refuse.
 pub fn load_rules(
     config: Config,
     mut warnings: Vec<ConfigError>,
@@ -448,8 +450,8 @@ pub fn load_rules(
     Ok(LoadedConfig { config, groups: loaded.groups, warnings })
 }
 
-/// A group that waits for samples that the store refuses. What it does not refuse, and the slots that such samples reach, is
-/// still in the head, so that it can be corrected.
+/// A group that waits for samples that the store refuses. What it does not refuse, and the slots
+/// that such samples reach, is still in the head, so that it can be corrected.
 fn too_late(group: &RuleGroup, window: i64) -> Option<ConfigError> {
     let lateness = group.lateness.filter(|lateness| *lateness > window)?;
     let [lateness, window] = [lateness, window].map(format_duration);
@@ -611,7 +613,8 @@ fn start_rules(hands: Execution, ports: RuleServices, options: RuleOptions) -> R
     }
 }
 
-/// The query runtime over the series of all processes, with so many threads for those of this one, if it has threads.
+/// The query runtime over the series of all processes, with so many threads for those of this one,
+/// if it has threads.
 fn querier(
     hands: Execution,
     store: &Arc<Store>,

@@ -1,5 +1,6 @@
-//! From an open store to a server that is ready: while the log is replayed the server scrapes and answers from history;
-//! then rules and standing queries stand, with what the log had in their windows.
+//! From an open store to a server that is ready: while the log is replayed the server scrapes and
+//! answers from history; then rules and standing queries stand, with what the log had in their
+//! windows.
 
 use crate::control::ServerController;
 use crate::server::{LoadedConfig, Server};
@@ -11,8 +12,9 @@ use tokio::runtime::Handle;
 /// Time between lines of the log that say how far the replay is.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// Makes `loaded` the configuration in force, as far as that goes at once. The thread that does the rest ends when the
-/// server is ready, or with the reason why it never will be; the server is asked to quit then.
+/// Makes `loaded` the configuration in force, as far as that goes at once. The thread that does the
+/// rest ends when the server is ready, or with the reason why it never will be; the server is asked
+/// to quit then.
 pub fn begin(
     server: &Arc<Server>,
     control: &Arc<ServerController>,

@@ -377,8 +377,8 @@ fn twice_the_configuration_costs_at_most_a_little_more_than_twice() {
     testing::assert_proportional("a job that comes twice", 200, twice, |text| load(text).unwrap_err());
 }
 
-/// What a job inherits of `global`, in the place that Prometheus 3.14 gives it; patterns of files as seen from the working
-/// directory.
+/// What a job inherits of `global`, in the place that Prometheus 3.14 gives it; patterns of files
+/// as seen from the working directory.
 #[test]
 fn jobs_print_what_they_inherit() {
     let text = "global: {scrape_native_histograms: true, sample_limit: 7, metric_name_validation_scheme: legacy}\n\

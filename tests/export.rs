@@ -1,5 +1,5 @@
-//! Out and in again: what `perennial export` writes is what is stored, other programs read it, and `perennial import` makes
-//! the same of it.
+//! Out and in again: what `perennial export` writes is what is stored, other programs read it, and
+//! `perennial import` makes the same of it.
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;

@@ -1,4 +1,5 @@
-//! `docs/limits.md` has every limit: each constant of each `limits.rs` is in a row, and each row says how it is changed.
+//! `docs/limits.md` has every limit: each constant of each `limits.rs` is in a row, and each row
+//! says how it is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -66,7 +67,8 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Constants that a cell names in backticks, with or without their module; what else is said there is not in capitals.
+/// Constants that a cell names in backticks, with or without their module; what else is said there
+/// is not in capitals.
 fn named(cell: &str) -> impl Iterator<Item = &str> {
     let names = cell.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name));
     names.filter(|name| name.chars().all(|c| c == '_' || c.is_ascii_uppercase() || c.is_ascii_digit()))

@@ -83,7 +83,8 @@ fn our_files_of_the_default_dialect() {
     }
 }
 
-/// Functions of windows mind equal labels even at different times of one query: what no view, asked at one time, can.
+/// Functions of windows mind equal labels even at different times of one query: what no view, asked
+/// at one time, can.
 #[test]
 fn windows_of_the_default_dialect_mind_labels() {
     let load = "load 10s\n  early{n=\"c\"} 1 2 3\n  late{n=\"c\"} _x10 5 6 7 8\n\n";
@@ -286,8 +287,8 @@ fn our_files_expect_every_annotation() {
     assert!(missing.is_empty(), "no file of tests/promql expects: {missing:#?}");
 }
 
-/// Where implementations of PromQL go wrong. What concerns the JSON of answers and the results of rules is tested
-/// with these.
+/// Where implementations of PromQL go wrong. What concerns the JSON of answers and the results of
+/// rules is tested with these.
 const TRAPS: &[&str] = &[
     "windows and the lookback are open to the left",
     "a stale marker hides what is before it from a selector, not from a window",

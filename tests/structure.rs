@@ -1,5 +1,5 @@
-//! The house's rules that a program can check: which crate may know which, where every file says what it is, how
-//! long a function may be. The reasons are in `docs/`.
+//! The house's rules that a program can check: which crate may know which, where every file says
+//! what it is, how long a function may be. The reasons are in `docs/`.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,8 +131,8 @@ fn functions_are_short() {
     assert!(long.is_empty(), "over {FUNCTION_LINES_MAX} lines:\n{}", long.join("\n"));
 }
 
-/// (name, first line, number of lines) of each function in formatted source: from its `fn` to the closing brace at
-/// the same depth. Macro definitions are tables of code and left out.
+/// (name, first line, number of lines) of each function in formatted source: from its `fn` to the
+/// closing brace at the same depth. Macro definitions are tables of code and left out.
 fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();

@@ -12,8 +12,8 @@ pub trait ConfigBlock {
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
-/// Defines a struct whose public fields are YAML keys with defaults: a [`ConfigBlock`] with `Default`. An absent
-/// key and a `null` keep the default.
+/// Defines a struct whose public fields are YAML keys with defaults: a [`ConfigBlock`] with
+/// `Default`. An absent key and a `null` keep the default.
 macro_rules! section {
     ($(#[$meta:meta])* pub struct $name:ident {
         $($(#[$fmeta:meta])* $field:ident : $ty:ty = $default:expr),* $(,)?
@@ -46,8 +46,8 @@ macro_rules! section {
     };
 }
 
-/// Makes a struct out of one YAML mapping, whose keys belong to the listed sections (fields of the struct that
-/// implement [`ConfigBlock`]); any other key is an error in Prometheus' words.
+/// Makes a struct out of one YAML mapping, whose keys belong to the listed sections (fields of the
+/// struct that implement [`ConfigBlock`]); any other key is an error in Prometheus' words.
 macro_rules! deserialize_sections {
     ($name:ident as $shown:literal { $($field:ident),* }) => {
         impl<'de> serde::Deserialize<'de> for $name {

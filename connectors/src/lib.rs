@@ -1,7 +1,7 @@
-//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push, [`host_metrics`]
-//! exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and [`mod@export`] move history, [`objects`] is where
-//! old blocks go. Knows the store,
-//! but no plan and no query.
+//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push,
+//! [`host_metrics`] exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and
+//! [`mod@export`] move history, [`objects`] is where old blocks go. Knows the store, but no plan
+//! and no query.
 
 pub mod alertmanager;
 pub mod blocking;

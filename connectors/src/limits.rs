@@ -1,50 +1,58 @@
 //! Limits of the outside world: number, unit, reason. Nowhere else does this crate hold one.
 
-/// Labels of one scraped series: as it is exposed, and after the rules where `label_limit` says no less. Real ones have some
-/// dozens; kube-state-metrics reaches a few hundred.
+/// Labels of one scraped series: as it is exposed, and after the rules where `label_limit` says no
+/// less. Real ones have some dozens; kube-state-metrics reaches a few hundred.
 pub const SERIES_LABELS: usize = 4_096;
-/// Bytes of all labels of a scraped or written series together, after each relabelling rule, too; and about those of a line of an
-/// exposition, or of one metric of a protobuf one.
+/// Bytes of all labels of a scraped or written series together, after each relabelling rule, too;
+/// and about those of a line of an exposition, or of one metric of a protobuf one.
 pub const SERIES_BYTES: usize = storage::limits::LABEL_SET_BYTES;
-/// Labels that rules may make of those of one series, target or alert: a rule that copies all of them doubles their number.
+/// Labels that rules may make of those of one series, target or alert: a rule that copies all of
+/// them doubles their number.
 pub const RELABEL_LABELS: usize = 4 * SERIES_LABELS;
-/// Decoded body of one scrape, bytes, where `body_size_limit` says nothing. A body is read piece by piece, so this does not
-/// bound memory: it ends what never ends. Prometheus' users speak of 100 MB, one of 4 GB.
+/// Decoded body of one scrape, bytes, where `body_size_limit` says nothing. A body is read piece by
+/// piece, so this does not bound memory: it ends what never ends. Prometheus' users speak of 100
+/// MB, one of 4 GB.
 pub const SCRAPE_BODY_BYTES: usize = 8 << 30;
 /// Text of a scrape that is decoded at a time, bytes: it stays in the processor's cache until it is parsed.
 pub const SCRAPE_PIECE_BYTES: usize = 64 << 10;
-/// Bytes of a scrape's body that are received before they are worked at: most bodies are shorter, and need one change of
-/// threads.
+/// Bytes of a scrape's body that are received before they are worked at: most bodies are shorter,
+/// and need one change of threads.
 pub const SCRAPE_RECEIVE_BYTES: usize = 256 << 10;
 /// Bytes of a protobuf family that is read when it is whole; of a longer one each metric is.
 pub const SCRAPE_FAMILY_BYTES: u64 = 256 << 10;
-/// Memory that all scrapes together may take while they are read, bytes, beyond the share below: new series, native histograms,
-/// samples with timestamps. Half of it is for one scrape at most: some million new series.
+/// Memory that all scrapes together may take while they are read, bytes, beyond the share below:
+/// new series, native histograms, samples with timestamps. Half of it is for one scrape at most:
+/// some million new series.
 pub const SCRAPE_MEMORY_BYTES: usize = 2 << 30;
 /// Memory that each scrape may take without asking, bytes: one without new series needs none.
 pub const SCRAPE_FREE_BYTES: usize = 256 << 10;
-/// Memory of one scrape, bytes, for what may say the same again and again: samples with timestamps of their own (two million),
-/// start timestamps, histograms with timestamps.
+/// Memory of one scrape, bytes, for what may say the same again and again: samples with timestamps
+/// of their own (two million), start timestamps, histograms with timestamps.
 pub const SCRAPE_LOOSE_BYTES: usize = 48 << 20;
-/// Memory for exemplars of one scrape, bytes: a hundred thousand, which is what the store keeps. Further ones are left out.
+/// Memory for exemplars of one scrape, bytes: a hundred thousand, which is what the store keeps.
+/// Further ones are left out.
 pub const SCRAPE_EXEMPLAR_BYTES: usize = 16 << 20;
-/// Memory of one scrape, bytes, for samples that wait for the `_created` line of their metric: ten thousand, of a family without
-/// such lines. Those that it has come right behind their samples.
+/// Memory of one scrape, bytes, for samples that wait for the `_created` line of their metric: ten
+/// thousand, of a family without such lines. Those that it has come right behind their samples.
 pub const SCRAPE_WAITING_STARTS_BYTES: usize = 1 << 20;
 /// Exemplars of one histogram of a scrape; further ones are left out.
 pub const HISTOGRAM_EXEMPLARS: usize = 1_024;
-/// How long a scrape works on a thread before another one has its turn, ms: the delay that a bad target is to others.
+/// How long a scrape works on a thread before another one has its turn, ms: the delay that a bad
+/// target is to others.
 pub const SCRAPE_TURN_MS: u64 = 20;
-/// Turns that a scrape has on threads of the usual priority; it has the others on niced ones. A body of a megabyte has four.
+/// Turns that a scrape has on threads of the usual priority; it has the others on niced ones. A
+/// body of a megabyte has four.
 pub const SCRAPE_FIRST_TURNS: usize = 4;
-/// What is added to the nice value of the process for those: half of what queries have, as a scrape has its time only once.
+/// What is added to the nice value of the process for those: half of what queries have, as a scrape
+/// has its time only once.
 pub const SCRAPE_LATE_NICENESS: i32 = 5;
 /// Lines of a scrape between two looks at the clock: some ten microseconds.
 pub const SCRAPE_LOOK_LINES: u32 = 256;
-/// Columns of one batch of a target: its first record in a segment of the log has 13 bytes of each, of 16 MiB. Targets with
-/// more series have several.
+/// Columns of one batch of a target: its first record in a segment of the log has 13 bytes of each,
+/// of 16 MiB. Targets with more series have several.
 pub const PART_COLUMNS: usize = 1 << 17;
-/// New series of a scrape between two looks at the clock, and records of the log, while they get their places.
+/// New series of a scrape between two looks at the clock, and records of the log, while they get
+/// their places.
 pub const SETTLED_SERIES: usize = 4_096;
 /// Samples with timestamps of a scrape that are appended at a time.
 pub const APPENDED_ROWS: usize = 1 << 16;
@@ -54,7 +62,8 @@ pub const LINE_BYTES: usize = 1 << 20;
 pub const IMPORT_PIECE_BYTES: usize = 4 << 20;
 /// Samples of an import that wait in memory (24 bytes each, and their labels) before they become blocks.
 pub const IMPORT_SAMPLES: usize = 16_000_000;
-/// Length of the blocks of an import, ms: a range that compaction knows, long enough that a year makes 500 of them.
+/// Length of the blocks of an import, ms: a range that compaction knows, long enough that a year
+/// makes 500 of them.
 pub const IMPORT_RANGE_MS: i64 = 9 * 7_200_000;
 /// A chunk of Prometheus' of more bytes is damage: it cuts them at 120 samples or about a thousand bytes.
 pub const IMPORT_CHUNK_BYTES: usize = 64 << 20;
@@ -89,8 +98,8 @@ pub const CONNECT_SECONDS: u64 = 30;
 pub const CREDENTIAL_FILE_BYTES: u64 = 1 << 20;
 /// A target file of `file_sd_configs`, bytes.
 pub const TARGET_FILE_BYTES: u64 = 64 << 20;
-/// Values and brackets that the aliases (`*name`) of a target file in YAML may stand for: a file of 1 kB can mean more
-/// than any memory holds.
+/// Values and brackets that the aliases (`*name`) of a target file in YAML may stand for: a file of
+/// 1 kB can mean more than any memory holds.
 pub const TARGET_FILE_ALIASED: usize = 3_000_000;
 /// Bytes of text that they may stand for.
 pub const TARGET_FILE_ALIASED_BYTES: usize = 64 << 20;
@@ -114,19 +123,19 @@ pub const REFUSALS_NAMED: usize = storage::limits::REFUSED_NAMED;
 pub const REFUSED_LINE_BYTES: usize = 4 << 10;
 /// Decoded remote-write request, bytes (reference, quality §2.7).
 pub const REMOTE_WRITE_BYTES: usize = 32 << 20;
-/// Samples, histograms and exemplars of one request: what fits into [`REMOTE_WRITE_BYTES`] if each says something. Empty
-/// ones are two bytes.
+/// Samples, histograms and exemplars of one request: what fits into [`REMOTE_WRITE_BYTES`] if each
+/// says something. Empty ones are two bytes.
 pub const REMOTE_WRITE_ITEMS: usize = 2_000_000;
 /// Symbols of one request of 2.0: 8 bytes each.
 pub const REMOTE_WRITE_SYMBOLS: usize = 1_000_000;
-/// Labels of all series of one request of 2.0 as they are written out, bytes: a number of two bytes stands for a text of any
-/// length.
+/// Labels of all series of one request of 2.0 as they are written out, bytes: a number of two bytes
+/// stands for a text of any length.
 pub const REMOTE_WRITE_LABEL_BYTES: usize = 256 << 20;
-/// Memory of what is decoded of a request before it is stored, bytes: beside the request itself, and small. A request of
-/// 20,000 samples, more than senders send, is stored at once.
+/// Memory of what is decoded of a request before it is stored, bytes: beside the request itself,
+/// and small. A request of 20,000 samples, more than senders send, is stored at once.
 pub const REMOTE_WRITE_BATCH_BYTES: usize = 4 << 20;
-/// Spans, buckets of one sign or bounds of one histogram that are read, over the wire or from a scrape: four times what is
-/// stored, since the resolution of some is lowered first.
+/// Spans, buckets of one sign or bounds of one histogram that are read, over the wire or from a
+/// scrape: four times what is stored, since the resolution of some is lowered first.
 pub const RAW_BUCKETS: usize = 4 * storage::limits::HISTOGRAM_BUCKETS;
 /// Bytes of a file or answer quoted in an error message.
 pub const QUOTE_BYTES: usize = 60;

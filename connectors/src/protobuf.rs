@@ -1,7 +1,7 @@
 //! Protocol buffers, as much as it takes to walk over a message without copying: fields of four wire types.
 //!
-//! Nothing recurses: a nested message is a slice that the caller may walk over in turn. Remote write and protobuf scrapes
-//! read their messages with it.
+//! Nothing recurses: a nested message is a slice that the caller may walk over in turn. Remote
+//! write and protobuf scrapes read their messages with it.
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +98,8 @@ impl<'a> FieldReader<'a> {
         Ok(Some((tag >> 3, value)))
     }
 
-    /// As [`FieldReader::next_field`], of a message whose fields are written as `wires` says, from number 1 on.
+    /// As [`FieldReader::next_field`], of a message whose fields are written as `wires` says, from
+    /// number 1 on.
     #[inline]
     pub fn next_of(&mut self, wires: &[Wire]) -> Result<Option<(u64, FieldValue<'a>)>, ProtobufError> {
         let field = self.next_field()?;
@@ -150,7 +151,8 @@ impl<'a> FieldReader<'a> {
     }
 }
 
-/// The length that the message at the start of `bytes` has, and how many bytes say so; `None` if they are cut off.
+/// The length that the message at the start of `bytes` has, and how many bytes say so; `None` if
+/// they are cut off.
 pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufError> {
     let mut fields = FieldReader::of(bytes);
     match fields.varint() {

@@ -1,7 +1,9 @@
-//! Threads for what takes long and is waited for by nobody who is short of time: large scrapes, large remote writes.
+//! Threads for what takes long and is waited for by nobody who is short of time: large scrapes,
+//! large remote writes.
 //!
-//! They are niced, so that ticks, small scrapes and requests come first, and so that a light query shares a core with them
-//! rather than waiting for it. They are a runtime of their own, because a thread that was niced stays so.
+//! They are niced, so that ticks, small scrapes and requests come first, and so that a light query
+//! shares a core with them rather than waiting for it. They are a runtime of their own, because a
+//! thread that was niced stays so.
 
 use crate::blocking;
 use storage::execution::Execution;

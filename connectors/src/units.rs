@@ -43,8 +43,9 @@ const PREFIXES: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
 const LARGEST_PART: u64 = ((1 << 63) - 10) / 10 * 10 - 1;
 
 impl ConfigSize {
-    /// Parses numbers with units (`15MB`, `1.5GiB`), added up; `0` needs none. Below zero, which Prometheus takes for
-    /// "no limit" wherever it takes a size, is zero. Errors are Prometheus' ones.
+    /// Parses numbers with units (`15MB`, `1.5GiB`), added up; `0` needs none. Below zero, which
+    /// Prometheus takes for "no limit" wherever it takes a size, is zero. Errors are Prometheus'
+    /// ones.
     pub fn parse(text: &str) -> Result<ConfigSize, String> {
         ConfigSize::sum(text, "iB").or_else(|_| ConfigSize::sum(text, "B")).map(ConfigSize)
     }

@@ -71,7 +71,8 @@ async fn large_but_real_labels_and_bodies_are_scraped() {
     let mut body = format!("labels{{{}}} 1\n", labels.join(","));
     let _ = writeln!(body, "value{{q=\"{}\"}} 2", "x".repeat(70_000));
     let _ = writeln!(body, "name{{{}=\"x\"}} 3", "n".repeat(2_000));
-    // Comments have no limit of their own, so this is a body of 70 MB that does not cost a debug build minutes.
+    // Comments have no limit of their own, so this is a body of 70 MB that does not cost a debug
+    // build minutes.
     let comment = format!("# {}\n", "c".repeat(1_000_000));
     body.push_str(&comment.repeat(70));
     body.push_str("last 4\n");

@@ -1,5 +1,5 @@
-//! Twice the input costs about twice as much: parsers, label builders and relabelling against the number of their lines,
-//! labels, metrics and buckets.
+//! Twice the input costs about twice as much: parsers, label builders and relabelling against the
+//! number of their lines, labels, metrics and buckets.
 
 mod bench;
 

@@ -1,5 +1,6 @@
-//! Bodies with every oddity, and what Prometheus 3.14 makes of each: whether the scrape is good, what it counts, the series with their
-//! values, the metadata. The answers were recorded from it; how is in `tests/beside/README.md`.
+//! Bodies with every oddity, and what Prometheus 3.14 makes of each: whether the scrape is good,
+//! what it counts, the series with their values, the metadata. The answers were recorded from it;
+//! how is in `tests/beside/README.md`.
 
 use connectors::native_histogram::HistogramLimits;
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};

@@ -1,4 +1,5 @@
-//! Targets with more series than one record of the log holds, and a store that does not take what was scraped.
+//! Targets with more series than one record of the log holds, and a store that does not take what
+//! was scraped.
 
 mod bench;
 

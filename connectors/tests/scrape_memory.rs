@@ -1,5 +1,5 @@
-//! What reading a scrape takes beyond what is stored of it: at most 64 MiB, whatever the body unpacks to. One test, alone in
-//! its process: it measures the process.
+//! What reading a scrape takes beyond what is stored of it: at most 64 MiB, whatever the body
+//! unpacks to. One test, alone in its process: it measures the process.
 
 mod bench;
 

@@ -1,8 +1,9 @@
 //! Memory of queries and views, counted where they make values, labels and answers.
 //!
-//! What is counted is an estimate in bytes, not what the allocator hands out: it has to be right to a factor of two, and
-//! cheap. A [`MemoryPool`] is shared by all queries, or by all views; each of them has a [`MemoryReservation`] in it,
-//! with a limit of its own, that is given back when it is dropped.
+//! What is counted is an estimate in bytes, not what the allocator hands out: it has to be right to
+//! a factor of two, and cheap. A [`MemoryPool`] is shared by all queries, or by all views; each of
+//! them has a [`MemoryReservation`] in it, with a limit of its own, that is given back when it is
+//! dropped.
 
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES};
 use std::sync::Arc;

@@ -1,12 +1,12 @@
-//! What standing rules cost: CPU per tick in which nothing arrives, per tick with one scrape, and in cores altogether; and
-//! the bytes that they keep.
+//! What standing rules cost: CPU per tick in which nothing arrives, per tick with one scrape, and
+//! in cores altogether; and the bytes that they keep.
 //!
 //! `cargo run --release -p perennial-frontends --example live_cost [rules] [targets] [scrape seconds] [past seconds] [expr]`.
-//! Rules are six mixed shapes, a third of them alerts; recorded ones every five seconds. With an expression all rules are that
-//! one, recorded, with `{N}` replaced by the rule's number.
-//! In the end, a thousand rules with thresholds of their own over what stands are installed and removed, every fifth recorded.
-//! Scrapes are spread over their interval, each followed by a tick that takes it along and one that finds nothing. Times are CPU
-//! times of the one worker's thread (Linux).
+//! Rules are six mixed shapes, a third of them alerts; recorded ones every five seconds. With an
+//! expression all rules are that one, recorded, with `{N}` replaced by the rule's number. In the
+//! end, a thousand rules with thresholds of their own over what stands are installed and removed,
+//! every fifth recorded. Scrapes are spread over their interval, each followed by a tick that takes
+//! it along and one that finds nothing. Times are CPU times of the one worker's thread (Linux).
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -23,7 +23,8 @@ const START: TimeMs = 1_700_000_000_000;
 const JOBS: usize = 8;
 const SECONDS: i64 = 30;
 const TICKS: i64 = 100;
-/// Distance of the slots of rules that come and go: none is in those ticks, so that what installing takes is not lost among answers.
+/// Distance of the slots of rules that come and go: none is in those ticks, so that what installing
+/// takes is not lost among answers.
 const APART: i64 = 86_400_000;
 const GROUPINGS: [&str; 6] = ["method", "code", "route", "instance", "method, code", "instance, route"];
 const WINDOWS: [&str; 4] = ["5m", "1m", "2m", "10m"];
@@ -221,8 +222,8 @@ fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     print_ticks("without them", bench, now)
 }
 
-/// CPU time of the worker in so many ticks, and in what is prepared between them. All ticks are at one time, so that nothing
-/// moves but what comes and goes.
+/// CPU time of the worker in so many ticks, and in what is prepared between them. All ticks are at
+/// one time, so that nothing moves but what comes and goes.
 fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     *now += 1_000;
     (0..bench.targets.len()).try_for_each(|target| scrape(&bench.store, &bench.targets, target, *now))?;

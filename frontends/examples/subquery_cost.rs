@@ -1,9 +1,11 @@
-//! What a rule with a subquery costs per evaluation: asked from scratch, and with what is kept of its subquery.
+//! What a rule with a subquery costs per evaluation: asked from scratch, and with what is kept of
+//! its subquery.
 //!
-//! `cargo run --release -p perennial-frontends --example subquery_cost [targets] [late ms] [expr]`: of each target there are
-//! 20 counters and 20 gauges, scraped every 15 s, two hours of them; then the expressions are asked every 15 s, a moment
-//! after the scrapes. With `late`, one sample of another metric comes that late before each question. Times are CPU times of
-//! all threads but the log's (Linux), without those of appending.
+//! `cargo run --release -p perennial-frontends --example subquery_cost [targets] [late ms] [expr]`:
+//! of each target there are 20 counters and 20 gauges, scraped every 15 s, two hours of them; then
+//! the expressions are asked every 15 s, a moment after the scrapes. With `late`, one sample of
+//! another metric comes that late before each question. Times are CPU times of all threads but the
+//! log's (Linux), without those of appending.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use engine::query::{Querier, QueryOptions, SubqueryCache};

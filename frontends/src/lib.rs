@@ -1,8 +1,9 @@
 //! Words in, plans out; answers out.
 //!
-//! [`promql`] turns text into plans, [`promqltest`] checks their answers, [`rules`] keeps rule files standing,
-//! [`http`] is the API, [`saved`] the queries that were put there; all hold standing plans through [`views`], and what
-//! cannot stand is [`scheduled`]. [`recording`] computes what rules would have recorded earlier.
+//! [`promql`] turns text into plans, [`promqltest`] checks their answers, [`rules`] keeps rule
+//! files standing, [`http`] is the API, [`saved`] the queries that were put there; all hold
+//! standing plans through [`views`], and what cannot stand is [`scheduled`]. [`recording`] computes
+//! what rules would have recorded earlier.
 
 pub mod http;
 pub mod limits;

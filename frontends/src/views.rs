@@ -11,8 +11,9 @@ use engine::plan::Dialect;
 use engine::plan::physical::StoreQueries;
 use storage::model::{Matcher, TimeMs};
 
-/// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask the store in its tick.
-/// What is answered at every tick may not: that would cost a query each time.
+/// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask
+/// the store in its tick. What is answered at every tick may not: that would cost a query each
+/// time.
 pub fn may_stand(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
     let queries = match view.kind {
         ViewKind::Recorded { .. } => queries,
@@ -25,7 +26,8 @@ pub fn may_stand(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Re
 pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
-    /// Whether a view that stands can be asked another question, so that it answers the one until it can answer the other.
+    /// Whether a view that stands can be asked another question, so that it answers the one until
+    /// it can answer the other.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
         let _ = (view, to);
         false
@@ -43,7 +45,8 @@ pub trait ViewRegistry: Send + Sync {
     fn states_are_written(&self, before: TimeMs) {
         let _ = before;
     }
-    /// What comes until [`ViewRegistry::end_install_batch`] belongs together: views that are installed begin together.
+    /// What comes until [`ViewRegistry::end_install_batch`] belongs together: views that are
+    /// installed begin together.
     fn begin_install_batch(&self) {}
     /// See [`ViewRegistry::begin_install_batch`].
     fn end_install_batch(&self) {}
@@ -53,8 +56,8 @@ pub trait ViewRegistry: Send + Sync {
     fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
     /// Detaches a consumer.
     fn untap(&self, tap: TapId);
-    /// What up to `limit` views, from `from` on in the order of their ids, say of themselves. Blocks. Fakes that nobody
-    /// asks have no view to show.
+    /// What up to `limit` views, from `from` on in the order of their ids, say of themselves.
+    /// Blocks. Fakes that nobody asks have no view to show.
     fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
         let _ = (from, limit);
         Ok(Description::default())
@@ -68,7 +71,8 @@ pub trait ViewRegistry: Send + Sync {
         let _ = view;
         None
     }
-    /// From now on `listener` hears of recorded samples that are corrected, of series that satisfy all matchers.
+    /// From now on `listener` hears of recorded samples that are corrected, of series that satisfy
+    /// all matchers.
     fn on_correction(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
         drop((matchers, listener));
     }

@@ -1,8 +1,9 @@
 //! Queries that are answered a block of steps at once give the bits of those that go step by step.
 //!
-//! Step by step go those whose metric names are dropped late; where an aggregate drops the names anyway, that changes
-//! nothing else. A range query gives at each step what an instant query gives there, and a large one, which works and is
-//! gathered on threads of its own, what the small ones give of which it consists.
+//! Step by step go those whose metric names are dropped late; where an aggregate drops the names
+//! anyway, that changes nothing else. A range query gives at each step what an instant query gives
+//! there, and a large one, which works and is gathered on threads of its own, what the small ones
+//! give of which it consists.
 
 use engine::plan::Dialect;
 use engine::query::{Querier, QueryOptions, QueryValue};

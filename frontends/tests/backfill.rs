@@ -1,7 +1,8 @@
 //! Backfill computes what a rule would have recorded had it stood earlier: compared with a rule that did.
 //!
-//! One store has its rules from the first sample on. The other gets all samples first, then the rules with `backfill`, and
-//! goes on live; or is killed in the middle, goes on from what was on disk, and must end with the same series.
+//! One store has its rules from the first sample on. The other gets all samples first, then the
+//! rules with `backfill`, and goes on live; or is killed in the middle, goes on from what was on
+//! disk, and must end with the same series.
 
 use engine::live::{LiveOptions, LiveRuntime, ViewId, ViewKind, ViewSpec};
 use engine::plan::Plan;
@@ -283,7 +284,8 @@ fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
     recorded
 }
 
-/// What was recorded once stays, also if the expression says something else today; so do its neighbours' gaps fill.
+/// What was recorded once stays, also if the expression says something else today; so do its
+/// neighbours' gaps fill.
 #[test]
 fn what_is_stored_stays() {
     let dir = tempfile::tempdir().unwrap();

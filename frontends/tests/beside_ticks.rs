@@ -1,5 +1,5 @@
-//! Installing, changing and removing views disturbs no tick: the others miss no slot and answer right, ended series go, and
-//! the clock may jump. Ticks here do not wait for what is coming.
+//! Installing, changing and removing views disturbs no tick: the others miss no slot and answer
+//! right, ended series go, and the clock may jump. Ticks here do not wait for what is coming.
 
 mod bench;
 
@@ -12,8 +12,9 @@ use storage::clock::{Clock, ManualClock};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Samples arrive from four threads all the time. Rules of three groups record one counter; whenever two of them are
-/// recorded at one time, they are equal, and so is what rules make of them.
+/// Samples arrive from four threads all the time. Rules of three groups record one counter;
+/// whenever two of them are recorded at one time, they are equal, and so is what rules make of
+/// them.
 #[test]
 fn ratios_of_rules_in_different_groups_are_one_under_load() {
     for workers in [1, 2, 4] {
@@ -77,7 +78,8 @@ fn write_on(bench: Arc<Bench>, writer: usize, stop: Arc<AtomicBool>) -> std::thr
     })
 }
 
-/// While 1 s ticks run, a thousand rules come, change and go. The standing rules miss no slot; all answers are right.
+/// While 1 s ticks run, a thousand rules come, change and go. The standing rules miss no slot; all
+/// answers are right.
 #[test]
 fn a_thousand_rules_come_and_go_and_nobody_misses_a_slot() {
     const STANDING: usize = 20;
@@ -156,7 +158,8 @@ fn a_thousand_rules_come_and_go_and_nobody_misses_a_slot() {
     bench.live.stop();
 }
 
-/// Ten generations of series come and go. What has ended is let go of without a pause, and answers stay right.
+/// Ten generations of series come and go. What has ended is let go of without a pause, and answers
+/// stay right.
 #[test]
 fn ended_series_go_beside_the_ticks() {
     const SERIES: usize = 3_000;
@@ -249,7 +252,8 @@ fn ticks_go_on_when_the_clock_jumps_back() {
     bench.live.stop();
 }
 
-/// A rule changes its grid while it stands: no slot of the old one is missed before, none of the new one after.
+/// A rule changes its grid while it stands: no slot of the old one is missed before, none of the
+/// new one after.
 #[test]
 fn a_rule_changes_its_interval() {
     let bench = Bench::new(2);

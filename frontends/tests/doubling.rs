@@ -1,4 +1,5 @@
-//! Doubling tests of what reads and writes query text: twice the text costs at most 2.6 times as much, whatever it looks like.
+//! Doubling tests of what reads and writes query text: twice the text costs at most 2.6 times as
+//! much, whatever it looks like.
 
 use engine::plan::annotations::{Annotation, Occurrences, Severity};
 use engine::plan::explain::explain;
@@ -36,7 +37,8 @@ fn balanced(n: usize, leaf: &dyn Fn(usize) -> String, first: usize) -> String {
     }
 }
 
-/// Queries by what grows in them, with half of the largest size that the limits of text, nesting or regexes admit.
+/// Queries by what grows in them, with half of the largest size that the limits of text, nesting or
+/// regexes admit.
 const FLAT: &[(&str, usize, Text)] = &[
     ("matchers of many labels", 4_000, |n| format!("up{{{}}}", list(n, ",", |i| format!("l{i}=\"v{i}\"")))),
     ("matchers of one label", 4_000, |n| format!("up{{{}}}", list(n, ",", |i| format!("l!=\"v{i}\"")))),
@@ -50,7 +52,8 @@ const FLAT: &[(&str, usize, Text)] = &[
     ("bytes that are no text", 25_000, |n| {
         format!("label_replace(up,\"a\",\"{}\",\"b\",\"\")", "\\xff".repeat(n))
     }),
-    // Printed it is a copy: beyond 128 KiB the allocator takes new pages for it each time, and twice as much costs three times.
+    // Printed it is a copy: beyond 128 KiB the allocator takes new pages for it each time, and
+    // twice as much costs three times.
     ("a long name", 50_000, |n| "m".repeat(n)),
     ("quoted names", 4_000, |n| format!("{{\"up\",{}}}", list(n, ",", |i| format!("\"l.{i}\"=\"v\"")))),
     ("by", 8_000, |n| format!("sum by ({}) (up)", labels(n))),
@@ -133,8 +136,9 @@ fn planning_queries() {
     }
 }
 
-/// Not of deep queries: each level is indented, so what is written grows with the square of the depth, which is bounded; and
-/// JSON asks at each operator of a chain whether all below it are numbers.
+/// Not of deep queries: each level is indented, so what is written grows with the square of the
+/// depth, which is bounded; and JSON asks at each operator of a chain whether all below it are
+/// numbers.
 #[test]
 fn indenting_queries() {
     for (what, n, text) in FLAT {

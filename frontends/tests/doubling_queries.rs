@@ -1,5 +1,6 @@
-//! Twice the labels or series that a whole query meets cost at most 2.6 times as much CPU. One test, alone in its program:
-//! queries run on threads of their own, so that the process is measured.
+//! Twice the labels or series that a whole query meets cost at most 2.6 times as much CPU. One
+//! test, alone in its program: queries run on threads of their own, so that the process is
+//! measured.
 
 use engine::query::{Querier, QueryOptions, QueryValue};
 use frontends::promql::{PromqlOptions, compile};

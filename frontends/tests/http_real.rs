@@ -182,8 +182,8 @@ fn fill(store: &Store) {
     }
 }
 
-/// The figures are those that Prometheus 2.42 gives to the same queries over the same samples, but for its windows,
-/// which were closed on both sides.
+/// The figures are those that Prometheus 2.42 gives to the same queries over the same samples, but
+/// for its windows, which were closed on both sides.
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_are_counted_as_prometheus_counts_them() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! `late_samples: correct`: what is recorded where some samples come late equals what is recorded where all come in time.
+//! `late_samples: correct`: what is recorded where some samples come late equals what is recorded
+//! where all come in time.
 
 use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
 use engine::operators::histogram_column::Sample;

@@ -1,6 +1,7 @@
-//! Windows of many samples in the live runtime: every function of the table that takes one, kept up while series are scraped
-//! every second, with gaps, resets, stale markers, late samples and new series, equals the query runtime's answer. Bit by bit,
-//! unless the table says that it is summed up in another order, extrapolated or predicted.
+//! Windows of many samples in the live runtime: every function of the table that takes one, kept up
+//! while series are scraped every second, with gaps, resets, stale markers, late samples and new
+//! series, equals the query runtime's answer. Bit by bit, unless the table says that it is summed
+//! up in another order, extrapolated or predicted.
 
 use engine::functions::line_fit::REFIT_TOLERANCE;
 use engine::functions::regression::REORIGINED;
@@ -287,7 +288,8 @@ proptest! {
     }
 }
 
-/// Samples that leave a window between two ticks are held until they were seen to go, and none is read by a tick for that.
+/// Samples that leave a window between two ticks are held until they were seen to go, and none is
+/// read by a tick for that.
 #[test]
 fn values_in_order_follow_seldom_ticks() {
     for spill in [SpillOptions::default(), SpillOptions { near: 60_000, chunk: 50_000 }] {
@@ -305,7 +307,8 @@ fn values_in_order_follow_seldom_ticks() {
     }
 }
 
-/// What a window has given away is not there any more when it should leave: it does not stay in the window for ever.
+/// What a window has given away is not there any more when it should leave: it does not stay in the
+/// window for ever.
 #[test]
 fn values_in_order_lose_what_the_store_lost() {
     let world = World::of_blocks(SPILL, (20_000, 1_000)).with(in_order, &WINDOWS, &[""]);
@@ -356,7 +359,8 @@ fn a_day_in_order_is_its_values_once() {
     world.live.stop();
 }
 
-/// A day in which the ticks foresee all that they want: the windows keep a third of its samples (about an hour around each of six edges), and what it gives away comes back.
+/// A day in which the ticks foresee all that they want: the windows keep a third of its samples
+/// (about an hour around each of six edges), and what it gives away comes back.
 #[test]
 fn a_day_of_scrapes_stays_in_the_store() {
     const STEPS: i64 = 30 * 240;
@@ -391,15 +395,16 @@ fn a_day_of_scrapes_stays_in_the_store() {
     }
     let samples = 24 * 240_usize;
     let bytes = world.bytes(START + STEPS * 15_000);
-    // What series share: times, in a vector that doubles, and 96 chunks. A ring that was read knows two clocks, as some were away.
+    // What series share: times, in a vector that doubles, and 96 chunks. A ring that was read knows
+    // two clocks, as some were away.
     let shared = 2 * (samples.next_power_of_two() * 8 + 96 * 200);
     assert!(bytes < shared + SERIES * samples * 8 / 3, "{bytes}");
     assert!(world.metrics.render().contains("perennial_long_window_reads_total 0"));
     world.live.stop();
 }
 
-/// A window of a day that is read from the store is not whole until somebody looks after it by and by: what its views have seen goes at
-/// once, between the ticks.
+/// A window of a day that is read from the store is not whole until somebody looks after it by and
+/// by: what its views have seen goes at once, between the ticks.
 #[test]
 fn a_day_that_was_read_goes_back_at_once() {
     const STEPS: i64 = 24 * 240;

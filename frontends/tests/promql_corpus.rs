@@ -1,5 +1,6 @@
-//! PromQL against corpora: queries with what comes of them, in `tests/data/promql`, and all queries and series of the test
-//! files in `tests/promql` of the root. Upstream's own are taken along where they stand beside the repository.
+//! PromQL against corpora: queries with what comes of them, in `tests/data/promql`, and all queries
+//! and series of the test files in `tests/promql` of the root. Upstream's own are taken along where
+//! they stand beside the repository.
 
 mod support;
 
@@ -35,7 +36,8 @@ fn corpora(file: &str) -> impl Iterator<Item = Corpus> {
     std::iter::once(read(ours)).chain(others(file))
 }
 
-/// Test files: our own, which every function and form of the language is in, and others beside the repository.
+/// Test files: our own, which every function and form of the language is in, and others beside the
+/// repository.
 fn test_files() -> Vec<String> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/promql");
     let dirs = std::iter::once(ours).chain(beside("promqltest"));

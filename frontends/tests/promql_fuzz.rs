@@ -106,7 +106,8 @@ proptest! {
             Ok(expr) => {
                 let once = printer::print(&expr);
                 let again = parse(&once, &options()).map_err(|e| TestCaseError::fail(format!("{text:?} → {once:?}: {e}")))?;
-                // Infinity prints with a sign, as upstream prints it; read again in front of `^` it is an operator.
+                // Infinity prints with a sign, as upstream prints it; read again in front of `^` it
+                // is an operator.
                 let bare = |text: &str| text.replace('+', "");
                 prop_assert_eq!(bare(&printer::print(&again)), bare(&once));
                 prop_assert!(expr.span.end as usize <= text.len());
@@ -144,8 +145,8 @@ proptest! {
     }
 }
 
-/// A plan without the sign of infinity in front of `^`: printed it has one, as upstream prints it, which is an operator when it is
-/// read again.
+/// A plan without the sign of infinity in front of `^`: printed it has one, as upstream prints it,
+/// which is an operator when it is read again.
 fn signless(plan: &Plan) -> Plan {
     let op = plan.op.map_inputs(&mut |input| signless(input));
     match op {

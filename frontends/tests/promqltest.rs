@@ -1,4 +1,5 @@
-//! The test language itself: what passes, what fails, what is skipped. The files are in `tests/promql` of the root.
+//! The test language itself: what passes, what fails, what is skipped. The files are in
+//! `tests/promql` of the root.
 
 use frontends::promqltest::{Mode, RunOptions, TestReport, run};
 

@@ -1,5 +1,6 @@
-//! Queries that took the server down, or went on for minutes after their time and their client: each ends at its limits.
-//! Times are bounds of an order of magnitude; what is counted is in the engine's own tests.
+//! Queries that took the server down, or went on for minutes after their time and their client:
+//! each ends at its limits. Times are bounds of an order of magnitude; what is counted is in the
+//! engine's own tests.
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::memory::{MemoryPool, ViewMemory};

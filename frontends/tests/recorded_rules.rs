@@ -1,7 +1,8 @@
 //! Recorded views: one consistent cut over all rules, in dependency order, inside one tick.
 //!
-//! In Prometheus the ratio of two rules recorded in different groups over one counter can differ from 1
-//! (prometheus#12275), and a rule that reads another group's series lags an interval behind. Here neither can.
+//! In Prometheus the ratio of two rules recorded in different groups over one counter can differ
+//! from 1 (prometheus#12275), and a rule that reads another group's series lags an interval behind.
+//! Here neither can.
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions, QueryValue};
@@ -115,7 +116,8 @@ fn only(rows: &BTreeMap<Labels, f64>) -> f64 {
     *rows.values().next().unwrap()
 }
 
-/// Two groups record the same counter, a third rule divides them: 1 at every tick, though samples come between.
+/// Two groups record the same counter, a third rule divides them: 1 at every tick, though samples
+/// come between.
 #[test]
 fn the_ratio_of_two_recordings_is_one() {
     for workers in [1, 2, 4] {
@@ -157,7 +159,8 @@ fn a_chain_of_rules_has_no_lag() {
     }
 }
 
-/// Rules that read each other: the first one sees the others as of the last tick, as in a group of Prometheus.
+/// Rules that read each other: the first one sees the others as of the last tick, as in a group of
+/// Prometheus.
 #[test]
 fn a_cycle_is_cut_in_the_order_of_the_rules() {
     at_twenty_starts(|bench| {
@@ -234,7 +237,8 @@ fn rules_are_recorded_as_they_are_at_their_time() {
     });
 }
 
-/// Subqueries, fixed times, the future and parameters that are series are recorded in their tick, and what reads them is, too.
+/// Subqueries, fixed times, the future and parameters that are series are recorded in their tick,
+/// and what reads them is, too.
 #[test]
 fn what_asks_the_store_is_recorded_in_its_tick() {
     let fixed = format!("sum(rate(c_total[5s] @ {}))", START / 1_000);
@@ -282,8 +286,8 @@ fn at_twenty_starts(test: impl Fn(&Bench)) {
     }
 }
 
-/// Recorded samples stand at the slots and nowhere else; a row that is gone, and a rule that is removed, leave
-/// a stale marker.
+/// Recorded samples stand at the slots and nowhere else; a row that is gone, and a rule that is
+/// removed, leave a stale marker.
 #[test]
 fn recorded_series_end_with_a_stale_marker() {
     let bench = Bench::new(2);

@@ -1,4 +1,5 @@
-//! Rules over subqueries are recorded at their slots: where they stand, and in a cluster, where they are asked from history.
+//! Rules over subqueries are recorded at their slots: where they stand, and in a cluster, where
+//! they are asked from history.
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions};

@@ -1,5 +1,5 @@
-//! A disk that stands still delays no tick and no alert: what is recorded is visible at once, what is told is told, and all of
-//! it is on disk once the disk works again.
+//! A disk that stands still delays no tick and no alert: what is recorded is visible at once, what
+//! is told is told, and all of it is on disk once the disk works again.
 
 use engine::live::{LiveOptions, LiveRuntime};
 use engine::query::{Querier, QueryOptions, QueryValue};

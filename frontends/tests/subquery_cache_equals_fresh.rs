@@ -1,7 +1,9 @@
-//! What is kept of subqueries: an expression that is asked again and again, with what stayed of it, answers as from
-//! scratch, bit by bit, whatever came, went or was written into the past in between; and asks for no more than changed.
+//! What is kept of subqueries: an expression that is asked again and again, with what stayed of it,
+//! answers as from scratch, bit by bit, whatever came, went or was written into the past in
+//! between; and asks for no more than changed.
 //!
-//! A case hangs on its seed and number alone: `KEPT_SEED=1 KEPT_CASE=17 cargo test --workspace --test subquery_cache_equals_fresh`;
+//! A case hangs on its seed and number alone:
+//! `KEPT_SEED=1 KEPT_CASE=17 cargo test --workspace --test subquery_cache_equals_fresh`;
 //! `KEPT_CASES=10000` for a long run.
 
 #[path = "../../tests/differential/random.rs"]

@@ -1,5 +1,5 @@
-//! Messages over a connection between two processes: a length, then so many bytes. Whoever waits looks every moment whether
-//! it is still worth it.
+//! Messages over a connection between two processes: a length, then so many bytes. Whoever waits
+//! looks every moment whether it is still worth it.
 
 use super::CANCEL_POLL;
 use crate::limits::{READ_BYTES, SEND_BYTES};
@@ -50,8 +50,8 @@ impl FramedConnection {
         if self.output.len() > SEND_BYTES { self.flush(guard) } else { Ok(()) }
     }
 
-    /// Sends what was said. What could not be sent stays for the next time: a message that was cut off would be followed by
-    /// what nobody can read.
+    /// Sends what was said. What could not be sent stays for the next time: a message that was cut
+    /// off would be followed by what nobody can read.
     pub fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
         let mut sent = 0;
         let mut send = || {

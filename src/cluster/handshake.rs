@@ -1,5 +1,5 @@
-//! The first words on a connection between two processes of a cluster: who speaks, what the connection is for, and what
-//! both must agree on.
+//! The first words on a connection between two processes of a cluster: who speaks, what the
+//! connection is for, and what both must agree on.
 
 use crate::limits::HELLO_BYTES;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,9 @@
 //! Signs of life between the processes of a cluster, and the end of all when one is gone.
 //!
-//! A dataflow with a worker missing can never finish a tick, and its state is nowhere else: a cluster runs whole or not
-//! at all. So when a process dies, hangs or is cut off, the others say so and end; when it stops in order, they stop in
-//! order. All of them are started again and fill their views from their stores.
+//! A dataflow with a worker missing can never finish a tick, and its state is nowhere else: a
+//! cluster runs whole or not at all. So when a process dies, hangs or is cut off, the others say so
+//! and end; when it stops in order, they stop in order. All of them are started again and fill
+//! their views from their stores.
 
 use super::{ClusterConfig, name, spawn};
 use crate::limits::{SIGN_OF_LIFE, SILENCE};
@@ -27,8 +28,8 @@ const LEAVING: u8 = b'x';
 
 /// What is said, with the checksum of the configuration that is in force where it is said.
 const SIGN_BYTES: usize = 9;
-/// After so many signs of life with another configuration than ours it is worth a line in the log: a reload of all
-/// processes takes a moment.
+/// After so many signs of life with another configuration than ours it is worth a line in the log:
+/// a reload of all processes takes a moment.
 const MISMATCHES_BEFORE_WARNING: u32 = 5;
 
 /// Who takes what is told to process 0.

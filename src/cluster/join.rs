@@ -1,5 +1,5 @@
-//! Finding the other processes: each listens on its own address and dials those with lower numbers, until every pair has
-//! its two connections. In which order the processes start does not matter.
+//! Finding the other processes: each listens on its own address and dials those with lower numbers,
+//! until every pair has its two connections. In which order the processes start does not matter.
 
 use super::ClusterConfig;
 use super::handshake::{ConnectionPurpose, Handshake};
@@ -115,7 +115,8 @@ impl JoinAttempt<'_> {
         self.others.iter().enumerate().filter_map(missing).collect()
     }
 
-    /// Lets go of connections to processes that have ended meanwhile, or started anew: those with lower numbers are dialled again.
+    /// Lets go of connections to processes that have ended meanwhile, or started anew: those with
+    /// lower numbers are dialled again.
     fn forget_dead(&mut self) {
         for other in &mut self.others {
             if other.link.iter().chain(&other.pulse).any(is_dead) {
@@ -192,7 +193,8 @@ impl JoinAttempt<'_> {
         Ok((hello, stream))
     }
 
-    /// Keeps a connection, if the two processes fit. One that has started anew has left its old connections behind.
+    /// Keeps a connection, if the two processes fit. One that has started anew has left its old
+    /// connections behind.
     fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), String> {
         let differences = self.hello(hello.purpose).differences(&hello);
         if !differences.is_empty() {
@@ -238,7 +240,8 @@ fn prepare(stream: &TcpStream) -> Result<(), String> {
     prepared.map_err(|e| e.to_string())
 }
 
-/// Tells everyone that we are complete, and waits until they are: nobody begins while another one still waits.
+/// Tells everyone that we are complete, and waits until they are: nobody begins while another one
+/// still waits.
 fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Result<(), String> {
     let all = || joined.pulses.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
     let gone = |process: usize, e: std::io::Error| {

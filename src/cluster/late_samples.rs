@@ -1,7 +1,7 @@
 //! What comes late to the other processes, on its way to process 0, where recorded series are corrected.
 //!
-//! Process 0 says which list of selectors it goes by, and the list itself if that is news; it hears what came late, and says
-//! that it has it. It asks who has rung ([`super::heartbeat`]).
+//! Process 0 says which list of selectors it goes by, and the list itself if that is news; it hears
+//! what came late, and says that it has it. It asks who has rung ([`super::heartbeat`]).
 
 use super::handshake::ConnectionPurpose;
 use super::peer_client::{PeerCall, PeerClient};

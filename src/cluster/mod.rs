@@ -1,8 +1,9 @@
 //! Several processes as one server: how they find each other, and that they live and end together.
 //!
-//! [`mod@join`] makes the connections, after a [`handshake`] on each that says whether the two processes fit together;
-//! [`heartbeat`] notices when one goes. What the processes then do together is the live runtime's: [`engine::live::links`].
-//! History is asked of all of them, by [`peer_client`] of [`peer_server`], and so is what came [`late_samples`].
+//! [`mod@join`] makes the connections, after a [`handshake`] on each that says whether the two
+//! processes fit together; [`heartbeat`] notices when one goes. What the processes then do together
+//! is the live runtime's: [`engine::live::links`]. History is asked of all of them, by
+//! [`peer_client`] of [`peer_server`], and so is what came [`late_samples`].
 
 mod catalog;
 mod framed;
@@ -94,7 +95,8 @@ fn name(process: usize, addresses: &[String]) -> String {
     format!("process {process} ({})", addresses.get(process).map_or("", String::as_str))
 }
 
-/// A number that two processes share as long as their configuration and rule files say the same, wherever they lie.
+/// A number that two processes share as long as their configuration and rule files say the same,
+/// wherever they lie.
 pub fn checksum(path: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
     let mut files = vec![path.to_path_buf()];

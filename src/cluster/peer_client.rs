@@ -1,5 +1,5 @@
-//! Asking the other processes about history: a connection to each per question, begun with a hello. The other side, which
-//! answers, is in [`super::peer_server`].
+//! Asking the other processes about history: a connection to each per question, begun with a hello.
+//! The other side, which answers, is in [`super::peer_server`].
 
 use super::framed::{FramedConnection, late};
 use super::handshake::{ConnectionPurpose, Handshake};

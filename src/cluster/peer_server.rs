@@ -1,5 +1,5 @@
-//! Answering what other processes ask about history: whoever has joined may connect to the cluster address and ask one
-//! question, each in a thread of its own. Who asks is [`super::peer_client`].
+//! Answering what other processes ask about history: whoever has joined may connect to the cluster
+//! address and ask one question, each in a thread of its own. Who asks is [`super::peer_client`].
 
 use super::catalog;
 use super::framed::FramedConnection;

@@ -1,7 +1,8 @@
 //! `prometheus.yml`: read strictly, checked as a whole, handed out in the words of the rooms.
 //!
-//! [`mod@load`] reads the file and everything it names; [`mod@print`] writes it back for `/api/v1/status/config`, in
-//! one normal form and without secrets. Faults are [`frontends::rules::yaml::ConfigError`]s.
+//! [`mod@load`] reads the file and everything it names; [`mod@print`] writes it back for
+//! `/api/v1/status/config`, in one normal form and without secrets. Faults are
+//! [`frontends::rules::yaml::ConfigError`]s.
 
 mod limits;
 mod load;
@@ -60,8 +61,8 @@ impl Config {
         Some(directory.map_or_else(|| PathBuf::from(file), |directory| directory.join(file)))
     }
 
-    /// Reads the certificates and keys of all clients once, so that one that cannot be read is known before anything
-    /// of this configuration is applied.
+    /// Reads the certificates and keys of all clients once, so that one that cannot be read is
+    /// known before anything of this configuration is applied.
     pub fn check_clients(&self) -> Result<(), ConfigError> {
         let jobs = self
             .jobs

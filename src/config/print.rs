@@ -1,5 +1,6 @@
-//! The normal form of a configuration, for `/api/v1/status/config`: defaults written out, blocks in Prometheus'
-//! order, secrets hidden. It is written from the document itself, so that nothing the file says is lost.
+//! The normal form of a configuration, for `/api/v1/status/config`: defaults written out, blocks in
+//! Prometheus' order, secrets hidden. It is written from the document itself, so that nothing the
+//! file says is lost.
 
 use super::Config;
 use connectors::secret::HIDDEN;

@@ -1,6 +1,7 @@
-//! The `storage` block: Prometheus 3's keys, and the five old spellings that people write into the file although
-//! Prometheus knows them as flags only. Those are accepted with a warning; real keys and flags win. `retention`, a list of
-//! selectors and times, and `objects`, where old blocks go, are ours.
+//! The `storage` block: Prometheus 3's keys, and the five old spellings that people write into the
+//! file although Prometheus knows them as flags only. Those are accepted with a warning; real keys
+//! and flags win. `retention`, a list of selectors and times, and `objects`, where old blocks go,
+//! are ours.
 
 use super::Warning;
 use connectors::objects::config::ObjectStoreConfig;

@@ -1,7 +1,7 @@
 //! `perennial import`: brings the past of another server into our data directory, as blocks.
 //!
-//! No server may run on our data directory meanwhile: the lock says so. [`prometheus`] reads Prometheus' blocks,
-//! [`openmetrics`] text. How they are read: [`connectors::import`].
+//! No server may run on our data directory meanwhile: the lock says so. [`prometheus`] reads
+//! Prometheus' blocks, [`openmetrics`] text. How they are read: [`connectors::import`].
 
 mod openmetrics;
 mod prometheus;

@@ -1,4 +1,5 @@
-//! OpenMetrics texts, all or nothing: blocks are written beside the others and join them when all texts are read.
+//! OpenMetrics texts, all or nothing: blocks are written beside the others and join them when all
+//! texts are read.
 
 use super::EVERY;
 use crate::data_directory_lock::DataLock;

@@ -1,11 +1,11 @@
-//! How long an append takes while blocks are written and merged: scrapes of real captures at a steady pace, beside a flush
-//! of four ranges and a merge of three of them.
+//! How long an append takes while blocks are written and merged: scrapes of real captures at a
+//! steady pace, beside a flush of four ranges and a merge of three of them.
 //!
 //!     cargo run --release -p perennial-storage --example append_latency -- CAPTURES SERIES alone|busy|reader DIR
 //!
-//! A scrape's batch is an append. `busy`: somebody else computes all the time. `reader`: somebody asks all the time, and
-//! checks every answer. The merge runs niced, as in the server. *From when it was due* has the scheduler in it: how
-//! late the appending thread wakes up.
+//! A scrape's batch is an append. `busy`: somebody else computes all the time. `reader`: somebody
+//! asks all the time, and checks every answer. The merge runs niced, as in the server. *From when
+//! it was due* has the scheduler in it: how late the appending thread wakes up.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 

@@ -3,8 +3,9 @@
 //!     cargo run --release -p perennial-storage --example block_cost -- sizes CAPTURES DIR
 //!     cargo run --release -p perennial-storage --example block_cost -- reads CAPTURES SERIES DIR
 //!
-//! `sizes` writes the captures at 15 s as they are. `reads` replicates them as instances, counters moved a little so
-//! that no two are equal, and reads with the file in the page cache and no page decoded before.
+//! `sizes` writes the captures at 15 s as they are. `reads` replicates them as instances, counters
+//! moved a little so that no two are equal, and reads with the file in the page cache and no page
+//! decoded before.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 

@@ -1,4 +1,5 @@
-//! What a series costs in the head, and how long the log takes to be replayed: real captures, replicated as instances.
+//! What a series costs in the head, and how long the log takes to be replayed: real captures,
+//! replicated as instances.
 //!
 //!     cargo run --release -p perennial-storage --example head_cost -- fill scrape CAPTURES SERIES DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- fill rows   CAPTURES SERIES DIR
@@ -6,10 +7,11 @@
 //!     cargo run --release -p perennial-storage --example head_cost -- open DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- churn CAPTURES SERIES DIR
 //!
-//! `scrape` appends batches as the scrape loop does, `rows` single samples, a target and time per call, as remote write
-//! does, and a number as a sender does that fills its requests: so many samples per call, whatever targets they are of.
-//! `churn` lets that many series come and end, ten times, and tells what each leaves behind.
-//! Memory is the growth of this process' resident set (`VmRSS`), with the allocator that the server has.
+//! `scrape` appends batches as the scrape loop does, `rows` single samples, a target and time per
+//! call, as remote write does, and a number as a sender does that fills its requests: so many
+//! samples per call, whatever targets they are of. `churn` lets that many series come and end, ten
+//! times, and tells what each leaves behind. Memory is the growth of this process' resident set
+//! (`VmRSS`), with the allocator that the server has.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 

@@ -1,7 +1,9 @@
-//! What finding series costs: a million series in the head and in a block, matchers of every kind, names and values.
+//! What finding series costs: a million series in the head and in a block, matchers of every kind,
+//! names and values.
 //!
-//! `cargo run --release -p perennial-storage --example index_cost [SERIES] [DIRECTORY]`. Times are the best and the middle of
-//! several; memory is what the process has more than before. A directory that is filled already is asked as it is.
+//! `cargo run --release -p perennial-storage --example index_cost [SERIES] [DIRECTORY]`. Times are
+//! the best and the middle of several; memory is what the process has more than before. A directory
+//! that is filled already is asked as it is.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement, for a terminal")]
 
 use std::ops::Deref;
@@ -19,7 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HOUR: i64 = 3_600_000;
 
-/// 1,000 instances, each with series of 50 metrics by handler and code, and a label that is different in every series.
+/// 1,000 instances, each with series of 50 metrics by handler and code, and a label that is
+/// different in every series.
 fn labels(i: usize) -> Labels {
     let instance = i % 1000;
     let one = i / 1000;

@@ -1,5 +1,6 @@
-//! A small text file that is replaced as a whole: after a kill it is the old one or the new one, and a flipped bit is
-//! noticed. Its last line is a seal: `crc32c:` and eight hex digits over all lines before it.
+//! A small text file that is replaced as a whole: after a kill it is the old one or the new one,
+//! and a flipped bit is noticed. Its last line is a seal: `crc32c:` and eight hex digits over all
+//! lines before it.
 
 use crate::disk::Disk;
 use std::io;

@@ -1,8 +1,9 @@
 //! Exemplars: single observations with labels of their own (a trace id, mostly) that a sample points to.
 //!
-//! Only the latest are kept, in memory, as many as [`Exemplars::set_limit`] says; a restart forgets them. A scrape shows the
-//! same ones again and again: what is not behind the newest of its series, in order of time, value and labels, is known
-//! or late, and late ones are taken as far back as late samples are.
+//! Only the latest are kept, in memory, as many as [`Exemplars::set_limit`] says; a restart forgets
+//! them. A scrape shows the same ones again and again: what is not behind the newest of its series,
+//! in order of time, value and labels, is known or late, and late ones are taken as far back as
+//! late samples are.
 
 use crate::limits::EXEMPLAR_LABELS;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -30,8 +31,8 @@ pub struct ExemplarRow {
     pub series: SeriesRef,
     /// The exemplar.
     pub exemplar: Exemplar,
-    /// Whether its time is its own and not that of the sample it came with: then a scrape that shows it again shows
-    /// the same time.
+    /// Whether its time is its own and not that of the sample it came with: then a scrape that
+    /// shows it again shows the same time.
     pub timed: bool,
 }
 
@@ -102,8 +103,8 @@ enum Verdict {
 }
 
 impl Exemplars {
-    /// None are kept before [`Exemplars::set_limit`]. One that is less than `window` ms older than the newest of its series is
-    /// put in its place; 0: none are.
+    /// None are kept before [`Exemplars::set_limit`]. One that is less than `window` ms older than
+    /// the newest of its series is put in its place; 0: none are.
     pub fn new(window: i64, metrics: &Metrics) -> Exemplars {
         Exemplars {
             ring: Mutex::default(),
@@ -161,8 +162,9 @@ impl Exemplars {
         self.ring.lock().limit > 0
     }
 
-    /// Takes exemplars, in this order. As in Prometheus each is compared with what was there before all of them, and that is
-    /// told; one that is behind another one of them is refused silently, and only counted.
+    /// Takes exemplars, in this order. As in Prometheus each is compared with what was there before
+    /// all of them, and that is told; one that is behind another one of them is refused silently,
+    /// and only counted.
     pub fn add(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
         let mut added = ExemplarsAdded::default();
         let mut ring = self.ring.lock();
@@ -232,8 +234,8 @@ impl ExemplarBuffer {
         if is_behind { Verdict::OutOfOrder } else { Verdict::Store }
     }
 
-    /// Puts an exemplar into its place; whether it was taken. Between others one at the same time counts as the same, as
-    /// in Prometheus.
+    /// Puts an exemplar into its place; whether it was taken. Between others one at the same time
+    /// counts as the same, as in Prometheus.
     fn put(&mut self, row: ExemplarRow) -> bool {
         let ExemplarRow { series, exemplar, timed } = row;
         let t = exemplar.t;

@@ -1,4 +1,5 @@
-//! Self-metrics: a small registry of counters, gauges, histograms and summaries, printed in the text format 0.0.4.
+//! Self-metrics: a small registry of counters, gauges, histograms and summaries, printed in the
+//! text format 0.0.4.
 //!
 //! It sits in the lowest crate so that every room can count; it is passed in, never global. Names follow
 //! Prometheus (`prometheus_tsdb_…`) where a stock alert or dashboard asks for them.

@@ -1,5 +1,5 @@
-//! An object store as a parameter, like [`crate::disk`]: what the store asks of S3 and its like, so that tests can fail
-//! it, kill it and take it away. Who speaks to a real one is in `connectors`.
+//! An object store as a parameter, like [`crate::disk`]: what the store asks of S3 and its like, so
+//! that tests can fail it, kill it and take it away. Who speaks to a real one is in `connectors`.
 
 use crate::metrics::{Counter, Gauge, Metrics};
 use std::io;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 /// Gives `len` bytes from an offset on of what is to be put.
 pub type UploadReader<'a> = dyn Fn(u64, usize) -> io::Result<Vec<u8>> + Sync + 'a;
 
-/// What the store needs of an object store. Names have `/` in them and are relative to a place that is its own. Every
-/// call ends, in an error at the latest when its time is up.
+/// What the store needs of an object store. Names have `/` in them and are relative to a place that
+/// is its own. Every call ends, in an error at the latest when its time is up.
 pub trait ObjectStorage: Send + Sync {
     /// Where it is, for messages.
     fn address(&self) -> &str;
@@ -19,9 +19,11 @@ pub trait ObjectStorage: Send + Sync {
     fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()>;
     /// Makes the object `name` if there is none ([`io::ErrorKind::AlreadyExists`]).
     fn create(&self, name: &str, content: &[u8]) -> io::Result<()>;
-    /// The bytes of an object in `range`, which must be within it ([`io::ErrorKind::NotFound`]: there is no such object).
+    /// The bytes of an object in `range`, which must be within it ([`io::ErrorKind::NotFound`]:
+    /// there is no such object).
     fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>>;
-    /// As [`ObjectStorage::get`] for each of these, which are not empty; side by side where the store can do that.
+    /// As [`ObjectStorage::get`] for each of these, which are not empty; side by side where the
+    /// store can do that.
     fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
         wanted.iter().map(|(name, range)| self.get(name, range.clone())).collect()
     }

@@ -1,8 +1,9 @@
 //! The door of the store: one object that owns WAL, head and blocks.
 //!
-//! Writers come by column ([`Store::append_columns`], a scrape or a rule's output: one timestamp, many
-//! series) or by row ([`Store::append_rows`], remote write; [`Store::append_histograms`]). All get an LSN; data is acknowledged
-//! once [`Store::on_committed`] says so. Readers take a [`Selection`], a snapshot that holds no lock.
+//! Writers come by column ([`Store::append_columns`], a scrape or a rule's output: one timestamp,
+//! many series) or by row ([`Store::append_rows`], remote write; [`Store::append_histograms`]). All
+//! get an LSN; data is acknowledged once [`Store::on_committed`] says so. Readers take a
+//! [`Selection`], a snapshot that holds no lock.
 
 mod append;
 mod backfill;
@@ -131,8 +132,9 @@ impl Store {
         Store::open_early(options, far, disk, metrics).and_then(replayed)
     }
 
-    /// As [`Store::open`], but the log is still to be replayed, by [`PendingReplay::run`]: on another thread, while
-    /// samples come already and what is older than those of the log can be read.
+    /// As [`Store::open`], but the log is still to be replayed, by [`PendingReplay::run`]: on
+    /// another thread, while samples come already and what is older than those of the log can be
+    /// read.
     pub fn open_early(
         options: StoreOptions,
         far: Option<ColdOptions>,
@@ -143,9 +145,9 @@ impl Store {
         Store::build(options, disk, metrics, Some(Arc::new(history)), REPLAY_AHEAD_BYTES, Log::start)
     }
 
-    /// As [`Store::open`], without threads of the log, and with segments of this size: it is written when
-    /// [`Store::write_log`] is called. As much is kept between survey and replay, so what is more is read twice. For tests
-    /// in which nothing happens by itself.
+    /// As [`Store::open`], without threads of the log, and with segments of this size: it is
+    /// written when [`Store::write_log`] is called. As much is kept between survey and replay, so
+    /// what is more is read twice. For tests in which nothing happens by itself.
     pub fn open_by_hand(
         options: StoreOptions,
         disk: Arc<dyn Disk>,
@@ -293,15 +295,16 @@ impl Store {
         SeriesRef { shard, slot }
     }
 
-    /// The series with these labels, which are in their encoded form ([`Labels::encoded`]), if it is in use. What is no
-    /// label set finds none.
+    /// The series with these labels, which are in their encoded form ([`Labels::encoded`]), if it
+    /// is in use. What is no label set finds none.
     pub fn find_encoded(&self, encoded: &[u8]) -> Option<SeriesRef> {
         let shard = shard_of_encoded(encoded);
         let slot = self.shard(shard).read().head.find(encoded)?;
         Some(SeriesRef { shard, slot })
     }
 
-    /// Whether samples of a series that are in the head came as a column of a group whose key begins with `prefix`.
+    /// Whether samples of a series that are in the head came as a column of a group whose key
+    /// begins with `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
         self.shard(shard_of(labels)).read().head.is_column_of(labels, prefix)
     }
@@ -340,7 +343,8 @@ impl Store {
         !self.is_replaying() && self.history.as_ref().is_none_or(|history| !history.has_after(from))
     }
 
-    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from head and blocks.
+    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from
+    /// head and blocks.
     pub fn select(
         &self,
         shard: u16,
@@ -371,7 +375,8 @@ impl Store {
         Ok(Selection::new(seq, entries, head))
     }
 
-    /// Adds what blocks know, in the order of labels, to the series of the head, which are in that order and stay so.
+    /// Adds what blocks know, in the order of labels, to the series of the head, which are in that
+    /// order and stay so.
     fn add_parts(&self, shard: u16, parts: Vec<LabelledSource>, entries: &mut Vec<SelectionEntry>) {
         let (of_head, mut at) = (entries.len(), 0);
         for (labels, part) in parts {
@@ -395,7 +400,8 @@ impl Store {
         }
     }
 
-    /// Sorted names of the labels of all series in `from..=to` that satisfy any of the matcher sets (none: all).
+    /// Sorted names of the labels of all series in `from..=to` that satisfy any of the matcher sets
+    /// (none: all).
     pub fn label_names(
         &self,
         sets: &[Vec<Matcher>],
@@ -443,9 +449,9 @@ impl Store {
         gathered.finish(limit)
     }
 
-    /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into blocks,
-    /// drops the log behind it, and removes the blocks that have to go (also if the flush fails: it may be because
-    /// the disk is full). Returns the number of blocks written.
+    /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into
+    /// blocks, drops the log behind it, and removes the blocks that have to go (also if the flush
+    /// fails: it may be because the disk is full). Returns the number of blocks written.
     pub fn run_housekeeping(&self, now: TimeMs) -> Result<usize, StoreError> {
         if self.is_replaying() {
             return Ok(0);

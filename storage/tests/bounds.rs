@@ -1,5 +1,5 @@
-//! The bounds of the head: how old a sample of any series may be, what one request can make of blocks, and that thousands of
-//! blocks need few descriptors.
+//! The bounds of the head: how old a sample of any series may be, what one request can make of
+//! blocks, and that thousands of blocks need few descriptors.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::path::Path;
@@ -110,7 +110,8 @@ fn only_the_first_that_are_refused_are_named() {
     assert_eq!((appended.out_of_bounds, appended.refused.len()), (3_000, REFUSED_NAMED));
 }
 
-/// As Prometheus: the first sample of an empty head sets its bounds, and time may go on as it likes from there.
+/// As Prometheus: the first sample of an empty head sets its bounds, and time may go on as it likes
+/// from there.
 #[test]
 fn the_first_sample_sets_the_bounds() {
     let dir = tempfile::tempdir().unwrap();

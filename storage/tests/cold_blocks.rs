@@ -1,4 +1,5 @@
-//! Blocks in an object store: moved, read, removed, and nothing lost or read twice, whatever is killed, fails or is away.
+//! Blocks in an object store: moved, read, removed, and nothing lost or read twice, whatever is
+//! killed, fails or is away.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use std::collections::BTreeSet;
@@ -280,8 +281,9 @@ fn survivors(dir: &Path, bucket: &Bucket) -> (tempfile::TempDir, Arc<Bucket>) {
     (after, Arc::new(Bucket { objects, ..Bucket::default() }))
 }
 
-/// Has `work` killed, or failing, after so many steps of the disk and the object store together, for every number of
-/// steps; `check` what a new process finds, and what the old one has once all works again.
+/// Has `work` killed, or failing, after so many steps of the disk and the object store together,
+/// for every number of steps; `check` what a new process finds, and what the old one has once all
+/// works again.
 fn at_every_step(
     origin: &(tempfile::TempDir, Arc<Bucket>),
     once: bool,

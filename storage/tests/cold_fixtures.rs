@@ -1,5 +1,6 @@
-//! Data directories with blocks in an object store, and what is in that store, of every version that was written
-//! (`docs/format/objects.md`): opened, and compared with what they held. Fixtures are never changed.
+//! Data directories with blocks in an object store, and what is in that store, of every version
+//! that was written (`docs/format/objects.md`): opened, and compared with what they held. Fixtures
+//! are never changed.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use std::fmt::Write;

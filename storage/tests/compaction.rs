@@ -21,7 +21,8 @@ fn counts(metrics: &Metrics) -> (u64, u64) {
     (counter("prometheus_tsdb_compactions_total"), counter("prometheus_tsdb_compactions_failed_total"))
 }
 
-/// In a block there is what another has nothing of: a counter's histogram between two, with more than the second.
+/// In a block there is what another has nothing of: a counter's histogram between two, with more
+/// than the second.
 #[test]
 fn a_reset_between_blocks_is_seen() {
     let dir = tempfile::tempdir().unwrap();

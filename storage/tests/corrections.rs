@@ -1,5 +1,6 @@
-//! Corrections against a naive model: samples that came by column, by row and as histograms are changed, taken back and
-//! put there again; read after each step, after the log is replayed and blocks are written. The feed hears the same.
+//! Corrections against a naive model: samples that came by column, by row and as histograms are
+//! changed, taken back and put there again; read after each step, after the log is replayed and
+//! blocks are written. The feed hears the same.
 
 #[path = "support/latest.rs"]
 mod latest;

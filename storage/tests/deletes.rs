@@ -1,5 +1,5 @@
-//! Deletions: what is deleted is gone for every reader at once and for good, and nothing else is; whatever is killed or
-//! fails in between. Snapshots, and retention of some series.
+//! Deletions: what is deleted is gone for every reader at once and for good, and nothing else is;
+//! whatever is killed or fails in between. Snapshots, and retention of some series.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use proptest::prelude::*;
@@ -195,7 +195,8 @@ impl World {
         text.lines().count() - 2
     }
 
-    /// A series of which nothing is left may be listed as long as the head knows its samples, but never is when asked.
+    /// A series of which nothing is left may be listed as long as the head knows its samples, but
+    /// never is when asked.
     fn check_series(&self) {
         let all = support::selections(&self.store);
         let found = all.iter().flat_map(|s| {

@@ -1,5 +1,5 @@
-//! Twice the log costs a start, and twice the samples cost a reader, at most 2.6 times as much CPU. One test, alone in its
-//! program: a store has threads of its own, so that the process is measured.
+//! Twice the log costs a start, and twice the samples cost a reader, at most 2.6 times as much CPU.
+//! One test, alone in its program: a store has threads of its own, so that the process is measured.
 
 use std::path::Path;
 use std::sync::Arc;

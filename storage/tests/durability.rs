@@ -1,7 +1,7 @@
 //! What the store promises when it is killed and when its log is damaged, and what it tells its feed.
 //!
-//! Damage in more detail is in `wal_damage.rs`, loss of power in `power_loss.rs`, a disk that fails in `failing_disk.rs`, all of
-//! it in any order in `simulation.rs`.
+//! Damage in more detail is in `wal_damage.rs`, loss of power in `power_loss.rs`, a disk that fails
+//! in `failing_disk.rs`, all of it in any order in `simulation.rs`.
 #![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 use parking_lot::Mutex;
@@ -303,7 +303,8 @@ fn readers_never_miss_what_moves_from_head_to_block() {
                 scrape(&store, &columns, i * 250).unwrap();
                 done.store(i, SeqCst);
                 std::thread::sleep(Duration::from_millis(1));
-                // On a busy machine, too, blocks are made meanwhile: at most eight of the fifteen ranges are due.
+                // On a busy machine, too, blocks are made meanwhile: at most eight of the fifteen
+                // ranges are due.
                 let waits = (0..10_000).take_while(|_| blocks.load(SeqCst) < i / 40 - 8);
                 waits.for_each(|_| std::thread::sleep(Duration::from_millis(1)));
             }

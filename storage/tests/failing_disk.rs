@@ -1,5 +1,6 @@
-//! A disk that fails: one call after the other, for good, at a sync, or because it is full. Nothing acknowledged is lost,
-//! nothing is acknowledged that is not safe, reads go on, and the store works again when the disk does.
+//! A disk that fails: one call after the other, for good, at a sync, or because it is full. Nothing
+//! acknowledged is lost, nothing is acknowledged that is not safe, reads go on, and the store works
+//! again when the disk does.
 #![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -389,8 +390,9 @@ fn segments(dir: &Path) -> usize {
     files(&dir.join("wal")).len()
 }
 
-/// A log that works, is ill for many attempts, and works again; what was acknowledged in it. The disk dies after some calls.
-/// `appends`: it takes no writes, else it keeps none; `synced`: something was synced before.
+/// A log that works, is ill for many attempts, and works again; what was acknowledged in it. The
+/// disk dies after some calls. `appends`: it takes no writes, else it keeps none; `synced`:
+/// something was synced before.
 fn ill_for_long(
     dir: &Path,
     disk: &Arc<Ill>,
@@ -478,7 +480,8 @@ fn a_log_that_fails_is_tried_again_more_and_more_rarely() {
     assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
 }
 
-/// A disk that forgets: what a file had when a sync of it failed goes with the power, whatever later syncs of it say.
+/// A disk that forgets: what a file had when a sync of it failed goes with the power, whatever
+/// later syncs of it say.
 #[derive(Default)]
 struct Forgetful {
     /// How many of the next syncs of segments fail.
@@ -530,7 +533,8 @@ impl Forgetful {
     }
 }
 
-/// What a killed process leaves that acknowledged samples and did not sync them; `failing` syncs of it failed.
+/// What a killed process leaves that acknowledged samples and did not sync them; `failing` syncs of
+/// it failed.
 fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDir {
     let dir = directory();
     let killed = directory();

@@ -1,8 +1,10 @@
-//! Data directories of every version of the formats, kept for ever: each is opened, and has what it had when it was made.
+//! Data directories of every version of the formats, kept for ever: each is opened, and has what it
+//! had when it was made.
 //!
-//! `fixtures/<name>/` is a data directory with `contents.txt`, all that is in it. Never change one. When a format gets a
-//! new version, or a record a new kind, make another: `FIXTURE=<name> cargo test --workspace --test fixtures -- --ignored`
-//! writes it with the code of the day. The formats are in `docs/format/`.
+//! `fixtures/<name>/` is a data directory with `contents.txt`, all that is in it. Never change one.
+//! When a format gets a new version, or a record a new kind, make another:
+//! `FIXTURE=<name> cargo test --workspace --test fixtures -- --ignored` writes it with the code of
+//! the day. The formats are in `docs/format/`.
 #![allow(
     clippy::disallowed_methods,
     reason = "files are looked at beside the store; real threads write the log"

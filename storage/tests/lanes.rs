@@ -1,5 +1,6 @@
-//! The lanes of a series against a naive model: floats by column and row, histograms and start timestamps, late,
-//! duplicate and in each other's way, read back before and after the log is replayed and blocks are written.
+//! The lanes of a series against a naive model: floats by column and row, histograms and start
+//! timestamps, late, duplicate and in each other's way, read back before and after the log is
+//! replayed and blocks are written.
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;

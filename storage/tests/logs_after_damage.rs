@@ -1,5 +1,6 @@
-//! A start keeps what it has read of the log, up to a size, and reads the rest once more. Wherever that size falls, what comes
-//! out is the same: in the middle of a checkpoint, at its end, at any record of any segment.
+//! A start keeps what it has read of the log, up to a size, and reads the rest once more. Wherever
+//! that size falls, what comes out is the same: in the middle of a checkpoint, at its end, at any
+//! record of any segment.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! A log long enough for a replay to make windows of many scrapes at once: what is read after it is what was read before.
+//! A log long enough for a replay to make windows of many scrapes at once: what is read after it is
+//! what was read before.
 //!
-//! Targets come and go with their columns, single and late samples, corrections and deletions fall between the scrapes,
-//! and the store is opened again in the middle.
+//! Targets come and go with their columns, single and late samples, corrections and deletions fall
+//! between the scrapes, and the store is opened again in the middle.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use proptest::prelude::*;

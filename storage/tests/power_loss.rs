@@ -1,9 +1,10 @@
-//! Loss of power after every single one of 1,000 operations on the disk: what was promised is there, nothing is made up,
-//! no block is damaged, and the store goes on.
+//! Loss of power after every single one of 1,000 operations on the disk: what was promised is
+//! there, nothing is made up, no block is damaged, and the store goes on.
 //!
-//! What may survive of changes that are not synced is in `support/journal.rs`; it is thrown anew for every cut. By
-//! default there is one script for each way to sync; `SEEDS=20 OPERATIONS=5000` plays more of them, and longer ones.
-//! And loss of power after a start that has found what a killed process did not sync: it has promised that.
+//! What may survive of changes that are not synced is in `support/journal.rs`; it is thrown anew
+//! for every cut. By default there is one script for each way to sync; `SEEDS=20 OPERATIONS=5000`
+//! plays more of them, and longer ones. And loss of power after a start that has found what a
+//! killed process did not sync: it has promised that.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]

@@ -1,8 +1,10 @@
-//! The store on one thread, with a seeded clock, disk and set of actors that append, ask, flush, compact, correct, delete,
-//! copy, retain, fail, crash, and go on while the log is still to be replayed. Every answer is compared with the books; the same seed does the same, change by change.
+//! The store on one thread, with a seeded clock, disk and set of actors that append, ask, flush,
+//! compact, correct, delete, copy, retain, fail, crash, and go on while the log is still to be
+//! replayed. Every answer is compared with the books; the same seed does the same, change by
+//! change.
 //!
-//! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test simulation` is the nightly variant, and `SEED=17` runs
-//! one. What happens is in `support/world.rs`.
+//! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test simulation` is the nightly
+//! variant, and `SEED=17` runs one. What happens is in `support/world.rs`.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]

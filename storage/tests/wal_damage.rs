@@ -1,7 +1,9 @@
-//! Damage in the log: segments cut at every byte, bits flipped in segments and in the checkpoint. Exactly what was in the
-//! damaged records is gone, with what cannot be told without them, and file and offset are named.
+//! Damage in the log: segments cut at every byte, bits flipped in segments and in the checkpoint.
+//! Exactly what was in the damaged records is gone, with what cannot be told without them, and file
+//! and offset are named.
 //!
-//! What rests on what is read here a second time, by hand, from the bytes that `docs/format/wal.md` describes.
+//! What rests on what is read here a second time, by hand, from the bytes that `docs/format/wal.md`
+//! describes.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]

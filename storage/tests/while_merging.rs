@@ -1,4 +1,5 @@
-//! Flushes and retention do not wait for a merge: one is held up in the middle, and the rest of the house goes on.
+//! Flushes and retention do not wait for a merge: one is held up in the middle, and the rest of the
+//! house goes on.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::io;

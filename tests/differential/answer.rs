@@ -1,8 +1,9 @@
 //! What a server said to a query, and the comparison of two answers.
 //!
-//! Equal means: the same status and error type (and text, after the order-dependent parts are taken out); the same
-//! type of result; the same label sets at the same times; values within [`RELATIVE`] of each other, where equality
-//! of all bits is counted apart; the same order where Prometheus promises one. Read next: [`crate::shrink`].
+//! Equal means: the same status and error type (and text, after the order-dependent parts are taken
+//! out); the same type of result; the same label sets at the same times; values within [`RELATIVE`]
+//! of each other, where equality of all bits is counted apart; the same order where Prometheus
+//! promises one. Read next: [`crate::shrink`].
 
 use crate::expr::Expr;
 use crate::support::http::{self, encode};

@@ -1,8 +1,10 @@
-//! Random well-typed queries: every stable function, aggregator and operator of both versions, nested up to
-//! [`DEPTH`] deep, over the metrics of [`crate::series`]. Shapes that make sense (matching of vectors that share
-//! labels, quantiles over buckets) are drawn more often than chance would, shapes that fail less often.
+//! Random well-typed queries: every stable function, aggregator and operator of both versions,
+//! nested up to [`DEPTH`] deep, over the metrics of [`crate::series`]. Shapes that make sense
+//! (matching of vectors that share labels, quantiles over buckets) are drawn more often than chance
+//! would, shapes that fail less often.
 //!
-//! The leaves (selectors, windows, times) are in [`crate::selection`], operators between vectors in [`crate::pairs`]. Read next: [`crate::shrink`].
+//! The leaves (selectors, windows, times) are in [`crate::selection`], operators between vectors in
+//! [`crate::pairs`]. Read next: [`crate::shrink`].
 
 use crate::answer::When;
 use crate::expr::{Expr, Grouping, Matching};
@@ -118,7 +120,8 @@ pub fn query(random: &mut Random) -> (Expr, When) {
     (expr, when(generator.random, instant))
 }
 
-/// Mostly on half seconds, where no window's edge meets a subquery's steps; sometimes on whole ones, where it may.
+/// Mostly on half seconds, where no window's edge meets a subquery's steps; sometimes on whole
+/// ones, where it may.
 fn when(random: &mut Random, instant: bool) -> When {
     let half = if random.chance(70) { 500 } else { 0 };
     let t = START + random.between(-60, SPAN / 5000 + 60) * 5000 + half;

@@ -1,5 +1,5 @@
-//! Random operators between vectors, mostly of the shapes that people write: the same series under two functions,
-//! aggregations by the same labels, many series against one of each job.
+//! Random operators between vectors, mostly of the shapes that people write: the same series under
+//! two functions, aggregations by the same labels, many series against one of each job.
 
 use crate::expr::{Expr, Grouping, Matching};
 use crate::generator::{AGGREGATIONS, ARITHMETIC, COMPARISONS, ELEMENTWISE, Generator, WINDOWS, binary};

@@ -1,9 +1,11 @@
-//! What changed between Prometheus 2.42 and 3.x, as far as spelling cannot undo it: one named rule each, over the
-//! smallest part that differs. `docs/differences-from-2.42.md` says the same in words.
+//! What changed between Prometheus 2.42 and 3.x, as far as spelling cannot undo it: one named rule
+//! each, over the smallest part that differs. `docs/differences-from-2.42.md` says the same in
+//! words.
 //!
-//! A rule does not wave a difference through. It computes what 3.x answers, from what 2.42 answers to the part or
-//! to the part's own parts, and explains the difference only if that is our answer. Where the order or the
-//! last bits are not defined, it checks what is. Read next: [`extrapolation`].
+//! A rule does not wave a difference through. It computes what 3.x answers, from what 2.42 answers
+//! to the part or to the part's own parts, and explains the difference only if that is our answer.
+//! Where the order or the last bits are not defined, it checks what is. Read next:
+//! [`extrapolation`].
 
 pub mod aggregation;
 pub mod extrapolation;
@@ -45,8 +47,8 @@ pub const RULES: &[Rule] = &[
     Rule { name: "rounded parts", explains: rounded },
 ];
 
-/// 2.42 itself answers differently when it is asked again: its order of addition, or of equal values, is that of a
-/// hash map.
+/// 2.42 itself answers differently when it is asked again: its order of addition, or of equal
+/// values, is that of a hash map.
 pub const UNSTABLE: &str = "order that changes";
 
 /// The rule that explains a difference.
@@ -59,7 +61,8 @@ fn equals(case: &Case, today: &Answer) -> bool {
     compare(&case.ours, today, Order::Any).is_ok()
 }
 
-/// Of several parts that fail, the answer names one. 2.42 and 3.x evaluate operand after operand, we step after step.
+/// Of several parts that fail, the answer names one. 2.42 and 3.x evaluate operand after operand,
+/// we step after step.
 fn several_errors(case: &Case, servers: Servers) -> bool {
     let (Err((_, ours)), true) = (&case.ours.result, case.theirs.failed()) else { return false };
     parts(&case.expr, case.when).into_iter().any(|(part, when)| {
@@ -68,7 +71,8 @@ fn several_errors(case: &Case, servers: Servers) -> bool {
     })
 }
 
-/// 3.x looks for several matches before a comparison filters them, 2.42 did after. With `bool` nothing is filtered.
+/// 3.x looks for several matches before a comparison filters them, 2.42 did after. With `bool`
+/// nothing is filtered.
 fn matches_before_filter(case: &Case, servers: Servers) -> bool {
     let Expr::Binary { op: "==" | "!=" | "<" | "<=" | ">" | ">=", bool: false, .. } = case.expr else {
         return false;
@@ -80,8 +84,9 @@ fn matches_before_filter(case: &Case, servers: Servers) -> bool {
     case.ours.failed() && !case.theirs.failed() && equals(case, &servers.ask_theirs(&expr, case.when))
 }
 
-/// The parts agree within [`crate::answer::RELATIVE`] only (transcendental functions of another library, compensated
-/// sums), and this part makes more of the difference: it compares, rounds, subtracts, or prints it in a label.
+/// The parts agree within [`crate::answer::RELATIVE`] only (transcendental functions of another
+/// library, compensated sums), and this part makes more of the difference: it compares, rounds,
+/// subtracts, or prints it in a label.
 fn rounded(case: &Case, _: Servers) -> bool {
     case.rounded && !case.ours.failed() && !case.theirs.failed()
 }

@@ -1,9 +1,11 @@
-//! Random series: counters with resets, gauges, classic histograms, rare values; with gaps, stale markers, and
-//! labels that come and go. And how both servers get them: the same remote-write requests, in time order.
+//! Random series: counters with resets, gauges, classic histograms, rare values; with gaps, stale
+//! markers, and labels that come and go. And how both servers get them: the same remote-write
+//! requests, in time order.
 //!
-//! Two choices keep the comparison sharp. Values are multiples of 1/8 wherever they may be, so that sums are exact
-//! in any order; and scrapes happen at odd milliseconds, so that no window's edge, which is a whole half second,
-//! falls on one: only the metric `aligned_total` has its samples on edges. Read next: [`crate::generator`].
+//! Two choices keep the comparison sharp. Values are multiples of 1/8 wherever they may be, so that
+//! sums are exact in any order; and scrapes happen at odd milliseconds, so that no window's edge,
+//! which is a whole half second, falls on one: only the metric `aligned_total` has its samples on
+//! edges. Read next: [`crate::generator`].
 
 use crate::random::Random;
 use crate::support::remote_write::{self, Histogram, Series};
@@ -140,7 +142,8 @@ fn whole(labels: &[(&str, &str)]) -> u64 {
     bytes.fold(7, |hash: u64, b| hash.wrapping_mul(31).wrapping_add(u64::from(b))) % 100
 }
 
-/// The samples of one series: its life (churn), its rhythm (jitter, gaps), its values, its end (stale markers).
+/// The samples of one series: its life (churn), its rhythm (jitter, gaps), its values, its end
+/// (stale markers).
 fn samples(shape: Shape, le: Option<&str>, random: &mut Random) -> Vec<(i64, f64)> {
     let mut born = START;
     let mut dead = START + SPAN;
@@ -176,9 +179,9 @@ fn samples(shape: Shape, le: Option<&str>, random: &mut Random) -> Vec<(i64, f64
     out
 }
 
-/// Native histograms at the times of these samples, stale where they are: counters that start again now and then.
-/// Each series keeps its schema and its zero bucket: what becomes of changes between two samples is not the same in
-/// 2.42. Sums of several series meet all of them.
+/// Native histograms at the times of these samples, stale where they are: counters that start again
+/// now and then. Each series keeps its schema and its zero bucket: what becomes of changes between
+/// two samples is not the same in 2.42. Sums of several series meet all of them.
 fn histograms(samples: &[(i64, f64)], random: &mut Random) -> Vec<(i64, Histogram)> {
     let empty = Histogram {
         schema: random.between(-1, 3) as i32,

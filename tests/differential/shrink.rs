@@ -1,11 +1,11 @@
 //! From a query that is answered differently to the smallest parts that are: a part is to blame if its answer
 //! differs although the answers of all its own parts agree.
 //!
-//! Each part is asked as a query of its own, at the times at which the whole would evaluate it: the arguments of a
-//! function at the same times, what stands in a subquery at the subquery's steps. The part to blame is then asked at
-//! single times; only if no single time shows the difference, the case is one of a range query. So a rule
-//! ([`crate::rules`]) judges one node with known inputs, and an unexplained difference is reported as small as it
-//! can be.
+//! Each part is asked as a query of its own, at the times at which the whole would evaluate it: the
+//! arguments of a function at the same times, what stands in a subquery at the subquery's steps.
+//! The part to blame is then asked at single times; only if no single time shows the difference,
+//! the case is one of a range query. So a rule ([`crate::rules`]) judges one node with known
+//! inputs, and an unexplained difference is reported as small as it can be.
 
 use crate::answer::{Answer, When, ask, compare, order};
 use crate::expr::{DEFAULT_STEP, Dialect, Expr, Type};

@@ -1,4 +1,5 @@
-//! The admin API: the same requests to the real Prometheus and to ours, the same answers, and the same samples after.
+//! The admin API: the same requests to the real Prometheus and to ours, the same answers, and the
+//! same samples after.
 
 use crate::support::http::{self, encode};
 use crate::support::remote_write::{Series, write};

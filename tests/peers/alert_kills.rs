@@ -1,4 +1,5 @@
-//! kill -9 while alerts are pending, firing and ending: Alertmanager hears of each once, with the times it would have had.
+//! kill -9 while alerts are pending, firing and ending: Alertmanager hears of each once, with the
+//! times it would have had.
 
 use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;
@@ -85,7 +86,8 @@ fn kills_neither_delay_nor_repeat_alerts() {
             wait_heard(&receiver, "Held", 2 * round + 1);
             starts.push(active + HOLD);
             rest();
-            // While all three fire; the condition ends while the server is away in one round, after that in the others.
+            // While all three fire; the condition ends while the server is away in one round, after
+            // that in the others.
             server.kill();
             if round == 1 {
                 exporter.set("level 2\n");
@@ -117,8 +119,8 @@ fn kills_neither_delay_nor_repeat_alerts() {
     });
 }
 
-/// One Alertmanager takes alerts, one says nothing, one refuses, one is not there: none of them delays a tick or the others,
-/// and those that come back hear of what still fires.
+/// One Alertmanager takes alerts, one says nothing, one refuses, one is not there: none of them
+/// delays a tick or the others, and those that come back hear of what still fires.
 #[test]
 fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
     wall_clock(|| {

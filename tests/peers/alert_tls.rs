@@ -1,6 +1,7 @@
-//! The real Alertmanager behind TLS that wants a client certificate and a password: alerts arrive, and one that cannot be sent
-//! because the certificate is of somebody else's authority is told when the configuration is right. And tokens, which
-//! Alertmanager itself cannot ask for: proxies before it do.
+//! The real Alertmanager behind TLS that wants a client certificate and a password: alerts arrive,
+//! and one that cannot be sent because the certificate is of somebody else's authority is told when
+//! the configuration is right. And tokens, which Alertmanager itself cannot ask for: proxies before
+//! it do.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::receiver::Receiver;
@@ -85,8 +86,8 @@ fn alerts_reach_an_alertmanager_behind_tls_a_client_certificate_and_a_password()
         certificates(directory);
         let (_daemon, port) = alertmanager(directory);
         assert_eq!(alerts(directory, port), Vec::<Value>::new());
-        // A configuration that cannot work says why, in the log; the reload that mends it lets the alert arrive, with the
-        // time at which it began.
+        // A configuration that cannot work says why, in the log; the reload that mends it lets the
+        // alert arrive, with the time at which it began.
         let wrong = [("other.pem", "test", "certificate"), ("ca.pem", "wrong", "401")];
         let flags = ["--rules.alert.resend-delay=1s"];
         for (ca, password, complaint) in wrong {

@@ -1,5 +1,5 @@
-//! Bodies that mean more than they weigh: whatever is sent to an endpoint that reads a body, the server needs little memory
-//! beside what it stores, says no in words, and goes on.
+//! Bodies that mean more than they weigh: whatever is sent to an endpoint that reads a body, the
+//! server needs little memory beside what it stores, says no in words, and goes on.
 
 use crate::support::http::{self, Answer};
 use crate::support::server::Server;
@@ -222,8 +222,8 @@ fn empty_bodies_cost_little_memory() {
     assert_eq!(server.get("/-/healthy").status, 200);
 }
 
-/// Forms that every endpoint refuses that takes one, and bodies that every other refuses, out of the server's own table: none
-/// is left out above, and a new one is in here.
+/// Forms that every endpoint refuses that takes one, and bodies that every other refuses, out of
+/// the server's own table: none is left out above, and a new one is in here.
 #[test]
 fn every_endpoint_that_reads_a_body_bounds_it() {
     let server = Server::start_with("", &[], &["--web.enable-admin-api", "--enable-feature=search-api"]);
@@ -266,8 +266,9 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
     assert!(checked > 15, "{checked} endpoints: this test looks in the wrong place");
 }
 
-/// Many at once, 168 MiB if all were decoded together: what does not fit is told when to come again, and the others are
-/// done. The process takes about twice the flag: connections have buffers, and what was freed goes back after 10 ms.
+/// Many at once, 168 MiB if all were decoded together: what does not fit is told when to come
+/// again, and the others are done. The process takes about twice the flag: connections have
+/// buffers, and what was freed goes back after 10 ms.
 #[test]
 fn requests_together_share_one_memory() {
     let server = Server::start_with("", &[], &["--web.max-body-memory=16MB"]);

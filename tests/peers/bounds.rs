@@ -1,4 +1,5 @@
-//! What one request, and what an old data directory, can make of files; and that health tells the truth about the directory.
+//! What one request, and what an old data directory, can make of files; and that health tells the
+//! truth about the directory.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
@@ -159,7 +160,8 @@ fn health_is_that_of_the_data_directory() {
     says("/-/ready", 503, "the data directory");
     std::fs::create_dir(&data).expect("another directory");
     says("/-/healthy", 503, "is another one than at the start");
-    // The server may write into the other directory, or make it anew: it is moved away until the first one has its place.
+    // The server may write into the other directory, or make it anew: it is moved away until the
+    // first one has its place.
     eventually("the first directory", 20, || {
         let other = server.file("other");
         let _ = std::fs::remove_dir_all(&other);

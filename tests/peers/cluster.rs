@@ -1,5 +1,5 @@
-//! Two processes as one server: rules answered as by one, targets divided, and what happens when one goes. What they say
-//! of history is in [`history`].
+//! Two processes as one server: rules answered as by one, targets divided, and what happens when
+//! one goes. What they say of history is in [`history`].
 
 mod history;
 
@@ -72,7 +72,8 @@ fn rule_file() -> String {
 
 const CONFIG: &str = "global: {evaluation_interval: 1s}\nrule_files: [rules.yml]\n";
 
-/// Series of one instance, with samples up to a time that is still to come: so it does not matter when they arrive.
+/// Series of one instance, with samples up to a time that is still to come: so it does not matter
+/// when they arrive.
 fn series(number: usize, from: i64, to: i64) -> Vec<Series> {
     let instance = format!("host{number}:1");
     let zone = ["a", "b", "c"][number % 3];

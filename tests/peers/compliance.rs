@@ -1,7 +1,9 @@
-//! The cases of Prometheus' alert generator compliance, with time compressed: Debian's Prometheus, ours with continuous
-//! evaluation and ours with `evaluation: interval` read the same targets and rules. Alertmanager must hear the same from all.
+//! The cases of Prometheus' alert generator compliance, with time compressed: Debian's Prometheus,
+//! ours with continuous evaluation and ours with `evaluation: interval` read the same targets and
+//! rules. Alertmanager must hear the same from all.
 //!
-//! The cases are data: `tests/data/alert_cases.json`. A series is written as `1x4 20x6 _x3`: a value and for how many seconds.
+//! The cases are data: `tests/data/alert_cases.json`. A series is written as `1x4 20x6 _x3`: a
+//! value and for how many seconds.
 
 use crate::support::exporter::Exporter;
 use crate::support::receiver::{Heard, Receiver};
@@ -14,7 +16,8 @@ use std::time::Duration;
 /// All servers resend after this time; a firing alert's end is four times as far away.
 const RESEND: i64 = 3_000;
 
-/// Between the times at which the series `ALERTS` is read: states last longer, down to the 300 ms of the smallest `for`.
+/// Between the times at which the series `ALERTS` is read: states last longer, down to the 300 ms
+/// of the smallest `for`.
 const STEP: i64 = 100;
 
 fn cases() -> Vec<Value> {
@@ -118,8 +121,8 @@ impl Subject {
         }
     }
 
-    /// What was heard of the alerts of a case: resends of the same are left out, and alerts of one moment are in order of
-    /// their labels. `values`: what differs in the annotations alone counts.
+    /// What was heard of the alerts of a case: resends of the same are left out, and alerts of one
+    /// moment are in order of their labels. `values`: what differs in the annotations alone counts.
     fn told(&self, case: &Value) -> Vec<String> {
         let values = case["values"] == true;
         let names: Vec<&str> =

@@ -1,8 +1,10 @@
-//! kill -9 under load, again and again: what was acknowledged is there afterwards, once, and nothing else; so is
-//! every scraped sample that an answer has shown. The contract is in `docs/durability.md`.
+//! kill -9 under load, again and again: what was acknowledged is there afterwards, once, and
+//! nothing else; so is every scraped sample that an answer has shown. The contract is in
+//! `docs/durability.md`.
 //!
-//! Ten kills by default; `KILLS=200 cargo test --workspace --test peers -- --nocapture durability` is the nightly
-//! variant. Both print how many samples a second were acknowledged. [`load`] is who writes, is scraped, and asks.
+//! Ten kills by default; `KILLS=200 cargo test --workspace --test peers -- --nocapture durability`
+//! is the nightly variant. Both print how many samples a second were acknowledged. [`load`] is who
+//! writes, is scraped, and asks.
 
 mod load;
 

@@ -1,9 +1,9 @@
 //! Every expression of the founding documents (`tests/data/founding.promql`) against the real Prometheus.
 //!
-//! Both servers receive the same samples by remote write: the series that the Python exporter and the node
-//! exporter really expose, with two and a quarter hours of made-up history, counter resets and a gap. Questions
-//! are asked 7.217 s after a sample, so that no window edge falls on one: Prometheus 2.42 includes a sample on
-//! the left edge, Prometheus 3 (and we) do not.
+//! Both servers receive the same samples by remote write: the series that the Python exporter and
+//! the node exporter really expose, with two and a quarter hours of made-up history, counter resets
+//! and a gap. Questions are asked 7.217 s after a sample, so that no window edge falls on one:
+//! Prometheus 2.42 includes a sample on the left edge, Prometheus 3 (and we) do not.
 
 use super::seeds::{node_exporter, python_exporter};
 use crate::support::remote_write::{Series, write};
@@ -43,8 +43,9 @@ fn parse_line(line: &str) -> Option<Line> {
     Some(Line { name: name.to_string(), labels: labels.collect(), value: value.parse().ok()? })
 }
 
-/// The value `k` steps into the history of a series whose exporter shows `seen`. `weight` sets series apart, so that
-/// no two are equal and `topk` has one answer; all buckets of a histogram share theirs and stay cumulative.
+/// The value `k` steps into the history of a series whose exporter shows `seen`. `weight` sets
+/// series apart, so that no two are equal and `topk` has one answer; all buckets of a histogram
+/// share theirs and stay cumulative.
 fn history(name: &str, seen: f64, k: i64, weight: f64) -> f64 {
     if name == "up" {
         return seen;

@@ -40,8 +40,8 @@ fn prometheus_remote_writes_into_us() {
     });
 }
 
-/// Values and labels at the edges of the text format. `le` and `quantile` are written as Prometheus 3 normalises
-/// them, because 2.42 does not.
+/// Values and labels at the edges of the text format. `le` and `quantile` are written as Prometheus
+/// 3 normalises them, because 2.42 does not.
 const FIXTURE: &str = r#"# HELP fixture_values Numbers that are easy to get wrong, \\ and \n.
 # TYPE fixture_values gauge
 fixture_values{kind="tiny"} 4.9406564584124654e-324

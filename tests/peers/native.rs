@@ -62,8 +62,8 @@ fn span(field: u64, offset: i64, length: u64) -> Vec<u8> {
     bytes(field, &[signed(1, offset), number(2, length)])
 }
 
-/// Every type, with odd values; histograms classic, whole, of floats, empty. A zero threshold tells Prometheus 2.42
-/// that a histogram without differences is native.
+/// Every type, with odd values; histograms classic, whole, of floats, empty. A zero threshold tells
+/// Prometheus 2.42 that a histogram without differences is native.
 fn exposition() -> Vec<u8> {
     let whole = [
         vec![number(1, 23), double(2, -3.75), signed(5, 3), double(6, 1e-128), number(7, 4)],
@@ -92,8 +92,8 @@ fn exposition() -> Vec<u8> {
     .concat()
 }
 
-/// The distinct histograms in a server's store, by series; the server must be dead. Hints come from neighbours and
-/// are left out, but for gauges.
+/// The distinct histograms in a server's store, by series; the server must be dead. Hints come from
+/// neighbours and are left out, but for gauges.
 fn histograms(server: &Server) -> BTreeSet<(String, String)> {
     let options = StoreOptions {
         dir: server.file("data"),
@@ -170,7 +170,8 @@ fn a_protobuf_scrape_means_what_it_means_to_prometheus() {
     });
 }
 
-/// A server that federates another one has its native histograms, and what became of classic ones, in their place.
+/// A server that federates another one has its native histograms, and what became of classic ones,
+/// in their place.
 #[test]
 fn native_histograms_are_federated() {
     wall_clock(|| {

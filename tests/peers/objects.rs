@@ -1,5 +1,5 @@
-//! Old blocks in an object store: the answers stay what they were, over restarts, kills, and a store that goes away and comes
-//! back.
+//! Old blocks in an object store: the answers stay what they were, over restarts, kills, and a
+//! store that goes away and comes back.
 
 use crate::support::http::encode;
 use crate::support::s3::{KEY, S3};

@@ -82,7 +82,8 @@ fn queries_are_logged_until_a_reload_says_otherwise() {
     });
 }
 
-/// Requests that have the same answer everywhere and always. (An empty query has not: 3.x calls its position unknown.)
+/// Requests that have the same answer everywhere and always. (An empty query has not: 3.x calls its
+/// position unknown.)
 const SAME: &[&str] = &[
     "query?query=1&time=5.123456",
     "query?query=\"a\\xff\"&time=1",

@@ -1,5 +1,5 @@
-//! A start with a large log: the server answers, scrapes and takes remote writes while the log is replayed, and nothing of it
-//! is lost or there twice, also when it is killed in the middle.
+//! A start with a large log: the server answers, scrapes and takes remote writes while the log is
+//! replayed, and nothing of it is lost or there twice, also when it is killed in the middle.
 
 use crate::support::exporter::Exporter;
 use crate::support::remote_write::{Series, write};
@@ -18,7 +18,8 @@ const SERIES: usize = 2_000;
 const SAMPLES: i64 = 1_500;
 const HOUR: i64 = 3_600_000;
 
-/// A data directory with a block of before, and a log whose newest sample is at `end`. Returns a time in the block.
+/// A data directory with a block of before, and a log whose newest sample is at `end`. Returns a
+/// time in the block.
 fn fill(dir: PathBuf, end: i64) -> i64 {
     let wal_sync_interval_ms = 100;
     let block_range_ms = 2 * HOUR;

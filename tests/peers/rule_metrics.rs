@@ -1,5 +1,5 @@
-//! The self-metrics of rules beside those of Debian's Prometheus with the same rule file: names, labels, and values where
-//! they can be equal.
+//! The self-metrics of rules beside those of Debian's Prometheus with the same rule file: names,
+//! labels, and values where they can be equal.
 
 use crate::support::server::Server;
 use crate::support::{eventually, now_ms, wall_clock};

@@ -30,7 +30,8 @@ pub fn binary_under_test() -> PathBuf {
 }
 
 impl Server {
-    /// Our server with this configuration (`{self}` becomes its port) and these further files beside it, ready.
+    /// Our server with this configuration (`{self}` becomes its port) and these further files
+    /// beside it, ready.
     pub fn start(config: &str, files: &[(&str, &str)]) -> Server {
         Server::start_binary(binary_under_test(), config, files)
     }
@@ -43,8 +44,8 @@ impl Server {
         server
     }
 
-    /// Our servers on one configuration, each with further flags of its own, that wait for one another: not running
-    /// yet, see [`Server::run_together`].
+    /// Our servers on one configuration, each with further flags of its own, that wait for one
+    /// another: not running yet, see [`Server::run_together`].
     pub fn prepare_together(config: &str, files: &[(&str, &str)], flags: &[Vec<String>]) -> Vec<Server> {
         let prepare = |flags: &Vec<String>| {
             let mut server = Server::prepare(binary_under_test(), config, files);
@@ -122,8 +123,8 @@ impl Server {
         Server { port, binary, daemon: None, directory, flags: Vec::new(), files: None }
     }
 
-    /// Starts a second server beside this one, with these flags after the usual ones, and expects it to end by
-    /// itself: exit code and output.
+    /// Starts a second server beside this one, with these flags after the usual ones, and expects
+    /// it to end by itself: exit code and output.
     pub fn fail_beside(&self, flags: &[&str]) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().expect("a directory");
         let address = |port: u16| format!("--web.listen-address=127.0.0.1:{port}");

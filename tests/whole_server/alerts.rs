@@ -1,4 +1,5 @@
-//! What the server recorded of its alerts (`ALERTS`): each goes from pending to firing and ends, and none is late.
+//! What the server recorded of its alerts (`ALERTS`): each goes from pending to firing and ends,
+//! and none is late.
 
 use super::peers::ScrapedSample;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +7,8 @@ use storage::model::value::is_stale;
 use storage::model::{Matcher, SHARDS, TimeMs};
 use storage::store::Store;
 
-/// Recorded samples of a state that is further apart do not belong together, ms: two slots of the group and some more.
+/// Recorded samples of a state that is further apart do not belong together, ms: two slots of the
+/// group and some more.
 const GAP: i64 = 12_000;
 /// An alert that a server begins so long after its start began before it did, ms.
 const RESTORED: i64 = 20_000;

@@ -1,9 +1,11 @@
-//! The whole server on one thread: scrapes, remote write, rules, alerts, queries, subscriptions, reloads, blocks, crashes and
-//! restarts, with a seeded order of events, a clock that jumps, a disk that loses what is not synced, and peers that are slow
-//! or fail. Nothing happens by itself; the same seed does the same, request by request and change by change of the disk.
+//! The whole server on one thread: scrapes, remote write, rules, alerts, queries, subscriptions,
+//! reloads, blocks, crashes and restarts, with a seeded order of events, a clock that jumps, a disk
+//! that loses what is not synced, and peers that are slow or fail. Nothing happens by itself; the
+//! same seed does the same, request by request and change by change of the disk.
 //!
-//! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test whole_server` is the nightly variant, `SEED=17` runs one, and
-//! `TRACE=file` writes down what happens. Begin with `world.rs` (what outlives a process) and `life.rs` (a process).
+//! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test whole_server` is the nightly
+//! variant, `SEED=17` runs one, and `TRACE=file` writes down what happens. Begin with `world.rs`
+//! (what outlives a process) and `life.rs` (a process).
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the server")]
 
 mod alerts;

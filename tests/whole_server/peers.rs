@@ -1,4 +1,5 @@
-//! Targets and an Alertmanager, in this process: they are good, slow, failing, gone, or cut their answers off.
+//! Targets and an Alertmanager, in this process: they are good, slow, failing, gone, or cut their
+//! answers off.
 
 use super::clock::WallClock;
 use super::random::Random;
@@ -68,7 +69,8 @@ const HOT: i64 = 50;
 const KNOWN_BEFORE: usize = 2;
 
 impl State {
-    /// Whether the target was hot when this alert began, or when it was last asked before: a server that starts knows that.
+    /// Whether the target was hot when this alert began, or when it was last asked before: a server
+    /// that starts knows that.
     fn was_hot(&self, heard: &Heard) -> bool {
         let of_target = self.told.iter().rev().filter(|told| told.instance == heard.instance);
         let until = of_target.skip_while(|told| told.t > heard.starts_at);

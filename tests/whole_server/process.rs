@@ -1,4 +1,5 @@
-//! A server as a process has it, on the runtime of its life: what its threads would do is done by tasks, one after another.
+//! A server as a process has it, on the runtime of its life: what its threads would do is done by
+//! tasks, one after another.
 
 use super::random::Random;
 use super::subscriber::Subscriber;

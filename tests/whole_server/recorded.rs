@@ -44,8 +44,8 @@ pub fn group() -> String {
     format!("- name: late\n  late_samples: correct\n  lateness: 10m\n  rules:\n{rules}")
 }
 
-/// Fails if a sample of the slots after `began` and until `now` is not what its expression gives; of a rule that is
-/// backfilled those after `ended` too, when the server before it did.
+/// Fails if a sample of the slots after `began` and until `now` is not what its expression gives;
+/// of a rule that is backfilled those after `ended` too, when the server before it did.
 pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
     (0..PIECES).for_each(|_| process.server.past.turn());
     // It asks for the states, they are written, it asks the store.

@@ -90,8 +90,8 @@ impl Notifier {
         Notifier { peers, ..self }
     }
 
-    /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it cannot work; the
-    /// text says why.
+    /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it
+    /// cannot work; the text says why.
     pub fn apply(
         &self,
         config: &AlertingConfig,

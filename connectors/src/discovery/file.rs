@@ -178,8 +178,8 @@ fn read_text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Reads YAML that may hold as many values as its text has room for, since the size of the file is bounded. What its
-/// aliases stand for has a bound of its own.
+/// Reads YAML that may hold as many values as its text has room for, since the size of the file is
+/// bounded. What its aliases stand for has a bound of its own.
 fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
     let mut budget = serde_saphyr::Budget::default();
     // `{a,` are two values of three bytes, and every list has an end besides.

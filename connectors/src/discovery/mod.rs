@@ -1,8 +1,9 @@
 //! Service discovery: where targets come from.
 //!
-//! A mechanism is a key in [`DiscoveryConfigs`], a [`Discoverer`] and one entry in [`MECHANISMS`]. Providers run as
-//! tasks of a [`DiscoverySet`], which merges their target groups and publishes the whole list at every change.
-//! Mechanisms that this build does not have are accepted and give a warning, so that files load.
+//! A mechanism is a key in [`DiscoveryConfigs`], a [`Discoverer`] and one entry in [`MECHANISMS`].
+//! Providers run as tasks of a [`DiscoverySet`], which merges their target groups and publishes the
+//! whole list at every change. Mechanisms that this build does not have are accepted and give a
+//! warning, so that files load.
 
 pub mod file;
 pub mod static_config;

@@ -1,8 +1,9 @@
 //! CSV (RFC 4180): a row per sample, a column per label.
 //!
-//! Columns: `timestamp` (ms since the epoch), `value` (empty: a stale marker, or a histogram), `histogram` (as PromQL prints it; only if there
-//! is one), then the labels by name. A label that has the name of one of these gets `exported_` before it, as often as it takes
-//! until no other is called so.
+//! Columns: `timestamp` (ms since the epoch), `value` (empty: a stale marker, or a histogram),
+//! `histogram` (as PromQL prints it; only if there is one), then the labels by name. A label that
+//! has the name of one of these gets `exported_` before it, as often as it takes until no other is
+//! called so.
 
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
 use std::io::Write;

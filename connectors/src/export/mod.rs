@@ -1,7 +1,8 @@
 //! History out of a store, in a format that other programs read: rows of one sample each.
 //!
-//! [`export`] finds the series, sorted by metric and labels, and reads one at a time; a [`ExportWriter`] writes it:
-//! [`csv`], [`openmetrics`] or [`parquet`]. What a format cannot hold is counted, never silently left out.
+//! [`export`] finds the series, sorted by metric and labels, and reads one at a time; a
+//! [`ExportWriter`] writes it: [`csv`], [`openmetrics`] or [`parquet`]. What a format cannot hold
+//! is counted, never silently left out.
 
 pub mod csv;
 pub mod openmetrics;

@@ -1,6 +1,7 @@
 //! OpenMetrics text, as `perennial import openmetrics` and promtool read it.
 //!
-//! It has no native histograms and no stale markers: both are counted and left out. Every NaN is the ordinary one.
+//! It has no native histograms and no stale markers: both are counted and left out. Every NaN is
+//! the ordinary one.
 
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
 use crate::scrape::exposition::points::write_series;
@@ -45,8 +46,9 @@ impl<W: Write> ExportWriter for OpenMetrics<W> {
     }
 }
 
-/// Seconds out of which a reader makes the same milliseconds: readers multiply by 1000 and cut off what is behind the
-/// point, so that of some times the three decimals alone would become the millisecond before.
+/// Seconds out of which a reader makes the same milliseconds: readers multiply by 1000 and cut off
+/// what is behind the point, so that of some times the three decimals alone would become the
+/// millisecond before.
 fn seconds(t: TimeMs) -> String {
     let text =
         format!("{}{}.{:03}", if t < 0 { "-" } else { "" }, t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);

@@ -1,7 +1,8 @@
 //! One flat Parquet file: a row per sample, a column per label; sorted by metric, labels and time.
 //!
-//! Columns: `timestamp` (ms, UTC), `value` (null: a stale marker, or a histogram), `histogram` (as PromQL prints it; only if there is one), then
-//! the labels by name, null where a series has none, named as in [`super::csv`].
+//! Columns: `timestamp` (ms, UTC), `value` (null: a stale marker, or a histogram), `histogram` (as
+//! PromQL prints it; only if there is one), then the labels by name, null where a series has none,
+//! named as in [`super::csv`].
 
 use super::csv::columns;
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries};

@@ -1,4 +1,5 @@
-//! Space of mounted file systems; those that live in memory or in the kernel are left out, as node_exporter does.
+//! Space of mounted file systems; those that live in memory or in the kernel are left out, as
+//! node_exporter does.
 
 use super::writer::{FamilyWriter, HostExposition, MetricType};
 use procfs::MountEntry;

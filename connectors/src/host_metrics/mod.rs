@@ -1,7 +1,7 @@
 //! The host's own metrics, under node_exporter's names, so that its dashboards and alerts work without one.
 //!
-//! [`render`] gives text 0.0.4 for a built-in target. Numbers come from `procfs`; what cannot be read (another
-//! operating system, a closed `/proc`) is left out.
+//! [`render`] gives text 0.0.4 for a built-in target. Numbers come from `procfs`; what cannot be
+//! read (another operating system, a closed `/proc`) is left out.
 
 pub mod filesystem;
 mod writer;

@@ -1,9 +1,9 @@
-//! OpenMetrics text, with a timestamp on every sample, as blocks of ours: what `promtool tsdb create-blocks-from
-//! openmetrics` takes, in any order.
+//! OpenMetrics text, with a timestamp on every sample, as blocks of ours: what
+//! `promtool tsdb create-blocks-from openmetrics` takes, in any order.
 //!
-//! The text is read once, in pieces. When as many samples wait as may be in memory, they become blocks of the ranges
-//! that they lie in, so a large text makes several blocks of one range; the server merges them. Where and what is
-//! wrong is said with its line ([`ImportError::Line`]).
+//! The text is read once, in pieces. When as many samples wait as may be in memory, they become
+//! blocks of the ranges that they lie in, so a large text makes several blocks of one range; the
+//! server merges them. Where and what is wrong is said with its line ([`ImportError::Line`]).
 
 use super::{ImportError, io_error};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
@@ -27,8 +27,9 @@ pub struct ImportProgress {
     pub samples: u64,
 }
 
-/// Writes what the text in `file` says as blocks into `blocks_dir`, and returns them; `told` hears now and then how
-/// far it is. None of them has a name that is `taken`. On an error some blocks may have been written.
+/// Writes what the text in `file` says as blocks into `blocks_dir`, and returns them; `told` hears
+/// now and then how far it is. None of them has a name that is `taken`. On an error some blocks may
+/// have been written.
 pub fn copy(
     file: &Path,
     disk: &dyn Disk,

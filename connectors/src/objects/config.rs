@@ -1,5 +1,5 @@
-//! `storage.objects` of the configuration: where old blocks go, and how to get in there. Keys have the names of the
-//! `object_store` crate, which are those of AWS.
+//! `storage.objects` of the configuration: where old blocks go, and how to get in there. Keys have
+//! the names of the `object_store` crate, which are those of AWS.
 
 use crate::secret::Secret;
 use crate::units::{ConfigDuration, ConfigSize};

@@ -1,5 +1,6 @@
-//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind [`storage::object_store::ObjectStorage`], which
-//! is synchronous; requests run on a small runtime of their own, so that no other waits for them.
+//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind
+//! [`storage::object_store::ObjectStorage`], which is synchronous; requests run on a small runtime
+//! of their own, so that no other waits for them.
 //!
 //! [`config`] is `storage.objects` of the configuration. What far blocks are: `docs/objects.md`.
 
@@ -40,8 +41,8 @@ pub struct RemoteObjects {
 }
 
 impl RemoteObjects {
-    /// The place that `config` names. `variables` are the environment's: those that AWS defines count where the
-    /// configuration says nothing. Nothing is asked of the store yet.
+    /// The place that `config` names. `variables` are the environment's: those that AWS defines
+    /// count where the configuration says nothing. Nothing is asked of the store yet.
     pub fn open(
         config: &ObjectStoreConfig,
         variables: impl Iterator<Item = (String, String)>,

@@ -1,8 +1,9 @@
 //! The receiving side of Prometheus' remote write, 1.0 and 2.0: a snappy block with a request.
 //!
-//! A request that is damaged anywhere stores nothing. Samples that cannot be stored (too old, duplicate,
-//! …) do not keep the others out; they make the answer a 400, which tells the sender not to try again. Samples of series that
-//! cannot be are left out of 1.0 without an error, as in Prometheus. Only a store that cannot write makes it a 5xx, which tells it to.
+//! A request that is damaged anywhere stores nothing. Samples that cannot be stored (too old,
+//! duplicate, …) do not keep the others out; they make the answer a 400, which tells the sender not
+//! to try again. Samples of series that cannot be are left out of 1.0 without an error, as in
+//! Prometheus. Only a store that cannot write makes it a 5xx, which tells it to.
 
 use super::refused::RefusedLines;
 use super::request::{Batch, Request};
@@ -104,7 +105,8 @@ pub struct WriteOutcome {
 }
 
 impl WriteOutcome {
-    /// The text of the 400 that the request deserves although the rest of it was stored; `None` if all is well.
+    /// The text of the 400 that the request deserves although the rest of it was stored; `None` if
+    /// all is well.
     pub fn refusal(&self) -> Option<String> {
         let (bad, why) = self.bad_histograms.as_ref().map_or((0, ""), |(n, why)| (*n, why));
         let reasons = [
@@ -186,8 +188,8 @@ impl RemoteWriteReceiver {
         RemoteWriteReceiver { zeros, ..self }
     }
 
-    /// Decodes a request body and appends its samples. `now`: the wall clock, ms. What [`decoded_bytes`] says of the body is
-    /// in memory meanwhile, and little besides.
+    /// Decodes a request body and appends its samples. `now`: the wall clock, ms. What
+    /// [`decoded_bytes`] says of the body is in memory meanwhile, and little besides.
     pub fn apply(
         &self,
         body: &[u8],
@@ -211,8 +213,8 @@ impl RemoteWriteReceiver {
     }
 }
 
-/// How many bytes a request body is decompressed to, for those who have to reserve them; an error if it is too large or no
-/// body.
+/// How many bytes a request body is decompressed to, for those who have to reserve them; an error
+/// if it is too large or no body.
 pub fn decoded_bytes(body: &[u8]) -> Result<usize, RemoteWriteError> {
     Ok(snappy_length(body, limits::REMOTE_WRITE_BYTES)?)
 }

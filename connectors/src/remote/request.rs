@@ -1,9 +1,10 @@
-//! What both versions of remote write have in common: samples, histograms, exemplars, and how they get into the store.
+//! What both versions of remote write have in common: samples, histograms, exemplars, and how they
+//! get into the store.
 //!
-//! A request is never in memory as a whole but as its bytes: what is decoded waits in a [`Batch`] and is stored when it is
-//! full, so that bytes that mean much cost no memory. Damage must not leave half a request stored. Requests are
-//! small and fit one batch, which is stored behind their end; of one that does not, the rest is read to its end before
-//! the first batch is stored.
+//! A request is never in memory as a whole but as its bytes: what is decoded waits in a [`Batch`]
+//! and is stored when it is full, so that bytes that mean much cost no memory. Damage must not
+//! leave half a request stored. Requests are small and fit one batch, which is stored behind their
+//! end; of one that does not, the rest is read to its end before the first batch is stored.
 
 use super::receiver::{MessageVersion, RemoteWriteError, WriteOutcome, read};
 use crate::limits;
@@ -178,8 +179,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Stores the exemplars. Those that are out of order are refused aloud by 2.0 only, as in Prometheus; those of series that
-    /// never had a sample are left out silently.
+    /// Stores the exemplars. Those that are out of order are refused aloud by 2.0 only, as in
+    /// Prometheus; those of series that never had a sample are left out silently.
     fn store_exemplars(&mut self) {
         let store = self.request.store;
         let mut exemplars = std::mem::take(&mut self.exemplars);

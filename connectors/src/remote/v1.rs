@@ -62,8 +62,9 @@ impl<'a> V1Reader<'a> {
         Ok(())
     }
 
-    /// The series whose labels are encoded in `fields`; `None` if no series can have them. Senders write labels as the
-    /// store has them, so a known series is found by its bytes; only what is not found is looked at.
+    /// The series whose labels are encoded in `fields`; `None` if no series can have them. Senders
+    /// write labels as the store has them, so a known series is found by its bytes; only what is
+    /// not found is looked at.
     fn series(&mut self, fields: &[u8], into: &Batch<'_>) -> Result<Option<SeriesRef>, RemoteWriteError> {
         self.encoded.clear();
         each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;

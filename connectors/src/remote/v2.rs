@@ -1,4 +1,5 @@
-//! `io.prometheus.write.v2.Request`, remote write 2.0: texts stand once in a table, series refer to them by number.
+//! `io.prometheus.write.v2.Request`, remote write 2.0: texts stand once in a table, series refer to
+//! them by number.
 
 use super::receiver::RemoteWriteError;
 use super::refused::braced_pairs;
@@ -10,7 +11,8 @@ use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
 
-/// Where in its message a text stands. A slice would take twice the memory, and a message is shorter than 4 GiB.
+/// Where in its message a text stands. A slice would take twice the memory, and a message is
+/// shorter than 4 GiB.
 #[derive(Copy, Clone)]
 struct Symbol {
     start: u32,
@@ -59,8 +61,8 @@ impl<'a> V2Reader<'a> {
         Ok(())
     }
 
-    /// Reads one `TimeSeries`: labels (1), samples (2), histograms (3), exemplars (4), start of all of them (6, which
-    /// senders wrote before samples had their own).
+    /// Reads one `TimeSeries`: labels (1), samples (2), histograms (3), exemplars (4), start of all
+    /// of them (6, which senders wrote before samples had their own).
     fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         let mut refs = std::mem::take(&mut self.refs);
         let mut start = 0;

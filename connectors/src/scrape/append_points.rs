@@ -1,4 +1,5 @@
-//! Samples that are not read line by line: the same way into the store as [`super::appender`]'s, for points of any kind.
+//! Samples that are not read line by line: the same way into the store as [`super::appender`]'s,
+//! for points of any kind.
 
 use super::appender::{IngestError, Progress, Reading, ScrapeRules, in_line};
 use super::exposition::nhcb::Converter;

@@ -1,4 +1,5 @@
-//! One target's way into the store: reads bodies piece by piece and appends each scrape as columnar batches, reports included.
+//! One target's way into the store: reads bodies piece by piece and appends each scrape as columnar
+//! batches, reports included.
 //!
 //! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved
 //! ([`super::waiting`]). A failed scrape appends stale markers for all series, and `up` = 0.
@@ -204,9 +205,9 @@ impl ScrapeAppender {
         self.finish(now, rules, counts, &turn)
     }
 
-    /// Reads a piece of a body into the columns: whole lines, or as many bytes as there are of another format; `last` if
-    /// nothing comes behind it. What is not read has to come again, with more behind it. On an error everything is taken
-    /// back.
+    /// Reads a piece of a body into the columns: whole lines, or as many bytes as there are of
+    /// another format; `last` if nothing comes behind it. What is not read has to come again, with
+    /// more behind it. On an error everything is taken back.
     #[allow(
         clippy::too_many_arguments,
         reason = "a piece, its body, its scrape: they come from three places"
@@ -264,8 +265,8 @@ impl ScrapeAppender {
         result.map(drop)
     }
 
-    /// A scrape is over; what the target has said about its metrics, if that has changed. `is_good`: it did not fail, and had
-    /// something in it.
+    /// A scrape is over; what the target has said about its metrics, if that has changed.
+    /// `is_good`: it did not fail, and had something in it.
     pub fn metadata(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
         self.metadata.finish(is_good)
     }
@@ -301,8 +302,8 @@ impl ScrapeAppender {
         Ok(())
     }
 
-    /// Appends stale markers for all series, and `reports` as in [`ScrapeAppender::commit`] (or nothing). If the store takes no more,
-    /// at least the reports, for which there is a reserve.
+    /// Appends stale markers for all series, and `reports` as in [`ScrapeAppender::commit`] (or
+    /// nothing). If the store takes no more, at least the reports, for which there is a reserve.
     pub fn commit_failure(&mut self, t: TimeMs, reports: &[f64]) -> Result<(), StoreError> {
         self.discard();
         for (column, value) in self.reports.iter().zip(reports) {
@@ -418,7 +419,8 @@ impl Reading<'_, '_> {
         Ok(Progress { read, through })
     }
 
-    /// Takes a sample; whose it is, unless there are too many or it is a second one. A native `native_histogram` has no value: that is to come.
+    /// Takes a sample; whose it is, unless there are too many or it is a second one. A native
+    /// `native_histogram` has no value: that is to come.
     #[inline]
     pub(super) fn take_sample(
         &mut self,
@@ -444,7 +446,8 @@ impl Reading<'_, '_> {
         Ok((before == self.counts.duplicates).then_some(id))
     }
 
-    /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in Prometheus.
+    /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in
+    /// Prometheus.
     fn passes_rules(
         &mut self,
         sample: &ExposedSample<'_>,

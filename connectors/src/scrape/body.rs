@@ -1,4 +1,5 @@
-//! The body of a scrape on its way: what has been received, decoded as it is wanted, up to where it has been read.
+//! The body of a scrape on its way: what has been received, decoded as it is wanted, up to where it
+//! has been read.
 //!
 //! Of a body that was packed no more is unpacked than is read next: a small one may become a very large one.
 
@@ -132,8 +133,8 @@ impl Body {
         }
     }
 
-    /// The first `read` bytes of the text are read. If they are none, more text is needed: twice as much, so that what is
-    /// read in vain stays in proportion.
+    /// The first `read` bytes of the text are read. If they are none, more text is needed: twice as
+    /// much, so that what is read in vain stays in proportion.
     pub fn consume(&mut self, read: usize) -> Result<(), FetchError> {
         let text = match &mut self.text {
             Text::Plain(text) => text,

@@ -1,7 +1,7 @@
 //! `global` and `scrape_configs` of `prometheus.yml`, and the [`ScrapeJob`] they make together.
 //!
-//! A [`ScrapeConfig`] is what the file says, unknown keys refused. [`ScrapeJob::new`] fills in the global values,
-//! checks everything and compiles the rules; the manager sees jobs only.
+//! A [`ScrapeConfig`] is what the file says, unknown keys refused. [`ScrapeJob::new`] fills in the
+//! global values, checks everything and compiles the rules; the manager sees jobs only.
 
 use crate::config_block::{deserialize_sections, section};
 use crate::discovery::DiscoveryConfigs;
@@ -206,7 +206,8 @@ impl ScrapeProtocol {
         }
     }
 
-    /// The `Accept` header for `protocols`, each once: the first weighs 0.6, each further one 0.1 less, `*/*` comes last.
+    /// The `Accept` header for `protocols`, each once: the first weighs 0.6, each further one 0.1
+    /// less, `*/*` comes last.
     pub fn accept_header(protocols: &[ScrapeProtocol], escaping: Escaping) -> String {
         let mut weight = ScrapeProtocol::NATIVE.len() + 1;
         let mut header = String::new();

@@ -1,8 +1,9 @@
 //! `_created` lines of OpenMetrics as start timestamps of the samples beside them, as Prometheus reads them.
 //!
-//! The line stands behind the samples that it speaks of. Of a sample the first `_created` line of its family behind it counts,
-//! if that has the family's name and the sample's labels but `le` and `quantile`; and what the sample before it had, if
-//! it is of the same metric. Samples wait for the line here, so no line is read twice.
+//! The line stands behind the samples that it speaks of. Of a sample the first `_created` line of
+//! its family behind it counts, if that has the family's name and the sample's labels but `le` and
+//! `quantile`; and what the sample before it had, if it is of the same metric. Samples wait for the
+//! line here, so no line is read twice.
 
 use super::exposition::series::{self, SeriesError};
 use super::exposition::{Context, ExposedSample, MetricType, TextFormat};
@@ -52,7 +53,8 @@ impl<T> CreatedLines<T> {
         }
     }
 
-    /// Whether a line is a `_created` line; then those that waited for it are given to `found`, with their start.
+    /// Whether a line is a `_created` line; then those that waited for it are given to `found`,
+    /// with their start.
     pub fn take(
         &mut self,
         sample: &ExposedSample<'_>,

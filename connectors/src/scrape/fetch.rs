@@ -96,9 +96,9 @@ fn reason(error: &reqwest::Error, url: &Url) -> String {
     }
 }
 
-/// The format of an answer and, if it had to be guessed, a warning. In `strict` mode only what the target or the
-/// job names counts, as in Prometheus 3; otherwise a body that looks like the text format is taken as it: `begin` is as much
-/// of it as is there.
+/// The format of an answer and, if it had to be guessed, a warning. In `strict` mode only what the
+/// target or the job names counts, as in Prometheus 3; otherwise a body that looks like the text
+/// format is taken as it: `begin` is as much of it as is there.
 pub fn format(
     given: &str,
     begin: &[u8],

@@ -1,4 +1,5 @@
-//! All scrape pools: starts, changes and ends them as the configuration says, and tells the API about targets.
+//! All scrape pools: starts, changes and ends them as the configuration says, and tells the API
+//! about targets.
 
 use crate::http_client::Peers;
 use crate::limits;
@@ -35,7 +36,8 @@ pub struct ScrapeOptions {
     pub hostname: String,
     /// Which targets are ours, if several processes divide them.
     pub share: TargetPartition,
-    /// Bytes of memory that all scrapes together may take while they are read; by default [`limits::SCRAPE_MEMORY_BYTES`].
+    /// Bytes of memory that all scrapes together may take while they are read; by default
+    /// [`limits::SCRAPE_MEMORY_BYTES`].
     pub max_memory: Option<usize>,
     /// Who answers.
     pub peers: Peers,
@@ -193,8 +195,8 @@ impl ScrapeManager {
         ScrapeManager { shared: Arc::new(shared), pools: Mutex::default() }
     }
 
-    /// Makes the running pools those of `jobs`. Pools whose job is unchanged are not touched. Nothing happens if
-    /// one of the jobs cannot run; the text says why.
+    /// Makes the running pools those of `jobs`. Pools whose job is unchanged are not touched.
+    /// Nothing happens if one of the jobs cannot run; the text says why.
     pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<(), String> {
         let mut wanted = BTreeMap::new();
         for job in jobs {
@@ -205,7 +207,8 @@ impl ScrapeManager {
             wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }
         let mut pools = self.pools.lock();
-        // A pool whose sender goes away would stop in its tracks; told that there is no job, it ends in order.
+        // A pool whose sender goes away would stop in its tracks; told that there is no job, it
+        // ends in order.
         pools.retain(|name, running| {
             wanted.contains_key(name) || {
                 running.job.send_replace(None);

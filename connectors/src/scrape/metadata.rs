@@ -1,7 +1,8 @@
 //! Type, help and unit of a target's metric families.
 //!
-//! Metadata hardly ever changes: a line that says what is known costs a lookup and a comparison. What has gone is kept for ten
-//! scrapes, as in Prometheus; what a failing scrape says before its error counts too.
+//! Metadata hardly ever changes: a line that says what is known costs a lookup and a comparison.
+//! What has gone is kept for ten scrapes, as in Prometheus; what a failing scrape says before its
+//! error counts too.
 
 use crate::limits;
 use crate::scrape::exposition::protobuf::ProtobufFamily;
@@ -130,8 +131,8 @@ impl MetadataChangeDetector {
         }
     }
 
-    /// The scrape is over: what is known now, if that is not what was told last. One that failed, or had nothing in it, lets
-    /// nothing be forgotten, unless half of the room is taken.
+    /// The scrape is over: what is known now, if that is not what was told last. One that failed,
+    /// or had nothing in it, lets nothing be forgotten, unless half of the room is taken.
     pub fn finish(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
         let is_full = 2 * self.families.len() > limits::METADATA_PER_TARGET
             || 2 * self.bytes > limits::METADATA_BYTES_PER_TARGET;

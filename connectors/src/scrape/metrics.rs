@@ -85,7 +85,8 @@ impl ScrapeMetrics {
         self.late_exemplars.add(counts.late_exemplars as u64);
     }
 
-    /// A pool has looked at its targets: how many were discovered, how many it has, may have and had to refuse.
+    /// A pool has looked at its targets: how many were discovered, how many it has, may have and
+    /// had to refuse.
     pub fn synced(&self, job: &str, discovered: usize, targets: usize, limit: usize, failed: usize) {
         let discovery = [("config", job), ("name", "scrape")];
         let help = "Current number of discovered targets.";

@@ -1,8 +1,9 @@
 //! Scraping: fetch a target's metrics on schedule and hand each scrape to the store as one columnar batch.
 //!
-//! [`config`] is what the file says, [`manager`] keeps one pool of targets per job, [`target`] says what a
-//! target is, [`scrape_loop`] runs one, [`fetch`] speaks HTTP, [`work`] does the rest on other threads: [`exposition`] parses,
-//! [`series_cache`] knows the series, [`appender`] brings them into the store.
+//! [`config`] is what the file says, [`manager`] keeps one pool of targets per job, [`target`] says
+//! what a target is, [`scrape_loop`] runs one, [`fetch`] speaks HTTP, [`work`] does the rest on
+//! other threads: [`exposition`] parses, [`series_cache`] knows the series, [`appender`] brings
+//! them into the store.
 
 mod append_points;
 pub mod appender;

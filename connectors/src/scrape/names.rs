@@ -1,5 +1,5 @@
-//! Which names metrics and labels may have, and how a job asks targets to write those that have no place: `metric_name_validation_scheme`,
-//! `metric_name_escaping_scheme`.
+//! Which names metrics and labels may have, and how a job asks targets to write those that have no
+//! place: `metric_name_validation_scheme`, `metric_name_escaping_scheme`.
 
 use serde::Deserialize;
 
@@ -72,7 +72,8 @@ fn is_plain_template(template: &str) -> bool {
     !is_first
 }
 
-/// `metric_name_escaping_scheme`: what targets are asked to make of names that the old text format has no place for.
+/// `metric_name_escaping_scheme`: what targets are asked to make of names that the old text format
+/// has no place for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Escaping {

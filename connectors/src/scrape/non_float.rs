@@ -1,7 +1,8 @@
 //! What a scrape brings besides floats: native histograms, start timestamps, exemplars.
 //!
-//! They wait here until the whole body is known to be good. A histogram is appended before the floats of its scrape:
-//! where a series changes from floats to histograms, its column's stale marker then meets the histogram and is refused.
+//! They wait here until the whole body is known to be good. A histogram is appended before the
+//! floats of its scrape: where a series changes from floats to histograms, its column's stale
+//! marker then meets the histogram and is refused.
 
 use crate::scrape::appender::StartRules;
 use crate::scrape::exposition::points::RawExemplar;
@@ -67,7 +68,8 @@ impl NonFloatSamples {
         self.histograms.iter().filter(|(_, t, _)| t.is_some()).map(|(series, _, _)| *series)
     }
 
-    /// Appends a 0 at the start of each series that has begun since, where that is wanted, before the samples of the scrape at `t`.
+    /// Appends a 0 at the start of each series that has begun since, where that is wanted, before
+    /// the samples of the scrape at `t`.
     pub fn commit_zeros(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
         if !self.rules.zeros {
             return Ok(());
@@ -93,8 +95,8 @@ impl NonFloatSamples {
         store.append_zeros(&rows, t).map(drop)
     }
 
-    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that have none any more, and what
-    /// became of the histograms.
+    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that
+    /// have none any more, and what became of the histograms.
     pub fn commit_histograms(
         &mut self,
         t: TimeMs,
@@ -133,7 +135,8 @@ impl NonFloatSamples {
         Ok(())
     }
 
-    /// Adds the exemplars of samples that are stored now. How many of them are out of order, of samples of which all are.
+    /// Adds the exemplars of samples that are stored now. How many of them are out of order, of
+    /// samples of which all are.
     pub fn commit_exemplars(&mut self, t: TimeMs, store: &Store) -> usize {
         let mut rows = Vec::with_capacity(self.exemplars.len());
         let mut samples = Vec::new();

@@ -195,8 +195,8 @@ impl Relabeler {
         self.rules.is_empty()
     }
 
-    /// Runs all rules over `labels`; `false` means: drop it. Labels that become too large are dropped, too, and the log
-    /// says so.
+    /// Runs all rules over `labels`; `false` means: drop it. Labels that become too large are
+    /// dropped, too, and the log says so.
     #[must_use]
     pub fn apply(&self, labels: &mut LabelsBuilder) -> bool {
         self.apply_while(labels, || true).unwrap_or_else(|error| {

@@ -1,5 +1,5 @@
-//! From samples to columnar batches: one [`ShardBatch`] per shard in which a target's series lie, and further ones where a target
-//! has more series than a record of the log should hold.
+//! From samples to columnar batches: one [`ShardBatch`] per shard in which a target's series lie,
+//! and further ones where a target has more series than a record of the log should hold.
 //!
 //! A part's columns keep their place from scrape to scrape, so the layout's `Arc` stays the same while the
 //! set of series does. A column that had a sample and has none now gets a stale marker, once; columns that
@@ -149,9 +149,9 @@ impl ScrapeBatch {
         self.parts.iter().map(risen).sum()
     }
 
-    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`. How many
-    /// samples were refused, and why. The first part, which has the reports, comes last: if another one fails they can
-    /// still say so.
+    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`.
+    /// How many samples were refused, and why. The first part, which has the reports, comes last:
+    /// if another one fails they can still say so.
     pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<AppendResult, StoreError> {
         let mut all = AppendResult::default();
         for part in self.parts.iter_mut().rev() {

@@ -1,7 +1,8 @@
 //! One target's life: wait for the next tick of its schedule, scrape, report; until told otherwise.
 //!
-//! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale markers at the tick
-//! it misses; one that only changes hands (reload) hands its [`ScrapeAppender`] over and gets none.
+//! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale
+//! markers at the tick it misses; one that only changes hands (reload) hands its [`ScrapeAppender`]
+//! over and gets none.
 
 use crate::blocking;
 use crate::http_client::HttpClient;
@@ -30,7 +31,8 @@ pub enum LoopCommand {
     HandOver,
 }
 
-/// Names of the reports, in the order in which they are written; the last three only if the job asks for them.
+/// Names of the reports, in the order in which they are written; the last three only if the job
+/// asks for them.
 pub const REPORTS: [&str; 8] = [
     "up",
     "scrape_duration_seconds",
@@ -117,7 +119,8 @@ impl ScrapeLoop {
         Some(work.ingest)
     }
 
-    /// Has a thread do something; what is to be done next. Once a scrape has had its first turns, others come before it.
+    /// Has a thread do something; what is to be done next. Once a scrape has had its first turns,
+    /// others come before it.
     async fn on_thread(&mut self, run: impl FnOnce(&mut Work) -> Step + Send + 'static) -> Step {
         let shared = self.shared.clone();
         let is_late = self.turns >= limits::SCRAPE_FIRST_TURNS;
@@ -240,8 +243,8 @@ impl ScrapeLoop {
     }
 }
 
-/// Resolves when the ingest is to be handed over (`true`), or when nobody commands any more (`false`). A target that
-/// vanishes together with its pool still gets its markers.
+/// Resolves when the ingest is to be handed over (`true`), or when nobody commands any more
+/// (`false`). A target that vanishes together with its pool still gets its markers.
 async fn hand_over(commands: &mut watch::Receiver<LoopCommand>) -> bool {
     if commands.wait_for(|command| *command == LoopCommand::HandOver).await.is_ok() {
         return true;

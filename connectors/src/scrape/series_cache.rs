@@ -1,8 +1,9 @@
 //! The series a target exposes, keyed by the bytes that name them on the wire.
 //!
-//! A series seen before costs one comparison: the cache guesses that this scrape has the order of the last
-//! one ([`SeriesCache::expected_series`]); what comes out of order is found by a hash of its bytes. What the bytes lead to
-//! is a [`SeriesTarget`]; columns and batches are [`super::scrape_batch`]'s business, new series [`super::series_admission`]'s.
+//! A series seen before costs one comparison: the cache guesses that this scrape has the order of
+//! the last one ([`SeriesCache::expected_series`]); what comes out of order is found by a hash of
+//! its bytes. What the bytes lead to is a [`SeriesTarget`]; columns and batches are
+//! [`super::scrape_batch`]'s business, new series [`super::series_admission`]'s.
 
 use crate::scrape::exposition::ExposedSample;
 use hashbrown::HashTable;
@@ -34,8 +35,8 @@ pub const NO_COLUMN: u32 = u32::MAX;
 pub type CachedSeriesId = u32;
 
 const NOBODY: u32 = u32::MAX;
-/// An order of more lines than twice the series, and these, is that of a body that says the same again and again: it is not
-/// remembered.
+/// An order of more lines than twice the series, and these, is that of a body that says the same
+/// again and again: it is not remembered.
 const ORDER_SLACK: usize = 1 << 16;
 /// Entries that left the target are swept out when they are this many more than those that are in use.
 const SWEEP_SLACK: usize = 256;
@@ -80,7 +81,8 @@ impl SeriesCache {
         self.order.get(self.cursor).map_or(&[], |id| self.bytes(*id))
     }
 
-    /// The place of a sample's series; `None` if the bytes are new: remember them with [`SeriesCache::admit`].
+    /// The place of a sample's series; `None` if the bytes are new: remember them with
+    /// [`SeriesCache::admit`].
     #[inline]
     pub fn find(&mut self, sample: &ExposedSample<'_>) -> Option<CachedSeriesId> {
         if sample.guessed {

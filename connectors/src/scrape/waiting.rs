@@ -129,7 +129,8 @@ impl Waiting {
         self.series.len() * size_of::<NewSeries>() + self.label_bytes + self.histogram_bytes
     }
 
-    /// Bytes of what may say the same again and again: samples with times of their own, and what comes with samples.
+    /// Bytes of what may say the same again and again: samples with times of their own, and what
+    /// comes with samples.
     pub fn loose_bytes(&self) -> usize {
         let rows = self.rows.len() * size_of::<Of<f64>>() + self.starts.len() * size_of::<Of<TimeMs>>();
         rows + self.timed_bytes + self.exemplar_bytes

@@ -1,9 +1,11 @@
-//! A scrape's work that needs a processor, not the network: unpacking, parsing, relabelling, appending, reporting.
+//! A scrape's work that needs a processor, not the network: unpacking, parsing, relabelling,
+//! appending, reporting.
 //!
-//! It is done on threads that may block and that serve nobody else: while a target's answer is worked at, requests are
-//! answered. A [`Work`] goes to such a thread, does something there, and comes back with what is to be done next ([`Step`]).
-//! A turn on a thread ends after some milliseconds: a target that takes long delays the others by no more than that. Most
-//! scrapes need one turn, which costs a change of threads, some microseconds.
+//! It is done on threads that may block and that serve nobody else: while a target's answer is
+//! worked at, requests are answered. A [`Work`] goes to such a thread, does something there, and
+//! comes back with what is to be done next ([`Step`]). A turn on a thread ends after some
+//! milliseconds: a target that takes long delays the others by no more than that. Most scrapes need
+//! one turn, which costs a change of threads, some microseconds.
 
 use crate::limits;
 use crate::native_histogram::HistogramRejected;

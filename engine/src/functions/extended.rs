@@ -1,5 +1,6 @@
-//! Windows that reach beyond their edges (`anchored`, `smoothed`): what stood at an edge is taken from the sample
-//! before it, or from the line between the samples around it, instead of being extrapolated.
+//! Windows that reach beyond their edges (`anchored`, `smoothed`): what stood at an edge is taken
+//! from the sample before it, or from the line between the samples around it, instead of being
+//! extrapolated.
 //!
 //! Here: floats, and what is common. Histograms are in [`super::extended_histograms`].
 
@@ -11,8 +12,8 @@ use crate::plan::WindowExtension;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// The part of an anchored window that pairs of samples are counted in: the newest sample at or before the left edge
-/// and all behind it. `None` if none is behind it. Other windows are whole.
+/// The part of an anchored window that pairs of samples are counted in: the newest sample at or
+/// before the left edge and all behind it. `None` if none is behind it. Other windows are whole.
 pub(super) fn anchored<'a>(w: &Window<'a>) -> Option<Window<'a>> {
     if w.extension.is_none() {
         return Some(*w);
@@ -105,7 +106,8 @@ pub(super) fn change(w: &Window, rule: RateKind) -> f64 {
     if rule.per_second { result / w.range_seconds() } else { result }
 }
 
-/// The samples within `edges` (exclusive, inclusive) with what stood at the edges: an extended window as such.
+/// The samples within `edges` (exclusive, inclusive) with what stood at the edges: an extended
+/// window as such.
 pub fn extended_floats(
     ts: &[TimeMs],
     vs: &[f64],
@@ -152,8 +154,8 @@ fn lost(left: f64, right: f64, inner: &[f64]) -> f64 {
     sum
 }
 
-/// The value of a series at `t` between its samples, or the last one before it: what `smoothed` makes of an instant
-/// selector. `None` if all samples are later.
+/// The value of a series at `t` between its samples, or the last one before it: what `smoothed`
+/// makes of an instant selector. `None` if all samples are later.
 pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
     let next = ts.partition_point(|at| *at < t);
     match (next.checked_sub(1), ts.get(next)) {

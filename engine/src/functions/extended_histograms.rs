@@ -12,8 +12,8 @@ use std::sync::Arc;
 use storage::model::histogram::ResetHint;
 use storage::model::{NativeHistogram, TimeMs};
 
-/// The histogram at `t` on the line between two. A counter that was reset between them began at zero. `None`, with a
-/// notice, where custom and exponential buckets meet.
+/// The histogram at `t` on the line between two. A counter that was reset between them began at
+/// zero. `None`, with a notice, where custom and exponential buckets meet.
 pub(super) fn between(
     before: &TimedHistogram,
     after: &TimedHistogram,

@@ -1,6 +1,7 @@
-//! What window kernels notice about their samples, to become annotations: kept as bits, because the same is noticed at
-//! step after step, and only a few things can be. [`Findings::notes`] makes Prometheus' texts of it, which name the
-//! metric. All of them are about the call's first argument, even where that is not the window.
+//! What window kernels notice about their samples, to become annotations: kept as bits, because the
+//! same is noticed at step after step, and only a few things can be. [`Findings::notes`] makes
+//! Prometheus' texts of it, which name the metric. All of them are about the call's first argument,
+//! even where that is not the window.
 
 use crate::operators::annotation_texts;
 use crate::plan::annotations::{AnnotationTarget, Occurrences, StepAnnotation};

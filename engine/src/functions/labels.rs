@@ -115,8 +115,8 @@ pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
 /// A call with its texts checked and compiled; once per query, then once per series.
 #[derive(Debug)]
 pub enum CompiledLabelFunction {
-    /// Sets a label to the filled template if the pattern matches the whole value of another one (missing: ""); changes
-    /// nothing otherwise. An empty result removes the label.
+    /// Sets a label to the filled template if the pattern matches the whole value of another one
+    /// (missing: ""); changes nothing otherwise. An empty result removes the label.
     Replace {
         /// The label to set.
         dst: String,

@@ -1,14 +1,15 @@
-//! The least-squares line through samples, kept pane by pane ([`super::panes`]): means, and sums of products around them, which
-//! are merged without cancelling. The kernels in [`super::regression`] add up products of the numbers themselves, as
-//! Prometheus does.
+//! The least-squares line through samples, kept pane by pane ([`super::panes`]): means, and sums of
+//! products around them, which are merged without cancelling. The kernels in [`super::regression`]
+//! add up products of the numbers themselves, as Prometheus does.
 
 use super::NAN;
 use super::panes::{PaneState, PaneSummary, of};
 use super::summation::Neumaier;
 use storage::model::TimeMs;
 
-/// What a line may differ from that of the kernel by: so much of the largest value that stands in its window, per second of
-/// the window for a slope. The kernel subtracts two sums of products that are larger than their difference.
+/// What a line may differ from that of the kernel by: so much of the largest value that stands in
+/// its window, per second of the window for a slope. The kernel subtracts two sums of products that
+/// are larger than their difference.
 pub const REFIT_TOLERANCE: f64 = 1e-12;
 
 /// See the module.

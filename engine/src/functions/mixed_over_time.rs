@@ -1,5 +1,6 @@
-//! `…_over_time` of windows with native histograms. Sums and means are of one kind of sample only; the others take
-//! both kinds as they come. Order statistics leave histograms out ([`super::window::HistogramSupport::LeftOut`]).
+//! `…_over_time` of windows with native histograms. Sums and means are of one kind of sample only;
+//! the others take both kinds as they come. Order statistics leave histograms out
+//! ([`super::window::HistogramSupport::LeftOut`]).
 
 use super::Window;
 use super::findings::{Finding, Findings};

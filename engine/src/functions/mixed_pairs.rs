@@ -1,5 +1,5 @@
-//! `irate`, `idelta`, `changes` and `resets` of windows with native histograms or start timestamps: they look at
-//! samples next to each other, whatever their kind.
+//! `irate`, `idelta`, `changes` and `resets` of windows with native histograms or start timestamps:
+//! they look at samples next to each other, whatever their kind.
 
 use super::Window;
 use super::extended::anchored;

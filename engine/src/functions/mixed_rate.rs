@@ -1,5 +1,6 @@
-//! `rate`, `increase` and `delta` of windows with native histograms or start timestamps. The stretching to the
-//! window's edges is that of floats ([`super::rate`]); windows of a wider reach go to [`super::extended`].
+//! `rate`, `increase` and `delta` of windows with native histograms or start timestamps. The
+//! stretching to the window's edges is that of floats ([`super::rate`]); windows of a wider reach
+//! go to [`super::extended`].
 
 use super::findings::{Finding, Findings};
 use super::rate::SampledSpan;
@@ -58,8 +59,8 @@ fn change(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
     }
 }
 
-/// What start timestamps say of the samples at `times`: whether the counter was reset between each one and the one
-/// before it (the first one stands for itself), and whether some overlap.
+/// What start timestamps say of the samples at `times`: whether the counter was reset between each
+/// one and the one before it (the first one stands for itself), and whether some overlap.
 fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool>, bool) {
     let counted: Vec<StartedSample> = times.map(|t| StartedSample::of(w, t)).collect();
     let resets = counted.windows(2).map(|pair| pair[1].reset_since(pair[0]));

@@ -81,7 +81,8 @@ pub struct Function {
     pub example: &'static str,
     /// How it is computed.
     pub kernel: Kernel,
-    /// Refuses scalar parameters with Prometheus' error text; asked where there is a sample, before the kernel.
+    /// Refuses scalar parameters with Prometheus' error text; asked where there is a sample, before
+    /// the kernel.
     pub check: Option<ValidateParams>,
     /// Remarks on scalar parameters of a window function; asked where it has an answer.
     pub doubt: Option<AnnotateParams>,
@@ -207,7 +208,8 @@ pub enum Kernel {
     Window(WindowKernel),
     /// Per sample: `(value, scalar parameters, evaluation time)`; ABSENT drops the sample.
     Map(fn(f64, &[f64], TimeMs) -> f64),
-    /// As `Map`, of one parameter which may be left out: then of the evaluation time in seconds, with no labels.
+    /// As `Map`, of one parameter which may be left out: then of the evaluation time in seconds,
+    /// with no labels.
     MapOrClock(fn(f64) -> f64),
     /// Per native histogram; floats are left out.
     Histogram(fn(&NativeHistogram) -> f64),

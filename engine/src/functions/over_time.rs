@@ -1,5 +1,5 @@
-//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`], what becomes of native
-//! histograms in [`super::mixed_over_time`].
+//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`], what
+//! becomes of native histograms in [`super::mixed_over_time`].
 
 use super::panes::{self, PaneFactory};
 use super::sliding_extremes::{self, BatchKernel};

@@ -1,9 +1,11 @@
-//! Window functions that are kept up pane by pane: the times of a block are cut into panes of [`PANE`] each, and a pane that
-//! is complete is summed up once. A window then costs its panes, and the samples of the two panes that it cuts. All windows
-//! over a block begin and end with the same times, so whole rows are summed up side by side.
+//! Window functions that are kept up pane by pane: the times of a block are cut into panes of
+//! [`PANE`] each, and a pane that is complete is summed up once. A window then costs its panes, and
+//! the samples of the two panes that it cuts. All windows over a block begin and end with the same
+//! times, so whole rows are summed up side by side.
 //!
-//! Nothing is ever taken back out of a sum: that drifts, and an infinity would stay in it for ever. Extremes and counts
-//! come out bit by bit as from scratch; sums are added up in another order and say so in the table.
+//! Nothing is ever taken back out of a sum: that drifts, and an infinity would stay in it for ever.
+//! Extremes and counts come out bit by bit as from scratch; sums are added up in another order and
+//! say so in the table.
 //!
 //! The newest time of a block is in no pane: samples of other series may still come for it.
 
@@ -39,8 +41,8 @@ pub trait WindowRows {
 
 /// The panes of one block for one function; `A`: what they say of a window.
 pub trait PaneState<A = f64>: Send {
-    /// The function's answer of the window over rows `span.0..span.1`, for each of `width` columns, into `out`. Windows never go
-    /// back.
+    /// The function's answer of the window over rows `span.0..span.1`, for each of `width` columns,
+    /// into `out`. Windows never go back.
     fn eval(&mut self, rows: &dyn WindowRows, span: (u32, u32), width: usize, out: &mut Vec<A>);
 
     /// Bytes allocated.
@@ -370,8 +372,9 @@ impl<const LARGEST: bool> PaneSummary for TimeOfExtreme<LARGEST> {
     }
 }
 
-/// What the summaries of a window may differ from its kernel by: so much of the largest sum of magnitudes on the way. A sum
-/// in another order rounds differently, by some units in the last place of what is compensated for.
+/// What the summaries of a window may differ from its kernel by: so much of the largest sum of
+/// magnitudes on the way. A sum in another order rounds differently, by some units in the last
+/// place of what is compensated for.
 pub const REORDERED: f64 = 1e-13;
 
 #[cfg(test)]
@@ -464,7 +467,8 @@ mod tests {
                     for (column, got) in out.iter().enumerate() {
                         let (want, size) = scratch(kernel.eval, &given, (from, to), column);
                         let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan() && !is_absent(*got) && !is_absent(want);
-                        // The spread of values comes of squares: there the part that is lost is a part of the answer.
+                        // The spread of values comes of squares: there the part that is lost is a
+                        // part of the answer.
                         let near = (got - want).abs() <= (REORDERED * size).max(1e-9 * want.abs());
                         prop_assert!(same || !exact && near, "{}: {got:e}, from scratch {want:e}", function.name);
                     }

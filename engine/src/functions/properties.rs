@@ -1,5 +1,6 @@
-//! The contract of window kernels, checked over random windows for the whole table: the kernel equals its slow
-//! reference bit by bit (NaNs without their payload), hints change nothing, and a value stands as long as said.
+//! The contract of window kernels, checked over random windows for the whole table: the kernel
+//! equals its slow reference bit by bit (NaNs without their payload), hints change nothing, and a
+//! value stands as long as said.
 
 use super::findings::Findings;
 use super::rate::{RateValidity, extrapolated_valid_until};
@@ -125,7 +126,8 @@ proptest! {
             let quick = (kernel.eval)(&short);
             prop_assert!(same(whole, quick), "{name}: {whole:e}, abridged {quick:e}");
             if !pairs {
-                // How long it stands may be worked out for counters, too: what does not look at pairs need not heed that.
+                // How long it stands may be worked out for counters, too: what does not look at
+                // pairs need not heed that.
                 let until = kernel.valid_until(&short);
                 for later in probes(until - w.t) {
                     let then = (kernel.eval)(&slid(&w, later));
@@ -198,7 +200,8 @@ fn counters_are_not_extrapolated_below_zero() {
     // From 2 it took 2 s to rise from zero.
     assert_eq!(increase(&[2.0, 12.0, 22.0]), 22.0);
     assert_eq!(increase(&[0.0, 10.0, 20.0]), 20.0);
-    // The increase that counts is the corrected one: (12 - 20) + 20 + … here 8 + 20 = 28 over 20 s, 5 from zero.
+    // The increase that counts is the corrected one: (12 - 20) + 20 + … here 8 + 20 = 28 over 20 s,
+    // 5 from zero.
     assert_eq!(increase(&[5.0, 21.0, 12.0]), 28.0 * ((20.0 + 20.0 * (5.0 / 28.0)) / 20.0));
     // A negative first value says nothing about zero.
     assert_eq!(increase(&[-5.0, 5.0, 15.0]), 30.0);

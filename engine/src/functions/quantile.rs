@@ -1,5 +1,5 @@
-//! Order statistics: Prometheus' quantile formula, shared by the window functions and the `quantile` operator. Long windows that
-//! stand are kept in order ([`super::sorted_window`]).
+//! Order statistics: Prometheus' quantile formula, shared by the window functions and the
+//! `quantile` operator. Long windows that stand are kept in order ([`super::sorted_window`]).
 
 use super::sorted_window::SortedWindow;
 use super::{Function, Kernel, NAN, Window, WindowKernel};
@@ -31,7 +31,8 @@ pub(super) static ENTRIES: &[Function] = &[
     .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
 ];
 
-/// NaN before everything, by their bits; `-0` before `+0`, so that the answer does not depend on the order of the values.
+/// NaN before everything, by their bits; `-0` before `+0`, so that the answer does not depend on
+/// the order of the values.
 pub fn order(a: &f64, b: &f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (false, false) => a.total_cmp(b),
@@ -148,8 +149,9 @@ fn mad_of_sorted(values: &SortedWindow, _: &[f64]) -> f64 {
     between(at_lower, if upper == lower { at_lower } else { next }, weight)
 }
 
-/// Number `rank` of the deviations from the median, the smallest being 0, and the next one if there is one. Left and right of the
-/// median they rise: how many of the smallest `rank` are on the left is found by halving.
+/// Number `rank` of the deviations from the median, the smallest being 0, and the next one if there
+/// is one. Left and right of the median they rise: how many of the smallest `rank` are on the left
+/// is found by halving.
 fn deviations(values: &SortedWindow, median: f64, rank: usize) -> [f64; 2] {
     let below = values.below(median);
     let above = values.len() - below;

@@ -1,10 +1,11 @@
 //! The rate family: how much a counter or a gauge changed over a window.
 //!
-//! `rate`, `increase` and `delta` extrapolate to the edges of the window; [`extrapolated`] is their one
-//! algorithm, and [`extrapolated_valid_until`] says how long their answer stands while nothing arrives.
-//! `irate` and `idelta` look at the last two samples, `changes` and `resets` at each adjacent pair. These are the
-//! kernels for windows of floats; histograms and start timestamps are in [`super::mixed_rate`] and
-//! [`super::mixed_pairs`], windows that reach beyond their edges in [`super::extended`].
+//! `rate`, `increase` and `delta` extrapolate to the edges of the window; [`extrapolated`] is their
+//! one algorithm, and [`extrapolated_valid_until`] says how long their answer stands while nothing
+//! arrives. `irate` and `idelta` look at the last two samples, `changes` and `resets` at each
+//! adjacent pair. These are the kernels for windows of floats; histograms and start timestamps are
+//! in [`super::mixed_rate`] and [`super::mixed_pairs`], windows that reach beyond their edges in
+//! [`super::extended`].
 
 use super::window::MixedFn;
 use super::{
@@ -68,10 +69,10 @@ const RESETS: WindowKernel =
         .reads_starts()
         .ends(true);
 
-/// The family's entries.
-/// Between samples, while both edges of the extrapolation move, the value is constant in mathematics: what the window loses
-/// on the left it gains on the right. The formula rounds differently at each time. Asking it again at each tick, to
-/// learn the last bits, would touch every row at every tick.
+/// The family's entries. Between samples, while both edges of the extrapolation move, the value is
+/// constant in mathematics: what the window loses on the left it gains on the right. The formula
+/// rounds differently at each time. Asking it again at each tick, to learn the last bits, would
+/// touch every row at every tick.
 const EXTRAPOLATED: Tolerance = Tolerance {
     relative: 1e-13,
     least: 0.0,
@@ -148,8 +149,9 @@ pub(super) struct SampledSpan {
 }
 
 impl SampledSpan {
-    /// What the change over the samples is to be multiplied with. For counters `first` is the first value and
-    /// `change` the change, so that the line is not drawn below zero. `None`: there is one sample and no start.
+    /// What the change over the samples is to be multiplied with. For counters `first` is the first
+    /// value and `change` the change, so that the line is not drawn below zero. `None`: there is
+    /// one sample and no start.
     #[inline]
     pub fn factor(&self, w: &Window, counter: Option<(f64, f64)>, per_second: bool) -> Option<f64> {
         let mut to_start = (self.first - w.start) as f64 / 1000.0;
@@ -197,13 +199,14 @@ fn extrapolated(w: &Window, counter: bool, per_second: bool) -> f64 {
 /// The last evaluation time, at least `w.t`, up to which `rate`, `increase` and `delta` keep their value
 /// while no sample arrives and the window slides with time; `w.t` if the value moves with time now.
 ///
-/// Each edge of the extrapolation is either *still* (clipped to half an interval, or held by the counter's
-/// zero) or *moving* by the same amount per millisecond, the left one shrinking as the right one grows. The
-/// value stands while both are still, where it is the same bit by bit, and while both move, where their sum is
-/// mathematically constant: rounding of `sampled + left + right` then moves the value by at most a few units
-/// in the last place (relative 1e-14 covers it; 3.3e-16 was measured). The bound is found with the very
-/// predicates of the kernel, so rounding of the thresholds cannot shift it. It never passes
-/// [`Window::expiry`]. One answer serves counters and gauges: the earlier of theirs.
+/// Each edge of the extrapolation is either *still* (clipped to half an interval, or held by the
+/// counter's zero) or *moving* by the same amount per millisecond, the left one shrinking as the
+/// right one grows. The value stands while both are still, where it is the same bit by bit, and
+/// while both move, where their sum is mathematically constant: rounding of
+/// `sampled + left + right` then moves the value by at most a few units in the last place (relative
+/// 1e-14 covers it; 3.3e-16 was measured). The bound is found with the very predicates of the
+/// kernel, so rounding of the thresholds cannot shift it. It never passes [`Window::expiry`]. One
+/// answer serves counters and gauges: the earlier of theirs.
 pub fn extrapolated_valid_until(w: &Window) -> TimeMs {
     if w.len() < 2 {
         return w.expiry();
@@ -223,8 +226,8 @@ fn valid_until(w: &Window, counter: bool) -> TimeMs {
     }
 }
 
-/// What [`extrapolated_valid_until`] says of a window whatever its values are, unless a counter's zero is near. Windows of
-/// series that share a clock share it.
+/// What [`extrapolated_valid_until`] says of a window whatever its values are, unless a counter's
+/// zero is near. Windows of series that share a clock share it.
 #[derive(Copy, Clone, Debug)]
 pub struct RateValidity {
     /// First time, last time, number of samples, right edge: what it was worked out for.
@@ -246,7 +249,8 @@ impl RateValidity {
             Some(standing) if standing.of == of => *standing,
             _ => {
                 let edges = ExtrapolationEdges::of(w, false);
-                // An edge that is not held reaches at most to the threshold, or to the sample if that is nearer.
+                // An edge that is not held reaches at most to the threshold, or to the sample if
+                // that is nearer.
                 let far = edges.average * GAP;
                 *known.insert(RateValidity { of, holds: valid_until(w, false), far })
             }
@@ -307,7 +311,8 @@ impl ExtrapolationEdges {
     }
 }
 
-/// The largest `later` in `0..=most` for which `same` holds, given that it holds at 0 and, once false, stays so.
+/// The largest `later` in `0..=most` for which `same` holds, given that it holds at 0 and, once
+/// false, stays so.
 fn last_same(most: i64, same: impl Fn(i64) -> bool) -> i64 {
     let mut low = 0;
     let mut high = most;

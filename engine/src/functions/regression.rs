@@ -83,10 +83,11 @@ fn predict(w: &Window) -> f64 {
     predicted(w).0
 }
 
-/// The prediction, and how much it rises per second of evaluation time: the line is the same while no sample comes or goes.
-/// The kernel works it out from another origin at each time, which rounds differently: relative to what is added up, by
-/// [`REORIGINED`]. Where the squares of times cancel, because the samples lie close together for their age, rounding
-/// decides the answer: then it must be asked each time, and there is no slope (NaN).
+/// The prediction, and how much it rises per second of evaluation time: the line is the same while
+/// no sample comes or goes. The kernel works it out from another origin at each time, which rounds
+/// differently: relative to what is added up, by [`REORIGINED`]. Where the squares of times cancel,
+/// because the samples lie close together for their age, rounding decides the answer: then it must
+/// be asked each time, and there is no slope (NaN).
 fn predicted(w: &Window) -> (f64, f64) {
     if w.ts.len() < 2 {
         return (ABSENT, 0.0);
@@ -190,7 +191,8 @@ fn smoothing(w: &Window) -> f64 {
     smoothed
 }
 
-/// The recurrences as whole sequences: `s[i]` from `s[i-1]` and `b[i]`, `b[i]` from `s[i-1]`, `s[i-2]`, `b[i-1]`.
+/// The recurrences as whole sequences: `s[i]` from `s[i-1]` and `b[i]`, `b[i]` from `s[i-1]`,
+/// `s[i-2]`, `b[i-1]`.
 fn smoothing_reference(w: &Window) -> f64 {
     if w.vs.len() < 2 {
         return ABSENT;

@@ -1,5 +1,6 @@
-//! The samples of one series as both runtimes hold them: floats, native histograms and start timestamps, each in time
-//! order in a slice of its own. Windows and the newest sample are cut out of them here.
+//! The samples of one series as both runtimes hold them: floats, native histograms and start
+//! timestamps, each in time order in a slice of its own. Windows and the newest sample are cut out
+//! of them here.
 
 use super::Window;
 use super::extended::smoothed_float;

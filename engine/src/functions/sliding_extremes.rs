@@ -1,9 +1,11 @@
 //! Extremes of a window that slides along a series: each sample is looked at once, not once per window.
 //!
-//! Kept are the samples that may still become the extreme: those that no later one is better than. They come out
-//! of [`super::over_time`]'s kernels bit by bit: of equals the first, NaN only if there is nothing else.
+//! Kept are the samples that may still become the extreme: those that no later one is better than.
+//! They come out of [`super::over_time`]'s kernels bit by bit: of equals the first, NaN only if
+//! there is nothing else.
 
-/// For windows `lo..hi` into the values of one series, neither empty nor ever going back: their values, appended.
+/// For windows `lo..hi` into the values of one series, neither empty nor ever going back: their
+/// values, appended.
 pub type BatchKernel = fn(&[f64], &[(usize, usize)], &mut Vec<f64>);
 
 /// Largest values.

@@ -1,9 +1,10 @@
-//! The values of a window in order, kept up while it slides: what order statistics ([`super::quantile`]) ask. A value that comes
-//! takes the place of one that goes, and only what lies between the two moves. Nothing else of the window is kept: what goes is
-//! read from the rows once more, at the window's trailing edge.
+//! The values of a window in order, kept up while it slides: what order statistics
+//! ([`super::quantile`]) ask. A value that comes takes the place of one that goes, and only what
+//! lies between the two moves. Nothing else of the window is kept: what goes is read from the rows
+//! once more, at the window's trailing edge.
 //!
-//! The newest time of a window is not among the values: samples of other series may still come for it ([`SortedWindow`] adds it). What
-//! comes later still is told by [`WindowRows::edits_since`].
+//! The newest time of a window is not among the values: samples of other series may still come for
+//! it ([`SortedWindow`] adds it). What comes later still is told by [`WindowRows::edits_since`].
 
 use super::panes::WindowRows;
 use super::quantile::order;

@@ -1,5 +1,5 @@
-//! Start timestamps: since when a counter counts, as its samples say it. A start behind the sample before tells of a
-//! reset that the values may hide.
+//! Start timestamps: since when a counter counts, as its samples say it. A start behind the sample
+//! before tells of a reset that the values may hide.
 
 use super::Window;
 use storage::model::TimeMs;
@@ -19,8 +19,9 @@ impl StartedSample {
         StartedSample { t, start: if w.starts.is_empty() { 0 } else { w.start_of(t) } }
     }
 
-    /// Whether the counter was reset since `before`. A start at the sample before is a reset where that one's own start
-    /// is known and sensible: then the series holds differences. Starts at or behind their own sample say nothing.
+    /// Whether the counter was reset since `before`. A start at the sample before is a reset where
+    /// that one's own start is known and sensible: then the series holds differences. Starts at or
+    /// behind their own sample say nothing.
     pub fn reset_since(self, before: StartedSample) -> bool {
         if self.start == 0 || self.start >= self.t || self.start < before.t {
             return false;

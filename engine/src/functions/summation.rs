@@ -100,7 +100,8 @@ impl Mean {
         *self = Mean { acc, count: total, incremental: true };
     }
 
-    /// As three numbers, to travel in columns: sum, compensation, count (negative: the sum is a mean already).
+    /// As three numbers, to travel in columns: sum, compensation, count (negative: the sum is a
+    /// mean already).
     pub fn lanes(&self) -> [f64; 3] {
         [self.acc.sum, self.acc.c, if self.incremental { -self.count } else { self.count }]
     }

@@ -28,7 +28,8 @@ pub fn window<'a>(ts: &'a [TimeMs], vs: &'a [f64]) -> Window<'a> {
     Window { ts, vs, ..Window::default() }
 }
 
-/// A window function over values 10 s apart; the window ends with the last sample and starts 10 s before the first.
+/// A window function over values 10 s apart; the window ends with the last sample and starts 10 s
+/// before the first.
 pub fn window_call(name: &str, vs: &[f64], args: &[f64]) -> f64 {
     let ts: Vec<TimeMs> = (1..=vs.len() as i64).map(|i| i * 10_000).collect();
     let end = vs.len() as i64 * 10_000;

@@ -9,7 +9,8 @@ const fn map(name: &'static str, kernel: fn(f64, &[f64], TimeMs) -> f64) -> Func
     Function::new(name, &[Vector], Vector, Kernel::Map(kernel))
 }
 
-/// From here on the inverse hyperbolic functions are the logarithm of twice the number; the general formulas square it.
+/// From here on the inverse hyperbolic functions are the logarithm of twice the number; the general
+/// formulas square it.
 const HUGE: f64 = (1u64 << 28) as f64;
 
 fn acosh(v: f64) -> f64 {

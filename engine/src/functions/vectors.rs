@@ -69,8 +69,8 @@ pub(super) static ENTRIES: &[Function] = &[
         .doc("A scalar as a vector of one element without labels.", "vector(1)"),
 ];
 
-/// Texts as people count them: runs of digits compare as numbers, what is between them byte by byte; a text that
-/// begins another one comes first.
+/// Texts as people count them: runs of digits compare as numbers, what is between them byte by
+/// byte; a text that begins another one comes first.
 pub fn natural_order(a: &str, b: &str) -> Ordering {
     let mut left = a;
     let mut right = b;

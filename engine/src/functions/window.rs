@@ -1,9 +1,9 @@
 //! Windows: the samples of one series that a function sees at one time, and what a window function is.
 //!
-//! A window holds floats and native histograms in slices of their own, each in time order. Most windows hold floats
-//! alone; they take [`WindowKernel::eval`] and pay nothing for the rest. Whatever has histograms, start timestamps
-//! or wider reach than the window itself goes through [`WindowKernel::mixed`]. What a kernel notices on the way is
-//! in [`super::findings`].
+//! A window holds floats and native histograms in slices of their own, each in time order. Most
+//! windows hold floats alone; they take [`WindowKernel::eval`] and pay nothing for the rest.
+//! Whatever has histograms, start timestamps or wider reach than the window itself goes through
+//! [`WindowKernel::mixed`]. What a kernel notices on the way is in [`super::findings`].
 
 use super::findings::{Finding, Findings};
 use super::line_fit::LineFit;
@@ -49,8 +49,9 @@ pub struct WindowKernel {
 pub enum WindowMethod {
     /// All samples of the window are looked at again.
     Scan,
-    /// The kernel looks at the first sample, at the last two and at their number, and unless it is told that the window is
-    /// monotone, at each pair: it may be given an abridged window ([`Window::skipped`]).
+    /// The kernel looks at the first sample, at the last two and at their number, and unless it is
+    /// told that the window is monotone, at each pair: it may be given an abridged window
+    /// ([`Window::skipped`]).
     Ends {
         /// It looks at pairs.
         pairs: bool,
@@ -59,16 +60,16 @@ pub enum WindowMethod {
     Panes {
         /// Makes the panes.
         make: PaneFactory,
-        /// The value is that of the kernel bit by bit. Otherwise it is a sum in another order, and may differ by
-        /// [`super::panes::REORDERED`] of the sum of the magnitudes.
+        /// The value is that of the kernel bit by bit. Otherwise it is a sum in another order, and
+        /// may differ by [`super::panes::REORDERED`] of the sum of the magnitudes.
         exact: bool,
     },
-    /// The same for functions of a least-squares line: the value, and how much it rises per second while no sample comes or
-    /// goes. `None`: rounding decides, and the kernel must be asked. Differs from the kernel as it may differ from itself
-    /// ([`super::line_fit::REFIT_TOLERANCE`]).
+    /// The same for functions of a least-squares line: the value, and how much it rises per second
+    /// while no sample comes or goes. `None`: rounding decides, and the kernel must be asked.
+    /// Differs from the kernel as it may differ from itself ([`super::line_fit::REFIT_TOLERANCE`]).
     Trend(fn(&LineFit, &Window) -> Option<(f64, f64)>),
-    /// The values of long windows are kept in order: the value is that of these, which are not none, and of the scalar
-    /// parameters, bit by bit as the kernel's.
+    /// The values of long windows are kept in order: the value is that of these, which are not
+    /// none, and of the scalar parameters, bit by bit as the kernel's.
     Order(SortedKernel),
 }
 
@@ -106,8 +107,8 @@ pub enum TimeDependence {
     OnExpiry,
     /// When a sample leaves, and with time while one edge is extrapolated (rate, increase, delta).
     Extrapolated,
-    /// At every tick, along a line: its value now, and how much it rises per second while no sample arrives; NaN if that
-    /// is not known.
+    /// At every tick, along a line: its value now, and how much it rises per second while no sample
+    /// arrives; NaN if that is not known.
     Line(fn(&Window) -> (f64, f64)),
 }
 
@@ -118,11 +119,13 @@ pub struct Window<'a> {
     pub ts: &'a [TimeMs],
     /// The floats.
     pub vs: &'a [f64],
-    /// Floats between the first and the second one here that are not shown, because the kernel does not look at them.
+    /// Floats between the first and the second one here that are not shown, because the kernel does
+    /// not look at them.
     pub skipped: usize,
     /// The native histograms, in time order; never at the time of a float.
     pub histograms: &'a [TimedHistogram],
-    /// What is known of start timestamps: (time of the sample, start), in order of time. Of other samples it is 0.
+    /// What is known of start timestamps: (time of the sample, start), in order of time. Of other
+    /// samples it is 0.
     pub starts: &'a [(TimeMs, TimeMs)],
     /// Left edge, exclusive: every `ts > start`, unless `extension` says otherwise.
     pub start: TimeMs,
@@ -134,8 +137,8 @@ pub struct Window<'a> {
     pub args: &'a [f64],
     /// The caller knows that no adjacent pair of floats decreases: a counter kernel need not look.
     pub monotone: bool,
-    /// With one, samples within the lookback of an edge are there too: before the left one, and if smoothed behind
-    /// the right one.
+    /// With one, samples within the lookback of an edge are there too: before the left one, and if
+    /// smoothed behind the right one.
     pub extension: Option<WindowExtension>,
 }
 

@@ -1,6 +1,6 @@
-//! Values by time and column, in one allocation: the values of one time stand side by side, and the times go round in a
-//! circle. A scrape is written in one stretch, two ends of a window are two stretches, and what is forgotten is free at
-//! once. Nothing is kept in reserve beyond a few times.
+//! Values by time and column, in one allocation: the values of one time stand side by side, and the
+//! times go round in a circle. A scrape is written in one stretch, two ends of a window are two
+//! stretches, and what is forgotten is free at once. Nothing is kept in reserve beyond a few times.
 
 use std::ops::Range;
 use storage::model::value::ABSENT;

@@ -1,7 +1,9 @@
-//! What waits for the next tick: word of views and consumers, in order, and what the workers themselves have come to.
+//! What waits for the next tick: word of views and consumers, in order, and what the workers
+//! themselves have come to.
 //!
-//! Views come and go between ticks, a bounded number in each *preparation*, so that a tick that falls due waits for few
-//! of them. They begin together all the same, because a *cohort* begins when all of it has been handed on and is ready.
+//! Views come and go between ticks, a bounded number in each *preparation*, so that a tick that
+//! falls due waits for few of them. They begin together all the same, because a *cohort* begins
+//! when all of it has been handed on and is ready.
 
 use super::ViewId;
 use super::message::{Control, InstallBatchId};
@@ -36,7 +38,8 @@ impl ControlQueue {
         self.waiting.is_empty() && self.own.is_empty()
     }
 
-    /// What comes until [`ControlQueue::release`] belongs together: no tick takes part of it, and its views begin together.
+    /// What comes until [`ControlQueue::release`] belongs together: no tick takes part of it, and
+    /// its views begin together.
     pub fn hold(&mut self) {
         if self.held.0 == 0 {
             self.held.1 = self.new_cohort();

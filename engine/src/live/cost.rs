@@ -1,8 +1,9 @@
 //! What evaluating costs: the time that the steps of each view take, measured in some ticks and extrapolated.
 //!
-//! In a tick that is drawn, both hosts read the clock after every step that they look at ([`StepTimer`]). The draw hangs on
-//! the tick and on the number of steps, so all workers draw the same without talking, and a tick reads the clock about
-//! [`MEASURED_STEPS`] times a shard, however many steps stand. What views took is laid together in the [`CostLedger`].
+//! In a tick that is drawn, both hosts read the clock after every step that they look at
+//! ([`StepTimer`]). The draw hangs on the tick and on the number of steps, so all workers draw the
+//! same without talking, and a tick reads the clock about [`MEASURED_STEPS`] times a shard, however
+//! many steps stand. What views took is laid together in the [`CostLedger`].
 
 use super::ViewId;
 use super::step_graph::StepGraph;
@@ -22,8 +23,8 @@ pub struct EvaluationCost {
     pub t: TimeMs,
     /// Time of its steps in that tick, seconds; shared ones count whole: so long did its answer take.
     pub latest: f64,
-    /// Since it was installed, seconds; the time of a shared step is divided among its readers, so that all views
-    /// together spend what there is.
+    /// Since it was installed, seconds; the time of a shared step is divided among its readers, so
+    /// that all views together spend what there is.
     pub total: f64,
     /// How often it was evaluated.
     pub evaluations: u64,

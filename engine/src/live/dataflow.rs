@@ -7,8 +7,8 @@
 //!                ▲                                  │ recorded samples
 //!                └───────── feedback, one round ────┘
 //! ```
-//! Worker 0 alone feeds the control stream, and so it alone decides when it ticks, in a cluster too: the workers of
-//! other processes run the same graph and have no input of their own.
+//! Worker 0 alone feeds the control stream, and so it alone decides when it ticks, in a cluster
+//! too: the workers of other processes run the same graph and have no input of their own.
 //!
 //! Both hosts process a round when the frontier says that nothing earlier can come. A tick's rounds are known
 //! from the views that are due, so a tick without chained rules is one round.
@@ -51,7 +51,8 @@ pub struct WorkerCallbacks {
     pub described: DescribeReply,
 }
 
-/// Selectors that a worker's gather host wants built anew. Its local host says so to worker 0, which may be far away.
+/// Selectors that a worker's gather host wants built anew. Its local host says so to worker 0,
+/// which may be far away.
 type GarbageSelectors = Rc<RefCell<Vec<Vec<Matcher>>>>;
 
 /// Builds the dataflow of a worker, one of `threads` of its process. `None`: another worker feeds it.

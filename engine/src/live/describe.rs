@@ -1,8 +1,10 @@
-//! What views say of themselves when somebody asks: a question travels on the control stream, both hosts of every worker
-//! answer it at the end of the tick that took it along, and the handle lays the parts together.
+//! What views say of themselves when somebody asks: a question travels on the control stream, both
+//! hosts of every worker answer it at the end of the tick that took it along, and the handle lays
+//! the parts together.
 //!
-//! A tick without a question pays nothing for this but a few stores where something changed. The parts are made in
-//! [`super::local`] and [`super::gather`]; what a view remembers of its own past is [`EvaluationHistory`].
+//! A tick without a question pays nothing for this but a few stores where something changed. The
+//! parts are made in [`super::local`] and [`super::gather`]; what a view remembers of its own past
+//! is [`EvaluationHistory`].
 
 use super::cost::EvaluationCost;
 use super::{LabelledSample, ViewId, ViewSpec};
@@ -60,7 +62,8 @@ pub struct AnswerReport {
     pub taps: usize,
     /// Rows that have a value.
     pub rows: usize,
-    /// The latest evaluation whose answer was not that of the one before, or the first; `None`: none has succeeded yet.
+    /// The latest evaluation whose answer was not that of the one before, or the first; `None`:
+    /// none has succeeded yet.
     pub changed: Option<TimeMs>,
     /// The latest evaluation, failed or not: as of it the answer is complete.
     pub frontier: Option<TimeMs>,
@@ -292,13 +295,15 @@ impl EvaluationHistory {
         AnswerReport { taps, rows, changed, frontier, failure, content: None }
     }
 
-    /// Whether rows of this version are the latest answer: a step that is shared may have been evaluated since.
+    /// Whether rows of this version are the latest answer: a step that is shared may have been
+    /// evaluated since.
     pub fn is_of(&self, version: u64) -> bool {
         self.version == Some(version)
     }
 }
 
-/// Where the handle waits for the parts: one question at a time, so that a tick answers one, however many ask.
+/// Where the handle waits for the parts: one question at a time, so that a tick answers one,
+/// however many ask.
 #[derive(Default)]
 pub struct DescribeExchange {
     turn: Mutex<()>,
@@ -314,8 +319,8 @@ struct OpenRequest {
 }
 
 impl DescribeExchange {
-    /// Puts question number `question` by `send` and waits until `expected` parts are there. Waits twice `patience` at
-    /// most: once for its turn, once for the answer.
+    /// Puts question number `question` by `send` and waits until `expected` parts are there. Waits
+    /// twice `patience` at most: once for its turn, once for the answer.
     pub fn ask(
         &self,
         question: u64,

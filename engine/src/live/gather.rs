@@ -84,7 +84,8 @@ pub struct RemainingWork {
 }
 
 impl GatherExecutor {
-    /// The host of the worker at `topology`. The counters: evaluations, those that failed, rows that they looked at.
+    /// The host of the worker at `topology`. The counters: evaluations, those that failed, rows
+    /// that they looked at.
     pub fn new(
         place: WorkerTopology,
         (store, asker): (Arc<Store>, Arc<StoreQuerier>),
@@ -267,8 +268,8 @@ impl GatherExecutor {
         std::mem::take(&mut self.verdicts).into_iter().filter(agreed).map(|(verdict, _)| verdict).collect()
     }
 
-    /// Selectors below steps that have piled up rows by themselves, as `count_values` has one for each value that ever
-    /// was. Looks about once a minute of ticks.
+    /// Selectors below steps that have piled up rows by themselves, as `count_values` has one for
+    /// each value that ever was. Looks about once a minute of ticks.
     pub fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
         if (t - self.swept).abs() < SWEEP_MS {
             return Vec::new();
@@ -360,8 +361,9 @@ impl GatherExecutor {
 }
 
 impl GatherExecutor {
-    /// Works on what is coming, as of the tick before. Views that have begun give their first answer here, a few at a time, so
-    /// that no tick has to tell of all of them; those that change are answered in the tick that changes them.
+    /// Works on what is coming, as of the tick before. Views that have begun give their first
+    /// answer here, a few at a time, so that no tick has to tell of all of them; those that change
+    /// are answered in the tick that changes them.
     pub fn prepare(&mut self) {
         self.take_arrived();
         self.views.settle();

@@ -1,10 +1,10 @@
 //! A leaf at work in the live runtime: from a ring to rows, block by block.
 //!
-//! A block is looked at again only when samples came or when its answer falls due: a sample leaves the
-//! window, a value grows stale, an offset sample comes into view, or `rate` begins to move with time. Few columns of
-//! a block may fall due before the rest: then only they are looked at. The leaf keeps what it has to look at and asks for
-//! alarms ([`LiveLeaf::alarms`]); it is not asked in between. How blocks are evaluated is in [`blocks`], what becomes of one
-//! column in [`values`].
+//! A block is looked at again only when samples came or when its answer falls due: a sample leaves
+//! the window, a value grows stale, an offset sample comes into view, or `rate` begins to move with
+//! time. Few columns of a block may fall due before the rest: then only they are looked at. The
+//! leaf keeps what it has to look at and asks for alarms ([`LiveLeaf::alarms`]); it is not asked in
+//! between. How blocks are evaluated is in [`blocks`], what becomes of one column in [`values`].
 
 mod blocks;
 mod gaps_and_resets;
@@ -224,7 +224,8 @@ impl LiveLeaf {
         early.chain(lines).fold(self.blocks[block as usize].holds, TimeMs::min)
     }
 
-    /// Bytes that it keeps beside its rows, its ring and what it shares with others ([`LiveLeaf::order_bytes`]).
+    /// Bytes that it keeps beside its rows, its ring and what it shares with others
+    /// ([`LiveLeaf::order_bytes`]).
     pub fn bytes(&self) -> usize {
         let early: usize = self.early.values().map(|early| early.capacity() * size_of::<EarlyColumn>()).sum();
         let lines: usize =
@@ -264,8 +265,8 @@ impl LiveLeaf {
         }
     }
 
-    /// How many rows were looked at in the latest tick in which there was something to look at, if that was not before
-    /// `since`.
+    /// How many rows were looked at in the latest tick in which there was something to look at, if
+    /// that was not before `since`.
     pub fn touched(&self, since: TimeMs) -> usize {
         if self.looked.0 < since { 0 } else { self.looked.1 }
     }

@@ -1,5 +1,6 @@
-//! What a leaf of the live runtime remarks, kept from evaluation to evaluation so that a tick pays for what changed:
-//! notes per row where something was noticed, and notes on the whole leaf by count of the rows that they are about.
+//! What a leaf of the live runtime remarks, kept from evaluation to evaluation so that a tick pays
+//! for what changed: notes per row where something was noticed, and notes on the whole leaf by
+//! count of the rows that they are about.
 
 use crate::functions::findings::{Findings, non_counter_annotation};
 use crate::functions::{Function, Kernel};

@@ -1,7 +1,9 @@
-//! The other processes of a cluster, as the live runtime sees them: a connection to each, and somebody to tell.
+//! The other processes of a cluster, as the live runtime sees them: a connection to each, and
+//! somebody to tell.
 //!
-//! How processes find each other, and how they notice that one hangs, is not known here. A connection that breaks is
-//! reported once and never becomes a panic of timely's threads: whoever hears of it ends the process.
+//! How processes find each other, and how they notice that one hangs, is not known here. A
+//! connection that breaks is reported once and never becomes a panic of timely's threads: whoever
+//! hears of it ends the process.
 
 use std::any::Any;
 use std::io::{Read, Result, Write};

@@ -70,8 +70,8 @@ pub struct LocalExecutor {
 }
 
 impl LocalExecutor {
-    /// The host of the worker at `topology`, with the lookback in ms. The counters: rows that evaluations looked at;
-    /// selectors that started without their past.
+    /// The host of the worker at `topology`, with the lookback in ms. The counters: rows that
+    /// evaluations looked at; selectors that started without their past.
     pub fn new(
         place: WorkerTopology,
         (store, library): (Arc<Store>, HistoryLoader),
@@ -171,8 +171,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Builds the state of all views that read a selector (`None`: any) anew from the store, without what has ended. They
-    /// stand on what they have until that is done.
+    /// Builds the state of all views that read a selector (`None`: any) anew from the store,
+    /// without what has ended. They stand on what they have until that is done.
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         self.rings.retire(selector);
         for (id, wanted) in self.views.retire(selector) {
@@ -180,8 +180,8 @@ impl LocalExecutor {
         }
     }
 
-    /// A tick at `t` begins. With `all`, it waits until the past of whatever is coming has been read, and that stands from now
-    /// on.
+    /// A tick at `t` begins. With `all`, it waits until the past of whatever is coming has been
+    /// read, and that stands from now on.
     pub fn tick(&mut self, t: TimeMs, all: bool) {
         if t < self.now {
             // What was seen holds until later times only.
@@ -202,8 +202,8 @@ impl LocalExecutor {
         self.tend_long_rings(t, false);
     }
 
-    /// All messages of a preparation have been handled: works on what is coming, as of the tick before. Returns what changed in
-    /// its ports.
+    /// All messages of a preparation have been handled: works on what is coming, as of the tick
+    /// before. Returns what changed in its ports.
     pub fn prepare(&mut self) -> Vec<PortDelta> {
         self.fill(false);
         self.views.settle();
@@ -234,8 +234,8 @@ impl LocalExecutor {
         self.now
     }
 
-    /// Lets new steps be evaluated for the first time, which looks at all of their rows: one shard after the other, so that one
-    /// preparation does not do all of it.
+    /// Lets new steps be evaluated for the first time, which looks at all of their rows: one shard
+    /// after the other, so that one preparation does not do all of it.
     fn open_steps(&mut self, at_once: bool) {
         let mut spent = 0;
         for _ in 0..self.shards.len() {
@@ -272,7 +272,8 @@ impl LocalExecutor {
         ready.collect()
     }
 
-    /// Selectors in which ended series have piled up. Looks about once a minute of ticks, and forgets who is silent.
+    /// Selectors in which ended series have piled up. Looks about once a minute of ticks, and
+    /// forgets who is silent.
     fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
         if (t - self.swept).abs() < SWEEP_MS {
             return Vec::new();

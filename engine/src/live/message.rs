@@ -11,7 +11,8 @@ use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
 /// The sequenced control stream: every worker sees the same messages in the same order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Control {
-    /// A view is coming, in a cohort of views that begin together; or, for one that stands, another question under its id.
+    /// A view is coming, in a cohort of views that begin together; or, for one that stands, another
+    /// question under its id.
     Install(ViewId, ViewRequest, InstallBatchId),
     /// A cohort stands from the next tick on: all workers have read its past.
     Begin(InstallBatchId),
@@ -25,13 +26,15 @@ pub enum Control {
     Untap(TapId),
     /// Somebody wants to know what views are made of; answered at the end of the tick.
     Describe(DescribeRequest),
-    /// Build the state of all views that read a selector anew, from the store: ended series have piled up in it.
+    /// Build the state of all views that read a selector anew, from the store: ended series have
+    /// piled up in it.
     Renew(Vec<Matcher>, InstallBatchId),
     /// The same of all selectors: samples were not queued.
     RenewAll(InstallBatchId),
     /// Evaluate at this time. `due` views are those whose slot it is, continuous ones always.
     Tick(TimeMs),
-    /// No tick: what is coming is worked on, as of the tick before. Series that end have their stale markers at this time.
+    /// No tick: what is coming is worked on, as of the tick before. Series that end have their
+    /// stale markers at this time.
     Prepare(TimeMs),
 }
 

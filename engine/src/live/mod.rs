@@ -1,9 +1,10 @@
 //! The live runtime: plans that stand, kept current by one timely dataflow.
 //!
-//! **Rules are data, not dataflows.** The graph is fixed ([`dataflow`]): a [`local`] host per worker computes
-//! the local stage of every view over the [`ring`]s of its shards, a [`gather`] host finishes the views it owns,
-//! [`recorder`]s and [`taps`]s their answers. [`views`] is the table that all workers agree on, [`tick_driver`] decides
-//! when it ticks, [`runtime`] is what the rest of the house holds, [`describe`] what views say of themselves, [`cost`] what they cost.
+//! **Rules are data, not dataflows.** The graph is fixed ([`dataflow`]): a [`local`] host per
+//! worker computes the local stage of every view over the [`ring`]s of its shards, a [`gather`]
+//! host finishes the views it owns, [`recorder`]s and [`taps`]s their answers. [`views`] is the
+//! table that all workers agree on, [`tick_driver`] decides when it ticks, [`runtime`] is what the
+//! rest of the house holds, [`describe`] what views say of themselves, [`cost`] what they cost.
 
 mod circular_matrix;
 pub mod column_extras;
@@ -70,7 +71,8 @@ pub struct LiveOptions {
     pub spill: SpillOptions,
     /// What views may hold of labels that they make.
     pub memory: ViewMemory,
-    /// Limits and settings of the queries that steps of views ask the store; lookback and dialect are those of here.
+    /// Limits and settings of the queries that steps of views ask the store; lookback and dialect
+    /// are those of here.
     pub queries: QueryOptions,
     /// What these queries together may hold.
     pub query_memory: Arc<MemoryPool>,
@@ -186,7 +188,8 @@ pub enum TapEvent {
         /// Rows that are gone.
         remove: Vec<Labels>,
     },
-    /// The answer is complete as of `t`: sent with every change, and while nothing changes about once a second.
+    /// The answer is complete as of `t`: sent with every change, and while nothing changes about
+    /// once a second.
     Progress {
         /// The tick.
         t: TimeMs,

@@ -43,8 +43,8 @@ struct RecordedShard {
 }
 
 impl RecordedShard {
-    /// At `t` some series have samples of others, which stay: the first rule that records a series has it, and it is not
-    /// for this one to end it. An error, unless only ends were refused.
+    /// At `t` some series have samples of others, which stay: the first rule that records a series
+    /// has it, and it is not for this one to end it. An error, unless only ends were refused.
     fn leave_to_others(&mut self, t: TimeMs, duplicates: &[Duplicate]) -> Result<(), String> {
         let mut outcome = Ok(());
         for Duplicate { column, existing, value } in duplicates {
@@ -62,8 +62,8 @@ impl RecordedShard {
 }
 
 impl Recorder {
-    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the feed hears of the samples, or
-    /// the caller hands on what it gets back.
+    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the feed
+    /// hears of the samples, or the caller hands on what it gets back.
     pub fn new(name: &str, kind: &ViewKind, tell: FeedDelivery) -> Option<Recorder> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
@@ -97,8 +97,9 @@ impl Recorder {
         self.samples
     }
 
-    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an error, too. As in
-    /// Prometheus, rows that cannot be stored are left out, and the error is that of the first.
+    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an
+    /// error, too. As in Prometheus, rows that cannot be stored are left out, and the error is that
+    /// of the first.
     pub fn record(
         &mut self,
         t: TimeMs,
@@ -158,8 +159,8 @@ impl Recorder {
         Some(HistogramRow { series: SeriesRef { shard, slot }, t, h: h.clone() })
     }
 
-    /// Another question is asked, or its rows have new numbers: the series keep their columns, if they have the same name
-    /// and labels. `false`: they have not.
+    /// Another question is asked, or its rows have new numbers: the series keep their columns, if
+    /// they have the same name and labels. `false`: they have not.
     pub fn go_on_as(&mut self, kind: &ViewKind) -> bool {
         let ViewKind::Recorded { record, labels, query_offset, limit, .. } = kind else { return false };
         if (record, labels) != (&self.record, &self.labels) {
@@ -289,7 +290,8 @@ pub fn group_prefix(name: &str, record: &str) -> String {
     format!("rule/{name}/{record}/")
 }
 
-/// The labels of the recorded series of a row: the metric's name, and what the rule sets (an empty value removes).
+/// The labels of the recorded series of a row: the metric's name, and what the rule sets (an empty
+/// value removes).
 pub fn recorded_labels(row: &Labels, record: &str, set: &[(String, String)]) -> Labels {
     let mut builder = row.to_builder();
     builder.set(METRIC_NAME, record);

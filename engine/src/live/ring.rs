@@ -1,10 +1,12 @@
 //! Rings: the recent samples of the series that one selector picks in one shard, for all windows over it.
 //!
-//! Series of one scrape share one clock: a [`RingBlock`] has one vector of times and a column of values per
-//! series, [`storage::model::value::ABSENT`] where a series has no sample at a time. A window is then the same index range for all
-//! columns of a block. Series that come alone have a block of their own. Two windows over one selector
-//! share its ring; it is as long as the longest of them. Native histograms and start timestamps stand in a
-//! [`super::column_extras`] of their column, the marker of histograms where the float would be. The values of a block are a [`super::circular_matrix::CircularMatrix`].
+//! Series of one scrape share one clock: a [`RingBlock`] has one vector of times and a column of
+//! values per series, [`storage::model::value::ABSENT`] where a series has no sample at a time. A
+//! window is then the same index range for all columns of a block. Series that come alone have a
+//! block of their own. Two windows over one selector share its ring; it is as long as the longest
+//! of them. Native histograms and start timestamps stand in a [`super::column_extras`] of their
+//! column, the marker of histograms where the float would be. The values of a block are a
+//! [`super::circular_matrix::CircularMatrix`].
 
 mod block;
 mod change_log;
@@ -40,7 +42,8 @@ pub struct SampleRing {
     retention: i64,
     /// Labels per row.
     pub labels: Vec<Labels>,
-    /// The same without what describes the metric, as far as [`SampleRing::strip_names`] came: all windows share them.
+    /// The same without what describes the metric, as far as [`SampleRing::strip_names`] came: all
+    /// windows share them.
     pub labels_without_name: Vec<Labels>,
     /// Without it, two rows may have the same labels.
     pub has_doubles: bool,
@@ -95,7 +98,8 @@ impl SampleRing {
         &self.matchers
     }
 
-    /// Bytes allocated: clocks, values, histograms and what finds them. Not the texts of labels, which the store has.
+    /// Bytes allocated: clocks, values, histograms and what finds them. Not the texts of labels,
+    /// which the store has.
     pub fn bytes(&self) -> usize {
         let slots = self.by_slot.capacity() * (size_of::<(u32, u32)>() + 1);
         (self.labels.capacity() + self.labels_without_name.capacity()) * size_of::<Labels>()
@@ -131,7 +135,8 @@ impl SampleRing {
         }
     }
 
-    /// The time before which samples are forgotten at `t`. What somebody has yet to see go stays for a while, a quarter of the ring.
+    /// The time before which samples are forgotten at `t`. What somebody has yet to see go stays
+    /// for a while, a quarter of the ring.
     fn cutoff(&self, t: TimeMs) -> TimeMs {
         let cutoff = t - self.retention;
         let held = self.holds.values().copied().min().unwrap_or(cutoff);
@@ -145,7 +150,8 @@ impl SampleRing {
 
     /// Whether ended series outnumber the living ones by far.
     pub fn is_garbage(&self, t: TimeMs) -> bool {
-        // What is older than the retention is forgotten when something comes: a block that gets nothing is dead.
+        // What is older than the retention is forgotten when something comes: a block that gets
+        // nothing is dead.
         let fed =
             |block: &&RingBlock| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
         let living =
@@ -196,8 +202,8 @@ impl SampleRing {
         Ok(ring)
     }
 
-    /// Gives rows away to `source`, which has them, but for those that are `kept`. Returns the chunks that belong here and are
-    /// away.
+    /// Gives rows away to `source`, which has them, but for those that are `kept`. Returns the
+    /// chunks that belong here and are away.
     pub fn spill(
         &mut self,
         source: impl FnOnce(&[Matcher]) -> SpillSource,
@@ -268,7 +274,8 @@ impl SampleRing {
         self.matchers.iter().all(|m| m.matches_labels(labels)).then(|| self.row(Some(slot), labels))
     }
 
-    /// How batches of `group` with these series (column, slot, labels) reach the ring; `None` if none is picked.
+    /// How batches of `group` with these series (column, slot, labels) reach the ring; `None` if
+    /// none is picked.
     pub fn route<'a>(
         &mut self,
         group: GroupId,
@@ -315,7 +322,8 @@ impl SampleRing {
         }
     }
 
-    /// Adds one item of the series in `slot`, if the selector picks it; returns the number of the block it is in.
+    /// Adds one item of the series in `slot`, if the selector picks it; returns the number of the
+    /// block it is in.
     pub fn push_item(
         &mut self,
         slot: u32,

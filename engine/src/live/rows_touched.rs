@@ -1,4 +1,5 @@
-//! Which rows ticks look at: those whose samples arrived, or whose timers fell due, those in one group with them, and no others.
+//! Which rows ticks look at: those whose samples arrived, or whose timers fell due, those in one
+//! group with them, and no others.
 
 use super::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use crate::functions::lookup;
@@ -157,7 +158,8 @@ fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
     bench.live.stop();
 }
 
-/// Labels by which the series of these tests fall into as many groups as there are of them: one member per target each.
+/// Labels by which the series of these tests fall into as many groups as there are of them: one
+/// member per target each.
 const GROUPS: &str = "series";
 
 fn by_series(op: AggregateOp, param: Option<f64>, input: Plan) -> Plan {
@@ -188,8 +190,8 @@ fn quantile_of_buckets() -> Plan {
     plan(PlanOp::Call { function: quantile, args: vec![plan(PlanOp::Number(BitFloat(0.9))), buckets] })
 }
 
-/// One series of many changes. What works by groups looks at the members of one group: at two rows of a match, at what each target
-/// has in the group of an aggregation.
+/// One series of many changes. What works by groups looks at the members of one group: at two rows
+/// of a match, at what each target has in the group of an aggregation.
 #[test]
 fn one_series_that_changes_is_one_group_that_is_looked_at() {
     let all = || plan(PlanOp::Instant(selector()));

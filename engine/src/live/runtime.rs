@@ -1,10 +1,10 @@
 //! The handle of the running live runtime: installs and removes views, attaches consumers, ticks.
 //!
-//! Everything that changes what stands goes through one queue, which preparations take along between ticks, as the
-//! control stream.
+//! Everything that changes what stands goes through one queue, which preparations take along
+//! between ticks, as the control stream.
 //!
-//! In a cluster the handle of process 0 is such a handle; those of the others only keep their workers going, which
-//! hear of views and ticks from process 0.
+//! In a cluster the handle of process 0 is such a handle; those of the others only keep their
+//! workers going, which hear of views and ticks from process 0.
 
 mod here;
 mod remote_signal;
@@ -77,8 +77,8 @@ struct LiveShared {
     desk: DescribeExchange,
     ledger: Arc<CostLedger>,
     ticks: Arc<Counter>,
-    /// What the workers of this process had left to prepare at the end of the latest tick or preparation: views that are coming;
-    /// what can be done at once.
+    /// What the workers of this process had left to prepare at the end of the latest tick or
+    /// preparation: views that are coming; what can be done at once.
     coming: AtomicBool,
     unfinished: AtomicBool,
     dialect: Dialect,
@@ -100,8 +100,8 @@ impl LiveRuntime {
         LiveRuntime::manual(store, &options, metrics)?.drive(clock, options, metrics)
     }
 
-    /// As [`LiveRuntime::start`], but nothing happens by itself: the workers do their part on the thread that calls this, which is
-    /// also the one that ticks, by [`TickDriver::turn`].
+    /// As [`LiveRuntime::start`], but nothing happens by itself: the workers do their part on the
+    /// thread that calls this, which is also the one that ticks, by [`TickDriver::turn`].
     pub fn by_hand(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -255,8 +255,9 @@ impl LiveRuntime {
         Ok(wanted)
     }
 
-    /// Asks another question under the id of a view. What it answers now stands until the past of the new question has been
-    /// read; then consumers get a fresh snapshot. Its series go on, if they are the same ones at the same slots.
+    /// Asks another question under the id of a view. What it answers now stands until the past of
+    /// the new question has been read; then consumers get a fresh snapshot. Its series go on, if
+    /// they are the same ones at the same slots.
     pub fn change(&self, id: ViewId, view: ViewSpec) -> Result<(), String> {
         let wanted = self.wanted(view)?;
         let mut queue = self.0.queue.lock();
@@ -269,7 +270,8 @@ impl LiveRuntime {
         Ok(())
     }
 
-    /// What is installed, changed and removed until [`LiveRuntime::release`] happens at one tick, and begins at one.
+    /// What is installed, changed and removed until [`LiveRuntime::release`] happens at one tick,
+    /// and begins at one.
     pub fn hold(&self) {
         self.0.queue.lock().hold();
     }
@@ -312,8 +314,8 @@ impl LiveRuntime {
         self.0.enqueue(control);
     }
 
-    /// What the first `limit` views from `from` on say of themselves at the end of the next tick, which this makes
-    /// come soon. Blocks: for its turn and for the answer, `patience` each.
+    /// What the first `limit` views from `from` on say of themselves at the end of the next tick,
+    /// which this makes come soon. Blocks: for its turn and for the answer, `patience` each.
     pub fn describe(
         &self,
         from: ViewId,
@@ -326,7 +328,8 @@ impl LiveRuntime {
         self.ask(DescribeRequest { id: 0, from, limit, rows: false }, patience)
     }
 
-    /// What one view says of itself, and its rows; `None`: there is no such view. As [`LiveRuntime::describe`] otherwise.
+    /// What one view says of itself, and its rows; `None`: there is no such view. As
+    /// [`LiveRuntime::describe`] otherwise.
     pub fn read(&self, view: ViewId, patience: Duration) -> Result<Option<ViewReport>, DescribeError> {
         if self.0.standing.load(SeqCst) == 0 {
             return Ok(None);
@@ -387,20 +390,21 @@ impl LiveRuntime {
         self.0.queue.lock().schedules()
     }
 
-    /// Runs the tick at `t` and waits until all workers have finished it. Whatever is installed stands at this tick,
-    /// which waits until its past has been read. One tick at a time.
+    /// Runs the tick at `t` and waits until all workers have finished it. Whatever is installed
+    /// stands at this tick, which waits until its past has been read. One tick at a time.
     pub fn tick(&self, t: TimeMs) {
         self.run(t, true);
     }
 
-    /// The same, with what stands by now: what is installed joins a later tick, when it has been prepared ([`LiveRuntime::prepare`])
-    /// and its past has been read.
+    /// The same, with what stands by now: what is installed joins a later tick, when it has been
+    /// prepared ([`LiveRuntime::prepare`]) and its past has been read.
     pub fn tick_as_is(&self, t: TimeMs) {
         self.run(t, false);
     }
 
-    /// Between ticks, at `t` after the latest one: works on what comes and goes, a bounded share of it. Returns whether more of
-    /// it can be done at once. Before the first tick there is nothing to do.
+    /// Between ticks, at `t` after the latest one: works on what comes and goes, a bounded share of
+    /// it. Returns whether more of it can be done at once. Before the first tick there is nothing
+    /// to do.
     pub fn prepare(&self, t: TimeMs) -> bool {
         if !self.has_work() || self.0.latest.lock().0 == 0 {
             return false;
@@ -510,7 +514,8 @@ impl LiveShared {
 }
 
 impl LiveRuntime {
-    /// Waits for the workers to end. In a cluster they end together: one that hangs elsewhere must not keep us.
+    /// Waits for the workers to end. In a cluster they end together: one that hangs elsewhere must
+    /// not keep us.
     fn join_workers(&self) {
         let Some(guards) = self.0.guards.lock().take() else { return };
         if self.0.process.1 == 1 {

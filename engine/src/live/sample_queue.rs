@@ -1,8 +1,9 @@
-//! The way of samples from the store to the workers: a bounded queue each, which the worker empties when a tick begins.
+//! The way of samples from the store to the workers: a bounded queue each, which the worker empties
+//! when a tick begins.
 //!
-//! Samples belong to the tick that takes them along. A worker's queue is open while the worker has views: it opens
-//! before a view's rings are filled from the store, so that each append is in the fill or in the queue, or in both,
-//! and the ring knows which (its sequence number).
+//! Samples belong to the tick that takes them along. A worker's queue is open while the worker has
+//! views: it opens before a view's rings are filled from the store, so that each append is in the
+//! fill or in the queue, or in both, and the ring knows which (its sequence number).
 
 use super::topology::owner_thread;
 use crate::limits::FEED_ITEMS;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::mpsc::{Receiver, Sender, channel};
 use storage::store::{ChangeEvent, ChangeFeed};
 
-/// Who decides when the next tick comes, as seen from those who want one. Called under a shard's lock: must not wait.
+/// Who decides when the next tick comes, as seen from those who want one. Called under a shard's
+/// lock: must not wait.
 pub trait TickSignal: Send + Sync {
     /// Samples are there for the next tick.
     fn samples_arrived(&self);
@@ -59,7 +61,8 @@ pub fn sample_queues(threads: usize, bell: &Arc<dyn TickSignal>) -> (SampleQueue
 impl ChangeFeed for SampleQueues {
     fn push(&self, item: ChangeEvent) {
         let gate = &self.gates[owner_thread(item.shard, self.gates.len())];
-        // Without views nobody reads it; a view that comes later is filled from the store, where it is already.
+        // Without views nobody reads it; a view that comes later is filled from the store, where it
+        // is already.
         if !gate.open.load(SeqCst) {
             return;
         }

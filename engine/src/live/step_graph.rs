@@ -1,8 +1,9 @@
 //! The shared graph of one stage: steps of all views, each distinct step once.
 //!
-//! A thousand rules over `rate(http_requests_total[5m])` keep one window: equal steps over equal inputs get
-//! the same number. Numbers are handed out in the order of the control stream, so all workers agree on them.
-//! Inputs always have smaller numbers than their readers; a number that is free again goes to a step above its inputs.
+//! A thousand rules over `rate(http_requests_total[5m])` keep one window: equal steps over equal
+//! inputs get the same number. Numbers are handed out in the order of the control stream, so all
+//! workers agree on them. Inputs always have smaller numbers than their readers; a number that is
+//! free again goes to a step above its inputs.
 
 use super::describe::StepCount;
 use crate::plan::physical::{Step, StepId, StepOp};
@@ -78,8 +79,8 @@ impl StepGraph {
         gone
     }
 
-    /// Makes equal steps of later views have numbers of their own, and so whatever reads them. What reads those that are
-    /// there goes on.
+    /// Makes equal steps of later views have numbers of their own, and so whatever reads them. What
+    /// reads those that are there goes on.
     pub fn retire(&mut self, which: impl Fn(&Step) -> bool) -> Vec<StepId> {
         let steps = self.steps.iter().enumerate();
         let retired: Vec<StepId> = steps

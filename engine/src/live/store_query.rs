@@ -1,13 +1,14 @@
-//! Steps of views that ask the store: subqueries, fixed times, the future, parameters of windows that depend on series
-//! ([`crate::plan::physical::StoreQuery`] says which).
+//! Steps of views that ask the store: subqueries, fixed times, the future, parameters of windows
+//! that depend on series ([`crate::plan::physical::StoreQuery`] says which).
 //!
-//! Such a step asks in the round of its view, on the thread of the view's owner: behind all recorded samples that the view
-//! reads, and before those that read the view. The answers of a subquery's steps stay ([`SubqueryCache`]), so that a slot asks for
-//! those that are new, and for those that late samples have changed. What a new view needs of the past is read beside the
+//! Such a step asks in the round of its view, on the thread of the view's owner: behind all
+//! recorded samples that the view reads, and before those that read the view. The answers of a
+//! subquery's steps stay ([`SubqueryCache`]), so that a slot asks for those that are new, and for
+//! those that late samples have changed. What a new view needs of the past is read beside the
 //! ticks, before the view begins ([`PastReads`]).
 //!
-//! A query in a tick takes [`STORE_QUERY_TIMEOUT`] at most. After one that took longer the step rests: its views fail for
-//! [`STORE_QUERY_REST_MS`], while what it keeps is read beside the ticks.
+//! A query in a tick takes [`STORE_QUERY_TIMEOUT`] at most. After one that took longer the step
+//! rests: its views fail for [`STORE_QUERY_REST_MS`], while what it keeps is read beside the ticks.
 
 use super::message::InstallBatchId;
 use crate::limits::{STORE_QUERY_REST_MS, STORE_QUERY_TIMEOUT, STORE_READ_TIMEOUT};
@@ -257,7 +258,8 @@ fn row_of(sample: VectorSample) -> (Named, Sample) {
     ((sample.labels, sample.drops), sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
 }
 
-/// Views that share the step have its expression at other places of their texts: the note tells which of its `parts` it is about.
+/// Views that share the step have its expression at other places of their texts: the note tells
+/// which of its `parts` it is about.
 fn note_of(annotation: Annotation, parts: &[Span]) -> StepAnnotation {
     let Annotation { level, text, extent, span } = annotation;
     let number = parts.iter().position(|part| *part == span).unwrap_or(parts.len());

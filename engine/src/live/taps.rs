@@ -96,9 +96,9 @@ impl Taps {
         self.version = 0;
     }
 
-    /// Tells everyone about the evaluation of `out` at `t`, which should be read with `annotations`. `error`: it failed
-    /// (also when `out` itself is fine). Who has seen no answer yet sees none before one succeeds: that a failure has no
-    /// rows means nothing.
+    /// Tells everyone about the evaluation of `out` at `t`, which should be read with
+    /// `annotations`. `error`: it failed (also when `out` itself is fine). Who has seen no answer
+    /// yet sees none before one succeeds: that a failure has no rows means nothing.
     pub fn tell(&mut self, t: TimeMs, out: &StepOutput, notes: Vec<Annotation>, error: Option<&String>) {
         if self.taps.is_empty() {
             // Nobody saw it: what is shown to the next consumer starts from nothing.

@@ -1,12 +1,13 @@
 //! The driver: decides when to tick.
 //!
-//! Between ticks it has what comes and goes prepared, in bounded shares: a tick that falls due waits for one at most.
+//! Between ticks it has what comes and goes prepared, in bounded shares: a tick that falls due
+//! waits for one at most.
 //!
-//! It ticks at every slot of a recorded view, soon after samples arrive (gathering those that come close
-//! together), and at least so often while nothing happens. One tick is under way at a time: a slow tick makes
-//! the next one carry more, it never makes a queue. Slots that the process slept through are skipped and
-//! counted, as in Prometheus; each schedule's latest one is made up for. Where the clock jumps back, ticks go on in
-//! the new time.
+//! It ticks at every slot of a recorded view, soon after samples arrive (gathering those that come
+//! close together), and at least so often while nothing happens. One tick is under way at a time: a
+//! slow tick makes the next one carry more, it never makes a queue. Slots that the process slept
+//! through are skipped and counted, as in Prometheus; each schedule's latest one is made up for.
+//! Where the clock jumps back, ticks go on in the new time.
 
 use super::sample_queue::TickSignal;
 use super::{LiveOptions, LiveRuntime};
@@ -218,8 +219,8 @@ impl TickDriver {
         true
     }
 
-    /// A clock that stepped back by less than the distance of two idle ticks is waited for: nobody misses anything, and
-    /// times stay in order. Otherwise ticks go on in the new time.
+    /// A clock that stepped back by less than the distance of two idle ticks is waited for: nobody
+    /// misses anything, and times stay in order. Otherwise ticks go on in the new time.
     fn follow_back(&mut self, now: TimeMs) {
         if now < self.last - self.options.idle_tick {
             tracing::warn!(

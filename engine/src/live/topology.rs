@@ -1,9 +1,10 @@
-//! Where a worker stands among all workers of a cluster, and what follows from it: which shards are its own, which
-//! views it finishes.
+//! Where a worker stands among all workers of a cluster, and what follows from it: which shards are
+//! its own, which views it finishes.
 //!
-//! A process has a store and with it all shards; its workers divide them. Series are therefore owned by (process,
-//! shard), and the local stage runs where the samples came in: raw samples never travel. Views are finished by the
-//! workers of process 0, where the sequencer, the taps and the store of recorded series are.
+//! A process has a store and with it all shards; its workers divide them. Series are therefore
+//! owned by (process, shard), and the local stage runs where the samples came in: raw samples never
+//! travel. Views are finished by the workers of process 0, where the sequencer, the taps and the
+//! store of recorded series are.
 
 use super::ViewId;
 use storage::model::SHARDS;

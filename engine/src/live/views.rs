@@ -4,9 +4,10 @@
 //! *level* is the round of the tick it is evaluated in: one more than that of the recorded views it reads.
 //! A cycle of views that read each other is cut in the order of their ids (see [`levels_of`]).
 //!
-//! A view is *coming* until its past has been read: it is worked on at every tick and answers nobody. What is
-//! installed together is a *cohort* and begins together. A view that stands and is to have other steps (another question, or
-//! state built anew) has them coming beside those that it stands on.
+//! A view is *coming* until its past has been read: it is worked on at every tick and answers
+//! nobody. What is installed together is a *cohort* and begins together. A view that stands and is
+//! to have other steps (another question, or state built anew) has them coming beside those that it
+//! stands on.
 
 mod components;
 mod level;
@@ -66,7 +67,8 @@ impl EvaluationTimes {
     }
 }
 
-/// A view that is to come: what was asked for, and its steps, which the handle has cut for all workers of its process.
+/// A view that is to come: what was asked for, and its steps, which the handle has cut for all
+/// workers of its process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ViewRequest {
     /// What was asked for.
@@ -360,8 +362,8 @@ impl ViewTable {
         })
     }
 
-    /// Makes the selections of views that are installed from now on be made anew: of one selector, or all. Returns the
-    /// views that read them now, as they are to be in the end, in order.
+    /// Makes the selections of views that are installed from now on be made anew: of one selector,
+    /// or all. Returns the views that read them now, as they are to be in the end, in order.
     pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, ViewRequest)> {
         let retired: StepSet = self
             .local

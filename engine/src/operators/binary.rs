@@ -1,6 +1,7 @@
 //! Binary operators on pairs of elements, and a vector with a scalar.
 //!
-//! Pairs of floats take the short way ([`apply`]); where a native histogram may be among them, [`apply_cells`] decides.
+//! Pairs of floats take the short way ([`apply`]); where a native histogram may be among them,
+//! [`apply_cells`] decides.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::histogram_column::{Sample, SampleRef};
@@ -60,7 +61,8 @@ pub fn apply(op: BinaryOp, return_bool: bool, a: f64, b: f64, kept: f64) -> f64 
     }
 }
 
-/// What a pair gives if one of it may be a histogram; nothing if the operator does not take the kinds, with a note.
+/// What a pair gives if one of it may be a histogram; nothing if the operator does not take the
+/// kinds, with a note.
 pub fn apply_cells(
     op: BinaryOp,
     return_bool: bool,

@@ -1,7 +1,9 @@
-//! How an operator keeps to the limits of those it works for: it says how many rows it goes through, and what labels it
-//! makes. Every so many rows the query's time and its client's patience are looked at, so that no loop outlives them.
+//! How an operator keeps to the limits of those it works for: it says how many rows it goes
+//! through, and what labels it makes. Every so many rows the query's time and its client's patience
+//! are looked at, so that no loop outlives them.
 //!
-//! A view has no deadline: there a row costs a subtraction, and nothing is looked at; the labels count all the same.
+//! A view has no deadline: there a row costs a subtraction, and nothing is looked at; the labels
+//! count all the same.
 
 use super::EvalError;
 use crate::limits::{CHECK_SAMPLES, LABELS_BYTES, ROW_BYTES, ROW_SAMPLES};
@@ -37,8 +39,8 @@ pub struct EvaluationGuard<'a> {
     stride: usize,
     /// Bytes that were made and are not counted yet.
     made: usize,
-    /// So many are counted at once. A step that is refused is evaluated again and again in a view: each label must count
-    /// before it is there.
+    /// So many are counted at once. A step that is refused is evaluated again and again in a view:
+    /// each label must count before it is there.
     batch: usize,
     /// Bytes that a new row counts, beside its labels.
     row_bytes: usize,
@@ -99,7 +101,8 @@ impl<'a> EvaluationGuard<'a> {
         if made.shares_memory(of) { Ok(()) } else { self.labels(made) }
     }
 
-    /// New labels were made. All of a series are as long as those of a stored one at most: a rule records them.
+    /// New labels were made. All of a series are as long as those of a stored one at most: a rule
+    /// records them.
     pub fn labels(&mut self, made: &Labels) -> Result<(), EvalError> {
         let bytes = made.encoded().len();
         if bytes > LABEL_SET_BYTES {

@@ -1,8 +1,9 @@
-//! Groups whose members change one by one: which of them must be computed again, which rows belong to each, and which
-//! rows of the answer.
+//! Groups whose members change one by one: which of them must be computed again, which rows belong
+//! to each, and which rows of the answer.
 //!
-//! An operator that looks at groups of rows (pairs that match, buckets of one histogram, the best of a group) computes a group
-//! again when one of its members changed, when it got a new one, or when all must be. The rows of all other groups stay.
+//! An operator that looks at groups of rows (pairs that match, buckets of one histogram, the best
+//! of a group) computes a group again when one of its members changed, when it got a new one, or
+//! when all must be. The rows of all other groups stay.
 
 use super::histogram_column::SampleRef;
 use super::{ChangedRows, StepInput, StepOutput};

@@ -145,7 +145,8 @@ fn is_listed(names: &[String], name: &str) -> bool {
     names.binary_search_by(|listed| listed.as_str().cmp(name)).is_ok()
 }
 
-/// The labels that a binary operator names, in an order in which they are quickly found: there may be thousands.
+/// The labels that a binary operator names, in an order in which they are quickly found: there may
+/// be thousands.
 #[derive(Debug)]
 pub(super) struct MatchNames {
     on: bool,

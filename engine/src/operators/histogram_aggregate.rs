@@ -1,8 +1,9 @@
 //! Groups that hold native histograms: what `sum` and `avg` make of them, within a shard and across shards.
 //!
-//! Members are taken in order, as upstream does. Floats beside histograms, or custom beside exponential buckets, leave
-//! a group without an answer and with a warning. What a shard has worked out travels as a [`PartialRow`] of the partial
-//! aggregate: the sum in the side column, what rounding took from it in the compensations, and beside them
+//! Members are taken in order, as upstream does. Floats beside histograms, or custom beside
+//! exponential buckets, leave a group without an answer and with a warning. What a shard has worked
+//! out travels as a [`PartialRow`] of the partial aggregate: the sum in the side column, what
+//! rounding took from it in the compensations, and beside them
 //!
 //! | value | histogram | the shard's part of the group |
 //! |---|---|---|

@@ -1,6 +1,6 @@
 //! The side column: native histograms beside a column of floats. Where a row's value is
-//! [`storage::model::value::HISTOGRAM`], the histogram stands here. A column that never had one is empty, so that
-//! floats pay a length check and nothing else.
+//! [`storage::model::value::HISTOGRAM`], the histogram stands here. A column that never had one is
+//! empty, so that floats pay a length check and nothing else.
 
 use crate::heap_size::HeapSize;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,10 @@
-//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`: over classic histograms, whose buckets find
-//! each other by all labels but `le`, and over native ones. Where both have the same labels, neither is answered.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`: over classic histograms,
+//! whose buckets find each other by all labels but `le`, and over native ones. Where both have the
+//! same labels, neither is answered.
 //!
-//! Rows of one histogram are a *family*. A row's family depends on what it holds: as a float it is a bucket, as a
-//! native histogram it stands for itself. Only families of rows that changed are asked again. The kernels are in [`crate::functions::histogram`] and
+//! Rows of one histogram are a *family*. A row's family depends on what it holds: as a float it is
+//! a bucket, as a native histogram it stands for itself. Only families of rows that changed are
+//! asked again. The kernels are in [`crate::functions::histogram`] and
 //! [`crate::functions::native`].
 
 use super::annotation_texts;
@@ -95,7 +97,8 @@ impl HistogramFamilies {
         })
     }
 
-    /// Learns the rows that the input got since the last call; marks the families of new rows and of those that changed.
+    /// Learns the rows that the input got since the last call; marks the families of new rows and
+    /// of those that changed.
     fn learn(&mut self, input: &StepInput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         let known = self.classic.len();
         for labels in &input.out.labels[known..] {
@@ -111,7 +114,8 @@ impl HistogramFamilies {
             let native = if bound.is_some() { None } else { Some(classic) };
             self.bounds.push(bound.and_then(|bound| number::parse(bound).ok()));
             self.members.add(classic, self.classic.len() as u32);
-            // A histogram with a label `le` is its own family; it is seldom, so it is looked up once it is there.
+            // A histogram with a label `le` is its own family; it is seldom, so it is looked up
+            // once it is there.
             self.native.push(native.unwrap_or(NOT_NATIVE));
             self.classic.push(classic);
         }
@@ -191,7 +195,8 @@ impl HistogramQuery {
             params: Vec::new(),
             answers: GroupRows::default(),
             twins: DuplicateLabels::default(),
-            // With delayed names rows that are alike are refused where names go, at one time; over a range here, too.
+            // With delayed names rows that are alike are refused where names go, at one time; over
+            // a range here, too.
             checks_twins: !dialect.delayed_names,
         }
     }

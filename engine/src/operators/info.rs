@@ -1,8 +1,9 @@
 //! `info(v, {…})`: adds the labels of info series, which are found by the labels that identify a target.
 //!
-//! Two inputs: the vector, and the info series ([`crate::plan::physical::Leaf::Info`]: the time of the newest sample
-//! under all labels of the series). Rows and info series with the same identifying labels are a group; a group is
-//! looked at when one of its members changed. Which labels come of a row and its info series is worked out once.
+//! Two inputs: the vector, and the info series ([`crate::plan::physical::Leaf::Info`]: the time of
+//! the newest sample under all labels of the series). Rows and info series with the same
+//! identifying labels are a group; a group is looked at when one of its members changed. Which
+//! labels come of a row and its info series is worked out once.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
@@ -33,7 +34,8 @@ pub struct Info {
     /// Info series that are looked at.
     looked_at: Vec<bool>,
     dirty: DirtyGroups,
-    /// Groups that would be refused, did some row of the vector ask for their info series: any row may begin to.
+    /// Groups that would be refused, did some row of the vector ask for their info series: any row
+    /// may begin to.
     suspect: HashSet<u32>,
     /// The vector had nothing at the latest evaluation.
     empty: bool,
@@ -127,15 +129,16 @@ impl Info {
         Ok(())
     }
 
-    /// Whether an info series is looked at: some row of the vector has its value of each identifying label that any
-    /// row has.
+    /// Whether an info series is looked at: some row of the vector has its value of each
+    /// identifying label that any row has.
     fn looks_at(&self, labels: &Labels) -> bool {
         let mut of_base = self.values.iter().zip(IDENTIFYING).filter(|(values, _)| !values.is_empty());
         self.values.iter().any(|values| !values.is_empty())
             && of_base.all(|(values, name)| labels.get(name).is_some_and(|value| values.contains(value)))
     }
 
-    /// The same of the rows that have a value now. Costs a walk over them; asked before a series makes the answer fail.
+    /// The same of the rows that have a value now. Costs a walk over them; asked before a series
+    /// makes the answer fail.
     fn looks_at_now(&self, labels: &Labels, base: &StepOutput) -> bool {
         let rows = || base.present().filter(|row| !self.own[*row]).map(|row| &base.labels[row]);
         let mut any = false;
@@ -148,8 +151,8 @@ impl Info {
         any && all
     }
 
-    /// The newest info series of each metric of a group. Two of the same time, or a histogram, are refused where some row asks for
-    /// them, and make the group suspect anyway.
+    /// The newest info series of each metric of a group. Two of the same time, or a histogram, are
+    /// refused where some row asks for them, and make the group suspect anyway.
     fn newest<'a>(
         &mut self,
         group: u32,
@@ -189,8 +192,8 @@ impl Info {
         Ok(newest)
     }
 
-    /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a label that is asked
-    /// for.
+    /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a
+    /// label that is asked for.
     fn labels(&self, base: &Labels, found: &[u32], info: &StepOutput) -> Result<Option<Labels>, EvalError> {
         let data = &self.wanted.data;
         if found.is_empty() && !data.iter().all(|m| m.matches("")) {

@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use storage::model::Labels;
 use storage::model::value::ABSENT;
 
-/// The number of each row of one [`StepOutput`]. Rows keep their numbers; those that are not in an answer have no value.
+/// The number of each row of one [`StepOutput`]. Rows keep their numbers; those that are not in an
+/// answer have no value.
 #[derive(Default)]
 pub struct LabelledRows {
     numbers: HashMap<Labels, usize>,
 }
 
 impl LabelledRows {
-    /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that this changes.
+    /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that
+    /// this changes.
     pub fn replace(&mut self, out: &mut StepOutput, answer: Vec<(Named, Sample)>) {
         let mut touched = Vec::new();
         let mut present = vec![false; out.values.len()];

@@ -46,8 +46,8 @@ pub struct Map {
 }
 
 impl Map {
-    /// The operator of a table entry that is computed per sample, or of `timestamp` and `start_timestamp` over an
-    /// expression.
+    /// The operator of a table entry that is computed per sample, or of `timestamp` and
+    /// `start_timestamp` over an expression.
     pub fn new(function: FunctionRef, dialect: Dialect) -> Map {
         let work = match function.0.kernel {
             Kernel::Map(kernel) => SampleFunction::Floats(kernel),
@@ -173,7 +173,8 @@ impl Operator for Map {
     }
 }
 
-/// Gives `out` a row for each new row of `input`. `relabel` gets its labels and whether it is to lose its name.
+/// Gives `out` a row for each new row of `input`. `relabel` gets its labels and whether it is to
+/// lose its name.
 pub(super) fn add_rows(
     input: &StepInput,
     out: &mut StepOutput,

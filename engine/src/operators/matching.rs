@@ -1,8 +1,9 @@
 //! Vector with vector: one-to-one, many-to-one and one-to-many matching.
 //!
-//! Structure, worked out once per new row: the match key of every row, as a dense number. Per evaluation: the keys of rows
-//! that changed are looked at, each with its row of the "one" side and its rows of the "many" side, and all others stay. Which
-//! output row a pair makes is remembered; no label is touched in a tick.
+//! Structure, worked out once per new row: the match key of every row, as a dense number. Per
+//! evaluation: the keys of rows that changed are looked at, each with its row of the "one" side and
+//! its rows of the "many" side, and all others stay. Which output row a pair makes is remembered;
+//! no label is touched in a tick.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
@@ -62,7 +63,8 @@ impl MatchIndex {
         }
     }
 
-    /// Learns the rows that the inputs got since the last call; marks the keys of new rows and of those that changed.
+    /// Learns the rows that the inputs got since the last call; marks the keys of new rows and of
+    /// those that changed.
     pub(super) fn learn(
         &mut self,
         left: &StepInput,
@@ -157,8 +159,8 @@ impl Match {
         if self.swapped() { (right, left) } else { (left, right) }
     }
 
-    /// Why there is no answer: of several reasons the one that is met first in the order of the rows' labels, in which
-    /// Prometheus' storage mostly hands them out.
+    /// Why there is no answer: of several reasons the one that is met first in the order of the
+    /// rows' labels, in which Prometheus' storage mostly hands them out.
     fn refusal(&self, one: &StepOutput, pace: &mut EvaluationGuard) -> Result<EvalError, EvalError> {
         let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
         let mut first = vec![NOBODY; self.sided.labels.len()];
@@ -188,7 +190,8 @@ impl Match {
         ))
     }
 
-    /// The output row of a pair, made when first seen. `NOBODY` on one side: its labels are those of the match key.
+    /// The output row of a pair, made when first seen. `NOBODY` on one side: its labels are those
+    /// of the match key.
     fn row_of(
         &mut self,
         (many_row, one_row): (u32, u32),
@@ -227,7 +230,8 @@ impl Match {
         Ok(row as usize)
     }
 
-    /// Arithmetic between vectors loses names at once, whatever the dialect; comparisons with `bool` need not.
+    /// Arithmetic between vectors loses names at once, whatever the dialect; comparisons with
+    /// `bool` need not.
     fn drops_later(&self) -> bool {
         self.dialect.delayed_names && self.return_bool
     }
@@ -250,8 +254,8 @@ impl Match {
         }
     }
 
-    /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in. Whether the pair counts as a match: not
-    /// where the operator does not take the types.
+    /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in. Whether the pair
+    /// counts as a match: not where the operator does not take the types.
     fn pair(
         &mut self,
         rows: (u32, u32),
@@ -296,9 +300,9 @@ impl Match {
         !self.one_to_one() && !self.matching.include.is_empty()
     }
 
-    /// Refuses results of one key that are alike, also if a filter takes some of them away: whether a query is refused must not
-    /// depend on the values. Labels are hashed for it in a tick: those of the keys that changed, where a filter meets
-    /// `group_left` or `group_right` with labels.
+    /// Refuses results of one key that are alike, also if a filter takes some of them away: whether
+    /// a query is refused must not depend on the values. Labels are hashed for it in a tick: those
+    /// of the keys that changed, where a filter meets `group_left` or `group_right` with labels.
     fn check_grouping(&self, found: &KeyMatches, out: &StepOutput) -> Result<(), EvalError> {
         if found.filtered.is_empty() {
             // What is there is told apart by its rows.
@@ -355,7 +359,8 @@ impl Match {
         let left = inputs[0].out;
         let right = inputs[1].out;
         let fill = |number: Option<BitFloat>| number.map(|n| n.0);
-        // As in Prometheus, `fill_left` fills the "many" side even where `group_right` makes that the right one.
+        // As in Prometheus, `fill_left` fills the "many" side even where `group_right` makes that
+        // the right one.
         let fill_many = fill(self.matching.fill_left);
         let fill_one = fill(self.matching.fill_right);
         let (many, one) = if self.swapped() { (right, left) } else { (left, right) };
@@ -387,15 +392,16 @@ impl<'a> MatchSides<'a> {
         cell(self.one, row, self.fill_one)
     }
 
-    /// When a pair has its turn: those of the "many" side before those that `fill` makes, each by labels. Rows are not asked
-    /// for their order, which is another in a view than in a query.
+    /// When a pair has its turn: those of the "many" side before those that `fill` makes, each by
+    /// labels. Rows are not asked for their order, which is another in a view than in a query.
     fn turn(&self, (many, one): (u32, u32), key: usize) -> Turn {
         let filled = many == NOBODY;
         let (side, row) = if filled { (self.one, one) } else { (self.many, many) };
         Turn { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
     }
 
-    /// Whether nothing can come of it. With a `fill` the rows of one side are asked for duplicates although none meets them.
+    /// Whether nothing can come of it. With a `fill` the rows of one side are asked for duplicates
+    /// although none meets them.
     fn is_empty(&self) -> bool {
         let empty = |side: &StepOutput| side.present().next().is_none();
         let fills = self.fill_many.is_some() || self.fill_one.is_some();
@@ -427,8 +433,8 @@ struct Turn {
     key: u32,
 }
 
-/// The remarks by the turns of their pairs: as in Prometheus, the last of a step is told. There the order of the pairs is that
-/// of its storage.
+/// The remarks by the turns of their pairs: as in Prometheus, the last of a step is told. There the
+/// order of the pairs is that of its storage.
 #[derive(Default)]
 struct LastNote {
     notes: BTreeMap<Turn, StepAnnotation>,

@@ -1,8 +1,8 @@
 //! Metric names: when computed values lose them.
 //!
-//! By default at once. With delayed names ([`Dialect::delayed_names`]) a row keeps its labels, remembers that it is to
-//! lose what describes the metric, and loses it in the last step ([`DropNames`]): steps in between can still tell
-//! series apart, and match and group by the name.
+//! By default at once. With delayed names ([`Dialect::delayed_names`]) a row keeps its labels,
+//! remembers that it is to lose what describes the metric, and loses it in the last step
+//! ([`DropNames`]): steps in between can still tell series apart, and match and group by the name.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::histogram_column::Sample;
@@ -26,8 +26,9 @@ pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> 
     }
 }
 
-/// The last step of a plan with delayed names. A float and a histogram that get the same labels are one series, which is the
-/// histogram at one time; a query gets both, for the answer over a range tells both, as in Prometheus.
+/// The last step of a plan with delayed names. A float and a histogram that get the same labels are
+/// one series, which is the histogram at one time; a query gets both, for the answer over a range
+/// tells both, as in Prometheus.
 #[derive(Default)]
 pub struct DropNames {
     twins: DuplicateLabels,

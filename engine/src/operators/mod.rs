@@ -1,13 +1,15 @@
 //! Operators: what a step of a physical plan computes, the same in both runtimes.
 //!
-//! An operator keeps the *structure* of its answer (which row belongs to which group, which rows match,
-//! labels) apart from the *values*. Structure is worked out once per new row; values are plain `f64` columns,
-//! indexed by row, [`ABSENT`] where a row has no sample. Native histograms travel in a [`histogram_column`] column, remarks
-//! ([`step_annotations`]) are a second output of every operator. The live runtime evaluates one tick and tells which
-//! rows changed; the query runtime evaluates step after step and calls every row changed. An operator may
-//! use the list of changed rows or ignore it; the answer must be the same (tests compare).
+//! An operator keeps the *structure* of its answer (which row belongs to which group, which rows
+//! match, labels) apart from the *values*. Structure is worked out once per new row; values are
+//! plain `f64` columns, indexed by row, [`ABSENT`] where a row has no sample. Native histograms
+//! travel in a [`histogram_column`] column, remarks ([`step_annotations`]) are a second output of
+//! every operator. The live runtime evaluates one tick and tells which rows changed; the query
+//! runtime evaluates step after step and calls every row changed. An operator may use the list of
+//! changed rows or ignore it; the answer must be the same (tests compare).
 //!
-//! An operator tells its [`evaluation_guard`] of every row and of labels that it makes: so a query ends at its limits, wherever it is.
+//! An operator tells its [`evaluation_guard`] of every row and of labels that it makes: so a query
+//! ends at its limits, wherever it is.
 //!
 //! [`stage`] runs a set of steps in order. [`build`] is the table from step to operator.
 
@@ -53,14 +55,15 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 pub struct StepOutput {
     /// Labels per row. Rows are only ever added.
     pub labels: Vec<Labels>,
-    /// Whether a row loses its name in the end; shorter than `labels` where the rest does not. See [`metric_names`].
+    /// Whether a row loses its name in the end; shorter than `labels` where the rest does not. See
+    /// [`metric_names`].
     pub drops_name: Vec<bool>,
     /// Shard per row; empty where there is only one shard.
     pub shards: Vec<u16>,
     /// Value per row.
     pub values: Vec<f64>,
-    /// Native histograms, where the value is [`HISTOGRAM`]. In partial aggregates a row may have a number and a
-    /// histogram.
+    /// Native histograms, where the value is [`HISTOGRAM`]. In partial aggregates a row may have a
+    /// number and a histogram.
     pub histograms: HistogramColumn,
     /// What was lost when those were summed up, for partial aggregates.
     pub histogram_compensations: HistogramColumn,
@@ -100,7 +103,8 @@ pub struct StepInput<'a> {
 
 pub(crate) use sorting::sort_paced;
 
-/// Why an evaluation has no answer; the text is Prometheus'. Where a limit of the query was met, its guard knows which.
+/// Why an evaluation has no answer; the text is Prometheus'. Where a limit of the query was met,
+/// its guard knows which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvalError(pub String);
 
@@ -321,8 +325,8 @@ impl DuplicateLabels {
         self.alone(|row| is_present(out, row), pace)
     }
 
-    /// Fails if two rows with the same labels are present, be it at different evaluations: so functions of windows
-    /// refuse a range query, other than functions of single samples.
+    /// Fails if two rows with the same labels are present, be it at different evaluations: so
+    /// functions of windows refuse a range query, other than functions of single samples.
     pub fn check_ever(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
         self.ever.extend(rows.filter(|row| is_present(out, *row)));
@@ -334,7 +338,8 @@ impl DuplicateLabels {
         self.pairs.iter().flat_map(|(first, twin)| [*first as usize, *twin as usize])
     }
 
-    /// The rows that are floats now where a row with the same labels is a histogram. Fails if two rows of one kind are present.
+    /// The rows that are floats now where a row with the same labels is a histogram. Fails if two
+    /// rows of one kind are present.
     pub fn floats_beside_histograms(
         &self,
         out: &StepOutput,
@@ -379,7 +384,8 @@ fn is_present(out: &StepOutput, row: u32) -> bool {
     !is_absent(out.values[row as usize])
 }
 
-/// The operator of a step. Leaves, ports, subqueries and given scalars have none: their runtime fills them in.
+/// The operator of a step. Leaves, ports, subqueries and given scalars have none: their runtime
+/// fills them in.
 pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
     Some(match op {
         StepOp::Leaf(..)

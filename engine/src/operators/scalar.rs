@@ -1,4 +1,5 @@
-//! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row without labels.
+//! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row
+//! without labels.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, binary};

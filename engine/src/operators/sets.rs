@@ -1,4 +1,5 @@
-//! `and`, `or`, `unless`: many-to-many, by the presence of match keys. Only keys of rows that changed are looked at.
+//! `and`, `or`, `unless`: many-to-many, by the presence of match keys. Only keys of rows that
+//! changed are looked at.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{GroupResult, GroupRows};

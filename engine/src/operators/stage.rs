@@ -3,8 +3,9 @@
 //! Both runtimes keep stages: a local one per shard and a gather one per owner. A step is evaluated when one
 //! of its inputs has changed since it last looked, or when its value follows the clock; versions tell.
 //!
-//! A step has an operator and rows from the time at which its inputs have rows: most rules of a large collection find
-//! series in few shards or in none, and a thousand rules have five thousand steps in each shard.
+//! A step has an operator and rows from the time at which its inputs have rows: most rules of a
+//! large collection find series in few shards or in none, and a thousand rules have five thousand
+//! steps in each shard.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::step_set::StepSet;
@@ -210,8 +211,8 @@ impl Stage {
         }
     }
 
-    /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and ports: nothing to do.
-    /// Returns whether it was evaluated at all.
+    /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and
+    /// ports: nothing to do. Returns whether it was evaluated at all.
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
         let Some(work) = self.work(id) else { return false };
         let labels = work.labels.take();
@@ -267,8 +268,9 @@ impl Stage {
     }
 }
 
-/// Whether a step that was never evaluated gives no rows, as its inputs have none, has nothing to remark, and no error. What
-/// may have something to say for its scalars or texts alone is evaluated.
+/// Whether a step that was never evaluated gives no rows, as its inputs have none, has nothing to
+/// remark, and no error. What may have something to say for its scalars or texts alone is
+/// evaluated.
 fn rests<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput) -> bool {
     let is_empty = |input: &StepId| output(input).says_nothing();
     let fails = |input: &StepId| output(input).error.is_some();
@@ -302,8 +304,9 @@ fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows>
     }
 }
 
-/// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch. `latest`: what the latest
-/// change touched; it remains what some reader has not seen yet, if this evaluation changed nothing.
+/// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch.
+/// `latest`: what the latest change touched; it remains what some reader has not seen yet, if this
+/// evaluation changed nothing.
 fn settle(out: &mut StepOutput, result: Result<(), EvalError>, latest: ChangedRows) -> bool {
     match result {
         Ok(()) => {

@@ -1,5 +1,6 @@
-//! What an operator remarks beside its values ([`crate::plan::annotations`]), kept like them: a row's notes are replaced when
-//! the row is evaluated again, so that an incremental evaluation remarks what one from scratch would.
+//! What an operator remarks beside its values ([`crate::plan::annotations`]), kept like them: a
+//! row's notes are replaced when the row is evaluated again, so that an incremental evaluation
+//! remarks what one from scratch would.
 
 use crate::heap_size::HeapSize;
 use crate::plan::annotations::StepAnnotation;

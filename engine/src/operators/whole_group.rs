@@ -196,8 +196,9 @@ impl WholeGroup {
         answer.found.values.push((self.row_of_labels(labels, drops, out), value));
     }
 
-    /// `count_values`: one row per group and distinct value. The value takes the place of a label that is there
-    /// already, so rows of several groups may be counted together. Only rows that changed are counted anew.
+    /// `count_values`: one row per group and distinct value. The value takes the place of a label
+    /// that is there already, so rows of several groups may be counted together. Only rows that
+    /// changed are counted anew.
     fn count_values(
         &mut self,
         input: &StepInput,
@@ -344,7 +345,8 @@ impl Operator for WholeGroup {
             self.groups(param, input, out, pace)?;
         }
         if self.ignoring.count > 0 {
-            // The vector is the last argument: stddev and stdvar have no other. Of those that pick rows the whole is meant.
+            // The vector is the last argument: stddev and stdvar have no other. Of those that pick
+            // rows the whole is meant.
             let place = match self.op {
                 AggregateOp::Topk | AggregateOp::Bottomk => AnnotationTarget::Whole,
                 _ => AnnotationTarget::Operand(u8::from(inputs.len() > 1)),

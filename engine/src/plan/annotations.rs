@@ -1,9 +1,10 @@
-//! Annotations: what a query's answer should be read with. Warnings say that something is wrong with the data or the
-//! query, infos that something may be.
+//! Annotations: what a query's answer should be read with. Warnings say that something is wrong
+//! with the data or the query, infos that something may be.
 //!
-//! Operators leave [`StepAnnotation`]s (see [`crate::operators::step_annotations`]), which know the step but not the text of the query: a step may
-//! serve several. [`StepOrigin`] says where a step stood in one query; the two make an [`Annotation`]. Front ends add the
-//! prefix and turn the place into line and column.
+//! Operators leave [`StepAnnotation`]s (see [`crate::operators::step_annotations`]), which know the
+//! step but not the text of the query: a step may serve several. [`StepOrigin`] says where a step
+//! stood in one query; the two make an [`Annotation`]. Front ends add the prefix and turn the place
+//! into line and column.
 
 use super::{Plan, PlanNode, PlanOp, Span};
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,8 @@ pub enum Occurrences {
         /// Last evaluation time.
         to: TimeMs,
     },
-    /// Parameters out of bounds: the text is told of the highest and of the lowest, or if one is NaN, of NaN alone.
+    /// Parameters out of bounds: the text is told of the highest and of the lowest, or if one is
+    /// NaN, of NaN alone.
     Parameter {
         /// Lowest.
         low: f64,
@@ -127,8 +129,8 @@ impl Occurrences {
     }
 }
 
-/// The expressions of a plan: the plan itself, then those of its operands, in order. Equal plans have as many, wherever their
-/// texts stand.
+/// The expressions of a plan: the plan itself, then those of its operands, in order. Equal plans
+/// have as many, wherever their texts stand.
 pub fn parts(node: &PlanNode) -> Vec<Span> {
     let mut spans = vec![node.span];
     for input in node.inputs() {
@@ -189,8 +191,8 @@ pub struct Annotation {
     pub span: Span,
 }
 
-/// Annotations of one query: of equal texts one remains, at the place of the expression that is evaluated last, whatever
-/// order they come in: shards and steps know nothing of each other.
+/// Annotations of one query: of equal texts one remains, at the place of the expression that is
+/// evaluated last, whatever order they come in: shards and steps know nothing of each other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AnnotationSet(BTreeMap<Key, AnnotationEntry>);
 

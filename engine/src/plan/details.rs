@@ -1,5 +1,6 @@
-//! What some steps of a physical plan carry besides their operands: what is asked of histograms and of info series, and
-//! what the query says about the metric it works on. See [`super::physical`] for the steps.
+//! What some steps of a physical plan carry besides their operands: what is asked of histograms and
+//! of info series, and what the query says about the metric it works on. See [`super::physical`]
+//! for the steps.
 
 use super::{AtTime, Dialect, Plan, PlanNode, PlanOp, ValueType};
 use storage::model::labels::METRIC_NAME;

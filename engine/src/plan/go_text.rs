@@ -1,8 +1,9 @@
 //! Texts that may hold any bytes, as the strings of a query may; and how Go quotes them.
 //!
-//! Escapes such as `\xff` spell bytes that are not UTF-8. A plan keeps its texts as `String`: such a byte stands in it
-//! as two of the 32 code points that Unicode reserves for a program's own use and that never are characters, one for
-//! each half of the byte. No stored label holds them, so such a text equals none, which is the right answer.
+//! Escapes such as `\xff` spell bytes that are not UTF-8. A plan keeps its texts as `String`: such
+//! a byte stands in it as two of the 32 code points that Unicode reserves for a program's own use
+//! and that never are characters, one for each half of the byte. No stored label holds them, so
+//! such a text equals none, which is the right answer.
 
 use storage::model::Labels;
 

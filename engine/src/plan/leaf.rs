@@ -16,9 +16,9 @@ pub struct SampleSource {
     pub at: Option<AtTime>,
     /// Samples beyond the edges are looked at.
     pub extension: Option<WindowExtension>,
-    /// Only count and sum of native histograms are wanted in the end. Prometheus then leaves the buckets away as it
-    /// reads, and says of each histogram whether it comes behind a reset, where the histogram itself does not: that
-    /// shows in what is remarked.
+    /// Only count and sum of native histograms are wanted in the end. Prometheus then leaves the
+    /// buckets away as it reads, and says of each histogram whether it comes behind a reset, where
+    /// the histogram itself does not: that shows in what is remarked.
     pub skims: bool,
 }
 
@@ -64,7 +64,8 @@ impl SampleSource {
 }
 
 impl Leaf {
-    /// Whether it may leave the buckets of native histograms away, where nobody wants them: they tell counters of resets.
+    /// Whether it may leave the buckets of native histograms away, where nobody wants them: they
+    /// tell counters of resets.
     pub fn skims(&self) -> bool {
         match self {
             Leaf::Window(function, _) => {
@@ -111,8 +112,8 @@ pub(super) fn check_extension(function: FunctionRef, selector: &Selector) -> Res
     }
 }
 
-/// Whether a vector is made on the way to the answer, be it of samples or of a scalar: then not every shard can
-/// compute it.
+/// Whether a vector is made on the way to the answer, be it of samples or of a scalar: then not
+/// every shard can compute it.
 pub(super) fn has_vectors(plan: &PlanNode) -> bool {
     plan.kind() != ValueType::Scalar || plan.inputs().iter().any(|input| has_vectors(input))
 }

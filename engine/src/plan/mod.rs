@@ -152,7 +152,8 @@ pub struct Selector {
     pub extension: Option<WindowExtension>,
 }
 
-/// How far beyond the edges of a window, or beyond the evaluation time, samples are looked at: by the lookback.
+/// How far beyond the edges of a window, or beyond the evaluation time, samples are looked at: by
+/// the lookback.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WindowExtension {
     /// Before the left edge: the value there is that of the sample before.

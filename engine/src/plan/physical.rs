@@ -1,10 +1,11 @@
 //! The physical plan: a plan cut once into a *local stage*, which every shard computes from its own series,
 //! and a *gather stage* at one owner.
 //!
-//! The cut is what makes one node, many workers and many machines the same code. Selections, windows, maps
-//! over one series and partial aggregation are local; matching, final aggregation and whatever sees several
-//! shards is gathered ([`super::lowering`] is who cuts). Pure scalars (numbers, `time()`) are computed wherever they are needed. Equal steps
-//! are one step (hash-consing); [`crate::operators`] says how each is computed.
+//! The cut is what makes one node, many workers and many machines the same code. Selections,
+//! windows, maps over one series and partial aggregation are local; matching, final aggregation and
+//! whatever sees several shards is gathered ([`super::lowering`] is who cuts). Pure scalars
+//! (numbers, `time()`) are computed wherever they are needed. Equal steps are one step
+//! (hash-consing); [`crate::operators`] says how each is computed.
 
 use super::annotations::StepOrigin;
 use super::details::{HistogramFunction, InfoSelector, MetricName};
@@ -32,8 +33,8 @@ pub struct Step {
 pub enum StepOp {
     /// Samples of the shard's own series.
     Leaf(SampleSource, Leaf),
-    /// Query over history only: a scalar that depends on series, as [`PhysicalPlan::given`] of that number answered it
-    /// for each evaluation time. Leaves read it.
+    /// Query over history only: a scalar that depends on series, as [`PhysicalPlan::given`] of that
+    /// number answered it for each evaluation time. Leaves read it.
     Given(usize),
     /// A constant.
     Number(BitFloat),
@@ -88,14 +89,15 @@ pub enum StepOp {
     DropNames,
     /// Gather stage only: the rows of a local step, of all shards.
     Port(StepId),
-    /// Gather stage of a query over history only: a window over the rows of this subquery; inputs: parameters.
+    /// Gather stage of a query over history only: a window over the rows of this subquery; inputs:
+    /// parameters.
     Subquery(usize, SubqueryFunction),
     /// Gather stage of views only: the answer of a query over the store.
     StoreQuery(StoreQuery),
 }
 
-/// A part of a view's plan that the rings of leaves cannot answer: subqueries, times that do not move with the evaluation,
-/// the future, parameters of windows that depend on series.
+/// A part of a view's plan that the rings of leaves cannot answer: subqueries, times that do not
+/// move with the evaluation, the future, parameters of windows that depend on series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoreQuery {
     /// The plan; its answer is a vector.
@@ -178,8 +180,8 @@ impl PhysicalPlan {
         lowering::cut(plan, 0, Purpose::Query { inner }, dialect)
     }
 
-    /// Cuts `plan`, a part of a view's plan, for a query over history: with delayed names its rows still have the names that
-    /// they are to lose.
+    /// Cuts `plan`, a part of a view's plan, for a query over history: with delayed names its rows
+    /// still have the names that they are to lose.
     pub fn of_part(plan: &Plan, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, 0, Purpose::Part, dialect)
     }

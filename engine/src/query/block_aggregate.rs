@@ -1,9 +1,9 @@
 //! Partial aggregates of a whole block of steps at once.
 //!
-//! Most queries aggregate what a leaf gives: `sum by (job) (rate(…))`. Step by step that is a walk over all series
-//! per step, scattered over memory; here each series is walked once, along its steps, and added to its group's row of
-//! partial results. Additions happen per group and step in the order of the members, as in
-//! [`crate::operators::aggregate`], so the bits are the same.
+//! Most queries aggregate what a leaf gives: `sum by (job) (rate(…))`. Step by step that is a walk
+//! over all series per step, scattered over memory; here each series is walked once, along its
+//! steps, and added to its group's row of partial results. Additions happen per group and step in
+//! the order of the members, as in [`crate::operators::aggregate`], so the bits are the same.
 
 use super::shard_evaluator::{PortBlock, StepValues};
 use super::value_block::ValueBlock;

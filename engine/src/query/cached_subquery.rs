@@ -1,5 +1,6 @@
-//! The answers of one subquery's plan that are kept ([`super::subquery_cache`]): one stretch of steps, which grows at its end, and is
-//! cut where something changed and where no window sees it any more.
+//! The answers of one subquery's plan that are kept ([`super::subquery_cache`]): one stretch of
+//! steps, which grows at its end, and is cut where something changed and where no window sees it
+//! any more.
 
 use super::query_run::TimeGrid;
 use super::step_independence::is_step_independent;

@@ -60,8 +60,8 @@ impl FloatSlices<'_> {
         seen
     }
 
-    /// For each end: the samples with `end - range < t ≤ end`, if there are any, as `lo..hi`; how many of them no
-    /// window before held comes last.
+    /// For each end: the samples with `end - range < t ≤ end`, if there are any, as `lo..hi`; how
+    /// many of them no window before held comes last.
     pub(super) fn windows(
         &self,
         ends: &[TimeMs],

@@ -1,5 +1,5 @@
-//! What a query knows of its own times before it runs: functions of them become numbers, and sorting is of no use
-//! where there are several.
+//! What a query knows of its own times before it runs: functions of them become numbers, and
+//! sorting is of no use where there are several.
 
 use crate::functions::window::TimeDependence;
 use crate::functions::{Kernel, OperatorFunction, QueryTimes};
@@ -29,7 +29,8 @@ fn asks(plan: &PlanNode) -> bool {
         || plan.inputs().into_iter().any(|input| asks(input))
 }
 
-/// Whether an answer at a time depends on what else is asked with it: such a plan has to be asked for one time by itself.
+/// Whether an answer at a time depends on what else is asked with it: such a plan has to be asked
+/// for one time by itself.
 pub fn depends_on_query_times(plan: &PlanNode) -> bool {
     let pinned = |at: &Option<AtTime>| matches!(at, Some(AtTime::Start | AtTime::End));
     let own = match &plan.op {
@@ -55,7 +56,8 @@ pub(super) fn warn_of_sorting(plan: &PlanNode, notes: &mut AnnotationSet) {
     plan.inputs().into_iter().for_each(|input| warn_of_sorting(input, notes));
 }
 
-/// Whether the answer is the same at all times, because of `@` and numbers: then Prometheus evaluates it once, at the first.
+/// Whether the answer is the same at all times, because of `@` and numbers: then Prometheus
+/// evaluates it once, at the first.
 fn is_pinned(plan: &PlanNode) -> bool {
     match &plan.op {
         PlanOp::Number(_) | PlanOp::Text(_) => true,
@@ -84,13 +86,14 @@ fn moves_its_parameter(plan: &PlanNode) -> Option<&Aggregate> {
     (!is_pinned(param) && is_pinned(&aggregate.input)).then_some(&**aggregate)
 }
 
-/// Whether an aggregation somewhere in it has the parameter of the first step at all of them ([`pin_parameters`]).
+/// Whether an aggregation somewhere in it has the parameter of the first step at all of them
+/// ([`pin_parameters`]).
 pub fn hangs_on_first_step(plan: &PlanNode) -> bool {
     moves_its_parameter(plan).is_some() || plan.inputs().into_iter().any(|input| hangs_on_first_step(input))
 }
 
-/// `plan` with the parameters of aggregations over what `@` pins pinned to `start`: as in Prometheus, all of such an
-/// aggregation is evaluated once.
+/// `plan` with the parameters of aggregations over what `@` pins pinned to `start`: as in
+/// Prometheus, all of such an aggregation is evaluated once.
 pub(super) fn pin_parameters(plan: &Plan, start: TimeMs) -> Plan {
     if !hangs_on_first_step(plan) {
         return plan.clone();

@@ -1,9 +1,9 @@
 //! Limits of a running query: samples, time, the client's patience. Texts are Prometheus'.
 //!
-//! Samples are counted as Prometheus counts them: what the windows of all steps hold ([`SampleStats::total`]), and what
-//! is in memory at one time, which the limit is about: every value that a selector has given so far, the window at
-//! work, and the answer in the making. Beside them bytes are counted ([`crate::memory`]): a sample has eight, labels may
-//! have any number.
+//! Samples are counted as Prometheus counts them: what the windows of all steps hold
+//! ([`SampleStats::total`]), and what is in memory at one time, which the limit is about: every
+//! value that a selector has given so far, the window at work, and the answer in the making. Beside
+//! them bytes are counted ([`crate::memory`]): a sample has eight, labels may have any number.
 
 use super::{QueryError, QueryOptions};
 use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
@@ -142,7 +142,8 @@ impl QueryGuard {
         self.looks.load(Relaxed)
     }
 
-    /// A guard of a query inside this one: the same limits, counts of its own. What subqueries keep is counted together.
+    /// A guard of a query inside this one: the same limits, counts of its own. What subqueries keep
+    /// is counted together.
     pub fn inner(&self) -> QueryGuard {
         let count = || AtomicUsize::new(0);
         QueryGuard {
@@ -163,8 +164,8 @@ impl QueryGuard {
         }
     }
 
-    /// Takes over what a query inside this one reached at its peak; of its counts only the windows over its rows
-    /// are this query's.
+    /// Takes over what a query inside this one reached at its peak; of its counts only the windows
+    /// over its rows are this query's.
     pub fn adopt(&self, inner: &QueryGuard) {
         self.peak.fetch_max(inner.peak.load(Relaxed), Relaxed);
     }
@@ -289,8 +290,9 @@ impl QueryGuard {
         if points > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// The rows of a subquery, with so many samples, stay until the query that it is part of is done. Fails if those of
-    /// all subqueries are too many: Prometheus lets go of one before it asks the next, and need not count that.
+    /// The rows of a subquery, with so many samples, stay until the query that it is part of is
+    /// done. Fails if those of all subqueries are too many: Prometheus lets go of one before it
+    /// asks the next, and need not count that.
     pub(super) fn keep(&self, samples: usize) -> Result<(), QueryError> {
         let kept = self.kept.fetch_add(samples, Relaxed).saturating_add(samples);
         if kept > self.max_samples { Err(too_many()) } else { Ok(()) }
@@ -357,8 +359,8 @@ pub(super) fn too_many() -> QueryError {
 }
 
 impl QueryError {
-    /// Whether the question is refused because it, or all that are at work, would hold too much in memory: a smaller one,
-    /// or the same later, may be answered.
+    /// Whether the question is refused because it, or all that are at work, would hold too much in
+    /// memory: a smaller one, or the same later, may be answered.
     pub fn is_too_large(&self) -> bool {
         matches!(self, QueryError::Execution(text) if text == TOO_MANY || MemoryExhausted::says(text))
     }

@@ -1,5 +1,6 @@
-//! Leaves over series that are not just floats in plain windows: native histograms, start timestamps, windows that
-//! reach beyond their edges, functions that refuse parameters. [`super::leaf`] keeps the quick way for the rest.
+//! Leaves over series that are not just floats in plain windows: native histograms, start
+//! timestamps, windows that reach beyond their edges, functions that refuse parameters.
+//! [`super::leaf`] keeps the quick way for the rest.
 
 use super::QueryError;
 use super::guard::{SampleUsage, histogram_bytes};
@@ -200,7 +201,8 @@ impl LeafEvaluator {
         }
     }
 
-    /// What there is to remark of series `row` once its block is computed: a rate of what is not called a counter.
+    /// What there is to remark of series `row` once its block is computed: a rate of what is not
+    /// called a counter.
     pub(super) fn doubt_counter(&mut self, row: usize, origin: &StepOrigin, notes: &mut AnnotationSet) {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Kernel::Window(kernel) = function.0.kernel else { return };

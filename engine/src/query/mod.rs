@@ -1,9 +1,9 @@
 //! The query runtime: a plan's answer over a stretch of history.
 //!
-//! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces, shard by
-//! step block ([`shard_evaluator`]), which run on threads that yield to the ticks ([`pool`]),
-//! can be cancelled and meets its limits ([`guard`]). [`query_run`] gathers the pieces into the answer. In a cluster the pieces of the
-//! other processes are worked at there ([`peers`]).
+//! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces,
+//! shard by step block ([`shard_evaluator`]), which run on threads that yield to the ticks
+//! ([`pool`]), can be cancelled and meets its limits ([`guard`]). [`query_run`] gathers the pieces
+//! into the answer. In a cluster the pieces of the other processes are worked at there ([`peers`]).
 
 mod block_aggregate;
 mod cached_subquery;
@@ -68,7 +68,8 @@ pub struct QueryOptions {
     pub dialect: Dialect,
     /// Whether samples are counted step by step too.
     pub step_stats: bool,
-    /// It is a part of a view's plan: with delayed names the answer's rows still have the names that they are to lose.
+    /// It is a part of a view's plan: with delayed names the answer's rows still have the names
+    /// that they are to lose.
     pub is_part: bool,
     /// Set by the client's going away: the query stops soon after.
     #[serde(skip)]
@@ -318,8 +319,8 @@ impl Querier {
             .map_or_else(|| Ok(PeerQuery::default()), |others| PeerQuery::new(others, what(), options, guard))
     }
 
-    /// Asks the subqueries first, and the scalars that depend on series. A subquery counts for itself; the windows over
-    /// its rows count here. `inner`: the plan is a subquery itself.
+    /// Asks the subqueries first, and the scalars that depend on series. A subquery counts for
+    /// itself; the windows over its rows count here. `inner`: the plan is a subquery itself.
     fn guarded(
         &self,
         plan: &Plan,

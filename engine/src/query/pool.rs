@@ -1,10 +1,12 @@
-//! Threads for queries, and for reading the past of views: niced, so that the live runtime's ticks come first.
+//! Threads for queries, and for reading the past of views: niced, so that the live runtime's ticks
+//! come first.
 //!
-//! Measured (reference/engine.md, C3): a 20 ms query in the live pool moves the tick's p99 from 1 ms to 30 ms,
-//! in a niced pool to 3-4 ms. With questions about everything on all cores at once it is 5 to 8 ms, because a thread that wakes may
-//! wait for the turn of a niced one to end. The kernel's idle threads give way at once (+2 ms to less than nothing), but get next to nothing
-//! where others want all cores. So large queries have idle threads of their own ([`QueryPools`]), which besides keeps them
-//! from standing in the way of small ones.
+//! Measured (reference/engine.md, C3): a 20 ms query in the live pool moves the tick's p99 from 1
+//! ms to 30 ms, in a niced pool to 3-4 ms. With questions about everything on all cores at once it
+//! is 5 to 8 ms, because a thread that wakes may wait for the turn of a niced one to end. The
+//! kernel's idle threads give way at once (+2 ms to less than nothing), but get next to nothing
+//! where others want all cores. So large queries have idle threads of their own ([`QueryPools`]),
+//! which besides keeps them from standing in the way of small ones.
 
 use super::QueryError;
 use super::guard::QueryGuard;
@@ -35,11 +37,12 @@ enum Priority {
 
 /// The threads of a querier.
 ///
-/// A query that is over, because its time is or its client has gone, must not wait for a thread that gets no core: who
-/// waits for jobs looks at the query's limits meanwhile, and leaves them behind ([`Pool::run`]). A job ends at its next
-/// look at the limits, a millisecond of work away, and hands what it holds to a niced thread, which frees it. The other
-/// way, to raise the thread's priority when time is over, needs a privilege: the kernel lets nobody else leave the idle
-/// class whose nice value is lowered.
+/// A query that is over, because its time is or its client has gone, must not wait for a thread
+/// that gets no core: who waits for jobs looks at the query's limits meanwhile, and leaves them
+/// behind ([`Pool::run`]). A job ends at its next look at the limits, a millisecond of work away,
+/// and hands what it holds to a niced thread, which frees it. The other way, to raise the thread's
+/// priority when time is over, needs a privilege: the kernel lets nobody else leave the idle class
+/// whose nice value is lowered.
 pub struct QueryPools {
     usual: Pool,
     /// `None`: large queries are like the others.
@@ -72,7 +75,8 @@ impl QueryPools {
         &self.caller
     }
 
-    /// For a query of so many values, and of so many operators that they go through when they are gathered, if that is large.
+    /// For a query of so many values, and of so many operators that they go through when they are
+    /// gathered, if that is large.
     pub fn large(&self, values: usize, operators: usize) -> Option<&Pool> {
         let of_plan = operators >= LARGE_PLAN && values.saturating_mul(operators) >= LARGE_PLAN_VALUES;
         self.large.as_ref().filter(|_| values >= LARGE_QUERY || of_plan)
@@ -134,8 +138,9 @@ impl Pool {
         if self.threads == 0 { self.queue.jobs.lock().0.pop_front() } else { None }
     }
 
-    /// Runs `jobs` and returns their results in order; `None`: the job panicked. The calling thread only waits, and no
-    /// longer than `guard` lets it. The number of jobs waiting is bounded by the callers: each waits for its own.
+    /// Runs `jobs` and returns their results in order; `None`: the job panicked. The calling thread
+    /// only waits, and no longer than `guard` lets it. The number of jobs waiting is bounded by the
+    /// callers: each waits for its own.
     pub fn run<T: Send + 'static>(
         &self,
         jobs: Vec<Box<dyn FnOnce() -> T + Send>>,
@@ -217,7 +222,8 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
 )]
 pub fn nice() {
     const NICENESS: i32 = 10;
-    // SAFETY: no pointers are passed; on Linux the number of the process names its first thread, 0 the calling one.
+    // SAFETY: no pointers are passed; on Linux the number of the process names its first thread, 0
+    // the calling one.
     unsafe {
         let of_process = libc::getpriority(libc::PRIO_PROCESS, libc::getpid().cast_unsigned());
         libc::setpriority(libc::PRIO_PROCESS, 0, of_process + NICENESS);

@@ -1,5 +1,5 @@
-//! What a query has gathered ([`super::query_run`]), as the answer that was asked for: rows in their order, rows of equal
-//! labels joined.
+//! What a query has gathered ([`super::query_run`]), as the answer that was asked for: rows in
+//! their order, rows of equal labels joined.
 
 use super::guard::QueryGuard;
 use super::query_run::TimeGrid;

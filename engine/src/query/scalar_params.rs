@@ -1,5 +1,5 @@
-//! Scalars that a query of their own answered first: parameters of window functions that depend on series. Windows
-//! are computed shard by shard, such a scalar needs all shards.
+//! Scalars that a query of their own answered first: parameters of window functions that depend on
+//! series. Windows are computed shard by shard, such a scalar needs all shards.
 
 use super::query_run::TimeGrid;
 use crate::operators::evaluation_guard::EvaluationGuard;

@@ -1,7 +1,8 @@
 //! One piece of a query: the local stage of one shard over one block of steps.
 //!
-//! The values of a leaf ([`super::leaf`]) form a value block ([`super::value_block`]), out of which the stage is fed step by step,
-//! unless the ports can be had at once: aggregates of leaves ([`super::block_aggregate`]), or a leaf that is the answer.
+//! The values of a leaf ([`super::leaf`]) form a value block ([`super::value_block`]), out of which
+//! the stage is fed step by step, unless the ports can be had at once: aggregates of leaves
+//! ([`super::block_aggregate`]), or a leaf that is the answer.
 
 use super::block_aggregate::{self, BlockAggregate};
 use super::guard::QueryGuard;

@@ -1,5 +1,5 @@
-//! Whether what a plan answers at a step hangs on the other steps that are asked for with it: then nothing of it can be
-//! kept ([`super::subquery_cache`]).
+//! Whether what a plan answers at a step hangs on the other steps that are asked for with it: then
+//! nothing of it can be kept ([`super::subquery_cache`]).
 
 use super::fold_times::hangs_on_first_step;
 use super::leaf::keeps_name;
@@ -10,10 +10,10 @@ use storage::model::{MatchOp, Matcher};
 
 /// Whether a plan's answer at a step is the same whatever other steps are asked for with it.
 ///
-/// Two steps have to do with each other in `info()`, and where functions of windows drop the names of different
-/// metrics: rows that get the same labels are refused even if they never meet. With labels for types and units, which
-/// go with the name, metrics of one name may be different ones. And the parameter of an aggregation over what `@` pins is that
-/// of the first step.
+/// Two steps have to do with each other in `info()`, and where functions of windows drop the names
+/// of different metrics: rows that get the same labels are refused even if they never meet. With
+/// labels for types and units, which go with the name, metrics of one name may be different ones.
+/// And the parameter of an aggregation over what `@` pins is that of the first step.
 pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
     let Ok(physical) = PhysicalPlan::for_history(plan, true, dialect) else { return false };
     let alone = |step: &Step| match &step.op {

@@ -1,8 +1,9 @@
 //! Subqueries: a plan's answers over a grid of their own, as the samples of window functions.
 //!
-//! Before a query runs, every subquery in it is asked as a query over history ([`super::Querier`]); an operator of the
-//! gather stage then slides a window over its rows ([`SlidingWindow`]). Live, subqueries are refused; who asks the same
-//! again and again keeps their rows ([`super::subquery_cache`]).
+//! Before a query runs, every subquery in it is asked as a query over history ([`super::Querier`]);
+//! an operator of the gather stage then slides a window over its rows ([`SlidingWindow`]). Live,
+//! subqueries are refused; who asks the same again and again keeps their rows
+//! ([`super::subquery_cache`]).
 
 use super::QueryError;
 use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
@@ -103,8 +104,8 @@ pub(super) struct SlidingWindow {
     dialect: Dialect,
 }
 
-/// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say in them, or if there
-/// would be too many to hold: then they are computed step by step.
+/// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say
+/// in them, or if there would be too many to hold: then they are computed step by step.
 fn slide(
     subquery: &Subquery,
     windowed: SubqueryFunction,

@@ -1,17 +1,20 @@
-//! Rows of subqueries that stay from one question to the next, for an expression that is asked again and again.
+//! Rows of subqueries that stay from one question to the next, for an expression that is asked
+//! again and again.
 //!
-//! The steps of a subquery are multiples of its step, so those of one question are, but for the newest, those of the
-//! question before. A [`SubqueryCache`] holds the answers of the subquery's plan there ([`super::cached_subquery`]), and a mark of what the
-//! store had when they were asked for. The next question asks the plan at the steps that are new, and from the first one
-//! on that can see something that changed since ([`super::visibility`]).
+//! The steps of a subquery are multiples of its step, so those of one question are, but for the
+//! newest, those of the question before. A [`SubqueryCache`] holds the answers of the subquery's
+//! plan there ([`super::cached_subquery`]), and a mark of what the store had when they were asked
+//! for. The next question asks the plan at the steps that are new, and from the first one on that
+//! can see something that changed since ([`super::visibility`]).
 //!
-//! The answer is that of [`Querier::instant`]. What differs is how it is counted and remarked: of what was not asked for
-//! again only the rows count, not the samples behind them; and remarks that several steps got together stay until the
-//! last of these has left the window.
+//! The answer is that of [`Querier::instant`]. What differs is how it is counted and remarked: of
+//! what was not asked for again only the rows count, not the samples behind them; and remarks that
+//! several steps got together stay until the last of these has left the window.
 //!
-//! Asked for whole each time: all in a cluster, whose other stores nobody watches; plans that differ from question to
-//! question (`@ end()`); plans whose answer at a step hangs on the others ([`super::step_independence`]); what does not fit into the
-//! [`SampleBudget`]. A subquery inside a subquery is asked for whole, at the steps of the outer one that are asked for.
+//! Asked for whole each time: all in a cluster, whose other stores nobody watches; plans that
+//! differ from question to question (`@ end()`); plans whose answer at a step hangs on the others
+//! ([`super::step_independence`]); what does not fit into the [`SampleBudget`]. A subquery inside a
+//! subquery is asked for whole, at the steps of the outer one that are asked for.
 
 use super::cached_subquery::CachedSubquery;
 use super::guard::{POINT_BYTES, QueryGuard};
@@ -71,7 +74,8 @@ impl SubqueryCacheReport {
 }
 
 impl Querier {
-    /// As [`Querier::instant`], with what is kept of an expression: of earlier questions of it, and for later ones.
+    /// As [`Querier::instant`], with what is kept of an expression: of earlier questions of it, and
+    /// for later ones.
     pub fn instant_keeping(
         &self,
         plan: &Plan,
@@ -99,7 +103,8 @@ impl Querier {
         else {
             return self.subquery(asked, outer, options, guard, notes).map(|rows| Arc::new(rows_of(rows)));
         };
-        // Before anything is selected, and before what changed is asked for: what comes in between counts as changed.
+        // Before anything is selected, and before what changed is asked for: what comes in between
+        // counts as changed.
         let mark = self.store.mark();
         let known = &mut kept.known[at];
         let changed =

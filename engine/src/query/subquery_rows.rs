@@ -1,6 +1,7 @@
 //! The rows of a subquery, as its windows slide over them ([`super::subquery`]).
 //!
-//! Kept ones ([`super::subquery_cache`]) get later samples at their end and lose those that no window sees any more.
+//! Kept ones ([`super::subquery_cache`]) get later samples at their end and lose those that no
+//! window sees any more.
 
 use super::Series;
 use crate::functions::series_slices::SeriesSlices;
@@ -10,7 +11,8 @@ use storage::model::histogram::ResetHint;
 use storage::model::value::is_stale;
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Rows in the order of their labels, each set of labels once. Shared, so that nobody copies them to look at them.
+/// Rows in the order of their labels, each set of labels once. Shared, so that nobody copies them
+/// to look at them.
 pub(super) type SubqueryRows = Arc<Vec<SubqueryRow>>;
 
 /// A row grows by this part of itself.

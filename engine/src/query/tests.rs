@@ -1,5 +1,5 @@
-//! Every function and every operator of the tables as a query that ends when its time is over, is cancelled, or takes too
-//! much memory.
+//! Every function and every operator of the tables as a query that ends when its time is over, is
+//! cancelled, or takes too much memory.
 
 use super::query_run::TimeGrid;
 use super::*;

@@ -1,7 +1,8 @@
 //! A value block: what a leaf answers over a block of steps, series by series.
 //!
-//! A series is decoded once and answers all steps in a row, so its values lie side by side. Aggregates are
-//! computed along the rows ([`super::block_aggregate`]); operators that want a step at a time get it gathered.
+//! A series is decoded once and answers all steps in a row, so its values lie side by side.
+//! Aggregates are computed along the rows ([`super::block_aggregate`]); operators that want a step
+//! at a time get it gathered.
 
 use serde::{Deserialize, Serialize};
 use storage::model::value::{ABSENT, is_absent};

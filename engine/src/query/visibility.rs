@@ -33,7 +33,8 @@ pub(super) fn seen_from(input: &Plan, options: &QueryOptions) -> i64 {
 /// Evaluations at any time.
 const ALWAYS: (i64, i64) = (TimeMs::MIN / 4, TimeMs::MAX / 4);
 
-/// Adds what `plan` looks at, which is itself evaluated between `from` and `to` before the evaluation that counts.
+/// Adds what `plan` looks at, which is itself evaluated between `from` and `to` before the
+/// evaluation that counts.
 fn collect(
     plan: &Plan,
     inner: bool,

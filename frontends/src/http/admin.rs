@@ -1,4 +1,5 @@
-//! `/api/v1/admin/tsdb/…`: deletions, their carrying out on the disk, snapshots. Only with `--web.enable-admin-api`.
+//! `/api/v1/admin/tsdb/…`: deletions, their carrying out on the disk, snapshots. Only with
+//! `--web.enable-admin-api`.
 //!
 //! Statuses and texts are Prometheus'. What a deletion means is in `storage/src/store/delete.rs`.
 
@@ -62,7 +63,8 @@ pub async fn snapshot(call: ApiRequest) -> ApiResult {
     success(&json!({"name": name}))
 }
 
-/// Runs a change of the store off the async runtime. It yields to nobody: it holds locks for which appends wait.
+/// Runs a change of the store off the async runtime. It yields to nobody: it holds locks for which
+/// appends wait.
 async fn changed<T: Send + 'static>(
     state: AppState,
     change: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,

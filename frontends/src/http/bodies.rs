@@ -1,7 +1,8 @@
 //! Bodies of requests: each is read within the limit of its endpoint, and all of them within one memory.
 //!
-//! Memory is taken as bytes come, not as a header promises them, so that nobody holds what he does not send. What a body is
-//! decompressed to is taken from the same memory by whoever decompresses it.
+//! Memory is taken as bytes come, not as a header promises them, so that nobody holds what he does
+//! not send. What a body is decompressed to is taken from the same memory by whoever decompresses
+//! it.
 
 use super::limits::{BODY_BELIEVED_BYTES, BODY_FREE_BYTES, BUSY_RETRY_SECONDS};
 use super::response::{ApiError, ErrorType, text_error};
@@ -57,8 +58,8 @@ impl BodyShare {
         Ok(())
     }
 
-    /// As [`BodyShare::grow`], but waits for others to end. Only for those who hold a turn: if all waited for each other,
-    /// nobody would end.
+    /// As [`BodyShare::grow`], but waits for others to end. Only for those who hold a turn: if all
+    /// waited for each other, nobody would end.
     pub async fn grow_within(&mut self, bytes: usize, patience: Duration) -> Result<(), BodyError> {
         let memory = self.memory.clone();
         let limit = memory.limit;
@@ -148,8 +149,8 @@ impl BodyError {
     }
 }
 
-/// Reads a body of at most `limit` bytes; `share` grows with it. The first bytes are free: the forms of people and
-/// dashboards are let in however full the memory is.
+/// Reads a body of at most `limit` bytes; `share` grows with it. The first bytes are free: the
+/// forms of people and dashboards are let in however full the memory is.
 pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Bytes, BodyError> {
     let announced = body.size_hint();
     // What is not announced may be anything up to the limit.
@@ -179,8 +180,8 @@ pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Byt
     Ok(whole.into())
 }
 
-/// Reads what is left of a body that is refused, so that its sender, who still writes, gets to read why. Not more than would
-/// have been taken.
+/// Reads what is left of a body that is refused, so that its sender, who still writes, gets to read
+/// why. Not more than would have been taken.
 async fn discard(mut stream: BodyDataStream, limit: usize) {
     let mut left = limit;
     while let Some(Ok(piece)) = stream.next().await {

@@ -95,8 +95,8 @@ fn builder(grant: Grant) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Resolves when the client is overdue. What it is asked about changes while the connection's task works, and a task looks at
-/// all of its futures whenever one of them has something to do.
+/// Resolves when the client is overdue. What it is asked about changes while the connection's task
+/// works, and a task looks at all of its futures whenever one of them has something to do.
 async fn overdue(progress: Arc<Progress>) -> Closed {
     let mut timer = pin!(sleep(Duration::ZERO));
     std::future::poll_fn(|cx| {
@@ -242,8 +242,8 @@ impl HttpBody for AnswerBody {
     }
 }
 
-/// A socket that fails when its client takes no byte for [`super::serve::Timeouts::stall`]. It holds the connection's slot, a
-/// websocket's too.
+/// A socket that fails when its client takes no byte for [`super::serve::Timeouts::stall`]. It
+/// holds the connection's slot, a websocket's too.
 struct Socket {
     stream: TcpStream,
     progress: Arc<Progress>,

@@ -95,8 +95,9 @@ async fn answer(
     }
 }
 
-/// Lets the log catch up with what an answer may show: a scrape is visible a moment before it is in there, and what
-/// somebody was told must survive kill -9. A log that stands still keeps nobody from reading.
+/// Lets the log catch up with what an answer may show: a scrape is visible a moment before it is in
+/// there, and what somebody was told must survive kill -9. A log that stands still keeps nobody
+/// from reading.
 async fn wait_until_durable(state: &AppState) {
     let _ = tokio::time::timeout(limits::SETTLE, state.sources.catalog.wait_committed()).await;
 }

@@ -30,7 +30,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a request of this method changes something. Beside GET, POST is a GET whose values are too long for a URL.
+    /// Whether a request of this method changes something. Beside GET, POST is a GET whose values
+    /// are too long for a URL.
     pub fn changes(&self, method: &Method) -> bool {
         let reads = *method == Method::POST && self.methods.contains(&Method::GET);
         !method.is_safe() && !reads
@@ -42,7 +43,8 @@ impl Endpoint {
 pub enum Availability {
     /// The process lives.
     Start,
-    /// The store is open: targets are scraped, samples taken, and history can be read, while the log is still replayed.
+    /// The store is open: targets are scraped, samples taken, and history can be read, while the
+    /// log is still replayed.
     Open,
     /// Everything stands.
     Ready,

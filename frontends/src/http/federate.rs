@@ -1,6 +1,8 @@
-//! `/federate`: the newest sample of each matching series for other servers to scrape, in the text format or in protobuf.
+//! `/federate`: the newest sample of each matching series for other servers to scrape, in the text
+//! format or in protobuf.
 //!
-//! Native histograms have a place in protobuf only; those of custom buckets are shown as the classic ones that they were.
+//! Native histograms have a place in protobuf only; those of custom buckets are shown as the
+//! classic ones that they were.
 
 mod messages;
 
@@ -27,7 +29,8 @@ pub async fn federate(call: ApiRequest) -> Response {
     if let Err(e) = call.form.whole() {
         return text_error(StatusCode::BAD_REQUEST, &e.message);
     }
-    // A selector without matchers selects nothing here, and one that matches what has no labels all that it says.
+    // A selector without matchers selects nothing here, and one that matches what has no labels all
+    // that it says.
     let sets = match selectors(&state, &call.form) {
         Ok(sets) => sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>(),
         Err(e) => return text_error(StatusCode::BAD_REQUEST, &e),
@@ -53,7 +56,8 @@ pub async fn federate(call: ApiRequest) -> Response {
     }
 }
 
-/// How names are written that the text format had no place for before version 1.0.0: the schemes that `Accept` names.
+/// How names are written that the text format had no place for before version 1.0.0: the schemes
+/// that `Accept` names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum NameEscaping {
     /// As they are, in quotes.
@@ -141,8 +145,9 @@ struct Accepted {
 }
 
 impl Accepted {
-    /// What one takes that sends this `Accept`. The scheme of names is that of the last entry that names one, up to the first
-    /// entry that we answer; version 1.0.0 of the text is for those who ask for it and for names as they are.
+    /// What one takes that sends this `Accept`. The scheme of names is that of the last entry that
+    /// names one, up to the first entry that we answer; version 1.0.0 of the text is for those who
+    /// ask for it and for names as they are.
     fn of(accept: &str) -> Accepted {
         let mut names = NameEscaping::Underscored;
         let mut version = "0.0.4";
@@ -197,7 +202,8 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Samples by metric name; series without a name have no place in the format, native histograms only in protobuf.
+/// Samples by metric name; series without a name have no place in the format, native histograms
+/// only in protobuf.
 fn ordered(mut samples: Vec<NewestSample>, names: NameEscaping, form: Form) -> Vec<NewestSample> {
     let has_place = |sample: &NewestSample| match &sample.value {
         NewestValue::Histogram(h) => form == Form::Protobuf || h.is_custom(),
@@ -242,8 +248,8 @@ impl Page {
         Page { found, next: 0, family: (String::new(), Kind::Untyped), external, names }
     }
 
-    /// The labels that a series is shown with, but its name: its own, then external ones that it has not; `instance=""` keeps
-    /// the scraper from adding its own.
+    /// The labels that a series is shown with, but its name: its own, then external ones that it
+    /// has not; `instance=""` keeps the scraper from adding its own.
     fn labels<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
         let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
         let added = self.external.iter().filter(|(name, _)| labels.get(name).is_none());

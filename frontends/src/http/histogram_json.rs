@@ -1,7 +1,7 @@
 //! JSON of native histograms: `{"count":"…","sum":"…","buckets":[[rule,"lower","upper","count"],…]}`.
 //!
-//! The rule says which bounds belong to a bucket: 0 the upper, 1 the lower, 2 none, 3 both. Empty buckets are left out,
-//! and the whole list if all are empty.
+//! The rule says which bounds belong to a bucket: 0 the upper, 1 the lower, 2 none, 3 both. Empty
+//! buckets are left out, and the whole list if all are empty.
 
 use super::query_json;
 use std::fmt::Write;

@@ -31,8 +31,8 @@ pub async fn page(call: ApiRequest) -> Response {
     Html(html).into_response()
 }
 
-/// `/graph`: alerts and other programs link to Prometheus' expression browser. There is none here yet; the answer of
-/// the expression is.
+/// `/graph`: alerts and other programs link to Prometheus' expression browser. There is none here
+/// yet; the answer of the expression is.
 pub async fn graph(call: ApiRequest) -> Response {
     let base = &call.state.settings.external_path;
     let location = match call.form.get("g0.expr") {

@@ -1,9 +1,10 @@
 //! Threads on which answers are gathered: niced, so that the live runtime's ticks come first.
 //!
-//! The pieces of a query are worked at in the query runtime's pool ([`engine::query::pool`]); whoever asks waits for them
-//! and puts them together, which for a query over everything takes a third as much time again. So these threads are
-//! niced, too. They are a runtime of their own, because threads of the async one also scrape and send alerts, and a
-//! thread that was niced stays so.
+//! The pieces of a query are worked at in the query runtime's pool ([`engine::query::pool`]);
+//! whoever asks waits for them and puts them together, which for a query over everything takes a
+//! third as much time again. So these threads are niced, too. They are a runtime of their own,
+//! because threads of the async one also scrape and send alerts, and a thread that was niced stays
+//! so.
 
 use engine::query::pool::nice;
 use storage::execution::Execution;
@@ -38,7 +39,8 @@ impl LowPriorityThreads {
         LowPriorityThreads { runtime, hands }
     }
 
-    /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without yielding to ticks.
+    /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without
+    /// yielding to ticks.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),

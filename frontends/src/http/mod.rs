@@ -1,8 +1,9 @@
 //! The HTTP front end: Prometheus' API, live subscriptions, health and self-metrics.
 //!
-//! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a [`dispatch::ApiRequest`], and a
-//! handler turns that into a response. What lives in other crates comes in through [`services`]. Answers are
-//! written by [`query_json`], errors by [`response`]; [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
+//! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a
+//! [`dispatch::ApiRequest`], and a handler turns that into a response. What lives in other crates
+//! comes in through [`services`]. Answers are written by [`query_json`], errors by [`response`];
+//! [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
 
 mod admin;
 pub mod bodies;
@@ -82,7 +83,8 @@ pub struct ApiSettings {
     pub page_title: String,
     /// `--web.cors.origin`: which origins may read; `None` is the default `.*`.
     pub cors_origin: Option<regex::Regex>,
-    /// `--web.cors.origin` if it is given: which origins may change something and subscribe, besides this server's own.
+    /// `--web.cors.origin` if it is given: which origins may change something and subscribe,
+    /// besides this server's own.
     pub acting_origin: Option<regex::Regex>,
     /// `--web.enable-lifecycle`.
     pub lifecycle: bool,
@@ -104,7 +106,8 @@ pub struct ApiSettings {
     pub default_step: i64,
     /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples step by step.
     pub step_stats: bool,
-    /// `--enable-feature=search-api`, and the most results of a search (`--web.search.max-limit`, 0: any number).
+    /// `--enable-feature=search-api`, and the most results of a search (`--web.search.max-limit`,
+    /// 0: any number).
     pub search: Option<usize>,
     /// `--web.max-subscription-buffers`: bytes that wait for all subscribers together.
     pub subscription_buffers: usize,
@@ -251,8 +254,8 @@ impl AppState {
         }
     }
 
-    /// Waits, no longer than `patience`, until what is there of times up to `to` can be read: what the log has cannot while
-    /// it is replayed.
+    /// Waits, no longer than `patience`, until what is there of times up to `to` can be read: what
+    /// the log has cannot while it is replayed.
     pub(crate) async fn wait_readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
         let Some(wait) = self.sources.catalog.readable(to) else { return Ok(()) };
         let waited = tokio::time::timeout(patience, wait).await;

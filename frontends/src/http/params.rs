@@ -17,8 +17,8 @@ pub const MAX_TIME: TimeMs = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
 const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
 
-/// The values of a request: those of the body before those of the URL, repeated names kept in order; those of the parts of a
-/// `multipart/form-data` behind both.
+/// The values of a request: those of the body before those of the URL, repeated names kept in
+/// order; those of the parts of a `multipart/form-data` behind both.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     values: Vec<(String, String)>,
@@ -27,8 +27,8 @@ pub struct Form {
 }
 
 impl Form {
-    /// The values of a form body (if any) and of a URL query (if any). What Go cannot decode it leaves out, and so do
-    /// we: pairs with a semicolon or with a broken `%` escape.
+    /// The values of a form body (if any) and of a URL query (if any). What Go cannot decode it
+    /// leaves out, and so do we: pairs with a semicolon or with a broken `%` escape.
     pub fn parse(body: Option<&[u8]>, query: Option<&str>) -> Result<Form, ApiError> {
         let mut form = Form::default();
         for part in [body.unwrap_or_default(), query.unwrap_or_default().as_bytes()] {
@@ -161,8 +161,8 @@ pub fn go_integer(function: &str, text: &str, range: RangeInclusive<i64>) -> Res
     parsed.ok_or_else(|| format!("strconv.{function}: parsing {text:?}: value out of range"))
 }
 
-/// Parses seconds since the epoch (`1500000000.123`) or RFC 3339; milliseconds. What is beyond the times that the API knows is
-/// the nearest that it knows; Go makes of it what its processor does.
+/// Parses seconds since the epoch (`1500000000.123`) or RFC 3339; milliseconds. What is beyond the
+/// times that the API knows is the nearest that it knows; Go makes of it what its processor does.
 pub fn parse_time(text: &str) -> Result<TimeMs, String> {
     if let Ok(seconds) = number::parse(text) {
         let fraction = if seconds.is_finite() { seconds.fract() } else { 0.0 };
@@ -176,7 +176,8 @@ pub fn parse_time(text: &str) -> Result<TimeMs, String> {
     }
 }
 
-/// RFC 3339 as Go reads it: letters in upper case, a comma may stand before the fraction, an hour may have one digit.
+/// RFC 3339 as Go reads it: letters in upper case, a comma may stand before the fraction, an hour
+/// may have one digit.
 fn rfc3339(text: &str) -> Option<TimeMs> {
     let (day, time) = text.split_once('T')?;
     let zero = if time.find(':') == Some(1) { "0" } else { "" };

@@ -1,5 +1,6 @@
-//! Which endpoint a path names, as Prometheus' routers see it: it is decoded before it is looked up, and one that is not
-//! clean, has a slash too much or letters of the other case is answered with where it should go.
+//! Which endpoint a path names, as Prometheus' routers see it: it is decoded before it is looked
+//! up, and one that is not clean, has a slash too much or letters of the other case is answered
+//! with where it should go.
 
 use super::endpoints::{ENDPOINTS, Endpoint};
 use axum::http::{Method, StatusCode};
@@ -38,7 +39,8 @@ pub fn lookup(raw: &str, prefix: &str, method: &Method) -> Lookup {
     }
 }
 
-/// A path that an endpoint of this method has and that differs in its last slash, or else in the case of letters.
+/// A path that an endpoint of this method has and that differs in its last slash, or else in the
+/// case of letters.
 fn corrected(local: &str, method: &Method) -> Option<String> {
     let takes = |found: Option<(&'static Endpoint, String)>| {
         found.filter(|(endpoint, _)| endpoint.methods.contains(method))

@@ -1,7 +1,8 @@
 //! JSON of values: written straight into a buffer, in Prometheus' exact notation.
 //!
-//! A vector's numbers are Go's shortest round trip (`1e-07`, `+Inf`), a scalar's never have an exponent; times are
-//! seconds with three decimals exactly if there are milliseconds (beside a scalar: the shortest number). [`chunks`] turns an answer of any size into pieces.
+//! A vector's numbers are Go's shortest round trip (`1e-07`, `+Inf`), a scalar's never have an
+//! exponent; times are seconds with three decimals exactly if there are milliseconds (beside a
+//! scalar: the shortest number). [`chunks`] turns an answer of any size into pieces.
 
 pub use super::histogram_json::write as histogram;
 use super::limits::CHUNK_BYTES;
@@ -13,7 +14,8 @@ use std::fmt::Write;
 use storage::model::number::{go_exponent, not_finite};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Appends `go_text` as a JSON string; bytes that are not UTF-8 (see [`engine::plan::go_text`]) become `\ufffd`, as in Go.
+/// Appends `go_text` as a JSON string; bytes that are not UTF-8 (see [`engine::plan::go_text`])
+/// become `\ufffd`, as in Go.
 pub fn string(out: &mut String, text: &str) {
     // The first byte of those; hardly any other text has it.
     const MAYBE_BYTE: u8 = 0xEF;
@@ -110,7 +112,8 @@ fn digits(out: &mut String, mut n: u64) {
     out.push_str(std::str::from_utf8(&bytes[at..]).unwrap_or_default());
 }
 
-/// Appends a sample value without quotes: Go's `FormatFloat(v, 'f', -1, 64)`, with an exponent if it is tiny or huge.
+/// Appends a sample value without quotes: Go's `FormatFloat(v, 'f', -1, 64)`, with an exponent if
+/// it is tiny or huge.
 pub fn value(out: &mut String, v: f64) {
     let size = v.abs();
     if v.is_finite() && size != 0.0 && !(1e-6..1e21).contains(&size) {
@@ -340,8 +343,8 @@ impl<T> Iterator for List<T> {
     }
 }
 
-/// Writes what a series holds, its histograms after its float points, from number `at` on until the chunk is full; what
-/// comes next.
+/// Writes what a series holds, its histograms after its float points, from number `at` on until the
+/// chunk is full; what comes next.
 fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> ChunkState {
     let points = &series.points;
     let histograms = &series.histograms;
@@ -478,7 +481,8 @@ mod tests {
             let mut out = String::new();
             plain(&mut out, v);
             if v.is_finite() {
-                // The library rounds up halfway between two; with a given number of decimals it takes the even one.
+                // The library rounds up halfway between two; with a given number of decimals it
+                // takes the even one.
                 let theirs = format!("{v}");
                 let decimals = theirs.find('.').map_or(0, |at| theirs.len() - at - 1);
                 prop_assert!(out == theirs || out == format!("{v:.decimals$}"), "{} and {}", out, theirs);

@@ -1,6 +1,7 @@
 //! Replies: the envelope `{"status":…,"data":…}`, its errors and their codes.
 //!
-//! Clients read the fields in Prometheus' order in one pass, so the envelope is written, not serialised from a map.
+//! Clients read the fields in Prometheus' order in one pass, so the envelope is written, not
+//! serialised from a map.
 
 use super::query_json;
 use axum::body::Body;

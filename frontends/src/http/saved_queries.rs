@@ -135,7 +135,8 @@ pub async fn result(call: ApiRequest) -> ApiResult {
     let asked_continuously = report.work.is_none() && matches!(report.spec.kind, ViewKind::Continuous { .. });
     let answer = match (report.answer.frontier, report.answer.content.clone()) {
         (Some(t), Some(content)) if !asked_continuously => shown(&report, t, content),
-        // Nobody keeps it: a recorded answer of which the rows went on since, or what is asked while somebody listens.
+        // Nobody keeps it: a recorded answer of which the rows went on since, or what is asked
+        // while somebody listens.
         (t, _) => from_history(&state, report, t.filter(|_| !asked_continuously)).await?,
     };
     let deadline = tokio::time::Instant::now() + state.settings.query_timeout;

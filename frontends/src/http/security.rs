@@ -1,5 +1,6 @@
-//! What keeps pages of other sites from using this server through the browser of somebody who may reach it: headers of every
-//! answer, and the check of where a request comes from that changes something or streams.
+//! What keeps pages of other sites from using this server through the browser of somebody who may
+//! reach it: headers of every answer, and the check of where a request comes from that changes
+//! something or streams.
 
 use super::ApiSettings;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
@@ -30,10 +31,12 @@ pub fn add_headers<B>(response: &mut Response<B>) {
     }
 }
 
-/// Why a request that changes something or streams is refused: a page of another site makes the browser send it.
+/// Why a request that changes something or streams is refused: a page of another site makes the
+/// browser send it.
 ///
-/// Only browsers send `Sec-Fetch-Site` and `Origin`, and no page can change them; without both the client is a program. Headers
-/// that a proxy may set, such as `X-Forwarded-Host`, are not asked: any client can send them.
+/// Only browsers send `Sec-Fetch-Site` and `Origin`, and no page can change them; without both the
+/// client is a program. Headers that a proxy may set, such as `X-Forwarded-Host`, are not asked:
+/// any client can send them.
 pub fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text(HeaderName::from_static("sec-fetch-site"));
@@ -42,7 +45,8 @@ pub fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option
         return None;
     }
     let Some(origin) = origin else {
-        // A browser leaves the origin out of what it loads for a page: `same-site` is another host of the same domain.
+        // A browser leaves the origin out of what it loads for a page: `same-site` is another host
+        // of the same domain.
         return Some(refusal("a page of another site"));
     };
     if settings.acting_origin.as_ref().is_some_and(|pattern| pattern.is_match(origin)) {

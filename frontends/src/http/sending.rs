@@ -1,8 +1,9 @@
 //! The body of an answer: pieces that are written as the client takes them, until the request's time is over.
 //!
-//! An answer takes memory for as long as it is being sent, and how long that is a client decides that reads slowly or not
-//! at all. So it goes at the request's deadline, whether somebody asks for the next piece or not; whoever does learns that the
-//! answer is cut: its connection is closed before the end.
+//! An answer takes memory for as long as it is being sent, and how long that is a client decides
+//! that reads slowly or not at all. So it goes at the request's deadline, whether somebody asks for
+//! the next piece or not; whoever does learns that the answer is cut: its connection is closed
+//! before the end.
 
 use axum::body::Body;
 use bytes::Bytes;

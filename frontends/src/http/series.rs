@@ -129,7 +129,8 @@ pub struct Listed<T> {
     pub deadline: Instant,
 }
 
-/// Asks the store for a list that counts among the answers of queries, as long as it is there, and takes no more time.
+/// Asks the store for a list that counts among the answers of queries, as long as it is there, and
+/// takes no more time.
 pub async fn listed<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, StoreError> + Send + 'static,

@@ -110,8 +110,9 @@ impl Http {
     }
 }
 
-/// Serves what is behind `door` on all `listeners` until `shutdown` resolves. Then it takes no new connections, ends
-/// subscriptions, closes the connections that wait for a request, and gives open requests [`Timeouts::drain`].
+/// Serves what is behind `door` on all `listeners` until `shutdown` resolves. Then it takes no new
+/// connections, ends subscriptions, closes the connections that wait for a request, and gives open
+/// requests [`Timeouts::drain`].
 pub async fn serve(
     listeners: Vec<TcpListener>,
     door: Arc<StartupGate>,

@@ -1,7 +1,8 @@
 //! What the API shows and does comes in through these traits; `src/` wires the real things to them.
 //!
-//! The engine's and the store's are implemented here for the real types, so that tests can put fakes in their place.
-//! Methods of [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`] and [`RuleGroupList`] block: the handlers call them off the async runtime.
+//! The engine's and the store's are implemented here for the real types, so that tests can put
+//! fakes in their place. Methods of [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`] and
+//! [`RuleGroupList`] block: the handlers call them off the async runtime.
 
 use super::bodies::BodyShare;
 use super::json_model::{
@@ -140,7 +141,8 @@ impl QueryEngine for Querier {
 
 /// Which series, names and values there are in a stretch of time.
 pub trait SeriesCatalog: Send + Sync {
-    /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count in `memory`.
+    /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count
+    /// in `memory`.
     fn series(
         &self,
         sets: &[Vec<Matcher>],
@@ -159,7 +161,8 @@ pub trait SeriesCatalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError>;
-    /// The newest sample of each series, unless it has ended: sorted by labels, each once. They count in `memory`.
+    /// The newest sample of each series, unless it has ended: sorted by labels, each once. They
+    /// count in `memory`.
     fn newest(
         &self,
         sets: &[Vec<Matcher>],
@@ -184,7 +187,8 @@ pub trait SeriesCatalog: Send + Sync {
     fn incomplete_reason(&self) -> Option<String> {
         None
     }
-    /// Resolves when all that can have been read so far would survive kill -9, or if the log cannot be written.
+    /// Resolves when all that can have been read so far would survive kill -9, or if the log cannot
+    /// be written.
     fn wait_committed(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -393,8 +397,8 @@ pub trait ServerControl: Send + Sync {
     fn runtime(&self) -> RuntimeInfo;
     /// `/api/v1/status/walreplay`.
     fn wal_replay(&self) -> WalReplay;
-    /// `global.evaluation_interval` of the configuration in force, ms: the step of subqueries that name none. `None`:
-    /// what the settings say.
+    /// `global.evaluation_interval` of the configuration in force, ms: the step of subqueries that
+    /// name none. `None`: what the settings say.
     fn evaluation_interval(&self) -> Option<i64> {
         None
     }

@@ -1,5 +1,6 @@
-//! What answers from the first moment on: before there is a store `/-/healthy` says that the process lives and everything
-//! else that it is not ready; then all requests go to the [`super::router`].
+//! What answers from the first moment on: before there is a store `/-/healthy` says that the
+//! process lives and everything else that it is not ready; then all requests go to the
+//! [`super::router`].
 
 use super::AppState;
 use super::dispatch::not_ready;

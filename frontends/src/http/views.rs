@@ -1,4 +1,5 @@
-//! `/api/v1/views` and `/api/v1/views/{id}`: what stands, and what is asked again and again because it cannot stand.
+//! `/api/v1/views` and `/api/v1/views/{id}`: what stands, and what is asked again and again because
+//! it cannot stand.
 //!
 //! What changes them is in [`super::saved_queries`].
 

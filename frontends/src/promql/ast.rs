@@ -244,7 +244,8 @@ pub enum BinaryOperator {
 }
 
 impl BinaryOperator {
-    /// How strongly it binds; the unary operators stand between [`BinaryOperator::Mul`] and [`BinaryOperator::Pow`].
+    /// How strongly it binds; the unary operators stand between [`BinaryOperator::Mul`] and
+    /// [`BinaryOperator::Pow`].
     pub(crate) fn precedence(self) -> u8 {
         use BinaryOperator::*;
         match self {

@@ -1,5 +1,5 @@
-//! What an editor offers while a query is typed: every function with its signature and what it answers, out of the
-//! engine's table, so that an editor knows what this server knows.
+//! What an editor offers while a query is typed: every function with its signature and what it
+//! answers, out of the engine's table, so that an editor knows what this server knows.
 
 use super::PromqlOptions;
 use engine::functions::{signature, table};

@@ -41,8 +41,8 @@ impl PromqlParser<'_> {
         }
     }
 
-    /// An offset: a literal, a function or something in parentheses, with an optional sign; or arithmetic that begins with a
-    /// parenthesis.
+    /// An offset: a literal, a function or something in parentheses, with an optional sign; or
+    /// arithmetic that begins with a parenthesis.
     pub(crate) fn offset_duration(&mut self) -> Result<DurationArgument, SpannedError> {
         let place = DurationContext { context: "offset", expected: DURATIONS };
         let start = self.token.span.start;

@@ -1,7 +1,8 @@
 //! Parse errors, with the position that Prometheus prints in front of them.
 //!
-//! Inside the room errors are [`SpannedError`]s (a span and a text); at its door they learn line and column of the
-//! query and become [`QueryTextError`]s. Only the first error of a query is reported, as upstream does.
+//! Inside the room errors are [`SpannedError`]s (a span and a text); at its door they learn line
+//! and column of the query and become [`QueryTextError`]s. Only the first error of a query is
+//! reported, as upstream does.
 
 use engine::plan::Span;
 

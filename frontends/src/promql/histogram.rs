@@ -1,9 +1,10 @@
-//! Histogram literals: `{{schema:1 count:3 sum:2.5 buckets:[1 2]}}`, how series descriptions write native histograms.
+//! Histogram literals: `{{schema:1 count:3 sum:2.5 buckets:[1 2]}}`, how series descriptions write
+//! native histograms.
 //!
-//! The entries come in any order, each at most once, and what is left out is zero. `buckets` lie side by side from
-//! index `offset` on, `n_buckets` are those of negative observations; `z_bucket` is the zero bucket and `z_bucket_w`
-//! half its width; `custom_values` are the upper bounds of custom buckets, which schema -53 stands for.
-//! [`super::series`] is the reader around it.
+//! The entries come in any order, each at most once, and what is left out is zero. `buckets` lie
+//! side by side from index `offset` on, `n_buckets` are those of negative observations; `z_bucket`
+//! is the zero bucket and `z_bucket_w` half its width; `custom_values` are the upper bounds of
+//! custom buckets, which schema -53 stands for. [`super::series`] is the reader around it.
 
 use super::errors::SpannedError;
 use super::lexer::{is_alpha, is_space};

@@ -97,8 +97,8 @@ fn with_subquery(inner: Value, kind: &ExprKind) -> Value {
 
 fn function_json(function: &str, options: &PromqlOptions) -> Value {
     let Some(s) = (options.functions)(function) else { return json!({"name": function}) };
-    // Upstream writes an argument that may be left out or repeated once, as the last one, and says how often it may
-    // stand there: "variadic", below zero without a bound.
+    // Upstream writes an argument that may be left out or repeated once, as the last one, and says
+    // how often it may stand there: "variadic", below zero without a bound.
     let mut args: Vec<&str> = s.args.iter().map(|kind| type_name(*kind)).collect();
     if s.repeat > 0 && s.optional == 0 {
         args.extend(args.last().copied());

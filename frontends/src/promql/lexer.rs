@@ -118,7 +118,8 @@ impl<'a> Lexer<'a> {
                 TokenKind::LeftBrace
             }
             '[' => {
-                // As upstream, a duration in earlier brackets counts as seen: `rate(m[5m])[step():1m]` is accepted.
+                // As upstream, a duration in earlier brackets counts as seen:
+                // `rate(m[5m])[step():1m]` is accepted.
                 (self.in_brackets, self.seen_colon) = (true, false);
                 TokenKind::LeftBracket
             }

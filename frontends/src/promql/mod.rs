@@ -42,8 +42,8 @@ pub struct PromqlOptions {
     pub extended_range_selectors: bool,
     /// `--enable-feature=promql-binop-fill-modifiers`
     pub fill_modifiers: bool,
-    /// `--enable-feature=promql-delayed-name-removal`: metric names go at the end of the evaluation, not where
-    /// they stop being true.
+    /// `--enable-feature=promql-delayed-name-removal`: metric names go at the end of the
+    /// evaluation, not where they stop being true.
     pub delayed_names: bool,
     /// `--enable-feature=use-start-timestamps`: the rate family knows when its counters began.
     pub start_timestamps: bool,

@@ -1,6 +1,7 @@
 //! Go's string literals: reading their escapes, and writing text as one.
 //!
-//! PromQL's three kinds of strings are Go's; error texts and printed expressions quote the way Go's `%q` does.
+//! PromQL's three kinds of strings are Go's; error texts and printed expressions quote the way Go's
+//! `%q` does.
 
 use engine::plan::go_text::{from_bytes, printable};
 pub(crate) use engine::plan::go_text::{quote, quote_char};

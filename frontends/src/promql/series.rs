@@ -1,7 +1,8 @@
 //! Series descriptions: `metric{a="b"} 1+2x5 _ stale`, the notation of test files.
 //!
-//! Items are numbers, `_` (no sample), `stale` and native histograms ([`super::histogram`]). `v+dxN` are N+1 values,
-//! each `d` more than the one before, `vxN` is N+1 times the same, `_xN` are N gaps.
+//! Items are numbers, `_` (no sample), `stale` and native histograms ([`super::histogram`]).
+//! `v+dxN` are N+1 values, each `d` more than the one before, `vxN` is N+1 times the same, `_xN`
+//! are N gaps.
 
 use super::PromqlOptions;
 use super::errors::{QueryTextError, SpannedError};

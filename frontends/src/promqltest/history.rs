@@ -137,8 +137,8 @@ fn answer_of(expr: &str, answer: query::QueryAnswer) -> TestAnswer {
     TestAnswer { value, warnings, infos }
 }
 
-/// A series' points of both kinds, in time order; of a float and a histogram at one time the float, for the test language has
-/// place for one.
+/// A series' points of both kinds, in time order; of a float and a histogram at one time the float,
+/// for the test language has place for one.
 fn cells(series: query::Series) -> (Labels, TestPoints) {
     let floats = series.points.into_iter().map(|(t, v)| (t, TestPoint::Float(v)));
     let histograms = series.histograms.into_iter().map(|(t, h)| (t, TestPoint::Histogram(h)));

@@ -1,8 +1,9 @@
 //! Mode `live`: every query stands as a view while the samples arrive, and its answer is read at its times.
 //!
-//! One pass over time serves all queries that see the same samples: at each time at which something arrives or
-//! somebody asks, what has arrived is appended, the runtime ticks, and the taps' state is noted for whoever asks. Queries
-//! that look at later samples than those of their time have a pass of their own, in which all samples are there before.
+//! One pass over time serves all queries that see the same samples: at each time at which something
+//! arrives or somebody asks, what has arrived is appended, the runtime ticks, and the taps' state
+//! is noted for whoever asks. Queries that look at later samples than those of their time have a
+//! pass of their own, in which all samples are there before.
 
 use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
 use super::check::TestOutcome;
@@ -262,7 +263,8 @@ fn sorts(node: &PlanNode) -> bool {
     here || node.inputs().into_iter().any(|input| sorts(input))
 }
 
-/// Whether a part of the plan is an aggregation whose parameter at a step is, or is warned of, with those of other steps.
+/// Whether a part of the plan is an aggregation whose parameter at a step is, or is warned of, with
+/// those of other steps.
 fn looks_at_all_steps(node: &PlanNode) -> bool {
     use AggregateOp::{LimitRatio, Quantile};
     let here = match &node.op {

@@ -1,8 +1,9 @@
 //! Prometheus' test language for PromQL: samples, queries, and the answers they must have.
 //!
-//! [`script`] reads a file into commands, what stands behind them is read by [`load`] and [`expectation`]. [`run`] executes
-//! them over fresh stores, in one of two modes: [`history`] asks the query runtime, [`live`] keeps every query
-//! standing while the samples arrive. [`check`] says whether an answer is the expected one.
+//! [`script`] reads a file into commands, what stands behind them is read by [`load`] and
+//! [`expectation`]. [`run`] executes them over fresh stores, in one of two modes: [`history`] asks
+//! the query runtime, [`live`] keeps every query standing while the samples arrive. [`check`] says
+//! whether an answer is the expected one.
 
 mod answer;
 mod check;

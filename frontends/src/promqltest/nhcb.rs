@@ -1,5 +1,5 @@
-//! Classic histograms as native ones with custom buckets, as `load_with_nhcb` keeps them: one histogram for all
-//! series `x_bucket`, `x_count` and `x_sum` of the same labels, at each time.
+//! Classic histograms as native ones with custom buckets, as `load_with_nhcb` keeps them: one
+//! histogram for all series `x_bucket`, `x_count` and `x_sum` of the same labels, at each time.
 
 use super::load::LoadedSample;
 use std::collections::BTreeMap;

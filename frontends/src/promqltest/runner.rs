@@ -33,8 +33,8 @@ pub struct RunOptions {
     pub workers: usize,
     /// Everything is closed and opened again in the middle of the samples.
     pub restart: bool,
-    /// Names of computed values go at once and start timestamps are not looked at, as in a server without feature
-    /// flags. Upstream's files want the contrary.
+    /// Names of computed values go at once and start timestamps are not looked at, as in a server
+    /// without feature flags. Upstream's files want the contrary.
     pub default_dialect: bool,
 }
 

@@ -1,9 +1,11 @@
-//! Lines of start timestamps: `metric{a="b"}@st -1m+1sx5 _ 0s`, in front of the line with the series' samples.
+//! Lines of start timestamps: `metric{a="b"}@st -1m+1sx5 _ 0s`, in front of the line with the
+//! series' samples.
 //!
-//! Items are distances from the sample that stands at the same place of the next line: a duration with a sign,
-//! `dxN` for N+1 times the same, `d+exN` and `d-exN` for N+1 distances that change by `e`, `_` and `_xN` for
-//! none, `*` and `*xN` for the last one again. A line that is `@st …` alone counts for all series below it that
-//! have no line of their own, from the front again where they are longer. [`super::load`] uses it.
+//! Items are distances from the sample that stands at the same place of the next line: a duration
+//! with a sign, `dxN` for N+1 times the same, `d+exN` and `d-exN` for N+1 distances that change by
+//! `e`, `_` and `_xN` for none, `*` and `*xN` for the last one again. A line that is `@st …` alone
+//! counts for all series below it that have no line of their own, from the front again where they
+//! are longer. [`super::load`] uses it.
 
 use crate::promql::limits::SERIES_VALUES;
 use crate::promql::series::parse_series_labels;

@@ -1,7 +1,8 @@
-//! The ways in which an instant query is asked: as it stands, and pinned to its time by `@` and asked at others.
+//! The ways in which an instant query is asked: as it stands, and pinned to its time by `@` and
+//! asked at others.
 //!
-//! A query whose every selector is pinned answers the same whenever it is asked, unless a function looks at the
-//! evaluation time by itself. Upstream's test runner asks the same questions.
+//! A query whose every selector is pinned answers the same whenever it is asked, unless a function
+//! looks at the evaluation time by itself. Upstream's test runner asks the same questions.
 
 use crate::promql::ast::{AtModifier, Expr, ExprKind, TimeModifiers};
 use crate::promql::{PromqlOptions, parse, printer};

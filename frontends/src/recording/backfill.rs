@@ -1,8 +1,9 @@
 //! The work: asks for stretches of slots, leaves out what is stored, writes blocks, notes how far it is.
 //!
-//! Runs on one niced thread. What waits for its block is bounded; an answer that is too large, or that fails, is asked
-//! for in halves, down to single slots: a slot that fails by itself stays empty, as it would have live. Where the store or
-//! another process does not answer, the rule rests for a while and the slot is asked for again.
+//! Runs on one niced thread. What waits for its block is bounded; an answer that is too large, or
+//! that fails, is asked for in halves, down to single slots: a slot that fails by itself stays
+//! empty, as it would have live. Where the store or another process does not answer, the rule rests
+//! for a while and the slot is asked for again.
 
 use super::BackfillShared;
 use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, TaskProgress};

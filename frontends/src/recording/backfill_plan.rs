@@ -1,4 +1,5 @@
-//! Which slots of which rules are to be computed next: old ones first, and of one range of time what others read before them.
+//! Which slots of which rules are to be computed next: old ones first, and of one range of time
+//! what others read before them.
 
 use super::limits::{ALIVE_EVERY, PIECE_MS, PIECE_SLOTS, RETRY_AFTER};
 use super::progress_file::{BackfillProgress, RuleProgress};
@@ -120,8 +121,8 @@ impl BackfillPlan {
         }
     }
 
-    /// Replaces the rules. Returns the views of which nobody knows yet when they begin. `retention`: nothing older is
-    /// computed, ms; 0: anything is.
+    /// Replaces the rules. Returns the views of which nobody knows yet when they begin.
+    /// `retention`: nothing older is computed, ms; 0: anything is.
     pub fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
         let mut old = std::mem::take(&mut self.kept);
         let mut entries = std::mem::take(&mut self.saved);
@@ -371,7 +372,8 @@ impl PlannedRule {
         }
     }
 
-    /// The rule has another place or asks something else now, and records at the same slots: what is computed stays.
+    /// The rule has another place or asks something else now, and records at the same slots: what
+    /// is computed stays.
     fn go_on_as(&mut self, rule: RecordedRule, turn: u64) {
         self.entry.key.clone_from(&rule.key);
         if self.rule.spec.plan != rule.spec.plan {

@@ -1,8 +1,9 @@
-//! `late_samples: correct`: slots that were evaluated before all their samples had come are computed again, and what
-//! differs is corrected in the store.
+//! `late_samples: correct`: slots that were evaluated before all their samples had come are
+//! computed again, and what differs is corrected in the store.
 //!
-//! A second after something came late, a niced thread computes the slots that it reaches, rule after rule in the order in
-//! which they read each other, and compares with what is stored. What a correction changes reaches the rules above.
+//! A second after something came late, a niced thread computes the slots that it reaches, rule
+//! after rule in the order in which they read each other, and compares with what is stored. What a
+//! correction changes reaches the rules above.
 
 use super::evaluate::{HistoryUnavailable, PastRuleEvaluator};
 use super::late_samples::LateSampleMonitor;
@@ -140,8 +141,8 @@ impl Corrector {
         }
     }
 
-    /// Takes in what came late to the other processes. Whoever does not answer is asked again in the next pass, and says
-    /// then what he has to say.
+    /// Takes in what came late to the other processes. Whoever does not answer is asked again in
+    /// the next pass, and says then what he has to say.
     fn ask(&self, others: &PeersToAsk) {
         for process in others.take() {
             let watched = self.state.lock().watched.clone();
@@ -188,7 +189,8 @@ impl Corrector {
         self.beyond.add(beyond);
     }
 
-    /// Computes slots of one rule again; fails if the server stops, or nothing can be asked now: then it is tried again.
+    /// Computes slots of one rule again; fails if the server stops, or nothing can be asked now:
+    /// then it is tried again.
     fn ranges(&self, rule: &CorrectedRule, ranges: BTreeMap<TimeMs, TimeMs>, now: TimeMs) -> Result<(), ()> {
         let mut away = false;
         for (first, last) in ranges {
@@ -222,8 +224,8 @@ impl Corrector {
         Ok(())
     }
 
-    /// Computes slots again, and those behind them up to one that does not fail: whether a stale marker stands there
-    /// depends on them.
+    /// Computes slots again, and those behind them up to one that does not fail: whether a stale
+    /// marker stands there depends on them.
     fn piece(&self, rule: &CorrectedRule, slots: EvaluationRange, now: TimeMs) -> Result<(), CorrectionStop> {
         let recording = &rule.recording;
         let asker = PastRuleEvaluator { parts: &self.parts, plan: &rule.plan, recording };
@@ -265,8 +267,8 @@ impl Corrector {
         self.write(changed, now)
     }
 
-    /// The first slot that counts for what comes before `recorded_samples`: the rule's first one, unless something was recorded before
-    /// it, by the server that ran then or by backfill.
+    /// The first slot that counts for what comes before `recorded_samples`: the rule's first one,
+    /// unless something was recorded before it, by the server that ran then or by backfill.
     fn first_relevant_time(
         &self,
         rule: &CorrectedRule,
@@ -340,8 +342,9 @@ impl From<HistoryUnavailable> for CorrectionStop {
     }
 }
 
-/// What has to change so that what is stored becomes what is wanted. Behind `last` only stale markers come and go. `own`:
-/// whether a series of which nothing is wanted is the rule's, and not one that somebody else wrote. `grid`: whether anything may change at a time.
+/// What has to change so that what is stored becomes what is wanted. Behind `last` only stale
+/// markers come and go. `own`: whether a series of which nothing is wanted is the rule's, and not
+/// one that somebody else wrote. `grid`: whether anything may change at a time.
 fn differences(
     wanted: &SamplesBySeries,
     stored: &BTreeMap<Labels, SeriesSamples>,

@@ -34,8 +34,8 @@ pub(super) struct PastRuleEvaluator<'a> {
 }
 
 impl PastRuleEvaluator<'_> {
-    /// The answers at some slots. Several are asked for at once only with a limit on their samples: who is refused asks
-    /// for fewer.
+    /// The answers at some slots. Several are asked for at once only with a limit on their samples:
+    /// who is refused asks for fewer.
     pub fn ask(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
         let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
         if slots.len() == 1 {
@@ -48,8 +48,8 @@ impl PastRuleEvaluator<'_> {
         self.parts.answers.range(self.plan, slots.first, slots.last, slots.interval, &options)
     }
 
-    /// The series with a value at the slot before `recorded_samples`; where that one failed, at the one before it, and so on, but
-    /// not before `from`.
+    /// The series with a value at the slot before `recorded_samples`; where that one failed, at the
+    /// one before it, and so on, but not before `from`.
     pub fn series_alive_before(
         &self,
         slots: EvaluationRange,

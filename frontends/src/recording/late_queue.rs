@@ -1,4 +1,5 @@
-//! What comes late: every append is looked at, and kept in a bounded queue if a slot may have been evaluated without it.
+//! What comes late: every append is looked at, and kept in a bounded queue if a slot may have been
+//! evaluated without it.
 
 use super::limits::LATE_ITEMS;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -121,8 +122,8 @@ impl LateSampleQueue {
         self.wakeup.notify_all();
     }
 
-    /// Sleeps until something has come (or does not wait for that, if there is something to do already), and a little
-    /// more so that the rest of it has, too; `false`: it is over.
+    /// Sleeps until something has come (or does not wait for that, if there is something to do
+    /// already), and a little more so that the rest of it has, too; `false`: it is over.
     pub fn wait(&self, settle: Duration, at_once: bool) -> bool {
         let mut queue = self.queue.lock();
         while !at_once && queue.items.is_empty() && !queue.overflowed && !queue.wake_requested && !queue.ended

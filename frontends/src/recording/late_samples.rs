@@ -1,8 +1,9 @@
 //! What comes late to the store of this process, told by the selectors that see it.
 //!
-//! Where rules stand, the corrector takes it from here. Another process of a cluster has rules of its own none: there
-//! process 0 says what is to be watched and asks for reports ([`super::remote`] is its side). A report is kept until
-//! whoever asked has it, so nothing is lost if the question fails half-way.
+//! Where rules stand, the corrector takes it from here. Another process of a cluster has rules of
+//! its own none: there process 0 says what is to be watched and asks for reports ([`super::remote`]
+//! is its side). A report is kept until whoever asked has it, so nothing is lost if the question
+//! fails half-way.
 
 use super::late_queue::{LateBatch, LateSampleQueue};
 use super::limits::{KNOWN_SERIES, REPORT_ITEMS};
@@ -59,8 +60,8 @@ impl LateSampleMonitor {
         LateSampleMonitor { store, arrivals, state: Mutex::default(), untold: Mutex::default() }
     }
 
-    /// `ring` is called when something has come and nothing had since it was last asked for. It is called under a shard's
-    /// lock: must not wait.
+    /// `ring` is called when something has come and nothing had since it was last asked for. It is
+    /// called under a shard's lock: must not wait.
     pub fn ring_with(&self, ring: Box<dyn Fn() + Send + Sync>) {
         self.arrivals.set_on_arrival(ring);
     }

@@ -30,12 +30,14 @@ pub const RECORDED_AFTER: i64 = 500;
 pub const LATE_SLOTS: i64 = 4_096;
 /// Series whose readers are remembered, and those that corrections gave samples to.
 pub const KNOWN_SERIES: usize = 1 << 20;
-/// Late samples that a process of a cluster tells process 0 at once, counted once per selector and time; beyond it everything
-/// within the bounds is computed again.
+/// Late samples that a process of a cluster tells process 0 at once, counted once per selector and
+/// time; beyond it everything within the bounds is computed again.
 pub const REPORT_ITEMS: usize = 1 << 17;
-/// By how much the clocks of the processes of a cluster may differ, ms: what comes so shortly before a slot may be late.
+/// By how much the clocks of the processes of a cluster may differ, ms: what comes so shortly
+/// before a slot may be late.
 pub const CLOCKS_APART: i64 = 200;
-/// Relative difference of two numbers that are one: live, rates are not computed anew where they cannot have changed.
+/// Relative difference of two numbers that are one: live, rates are not computed anew where they
+/// cannot have changed.
 pub const TOLERANCE: f64 = 1e-12;
 /// Time that correcting may take, ms: what came in time stays in time meanwhile.
 pub const PASS_MS: i64 = 60_000;

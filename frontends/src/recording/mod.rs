@@ -1,14 +1,19 @@
-//! The past of recording rules: what they would have recorded had they stood earlier, and had all samples come in time.
+//! The past of recording rules: what they would have recorded had they stood earlier, and had all
+//! samples come in time.
 //!
-//! `backfill: 30d` on a rule: a thread of its own asks the rule's plan over history, piece by piece, and writes what comes
-//! as blocks. The rule itself stands meanwhile; its first slot is the *seam*: slots before it are computed, it and those
-//! behind are recorded. [`backfill_plan`] says what is next, [`backfill`] does it, [`progress_file`] keeps on disk how far it is.
+//! `backfill: 30d` on a rule: a thread of its own asks the rule's plan over history, piece by
+//! piece, and writes what comes as blocks. The rule itself stands meanwhile; its first slot is the
+//! *seam*: slots before it are computed, it and those behind are recorded. [`backfill_plan`] says
+//! what is next, [`backfill`] does it, [`progress_file`] keeps on disk how far it is.
 //!
-//! `late_samples: correct` on a group: [`late_queue`] looks at every append, [`late_samples`] says whose [`selector_index`] see what is
-//! late, [`pending`] knows whose slots it reaches, [`corrector`] computes those again and corrects the store; the listeners of [`events`] hear
-//! of it. In a cluster process 0 does that; the others only have a lookout, which it asks ([`remote`]).
+//! `late_samples: correct` on a group: [`late_queue`] looks at every append, [`late_samples`] says
+//! whose [`selector_index`] see what is late, [`pending`] knows whose slots it reaches,
+//! [`corrector`] computes those again and corrects the store; the listeners of [`events`] hear of
+//! it. In a cluster process 0 does that; the others only have a lookout, which it asks
+//! ([`remote`]).
 //!
-//! Both [`evaluate`] the query runtime, and turn answers into the samples that the recorder would have written ([`recorded_samples`]).
+//! Both [`evaluate`] the query runtime, and turn answers into the samples that the recorder would
+//! have written ([`recorded_samples`]).
 
 pub mod backfill;
 mod backfill_plan;
@@ -68,7 +73,8 @@ pub struct RecordedRule {
 pub struct BackfillStatus {
     /// The first slot.
     pub from: TimeMs,
-    /// The slot at which what is recorded live begins; while that is not known, the last slot to be computed so far.
+    /// The slot at which what is recorded live begins; while that is not known, the last slot to be
+    /// computed so far.
     pub to: TimeMs,
     /// All slots before this one are computed.
     pub done_until: TimeMs,
@@ -84,7 +90,8 @@ pub struct BackfillStatus {
 pub enum BackfillState {
     /// There are slots to compute.
     Running,
-    /// All that can be is computed; the first slot that is recorded live has not come, or that of a rule it reads.
+    /// All that can be is computed; the first slot that is recorded live has not come, or that of a
+    /// rule it reads.
     Waiting,
     /// Nothing is missing.
     Done,
@@ -189,8 +196,9 @@ impl RecordingHistory {
         self.work.turn();
     }
 
-    /// These are all recording rules; some have a past that is wanted, or samples that are corrected. Returns consumers for views that are new: each wants to hear of its view's
-    /// first slot and goes then.
+    /// These are all recording rules; some have a past that is wanted, or samples that are
+    /// corrected. Returns consumers for views that are new: each wants to hear of its view's first
+    /// slot and goes then.
     pub fn set_rules(&self, rules: Vec<RecordedRule>, reach: i64) -> Vec<(ViewId, Box<dyn Sink>)> {
         self.shared.reach.store(reach, Relaxed);
         self.corrector.iter().for_each(|corrector| corrector.replace(&rules));
@@ -236,8 +244,8 @@ impl RecordingHistory {
         self.listeners.add(matchers, listener);
     }
 
-    /// Corrects what has come late, gives up what else is under way, and ends the threads. What is not computed of the past
-    /// is computed after the next start.
+    /// Corrects what has come late, gives up what else is under way, and ends the threads. What is
+    /// not computed of the past is computed after the next start.
     pub fn stop(&self) {
         self.corrector.iter().for_each(|corrector| {
             corrector.end();

@@ -1,4 +1,5 @@
-//! Which slots of which rules must be computed again, because a sample they look at came behind their evaluation.
+//! Which slots of which rules must be computed again, because a sample they look at came behind
+//! their evaluation.
 
 use super::RecordedRule;
 use super::backfill_plan::reaches;
@@ -20,8 +21,8 @@ pub(super) struct CorrectedRule {
     pub name: String,
     pub plan: Plan,
     pub recording: RecordingSpec,
-    /// It stands since before this slot. Of earlier ones only those are corrected at which something is recorded: nobody
-    /// knows of the others whether they were evaluated.
+    /// It stands since before this slot. Of earlier ones only those are corrected at which
+    /// something is recorded: nobody knows of the others whether they were evaluated.
     pub since: TimeMs,
     /// What is recorded before this slot stays: another expression, or another grid, recorded it.
     pub from: TimeMs,
@@ -50,7 +51,8 @@ pub(super) struct PendingCorrections {
 }
 
 impl PendingCorrections {
-    /// Only these rules count; what is dirty of them stays so, if they ask what they asked. `all`: every recording rule.
+    /// Only these rules count; what is dirty of them stays so, if they ask what they asked. `all`:
+    /// every recording rule.
     pub fn replace(&mut self, all: &[RecordedRule], options: &QueryOptions, now: TimeMs) {
         let specs = || all.iter().map(|rule| (rule.view, &rule.spec));
         let late: Vec<&RecordedRule> = all.iter().filter(|rule| rule.lateness.is_some()).collect();
@@ -131,8 +133,8 @@ impl PendingCorrections {
         all
     }
 
-    /// A sample at `t` that these selectors see came at `now`; slots until `by` may have been evaluated without it. Returns
-    /// how many rules find that too late.
+    /// A sample at `t` that these selectors see came at `now`; slots until `by` may have been
+    /// evaluated without it. Returns how many rules find that too late.
     pub fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
         let mut beyond = 0;
         for (rule, sight) in self.readers(selectors) {
@@ -145,8 +147,8 @@ impl PendingCorrections {
         beyond
     }
 
-    /// A recorded sample at `t` was corrected: rules that read it follow, of which slots may have been evaluated without
-    /// it until `by`.
+    /// A recorded sample at `t` was corrected: rules that read it follow, of which slots may have
+    /// been evaluated without it until `by`.
     pub fn mark_readers(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
         let seen = self.selectors.seen(labels);
         for (rule, sight) in self.readers(&seen) {
@@ -168,7 +170,8 @@ impl PendingCorrections {
         }
     }
 
-    /// These slots of a rule could not be computed: they are tried again, as long as late samples could still reach them.
+    /// These slots of a rule could not be computed: they are tried again, as long as late samples
+    /// could still reach them.
     pub fn again(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs, now: TimeMs) {
         if self.is_current(rule) {
             self.add(rule, first.max(rule.oldest_slot(now)), last);
@@ -199,7 +202,8 @@ impl PendingCorrections {
         }
     }
 
-    /// The next rule with dirty slots that are recorded by `now`, rules that others read first, and those slots.
+    /// The next rule with dirty slots that are recorded by `now`, rules that others read first, and
+    /// those slots.
     pub fn take(&mut self, now: TimeMs) -> Option<(Arc<CorrectedRule>, TimeRanges)> {
         let due = |rule: &&Arc<CorrectedRule>| {
             let first = self.ranges.get(&rule.view).and_then(|ranges| ranges.keys().next());

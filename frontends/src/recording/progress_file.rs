@@ -1,7 +1,7 @@
 //! How far backfill is, on disk: `backfill.json` in the data directory (`docs/format/backfill.md`).
 //!
-//! Replaced as a whole after each block. What it says is done is in blocks; what it does not say is done again, and
-//! finds its samples stored already.
+//! Replaced as a whole after each block. What it says is done is in blocks; what it does not say is
+//! done again, and finds its samples stored already.
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,8 @@ impl ProgressFile {
         ProgressFile { disk, path: dir.join(FILE) }
     }
 
-    /// What was written last. Damage costs work, not samples: all is computed again, and what is stored stays.
+    /// What was written last. Damage costs work, not samples: all is computed again, and what is
+    /// stored stays.
     pub fn read(&self) -> Option<BackfillProgress> {
         let found = checksummed_file::read(&*self.disk, &self.path).map_err(|e| e.to_string());
         let parse = |text: String| match serde_json::from_str::<BackfillProgress>(&text) {

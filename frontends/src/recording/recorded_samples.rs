@@ -1,7 +1,8 @@
 //! What a rule records at its slots, out of answers about many slots at once.
 //!
-//! The same samples as [`engine::live::recorder::Recorder`] writes slot by slot: labels of the rule, a stale marker at the
-//! first slot at which a row is gone, nothing at a slot whose evaluation failed.
+//! The same samples as [`engine::live::recorder::Recorder`] writes slot by slot: labels of the
+//! rule, a stale marker at the first slot at which a row is gone, nothing at a slot whose
+//! evaluation failed.
 
 use engine::live::ViewKind;
 use engine::live::recorder::recorded_labels;
@@ -101,8 +102,8 @@ impl RecordingSpec {
         self.record == other.record && !self.labels.iter().any(differs)
     }
 
-    /// The samples of `slots`. `present` are the series that had a value at the slot before, and then those that have one
-    /// at the last. The second result: slots that failed, and why.
+    /// The samples of `slots`. `present` are the series that had a value at the slot before, and
+    /// then those that have one at the last. The second result: slots that failed, and why.
     pub fn samples(
         &self,
         answer: QueryAnswer,

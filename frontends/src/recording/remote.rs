@@ -1,5 +1,6 @@
-//! What comes late to the other processes of a cluster, as process 0 sees it: it says what is to be watched, is rung when
-//! something has come, and asks for it. How they are reached is not known here; their side is [`super::late_samples`].
+//! What comes late to the other processes of a cluster, as process 0 sees it: it says what is to be
+//! watched, is rung when something has come, and asks for it. How they are reached is not known
+//! here; their side is [`super::late_samples`].
 
 use super::late_queue::{LateSampleQueue, RuleSchedule};
 use parking_lot::Mutex;

@@ -1,4 +1,5 @@
-//! One rule while it runs: its view, its health and what it has to tell; an alerting rule's part is in [`super::alerting_rule`].
+//! One rule while it runs: its view, its health and what it has to tell; an alerting rule's part is
+//! in [`super::alerting_rule`].
 
 use super::alert::DueAlert;
 use super::alert_annotations::ExpandedAnnotations;

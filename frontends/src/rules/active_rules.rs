@@ -1,7 +1,8 @@
-//! The rules manager without its thread: owns every running rule, takes events and time, hands out what is due.
+//! The rules manager without its thread: owns every running rule, takes events and time, hands out
+//! what is due.
 //!
-//! [`ActiveRules::apply`] changes the set of rules, all or nothing; [`ActiveRules::step`] does the work of one moment. The
-//! thread around it is in [`super::manager`]; tests drive it by hand.
+//! [`ActiveRules::apply`] changes the set of rules, all or nothing; [`ActiveRules::step`] does the
+//! work of one moment. The thread around it is in [`super::manager`]; tests drive it by hand.
 
 use super::active_rule::ActiveRule;
 use super::alerting_rule::{AlertingRule, Behind, StepContext, timing};
@@ -54,8 +55,8 @@ pub(super) struct ActiveGroup {
 }
 
 impl ActiveGroup {
-    /// Tells a rule that reads the states of alerts how far the rules in front of it are. `writes`: states are being written
-    /// in this step.
+    /// Tells a rule that reads the states of alerts how far the rules in front of it are. `writes`:
+    /// states are being written in this step.
     fn follow(&mut self, r: usize, writes: bool) {
         let (front, rest) = self.rules.split_at_mut(r);
         let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.is_behind()) else {
@@ -100,10 +101,11 @@ impl ActiveRules {
         }
     }
 
-    /// Replaces the set of rules, all or nothing: on an error everything runs on as before. Rules whose
-    /// definition is the same keep view and state, wherever they are now; an alert whose `for` or annotations alone changed
-    /// does too. An alert whose expression has changed keeps its state (see [`match_rules`]). A recording rule with another
-    /// expression records the old one until the new one can stand: no slot is lost.
+    /// Replaces the set of rules, all or nothing: on an error everything runs on as before. Rules
+    /// whose definition is the same keep view and state, wherever they are now; an alert whose
+    /// `for` or annotations alone changed does too. An alert whose expression has changed keeps its
+    /// state (see [`match_rules`]). A recording rule with another expression records the old one
+    /// until the new one can stand: no slot is lost.
     pub fn apply(
         &mut self,
         groups: Vec<RuleGroup>,
@@ -197,7 +199,8 @@ impl ActiveRules {
         same && (rule.alert.is_some() || grid(&old.group) == grid(group))
     }
 
-    /// The view of the running rule, if it records the same series as the new one and can do so with another expression.
+    /// The view of the running rule, if it records the same series as the new one and can do so
+    /// with another expression.
     fn changing_view(&self, (g, r): (usize, usize), rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
         let running = &self.groups[g].rules[r];
         let same_series = (&running.rule.name, &running.rule.labels) == (&rule.name, &rule.labels);
@@ -515,7 +518,8 @@ impl ActiveRules {
     }
 }
 
-/// A rule as [`crate::recording`] knows it. Its key says nothing of its expression: what is computed stays when that changes.
+/// A rule as [`crate::recording`] knows it. Its key says nothing of its expression: what is
+/// computed stays when that changes.
 fn recorded_rule_of(group: &RuleGroup, running: &ActiveRule) -> RecordedRule {
     let rule = &running.rule;
     let spec = view_of(group, &running.rule);

@@ -1,4 +1,5 @@
-//! An alert: its state, its times, and when it is due to be sent. What moves it is in [`super::alert_states`].
+//! An alert: its state, its times, and when it is due to be sent. What moves it is in
+//! [`super::alert_states`].
 
 use super::alert_annotations::ExpandedAnnotations;
 use super::limits::RESOLVED_RETENTION_MS;
@@ -142,8 +143,9 @@ impl Alert {
         }
     }
 
-    /// When it must be sent; what has never been sent, or has ended since, at once. Again as in Prometheus: in the first
-    /// slot after which more than the delay has passed, so that all alerts of a group go together.
+    /// When it must be sent; what has never been sent, or has ended since, at once. Again as in
+    /// Prometheus: in the first slot after which more than the delay has passed, so that all alerts
+    /// of a group go together.
     pub(super) fn next_send(&self, timing: &AlertTiming) -> Option<TimeMs> {
         let over = self.resolved_at.is_some();
         if self.awaiting_row || !(self.state == AlertState::Firing || over) {

@@ -1,8 +1,9 @@
 //! What an alert says: its annotations, filled.
 //!
-//! Most texts depend on nothing but the alert's row and value: they are filled whenever somebody wants them. Those that
-//! look further (`query`, `now`) are filled while the condition holds, when the alert is told, and are what is said of
-//! it once it is over, as in Prometheus: what they ask about is often gone by then.
+//! Most texts depend on nothing but the alert's row and value: they are filled whenever somebody
+//! wants them. Those that look further (`query`, `now`) are filled while the condition holds, when
+//! the alert is told, and are what is said of it once it is over, as in Prometheus: what they ask
+//! about is often gone by then.
 
 use super::alert::Alert;
 use super::template::{AlertTemplate, TemplateExpander};

@@ -1,8 +1,9 @@
-//! What is kept of alerts, so that a restart goes on where the process ended: every state with its exact times, and
-//! when an Alertmanager last took it.
+//! What is kept of alerts, so that a restart goes on where the process ended: every state with its
+//! exact times, and when an Alertmanager last took it.
 //!
-//! A record is written before the alert is told to anybody. It is small and replaces the one before; an alert that is
-//! over and forgotten has none. The bytes are described in `docs/format/keep.md`.
+//! A record is written before the alert is told to anybody. It is small and replaces the one
+//! before; an alert that is over and forgotten has none. The bytes are described in
+//! `docs/format/keep.md`.
 
 use super::alert::{Alert, AlertState};
 use super::rule_matching::RuleKey;

@@ -1,6 +1,7 @@
-//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule, with stale markers where a series ends: in the slots of
-//! its group all of them, in one column group per shard with the same layout as long as the set of series stays the same;
-//! between slots those of the alerts that have changed, one by one.
+//! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule, with stale markers where a
+//! series ends: in the slots of its group all of them, in one column group per shard with the same
+//! layout as long as the set of series stays the same; between slots those of the alerts that have
+//! changed, one by one.
 
 use super::services::AlertSeriesStore;
 use std::collections::BTreeMap;
@@ -41,8 +42,8 @@ impl AlertSeriesWriter {
         self.known.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
     }
 
-    /// Writes the samples at `t`, or right after those of the last call should `t` not be later; series of the last
-    /// call that are missing now end. Returns the highest log position.
+    /// Writes the samples at `t`, or right after those of the last call should `t` not be later;
+    /// series of the last call that are missing now end. Returns the highest log position.
     pub fn write(
         &mut self,
         store: &dyn AlertSeriesStore,
@@ -71,8 +72,9 @@ impl AlertSeriesWriter {
         Ok(lsn)
     }
 
-    /// Writes what a few alerts show at `t`, which may be between slots. `series`: all that may show them; those that the
-    /// last call knew and that have no sample now end. All other series stay as they are.
+    /// Writes what a few alerts show at `t`, which may be between slots. `series`: all that may
+    /// show them; those that the last call knew and that have no sample now end. All other series
+    /// stay as they are.
     pub fn write_changes(
         &mut self,
         store: &dyn AlertSeriesStore,

@@ -1,9 +1,9 @@
 //! The state machine of one alerting rule: inactive, pending, firing, resolved. No clock, no I/O.
 //!
-//! Rows of the condition come in with their tick ([`AlertStates::apply`]), time comes in by [`AlertStates::advance`];
-//! every alert has at most one timer, so that only what falls due is touched, and so has its next sending.
-//! Semantics are those of Prometheus' `rules/alerting.go`, except that time is continuous: `for` ends at its exact
-//! millisecond.
+//! Rows of the condition come in with their tick ([`AlertStates::apply`]), time comes in by
+//! [`AlertStates::advance`]; every alert has at most one timer, so that only what falls due is
+//! touched, and so has its next sending. Semantics are those of Prometheus' `rules/alerting.go`,
+//! except that time is continuous: `for` ends at its exact millisecond.
 
 use super::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow, DueAlert};
 use super::alert_annotations::ExpandedAnnotations;
@@ -94,7 +94,8 @@ impl AlertStates {
         std::mem::take(&mut self.changed)
     }
 
-    /// The alerts that have changed since the last call, in anything but their value; `None`: it is forgotten.
+    /// The alerts that have changed since the last call, in anything but their value; `None`: it is
+    /// forgotten.
     pub fn take_changed_alerts(&mut self) -> Vec<(Labels, Option<&Alert>)> {
         let news = std::mem::take(&mut self.changed_alerts);
         news.into_iter().map(|labels| (labels.clone(), self.active.get(&labels))).collect()
@@ -105,8 +106,9 @@ impl AlertStates {
         self.changed_alerts.extend(self.active.keys().cloned());
     }
 
-    /// Takes up the alerts of before a restart exactly as they were. Those that were active wait for their row until
-    /// [`AlertStates::end_awaited`]; those that had ended are told about as long as any other.
+    /// Takes up the alerts of before a restart exactly as they were. Those that were active wait
+    /// for their row until [`AlertStates::end_awaited`]; those that had ended are told about as
+    /// long as any other.
     pub fn restore_exactly(&mut self, alerts: Vec<(Labels, Alert)>, now: TimeMs) {
         for (labels, alert) in alerts {
             if alert.resolved_at.is_some_and(|r| now > r + RESOLVED_RETENTION_MS) {
@@ -181,8 +183,9 @@ impl AlertStates {
         old.send_due.map(|t| self.send_times.remove(&(t, labels.clone())));
     }
 
-    /// Takes up the alerts of before a restart as Prometheus does, from what their series tell: those whose row comes
-    /// before [`AlertStates::end_awaited`] go on, of the others nobody hears. `grace`: an alert that was about to fire waits at least this long
+    /// Takes up the alerts of before a restart as Prometheus does, from what their series tell:
+    /// those whose row comes before [`AlertStates::end_awaited`] go on, of the others nobody hears.
+    /// `grace`: an alert that was about to fire waits at least this long
     /// (`--rules.alert.for-grace-period`), unless its `for` is shorter.
     pub fn restore_from_series(&mut self, alerts: Vec<AlertFromSeries>, now: TimeMs, grace: i64) {
         let hold = self.timing.for_duration;
@@ -205,8 +208,8 @@ impl AlertStates {
         }
     }
 
-    /// Alerts whose row has not come by now are over since `t` (or fire on by `keep_firing_for`). Those that only
-    /// series told of are dropped without a word: they may be somebody else's.
+    /// Alerts whose row has not come by now are over since `t` (or fire on by `keep_firing_for`).
+    /// Those that only series told of are dropped without a word: they may be somebody else's.
     pub fn end_awaited(&mut self, t: TimeMs) {
         self.restored.clear();
         let awaited: Vec<Labels> =
@@ -252,8 +255,8 @@ impl AlertStates {
         self.evaluation_failing || self.failed
     }
 
-    /// Takes the changes of tick `t`. Timers that fell due before `t` run first, unless it was not known what holds.
-    /// An error leaves the states as they are, until the rows are in order again.
+    /// Takes the changes of tick `t`. Timers that fell due before `t` run first, unless it was not
+    /// known what holds. An error leaves the states as they are, until the rows are in order again.
     pub fn apply(
         &mut self,
         t: TimeMs,
@@ -423,7 +426,8 @@ impl AlertStates {
         }
     }
 
-    /// What must be sent at `now`; it counts as sent. What fired and ended since the last call comes in both states.
+    /// What must be sent at `now`; it counts as sent. What fired and ended since the last call
+    /// comes in both states.
     pub fn take_due(&mut self, now: TimeMs) -> Vec<DueAlert> {
         let timing = self.timing;
         let valid = now + 4 * timing.interval.max(timing.resend_delay);

@@ -1,5 +1,5 @@
-//! The alerting part of a rule while it runs: from the rows of its condition to states ([`super::alert_states`]), and from states to the
-//! series `ALERTS` ([`super::alert_series`]).
+//! The alerting part of a rule while it runs: from the rows of its condition to states
+//! ([`super::alert_states`]), and from states to the series `ALERTS` ([`super::alert_series`]).
 
 use super::alert::{Alert, AlertTiming, ConditionRow};
 use super::alert_annotations::{AlertAnnotations, LazyAnnotations};
@@ -39,8 +39,8 @@ pub(super) struct AlertingRule {
     behind: Option<Behind>,
 }
 
-/// A condition that reads the states of alerts is looked at behind the rules in front of it, as in Prometheus: once an answer has
-/// come with what they wrote in the same slot.
+/// A condition that reads the states of alerts is looked at behind the rules in front of it, as in
+/// Prometheus: once an answer has come with what they wrote in the same slot.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Behind {
     /// The rules in front have written their slots before this one.
@@ -123,8 +123,8 @@ impl AlertingRule {
         })
     }
 
-    /// Carries the state of `old` (the same rule before a reload) over. `anew`: the rows are told anew, those that hold
-    /// now first.
+    /// Carries the state of `old` (the same rule before a reload) over. `anew`: the rows are told
+    /// anew, those that hold now first.
     pub fn continue_from(&mut self, old: AlertingRule, timing: AlertTiming, anew: bool, now: TimeMs) {
         self.alerts = old.alerts;
         self.writer = old.writer;
@@ -244,8 +244,8 @@ impl AlertingRule {
             .map_err(|e| format!("writing ALERTS failed: {e}"))
     }
 
-    /// Writes what `ALERTS` shows otherwise since the last call. With `evaluation: interval` that waits for the next slot, as
-    /// in Prometheus.
+    /// Writes what `ALERTS` shows otherwise since the last call. With `evaluation: interval` that
+    /// waits for the next slot, as in Prometheus.
     fn write_changes(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
         if self.in_slots() {
             return Ok(());
@@ -304,7 +304,8 @@ impl AlertingRule {
         Ok(())
     }
 
-    /// Runs timers and slots that are due at `t`. `answer_complete`: the answer of a tick at `t` has been taken.
+    /// Runs timers and slots that are due at `t`. `answer_complete`: the answer of a tick at `t`
+    /// has been taken.
     pub fn advance(
         &mut self,
         name: &str,

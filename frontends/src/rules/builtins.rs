@@ -1,5 +1,5 @@
-//! The functions that Go's templates have of their own, as far as `gotmpl` answers them otherwise or without counting what
-//! they cost: all but `and` and `or`.
+//! The functions that Go's templates have of their own, as far as `gotmpl` answers them otherwise
+//! or without counting what they cost: all but `and` and `or`.
 
 use super::budget;
 use super::functions::{fail, string, text, zero};

@@ -96,8 +96,8 @@ impl RuleEventQueue {
         self.arrived.notify_all();
     }
 
-    /// An alert has arrived at an Alertmanager. If too many such news wait, this one is lost: should the process die
-    /// now, the alert is sent once more.
+    /// An alert has arrived at an Alertmanager. If too many such news wait, this one is lost:
+    /// should the process die now, the alert is sent once more.
     pub fn told(&self, told: DeliveredAlert) {
         let mut waiting = self.waiting.lock();
         if waiting.told.len() < INBOX_EVENTS {

@@ -1,7 +1,8 @@
 //! Rule files: Prometheus' YAML, read strictly, checked as a whole, compiled.
 //!
-//! [`parse`] turns the text of one file into [`RuleGroup`]s whose expressions are plans and whose templates are
-//! known to parse; [`load`] does so for all files. A fault names file, line, column and remedy.
+//! [`parse`] turns the text of one file into [`RuleGroup`]s whose expressions are plans and whose
+//! templates are known to parse; [`load`] does so for all files. A fault names file, line, column
+//! and remedy.
 
 use super::active_rules::view_of;
 use super::limits::LATENESS_MS;

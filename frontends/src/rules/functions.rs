@@ -1,7 +1,7 @@
 //! Prometheus' template functions, over `gotmpl` values.
 //!
-//! Each is a plain function from arguments to a value; [`table`] lists them. `query`, `now` and the link functions
-//! need the server and are added by [`super::template`].
+//! Each is a plain function from arguments to a value; [`table`] lists them. `query`, `now` and the
+//! link functions need the server and are added by [`super::template`].
 
 use super::budget;
 use super::printing::{self, type_name};

@@ -1,7 +1,7 @@
 //! Self-metrics of rule groups, under Prometheus' names.
 //!
-//! What the live runtime counts and measures of a view is fetched when one of its events comes and at the slots of its
-//! group, so a rule that nothing changes for costs nothing in between.
+//! What the live runtime counts and measures of a view is fetched when one of its events comes and
+//! at the slots of its group, so a rule that nothing changes for costs nothing in between.
 
 use super::active_rule::{ActiveRule, StepCounts};
 use super::evaluation_grid::EvaluationGrid;

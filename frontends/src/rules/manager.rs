@@ -1,7 +1,8 @@
-//! The rules manager: one thread that owns all running rules, and the handle that the rest of the house holds.
+//! The rules manager: one thread that owns all running rules, and the handle that the rest of the
+//! house holds.
 //!
-//! No lock is held while a rule works: calls travel to the thread and their answers back. They block until the
-//! thread has a moment; call them off the async runtime.
+//! No lock is held while a rule works: calls travel to the thread and their answers back. They
+//! block until the thread has a moment; call them off the async runtime.
 
 use super::active_rules::ActiveRules;
 use super::alert_persistence::AlertPersistence;

@@ -1,8 +1,10 @@
 //! Rules: rule files in, standing plans and alerts out.
 //!
-//! [`mod@file`] reads Prometheus' rule files, [`template`] expands labels and annotations ([`alert_annotations`]), [`alert_states`] is the state
-//! machine of one alerting rule (pure), [`alert_series`] writes `ALERTS` samples, [`alert_persistence`] keeps states over a restart,
-//! [`rule_matching`] knows which rule goes on from which, [`manager`] keeps all of it standing. [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
+//! [`mod@file`] reads Prometheus' rule files, [`template`] expands labels and annotations
+//! ([`alert_annotations`]), [`alert_states`] is the state machine of one alerting rule (pure),
+//! [`alert_series`] writes `ALERTS` samples, [`alert_persistence`] keeps states over a restart,
+//! [`rule_matching`] knows which rule goes on from which, [`manager`] keeps all of it standing.
+//! [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
 
 mod active_rule;
 pub mod active_rules;

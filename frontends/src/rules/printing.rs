@@ -1,7 +1,8 @@
 //! Go's `fmt`: what `print`, `println` and `printf` make of the values of a template.
 //!
-//! [`text`] is `%v`. [`printf`] reads a format as Go does, its errors included (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb
-//! counts against the template's budget before it is written.
+//! [`text`] is `%v`. [`printf`] reads a format as Go does, its errors included
+//! (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb counts against the template's budget before it
+//! is written.
 
 use super::budget;
 use super::fields::is_root;

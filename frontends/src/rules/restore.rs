@@ -1,9 +1,10 @@
 //! The alerts of before a restart, for rules that have just been started.
 //!
-//! What was kept (see [`super::alert_persistence`]) is taken up exactly: `for` has gone on, nothing is told twice. Where nothing was ever
-//! kept, as in a data directory filled from Prometheus, the `ALERTS_FOR_STATE` series tell what they can, and Prometheus'
-//! rules for that hold: the outage does not count, a grace period follows, and an alert begins only when its row comes. Such
-//! series may be those of other servers, that were written or federated to this one.
+//! What was kept (see [`super::alert_persistence`]) is taken up exactly: `for` has gone on, nothing
+//! is told twice. Where nothing was ever kept, as in a data directory filled from Prometheus, the
+//! `ALERTS_FOR_STATE` series tell what they can, and Prometheus' rules for that hold: the outage
+//! does not count, a grace period follows, and an alert begins only when its row comes. Such series
+//! may be those of other servers, that were written or federated to this one.
 
 use super::active_rule::ActiveRule;
 use super::active_rules::ActiveGroup;
@@ -51,8 +52,8 @@ impl OpenAlertSeries {
 }
 
 impl AlertRestore<'_> {
-    /// Gives the rules at `wanted` their alerts. `kept`: what was kept, if anything ever was; then they also go on with
-    /// the series of theirs.
+    /// Gives the rules at `wanted` their alerts. `kept`: what was kept, if anything ever was; then
+    /// they also go on with the series of theirs.
     pub fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
         let mut living = self.living().unwrap_or_else(|error| {
             tracing::warn!(%error, "the ALERTS series of before the restart could not be read");
@@ -157,7 +158,8 @@ impl AlertRestore<'_> {
         }
     }
 
-    /// Series of alerts that were taken up go on, or end with a stale marker if their alert has another state.
+    /// Series of alerts that were taken up go on, or end with a stale marker if their alert has
+    /// another state.
     fn adopt(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
         let mut holder: HashMap<&Labels, RulePosition> = HashMap::new();
         for place in wanted {

@@ -1,5 +1,6 @@
-//! What is done to a template's syntax tree before it is filled: what Go refuses when it parses is refused, and calls and
-//! fields become calls of [`CALL`] and [`FIELD`], which know where they stand and fail in Go's words.
+//! What is done to a template's syntax tree before it is filled: what Go refuses when it parses is
+//! refused, and calls and fields become calls of [`CALL`] and [`FIELD`], which know where they
+//! stand and fail in Go's words.
 //!
 //! `{{ humanize $labels.x | toUpper }}` becomes `{{ __call "…at <humanize…>" "humanize" (__field "…" $labels "x") | __call "…" "toUpper"
 //! | __show }}`; `and` and `or` stay, for they do not always look at all of their arguments.
@@ -316,7 +317,8 @@ fn text_of(expr: &Expr) -> String {
     text.0
 }
 
-/// A text that ends at [`TEMPLATE_CONTEXT_BYTES`]: each level of a nested expression prints all that is in it.
+/// A text that ends at [`TEMPLATE_CONTEXT_BYTES`]: each level of a nested expression prints all
+/// that is in it.
 struct Printed(String);
 
 impl Printed {

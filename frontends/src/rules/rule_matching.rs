@@ -1,8 +1,9 @@
 //! Which rule goes on from which: across a reload, and across a restart.
 //!
-//! A rule is known by its file, group, name, labels and expression. After a change of the files, the rules that are the
-//! same in all of it find each other first, then those that have moved to another group, then those of one group whose
-//! expression alone has changed. Order does not matter, except among rules that are equal.
+//! A rule is known by its file, group, name, labels and expression. After a change of the files,
+//! the rules that are the same in all of it find each other first, then those that have moved to
+//! another group, then those of one group whose expression alone has changed. Order does not
+//! matter, except among rules that are equal.
 
 use super::file::{Rule, RuleGroup};
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,8 @@ pub fn reads(node: &PlanNode) -> bool {
     }
 }
 
-/// Whether states are asked for by name. `{team="a"}` and `{__name__=~".+"}` are not: most series that they find are others.
+/// Whether states are asked for by name. `{team="a"}` and `{__name__=~".+"}` are not: most series
+/// that they find are others.
 fn names(selector: &Selector) -> bool {
     let of_name = || selector.matchers.iter().filter(|m| m.name == METRIC_NAME);
     let chosen = of_name().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex) && !m.matches("up"));

@@ -1,9 +1,11 @@
 //! Labels and annotations as Go templates.
 //!
-//! An [`TemplateExpander`] knows the server (external labels and URL, how to query); [`TemplateExpander::compile`] parses a
-//! text once, [`TemplateExpander::expand`] fills it for one row. `gotmpl` is the engine; its syntax tree is rewritten so
-//! that a missing label is "" (`missingkey=zero`), errors are told in Go's words (`rewriting.rs`), and what it costs is counted
-//! (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in `printing.rs`.
+//! An [`TemplateExpander`] knows the server (external labels and URL, how to query);
+//! [`TemplateExpander::compile`] parses a text once, [`TemplateExpander::expand`] fills it for one
+//! row. `gotmpl` is the engine; its syntax tree is rewritten so that a missing label is ""
+//! (`missingkey=zero`), errors are told in Go's words (`rewriting.rs`), and what it costs is
+//! counted (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in
+//! `printing.rs`.
 
 use super::budget::{self, counted};
 use super::builtins;
@@ -52,8 +54,8 @@ pub enum AlertTemplate {
     Actions(Arc<Actions>),
 }
 
-/// A text with actions. Parsed it takes twenty times as much memory, and most alerts never fire: it is parsed when it is
-/// filled first.
+/// A text with actions. Parsed it takes twenty times as much memory, and most alerts never fire: it
+/// is parsed when it is filled first.
 pub struct Actions {
     /// For error texts.
     name: String,
@@ -248,7 +250,8 @@ fn build(
     rewriter.fault.map_or(Ok((template, looks)), Err)
 }
 
-/// Calls a function: where it and its arguments stand, its name, its arguments. Its errors are told in Go's words.
+/// Calls a function: where it and its arguments stand, its name, its arguments. Its errors are told
+/// in Go's words.
 fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateError> {
     let [Value::String(places), Value::String(name), args @ ..] = args else {
         return Err(fail("wrong number of args"));
@@ -344,7 +347,8 @@ mod tests {
         }
     }
 
-    /// What Prometheus 3.14 makes of templates, by the value: numbers in all verbs, fields, functions, errors.
+    /// What Prometheus 3.14 makes of templates, by the value: numbers in all verbs, fields,
+    /// functions, errors.
     #[test]
     fn texts_are_those_of_3_14() {
         let cases: serde_json::Value =

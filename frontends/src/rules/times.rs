@@ -1,7 +1,7 @@
 //! Times and durations in templates: `toTime`, `toDuration`, and Go's layouts for `.Format`.
 //!
-//! Templates have no methods here: a time is a map of what its methods without arguments give, and `.Format` is
-//! rewritten to a call ([`super::template`]). Everything is UTC, as in Prometheus.
+//! Templates have no methods here: a time is a map of what its methods without arguments give, and
+//! `.Format` is rewritten to a call ([`super::template`]). Everything is UTC, as in Prometheus.
 
 use super::functions::{fail, text};
 use chrono::{DateTime, Datelike, Timelike, Utc};
@@ -187,7 +187,8 @@ fn begins(layout: &str, piece: &str) -> bool {
     rest.is_some_and(|rest| !word || !rest.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
-/// A fraction of a second, if `layout` begins with one: `.000` has all its digits, `.999` only those that are not 0.
+/// A fraction of a second, if `layout` begins with one: `.000` has all its digits, `.999` only
+/// those that are not 0.
 fn fraction(t: &DateTime<Utc>, layout: &str) -> Option<(usize, String)> {
     let mark = layout.chars().next().filter(|c| matches!(c, '.' | ','))?;
     let digit = layout[1..].chars().next().filter(|c| matches!(c, '0' | '9'))?;

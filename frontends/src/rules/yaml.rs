@@ -100,8 +100,9 @@ pub fn parse_with<T: DeserializeOwned>(
     })
 }
 
-/// What the reader admits in a text of so many bytes: as many values as can stand in it, since [`FILE_BYTES`] bounds the
-/// text. Aliases make more of it than stands there, and have bounds of their own.
+/// What the reader admits in a text of so many bytes: as many values as can stand in it, since
+/// [`FILE_BYTES`] bounds the text. Aliases make more of it than stands there, and have bounds of
+/// their own.
 fn options(bytes: usize) -> Options {
     let mut budget = Budget::default();
     // `{a,` are two values of three bytes, and every list has an end besides.
@@ -124,8 +125,8 @@ fn options(bytes: usize) -> Options {
     options
 }
 
-/// Where the key of a "field x not found" stands: the error itself knows the beginning of its mapping only, in
-/// whose column all its keys are.
+/// Where the key of a "field x not found" stands: the error itself knows the beginning of its
+/// mapping only, in whose column all its keys are.
 fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
     let serde_saphyr::Error::Message { msg, location } = error.without_snippet() else { return None };
     let (field, _) = not_found(msg)?;

@@ -1,7 +1,7 @@
 //! The file that keeps standing queries over a restart: `docs/format/standing-queries.md`.
 //!
-//! It is small and written as a whole: into a temporary file, synced, renamed, its directory synced. So there is always
-//! a complete one, the old or the new.
+//! It is small and written as a whole: into a temporary file, synced, renamed, its directory
+//! synced. So there is always a complete one, the old or the new.
 
 use super::definition::SavedQueryDefinition;
 use crate::limits::STANDING_QUERIES;
@@ -45,8 +45,9 @@ impl SavedQueryFile {
         SavedQueryFile { disk, path: dir.join(NAME) }
     }
 
-    /// What it says; nothing if it is not there. A damaged one is set aside, with an error in the log; one of a version
-    /// that this build does not know is an error, since the next change would destroy it.
+    /// What it says; nothing if it is not there. A damaged one is set aside, with an error in the
+    /// log; one of a version that this build does not know is an error, since the next change would
+    /// destroy it.
     pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, String> {
         let content = match self.disk.read(&self.path) {
             Ok(content) => content,

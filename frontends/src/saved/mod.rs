@@ -1,7 +1,9 @@
-//! Standing queries: views that people put and remove by name while the server runs, and that a restart brings back.
+//! Standing queries: views that people put and remove by name while the server runs, and that a
+//! restart brings back.
 //!
-//! A [`SavedQueryDefinition`] is what was asked for, [`mod@file`] keeps all of them in the data directory. Every change is on disk
-//! before it is answered. The views themselves stand where those of rules and subscriptions do ([`crate::views`]).
+//! A [`SavedQueryDefinition`] is what was asked for, [`mod@file`] keeps all of them in the data
+//! directory. Every change is on disk before it is answered. The views themselves stand where those
+//! of rules and subscriptions do ([`crate::views`]).
 
 pub mod definition;
 pub mod file;
@@ -120,8 +122,8 @@ impl SavedQueries {
         (same && self.views.can_replace(view, spec)).then_some(view)
     }
 
-    /// Makes `definition` the standing query called `name`. `recorded_elsewhere` says who else records such series.
-    /// Blocks, for the disk.
+    /// Makes `definition` the standing query called `name`. `recorded_elsewhere` says who else
+    /// records such series. Blocks, for the disk.
     pub fn put(
         &self,
         name: &str,

@@ -1,9 +1,10 @@
 //! What is recorded of the states of alerts: `record: firing, expr: count(ALERTS{alertstate="firing"})`.
 //!
-//! The states of a slot are written right after the tick that looked at it ([`crate::rules`]). A rule that stands would
-//! see them in its next slot only, where Prometheus shows them to the rules behind the alert in the same evaluation. So
-//! such a rule is asked as soon as all groups have written the states of its slot, or when they do not for too long. Alerts
-//! and subscriptions stand: they are answered again when the states come.
+//! The states of a slot are written right after the tick that looked at it ([`crate::rules`]). A
+//! rule that stands would see them in its next slot only, where Prometheus shows them to the rules
+//! behind the alert in the same evaluation. So such a rule is asked as soon as all groups have
+//! written the states of its slot, or when they do not for too long. Alerts and subscriptions
+//! stand: they are answered again when the states come.
 
 use crate::rules::state_selectors;
 use engine::live::{ViewKind, ViewSpec};

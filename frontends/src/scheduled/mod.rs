@@ -1,12 +1,14 @@
-//! Views that cannot stand: alerts and subscriptions with subqueries, fixed `@` times, negative offsets, or parameters of
-//! windows that are series; in a cluster, recording rules with these, too; and what is recorded of the states of alerts
-//! ([`alert_series`]). Other recording rules with these stand: their steps ask the store ([`engine::live`]).
+//! Views that cannot stand: alerts and subscriptions with subqueries, fixed `@` times, negative
+//! offsets, or parameters of windows that are series; in a cluster, recording rules with these,
+//! too; and what is recorded of the states of alerts ([`alert_series`]). Other recording rules with
+//! these stand: their steps ask the store ([`engine::live`]).
 //!
-//! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its group if it is recorded,
-//! otherwise once a second while somebody listens. Of its subqueries only what is new, or may have changed, is asked for
-//! ([`subquery_cache`]). What changed goes out with the events of a standing view, and
-//! recorded samples go the same way ([`engine::live::recorder`]). Whatever can stand does: it goes to the live runtime
-//! behind [`CompositeViews`]. One view is in [`view`].
+//! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its
+//! group if it is recorded, otherwise once a second while somebody listens. Of its subqueries only
+//! what is new, or may have changed, is asked for ([`subquery_cache`]). What changed goes out with
+//! the events of a standing view, and recorded samples go the same way
+//! ([`engine::live::recorder`]). Whatever can stand does: it goes to the live runtime behind
+//! [`CompositeViews`]. One view is in [`view`].
 
 mod alert_series;
 mod answer_rows;

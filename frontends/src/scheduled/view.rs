@@ -1,5 +1,6 @@
-//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps; or turns of the caller. What
-//! it keeps of its subqueries in between is in [`engine::query::SubqueryCache`].
+//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps; or
+//! turns of the caller. What it keeps of its subqueries in between is in
+//! [`engine::query::SubqueryCache`].
 
 use super::alert_series::{self, States};
 use super::answer_rows::AnswerRows;
@@ -87,7 +88,8 @@ impl ScheduledView {
         )
     }
 
-    /// Ends `old`, and starts another view that goes on with its consumers and its series, as far as they are the same.
+    /// Ends `old`, and starts another view that goes on with its consumers and its series, as far
+    /// as they are the same.
     pub fn replacing(
         old: &ScheduledView,
         spec: ViewSpec,
@@ -241,8 +243,8 @@ impl ScheduledView {
         }
     }
 
-    /// How long after `slot` it is asked, ms: not before what stands has recorded its own answers of the slot, or the
-    /// states of alerts are written.
+    /// How long after `slot` it is asked, ms: not before what stands has recorded its own answers
+    /// of the slot, or the states of alerts are written.
     fn delay(&self, slot: TimeMs) -> i64 {
         match &self.states {
             Some(states) if states.has(slot) => 0,

@@ -1,4 +1,5 @@
-//! A store and a live runtime for tests of views: samples in, rules and watched expressions, questions from scratch.
+//! A store and a live runtime for tests of views: samples in, rules and watched expressions,
+//! questions from scratch.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 

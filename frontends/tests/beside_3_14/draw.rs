@@ -1,7 +1,8 @@
 //! Samples and queries in Prometheus' test language.
 //!
-//! Functions, aggregations and operators come from the tables, arguments are drawn by type, and what the parser or the type
-//! checker refuses is drawn again. Left out is what 3.14 answers by chance or by mistake; [`super::listed`] says why.
+//! Functions, aggregations and operators come from the tables, arguments are drawn by type, and
+//! what the parser or the type checker refuses is drawn again. Left out is what 3.14 answers by
+//! chance or by mistake; [`super::listed`] says why.
 
 use crate::arguments;
 use crate::random::Random;

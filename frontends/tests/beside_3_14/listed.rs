@@ -12,7 +12,8 @@ const ROUNDED: [&str; 16] = [
 /// What makes more of a last digit, or a label.
 const AMPLIFIES: [&str; 3] = ["count_values", "stdvar", "stddev"];
 
-/// Whether an expression makes something of a last digit: a label, a difference, or one rounded value of another.
+/// Whether an expression makes something of a last digit: a label, a difference, or one rounded
+/// value of another.
 fn shows_last_digit(expr: &str) -> bool {
     let words = || expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let rounded = words().filter(|word| ROUNDED.contains(word)).count() + expr.matches('^').count();
@@ -106,8 +107,8 @@ fn errors(theirs: &str, ours: &str) -> &'static str {
     }
 }
 
-/// Whether `ours` is the text with the two label sets of `[{…}, {…}]` changed about: `first` ends and `second` begins where they
-/// meet.
+/// Whether `ours` is the text with the two label sets of `[{…}, {…}]` changed about: `first` ends
+/// and `second` begins where they meet.
 fn swapped(first: &str, second: &str, ours: &str) -> bool {
     let Some((before, one)) = first.rsplit_once("[{") else { return false };
     let Some((other, behind)) = second.split_once("}]") else { return false };

@@ -1,16 +1,20 @@
-//! Random queries, answered by us and by Prometheus 3.14, of which `go/main.go` makes a program: its evaluator as a library.
-//! We answer twice: the query runtime, and views that stand while the samples arrive.
+//! Random queries, answered by us and by Prometheus 3.14, of which `go/main.go` makes a program:
+//! its evaluator as a library. We answer twice: the query runtime, and views that stand while the
+//! samples arrive.
 //!
 //! ```text
 //! cargo test --workspace --test beside_3_14                                        # 2,000 queries, seed 1
 //! ANSWERS=100000 ANSWERS_SEED=7 cargo test --release --workspace --test beside_3_14 -- --nocapture
 //! ```
 //!
-//! The program gets samples and queries in Prometheus' test language ([`draw`]) and writes what it answers behind each query;
-//! the file that this makes must be fulfilled ([`frontends::promqltest`]). A difference must be one of [`listed`]. Anything else
-//! fails the test with the samples, the query and both answers: a file to be run again with `perennial test promql`.
+//! The program gets samples and queries in Prometheus' test language ([`draw`]) and writes what it
+//! answers behind each query; the file that this makes must be fulfilled
+//! ([`frontends::promqltest`]). A difference must be one of [`listed`]. Anything else fails the
+//! test with the samples, the query and both answers: a file to be run again with
+//! `perennial test promql`.
 //!
-//! The program is built where Go 1.25 or newer is, and its modules can be had. Elsewhere that is said ([`testing::skipped`]).
+//! The program is built where Go 1.25 or newer is, and its modules can be had. Elsewhere that is
+//! said ([`testing::skipped`]).
 
 #[path = "../support/arguments.rs"]
 mod arguments;

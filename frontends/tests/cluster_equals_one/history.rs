@@ -1,5 +1,5 @@
-//! What the processes of a cluster answer from history is what one process answers. Each process of the cluster is asked; what
-//! crosses between them is bytes.
+//! What the processes of a cluster answer from history is what one process answers. Each process of
+//! the cluster is asked; what crosses between them is bytes.
 
 use super::{EXPRESSIONS, START, Server, close};
 use engine::query::guard::QueryGuard;

@@ -1,6 +1,6 @@
-//! `late_samples: correct` in a cluster: what comes late to any of its processes is noticed, so that what is recorded in the
-//! end is what one process records to which everything comes in time. What is asked and answered crosses as bytes, and
-//! not every answer arrives.
+//! `late_samples: correct` in a cluster: what comes late to any of its processes is noticed, so
+//! that what is recorded in the end is what one process records to which everything comes in time.
+//! What is asked and answered crosses as bytes, and not every answer arrives.
 
 use super::{START, Server, history};
 use engine::live::{ViewKind, ViewSpec};

@@ -1,10 +1,10 @@
-//! A cluster answers as one process: the same series divided among the stores of two or three processes, the same
-//! views, the same ticks. The processes are runtimes in this test that talk over loopback, so everything that
-//! crosses between processes is written and read as bytes. What is asked from history is in [`history`], what comes late in
-//! [`late`].
+//! A cluster answers as one process: the same series divided among the stores of two or three
+//! processes, the same views, the same ticks. The processes are runtimes in this test that talk
+//! over loopback, so everything that crosses between processes is written and read as bytes. What
+//! is asked from history is in [`history`], what comes late in [`late`].
 //!
-//! Partial sums are added in another order than in one process, so values may differ by 1e-12; which rows there are,
-//! and what is remarked, may not. The values of samples are whole numbers.
+//! Partial sums are added in another order than in one process, so values may differ by 1e-12;
+//! which rows there are, and what is remarked, may not. The values of samples are whole numbers.
 
 mod history;
 mod late;

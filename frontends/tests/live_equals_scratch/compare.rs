@@ -78,8 +78,8 @@ fn same(a: &Sample, b: &Sample, allowed: impl Fn(f64, f64) -> f64) -> bool {
     }
 }
 
-/// By how much two answers may differ: what the entry declares, of the value. What stands round it adds up, at most,
-/// what all values of the entry may differ by, and rounds itself.
+/// By how much two answers may differ: what the entry declares, of the value. What stands round it
+/// adds up, at most, what all values of the entry may differ by, and rounds itself.
 fn allowance(world: &World, inexact: &Inexact, asked: &QueryOptions, (a, b): (f64, f64)) -> f64 {
     let value = a.abs().max(b.abs()).max(inexact.tolerance.least);
     if !inexact.composed {

@@ -1,8 +1,9 @@
 //! Expressions for every entry of the tables: each function, aggregation and operator round random operands.
 //!
-//! Nothing is named here that stands in a table: arguments are drawn by type, and what the parser, the type checker or
-//! the live runtime refuses is drawn again. Entries that declare a tolerance are treated apart ([`Drawn::inexact`]):
-//! round them stand only operators that make no difference larger; in all other compositions they do not occur.
+//! Nothing is named here that stands in a table: arguments are drawn by type, and what the parser,
+//! the type checker or the live runtime refuses is drawn again. Entries that declare a tolerance
+//! are treated apart ([`Drawn::inexact`]): round them stand only operators that make no difference
+//! larger; in all other compositions they do not occur.
 
 use crate::arguments;
 use crate::random::Random;

@@ -1,12 +1,14 @@
-//! The invariant above all: for every view and tick, the live answer equals the from-scratch answer of the query
-//! runtime over the samples that had arrived, in rows and in remarks.
+//! The invariant above all: for every view and tick, the live answer equals the from-scratch answer
+//! of the query runtime over the samples that had arrived, in rows and in remarks.
 //!
-//! One case is a generated history ([`history`]) with a random expression for **every** entry of the tables at once
-//! ([`entries`]), compositions of up to five operators, so that they share what can be shared; and, over the same
-//! history, one of them alone, so that sharing cannot hide a mistake. At each tick a fifth of the views are compared, at
-//! the last tick all. Answers must be equal bit by bit, unless the table entry declares a tolerance.
+//! One case is a generated history ([`history`]) with a random expression for **every** entry of
+//! the tables at once ([`entries`]), compositions of up to five operators, so that they share what
+//! can be shared; and, over the same history, one of them alone, so that sharing cannot hide a
+//! mistake. At each tick a fifth of the views are compared, at the last tick all. Answers must be
+//! equal bit by bit, unless the table entry declares a tolerance.
 //!
-//! A case hangs on its seed and its number alone. One that fails is cut down and printed with the command that repeats it:
+//! A case hangs on its seed and its number alone. One that fails is cut down and printed with the
+//! command that repeats it:
 //!
 //!     LIVE_SEED=1 LIVE_CASE=17 cargo test --workspace --test live_equals_scratch
 //!     LIVE_CASES=100000 cargo test --release --workspace --test live_equals_scratch -- --nocapture

@@ -1,4 +1,5 @@
-//! What the examples share: captures of real targets, replicated as other instances, and what this process has used.
+//! What the examples share: captures of real targets, replicated as other instances, and what this
+//! process has used.
 //!
 //! A capture is a zstd file of scrapes in the text format, each behind a line `# SCRAPE <unix ms>`
 //! (`zstd --long=27`). Targets that have one shape (`node_15s` and so on) make one [`Capture`].

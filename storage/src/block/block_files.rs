@@ -1,5 +1,5 @@
-//! Where the files of a block are: in a directory here ([`super::open_files`]), or far away (`far/`). Whoever reads a block reads ranges of
-//! its files through this, and nothing else.
+//! Where the files of a block are: in a directory here ([`super::open_files`]), or far away
+//! (`far/`). Whoever reads a block reads ranges of its files through this, and nothing else.
 
 use crate::store::StoreError;
 use std::io;

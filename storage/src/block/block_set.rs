@@ -1,7 +1,8 @@
 //! The blocks of a data directory: opened, listed, added, removed.
 //!
-//! A block goes in three steps: off the list, renamed ([`deleting`]), removed. A kill between them leaves a whole
-//! block, which the next start lists again, or a directory that every start leaves out and sweeps away.
+//! A block goes in three steps: off the list, renamed ([`deleting`]), removed. A kill between them
+//! leaves a whole block, which the next start lists again, or a directory that every start leaves
+//! out and sweeps away.
 
 use super::cache::PageCache;
 use super::cold::{ColdBlock, ColdOptions, ColdStore};
@@ -67,7 +68,8 @@ impl BlockHandle {
         }
     }
 
-    /// The same block, without what these say that is deleted of it. A far one is asked for it when it is opened.
+    /// The same block, without what these say that is deleted of it. A far one is asked for it when
+    /// it is opened.
     fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<BlockHandle, StoreError> {
         Ok(match self {
             BlockHandle::Here(block) => BlockHandle::Here(block.with_tombstones(tombstones)?),
@@ -90,7 +92,8 @@ impl BlockList {
     }
 }
 
-/// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held while they read.
+/// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held
+/// while they read.
 pub struct BlockSet {
     blocks: RwLock<BlockList>,
     cache: PageCache,
@@ -100,9 +103,10 @@ pub struct BlockSet {
 }
 
 impl BlockSet {
-    /// Opens all blocks in `blocks_dir` (made if missing). What an interrupted writer left is left out, for
-    /// [`BlockSet::remove_unfinished`], and what is being removed, for [`BlockSet::finish_removals`]. A damaged block is left out, left on disk, and named in the second
-    /// result: one line each. One that another says it replaces is removed.
+    /// Opens all blocks in `blocks_dir` (made if missing). What an interrupted writer left is left
+    /// out, for [`BlockSet::remove_unfinished`], and what is being removed, for
+    /// [`BlockSet::finish_removals`]. A damaged block is left out, left on disk, and named in the
+    /// second result: one line each. One that another says it replaces is removed.
     pub fn open(disk: &dyn Disk, blocks_dir: &Path) -> Result<(BlockSet, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
         disk.create_dir(blocks_dir).map_err(&bad)?;
@@ -192,9 +196,10 @@ impl BlockSet {
         list.become_these(new);
     }
 
-    /// From now on new readers do not see what these say that is deleted. Of a block that cannot say which of its series
-    /// these are nothing is seen any more: it is off the list, and named, one line each. A far one stays on the list: as
-    /// long as it cannot say it, it cannot be opened.
+    /// From now on new readers do not see what these say that is deleted. Of a block that cannot
+    /// say which of its series these are nothing is seen any more: it is off the list, and named,
+    /// one line each. A far one stays on the list: as long as it cannot say it, it cannot be
+    /// opened.
     pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
         let mut list = self.blocks.write();
         let about = |b: &BlockHandle| {
@@ -229,8 +234,9 @@ impl BlockSet {
         self.blocks.read().blocks.clone()
     }
 
-    /// A number that is another one whenever the samples are others: by an import, by a deletion, by blocks that were found
-    /// in an object store. Flushes, merges and moves change no sample, and retention is not counted.
+    /// A number that is another one whenever the samples are others: by an import, by a deletion,
+    /// by blocks that were found in an object store. Flushes, merges and moves change no sample,
+    /// and retention is not counted.
     pub fn version(&self) -> u64 {
         self.blocks.read().version
     }
@@ -244,8 +250,9 @@ impl BlockSet {
         gone.pop()
     }
 
-    /// Removes the block in directory `dir` from the set and from the disk, or from the object store. On an error it is
-    /// whole and on the list again, or [`BlockSet::finish_removals`] has to finish.
+    /// Removes the block in directory `dir` from the set and from the disk, or from the object
+    /// store. On an error it is whole and on the list again, or [`BlockSet::finish_removals`] has
+    /// to finish.
     pub fn remove(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
         let Some(block) = self.unlist(dir) else { return Ok(()) };
         let name = block.meta().name().to_string();
@@ -262,8 +269,8 @@ impl BlockSet {
         removed
     }
 
-    /// Removes the directory of a block that is off the list. If more read such blocks than can go on without it, it stays for
-    /// [`BlockSet::remove_leaving`].
+    /// Removes the directory of a block that is off the list. If more read such blocks than can go
+    /// on without it, it stays for [`BlockSet::remove_leaving`].
     fn remove_here(&self, disk: &dyn Disk, block: &Block) -> Result<(), StoreError> {
         if block.pin() {
             return remove_dir(disk, &block.meta().dir);
@@ -292,8 +299,9 @@ impl BlockSet {
         self.leaving.lock().iter().map(|block| block.meta().name().to_string()).collect()
     }
 
-    /// The block `cold` is read from the object store from now on, and its directory `dir` is removed. On an error its files
-    /// are there, in part perhaps, and a later [`BlockSet::finish_removals`], or move, has to finish.
+    /// The block `cold` is read from the object store from now on, and its directory `dir` is
+    /// removed. On an error its files are there, in part perhaps, and a later
+    /// [`BlockSet::finish_removals`], or move, has to finish.
     pub fn switch_to_cold(&self, disk: &dyn Disk, dir: &Path, far: ColdBlock) -> Result<(), StoreError> {
         let here = self.all().iter().find(|block| block.meta().dir == dir).cloned();
         self.put(BlockHandle::Far(far));
@@ -361,9 +369,9 @@ impl BlockSet {
         })
     }
 
-    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted by labels and,
-    /// as one label set may be in several blocks, by time. Blocks may overlap: of samples with one time, those
-    /// of any block will do.
+    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted
+    /// by labels and, as one label set may be in several blocks, by time. Blocks may overlap: of
+    /// samples with one time, those of any block will do.
     pub fn select(
         &self,
         shard: u16,
@@ -380,7 +388,8 @@ impl BlockSet {
         Ok(all)
     }
 
-    /// Sorted label names of the blocks that overlap `from..=to`, of series that satisfy any of the matcher sets (none: all).
+    /// Sorted label names of the blocks that overlap `from..=to`, of series that satisfy any of the
+    /// matcher sets (none: all).
     pub fn label_names(
         &self,
         sets: &[Vec<Matcher>],
@@ -436,7 +445,8 @@ pub(crate) fn remove_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> 
     disk.remove(&away).map_err(io_error(&away))
 }
 
-/// What the directory of a block is called while it is removed; not a name that `docs/format/open.sql` looks for.
+/// What the directory of a block is called while it is removed; not a name that
+/// `docs/format/open.sql` looks for.
 fn deleting(dir: &Path) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().replace('_', "-");
     dir.with_file_name(format!("{name}.{DELETING}"))

@@ -1,5 +1,5 @@
-//! Decoded pages of recent reads. Series of one metric lie side by side in a block, and readers ask for them one
-//! after the other: without this each would decode its neighbours again.
+//! Decoded pages of recent reads. Series of one metric lie side by side in a block, and readers ask
+//! for them one after the other: without this each would decode its neighbours again.
 
 use super::open_files::OpenFiles;
 use super::page::SamplesPage;

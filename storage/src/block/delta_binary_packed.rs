@@ -1,9 +1,10 @@
 //! `DELTA_BINARY_PACKED` integers of Parquet, unpacked by hand, all of them or a few out of the middle.
 //!
-//! An integer is the one before it and a delta, so who wants one in the middle has to add up all before it. That is done once
-//! ([`DeltaSkipIndex::new`]): of each block it then is known where it lies and what comes before it. Only what our own writer writes is
-//! understood; `None` means "something else", and the caller falls back on the `parquet` crate ([`super::page_decoder`]). Any bytes are
-//! safe: nothing is believed, and counts are bounded by the caller.
+//! An integer is the one before it and a delta, so who wants one in the middle has to add up all
+//! before it. That is done once ([`DeltaSkipIndex::new`]): of each block it then is known where it
+//! lies and what comes before it. Only what our own writer writes is understood; `None` means
+//! "something else", and the caller falls back on the `parquet` crate ([`super::page_decoder`]).
+//! Any bytes are safe: nothing is believed, and counts are bounded by the caller.
 
 use super::page_header::ThriftReader;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use std::ops::Range;
 /// Most integers that a part of a block may have: what ours have.
 const MOST_PER: usize = 64;
 
-/// Bytes after the integers that may be read (as zeros): numbers are taken eight at a time, out of whole words.
+/// Bytes after the integers that may be read (as zeros): numbers are taken eight at a time, out of
+/// whole words.
 pub(super) const PADDING: usize = 72;
 
 /// How integers are divided: blocks of `parts`, each of `per` integers.
@@ -62,7 +64,8 @@ struct Miniblock<'a> {
     count: usize,
 }
 
-/// Numbers of `W` bits, eight in every `W` bytes. The width is known when this is compiled, and with it each shift.
+/// Numbers of `W` bits, eight in every `W` bytes. The width is known when this is compiled, and
+/// with it each shift.
 fn unpack<const W: usize>(bits: &[u8], out: &mut [[u64; 8]]) -> Option<()> {
     let mask = if W == 64 { u64::MAX } else { (1 << W) - 1 };
     for (at, eight) in out.iter_mut().enumerate() {
@@ -137,8 +140,8 @@ impl Miniblock<'_> {
     }
 }
 
-/// Calls `each` for the parts of the block at `at`, behind which are `left` integers; where the block ends, and how many
-/// integers it has. `each` says whether it wants more.
+/// Calls `each` for the parts of the block at `at`, behind which are `left` integers; where the
+/// block ends, and how many integers it has. `each` says whether it wants more.
 fn block<'a>(
     bytes: &'a [u8],
     layout: DeltaHeader,
@@ -167,8 +170,8 @@ fn block<'a>(
 }
 
 impl DeltaSkipIndex {
-    /// Looks through the integers in `bytes`, which ends with [`PADDING`]. `None` if there are more than `most`, or they are
-    /// not whole.
+    /// Looks through the integers in `bytes`, which ends with [`PADDING`]. `None` if there are more
+    /// than `most`, or they are not whole.
     pub(super) fn new(bytes: &[u8], most: usize) -> Option<DeltaSkipIndex> {
         let (layout, mut mark) = open(bytes, most)?;
         let mut blocks = vec![mark];
@@ -218,7 +221,8 @@ impl DeltaSkipIndex {
         Some(())
     }
 
-    /// As [`DeltaSkipIndex::read`], of the block behind `mark`, without its last integer if that is before the next mark.
+    /// As [`DeltaSkipIndex::read`], of the block behind `mark`, without its last integer if that is
+    /// before the next mark.
     fn read_block(
         &self,
         bytes: &[u8],
@@ -243,7 +247,8 @@ impl DeltaSkipIndex {
     }
 }
 
-/// All integers in `bytes`, which ends with [`PADDING`]; they replace `out`. `None` if there are more than `most`.
+/// All integers in `bytes`, which ends with [`PADDING`]; they replace `out`. `None` if there are
+/// more than `most`.
 pub(super) fn all(bytes: &[u8], most: usize, out: &mut Vec<i64>) -> Option<()> {
     out.clear();
     let (layout, mark) = open(bytes, most)?;

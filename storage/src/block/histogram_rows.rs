@@ -1,4 +1,5 @@
-//! Rows of `histograms.parquet` and `starts.parquet`, out and in again (`docs/format/block.md`). A row is a sample.
+//! Rows of `histograms.parquet` and `starts.parquet`, out and in again (`docs/format/block.md`). A
+//! row is a sample.
 
 use super::paged_file::PageOptions;
 use super::schema::{self, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, STARTS, STARTS_CHECKSUMS, column, list_builder};
@@ -136,7 +137,8 @@ impl HistogramRows {
     }
 }
 
-/// The histogram in row `row` of a page; `before`, the one of the row before, lends its bounds if they are the same.
+/// The histogram in row `row` of a page; `before`, the one of the row before, lends its bounds if
+/// they are the same.
 pub(super) fn decode(
     page: &RecordBatch,
     row: usize,

@@ -1,4 +1,5 @@
-//! Which series of a block satisfy matchers, asked of what knows the series of each label value: [`LabelPostings`].
+//! Which series of a block satisfy matchers, asked of what knows the series of each label value:
+//! [`LabelPostings`].
 //!
 //! Lookups first, which leave little for those matchers that have to look at every value of a label.
 
@@ -60,8 +61,8 @@ pub(super) fn select(
     Ok(found.unwrap_or_else(|| terms.all()))
 }
 
-/// Whether the values that the matcher accepts, or those that it refuses, are the ones that its text or pattern names; else
-/// they are all others.
+/// Whether the values that the matcher accepts, or those that it refuses, are the ones that its
+/// text or pattern names; else they are all others.
 fn named(matcher: &Matcher, accepted: bool) -> bool {
     match matcher.op {
         MatchOp::Equal | MatchOp::Regex => accepted,

@@ -1,7 +1,8 @@
 //! Several blocks become one: the same samples, sorted anew, in fewer files.
 //!
-//! Series are read one at a time from all blocks that have them, so memory holds one series, the labels and the clocks. The
-//! merged block names those it replaces: see [`super::block_set::BlockSet::remove_replaced`].
+//! Series are read one at a time from all blocks that have them, so memory holds one series, the
+//! labels and the clocks. The merged block names those it replaces: see
+//! [`super::block_set::BlockSet::remove_replaced`].
 
 use super::reader::{Block, BlockSeriesHandle};
 use super::writer::{BlockSeries, BlockSpec, write_block_replacing};
@@ -12,8 +13,9 @@ use crate::store::{RunMerger, StoreError, merge_by_time, merge_histogram_runs};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Writes one block with all samples of `blocks` (in their set's order) that are not deleted and of which `keep` holds
-/// into `blocks_dir`, durable on return, under a name that is not `taken`. `None`: nothing is left, and no block was written.
+/// Writes one block with all samples of `blocks` (in their set's order) that are not deleted and of
+/// which `keep` holds into `blocks_dir`, durable on return, under a name that is not `taken`.
+/// `None`: nothing is left, and no block was written.
 pub fn merge_blocks(
     disk: &dyn Disk,
     blocks_dir: &Path,

@@ -1,8 +1,9 @@
 //! Blocks: immutable directories of Parquet files, one per time range (`docs/format/block.md`).
 //!
-//! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one, [`block_set::BlockSet`] is
-//! all of a data directory. What makes them small: shared [`timestamp_table`] and [`decimal`] mantissas. Native histograms and start
-//! timestamps are files of their own ([`histogram_rows`], [`sparse_file`]).
+//! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one,
+//! [`block_set::BlockSet`] is all of a data directory. What makes them small: shared
+//! [`timestamp_table`] and [`decimal`] mantissas. Native histograms and start timestamps are files
+//! of their own ([`histogram_rows`], [`sparse_file`]).
 
 pub(crate) mod block_files;
 pub mod block_set;

@@ -1,8 +1,9 @@
 //! Files of blocks here: opened when they are read, and closed when others were read since.
 //!
-//! There may be thousands of blocks with several files each, and few descriptors. Those who read a block go on reading it
-//! when its directory is removed: [`LocalBlockFiles::pin`] opens the files that they may want before it goes. Where these would be
-//! too many the directory has to stay until they have read.
+//! There may be thousands of blocks with several files each, and few descriptors. Those who read a
+//! block go on reading it when its directory is removed: [`LocalBlockFiles::pin`] opens the files
+//! that they may want before it goes. Where these would be too many the directory has to stay until
+//! they have read.
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::{damaged, io_error};
@@ -138,8 +139,8 @@ impl BlockFiles for LocalFiles {
 }
 
 impl LocalBlockFiles {
-    /// Opens all files that somebody may read, to stay open as long as somebody may: the directory is to be removed. False:
-    /// there are not descriptors enough.
+    /// Opens all files that somebody may read, to stay open as long as somebody may: the directory
+    /// is to be removed. False: there are not descriptors enough.
     pub(super) fn pin(&self) -> bool {
         if self.pinned.get().is_some() {
             return true;

@@ -1,8 +1,10 @@
-//! A page of `samples.parquet`, as readers keep it: rows whose values are unpacked when somebody asks for them.
+//! A page of `samples.parquet`, as readers keep it: rows whose values are unpacked when somebody
+//! asks for them.
 //!
-//! Who wants one series of a page would otherwise pay for its 63 neighbours, and the memory of a page is a tenth of what its
-//! values take. [`super::page_decoder`] makes it out of bytes as our writer lays them; of what the `parquet` crate reads
-//! ([`SamplesPage::of_batch`]) the values are kept as they are.
+//! Who wants one series of a page would otherwise pay for its 63 neighbours, and the memory of a
+//! page is a tenth of what its values take. [`super::page_decoder`] makes it out of bytes as our
+//! writer lays them; of what the `parquet` crate reads ([`SamplesPage::of_batch`]) the values are
+//! kept as they are.
 
 use super::decimal;
 use super::delta_binary_packed::DeltaSkipIndex;

@@ -1,8 +1,9 @@
 //! Makes a [`SamplesPage`] out of the bytes of `samples.parquet`.
 //!
-//! Pages are what a query over blocks spends its time on, so those that lie as our writer lays them (all columns cut at
-//! the same rows) are taken apart here: decompressed, levels and lengths looked at, the mantissas looked through but left
-//! packed. The `parquet` crate reads all others ([`SamplesPage::of_batch`]); both give the same rows.
+//! Pages are what a query over blocks spends its time on, so those that lie as our writer lays them
+//! (all columns cut at the same rows) are taken apart here: decompressed, levels and lengths looked
+//! at, the mantissas looked through but left packed. The `parquet` crate reads all others
+//! ([`SamplesPage::of_batch`]); both give the same rows.
 
 use super::decimal;
 use super::delta_binary_packed::{self, DeltaSkipIndex, PADDING};
@@ -22,7 +23,8 @@ const ELEMENT: u8 = 3;
 /// The level of an element that is null.
 const NO_ELEMENT: u8 = 2;
 
-/// Where the columns of [`COLUMNS`] stand in a file; `None` if they are not of the types that [`PageDecoder`] knows.
+/// Where the columns of [`COLUMNS`] stand in a file; `None` if they are not of the types that
+/// [`PageDecoder`] knows.
 pub(super) fn locate(footer: &ParquetMetaData) -> Option<[usize; 4]> {
     let schema = footer.file_metadata().schema_descr();
     let find = |name: &str, of: Type, def: i16, rep: i16| {
@@ -186,8 +188,8 @@ impl PageDecoder {
         Some(from + page_header::levels(self.bytes.get(from..)?, 2, count, &mut self.levels)?)
     }
 
-    /// Finds those of the rows among `self.levels` whose values are `here`: all others must be null. `there` are the values
-    /// that are not null.
+    /// Finds those of the rows among `self.levels` whose values are `here`: all others must be
+    /// null. `there` are the values that are not null.
     fn lists(&self, page: &mut SamplesPage, here: impl Fn(RowEncoding) -> bool, there: usize) -> Option<()> {
         let mut levels = &self.levels[..];
         let mut first = 0;

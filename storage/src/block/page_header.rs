@@ -1,7 +1,9 @@
-//! What a Parquet page begins with, read by hand: its header and the levels of lists. The integers are in [`super::delta_binary_packed`].
+//! What a Parquet page begins with, read by hand: its header and the levels of lists. The integers
+//! are in [`super::delta_binary_packed`].
 //!
-//! Only what our own writer writes is understood; `None` means "something else", and the caller falls back on the
-//! `parquet` crate ([`super::page_decoder`]). Any bytes are safe: nothing is believed, and counts are bounded by the caller.
+//! Only what our own writer writes is understood; `None` means "something else", and the caller
+//! falls back on the `parquet` crate ([`super::page_decoder`]). Any bytes are safe: nothing is
+//! believed, and counts are bounded by the caller.
 
 /// What the header of a data page (version 1) says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,8 +117,8 @@ fn skip(from: &mut ThriftReader, kind: u8, depth: usize) -> Option<()> {
     Some(())
 }
 
-/// The levels at the front of `bytes` (a length, then runs of numbers of `width` bits, at most 8), which must be
-/// `count`; they replace `out`. Returns how many bytes they took.
+/// The levels at the front of `bytes` (a length, then runs of numbers of `width` bits, at most 8),
+/// which must be `count`; they replace `out`. Returns how many bytes they took.
 pub(super) fn levels(bytes: &[u8], width: usize, count: usize, out: &mut Vec<u8>) -> Option<usize> {
     let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
     let mut from = ThriftReader { bytes: bytes.get(4..length.checked_add(4)?)?, at: 0 };

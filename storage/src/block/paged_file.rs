@@ -1,5 +1,5 @@
-//! A large file of a block as its readers see it: rows in pages, each fetched through the offset index, checked,
-//! decoded, and kept a while in the page cache.
+//! A large file of a block as its readers see it: rows in pages, each fetched through the offset
+//! index, checked, decoded, and kept a while in the page cache.
 
 use super::block_files::BlockFiles;
 use super::cache::{CachedPage, PageCache};

@@ -1,7 +1,9 @@
-//! Reading a block: clocks and the row index are in memory, labels ([`SeriesTable`]) and values come page by page.
+//! Reading a block: clocks and the row index are in memory, labels ([`SeriesTable`]) and values
+//! come page by page.
 //!
-//! A page of `samples.parquet` (64 rows, about 64 series) is fetched through the offset index, checked, decoded
-//! and kept a while in the page cache, because the next question is mostly about its neighbour.
+//! A page of `samples.parquet` (64 rows, about 64 series) is fetched through the offset index,
+//! checked, decoded and kept a while in the page cache, because the next question is mostly about
+//! its neighbour.
 
 use super::block_files::BlockFiles;
 use super::cache::PageCache;
@@ -29,8 +31,8 @@ use std::sync::Arc;
 const SAMPLE_PAGES: PageOptions =
     PageOptions { file: SAMPLES, checksums: CHECKSUMS, columns: &page::COLUMNS, page_rows: BLOCK_PAGE_ROWS };
 
-/// A block, what is deleted of it, and its files, if they are here; cheap to clone. They stay readable after the set has
-/// removed the directory, as long as a clone lives.
+/// A block, what is deleted of it, and its files, if they are here; cheap to clone. They stay
+/// readable after the set has removed the directory, as long as a clone lives.
 #[derive(Clone)]
 pub struct Block(Arc<BlockInner>, Arc<BlockDeletes>, Option<Arc<LocalBlockFiles>>);
 
@@ -58,8 +60,8 @@ pub struct BlockSeriesHandle {
 }
 
 impl Block {
-    /// Opens the block in directory `dir`. Clocks and the row index are checked here, labels, index and values when they are
-    /// read.
+    /// Opens the block in directory `dir`. Clocks and the row index are checked here, labels, index
+    /// and values when they are read.
     pub fn open(dir: &Path) -> Result<Block, StoreError> {
         Block::open_with(dir, &PageCache::default())
     }
@@ -73,7 +75,8 @@ impl Block {
         Ok(block)
     }
 
-    /// The directory is to be removed: those who read the block go on reading it. False: they cannot, there are too many.
+    /// The directory is to be removed: those who read the block go on reading it. False: they
+    /// cannot, there are too many.
     pub(super) fn pin(&self) -> bool {
         !self.has_readers() || self.2.as_ref().is_none_or(|files| files.pin())
     }
@@ -118,8 +121,8 @@ impl Block {
         !self.1.is_empty()
     }
 
-    /// Which of these sets of matchers decide for a series of it, each series' first that holds; at the end, whether for
-    /// some series none does.
+    /// Which of these sets of matchers decide for a series of it, each series' first that holds; at
+    /// the end, whether for some series none does.
     pub fn matcher_classes(&self, sets: &[&[Matcher]]) -> Result<Vec<bool>, StoreError> {
         let mut rest: RoaringBitmap = (0..self.0.series.count() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
@@ -276,7 +279,8 @@ impl BlockSeriesHandle {
         &self.block
     }
 
-    /// Whether there may be samples in `from..=to` that are not deleted; as Prometheus, which leaves out whole chunks.
+    /// Whether there may be samples in `from..=to` that are not deleted; as Prometheus, which
+    /// leaves out whole chunks.
     fn may_have_samples(&self, from: TimeMs, to: TimeMs) -> bool {
         let Some(deleted) = &self.deleted else { return true };
         let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
@@ -347,7 +351,8 @@ impl BlockSeriesHandle {
     }
 }
 
-/// Appends the times of `timestamps` at which there is a sample in `from..=to`; which samples of the row these are.
+/// Appends the times of `timestamps` at which there is a sample in `from..=to`; which samples of
+/// the row these are.
 fn push_times(
     clock: &TimestampColumn,
     gaps: &[u32],

@@ -1,7 +1,8 @@
 //! Names that no new block may have, although they are a hash of its content.
 //!
-//! A name that some block `replaces` is removed when it is seen, and of one that a tombstone names samples are left out. What
-//! is written again, after it was merged into another block and then deleted there, must not get such a name.
+//! A name that some block `replaces` is removed when it is seen, and of one that a tombstone names
+//! samples are left out. What is written again, after it was merged into another block and then
+//! deleted there, must not get such a name.
 
 use super::meta::{BlockMeta, META};
 use super::tombstones::{Tombstone, Tombstones};
@@ -19,8 +20,8 @@ pub fn taken<'a>(metas: impl Iterator<Item = &'a BlockMeta>, tombstones: &[Tombs
     names
 }
 
-/// As [`taken`], of all blocks of the data directory `data`, which no server uses: those here and those far away. A block
-/// that is damaged is left out, as when it is opened.
+/// As [`taken`], of all blocks of the data directory `data`, which no server uses: those here and
+/// those far away. A block that is damaged is left out, as when it is opened.
 pub fn reserved_names_in(disk: &dyn Disk, data: &Path) -> Result<BTreeSet<String>, StoreError> {
     let here = list(disk, &data.join("blocks"))?.into_iter().map(|dir| dir.join(META));
     let far = list(disk, &data.join("objects"))?.into_iter().filter(|path| path.is_file());

@@ -1,5 +1,5 @@
-//! A page of `series.parquet`: label sets, made when they are first asked for. Of the series of a page mostly few are, or all
-//! again and again.
+//! A page of `series.parquet`: label sets, made when they are first asked for. Of the series of a
+//! page mostly few are, or all again and again.
 
 use super::small_files::labels_of;
 use crate::limits::SERIES_LABEL_BYTES;

@@ -1,7 +1,8 @@
 //! The series of a block: their labels, and which of them satisfy matchers.
 //!
-//! Labels stay in `series.parquet` and are read page by page for the series that were found by the block's [`LabelIndex`]. A
-//! block of an older format has none: of it all labels are read when it is opened, and [`Postings`] made of them.
+//! Labels stay in `series.parquet` and are read page by page for the series that were found by the
+//! block's [`LabelIndex`]. A block of an older format has none: of it all labels are read when it
+//! is opened, and [`Postings`] made of them.
 
 use super::block_files::BlockFiles;
 use super::cache::{CachedPage, CachedSelection, PageCache};
@@ -213,7 +214,8 @@ impl SeriesTable {
         Ok(())
     }
 
-    /// Calls `each(value)` for the values of label `name` of the series that satisfy all matchers, perhaps several times.
+    /// Calls `each(value)` for the values of label `name` of the series that satisfy all matchers,
+    /// perhaps several times.
     pub(super) fn each_value(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! A sparse lane of a block: a file with a row per item, sorted by series and time. A block has it only if there
-//! is something to be in it, so that floats pay nothing.
+//! A sparse lane of a block: a file with a row per item, sorted by series and time. A block has it
+//! only if there is something to be in it, so that floats pay nothing.
 
 use super::block_files::BlockFiles;
 use super::cache::PageCache;
@@ -87,8 +87,8 @@ impl SparseFile {
         self.find(series).map(|at| (self.series[at].min, self.series[at].max))
     }
 
-    /// Has `take` decode the rows of a series with `from ≤ t ≤ to`, in order: (page, row in it, time). `None` from
-    /// it means damage.
+    /// Has `take` decode the rows of a series with `from ≤ t ≤ to`, in order: (page, row in it,
+    /// time). `None` from it means damage.
     pub(super) fn read(
         &self,
         series: u32,

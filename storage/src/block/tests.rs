@@ -46,8 +46,8 @@ fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
     }
 }
 
-/// Our decoder reads the pages of the block as the `parquet` crate does; `all` of them: one row per series makes
-/// pages of equal length in all columns.
+/// Our decoder reads the pages of the block as the `parquet` crate does; `all` of them: one row per
+/// series makes pages of equal length in all columns.
 fn assert_read_by_hand(block: &Block, all: bool) {
     let row = |page: &SamplesPage, at| {
         let row = page.row(at)?;

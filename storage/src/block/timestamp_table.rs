@@ -1,9 +1,11 @@
 //! Clocks: timestamp vectors that many series share, each stored once.
 //!
-//! All series of one scrape have the same timestamps. A series that lacks some of them (a target's metric that
-//! came late, a failed parse) uses the clock of its target and names the gaps, if these are fewer than its samples.
+//! All series of one scrape have the same timestamps. A series that lacks some of them (a target's
+//! metric that came late, a failed parse) uses the clock of its target and names the gaps, if these
+//! are fewer than its samples.
 //!
-//! They are written last, so all of a block are in memory until then: as packed as readers have them ([`super::timestamps`]).
+//! They are written last, so all of a block are in memory until then: as packed as readers have
+//! them ([`super::timestamps`]).
 
 use super::schema::{self, column, list_builder};
 use super::timestamps::TimestampColumn;
@@ -50,7 +52,8 @@ impl TimestampTable {
         })
     }
 
-    /// The clock for these timestamps of a series of `target`, and the positions in it at which the series has no sample.
+    /// The clock for these timestamps of a series of `target`, and the positions in it at which the
+    /// series has no sample.
     pub(super) fn place(&mut self, target: u64, ts: &[i64]) -> (u32, Vec<u32>) {
         let hash = content(ts);
         let same = self.by_content.get(&hash).into_iter().flatten().copied();

@@ -1,7 +1,9 @@
-//! A clock of an open block, or of one that is being written, in memory: scrapes come evenly but for milliseconds, so a byte or two of each time are kept.
+//! A clock of an open block, or of one that is being written, in memory: scrapes come evenly but
+//! for milliseconds, so a byte or two of each time are kept.
 //!
-//! All clocks of all blocks that are here are in memory, eight bytes a time if kept as they are: 46 MB per day of
-//! retention for a thousand targets at 15 s. How they are in the file: [`super::timestamp_table`].
+//! All clocks of all blocks that are here are in memory, eight bytes a time if kept as they are: 46
+//! MB per day of retention for a thousand targets at 15 s. How they are in the file:
+//! [`super::timestamp_table`].
 
 use crate::model::TimeMs;
 use std::ops::Range;

@@ -1,7 +1,8 @@
 //! What is deleted of blocks, which never change: a file beside them says it (`docs/format/tombstones.md`).
 //!
-//! A tombstone names the blocks that it is about. So a block that is written later, by a merge that left out what is
-//! deleted or by whoever computes the past anew, is not touched by it. [`BlockDeletes`] is what one block makes of them.
+//! A tombstone names the blocks that it is about. So a block that is written later, by a merge that
+//! left out what is deleted or by whoever computes the past anew, is not touched by it.
+//! [`BlockDeletes`] is what one block makes of them.
 
 use super::{BlockMeta, damaged, io_error};
 use crate::checksummed_file;
@@ -41,7 +42,8 @@ pub struct Tombstones {
 }
 
 impl Tombstones {
-    /// Reads the file in data directory `data`. One that is damaged is an error: what is deleted must not come back.
+    /// Reads the file in data directory `data`. One that is damaged is an error: what is deleted
+    /// must not come back.
     pub fn open(disk: &dyn Disk, data: &Path) -> Result<Tombstones, StoreError> {
         let path = data.join(FILE);
         let text = checksummed_file::read(disk, &path).map_err(|e| match e.kind() {

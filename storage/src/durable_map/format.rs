@@ -1,4 +1,5 @@
-//! The bytes of a kept map: a header, then frames. A frame is a length, a checksum and changes; it counts as a whole.
+//! The bytes of a kept map: a header, then frames. A frame is a length, a checksum and changes; it
+//! counts as a whole.
 
 use super::{LoadedMap, MapChange, MapEntries};
 use crate::codec;
@@ -58,8 +59,8 @@ pub fn decode(bytes: &[u8]) -> LoadedMap {
     found
 }
 
-/// The first good frame from `at` on: where it begins and ends, and its changes. A frame's length may be what is damaged:
-/// it does not tell where the next one begins.
+/// The first good frame from `at` on: where it begins and ends, and its changes. A frame's length
+/// may be what is damaged: it does not tell where the next one begins.
 fn next_frame(
     bytes: &[u8],
     at: usize,
@@ -84,8 +85,8 @@ fn next_frame(
     (at + 1..bytes.len()).filter(fits).find_map(frame)
 }
 
-/// Checksums of all beginnings of a file, out of which that of any part follows: where a frame may begin at every byte, and be
-/// of any length, none is read for each of them.
+/// Checksums of all beginnings of a file, out of which that of any part follows: where a frame may
+/// begin at every byte, and be of any length, none is read for each of them.
 struct Checksums(Vec<u32>);
 
 impl Checksums {

@@ -1,8 +1,9 @@
 //! A small map that outlives the process: bytes by key, in one file that is appended to.
 //!
-//! [`DurableMap::put`] never waits: a thread of its own writes, syncs and tidies up. What is put for one key while it writes is
-//! written once, so that the queue is never longer than the map. A file that cannot be written is written anew, as a whole,
-//! until that works. The bytes on disk are in [`mod@format`]; their layout in `docs/format/keep.md`.
+//! [`DurableMap::put`] never waits: a thread of its own writes, syncs and tidies up. What is put
+//! for one key while it writes is written once, so that the queue is never longer than the map. A
+//! file that cannot be written is written anew, as a whole, until that works. The bytes on disk are
+//! in [`mod@format`]; their layout in `docs/format/keep.md`.
 
 mod format;
 mod writer;
@@ -39,8 +40,8 @@ pub struct LoadedMap {
 #[derive(Default)]
 struct MapState {
     queue: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Number of the latest call of [`DurableMap::put`], of the latest one that the writer has seen, and of the latest one that
-    /// is in the file.
+    /// Number of the latest call of [`DurableMap::put`], of the latest one that the writer has
+    /// seen, and of the latest one that is in the file.
     put: u64,
     taken: u64,
     written: u64,
@@ -65,8 +66,8 @@ pub struct DurableMap {
 }
 
 impl DurableMap {
-    /// Reads the file at `path`, if there is one, and begins to write to it. A file that cannot be understood is as
-    /// good as empty, and said so.
+    /// Reads the file at `path`, if there is one, and begins to write to it. A file that cannot be
+    /// understood is as good as empty, and said so.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: PathBuf,
@@ -82,7 +83,8 @@ impl DurableMap {
         Ok((DurableMap { shared, thread: Mutex::new(Some(thread)), by_hand: None }, found))
     }
 
-    /// As [`DurableMap::open`], without a thread: what is put is written when somebody waits for it, or calls [`DurableMap::turn`].
+    /// As [`DurableMap::open`], without a thread: what is put is written when somebody waits for
+    /// it, or calls [`DurableMap::turn`].
     pub fn open_by_hand(
         disk: Arc<dyn Disk>,
         path: PathBuf,
@@ -100,7 +102,8 @@ impl DurableMap {
         }
     }
 
-    /// Makes the changes, all of them or none should the process die; returns their number for [`DurableMap::wait`].
+    /// Makes the changes, all of them or none should the process die; returns their number for
+    /// [`DurableMap::wait`].
     pub fn put(&self, changes: impl IntoIterator<Item = MapChange>) -> u64 {
         let mut state = self.shared.state.lock();
         state.queue.extend(changes);
@@ -109,9 +112,9 @@ impl DurableMap {
         state.put
     }
 
-    /// Waits until the changes up to number `put` outlive the process (not yet a power failure: the sync follows), at
-    /// most `limit`; whether they do. A disk that has let somebody wait in vain is not waited for again until it has
-    /// caught up.
+    /// Waits until the changes up to number `put` outlive the process (not yet a power failure: the
+    /// sync follows), at most `limit`; whether they do. A disk that has let somebody wait in vain
+    /// is not waited for again until it has caught up.
     pub fn wait(&self, put: u64, limit: Duration) -> bool {
         if self.by_hand.is_some() {
             self.turn();

@@ -1,4 +1,5 @@
-//! The thread that writes a kept map: appends what is queued, syncs it, and writes the file anew when most of it is old.
+//! The thread that writes a kept map: appends what is queued, syncs it, and writes the file anew
+//! when most of it is old.
 
 use super::{MapChange, MapEntries, MapShared, format};
 use crate::disk::{Disk, DiskFile};
@@ -113,8 +114,8 @@ impl MapWriter {
     }
 }
 
-/// Waits for changes; with the number of the latest one, and whether they are the last. After a failure it comes back
-/// by itself after a while. `None`: closed, and nothing is left.
+/// Waits for changes; with the number of the latest one, and whether they are the last. After a
+/// failure it comes back by itself after a while. `None`: closed, and nothing is left.
 fn take(shared: &MapShared, failing: bool) -> Option<(Vec<MapChange>, u64, bool)> {
     let mut state = shared.state.lock();
     while state.taken == state.put && !state.closing {

@@ -1,7 +1,8 @@
 //! What is to be done with a sample: stored, or refused as too old or as the second one at its time.
 //!
-//! The rules hold over all lanes of a series together; what came first stays. A sample of any series must be within the
-//! bounds of the head ([`Head::set_bound`]); one behind the newest of its series must be within the out-of-order window, too.
+//! The rules hold over all lanes of a series together; what came first stays. A sample of any
+//! series must be within the bounds of the head ([`Head::set_bound`]); one behind the newest of its
+//! series must be within the out-of-order window, too.
 
 use super::shard::Head;
 use crate::limits::REFUSED_NAMED;
@@ -115,7 +116,8 @@ impl Head {
         })
     }
 
-    /// What is to be done with a sample at `t`; `there` says whether one is there, and whether it is the same.
+    /// What is to be done with a sample at `t`; `there` says whether one is there, and whether it
+    /// is the same.
     pub(super) fn judge(&self, slot: u32, t: TimeMs, there: impl FnOnce() -> Option<bool>) -> AppendDecision {
         if t < self.min_append_time {
             return AppendDecision::TooOld;

@@ -1,5 +1,6 @@
-//! Windows that lie next to each other become one: each begins its columns anew, so one long window is smaller than many
-//! short ones. A few columns are moved with each row, so that no append waits for all of them.
+//! Windows that lie next to each other become one: each begins its columns anew, so one long window
+//! is smaller than many short ones. A few columns are moved with each row, so that no append waits
+//! for all of them.
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::seal_schedule::SealSchedule;
@@ -15,8 +16,9 @@ pub struct ChunkMerge {
 }
 
 impl ChunkMerge {
-    /// What there is to do, if something is: the newest short windows, when there are as many as `seal_schedule` says; before
-    /// them, those that are left of a multiple of `range` that is over. No multiple is crossed.
+    /// What there is to do, if something is: the newest short windows, when there are as many as
+    /// `seal_schedule` says; before them, those that are left of a multiple of `range` that is
+    /// over. No multiple is crossed.
     pub fn plan_next(windows: &[Arc<GroupChunk>], range: i64, pace: &mut SealSchedule) -> Option<ChunkMerge> {
         let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= HEAD_WINDOW_SCRAPES).count();
         let shorts = &windows[windows.len() - shorts..];

@@ -6,7 +6,8 @@ const XOR: u8 = 0;
 const DECIMALS: u8 = 1;
 const XOR_MOVE_BITS: usize = 5;
 
-/// Appends the coded form of `values` (bit patterns). `thorough`: for what stays for long; the other way is fast.
+/// Appends the coded form of `values` (bit patterns). `thorough`: for what stays for long; the
+/// other way is fast.
 pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(DECIMALS);

@@ -81,7 +81,8 @@ impl ColumnSet {
         any
     }
 
-    /// Whether a window that begins at `t` can be put behind all others: few short ones are left that wait for more.
+    /// Whether a window that begins at `t` can be put behind all others: few short ones are left
+    /// that wait for more.
     pub fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
         let waits = |window: &&Arc<GroupChunk>| {
             window.clock().len() <= HEAD_WINDOW_SCRAPES

@@ -1,8 +1,9 @@
-//! Corrections: the one way to change a sample that is stored. The last correction of a time wins over what came before.
+//! Corrections: the one way to change a sample that is stored. The last correction of a time wins
+//! over what came before.
 //!
-//! A series' rows lie over its columns, so a corrected value is a row at the same time, and a sample that is taken back is
-//! a *hole*: a row with the value *absent*. Readers merge and leave holes out. Blocks are never changed: what the head has
-//! let go of is refused.
+//! A series' rows lie over its columns, so a corrected value is a row at the same time, and a
+//! sample that is taken back is a *hole*: a row with the value *absent*. Readers merge and leave
+//! holes out. Blocks are never changed: what the head has let go of is refused.
 
 use super::shard::Head;
 use super::sparse_append::SlotHistogram;
@@ -16,7 +17,8 @@ impl Head {
             && self.flushing.as_ref().is_none_or(|flushing| t >= flushing.end)
     }
 
-    /// From now on nothing before `end` is corrected: a block may have it, too, and would bring back what was.
+    /// From now on nothing before `end` is corrected: a block may have it, too, and would bring
+    /// back what was.
     pub fn raise_min_correction_time(&mut self, end: TimeMs) {
         self.settled = self.settled.max(end);
     }

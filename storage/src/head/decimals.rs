@@ -1,8 +1,10 @@
-//! Columns of short decimals: integers over a power of ten, and of these the differences, eight at a time in as many
-//! bits as the largest needs. What counts up evenly takes half of what XOR ([`super::xor`]) takes, prices a fifth.
+//! Columns of short decimals: integers over a power of ten, and of these the differences, eight at
+//! a time in as many bits as the largest needs. What counts up evenly takes half of what XOR
+//! ([`super::xor`]) takes, prices a fifth.
 //!
-//! Bytes: exponent, first integer (varint, zigzag), then for each eight differences (zigzag) the number of bits and as
-//! many bytes; `0x80 | n`: this and `n` more eights are zero. They live only in memory; reading past the end gives zeros.
+//! Bytes: exponent, first integer (varint, zigzag), then for each eight differences (zigzag) the
+//! number of bits and as many bytes; `0x80 | n`: this and `n` more eights are zero. They live only
+//! in memory; reading past the end gives zeros.
 
 use super::ungrouped::{put_varint, take_varint, unzigzag, zigzag};
 use crate::block::decimal;
@@ -11,8 +13,8 @@ use crate::block::decimal;
 const TOGETHER: usize = 8;
 const ZEROS: u8 = 0x80;
 
-/// Appends the coded form of `values` (bit patterns); how many differ from the one before. `None`, and nothing is
-/// appended: they are no short decimals.
+/// Appends the coded form of `values` (bit patterns); how many differ from the one before. `None`,
+/// and nothing is appended: they are no short decimals.
 pub fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
     let (exp, integers) = integers(values)?;
     let (mut before, others) = integers.split_first().map(|(first, others)| (*first, others))?;

@@ -1,8 +1,9 @@
 //! A sealed window of a column set: one clock, each column compressed on its own. Immutable and shared.
 //!
-//! A column that is constant over the window (most are) is an offset to a value that all columns with it
-//! share; a column without any sample costs only its offset. Bytes and offsets are in pieces of one size: windows come
-//! and go in all sizes, and the allocator cannot use the place of one for another ([`PIECE_BYTES`]). The open half is in [`super::open_rows`]; windows that are
+//! A column that is constant over the window (most are) is an offset to a value that all columns
+//! with it share; a column without any sample costs only its offset. Bytes and offsets are in
+//! pieces of one size: windows come and go in all sizes, and the allocator cannot use the place of
+//! one for another ([`PIECE_BYTES`]). The open half is in [`super::open_rows`]; windows that are
 //! next to each other become one ([`super::chunk_merge`]).
 
 use super::column;
@@ -72,7 +73,8 @@ impl GroupChunkBuilder {
         self.present += 1;
     }
 
-    /// The offset of what was written from `start` of the open piece on. If it does not fit, another piece begins with it.
+    /// The offset of what was written from `start` of the open piece on. If it does not fit,
+    /// another piece begins with it.
     fn placed(&mut self, mut start: usize) -> u32 {
         if start > 0 && self.open.len() > PIECE_BYTES {
             self.pieces.push(boxed_exact(&self.open[..start]));
@@ -173,7 +175,8 @@ impl GroupChunk {
         self.bytes_at(offset).first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b))
     }
 
-    /// Calls `take(row, bits)` for the first `rows` rows of column `c`, absent ones included; nothing if it has none.
+    /// Calls `take(row, bits)` for the first `rows` rows of column `c`, absent ones included;
+    /// nothing if it has none.
     fn bits(&self, c: u32, rows: usize, mut take: impl FnMut(usize, u64)) {
         let Some(offset) = self.offset(c) else { return };
         if offset & CONSTANT == 0 {

@@ -1,9 +1,11 @@
-//! Cohorts: series whose samples come together although nobody says so, as remote write sends those of a target.
+//! Cohorts: series whose samples come together although nobody says so, as remote write sends those
+//! of a target.
 //!
-//! Single samples of one shard and one time, next to each other in a call, become a row of columns, as a scrape is: one
-//! clock for all, one window, one difference in the log. A cohort is a group ([`super::group`]) that the head makes by
-//! itself; a series joins that of its neighbours when it first comes. What does not fit (late, of few series, twice)
-//! goes the way of single samples, [`Head::append_row`].
+//! Single samples of one shard and one time, next to each other in a call, become a row of columns,
+//! as a scrape is: one clock for all, one window, one difference in the log. A cohort is a group
+//! ([`super::group`]) that the head makes by itself; a series joins that of its neighbours when it
+//! first comes. What does not fit (late, of few series, twice) goes the way of single samples,
+//! [`Head::append_row`].
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::series::ColumnRef;
@@ -189,7 +191,8 @@ impl Head {
         part.samples.push(sample);
     }
 
-    /// Stores a row, if it is worth one: if it has enough samples, or others will fill it, as they did the one before.
+    /// Stores a row, if it is worth one: if it has enough samples, or others will fill it, as they
+    /// did the one before.
     fn push_part(
         &mut self,
         part: RowInProgress,
@@ -212,7 +215,8 @@ impl Head {
         out.stored.extend(samples);
     }
 
-    /// Puts a sample into an open row that has its time and nothing in its series' column; whether there is one.
+    /// Puts a sample into an open row that has its time and nothing in its series' column; whether
+    /// there is one.
     pub(super) fn fill(&mut self, slot: u32, t: TimeMs, v: f64) -> bool {
         let series = &self.series[slot as usize];
         // A hole at this time would hide the column's sample.

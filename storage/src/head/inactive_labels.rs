@@ -1,5 +1,6 @@
-//! Labels of series that have ended. A slot is never given to another series, and who writes a series may come back with
-//! the slot alone, so they have to stay: packed, many together, as neighbours have most of their labels in common.
+//! Labels of series that have ended. A slot is never given to another series, and who writes a
+//! series may come back with the slot alone, so they have to stay: packed, many together, as
+//! neighbours have most of their labels in common.
 
 use crate::limits::{ENDED_PACK, ENDED_ZSTD_LEVEL};
 use crate::model::Labels;

@@ -1,7 +1,9 @@
-//! A head that was replayed takes over what came while that went on: the series and groups that are new, then their samples.
+//! A head that was replayed takes over what came while that went on: the series and groups that are
+//! new, then their samples.
 //!
-//! These are in the log already, behind what was replayed, and the next start replays them as [`super::restore`] does; so
-//! what is there stays, as there, and nobody is asked whether a sample comes too late.
+//! These are in the log already, behind what was replayed, and the next start replays them as
+//! [`super::restore`] does; so what is there stays, as there, and nobody is asked whether a sample
+//! comes too late.
 
 use super::shard::{Head, permute};
 use crate::model::TimeMs;
@@ -10,8 +12,8 @@ use crate::store::ColumnLayout;
 use std::sync::Arc;
 
 impl Head {
-    /// Takes over what `young` knows of series and groups: those that came since, and which series has which labels. Both
-    /// heads came out of the same log: what both have has the same numbers.
+    /// Takes over what `young` knows of series and groups: those that came since, and which series
+    /// has which labels. Both heads came out of the same log: what both have has the same numbers.
     pub fn take_series_from(&mut self, young: Head) {
         let Head { registry, series, ended, postings, groups, unlogged, .. } = young;
         for (slot, series) in (0u32..).zip(series).skip(self.series.len()) {

@@ -1,8 +1,10 @@
 //! The recent hours, in memory: per shard a registry, postings, and samples in target columns.
 //!
-//! Start at [`Head`] (the append path); [`columns`] and [`group_chunk`] hold what came by scrape, [`implicit_groups`] puts
-//! there what came together without one, [`ungrouped`] has what came alone, [`sparse_append`] the native histograms and start timestamps, [`postings`] finds series, [`ranks`] has their order, [`snapshot`] is what readers take away,
-//! [`scrape_run`] a replay's short cut to windows.
+//! Start at [`Head`] (the append path); [`columns`] and [`group_chunk`] hold what came by scrape,
+//! [`implicit_groups`] puts there what came together without one, [`ungrouped`] has what came
+//! alone, [`sparse_append`] the native histograms and start timestamps, [`postings`] finds series,
+//! [`ranks`] has their order, [`snapshot`] is what readers take away, [`scrape_run`] a replay's
+//! short cut to windows.
 
 mod append_decision;
 mod chunk_merge;

@@ -1,8 +1,10 @@
-//! The open rows of a column set: the values of its latest scrapes, not compressed yet. They become a [`super::group_chunk`].
+//! The open rows of a column set: the values of its latest scrapes, not compressed yet. They become
+//! a [`super::group_chunk`].
 //!
-//! Most columns do not move from one scrape to the next, so only the newest row is kept as it came; those before keep what
-//! differs from a *base* ([`super::row_delta`]), which is one of them. As rows may be filled value by value, which row
-//! serves for that is seen when the next one comes: one that has many more samples than the base takes its place.
+//! Most columns do not move from one scrape to the next, so only the newest row is kept as it came;
+//! those before keep what differs from a *base* ([`super::row_delta`]), which is one of them. As
+//! rows may be filled value by value, which row serves for that is seen when the next one comes:
+//! one that has many more samples than the base takes its place.
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::row_delta::{self, ChangedColumns, RowDelta, WORD, value};

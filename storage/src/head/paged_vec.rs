@@ -1,5 +1,5 @@
-//! Something for each slot of a shard: a vector in pieces of one size. It grows without moving what is there, and without
-//! leaving places of all its earlier sizes behind in the allocator.
+//! Something for each slot of a shard: a vector in pieces of one size. It grows without moving what
+//! is there, and without leaving places of all its earlier sizes behind in the allocator.
 
 use std::ops::{Index, IndexMut};
 

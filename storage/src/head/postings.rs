@@ -1,7 +1,8 @@
 //! In-memory postings: which slots carry which label pair, and who satisfies a set of matchers.
 //!
-//! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A pair that
-//! few series have is a list, one that hardly any have (a pod's uid) is kept inline. A missing label counts as the empty string.
+//! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A
+//! pair that few series have is a list, one that hardly any have (a pod's uid) is kept inline. A
+//! missing label counts as the empty string.
 
 use crate::limits::POSTINGS_LIST;
 use crate::model::regex::AnchoredRegex;

@@ -1,7 +1,8 @@
 //! The order of series by their labels, as a number per slot: readers sort numbers instead of labels.
 //!
-//! A slot always has the same labels, so a rank that was found once stays right relative to all others. Nothing is done when
-//! series come: a slot gets its rank when a reader finds it without one, some at a time, as that happens under the shard's lock.
+//! A slot always has the same labels, so a rank that was found once stays right relative to all
+//! others. Nothing is done when series come: a slot gets its rank when a reader finds it without
+//! one, some at a time, as that happens under the shard's lock.
 
 use super::paged_vec::PagedVec;
 use super::series::HeadSeries;
@@ -19,8 +20,9 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// Brings slots, which have labels and of which none comes twice, into the order of these; whether it could. Slots
-    /// that have no rank get one if there are enough of the others to make that worthwhile.
+    /// Brings slots, which have labels and of which none comes twice, into the order of these;
+    /// whether it could. Slots that have no rank get one if there are enough of the others to make
+    /// that worthwhile.
     pub fn sort(&mut self, slots: &mut [u32], series: &PagedVec<HeadSeries>) -> bool {
         let unranked: Vec<u32> = slots.iter().copied().filter(|slot| self.rank(*slot) == NONE).collect();
         if !unranked.is_empty() {

@@ -1,8 +1,9 @@
 //! What the head knows of counter resets between the histograms of one series.
 //!
-//! Prometheus keeps histograms in chunks and begins a new one where a counter may have been reset: the first
-//! histogram of a chunk is read with the hint *unknown*, the others with *not reset*, whatever the writer said;
-//! gauges stay gauges. The hints that queries see (and warn about) are these, so they are made here, at the append.
+//! Prometheus keeps histograms in chunks and begins a new one where a counter may have been reset:
+//! the first histogram of a chunk is read with the hint *unknown*, the others with *not reset*,
+//! whatever the writer said; gauges stay gauges. The hints that queries see (and warn about) are
+//! these, so they are made here, at the append.
 
 use crate::model::NativeHistogram;
 use crate::model::histogram::{Buckets, ResetHint};

@@ -99,8 +99,8 @@ impl Head {
         Ok(())
     }
 
-    /// A series record that another head took by [`Head::restore_series`], with `labels` for this slot. Whoever looks for
-    /// series looks there, until [`Head::take_series_from`].
+    /// A series record that another head took by [`Head::restore_series`], with `labels` for this
+    /// slot. Whoever looks for series looks there, until [`Head::take_series_from`].
     pub fn restore_known(&mut self, slot: u32, labels: Labels) {
         self.extend_slots(slot);
         let series = &mut self.series[slot as usize];
@@ -321,8 +321,8 @@ impl Head {
         }
     }
 
-    /// Takes series out of the postings that have no samples and that no current layout names. Their slots stay
-    /// theirs, and so do their labels, elsewhere: a writer may come back.
+    /// Takes series out of the postings that have no samples and that no current layout names.
+    /// Their slots stay theirs, and so do their labels, elsewhere: a writer may come back.
     fn deactivate_empty(&mut self) {
         let held: HashMap<u32, RoaringBitmap> =
             self.sets.iter().map(|(key, set)| (*key, self.columns_in_use(*key, set))).collect();

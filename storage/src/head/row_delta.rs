@@ -1,11 +1,13 @@
-//! A row of values as what differs from another row, its *base*. Behind the end of either everything is *absent*.
+//! A row of values as what differs from another row, its *base*. Behind the end of either
+//! everything is *absent*.
 
 use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
 
 /// Columns in a word of marks.
 pub const WORD: usize = 64;
-/// Words of marks between two that are told how many bits are set before them: a look at one column counts those behind.
+/// Words of marks between two that are told how many bits are set before them: a look at one column
+/// counts those behind.
 const RANKED: usize = 16;
 
 /// A row as what differs from its base.

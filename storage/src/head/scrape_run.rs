@@ -1,5 +1,6 @@
-//! Stretches: scrapes of one group as the log has them, until there are enough of them for a long window. A replay makes
-//! that at once, without the short windows that appends make first ([`super::chunk_merge`]), and turns only columns that move.
+//! Stretches: scrapes of one group as the log has them, until there are enough of them for a long
+//! window. A replay makes that at once, without the short windows that appends make first
+//! ([`super::chunk_merge`]), and turns only columns that move.
 //!
 //! What may join a stretch, and when one has to end, is [`crate::store`]'s `scrape_decoder.rs`.
 
@@ -202,8 +203,8 @@ fn count(row: &[f64]) -> u64 {
 }
 
 impl Head {
-    /// Whether a row of `columns` values at `t` can join `stretch`, or begin one: it is the group's newest, nobody else has
-    /// samples of its series, and no short windows wait for more.
+    /// Whether a row of `columns` values at `t` can join `stretch`, or begin one: it is the group's
+    /// newest, nobody else has samples of its series, and no short windows wait for more.
     pub fn can_join(&self, group: u32, stretch: &ScrapeRun, t: TimeMs, columns: usize) -> bool {
         let Some(known) = self.groups.get(group as usize) else { return false };
         let Some(set) = known.set.and_then(|set| self.sets.get(&set)) else { return false };
@@ -217,8 +218,9 @@ impl Head {
         follows && set.mixed.is_empty() && columns <= set.columns.len().min(STRETCH_COLUMNS)
     }
 
-    /// Takes in a stretch, which is empty then: as one window if there is enough of it, else as appends would have. How
-    /// many samples it had; its last row is `last` then. `None`: a row is malformed, and it and those behind it are lost.
+    /// Takes in a stretch, which is empty then: as one window if there is enough of it, else as
+    /// appends would have. How many samples it had; its last row is `last` then. `None`: a row is
+    /// malformed, and it and those behind it are lost.
     pub fn take_stretch(
         &mut self,
         group: u32,

@@ -1,6 +1,7 @@
-//! When a column set seals its open rows, and how many short windows become one ([`super::chunk_merge`]). Targets that are scraped at one
-//! interval would do both at the same scrapes, and all of them would hold most at the same time; so each begins
-//! somewhere else on the way from one long window to the next.
+//! When a column set seals its open rows, and how many short windows become one
+//! ([`super::chunk_merge`]). Targets that are scraped at one interval would do both at the same
+//! scrapes, and all of them would hold most at the same time; so each begins somewhere else on the
+//! way from one long window to the next.
 
 use crate::limits::{HEAD_FOLDED_WINDOWS, HEAD_WINDOW_SCRAPES};
 
@@ -13,7 +14,8 @@ pub struct SealSchedule {
 }
 
 impl SealSchedule {
-    /// How a group's set begins. Groups in a row are spread evenly, however many there are (by the golden ratio).
+    /// How a group's set begins. Groups in a row are spread evenly, however many there are (by the
+    /// golden ratio).
     pub fn begin(group: u32) -> SealSchedule {
         let turn = u64::from(group.wrapping_mul(0x9E37_79B9));
         let scrapes = (HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS) as u64;

@@ -1,7 +1,8 @@
 //! The head of one shard: registry, groups, series, and the append path.
 //!
-//! A batch whose layout is known, whose time is new and whose series live nowhere else costs one pointer per
-//! scrape: the batch's own values become the open row. Everything else goes through [`super::append_decision`].
+//! A batch whose layout is known, whose time is new and whose series live nowhere else costs one
+//! pointer per scrape: the batch's own values become the open row. Everything else goes through
+//! [`super::append_decision`].
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::columns::ColumnSet;

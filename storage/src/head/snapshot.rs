@@ -82,8 +82,8 @@ impl HeadSnapshot {
 }
 
 impl HeadSnapshot {
-    /// The newest float of series `at` with `from ≤ t ≤ to`, as [`HeadSnapshot::read`] has it at the end. An error says that
-    /// all have to be read to know it.
+    /// The newest float of series `at` with `from ≤ t ≤ to`, as [`HeadSnapshot::read`] has it at
+    /// the end. An error says that all have to be read to know it.
     pub(crate) fn latest(
         &self,
         at: u32,
@@ -173,8 +173,8 @@ impl Head {
         (slots, in_order)
     }
 
-    /// Samples in `from..=to` of the series in `slots`, for each that has any: `each(slot, labels)`, in their order, which
-    /// is that of the snapshot.
+    /// Samples in `from..=to` of the series in `slots`, for each that has any:
+    /// `each(slot, labels)`, in their order, which is that of the snapshot.
     pub fn snapshot(
         &self,
         slots: impl IntoIterator<Item = u32>,

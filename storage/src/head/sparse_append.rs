@@ -1,7 +1,8 @@
 //! The sparse lanes of a series and their append path: native histograms, and start timestamps.
 //!
-//! Histograms are samples like floats: the same rules of order apply over both lanes together, and at one time a
-//! series has either or. A start timestamp belongs to a sample, which comes before it or never.
+//! Histograms are samples like floats: the same rules of order apply over both lanes together, and
+//! at one time a series has either or. A start timestamp belongs to a sample, which comes before it
+//! or never.
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::reset_hints::hint_behind;
@@ -81,8 +82,8 @@ impl Head {
         }
     }
 
-    /// The hint of a new histogram. One that comes behind a later histogram, or right behind a float, is compared
-    /// with none.
+    /// The hint of a new histogram. One that comes behind a later histogram, or right behind a
+    /// float, is compared with none.
     fn hint_for(&self, slot: u32, t: TimeMs, h: &NativeHistogram) -> ResetHint {
         let last = self.lanes(slot).and_then(|lanes| lanes.histograms.last());
         let float_since = |before: TimeMs| match self.newest_float(slot) {
@@ -154,7 +155,8 @@ impl Head {
         self.series[slot as usize].lanes_mut().starts.add(t, start);
     }
 
-    /// A histogram out of the log. Whether it goes on from the one before it is asked again: that one may be lost.
+    /// A histogram out of the log. Whether it goes on from the one before it is asked again: that
+    /// one may be lost.
     pub fn restore_histogram(
         &mut self,
         slot: u32,

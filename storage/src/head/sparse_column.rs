@@ -1,9 +1,9 @@
 //! A sparse lane of a series: things that only some samples have, in time order. The float lane is elsewhere
 //! ([`super::columns`], [`super::ungrouped`]) and knows nothing of these.
 //!
-//! Items lie in chunks that are shared with readers and copied only when one is written to while a reader holds it. The
-//! last two chunks are open; older ones are packed, in the layout of the log, to a tenth of their size. One that is
-//! written to late is opened again.
+//! Items lie in chunks that are shared with readers and copied only when one is written to while a
+//! reader holds it. The last two chunks are open; older ones are packed, in the layout of the log,
+//! to a tenth of their size. One that is written to late is opened again.
 
 use super::ungrouped::{put_varint, unzigzag, zigzag};
 use crate::limits::LANE_CHUNK;

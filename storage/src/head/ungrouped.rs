@@ -101,8 +101,8 @@ impl SeriesChunk {
     }
 }
 
-/// The samples of chunks that follow each other in time, with later ones. Of two at one time the later one counts, as for
-/// readers.
+/// The samples of chunks that follow each other in time, with later ones. Of two at one time the
+/// later one counts, as for readers.
 fn merged(chunks: &[Arc<SeriesChunk>], later: &[(TimeMs, f64)]) -> Vec<(TimeMs, f64)> {
     let mut ts = Vec::new();
     let mut vs = Vec::new();
@@ -255,9 +255,10 @@ impl UngroupedSamples {
         }
     }
 
-    /// Seals late samples of one range. A sample that comes late is looked for in all chunks that may have its time, so those
-    /// that overlap are merged: a run of chunks that is less than twice as long as what is new becomes one with it. So their
-    /// number, and how often a sample is written again, grow with the logarithm of the samples in random order.
+    /// Seals late samples of one range. A sample that comes late is looked for in all chunks that
+    /// may have its time, so those that overlap are merged: a run of chunks that is less than twice
+    /// as long as what is new becomes one with it. So their number, and how often a sample is
+    /// written again, grow with the logarithm of the samples in random order.
     fn seal_part(&mut self, part: &[(TimeMs, f64)]) {
         let first = part[0].0;
         let last = part[part.len() - 1].0;
@@ -277,7 +278,8 @@ impl UngroupedSamples {
         self.chunks.extend(samples.chunks(LATE_SAMPLES).map(|samples| Arc::new(SeriesChunk::of(samples))));
     }
 
-    /// Numbers of the newest chunks that have samples of `first..=last` and follow each other in time, the last one first.
+    /// Numbers of the newest chunks that have samples of `first..=last` and follow each other in
+    /// time, the last one first.
     fn newest_run(&self, first: TimeMs, last: TimeMs) -> Vec<usize> {
         let mut run: Vec<usize> = Vec::new();
         for (number, chunk) in self.chunks.iter().enumerate().rev() {
@@ -380,8 +382,8 @@ impl UngroupedSlices<'_> {
         end(ts);
     }
 
-    /// The newest sample with `from ≤ t ≤ to`, where no sample was taken back: of equal times the one that is read last.
-    /// Chunks that end before another sample are not read.
+    /// The newest sample with `from ≤ t ≤ to`, where no sample was taken back: of equal times the
+    /// one that is read last. Chunks that end before another sample are not read.
     pub fn latest(&self, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
         let open = within(self.ts, from, to, |t| *t).last().map(|at| (self.ts[at], self.vs[at]));
         let late = self.late[within(self.late, from, to, |l| l.0)].last().copied();
@@ -404,8 +406,8 @@ impl UngroupedSlices<'_> {
     }
 }
 
-/// Rows of many series as a reader takes them away: chunks are shared, the rest is copied, all series into the
-/// same vectors.
+/// Rows of many series as a reader takes them away: chunks are shared, the rest is copied, all
+/// series into the same vectors.
 #[derive(Default)]
 pub struct UngroupedSnapshot {
     chunks: Vec<Arc<SeriesChunk>>,

@@ -78,8 +78,8 @@ impl BitReader<'_> {
     }
 }
 
-/// Appends the coded form of `values` (bit patterns) to `bytes`. `false`: it is not shorter than `most` bytes, and what
-/// was appended is of no use.
+/// Appends the coded form of `values` (bit patterns) to `bytes`. `false`: it is not shorter than
+/// `most` bytes, and what was appended is of no use.
 pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8>) -> bool {
     let end = bytes.len().saturating_add(most);
     let mut out = BitWriter { bytes, acc: 0, free: 64 };

@@ -1,7 +1,7 @@
 //! Stretches of time that are deleted: closed intervals of milliseconds, sorted, none touching another.
 //!
-//! What is deleted of one series. Who reads samples asks [`Intervals::retain`]; what comes again at a deleted time is
-//! taken out with [`Intervals::remove`].
+//! What is deleted of one series. Who reads samples asks [`Intervals::retain`]; what comes again at
+//! a deleted time is taken out with [`Intervals::remove`].
 
 use super::{NativeHistogram, TimeMs};
 use std::sync::Arc;
@@ -74,8 +74,8 @@ impl Intervals {
         vs.truncate(kept);
     }
 
-    /// As [`Intervals::retain_pairs`], of histograms in order: the one behind what is removed says no more that there was
-    /// no reset before it.
+    /// As [`Intervals::retain_pairs`], of histograms in order: the one behind what is removed says
+    /// no more that there was no reset before it.
     pub fn retain_histograms(&self, base: usize, all: &mut Vec<(TimeMs, Arc<NativeHistogram>)>) {
         let mut gone = false;
         for (t, h) in &mut all[base..] {

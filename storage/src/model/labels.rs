@@ -15,7 +15,8 @@ use std::sync::Arc;
 /// The name of the label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 
-/// Whether `name` is a label that says what a metric is (its name, type or unit), and that a computed value loses.
+/// Whether `name` is a label that says what a metric is (its name, type or unit), and that a
+/// computed value loses.
 pub fn describes_metric(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
@@ -111,7 +112,8 @@ impl Labels {
         hash_encoded(&self.0)
     }
 
-    /// xxHash64 of the label set as Prometheus lays it out in memory: the hash by which it takes samples of series.
+    /// xxHash64 of the label set as Prometheus lays it out in memory: the hash by which it takes
+    /// samples of series.
     pub fn sampling_hash(&self) -> u64 {
         let mut bytes = Vec::with_capacity(self.0.len() + 8);
         for text in self.iter().flat_map(|(name, value)| [name, value]) {
@@ -148,8 +150,8 @@ impl Labels {
         self.filter(|n| !describes_metric(n))
     }
 
-    /// The same with these pairs set, which are sorted by name, each name once; an empty value removes its label. One walk
-    /// over both, however many there are.
+    /// The same with these pairs set, which are sorted by name, each name once; an empty value
+    /// removes its label. One walk over both, however many there are.
     pub fn with_sorted<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
         let mut bytes = Vec::with_capacity(self.0.len() + 64);
         let mut own = self.raw().peekable();
@@ -298,8 +300,8 @@ pub fn hash_encoded(encoded: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(encoded)
 }
 
-/// Appends a pair to labels in their encoded form. Whether they are a label set (sorted, texts) is not looked at: for who
-/// asks which series has them ([`crate::store::Store::find_encoded`]).
+/// Appends a pair to labels in their encoded form. Whether they are a label set (sorted, texts) is
+/// not looked at: for who asks which series has them ([`crate::store::Store::find_encoded`]).
 pub fn put_pair(encoded: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     put(encoded, name);
     put(encoded, value);
@@ -341,8 +343,8 @@ impl<'a> Iterator for RawPairs<'a> {
     }
 }
 
-/// Collects labels in any order. Setting, looking up and removing one costs the logarithm of their number, however many a
-/// target or a rule makes.
+/// Collects labels in any order. Setting, looking up and removing one costs the logarithm of their
+/// number, however many a target or a rule makes.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
     pairs: BTreeMap<String, String>,

@@ -77,7 +77,8 @@ impl AnchoredRegex {
         }
     }
 
-    /// If only finitely many (and few) texts match: all of them, sorted, each once. Lookups instead of a scan.
+    /// If only finitely many (and few) texts match: all of them, sorted, each once. Lookups instead
+    /// of a scan.
     pub fn literals(&self) -> Option<&[String]> {
         match &self.0.shape {
             PatternShape::Literals(all) => Some(all),
@@ -85,7 +86,8 @@ impl AnchoredRegex {
         }
     }
 
-    /// A text that every match starts with; "" if nothing is known. A range of a sorted list instead of all of it.
+    /// A text that every match starts with; "" if nothing is known. A range of a sorted list
+    /// instead of all of it.
     pub fn prefix(&self) -> &str {
         match &self.0.shape {
             PatternShape::Literals(all) => match all.as_slice() {

@@ -1,10 +1,12 @@
 //! The append path: into the head, into the log and to the feed, in one order, under the shard's lock.
 //!
-//! The log is asked for room before the lock is taken; behind it nothing waits and nothing fails, so head and
-//! log cannot differ. Encoding happens under the shard's lock, so a scrape's difference is to its predecessor.
+//! The log is asked for room before the lock is taken; behind it nothing waits and nothing fails,
+//! so head and log cannot differ. Encoding happens under the shard's lock, so a scrape's difference
+//! is to its predecessor.
 //!
-//! What writers bring must be within the bounds of the head ([`Store::oldest_taken`]), as in Prometheus, so that one request
-//! cannot spread blocks over years. What the server itself records is bound by its series alone.
+//! What writers bring must be within the bounds of the head ([`Store::oldest_taken`]), as in
+//! Prometheus, so that one request cannot spread blocks over years. What the server itself records
+//! is bound by its series alone.
 
 use super::batch::{
     AppendResult, ChangeData, ChangeEvent, ColumnBatch, Duplicate, FeedDelivery, FloatRow, HistogramRow,
@@ -45,8 +47,9 @@ impl Store {
         self.append_admitted(batch, TimeMs::MIN, |item, _| self.tell(item))
     }
 
-    /// As [`Store::append_without_waiting`], without telling the feed: for the live runtime, which hands on itself what it gets
-    /// back. That is what was stored, which may be less than the batch.
+    /// As [`Store::append_without_waiting`], without telling the feed: for the live runtime, which
+    /// hands on itself what it gets back. That is what was stored, which may be less than the
+    /// batch.
     pub fn append_recorded(&self, batch: &ColumnBatch) -> Result<Recorded, StoreError> {
         self.log.require_space()?;
         let mut recorded = None;
@@ -57,8 +60,9 @@ impl Store {
         recorded.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
     }
 
-    /// Oldest time that writers may bring: as far behind the newest sample of the store as half a range or the out-of-order
-    /// window, whichever is longer. Of an empty store the first sample that comes sets it.
+    /// Oldest time that writers may bring: as far behind the newest sample of the store as half a
+    /// range or the out-of-order window, whichever is longer. Of an empty store the first sample
+    /// that comes sets it.
     fn oldest_taken(&self, first: Option<TimeMs>) -> TimeMs {
         let behind = (self.options.block_range_ms / 2).max(self.options.out_of_order_ms);
         self.newest_or(first.unwrap_or(TimeMs::MIN)).saturating_sub(behind).max(OLDEST_MS)
@@ -187,16 +191,17 @@ impl Store {
         Ok(appended)
     }
 
-    /// Appends native histograms, in any order and of any shard. They are samples as floats are: one behind the
-    /// out-of-order window, or at a time at which its series has another sample, is refused and counted.
+    /// Appends native histograms, in any order and of any shard. They are samples as floats are:
+    /// one behind the out-of-order window, or at a time at which its series has another sample, is
+    /// refused and counted.
     pub fn append_histograms(&self, rows: &[HistogramRow]) -> Result<AppendResult, StoreError> {
         self.log.wait_for_space()?;
         let oldest = self.oldest_taken(rows.first().map(|row| row.t));
         self.take_histograms(rows, oldest, |item| self.tell(item))
     }
 
-    /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime, which hands on itself
-    /// what `items` gets, on an error, too.
+    /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime,
+    /// which hands on itself what `items` gets, on an error, too.
     pub fn append_recorded_histograms(
         &self,
         rows: &[HistogramRow],
@@ -269,8 +274,8 @@ impl Store {
         Ok(appended)
     }
 
-    /// Has `append` take the rows of each shard that are not before `oldest` under its lock, and calls `tell` with them,
-    /// in the shard's order. The log has been asked for room.
+    /// Has `append` take the rows of each shard that are not before `oldest` under its lock, and
+    /// calls `tell` with them, in the shard's order. The log has been asked for room.
     pub(super) fn append_each<R>(
         &self,
         rows: &[R],
@@ -334,8 +339,9 @@ impl Store {
         }
     }
 
-    /// Logs the series that were made and have no samples yet. Who makes very many before their first samples calls it between
-    /// them: the log then gets them in portions, and waits for the disk where it has to.
+    /// Logs the series that were made and have no samples yet. Who makes very many before their
+    /// first samples calls it between them: the log then gets them in portions, and waits for the
+    /// disk where it has to.
     pub fn log_new_series(&self) -> Result<(), StoreError> {
         for shard_at in 0..SHARDS {
             if !self.shard(shard_at).read().head.has_unlogged() {
@@ -421,8 +427,9 @@ impl Store {
     }
 }
 
-/// Whether the formats can hold it: as many counts as its spans say, not more than a record takes, a small schema.
-/// [`Store::append_histograms`] refuses all of a call's histograms for one that is not.
+/// Whether the formats can hold it: as many counts as its spans say, not more than a record takes,
+/// a small schema. [`Store::append_histograms`] refuses all of a call's histograms for one that is
+/// not.
 pub fn is_storable(h: &NativeHistogram) -> bool {
     let buckets = |b: &Buckets| {
         let counts: u64 = b.spans.iter().map(|span| u64::from(span.length)).sum();

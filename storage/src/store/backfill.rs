@@ -1,8 +1,8 @@
 //! Writing into the past: samples of times that the head no longer takes become a block at once.
 //!
-//! The door for what is computed later about earlier times. A block is durable and listed when the call returns, the log
-//! is not asked, and retention covers it as any other. Blocks may overlap each other and the head; the caller leaves out
-//! what is stored already ([`Store::read_series`]).
+//! The door for what is computed later about earlier times. A block is durable and listed when the
+//! call returns, the log is not asked, and retention covers it as any other. Blocks may overlap
+//! each other and the head; the caller leaves out what is stored already ([`Store::read_series`]).
 
 use super::Store;
 use super::batch::{ChangeData, ChangeEvent};
@@ -12,8 +12,8 @@ use crate::model::{Labels, Matcher, SHARDS, TimeMs};
 use std::collections::BTreeMap;
 
 impl Store {
-    /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed hears of the floats and
-    /// histograms from `tell_from` on.
+    /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed hears of
+    /// the floats and histograms from `tell_from` on.
     pub fn write_backfill(
         &self,
         (from, to): (TimeMs, TimeMs),

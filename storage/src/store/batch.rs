@@ -71,7 +71,8 @@ pub struct ZeroRow {
     pub series: SeriesRef,
     /// When it began, ms.
     pub start: TimeMs,
-    /// Of a native histogram: the first one that was counted, whose schema, zero threshold and bounds the zero has.
+    /// Of a native histogram: the first one that was counted, whose schema, zero threshold and
+    /// bounds the zero has.
     pub like: Option<Arc<NativeHistogram>>,
 }
 
@@ -156,12 +157,14 @@ pub enum ChangeData {
 pub trait ChangeFeed: Send + Sync {
     /// One appended item.
     fn push(&self, item: ChangeEvent);
-    /// Samples were deleted that it has heard of: what it keeps of them should be read anew. Called without a lock.
+    /// Samples were deleted that it has heard of: what it keeps of them should be read anew. Called
+    /// without a lock.
     fn deleted(&self) {}
 }
 
-/// Who wants to look at what writers append, besides the feed. Corrections, and what the live runtime records, are
-/// not shown. Called with the shard's lock held: must only look, and queue what it wants.
+/// Who wants to look at what writers append, besides the feed. Corrections, and what the live
+/// runtime records, are not shown. Called with the shard's lock held: must only look, and queue
+/// what it wants.
 pub trait AppendObserver: Send + Sync {
     /// One appended item.
     fn look(&self, item: &ChangeEvent);

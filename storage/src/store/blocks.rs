@@ -42,9 +42,9 @@ pub struct BlockManager {
 }
 
 impl BlockManager {
-    /// Opens the blocks in `data/blocks`. Those that are damaged are left out: answers miss their samples, so they
-    /// are an error in the log, and counted.
-    /// `move_cold` is the place for old ones.
+    /// Opens the blocks in `data/blocks`. Those that are damaged are left out: answers miss their
+    /// samples, so they are an error in the log, and counted. `move_cold` is the place for old
+    /// ones.
     pub fn open(
         data: &Path,
         far: Option<ColdOptions>,
@@ -105,8 +105,8 @@ impl BlockManager {
         self.far_metrics.show(&self.blocks.all(), self.far.missing());
     }
 
-    /// Opens a block that was just written. If that fails, it goes again, unless it was there before: what is deleted
-    /// of a block that nobody knows of would be there again after a start.
+    /// Opens a block that was just written. If that fails, it goes again, unless it was there
+    /// before: what is deleted of a block that nobody knows of would be there again after a start.
     fn load(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
         self.blocks.load(&meta.dir).inspect_err(|_| {
             if !self.blocks.all_metas().iter().any(|known| known.dir == meta.dir) {
@@ -122,8 +122,8 @@ impl BlockManager {
         names
     }
 
-    /// Makes one block of these, without what is deleted and without series of which `keep` does not hold, and removes
-    /// them. False: one of them went meanwhile, and nothing was done.
+    /// Makes one block of these, without what is deleted and without series of which `keep` does
+    /// not hold, and removes them. False: one of them went meanwhile, and nothing was done.
     fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
         let disk = self.disk.as_ref();
         let merged = old.len();
@@ -171,8 +171,8 @@ impl BlockManager {
         outcome
     }
 
-    /// What has to go: by time the blocks of which every series is too old, wherever they are; by size only those whose
-    /// files are here.
+    /// What has to go: by time the blocks of which every series is too old, wherever they are; by
+    /// size only those whose files are here.
     fn due(
         &self,
         retention: Retention,
@@ -192,8 +192,8 @@ impl BlockManager {
         ExpiredBlocks { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
     }
 
-    /// Forgets the deletions of blocks that are gone. One that is left out is not: when it is mended, what is deleted of it
-    /// must not come back.
+    /// Forgets the deletions of blocks that are gone. One that is left out is not: when it is
+    /// mended, what is deleted of it must not come back.
     fn forget_tombstones(&self) -> Result<(), StoreError> {
         let mut there: BTreeSet<String> =
             self.blocks.all_metas().iter().map(|meta| meta.name().to_string()).collect();

@@ -1,9 +1,10 @@
-//! How far back a shard's appends reached since somebody looked: the oldest time of all that came behind one of them.
+//! How far back a shard's appends reached since somebody looked: the oldest time of all that came
+//! behind one of them.
 //!
-//! Appends are numbered. Of those that are followed by an older one nothing is kept, so times and numbers ascend
-//! together, and a question is a binary search. What is kept is bounded: times are whole seconds, and those of long ago,
-//! about which nobody asks precisely, stand for several ([`ChangeLog::thin`]). Every rounding goes to the older side.
-//! [`super::changed_since`] asks.
+//! Appends are numbered. Of those that are followed by an older one nothing is kept, so times and
+//! numbers ascend together, and a question is a binary search. What is kept is bounded: times are
+//! whole seconds, and those of long ago, about which nobody asks precisely, stand for several
+//! ([`ChangeLog::thin`]). Every rounding goes to the older side. [`super::changed_since`] asks.
 
 use crate::limits::ARRIVALS;
 use crate::model::TimeMs;
@@ -18,8 +19,8 @@ const PRECISION: i64 = 16;
 pub struct ChangeLog {
     /// Appends so far.
     made: u64,
-    /// Ascending: the number of an append, and the oldest time (in grains) of it, of all behind it, and of those between
-    /// it and the entry before.
+    /// Ascending: the number of an append, and the oldest time (in grains) of it, of all behind it,
+    /// and of those between it and the entry before.
     oldest: Vec<(u64, i64)>,
 }
 

@@ -1,8 +1,10 @@
-//! What changed since somebody looked: for who keeps answers, and wants to ask anew only what may be another one now.
+//! What changed since somebody looked: for who keeps answers, and wants to ask anew only what may
+//! be another one now.
 //!
-//! Whatever comes into a shard, or goes, is noted under the shard's lock, before it can be seen ([`super::change_log`]). Of
-//! the blocks is known that they hold other samples: by a deletion, an import, what was found in the object store. Flushes
-//! and merges, every two hours, change no answer. Retention is not counted: what an answer saw before it stays.
+//! Whatever comes into a shard, or goes, is noted under the shard's lock, before it can be seen
+//! ([`super::change_log`]). Of the blocks is known that they hold other samples: by a deletion, an
+//! import, what was found in the object store. Flushes and merges, every two hours, change no
+//! answer. Retention is not counted: what an answer saw before it stays.
 
 use super::batch::ChangeData;
 use super::{Store, StoreShard};
@@ -29,7 +31,8 @@ pub enum ChangedSince {
 }
 
 impl Store {
-    /// This moment. To be taken before what is to be compared with it is selected: what comes in between counts as changed.
+    /// This moment. To be taken before what is to be compared with it is selected: what comes in
+    /// between counts as changed.
     pub fn mark(&self) -> StoreVersion {
         let arrivals = self.shards.iter().map(|shard| shard.read().arrivals.made()).collect();
         StoreVersion { arrivals, history: self.history_version() }

@@ -1,8 +1,9 @@
 //! Compaction: neighbouring blocks become one, so that a question about a month opens few of them.
 //!
-//! Which blocks is a function of what they say of themselves ([`due`]), as in Prometheus: ranges three times as long at
-//! each level, aligned, complete. Merging is in `../block/merge.rs`; appends and queries go on meanwhile, and a
-//! crash leaves the old blocks, or the new one, or both, which hold the same.
+//! Which blocks is a function of what they say of themselves ([`due`]), as in Prometheus: ranges
+//! three times as long at each level, aligned, complete. Merging is in `../block/merge.rs`; appends
+//! and queries go on meanwhile, and a crash leaves the old blocks, or the new one, or both, which
+//! hold the same.
 
 use super::Store;
 use super::options::StoreError;
@@ -46,11 +47,12 @@ fn longest(retention: Retention) -> TimeMs {
     if retention.time_ms > 0 { COMPACTED_RANGE_MS.min(retention.time_ms / 10) } else { COMPACTED_RANGE_MS }
 }
 
-/// The blocks to merge next, if any: the shortest range first, of these the oldest. `range` is that of a block that
-/// comes from the head. Where a range has very many blocks, the longest such range comes first.
+/// The blocks to merge next, if any: the shortest range first, of these the oldest. `range` is that
+/// of a block that comes from the head. Where a range has very many blocks, the longest such range
+/// comes first.
 ///
-/// A range is merged when a block begins behind its end, so that what is still coming does not make it be written
-/// again and again.
+/// A range is merged when a block begins behind its end, so that what is still coming does not make
+/// it be written again and again.
 pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<BlockMeta> {
     let newest = blocks.iter().map(|b| b.from).max().unwrap_or(TimeMs::MIN);
     let longest = longest(retention).max(range);
@@ -77,7 +79,8 @@ fn in_one_range(blocks: &[BlockMeta], size: TimeMs, newest: TimeMs, beyond: usiz
     Some(found.into_iter().cloned().collect())
 }
 
-/// Whether the merged block can be written and read back: its clocks are held, its small files are read whole.
+/// Whether the merged block can be written and read back: its clocks are held, its small files are
+/// read whole.
 fn fit(blocks: &[&BlockMeta]) -> bool {
     let small =
         |b: &BlockMeta| ["series.parquet", "clocks.parquet"].map(|f| b.files.get(f).map_or(0, |f| f.bytes));
@@ -89,8 +92,9 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
 }
 
 impl Store {
-    /// Merges blocks until nothing is due; how many were made. To be called after [`Store::run_housekeeping`], on a thread
-    /// that may take minutes: flushes and retention go on meanwhile. A merge of which retention removes a part is dropped.
+    /// Merges blocks until nothing is due; how many were made. To be called after
+    /// [`Store::run_housekeeping`], on a thread that may take minutes: flushes and retention go on
+    /// meanwhile. A merge of which retention removes a part is dropped.
     pub fn compact(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         let mut made = 0;

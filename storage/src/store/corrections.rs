@@ -1,7 +1,8 @@
 //! Corrections: samples that are stored get other values, or go. For recorded series whose inputs came late.
 //!
-//! As every append: into the head, into the log and to the feed, in one order, under the shard's lock. In the log a
-//! correction is a record of its own kind, so that replay, in which otherwise the first sample of a time stays, knows it.
+//! As every append: into the head, into the log and to the feed, in one order, under the shard's
+//! lock. In the log a correction is a record of its own kind, so that replay, in which otherwise
+//! the first sample of a time stays, knows it.
 
 use super::batch::{ChangeData, FloatRow};
 use super::options::StoreError;
@@ -36,8 +37,9 @@ pub enum CorrectedValue {
 }
 
 impl Store {
-    /// Changes samples of the head; where there is none, it is added. The feed hears of values as of rows, and of samples
-    /// that are gone as of rows with the value *absent*. Returns how many were refused: only blocks have their time.
+    /// Changes samples of the head; where there is none, it is added. The feed hears of values as
+    /// of rows, and of samples that are gone as of rows with the value *absent*. Returns how many
+    /// were refused: only blocks have their time.
     pub fn correct(&self, corrections: &[Correction]) -> Result<usize, StoreError> {
         self.refuse_while_replaying()?;
         self.log.wait_for_space()?;

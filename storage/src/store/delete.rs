@@ -1,8 +1,9 @@
-//! Deletions: what matching series have in a stretch of time is gone for every reader at once, and from the disk when
-//! blocks are merged or [`Store::clean_tombstones`] is asked for.
+//! Deletions: what matching series have in a stretch of time is gone for every reader at once, and
+//! from the disk when blocks are merged or [`Store::clean_tombstones`] is asked for.
 //!
-//! Of blocks a tombstone says it (`../block/tombstones.rs`), of the head a record of the log (`head_deletes.rs` is what that
-//! becomes). Only what is there is deleted: what is appended or written later, at whatever time, stays.
+//! Of blocks a tombstone says it (`../block/tombstones.rs`), of the head a record of the log
+//! (`head_deletes.rs` is what that becomes). Only what is there is deleted: what is appended or
+//! written later, at whatever time, stays.
 
 use super::options::StoreError;
 use super::{Store, StoreShard};
@@ -14,8 +15,9 @@ use crate::wal::{RecordKind, put_starts};
 use std::sync::Arc;
 
 impl Store {
-    /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or a merge that runs.
-    /// The head's part is as durable as an append: see [`Store::on_committed`] with the number that comes back.
+    /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or
+    /// a merge that runs. The head's part is as durable as an append: see [`Store::on_committed`]
+    /// with the number that comes back.
     pub fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
         self.refuse_while_replaying()?;
         let _no_merge = self.merge_lock.lock();
@@ -54,8 +56,8 @@ impl Store {
         })
     }
 
-    /// Carries out in the files of blocks what is deleted; how many blocks were written anew or removed. Appends and
-    /// queries go on meanwhile; flushes and merges come in between.
+    /// Carries out in the files of blocks what is deleted; how many blocks were written anew or
+    /// removed. Appends and queries go on meanwhile; flushes and merges come in between.
     pub fn clean_tombstones(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         let mut done = 0;
@@ -98,7 +100,8 @@ impl Store {
         (again, kept)
     }
 
-    /// What becomes of a sample at `t` where one may have been deleted; if it is taken, that time is not deleted any more.
+    /// What becomes of a sample at `t` where one may have been deleted; if it is taken, that time
+    /// is not deleted any more.
     fn comes_again(
         &self,
         shard: &mut StoreShard,

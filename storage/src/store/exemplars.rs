@@ -34,7 +34,8 @@ impl Store {
         self.shard(series.shard).read().head.newest_of(series.slot).is_some()
     }
 
-    /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by their labels.
+    /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by
+    /// their labels.
     pub fn select_exemplars(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<SeriesExemplars> {
         let mut found = self.exemplars.select(from, to);
         // Labels of series that have ended are packed with their neighbours'.

@@ -19,7 +19,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How much those who append and ask come before the making of blocks: it gets a thirtieth of a core that they want.
+/// How much those who append and ask come before the making of blocks: it gets a thirtieth of a
+/// core that they want.
 const NICENESS: i32 = 15;
 
 /// All samples of one series in one range.
@@ -50,7 +51,8 @@ pub trait BlockBackend: Send + Sync {
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError>;
 
-    /// Removes the parts that have to go at `now`, beside what `head` has. Those that read them go on reading.
+    /// Removes the parts that have to go at `now`, beside what `head` has. Those that read them go
+    /// on reading.
     fn apply_retention(
         &self,
         _retention: Retention,
@@ -72,8 +74,8 @@ pub trait BlockBackend: Send + Sync {
         Ok(false)
     }
 
-    /// Leaves out what the matching series have in `from..=to` from now on; durable on return. What is written later is
-    /// not touched.
+    /// Leaves out what the matching series have in `from..=to` from now on; durable on return. What
+    /// is written later is not touched.
     fn delete(&self, _matchers: &[Matcher], _from: TimeMs, _to: TimeMs) -> Result<(), StoreError> {
         Err(StoreError::Refused("nothing can be deleted of this store's history".to_owned()))
     }
@@ -88,7 +90,8 @@ pub trait BlockBackend: Send + Sync {
         Err(StoreError::Refused("this store's history cannot be copied".to_owned()))
     }
 
-    /// Merges the parts that are due, if any are; `range` is that of [`BlockBackend::write`]. Readers do not notice.
+    /// Merges the parts that are due, if any are; `range` is that of [`BlockBackend::write`].
+    /// Readers do not notice.
     fn compact(&self, _range: TimeMs, _retention: Retention) -> Result<bool, StoreError> {
         Ok(false)
     }
@@ -98,9 +101,10 @@ pub trait BlockBackend: Send + Sync {
         None
     }
 
-    /// A number that is another one whenever the samples of history and head together may be others by what happened to the
-    /// parts: see [`BlockBackend::note_other_samples`]. What [`BlockBackend::write`] takes over from the head, and what retention
-    /// removes, is not counted.
+    /// A number that is another one whenever the samples of history and head together may be others
+    /// by what happened to the parts: see [`BlockBackend::note_other_samples`]. What
+    /// [`BlockBackend::write`] takes over from the head, and what retention removes, is not
+    /// counted.
     fn version(&self) -> u64;
 
     /// What was just written was not in the head before.
@@ -111,7 +115,8 @@ pub trait BlockBackend: Send + Sync {
         true
     }
 
-    /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels in time order.
+    /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels
+    /// in time order.
     fn select(
         &self,
         shard: u16,
@@ -138,8 +143,8 @@ pub trait BlockBackend: Send + Sync {
         Ok(())
     }
 
-    /// Puts the oldest part whose time has come at `now`, or that is too much here, into the object store; it is still read
-    /// here.
+    /// Puts the oldest part whose time has come at `now`, or that is too much here, into the object
+    /// store; it is still read here.
     fn upload(
         &self,
         _retention: Retention,
@@ -176,8 +181,8 @@ pub(super) struct FlushSeries {
 }
 
 impl Store {
-    /// End of the newest range that is complete as of `now`, a little longer than late samples may come, and has half a range
-    /// behind it; `None`: nothing is.
+    /// End of the newest range that is complete as of `now`, a little longer than late samples may
+    /// come, and has half a range behind it; `None`: nothing is.
     fn complete_until(&self, now: TimeMs) -> Option<TimeMs> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
         let (min, max) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
@@ -195,8 +200,8 @@ impl Store {
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(end);
-        // What was written stays written if what comes behind it fails: were it in the head, too, it could be corrected there,
-        // and the block would bring back what was.
+        // What was written stays written if what comes behind it fails: were it in the head, too,
+        // it could be corrected there, and the block would bring back what was.
         let mut written = None;
         let outcome = on_niced_thread(|| {
             self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
@@ -217,8 +222,8 @@ impl Store {
         outcome.and_then(|ranges| shortened.map(|()| ranges))
     }
 
-    /// Behind a start: a range whose block was written right before a kill, or while checkpoints failed, is in the head again,
-    /// and can be corrected no more.
+    /// Behind a start: a range whose block was written right before a kill, or while checkpoints
+    /// failed, is in the head again, and can be corrected no more.
     pub(super) fn freeze_flushed_times(&self) {
         let newest = self.shards.iter().filter_map(|shard| shard.read().head.span()).map(|span| span.1).max();
         // No flush went further ([`Store::complete_until`]); blocks of backfill do.
@@ -238,8 +243,9 @@ impl Store {
         *self.in_blocks.lock() = Some(flushed);
     }
 
-    /// Takes away of the log what is in blocks, unless nothing is. If that fails, on a full disk for instance, the next
-    /// flush tries it again, also if there is nothing else to do: the room may be what is missing.
+    /// Takes away of the log what is in blocks, unless nothing is. If that fails, on a full disk
+    /// for instance, the next flush tries it again, also if there is nothing else to do: the room
+    /// may be what is missing.
     fn truncate_log(&self) -> Result<(), StoreError> {
         let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
         self.checkpoint(flushed).and_then(|()| self.forget_before(flushed)).inspect_err(|_| {
@@ -253,7 +259,8 @@ impl Store {
     fn forget_before(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
         let wal = self.options.dir.join("wal");
         for path in self.log.obsolete_segments(flushed.lsn, flushed.end) {
-            // One by one: should an older one come back with a power loss, a hole behind it would look like damage.
+            // One by one: should an older one come back with a power loss, a hole behind it would
+            // look like damage.
             let removed = self.disk.remove(&path).inspect(|()| self.log.segment_removed(&path));
             let durable = removed.and_then(|()| self.disk.sync_dir(&wal));
             durable.map_err(|source| StoreError::Io { path, source })?;
@@ -261,8 +268,8 @@ impl Store {
         Ok(())
     }
 
-    /// Snapshots of all shards, and all their series in the order of labels. Of everything before `end`: a sample that is
-    /// older than any before may have come a moment ago.
+    /// Snapshots of all shards, and all their series in the order of labels. Of everything before
+    /// `end`: a sample that is older than any before may have come a moment ago.
     fn snapshot_before(&self, end: TimeMs) -> (Vec<FlushSeries>, Vec<HeadSnapshot>) {
         let mut entries = Vec::new();
         let mut snapshots = Vec::new();
@@ -275,7 +282,8 @@ impl Store {
         (entries, snapshots)
     }
 
-    /// Has `write` make one block per aligned range before `end`, or few longer ones if these are many; the number of blocks.
+    /// Has `write` make one block per aligned range before `end`, or few longer ones if these are
+    /// many; the number of blocks.
     pub(super) fn write_ranges(
         &self,
         end: TimeMs,
@@ -321,9 +329,10 @@ impl Store {
     }
 }
 
-/// From when to when blocks are written that have the ranges of these numbers: each range, unless they are more than
-/// [`FLUSH_BLOCKS`]. Then those become one that a compaction would merge, in ranges as long as it takes: samples may lie
-/// years apart, and each block is files, and work for every query.
+/// From when to when blocks are written that have the ranges of these numbers: each range, unless
+/// they are more than [`FLUSH_BLOCKS`]. Then those become one that a compaction would merge, in
+/// ranges as long as it takes: samples may lie years apart, and each block is files, and work for
+/// every query.
 fn blocks_of(ranges: &BTreeSet<i64>, range: TimeMs) -> Vec<(TimeMs, TimeMs)> {
     let mut length = 1;
     loop {
@@ -346,8 +355,8 @@ fn blocks_of(ranges: &BTreeSet<i64>, range: TimeMs) -> Vec<(TimeMs, TimeMs)> {
     }
 }
 
-/// Does `work` on a niced thread. For what holds no lock: with one, whoever waits for it would wait for a thread that gets
-/// no core.
+/// Does `work` on a niced thread. For what holds no lock: with one, whoever waits for it would wait
+/// for a thread that gets no core.
 fn on_niced_thread<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
     let niced = || {
         // A refusal only costs fairness.

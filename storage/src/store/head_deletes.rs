@@ -1,8 +1,9 @@
 //! What is deleted of the head of one shard, by slot: times that readers leave out.
 //!
-//! The head itself stays as it is until its ranges become blocks, without what is deleted. A deletion goes no further
-//! than its series' newest sample, and a sample that comes later at a deleted time is there again
-//! ([`HeadDeletes::revive`]): so a deletion is of what was there, never of what comes.
+//! The head itself stays as it is until its ranges become blocks, without what is deleted. A
+//! deletion goes no further than its series' newest sample, and a sample that comes later at a
+//! deleted time is there again ([`HeadDeletes::revive`]): so a deletion is of what was there, never
+//! of what comes.
 
 use crate::model::{Intervals, TimeMs};
 use std::collections::HashMap;

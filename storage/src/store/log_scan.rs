@@ -1,5 +1,6 @@
-//! What has to be known of the log before anything can be appended behind it: which series and groups there are, where
-//! their numbers end, and how far back its samples go. The samples themselves are [`super::record_applier`]'s business.
+//! What has to be known of the log before anything can be appended behind it: which series and
+//! groups there are, where their numbers end, and how far back its samples go. The samples
+//! themselves are [`super::record_applier`]'s business.
 
 use crate::codec;
 use crate::head::{Head, group_of};

@@ -1,7 +1,9 @@
-//! Old blocks, and those that are too much here, move into an object store (`../block/far/`): uploaded and read back, then described as far, then removed here.
+//! Old blocks, and those that are too much here, move into an object store (`../block/far/`):
+//! uploaded and read back, then described as far, then removed here.
 //!
-//! A kill in between leaves the block here, and perhaps there, too; here counts, and the next minute moves it again. Queries
-//! go on: the list of blocks changes at once, and who reads the files that go reads on.
+//! A kill in between leaves the block here, and perhaps there, too; here counts, and the next
+//! minute moves it again. Queries go on: the list of blocks changes at once, and who reads the
+//! files that go reads on.
 
 use super::Store;
 use super::blocks::BlockManager;
@@ -116,8 +118,9 @@ impl Store {
         self.history.as_ref().map_or(Ok(()), |history| history.reconcile_cold_storage())
     }
 
-    /// Moves blocks that are old enough at `now` into the object store; how many. To be called after [`Store::compact`], on
-    /// a thread that may take minutes: nothing waits for it but what writes blocks anew.
+    /// Moves blocks that are old enough at `now` into the object store; how many. To be called
+    /// after [`Store::compact`], on a thread that may take minutes: nothing waits for it but what
+    /// writes blocks anew.
     pub fn move_to_cold(&self, now: TimeMs) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         self.reach_far()?;

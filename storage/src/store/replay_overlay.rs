@@ -1,5 +1,5 @@
-//! What comes while the log is replayed, beside the young head that has it: kept once more, in order, for the head that
-//! comes out of the replay.
+//! What comes while the log is replayed, beside the young head that has it: kept once more, in
+//! order, for the head that comes out of the replay.
 
 use super::batch::{ChangeData, ColumnBatch};
 use super::head_deletes::HeadDeletes;
@@ -33,7 +33,8 @@ impl ReplayOverlay {
 }
 
 impl Store {
-    /// For what would be appended now: while the log is replayed, no more is taken than fits into memory twice.
+    /// For what would be appended now: while the log is replayed, no more is taken than fits into
+    /// memory twice.
     pub(super) fn admit_young(&self, shard: &StoreShard) -> Result<(), StoreError> {
         let share = REPLAY_YOUNG_BYTES / usize::from(SHARDS);
         match &shard.overlay {

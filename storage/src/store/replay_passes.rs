@@ -1,8 +1,10 @@
 //! Opening: the log's records become heads again, in the shapes they had.
 //!
-//! First a survey learns what there is, so that the store can be opened: what comes from then on is written behind it. Samples are put into
-//! heads while the store is open already ([`super::replay_status`]), and before, whenever a thread ([`super::replay_pool`]) has
-//! nothing to survey: the records are kept for that. Of a long log only the begin is; the rest is read once more.
+//! First a survey learns what there is, so that the store can be opened: what comes from then on is
+//! written behind it. Samples are put into heads while the store is open already
+//! ([`super::replay_status`]), and before, whenever a thread ([`super::replay_pool`]) has nothing
+//! to survey: the records are kept for that. Of a long log only the begin is; the rest is read once
+//! more.
 
 use super::head_deletes::HeadDeletes;
 use super::log_scan::LogScanner;
@@ -64,8 +66,8 @@ pub struct ReplayControl {
     pub stop: AtomicBool,
 }
 
-/// Reads the log in `dir` for what has to be known before anything can be appended behind it; cuts off its torn tail. `keep` bytes
-/// of it are kept for the replay.
+/// Reads the log in `dir` for what has to be known before anything can be appended behind it; cuts
+/// off its torn tail. `keep` bytes of it are kept for the replay.
 pub fn scan_log(
     disk: &dyn Disk,
     dir: &Path,

@@ -1,6 +1,7 @@
-//! The threads that take the log's records. One reads and checks the log; others, each of which has some of the shards, take
-//! what it finds, in *loads*. Records of one shard keep their order, so what comes out does not depend on the number
-//! of threads. What they do with loads is the [`ReplayWorker`]'s business: [`super::replay_passes`].
+//! The threads that take the log's records. One reads and checks the log; others, each of which has
+//! some of the shards, take what it finds, in *loads*. Records of one shard keep their order, so
+//! what comes out does not depend on the number of threads. What they do with loads is the
+//! [`ReplayWorker`]'s business: [`super::replay_passes`].
 
 use super::log_scan::LogScanner;
 use super::options::StoreError;
@@ -19,7 +20,8 @@ pub trait ReplayWorker: Send {
     /// Takes a load. Gives one back that it is done with: its memory is used again.
     fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch>;
 
-    /// Nothing waits: does something that could wait; `None` if there is nothing. Gives a load back that it is done with.
+    /// Nothing waits: does something that could wait; `None` if there is nothing. Gives a load back
+    /// that it is done with.
     fn idle(&mut self) -> Option<ReplayBatch> {
         None
     }

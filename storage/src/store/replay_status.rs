@@ -1,8 +1,9 @@
 //! The time in which the log is replayed while the store is open already.
 //!
-//! A survey of the log has told which series there are, so what comes is taken at once, as always: into *young* heads, into the
-//! log behind what is replayed, to the feed. What is replayed goes into other heads. When they are whole they take over
-//! what the young ones got ([`super::replay_overlay`]) and their place. A question about a time of which the log has
+//! A survey of the log has told which series there are, so what comes is taken at once, as always:
+//! into *young* heads, into the log behind what is replayed, to the feed. What is replayed goes
+//! into other heads. When they are whole they take over what the young ones got
+//! ([`super::replay_overlay`]) and their place. A question about a time of which the log has
 //! samples waits until then; one about earlier times is answered from blocks.
 
 use super::Store;
@@ -158,8 +159,8 @@ pub struct PendingReplay {
 }
 
 impl PendingReplay {
-    /// Replays the log, on this thread and some more. If that fails the store has to be closed: it can answer nothing of
-    /// what the log has.
+    /// Replays the log, on this thread and some more. If that fails the store has to be closed: it
+    /// can answer nothing of what the log has.
     pub fn run(mut self) -> Result<ReplayReport, StoreError> {
         let store = self.store.clone();
         let ahead = self.ahead.take();

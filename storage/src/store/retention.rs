@@ -30,8 +30,9 @@ pub struct HeadAndLog {
 }
 
 impl HeadAndLog {
-    /// What age counts from: `now`, or the newest sample there is beside `blocks`, if that is earlier. What is scraped while a
-    /// clock is wrong has its time, too: so the head counts only as far as it may be ahead of the blocks.
+    /// What age counts from: `now`, or the newest sample there is beside `blocks`, if that is
+    /// earlier. What is scraped while a clock is wrong has its time, too: so the head counts only
+    /// as far as it may be ahead of the blocks.
     pub fn newest(self, blocks: &[BlockMeta], now: TimeMs) -> TimeMs {
         let in_blocks = blocks.iter().map(|block| block.max_time).max();
         let ahead = in_blocks.map_or(TimeMs::MAX, |newest| newest.saturating_add(HEAD_AHEAD_MS));
@@ -54,8 +55,9 @@ pub struct ExpiredBlocks {
 impl Retention {
     /// Which of `blocks` have to go at `now`, beside what `head` has.
     ///
-    /// Age counts from the newest sample there is, if that lies before `now`: data of long ago costs nothing, and a clock
-    /// that is wrong for a while a day at most ([`HeadAndLog::newest`]). Prometheus counts from the newest block.
+    /// Age counts from the newest sample there is, if that lies before `now`: data of long ago
+    /// costs nothing, and a clock that is wrong for a while a day at most ([`HeadAndLog::newest`]).
+    /// Prometheus counts from the newest block.
     pub fn due(&self, mut blocks: Vec<BlockMeta>, head: HeadAndLog, now: TimeMs) -> ExpiredBlocks {
         let order = |b: &BlockMeta| (b.max_time, b.min_time);
         blocks.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.dir.cmp(&b.dir)));

@@ -1,6 +1,6 @@
-//! Scrapes out of the log: each differs from its group's one before. Those that follow each other without anything between
-//! become windows together ([`ScrapeRun`]), and are looked at then; a restorer says when something else is about to touch
-//! their series.
+//! Scrapes out of the log: each differs from its group's one before. Those that follow each other
+//! without anything between become windows together ([`ScrapeRun`]), and are looked at then; a
+//! restorer says when something else is about to touch their series.
 
 use super::head_deletes::HeadDeletes;
 use crate::head::{Head, ScrapeRun, Transposer, group_id, group_of};

@@ -144,7 +144,8 @@ impl Selection {
         self.read(i, from, to, ts, vs)
     }
 
-    /// Whether series `i` has a sample in `from..=to`, or may have one: looked up only where something is deleted.
+    /// Whether series `i` has a sample in `from..=to`, or may have one: looked up only where
+    /// something is deleted.
     pub fn may_have_samples(&self, i: usize, from: TimeMs, to: TimeMs) -> Result<bool, StoreError> {
         if self.sources[i].deleted.is_none() {
             return Ok(true);
@@ -156,14 +157,15 @@ impl Selection {
         Ok(!ts.is_empty() || !histograms.is_empty())
     }
 
-    /// Whether series `i` may have histograms in the selected time; cheap. Their times are never those of floats.
+    /// Whether series `i` may have histograms in the selected time; cheap. Their times are never
+    /// those of floats.
     pub fn has_histograms(&self, i: usize) -> bool {
         let SeriesSources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_histograms(at)) || parts.iter().any(|part| part.has_histograms())
     }
 
-    /// Appends to `out` the histograms of series `i` with `from ≤ t ≤ to`, in time order, each time once. A stale
-    /// marker is never among them: it is a float.
+    /// Appends to `out` the histograms of series `i` with `from ≤ t ≤ to`, in time order, each time
+    /// once. A stale marker is never among them: it is a float.
     pub fn read_histograms(
         &self,
         i: usize,
@@ -191,8 +193,8 @@ impl Selection {
         head.is_some_and(|at| self.head.has_starts(at)) || parts.iter().any(|part| part.has_starts())
     }
 
-    /// Appends to `out` the start timestamps that are known of the samples of series `i` with `from ≤ t ≤ to`:
-    /// (time of the sample, start), in time order, each time once.
+    /// Appends to `out` the start timestamps that are known of the samples of series `i` with
+    /// `from ≤ t ≤ to`: (time of the sample, start), in time order, each time once.
     pub fn read_starts(
         &self,
         i: usize,
@@ -226,8 +228,9 @@ pub(crate) fn merge_by_time<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
     out.append(&mut added);
 }
 
-/// As [`merge_by_time`], of histograms of sources that end at `ends`. That there was no reset, one says of the sample before it
-/// in its source: it says so no more where another source's is before it.
+/// As [`merge_by_time`], of histograms of sources that end at `ends`. That there was no reset, one
+/// says of the sample before it in its source: it says so no more where another source's is before
+/// it.
 pub(crate) fn merge_histogram_runs(out: &mut TimedHistograms, base: usize, ends: &[usize]) {
     if !ends.iter().any(|end| base < *end && *end < out.len()) {
         return;

@@ -1,8 +1,9 @@
 //! Retention of some series: longer or shorter than that of all others.
 //!
-//! The first rule whose matchers hold decides for a series; the others follow [`Retention`]. As there, a block's series
-//! go when the newest sample of the *block* is too old. A block of which some series have to go is written anew
-//! ([`Store::trim`]), one of which all have to go is removed ([`Store::run_housekeeping`]).
+//! The first rule whose matchers hold decides for a series; the others follow [`Retention`]. As
+//! there, a block's series go when the newest sample of the *block* is too old. A block of which
+//! some series have to go is written anew ([`Store::trim`]), one of which all have to go is removed
+//! ([`Store::run_housekeeping`]).
 
 use super::Store;
 use super::blocks::BlockManager;
@@ -83,7 +84,8 @@ impl<'a> RetentionCutoffs<'a> {
         Ok((stay, go))
     }
 
-    /// As [`RetentionCutoffs::of`]; of a block that cannot say it, all stay, and the others are still looked at.
+    /// As [`RetentionCutoffs::of`]; of a block that cannot say it, all stay, and the others are
+    /// still looked at.
     fn whole(&self, block: &Block) -> (bool, bool) {
         self.of(block).unwrap_or_else(|error| {
             tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");

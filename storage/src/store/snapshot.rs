@@ -1,7 +1,8 @@
 //! Snapshots: a directory that is a data directory of its own, with what was there at one moment.
 //!
-//! Blocks never change, so the snapshot has their files by hard links; the head is written as blocks. Nothing waits but
-//! flushes and merges. The directory has its name when it is whole and durable, before that it ends in `.tmp`.
+//! Blocks never change, so the snapshot has their files by hard links; the head is written as
+//! blocks. Nothing waits but flushes and merges. The directory has its name when it is whole and
+//! durable, before that it ends in `.tmp`.
 
 use super::Store;
 use super::blocks::write_series;

@@ -47,7 +47,8 @@ impl StoreMetrics {
             ),
             appended: counter("prometheus_tsdb_head_samples_appended_total", "Samples stored."),
             out_of_order: counter(
-                // Not `prometheus_tsdb_out_of_order_samples_total`: those are refused, and here none is that is in the window.
+                // Not `prometheus_tsdb_out_of_order_samples_total`: those are refused, and here
+                // none is that is in the window.
                 "prometheus_tsdb_head_out_of_order_samples_appended_total",
                 "Samples that came behind their series' newest one, stored nevertheless.",
             ),

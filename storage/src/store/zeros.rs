@@ -1,7 +1,7 @@
 //! The 0 that a counter had when it began to count, as a sample at that time.
 //!
-//! Every sample of a counter says when it began, so all but the first of these zeros are behind what is stored: they are
-//! passed over, and no error.
+//! Every sample of a counter says when it began, so all but the first of these zeros are behind
+//! what is stored: they are passed over, and no error.
 
 use super::batch::{AppendResult, ZeroRow};
 use super::options::StoreError;
@@ -13,8 +13,9 @@ use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;
 
 impl Store {
-    /// Appends the zeros that are newer than all samples of their series, and not further behind the newest sample of the
-    /// store than half a range of blocks; `now` stands for that sample in an empty store. The others are passed over.
+    /// Appends the zeros that are newer than all samples of their series, and not further behind
+    /// the newest sample of the store than half a range of blocks; `now` stands for that sample in
+    /// an empty store. The others are passed over.
     pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<AppendResult, StoreError> {
         self.log.wait_for_space()?;
         let oldest = self.newest_or(now).saturating_sub(self.options.block_range_ms / 2).max(OLDEST_MS);

@@ -1,7 +1,8 @@
 //! Payloads of histogram and start timestamp records. Layouts in `docs/format/wal.md`.
 //!
-//! A histogram is written by itself, not as a difference from its predecessor: it costs one to two bytes a bucket, and
-//! a lost record costs only itself. Counts that are whole numbers, nearly all of them, are differences in LEB128.
+//! A histogram is written by itself, not as a difference from its predecessor: it costs one to two
+//! bytes a bucket, and a lost record costs only itself. Counts that are whole numbers, nearly all
+//! of them, are differences in LEB128.
 
 use super::record::{RecordBuilder, RecordKind};
 use super::samples::{PayloadReader, put_bits};

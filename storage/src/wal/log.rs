@@ -48,8 +48,8 @@ pub struct LogShared {
     pub(super) room: Condvar,
     /// Something for the ticker to count.
     pub(super) dirt: Condvar,
-    /// The end of the log, for the ticker while it lets time pass: every write says that there is dirt, and must
-    /// not cut the interval short.
+    /// The end of the log, for the ticker while it lets time pass: every write says that there is
+    /// dirt, and must not cut the interval short.
     pub(super) end: Condvar,
     /// All segments, the one being written last.
     pub(super) segments: Mutex<Vec<SegmentInfo>>,
@@ -128,7 +128,8 @@ impl Log {
         Ok(log)
     }
 
-    /// A log without threads: [`Log::write_queued`] does their work. For tests in which nothing happens by itself.
+    /// A log without threads: [`Log::write_queued`] does their work. For tests in which nothing
+    /// happens by itself.
     pub fn manual(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
         let shared = Log::shared(&options, metrics);
         let writer = LogWriter::new(shared.clone(), disk, options);
@@ -197,8 +198,8 @@ impl Log {
         self.shared.state.lock().failed.clone()
     }
 
-    /// As [`Log::wait_for_space`], for those who must not wait: a reserve in the buffer is theirs alone, and beyond it the answer is
-    /// no at once.
+    /// As [`Log::wait_for_space`], for those who must not wait: a reserve in the buffer is theirs
+    /// alone, and beyond it the answer is no at once.
     pub fn require_space(&self) -> Result<(), StoreError> {
         let state = self.shared.state.lock();
         if state.closing {
@@ -215,8 +216,8 @@ impl Log {
         self.shared.epoch.load(Relaxed)
     }
 
-    /// Queues records that were encoded for segment `segment_epoch`; the LSN of the last. `Err`: another segment has
-    /// begun, encode anew for this epoch.
+    /// Queues records that were encoded for segment `segment_epoch`; the LSN of the last. `Err`:
+    /// another segment has begun, encode anew for this epoch.
     pub fn push(&self, batch: &mut RecordBuilder, epoch: u64, newest: Option<TimeMs>) -> Result<u64, u64> {
         let mut state = self.shared.state.lock();
         let current = self.segment_epoch();
@@ -285,8 +286,8 @@ impl Log {
         }
     }
 
-    /// The segments that lie before LSN `lsn` and hold only samples before `end`: the caller removes them and says so
-    /// ([`Log::segment_removed`]).
+    /// The segments that lie before LSN `lsn` and hold only samples before `end`: the caller
+    /// removes them and says so ([`Log::segment_removed`]).
     pub fn obsolete_segments(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
         let segments = self.shared.segments.lock();
         let keep_last = segments.len().saturating_sub(1);

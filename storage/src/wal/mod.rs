@@ -1,8 +1,8 @@
 //! The write-ahead log: what is acknowledged is in it. Format, byte by byte: `docs/format/wal.md`.
 //!
-//! [`record`] frames, [`samples`], [`histograms`] and [`checkpoint`] are payloads, [`group_encoder`] the difference coding, [`log`]
-//! what appenders call, [`writer`] its thread, [`segment`] the files, [`read_log`] the way back,
-//! [`segment_durability`] what makes sure of it.
+//! [`record`] frames, [`samples`], [`histograms`] and [`checkpoint`] are payloads,
+//! [`group_encoder`] the difference coding, [`log`] what appenders call, [`writer`] its thread,
+//! [`segment`] the files, [`read_log`] the way back, [`segment_durability`] what makes sure of it.
 
 mod checkpoint;
 mod group_encoder;

@@ -1,9 +1,10 @@
 //! Reading the log back: newest checkpoint, then the segments in order, every record checked before use.
 //!
-//! Damage never stops it. A torn tail of the last segment is cut off; elsewhere the next good record is
-//! looked for and what lies between is reported. A record that was written twice (its first segment failed)
-//! counts once. Files are read piece by piece ([`super::segment_reader`]); what records mean is the [`RecordVisitor`]'s business, who may
-//! work on other threads and says at the end what became of them.
+//! Damage never stops it. A torn tail of the last segment is cut off; elsewhere the next good
+//! record is looked for and what lies between is reported. A record that was written twice (its
+//! first segment failed) counts once. Files are read piece by piece ([`super::segment_reader`]);
+//! what records mean is the [`RecordVisitor`]'s business, who may work on other threads and says at
+//! the end what became of them.
 
 use super::record::{LogRecord, RecordKind, read, resync};
 use super::segment::{
@@ -121,8 +122,9 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     |source| StoreError::Io { path: path.to_path_buf(), source }
 }
 
-/// Replays the log in `dir` into `visitor`. Its torn tail is cut off, and every segment synced before it is read: a process
-/// that was killed may not have synced what now counts as acknowledged.
+/// Replays the log in `dir` into `visitor`. Its torn tail is cut off, and every segment synced
+/// before it is read: a process that was killed may not have synced what now counts as
+/// acknowledged.
 pub fn read_log(
     disk: &dyn Disk,
     dir: &Path,
@@ -177,8 +179,8 @@ pub fn read_log(
     Ok(LogContents { last_number: numbers.max().unwrap_or(0), ..all.finish(segments, of_segments) })
 }
 
-/// What there is to say against the syncs of the first of these segments: a writer whose segment failed, or could not be made,
-/// goes on in another one.
+/// What there is to say against the syncs of the first of these segments: a writer whose segment
+/// failed, or could not be made, goes on in another one.
 fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     let failed = |header: &Option<Header>| header.as_ref().is_none_or(|header| header.continues);
     match noted {
@@ -188,8 +190,9 @@ fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     }
 }
 
-/// Reads once more, for another visitor, what [`read_log`] has found, from `from` on (`None`: all of it was of use already, and
-/// the visitor only says what became of it): nothing that is written since, and no file is changed.
+/// Reads once more, for another visitor, what [`read_log`] has found, from `from` on (`None`: all
+/// of it was of use already, and the visitor only says what became of it): nothing that is written
+/// since, and no file is changed.
 pub fn read_log_again(
     disk: &dyn Disk,
     dir: &Path,
@@ -295,9 +298,9 @@ impl<'a> LogReader<'a> {
         Ok(())
     }
 
-    /// Replays the records of a segment from offset `from` on; where the file is to be cut off, if it is. `anew`: from this
-    /// LSN on, the next segment holds anew what could not be written here. A torn tail is no loss then, and of what is
-    /// behind it nothing may be used before that.
+    /// Replays the records of a segment from offset `from` on; where the file is to be cut off, if
+    /// it is. `anew`: from this LSN on, the next segment holds anew what could not be written here.
+    /// A torn tail is no loss then, and of what is behind it nothing may be used before that.
     fn read_segment(
         &mut self,
         path: &Path,
@@ -415,8 +418,8 @@ impl<'a> LogReader<'a> {
         self.visitor.record(RecordPosition { file: self.files.len() - 1, at }, found);
     }
 
-    /// The records of the newest whole checkpoint, and before them the good ones of damaged newer ones: what they knew of
-    /// series is nowhere else.
+    /// The records of the newest whole checkpoint, and before them the good ones of damaged newer
+    /// ones: what they knew of series is nowhere else.
     fn read_checkpoint(&mut self, dir: &Path, names: &[PathBuf]) {
         let mut numbers: Vec<u32> = names.iter().filter_map(|path| checkpoint_number(path)).collect();
         numbers.sort_unstable();

@@ -76,8 +76,8 @@ pub struct RecordBuilder {
 }
 
 impl RecordBuilder {
-    /// Forgets all records, and keeps the memory if it is not much: there is one of these per shard, and the records of
-    /// a thousand new series come once.
+    /// Forgets all records, and keeps the memory if it is not much: there is one of these per
+    /// shard, and the records of a thousand new series come once.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(WAL_BATCH_BYTES);

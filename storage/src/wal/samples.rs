@@ -185,9 +185,10 @@ pub fn take_raw_row<'a>(cursor: &mut PayloadReader<'a>) -> Option<EncodedRow<'a>
 }
 
 impl EncodedRow<'_> {
-    /// Makes `row`, the one that this differs from (a keyframe: one of *absent* values), this one; it has as many columns. Most
-    /// values are as before: only changes are looked at, and `changed` hears of each its column and the bit patterns before
-    /// and now. `None`: malformed, and `row` is of no use.
+    /// Makes `row`, the one that this differs from (a keyframe: one of *absent* values), this one;
+    /// it has as many columns. Most values are as before: only changes are looked at, and `changed`
+    /// hears of each its column and the bit patterns before and now. `None`: malformed, and `row`
+    /// is of no use.
     #[inline]
     pub fn apply(&self, row: &mut [f64], mut changed: impl FnMut(usize, u64, u64)) -> Option<()> {
         let (bitmap, words) = self.bytes.split_at_checked(self.columns.div_ceil(8))?;

@@ -38,8 +38,8 @@ pub struct Header {
     pub number: u32,
     /// See [`SegmentInfo::continues_failed`].
     pub continues: bool,
-    /// Whether LSNs before its first one are used by no record: a power loss took records whose samples were in blocks
-    /// already.
+    /// Whether LSNs before its first one are used by no record: a power loss took records whose
+    /// samples were in blocks already.
     pub skips: bool,
     /// LSN of its first record.
     pub first_lsn: u64,

@@ -1,8 +1,9 @@
-//! What a start finds in the log counts as acknowledged, so it has to survive a loss of power before it counts.
+//! What a start finds in the log counts as acknowledged, so it has to survive a loss of power
+//! before it counts.
 //!
-//! A sync does that for a file whose syncs have all worked. After one that failed, another proves nothing: Linux takes the
-//! pages for written then, whoever asks. Such a file is written anew: read while the kernel still has it, into another
-//! one, which is synced and gets its name.
+//! A sync does that for a file whose syncs have all worked. After one that failed, another proves
+//! nothing: Linux takes the pages for written then, whoever asks. Such a file is written anew: read
+//! while the kernel still has it, into another one, which is synced and gets its name.
 
 use crate::disk::Disk;
 use crate::limits::WAL_READ_BYTES;
@@ -26,7 +27,8 @@ pub fn note_path(segment: &Path) -> PathBuf {
     segment.with_extension("unsure")
 }
 
-/// Makes all that segment `path` has survive power loss; before it is read, as it may be another file behind that.
+/// Makes all that segment `path` has survive power loss; before it is read, as it may be another
+/// file behind that.
 pub fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<(), StoreError> {
     let synced = || disk.size(path).and_then(|len| disk.truncate(path, len));
     let failed = match doubt {
@@ -41,7 +43,8 @@ pub fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<()
     };
     let Some(failed) = failed else { return Ok(()) };
     tracing::error!(error = %failed, path = %path.display(), "a segment of the log could not be synced; it is written anew");
-    // The next process cannot know, unless it is told. It reads the note from memory as it does the segment: no sync.
+    // The next process cannot know, unless it is told. It reads the note from memory as it does the
+    // segment: no sync.
     let noted = disk.create(&note_path(path)).map(drop);
     write_anew(disk, path).map_err(|error| {
         let told = noted.map_or_else(|e| format!(", nor a note that says so ({e})"), |()| String::new());

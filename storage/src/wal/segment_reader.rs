@@ -44,7 +44,8 @@ impl<'a> SegmentReader<'a> {
         &self.bytes[self.at..]
     }
 
-    /// Whether the file is at its end. One that is longer than what is in memory is made to show a piece more.
+    /// Whether the file is at its end. One that is longer than what is in memory is made to show a
+    /// piece more.
     pub fn is_done(&self) -> bool {
         self.ends && self.at == self.bytes.len()
     }

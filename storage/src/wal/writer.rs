@@ -1,9 +1,10 @@
-//! The log's one writer: takes whole buffers, writes each with one write(2), syncs, and fires acknowledgements.
+//! The log's one writer: takes whole buffers, writes each with one write(2), syncs, and fires
+//! acknowledgements.
 //!
-//! Nothing is locked while it writes or syncs. What is written but not synced stays in memory: a failed write
-//! or sync ends the segment (its pages may be gone, whatever a second fsync says), and all of it is written
-//! anew into the next one. A segment of which nothing was acknowledged goes when the next one is there: however often
-//! the disk says no, it leaves no files behind.
+//! Nothing is locked while it writes or syncs. What is written but not synced stays in memory: a
+//! failed write or sync ends the segment (its pages may be gone, whatever a second fsync says), and
+//! all of it is written anew into the next one. A segment of which nothing was acknowledged goes
+//! when the next one is there: however often the disk says no, it leaves no files behind.
 
 use super::log::{LogOptions, LogShared, LogState, WriteBuffer};
 use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
@@ -28,8 +29,8 @@ pub struct LogWriter {
     unsynced: VecDeque<WriteBuffer>,
     /// A failed segment came before: the next one goes on where it stopped.
     continues: bool,
-    /// Segments of which nothing was synced or acknowledged, so nobody needs them if they fail: the current one, and failed
-    /// ones that are still there.
+    /// Segments of which nothing was synced or acknowledged, so nobody needs them if they fail: the
+    /// current one, and failed ones that are still there.
     idle: Vec<PathBuf>,
 }
 
@@ -206,8 +207,9 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Removes what failed attempts have left, when the next file is there but has taken no room yet: a start sees by the
-    /// file behind a segment that this one failed. What cannot be removed is tried again with the next file.
+    /// Removes what failed attempts have left, when the next file is there but has taken no room
+    /// yet: a start sees by the file behind a segment that this one failed. What cannot be removed
+    /// is tried again with the next file.
     fn remove_idle(&mut self) {
         let disk = &self.disk;
         let segments = &self.shared.segments;

@@ -1,5 +1,6 @@
-//! A disk that keeps every change, and what a loss of power after any of them can leave: what was synced is there; of
-//! the rest, writes (in pieces of 512 bytes), lengths, and names in directories each may be there or not.
+//! A disk that keeps every change, and what a loss of power after any of them can leave: what was
+//! synced is there; of the rest, writes (in pieces of 512 bytes), lengths, and names in directories
+//! each may be there or not.
 //!
 //! Stricter than any file system in use: those keep names in the order in which they were changed.
 
@@ -34,7 +35,8 @@ impl Change {
     }
 }
 
-/// Keeps the changes of the directory that it was made for, until it is told that the process is dead; fails on demand.
+/// Keeps the changes of the directory that it was made for, until it is told that the process is
+/// dead; fails on demand.
 pub struct Journal {
     root: PathBuf,
     changes: Mutex<Vec<Change>>,

@@ -1,4 +1,5 @@
-//! The newest sample alone, against all of them: whatever is in a store, at every time that a question may be about.
+//! The newest sample alone, against all of them: whatever is in a store, at every time that a
+//! question may be about.
 
 use storage::model::{Matcher, SHARDS};
 use storage::store::Store;

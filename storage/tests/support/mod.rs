@@ -1,5 +1,6 @@
-//! What tests of the store share: a store on any disk, samples that are durable on return, all that is in it, and disks:
-//! [`hooked`] is what they are made of, [`Mortal`] kills the process, [`journal`] plays power loss.
+//! What tests of the store share: a store on any disk, samples that are durable on return, all that
+//! is in it, and disks: [`hooked`] is what they are made of, [`Mortal`] kills the process,
+//! [`journal`] plays power loss.
 //!
 //! [`world`] is a store in which nothing happens by itself, with [`books`] on what it has promised.
 
@@ -103,7 +104,8 @@ pub fn names(dir: &Path) -> BTreeSet<String> {
     entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A disk on which the process is killed after so many changes of names: from then on nothing changes any more.
+/// A disk on which the process is killed after so many changes of names: from then on nothing
+/// changes any more.
 pub struct Mortal(pub AtomicI64);
 
 impl Hooks for Mortal {

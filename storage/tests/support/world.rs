@@ -1,5 +1,6 @@
-//! A store in a world where nothing happens by itself: one thread, a seed, a clock moved by hand, a disk that keeps a
-//! journal; every answer is compared with the books, and everything that happens goes into a hash.
+//! A store in a world where nothing happens by itself: one thread, a seed, a clock moved by hand, a
+//! disk that keeps a journal; every answer is compared with the books, and everything that happens
+//! goes into a hash.
 
 use super::books::{Books, Contents, Crash, Key};
 use super::hooked::Hooked;
@@ -155,8 +156,8 @@ impl World {
         self.replaying.is_some()
     }
 
-    /// While the log is replayed: whether the books know such a sample, which the store does not yet. What comes twice is
-    /// taken, and goes when the replay is done.
+    /// While the log is replayed: whether the books know such a sample, which the store does not
+    /// yet. What comes twice is taken, and goes when the replay is done.
     fn known_before(&self, samples: &[(Key, u64)]) -> bool {
         self.is_replaying() && samples.iter().any(|(key, _)| self.books.knows(key))
     }
@@ -380,7 +381,8 @@ impl World {
     /// Complete ranges become blocks, old blocks go.
     pub fn maintain(&mut self) {
         if self.retention > 0 {
-            // Also what is deleted has told the store what time it is, and what a power loss has taken the name of.
+            // Also what is deleted has told the store what time it is, and what a power loss has
+            // taken the name of.
             let newest = self.books.newest().max(self.newest).unwrap_or(self.now);
             self.books.expire(newest.min(self.now) - self.retention);
         }

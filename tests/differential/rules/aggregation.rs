@@ -1,4 +1,5 @@
-//! Aggregations: how sums are rounded, what the variance of infinities is, which of equal values are at the top.
+//! Aggregations: how sums are rounded, what the variance of infinities is, which of equal values
+//! are at the top.
 
 use crate::answer::{Answer, Labels, close};
 use crate::expr::{Expr, Grouping};
@@ -63,8 +64,8 @@ fn order_of_squares(a: f64, b: f64, group: &[f64]) -> bool {
     (a - b).abs() <= f64::EPSILON * group.len() as f64 * (largest * variance.sqrt() + variance)
 }
 
-/// 3.x compensates sums and means; 2.42 lost up to half a unit in the last place with each addition, which the order
-/// of the values decides.
+/// 3.x compensates sums and means; 2.42 lost up to half a unit in the last place with each
+/// addition, which the order of the values decides.
 pub fn sums(case: &Case, servers: Servers) -> bool {
     matches!(case.expr, Expr::Aggregate { op: "sum" | "avg", .. })
         && by_group(case, servers, |ours, theirs, group| {

@@ -1,7 +1,9 @@
-//! `rate`, `increase`, `delta`: the window's left end, and how far a counter is extrapolated towards its zero.
+//! `rate`, `increase`, `delta`: the window's left end, and how far a counter is extrapolated
+//! towards its zero.
 //!
-//! 2.42 first moves the start towards the counter's zero, then compares the distance with 1.1 average intervals;
-//! 3.x compares first, and so never extrapolates by more than half an interval where the series seems to begin.
+//! 2.42 first moves the start towards the counter's zero, then compares the distance with 1.1
+//! average intervals; 3.x compares first, and so never extrapolates by more than half an interval
+//! where the series seems to begin.
 
 use crate::answer::{Answer, Native, Row, Sample, When};
 use crate::expr::{Expr, Shift};
@@ -87,8 +89,8 @@ fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<
     Some(result * factor(name, &times, limits, counts))
 }
 
-/// What the raw increase is multiplied by: samples at these times within these limits (ms), where the counter began
-/// at the first count and grew by the second, if it is one.
+/// What the raw increase is multiplied by: samples at these times within these limits (ms), where
+/// the counter began at the first count and grew by the second, if it is one.
 fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f64, f64)>) -> f64 {
     let first = times[0];
     let last = times[times.len() - 1];

@@ -5,8 +5,9 @@ use crate::expr::{Expr, Type};
 use crate::rules::{equals, names, step_by_step};
 use crate::shrink::{Case, Servers};
 
-/// In a range query, and in a subquery, 2.42 moved a window with `@` from step to step if another parameter of the
-/// function, or the function itself, depends on the time. Each step asked alone is right.
+/// In a range query, and in a subquery, 2.42 moved a window with `@` from step to step if another
+/// parameter of the function, or the function itself, depends on the time. Each step asked alone is
+/// right.
 pub fn pinned(case: &Case, servers: Servers) -> bool {
     let fixed = |window: &Expr| match window {
         Expr::Range(selector, _) => selector.shift.at.is_some(),

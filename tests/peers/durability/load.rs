@@ -118,8 +118,8 @@ impl Writers {
         }
     }
 
-    /// Every sample acknowledged since the last check is there, and of the request in flight none that was not sent; of
-    /// what was checked before, number and sum are what they were.
+    /// Every sample acknowledged since the last check is there, and of the request in flight none
+    /// that was not sent; of what was checked before, number and sum are what they were.
     pub fn check(&mut self, server: &Server) {
         for w in 0..WRITERS {
             self.check_sums(server, w);

@@ -17,7 +17,7 @@ const MAGIC: u32 = 0x85BD_40DD;
 /// Magic, version, padding.
 const HEADER: usize = 8;
 
-/// ChunkSamples being collected, in the order of chunks.
+/// Samples being collected, in the order of chunks.
 #[derive(Debug, Default)]
 pub struct ChunkSamples {
     /// Times of floats.

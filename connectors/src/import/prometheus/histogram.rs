@@ -1,7 +1,7 @@
-//! TsdbChunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
+//! Chunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
 //!
-//! Whole counts are written as differences of differences, float counts as XOR with the count before. A stale marker
-//! has a count, a zero bucket and a sum that is stale, and no buckets.
+//! Whole counts are written as differences of differences, float counts as XOR with the count
+//! before. A stale marker has a count, a zero bucket and a sum that is stale, and no buckets.
 
 use super::bits::{TsdbBitReader, TsdbXorDecoder};
 use super::chunks::ChunkSamples;
@@ -36,7 +36,8 @@ enum CounterResetFlags {
 pub struct Form {
     /// Counts are doubles.
     pub float: bool,
-    /// ChunkSamples may have start timestamps (encodings 5 and 6, what `histograms-st-encoding` of Prometheus writes).
+    /// Samples may have start timestamps (encodings 5 and 6, what `histograms-st-encoding` of
+    /// Prometheus writes).
     pub starts: bool,
 }
 
@@ -77,7 +78,8 @@ impl HistogramChunkLayout {
     fn hint(&self, at: u16) -> ResetHint {
         match self.flags {
             CounterResetFlags::Gauge => ResetHint::Gauge,
-            // What the chunk says of its first is about the chunk before, which may be deleted or another one by now.
+            // What the chunk says of its first is about the chunk before, which may be deleted or
+            // another one by now.
             CounterResetFlags::Counter if at == 0 => ResetHint::Unknown,
             CounterResetFlags::Counter => ResetHint::NotReset,
         }
@@ -99,8 +101,8 @@ impl HistogramChunkLayout {
     }
 }
 
-/// Those without buckets only move the next one: each sample has a bit for each bucket, so that a layout costs no more than
-/// the samples that have it.
+/// Those without buckets only move the next one: each sample has a bit for each bucket, so that a
+/// layout costs no more than the samples that have it.
 fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
     let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
     let mut spans = Vec::new();

@@ -1,8 +1,9 @@
 //! Prometheus' blocks: directories with `meta.json`, `index`, `chunks/` and perhaps `tombstones`.
 //!
-//! Read only, and only what is in blocks: the newest hours are in Prometheus' head and log until it makes a block of
-//! them, or a snapshot (`POST /api/v1/admin/tsdb/snapshot`). Format: Prometheus' `tsdb/docs/format`. The parts:
-//! [`index`] (series and their chunks), [`chunks`] (files of chunks), [`xor`] and [`histogram`] (their samples).
+//! Read only, and only what is in blocks: the newest hours are in Prometheus' head and log until it
+//! makes a block of them, or a snapshot (`POST /api/v1/admin/tsdb/snapshot`). Format: Prometheus'
+//! `tsdb/docs/format`. The parts: [`index`] (series and their chunks), [`chunks`] (files of
+//! chunks), [`xor`] and [`histogram`] (their samples).
 
 pub mod bits;
 pub mod bytes;
@@ -67,7 +68,8 @@ pub struct TsdbBlock {
     pub meta: TsdbMeta,
 }
 
-/// The blocks in Prometheus' data directory `dir`, oldest first; `dir` may be a single block or a snapshot too.
+/// The blocks in Prometheus' data directory `dir`, oldest first; `dir` may be a single block or a
+/// snapshot too.
 pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
     if dir.join("meta.json").is_file() {
         return Ok(vec![open(dir)?]);
@@ -97,8 +99,8 @@ fn open(dir: &Path) -> Result<TsdbBlock, ImportError> {
     Ok(TsdbBlock { dir: dir.to_owned(), meta })
 }
 
-/// Writes `block` as a block of ours into `blocks_dir`, under a name that is not `taken`; `progress` hears of each series.
-/// `None`: it holds no samples.
+/// Writes `block` as a block of ours into `blocks_dir`, under a name that is not `taken`;
+/// `progress` hears of each series. `None`: it holds no samples.
 pub fn copy(
     block: &TsdbBlock,
     disk: &dyn Disk,
@@ -119,7 +121,8 @@ pub fn copy(
                 progress(&series);
                 Some(Ok(series))
             }
-            // The store's writer knows no errors of ours: it is told to give up, and this one is told outside.
+            // The store's writer knows no errors of ours: it is told to give up, and this one is
+            // told outside.
             Err(error) => {
                 let stop = StoreError::Damaged { path: block.dir.clone(), reason: error.to_string() };
                 failed = Some(error);

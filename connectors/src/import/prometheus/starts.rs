@@ -1,4 +1,5 @@
-//! Start timestamps in chunks that have some: one may stand behind the first sample, and from some sample on each has one.
+//! Start timestamps in chunks that have some: one may stand behind the first sample, and from some
+//! sample on each has one.
 
 use super::bits::TsdbBitReader;
 use storage::model::TimeMs;
@@ -24,8 +25,8 @@ impl StartBits {
         }
     }
 
-    /// The start of sample number `at`, whose time is `t` and which is read; 0: it has none. `previous` is the time of the sample
-    /// before. `None`: the bits are too short.
+    /// The start of sample number `at`, whose time is `t` and which is read; 0: it has none.
+    /// `previous` is the time of the sample before. `None`: the bits are too short.
     pub fn next(
         &mut self,
         at: u16,

@@ -1,4 +1,5 @@
-//! Damage: whatever bytes there are, reading them ends with samples or with an error that names file and offset.
+//! Damage: whatever bytes there are, reading them ends with samples or with an error that names
+//! file and offset.
 
 use super::chunks::{ChunkSamples, TsdbChunks};
 use super::histogram::Form;
@@ -69,7 +70,8 @@ fn chunk(samples: u16, bits: &str) -> Vec<u8> {
     samples.to_be_bytes().into_iter().chain([0]).chain(bytes).collect()
 }
 
-/// Three samples with a histogram of nine buckets, of which the last two are stale markers: these have no buckets.
+/// Three samples with a histogram of nine buckets, of which the last two are stale markers: these
+/// have no buckets.
 #[test]
 fn histograms_end_without_buckets() {
     let double = |v: f64| format!("{:064b}", v.to_bits());
@@ -99,7 +101,8 @@ fn histograms_end_without_buckets() {
     }
 }
 
-/// Written by Prometheus 3.14 with `histograms-st-encoding`: whole and float counts, with a start of the first sample and without.
+/// Written by Prometheus 3.14 with `histograms-st-encoding`: whole and float counts, with a start
+/// of the first sample and without.
 const WITH_STARTS: [(bool, i64, &str); 4] = [
     (
         false,

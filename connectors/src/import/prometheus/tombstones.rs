@@ -10,7 +10,8 @@ const MAGIC: u32 = 0x0130_BA30;
 /// Magic and version.
 const HEADER: usize = 5;
 
-/// Deleted stretches, ends included, by the series' reference in the index; in order, and none reaches into another.
+/// Deleted stretches, ends included, by the series' reference in the index; in order, and none
+/// reaches into another.
 #[derive(Debug, Default)]
 pub struct TsdbTombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
 

@@ -1,5 +1,5 @@
-//! TsdbChunks of floats with start timestamps (encoding 4, what `st-storage` of Prometheus writes): one prefix says what both time and
-//! value do.
+//! Chunks of floats with start timestamps (encoding 4, what `st-storage` of Prometheus writes):
+//! one prefix says what both time and value do.
 
 use super::bits::TsdbBitReader;
 use super::chunks::ChunkSamples;
@@ -50,7 +50,8 @@ impl Column {
     }
 }
 
-/// Appends the samples of a chunk's data (count, what is said of starts, then bits); `None`: it is too short for what it says.
+/// Appends the samples of a chunk's data (count, what is said of starts, then bits); `None`: it is
+/// too short for what it says.
 pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
     let count = u16::from_be_bytes([head[0], head[1]]);

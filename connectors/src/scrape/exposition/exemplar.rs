@@ -3,7 +3,8 @@
 use super::points::RawExemplar;
 use super::{Context, MetricType, TextFormat, braces, number, quote, series};
 
-/// Whether these braces hold labels as they stand in an exemplar: no metric name, no blanks, a comma between two.
+/// Whether these braces hold labels as they stand in an exemplar: no metric name, no blanks, a
+/// comma between two.
 pub fn check(labels: &[u8]) -> Result<(), String> {
     let mut rest = &labels[1..labels.len() - 1];
     while !rest.is_empty() {

@@ -1,9 +1,10 @@
 //! Exposition formats: text 0.0.4 / 1.0.0 and OpenMetrics 1.0, read without an allocation per sample.
 //!
-//! A [`ExpositionParser`] walks the body and yields [`ExpositionEntry`]s. A sample's identity stays the bytes of its line: only
-//! who does not know them yet has [`series::parse`] make labels of them. The caller may *guess* the next
-//! series; a right guess costs one comparison instead of a scan. What cannot be walked so is read into
-//! [`points`]: protobuf ([`protobuf`]), and classic histograms that become native ones ([`nhcb`]). A body comes in pieces
+//! A [`ExpositionParser`] walks the body and yields [`ExpositionEntry`]s. A sample's identity stays
+//! the bytes of its line: only who does not know them yet has [`series::parse`] make labels of
+//! them. The caller may *guess* the next series; a right guess costs one comparison instead of a
+//! scan. What cannot be walked so is read into [`points`]: protobuf ([`protobuf`]), and classic
+//! histograms that become native ones ([`nhcb`]). A body comes in pieces
 //! ([`ExpositionParser::piece`]); what is not whole in one is read with the next.
 
 pub mod exemplar;
@@ -261,7 +262,8 @@ impl<'a> ExpositionParser<'a> {
         self.exemplar.map(|(start, end)| &self.body[start..end])
     }
 
-    /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects (or nothing).
+    /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects
+    /// (or nothing).
     #[inline]
     pub fn next(&mut self, guess: &[u8]) -> Result<Option<ExpositionEntry<'a>>, ExpositionError> {
         let result = match self.format {
@@ -410,8 +412,8 @@ impl<'a> ExpositionParser<'a> {
         Ok(ExposedSample { series, guessed, value, t })
     }
 
-    /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it, or with what should be an
-    /// exemplar, breaks the body, but not this sample: Prometheus counts it.
+    /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it, or
+    /// with what should be an exemplar, breaks the body, but not this sample: Prometheus counts it.
     fn open_metrics_time(&mut self) -> Fallible<Option<i64>> {
         match self.body.get(self.at + 1) {
             Some(b'#') if !self.body[self.at..].starts_with(b" # ") => Ok(None),
@@ -577,7 +579,8 @@ impl<'a> ExpositionParser<'a> {
     }
 }
 
-/// Whether a series that reads `series` really ends where `rest` begins: `a` must not be the start of `a {b="c"}`.
+/// Whether a series that reads `series` really ends where `rest` begins: `a` must not be the start
+/// of `a {b="c"}`.
 fn ends_series(rest: &[u8], series: &[u8]) -> bool {
     match rest.first() {
         Some(b' ' | b'\t') => series.last() == Some(&b'}') || trim_start(rest).first() != Some(&b'{'),

@@ -1,6 +1,7 @@
 //! Classic histograms as native ones with custom buckets: the lines of one histogram become one sample.
 //!
-//! In a text the lines of a histogram stand together: what has another name or other labels begins another one.
+//! In a text the lines of a histogram stand together: what has another name or other labels begins
+//! another one.
 
 use super::points::{ExposedPoints, PointRules, PointValue, RawExemplar, write_series};
 use super::series::SeriesError;
@@ -209,8 +210,8 @@ impl Converter {
         }
     }
 
-    /// The lines of a histogram are over, because other ones or a family's begin, or the body ends: it becomes a sample, if
-    /// it is one.
+    /// The lines of a histogram are over, because other ones or a family's begin, or the body ends:
+    /// it becomes a sample, if it is one.
     pub fn close(&mut self, points: &mut ExposedPoints) {
         let Some(OpenClassicHistogram { histogram, t, start, classic, exemplars }) = self.open.take() else {
             return;
@@ -233,7 +234,8 @@ enum ClassicLineKind {
 
 /// A line of a family of type histogram.
 struct ClassicLine {
-    /// Labels of the histogram that it would belong to: of a line that says nothing of one, those that it has itself.
+    /// Labels of the histogram that it would belong to: of a line that says nothing of one, those
+    /// that it has itself.
     histogram: Labels,
     /// `None` for a bucket without a bound, and for what is called otherwise.
     said: Option<ClassicLineKind>,
@@ -345,7 +347,8 @@ h_count 7
         let names: Vec<(&str, &str)> = read.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         let classic = ["h_bucket{le=\"x\"}", "h_bucket", "h_bucket{le=\"NaN\"}"].map(|name| (name, "1"));
         assert_eq!(names[..3], classic);
-        // A line of another name ends it, as in Prometheus: of its two halves the second is refused when it is stored.
+        // A line of another name ends it, as in Prometheus: of its two halves the second is refused
+        // when it is stored.
         assert_eq!(
             names[3..],
             [("h", "7"), ("h", "2 0 [0.1] [1.0, 1.0]"), ("other_count", "8"), ("h", "2 1.5 [] [2.0]")]

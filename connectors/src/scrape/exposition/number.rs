@@ -3,14 +3,15 @@
 use storage::model::number::{general, not_finite};
 use storage::model::value::{NORMAL_NAN_BITS, is_stale};
 
-/// `v`, with every NaN but the stale marker replaced by the ordinary one, so that reserved patterns stay ours.
+/// `v`, with every NaN but the stale marker replaced by the ordinary one, so that reserved patterns
+/// stay ours.
 #[inline(always)]
 pub fn normalize_nan(v: f64) -> f64 {
     if v.is_nan() && !is_stale(v) { f64::from_bits(NORMAL_NAN_BITS) } else { v }
 }
 
-/// Whether `text`, which was read as `v`, spells what is not finite: NaN without a sign, an infinity. A number beyond the range
-/// of a double is none.
+/// Whether `text`, which was read as `v`, spells what is not finite: NaN without a sign, an
+/// infinity. A number beyond the range of a double is none.
 #[cold]
 pub fn is_spelled(v: f64, text: &[u8]) -> bool {
     if v.is_nan() {
@@ -19,7 +20,8 @@ pub fn is_spelled(v: f64, text: &[u8]) -> bool {
     text.iter().any(|b| matches!(b, b'n' | b'N'))
 }
 
-/// The number that `text` spells as the formats do; `None` if it does not, or is beyond the range of a double.
+/// The number that `text` spells as the formats do; `None` if it does not, or is beyond the range
+/// of a double.
 pub fn parse(text: &str) -> Option<f64> {
     let v: f64 = fast_float2::parse(text).ok()?;
     (v.is_finite() || is_spelled(v, text.as_bytes())).then_some(v)

@@ -1,7 +1,8 @@
-//! Samples that are not read line by line: what comes of formats that one cannot walk line by line, and of lines that belong together.
+//! Samples that are not read line by line: what comes of formats that one cannot walk line by line,
+//! and of lines that belong together.
 //!
-//! A float of a protobuf family gets a name as the text format would write it, so that the series cache, the label
-//! rules and their limits treat all formats alike.
+//! A float of a protobuf family gets a name as the text format would write it, so that the series
+//! cache, the label rules and their limits treat all formats alike.
 
 use super::series::is_name_byte;
 use super::{Context, MetricType, TextFormat};

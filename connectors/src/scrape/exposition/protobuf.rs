@@ -62,8 +62,8 @@ pub trait Takes {
     fn points(&mut self, points: &ExposedPoints, unit: &str) -> Result<(), Self::Error>;
 }
 
-/// Reads a body piece by piece. A family that is not large is read when it is whole; of a large one each metric is, so its
-/// name and its type must stand before them.
+/// Reads a body piece by piece. A family that is not large is read when it is whole; of a large one
+/// each metric is, so its name and its type must stand before them.
 #[derive(Default)]
 pub struct Families {
     open: Option<OpenFamily>,
@@ -80,7 +80,8 @@ struct OpenFamily {
 }
 
 impl Families {
-    /// Reads what is whole in `piece`, behind which nothing comes if it is the `last`; how many bytes that is.
+    /// Reads what is whole in `piece`, behind which nothing comes if it is the `last`; how many
+    /// bytes that is.
     pub fn read<T: Takes>(
         &mut self,
         piece: &[u8],
@@ -263,7 +264,8 @@ fn header(message: &[u8]) -> Fallible<Header<'_>> {
 }
 
 impl<'a> Header<'a> {
-    /// The family; `None` if there is nothing of it, not even a name that can be read. A unit may be any bytes.
+    /// The family; `None` if there is nothing of it, not even a name that can be read. A unit may
+    /// be any bytes.
     fn family(&self) -> Fallible<Option<ProtobufFamily<'a>>> {
         let family = self.checked();
         if self.has_metrics { family.map(Some) } else { Ok(family.ok()) }

@@ -41,9 +41,10 @@ pub fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_' || b == b':'
 }
 
-/// The labels that `bytes` name. In families of type histogram (summary), `le` (`quantile`) gets its canonical
-/// spelling, so that `le="1"` and `le="1.0"` are one series. The text format takes blanks between all parts and needs no commas
-/// behind values; OpenMetrics has no blanks. The first label beyond a limit ends the reading.
+/// The labels that `bytes` name. In families of type histogram (summary), `le` (`quantile`) gets
+/// its canonical spelling, so that `le="1"` and `le="1.0"` are one series. The text format takes
+/// blanks between all parts and needs no commas behind values; OpenMetrics has no blanks. The first
+/// label beyond a limit ends the reading.
 pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, SeriesError> {
     let (labels, is_named) = labels(bytes, context)?;
     if !is_named {
@@ -94,8 +95,8 @@ pub fn too_many_labels(metric: &str) -> SeriesError {
     ))
 }
 
-/// One `name="value"`, or a quoted metric name where there is none yet; returns the rest behind the blanks, and whether it was
-/// the metric name.
+/// One `name="value"`, or a quoted metric name where there is none yet; returns the rest behind the
+/// blanks, and whether it was the metric name.
 fn element<'a>(
     bytes: &'a [u8],
     context: Context<'_>,

@@ -45,8 +45,8 @@ impl RankedBound {
     }
 }
 
-/// The share of the observations above `lower` and not above `upper`. NaN without observations or for a bound that
-/// is NaN; 0 if the bounds are not ascending.
+/// The share of the observations above `lower` and not above `upper`. NaN without observations or
+/// for a bound that is NaN; 0 if the bounds are not ascending.
 pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
     let plain = |value| Fraction { value, excludes_nan: false };
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {

@@ -18,8 +18,8 @@ pub fn mean(h: &NativeHistogram) -> f64 {
     h.sum / h.count
 }
 
-/// Estimated variance of the observations. Those of a bucket count as its geometric mean, 0 in the zero bucket, the
-/// arithmetic mean in custom buckets.
+/// Estimated variance of the observations. Those of a bucket count as its geometric mean, 0 in the
+/// zero bucket, the arithmetic mean in custom buckets.
 pub fn variance(h: &NativeHistogram) -> f64 {
     let mean = mean(h);
     let mut total = Neumaier::seeded(0.0);

@@ -1,8 +1,8 @@
 //! The quantile of a native histogram.
 //!
-//! In exponential buckets observations are taken to be spread evenly on a logarithmic scale, so that the median of
-//! one bucket is the bound that the next higher resolution would put there; in the zero bucket and in custom ones,
-//! linearly.
+//! In exponential buckets observations are taken to be spread evenly on a logarithmic scale, so
+//! that the median of one bucket is the bound that the next higher resolution would put there; in
+//! the zero bucket and in custom ones, linearly.
 
 use super::super::NAN;
 use super::one_sided;
@@ -19,7 +19,8 @@ pub struct Quantile {
     pub nan: NanObservations,
 }
 
-/// What observations of NaN, which are in the count but in no bucket, do to a quantile: they count as the greatest.
+/// What observations of NaN, which are in the count but in no bucket, do to a quantile: they count
+/// as the greatest.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum NanObservations {
     /// There are none, or none that matter.
@@ -54,8 +55,8 @@ pub fn quantile(q: f64, h: &NativeHistogram) -> Quantile {
     }
 }
 
-/// The first bucket up to which `rank` observations have come, the last if there are fewer; how many have come, and
-/// the buckets behind it.
+/// The first bucket up to which `rank` observations have come, the last if there are fewer; how
+/// many have come, and the buckets behind it.
 fn find<I: Iterator<Item = Bucket>>(mut buckets: I, rank: f64) -> (Bucket, f64, I) {
     let mut bucket = Bucket::default();
     let mut count = 0.0;

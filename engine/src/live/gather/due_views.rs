@@ -1,7 +1,8 @@
-//! Which views a round has to look at. A recorded view is looked at in each of its slots, because it has a sample to
-//! store. A continuous one is looked at when its answer changed, when something about it changed (it has a new
-//! consumer, what is remarked is another), when it failed the last time, and when its consumers should hear how far the
-//! unchanged answer is complete. Nobody else is asked. New ones are answered by preparations.
+//! Which views a round has to look at. A recorded view is looked at in each of its slots, because
+//! it has a sample to store. A continuous one is looked at when its answer changed, when something
+//! about it changed (it has a new consumer, what is remarked is another), when it failed the last
+//! time, and when its consumers should hear how far the unchanged answer is complete. Nobody else
+//! is asked. New ones are answered by preparations.
 
 use super::super::ViewId;
 use super::super::views::{EvaluationTimes, InstalledView, ViewTable};

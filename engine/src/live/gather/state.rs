@@ -46,7 +46,8 @@ impl ViewState {
         size_of::<ViewState>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
     }
 
-    /// The answer is recorded as `spec` says from now on; returns the stale markers of what is recorded no more.
+    /// The answer is recorded as `spec` says from now on; returns the stale markers of what is
+    /// recorded no more.
     pub(super) fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
         if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! The blocks of a leaf at one time: whole, only the columns that fell due early, or only those that move along a line.
+//! The blocks of a leaf at one time: whole, only the columns that fell due early, or only those
+//! that move along a line.
 
 use super::super::ring::{RingBlock, SampleRing};
 use super::{BlockWindow, EarlyColumn, LinearColumns, LiveLeaf};
@@ -16,7 +17,8 @@ use storage::model::value::ABSENT;
 pub(super) enum BlockMethod<'a> {
     /// Each from its samples.
     Each,
-    /// Those without gaps from the ends of the window: the first time, the last but one, the last, and their values.
+    /// Those without gaps from the ends of the window: the first time, the last but one, the last,
+    /// and their values.
     Ends {
         /// The number of the block.
         number: u32,

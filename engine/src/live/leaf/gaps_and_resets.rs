@@ -1,6 +1,7 @@
-//! Long windows with gaps or resets, for functions that look at the ends of their window and at the pairs where the series
-//! falls: where those are, and how many samples there are, kept up as the window slides. So a failed scrape or a restart in a
-//! window of a day does not make every change a scan of the day.
+//! Long windows with gaps or resets, for functions that look at the ends of their window and at the
+//! pairs where the series falls: where those are, and how many samples there are, kept up as the
+//! window slides. So a failed scrape or a restart in a window of a day does not make every change a
+//! scan of the day.
 
 use super::super::ring::RingBlock;
 use super::LiveLeaf;
@@ -9,8 +10,8 @@ use std::collections::VecDeque;
 use storage::model::TimeMs;
 use storage::model::value::{is_histogram, is_sample};
 
-/// What is known of the samples of one column at times `from..to`, as numbers of its block. The newest time of the block is
-/// never among them: its sample may still come.
+/// What is known of the samples of one column at times `from..to`, as numbers of its block. The
+/// newest time of the block is never among them: its sample may still come.
 #[derive(Default)]
 pub(super) struct GapsAndResets {
     epoch: u32,
@@ -92,8 +93,9 @@ impl GapsAndResets {
 }
 
 impl LiveLeaf {
-    /// Puts an abridged window of a column at times `from..to` into `ts` and `vs`: the first sample, each that the series
-    /// falls from or to (if `pairs` count), the last two. Returns how many it skips; `None`: that would be wrong, or spare nothing.
+    /// Puts an abridged window of a column at times `from..to` into `ts` and `vs`: the first
+    /// sample, each that the series falls from or to (if `pairs` count), the last two. Returns how
+    /// many it skips; `None`: that would be wrong, or spare nothing.
     pub(super) fn abridge(
         &mut self,
         (number, block, column): (u32, &RingBlock, usize),

@@ -1,5 +1,6 @@
-//! Which rows of its ring a leaf still looks at: all that are in view, or, where its window is kept up, those where the window
-//! begins and ends. What is between them need not be kept ([`crate::live::ring::spilled`]).
+//! Which rows of its ring a leaf still looks at: all that are in view, or, where its window is kept
+//! up, those where the window begins and ends. What is between them need not be kept
+//! ([`crate::live::ring::spilled`]).
 
 use super::LiveLeaf;
 use crate::functions::WindowMethod;

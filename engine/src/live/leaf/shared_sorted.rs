@@ -1,5 +1,6 @@
-//! Sorted values of long windows ([`crate::functions::sorted_window`]), by block. They do not hang on what is asked of them, so leaves over
-//! the same windows of a ring share them: the median and two quantiles of latencies keep one.
+//! Sorted values of long windows ([`crate::functions::sorted_window`]), by block. They do not hang
+//! on what is asked of them, so leaves over the same windows of a ring share them: the median and
+//! two quantiles of latencies keep one.
 
 use super::LiveLeaf;
 use crate::functions::sorted_window::{SortedColumns, SortedWindow};

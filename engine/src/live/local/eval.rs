@@ -1,7 +1,7 @@
 //! What a shard does in a round: leaves and steps that are due and dirty, in order of dependency.
 //!
-//! A leaf becomes dirty by a sample in its ring ([`disturb`]), by a timer, or by another parameter; the stage knows of
-//! steps whose inputs changed. Nothing is polled.
+//! A leaf becomes dirty by a sample in its ring ([`disturb`]), by a timer, or by another parameter;
+//! the stage knows of steps whose inputs changed. Nothing is polled.
 
 use super::leaf_slot::{LeafSlot, Leaves, make_state};
 use super::shard::LocalShard;

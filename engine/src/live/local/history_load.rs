@@ -1,5 +1,6 @@
-//! Rings get their past beside the ticks: threads of low priority read it from the store, as of an append sequence
-//! number. What arrives meanwhile is kept here and follows when the ring is put in place.
+//! Rings get their past beside the ticks: threads of low priority read it from the store, as of an
+//! append sequence number. What arrives meanwhile is kept here and follows when the ring is put in
+//! place.
 
 use super::LocalExecutor;
 use super::shard::LocalShard;
@@ -216,7 +217,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Keeps what arrives in a shard for the rings that are being read; if it gets too much, they are read anew.
+    /// Keeps what arrives in a shard for the rings that are being read; if it gets too much, they
+    /// are read anew.
     pub(super) fn keep(&mut self, at: usize, item: &ChangeEvent, t: TimeMs) {
         let shard = &mut self.shards[at];
         if shard.past.keep(item) {
@@ -233,8 +235,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Puts in place what has been read, and waits for the rest if it is to. Unless all of it is wanted at once, it takes some
-    /// rows and the next preparation goes on.
+    /// Puts in place what has been read, and waits for the rest if it is to. Unless all of it is
+    /// wanted at once, it takes some rows and the next preparation goes on.
     pub(super) fn take_past(&mut self, t: TimeMs, wait: bool, at_once: bool) {
         let mut rows = 0;
         while let Some(read) = self.next_read(wait) {

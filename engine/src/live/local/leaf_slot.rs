@@ -1,8 +1,8 @@
 //! A leaf in its place in a shard.
 //!
-//! There is one in every shard for each window of each view, and most rules of a large collection find series in few
-//! shards or in none. So its state is made when its ring has a row. Until then it has no rows, holds nothing, and has
-//! nothing to look at.
+//! There is one in every shard for each window of each view, and most rules of a large collection
+//! find series in few shards or in none. So its state is made when its ring has a row. Until then
+//! it has no rows, holds nothing, and has nothing to look at.
 
 use crate::live::leaf::LiveLeaf;
 use crate::plan::Dialect;
@@ -53,7 +53,8 @@ impl LeafSlot {
     }
 }
 
-/// Makes the state of a leaf of which the ring has rows, if it has none. `readers`: the leaves over the same ring.
+/// Makes the state of a leaf of which the ring has rows, if it has none. `readers`: the leaves over
+/// the same ring.
 pub(super) fn make_state(leaves: &mut Leaves, readers: &[StepId], step: StepId) {
     let Some(slot) = leaves.get(&step).filter(|slot| slot.state.is_none()) else { return };
     let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;

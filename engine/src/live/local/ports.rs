@@ -1,4 +1,5 @@
-//! Ports of one shard: what each owner has heard of their rows and of what is remarked, and what it must hear now.
+//! Ports of one shard: what each owner has heard of their rows and of what is remarked, and what it
+//! must hear now.
 
 use super::shard::LocalShard;
 use crate::live::message::PortDelta;
@@ -23,8 +24,8 @@ impl LocalShard {
     pub(super) fn delta(&mut self, port: StepId, owner: usize) -> Option<PortDelta> {
         let sent = self.sent.get(&(port, owner)).copied().unwrap_or_default();
         let first = !sent.once;
-        // Which steps are below a new port is not known yet, and numbers of steps are used again: what they remark is said
-        // by [`LocalShard::ports_with_new_annotations`].
+        // Which steps are below a new port is not known yet, and numbers of steps are used again:
+        // what they remark is said by [`LocalShard::ports_with_new_annotations`].
         self.remarks_stand &= !first || self.noted.is_empty();
         let remarked = if self.remarks_stand { self.remarked(port) } else { sent.notes };
         let out = self.stage.output(port);

@@ -10,7 +10,8 @@ pub(super) struct RingTable {
     free: BTreeSet<usize>,
     /// Rings that do not reach back as far as their readers want.
     short: BTreeSet<usize>,
-    /// Rings that reach back further than the second may have given rows away that are older than the first, ms.
+    /// Rings that reach back further than the second may have given rows away that are older than
+    /// the first, ms.
     spill: (i64, i64),
 }
 
@@ -22,7 +23,8 @@ struct RingEntry {
 }
 
 impl RingTable {
-    /// Without rings; those that reach back more than `long` ms may give rows away that are older than `near`.
+    /// Without rings; those that reach back more than `long` ms may give rows away that are older
+    /// than `near`.
     pub(super) fn new((near, long): (i64, i64)) -> RingTable {
         RingTable {
             ids: HashMap::new(),

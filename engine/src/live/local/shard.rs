@@ -1,6 +1,7 @@
 //! The local stage of one shard: its rings, how samples reach them, and the steps that read them.
 //!
-//! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being filled in [`super::history_load`].
+//! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being
+//! filled in [`super::history_load`].
 
 use super::eval::disturb;
 use super::history_load::PendingLoads;
@@ -132,8 +133,9 @@ impl LocalShard {
         }
     }
 
-    /// Puts a ring in place, or one that reaches further back into the place of another; the rows of that one keep their
-    /// numbers. What has come since it was read must be handed in by [`LocalShard::take`].
+    /// Puts a ring in place, or one that reaches further back into the place of another; the rows
+    /// of that one keep their numbers. What has come since it was read must be handed in by
+    /// [`LocalShard::take`].
     pub(super) fn place(&mut self, number: usize, mut ring: SampleRing, t: TimeMs) {
         match self.rings[number].take() {
             Some(old) => ring.number_rows_as(&old),
@@ -182,15 +184,16 @@ impl LocalShard {
         self.slots.clear();
     }
 
-    /// Forgets how samples of targets and series reach the rings of which none has come for as long as rings reach back.
+    /// Forgets how samples of targets and series reach the rings of which none has come for as long
+    /// as rings reach back.
     pub(super) fn forget_silent(&mut self, t: TimeMs) {
         let longest = self.rings.iter().flatten().map(|ring| ring.retention()).max().unwrap_or(0);
         self.groups.retain(|_, group| group.used >= t - longest);
         self.slots.retain(|_, alone| alone.used >= t - longest);
     }
 
-    /// Keeps the ring that stands, though it should reach back `retention` ms and its past cannot be read: it grows. `false`:
-    /// there is none.
+    /// Keeps the ring that stands, though it should reach back `retention` ms and its past cannot
+    /// be read: it grows. `false`: there is none.
     pub(super) fn go_on_with(&mut self, number: usize, retention: i64) -> bool {
         let Some(ring) = self.rings[number].as_mut() else { return false };
         ring.reach(retention);

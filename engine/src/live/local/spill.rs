@@ -1,5 +1,6 @@
-//! What long windows keep: rows between their ends are given to the store, which has them anyway, and come back beside the ticks
-//! before an end reaches them. Looked at now and then, not in each tick.
+//! What long windows keep: rows between their ends are given to the store, which has them anyway,
+//! and come back beside the ticks before an end reaches them. Looked at now and then, not in each
+//! tick.
 
 use super::LocalExecutor;
 use super::history_load::HistoryLoader;
@@ -150,7 +151,8 @@ impl NeededRanges {
 }
 
 impl LocalExecutor {
-    /// Takes rows that were read, and looks after the rings now and then. With `wait`, whatever is coming is here then.
+    /// Takes rows that were read, and looks after the rings now and then. With `wait`, whatever is
+    /// coming is here then.
     pub(super) fn tend_long_rings(&mut self, t: TimeMs, wait: bool) {
         while let Ok(read) = self.spiller.read.try_recv() {
             self.take_back(read);
@@ -184,8 +186,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Looks after rings that have just been read, as soon as all of their readers have seen them: while a view comes, the long rings
-    /// of a few shards are whole, not those of all.
+    /// Looks after rings that have just been read, as soon as all of their readers have seen them:
+    /// while a view comes, the long rings of a few shards are whole, not those of all.
     pub(super) fn tend_full_rings(&mut self) {
         let t = self.now;
         let full = std::mem::take(&mut self.spiller.full);

@@ -1,8 +1,9 @@
 //! A block: series that share a clock, as one vector of times and a column of values per series.
 //!
-//! Its newest rows stand in a [`CircularMatrix`]. Of a long window, the rows before them may be [`chunks`](super::spilled) that the store
-//! keeps ([`RingBlock::spill`]); whoever reads a row there gets the same values. [`change_log`](super::change_log) knows which rows
-//! stayed what they were.
+//! Its newest rows stand in a [`CircularMatrix`]. Of a long window, the rows before them may be
+//! [`chunks`](super::spilled) that the store keeps ([`RingBlock::spill`]); whoever reads a row
+//! there gets the same values. [`change_log`](super::change_log) knows which rows stayed what they
+//! were.
 
 use super::change_log::RowChangeLog;
 use super::edit_log::EditLog;
@@ -21,7 +22,8 @@ use storage::model::{Labels, TimeMs};
 /// Blocks of fewer times than twice the shortest window that is kept up keep them.
 const FEW: usize = 2 * MIN_PANE_WINDOW;
 
-/// Series that share a clock. Its times have numbers that stay: [`RingBlock::base`] is that of the oldest one kept.
+/// Series that share a clock. Its times have numbers that stay: [`RingBlock::base`] is that of the
+/// oldest one kept.
 #[derive(Debug, Default)]
 pub struct RingBlock {
     /// Times, ascending; the first `gone` are forgotten.
@@ -49,7 +51,8 @@ pub struct RingColumn {
     pub row: u32,
     /// Windows that begin with this time, or later, hold a float at each time.
     pub whole_from: u32,
-    /// Windows that begin with this time, or later, and have no gaps, have no float that is below its predecessor.
+    /// Windows that begin with this time, or later, and have no gaps, have no float that is below
+    /// its predecessor.
     pub rising_from: u32,
     /// It has native histograms or start timestamps.
     pub has_extras: bool,
@@ -304,8 +307,8 @@ impl RingBlock {
             || self.chunks.as_ref().is_some_and(|chunks| chunks.lives(column))
     }
 
-    /// Gives rows away, but for those that are `kept`. Returns the chunks that belong here and are away. `labels`: of the ring's
-    /// rows.
+    /// Gives rows away, but for those that are `kept`. Returns the chunks that belong here and are
+    /// away. `labels`: of the ring's rows.
     pub(super) fn spill(
         &mut self,
         labels: &[Labels],
@@ -335,7 +338,8 @@ impl RingBlock {
         self.chunks.as_mut().map_or_else(BTreeSet::new, |chunks| chunks.keep_only(&wanted))
     }
 
-    /// The chunks of what stands in `ranges`, and of as many times before and after as whoever looks there may take.
+    /// The chunks of what stands in `ranges`, and of as many times before and after as whoever
+    /// looks there may take.
     fn chunks_around(&self, source: &SpillSource, ranges: &[RangeInclusive<TimeMs>]) -> BTreeSet<i64> {
         const MARGIN: usize = PANE as usize + 2;
         let clock = self.clock();
@@ -348,7 +352,8 @@ impl RingBlock {
         ranges.iter().flat_map(around).collect()
     }
 
-    /// The number of the chunk that the oldest rows of the grid belong to, and how many do. None if it is not complete.
+    /// The number of the chunk that the oldest rows of the grid belong to, and how many do. None if
+    /// it is not complete.
     fn oldest_chunk(&self, source: &SpillSource) -> Option<(i64, usize)> {
         let times = self.times_from(self.grid_from);
         let number = source.number(*times.first()?);

@@ -1,4 +1,5 @@
-//! Which rows of a block stayed what they were: whoever has summed rows up asks when others came in between or changed.
+//! Which rows of a block stayed what they were: whoever has summed rows up asks when others came in
+//! between or changed.
 
 /// See the module. An epoch begins with each change.
 #[derive(Debug, Default)]

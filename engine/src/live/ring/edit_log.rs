@@ -1,5 +1,6 @@
-//! What was replaced in rows behind the newest, value by value: whoever keeps values of a block in another form takes such edits
-//! over, and need not look at all of them again. [`changes`](super::change_log) says the same by row, for those who do.
+//! What was replaced in rows behind the newest, value by value: whoever keeps values of a block in
+//! another form takes such edits over, and need not look at all of them again.
+//! [`changes`](super::change_log) says the same by row, for those who do.
 
 use crate::functions::sorted_window::RowEdit;
 

@@ -1,10 +1,11 @@
-//! A ring that takes the place of another numbers its rows as that one did: whoever reads it knows them by their numbers.
+//! A ring that takes the place of another numbers its rows as that one did: whoever reads it knows
+//! them by their numbers.
 
 use super::{RowLocation, SampleRing};
 
 impl SampleRing {
-    /// Gives rows the numbers that they have in `old`; rows that it does not know follow. Rows that only `old` knows
-    /// have no sample.
+    /// Gives rows the numbers that they have in `old`; rows that it does not know follow. Rows that
+    /// only `old` knows have no sample.
     pub fn number_rows_as(&mut self, old: &SampleRing) {
         let mut of_slot = vec![None; self.labels.len()];
         self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
@@ -41,7 +42,8 @@ impl SampleRing {
         self.house_the_rest();
     }
 
-    /// Gives rows that have no place yet a column without samples: their readers must see that nothing is left.
+    /// Gives rows that have no place yet a column without samples: their readers must see that
+    /// nothing is left.
     fn house_the_rest(&mut self) {
         for row in 0..self.places.len() {
             if self.places[row].block == u32::MAX {

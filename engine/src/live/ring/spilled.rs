@@ -1,9 +1,11 @@
-//! Rows of a block between the ends of a long window. The store has them in its compressed chunks; here stands only what
-//! keeping up a window needs to know of them, and their values where a window begins or ends.
+//! Rows of a block between the ends of a long window. The store has them in its compressed chunks;
+//! here stands only what keeping up a window needs to know of them, and their values where a window
+//! begins or ends.
 //!
-//! A [`SpilledChunk`] holds the rows of one stretch of time, the same for all blocks. Its values come back from the store before a
-//! window's edge reaches them (`local/spill.rs`). Whoever wants values that are away gets them all the same: they are read on the
-//! spot, and the block keeps its rows from then on ([`SpilledChunks::was_asked`]).
+//! A [`SpilledChunk`] holds the rows of one stretch of time, the same for all blocks. Its values
+//! come back from the store before a window's edge reaches them (`local/spill.rs`). Whoever wants
+//! values that are away gets them all the same: they are read on the spot, and the block keeps its
+//! rows from then on ([`SpilledChunks::was_asked`]).
 
 use super::block::RingBlock;
 use crate::functions::panes::WindowRows;
@@ -95,8 +97,8 @@ pub struct SpilledChunk {
 }
 
 impl SpilledChunk {
-    /// The `rows` oldest rows of the block's grid, the first of which has number `first`; with their values, or without; with those of
-    /// `odd` columns, or without.
+    /// The `rows` oldest rows of the block's grid, the first of which has number `first`; with
+    /// their values, or without; with those of `odd` columns, or without.
     pub fn new(
         (number, first): (i64, u32),
         (block, rows): (&RingBlock, usize),

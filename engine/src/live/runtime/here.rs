@@ -1,5 +1,6 @@
-//! A worker on its caller's thread: it does its part of a tick or preparation while the caller waits for it, and what reads the
-//! past does its part then, too. Nothing else happens, so that a simulation decides about all that does.
+//! A worker on its caller's thread: it does its part of a tick or preparation while the caller
+//! waits for it, and what reads the past does its part then, too. Nothing else happens, so that a
+//! simulation decides about all that does.
 //!
 //! A worker cannot leave the thread that built it, and its handle can be anywhere: it is found by its handle.
 

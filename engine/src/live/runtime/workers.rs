@@ -1,4 +1,5 @@
-//! The workers' threads: each builds its dataflow, takes ticks and preparations from the handle, and reports back.
+//! The workers' threads: each builds its dataflow, takes ticks and preparations from the handle,
+//! and reports back.
 
 use super::super::dataflow::{self, ControlInput};
 use super::super::gather::GatherExecutor;

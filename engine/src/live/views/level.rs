@@ -1,7 +1,7 @@
 //! Levels: in which round of a tick a view is evaluated, from the recorded views that it reads.
 //!
-//! Every host works them out for itself. They follow from the views and the order of their ids alone, so that all
-//! hosts, and all starts, come to the same.
+//! Every host works them out for itself. They follow from the views and the order of their ids
+//! alone, so that all hosts, and all starts, come to the same.
 
 use super::InstalledView;
 use super::components::components;
@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::Matcher;
 use storage::model::labels::METRIC_NAME;
 
-/// With how many views of the same metric and labels a view is compared before it: a bound on the work. Of two that are
-/// further apart and record one series, either may be the first.
+/// With how many views of the same metric and labels a view is compared before it: a bound on the
+/// work. Of two that are further apart and record one series, either may be the first.
 const SAME_RECORD_LOOKBACK: usize = 64;
 
 /// The recorded views that one view reads, or comes behind. Both lists are sorted and say each view once.
@@ -20,7 +20,8 @@ const SAME_RECORD_LOOKBACK: usize = 64;
 pub struct Reads {
     /// Views whose series a selector names, or whose rows it certainly matches.
     pub certain: Vec<ViewId>,
-    /// Views whose rows a selector without a metric name may match: their labels are not known before they are there.
+    /// Views whose rows a selector without a metric name may match: their labels are not known
+    /// before they are there.
     pub possible: Vec<ViewId>,
     /// A view that was installed before and may record the same series: its sample comes first, and stays.
     pub behind: Option<ViewId>,
@@ -39,11 +40,13 @@ pub(super) fn levels(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId,
     levels_of(&reads_of(specs()))
 }
 
-/// As [`Views`](super::ViewTable) does: the level of each view, the length of the longest chain of recorded views below it.
+/// As [`Views`](super::ViewTable) does: the level of each view, the length of the longest chain of
+/// recorded views below it.
 ///
-/// Views that read each other in a cycle cannot all see each other in one tick. First, views of a cycle do not see what
-/// they only may read there. What cycles are left are cut as Prometheus does it in a group: a view sees in its tick
-/// those that were installed before it, and the others as of the tick before.
+/// Views that read each other in a cycle cannot all see each other in one tick. First, views of a
+/// cycle do not see what they only may read there. What cycles are left are cut as Prometheus does
+/// it in a group: a view sees in its tick those that were installed before it, and the others as of
+/// the tick before.
 pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
     let all: BTreeMap<ViewId, Vec<ViewId>> =
         reads.iter().map(|(id, reads)| (*id, reads.all().collect())).collect();
@@ -152,8 +155,8 @@ fn recorded_rows(spec: &ViewSpec) -> Option<RowLabels> {
     Some(rows)
 }
 
-/// For each view the length of the longest chain below it, bounded by the rounds of a tick. Without recursion, as a
-/// chain of rules may be long.
+/// For each view the length of the longest chain below it, bounded by the rounds of a tick. Without
+/// recursion, as a chain of rules may be long.
 fn longest_chains(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, u64> {
     let most = crate::limits::TICK_ROUNDS - 1;
     let mut levels: HashMap<ViewId, u64> = HashMap::new();

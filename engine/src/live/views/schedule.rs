@@ -1,8 +1,8 @@
 //! Which views a round evaluates: batches of those with equal slots and level, kept up as views come and go.
 //!
-//! A view that no other one reads, and that reads none or knows by name which, and that records no metric which others
-//! record, changes no level but its own; that is what
-//! views that come and go mostly are. Otherwise all levels are worked out again.
+//! A view that no other one reads, and that reads none or knows by name which, and that records no
+//! metric which others record, changes no level but its own; that is what views that come and go
+//! mostly are. Otherwise all levels are worked out again.
 
 use super::level::levels;
 use super::{EvaluationTimes, InstalledView};

@@ -87,7 +87,8 @@ fn histograms_are_carried() {
     assert_eq!(rows, ["m{instance=\"a\", v=\"1\"} {{count:1 sum:1 z_bucket_w:0.001 buckets:[1]}}"]);
 }
 
-/// A series that only rows without a value ask for makes no answer fail; in a query of more steps another step may.
+/// A series that only rows without a value ask for makes no answer fail; in a query of more steps
+/// another step may.
 #[test]
 fn what_no_row_asks_for_now_does_not_matter() {
     let base = [("m,instance=a,job=1", f(ABSENT)), ("m,instance=b,job=1", f(2.0))];

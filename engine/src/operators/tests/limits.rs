@@ -1,4 +1,5 @@
-//! Every operator ends when the time of its query is over, wherever it is, and counts the labels that it makes.
+//! Every operator ends when the time of its query is over, wherever it is, and counts the labels
+//! that it makes.
 
 use super::*;
 use crate::functions::{Kernel, table};
@@ -245,7 +246,8 @@ fn twice_the_rows_cost_every_operator_at_most_a_little_more_than_twice() {
     }
 }
 
-/// Labels that an operator makes count where it works for a view, too, and what does not fit is an error that stays one.
+/// Labels that an operator makes count where it works for a view, too, and what does not fit is an
+/// error that stays one.
 #[test]
 fn labels_that_are_made_count() {
     let texts = |template: &str| ["d", template, "n", ".*"].map(str::to_owned).to_vec();

@@ -126,7 +126,8 @@ pub fn absent() -> Sample {
     Sample::Float(ABSENT)
 }
 
-/// A step between two others is evaluated more often than the one that reads it: what changed in between is not lost.
+/// A step between two others is evaluated more often than the one that reads it: what changed in
+/// between is not lost.
 #[test]
 fn a_reader_hears_of_what_changed_while_it_was_not_due() {
     use super::stage::Stage;

@@ -185,7 +185,8 @@ impl Lowering {
         Ok(self.collect(StepOp::Histogram(ask), &inputs))
     }
 
-    /// The vector, and a leaf of its own for the info series, which are looked at where the vector's samples are.
+    /// The vector, and a leaf of its own for the info series, which are looked at where the
+    /// vector's samples are.
     fn lower_info(&mut self, args: &[Plan], depth: usize) -> Result<LoweredStep, LowerError> {
         let base = self.lower(&args[0], depth + 1)?;
         let asked = match args.get(1).map(|arg| &arg.op) {

@@ -22,7 +22,8 @@ impl Lowering {
     }
 }
 
-/// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands may be, too.
+/// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands
+/// may be, too.
 fn asks_store(node: &PlanNode, shift: i64) -> bool {
     match &node.op {
         PlanOp::Instant(selector) => leaves_rings(selector, shift),

@@ -64,8 +64,8 @@ impl PeerQuery {
         Ok(())
     }
 
-    /// The next block of `steps` steps: `own` and those of the others, in the order of processes and shards, so that all
-    /// processes come to the same answer.
+    /// The next block of `steps` steps: `own` and those of the others, in the order of processes
+    /// and shards, so that all processes come to the same answer.
     pub fn block(
         &mut self,
         own: ShardBlocks,

@@ -1,9 +1,10 @@
-//! The other processes of a cluster, as a query sees them. Each has series of its own; its local stage runs there, and the
-//! answer is gathered from all of them as from shards.
+//! The other processes of a cluster, as a query sees them. Each has series of its own; its local
+//! stage runs there, and the answer is gathered from all of them as from shards.
 //!
-//! Who asks ([`client`]) sends the plan, the times and the scalars that windows are given. Who is asked ([`server`]) cuts
-//! the plan as the asker did, says how many series it has, hears how many steps a block has, and sends block after block.
-//! Subqueries are asked by the asker alone, one question each. How messages travel is not known here: [`PeerChannel`].
+//! Who asks ([`client`]) sends the plan, the times and the scalars that windows are given. Who is
+//! asked ([`server`]) cuts the plan as the asker did, says how many series it has, hears how many
+//! steps a block has, and sends block after block. Subqueries are asked by the asker alone, one
+//! question each. How messages travel is not known here: [`PeerChannel`].
 
 pub(super) mod client;
 pub mod server;
@@ -32,8 +33,8 @@ pub trait QueryPeers: Send + Sync {
 /// Lines to other processes, with their numbers.
 pub type PeerChannels = Vec<(usize, Box<dyn PeerChannel>)>;
 
-/// A way for messages to and from one other process. Who drops it is through with the question, answered or not; the
-/// other side stops working at it.
+/// A way for messages to and from one other process. Who drops it is through with the question,
+/// answered or not; the other side stops working at it.
 pub trait PeerChannel: Send {
     /// Who is at the other end, for people.
     fn name(&self) -> String;
@@ -60,8 +61,8 @@ pub(super) enum PeerTask {
     Samples { selector: Selector, range: i64, t: TimeMs },
 }
 
-/// What is answered. To `Steps`: `Selected`, and after a word on the size of blocks for each of them parts and `Block`.
-/// To `Samples`: `Series`. In the end `PeerSummary`.
+/// What is answered. To `Steps`: `Selected`, and after a word on the size of blocks for each of
+/// them parts and `Block`. To `Samples`: `Series`. In the end `PeerSummary`.
 #[derive(Serialize, Deserialize)]
 enum PeerReply {
     /// So many series; with none of them there are no blocks.

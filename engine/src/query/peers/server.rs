@@ -1,5 +1,5 @@
-//! Who is asked: the local stage over the series of this process alone, in its own query threads and with limits of its
-//! own, for a process that gathers.
+//! Who is asked: the local stage over the series of this process alone, in its own query threads
+//! and with limits of its own, for a process that gathers.
 
 use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, hear, say};
 use crate::limits::{BLOCK_VALUE_BYTES, WAIT_DURABLE};
@@ -21,8 +21,8 @@ const REPLAY_POLL: Duration = Duration::from_millis(50);
 const ERROR_REPLY_TIME: Duration = Duration::from_secs(1);
 
 impl Querier {
-    /// Answers the question that comes first on `line`, from the own store only. `cancel` is set when the asker goes
-    /// away. What fails has been said on the line, if that was possible.
+    /// Answers the question that comes first on `line`, from the own store only. `cancel` is set
+    /// when the asker goes away. What fails has been said on the line, if that was possible.
     pub fn answer(&self, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
         let guard = QueryGuard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });
         let PeerRequest { what, options } = hear(line, &guard)?;
@@ -104,8 +104,8 @@ impl Querier {
         self.finish(line, PeerSummary::default(), guard)
     }
 
-    /// Says the last word when the log has what was said: what somebody is told must survive kill -9. A log that stands
-    /// still keeps nobody from reading.
+    /// Says the last word when the log has what was said: what somebody is told must survive kill
+    /// -9. A log that stands still keeps nobody from reading.
     fn finish(
         &self,
         line: &mut dyn PeerChannel,
@@ -118,7 +118,8 @@ impl Querier {
         say(line, &PeerReply::Done(done), guard)
     }
 
-    /// Waits until what the log has of times up to `to` can be read: not on a query thread, which others need.
+    /// Waits until what the log has of times up to `to` can be read: not on a query thread, which
+    /// others need.
     fn await_replay(&self, to: TimeMs, guard: &QueryGuard) -> Result<(), QueryError> {
         if !self.store.waits_for_replay(to) {
             return Ok(());

@@ -90,8 +90,8 @@ fn classic(out: &mut Vec<u8>, h: &NativeHistogram) {
     double(out, 4, h.count);
 }
 
-/// Sum (2), count (4), schema (5), zero threshold (6), count of zeros (8), negative spans (9) and counts (11), positive
-/// ones (12, 14).
+/// Sum (2), count (4), schema (5), zero threshold (6), count of zeros (8), negative spans (9) and
+/// counts (11), positive ones (12, 14).
 fn native(out: &mut Vec<u8>, h: &NativeHistogram) {
     double(out, 2, h.sum);
     double(out, 4, h.count);

@@ -1,11 +1,13 @@
-//! The queries at work: at most `--query.max-concurrency` of them, each with its text in a file that outlives a crash.
+//! The queries at work: at most `--query.max-concurrency` of them, each with its text in a file
+//! that outlives a crash.
 //!
-//! One address may have three quarters of the turns: large queries run on threads that wait for others, and would keep light
-//! ones of other clients waiting for as long.
+//! One address may have three quarters of the turns: large queries run on threads that wait for
+//! others, and would keep light ones of other clients waiting for as long.
 //!
-//! The file is Prometheus' `queries.active`: `[`, then a slot of [`SLOT`] bytes for each query, its JSON padded with
-//! zeros up to a comma. What a server finds in it when it starts did not finish in its last run. The bytes are
-//! written, not synced: a killed process leaves them in the system's cache, and that is what they are for.
+//! The file is Prometheus' `queries.active`: `[`, then a slot of [`SLOT`] bytes for each query, its
+//! JSON padded with zeros up to a comma. What a server finds in it when it starts did not finish in
+//! its last run. The bytes are written, not synced: a killed process leaves them in the system's
+//! cache, and that is what they are for.
 
 use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS, QUERIES_OF_OTHERS};
 use super::super::slots::client_address;
@@ -71,8 +73,9 @@ impl ActiveQueryTracker {
         }
     }
 
-    /// As [`ActiveQueryTracker::unwritten`], with the file in `directory`. What an earlier run left in it goes into the
-    /// log. Without a file, say on a full disk, queries are answered all the same.
+    /// As [`ActiveQueryTracker::unwritten`], with the file in `directory`. What an earlier run left
+    /// in it goes into the log. Without a file, say on a full disk, queries are answered all the
+    /// same.
     pub fn in_directory(concurrency: usize, directory: &Path) -> ActiveQueryTracker {
         let path = directory.join(FILE);
         if let Some(queries) = std::fs::read(&path).ok().and_then(|bytes| unfinished(&bytes)) {

@@ -1,5 +1,5 @@
-//! What can be said of an expression without evaluating it: `format_query`, `parse_query` and, of its selectors,
-//! `query_exemplars`.
+//! What can be said of an expression without evaluating it: `format_query`, `parse_query` and, of
+//! its selectors, `query_exemplars`.
 
 use super::super::dispatch::ApiRequest;
 use super::super::params::{MAX_TIME, MIN_TIME};

@@ -1,4 +1,5 @@
-//! The query log: a line of JSON for every query that the API answered, `query_log_file` of the configuration.
+//! The query log: a line of JSON for every query that the API answered, `query_log_file` of the
+//! configuration.
 
 use super::super::json_model::utc_millis;
 use super::super::query_json;
@@ -48,8 +49,9 @@ impl QueryLog {
         }
     }
 
-    /// From now on queries are logged into the file at `path`; `None`: nowhere. The file is opened anew even if the
-    /// path is the same, so that a log that was moved away goes on under its name. After an error all is as before.
+    /// From now on queries are logged into the file at `path`; `None`: nowhere. The file is opened
+    /// anew even if the path is the same, so that a log that was moved away goes on under its name.
+    /// After an error all is as before.
     pub fn set(&self, path: Option<&Path>) -> Result<(), String> {
         let open = |path: &Path| {
             let file = File::options().create(true).append(true).open(path);

@@ -1,9 +1,10 @@
 //! `/api/v1/query` and `query_range`.
 //!
-//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]), runs off the async runtime, and is told to
-//! stop when its client goes away: then hyper drops the handler's future, and [`CancelOnDrop`] with it. The same happens
-//! at its deadline: the client is told then, not when the query has noticed. Its answer is sent in pieces ([`sending`]).
-//! What it cost is in [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
+//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]), runs off the
+//! async runtime, and is told to stop when its client goes away: then hyper drops the handler's
+//! future, and [`CancelOnDrop`] with it. The same happens at its deadline: the client is told then,
+//! not when the query has noticed. Its answer is sent in pieces ([`sending`]). What it cost is in
+//! [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
 
 pub mod active_queries;
 pub mod expressions;
@@ -203,8 +204,8 @@ fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notic
     }
 }
 
-/// The lines of one level, with one before them and some behind. There may be a note for each series: what is not shown is
-/// not written.
+/// The lines of one level, with one before them and some behind. There may be a note for each
+/// series: what is not shown is not written.
 fn lines(
     query: &str,
     notes: &[Annotation],

@@ -1,5 +1,5 @@
-//! How far into the present a query looks: while the log is replayed, one that sees nothing of what is replayed need not
-//! wait for it.
+//! How far into the present a query looks: while the log is replayed, one that sees nothing of what
+//! is replayed need not wait for it.
 
 use engine::plan::{AtTime, Plan, PlanOp};
 use engine::query::{QueryOptions, depends_on_query_times, visibilities};

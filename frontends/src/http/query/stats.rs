@@ -1,4 +1,5 @@
-//! What a query cost: where its time went and how many samples it looked at, as `stats` of its answer and in the log.
+//! What a query cost: where its time went and how many samples it looked at, as `stats` of its
+//! answer and in the log.
 
 use super::super::query_json;
 use super::super::self_metrics::ApiMetrics;
@@ -42,8 +43,8 @@ impl QueryStats {
         self.prepared + self.evaluated + self.sorted
     }
 
-    /// Takes over what the engine counted for a query over the times of `logged`; of `steps` those that saw nothing
-    /// are told too.
+    /// Takes over what the engine counted for a query over the times of `logged`; of `steps` those
+    /// that saw nothing are told too.
     pub fn count(&mut self, answer: &QueryAnswer, logged: &QueryLogEntry, steps: bool) {
         self.samples = answer.samples.clone();
         let counted = std::mem::take(&mut self.samples.steps);

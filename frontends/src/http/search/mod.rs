@@ -1,8 +1,10 @@
-//! `/api/v1/search/…` of Prometheus 3.14: names and values that resemble what somebody types, as lines of JSON.
+//! `/api/v1/search/…` of Prometheus 3.14: names and values that resemble what somebody types, as
+//! lines of JSON.
 //!
-//! Everything is answered out of the postings and the metadata in memory: all names of the stretch of time are scored
-//! ([`similarity`]), and the best are sent in batches, then a line that says whether there are more. Needs
-//! `--enable-feature=search-api`, as there. `search_help` is ours: the help text is searched, too.
+//! Everything is answered out of the postings and the metadata in memory: all names of the stretch
+//! of time are scored ([`similarity`]), and the best are sent in batches, then a line that says
+//! whether there are more. Needs `--enable-feature=search-api`, as there. `search_help` is ours:
+//! the help text is searched, too.
 
 mod params;
 pub mod similarity;

@@ -1,7 +1,8 @@
 //! How much a name resembles what somebody types, from 0 to 1; the two ways of Prometheus' search API.
 //!
-//! *Subsequence*: the letters in their order, anywhere; runs of them are worth their length squared, gaps cost. *Jaro-Winkler*:
-//! the term stands in the name, or, above a threshold, nearly the same letters at nearly the same places.
+//! *Subsequence*: the letters in their order, anywhere; runs of them are worth their length
+//! squared, gaps cost. *Jaro-Winkler*: the term stands in the name, or, above a threshold, nearly
+//! the same letters at nearly the same places.
 
 use super::super::limits::SEARCH_LETTERS;
 use std::sync::Arc;
@@ -84,8 +85,8 @@ impl SearchFilter {
     }
 }
 
-/// Compares bytes where letters are bytes, else characters; the first [`SEARCH_LETTERS`] of both, as the work grows with
-/// their product.
+/// Compares bytes where letters are bytes, else characters; the first [`SEARCH_LETTERS`] of both,
+/// as the work grows with their product.
 fn on_letters(
     term: &Term,
     name: &str,
@@ -102,7 +103,8 @@ fn beginning<T>(letters: &[T]) -> &[T] {
     &letters[..letters.len().min(SEARCH_LETTERS)]
 }
 
-/// The best score over all beginnings; from each one the letters are taken at the first place where they stand.
+/// The best score over all beginnings; from each one the letters are taken at the first place where
+/// they stand.
 fn subsequence<T: PartialEq>(term: &[T], name: &[T]) -> f64 {
     let Some(first) = term.first() else { return 1.0 };
     let starts = name.iter().enumerate().filter(|(_, letter)| *letter == first).map(|(at, _)| at);

@@ -1,7 +1,7 @@
 //! The bytes that wait for subscribers: a budget for all subscriptions together, and an account for each.
 //!
-//! Whoever exceeds the budget ends the subscription that holds most of it, which is the slowest: those whose clients read hold
-//! next to nothing.
+//! Whoever exceeds the budget ends the subscription that holds most of it, which is the slowest:
+//! those whose clients read hold next to nothing.
 
 use super::super::limits::{BUDGET_BLOCKED_AFTER, SUBSCRIBE_UP_TO_PERCENT};
 use super::super::progress::Progress;
@@ -69,7 +69,8 @@ impl Budget {
         self.refused.inc();
     }
 
-    /// The account of a new subscription. `bell` rings when it is ended; `connection` is what its messages are sent by.
+    /// The account of a new subscription. `bell` rings when it is ended; `connection` is what its
+    /// messages are sent by.
     pub fn open(self: &Arc<Budget>, bell: Arc<Notify>, connection: Option<Arc<Progress>>) -> Arc<Account> {
         let number = self.next.fetch_add(1, SeqCst);
         let account = Arc::new(Account {
@@ -130,7 +131,8 @@ impl Account {
         self.budget.shed();
     }
 
-    /// As [`Account::add`], where a queue may be locked: [`Account::enforce`] follows if there are more bytes.
+    /// As [`Account::add`], where a queue may be locked: [`Account::enforce`] follows if there are
+    /// more bytes.
     pub fn count(&self, bytes: i64) {
         let mut held = self.held.lock();
         held.bytes += bytes;

@@ -1,8 +1,9 @@
-//! `/api/v1/subscribe`: answers that stay current, pushed to the client. The protocol is in `docs/subscribe.md`.
+//! `/api/v1/subscribe`: answers that stay current, pushed to the client. The protocol is in
+//! `docs/subscribe.md`.
 //!
-//! Equal questions share one standing view ([`shared_views`]). A [`subscription`] taps its view through a bounded [`subscriber_queue`],
-//! which does what the client's back-pressure policy says; [`server_message`] writes the messages, and [`websocket`] or
-//! [`streaming`] carries them.
+//! Equal questions share one standing view ([`shared_views`]). A [`subscription`] taps its view
+//! through a bounded [`subscriber_queue`], which does what the client's back-pressure policy says;
+//! [`server_message`] writes the messages, and [`websocket`] or [`streaming`] carries them.
 
 pub mod budget;
 pub mod client_message;

@@ -1,7 +1,7 @@
 //! Standing views shared by subscriptions: equal plans are installed once.
 //!
-//! A [`ViewLease`] keeps a view; when the last one is gone the view lingers for [`VIEW_LINGER`], so that a reloaded page
-//! finds it warm, and is then removed.
+//! A [`ViewLease`] keeps a view; when the last one is gone the view lingers for [`VIEW_LINGER`], so
+//! that a reloaded page finds it warm, and is then removed.
 
 use super::super::limits::{SUBSCRIBED_VIEWS, VIEW_LINGER};
 use super::super::low_priority::blocking;

@@ -1,7 +1,9 @@
-//! The bounded queue between a view's tap and one client, and what happens when it fills: the back-pressure policy.
+//! The bounded queue between a view's tap and one client, and what happens when it fills: the
+//! back-pressure policy.
 //!
-//! The worker's thread pushes and never waits; the client's task takes. A client that falls too far behind loses the
-//! queue as a whole: the tap is dropped at once, so a stalled client costs nothing, and is made anew when it reads again.
+//! The worker's thread pushes and never waits; the client's task takes. A client that falls too far
+//! behind loses the queue as a whole: the tap is dropped at once, so a stalled client costs
+//! nothing, and is made anew when it reads again.
 
 use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
 use super::budget::Account;

@@ -59,7 +59,8 @@ pub struct Outgoing {
 }
 
 impl Subscription {
-    /// Opens what `client_message` asks for; `bell` rings when there is something to send by `connection`. The first message is ready.
+    /// Opens what `client_message` asks for; `bell` rings when there is something to send by
+    /// `connection`. The first message is ready.
     pub async fn open(
         state: &AppState,
         request: SubscribeRequest,
@@ -289,7 +290,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let lease = self.lease.clone();
         let tap = self.tap;
-        // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends the tap too.
+        // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends
+        // the tap too.
         if tokio::runtime::Handle::try_current().is_ok() {
             drop(blocking(self.hands, move || lease.untap(tap)));
         }

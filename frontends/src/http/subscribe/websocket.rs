@@ -1,7 +1,7 @@
 //! Many subscriptions over one websocket.
 //!
-//! One task per socket reads requests and sends messages, a message of each subscription in turn. While a send waits
-//! for the client, events gather in the outboxes, and their policies decide.
+//! One task per socket reads requests and sends messages, a message of each subscription in turn.
+//! While a send waits for the client, events gather in the outboxes, and their policies decide.
 
 use super::super::progress::Progress;
 use super::super::response::ApiError;

@@ -1,5 +1,5 @@
-//! Clients that are slow, silent, half gone or too many, and requests that pages of other sites cause: over sockets, with
-//! timeouts that a test can wait for.
+//! Clients that are slow, silent, half gone or too many, and requests that pages of other sites
+//! cause: over sockets, with timeouts that a test can wait for.
 
 use super::super::limits::{DISPLACE_AFTER, RESERVE_CONNECTIONS};
 use super::super::{ApiSettings, ServeOptions, Timeouts, acting_origin};

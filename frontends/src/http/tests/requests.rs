@@ -1,4 +1,5 @@
-//! How requests are read: forms, paths, methods, times, pages of rules; codes and texts as Prometheus 3.14 gives them.
+//! How requests are read: forms, paths, methods, times, pages of rules; codes and texts as
+//! Prometheus 3.14 gives them.
 
 use super::super::ApiSettings;
 use super::api::{Got, get, request};

@@ -1,4 +1,5 @@
-//! What becomes of alerts when the process dies, and when rules are loaded anew: nothing is delayed, told twice or lost.
+//! What becomes of alerts when the process dies, and when rules are loaded anew: nothing is
+//! delayed, told twice or lost.
 
 use super::managed::{Fixture, Sent, alert, delta, group, row};
 use crate::rules::active_rules::ActiveRules;
@@ -410,8 +411,8 @@ fn heard(
             now = core.step(now).clamp(now + 1, then);
             listen(&house, &mut core, now);
         }
-        // A slot that nobody looks at is missed, as in Prometheus; and an alert whose row ended in the time between the last
-        // slot and the kill waits for it to come again.
+        // A slot that nobody looks at is missed, as in Prometheus; and an alert whose row ended in
+        // the time between the last slot and the kill waits for it to come again.
         let missed = now % 5_000 <= TIMER_SLACK_MS || ended >= now - now % 5_000;
         if kills && killed && !(rhythm == EvaluationMode::Interval && missed) {
             house = reborn(&house);
@@ -438,8 +439,8 @@ fn heard(
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-    /// A process that is killed again and again tells what one tells that lives: the same alerts, the same times, in the
-    /// same order, each of them once.
+    /// A process that is killed again and again tells what one tells that lives: the same alerts,
+    /// the same times, in the same order, each of them once.
     #[test]
     fn kills_are_not_heard(
         acts in proptest::collection::vec((1i64..20_000, 0u8..3, any::<bool>(), any::<bool>()), 1..20),

@@ -1,8 +1,10 @@
-//! Far blocks: those of a data directory that are in an object store (`docs/objects.md`, `docs/format/objects.md`).
+//! Far blocks: those of a data directory that are in an object store (`docs/objects.md`,
+//! `docs/format/objects.md`).
 //!
-//! `objects/` in the data directory says which they are, one small file each: with it a start knows all of them, whether
-//! the object store answers or not. A block is in the store with its `meta.json`, which comes last and goes first.
-//! [`ColdBlock`] is one of them as readers see it, [`range_cache`] what was read of all.
+//! `objects/` in the data directory says which they are, one small file each: with it a start knows
+//! all of them, whether the object store answers or not. A block is in the store with its
+//! `meta.json`, which comes last and goes first. [`ColdBlock`] is one of them as readers see it,
+//! [`range_cache`] what was read of all.
 
 mod block;
 mod files;
@@ -116,7 +118,8 @@ impl ColdStore {
         }
     }
 
-    /// What `objects/` says that is far. A description that is damaged is left for [`ColdStore::reconcile_cold_storage`], which has it anew.
+    /// What `objects/` says that is far. A description that is damaged is left for
+    /// [`ColdStore::reconcile_cold_storage`], which has it anew.
     fn described(&self) -> Result<Vec<BlockMeta>, StoreError> {
         let mut metas = Vec::new();
         for path in self.disk.list(&self.dir).map_err(io_error(&self.dir))? {
@@ -235,8 +238,8 @@ impl ColdStore {
         self.place.as_ref().map_or(0, |place| place.objects.failures())
     }
 
-    /// Finds out, if that is not known yet, what is in the object store: `found` gets the blocks that `objects/` did not
-    /// know, on an error, too. What has to go goes.
+    /// Finds out, if that is not known yet, what is in the object store: `found` gets the blocks
+    /// that `objects/` did not know, on an error, too. What has to go goes.
     pub fn reconcile_cold_storage(
         self: &Arc<ColdStore>,
         found: &mut Vec<ColdBlock>,

@@ -1,5 +1,6 @@
-//! Reading ahead: the first thing that opening a block asks for is the end of each of its files. These are fetched side by
-//! side, so that an empty cache costs the time of a request for some blocks together and not for each file.
+//! Reading ahead: the first thing that opening a block asks for is the end of each of its files.
+//! These are fetched side by side, so that an empty cache costs the time of a request for some
+//! blocks together and not for each file.
 
 use super::files::ColdFile;
 use super::{ColdBlock, ColdStore};
@@ -12,7 +13,8 @@ use std::ops::Range;
 type FooterRange = (ColdFile, String, Range<u64>);
 
 impl ColdStore {
-    /// Fetches what opening these blocks will ask for first, as far as it is not here. An error names an object.
+    /// Fetches what opening these blocks will ask for first, as far as it is not here. An error
+    /// names an object.
     pub(super) fn prefetch_footers(&self, blocks: &[ColdBlock]) -> Result<(), StoreError> {
         if self.missing_ends(blocks).is_empty() {
             return Ok(());

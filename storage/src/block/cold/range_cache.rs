@@ -1,6 +1,6 @@
-//! What was read of far blocks, kept here: pieces of their files, each in a file with its checksum, no more bytes of them
-//! than allowed; the one that was used longest ago goes first. A piece that fails its checksum is as good as none. It
-//! survives a restart, but for the order.
+//! What was read of far blocks, kept here: pieces of their files, each in a file with its checksum,
+//! no more bytes of them than allowed; the one that was used longest ago goes first. A piece that
+//! fails its checksum is as good as none. It survives a restart, but for the order.
 
 use crate::disk::Disk;
 use crate::limits::FAR_RECENT_PIECES;

@@ -1,5 +1,6 @@
-//! A block on its way into the object store: all files, read back and compared, then the `meta.json` that makes them a
-//! block. What is interrupted is no block, and is written again or removed.
+//! A block on its way into the object store: all files, read back and compared, then the
+//! `meta.json` that makes them a block. What is interrupted is no block, and is written again or
+//! removed.
 
 use super::{ColdBlock, ColdBucket, ColdStore};
 use crate::block::files::check_all;
@@ -12,8 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl ColdStore {
-    /// Puts the block `meta`, which is whole here, into the object store. It is there when this returns, readable and
-    /// undamaged, and not yet one of the far blocks: see [`ColdStore::record`].
+    /// Puts the block `meta`, which is whole here, into the object store. It is there when this
+    /// returns, readable and undamaged, and not yet one of the far blocks: see
+    /// [`ColdStore::record`].
     pub fn upload(self: &Arc<ColdStore>, meta: &BlockMeta) -> Result<(), StoreError> {
         let place = self.place(meta)?;
         check_all(self.disk.as_ref(), &meta.dir, meta)?;

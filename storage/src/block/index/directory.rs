@@ -1,4 +1,5 @@
-//! tantivy's directory over the files of a block: what is read is checked, and kept a while; nothing is written.
+//! tantivy's directory over the files of a block: what is read is checked, and kept a while;
+//! nothing is written.
 
 use super::super::cache::{CachedPage, PageCache};
 use super::super::files::CheckedFile;
@@ -41,7 +42,8 @@ impl IndexFiles {
 /// Files by extension.
 type FilesByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
 
-/// The files of a segment in which there is nothing, made once: tantivy looks for them, though nothing asks them.
+/// The files of a segment in which there is nothing, made once: tantivy looks for them, though
+/// nothing asks them.
 static EMPTY: LazyLock<Result<FilesByExtension, String>> =
     LazyLock::new(|| empty_files().map_err(|e| e.to_string()));
 

@@ -1,9 +1,11 @@
-//! The index of a block: which series have which label value, as one segment of tantivy (`docs/format/block.md`).
+//! The index of a block: which series have which label value, as one segment of tantivy
+//! (`docs/format/block.md`).
 //!
-//! Document `n` is the block's series `n`; there is one field, and its terms are label, 0xff, value. The empty value, which
-//! no label has, stands for any value, and the empty label for the shards. [`mod@write`] makes the term dictionary and the
-//! postings; [`directory`] is how tantivy sees the block's files; [`read`] asks them. Docstore, norms, positions and fast
-//! fields would be empty and are not kept.
+//! Document `n` is the block's series `n`; there is one field, and its terms are label, 0xff,
+//! value. The empty value, which no label has, stands for any value, and the empty label for the
+//! shards. [`mod@write`] makes the term dictionary and the postings; [`directory`] is how tantivy
+//! sees the block's files; [`read`] asks them. Docstore, norms, positions and fast fields would be
+//! empty and are not kept.
 
 mod directory;
 mod read;

@@ -1,4 +1,5 @@
-//! Asking an index: a lookup is one block of the term dictionary and one list of postings; a scan walks the terms of a label.
+//! Asking an index: a lookup is one block of the term dictionary and one list of postings; a scan
+//! walks the terms of a label.
 
 use super::super::block_files::BlockFiles;
 use super::super::cache::PageCache;
@@ -100,7 +101,8 @@ impl LabelIndex {
         Ok(found.series())
     }
 
-    /// Calls `each` for those of `ids` that have the term, in order, until it says no. What lies between is skipped.
+    /// Calls `each` for those of `ids` that have the term, in order, until it says no. What lies
+    /// between is skipped.
     fn among(
         &self,
         ids: &RoaringBitmap,
@@ -144,7 +146,8 @@ impl LabelIndex {
         Ok(())
     }
 
-    /// Calls `each(value, term)` for the values of label `name` that begin with `prefix`, in order, until it says no.
+    /// Calls `each(value, term)` for the values of label `name` that begin with `prefix`, in order,
+    /// until it says no.
     fn walk(
         &self,
         name: &str,
@@ -164,7 +167,8 @@ impl LabelIndex {
     }
 }
 
-/// What is greater than every term that begins with `prefix` and goes on with text, which has no byte as great as this one.
+/// What is greater than every term that begins with `prefix` and goes on with text, which has no
+/// byte as great as this one.
 fn behind(prefix: &[u8]) -> Vec<u8> {
     [prefix, &[END]].concat()
 }

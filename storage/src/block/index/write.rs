@@ -11,7 +11,8 @@ use tantivy::postings::InvertedIndexSerializer;
 use tantivy::{IndexSettings, TantivyError};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Term dictionary and postings of these series, whose ids are their places. The same series make the same bytes.
+/// Term dictionary and postings of these series, whose ids are their places. The same series make
+/// the same bytes.
 pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), TantivyError> {
     let (ram, (schema, field)) = (RamDirectory::create(), schema());
     let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
@@ -110,7 +111,8 @@ impl<'a> LabelPairs<'a> {
     /// The pairs in the order of their terms.
     fn sorted(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.texts.len()).collect();
-        // A label comes before one that it begins with: its next byte is less than what ends a label in a term.
+        // A label comes before one that it begins with: its next byte is less than what ends a
+        // label in a term.
         let name = |pair: usize| self.texts[pair].0.bytes().chain([super::END]);
         order.sort_unstable_by(|a, b| {
             if self.texts[*a].0 == self.texts[*b].0 {

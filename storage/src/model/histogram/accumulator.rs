@@ -1,7 +1,9 @@
-//! Adding histograms: schemas, zero buckets, custom bounds and reset hints are brought together, then counts add up.
+//! Adding histograms: schemas, zero buckets, custom bounds and reset hints are brought together,
+//! then counts add up.
 //!
-//! One algorithm for plain and for compensated counts ([`BucketCount`]). [`super::arithmetic`] is the plain use of it,
-//! [`super::sums`] the compensated one. The order of float operations is Prometheus'.
+//! One algorithm for plain and for compensated counts ([`BucketCount`]). [`super::arithmetic`] is
+//! the plain use of it, [`super::sums`] the compensated one. The order of float operations is
+//! Prometheus'.
 
 use super::bucket_count::{BucketCount, CompensatedSum};
 use super::signed_buckets::{SignedBuckets, from_dense, map_custom};
@@ -88,8 +90,8 @@ impl Sign {
 }
 
 impl<C: BucketCount> Accumulator<C> {
-    /// Adds or takes away `other`. Fails, changing nothing, if one has custom and the other exponential buckets.
-    /// The result may have empty buckets and spans that touch.
+    /// Adds or takes away `other`. Fails, changing nothing, if one has custom and the other
+    /// exponential buckets. The result may have empty buckets and spans that touch.
     pub fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<MergeConflicts, HistogramError> {
         let custom = self.schema == super::CUSTOM_BUCKETS;
         if custom != other.is_custom() {
@@ -148,8 +150,8 @@ impl<C: BucketCount> Accumulator<C> {
         false
     }
 
-    /// Widens both zero buckets until they are the same and cut through no populated bucket. `self` is changed;
-    /// of `other` the zero count that it would have is returned.
+    /// Widens both zero buckets until they are the same and cut through no populated bucket. `self`
+    /// is changed; of `other` the zero count that it would have is returned.
     fn reconcile_zero(&mut self, other: &NativeHistogram) -> CompensatedSum {
         let mut zero = CompensatedSum::of(other.zero_count);
         let mut threshold = other.zero_threshold;

@@ -1,23 +1,24 @@
 //! Arithmetic on histograms: `+`, `-`, and a factor or divisor for all counts and the sum.
 //!
-//! These are the operations of PromQL's binary operators and of rates, without compensation. What a result must
-//! still go through (compaction, a gauge hint after `-`) is its caller's affair, because rates do other things with
-//! it than operators do.
+//! These are the operations of PromQL's binary operators and of rates, without compensation. What a
+//! result must still go through (compaction, a gauge hint after `-`) is its caller's affair,
+//! because rates do other things with it than operators do.
 
 use super::accumulator::{Accumulator, MergeConflicts, Sign};
 use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
 
 impl NativeHistogram {
-    /// Adds `other`: the result has the lower resolution and the wider zero bucket of both, or the custom bounds
-    /// that both have. Fails, changing nothing, where one has custom and the other exponential buckets.
+    /// Adds `other`: the result has the lower resolution and the wider zero bucket of both, or the
+    /// custom bounds that both have. Fails, changing nothing, where one has custom and the other
+    /// exponential buckets.
     ///
     /// The result may have empty buckets and spans that touch; [`NativeHistogram::compact`] removes them.
     pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.merge(other, Sign::Plus)
     }
 
-    /// Takes `other` away, as [`NativeHistogram::add`]. The reset hint is that of an addition; the caller of PromQL's
-    /// `-` makes it `Gauge`.
+    /// Takes `other` away, as [`NativeHistogram::add`]. The reset hint is that of an addition; the
+    /// caller of PromQL's `-` makes it `Gauge`.
     pub fn sub(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.merge(other, Sign::Minus)
     }
@@ -37,8 +38,8 @@ impl NativeHistogram {
         }
     }
 
-    /// Divides all counts and the sum. A negative divisor makes it a gauge; 0 removes all buckets but the zero
-    /// bucket.
+    /// Divides all counts and the sum. A negative divisor makes it a gauge; 0 removes all buckets
+    /// but the zero bucket.
     pub fn div(&mut self, divisor: f64) {
         if divisor == 0.0 {
             self.positive = Buckets::default();
@@ -72,8 +73,8 @@ impl NativeHistogram {
         self.negative.compact();
     }
 
-    /// The same observations in the wider buckets of a lower schema; a copy if it is the same schema. As upstream,
-    /// the hint is lost with the resolution.
+    /// The same observations in the wider buckets of a lower schema; a copy if it is the same
+    /// schema. As upstream, the hint is lost with the resolution.
     pub fn to_schema(&self, schema: i32) -> Result<NativeHistogram, HistogramError> {
         if schema == self.schema {
             return Ok(self.clone());
@@ -84,8 +85,8 @@ impl NativeHistogram {
         Ok(copy)
     }
 
-    /// Lowers the resolution in place. Fails, changing nothing, unless `schema` is a lower exponential one and the
-    /// spans fit the buckets.
+    /// Lowers the resolution in place. Fails, changing nothing, unless `schema` is a lower
+    /// exponential one and the spans fit the buckets.
     pub fn reduce_resolution(&mut self, schema: i32) -> Result<(), HistogramError> {
         if self.is_custom() {
             return Err(HistogramError::ReduceCustom);

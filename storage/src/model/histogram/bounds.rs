@@ -1,8 +1,9 @@
 //! Bounds of buckets: where a bucket of a given index and schema ends.
 //!
-//! Bucket `i` of schema `n` ends at `2^(i / 2^n)` and begins where bucket `i - 1` ends. The fractions are
-//! Prometheus' table, digit for digit: it is off the true powers by up to 4 units in the last place, and a quantile
-//! computed from better ones would be a different answer. Custom bounds are listed in the histogram itself.
+//! Bucket `i` of schema `n` ends at `2^(i / 2^n)` and begins where bucket `i - 1` ends. The
+//! fractions are Prometheus' table, digit for digit: it is off the true powers by up to 4 units in
+//! the last place, and a quantile computed from better ones would be a different answer. Custom
+//! bounds are listed in the histogram itself.
 
 use super::CUSTOM_BUCKETS;
 use super::logarithm::ldexp;
@@ -17,8 +18,9 @@ pub fn is_exponential(schema: i32) -> bool {
     (SCHEMA_MIN..=SCHEMA_MAX).contains(&schema)
 }
 
-/// Upper bound of bucket `index`, as an absolute value. `custom` holds the upper bounds of custom buckets: the bucket
-/// behind the last of them ends at +Inf, and what lies before the first at -Inf.
+/// Upper bound of bucket `index`, as an absolute value. `custom` holds the upper bounds of custom
+/// buckets: the bucket behind the last of them ends at +Inf, and what lies before the first at
+/// -Inf.
 pub fn upper_bound(index: i32, schema: i32, custom: &[f64]) -> f64 {
     if schema != CUSTOM_BUCKETS {
         return exponential(index, schema);

@@ -1,7 +1,8 @@
 //! Decoded buckets: walks over a histogram with each bucket's bounds.
 //!
-//! All walks are double-ended, so `.rev()` gives the other direction. [`NativeHistogram::all_buckets`] is the one
-//! for quantiles and output; the others keep buckets as they are stored, also where the zero bucket overlaps them.
+//! All walks are double-ended, so `.rev()` gives the other direction.
+//! [`NativeHistogram::all_buckets`] is the one for quantiles and output; the others keep buckets as
+//! they are stored, also where the zero bucket overlaps them.
 
 use super::bounds::upper_bound;
 use super::signed_buckets::BucketIter;
@@ -65,8 +66,8 @@ impl NativeHistogram {
         })
     }
 
-    /// All buckets, ascending. The zero bucket comes only with a positive count. Buckets that it overlaps end, or
-    /// begin, at its threshold.
+    /// All buckets, ascending. The zero bucket comes only with a positive count. Buckets that it
+    /// overlaps end, or begin, at its threshold.
     pub fn all_buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> + '_ {
         let zero = self.zero_bucket().filter(|b| b.count > 0.0);
         let clipped = |b| self.clipped(b);

@@ -1,7 +1,8 @@
-//! What is kept of a count while histograms are added: the plain float, or a float with what rounding took from it.
+//! What is kept of a count while histograms are added: the plain float, or a float with what
+//! rounding took from it.
 //!
-//! Binary operators and rates add plainly; sums and means over many histograms compensate (Neumaier). Everything
-//! that walks buckets is written once, over [`BucketCount`].
+//! Binary operators and rates add plainly; sums and means over many histograms compensate
+//! (Neumaier). Everything that walks buckets is written once, over [`BucketCount`].
 
 /// One count in the making.
 pub(super) trait BucketCount: Copy {

@@ -1,8 +1,10 @@
-//! Powers and logarithms as Go computes them on amd64, so that interpolated quantiles come out the same to the bit.
+//! Powers and logarithms as Go computes them on amd64, so that interpolated quantiles come out the
+//! same to the bit.
 //!
-//! The system's `libm` rounds otherwise in the last place. Go's `log` and `exp2` are FreeBSD's: the argument is
-//! reduced, then a polynomial is evaluated in a fixed order. Only [`log2`], [`exp2`] and what they need is here; the
-//! polynomials' coefficients are written with all the digits that FreeBSD gives.
+//! The system's `libm` rounds otherwise in the last place. Go's `log` and `exp2` are FreeBSD's: the
+//! argument is reduced, then a polynomial is evaluated in a fixed order. Only [`log2`], [`exp2`]
+//! and what they need is here; the polynomials' coefficients are written with all the digits that
+//! FreeBSD gives.
 
 #![allow(clippy::excessive_precision, reason = "the digits of the published coefficients")]
 
@@ -29,8 +31,8 @@ pub(super) fn ldexp(fraction: f64, exponent: i64) -> f64 {
     if exponent > 1024 {
         return f64::INFINITY.copysign(fraction);
     }
-    // `fraction` is in [0.5, 1): twice it has the exponent field of 1. Subnormal results are formed as normal ones
-    // first, and scaled down by one exact power.
+    // `fraction` is in [0.5, 1): twice it has the exponent field of 1. Subnormal results are formed
+    // as normal ones first, and scaled down by one exact power.
     let (exponent, scale) = if exponent < -1021 { (exponent + 53, 2f64.powi(-53)) } else { (exponent, 1.0) };
     let field = (exponent - 1 + ONE) as u64;
     let bits = fraction.to_bits() & !(0x7ff << MANTISSA_BITS) | field << MANTISSA_BITS;

@@ -1,9 +1,10 @@
 //! Native histograms: one sample that holds counts of observations in many buckets.
 //!
-//! Exponential buckets (`schema` -4 to 8: a bucket's upper bound is `2^(2^-schema)` times its lower) or custom ones
-//! ([`CUSTOM_BUCKETS`]: upper bounds are listed). Counts are floats here; an integer histogram from outside is exact
-//! up to 2^53. The layout (spans over counts) is Prometheus', so that what depends on it (printing, equality,
-//! compaction) comes out the same. A stale marker is not a histogram: it is the float [`super::value::STALE`].
+//! Exponential buckets (`schema` -4 to 8: a bucket's upper bound is `2^(2^-schema)` times its
+//! lower) or custom ones ([`CUSTOM_BUCKETS`]: upper bounds are listed). Counts are floats here; an
+//! integer histogram from outside is exact up to 2^53. The layout (spans over counts) is
+//! Prometheus', so that what depends on it (printing, equality, compaction) comes out the same. A
+//! stale marker is not a histogram: it is the float [`super::value::STALE`].
 //!
 //! What can be done with one is in this folder, equal to Prometheus to the bit: buckets with their bounds in
 //! [`bucket`], `+ - * /` in [`arithmetic`], sums and means of many in [`sums`], resets in [`reset`], the trim

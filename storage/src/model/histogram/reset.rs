@@ -9,8 +9,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 impl NativeHistogram {
-    /// Forgets that the counter was not reset since the sample before: that one is gone, or is another now. Who asks
-    /// [`NativeHistogram::detect_reset`] then compares.
+    /// Forgets that the counter was not reset since the sample before: that one is gone, or is
+    /// another now. Who asks [`NativeHistogram::detect_reset`] then compares.
     pub fn clear_reset_hint(self: &mut Arc<Self>) {
         if self.hint == ResetHint::NotReset {
             Arc::make_mut(self).hint = ResetHint::Unknown;
@@ -19,9 +19,10 @@ impl NativeHistogram {
 
     /// Whether the counter was reset between `previous` and this sample.
     ///
-    /// A hint that knows is believed. Otherwise it was reset if any count fell (the sum may), a populated bucket
-    /// vanished, the resolution rose, the zero bucket got narrower, or its new end cuts through a populated bucket;
-    /// also if custom buckets follow exponential ones. Gauges are treated as counters.
+    /// A hint that knows is believed. Otherwise it was reset if any count fell (the sum may), a
+    /// populated bucket vanished, the resolution rose, the zero bucket got narrower, or its new end
+    /// cuts through a populated bucket; also if custom buckets follow exponential ones. Gauges are
+    /// treated as counters.
     pub fn detect_reset(&self, previous: &NativeHistogram) -> bool {
         match self.hint {
             ResetHint::Reset => return true,

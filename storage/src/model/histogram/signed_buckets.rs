@@ -1,8 +1,9 @@
 //! Buckets of one sign as spans over cells: walking, compacting, lowering the resolution, adding.
 //!
-//! The layout after an addition is Prometheus': a new bucket extends the span before it, else the span behind it,
-//! else it is a span of its own, and spans that come to touch stay two. Equality of histograms depends on it.
-//! Offsets from outside may be anything; sums of them wrap rather than overflow.
+//! The layout after an addition is Prometheus': a new bucket extends the span before it, else the
+//! span behind it, else it is a span of its own, and spans that come to touch stay two. Equality of
+//! histograms depends on it. Offsets from outside may be anything; sums of them wrap rather than
+//! overflow.
 
 use super::bounds::{exponential, is_exponential};
 use super::bucket_count::{BucketCount, CompensatedSum};
@@ -41,8 +42,8 @@ impl<C: BucketCount> SignedBuckets<C> {
         BucketIter::new(&self.spans, &self.cells)
     }
 
-    /// Puts a bucket behind all others; `index` must be greater than theirs. `end` is the index after the last
-    /// bucket, 0 if there is none.
+    /// Puts a bucket behind all others; `index` must be greater than theirs. `end` is the index
+    /// after the last bucket, 0 if there is none.
     fn push(&mut self, end: i32, index: i32, cell: C) {
         self.cells.push(cell);
         match self.spans.last_mut() {
@@ -85,8 +86,9 @@ impl<C: BucketCount> SignedBuckets<C> {
         target
     }
 
-    /// Adds buckets of the same schema, creating those that are missing. Of exponential ones, those at the beginning
-    /// that lie within `threshold` of zero are left out: they are part of the zero bucket.
+    /// Adds buckets of the same schema, creating those that are missing. Of exponential ones, those
+    /// at the beginning that lie within `threshold` of zero are left out: they are part of the zero
+    /// bucket.
     pub fn add(&mut self, schema: i32, threshold: f64, other: impl Iterator<Item = (i32, C)>) {
         let mut below = is_exponential(schema);
         let mut place = InsertPosition::first(&self.spans);
@@ -165,8 +167,9 @@ impl InsertPosition {
     }
 }
 
-/// Buckets with custom bounds, put into the wider buckets that two lists of bounds have in common. Where the cell
-/// lies is `bounds`' affair; the cells count up to `common.len()`, the last being that of +Inf.
+/// Buckets with custom bounds, put into the wider buckets that two lists of bounds have in common.
+/// Where the cell lies is `bounds`' affair; the cells count up to `common.len()`, the last being
+/// that of +Inf.
 pub(super) fn map_custom<C: BucketCount>(
     target: &mut [CompensatedSum],
     source: impl Iterator<Item = (i32, C)>,

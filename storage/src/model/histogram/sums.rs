@@ -1,8 +1,9 @@
 //! Sums and means of many histograms, as the aggregation operators and the functions over time form them.
 //!
-//! Each count, the count of all and the sum of all are compensated on their own (Neumaier). A mean is the sum
-//! divided by the number of histograms until something overflows; from then on it is an incremental mean. The order
-//! of operations is Prometheus', and so is the result's layout: it is not compacted.
+//! Each count, the count of all and the sum of all are compensated on their own (Neumaier). A mean
+//! is the sum divided by the number of histograms until something overflows; from then on it is an
+//! incremental mean. The order of operations is Prometheus', and so is the result's layout: it is
+//! not compacted.
 
 mod parts;
 
@@ -61,8 +62,8 @@ impl HistogramSum {
         Ok(reconciled)
     }
 
-    /// Whether some hints said that a counter was reset and others that it was not, even if a gauge or an unknown
-    /// one came between them.
+    /// Whether some hints said that a counter was reset and others that it was not, even if a gauge
+    /// or an unknown one came between them.
     pub fn hints_collided(&self) -> bool {
         self.hints.reset && self.hints.not_reset
     }

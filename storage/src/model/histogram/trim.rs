@@ -1,8 +1,9 @@
 //! The trim operators: what is left of a histogram below (`</`) or above (`>/`) a value.
 //!
-//! Buckets on the far side go, the one that the value falls into is split by interpolation, and the sum is estimated
-//! anew from the middles of what is left, if anything was trimmed at all. A bucket that reaches to infinity cannot be
-//! split; rules of its own decide about it ([`TrimOp::unbounded`]).
+//! Buckets on the far side go, the one that the value falls into is split by interpolation, and the
+//! sum is estimated anew from the middles of what is left, if anything was trimmed at all. A bucket
+//! that reaches to infinity cannot be split; rules of its own decide about it
+//! ([`TrimOp::unbounded`]).
 
 use super::bucket::Bucket;
 use super::logarithm::log2;
@@ -130,9 +131,9 @@ impl TrimOp {
 
     /// What is kept of a bucket with an infinite bound, in which the value lies.
     ///
-    /// From -Inf up to something positive, it counts as beginning at 0; up to something else, it is kept whole below
-    /// the value and goes above it. Up to +Inf, it goes below the value and is kept whole above it. What is kept
-    /// whole stands at the value.
+    /// From -Inf up to something positive, it counts as beginning at 0; up to something else, it is
+    /// kept whole below the value and goes above it. Up to +Inf, it goes below the value and is
+    /// kept whole above it. What is kept whole stands at the value.
     fn unbounded(&self, b: &Bucket) -> TrimmedBucket {
         let at = self.at;
         let finite = b.upper != f64::INFINITY;

@@ -17,8 +17,9 @@ impl NativeHistogram {
     }
 }
 
-/// The zero count under a greater (or the same) `threshold`, and the threshold that this really needs: one that ends
-/// up within a populated bucket is raised to the bucket's far end, and the bucket counts as zero.
+/// The zero count under a greater (or the same) `threshold`, and the threshold that this really
+/// needs: one that ends up within a populated bucket is raised to the bucket's far end, and the
+/// bucket counts as zero.
 pub(super) fn widened<C: BucketCount>(
     (schema, own, zero): ZeroBucket,
     positive: impl Iterator<Item = (i32, C)> + Clone,
@@ -41,7 +42,8 @@ pub(super) fn widened<C: BucketCount>(
     }
 }
 
-/// Adds the buckets that begin below the threshold to `total`; the threshold, raised if it was within the last one.
+/// Adds the buckets that begin below the threshold to `total`; the threshold, raised if it was
+/// within the last one.
 fn swallow<C: BucketCount>(
     total: &mut CompensatedSum,
     schema: i32,

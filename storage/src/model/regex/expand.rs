@@ -24,7 +24,8 @@ pub fn expand(template: &str, captures: &Captures<'_>) -> String {
 pub struct Template {
     text: String,
     parts: Vec<Filled>,
-    /// By name that stands in the template: the groups that it may mean, of which the first that took part counts.
+    /// By name that stands in the template: the groups that it may mean, of which the first that
+    /// took part counts.
     groups: Vec<Vec<usize>>,
 }
 
@@ -60,8 +61,8 @@ impl Template {
         Template { text: text.to_owned(), parts, groups: meanings }
     }
 
-    /// Filled from the groups of a match; the error is the length that it would have at least, if that is more than `limit`
-    /// bytes.
+    /// Filled from the groups of a match; the error is the length that it would have at least, if
+    /// that is more than `limit` bytes.
     pub fn fill(&self, captures: &Captures<'_>, limit: usize) -> Result<String, usize> {
         let took_part = |groups: &Vec<usize>| groups.iter().find_map(|at| captures.get(*at));
         let groups: Vec<&str> =

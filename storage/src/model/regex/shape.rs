@@ -1,6 +1,7 @@
 //! What a pattern boils down to: a set of texts, a glob, or a general regex with a literal start.
 //!
-//! Read off the HIR of the translated pattern, so that spelling (`(a|b)c`, `[ab]c`, `(?:ac|bc)`) does not matter.
+//! Read off the HIR of the translated pattern, so that spelling (`(a|b)c`, `[ab]c`, `(?:ac|bc)`)
+//! does not matter.
 
 use crate::limits::REGEX_LITERALS;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
@@ -23,7 +24,8 @@ pub(super) enum PatternShape {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     head: String,
-    /// Per gap: whether it takes at least one character, and the literal after it (only the last may be empty).
+    /// Per gap: whether it takes at least one character, and the literal after it (only the last
+    /// may be empty).
     parts: Vec<(bool, String)>,
 }
 

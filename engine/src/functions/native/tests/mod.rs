@@ -1,5 +1,6 @@
-//! Tests of the kernels over native histograms: values of Prometheus' suite, nearly to the last digit where the suite
-//! gives all of them (its own were computed on several machines), and properties.
+//! Tests of the kernels over native histograms: values of Prometheus' suite, nearly to the last
+//! digit where the suite gives all of them (its own were computed on several machines), and
+//! properties.
 
 #![allow(clippy::approx_constant, reason = "values as the suite writes them")]
 

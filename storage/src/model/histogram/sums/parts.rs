@@ -1,8 +1,8 @@
-//! Sums and means that are begun in one place and ended in another: taken apart into histograms that can travel, put
-//! together again, and merged.
+//! Sums and means that are begun in one place and ended in another: taken apart into histograms
+//! that can travel, put together again, and merged.
 //!
-//! Taking apart and putting together changes no bit. Merging associates differently from adding one by one: it agrees
-//! to rounding.
+//! Taking apart and putting together changes no bit. Merging associates differently from adding one
+//! by one: it agrees to rounding.
 
 use super::super::bucket_count::CompensatedSum;
 use super::super::{Buckets, HistogramError, MergeConflicts, NativeHistogram};
@@ -87,8 +87,8 @@ impl HistogramMean {
         HistogramMean { acc: sum, count, incremental }
     }
 
-    /// Adds the histograms of another mean. Fails where custom and exponential buckets meet; the mean is of no use
-    /// then.
+    /// Adds the histograms of another mean. Fails where custom and exponential buckets meet; the
+    /// mean is of no use then.
     pub fn merge(&mut self, other: &HistogramMean) -> Result<MergeConflicts, HistogramError> {
         let count = self.count + other.count;
         if !self.incremental && !other.incremental {

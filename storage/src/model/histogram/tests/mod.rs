@@ -84,7 +84,8 @@ pub(super) fn buckets(spans: &[(i32, &[f64])]) -> Buckets {
     }
 }
 
-/// Whether two histograms are the same but for the layout and the hint, with NaN and infinities equal to themselves.
+/// Whether two histograms are the same but for the layout and the hint, with NaN and infinities
+/// equal to themselves.
 pub(super) fn alike(a: &NativeHistogram, b: &NativeHistogram) -> bool {
     let close =
         |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-6 * (a.abs() + b.abs());
