@@ -378,7 +378,8 @@ impl Store {
     /// Adds what blocks know, in the order of labels, to the series of the head, which are in that
     /// order and stay so.
     fn add_parts(&self, shard: u16, parts: Vec<LabelledSource>, entries: &mut Vec<SelectionEntry>) {
-        let (of_head, mut at) = (entries.len(), 0);
+        let of_head = entries.len();
+        let mut at = 0;
         for (labels, part) in parts {
             // Equal is quick to tell, and nearly all are.
             while at < of_head && entries[at].labels != labels && entries[at].labels < labels {

@@ -244,7 +244,7 @@ impl Operator for StoreOperator {
         };
         self.memory = answer.memory;
         self.rows.replace(out, rows);
-        let parts = parts(&self.step.query.plan);
+        let parts = if answer.notes.is_empty() { Vec::new() } else { parts(&self.step.query.plan) };
         out.notes.replace(answer.notes.into_iter().map(|note| note_of(note, &parts)).collect());
         Ok(())
     }

@@ -193,7 +193,8 @@ impl LeafEvaluator {
             let mixed = self.is_mixed(row);
             scratch.ts.clear();
             scratch.vs.clear();
-            let (ts, vs) = (&mut scratch.ts, &mut scratch.vs);
+            let ts = &mut scratch.ts;
+            let vs = &mut scratch.vs;
             let read = if latest && !mixed {
                 self.selection.read_latest(row, from, to, ts, vs)
             } else {

@@ -389,7 +389,9 @@ impl UngroupedSlices<'_> {
         let late = self.late[within(self.late, from, to, |l| l.0)].last().copied();
         let loose = later(open, late);
         let from = loose.map_or(from, |(t, _)| t);
-        let (mut ts, mut vs, mut sealed) = (Vec::new(), Vec::new(), None);
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
+        let mut sealed = None;
         for chunk in self.chunks.iter().filter(|chunk| chunk.overlaps(from, to)) {
             ts.clear();
             vs.clear();

@@ -177,13 +177,15 @@ impl Labels {
 /// Order of Prometheus' `labels.Compare`: pairwise by name, then value, bytewise; the shorter first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (&*self.0, &*other.0);
+        let a = &*self.0;
+        let b = &*other.0;
         let differ = first_difference(a, b);
         if differ == a.len().min(b.len()) {
             return a.len().cmp(&b.len());
         }
         // Most have their first texts in common: only the one that differs is looked at.
-        let (mut from, mut end) = (0, 0);
+        let mut from = 0;
+        let mut end = 0;
         while end <= differ {
             from = end;
             if take(a, &mut end).is_none() {

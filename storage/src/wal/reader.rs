@@ -183,10 +183,12 @@ pub fn read_log(
 /// failed, or could not be made, goes on in another one.
 fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     let failed = |header: &Option<Header>| header.as_ref().is_none_or(|header| header.continues);
-    match noted {
-        true => SyncTrust::Noted,
-        false if headers.iter().take(2).any(failed) => SyncTrust::Some,
-        false => SyncTrust::No,
+    if noted {
+        SyncTrust::Noted
+    } else if headers.iter().take(2).any(failed) {
+        SyncTrust::Some
+    } else {
+        SyncTrust::No
     }
 }
 

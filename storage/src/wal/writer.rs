@@ -124,10 +124,12 @@ impl LogWriter {
             self.shared.room.notify_all();
             return WriterStep::Write { sync: due || state.unsynced > WAL_BUFFER_BYTES / 2 };
         }
-        match state.closing {
-            true if unfinished && state.failed.is_none() => WriterStep::Write { sync: true },
-            true => WriterStep::End,
-            false => WriterStep::Nothing,
+        if !state.closing {
+            WriterStep::Nothing
+        } else if unfinished && state.failed.is_none() {
+            WriterStep::Write { sync: true }
+        } else {
+            WriterStep::End
         }
     }
 

@@ -12,14 +12,16 @@ pub fn latest_is_the_last(store: &Store) {
     let all = [Matcher::equal("__name__", "m")];
     for shard in 0..SHARDS {
         let selection = store.select(shard, &all, i64::MIN, i64::MAX).unwrap();
-        let (mut times, mut values) = (Vec::new(), Vec::new());
+        let mut times = Vec::new();
+        let mut values = Vec::new();
         for i in 0..selection.labels.len() {
             selection.read(i, i64::MIN, i64::MAX, &mut times, &mut values).unwrap();
         }
         times.sort_unstable();
         times.dedup();
         // The newest ones, and some of the others.
-        let (recent, stride) = (times.iter().rev().take(5), times.len() / 5 + 1);
+        let recent = times.iter().rev().take(5);
+        let stride = times.len() / 5 + 1;
         let ends = recent.chain(times.iter().step_by(stride)).flat_map(|t| [*t - 1, *t, *t + 3]);
         for end in ends {
             for back in BACK {
@@ -33,9 +35,11 @@ fn compare(store: &Store, shard: u16, (from, to): (i64, i64)) {
     let selection = store.select(shard, &[Matcher::equal("__name__", "m")], from, to).unwrap();
     assert!(selection.labels.is_sorted_by(|a, b| a < b));
     for i in 0..selection.labels.len() {
-        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        let mut ts = Vec::new();
+        let mut vs = Vec::new();
         selection.read(i, from, to, &mut ts, &mut vs).unwrap();
-        let (mut latest_t, mut latest_v) = (Vec::new(), Vec::new());
+        let mut latest_t = Vec::new();
+        let mut latest_v = Vec::new();
         selection.read_latest(i, from, to, &mut latest_t, &mut latest_v).unwrap();
         let last = |ts: &[i64], vs: &[f64]| ts.last().copied().zip(vs.last().map(|v| v.to_bits()));
         assert_eq!(last(&latest_t, &latest_v), last(&ts, &vs), "{} in {from}..={to}", selection.labels[i]);
