@@ -287,7 +287,7 @@ impl LocalExecutor {
         self.rings
             .current()
             .filter(|(_, ring)| piled_up(*ring))
-            .map(|(matchers, _)| matchers.clone())
+            .map(|(matchers, _)| matchers.to_vec())
             .collect()
     }
 

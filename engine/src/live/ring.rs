@@ -37,7 +37,8 @@ struct RowLocation {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct SampleRing {
-    matchers: Vec<Matcher>,
+    /// Shared by all shards.
+    matchers: Arc<[Matcher]>,
     /// How far back it must reach, ms.
     retention: i64,
     /// Labels per row.
@@ -83,14 +84,19 @@ impl BatchRoute {
 
 impl SampleRing {
     /// An empty ring, to reach back `retention` ms.
-    pub fn new(matchers: Vec<Matcher>, retention: i64) -> SampleRing {
-        SampleRing { matchers, retention, ..SampleRing::default() }
+    pub fn new(matchers: impl Into<Arc<[Matcher]>>, retention: i64) -> SampleRing {
+        SampleRing { matchers: matchers.into(), retention, ..SampleRing::default() }
+    }
+
+    /// What is left of it, if it has no rows.
+    pub fn as_empty(&self) -> Option<EmptyRing> {
+        let Self { retention, loaded_seq, .. } = *self;
+        self.labels.is_empty().then(|| EmptyRing { matchers: self.matchers.clone(), retention, loaded_seq })
     }
 
     /// The metric name that the matchers pin, if they do.
     pub fn name(&self) -> Option<&str> {
-        let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == storage::model::MatchOp::Equal;
-        self.matchers.iter().find(pins).map(|m| m.value.as_str())
+        pinned_name(&self.matchers)
     }
 
     /// What picks its series.
@@ -164,7 +170,7 @@ impl SampleRing {
     pub fn read(
         store: &Store,
         shard: u16,
-        matchers: Vec<Matcher>,
+        matchers: Arc<[Matcher]>,
         t: TimeMs,
         retention: i64,
     ) -> Result<SampleRing, StoreError> {
@@ -353,6 +359,52 @@ impl SampleRing {
         }
         block.trim(cutoff);
         Some(place.block)
+    }
+}
+
+fn pinned_name(matchers: &[Matcher]) -> Option<&str> {
+    let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == storage::model::MatchOp::Equal;
+    matchers.iter().find(pins).map(|m| m.value.as_str())
+}
+
+/// A ring without rows, in a tenth of the memory: most selectors of a large collection of rules find nothing in a shard.
+#[derive(Debug)]
+pub struct EmptyRing {
+    matchers: Arc<[Matcher]>,
+    retention: i64,
+    loaded_seq: u64,
+}
+
+impl EmptyRing {
+    /// The ring, to get rows.
+    pub fn ring(&self) -> SampleRing {
+        let ring = SampleRing::new(self.matchers.clone(), self.retention);
+        SampleRing { loaded_seq: self.loaded_seq, ..ring }
+    }
+
+    /// See [`SampleRing::name`].
+    pub fn name(&self) -> Option<&str> {
+        pinned_name(&self.matchers)
+    }
+
+    /// Whether its selector picks a series.
+    pub fn picks(&self, labels: &Labels) -> bool {
+        self.matchers.iter().all(|m| m.matches_labels(labels))
+    }
+
+    /// See [`SampleRing::matchers`].
+    pub fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    /// See [`SampleRing::retention`].
+    pub fn retention(&self) -> i64 {
+        self.retention
+    }
+
+    /// See [`SampleRing::reach`].
+    pub fn reach(&mut self, retention: i64) {
+        self.retention = self.retention.max(retention);
     }
 }
 

@@ -6,6 +6,17 @@ use super::LocalExecutor;
 use std::collections::BTreeMap;
 use storage::model::Matcher;
 
+impl RingReport {
+    /// A shard's ring has these matchers, and reaches so far back.
+    fn add_ring(&mut self, matchers: &[Matcher], retention: i64) {
+        if self.selector.is_empty() {
+            let matchers: Vec<String> = matchers.iter().map(Matcher::to_string).collect();
+            self.selector = format!("{{{}}}", matchers.join(", "));
+        }
+        self.retention = self.retention.max(retention);
+    }
+}
+
 impl LocalExecutor {
     /// Answers a question as far as this worker's shards go.
     pub fn describe(&self, question: &DescribeRequest) -> LocalReport {
@@ -35,12 +46,11 @@ impl LocalExecutor {
 
     fn measure(&self, rings: &mut BTreeMap<usize, RingReport>) {
         for (number, report) in rings {
+            for empty in self.shards.iter().filter_map(|shard| shard.empty.get(number)) {
+                report.add_ring(empty.matchers(), empty.retention());
+            }
             for ring in self.shards.iter().filter_map(|shard| shard.rings.get(*number)?.as_ref()) {
-                if report.selector.is_empty() {
-                    let matchers: Vec<String> = ring.matchers().iter().map(Matcher::to_string).collect();
-                    report.selector = format!("{{{}}}", matchers.join(", "));
-                }
-                report.retention = report.retention.max(ring.retention());
+                report.add_ring(ring.matchers(), ring.retention());
                 report.series += ring.labels.len();
                 report.bytes += ring.bytes();
             }

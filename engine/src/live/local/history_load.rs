@@ -98,7 +98,7 @@ pub(super) struct PendingLoads {
 /// A ring that is being read.
 struct PendingLoad {
     job: u64,
-    matchers: Vec<Matcher>,
+    matchers: Arc<[Matcher]>,
     retention: i64,
     /// It should reach further back, and is read once more when it is there.
     wanted: i64,
@@ -157,7 +157,7 @@ impl LoadResults {
         &mut self,
         shard: &mut LocalShard,
         number: usize,
-        matchers: Vec<Matcher>,
+        matchers: Arc<[Matcher]>,
         (retention, t): (i64, TimeMs),
     ) {
         if let Some(draft) = shard.past.drafts.get_mut(&number) {

@@ -1,11 +1,12 @@
 //! Which selector has which ring: numbers that are the same in every shard and on every worker.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use storage::model::Matcher;
 
 /// See the module.
 pub(super) struct RingTable {
-    ids: HashMap<Vec<Matcher>, usize>,
+    ids: HashMap<Arc<[Matcher]>, usize>,
     entries: Vec<Option<RingEntry>>,
     free: BTreeSet<usize>,
     /// Rings that do not reach back as far as their readers want.
@@ -16,7 +17,7 @@ pub(super) struct RingTable {
 }
 
 struct RingEntry {
-    matchers: Vec<Matcher>,
+    matchers: Arc<[Matcher]>,
     readers: u32,
     /// How far back it should reach, ms.
     retention: i64,
@@ -57,8 +58,9 @@ impl RingTable {
         if ring == self.entries.len() {
             self.entries.push(None);
         }
-        self.entries[ring] = Some(RingEntry { matchers: matchers.to_vec(), readers: 0, retention: 0 });
-        self.ids.insert(matchers.to_vec(), ring);
+        let matchers: Arc<[Matcher]> = matchers.into();
+        self.entries[ring] = Some(RingEntry { matchers: matchers.clone(), readers: 0, retention: 0 });
+        self.ids.insert(matchers, ring);
         ring
     }
 
@@ -95,7 +97,7 @@ impl RingTable {
     }
 
     /// The rings that are to reach further back than when this was asked before: number, selector, how far.
-    pub(super) fn take_short(&mut self) -> Vec<(usize, Vec<Matcher>, i64)> {
+    pub(super) fn take_short(&mut self) -> Vec<(usize, Arc<[Matcher]>, i64)> {
         let short = std::mem::take(&mut self.short);
         let of = |ring: usize| {
             let entry = self.entries[ring].as_ref()?;
@@ -105,7 +107,7 @@ impl RingTable {
     }
 
     /// The rings that new readers get.
-    pub(super) fn current(&self) -> impl Iterator<Item = (&Vec<Matcher>, usize)> {
-        self.ids.iter().map(|(matchers, ring)| (matchers, *ring))
+    pub(super) fn current(&self) -> impl Iterator<Item = (&[Matcher], usize)> {
+        self.ids.iter().map(|(matchers, ring)| (&**matchers, *ring))
     }
 }

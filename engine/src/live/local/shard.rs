@@ -8,7 +8,7 @@ use super::history_load::PendingLoads;
 use super::leaf_slot::Leaves;
 use super::ports::PortCursor;
 use super::timers::Timers;
-use crate::live::ring::{BatchRoute, SampleRing, SingleSample, series_of};
+use crate::live::ring::{BatchRoute, EmptyRing, SampleRing, SingleSample, series_of};
 use crate::operators::stage::Stage;
 use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
@@ -24,7 +24,10 @@ pub(super) struct LocalShard {
     /// Its number among the shards of all processes.
     pub wide: u16,
     pub stage: Stage,
+    /// Those that have rows, or had some.
     pub rings: Vec<Option<Box<SampleRing>>>,
+    /// Those that have none.
+    pub empty: BTreeMap<usize, EmptyRing>,
     by_name: HashMap<String, Vec<usize>>,
     unnamed: Vec<usize>,
     pub leaves: Leaves,
@@ -83,6 +86,7 @@ impl LocalShard {
             wide,
             stage: Stage::new(dialect),
             rings: Vec::new(),
+            empty: BTreeMap::new(),
             by_name: HashMap::new(),
             unnamed: Vec::new(),
             leaves: Leaves::new(),
@@ -137,8 +141,10 @@ impl LocalShard {
     /// of that one keep their numbers. What has come since it was read must be handed in by
     /// [`LocalShard::take`].
     pub(super) fn place(&mut self, number: usize, mut ring: SampleRing, t: TimeMs) {
+        let was_empty = self.empty.remove(&number).is_some();
         match self.rings[number].take() {
             Some(old) => ring.number_rows_as(&old),
+            None if was_empty => {}
             None => match ring.name() {
                 Some(name) => self.by_name.entry(name.to_owned()).or_default().push(number),
                 None => self.unnamed.push(number),
@@ -155,15 +161,22 @@ impl LocalShard {
             group.routes.extend(route.map(|route| (number, route)));
         }
         self.slots.clear();
-        self.rings[number] = Some(Box::new(ring));
+        match ring.as_empty() {
+            Some(empty) => drop(self.empty.insert(number, empty)),
+            None => self.rings[number] = Some(Box::new(ring)),
+        }
         self.reset_leaves(number);
     }
 
     /// Nobody reads a ring any more.
     pub(super) fn drop_ring(&mut self, number: usize) {
         self.past.forget(number);
-        let Some(ring) = self.rings.get_mut(number).and_then(Option::take) else { return };
-        match ring.name() {
+        let ring = self.rings.get_mut(number).and_then(Option::take);
+        let empty = self.empty.remove(&number);
+        if ring.is_none() && empty.is_none() {
+            return;
+        }
+        match ring.as_ref().map_or_else(|| empty.as_ref()?.name(), |ring| ring.name()) {
             Some(name) => {
                 if let Some(rings) = self.by_name.get_mut(name) {
                     rings.retain(|ring| *ring != number);
@@ -187,7 +200,9 @@ impl LocalShard {
     /// Forgets how samples of targets and series reach the rings of which none has come for as long
     /// as rings reach back.
     pub(super) fn forget_silent(&mut self, t: TimeMs) {
-        let longest = self.rings.iter().flatten().map(|ring| ring.retention()).max().unwrap_or(0);
+        let empty = self.empty.values().map(EmptyRing::retention);
+        let longest =
+            self.rings.iter().flatten().map(|ring| ring.retention()).chain(empty).max().unwrap_or(0);
         self.groups.retain(|_, group| group.used >= t - longest);
         self.slots.retain(|_, alone| alone.used >= t - longest);
     }
@@ -195,8 +210,11 @@ impl LocalShard {
     /// Keeps the ring that stands, though it should reach back `retention` ms and its past cannot
     /// be read: it grows. `false`: there is none.
     pub(super) fn go_on_with(&mut self, number: usize, retention: i64) -> bool {
-        let Some(ring) = self.rings[number].as_mut() else { return false };
-        ring.reach(retention);
+        match (self.rings[number].as_mut(), self.empty.get_mut(&number)) {
+            (Some(ring), _) => ring.reach(retention),
+            (None, Some(empty)) => empty.reach(retention),
+            (None, None) => return false,
+        }
         self.reset_leaves(number);
         true
     }
@@ -249,8 +267,19 @@ impl LocalShard {
         let named = group.series.keys().filter_map(|name| self.by_name.get(name)).flatten();
         let wanted: Vec<usize> = self.unnamed.iter().chain(named).copied().collect();
         for number in wanted {
-            let Some(ring) = self.rings[number].as_mut() else { continue };
-            let route = group.route(batch.group, ring);
+            let route = match (self.rings[number].as_mut(), self.empty.get(&number)) {
+                (Some(ring), _) => group.route(batch.group, ring),
+                (None, Some(empty)) => {
+                    let mut ring = empty.ring();
+                    let route = group.route(batch.group, &mut ring);
+                    if route.is_some() {
+                        self.empty.remove(&number);
+                        self.rings[number] = Some(Box::new(ring));
+                    }
+                    route
+                }
+                (None, None) => continue,
+            };
             group.routes.extend(route.map(|route| (number, route)));
         }
         self.groups.insert(batch.group, group);
@@ -270,14 +299,21 @@ impl LocalShard {
             let shard = self.shard;
             let leaves = &mut self.leaves;
             let stage = &mut self.stage;
+            let states = &mut self.rings;
+            let empty = &mut self.empty;
             let SeriesRoute { labels, rings, used } = self.slots.entry(slot).or_insert_with(|| {
                 let labels = store.labels(SeriesRef { shard, slot });
                 let named = by_name.get(labels.name()).into_iter().flatten();
-                let rings = named.chain(unnamed).copied().collect();
+                let rings: Vec<usize> = named.chain(unnamed).copied().collect();
+                for number in &rings {
+                    if empty.get(number).is_some_and(|empty| empty.picks(&labels)) {
+                        states[*number] = empty.remove(number).map(|empty| Box::new(empty.ring()));
+                    }
+                }
                 SeriesRoute { labels, rings, used: t }
             });
             *used = t;
-            rings.retain(|ring| match self.rings[*ring].as_mut() {
+            rings.retain(|ring| match states[*ring].as_mut() {
                 Some(_) if only.is_some_and(|only| only != *ring) => true,
                 Some(state) if state.has(seq) => true,
                 Some(state) => {
