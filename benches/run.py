@@ -17,8 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 EXPERIMENTS = {**experiments.ALL, **live.ALL, "isolation": isolation.isolation, "query-cpu": query_cpu.query_cpu,
-               "instant-cpu": query_cpu.instant_cpu,
-               "rule-memory": rule_memory.rule_memory, "alerts": alerts.alerts}
+               "instant-cpu": query_cpu.instant_cpu, "rule-memory": rule_memory.rule_memory, "alerts": alerts.alerts}
 
 
 def find_perennial():
@@ -53,7 +52,7 @@ def arguments():
     p.add_argument("--captures", metavar="DIRECTORY", help="memory, restart, rule-memory: real captures (*_15s.txt.zst) as samples")
     p.add_argument("--rule-files", metavar="DIRECTORY", help="rule-memory: all rule files (*.yml, *.yaml) of it")
     p.add_argument("--step", type=int, default=60, metavar="SECONDS", help="query-cpu: of range queries (%(default)s)")
-    p.add_argument("--rounds", type=int, default=5, help="query-cpu: rounds per query (%(default)s)")
+    p.add_argument("--rounds", type=int, default=5, help="query-cpu, instant-cpu: rounds per query (%(default)s)")
     p.add_argument("--only", default="", metavar="TEXTS", help="query-cpu: queries with one of these in their names")
     p.add_argument("--reuse", metavar="DIRECTORY", help="query-cpu: keep the samples here, and use those that are here")
     p.add_argument("--settle", type=float, default=15, help="memory, restart, queries: rest after writing (%(default)s s)")
