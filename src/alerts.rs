@@ -3,10 +3,10 @@
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::limits::ALERT_DRAIN;
+use api::services::AlertmanagerList;
 use connectors::alertmanager::{AlertmanagerAlert, Notifier, QueueLimits, QueuedAlert};
 use connectors::http_client::Peers;
-use frontends::http::services::AlertmanagerList;
-use frontends::rules::services::{AlertNotification, AlertSender};
+use rules::services::{AlertNotification, AlertSender};
 use std::sync::Arc;
 use std::time::Instant;
 use storage::metrics::Metrics;

@@ -1,9 +1,9 @@
 //! `perennial test promql FILE…`: runs files of Prometheus' test language for PromQL and prints
 //! what came of them.
 //!
-//! No server is started; see [`frontends::promqltest`] for the language.
+//! No server is started; see [`promql::promqltest`] for the language.
 
-use frontends::promqltest::{Mode, RunOptions, run};
+use promql::promqltest::{Mode, RunOptions, run};
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -3,9 +3,9 @@
 use crate::process_metrics::ProcessMetrics;
 use crate::retention;
 use crate::server::{LoadedConfig, Server, load_rules};
+use api::json_model::{RuntimeInfo, WalReplay};
+use api::services::ServerControl;
 use connectors::blocking;
-use frontends::http::json_model::{RuntimeInfo, WalReplay};
-use frontends::http::services::ServerControl;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

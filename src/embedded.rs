@@ -3,8 +3,8 @@
 use crate::config;
 use crate::flags::Flags;
 use crate::server::{LoadedConfig, defaults};
-use frontends::promql::PromqlOptions;
-use frontends::rules::file;
+use promql::{PromqlLanguage, PromqlOptions};
+use rules::file;
 use std::path::Path;
 
 const CONFIG: &str = include_str!("default/prometheus.yml");
@@ -16,7 +16,8 @@ pub fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, Str
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));
     let path = Path::new("embedded/prometheus.yml");
     let (config, warnings) = config::parse(path, &text, &|_| None).map_err(|e| e.to_string())?;
-    let compile = file::promql_compiler(*language);
+    let language = PromqlLanguage(*language);
+    let compile = file::compiler(&language);
     let rules = file::parse("embedded/rules.yml", RULES, defaults(&config), &compile);
     let rules = rules.map_err(|e| e.to_string())?;
     Ok(LoadedConfig { config, groups: rules.groups, warnings })

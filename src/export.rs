@@ -6,9 +6,8 @@
 
 use crate::data_directory_lock::DataLock;
 use crate::{UNUSABLE, say};
+use api::params::parse_time;
 use connectors::export::{ExportCounts, ExportError, csv, export, openmetrics, parquet};
-use frontends::http::params::parse_time;
-use frontends::promql;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

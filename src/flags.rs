@@ -487,7 +487,7 @@ impl Flags {
         let unknown = self.features().filter(|f| !table::FEATURES.contains(f));
         unknown
             .map(|f| {
-                let hint = frontends::rules::yaml::suggestion(f, table::FEATURES);
+                let hint = rules::yaml::suggestion(f, table::FEATURES);
                 format!("--enable-feature={f}: no such feature; {hint}")
             })
             .collect()

@@ -9,7 +9,7 @@ pub mod alerts;
 mod allocator;
 mod auto_reload;
 mod check;
-pub mod cluster;
+mod cluster_config;
 pub mod config;
 pub mod control;
 mod data_directory_lock;
@@ -20,23 +20,23 @@ mod export;
 pub mod flags;
 pub mod health;
 mod import;
-mod language;
 mod limits;
 mod log;
 mod machine;
 mod maintenance;
 mod object_store;
 mod process_metrics;
+mod query_language;
 mod retention;
 pub mod server;
 mod sources;
 pub mod startup;
 mod writes;
 
+use api::{ServeOptions, StartupGate, Timeouts, serve};
 use control::ServerController;
 use environment::Surroundings;
 use flags::{EarlyExit, Flags};
-use frontends::http::{ServeOptions, StartupGate, Timeouts, serve};
 use server::{LoadedConfig, Server};
 use std::io::Write;
 use std::path::PathBuf;
@@ -122,7 +122,7 @@ pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
     if let Some(path) = flags.web_config_file() {
         config::check_web_file(&path).map_err(|e| e.to_string())?;
     }
-    let language = language::options(|name| flags.feature(name));
+    let language = query_language::options(|name| flags.feature(name));
     match flags.config_file() {
         None => embedded::load(flags, &language),
         Some(path) => {

@@ -12,7 +12,18 @@ use tracing_subscriber::registry::LookupSpan;
 pub fn start(level: &str, format: &str) {
     // Libraries speak only when something is wrong with them, unless everything is asked for.
     let libraries = if level == "debug" { "info" } else { "warn" };
-    let ours = ["perennial", "storage", "engine", "frontends", "connectors"];
+    let ours = [
+        "perennial",
+        "storage",
+        "engine",
+        "language",
+        "promql",
+        "views",
+        "rules",
+        "api",
+        "connectors",
+        "cluster",
+    ];
     let directives: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let filter = EnvFilter::new(format!("{libraries},{}", directives.join(",")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

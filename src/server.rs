@@ -1,9 +1,5 @@
 //! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
 
-use crate::cluster::{
-    self, ClusterCatalog, ClusterHandles, ClusterQueryPeers, Heartbeat, PeerClient, PeerLateSamples,
-    PeerServices,
-};
 use crate::config::Config;
 use crate::control::{ApiControl, ServerController};
 use crate::data_directory_lock::DataLock;
@@ -11,7 +7,12 @@ use crate::environment::{SEGMENT_BY_HAND_BYTES, Surroundings};
 use crate::flags::{Flags, QueryMemory};
 use crate::health::Health;
 use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
-use crate::{alerts, language, machine, object_store, retention, sources, writes};
+use crate::{alerts, cluster_config, machine, object_store, query_language, retention, sources, writes};
+use api::query::log::QueryLog;
+use api::{ApiServices, ApiSettings, AppState, StartupGate};
+use cluster::{
+    ClusterCatalog, ClusterHandles, ClusterQueryPeers, Heartbeat, PeerClient, PeerLateSamples, PeerServices,
+};
 use connectors::objects::config::ObjectStoreConfig;
 use connectors::scrape::appender::StartRules;
 use connectors::scrape::config::JobFeatures;
@@ -19,21 +20,14 @@ use connectors::scrape::manager::{ScrapeManager, ScrapeOptions, TargetPartition}
 use engine::live::tick_driver::TickDriver;
 use engine::live::{LiveOptions, LiveRuntime};
 use engine::memory::{MemoryPool, ViewMemory};
-use engine::query::{Querier, QueryOptions};
-use frontends::http::query::log::QueryLog;
-use frontends::http::services::QueryLanguage;
-use frontends::http::{self, ApiServices, ApiSettings, AppState, StartupGate};
-use frontends::promql::PromqlOptions;
-use frontends::recording::{self, CorrectionRole, RecordingHistory};
-use frontends::rules::alert_persistence::AlertStateFile;
-use frontends::rules::file::{self, GroupDefaults, RuleGroup};
-use frontends::rules::manager::{RuleManager, RuleManagerOptions as RuleOptions, RuleServices};
-use frontends::rules::yaml::ConfigError;
-use frontends::saved::SavedQueries;
-use frontends::saved::file::SavedQueryFile;
-use frontends::scheduled::{CompositeViews, ScheduledViewServices};
-use frontends::views::ViewRegistry;
+use engine::query::{Querier, QueryOptions, SeriesCatalog};
+use language::QueryLanguage;
 use parking_lot::Mutex;
+use promql::{PromqlLanguage, PromqlOptions};
+use rules::alert_persistence::AlertStateFile;
+use rules::file::{self, GroupDefaults, RuleGroup};
+use rules::manager::{RuleManager, RuleManagerOptions as RuleOptions, RuleServices};
+use rules::yaml::ConfigError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -45,6 +39,11 @@ use storage::metrics::Metrics;
 use storage::model::time::format_duration;
 use storage::model::{Labels, TimeMs};
 use storage::store::{PendingReplay, ReplayReport, Store, StoreError, StoreOptions};
+use views::ViewRegistry;
+use views::recording::{self, CorrectionRole, RecordingHistory};
+use views::saved::SavedQueries;
+use views::saved::file::SavedQueryFile;
+use views::scheduled::{CompositeViews, ScheduledViewServices};
 
 /// The rooms at work.
 pub struct Server {
@@ -129,13 +128,13 @@ impl Server {
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
         let OpenedStore { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let language = language::options(|name| flags.feature(name));
+        let language = query_language::options(|name| flags.feature(name));
         let query_memory = flags.query_memory(machine::memory());
         let pool = MemoryPool::of_queries(query_memory.together);
         let queries = query_options(&flags, config, &language);
         let options = live_options(&flags, cores, (queries.clone(), pool.clone()), query_memory);
         let live_options = LiveOptions { hands, ..options };
-        let setup = cluster::ClusterConfig::of(&flags, live_options.workers)?;
+        let setup = cluster_config::cluster_config(&flags, live_options.workers)?;
         let (live, cluster, ticks) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
         let share = setup.as_ref().map_or_else(TargetPartition::default, share);
         let (cluster, caller, door) =
@@ -155,7 +154,7 @@ impl Server {
             hands,
         };
         let options = queries.clone();
-        let templates = language::TemplateQueries { querier: querier.clone(), language, options };
+        let templates = query_language::TemplateQueries { querier: querier.clone(), language, options };
         let past = recording::RecordingHistoryServices {
             answers: slow,
             store: store.clone(),
@@ -281,7 +280,7 @@ impl Server {
         }
         self.scrape.apply(jobs)?;
         if let (Some(cluster), Some(file)) = (&self.cluster, self.flags.config_file()) {
-            cluster.configure(cluster::checksum(&file));
+            cluster.configure(cluster_config::checksum(&file));
         }
         self.alerts.apply(&loaded.config)
     }
@@ -311,7 +310,7 @@ impl Server {
     ) -> Result<(axum::Router, AppState), String> {
         let sources = self.sources(Arc::new(ApiControl(control.clone())));
         let state = AppState::new(self.settings(default_step)?, sources);
-        let mut router = http::router(state.clone());
+        let mut router = api::router(state.clone());
         if self.flags.config_file().is_none() {
             let page = || async { connectors::host_metrics::render() };
             router = router.route("/host/metrics", axum::routing::get(page));
@@ -368,8 +367,8 @@ impl Server {
         let (authority, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
         let origins = flags.cors_origin();
-        let cors = http::cors_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
-        let acting = http::acting_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
+        let cors = api::cors_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
+        let acting = api::acting_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
         Ok(ApiSettings {
             route_prefix: flags.route_prefix(),
             external_path: path,
@@ -384,7 +383,7 @@ impl Server {
             max_samples: flags.query_max_samples(),
             max_bytes: flags.query_memory(machine::memory()).one,
             lookback: flags.lookback(),
-            dialect: language::options(|name| flags.feature(name)).dialect(),
+            dialect: query_language::options(|name| flags.feature(name)).dialect(),
             default_step,
             search: flags.feature("search-api").then(|| flags.search_max_limit()),
             step_stats: flags.feature("promql-per-step-stats"),
@@ -396,7 +395,7 @@ impl Server {
     }
 
     /// Which series there are, in all processes.
-    fn catalog(&self) -> Arc<dyn http::services::SeriesCatalog> {
+    fn catalog(&self) -> Arc<dyn SeriesCatalog> {
         let timeout = Duration::from_millis(self.flags.query_timeout().max(0).unsigned_abs());
         match &self.caller {
             None => self.store.clone(),
@@ -411,10 +410,11 @@ impl Server {
         let writes =
             writes::RemoteWriteAdapter::new(self.store.clone(), zeros, self.clock.clone(), self.hands);
         ApiServices {
-            language: Arc::new(http::language::PromqlLanguage(self.language)),
+            language: Arc::new(PromqlLanguage(self.language)),
             answers: self.querier.clone(),
             memory: self.answers.clone(),
             catalog: self.catalog(),
+            readiness: self.store.clone(),
             tsdb: self.store.clone(),
             views: self.views.clone(),
             standing: self.standing.clone(),
@@ -425,7 +425,7 @@ impl Server {
             remote_write: self
                 .flags
                 .enable_remote_write_receiver()
-                .then(|| Arc::new(writes) as Arc<dyn http::services::RemoteWriteHandler>),
+                .then(|| Arc::new(writes) as Arc<dyn api::services::RemoteWriteHandler>),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             query_log: self.query_log.clone(),
@@ -442,7 +442,7 @@ pub fn load_rules(
 ) -> Result<LoadedConfig, ConfigError> {
     config.check_clients()?;
     let defaults = defaults(&config);
-    let loaded = file::load(&config.rule_files, defaults, &file::promql_compiler(*language))?;
+    let loaded = file::load(&config.rule_files, defaults, &file::compiler(&PromqlLanguage(*language)))?;
     warnings.extend(loaded.warnings);
     if let Some(fault) = loaded.groups.iter().find_map(|group| too_late(group, out_of_order(&config))) {
         return Err(fault);
@@ -655,7 +655,7 @@ fn saved_queries(
     here: &Surroundings,
     dir: &Path,
 ) -> Arc<SavedQueries> {
-    let compiled = Box::new(move |text: &str| http::language::PromqlLanguage(language).compile(text, None));
+    let compiled = Box::new(move |text: &str| PromqlLanguage(language).compile(text, None));
     let file = SavedQueryFile::new(here.disk.clone(), dir);
     Arc::new(SavedQueries::with_file(views, compiled, file))
 }

@@ -1,12 +1,11 @@
 //! What the HTTP API shows of the other rooms: their snapshots in its words.
 
+use ::api::{json_model as api, services};
 use connectors::scrape::manager::ScrapeManager;
 use connectors::scrape::target::TargetHealth as ScrapeHealth;
-use frontends::http::json_model as api;
-use frontends::http::services;
-use frontends::rules::alert::AlertState;
-use frontends::rules::manager::RuleManager;
-use frontends::rules::snapshot::{AlertingSnapshot, GroupSnapshot, RuleHealth, RuleSnapshot};
+use rules::alert::AlertState;
+use rules::manager::RuleManager;
+use rules::snapshot::{AlertingSnapshot, GroupSnapshot, RuleHealth, RuleSnapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, time::format_duration};
@@ -128,7 +127,7 @@ fn rule(mut r: RuleSnapshot) -> api::RuleJson {
 }
 
 fn alerting_rule(r: RuleSnapshot, a: AlertingSnapshot) -> api::AlertingRuleJson {
-    let alert = |alert: frontends::rules::snapshot::AlertSnapshot| api::AlertJson {
+    let alert = |alert: rules::snapshot::AlertSnapshot| api::AlertJson {
         labels: alert.labels,
         annotations: alert.annotations.fill().into_iter().collect(),
         state: state(alert.state),

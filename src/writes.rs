@@ -1,14 +1,14 @@
 //! The remote write receiver: a request's samples into the store, the answer when the log has them.
 
 use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
+use api::bodies::{BodyError, BodyShare};
+use api::limits::BUSY_RETRY_SECONDS;
+use api::services::{RemoteWriteHandler, RemoteWriteResponse, WriteCall};
 use bytes::Bytes;
 use connectors::blocking;
 use connectors::remote::receiver::{check_headers, decoded_bytes};
 use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver, WriteOutcome};
 use connectors::threads::Niced;
-use frontends::http::bodies::{BodyError, BodyShare};
-use frontends::http::limits::BUSY_RETRY_SECONDS;
-use frontends::http::services::{RemoteWriteHandler, RemoteWriteResponse, WriteCall};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;

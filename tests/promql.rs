@@ -5,7 +5,7 @@
 mod coverage;
 
 use coverage::used;
-use frontends::promqltest::{Mode, RunOptions, TestReport, queries, run};
+use promql::promqltest::{Mode, RunOptions, TestReport, queries, run};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

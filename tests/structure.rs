@@ -1,5 +1,5 @@
-//! The house's rules that a program can check: which crate may know which, where every file says
-//! what it is, how long a function may be. The reasons are in `docs/`.
+//! The rules of the source tree that a program can check: which crate may know which, that every
+//! file says what it is, how long a function may be. ARCHITECTURE.md has the reasons.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,24 +14,70 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-testing", &[]),
     ("perennial-storage", &["perennial-testing"]),
     ("perennial-engine", &["perennial-storage", "perennial-testing"]),
-    ("perennial-frontends", &["perennial-engine", "perennial-storage", "perennial-testing"]),
+    ("perennial-language", &["perennial-engine", "perennial-storage"]),
+    (
+        "perennial-promql",
+        &["perennial-language", "perennial-engine", "perennial-storage", "perennial-testing"],
+    ),
+    (
+        "perennial-views",
+        &["perennial-language", "perennial-engine", "perennial-storage", "perennial-testing"],
+    ),
+    (
+        "perennial-rules",
+        &[
+            "perennial-views",
+            "perennial-language",
+            "perennial-engine",
+            "perennial-storage",
+            "perennial-testing",
+        ],
+    ),
+    (
+        "perennial-api",
+        &[
+            "perennial-views",
+            "perennial-language",
+            "perennial-engine",
+            "perennial-storage",
+            "perennial-testing",
+        ],
+    ),
     ("perennial-connectors", &["perennial-storage", "perennial-testing"]),
+    ("perennial-cluster", &["perennial-views", "perennial-engine", "perennial-storage", "perennial-testing"]),
     (
         "perennial",
         &[
             "perennial-storage",
             "perennial-engine",
-            "perennial-frontends",
+            "perennial-language",
+            "perennial-promql",
+            "perennial-views",
+            "perennial-rules",
+            "perennial-api",
             "perennial-connectors",
+            "perennial-cluster",
             "perennial-testing",
         ],
     ),
+];
+
+/// What only the tests of a crate may know besides: they need texts of queries, or a whole server.
+const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
+    ("perennial-views", &["perennial-promql"]),
+    ("perennial-rules", &["perennial-promql"]),
+    ("perennial-api", &["perennial-promql", "perennial-rules"]),
+    ("perennial-cluster", &["perennial-promql", "perennial-connectors"]),
 ];
 
 /// For each crate: foreign crates that would bring in what it must not know.
 const MUST_NOT_USE: &[(&str, &[&str])] = &[
     ("perennial-storage", &["axum", "reqwest", "tokio", "serde-saphyr", "timely", "sqlparser", "datafusion"]),
     ("perennial-engine", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
+    ("perennial-promql", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
+    ("perennial-views", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
+    ("perennial-rules", &["axum", "reqwest", "tokio", "sqlparser", "datafusion"]),
+    ("perennial-api", &["reqwest", "serde-saphyr", "sqlparser", "datafusion"]),
     ("perennial-connectors", &["timely", "differential-dataflow", "datafusion"]),
 ];
 
@@ -39,8 +85,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Each of our packages with the names of everything it depends on, dev and build dependencies included.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What a package depends on.
+#[derive(Default)]
+struct Dependencies {
+    /// Those of the library or the program, build dependencies included.
+    normal: BTreeSet<String>,
+    /// Those that only its tests, examples and benches have.
+    dev: BTreeSet<String>,
+}
+
+/// Each of our packages with the names of everything it depends on.
+fn dependencies() -> BTreeMap<String, Dependencies> {
     let out = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline", "--locked"])
         .current_dir(root())
@@ -48,32 +103,46 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .expect("cargo metadata");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let metadata: Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    let text = |v: &Value| v["name"].as_str().expect("a name").to_string();
-    let packages = metadata["packages"].as_array().expect("packages");
+    let name = |v: &Value| v["name"].as_str().expect("a name").to_owned();
+    let mut packages = BTreeMap::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let mut found = Dependencies::default();
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let is_dev = dependency["kind"].as_str() == Some("dev");
+            let names = if is_dev { &mut found.dev } else { &mut found.normal };
+            names.insert(name(dependency));
+        }
+        packages.insert(name(package), found);
+    }
     packages
-        .iter()
-        .map(|p| (text(p), p["dependencies"].as_array().expect("dependencies").iter().map(text).collect()))
-        .collect()
 }
 
 #[test]
 fn dependencies_run_one_way() {
     let packages = dependencies();
-    let known: BTreeSet<&str> = MAY_KNOW.iter().map(|(name, _)| *name).collect();
+    let ours: BTreeSet<&str> = MAY_KNOW.iter().map(|(name, _)| *name).collect();
     let found: BTreeSet<&str> = packages.keys().map(String::as_str).collect();
-    assert_eq!(found, known, "a new crate needs a line in MAY_KNOW");
+    assert_eq!(found, ours, "a new crate needs a line in MAY_KNOW");
     for (name, allowed) in MAY_KNOW {
-        for other in packages[*name].iter().filter(|d| known.contains(d.as_str())) {
+        let in_tests =
+            TESTS_MAY_KNOW.iter().find(|(tested, _)| tested == name).map_or(&[][..], |(_, more)| *more);
+        for other in packages[*name].normal.iter().filter(|d| ours.contains(d.as_str())) {
             assert!(allowed.contains(&other.as_str()), "{name} must not know {other}");
+        }
+        for other in packages[*name].dev.iter().filter(|d| ours.contains(d.as_str())) {
+            let known = allowed.contains(&other.as_str()) || in_tests.contains(&other.as_str());
+            assert!(known, "the tests of {name} must not know {other}");
         }
     }
 }
 
 #[test]
-fn rooms_do_not_use_what_belongs_elsewhere() {
+fn crates_do_not_use_what_belongs_elsewhere() {
     let packages = dependencies();
     for (name, forbidden) in MUST_NOT_USE {
-        let used: Vec<&&str> = forbidden.iter().filter(|f| packages[*name].contains(**f)).collect();
+        let package = &packages[*name];
+        let uses = |f: &str| package.normal.contains(f) || package.dev.contains(f);
+        let used: Vec<&&str> = forbidden.iter().filter(|f| uses(f)).collect();
         assert!(used.is_empty(), "{name} must not use {used:?}");
     }
 }

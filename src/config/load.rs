@@ -6,7 +6,7 @@ use super::{Config, ConfigError, Warning, print};
 use connectors::alertmanager::AlertingConfig;
 use connectors::discovery::OTHER_MECHANISMS;
 use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
-use frontends::rules::yaml;
+use rules::yaml;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -2,7 +2,7 @@
 //!
 //! [`mod@load`] reads the file and everything it names; [`mod@print`] writes it back for
 //! `/api/v1/status/config`, in one normal form and without secrets. Faults are
-//! [`frontends::rules::yaml::ConfigError`]s.
+//! [`rules::yaml::ConfigError`]s.
 
 mod limits;
 mod load;
@@ -16,7 +16,7 @@ pub use web_file::check_web_file;
 
 use connectors::alertmanager::AlertingConfig;
 use connectors::scrape::config::{GlobalConfig, ScrapeJob};
-pub use frontends::rules::yaml::ConfigError;
+pub use rules::yaml::ConfigError;
 use std::path::PathBuf;
 use storage::model::Labels;
 

@@ -4,7 +4,7 @@
 
 use super::Config;
 use connectors::secret::HIDDEN;
-use frontends::rules::yaml::{self, ConfigError};
+use rules::yaml::{self, ConfigError};
 use serde_json::{Map, Value};
 use std::path::Path;
 

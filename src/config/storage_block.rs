@@ -6,8 +6,7 @@
 use super::Warning;
 use connectors::objects::config::ObjectStoreConfig;
 use connectors::units::{ConfigDuration, ConfigSize};
-use frontends::promql;
-use frontends::rules::yaml::ConfigError;
+use rules::yaml::ConfigError;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //! Who names such a file expects a closed server, so one that says anything is refused.
 
 use super::ConfigError;
-use frontends::rules::yaml;
+use rules::yaml;
 use serde_json::{Map, Value};
 use std::path::Path;
 

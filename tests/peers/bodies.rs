@@ -3,7 +3,7 @@
 
 use crate::support::http::{self, Answer};
 use crate::support::server::Server;
-use frontends::http::endpoints::{ENDPOINTS, RequestBody};
+use api::endpoints::{ENDPOINTS, RequestBody};
 use std::time::{Duration, Instant};
 
 /// The most memory beside what is stored, MiB.

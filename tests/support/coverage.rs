@@ -1,9 +1,7 @@
 //! What PromQL queries use: each function, operator and modifier once, as a word such as `function rate`.
 
-use frontends::promql::ast::{
-    AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, TimeModifiers, VectorSelector,
-};
-use frontends::promql::{PromqlOptions, parse};
+use promql::ast::{AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, TimeModifiers, VectorSelector};
+use promql::{PromqlOptions, parse};
 use std::collections::BTreeSet;
 
 /// What the queries of a test file use; those that are no query count for nothing.

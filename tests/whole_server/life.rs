@@ -333,7 +333,7 @@ fn jump(world: &mut World) {
 
 /// The answer of history.
 pub fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> {
-    let plan = frontends::promql::compile(query, &process.server.language).expect("a query");
+    let plan = promql::compile(query, &process.server.language).expect("a query");
     let options = QueryOptions { default_step: process.step(), ..QueryOptions::default() };
     let answer = process.server.querier.instant(&plan, t, &options).expect("an answer");
     let QueryValue::Vector(rows) = answer.value else { panic!("a vector") };

@@ -30,7 +30,7 @@ pub struct Process {
     pub server: Arc<Server>,
     pub control: Arc<ServerController>,
     router: axum::Router,
-    state: frontends::http::AppState,
+    state: api::AppState,
     pub driver: Arc<Mutex<TickDriver>>,
     step: i64,
     loaded: Mutex<Option<LoadedConfig>>,

@@ -14,10 +14,12 @@ pub mod leaf;
 mod mixed_windows;
 pub mod peers;
 pub mod pool;
+mod query_engine;
 pub mod query_run;
 mod range_selector;
 mod result;
 mod scalar_params;
+mod series_catalog;
 pub mod shard_evaluator;
 mod step_independence;
 mod subquery;
@@ -29,6 +31,8 @@ mod value_block;
 mod visibility;
 
 pub use fold_times::{depends_on_query_times, hangs_on_first_step};
+pub use query_engine::QueryEngine;
+pub use series_catalog::{SeriesCatalog, count_labels, count_sample};
 pub use subquery_cache::{SampleBudget, SubqueryCache, SubqueryCacheReport};
 pub use visibility::{SelectorVisibility, visibilities};
 

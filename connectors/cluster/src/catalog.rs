@@ -1,0 +1,293 @@
+//! Series, names and values of all processes: each is asked for what its store has, and the lists become one.
+
+use super::handshake::ConnectionPurpose;
+use super::peer_client::{PeerCall, PeerClient};
+use crate::limits::LISTED_ENTRIES;
+use engine::limits::{MESSAGE_BYTES, WAIT_DURABLE};
+use engine::memory::{MemoryPool, MemoryReservation};
+use engine::query::guard::QueryGuard;
+use engine::query::peers::PeerChannel;
+use engine::query::{QueryError, QueryOptions};
+use engine::query::{SeriesCatalog, count_labels, count_sample};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use storage::codec;
+use storage::exemplars::{Exemplar, SeriesExemplars};
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::{HeadStats, NewestSample, Store, StoreError};
+
+/// What is asked about the series that satisfy any of the matcher sets in a stretch of time.
+#[derive(Serialize, Deserialize)]
+struct CatalogRequest {
+    what: CatalogRequestKind,
+    sets: Vec<Vec<Matcher>>,
+    from: TimeMs,
+    to: TimeMs,
+}
+
+#[derive(Serialize, Deserialize)]
+enum CatalogRequestKind {
+    Series,
+    LabelNames,
+    LabelValues(String),
+    Newest,
+    Exemplars,
+}
+
+/// A list comes in pieces, an empty one in the end.
+type CatalogPage<T> = Result<Vec<T>, String>;
+/// A series with its exemplars.
+type ExemplarsOnWire = (Labels, Vec<(Labels, f64, TimeMs)>);
+
+/// The catalogue of all processes.
+pub struct ClusterCatalog {
+    /// What is here.
+    pub store: Arc<Store>,
+    /// The way to the others.
+    pub caller: Arc<PeerClient>,
+    /// How long they may take.
+    pub timeout: Duration,
+}
+
+impl ClusterCatalog {
+    /// `own` and what the others have.
+    fn all<T: DeserializeOwned>(
+        &self,
+        what: CatalogRequestKind,
+        asked: (&[Vec<Matcher>], TimeMs, TimeMs),
+        own: impl FnOnce() -> Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.all_counted(what, asked, own, |_| Ok(()))
+    }
+
+    /// The same; `count` counts what comes of the others.
+    fn all_counted<T: DeserializeOwned>(
+        &self,
+        what: CatalogRequestKind,
+        (sets, from, to): (&[Vec<Matcher>], TimeMs, TimeMs),
+        own: impl FnOnce() -> Result<Vec<T>, StoreError>,
+        count: impl Fn(&[T]) -> Result<(), StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let guard = QueryGuard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
+        let refused = |e: QueryError| StoreError::Refused(e.to_string());
+        let question = CatalogRequest { what, sets: sets.to_vec(), from, to };
+        let question =
+            codec::encode(&question).map_err(|e| StoreError::Refused(format!("too many matchers: {e}")))?;
+        let mut calls = self.caller.call_all(ConnectionPurpose::Catalog, &guard).map_err(refused)?;
+        for (_, call) in &mut calls {
+            call.say(&question, &guard).and_then(|()| call.flush(&guard)).map_err(refused)?;
+        }
+        let mut all = own()?;
+        for (_, call) in &mut calls {
+            loop {
+                let piece = hear(call, &guard).map_err(refused)?;
+                if piece.is_empty() {
+                    break;
+                }
+                count(&piece)?;
+                all.extend(piece);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The next piece of what one process answers.
+fn hear<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
+    let piece = call.hear(guard)?;
+    let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
+    let piece: CatalogPage<T> =
+        codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
+    piece.map_err(wrong)
+}
+
+fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+impl SeriesCatalog for ClusterCatalog {
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let own = || SeriesCatalog::series(&*self.store, sets, from, to, memory);
+        let others = |piece: &[Labels]| piece.iter().try_for_each(|labels| count_labels(memory, labels));
+        self.all_counted(CatalogRequestKind::Series, (sets, from, to), own, others).map(sorted)
+    }
+
+    fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        let own = || SeriesCatalog::label_names(&*self.store, sets, from, to);
+        self.all(CatalogRequestKind::LabelNames, (sets, from, to), own).map(sorted)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        let own = || SeriesCatalog::label_values(&*self.store, name, sets, from, to);
+        self.all(CatalogRequestKind::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
+    }
+
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<NewestSample>, StoreError> {
+        let own = || SeriesCatalog::newest(&*self.store, sets, from, to, memory);
+        let others =
+            |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
+        let mut all = self.all_counted(CatalogRequestKind::Newest, (sets, from, to), own, others)?;
+        // A series that two processes have is shown as it is newest.
+        all.sort_by(|a, b| (&a.labels, b.t).cmp(&(&b.labels, a.t)));
+        all.dedup_by(|a, b| a.labels == b.labels);
+        Ok(all)
+    }
+
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+        let own = || exemplars(&self.store, sets, from, to);
+        let mut all: BTreeMap<Labels, Vec<(Labels, f64, TimeMs)>> = BTreeMap::new();
+        for (labels, found) in self.all(CatalogRequestKind::Exemplars, (sets, from, to), own)? {
+            all.entry(labels).or_default().extend(found);
+        }
+        let exemplar = |(labels, v, t)| Exemplar { labels, t, v };
+        let series = |(labels, mut found): ExemplarsOnWire| {
+            found.sort_by_key(|(.., t)| *t);
+            SeriesExemplars { labels, exemplars: found.into_iter().map(exemplar).collect() }
+        };
+        Ok(all.into_iter().map(series).collect())
+    }
+
+    fn stats(&self, limit: usize) -> HeadStats {
+        SeriesCatalog::stats(&*self.store, limit)
+    }
+
+    fn incomplete_reason(&self) -> Option<String> {
+        [SeriesCatalog::incomplete_reason(&*self.store), self.caller.left_out()]
+            .into_iter()
+            .flatten()
+            .reduce(|one, other| format!("{one}; {other}"))
+    }
+}
+
+/// Exemplars as they travel.
+fn exemplars(
+    store: &Store,
+    sets: &[Vec<Matcher>],
+    from: TimeMs,
+    to: TimeMs,
+) -> Result<Vec<ExemplarsOnWire>, StoreError> {
+    let exemplar = |e: Exemplar| (e.labels, e.v, e.t);
+    let series = |s: SeriesExemplars| (s.labels, s.exemplars.into_iter().map(exemplar).collect());
+    Ok(SeriesCatalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
+}
+
+/// Answers the question that comes first on `line` from `store`.
+pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+    let guard = QueryGuard::new(&QueryOptions { cancel, ..QueryOptions::default() });
+    let question = line.hear(&guard)?;
+    let question: CatalogRequest =
+        codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
+    let CatalogRequest { what, sets, from, to } = question;
+    // Whoever asks counts what it is told.
+    let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+    match what {
+        CatalogRequestKind::Series => {
+            tell(store, line, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?
+        }
+        CatalogRequestKind::LabelNames => {
+            tell(store, line, SeriesCatalog::label_names(store, &sets, from, to), &guard)?
+        }
+        CatalogRequestKind::LabelValues(name) => {
+            tell(store, line, SeriesCatalog::label_values(store, &name, &sets, from, to), &guard)?;
+        }
+        CatalogRequestKind::Newest => {
+            tell(store, line, SeriesCatalog::newest(store, &sets, from, to, &uncounted), &guard)?
+        }
+        CatalogRequestKind::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
+    }
+    line.flush(&guard)
+}
+
+/// The end comes when the log has what was said: what somebody is told must survive kill -9.
+fn tell<T: Serialize>(
+    store: &Store,
+    line: &mut dyn PeerChannel,
+    found: Result<Vec<T>, StoreError>,
+    guard: &QueryGuard,
+) -> Result<(), QueryError> {
+    let mut say = |piece: Result<&[T], String>| {
+        let message = codec::encode_within(MESSAGE_BYTES, &piece);
+        line.say(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
+    };
+    match found {
+        Ok(found) => {
+            found.chunks(LISTED_ENTRIES).try_for_each(|piece| say(Ok(piece)))?;
+            store.wait_durable(WAIT_DURABLE);
+            say(Ok(&[]))
+        }
+        Err(error) => say(Err(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::model::NativeHistogram;
+    use storage::store::NewestValue;
+
+    #[test]
+    fn newest_samples_travel_whole() {
+        let labels = Labels::from_pairs([("__name__", "h")]);
+        let h = NativeHistogram { count: 2.5, bounds: vec![0.5, 1.0].into(), ..NativeHistogram::default() };
+        let values = [NewestValue::Float(-0.5), NewestValue::Histogram(Arc::new(h))];
+        let sample = |value| NewestSample { labels: labels.clone(), t: 7, value };
+        let all: Vec<NewestSample> = values.into_iter().map(sample).collect();
+        let bytes = codec::encode_within(MESSAGE_BYTES, &CatalogPage::<NewestSample>::Ok(all.clone()))
+            .expect("small enough");
+        let read: CatalogPage<NewestSample> = codec::decode_within(MESSAGE_BYTES, &bytes).expect("a piece");
+        assert_eq!(read, Ok(all));
+    }
+
+    #[test]
+    fn twice_the_message_costs_at_most_a_little_more_than_twice() {
+        let question = |n: usize| {
+            let sets = (0..n).map(|i| vec![Matcher::equal("l", i.to_string())]).collect();
+            codec::encode(&CatalogRequest { what: CatalogRequestKind::Series, sets, from: 1, to: 2 })
+                .expect("small enough")
+        };
+        testing::assert_proportional("matchers", 1_000, question, |bytes| {
+            codec::decode::<CatalogRequest>(bytes).expect("a question").sets.len()
+        });
+        let piece = |n: usize| {
+            let list = (0..n).map(|i| Labels::from_pairs([("l", i.to_string())])).collect();
+            codec::encode_within(MESSAGE_BYTES, &CatalogPage::<Labels>::Ok(list)).expect("small enough")
+        };
+        testing::assert_proportional("a list", 1_000, piece, |bytes| {
+            codec::decode_within::<CatalogPage<Labels>>(MESSAGE_BYTES, bytes).expect("a piece").map(sorted)
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! Answering what other processes ask about history: whoever has joined may connect to the cluster
+//! address and ask one question, each in a thread of its own. Who asks is [`super::peer_client`].
+
+use super::catalog;
+use super::framed::FramedConnection;
+use super::handshake::{ConnectionPurpose, Handshake};
+use super::late_samples;
+use super::peer_client::ServerHandshake;
+use super::semaphore::BlockingSemaphore;
+use super::{CANCEL_POLL, ClusterConfig, spawn};
+use crate::limits::{CALLER_MESSAGES, HELLO_TIME};
+use engine::limits::{MESSAGE_BYTES, QUESTIONS};
+use engine::query::guard::QueryGuard;
+use engine::query::peers::PeerChannel;
+use engine::query::pool::nice;
+use engine::query::{Querier, QueryError, QueryOptions};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+use storage::codec;
+use storage::store::Store;
+use views::recording::LateSampleMonitor;
+
+/// Pause after a connection could not be taken: mostly too many files are open.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What answers come from.
+pub struct PeerServices {
+    /// The query runtime.
+    pub querier: Arc<Querier>,
+    /// Its store.
+    pub store: Arc<Store>,
+    /// What came late to that.
+    pub lookout: Arc<LateSampleMonitor>,
+    /// Why answers are not whole.
+    pub left_out: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// Where the others knock.
+pub struct PeerListener {
+    pub(super) setup: ClusterConfig,
+    pub(super) listener: TcpListener,
+    pub(super) incarnations: Vec<u64>,
+}
+
+struct PeerServer {
+    setup: ClusterConfig,
+    incarnations: Vec<u64>,
+    rooms: PeerServices,
+    /// Connections that may still be taken; beyond that they wait before the door.
+    places: Arc<BlockingSemaphore>,
+}
+
+impl PeerListener {
+    /// From now on questions are answered, until the process ends.
+    pub fn open(self, rooms: PeerServices) -> Result<(), String> {
+        let PeerListener { setup, listener, incarnations } = self;
+        listener.set_nonblocking(false).map_err(|e| e.to_string())?;
+        let places = BlockingSemaphore::new(QUESTIONS * incarnations.len());
+        let host = Arc::new(PeerServer { setup, incarnations, rooms, places });
+        spawn("cluster:door".to_owned(), move || host.receive(&listener))
+    }
+}
+
+impl PeerServer {
+    fn receive(self: Arc<PeerServer>, listener: &TcpListener) {
+        loop {
+            let place = self.places.take();
+            let Ok((stream, from)) = listener.accept() else {
+                std::thread::sleep(PAUSE);
+                continue;
+            };
+            let host = self.clone();
+            let serve = move || {
+                nice();
+                if let Err(error) = host.serve(stream) {
+                    tracing::warn!(%from, %error, "a connection that is not from this cluster");
+                }
+                drop(place);
+            };
+            if let Err(error) = spawn("cluster:answer".to_owned(), serve) {
+                tracing::error!(error, "cannot start a thread");
+            }
+        }
+    }
+
+    /// Fails if whoever knocks does not belong to the cluster.
+    fn serve(&self, mut stream: TcpStream) -> Result<(), String> {
+        stream.set_read_timeout(Some(HELLO_TIME)).map_err(|e| e.to_string())?;
+        let hello = Handshake::receive(&mut stream)?;
+        if self.incarnations.get(hello.process) != Some(&hello.incarnation) {
+            return Err(format!("process {} has not joined this cluster", hello.process));
+        }
+        let mut wire = FramedConnection::new(stream, self.setup.name(hello.process))?;
+        let ears = wire.stream().try_clone().map_err(|e| e.to_string())?;
+        // The other thread reads: it has nothing else to do than to wait.
+        ears.set_read_timeout(None).map_err(|e| e.to_string())?;
+        let (tell, told) = sync_channel(CALLER_MESSAGES);
+        let cancel = Arc::new(AtomicBool::new(false));
+        let gone = cancel.clone();
+        spawn("cluster:hear".to_owned(), move || listen(ears, &tell, &gone))?;
+        let answered = self.welcome(&mut wire).and_then(|()| {
+            let mut line = IncomingCall { wire: &mut wire, told };
+            match hello.purpose {
+                ConnectionPurpose::Question => self.rooms.querier.answer(&mut line, cancel),
+                ConnectionPurpose::Catalog => catalog::answer(&self.rooms.store, &mut line, cancel),
+                ConnectionPurpose::Late => late_samples::answer(&self.rooms.lookout, &mut line, cancel),
+                ConnectionPurpose::Link | ConnectionPurpose::Pulse => Ok(()),
+            }
+        });
+        wire.end();
+        if let Err(error) = answered {
+            tracing::debug!(from = wire.name, %error, "a question of another process has no answer");
+        }
+        Ok(())
+    }
+
+    fn welcome(&self, wire: &mut FramedConnection) -> Result<(), QueryError> {
+        let guard = QueryGuard::new(&QueryOptions { timeout: HELLO_TIME, ..QueryOptions::default() });
+        let incarnation = self.incarnations[self.setup.process];
+        let welcome = ServerHandshake { incarnation, left_out: (self.rooms.left_out)() };
+        let welcome = codec::encode(&welcome).map_err(|e| QueryError::Internal(e.to_string()))?;
+        wire.send(&welcome, &guard)?;
+        wire.flush(&guard)
+    }
+}
+
+/// Passes on what the asker says; when he goes away, the question is cancelled.
+fn listen(mut stream: TcpStream, tell: &SyncSender<Vec<u8>>, gone: &AtomicBool) {
+    let mut next = || -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).ok()?;
+        let length = u32::from_le_bytes(length) as usize;
+        let mut message = Vec::new();
+        let fits = length <= MESSAGE_BYTES;
+        fits.then(|| stream.by_ref().take(length as u64).read_to_end(&mut message).ok())??;
+        (message.len() == length).then_some(message)
+    };
+    while let Some(message) = next() {
+        if tell.send(message).is_err() {
+            return;
+        }
+    }
+    gone.store(true, Relaxed);
+}
+
+/// The answering side of a connection.
+struct IncomingCall<'a> {
+    wire: &'a mut FramedConnection,
+    told: Receiver<Vec<u8>>,
+}
+
+impl PeerChannel for IncomingCall<'_> {
+    fn name(&self) -> String {
+        self.wire.name.clone()
+    }
+
+    fn say(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
+        self.wire.send(message, guard)
+    }
+
+    fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
+        self.wire.flush(guard)
+    }
+
+    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+        loop {
+            guard.check()?;
+            match self.told.recv_timeout(CANCEL_POLL) {
+                Ok(message) => return Ok(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(QueryError::Canceled(format!("{} has gone away", self.wire.name)));
+                }
+            }
+        }
+    }
+}

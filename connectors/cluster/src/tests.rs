@@ -1,0 +1,355 @@
+//! Tests of first words and joining, and of questions and their ends, in one process over loopback.
+
+use super::handshake::{ConnectionPurpose, Handshake};
+use super::join::{JoinedPeers, join};
+use super::*;
+use connectors::wall_clock::SystemClock;
+use engine::limits::{MESSAGE_BYTES, PLAN_DEPTH, QUESTIONS};
+use engine::memory::MemoryPool;
+use engine::query::SeriesCatalog;
+use engine::query::guard::QueryGuard;
+use engine::query::peers::PeerChannel;
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions, QueryValue};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use storage::codec;
+use storage::model::Labels;
+use storage::store::{FloatRow, Store};
+use views::recording::{LateSampleClient, LateSampleMonitor, WatchList};
+
+/// Addresses that were free a moment ago.
+fn addresses(count: usize) -> Vec<String> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+}
+
+fn setup(process: usize, addresses: &[String], version: &str) -> ClusterConfig {
+    ClusterConfig {
+        process,
+        addresses: addresses.to_vec(),
+        patience: Duration::from_secs(60),
+        configuration: 0,
+        facts: vec![("version".to_owned(), version.to_owned())],
+    }
+}
+
+/// Joins processes with these versions, each in a thread, started in this order.
+fn join_all(order: &[usize], versions: &[&str]) -> Vec<Result<JoinedPeers, String>> {
+    let addresses = addresses(versions.len());
+    let mut threads: Vec<_> = order
+        .iter()
+        .map(|process| {
+            let setup = setup(*process, &addresses, versions[*process]);
+            let thread = std::thread::spawn(move || join(&setup));
+            std::thread::sleep(Duration::from_millis(30));
+            (*process, thread)
+        })
+        .collect();
+    threads.sort_by_key(|(process, _)| *process);
+    threads.into_iter().map(|(_, thread)| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn processes_find_each_other_in_any_order() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        for (process, joined) in join_all(&order, &["1"; 3]).into_iter().enumerate() {
+            let joined = joined.unwrap();
+            for streams in [joined.links, joined.pulses] {
+                let there: Vec<bool> = streams.iter().map(Option::is_some).collect();
+                let expected: Vec<bool> = (0..3).map(|other| other != process).collect();
+                assert_eq!(there, expected);
+            }
+        }
+    }
+}
+
+/// One is started anew while others still wait for a third: whoever knew it finds it again.
+#[test]
+fn who_starts_anew_is_found_again() {
+    let addresses = addresses(3);
+    let start = |process, patience| {
+        let setup =
+            ClusterConfig { patience: Duration::from_secs(patience), ..setup(process, &addresses, "1") };
+        std::thread::spawn(move || join(&setup).map(|joined| joined.links.iter().flatten().count()))
+    };
+    let waits = start(1, 30);
+    assert!(start(0, 1).join().unwrap().is_err());
+    let anew = start(0, 30);
+    std::thread::sleep(Duration::from_millis(300));
+    let last = start(2, 30);
+    for joined in [waits, anew, last] {
+        assert_eq!(joined.join().unwrap(), Ok(2));
+    }
+}
+
+#[test]
+fn processes_that_do_not_fit_are_refused_by_both() {
+    for joined in join_all(&[0, 1], &["1", "2"]) {
+        let error = joined.err().unwrap();
+        assert!(error.contains("does not fit: version is"), "{error}");
+    }
+}
+
+#[test]
+fn strangers_are_sent_away_and_waiting_has_an_end() {
+    let addresses = addresses(2);
+    let mut alone = setup(0, &addresses, "1");
+    alone.patience = Duration::from_secs(4);
+    let thread = std::thread::spawn(move || join(&alone));
+    let mut stranger = loop {
+        match TcpStream::connect(&addresses[0]) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    std::io::Write::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let error = thread.join().unwrap().err().unwrap();
+    assert!(error.contains("not complete after 4s") && error.contains(&addresses[1]), "{error}");
+}
+
+#[test]
+fn differences_are_named() {
+    let hello = |facts: &[(&str, &str)]| Handshake {
+        process: 0,
+        purpose: ConnectionPurpose::Link,
+        incarnation: 1,
+        facts: facts.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+    };
+    let ours = hello(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    assert!(ours.differences(&ours).is_empty());
+    let found = ours.differences(&hello(&[("a", "1"), ("b", "4")]));
+    assert_eq!(found, [r#"b is "2" here and "4" there"#, r#"c is "3" here and "unknown" there"#]);
+}
+
+/// A store with one series, `up{process="…"}`, that is `process` at 1,000 ms.
+fn store(dir: &Path, process: usize) -> Arc<Store> {
+    let options = storage::store::StoreOptions {
+        dir: dir.to_owned(),
+        wal_sync_interval_ms: 100,
+        block_range_ms: 7_200_000,
+        out_of_order_ms: 1_800_000,
+    };
+    let disk = Arc::new(storage::disk::OsDisk);
+    let store = Store::open(options, disk, &storage::metrics::Metrics::default()).unwrap().0;
+    let labels = Labels::from_pairs([("__name__", "up"), ("process", &process.to_string())]);
+    let row = FloatRow { series: store.get_or_create_series(&labels), t: 1_000, v: process as f64 };
+    store.append_rows(&[row]).unwrap();
+    store
+}
+
+/// Two processes that have joined; those in `open` answer questions.
+fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Querier>)> {
+    let addresses = addresses(2);
+    let join = |process: usize| {
+        let setup = setup(process, &addresses, "1");
+        std::thread::spawn(move || (join(&setup).unwrap(), setup))
+    };
+    let threads: Vec<_> = (0..2).map(join).collect();
+    let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+    let process = |(process, (joined, setup)): (usize, (JoinedPeers, ClusterConfig))| {
+        let store = store(&dir.join(process.to_string()), process);
+        let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
+        let querier = Querier::new(store.clone(), 1).with_others(Arc::new(ClusterQueryPeers(caller.clone())));
+        let querier = Arc::new(querier);
+        let listener = joined.listener;
+        let incarnations = joined.incarnations;
+        let door = PeerListener { setup, listener, incarnations };
+        if open.contains(&process) {
+            let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
+            let clock = Arc::new(SystemClock);
+            let metrics = storage::metrics::Metrics::default();
+            let lookout = Arc::new(LateSampleMonitor::new(store.clone(), clock, &metrics));
+            door.open(PeerServices { querier: querier.clone(), store: store.clone(), lookout, left_out })
+                .unwrap();
+        } else {
+            // It listens and says nothing.
+            std::mem::forget(door);
+        }
+        (store, caller, querier)
+    };
+    joined.enumerate().map(process).collect()
+}
+
+fn ask(querier: &Querier, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
+    let plan = promql::compile("up", &promql::PromqlOptions::all()).unwrap();
+    querier.instant(&plan, 1_000, options)
+}
+
+fn rows(answer: Result<QueryAnswer, QueryError>) -> usize {
+    let Ok(QueryAnswer { value: QueryValue::Vector(rows), .. }) = answer else { panic!("{answer:?}") };
+    rows.len()
+}
+
+#[test]
+fn whoever_is_asked_answers_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    for (store, caller, querier) in &processes {
+        assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
+        let store = store.clone();
+        let caller = caller.clone();
+        let all = ClusterCatalog { store, caller, timeout: Duration::from_secs(10) };
+        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");
+        assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
+        assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
+    }
+    // Nothing is watched, so nothing is late.
+    let lates = PeerLateSamples(processes[0].1.clone());
+    assert_eq!(lates.processes(), [1]);
+    assert!(lates.ask(1, &WatchList::default()).is_ok());
+    // What is missing elsewhere is said with the next answer.
+    assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
+    assert_eq!(processes[1].1.left_out(), None);
+}
+
+/// A plan is as deep as the language allows; threads that answer must stand that.
+#[test]
+fn deep_plans_can_be_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let deepest = |text: &dyn Fn(usize) -> String| {
+        let compile = |depth: usize| promql::compile(&text(depth), &promql::PromqlOptions::all()).ok();
+        (1..=PLAN_DEPTH).rev().find_map(compile).unwrap()
+    };
+    let nested = |depth: usize| format!("{}up{}", "abs(".repeat(depth), ")".repeat(depth));
+    let summed = |depth: usize| format!("{}up{}", "sum(".repeat(depth), ")".repeat(depth));
+    for plan in
+        [deepest(&nested), deepest(&summed), deepest(&|depth| "up + 1".to_owned() + &" + 1".repeat(depth))]
+    {
+        processes[0].2.instant(&plan, 1_000, &QueryOptions::default()).unwrap();
+    }
+}
+
+#[test]
+fn who_does_not_answer_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0]);
+    let options = QueryOptions { timeout: Duration::from_millis(300), ..QueryOptions::default() };
+    let error = ask(&processes[0].2, &options).unwrap_err();
+    let QueryError::Timeout(text) = &error else { panic!("{error:?}") };
+    assert!(text.starts_with("process 1 (127.0.0.1:"), "{text}");
+    assert!(text.contains("did not answer within 300ms"), "{text}");
+    let all = ClusterCatalog {
+        store: processes[0].0.clone(),
+        caller: processes[0].1.clone(),
+        timeout: Duration::from_millis(100),
+    };
+    let error = all.label_names(&[], 0, 2_000).unwrap_err().to_string();
+    assert!(error.contains("process 1 (127.0.0.1:") && error.contains("did not answer"), "{error}");
+    // A client that goes away is not waited for.
+    let options = QueryOptions::default();
+    options.cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(ask(&processes[0].2, &options), Err(QueryError::Canceled(_))));
+    assert_eq!(rows(ask(&processes[1].2, &QueryOptions::default())), 2, "the other way it works");
+}
+
+/// Askers that go away before they have an answer, or before they have asked, leave nothing behind.
+#[test]
+fn places_are_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let guard = QueryGuard::new(&QueryOptions::default());
+    for purpose in [
+        ConnectionPurpose::Question,
+        ConnectionPurpose::Catalog,
+        ConnectionPurpose::Late,
+        ConnectionPurpose::Pulse,
+    ] {
+        for _ in 0..2 * QUESTIONS + 1 {
+            let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
+            for (_, call) in &mut calls {
+                call.say(b"?", &guard).and_then(|()| call.flush(&guard)).unwrap();
+            }
+        }
+    }
+    let timeout = |ms: u64| QueryOptions { timeout: Duration::from_millis(ms), ..QueryOptions::default() };
+    for ms in (0..4 * QUESTIONS as u64).map(|n| n % 8) {
+        // Whether it is in time does not matter here.
+        let _ = ask(&processes[0].2, &timeout(ms));
+    }
+    assert_eq!(rows(ask(&processes[0].2, &QueryOptions::default())), 2);
+}
+
+#[test]
+fn strangers_get_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let processes = two(dir.path(), &[0, 1]);
+    let guard = QueryGuard::new(&QueryOptions::default());
+    let calls = processes[0].1.call_all(ConnectionPurpose::Question, &guard).unwrap();
+    let name = calls[0].1.name();
+    let address = name.trim_start_matches("process 1 (").trim_end_matches(')');
+    let hello =
+        Handshake { process: 0, purpose: ConnectionPurpose::Question, incarnation: 7, facts: Vec::new() };
+    for stranger in [0, 1] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        match stranger {
+            0 => stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap(),
+            _ => hello.send(&mut stream).unwrap(),
+        }
+        // The end may come as an error.
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        assert!(said.is_empty(), "{said:?}");
+    }
+}
+
+#[test]
+fn messages_have_a_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    let mut wire = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let guard = QueryGuard::new(&QueryOptions::default());
+    other.write_all(&3u32.to_le_bytes()).unwrap();
+    other.write_all(b"abc").unwrap();
+    assert_eq!(wire.receive(&guard), Ok(b"abc".to_vec()));
+    other.write_all(&(MESSAGE_BYTES as u32 + 1).to_le_bytes()).unwrap();
+    let error = wire.receive(&guard).unwrap_err().to_string();
+    assert!(error.starts_with("process 1 does not answer") && error.contains("is too long"), "{error}");
+    other.write_all(&3u32.to_le_bytes()).unwrap();
+    drop(other);
+    let error = wire.receive(&guard).unwrap_err().to_string();
+    assert!(error.contains("it closed the connection"), "{error}");
+}
+
+#[test]
+fn a_message_that_was_half_sent_is_finished() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    let mut wire = framed::FramedConnection::new(stream, "process 1".to_owned()).unwrap();
+    let hurried = QueryOptions { timeout: Duration::from_millis(100), ..QueryOptions::default() };
+    let long = vec![7; 32 << 20];
+    let error = wire.send(&long, &QueryGuard::new(&hurried)).unwrap_err();
+    assert!(matches!(error, QueryError::Timeout(_)), "{error}");
+    let reader = std::thread::spawn(move || {
+        let mut wire = framed::FramedConnection::new(other, "process 0".to_owned()).unwrap();
+        let guard = QueryGuard::new(&QueryOptions::default());
+        (wire.receive(&guard), wire.receive(&guard))
+    });
+    let guard = QueryGuard::new(&QueryOptions::default());
+    wire.send(b"why", &guard).and_then(|()| wire.flush(&guard)).unwrap();
+    assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
+}
+
+/// Whoever reaches the port can send first words, and every process of the cluster long messages.
+#[test]
+fn twice_the_words_cost_at_most_a_little_more_than_twice() {
+    let facts = |n: usize| (0..n).map(|i| (format!("fact{i}"), i.to_string())).collect();
+    let hello = |n: usize| Handshake {
+        process: 1,
+        purpose: ConnectionPurpose::Pulse,
+        incarnation: 1,
+        facts: facts(n),
+    };
+    let ours = hello(10);
+    let compared = |theirs: &Handshake| ours.differences(theirs).len();
+    assert_eq!((compared(&hello(5)), compared(&hello(20))), (5, 0));
+    testing::assert_proportional("facts", 1_500, hello, compared);
+    let encoded = |n: usize| codec::encode(&hello(n)).expect("small enough");
+    testing::assert_proportional("first words", 1_500, encoded, |bytes| {
+        codec::decode::<Handshake>(bytes).expect("first words").facts.len()
+    });
+}

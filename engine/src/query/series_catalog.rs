@@ -1,0 +1,155 @@
+//! The trait by which everybody asks which series, label names and label values exist.
+//!
+//! The store implements it for this process; a cluster for all of its processes together. All
+//! methods block.
+
+use crate::limits::LABELS_BYTES;
+use crate::memory::MemoryReservation;
+use std::collections::BTreeMap;
+use storage::exemplars::SeriesExemplars;
+use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs, value};
+use storage::store::{HeadStats, NewestSample, NewestValue, Store, StoreError};
+
+/// Lists series, label names and label values of a time range.
+pub trait SeriesCatalog: Send + Sync {
+    /// Label sets of the series that satisfy any of the matcher sets: sorted, each once. They count
+    /// in `memory`.
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError>;
+    /// Sorted label names.
+    fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
+    -> Result<Vec<String>, StoreError>;
+    /// Sorted values of one label.
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError>;
+    /// The newest sample of each series, unless it has ended: sorted by labels, each once. They
+    /// count in `memory`.
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<NewestSample>, StoreError>;
+    /// The exemplars of the series that satisfy any of the matcher sets, by series.
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError>;
+    /// Counts of the head: series, label pairs, and the largest `limit` of each table.
+    fn stats(&self, limit: usize) -> HeadStats;
+    /// Why lists and answers may be incomplete now; `None`: they are complete.
+    fn incomplete_reason(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Counts a series of a list.
+pub fn count_labels(memory: &MemoryReservation, labels: &Labels) -> Result<(), StoreError> {
+    let counted = memory.grow(labels.encoded().len() + LABELS_BYTES);
+    counted.map_err(|e| StoreError::Refused(e.to_string()))
+}
+
+/// Counts a series of a list, with its newest sample.
+pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result<(), StoreError> {
+    count_labels(memory, &sample.labels)?;
+    if let NewestValue::Histogram(h) = &sample.value {
+        let counts = h.positive.counts.len() + h.negative.counts.len() + h.bounds.len();
+        let spans = h.positive.spans.len() + h.negative.spans.len();
+        let counted = memory.grow(size_of::<NativeHistogram>() + 8 * (counts + spans));
+        counted.map_err(|e| StoreError::Refused(e.to_string()))?;
+    }
+    Ok(())
+}
+
+impl SeriesCatalog for Store {
+    fn incomplete_reason(&self) -> Option<String> {
+        Store::incomplete_reason(self)
+    }
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let mut found = Vec::new();
+        for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
+            let selection = self.select(shard, set, from, to)?;
+            for (i, labels) in selection.labels.iter().enumerate() {
+                if selection.may_have_samples(i, from, to)? {
+                    count_labels(memory, labels)?;
+                    found.push(labels.clone());
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn label_names(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Store::label_names(self, sets, from, to)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Store::label_values(self, name, sets, from, to)
+    }
+
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<NewestSample>, StoreError> {
+        let mut found = BTreeMap::new();
+        for set in sets {
+            let newest = self.newest_samples(set, from, to)?;
+            newest.iter().try_for_each(|sample| count_sample(memory, sample))?;
+            let is_sample = |sample: &NewestSample| match sample.value {
+                NewestValue::Float(v) => value::is_sample(v) && !value::is_histogram(v),
+                NewestValue::Histogram(_) => true,
+            };
+            let newest = newest.into_iter().filter(is_sample);
+            found.extend(newest.map(|sample| (sample.labels.clone(), sample)));
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+        Ok(self.select_exemplars(sets, from, to))
+    }
+
+    fn stats(&self, limit: usize) -> HeadStats {
+        Store::stats(self, limit)
+    }
+}

@@ -1,0 +1,219 @@
+//! From a request to a handler: method check, CORS, readiness, form and body, counting.
+
+use super::bodies::{self, BodyShare};
+use super::endpoints::{Availability, Endpoint, RequestBody};
+use super::forms::MediaType;
+use super::params::Form;
+use super::paths::Lookup;
+use super::response::{text, text_error};
+use super::{AppState, forms, limits, paths, security};
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use std::time::Instant;
+
+/// A request as handlers see it.
+pub struct ApiRequest {
+    /// The server.
+    pub state: AppState,
+    /// What stands in the path in the place of the endpoint's parameter, decoded, or "".
+    pub parameter: String,
+    /// Values of the body and of the URL.
+    pub form: Form,
+    /// The body of an endpoint that takes one; empty for forms.
+    pub body: Bytes,
+    /// What the body holds of the memory of all bodies.
+    pub share: BodyShare,
+    /// Method, URL, headers, extensions.
+    pub parts: Parts,
+}
+
+impl ApiRequest {
+    /// The value of a header, "" if it has none or no text.
+    pub fn header(&self, name: HeaderName) -> &str {
+        self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+}
+
+/// Answers a request: finds its endpoint and runs the handler, or says where it should go.
+pub async fn route(state: AppState, request: Request) -> Response {
+    let prefix = state.settings.route_prefix.trim_end_matches('/');
+    match paths::lookup(request.uri().path(), prefix, request.method()) {
+        Lookup::Found(endpoint, parameter) => dispatch(&state, endpoint, parameter, request).await,
+        Lookup::Moved(status, path) => {
+            let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+            (status, [(header::LOCATION, format!("{path}{query}"))]).into_response()
+        }
+        Lookup::Nothing => fallback(&state, &request),
+        Lookup::Malformed => text_error(StatusCode::BAD_REQUEST, "400 Bad Request"),
+    }
+}
+
+/// Runs the endpoint's handler.
+async fn dispatch(
+    state: &AppState,
+    endpoint: &'static Endpoint,
+    parameter: String,
+    request: Request,
+) -> Response {
+    let began = Instant::now();
+    let cors = cors_headers(state, request.headers());
+    let mut response = answer(state, endpoint, parameter, request).await;
+    response.headers_mut().extend(cors);
+    state.telemetry.count(endpoint.path, response.status(), began.elapsed());
+    response
+}
+
+async fn answer(
+    state: &AppState,
+    endpoint: &'static Endpoint,
+    parameter: String,
+    request: Request,
+) -> Response {
+    if !endpoint.methods.contains(request.method()) {
+        return other_method(endpoint, request.method());
+    }
+    if (endpoint.streams || endpoint.changes(request.method()))
+        && let Some(why) = security::foreign(&state.settings, request.headers(), request.uri())
+    {
+        return text_error(StatusCode::FORBIDDEN, &why);
+    }
+    if !state.answers(endpoint.since) {
+        return unavailable(state);
+    }
+    match read(state, endpoint, parameter, request).await {
+        Ok(call) => {
+            let response = (endpoint.handler)(call).await;
+            if endpoint.since != Availability::Start {
+                wait_until_durable(state).await;
+            }
+            response
+        }
+        Err(e) => e,
+    }
+}
+
+/// Lets the log catch up with what an answer may show: a scrape is visible a moment before it is in
+/// there, and what somebody was told must survive kill -9. A log that stands still keeps nobody
+/// from reading.
+async fn wait_until_durable(state: &AppState) {
+    let _ = tokio::time::timeout(limits::SETTLE, state.sources.readiness.wait_committed()).await;
+}
+
+/// Reads what the endpoint takes; the response to give if that fails.
+async fn read(
+    state: &AppState,
+    endpoint: &Endpoint,
+    parameter: String,
+    request: Request,
+) -> Result<ApiRequest, Response> {
+    let (parts, body) = request.into_parts();
+    let mut share = state.bodies.share();
+    let query = parts.uri.query();
+    if let RequestBody::Body(limit) = endpoint.takes {
+        let body = bodies::read(body, limit, &mut share).await.map_err(|e| e.into_text())?;
+        let form = Form::parse(None, query).map_err(IntoResponse::into_response)?;
+        return Ok(ApiRequest { state: state.clone(), parameter, form, body, share, parts });
+    }
+    let posted = parts.method == Method::POST || parts.method == Method::PUT;
+    let media = if posted {
+        MediaType::parse(parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()))
+    } else {
+        MediaType::default()
+    };
+    let is_multipart = media.essence == "multipart/form-data" && media.boundary.is_some();
+    let form_body = if media.essence == "application/x-www-form-urlencoded" || is_multipart {
+        let read = bodies::read(body, limits::FORM_BYTES, &mut share).await;
+        Some(read.map_err(|e| e.into_envelope())?)
+    } else {
+        None
+    };
+    let pairs = form_body.as_deref().filter(|_| !is_multipart);
+    let form = Form::parse(pairs, query).map_err(IntoResponse::into_response)?;
+    let parted = match (&form_body, &media.boundary) {
+        (Some(body), Some(boundary)) if is_multipart => forms::multipart(body, boundary),
+        _ => None,
+    };
+    let form = form.with(parted.unwrap_or_default(), media.fault);
+    Ok(ApiRequest { state: state.clone(), parameter, form, body: Bytes::new(), share, parts })
+}
+
+/// The answer to a method that an endpoint does not take.
+fn other_method(endpoint: &Endpoint, method: &Method) -> Response {
+    let api = endpoint.path.starts_with("/api/");
+    if api && *method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let acts = !api && endpoint.methods.contains(&Method::PUT);
+    let mut allowed: Vec<&str> = endpoint.methods.iter().map(Method::as_str).collect();
+    allowed.push("OPTIONS");
+    if acts {
+        allowed.push("GET");
+    }
+    allowed.sort_unstable();
+    let mut response = if *method == Method::OPTIONS {
+        StatusCode::OK.into_response()
+    } else if acts && *method == Method::GET {
+        text(StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
+    } else {
+        text_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    };
+    if let Ok(value) = HeaderValue::from_str(&allowed.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+/// The answer to everything that waits for the server to start, or while it stops.
+pub fn unavailable(state: &AppState) -> Response {
+    let doing = state.sources.admin.starting().filter(|_| !state.is_stopping());
+    not_ready(&doing.unwrap_or_default(), state.is_stopping())
+}
+
+/// See [`unavailable`]; `doing`: what keeps the server from being ready.
+pub fn not_ready(doing: &str, stopping: bool) -> Response {
+    let said = if doing.is_empty() { String::new() } else { format!("\n{doing}\n") };
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("Service Unavailable{said}"));
+    let stopping = HeaderValue::from_static(if stopping { "true" } else { "false" });
+    response.headers_mut().insert("x-prometheus-stopping", stopping);
+    response.headers_mut().insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
+    response
+}
+
+/// What no endpoint takes.
+fn fallback(state: &AppState, request: &Request) -> Response {
+    let prefix = state.settings.route_prefix.trim_end_matches('/');
+    let path = request.uri().path();
+    let local = path.strip_prefix(prefix).unwrap_or(path);
+    if request.method() == Method::OPTIONS && local.starts_with("/api/v1/") {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        response.headers_mut().extend(cors_headers(state, request.headers()));
+        return response;
+    }
+    let to_root = path == "/" || path == prefix;
+    if to_root && !prefix.is_empty() {
+        let location = format!("{}/", state.settings.external_path);
+        return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
+    }
+    text_error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// CORS headers for a request that has an origin, if the origin may read.
+fn cors_headers(state: &AppState, headers: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    let Some(origin) = headers.get(header::ORIGIN) else { return out };
+    let allowed = match &state.settings.cors_origin {
+        None => HeaderValue::from_static("*"),
+        Some(pattern) if origin.to_str().is_ok_and(|o| pattern.is_match(o)) => origin.clone(),
+        Some(_) => return out,
+    };
+    let fixed = HeaderValue::from_static;
+    out.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fixed("Accept, Authorization, Content-Type, Origin"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, POST, OPTIONS"));
+    out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    out.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, fixed("Date"));
+    out.insert(header::VARY, fixed("Origin"));
+    out
+}

@@ -1,0 +1,457 @@
+//! What the API shows of rules, targets and the server: plain structs that serialise to Prometheus' JSON.
+//!
+//! Other crates fill them in (see [`super::services`]). Field order is the order on the wire.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use std::collections::BTreeMap;
+use storage::exemplars::{Exemplar, SeriesExemplars};
+use storage::model::{Labels, TimeMs};
+
+/// A rule group with the state of its rules.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleGroupJson {
+    /// Its name, unique in its file.
+    pub name: String,
+    /// The rule file.
+    pub file: String,
+    /// Its rules, in order.
+    pub rules: Vec<RuleJson>,
+    /// Distance of evaluations, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub interval: f64,
+    /// Most series a rule may give; 0: no limit.
+    pub limit: usize,
+    /// What the last evaluation took, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub evaluation_time: f64,
+    /// When it was; `None`: never yet.
+    #[serde(serialize_with = "instant")]
+    pub last_evaluation: Option<TimeMs>,
+}
+
+/// One rule of a group.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "made for one response, never stored")]
+pub enum RuleJson {
+    /// `alert:`
+    Alerting(AlertingRuleJson),
+    /// `record:`
+    Recording(RecordingRuleJson),
+}
+
+impl RuleJson {
+    /// The alert's or the recorded metric's name.
+    pub fn name(&self) -> &str {
+        match self {
+            RuleJson::Alerting(rule) => &rule.name,
+            RuleJson::Recording(rule) => &rule.name,
+        }
+    }
+}
+
+/// Where an alert stands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertStateJson {
+    /// The condition does not hold.
+    Inactive,
+    /// It holds, but not yet for the `for` duration.
+    Pending,
+    /// It has held long enough.
+    Firing,
+}
+
+/// An alerting rule and its alerts.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertingRuleJson {
+    /// The most urgent state of its alerts.
+    pub state: AlertStateJson,
+    /// The alert's name.
+    pub name: String,
+    /// The condition, as PromQL.
+    pub query: String,
+    /// `for`, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub duration: f64,
+    /// `keep_firing_for`, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub keep_firing_for: f64,
+    /// Label templates.
+    pub labels: BTreeMap<String, String>,
+    /// Annotation templates.
+    pub annotations: BTreeMap<String, String>,
+    /// Pending and firing alerts; `None`: they are not asked for.
+    pub alerts: Option<Vec<AlertJson>>,
+    /// `ok`, `err` or `unknown`.
+    pub health: HealthJson,
+    /// Why the last evaluation failed, or "".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// What the last evaluation took, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub evaluation_time: f64,
+    /// When it was.
+    #[serde(serialize_with = "instant")]
+    pub last_evaluation: Option<TimeMs>,
+    /// Always `alerting`.
+    #[serde(rename = "type")]
+    pub kind: AlertingKind,
+}
+
+/// A recording rule.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingRuleJson {
+    /// The recorded metric's name.
+    pub name: String,
+    /// The expression, as PromQL.
+    pub query: String,
+    /// Labels set on the result.
+    pub labels: BTreeMap<String, String>,
+    /// `ok`, `err` or `unknown`.
+    pub health: HealthJson,
+    /// Why the last evaluation failed, or "".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// What the last evaluation took, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub evaluation_time: f64,
+    /// When it was.
+    #[serde(serialize_with = "instant")]
+    pub last_evaluation: Option<TimeMs>,
+    /// Always `recording`.
+    #[serde(rename = "type")]
+    pub kind: RecordingKind,
+}
+
+/// The word `alerting`.
+#[derive(Copy, Clone, Debug, Default, Serialize)]
+pub enum AlertingKind {
+    /// The only one.
+    #[default]
+    #[serde(rename = "alerting")]
+    Alerting,
+}
+
+/// The word `recording`.
+#[derive(Copy, Clone, Debug, Default, Serialize)]
+pub enum RecordingKind {
+    /// The only one.
+    #[default]
+    #[serde(rename = "recording")]
+    Recording,
+}
+
+/// How the last evaluation went.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum HealthJson {
+    /// It has not been evaluated yet.
+    #[serde(rename = "unknown")]
+    Unknown,
+    /// It succeeded.
+    #[serde(rename = "ok")]
+    Good,
+    /// It failed.
+    #[serde(rename = "err")]
+    Bad,
+}
+
+/// A pending or firing alert.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertJson {
+    /// Its labels, `alertname` among them.
+    #[serde(serialize_with = "label_map")]
+    pub labels: Labels,
+    /// Its annotations, expanded.
+    pub annotations: BTreeMap<String, String>,
+    /// Where it stands.
+    pub state: AlertStateJson,
+    /// Since when the condition holds.
+    #[serde(serialize_with = "instant")]
+    pub active_at: Option<TimeMs>,
+    /// Since when it fires only because of `keep_firing_for`.
+    #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
+    pub keep_firing_since: Option<TimeMs>,
+    /// The condition's value.
+    #[serde(serialize_with = "alert_value")]
+    pub value: f64,
+}
+
+/// An active scrape target.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetJson {
+    /// Labels before relabelling.
+    pub discovered_labels: BTreeMap<String, String>,
+    /// Labels of its series.
+    pub labels: BTreeMap<String, String>,
+    /// The scrape configuration's `job_name`.
+    pub scrape_pool: String,
+    /// Where it is scraped.
+    pub scrape_url: String,
+    /// The same, with a host name that other machines understand.
+    pub global_url: String,
+    /// Why the last scrape failed, or "".
+    pub last_error: String,
+    /// When it was; `None`: never yet.
+    #[serde(serialize_with = "instant")]
+    pub last_scrape: Option<TimeMs>,
+    /// What it took, seconds.
+    #[serde(serialize_with = "seconds")]
+    pub last_scrape_duration: f64,
+    /// Whether it answers.
+    pub health: TargetHealthJson,
+    /// As a Prometheus duration.
+    pub scrape_interval: String,
+    /// As a Prometheus duration.
+    pub scrape_timeout: String,
+}
+
+/// Whether a target answers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetHealthJson {
+    /// Not scraped yet.
+    Unknown,
+    /// The last scrape succeeded.
+    Up,
+    /// It failed.
+    Down,
+}
+
+/// A target that relabelling dropped.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedTargetJson {
+    /// Labels before relabelling.
+    pub discovered_labels: BTreeMap<String, String>,
+    /// The scrape configuration's `job_name`.
+    pub scrape_pool: String,
+}
+
+/// What one target says about one of its metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataJson {
+    /// The target's labels.
+    pub target: Labels,
+    /// The metric family.
+    pub metric: String,
+    /// `counter`, `gauge`, …, `unknown`.
+    pub kind: String,
+    /// The help text.
+    pub help: String,
+    /// The unit, or "".
+    pub unit: String,
+}
+
+/// The exemplars of one series.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeriesExemplarsJson {
+    /// The series.
+    #[serde(serialize_with = "label_map")]
+    pub series_labels: Labels,
+    /// Its exemplars, in time order.
+    pub exemplars: Vec<ExemplarJson>,
+}
+
+impl From<SeriesExemplars> for SeriesExemplarsJson {
+    fn from(found: SeriesExemplars) -> SeriesExemplarsJson {
+        let json = |e: Exemplar| ExemplarJson { labels: e.labels, value: e.v, t: e.t };
+        SeriesExemplarsJson {
+            series_labels: found.labels,
+            exemplars: found.exemplars.into_iter().map(json).collect(),
+        }
+    }
+}
+
+/// A sample that stands for many, with a trace to follow.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExemplarJson {
+    /// Its own labels, such as `trace_id`.
+    #[serde(serialize_with = "label_map")]
+    pub labels: Labels,
+    /// Its value.
+    #[serde(serialize_with = "sample_value")]
+    pub value: f64,
+    /// When it was observed.
+    #[serde(rename = "timestamp", serialize_with = "sample_time")]
+    pub t: TimeMs,
+}
+
+/// `/api/v1/status/runtimeinfo`.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeInfo {
+    /// When the server started.
+    #[serde(serialize_with = "instant")]
+    pub start_time: Option<TimeMs>,
+    /// Its working directory.
+    #[serde(rename = "CWD")]
+    pub cwd: String,
+    /// The machine's name.
+    pub hostname: String,
+    /// The time now.
+    #[serde(serialize_with = "instant")]
+    pub server_time: Option<TimeMs>,
+    /// Whether the last (re)load of the configuration succeeded.
+    pub reload_config_success: bool,
+    /// When that was.
+    #[serde(serialize_with = "instant")]
+    pub last_config_time: Option<TimeMs>,
+    /// Damage found in the write-ahead log.
+    pub corruption_count: u64,
+    /// Threads (Prometheus: goroutines).
+    pub goroutine_count: usize,
+    /// CPUs it may use.
+    #[serde(rename = "GOMAXPROCS")]
+    pub max_procs: usize,
+    /// Memory limit, bytes; `i64::MAX`: none.
+    #[serde(rename = "GOMEMLIMIT")]
+    pub memory_limit: i64,
+    /// The environment's word, shown for compatibility.
+    #[serde(rename = "GOGC")]
+    pub gogc: String,
+    /// The environment's word, shown for compatibility.
+    #[serde(rename = "GODEBUG")]
+    pub godebug: String,
+    /// As Prometheus prints it: `15d`, `15d or 512MiB`.
+    pub storage_retention: String,
+}
+
+/// `/api/v1/status/walreplay`.
+#[derive(Copy, Clone, Debug, Default, Serialize)]
+pub struct WalReplay {
+    /// First record (in Prometheus these are segments).
+    pub min: u64,
+    /// Last record.
+    pub max: u64,
+    /// The record being read; `max` when done.
+    pub current: u64,
+}
+
+/// `/api/v1/status/buildinfo` and `/version`. No `features`: Grafana would take the server for Mimir.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildInfo {
+    /// The version of Prometheus' API that this server speaks: clients switch features by it.
+    pub version: String,
+    /// Our own version.
+    pub revision: String,
+    /// Name of the product.
+    pub branch: String,
+    /// Empty.
+    pub build_user: String,
+    /// Empty.
+    pub build_date: String,
+    /// Instead of Go's version: the language.
+    pub go_version: String,
+}
+
+impl Default for BuildInfo {
+    fn default() -> Self {
+        BuildInfo {
+            version: "3.14.0".into(),
+            revision: env!("CARGO_PKG_VERSION").into(),
+            branch: "perennial".into(),
+            build_user: String::new(),
+            build_date: String::new(),
+            go_version: "rust".into(),
+        }
+    }
+}
+
+/// Integral numbers without `.0`, as Go writes them.
+pub(super) fn seconds<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+    if v.fract() == 0.0 && v.abs() < 1e15 { s.serialize_i64(*v as i64) } else { s.serialize_f64(*v) }
+}
+
+/// RFC 3339; "never" is Go's zero time.
+pub(super) fn instant<S: Serializer>(t: &Option<TimeMs>, s: S) -> Result<S::Ok, S::Error> {
+    match t.and_then(chrono::DateTime::from_timestamp_millis) {
+        Some(t) => s.serialize_str(&rfc3339(t)),
+        None => s.serialize_str("0001-01-01T00:00:00Z"),
+    }
+}
+
+fn rfc3339(t: chrono::DateTime<chrono::Utc>) -> String {
+    let text = t.format("%Y-%m-%dT%H:%M:%S%.3f").to_string();
+    format!("{}Z", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// RFC 3339 with exactly three decimals, as the query log writes times.
+pub(super) fn utc_millis(t: TimeMs) -> String {
+    let t = chrono::DateTime::from_timestamp_millis(t).unwrap_or_default();
+    t.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+pub(super) fn label_map<S: Serializer>(labels: &Labels, s: S) -> Result<S::Ok, S::Error> {
+    let mut map = s.serialize_map(None)?;
+    for (name, value) in labels.iter() {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+fn sample_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+    let mut text = String::new();
+    super::query_json::value(&mut text, *v);
+    s.serialize_str(&text)
+}
+
+fn sample_time<S: Serializer>(t: &TimeMs, s: S) -> Result<S::Ok, S::Error> {
+    seconds(&(*t as f64 / 1000.0), s)
+}
+
+fn alert_value<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&super::query_json::alert_value(*v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_as_prometheus_shows_them() {
+        let alert = AlertJson {
+            labels: Labels::from_pairs([("sev", "p"), ("alertname", "Foo")]),
+            annotations: BTreeMap::from([("s".into(), "v 1".into())]),
+            state: AlertStateJson::Pending,
+            active_at: Some(1_795_248_371_730),
+            keep_firing_since: None,
+            value: 1.0,
+        };
+        assert_eq!(
+            serde_json::to_string(&alert).unwrap(),
+            r#"{"labels":{"alertname":"Foo","sev":"p"},"annotations":{"s":"v 1"},"state":"pending","activeAt":"2026-11-21T08:06:11.73Z","value":"1e+00"}"#
+        );
+    }
+
+    #[test]
+    fn whole_seconds_keep_their_zeros() {
+        let t = chrono::DateTime::from_timestamp_millis(1_795_248_000_000).unwrap();
+        assert_eq!(rfc3339(t), "2026-11-21T08:00:00Z");
+    }
+
+    #[test]
+    fn recording_rules_come_in_order_and_leave_out_no_labels() {
+        let rule = RuleJson::Recording(RecordingRuleJson {
+            name: "a:b".into(),
+            query: "up".into(),
+            labels: BTreeMap::new(),
+            health: HealthJson::Good,
+            last_error: String::new(),
+            evaluation_time: 0.0,
+            last_evaluation: None,
+            kind: RecordingKind::Recording,
+        });
+        assert_eq!(
+            serde_json::to_string(&rule).unwrap(),
+            r#"{"name":"a:b","query":"up","labels":{},"health":"ok","evaluationTime":0,"lastEvaluation":"0001-01-01T00:00:00Z","type":"recording"}"#
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! The HTTP front end: Prometheus' API, live subscriptions, health and self-metrics.
+//!
+//! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a
+//! [`dispatch::ApiRequest`], and a handler turns that into a response. What lives in other crates
+//! comes in through [`services`]. Answers are written by [`query_json`], errors by [`response`];
+//! [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
+
+mod admin;
+pub mod bodies;
+mod connection;
+pub mod dispatch;
+pub mod endpoints;
+mod federate;
+mod forms;
+mod histogram_json;
+mod index_page;
+pub mod json_model;
+mod lifecycle;
+pub mod limits;
+mod low_priority;
+pub mod params;
+mod paths;
+mod progress;
+pub mod query;
+pub mod query_json;
+mod remote_write;
+pub mod response;
+mod rules;
+mod saved_queries;
+pub mod search;
+mod security;
+mod self_metrics;
+mod sending;
+mod series;
+pub mod serve;
+pub mod services;
+mod slots;
+mod startup_gate;
+mod status;
+pub mod subscribe;
+mod targets;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+pub use serve::{ServeOptions, Timeouts, serve};
+pub use services::ApiServices;
+pub use startup_gate::StartupGate;
+
+use axum::Router;
+use bodies::BodyMemory;
+use endpoints::Availability;
+use engine::plan::Dialect;
+use low_priority::LowPriorityThreads;
+use query::active_queries::ActiveQueryTracker;
+use response::{ApiError, ErrorType};
+use self_metrics::ApiMetrics;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::execution::Execution;
+use storage::model::TimeMs;
+use subscribe::budget::Budget;
+use subscribe::shared_views::SharedViews;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+
+/// What the flags say about this front end.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// `--web.route-prefix`: `/`, or a path such as `/prometheus`.
+    pub route_prefix: String,
+    /// Path of `--web.external-url`, as browsers see it, without a final slash: "" or such as `/prometheus`.
+    pub external_path: String,
+    /// Host and port of `--web.external-url`, as browsers name them in `Origin`.
+    pub external_authority: String,
+    /// `--web.page-title`.
+    pub page_title: String,
+    /// `--web.cors.origin`: which origins may read; `None` is the default `.*`.
+    pub cors_origin: Option<regex::Regex>,
+    /// `--web.cors.origin` if it is given: which origins may change something and subscribe,
+    /// besides this server's own.
+    pub acting_origin: Option<regex::Regex>,
+    /// `--web.enable-lifecycle`.
+    pub lifecycle: bool,
+    /// `--web.enable-admin-api`.
+    pub admin: bool,
+    /// `--query.max-concurrency`.
+    pub max_concurrency: usize,
+    /// `--query.timeout`.
+    pub query_timeout: Duration,
+    /// `--query.max-samples`.
+    pub max_samples: usize,
+    /// `--query.max-bytes`.
+    pub max_bytes: usize,
+    /// `--query.lookback-delta`, ms.
+    pub lookback: i64,
+    /// Variants of the language's meaning, of `--enable-feature`.
+    pub dialect: Dialect,
+    /// The global evaluation interval: the step of subqueries that name none, ms.
+    pub default_step: i64,
+    /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples step by step.
+    pub step_stats: bool,
+    /// `--enable-feature=search-api`, and the most results of a search (`--web.search.max-limit`,
+    /// 0: any number).
+    pub search: Option<usize>,
+    /// `--web.max-subscription-buffers`: bytes that wait for all subscribers together.
+    pub subscription_buffers: usize,
+    /// Where the queries at work are written down; `None`: nowhere.
+    pub data_directory: Option<PathBuf>,
+    /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
+    pub body_memory: usize,
+    /// Who does what may block.
+    pub hands: Execution,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        ApiSettings {
+            route_prefix: "/".into(),
+            external_path: String::new(),
+            external_authority: String::new(),
+            page_title: "Perennial".into(),
+            cors_origin: None,
+            acting_origin: None,
+            lifecycle: false,
+            admin: false,
+            max_concurrency: 20,
+            query_timeout: Duration::from_secs(120),
+            max_samples: engine::limits::QUERY_SAMPLES,
+            max_bytes: engine::limits::QUERY_BYTES,
+            lookback: 300_000,
+            dialect: Dialect::default(),
+            default_step: 60_000,
+            step_stats: false,
+            search: None,
+            subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
+            data_directory: None,
+            body_memory: limits::BODY_MEMORY_BYTES,
+            hands: Execution::Threads,
+        }
+    }
+}
+
+/// Compiles `--web.cors.origin`; `.*` means any origin.
+pub fn cors_origin(pattern: &str) -> Result<Option<regex::Regex>, regex::Error> {
+    if pattern == ".*" { Ok(None) } else { acting_origin(pattern).map(Some) }
+}
+
+/// Compiles `--web.cors.origin` as it was given.
+pub fn acting_origin(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    regex::Regex::new(&format!("^(?:{pattern})$"))
+}
+
+/// The state behind all handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<AppStateInner>);
+
+impl AppState {
+    /// Why answers from history are not whole now; `None`: they are.
+    fn incomplete_reason(&self) -> Option<String> {
+        self.sources.catalog.incomplete_reason()
+    }
+}
+
+/// See [`AppState`].
+pub struct AppStateInner {
+    /// What the flags say.
+    pub settings: ApiSettings,
+    /// Where everything comes from.
+    pub sources: ApiServices,
+    telemetry: ApiMetrics,
+    /// The turns of queries.
+    query_permits: Arc<ActiveQueryTracker>,
+    low_priority: LowPriorityThreads,
+    bodies: Arc<BodyMemory>,
+    views: Arc<SharedViews>,
+    /// What waits for subscribers.
+    buffers: Arc<Budget>,
+    /// The turn to ask what stands: whoever waits for it holds no thread.
+    describe_lock: Arc<tokio::sync::Mutex<()>>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Deref for AppState {
+    type Target = AppStateInner;
+    fn deref(&self) -> &AppStateInner {
+        &self.0
+    }
+}
+
+impl AppState {
+    /// The state for these settings and sources.
+    pub fn new(settings: ApiSettings, sources: ApiServices) -> AppState {
+        let telemetry = ApiMetrics::new(&sources.metrics);
+        telemetry.concurrent_max.set(settings.max_concurrency as f64);
+        AppState(Arc::new(AppStateInner {
+            telemetry,
+            query_permits: Arc::new(match &settings.data_directory {
+                Some(directory) => ActiveQueryTracker::in_directory(settings.max_concurrency, directory),
+                None => ActiveQueryTracker::unwritten(settings.max_concurrency),
+            }),
+            low_priority: LowPriorityThreads::new(settings.hands),
+            bodies: BodyMemory::new(settings.body_memory),
+            views: SharedViews::new(sources.views.clone(), settings.hands),
+            buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
+            describe_lock: Arc::default(),
+            stopping: watch::Sender::new(false),
+            settings,
+            sources,
+        }))
+    }
+
+    /// From now on the server counts as stopping: it is not ready, and subscriptions end.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Has `work` done that may block.
+    fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        low_priority::blocking(self.settings.hands, work)
+    }
+
+    /// Whether [`AppState::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Resolves when the server stops.
+    pub(crate) async fn until_stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // An error means that the sender is gone, and with it the server.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Whether requests are served in full.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_stopping() && self.sources.admin.ready()
+    }
+
+    /// Whether endpoints that answer from `since` on do.
+    pub(crate) fn answers(&self, since: Availability) -> bool {
+        match since {
+            Availability::Start => true,
+            Availability::Open => {
+                self.is_ready() || (!self.is_stopping() && self.sources.admin.starting().is_some())
+            }
+            Availability::Ready => self.is_ready(),
+        }
+    }
+
+    /// Waits, no longer than `patience`, until what is there of times up to `to` can be read: what
+    /// the log has cannot while it is replayed.
+    pub(crate) async fn wait_readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
+        let Some(wait) = self.sources.readiness.readable(to) else { return Ok(()) };
+        let Ok(replayed) = tokio::time::timeout(patience, wait).await else {
+            let doing = self.sources.admin.starting().unwrap_or_default();
+            let late = format!("query timed out in expression evaluation: the server starts, {doing}");
+            return Err(ApiError::new(ErrorType::Timeout, late));
+        };
+        Ok(replayed?)
+    }
+}
+
+/// All endpoints.
+pub fn router(state: AppState) -> Router {
+    let route = move |request| dispatch::route(state.clone(), request);
+    // Streams must reach the client message by message.
+    let worth_it = DefaultPredicate::new().and(NotForContentType::const_new(subscribe::NDJSON));
+    Router::new().fallback(route).layer(CompressionLayer::new().compress_when(worth_it))
+}

@@ -1,0 +1,335 @@
+//! `/api/v1/query` and `query_range`.
+//!
+//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]), runs off the
+//! async runtime, and is told to stop when its client goes away: then hyper drops the handler's
+//! future, and [`CancelOnDrop`] with it. The same happens at its deadline: the client is told then,
+//! not when the query has noticed. Its answer is sent in pieces ([`sending`]). What it cost is in
+//! [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
+
+pub mod active_queries;
+pub mod expressions;
+pub mod log;
+mod newest_time;
+pub mod stats;
+
+use super::dispatch::ApiRequest;
+use super::params::{Form, parse_interval};
+use super::query_json::AnnotationTexts;
+use super::response::{ApiError, ApiResult, ErrorType, json_response};
+use super::self_metrics::GaugeGuard;
+use super::serve::ClientAddress;
+use super::{AppState, limits, query_json, sending};
+use axum::extract::ConnectInfo;
+use axum::http::StatusCode;
+use axum::response::Response;
+use engine::plan::annotations::{Annotation, Severity};
+use engine::plan::{Plan, ValueType};
+use engine::query::{QueryAnswer, QueryError, QueryOptions, QueryValue};
+use language::QueryRange;
+use language::annotations::render;
+use log::QueryLogEntry;
+use newest_time::newest_time_read;
+use stats::{QueryStats, Stopwatch};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The warning that goes with a cut list.
+pub const TRUNCATED: &str = "results truncated due to limit";
+
+/// `/api/v1/query`
+pub async fn instant(call: ApiRequest) -> ApiResult {
+    let form = &call.form;
+    let limit = form.limit()?;
+    let t = form.time_or("time", call.state.sources.clock.now())?;
+    let asked = ParsedQuery::new(&call, QueryRange { start: t, end: t, step: 0 })?;
+    let plan = asked.plan.clone();
+    let ask =
+        move |state: &AppState, options: &QueryOptions| state.sources.answers.instant(&plan, t, options);
+    answer(&call, limit, asked, ask).await
+}
+
+/// `/api/v1/query_range`
+pub async fn range(call: ApiRequest) -> ApiResult {
+    let limit = call.form.limit()?;
+    let (start, end, step) = steps(&call.form)?;
+    let asked = ParsedQuery::new(&call, QueryRange { start, end, step })?;
+    if let Some(kind) = unsupported_range_type(&asked.plan) {
+        let reason =
+            format!("invalid expression type {kind:?} for range query, must be Scalar or instant Vector");
+        return Err(ApiError::parameter("query", reason));
+    }
+    let plan = asked.plan.clone();
+    let ask = move |state: &AppState, options: &QueryOptions| {
+        state.sources.answers.range(&plan, start, end, step, options)
+    };
+    answer(&call, limit, asked, ask).await
+}
+
+/// The name of the plan's type if it cannot be asked step by step.
+pub fn unsupported_range_type(plan: &Plan) -> Option<&'static str> {
+    match plan.kind() {
+        ValueType::Matrix => Some("range vector"),
+        ValueType::Text => Some("string"),
+        ValueType::Scalar | ValueType::Vector => None,
+    }
+}
+
+/// `start`, `end` and `step`, ms.
+fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
+    let start = form.time("start")?;
+    let end = form.time("end")?;
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let interval = parse_interval(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    let refused = || {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        ApiError::parameter("step", reason)
+    };
+    if interval <= 0 {
+        return Err(refused());
+    }
+    let span = i128::from(end) - i128::from(start);
+    if span * 1_000_000 / i128::from(interval) > i128::from(limits::RANGE_POINTS) {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. \
+             Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    // Where Prometheus divides by zero.
+    let step = interval / 1_000_000;
+    if step == 0 { Err(refused()) } else { Ok((start, end, step)) }
+}
+
+/// A query that was understood.
+struct ParsedQuery {
+    plan: Plan,
+    options: QueryOptions,
+    stats: QueryStats,
+    client: Option<IpAddr>,
+    logged: QueryLogEntry,
+}
+
+impl ParsedQuery {
+    fn new(call: &ApiRequest, range: QueryRange) -> Result<ParsedQuery, ApiError> {
+        let ApiRequest { state, form, .. } = call;
+        let options = options(state, form)?;
+        let clock = Stopwatch::start();
+        let text = form.get("query");
+        let plan = state.sources.language.compile(text, Some(range));
+        let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
+        let stats = QueryStats { prepared: clock.read(), ..QueryStats::default() };
+        let peer = call.parts.extensions.get::<ConnectInfo<ClientAddress>>();
+        let client = peer.map(|peer| peer.0.0.ip());
+        let logged = QueryLogEntry {
+            query: text.to_owned(),
+            start: range.start,
+            end: range.end,
+            step: range.step,
+            client: client.map(|client| client.to_string()).unwrap_or_default(),
+            method: call.parts.method.to_string(),
+            path: call.parts.uri.path().to_owned(),
+        };
+        Ok(ParsedQuery { plan, options, stats, client, logged })
+    }
+}
+
+/// The query's own settings; `timeout` can only shorten.
+fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
+    let settings = &state.settings;
+    let given = form.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
+    let lookback = match form.get("lookback_delta") {
+        "" => settings.lookback,
+        text => super::params::parse_step(text)
+            .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?,
+    };
+    Ok(QueryOptions {
+        lookback: if lookback > 0 { lookback } else { settings.lookback },
+        default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
+        max_samples: settings.max_samples,
+        max_bytes: settings.max_bytes,
+        dialect: settings.dialect,
+        step_stats: settings.step_stats && form.get("stats") == "all",
+        is_part: false,
+        timeout: given.unwrap_or(settings.query_timeout).min(settings.query_timeout),
+        cancel: Arc::default(),
+    })
+}
+
+/// Evaluates a query and writes its answer.
+async fn answer<F>(call: &ApiRequest, limit: Option<usize>, asked: ParsedQuery, ask: F) -> ApiResult
+where
+    F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
+{
+    let wanted = call.form.get("stats");
+    let Answered { answer, stats, deadline } = run(call.state.clone(), asked, ask).await?;
+    let partial = call.state.incomplete_reason();
+    let stats = if wanted.is_empty() { String::new() } else { stats.to_json() };
+    let notices = Notices { partial, deprecated: stats::deprecated(wanted) };
+    Ok(written(answer, call.form.get("query"), limit, (stats, notices), deadline))
+}
+
+/// Warnings that do not come of the evaluation.
+#[derive(Default)]
+pub struct Notices {
+    /// Why the answer is not whole.
+    pub partial: Option<String>,
+    /// That a parameter will not be taken any more.
+    pub deprecated: Option<String>,
+}
+
+/// The response with the answer to `query`, with `limit` series at most, which is sent until `deadline`.
+pub fn written(
+    mut answer: QueryAnswer,
+    query: &str,
+    limit: Option<usize>,
+    (stats, notices): (String, Notices),
+    deadline: Instant,
+) -> Response {
+    let cut = limit.is_some_and(|limit| truncate(&mut answer.value, limit));
+    let remarks = annotation_texts(query, &answer, cut, notices);
+    json_response(StatusCode::OK, sending::body(query_json::chunks(answer, remarks, stats), deadline))
+}
+
+/// The annotations of an answer to `query`, as many of each level as a reader can take in.
+fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notices) -> AnnotationTexts {
+    let truncated = cut.then(|| TRUNCATED.to_owned());
+    let behind = truncated.into_iter().chain(notices.deprecated).collect();
+    AnnotationTexts {
+        warnings: lines(query, &answer.notes, Severity::Warning, (notices.partial, behind)),
+        infos: lines(query, &answer.notes, Severity::Info, (None, Vec::new())),
+    }
+}
+
+/// The lines of one level, with one before them and some behind. There may be a note for each
+/// series: what is not shown is not written.
+fn lines(
+    query: &str,
+    notes: &[Annotation],
+    level: Severity,
+    (first, behind): (Option<String>, Vec<String>),
+) -> Vec<String> {
+    let of_level = || notes.iter().filter(|note| note.level == level);
+    let all = of_level().count() + first.iter().count() + behind.len();
+    let rendered = of_level().map(|note| render(query, note));
+    let lines = first.into_iter().chain(rendered).chain(behind);
+    let mut lines: Vec<String> = lines.take(limits::ANNOTATIONS).collect();
+    if all > lines.len() {
+        let name = if level == Severity::Warning { "warning" } else { "info" };
+        lines.push(format!("{} more {name} annotations omitted", all - lines.len()));
+    }
+    lines
+}
+
+/// What became of a query.
+struct Answered {
+    answer: QueryAnswer,
+    stats: QueryStats,
+    /// When its time is over.
+    deadline: Instant,
+}
+
+/// Runs `ask` off the async runtime, when it is its turn.
+async fn run<F>(state: AppState, asked: ParsedQuery, ask: F) -> Result<Answered, ApiError>
+where
+    F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
+{
+    let ParsedQuery { plan, mut options, mut stats, client, logged } = asked;
+    let clock = Stopwatch::start();
+    // Before its turn: those that wait keep nobody from asking for what can be read.
+    state.wait_readable(newest_time_read(&plan, logged.end, &options), options.timeout).await?;
+    let counted = GaugeGuard::new(&state.telemetry.queries);
+    let turn = if options.timeout.is_zero() {
+        None
+    } else {
+        tokio::time::timeout(options.timeout, state.query_permits.turn(client)).await.ok().flatten()
+    };
+    stats.queued = clock.read();
+    let Some(turn) = turn else {
+        let late = QueryError::Timeout("query timed out in query queue".to_owned());
+        finish(&state, &logged, &stats, Err(&late));
+        return Err(late.into());
+    };
+    options.timeout = options.timeout.saturating_sub(stats.queued).max(Duration::from_millis(1));
+    let deadline = Instant::now() + options.timeout;
+    let _guard = CancelOnDrop(options.cancel.clone());
+    let asking = state.clone();
+    let work = move || {
+        let written = state.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
+        // All of them stay until the query has really stopped, not only until its client is gone.
+        let _held = (turn, counted, written);
+        let evaluation = Stopwatch::start();
+        let mut answered = ask(&state, &options);
+        stats.evaluated = evaluation.read();
+        if let Ok(answer) = &mut answered {
+            let sorting = Stopwatch::start();
+            sort(answer);
+            stats.sorted = sorting.read();
+            stats.count(answer, &logged, options.step_stats);
+        }
+        finish(&state, &logged, &stats, answered.as_ref());
+        answered.map(|answer| Answered { answer, stats, deadline })
+    };
+    // A query that ends at its deadline says itself why, such as for which process it waited.
+    let patience = deadline + std::time::Duration::from_millis(200);
+    match tokio::time::timeout_at(patience, asking.low_priority.run(work)).await {
+        Ok(Ok(answered)) => Ok(answered?),
+        Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
+        // It is told to stop, and does so at its next look at its limits.
+        Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned()).into()),
+    }
+}
+
+/// Counts a query that has ended, and logs it.
+fn finish(
+    state: &AppState,
+    logged: &QueryLogEntry,
+    stats: &QueryStats,
+    answered: Result<&QueryAnswer, &QueryError>,
+) {
+    stats.observe(&state.telemetry);
+    let log = &state.sources.query_log;
+    if log.is_on() {
+        let error = answered.err().map(ToString::to_string);
+        log.write(logged, stats, error.as_deref(), state.sources.clock.now());
+    }
+}
+
+/// Tells the query to stop when the handler ends, early or not.
+pub struct CancelOnDrop(pub Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Matrices come by label set.
+fn sort(answer: &mut QueryAnswer) {
+    if let QueryValue::Matrix(series) = &mut answer.value
+        && !series.is_sorted_by(|a, b| a.labels <= b.labels)
+    {
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+}
+
+/// Keeps the first `limit` series; whether there were more.
+fn truncate(value: &mut QueryValue, limit: usize) -> bool {
+    let before = match value {
+        QueryValue::Vector(samples) => {
+            let n = samples.len();
+            samples.truncate(limit);
+            n
+        }
+        QueryValue::Matrix(series) => {
+            let n = series.len();
+            series.truncate(limit);
+            n
+        }
+        QueryValue::Scalar(..) | QueryValue::Text(..) => 0,
+    };
+    before > limit
+}

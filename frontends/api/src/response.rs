@@ -1,0 +1,158 @@
+//! Replies: the envelope `{"status":…,"data":…}`, its errors and their codes.
+//!
+//! Clients read the fields in Prometheus' order in one pass, so the envelope is written, not
+//! serialised from a map.
+
+use super::query_json;
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use engine::query::QueryError;
+use language::QueryTextError;
+use storage::store::StoreError;
+
+/// Why a request of the API failed: `errorType`, and with it the status code.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the errorTypes of the API")]
+pub enum ErrorType {
+    BadData,
+    Execution,
+    Timeout,
+    Canceled,
+    Conflict,
+    Internal,
+    NotFound,
+    NotAcceptable,
+    Unavailable,
+}
+
+impl ErrorType {
+    /// As the envelope writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorType::BadData => "bad_data",
+            ErrorType::Execution => "execution",
+            ErrorType::Timeout => "timeout",
+            ErrorType::Canceled => "canceled",
+            ErrorType::Conflict => "conflict",
+            ErrorType::Internal => "internal",
+            ErrorType::NotFound => "not_found",
+            ErrorType::NotAcceptable => "not_acceptable",
+            ErrorType::Unavailable => "unavailable",
+        }
+    }
+
+    /// The status code; `canceled` is nginx's 499, as in Prometheus.
+    pub fn status(self) -> StatusCode {
+        match self {
+            ErrorType::BadData => StatusCode::BAD_REQUEST,
+            ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorType::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorType::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+            ErrorType::Conflict => StatusCode::CONFLICT,
+            ErrorType::Internal | ErrorType::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorType::NotFound => StatusCode::NOT_FOUND,
+            ErrorType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        }
+    }
+}
+
+/// A failed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// What kind of failure.
+    pub kind: ErrorType,
+    /// What a person reads.
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error of this kind.
+    pub fn new(kind: ErrorType, message: impl Into<String>) -> ApiError {
+        ApiError { kind, message: message.into() }
+    }
+
+    /// The user's mistake.
+    pub fn bad_data(message: impl Into<String>) -> ApiError {
+        ApiError::new(ErrorType::BadData, message)
+    }
+
+    /// The user's mistake in one parameter.
+    pub fn parameter(name: &str, reason: impl std::fmt::Display) -> ApiError {
+        ApiError::bad_data(format!("invalid parameter {name:?}: {reason}"))
+    }
+
+    /// The envelope's text.
+    pub fn to_json(&self) -> String {
+        let mut out = String::from(r#"{"status":"error","errorType":""#);
+        out.push_str(self.kind.as_str());
+        out.push_str(r#"","error":"#);
+        query_json::string(&mut out, &self.message);
+        out.push('}');
+        out
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(e: QueryError) -> ApiError {
+        let kind = match e {
+            QueryError::BadData(_) => ErrorType::BadData,
+            QueryError::Execution(_) => ErrorType::Execution,
+            QueryError::Timeout(_) => ErrorType::Timeout,
+            QueryError::Canceled(_) => ErrorType::Canceled,
+            QueryError::Internal(_) => ErrorType::Internal,
+        };
+        ApiError::new(kind, e.to_string())
+    }
+}
+
+impl From<QueryTextError> for ApiError {
+    fn from(e: QueryTextError) -> ApiError {
+        ApiError::bad_data(e.message())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(e: StoreError) -> ApiError {
+        ApiError::new(ErrorType::Execution, e.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        json_response(self.kind.status(), Body::from(self.to_json()))
+    }
+}
+
+/// What a handler of the API gives back.
+pub type ApiResult = Result<Response, ApiError>;
+
+/// A response of type JSON.
+pub fn json_response(status: StatusCode, body: Body) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Success with `data`, which must serialise (numbers, strings, structs of them).
+pub fn success<T: serde::Serialize>(data: &T) -> ApiResult {
+    let data = serde_json::to_string(data).map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    Ok(json_response(StatusCode::OK, Body::from(format!(r#"{{"status":"success","data":{data}}}"#))))
+}
+
+/// Success with another code than 200.
+pub fn success_as<T: serde::Serialize>(status: StatusCode, data: &T) -> ApiResult {
+    let mut response = success(data)?;
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// A plain text as Go's `http.Error` sends it.
+pub fn text_error(status: StatusCode, text: &str) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, headers, format!("{text}\n")).into_response()
+}
+
+/// A plain text.
+pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text.into()).into_response()
+}

@@ -1,0 +1,146 @@
+//! The body of an answer: pieces that are written as the client takes them, until the request's time is over.
+//!
+//! An answer takes memory for as long as it is being sent, and how long that is a client decides
+//! that reads slowly or not at all. So it goes at the request's deadline, whether somebody asks for
+//! the next piece or not; whoever does learns that the answer is cut: its connection is closed
+//! before the end.
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// Why an answer is not sent to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the request timed out while its answer was being sent")]
+struct Late;
+
+/// How far an answer has been sent.
+enum Sending {
+    Pieces(Box<dyn Iterator<Item = Bytes> + Send>),
+    Done,
+    Late,
+}
+
+/// See the module.
+struct Pieces {
+    sending: Arc<Mutex<Sending>>,
+    timer: JoinHandle<()>,
+}
+
+/// These pieces as a body that ends at `deadline`. One piece needs no time: it is there already.
+pub fn body(mut pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Body {
+    let first = pieces.next().unwrap_or_default();
+    let Some(second) = pieces.next() else { return Body::from(first) };
+    let begin = futures::stream::iter([Ok(first), Ok(second)]);
+    Body::from_stream(begin.chain(pieces_of(pieces, deadline)))
+}
+
+fn pieces_of(pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Pieces {
+    let sending = Arc::new(Mutex::new(Sending::Pieces(Box::new(pieces))));
+    let ending = sending.clone();
+    let timer = tokio::spawn(async move {
+        sleep_until(deadline).await;
+        let mut sending = ending.lock();
+        if matches!(*sending, Sending::Pieces(_)) {
+            *sending = Sending::Late;
+        }
+    });
+    Pieces { sending, timer }
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Late>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut sending = self.sending.lock();
+        Poll::Ready(match &mut *sending {
+            Sending::Done => None,
+            Sending::Late => Some(Err(Late)),
+            Sending::Pieces(pieces) => {
+                let piece = pieces.next();
+                if piece.is_none() {
+                    *sending = Sending::Done;
+                }
+                piece.map(Ok)
+            }
+        })
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query_json::{AnnotationTexts, ResponseChunks, chunks};
+    use engine::query::guard::SampleStats;
+    use engine::query::{AnswerMemory, QueryAnswer, QueryValue, Series};
+    use std::time::Duration;
+    use storage::model::Labels;
+
+    /// An answer of many pieces.
+    fn answer() -> ResponseChunks {
+        let series = |n: usize| Series {
+            labels: Labels::from_pairs([("n", n.to_string())]),
+            points: (0..5_000).map(|t| (t, t as f64)).collect(),
+            histograms: vec![],
+            drops: false,
+        };
+        let value = QueryValue::Matrix((0..12).map(series).collect());
+        let samples = SampleStats::default();
+        let memory = AnswerMemory::default();
+        chunks(
+            QueryAnswer { value, notes: vec![], samples, memory },
+            AnnotationTexts::default(),
+            String::new(),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_sent_to_its_end_or_cut_at_its_deadline() {
+        let whole: Vec<u8> = answer().flat_map(|piece| piece.to_vec()).collect();
+        let mut pieces = body(answer(), Instant::now() + Duration::from_secs(600)).into_data_stream();
+        let mut sent = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            sent.extend(piece.unwrap());
+        }
+        assert_eq!(sent, whole);
+        // A client that takes a piece and then nothing for a while.
+        let mut pieces = body(answer(), Instant::now() + Duration::from_millis(50)).into_data_stream();
+        for _ in 0..2 {
+            assert!(pieces.next().await.is_some_and(|piece| piece.is_ok()));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let cut = pieces.next().await.unwrap().unwrap_err();
+        assert!(cut.to_string().contains("timed out"), "{cut}");
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_an_answer_goes_with_its_deadline_or_its_client() {
+        for client_leaves in [false, true] {
+            let patience = Duration::from_millis(if client_leaves { 600_000 } else { 50 });
+            let pieces = pieces_of(answer(), Instant::now() + patience);
+            let sending = Arc::downgrade(&pieces.sending);
+            if client_leaves {
+                drop(pieces);
+                // The timer is told to stop, and stops when it comes to its turn.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                assert!(sending.upgrade().is_none());
+            } else {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let sending = sending.upgrade().unwrap();
+                assert!(matches!(*sending.lock(), Sending::Late), "nobody asked for a piece meanwhile");
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `/api/v1/series`, `labels` and `label/{name}/values`: which series there are.
+
+use super::dispatch::ApiRequest;
+use super::limits::{SELECTOR_BYTES, SELECTOR_REGEXES};
+use super::params::{Form, MAX_TIME, MIN_TIME, unescape_name};
+use super::query::TRUNCATED;
+use super::query_json::{FoundList, List};
+use super::response::{ApiError, ApiResult, ErrorType, json_response};
+use super::{AppState, query_json, sending};
+use axum::http::StatusCode;
+use axum::response::Response;
+use engine::memory::MemoryReservation;
+use storage::model::{MatchOp, Matcher, TimeMs};
+use storage::store::StoreError;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// `/api/v1/series`
+pub async fn series(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
+    form.whole()?;
+    if form.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let limit = form.limit()?;
+    let (from, to) = bounds(&form)?;
+    let sets = matcher_sets(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
+    state.wait_readable(to, state.settings.query_timeout).await?;
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        state.sources.catalog.series(&sets, from, to, memory)
+    };
+    let listed = listed(&state, ask).await?;
+    Ok(written(&state, listed, limit, query_json::labels))
+}
+
+/// `/api/v1/labels`
+pub async fn label_names(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
+    let limit = form.limit()?;
+    let (from, to) = bounds(&form)?;
+    let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    state.wait_readable(to, state.settings.query_timeout).await?;
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        counted(state.sources.catalog.label_names(&sets, from, to)?, memory)
+    };
+    let listed = listed(&state, ask).await?;
+    Ok(written(&state, listed, limit, |out, name| query_json::string(out, name)))
+}
+
+/// `/api/v1/label/{name}/values`
+pub async fn label_values(call: ApiRequest) -> ApiResult {
+    let name = label_name(&call.parameter)?;
+    let ApiRequest { state, form, .. } = call;
+    let limit = form.limit()?;
+    let (from, to) = bounds(&form)?;
+    let sets = matcher_sets(&state, &form).map_err(ApiError::bad_data)?;
+    state.wait_readable(to, state.settings.query_timeout).await?;
+    let ask = move |state: &AppState, memory: &MemoryReservation| {
+        counted(state.sources.catalog.label_values(&name, &sets, from, to)?, memory)
+    };
+    let listed = listed(&state, ask).await?;
+    Ok(written(&state, listed, limit, |out, value| query_json::string(out, value)))
+}
+
+/// The label name that a path has.
+fn label_name(given: &str) -> Result<String, ApiError> {
+    let name = unescape_name(given);
+    let valid = !name.is_empty() && !name.contains('\u{fffd}');
+    if valid { Ok(name) } else { Err(ApiError::bad_data(format!("invalid label name: {name:?}"))) }
+}
+
+fn bounds(form: &Form) -> Result<(TimeMs, TimeMs), ApiError> {
+    Ok((form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?))
+}
+
+/// The `match[]` selectors; each must ask for something that a series without labels has not.
+pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    let sets = selectors(state, form)?;
+    if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
+        return Err("match[] must contain at least one non-empty matcher".to_owned());
+    }
+    Ok(sets)
+}
+
+/// The `match[]` selectors. All together they may be as large as one query.
+pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    let mut sets = Vec::new();
+    let mut bytes = 0;
+    let mut regexes = 0;
+    for text in form.all("match[]") {
+        bytes += text.len();
+        if bytes > SELECTOR_BYTES {
+            return Err(format!(
+                "the selectors are too long: the limit is {SELECTOR_BYTES} bytes for all of them"
+            ));
+        }
+        let set = state.sources.language.selector(text).map_err(|e| e.message())?;
+        regexes += set.iter().filter(|m| matches!(m.op, MatchOp::Regex | MatchOp::NotRegex)).count();
+        if regexes > SELECTOR_REGEXES {
+            return Err(format!(
+                "too many regular expressions: the limit is {SELECTOR_REGEXES} for all selectors"
+            ));
+        }
+        sets.push(set);
+    }
+    Ok(sets)
+}
+
+/// Runs a question to the store off the async runtime, where it yields to ticks.
+pub async fn run_blocking<T: Send + 'static>(
+    state: AppState,
+    ask: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let asking = state.clone();
+    join_store_call(asking.low_priority.run(move || ask(&state))).await
+}
+
+/// What a call of the store came to.
+pub async fn join_store_call<T>(call: JoinHandle<Result<T, StoreError>>) -> Result<T, ApiError> {
+    let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
+    Ok(call.await.map_err(internal)??)
+}
+
+/// What a question about series came to, with the memory that it takes and when it has to be sent.
+pub struct Listed<T> {
+    /// What was found.
+    pub found: FoundList<T>,
+    /// When it has to be sent.
+    pub deadline: Instant,
+}
+
+/// Asks the store for a list that counts among the answers of queries, as long as it is there, and
+/// takes no more time.
+pub async fn listed<T: Send + 'static>(
+    state: &AppState,
+    ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, StoreError> + Send + 'static,
+) -> Result<Listed<T>, ApiError> {
+    let deadline = Instant::now() + state.settings.query_timeout;
+    let memory = state.sources.memory.reservation(state.settings.max_bytes);
+    let work = move |state: &AppState| Ok(FoundList { list: ask(state, &memory)?, memory });
+    let asked = tokio::time::timeout_at(deadline, run_blocking(state.clone(), work)).await;
+    let late = |_| ApiError::new(ErrorType::Timeout, "the request timed out: ask for fewer series");
+    Ok(Listed { found: asked.map_err(late)??, deadline })
+}
+
+/// A list of texts, counted.
+fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>, StoreError> {
+    let bytes = list.iter().map(|text| text.len() + size_of::<String>()).sum();
+    memory.grow(bytes).map_err(|e| StoreError::Refused(e.to_string()))?;
+    Ok(list)
+}
+
+/// The response with `limit` of what was listed at most, in pieces.
+fn written<T: Send + 'static>(
+    state: &AppState,
+    listed: Listed<T>,
+    limit: Option<usize>,
+    write: fn(&mut String, &T),
+) -> Response {
+    let Listed { mut found, deadline } = listed;
+    let mut warnings = Vec::from_iter(state.incomplete_reason());
+    if let Some(limit) = limit
+        && found.list.len() > limit
+    {
+        found.list.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    json_response(StatusCode::OK, sending::body(List::new(found, write, warnings), deadline))
+}

@@ -1,0 +1,314 @@
+//! The messages of a subscription, as JSON. `docs/subscribe.md` describes them; change both together.
+
+use super::super::query_json;
+use super::super::response::ApiError;
+use super::client_message::Envelope;
+use engine::live::LabelledSample;
+use engine::operators::histogram_column::Sample;
+use engine::plan::{AggregateOp, Plan, PlanOp, ValueType};
+use std::collections::HashMap;
+use std::fmt::Write;
+use storage::model::{Labels, TimeMs};
+
+/// One message to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerMessage {
+    /// Its only key, and the name of the server-sent event.
+    pub event: &'static str,
+    /// The whole message.
+    pub json: String,
+}
+
+impl ServerMessage {
+    /// `{"event":{"id":"…"`, to be continued.
+    fn open(event: &'static str, id: &str) -> ServerMessage {
+        let mut json = format!("{{\"{event}\":{{\"id\":");
+        query_json::string(&mut json, id);
+        ServerMessage { event, json }
+    }
+
+    fn time(mut self, name: &str, t: TimeMs) -> ServerMessage {
+        let _ = write!(self.json, ",\"{name}\":");
+        query_json::time(&mut self.json, t);
+        self
+    }
+
+    fn text(mut self, name: &str, text: &str) -> ServerMessage {
+        let _ = write!(self.json, ",\"{name}\":");
+        query_json::string(&mut self.json, text);
+        self
+    }
+
+    fn list<T>(mut self, name: &str, items: &[T], write: impl Fn(&mut String, &T)) -> ServerMessage {
+        let _ = write!(self.json, ",\"{name}\":[");
+        for (i, item) in items.iter().enumerate() {
+            self.json.push_str(if i > 0 { "," } else { "" });
+            write(&mut self.json, item);
+        }
+        self.json.push(']');
+        self
+    }
+
+    fn close(mut self) -> ServerMessage {
+        self.json.push_str("}}");
+        self
+    }
+}
+
+/// What was installed: the first message.
+pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing: bool) -> ServerMessage {
+    let kind = if plan.kind() == ValueType::Scalar { "scalar" } else { "vector" };
+    let mut message = ServerMessage::open("subscribed", id).text("query", query).text("type", kind);
+    message.json.push_str(",\"schema\":{\"labels\":");
+    match output_labels(plan) {
+        Some(names) => message.json.push_str(&serde_json::json!(names).to_string()),
+        None => message.json.push_str("null"),
+    }
+    message.json.push_str(",\"value\":\"float64\"}");
+    if !standing {
+        message.json.push_str(",\"standing\":false");
+    }
+    message.text("plan", explained).close()
+}
+
+/// The labels that rows can have, where the plan alone says so.
+fn output_labels(plan: &Plan) -> Option<Vec<String>> {
+    use AggregateOp::*;
+    match &plan.op {
+        PlanOp::Aggregate(a) => match a.op {
+            // These pass series on as they are, or add a label that the data names.
+            Topk | Bottomk | Limitk | LimitRatio | CountValues => None,
+            _ if a.grouping.without => None,
+            _ => Some(a.grouping.labels.clone()),
+        },
+        PlanOp::Negate(input) | PlanOp::Plus(input) => output_labels(input),
+        _ if plan.kind() == ValueType::Scalar => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// Why a subscription has ended that its client did not end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// `backpressure: close`, and the client was too slow.
+    Slow,
+    /// The bytes for all subscriptions are used up, and this one held most of them.
+    BuffersFull,
+    /// Its view was removed or replaced.
+    ViewRemoved,
+    /// The server could not go on with it.
+    Failed,
+}
+
+impl Ended {
+    fn as_str(self) -> &'static str {
+        match self {
+            Ended::Slow => "slow",
+            Ended::BuffersFull => "buffers_full",
+            Ended::ViewRemoved => "view_removed",
+            Ended::Failed => "failed",
+        }
+    }
+}
+
+/// The subscription has ended; without a reason because its client asked.
+pub fn unsubscribed(id: &str, why: Option<Ended>) -> ServerMessage {
+    let message = ServerMessage::open("unsubscribed", id);
+    match why {
+        Some(why) => message.text("reason", why.as_str()).close(),
+        None => message.close(),
+    }
+}
+
+/// The answer is complete as of `t`.
+pub fn progress(id: &str, t: TimeMs) -> ServerMessage {
+    ServerMessage::open("progress", id).time("t", t).close()
+}
+
+/// From `t` on the answer should be read with these warnings and infos.
+pub fn notes(id: &str, t: TimeMs, warnings: &[String], infos: &[String]) -> ServerMessage {
+    let text = |out: &mut String, text: &String| query_json::string(out, text);
+    ServerMessage::open("notes", id)
+        .time("t", t)
+        .list("warnings", warnings, text)
+        .list("infos", infos, text)
+        .close()
+}
+
+/// Recorded samples at `t` are others than they were when they were recorded.
+pub fn correction(id: &str, t: TimeMs, upsert: &[LabelledSample], remove: &[Labels]) -> ServerMessage {
+    ServerMessage::open("correction", id)
+        .time("t", t)
+        .list("upsert", upsert, row)
+        .list("remove", remove, query_json::labels)
+        .close()
+}
+
+/// States between these ticks were not delivered; a snapshot follows.
+pub fn lost(id: &str, from: TimeMs, to: TimeMs) -> ServerMessage {
+    ServerMessage::open("lost", id).time("from", from).time("to", to).close()
+}
+
+/// Something failed; `t` if it was the evaluation at that tick.
+pub fn error(id: Option<&str>, error: &ApiError, t: Option<TimeMs>) -> ServerMessage {
+    let mut json = String::from("{\"error\":{");
+    if let Some(id) = id {
+        json.push_str("\"id\":");
+        query_json::string(&mut json, id);
+        json.push(',');
+    }
+    let _ = write!(json, "\"errorType\":\"{}\"", error.kind.as_str());
+    let message = ServerMessage { event: "error", json }.text("error", &error.message);
+    match t {
+        Some(t) => message.time("t", t).close(),
+        None => message.close(),
+    }
+}
+
+fn row(out: &mut String, (labels, sample): &LabelledSample) {
+    out.push_str("{\"labels\":");
+    query_json::labels(out, labels);
+    match sample {
+        Sample::Float(v) => {
+            out.push_str(",\"value\":\"");
+            query_json::value(out, *v);
+            out.push_str("\"}");
+        }
+        Sample::Histogram(h) => {
+            out.push_str(",\"histogram\":");
+            query_json::histogram(out, h);
+            out.push('}');
+        }
+    }
+}
+
+fn diff_row(out: &mut String, (labels, sample, diff): &(Labels, Sample, i8)) {
+    row(out, &(labels.clone(), sample.clone()));
+    out.pop();
+    let _ = write!(out, ",\"diff\":{diff}}}");
+}
+
+/// Writes snapshots and deltas in the envelope that was asked for.
+pub struct DeltaEncoder {
+    id: String,
+    /// The rows that the client has; only the envelope `diff` needs them, to say what a change replaces.
+    rows: Option<HashMap<Labels, Sample>>,
+}
+
+impl DeltaEncoder {
+    /// An encoder for the subscription `id`.
+    pub fn new(id: &str, envelope: Envelope) -> DeltaEncoder {
+        DeltaEncoder { id: id.to_owned(), rows: (envelope == Envelope::Diff).then(HashMap::new) }
+    }
+
+    /// About what the rows take that the client has.
+    pub fn remembered_bytes(&self) -> usize {
+        let rows = self.rows.as_ref().map_or(0, HashMap::len);
+        rows * 2 * size_of::<LabelledSample>()
+    }
+
+    /// The whole answer.
+    pub fn snapshot(&mut self, t: TimeMs, rows: &[LabelledSample]) -> ServerMessage {
+        let message = ServerMessage::open("snapshot", &self.id).time("t", t);
+        let Some(known) = &mut self.rows else { return message.list("rows", rows, row).close() };
+        *known = rows.iter().cloned().collect();
+        let diff: Vec<_> = rows.iter().map(|(labels, v)| (labels.clone(), v.clone(), 1)).collect();
+        message.list("rows", &diff, diff_row).close()
+    }
+
+    /// What changed up to `t`; since an earlier tick if `since` is given.
+    pub fn delta(
+        &mut self,
+        since: Option<TimeMs>,
+        t: TimeMs,
+        upsert: &[LabelledSample],
+        remove: &[Labels],
+    ) -> ServerMessage {
+        let mut message = ServerMessage::open("delta", &self.id).time("t", t);
+        if let Some(since) = since {
+            message = message.time("since", since);
+        }
+        let Some(known) = &mut self.rows else {
+            return message.list("upsert", upsert, row).list("remove", remove, query_json::labels).close();
+        };
+        let mut diff = Vec::with_capacity(2 * upsert.len() + remove.len());
+        for labels in remove {
+            diff.extend(known.remove(labels).map(|old| (labels.clone(), old, -1)));
+        }
+        for (labels, v) in upsert {
+            diff.extend(known.insert(labels.clone(), v.clone()).map(|old| (labels.clone(), old, -1)));
+            diff.push((labels.clone(), v.clone(), 1));
+        }
+        message.list("rows", &diff, diff_row).close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(name: &str) -> Labels {
+        Labels::from_pairs([("job", name)])
+    }
+
+    #[test]
+    fn upsert_envelope() {
+        let mut encoder = DeltaEncoder::new("a", Envelope::Upsert);
+        assert_eq!(
+            encoder.snapshot(1_500, &[(job("x"), 1.0.into()), (Labels::default(), f64::NAN.into())]).json,
+            r#"{"snapshot":{"id":"a","t":1.500,"rows":[{"labels":{"job":"x"},"value":"1"},{"labels":{},"value":"NaN"}]}}"#
+        );
+        assert_eq!(
+            encoder.delta(None, 2_000, &[(job("y"), 2.5.into())], &[job("x")]).json,
+            r#"{"delta":{"id":"a","t":2,"upsert":[{"labels":{"job":"y"},"value":"2.5"}],"remove":[{"job":"x"}]}}"#
+        );
+        let delta = encoder.delta(Some(2_000), 3_000, &[], &[]);
+        assert_eq!(delta.json, r#"{"delta":{"id":"a","t":3,"since":2,"upsert":[],"remove":[]}}"#);
+    }
+
+    #[test]
+    fn diff_envelope_says_what_a_change_replaces() {
+        let mut encoder = DeltaEncoder::new("a", Envelope::Diff);
+        let snapshot = encoder.snapshot(1_000, &[(job("x"), 1.0.into()), (job("y"), 2.0.into())]);
+        assert!(snapshot.json.contains(r#"{"labels":{"job":"x"},"value":"1","diff":1}"#));
+        assert_eq!(
+            encoder.delta(None, 2_000, &[(job("y"), 3.0.into())], &[job("x"), job("never")]).json,
+            concat!(
+                r#"{"delta":{"id":"a","t":2,"rows":[{"labels":{"job":"x"},"value":"1","diff":-1},"#,
+                r#"{"labels":{"job":"y"},"value":"2","diff":-1},{"labels":{"job":"y"},"value":"3","diff":1}]}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_schema_names_labels_only_where_the_plan_does() {
+        use promql;
+        let labels =
+            |text: &str| output_labels(&promql::compile(text, &promql::PromqlOptions::default()).unwrap());
+        assert_eq!(labels("-sum by (job) (x)"), Some(vec!["job".to_owned()]));
+        assert_eq!(labels("sum(x)"), Some(vec![]));
+        assert_eq!(labels("1 + time()"), Some(vec![]));
+        for text in ["x", "topk by (job) (1, x)", "sum without (job) (x)", "count_values by (job) (\"v\", x)"]
+        {
+            assert_eq!(labels(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn notices() {
+        assert_eq!(progress("a\"", 5_000).json, r#"{"progress":{"id":"a\"","t":5}}"#);
+        assert_eq!(
+            correction("a", 1_000, &[(job("x"), 2.0.into())], &[job("y")]).json,
+            r#"{"correction":{"id":"a","t":1,"upsert":[{"labels":{"job":"x"},"value":"2"}],"remove":[{"job":"y"}]}}"#
+        );
+        assert_eq!(lost("a", 1_000, 2_500).json, r#"{"lost":{"id":"a","from":1,"to":2.500}}"#);
+        assert_eq!(
+            error(None, &ApiError::bad_data("x"), None).json,
+            r#"{"error":{"errorType":"bad_data","error":"x"}}"#
+        );
+        assert_eq!(
+            error(Some("a"), &ApiError::bad_data("x"), Some(1_000)).json,
+            r#"{"error":{"id":"a","errorType":"bad_data","error":"x","t":1}}"#
+        );
+    }
+}

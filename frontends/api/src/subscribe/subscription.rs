@@ -1,0 +1,299 @@
+//! One open subscription: its view, its tap, its outbox, and the messages that come out of them.
+
+use super::super::dispatch::ApiRequest;
+use super::super::low_priority::blocking;
+use super::super::progress::Progress;
+use super::super::response::{ApiError, ErrorType};
+use super::super::self_metrics::GaugeGuard;
+use super::super::{AppState, limits, query, saved_queries, views};
+use super::budget::{Account, Charge};
+use super::client_message::{Backpressure, SubscribeRequest};
+use super::server_message::{self, DeltaEncoder, Ended, ServerMessage};
+use super::shared_views::ViewLease;
+use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
+use super::too_many;
+use ::views::ViewRegistry;
+use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::plan::physical::StoreQueries;
+use engine::plan::{Dialect, Plan, PlanOp};
+use language::annotations::render_most;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use storage::execution::Execution;
+use storage::model::{Matcher, TimeMs};
+use tokio::sync::Notify;
+
+/// One open subscription.
+pub struct Subscription {
+    id: String,
+    /// What was asked, for the places of annotations.
+    query: String,
+    policy: Backpressure,
+    buffer: Option<usize>,
+    bell: Arc<Notify>,
+    hands: Execution,
+    views: Arc<dyn ViewRegistry>,
+    /// What picks the series of a subscription that is a selector and nothing else: it hears of corrections.
+    series: Option<Vec<Matcher>>,
+    lease: Arc<ViewLease>,
+    tap: TapId,
+    outbox: Arc<SubscriberQueue>,
+    encoder: DeltaEncoder,
+    account: Arc<Account>,
+    /// The rows that the encoder remembers.
+    remembered: Charge,
+    /// Messages that are ready to be sent.
+    outgoing: VecDeque<Outgoing>,
+    /// The first tick that a lagging client did not see; told when the fresh snapshot comes.
+    lost_since: Option<TimeMs>,
+    ended: bool,
+    _counted: GaugeGuard,
+}
+
+/// A message, and its bytes on the subscription's account until it is sent.
+pub struct Outgoing {
+    /// The message.
+    pub message: ServerMessage,
+    /// Its bytes.
+    pub charge: Charge,
+}
+
+impl Subscription {
+    /// Opens what `client_message` asks for; `bell` rings when there is something to send by
+    /// `connection`. The first message is ready.
+    pub async fn open(
+        state: &AppState,
+        request: SubscribeRequest,
+        bell: Arc<Notify>,
+        connection: Option<Arc<Progress>>,
+    ) -> Result<Subscription, ApiError> {
+        admit(state)?;
+        let account = state.buffers.open(bell.clone(), connection);
+        let counted = GaugeGuard::new(&state.telemetry.subscriptions);
+        let SubscriptionTarget { text, plan, view } = question(state, &request).await?;
+        let explained = state.sources.language.explain(&plan);
+        let kind = ViewKind::NOW;
+        let standing = check(
+            &ViewSpec { name: String::new(), plan: plan.clone(), kind },
+            Dialect::default(),
+            StoreQueries::Refused,
+        )
+        .is_ok();
+        let first = server_message::subscribed(&request.id, &text, &plan, &explained, standing);
+        let charge = account.charge(first.json.len());
+        let outbox = SubscriberQueue::new(request.backpressure, request.buffer, bell.clone(), &account);
+        let series = series_of(&plan);
+        if let Some(matchers) = &series {
+            state.sources.views.on_correction(matchers.clone(), outbox.listener());
+        }
+        let views = state.views.clone();
+        let sink = outbox.sink();
+        let name = text.clone();
+        let opened = state.blocking(move || {
+            let lease = match view {
+                Some(id) => views.borrow(id),
+                None => views.acquire(&plan, &name)?,
+            };
+            let tap = lease.tap(sink);
+            Ok::<_, String>((lease, tap))
+        });
+        let (lease, tap) = match opened.await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(e)) => return Err(ApiError::new(ErrorType::Execution, e)),
+            Err(e) => return Err(ApiError::new(ErrorType::Internal, e.to_string())),
+        };
+        Ok(Subscription {
+            encoder: DeltaEncoder::new(&request.id, request.envelope),
+            id: request.id,
+            query: text,
+            policy: request.backpressure,
+            buffer: request.buffer,
+            bell,
+            hands: state.settings.hands,
+            views: state.sources.views.clone(),
+            series,
+            lease: Arc::new(lease),
+            tap,
+            outbox,
+            remembered: account.charge(0),
+            account,
+            outgoing: VecDeque::from([Outgoing { message: first, charge }]),
+            lost_since: None,
+            ended: false,
+            _counted: counted,
+        })
+    }
+
+    /// Opens the subscription of a plain GET.
+    pub async fn of_call(call: &ApiRequest) -> Result<Subscription, ApiError> {
+        let connection = call.parts.extensions.get::<Arc<Progress>>().cloned();
+        Subscription::open(&call.state, SubscribeRequest::from_form(&call.form)?, Arc::default(), connection)
+            .await
+    }
+
+    /// Rings when there may be something to send.
+    pub fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
+    }
+
+    /// Whether the last message has been given out.
+    pub fn has_ended(&self) -> bool {
+        self.ended && self.outgoing.is_empty()
+    }
+
+    /// The next message, if there is one now.
+    pub async fn next(&mut self) -> Option<Outgoing> {
+        if self.account.has_ended() && !self.ended {
+            self.outgoing.clear();
+            let why = "the buffers of all subscriptions are full, and this one held most of them: read faster, or subscribe to less";
+            self.end(&ApiError::new(ErrorType::Unavailable, why), None, Ended::BuffersFull);
+        }
+        if self.outgoing.is_empty() && !self.ended {
+            match self.outbox.take() {
+                Some(SubscriberEvent::Lagging { from, to }) => self.lagging(from, to).await,
+                Some(taken) => self.enqueue_messages(taken),
+                None => {}
+            }
+        }
+        self.outgoing.pop_front()
+    }
+
+    fn push(&mut self, message: ServerMessage) {
+        let charge = self.account.charge(message.json.len());
+        self.outgoing.push_back(Outgoing { message, charge });
+    }
+
+    /// Says why, and that it is over.
+    fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: Ended) {
+        self.push(server_message::error(Some(&self.id), error, t));
+        self.push(server_message::unsubscribed(&self.id, Some(why)));
+        self.ended = true;
+    }
+
+    fn enqueue_messages(&mut self, taken: SubscriberEvent) {
+        match taken {
+            SubscriberEvent::Snapshot(t, rows) => {
+                if let Some(from) = self.lost_since.take() {
+                    self.push(server_message::lost(&self.id, from, t));
+                }
+                let message = self.encoder.snapshot(t, &rows);
+                self.remembered.set(self.encoder.remembered_bytes());
+                self.push(message);
+            }
+            SubscriberEvent::Delta { since, t, upsert, remove } => {
+                let message = self.encoder.delta(since, t, &upsert, &remove);
+                self.remembered.set(self.encoder.remembered_bytes());
+                self.push(message);
+            }
+            SubscriberEvent::Notes(t, notes) => {
+                let (warnings, infos) = render_most(&self.query, &notes, limits::ANNOTATIONS);
+                self.push(server_message::notes(&self.id, t, &warnings, &infos));
+            }
+            SubscriberEvent::Progress(t) => self.push(server_message::progress(&self.id, t)),
+            SubscriberEvent::Failed(t, text) => {
+                let error = ApiError::new(ErrorType::Execution, text);
+                self.push(server_message::error(Some(&self.id), &error, Some(t)));
+            }
+            SubscriberEvent::Corrected(rows) => {
+                let message = server_message::correction(&self.id, rows.t, &rows.upsert, &rows.remove);
+                self.push(message);
+            }
+            SubscriberEvent::Over => {
+                self.push(server_message::unsubscribed(&self.id, Some(Ended::ViewRemoved)));
+                self.ended = true;
+            }
+            SubscriberEvent::Lagging { .. } => {}
+        }
+    }
+
+    /// The client reads again after it fell behind: a fresh tap, or the end.
+    async fn lagging(&mut self, from: TimeMs, to: TimeMs) {
+        if self.policy == Backpressure::Close {
+            let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
+            return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), Ended::Slow);
+        }
+        self.lost_since.get_or_insert(from);
+        self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.bell.clone(), &self.account);
+        if let Some(matchers) = &self.series {
+            self.views.on_correction(matchers.clone(), self.outbox.listener());
+        }
+        let lease = self.lease.clone();
+        let old = self.tap;
+        let sink = self.outbox.sink();
+        let again = blocking(self.hands, move || {
+            lease.untap(old);
+            lease.tap(sink)
+        });
+        match again.await {
+            Ok(tap) => self.tap = tap,
+            Err(e) => {
+                self.end(&ApiError::new(ErrorType::Internal, e.to_string()), None, Ended::Failed);
+            }
+        }
+    }
+}
+
+/// Whether there may be one more subscription.
+pub fn admit(state: &AppState) -> Result<(), ApiError> {
+    let error = if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
+        too_many("subscriptions", limits::SUBSCRIPTIONS)
+    } else if !state.buffers.takes_more() {
+        let why =
+            "the buffers of all subscriptions are full (--web.max-subscription-buffers); try again later";
+        ApiError::new(ErrorType::Unavailable, why)
+    } else {
+        return Ok(());
+    };
+    state.buffers.count_refusal();
+    Err(error)
+}
+
+/// The matchers of a plan that shows series as they are, now.
+fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
+    match &plan.op {
+        PlanOp::Instant(selector) if selector.offset == 0 && selector.at.is_none() => {
+            Some(selector.matchers.clone())
+        }
+        _ => None,
+    }
+}
+
+/// What a request asks for.
+struct SubscriptionTarget {
+    text: String,
+    plan: Plan,
+    /// The view that answers it already.
+    view: Option<ViewId>,
+}
+
+async fn question(state: &AppState, request: &SubscribeRequest) -> Result<SubscriptionTarget, ApiError> {
+    if !request.view.is_empty() {
+        let id = saved_queries::id_named(state, &request.view)?;
+        let report = views::one(state, id).await?.ok_or_else(|| views::is_gone(&request.view))?;
+        let text = state.sources.standing.definition(id).map_or(report.spec.name, |(_, d)| d.query);
+        return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id) });
+    }
+    let plan = state.sources.language.compile(&request.query, None);
+    let plan = plan.map_err(|e| ApiError::parameter("query", e))?;
+    match query::unsupported_range_type(&plan) {
+        None => Ok(SubscriptionTarget { text: request.query.clone(), plan, view: None }),
+        Some(kind) => {
+            let reason = format!(
+                "invalid expression type {kind:?} for subscription, must be Scalar or instant Vector"
+            );
+            Err(ApiError::parameter("query", reason))
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let lease = self.lease.clone();
+        let tap = self.tap;
+        // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends
+        // the tap too.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(blocking(self.hands, move || lease.untap(tap)));
+        }
+    }
+}

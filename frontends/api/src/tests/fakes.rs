@@ -1,0 +1,485 @@
+//! Fakes for everything behind the API.
+
+use super::super::json_model::*;
+use super::super::services::*;
+use super::super::{ApiSettings, AppState};
+use crate::query::log::QueryLog;
+use engine::live::describe::{DescribeError, Description, ViewReport};
+use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
+use engine::memory::{MemoryPool, MemoryReservation};
+use engine::plan::annotations::{Annotation, Occurrences, Severity};
+use engine::plan::{BitFloat, Plan, PlanNode, PlanOp, Selector, Span};
+use engine::query::guard::SampleStats;
+use engine::query::{
+    AnswerMemory, QueryAnswer, QueryEngine, QueryError, QueryOptions, QueryValue, Series, SeriesCatalog,
+    VectorSample, count_labels,
+};
+use futures::future::BoxFuture;
+use language::{QueryLanguage, QueryRange, QueryTextError};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use storage::clock::ManualClock;
+use storage::exemplars::{Exemplar, SeriesExemplars};
+use storage::metrics::Metrics;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::{HeadStats, NewestSample, NewestValue, StoreError};
+use views::ViewRegistry;
+use views::saved::SavedQueries;
+
+/// The fakes that tests look into.
+#[derive(Default)]
+pub struct Fakes {
+    pub ready: AtomicBool,
+    pub ill: AtomicBool,
+    pub quit: AtomicBool,
+    pub cancelled: AtomicBool,
+    /// The query `stuck` ends.
+    pub go_on: AtomicBool,
+    /// The log stands still.
+    pub stands_still: AtomicBool,
+    pub views: FakeViews,
+}
+
+/// An error at column `at + 1` of the first line.
+fn text_error(at: u32, text: &str) -> QueryTextError {
+    QueryTextError::new("a line", Span { start: at, end: at }, text.to_owned())
+}
+
+/// Understands the few words that the tests use.
+struct Words;
+
+impl QueryLanguage for Words {
+    fn compile(&self, text: &str, _: Option<QueryRange>) -> Result<Plan, QueryTextError> {
+        let selector = |name: &str| Selector {
+            matchers: vec![Matcher::equal("__name__", name)],
+            offset: 0,
+            at: None,
+            extension: None,
+        };
+        let op = match text {
+            "" => return Err(text_error(0, "no expression found in input")),
+            "sum(" => return Err(text_error(4, "unclosed left parenthesis")),
+            "'a'" => PlanOp::Text("a".into()),
+            "up[5m]" => PlanOp::Range { selector: selector("up"), range: 300_000 },
+            number if number.parse::<f64>().is_ok() => PlanOp::Number(BitFloat(number.parse().unwrap())),
+            name => PlanOp::Instant(selector(name)),
+        };
+        Ok(Arc::new(PlanNode { op, span: Span::default() }))
+    }
+
+    fn selector(&self, text: &str) -> Result<Vec<Matcher>, QueryTextError> {
+        match text {
+            "{}" => Ok(vec![]),
+            "x-y" => Ok(vec![Matcher::equal("x", "y")]),
+            "sum(" => Err(text_error(3, "unexpected \"(\"")),
+            name => Ok(vec![Matcher::equal("__name__", name)]),
+        }
+    }
+
+    fn format(&self, text: &str) -> Result<String, QueryTextError> {
+        self.compile(text, None).map(|_| format!("<{text}>"))
+    }
+
+    fn print(&self, text: &str) -> Result<String, QueryTextError> {
+        self.format(text)
+    }
+
+    fn tree(&self, text: &str) -> Result<serde_json::Value, QueryTextError> {
+        self.compile(text, None).map(|_| serde_json::json!({"type": text}))
+    }
+
+    fn selectors(&self, text: &str) -> Result<Vec<Vec<Matcher>>, QueryTextError> {
+        let plan = self.compile(text, None)?;
+        Ok(if let PlanOp::Instant(selector) = &plan.op { vec![selector.matchers.clone()] } else { vec![] })
+    }
+
+    fn explain(&self, _: &Plan) -> String {
+        "select".into()
+    }
+}
+
+struct Oracle(Arc<Fakes>);
+
+impl Oracle {
+    fn answer(value: QueryValue) -> Result<QueryAnswer, QueryError> {
+        let note = Annotation {
+            level: Severity::Info,
+            text: "hm".into(),
+            extent: Occurrences::Untold,
+            span: Span::default(),
+        };
+        let steps = vec![(1_000, 4, 3)];
+        let samples = SampleStats { total: 7, read: 5, peak: 3, steps };
+        Ok(QueryAnswer { value, notes: vec![note], samples, memory: AnswerMemory::default() })
+    }
+}
+
+pub fn job(name: &str) -> Labels {
+    Labels::from_pairs([("__name__", "up"), ("job", name)])
+}
+
+impl QueryEngine for Oracle {
+    fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
+        match &plan.op {
+            PlanOp::Number(v) => Self::answer(QueryValue::Scalar(t, v.0)),
+            PlanOp::Text(text) => Self::answer(QueryValue::Text(t, text.clone())),
+            PlanOp::Instant(selector) if selector.matchers[0].value == "slow" => {
+                let until = Instant::now() + options.timeout;
+                while Instant::now() < until {
+                    if options.cancel.load(SeqCst) {
+                        self.0.cancelled.store(true, SeqCst);
+                        return Err(QueryError::Canceled(
+                            "query was canceled in expression evaluation".into(),
+                        ));
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(QueryError::Timeout("query timed out in expression evaluation".into()))
+            }
+            // As on a machine whose cores belong to others: it does not come to look at its limits.
+            PlanOp::Instant(selector) if selector.matchers[0].value == "stuck" => {
+                while !self.0.go_on.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                self.0.cancelled.store(options.cancel.load(SeqCst), SeqCst);
+                Self::answer(QueryValue::Scalar(t, 0.0))
+            }
+            PlanOp::Instant(selector) if selector.matchers[0].value == "hungry" => {
+                Err(QueryError::Execution("query processing would load too many samples".into()))
+            }
+            PlanOp::Range { .. } => Self::answer(QueryValue::Matrix(vec![
+                Series { labels: job("b"), points: vec![(1_000, 1.0)], histograms: vec![], drops: false },
+                Series { labels: job("a"), points: vec![(1_500, 2.0)], histograms: vec![], drops: false },
+            ])),
+            _ => Self::answer(QueryValue::Vector(vec![
+                VectorSample { labels: job("a"), t, v: 1.0, h: None, drops: false },
+                VectorSample { labels: job("b"), t, v: f64::NAN, h: None, drops: false },
+            ])),
+        }
+    }
+
+    fn range(
+        &self,
+        _: &Plan,
+        start: i64,
+        end: i64,
+        step: i64,
+        _: &QueryOptions,
+    ) -> Result<QueryAnswer, QueryError> {
+        let points: Vec<_> = (0..=(end - start) / step).map(|i| (start + i * step, i as f64)).collect();
+        let series =
+            |name| Series { labels: job(name), points: points.clone(), histograms: vec![], drops: false };
+        Self::answer(QueryValue::Matrix(vec![series("b"), series("a")]))
+    }
+}
+
+struct Shelf(Arc<Fakes>);
+
+impl SeriesCatalog for Shelf {
+    fn series(
+        &self,
+        sets: &[Vec<Matcher>],
+        _: TimeMs,
+        _: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<Labels>, StoreError> {
+        let all = [job("a"), job("b")];
+        let matching = |labels: &&Labels| sets.iter().any(|set| set.iter().all(|m| m.matches_labels(labels)));
+        let found: Vec<Labels> = all.iter().filter(matching).cloned().collect();
+        found.iter().try_for_each(|labels| count_labels(memory, labels))?;
+        Ok(found)
+    }
+    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
+        Ok(vec!["__name__".into(), "job".into()])
+    }
+    fn label_values(
+        &self,
+        name: &str,
+        _: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(vec![name.into(), from.to_string(), to.to_string()])
+    }
+    fn newest(
+        &self,
+        sets: &[Vec<Matcher>],
+        _: TimeMs,
+        to: TimeMs,
+        memory: &MemoryReservation,
+    ) -> Result<Vec<NewestSample>, StoreError> {
+        let newest = |labels| NewestSample { labels, t: to, value: NewestValue::Float(1.0) };
+        Ok(self.series(sets, 0, to, memory)?.into_iter().map(newest).collect())
+    }
+    fn exemplars(
+        &self,
+        sets: &[Vec<Matcher>],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+        let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), v: 1e-7, t: 1_500 };
+        let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
+        let series = self.series(sets, from, to, &memory)?.into_iter();
+        Ok(series.map(|l| SeriesExemplars { labels: l, exemplars: vec![exemplar.clone()] }).collect())
+    }
+    fn stats(&self, limit: usize) -> HeadStats {
+        let by_metric = vec![("up".to_owned(), 2); limit.min(3)];
+        HeadStats { series: 2, min_time: 1, max_time: 2, by_metric, ..HeadStats::default() }
+    }
+}
+
+impl StoreReadiness for Shelf {
+    fn wait_committed(&self) -> BoxFuture<'static, ()> {
+        let fakes = self.0.clone();
+        Box::pin(async move {
+            while fakes.stands_still.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    }
+}
+
+/// Views that a test feeds by hand.
+#[derive(Default)]
+pub struct FakeViews {
+    next: AtomicU64,
+    pub installed: Mutex<Vec<String>>,
+    taps: Mutex<HashMap<TapId, Box<dyn Sink>>>,
+    /// What there is to describe, by id.
+    pub reports: Mutex<Vec<ViewReport>>,
+    /// Why nothing is described.
+    pub silent: Mutex<Option<DescribeError>>,
+}
+
+impl FakeViews {
+    /// Pushes to all taps; how many took it.
+    pub fn push(&self, event: &TapEvent) -> usize {
+        let mut taps = self.taps.lock();
+        taps.retain(|_, sink| sink.push(event.clone()));
+        taps.len()
+    }
+
+    pub fn taps(&self) -> usize {
+        self.taps.lock().len()
+    }
+}
+
+struct SharedFakeViews(Arc<Fakes>);
+
+impl ViewRegistry for SharedFakeViews {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        if view.name == "never" {
+            return Err("this cannot stand".into());
+        }
+        self.0.views.installed.lock().push(view.name);
+        Ok(ViewId(self.0.views.next.fetch_add(1, SeqCst)))
+    }
+    fn remove(&self, _: ViewId) {}
+    fn tap(&self, _: ViewId, sink: Box<dyn Sink>) -> TapId {
+        let id = TapId(self.0.views.next.fetch_add(1, SeqCst));
+        self.0.views.taps.lock().insert(id, sink);
+        id
+    }
+    fn untap(&self, tap: TapId) {
+        self.0.views.taps.lock().remove(&tap);
+    }
+    fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
+        Ok(self.0.views.reports.lock().iter().find(|report| report.id == view).cloned())
+    }
+    fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
+        if let Some(error) = *self.0.views.silent.lock() {
+            return Err(error);
+        }
+        let reports = self.0.views.reports.lock();
+        let views = reports.iter().filter(|view| view.id >= from).take(limit).cloned().collect();
+        Ok(Description { t: (!reports.is_empty()).then_some(1_795_248_000_500), total: reports.len(), views })
+    }
+}
+
+struct Rest(Arc<Fakes>);
+
+impl TargetList for Rest {
+    fn active(&self) -> Vec<TargetJson> {
+        vec![TargetJson {
+            discovered_labels: BTreeMap::from([("__address__".into(), "a:1".into())]),
+            labels: BTreeMap::from([("job".into(), "a".into())]),
+            scrape_pool: "a".into(),
+            scrape_url: "http://a:1/metrics".into(),
+            global_url: "http://a:1/metrics".into(),
+            last_error: String::new(),
+            last_scrape: None,
+            last_scrape_duration: 0.25,
+            health: TargetHealthJson::Up,
+            scrape_interval: "15s".into(),
+            scrape_timeout: "10s".into(),
+        }]
+    }
+    fn dropped(&self) -> Vec<DroppedTargetJson> {
+        vec![DroppedTargetJson { discovered_labels: BTreeMap::new(), scrape_pool: "b".into() }]
+    }
+    fn dropped_counts(&self) -> BTreeMap<String, usize> {
+        BTreeMap::from([("b".into(), 1)])
+    }
+    fn pools(&self) -> Vec<String> {
+        vec!["a".into(), "b".into()]
+    }
+    fn metadata(&self) -> Vec<MetadataJson> {
+        let of = |target: &str, metric: &str, help: &str| MetadataJson {
+            target: Labels::from_pairs([("__name__", "up"), ("job", target)]),
+            metric: metric.into(),
+            kind: "gauge".into(),
+            help: help.into(),
+            unit: String::new(),
+        };
+        vec![of("a", "up", "Up."), of("b", "up", "Up."), of("b", "up", "Up!"), of("b", "x", "X.")]
+    }
+}
+
+impl RuleGroupList for Rest {
+    fn groups(&self) -> Vec<RuleGroupJson> {
+        let alert = AlertJson {
+            labels: Labels::from_pairs([("alertname", "Foo")]),
+            annotations: BTreeMap::new(),
+            state: AlertStateJson::Firing,
+            active_at: Some(1_000),
+            keep_firing_since: None,
+            value: 93.0,
+        };
+        let alerting = AlertingRuleJson {
+            state: AlertStateJson::Firing,
+            name: "Foo".into(),
+            query: "up == 1".into(),
+            duration: 1.0,
+            keep_firing_for: 0.0,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            alerts: Some(vec![alert]),
+            health: HealthJson::Good,
+            last_error: String::new(),
+            evaluation_time: 0.5,
+            last_evaluation: Some(1_000),
+            kind: AlertingKind::Alerting,
+        };
+        let recording = |name: &str, labels: &[(&str, &str)]| {
+            RuleJson::Recording(RecordingRuleJson {
+                name: name.into(),
+                query: "up".into(),
+                labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+                health: HealthJson::Good,
+                last_error: String::new(),
+                evaluation_time: 0.0,
+                last_evaluation: None,
+                kind: RecordingKind::Recording,
+            })
+        };
+        let group = |name: &str, file: &str, rules: Vec<RuleJson>| RuleGroupJson {
+            name: name.into(),
+            file: file.into(),
+            rules,
+            interval: 1.0,
+            limit: 0,
+            evaluation_time: 0.0,
+            last_evaluation: None,
+        };
+        vec![
+            group("a", "s.yml", vec![recording("c:d", &[("x", "y")])]),
+            group("without", "r.yml", vec![]),
+            group("g", "r.yml", vec![recording("a:b", &[]), RuleJson::Alerting(alerting)]),
+        ]
+    }
+}
+
+impl AlertmanagerList for Rest {
+    fn active(&self) -> Vec<String> {
+        vec!["http://am:9093/api/v2/alerts".into()]
+    }
+    fn dropped(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+impl ServerControl for Rest {
+    fn config_yaml(&self) -> String {
+        "global: {}\n".into()
+    }
+    fn flags(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("query.timeout".into(), "2m".into())])
+    }
+    fn external_labels(&self) -> Labels {
+        Labels::from_pairs([("dc", "x")])
+    }
+    fn reload(&self) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async { Err("line 3 is odd".to_owned()) })
+    }
+    fn quit(&self) {
+        self.0.quit.store(true, SeqCst);
+    }
+    fn ready(&self) -> bool {
+        self.0.ready.load(SeqCst)
+    }
+    fn unhealthy(&self) -> Option<String> {
+        self.0.ill.load(SeqCst).then(|| "the data directory /data is gone".to_owned())
+    }
+    fn runtime(&self) -> RuntimeInfo {
+        RuntimeInfo { max_procs: 2, storage_retention: "15d".into(), ..RuntimeInfo::default() }
+    }
+    fn wal_replay(&self) -> WalReplay {
+        WalReplay { min: 0, max: 3, current: 2 }
+    }
+}
+
+impl StoreAdmin for Rest {
+    fn delete(&self, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn clean_tombstones(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn snapshot(&self, _: &std::path::Path, _: bool) -> Result<(), StoreError> {
+        Err(StoreError::Refused("the shelf is full".to_owned()))
+    }
+}
+
+impl RemoteWriteHandler for Rest {
+    fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse> {
+        let text = format!("{} {} {}", call.content_type, call.encoding, call.body.len());
+        let status = if call.body.len() == 3 { 204 } else { 400 };
+        Box::pin(
+            async move { RemoteWriteResponse { status, text, written: Some([1, 2, 3]), retry_after: None } },
+        )
+    }
+}
+
+/// A ready server with these settings.
+pub fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
+    let fakes = Arc::new(Fakes::default());
+    fakes.ready.store(true, SeqCst);
+    let rest = Arc::new(Rest(fakes.clone()));
+    let metrics = Metrics::default();
+    let views: Arc<dyn ViewRegistry> = Arc::new(SharedFakeViews(fakes.clone()));
+    let sources = ApiServices {
+        language: Arc::new(Words),
+        answers: Arc::new(Oracle(fakes.clone())),
+        memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
+        catalog: Arc::new(Shelf(fakes.clone())),
+        readiness: Arc::new(Shelf(fakes.clone())),
+        standing: Arc::new(SavedQueries::in_memory(
+            views.clone(),
+            Box::new(|text| Words.compile(text, None)),
+        )),
+        views,
+        targets: rest.clone(),
+        rules: rest.clone(),
+        alertmanagers: rest.clone(),
+        admin: rest.clone(),
+        tsdb: rest.clone(),
+        remote_write: settings.lifecycle.then_some(rest as Arc<dyn RemoteWriteHandler>),
+        clock: Arc::new(ManualClock::at(1_000_123)),
+        query_log: Arc::new(QueryLog::new(&metrics)),
+        metrics,
+    };
+    (AppState::new(settings, sources), fakes)
+}

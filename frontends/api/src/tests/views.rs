@@ -1,0 +1,157 @@
+//! `/api/v1/views`: pages, single views, and what is said when there is none.
+
+use super::super::{ApiSettings, AppState};
+use super::api::{Got, request};
+use super::fakes::server;
+use engine::live::cost::EvaluationCost;
+use engine::live::describe::{
+    AnswerReport, ByteCount, DescribeError, EvaluationFailure, RingReport, StepCount, ViewFootprint,
+    ViewReport,
+};
+use engine::live::{ViewKind, ViewSpec};
+use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use views::scheduled::parse_view_id;
+
+async fn get(state: &AppState, path: &str) -> Got {
+    request(state, "GET", path, &[], "").await
+}
+
+fn report(id: &str, kind: ViewKind, answer: AnswerReport, work: Option<ViewFootprint>) -> ViewReport {
+    let plan = Arc::new(PlanNode { op: PlanOp::Number(BitFloat(1.0)), span: Span::default() });
+    ViewReport {
+        id: parse_view_id(id).unwrap(),
+        spec: ViewSpec { name: format!("view {id}"), plan, kind },
+        answer,
+        work,
+        kept: None,
+    }
+}
+
+fn continuous() -> ViewReport {
+    let ring =
+        RingReport { selector: "{a=\"b\"}".into(), retention: 330_000, series: 4, bytes: 640, readers: 2 };
+    let work = ViewFootprint {
+        owner: 1,
+        level: 2,
+        local: StepCount { total: 3, shared: 2 },
+        gather: StepCount { total: 1, shared: 0 },
+        state: ByteCount { total: 900, shared: 640 },
+        spent: Some(EvaluationCost {
+            t: 1_795_248_000_000,
+            latest: 0.00025,
+            total: 1.5,
+            ..EvaluationCost::default()
+        }),
+        rows_touched: 4,
+        rings: vec![ring],
+    };
+    let answer = AnswerReport {
+        taps: 1,
+        rows: 3,
+        changed: Some(1_795_248_000_000),
+        frontier: Some(1_795_248_000_250),
+        ..AnswerReport::default()
+    };
+    report("3", ViewKind::NOW, answer, Some(work))
+}
+
+fn recorded() -> ViewReport {
+    let kind = ViewKind::Recorded {
+        record: "r".into(),
+        labels: vec![("team".into(), "x".into())],
+        interval: 1_500,
+        offset: 0,
+        query_offset: 60_000,
+        limit: 9,
+    };
+    let failure = Some(EvaluationFailure { t: 1_795_248_000_000, error: "too much".into(), lasts: true });
+    report("asked-1", kind, AnswerReport { failure, ..AnswerReport::default() }, None)
+}
+
+#[tokio::test]
+async fn a_view_shows_what_it_is_made_of() {
+    let (state, fakes) = server(ApiSettings::default());
+    *fakes.views.reports.lock() = vec![continuous(), recorded()];
+    let first = json!({
+        "id": "3", "name": "view 3", "kind": "continuous", "standing": true, "plan": "select",
+        "taps": 1, "rows": 3, "lastChange": "2026-11-21T08:00:00Z", "frontier": "2026-11-21T08:00:00.25Z", "health": "ok", "lastError": "",
+        "stateBytes": {"total": 900, "shared": 640}, "cpuSeconds": 1.5, "evaluationSeconds": 0.00025, "level": 2, "worker": 1,
+        "localSteps": {"total": 3, "shared": 2}, "gatherSteps": {"total": 1, "shared": 0}, "rowsTouched": 4,
+        "rings": [{"selector": "{a=\"b\"}", "reach": 330, "series": 4, "bytes": 640, "readers": 2}],
+    });
+    let second = json!({
+        "id": "asked-1", "name": "view asked-1", "kind": "recorded", "standing": false, "plan": "select",
+        "record": "r", "labels": {"team": "x"}, "interval": 1.5, "offset": 0, "queryOffset": 60, "limit": 9,
+        "taps": 0, "rows": 0, "health": "err", "lastError": "too much", "lastErrorTime": "2026-11-21T08:00:00Z",
+    });
+    let data = json!({"time": "2026-11-21T08:00:00.5Z", "views": [first, second], "total": 2});
+    assert_eq!(get(&state, "/api/v1/views").await.json(), json!({"status": "success", "data": data}));
+    assert_eq!(get(&state, "/api/v1/views/3").await.json()["data"], first);
+    assert_eq!(get(&state, "/api/v1/views/asked-1").await.json()["data"], second);
+    // It failed once, and works again; it was never evaluated.
+    let mut healed = recorded();
+    healed.answer.failure.as_mut().unwrap().lasts = false;
+    healed.answer.changed = Some(1_795_248_001_000);
+    let mut fresh = recorded();
+    fresh.answer.failure = None;
+    for (view, health, error) in [(healed, "ok", "too much"), (fresh, "unknown", "")] {
+        *fakes.views.reports.lock() = vec![view];
+        let got = get(&state, "/api/v1/views/asked-1").await.json();
+        assert_eq!((&got["data"]["health"], &got["data"]["lastError"]), (&json!(health), &json!(error)));
+    }
+}
+
+#[tokio::test]
+async fn views_come_in_pages() {
+    let (state, fakes) = server(ApiSettings::default());
+    let nothing = json!({"status": "success", "data": {"views": [], "total": 0}});
+    assert_eq!(get(&state, "/api/v1/views").await.json(), nothing);
+    let view = |id: u64| report(&id.to_string(), ViewKind::NOW, AnswerReport::default(), None);
+    *fakes.views.reports.lock() = (1..=2_001).map(view).chain([recorded()]).collect();
+    let page = async |query: &str| {
+        let data = get(&state, &format!("/api/v1/views{query}")).await.json()["data"].clone();
+        let views = data["views"].as_array().unwrap();
+        (
+            views[0]["id"].as_str().unwrap().to_owned(),
+            views.len(),
+            data["next"].clone(),
+            data["total"].clone(),
+        )
+    };
+    assert_eq!(page("").await, ("1".into(), 1_000, json!("1001"), json!(2_002)));
+    assert_eq!(page("?from=1001").await, ("1001".into(), 1_000, json!("2001"), json!(2_002)));
+    assert_eq!(page("?from=2001").await, ("2001".into(), 2, json!(null), json!(2_002)));
+    assert_eq!(page("?from=2001&limit=1").await, ("2001".into(), 1, json!("asked-1"), json!(2_002)));
+    assert_eq!(page("?from=asked-0").await, ("asked-1".into(), 1, json!(null), json!(2_002)));
+}
+
+#[tokio::test]
+async fn what_is_not_there_has_an_error() {
+    let (state, fakes) = server(ApiSettings::default());
+    *fakes.views.reports.lock() = vec![continuous()];
+    for (path, status, kind, error) in [
+        ("/2", 404, "not_found", "no view \"2\": it is gone, or never was"),
+        ("/x", 404, "not_found", "no view \"x\": it is gone, or never was"),
+        ("?limit=0", 400, "bad_data", "limit must be a positive number"),
+        ("?limit=1001", 400, "bad_data", "limit must not exceed 1000"),
+        ("?from=-1", 400, "bad_data", "invalid parameter \"from\": \"-1\" is not the id of a view"),
+    ] {
+        let got = get(&state, &format!("/api/v1/views{path}")).await;
+        let expected = json!({"status": "error", "errorType": kind, "error": error});
+        assert_eq!((got.status.as_u16(), got.json()), (status, expected), "{path}");
+    }
+    let late = DescribeError::Late(Duration::from_secs(5));
+    for (error, status, kind) in [(late, 503, "timeout"), (DescribeError::Stopped, 500, "unavailable")] {
+        *fakes.views.silent.lock() = Some(error);
+        let got = get(&state, "/api/v1/views/3").await;
+        assert_eq!(
+            (got.status.as_u16(), got.json()["errorType"].as_str()),
+            (status, Some(kind)),
+            "{}",
+            got.text
+        );
+    }
+}

@@ -1,0 +1,313 @@
+//! `/api/v1/views` and `/api/v1/views/{id}`: what stands, and what is asked again and again because
+//! it cannot stand.
+//!
+//! What changes them is in [`super::saved_queries`].
+
+use super::dispatch::ApiRequest;
+use super::json_model::{HealthJson, instant, seconds};
+use super::limits::VIEWS_PER_PAGE;
+use super::params::Form;
+use super::response::{ApiError, ApiResult, ErrorType, success};
+use super::{AppState, saved_queries};
+use axum::http::Method;
+use engine::live::describe::{
+    AnswerReport, DescribeError, Description, RingReport, StepCount, ViewFootprint, ViewReport,
+};
+use engine::live::{ViewId, ViewKind};
+use engine::query::SubqueryCacheReport;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use storage::model::TimeMs;
+use views::limits::DESCRIBE_TIMEOUT;
+use views::recording::{BackfillState, BackfillStatus};
+use views::scheduled::{format_view_id, parse_view_id};
+
+/// A page of views.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ViewPageJson {
+    /// The tick that they describe.
+    #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
+    time: Option<TimeMs>,
+    views: Vec<ViewJson>,
+    total: usize,
+    /// The first view of the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ViewJson {
+    id: String,
+    name: String,
+    kind: &'static str,
+    #[serde(flatten)]
+    recorded: Option<RecordedViewJson>,
+    standing: bool,
+    plan: String,
+    /// What was put there; rules and subscriptions have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    taps: usize,
+    rows: usize,
+    #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
+    last_change: Option<TimeMs>,
+    /// As of this tick the answer is complete.
+    #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
+    frontier: Option<TimeMs>,
+    health: HealthJson,
+    last_error: String,
+    #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
+    last_error_time: Option<TimeMs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backfill: Option<BackfillJson>,
+    #[serde(flatten)]
+    work: Option<LiveViewJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<SubqueryCacheJson>,
+}
+
+/// What a recording rule adds; times in seconds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordedViewJson {
+    record: String,
+    labels: BTreeMap<String, String>,
+    #[serde(serialize_with = "seconds")]
+    interval: f64,
+    #[serde(serialize_with = "seconds")]
+    offset: f64,
+    #[serde(serialize_with = "seconds")]
+    query_offset: f64,
+    limit: usize,
+}
+
+/// How far the past of a recording rule is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BackfillJson {
+    state: BackfillState,
+    #[serde(serialize_with = "instant")]
+    from: Option<TimeMs>,
+    #[serde(serialize_with = "instant")]
+    to: Option<TimeMs>,
+    #[serde(serialize_with = "instant")]
+    done_until: Option<TimeMs>,
+    error: String,
+}
+
+/// What the live runtime says.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LiveViewJson {
+    level: u64,
+    worker: usize,
+    local_steps: SharedCountJson,
+    gather_steps: SharedCountJson,
+    rows_touched: usize,
+    state_bytes: SharedCountJson,
+    /// Its share of what the live runtime computed since it was installed.
+    #[serde(serialize_with = "seconds")]
+    cpu_seconds: f64,
+    /// How long the latest evaluation took that was measured.
+    #[serde(serialize_with = "seconds")]
+    evaluation_seconds: f64,
+    rings: Vec<RingJson>,
+}
+
+/// What is kept of subqueries.
+#[derive(Serialize)]
+struct SubqueryCacheJson {
+    steps: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct SharedCountJson {
+    total: usize,
+    shared: usize,
+}
+
+#[derive(Serialize)]
+struct RingJson {
+    selector: String,
+    /// How far back it reaches, seconds.
+    #[serde(serialize_with = "seconds")]
+    reach: f64,
+    series: usize,
+    bytes: usize,
+    readers: usize,
+}
+
+/// `/api/v1/views`
+pub async fn views(call: ApiRequest) -> ApiResult {
+    let ApiRequest { state, form, .. } = call;
+    let (from, limit) = page_of(&form)?;
+    // One more than is shown: the first of the next page.
+    let mut found = describe(&state, from, limit + 1).await?;
+    let next = found.views.get(limit).map(|view| format_view_id(view.id));
+    found.views.truncate(limit);
+    let definitions = state.sources.standing.definitions();
+    let shown = |view: ViewReport| shown(&state, definitions.get(&view.id).map(|d| d.query.clone()), view);
+    let views = found.views.into_iter().map(shown).collect();
+    success(&ViewPageJson { time: found.t, views, total: found.total, next })
+}
+
+/// `/api/v1/views/{id}`
+pub async fn view(call: ApiRequest) -> ApiResult {
+    match call.parts.method {
+        Method::PUT => return saved_queries::put(call).await,
+        Method::DELETE => return saved_queries::delete(call).await,
+        _ => {}
+    }
+    let name = call.parameter.clone();
+    let id = saved_queries::id_named(&call.state, &name)?;
+    let found = one(&call.state, id).await?;
+    let query = call.state.sources.standing.definition(id).map(|(_, definition)| definition.query);
+    success(&shown(&call.state, query, found.ok_or_else(|| is_gone(&name))?))
+}
+
+/// One view.
+pub async fn one(state: &AppState, id: ViewId) -> Result<Option<ViewReport>, ApiError> {
+    Ok(describe(state, id, 1).await?.views.into_iter().find(|view| view.id == id))
+}
+
+/// The error of a view that is not there.
+pub fn is_gone(name: &str) -> ApiError {
+    ApiError::new(ErrorType::NotFound, format!("no view {name:?}: it is gone, or never was"))
+}
+
+fn page_of(form: &Form) -> Result<(ViewId, usize), ApiError> {
+    let limit = match form.get("limit") {
+        "" => VIEWS_PER_PAGE,
+        text => match text.parse::<usize>() {
+            Ok(n) if n > 0 => n,
+            _ => return Err(ApiError::bad_data("limit must be a positive number")),
+        },
+    };
+    if limit > VIEWS_PER_PAGE {
+        return Err(ApiError::bad_data(format!("limit must not exceed {VIEWS_PER_PAGE}")));
+    }
+    let from = match form.get("from") {
+        "" => ViewId(0),
+        name => parse_view_id(name)
+            .ok_or_else(|| ApiError::parameter("from", format!("{name:?} is not the id of a view")))?,
+    };
+    Ok((from, limit))
+}
+
+/// The answer takes a tick.
+async fn describe(state: &AppState, from: ViewId, limit: usize) -> Result<Description, ApiError> {
+    let views = state.sources.views.clone();
+    ask(state, move || views.describe(from, limit)).await
+}
+
+/// Asks off the async runtime, in its turn.
+pub async fn ask<T: Send + 'static>(
+    state: &AppState,
+    question: impl FnOnce() -> Result<T, DescribeError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let late = |_| error_of(DescribeError::Late(DESCRIBE_TIMEOUT));
+    let turn = state.describe_lock.clone().lock_owned();
+    let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, turn).await.map_err(late)?;
+    let asked = state.blocking(move || {
+        // Also if the client has gone meanwhile, the next one waits until this question is done with.
+        let _turn = turn;
+        question()
+    });
+    let found = asked.await.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    found.map_err(error_of)
+}
+
+fn error_of(e: DescribeError) -> ApiError {
+    let kind = match e {
+        DescribeError::Late(_) => ErrorType::Timeout,
+        DescribeError::Stopped => ErrorType::Unavailable,
+    };
+    ApiError::new(kind, e.to_string())
+}
+
+fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson {
+    let AnswerReport { taps, rows, changed, frontier, failure, content: _ } = view.answer;
+    let health = match &failure {
+        Some(failure) if failure.lasts => HealthJson::Bad,
+        _ if changed.is_some() => HealthJson::Good,
+        _ => HealthJson::Unknown,
+    };
+    let (last_error, last_error_time) = failure.map_or_else(Default::default, |f| (f.error, Some(f.t)));
+    let recorded = recorded(view.spec.kind);
+    let backfill = state.sources.views.past(view.id).map(backfill);
+    ViewJson {
+        id: format_view_id(view.id),
+        name: view.spec.name,
+        kind: if recorded.is_some() { "recorded" } else { "continuous" },
+        recorded,
+        standing: view.work.is_some(),
+        plan: state.sources.language.explain(&view.spec.plan),
+        query,
+        taps,
+        rows,
+        last_change: changed,
+        frontier,
+        health,
+        last_error,
+        last_error_time,
+        backfill,
+        work: view.work.map(standing),
+        kept: view.kept.map(|SubqueryCacheReport { steps, rows, bytes, .. }| SubqueryCacheJson {
+            steps,
+            rows,
+            bytes,
+        }),
+    }
+}
+
+fn backfill(report: BackfillStatus) -> BackfillJson {
+    let BackfillStatus { from, to, done_until, state, error } = report;
+    BackfillJson { state, from: Some(from), to: Some(to), done_until: Some(done_until), error }
+}
+
+fn in_seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn recorded(kind: ViewKind) -> Option<RecordedViewJson> {
+    match kind {
+        ViewKind::Continuous { .. } => None,
+        ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } => {
+            Some(RecordedViewJson {
+                record,
+                labels: labels.into_iter().collect(),
+                interval: in_seconds(interval),
+                offset: in_seconds(offset),
+                query_offset: in_seconds(query_offset),
+                limit,
+            })
+        }
+    }
+}
+
+fn standing(work: ViewFootprint) -> LiveViewJson {
+    let shared = |steps: StepCount| SharedCountJson { total: steps.total, shared: steps.shared };
+    let ring = |ring: RingReport| RingJson {
+        selector: ring.selector,
+        reach: in_seconds(ring.retention),
+        series: ring.series,
+        bytes: ring.bytes,
+        readers: ring.readers,
+    };
+    let spent = work.spent.unwrap_or_default();
+    LiveViewJson {
+        level: work.level,
+        worker: work.owner,
+        local_steps: shared(work.local),
+        gather_steps: shared(work.gather),
+        rows_touched: work.rows_touched,
+        state_bytes: SharedCountJson { total: work.state.total, shared: work.state.shared },
+        cpu_seconds: spent.total,
+        evaluation_seconds: spent.latest,
+        rings: work.rings.into_iter().map(ring).collect(),
+    }
+}

@@ -1,0 +1,164 @@
+//! PromQL: text into plans.
+//!
+//! [`lexer`] → [`parser`] → [`typecheck`] → [`bind`]. Syntax, error texts and their positions are those of
+//! Prometheus 3.14, because clients show them; the syntax tree ([`ast`]) has a span on every node.
+
+pub mod ast;
+mod bind;
+pub mod completion;
+mod duration;
+mod errors;
+mod histogram;
+pub mod json;
+mod lexer;
+pub mod limits;
+mod number;
+mod parser;
+pub mod prettify;
+pub mod printer;
+pub mod promqltest;
+mod query_language;
+mod quoting;
+mod selectors;
+pub mod series;
+mod token;
+mod typecheck;
+
+pub use histogram::HistogramLiteral;
+pub use query_language::PromqlLanguage;
+pub use typecheck::Signature;
+
+use ast::Expr;
+use engine::plan::{Dialect, Plan};
+use language::{QueryRange, QueryTextError};
+use storage::model::Matcher;
+
+/// What is allowed, and what is known about the query.
+#[derive(Copy, Clone, Debug)]
+pub struct PromqlOptions {
+    /// The signatures of functions; by default those of the engine's table.
+    pub functions: fn(&str) -> Option<Signature>,
+    /// `--enable-feature=promql-experimental-functions`
+    pub experimental_functions: bool,
+    /// `--enable-feature=promql-extended-range-selectors`
+    pub extended_range_selectors: bool,
+    /// `--enable-feature=promql-binop-fill-modifiers`
+    pub fill_modifiers: bool,
+    /// `--enable-feature=promql-delayed-name-removal`: metric names go at the end of the
+    /// evaluation, not where they stop being true.
+    pub delayed_names: bool,
+    /// `--enable-feature=use-start-timestamps`: the rate family knows when its counters began.
+    pub start_timestamps: bool,
+    /// `--enable-feature=type-and-unit-labels`: `__type__` says what is a counter, not the end of the name.
+    pub type_and_unit_labels: bool,
+    /// The times the query is asked for, if known: `step()`, `range()`, `start()` and `end()` become numbers.
+    pub range: Option<QueryRange>,
+}
+
+/// The value in milliseconds of `start()`, `end()`, `range()` and `step()` in a query of `range`;
+/// `None`: `function` is another one.
+fn range_function(range: &QueryRange, function: &str) -> Option<i64> {
+    Some(match function {
+        "start" => range.start,
+        "end" => range.end,
+        "range" => range.end - range.start,
+        // A query of one time has no step, whatever it asked for.
+        "step" if range.start == range.end => 0,
+        "step" => range.step,
+        _ => return None,
+    })
+}
+
+impl Default for PromqlOptions {
+    fn default() -> Self {
+        PromqlOptions {
+            functions: table_signature,
+            experimental_functions: false,
+            extended_range_selectors: false,
+            fill_modifiers: false,
+            delayed_names: false,
+            start_timestamps: false,
+            type_and_unit_labels: false,
+            range: None,
+        }
+    }
+}
+
+impl PromqlOptions {
+    /// All syntax allowed; what evaluates differently stays as it is by default.
+    pub fn all() -> PromqlOptions {
+        PromqlOptions {
+            experimental_functions: true,
+            extended_range_selectors: true,
+            fill_modifiers: true,
+            ..PromqlOptions::default()
+        }
+    }
+}
+
+impl PromqlOptions {
+    /// What of this changes the meaning of plans.
+    pub fn dialect(&self) -> Dialect {
+        Dialect {
+            delayed_names: self.delayed_names,
+            start_timestamps: self.start_timestamps,
+            type_and_unit_labels: self.type_and_unit_labels,
+        }
+    }
+}
+
+/// The signature of a function of the engine's table.
+pub fn table_signature(name: &str) -> Option<Signature> {
+    engine::functions::lookup(name).map(|f| Signature {
+        args: f.args,
+        optional: f.optional,
+        repeat: f.repeat,
+        returns: f.returns,
+        experimental: f.experimental,
+    })
+}
+
+/// The plan of a query.
+pub fn compile(text: &str, options: &PromqlOptions) -> Result<Plan, QueryTextError> {
+    let expr = parse(text, options)?;
+    bind::bind(&expr, options).map_err(|fault| fault.locate(text))
+}
+
+/// The type-checked syntax tree of a query.
+pub fn parse(text: &str, options: &PromqlOptions) -> Result<Expr, QueryTextError> {
+    let parse = || {
+        let expr = parser::parse_expression(text, options)?;
+        typecheck::check(&expr, text, options)?;
+        Ok(expr)
+    };
+    parse().map_err(|fault: errors::SpannedError| fault.locate(text))
+}
+
+/// The matchers of a lone selector such as `up{job="a"}`: of `match[]`. They may all match the empty string;
+/// whether that is allowed is the caller's rule.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryTextError> {
+    let parse = || {
+        let (selector, span) = parser::parse_metric_selector(text, &PromqlOptions::default())?;
+        typecheck::check_selector(&selector, span, true)?;
+        Ok(bind::matchers(&selector))
+    };
+    parse().map_err(|fault: errors::SpannedError| fault.locate(text))
+}
+
+/// The matchers of each series selector in a query, in the order of the text.
+pub fn selectors_of(text: &str, options: &PromqlOptions) -> Result<Vec<Vec<Matcher>>, QueryTextError> {
+    fn collect(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
+        if let ast::ExprKind::Vector(selector) | ast::ExprKind::Matrix { selector, .. } = &*expr.kind {
+            found.push(bind::matchers(selector));
+        }
+        expr.operands().for_each(|operand| collect(operand, found));
+    }
+    let mut found = Vec::new();
+    collect(&parse(text, options)?, &mut found);
+    Ok(found)
+}
+
+/// A query, printed over several lines where it is long: of `format_query`.
+pub fn format(text: &str, options: &PromqlOptions) -> Result<String, QueryTextError> {
+    parse(text, options).map(|expr| prettify::pretty(&expr, prettify::WIDTH))
+}

@@ -1,0 +1,149 @@
+//! Mode `history`: queries over a store that has all samples.
+
+use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
+use super::check::{Mismatch, TestOutcome, judge, judge_value};
+use super::expectation::ExpectedResult;
+use super::runner::{Mode, RunOptions};
+use super::script::{EvalCommand, EvalRange, EvalTime};
+use super::test_store::{SampleTimeline, TestStore};
+use super::variants::{QueryVariant, asks_for_the_query, questions};
+use crate::{PromqlOptions, QueryRange, compile};
+use engine::query::{self, Querier, QueryOptions};
+use language::annotations::render_all;
+use storage::model::{Labels, TimeMs};
+
+/// Distance of the steps around an instant, ms.
+const MINUTE: i64 = 60_000;
+/// Samples a query may hold, as in upstream's runs.
+const MAX_SAMPLES: usize = 10_000;
+
+/// A store and who asks it.
+pub(super) struct HistoryRun {
+    language: PromqlOptions,
+    /// Each query is asked as it is written, in no other way.
+    plain: bool,
+    querier: Querier,
+    _scratch: TestStore,
+}
+
+impl HistoryRun {
+    /// A store with `samples`.
+    pub(super) fn new(samples: &SampleTimeline, options: &RunOptions) -> Result<HistoryRun, String> {
+        let mut scratch = TestStore::new(samples)?;
+        let middle = if options.restart { samples.len() / 2 } else { 0 };
+        scratch.append(samples, 0..middle)?;
+        if options.restart {
+            scratch.restart(samples)?;
+        }
+        scratch.append(samples, middle..samples.len())?;
+        Ok(HistoryRun {
+            language: options.language(),
+            plain: options.mode == Mode::Plain,
+            querier: Querier::new(scratch.store.clone(), options.workers),
+            _scratch: scratch,
+        })
+    }
+
+    /// Asks `eval` in every way; the first wrong answer, and how it was asked for.
+    pub(super) fn judge(&self, eval: &EvalCommand) -> Result<(), (Mismatch, String)> {
+        let t = match eval.when {
+            EvalTime::At(t) => t,
+            EvalTime::Range(grid) => {
+                let outcome = self.range(&eval.expr, grid);
+                return judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
+            }
+        };
+        if self.plain {
+            let outcome = self.instant(&QueryVariant { expr: eval.expr.clone(), t });
+            return judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
+        }
+        for (i, question) in questions(&eval.expr, t).iter().enumerate() {
+            let asked = |how: &str| match i {
+                0 => how.to_owned(),
+                _ => format!("{} at {} ms{how}", question.expr, question.t),
+            };
+            let outcome = self.instant(question);
+            judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, asked("")))?;
+            let Ok(answer) = outcome else { continue };
+            self.judge_range(eval, question, &answer)
+                .map_err(|wrong| (wrong, asked(" as the middle of a range query")))?;
+        }
+        Ok(())
+    }
+
+    /// The answer of an instant query must also be the middle of a range query.
+    fn judge_range(
+        &self,
+        eval: &EvalCommand,
+        question: &QueryVariant,
+        answer: &TestAnswer,
+    ) -> Result<(), Mismatch> {
+        let apart = eval.wanted.matrix.is_some() || matches!(eval.wanted.answer, ExpectedResult::Text(_));
+        if apart || asks_for_the_query(&question.expr) {
+            return Ok(());
+        }
+        let grid = EvalRange { start: question.t - MINUTE, end: question.t + MINUTE, step: MINUTE };
+        let mut outcome = self.range(&question.expr, grid);
+        if let Ok(around) = &mut outcome {
+            let scalar = matches!(answer.value, TestValue::Scalar(_));
+            let Some(middle) = around.value.at(question.t, scalar) else {
+                return Err(Mismatch { expected: answer.value.print(), got: around.value.print() });
+            };
+            // A range query has an order of its own.
+            if eval.wanted.ordered {
+                return Ok(());
+            }
+            return judge_value(&eval.wanted, eval.when, &middle);
+        }
+        judge(&eval.wanted, eval.when, &outcome)
+    }
+
+    fn instant(&self, question: &QueryVariant) -> TestOutcome {
+        let t = question.t;
+        let plan = compile(&question.expr, &self.asked_for(t, t, 0)).map_err(|e| e.message())?;
+        let answer = self.querier.instant(&plan, t, &self.settings()).map_err(|e| e.to_string())?;
+        Ok(answer_of(&question.expr, answer))
+    }
+
+    fn range(&self, expr: &str, grid: EvalRange) -> TestOutcome {
+        let EvalRange { start, end, step } = grid;
+        let plan = compile(expr, &self.asked_for(start, end, step)).map_err(|e| e.message())?;
+        let answer =
+            self.querier.range(&plan, start, end, step, &self.settings()).map_err(|e| e.to_string())?;
+        Ok(answer_of(expr, answer))
+    }
+
+    fn settings(&self) -> QueryOptions {
+        let dialect = self.language.dialect();
+        QueryOptions { max_samples: MAX_SAMPLES, dialect, ..QueryOptions::default() }
+    }
+
+    fn asked_for(&self, start: TimeMs, end: TimeMs, step: i64) -> PromqlOptions {
+        PromqlOptions { range: Some(QueryRange { start, end, step }), ..self.language }
+    }
+}
+
+fn answer_of(expr: &str, answer: query::QueryAnswer) -> TestAnswer {
+    let (warnings, infos) = render_all(expr, &answer.notes);
+    let value = match answer.value {
+        query::QueryValue::Scalar(_, v) => TestValue::Scalar(v),
+        query::QueryValue::Text(_, text) => TestValue::Text(text),
+        query::QueryValue::Vector(rows) => {
+            let row = |row: query::VectorSample| (row.labels, TestPoint::of(row.v, row.h));
+            TestValue::Vector(rows.into_iter().map(row).collect())
+        }
+        query::QueryValue::Matrix(series) => TestValue::Matrix(series.into_iter().map(cells).collect()),
+    };
+    TestAnswer { value, warnings, infos }
+}
+
+/// A series' points of both kinds, in time order; of a float and a histogram at one time the float,
+/// for the test language has place for one.
+fn cells(series: query::Series) -> (Labels, TestPoints) {
+    let floats = series.points.into_iter().map(|(t, v)| (t, TestPoint::Float(v)));
+    let histograms = series.histograms.into_iter().map(|(t, h)| (t, TestPoint::Histogram(h)));
+    let mut cells: TestPoints = floats.chain(histograms).collect();
+    cells.sort_by_key(|(t, _)| *t);
+    cells.dedup_by_key(|(t, _)| *t);
+    (series.labels, cells)
+}

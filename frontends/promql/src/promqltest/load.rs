@@ -1,0 +1,136 @@
+//! What `load` brings: series with their samples, each with its start timestamp where that is known.
+
+use super::nhcb;
+use super::script::ScriptError;
+use super::start_timestamps::{self, StartOffsets};
+use crate::series::{SeriesItem, parse_series};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::histogram::NativeHistogram;
+use storage::model::value::HISTOGRAM;
+use storage::model::{Labels, TimeMs};
+
+/// One sample of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LoadedSample {
+    pub t: TimeMs,
+    /// [`HISTOGRAM`] if it is one.
+    pub v: f64,
+    pub histogram: Option<Arc<NativeHistogram>>,
+    /// When the counter began, if that is known.
+    pub start: Option<TimeMs>,
+}
+
+/// The samples of one `load`, by series.
+pub(super) type LoadedSeries = BTreeMap<Labels, Vec<LoadedSample>>;
+
+/// Reads the lines behind `load`; the first sample is at 0, the next `step` ms later. `native`: classic
+/// histograms are kept as native ones, too. `first` is the number of the first line.
+pub(super) fn read(
+    step: i64,
+    native: bool,
+    lines: &[&str],
+    first: usize,
+) -> Result<LoadedSeries, ScriptError> {
+    let mut load = LoadedSeries::new();
+    let mut default: StartOffsets = Vec::new();
+    let mut own: Option<(Labels, StartOffsets, usize)> = None;
+    for (number, line) in (first..).zip(lines) {
+        let fault = |text: String| ScriptError { line: number, text };
+        match start_timestamps::parse(line).transpose().map_err(fault)? {
+            Some((None, distances)) => default = distances,
+            Some((Some(labels), distances)) => {
+                refuse_unused(own.replace((labels, distances, number)))?;
+            }
+            None => {
+                let (labels, samples) = series(step, line, own.take(), &default).map_err(fault)?;
+                // Of several descriptions of one series the last one counts.
+                load.insert(labels, samples);
+            }
+        }
+    }
+    refuse_unused(own)?;
+    if native {
+        load.extend(
+            nhcb::convert(&load).map_err(|text| ScriptError { line: first.saturating_sub(1), text })?,
+        );
+    }
+    Ok(load)
+}
+
+/// A line of start timestamps must have its line of samples.
+fn refuse_unused(own: Option<(Labels, StartOffsets, usize)>) -> Result<(), ScriptError> {
+    match own {
+        Some((.., line)) => {
+            Err(ScriptError { line, text: "@st line has no following sample line".to_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn series(
+    step: i64,
+    line: &str,
+    own: Option<(Labels, StartOffsets, usize)>,
+    default: &StartOffsets,
+) -> Result<(Labels, Vec<LoadedSample>), String> {
+    let described = parse_series(line).map_err(|e| e.message())?;
+    if let Some((labels, distances, _)) = &own {
+        if *labels != described.labels {
+            return Err("@st metric does not match the following sample line metric".to_owned());
+        }
+        let starts = distances.len();
+        let values = described.values.len();
+        if starts != values {
+            return Err(format!("@st line has {starts} values but sample line has {values}"));
+        }
+    }
+    let distance = |i: usize| match &own {
+        Some((_, distances, _)) => distances[i],
+        None if default.is_empty() => None,
+        None => default[i % default.len()],
+    };
+    let sample = |(i, point): (usize, SeriesItem)| {
+        let t = i as i64 * step;
+        let (v, histogram) = match point {
+            SeriesItem::Gap => return None,
+            SeriesItem::Float(v) => (v, None),
+            SeriesItem::Histogram(literal) => (HISTOGRAM, Some(literal.histogram)),
+        };
+        // 0 is how "unknown" is written in samples from outside.
+        let start = distance(i).map(|distance| t + distance).filter(|start| *start != 0);
+        Some(LoadedSample { t, v, histogram, start })
+    };
+    Ok((described.labels, described.values.into_iter().enumerate().filter_map(sample).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starts(lines: &[&str]) -> Result<Vec<(TimeMs, Option<TimeMs>)>, ScriptError> {
+        let load = read(60_000, false, lines, 1)?;
+        Ok(load.values().flatten().map(|sample| (sample.t, sample.start)).collect())
+    }
+
+    #[test]
+    fn samples_know_when_their_counter_began() {
+        let own = starts(&["m@st _ -30s -2m _", "m 1 2 3 _"]).unwrap();
+        assert_eq!(own, [(0, None), (60_000, Some(30_000)), (120_000, None)]);
+        let default = starts(&["@st -1s -2s", "m _ 1 2"]).unwrap();
+        assert_eq!(default, [(60_000, Some(58_000)), (120_000, Some(119_000))]);
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        for (lines, line) in [
+            (&["m 1", "m 1 x"][..], 2),
+            (&["m@st 1s"], 1),
+            (&["m@st 1s", "m@st 1s", "m 1"], 1),
+            (&["m@st 1s", "n 1"], 2),
+            (&["m@st 1s 1s", "m 1"], 2),
+        ] {
+            assert_eq!(starts(lines).unwrap_err().line, line, "{lines:?}");
+        }
+    }
+}

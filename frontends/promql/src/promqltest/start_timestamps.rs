@@ -1,0 +1,112 @@
+//! Lines of start timestamps: `metric{a="b"}@st -1m+1sx5 _ 0s`, in front of the line with the
+//! series' samples.
+//!
+//! Items are distances from the sample that stands at the same place of the next line: a duration
+//! with a sign, `dxN` for N+1 times the same, `d+exN` and `d-exN` for N+1 distances that change by
+//! `e`, `_` and `_xN` for none, `*` and `*xN` for the last one again. A line that is `@st …` alone
+//! counts for all series below it that have no line of their own, from the front again where they
+//! are longer. [`super::load`] uses it.
+
+use crate::limits::SERIES_VALUES;
+use crate::series::parse_series_labels;
+use storage::model::Labels;
+use storage::model::time::parse_duration;
+
+/// What marks the line, right behind the series.
+const MARK: &str = "@st";
+
+/// Distances from the samples, ms; `None`: nothing is known about that sample's start.
+pub(super) type StartOffsets = Vec<Option<i64>>;
+
+/// The series (`None`: all) and the distances of `line`; `None`: it is no such line.
+pub(super) fn parse(line: &str) -> Option<Result<(Option<Labels>, StartOffsets), String>> {
+    let (labels, items) = match line.strip_prefix(MARK) {
+        Some(items) => (None, items),
+        None => {
+            let (labels, end) = parse_series_labels(line).ok()?;
+            (Some(labels), line[end..].strip_prefix(MARK)?)
+        }
+    };
+    if !items.is_empty() && !items.starts_with(char::is_whitespace) {
+        return None;
+    }
+    Some(distances(items).map(|distances| (labels, distances)))
+}
+
+fn distances(items: &str) -> Result<StartOffsets, String> {
+    let mut found: StartOffsets = Vec::new();
+    for item in items.split_whitespace() {
+        let last = found.iter().rev().find_map(|distance| *distance).unwrap_or(0);
+        let bad = |why: String| format!("start timestamp {item:?}: {why}");
+        let (first, step, count) = read(item, last).map_err(bad)?;
+        if found.len() as u64 + count > SERIES_VALUES {
+            return Err(bad(format!("too many values: the limit is {SERIES_VALUES}")));
+        }
+        found.extend((0..count).map(|i| first.map(|first| first + i as i64 * step)));
+    }
+    if found.is_empty() { Err("start timestamps are missing behind @st".to_owned()) } else { Ok(found) }
+}
+
+/// First distance, change and number of values of one item.
+fn read(item: &str, last: i64) -> Result<(Option<i64>, i64, u64), String> {
+    if let Some(rest) = item.strip_prefix('_') {
+        return Ok((None, 0, times(rest)?.unwrap_or(1)));
+    }
+    if let Some(rest) = item.strip_prefix('*') {
+        return Ok((Some(last), 0, times(rest)?.map_or(1, |n| n + 1)));
+    }
+    let (first, rest) = duration(item)?;
+    if !rest.starts_with(['+', '-']) {
+        return Ok((Some(first), 0, times(rest)?.map_or(1, |n| n + 1)));
+    }
+    let (step, rest) = duration(rest)?;
+    let count = times(rest)?.ok_or("expected xN behind the change")?;
+    Ok((Some(first), step, count + 1))
+}
+
+/// The count of `xN`; nothing is no count.
+fn times(text: &str) -> Result<Option<u64>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let count = text.strip_prefix('x').and_then(|count| count.parse::<u32>().ok());
+    count.map(|n| Some(u64::from(n))).ok_or_else(|| format!("expected xN, got {text:?}"))
+}
+
+/// A duration with an optional sign at the front of `text`, in ms, and what follows it.
+fn duration(text: &str) -> Result<(i64, &str), String> {
+    let signed = usize::from(text.starts_with(['+', '-']));
+    // No unit has an x: it begins the count.
+    let body = &text[signed..];
+    let end = body.find(|c: char| c == 'x' || !c.is_ascii_alphanumeric()).unwrap_or(body.len());
+    let ms = parse_duration(&body[..end])?;
+    Ok((if text.starts_with('-') { -ms } else { ms }, &body[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_distances() {
+        let of = |line: &str| parse(line).unwrap().unwrap();
+        let (labels, distances) = of("m{a=\"b c\"}@st -1m _x2 30s+1sx2 * _ -0ms *x1");
+        assert_eq!(labels, Some(Labels::from_pairs([("__name__", "m"), ("a", "b c")])));
+        let rest = [Some(32_000), None, Some(0), Some(0), Some(0)];
+        assert_eq!(distances[..6], [Some(-60_000), None, None, Some(30_000), Some(31_000), Some(32_000)]);
+        assert_eq!(distances[6..], rest);
+        assert_eq!(of("@st -30s-1mx2"), (None, vec![Some(-30_000), Some(-90_000), Some(-150_000)]));
+        assert_eq!(of("up@st\t1s").1, [Some(1_000)]);
+    }
+
+    #[test]
+    fn other_lines_are_left_alone_and_mistakes_named() {
+        for other in ["m 1 2", "m{a=\"@st\"} 1", "m @st 1", "m@start 1", "m{"] {
+            assert!(parse(other).is_none(), "{other}");
+        }
+        for bad in ["m@st", "m@st x", "m@st 1m+1s", "m@st 1mx", "m@st 1q", "m@st _y2", "m@st 1mx99999999999"]
+        {
+            assert!(parse(bad).unwrap().is_err(), "{bad}");
+        }
+    }
+}

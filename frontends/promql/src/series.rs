@@ -1,0 +1,313 @@
+//! Series descriptions: `metric{a="b"} 1+2x5 _ stale`, the notation of test files.
+//!
+//! Items are numbers, `_` (no sample), `stale` and native histograms ([`super::histogram`]).
+//! `v+dxN` are N+1 values, each `d` more than the one before, `vxN` is N+1 times the same, `_xN`
+//! are N gaps.
+
+use super::PromqlOptions;
+use super::errors::SpannedError;
+use super::histogram::{self, HistogramLiteral};
+use super::lexer::is_space;
+use super::limits::SERIES_VALUES;
+use super::parser::parse_metric;
+use super::quoting::quote;
+use engine::plan::Span;
+use language::QueryTextError;
+use std::sync::Arc;
+use storage::model::histogram::NativeHistogram;
+use storage::model::value::STALE;
+use storage::model::{Labels, MatchOp};
+
+/// A series and its values at equal distances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesDescription {
+    /// Its labels.
+    pub labels: Labels,
+    /// Its values.
+    pub values: Vec<SeriesItem>,
+}
+
+/// What a series has at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SeriesItem {
+    /// No sample.
+    Gap,
+    /// A number; [`STALE`]: the series ends.
+    Float(f64),
+    /// A native histogram.
+    Histogram(HistogramLiteral),
+}
+
+/// Reads a series description.
+pub fn parse_series(text: &str) -> Result<SeriesDescription, QueryTextError> {
+    let parse = || {
+        let (labels, end) = describe(text)?;
+        Ok(SeriesDescription { labels, values: values(text, end)? })
+    };
+    parse().map_err(|fault: SpannedError| fault.locate(text))
+}
+
+/// The series that `text` begins with, and the byte behind it.
+pub fn parse_series_labels(text: &str) -> Result<(Labels, usize), QueryTextError> {
+    describe(text).map_err(|fault| fault.locate(text))
+}
+
+fn describe(text: &str) -> Result<(Labels, usize), SpannedError> {
+    let options = PromqlOptions::default();
+    let (name, matchers, end) = parse_metric(text, &options)?;
+    let whole = Span { start: 0, end };
+    let mut labels = Labels::default().to_builder();
+    for m in &matchers {
+        if m.op != MatchOp::Equal {
+            return Err(SpannedError::new(
+                whole,
+                format!("unexpected <op:{}> in label set, expected \"=\"", m.op.as_str()),
+            ));
+        }
+        labels.set(&m.name, &m.value);
+    }
+    if let Some(name) = name {
+        labels.set(storage::model::labels::METRIC_NAME, name);
+    }
+    Ok((labels.build(), end as usize))
+}
+
+/// The items behind byte `from`.
+fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
+    let mut values = Vec::new();
+    let mut at = from;
+    loop {
+        let rest = &text[at..];
+        let start = at + (rest.len() - rest.trim_start_matches(is_space).len());
+        if start == text.len() {
+            return Ok(values);
+        }
+        let (items, end) = if text[start..].starts_with(histogram::OPEN) {
+            histograms(text, start)?
+        } else {
+            let end = start + text[start..].find(is_space).unwrap_or(text.len() - start);
+            let fault = |why| SpannedError::new(Span { start: start as u32, end: end as u32 }, why);
+            (numbers(&text[start..end]).map_err(fault)?, end)
+        };
+        at = end;
+        if values.len() as u64 + items.times >= SERIES_VALUES {
+            let why = format!("too many series values: the limit is {SERIES_VALUES}");
+            return Err(SpannedError::new(Span { start: start as u32, end: end as u32 }, why));
+        }
+        let span = Span { start: start as u32, end: end as u32 };
+        items.expand(&mut values).map_err(|why| SpannedError::new(span, why))?;
+    }
+}
+
+/// One item before it is written out.
+struct SeriesItems {
+    first: SeriesItem,
+    change: ItemStep,
+    /// How often it is repeated; a gap is not there on its own.
+    times: u64,
+}
+
+/// From one value of an item to the next.
+enum ItemStep {
+    None,
+    Add(f64),
+    Histogram { other: HistogramLiteral, minus: bool },
+}
+
+impl SeriesItems {
+    fn expand(self, values: &mut Vec<SeriesItem>) -> Result<(), String> {
+        let SeriesItems { first, change, times } = self;
+        match (first, change) {
+            (SeriesItem::Gap, _) => values.extend((0..times).map(|_| SeriesItem::Gap)),
+            (SeriesItem::Float(first), ItemStep::Add(delta)) => {
+                let next = |value: &f64| Some(value + delta);
+                let all = std::iter::successors(Some(first), next).map(SeriesItem::Float);
+                values.extend(all.take(times as usize + 1));
+            }
+            (SeriesItem::Histogram(first), ItemStep::Histogram { other, minus }) => {
+                sums(&first, &other, minus, times, values)?;
+            }
+            (first, _) => values.extend(std::iter::repeat_n(first, times as usize + 1)),
+        }
+        Ok(())
+    }
+}
+
+/// `first`, and `times` more, each with `other` added to or subtracted from the one before.
+fn sums(
+    first: &HistogramLiteral,
+    other: &HistogramLiteral,
+    minus: bool,
+    times: u64,
+    values: &mut Vec<SeriesItem>,
+) -> Result<(), String> {
+    let mut current = first.histogram.clone();
+    for i in 0..=times {
+        if i > 0 {
+            current = Arc::new(combined(&current, &other.histogram, minus)?);
+        }
+        let literal = HistogramLiteral { histogram: current.clone(), hint_written: other.hint_written };
+        values.push(SeriesItem::Histogram(literal));
+    }
+    Ok(())
+}
+
+fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<NativeHistogram, String> {
+    if a.schema > b.schema {
+        let from = b.schema;
+        let to = a.schema;
+        return Err(format!("error combining histograms: cannot merge from schema {from} to {to}"));
+    }
+    let mut sum = a.clone();
+    let combined = if minus { sum.sub(b) } else { sum.add(b) };
+    combined.map_err(|e| e.to_string())?;
+    Ok(sum)
+}
+
+/// The item whose histogram opens at byte `start`: itself, and where it ends.
+fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedError> {
+    let (first, mut at) = histogram::read(text, start)?;
+    let mut change = ItemStep::None;
+    let minus = text[at..].starts_with('-');
+    let other = &text[at..];
+    if other.starts_with(['+', '-']) && other[1..].starts_with(histogram::OPEN) {
+        let (other, end) = histogram::read(text, at + 1)?;
+        (change, at) = (ItemStep::Histogram { other, minus }, end);
+    }
+    let end = at + text[at..].find(is_space).unwrap_or(text.len() - at);
+    let rest = &text[at..end];
+    let fault = |why| SpannedError::new(Span { start: at as u32, end: end as u32 }, why);
+    let times = match (rest.strip_prefix('x'), &change) {
+        (Some(count), _) => repetitions(count).map_err(fault)?,
+        (None, ItemStep::None) if rest.is_empty() => 0,
+        _ => return Err(fault(unexpected(rest))),
+    };
+    Ok((SeriesItems { first: SeriesItem::Histogram(first), change, times }, end))
+}
+
+/// An item that is no histogram.
+fn numbers(item: &str) -> Result<SeriesItems, String> {
+    let (first, rest) = match item.strip_prefix('_') {
+        Some(rest) => (SeriesItem::Gap, rest),
+        None if item.eq_ignore_ascii_case("stale") => (SeriesItem::Float(STALE), ""),
+        None => {
+            let (value, rest) = number(item).ok_or_else(|| unexpected(item))?;
+            (SeriesItem::Float(value), rest)
+        }
+    };
+    let gap = first == SeriesItem::Gap;
+    let (change, rest) = if rest.starts_with(['+', '-']) && !gap {
+        let (delta, rest) = number(rest).ok_or_else(|| unexpected(item))?;
+        (ItemStep::Add(delta), rest)
+    } else {
+        (ItemStep::None, rest)
+    };
+    let times = match (rest.strip_prefix('x'), &change) {
+        (Some(count), _) => repetitions(count)?,
+        (None, ItemStep::None) if rest.is_empty() => u64::from(gap),
+        // An increment without a count means nothing.
+        _ => return Err(unexpected(item)),
+    };
+    Ok(SeriesItems { first, change, times })
+}
+
+fn repetitions(count: &str) -> Result<u64, String> {
+    count.parse::<u64>().map_err(|e| {
+        format!("invalid repetition in series values: strconv.ParseUint: parsing {}: {e}", quote(count))
+    })
+}
+
+fn unexpected(item: &str) -> String {
+    format!("unexpected {} in series values, expected number or \"stale\"", quote(item))
+}
+
+/// A number with an optional sign at the front of `text`, and what follows it.
+pub(super) fn number(text: &str) -> Option<(f64, &str)> {
+    let signed = usize::from(text.starts_with(['+', '-']));
+    let body = &text[signed..];
+    let word = body.get(..3).filter(|w| w.eq_ignore_ascii_case("inf") || w.eq_ignore_ascii_case("nan"));
+    let length = match word {
+        Some(word) => word.len(),
+        None => float_length(body.as_bytes()),
+    };
+    let value: f64 = body[..length].parse().ok()?;
+    Some((if text.starts_with('-') { -value } else { value }, &body[length..]))
+}
+
+/// Bytes of the decimal number at the front of `bytes`.
+fn float_length(bytes: &[u8]) -> usize {
+    let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let mut at = digits(0);
+    if bytes.get(at) == Some(&b'.') {
+        at += 1 + digits(at + 1);
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        let exponent = digits((at + 1 + sign).min(bytes.len()));
+        if exponent > 0 {
+            at += 1 + sign + exponent;
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> Vec<Option<f64>> {
+        let number = |point| match point {
+            SeriesItem::Float(v) => Some(v),
+            SeriesItem::Gap | SeriesItem::Histogram(_) => None,
+        };
+        parse_series(text).map(|s| s.values.into_iter().map(number).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn items_expand_as_in_test_files() {
+        let text = r#"m{a="b", "c.d"="e"} 1+2x3 _x2 5 stale"#;
+        let labels = Labels::from_pairs([("__name__", "m"), ("a", "b"), ("c.d", "e")]);
+        assert_eq!(parse_series(text).unwrap().labels, labels);
+        let numbers = [Some(1.0), Some(3.0), Some(5.0), Some(7.0), None, None, Some(5.0)];
+        assert_eq!(plain(text)[..7], numbers);
+        assert_eq!(plain(text)[7].map(f64::to_bits), Some(STALE.to_bits()));
+        assert_eq!(plain("m -1-1x2"), [Some(-1.0), Some(-2.0), Some(-3.0)]);
+        assert_eq!(plain("m 1.5e1x1 _"), [Some(15.0), Some(15.0), None]);
+        assert_eq!(plain("{} -Inf 0x2"), [Some(f64::NEG_INFINITY), Some(0.0), Some(0.0), Some(0.0)]);
+        assert!(plain("m").is_empty());
+    }
+
+    #[test]
+    fn histograms_expand_as_numbers_do() {
+        let text = "m {{count:1 buckets:[1]}}+{{count:2 buckets:[1 1] counter_reset_hint:gauge}}x2 {{}}x1 7 {{sum:1}}";
+        let values = parse_series(text).unwrap().values;
+        let counts: Vec<Option<f64>> = values
+            .iter()
+            .map(|point| match point {
+                SeriesItem::Histogram(literal) => Some(literal.histogram.count),
+                SeriesItem::Float(_) | SeriesItem::Gap => None,
+            })
+            .collect();
+        assert_eq!(counts, [Some(1.0), Some(3.0), Some(5.0), Some(0.0), Some(0.0), None, Some(0.0)]);
+        let SeriesItem::Histogram(last) = &values[2] else { panic!("{values:?}") };
+        assert_eq!(last.histogram.positive.counts, [3.0, 2.0]);
+        assert!(last.hint_written);
+        assert!(matches!(&values[6], SeriesItem::Histogram(h) if !h.hint_written && h.histogram.sum == 1.0));
+    }
+
+    #[test]
+    fn bad_items_are_named() {
+        let error = parse_series("m 1 abc").unwrap_err();
+        assert_eq!(
+            error.message(),
+            "1:5: parse error: unexpected \"abc\" in series values, expected number or \"stale\""
+        );
+        let coarser = parse_series("m {{schema:1}}+{{schema:0}}x2").unwrap_err();
+        assert!(coarser.text.contains("error combining histograms: cannot merge from schema 0 to 1"));
+        for bad in
+            ["m 1+2", "m 1x99999999999", "m{a!=\"b\"} 1", "m 1x", "m {{}}+{{}}", "m {{}}1", "m {{}}+1x2"]
+        {
+            assert!(parse_series(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Whether the answers that stand are those that the query runtime works out from scratch.
+
+use crate::entries::Inexact;
+use crate::world::{START, View, World};
+use engine::live::LabelledSample;
+use engine::operators::histogram_column::Sample;
+use engine::plan::annotations::{Annotation, Severity};
+use engine::plan::{Plan, Span};
+use engine::query::{QueryOptions, QueryValue, VectorSample};
+use promql::PromqlOptions;
+use std::collections::BTreeMap;
+use storage::model::Labels;
+
+/// Why a view is wrong; `None`: it is right.
+pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option<String> {
+    // A long run may be stopped for a while; no answer hangs on the patience.
+    let timeout = std::time::Duration::from_secs(86_400);
+    let asked = QueryOptions { dialect: options.dialect(), timeout, ..QueryOptions::default() };
+    let shown = view.shown.lock();
+    if shown.wrong.is_some() {
+        return shown.wrong.clone();
+    }
+    let (rows, notes) = match from_scratch(world, &view.drawn.plan, &asked) {
+        Ok(answer) => answer,
+        Err(_) if shown.failed => return None,
+        Err(error) => return Some(format!("fails from scratch ({error}), not live")),
+    };
+    if shown.failed {
+        return Some("fails live, not from scratch".to_owned());
+    }
+    let inexact = view.drawn.inexact.as_ref();
+    let allowed = |a: f64, b: f64| inexact.map_or(0.0, |inexact| allowance(world, inexact, &asked, (a, b)));
+    let expected: BTreeMap<Labels, Sample> = rows.into_iter().collect();
+    let same_rows = shown.rows.len() == expected.len();
+    if !same_rows || !shown.rows.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && same(a.1, b.1, allowed)) {
+        return Some(format!("\n live    {:?}\n scratch {expected:?}", shown.rows));
+    }
+    let live = said(&shown.notes);
+    let scratch = said(&notes);
+    (live != scratch).then(|| format!("\n live    remarks {live:?}\n scratch remarks {scratch:?}"))
+}
+
+/// Where a difference was found.
+pub fn place(world: &World, view: &View) -> String {
+    format!("{} (for {}) at {} ms", view.drawn.text, view.entry.name(), world.now - START)
+}
+
+fn from_scratch(
+    world: &World,
+    plan: &Plan,
+    asked: &QueryOptions,
+) -> Result<(Vec<LabelledSample>, Vec<Annotation>), String> {
+    let answer = world.querier.instant(plan, world.now, asked).map_err(|e| e.to_string())?;
+    match answer.value {
+        QueryValue::Vector(rows) => Ok((rows.into_iter().map(row).collect(), answer.notes)),
+        QueryValue::Scalar(_, v) => Ok((vec![(Labels::default(), Sample::Float(v))], answer.notes)),
+        other => panic!("neither a vector nor a scalar: {other:?}"),
+    }
+}
+
+fn row(row: VectorSample) -> LabelledSample {
+    (row.labels, row.h.map_or(Sample::Float(row.v), Sample::Histogram))
+}
+
+/// What is remarked, but for the time of it: a note stands as long as what it is about.
+fn said(notes: &[Annotation]) -> Vec<(Severity, &str, Span)> {
+    notes.iter().map(|note| (note.level, &*note.text, note.span)).collect()
+}
+
+fn same(a: &Sample, b: &Sample, allowed: impl Fn(f64, f64) -> f64) -> bool {
+    match (a, b) {
+        (Sample::Float(a), Sample::Float(b)) => {
+            let a = *a;
+            let b = *b;
+            a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed(a, b)
+        }
+        (a, b) => a.same(b),
+    }
+}
+
+/// By how much two answers may differ: what the entry declares, of the value. What stands round it
+/// adds up, at most, what all values of the entry may differ by, and rounds itself.
+fn allowance(world: &World, inexact: &Inexact, asked: &QueryOptions, (a, b): (f64, f64)) -> f64 {
+    let value = a.abs().max(b.abs()).max(inexact.tolerance.least);
+    if !inexact.composed {
+        return inexact.tolerance.relative * value;
+    }
+    let inner = from_scratch(world, &inexact.plan, asked).map_or(Vec::new(), |(rows, _)| rows);
+    let size = |(_, sample): &LabelledSample| match sample {
+        Sample::Float(v) if v.is_finite() => v.abs().max(inexact.tolerance.least),
+        _ => 0.0,
+    };
+    2.0 * inexact.tolerance.relative * (value + inner.iter().map(size).sum::<f64>())
+}

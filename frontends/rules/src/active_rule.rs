@@ -1,0 +1,230 @@
+//! One rule while it runs: its view, its health and what it has to tell; an alerting rule's part is
+//! in [`super::alerting_rule`].
+
+use super::alert::DueAlert;
+use super::alert_annotations::ExpandedAnnotations;
+use super::alert_persistence;
+use super::alerting_rule::{AlertingRule, StepContext};
+use super::event_queue::{DeliveredAlert, RuleEventQueue, RuleId};
+use super::file::Rule;
+use super::functions::graph_link;
+use super::limits::TIMER_SLACK_MS;
+use super::rule_matching::RuleKey;
+use super::services::{AlertNotification, DeliveryReceipt};
+use super::snapshot::{RuleHealth, RuleSnapshot};
+use super::template::TemplateExpander;
+use engine::live::cost::EvaluationCost;
+use engine::live::{TapEvent, TapId, ViewId};
+use std::sync::Arc;
+use storage::durable_map::MapChange;
+use storage::model::TimeMs;
+use views::ViewRegistry;
+
+/// A rule that stands.
+pub(super) struct ActiveRule {
+    pub id: RuleId,
+    pub view: ViewId,
+    pub tap: TapId,
+    pub rule: Rule,
+    pub key: RuleKey,
+    /// The hash of `key`, once something was kept under it.
+    pub saved_key: Option<u64>,
+    /// When it wants to be looked at, as the core has it.
+    pub wake: TimeMs,
+    pub health: RuleHealth,
+    pub last_evaluation: Option<TimeMs>,
+    /// What taking in the events of that evaluation took, s.
+    pub evaluation_time: f64,
+    /// What the group's counters know of the view.
+    pub counted: EvaluationCost,
+    pub alerting: Option<AlertingRule>,
+}
+
+/// What a step of a rule did, for the group's counters.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct StepCounts {
+    /// Evaluations that its view told of; of several without a change it tells once.
+    pub told: u64,
+    /// Those among them that failed.
+    pub told_failures: u64,
+    /// What failed here: limits, writing.
+    pub failures: u64,
+}
+
+impl ActiveRule {
+    /// Takes one event of the view.
+    pub fn on_event(&mut self, tools: &StepContext, event: TapEvent) -> StepCounts {
+        let began = std::time::Instant::now();
+        let t = match &event {
+            TapEvent::Snapshot { t, .. }
+            | TapEvent::Delta { t, .. }
+            | TapEvent::Progress { t }
+            | TapEvent::Notes { t, .. }
+            | TapEvent::Failed { t, .. } => *t,
+        };
+        let mut tally = StepCounts::default();
+        let counts = matches!(event, TapEvent::Progress { .. } | TapEvent::Failed { .. });
+        tally.told += u64::from(counts);
+        let failed = if let TapEvent::Failed { error, .. } = &event { Some(error.clone()) } else { None };
+        let outcome = match (&mut self.alerting, failed) {
+            (alerting, Some(error)) => {
+                tally.told_failures += 1;
+                if let Some(alerting) = alerting {
+                    alerting.evaluation_failed(&self.rule.name, tools, t);
+                }
+                Err(error)
+            }
+            (None, None) => Ok(()),
+            (Some(alerting), None) => {
+                let outcome = alerting.on_event(&self.rule.name, tools, t, event);
+                tally.failures += u64::from(outcome.is_err());
+                outcome
+            }
+        };
+        self.note(outcome, counts);
+        let before = if self.last_evaluation == Some(t) { self.evaluation_time } else { 0.0 };
+        self.last_evaluation = self.last_evaluation.max(Some(t));
+        self.evaluation_time = before + began.elapsed().as_secs_f64();
+        tally
+    }
+
+    /// The next slot that it looks at, where it is an alert that waits for slots.
+    pub fn next_slot(&self) -> Option<TimeMs> {
+        self.alerting.as_ref()?.next_slot()
+    }
+
+    /// What its latest evaluation took, s: in the view, as far as that was measured, and here.
+    pub fn took(&self, spent: Option<EvaluationCost>) -> f64 {
+        self.evaluation_time + spent.map_or(0.0, |spent| spent.latest)
+    }
+
+    /// How many samples its latest evaluation gave; an alert is two.
+    pub fn samples(&self, spent: Option<EvaluationCost>) -> usize {
+        match &self.alerting {
+            Some(alerting) => 2 * alerting.alerts.iter().filter(|(_, a)| a.resolved_at.is_none()).count(),
+            None => spent.map_or(0, |spent| spent.samples),
+        }
+    }
+
+    /// A failure stays visible until an evaluation goes well.
+    fn note(&mut self, outcome: Result<(), String>, complete: bool) {
+        match outcome {
+            Err(error) => {
+                if self.health != RuleHealth::Err(error.clone()) {
+                    tracing::warn!(rule = %self.rule.name, %error, "evaluating a rule failed");
+                }
+                self.health = RuleHealth::Err(error);
+            }
+            Ok(()) if complete && self.alerting.as_ref().is_some_and(|a| a.alerts.in_error()) => {}
+            Ok(()) => self.health = RuleHealth::Ok,
+        }
+    }
+
+    /// Lets the clock run to `now`: timers, slots.
+    pub fn on_time(&mut self, tools: &StepContext, now: TimeMs) -> StepCounts {
+        let mut tally = StepCounts::default();
+        let Some(alerting) = &mut self.alerting else { return tally };
+        if let Err(error) = alerting.advance(&self.rule.name, tools, now - TIMER_SLACK_MS, false) {
+            tally.failures += 1;
+            self.note(Err(error), true);
+        }
+        tally
+    }
+
+    /// Alerts that must be sent at `now`.
+    pub fn outgoing(
+        &mut self,
+        expander: &TemplateExpander,
+        url: &str,
+        inbox: &Arc<RuleEventQueue>,
+        now: TimeMs,
+    ) -> Vec<AlertNotification> {
+        let Some(alerting) = &mut self.alerting else { return Vec::new() };
+        if alerting.next_send() > now {
+            return Vec::new();
+        }
+        let url = format!("{}{}", url.trim_end_matches('/'), graph_link(&self.rule.expr.text, 1));
+        let at = alerting.send_slot.take().unwrap_or(now);
+        let due = alerting.alerts.take_due(at);
+        let one = |due: DueAlert| {
+            let texts = alerting.annotations.told(expander, &due.alert, at);
+            if alerting.annotations.must_keep(&due.alert) {
+                alerting.alerts.keep_annotations(&due.labels, texts.clone());
+            }
+            AlertNotification {
+                annotations: ExpandedAnnotations::clone(&texts),
+                receipt: receipt(inbox, self.id, &due, at),
+                labels: due.labels,
+                starts_at: due.alert.fired_at.unwrap_or(due.alert.active_at),
+                ends_at: due.ends_at,
+                resolved: due.alert.resolved_at.is_some(),
+                generator_url: url.clone(),
+            }
+        };
+        due.into_iter().map(one).collect()
+    }
+
+    /// What has to be kept of alerts that have changed.
+    pub fn take_changes(&mut self, now: TimeMs) -> Vec<MapChange> {
+        let Some(alerting) = &mut self.alerting else { return Vec::new() };
+        let news = alerting.alerts.take_changed_alerts();
+        if news.is_empty() {
+            return Vec::new();
+        }
+        let hash = self.key.hash64();
+        let mut changes = Vec::new();
+        if self.saved_key.replace(hash) != Some(hash) {
+            changes.extend(alert_persistence::rule(&self.key));
+        }
+        changes.extend(
+            news.iter().filter_map(|(labels, alert)| alert_persistence::alert(hash, labels, *alert, now)),
+        );
+        changes
+    }
+
+    /// It is known by another key now, or not at all any more: what was kept under the old one goes.
+    pub fn move_saved(&mut self, key: Option<RuleKey>, changes: &mut Vec<MapChange>) {
+        if let (Some(hash), Some(alerting)) = (self.saved_key.take(), &mut self.alerting) {
+            changes.extend(alert_persistence::forget_rule(hash));
+            alerting.alerts.mark_all_changed();
+            let all = alerting.alerts.take_changed_alerts();
+            changes
+                .extend(all.iter().filter_map(|(labels, _)| alert_persistence::alert(hash, labels, None, 0)));
+            alerting.alerts.mark_all_changed();
+        }
+        if let Some(key) = key {
+            self.key = key;
+        }
+    }
+
+    /// When something happens by itself.
+    pub fn next_wake(&self) -> TimeMs {
+        self.alerting.as_ref().map_or(TimeMs::MAX, AlertingRule::next_wake)
+    }
+
+    /// What the API shows.
+    pub fn snapshot(
+        &self,
+        expander: &Arc<TemplateExpander>,
+        views: &dyn ViewRegistry,
+        now: TimeMs,
+    ) -> RuleSnapshot {
+        RuleSnapshot {
+            name: self.rule.name.clone(),
+            query: self.rule.expr.text.clone(),
+            labels: self.rule.labels.clone(),
+            health: self.health.clone(),
+            last_evaluation: self.last_evaluation,
+            evaluation_time: self.took(views.cost(self.view)),
+            alerting: self.alerting.as_ref().map(|a| a.snapshot(self.rule.alert.as_ref(), expander, now)),
+        }
+    }
+}
+
+fn receipt(inbox: &Arc<RuleEventQueue>, rule: RuleId, due: &DueAlert, sent: TimeMs) -> DeliveryReceipt {
+    let fired_at = due.alert.fired_at;
+    let resolved_at = due.alert.resolved_at;
+    let told = DeliveredAlert { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
+    let inbox = inbox.clone();
+    DeliveryReceipt(Arc::new(move || inbox.told(told.clone())))
+}

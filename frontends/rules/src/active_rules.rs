@@ -1,0 +1,545 @@
+//! The rules manager without its thread: owns every running rule, takes events and time, hands out
+//! what is due.
+//!
+//! [`ActiveRules::apply`] changes the set of rules, all or nothing; [`ActiveRules::step`] does the
+//! work of one moment. The thread around it is in [`super::manager`]; tests drive it by hand.
+
+use super::active_rule::ActiveRule;
+use super::alerting_rule::{AlertingRule, Behind, StepContext, timing};
+use super::evaluation_grid::EvaluationGrid;
+use super::event_queue::{DrainedRuleEvents, RuleEventQueue, RuleId, RuleSink};
+use super::file::{Rule, RuleGroup};
+use super::group_metrics::{GroupMetrics, RULE_GROUP, RuleDurationMetrics};
+use super::limits::{KEEP_WAIT_MS, MAX_SLEEP_MS, TIMER_SLACK_MS};
+use super::manager::{RuleManagerOptions, RuleServices};
+use super::restore;
+use super::rule_matching::{RuleKey, RuleMatch, match_rules};
+use super::services::AlertNotification;
+use super::snapshot::GroupSnapshot;
+use super::template::TemplateExpander;
+use engine::live::{TapId, ViewId, ViewKind, ViewSpec};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::durable_map::MapChange;
+use storage::model::{Labels, TimeMs};
+use views::recording::RecordedRule;
+
+/// All running rules.
+pub struct ActiveRules {
+    ports: RuleServices,
+    options: RuleManagerOptions,
+    expander: Arc<TemplateExpander>,
+    inbox: Arc<RuleEventQueue>,
+    groups: Vec<ActiveGroup>,
+    /// Where each rule is: group, rule.
+    positions: HashMap<RuleId, (usize, usize)>,
+    /// When each rule wants to be looked at: what is not due costs nothing.
+    wakeups: BTreeSet<(TimeMs, RuleId)>,
+    /// When the next slot of each group is, by its place.
+    slots: BTreeSet<(TimeMs, usize)>,
+    /// Groups that wrote states in slots in the latest step.
+    wrote: BTreeSet<usize>,
+    durations: RuleDurationMetrics,
+    next_id: u64,
+    /// The alerts of before the restart have not been asked for yet.
+    before_first_apply: bool,
+}
+
+pub(super) struct ActiveGroup {
+    pub group: RuleGroup,
+    pub rules: Vec<ActiveRule>,
+    counters: GroupMetrics,
+    /// When states had been written last in slots.
+    wrote: TimeMs,
+}
+
+impl ActiveGroup {
+    /// Tells a rule that reads the states of alerts how far the rules in front of it are. `writes`:
+    /// states are being written in this step.
+    fn follow(&mut self, r: usize, writes: bool) {
+        let (front, rest) = self.rules.split_at_mut(r);
+        let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.is_behind()) else {
+            return;
+        };
+        let slots = front.iter().filter_map(ActiveRule::next_slot);
+        let since = if writes { TimeMs::MAX } else { self.wrote };
+        alerting.follow(Behind { before: slots.min().unwrap_or(TimeMs::MAX), since });
+    }
+}
+
+/// A rule of the new set and where it comes from.
+#[derive(Copy, Clone)]
+struct RuleOrigin {
+    /// The rule it goes on from: group, rule.
+    old: Option<(usize, usize)>,
+    /// The view that has just been installed for it; `None`: it keeps the one it has.
+    view: Option<ViewId>,
+}
+
+impl ActiveRules {
+    /// No rules yet.
+    pub fn new(ports: RuleServices, options: RuleManagerOptions, inbox: Arc<RuleEventQueue>) -> ActiveRules {
+        let expander =
+            TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
+        let expander = Arc::new(expander);
+        let (groups, places, wakes, slots, wrote) = Default::default();
+        let durations = RuleDurationMetrics::new(&ports.metrics);
+        ActiveRules {
+            ports,
+            options,
+            expander,
+            inbox,
+            groups,
+            positions: places,
+            wakeups: wakes,
+            slots,
+            wrote,
+            durations,
+            next_id: 0,
+            before_first_apply: true,
+        }
+    }
+
+    /// Replaces the set of rules, all or nothing: on an error everything runs on as before. Rules
+    /// whose definition is the same keep view and state, wherever they are now; an alert whose
+    /// `for` or annotations alone changed does too. An alert whose expression has changed keeps its
+    /// state (see [`match_rules`]). A recording rule with another expression records the old one
+    /// until the new one can stand: no slot is lost.
+    pub fn apply(
+        &mut self,
+        groups: Vec<RuleGroup>,
+        external_labels: &Labels,
+        now: TimeMs,
+    ) -> Result<(), String> {
+        let expander =
+            TemplateExpander::new(external_labels, &self.options.external_url, self.ports.query.clone());
+        let mut parts = Vec::new();
+        for group in &groups {
+            for rule in &group.rules {
+                let part = |o| AlertingRule::new(group, rule, o, &expander, self.options.resend_delay, now);
+                parts.push(rule.alert.as_ref().map(part).transpose()?);
+            }
+        }
+        let keys = RuleKey::all(&groups);
+        self.ports.views.begin_install_batch();
+        let applied = self.install(&groups, &keys).map(|origins| {
+            self.expander = Arc::new(expander);
+            self.options.external_labels = external_labels.clone();
+            self.adopt(groups, keys, parts, origins, now);
+            self.ports.views.set_recorded_rules(self.past());
+        });
+        self.ports.views.end_install_batch();
+        applied
+    }
+
+    /// All recording rules.
+    fn past(&self) -> Vec<RecordedRule> {
+        let rules = self.groups.iter().flat_map(|g| g.rules.iter().map(move |r| (&g.group, r)));
+        let rules = rules.filter(|(_, running)| running.rule.alert.is_none());
+        rules.map(|(group, running)| recorded_rule_of(group, running)).collect()
+    }
+
+    /// Finds what runs already and installs the rest; on an error nothing stays installed.
+    fn install(&self, groups: &[RuleGroup], keys: &[RuleKey]) -> Result<Vec<RuleOrigin>, String> {
+        let running = self.groups.iter().enumerate().flat_map(|(g, group)| {
+            group.rules.iter().enumerate().map(move |(r, running)| ((g, r), &running.key))
+        });
+        let (places, old): (Vec<_>, Vec<_>) = running.unzip();
+        let ancestors = match_rules(&old, keys);
+        let rules = groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let mut origins = Vec::new();
+        let mut installed = Vec::new();
+        let mut changes = Vec::new();
+        for ((group, rule), ancestor) in rules.zip(ancestors) {
+            let old = ancestor.map(|(at, _)| places[at]).filter(|place| self.is_kind(*place, rule));
+            let same = ancestor.is_some_and(|(_, kinship)| kinship != RuleMatch::Rewritten);
+            if same && old.is_some_and(|place| self.keeps_view(place, group, rule)) {
+                origins.push(RuleOrigin { old, view: None });
+                continue;
+            }
+            let spec = view_of(group, rule);
+            if let Some(view) = old.and_then(|place| self.changing_view(place, rule, &spec)) {
+                changes.push((view, spec));
+                origins.push(RuleOrigin { old, view: None });
+                continue;
+            }
+            match self.ports.views.install(spec) {
+                Ok(view) => {
+                    installed.push(view);
+                    origins.push(RuleOrigin { old: old.filter(|_| rule.alert.is_some()), view: Some(view) });
+                }
+                Err(error) => {
+                    for view in installed.into_iter() {
+                        self.ports.views.remove(view);
+                    }
+                    let file = &group.file;
+                    let group = &group.name;
+                    let rule = &rule.name;
+                    return Err(format!("{file}: group {group:?}, rule {rule:?}: {error}"));
+                }
+            }
+        }
+        for (view, spec) in changes {
+            self.ports.views.replace(view, spec)?;
+        }
+        Ok(origins)
+    }
+
+    /// Whether the running rule is an alert as the new one is, or a recording rule as it is.
+    fn is_kind(&self, (g, r): (usize, usize), rule: &Rule) -> bool {
+        self.groups[g].rules[r].rule.alert.is_some() == rule.alert.is_some()
+    }
+
+    fn keeps_view(&self, (g, r): (usize, usize), group: &RuleGroup, rule: &Rule) -> bool {
+        let old = &self.groups[g];
+        let asks = |group: &RuleGroup| group.query_offset;
+        let grid = |group: &RuleGroup| (group.interval, group.limit);
+        let same = old.rules[r].rule.expr == rule.expr && asks(&old.group) == asks(group);
+        same && (rule.alert.is_some() || grid(&old.group) == grid(group))
+    }
+
+    /// The view of the running rule, if it records the same series as the new one and can do so
+    /// with another expression.
+    fn changing_view(&self, (g, r): (usize, usize), rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
+        let running = &self.groups[g].rules[r];
+        let same_series = (&running.rule.name, &running.rule.labels) == (&rule.name, &rule.labels);
+        let may = rule.alert.is_none() && same_series && self.ports.views.can_replace(running.view, spec);
+        may.then_some(running.view)
+    }
+
+    fn adopt(
+        &mut self,
+        groups: Vec<RuleGroup>,
+        keys: Vec<RuleKey>,
+        parts: Vec<Option<AlertingRule>>,
+        origins: Vec<RuleOrigin>,
+        now: TimeMs,
+    ) {
+        let mut old = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        for (g, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
+            gone.insert(group.counters.key);
+            old.extend(group.rules.into_iter().enumerate().map(|(r, rule)| ((g, r), rule)));
+        }
+        let mut fresh = Vec::new();
+        let mut changes = Vec::new();
+        let mut sources = keys.into_iter().zip(parts).zip(origins);
+        for group in groups {
+            let mut rules = Vec::new();
+            for rule in &group.rules {
+                let Some(((key, part), origin)) = sources.next() else { break };
+                let mut kept = origin.old.and_then(|place| old.remove(&place));
+                if let Some(kept) = kept.as_mut().filter(|kept| kept.key != key) {
+                    kept.move_saved(Some(key.clone()), &mut changes);
+                }
+                rules.push(match (kept, origin.view) {
+                    (Some(running), view) => self.continue_rule(&group, running, rule, part, view, now),
+                    (None, Some(view)) => {
+                        let running = self.start(view, rule, key, part);
+                        fresh.push(running.id);
+                        running
+                    }
+                    (None, None) => continue,
+                });
+            }
+            let counters = GroupMetrics::new(&self.ports.metrics, &group, rules.len(), now);
+            gone.remove(&counters.key);
+            self.groups.push(ActiveGroup { group, rules, counters, wrote: now });
+        }
+        for running in old.into_values() {
+            self.end(running, &mut changes, now);
+        }
+        for key in gone.iter() {
+            self.ports.metrics.forget(&[(RULE_GROUP, key)]);
+        }
+        self.index();
+        self.restore(&fresh, &mut changes, now);
+        self.keep(changes, now);
+        self.index();
+    }
+
+    fn index(&mut self) {
+        (self.positions, self.wakeups, self.slots) = Default::default();
+        for (g, group) in self.groups.iter_mut().enumerate() {
+            self.slots.insert((group.counters.next_slot(), g));
+            for (r, running) in group.rules.iter_mut().enumerate() {
+                running.wake = running.next_wake();
+                self.positions.insert(running.id, (g, r));
+                self.wakeups.insert((running.wake, running.id));
+            }
+        }
+    }
+
+    /// The rule goes on, with a new definition, and with another `view` if it asks something else now.
+    fn continue_rule(
+        &mut self,
+        group: &RuleGroup,
+        mut running: ActiveRule,
+        rule: &Rule,
+        part: Option<AlertingRule>,
+        view: Option<ViewId>,
+        now: TimeMs,
+    ) -> ActiveRule {
+        let old = running.alerting.take();
+        running.rule = rule.clone();
+        let in_slots = |part: &Option<AlertingRule>| part.as_ref().is_some_and(AlertingRule::in_slots);
+        let anew = view.is_some() || in_slots(&part) != in_slots(&old);
+        if anew {
+            // What the old tap has said and still waits is not for it any more.
+            running.id = self.new_id();
+        }
+        running.alerting = match (part, old, &rule.alert) {
+            (Some(mut part), Some(old), Some(options)) => {
+                part.continue_from(old, timing(group, options, self.options.resend_delay), anew, now);
+                Some(part)
+            }
+            (part, ..) => part,
+        };
+        match view {
+            Some(view) => {
+                self.ports.views.remove(running.view);
+                running.view = view;
+                running.tap = self.tap(&running);
+            }
+            None if anew => self.tap_anew(&mut running),
+            None => {}
+        }
+        running
+    }
+
+    fn new_id(&mut self) -> RuleId {
+        self.next_id += 1;
+        RuleId(self.next_id)
+    }
+
+    fn tap(&self, running: &ActiveRule) -> TapId {
+        let outcome_only = running.alerting.is_none();
+        let sink = RuleSink { inbox: self.inbox.clone(), rule: running.id, outcome_only };
+        self.ports.views.tap(running.view, Box::new(sink))
+    }
+
+    fn tap_anew(&self, running: &mut ActiveRule) {
+        self.ports.views.untap(running.tap);
+        running.tap = self.tap(running);
+    }
+
+    fn start(
+        &mut self,
+        view: ViewId,
+        rule: &Rule,
+        key: RuleKey,
+        alerting: Option<AlertingRule>,
+    ) -> ActiveRule {
+        let mut running = ActiveRule {
+            id: self.new_id(),
+            view,
+            tap: TapId(0),
+            rule: rule.clone(),
+            key,
+            saved_key: None,
+            wake: TimeMs::MAX,
+            health: Default::default(),
+            last_evaluation: None,
+            evaluation_time: 0.0,
+            counted: Default::default(),
+            alerting,
+        };
+        running.tap = self.tap(&running);
+        running
+    }
+
+    /// A rule that is no more: its series end.
+    fn end(&self, mut running: ActiveRule, changes: &mut Vec<MapChange>, now: TimeMs) {
+        self.ports.views.remove(running.view);
+        running.move_saved(None, changes);
+        if let Some(alerting) = &mut running.alerting
+            && let Err(error) = alerting.writer.write(&*self.ports.store, now, &[])
+        {
+            tracing::warn!(rule = %running.rule.name, %error, "ending the ALERTS series of a removed rule failed");
+        }
+    }
+
+    /// Gives the rules of a start the alerts they had before it. Those that a reload brings have had none.
+    fn restore(&mut self, fresh: &[RuleId], changes: &mut Vec<MapChange>, now: TimeMs) {
+        if !std::mem::take(&mut self.before_first_apply) {
+            return;
+        }
+        let past = self.ports.memory.load_saved();
+        if let Some(entries) = &past {
+            changes.extend(entries.keys().map(|key| (key.clone(), None)));
+        }
+        let wanted = fresh.iter().filter_map(|id| self.positions.get(id)).copied();
+        let wanted: Vec<(usize, usize)> =
+            wanted.filter(|(g, r)| self.groups[*g].rules[*r].alerting.is_some()).collect();
+        if !wanted.is_empty() {
+            let restart = restore::AlertRestore { ports: &self.ports, options: &self.options, now };
+            restart.run(&mut self.groups, &wanted, past.as_ref());
+        }
+    }
+
+    /// Keeps `changes`, and what else has changed; a number to wait for.
+    fn keep(&mut self, mut changes: Vec<MapChange>, now: TimeMs) -> u64 {
+        let rules = self.groups.iter_mut().flat_map(|group| &mut group.rules);
+        rules.for_each(|running| changes.extend(running.take_changes(now)));
+        self.ports.memory.save(changes)
+    }
+
+    /// Does what is due at `now`: events, timers, slots, sends. Returns when it wants to be called again.
+    pub fn step(&mut self, now: TimeMs) -> TimeMs {
+        // What was written in a step was written before the next one.
+        for g in std::mem::take(&mut self.wrote) {
+            self.groups.get_mut(g).into_iter().for_each(|group| group.wrote = now);
+        }
+        let DrainedRuleEvents { events, lagging, told } = self.inbox.take();
+        let mut touched = BTreeSet::new();
+        let mut outgoing = Vec::new();
+        for (id, event) in events {
+            let Some(place) = self.positions.get(&id).copied() else { continue };
+            touched.insert(place);
+            let tools = StepContext { expander: &self.expander, store: &*self.ports.store };
+            let group = &mut self.groups[place.0];
+            group.follow(place.1, self.wrote.contains(&place.0));
+            let running = &mut group.rules[place.1];
+            let slot = running.next_slot();
+            let tally = running.on_event(&tools, event);
+            if running.next_slot() != slot {
+                self.wrote.insert(place.0);
+            }
+            group.counters.told(running, tally, self.ports.views.cost(running.view), &self.durations);
+            // At once: an alert that fires and ends within one step is told both times.
+            outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
+        }
+        for told in told {
+            let Some(place) = self.positions.get(&told.rule).copied() else { continue };
+            if let Some(alerting) = &mut self.groups[place.0].rules[place.1].alerting {
+                alerting.alerts.told(&told);
+                touched.insert(place);
+            }
+        }
+        let due = self.wakeups.range(..=(now, RuleId(u64::MAX)));
+        touched.extend(due.filter_map(|(_, id)| self.positions.get(id)));
+        let mut changes = Vec::new();
+        for place in touched {
+            self.advance_rule(place, now, &mut outgoing, &mut changes);
+        }
+        self.save_and_send(outgoing, changes);
+        self.pass_slots(now);
+        if self.ports.views.wants_states() {
+            self.ports.views.states_are_written(self.written_before());
+        }
+        for id in lagging.into_iter() {
+            self.resubscribe(id);
+        }
+        let slot = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t);
+        self.wakeups.first().map_or(TimeMs::MAX, |(t, _)| *t).min(slot).min(now + MAX_SLEEP_MS)
+    }
+
+    /// Counts the slots of groups that have passed.
+    fn pass_slots(&mut self, now: TimeMs) {
+        while let Some((_, g)) = self.slots.first().copied().filter(|(t, _)| *t <= now) {
+            self.slots.pop_first();
+            let ActiveGroup { rules, counters, .. } = &mut self.groups[g];
+            counters.slot(rules, &*self.ports.views, &self.durations, now);
+            self.slots.insert((counters.next_slot(), g));
+        }
+    }
+
+    /// The states of all slots before it are written.
+    fn written_before(&self) -> TimeMs {
+        let group = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t - TIMER_SLACK_MS);
+        let rules = self.groups.iter().flat_map(|group| &group.rules);
+        rules.filter_map(ActiveRule::next_slot).min().map_or(group, |slot| slot.min(group))
+    }
+
+    /// Lets time pass for one rule.
+    fn advance_rule(
+        &mut self,
+        (g, r): (usize, usize),
+        now: TimeMs,
+        outgoing: &mut Vec<AlertNotification>,
+        changes: &mut Vec<MapChange>,
+    ) {
+        let tools = StepContext { expander: &self.expander, store: &*self.ports.store };
+        let group = &mut self.groups[g];
+        let running = &mut group.rules[r];
+        if running.next_wake() <= now {
+            let slot = running.next_slot();
+            group.counters.failed(running.on_time(&tools, now).failures);
+            if running.next_slot() != slot {
+                self.wrote.insert(g);
+            }
+        }
+        outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
+        changes.extend(running.take_changes(now));
+        let wake = running.next_wake();
+        if wake != running.wake {
+            self.wakeups.remove(&(running.wake, running.id));
+            self.wakeups.insert((wake, running.id));
+            running.wake = wake;
+        }
+    }
+
+    /// Sends alerts, once what has changed would outlive the process.
+    fn save_and_send(&self, outgoing: Vec<AlertNotification>, changes: Vec<MapChange>) {
+        if !changes.is_empty() {
+            let number = self.ports.memory.save(changes);
+            if !outgoing.is_empty() {
+                self.ports.memory.wait(number, Duration::from_millis(KEEP_WAIT_MS));
+            }
+        }
+        if !outgoing.is_empty() {
+            self.ports.notify.send(outgoing);
+        }
+    }
+
+    /// A rule that lost events gets a fresh snapshot.
+    fn resubscribe(&mut self, id: RuleId) {
+        let Some((g, r)) = self.positions.get(&id).copied() else { return };
+        let running = &self.groups[g].rules[r];
+        tracing::warn!(rule = %running.rule.name, "the rules thread lags behind: starting again from a snapshot");
+        self.ports.views.untap(running.tap);
+        let tap = self.tap(running);
+        self.groups[g].rules[r].tap = tap;
+    }
+
+    /// What the API shows.
+    pub fn snapshot(&self, now: TimeMs) -> Vec<GroupSnapshot> {
+        let one = |group: &ActiveGroup| GroupSnapshot {
+            name: group.group.name.clone(),
+            file: group.group.file.clone(),
+            interval: group.group.interval,
+            limit: group.group.limit,
+            rules: group.rules.iter().map(|r| r.snapshot(&self.expander, &*self.ports.views, now)).collect(),
+            last_evaluation: group.rules.iter().filter_map(|r| r.last_evaluation).max(),
+            evaluation_time: group.rules.iter().map(|r| r.took(self.ports.views.cost(r.view))).sum(),
+        };
+        self.groups.iter().map(one).collect()
+    }
+}
+
+/// A rule as [`views::recording`] knows it. Its key says nothing of its expression: what is
+/// computed stays when that changes.
+fn recorded_rule_of(group: &RuleGroup, running: &ActiveRule) -> RecordedRule {
+    let rule = &running.rule;
+    let spec = view_of(group, &running.rule);
+    let RuleGroup { file, name, interval, query_offset, .. } = group;
+    let key = format!("{file};{name};{interval};{query_offset};{};{:?}", rule.name, rule.labels);
+    RecordedRule { view: running.view, key, spec, backfill: rule.backfill, lateness: group.lateness }
+}
+
+/// The standing plan of a rule.
+pub(super) fn view_of(group: &RuleGroup, rule: &Rule) -> ViewSpec {
+    let kind = match rule.alert {
+        Some(_) => ViewKind::Continuous { query_offset: group.query_offset },
+        None => ViewKind::Recorded {
+            record: rule.name.clone(),
+            labels: rule.labels.clone(),
+            interval: group.interval,
+            offset: EvaluationGrid::new(group.interval, 0).offset,
+            query_offset: group.query_offset,
+            limit: group.limit,
+        },
+    };
+    ViewSpec { name: rule.name.clone(), plan: rule.expr.plan.clone(), kind }
+}

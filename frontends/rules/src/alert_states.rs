@@ -1,0 +1,516 @@
+//! The state machine of one alerting rule: inactive, pending, firing, resolved. No clock, no I/O.
+//!
+//! Rows of the condition come in with their tick ([`AlertStates::apply`]), time comes in by
+//! [`AlertStates::advance`]; every alert has at most one timer, so that only what falls due is
+//! touched, and so has its next sending. Semantics are those of Prometheus' `rules/alerting.go`,
+//! except that time is continuous: `for` ends at its exact millisecond.
+
+use super::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow, DueAlert};
+use super::alert_annotations::ExpandedAnnotations;
+use super::event_queue::DeliveredAlert;
+use super::limits::RESOLVED_RETENTION_MS;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
+
+/// All alerts of one rule.
+#[derive(Debug)]
+pub struct AlertStates {
+    timing: AlertTiming,
+    active: BTreeMap<Labels, Alert>,
+    /// The rows that hold now: row → (alert, value).
+    rows: HashMap<Labels, (Labels, f64)>,
+    /// The rows of each alert; more than one is an error.
+    rows_by_alert: HashMap<Labels, Vec<Labels>>,
+    conflicts: usize,
+    failed: bool,
+    /// Evaluating the condition fails: nobody knows what holds.
+    evaluation_failing: bool,
+    /// Nothing happens by itself before this time: until then the states stood still.
+    resumed_at: TimeMs,
+    /// What series tell of alerts of before the start, until their rows come.
+    restored: HashMap<Labels, Alert>,
+    timers: BTreeSet<(TimeMs, Labels)>,
+    send_times: BTreeSet<(TimeMs, Labels)>,
+    /// Alerts whose state or start changed since [`AlertStates::take_changed`].
+    changed: BTreeSet<Labels>,
+    /// Alerts that are not as they were at [`AlertStates::take_changed_alerts`].
+    changed_alerts: BTreeSet<Labels>,
+    /// Alerts as they fired that had ended before they could be sent.
+    fired_and_resolved: Vec<(Labels, Alert)>,
+}
+
+/// The error of rows that become one alert.
+pub const SAME_LABELS: &str = "vector contains metrics with the same labelset after applying alert labels";
+
+impl AlertStates {
+    /// No alert yet.
+    pub fn new(timing: AlertTiming) -> AlertStates {
+        AlertStates {
+            timing,
+            active: BTreeMap::new(),
+            rows: HashMap::new(),
+            rows_by_alert: HashMap::new(),
+            conflicts: 0,
+            failed: false,
+            evaluation_failing: false,
+            resumed_at: TimeMs::MIN,
+            restored: HashMap::new(),
+            timers: BTreeSet::new(),
+            send_times: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            changed_alerts: BTreeSet::new(),
+            fired_and_resolved: Vec::new(),
+        }
+    }
+
+    /// All alerts by their labels; resolved ones stay for a while.
+    pub fn iter(&self) -> impl Iterator<Item = (&Labels, &Alert)> {
+        self.active.iter()
+    }
+
+    /// Whether there is an alert with these labels.
+    pub fn has(&self, labels: &Labels) -> bool {
+        self.active.contains_key(labels)
+    }
+
+    /// The highest state of all alerts.
+    pub fn state(&self) -> AlertState {
+        self.active.values().map(|a| a.state).max().unwrap_or(AlertState::Inactive)
+    }
+
+    /// The rows that hold now.
+    pub fn rows(&self) -> impl Iterator<Item = &Labels> {
+        self.rows.keys()
+    }
+
+    /// The alerts of which `ALERTS` shows something else than at the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<Labels> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The alerts that have changed since the last call, in anything but their value; `None`: it is
+    /// forgotten.
+    pub fn take_changed_alerts(&mut self) -> Vec<(Labels, Option<&Alert>)> {
+        let news = std::mem::take(&mut self.changed_alerts);
+        news.into_iter().map(|labels| (labels.clone(), self.active.get(&labels))).collect()
+    }
+
+    /// All alerts count as changed.
+    pub fn mark_all_changed(&mut self) {
+        self.changed_alerts.extend(self.active.keys().cloned());
+    }
+
+    /// Takes up the alerts of before a restart exactly as they were. Those that were active wait
+    /// for their row until [`AlertStates::end_awaited`]; those that had ended are told about as
+    /// long as any other.
+    pub fn restore_exactly(&mut self, alerts: Vec<(Labels, Alert)>, now: TimeMs) {
+        for (labels, alert) in alerts {
+            if alert.resolved_at.is_some_and(|r| now > r + RESOLVED_RETENTION_MS) {
+                continue;
+            }
+            self.insert(labels, alert);
+        }
+        self.set_timing(self.timing, now);
+    }
+
+    /// The rule asks something else now: its alerts wait for their rows.
+    pub fn await_all_rows(&mut self) {
+        let rows = &mut self.rows;
+        let holders = &mut self.rows_by_alert;
+        rows.clear();
+        holders.clear();
+        (self.conflicts, self.failed) = (0, false);
+        let labels: Vec<Labels> = self.active.keys().cloned().collect();
+        for labels in labels {
+            if let Some(alert) = self.active.get_mut(&labels).filter(|a| a.state != AlertState::Inactive) {
+                alert.awaiting_row = true;
+                self.schedule(&labels);
+            }
+        }
+    }
+
+    /// A row has come that an alert waited for, before a slot looks at it.
+    pub fn row_has_come(&mut self, row: ConditionRow) {
+        let Some(alert) = self.active.get_mut(&row.alert).filter(|alert| alert.awaiting_row) else { return };
+        alert.awaiting_row = false;
+        self.schedule(&row.alert);
+        self.rows_by_alert.entry(row.alert.clone()).or_default().push(row.row.clone());
+        self.rows.insert(row.row, (row.alert, row.value));
+    }
+
+    /// Keeps what was told of an alert.
+    pub fn keep_annotations(&mut self, labels: &Labels, texts: Arc<ExpandedAnnotations>) {
+        if let Some(alert) = self.active.get_mut(labels) {
+            alert.kept_annotations = Some(texts);
+        }
+    }
+
+    /// An Alertmanager took an alert as it was handed out.
+    pub fn told(&mut self, told: &DeliveredAlert) {
+        let is_it = |a: &&mut Alert| (a.fired_at, a.resolved_at) == (told.fired_at, told.resolved_at);
+        if let Some(alert) = self.active.get_mut(&told.labels).filter(is_it)
+            && alert.delivered_at < Some(told.sent)
+        {
+            alert.delivered_at = Some(told.sent);
+            self.changed_alerts.insert(told.labels.clone());
+        }
+    }
+
+    fn insert(&mut self, labels: Labels, alert: Alert) {
+        if let Some(old) = self.active.insert(labels.clone(), alert) {
+            self.unschedule(&labels, &old);
+        }
+        self.changed.insert(labels.clone());
+        self.schedule(&labels);
+    }
+
+    fn remove(&mut self, labels: &Labels) {
+        if let Some(old) = self.active.remove(labels) {
+            self.unschedule(labels, &old);
+            self.changed.insert(labels.clone());
+            self.changed_alerts.insert(labels.clone());
+        }
+    }
+
+    fn unschedule(&mut self, labels: &Labels, old: &Alert) {
+        old.due.map(|t| self.timers.remove(&(t, labels.clone())));
+        old.send_due.map(|t| self.send_times.remove(&(t, labels.clone())));
+    }
+
+    /// Takes up the alerts of before a restart as Prometheus does, from what their series tell:
+    /// those whose row comes before [`AlertStates::end_awaited`] go on, of the others nobody hears.
+    /// `grace`: an alert that was about to fire waits at least this long
+    /// (`--rules.alert.for-grace-period`), unless its `for` is shorter.
+    pub fn restore_from_series(&mut self, alerts: Vec<AlertFromSeries>, now: TimeMs, grace: i64) {
+        let hold = self.timing.for_duration;
+        for old in alerts {
+            let remaining = hold - (old.seen_at - old.active_at);
+            let active_at = match old.firing || remaining <= 0 {
+                true => old.active_at,
+                false if remaining < grace && hold >= grace => now + grace - hold,
+                false => old.active_at + (now - old.seen_at),
+            };
+            let state = if old.firing { AlertState::Firing } else { AlertState::Pending };
+            let alert = Alert {
+                state,
+                fired_at: old.firing.then_some(active_at + hold),
+                // When it was sent is not known; that it was, is likely.
+                last_sent_at: old.firing.then_some(old.seen_at),
+                ..Alert::pending_since(Labels::default(), active_at)
+            };
+            self.restored.insert(old.alert, alert);
+        }
+    }
+
+    /// Alerts whose row has not come by now are over since `t` (or fire on by `keep_firing_for`).
+    /// Those that only series told of are dropped without a word: they may be somebody else's.
+    pub fn end_awaited(&mut self, t: TimeMs) {
+        self.restored.clear();
+        let awaited: Vec<Labels> =
+            self.active.iter().filter(|(_, a)| a.awaiting_row).map(|(l, _)| l.clone()).collect();
+        for labels in awaited {
+            let Some(alert) = self.active.get_mut(&labels) else { continue };
+            alert.awaiting_row = false;
+            self.row_gone(&labels, t);
+        }
+    }
+
+    /// New timing after a reload. What fires goes on firing, as in Prometheus.
+    pub fn set_timing(&mut self, timing: AlertTiming, t: TimeMs) {
+        self.timing = timing;
+        let keys: Vec<Labels> = self.active.keys().cloned().collect();
+        for labels in keys.iter() {
+            self.schedule(labels);
+        }
+        if timing.continuous {
+            self.advance(t);
+        }
+    }
+
+    /// Evaluating the condition failed: as in Prometheus nothing changes until it goes well again.
+    pub fn suspend(&mut self) {
+        self.evaluation_failing = true;
+    }
+
+    /// Evaluating went well at `t`, if all its rows are known.
+    pub fn resume_at(&mut self, t: TimeMs) {
+        if std::mem::take(&mut self.evaluation_failing) {
+            self.resumed_at = t;
+        }
+    }
+
+    /// Whether evaluating the condition fails.
+    pub fn is_evaluation_failing(&self) -> bool {
+        self.evaluation_failing
+    }
+
+    /// Whether it is not known what holds: the states stand still.
+    pub fn is_suspended(&self) -> bool {
+        self.evaluation_failing || self.failed
+    }
+
+    /// Takes the changes of tick `t`. Timers that fell due before `t` run first, unless it was not
+    /// known what holds. An error leaves the states as they are, until the rows are in order again.
+    pub fn apply(
+        &mut self,
+        t: TimeMs,
+        upsert: Vec<ConditionRow>,
+        remove: &[Labels],
+    ) -> Result<(), &'static str> {
+        if self.timing.continuous {
+            self.advance(t - 1);
+        }
+        let mut touched: Vec<Labels> = remove.iter().filter_map(|row| self.drop_row(row)).collect();
+        for row in upsert {
+            touched.extend(self.drop_row(&row.row).filter(|old| *old != row.alert));
+            let holders = self.rows_by_alert.entry(row.alert.clone()).or_default();
+            holders.push(row.row.clone());
+            self.conflicts += usize::from(holders.len() == 2);
+            touched.push(row.alert.clone());
+            self.rows.insert(row.row, (row.alert, row.value));
+        }
+        if self.conflicts > 0 {
+            self.failed = true;
+            return Err(SAME_LABELS);
+        }
+        self.resume_at(t);
+        if std::mem::take(&mut self.failed) {
+            self.resumed_at = t;
+            self.reconcile(t);
+        } else {
+            for labels in touched.iter() {
+                self.update(labels, t);
+            }
+        }
+        self.advance(t);
+        Ok(())
+    }
+
+    /// After an error: every row and every alert is looked at.
+    fn reconcile(&mut self, t: TimeMs) {
+        let keys: BTreeSet<Labels> = self.active.keys().chain(self.rows_by_alert.keys()).cloned().collect();
+        for labels in keys.iter() {
+            self.update(labels, t);
+        }
+    }
+
+    /// Forgets a row; the alert it had.
+    fn drop_row(&mut self, row: &Labels) -> Option<Labels> {
+        let (alert, _) = self.rows.remove(row)?;
+        if let Some(holders) = self.rows_by_alert.get_mut(&alert) {
+            self.conflicts -= usize::from(holders.len() == 2);
+            holders.retain(|r| r != row);
+            if holders.is_empty() {
+                self.rows_by_alert.remove(&alert);
+            }
+        }
+        Some(alert)
+    }
+
+    /// Brings an alert in line with its row, if it has one.
+    fn update(&mut self, labels: &Labels, t: TimeMs) {
+        let row = self.rows_by_alert.get(labels).and_then(|holders| holders.first());
+        match row.and_then(|row| Some((row.clone(), self.rows.get(row)?.1))) {
+            Some((row, value)) => self.row_holds(labels, &row, value, t),
+            None => self.row_gone(labels, t),
+        }
+    }
+
+    fn row_holds(&mut self, labels: &Labels, row: &Labels, value: f64, t: TimeMs) {
+        if let Some(alert) = self.active.get_mut(labels)
+            && alert.state != AlertState::Inactive
+        {
+            alert.value = value;
+            alert.row.clone_from(row);
+            alert.last_seen_at = t;
+            let awaited = std::mem::take(&mut alert.awaiting_row);
+            if alert.keep_firing_since.take().is_some() || awaited {
+                self.schedule(labels);
+            }
+            return;
+        }
+        // One that has ended and begins anew before its end could be told: both are.
+        if let Some(ended) =
+            self.active.get(labels).filter(|a| a.resolved_at.is_some() && a.last_sent_at.is_none())
+        {
+            self.fired_and_resolved.push((labels.clone(), ended.clone()));
+        }
+        let known =
+            self.restored.remove(labels).unwrap_or_else(|| Alert::pending_since(Labels::default(), t));
+        self.insert(labels.clone(), Alert { value, row: row.clone(), last_seen_at: t, ..known });
+    }
+
+    fn row_gone(&mut self, labels: &Labels, t: TimeMs) {
+        let Some(alert) = self.active.get_mut(labels) else { return };
+        match alert.state {
+            AlertState::Inactive => return,
+            AlertState::Pending => return self.remove(labels),
+            AlertState::Firing if self.timing.keep_firing_for > 0 => {
+                alert.keep_firing_since.get_or_insert(t);
+            }
+            AlertState::Firing => {
+                if alert.last_sent_at.is_none() {
+                    self.fired_and_resolved.push((labels.clone(), alert.clone()));
+                }
+                alert.resolve(t);
+                self.changed.insert(labels.clone());
+            }
+        }
+        self.schedule(labels);
+    }
+
+    /// Runs the timers that fall due up to and including `t`, but none while it is not known what holds.
+    pub fn advance(&mut self, t: TimeMs) {
+        if self.is_suspended() {
+            return;
+        }
+        while let Some((due, labels)) = self.timers.first().cloned() {
+            if due > t {
+                break;
+            }
+            self.timers.pop_first();
+            let timing = self.timing;
+            let Some(alert) = self.active.get_mut(&labels) else { continue };
+            alert.due = None;
+            let at = timing.happens_at(due).max(self.resumed_at).min(t);
+            match alert.state {
+                AlertState::Pending => alert.fire(at),
+                AlertState::Firing
+                    if alert.keep_firing_since.is_some_and(|s| due >= s + timing.keep_firing_for) =>
+                {
+                    if alert.last_sent_at.is_none() {
+                        self.fired_and_resolved.push((labels.clone(), alert.clone()));
+                    }
+                    // An end that is noticed very late is told all the same.
+                    alert.resolve(if t - at > RESOLVED_RETENTION_MS { t } else { at });
+                }
+                AlertState::Inactive => {
+                    self.remove(&labels);
+                    continue;
+                }
+                _ => continue,
+            }
+            self.changed.insert(labels.clone());
+            self.schedule(&labels);
+        }
+    }
+
+    /// Sets the timers of an alert that has changed.
+    fn schedule(&mut self, labels: &Labels) {
+        let Some(alert) = self.active.get_mut(labels) else { return };
+        self.changed_alerts.insert(labels.clone());
+        let due = alert.next_transition(&self.timing);
+        let send_due = alert.next_send(&self.timing);
+        let old = (std::mem::replace(&mut alert.due, due), std::mem::replace(&mut alert.send_due, send_due));
+        reset(&mut self.timers, labels, old.0, due);
+        reset(&mut self.send_times, labels, old.1, send_due);
+    }
+
+    /// The earliest time at which something changes by itself.
+    pub fn next_wake(&self) -> Option<TimeMs> {
+        self.timers.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
+    }
+
+    /// The earliest time at which something must be sent (again).
+    pub fn next_send(&self) -> Option<TimeMs> {
+        if self.fired_and_resolved.is_empty() {
+            self.send_times.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
+        } else {
+            Some(TimeMs::MIN)
+        }
+    }
+
+    /// What must be sent at `now`; it counts as sent. What fired and ended since the last call
+    /// comes in both states.
+    pub fn take_due(&mut self, now: TimeMs) -> Vec<DueAlert> {
+        let timing = self.timing;
+        let valid = now + 4 * timing.interval.max(timing.resend_delay);
+        let brief = self.fired_and_resolved.drain(..).map(|(labels, alert)| {
+            let ends_at = alert.resolved_at.unwrap_or(valid);
+            DueAlert { labels, alert, ends_at }
+        });
+        let mut due: Vec<DueAlert> = brief.collect();
+        while let Some((_, labels)) = self.send_times.first().filter(|(t, _)| *t <= now).cloned() {
+            self.send_times.pop_first();
+            let Some(alert) = self.active.get_mut(&labels) else { continue };
+            alert.send_due = None;
+            alert.last_sent_at = Some(now);
+            let ends_at = alert.resolved_at.unwrap_or(valid);
+            due.push(DueAlert { labels: labels.clone(), alert: alert.clone(), ends_at });
+            self.schedule(&labels);
+        }
+        due
+    }
+
+    /// The `ALERTS` and `ALERTS_FOR_STATE` samples that hold now.
+    pub fn samples(&self, alertname: &str) -> Vec<(Labels, f64)> {
+        self.active.keys().flat_map(|labels| self.samples_of(alertname, labels)).collect()
+    }
+
+    /// Those of one alert.
+    pub fn samples_of(&self, alertname: &str, labels: &Labels) -> Vec<(Labels, f64)> {
+        let Some(alert) = self.active.get(labels).filter(|a| a.state != AlertState::Inactive) else {
+            return Vec::new();
+        };
+        // In whole seconds, as Prometheus writes it.
+        let since = alert.active_at.div_euclid(1000) as f64;
+        vec![
+            (for_state_series(alertname, labels), since),
+            (state_series(alertname, labels, alert.state), 1.0),
+        ]
+    }
+
+    /// The error of too many alerts, if there are.
+    pub fn over_limit(&self) -> Option<String> {
+        let limit = self.timing.limit;
+        let count = self.active.values().filter(|a| a.state != AlertState::Inactive).count();
+        (limit > 0 && count > limit).then(|| format!("exceeded limit of {limit} with {count} alerts"))
+    }
+
+    /// Whether the rows are out of order: the states stand still.
+    pub fn in_error(&self) -> bool {
+        self.failed
+    }
+
+    /// Forgets every alert (Prometheus does so when the limit is exceeded); the rows stay known.
+    pub fn clear(&mut self) {
+        let active = std::mem::take(&mut self.active);
+        self.changed.extend(active.keys().cloned());
+        self.changed_alerts.extend(active.into_keys());
+        self.timers.clear();
+        self.send_times.clear();
+        self.fired_and_resolved.clear();
+        self.failed = true;
+    }
+}
+
+/// All series that may show an alert.
+pub(super) fn series_of(alertname: &str, labels: &Labels) -> [Labels; 3] {
+    [
+        for_state_series(alertname, labels),
+        state_series(alertname, labels, AlertState::Pending),
+        state_series(alertname, labels, AlertState::Firing),
+    ]
+}
+
+fn for_state_series(alertname: &str, labels: &Labels) -> Labels {
+    let mut series = labels.to_builder();
+    series.set("alertname", alertname).set("__name__", ALERTS_FOR_STATE);
+    series.build()
+}
+
+fn state_series(alertname: &str, labels: &Labels, state: AlertState) -> Labels {
+    let mut series = labels.to_builder();
+    series.set("alertname", alertname).set("__name__", ALERTS).set("alertstate", state.as_str());
+    series.build()
+}
+
+fn reset(timers: &mut BTreeSet<(TimeMs, Labels)>, labels: &Labels, old: Option<TimeMs>, new: Option<TimeMs>) {
+    if old == new {
+        return;
+    }
+    old.map(|t| timers.remove(&(t, labels.clone())));
+    new.map(|t| timers.insert((t, labels.clone())));
+}

@@ -1,0 +1,437 @@
+//! The alerting part of a rule while it runs: from the rows of its condition to states
+//! ([`super::alert_states`]), and from states to the series `ALERTS` ([`super::alert_series`]).
+
+use super::alert::{Alert, AlertTiming, ConditionRow};
+use super::alert_annotations::{AlertAnnotations, LazyAnnotations};
+use super::alert_series::AlertSeriesWriter;
+use super::alert_states::{AlertStates, series_of};
+use super::evaluation_grid::EvaluationGrid;
+use super::file::{AlertOptions, EvaluationMode, Rule, RuleGroup};
+use super::limits::TIMER_SLACK_MS;
+use super::services::AlertSeriesStore;
+use super::snapshot::{AlertSnapshot, AlertingSnapshot};
+use super::template::{AlertTemplate, TemplateExpander};
+use engine::live::TapEvent;
+use engine::operators::histogram_column::Sample;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+
+/// The part of an alerting rule.
+pub(super) struct AlertingRule {
+    pub alerts: AlertStates,
+    pub writer: AlertSeriesWriter,
+    pub labels: Vec<(String, AlertTemplate)>,
+    pub annotations: Arc<AlertAnnotations>,
+    /// While there may be alerts whose rows have not come yet.
+    pub awaiting: Option<AwaitedRows>,
+    slots: EvaluationGrid,
+    /// What is written is about a time so much earlier, ms.
+    query_offset: i64,
+    /// With `evaluation: interval`: the condition's rows, looked at in the next slot.
+    condition_rows: Option<BTreeMap<Labels, f64>>,
+    /// The mirror is the view's; a new rule's view has not answered yet.
+    has_answered: bool,
+    /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
+    pub send_slot: Option<TimeMs>,
+    /// With `evaluation: interval`, where the condition reads the states of alerts.
+    behind: Option<Behind>,
+}
+
+/// A condition that reads the states of alerts is looked at behind the rules in front of it, as in
+/// Prometheus: once an answer has come with what they wrote in the same slot.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Behind {
+    /// The rules in front have written their slots before this one.
+    pub before: TimeMs,
+    /// When they had done so: later answers have it.
+    pub since: TimeMs,
+}
+
+/// Alerts are known that no row has been seen of.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct AwaitedRows {
+    /// Until when their rows may come; `None`: the first answer has them all.
+    pub until: Option<TimeMs>,
+    /// The first answer without them.
+    since: Option<TimeMs>,
+}
+
+impl AwaitedRows {
+    /// Rows may come until `t`.
+    pub fn until(t: TimeMs) -> AwaitedRows {
+        AwaitedRows { until: Some(t), since: None }
+    }
+}
+
+/// What the steps of a rule need from outside.
+pub(super) struct StepContext<'a> {
+    pub expander: &'a TemplateExpander,
+    pub store: &'a dyn AlertSeriesStore,
+}
+
+pub(super) fn timing(group: &RuleGroup, options: &AlertOptions, resend_delay: i64) -> AlertTiming {
+    AlertTiming {
+        for_duration: options.hold,
+        keep_firing_for: options.keep_firing_for,
+        resend_delay,
+        interval: group.interval,
+        limit: group.limit,
+        continuous: group.rhythm == EvaluationMode::Continuous,
+    }
+}
+
+fn compile(
+    expander: &TemplateExpander,
+    rule: &Rule,
+    texts: &[(String, String)],
+) -> Result<Vec<(String, AlertTemplate)>, String> {
+    let one = |(name, text): &(String, String)| match expander.compile(&rule.name, text) {
+        Ok(template) => Ok((name.clone(), template)),
+        Err(fault) => Err(format!("alert {:?}: bad template: {}", rule.name, fault.what)),
+    };
+    texts.iter().map(one).collect()
+}
+
+impl AlertingRule {
+    /// The alerting part of a rule, without any alert.
+    pub fn new(
+        group: &RuleGroup,
+        rule: &Rule,
+        options: &AlertOptions,
+        expander: &TemplateExpander,
+        resend_delay: i64,
+        now: TimeMs,
+    ) -> Result<AlertingRule, String> {
+        let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
+        let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
+        let in_slots = group.rhythm == EvaluationMode::Interval;
+        let behind = in_slots && views::alert_series::reads_alert_series(&rule.expr.plan);
+        Ok(AlertingRule {
+            alerts: AlertStates::new(timing(group, options, resend_delay)),
+            writer: AlertSeriesWriter::new(key),
+            labels: compile(expander, rule, &rule.labels)?,
+            annotations: Arc::new(AlertAnnotations::new(compile(expander, rule, &options.annotations)?)),
+            awaiting: None,
+            slots: EvaluationGrid::new(group.interval, now),
+            query_offset: group.query_offset,
+            condition_rows: in_slots.then(BTreeMap::new),
+            has_answered: false,
+            send_slot: None,
+            behind: behind.then(Behind::default),
+        })
+    }
+
+    /// Carries the state of `old` (the same rule before a reload) over. `anew`: the rows are told
+    /// anew, those that hold now first.
+    pub fn continue_from(&mut self, old: AlertingRule, timing: AlertTiming, anew: bool, now: TimeMs) {
+        self.alerts = old.alerts;
+        self.writer = old.writer;
+        self.awaiting = old.awaiting;
+        if anew {
+            self.alerts.await_all_rows();
+            self.awaiting.get_or_insert_default();
+        } else {
+            self.condition_rows = old.condition_rows;
+            self.has_answered = old.has_answered;
+        }
+        self.alerts.set_timing(timing, now);
+    }
+
+    /// Whether its condition is looked at in its slots only.
+    pub fn in_slots(&self) -> bool {
+        self.condition_rows.is_some()
+    }
+
+    /// The next slot that it looks at, where it waits for slots.
+    pub fn next_slot(&self) -> Option<TimeMs> {
+        self.in_slots().then_some(self.slots.next)
+    }
+
+    /// Whether it has to be told how far the rules in front of it are.
+    pub fn is_behind(&self) -> bool {
+        self.behind.is_some()
+    }
+
+    /// Tells how far the rules in front of it are.
+    pub fn follow(&mut self, behind: Behind) {
+        self.behind = self.behind.map(|_| behind);
+    }
+
+    /// Until when slots may be looked at at `t`; `answer_complete`: the mirror is the answer at `t`.
+    fn slots_until(&self, t: TimeMs, answered: bool) -> TimeMs {
+        match self.behind {
+            None => t,
+            Some(behind) if answered && t > behind.since => t.min(behind.before - 1),
+            Some(_) => TimeMs::MIN,
+        }
+    }
+
+    /// The whole answer at `t` has been taken: rows that were not in it are missing.
+    fn answer_complete(&mut self, t: TimeMs) {
+        let Some(awaiting) = &mut self.awaiting else { return };
+        let since = *awaiting.since.get_or_insert(t);
+        if awaiting.until.is_none_or(|until| until <= t) {
+            self.awaiting = None;
+            self.alerts.end_awaited(since);
+        }
+    }
+
+    /// The labels of the alert of a row.
+    fn alert_labels(&self, name: &str, tools: &StepContext, row: &Labels, value: f64, t: TimeMs) -> Labels {
+        let mut labels = row.to_builder();
+        labels.remove("__name__");
+        let mut scope = None;
+        for (name, template) in &self.labels {
+            let text = match template {
+                AlertTemplate::Plain(text) => text.clone(),
+                dynamic => {
+                    let scope = scope.get_or_insert_with(|| tools.expander.scope(row, value, t));
+                    tools.expander.expand(dynamic, scope)
+                }
+            };
+            labels.set(name.as_str(), text);
+        }
+        labels.set("alertname", name);
+        labels.build()
+    }
+
+    fn take(
+        &mut self,
+        name: &str,
+        tools: &StepContext,
+        t: TimeMs,
+        upsert: Vec<(Labels, f64)>,
+        remove: &[Labels],
+    ) -> Result<(), String> {
+        let row = |(row, value): (Labels, f64)| ConditionRow {
+            alert: self.alert_labels(name, tools, &row, value, t),
+            row,
+            value,
+        };
+        let upsert = upsert.into_iter().map(row).collect();
+        self.alerts.apply(t, upsert, remove)?;
+        if let Some(error) = self.alerts.over_limit() {
+            self.alerts.clear();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The whole condition at `t`: rows that are not in it are gone.
+    fn replace(
+        &mut self,
+        name: &str,
+        tools: &StepContext,
+        t: TimeMs,
+        rows: Vec<(Labels, f64)>,
+    ) -> Result<(), String> {
+        let now: std::collections::HashSet<&Labels> = rows.iter().map(|(row, _)| row).collect();
+        let gone: Vec<Labels> = self.alerts.rows().filter(|row| !now.contains(row)).cloned().collect();
+        self.take(name, tools, t, rows, &gone)
+    }
+
+    /// Writes what `ALERTS` shows at `t`; while nobody knows, nothing.
+    fn write(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
+        let samples = self.alerts.samples(name);
+        if self.alerts.is_suspended() && !samples.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .write(store, t - self.query_offset, &samples)
+            .map(|_| ())
+            .map_err(|e| format!("writing ALERTS failed: {e}"))
+    }
+
+    /// Writes what `ALERTS` shows otherwise since the last call. With `evaluation: interval` that
+    /// waits for the next slot, as in Prometheus.
+    fn write_changes(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
+        if self.in_slots() {
+            return Ok(());
+        }
+        let mut series = Vec::new();
+        let mut samples = Vec::new();
+        for labels in self.alerts.take_changed() {
+            let shown = self.alerts.samples_of(name, &labels);
+            // While nobody knows what holds, something ends at most.
+            if !self.alerts.is_suspended() || shown.is_empty() {
+                series.extend(series_of(name, &labels));
+                samples.extend(shown);
+            }
+        }
+        if series.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .write_changes(store, t - self.query_offset, &series, &samples)
+            .map_err(|e| format!("writing ALERTS failed: {e}"))
+    }
+
+    fn rows_changed(&mut self, name: &str, tools: &StepContext, event: TapEvent) -> Result<(), String> {
+        match (event, &mut self.condition_rows) {
+            (TapEvent::Snapshot { t, rows }, Some(mirror)) => {
+                *mirror = numbers(rows).collect();
+                let came: Vec<(Labels, f64)> = mirror.iter().map(|(row, v)| (row.clone(), *v)).collect();
+                self.has_answered = true;
+                self.alerts.resume_at(t);
+                if self.awaiting.is_some() {
+                    for (row, value) in came {
+                        let alert = self.alert_labels(name, tools, &row, value, t);
+                        self.alerts.row_has_come(ConditionRow { row, alert, value });
+                    }
+                }
+            }
+            (TapEvent::Snapshot { t, rows }, None) => {
+                self.replace(name, tools, t, numbers(rows).collect())?;
+                self.answer_complete(t);
+            }
+            (TapEvent::Delta { t, upsert, remove }, Some(mirror)) => {
+                for row in &remove {
+                    mirror.remove(row);
+                }
+                mirror.extend(numbers(upsert));
+                self.alerts.resume_at(t);
+            }
+            (TapEvent::Delta { t, upsert, remove }, None) => {
+                self.take(name, tools, t, numbers(upsert).collect(), &remove)?;
+                // An answer of which the rows were out of order counts when they are in order.
+                self.answer_complete(t);
+            }
+            (TapEvent::Progress { t }, _) => self.alerts.resume_at(t),
+            (TapEvent::Notes { .. } | TapEvent::Failed { .. }, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Runs timers and slots that are due at `t`. `answer_complete`: the answer of a tick at `t`
+    /// has been taken.
+    pub fn advance(
+        &mut self,
+        name: &str,
+        tools: &StepContext,
+        t: TimeMs,
+        answered: bool,
+    ) -> Result<(), String> {
+        // Where no answer has come, none says that they are over.
+        if self.give_up_at() <= t {
+            self.answer_complete(t);
+        }
+        let mut outcome = Ok(());
+        let until = self.slots_until(t, answered);
+        if let Some((slot, _)) = self.slots.take(until).filter(|_| !self.alerts.is_evaluation_failing()) {
+            match self.condition_rows.take() {
+                Some(mirror) => {
+                    outcome = self.replace(
+                        name,
+                        tools,
+                        slot,
+                        mirror.iter().map(|(l, v)| (l.clone(), *v)).collect(),
+                    );
+                    self.condition_rows = Some(mirror);
+                    self.send_slot = Some(slot);
+                    if self.has_answered {
+                        self.answer_complete(slot);
+                        // Of what has ended long ago the time to fire on may be over.
+                        self.alerts.advance(slot);
+                    }
+                }
+                None => self.alerts.advance(slot),
+            }
+            self.alerts.take_changed();
+            outcome = outcome.and(self.write(name, tools.store, slot));
+        }
+        // With `evaluation: interval` timers run in the slots only, as in Prometheus.
+        if self.condition_rows.is_none() {
+            self.alerts.advance(t);
+        }
+        outcome.and(self.write_changes(name, tools.store, t))
+    }
+
+    /// When alerts whose rows have not come are over, of which an answer has said nothing.
+    fn give_up_at(&self) -> TimeMs {
+        let awaiting = self.awaiting.filter(|a| a.since.is_some() && !self.alerts.is_suspended());
+        awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX)
+    }
+
+    /// When something happens by itself.
+    pub fn next_wake(&self) -> TimeMs {
+        let timer = self.alerts.next_wake().filter(|_| self.condition_rows.is_none()).unwrap_or(TimeMs::MAX);
+        // What is behind others waits for an answer.
+        let slot = if self.is_behind() { TimeMs::MAX } else { self.slots.next };
+        let delayed = timer.min(self.give_up_at()).min(slot).saturating_add(TIMER_SLACK_MS);
+        delayed.min(self.next_send())
+    }
+
+    /// When something must be sent: at once if it is due, but with `evaluation: interval` in the slots only.
+    pub fn next_send(&self) -> TimeMs {
+        match (self.in_slots(), self.send_slot) {
+            (true, None) => TimeMs::MAX,
+            _ => self.alerts.next_send().unwrap_or(TimeMs::MAX),
+        }
+    }
+
+    pub fn on_event(
+        &mut self,
+        name: &str,
+        tools: &StepContext,
+        t: TimeMs,
+        event: TapEvent,
+    ) -> Result<(), String> {
+        let complete = matches!(event, TapEvent::Progress { .. });
+        // Whatever else fails, rows are told only once.
+        let passed = self.advance(name, tools, t - 1, false);
+        let taken = self.rows_changed(name, tools, event);
+        let written = if complete {
+            self.advance(name, tools, t, true)
+        } else {
+            self.write_changes(name, tools.store, t)
+        };
+        taken.and(passed).and(written)
+    }
+
+    /// Evaluating the condition at `t` failed.
+    pub fn evaluation_failed(&mut self, name: &str, tools: &StepContext, t: TimeMs) {
+        if let Err(error) = self.advance(name, tools, t - 1, false) {
+            tracing::warn!(rule = name, error, "an alert's timers");
+        }
+        self.alerts.suspend();
+    }
+
+    pub fn snapshot(
+        &self,
+        options: Option<&AlertOptions>,
+        expander: &Arc<TemplateExpander>,
+        now: TimeMs,
+    ) -> AlertingSnapshot {
+        let active = self.alerts.iter().filter(|(_, a)| a.resolved_at.is_none());
+        let blank = |alert: &Alert| LazyAnnotations {
+            annotations: self.annotations.clone(),
+            expander: expander.clone(),
+            row: alert.row.clone(),
+            value: alert.value,
+            t: now,
+            texts: alert.kept_annotations.clone(),
+        };
+        let one = |(labels, alert): (&Labels, &Alert)| AlertSnapshot {
+            labels: labels.clone(),
+            annotations: blank(alert),
+            state: alert.state,
+            active_at: alert.active_at,
+            keep_firing_since: alert.keep_firing_since,
+            value: alert.value,
+        };
+        AlertingSnapshot {
+            state: self.alerts.state(),
+            duration: options.map_or(0, |o| o.hold),
+            keep_firing_for: options.map_or(0, |o| o.keep_firing_for),
+            annotations: options.map_or_else(Vec::new, |o| o.annotations.clone()),
+            alerts: active.map(one).collect(),
+        }
+    }
+}
+
+/// The values that alerts have; a histogram counts as 0, as in Prometheus.
+fn numbers(rows: Vec<engine::live::LabelledSample>) -> impl Iterator<Item = (Labels, f64)> {
+    let number = |sample: Sample| if let Sample::Float(v) = sample { v } else { 0.0 };
+    rows.into_iter().map(move |(labels, sample)| (labels, number(sample)))
+}

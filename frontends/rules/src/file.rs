@@ -1,0 +1,479 @@
+//! Rule files: Prometheus' YAML, read strictly, checked as a whole, compiled.
+//!
+//! [`parse`] turns the text of one file into [`RuleGroup`]s whose expressions are plans and whose
+//! templates are known to parse; [`load`] does so for all files. A fault names file, line, column
+//! and remedy.
+
+use super::active_rules::view_of;
+use super::limits::LATENESS_MS;
+use super::lint;
+use super::template;
+use super::yaml::{self, ConfigError};
+use engine::plan::physical::StoreQueries;
+use engine::plan::{Dialect, Plan, ValueType};
+use language::{QueryLanguage, QueryTextError};
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use views::may_stand;
+
+/// A compiled expression.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleExpression {
+    /// What it asks.
+    pub plan: Plan,
+    /// As its language prints it.
+    pub text: String,
+}
+
+/// Turns the text of an expression into a plan.
+pub type Compile<'a> = &'a dyn Fn(&str) -> Result<RuleExpression, QueryTextError>;
+
+/// When the alerts of a group are looked at.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvaluationMode {
+    /// At the tick at which the condition changes.
+    #[default]
+    Continuous,
+    /// At the group's interval slots, as Prometheus does.
+    Interval,
+}
+
+/// What becomes of recorded samples when samples that they are made of come late.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LateSamplePolicy {
+    /// What is evaluated stays, as in Prometheus.
+    #[default]
+    Keep,
+    /// They are computed again.
+    Correct,
+}
+
+/// The compiler that [`load`] needs, for expressions in `language`.
+pub fn compiler(
+    language: &dyn QueryLanguage,
+) -> impl Fn(&str) -> Result<RuleExpression, QueryTextError> + '_ {
+    move |text| {
+        let plan = language.compile(text, None)?;
+        let text = language.print(text)?;
+        Ok(RuleExpression { plan, text })
+    }
+}
+
+/// A group of rules, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleGroup {
+    /// The file it stands in, as it was named.
+    pub file: String,
+    /// Its name; unique in its file.
+    pub name: String,
+    /// Distance of its slots, ms.
+    pub interval: i64,
+    /// How far in the past recorded rules are evaluated, ms.
+    pub query_offset: i64,
+    /// Most series or alerts of one rule; 0: no limit.
+    pub limit: usize,
+    /// When its alerts are looked at.
+    pub rhythm: EvaluationMode,
+    /// How late samples may come and still change what was recorded, ms; `None`: what is evaluated stays.
+    pub lateness: Option<i64>,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// The name of the recorded metric or of the alert.
+    pub name: String,
+    /// The condition or the recorded question.
+    pub expr: RuleExpression,
+    /// Labels set by the rule (and by its group), sorted by name; of an alert: templates.
+    pub labels: Vec<(String, String)>,
+    /// What an alerting rule has besides; `None`: a recording rule.
+    pub alert: Option<AlertOptions>,
+    /// How much of its past is computed, ms; recording rules only.
+    pub backfill: i64,
+}
+
+/// What an alerting rule has besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertOptions {
+    /// `for`, ms.
+    pub hold: i64,
+    /// `keep_firing_for`, ms.
+    pub keep_firing_for: i64,
+    /// Templates, sorted by name.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// What groups that say nothing get.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct GroupDefaults {
+    /// `global.evaluation_interval`, ms.
+    pub interval: i64,
+    /// `global.rule_query_offset`, ms.
+    pub query_offset: i64,
+}
+
+/// Groups and what is questionable about them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadedRules {
+    /// In order of files and of their text.
+    pub groups: Vec<RuleGroup>,
+    /// Not wrong, but probably not meant.
+    pub warnings: Vec<ConfigError>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    groups: Option<Vec<RawGroup>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGroup {
+    name: Spanned<String>,
+    #[serde(default)]
+    interval: Option<Spanned<String>>,
+    #[serde(default)]
+    query_offset: Option<Spanned<String>>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    evaluation: EvaluationMode,
+    #[serde(default)]
+    backfill: Option<Spanned<String>>,
+    #[serde(default)]
+    late_samples: LateSamplePolicy,
+    #[serde(default)]
+    lateness: Option<Spanned<String>>,
+    #[serde(default)]
+    labels: TextMap,
+    #[serde(default)]
+    rules: Option<Vec<Spanned<RawRule>>>,
+}
+
+type TextMap = BTreeMap<String, Spanned<String>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    #[serde(default)]
+    record: Option<Spanned<String>>,
+    #[serde(default)]
+    alert: Option<Spanned<String>>,
+    #[serde(default)]
+    expr: Option<Spanned<String>>,
+    #[serde(default, rename = "for")]
+    hold: Option<Spanned<String>>,
+    #[serde(default)]
+    keep_firing_for: Option<Spanned<String>>,
+    #[serde(default)]
+    backfill: Option<Spanned<String>>,
+    #[serde(default)]
+    labels: TextMap,
+    #[serde(default)]
+    annotations: TextMap,
+}
+
+/// Reads all files; the first fault ends it.
+pub fn load<P: AsRef<Path>>(
+    files: &[P],
+    defaults: GroupDefaults,
+    compile: Compile,
+) -> Result<LoadedRules, ConfigError> {
+    let mut all = LoadedRules::default();
+    for path in files {
+        let text = yaml::read_text(path.as_ref())?;
+        let loaded = parse(&path.as_ref().display().to_string(), &text, defaults, compile)?;
+        all.groups.extend(loaded.groups);
+        all.warnings.extend(loaded.warnings);
+    }
+    Ok(all)
+}
+
+/// Reads the text of one rule file.
+pub fn parse(
+    file: &str,
+    text: &str,
+    defaults: GroupDefaults,
+    compile: Compile,
+) -> Result<LoadedRules, ConfigError> {
+    let raw: RawFile = yaml::parse(file, text)?;
+    let mut reader = RuleFileReader { file, text, defaults, compile, warnings: Vec::new() };
+    let mut names = HashSet::new();
+    let mut groups = Vec::new();
+    for group in raw.groups.unwrap_or_default() {
+        if group.name.value.is_empty() {
+            return Err(reader.fault(
+                group.name.referenced,
+                "a group's name must not be empty",
+                "give it a name",
+            ));
+        }
+        if !names.insert(group.name.value.clone()) {
+            let what = format!("groupname: {:?} is repeated in the same file", group.name.value);
+            return Err(reader.fault(
+                group.name.referenced,
+                what,
+                "rename one of the two groups, or join them",
+            ));
+        }
+        groups.push(reader.group(group)?);
+    }
+    Ok(LoadedRules { groups, warnings: reader.warnings })
+}
+
+struct RuleFileReader<'a> {
+    file: &'a str,
+    text: &'a str,
+    defaults: GroupDefaults,
+    compile: Compile<'a>,
+    warnings: Vec<ConfigError>,
+}
+
+impl RuleFileReader<'_> {
+    fn fault(&self, place: Location, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+        ConfigError::at(self.file, place, what, fix)
+    }
+
+    fn duration(&self, text: &Option<Spanned<String>>, default: i64) -> Result<i64, ConfigError> {
+        text.as_ref().map_or(Ok(default), |t| yaml::duration(self.file, t))
+    }
+
+    fn group(&mut self, raw: RawGroup) -> Result<RuleGroup, ConfigError> {
+        let mut interval = self.duration(&raw.interval, self.defaults.interval)?;
+        if interval == 0 {
+            interval = self.defaults.interval;
+        }
+        let query_offset = self.duration(&raw.query_offset, self.defaults.query_offset)?;
+        let backfill = self.duration(&raw.backfill, 0)?;
+        let lateness = self.lateness(&raw)?;
+        self.check_labels(&raw.labels)?;
+        let mut group = RuleGroup {
+            file: self.file.to_owned(),
+            name: raw.name.value,
+            interval,
+            query_offset,
+            limit: raw.limit.unwrap_or(0),
+            rhythm: raw.evaluation,
+            lateness,
+            rules: Vec::new(),
+        };
+        for rule in raw.rules.unwrap_or_default() {
+            let place = rule.value.expr.as_ref().map_or(rule.referenced, |expr| expr.referenced);
+            let rule = self.rule(&raw.labels, backfill, rule)?;
+            let dialect = Dialect::default();
+            let queries = StoreQueries::Allowed;
+            if let Err(why) = may_stand(&view_of(&group, &rule), dialect, queries) {
+                let what =
+                    format!("the expression cannot stand ({why}): it is asked from history every second");
+                self.warnings.push(self.fault(
+                    place,
+                    what,
+                    "it works, but not in the tick in which a sample comes; of subqueries only steps that are new or changed are asked",
+                ));
+            }
+            group.rules.push(rule);
+        }
+        Ok(group)
+    }
+
+    fn lateness(&self, raw: &RawGroup) -> Result<Option<i64>, ConfigError> {
+        match (raw.late_samples, &raw.lateness) {
+            (LateSamplePolicy::Correct, text) => self.duration(text, LATENESS_MS).map(Some),
+            (LateSamplePolicy::Keep, None) => Ok(None),
+            (LateSamplePolicy::Keep, Some(text)) => Err(self.fault(
+                text.referenced,
+                "'lateness' without `late_samples: correct` means nothing",
+                "add `late_samples: correct`, or remove it",
+            )),
+        }
+    }
+
+    fn rule(
+        &mut self,
+        group_labels: &TextMap,
+        group_backfill: i64,
+        raw: Spanned<RawRule>,
+    ) -> Result<Rule, ConfigError> {
+        let place = raw.referenced;
+        let raw = raw.value;
+        self.check_labels(&raw.labels)?;
+        let labels = merged(group_labels, &raw.labels);
+        match (&raw.record, &raw.alert) {
+            (Some(_), Some(alert)) => Err(self.fault(
+                alert.referenced,
+                "only one of 'record' and 'alert' must be set",
+                "remove one of them, or make two rules",
+            )),
+            (None, None) => Err(self.fault(
+                place,
+                "one of 'record' or 'alert' must be set",
+                "add `alert: Name` (to be notified) or `record: level:metric:operation` (to keep a series)",
+            )),
+            (Some(record), None) => {
+                let backfill = self.duration(&raw.backfill, group_backfill)?;
+                let rule = self.recording(place, record, &raw, labels)?;
+                Ok(Rule { backfill, ..rule })
+            }
+            (None, Some(alert)) => self.alerting(place, alert, &raw, labels),
+        }
+    }
+
+    fn recording(
+        &mut self,
+        place: Location,
+        record: &Spanned<String>,
+        raw: &RawRule,
+        labels: Vec<(String, String)>,
+    ) -> Result<Rule, ConfigError> {
+        let for_alerts = [("for", &raw.hold), ("keep_firing_for", &raw.keep_firing_for)];
+        for (field, value) in for_alerts {
+            if let Some(value) = value {
+                let what = format!("invalid field '{field}' in recording rule");
+                return Err(self.fault(value.referenced, what, "only alerts have it: remove it"));
+            }
+        }
+        if let Some(annotation) = raw.annotations.values().next() {
+            let what = "invalid field 'annotations' in recording rule";
+            return Err(self.fault(annotation.referenced, what, "only alerts have it: remove it"));
+        }
+        let name = &record.value;
+        if name.contains(['{', '}']) {
+            let what = format!("braces present in the recording rule name; should it be in expr?: {name}");
+            return Err(self.fault(record.referenced, what, "a name only; set labels under `labels`"));
+        }
+        if name.is_empty() {
+            return Err(self.fault(record.referenced, "invalid recording rule name: \"\"", "give it a name"));
+        }
+        let expr = self.expression(place, &raw.expr)?;
+        Ok(Rule { name: name.clone(), expr, labels, alert: None, backfill: 0 })
+    }
+
+    fn alerting(
+        &mut self,
+        place: Location,
+        alert: &Spanned<String>,
+        raw: &RawRule,
+        labels: Vec<(String, String)>,
+    ) -> Result<Rule, ConfigError> {
+        if alert.value.is_empty() {
+            return Err(self.fault(alert.referenced, "an alert's name must not be empty", "give it a name"));
+        }
+        if let Some(backfill) = &raw.backfill {
+            let what = "invalid field 'backfill' in alerting rule";
+            return Err(self.fault(backfill.referenced, what, "only recording rules have a past: remove it"));
+        }
+        let expr = self.expression(place, &raw.expr)?;
+        let hold = self.duration(&raw.hold, 0)?;
+        let keep_firing_for = self.duration(&raw.keep_firing_for, 0)?;
+        if let Some(empty) = raw.annotations.keys().find(|k| k.is_empty()) {
+            return Err(self.fault(place, format!("invalid annotation name: {empty:?}"), "give it a name"));
+        }
+        for text in raw.labels.values().chain(raw.annotations.values()) {
+            self.template(&alert.value, &expr, text)?;
+        }
+        let annotations = raw.annotations.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect();
+        let options = AlertOptions { hold, keep_firing_for, annotations };
+        Ok(Rule { name: alert.value.clone(), expr, labels, alert: Some(options), backfill: 0 })
+    }
+
+    fn expression(
+        &self,
+        place: Location,
+        expr: &Option<Spanned<String>>,
+    ) -> Result<RuleExpression, ConfigError> {
+        let missing = "field 'expr' must be set in rule";
+        let expr = expr.as_ref().ok_or_else(|| self.fault(place, missing, "add `expr: <PromQL>`"))?;
+        if expr.value.trim().is_empty() {
+            return Err(self.fault(expr.referenced, missing, "write a PromQL expression"));
+        }
+        let compiled = (self.compile)(&expr.value).map_err(|e| self.expression_fault(expr, &e))?;
+        match compiled.plan.kind() {
+            ValueType::Scalar | ValueType::Vector => Ok(compiled),
+            ValueType::Matrix => Err(self.fault(
+                expr.referenced,
+                "a rule's expression must be an instant vector or a scalar, not a range vector",
+                "wrap it, e.g. in rate(…) or max_over_time(…)",
+            )),
+            ValueType::Text => Err(self.fault(
+                expr.referenced,
+                "a rule's expression must not be a string",
+                "write an expression",
+            )),
+        }
+    }
+
+    fn template(
+        &mut self,
+        alert: &str,
+        expr: &RuleExpression,
+        text: &Spanned<String>,
+    ) -> Result<(), ConfigError> {
+        template::check(alert, &text.value).map_err(|e| {
+            let (line, column) = yaml::inside_scalar(self.text, text.referenced, e.line, e.column);
+            let mut fault = self.fault(text.referenced, format!("bad template: {}", e.what), e.fix);
+            (fault.line, fault.column) = (line, column);
+            fault
+        })?;
+        let missing = lint::missing_labels(&expr.plan, &text.value);
+        for label in missing {
+            let what =
+                format!("alert {alert:?}: $labels.{label} is always empty: the expression drops this label");
+            let fix = format!("keep it in the aggregation (e.g. `by ({label})`), or take it out of the text");
+            self.warnings.push(self.fault(text.referenced, what, fix));
+        }
+        Ok(())
+    }
+
+    /// An error of an expression, at its line and column in the file.
+    fn expression_fault(&self, scalar: &Spanned<String>, error: &QueryTextError) -> ConfigError {
+        let what = format!("could not parse expression: {error}");
+        let mut fault = self.fault(scalar.referenced, what, "correct the expression");
+        if let Some((line, column)) = error.line_and_column() {
+            (fault.line, fault.column) = yaml::inside_scalar(self.text, scalar.referenced, line, column);
+        }
+        fault
+    }
+
+    fn check_labels(&self, labels: &TextMap) -> Result<(), ConfigError> {
+        for (name, value) in labels {
+            if name.is_empty() || name == "__name__" {
+                let fix = "use a non-empty name other than __name__";
+                return Err(self.fault(value.referenced, format!("invalid label name: {name}"), fix));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn merged(group: &TextMap, rule: &TextMap) -> Vec<(String, String)> {
+    let mut labels: BTreeMap<&String, &String> = group.iter().map(|(k, v)| (k, &v.value)).collect();
+    labels.extend(rule.iter().map(|(k, v)| (k, &v.value)));
+    labels.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// A stand-in for PromQL in tests: any text is a selector of the metric with that name; text that starts
+/// with `!` is wrong at its second line or column.
+#[cfg(test)]
+pub(crate) fn fake_compile(text: &str) -> Result<RuleExpression, QueryTextError> {
+    use engine::plan::{PlanNode, PlanOp, Selector, Span};
+    if let Some(at) = text.find('!') {
+        let start = at as u32;
+        let span = Span { start, end: start + 1 };
+        return Err(QueryTextError::new(text, span, "unexpected character: '!'".to_owned()));
+    }
+    let matchers = vec![storage::model::Matcher::equal("__name__", text.trim())];
+    let op = PlanOp::Instant(Selector { matchers, offset: 0, at: None, extension: None });
+    Ok(RuleExpression {
+        plan: std::sync::Arc::new(PlanNode { op, span: Span::default() }),
+        text: text.trim().to_owned(),
+    })
+}

@@ -1,0 +1,163 @@
+//! Self-metrics of rule groups, under Prometheus' names.
+//!
+//! What the live runtime counts and measures of a view is fetched when one of its events comes and
+//! at the slots of its group, so a rule that nothing changes for costs nothing in between.
+
+use super::active_rule::{ActiveRule, StepCounts};
+use super::evaluation_grid::EvaluationGrid;
+use super::file::RuleGroup;
+use super::limits::TIMER_SLACK_MS;
+use engine::live::cost::EvaluationCost;
+use std::sync::Arc;
+use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
+use storage::model::TimeMs;
+use views::ViewRegistry;
+
+/// The label that names a group.
+pub(super) const RULE_GROUP: &str = "rule_group";
+
+/// Durations of all groups together.
+pub(super) struct RuleDurationMetrics {
+    rule: Arc<MetricSummary>,
+    group: Arc<MetricSummary>,
+}
+
+impl RuleDurationMetrics {
+    pub fn new(metrics: &Metrics) -> RuleDurationMetrics {
+        let summary = |name, help| metrics.summary(name, help, &[]);
+        RuleDurationMetrics {
+            rule: summary(
+                "prometheus_rule_evaluation_duration_seconds",
+                "The duration for a rule to execute.",
+            ),
+            group: summary(
+                "prometheus_rule_group_duration_seconds",
+                "The duration of rule group evaluations.",
+            ),
+        }
+    }
+}
+
+/// The metrics of one group.
+pub(super) struct GroupMetrics {
+    /// Value of [`RULE_GROUP`].
+    pub key: String,
+    slots: EvaluationGrid,
+    evaluations: Arc<Counter>,
+    failures: Arc<Counter>,
+    iterations: Arc<Counter>,
+    missed: Arc<Counter>,
+    last: Arc<Gauge>,
+    last_duration: Arc<Gauge>,
+    last_samples: Arc<Gauge>,
+}
+
+impl GroupMetrics {
+    /// Of a group of so many rules.
+    pub fn new(metrics: &Metrics, group: &RuleGroup, rules: usize, now: TimeMs) -> GroupMetrics {
+        let key = format!("{};{}", group.file, group.name);
+        let labels = [(RULE_GROUP, key.as_str())];
+        let counter = |name, help| metrics.counter(name, help, &labels);
+        let gauge = |name, help| metrics.gauge(name, help, &labels);
+        gauge("prometheus_rule_group_rules", "Rules in the group.").set(rules as f64);
+        gauge("prometheus_rule_group_interval_seconds", "Distance of the group's slots.")
+            .set(group.interval as f64 / 1000.0);
+        GroupMetrics {
+            slots: EvaluationGrid::new(group.interval, now),
+            evaluations: counter("prometheus_rule_evaluations_total", "Evaluations of rules."),
+            failures: counter(
+                "prometheus_rule_evaluation_failures_total",
+                "Evaluations of rules that failed.",
+            ),
+            iterations: counter(
+                "prometheus_rule_group_iterations_total",
+                "Slots of the group, missed or not.",
+            ),
+            missed: counter(
+                "prometheus_rule_group_iterations_missed_total",
+                "Slots of the group that passed without an evaluation.",
+            ),
+            last: gauge(
+                "prometheus_rule_group_last_evaluation_timestamp_seconds",
+                "When a rule of the group was last evaluated.",
+            ),
+            last_duration: gauge(
+                "prometheus_rule_group_last_duration_seconds",
+                "What the latest evaluations of the group's rules took.",
+            ),
+            last_samples: gauge(
+                "prometheus_rule_group_last_evaluation_samples",
+                "Samples that the latest evaluations of the group's rules gave.",
+            ),
+            key,
+        }
+    }
+
+    /// When the next slot is to be counted.
+    pub fn next_slot(&self) -> TimeMs {
+        self.slots.next + TIMER_SLACK_MS
+    }
+
+    /// So much failed here.
+    pub fn failed(&self, failures: u64) {
+        self.failures.add(failures);
+    }
+
+    /// An event of a rule's view was taken in.
+    pub fn told(
+        &self,
+        rule: &mut ActiveRule,
+        tally: StepCounts,
+        spent: Option<EvaluationCost>,
+        durations: &RuleDurationMetrics,
+    ) {
+        match spent {
+            Some(spent) => self.catch_up(rule, spent, durations),
+            None => self.count(tally.told, tally.told_failures, rule.took(None), durations),
+        }
+        self.failed(tally.failures);
+        if let Some(t) = rule.last_evaluation {
+            self.last.set(t as f64 / 1000.0);
+        }
+    }
+
+    /// Counts the evaluations of a view since the last look.
+    fn catch_up(&self, rule: &mut ActiveRule, spent: EvaluationCost, durations: &RuleDurationMetrics) {
+        let before = std::mem::replace(&mut rule.counted, spent);
+        let evaluations = spent.evaluations.saturating_sub(before.evaluations);
+        let failures = spent.failures.saturating_sub(before.failures);
+        self.count(evaluations, failures, rule.took(Some(spent)), durations);
+    }
+
+    fn count(&self, evaluations: u64, failures: u64, took: f64, durations: &RuleDurationMetrics) {
+        self.evaluations.add(evaluations);
+        self.failures.add(failures);
+        durations.rule.observe_all(took, evaluations);
+    }
+
+    /// Counts the slots that have passed by `now`.
+    pub fn slot(
+        &mut self,
+        rules: &mut [ActiveRule],
+        views: &dyn ViewRegistry,
+        durations: &RuleDurationMetrics,
+        now: TimeMs,
+    ) {
+        let Some((_, missed)) = self.slots.take(now - TIMER_SLACK_MS) else { return };
+        self.iterations.add(1 + missed);
+        self.missed.add(missed);
+        let mut took = 0.0;
+        let mut samples = 0;
+        for rule in rules {
+            let spent = views.cost(rule.view);
+            for spent in spent.into_iter() {
+                self.catch_up(rule, spent, durations);
+            }
+            took += rule.took(spent);
+            samples += rule.samples(spent);
+        }
+        self.last_duration.set(took);
+        self.last_samples.set(samples as f64);
+        durations.group.observe(took);
+    }
+}

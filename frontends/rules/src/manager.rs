@@ -1,0 +1,172 @@
+//! The rules manager: one thread that owns all running rules, and the handle that the rest of the
+//! house holds.
+//!
+//! No lock is held while a rule works: calls travel to the thread and their answers back. They
+//! block until the thread has a moment; call them off the async runtime.
+
+use super::active_rules::ActiveRules;
+use super::alert_persistence::AlertPersistence;
+use super::event_queue::RuleEventQueue;
+use super::file::RuleGroup;
+use super::services::{AlertSender, AlertSeriesStore};
+use super::snapshot::GroupSnapshot;
+use super::template::TemplateQuery;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use storage::clock::Clock;
+use storage::metrics::Metrics;
+use storage::model::Labels;
+use views::ViewRegistry;
+
+/// What the manager needs of the house.
+#[derive(Clone)]
+pub struct RuleServices {
+    /// Standing plans.
+    pub views: Arc<dyn ViewRegistry>,
+    /// Where `ALERTS` is written and read back.
+    pub store: Arc<dyn AlertSeriesStore>,
+    /// Where alerts outlive the process.
+    pub memory: Arc<dyn AlertPersistence>,
+    /// Where alerts go.
+    pub notify: Arc<dyn AlertSender>,
+    /// `query` in templates.
+    pub query: Arc<dyn TemplateQuery>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Self-metrics.
+    pub metrics: Metrics,
+}
+
+/// Settings of the manager.
+#[derive(Clone, Debug)]
+pub struct RuleManagerOptions {
+    /// `global.external_labels`, for templates.
+    pub external_labels: Labels,
+    /// `--web.external-url`.
+    pub external_url: String,
+    /// `--rules.alert.resend-delay`, ms.
+    pub resend_delay: i64,
+    /// `--rules.alert.for-outage-tolerance`, ms.
+    pub outage_tolerance: i64,
+    /// `--rules.alert.for-grace-period`, ms.
+    pub for_grace_period: i64,
+}
+
+impl Default for RuleManagerOptions {
+    fn default() -> Self {
+        RuleManagerOptions {
+            external_labels: Labels::default(),
+            external_url: String::new(),
+            resend_delay: 60_000,
+            outage_tolerance: 3_600_000,
+            for_grace_period: 600_000,
+        }
+    }
+}
+
+type ManagerCall = Box<dyn FnOnce(&mut ActiveRules) + Send>;
+
+/// The handle of the running manager. Dropping it ends the thread.
+pub struct RuleManager {
+    inbox: Arc<RuleEventQueue>,
+    jobs: SyncSender<ManagerCall>,
+    clock: Arc<dyn Clock>,
+    works: Works,
+}
+
+/// Who works at the rules.
+enum Works {
+    Thread(Mutex<Option<JoinHandle<()>>>),
+    Caller(Box<Mutex<ActiveRules>>),
+}
+
+impl RuleManager {
+    /// Starts the thread, with no rules yet.
+    pub fn start(ports: RuleServices, options: RuleManagerOptions) -> std::io::Result<RuleManager> {
+        let inbox = Arc::new(RuleEventQueue::default());
+        let (jobs, queue) = sync_channel(16);
+        let clock = ports.clock.clone();
+        let core = ActiveRules::new(ports, options, inbox.clone());
+        let thread_inbox = inbox.clone();
+        let thread_clock = clock.clone();
+        let thread = std::thread::Builder::new()
+            .name("rules".to_owned())
+            .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
+        Ok(RuleManager { inbox, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
+    }
+
+    /// Without a thread: callers work, and [`RuleManager::turn`] does what is due.
+    pub fn by_hand(ports: RuleServices, options: RuleManagerOptions) -> RuleManager {
+        let inbox = Arc::new(RuleEventQueue::default());
+        let (jobs, _) = sync_channel(0);
+        let clock = ports.clock.clone();
+        let core = ActiveRules::new(ports, options, inbox.clone());
+        RuleManager { inbox, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
+    }
+
+    /// Does what is due, of a manager that has no thread.
+    pub fn turn(&self) {
+        if let Works::Caller(core) = &self.works {
+            core.lock().step(self.clock.now());
+        }
+    }
+
+    /// Replaces the set of rules, all or nothing: see [`ActiveRules::apply`].
+    pub fn apply(&self, groups: Vec<RuleGroup>, external_labels: Labels) -> Result<(), String> {
+        let now = self.clock.now();
+        self.call(move |core| core.apply(groups, &external_labels, now)).unwrap_or_else(Err)
+    }
+
+    /// What `/api/v1/rules` and `/api/v1/alerts` show; an error after [`RuleManager::stop`].
+    pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, String> {
+        let now = self.clock.now();
+        self.call(move |core| core.snapshot(now))
+    }
+
+    /// Finishes what has arrived and ends the thread.
+    pub fn stop(&self) {
+        self.inbox.close();
+        match &self.works {
+            Works::Thread(thread) => thread.lock().take().into_iter().for_each(|thread| drop(thread.join())),
+            Works::Caller(_) => self.turn(),
+        }
+    }
+
+    fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut ActiveRules) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let gone = || "the rules thread has ended".to_owned();
+        if let Works::Caller(core) = &self.works {
+            return Ok(work(&mut core.lock()));
+        }
+        let (answer, question) = sync_channel(1);
+        let job: ManagerCall = Box::new(move |core| drop(answer.send(work(core))));
+        self.jobs.send(job).map_err(|_| gone())?;
+        self.inbox.wake();
+        question.recv().map_err(|_| gone())
+    }
+}
+
+impl Drop for RuleManager {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(mut core: ActiveRules, inbox: &RuleEventQueue, jobs: &Receiver<ManagerCall>, clock: &dyn Clock) {
+    loop {
+        while let Ok(job) = jobs.try_recv() {
+            job(&mut core);
+        }
+        let wake = core.step(clock.now());
+        if inbox.is_closed() {
+            return;
+        }
+        let sleep = (wake - clock.now()).max(1) as u64;
+        inbox.wait(Duration::from_millis(sleep));
+    }
+}

@@ -1,0 +1,216 @@
+//! The alerts of before a restart, for rules that have just been started.
+//!
+//! What was kept (see [`super::alert_persistence`]) is taken up exactly: `for` has gone on, nothing
+//! is told twice. Where nothing was ever kept, as in a data directory filled from Prometheus, the
+//! `ALERTS_FOR_STATE` series tell what they can, and Prometheus' rules for that hold: the outage
+//! does not count, a grace period follows, and an alert begins only when its row comes. Such series
+//! may be those of other servers, that were written or federated to this one.
+
+use super::active_rule::ActiveRule;
+use super::active_rules::ActiveGroup;
+use super::alert::{Alert, AlertFromSeries, AlertState};
+use super::alert_persistence;
+use super::alerting_rule::AwaitedRows;
+use super::file::Rule;
+use super::limits::RESTART_PATIENCE_MS;
+use super::manager::{RuleManagerOptions, RuleServices};
+use super::rule_matching::{RuleKey, match_rules};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use storage::durable_map::MapEntries;
+use storage::model::value::is_stale;
+use storage::model::{Labels, Matcher, TimeMs};
+use storage::store::StoreError;
+use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
+
+/// A rule's group and number.
+type RulePosition = (usize, usize);
+
+/// See the module.
+pub(super) struct AlertRestore<'a> {
+    pub ports: &'a RuleServices,
+    pub options: &'a RuleManagerOptions,
+    pub now: TimeMs,
+}
+
+/// A series `ALERTS` or `ALERTS_FOR_STATE` that has not ended.
+struct OpenAlertSeries {
+    series: Labels,
+    /// The labels of its alert.
+    alert: Labels,
+    t: TimeMs,
+    value: f64,
+}
+
+impl OpenAlertSeries {
+    fn is_firing(&self) -> bool {
+        self.series.get("alertstate") == Some("firing")
+    }
+
+    fn has_start(&self) -> bool {
+        self.series.get("alertstate").is_none()
+    }
+}
+
+impl AlertRestore<'_> {
+    /// Gives the rules at `wanted` their alerts. `kept`: what was kept, if anything ever was; then
+    /// they also go on with the series of theirs.
+    pub fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
+        let mut living = self.living().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the ALERTS series of before the restart could not be read");
+            Vec::new()
+        });
+        let active: HashSet<&Labels> = groups
+            .iter()
+            .flat_map(|g| &g.rules)
+            .filter_map(|r| r.alerting.as_ref())
+            .flat_map(|a| a.alerts.iter())
+            .map(|(labels, _)| labels)
+            .collect();
+        living.retain(|series| !active.contains(&series.alert));
+        match kept {
+            Some(entries) => self.resume(groups, wanted, entries, &living),
+            None => self.restore(groups, wanted, &living),
+        }
+        self.adopt(groups, wanted, &living);
+    }
+
+    /// The series of alerts that were alive within the outage tolerance.
+    fn living(&self) -> Result<Vec<OpenAlertSeries>, StoreError> {
+        let from = self.now - self.options.outage_tolerance;
+        let mut all = Vec::new();
+        for name in [ALERTS, ALERTS_FOR_STATE] {
+            let newest = self.ports.store.newest(&[Matcher::equal("__name__", name)], from, self.now)?;
+            all.extend(newest.into_iter().filter(|(_, _, v)| !is_stale(*v)).map(|(series, t, value)| {
+                OpenAlertSeries {
+                    alert: series.filter(|n| n != "__name__" && n != "alertstate"),
+                    series,
+                    t,
+                    value,
+                }
+            }));
+        }
+        Ok(all)
+    }
+
+    /// Exactly what was kept.
+    fn resume(
+        &self,
+        groups: &mut [ActiveGroup],
+        wanted: &[RulePosition],
+        entries: &MapEntries,
+        living: &[OpenAlertSeries],
+    ) {
+        let mut seen: HashMap<&Labels, TimeMs> = HashMap::new();
+        for series in living {
+            let t = seen.entry(&series.alert).or_insert(series.t);
+            *t = series.t.max(*t);
+        }
+        let mut past = alert_persistence::read(entries);
+        let keys: Vec<RuleKey> = wanted.iter().map(|(g, r)| groups[*g].rules[*r].key.clone()).collect();
+        let ancestors = match_rules(&past.iter().map(|p| &p.rule).collect::<Vec<_>>(), &keys);
+        for (place, ancestor) in wanted.iter().zip(ancestors) {
+            let Some((at, _)) = ancestor else { continue };
+            let mut alerts = std::mem::take(&mut past[at].alerts);
+            alerts.retain_mut(|(labels, alert)| {
+                alert.last_seen_at = alert.last_seen_at.max(seen.get(labels).copied().unwrap_or(TimeMs::MIN));
+                self.is_recent(alert)
+            });
+            let patience = self.patience(groups, *place);
+            let running = rule_at(groups, *place);
+            let Some(alerting) = running.alerting.as_mut().filter(|_| !alerts.is_empty()) else { continue };
+            alerting.alerts.restore_exactly(alerts, self.now);
+            alerting.awaiting = Some(AwaitedRows::until(patience));
+        }
+    }
+
+    /// Whether the server was not away for too long to know what became of it.
+    fn is_recent(&self, alert: &Alert) -> bool {
+        alert.state == AlertState::Inactive || self.now - alert.last_seen_at <= self.options.outage_tolerance
+    }
+
+    /// When alerts whose rows have not come are over.
+    fn patience(&self, groups: &[ActiveGroup], (g, _): RulePosition) -> TimeMs {
+        self.now + (2 * groups[g].group.interval).max(RESTART_PATIENCE_MS)
+    }
+
+    /// What the series tell.
+    fn restore(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
+        let owners = AlertOwners::new(groups, wanted, living);
+        let firing: HashMap<&Labels, TimeMs> =
+            living.iter().filter(|s| s.is_firing()).map(|s| (&s.alert, s.t)).collect();
+        let mut restored: HashMap<RulePosition, Vec<AlertFromSeries>> = HashMap::new();
+        for series in living.iter().filter(|s| s.has_start() && s.value.is_finite()) {
+            for place in owners.of(&series.alert) {
+                restored.entry(*place).or_default().push(AlertFromSeries {
+                    alert: series.alert.clone(),
+                    active_at: (series.value * 1000.0).round() as TimeMs,
+                    seen_at: series.t,
+                    firing: firing.get(&series.alert).is_some_and(|at| *at >= series.t),
+                });
+            }
+        }
+        for place in wanted {
+            let Some(alerts) = restored.remove(place) else { continue };
+            let patience = self.patience(groups, *place);
+            let Some(alerting) = &mut rule_at(groups, *place).alerting else { continue };
+            alerting.alerts.restore_from_series(alerts, self.now, self.options.for_grace_period);
+            alerting.awaiting = Some(AwaitedRows::until(patience));
+        }
+    }
+
+    /// Series of alerts that were taken up go on, or end with a stale marker if their alert has
+    /// another state.
+    fn adopt(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
+        let mut holder: HashMap<&Labels, RulePosition> = HashMap::new();
+        for place in wanted {
+            let Some(alerting) = &groups[place.0].rules[place.1].alerting else { continue };
+            let mine = living.iter().filter(|s| alerting.alerts.has(&s.alert));
+            holder.extend(mine.map(|s| (&s.alert, *place)));
+        }
+        let mut adopted: BTreeMap<RulePosition, Vec<Labels>> = BTreeMap::new();
+        for series in living {
+            if let Some(place) = holder.get(&series.alert) {
+                adopted.entry(*place).or_default().push(series.series.clone());
+            }
+        }
+        for (place, series) in adopted {
+            if let Some(alerting) = &mut rule_at(groups, place).alerting {
+                alerting.writer.adopt(&*self.ports.store, series);
+            }
+        }
+    }
+}
+
+fn rule_at(groups: &mut [ActiveGroup], (g, r): RulePosition) -> &mut ActiveRule {
+    &mut groups[g].rules[r]
+}
+
+/// Which rules an alert may belong to, as far as its labels tell.
+struct AlertOwners(HashMap<Labels, Vec<RulePosition>>);
+
+impl AlertOwners {
+    fn new(groups: &[ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) -> AlertOwners {
+        let mut by_name: HashMap<&str, Vec<(RulePosition, &Rule)>> = HashMap::new();
+        for (g, r) in wanted {
+            let rule = &groups[*g].rules[*r].rule;
+            by_name.entry(&rule.name).or_default().push(((*g, *r), rule));
+        }
+        let mut owners = HashMap::new();
+        for series in living {
+            let named = series.alert.get("alertname").and_then(|name| by_name.get(name));
+            let places = named.into_iter().flatten().filter(|(_, rule)| owns(rule, &series.alert));
+            owners.insert(series.alert.clone(), places.map(|(place, _)| *place).collect());
+        }
+        AlertOwners(owners)
+    }
+
+    fn of(&self, alert: &Labels) -> &[RulePosition] {
+        self.0.get(alert).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether an alert may be one of this rule.
+fn owns(rule: &Rule, alert: &Labels) -> bool {
+    let fixed = rule.labels.iter().filter(|(_, v)| !v.contains("{{"));
+    fixed.into_iter().all(|(name, value)| alert.get(name).unwrap_or("") == value)
+}

@@ -1,0 +1,637 @@
+//! The manager over fakes: views that a test drives by hand, a store that remembers, alerts that pile up.
+
+use crate::active_rules::ActiveRules;
+use crate::alert_persistence::AlertPersistence;
+use crate::event_queue::RuleEventQueue;
+use crate::file::{AlertOptions, EvaluationMode, Rule, RuleGroup, fake_compile};
+use crate::manager::{RuleManager, RuleManagerOptions, RuleServices};
+use crate::services::{AlertNotification, AlertSender, AlertSeriesStore};
+use crate::template::TemplateQuery;
+use engine::live::{Sink, TapEvent, TapId, ViewId, ViewKind, ViewSpec};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use storage::clock::ManualClock;
+use storage::durable_map::{MapChange, MapEntries};
+use storage::metrics::Metrics;
+use storage::model::value::is_stale;
+use storage::model::{Labels, Matcher, SeriesRef, TimeMs, shard_of};
+use storage::store::{AppendResult, ColumnBatch, GroupId, StoreError};
+use views::ViewRegistry;
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// A view and its consumers.
+type Standing = (ViewSpec, Vec<Box<dyn Sink>>);
+
+#[derive(Default)]
+pub(super) struct FakeViews {
+    state: Mutex<BTreeMap<u64, Standing>>,
+    next: Mutex<u64>,
+}
+
+impl ViewRegistry for FakeViews {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        if view.name == "Refused" {
+            return Err("the plan cannot stand".to_owned());
+        }
+        let mut next = self.next.lock();
+        *next += 1;
+        self.state.lock().insert(*next, (view, Vec::new()));
+        Ok(ViewId(*next))
+    }
+    fn remove(&self, view: ViewId) {
+        self.state.lock().remove(&view.0);
+    }
+    fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
+        self.state.lock().get_mut(&view.0).unwrap().1.push(sink);
+        TapId(view.0)
+    }
+    fn untap(&self, tap: TapId) {
+        self.state.lock().get_mut(&tap.0).unwrap().1.clear();
+    }
+}
+
+impl FakeViews {
+    pub fn push(&self, name: &str, event: TapEvent) {
+        let mut state = self.state.lock();
+        let (_, sinks) = state.values_mut().find(|(spec, _)| spec.name == name).unwrap();
+        sinks.retain_mut(|sink| sink.push(event.clone()));
+    }
+    pub fn names(&self) -> Vec<(u64, String)> {
+        self.state.lock().iter().map(|(id, (spec, _))| (*id, spec.name.clone())).collect()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct FakeStore {
+    slots: Mutex<BTreeMap<(u16, u32), Labels>>,
+    samples: Mutex<Vec<(Labels, TimeMs, f64)>>,
+    /// Appends fail.
+    full: AtomicBool,
+}
+
+impl AlertSeriesStore for FakeStore {
+    fn open_group(&self, _: &str, shard: u16) -> GroupId {
+        GroupId(u32::from(shard))
+    }
+    fn resolve(&self, labels: &Labels) -> SeriesRef {
+        let mut slots = self.slots.lock();
+        if let Some(((shard, slot), _)) = slots.iter().find(|(_, l)| *l == labels) {
+            return SeriesRef { shard: *shard, slot: *slot };
+        }
+        let series = SeriesRef { shard: shard_of(labels), slot: slots.len() as u32 };
+        slots.insert((series.shard, series.slot), labels.clone());
+        series
+    }
+    fn append(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError> {
+        assert_eq!(batch.layout.slots.len(), batch.values.len());
+        if self.full.load(SeqCst) {
+            return Err(StoreError::Refused("the disk is full".to_owned()));
+        }
+        let slots = self.slots.lock();
+        for (slot, value) in batch.layout.slots.iter().zip(batch.values.iter()) {
+            let labels = slots[&(batch.group.0 as u16, *slot)].clone();
+            self.samples.lock().push((labels, batch.t, *value));
+        }
+        Ok(AppendResult::default())
+    }
+    fn append_rows(&self, rows: &[storage::store::FloatRow]) -> Result<AppendResult, StoreError> {
+        if self.full.load(SeqCst) {
+            return Err(StoreError::Refused("the disk is full".to_owned()));
+        }
+        let slots = self.slots.lock();
+        for row in rows {
+            let labels = slots[&(row.series.shard, row.series.slot)].clone();
+            self.samples.lock().push((labels, row.t, row.v));
+        }
+        Ok(AppendResult::default())
+    }
+    fn newest(
+        &self,
+        matchers: &[Matcher],
+        from: TimeMs,
+        to: TimeMs,
+    ) -> Result<Vec<(Labels, TimeMs, f64)>, StoreError> {
+        let mut newest: BTreeMap<Labels, (TimeMs, f64)> = BTreeMap::new();
+        for (labels, t, v) in self.samples.lock().iter() {
+            if (from..=to).contains(t) && matchers.iter().all(|m| m.matches_labels(labels)) {
+                newest.insert(labels.clone(), (*t, *v));
+            }
+        }
+        Ok(newest.into_iter().map(|(l, (t, v))| (l, t, v)).collect())
+    }
+}
+
+impl FakeStore {
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.samples.lock().len()
+    }
+    pub fn take(&self) -> Vec<String> {
+        let print = |(labels, t, v): (Labels, TimeMs, f64)| {
+            let value = if is_stale(v) { "stale".to_owned() } else { v.to_string() };
+            format!("{t} {labels} {value}")
+        };
+        let mut lines: Vec<String> =
+            std::mem::take(&mut *self.samples.lock()).into_iter().map(print).collect();
+        lines.sort();
+        lines
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Sent(pub Mutex<Vec<AlertNotification>>);
+impl AlertSender for Sent {
+    fn send(&self, alerts: Vec<AlertNotification>) {
+        self.0.lock().extend(alerts);
+    }
+}
+
+/// Answers with its rows; counts how often it is asked.
+#[derive(Default)]
+pub(super) struct FakeQuery {
+    rows: Mutex<Vec<(Labels, f64)>>,
+    asked: AtomicUsize,
+}
+impl TemplateQuery for FakeQuery {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        self.asked.fetch_add(1, SeqCst);
+        Ok(self.rows.lock().clone())
+    }
+}
+
+/// Keeps records; what a process recalls is what the ones before it kept.
+#[derive(Default)]
+pub(super) struct FakeMemory(Mutex<Option<MapEntries>>);
+impl AlertPersistence for FakeMemory {
+    fn load_saved(&self) -> Option<MapEntries> {
+        self.0.lock().clone()
+    }
+    fn save(&self, changes: Vec<MapChange>) -> u64 {
+        let mut entries = self.0.lock();
+        let entries = entries.get_or_insert_default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
+            };
+        }
+        0
+    }
+    fn wait(&self, _: u64, _: std::time::Duration) {}
+}
+
+#[derive(Default)]
+pub(super) struct Fixture {
+    pub views: Arc<FakeViews>,
+    pub store: Arc<FakeStore>,
+    pub sent: Arc<Sent>,
+    pub memory: Arc<FakeMemory>,
+    pub query: Arc<FakeQuery>,
+    pub clock: Arc<ManualClock>,
+    pub metrics: Metrics,
+}
+
+impl Fixture {
+    fn ports(&self) -> RuleServices {
+        RuleServices {
+            views: self.views.clone(),
+            store: self.store.clone(),
+            memory: self.memory.clone(),
+            notify: self.sent.clone(),
+            query: self.query.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+    pub fn core(&self) -> ActiveRules {
+        let options =
+            RuleManagerOptions { external_url: "http://p:9090/".into(), ..RuleManagerOptions::default() };
+        ActiveRules::new(self.ports(), options, Arc::new(RuleEventQueue::default()))
+    }
+    pub fn take_sent(&self) -> Vec<AlertNotification> {
+        std::mem::take(&mut *self.sent.0.lock())
+    }
+}
+
+pub(super) fn alert(name: &str, expr: &str, hold: i64) -> Rule {
+    let annotations = vec![("text".to_owned(), "{{ $labels.instance }} at {{ $value }}".to_owned())];
+    Rule {
+        name: name.to_owned(),
+        expr: fake_compile(expr).unwrap(),
+        labels: vec![("severity".to_owned(), "page".to_owned())],
+        alert: Some(AlertOptions { hold, keep_firing_for: 0, annotations }),
+        backfill: 0,
+    }
+}
+
+pub(super) fn group(rules: Vec<Rule>) -> RuleGroup {
+    RuleGroup {
+        file: "f.yml".into(),
+        name: "g".into(),
+        interval: MINUTE,
+        query_offset: 0,
+        limit: 0,
+        rhythm: EvaluationMode::Continuous,
+        lateness: None,
+        rules,
+    }
+}
+
+pub(super) fn row(instance: &str) -> Labels {
+    Labels::from_pairs([("__name__", "up"), ("instance", instance)])
+}
+
+pub(super) fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
+    TapEvent::Delta {
+        t,
+        upsert: up.iter().map(|(i, v)| (row(i), (*v).into())).collect(),
+        remove: gone.iter().map(|i| row(i)).collect(),
+    }
+}
+
+/// Steps from wake to wake until something was sent; the time of that step.
+fn until_sent(house: &Fixture, core: &mut ActiveRules, from: TimeMs) -> TimeMs {
+    let mut now = from;
+    while now < from + 5 * MINUTE {
+        let wake = core.step(now);
+        if !house.sent.0.lock().is_empty() {
+            return now;
+        }
+        now = wake;
+    }
+    panic!("nothing was sent")
+}
+
+#[test]
+fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 1_000).unwrap();
+    house.views.push("Down", delta(1_500, &[("a:1", 0.0)], &[]));
+    core.step(1_510);
+    let sent = house.take_sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].labels.to_string(), r#"{alertname="Down", instance="a:1", severity="page"}"#);
+    assert_eq!(sent[0].annotations, [("text".to_owned(), "a:1 at 0".to_owned())]);
+    assert_eq!((sent[0].starts_at, sent[0].ends_at), (1_500, 1_510 + 4 * MINUTE));
+    assert_eq!(sent[0].generator_url, "http://p:9090/graph?g0.expr=up&g0.tab=1");
+    assert_eq!(
+        house.store.take(),
+        [
+            r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1"#,
+            r#"1500 ALERTS{alertname="Down", alertstate="firing", instance="a:1", severity="page"} 1"#,
+        ]
+    );
+    house.views.push("Down", delta(2_000, &[], &["a:1"]));
+    core.step(2_010);
+    let sent = house.take_sent();
+    assert!(sent[0].resolved && sent[0].ends_at == 2_000);
+    assert!(house.store.take().iter().all(|line| line.starts_with("2000 ") && line.ends_with(" stale")));
+}
+
+#[test]
+fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 10 * SECOND)])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
+    core.step(1_000);
+    assert!(house.take_sent().is_empty());
+    house.store.take();
+    let now = until_sent(&house, &mut core, 1_000);
+    let sent = house.take_sent();
+    assert_eq!(
+        (sent[0].starts_at, now),
+        (11_000, 11_100),
+        "fires at the exact time, once late events are ruled out"
+    );
+    let written = house.store.take();
+    assert!(written.iter().any(|l| l.contains("pending") && l.ends_with("stale")), "{written:?}");
+    assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
+}
+
+/// What an annotation asks about is often gone when the alert is over.
+#[test]
+fn an_alert_that_is_over_says_what_it_said() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let mut rule = alert("Down", "up", 0);
+    rule.alert.as_mut().unwrap().annotations =
+        vec![("left".to_owned(), "{{ query \"left\" | first | value }} of {{ $value }}".to_owned())];
+    core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
+    *house.query.rows.lock() = vec![(Labels::default(), 7.0)];
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    house.query.rows.lock().clear();
+    let shown = core.snapshot(600).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert_eq!(shown[0].annotations.fill(), [("left".to_owned(), "7 of 0".to_owned())]);
+    house.views.push("Down", delta(1_000, &[], &["a:1"]));
+    core.step(1_000);
+    let texts: Vec<_> = house.take_sent().iter().map(|a| (a.resolved, a.annotations[0].1.clone())).collect();
+    assert_eq!(texts, [(false, "7 of 0".to_owned()), (true, "7 of 0".to_owned())]);
+}
+
+/// Whoever reads the API waits for what annotations ask, not the thread that alerts.
+#[test]
+fn reading_asks_nothing_on_the_rules_thread() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let mut rule = alert("Down", "up", MINUTE);
+    rule.alert.as_mut().unwrap().annotations =
+        vec![("left".to_owned(), "{{ query \"left\" | len }}".to_owned())];
+    core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    let shown = core.snapshot(600).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert_eq!(house.query.asked.load(SeqCst), 0);
+    assert_eq!(shown[0].annotations.fill()[0].1, "0");
+    assert_eq!(house.query.asked.load(SeqCst), 1);
+}
+
+/// Rows are told once: what comes right behind a slot that cannot be written must not be lost.
+#[test]
+fn rows_are_taken_when_their_slot_cannot_be_written() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Full", "up", 0)])], &Labels::default(), 0).unwrap();
+    house.views.push("Full", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    house.take_sent();
+    house.store.full.store(true, SeqCst);
+    house.views.push("Full", delta(2 * MINUTE, &[("b:1", 0.0)], &[]));
+    core.step(2 * MINUTE);
+    let sent = house.take_sent();
+    assert!(sent.iter().any(|a| a.labels.get("instance") == Some("b:1")), "{}", sent.len());
+}
+
+/// As in Prometheus: the condition is that of some time ago, and what is written is about then.
+#[test]
+fn alerts_of_a_group_with_an_offset_are_about_the_past() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let late = |query_offset| vec![RuleGroup { query_offset, ..group(vec![alert("Down", "up", 0)]) }];
+    core.apply(late(10_000), &Labels::default(), 0).unwrap();
+    let kind = || house.views.state.lock().values().next().unwrap().0.kind.clone();
+    assert!(matches!(kind(), ViewKind::Continuous { query_offset: 10_000 }));
+    house.views.push("Down", delta(20_500, &[("a:1", 0.0)], &[]));
+    core.step(20_500);
+    assert!(house.store.take().iter().all(|line| line.starts_with("10500 ")));
+    assert_eq!(house.take_sent()[0].starts_at, 20_500);
+    core.apply(late(0), &Labels::default(), 30_000).unwrap();
+    assert!(matches!(kind(), ViewKind::Continuous { query_offset: 0 }), "another question");
+}
+
+#[test]
+fn alerts_are_written_in_the_slots_of_their_group() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let mut now = 600;
+    while now < 5 * MINUTE {
+        now = core.step(now);
+    }
+    let mut times: Vec<TimeMs> = house
+        .store
+        .take()
+        .iter()
+        .filter(|l| l.contains("ALERTS{"))
+        .map(|l| l.split(' ').next().unwrap().parse().unwrap())
+        .collect();
+    times.sort_unstable();
+    let slots = &times[1..];
+    assert_eq!(times[0], 500, "at the change");
+    assert!(slots.len() >= 4 && slots.windows(2).all(|w| w[1] - w[0] == MINUTE), "{times:?}");
+}
+
+/// Others that are active are left alone: a condition of thousands of rows moves with every scrape.
+#[test]
+fn only_the_alert_that_changes_is_written_between_slots() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    core.step(500);
+    assert_eq!(house.store.take().len(), 4);
+    house.views.push("Down", delta(1_000, &[("a:1", 2.0), ("c:1", 0.0)], &[]));
+    core.step(1_000);
+    let written = house.store.take();
+    assert!(written.len() == 2 && written.iter().all(|line| line.contains("c:1")), "{written:?}");
+    house.views.push("Down", delta(1_500, &[], &["b:1"]));
+    core.step(1_500);
+    let written = house.store.take();
+    let ends = |line: &String| line.contains("b:1") && line.ends_with("stale");
+    assert!(written.len() == 2 && written.iter().all(ends), "{written:?}");
+    core.step(MINUTE + 100);
+    let written = house.store.take();
+    let goes_on = |line: &String| line.starts_with("60000 ") && line.ends_with(" 1") || line.ends_with(" 0");
+    assert!(written.len() == 4 && written.iter().all(goes_on), "{written:?}");
+}
+
+/// The state that the API shows is the one in the series, whatever woke the rule.
+#[test]
+fn series_follow_for_and_keep_firing_for_at_once() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let mut rule = alert("Down", "up", 10 * SECOND);
+    rule.alert.as_mut().unwrap().keep_firing_for = 5 * SECOND;
+    core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
+    core.step(1_000);
+    house.store.take();
+    // The evaluation's progress comes before the timer's own turn.
+    house.views.push("Down", TapEvent::Progress { t: 11_050 });
+    core.step(11_050);
+    let written = house.store.take();
+    assert!(written.iter().any(|l| l.contains("\"firing\"") && l.ends_with(" 1")), "{written:?}");
+    house.views.push("Down", delta(12_000, &[], &["a:1"]));
+    core.step(12_000);
+    assert_eq!(house.store.take(), [""; 0]);
+    house.views.push("Down", TapEvent::Progress { t: 17_050 });
+    core.step(17_050);
+    let written = house.store.take();
+    assert!(written.len() == 2 && written.iter().all(|l| l.ends_with("stale")), "{written:?}");
+}
+
+/// As in Prometheus, where a group's alerts are sent when it is evaluated.
+#[test]
+fn alerts_of_a_group_are_sent_again_together() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let two = group(vec![alert("Down", "up", 0), alert("Away", "away", 0)]);
+    let five = RuleGroup { interval: 5 * SECOND, ..two };
+    core.apply(vec![five], &Labels::default(), 0).unwrap();
+    let mut times: BTreeMap<TimeMs, usize> = BTreeMap::new();
+    let mut now = 500;
+    while now < 3 * MINUTE {
+        for (at, rule, instance) in [(1_200, "Down", "a:1"), (2_300, "Down", "b:1"), (3_400, "Away", "a:1")] {
+            if now == at {
+                house.views.push(rule, delta(at, &[(instance, 0.0)], &[]));
+            }
+        }
+        core.step(now);
+        let sent = house.take_sent().len();
+        if sent > 0 {
+            times.insert(now, sent);
+        }
+        now += 100;
+    }
+    let expected = [(1_200, 1), (2_300, 1), (3_400, 1), (65_000, 3), (130_000, 3)];
+    assert_eq!(times.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_reload_is_all_or_nothing_and_keeps_state() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let labels = Labels::default();
+    core.apply(vec![group(vec![alert("Down", "up", 0), alert("Gone", "x", 0)])], &labels, 0).unwrap();
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(600);
+    house.take_sent();
+    let bad = group(vec![alert("Other", "z", 0), alert("Refused", "y", 0)]);
+    let error = core.apply(vec![bad], &labels, 700).unwrap_err();
+    assert_eq!(error, r#"f.yml: group "g", rule "Refused": the plan cannot stand"#);
+    assert_eq!(house.views.names(), [(1, "Down".to_owned()), (2, "Gone".to_owned())]);
+    // Another order, another annotation, a new rule, one rule less.
+    let mut changed = alert("Down", "up", 0);
+    changed.alert.as_mut().unwrap().annotations.clear();
+    core.apply(vec![group(vec![alert("New", "n", 0), changed])], &labels, 800).unwrap();
+    assert_eq!(
+        house.views.names().iter().map(|(i, n)| (*i, n.as_str())).collect::<Vec<_>>(),
+        [(1, "Down"), (4, "New")]
+    );
+    core.step(900);
+    assert!(house.take_sent().is_empty(), "the alert is known and not due again");
+    let rules = &core.snapshot(900)[0].rules;
+    let down = rules[1].alerting.as_ref().unwrap();
+    assert_eq!((down.alerts[0].active_at, down.alerts[0].annotations.fill().len()), (500, 0));
+}
+
+#[test]
+fn a_restart_finds_its_alerts_again() {
+    let house = Fixture::default();
+    let rules = || vec![group(vec![alert("Down", "up", 5 * MINUTE)])];
+    let mut core = house.core();
+    core.apply(rules(), &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+    core.step(1_300);
+    core.step(6 * MINUTE);
+    assert_eq!(house.take_sent().len(), 1);
+    // The process dies; another one opens the same store five minutes later.
+    let second = Fixture { store: house.store.clone(), ..Fixture::default() };
+    let mut core = second.core();
+    let start = 11 * MINUTE;
+    core.apply(rules(), &Labels::default(), start).unwrap();
+    second.views.push("Down", TapEvent::Snapshot { t: start + 10, rows: vec![(row("a:1"), 0.0.into())] });
+    core.step(start + 20);
+    let sent = second.take_sent();
+    assert_eq!(sent.len(), 1, "it fires on without waiting again");
+    assert_eq!(sent[0].starts_at, 1_000 + 5 * MINUTE, "its series tell the start in whole seconds");
+    let snapshot = core.snapshot(start + 20);
+    assert_eq!(snapshot[0].rules[0].alerting.as_ref().unwrap().alerts[0].active_at, 1_000);
+}
+
+#[test]
+fn recording_rules_become_recorded_views_and_report_their_health() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let record = Rule { name: "a:b".into(), alert: None, ..alert("", "up", 0) };
+    core.apply(vec![group(vec![record])], &Labels::default(), 0).unwrap();
+    let spec = house.views.state.lock().values().next().unwrap().0.clone();
+    match spec.kind {
+        ViewKind::Recorded { record, interval, offset, .. } => {
+            assert_eq!((record.as_str(), interval), ("a:b", MINUTE));
+            assert!((0..MINUTE).contains(&offset));
+        }
+        ViewKind::Continuous { .. } => panic!("a recording rule must be recorded"),
+    }
+    house.views.push("a:b", TapEvent::Progress { t: 100 });
+    core.step(200);
+    let rule = &core.snapshot(200)[0].rules[0];
+    assert_eq!((rule.health.as_str(), rule.last_evaluation), ("ok", Some(100)));
+    house.views.push("a:b", TapEvent::Failed { t: 300, error: "too many".into() });
+    core.step(400);
+    let rule = &core.snapshot(400)[0].rules[0];
+    assert_eq!((rule.health.as_str(), rule.health.last_error()), ("err", "too many"));
+    let metrics = house.metrics.render();
+    assert!(metrics.contains("prometheus_rule_evaluations_total{rule_group=\"f.yml;g\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("prometheus_rule_evaluation_failures_total{rule_group=\"f.yml;g\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("prometheus_rule_group_rules{rule_group=\"f.yml;g\"} 1"), "{metrics}");
+}
+
+#[test]
+fn with_evaluation_interval_alerts_wait_for_their_slot() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) };
+    core.apply(vec![group], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
+    core.step(20);
+    assert!(house.take_sent().is_empty());
+    let now = until_sent(&house, &mut core, 20);
+    let starts_at = house.take_sent()[0].starts_at;
+    assert!(starts_at > 10 && now - starts_at <= 200, "started at {starts_at}, seen at {now}");
+}
+
+#[test]
+fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
+    let house = Fixture::default();
+    let mut core = house.core();
+    let states = Rule {
+        expr: crate::file::RuleExpression {
+            plan: promql::compile("count(ALERTS)", &promql::PromqlOptions::default()).unwrap(),
+            text: "count(ALERTS)".to_owned(),
+        },
+        ..alert("Many", "up", 0)
+    };
+    let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0), states]) };
+    let interval = group.interval;
+    core.apply(vec![group], &Labels::default(), 0).unwrap();
+    house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
+    house.views.push("Many", TapEvent::Progress { t: 10 });
+    core.step(20);
+    // The slot: the first alert is written. An answer of the same moment does not have it yet.
+    house.views.push("Many", TapEvent::Progress { t: interval });
+    house.views.push("Down", TapEvent::Progress { t: interval });
+    house.views.push("Many", TapEvent::Progress { t: interval + 50 });
+    core.step(interval + 60);
+    let names = |sent: Vec<AlertNotification>| -> Vec<(String, TimeMs)> {
+        sent.iter().map(|a| (a.labels.get("alertname").unwrap_or("").to_owned(), a.starts_at)).collect()
+    };
+    assert_eq!(names(house.take_sent()), [("Down".to_owned(), interval)]);
+    core.step(interval + 70);
+    house.views.push("Many", delta(interval + 110, &[("", 1.0)], &[]));
+    house.views.push("Many", TapEvent::Progress { t: interval + 110 });
+    core.step(interval + 120);
+    assert_eq!(names(house.take_sent()), [("Many".to_owned(), interval)], "in the slot of what it reads");
+    // Nothing has been heard since: the next slot waits for an answer.
+    house.views.push("Down", TapEvent::Progress { t: 2 * interval });
+    core.step(2 * interval + 500);
+    core.step(2 * interval + 600);
+    assert!(!house.take_sent().iter().any(|a| a.labels.get("alertname") == Some("Many")));
+}
+
+#[test]
+fn the_thread_answers_and_ends() {
+    let house = Fixture::default();
+    let manager = RuleManager::start(house.ports(), RuleManagerOptions::default()).unwrap();
+    manager.apply(vec![group(vec![alert("Down", "up", 0)])], Labels::default()).unwrap();
+    house.views.push("Down", delta(0, &[("a:1", 1.0)], &[]));
+    let firing = |m: &RuleManager| m.snapshot().unwrap()[0].rules[0].alerting.as_ref().unwrap().alerts.len();
+    let began = std::time::Instant::now();
+    while firing(&manager) == 0 {
+        assert!(began.elapsed().as_secs() < 10, "the event never arrived");
+        std::thread::yield_now();
+    }
+    assert_eq!(house.take_sent().len(), 1);
+    manager.stop();
+    assert!(manager.snapshot().is_err());
+}

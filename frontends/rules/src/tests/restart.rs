@@ -1,0 +1,471 @@
+//! What becomes of alerts when the process dies, and when rules are loaded anew: nothing is
+//! delayed, told twice or lost.
+
+use super::managed::{Fixture, Sent, alert, delta, group, row};
+use crate::active_rules::ActiveRules;
+use crate::file::{EvaluationMode, Rule, RuleGroup, fake_compile};
+use crate::limits::TIMER_SLACK_MS;
+use crate::services::AlertNotification;
+use engine::live::TapEvent;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use storage::model::{Labels, TimeMs};
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+
+fn snapshot(t: TimeMs, up: &[&str]) -> TapEvent {
+    TapEvent::Snapshot { t, rows: up.iter().map(|i| (row(i), 0.0.into())).collect() }
+}
+
+fn failed(t: TimeMs) -> TapEvent {
+    TapEvent::Failed { t, error: "found duplicate series".to_owned() }
+}
+
+fn begin(house: &Fixture, rules: Vec<RuleGroup>, now: TimeMs) -> ActiveRules {
+    let mut core = house.core();
+    core.apply(rules, &Labels::default(), now).unwrap();
+    core
+}
+
+/// Another process on the same data.
+fn reborn(house: &Fixture) -> Fixture {
+    Fixture { store: house.store.clone(), memory: house.memory.clone(), ..Fixture::default() }
+}
+
+/// Lets time pass up to `to`, looking whenever the core wants to.
+fn run(core: &mut ActiveRules, from: TimeMs, to: TimeMs) {
+    let mut now = from;
+    while now <= to {
+        now = core.step(now).max(now + 1);
+    }
+    core.step(to);
+}
+
+/// What was sent, each taken by an Alertmanager at once.
+fn taken(sent: &Sent) -> Vec<AlertNotification> {
+    let all = std::mem::take(&mut *sent.0.lock());
+    for alert in all.iter() {
+        (alert.receipt.0)();
+    }
+    all
+}
+
+fn down(hold: i64) -> Vec<RuleGroup> {
+    vec![group(vec![alert("Down", "up", hold)])]
+}
+
+#[test]
+fn a_kill_in_the_middle_of_for_delays_nothing() {
+    // Longer than the grace period of Prometheus, too.
+    for hold in [5 * MINUTE, 15 * MINUTE] {
+        let house = Fixture::default();
+        let mut core = begin(&house, down(hold), 0);
+        house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+        run(&mut core, 1_234, 2 * MINUTE);
+        let second = reborn(&house);
+        let mut core = begin(&second, down(hold), 3 * MINUTE);
+        second.views.push("Down", snapshot(3 * MINUTE, &["a:1"]));
+        run(&mut core, 3 * MINUTE, 1_234 + hold + 99);
+        assert!(second.take_sent().is_empty());
+        run(&mut core, 1_234 + hold + 99, 1_234 + hold + 200);
+        let sent = second.take_sent();
+        assert_eq!(sent.iter().map(|a| a.starts_at).collect::<Vec<_>>(), [1_234 + hold]);
+    }
+}
+
+#[test]
+fn for_that_ended_while_the_process_was_dead_fires_at_once() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(5 * MINUTE), 0);
+    house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+    run(&mut core, 1_234, 4 * MINUTE);
+    let second = reborn(&house);
+    let mut core = begin(&second, down(5 * MINUTE), 7 * MINUTE);
+    core.step(7 * MINUTE);
+    assert!(second.take_sent().is_empty(), "not before the condition has been looked at");
+    second.views.push("Down", snapshot(7 * MINUTE + 5, &["a:1"]));
+    core.step(7 * MINUTE + 10);
+    assert_eq!(second.take_sent()[0].starts_at, 1_234 + 5 * MINUTE);
+}
+
+#[test]
+fn an_outage_beyond_the_tolerance_begins_anew() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(5 * MINUTE), 0);
+    house.views.push("Down", delta(0, &[("a:1", 0.0)], &[]));
+    run(&mut core, 0, 4 * MINUTE);
+    let second = reborn(&house);
+    let start = 66 * MINUTE;
+    let mut core = begin(&second, down(5 * MINUTE), start);
+    second.views.push("Down", snapshot(start, &["a:1"]));
+    core.step(start);
+    let alerts = core.snapshot(start).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert_eq!((alerts[0].state.as_str(), alerts[0].active_at), ("pending", start));
+}
+
+#[test]
+fn what_was_told_is_not_told_again_before_its_time() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    assert_eq!(taken(&house.sent).len(), 1);
+    core.step(510);
+    let second = reborn(&house);
+    let mut core = begin(&second, down(0), 20 * SECOND);
+    second.views.push("Down", snapshot(20 * SECOND, &["a:1"]));
+    run(&mut core, 20 * SECOND, 2 * MINUTE - 1);
+    assert!(second.take_sent().is_empty());
+    run(&mut core, 2 * MINUTE - 1, 2 * MINUTE);
+    let sent = second.take_sent();
+    assert_eq!(sent.iter().map(|a| (a.starts_at, a.resolved)).collect::<Vec<_>>(), [(500, false)]);
+}
+
+#[test]
+fn what_nobody_took_is_told_again_at_once() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    core.step(500);
+    house.take_sent();
+    house.views.push("Down", delta(600, &[], &["b:1"]));
+    core.step(600);
+    house.take_sent();
+    let second = reborn(&house);
+    let mut core = begin(&second, down(0), SECOND);
+    core.step(SECOND);
+    let sent = second.take_sent();
+    assert_eq!(sent.len(), 1, "the one that had ended waits for nothing");
+    assert_eq!((sent[0].resolved, sent[0].starts_at, sent[0].ends_at), (true, 500, 600));
+    second.views.push("Down", snapshot(SECOND, &["a:1"]));
+    core.step(SECOND + 10);
+    let sent = second.take_sent();
+    assert_eq!(sent.iter().map(|a| (a.starts_at, a.resolved)).collect::<Vec<_>>(), [(500, false)]);
+}
+
+#[test]
+fn what_ended_while_the_process_was_dead_is_resolved() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    taken(&house.sent);
+    core.step(510);
+    let second = reborn(&house);
+    let mut core = begin(&second, down(0), 20 * SECOND);
+    // The newest sample of before is still in view; then the target says that it is well.
+    second.views.push("Down", snapshot(20 * SECOND, &["a:1"]));
+    second.views.push("Down", delta(25 * SECOND, &[], &["a:1"]));
+    core.step(25 * SECOND);
+    let sent = second.take_sent();
+    assert_eq!(sent.iter().map(|a| (a.resolved, a.ends_at)).collect::<Vec<_>>(), [(true, 25 * SECOND)]);
+}
+
+#[test]
+fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    taken(&house.sent);
+    core.step(510);
+    let second = reborn(&house);
+    let mut core = begin(&second, down(0), 10 * SECOND);
+    second.views.push("Down", snapshot(10 * SECOND, &[]));
+    run(&mut core, 10 * SECOND, 2 * MINUTE);
+    assert!(second.take_sent().is_empty(), "its target may not have been scraped again");
+    run(&mut core, 2 * MINUTE, 3 * MINUTE);
+    let sent = second.take_sent();
+    assert_eq!(sent.iter().map(|a| (a.resolved, a.ends_at)).collect::<Vec<_>>(), [(true, 10 * SECOND)]);
+}
+
+/// A long window is still being read: no answer says nothing.
+#[test]
+fn alerts_wait_for_the_first_answer_however_late_it_comes() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    core.step(500);
+    taken(&house.sent);
+    core.step(510);
+    let second = reborn(&house);
+    let mut core = begin(&second, down(0), 10 * SECOND);
+    run(&mut core, 10 * SECOND, 10 * MINUTE);
+    second.views.push("Down", failed(10 * MINUTE));
+    run(&mut core, 10 * MINUTE, 20 * MINUTE);
+    assert!(second.take_sent().is_empty());
+    second.views.push("Down", snapshot(20 * MINUTE, &["a:1"]));
+    core.step(20 * MINUTE);
+    let sent = second.take_sent();
+    let mut seen: Vec<_> =
+        sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.resolved, a.starts_at)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("a:1", false, 500), ("b:1", true, 500)]);
+}
+
+#[test]
+fn keep_firing_for_goes_on_over_a_kill() {
+    let rules = || {
+        let mut rules = down(0);
+        rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = 5 * MINUTE;
+        rules
+    };
+    let house = Fixture::default();
+    let mut core = begin(&house, rules(), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    house.views.push("Down", delta(MINUTE, &[], &["a:1"]));
+    core.step(MINUTE);
+    taken(&house.sent);
+    core.step(MINUTE + 10);
+    let second = reborn(&house);
+    let mut core = begin(&second, rules(), 3 * MINUTE);
+    second.views.push("Down", snapshot(3 * MINUTE, &[]));
+    run(&mut core, 3 * MINUTE, 7 * MINUTE);
+    let resolved: Vec<TimeMs> = second.take_sent().iter().filter(|a| a.resolved).map(|a| a.ends_at).collect();
+    assert_eq!(resolved, [6 * MINUTE]);
+}
+
+/// Rules in another order, a group with another name, another `for`: at a restart and at a reload alike.
+#[test]
+fn changed_files_keep_their_alerts() {
+    let old = || vec![group(vec![alert("Down", "up", 10 * MINUTE), alert("Slow", "slow", MINUTE)])];
+    let new = || {
+        let rules =
+            vec![alert("New", "new", 0), alert("Slow", "slow", MINUTE), alert("Down", "up", 5 * MINUTE)];
+        vec![RuleGroup { name: "renamed".into(), ..group(rules) }]
+    };
+    let house = Fixture::default();
+    let mut core = begin(&house, old(), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    house.views.push("Slow", delta(700, &[("s:1", 0.0)], &[]));
+    run(&mut core, 700, 2 * MINUTE);
+    assert_eq!(taken(&house.sent).len(), 1, "Slow fires");
+    core.step(2 * MINUTE);
+    let starts = |core: &ActiveRules| {
+        let rules = core.snapshot(3 * MINUTE).remove(0).rules;
+        let alerts = rules.into_iter().flat_map(|r| {
+            r.alerting
+                .unwrap()
+                .alerts
+                .into_iter()
+                .map(move |a| (r.name.clone(), a.state.as_str(), a.active_at))
+        });
+        alerts.collect::<Vec<_>>()
+    };
+    let expected = [("Slow".to_owned(), "firing", 700), ("Down".to_owned(), "pending", 500)];
+    let second = reborn(&house);
+    let reloaded = &mut core;
+    let before = house.views.names();
+    reloaded.apply(new(), &Labels::default(), 3 * MINUTE).unwrap();
+    assert_eq!(house.views.names()[..2], before[..], "the views have stayed");
+    assert_eq!(starts(reloaded), expected);
+    run(reloaded, 3 * MINUTE, 6 * MINUTE);
+    let sent = taken(&house.sent);
+    let first = sent.iter().find(|a| a.labels.get("alertname") == Some("Down")).unwrap();
+    assert_eq!(first.starts_at, 500 + 5 * MINUTE);
+
+    // And once more, from what was kept under the new names.
+    let mut core = begin(&second, old(), 7 * MINUTE);
+    second.views.push("Down", snapshot(7 * MINUTE, &["a:1"]));
+    second.views.push("Slow", snapshot(7 * MINUTE, &["s:1"]));
+    core.step(7 * MINUTE);
+    let back = [("Down".to_owned(), "firing", 500), ("Slow".to_owned(), "firing", 700)];
+    assert_eq!(starts(&core), back, "what fires does not wait again");
+}
+
+#[test]
+fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    core.step(500);
+    assert_eq!(taken(&house.sent).len(), 2);
+    let rewritten = Rule { expr: fake_compile("up_now").unwrap(), ..alert("Down", "up", 0) };
+    // Still on its way when the rule changes: an answer to the old question.
+    house.views.push("Down", delta(600, &[("c:1", 0.0)], &[]));
+    core.apply(vec![group(vec![rewritten])], &Labels::default(), SECOND).unwrap();
+    house.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
+    core.step(2 * SECOND);
+    let sent = taken(&house.sent);
+    let seen: Vec<_> =
+        sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.resolved, a.ends_at)).collect();
+    assert_eq!(seen, [("b:1", true, 2 * SECOND)]);
+    let alerts = core.snapshot(2 * SECOND).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert_eq!(alerts.iter().map(|a| a.active_at).collect::<Vec<_>>(), [500]);
+}
+
+/// As in Prometheus: who does not know what holds changes nothing, and says nothing.
+#[test]
+fn a_failing_evaluation_changes_no_alert() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(5 * MINUTE), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    run(&mut core, 500, MINUTE);
+    house.views.push("Down", failed(MINUTE));
+    house.store.take();
+    run(&mut core, MINUTE, 20 * MINUTE);
+    assert!(taken(&house.sent).is_empty() && house.store.take().is_empty());
+    house.views.push("Down", delta(20 * MINUTE, &[], &["a:1"]));
+    house.views.push("Down", TapEvent::Progress { t: 20 * MINUTE });
+    core.step(20 * MINUTE);
+    let sent = taken(&house.sent);
+    let seen: Vec<_> = sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.starts_at)).collect();
+    assert_eq!(seen, [("b:1", 20 * MINUTE)]);
+}
+
+/// A server to which others write their alerts.
+#[test]
+fn alerts_of_others_are_left_alone() {
+    let edge = Fixture::default();
+    let mut core = begin(&edge, down(0), 0);
+    edge.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    let centre = Fixture { store: edge.store.clone(), ..Fixture::default() };
+    let theirs = edge.store.len();
+    let mut core = begin(&centre, down(0), 10 * SECOND);
+    centre.views.push("Down", snapshot(10 * SECOND, &[]));
+    run(&mut core, 10 * SECOND, 5 * MINUTE);
+    let slower = vec![group(vec![alert("Down", "up", 0), alert("Down", "up_slowly", 0)])];
+    core.apply(slower, &Labels::default(), 5 * MINUTE).unwrap();
+    run(&mut core, 5 * MINUTE, 10 * MINUTE);
+    assert!(centre.take_sent().is_empty());
+    assert_eq!(centre.store.len(), theirs, "theirs, and nothing else");
+    let alerts = core.snapshot(10 * MINUTE).remove(0).rules.remove(0).alerting.unwrap().alerts;
+    assert!(alerts.is_empty());
+}
+
+/// A rule that comes in by a reload does not take the alerts of one that runs.
+#[test]
+fn a_new_rule_leaves_the_alerts_of_others_alone() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    taken(&house.sent);
+    let mut namesake = alert("Down", "other", 0);
+    namesake.labels.clear();
+    core.apply(vec![group(vec![namesake, alert("Down", "up", 0)])], &Labels::default(), SECOND).unwrap();
+    run(&mut core, SECOND, 5 * MINUTE);
+    assert!(taken(&house.sent).iter().all(|a| !a.resolved));
+}
+
+#[test]
+fn another_rhythm_keeps_the_alerts() {
+    let house = Fixture::default();
+    let mut core = begin(&house, down(0), 0);
+    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    core.step(500);
+    taken(&house.sent);
+    let slots = vec![RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) }];
+    core.apply(slots, &Labels::default(), SECOND).unwrap();
+    house.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
+    run(&mut core, 2 * SECOND, 3 * MINUTE);
+    assert!(taken(&house.sent).iter().all(|a| !a.resolved && a.starts_at == 500));
+    core.apply(down(0), &Labels::default(), 4 * MINUTE).unwrap();
+    house.views.push("Down", snapshot(4 * MINUTE + 10, &["a:1"]));
+    house.views.push("Down", delta(4 * MINUTE + 20, &[], &["a:1"]));
+    core.step(4 * MINUTE + 20);
+    assert_eq!(taken(&house.sent).last().map(|a| (a.resolved, a.ends_at)), Some((true, 4 * MINUTE + 20)));
+}
+
+/// One instance begins or ceases to be down, after this many ms; then, perhaps, the process is killed.
+type Act = (i64, u8, bool, bool);
+
+/// What Alertmanager heard, without repetitions of a firing alert after the resend delay.
+fn heard(
+    acts: &[Act],
+    hold: i64,
+    keep_firing_for: i64,
+    rhythm: EvaluationMode,
+    kills: bool,
+) -> Vec<(String, TimeMs, Option<TimeMs>)> {
+    let rules = || {
+        let mut rules = down(hold);
+        rules[0].rhythm = rhythm;
+        if rhythm == EvaluationMode::Interval {
+            rules[0].interval = 5_000;
+        }
+        rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = keep_firing_for;
+        rules
+    };
+    let mut house = Fixture::default();
+    let mut core = begin(&house, rules(), 0);
+    let mut heard = Vec::new();
+    let mut listen = |house: &Fixture, core: &mut ActiveRules, now: TimeMs| {
+        // The order of different alerts in one notification means nothing.
+        let mut together = taken(&house.sent);
+        together.sort_by(|a, b| a.labels.cmp(&b.labels));
+        for a in together {
+            let end = a.resolved.then_some(a.ends_at);
+            heard.push((a.labels.get("instance").unwrap_or("").to_owned(), a.starts_at, end));
+        }
+        core.step(now);
+    };
+    let mut up: BTreeMap<u8, ()> = BTreeMap::new();
+    let mut now = 0;
+    let mut ended = -1;
+    for (wait, instance, holds, killed) in acts.iter().copied().chain([(2 * MINUTE, 0, false, false)]) {
+        let then = now + wait;
+        while now < then {
+            now = core.step(now).clamp(now + 1, then);
+            listen(&house, &mut core, now);
+        }
+        // A slot that nobody looks at is missed, as in Prometheus; and an alert whose row ended in
+        // the time between the last slot and the kill waits for it to come again.
+        let missed = now % 5_000 <= TIMER_SLACK_MS || ended >= now - now % 5_000;
+        if kills && killed && !(rhythm == EvaluationMode::Interval && missed) {
+            house = reborn(&house);
+            core = begin(&house, rules(), now);
+            let names: Vec<String> = up.keys().map(|i| format!("i:{i}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            house.views.push("Down", snapshot(now, &names));
+        }
+        let name = format!("i:{instance}");
+        let event = match holds {
+            true if up.insert(instance, ()).is_none() => delta(now, &[(&name, 0.0)], &[]),
+            false if up.remove(&instance).is_some() => {
+                ended = now;
+                delta(now, &[], &[&name])
+            }
+            _ => continue,
+        };
+        house.views.push("Down", event);
+        core.step(now);
+        listen(&house, &mut core, now);
+    }
+    heard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    /// A process that is killed again and again tells what one tells that lives: the same alerts,
+    /// the same times, in the same order, each of them once.
+    #[test]
+    fn kills_are_not_heard(
+        acts in proptest::collection::vec((1i64..20_000, 0u8..3, any::<bool>(), any::<bool>()), 1..20),
+        hold in prop_oneof![Just(0i64), 1i64..30_000],
+        keep_firing_for in prop_oneof![2 => Just(0i64), 1 => 1i64..30_000],
+    ) {
+        prop_assert_eq!(
+            heard(&acts, hold, keep_firing_for, EvaluationMode::Continuous, true),
+            heard(&acts, hold, keep_firing_for, EvaluationMode::Continuous, false)
+        );
+    }
+
+    /// The same in Prometheus' rhythm, but for repetitions.
+    #[test]
+    fn kills_are_not_heard_in_slots(
+        acts in proptest::collection::vec((1i64..20_000, 0u8..3, any::<bool>(), any::<bool>()), 1..20),
+        hold in prop_oneof![Just(0i64), 1i64..30_000],
+        keep_firing_for in prop_oneof![1 => Just(0i64), 2 => 1i64..30_000],
+    ) {
+        let heard = |kills| {
+            let mut heard = heard(&acts, hold, keep_firing_for, EvaluationMode::Interval, kills);
+            heard.sort_by(|a, b| a.0.cmp(&b.0));
+            heard.dedup();
+            heard
+        };
+        prop_assert_eq!(heard(true), heard(false));
+    }
+}

@@ -1,0 +1,16 @@
+//! Views: queries whose results are kept up to date, and everything around them.
+//!
+//! A [`ViewRegistry`] installs views and attaches consumers to them. The live runtime of the engine
+//! is one: it updates a view with each sample. Plans that it cannot maintain are [`scheduled`]:
+//! evaluated from history at an interval. [`saved`] holds the views that users created through
+//! the API. [`recording`] computes what recording rules would have recorded before they existed
+//! (backfill), and again after late samples arrived (correction).
+
+pub mod alert_series;
+pub mod limits;
+pub mod recording;
+mod registry;
+pub mod saved;
+pub mod scheduled;
+
+pub use registry::{ViewRegistry, may_stand};

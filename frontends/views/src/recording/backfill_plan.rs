@@ -1,0 +1,513 @@
+//! Which slots of which rules are to be computed next: old ones first, and of one range of time
+//! what others read before them.
+
+use super::limits::{ALIVE_EVERY, PIECE_MS, PIECE_SLOTS, RETRY_AFTER};
+use super::progress_file::{BackfillProgress, RuleProgress};
+use super::recorded_samples::{EvaluationRange, RecordingSpec};
+use super::{BackfillState, BackfillStatus, RecordedRule};
+use engine::live::ViewId;
+use engine::live::views::{Reads, levels_of, reads_of};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+use storage::model::{Labels, TimeMs};
+
+/// What a restart looks at again before it was last known to be alive, ms.
+const ALIVE_SLACK_MS: i64 = 120_000;
+
+/// The rules and how far each is.
+pub struct BackfillPlan {
+    kept: BTreeMap<ViewId, PlannedRule>,
+    /// Entries of before the start that no rule has claimed yet.
+    saved: HashMap<String, RuleProgress>,
+    /// When complete rules were last known to be recorded.
+    last_alive: TimeMs,
+    /// There is something on disk, or should be.
+    on_disk: bool,
+    /// What is on disk says less than is known here.
+    unwritten: bool,
+    /// Whether rules have been named since the start.
+    known: bool,
+    /// The latest number of a definition.
+    turns: u64,
+    /// The thread is to end.
+    pub ended: bool,
+}
+
+/// One rule.
+struct PlannedRule {
+    rule: RecordedRule,
+    /// Number of its definition: what is computed for an earlier one is not counted.
+    definition_number: u64,
+    recording: RecordingSpec,
+    entry: RuleProgress,
+    /// The last slot before the rule was installed.
+    base: TimeMs,
+    /// The first slot that is recorded live.
+    handover_time: Option<TimeMs>,
+    /// The rules among these that it reads, and how long the longest chain of them is.
+    reads: Vec<ViewId>,
+    level: u64,
+    /// It reads itself, perhaps by way of others.
+    cyclic: bool,
+    error: String,
+    /// Its past could not be read: it is not tried before.
+    paused_until: Option<Instant>,
+    /// Series with a value at slot `entry.done`, if that is known.
+    present: Option<BTreeSet<Labels>>,
+    /// Slots to ask for at once.
+    times_per_query: usize,
+}
+
+/// Slots of one rule that are to be computed.
+pub struct BackfillTask {
+    /// The rule's view.
+    pub view: ViewId,
+    /// Number of the rule's definition.
+    pub turn: u64,
+    /// The rule.
+    pub rule: RecordedRule,
+    /// What it records.
+    pub recording: RecordingSpec,
+    /// The slots.
+    pub slots: EvaluationRange,
+    /// The first slot of the rule's past.
+    pub from: TimeMs,
+    /// At the last slot only stale markers are written: the rest is recorded.
+    pub seam: bool,
+    /// Series with a value at the slot before, if that is known; where there is no slot before, none.
+    pub present: Option<BTreeSet<Labels>>,
+    /// Slots to ask for at once.
+    pub at_once: usize,
+}
+
+/// Rules that read nothing of each other, over one range of time.
+pub struct BackfillBatch {
+    /// Its begin and end.
+    pub range: (TimeMs, TimeMs),
+    /// What is to be computed.
+    pub stretches: Vec<BackfillTask>,
+}
+
+/// A rule is done up to a slot.
+pub struct TaskProgress {
+    /// Its view.
+    pub view: ViewId,
+    /// Number of its definition.
+    pub turn: u64,
+    /// The slot.
+    pub slot: TimeMs,
+    /// Series with a value there.
+    pub present: BTreeSet<Labels>,
+    /// Slots to ask for at once from now on.
+    pub at_once: usize,
+    /// A failure on the way.
+    pub error: Option<String>,
+}
+
+impl BackfillPlan {
+    /// No rules, and what was known before.
+    pub fn new(progress: BackfillProgress) -> BackfillPlan {
+        let on_disk = !progress.rules.is_empty();
+        let saved = progress.rules.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        BackfillPlan {
+            kept: BTreeMap::new(),
+            saved,
+            last_alive: progress.alive,
+            on_disk,
+            unwritten: false,
+            known: false,
+            turns: 0,
+            ended: false,
+        }
+    }
+
+    /// Replaces the rules. Returns the views of which nobody knows yet when they begin.
+    /// `retention`: nothing older is computed, ms; 0: anything is.
+    pub fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
+        let mut old = std::mem::take(&mut self.kept);
+        let mut entries = std::mem::take(&mut self.saved);
+        (self.known, self.unwritten) = (true, true);
+        let mut fresh = Vec::new();
+        for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
+            let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
+            let view = rule.view;
+            self.turns += 1;
+            if let Some(mut kept) = old.remove(&view) {
+                if kept.rule.backfill == rule.backfill && kept.recording == recording {
+                    kept.go_on_as(rule, self.turns);
+                    self.kept.insert(view, kept);
+                    continue;
+                }
+                entries.insert(kept.entry.key.clone(), kept.entry);
+            } else if let Some(before) = same_key(&mut old, &rule.key) {
+                entries.insert(before.entry.key.clone(), before.entry);
+            }
+            let entry = self.entry(&rule, &recording, entries.remove(&rule.key), now, retention);
+            fresh.push(view);
+            self.kept.insert(view, PlannedRule::new(rule, self.turns, recording, entry, now));
+        }
+        self.last_alive = now;
+        self.order_rules();
+        fresh
+    }
+
+    /// Where a rule begins: where it was, or at the beginning.
+    fn entry(
+        &self,
+        rule: &RecordedRule,
+        recording: &RecordingSpec,
+        saved: Option<RuleProgress>,
+        now: TimeMs,
+        retention: i64,
+    ) -> RuleProgress {
+        let length = if retention > 0 { rule.backfill.min(retention) } else { rule.backfill };
+        let first = recording.slot_at(now - recording.delay - length - 1) + recording.interval;
+        let done = first - recording.interval;
+        let anew =
+            RuleProgress { key: rule.key.clone(), asked: rule.backfill, from: first, done, complete: false };
+        let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return anew };
+        if std::mem::take(&mut entry.complete) {
+            // It was recorded live since; what may be missing is what came after the last sign of life.
+            let alive =
+                self.last_alive.saturating_sub(ALIVE_SLACK_MS + recording.delay + 2 * recording.interval);
+            entry.done = entry.done.max(recording.slot_at(alive.max(entry.from)));
+        }
+        if retention > 0 {
+            entry.done = entry.done.max(recording.slot_at(now - recording.delay - retention));
+        }
+        entry
+    }
+
+    /// Works out which rule reads which.
+    fn order_rules(&mut self) {
+        let specs = || self.kept.iter().map(|(id, kept)| (*id, &kept.rule.spec));
+        let reads = reads_of(specs());
+        let levels = levels_of(&reads);
+        for (id, kept) in &mut self.kept {
+            kept.reads = reads.get(id).map(|reads| reads.all().collect()).unwrap_or_default();
+            kept.level = levels.get(id).copied().unwrap_or(0);
+            if std::mem::replace(&mut kept.cyclic, reaches(*id, &reads)) {
+                kept.error.clear();
+            }
+            if kept.cyclic {
+                "the rule reads its own series: its past cannot be computed".clone_into(&mut kept.error);
+            }
+        }
+    }
+
+    /// The first evaluation of a view that succeeded was at `t`.
+    pub fn first_slot(&mut self, view: ViewId, t: TimeMs) {
+        if let Some(kept) = self.kept.get_mut(&view) {
+            // After a change of the interval the first answer may be one of the old slots.
+            let slot = kept.recording.slot_at(t - kept.recording.delay - 1) + kept.recording.interval;
+            kept.handover_time.get_or_insert(slot);
+            kept.update_complete();
+        }
+    }
+
+    /// What is to be done next.
+    pub fn next(&self) -> Option<BackfillBatch> {
+        let resting = self.paused_rules(Instant::now());
+        let ready = self.kept.iter().filter(|(view, _)| !resting.contains(view));
+        let pending: Vec<(&PlannedRule, EvaluationRange, bool)> =
+            ready.filter_map(|(_, k)| self.pending(k)).collect();
+        let range_of = |slots: &EvaluationRange| slots.first.div_euclid(PIECE_MS);
+        let at = pending.iter().map(|(_, slots, _)| range_of(slots)).min()?;
+        let among = || pending.iter().filter(|(_, slots, _)| range_of(slots) == at);
+        let level = among().map(|(kept, ..)| kept.level).min()?;
+        let range = (at * PIECE_MS, (at + 1) * PIECE_MS);
+        let stretches = among().filter(|(kept, ..)| kept.level == level).map(|(kept, slots, seam)| {
+            let last = slots.last.min(kept.recording.slot_at(range.1 - 1));
+            kept.stretch(EvaluationRange { last, ..*slots }, *seam && last == slots.last)
+        });
+        Some(BackfillBatch { range, stretches: stretches.collect() })
+    }
+
+    /// Rules that cannot be worked on now, as their past cannot be read, or that of a rule they read.
+    fn paused_rules(&self, now: Instant) -> BTreeSet<ViewId> {
+        let mut by_level: Vec<(&ViewId, &PlannedRule)> = self.kept.iter().collect();
+        by_level.sort_by_key(|(_, kept)| kept.level);
+        let mut resting = BTreeSet::new();
+        for (view, kept) in by_level {
+            if kept.paused_until.is_some_and(|until| until > now)
+                || kept.reads.iter().any(|id| resting.contains(id))
+            {
+                resting.insert(*view);
+            }
+        }
+        resting
+    }
+
+    /// How long there is nothing to do, unless rules come or go.
+    pub fn idle_time(&self) -> Duration {
+        let now = Instant::now();
+        let rests =
+            self.kept.values().filter_map(|kept| kept.paused_until).filter(|until| *until > now).min();
+        rests.map_or(ALIVE_EVERY, |until| until - now)
+    }
+
+    /// The slots that a rule is missing and that can be computed now; whether the last one is its seam.
+    fn pending<'a>(&self, kept: &'a PlannedRule) -> Option<(&'a PlannedRule, EvaluationRange, bool)> {
+        if kept.cyclic || kept.entry.complete {
+            return None;
+        }
+        let whole = |id: &ViewId| self.kept.get(id).is_none_or(|other| other.cyclic || other.entry.complete);
+        let interval = kept.recording.interval;
+        let (last, seam) = match kept.handover_time {
+            Some(seam) if kept.reads.iter().all(whole) => (seam, true),
+            Some(seam) => (kept.base.min(seam - interval), false),
+            None => (kept.base, false),
+        };
+        let slots = EvaluationRange { first: kept.entry.done + interval, last, interval };
+        (!slots.is_empty()).then_some((kept, slots, seam))
+    }
+
+    /// Takes down what is done. Returns rules that are complete now.
+    pub fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
+        let mut complete = Vec::new();
+        for TaskProgress { view, turn, slot, present, at_once, error } in reached {
+            let Some(kept) = self.kept.get_mut(&view).filter(|kept| kept.definition_number == turn) else {
+                continue;
+            };
+            kept.entry.done = kept.entry.done.max(slot);
+            (kept.present, kept.times_per_query) = (Some(present), at_once);
+            if let Some(error) = error {
+                kept.error = error;
+            } else if kept.paused_until.take_if(|until| *until <= Instant::now()).is_some() {
+                kept.error.clear();
+            }
+            if kept.update_complete() {
+                complete.push(kept.rule.spec.name.clone());
+            }
+        }
+        complete
+    }
+
+    /// The past of a rule cannot be read now.
+    pub fn rest(&mut self, view: ViewId, why: &str) {
+        if let Some(kept) = self.kept.get_mut(&view) {
+            kept.paused_until = Some(Instant::now() + RETRY_AFTER);
+            why.clone_into(&mut kept.error);
+        }
+    }
+
+    /// Takes down why nothing could be written.
+    pub fn failed(&mut self, views: &[ViewId], error: &str) {
+        for view in views {
+            if let Some(kept) = self.kept.get_mut(view) {
+                error.clone_into(&mut kept.error);
+            }
+        }
+    }
+
+    /// Whether rules came or went since [`BackfillPlan::progress`] was asked.
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten
+    }
+
+    /// What goes to disk.
+    pub fn progress(&mut self, now: TimeMs) -> Option<BackfillProgress> {
+        // Before the rules are known there is nothing to say about them.
+        if !self.known {
+            return None;
+        }
+        self.unwritten = false;
+        if self.kept.is_empty() && !self.on_disk {
+            return None;
+        }
+        self.last_alive = now;
+        self.on_disk = !self.kept.is_empty();
+        Some(BackfillProgress::new(now, self.kept.values().map(|kept| kept.entry.clone()).collect()))
+    }
+
+    /// Whether nothing is missing of any rule's past.
+    pub fn is_complete(&self) -> bool {
+        self.kept.values().all(|kept| kept.entry.complete)
+    }
+
+    /// See [`super::RecordingHistory::backfill_status`].
+    pub fn report(&self, view: ViewId) -> Option<BackfillStatus> {
+        let kept = self.kept.get(&view)?;
+        let interval = kept.recording.interval;
+        let state = match kept.entry.complete {
+            true => BackfillState::Done,
+            false if kept.cyclic => BackfillState::Failed,
+            false if self.pending(kept).is_some() => BackfillState::Running,
+            false => BackfillState::Waiting,
+        };
+        let done = kept.entry.done + interval;
+        Some(BackfillStatus {
+            from: kept.entry.from,
+            to: kept.handover_time.unwrap_or(kept.base),
+            done_until: kept.handover_time.map_or(done, |seam| done.min(seam)).max(kept.entry.from),
+            state,
+            error: kept.error.clone(),
+        })
+    }
+}
+
+impl PlannedRule {
+    fn new(
+        rule: RecordedRule,
+        turn: u64,
+        recording: RecordingSpec,
+        entry: RuleProgress,
+        now: TimeMs,
+    ) -> PlannedRule {
+        let base = recording.slot_at(now - recording.delay);
+        PlannedRule {
+            rule,
+            definition_number: turn,
+            recording,
+            entry,
+            base,
+            handover_time: None,
+            reads: Vec::new(),
+            level: 0,
+            cyclic: false,
+            error: String::new(),
+            paused_until: None,
+            present: None,
+            times_per_query: PIECE_SLOTS,
+        }
+    }
+
+    /// The rule has another place or asks something else now, and records at the same slots: what
+    /// is computed stays.
+    fn go_on_as(&mut self, rule: RecordedRule, turn: u64) {
+        self.entry.key.clone_from(&rule.key);
+        if self.rule.spec.plan != rule.spec.plan {
+            // Series of the old expression that the new one does not have end at its first slot.
+            (self.definition_number, self.times_per_query) = (turn, PIECE_SLOTS);
+            (self.paused_until, self.error) = (None, String::new());
+        }
+        self.rule = rule;
+    }
+
+    /// Whether it has become complete just now.
+    fn update_complete(&mut self) -> bool {
+        let whole = self.handover_time.is_some_and(|seam| self.entry.done >= seam);
+        !std::mem::replace(&mut self.entry.complete, whole) && whole
+    }
+
+    fn stretch(&self, slots: EvaluationRange, seam: bool) -> BackfillTask {
+        let nothing_before = slots.first <= self.entry.from;
+        BackfillTask {
+            view: self.rule.view,
+            turn: self.definition_number,
+            rule: self.rule.clone(),
+            recording: self.recording.clone(),
+            slots,
+            from: self.entry.from,
+            seam,
+            present: self.present.clone().or_else(|| nothing_before.then(BTreeSet::new)),
+            at_once: self.times_per_query,
+        }
+    }
+}
+
+/// The rule with this key, under another view.
+fn same_key(kept: &mut BTreeMap<ViewId, PlannedRule>, key: &str) -> Option<PlannedRule> {
+    let view = kept.iter().find(|(_, kept)| kept.rule.key == key).map(|(view, _)| *view)?;
+    kept.remove(&view)
+}
+
+/// Whether a rule can be reached from itself.
+pub(super) fn reaches(id: ViewId, reads: &BTreeMap<ViewId, Reads>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut walk = vec![id];
+    while let Some(at) = walk.pop() {
+        for next in reads.get(&at).into_iter().flat_map(Reads::all) {
+            if next == id {
+                return true;
+            }
+            if seen.insert(next) {
+                walk.push(next);
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::live::{ViewKind, ViewSpec};
+
+    const MINUTE: i64 = 60_000;
+    const NOW: TimeMs = 1_000 * MINUTE;
+
+    fn rule(expr: &str, interval: i64, key: &str) -> RecordedRule {
+        let plan = promql::compile(expr, &Default::default()).unwrap();
+        let record = "r".to_owned();
+        let labels = Vec::new();
+        let kind = ViewKind::Recorded { record, labels, interval, offset: 0, query_offset: 0, limit: 0 };
+        let spec = ViewSpec { name: "r".to_owned(), plan, kind };
+        RecordedRule { view: ViewId(1), key: key.to_owned(), spec, backfill: 600 * MINUTE, lateness: None }
+    }
+
+    /// The rule is done up to a slot, as of the definition that `batch` is about.
+    fn reach(rules: &mut BackfillPlan, batch: &BackfillBatch, slot: TimeMs) {
+        let turn = batch.stretches[0].turn;
+        let present = BTreeSet::from([Labels::from_pairs([("job", "a")])]);
+        rules.reached(vec![TaskProgress { view: ViewId(1), turn, slot, present, at_once: 1, error: None }]);
+    }
+
+    fn begun(expr: &str) -> (BackfillPlan, BackfillBatch) {
+        let mut rules = BackfillPlan::new(BackfillProgress::new(0, Vec::new()));
+        rules.replace(vec![rule(expr, MINUTE, "k")], NOW, 0);
+        let batch = rules.next().unwrap();
+        (rules, batch)
+    }
+
+    #[test]
+    fn another_expression_goes_on_where_the_old_one_was() {
+        let (mut rules, batch) = begun("a");
+        reach(&mut rules, &batch, 500 * MINUTE);
+        rules.replace(vec![rule("b", MINUTE, "moved")], NOW, 0);
+        // What was under way for the old one is stored, but it is not what the new one computes.
+        reach(&mut rules, &batch, 600 * MINUTE);
+        let stretch = &rules.next().unwrap().stretches[0];
+        assert_eq!(stretch.rule.spec.plan, rule("b", MINUTE, "").spec.plan);
+        assert_eq!(stretch.slots.first, 501 * MINUTE);
+        assert_eq!(
+            stretch.present.as_ref().map(BTreeSet::len),
+            Some(1),
+            "its series end where they are gone"
+        );
+        assert_eq!(rules.progress(NOW).unwrap().rules[0].key, "moved");
+    }
+
+    #[test]
+    fn another_interval_begins_anew() {
+        let (mut rules, batch) = begun("a");
+        reach(&mut rules, &batch, 500 * MINUTE);
+        let fresh = rules.replace(vec![rule("a", 5 * MINUTE, "k5")], NOW, 0);
+        reach(&mut rules, &batch, 600 * MINUTE);
+        let slots = rules.next().unwrap().stretches[0].slots;
+        assert_eq!((slots.first, slots.interval, fresh), (400 * MINUTE, 5 * MINUTE, vec![ViewId(1)]));
+        // The view may still answer at the old slots.
+        rules.first_slot(ViewId(1), 1_002 * MINUTE);
+        assert_eq!(rules.report(ViewId(1)).unwrap().to, 1_005 * MINUTE);
+    }
+
+    #[test]
+    fn a_rule_that_reads_itself_no_more_is_computed() {
+        let (mut rules, _) = begun("a");
+        rules.replace(vec![rule("r + a", MINUTE, "k")], NOW, 0);
+        assert_eq!(rules.report(ViewId(1)).unwrap().state, BackfillState::Failed);
+        assert!(rules.next().is_none());
+        rules.replace(vec![rule("a", MINUTE, "k")], NOW, 0);
+        let report = rules.report(ViewId(1)).unwrap();
+        assert_eq!((report.state, report.error.as_str()), (BackfillState::Running, ""));
+    }
+
+    #[test]
+    fn without_backfill_there_is_nothing_to_write() {
+        let mut rules = BackfillPlan::new(BackfillProgress::new(0, Vec::new()));
+        rules.replace(Vec::new(), 1_000, 0);
+        assert!(rules.is_unwritten());
+        assert!(rules.progress(1_000).is_none());
+        assert!(!rules.is_unwritten(), "the thread would never sleep");
+    }
+}

@@ -1,0 +1,257 @@
+//! Standing queries: views that people put and remove by name while the server runs, and that a
+//! restart brings back.
+//!
+//! A [`SavedQueryDefinition`] is what was asked for, [`mod@file`] keeps all of them in the data
+//! directory. Every change is on disk before it is answered. The views themselves stand where those
+//! of rules and subscriptions do ([`crate::views`]).
+
+pub mod definition;
+pub mod file;
+
+use crate::limits::{STANDING_NAME_BYTES, STANDING_QUERIES};
+use crate::registry::ViewRegistry;
+use definition::{RecordOptions, SavedQueryDefinition};
+use engine::live::{ViewId, ViewSpec};
+use engine::plan::Plan;
+use file::SavedQueryFile;
+use language::QueryTextError;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Turns the text of a query into a plan.
+pub type Compile = Box<dyn Fn(&str) -> Result<Plan, QueryTextError> + Send + Sync>;
+
+/// See the module.
+pub struct SavedQueries {
+    views: Arc<dyn ViewRegistry>,
+    compile: Compile,
+    file: Option<SavedQueryFile>,
+    /// One change at a time; who only looks does not wait for the disk.
+    change_lock: Mutex<()>,
+    queries: Mutex<BTreeMap<String, SavedQuery>>,
+}
+
+/// One of them. What a restart could not install again is kept, for people to repair.
+#[derive(Clone)]
+struct SavedQuery {
+    definition: SavedQueryDefinition,
+    view: Result<ViewId, String>,
+}
+
+/// What a [`SavedQueries::put`] did.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// There was none of that name.
+    Created,
+    /// There was another one of that name.
+    Replaced,
+    /// It stood already, exactly so.
+    Unchanged,
+}
+
+/// Why a change is refused; nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SavedQueryError {
+    /// The definition is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It would write series that others write.
+    #[error("{0}")]
+    Conflict(String),
+    /// There are as many as there may be.
+    #[error("too many standing queries (limit {STANDING_QUERIES})")]
+    Full,
+    /// There is none of that name.
+    #[error("no standing query {0:?}")]
+    Missing(String),
+    /// The data directory cannot be written.
+    #[error("cannot write the file of standing queries: {0}")]
+    Disk(String),
+}
+
+impl SavedQueries {
+    /// None yet, and none that would survive a restart.
+    pub fn in_memory(views: Arc<dyn ViewRegistry>, compile: Compile) -> SavedQueries {
+        let (changing, queries) = Default::default();
+        SavedQueries { views, compile, file: None, change_lock: changing, queries }
+    }
+
+    /// Those of `file`, which do not stand before [`SavedQueries::restore`].
+    pub fn with_file(views: Arc<dyn ViewRegistry>, compile: Compile, file: SavedQueryFile) -> SavedQueries {
+        SavedQueries { file: Some(file), ..Self::in_memory(views, compile) }
+    }
+
+    /// Installs those of the file. What cannot be installed any more is logged and kept.
+    pub fn restore(&self) -> Result<(), String> {
+        let _changing = self.change_lock.lock();
+        for (name, definition) in self.file.as_ref().map_or(Ok(Vec::new()), SavedQueryFile::read)? {
+            let view = self.install(&name, &definition);
+            if let Err(error) = &view {
+                tracing::error!(name, error, "a standing query does not stand any more");
+            }
+            self.queries.lock().insert(name, SavedQuery { definition, view });
+        }
+        Ok(())
+    }
+
+    fn spec(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewSpec, String> {
+        let plan = (self.compile)(&definition.query).map_err(|e| e.message())?;
+        Ok(ViewSpec { name: name.to_owned(), plan, kind: definition.kind() })
+    }
+
+    fn install(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewId, String> {
+        self.views.install(self.spec(name, definition)?)
+    }
+
+    /// The view of `old`, if it can answer `new` instead and whoever reads it need not notice.
+    fn replaceable_view(
+        &self,
+        old: Option<&SavedQuery>,
+        new: &SavedQueryDefinition,
+        spec: &ViewSpec,
+    ) -> Option<ViewId> {
+        let old = old?;
+        let view = *old.view.as_ref().ok()?;
+        let series = |definition: &SavedQueryDefinition| {
+            definition
+                .recording
+                .as_ref()
+                .map(|recording| (recording.record.clone(), recording.labels.clone()))
+        };
+        let same = series(&old.definition) == series(new);
+        (same && self.views.can_replace(view, spec)).then_some(view)
+    }
+
+    /// Makes `definition` the standing query called `name`. `recorded_elsewhere` says who else
+    /// records such series. Blocks, for the disk.
+    pub fn put(
+        &self,
+        name: &str,
+        definition: SavedQueryDefinition,
+        recorded_elsewhere: impl Fn(&RecordOptions) -> Option<String>,
+    ) -> Result<PutOutcome, SavedQueryError> {
+        check_name(name)?;
+        definition.check().map_err(SavedQueryError::Invalid)?;
+        let _changing = self.change_lock.lock();
+        let mut after = self.queries.lock().clone();
+        let before = after.get(name).cloned();
+        if before.as_ref().is_some_and(|old| old.definition == definition && old.view.is_ok()) {
+            return Ok(PutOutcome::Unchanged);
+        }
+        if before.is_none() && after.len() >= STANDING_QUERIES {
+            return Err(SavedQueryError::Full);
+        }
+        if let Some(recording) = &definition.recording {
+            let own = || same_series(&after, name, recording);
+            if let Some(other) = own().or_else(|| recorded_elsewhere(recording)) {
+                let series = &recording.record;
+                return Err(SavedQueryError::Conflict(format!(
+                    "{other} records {series:?} with the same labels"
+                )));
+            }
+        }
+        let spec = self.spec(name, &definition).map_err(SavedQueryError::Invalid)?;
+        match self.replaceable_view(before.as_ref(), &definition, &spec) {
+            Some(view) => {
+                after.insert(name.to_owned(), SavedQuery { definition, view: Ok(view) });
+                self.write(&after)?;
+                self.views.replace(view, spec).map_err(SavedQueryError::Invalid)?;
+                *self.queries.lock() = after;
+            }
+            None => {
+                let view = self.views.install(spec).map_err(SavedQueryError::Invalid)?;
+                self.replace(after, name, SavedQuery { definition, view: Ok(view) })?;
+            }
+        }
+        Ok(if before.is_some() { PutOutcome::Replaced } else { PutOutcome::Created })
+    }
+
+    /// Puts a query into the place of the one of its name, and takes the view of that one away.
+    fn replace(
+        &self,
+        mut all: BTreeMap<String, SavedQuery>,
+        name: &str,
+        new: SavedQuery,
+    ) -> Result<(), SavedQueryError> {
+        let view = new.view.clone();
+        let old = all.insert(name.to_owned(), new);
+        if let Err(refusal) = self.write(&all) {
+            for view in view.into_iter() {
+                self.views.remove(view);
+            }
+            return Err(refusal);
+        }
+        *self.queries.lock() = all;
+        old.and_then(|old| old.view.ok()).into_iter().for_each(|view| self.views.remove(view));
+        Ok(())
+    }
+
+    /// Removes the standing query called `name`. Blocks, for the disk.
+    pub fn remove(&self, name: &str) -> Result<(), SavedQueryError> {
+        let _changing = self.change_lock.lock();
+        let mut after = self.queries.lock().clone();
+        let old = after.remove(name).ok_or_else(|| SavedQueryError::Missing(name.to_owned()))?;
+        self.write(&after)?;
+        *self.queries.lock() = after;
+        if let Ok(view) = old.view {
+            self.views.remove(view);
+        }
+        Ok(())
+    }
+
+    fn write(&self, queries: &BTreeMap<String, SavedQuery>) -> Result<(), SavedQueryError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let definitions = queries.iter().map(|(name, standing)| (name.as_str(), &standing.definition));
+        file.write(definitions).map_err(|e| SavedQueryError::Disk(e.to_string()))
+    }
+
+    /// The view called `name`; inside, why it does not stand.
+    pub fn view(&self, name: &str) -> Option<Result<ViewId, String>> {
+        self.queries.lock().get(name).map(|standing| standing.view.clone())
+    }
+
+    /// The name and the definition of a view, if it is one of these.
+    pub fn definition(&self, view: ViewId) -> Option<(String, SavedQueryDefinition)> {
+        let queries = self.queries.lock();
+        let found = queries.iter().find(|(_, standing)| standing.view == Ok(view));
+        found.map(|(name, standing)| (name.clone(), standing.definition.clone()))
+    }
+
+    /// All definitions by the ids of their views.
+    pub fn definitions(&self) -> BTreeMap<ViewId, SavedQueryDefinition> {
+        let queries = self.queries.lock();
+        let standing = queries.values().filter_map(|s| Some((*s.view.as_ref().ok()?, s.definition.clone())));
+        standing.collect()
+    }
+}
+
+/// Another standing query that records the same series.
+fn same_series(
+    queries: &BTreeMap<String, SavedQuery>,
+    name: &str,
+    recording: &RecordOptions,
+) -> Option<String> {
+    let same =
+        |other: &RecordOptions| (&other.record, &other.labels) == (&recording.record, &recording.labels);
+    let others = queries.iter().filter(|(other, _)| *other != name);
+    let mut writers = others.filter(|(_, s)| s.definition.recording.as_ref().is_some_and(same));
+    writers.next().map(|(other, _)| format!("the standing query {other:?}"))
+}
+
+/// A name cannot be taken for the id of a view, and needs no escaping in a path.
+fn check_name(name: &str) -> Result<(), SavedQueryError> {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
+    if first && plain && name.len() <= STANDING_NAME_BYTES && crate::scheduled::parse_view_id(name).is_none()
+    {
+        return Ok(());
+    }
+    Err(SavedQueryError::Invalid(format!(
+        "the name of a standing query must have 1 to {STANDING_NAME_BYTES} of the characters a-z, A-Z, 0-9, \
+         '_', '.', ':' and '-', begin with a letter or '_', and not be the id of a view: {name:?} does not"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

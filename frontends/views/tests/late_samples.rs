@@ -1,0 +1,495 @@
+//! `late_samples: correct`: what is recorded where some samples come late equals what is recorded
+//! where all come in time.
+
+use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
+use engine::operators::histogram_column::Sample;
+use engine::plan::Plan;
+use engine::query::QueryEngine;
+use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
+use parking_lot::Mutex;
+use promql::{PromqlOptions, compile};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use storage::clock::ManualClock;
+use storage::disk::OsDisk;
+use storage::execution::Execution;
+use storage::metrics::Metrics;
+use storage::model::value::STALE;
+use storage::model::{Labels, Matcher};
+use storage::store::{FloatRow, Store, StoreOptions};
+use views::ViewRegistry;
+use views::recording::{
+    CorrectionEvent, CorrectionListener, CorrectionRole, RecordedRule, RecordingHistory,
+    RecordingHistoryServices,
+};
+use views::scheduled::{CompositeViews, ScheduledViewServices};
+
+const SECOND: i64 = 1_000;
+const INTERVAL: i64 = 10 * SECOND;
+const LATENESS: i64 = 120 * SECOND;
+const START: i64 = 1_700_082_000_000;
+const END: i64 = START + 15 * 60 * SECOND;
+
+/// name, expression, query offset, limit
+const RULES: [(&str, &str, i64, usize); 10] = [
+    ("r:rate", "sum by (job) (rate(c_total[1m]))", 0, 0),
+    ("r:most", "max_over_time(g[25s]) > 10", 0, 0),
+    ("r:late", "sum by (job) (g)", 7_000, 0),
+    ("r:chain", "avg_over_time(r:rate[1m])", 0, 0),
+    ("r:both", "r:rate * 2 + on (job) sum by (job) (g)", 0, 0),
+    ("r:longer", "r:chain + on (job) count by (job) (r:most)", 0, 0),
+    ("r:absent", "absent(g{job=\"a\"} > 20)", 0, 0),
+    ("r:limited", "g > 5", 0, 2),
+    ("r:before", "g offset 40s", 0, 0),
+    // Infinite now and then.
+    ("r:inverse", "1 / g", 0, 0),
+];
+
+/// When it comes, series, time, value.
+type Arrival = (i64, usize, i64, f64);
+
+fn labels(series: usize) -> Labels {
+    let (job, instance) = ([("a", "1"), ("a", "2"), ("b", "1")])[series % 3];
+    let name = if series < 3 { "c_total" } else { "g" };
+    Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
+}
+
+/// One in ten comes up to two minutes late.
+fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
+    let one = (1i64..200, 0u32..40, 0u8..40, 0u32..10, 1i64..LATENESS);
+    proptest::collection::vec(proptest::collection::vec(one, 120), 6).prop_map(|all| {
+        let mut arrivals = Vec::new();
+        for (series, steps) in all.into_iter().enumerate() {
+            let mut t = START - 60 * SECOND;
+            let mut total = 0.0;
+            for (gap, value, kind, late, by) in steps {
+                t += gap * 100 + i64::from(value) * 7 + if kind == 1 { 6 * 60 * SECOND } else { 0 };
+                total = if kind == 2 { 0.0 } else { total + f64::from(value) };
+                let v = if series < 3 { total } else { f64::from(value) };
+                let v = if kind == 3 && series >= 3 { STALE } else { v };
+                arrivals.push((if late == 0 { t + by } else { t }, series, t, v));
+            }
+        }
+        arrivals.retain(|(_, _, t, _)| *t < END);
+        arrivals
+    })
+}
+
+fn in_time(arrivals: &[Arrival]) -> Vec<Arrival> {
+    arrivals.iter().map(|(_, series, t, v)| (*t, *series, *t, *v)).collect()
+}
+
+type Then = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// Something happens when the next question is asked.
+struct Interrupted {
+    querier: Querier,
+    then: Then,
+}
+
+impl Interrupted {
+    fn question(&self) {
+        let then = self.then.lock().take();
+        for then in then.into_iter() {
+            then();
+        }
+    }
+}
+
+impl QueryEngine for Interrupted {
+    fn instant(&self, plan: &Plan, t: i64, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
+        self.question();
+        self.querier.instant(plan, t, options)
+    }
+    fn range(
+        &self,
+        plan: &Plan,
+        start: i64,
+        end: i64,
+        step: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryAnswer, QueryError> {
+        self.question();
+        self.querier.range(plan, start, end, step, options)
+    }
+}
+
+struct Fixture {
+    then: Then,
+    rules: Mutex<Vec<RecordedRule>>,
+    store: Arc<Store>,
+    live: LiveRuntime,
+    views: CompositeViews,
+    past: Arc<RecordingHistory>,
+    clock: Arc<ManualClock>,
+}
+
+fn spec((record, expr, query_offset, limit): &(&str, &str, i64, usize), interval: i64) -> ViewSpec {
+    let kind = ViewKind::Recorded {
+        record: (*record).to_owned(),
+        labels: vec![("team".to_owned(), "x".to_owned())],
+        interval,
+        offset: 0,
+        query_offset: *query_offset,
+        limit: *limit,
+    };
+    ViewSpec { name: (*record).to_owned(), plan: compile(expr, &PromqlOptions::default()).unwrap(), kind }
+}
+
+type Recorded = BTreeMap<Labels, Vec<(i64, f64)>>;
+
+impl Fixture {
+    fn open(dir: &Path, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) -> Fixture {
+        Fixture::with_window(dir, rules, lateness, 1_800_000)
+    }
+
+    fn with_window(
+        dir: &Path,
+        rules: &[(&str, &str, i64, usize)],
+        lateness: Option<i64>,
+        out_of_order_ms: i64,
+    ) -> Fixture {
+        let options = StoreOptions {
+            dir: dir.to_owned(),
+            wal_sync_interval_ms: 100,
+            block_range_ms: 7_200_000,
+            out_of_order_ms,
+        };
+        let (store, _) = Store::open(options, Arc::new(OsDisk), &Metrics::default()).unwrap();
+        let clock = Arc::new(ManualClock::at(START - 1));
+        let live = LiveRuntime::manual(store.clone(), &LiveOptions::default(), &Metrics::default()).unwrap();
+        let then = Then::default();
+        let answers = Arc::new(Interrupted { querier: Querier::new(store.clone(), 1), then: then.clone() });
+        let history = ScheduledViewServices {
+            answers: answers.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+            hands: Execution::Threads,
+        };
+        let parts = RecordingHistoryServices {
+            answers,
+            store: store.clone(),
+            clock: clock.clone(),
+            options: QueryOptions::default(),
+            disk: Arc::new(OsDisk),
+            metrics: Metrics::default(),
+            corrects: CorrectionRole::Alone,
+            hands: Execution::Threads,
+        };
+        let past = RecordingHistory::start(parts, dir).unwrap();
+        let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
+            .with_history(past.clone());
+        let house = Fixture { then, rules: Mutex::default(), store, live, views, past, clock };
+        house.install(rules, lateness);
+        house
+    }
+
+    fn install(&self, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) {
+        let install = |rule: &(&str, &str, i64, usize)| {
+            let spec = spec(rule, INTERVAL);
+            let view = self.views.install(spec.clone()).unwrap();
+            RecordedRule { view, key: rule.0.to_owned(), spec, backfill: 0, lateness }
+        };
+        let rules: Vec<RecordedRule> = rules.iter().map(install).collect();
+        self.rules.lock().clone_from(&rules);
+        self.views.set_recorded_rules(rules);
+    }
+
+    /// The only rule asks something else from now on.
+    fn reload(&self, rule: &(&str, &str, i64, usize), interval: i64) {
+        let mut rules = self.rules.lock();
+        rules[0].spec = spec(rule, interval);
+        self.views.replace(rules[0].view, rules[0].spec.clone()).unwrap();
+        self.views.set_recorded_rules(rules.clone());
+    }
+
+    /// What is recorded of a series without further labels, by slot.
+    fn values(&self, name: &str) -> Vec<(i64, f64)> {
+        let all = self.store.read_series(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
+        let points = all.into_values().flat_map(|series| series.ts.into_iter().zip(series.vs));
+        points.map(|(t, v)| ((t - START) / SECOND, v)).collect()
+    }
+
+    /// Lets all come and all slots pass; corrects after some of the slots.
+    fn run(&self, arrivals: &[Arrival], until: i64, corrects: impl Fn(i64) -> bool) {
+        let mut arrivals = arrivals.to_vec();
+        arrivals.sort_by_key(|(now, series, ..)| (*now, *series));
+        let mut next = START;
+        for (now, series, t, v) in arrivals {
+            while next < now {
+                self.slot(next, &corrects);
+                next += INTERVAL;
+            }
+            self.clock.set(now.max(START - 1));
+            let series = self.store.get_or_create_series(&labels(series));
+            self.store.append_rows(&[FloatRow { series, t, v }]).unwrap();
+        }
+        while next <= until {
+            self.slot(next, &corrects);
+            next += INTERVAL;
+        }
+        self.past.correct_now();
+    }
+
+    fn slot(&self, t: i64, corrects: impl Fn(i64) -> bool) {
+        self.clock.set(t);
+        self.live.tick(t);
+        if corrects((t - START) / INTERVAL) {
+            self.past.correct_now();
+        }
+    }
+
+    fn recorded(&self) -> Recorded {
+        let all =
+            self.store.read_series(&[Matcher::equal("team", "x")], START - 60_000, END - 10_000).unwrap();
+        let all = all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect::<Vec<_>>()));
+        all.filter(|(_, points)| !points.is_empty()).collect()
+    }
+
+    fn close(self) {
+        self.past.stop();
+        self.live.stop();
+        self.store.close().unwrap();
+    }
+}
+
+/// Equal, or as near as rates are that were computed at other times.
+fn same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits()
+        || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
+}
+
+fn compare(got: &Recorded, wanted: &Recorded) {
+    assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+    for (labels, wanted) in wanted {
+        let got = &got[labels];
+        let times = |points: &[(i64, f64)]| points.iter().map(|p| p.0 - START).collect::<Vec<_>>();
+        let odd: Vec<_> = got.iter().filter(|g| !wanted.iter().any(|w| w.0 == g.0)).collect();
+        assert_eq!(times(got), times(wanted), "{labels}, too many: {odd:?}");
+        for (g, w) in got.iter().zip(wanted) {
+            assert!(same(g.1, w.1), "{labels} at {}: {} instead of {}", g.0 - START, g.1, w.1);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    // Rules follow corrections that are made within a minute.
+    #[test]
+    fn late_samples_count_as_if_they_came_in_time(arrivals in arrivals(), every in 1i64..6) {
+        let dir = tempfile::tempdir().unwrap();
+        let reference = Fixture::open(dir.path(), &RULES, None);
+        reference.run(&in_time(&arrivals), END, |_| false);
+        let wanted = reference.recorded();
+        reference.close();
+
+        let dir = tempfile::tempdir().unwrap();
+        let house = Fixture::open(dir.path(), &RULES, Some(LATENESS));
+        house.run(&arrivals, END + LATENESS, |slot| slot % every == 0);
+        compare(&house.recorded(), &wanted);
+        house.close();
+        // The log has the corrections.
+        let house = Fixture::open(dir.path(), &[], None);
+        compare(&house.recorded(), &wanted);
+        house.close();
+    }
+}
+
+const SUM: [(&str, &str, i64, usize); 1] = [("sum", "sum(g)", 0, 0)];
+
+/// One sample comes in time, one a minute late, one later than the bound.
+fn three() -> Vec<Arrival> {
+    let at = |slot: i64| START + slot * INTERVAL - 1;
+    vec![(at(1), 3, at(1), 1.0), (at(8), 4, at(2), 2.0), (at(20), 5, at(1), 4.0), (at(21), 3, at(21), 1.0)]
+}
+
+#[test]
+fn what_comes_later_than_the_bound_stays_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = Fixture::open(dir.path(), &SUM, Some(LATENESS));
+    house.run(&three(), START + 22 * INTERVAL, |_| true);
+    let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
+    // The third sample is in sight of slots 1 to 19 too, which were evaluated before it came.
+    assert_eq!(sums, [[1.0].as_slice(), &[3.0; 18], &[7.0; 3]].concat());
+    house.close();
+}
+
+#[test]
+fn by_default_what_is_evaluated_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = Fixture::open(dir.path(), &SUM, None);
+    house.run(&three(), START + 22 * INTERVAL, |_| true);
+    let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
+    assert_eq!(sums, [[1.0; 7].as_slice(), &[3.0; 12], &[7.0; 3]].concat());
+    house.close();
+}
+
+/// What is as late as it may be is corrected, also where its slot's range has just become that old.
+#[test]
+fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
+    const HOURS: i64 = 7_200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let house = Fixture::with_window(dir.path(), &SUM, Some(HOURS), HOURS);
+    let boundary = (START / HOURS + 1) * HOURS;
+    let late = boundary - 15 * SECOND;
+    let in_time = (START..late + HOURS).step_by(60_000).map(|t| (t, 3, t, 1.0)).collect::<Vec<_>>();
+    house.run(&in_time, late + HOURS - INTERVAL, |_| false);
+    house.clock.set(late + HOURS);
+    house
+        .store
+        .append_rows(&[FloatRow { series: house.store.get_or_create_series(&labels(4)), t: late, v: 2.0 }])
+        .unwrap();
+    let now = boundary + HOURS + 2 * SECOND;
+    assert_eq!(house.store.run_housekeeping(now).unwrap(), 0, "samples may still come late for that range");
+    house.clock.set(now);
+    house.past.correct_now();
+    let all = house.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
+    let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
+    assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
+    assert_eq!(house.store.run_housekeeping(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
+    house.close();
+}
+
+struct CorrectionLog(Arc<Mutex<Vec<CorrectionEvent>>>);
+
+impl CorrectionListener for CorrectionLog {
+    fn corrected(&self, rows: CorrectionEvent) {
+        self.0.lock().push(rows);
+    }
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn listeners_hear_of_corrections() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = Fixture::open(dir.path(), &SUM, Some(LATENESS));
+    let heard: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
+    house.past.on_correction(vec![Matcher::equal("__name__", "sum")], Box::new(CorrectionLog(heard.clone())));
+    let other: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
+    house
+        .past
+        .on_correction(vec![Matcher::equal("__name__", "other")], Box::new(CorrectionLog(other.clone())));
+    house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
+    let heard = heard.lock();
+    let times: Vec<i64> = heard.iter().map(|corrected| (corrected.t - START) / INTERVAL).collect();
+    assert_eq!(times, [2, 3, 4, 5, 6, 7]);
+    let labels = Labels::from_pairs([("__name__", "sum"), ("team", "x")]);
+    assert!(heard.iter().all(|c| c.upsert == [(labels.clone(), Sample::Float(3.0))] && c.remove.is_empty()));
+    assert!(other.lock().is_empty());
+    drop(heard);
+    house.close();
+}
+
+/// A rule is evaluated while a correction of what it reads is on its way: that slot follows, too.
+#[test]
+fn rules_follow_into_slots_that_pass_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = [("low", "sum(g)", 0, 0), ("high", "max_over_time(low[15s])", 0, 0)];
+    let house = Fixture::open(dir.path(), &chain, Some(LATENESS));
+    let at = |slot: i64| START + slot * INTERVAL;
+    house
+        .store
+        .append_rows(&[FloatRow {
+            series: house.store.get_or_create_series(&labels(3)),
+            t: at(1) - 1,
+            v: 1.0,
+        }])
+        .unwrap();
+    (0..=3).for_each(|slot| house.slot(at(slot), |_| false));
+    house.clock.set(at(3) + 8 * SECOND);
+    house
+        .store
+        .append_rows(&[FloatRow {
+            series: house.store.get_or_create_series(&labels(4)),
+            t: at(3) - 1,
+            v: 2.0,
+        }])
+        .unwrap();
+    let live = house.live.clone();
+    let clock = house.clock.clone();
+    *house.then.lock() = Some(Box::new(move || {
+        clock.set(at(4));
+        live.tick(at(4));
+    }));
+    house.past.correct_now();
+    house.clock.set(at(4) + SECOND);
+    house.past.correct_now();
+    assert_eq!(house.values("low"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
+    assert_eq!(house.values("high"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
+    house.close();
+}
+
+/// A recorded series keeps the meaning that it had at each time.
+#[test]
+fn what_was_recorded_before_a_reload_stays() {
+    for (rule, interval) in [(("r", "sum(g) * 8", 0, 0), INTERVAL), (("r", "sum(g)", 0, 0), 15 * SECOND)] {
+        let dir = tempfile::tempdir().unwrap();
+        let house = Fixture::open(dir.path(), &[("r", "sum(g)", 0, 0)], Some(LATENESS));
+        house
+            .store
+            .append_rows(&[FloatRow {
+                series: house.store.get_or_create_series(&labels(3)),
+                t: START,
+                v: 1.0,
+            }])
+            .unwrap();
+        (1..=6).for_each(|slot| house.slot(START + slot * INTERVAL, |_| false));
+        let late =
+            FloatRow { series: house.store.get_or_create_series(&labels(4)), t: START + 25 * SECOND, v: 2.0 };
+        // One that waits to be corrected, and one that comes afterwards.
+        house.store.append_rows(&[late]).unwrap();
+        house.reload(&rule, interval);
+        house.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
+        house.clock.set(START + 70 * SECOND);
+        house.past.correct_now();
+        let before: Vec<_> = house.values("r").into_iter().filter(|(t, _)| *t <= 60).collect();
+        assert_eq!(before, (1..=6).map(|slot| (slot * 10, 1.0)).collect::<Vec<_>>());
+        house.close();
+    }
+}
+
+/// What it records is made of what it recorded last: that cannot be computed again.
+#[test]
+fn a_rule_that_reads_itself_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let house =
+        Fixture::open(dir.path(), &[("r", "sum(g) + sum(r or on () vector(0))", 0, 0)], Some(LATENESS));
+    house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
+    let before = house.values("r");
+    house
+        .store
+        .append_rows(&[FloatRow {
+            series: house.store.get_or_create_series(&labels(5)),
+            t: START + 1,
+            v: 9.0,
+        }])
+        .unwrap();
+    house.clock.set(START + 8 * INTERVAL + 2 * SECOND);
+    house.past.correct_now();
+    assert!(before.last().is_some_and(|(_, v)| *v == 10.0), "{before:?}");
+    assert_eq!(house.values("r"), before);
+    house.close();
+}
+
+/// Another server records the same metric, and writes it here.
+#[test]
+fn series_that_others_wrote_are_not_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = Fixture::open(dir.path(), &[("r", "sum(g) > 2", 0, 0)], Some(LATENESS));
+    let theirs = Labels::from_pairs([("__name__", "r"), ("region", "a"), ("team", "x")]);
+    for slot in 1..=8 {
+        let series = house.store.get_or_create_series(&theirs);
+        house.store.append_rows(&[FloatRow { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
+    }
+    house.run(&three()[..2], START + 9 * INTERVAL, |_| true);
+    let all = house.recorded();
+    assert_eq!(all[&theirs].len(), 8, "{all:?}");
+    assert_eq!(all.len(), 2);
+    house.close();
+}

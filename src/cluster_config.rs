@@ -1,0 +1,96 @@
+//! The cluster's configuration, from the flags.
+
+use crate::config;
+use crate::flags::Flags;
+use cluster::ClusterConfig;
+use engine::limits::PROCESSES;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::time::Duration;
+
+/// What the flags ask for; `None`: the process is alone.
+pub fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
+    let addresses = flags.cluster_addresses();
+    if addresses.is_empty() {
+        return if flags.given("cluster.process") {
+            Err("--cluster.process needs --cluster.addresses".to_owned())
+        } else {
+            Ok(None)
+        };
+    }
+    let process = flags.cluster_process().ok_or("--cluster.addresses needs --cluster.process")?;
+    let file = flags.config_file().ok_or("a cluster needs a configuration file (--config.file)")?;
+    if addresses.len() < 2 || addresses.len() > PROCESSES {
+        return Err(format!(
+            "--cluster.addresses: {} addresses; a cluster has 2 to {PROCESSES} processes",
+            addresses.len()
+        ));
+    }
+    if process >= addresses.len() {
+        return Err(format!(
+            "--cluster.process={process}: --cluster.addresses has the processes 0 to {}",
+            addresses.len() - 1
+        ));
+    }
+    let mut features: Vec<&str> = flags.features().collect();
+    features.sort_unstable();
+    let configuration = checksum(&file);
+    let facts = [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("--cluster.addresses", addresses.join(",")),
+        ("--live.workers", workers.to_string()),
+        ("--query.lookback-delta", flags.lookback().to_string()),
+        ("--enable-feature", features.join(",")),
+        ("checksum of the configuration and its rule files", format!("{configuration:016x}")),
+    ];
+    let facts = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let patience = Duration::from_millis(flags.cluster_join_timeout().max(0).unsigned_abs());
+    Ok(Some(ClusterConfig { process, addresses, patience, configuration, facts }))
+}
+
+/// A number that two processes share as long as their configuration and rule files say the same,
+/// wherever they lie.
+pub fn checksum(path: &Path) -> u64 {
+    let mut hash = DefaultHasher::new();
+    let mut files = vec![path.to_path_buf()];
+    if let Ok((config, _)) = config::load(path) {
+        files.extend(config.sources.into_iter().skip(1));
+        files.extend(config.rule_files);
+    }
+    for file in files.iter() {
+        std::fs::read(file).map_err(|e| e.kind()).hash(&mut hash);
+    }
+    hash.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags;
+
+    #[test]
+    fn flags_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("p.yml");
+        std::fs::write(&file, "global: {}\n").unwrap();
+        let config = format!("--config.file={}", file.display());
+        let of = |args: &[&str]| cluster_config(&flags::parse(args.iter().copied()).unwrap(), 2);
+        assert_eq!(of(&[]), Ok(None));
+        let two = "--cluster.addresses=127.0.0.1:2101, 127.0.0.1:2102";
+        for (args, error) in [
+            (&["--cluster.process=0"][..], "needs --cluster.addresses"),
+            (&[two, &config], "needs --cluster.process"),
+            (&[two, "--cluster.process=0"], "needs a configuration file"),
+            (&[two, "--cluster.process=2", &config], "has the processes 0 to 1"),
+            (&["--cluster.addresses=a:1", "--cluster.process=0", &config], "a cluster has 2 to"),
+        ] {
+            let said = of(args).unwrap_err();
+            assert!(said.contains(error), "{said}");
+        }
+        let setup = of(&[two, "--cluster.process=1", &config]).unwrap().unwrap();
+        assert_eq!((setup.process, setup.addresses.len()), (1, 2));
+        let before = setup.facts.clone();
+        std::fs::write(&file, "global: {scrape_interval: 5s}\n").unwrap();
+        assert_ne!(of(&[two, "--cluster.process=1", &config]).unwrap().unwrap().facts, before);
+    }
+}

@@ -1,0 +1,45 @@
+//! PromQL as the rules and their templates see it.
+
+use engine::query::{Querier, QueryOptions, QueryValue};
+use promql::{self, PromqlOptions};
+use rules::limits::TEMPLATE_QUERY_TIME;
+use rules::template::TemplateQuery;
+use std::sync::Arc;
+use storage::model::{Labels, TimeMs};
+
+/// The language with the features of `--enable-feature`.
+pub fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
+    PromqlOptions {
+        experimental_functions: feature("promql-experimental-functions"),
+        extended_range_selectors: feature("promql-extended-range-selectors"),
+        fill_modifiers: feature("promql-binop-fill-modifiers"),
+        delayed_names: feature("promql-delayed-name-removal"),
+        start_timestamps: feature("use-start-timestamps"),
+        type_and_unit_labels: feature("type-and-unit-labels"),
+        ..PromqlOptions::default()
+    }
+}
+
+/// `query` in templates: an instant query beside the live runtime.
+pub struct TemplateQueries {
+    /// Who answers.
+    pub querier: Arc<Querier>,
+    /// The language.
+    pub language: PromqlOptions,
+    /// `--query.lookback-delta` and its kin.
+    pub options: QueryOptions,
+}
+
+impl TemplateQuery for TemplateQueries {
+    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        let plan = promql::compile(expr, &self.language).map_err(|e| e.message())?;
+        let timeout = self.options.timeout.min(TEMPLATE_QUERY_TIME);
+        let options = QueryOptions { timeout, ..self.options.clone() };
+        let answer = self.querier.instant(&plan, t, &options).map_err(|e| e.to_string())?;
+        match answer.value {
+            QueryValue::Vector(rows) => Ok(rows.into_iter().map(|row| (row.labels, row.v)).collect()),
+            QueryValue::Scalar(_, v) => Ok(vec![(Labels::default(), v)]),
+            _ => Err("a template's query must give a vector or a scalar".to_owned()),
+        }
+    }
+}
