@@ -1,7 +1,6 @@
 //! A plan as people see it.
 
 use engine::plan::explain::explain;
-use promql;
 
 #[test]
 fn a_tree_with_its_selectors() {

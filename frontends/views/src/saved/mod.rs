@@ -3,7 +3,7 @@
 //!
 //! A [`SavedQueryDefinition`] is what was asked for, [`mod@file`] keeps all of them in the data
 //! directory. Every change is on disk before it is answered. The views themselves stand where those
-//! of rules and subscriptions do ([`crate::views`]).
+//! of rules and subscriptions do ([`crate::ViewRegistry`]).
 
 pub mod definition;
 pub mod file;
