@@ -1,7 +1,7 @@
 //! Scalars of the evaluation: its time, its range, and pi.
 
 use super::{Function, Kernel};
-use crate::plan::ValueType::Scalar;
+use crate::types::ValueType::Scalar;
 use storage::model::TimeMs;
 
 /// The times that a query is asked for. Of an instant query `start` equals `end`, and `step` is 0.

@@ -4,7 +4,7 @@
 //! NaN, infinities and what exceeds an `int64` into the smallest `int64`, and lets its calendar wrap around.
 
 use super::{Function, Kernel};
-use crate::plan::ValueType::Vector;
+use crate::types::ValueType::Vector;
 
 const fn date(name: &'static str, field: fn(f64) -> f64) -> Function {
     Function::new(name, &[Vector], Vector, Kernel::MapOrClock(field)).optional(1)

@@ -1,7 +1,7 @@
 //! The table as a page: `docs/promql-functions.md` is this function's answer, and a test keeps it so.
 
 use super::{Function, HistogramSupport, Kernel, OperatorFunction, table};
-use crate::plan::ValueType;
+use crate::types::ValueType;
 use std::fmt::Write as _;
 
 /// All functions as a markdown page.

@@ -7,8 +7,8 @@
 use super::findings::Findings;
 use super::mixed_rate::{NOTHING, RateKind};
 use super::{Window, extended_histograms};
-use crate::operators::histogram_column::Sample;
-use crate::plan::WindowExtension;
+use crate::types::WindowExtension;
+use crate::types::histogram_column::Sample;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 

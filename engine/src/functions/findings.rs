@@ -3,8 +3,8 @@
 //! Prometheus' texts of it, which name the metric. All of them are about the call's first argument,
 //! even where that is not the window.
 
-use crate::operators::annotation_texts;
-use crate::plan::annotations::{AnnotationTarget, Occurrences, StepAnnotation};
+use crate::annotations::texts;
+use crate::annotations::{AnnotationTarget, Occurrences, StepAnnotation};
 
 /// One thing that can be noticed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -79,21 +79,21 @@ impl Findings {
     /// As notes on a series of `metric` (empty: it has no name), on its selector at `place`.
     pub fn notes(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
         let text = |notice: &Finding| match notice {
-            Finding::MixedKinds => annotation_texts::mixed_floats_histograms(place, metric),
-            Finding::LeftOut => annotation_texts::ignored_in_window(place, metric),
-            Finding::NotACounter => annotation_texts::not_a_counter(place, metric),
-            Finding::NotAGauge => annotation_texts::not_a_gauge(place, metric),
-            Finding::MixedSchemas => annotation_texts::mixed_bucket_schemas(place, metric),
-            Finding::ReconciledSub => annotation_texts::reconciled_bounds(place, "subtraction"),
-            Finding::ReconciledAdd => annotation_texts::reconciled_bounds(place, "addition"),
-            Finding::ReconciledAggregate => annotation_texts::reconciled_bounds(place, "aggregation"),
-            Finding::ConflictingResets => annotation_texts::conflicting_resets(place, "aggregation"),
+            Finding::MixedKinds => texts::mixed_floats_histograms(place, metric),
+            Finding::LeftOut => texts::ignored_in_window(place, metric),
+            Finding::NotACounter => texts::not_a_counter(place, metric),
+            Finding::NotAGauge => texts::not_a_gauge(place, metric),
+            Finding::MixedSchemas => texts::mixed_bucket_schemas(place, metric),
+            Finding::ReconciledSub => texts::reconciled_bounds(place, "subtraction"),
+            Finding::ReconciledAdd => texts::reconciled_bounds(place, "addition"),
+            Finding::ReconciledAggregate => texts::reconciled_bounds(place, "aggregation"),
+            Finding::ConflictingResets => texts::conflicting_resets(place, "aggregation"),
         };
         let mut notes: Vec<StepAnnotation> =
             ALL.iter().filter(|notice| self.has(**notice)).map(text).collect();
         if self.overlaps > 0 {
             let extent = Occurrences::Times(self.overlaps);
-            notes.push(StepAnnotation { extent, ..annotation_texts::overlapping_start(place, metric) });
+            notes.push(StepAnnotation { extent, ..texts::overlapping_start(place, metric) });
         }
         notes
     }
@@ -116,10 +116,10 @@ pub fn non_counter_annotation(
     if typed {
         let kind = labels.get(METRIC_TYPE).unwrap_or("");
         let counter = matches!(kind, "counter" | "histogram");
-        return (!counter).then(|| annotation_texts::typed_no_counter(place, metric, kind));
+        return (!counter).then(|| texts::typed_no_counter(place, metric, kind));
     }
     let counter = COUNTER_SUFFIXES.iter().any(|suffix| metric.ends_with(suffix));
-    (!counter).then(|| annotation_texts::possibly_no_counter(place, metric))
+    (!counter).then(|| texts::possibly_no_counter(place, metric))
 }
 
 /// The label that names a metric's type.

@@ -5,7 +5,7 @@
 //! The kernels for native histograms are in [`super::native`]; all entries stand here.
 
 use super::{Function, Kernel, NAN, OperatorFunction, native};
-use crate::plan::ValueType::{Scalar, Text, Vector};
+use crate::types::ValueType::{Scalar, Text, Vector};
 use storage::model::NativeHistogram;
 
 const fn per_histogram(name: &'static str, kernel: fn(&NativeHistogram) -> f64) -> Function {

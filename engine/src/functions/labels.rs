@@ -2,8 +2,8 @@
 
 use super::{Function, Kernel, LabelFunction};
 use crate::limits::REPEATED_ARGUMENTS;
-use crate::plan::ValueType::{Text, Vector};
-use crate::plan::go_text;
+use crate::types::ValueType::{Text, Vector};
+use crate::types::go_text;
 use std::collections::HashSet;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::labels::METRIC_NAME;

@@ -1,7 +1,7 @@
 //! Elementwise arithmetic, and Go's minimum and maximum.
 
 use super::{Function, Kernel, NAN};
-use crate::plan::ValueType::{Scalar, Vector};
+use crate::types::ValueType::{Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 

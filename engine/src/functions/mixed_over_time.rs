@@ -6,7 +6,7 @@ use super::Window;
 use super::findings::{Finding, Findings};
 use super::mixed_rate::{NOTHING, answer};
 use super::window::WindowSample;
-use crate::operators::histogram_column::Sample;
+use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};

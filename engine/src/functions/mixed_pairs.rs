@@ -7,7 +7,7 @@ use super::findings::{Finding, Findings};
 use super::mixed_rate::{NOTHING, minus};
 use super::start_timestamps::StartedSample;
 use super::window::WindowSample;
-use crate::operators::histogram_column::Sample;
+use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::histogram::ResetHint;

@@ -7,7 +7,7 @@ use super::rate::SampledSpan;
 use super::start_timestamps::StartedSample;
 use super::window::TimedHistogram;
 use super::{Window, extended, extended_histograms};
-use crate::operators::histogram_column::Sample;
+use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::histogram::ResetHint;
 use storage::model::value::ABSENT;

@@ -47,8 +47,8 @@ pub use window::{HistogramSupport, SortedKernel, TimeDependence, Window, WindowK
 
 pub use clock::QueryTimes;
 
-use crate::plan::ValueType;
-use crate::plan::annotations::StepAnnotation;
+use crate::annotations::StepAnnotation;
+use crate::types::ValueType;
 use std::sync::LazyLock;
 use storage::model::{NativeHistogram, TimeMs};
 

@@ -6,7 +6,7 @@ use super::sliding_extremes::{self, BatchKernel};
 use super::summation::{Mean, Neumaier, reference_step};
 use super::window::MixedFn;
 use super::{Function, Kernel, Tolerance, Window, WindowKernel, WindowMethod, mixed_over_time as mixed};
-use crate::plan::ValueType::{Matrix, Vector};
+use crate::types::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 
 /// A function of floats, kept up pane by pane.

@@ -6,7 +6,7 @@ use super::findings::Findings;
 use super::rate::{RateValidity, extrapolated_valid_until};
 use super::testing::{OwnedWindow, mixed_windows, same, window, window_call, window_eval, windows};
 use super::{Kernel, TimeDependence, Window, WindowKernel, WindowMethod, table};
-use crate::operators::histogram_column::Sample;
+use crate::types::histogram_column::Sample;
 use proptest::prelude::*;
 use testing::assert_proportional;
 

@@ -3,9 +3,9 @@
 
 use super::sorted_window::SortedWindow;
 use super::{Function, Kernel, NAN, Window, WindowKernel};
-use crate::operators::annotation_texts::invalid_quantile;
-use crate::plan::ValueType::{Matrix, Scalar, Vector};
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
+use crate::annotations::texts::invalid_quantile;
+use crate::annotations::{AnnotationTarget, StepAnnotation};
+use crate::types::ValueType::{Matrix, Scalar, Vector};
 use std::cmp::Ordering;
 
 /// The family's entries.

@@ -11,7 +11,7 @@ use super::window::MixedFn;
 use super::{
     Function, Kernel, TimeDependence, Tolerance, Window, WindowKernel, mixed_pairs, mixed_rate, panes,
 };
-use crate::plan::ValueType::{Matrix, Vector};
+use crate::types::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 

@@ -3,7 +3,7 @@
 use super::line_fit::LineFit;
 use super::summation::{Neumaier, reference_step};
 use super::{Function, Kernel, NAN, TimeDependence, Tolerance, Window, WindowKernel};
-use crate::plan::ValueType::{Matrix, Scalar, Vector};
+use crate::types::ValueType::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 

@@ -7,7 +7,7 @@ use super::extended::smoothed_float;
 use super::extended_histograms::smoothed_histogram;
 use super::findings::{Finding, Findings};
 use super::window::{TimedHistogram, WindowSample};
-use crate::operators::histogram_column::Sample;
+use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::histogram::ResetHint;
 use storage::model::value::{ABSENT, is_stale};

@@ -2,7 +2,7 @@
 
 use super::window::TimedHistogram;
 use super::{Kernel, Window, lookup};
-use crate::plan::WindowExtension;
+use crate::types::WindowExtension;
 use proptest::prelude::*;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};

@@ -1,7 +1,7 @@
 //! Angles: all elementwise, by the platform's mathematics, which may differ from Go's in the last bits.
 
 use super::{Function, Kernel};
-use crate::plan::ValueType::Vector;
+use crate::types::ValueType::Vector;
 use std::f64::consts::{LN_2, PI};
 use storage::model::TimeMs;
 

@@ -2,7 +2,7 @@
 
 use super::{Function, Kernel, OperatorFunction};
 use crate::limits::REPEATED_ARGUMENTS;
-use crate::plan::ValueType::{self, Matrix, Scalar, Text, Vector};
+use crate::types::ValueType::{self, Matrix, Scalar, Text, Vector};
 use std::cmp::Ordering;
 
 const fn special(

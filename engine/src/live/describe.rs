@@ -8,7 +8,7 @@
 
 use super::cost::EvaluationCost;
 use super::{LabelledSample, ViewId, ViewSpec};
-use crate::plan::annotations::Annotation;
+use crate::annotations::Annotation;
 use crate::query::SubqueryCacheReport;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};

@@ -23,10 +23,10 @@ use crate::functions::panes::PaneState;
 use crate::functions::rate::RateValidity;
 use crate::heap_size::HeapSize;
 use crate::operators::evaluation_guard::EvaluationGuard;
+use crate::operators::metric_names::leaf_labels;
 use crate::operators::{ChangedRows, DuplicateLabels, EvalError, StepOutput};
 use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, SampleSource};
-use crate::query::leaf::{keeps_name, leaf_labels};
 use gaps_and_resets::GapsAndResets;
 use shared_sorted::SharedSorted;
 use std::collections::BTreeMap;
@@ -252,7 +252,7 @@ impl LiveLeaf {
 
     /// Whether its rows lose the names of their series here: then it wants the ring's bare labels.
     pub fn strips_names(&self) -> bool {
-        !keeps_name(&self.leaf) && !self.dialect.delayed_names
+        !self.leaf.keeps_name() && !self.dialect.delayed_names
     }
 
     /// Asks for an alarm unless one is set that rings early enough.

@@ -2,11 +2,11 @@
 //! for what changed: notes per row where something was noticed, and notes on the whole leaf by
 //! count of the rows that they are about.
 
+use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::findings::{Findings, non_counter_annotation};
 use crate::functions::{Function, Kernel};
 use crate::heap_size::HeapSize;
 use crate::operators::StepOutput;
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::physical::Leaf;
 use std::collections::BTreeMap;
 use storage::model::Labels;

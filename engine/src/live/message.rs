@@ -3,7 +3,7 @@
 use super::describe::DescribeRequest;
 use super::views::ViewRequest;
 use super::{TapId, ViewId};
-use crate::plan::annotations::StepAnnotation;
+use crate::annotations::StepAnnotation;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};

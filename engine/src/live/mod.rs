@@ -34,14 +34,14 @@ pub mod views;
 
 pub use runtime::LiveRuntime;
 
+use crate::annotations::Annotation;
 use crate::limits::QUERIES_BYTES;
 use crate::limits::{SPILL_CHUNK_MS, SPILL_NEAR_MS};
 use crate::memory::{MemoryPool, ViewMemory};
-use crate::operators::histogram_column::Sample;
-use crate::plan::annotations::Annotation;
 use crate::plan::physical::StoreQueries;
 use crate::plan::{Dialect, Plan, ValueType};
 use crate::query::QueryOptions;
+use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::execution::Execution;
 use storage::model::{Labels, TimeMs};

@@ -11,21 +11,21 @@
 //! rests: its views fail for [`STORE_QUERY_REST_MS`], while what it keeps is read beside the ticks.
 
 use super::message::InstallBatchId;
+use crate::annotations::{Annotation, AnnotationTarget, StepAnnotation};
 use crate::limits::{STORE_QUERY_REST_MS, STORE_QUERY_TIMEOUT, STORE_READ_TIMEOUT};
 use crate::memory::MemoryPool;
 use crate::operators::evaluation_guard::EvaluationGuard;
-use crate::operators::histogram_column::Sample;
 use crate::operators::labelled_rows::LabelledRows;
 use crate::operators::metric_names::Named;
 use crate::operators::{EvalError, Operator, StepInput, StepOutput};
 use crate::plan::Span;
-use crate::plan::annotations::{Annotation, AnnotationTarget, StepAnnotation, parts};
 use crate::plan::physical::StoreQuery;
 use crate::query::pool::Pool;
 use crate::query::{
     AnswerMemory, Querier, QueryAnswer, QueryError, QueryOptions, QueryValue, SampleBudget, SubqueryCache,
     SubqueryCacheReport, VectorSample,
 };
+use crate::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -244,7 +244,8 @@ impl Operator for StoreOperator {
         };
         self.memory = answer.memory;
         self.rows.replace(out, rows);
-        let parts = if answer.notes.is_empty() { Vec::new() } else { parts(&self.step.query.plan) };
+        let parts =
+            if answer.notes.is_empty() { Vec::new() } else { crate::plan::parts(&self.step.query.plan) };
         out.notes.replace(answer.notes.into_iter().map(|note| note_of(note, &parts)).collect());
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! Taps: consumers of a view, and what they have been shown.
 
 use super::{LabelledSample, Sink, TapEvent, TapId};
+use crate::annotations::Annotation;
 use crate::heap_size::HeapSize;
 use crate::limits::PROGRESS_MS;
-use crate::operators::histogram_column::{HistogramColumn, identical};
 use crate::operators::{ChangedRows, StepOutput};
-use crate::plan::annotations::Annotation;
+use crate::types::histogram_column::{HistogramColumn, identical};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -5,17 +5,17 @@
 //! are never maintained by subtraction, which drifts and which an Inf would poison. What becomes of native
 //! histograms is in [`super::histogram_aggregate`].
 
-use super::annotation_texts;
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::DirtyGroups;
 use super::grouping::{RowGroups, group_key};
 use super::histogram_aggregate::{GroupMember, MixedGroup, PartialRow};
-use super::histogram_column::{HistogramColumn, Sample, SampleRef, identical};
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput};
+use crate::annotations::texts;
+use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::aggregation::{AvgPartial, SumPartial, max, min};
 use crate::heap_size::HeapSize;
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::{AggregateOp, Grouping};
+use crate::types::histogram_column::{HistogramColumn, Sample, SampleRef, identical};
 use std::sync::Arc;
 use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, TimeMs};
@@ -142,7 +142,7 @@ fn partial_of_any(
         }
         AggregateOp::Min | AggregateOp::Max => {
             let row = PartialRow::of(partial(op, values.filter(|v| !is_histogram(*v))));
-            (row, vec![annotation_texts::ignored_in_aggregation(AnnotationTarget::Operand(0), op.as_str())])
+            (row, vec![texts::ignored_in_aggregation(AnnotationTarget::Operand(0), op.as_str())])
         }
         _ => (PartialRow::of(partial(op, values)), Vec::new()),
     })

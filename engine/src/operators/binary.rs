@@ -4,15 +4,15 @@
 //! [`apply_cells`] decides.
 
 use super::evaluation_guard::EvaluationGuard;
-use super::histogram_column::{Sample, SampleRef};
 use super::metric_names::computed;
 use super::{
-    ChangedRowIter, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, annotation_texts, map,
-    scalar::scalar_of,
+    ChangedRowIter, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, map, scalar::scalar_of,
 };
+use crate::annotations::texts;
+use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::heap_size::HeapSize;
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::{BinaryOp, Dialect};
+use crate::types::histogram_column::{Sample, SampleRef};
 use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::histogram::{MergeConflicts, NativeHistogram, ResetHint, TrimSide};
@@ -71,7 +71,7 @@ pub fn apply_cells(
     notes: &mut Vec<StepAnnotation>,
 ) -> Sample {
     let refused = |left: &str, right: &str| {
-        annotation_texts::incompatible_types(AnnotationTarget::Whole, left, op.as_str(), right)
+        texts::incompatible_types(AnnotationTarget::Whole, left, op.as_str(), right)
     };
     match (l, r) {
         (SampleRef::Absent, _) | (_, SampleRef::Absent) => {}
@@ -126,7 +126,7 @@ fn combined(
         _ => (result.sub(b), "subtraction"),
     };
     let Ok(MergeConflicts { hints_collided, bounds }) = outcome else {
-        notes.push(annotation_texts::incompatible_buckets(AnnotationTarget::Whole, op.as_str()));
+        notes.push(texts::incompatible_buckets(AnnotationTarget::Whole, op.as_str()));
         return Sample::Float(ABSENT);
     };
     if op == BinaryOp::Sub {
@@ -135,11 +135,11 @@ fn combined(
     }
     if hints_collided {
         // As in Prometheus, where it is an error of the pair.
-        notes.push(annotation_texts::conflicting_resets(AnnotationTarget::Whole, during));
+        notes.push(texts::conflicting_resets(AnnotationTarget::Whole, during));
         return Sample::Float(ABSENT);
     }
     if bounds {
-        notes.push(annotation_texts::reconciled_bounds(AnnotationTarget::Whole, during));
+        notes.push(texts::reconciled_bounds(AnnotationTarget::Whole, during));
     }
     result.compact();
     Sample::Histogram(Arc::new(result))

@@ -5,9 +5,9 @@
 //! of a group) computes a group again when one of its members changed, when it got a new one, or
 //! when all must be. The rows of all other groups stay.
 
-use super::histogram_column::SampleRef;
 use super::{ChangedRows, StepInput, StepOutput};
 use crate::heap_size::HeapSize;
+use crate::types::histogram_column::SampleRef;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::value::ABSENT;

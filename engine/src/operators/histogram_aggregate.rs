@@ -12,10 +12,10 @@
 //! | a number | some | both: there will be no answer |
 //! | HISTOGRAM | none | histograms that do not add up, remarked by the shard: there will be no answer |
 
-use super::annotation_texts;
-use super::histogram_column::Sample;
+use crate::annotations::texts;
+use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::AggregateOp;
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
+use crate::types::histogram_column::Sample;
 use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
@@ -221,12 +221,12 @@ impl MixedGroup {
         };
         match added {
             Ok(reconciled) if reconciled.bounds => {
-                self.notes.push(annotation_texts::reconciled_bounds(VECTOR, DURING));
+                self.notes.push(texts::reconciled_bounds(VECTOR, DURING));
             }
             Ok(_) => {}
             Err(_) => {
                 self.broken = true;
-                self.notes.push(annotation_texts::mixed_bucket_schemas(VECTOR, metric));
+                self.notes.push(texts::mixed_bucket_schemas(VECTOR, metric));
             }
         }
     }
@@ -244,14 +244,14 @@ impl MixedGroup {
     /// The answer, and what there is to remark.
     pub(super) fn into_sample(mut self) -> (Sample, Vec<StepAnnotation>) {
         if self.floats && self.histograms {
-            self.notes.push(annotation_texts::mixed_floats_histograms_in_aggregation(VECTOR));
+            self.notes.push(texts::mixed_floats_histograms_in_aggregation(VECTOR));
             return (Sample::Float(ABSENT), self.notes);
         }
         let Some(total) = self.total.filter(|_| !self.broken) else {
             return (Sample::Float(ABSENT), self.notes);
         };
         if total.sum().hints_seen() == (true, true) {
-            self.notes.push(annotation_texts::conflicting_resets(VECTOR, DURING));
+            self.notes.push(texts::conflicting_resets(VECTOR, DURING));
         }
         (Sample::Histogram(Arc::new(total.value())), self.notes)
     }

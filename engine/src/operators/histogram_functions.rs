@@ -7,22 +7,22 @@
 //! asked again. The kernels are in [`crate::functions::histogram`] and
 //! [`crate::functions::native`].
 
-use super::annotation_texts;
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
-use super::histogram_column::SampleRef;
 use super::metric_names::computed;
 use super::{
     ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, same_labelset,
     scalar::scalar_of,
 };
+use crate::annotations::texts;
+use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::histogram::{ClassicBucket, bucket_fraction, bucket_quantile};
 use crate::functions::labels::check_name;
 use crate::functions::native::{NanObservations, fraction, quantile};
 use crate::heap_size::HeapSize;
 use crate::plan::Dialect;
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
 use crate::plan::details::HistogramFunction;
+use crate::types::histogram_column::SampleRef;
 use std::collections::HashMap;
 use storage::model::number::{self, general};
 use storage::model::{Labels, NativeHistogram, TimeMs};
@@ -163,7 +163,7 @@ impl HistogramFamilies {
                 (SampleRef::Float(_), None) => {
                     let labels = &input.labels[row];
                     let le = labels.get("le").unwrap_or("");
-                    into.notes.push(annotation_texts::bad_bucket_label(place, name(row), le));
+                    into.notes.push(texts::bad_bucket_label(place, name(row), le));
                 }
                 (SampleRef::Histogram(_), _) if self.native[row] == family => natives.push(row),
                 (SampleRef::Histogram(_) | SampleRef::Absent, _) => {}
@@ -178,7 +178,7 @@ impl HistogramFamilies {
                 continue;
             }
             into.buckets.clear();
-            into.notes.push(annotation_texts::mixed_classic_native(place, name(row)));
+            into.notes.push(texts::mixed_classic_native(place, name(row)));
         }
         looked_at
     }
@@ -224,7 +224,7 @@ impl HistogramQuery {
         };
         let invalid = params.iter().enumerate().filter(|(_, q)| !(0.0..=1.0).contains(*q));
         invalid
-            .map(|(i, q)| annotation_texts::invalid_quantile(AnnotationTarget::Operand(first + i as u8), *q))
+            .map(|(i, q)| texts::invalid_quantile(AnnotationTarget::Operand(first + i as u8), *q))
             .collect()
     }
 
@@ -246,7 +246,7 @@ impl HistogramQuery {
         if self.ask == HistogramFunction::Fraction {
             let share = fraction(params[0], params[1], h);
             if share.excludes_nan {
-                notes.push(annotation_texts::fraction_leaves_out_nan(place, name));
+                notes.push(texts::fraction_leaves_out_nan(place, name));
             }
             return (vec![(0, share.value)], notes);
         }
@@ -254,8 +254,8 @@ impl HistogramQuery {
             let found = quantile(*q, h);
             match found.nan {
                 NanObservations::None => {}
-                NanObservations::Result => notes.push(annotation_texts::quantile_is_nan(place, name)),
-                NanObservations::Skew => notes.push(annotation_texts::quantile_is_skewed(place, name)),
+                NanObservations::Result => notes.push(texts::quantile_is_nan(place, name)),
+                NanObservations::Skew => notes.push(texts::quantile_is_skewed(place, name)),
             }
             (self.key(*q), found.value)
         };
@@ -289,7 +289,7 @@ impl HistogramQuery {
         if let Some(f) = fixed {
             let place = self.vector();
             let name = self.name(family);
-            of.notes.push(annotation_texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
+            of.notes.push(texts::forced_monotonicity(place, name, f.from, f.to, f.max_diff, t));
         }
         answers
     }

@@ -10,7 +10,7 @@ use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_
 use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
 use crate::heap_size::HeapSize;
 use crate::plan::details::InfoSelector;
-use crate::plan::go_text::braces;
+use crate::types::go_text::braces;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::{is_absent, is_histogram};

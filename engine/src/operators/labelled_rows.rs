@@ -1,8 +1,8 @@
 //! An output whose rows come as a whole answer each time, found again by their labels.
 
-use super::histogram_column::Sample;
 use super::metric_names::Named;
 use super::{ChangedRows, StepOutput};
+use crate::types::histogram_column::Sample;
 use std::collections::HashMap;
 use storage::model::Labels;
 use storage::model::value::ABSENT;

@@ -1,7 +1,6 @@
 //! Maps: one output row per input row.
 
 use super::evaluation_guard::EvaluationGuard;
-use super::histogram_column::{Sample, SampleRef};
 use super::metric_names::{Named, computed};
 use super::{
     ChangedRowIter, ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput,
@@ -10,6 +9,7 @@ use super::{
 use crate::functions::{self, Kernel, OperatorFunction};
 use crate::heap_size::HeapSize;
 use crate::plan::{Dialect, FunctionRef};
+use crate::types::histogram_column::{Sample, SampleRef};
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::{ABSENT, is_absent};

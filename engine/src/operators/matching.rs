@@ -8,12 +8,12 @@
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
 use super::grouping::MatchNames;
-use super::histogram_column::{Sample, SampleRef};
 use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput, binary};
+use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
-use crate::plan::annotations::StepAnnotation;
-use crate::plan::go_text::braces;
 use crate::plan::{BinaryOp, BitFloat, Cardinality, Dialect, VectorMatching};
+use crate::types::go_text::braces;
+use crate::types::histogram_column::{Sample, SampleRef};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};

@@ -5,11 +5,12 @@
 //! ([`DropNames`]): steps in between can still tell series apart, and match and group by the name.
 
 use super::evaluation_guard::EvaluationGuard;
-use super::histogram_column::Sample;
 use super::map::add_rows;
 use super::{ChangedRows, DuplicateLabels, EvalError, Operator, StepInput, StepOutput};
 use crate::heap_size::HeapSize;
 use crate::plan::Dialect;
+use crate::plan::physical::Leaf;
+use crate::types::histogram_column::Sample;
 use std::collections::HashSet;
 use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
@@ -24,6 +25,11 @@ pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> 
         false if dialect.delayed_names => (labels.clone(), true),
         false => (labels.of_computed(), false),
     }
+}
+
+/// The labels that a leaf gives to a series.
+pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> Named {
+    computed(dialect, labels, false, leaf.keeps_name())
 }
 
 /// The last step of a plan with delayed names. A float and a histogram that get the same labels are

@@ -15,13 +15,11 @@
 
 pub mod absent;
 pub mod aggregate;
-pub mod annotation_texts;
 pub mod binary;
 pub mod evaluation_guard;
 mod group_index;
 pub mod grouping;
 mod histogram_aggregate;
-pub mod histogram_column;
 pub mod histogram_functions;
 pub mod info;
 pub mod labelled_rows;
@@ -32,21 +30,20 @@ pub mod scalar;
 pub mod sets;
 mod sorting;
 pub mod stage;
-pub mod step_annotations;
 pub mod step_set;
 #[cfg(test)]
 mod tests;
 pub mod whole_group;
 
+use crate::annotations::step::StepAnnotations;
 use crate::heap_size::HeapSize;
 use crate::plan::Dialect;
 use crate::plan::physical::StepOp;
+use crate::types::histogram_column::{HistogramColumn, Sample, SampleRef, identical};
 use evaluation_guard::EvaluationGuard;
-use histogram_column::{HistogramColumn, Sample, SampleRef, identical};
 use metric_names::Named;
 use std::collections::HashSet;
 use std::sync::Arc;
-use step_annotations::StepAnnotations;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 

@@ -10,11 +10,11 @@
 use super::evaluation_guard::EvaluationGuard;
 use super::step_set::StepSet;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, build};
+use crate::annotations::AnnotationSet;
+use crate::annotations::StepOrigin;
 use crate::heap_size::HeapSize;
 use crate::memory::{MemoryReservation, ViewMemory};
 use crate::plan::Dialect;
-use crate::plan::annotations::AnnotationSet;
-use crate::plan::annotations::StepOrigin;
 use crate::plan::physical::{Step, StepId, StepOp};
 use std::sync::{Arc, LazyLock};
 use storage::model::TimeMs;

@@ -1,17 +1,18 @@
 //! Aggregations that need all rows of a group in one place: topk, quantile, deviation, and their kin.
 
-use super::annotation_texts;
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupResult, GroupRows};
 use super::grouping::{RowGroups, group_key};
-use super::histogram_column::SampleRef;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, scalar::scalar_of, sort_paced};
+use crate::annotations::texts;
+use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::aggregation::VariancePartial;
 use crate::functions::labels::{check_name, check_value};
 use crate::functions::quantile::quantile;
 use crate::heap_size::HeapSize;
-use crate::plan::annotations::{AnnotationTarget, StepAnnotation};
-use crate::plan::{AggregateOp, Grouping, go_text};
+use crate::plan::{AggregateOp, Grouping};
+use crate::types::go_text;
+use crate::types::histogram_column::SampleRef;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use storage::model::labels::METRIC_NAME;
@@ -154,12 +155,12 @@ impl WholeGroup {
     fn warned(&self, param: f64, notes: &mut Vec<StepAnnotation>) -> f64 {
         match self.op {
             AggregateOp::Quantile if !(0.0..=1.0).contains(&param) => {
-                notes.push(annotation_texts::invalid_quantile_of_steps(AnnotationTarget::Operand(0), param));
+                notes.push(texts::invalid_quantile_of_steps(AnnotationTarget::Operand(0), param));
                 param
             }
             AggregateOp::LimitRatio if !(-1.0..=1.0).contains(&param) => {
                 let capped = param.clamp(-1.0, 1.0);
-                notes.push(annotation_texts::invalid_ratio(AnnotationTarget::Operand(0), param));
+                notes.push(texts::invalid_ratio(AnnotationTarget::Operand(0), param));
                 capped
             }
             _ => param,
@@ -351,7 +352,7 @@ impl Operator for WholeGroup {
                 AggregateOp::Topk | AggregateOp::Bottomk => AnnotationTarget::Whole,
                 _ => AnnotationTarget::Operand(u8::from(inputs.len() > 1)),
             };
-            notes.push(annotation_texts::ignored_in_aggregation(place, self.op.as_str()));
+            notes.push(texts::ignored_in_aggregation(place, self.op.as_str()));
         }
         out.notes.replace(notes);
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::physical::LowerError;
 use super::{AtTime, FunctionRef, PlanNode, Selector, ValueType, WindowExtension};
+use crate::annotations::AnnotationTarget;
 use crate::functions::{Function, Kernel, table};
 use storage::model::{Matcher, TimeMs};
 
@@ -73,6 +74,22 @@ impl Leaf {
             }
             _ => true,
         }
+    }
+
+    /// Whether the rows keep the metric names of their series.
+    pub fn keeps_name(&self) -> bool {
+        match self {
+            // Only the number of these rows matters, and the name may be all that distinguishes them.
+            Leaf::Value | Leaf::Info | Leaf::Present(_) => true,
+            Leaf::Window(function, _) => function.0.keeps_name,
+            Leaf::Timestamp(_) | Leaf::StartTimestamp => false,
+        }
+    }
+
+    /// What the annotations of the leaf are about: the selector, which is an operand of window
+    /// functions.
+    pub fn annotation_target(&self) -> AnnotationTarget {
+        if matches!(self, Leaf::Window(..)) { AnnotationTarget::Operand(0) } else { AnnotationTarget::Whole }
     }
 
     /// Whether start timestamps make a difference to it.

@@ -3,11 +3,11 @@
 mod function_calls;
 mod store_queries;
 
-use super::annotations::StepOrigin;
 use super::details::MetricName;
 use super::leaf::{Leaf, SampleSource};
 use super::physical::{LowerError, PhysicalPlan, Step, StepId, StepOp, StoreQueries, StoreQuery};
 use super::{Aggregate, AggregateOp, Binary, Dialect, Plan, PlanNode, PlanOp, Selector, ValueType};
+use crate::annotations::StepOrigin;
 use crate::functions::{Kernel, OperatorFunction};
 use std::collections::HashMap;
 use std::hash::Hash;

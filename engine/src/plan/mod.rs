@@ -4,14 +4,16 @@
 //! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
 //! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
 
-pub mod annotations;
 pub mod details;
 pub mod explain;
-pub mod go_text;
 mod leaf;
 mod lowering;
+mod origin;
 pub mod physical;
 pub mod row_labels;
+
+pub use crate::types::{Span, ValueType, WindowExtension};
+pub use origin::parts;
 
 use crate::functions::Function;
 use serde::{Deserialize, Serialize};
@@ -21,15 +23,6 @@ use storage::model::{Matcher, TimeMs};
 
 /// A plan, or a part of one. Cheap to clone and to share.
 pub type Plan = Arc<PlanNode>;
-
-/// Byte range of the query text that a node came from.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Span {
-    /// First byte.
-    pub start: u32,
-    /// Byte after the last.
-    pub end: u32,
-}
 
 /// Variants of the language's meaning, the same for all plans of a process.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,19 +55,6 @@ impl Hash for PlanNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.op.hash(state);
     }
-}
-
-/// The type of a node's answer.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ValueType {
-    /// One number.
-    Scalar,
-    /// Labelled values at one time.
-    Vector,
-    /// Labelled stretches of samples.
-    Matrix,
-    /// A string.
-    Text,
 }
 
 /// A number that is equal to itself bit by bit.
@@ -150,26 +130,6 @@ pub struct Selector {
     pub at: Option<AtTime>,
     /// Samples beyond the edges are looked at.
     pub extension: Option<WindowExtension>,
-}
-
-/// How far beyond the edges of a window, or beyond the evaluation time, samples are looked at: by
-/// the lookback.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum WindowExtension {
-    /// Before the left edge: the value there is that of the sample before.
-    Anchored,
-    /// On both sides: the value at an edge lies on the line between the samples around it.
-    Smoothed,
-}
-
-impl WindowExtension {
-    /// As written in PromQL.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            WindowExtension::Anchored => "anchored",
-            WindowExtension::Smoothed => "smoothed",
-        }
-    }
 }
 
 /// What `@` names.

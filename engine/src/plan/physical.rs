@@ -7,10 +7,10 @@
 //! (numbers, `time()`) are computed wherever they are needed. Equal steps are one step
 //! (hash-consing); [`crate::operators`] says how each is computed.
 
-use super::annotations::StepOrigin;
 use super::details::{HistogramFunction, InfoSelector, MetricName};
 use super::lowering::{self, Purpose};
 use super::{AggregateOp, AtTime, BinaryOp, BitFloat, Dialect, FunctionRef, Grouping, Plan, VectorMatching};
+use crate::annotations::StepOrigin;
 use crate::functions::Kernel;
 use storage::model::Labels;
 

@@ -1,10 +1,10 @@
 //! What a query knows of its own times before it runs: functions of them become numbers, and
 //! sorting is of no use where there are several.
 
+use crate::annotations::texts::sort_in_range_query;
+use crate::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
 use crate::functions::window::TimeDependence;
 use crate::functions::{Kernel, OperatorFunction, QueryTimes};
-use crate::operators::annotation_texts::sort_in_range_query;
-use crate::plan::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
 use crate::plan::{Aggregate, AtTime, BitFloat, Plan, PlanNode, PlanOp};
 use std::sync::Arc;
 use storage::model::TimeMs;

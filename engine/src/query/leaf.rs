@@ -8,18 +8,18 @@ use super::guard::{QueryGuard, SampleUsage};
 use super::query_run::TimeGrid;
 use super::value_block::ValueBlock;
 use super::{QueryError, QueryOptions};
+use crate::annotations::{AnnotationSet, StepOrigin};
 use crate::functions::Kernel;
 use crate::functions::series_slices::drop_stale;
 use crate::functions::window::TimedHistogram;
 use crate::operators::evaluation_guard::EvaluationGuard;
-use crate::operators::histogram_column::HistogramColumn;
-use crate::operators::metric_names::{Named, computed};
+use crate::operators::metric_names::leaf_labels;
 use crate::operators::stage::Stage;
 use crate::operators::{DuplicateLabels, EvalError, StepOutput};
 use crate::plan::Dialect;
-use crate::plan::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
 use crate::plan::physical::{Leaf, SampleSource, StepId};
-use storage::model::{Labels, TimeMs};
+use crate::types::histogram_column::HistogramColumn;
+use storage::model::TimeMs;
 use storage::store::{Selection, Store};
 
 pub(super) struct LeafEvaluator {
@@ -66,26 +66,6 @@ pub(super) struct LeafScratch {
     pub(super) histograms: Vec<TimedHistogram>,
     pub(super) starts: Vec<(TimeMs, TimeMs)>,
     work: WindowScratch,
-}
-
-/// The labels that a leaf gives to a series.
-pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> Named {
-    computed(dialect, labels, false, keeps_name(leaf))
-}
-
-/// Whether a leaf's rows keep the metric names of their series.
-pub fn keeps_name(leaf: &Leaf) -> bool {
-    match leaf {
-        // Of those that are only counted the name does not matter, and may be all that tells them apart.
-        Leaf::Value | Leaf::Info | Leaf::Present(_) => true,
-        Leaf::Window(function, _) => function.0.keeps_name,
-        Leaf::Timestamp(_) | Leaf::StartTimestamp => false,
-    }
-}
-
-/// What a leaf's notes are about: the selector, which is an operand of window functions.
-pub fn place_of_notes(leaf: &Leaf) -> AnnotationTarget {
-    if matches!(leaf, Leaf::Window(..)) { AnnotationTarget::Operand(0) } else { AnnotationTarget::Whole }
 }
 
 /// From when to when a leaf looks at samples over all of a grid.
@@ -140,7 +120,7 @@ impl LeafEvaluator {
         pace: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         pace.new_rows(self.selection.labels.len())?;
-        if keeps_name(&self.leaf) {
+        if self.leaf.keeps_name() {
             pace.rows(self.selection.labels.len())?;
             out.add_sorted_rows(&self.selection.labels);
             return Ok(());

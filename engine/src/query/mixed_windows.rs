@@ -4,16 +4,16 @@
 
 use super::QueryError;
 use super::guard::{SampleUsage, histogram_bytes};
-use super::leaf::{LeafBlockInput, LeafEvaluator, LeafScratch, place_of_notes};
+use super::leaf::{LeafBlockInput, LeafEvaluator, LeafScratch};
+use crate::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
 use crate::functions::findings::{Findings, non_counter_annotation};
 use crate::functions::series_slices::{SeriesSlices, derive_reset_hints, drop_stale, leave_buckets};
 use crate::functions::{Kernel, Window};
 use crate::limits::ROW_SAMPLES;
 use crate::operators::evaluation_guard::EvaluationGuard;
-use crate::operators::histogram_column::Sample;
 use crate::plan::WindowExtension;
-use crate::plan::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
 use crate::plan::physical::Leaf;
+use crate::types::histogram_column::Sample;
 use storage::model::TimeMs;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
 
@@ -119,7 +119,7 @@ impl LeafEvaluator {
         }
         let (origin, annotations) = notes;
         let metric = self.selection.labels[row].name();
-        for note in noticed.notes(metric, place_of_notes(&self.leaf)) {
+        for note in noticed.notes(metric, self.leaf.annotation_target()) {
             annotations.add(&note, origin);
         }
         Ok(counter.seen)

@@ -36,10 +36,10 @@ pub use series_catalog::{SeriesCatalog, count_labels, count_sample};
 pub use subquery_cache::{SampleBudget, SubqueryCache, SubqueryCacheReport};
 pub use visibility::{SelectorVisibility, visibilities};
 
+use crate::annotations::{Annotation, AnnotationSet};
 use crate::functions::QueryTimes;
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES, SERIES_BYTES, SUBQUERY_STEPS};
 use crate::memory::{MemoryPool, MemoryReservation};
-use crate::plan::annotations::{Annotation, AnnotationSet};
 use crate::plan::physical::{PhysicalPlan, Subquery};
 use crate::plan::{Dialect, Plan, PlanOp, Selector, ValueType};
 use guard::QueryGuard;

@@ -10,20 +10,20 @@ use super::shard_evaluator::{PortBlock, ShardEvaluator, StepValues, ports_of};
 use super::subquery::SlidingWindow;
 use super::subquery_rows::SubqueryRows;
 use super::{QueryError, QueryOptions, Series};
+use crate::annotations::{AnnotationSet, StepOrigin};
 use crate::limits::{
     BLOCK_SHARE, BLOCK_STEPS, BLOCK_VALUE_BYTES, BLOCK_VALUES, LIGHT_ROWS, LIGHT_SPAN_MS, LONG_BLOCK_STEPS,
     ROW_SAMPLES, SERIES_BYTES, SMALL_QUERY,
 };
 use crate::operators::evaluation_guard::EvaluationGuard;
-use crate::operators::histogram_column::SampleRef;
 use crate::operators::histogram_functions::HistogramQuery;
 use crate::operators::info::Info;
 use crate::operators::metric_names::DropNames;
 use crate::operators::stage::Stage;
 use crate::operators::{ChangedRows, EvalError};
 use crate::plan::Dialect;
-use crate::plan::annotations::{AnnotationSet, StepOrigin};
 use crate::plan::physical::{PhysicalPlan, StepId, StepOp};
+use crate::types::histogram_column::SampleRef;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use storage::model::value::is_absent;

@@ -2,7 +2,6 @@
 //! nothing of it can be kept ([`super::subquery_cache`]).
 
 use super::fold_times::hangs_on_first_step;
-use super::leaf::keeps_name;
 use crate::plan::physical::{PhysicalPlan, Step, StepOp, SubqueryFunction};
 use crate::plan::{Dialect, Plan};
 use storage::model::labels::METRIC_NAME;
@@ -18,7 +17,7 @@ pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
     let Ok(physical) = PhysicalPlan::for_history(plan, true, dialect) else { return false };
     let alone = |step: &Step| match &step.op {
         StepOp::Info(_) => false,
-        StepOp::Leaf(source, leaf) => keeps_name(leaf) || name(&source.matchers, dialect).is_some(),
+        StepOp::Leaf(source, leaf) => leaf.keeps_name() || name(&source.matchers, dialect).is_some(),
         StepOp::Subquery(number, SubqueryFunction::Call(function)) => {
             function.0.keeps_name || has_one_name(&physical.subqueries[*number].input, dialect)
         }

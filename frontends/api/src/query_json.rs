@@ -8,13 +8,13 @@ pub use super::histogram_json::write as histogram;
 use super::limits::CHUNK_BYTES;
 use bytes::Bytes;
 use engine::memory::MemoryReservation;
-use engine::plan::go_text::{each, is_utf8};
 use engine::query::{QueryAnswer, QueryValue, Series, VectorSample};
+use engine::types::go_text::{each, is_utf8};
 use std::fmt::Write;
 use storage::model::number::{go_exponent, not_finite};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Appends `go_text` as a JSON string; bytes that are not UTF-8 (see [`engine::plan::go_text`])
+/// Appends `go_text` as a JSON string; bytes that are not UTF-8 (see [`engine::types::go_text`])
 /// become `\ufffd`, as in Go.
 pub fn string(out: &mut String, text: &str) {
     // The first byte of those; hardly any other text has it.
@@ -418,7 +418,7 @@ mod tests {
             let long = |n: usize| QueryValue::Text(0, text.repeat(n));
             assert_proportional(&format!("a text of {text:?}"), 20_000, long, write);
         }
-        let bytes = |n: usize| QueryValue::Text(0, engine::plan::go_text::from_bytes(&vec![0xff; n]));
+        let bytes = |n: usize| QueryValue::Text(0, engine::types::go_text::from_bytes(&vec![0xff; n]));
         assert_proportional("bytes that are no text", 20_000, bytes, write);
     }
 
@@ -509,7 +509,7 @@ mod tests {
         assert_eq!(out, "\"a\\\"b\\\\c\\nd\\u0001é\"");
         assert_eq!(serde_json::from_str::<String>(&out).unwrap(), "a\"b\\c\nd\u{1}é");
         let mut out = String::new();
-        string(&mut out, &engine::plan::go_text::from_bytes(b"a\xffb"));
+        string(&mut out, &engine::types::go_text::from_bytes(b"a\xffb"));
         assert_eq!(out, r#""a\ufffdb""#);
     }
 

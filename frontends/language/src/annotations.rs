@@ -1,8 +1,8 @@
 //! Annotations as clients see them: Prometheus' prefix, the text, how far it extends, and where in the query.
 
 use super::position;
-use engine::operators::annotation_texts::two_digits;
-use engine::plan::annotations::{Annotation, Occurrences, Severity};
+use engine::annotations::texts::two_digits;
+use engine::annotations::{Annotation, Occurrences, Severity};
 use storage::model::number::general;
 
 /// The annotation as a line of `warnings` or `infos` of the answer to `query`.

@@ -8,8 +8,8 @@ use super::ast::{
 use super::bind::matchers;
 use super::printer::number;
 use engine::limits::REPEATED_ARGUMENTS;
-use engine::plan::go_text::lossy;
 use engine::plan::{Cardinality, ValueType};
+use engine::types::go_text::lossy;
 use serde_json::{Map, Value, json};
 
 /// `expr` as JSON. A duration that is an expression is 0, and its tree stands beside it (`rangeExpr`, …).

@@ -15,8 +15,8 @@ use super::limits::DEPTH;
 use super::number::{parse_duration, parse_number};
 use super::quoting::{quote, unquote};
 use super::token::{Keyword, Token, TokenKind};
-use engine::plan::go_text::is_utf8;
 use engine::plan::{AggregateOp, Cardinality, Span};
+use engine::types::go_text::is_utf8;
 use language::limits::QUERY_BYTES;
 use storage::model::Matcher;
 

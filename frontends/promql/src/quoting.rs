@@ -3,8 +3,8 @@
 //! PromQL's three kinds of strings are Go's; error texts and printed expressions quote the way Go's
 //! `%q` does.
 
-use engine::plan::go_text::{from_bytes, printable};
-pub(crate) use engine::plan::go_text::{quote, quote_char};
+use engine::types::go_text::{from_bytes, printable};
+pub(crate) use engine::types::go_text::{quote, quote_char};
 
 /// What a string literal (with its quotes, already accepted by the lexer) stands for. Escapes may spell bytes
 /// that are not UTF-8: [`from_bytes`] keeps them.

@@ -10,7 +10,7 @@ use super::parser::PromqlParser;
 use super::quoting::unquote;
 use super::token::{Keyword, Token, TokenKind};
 use engine::plan::Span;
-use engine::plan::go_text::{is_utf8, lossy};
+use engine::types::go_text::{is_utf8, lossy};
 use language::limits::REGEXES;
 use storage::model::labels::METRIC_NAME;
 use storage::model::number::not_finite;

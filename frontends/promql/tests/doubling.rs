@@ -1,7 +1,7 @@
 //! Doubling tests of what reads and writes query text: twice the text costs at most 2.6 times as
 //! much, whatever it looks like.
 
-use engine::plan::annotations::{Annotation, Occurrences, Severity};
+use engine::annotations::{Annotation, Occurrences, Severity};
 use engine::plan::explain::explain;
 use engine::plan::physical::PhysicalPlan;
 use engine::plan::{Plan, Span};

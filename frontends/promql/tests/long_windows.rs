@@ -10,9 +10,9 @@ use engine::functions::{
 };
 use engine::live::describe::ViewFootprint;
 use engine::live::{LiveOptions, LiveRuntime, Sink, SpillOptions, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::operators::histogram_column::Sample;
 use engine::plan::{Plan, ValueType};
 use engine::query::{Querier, QueryOptions, QueryValue};
+use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use promql::{PromqlOptions, compile};
 use proptest::prelude::*;

@@ -12,7 +12,7 @@ use super::services::AlertSeriesStore;
 use super::snapshot::{AlertSnapshot, AlertingSnapshot};
 use super::template::{AlertTemplate, TemplateExpander};
 use engine::live::TapEvent;
-use engine::operators::histogram_column::Sample;
+use engine::types::histogram_column::Sample;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};

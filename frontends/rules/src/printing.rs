@@ -8,7 +8,7 @@ use super::budget;
 use super::fields::is_root;
 use super::functions::general;
 use super::times;
-use engine::plan::go_text::push_quoted;
+use engine::types::go_text::push_quoted;
 use gotmpl::{TemplateError, Value};
 use std::fmt::Write;
 use storage::model::number;

@@ -2,10 +2,10 @@
 //! where all come in time.
 
 use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
-use engine::operators::histogram_column::Sample;
 use engine::plan::Plan;
 use engine::query::QueryEngine;
 use engine::query::{Querier, QueryAnswer, QueryError, QueryOptions};
+use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use promql::{PromqlOptions, compile};
 use proptest::prelude::*;

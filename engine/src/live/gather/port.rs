@@ -1,9 +1,9 @@
 //! A port as its owner sees it: the rows of a local step, of all shards, brought up by what the shards send.
 
 use super::super::message::PortDelta;
+use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
 use crate::operators::{ChangedRows, StepOutput};
-use crate::plan::annotations::StepAnnotation;
 use crate::plan::physical::StepId;
 use std::collections::BTreeMap;
 

@@ -9,7 +9,6 @@ use crate::functions::panes::{MIN_PANE_WINDOW, WindowRows};
 use crate::functions::{Kernel, Window, WindowKernel, WindowMethod};
 use crate::operators::StepOutput;
 use crate::plan::physical::Leaf;
-use crate::query::leaf::place_of_notes;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
@@ -206,7 +205,7 @@ impl LiveLeaf {
             (noticed, holds) = (Findings::default(), until);
         }
         if !self.said.is_silent() || !noticed.is_empty() {
-            let about = (ring.labels[row as usize].name(), place_of_notes(&self.leaf));
+            let about = (ring.labels[row as usize].name(), self.leaf.annotation_target());
             self.said.noticed(row, noticed, about, out);
             self.said.moved(row, before, out.values[row as usize]);
         }

@@ -8,9 +8,9 @@ use crate::functions::rate::RateValidity;
 use crate::functions::series_slices::{SeriesSlices, derive_reset_hints, leave_buckets};
 use crate::functions::window::{TimedHistogram, WindowSample};
 use crate::functions::{Kernel, TimeDependence, Window, WindowKernel};
-use crate::operators::histogram_column::Sample;
 use crate::plan::WindowExtension;
 use crate::plan::physical::Leaf;
+use crate::types::histogram_column::Sample;
 use storage::model::TimeMs;
 use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample, is_stale};
 

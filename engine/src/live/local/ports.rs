@@ -2,12 +2,12 @@
 //! must hear now.
 
 use super::shard::LocalShard;
+use crate::annotations::StepAnnotation;
 use crate::live::message::PortDelta;
-use crate::operators::histogram_column::HistogramColumn;
 use crate::operators::step_set::StepSet;
 use crate::operators::{ChangedRows, StepOutput};
-use crate::plan::annotations::StepAnnotation;
 use crate::plan::physical::StepId;
+use crate::types::histogram_column::HistogramColumn;
 
 /// What an owner knows of a port.
 #[derive(Copy, Clone, Default)]

@@ -2,9 +2,9 @@
 
 use super::super::histogram_functions::HistogramQuery;
 use super::*;
+use crate::annotations::StepAnnotation;
+use crate::annotations::{Occurrences, Severity};
 use crate::plan::Dialect;
-use crate::plan::annotations::StepAnnotation;
-use crate::plan::annotations::{Occurrences, Severity};
 use crate::plan::details::HistogramFunction;
 
 const DELAYED: Dialect =

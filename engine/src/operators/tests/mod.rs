@@ -8,9 +8,9 @@ mod limits;
 mod maps;
 
 use super::evaluation_guard::EvaluationGuard;
-use super::histogram_column::Sample;
 use super::{ChangedRows, Operator, StepInput, StepOutput};
-use crate::plan::annotations::{AnnotationSet, StepOrigin};
+use crate::annotations::{AnnotationSet, StepOrigin};
+use crate::types::histogram_column::Sample;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};

@@ -1,8 +1,8 @@
 //! Who asks: a question to each of the other processes, and what they answer as blocks of further shards.
 
 use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, QueryPeers, hear, say};
+use crate::annotations::AnnotationSet;
 use crate::limits::LABELS_BYTES;
-use crate::plan::annotations::AnnotationSet;
 use crate::query::guard::QueryGuard;
 use crate::query::query_run::ShardBlocks;
 use crate::query::shard_evaluator::PortBlock;

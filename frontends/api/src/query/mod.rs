@@ -22,7 +22,7 @@ use super::{AppState, limits, query_json, sending};
 use axum::extract::ConnectInfo;
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::plan::annotations::{Annotation, Severity};
+use engine::annotations::{Annotation, Severity};
 use engine::plan::{Plan, ValueType};
 use engine::query::{QueryAnswer, QueryError, QueryOptions, QueryValue};
 use language::QueryRange;

@@ -8,9 +8,9 @@
 use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
 use super::budget::Account;
 use super::client_message::Backpressure;
+use engine::annotations::Annotation;
 use engine::live::{LabelledSample, Sink, TapEvent};
-use engine::operators::histogram_column::Sample;
-use engine::plan::annotations::Annotation;
+use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -4,10 +4,10 @@ use super::super::json_model::*;
 use super::super::services::*;
 use super::super::{ApiSettings, AppState};
 use crate::query::log::QueryLog;
+use engine::annotations::{Annotation, Occurrences, Severity};
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
 use engine::memory::{MemoryPool, MemoryReservation};
-use engine::plan::annotations::{Annotation, Occurrences, Severity};
 use engine::plan::{BitFloat, Plan, PlanNode, PlanOp, Selector, Span};
 use engine::query::guard::SampleStats;
 use engine::query::{

@@ -2,11 +2,11 @@
 
 use crate::entries::Inexact;
 use crate::world::{START, View, World};
+use engine::annotations::{Annotation, Severity};
 use engine::live::LabelledSample;
-use engine::operators::histogram_column::Sample;
-use engine::plan::annotations::{Annotation, Severity};
 use engine::plan::{Plan, Span};
 use engine::query::{QueryOptions, QueryValue, VectorSample};
+use engine::types::histogram_column::Sample;
 use promql::PromqlOptions;
 use std::collections::BTreeMap;
 use storage::model::Labels;

@@ -3,10 +3,10 @@
 use crate::entries::{self, Drawn, Entry};
 use crate::history::{COLUMNS, SERIES, Step, TARGETS};
 use crate::random::Random;
+use engine::annotations::Annotation;
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::operators::histogram_column::Sample;
-use engine::plan::annotations::Annotation;
 use engine::query::Querier;
+use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use promql::PromqlOptions;
 use std::collections::{BTreeMap, HashMap};

@@ -2,7 +2,7 @@
 
 use super::corrector::SampleChange;
 use engine::live::LabelledSample;
-use engine::operators::histogram_column::Sample;
+use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use storage::model::value::is_stale;
 use storage::model::{Labels, Matcher, TimeMs};

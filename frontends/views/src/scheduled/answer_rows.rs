@@ -1,9 +1,9 @@
 //! The latest answer of an asked view in rows with fixed numbers, as taps and recorders want it.
 
 use engine::limits::DEAD_ROWS;
-use engine::operators::histogram_column::Sample;
 use engine::operators::labelled_rows::LabelledRows;
 use engine::operators::{ChangedRows, StepOutput};
+use engine::types::histogram_column::Sample;
 use storage::model::Labels;
 
 /// Rows by labels.

@@ -8,14 +8,14 @@ use super::{ScheduledViewServices, SharedSubqueryBudget};
 use crate::limits::{
     ASK_STATES_PATIENCE, CLOCK_BACK, CONTINUOUS_INTERVAL_MS, EVALUATION_DELAY_MS, LONGEST_SLEEP_MS,
 };
+use engine::annotations::Annotation;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{AnswerContent, EvaluationHistory, ViewReport};
 use engine::live::recorder::Recorder;
 use engine::live::taps::Taps;
 use engine::live::{LabelledSample, Sink, TapId, ViewId, ViewKind, ViewSpec};
-use engine::operators::histogram_column::Sample;
-use engine::plan::annotations::Annotation;
 use engine::query::{AnswerMemory, QueryError, QueryValue, SubqueryCache, SubqueryCacheReport, VectorSample};
+use engine::types::histogram_column::Sample;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -11,8 +11,8 @@ mod late;
 
 use engine::live::links::{ClusterMonitor, PeerLinks, PeerSignal};
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
-use engine::operators::histogram_column::Sample;
 use engine::query::{Querier, QueryOptions, QueryValue};
+use engine::types::histogram_column::Sample;
 use parking_lot::Mutex;
 use promql::{PromqlOptions, compile};
 use proptest::prelude::*;

@@ -1,9 +1,9 @@
 //! The texts of all annotations, in Prometheus' words (without its prefix and the position, which
 //! front ends add). Numbers are printed as Go's `%g`, names as its `%q`. See
-//! [`crate::plan::annotations`] for how they travel.
+//! [`crate::annotations`] for how they travel.
 
-use crate::plan::annotations::{AnnotationTarget, Occurrences, Severity, StepAnnotation};
-use crate::plan::go_text::quote;
+use crate::annotations::{AnnotationTarget, Occurrences, Severity, StepAnnotation};
+use crate::types::go_text::quote;
 use storage::model::TimeMs;
 use storage::model::number::{general, go_exponent};
 

@@ -1,12 +1,15 @@
 //! Annotations: what a query's answer should be read with. Warnings say that something is wrong
 //! with the data or the query, infos that something may be.
 //!
-//! Operators leave [`StepAnnotation`]s (see [`crate::operators::step_annotations`]), which know the
+//! Operators leave [`StepAnnotation`]s (see [`crate::annotations::step`]), which know the
 //! step but not the text of the query: a step may serve several. [`StepOrigin`] says where a step
 //! stood in one query; the two make an [`Annotation`]. Front ends add the prefix and turn the place
 //! into line and column.
 
-use super::{Plan, PlanNode, PlanOp, Span};
+pub mod step;
+pub mod texts;
+
+use crate::types::Span;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -30,9 +33,9 @@ pub enum AnnotationTarget {
     /// The whole expression of the step.
     #[default]
     Whole,
-    /// Its operand of that number, in the order of [`PlanNode::inputs`].
+    /// Its operand of that number, in the order of the inputs of the plan's node.
     Operand(u8),
-    /// An expression inside it, by its number in [`parts`]; beyond the last: what has no place.
+    /// An expression inside it, by its number in the order of `plan::parts`; beyond the last: no position is known.
     Part(u32),
 }
 
@@ -129,45 +132,18 @@ impl Occurrences {
     }
 }
 
-/// The expressions of a plan: the plan itself, then those of its operands, in order. Equal plans
-/// have as many, wherever their texts stand.
-pub fn parts(node: &PlanNode) -> Vec<Span> {
-    let mut spans = vec![node.span];
-    for input in node.inputs() {
-        spans.extend(parts(input));
-    }
-    spans
-}
-
 /// Where a step stood in a query: its expression and its operands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepOrigin {
-    whole: Span,
-    operands: Vec<Span>,
-    /// Of a step that answers the whole expression by itself: see [`parts`].
-    parts: Vec<Span>,
+    /// The expression.
+    pub(crate) whole: Span,
+    /// Its operands, in order.
+    pub(crate) operands: Vec<Span>,
+    /// Of a step that answers the whole expression by itself: all expressions inside it.
+    pub(crate) parts: Vec<Span>,
 }
 
 impl StepOrigin {
-    /// The origin of the steps of `node`.
-    pub fn of(node: &PlanNode) -> StepOrigin {
-        // As upstream: a subquery that a function works on has no place of its own.
-        let place = |input: &&Plan| match input.op {
-            PlanOp::Subquery { .. } => Span::default(),
-            _ => input.span,
-        };
-        StepOrigin {
-            whole: node.span,
-            operands: node.inputs().iter().map(place).collect(),
-            parts: Vec::new(),
-        }
-    }
-
-    /// The origin of a step that answers `node` by itself.
-    pub fn of_query(node: &PlanNode) -> StepOrigin {
-        StepOrigin { parts: parts(node), ..StepOrigin::of(node) }
-    }
-
     /// The text that a note is about.
     pub fn span(&self, place: AnnotationTarget) -> Span {
         match place {

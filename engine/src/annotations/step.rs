@@ -1,9 +1,9 @@
-//! What an operator remarks beside its values ([`crate::plan::annotations`]), kept like them: a
+//! What an operator remarks beside its values ([`crate::annotations`]), kept like them: a
 //! row's notes are replaced when the row is evaluated again, so that an incremental evaluation
 //! remarks what one from scratch would.
 
+use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
-use crate::plan::annotations::StepAnnotation;
 use std::collections::BTreeMap;
 
 /// The notes of one step at one time.
