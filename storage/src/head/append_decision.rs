@@ -1,42 +1,45 @@
-//! What is to be done with a sample: stored, or refused as too old or as the second one at its time.
+//! Decides what happens to a sample: it is stored, ignored because the same sample is there
+//! already, or refused as too old or as a second value at the same time.
 //!
-//! The rules hold over all lanes of a series together; what came first stays. A sample of any
-//! series must be within the bounds of the head ([`Head::set_bound`]); one behind the newest of its
-//! series must be within the out-of-order window, too.
+//! The rules apply to floats and native histograms of a series together, and the sample that came
+//! first wins. A sample must not be older than the bounds of the head ([`Head::set_bound`]). A
+//! sample that is older than the newest of its series must also be within the window of late
+//! samples (`out_of_order`).
 
 use super::shard::Head;
 use crate::limits::REFUSED_NAMED;
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
 
-/// What is to be done with a sample.
+/// The decision for one sample.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum AppendDecision {
-    /// Store it.
+    /// Store the sample.
     Store,
-    /// It is there already.
+    /// Ignore the sample: the series has the same value at this time already.
     Same,
-    /// Another value is there.
+    /// Refuse the sample: the series has another value at this time.
     Duplicate,
-    /// It comes too late for its series.
+    /// Refuse the sample: it is older than the window of late samples of its series.
     TooOld,
-    /// It is older than the head takes of any series.
+    /// Refuse the sample: it is older than the head accepts for any series.
     OutOfBounds,
 }
 
-/// Why a sample was refused: Prometheus' texts.
+/// Why a sample was refused. The texts are those of Prometheus.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Behind the out-of-order window, or before the bounds of the head although there is a window.
+    /// Older than the window of late samples, or than the bounds of the head while there is a
+    /// window.
     #[error("too old sample")]
     TooOld,
-    /// Behind the newest sample of its series, and there is no window.
+    /// Older than the newest sample of its series, and there is no window of late samples.
     #[error("out of order sample")]
     OutOfOrder,
-    /// Before the bounds of the head, and there is no window.
+    /// Older than the bounds of the head, and there is no window of late samples.
     #[error("out of bounds")]
     OutOfBounds,
-    /// Another value is there.
+    /// The series has another value at this time.
     #[error("duplicate sample for timestamp")]
     Duplicate,
 }
@@ -44,33 +47,33 @@ pub enum Refusal {
 /// A sample that was refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct RefusedSample {
-    /// The slot of its series.
+    /// The series slot.
     pub slot: u32,
-    /// Its time.
+    /// The time of the sample.
     pub t: TimeMs,
-    /// Why.
+    /// The reason.
     pub why: Refusal,
 }
 
-/// Counts of what became of the samples of an append.
+/// How many samples of an append were stored and refused.
 #[derive(Clone, Debug, Default)]
 pub struct AppendCounts {
-    /// Stored.
+    /// Stored samples.
     pub stored: usize,
-    /// Of these, behind the series' newest sample.
+    /// Stored samples that are older than the newest of their series.
     pub late: usize,
     /// Refused as too old.
     pub too_old: usize,
-    /// Refused because another value is there.
+    /// Refused because the series has another value at this time.
     pub duplicate: usize,
-    /// Refused because they are before the bounds of the head.
+    /// Refused because they are older than the bounds of the head.
     pub out_of_bounds: usize,
-    /// The first of those that were refused.
+    /// The first [`REFUSED_NAMED`] refused samples, for the log and for error messages.
     pub refused: Vec<RefusedSample>,
 }
 
 impl Head {
-    /// Counts a sample of `slot` at `t`; whether it is to be stored.
+    /// Counts a sample of `slot` at `t` in `counts`. Returns whether the sample must be stored.
     pub fn note(&self, verdict: AppendDecision, (slot, t): (u32, TimeMs), counts: &mut AppendCounts) -> bool {
         let in_order = self.out_of_order == 0;
         let why = match verdict {
@@ -98,17 +101,18 @@ impl Head {
         false
     }
 
-    /// From now on samples before `bound` are refused, of new series, too.
+    /// Sets the bound of the append that runs: samples older than `bound` are refused, also those
+    /// of new series.
     pub fn set_bound(&mut self, bound: TimeMs) {
         self.bound = bound;
     }
 
-    /// Samples before this are refused, whatever their series.
+    /// The oldest time that the head accepts, for any series.
     pub(super) fn oldest_taken(&self) -> TimeMs {
         self.min_append_time.max(self.bound)
     }
 
-    /// What is to be done with a sample of `slot`.
+    /// Decides about a float of `slot`.
     pub fn verdict(&self, slot: u32, t: TimeMs, v: f64) -> AppendDecision {
         self.judge(slot, t, || match self.at(slot, t) {
             Some(there) => Some(there.to_bits() == v.to_bits()),
@@ -116,8 +120,8 @@ impl Head {
         })
     }
 
-    /// What is to be done with a sample at `t`; `there` says whether one is there, and whether it
-    /// is the same.
+    /// Decides about a sample at `t`. `there` is called only if a sample could be there: it returns
+    /// `None` for no sample, else whether the stored sample is the same.
     pub(super) fn judge(&self, slot: u32, t: TimeMs, there: impl FnOnce() -> Option<bool>) -> AppendDecision {
         if t < self.min_append_time {
             return AppendDecision::TooOld;
@@ -125,6 +129,7 @@ impl Head {
         if t < self.bound {
             return AppendDecision::OutOfBounds;
         }
+        // In order: nothing can be stored at `t`, so the costly look at the samples is skipped.
         let Some(newest) = self.newest_of(slot).filter(|newest| t <= *newest) else {
             return AppendDecision::Store;
         };
@@ -138,7 +143,7 @@ impl Head {
         }
     }
 
-    /// Time of the newest sample of a series.
+    /// Time of the newest sample of a series, float or histogram.
     pub fn newest_of(&self, slot: u32) -> Option<TimeMs> {
         self.newest_float(slot).max(self.newest_histogram(slot))
     }
@@ -155,7 +160,7 @@ impl Head {
     pub fn at(&self, slot: u32, t: TimeMs) -> Option<f64> {
         let series = self.series.get(slot as usize)?;
         match series.rows().and_then(|rows| rows.at(t)) {
-            // A hole hides what columns have.
+            // A hole (the value *absent*) hides the sample that a column has at this time.
             Some(v) => (!is_absent(v)).then_some(v),
             None => {
                 let mut homes = series.homes().iter();

@@ -1,13 +1,16 @@
-//! Windows that lie next to each other become one: each begins its columns anew, so one long window
-//! is smaller than many short ones. A few columns are moved with each row, so that no append waits
-//! for all of them.
+//! Merges adjacent short group chunks of a column set into one long chunk.
+//!
+//! Every chunk starts its columns with a full value, so one long chunk is smaller than many short
+//! ones. The merge is incremental: each row that is appended merges a few columns
+//! ([`ChunkMerge::work`]), so no single append waits for all of them. Variables call a group chunk
+//! a *window*.
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::seal_schedule::SealSchedule;
 use crate::limits::HEAD_WINDOW_SCRAPES;
 use std::sync::Arc;
 
-/// Windows on their way to be one.
+/// A merge in progress: the chunks to merge, and the merged columns so far.
 pub struct ChunkMerge {
     windows: Vec<Arc<GroupChunk>>,
     columns: usize,
@@ -16,9 +19,10 @@ pub struct ChunkMerge {
 }
 
 impl ChunkMerge {
-    /// What there is to do, if something is: the newest short windows, when there are as many as
-    /// `seal_schedule` says; before them, those that are left of a multiple of `range` that is
-    /// over. No multiple is crossed.
+    /// Chooses the chunks to merge next, if there are any. These are the newest short chunks, once
+    /// there are as many as `pace` asks for. Short chunks that remain of an earlier multiple of
+    /// `range` come first; two of them are enough. A merged chunk never crosses a multiple of
+    /// `range`.
     pub fn plan_next(windows: &[Arc<GroupChunk>], range: i64, pace: &mut SealSchedule) -> Option<ChunkMerge> {
         let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= HEAD_WINDOW_SCRAPES).count();
         let shorts = &windows[windows.len() - shorts..];
@@ -30,17 +34,19 @@ impl ChunkMerge {
         if at(&windows[0]) == now {
             pace.folded();
         }
+        // Earlier ranges do not count: they get no more chunks, so they follow no schedule.
         let columns = windows.iter().map(|w| w.columns()).max().unwrap_or(0);
         let builder = GroupChunkBuilder::new(columns, true);
         let column = Vec::new();
         Some(ChunkMerge { windows: windows.to_vec(), columns, builder, column })
     }
 
-    /// Does a part of the work; whether it was the last.
+    /// Merges the next share of the columns. Returns whether the merge is complete.
     pub fn work(&mut self) -> bool {
         let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(HEAD_WINDOW_SCRAPES));
         for c in self.builder.columns() as u32..end as u32 {
             let first = self.windows[0].constant(c);
+            // A column that is constant in all chunks is merged without decoding it.
             match first.filter(|_| self.windows[1..].iter().all(|window| window.constant(c) == first)) {
                 Some(bits) => self.builder.push_constant(bits),
                 None => {
@@ -53,7 +59,8 @@ impl ChunkMerge {
         end == self.columns
     }
 
-    /// Puts the one window where the others are, if they are still there.
+    /// Replaces the merged chunks in `windows` by the long one. Does nothing if they are gone,
+    /// because they were dropped meanwhile.
     pub fn finish(self, windows: &mut Vec<Arc<GroupChunk>>) {
         let Some(at) = windows.iter().position(|w| Arc::ptr_eq(w, &self.windows[0])) else { return };
         let clock = self.windows.iter().flat_map(|w| w.clock().iter().copied()).collect();
@@ -89,7 +96,7 @@ mod tests {
     fn short_windows_become_long_ones_within_their_range() {
         for group in 0..40 {
             let mut set = set(group);
-            // It begins within a range, goes through a whole one, and ends in a third.
+            // The rows begin within a range, cover a whole one, and end in a third.
             for scrape in 300..300 + 900 {
                 set.push(scrape * STEP, row(scrape), RANGE);
             }
@@ -98,7 +105,7 @@ mod tests {
             let crosses =
                 |clock: &Vec<TimeMs>| clock[0].div_euclid(RANGE) != clock[clock.len() - 1].div_euclid(RANGE);
             assert!(!clocks.iter().any(crosses), "{clocks:?}");
-            // Two ranges are over: nothing of them stayed short, except what is alone.
+            // Two ranges are complete: none of their chunks stayed short, except single ones.
             let short = |clock: &&Vec<TimeMs>| clock.len() <= HEAD_WINDOW_SCRAPES;
             let over = clocks.iter().filter(|clock| clock[0] < 2 * RANGE).filter(short).count();
             assert!(over <= 2, "{over}: {:?}", clocks.iter().map(Vec::len).collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! The values of one column of a window, or of a chunk: coded by whatever makes them smallest.
+//! The compressed values of one column: short decimals ([`decimals`]) or XOR coding ([`xor`]),
+//! whichever is smaller. The first byte says which.
 
 use super::{decimals, xor};
 
@@ -6,13 +7,14 @@ const XOR: u8 = 0;
 const DECIMALS: u8 = 1;
 const XOR_MOVE_BITS: usize = 5;
 
-/// Appends the coded form of `values` (bit patterns). `thorough`: for what stays for long; the
-/// other way is fast.
+/// Appends the compressed form of `values` (bit patterns) to `out`. With `thorough`, both codings
+/// are tried: slower, for chunks that are kept for long. Otherwise only XOR is used.
 pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(DECIMALS);
     let moves = if thorough { decimals::encode(values, out) } else { None };
-    // XOR takes a bit for each value at least, and for one that moves hardly less than this.
+    // XOR needs at least one bit per value, and about `XOR_MOVE_BITS` more per value that changes.
+    // If the decimals are smaller than this estimate, XOR need not be tried.
     let hopeless = |moves: usize| (values.len() + moves * XOR_MOVE_BITS) / 8 + 2;
     if moves.is_some_and(|moves| out.len() - start <= hopeless(moves)) {
         return;
@@ -28,7 +30,7 @@ pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Calls `take(index, bits)` for the first `count` values of what [`encode`] wrote.
+/// Calls `take(index, bits)` for the first `count` values that [`encode`] wrote.
 #[inline]
 pub fn decode(bytes: &[u8], count: usize, take: impl FnMut(usize, u64)) {
     match bytes.split_first() {

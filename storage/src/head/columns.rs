@@ -1,7 +1,9 @@
-//! A column set: the series of one group under one numbering of columns, their open rows and sealed windows.
+//! A column set: the series of one column group under one numbering of columns, with the open rows
+//! and the sealed chunks of these columns.
 //!
-//! Columns are only ever appended, so a series keeps its column as long as the set lives. When most columns
-//! are dead, the group starts a new set ([`super::group`]) and this one only waits to be dropped.
+//! Columns are only ever appended, so a series keeps its column for as long as the set exists. When
+//! most columns are without samples, the group begins a new set ([`super::group`]); the old one
+//! stays readable until its samples are dropped.
 
 use super::chunk_merge::ChunkMerge;
 use super::group_chunk::GroupChunk;
@@ -12,13 +14,14 @@ use crate::model::TimeMs;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
-/// Columns, their open rows and sealed windows.
+/// A column set: columns, open rows and sealed chunks.
 pub struct ColumnSet {
-    /// The group it belongs to (its index inside the shard).
+    /// The index of its group within the shard.
     pub group: u32,
-    /// Slots by column.
+    /// The series slot of each column.
     pub columns: Vec<u32>,
-    /// Columns whose series also gets samples from elsewhere: each sample must be checked.
+    /// Columns whose series also has samples elsewhere: each of their samples is checked for
+    /// duplicates.
     pub mixed: RoaringBitmap,
     rows: OpenRows,
     windows: Vec<Arc<GroupChunk>>,
@@ -40,13 +43,15 @@ impl ColumnSet {
         }
     }
 
-    /// Adds a row later than all others. Windows do not cross multiples of `range`. Whether one was sealed.
+    /// Adds a row; `t` is later than all other rows. Chunks do not cross multiples of `range`.
+    /// Returns whether the open rows were sealed.
     pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
         let crosses = self.rows.min().is_some_and(|first| first.div_euclid(range) != t.div_euclid(range));
         let sealed = (crosses || self.rows.len() >= self.pace.rows) && self.seal();
         self.rows.push(t, values);
         if crosses {
-            // All sets come here at once: what is left of the range waits for its own moment.
+            // All sets cross the range at the same time. The next seal of each set is staggered
+            // again, so they do not all seal and merge together.
             self.pace = SealSchedule::begin(self.group);
         } else if sealed {
             self.pace.sealed();
@@ -63,17 +68,18 @@ impl ColumnSet {
         sealed
     }
 
-    /// Samples in the newest row, if it is open.
+    /// Number of samples in the newest row, 0 if no row is open.
     pub fn newest_samples(&self) -> usize {
         self.rows.newest_samples(self.columns.len())
     }
 
-    /// Puts a value into the open row of time `t`, if there is one and it has none in column `c`.
+    /// Puts a value into the open row of time `t`, if there is such a row and its column `c` is
+    /// empty. Returns whether it did.
     pub fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
         self.rows.fill(c, t, v, self.columns.len())
     }
 
-    /// Seals the open rows; whether there were any.
+    /// Seals the open rows. Returns whether there were any.
     pub fn seal(&mut self) -> bool {
         let window = self.rows.seal(self.columns.len());
         let any = window.is_some();
@@ -81,8 +87,8 @@ impl ColumnSet {
         any
     }
 
-    /// Whether a window that begins at `t` can be put behind all others: few short ones are left
-    /// that wait for more.
+    /// Whether a ready-made chunk that begins at `t` may be appended: no merge runs, and at most
+    /// [`STRETCH_WAITING`] short chunks of the same range wait to be merged.
     pub fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
         let waits = |window: &&Arc<GroupChunk>| {
             window.clock().len() <= HEAD_WINDOW_SCRAPES
@@ -91,23 +97,23 @@ impl ColumnSet {
         self.fold.is_none() && self.windows.iter().rev().take_while(waits).count() <= STRETCH_WAITING
     }
 
-    /// Puts a window behind all others.
+    /// Appends a chunk that is later than all others.
     pub fn push_chunk(&mut self, window: GroupChunk) {
         self.seal();
         self.windows.push(Arc::new(window));
     }
 
-    /// Whether it holds no sample.
+    /// Whether the set holds no sample.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.windows.is_empty()
     }
 
-    /// Oldest time held.
+    /// Time of the oldest row.
     pub fn oldest(&self) -> Option<TimeMs> {
         self.windows.first().map(|w| w.min()).or(self.rows.min())
     }
 
-    /// Chunks in all windows, the open one included.
+    /// Number of column chunks, the open ones included.
     pub fn chunks(&self) -> u64 {
         let open = if self.rows.is_empty() { 0 } else { self.columns.len() as u64 };
         self.windows.iter().map(|w| u64::from(w.present())).sum::<u64>() + open
@@ -136,7 +142,7 @@ impl ColumnSet {
         vs.first().copied()
     }
 
-    /// The windows and rows that may hold samples in `from..=to`.
+    /// The chunks and rows that may hold samples in `from..=to`.
     pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> ColumnsSnapshot {
         let first = self.windows.partition_point(|w| w.max() < from);
         let end = self.windows.partition_point(|w| w.min() <= to).max(first);
@@ -144,9 +150,10 @@ impl ColumnSet {
         ColumnsSnapshot { windows: self.windows[first..end].to_vec(), rows }
     }
 
-    /// Forgets windows and rows that end before `end`.
+    /// Drops chunks that end before `end`, and rows before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         self.windows.retain(|w| w.max() >= end);
+        // The merge may hold chunks that were just dropped.
         self.fold = None;
         self.rows.drop_before(end);
     }
@@ -173,7 +180,7 @@ impl ColumnSet {
     }
 }
 
-/// What a reader needs of a column set; shared by all its series in one selection.
+/// What a reader needs of a column set. All series of the set in one selection share it.
 pub struct ColumnsSnapshot {
     windows: Vec<Arc<GroupChunk>>,
     rows: Vec<(TimeMs, OpenRow)>,
@@ -198,14 +205,15 @@ impl ColumnsSnapshot {
         }
     }
 
-    /// The newest sample of column `c` with `from ≤ t ≤ to`. That of the newest row is at hand.
+    /// The newest sample of column `c` with `from ≤ t ≤ to`. Open rows are searched first: they are
+    /// not compressed.
     pub fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
         let mut rows = self.rows.iter().rev().filter(|(t, _)| *t >= from && *t <= to);
         let in_row = rows.find_map(|(t, row)| Some((*t, row.get(c)?)));
         in_row.or_else(|| self.windows.iter().rev().find_map(|window| window.latest(c, from, to)))
     }
 
-    /// Calls `add(min, max)` for each part.
+    /// Calls `add(min, max)` for each chunk and each row.
     pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
         self.windows.iter().for_each(|w| add(w.min(), w.max()));
         self.rows.iter().for_each(|(t, _)| add(*t, *t));

@@ -1,9 +1,10 @@
-//! Corrections: the one way to change a sample that is stored. The last correction of a time wins
-//! over what came before.
+//! Corrections: the only way to change a stored sample. The last correction of a time wins over
+//! everything stored before.
 //!
-//! A series' rows lie over its columns, so a corrected value is a row at the same time, and a
-//! sample that is taken back is a *hole*: a row with the value *absent*. Readers merge and leave
-//! holes out. Blocks are never changed: what the head has let go of is refused.
+//! Readers prefer the ungrouped samples of a series to those in columns. So a corrected value is
+//! stored as an ungrouped sample at the same time, and a removed sample as a *hole*: an ungrouped
+//! sample with the value *absent*, which readers leave out. Blocks are never changed: a correction
+//! of a time that may be in a block is refused.
 
 use super::shard::Head;
 use super::sparse_append::SlotHistogram;
@@ -11,23 +12,25 @@ use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
 
 impl Head {
-    /// Whether a sample at `t` can still be changed.
+    /// Whether a sample at `t` can still be corrected: no block has or will have this time.
     pub fn is_correctable(&self, t: TimeMs) -> bool {
         t >= self.min_append_time.max(self.settled)
             && self.flushing.as_ref().is_none_or(|flushing| t >= flushing.end)
     }
 
-    /// From now on nothing before `end` is corrected: a block may have it, too, and would bring
-    /// back what was.
+    /// Refuses corrections before `end` from now on: a block may have these samples too, and would
+    /// bring the old values back.
     pub fn raise_min_correction_time(&mut self, end: TimeMs) {
         self.settled = self.settled.max(end);
     }
 
-    /// Makes `v` the float of a series at `t`, whatever is there; *absent*: nothing is there any more.
+    /// Makes `v` the float of a series at `t`, whatever is stored there. *Absent* removes the
+    /// sample.
     pub fn correct(&mut self, slot: u32, t: TimeMs, v: f64) {
         let there = self.histogram_at(slot, t).is_some();
         if there {
             let lanes = self.series[slot as usize].lanes_mut();
+            // The hint of the histogram after the removed one was made by comparison with it.
             lanes.histograms.remove(t);
             lanes.histograms.change_after(t, NativeHistogram::clear_reset_hint);
             if self.oldest == Some(t) {
@@ -49,14 +52,14 @@ impl Head {
         }
     }
 
-    /// A correction out of the log.
+    /// Applies a correction from the log.
     pub fn restore_correction(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), String> {
         self.restore_slot(slot)?;
         self.correct(slot, t, v);
         Ok(())
     }
 
-    /// Stores a histogram at a time that [`Head::correct`] has emptied; what was stored, with its hint.
+    /// Stores a histogram at a time that [`Head::correct`] has emptied. Returns it with its hint.
     pub fn add_corrected(&mut self, (slot, t, h): SlotHistogram) -> SlotHistogram {
         let kept = self.hinted(slot, t, &h);
         self.add_histogram(slot, t, kept.clone());

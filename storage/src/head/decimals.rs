@@ -1,20 +1,21 @@
-//! Columns of short decimals: integers over a power of ten, and of these the differences, eight at
-//! a time in as many bits as the largest needs. What counts up evenly takes half of what XOR
-//! ([`super::xor`]) takes, prices a fifth.
+//! Compression of columns of short decimals: every value is an integer divided by one power of ten.
+//! The differences of these integers are packed eight at a time, with as many bits as the largest
+//! needs. Counters that grow evenly take half the bytes of XOR coding ([`super::xor`]), prices a
+//! fifth.
 //!
-//! Bytes: exponent, first integer (varint, zigzag), then for each eight differences (zigzag) the
-//! number of bits and as many bytes; `0x80 | n`: this and `n` more eights are zero. They live only
-//! in memory; reading past the end gives zeros.
+//! Layout: exponent, first integer (zigzag varint), then for each eight differences (zigzag) the
+//! number of bits `n` and `n` bytes. The control byte `0x80 | n` stands for `n + 1` groups of eight
+//! zeros. The bytes live only in memory; reading past the end gives zeros.
 
 use super::ungrouped::{put_varint, take_varint, unzigzag, zigzag};
 use crate::block::decimal;
 
-/// Differences that are packed with one width: their bits fill whole bytes.
+/// Differences that are packed with one width. Eight, so that their bits fill whole bytes.
 const TOGETHER: usize = 8;
 const ZEROS: u8 = 0x80;
 
-/// Appends the coded form of `values` (bit patterns); how many differ from the one before. `None`,
-/// and nothing is appended: they are no short decimals.
+/// Appends the compressed form of `values` (bit patterns). Returns how many differ from the value
+/// before; `None` if they are not short decimals, and then nothing is appended.
 pub fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
     let (exp, integers) = integers(values)?;
     let (mut before, others) = integers.split_first().map(|(first, others)| (*first, others))?;
@@ -45,7 +46,7 @@ pub fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
     Some(moves)
 }
 
-/// The smallest exponent with which all values are integers, and these.
+/// The smallest exponent with which all values are integers, and these integers.
 fn integers(values: &[u64]) -> Option<(usize, Vec<i64>)> {
     let mut exp = 0;
     let mut integers = Vec::with_capacity(values.len());
@@ -53,7 +54,7 @@ fn integers(values: &[u64]) -> Option<(usize, Vec<i64>)> {
         match decimal::mantissa(f64::from_bits(*bits), exp) {
             Some(integer) => integers.push(integer),
             None if exp == decimal::MAX_EXP => return None,
-            // Also what was an integer with fewer digits is another one now, or need not come back any more.
+            // A larger exponent changes the integers that were found so far: start again.
             None => {
                 exp += 1;
                 integers.clear();
@@ -68,7 +69,8 @@ fn put(differences: [u64; TOGETHER], width: u32, out: &mut Vec<u8>) {
     let mut word = 0u64;
     let mut used = 0;
     for difference in differences {
-        // Mantissas are below 2^53, so 56 bits are enough, and seven more wait at most.
+        // Mantissas are below 2^53, so a zigzag difference has at most 56 bits; with the at most 7
+        // bits that wait in `word` it fits into 64.
         word |= difference << used;
         used += width;
         while used >= 8 {
@@ -79,7 +81,7 @@ fn put(differences: [u64; TOGETHER], width: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Calls `take(index, bits)` for the first `count` values of what [`encode`] wrote.
+/// Calls `take(index, bits)` for the first `count` values that [`encode`] wrote.
 #[inline]
 pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
     let Some(value) = bytes.first().and_then(|exp| decimal::value(*exp as i8)) else { return };
@@ -118,7 +120,7 @@ pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
     }
 }
 
-/// Eight bytes, the first one lowest; zeros behind the end.
+/// Eight bytes from `at`, little-endian; bytes past the end are zero.
 #[inline]
 fn word(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..at + 8).and_then(|b| b.first_chunk::<8>()) {

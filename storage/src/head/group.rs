@@ -1,4 +1,5 @@
-//! A column group: who writes (a target, a rule) and how its layout maps to the columns of its current set.
+//! A column group: the series that one target or rule writes together, with one timestamp for all.
+//! It maps the layout of its batches to the columns of its current column set ([`super::columns`]).
 
 use super::implicit_groups::PREFIX;
 use crate::model::TimeMs;
@@ -6,34 +7,36 @@ use crate::store::ColumnLayout;
 use crate::wal::GroupEncoder;
 use std::sync::Arc;
 
-/// One group of a shard.
+/// One column group of a shard.
 pub struct ColumnGroup {
-    /// Its name, unique inside the shard.
+    /// The name of the group, unique within the shard.
     pub key: Arc<str>,
-    /// The key of its current column set; `None` before its first batch and after long silence.
+    /// The key of the current column set; `None` before the first batch, and after all samples were
+    /// dropped.
     pub set: Option<u32>,
-    /// The layout of its latest batch.
+    /// The layout of the latest batch.
     pub layout: Option<Arc<ColumnLayout>>,
-    /// Set column by layout column; `None` if they are the same.
+    /// For each column of the layout the column of the set; `None` if the numbers are the same.
     pub map: Option<Box<[u32]>>,
-    /// Time of its newest row; later batches take the fast path.
+    /// Time of the newest row. Later batches take the fast path.
     pub newest: Option<TimeMs>,
-    /// What the log knows of it.
+    /// What the log knows of the group, to encode the next row as a difference.
     pub log: GroupEncoder,
 }
 
 impl ColumnGroup {
-    /// A group that has no samples yet.
+    /// A group without samples.
     pub fn new(key: Arc<str>) -> ColumnGroup {
         ColumnGroup { key, set: None, layout: None, map: None, newest: None, log: GroupEncoder::default() }
     }
 
-    /// Whether the head made it by itself.
+    /// Whether the head made this group itself ([`super::implicit_groups`]).
     pub fn is_implicit(&self) -> bool {
         self.key.starts_with(PREFIX)
     }
 
-    /// Whether a batch with `layout` needs no look at its slots. Takes over an equal layout at a new address.
+    /// Whether `layout` is that of the latest batch, so that its slots need no check. An equal
+    /// layout at another address replaces the known one: the next comparison is one of pointers.
     pub fn has_layout(&mut self, layout: &Arc<ColumnLayout>) -> bool {
         match &self.layout {
             Some(known) if Arc::ptr_eq(known, layout) => true,

@@ -1,10 +1,11 @@
-//! A sealed window of a column set: one clock, each column compressed on its own. Immutable and shared.
+//! A group chunk: a sealed run of rows of a column set. All columns share one list of times (the
+//! clock); each column is compressed on its own. Immutable, and shared with readers.
 //!
-//! A column that is constant over the window (most are) is an offset to a value that all columns
-//! with it share; a column without any sample costs only its offset. Bytes and offsets are in
-//! pieces of one size: windows come and go in all sizes, and the allocator cannot use the place of
-//! one for another ([`PIECE_BYTES`]). The open half is in [`super::open_rows`]; windows that are
-//! next to each other become one ([`super::chunk_merge`]).
+//! A column that is constant over the chunk (most are) is an offset to a value that all columns
+//! with this value share. A column without samples costs only its offset. Bytes and offsets are in
+//! pieces of one size ([`PIECE_BYTES`]): chunks of all sizes are made and freed, and the allocator
+//! could not reuse the memory of one size for another. Rows that are not sealed yet are in
+//! [`super::open_rows`]; adjacent chunks are merged by [`super::chunk_merge`].
 
 use super::column;
 use crate::limits::{PIECE_BYTES, PIECE_OFFSETS};
@@ -16,10 +17,11 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 const NOTHING: u32 = u32::MAX;
 const CONSTANT: u32 = 1 << 31;
-/// An offset is the number of a piece and, in its lowest bits, where in that piece.
+/// An offset is the number of a piece; its lowest `PLACE_BITS` bits are the position within the
+/// piece.
 const PLACE_BITS: u32 = PIECE_BYTES.trailing_zeros();
 
-/// Immutable compressed columns over one clock.
+/// Immutable compressed columns with one clock.
 pub struct GroupChunk {
     clock: Box<[TimeMs]>,
     offsets: Box<[Box<[u32]>]>,
@@ -28,22 +30,22 @@ pub struct GroupChunk {
     present: u32,
 }
 
-/// A window in the making: columns in order.
+/// A chunk that is being built, column by column.
 pub struct GroupChunkBuilder {
     offsets: Vec<u32>,
     pieces: Vec<Box<[u8]>>,
-    /// The piece in the making.
+    /// The piece that is being filled.
     open: Vec<u8>,
     constants: HashMap<u64, u32, Xxh3DefaultBuilder>,
-    /// The last constant, and its offset.
+    /// The constant that was pushed last, and its offset.
     before: Option<(u64, u32)>,
     present: u32,
-    /// For windows that stay for long.
+    /// Whether to compress slower and better, for chunks that are kept for long.
     thorough: bool,
 }
 
 impl GroupChunkBuilder {
-    /// A window without columns yet; there will be `columns`.
+    /// A builder without columns; `columns` is the number that is expected.
     pub fn new(columns: usize, thorough: bool) -> GroupChunkBuilder {
         GroupChunkBuilder {
             offsets: Vec::with_capacity(columns),
@@ -56,12 +58,12 @@ impl GroupChunkBuilder {
         }
     }
 
-    /// Columns so far.
+    /// Number of columns so far.
     pub fn columns(&self) -> usize {
         self.offsets.len()
     }
 
-    /// Adds the next column: a bit pattern per row, at least one.
+    /// Adds the next column: one bit pattern per row, at least one row.
     pub fn push(&mut self, column: &[u64]) {
         if column.iter().all(|bits| *bits == column[0]) {
             return self.push_constant(column[0]);
@@ -73,8 +75,8 @@ impl GroupChunkBuilder {
         self.present += 1;
     }
 
-    /// The offset of what was written from `start` of the open piece on. If it does not fit,
-    /// another piece begins with it.
+    /// The offset of the bytes that were written to the open piece from `start` on. If the piece is
+    /// too large with them, the bytes begin a new piece.
     fn placed(&mut self, mut start: usize) -> u32 {
         if start > 0 && self.open.len() > PIECE_BYTES {
             self.pieces.push(boxed_exact(&self.open[..start]));
@@ -84,12 +86,12 @@ impl GroupChunkBuilder {
         (self.pieces.len() as u32) << PLACE_BITS | start as u32
     }
 
-    /// Adds the next column, which has the same bit pattern in all rows.
+    /// Adds the next column, with the same bit pattern in all rows.
     pub fn push_constant(&mut self, bits: u64) {
         if bits == ABSENT_BITS {
             return self.offsets.push(NOTHING);
         }
-        // Neighbours are often equal.
+        // Neighbouring columns often have the same constant: no hash lookup then.
         let offset = match self.before {
             Some((before, offset)) if before == bits => offset,
             _ => match self.constants.get(&bits) {
@@ -110,7 +112,7 @@ impl GroupChunkBuilder {
         offset
     }
 
-    /// The window.
+    /// The finished chunk; `clock` has the time of each row.
     pub fn finish(mut self, clock: Box<[TimeMs]>) -> GroupChunk {
         self.pieces.push(boxed_exact(&self.open));
         let columns = self.offsets.len() as u32;
@@ -130,12 +132,12 @@ impl GroupChunk {
         self.clock[self.clock.len() - 1]
     }
 
-    /// Times of all rows.
+    /// The times of all rows.
     pub fn clock(&self) -> &[TimeMs] {
         &self.clock
     }
 
-    /// Number of columns, those without samples included.
+    /// Number of columns, including those without samples.
     pub fn columns(&self) -> usize {
         self.columns as usize
     }
@@ -150,19 +152,20 @@ impl GroupChunk {
         self.offset(c).is_some()
     }
 
-    /// Where column `c` is, if it has a sample.
+    /// The offset of column `c`, if it has a sample.
     fn offset(&self, c: u32) -> Option<u32> {
         let piece = self.offsets.get(c as usize / PIECE_OFFSETS)?;
         piece.get(c as usize % PIECE_OFFSETS).copied().filter(|offset| *offset != NOTHING)
     }
 
-    /// What begins at an offset.
+    /// The bytes from an offset on.
     fn bytes_at(&self, offset: u32) -> &[u8] {
         let place = (offset & !CONSTANT) as usize;
         &self.pieces[place >> PLACE_BITS][place % PIECE_BYTES..]
     }
 
-    /// The bit pattern that column `c` has in all rows, if it is known to have one.
+    /// The bit pattern that column `c` has in all rows, if it is stored as a constant. A column
+    /// without samples is constant *absent*.
     pub fn constant(&self, c: u32) -> Option<u64> {
         match self.offset(c) {
             None => Some(ABSENT_BITS),
@@ -175,8 +178,8 @@ impl GroupChunk {
         self.bytes_at(offset).first_chunk::<8>().map_or(ABSENT_BITS, |b| u64::from_le_bytes(*b))
     }
 
-    /// Calls `take(row, bits)` for the first `rows` rows of column `c`, absent ones included;
-    /// nothing if it has none.
+    /// Calls `take(row, bits)` for the first `rows` rows of column `c`, including absent values.
+    /// Calls nothing if the column has no sample.
     fn bits(&self, c: u32, rows: usize, mut take: impl FnMut(usize, u64)) {
         let Some(offset) = self.offset(c) else { return };
         if offset & CONSTANT == 0 {
@@ -186,7 +189,7 @@ impl GroupChunk {
         (0..rows).for_each(|row| take(row, bits));
     }
 
-    /// Appends all rows of column `c`, absent ones included.
+    /// Appends all rows of column `c`, including absent values.
     pub fn append_bits(&self, c: u32, out: &mut Vec<u64>) {
         if self.has(c) {
             self.bits(c, self.clock.len(), |_, bits| out.push(bits));
@@ -218,6 +221,7 @@ impl GroupChunk {
         if first >= end {
             return None;
         }
+        // Decoding runs forwards only, so the last value within the range is kept.
         let mut latest = None;
         match self.constant(c) {
             Some(bits) => latest = Some((end - 1, f64::from_bits(bits))),

@@ -1,10 +1,11 @@
-//! Cohorts: series whose samples come together although nobody says so, as remote write sends those
-//! of a target.
+//! Implicit groups (in code and keys also *cohorts*): series whose samples arrive together although
+//! the writer names no group, for example those of one target in remote write.
 //!
-//! Single samples of one shard and one time, next to each other in a call, become a row of columns,
-//! as a scrape is: one clock for all, one window, one difference in the log. A cohort is a group
-//! ([`super::group`]) that the head makes by itself; a series joins that of its neighbours when it
-//! first comes. What does not fit (late, of few series, twice) goes the way of single samples,
+//! Adjacent single samples of one shard with the same time in one call become a row of columns, as
+//! a scrape does: one clock, one chunk, one delta in the log. An implicit group is a column group
+//! ([`super::group`]) that the head creates. A series joins the group of its neighbours with its
+//! first sample. Samples that do not fit (late, from too few series, twice in a call) are stored as
+//! single samples by [`Head::append_row`].
 //! [`Head::append_row`].
 
 use super::append_decision::{AppendCounts, AppendDecision};
@@ -15,21 +16,21 @@ use crate::model::TimeMs;
 use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
 
-/// How the keys of cohorts begin; no target or rule has such a name.
+/// Prefix of the keys of implicit groups. No target or rule has such a name.
 pub const PREFIX: &str = "\0cohort ";
 
-/// What single samples became.
+/// How single samples were stored.
 #[derive(Default)]
 pub struct RowsAppended {
-    /// Rows of cohorts: group, time, values in the order of its columns.
+    /// Rows of implicit groups: group, time, values in the order of its columns.
     pub rows: Vec<(u32, TimeMs, Arc<[f64]>)>,
-    /// Those that stayed single.
+    /// Samples that were stored as single samples.
     pub single: Vec<SlotFloat>,
-    /// All that were stored.
+    /// All stored samples.
     pub stored: Vec<SlotFloat>,
 }
 
-/// A row in the making.
+/// A row that is being collected.
 struct RowInProgress {
     group: u32,
     set: u32,
@@ -37,20 +38,21 @@ struct RowInProgress {
     samples: Vec<SlotFloat>,
 }
 
-/// The samples of one call and time on their way.
+/// The samples of one call with one time, while they are distributed to rows.
 #[derive(Default)]
 struct SameTimeRun {
     parts: Vec<RowInProgress>,
-    /// The part of the sample before.
+    /// Index of the row (in `parts`) that the sample before went to. Neighbours mostly go to the
+    /// same row.
     at: usize,
-    /// Of series that are nowhere yet.
+    /// Samples of series that have no column.
     new: Vec<SlotFloat>,
-    /// For [`Head::append_row`].
+    /// Samples for [`Head::append_row`].
     alone: Vec<SlotFloat>,
 }
 
 impl Head {
-    /// Takes single samples in the order in which they came.
+    /// Appends single samples in the order in which they arrived.
     pub fn append_rows(&mut self, samples: &[SlotFloat], counts: &mut AppendCounts) -> RowsAppended {
         let mut out = RowsAppended { stored: Vec::with_capacity(samples.len()), ..RowsAppended::default() };
         for run in samples.chunk_by(|a, b| a.1 == b.1) {
@@ -87,7 +89,7 @@ impl Head {
         self.append_alone(&run.alone, counts, out);
     }
 
-    /// A sample of a series that has a column.
+    /// Places a sample of a series that has a column.
     fn place_known(
         &mut self,
         sample: SlotFloat,
@@ -106,7 +108,8 @@ impl Head {
         self.gather(sample, ColumnRef { set, column }, run, counts);
     }
 
-    /// The part of the cohort that `set` belongs to; `None`: it is no cohort's, or has a later row.
+    /// The index of the row of the implicit group that `set` belongs to; begins it if needed.
+    /// `None` if the group is not implicit or already has a row at `t` or later.
     fn part_of(&mut self, set: u32, t: TimeMs, parts: &mut Vec<RowInProgress>) -> Option<usize> {
         let group = self.sets.get(&set)?.group;
         if let Some(at) = parts.iter().position(|part| part.group == group) {
@@ -131,7 +134,8 @@ impl Head {
         parts.len() - 1
     }
 
-    /// Series that are nowhere yet join the cohort that came with them, or make one.
+    /// Adds series without a column to the implicit group that arrived with them, or to a new
+    /// group.
     fn place_new(&mut self, run: &mut SameTimeRun, counts: &mut AppendCounts) {
         let new = std::mem::take(&mut run.new);
         if run.parts.is_empty() && new.len() < COHORT_ROWS {
@@ -148,7 +152,7 @@ impl Head {
         }
     }
 
-    /// A cohort without columns; made if there is none.
+    /// An implicit group without columns; created if there is none.
     fn spare_cohort(&mut self) -> u32 {
         let spare = self.groups.iter().position(|group| group.is_implicit() && group.set.is_none());
         let group = match spare {
@@ -159,7 +163,8 @@ impl Head {
         group
     }
 
-    /// Puts a sample into the row in the making, unless it must not be stored, or not there.
+    /// Puts a sample into the row that is collected, unless it must be refused or stored as a
+    /// single sample.
     fn gather(
         &mut self,
         sample: SlotFloat,
@@ -174,6 +179,7 @@ impl Head {
             part.row.resize(column + 1, ABSENT);
         }
         let series = &self.series[slot as usize];
+        // The row has a sample of this series already, or a hole would hide the column's sample.
         if !is_absent(part.row[column]) || series.rows().is_some_and(|rows| rows.has_holes()) {
             return run.alone.push(sample);
         }
@@ -191,8 +197,9 @@ impl Head {
         part.samples.push(sample);
     }
 
-    /// Stores a row, if it is worth one: if it has enough samples, or others will fill it, as they
-    /// did the one before.
+    /// Stores a collected row if it has enough samples. A sparse row is stored too if the row
+    /// before it was filled by later calls: this one probably will be. Otherwise its samples become
+    /// single samples (`alone`).
     fn push_part(
         &mut self,
         part: RowInProgress,
@@ -215,11 +222,11 @@ impl Head {
         out.stored.extend(samples);
     }
 
-    /// Puts a sample into an open row that has its time and nothing in its series' column; whether
-    /// there is one.
+    /// Puts a sample into the open row of its time, if its column is empty there. Returns whether
+    /// it did.
     pub(super) fn fill(&mut self, slot: u32, t: TimeMs, v: f64) -> bool {
         let series = &self.series[slot as usize];
-        // A hole at this time would hide the column's sample.
+        // A hole at this time would hide the sample of the column.
         let free = series.rows().is_none_or(|rows| !rows.has_holes());
         let Some(home) = series.homes().last().filter(|_| free) else { return false };
         self.sets.get_mut(&home.set).is_some_and(|set| set.fill(home.column, t, v))
@@ -240,7 +247,8 @@ mod tests {
         for at in 0..30 {
             let t = at * 15_000;
             let samples: Vec<SlotFloat> = slots.iter().map(|slot| (*slot, t, f64::from(*slot))).collect();
-            // The first time all come together; then some do before the others, too few for a row.
+            // In the first call all series arrive together. Later, some arrive before the others,
+            // too few for a row.
             let first = if at == 0 { 200 } else { COHORT_ROWS + at as usize % 3 };
             let (some, others) = samples.split_at(first);
             head.append_rows(some, &mut counts);

@@ -1,6 +1,7 @@
-//! Labels of series that have ended. A slot is never given to another series, and who writes a
-//! series may come back with the slot alone, so they have to stay: packed, many together, as
-//! neighbours have most of their labels in common.
+//! Labels of inactive series: series without samples in the head and without a writer. A slot is
+//! never given to another series, and a writer may come back with only the slot number, so the
+//! labels must be kept. They are compressed many at a time, because neighbouring series share most
+//! of their labels.
 
 use crate::limits::{ENDED_PACK, ENDED_ZSTD_LEVEL};
 use crate::model::Labels;
@@ -8,34 +9,36 @@ use crate::model::labels::hash_encoded;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 
-/// Slots without labels of their own, and the labels.
+/// The labels of inactive series, found by slot or by labels.
 #[derive(Default)]
 pub struct InactiveLabels {
     slots: HashTable<PackedSlot>,
     packs: Vec<Option<LabelPack>>,
-    /// The pack that was looked into last: who is asked for, or comes back, mostly is so with neighbours.
+    /// The pack that was decompressed last, by its number. Lookups come in runs: the next series is
+    /// usually in the same pack.
     open: Mutex<Option<(u32, Vec<u8>)>>,
 }
 
-/// Where the labels of a slot are.
+/// In which pack the labels of a slot are.
 struct PackedSlot {
     hash: u64,
     slot: u32,
     pack: u32,
 }
 
-/// The labels of some slots, which are ascending, in the order of these.
+/// The compressed labels of some slots.
 struct LabelPack {
     slots: Box<[u32]>,
-    /// How many of these are not taken.
+    /// How many of the slots are still inactive. An empty pack is dropped.
     left: u32,
-    /// Compressed: `(length, labels)` each, in their encoded form.
+    /// Compressed; for each slot, in ascending order: length (`u32`, little-endian) and encoded
+    /// labels.
     bytes: Box<[u8]>,
     unpacked: usize,
 }
 
 impl InactiveLabels {
-    /// Takes in the labels of slots that are ascending. Those that cannot be packed are given back.
+    /// Adds the labels of slots in ascending order. Returns those that could not be compressed.
     pub fn add(&mut self, ended: Vec<(u32, Labels)>) -> Vec<(u32, Labels)> {
         *self.open.lock() = None;
         let mut back = Vec::new();
@@ -60,7 +63,7 @@ impl InactiveLabels {
         }
     }
 
-    /// The slot of these labels, which are in their encoded form.
+    /// The slot of these encoded labels.
     pub fn find(&self, encoded: &[u8]) -> Option<u32> {
         let hash = hash_encoded(encoded);
         let mut same = self.slots.iter_hash(hash).filter(|place| place.hash == hash);
@@ -68,16 +71,17 @@ impl InactiveLabels {
             .map(|place| place.slot)
     }
 
-    /// The labels of a slot, if they are here.
+    /// The labels of a slot, if it is inactive.
     pub fn labels(&self, slot: u32) -> Option<Labels> {
         let pack = self.packs.iter().position(|pack| pack.as_ref().is_some_and(|p| p.at(slot).is_some()))?;
         self.look(pack as u32, slot, Labels::from_encoded)?
     }
 
-    /// The labels of a slot, if they are here; not any more then.
+    /// Removes and returns the labels of a slot, if it is inactive.
     pub fn take(&mut self, slot: u32) -> Option<Labels> {
         let labels = self.labels(slot)?;
-        // That may be of a pack out of which it was taken before: it had the same labels.
+        // `labels` may come from an older pack, from which this slot was taken before. Its labels
+        // are the same, and the entry found by their hash names the right pack.
         let (place, _) = self.slots.find_entry(labels.hash64(), |place| place.slot == slot).ok()?.remove();
         let pack = &mut self.packs[place.pack as usize];
         *pack =
@@ -85,7 +89,7 @@ impl InactiveLabels {
         Some(labels)
     }
 
-    /// Shows `to` the encoded labels of a slot of a pack.
+    /// Calls `to` with the encoded labels of a slot of pack `at`.
     fn look<R>(&self, at: u32, slot: u32, to: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let pack = self.packs.get(at as usize)?.as_ref()?;
         let mut open = self.open.lock();
@@ -120,7 +124,7 @@ impl LabelPack {
         self.slots.binary_search(&slot).ok()
     }
 
-    /// What `unpacked`, which is this pack's, has for a slot.
+    /// The encoded labels of a slot; `unpacked` is the decompressed content of this pack.
     fn get<'a>(&self, mut unpacked: &'a [u8], slot: u32) -> Option<&'a [u8]> {
         for _ in 0..self.at(slot)? {
             unpacked = take(unpacked)?.1;
@@ -129,7 +133,7 @@ impl LabelPack {
     }
 }
 
-/// The first encoded labels, and what is behind them.
+/// The first encoded labels, and the bytes after them.
 fn take(unpacked: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = unpacked.split_first_chunk()?;
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)

@@ -1,7 +1,9 @@
-//! A head that was replayed takes over what came while that went on: the series and groups that are
-//! new, then their samples.
+//! Merges the temporary head of a replay into the replayed head: first the new series and groups,
+//! then their samples (see [`crate::store`], `ReplayOverlay`).
 //!
-//! These are in the log already, behind what was replayed, and the next start replays them as
+//! The log has these samples already, after everything that was replayed, and the next start
+//! replays them like any others ([`super::restore`]). So the same rule applies here: a stored
+//! sample wins, and no sample is refused as too late.
 //! [`super::restore`] does; so what is there stays, as there, and nobody is asked whether a sample
 //! comes too late.
 
@@ -12,8 +14,9 @@ use crate::store::ColumnLayout;
 use std::sync::Arc;
 
 impl Head {
-    /// Takes over what `young` knows of series and groups: those that came since, and which series
-    /// has which labels. Both heads came out of the same log: what both have has the same numbers.
+    /// Takes series and groups from the temporary head `young`: the new ones, and the index from
+    /// labels to slots. Both heads were filled from the same log, so the slots and groups that both
+    /// know have the same numbers.
     pub fn take_series_from(&mut self, young: Head) {
         let Head { registry, series, ended, postings, groups, unlogged, .. } = young;
         for (slot, series) in (0u32..).zip(series).skip(self.series.len()) {
@@ -29,7 +32,7 @@ impl Head {
         }
     }
 
-    /// A batch of a group that was taken meanwhile.
+    /// Merges a batch of a group that was appended during the replay.
     pub fn merge_batch(&mut self, group: u32, layout: &Arc<ColumnLayout>, t: TimeMs, values: &Arc<[f64]>) {
         let at = group as usize;
         if self.groups[at].newest.is_some_and(|newest| t <= newest) {

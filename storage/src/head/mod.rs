@@ -1,10 +1,12 @@
-//! The recent hours, in memory: per shard a registry, postings, and samples in target columns.
+//! The head: the recent hours, in memory. Each shard has one [`Head`], with its series, postings
+//! and samples.
 //!
-//! Start at [`Head`] (the append path); [`columns`] and [`group_chunk`] hold what came by scrape,
-//! [`implicit_groups`] puts there what came together without one, [`ungrouped`] has what came
-//! alone, [`sparse_append`] the native histograms and start timestamps, [`postings`] finds series,
-//! [`ranks`] has their order, [`snapshot`] is what readers take away, [`scrape_run`] a replay's
-//! short cut to windows.
+//! Start at [`Head`] (the append path). [`columns`] and [`group_chunk`] hold scrapes.
+//! [`implicit_groups`] makes columns of remote-write samples that arrive together, and
+//! [`ungrouped`] holds single samples. [`sparse_append`] is for native histograms and start
+//! timestamps. [`postings`] finds series, [`ranks`] sorts them. [`snapshot`] is what readers get.
+//! [`restore`] fills the head from the log, and [`scrape_run`] is the replay's direct way from
+//! logged scrapes to chunks.
 
 mod append_decision;
 mod chunk_merge;

@@ -1,9 +1,10 @@
-//! The open rows of a column set: the values of its latest scrapes, not compressed yet. They become
-//! a [`super::group_chunk`].
+//! The open rows of a column set: its latest scrapes, not compressed yet. Sealing makes a group
+//! chunk of them ([`super::group_chunk`]).
 //!
-//! Most columns do not move from one scrape to the next, so only the newest row is kept as it came;
-//! those before keep what differs from a *base* ([`super::row_delta`]), which is one of them. As
-//! rows may be filled value by value, which row serves for that is seen when the next one comes:
+//! Most columns do not change from one scrape to the next. So only the newest row is stored as it
+//! came; earlier rows store what differs from a *base* row ([`super::row_delta`]). Rows may be
+//! filled value by value, so it is decided only when the next row comes whether a row becomes the
+//! base: it does if it has many more samples than the current base.
 //! one that has many more samples than the base takes its place.
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
@@ -14,12 +15,13 @@ use crate::model::value::{ABSENT, is_absent};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The values of one scrape, in the order of the set's columns; may be shorter than the set. Cheap to clone.
+/// The values of one scrape in the order of the set's columns; may be shorter than the set. Cheap
+/// to clone.
 #[derive(Clone)]
 pub enum OpenRow {
-    /// All of them.
+    /// All values.
     Whole(Arc<[f64]>),
-    /// What differs from another row.
+    /// The difference to a base row.
     Packed(Arc<RowDelta>),
 }
 
@@ -33,7 +35,8 @@ impl OpenRow {
         Some(v).filter(|v| !is_absent(*v))
     }
 
-    /// Puts a value into column `c` of what will have at least `columns`; copied only if others have it, too.
+    /// Puts a value into column `c`; the row gets at least `columns` columns. Copies the row only
+    /// if it is shared.
     fn put(&mut self, c: u32, v: f64, columns: usize) {
         let mut row = match std::mem::replace(self, OpenRow::Whole(Arc::default())) {
             OpenRow::Whole(row) => row,
@@ -49,24 +52,25 @@ impl OpenRow {
     }
 }
 
-/// Rows in the order of their times.
+/// Open rows, ordered by time.
 #[derive(Default)]
 pub struct OpenRows {
     rows: Vec<(TimeMs, OpenRow)>,
-    /// What the next packed row differs from; empty before there is one.
+    /// The base of rows that are packed next; empty until there is one.
     base: Arc<[f64]>,
-    /// Rows from here on were not packed since they were last filled.
+    /// Rows from this index on were not packed since they were last filled.
     loose: usize,
 }
 
 impl OpenRows {
-    /// Adds a row later than all others.
+    /// Adds a row; `t` is later than all other rows.
     pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>) {
         self.pack();
         self.rows.push((t, OpenRow::Whole(values)));
     }
 
-    /// All rows keep only what differs from the base, if that is less.
+    /// Packs the rows from `loose` on: each becomes a difference to the base if that is smaller, or
+    /// the new base if it has many more samples.
     fn pack(&mut self) {
         for (_, row) in &mut self.rows[self.loose..] {
             let OpenRow::Whole(values) = row else { continue };
@@ -80,7 +84,8 @@ impl OpenRows {
         self.loose = self.rows.len();
     }
 
-    /// Puts a value into the row of time `t`, if there is one and it has none in column `c` of `columns`.
+    /// Puts a value into the row of time `t`, if there is such a row and its column `c` is empty.
+    /// `columns` is the width of the set. Returns whether it did.
     pub fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
         let Ok(at) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
         let row = &mut self.rows[at].1;
@@ -92,7 +97,8 @@ impl OpenRows {
         free
     }
 
-    /// Makes the rows, if there are any, a window of so many columns.
+    /// Removes the rows and compresses them into a chunk of `columns` columns; `None` if there are
+    /// no rows.
     pub fn seal(&mut self, columns: usize) -> Option<GroupChunk> {
         let rows = std::mem::take(self);
         (!rows.is_empty()).then(|| rows.window(columns))
@@ -103,6 +109,9 @@ impl OpenRows {
         let mut rows: Vec<Turned> = self.rows.iter().map(|(_, row)| Turned::of(row, &self.base)).collect();
         let mut column = Vec::with_capacity(rows.len());
         for at in 0..columns.div_ceil(WORD) {
+            // 64 columns at a time: a bit of `moved` is set if any row differs from the base in
+            // this column. Most columns are constant, and are finished without a look at their
+            // values.
             let moved = rows.iter_mut().fold(0, |moved, row| moved | row.go(at, &self.base));
             for c in at * WORD..columns.min((at + 1) * WORD) {
                 let bit = 1 << (c % WORD);
@@ -120,7 +129,7 @@ impl OpenRows {
         builder.finish(self.rows.iter().map(|(t, _)| *t).collect())
     }
 
-    /// Samples in the newest row, of so many columns.
+    /// Number of samples in the newest row; `columns` is the width of the set.
     pub fn newest_samples(&self, columns: usize) -> usize {
         let samples = |row: &OpenRow| (0..columns as u32).filter(|c| row.get(*c).is_some()).count();
         self.rows.last().map_or(0, |(_, row)| samples(row))
@@ -131,7 +140,7 @@ impl OpenRows {
         self.rows.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -159,7 +168,7 @@ impl OpenRows {
         self.rows.get(begin..end).unwrap_or(&[])
     }
 
-    /// Forgets the rows before `end`.
+    /// Drops the rows before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         let cut = self.rows.partition_point(|row| row.0 < end);
         self.rows.drain(..cut);
@@ -170,17 +179,17 @@ impl OpenRows {
     }
 }
 
-/// A row on its way to columns.
+/// A row while its values are transposed to columns.
 struct Turned<'a> {
     row: Source<'a>,
-    /// Of the columns of the word at hand, which differ from the base, by bit.
+    /// For the current word of 64 columns: which of them differ from the base, one bit each.
     marks: u64,
 }
 
-/// Where its values are.
+/// Where the values of the row are.
 enum Source<'a> {
     Whole(Cow<'a, [f64]>),
-    /// What differs from the base, and how many of these values were taken.
+    /// The difference to the base, and how many of its values were read.
     Packed(&'a RowDelta, usize),
 }
 
@@ -189,13 +198,13 @@ impl Turned<'_> {
         let row = match row {
             OpenRow::Whole(row) => Source::Whole(Cow::Borrowed(row)),
             OpenRow::Packed(row) if Arc::ptr_eq(row.base(), base) => Source::Packed(row, 0),
-            // It was packed before there was this base.
+            // The row was packed with an earlier base.
             OpenRow::Packed(row) => Source::Whole(Cow::Owned(row.unpacked())),
         };
         Turned { row, marks: 0 }
     }
 
-    /// Goes to a word of columns; which of them differ from the base.
+    /// Moves to word `at` of columns. Returns which of them differ from the base.
     fn go(&mut self, at: usize, base: &[f64]) -> u64 {
         self.marks = match &self.row {
             Source::Whole(row) => row_delta::differing(row_delta::word(base, at), row_delta::word(row, at)),
@@ -204,7 +213,8 @@ impl Turned<'_> {
         self.marks
     }
 
-    /// The bit pattern of a column that differs; to be called for each of them in order.
+    /// The bit pattern of a column that differs from the base. Must be called for each of them, in
+    /// order.
     fn next(&mut self, c: usize) -> u64 {
         let v = match &mut self.row {
             Source::Whole(row) => value(row, c),
@@ -229,7 +239,7 @@ mod tests {
         prop_oneof![9 => bits.prop_map(f64::from_bits), 1 => Just(ABSENT)]
     }
 
-    /// Rows of all widths, some of them wide, and which columns of each come later, one by one.
+    /// Rows of all widths, some wide, and for each the columns that are filled later, one by one.
     fn rows() -> impl Strategy<Value = Vec<Vec<(f64, bool)>>> {
         let late = prop_oneof![Just(0.0), Just(0.1), Just(0.9)];
         let width = prop_oneof![4 => 0..200_usize, 1 => 2000..5000_usize];
@@ -314,7 +324,8 @@ mod tests {
                 assert_eq!(filled, t >= behind);
             }
             let whole = packed(&open).iter().filter(|packed| !**packed).count() as i64;
-            // Those that are not full yet, one that was the base before it was full, and the base.
+            // These are: rows that are not full yet, one that was the base before it was full, and
+            // the base.
             assert!(whole <= behind + 3, "{whole} of 16 with {behind} rows in the making");
         }
     }

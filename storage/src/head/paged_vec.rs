@@ -1,14 +1,16 @@
-//! Something for each slot of a shard: a vector in pieces of one size. It grows without moving what
-//! is there, and without leaving places of all its earlier sizes behind in the allocator.
+//! A vector in pages of 64 elements, used for what each slot of a shard has. It grows by whole
+//! pages. Unlike a `Vec` it never reallocates, so it leaves no freed buffers of ever larger sizes
+//! in the allocator.
 
 use std::ops::{Index, IndexMut};
 
-/// Elements of a piece; a power of two. Those of 64 series fill one of the allocator's sizes.
+/// Elements of a page; a power of two. A page of 64 `HeadSeries` fills one size class of the
+/// allocator.
 const PIECE: usize = 64;
 
-/// A vector that only grows.
+/// A vector that only grows and never moves its elements.
 pub struct PagedVec<T> {
-    /// All full but the last.
+    /// The pages. All but the last are full.
     pieces: Vec<Vec<T>>,
 }
 
@@ -33,7 +35,7 @@ impl<T> PagedVec<T> {
         self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
     }
 
-    /// Adds one at the end.
+    /// Adds an element at the end.
     pub fn push(&mut self, element: T) {
         if self.pieces.last().is_none_or(|last| last.len() == PIECE) {
             self.pieces.push(Vec::with_capacity(PIECE));
@@ -43,17 +45,17 @@ impl<T> PagedVec<T> {
         }
     }
 
-    /// Element `at`.
+    /// Element `at`, if there is one.
     pub fn get(&self, at: usize) -> Option<&T> {
         self.pieces.get(at / PIECE)?.get(at % PIECE)
     }
 
-    /// All of them.
+    /// All elements, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
 
-    /// All of them.
+    /// All elements, in order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pieces.iter_mut().flatten()
     }

@@ -1,8 +1,9 @@
-//! In-memory postings: which slots carry which label pair, and who satisfies a set of matchers.
+//! In-memory postings: which slots have which label value, and which slots satisfy a set of
+//! matchers.
 //!
-//! Roaring bitmaps per pair, updated with the series itself, so a new series is visible at once. A
-//! pair that few series have is a list, one that hardly any have (a pod's uid) is kept inline. A
-//! missing label counts as the empty string.
+//! Each label pair has a posting list. It is updated together with the series, so a new series is
+//! visible at once. A list of up to 7 slots (a pod's uid) is stored inline, a longer one as a
+//! sorted list, a long one as a Roaring bitmap. A missing label counts as the empty string.
 
 use crate::limits::POSTINGS_LIST;
 use crate::model::regex::AnchoredRegex;
@@ -11,15 +12,16 @@ use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-/// Slots of a pair that are kept without an allocation: as many as fit beside the other variants.
+/// Slots that a list stores without an allocation: as many as fit into the size of the other
+/// variants.
 const INLINE: usize = 7;
 
-/// The slots of one pair.
+/// The slots of one label pair.
 #[derive(Clone)]
 enum PostingList {
-    /// The first so many, ascending.
+    /// Number of slots, and the slots in ascending order.
     Inline(u8, [u32; INLINE]),
-    /// Up to [`POSTINGS_LIST`], ascending: a bitmap of few slots is ten times their size.
+    /// Up to [`POSTINGS_LIST`] slots, ascending. A bitmap of so few slots is ten times their size.
     Few(Vec<u32>),
     Many(RoaringBitmap),
 }
@@ -44,7 +46,7 @@ impl PostingList {
         }
     }
 
-    /// The slots, as a list or as a bitmap.
+    /// The slots: as a list (`Ok`) or as a bitmap (`Err`).
     fn parts(&self) -> Result<&[u32], &RoaringBitmap> {
         match self {
             PostingList::Inline(len, slots) => Ok(&slots[..usize::from(*len)]),
@@ -76,7 +78,7 @@ impl PostingList {
         }
     }
 
-    /// Removes a slot; whether none is left.
+    /// Removes a slot. Returns whether the list is empty now.
     fn remove(&mut self, slot: u32) -> bool {
         match self {
             PostingList::Many(slots) => drop(slots.remove(slot)),
@@ -107,12 +109,12 @@ impl PostingList {
     }
 }
 
-/// A list with a slot more.
+/// A copy of the list with `slot` inserted at `at`.
 fn with(list: &[u32], at: usize, slot: u32) -> Vec<u32> {
     [&list[..at], &[slot], &list[at..]].concat()
 }
 
-/// Slots mostly come in ascending order, for which there is no search.
+/// Adds a slot. Slots mostly come in ascending order: `try_push` needs no search.
 fn put(set: &mut RoaringBitmap, slot: u32) {
     if set.try_push(slot).is_err() {
         set.insert(slot);
@@ -134,7 +136,7 @@ pub struct HeadPostings {
 }
 
 impl HeadPostings {
-    /// All slots.
+    /// All visible slots.
     pub fn all(&self) -> &RoaringBitmap {
         &self.all
     }
@@ -170,8 +172,9 @@ impl HeadPostings {
         }
     }
 
-    /// The slots that satisfy all matchers; `labels` gives the labels of a slot.
+    /// The slots that satisfy all matchers; `labels` returns the labels of a slot.
     pub fn select<'a>(&self, matchers: &[Matcher], labels: impl Fn(u32) -> &'a Labels) -> RoaringBitmap {
+        // Equality with a value is the cheapest and most selective, a regex the most expensive.
         let mut order: Vec<&Matcher> = matchers.iter().collect();
         order.sort_by_key(|m| (m.op != MatchOp::Equal || m.value.is_empty(), m.regex().is_some()));
         let mut found: Option<RoaringBitmap> = None;
@@ -191,7 +194,8 @@ impl HeadPostings {
         found.unwrap_or_else(|| self.all.clone())
     }
 
-    /// Whether testing the few slots left beats testing the label's many values.
+    /// Whether it is cheaper to test the labels of the remaining slots than all values of the
+    /// label.
     fn cheaper_one_by_one(&self, slots: &RoaringBitmap, matcher: &Matcher) -> bool {
         let values = self.names.get(matcher.name.as_str()).map_or(0, |v| v.by_value.len() as u64);
         matcher.regex().is_some() && slots.len() < values
@@ -214,7 +218,7 @@ impl HeadPostings {
         }
     }
 
-    /// The slots with one of these values; "" is that of slots without the label.
+    /// The slots with one of these values; `""` stands for slots without the label.
     fn having(&self, values: &LabelValues, literals: &[String]) -> RoaringBitmap {
         let mut set = RoaringBitmap::new();
         for literal in literals {
@@ -227,7 +231,8 @@ impl HeadPostings {
         set
     }
 
-    /// The slots whose value matches. A pattern that accepts "" is answered by what it refuses: that is less.
+    /// The slots whose value matches the regex. If the regex matches `""`, the values that do not
+    /// match are collected and subtracted from all slots: these are fewer.
     fn like(&self, values: &LabelValues, regex: &AnchoredRegex) -> RoaringBitmap {
         let prefix = regex.prefix();
         let accepts_missing = regex.is_match("");
@@ -241,20 +246,20 @@ impl HeadPostings {
         if accepts_missing { &self.all - set } else { set }
     }
 
-    /// Label names of the slots in `set` (all: `None`), into `names`.
+    /// Adds to `names` the label names of the slots in `set` (`None`: all slots).
     pub fn label_names(&self, set: Option<&RoaringBitmap>, names: &mut BTreeSet<String>) {
         let hits = self.names.iter().filter(|(_, values)| set.is_none_or(|set| !values.any.is_disjoint(set)));
         names.extend(hits.map(|(name, _)| name.to_string()));
     }
 
-    /// Values of label `name` that slots in `set` (all: `None`) have, into `found`.
+    /// Adds to `found` the values of label `name` that slots in `set` have (`None`: all slots).
     pub fn label_values(&self, name: &str, set: Option<&RoaringBitmap>, found: &mut BTreeSet<String>) {
         let Some(values) = self.names.get(name) else { return };
         let hits = values.by_value.iter().filter(|(_, slots)| set.is_none_or(|set| slots.meets(set)));
         found.extend(hits.map(|(value, _)| value.to_string()));
     }
 
-    /// Calls `visit(name, value, series)` for every pair.
+    /// Calls `visit(name, value, number of series)` for every label pair.
     pub fn for_each_pair(&self, mut visit: impl FnMut(&str, &str, u64)) {
         for (name, values) in &self.names {
             values.by_value.iter().for_each(|(value, slots)| visit(name, value, slots.len()));
@@ -294,7 +299,8 @@ mod tests {
             .prop_map(|(name, op, value)| Matcher::new(name, op, value).unwrap())
     }
 
-    /// `n` series, each with two labels that all have and one of its own.
+    /// `n` series: two labels with the same value on all, one label with a value of its own on
+    /// each.
     fn postings_of(n: usize) -> (Vec<Labels>, HeadPostings) {
         let labels = |i: usize| {
             let own = format!("v{i}");
@@ -381,7 +387,8 @@ mod tests {
             let mut slots = PostingList::one(40);
             let mut model = BTreeSet::from([40]);
             for (slot, step) in steps {
-                // More come than go: it gets through all variants, and back.
+                // More slots are added than removed: the list grows through all variants and
+                // shrinks again.
                 if step > 0 {
                     slots.add(slot);
                     model.insert(slot);

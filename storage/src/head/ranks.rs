@@ -1,28 +1,30 @@
-//! The order of series by their labels, as a number per slot: readers sort numbers instead of labels.
+//! The order of series by their labels, as a rank (a number) per slot: readers sort numbers instead
+//! of labels.
 //!
-//! A slot always has the same labels, so a rank that was found once stays right relative to all
-//! others. Nothing is done when series come: a slot gets its rank when a reader finds it without
-//! one, some at a time, as that happens under the shard's lock.
+//! The labels of a slot never change, so the order of two ranked slots stays right. New series get
+//! no rank when they are created, but when a reader first needs it. Only a limited number is ranked
+//! at a time, because this runs under the lock of the shard.
 
 use super::paged_vec::PagedVec;
 use super::series::HeadSeries;
 use crate::limits::{RANKED_AT_ONCE, RANKED_SHARE};
 
-/// No rank yet.
+/// The slot has no rank yet.
 const NONE: u32 = u32::MAX;
 
-/// Ranks by slot.
+/// The ranks, by slot.
 #[derive(Default)]
 pub struct Ranks {
     of: Vec<u32>,
-    /// How many slots have one.
+    /// How many slots have a rank.
     ranked: usize,
 }
 
 impl Ranks {
-    /// Brings slots, which have labels and of which none comes twice, into the order of these;
-    /// whether it could. Slots that have no rank get one if there are enough of the others to make
-    /// that worthwhile.
+    /// Sorts slots by their labels. The slots must have labels and be distinct. Returns false, and
+    /// leaves the order, if not all slots have a rank. Unranked slots then get ranks, up to
+    /// [`RANKED_AT_ONCE`] per call, unless `slots` is so small a share of the ranked ones that
+    /// sorting labels is cheaper.
     pub fn sort(&mut self, slots: &mut [u32], series: &PagedVec<HeadSeries>) -> bool {
         let unranked: Vec<u32> = slots.iter().copied().filter(|slot| self.rank(*slot) == NONE).collect();
         if !unranked.is_empty() {
@@ -48,7 +50,7 @@ impl Ranks {
         self.of.get(slot as usize).copied().unwrap_or(NONE)
     }
 
-    /// Gives ranks to slots that have none. Those whose series have ended lose theirs.
+    /// Ranks slots that have no rank. Slots whose series are inactive lose theirs.
     fn add(&mut self, mut fresh: Vec<u32>, series: &PagedVec<HeadSeries>) {
         let labels = |slot: u32| &series[slot as usize].labels;
         let order = self.order(series);
@@ -70,13 +72,13 @@ impl Ranks {
         }
     }
 
-    /// The slot gets the next rank.
+    /// Gives the slot the next rank.
     fn push(&mut self, slot: u32) {
         self.of[slot as usize] = self.ranked as u32;
         self.ranked += 1;
     }
 
-    /// The slots that have a rank and labels, in their order.
+    /// The slots that have a rank and labels, in the order of their ranks.
     fn order(&self, series: &PagedVec<HeadSeries>) -> Vec<u32> {
         let mut order = vec![NONE; self.ranked];
         for (slot, rank) in (0..).zip(&self.of).filter(|(_, rank)| **rank != NONE) {
@@ -123,7 +125,7 @@ mod tests {
                 } else {
                     prop_assert!(found.len() < ranks.ranked / RANKED_SHARE);
                 }
-                // Some series end, and come back before the next question.
+                // Some series become inactive, and come back before the next query.
                 let gone: Vec<usize> = (0..400).step_by(stride + 1).filter(|_| end).collect();
                 for slot in &gone {
                     series[*slot].labels = Labels::default();

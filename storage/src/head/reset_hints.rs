@@ -1,14 +1,14 @@
-//! What the head knows of counter resets between the histograms of one series.
+//! The counter reset hints of the histograms in the head.
 //!
-//! Prometheus keeps histograms in chunks and begins a new one where a counter may have been reset:
-//! the first histogram of a chunk is read with the hint *unknown*, the others with *not reset*,
-//! whatever the writer said; gauges stay gauges. The hints that queries see (and warn about) are
-//! these, so they are made here, at the append.
+//! Prometheus stores histograms in chunks and begins a new one where a counter may have been reset.
+//! The first histogram of a chunk is read with the hint *unknown*, the others with *not reset*,
+//! whatever the writer sent; gauges stay gauges. Queries show these hints and warn because of them.
+//! The head has no such chunks, so it computes the same hints at the append.
 
 use crate::model::NativeHistogram;
 use crate::model::histogram::{Buckets, ResetHint};
 
-/// The hint with which `h` is kept behind `previous`, the histogram right before it in its series.
+/// The hint with which `h` is stored; `previous` is the histogram directly before it in its series.
 pub fn hint_behind(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> ResetHint {
     match (h.hint, previous) {
         (ResetHint::Gauge, _) => ResetHint::Gauge,
@@ -20,7 +20,7 @@ pub fn hint_behind(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> R
     }
 }
 
-/// Whether `next` has the shape of `previous` and no bucket of it has less.
+/// Whether `next` has the same schema as `previous` and no smaller bucket: no counter reset.
 fn continues(previous: &NativeHistogram, next: &NativeHistogram) -> bool {
     let shape = previous.schema == next.schema
         && previous.zero_threshold == next.zero_threshold
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::model::histogram::BucketSpan;
 
-    /// A histogram with these counts from bucket `offset` on.
+    /// A histogram with these counts, from bucket `offset` on.
     fn histogram(offset: i32, counts: &[f64]) -> NativeHistogram {
         let spans = vec![BucketSpan { offset, length: counts.len() as u32 }];
         let positive = Buckets { spans, counts: counts.to_vec() };

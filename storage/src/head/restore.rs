@@ -1,5 +1,6 @@
-//! The head between log and blocks: what it tells the log, how replay fills it, and how it lets go of what is
-//! in blocks.
+//! The head between log and blocks: it encodes its series, groups and rows for the write-ahead log,
+//! is filled from the log by a replay (`restore_*`), and drops samples that are in blocks
+//! ([`Head::drop_before`]).
 
 use super::columns::ColumnSet;
 use super::group::ColumnGroup;
@@ -13,37 +14,38 @@ use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The id of group `group` of `shard`, as the log and the store's callers know it.
+/// The id of group `group` of `shard`, as in the log and for callers of the store.
 pub fn group_id(shard: u16, group: u32) -> u32 {
     group * u32::from(SHARDS) + u32::from(shard % SHARDS)
 }
 
-/// Shard and index of a group's id.
+/// Shard and index within the shard of a group id.
 pub fn group_of(id: u32) -> (u16, u32) {
     ((id % u32::from(SHARDS)) as u16, id / u32::from(SHARDS))
 }
 
 impl Head {
-    /// Whether there are series that the log does not know yet.
+    /// Whether there are series that are not in the log yet.
     pub fn has_unlogged(&self) -> bool {
         !self.unlogged.is_empty()
     }
 
-    /// Adds records of the series that the log does not know yet.
+    /// Adds records of the series that are not in the log yet.
     pub fn encode_series(&self, shard: u16, batch: &mut RecordBuilder) {
         for slot in &self.unlogged {
             wal::add_series(batch, shard, *slot, &self.series[*slot as usize].labels);
         }
     }
 
-    /// The records of [`Head::encode_series`] got in.
+    /// The records of [`Head::encode_series`] are in the log.
     pub fn series_logged(&mut self) {
         for slot in std::mem::take(&mut self.unlogged) {
             self.series[slot as usize].logged = true;
         }
     }
 
-    /// Adds the records of a scrape.
+    /// Adds the records of one row of a group: its name and layout if the log does not have them,
+    /// then the values. `epoch` is that of the log.
     pub fn encode_row(
         &self,
         shard: u16,
@@ -62,13 +64,14 @@ impl Head {
         }
     }
 
-    /// The records of [`Head::encode_row`] got in; `lsn` is the last one's.
+    /// The records of [`Head::encode_row`] are in the log; `lsn` is the number of the last one.
     pub fn row_logged(&mut self, group: u32, epoch: u64, row: Arc<[f64]>, lsn: u64) {
         let columns = row.len();
         self.groups[group as usize].log.logged(epoch, columns, row, lsn);
     }
 
-    /// Adds records of all series and groups that may have samples, for a checkpoint; their number.
+    /// Adds records of all series and groups that may have samples, for a checkpoint. Returns the
+    /// number of records.
     pub fn encode_checkpoint(&self, shard: u16, batch: &mut RecordBuilder) -> u64 {
         let mut records = 0;
         for (slot, series) in self.series.iter().enumerate().filter(|(_, series)| series.listed) {
@@ -82,7 +85,7 @@ impl Head {
         records
     }
 
-    /// A series record.
+    /// Applies a series record. An error means that the log is inconsistent.
     pub fn restore_series(&mut self, slot: u32, labels: Labels) -> Result<(), String> {
         if slot >= SHARD_SLOTS {
             return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
@@ -99,15 +102,17 @@ impl Head {
         Ok(())
     }
 
-    /// A series record that another head took by [`Head::restore_series`], with `labels` for this
-    /// slot. Whoever looks for series looks there, until [`Head::take_series_from`].
+    /// Applies a series record that another head has checked by [`Head::restore_series`]; `labels`
+    /// are those of this slot. The series is not in the index and postings of this head until
+    /// [`Head::take_series_from`]; until then lookups go to the other head.
     pub fn restore_known(&mut self, slot: u32, labels: Labels) {
         self.extend_slots(slot);
         let series = &mut self.series[slot as usize];
         (series.labels, series.listed, series.logged) = (labels, true, true);
     }
 
-    /// A group record; also makes room for a group whose record is lost.
+    /// Applies a group record. With `key` `None` it only creates the group, for a record that names
+    /// a group whose own record is lost.
     pub fn restore_group(&mut self, group: u32, key: Option<&str>) -> Result<(), String> {
         if group >= SHARD_SLOTS {
             return Err(format!("group {group} is beyond {SHARD_SLOTS}"));
@@ -125,7 +130,7 @@ impl Head {
         Ok(())
     }
 
-    /// A layout record: columns from `from` on are `slots`.
+    /// Applies a layout record: the columns from `from` on belong to `slots`.
     pub fn restore_layout(&mut self, group: u32, from: u32, slots: &[u32]) -> Result<(), String> {
         self.restore_group(group, None)?;
         if let Some(slot) = slots.iter().find(|slot| **slot >= SHARD_SLOTS) {
@@ -150,7 +155,7 @@ impl Head {
         Ok(())
     }
 
-    /// A scrape; the number of its samples.
+    /// Applies a scrape record. Returns the number of its samples.
     pub fn restore_row(&mut self, group: u32, t: TimeMs, row: Arc<[f64]>) -> Result<u64, String> {
         let known = self.groups.get(group as usize).and_then(|g| Some((g.newest, self.sets.get(&g.set?)?)));
         let Some((newest, set)) = known else { return Err("the layout of its group is missing".to_owned()) };
@@ -163,6 +168,7 @@ impl Head {
             self.push_row(group as usize, t, row);
             return Ok(samples);
         }
+        // Late rows become single samples: columns only grow in time.
         let single: Vec<(u32, f64)> = set.columns.iter().copied().zip(row.iter().copied()).collect();
         for (slot, v) in single.into_iter().filter(|(_, v)| !is_absent(*v)) {
             self.restore_sample(slot, t, v)?;
@@ -176,7 +182,7 @@ impl Head {
         set.map_or(&[], |set| &set.columns)
     }
 
-    /// A row of a group without the samples of times at which their series have some elsewhere.
+    /// A row of a group without the samples that its series already have elsewhere at `t`.
     pub(super) fn without_stored(&self, group: usize, t: TimeMs, row: Arc<[f64]>) -> Arc<[f64]> {
         let Some(set) = self.groups[group].set.and_then(|set| self.sets.get(&set)) else { return row };
         let known = |column: &u32| {
@@ -191,7 +197,7 @@ impl Head {
         kept.map_or(row, Arc::from)
     }
 
-    /// A single sample.
+    /// Applies a record of a single sample. A stored sample at this time wins.
     pub fn restore_sample(&mut self, slot: u32, t: TimeMs, v: f64) -> Result<(), String> {
         self.restore_slot(slot)?;
         if self.at(slot, t).is_none() && self.histogram_at(slot, t).is_none() {
@@ -200,12 +206,12 @@ impl Head {
         Ok(())
     }
 
-    /// Time of the oldest and the newest sample.
+    /// Times of the oldest and the newest sample.
     pub fn span(&self) -> Option<(TimeMs, TimeMs)> {
         Some((self.oldest?, self.newest?))
     }
 
-    /// Time of the oldest sample; looks at every series.
+    /// Time of the oldest sample; visits every series.
     pub(super) fn find_oldest(&self) -> Option<TimeMs> {
         let sets = self.sets.values().filter_map(|set| set.oldest());
         let rows = self.series.iter().filter_map(|series| series.rows()?.oldest());
@@ -213,28 +219,29 @@ impl Head {
         sets.chain(rows).chain(histograms).min()
     }
 
-    /// Whether the time from the oldest to the newest sample meets `from..=to`.
+    /// Whether the range from the oldest to the newest sample overlaps `from..=to`.
     pub fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
         self.span().is_some_and(|(oldest, newest)| oldest <= to && from <= newest)
     }
 
-    /// From now until [`Head::drop_before`], samples before `end` are noted: the flush does not see them.
+    /// Begins a flush up to `end`. Until [`Head::drop_before`], samples before `end` are recorded
+    /// also in `flushing`: the flush works on a snapshot and does not see them.
     pub fn begin_flush(&mut self, end: TimeMs) {
         self.flushing = Some(FlushInProgress { end, ..FlushInProgress::default() });
     }
 
-    /// The flush failed.
+    /// Ends a flush that failed.
     pub fn abandon_flush(&mut self) {
         self.flushing = None;
     }
 
-    /// From now on samples before `end` are too old: blocks have that time.
+    /// From now on, samples before `end` are refused as too old: blocks cover that time.
     pub fn raise_min_append_time(&mut self, end: TimeMs) {
         self.min_append_time = self.min_append_time.max(end);
     }
 
-    /// Forgets all samples before `end`, but for those that came since [`Head::begin_flush`], and the series
-    /// that nothing is left of.
+    /// Drops all samples before `end`, except those that arrived since [`Head::begin_flush`], and
+    /// deactivates series that have no samples left.
     pub fn drop_before(&mut self, end: TimeMs) {
         self.raise_min_append_time(end);
         for set in self.sets.values_mut() {
@@ -252,7 +259,8 @@ impl Head {
         self.deactivate_empty();
     }
 
-    /// Stores anew what came while a flush ran and was dropped with what is in its blocks.
+    /// Stores again the samples that arrived during a flush: they were dropped together with the
+    /// flushed ones.
     fn put_back(&mut self, late: FlushInProgress) {
         for (slot, t, v) in late.rows {
             if self.at(slot, t).is_none() {
@@ -271,7 +279,8 @@ impl Head {
         }
     }
 
-    /// Removes column sets without samples, and starts anew those that consist mostly of dead columns.
+    /// Removes column sets without samples, and begins a new set for groups of which most columns
+    /// have no samples.
     fn drop_sets(&mut self) {
         let empty: Vec<u32> =
             self.sets.iter().filter(|(_, set)| set.is_empty()).map(|(key, _)| *key).collect();
@@ -292,12 +301,12 @@ impl Head {
                 self.new_set(group);
             }
         }
-        // Targets come and go: the log hears the name of one that comes back anew.
+        // The log need not keep the names of idle groups: a target that comes back is logged again.
         let idle = self.groups.iter_mut().filter(|group| group.set.is_none());
         idle.for_each(|group| group.log.name_logged = false);
     }
 
-    /// Series that now live in one place need no check of their samples any more.
+    /// Clears the `mixed` mark of columns whose series no longer has samples elsewhere.
     fn refresh_mixed(&mut self) {
         let mixed = |slot: u32, group: u32| {
             let series = &self.series[slot as usize];
@@ -321,8 +330,9 @@ impl Head {
         }
     }
 
-    /// Takes series out of the postings that have no samples and that no current layout names.
-    /// Their slots stay theirs, and so do their labels, elsewhere: a writer may come back.
+    /// Deactivates series that have no samples and are in no current layout: they leave the
+    /// postings, and their labels move to [`InactiveLabels`](super::inactive_labels). The slots
+    /// stay theirs, because a writer may come back.
     fn deactivate_empty(&mut self) {
         let held: HashMap<u32, RoaringBitmap> =
             self.sets.iter().map(|(key, set)| (*key, self.columns_in_use(*key, set))).collect();
@@ -346,7 +356,8 @@ impl Head {
         }
     }
 
-    /// The columns of a set that have samples or may get some without another word.
+    /// The columns of a set that have samples, or that the current layout may fill without a lookup
+    /// of the series.
     fn columns_in_use(&self, key: u32, set: &ColumnSet) -> RoaringBitmap {
         let group = &self.groups[set.group as usize];
         let mut columns = set.live_columns();
@@ -360,7 +371,7 @@ impl Head {
         columns
     }
 
-    /// Chunks, open ones included.
+    /// Number of chunks, open ones included.
     pub fn chunks(&self) -> u64 {
         let rows = self.series.iter().filter_map(|series| series.rows()).map(|rows| rows.chunks() as u64);
         let lanes = self.series.iter().filter_map(|series| series.lanes());
@@ -373,7 +384,7 @@ impl Head {
         self.postings.all().len()
     }
 
-    /// Calls `visit(name, value, series)` for every label pair.
+    /// Calls `visit(name, value, number of series)` for every label pair.
     pub fn for_each_pair(&self, visit: impl FnMut(&str, &str, u64)) {
         self.postings.for_each_pair(visit);
     }

@@ -1,28 +1,28 @@
-//! A row of values as what differs from another row, its *base*. Behind the end of either
-//! everything is *absent*.
+//! A row of values as the difference to another row, its *base*. Columns past the end of either row
+//! count as *absent*.
 
 use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
 
-/// Columns in a word of marks.
+/// Columns per word of marks.
 pub const WORD: usize = 64;
-/// Words of marks between two that are told how many bits are set before them: a look at one column
-/// counts those behind.
+/// Every so many words of marks, `ranks` has the number of bits set before. A lookup counts the
+/// bits of at most this many words.
 const RANKED: usize = 16;
 
-/// A row as what differs from its base.
+/// The difference between a row and its base.
 pub struct RowDelta {
     base: Arc<[f64]>,
-    /// A bit per column: whether it differs.
+    /// One bit per column: whether it differs from the base.
     marks: Box<[u64]>,
-    /// Bits set before each [`RANKED`]th word.
+    /// Number of bits set before each [`RANKED`]th word of `marks`.
     ranks: Box<[u32]>,
-    /// The values of the columns that differ.
+    /// The values of the columns that differ, in order.
     values: Box<[f64]>,
 }
 
 impl RowDelta {
-    /// That of `row` from `base`; `marks` are theirs.
+    /// The difference of `row` to `base`; `marks` must be those of this pair.
     pub fn new(base: &Arc<[f64]>, row: &[f64], marks: ChangedColumns) -> RowDelta {
         let mut values = Vec::with_capacity(marks.count());
         values.extend(marks.columns().map(|c| value(row, c)));
@@ -50,7 +50,7 @@ impl RowDelta {
         }
     }
 
-    /// All values.
+    /// All values of the row.
     pub fn unpacked(&self) -> Vec<f64> {
         let mut row = self.base.to_vec();
         for (c, v) in columns(&self.marks).zip(&self.values) {
@@ -62,27 +62,27 @@ impl RowDelta {
         row
     }
 
-    /// What it differs from.
+    /// The base row.
     pub fn base(&self) -> &Arc<[f64]> {
         &self.base
     }
 
-    /// Which of the columns of a word differ, by bit.
+    /// Which columns of word `at` differ, one bit each.
     pub fn word(&self, at: usize) -> u64 {
         self.marks.get(at).copied().unwrap_or(0)
     }
 
-    /// The values of the columns that differ.
+    /// The values of the columns that differ, in order.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
 }
 
-/// Which columns of two rows differ: a bit for each.
+/// Which columns of two rows differ: one bit each.
 pub struct ChangedColumns(Box<[u64]>);
 
 impl ChangedColumns {
-    /// Those of `row` and its `base`.
+    /// The changed columns of `row` relative to `base`.
     pub fn of(base: &[f64], row: &[f64]) -> ChangedColumns {
         let words = base.len().max(row.len()).div_ceil(WORD);
         ChangedColumns((0..words).map(|at| differing(word(base, at), word(row, at))).collect())
@@ -96,39 +96,41 @@ impl ChangedColumns {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether a [`RowDelta`] would be noticeably smaller than a row of so many columns.
+    /// Whether a [`RowDelta`] would be noticeably smaller (at most 3/4) than a row of `columns`
+    /// values.
     pub fn save(&self, columns: usize) -> bool {
         (self.0.len() + self.count()) * 4 <= columns * 3
     }
 
-    /// How many samples more the row has than its base.
+    /// How many more samples `row` has than `base`.
     pub fn gain(&self, base: &[f64], row: &[f64]) -> isize {
         let lacks = |row: &[f64], c: usize| isize::from(is_absent(value(row, c)));
         self.columns().map(|c| lacks(base, c) - lacks(row, c)).sum()
     }
 }
 
-/// The columns that are marked.
+/// The numbers of the marked columns, ascending.
 fn columns(marks: &[u64]) -> impl Iterator<Item = usize> {
     marks.iter().enumerate().flat_map(|(at, word)| {
+        // `word & (word - 1)` clears the lowest set bit.
         let rest = |word: &u64| Some(word & (word - 1)).filter(|rest| *rest != 0);
         std::iter::successors(Some(*word).filter(|word| *word != 0), rest)
             .map(move |word| at * WORD + word.trailing_zeros() as usize)
     })
 }
 
-/// The value of column `c`.
+/// The value of column `c`; *absent* past the end.
 pub fn value(row: &[f64], c: usize) -> f64 {
     row.get(c).copied().unwrap_or(ABSENT)
 }
 
-/// The columns of a word.
+/// The columns of word `at`; fewer than 64 at the end of the row.
 pub fn word(row: &[f64], at: usize) -> &[f64] {
     let begin = (at * WORD).min(row.len());
     &row[begin..(begin + WORD).min(row.len())]
 }
 
-/// Which of the columns of a word differ, by bit.
+/// Which columns of one word differ, one bit each.
 pub fn differing(base: &[f64], row: &[f64]) -> u64 {
     let both = base.len().min(row.len());
     let pairs = base.iter().zip(row).map(|(before, now)| before.to_bits() != now.to_bits());

@@ -1,8 +1,10 @@
-//! Stretches: scrapes of one group as the log has them, until there are enough of them for a long
-//! window. A replay makes that at once, without the short windows that appends make first
-//! ([`super::chunk_merge`]), and turns only columns that move.
+//! Scrape runs (in names also *stretches*): consecutive scrapes of one column group as the log has
+//! them, collected by the replay until there are enough for a long chunk. The replay builds this
+//! chunk directly, without the short chunks that appends make first ([`super::chunk_merge`]), and
+//! transposes only columns that change.
 //!
-//! What may join a stretch, and when one has to end, is [`crate::store`]'s `scrape_decoder.rs`.
+//! Which scrapes may join a run, and when a run must end, is decided in [`crate::store`]'s
+//! `scrape_decoder.rs`.
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::shard::Head;
@@ -13,39 +15,39 @@ use crate::wal::EncodedRow;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Columns that do not move have no place among those that do.
+/// Marks a column whose value has not changed in this run: it gets no slot in `cells`.
 const STILL: u32 = u32::MAX;
 
-/// Scrapes on their way to a window.
+/// Encoded scrapes that will become one chunk.
 #[derive(Default)]
 pub struct ScrapeRun {
     columns: usize,
-    /// What the first row differs from.
+    /// The row before the run, to which the first row is a difference.
     before: Vec<f64>,
     clock: Vec<TimeMs>,
-    /// The rows, one behind the other.
+    /// The encoded rows, one after the other.
     bytes: Vec<u8>,
-    /// Where each ends, and whether it is a keyframe.
+    /// For each row its end in `bytes`, and whether it is a keyframe.
     ends: Vec<(usize, bool)>,
 }
 
 impl ScrapeRun {
-    /// Whether there is none.
+    /// Whether the run has no rows.
     pub fn is_empty(&self) -> bool {
         self.clock.is_empty()
     }
 
-    /// Columns of each row; of none if there is none.
+    /// Columns of each row; `None` if the run is empty.
     pub fn columns(&self) -> Option<usize> {
         (!self.is_empty()).then_some(self.columns)
     }
 
-    /// Whether it has to become a window before another row comes.
+    /// Whether the run must become a chunk before another row is added.
     pub fn is_full(&self) -> bool {
         self.clock.len() >= HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS
     }
 
-    /// Begins with rows of so many columns, the first of which differs from `before`.
+    /// Begins a run of rows with `columns` columns; the first is a difference to `before`.
     pub fn begin(&mut self, before: &[f64], columns: usize) {
         self.columns = columns;
         self.before.clear();
@@ -73,30 +75,30 @@ impl ScrapeRun {
     }
 }
 
-/// Turns rows into columns; its memory serves one stretch after the other.
+/// Transposes rows to columns. Its buffers are reused from one run to the next.
 #[derive(Default)]
 pub struct Transposer {
-    /// The row at hand, and the number of its samples.
+    /// The current row, and the number of its samples.
     row: Vec<f64>,
     present: u64,
-    /// A keyframe.
+    /// Buffer for a decoded keyframe.
     whole: Vec<f64>,
     moving: ChangingColumns,
-    /// Samples of all rows since the stretch began.
+    /// Number of samples of all rows since the run began.
     samples: u64,
 }
 
-/// Values of the columns that move, column by column.
+/// The values of the columns that change, column by column. Constant columns take no memory here.
 #[derive(Default)]
 struct ChangingColumns {
-    /// Rows of the window.
+    /// Rows of the chunk.
     rows: usize,
-    /// The one at hand.
+    /// Number of the current row.
     at: usize,
-    /// Of each column its place among those that move.
+    /// For each column its index among the changing ones, or [`STILL`].
     places: Vec<u32>,
     cells: Vec<u64>,
-    /// Rows that are there, by place.
+    /// For each changing column, how many rows are filled in.
     filled: Vec<usize>,
 }
 
@@ -109,10 +111,10 @@ impl ChangingColumns {
         self.filled.clear();
     }
 
-    /// A column has had this value until the row at hand.
+    /// Notes that `column` changes in the current row; it had the value `before` until now.
     #[inline]
     fn changes(&mut self, column: usize, before: u64) {
-        // Before its second row a window has nothing to compare with.
+        // The first row of a chunk has no row before it within the chunk.
         if self.at == 0 {
             return;
         }
@@ -132,7 +134,8 @@ impl ChangingColumns {
         self.filled[place] = to;
     }
 
-    /// All values of a column, the last of which is `bits`; `None`: it does not move.
+    /// All values of a column; `bits` is its value in the last row. `None` if the column is
+    /// constant.
     fn column(&mut self, column: usize, bits: u64) -> Option<&[u64]> {
         let place = Some(self.places[column]).filter(|place| *place != STILL)? as usize;
         self.fill(place, self.rows, bits);
@@ -148,7 +151,7 @@ impl Transposer {
         self.samples = 0;
     }
 
-    /// Makes row `at` of a stretch the one at hand. `None`: it is malformed.
+    /// Decodes row `at` of the run into the current row. `None` if it is malformed.
     fn go(&mut self, stretch: &ScrapeRun, at: usize) -> Option<()> {
         let ((raw, keyframe), moving) = (stretch.row(at), &mut self.moving);
         if keyframe {
@@ -173,7 +176,8 @@ impl Transposer {
         Some(())
     }
 
-    /// The window of some rows, behind those that were made before, with `width` columns.
+    /// The chunk of `rows`, which follow the rows decoded before, with `width` columns. `None` if a
+    /// row is malformed.
     fn window(
         &mut self,
         stretch: &ScrapeRun,
@@ -203,8 +207,9 @@ fn count(row: &[f64]) -> u64 {
 }
 
 impl Head {
-    /// Whether a row of `columns` values at `t` can join `stretch`, or begin one: it is the group's
-    /// newest, nobody else has samples of its series, and no short windows wait for more.
+    /// Whether a row of `columns` values at `t` can join the run `stretch`, or begin one. It must
+    /// be the newest of its group, no series of the set may have samples elsewhere, and no short
+    /// chunks may wait for a merge.
     pub fn can_join(&self, group: u32, stretch: &ScrapeRun, t: TimeMs, columns: usize) -> bool {
         let Some(known) = self.groups.get(group as usize) else { return false };
         let Some(set) = known.set.and_then(|set| self.sets.get(&set)) else { return false };
@@ -218,9 +223,9 @@ impl Head {
         follows && set.mixed.is_empty() && columns <= set.columns.len().min(STRETCH_COLUMNS)
     }
 
-    /// Takes in a stretch, which is empty then: as one window if there is enough of it, else as
-    /// appends would have. How many samples it had; its last row is `last` then. `None`: a row is
-    /// malformed, and it and those behind it are lost.
+    /// Stores the run and empties it: as one long chunk if it has enough rows, otherwise as appends
+    /// would have. `last` becomes its last row. Returns the number of samples; `None` if a row is
+    /// malformed, which loses this row and the rest of the run.
     pub fn take_stretch(
         &mut self,
         group: u32,
@@ -252,6 +257,7 @@ impl Head {
             self.extend_time_range(stretch.clock[laid - 1]);
             self.groups[group as usize].newest = Some(stretch.clock[laid - 1]);
         }
+        // The remaining rows are too few for a chunk: they become open rows.
         loom.moving.begin(0, stretch.columns);
         for at in laid..rows {
             loom.go(stretch, at)?;
@@ -260,7 +266,7 @@ impl Head {
         Some(())
     }
 
-    /// The groups in whose columns a series is.
+    /// The groups that have a column for this series.
     pub fn groups_with(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
         let homes = self.series.get(slot as usize).map_or(&[][..], |series| series.homes());
         homes.iter().filter_map(|home| Some(self.sets.get(&home.set)?.group))

@@ -1,35 +1,37 @@
-//! When a column set seals its open rows, and how many short windows become one
-//! ([`super::chunk_merge`]). Targets that are scraped at one interval would do both at the same
-//! scrapes, and all of them would hold most at the same time; so each begins somewhere else on the
-//! way from one long window to the next.
+//! When a column set seals its open rows, and how many short chunks are merged into a long one
+//! ([`super::chunk_merge`]).
+//!
+//! Targets with one scrape interval would seal and merge at the same scrape, and all would need the
+//! most memory at the same time. So each group begins at another point of the cycle from one long
+//! chunk to the next.
 
 use crate::limits::{HEAD_FOLDED_WINDOWS, HEAD_WINDOW_SCRAPES};
 
-/// What a set waits for.
+/// When to seal and when to merge next.
 pub struct SealSchedule {
-    /// Open rows that become a window.
+    /// Number of open rows that are sealed to a chunk.
     pub rows: usize,
-    /// Short windows that become a long one.
+    /// Number of short chunks that are merged to a long one.
     pub windows: usize,
 }
 
 impl SealSchedule {
-    /// How a group's set begins. Groups in a row are spread evenly, however many there are (by the
-    /// golden ratio).
+    /// The first cycle of a group. Consecutive group numbers are spread evenly over the cycle,
+    /// however many groups there are (multiplication by the golden ratio).
     pub fn begin(group: u32) -> SealSchedule {
         let turn = u64::from(group.wrapping_mul(0x9E37_79B9));
         let scrapes = (HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS) as u64;
         let at = ((turn * scrapes) >> 32) as usize;
-        // One window alone cannot become one.
+        // At least two chunks: a single one cannot be merged.
         SealSchedule { rows: 1 + at % HEAD_WINDOW_SCRAPES, windows: 2 + at / HEAD_WINDOW_SCRAPES }
     }
 
-    /// The rows were sealed.
+    /// Rows were sealed: the next seal comes after a full number of rows.
     pub fn sealed(&mut self) {
         self.rows = HEAD_WINDOW_SCRAPES;
     }
 
-    /// So many windows became one.
+    /// Chunks were merged: the next merge comes after a full number of chunks.
     pub fn folded(&mut self) {
         self.windows = HEAD_FOLDED_WINDOWS;
     }

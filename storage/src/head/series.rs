@@ -1,43 +1,45 @@
-//! A series in the head: its labels and where its samples are.
+//! A series in the head: its labels, and where its samples are. Kept small (40 bytes), because
+//! there is one per slot: whatever only few series have is in a box.
 
 use super::sparse_append::SparseColumns;
 use super::ungrouped::UngroupedSamples;
 use crate::model::{Labels, TimeMs};
 
-/// A place of a series' samples: a column of a column set.
+/// Where samples of a series are: a column of a column set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ColumnRef {
-    /// The set's key inside the shard.
+    /// The key of the column set within the shard.
     pub set: u32,
-    /// The column.
+    /// The number of the column.
     pub column: u32,
 }
 
-/// One series.
+/// One series of the head.
 #[derive(Default)]
 pub struct HeadSeries {
-    /// Its labels.
+    /// The labels; empty while the series is inactive.
     pub labels: Labels,
-    /// The column it has, if it has one only.
+    /// Its column, if it has exactly one.
     home: Option<ColumnRef>,
-    /// Whether it is in the postings: it has samples, or a writer holds on to it.
+    /// Whether it is in the postings: it has samples, or a writer's current layout names it.
     pub listed: bool,
-    /// Whether the log knows it.
+    /// Whether the write-ahead log has its series record.
     pub logged: bool,
     aside: Option<Box<RareSeriesData>>,
 }
 
-/// What few series have.
+/// What only few series have.
 #[derive(Default)]
 struct RareSeriesData {
-    /// Columns of several groups, or of several generations of one.
+    /// Columns in several groups or in several column sets of one group. Empty if there is at most
+    /// one.
     homes: Box<[ColumnRef]>,
     rows: Option<Box<UngroupedSamples>>,
     lanes: Option<Box<SparseColumns>>,
 }
 
 impl HeadSeries {
-    /// Columns it has or had, oldest first; nearly always one.
+    /// Its columns, current and earlier ones, oldest first; nearly always one.
     pub fn homes(&self) -> &[ColumnRef] {
         match &self.aside {
             Some(aside) if !aside.homes.is_empty() => &aside.homes,
@@ -45,12 +47,12 @@ impl HeadSeries {
         }
     }
 
-    /// It has another column.
+    /// Adds a column.
     pub fn add_home(&mut self, home: ColumnRef) {
         self.set_homes(self.homes().iter().copied().chain([home]).collect());
     }
 
-    /// It has no column in `set` any more.
+    /// Removes the column in `set`.
     pub fn remove_home(&mut self, set: u32) {
         self.set_homes(self.homes().iter().copied().filter(|home| home.set != set).collect());
     }
@@ -63,32 +65,33 @@ impl HeadSeries {
         }
     }
 
-    /// Samples that came alone.
+    /// Its ungrouped samples.
     pub fn rows(&self) -> Option<&UngroupedSamples> {
         self.aside.as_ref()?.rows.as_deref()
     }
 
-    /// The same, to add some.
+    /// Its ungrouped samples, created if needed.
     pub fn rows_mut(&mut self) -> &mut UngroupedSamples {
         self.aside.get_or_insert_default().rows.get_or_insert_default()
     }
 
-    /// Native histograms and start timestamps, if it ever had some.
+    /// Its native histograms and start timestamps, if it has any.
     pub fn lanes(&self) -> Option<&SparseColumns> {
         self.aside.as_ref()?.lanes.as_deref()
     }
 
-    /// The same, to add some.
+    /// Its native histograms and start timestamps, created if needed.
     pub fn lanes_mut(&mut self) -> &mut SparseColumns {
         self.aside.get_or_insert_default().lanes.get_or_insert_default()
     }
 
-    /// Whether it has samples outside columns, so that those in columns must be checked one by one.
+    /// Whether it has samples outside columns, so that each of its samples in columns must be
+    /// checked.
     pub fn is_mixed(&self) -> bool {
         self.rows().is_some() || self.lanes().is_some_and(|lanes| !lanes.histograms.is_empty())
     }
 
-    /// Forgets all samples before `end` that are not in columns.
+    /// Drops all samples before `end` that are not in columns.
     pub fn drop_before(&mut self, end: TimeMs) {
         let Some(aside) = &mut self.aside else { return };
         aside.rows.iter_mut().for_each(|rows| rows.drop_before(end));

@@ -1,4 +1,5 @@
-//! Which slot has which labels. Only slots are kept here: the labels are in the series themselves.
+//! The index from labels to slots. It stores only slots; the labels to compare with are in the
+//! series.
 
 use super::paged_vec::PagedVec;
 use super::series::HeadSeries;
@@ -11,20 +12,21 @@ use hashbrown::HashTable;
 pub struct SeriesIndex(HashTable<u32>);
 
 impl SeriesIndex {
-    /// The slot with these labels, which are in their encoded form.
+    /// The slot of these encoded labels.
     pub fn get(&self, encoded: &[u8], series: &PagedVec<HeadSeries>) -> Option<u32> {
         let has = |slot: &u32| series[*slot as usize].labels.encoded() == encoded;
         self.0.find(hash_encoded(encoded), has).copied()
     }
 
-    /// Removes a slot, which has these labels.
+    /// Removes a slot; `labels` are its labels.
     pub fn remove(&mut self, slot: u32, labels: &Labels) {
         if let Ok(entry) = self.0.find_entry(labels.hash64(), |known| *known == slot) {
             entry.remove();
         }
     }
 
-    /// Adds a slot that has got its labels, if they are not there.
+    /// Adds a slot that has its labels already. Does nothing if the labels have a slot in the
+    /// index.
     pub fn insert(&mut self, slot: u32, series: &PagedVec<HeadSeries>) {
         let labels = &series[slot as usize].labels;
         if self.get(labels.encoded(), series).is_none() {

@@ -1,8 +1,8 @@
-//! The head of one shard: registry, groups, series, and the append path.
+//! The head of one shard: its series, column groups and the append path.
 //!
-//! A batch whose layout is known, whose time is new and whose series live nowhere else costs one
-//! pointer per scrape: the batch's own values become the open row. Everything else goes through
-//! [`super::append_decision`].
+//! In the common case (known layout, newer time, no samples of its series elsewhere) a batch costs
+//! one pointer: the values of the batch become the open row without a copy. All other samples are
+//! checked one by one by [`super::append_decision`].
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::columns::ColumnSet;
@@ -22,40 +22,42 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A single sample: slot, time, value.
+/// A single float sample: slot, time, value.
 pub type SlotFloat = (u32, TimeMs, f64);
 
-/// The recent samples of one shard.
+/// The recent samples of one shard, in memory.
 pub struct Head {
     pub(super) registry: SeriesIndex,
-    /// Those that have ended have no labels here.
+    /// By slot. Inactive series have no labels here, but in `ended`.
     pub(super) series: PagedVec<HeadSeries>,
     pub(super) ended: InactiveLabels,
     pub(super) postings: HeadPostings,
     pub(super) ranks: Mutex<Ranks>,
     pub(super) groups: Vec<ColumnGroup>,
     pub(super) group_keys: HashMap<Arc<str>, u32>,
-    /// Column sets by key; keys are never reused.
+    /// Column sets by key. Keys are never reused.
     pub(super) sets: HashMap<u32, ColumnSet>,
     pub(super) next_set: u32,
-    /// Slots in the order in which the log must hear of them.
+    /// Slots whose series records are not in the log yet, in the order in which they must be
+    /// logged.
     pub(super) unlogged: Vec<u32>,
     pub(super) block_range: i64,
     pub(super) out_of_order: i64,
-    /// Times of the oldest sample and, whether it is still there or not, of the newest.
+    /// Times of the oldest sample, and of the newest sample ever stored, even if it was removed.
     pub(super) oldest: Option<TimeMs>,
     pub(super) newest: Option<TimeMs>,
-    /// While a flush runs.
+    /// Set while a flush runs.
     pub(super) flushing: Option<FlushInProgress>,
-    /// Everything before is in blocks: what comes for it now would make a block of its own at every flush.
+    /// Samples before this time are refused: blocks cover it, and each late sample would make a
+    /// small block at the next flush.
     pub(super) min_append_time: TimeMs,
-    /// What is older is refused by the append that runs.
+    /// The append that runs refuses samples before this time.
     pub(super) bound: TimeMs,
-    /// Everything before may be in blocks, too: it is not corrected.
+    /// Samples before this time may be in blocks too, so they cannot be corrected.
     pub(super) settled: TimeMs,
 }
 
-/// The end of a flush that runs, and what came for the time before it since its snapshot.
+/// The flush that runs: its end, and the samples before its end that arrived since its snapshot.
 #[derive(Default)]
 pub struct FlushInProgress {
     pub(super) end: TimeMs,
@@ -64,21 +66,22 @@ pub struct FlushInProgress {
     pub(super) starts: Vec<SlotStart>,
 }
 
-/// What a batch became.
+/// How a batch was stored.
 pub enum AppendedBatch {
-    /// A row of the group's column set.
+    /// As a row of the group's column set.
     Row {
-        /// The values in the batch's order, without those that were refused.
+        /// The values in the order of the batch; refused ones are *absent*.
         values: Arc<[f64]>,
-        /// The same in the order of the set's columns.
+        /// The values in the order of the set's columns.
         row: Arc<[f64]>,
     },
-    /// Single samples: the batch came late.
+    /// As single samples, because the batch came late.
     Late(Vec<SlotFloat>),
 }
 
 impl Head {
-    /// An empty head. Windows and chunks do not cross multiples of `block_range`.
+    /// An empty head. Chunks do not cross multiples of `block_range`; `out_of_order` is the window
+    /// of late samples. Both in milliseconds.
     pub fn new(block_range: i64, out_of_order: i64) -> Head {
         Head {
             min_append_time: TimeMs::MIN,
@@ -102,32 +105,32 @@ impl Head {
         }
     }
 
-    /// Number of slots handed out.
+    /// Number of slots in use, active or not.
     pub fn slots(&self) -> u32 {
         self.series.len() as u32
     }
 
-    /// The labels in `slot`, if it has some and its series has not ended.
+    /// The labels of `slot`, if its series is active.
     pub fn labels(&self, slot: u32) -> Option<&Labels> {
         self.series.get(slot as usize).map(|s| &s.labels).filter(|labels| !labels.is_empty())
     }
 
-    /// The labels in `slot`, of an ended series, too.
+    /// The labels of `slot`, also of an inactive series.
     pub fn labels_including_inactive(&self, slot: u32) -> Option<Labels> {
         self.labels(slot).cloned().or_else(|| self.ended.labels(slot))
     }
 
-    /// The labels of all slots.
+    /// The labels of all slots; empty for inactive series.
     pub fn all_labels(&self) -> Vec<Labels> {
         self.series.iter().map(|series| series.labels.clone()).collect()
     }
 
-    /// The slot of these labels, which are in their encoded form, if they have one and it is in use.
+    /// The slot of these encoded labels, if the series is visible.
     pub fn find(&self, encoded: &[u8]) -> Option<u32> {
         self.registry.get(encoded, &self.series).filter(|slot| self.series[*slot as usize].listed)
     }
 
-    /// The slot of these labels; made, or taken into use again, if need be.
+    /// The slot of these labels; the series is created or activated again if needed.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
         let known = self.registry.get(labels.encoded(), &self.series);
         if let Some(slot) = known.or_else(|| self.ended.find(labels.encoded())) {
@@ -140,28 +143,29 @@ impl Head {
         slot
     }
 
-    /// Whether these labels' series is a column of a group whose key begins with `prefix`.
+    /// Whether the series with these labels has a column in a group whose key begins with `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
         let Some(slot) = self.registry.get(labels.encoded(), &self.series) else { return false };
         let sets = self.series[slot as usize].homes().iter().filter_map(|home| self.sets.get(&home.set));
         sets.into_iter().any(|set| self.groups[set.group as usize].key.starts_with(prefix))
     }
 
-    /// Puts a series into a slot at or behind the end; slots between stay empty (replay).
+    /// Gives labels to a slot. Slots up to it are created without labels (a replay may name them
+    /// later).
     pub(super) fn assign_slot(&mut self, slot: u32, labels: Labels) {
         self.extend_slots(slot);
         self.series[slot as usize].labels = labels;
         self.registry.insert(slot, &self.series);
     }
 
-    /// Hands out slots up to `slot`; they have no labels and are not visible.
+    /// Creates slots up to `slot`, without labels and not visible.
     pub(super) fn extend_slots(&mut self, slot: u32) {
         while self.series.len() <= slot as usize {
             self.series.push(HeadSeries::default());
         }
     }
 
-    /// Makes a slot visible and has it logged.
+    /// Makes a slot visible and queues its series record for the log.
     pub(super) fn activate(&mut self, slot: u32) {
         if self.series[slot as usize].labels.is_empty() {
             let Some(labels) = self.ended.take(slot) else { return };
@@ -177,7 +181,7 @@ impl Head {
         }
     }
 
-    /// The group with this key; made on first use.
+    /// The group with this key, created on first use.
     pub fn open_group(&mut self, key: &str) -> u32 {
         if let Some(&group) = self.group_keys.get(key) {
             return group;
@@ -188,7 +192,10 @@ impl Head {
         group
     }
 
-    /// Takes one batch of `group`. Fails if it is malformed; nothing is changed then.
+    /// Appends one batch to `group`.
+    ///
+    /// # Errors
+    /// The batch is malformed; then nothing is changed.
     pub fn append_columns(
         &mut self,
         group: u32,
@@ -199,6 +206,7 @@ impl Head {
     ) -> Result<AppendedBatch, StoreError> {
         self.check_batch(group, layout, values.len())?;
         let at = group as usize;
+        // A late batch cannot be a row: the rows of a set ascend in time.
         if t < self.oldest_taken() || self.groups[at].newest.is_some_and(|newest| t <= newest) {
             return Ok(self.append_late(layout, t, values, counts));
         }
@@ -240,12 +248,14 @@ impl Head {
         }
     }
 
-    /// A row of the group's set, later than all before. Also the way of replay.
+    /// Adds a row to the group's column set; `t` is later than all its rows. The replay uses it,
+    /// too.
     pub fn push_row(&mut self, group: usize, t: TimeMs, row: Arc<[f64]>) {
         let Some(set) = self.groups[group].set else { return };
         self.groups[group].newest = Some(t);
         self.extend_time_range(t);
         let Some(columns) = self.sets.get_mut(&set) else { return };
+        // The snapshot of the running flush does not have this row.
         if let Some(flushing) = self.flushing.as_mut().filter(|flushing| t < flushing.end) {
             let samples = columns.columns.iter().zip(row.iter()).filter(|(_, v)| !is_absent(**v));
             flushing.rows.extend(samples.map(|(slot, v)| (*slot, t, *v)));
@@ -253,7 +263,7 @@ impl Head {
         columns.push(t, row, self.block_range);
     }
 
-    /// There is a sample at `t`.
+    /// Extends the range from the oldest to the newest sample to `t`.
     pub(super) fn extend_time_range(&mut self, t: TimeMs) {
         self.oldest = Some(self.oldest.map_or(t, |oldest| oldest.min(t)));
         self.newest = self.newest.max(Some(t));
@@ -263,8 +273,9 @@ impl Head {
         self.groups[group].set.and_then(|set| self.sets.get(&set)).map_or(0, |set| set.columns.len())
     }
 
-    /// Maps a new layout to columns, adding columns for slots that have none.
+    /// Maps a new layout to columns; slots without a column get one.
     pub(super) fn take_layout(&mut self, group: usize, layout: &Arc<ColumnLayout>) {
+        // Most columns of the set would be empty with this layout: begin a new set.
         let too_wide = self.width(group) > 2 * layout.slots.len() + 64;
         let set = match self.groups[group].set {
             Some(set) if !too_wide => set,
@@ -276,7 +287,7 @@ impl Head {
         self.groups[group].layout = Some(layout.clone());
     }
 
-    /// Starts a new column set for a group. The old one stays to be read.
+    /// Begins a new column set for a group. The old one stays readable.
     pub fn new_set(&mut self, group: usize) -> u32 {
         if let Some(old) = self.groups[group].set.and_then(|set| self.sets.get_mut(&set)) {
             old.seal();
@@ -290,7 +301,7 @@ impl Head {
         set
     }
 
-    /// The column of `slot` in `set`; appended if it has none.
+    /// The column of `slot` in `set`, appended if there is none.
     pub fn column(&mut self, set: u32, slot: u32) -> u32 {
         self.activate(slot);
         let series = &mut self.series[slot as usize];
@@ -311,7 +322,7 @@ impl Head {
         column
     }
 
-    /// From now on, samples of `slot` are checked one by one wherever they come.
+    /// Marks the columns of `slot`: from now on each of its samples is checked for duplicates.
     pub(super) fn mark_mixed(&mut self, slot: u32) {
         for home in self.series[slot as usize].homes() {
             if let Some(set) = self.sets.get_mut(&home.set) {
@@ -320,7 +331,8 @@ impl Head {
         }
     }
 
-    /// The batch's values, those that must not be stored replaced by *absent*.
+    /// The values of the batch; those that must not be stored are replaced by *absent*. No copy if
+    /// all are stored.
     fn without_rejected(
         &self,
         group: usize,
@@ -366,7 +378,7 @@ impl Head {
         AppendedBatch::Late(stored)
     }
 
-    /// Takes one sample; whether it was stored.
+    /// Appends one sample. Returns whether it was stored.
     pub fn append_row(&mut self, slot: u32, t: TimeMs, v: f64, counts: &mut AppendCounts) -> bool {
         let v = sanitize(v);
         let verdict = self.verdict(slot, t, v);

@@ -1,5 +1,5 @@
-//! What a reader takes out of a head under its lock: references to immutable parts, and copies of the little
-//! that still changes.
+//! What a reader takes from a head under its lock: references to the immutable chunks, and copies
+//! of the few samples that can still change. The reader then works without the lock.
 
 use super::columns::ColumnsSnapshot;
 use super::shard::Head;
@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Samples of some series of one head.
+/// The samples of some series of one head.
 #[derive(Default)]
 pub struct HeadSnapshot {
     sets: Vec<ColumnsSnapshot>,
@@ -19,14 +19,14 @@ pub struct HeadSnapshot {
     series: Vec<SnapshotSeries>,
 }
 
-/// One series: columns of the snapshot's sets, rows, and sparse lanes.
+/// One series: columns of the snapshot's sets, ungrouped samples, and sparse columns.
 struct SnapshotSeries {
     columns: SnapshotColumns,
     rows: Option<UngroupedRange>,
     lanes: Option<Box<SparseColumns>>,
 }
 
-/// (Set, column) pairs; one is kept without an allocation.
+/// (Set, column) pairs; a single pair, the common case, needs no allocation.
 enum SnapshotColumns {
     One(u32, u32),
     Many(Vec<(u32, u32)>),
@@ -42,7 +42,7 @@ impl SnapshotColumns {
     }
 }
 
-/// The latest of two; of equal times the second.
+/// The later of two samples; with equal times the second.
 pub(super) fn later(a: Option<(TimeMs, f64)>, b: Option<(TimeMs, f64)>) -> Option<(TimeMs, f64)> {
     match (a, b) {
         (Some(a), Some(b)) if a.0 > b.0 => Some(a),
@@ -50,11 +50,12 @@ pub(super) fn later(a: Option<(TimeMs, f64)>, b: Option<(TimeMs, f64)>) -> Optio
     }
 }
 
-/// One sample cannot be told without the others.
+/// The newest sample cannot be determined without reading all of them.
 pub(crate) struct AllMatter;
 
 impl HeadSnapshot {
-    /// Reads series `at` (its index in the order of [`Head::snapshot`]); columns first, so that rows win.
+    /// Reads series `at` (its index in the order of [`Head::snapshot`]). Columns come first, so
+    /// that ungrouped samples win at equal times.
     pub(crate) fn read(
         &self,
         at: u32,
@@ -82,8 +83,11 @@ impl HeadSnapshot {
 }
 
 impl HeadSnapshot {
-    /// The newest float of series `at` with `from ≤ t ≤ to`, as [`HeadSnapshot::read`] has it at
-    /// the end. An error says that all have to be read to know it.
+    /// The newest float of series `at` with `from ≤ t ≤ to`: the last one that
+    /// [`HeadSnapshot::read`] would give.
+    ///
+    /// # Errors
+    /// Holes: all samples must be read to know it.
     pub(crate) fn latest(
         &self,
         at: u32,
@@ -103,7 +107,7 @@ impl HeadSnapshot {
         }
         if let Some(rows) = &taken.rows {
             let rows = self.rows.slices(rows);
-            // A hole may be the newest.
+            // The newest ungrouped value may be a hole, which hides a sample of a column.
             if rows.holes {
                 return Err(AllMatter);
             }
@@ -142,14 +146,16 @@ impl HeadSnapshot {
         self.lanes(at).into_iter().for_each(|lanes| lanes.starts.read(from, to, out));
     }
 
-    /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples before `end`.
+    /// Adds the numbers `k` of the ranges `[k * range, (k + 1) * range)` that may hold samples
+    /// before `end`.
     pub fn ranges(&self, range: i64, end: TimeMs, into: &mut BTreeSet<i64>) {
-        // Neither windows nor chunks cross a multiple of the range.
+        // Chunks of floats do not cross a multiple of the range, so their first and last time are
+        // enough.
         let mut add = |min: TimeMs, max: TimeMs| into.extend([min.div_euclid(range), max.div_euclid(range)]);
         self.sets.iter().for_each(|set| set.spans(&mut add));
         self.rows.spans(&mut add);
         let lanes = self.series.iter().filter_map(|series| series.lanes.as_ref());
-        // The chunks of lanes may go on behind the end.
+        // Chunks of sparse columns may cross ranges and `end`: each time is checked.
         lanes.for_each(|lanes| {
             lanes.histograms.times(|t| {
                 if t < end {
@@ -166,15 +172,15 @@ impl Head {
         self.postings.select(matchers, |slot| &self.series[slot as usize].labels)
     }
 
-    /// The slots that satisfy all matchers; whether they are in the order of their labels.
+    /// The slots that satisfy all matchers, and whether they are sorted by their labels.
     pub fn matching_in_order(&self, matchers: &[Matcher]) -> (Vec<u32>, bool) {
         let mut slots: Vec<u32> = self.matching(matchers).into_iter().collect();
         let in_order = slots.len() < 2 || self.ranks.lock().sort(&mut slots, &self.series);
         (slots, in_order)
     }
 
-    /// Samples in `from..=to` of the series in `slots`, for each that has any:
-    /// `each(slot, labels)`, in their order, which is that of the snapshot.
+    /// A snapshot of the samples in `from..=to` of the series in `slots`. Calls `each(slot,
+    /// labels)` for each series that has any, in the order of the snapshot.
     pub fn snapshot(
         &self,
         slots: impl IntoIterator<Item = u32>,
@@ -209,12 +215,13 @@ impl Head {
         out
     }
 
-    /// Adds the label names of the series that satisfy any of the sets (none: all).
+    /// Adds the label names of the series that satisfy any of the matcher sets (no set: all
+    /// series).
     pub fn label_names(&self, sets: &[Vec<Matcher>], names: &mut BTreeSet<String>) {
         self.postings.label_names(self.any_of(sets).as_ref(), names);
     }
 
-    /// Adds the values of label `name`, as [`Head::label_names`].
+    /// Adds the values of label `name` of the same series as [`Head::label_names`].
     pub fn label_values(&self, name: &str, sets: &[Vec<Matcher>], values: &mut BTreeSet<String>) {
         self.postings.label_values(name, self.any_of(sets).as_ref(), values);
     }

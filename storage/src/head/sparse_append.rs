@@ -1,8 +1,8 @@
-//! The sparse lanes of a series and their append path: native histograms, and start timestamps.
+//! The sparse columns of a series and their append path: native histograms and start timestamps.
 //!
-//! Histograms are samples like floats: the same rules of order apply over both lanes together, and
-//! at one time a series has either or. A start timestamp belongs to a sample, which comes before it
-//! or never.
+//! A histogram is a sample like a float. The rules of order apply to both together, and at one time
+//! a series has either a float or a histogram. A start timestamp belongs to a sample that was
+//! stored before it.
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::reset_hints::hint_behind;
@@ -16,20 +16,20 @@ use std::sync::Arc;
 
 /// A histogram sample: slot, time, histogram.
 pub type SlotHistogram = (u32, TimeMs, Arc<NativeHistogram>);
-/// A start timestamp: slot, time of the sample, start.
+/// A start timestamp: slot, time of its sample, start.
 pub type SlotStart = (u32, TimeMs, TimeMs);
 
-/// What some samples of a series have.
+/// What only some samples of a series have.
 #[derive(Clone, Debug, Default)]
 pub struct SparseColumns {
-    /// Samples that are histograms.
+    /// Samples that are native histograms.
     pub histograms: SparseColumn<Arc<NativeHistogram>>,
-    /// Since when the counter counts, where that is known; by the sample's time.
+    /// Since when the counter counts, where that is known; by the time of the sample.
     pub starts: SparseColumn<TimeMs>,
 }
 
 impl SparseColumns {
-    /// Whether nothing is in them.
+    /// Whether both are empty.
     pub fn is_empty(&self) -> bool {
         self.histograms.is_empty() && self.starts.is_empty()
     }
@@ -42,7 +42,7 @@ impl SparseColumns {
         }
     }
 
-    /// Forgets everything before `end`.
+    /// Drops everything before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         self.histograms.drop_before(end);
         self.starts.drop_before(end);
@@ -50,7 +50,7 @@ impl SparseColumns {
 }
 
 impl Head {
-    /// Takes one histogram; what was stored, with its hint.
+    /// Appends one histogram. Returns what was stored, with its hint; `None` if it was not stored.
     pub fn append_histogram(
         &mut self,
         slot: u32,
@@ -72,7 +72,7 @@ impl Head {
         Some(kept)
     }
 
-    /// A new histogram with the hint that readers are to see.
+    /// The histogram with the hint that readers must see.
     pub(super) fn hinted(&self, slot: u32, t: TimeMs, h: &Arc<NativeHistogram>) -> Arc<NativeHistogram> {
         let hint = self.hint_for(slot, t, h);
         if h.hint == hint {
@@ -82,7 +82,7 @@ impl Head {
         }
     }
 
-    /// The hint of a new histogram. One that comes behind a later histogram, or right behind a
+    /// The hint of a new histogram. A histogram that is older than another, or directly after a
     /// float, is compared with none.
     fn hint_for(&self, slot: u32, t: TimeMs, h: &NativeHistogram) -> ResetHint {
         let last = self.lanes(slot).and_then(|lanes| lanes.histograms.last());
@@ -94,7 +94,7 @@ impl Head {
         hint_behind(previous.map(|(_, previous)| previous.as_ref()), h)
     }
 
-    /// Whether a series has a float behind `from` and before `to`.
+    /// Whether a series has a float after `from` and before `to`, both excluded.
     fn float_between(&self, slot: u32, from: TimeMs, to: TimeMs) -> bool {
         let Some(series) = self.series.get(slot as usize) else { return false };
         let from = from + 1;
@@ -122,7 +122,7 @@ impl Head {
         let lane = &mut self.series[slot as usize].lanes_mut().histograms;
         let first = lane.is_empty();
         if lane.newest().is_some_and(|newest| t < newest) {
-            // The neighbour of the next one is another now.
+            // The next histogram has another one before it now.
             lane.change_after(t, NativeHistogram::clear_reset_hint);
         }
         lane.add(t, h);
@@ -131,12 +131,12 @@ impl Head {
         }
     }
 
-    /// Takes the start timestamp of one sample; whether it was stored.
+    /// Appends the start timestamp of a sample. Returns whether it was stored.
     pub fn append_start(&mut self, slot: u32, t: TimeMs, start: TimeMs, counts: &mut AppendCounts) -> bool {
         let verdict = match self.start_at(slot, t) {
             Some(there) if there == start => AppendDecision::Same,
             Some(_) => AppendDecision::Duplicate,
-            // Its sample was let in, however late it may be by now.
+            // No check against the window of late samples: the sample itself was accepted.
             None if t < self.min_append_time => AppendDecision::TooOld,
             None if t < self.bound => AppendDecision::OutOfBounds,
             None => AppendDecision::Store,
@@ -155,8 +155,8 @@ impl Head {
         self.series[slot as usize].lanes_mut().starts.add(t, start);
     }
 
-    /// A histogram out of the log. Whether it goes on from the one before it is asked again: that
-    /// one may be lost.
+    /// Applies a histogram record. The hint is checked again: the histogram before it may be lost,
+    /// and then *not reset* would be wrong.
     pub fn restore_histogram(
         &mut self,
         slot: u32,
@@ -173,7 +173,7 @@ impl Head {
         Ok(())
     }
 
-    /// A start timestamp out of the log.
+    /// Applies a record of a start timestamp.
     pub fn restore_start(&mut self, slot: u32, t: TimeMs, start: TimeMs) -> Result<(), String> {
         self.restore_slot(slot)?;
         if self.start_at(slot, t).is_none() {
@@ -182,7 +182,7 @@ impl Head {
         Ok(())
     }
 
-    /// Makes room for a slot that the log names.
+    /// Creates the slots up to one that the log names.
     pub fn restore_slot(&mut self, slot: u32) -> Result<(), String> {
         if slot >= SHARD_SLOTS {
             return Err(format!("slot {slot} is beyond {SHARD_SLOTS}"));
@@ -204,7 +204,7 @@ impl Head {
         self.lanes(slot)?.starts.at(t)
     }
 
-    /// Time of a series' newest histogram.
+    /// Time of the newest histogram of a series.
     pub(super) fn newest_histogram(&self, slot: u32) -> Option<TimeMs> {
         self.lanes(slot)?.histograms.newest()
     }

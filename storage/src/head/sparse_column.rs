@@ -1,9 +1,9 @@
-//! A sparse lane of a series: things that only some samples have, in time order. The float lane is elsewhere
-//! ([`super::columns`], [`super::ungrouped`]) and knows nothing of these.
+//! A sparse column of a series: items that only some samples have, in time order. The floats of the
+//! series are elsewhere ([`super::columns`], [`super::ungrouped`]) and independent of these.
 //!
-//! Items lie in chunks that are shared with readers and copied only when one is written to while a
-//! reader holds it. The last two chunks are open; older ones are packed, in the layout of the log,
-//! to a tenth of their size. One that is written to late is opened again.
+//! Items are in chunks that are shared with readers and copied only if one is changed while a
+//! reader holds it. The last two chunks are open. Older ones are packed, in the format of the log,
+//! to a tenth of their size; a late item opens its chunk again.
 
 use super::ungrouped::{put_varint, unzigzag, zigzag};
 use crate::limits::LANE_CHUNK;
@@ -12,12 +12,12 @@ use crate::vec_growth::boxed_exact;
 use crate::wal::{PayloadReader, put_histogram, take_histogram};
 use std::sync::Arc;
 
-/// What can be in a lane.
+/// An item of a sparse column.
 pub trait SparseItem: Clone {
-    /// Appends itself to `out`; `before` is the item before it.
+    /// Appends the item to `out`; `before` is the item before it.
     fn pack(&self, before: Option<&Self>, out: &mut Vec<u8>);
 
-    /// Reads what [`SparseItem::pack`] wrote.
+    /// Reads what [`SparseItem::pack`] wrote; `None` if it is malformed.
     fn unpack(cursor: &mut PayloadReader, before: Option<&Self>) -> Option<Self>;
 }
 
@@ -28,7 +28,7 @@ impl SparseItem for Arc<NativeHistogram> {
 
     fn unpack(cursor: &mut PayloadReader, before: Option<&Self>) -> Option<Self> {
         let mut h = take_histogram(cursor)?;
-        // A series' histograms share their bounds.
+        // The histograms of a series share one allocation of bounds.
         if let Some(before) = before.filter(|before| before.bounds == h.bounds) {
             h.bounds = before.bounds.clone();
         }
@@ -46,14 +46,14 @@ impl SparseItem for TimeMs {
     }
 }
 
-/// Items that are not written to any more.
+/// The items of a packed chunk.
 #[derive(Debug)]
 struct PackedItems {
     times: Box<[TimeMs]>,
     items: Box<[u8]>,
 }
 
-/// Never empty, ascending.
+/// A chunk: never empty, ascending.
 #[derive(Clone, Debug)]
 enum SparseChunk<T> {
     Open(Arc<Vec<(TimeMs, T)>>),
@@ -69,7 +69,7 @@ impl<T: SparseItem> SparseChunk<T> {
         ends.unwrap_or((TimeMs::MAX, TimeMs::MIN))
     }
 
-    /// The items at `from ≤ t ≤ to`.
+    /// Appends the items with `from ≤ t ≤ to`.
     fn read(&self, from: TimeMs, to: TimeMs, out: &mut Vec<(TimeMs, T)>) {
         match self {
             SparseChunk::Open(items) => {
@@ -91,7 +91,7 @@ impl<T: SparseItem> SparseChunk<T> {
         }
     }
 
-    /// Has `change` work on its items.
+    /// Calls `change` with the items; unpacks the chunk if needed.
     fn open(&mut self, change: impl FnOnce(&mut Vec<(TimeMs, T)>)) {
         match self {
             SparseChunk::Open(items) => change(Arc::make_mut(items)),
@@ -117,12 +117,12 @@ impl<T: SparseItem> SparseChunk<T> {
     }
 }
 
-/// Items by time, each time at most once.
+/// Items by time, at most one per time.
 #[derive(Clone, Debug)]
 pub struct SparseColumn<T> {
-    /// Oldest first; none overlaps another.
+    /// Oldest first; chunks do not overlap.
     chunks: Vec<SparseChunk<T>>,
-    /// The newest item: each new one is compared with it.
+    /// The newest item, unpacked: each new item is compared with it.
     last: Option<(TimeMs, T)>,
 }
 
@@ -133,7 +133,7 @@ impl<T> Default for SparseColumn<T> {
 }
 
 impl<T: SparseItem> SparseColumn<T> {
-    /// Whether nothing is in it.
+    /// Whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -158,7 +158,7 @@ impl<T: SparseItem> SparseColumn<T> {
         self.chunks.first().map(|chunk| chunk.ends().0)
     }
 
-    /// Calls `each` for all times, ascending.
+    /// Calls `each` with all times, ascending.
     pub fn times(&self, mut each: impl FnMut(TimeMs)) {
         for chunk in &self.chunks {
             match chunk {
@@ -168,7 +168,7 @@ impl<T: SparseItem> SparseColumn<T> {
         }
     }
 
-    /// The chunk in which `t` lies or before which it would go.
+    /// The index of the chunk that contains `t`, or before which `t` would be.
     fn chunk_of(&self, t: TimeMs) -> usize {
         self.chunks.partition_point(|chunk| chunk.ends().1 < t)
     }
@@ -180,7 +180,7 @@ impl<T: SparseItem> SparseColumn<T> {
         found.pop().map(|(_, item)| item)
     }
 
-    /// Has `change` look at the first item behind `t`.
+    /// Calls `change` with the first item after `t`.
     pub fn change_after(&mut self, t: TimeMs, change: impl FnOnce(&mut T)) {
         let at = self.chunks.partition_point(|chunk| chunk.ends().1 <= t);
         let Some(chunk) = self.chunks.get_mut(at) else { return };
@@ -190,12 +190,13 @@ impl<T: SparseItem> SparseColumn<T> {
                 change(item);
             }
         });
+        // The changed item may be the newest one.
         if let Some((newest, _)) = &self.last {
             self.last = self.at(*newest).map(|item| (*newest, item));
         }
     }
 
-    /// Adds an item at a time at which there is none.
+    /// Adds an item at a time that has none.
     pub fn add(&mut self, t: TimeMs, item: T) {
         if self.newest().is_some_and(|newest| t < newest) {
             return self.add_late(t, item);
@@ -206,6 +207,7 @@ impl<T: SparseItem> SparseColumn<T> {
                 Arc::make_mut(items).push((t, item))
             }
             _ => {
+                // A new chunk begins: only the one before it stays open, for slightly late items.
                 let full = self.chunks.len().saturating_sub(1);
                 self.chunks[..full].iter_mut().for_each(SparseChunk::pack);
                 self.chunks.push(SparseChunk::Open(Arc::new(vec![(t, item)])));
@@ -228,7 +230,7 @@ impl<T: SparseItem> SparseColumn<T> {
         }
     }
 
-    /// Forgets the item at `t`.
+    /// Removes the item at `t`.
     pub fn remove(&mut self, t: TimeMs) {
         let at = self.chunk_of(t);
         let Some(chunk) = self.chunks.get_mut(at) else { return };
@@ -246,7 +248,7 @@ impl<T: SparseItem> SparseColumn<T> {
         }
     }
 
-    /// The chunks that hold items in `from..=to`; nothing if there are none.
+    /// The chunks that hold items in `from..=to`; empty if no item is in this range.
     pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> SparseColumn<T> {
         if !self.overlaps(from, to) {
             return SparseColumn::default();
@@ -256,7 +258,7 @@ impl<T: SparseItem> SparseColumn<T> {
         SparseColumn { chunks, last: self.last.clone() }
     }
 
-    /// Whether an item lies in `from..=to`.
+    /// Whether an item is in `from..=to`.
     fn overlaps(&self, from: TimeMs, to: TimeMs) -> bool {
         let next = match self.chunks.get(self.chunk_of(from)) {
             Some(SparseChunk::Open(items)) => {
@@ -280,7 +282,7 @@ impl<T: SparseItem> SparseColumn<T> {
         }
     }
 
-    /// Forgets all items before `end`.
+    /// Drops all items before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         let whole = self.chunk_of(end);
         self.chunks.drain(..whole);

@@ -1,7 +1,9 @@
-//! Samples of one series that did not come by column: remote write, explicit timestamps, late ones.
+//! Ungrouped samples: samples of one series that are in no column, because they came by remote
+//! write, with their own timestamp, or late.
 //!
-//! In-order samples fill an open buffer that is sealed into a chunk with its own clock; samples behind the
-//! newest go to a small sorted buffer. Readers merge ([`crate::store`]'s selection).
+//! In-order samples fill an open buffer that is sealed to a [`SeriesChunk`] with its own times.
+//! Samples older than the newest go to a small sorted buffer (`late`), which is sealed to chunks
+//! that may overlap others. Readers merge the runs ([`crate::store`]'s selection).
 
 use super::column;
 use super::snapshot::later;
@@ -12,7 +14,8 @@ use crate::vec_growth::boxed_exact;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// An immutable compressed chunk: delta-of-delta times as varints, then coded values.
+/// An immutable compressed chunk: times as delta-of-delta varints, then the values
+/// ([`column::encode`]).
 pub struct SeriesChunk {
     min: TimeMs,
     max: TimeMs,
@@ -22,13 +25,13 @@ pub struct SeriesChunk {
 }
 
 impl SeriesChunk {
-    /// Compresses ascending, non-empty samples.
+    /// Compresses samples; at least one, ascending.
     fn of(samples: &[(TimeMs, f64)]) -> SeriesChunk {
         let (ts, vs): (Vec<_>, Vec<_>) = samples.iter().copied().unzip();
         SeriesChunk::seal(&ts, &vs)
     }
 
-    /// Compresses parallel, ascending, non-empty `ts` and `vs`.
+    /// Compresses `ts` and `vs`: equally long, at least one, ascending.
     pub fn seal(ts: &[TimeMs], vs: &[f64]) -> SeriesChunk {
         let mut bytes = Vec::with_capacity(ts.len() * 4);
         let mut previous = ts[0];
@@ -75,7 +78,8 @@ impl SeriesChunk {
         });
     }
 
-    /// The value at exactly `t`. Times are read up to it only, and values only if it is there.
+    /// The value at exactly `t`. Reads the times only up to `t`, and values only if the time is
+    /// there.
     fn at(&self, t: TimeMs) -> Option<f64> {
         if !self.overlaps(t, t) {
             return None;
@@ -101,8 +105,8 @@ impl SeriesChunk {
     }
 }
 
-/// The samples of chunks that follow each other in time, with later ones. Of two at one time the
-/// later one counts, as for readers.
+/// Merges the samples of chunks that follow each other in time with `later` ones. At equal times
+/// `later` wins, as for readers.
 fn merged(chunks: &[Arc<SeriesChunk>], later: &[(TimeMs, f64)]) -> Vec<(TimeMs, f64)> {
     let mut ts = Vec::new();
     let mut vs = Vec::new();
@@ -151,51 +155,51 @@ pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> u64 {
     v
 }
 
-/// The rows of one series.
+/// The ungrouped samples of one series.
 #[derive(Clone, Default)]
 pub struct UngroupedSamples {
-    /// Sealed, each ascending; those of late samples overlap others.
+    /// Sealed chunks, each ascending. Those of late samples overlap others.
     chunks: Vec<Arc<SeriesChunk>>,
     ts: Vec<TimeMs>,
     vs: Vec<f64>,
     late: Vec<(TimeMs, f64)>,
     newest: Option<TimeMs>,
-    /// Some values may be *absent*: samples that were taken back, here or in columns.
+    /// Whether some values may be *absent*: removed samples, of this series here or in columns.
     holes: bool,
 }
 
 impl UngroupedSamples {
-    /// Time of the newest row.
+    /// Time of the newest sample.
     pub fn newest(&self) -> Option<TimeMs> {
         self.newest
     }
 
-    /// Whether some samples were taken back.
+    /// Whether samples were removed.
     pub fn has_holes(&self) -> bool {
         self.holes
     }
 
-    /// Whether nothing is left.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.ts.is_empty() && self.late.is_empty()
     }
 
-    /// Number of chunks, the open one included.
+    /// Number of chunks, the open buffers included.
     pub fn chunks(&self) -> usize {
         self.chunks.len() + usize::from(!self.ts.is_empty()) + usize::from(!self.late.is_empty())
     }
 
-    /// Oldest time held.
+    /// Time of the oldest sample.
     pub fn oldest(&self) -> Option<TimeMs> {
         let sealed = self.chunks.iter().map(|c| c.min).min();
         [sealed, self.ts.first().copied(), self.late.first().map(|l| l.0)].into_iter().flatten().min()
     }
 
-    /// Adds a sample at a time that holds none yet. Chunks do not cross multiples of `range`.
+    /// Adds a sample at a time that has none. Chunks do not cross multiples of `range`.
     pub fn add(&mut self, t: TimeMs, v: f64, range: i64) {
         if self.newest.is_some_and(|newest| t <= newest) {
             if self.holes {
-                // There may be a hole at this time.
+                // There may be a hole at this time: it must be replaced.
                 return self.put(t, v, range);
             }
             self.add_late(t, v, range);
@@ -204,7 +208,7 @@ impl UngroupedSamples {
         self.add_newest(t, v, range);
     }
 
-    /// Makes `v` the value at `t`, whatever is there: *absent* makes a hole.
+    /// Makes `v` the value at `t`, whatever is there. *Absent* makes a hole.
     pub fn put(&mut self, t: TimeMs, v: f64, range: i64) {
         self.holes |= is_absent(v);
         if let Ok(i) = self.ts.binary_search(&t) {
@@ -212,7 +216,8 @@ impl UngroupedSamples {
         } else if let Ok(i) = self.late.binary_search_by_key(&t, |l| l.0) {
             self.late[i].1 = v;
         } else if self.newest.is_some_and(|newest| t <= newest) {
-            // Late samples are read behind the chunks, and sealed behind them: the later one counts.
+            // Late samples are read after the chunks, and sealed after them, so the later value
+            // wins.
             self.add_late(t, v, range);
         } else {
             self.add_newest(t, v, range);
@@ -255,10 +260,10 @@ impl UngroupedSamples {
         }
     }
 
-    /// Seals late samples of one range. A sample that comes late is looked for in all chunks that
-    /// may have its time, so those that overlap are merged: a run of chunks that is less than twice
-    /// as long as what is new becomes one with it. So their number, and how often a sample is
-    /// written again, grow with the logarithm of the samples in random order.
+    /// Seals late samples of one range. A lookup of a late sample searches all chunks that may have
+    /// its time, so overlapping chunks are merged: a run of chunks with fewer than twice the new
+    /// samples is merged with them. With samples in random order, the number of chunks and the
+    /// number of times a sample is rewritten grow with the logarithm of the number of samples.
     fn seal_part(&mut self, part: &[(TimeMs, f64)]) {
         let first = part[0].0;
         let last = part[part.len() - 1].0;
@@ -269,7 +274,8 @@ impl UngroupedSamples {
             if run.is_empty() || length >= 2 * samples.len() {
                 break;
             }
-            // The numbers fall, so those that are left stay what they are; the times rise again.
+            // `run` is descending, so removing one chunk does not move the others. Reversed, the
+            // chunks ascend in time.
             let mut chunks: Vec<Arc<SeriesChunk>> =
                 run.into_iter().map(|number| self.chunks.remove(number)).collect();
             chunks.reverse();
@@ -278,8 +284,8 @@ impl UngroupedSamples {
         self.chunks.extend(samples.chunks(LATE_SAMPLES).map(|samples| Arc::new(SeriesChunk::of(samples))));
     }
 
-    /// Numbers of the newest chunks that have samples of `first..=last` and follow each other in
-    /// time, the last one first.
+    /// The indexes of the newest chunks that overlap `first..=last` and follow each other in time,
+    /// the last one first.
     fn newest_run(&self, first: TimeMs, last: TimeMs) -> Vec<usize> {
         let mut run: Vec<usize> = Vec::new();
         for (number, chunk) in self.chunks.iter().enumerate().rev() {
@@ -296,7 +302,7 @@ impl UngroupedSamples {
 
     /// The value at exactly `t`; *absent* for a hole.
     pub fn at(&self, t: TimeMs) -> Option<f64> {
-        // Most samples come in order: no chunk is looked at for them.
+        // Most samples are in order: no chunk is searched for them.
         if self.newest.is_none_or(|newest| newest < t) {
             return None;
         }
@@ -309,7 +315,7 @@ impl UngroupedSamples {
         self.chunks.iter().rev().find_map(|chunk| chunk.at(t))
     }
 
-    /// All of them.
+    /// All samples, by reference.
     pub fn slices(&self) -> UngroupedSlices<'_> {
         UngroupedSlices {
             chunks: &self.chunks,
@@ -320,7 +326,7 @@ impl UngroupedSamples {
         }
     }
 
-    /// Forgets all samples before `end`.
+    /// Drops all samples before `end`.
     pub fn drop_before(&mut self, end: TimeMs) {
         let old = std::mem::take(&mut self.chunks);
         for chunk in old.into_iter().filter(|c| c.max >= end) {
@@ -340,25 +346,25 @@ impl UngroupedSamples {
     }
 }
 
-/// Where the rows of one series are.
+/// References to the ungrouped samples of one series.
 #[derive(Copy, Clone)]
 pub struct UngroupedSlices<'a> {
     chunks: &'a [Arc<SeriesChunk>],
     ts: &'a [TimeMs],
     vs: &'a [f64],
     late: &'a [(TimeMs, f64)],
-    /// Some values may be *absent*, and say that there is no sample.
+    /// Whether some values may be *absent*, which hides a sample of this time elsewhere.
     pub holes: bool,
 }
 
-/// The part of a sorted slice with `from ≤ t ≤ to`.
+/// The index range of a sorted slice with `from ≤ t ≤ to`.
 fn within<T>(items: &[T], from: TimeMs, to: TimeMs, time: impl Fn(&T) -> TimeMs) -> Range<usize> {
     let first = items.partition_point(|item| time(item) < from);
     first..items.partition_point(|item| time(item) <= to).max(first)
 }
 
 impl UngroupedSlices<'_> {
-    /// Appends the samples with `from ≤ t ≤ to` run by run; `end` is called after each ascending run.
+    /// Appends the samples with `from ≤ t ≤ to`, run by run. Calls `end` after each ascending run.
     pub fn read(
         &self,
         from: TimeMs,
@@ -382,8 +388,9 @@ impl UngroupedSlices<'_> {
         end(ts);
     }
 
-    /// The newest sample with `from ≤ t ≤ to`, where no sample was taken back: of equal times the
-    /// one that is read last. Chunks that end before another sample are not read.
+    /// The newest sample with `from ≤ t ≤ to`, for a series without holes. At equal times, the one
+    /// that [`UngroupedSlices::read`] reads last. Skips chunks that end before a sample already
+    /// found.
     pub fn latest(&self, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
         let open = within(self.ts, from, to, |t| *t).last().map(|at| (self.ts[at], self.vs[at]));
         let late = self.late[within(self.late, from, to, |l| l.0)].last().copied();
@@ -401,15 +408,15 @@ impl UngroupedSlices<'_> {
         later(sealed, loose)
     }
 
-    /// Calls `add(min, max)` for each part.
+    /// Calls `add(min, max)` for each chunk and each open sample.
     pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
         self.chunks.iter().for_each(|c| add(c.min, c.max));
         self.ts.iter().chain(self.late.iter().map(|l| &l.0)).for_each(|t| add(*t, *t));
     }
 }
 
-/// Rows of many series as a reader takes them away: chunks are shared, the rest is copied, all
-/// series into the same vectors.
+/// The ungrouped samples of many series in a snapshot. Chunks are shared; open samples of all
+/// series are copied into common vectors.
 #[derive(Default)]
 pub struct UngroupedSnapshot {
     chunks: Vec<Arc<SeriesChunk>>,
@@ -418,7 +425,7 @@ pub struct UngroupedSnapshot {
     late: Vec<(TimeMs, f64)>,
 }
 
-/// The rows of one series in [`UngroupedSnapshot`].
+/// Where the samples of one series are in [`UngroupedSnapshot`].
 pub struct UngroupedRange {
     chunks: Range<u32>,
     open: Range<u32>,
@@ -427,7 +434,7 @@ pub struct UngroupedRange {
 }
 
 impl UngroupedSnapshot {
-    /// Takes what a reader of `from..=to` needs; `None` if there is nothing.
+    /// Adds what a reader of `from..=to` needs of one series; `None` if there is nothing.
     pub fn take(&mut self, rows: &UngroupedSamples, from: TimeMs, to: TimeMs) -> Option<UngroupedRange> {
         let before = (self.chunks.len(), self.ts.len(), self.late.len());
         self.chunks.extend(rows.chunks.iter().filter(|c| c.overlaps(from, to)).cloned());
@@ -444,7 +451,7 @@ impl UngroupedSnapshot {
         })
     }
 
-    /// The rows of one series.
+    /// The samples of one series.
     pub fn slices(&self, place: &UngroupedRange) -> UngroupedSlices<'_> {
         let range = |r: &Range<u32>| r.start as usize..r.end as usize;
         let chunks = range(&place.chunks);
@@ -459,7 +466,7 @@ impl UngroupedSnapshot {
         }
     }
 
-    /// As [`UngroupedSlices::spans`], of all series.
+    /// As [`UngroupedSlices::spans`], for all series.
     pub fn spans(&self, add: impl FnMut(TimeMs, TimeMs)) {
         UngroupedSlices { chunks: &self.chunks, ts: &self.ts, vs: &self.vs, late: &self.late, holes: false }
             .spans(add);
@@ -477,7 +484,7 @@ mod tests {
     fn samples_in_random_order_are_looked_for_in_few_chunks() {
         let n = 40_000i64;
         let mut rows = UngroupedSamples::default();
-        // Each time once: 7,919 has no divisor in common with their number.
+        // Each time occurs once: 7,919 is coprime to their number.
         for i in 0..n {
             let t = i * 7_919 % n;
             assert_eq!(rows.at(t), None);
@@ -486,7 +493,7 @@ mod tests {
         for t in [0, 1, 29_999, 30_000, n - 1] {
             assert_eq!(rows.at(t), Some(t as f64));
             let over = rows.chunks.iter().filter(|chunk| chunk.overlaps(t, t)).count();
-            // As many as runs of 480, 960, 1,920, … samples, and one.
+            // As many chunks as runs of 480, 960, 1,920, … samples, and one.
             assert!(over <= 8, "{over} chunks of {} at {t}", rows.chunks.len());
         }
         let mut ts = Vec::new();

@@ -1,8 +1,9 @@
 //! XOR coding of float columns, bit for bit lossless (the scheme of Facebook's Gorilla paper).
 //!
-//! Each value is XORed with the one before it (the first with zero). Zero costs one bit; otherwise the
-//! meaningful bits are stored, either inside the previous window of leading/trailing zeros or with a new one.
-//! Streams live only in memory, written and read by this file, so a reader past the end sees zero bits.
+//! Each value is XORed with the one before it, the first with zero. An equal value costs one bit.
+//! Otherwise the meaningful bits are stored, either with the previous number of leading and
+//! trailing zeros or with a new one. The bytes live only in memory and are written and read by this
+//! file only, so a reader past the end sees zero bits instead of an error.
 
 /// Appends bits to a byte vector, most significant bit first.
 struct BitWriter<'a> {
@@ -34,18 +35,18 @@ impl BitWriter<'_> {
     }
 }
 
-/// Reads what [`BitWriter`] wrote. Each look loads a whole word: no state but the place.
+/// Reads what [`BitWriter`] wrote. Each read loads a whole word, so the position is its only state.
 struct BitReader<'a> {
     bytes: &'a [u8],
     /// Bits read so far.
     at: usize,
 }
 
-/// Bits that [`BitReader::peek`] gives at least.
+/// Bits that [`BitReader::peek`] returns at least: 64 minus up to 7 bits of the first byte.
 const PEEKED: u32 = 57;
 
 impl BitReader<'_> {
-    /// The next bits, the first one highest; [`PEEKED`] of them are good.
+    /// The next bits, the first one highest. At least [`PEEKED`] of them are valid.
     #[inline]
     fn peek(&self) -> u64 {
         let byte = self.at / 8;
@@ -56,7 +57,7 @@ impl BitReader<'_> {
         word << (self.at % 8)
     }
 
-    /// The last bytes, and zeros behind them.
+    /// The last bytes, followed by zeros.
     #[cold]
     fn tail(&self, byte: usize) -> u64 {
         let mut word = [0; 8];
@@ -73,13 +74,14 @@ impl BitReader<'_> {
             self.at += count as usize;
             return bits;
         }
+        // More bits than one `peek` has: read in two halves.
         let high = self.take(count - 32);
         (high << 32) | self.take(32)
     }
 }
 
-/// Appends the coded form of `values` (bit patterns) to `bytes`. `false`: it is not shorter than
-/// `most` bytes, and what was appended is of no use.
+/// Appends the compressed form of `values` (bit patterns) to `bytes`. Returns false if it is not
+/// shorter than `most` bytes; what was appended is then useless.
 pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8>) -> bool {
     let end = bytes.len().saturating_add(most);
     let mut out = BitWriter { bytes, acc: 0, free: 64 };
@@ -112,7 +114,7 @@ pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8
     bytes.len() < end
 }
 
-/// Calls `take(index, bits)` for the first `count` values of a stream made by [`encode`].
+/// Calls `take(index, bits)` for the first `count` values that [`encode`] wrote.
 #[inline]
 pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
     let mut from = BitReader { bytes, at: 0 };
@@ -164,7 +166,8 @@ mod tests {
         assert_eq!(back, values);
     }
 
-    /// Bit patterns of every class: zeros, infinities, NaN payloads, markers, subnormals, integers, random.
+    /// Bit patterns of every class: zeros, infinities, NaN payloads, markers, subnormals, integers,
+    /// random.
     fn pattern() -> impl Strategy<Value = u64> {
         prop_oneof![
             Just(0f64.to_bits()),
