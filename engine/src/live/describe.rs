@@ -52,7 +52,7 @@ pub struct ViewReport {
     /// What it is made of in the live runtime; `None`: it does not stand there.
     pub work: Option<ViewFootprint>,
     /// What it keeps of its subqueries, if it keeps any.
-    pub kept: Option<SubqueryCacheReport>,
+    pub subquery_cache: Option<SubqueryCacheReport>,
 }
 
 /// The answer of a view.

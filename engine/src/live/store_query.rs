@@ -112,12 +112,12 @@ impl StoreQuerier {
             pool,
             wake,
             asked: counter(
-                "perennial_view_subquery_steps_asked_total",
-                "Steps of subqueries of views that were asked from the store.",
+                "perennial_view_subquery_steps_evaluated_total",
+                "Steps of subqueries of live views that were evaluated from the store.",
             ),
             reused: counter(
-                "perennial_view_subquery_steps_kept_total",
-                "Steps of such subqueries whose answers were kept from the evaluation before.",
+                "perennial_view_subquery_steps_cached_total",
+                "Steps of subqueries of live views whose answers were in the cache.",
             ),
         })
     }

@@ -31,7 +31,8 @@ pub struct LowPriorityThreads {
 impl LowPriorityThreads {
     /// No thread yet.
     pub fn new(hands: Execution) -> LowPriorityThreads {
-        let build = || Builder::new_current_thread().thread_name("gather").on_thread_start(nice).build();
+        let build =
+            || Builder::new_current_thread().thread_name("query-gather").on_thread_start(nice).build();
         let runtime = match hands {
             Execution::Threads => build().ok(),
             Execution::Caller => None,

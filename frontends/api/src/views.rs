@@ -65,7 +65,7 @@ struct ViewJson {
     #[serde(flatten)]
     work: Option<LiveViewJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kept: Option<SubqueryCacheJson>,
+    subquery_cache: Option<SubqueryCacheJson>,
 }
 
 /// What a recording rule adds; times in seconds.
@@ -116,7 +116,7 @@ struct LiveViewJson {
     rings: Vec<RingJson>,
 }
 
-/// What is kept of subqueries.
+/// How large the cache of the answers of subqueries is.
 #[derive(Serialize)]
 struct SubqueryCacheJson {
     steps: usize,
@@ -256,11 +256,9 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson 
         last_error_time,
         backfill,
         work: view.work.map(standing),
-        kept: view.kept.map(|SubqueryCacheReport { steps, rows, bytes, .. }| SubqueryCacheJson {
-            steps,
-            rows,
-            bytes,
-        }),
+        subquery_cache: view
+            .subquery_cache
+            .map(|SubqueryCacheReport { steps, rows, bytes, .. }| SubqueryCacheJson { steps, rows, bytes }),
     }
 }
 

@@ -90,7 +90,8 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
     assert_eq!((shown.id, shown.answer.taps, shown.answer.rows, page.total), (view, 1, 1, 1));
     assert_eq!(shown.work.is_some(), stands);
     assert!(
-        shown.kept.is_some_and(|kept| kept.steps > 0) && shown.answer.changed.is_some_and(|t| t % 500 == 0),
+        shown.subquery_cache.is_some_and(|cache| cache.steps > 0)
+            && shown.answer.changed.is_some_and(|t| t % 500 == 0),
         "{shown:?}"
     );
     views.remove(view);

@@ -20,8 +20,8 @@ impl GatherExecutor {
             let spec = ViewSpec::clone(&view.spec);
             let answer = self.answer_of(view, state, t, question.rows);
             let work = Some(self.work_of(view, state));
-            let kept = self.kept_of(view);
-            Some(ViewReport { id: *id, spec, answer, work, kept })
+            let subquery_cache = self.kept_of(view);
+            Some(ViewReport { id: *id, spec, answer, work, subquery_cache })
         });
         GatherReport { t, total: self.views.all.len(), views: views.collect() }
     }

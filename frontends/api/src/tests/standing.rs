@@ -114,7 +114,7 @@ async fn nothing_changes_without_the_flag() {
 fn report(id: &str, op: PlanOp, answer: AnswerReport, work: Option<ViewFootprint>) -> ViewReport {
     let plan = Arc::new(PlanNode { op, span: Span::default() });
     let spec = ViewSpec { name: "up".into(), plan, kind: ViewKind::NOW };
-    ViewReport { id: parse_view_id(id).unwrap(), spec, answer, work, kept: None }
+    ViewReport { id: parse_view_id(id).unwrap(), spec, answer, work, subquery_cache: None }
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_result_is_that_of_the_view() {
         report("4", up.clone(), failing, Some(ViewFootprint::default())),
         report("5", PlanOp::Number(BitFloat(3.0)), scalar, Some(ViewFootprint::default())),
         // Asked while somebody listens: its latest answer may be an old one.
-        report("asked-6", PlanOp::Number(BitFloat(7.0)), AnswerReport::default(), None),
+        report("scheduled-6", PlanOp::Number(BitFloat(7.0)), AnswerReport::default(), None),
     ];
     let data = async |path: &str| get(&state, path).await.json()["data"].clone();
     let row = |name: &str, v: &str| json!({"metric": {"__name__": "up", "job": name}, "value": [1000.25, v]});
@@ -142,7 +142,7 @@ async fn a_result_is_that_of_the_view() {
     assert_eq!(data("/3/result").await, vector);
     assert_eq!(told(&get(&state, "/4/result").await), (422, json!("execution")));
     assert_eq!(data("/5/result").await, json!({"resultType": "scalar", "result": [1000.25, "3"]}));
-    assert_eq!(data("/asked-6/result").await, json!({"resultType": "scalar", "result": [1000.123, "7"]}));
+    assert_eq!(data("/scheduled-6/result").await, json!({"resultType": "scalar", "result": [1000.123, "7"]}));
     for missing in ["/9/result", "/nobody/result"] {
         assert_eq!(told(&get(&state, missing).await), (404, json!("not_found")), "{missing}");
     }

@@ -26,7 +26,7 @@ fn report(id: &str, kind: ViewKind, answer: AnswerReport, work: Option<ViewFootp
         spec: ViewSpec { name: format!("view {id}"), plan, kind },
         answer,
         work,
-        kept: None,
+        subquery_cache: None,
     }
 }
 
@@ -68,7 +68,7 @@ fn recorded() -> ViewReport {
         limit: 9,
     };
     let failure = Some(EvaluationFailure { t: 1_795_248_000_000, error: "too much".into(), lasts: true });
-    report("asked-1", kind, AnswerReport { failure, ..AnswerReport::default() }, None)
+    report("scheduled-1", kind, AnswerReport { failure, ..AnswerReport::default() }, None)
 }
 
 #[tokio::test]
@@ -83,14 +83,14 @@ async fn a_view_shows_what_it_is_made_of() {
         "rings": [{"selector": "{a=\"b\"}", "reach": 330, "series": 4, "bytes": 640, "readers": 2}],
     });
     let second = json!({
-        "id": "asked-1", "name": "view asked-1", "kind": "recorded", "standing": false, "plan": "select",
+        "id": "scheduled-1", "name": "view scheduled-1", "kind": "recorded", "standing": false, "plan": "select",
         "record": "r", "labels": {"team": "x"}, "interval": 1.5, "offset": 0, "queryOffset": 60, "limit": 9,
         "taps": 0, "rows": 0, "health": "err", "lastError": "too much", "lastErrorTime": "2026-11-21T08:00:00Z",
     });
     let data = json!({"time": "2026-11-21T08:00:00.5Z", "views": [first, second], "total": 2});
     assert_eq!(get(&state, "/api/v1/views").await.json(), json!({"status": "success", "data": data}));
     assert_eq!(get(&state, "/api/v1/views/3").await.json()["data"], first);
-    assert_eq!(get(&state, "/api/v1/views/asked-1").await.json()["data"], second);
+    assert_eq!(get(&state, "/api/v1/views/scheduled-1").await.json()["data"], second);
     // It failed once, and works again; it was never evaluated.
     let mut healed = recorded();
     healed.answer.failure.as_mut().unwrap().lasts = false;
@@ -99,7 +99,7 @@ async fn a_view_shows_what_it_is_made_of() {
     fresh.answer.failure = None;
     for (view, health, error) in [(healed, "ok", "too much"), (fresh, "unknown", "")] {
         *fakes.views.reports.lock() = vec![view];
-        let got = get(&state, "/api/v1/views/asked-1").await.json();
+        let got = get(&state, "/api/v1/views/scheduled-1").await.json();
         assert_eq!((&got["data"]["health"], &got["data"]["lastError"]), (&json!(health), &json!(error)));
     }
 }
@@ -124,8 +124,8 @@ async fn views_come_in_pages() {
     assert_eq!(page("").await, ("1".into(), 1_000, json!("1001"), json!(2_002)));
     assert_eq!(page("?from=1001").await, ("1001".into(), 1_000, json!("2001"), json!(2_002)));
     assert_eq!(page("?from=2001").await, ("2001".into(), 2, json!(null), json!(2_002)));
-    assert_eq!(page("?from=2001&limit=1").await, ("2001".into(), 1, json!("asked-1"), json!(2_002)));
-    assert_eq!(page("?from=asked-0").await, ("asked-1".into(), 1, json!(null), json!(2_002)));
+    assert_eq!(page("?from=2001&limit=1").await, ("2001".into(), 1, json!("scheduled-1"), json!(2_002)));
+    assert_eq!(page("?from=scheduled-0").await, ("scheduled-1".into(), 1, json!(null), json!(2_002)));
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ fn what_is_wrong_is_refused_and_changes_nothing() {
     for (name, definition, error) in [
         ("", query("1"), "the name of a standing query"),
         ("7", query("1"), "the name of a standing query"),
-        ("asked-7", query("1"), "the name of a standing query"),
+        ("scheduled-7", query("1"), "the name of a standing query"),
         ("a/b", query("1"), "the name of a standing query"),
         ("a", query(" "), "`query` must not be empty"),
         ("a", query(&"1".repeat(1 << 20)), "`query` must not have more than"),

@@ -41,9 +41,9 @@ use view::ScheduledView;
 /// Ids from here on are ours, not the live runtime's.
 const FIRST: u64 = 1 << 63;
 /// What the names of such ids begin with.
-const PREFIX: &str = "asked-";
+const PREFIX: &str = "scheduled-";
 
-/// The name of an id for people: `7` stands, `asked-7` is asked.
+/// The name of an id for people: `7` stands, `scheduled-7` is asked.
 pub fn format_view_id(id: ViewId) -> String {
     match id.0.checked_sub(FIRST) {
         Some(number) => format!("{PREFIX}{number}"),
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn ids_have_names() {
-        for (id, name) in [(0, "0"), (12, "12"), (FIRST, "asked-0"), (FIRST + 12, "asked-12")] {
+        for (id, name) in [(0, "0"), (12, "12"), (FIRST, "scheduled-0"), (FIRST + 12, "scheduled-12")] {
             assert_eq!((format_view_id(ViewId(id)).as_str(), parse_view_id(name)), (name, Some(ViewId(id))));
         }
         for name in [
@@ -294,11 +294,11 @@ mod tests {
             "x",
             "-1",
             "+1",
-            "asked-",
-            "asked-x",
-            "asked-+1",
+            "scheduled-",
+            "scheduled-x",
+            "scheduled-+1",
             "9223372036854775808",
-            "asked-9223372036854775808",
+            "scheduled-9223372036854775808",
         ] {
             assert_eq!(parse_view_id(name), None, "{name}");
         }

@@ -1,16 +1,16 @@
-//! What all asked views keep of their subqueries together: one budget, and what it spares.
+//! The cache of subquery answers of all scheduled views: one shared budget and its two counters.
 
 use engine::query::{SampleBudget, SubqueryCacheReport};
 use std::sync::Arc;
 use storage::metrics::{Counter, Metrics};
 
-/// Shared by all asked views.
+/// Shared by all scheduled views.
 #[derive(Clone)]
 pub struct SharedSubqueryBudget {
     /// How much they may keep.
     pub budget: Arc<SampleBudget>,
-    asked: Arc<Counter>,
-    reused: Arc<Counter>,
+    evaluated: Arc<Counter>,
+    cached: Arc<Counter>,
 }
 
 impl SharedSubqueryBudget {
@@ -19,20 +19,20 @@ impl SharedSubqueryBudget {
         let counter = |name, help| metrics.counter(name, help, &[]);
         SharedSubqueryBudget {
             budget: Arc::default(),
-            asked: counter(
-                "perennial_subquery_steps_asked_total",
-                "Steps of subqueries, of expressions that cannot stand, that were asked from history.",
+            evaluated: counter(
+                "perennial_subquery_steps_evaluated_total",
+                "Steps of subqueries of scheduled views that were evaluated.",
             ),
-            reused: counter(
-                "perennial_subquery_steps_kept_total",
-                "Steps of such subqueries whose answers were kept from the evaluation before.",
+            cached: counter(
+                "perennial_subquery_steps_cached_total",
+                "Steps of subqueries of scheduled views whose answers were in the cache.",
             ),
         }
     }
 
     /// Counts an evaluation of one view: what was reported before it, and behind.
     pub fn count(&self, before: SubqueryCacheReport, now: SubqueryCacheReport) {
-        self.asked.add(now.asked - before.asked);
-        self.reused.add(now.reused - before.reused);
+        self.evaluated.add(now.asked - before.asked);
+        self.cached.add(now.reused - before.reused);
     }
 }

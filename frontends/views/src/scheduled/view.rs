@@ -126,7 +126,8 @@ impl ScheduledView {
             Arc::new(ScheduledView { spec, states, history, keeping, state, asking, wakeup: Condvar::new() });
         if asked.history.hands == Execution::Threads {
             let view = asked.clone();
-            let thread = std::thread::Builder::new().name("asked".to_owned()).spawn(move || view.run());
+            let thread =
+                std::thread::Builder::new().name("scheduled-view".to_owned()).spawn(move || view.run());
             thread.map_err(|e| e.to_string())?;
         }
         Ok(asked)
@@ -158,8 +159,8 @@ impl ScheduledView {
     pub fn describe(&self, id: ViewId) -> ViewReport {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
-        let kept = Some(state.kept).filter(|kept| kept.steps > 0);
-        ViewReport { id, spec: self.spec.clone(), answer, work: None, kept }
+        let subquery_cache = Some(state.kept).filter(|kept| kept.steps > 0);
+        ViewReport { id, spec: self.spec.clone(), answer, work: None, subquery_cache }
     }
 
     /// The same, with the rows of its latest answer.
