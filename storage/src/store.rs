@@ -1,9 +1,11 @@
-//! The door of the store: one object that owns WAL, head and blocks.
+//! The storage engine's entry point. [`Store`] owns the write-ahead log (WAL), the head (recent
+//! samples in memory) and the blocks (immutable Parquet files).
 //!
-//! Writers come by column ([`Store::append_columns`], a scrape or a rule's output: one timestamp,
-//! many series) or by row ([`Store::append_rows`], remote write; [`Store::append_histograms`]). All
-//! get an LSN; data is acknowledged once [`Store::on_committed`] says so. Readers take a
-//! [`Selection`], a snapshot that holds no lock.
+//! Writers append batches by column ([`Store::append_columns`]: a scrape or the result of a rule,
+//! one timestamp for many series) or single rows ([`Store::append_rows`] for remote write,
+//! [`Store::append_histograms`]). Every append returns an LSN, its position in the log; the data is
+//! acknowledged when [`Store::on_committed`] confirms this LSN. Readers get a [`Selection`], a
+//! snapshot that holds no lock.
 
 mod append;
 mod backfill;
@@ -72,13 +74,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-/// The store.
+/// The storage engine: write-ahead log, head and blocks of one data directory.
 pub struct Store {
     options: StoreOptions,
     disk: Arc<dyn Disk>,
     shards: Vec<RwLock<StoreShard>>,
     log: Log,
-    /// Time of the newest sample that ever was in the head; `TimeMs::MIN`: none.
+    /// Time of the newest sample that ever was in the head; `TimeMs::MIN` if there was none.
     newest: AtomicI64,
     history: Option<Arc<dyn BlockBackend>>,
     feed: RwLock<Option<Arc<dyn ChangeFeed>>>,
@@ -86,10 +88,11 @@ pub struct Store {
     metrics: StoreMetrics,
     exemplars: Exemplars,
     flush_lock: Mutex<()>,
-    /// What is in blocks and still in the log.
+    /// What is in blocks but not yet removed from the log; `None`: nothing.
     in_blocks: Mutex<Option<FlushWatermark>>,
     merge_lock: Mutex<()>,
-    /// Held while blocks move, or are written anew: those exclude each other. Taken before the other two.
+    /// Held while blocks are moved to the object store or rewritten: these exclude each other.
+    /// Locked before `merge_lock` and `flush_lock`.
     move_lock: Mutex<()>,
     retention: RwLock<Retention>,
     series_retention: RwLock<Arc<[SeriesRetention]>>,
@@ -97,18 +100,18 @@ pub struct Store {
     ongoing: replay_status::ReplayStatus,
 }
 
-/// One shard under its lock.
+/// The part of the store that is under the lock of one shard.
 struct StoreShard {
     head: Head,
-    /// Append sequence number.
+    /// Number of the last append.
     seq: u64,
-    /// How far back what came lately reached.
+    /// The oldest times that recent appends changed.
     arrivals: ChangeLog,
-    /// Records being encoded; kept for its memory.
+    /// Buffer for records that are encoded; kept to reuse its memory.
     batch: RecordBuilder,
-    /// What is deleted of the head.
+    /// The deleted times of the head's series.
     deleted: HeadDeletes,
-    /// While the log is replayed: what has come since.
+    /// While the log is replayed: what was appended since the start.
     overlay: Option<ReplayOverlay>,
 }
 
@@ -122,7 +125,7 @@ impl Store {
         Store::open_far(options, None, disk, metrics)
     }
 
-    /// As [`Store::open`], with a place for old blocks.
+    /// As [`Store::open`], with an object store for old blocks.
     pub fn open_far(
         options: StoreOptions,
         far: Option<ColdOptions>,
@@ -132,9 +135,9 @@ impl Store {
         Store::open_early(options, far, disk, metrics).and_then(replayed)
     }
 
-    /// As [`Store::open`], but the log is still to be replayed, by [`PendingReplay::run`]: on
-    /// another thread, while samples come already and what is older than those of the log can be
-    /// read.
+    /// As [`Store::open`], but returns before the log is replayed; [`PendingReplay::run`] does
+    /// that, on another thread. Meanwhile the store accepts samples, and answers queries about
+    /// times before the oldest sample of the log.
     pub fn open_early(
         options: StoreOptions,
         far: Option<ColdOptions>,
@@ -145,9 +148,10 @@ impl Store {
         Store::build(options, disk, metrics, Some(Arc::new(history)), REPLAY_AHEAD_BYTES, Log::start)
     }
 
-    /// As [`Store::open`], without threads of the log, and with segments of this size: it is
-    /// written when [`Store::write_log`] is called. As much is kept between survey and replay, so
-    /// what is more is read twice. For tests in which nothing happens by itself.
+    /// As [`Store::open`], without the log's threads and with segments of `segment_bytes`. The log
+    /// is written only by [`Store::write_log`]. For tests in which nothing happens by itself. The
+    /// log scan keeps at most `segment_bytes` of records for the replay; a longer log is read a
+    /// second time.
     pub fn open_by_hand(
         options: StoreOptions,
         disk: Arc<dyn Disk>,
@@ -157,7 +161,7 @@ impl Store {
         Store::open_early_by_hand(options, disk, metrics, segment_bytes).and_then(replayed)
     }
 
-    /// As [`Store::open_early`] and [`Store::open_by_hand`].
+    /// [`Store::open_early`] and [`Store::open_by_hand`] together.
     pub fn open_early_by_hand(
         options: StoreOptions,
         disk: Arc<dyn Disk>,
@@ -177,12 +181,13 @@ impl Store {
         )
     }
 
-    /// Writes the log of a store without threads, and syncs it if that is asked for.
+    /// Writes the queued records of a store without threads, and syncs the log if `sync`.
     pub fn write_log(&self, sync: bool) {
         self.log.write_queued(sync);
     }
 
-    /// As [`Store::open`], with this history behind the head; without one, nothing ever leaves the head.
+    /// As [`Store::open`], with this implementation of blocks; with `None`, samples never leave the
+    /// head.
     pub fn open_with(
         options: StoreOptions,
         disk: Arc<dyn Disk>,
@@ -268,23 +273,24 @@ impl Store {
         &self.shards[usize::from(shard % SHARDS)]
     }
 
-    /// From now on `feed` hears of every append with [`FeedDelivery::Feed`].
+    /// Sets the feed that gets every append with [`FeedDelivery::Feed`] from now on.
     pub fn set_feed(&self, feed: Arc<dyn ChangeFeed>) {
         *self.feed.write() = Some(feed);
     }
 
-    /// From now on `watch` looks at every append that writers make.
+    /// Sets the observer that sees every append of a writer from now on.
     pub fn set_watch(&self, watch: Arc<dyn AppendObserver>) {
         *self.watch.write() = Some(watch);
     }
 
-    /// The group with this key in this shard; made on first use.
+    /// The column group with this key in this shard, created on first use.
     pub fn open_group(&self, key: &str, shard: u16) -> GroupId {
         let group = self.shard(shard).write().head.open_group(key);
         GroupId(group_id(shard, group))
     }
 
-    /// Where the series with these labels lives; made, and logged, on first use.
+    /// The shard and slot of the series with these labels; created on first use, and logged with
+    /// its first sample.
     pub fn get_or_create_series(&self, labels: &Labels) -> SeriesRef {
         let shard = shard_of(labels);
         let known = self.shard(shard).read().head.find(labels.encoded());
@@ -295,56 +301,63 @@ impl Store {
         SeriesRef { shard, slot }
     }
 
-    /// The series with these labels, which are in their encoded form ([`Labels::encoded`]), if it
-    /// is in use. What is no label set finds none.
+    /// The series with these labels in their encoded form ([`Labels::encoded`]), if it is active.
+    /// Bytes that are no label set find none.
     pub fn find_encoded(&self, encoded: &[u8]) -> Option<SeriesRef> {
         let shard = shard_of_encoded(encoded);
         let slot = self.shard(shard).read().head.find(encoded)?;
         Some(SeriesRef { shard, slot })
     }
 
-    /// Whether samples of a series that are in the head came as a column of a group whose key
-    /// begins with `prefix`.
+    /// Whether the series has samples in the head in a column of a group whose key begins with
+    /// `prefix`.
     pub fn is_column_of(&self, labels: &Labels, prefix: &str) -> bool {
         self.shard(shard_of(labels)).read().head.is_column_of(labels, prefix)
     }
 
-    /// The labels of a series.
+    /// The labels of a series, also of an inactive one; empty if there is no such series.
     pub fn labels(&self, series: SeriesRef) -> Labels {
         self.shard(series.shard).read().head.labels_including_inactive(series.slot).unwrap_or_default()
     }
 
-    /// Number of slots handed out in a shard: new series are `old..new`.
+    /// Number of slots of a shard. Slots are numbered from 0, so series created since an earlier
+    /// call have the slots from the earlier result on.
     pub fn slots(&self, shard: u16) -> u32 {
         self.shard(shard).read().head.slots()
     }
 
-    /// Calls `done` (on the WAL's thread, or at once) when everything up to `lsn` would survive kill -9;
-    /// with an error if it never will.
+    /// Calls `done` when everything up to `lsn` would survive a `kill -9`, or with an error if it
+    /// never will. The call comes from the thread of the log, or at once.
     pub fn on_committed(&self, lsn: u64, done: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
         self.log.on_committed(lsn, done);
     }
 
-    /// Waits, `patience` at most, until everything that can have been read so far would survive kill -9.
+    /// Waits, at most `patience`, until everything that readers can have seen so far would survive
+    /// a `kill -9`.
     pub fn wait_durable(&self, patience: std::time::Duration) {
         let (tell, told) = std::sync::mpsc::channel::<()>();
         self.on_committed(self.last_lsn(), Box::new(move |_| drop(tell)));
-        // Nothing is ever said: it ends when nobody can speak any more.
+        // No message is ever sent: the receiver returns when the sender is dropped with the
+        // callback.
         let _ = told.recv_timeout(patience);
     }
 
-    /// The log position of what was appended last: all that a reader can have seen is at or before it.
+    /// The LSN of the last append: everything that a reader can have seen is at or before it.
     pub fn last_lsn(&self) -> u64 {
         self.log.last_lsn()
     }
 
-    /// Whether all samples at `from` and later are in memory: nobody who reads them waits for anything.
+    /// Whether all samples at `from` and later are in memory, so that reading them waits for
+    /// nothing.
     pub fn has_in_memory(&self, from: TimeMs) -> bool {
         !self.is_replaying() && self.history.as_ref().is_none_or(|history| !history.has_after(from))
     }
 
     /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, from
     /// head and blocks.
+    ///
+    /// # Errors
+    /// A block cannot be read, or the replay of the log has failed.
     pub fn select(
         &self,
         shard: u16,
@@ -367,7 +380,8 @@ impl Store {
         if !in_order {
             entries.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         }
-        // After the head: what moves into a block in between is seen twice rather than not at all.
+        // Blocks after the head: samples that are flushed in between are seen twice rather than not
+        // at all.
         if let Some(history) = &self.history {
             let parts = history.select(shard, matchers, from, to)?;
             self.add_parts(shard, parts, &mut entries);
@@ -375,13 +389,13 @@ impl Store {
         Ok(Selection::new(seq, entries, head))
     }
 
-    /// Adds what blocks know, in the order of labels, to the series of the head, which are in that
-    /// order and stay so.
+    /// Adds the series of blocks, sorted by labels, to those of the head, which are sorted and stay
+    /// so.
     fn add_parts(&self, shard: u16, parts: Vec<LabelledSource>, entries: &mut Vec<SelectionEntry>) {
         let of_head = entries.len();
         let mut at = 0;
         for (labels, part) in parts {
-            // Equal is quick to tell, and nearly all are.
+            // `!=` compares faster than `<`, and the head has nearly all series that blocks have.
             while at < of_head && entries[at].labels != labels && entries[at].labels < labels {
                 at += 1;
             }
@@ -396,13 +410,13 @@ impl Store {
             }
         }
         if entries.len() > of_head {
-            // Two runs: a stable sort only merges them.
+            // Two sorted runs: a stable sort only merges them.
             entries.sort_by(|a, b| a.labels.cmp(&b.labels));
         }
     }
 
-    /// Sorted names of the labels of all series in `from..=to` that satisfy any of the matcher sets
-    /// (none: all).
+    /// The sorted names of the labels of all series with samples in `from..=to` that satisfy any of
+    /// the matcher sets (no set: all series).
     pub fn label_names(
         &self,
         sets: &[Vec<Matcher>],
@@ -422,7 +436,7 @@ impl Store {
         Ok(names.into_iter().collect())
     }
 
-    /// Sorted values of label `name`, as [`Store::label_names`].
+    /// The sorted values of label `name`, of the same series as [`Store::label_names`].
     pub fn label_values(
         &self,
         name: &str,
@@ -443,16 +457,17 @@ impl Store {
         Ok(values.into_iter().collect())
     }
 
-    /// Counts; the lists hold at most `limit` entries.
+    /// Counts of the head; its lists have at most `limit` entries.
     pub fn stats(&self, limit: usize) -> HeadStats {
         let mut gathered = HeadStatsCollector::default();
         self.shards.iter().for_each(|shard| gathered.add(&shard.read().head));
         gathered.finish(limit)
     }
 
-    /// Housekeeping, to be called about once a minute: flushes what is complete as of `now` into
-    /// blocks, drops the log behind it, and removes the blocks that have to go (also if the flush
-    /// fails: it may be because the disk is full). Returns the number of blocks written.
+    /// Housekeeping, to be called about once a minute. Flushes the ranges that are complete at
+    /// `now` into blocks, removes the log segments of these, and removes expired blocks, even if
+    /// the flush fails: it may have failed because the disk is full. Returns the number of blocks
+    /// written.
     pub fn run_housekeeping(&self, now: TimeMs) -> Result<usize, StoreError> {
         if self.is_replaying() {
             return Ok(0);
@@ -462,7 +477,7 @@ impl Store {
         written.and_then(|blocks| removed.map(|()| blocks))
     }
 
-    /// The first part of [`Store::run_housekeeping`].
+    /// The flush of [`Store::run_housekeeping`]. Returns the number of blocks written.
     pub fn write_blocks(&self, now: TimeMs) -> Result<usize, StoreError> {
         if self.is_replaying() {
             return Ok(0);
@@ -472,7 +487,7 @@ impl Store {
         written
     }
 
-    /// The second part of [`Store::run_housekeeping`].
+    /// The retention of [`Store::run_housekeeping`].
     pub fn remove_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
         if self.is_replaying() { Ok(()) } else { self.remove_old_blocks(now) }
     }
@@ -484,7 +499,8 @@ impl Store {
         self.metrics.chunks.set(count(Head::chunks));
     }
 
-    /// Writes and syncs what is queued and stops the log's thread. A replay that is under way ends.
+    /// Writes and syncs the queued records and stops the threads of the log. Stops a replay that
+    /// runs.
     pub fn close(&self) -> Result<(), StoreError> {
         self.stop_replay();
         self.log.close()

@@ -1,12 +1,13 @@
-//! The append path: into the head, into the log and to the feed, in one order, under the shard's lock.
+//! The append path: a sample goes into the head, the log and the feed, in this order, under the
+//! lock of its shard.
 //!
-//! The log is asked for room before the lock is taken; behind it nothing waits and nothing fails,
-//! so head and log cannot differ. Encoding happens under the shard's lock, so a scrape's difference
-//! is to its predecessor.
+//! The log is asked for space before the lock is taken. Under the lock nothing waits and nothing
+//! fails, so head and log cannot differ. Records are encoded under the lock, too: a scrape is
+//! encoded as the difference to the scrape before.
 //!
-//! What writers bring must be within the bounds of the head ([`Store::oldest_taken`]), as in
-//! Prometheus, so that one request cannot spread blocks over years. What the server itself records
-//! is bound by its series alone.
+//! Samples of writers must be within the bounds of the head ([`Store::oldest_taken`]), as in
+//! Prometheus, so that one request cannot create blocks over many years. What the server itself
+//! records only has to be in order for its series.
 
 use super::batch::{
     AppendResult, ChangeData, ChangeEvent, ColumnBatch, Duplicate, FeedDelivery, FloatRow, HistogramRow,
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Store {
-    /// Appends one batch. Waits a while if the disk does not keep up.
+    /// Appends one batch. Waits for a while if the disk does not keep up.
     pub fn append_columns(
         &self,
         batch: &ColumnBatch,
@@ -41,15 +42,14 @@ impl Store {
         })
     }
 
-    /// As [`Store::append_columns`], without ever waiting: for alerts, which no disk may delay.
+    /// As [`Store::append_columns`], but never waits: for alerts, which the disk must not delay.
     pub fn append_without_waiting(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError> {
         self.log.require_space()?;
         self.append_admitted(batch, TimeMs::MIN, |item, _| self.tell(item))
     }
 
-    /// As [`Store::append_without_waiting`], without telling the feed: for the live runtime, which
-    /// hands on itself what it gets back. That is what was stored, which may be less than the
-    /// batch.
+    /// As [`Store::append_without_waiting`], without pushing to the feed: for the live runtime,
+    /// which passes on the result itself. Returns what was stored; this may be less than the batch.
     pub fn append_recorded(&self, batch: &ColumnBatch) -> Result<Recorded, StoreError> {
         self.log.require_space()?;
         let mut recorded = None;
@@ -60,15 +60,15 @@ impl Store {
         recorded.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
     }
 
-    /// Oldest time that writers may bring: as far behind the newest sample of the store as half a
-    /// range or the out-of-order window, whichever is longer. Of an empty store the first sample
-    /// that comes sets it.
+    /// The oldest time that writers may append: half a block range, or the window of late samples
+    /// if longer, before the newest sample of the store. In an empty store, `first` counts as the
+    /// newest.
     fn oldest_taken(&self, first: Option<TimeMs>) -> TimeMs {
         let behind = (self.options.block_range_ms / 2).max(self.options.out_of_order_ms);
         self.newest_or(first.unwrap_or(TimeMs::MIN)).saturating_sub(behind).max(OLDEST_MS)
     }
 
-    /// Time of the newest sample of the store; `first` if it is empty.
+    /// Time of the newest sample of the store; `first` if the store is empty.
     pub(super) fn newest_or(&self, first: TimeMs) -> TimeMs {
         match self.newest.load(Relaxed) {
             TimeMs::MIN => first,
@@ -76,14 +76,15 @@ impl Store {
         }
     }
 
-    /// The head of a shard may have a newer sample than any before.
+    /// Updates the time of the store's newest sample after an append to `head`.
     pub(super) fn note_newest(&self, head: &Head) {
         if let Some((_, newest)) = head.span() {
             self.newest.fetch_max(newest, Relaxed);
         }
     }
 
-    /// `tell` gets what was stored, and the head if some samples were refused as duplicates.
+    /// Appends a batch for which the log has space. Calls `tell` under the lock with what was
+    /// stored, and with the head if some samples were refused as duplicates.
     fn append_admitted(
         &self,
         batch: &ColumnBatch,
@@ -106,7 +107,7 @@ impl Store {
         Ok(appended(&counts, lsn, seq, refused))
     }
 
-    /// Appends a batch, under its shard's lock.
+    /// Appends a batch, under the lock of its shard.
     fn append_batch(
         &self,
         shard: &mut StoreShard,
@@ -115,7 +116,8 @@ impl Store {
     ) -> Result<(u64, ChangeData), StoreError> {
         let (at, group) = group_of(batch.group.0);
         if shard.deleted.touches(&batch.layout.slots, batch.t) {
-            // Some samples come again at deleted times: one by one.
+            // The batch has samples at deleted times: these are stored as corrections, so each is
+            // appended by itself.
             let rows = batch.layout.slots.iter().zip(&*batch.values).filter(|(_, v)| !is_absent(**v));
             let rows = rows.map(|(slot, v)| (*slot, batch.t, *v));
             return Ok(self.append_samples(shard, at, rows, counts));
@@ -129,7 +131,7 @@ impl Store {
         })
     }
 
-    /// Appends single samples of a shard, under its lock.
+    /// Appends single samples of a shard, under its lock. Returns the LSN and what was stored.
     pub(super) fn append_samples(
         &self,
         shard: &mut StoreShard,
@@ -169,7 +171,7 @@ impl Store {
         self.append_rows_admitted(rows, self.oldest_taken(rows.first().map(|row| row.t)))
     }
 
-    /// As [`Store::append_rows`], without ever waiting: for alerts, which no disk may delay.
+    /// As [`Store::append_rows`], but never waits: for alerts, which the disk must not delay.
     pub fn append_rows_at_once(&self, rows: &[FloatRow]) -> Result<AppendResult, StoreError> {
         self.log.require_space()?;
         self.append_rows_admitted(rows, TimeMs::MIN)
@@ -191,17 +193,18 @@ impl Store {
         Ok(appended)
     }
 
-    /// Appends native histograms, in any order and of any shard. They are samples as floats are:
-    /// one behind the out-of-order window, or at a time at which its series has another sample, is
-    /// refused and counted.
+    /// Appends native histograms, in any order and of any shard. The rules for floats apply: a
+    /// histogram that is too late, or at a time at which its series has another sample, is refused
+    /// and counted.
     pub fn append_histograms(&self, rows: &[HistogramRow]) -> Result<AppendResult, StoreError> {
         self.log.wait_for_space()?;
         let oldest = self.oldest_taken(rows.first().map(|row| row.t));
         self.take_histograms(rows, oldest, |item| self.tell(item))
     }
 
-    /// As [`Store::append_histograms`], without waiting or telling the feed: for the live runtime,
-    /// which hands on itself what `items` gets, on an error, too.
+    /// As [`Store::append_histograms`], without waiting and without pushing to the feed: for the
+    /// live runtime, which passes on the changes itself. `items` gets what was stored, also if an
+    /// error is returned.
     pub fn append_recorded_histograms(
         &self,
         rows: &[HistogramRow],
@@ -256,7 +259,8 @@ impl Store {
         (self.log_histograms(shard, at, &stored), ChangeData::Histograms(stored))
     }
 
-    /// Appends the start timestamps of samples that have been appended. The first one of a sample stays.
+    /// Appends the start timestamps of samples that were appended before. The first start timestamp
+    /// of a sample wins.
     pub fn append_starts(&self, rows: &[StartRow]) -> Result<AppendResult, StoreError> {
         self.log.wait_for_space()?;
         let append = |shard: &mut StoreShard, at, rows: Vec<&StartRow>, counts: &mut AppendCounts| {
@@ -274,8 +278,9 @@ impl Store {
         Ok(appended)
     }
 
-    /// Has `append` take the rows of each shard that are not before `oldest` under its lock, and
-    /// calls `tell` with them, in the shard's order. The log has been asked for room.
+    /// Groups rows by shard and calls `append` for each shard, under its lock and with the bound
+    /// `oldest`. Calls `tell` with what was stored, in the order of the shard. The log must have
+    /// been asked for space.
     pub(super) fn append_each<R>(
         &self,
         rows: &[R],
@@ -339,9 +344,9 @@ impl Store {
         }
     }
 
-    /// Logs the series that were made and have no samples yet. Who makes very many before their
-    /// first samples calls it between them: the log then gets them in portions, and waits for the
-    /// disk where it has to.
+    /// Logs the series that were created and have no samples yet. A caller that creates very many
+    /// series before their first samples calls this from time to time: the log then gets them in
+    /// portions and can wait for the disk in between.
     pub fn log_new_series(&self) -> Result<(), StoreError> {
         for shard_at in 0..SHARDS {
             if !self.shard(shard_at).read().head.has_unlogged() {
@@ -367,6 +372,8 @@ impl Store {
             batch.clear();
             head.encode_series(shard_at, batch);
             head.encode_row(shard_at, group, t, &row, epoch, batch);
+            // Fails only if a new segment began since the epoch was read: then the record is
+            // encoded again, because the first scrape of a segment must be a keyframe.
             if let Ok(lsn) = self.log.push(batch, epoch, Some(t)) {
                 head.series_logged();
                 head.row_logged(group, epoch, row, lsn);
@@ -385,14 +392,14 @@ impl Store {
         })
     }
 
-    /// As [`Store::log_samples`].
+    /// Logs histograms that are in the head already.
     fn log_histograms(&self, shard: &mut StoreShard, shard_at: u16, samples: &[SlotHistogram]) -> u64 {
         self.log_parts(shard, shard_at, samples.iter().map(|s| s.1).max(), |batch| {
             add_histograms(batch, shard_at, samples);
         })
     }
 
-    /// As [`Store::log_samples`].
+    /// Logs start timestamps that are in the head already.
     fn log_starts(&self, shard: &mut StoreShard, shard_at: u16, starts: &[SlotStart]) -> u64 {
         self.log_parts(shard, shard_at, starts.iter().map(|s| s.1).max(), |batch| {
             for part in starts.chunks(WAL_SAMPLES) {
@@ -401,7 +408,8 @@ impl Store {
         })
     }
 
-    /// Logs what `add` adds, up to time `newest`; if there is nothing, the newest record.
+    /// Logs the records that `add` encodes; `newest` is the time of their newest sample. Returns
+    /// the LSN of the last one; if there is nothing to log, that of the newest record.
     pub(super) fn log_parts(
         &self,
         shard: &mut StoreShard,
@@ -410,7 +418,7 @@ impl Store {
         add: impl FnOnce(&mut RecordBuilder),
     ) -> u64 {
         if newest.is_none() {
-            // Nothing new; what is stored already is acknowledged with what came before.
+            // All samples were stored before, so they are durable when the log up to now is.
             return self.log.last_lsn();
         }
         let StoreShard { head, batch, .. } = shard;
@@ -427,9 +435,9 @@ impl Store {
     }
 }
 
-/// Whether the formats can hold it: as many counts as its spans say, not more than a record takes,
-/// a small schema. [`Store::append_histograms`] refuses all of a call's histograms for one that is
-/// not.
+/// Whether the file formats can store the histogram: as many counts as its spans say, no more than
+/// a record holds, and a schema that fits into 8 bits. [`Store::append_histograms`] refuses a whole
+/// call if one of its histograms is not storable.
 pub fn is_storable(h: &NativeHistogram) -> bool {
     let buckets = |b: &Buckets| {
         let counts: u64 = b.spans.iter().map(|span| u64::from(span.length)).sum();
@@ -453,8 +461,7 @@ fn appended(counts: &AppendCounts, lsn: u64, seq: u64, refused: Vec<Refused>) ->
     }
 }
 
-/// Takes the samples out of `counts` that a shard has refused.
-/// The samples of a batch at whose time the head has another value.
+/// The samples of a batch for which the head has another value at this time.
 fn duplicates(batch: &ColumnBatch, head: &Head) -> Vec<Duplicate> {
     let samples = batch.layout.slots.iter().zip(&*batch.values).enumerate();
     let samples = samples.filter(|(_, (_, value))| !is_absent(**value));

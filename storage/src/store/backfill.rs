@@ -1,8 +1,9 @@
-//! Writing into the past: samples of times that the head no longer takes become a block at once.
+//! Backfill: writes samples that are too old for the head directly as a block.
 //!
-//! The door for what is computed later about earlier times. A block is durable and listed when the
-//! call returns, the log is not asked, and retention covers it as any other. Blocks may overlap
-//! each other and the head; the caller leaves out what is stored already ([`Store::read_series`]).
+//! For samples of earlier times that are computed later (recording rules). The block is durable and
+//! readable when the call returns. The log is not involved, and retention applies as to any block.
+//! Blocks may overlap each other and the head; the caller leaves out what is stored already
+//! ([`Store::read_series`]).
 
 use super::Store;
 use super::batch::{ChangeData, ChangeEvent};
@@ -12,8 +13,11 @@ use crate::model::{Labels, Matcher, SHARDS, TimeMs};
 use std::collections::BTreeMap;
 
 impl Store {
-    /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed hears of
-    /// the floats and histograms from `tell_from` on.
+    /// Writes `series` (sorted by labels, samples in `from ≤ t < to`) as a block. The feed gets the
+    /// floats and histograms from time `tell_from` on.
+    ///
+    /// # Errors
+    /// The block cannot be written, or the store has no blocks.
     pub fn write_backfill(
         &self,
         (from, to): (TimeMs, TimeMs),
@@ -38,7 +42,7 @@ impl Store {
         Ok(())
     }
 
-    /// Tells the feed what a series has from `from` on.
+    /// Pushes the samples of a series from `from` on to the feed.
     fn tell_past(&self, series: &SeriesSamples, from: TimeMs) {
         let first = series.ts.partition_point(|t| *t < from);
         let first_histogram = series.histograms.partition_point(|(t, _)| *t < from);
@@ -63,7 +67,8 @@ impl Store {
         }
     }
 
-    /// All that the matching series have in `from..=to`, by labels; start timestamps are left out.
+    /// All floats and histograms of the matching series in `from..=to`, by labels; without start
+    /// timestamps.
     pub fn read_series(
         &self,
         matchers: &[Matcher],

@@ -1,128 +1,130 @@
-//! What goes into the store and what is told of it: batches by column, single rows, the feed.
+//! The types that writers pass to the store, and those of the change feed: batches by column,
+//! single rows, change events.
 //!
-//! See [`super::Store::append_columns`] for who takes them and [`crate::head`] for where they stay.
+//! [`super::Store::append_columns`] and its siblings take them; [`crate::head`] stores them.
 
 use crate::head::Refusal;
 use crate::model::{NativeHistogram, SeriesRef, TimeMs};
 use std::sync::Arc;
 
-/// Identity of a column group: the series of one target (or one rule) in one shard.
+/// The id of a column group: the series of one target or one rule in one shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct GroupId(pub u32);
 
-/// Which series the columns of a batch are. Writers keep one `Arc` while the set stays the same, so that
-/// readers can recognise an unchanged layout by its address.
+/// Which series the columns of a batch are. A writer keeps one `Arc` for as long as the set of
+/// series is the same, so that readers recognise an unchanged layout by its address.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ColumnLayout {
-    /// Slots, column by column; all in the group's shard, each at most once.
+    /// Series slot of each column; all in the group's shard, each at most once.
     pub slots: Vec<u32>,
 }
 
-/// One scrape's samples of one group: a clock tick and a value per column.
+/// The samples of one scrape of one group: one timestamp and a value per column.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ColumnBatch {
     /// The group, from [`super::Store::open_group`].
     pub group: GroupId,
-    /// What the columns are.
+    /// The series of the columns.
     pub layout: Arc<ColumnLayout>,
-    /// The one timestamp of all samples.
+    /// The timestamp of all samples.
     pub t: TimeMs,
-    /// Value per column; `ABSENT` where there is no sample, `STALE` where the series ended.
+    /// Value per column; `ABSENT` where there is no sample, `STALE` where the series has ended.
     pub values: Arc<[f64]>,
 }
 
-/// One sample that comes alone.
+/// A single float sample.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct FloatRow {
     /// The series.
     pub series: SeriesRef,
-    /// Its timestamp.
+    /// The timestamp of the sample.
     pub t: TimeMs,
-    /// Its value.
+    /// The value of the sample.
     pub v: f64,
 }
 
-/// One native histogram. A stale one is a [`FloatRow`] with the marker instead.
+/// A native histogram sample. A stale marker is a [`FloatRow`] instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramRow {
     /// The series.
     pub series: SeriesRef,
-    /// Its timestamp.
+    /// The timestamp of the sample.
     pub t: TimeMs,
     /// The histogram.
     pub h: Arc<NativeHistogram>,
 }
 
-/// Since when a sample's counter counts; for samples of which it is known.
+/// The start timestamp of a sample: since when its counter counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct StartRow {
     /// The series.
     pub series: SeriesRef,
     /// The sample's timestamp.
     pub t: TimeMs,
-    /// The start timestamp; 0 says nothing and is not stored.
+    /// The start timestamp; 0 means unknown and is not stored.
     pub start: TimeMs,
 }
 
-/// The 0 that a counter had when it began to count.
+/// The zero of a counter at the time when it began to count.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZeroRow {
     /// The series.
     pub series: SeriesRef,
-    /// When it began, ms.
+    /// When the counter began, ms.
     pub start: TimeMs,
-    /// Of a native histogram: the first one that was counted, whose schema, zero threshold and
-    /// bounds the zero has.
+    /// For a native histogram: its first observed value. The zero gets the schema, zero threshold
+    /// and bounds of it. `None` for a float.
     pub like: Option<Arc<NativeHistogram>>,
 }
 
-/// What an append did.
+/// The result of an append.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppendResult {
-    /// Log position to wait for before acknowledging.
+    /// The LSN to wait for before acknowledging.
     pub lsn: u64,
-    /// Samples stored.
+    /// Number of samples stored.
     pub stored: usize,
-    /// Samples refused: behind the out-of-order window.
+    /// Number of samples refused because they are older than the window of late samples.
     pub too_old: usize,
-    /// Samples refused: another value is stored at the same time.
+    /// Number of samples refused because another value is stored at the same time.
     pub duplicate: usize,
-    /// Samples refused: older than is taken of any series.
+    /// Number of samples refused because they are older than the store accepts for any series.
     pub out_of_bounds: usize,
-    /// The first samples that were refused, for whatever reason.
+    /// The first refused samples, with their reasons.
     pub refused: Vec<Refused>,
-    /// Append sequence number of the shard after this append (of the last shard touched).
+    /// Append sequence number of the shard after this append; of the last shard, if there were
+    /// several.
     pub seq: u64,
 }
 
 /// A sample that was refused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its series.
+    /// The series of the sample.
     pub series: SeriesRef,
-    /// Its time.
+    /// The time of the sample.
     pub t: TimeMs,
-    /// Why.
+    /// The reason.
     pub why: Refusal,
-    /// The oldest time that was taken then, of whatever series.
+    /// The oldest time that the store accepted then, for any series.
     pub oldest: TimeMs,
 }
 
-/// What became of a batch that the live runtime recorded.
+/// The result of a batch that the live runtime recorded.
 #[derive(Debug)]
 pub struct Recorded {
     /// What was stored.
     pub item: ChangeEvent,
-    /// What was refused because there is another value at its time.
+    /// Samples that were refused because another value is stored at their time.
     pub duplicates: Vec<Duplicate>,
 }
 
 /// A sample that was refused because its series has another value at its time.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Duplicate {
-    /// Its column in the batch.
+    /// The column of the sample in the batch.
     pub column: usize,
-    /// The value that stays; `None`: a histogram.
+    /// The stored value, which stays; `None` if it is a histogram.
     pub existing: Option<f64>,
     /// The value that was refused.
     pub value: f64,
@@ -133,40 +135,40 @@ pub struct Duplicate {
 pub struct ChangeEvent {
     /// The shard.
     pub shard: u16,
-    /// Its append sequence number: 1, 2, 3, …
+    /// The append sequence number of this change in its shard: 1, 2, 3, …
     pub seq: u64,
     /// What was appended.
     pub data: ChangeData,
 }
 
-/// The shapes of appended data.
+/// The data of a change.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum ChangeData {
-    /// A scrape's batch.
+    /// A batch by column.
     Columns(ColumnBatch),
-    /// Single samples: (slot, time, value).
+    /// Single floats: (slot, time, value).
     Rows(Vec<(u32, TimeMs, f64)>),
     /// Native histograms: (slot, time, histogram).
     Histograms(Vec<(u32, TimeMs, Arc<NativeHistogram>)>),
-    /// Start timestamps: (slot, time of the sample, start). They come behind the samples.
+    /// Start timestamps: (slot, time of the sample, start). They follow the samples.
     Starts(Vec<(u32, TimeMs, TimeMs)>),
 }
 
-/// Who wants to hear of every append: the live runtime. Called with the shard's lock held, so that
-/// order is kept: must only queue and return.
+/// Receives every append: the live runtime. Called under the lock of the shard, to keep the order,
+/// so an implementation must only queue and return.
 pub trait ChangeFeed: Send + Sync {
-    /// One appended item.
+    /// One change.
     fn push(&self, item: ChangeEvent);
-    /// Samples were deleted that it has heard of: what it keeps of them should be read anew. Called
+    /// Samples that the feed was given were deleted; data kept of them must be read again. Called
     /// without a lock.
     fn deleted(&self) {}
 }
 
-/// Who wants to look at what writers append, besides the feed. Corrections, and what the live
-/// runtime records, are not shown. Called with the shard's lock held: must only look, and queue
-/// what it wants.
+/// Sees what writers append, independent of the feed. It does not see corrections, nor what the
+/// live runtime records. Called under the lock of the shard: an implementation must only look, and
+/// queue what it needs.
 pub trait AppendObserver: Send + Sync {
-    /// One appended item.
+    /// One append.
     fn look(&self, item: &ChangeEvent);
 }
 
@@ -175,6 +177,7 @@ pub trait AppendObserver: Send + Sync {
 pub enum FeedDelivery {
     /// Push it (scrapes, remote write).
     Feed,
-    /// Do not: the caller is the live runtime and hands it on itself, with the sequence number it gets back.
+    /// Do not push it: the caller is the live runtime, which passes it on itself with the sequence
+    /// number it gets back.
     Nobody,
 }

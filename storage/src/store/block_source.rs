@@ -1,4 +1,5 @@
-//! A series of a block as a source of a [`super::Selection`].
+//! Makes a series of a block a [`SeriesSource`], so that a [`super::Selection`] can read it.
+//! Separate from `block`, which knows nothing of the store.
 
 use super::options::StoreError;
 use super::selection::{SeriesSource, TimedHistograms, TimedStarts};

@@ -1,4 +1,6 @@
-//! Blocks as the head's history: complete ranges become Parquet directories under `blocks/`.
+//! [`BlockManager`]: the blocks of a data directory, as the store uses them ([`BlockBackend`]). It
+//! writes complete ranges as Parquet directories under `blocks/`, merges them, removes expired
+//! ones, applies deletions and moves old blocks to an object store.
 
 use super::compaction::{CompactionMetrics, due};
 use super::flush::{BlockBackend, LabelledSource, SeriesSamples, SeriesStream};
@@ -20,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The blocks of a data directory.
+/// The blocks of a data directory, local and cold.
 pub struct BlockManager {
     pub(super) disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -31,20 +33,23 @@ pub struct BlockManager {
     pub(super) metrics: BlockMetrics,
     damaged: Arc<Gauge>,
     compactions: CompactionMetrics,
-    /// Held while files of blocks go: a merge and retention may want to remove what is left of the same one.
+    /// Held while files of blocks are removed: a merge and retention may both want to remove the
+    /// same block.
     pub(super) removing: Mutex<()>,
-    /// Blocks that could not be merged because one is damaged: not tried again before a restart.
+    /// Blocks that could not be merged because one is damaged. They are not tried again before a
+    /// restart.
     pub(super) unmergeable: Mutex<BTreeSet<PathBuf>>,
-    /// Far blocks of which no series had to go.
+    /// Cold blocks that were checked and have no expired series.
     pub(super) trimmed: Mutex<CheckedColdBlocks>,
-    /// Likewise: blocks that could not be moved.
+    /// Blocks that could not be moved to the object store. They are not tried again before a
+    /// restart.
     pub(super) immovable: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl BlockManager {
-    /// Opens the blocks in `data/blocks`. Those that are damaged are left out: answers miss their
-    /// samples, so they are an error in the log, and counted. `move_cold` is the place for old
-    /// ones.
+    /// Opens the blocks in `data/blocks`. Damaged blocks are left out: answers then miss their
+    /// samples, so each is an error in the log and counted. `far` is the object store for old
+    /// blocks.
     pub fn open(
         data: &Path,
         far: Option<ColdOptions>,
@@ -53,7 +58,8 @@ impl BlockManager {
     ) -> Result<BlockManager, StoreError> {
         let dir = data.join("blocks");
         disk.create_dir(&dir).map_err(|source| StoreError::Io { path: dir.clone(), source })?;
-        // A process that was killed may have given names that were not synced: once they are seen they stay.
+        // A killed process may have created names without syncing the directory. What is seen now
+        // must survive a power loss, too.
         for names in [data, &dir] {
             disk.sync_dir(names).map_err(|source| StoreError::Io { path: names.to_owned(), source })?;
         }
@@ -99,14 +105,15 @@ impl BlockManager {
         Ok(history)
     }
 
-    /// Shows what there is.
+    /// Updates the metrics of the blocks.
     pub(super) fn show(&self) {
         self.metrics.show(&self.blocks.local_metas(), self.blocks.all().len());
         self.far_metrics.show(&self.blocks.all(), self.far.missing());
     }
 
-    /// Opens a block that was just written. If that fails, it goes again, unless it was there
-    /// before: what is deleted of a block that nobody knows of would be there again after a start.
+    /// Opens a block that was just written. If this fails, the block is removed, unless it existed
+    /// before: deletions would not cover an unknown block, and a restart would bring the deleted
+    /// samples back.
     fn load(&self, meta: &BlockMeta) -> Result<Block, StoreError> {
         self.blocks.load(&meta.dir).inspect_err(|_| {
             if !self.blocks.all_metas().iter().any(|known| known.dir == meta.dir) {
@@ -115,15 +122,16 @@ impl BlockManager {
         })
     }
 
-    /// Names that no block may have that is written from now on.
+    /// Names that no new block may get.
     fn taken(&self) -> BTreeSet<String> {
         let mut names = taken(self.blocks.all().iter().map(BlockHandle::meta), &self.tombstones.list());
         names.extend(self.blocks.leaving());
         names
     }
 
-    /// Makes one block of these, without what is deleted and without series of which `keep` does
-    /// not hold, and removes them. False: one of them went meanwhile, and nothing was done.
+    /// Merges blocks into one, without deleted samples and without the series for which `keep` is
+    /// false, and removes the old ones. Returns false, and changes nothing, if one of them was
+    /// removed meanwhile.
     fn merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
         let disk = self.disk.as_ref();
         let merged = old.len();
@@ -149,7 +157,8 @@ impl BlockManager {
         self.blocks.remove_replaced(disk).map(|()| true)
     }
 
-    /// Writes one block anew.
+    /// Rewrites one block, without deleted samples and without the series for which `keep` is
+    /// false.
     pub(super) fn rewrite(
         &self,
         block: &BlockMeta,
@@ -158,11 +167,12 @@ impl BlockManager {
         self.try_to_merge(std::slice::from_ref(block), keep)
     }
 
-    /// As [`BlockManager::merge`]; notes which blocks are damaged.
+    /// As [`BlockManager::merge`]; remembers damaged blocks, which are not tried again.
     fn try_to_merge(&self, old: &[BlockMeta], keep: &dyn Fn(&Labels) -> bool) -> Result<bool, StoreError> {
         let failures = self.far.failures();
         let outcome = self.merge(old, keep);
-        // Readers call it damage, too, if the object store does not answer; but then it is worth another try.
+        // If the object store does not answer, reading a cold block fails as if it were damaged.
+        // Then it is worth another try.
         let answered = self.far.failures() == failures;
         if let (Err(StoreError::Damaged { .. }), true) = (&outcome, answered) {
             self.unmergeable.lock().extend(old.iter().map(|meta| meta.dir.clone()));
@@ -171,8 +181,8 @@ impl BlockManager {
         outcome
     }
 
-    /// What has to go: by time the blocks of which every series is too old, wherever they are; by
-    /// size only those whose files are here.
+    /// The expired blocks: by time, those of which all series are too old, local and cold; by size,
+    /// only local ones.
     fn due(
         &self,
         retention: Retention,
@@ -192,8 +202,8 @@ impl BlockManager {
         ExpiredBlocks { by_time: metas(old), ..by_size.due(metas(stay), head, now) }
     }
 
-    /// Forgets the deletions of blocks that are gone. One that is left out is not: when it is
-    /// mended, what is deleted of it must not come back.
+    /// Removes the deletions of blocks that no longer exist. Those of damaged blocks are kept: if a
+    /// block is repaired, its deleted samples must not come back.
     fn forget_tombstones(&self) -> Result<(), StoreError> {
         let mut there: BTreeSet<String> =
             self.blocks.all_metas().iter().map(|meta| meta.name().to_string()).collect();
@@ -204,7 +214,8 @@ impl BlockManager {
         self.tombstones.keep_blocks(self.disk.as_ref(), |name| there.contains(name))
     }
 
-    /// What an earlier merge left goes first: a block must not be merged with those that it replaces.
+    /// Finishes what an earlier merge left behind: a block must not be merged with the blocks that
+    /// it replaces.
     pub(super) fn tidy(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.removing.lock();
         BlockSet::finish_removals(self.disk.as_ref(), &self.dir)?;
@@ -212,7 +223,7 @@ impl BlockManager {
         self.blocks.remove_replaced(self.disk.as_ref())
     }
 
-    /// Removes a block, and says why; `limit` is what it is beyond.
+    /// Removes a block and logs the reason; `limit` is the limit that it exceeds.
     fn remove(&self, meta: &BlockMeta, why: &str, limit: &str) -> Result<(), StoreError> {
         let block = meta.name();
         let newest = meta.max_time;
@@ -245,7 +256,8 @@ pub(super) fn write_series(
     write_block_replacing(disk, dir, origin, series)
 }
 
-/// The files of a block in another directory, too; durable but for the directory's own name.
+/// Puts hard links to the files of a block into another directory. Durable on return, except for
+/// the name of the directory itself.
 fn copy_block(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StoreError> {
     let bad = |source| StoreError::Io { path: to.to_owned(), source };
     disk.create_dir(to).map_err(bad)?;
@@ -256,13 +268,13 @@ fn copy_block(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), StoreError>
     disk.sync_dir(to).map_err(bad)
 }
 
-/// Blocks that are left out: answers are not whole where it is not 0.
+/// The gauge of damaged blocks that are left out. If it is not 0, answers are incomplete.
 pub fn damaged_blocks(metrics: &Metrics) -> Arc<Gauge> {
     let help = "Blocks that were damaged at start and are left out of answers.";
     metrics.gauge("prometheus_tsdb_blocks_damaged", help, &[])
 }
 
-/// Puts the views for DuckDB beside the blocks, if others or none are there.
+/// Writes the SQL views for DuckDB into the data directory, if they are missing or outdated.
 fn write_open_sql(data: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     let path = data.join("open.sql");
     if disk.read(&path).is_ok_and(|there| there == OPEN_SQL.as_bytes()) {
@@ -298,7 +310,8 @@ impl BlockBackend for BlockManager {
             .and_then(|_| self.blocks.remove_leaving(self.disk.as_ref()));
         let mut due = self.due(retention, rules, head, now);
         if self.far.is_there() {
-            // What is too much here moves, if it can: see `far.rs`.
+            // Blocks beyond the size limit are moved to the object store instead, if they can be:
+            // see `move_cold.rs`.
             let immovable = self.immovable.lock();
             due.by_size.retain(|meta| immovable.contains(&meta.dir));
             due.too_large = !due.by_size.is_empty();
@@ -308,7 +321,7 @@ impl BlockBackend for BlockManager {
         let old = |meta| self.remove(meta, "its newest sample is older than the retention time", &time);
         let size = retention.size_bytes.to_string();
         let much = |meta| self.remove(meta, "blocks and log are larger than the retention size", &size);
-        // One that cannot be removed does not keep the others.
+        // A block that cannot be removed does not keep the others from being removed.
         let outcome =
             due.by_time.iter().map(old).chain(due.by_size.iter().map(much)).fold(swept, Result::and);
         self.show();
@@ -349,7 +362,8 @@ impl BlockBackend for BlockManager {
         for block in blocks.iter().filter(|block| block.meta().overlaps(from, to)) {
             let has = match block {
                 BlockHandle::Here(block) => block.has(matchers)?,
-                // Whether it has such series it says when it is opened.
+                // Not fetched now: whether a cold block has such series is found out when it is
+                // opened.
                 BlockHandle::Far(_) => true,
             };
             if has {
@@ -375,7 +389,7 @@ impl BlockBackend for BlockManager {
             if block.open()?.has_deletes() {
                 return self.rewrite(block.meta(), &|_| true).map(|_| true);
             }
-            // A far one of which nothing had to go.
+            // A cold block that has none of the deleted series.
             self.tombstones.forget(self.disk.as_ref(), &block.meta().name().to_string())?;
             self.blocks.forget_deletes(block.meta());
         }

@@ -1,31 +1,31 @@
-//! How far back a shard's appends reached since somebody looked: the oldest time of all that came
-//! behind one of them.
+//! The change log of a shard: for each earlier append, the oldest time that was changed since then.
 //!
-//! Appends are numbered. Of those that are followed by an older one nothing is kept, so times and
-//! numbers ascend together, and a question is a binary search. What is kept is bounded: times are
-//! whole seconds, and those of long ago, about which nobody asks precisely, stand for several
-//! ([`ChangeLog::thin`]). Every rounding goes to the older side. [`super::changed_since`] asks.
+//! Appends are numbered. An append is dropped from the list when a later one is at least as old, so
+//! times and numbers ascend together, and a lookup is a binary search. The size is bounded: times
+//! are rounded to seconds, and entries far in the past, where precision matters little, are merged
+//! ([`ChangeLog::thin`]). All rounding is towards older times, so a caller may recompute too much
+//! but never too little. [`super::changed_since`] uses it.
 
 use crate::limits::ARRIVALS;
 use crate::model::TimeMs;
 
-/// Milliseconds of the times that are told apart.
+/// Resolution of the times, ms.
 const GRAIN_MS: i64 = 1_000;
-/// Times that have become one lie apart by this part of their age, at most.
+/// Two merged times differ by at most this part (1/16) of their age.
 const PRECISION: i64 = 16;
 
-/// The times of a shard's appends, as far as they matter to who looked before.
+/// The oldest changed times of a shard's appends.
 #[derive(Debug, Default)]
 pub struct ChangeLog {
-    /// Appends so far.
+    /// Number of appends so far.
     made: u64,
-    /// Ascending: the number of an append, and the oldest time (in grains) of it, of all behind it,
-    /// and of those between it and the entry before.
+    /// (Number of an append, oldest time in grains), both ascending. The time is the oldest of all
+    /// appends after the entry before.
     oldest: Vec<(u64, i64)>,
 }
 
 impl ChangeLog {
-    /// Something came, or went, at `t` or later.
+    /// Notes a change at `t`, and possibly later times.
     pub fn add(&mut self, t: TimeMs) {
         self.made += 1;
         let time = t.div_euclid(GRAIN_MS);
@@ -38,18 +38,18 @@ impl ChangeLog {
         self.oldest.push((self.made, time));
     }
 
-    /// How many there were.
+    /// Number of changes so far.
     pub fn made(&self) -> u64 {
         self.made
     }
 
-    /// A time that none of those behind the first `seen` is older than; `None`: there are none.
+    /// A lower bound of the times of all changes after the first `seen`; `None` if there are none.
     pub fn since(&self, seen: u64) -> Option<TimeMs> {
         let at = self.oldest.partition_point(|(number, _)| *number <= seen);
         self.oldest.get(at).map(|(_, time)| time.saturating_mul(GRAIN_MS))
     }
 
-    /// Makes room: entries that are close to each other for their age become one.
+    /// Makes space: merges entries that are close to each other compared with their age.
     fn thin(&mut self, now: i64) {
         let mut kept: Vec<(u64, i64)> = Vec::with_capacity(ARRIVALS);
         for (number, time) in self.oldest.drain(..) {
@@ -60,7 +60,7 @@ impl ChangeLog {
             }
         }
         if kept.len() > ARRIVALS / 2 {
-            // Clocks that leap: the older half as one.
+            // Times that jump back and forth do not merge well: make one entry of the older half.
             let first = kept[0].1;
             kept.drain(..kept.len() / 2);
             kept[0].1 = first;
@@ -108,7 +108,7 @@ mod tests {
             let mut all = Vec::new();
             let mut now = 0;
             for (far, kind) in times {
-                // Mostly forward in seconds, at times in leaps, at times back.
+                // Mostly forward in seconds, sometimes in jumps, sometimes back.
                 now += match kind { 0 => far, 1 => -far / 100, _ => far % 3_000 };
                 arrivals.add(now);
                 all.push(now);

@@ -1,44 +1,45 @@
-//! What changed since somebody looked: for who keeps answers, and wants to ask anew only what may
-//! be another one now.
+//! What changed in the store since an earlier moment: for readers that keep answers and want to
+//! recompute only what may differ.
 //!
-//! Whatever comes into a shard, or goes, is noted under the shard's lock, before it can be seen
-//! ([`super::change_log`]). Of the blocks is known that they hold other samples: by a deletion, an
-//! import, what was found in the object store. Flushes and merges, every two hours, change no
-//! answer. Retention is not counted: what an answer saw before it stays.
+//! Every change of a shard is noted under its lock, before it becomes visible
+//! ([`super::change_log`]). Blocks have a version that changes when their samples may: by a
+//! deletion, an import, or blocks found in the object store. Flushes and merges do not change
+//! answers and are not counted. Retention is not counted either: an answer may keep what it saw
+//! before.
 
 use super::batch::ChangeData;
 use super::{Store, StoreShard};
 use crate::model::TimeMs;
 
-/// A moment of the store: what was selected behind it may have seen more, never less.
+/// A moment of the store. A selection made after it contains at least everything of that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreVersion {
-    /// Of each shard: how much had come.
+    /// For each shard the number of changes so far.
     arrivals: Box<[u64]>,
-    /// Version of the history.
+    /// The version of the blocks.
     history: u64,
 }
 
-/// What may answer differently.
+/// What may have changed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ChangedSince {
-    /// Nothing.
+    /// No sample.
     Nothing,
-    /// Samples at this time or later, ms.
+    /// Samples at this time (ms) or later.
     From(TimeMs),
-    /// Anything.
+    /// Any sample.
     Everything,
 }
 
 impl Store {
-    /// This moment. To be taken before what is to be compared with it is selected: what comes in
-    /// between counts as changed.
+    /// The current moment. Take it before the selection that it belongs to: changes in between then
+    /// count as changed.
     pub fn mark(&self) -> StoreVersion {
         let arrivals = self.shards.iter().map(|shard| shard.read().arrivals.made()).collect();
         StoreVersion { arrivals, history: self.history_version() }
     }
 
-    /// What may have changed since `mark`, which is one of this store.
+    /// What may have changed since `mark`, which must come from this store.
     pub fn changed_since(&self, mark: &StoreVersion) -> ChangedSince {
         if self.history_version() != mark.history {
             return ChangedSince::Everything;
@@ -54,7 +55,7 @@ impl Store {
 }
 
 impl StoreShard {
-    /// Counts an append that is in the head; its number.
+    /// Counts an append that is in the head. Returns its sequence number.
     pub(super) fn count(&mut self, data: &ChangeData) -> u64 {
         for t in oldest(data).into_iter() {
             self.arrivals.add(t);
@@ -64,7 +65,7 @@ impl StoreShard {
     }
 }
 
-/// Time of the oldest sample.
+/// Time of the oldest sample of an append.
 fn oldest(data: &ChangeData) -> Option<TimeMs> {
     match data {
         ChangeData::Columns(batch) => Some(batch.t),

@@ -1,8 +1,10 @@
-//! Compaction: neighbouring blocks become one, so that a question about a month opens few of them.
+//! Compaction: merges adjacent blocks into longer ones, so that a query over a month opens few
+//! blocks.
 //!
-//! Which blocks is a function of what they say of themselves ([`due`]), as in Prometheus: ranges
-//! three times as long at each level, aligned, complete. Merging is in `../block/merge.rs`; appends
-//! and queries go on meanwhile, and a crash leaves the old blocks, or the new one, or both, which
+//! Which blocks are merged depends only on their metadata ([`due`]), as in Prometheus: each level
+//! has ranges three times as long as the one below, aligned and complete. The merge itself is in
+//! `../block/merge.rs`. Appends and queries continue meanwhile. A crash leaves the old blocks, the
+//! new one, or both; both hold the same samples.
 //! hold the same.
 
 use super::Store;
@@ -17,17 +19,17 @@ use crate::model::TimeMs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How much longer a range is than those of the level below.
+/// How many times longer the ranges of a level are than those of the level below.
 pub(super) const FACTOR: i64 = 3;
 
-/// What compaction counts: Prometheus' names.
+/// The metrics of compaction; the names are those of Prometheus.
 pub struct CompactionMetrics {
     done: Arc<Counter>,
     failed: Arc<Counter>,
 }
 
 impl CompactionMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> CompactionMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
         CompactionMetrics {
@@ -42,17 +44,17 @@ impl CompactionMetrics {
     }
 }
 
-/// How long a merged block may be: a tenth of the retention time, as in Prometheus.
+/// The longest range of a merged block: a tenth of the retention time, as in Prometheus.
 fn longest(retention: Retention) -> TimeMs {
     if retention.time_ms > 0 { COMPACTED_RANGE_MS.min(retention.time_ms / 10) } else { COMPACTED_RANGE_MS }
 }
 
-/// The blocks to merge next, if any: the shortest range first, of these the oldest. `range` is that
-/// of a block that comes from the head. Where a range has very many blocks, the longest such range
-/// comes first.
+/// The blocks to merge next; empty if there are none. The shortest ranges come first, and of these
+/// the oldest. `range` is that of blocks from the head. If there are very many blocks, the longest
+/// ranges with very many come first.
 ///
-/// A range is merged when a block begins behind its end, so that what is still coming does not make
-/// it be written again and again.
+/// A range is merged only when a newer block begins after its end. Otherwise each new block would
+/// cause the range to be rewritten.
 pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<BlockMeta> {
     let newest = blocks.iter().map(|b| b.from).max().unwrap_or(TimeMs::MIN);
     let longest = longest(retention).max(range);
@@ -65,7 +67,8 @@ pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<Blo
     found.next().unwrap_or_default()
 }
 
-/// The blocks of the oldest range of this length that has more than `beyond` of them, if they fit.
+/// The blocks of the oldest range of length `size` that has more than `beyond` of them, if they may
+/// be merged.
 fn in_one_range(blocks: &[BlockMeta], size: TimeMs, newest: TimeMs, beyond: usize) -> Option<Vec<BlockMeta>> {
     let mut ranges: BTreeMap<TimeMs, Vec<&BlockMeta>> = BTreeMap::new();
     for block in blocks {
@@ -79,8 +82,8 @@ fn in_one_range(blocks: &[BlockMeta], size: TimeMs, newest: TimeMs, beyond: usiz
     Some(found.into_iter().cloned().collect())
 }
 
-/// Whether the merged block can be written and read back: its clocks are held, its small files are
-/// read whole.
+/// Whether the merged block stays within the limits of writing and reading: its times are held in
+/// memory, and its small files are read whole.
 fn fit(blocks: &[&BlockMeta]) -> bool {
     let small =
         |b: &BlockMeta| ["series.parquet", "clocks.parquet"].map(|f| b.files.get(f).map_or(0, |f| f.bytes));
@@ -92,9 +95,9 @@ fn fit(blocks: &[&BlockMeta]) -> bool {
 }
 
 impl Store {
-    /// Merges blocks until nothing is due; how many were made. To be called after
-    /// [`Store::run_housekeeping`], on a thread that may take minutes: flushes and retention go on
-    /// meanwhile. A merge of which retention removes a part is dropped.
+    /// Merges blocks until none are due. Returns the number of merges. To be called after
+    /// [`Store::run_housekeeping`], on a thread that may be busy for minutes: flushes and retention
+    /// continue meanwhile. A merge is dropped if retention removes one of its blocks.
     pub fn compact(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         let mut made = 0;

@@ -1,8 +1,9 @@
-//! Corrections: samples that are stored get other values, or go. For recorded series whose inputs came late.
+//! Corrections: stored samples get other values, or are removed. For recorded series whose inputs
+//! came late.
 //!
-//! As every append: into the head, into the log and to the feed, in one order, under the shard's
-//! lock. In the log a correction is a record of its own kind, so that replay, in which otherwise
-//! the first sample of a time stays, knows it.
+//! As with every append, a correction goes into the head, the log and the feed, in this order,
+//! under the lock of the shard. In the log it has a record kind of its own: for all other samples
+//! the replay keeps the first value of a time.
 
 use super::batch::{ChangeData, FloatRow};
 use super::options::StoreError;
@@ -14,21 +15,21 @@ use crate::model::{NativeHistogram, SeriesRef, TimeMs};
 use crate::wal::{RecordKind, add_histograms, put_samples};
 use std::sync::Arc;
 
-/// What a sample is to be.
+/// A change of one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Correction {
     /// The series.
     pub series: SeriesRef,
     /// The sample's timestamp.
     pub t: TimeMs,
-    /// What is there from now on.
+    /// What is stored at this time from now on.
     pub value: CorrectedValue,
 }
 
-/// See [`Correction`].
+/// The new content of a corrected sample.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CorrectedValue {
-    /// This value; also the stale marker.
+    /// This value, or a stale marker.
     Float(f64),
     /// This histogram.
     Histogram(Arc<NativeHistogram>),
@@ -37,9 +38,9 @@ pub enum CorrectedValue {
 }
 
 impl Store {
-    /// Changes samples of the head; where there is none, it is added. The feed hears of values as
-    /// of rows, and of samples that are gone as of rows with the value *absent*. Returns how many
-    /// were refused: only blocks have their time.
+    /// Corrects samples in the head; adds them where there are none. The feed gets the new values
+    /// as rows, and removed samples as rows with the value *absent*. Returns how many were refused
+    /// because their time is, or may be, in a block.
     pub fn correct(&self, corrections: &[Correction]) -> Result<usize, StoreError> {
         self.refuse_while_replaying()?;
         self.log.wait_for_space()?;
@@ -96,7 +97,7 @@ impl Store {
 }
 
 impl FloatRow {
-    /// As a correction.
+    /// The row as a correction.
     pub fn corrected(self) -> Correction {
         Correction { series: self.series, t: self.t, value: CorrectedValue::Float(self.v) }
     }

@@ -1,9 +1,9 @@
-//! Deletions: what matching series have in a stretch of time is gone for every reader at once, and
-//! from the disk when blocks are merged or [`Store::clean_tombstones`] is asked for.
+//! Deletions: the samples of matching series in a range of time are invisible to readers at once.
+//! They are removed from the disk when their blocks are merged, or by [`Store::clean_tombstones`].
 //!
-//! Of blocks a tombstone says it (`../block/tombstones.rs`), of the head a record of the log
-//! (`head_deletes.rs` is what that becomes). Only what is there is deleted: what is appended or
-//! written later, at whatever time, stays.
+//! For blocks, a deletion is a tombstone (`../block/tombstones.rs`); for the head it is a record of
+//! the log (`head_deletes.rs`). Only existing samples are deleted: samples that are appended later
+//! at the same times stay.
 
 use super::options::StoreError;
 use super::{Store, StoreShard};
@@ -15,9 +15,9 @@ use crate::wal::{RecordKind, put_starts};
 use std::sync::Arc;
 
 impl Store {
-    /// Deletes what the series that satisfy all matchers have in `from..=to`. Waits for a flush or
-    /// a merge that runs. The head's part is as durable as an append: see [`Store::on_committed`]
-    /// with the number that comes back.
+    /// Deletes the samples in `from..=to` of the series that satisfy all matchers. Waits for a
+    /// running flush or merge. Returns an LSN: the deletion in the head is durable when
+    /// [`Store::on_committed`] says so; that in blocks is durable on return.
     pub fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
         self.refuse_while_replaying()?;
         let _no_merge = self.merge_lock.lock();
@@ -38,7 +38,7 @@ impl Store {
         let mut shard = self.shard(shard_at).write();
         let mut gone = Vec::new();
         for slot in shard.head.matching(matchers) {
-            // No further than what is there: what comes is not meant.
+            // Only up to the newest sample: samples that are appended later must stay.
             if let Some(newest) = shard.head.newest_of(slot).filter(|newest| from <= *newest) {
                 gone.push((slot, from, to.min(newest)));
             }
@@ -56,8 +56,8 @@ impl Store {
         })
     }
 
-    /// Carries out in the files of blocks what is deleted; how many blocks were written anew or
-    /// removed. Appends and queries go on meanwhile; flushes and merges come in between.
+    /// Rewrites the blocks that have deleted samples. Returns how many were rewritten or removed.
+    /// Appends and queries continue meanwhile; flushes and merges run in between.
     pub fn clean_tombstones(&self) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         let mut done = 0;
@@ -71,7 +71,7 @@ impl Store {
         }
     }
 
-    /// Takes a sample if its time is a deleted one.
+    /// Stores a sample if its time is a deleted one.
     pub(super) fn append_again(
         &self,
         shard: &mut StoreShard,
@@ -85,7 +85,7 @@ impl Store {
         again
     }
 
-    /// Takes a histogram if its time is a deleted one; as it is stored, if it is.
+    /// Stores a histogram if its time is a deleted one. Returns it as it was stored.
     pub(super) fn append_histogram_again(
         &self,
         shard: &mut StoreShard,
@@ -100,8 +100,8 @@ impl Store {
         (again, kept)
     }
 
-    /// What becomes of a sample at `t` where one may have been deleted; if it is taken, that time
-    /// is not deleted any more.
+    /// Decides about a sample at `t` if this time may be deleted. If the sample is accepted, the
+    /// time is no longer deleted.
     fn comes_again(
         &self,
         shard: &mut StoreShard,
@@ -113,7 +113,8 @@ impl Store {
             return DeletedTimeAppend::No;
         }
         let oldest = shard.head.newest_of(slot).map(|t| t.saturating_sub(self.options.out_of_order_ms));
-        // A block of that time is written, or may be there: who sends it must not hear that it is stored.
+        // A block has this time, or may have it: the sample could not be stored, so its writer must
+        // get an error.
         if !shard.head.is_correctable(t) || oldest.is_some_and(|oldest| t < oldest) {
             shard.head.note(AppendDecision::TooOld, (slot, t), counts);
             return DeletedTimeAppend::Refused;
@@ -124,13 +125,13 @@ impl Store {
     }
 }
 
-/// What becomes of a sample because of what is deleted.
+/// The decision about a sample at a time that may be deleted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeletedTimeAppend {
-    /// Nothing is deleted at its time.
+    /// The time is not deleted.
     No,
-    /// It is there again.
+    /// The sample is accepted, and stored again.
     Taken,
-    /// It comes too late.
+    /// The sample is too late.
     Refused,
 }

@@ -1,26 +1,27 @@
-//! Exemplars at the store's door: see [`crate::exemplars`].
+//! Exemplars of the store's series: methods of [`Store`] over [`crate::exemplars`].
 
 use super::Store;
 use crate::exemplars::{ExemplarRow, ExemplarsAdded, SeriesExemplars};
 use crate::model::{Matcher, SeriesRef, TimeMs};
 
 impl Store {
-    /// From now on at most `limit` exemplars are kept; 0, as at the start, keeps none.
+    /// Sets the maximum number of exemplars; 0, as at the start, keeps none.
     pub fn set_max_exemplars(&self, limit: usize) {
         self.exemplars.set_limit(limit);
     }
 
-    /// Whether exemplars are kept at all.
+    /// Whether exemplars are kept.
     pub fn keeps_exemplars(&self) -> bool {
         self.exemplars.enabled()
     }
 
-    /// Takes exemplars; those of one sample should be in order of time, value and labels.
+    /// Adds exemplars; those of one sample should be ordered by time, value and labels.
     pub fn add_exemplars(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
         self.exemplars.add(rows)
     }
 
-    /// Whether a sample was stored: a series has this value at this time, `None` for a native histogram.
+    /// Whether the head has this sample: the value `v` of a series at `t`, or with `None` a native
+    /// histogram.
     pub fn has_sample(&self, series: SeriesRef, t: TimeMs, v: Option<f64>) -> bool {
         let shard = self.shard(series.shard).read();
         match v {
@@ -29,16 +30,17 @@ impl Store {
         }
     }
 
-    /// Whether a series has any sample in the newest hours.
+    /// Whether a series has a sample in the head.
     pub fn has_samples(&self, series: SeriesRef) -> bool {
         self.shard(series.shard).read().head.newest_of(series.slot).is_some()
     }
 
     /// The exemplars in `from..=to` of the series that satisfy any of the matcher sets, sorted by
-    /// their labels.
+    /// labels.
     pub fn select_exemplars(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs) -> Vec<SeriesExemplars> {
         let mut found = self.exemplars.select(from, to);
-        // Labels of series that have ended are packed with their neighbours'.
+        // In the order of slots: labels of inactive series are compressed together with their
+        // neighbours'.
         found.sort_unstable_by_key(|(series, _)| *series);
         let labelled = found
             .into_iter()

@@ -1,8 +1,10 @@
-//! Housekeeping: complete ranges of the head become blocks, and the log behind them goes.
+//! Flush: complete ranges of the head become blocks, and their log segments are removed. Also
+//! [`BlockBackend`], the interface of the store to its blocks.
 //!
-//! The order keeps everything readable and durable at every moment: block on disk and listed, then dropped
-//! from the head, then a checkpoint that says so, then the segments removed. A crash in between leaves
-//! samples in two places, never in none, and readers take each time once.
+//! The order keeps every sample readable and durable at every moment: the block is on disk and
+//! listed, then the head drops the samples, then a checkpoint in the log says so, then the segments
+//! are removed. A crash in between leaves samples in two places, never in none; readers take each
+//! time once.
 
 use super::compaction::FACTOR;
 use super::options::StoreError;
@@ -19,31 +21,33 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How much those who append and ask come before the making of blocks: it gets a thirtieth of a
+/// The niceness of the flush thread. Appends and queries go first: the flush gets a thirtieth of a
 /// core that they want.
 const NICENESS: i32 = 15;
 
 /// All samples of one series in one range.
 #[derive(Clone, Debug, Default)]
 pub struct SeriesSamples {
-    /// Its labels.
+    /// The labels of the series.
     pub labels: Labels,
     /// Times, strictly ascending.
     pub ts: Vec<TimeMs>,
     /// Values, parallel to `ts`.
     pub vs: Vec<f64>,
-    /// Samples that are histograms.
+    /// Samples that are native histograms.
     pub histograms: TimedHistograms,
     /// Start timestamps of samples.
     pub starts: TimedStarts,
 }
 
-/// Samples of a series outside the head, and its labels.
+/// A source of samples outside the head, with the labels of its series.
 pub type LabelledSource = (Labels, Arc<dyn SeriesSource>);
 
-/// The immutable past: where the head hands its complete ranges, and where readers find them.
+/// The blocks behind the head: the head flushes complete ranges to it, and readers select from it.
+/// Implemented by [`super::blocks::BlockManager`]; tests have others. *Parts* below are blocks.
 pub trait BlockBackend: Send + Sync {
-    /// Writes the range `from ≤ t < to`, out of series sorted by labels; durable and listed on return.
+    /// Writes the range `from ≤ t < to` from series sorted by labels. Durable and readable on
+    /// return.
     fn write(
         &self,
         from: TimeMs,
@@ -51,8 +55,8 @@ pub trait BlockBackend: Send + Sync {
         series: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError>;
 
-    /// Removes the parts that have to go at `now`, beside what `head` has. Those that read them go
-    /// on reading.
+    /// Removes the parts that are expired at `now`; `head` describes the head and the log. Running
+    /// readers are not disturbed.
     fn apply_retention(
         &self,
         _retention: Retention,
@@ -63,7 +67,8 @@ pub trait BlockBackend: Send + Sync {
         Ok(())
     }
 
-    /// Writes one part anew of which some series have to go and others stay, if there is one.
+    /// Rewrites one part of which some series are expired, if there is one. Returns whether there
+    /// was.
     fn drop_expired_series(
         &self,
         _retention: Retention,
@@ -74,49 +79,48 @@ pub trait BlockBackend: Send + Sync {
         Ok(false)
     }
 
-    /// Leaves out what the matching series have in `from..=to` from now on; durable on return. What
-    /// is written later is not touched.
+    /// Deletes the samples of the matching series in `from..=to`; durable on return. Parts written
+    /// later are not affected.
     fn delete(&self, _matchers: &[Matcher], _from: TimeMs, _to: TimeMs) -> Result<(), StoreError> {
         Err(StoreError::Refused("nothing can be deleted of this store's history".to_owned()))
     }
 
-    /// Carries out what is deleted in the files of one part, if there is one where that is to be done.
+    /// Rewrites one part that has deleted samples, if there is one. Returns whether there was.
     fn apply_tombstones(&self) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Puts all parts, as they are, into the data directory `data`, which is new.
+    /// Copies all parts, as they are, into the new data directory `data`.
     fn snapshot_into(&self, _data: &Path) -> Result<(), StoreError> {
         Err(StoreError::Refused("this store's history cannot be copied".to_owned()))
     }
 
-    /// Merges the parts that are due, if any are; `range` is that of [`BlockBackend::write`].
-    /// Readers do not notice.
+    /// Merges the next parts that are due, if there are any; `range` is that of
+    /// [`BlockBackend::write`]. Returns whether there were. The answers to readers stay the same.
     fn compact(&self, _range: TimeMs, _retention: Retention) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// End of the newest part that ends by `until`.
+    /// The end of the newest part that ends at or before `until`.
     fn last_block_end(&self, _until: TimeMs) -> Option<TimeMs> {
         None
     }
 
-    /// A number that is another one whenever the samples of history and head together may be others
-    /// by what happened to the parts: see [`BlockBackend::note_other_samples`]. What
-    /// [`BlockBackend::write`] takes over from the head, and what retention removes, is not
-    /// counted.
+    /// A number that changes whenever the samples of parts and head together may have changed
+    /// because of the parts: see [`BlockBackend::note_other_samples`]. A flush from the head, and
+    /// retention, do not count.
     fn version(&self) -> u64;
 
-    /// What was just written was not in the head before.
+    /// The part that was just written has samples that were not in the head: the version changes.
     fn note_other_samples(&self) {}
 
-    /// Whether it may have samples at `from` or later; quick to tell.
+    /// Whether there may be samples at `from` or later. Must be cheap.
     fn has_after(&self, _from: TimeMs) -> bool {
         true
     }
 
-    /// The matching series of a shard with samples in `from..=to`, sorted by labels; equal labels
-    /// in time order.
+    /// The matching series of a shard with samples in `from..=to`, sorted by labels; several parts
+    /// of one series in time order.
     fn select(
         &self,
         shard: u16,
@@ -125,11 +129,11 @@ pub trait BlockBackend: Send + Sync {
         to: TimeMs,
     ) -> Result<Vec<LabelledSource>, StoreError>;
 
-    /// See [`Store::label_names`].
+    /// As [`Store::label_names`], for the parts.
     fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
     -> Result<Vec<String>, StoreError>;
 
-    /// See [`Store::label_values`].
+    /// As [`Store::label_values`], for the parts.
     fn label_values(
         &self,
         name: &str,
@@ -138,13 +142,14 @@ pub trait BlockBackend: Send + Sync {
         to: TimeMs,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// Finds out, if that is not known yet, what is in the object store, and removes what has to go of it.
+    /// Lists the object store, if that was not done yet, and removes objects that are scheduled for
+    /// deletion.
     fn reconcile_cold_storage(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Puts the oldest part whose time has come at `now`, or that is too much here, into the object
-    /// store; it is still read here.
+    /// Uploads the oldest part that is old enough at `now`, or that exceeds the size limit, to the
+    /// object store. It is still read locally. Returns the part, if there was one.
     fn upload(
         &self,
         _retention: Retention,
@@ -155,34 +160,36 @@ pub trait BlockBackend: Send + Sync {
         Ok(None)
     }
 
-    /// A part that was uploaded is read from there from now on, and goes here. Nothing, if it went meanwhile.
+    /// Reads an uploaded part from the object store from now on, and removes its local files. Does
+    /// nothing if the part was removed meanwhile.
     fn switch_to_cold(&self, _part: &BlockMeta) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Why answers may not be whole; `None`: they are, or are errors.
+    /// Why answers may be incomplete; `None` if they are complete, or errors.
     fn incomplete_reason(&self) -> Option<String> {
         None
     }
 }
 
-/// Series sorted by labels, on their way into a block.
+/// Series sorted by labels, as the source of a block.
 pub type SeriesStream<'a> = dyn Iterator<Item = Result<SeriesSamples, StoreError>> + 'a;
-/// Makes a block of a range.
+/// Writes a block of a range.
 pub(super) type RangeWriter<'a> = dyn FnMut(TimeMs, TimeMs, &mut SeriesStream) -> Result<(), StoreError> + 'a;
 
-/// What a shard hands over.
+/// A series that a shard flushes.
 pub(super) struct FlushSeries {
     pub(super) labels: Labels,
     shard: u16,
-    /// Index in the shard's snapshot.
+    /// Index in the snapshot of the shard.
     at: u32,
     deleted: Option<Arc<Intervals>>,
 }
 
 impl Store {
-    /// End of the newest range that is complete as of `now`, a little longer than late samples may
-    /// come, and has half a range behind it; `None`: nothing is.
+    /// The end of the newest complete range at `now`. A range is complete when late samples can no
+    /// longer arrive, with some extra time, and half a range of newer samples exists. `None` if no
+    /// range is complete.
     fn complete_until(&self, now: TimeMs) -> Option<TimeMs> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
         let (min, max) = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
@@ -200,8 +207,9 @@ impl Store {
         };
         let lsn = self.log.last_lsn();
         let (entries, snapshots) = self.snapshot_before(end);
-        // What was written stays written if what comes behind it fails: were it in the head, too,
-        // it could be corrected there, and the block would bring back what was.
+        // Blocks that were written stay, even if a later one fails. So the head must drop their
+        // range: otherwise its samples could be corrected there, and the block would bring the old
+        // values back.
         let mut written = None;
         let outcome = on_niced_thread(|| {
             self.write_ranges(end, &entries, &snapshots, &mut |from, to, series| {
@@ -222,18 +230,19 @@ impl Store {
         outcome.and_then(|ranges| shortened.map(|()| ranges))
     }
 
-    /// Behind a start: a range whose block was written right before a kill, or while checkpoints
-    /// failed, is in the head again, and can be corrected no more.
+    /// To be called after a start. A range whose block was written shortly before a crash, or while
+    /// checkpoints failed, is in the head again; it must not be corrected.
     pub(super) fn freeze_flushed_times(&self) {
         let newest = self.shards.iter().filter_map(|shard| shard.read().head.span()).map(|span| span.1).max();
-        // No flush went further ([`Store::complete_until`]); blocks of backfill do.
+        // Flushes end here at the latest ([`Store::complete_until`]); blocks of a backfill may end
+        // later.
         let until = newest.map(|newest| newest.saturating_sub(self.options.block_range_ms.max(1) / 2));
         if let Some(end) = until.and_then(|until| self.history.as_ref()?.last_block_end(until)) {
             self.shards.iter().for_each(|shard| shard.write().head.raise_min_correction_time(end));
         }
     }
 
-    /// Heads forget what is in blocks.
+    /// Drops from the heads what is in blocks.
     fn drop_flushed(&self, flushed: FlushWatermark) {
         self.shards.iter().for_each(|shard| {
             let mut shard = shard.write();
@@ -243,9 +252,9 @@ impl Store {
         *self.in_blocks.lock() = Some(flushed);
     }
 
-    /// Takes away of the log what is in blocks, unless nothing is. If that fails, on a full disk
-    /// for instance, the next flush tries it again, also if there is nothing else to do: the room
-    /// may be what is missing.
+    /// Removes from the log what is in blocks, if anything is. If this fails, for example on a full
+    /// disk, the next flush tries again, even if it has nothing else to do: the log may be what
+    /// fills the disk.
     fn truncate_log(&self) -> Result<(), StoreError> {
         let Some(flushed) = *self.in_blocks.lock() else { return Ok(()) };
         self.checkpoint(flushed).and_then(|()| self.forget_before(flushed)).inspect_err(|_| {
@@ -259,8 +268,8 @@ impl Store {
     fn forget_before(&self, flushed: FlushWatermark) -> Result<(), StoreError> {
         let wal = self.options.dir.join("wal");
         for path in self.log.obsolete_segments(flushed.lsn, flushed.end) {
-            // One by one: should an older one come back with a power loss, a hole behind it would
-            // look like damage.
+            // Oldest first, synced one by one: if a power loss brought an older segment back
+            // without its successors, the gap would look like damage.
             let removed = self.disk.remove(&path).inspect(|()| self.log.segment_removed(&path));
             let durable = removed.and_then(|()| self.disk.sync_dir(&wal));
             durable.map_err(|source| StoreError::Io { path, source })?;
@@ -268,8 +277,8 @@ impl Store {
         Ok(())
     }
 
-    /// Snapshots of all shards, and all their series in the order of labels. Of everything before
-    /// `end`: a sample that is older than any before may have come a moment ago.
+    /// Snapshots of all shards up to `end`, and all their series sorted by labels. Nothing older is
+    /// excluded: a sample older than any other may have arrived a moment ago.
     fn snapshot_before(&self, end: TimeMs) -> (Vec<FlushSeries>, Vec<HeadSnapshot>) {
         let mut entries = Vec::new();
         let mut snapshots = Vec::new();
@@ -282,8 +291,8 @@ impl Store {
         (entries, snapshots)
     }
 
-    /// Has `write` make one block per aligned range before `end`, or few longer ones if these are
-    /// many; the number of blocks.
+    /// Calls `write` for each aligned range before `end` that has samples, or for fewer, longer
+    /// ranges if there are very many. Returns the number of blocks.
     pub(super) fn write_ranges(
         &self,
         end: TimeMs,
@@ -329,10 +338,10 @@ impl Store {
     }
 }
 
-/// From when to when blocks are written that have the ranges of these numbers: each range, unless
-/// they are more than [`FLUSH_BLOCKS`]. Then those become one that a compaction would merge, in
-/// ranges as long as it takes: samples may lie years apart, and each block is files, and work for
-/// every query.
+/// The times of the blocks to write for the ranges with these numbers: one block per range, unless
+/// there are more than [`FLUSH_BLOCKS`]. Then ranges that compaction would merge are written as one
+/// block, with as many levels as it takes: samples may be years apart, and every block costs files
+/// and time in each query.
 fn blocks_of(ranges: &BTreeSet<i64>, range: TimeMs) -> Vec<(TimeMs, TimeMs)> {
     let mut length = 1;
     loop {
@@ -355,11 +364,11 @@ fn blocks_of(ranges: &BTreeSet<i64>, range: TimeMs) -> Vec<(TimeMs, TimeMs)> {
     }
 }
 
-/// Does `work` on a niced thread. For what holds no lock: with one, whoever waits for it would wait
-/// for a thread that gets no core.
+/// Runs `work` on a thread with a low priority. `work` must not hold a lock: others would wait for
+/// a thread that gets no core.
 fn on_niced_thread<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
     let niced = || {
-        // A refusal only costs fairness.
+        // If the system refuses, the flush only competes more with other threads.
         let _ = rustix::process::nice(NICENESS);
         work()
     };
@@ -370,7 +379,7 @@ fn on_niced_thread<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send)
     })
 }
 
-/// A snapshot of a shard, and its series into `entries`.
+/// A snapshot of a shard; adds its series to `entries`.
 pub(super) fn snapshot(
     locked: &StoreShard,
     shard: u16,
@@ -384,7 +393,7 @@ pub(super) fn snapshot(
     })
 }
 
-/// All that a series of a snapshot has in `from..=to`.
+/// All samples of a series of a snapshot in `from..=to`.
 fn read_series(entry: &FlushSeries, snapshot: &HeadSnapshot, from: TimeMs, to: TimeMs) -> SeriesSamples {
     let FlushSeries { labels, at, deleted, .. } = entry;
     let at = *at;

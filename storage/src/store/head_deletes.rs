@@ -1,19 +1,19 @@
-//! What is deleted of the head of one shard, by slot: times that readers leave out.
+//! The deleted times of the series in the head of one shard: readers leave them out.
 //!
-//! The head itself stays as it is until its ranges become blocks, without what is deleted. A
-//! deletion goes no further than its series' newest sample, and a sample that comes later at a
-//! deleted time is there again ([`HeadDeletes::revive`]): so a deletion is of what was there, never
-//! of what comes.
+//! The head itself keeps the samples until it is flushed; the blocks then do not get them. A
+//! deletion ends at the newest sample of its series, and a sample that is appended later at a
+//! deleted time is visible ([`HeadDeletes::revive`]). So a deletion affects only samples that
+//! existed, never later ones.
 
 use crate::model::{Intervals, TimeMs};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Deleted times by slot. Cheap to clone for who reads.
+/// Deleted times by slot. Cheap to clone for readers.
 #[derive(Clone, Debug)]
 pub struct HeadDeletes {
     slots: Arc<HashMap<u32, Arc<Intervals>>>,
-    /// Newest deleted time of any slot.
+    /// Newest deleted time of any slot: later samples need no lookup.
     newest: TimeMs,
 }
 
@@ -24,7 +24,7 @@ impl Default for HeadDeletes {
 }
 
 impl HeadDeletes {
-    /// From now on `from..=to` of `slot` is deleted.
+    /// Deletes `from..=to` of `slot`.
     pub fn add(&mut self, slot: u32, from: TimeMs, to: TimeMs) {
         if from <= to {
             let intervals = Arc::make_mut(&mut self.slots).entry(slot).or_default();
@@ -43,17 +43,17 @@ impl HeadDeletes {
         self.slots.get(&slot).cloned()
     }
 
-    /// Whether a sample of `slot` at `t` would be deleted.
+    /// Whether time `t` of `slot` is deleted.
     pub fn covers(&self, slot: u32, t: TimeMs) -> bool {
         t <= self.newest && self.slots.get(&slot).is_some_and(|intervals| intervals.covers(t))
     }
 
-    /// Whether samples of some of `slots` at `t` would be deleted; nearly always quick to tell.
+    /// Whether time `t` is deleted for any of `slots`. Nearly always cheap.
     pub fn touches(&self, slots: &[u32], t: TimeMs) -> bool {
         t <= self.newest && slots.iter().any(|slot| self.covers(*slot, t))
     }
 
-    /// From now on `t` of `slot` is not deleted.
+    /// Makes time `t` of `slot` visible again.
     pub fn revive(&mut self, slot: u32, t: TimeMs) {
         if !self.covers(slot, t) {
             return;
@@ -68,7 +68,7 @@ impl HeadDeletes {
         }
     }
 
-    /// Forgets what is before `end`: the head has let go of it.
+    /// Forgets deletions before `end`: the head has dropped that time.
     pub fn drop_before(&mut self, end: TimeMs) {
         if self.slots.is_empty() {
             return;

@@ -1,4 +1,5 @@
-//! Whether the store can store, and how far it is in time: for those who tell people.
+//! The state of the store for health checks: whether it can write, and the time of its newest
+//! sample.
 
 use super::Store;
 use super::options::StoreError;
@@ -6,7 +7,8 @@ use crate::model::TimeMs;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Store {
-    /// Whether what is appended gets into the log: it takes it, and the file that is written is where it was.
+    /// Checks whether appends reach the log: it accepts records, and its current segment file
+    /// exists.
     pub fn check_log(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.log.failure() {
             return Err(StoreError::Refused(reason));
@@ -26,7 +28,7 @@ impl Store {
         Some(self.newest.load(Relaxed)).filter(|newest| *newest > TimeMs::MIN)
     }
 
-    /// How many samples were refused because of their time so far.
+    /// Number of samples refused so far because of their time.
     pub fn refused_as_too_old(&self) -> u64 {
         self.metrics.refused_as_too_old()
     }

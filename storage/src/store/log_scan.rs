@@ -1,6 +1,6 @@
-//! What has to be known of the log before anything can be appended behind it: which series and
-//! groups there are, where their numbers end, and how far back its samples go. The samples
-//! themselves are [`super::record_applier`]'s business.
+//! The log scan: the first pass over the log at a start. It collects what must be known before
+//! anything can be appended: series and groups, the highest numbers, and how far back the samples
+//! go. The samples themselves are restored by [`super::record_applier`].
 
 use crate::codec;
 use crate::head::{Head, group_of};
@@ -10,26 +10,27 @@ use crate::wal::{
     take_histograms, take_layout, take_samples, take_scrape_head, take_starts,
 };
 
-/// Heads that get to know series and groups, but no samples.
+/// Fills heads with series and groups, without samples.
 pub struct LogScanner {
-    /// One per shard.
+    /// One head per shard.
     pub heads: Vec<Head>,
-    /// What is in blocks.
+    /// The newest flush watermark: what is in blocks.
     pub flushed: Option<FlushWatermark>,
     /// Time of the oldest sample that is in no block.
     pub oldest: Option<TimeMs>,
 }
 
 impl LogScanner {
-    /// Fills these heads, one per shard.
+    /// A scanner that fills these heads, one per shard.
     pub fn new(heads: Vec<Head>) -> LogScanner {
         LogScanner { heads, flushed: None, oldest: None }
     }
 
-    /// A sample; also makes sure that nobody else gets the slot of a series whose record is lost.
+    /// Notes a sample. Also reserves its slot, so that no new series gets the slot of a series
+    /// whose record is lost.
     fn sample(&mut self, lsn: u64, shard: u32, slot: u32, t: TimeMs) {
         if let Some(head) = self.heads.get_mut(shard as usize) {
-            // A slot beyond the limit is refused by the replay, too.
+            // The replay reports a slot beyond the limit.
             let _ = head.restore_slot(slot);
         }
         self.time(lsn, t);
@@ -64,7 +65,7 @@ impl LogScanner {
 }
 
 impl LogScanner {
-    /// One record. What is wrong with it is said by the replay.
+    /// Processes one record. Errors are ignored here: the replay reports them.
     pub fn record(&mut self, found: &LogRecord) {
         let lsn = found.lsn;
         let payload = found.payload;
@@ -97,7 +98,7 @@ impl LogScanner {
         };
     }
 
-    /// What it wants to see of a record's payload: of a scrape its values are not asked for.
+    /// The part of a record's payload that the scan needs; of a scrape it does not need the values.
     pub fn part<'a>(found: &LogRecord<'a>) -> &'a [u8] {
         match found.kind {
             RecordKind::Keyframe | RecordKind::Delta => {

@@ -1,8 +1,9 @@
-//! Old blocks, and those that are too much here, move into an object store (`../block/far/`):
-//! uploaded and read back, then described as far, then removed here.
+//! Moves old blocks, and those beyond the size limit, to an object store (`../block/cold/`): a
+//! block is uploaded and verified, then recorded as cold, then its local files are removed.
 //!
-//! A kill in between leaves the block here, and perhaps there, too; here counts, and the next
-//! minute moves it again. Queries go on: the list of blocks changes at once, and who reads the
+//! A crash in between leaves the block locally, and perhaps also in the object store. The local one
+//! counts, and the next run moves it again. Queries continue: the list of blocks changes at once,
+//! and running readers keep the files that are removed open.
 //! files that go reads on.
 
 use super::Store;
@@ -15,7 +16,7 @@ use crate::model::TimeMs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What is counted of far blocks.
+/// The metrics of cold blocks.
 pub struct ColdMetrics {
     moved: Arc<Counter>,
     blocks: Arc<Gauge>,
@@ -24,7 +25,7 @@ pub struct ColdMetrics {
 }
 
 impl ColdMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> ColdMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let moved = "Blocks that were moved into the object store.";
@@ -39,7 +40,8 @@ impl ColdMetrics {
         }
     }
 
-    /// Shows what there is.
+    /// Updates the gauges; `missing` is the number of recorded blocks that the object store does
+    /// not have.
     pub fn show(&self, blocks: &[BlockHandle], missing: usize) {
         let far = || blocks.iter().filter(|block| block.is_far());
         self.blocks.set(far().count() as f64);
@@ -64,7 +66,8 @@ impl BlockManager {
         reached
     }
 
-    /// `due` is what would have to go from here by retention.
+    /// Uploads the oldest block that is old enough at `now`, or that retention by size (`due`)
+    /// would remove.
     pub(super) fn upload_old(
         &self,
         due: &ExpiredBlocks,
@@ -80,7 +83,7 @@ impl BlockManager {
         for meta in old {
             match self.far.upload(&meta) {
                 Ok(()) => return Ok(Some(meta)),
-                // It stays here, and is answered from as far as it can be read.
+                // A damaged block stays local, and is read as far as possible.
                 Err(error @ StoreError::Damaged { .. }) => {
                     tracing::error!(block = %meta.name(), %error, "block not moved to the object store");
                     self.immovable.lock().insert(meta.dir.clone());
@@ -95,7 +98,7 @@ impl BlockManager {
         let _one_at_a_time = self.removing.lock();
         let there = |dir: &PathBuf| self.blocks.all().iter().any(|block| block.meta().dir == *dir);
         if !there(&meta.dir) {
-            // Retention was faster: what was uploaded has to go.
+            // Retention removed the block meanwhile: its upload must be deleted.
             self.far.record(meta)?;
             return self.far.schedule_delete(&meta.name().to_string());
         }
@@ -112,15 +115,15 @@ impl BlockManager {
 }
 
 impl Store {
-    /// Asks the object store, if there is one and it did not answer yet, what is in it.
+    /// Lists the object store, if there is one and it was not listed yet.
     pub fn reach_far(&self) -> Result<(), StoreError> {
         let _no_other = self.move_lock.lock();
         self.history.as_ref().map_or(Ok(()), |history| history.reconcile_cold_storage())
     }
 
-    /// Moves blocks that are old enough at `now` into the object store; how many. To be called
-    /// after [`Store::compact`], on a thread that may take minutes: nothing waits for it but what
-    /// writes blocks anew.
+    /// Moves blocks that are old enough at `now` to the object store. Returns how many. To be
+    /// called after [`Store::compact`], on a thread that may be busy for minutes: only rewriting of
+    /// blocks waits for it.
     pub fn move_to_cold(&self, now: TimeMs) -> Result<usize, StoreError> {
         let Some(history) = &self.history else { return Ok(0) };
         self.reach_far()?;
@@ -132,14 +135,14 @@ impl Store {
             let Some(block) = history.upload(retention, &rules, self.head_and_log()?, now)? else {
                 return Ok(moved);
             };
-            // A deletion or a snapshot sees the block here or there.
+            // Under the lock, so that a deletion or a snapshot sees the block in exactly one place.
             let _no_merge = self.merge_lock.lock();
             history.switch_to_cold(&block)?;
             moved += 1;
         }
     }
 
-    /// Why answers may not be whole; `None`: they are, or are errors.
+    /// Why answers may be incomplete; `None` if they are complete, or errors.
     pub fn incomplete_reason(&self) -> Option<String> {
         self.history.as_ref().and_then(|history| history.incomplete_reason())
     }

@@ -1,4 +1,5 @@
-//! The newest sample of each series.
+//! The newest sample of each matching series. Used for recorded series and for states that continue
+//! after a restart.
 
 use super::Store;
 use super::options::StoreError;
@@ -11,16 +12,16 @@ use std::sync::Arc;
 pub struct NewestSample {
     /// The labels of the series.
     pub labels: Labels,
-    /// Its time.
+    /// The time of the sample.
     pub t: TimeMs,
-    /// Its value.
+    /// The value of the sample.
     pub value: NewestValue,
 }
 
-/// A sample's value.
+/// The value of a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum NewestValue {
-    /// A float; perhaps a stale marker.
+    /// A float; may be a stale marker.
     Float(f64),
     /// A native histogram.
     Histogram(Arc<NativeHistogram>),
@@ -78,7 +79,7 @@ impl Store {
                 }
                 let float = ts.last().zip(vs.last()).map(|(t, v)| (*t, NewestValue::Float(*v)));
                 let histogram = histograms.pop().map(|(t, h)| (t, NewestValue::Histogram(h)));
-                // A series has either at one time.
+                // At one time a series has a float or a histogram, not both.
                 let newest = float.into_iter().chain(histogram).max_by_key(|(t, _)| *t);
                 if let Some((t, value)) = newest {
                     take(NewestSample { labels: labels.clone(), t, value });

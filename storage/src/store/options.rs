@@ -1,96 +1,99 @@
-//! How a store is opened, what opening found, what can go wrong, and what can be counted.
+//! The options, errors and statistics of the store: [`StoreOptions`], [`ReplayReport`],
+//! [`StoreError`], [`HeadStats`].
 
 use crate::head::Head;
 use crate::model::TimeMs;
 use std::path::PathBuf;
 
-/// How a store is opened.
+/// How to open a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The data directory.
     pub dir: PathBuf,
-    /// Time between fdatasyncs of the WAL, ms; 0: before every acknowledgement.
+    /// Time between fdatasyncs of the log, ms; 0: before every acknowledgement.
     pub wal_sync_interval_ms: u64,
-    /// Length of a block, ms (2 h).
+    /// Time range of a block, ms (2 h by default).
     pub block_range_ms: i64,
-    /// How late a sample may come, ms.
+    /// The window of late samples, ms: how much older than the newest of its series a sample may
+    /// be.
     pub out_of_order_ms: i64,
 }
 
 impl StoreOptions {
-    /// The empty head of a shard.
+    /// An empty head for a shard.
     pub(crate) fn new_head(&self) -> Head {
         Head::new(self.block_range_ms, self.out_of_order_ms)
     }
 }
 
-/// What opening found.
+/// The result of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayReport {
-    /// WAL records read.
+    /// Number of log records read.
     pub records: u64,
-    /// Samples restored.
+    /// Number of samples restored.
     pub samples: u64,
-    /// Damage that was cut off or skipped: file, offset, reason; one line each.
+    /// Damage that was cut off or skipped, one line each: file, offset, reason.
     pub damage: Vec<String>,
 }
 
-/// Why the store could not do something.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk said no.
+    /// The operating system reported an error.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error.
         source: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has unexpected content.
     #[error("{path}: {reason}")]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// What is wrong, and where.
         reason: String,
     },
-    /// The place for far blocks is another data directory's.
+    /// The object store address for cold blocks belongs to another data directory.
     #[error(
         "{address} is used by another data directory (its object \"owner\" says {owner}, this one is {mark}): give this one \
          a prefix of its own; if the other is gone for good, remove that object"
     )]
     Taken {
-        /// The place.
+        /// The address.
         address: String,
-        /// Whose it is.
+        /// The data directory that owns it.
         owner: String,
-        /// Who asks.
+        /// This data directory.
         mark: String,
     },
-    /// The log cannot be written any more; the data was not accepted.
+    /// The request was not carried out, for example because the log cannot be written; no data was
+    /// accepted.
     #[error("the write-ahead log refuses writes: {0}")]
     Refused(String),
 }
 
-/// Counts for `/api/v1/status/tsdb` and the self-metrics.
+/// Statistics of the head, for `/api/v1/status/tsdb` and the server's own metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeadStats {
-    /// Active series in the head.
+    /// Number of active series.
     pub series: u64,
-    /// Distinct label pairs.
+    /// Number of distinct label pairs.
     pub label_pairs: u64,
-    /// Sealed and open chunks.
+    /// Number of sealed and open chunks.
     pub chunks: u64,
-    /// Oldest sample in the head.
+    /// Time of the oldest sample.
     pub min_time: TimeMs,
-    /// Newest sample in the head.
+    /// Time of the newest sample.
     pub max_time: TimeMs,
-    /// Series by metric name, most first.
+    /// Number of series by metric name, descending.
     pub by_metric: Vec<(String, u64)>,
-    /// Values by label name, most first.
+    /// Number of values by label name, descending.
     pub values_by_label: Vec<(String, u64)>,
-    /// Bytes by label name, most first.
+    /// Bytes of the values by label name, descending.
     pub bytes_by_label: Vec<(String, u64)>,
-    /// Series by label pair `name=value`, most first.
+    /// Number of series by label pair `name=value`, descending.
     pub by_pair: Vec<(String, u64)>,
 }

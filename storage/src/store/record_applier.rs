@@ -1,4 +1,5 @@
-//! What the log's records do to heads. Which records a restorer sees is [`super::replay_passes`]'s business.
+//! Applies the records of the log to heads: the second pass of a start. Which records a
+//! [`RecordApplier`] gets is decided in [`super::replay_passes`].
 
 use super::head_deletes::HeadDeletes;
 use super::scrape_decoder::ScrapeDecoder;
@@ -13,13 +14,13 @@ use crate::wal::{
 };
 use std::sync::Arc;
 
-/// Heads being restored.
+/// Heads that are being filled from the log.
 pub struct RecordApplier {
     heads: Vec<Head>,
     deleted: Vec<HeadDeletes>,
-    /// What is in blocks.
+    /// The newest flush watermark: samples before it are in blocks and are skipped.
     pub flushed: Option<FlushWatermark>,
-    /// Samples restored.
+    /// Number of samples restored.
     pub samples: u64,
     scrapes: ScrapeDecoder,
 }
@@ -27,9 +28,9 @@ pub struct RecordApplier {
 /// Label sets by shard and slot.
 pub type SlotLabels = Vec<Vec<Labels>>;
 
-/// What a survey found of series: it has refused others.
+/// The series that the log scan accepted.
 pub trait LabelLookup {
-    /// The labels of a slot, if it has some.
+    /// The labels of a slot, if there are any.
     fn labels(&self, shard: u16, slot: u32) -> Option<&Labels>;
 }
 
@@ -49,7 +50,8 @@ fn in_blocks(flushed: Option<FlushWatermark>, lsn: u64, t: TimeMs) -> bool {
     flushed.is_some_and(|flushed| flushed.covers(lsn, t))
 }
 
-/// A sample that the log has; what is there already stays. One behind a deletion of its time is there again.
+/// Stores a sample of the log; a sample that is stored already stays. If a deletion came before it
+/// in the log, the sample makes its time visible again.
 pub fn put_sample(
     head: &mut Head,
     deleted: &mut HeadDeletes,
@@ -62,7 +64,7 @@ pub fn put_sample(
     head.restore_sample(slot, t, v)
 }
 
-/// As [`put_sample`].
+/// As [`put_sample`], for a histogram.
 pub fn put_histogram(
     head: &mut Head,
     deleted: &mut HeadDeletes,
@@ -82,7 +84,7 @@ impl RecordApplier {
         RecordApplier { heads, deleted, flushed: None, samples: 0, scrapes: ScrapeDecoder::default() }
     }
 
-    /// The heads, restored, and what is deleted of each.
+    /// The filled heads with their deletions.
     pub fn into_shards(mut self) -> impl Iterator<Item = (Head, HeadDeletes)> {
         if let Some(flushed) = self.flushed {
             self.heads.iter_mut().for_each(|head| head.raise_min_append_time(flushed.end));
@@ -93,7 +95,7 @@ impl RecordApplier {
 }
 
 impl RecordApplier {
-    /// One record; time of its newest sample, or why it cannot be used.
+    /// Applies one record. Returns the time of its newest sample, or why the record cannot be used.
     pub fn record<K: LabelLookup + ?Sized>(
         &mut self,
         found: &LogRecord,
@@ -110,7 +112,7 @@ impl RecordApplier {
             RecordKind::Deletes => self.deletes(found.payload),
             RecordKind::Flushed => {
                 let flushed: FlushWatermark = codec::decode(found.payload).map_err(|e| e.to_string())?;
-                // Of a damaged checkpoint and the one before it, the newer.
+                // After a damaged checkpoint the log has two watermarks: the newer one counts.
                 self.flushed = self.flushed.filter(|known| known.lsn > flushed.lsn).or(Some(flushed));
                 Ok(None)
             }
@@ -118,7 +120,7 @@ impl RecordApplier {
         }
     }
 
-    /// There are no more; what could not be used of those that waited for others.
+    /// Applies the scrapes that are still collected. To be called after the last record.
     pub fn finish(&mut self) -> Result<(), String> {
         let settled = self.scrapes.settle(&mut self.heads);
         self.samples += self.scrapes.samples();
@@ -131,7 +133,7 @@ impl RecordApplier {
             self.heads[usize::from(raw.shard)].restore_known(raw.slot, known.clone());
             return Ok(());
         }
-        // The survey did not take it, or took another.
+        // The scan refused this series, or accepted another one for the slot: find out why.
         let SeriesRecord { shard, slot, labels } = codec::decode(payload).map_err(|e| e.to_string())?;
         Err(if shard >= SHARDS || shard != shard_of(&labels) {
             format!("series {labels} does not belong to shard {shard}")
@@ -152,7 +154,7 @@ impl RecordApplier {
         let layout = take_layout(cursor).ok_or("malformed layout")?;
         let (shard, group) = group_of(layout.group);
         let head = &mut self.heads[usize::from(shard)];
-        // As keyframes have it.
+        // A keyframe repeats the layout of its group.
         if layout.from == 0 && !layout.slots.is_empty() && layout.slots == head.columns_of(group) {
             return Ok(());
         }
@@ -258,7 +260,8 @@ impl RecordApplier {
         Ok(newest)
     }
 
-    /// What a record of one sample is about. What the log had of its series before is in the head then.
+    /// The head and deletions for a record of a single sample. First applies the collected scrapes
+    /// of its series, so that the order of the log is kept.
     fn shard(&mut self, shard: u32, slot: u32) -> Result<(&mut Head, &mut HeadDeletes), String> {
         let both = self.heads.get_mut(shard as usize).zip(self.deleted.get_mut(shard as usize));
         let (head, deleted) = both.ok_or_else(|| format!("there is no shard {shard}"))?;

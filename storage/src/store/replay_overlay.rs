@@ -1,5 +1,6 @@
-//! What comes while the log is replayed, beside the young head that has it: kept once more, in
-//! order, for the head that comes out of the replay.
+//! The replay overlay: the samples appended during the replay. They are stored twice: in the
+//! temporary head, which answers now, and here, in order, to be merged into the replayed head when
+//! it is ready.
 
 use super::batch::{ChangeData, ColumnBatch};
 use super::head_deletes::HeadDeletes;
@@ -10,7 +11,7 @@ use crate::head::{AppendCounts, Head, group_of};
 use crate::limits::REPLAY_YOUNG_BYTES;
 use crate::model::{SHARDS, TimeMs};
 
-/// What a shard was told.
+/// The appends of one shard since the start.
 #[derive(Default)]
 pub struct ReplayOverlay {
     items: Vec<ChangeData>,
@@ -18,7 +19,7 @@ pub struct ReplayOverlay {
 }
 
 impl ReplayOverlay {
-    /// Keeps what was stored.
+    /// Adds what was stored.
     pub fn keep(&mut self, data: &ChangeData) {
         self.bytes += match data {
             ChangeData::Columns(batch) => 64 + 8 * batch.values.len(),
@@ -33,8 +34,8 @@ impl ReplayOverlay {
 }
 
 impl Store {
-    /// For what would be appended now: while the log is replayed, no more is taken than fits into
-    /// memory twice.
+    /// Refuses an append while the log is replayed, if the overlay of the shard is full: its
+    /// samples are in memory twice.
     pub(super) fn admit_young(&self, shard: &StoreShard) -> Result<(), StoreError> {
         let share = REPLAY_YOUNG_BYTES / usize::from(SHARDS);
         match &shard.overlay {
@@ -45,20 +46,22 @@ impl Store {
 }
 
 impl StoreShard {
-    /// The replay is done: what it made, and what came meanwhile, is the shard from now on.
+    /// Ends the replay of this shard: the replayed head, with the overlay merged into it, replaces
+    /// the temporary one.
     pub fn install_replayed(&mut self, mut head: Head, mut deleted: HeadDeletes) {
         head.take_series_from(std::mem::replace(&mut self.head, Head::new(1, 0)));
         for data in self.overlay.take().into_iter().flat_map(|young| young.items) {
             adopt(&mut head, &mut deleted, data);
         }
         (self.head, self.deleted) = (head, deleted);
+        // The replayed samples may be of any time.
         self.arrivals.add(TimeMs::MIN);
     }
 }
 
-/// Puts into a head what is in the log already: as the next start would.
+/// Adds samples to a head that are in the log already, in the same way as the next start would.
 fn adopt(head: &mut Head, deleted: &mut HeadDeletes, data: ChangeData) {
-    // Nothing of it can be malformed: a head has taken it.
+    // Errors cannot occur: the temporary head has accepted the data.
     let _: Result<(), String> = match data {
         ChangeData::Columns(batch) => adopt_columns(head, deleted, &batch),
         ChangeData::Rows(rows) => adopt_rows(head, deleted, &rows),
@@ -82,7 +85,8 @@ fn adopt_columns(head: &mut Head, deleted: &mut HeadDeletes, batch: &ColumnBatch
 }
 
 fn adopt_rows(head: &mut Head, deleted: &mut HeadDeletes, rows: &[(u32, TimeMs, f64)]) -> Result<(), String> {
-    // Together first, as they came; then those that would be refused if they came now.
+    // First all together, so that implicit groups form as at the append; then one by one, for those
+    // that were refused as too late.
     if !rows.iter().any(|(slot, t, _)| deleted.covers(*slot, *t)) {
         head.append_rows(rows, &mut AppendCounts::default());
     }

@@ -1,9 +1,10 @@
-//! Opening: the log's records become heads again, in the shapes they had.
+//! The two passes over the log at a start: the scan and the replay.
 //!
-//! First a survey learns what there is, so that the store can be opened: what comes from then on is
-//! written behind it. Samples are put into heads while the store is open already
-//! ([`super::replay_status`]), and before, whenever a thread ([`super::replay_pool`]) has nothing
-//! to survey: the records are kept for that. Of a long log only the begin is; the rest is read once
+//! The scan finds the series and groups, so that the store can be opened; new records are then
+//! written after the existing ones. The replay fills heads with samples. It runs while the store is
+//! open ([`super::replay_status`]), and begins earlier: whenever a thread of the pool
+//! ([`super::replay_pool`]) has nothing to scan, it restores records that the scan has kept. Of a
+//! long log only the beginning is kept; the rest is read a second time.
 //! more.
 
 use super::head_deletes::HeadDeletes;
@@ -21,53 +22,54 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// What is known of the log before its samples are in heads.
+/// The result of the scan.
 pub struct LogScan {
-    /// Heads that know the series and groups, and have no samples.
+    /// Heads with the series and groups of the log, without samples.
     pub heads: Vec<Head>,
-    /// Files, damage of files and frames, numbers.
+    /// Segment files, damage, and the last numbers.
     pub outcome: LogContents,
-    /// What is in blocks.
+    /// The flush watermark: what is in blocks.
     pub flushed: Option<FlushWatermark>,
-    /// The log skips record numbers: what is in blocks went further than what was synced of it.
+    /// Whether LSNs must be skipped: the watermark is beyond the last record, because the records
+    /// before the flush were not synced.
     pub gap: bool,
     /// Time of the oldest sample that is in no block.
     pub oldest: Option<TimeMs>,
-    /// What is done of the replay.
+    /// The part of the replay that was done during the scan.
     pub ahead: EarlyReplay,
 }
 
-/// What a survey has done of the replay, and kept for it.
+/// What the scan has restored, and kept for the replay.
 pub struct EarlyReplay {
     /// By thread.
     restoring: Vec<PartialReplay>,
-    /// Where what was kept ends; `None`: all was.
+    /// Where the kept records end; `None`: all were kept.
     until: Option<ResumePoint>,
 }
 
-/// What comes out of the log.
+/// The result of the replay.
 pub struct ReplayedShards {
-    /// The shards' heads, and what is deleted of each.
+    /// The head and the deletions of each shard.
     pub shards: Vec<(Head, HeadDeletes)>,
-    /// Samples restored.
+    /// Number of samples restored.
     pub samples: u64,
-    /// Files, what could not be used, numbers.
+    /// Segment files, records that could not be used, and the last numbers.
     pub outcome: LogContents,
 }
 
-/// How far a replay is, and whether it should go on.
+/// The progress of a replay, and the request to stop it.
 #[derive(Default)]
 pub struct ReplayControl {
     /// Records of the log.
     pub records: u64,
-    /// Of these, restored.
+    /// Records restored so far.
     pub done: AtomicU64,
-    /// Set: it ends without a result.
+    /// Set to end the replay without a result.
     pub stop: AtomicBool,
 }
 
-/// Reads the log in `dir` for what has to be known before anything can be appended behind it; cuts
-/// off its torn tail. `keep` bytes of it are kept for the replay.
+/// Scans the log in `dir` and cuts off a torn tail. Keeps up to `keep` bytes of records for the
+/// replay. `make` returns empty heads for all shards.
 pub fn scan_log(
     disk: &dyn Disk,
     dir: &Path,
@@ -91,7 +93,7 @@ pub fn scan_log(
     Ok(LogScan { heads, outcome, flushed, gap, oldest, ahead: EarlyReplay { restoring, until } })
 }
 
-/// Replays what was surveyed. `None`: it was stopped.
+/// Replays the log that was scanned. `None` if it was stopped.
 pub fn replay_log(
     disk: &dyn Disk,
     dir: &Path,
@@ -120,7 +122,8 @@ pub fn replay_log(
     Ok(Some(ReplayedShards { shards, samples, outcome: made.outcome }))
 }
 
-/// Of each shard what the thread has that had it; of other threads' shards each has something empty.
+/// Collects, for each shard, the result of the thread that owns it; the other threads have an empty
+/// one.
 fn by_shard<T>(mut of_threads: Vec<impl Iterator<Item = T>>) -> Vec<T> {
     let threads = of_threads.len();
     let mut all = Vec::with_capacity(usize::from(SHARDS));
@@ -133,7 +136,8 @@ fn by_shard<T>(mut of_threads: Vec<impl Iterator<Item = T>>) -> Vec<T> {
 }
 
 impl EarlyReplay {
-    /// A checkpoint is read whole or not at all: if what was kept ends in one, nothing of it counts.
+    /// A checkpoint is read completely or not at all. If the kept records end within one, they are
+    /// discarded and the replay begins again.
     fn or_anew(self, surveyed: &LogContents, make: impl Fn() -> Vec<Head>) -> EarlyReplay {
         match self.until {
             Some(until) if surveyed.in_checkpoint(until.place) => {
@@ -145,7 +149,7 @@ impl EarlyReplay {
     }
 }
 
-/// A survey, and what of the replay can be done beside it.
+/// A worker of the scan, which restores records when it has nothing to scan.
 struct ScanWorker {
     surveyor: LogScanner,
     restoring: PartialReplay,
@@ -168,7 +172,7 @@ impl ReplayWorker for ScanWorker {
     }
 }
 
-/// The rest of the replay.
+/// A worker of the replay.
 struct RestoreWorker<'a> {
     restoring: PartialReplay,
     names: &'a SlotLabels,
@@ -181,7 +185,7 @@ impl RestoreWorker<'_> {
         self.course.done.fetch_add(load.len() as u64, Relaxed);
     }
 
-    /// What the survey has kept comes first.
+    /// Restores the records that the scan has kept; they come first.
     fn catch_up(&mut self) {
         while !self.course.stop.load(Relaxed)
             && let Some(load) = self.restoring.kept.pop_front()
@@ -204,15 +208,15 @@ impl ReplayWorker for RestoreWorker<'_> {
     }
 }
 
-/// A thread's part of the replay, as far as it is.
+/// The progress of one thread's part of the replay.
 struct PartialReplay {
     restorer: RecordApplier,
     used: RecordOutcomes,
-    /// The latest record.
+    /// The latest record and its LSN.
     last: Option<(RecordPosition, u64)>,
-    /// How many it had.
+    /// Number of records restored.
     records: u64,
-    /// What the survey has read and nobody has restored.
+    /// Batches that the scan has read and that are not restored yet.
     kept: VecDeque<ReplayBatch>,
 }
 

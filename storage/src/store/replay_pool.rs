@@ -1,7 +1,7 @@
-//! The threads that take the log's records. One reads and checks the log; others, each of which has
-//! some of the shards, take what it finds, in *loads*. Records of one shard keep their order, so
-//! what comes out does not depend on the number of threads. What they do with loads is the
-//! [`ReplayWorker`]'s business: [`super::replay_passes`].
+//! The threads of the scan and of the replay. One thread reads and checks the log. It distributes
+//! the records in batches to workers, each of which owns some of the shards. Records of one shard
+//! keep their order, so the result does not depend on the number of threads. What a worker does is
+//! defined by [`ReplayWorker`], implemented in [`super::replay_passes`].
 
 use super::log_scan::LogScanner;
 use super::options::StoreError;
@@ -15,18 +15,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-/// What a thread of the crew does.
+/// The work of one thread of the pool.
 pub trait ReplayWorker: Send {
-    /// Takes a load. Gives one back that it is done with: its memory is used again.
+    /// Processes a batch. Returns a batch that is finished, so that its memory is reused; `None` if
+    /// it was kept.
     fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch>;
 
-    /// Nothing waits: does something that could wait; `None` if there is nothing. Gives a load back
-    /// that it is done with.
+    /// Called while no batch waits. Returns a finished batch for reuse, or `None` if there was
+    /// nothing to do.
     fn idle(&mut self) -> Option<ReplayBatch> {
         None
     }
 
-    /// There are no more: what became of the records.
+    /// Called after the last batch. Returns what became of the records.
     fn finish(&mut self) -> RecordOutcomes {
         RecordOutcomes::default()
     }
@@ -34,13 +35,14 @@ pub trait ReplayWorker: Send {
 
 /// Records for one thread.
 pub struct ReplayBatch {
-    /// Whether the records have all of their payloads, or what a survey wants of them.
+    /// Whether the records have their whole payloads, or only what the scan needs
+    /// ([`LogScanner::part`]).
     pub whole: bool,
     payloads: Vec<u8>,
     records: Vec<BatchedRecord>,
 }
 
-/// A record without its payload, and where that ends in its load.
+/// A record without its payload, and where the payload ends in the batch.
 struct BatchedRecord {
     place: RecordPosition,
     lsn: u64,
@@ -53,7 +55,7 @@ impl ReplayBatch {
         ReplayBatch { whole, payloads: Vec::with_capacity(REPLAY_BATCH_BYTES), records: Vec::new() }
     }
 
-    /// The records, in order.
+    /// Calls `each` for the records, in order.
     pub fn each(&self, mut each: impl FnMut(RecordPosition, &LogRecord)) {
         let mut from = 0;
         for BatchedRecord { place, lsn, kind, end } in &self.records {
@@ -72,7 +74,7 @@ impl ReplayBatch {
         self.payloads.len() + self.records.len() * size_of::<BatchedRecord>()
     }
 
-    /// Adds a record; by how many bytes there is more now.
+    /// Adds a record. Returns the number of bytes added.
     fn add(&mut self, place: RecordPosition, found: &LogRecord) -> usize {
         let part = if self.whole { found.payload } else { LogScanner::part(found) };
         self.payloads.extend_from_slice(part);
@@ -92,31 +94,31 @@ impl ReplayBatch {
     }
 }
 
-/// How much the threads may keep of what they are given.
+/// How many bytes of payload the workers may keep.
 #[derive(Copy, Clone)]
 pub enum PayloadBudget {
-    /// All: they are done with it soon.
+    /// Everything is sent whole: the workers finish it soon.
     All,
-    /// So many bytes; what is behind them they get in parts only.
+    /// Up to so many bytes are sent whole; of later records only the part that the scan needs.
     Most(usize),
 }
 
-/// What the threads made of the records.
+/// The result of the pool.
 pub struct PoolOutput<T> {
     /// What was read.
     pub outcome: LogContents,
-    /// By thread.
+    /// The workers.
     pub takers: Vec<T>,
-    /// From here on they were given parts only.
+    /// From here on only parts of the records were sent; `None` if all were sent whole.
     pub parted: Option<ResumePoint>,
 }
 
-/// How many threads there are to be.
+/// The number of worker threads.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS)
 }
 
-/// Has threads, one for each of `takers`, take the records that `read` finds.
+/// Runs one thread for each of `takers` and distributes to them the records that `read` finds.
 pub fn crew<T: ReplayWorker>(
     dir: &Path,
     takers: Vec<T>,
@@ -134,17 +136,17 @@ pub fn crew<T: ReplayWorker>(
     })
 }
 
-/// Whether the thread with number `at` of so many has a shard.
+/// Whether worker `at` of `threads` owns a shard.
 pub fn owns(at: usize, threads: usize, shard: usize) -> bool {
     shard % threads == at
 }
 
-/// A thread, and what it gets next.
+/// A worker thread, and the batch that is filled for it.
 struct WorkerHandle<'s, T> {
     load: SyncSender<ReplayBatch>,
-    /// Loads that it is done with.
+    /// Finished batches, for reuse.
     done: Receiver<ReplayBatch>,
-    /// Empty ones.
+    /// Empty batches.
     spare: Vec<ReplayBatch>,
     waiting: ReplayBatch,
     thread: ScopedJoinHandle<'s, (T, RecordOutcomes)>,
@@ -159,11 +161,11 @@ impl<'s, T: ReplayWorker + 's> WorkerHandle<'s, T> {
         Ok(WorkerHandle { load, done, spare: Vec::new(), waiting: ReplayBatch::new(true), thread })
     }
 
-    /// Hands over what waits.
+    /// Sends the batch that is filled; `whole` is for the next one.
     fn send(&mut self, whole: bool) {
         self.spare.extend(self.done.try_iter());
         let next = self.spare.pop().map_or_else(|| ReplayBatch::new(whole), |load| load.emptied(whole));
-        // A thread that is gone has panicked, which shows when it is joined.
+        // Sending fails only if the thread has panicked; joining it reports that.
         let _ = self.load.send(std::mem::replace(&mut self.waiting, next));
     }
 }
@@ -192,16 +194,16 @@ fn work<T: ReplayWorker>(
     }
 }
 
-/// All threads, as the reader sees them.
+/// All worker threads, as the reader of the log sees them.
 struct ReplayPool<'s, T> {
     hands: Vec<WorkerHandle<'s, T>>,
     done: Vec<T>,
     keep: PayloadBudget,
-    /// See [`PoolOutput`].
+    /// As [`PoolOutput::parted`].
     parted: Option<ResumePoint>,
-    /// Bytes that the threads were given.
+    /// Bytes sent so far.
     given: usize,
-    /// The latest record, and its LSN.
+    /// The latest record and its LSN.
     last: Option<(RecordPosition, u64)>,
     stop: &'s AtomicBool,
 }
@@ -219,7 +221,7 @@ impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
         }
     }
 
-    /// From `place` on the threads get parts only.
+    /// From `place` on, sends only parts of the records.
     fn part(&mut self, place: RecordPosition) {
         self.parted = Some(ResumePoint { place, before: self.last });
         (0..self.hands.len()).for_each(|at| self.send(at));
@@ -232,6 +234,7 @@ impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
             self.part(place);
         }
         match found.kind {
+            // Every worker needs the watermark: it decides which samples are skipped.
             RecordKind::Flushed => (0..self.hands.len()).for_each(|at| self.give(at, place, found)),
             _ => self.give(shard(found) % self.hands.len(), place, found),
         }
@@ -255,7 +258,8 @@ impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
     }
 }
 
-/// The shard that a record is about, out of its first bytes; of one that is malformed any will do.
+/// The shard that a record belongs to, from the first bytes of its payload. For a malformed record
+/// any shard will do.
 fn shard(found: &LogRecord) -> usize {
     let word =
         |n: usize| found.payload.iter().take(n).rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));

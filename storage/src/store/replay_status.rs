@@ -1,10 +1,10 @@
-//! The time in which the log is replayed while the store is open already.
+//! The replay while the store is already open: its progress, and what has to wait for it.
 //!
-//! A survey of the log has told which series there are, so what comes is taken at once, as always:
-//! into *young* heads, into the log behind what is replayed, to the feed. What is replayed goes
-//! into other heads. When they are whole they take over what the young ones got
-//! ([`super::replay_overlay`]) and their place. A question about a time of which the log has
-//! samples waits until then; one about earlier times is answered from blocks.
+//! The log scan has found all series, so appends work at once: they go into temporary heads, into
+//! the log after the records that are replayed, and to the feed. The replay fills other heads. When
+//! these are complete, they get the samples of the temporary heads ([`super::replay_overlay`]) and
+//! replace them. A query about a time for which the log has samples waits until then; a query about
+//! earlier times is answered from blocks.
 
 use super::Store;
 use super::options::{ReplayReport, StoreError};
@@ -19,20 +19,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Called once when the replay has ended, with how.
+/// Called once with the result when the replay has ended.
 pub type ReplayCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// How far a replay is.
+/// The progress of a replay.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ReplayProgress {
     /// Records of the log.
     pub records: u64,
-    /// Of these, read.
+    /// Records read so far.
     pub done: u64,
 }
 
 impl ReplayProgress {
-    /// What is done, of one.
+    /// The progress as a number from 0 to 1.
     pub fn part(&self) -> f64 {
         self.done.min(self.records) as f64 / self.records.max(1) as f64
     }
@@ -45,10 +45,10 @@ impl fmt::Display for ReplayProgress {
     }
 }
 
-/// What readers and writers must know of it.
+/// The state of the replay for readers and writers.
 pub struct ReplayStatus {
     course: ReplayControl,
-    /// Time of the oldest sample that is replayed.
+    /// Time of the oldest sample that the replay restores.
     oldest: Option<TimeMs>,
     phase: Mutex<ReplayPhase>,
     changed: Condvar,
@@ -57,7 +57,7 @@ pub struct ReplayStatus {
 
 #[derive(Default)]
 enum ReplayPhase {
-    /// With who wants to hear of its end.
+    /// The replay runs; these callbacks wait for its end.
     Running(Vec<ReplayCallback>),
     #[default]
     Done,
@@ -65,14 +65,14 @@ enum ReplayPhase {
 }
 
 impl ReplayStatus {
-    /// One that begins.
+    /// The state at the beginning of a replay.
     pub fn new(records: u64, oldest: Option<TimeMs>, progress: Arc<Gauge>) -> ReplayStatus {
         let course = ReplayControl { records, ..ReplayControl::default() };
         let phase = Mutex::new(ReplayPhase::Running(Vec::new()));
         ReplayStatus { course, oldest, phase, changed: Condvar::new(), progress }
     }
 
-    /// Whether an answer about times up to `to` has to wait for it.
+    /// Whether an answer about times up to `to` has to wait.
     fn touches(&self, to: TimeMs) -> bool {
         self.oldest.is_some_and(|oldest| oldest <= to) && !matches!(*self.phase.lock(), ReplayPhase::Done)
     }
@@ -91,7 +91,7 @@ impl ReplayStatus {
 }
 
 impl Store {
-    /// How far the replay is; `None`: it is done.
+    /// The progress of the replay; `None` if it is complete.
     pub fn replay_progress(&self) -> Option<ReplayProgress> {
         let ReplayControl { records, done, .. } = &self.ongoing.course;
         let progress = ReplayProgress { records: *records, done: done.load(Relaxed) };
@@ -99,17 +99,17 @@ impl Store {
         self.is_replaying().then_some(progress)
     }
 
-    /// Whether what the log has is not all there yet.
+    /// Whether the samples of the log are not all restored yet.
     pub(super) fn is_replaying(&self) -> bool {
         !matches!(*self.ongoing.phase.lock(), ReplayPhase::Done)
     }
 
-    /// Whether a question about times up to `to` waits for the replay.
+    /// Whether a query about times up to `to` waits for the replay.
     pub fn waits_for_replay(&self, to: TimeMs) -> bool {
         self.ongoing.touches(to)
     }
 
-    /// Calls `told` when the replay has ended, perhaps at once.
+    /// Calls `told` when the replay has ended; at once if it has already.
     pub fn on_replayed(&self, told: ReplayCallback) {
         let mut phase = self.ongoing.phase.lock();
         let fate = match &mut *phase {
@@ -121,7 +121,10 @@ impl Store {
         told(fate);
     }
 
-    /// Waits until what the log has of times up to `to` is there.
+    /// Waits until the samples of the log up to `to` are restored.
+    ///
+    /// # Errors
+    /// The replay has failed.
     pub(super) fn wait_for_replay(&self, to: TimeMs) -> Result<(), StoreError> {
         if !self.ongoing.touches(to) {
             return Ok(());
@@ -136,19 +139,19 @@ impl Store {
         }
     }
 
-    /// For what cannot be done while the log is replayed.
+    /// Returns an error while the log is replayed: for operations that need all samples.
     pub(super) fn refuse_while_replaying(&self) -> Result<(), StoreError> {
         let progress = self.replay_progress();
         progress.map_or(Ok(()), |progress| Err(StoreError::Refused(progress.to_string())))
     }
 
-    /// Ends a replay that is under way; what it has not reached is in the log for the next start.
+    /// Stops a running replay. What it has not restored stays in the log for the next start.
     pub fn stop_replay(&self) {
         self.ongoing.course.stop.store(true, Relaxed);
     }
 }
 
-/// A replay that is to be run.
+/// A replay that has not run yet.
 pub struct PendingReplay {
     pub(super) store: Arc<Store>,
     pub(super) dir: PathBuf,
@@ -159,8 +162,10 @@ pub struct PendingReplay {
 }
 
 impl PendingReplay {
-    /// Replays the log, on this thread and some more. If that fails the store has to be closed: it
-    /// can answer nothing of what the log has.
+    /// Replays the log, on this thread and on workers.
+    ///
+    /// # Errors
+    /// After an error the store must be closed: it cannot answer for the samples in the log.
     pub fn run(mut self) -> Result<ReplayReport, StoreError> {
         let store = self.store.clone();
         let ahead = self.ahead.take();
@@ -186,7 +191,7 @@ impl PendingReplay {
             shard.write().install_replayed(head, deleted);
         }
         store.freeze_flushed_times();
-        // Of what was cut off, and of the files' damage in what was kept, only the survey knows.
+        // Only the scan knows what was cut off, and the damage of files whose records were kept.
         let mut damage = self.surveyed.damage.clone();
         damage.extend(outcome.damage.into_iter().filter(|line| !self.surveyed.damage.contains(line)));
         damage.sort_by_key(|(place, _)| *place);
@@ -204,7 +209,8 @@ fn stopped() -> StoreError {
 
 impl Drop for PendingReplay {
     fn drop(&mut self) {
-        // Only if nobody ran it.
+        // The phase is still `Running` only if `run` was never called: callers that wait get an
+        // error.
         let running = matches!(*self.store.ongoing.phase.lock(), ReplayPhase::Running(_));
         if running {
             self.store.ongoing.end(Err("the log was not replayed".to_owned()));

@@ -1,7 +1,9 @@
-//! Retention: which blocks go because they are too old, or because all together are too large.
+//! Retention: which blocks are removed because they are too old, or because all together are too
+//! large.
 //!
-//! The decision is a function of what the blocks say of themselves, of the log's size and of the clock
-//! ([`Retention::due`]). How a block goes is in `../block/set.rs`; when, in [`Store::run_housekeeping`].
+//! The decision depends only on the metadata of the blocks, the size of the log and the clock
+//! ([`Retention::due`]). Blocks are removed in `../block/block_set.rs`; [`Store::run_housekeeping`]
+//! starts it.
 
 use super::Store;
 use super::options::StoreError;
@@ -11,28 +13,30 @@ use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use std::sync::Arc;
 
-/// How long blocks stay, and how much there may be of them.
+/// How long blocks are kept, and how large they may be together.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// A block goes when its newest sample is older than this, ms; 0 or less: never. See [`Retention::due`].
+    /// A block is removed when its newest sample is older than this, ms; 0 or less: never. See
+    /// [`Retention::due`].
     pub time_ms: i64,
-    /// The oldest blocks go while all blocks and the log are larger than this, bytes; 0: never.
+    /// The oldest blocks are removed while all blocks and the log are larger than this, bytes; 0:
+    /// never.
     pub size_bytes: u64,
 }
 
-/// What there is beside the blocks.
+/// What retention must know besides the blocks.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeadAndLog {
     /// Bytes of the log.
     pub log_bytes: u64,
-    /// Time of the newest sample of the head.
+    /// Time of the newest sample in the head.
     pub newest: Option<TimeMs>,
 }
 
 impl HeadAndLog {
-    /// What age counts from: `now`, or the newest sample there is beside `blocks`, if that is
-    /// earlier. What is scraped while a clock is wrong has its time, too: so the head counts only
-    /// as far as it may be ahead of the blocks.
+    /// The time from which age is counted: `now`, or the time of the newest sample if that is
+    /// earlier. Samples scraped while the clock is wrong have wrong times, too, so the head may be
+    /// ahead of the blocks only by a limited time ([`HEAD_AHEAD_MS`]).
     pub fn newest(self, blocks: &[BlockMeta], now: TimeMs) -> TimeMs {
         let in_blocks = blocks.iter().map(|block| block.max_time).max();
         let ahead = in_blocks.map_or(TimeMs::MAX, |newest| newest.saturating_add(HEAD_AHEAD_MS));
@@ -41,23 +45,23 @@ impl HeadAndLog {
     }
 }
 
-/// What has to go.
+/// The blocks to remove.
 #[derive(Clone, Debug, Default)]
 pub struct ExpiredBlocks {
     /// Too old, oldest first.
     pub by_time: Vec<BlockMeta>,
-    /// Too much, oldest first. A block that is too old is not among them.
+    /// Beyond the size limit, oldest first. Does not contain blocks of `by_time`.
     pub by_size: Vec<BlockMeta>,
-    /// Whether all blocks and the log, those that are too old included, are larger than allowed.
+    /// Whether all blocks and the log, including those that are too old, exceed the size limit.
     pub too_large: bool,
 }
 
 impl Retention {
-    /// Which of `blocks` have to go at `now`, beside what `head` has.
+    /// Which of `blocks` are expired at `now`; `head` describes the head and the log.
     ///
-    /// Age counts from the newest sample there is, if that lies before `now`: data of long ago
-    /// costs nothing, and a clock that is wrong for a while a day at most ([`HeadAndLog::newest`]).
-    /// Prometheus counts from the newest block.
+    /// Age counts from the newest sample if that is before `now`. So old data of a server that is
+    /// not running is kept, and a clock that is wrong for a while removes at most a day too much
+    /// ([`HeadAndLog::newest`]). Prometheus counts from the newest block.
     pub fn due(&self, mut blocks: Vec<BlockMeta>, head: HeadAndLog, now: TimeMs) -> ExpiredBlocks {
         let order = |b: &BlockMeta| (b.max_time, b.min_time);
         blocks.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.dir.cmp(&b.dir)));
@@ -83,7 +87,7 @@ impl Retention {
     }
 }
 
-/// What blocks say of themselves, and why they went: Prometheus' names.
+/// The metrics of blocks and of retention; the names are those of Prometheus.
 pub struct BlockMetrics {
     bytes: Arc<Gauge>,
     loaded: Arc<Gauge>,
@@ -92,7 +96,7 @@ pub struct BlockMetrics {
 }
 
 impl BlockMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> BlockMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let counter = |name, help| metrics.counter(name, help, &[]);
@@ -110,27 +114,27 @@ impl BlockMetrics {
         }
     }
 
-    /// Shows what there is: blocks whose files are here, and how many there are at all.
+    /// Updates the gauges: `here` are the local blocks, `all` is the number of all blocks.
     pub fn show(&self, here: &[BlockMeta], all: usize) {
         self.bytes.set(here.iter().map(BlockMeta::bytes_on_disk).sum::<u64>() as f64);
         self.loaded.set(all as f64);
     }
 
-    /// Counts a removal, as Prometheus does: once for all blocks that go together.
+    /// Counts a removal, as Prometheus does: once for all blocks that are removed together.
     pub fn count(&self, due: &ExpiredBlocks) {
         self.by_time.add(u64::from(!due.by_time.is_empty()));
         self.by_size.add(u64::from(due.too_large));
     }
 }
 
-/// The limits in force, as metrics.
+/// The current limits, as metrics.
 pub struct RetentionLimitGauges {
     seconds: Arc<Gauge>,
     bytes: Arc<Gauge>,
 }
 
 impl RetentionLimitGauges {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> RetentionLimitGauges {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         RetentionLimitGauges {
@@ -141,19 +145,19 @@ impl RetentionLimitGauges {
 }
 
 impl Store {
-    /// From now on this decides which blocks stay; at the start all do.
+    /// Sets the limits. At the start all blocks are kept.
     pub fn set_retention(&self, retention: Retention) {
         self.retention_limits.seconds.set(retention.time_ms.max(0) as f64 / 1000.0);
         self.retention_limits.bytes.set(retention.size_bytes as f64);
         *self.retention.write() = retention;
     }
 
-    /// What decides which blocks stay.
+    /// The current limits.
     pub fn retention(&self) -> Retention {
         *self.retention.read()
     }
 
-    /// Removes the blocks that have to go.
+    /// Removes the expired blocks.
     pub(super) fn remove_old_blocks(&self, now: TimeMs) -> Result<(), StoreError> {
         let _no_flush = self.flush_lock.lock();
         let Some(history) = &self.history else { return Ok(()) };
@@ -161,7 +165,7 @@ impl Store {
         history.apply_retention(self.retention(), &rules, self.head_and_log()?, now)
     }
 
-    /// What there is beside the blocks.
+    /// The size of the log and the newest time of the head.
     pub(super) fn head_and_log(&self) -> Result<HeadAndLog, StoreError> {
         let spans = self.shards.iter().filter_map(|shard| shard.read().head.span());
         Ok(HeadAndLog { log_bytes: self.log_bytes()?, newest: spans.map(|(_, newest)| newest).max() })

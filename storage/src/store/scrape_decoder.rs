@@ -1,6 +1,7 @@
-//! Scrapes out of the log: each differs from its group's one before. Those that follow each other
-//! without anything between become windows together ([`ScrapeRun`]), and are looked at then; a
-//! restorer says when something else is about to touch their series.
+//! Decodes scrapes from the log during a replay: each record is a difference to the scrape of its
+//! group before. Consecutive scrapes of a group are collected as a [`ScrapeRun`] and become one
+//! chunk; their values are decoded only then. Before another record touches a series of a run, the
+//! [`super::record_applier`] has the run stored (`settle`).
 
 use super::head_deletes::HeadDeletes;
 use crate::head::{Head, ScrapeRun, Transposer, group_id, group_of};
@@ -10,38 +11,39 @@ use crate::wal::{EncodedRow, LogRecord, PayloadReader, RecordKind, take_raw_row,
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The groups' latest rows.
+/// The latest rows of all groups.
 #[derive(Default)]
 pub struct ScrapeDecoder {
     groups: HashMap<u32, GroupState>,
     loom: Transposer,
-    /// See [`ScrapeDecoder::samples`].
+    /// As [`ScrapeDecoder::samples`].
     samples: u64,
 }
 
-/// What is known of a group.
+/// The state of one group.
 #[derive(Default)]
 struct GroupState {
-    /// The row before the stretch; the latest if that is empty.
+    /// The row before the run; the latest row if the run is empty.
     row: Vec<f64>,
-    /// Its record, if that was of use.
+    /// The LSN of the latest scrape; `None` if it could not be used.
     lsn: Option<u64>,
-    /// The rows that its head does not have yet.
+    /// The rows that are not in the head yet.
     stretch: ScrapeRun,
 }
 
-/// A scrape that was taken.
+/// A decoded scrape.
 pub struct DecodedScrape {
-    /// Its group's id.
+    /// The id of its group.
     pub group: u32,
-    /// Its time.
+    /// The time of the scrape.
     pub t: TimeMs,
-    /// Its values, unless they are on their way to a window, or not wanted.
+    /// The values; `None` if they were added to a run, or are not wanted.
     pub row: Option<Arc<[f64]>>,
 }
 
 impl ScrapeDecoder {
-    /// Takes the scrape that a cursor stands at. `wanted` says of a time whether the head is to have it.
+    /// Decodes the scrape at `cursor`. `wanted` tells for its time whether the head needs it (it
+    /// may be in a block already).
     pub fn take(
         &mut self,
         found: &LogRecord,
@@ -60,6 +62,8 @@ impl ScrapeDecoder {
         let (shard, group) = group_of(scrape.group);
         let head = &mut heads[usize::from(shard)];
         let wanted = wanted(t);
+        // A delta with other columns than the run, or deletions in the shard: the row is applied by
+        // itself.
         let may =
             wanted && (keyframe || raw.columns == known.columns()) && deleted[usize::from(shard)].is_empty();
         let mut joins = may && head.can_join(group, &known.stretch, t, raw.columns);
@@ -77,12 +81,12 @@ impl ScrapeDecoder {
         Ok(DecodedScrape { group: scrape.group, t, row })
     }
 
-    /// The samples that have gone into heads without a word.
+    /// Number of samples that went into heads as runs.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// What is on its way of a group goes into its head.
+    /// Stores the collected rows of a group in its head.
     pub fn settle_group(&mut self, id: u32, head: &mut Head) -> Result<(), String> {
         if let Some(known) = self.groups.get_mut(&id) {
             self.samples += known.settle(group_of(id).1, head, &mut self.loom)?;
@@ -90,19 +94,19 @@ impl ScrapeDecoder {
         Ok(())
     }
 
-    /// What is on its way of a series goes into its head.
+    /// Stores the collected rows of all groups that have a series.
     pub fn settle_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), String> {
-        // Nearly always one at most.
+        // Nearly always there is at most one group: no allocation then.
         let mut groups = head.groups_with(slot);
         let first = groups.next();
         let others = groups.collect::<Vec<u32>>();
         first.into_iter().chain(others).try_for_each(|group| self.settle_group(group_id(shard, group), head))
     }
 
-    /// All that is on its way goes into the heads.
+    /// Stores all collected rows in the heads.
     pub fn settle(&mut self, heads: &mut [Head]) -> Result<(), String> {
         let mut result = Ok(());
-        // By their numbers: the same log gives the same head, column by column.
+        // In the order of group ids: the same log always gives the same head, column by column.
         let mut groups: Vec<(&u32, &mut GroupState)> = self.groups.iter_mut().collect();
         groups.sort_unstable_by_key(|(id, _)| **id);
         for (id, known) in groups {
@@ -121,12 +125,12 @@ fn malformed() -> String {
 }
 
 impl GroupState {
-    /// Columns of the latest row.
+    /// Number of columns of the latest row.
     fn columns(&self) -> usize {
         self.stretch.columns().unwrap_or(self.row.len())
     }
 
-    /// The stretch goes into the head; how many samples it had.
+    /// Stores the run in the head. Returns the number of its samples.
     fn settle(&mut self, group: u32, head: &mut Head, loom: &mut Transposer) -> Result<u64, String> {
         let taken = head.take_stretch(group, &mut self.stretch, loom, &mut self.row);
         taken.ok_or_else(|| {
@@ -142,7 +146,7 @@ impl GroupState {
         self.stretch.push(t, raw, keyframe);
     }
 
-    /// Makes `raw` the latest row. Nothing is on its way.
+    /// Makes `raw` the latest row. The run must be empty.
     fn go(&mut self, raw: EncodedRow, keyframe: bool) -> Option<()> {
         self.lsn = None;
         if keyframe {

@@ -1,7 +1,8 @@
-//! A snapshot of the matching series of one shard: readable without any lock.
+//! [`Selection`]: a snapshot of the matching series of one shard, readable without a lock.
 //!
-//! A series comes from up to two kinds of sources: parts of blocks (oldest first) and the head. They may
-//! overlap; at one timestamp the later source wins. The head's half is [`crate::head::HeadSnapshot`].
+//! A series has up to two kinds of sources: parts of blocks (oldest first) and the head. They may
+//! overlap; at the same time the later source wins. The part of the head is
+//! [`crate::head::HeadSnapshot`].
 
 use super::options::StoreError;
 use crate::head::HeadSnapshot;
@@ -12,12 +13,12 @@ use std::sync::Arc;
 
 /// Histogram samples in time order.
 pub type TimedHistograms = Vec<(TimeMs, Arc<NativeHistogram>)>;
-/// Start timestamps by their samples' time, in order.
+/// (Time of a sample, its start timestamp), in time order.
 pub type TimedStarts = Vec<(TimeMs, TimeMs)>;
 
-/// One source of samples of one series besides the head: a row of a block.
+/// A source of samples of one series outside the head: a row of a block.
 pub trait SeriesSource: Send + Sync {
-    /// Appends to `ts`, `vs` the samples with `from ≤ t ≤ to` in time order.
+    /// Appends to `ts` and `vs` the samples with `from ≤ t ≤ to`, in time order.
     fn read(
         &self,
         from: TimeMs,
@@ -26,12 +27,12 @@ pub trait SeriesSource: Send + Sync {
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError>;
 
-    /// Whether it may hold histograms; cheap.
+    /// Whether it may hold histograms. Must be cheap.
     fn has_histograms(&self) -> bool {
         false
     }
 
-    /// Appends the histograms with `from ≤ t ≤ to` in time order.
+    /// Appends the histograms with `from ≤ t ≤ to`, in time order.
     fn read_histograms(
         &self,
         _from: TimeMs,
@@ -41,52 +42,52 @@ pub trait SeriesSource: Send + Sync {
         Ok(())
     }
 
-    /// Whether it may hold start timestamps; cheap.
+    /// Whether it may hold start timestamps. Must be cheap.
     fn has_starts(&self) -> bool {
         false
     }
 
-    /// Appends the start timestamps of the samples with `from ≤ t ≤ to` in time order.
+    /// Appends the start timestamps of the samples with `from ≤ t ≤ to`, in time order.
     fn read_starts(&self, _from: TimeMs, _to: TimeMs, _out: &mut TimedStarts) -> Result<(), StoreError> {
         Ok(())
     }
 }
 
-/// A snapshot of the series of one shard that match: holds no lock, sees no later append.
+/// A snapshot of the matching series of one shard: holds no lock, does not see later appends.
 pub struct Selection {
     /// Append sequence number of the shard that the snapshot includes.
     pub seq: u64,
     /// Label sets, sorted; parallel to `slots`.
     pub labels: Vec<Labels>,
-    /// Slots; `None` for a series that only blocks know.
+    /// Slots; `None` for a series that is only in blocks.
     pub slots: Vec<Option<u32>>,
     sources: Vec<SeriesSources>,
     head: HeadSnapshot,
 }
 
-/// Where the samples of one series are.
+/// The sources of one series.
 #[derive(Default)]
 pub(crate) struct SeriesSources {
-    /// Its index in the head's snapshot.
+    /// Index of the series in the head's snapshot.
     pub head: Option<u32>,
-    /// Its rows in blocks, oldest block first.
+    /// Parts of blocks, oldest block first.
     pub parts: Vec<Arc<dyn SeriesSource>>,
-    /// What is deleted of it in the head.
+    /// The deleted times of the series in the head.
     pub deleted: Option<Arc<Intervals>>,
 }
 
-/// One series of a selection in the making.
+/// A series of a selection that is being built.
 pub(crate) struct SelectionEntry {
-    /// Its labels.
+    /// The labels of the series.
     pub labels: Labels,
-    /// Its slot, if the head knows it.
+    /// The slot, if the series is in the head.
     pub slot: Option<u32>,
-    /// Its samples.
+    /// The sources of its samples.
     pub sources: SeriesSources,
 }
 
 impl Selection {
-    /// The selection of these series, which are in the order of their labels.
+    /// The selection of these series, which are sorted by labels.
     pub(crate) fn new(seq: u64, entries: Vec<SelectionEntry>, head: HeadSnapshot) -> Selection {
         let n = entries.len();
         let (mut labels, mut slots, mut sources) =
@@ -99,8 +100,8 @@ impl Selection {
         Selection { seq, labels, slots, sources, head }
     }
 
-    /// Appends to `ts`, `vs` the samples of series `i` with `from ≤ t ≤ to`, in time order, each time once;
-    /// stale markers included, never an absent value.
+    /// Appends to `ts` and `vs` the samples of series `i` with `from ≤ t ≤ to`, in time order, each
+    /// time once; stale markers included, absent values never.
     pub fn read(
         &self,
         i: usize,
@@ -124,7 +125,8 @@ impl Selection {
         Ok(())
     }
 
-    /// As [`Selection::read`], if only the newest sample of these times matters: older ones may be left out.
+    /// As [`Selection::read`] for callers that need only the newest sample: older ones may be left
+    /// out.
     pub fn read_latest(
         &self,
         i: usize,
@@ -144,8 +146,8 @@ impl Selection {
         self.read(i, from, to, ts, vs)
     }
 
-    /// Whether series `i` has a sample in `from..=to`, or may have one: looked up only where
-    /// something is deleted.
+    /// Whether series `i` may have a sample in `from..=to`. Reads samples only if some are deleted,
+    /// otherwise returns true.
     pub fn may_have_samples(&self, i: usize, from: TimeMs, to: TimeMs) -> Result<bool, StoreError> {
         if self.sources[i].deleted.is_none() {
             return Ok(true);
@@ -157,15 +159,15 @@ impl Selection {
         Ok(!ts.is_empty() || !histograms.is_empty())
     }
 
-    /// Whether series `i` may have histograms in the selected time; cheap. Their times are never
-    /// those of floats.
+    /// Whether series `i` may have histograms in the selected range; cheap. Histograms and floats
+    /// of a series never have the same time.
     pub fn has_histograms(&self, i: usize) -> bool {
         let SeriesSources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_histograms(at)) || parts.iter().any(|part| part.has_histograms())
     }
 
     /// Appends to `out` the histograms of series `i` with `from ≤ t ≤ to`, in time order, each time
-    /// once. A stale marker is never among them: it is a float.
+    /// once. Stale markers are not among them: they are floats.
     pub fn read_histograms(
         &self,
         i: usize,
@@ -187,14 +189,14 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether series `i` may have start timestamps in the selected time; cheap.
+    /// Whether series `i` may have start timestamps in the selected range; cheap.
     pub fn has_starts(&self, i: usize) -> bool {
         let SeriesSources { head, parts, .. } = &self.sources[i];
         head.is_some_and(|at| self.head.has_starts(at)) || parts.iter().any(|part| part.has_starts())
     }
 
-    /// Appends to `out` the start timestamps that are known of the samples of series `i` with
-    /// `from ≤ t ≤ to`: (time of the sample, start), in time order, each time once.
+    /// Appends to `out` the known start timestamps of the samples of series `i` with `from ≤ t ≤
+    /// to`: (time of the sample, start), in time order, each time once.
     pub fn read_starts(
         &self,
         i: usize,
@@ -215,12 +217,13 @@ impl Selection {
     }
 }
 
-/// Brings what sources appended from `base` on into time order; of equal times the later source's stays.
+/// Sorts by time what sources appended from `base` on. At equal times the later source wins.
 pub(crate) fn merge_by_time<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
     if out[base..].windows(2).all(|pair| pair[0].0 < pair[1].0) {
         return;
     }
-    // Stable: among equal times the last one is the later source's, and it is kept.
+    // The sort is stable: after the reversal, the entry of the later source comes first, and
+    // `dedup` keeps it.
     let mut added = out.split_off(base);
     added.reverse();
     added.sort_by_key(|(t, _)| *t);
@@ -228,9 +231,9 @@ pub(crate) fn merge_by_time<T>(out: &mut Vec<(TimeMs, T)>, base: usize) {
     out.append(&mut added);
 }
 
-/// As [`merge_by_time`], of histograms of sources that end at `ends`. That there was no reset, one
-/// says of the sample before it in its source: it says so no more where another source's is before
-/// it.
+/// As [`merge_by_time`], for histograms of sources that end at `ends`. The hint *not reset* refers
+/// to the histogram before in the same source. It is cleared where a histogram of another source
+/// now comes before.
 pub(crate) fn merge_histogram_runs(out: &mut TimedHistograms, base: usize, ends: &[usize]) {
     if !ends.iter().any(|end| base < *end && *end < out.len()) {
         return;
@@ -249,22 +252,23 @@ pub(crate) fn merge_histogram_runs(out: &mut TimedHistograms, base: usize, ends:
     }));
 }
 
-/// The ascending runs that sources appended one after the other, and their merge.
+/// The ascending runs that sources appended one after the other, and how to merge them.
 pub(crate) struct RunMerger {
     base: usize,
     last: usize,
     bounds: Vec<usize>,
-    /// A later run may say *absent* of a time: nothing is there.
+    /// Whether a later run may have *absent* values, which remove the sample of this time.
     pub holes: bool,
 }
 
 impl RunMerger {
-    /// Runs appended after what `ts` already holds.
+    /// Begins after what `ts` already holds.
     pub(crate) fn start(ts: &[TimeMs]) -> RunMerger {
         RunMerger { base: ts.len(), last: ts.len(), bounds: Vec::new(), holes: false }
     }
 
-    /// A source is through. Remembers where its run begins only if it does not follow the one before.
+    /// Ends the run of a source. Notes where it begins only if its first time is not after the run
+    /// before: otherwise nothing is to be merged.
     pub(crate) fn end(&mut self, ts: &[TimeMs]) {
         if ts.len() > self.last {
             if self.last > self.base && ts[self.last] <= ts[self.last - 1] {
@@ -274,7 +278,7 @@ impl RunMerger {
         }
     }
 
-    /// Removes what the runs from `base` on have at deleted times.
+    /// Removes deleted times from the runs that begin at `base` or later.
     pub(crate) fn retain(
         &mut self,
         deleted: &Intervals,
@@ -291,7 +295,7 @@ impl RunMerger {
         self.bounds.dedup();
     }
 
-    /// Brings overlapping runs into time order; of equal times the later run's value stays.
+    /// Sorts overlapping runs by time. At equal times the value of the later run wins.
     pub(crate) fn merge(self, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
         if self.bounds.is_empty() && !self.holes {
             return;

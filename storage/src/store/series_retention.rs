@@ -1,9 +1,9 @@
-//! Retention of some series: longer or shorter than that of all others.
+//! Retention of some series: kept longer or shorter than all others.
 //!
-//! The first rule whose matchers hold decides for a series; the others follow [`Retention`]. As
-//! there, a block's series go when the newest sample of the *block* is too old. A block of which
-//! some series have to go is written anew ([`Store::trim`]), one of which all have to go is removed
-//! ([`Store::run_housekeeping`]).
+//! The first rule whose matchers a series satisfies applies to it; [`Retention`] applies to all
+//! others. As there, the series of a block expire when the newest sample of the *block* is too old.
+//! A block of which some series are expired is rewritten ([`Store::trim`]); a block of which all
+//! are expired is removed ([`Store::run_housekeeping`]).
 
 use super::Store;
 use super::blocks::BlockManager;
@@ -14,16 +14,17 @@ use crate::model::{Labels, Matcher, TimeMs};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// How long the series that satisfy all matchers stay.
+/// How long the series that satisfy all matchers are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesRetention {
     /// Which series.
     pub matchers: Vec<Matcher>,
-    /// A block's series go when its newest sample is older than this, ms; 0 or less: never.
+    /// The series of a block expire when its newest sample is older than this, ms; 0 or less:
+    /// never.
     pub time_ms: i64,
 }
 
-/// Which series of a block are too old at one moment.
+/// Which series of a block are expired at one moment.
 pub struct RetentionCutoffs<'a> {
     rules: &'a [SeriesRetention],
     retention: Retention,
@@ -31,7 +32,7 @@ pub struct RetentionCutoffs<'a> {
 }
 
 impl<'a> RetentionCutoffs<'a> {
-    /// At `now`, or at the newest sample there is if that is earlier: see [`Retention::due`].
+    /// At `now`, or at the newest sample if that is earlier: see [`Retention::due`].
     pub fn new(
         rules: &'a [SeriesRetention],
         retention: Retention,
@@ -46,19 +47,20 @@ impl<'a> RetentionCutoffs<'a> {
         time_ms > 0 && block.max_time < self.now.saturating_sub(time_ms)
     }
 
-    /// Whether a series of the block stays.
+    /// Whether a series of the block is kept.
     pub fn stays(&self, block: &BlockMeta, labels: &Labels) -> bool {
         let rule = self.rules.iter().find(|rule| rule.matchers.iter().all(|m| m.matches_labels(labels)));
         !self.is_old(block, rule.map_or(self.retention.time_ms, |rule| rule.time_ms))
     }
 
-    /// Which of the times, the rules' and at last the others', the block is beyond.
+    /// For each rule, and last for the general retention: whether the block is older.
     fn ages(&self, block: &BlockMeta) -> Vec<bool> {
         let times = self.rules.iter().map(|rule| rule.time_ms).chain([self.retention.time_ms]);
         times.map(|time| self.is_old(block, time)).collect()
     }
 
-    /// Whether all series of the block go. Of a cold one nothing is fetched to know it: see [`Store::trim`].
+    /// Whether all series of the block are expired. For a cold block this is decided from its
+    /// metadata only, without fetching anything: see [`Store::trim`].
     pub fn is_due(&self, block: &BlockHandle) -> bool {
         match block {
             BlockHandle::Here(here) => self.whole(here) == (false, true),
@@ -66,7 +68,7 @@ impl<'a> RetentionCutoffs<'a> {
         }
     }
 
-    /// Whether series of the block stay, and whether some go.
+    /// Whether some series of the block are kept, and whether some are expired.
     fn of(&self, block: &Block) -> Result<(bool, bool), StoreError> {
         let ages = self.ages(block.meta());
         if !ages.contains(&true) {
@@ -84,8 +86,8 @@ impl<'a> RetentionCutoffs<'a> {
         Ok((stay, go))
     }
 
-    /// As [`RetentionCutoffs::of`]; of a block that cannot say it, all stay, and the others are
-    /// still looked at.
+    /// As [`RetentionCutoffs::of`]. If the block cannot be read, all its series are kept, and other
+    /// blocks are still processed.
     fn whole(&self, block: &Block) -> (bool, bool) {
         self.of(block).unwrap_or_else(|error| {
             tracing::error!(%error, "a block stays as it is: nobody knows which of its series are too old");
@@ -94,7 +96,8 @@ impl<'a> RetentionCutoffs<'a> {
     }
 }
 
-/// Far blocks of which no series had to go when they were looked at: how old they were then, for these rules.
+/// Cold blocks that were checked and had no expired series: for these rules, which retention times
+/// the blocks had exceeded. They are not fetched again until that changes.
 #[derive(Default)]
 pub struct CheckedColdBlocks {
     rules: Vec<SeriesRetention>,
@@ -102,7 +105,7 @@ pub struct CheckedColdBlocks {
 }
 
 impl BlockManager {
-    /// Writes one block anew, if there is one of which some series have to go.
+    /// Rewrites one block of which some series are expired. Returns whether there was one.
     pub(super) fn trim_one(
         &self,
         retention: Retention,
@@ -144,13 +147,13 @@ impl BlockManager {
 }
 
 impl Store {
-    /// From now on these decide for the series that they match; at the start there are none.
+    /// Sets the rules. At the start there are none.
     pub fn set_series_retention(&self, rules: Vec<SeriesRetention>) {
         *self.series_retention.write() = rules.into();
     }
 
-    /// Writes blocks anew of which some series have to go and others stay; how many. To be called after
-    /// [`Store::run_housekeeping`], on a thread that may take minutes.
+    /// Rewrites blocks of which some series are expired and others are not. Returns how many. To be
+    /// called after [`Store::run_housekeeping`], on a thread that may be busy for minutes.
     pub fn trim(&self, now: TimeMs) -> Result<usize, StoreError> {
         let rules = self.series_retention.read().clone();
         let Some(history) = self.history.as_ref().filter(|_| !rules.is_empty() && !self.is_replaying())

@@ -1,8 +1,8 @@
-//! Snapshots: a directory that is a data directory of its own, with what was there at one moment.
+//! Snapshots: a copy of the store at one moment, as a data directory of its own.
 //!
-//! Blocks never change, so the snapshot has their files by hard links; the head is written as
-//! blocks. Nothing waits but flushes and merges. The directory has its name when it is whole and
-//! durable, before that it ends in `.tmp`.
+//! Blocks never change, so the snapshot has hard links to their files. The head is written as
+//! blocks. Only flushes and merges wait meanwhile. The directory gets its final name when it is
+//! complete and durable; before that its name ends in `.tmp`.
 
 use super::Store;
 use super::blocks::write_series;
@@ -13,7 +13,7 @@ use crate::model::{SHARDS, TimeMs};
 use std::path::Path;
 
 impl Store {
-    /// Makes the snapshot `dir`, with what is in the head if `with_head`.
+    /// Makes the snapshot `dir`, with the samples of the head if `with_head`.
     pub fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError> {
         self.refuse_while_replaying()?;
         let _no_merge = self.merge_lock.lock();
@@ -21,7 +21,7 @@ impl Store {
         let disk = self.disk.as_ref();
         let parent = dir.parent().unwrap_or(Path::new("."));
         disk.create_dir(parent).map_err(io_error(parent))?;
-        // What an earlier one left that was interrupted.
+        // Remove what an interrupted snapshot left behind.
         for left in disk.list(parent).map_err(io_error(parent))? {
             if left.extension().is_some_and(|e| e == "tmp") {
                 disk.remove(&left).map_err(io_error(&left))?;
@@ -30,7 +30,7 @@ impl Store {
         let temporary = dir.with_extension("tmp");
         let made = self.snapshot_into(&temporary, with_head);
         if made.is_err() {
-            // If that fails too, the next snapshot removes it.
+            // If this fails too, the next snapshot removes the directory.
             let _ = disk.remove(&temporary);
         }
         made?;

@@ -1,4 +1,4 @@
-//! What can be counted: `/api/v1/status/tsdb` and the self-metrics of the store.
+//! The metrics of the store, and the statistics of the head for `/api/v1/status/tsdb`.
 
 use super::options::HeadStats;
 use crate::head::{AppendCounts, Head};
@@ -8,7 +8,7 @@ use crate::model::labels::METRIC_NAME;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The store's own counters.
+/// The counters and gauges of the store.
 pub struct StoreMetrics {
     pub series: Arc<Gauge>,
     pub chunks: Arc<Gauge>,
@@ -24,7 +24,7 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> StoreMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
         StoreMetrics {
@@ -47,8 +47,8 @@ impl StoreMetrics {
             ),
             appended: counter("prometheus_tsdb_head_samples_appended_total", "Samples stored."),
             out_of_order: counter(
-                // Not `prometheus_tsdb_out_of_order_samples_total`: those are refused, and here
-                // none is that is in the window.
+                // Not `prometheus_tsdb_out_of_order_samples_total`: Prometheus counts refused
+                // samples there, and samples within the window are not refused here.
                 "prometheus_tsdb_head_out_of_order_samples_appended_total",
                 "Samples that came behind their series' newest one, stored nevertheless.",
             ),
@@ -67,12 +67,12 @@ impl StoreMetrics {
         }
     }
 
-    /// How many samples were refused because of their time.
+    /// Number of samples refused because of their time.
     pub fn refused_as_too_old(&self) -> u64 {
         self.too_old.get() + self.out_of_bounds.get()
     }
 
-    /// Counts an append.
+    /// Counts the samples of an append.
     pub fn count(&self, counts: &AppendCounts) {
         let add = |counter: &Counter, n: usize| {
             if n > 0 {
@@ -87,7 +87,7 @@ impl StoreMetrics {
     }
 }
 
-/// Gathers [`HeadStats`] over the shards.
+/// Collects [`HeadStats`] over all shards.
 #[derive(Default)]
 pub struct HeadStatsCollector {
     stats: HeadStats,
@@ -96,7 +96,7 @@ pub struct HeadStatsCollector {
 }
 
 impl HeadStatsCollector {
-    /// Adds one shard.
+    /// Adds the head of one shard.
     pub fn add(&mut self, head: &Head) {
         self.stats.series += head.active_series();
         self.stats.chunks += head.chunks();
@@ -115,7 +115,7 @@ impl HeadStatsCollector {
         });
     }
 
-    /// The counts, lists cut to `limit`.
+    /// The statistics; lists are cut to `limit` entries.
     pub fn finish(mut self, limit: usize) -> HeadStats {
         (self.stats.min_time, self.stats.max_time) = self.span.unwrap_or((TimeMs::MAX, TimeMs::MIN));
         for (name, values) in &self.pairs {

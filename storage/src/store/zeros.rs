@@ -1,7 +1,7 @@
-//! The 0 that a counter had when it began to count, as a sample at that time.
+//! Created timestamps as samples: the zero of a counter at the time when it began to count.
 //!
-//! Every sample of a counter says when it began, so all but the first of these zeros are behind
-//! what is stored: they are passed over, and no error.
+//! Every sample of a counter repeats this time, so all zeros but the first are older than stored
+//! samples. They are ignored and are not an error.
 
 use super::batch::{AppendResult, ZeroRow};
 use super::options::StoreError;
@@ -13,9 +13,9 @@ use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;
 
 impl Store {
-    /// Appends the zeros that are newer than all samples of their series, and not further behind
-    /// the newest sample of the store than half a range of blocks; `now` stands for that sample in
-    /// an empty store. The others are passed over.
+    /// Appends the zeros that are newer than all samples of their series, and at most half a block
+    /// range older than the newest sample of the store (`now` in an empty store). Ignores the
+    /// others.
     pub fn append_zeros(&self, rows: &[ZeroRow], now: TimeMs) -> Result<AppendResult, StoreError> {
         self.log.wait_for_space()?;
         let oldest = self.newest_or(now).saturating_sub(self.options.block_range_ms / 2).max(OLDEST_MS);
@@ -37,7 +37,7 @@ impl Store {
     }
 }
 
-/// Whether all samples of the series are behind its start.
+/// Whether the zero is newer than all samples of its series.
 fn is_first(head: &Head, row: &ZeroRow) -> bool {
     head.newest_of(row.series.slot).is_none_or(|newest| newest < row.start)
 }
