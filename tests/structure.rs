@@ -261,6 +261,121 @@ fn nothing_outside_the_repository_is_needed() {
     assert!(guilty.is_empty(), "{guilty:#?}");
 }
 
+/// The name by which sources know a dependency, where it is not the package's.
+const LIBRARY_NAMES: &[(&str, &str)] = &[("md-5", "md5")];
+
+/// A `Cargo.toml`, as far as unused dependencies go.
+struct Manifest {
+    /// Its directory, from the root of the repository.
+    directory: PathBuf,
+    /// Of `[dependencies]`, `[dev-dependencies]` and `[build-dependencies]`: the names before the `=`.
+    dependencies: BTreeSet<String>,
+    /// Of `[workspace.dependencies]`.
+    workspace: BTreeSet<String>,
+}
+
+/// Reads what our manifests consist of: one dependency a line, under a heading in brackets.
+fn manifest(path: &Path) -> Manifest {
+    let text = std::fs::read_to_string(path).expect("UTF-8");
+    let directory = path.parent().expect("a directory");
+    let directory = directory.strip_prefix(root()).expect("below the root").to_owned();
+    let mut found = Manifest { directory, dependencies: BTreeSet::new(), workspace: BTreeSet::new() };
+    let mut section = "";
+    for line in text.lines().map(str::trim) {
+        if let Some(heading) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = heading;
+            continue;
+        }
+        let end = line.find(['.', ' ', '=']).unwrap_or(line.len());
+        let name = line[..end].to_owned();
+        if name.is_empty() || name.starts_with('#') {
+            continue;
+        }
+        match section {
+            "dependencies" | "dev-dependencies" | "build-dependencies" => found.dependencies.insert(name),
+            "workspace.dependencies" => found.workspace.insert(name),
+            _ => continue,
+        };
+    }
+    found
+}
+
+/// Each of our crates.
+fn manifests() -> Vec<Manifest> {
+    let mut paths = Vec::new();
+    files(root(), &|p| p.ends_with("Cargo.toml"), &mut paths);
+    paths.iter().map(|path| manifest(path)).collect()
+}
+
+/// Whether code of `text` names a crate: as the start of a path, in a `use`, or as a macro.
+fn names_crate(text: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(at, _)| {
+        let before = &text[..at];
+        let after = &text[at + name.len()..];
+        let starts = !before.ends_with(is_word);
+        let imported = before.ends_with("use ") && !after.starts_with(is_word);
+        starts && (after.starts_with("::") || after.starts_with('!') || imported)
+    })
+}
+
+#[test]
+fn crates_are_found_in_sources() {
+    assert!(names_crate("let x = serde_json::from_str(s);", "serde_json"));
+    assert!(names_crate("use libc;", "libc"));
+    assert!(names_crate("x(tracing!())", "tracing"));
+    assert!(!names_crate("my_serde::x(); serde_json::y(); let serde = 1;", "serde"));
+}
+
+/// The sources of a crate: those below its directory that are not another crate's.
+fn sources_of<'a>(
+    directory: &Path,
+    manifests: &[Manifest],
+    sources: &'a [(PathBuf, String)],
+) -> Vec<&'a str> {
+    let owner = |path: &Path| {
+        let above = manifests.iter().map(|m| &m.directory).filter(|d| path.starts_with(d));
+        above.max_by_key(|d| d.components().count()).expect("the root holds all")
+    };
+    let own = sources.iter().filter(|(path, _)| {
+        let path = path.strip_prefix(root()).expect("below the root");
+        owner(path) == directory
+    });
+    own.map(|(_, text)| text.as_str()).collect()
+}
+
+/// A dependency that nobody needs is compiled by everybody, and nobody sees it.
+#[test]
+fn every_dependency_is_used() {
+    let manifests = manifests();
+    assert!(manifests.len() > 5, "this test looks in the wrong place");
+    let sources = sources();
+    let mut unused = Vec::new();
+    for manifest in &manifests {
+        let of_crate = manifest.directory.display().to_string();
+        let texts = sources_of(&manifest.directory, &manifests, &sources);
+        for dependency in &manifest.dependencies {
+            let other_name = LIBRARY_NAMES.iter().find(|(package, _)| package == dependency);
+            let name = other_name.map_or(dependency.replace('-', "_"), |(_, library)| (*library).to_owned());
+            let named = texts.iter().any(|text| names_crate(text, &name));
+            if !named {
+                unused.push(format!("{of_crate}/Cargo.toml: {dependency}"));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "no source of the crate names these:\n{}", unused.join("\n"));
+}
+
+#[test]
+fn every_dependency_of_the_workspace_is_used() {
+    let manifests = manifests();
+    let used: BTreeSet<&String> = manifests.iter().flat_map(|m| &m.dependencies).collect();
+    let declared: BTreeSet<&String> = manifests.iter().flat_map(|m| &m.workspace).collect();
+    assert!(declared.len() > 20, "this test reads Cargo.toml wrongly");
+    let unused: Vec<&&String> = declared.difference(&used).collect();
+    assert!(unused.is_empty(), "no crate depends on {unused:?}");
+}
+
 /// Words that `docs/glossary.md` has a better one for: no file and no type is called so.
 const RETIRED: &[&str] = &[
     "aside",

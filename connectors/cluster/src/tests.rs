@@ -196,9 +196,9 @@ fn whoever_is_asked_answers_for_all() {
         assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
     }
     // Nothing is watched, so nothing is late.
-    let lates = PeerLateSamples(processes[0].1.clone());
-    assert_eq!(lates.processes(), [1]);
-    assert!(lates.ask(1, &WatchList::default()).is_ok());
+    let late_samples = PeerLateSamples(processes[0].1.clone());
+    assert_eq!(late_samples.processes(), [1]);
+    assert!(late_samples.ask(1, &WatchList::default()).is_ok());
     // What is missing elsewhere is said with the next answer.
     assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
     assert_eq!(processes[1].1.left_out(), None);
