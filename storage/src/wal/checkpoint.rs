@@ -1,6 +1,8 @@
-//! A checkpoint: what segments that are dropped knew of series and groups, and what is in blocks already.
+//! Checkpoints: a file with what removed segments of the log said about series and groups, and with
+//! the flush watermark (what is in blocks).
 //!
-//! Written under another name, synced and renamed; only then are old segments and checkpoints removed.
+//! A checkpoint is written under a temporary name, synced and renamed. Only then are the old
+//! segments and checkpoints removed.
 
 use super::record::{RecordBuilder, RecordKind};
 use super::segment::{CHECKPOINT, Header, checkpoint_number, checkpoint_path};
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Payload of a series record.
+/// The payload of a series record.
 #[derive(Serialize, Deserialize)]
 pub struct SeriesRecord {
     /// The shard.
@@ -23,7 +25,7 @@ pub struct SeriesRecord {
     pub labels: Labels,
 }
 
-/// A [`SeriesRecord`] whose labels were not looked at.
+/// A [`SeriesRecord`] with its labels still encoded: most readers only compare them.
 #[derive(Deserialize)]
 pub struct EncodedSeriesRecord<'a> {
     /// The shard.
@@ -34,26 +36,27 @@ pub struct EncodedSeriesRecord<'a> {
     pub labels: &'a [u8],
 }
 
-/// Payload of a group record.
+/// The payload of a group record.
 #[derive(Serialize, Deserialize)]
 pub struct GroupRecord {
-    /// The group's id.
+    /// The id of the group.
     pub group: u32,
-    /// Its key.
+    /// The key of the group.
     pub key: String,
 }
 
-/// Payload of a flushed record: samples before `end` in records up to `lsn` are in blocks.
+/// The flush watermark, payload of a flushed record: samples before `end` in records up to `lsn`
+/// are in blocks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlushWatermark {
-    /// End of the flushed time, exclusive.
+    /// End of the flushed range, exclusive, ms.
     pub end: TimeMs,
     /// LSN of the last record that the flush saw.
     pub lsn: u64,
 }
 
 impl FlushWatermark {
-    /// Whether a sample at `t` of record `lsn` is in blocks.
+    /// Whether a sample at time `t` in record `lsn` is in blocks.
     pub fn covers(&self, lsn: u64, t: TimeMs) -> bool {
         t < self.end && lsn <= self.lsn
     }
@@ -69,7 +72,7 @@ pub fn add_group(batch: &mut RecordBuilder, group: u32, key: &str) {
     add(batch, RecordKind::Group, &GroupRecord { group, key: key.to_owned() });
 }
 
-/// Adds a record whose payload comes out of the codec.
+/// Adds a record whose payload is `value`, encoded by the codec.
 pub fn add<T: Serialize>(batch: &mut RecordBuilder, kind: RecordKind, value: &T) {
     match codec::encode(value) {
         Ok(payload) => batch.add(kind, |out| out.extend_from_slice(&payload)),
@@ -77,7 +80,7 @@ pub fn add<T: Serialize>(batch: &mut RecordBuilder, kind: RecordKind, value: &T)
     }
 }
 
-/// A checkpoint being written.
+/// A checkpoint that is being written.
 pub struct Checkpoint<'a> {
     disk: &'a dyn Disk,
     dir: &'a Path,
@@ -88,11 +91,11 @@ pub struct Checkpoint<'a> {
     finished: bool,
 }
 
-/// One that was not finished takes no room.
+/// Removes the temporary file of an unfinished checkpoint.
 impl Drop for Checkpoint<'_> {
     fn drop(&mut self) {
         if !self.finished {
-            // The next one is written over it, if that fails, too.
+            // If this fails too, the next checkpoint overwrites the file.
             let _ = self.disk.remove(&self.temporary);
         }
     }
@@ -120,7 +123,7 @@ impl<'a> Checkpoint<'a> {
         self.file.append(batch.bytes()).map_err(|source| self.error(source))
     }
 
-    /// Makes it durable and removes the ones before.
+    /// Makes the checkpoint durable, and then removes older ones.
     pub fn finish(mut self) -> Result<(), StoreError> {
         let mut end = RecordBuilder::default();
         add(&mut end, RecordKind::End, &self.records);

@@ -1,4 +1,5 @@
-//! What the log knows of one column group, so that a scrape is written as a difference from the one before.
+//! Delta encoding of scrapes: [`GroupEncoder`] remembers what the current segment knows about one
+//! column group, so that a scrape is logged as the difference to the one before.
 
 use super::record::{RecordBuilder, RecordKind};
 use super::samples::{put_layout, put_scrape};
@@ -6,27 +7,29 @@ use crate::limits::WAL_KEYFRAME_SCRAPES;
 use crate::model::TimeMs;
 use std::sync::Arc;
 
-/// One group's state in the log.
+/// The state of one column group in the log.
 #[derive(Default)]
 pub struct GroupEncoder {
-    /// Whether the log has its name.
+    /// Whether the log has the group's key.
     pub name_logged: bool,
-    /// The segment of its latest record.
+    /// The segment of the group's latest record.
     epoch: u64,
-    /// Columns that the segment knows.
+    /// Number of columns whose slots the segment knows.
     columns: usize,
     since_keyframe: u32,
     previous: Option<(Arc<[f64]>, u64)>,
 }
 
 impl GroupEncoder {
-    /// The group's columns are others now: the next scrape begins with a layout.
+    /// Forgets the columns: the group has others now, and the next scrape is logged with its
+    /// layout.
     pub fn forget_layout(&mut self) {
         self.columns = 0;
         self.previous = None;
     }
 
-    /// Adds the records of one scrape, for segment `epoch`; `slots` are the columns of the row.
+    /// Adds the records of one scrape for segment `epoch`; `slots` are the series of the row's
+    /// columns.
     pub fn encode(
         &self,
         batch: &mut RecordBuilder,
@@ -41,7 +44,8 @@ impl GroupEncoder {
             .as_ref()
             .filter(|_| self.epoch == epoch && self.since_keyframe < WAL_KEYFRAME_SCRAPES);
         let Some((previous, lsn)) = base else {
-            // With its columns: what damage takes of the log must not give these values to other series.
+            // The layout and the values are one record: if they were two and the layout were lost,
+            // the values would go to other series.
             return batch.add(RecordKind::Whole, |out| {
                 put_layout(out, group, 0, slots);
                 put_scrape(out, group, t, row, None);
@@ -54,7 +58,7 @@ impl GroupEncoder {
         batch.add(RecordKind::Delta, |out| put_scrape(out, group, t, row, Some((previous, *lsn))));
     }
 
-    /// The records of [`GroupEncoder::encode`] got in; `lsn` is that of the scrape.
+    /// The records of [`GroupEncoder::encode`] are in the log; `lsn` is that of the scrape.
     pub fn logged(&mut self, epoch: u64, columns: usize, row: Arc<[f64]>, lsn: u64) {
         let delta =
             self.epoch == epoch && self.previous.is_some() && self.since_keyframe < WAL_KEYFRAME_SCRAPES;

@@ -1,8 +1,8 @@
-//! Payloads of histogram and start timestamp records. Layouts in `docs/format/wal.md`.
+//! Payloads of histogram records and of start timestamp records. Layouts in `docs/format/wal.md`.
 //!
-//! A histogram is written by itself, not as a difference from its predecessor: it costs one to two
-//! bytes a bucket, and a lost record costs only itself. Counts that are whole numbers, nearly all
-//! of them, are differences in LEB128.
+//! A histogram is written completely, not as a difference to the one before: it costs one to two
+//! bytes per bucket, and a lost record costs nothing else. If all counts are integers, as nearly
+//! always, they are written as differences between buckets, in LEB128.
 
 use super::record::{RecordBuilder, RecordKind};
 use super::samples::{PayloadReader, put_bits};
@@ -18,12 +18,12 @@ const WHOLE: u8 = 1 << 2;
 const ZERO_BUCKET: u8 = 1 << 3;
 const NEGATIVE: u8 = 1 << 4;
 const BOUNDS: u8 = 1 << 5;
-/// Whole numbers up to here are exact as floats.
+/// Integers up to here are exact as floats.
 const EXACT: f64 = (1u64 << 53) as f64;
 
 const HINTS: [ResetHint; 4] = [ResetHint::Unknown, ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge];
 
-/// Adds records of the histograms of one shard, none of them longer than a record may be.
+/// Adds records of the histograms of one shard, split so that no record exceeds the maximum length.
 pub fn add_histograms(batch: &mut RecordBuilder, shard: u16, mut samples: &[SlotHistogram]) {
     while !samples.is_empty() {
         let mut bytes = 0;
@@ -37,7 +37,7 @@ pub fn add_histograms(batch: &mut RecordBuilder, shard: u16, mut samples: &[Slot
     }
 }
 
-/// What a histogram takes at most.
+/// An upper bound of the bytes of an encoded histogram.
 fn most_bytes(h: &NativeHistogram) -> usize {
     let buckets = |b: &Buckets| b.spans.len() * 10 + b.counts.len() * 10;
     80 + buckets(&h.positive) + buckets(&h.negative) + h.bounds.len() * 9
@@ -56,7 +56,7 @@ fn put_histograms(out: &mut Vec<u8>, shard: u16, samples: &[SlotHistogram]) {
     }
 }
 
-/// Writes one histogram. Its buckets must have as many counts as its spans say.
+/// Encodes one histogram. Its buckets must have as many counts as the spans say.
 pub fn put_histogram(out: &mut Vec<u8>, h: &NativeHistogram) {
     let hint = HINTS.iter().position(|hint| *hint == h.hint).unwrap_or(0) as u8;
     let numbers = [h.count, h.zero_count];
@@ -108,7 +108,8 @@ fn put_buckets(out: &mut Vec<u8>, buckets: &Buckets, whole: bool) {
     }
 }
 
-/// Reads a histogram payload: the shard, then each sample to `take`.
+/// Decodes a histogram payload: calls `take(shard, slot, time, histogram)` for each. `None` if it
+/// is malformed; `take` may have been called before.
 pub fn take_histograms(
     payload: &[u8],
     mut take: impl FnMut(u32, u32, TimeMs, Arc<NativeHistogram>),
@@ -126,7 +127,7 @@ pub fn take_histograms(
     cursor.is_done().then_some(())
 }
 
-/// Reads one histogram.
+/// Decodes one histogram. `None` if it is malformed.
 pub fn take_histogram(cursor: &mut PayloadReader) -> Option<NativeHistogram> {
     let flags = cursor.byte()?;
     if flags & !(HINT | WHOLE | ZERO_BUCKET | NEGATIVE | BOUNDS) != 0 {
@@ -182,7 +183,7 @@ fn take_buckets(cursor: &mut PayloadReader, whole: bool) -> Option<Buckets> {
     Some(buckets)
 }
 
-/// Writes a payload of start timestamps of one shard: (slot, time, start).
+/// Encodes start timestamps of one shard: (slot, time of the sample, start).
 pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(starts.len() as u32).to_le_bytes());
@@ -197,7 +198,8 @@ pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
     }
 }
 
-/// Reads a payload of start timestamps: the shard, then each to `take`.
+/// Decodes a start timestamp payload: calls `take(shard, slot, time, start)` for each. `None` if it
+/// is malformed.
 pub fn take_starts(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, TimeMs)) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
     let shard = cursor.u32()?;
@@ -257,7 +259,7 @@ mod tests {
         )
     }
 
-    /// All of it, by bits; a NaN prints like any other.
+    /// All fields, floats as bit patterns: all NaNs print alike.
     fn image(h: &NativeHistogram) -> String {
         let bits = |all: &[f64]| all.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let numbers = bits(&[h.count, h.sum, h.zero_threshold, h.zero_count]);

@@ -1,7 +1,9 @@
-//! The log as appenders see it: records go into a buffer under a short lock and get their LSN there; one
-//! thread ([`super::writer`]) writes whole buffers, syncs them and says what is committed.
+//! The log as appenders see it. An append puts its records into a buffer under a short lock and
+//! gets an LSN. One thread ([`super::writer`]) writes whole buffers, syncs them and reports what is
+//! committed.
 //!
-//! Group commit comes by itself: what arrives while the writer writes or syncs goes out together next time.
+//! This gives group commit: records that arrive while the writer writes or syncs go out together in
+//! the next write.
 
 use super::record::{RecordBuilder, RecordKind};
 use super::segment::SegmentInfo;
@@ -21,37 +23,37 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Called once with the fate of an append.
+/// Called once, with the result, when an append is committed or has failed.
 pub type CommitCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Consecutive records of one segment.
+/// Consecutive records of one segment, to be written with one write.
 #[derive(Default)]
 pub struct WriteBuffer {
-    /// The records.
+    /// The encoded records.
     pub bytes: Vec<u8>,
-    /// Whether a new segment begins with them.
+    /// Whether a new segment begins with these records.
     pub begins: bool,
-    /// LSN of the first.
+    /// LSN of the first record.
     pub first_lsn: u64,
-    /// LSN of the last.
+    /// LSN of the last record.
     pub last_lsn: u64,
-    /// Time of the newest sample in them.
+    /// Time of the newest sample in the records.
     pub newest: Option<TimeMs>,
 }
 
-/// What appenders, the writer and the ticker share.
+/// The state that appenders, the writer and the ticker share.
 pub struct LogShared {
     pub(super) state: Mutex<LogState>,
-    /// Something for the writer to do.
+    /// Signalled when the writer has something to do.
     pub(super) work: Condvar,
-    /// Room in the buffer.
+    /// Signalled when the buffer has space again.
     pub(super) room: Condvar,
-    /// Something for the ticker to count.
+    /// Signalled when there are unsynced records, which the ticker must time.
     pub(super) dirt: Condvar,
-    /// The end of the log, for the ticker while it lets time pass: every write says that there is
-    /// dirt, and must not cut the interval short.
+    /// Signalled only when the log closes. The ticker cannot wait on `dirt` for this: every write
+    /// signals it and would shorten the sync interval.
     pub(super) end: Condvar,
-    /// All segments, the one being written last.
+    /// All segments; the last one is being written.
     pub(super) segments: Mutex<Vec<SegmentInfo>>,
     epoch: AtomicU64,
     segment_bytes: u64,
@@ -63,13 +65,13 @@ pub struct LogShared {
 pub(super) struct LogState {
     pub queue: Vec<WriteBuffer>,
     pub queued: usize,
-    /// For how long the oldest of them has waited.
+    /// How long the oldest queued record has waited, seconds.
     pub queued_seconds: f64,
-    /// Written, not yet synced.
+    /// Bytes written but not synced yet.
     pub unsynced: usize,
     next_lsn: u64,
     epoch_bytes: u64,
-    /// Everything up to here is acknowledged.
+    /// All records up to this LSN are acknowledged.
     pub committed: u64,
     waiters: Vec<(u64, CommitCallback)>,
     pub failed: Option<String>,
@@ -79,29 +81,29 @@ pub(super) struct LogState {
 }
 
 impl LogState {
-    /// Waiters whose LSN is committed, or all of them.
+    /// Removes and returns the callbacks whose LSN is committed, or all of them.
     pub fn take_waiters(&mut self, all: bool) -> Vec<CommitCallback> {
         let committed = self.committed;
         self.waiters.extract_if(.., |(lsn, _)| all || *lsn <= committed).map(|(_, done)| done).collect()
     }
 }
 
-/// The log's directory and habits.
+/// The options of a log, and where it continues.
 #[derive(Clone)]
 pub struct LogOptions {
-    /// Where segments are.
+    /// The directory of the segments.
     pub dir: PathBuf,
-    /// Time between syncs, ms; 0: before each acknowledgement.
+    /// Time between syncs, ms; 0: sync before each acknowledgement.
     pub sync_interval_ms: u64,
-    /// LSN of the first record.
+    /// LSN of the first new record.
     pub next_lsn: u64,
-    /// Whether the LSNs right before that one are used by no record.
+    /// Whether the LSNs directly before `next_lsn` are used by no record.
     pub skips: bool,
-    /// Number of the first segment to be written.
+    /// Number of the first new segment.
     pub next_segment: u32,
-    /// The segments already there.
+    /// The existing segments.
     pub segments: Vec<SegmentInfo>,
-    /// Size of a segment.
+    /// Maximum size of a segment, bytes.
     pub segment_bytes: u64,
 }
 
@@ -109,12 +111,12 @@ pub struct LogOptions {
 pub struct Log {
     shared: Arc<LogShared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// The writer of a log without threads.
+    /// The writer, if the log has no threads.
     by_hand: Option<Mutex<LogWriter>>,
 }
 
 impl Log {
-    /// Starts the log's threads. Nothing is written before the first record.
+    /// Starts the threads of the log. No file is created before the first record.
     pub fn start(options: LogOptions, disk: Arc<dyn Disk>, metrics: &Metrics) -> Result<Log, StoreError> {
         let period = match options.sync_interval_ms {
             0 => WAL_RETRY_MS,
@@ -136,7 +138,7 @@ impl Log {
         Ok(Log { shared, threads: Mutex::default(), by_hand: Some(Mutex::new(writer)) })
     }
 
-    /// Writes what is queued, and syncs if that is asked for, as the threads of a log that has some do.
+    /// For a log without threads: writes what is queued, and syncs if `sync`.
     pub fn write_queued(&self, sync: bool) {
         if let Some(writer) = &self.by_hand {
             writer.lock().run_once(sync);
@@ -179,7 +181,8 @@ impl Log {
         Ok(())
     }
 
-    /// Waits for room in the buffer; to be called without any lock. An admitted append may push.
+    /// Waits until the buffer has space. To be called without holding a lock; after it, the append
+    /// may call [`Log::push`].
     pub fn wait_for_space(&self) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
         while state.queued + state.unsynced > WAL_BUFFER_BYTES && state.failed.is_none() && !state.closing {
@@ -193,13 +196,13 @@ impl Log {
         state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
     }
 
-    /// Why nothing is taken; `None`: it is.
+    /// Why appends are refused; `None` if they are accepted.
     pub fn failure(&self) -> Option<String> {
         self.shared.state.lock().failed.clone()
     }
 
-    /// As [`Log::wait_for_space`], for those who must not wait: a reserve in the buffer is theirs
-    /// alone, and beyond it the answer is no at once.
+    /// As [`Log::wait_for_space`], but never waits: for callers that must not. They may also use a
+    /// reserve in the buffer; if that is full, they get an error at once.
     pub fn require_space(&self) -> Result<(), StoreError> {
         let state = self.shared.state.lock();
         if state.closing {
@@ -211,13 +214,13 @@ impl Log {
         state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
     }
 
-    /// The segment being filled, as a number that only grows.
+    /// The segment that is being filled, as a number that only grows.
     pub fn segment_epoch(&self) -> u64 {
         self.shared.epoch.load(Relaxed)
     }
 
-    /// Queues records that were encoded for segment `segment_epoch`; the LSN of the last. `Err`:
-    /// another segment has begun, encode anew for this epoch.
+    /// Queues records that were encoded for segment `epoch`, and returns the LSN of the last.
+    /// `Err`: another segment has begun; encode the records again for the epoch in the error.
     pub fn push(&self, batch: &mut RecordBuilder, epoch: u64, newest: Option<TimeMs>) -> Result<u64, u64> {
         let mut state = self.shared.state.lock();
         let current = self.segment_epoch();
@@ -237,7 +240,8 @@ impl Log {
         state.epoch_bytes += len;
         state.queued += batch.len();
         let last = state.next_lsn - 1;
-        // Pieces stay small, so that nobody waits here while a long one is moved to a larger place.
+        // Buffers stay small: appending to a long one would copy it to a larger allocation, under
+        // the lock.
         if state.queue.last().is_none_or(|piece| piece.bytes.len() > WAL_PIECE_BYTES) {
             state.queue.push(WriteBuffer { first_lsn: first, ..WriteBuffer::default() });
         }
@@ -251,12 +255,12 @@ impl Log {
         Ok(last)
     }
 
-    /// LSN of the latest record.
+    /// LSN of the last record.
     pub fn last_lsn(&self) -> u64 {
         self.shared.state.lock().next_lsn - 1
     }
 
-    /// See [`crate::store::Store::on_committed`].
+    /// As [`crate::store::Store::on_committed`].
     pub fn on_committed(&self, lsn: u64, done: CommitCallback) {
         let mut state = self.shared.state.lock();
         let failed = state.failed.clone().or(state.closed.then(|| "the store is closed".to_owned()));
@@ -272,12 +276,12 @@ impl Log {
         });
     }
 
-    /// The segments, the one being written last.
+    /// The segments; the last one is being written.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.shared.segments.lock().clone()
     }
 
-    /// What a replay has learned of segments: the time of their newest samples.
+    /// Sets the times of the newest samples of segments, which only the replay knows.
     pub fn set_newest_times(&self, replayed: &[SegmentInfo]) {
         for segment in self.shared.segments.lock().iter_mut() {
             if let Some(known) = replayed.iter().find(|known| known.number == segment.number) {
@@ -286,26 +290,26 @@ impl Log {
         }
     }
 
-    /// The segments that lie before LSN `lsn` and hold only samples before `end`: the caller
-    /// removes them and says so ([`Log::segment_removed`]).
+    /// The oldest segments whose records are all at or before LSN `lsn` and whose samples are all
+    /// before `end`. The caller removes them and reports it ([`Log::segment_removed`]).
     pub fn obsolete_segments(&self, lsn: u64, end: TimeMs) -> Vec<PathBuf> {
         let segments = self.shared.segments.lock();
         let keep_last = segments.len().saturating_sub(1);
         let useless = |s: &SegmentInfo| s.last_lsn <= lsn && s.newest.is_none_or(|t| t < end);
         let mut n = segments.iter().take(keep_last).take_while(|s| useless(s)).count();
-        // A segment that goes on where a failed one stopped needs it for its differences.
+        // A segment that continues a failed one has deltas to scrapes in the failed one: keep both.
         while n > 0 && segments.get(n).is_some_and(|s| s.continues_failed) {
             n -= 1;
         }
         segments[..n].iter().map(|s| s.path.clone()).collect()
     }
 
-    /// A segment was removed.
+    /// Reports that a segment was removed.
     pub fn segment_removed(&self, path: &Path) {
         self.shared.segments.lock().retain(|segment| segment.path != path);
     }
 
-    /// Writes and syncs everything, with a record that says so, and stops the threads.
+    /// Writes and syncs all records, the last one a close record, and stops the threads.
     pub fn close(&self) -> Result<(), StoreError> {
         if !self.shared.state.lock().closing {
             let mut batch = RecordBuilder::default();
@@ -340,7 +344,8 @@ impl Drop for Log {
     }
 }
 
-/// Tells the writer when a sync, or another attempt after a failure, is due. Sleeps while all is synced.
+/// The ticker thread: tells the writer when a sync, or another attempt after a failure, is due.
+/// Sleeps while everything is synced.
 fn tick(shared: &LogShared, period_ms: u64) {
     let period = Duration::from_millis(period_ms);
     let mut pause = RetryBackoff::default();
@@ -354,7 +359,7 @@ fn tick(shared: &LogShared, period_ms: u64) {
             continue;
         }
         shared.end.wait_for(&mut state, period);
-        // Also while a sync, which may have been due for long, does not end.
+        // Counted also while a sync takes longer than the interval.
         if state.unsynced > 0 {
             shared.unsynced_seconds.add(period.as_secs_f64());
         }
@@ -368,7 +373,7 @@ fn tick(shared: &LogShared, period_ms: u64) {
     }
 }
 
-/// The time until a log that failed is tried again, in periods: twice as long each time.
+/// The pause before a failed log is tried again, in periods. It doubles with each attempt.
 #[derive(Default)]
 struct RetryBackoff {
     length: u64,
@@ -376,7 +381,8 @@ struct RetryBackoff {
 }
 
 impl RetryBackoff {
-    /// A period has passed: whether something is due. None of a log that works is waited for.
+    /// A period has passed: returns whether a sync or attempt is due. Without a failure it always
+    /// is.
     fn is_over(&mut self, failed: bool, period_ms: u64) -> bool {
         if !failed {
             *self = RetryBackoff::default();

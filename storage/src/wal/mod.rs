@@ -1,8 +1,10 @@
-//! The write-ahead log: what is acknowledged is in it. Format, byte by byte: `docs/format/wal.md`.
+//! The write-ahead log (WAL): every acknowledged append is in it. `docs/format/wal.md` specifies
+//! the format byte by byte.
 //!
-//! [`record`] frames, [`samples`], [`histograms`] and [`checkpoint`] are payloads,
-//! [`group_encoder`] the difference coding, [`log`] what appenders call, [`writer`] its thread,
-//! [`segment`] the files, [`read_log`] the way back, [`segment_durability`] what makes sure of it.
+//! [`record`] frames records; [`samples`], [`histograms`] and [`checkpoint`] are their payloads;
+//! [`group_encoder`] encodes scrapes as deltas. [`log`] is the interface for appenders, [`writer`]
+//! the thread that writes. [`segment`] describes the files, [`read_log`] reads them back, and
+//! [`segment_durability`] makes sure that what was read survives a power loss.
 
 mod checkpoint;
 mod group_encoder;

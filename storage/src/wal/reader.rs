@@ -1,10 +1,11 @@
-//! Reading the log back: newest checkpoint, then the segments in order, every record checked before use.
+//! Reads the log back: the newest checkpoint, then the segments in order. The checksum of every
+//! record is verified before it is used.
 //!
-//! Damage never stops it. A torn tail of the last segment is cut off; elsewhere the next good
-//! record is looked for and what lies between is reported. A record that was written twice (its
-//! first segment failed) counts once. Files are read piece by piece ([`super::segment_reader`]);
-//! what records mean is the [`RecordVisitor`]'s business, who may work on other threads and says at
-//! the end what became of them.
+//! Damage does not stop the reader. A torn tail of the last segment is cut off; elsewhere the
+//! reader searches for the next valid record and reports what lies between. A record that was
+//! written twice, because its first segment failed, counts once. Files are read piece by piece
+//! ([`super::segment_reader`]). A [`RecordVisitor`] interprets the records; it may use other
+//! threads, and reports at the end what became of the records.
 
 use super::record::{LogRecord, RecordKind, read, resync};
 use super::segment::{
@@ -20,40 +21,40 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where a record is: the number of its file, in the order of reading, and its offset.
+/// The position of a record.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordPosition {
-    /// Checkpoints and segments, in the order of reading.
+    /// The number of the file: checkpoints and segments in the order of reading.
     pub file: usize,
-    /// Offset in it.
+    /// The offset in the file.
     pub at: usize,
 }
 
-/// Takes the records.
+/// Receives the records of the log.
 pub trait RecordVisitor {
-    /// One record.
+    /// Receives one record.
     fn record(&mut self, place: RecordPosition, found: &LogRecord);
 
-    /// There are no more: what became of them.
+    /// Called after the last record. Returns what became of the records.
     fn finish(&mut self) -> RecordOutcomes;
 
-    /// Whether nothing more is wanted.
+    /// Whether to stop reading.
     fn should_stop(&self) -> bool {
         false
     }
 }
 
-/// What became of records.
+/// What became of the records.
 #[derive(Debug, Default)]
 pub struct RecordOutcomes {
     /// Time of the newest sample, by file.
     newest: BTreeMap<usize, TimeMs>,
-    /// What could not be used, and why.
+    /// Records that could not be used, with the reason.
     refused: Vec<(RecordPosition, String)>,
 }
 
 impl RecordOutcomes {
-    /// Notes what became of a record: time of its newest sample, or why it cannot be used.
+    /// Notes the result of a record: the time of its newest sample, or why it could not be used.
     pub fn note(&mut self, place: RecordPosition, lsn: u64, became: Result<Option<TimeMs>, String>) {
         match became {
             Ok(t) => self.see(place.file, t),
@@ -67,36 +68,36 @@ impl RecordOutcomes {
         }
     }
 
-    /// Adds what was noted elsewhere.
+    /// Adds the results of another visitor.
     pub fn add(&mut self, other: RecordOutcomes) {
         other.newest.into_iter().for_each(|(file, t)| self.see(file, Some(t)));
         self.refused.extend(other.refused);
     }
 }
 
-/// What was found.
+/// What the log contains.
 #[derive(Debug, Default)]
 pub struct LogContents {
     /// The segments.
     pub segments: Vec<SegmentInfo>,
-    /// LSN of the last record; 0: none.
+    /// LSN of the last record; 0 if there is none.
     pub last_lsn: u64,
-    /// The highest number that a file has or had.
+    /// The highest number that any file has or had.
     pub last_number: u32,
-    /// Good records.
+    /// Number of valid records.
     pub records: u64,
-    /// Where, and in words: file, offset, reason.
+    /// Positions and descriptions of damage (file, offset, reason).
     pub damage: Vec<(RecordPosition, String)>,
-    /// Whether the log ends with an orderly close (or is empty).
+    /// Whether the log ends with an orderly close, or is empty.
     pub clean: bool,
-    /// What was read, by the number that it has in a [`RecordPosition`]: checkpoints first.
+    /// The files that were read, by their number in a [`RecordPosition`]: checkpoints first.
     files: Vec<PathBuf>,
-    /// Number of the first segment among them.
+    /// Number of the first segment in `files`.
     first: usize,
 }
 
 impl LogContents {
-    /// Whether a place is in a checkpoint, not in a segment.
+    /// Whether a position is in a checkpoint rather than in a segment.
     pub fn in_checkpoint(&self, place: RecordPosition) -> bool {
         place.file < self.first
     }
@@ -105,14 +106,15 @@ impl LogContents {
 /// Where a second reading begins.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct ResumePoint {
-    /// The first record that it reads.
+    /// The first record to read.
     pub place: RecordPosition,
-    /// The one before, and its LSN.
+    /// The record before, and its LSN.
     pub before: Option<(RecordPosition, u64)>,
 }
 
 impl ResumePoint {
-    /// What the segments had before it. The numbers of a checkpoint's records are its own.
+    /// The last LSN of the segments before this point; 0 if there is none. The records of a
+    /// checkpoint have numbers of their own, which do not count.
     fn last_lsn(&self, found: &LogContents) -> u64 {
         self.before.filter(|(place, _)| !found.in_checkpoint(*place)).map_or(0, |(_, lsn)| lsn)
     }
@@ -122,9 +124,9 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
     |source| StoreError::Io { path: path.to_path_buf(), source }
 }
 
-/// Replays the log in `dir` into `visitor`. Its torn tail is cut off, and every segment synced
-/// before it is read: a process that was killed may not have synced what now counts as
-/// acknowledged.
+/// Reads the log in `dir` and passes its records to `visitor`. A torn tail is cut off. Every
+/// segment is synced before it is read: everything that is read counts as acknowledged from now on,
+/// but a killed process may not have synced it.
 pub fn read_log(
     disk: &dyn Disk,
     dir: &Path,
@@ -145,12 +147,13 @@ pub fn read_log(
     let of_segments = all.files.len();
     let mut segments = Vec::new();
     for (i, (number, path)) in numbered.iter().enumerate() {
-        // One whose making failed. If it cannot go it does no harm.
+        // An empty file is left by a failed attempt to create a segment. If it cannot be removed,
+        // it does no harm.
         if headers[i].is_none() && disk.size(path).is_ok_and(|len| len == 0) && disk.remove(path).is_ok() {
             continue;
         }
         make_durable(disk, path, doubt(&headers[i..], names.contains(&note_path(path))))?;
-        // A file without a header is one whose making failed, too.
+        // Files without a header are skipped: these are failed attempts, too.
         let following = headers[i + 1..].iter().flatten().next();
         let anew = following.filter(|header| header.continues).map(|header| header.first_lsn);
         all.files.push(path.clone());
@@ -159,7 +162,8 @@ pub fn read_log(
             .map_err(io_error(path))?;
         let path = path.clone();
         let last_lsn = all.last_lsn;
-        // Of a file with a damaged header nobody knows: the next one may rest on what is before it.
+        // If the header is damaged, assume that the segment continues the one before: then the one
+        // before is kept.
         let continues = headers[i].as_ref().is_none_or(|header| header.continues);
         segments.push(SegmentInfo {
             path,
@@ -179,8 +183,8 @@ pub fn read_log(
     Ok(LogContents { last_number: numbers.max().unwrap_or(0), ..all.finish(segments, of_segments) })
 }
 
-/// What there is to say against the syncs of the first of these segments: a writer whose segment
-/// failed, or could not be made, goes on in another one.
+/// How far the syncs of the first of these segments can be trusted. A writer whose segment failed,
+/// or could not be created, continues in another one.
 fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     let failed = |header: &Option<Header>| header.as_ref().is_none_or(|header| header.continues);
     if noted {
@@ -192,9 +196,9 @@ fn doubt(headers: &[Option<Header>], noted: bool) -> SyncTrust {
     }
 }
 
-/// Reads once more, for another visitor, what [`read_log`] has found, from `from` on (`None`: all
-/// of it was of use already, and the visitor only says what became of it): nothing that is written
-/// since, and no file is changed.
+/// Reads again, for another visitor, what [`read_log`] has found, from `from` on. With `None`,
+/// nothing is left to read, and the visitor only reports what became of the records. Records that
+/// were written since are not read, and no file is changed.
 pub fn read_log_again(
     disk: &dyn Disk,
     dir: &Path,
@@ -206,7 +210,7 @@ pub fn read_log_again(
     match from {
         None => all.files.clone_from(&found.files),
         Some(ResumePoint { place, .. }) if found.in_checkpoint(place) => {
-            // Of checkpoints nothing is left out.
+            // Checkpoints are always read completely.
             all.read_checkpoint(dir, &disk.list(dir).map_err(io_error(dir))?);
             all.read_segments(found, 0, 0)?;
         }
@@ -220,15 +224,15 @@ pub fn read_log_again(
     Ok(LogContents { records: found.records, last_number: found.last_number, ..outcome })
 }
 
-/// A replay on its way.
+/// The state of reading a log.
 struct LogReader<'a> {
     disk: &'a dyn Disk,
     visitor: &'a mut dyn RecordVisitor,
     last_lsn: u64,
     records: u64,
-    /// Whether nothing, or an orderly close, is the last record.
+    /// Whether the last record is an orderly close, or there is none.
     closed: bool,
-    /// By the number that they have in a [`RecordPosition`].
+    /// The files, by their number in a [`RecordPosition`].
     files: Vec<PathBuf>,
     damage: Vec<(RecordPosition, String)>,
 }
@@ -246,7 +250,8 @@ impl<'a> LogReader<'a> {
         }
     }
 
-    /// What became of it all; `first` is the number of the first segment among the files.
+    /// Finishes the visitor and combines its results with the damage; `first` is the number of the
+    /// first segment among the files.
     fn finish(self, mut segments: Vec<SegmentInfo>, first: usize) -> LogContents {
         let used = self.visitor.finish();
         for (i, segment) in segments.iter_mut().enumerate() {
@@ -263,7 +268,7 @@ impl<'a> LogReader<'a> {
     ) -> LogContents {
         let mut damage = self.damage;
         damage.extend(refused);
-        // Stable: what is said of one place stays in order.
+        // The sort is stable: several lines about one position keep their order.
         damage.sort_by_key(|(place, _)| *place);
         let path =
             |file: usize| self.files.get(file).map_or(String::new(), |path| path.display().to_string());
@@ -287,7 +292,7 @@ impl<'a> LogReader<'a> {
         self.damage.push((place, what.to_owned()));
     }
 
-    /// Replays the segments from the one at `begin` on, and that from offset `at` on.
+    /// Reads the segments from number `begin` on, that one from offset `at` on.
     fn read_segments(&mut self, found: &LogContents, begin: usize, at: usize) -> Result<(), StoreError> {
         let last = found.segments.len().saturating_sub(1);
         for (i, SegmentInfo { path, repeated_from: anew, .. }) in
@@ -300,9 +305,10 @@ impl<'a> LogReader<'a> {
         Ok(())
     }
 
-    /// Replays the records of a segment from offset `from` on; where the file is to be cut off, if
-    /// it is. `anew`: from this LSN on, the next segment holds anew what could not be written here.
-    /// A torn tail is no loss then, and of what is behind it nothing may be used before that.
+    /// Reads the records of a segment from offset `from` on. Returns where the file is to be cut
+    /// off, if it is. `anew`: the next segment repeats the records from this LSN on, because they
+    /// could not be written here. Then a torn tail is no loss, and no record from `anew` on may be
+    /// used here.
     fn read_segment(
         &mut self,
         path: &Path,
@@ -322,7 +328,8 @@ impl<'a> LogReader<'a> {
         self.read_tape(&mut tape, anew, last)
     }
 
-    /// Goes to the first record of a segment; where the file is to be cut off if it has none and is to be.
+    /// Moves to the first record of a segment. `Some` if there is none; it contains where to cut
+    /// off the file, if it must be.
     fn begin(
         &mut self,
         tape: &mut SegmentReader,
@@ -368,7 +375,7 @@ impl<'a> LogReader<'a> {
             });
             match read {
                 Ok(end) => tape.go(end)?,
-                // A record that is cut by the end of what is in memory looks damaged.
+                // A record may look damaged only because the piece in memory ends within it.
                 Err(_) if tape.more()? => (),
                 Err(reason) => {
                     if let Some(cut) = self.skip(tape, &reason, anew, last)? {
@@ -380,14 +387,15 @@ impl<'a> LogReader<'a> {
         Ok(None)
     }
 
-    /// Where the next good record is that the next segment does not hold anew.
+    /// Finds the next valid record that the next segment does not repeat.
     fn resync(&self, tape: &SegmentReader, anew: Option<u64>) -> Option<usize> {
         let next = resync(tape.rest(), 0, self.last_lsn)?;
         let lsn = read(tape.rest(), next).map_or(u64::MAX, |found| found.lsn);
         anew.is_none_or(|anew| lsn < anew).then_some(next)
     }
 
-    /// Goes on behind damage; where the file is to be cut off, if nothing good is behind it and it is at all.
+    /// Continues after damage. `Some` if no valid record follows; it contains where to cut off the
+    /// file, if it must be.
     fn skip(
         &mut self,
         tape: &mut SegmentReader,
@@ -420,8 +428,8 @@ impl<'a> LogReader<'a> {
         self.visitor.record(RecordPosition { file: self.files.len() - 1, at }, found);
     }
 
-    /// The records of the newest whole checkpoint, and before them the good ones of damaged newer
-    /// ones: what they knew of series is nowhere else.
+    /// Reads the newest complete checkpoint. If newer ones are damaged, reads their valid records
+    /// first: what they say about series is nowhere else.
     fn read_checkpoint(&mut self, dir: &Path, names: &[PathBuf]) {
         let mut numbers: Vec<u32> = names.iter().filter_map(|path| checkpoint_number(path)).collect();
         numbers.sort_unstable();
@@ -439,7 +447,8 @@ impl<'a> LogReader<'a> {
         }
     }
 
-    /// The good records of a checkpoint. It is whole if all are good and the last is an end.
+    /// Reads the valid records of a checkpoint. It is complete if all are valid and the last is an
+    /// end record.
     fn read_records(&mut self, bytes: &[u8]) {
         if let Err(reason) = Header::decode(bytes, CHECKPOINT) {
             self.damage(0, &reason);

@@ -1,16 +1,18 @@
-//! A record: header, checksum, payload; building several at once and finding them again in damaged bytes.
+//! A record of the log: header, checksum, payload. Builds several at once ([`RecordBuilder`]), and
+//! finds them again in damaged bytes ([`resync`]).
 //!
-//! Layout in `docs/format/wal.md`. LSN and checksum are filled in by [`super::log::Log::push`], under the
-//! lock that orders records; everything else is encoded before.
+//! `docs/format/wal.md` has the layout. LSN and checksum are filled in by
+//! [`super::log::Log::push`], under the lock that orders records; everything else is encoded
+//! before, without this lock.
 
 use crate::limits::{WAL_BATCH_BYTES, WAL_RECORD_BYTES};
 
-/// First two bytes of every record.
+/// The first two bytes of every record.
 pub const MAGIC: u16 = 0x5752;
-/// Bytes of a record's header.
+/// Bytes of a record header.
 pub const HEADER: usize = 20;
 
-/// What a record's payload is.
+/// The kind of a record's payload.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RecordKind {
@@ -18,29 +20,29 @@ pub enum RecordKind {
     Series = 1,
     /// A group: id, key (codec).
     Group = 2,
-    /// Slots of a group's columns.
+    /// The slots of a group's columns.
     Layout = 3,
-    /// A scrape by itself.
+    /// A complete scrape; its columns are known from before.
     Keyframe = 4,
-    /// A scrape as a difference from the group's previous one.
+    /// A scrape as the difference to the group's scrape before.
     Delta = 5,
     /// Single samples of one shard.
     Samples = 6,
     /// The store was closed in order.
     Close = 7,
-    /// What is in blocks already (codec); checkpoints only.
+    /// The flush watermark (codec); in checkpoints only.
     Flushed = 8,
-    /// End of a checkpoint: its number of records (codec).
+    /// The end of a checkpoint: its number of records (codec).
     End = 9,
     /// Native histograms of one shard.
     Histograms = 10,
     /// Start timestamps of single samples of one shard.
     Starts = 11,
-    /// Samples of one shard that replace what is there.
+    /// Samples of one shard that replace stored ones.
     Corrections = 12,
-    /// Stretches of time that are deleted of series of one shard.
+    /// Deleted ranges of time of series of one shard.
     Deletes = 13,
-    /// A group's columns, and a scrape by itself: neither is of use without the other.
+    /// A complete scrape with its columns in one record, because each is useless without the other.
     Whole = 14,
 }
 
@@ -68,7 +70,7 @@ impl RecordKind {
     }
 }
 
-/// Records in the making; they get consecutive LSNs.
+/// Records that are being built. They get consecutive LSNs.
 #[derive(Default)]
 pub struct RecordBuilder {
     bytes: Vec<u8>,
@@ -76,8 +78,8 @@ pub struct RecordBuilder {
 }
 
 impl RecordBuilder {
-    /// Forgets all records, and keeps the memory if it is not much: there is one of these per
-    /// shard, and the records of a thousand new series come once.
+    /// Removes all records. Keeps the memory only if it is small: there is one builder per shard,
+    /// and the records of a thousand new series are rare.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(WAL_BATCH_BYTES);
@@ -85,12 +87,12 @@ impl RecordBuilder {
         self.starts.shrink_to(WAL_BATCH_BYTES / HEADER);
     }
 
-    /// Whether there is no record.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// Bytes so far.
+    /// Number of bytes so far.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -107,7 +109,8 @@ impl RecordBuilder {
         self.bytes[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
     }
 
-    /// Numbers the records from `lsn` on and seals them with their checksums; the LSN after the last.
+    /// Numbers the records from `lsn` on and fills in their checksums. Returns the LSN after the
+    /// last.
     pub fn seal(&mut self, mut lsn: u64) -> u64 {
         for (i, &start) in self.starts.iter().enumerate() {
             let end = self.starts.get(i + 1).copied().unwrap_or(self.bytes.len());
@@ -120,33 +123,33 @@ impl RecordBuilder {
         lsn
     }
 
-    /// The sealed records.
+    /// The records; valid after [`RecordBuilder::seal`].
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// CRC32C over the header (its checksum field taken as zero) and the payload.
+/// CRC32C over the header (with zeros as its checksum field) and the payload.
 fn checksum(record: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&record[..16]);
     let crc = crc32c::crc32c_append(crc, &[0; 4]);
     crc32c::crc32c_append(crc, &record[HEADER..])
 }
 
-/// A record whose checksum was right.
+/// A record with a valid checksum.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LogRecord<'a> {
-    /// Its number.
+    /// The number of the record.
     pub lsn: u64,
-    /// What it is.
+    /// The kind of its payload.
     pub kind: RecordKind,
     /// Its payload.
     pub payload: &'a [u8],
-    /// Offset behind it.
+    /// The offset after the record.
     pub end: usize,
 }
 
-/// The record at `at`, or why there is none. `at` must lie inside `bytes`.
+/// The record at `at`, or why there is no valid one. `at` must be within `bytes`.
 pub fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
     let rest = &bytes[at..];
     let Some(header) = rest.first_chunk::<HEADER>() else {
@@ -172,9 +175,11 @@ pub fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
     Ok(LogRecord { lsn, kind, payload: &record[HEADER..], end: at + HEADER + len })
 }
 
-/// Offset of the next good record behind `at` that is newer than `lsn`.
+/// The offset of the next valid record after `at` whose LSN is greater than `lsn`.
 pub fn resync(bytes: &[u8], at: usize, lsn: u64) -> Option<usize> {
     let magic = MAGIC.to_le_bytes();
+    // Every offset is tried, because a damaged length says nothing about where the next record
+    // begins.
     let starts = (at + 1..bytes.len().saturating_sub(HEADER - 1)).filter(|i| bytes[*i..*i + 2] == magic);
     starts.into_iter().find(|i| read(bytes, *i).is_ok_and(|found| found.lsn > lsn))
 }
@@ -201,7 +206,7 @@ mod tests {
         assert_eq!(resync(&bytes, 30, 9), None, "only newer records count");
     }
 
-    /// `n` records, and what `damage` makes of them.
+    /// `n` records, with `damage` applied to their bytes.
     fn records(n: usize, damage: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
         let mut batch = RecordBuilder::default();
         for i in 0..n {
@@ -213,7 +218,7 @@ mod tests {
         bytes
     }
 
-    /// How many good records there are.
+    /// Number of valid records.
     fn good(bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut lsn = 0;

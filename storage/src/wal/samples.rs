@@ -1,14 +1,15 @@
-//! Payloads of sample records: layouts, scrapes (keyframe or difference), single samples.
+//! Payloads of sample records: layouts, scrapes (keyframe or delta), single samples.
 //!
-//! Hand-specified little-endian layouts (`docs/format/wal.md`), so that the format outlives every crate. A
-//! scrape costs a bit per column and, for each changed value, one byte plus the bytes that differ.
+//! The layouts are hand-specified and little-endian (`docs/format/wal.md`), so that the format does
+//! not depend on a crate. A scrape costs one bit per column, and for each changed value one byte
+//! plus the bytes that differ.
 
 use crate::head::ungrouped::{put_varint, unzigzag, zigzag};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::TimeMs;
 use crate::model::value::ABSENT_BITS;
 
-/// Writes a layout payload: columns `from..` of a group are `slots`.
+/// Encodes a layout: the columns of a group from `from` on are `slots`.
 pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
     [group, from, slots.len() as u32]
         .iter()
@@ -16,7 +17,8 @@ pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
         .for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
 }
 
-/// Writes a scrape payload. `base` is the row (and its LSN) that it differs from; a keyframe has none.
+/// Encodes a scrape. `base` is the row to which it is a difference, with its LSN; `None` for a
+/// keyframe.
 pub fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: Option<(&[f64], u64)>) {
     out.extend_from_slice(&group.to_le_bytes());
     out.extend_from_slice(&t.to_le_bytes());
@@ -39,12 +41,13 @@ pub fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: O
     }
 }
 
-/// What a value is XORed with: its predecessor, or nothing if there was no sample.
+/// The bits with which a value is XORed: those of the value before, or zero if there was no sample.
 fn reference(old: u64) -> u64 {
     if old == ABSENT_BITS { 0 } else { old }
 }
 
-/// A byte `leading zero bytes << 4 | n`, then the n bytes that matter, lowest first.
+/// Encodes a word: one byte `leading zero bytes << 4 | n`, then the `n` significant bytes, lowest
+/// first.
 #[inline]
 pub(super) fn put_bits(out: &mut Vec<u8>, x: u64) {
     let lead = x.leading_zeros() / 8;
@@ -55,13 +58,13 @@ pub(super) fn put_bits(out: &mut Vec<u8>, x: u64) {
     out.extend_from_slice(&bytes[..len as usize]);
 }
 
-/// Reads a payload front to back; every take may fail.
+/// Reads a payload from front to back. Every read returns `None` past the end.
 pub struct PayloadReader<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> PayloadReader<'a> {
-    /// At the begin of `bytes`.
+    /// A reader at the beginning of `bytes`.
     pub fn new(bytes: &'a [u8]) -> PayloadReader<'a> {
         PayloadReader { bytes }
     }
@@ -83,12 +86,12 @@ impl<'a> PayloadReader<'a> {
         self.take(8)?.first_chunk().map(|b| u64::from_le_bytes(*b))
     }
 
-    /// A byte.
+    /// One byte.
     pub fn byte(&mut self) -> Option<u8> {
         self.take(1).map(|b| b[0])
     }
 
-    /// A coded word.
+    /// A word encoded by `put_bits`.
     pub fn bits(&mut self) -> Option<u64> {
         let control = self.byte()?;
         let lead = u32::from(control >> 4);
@@ -97,7 +100,8 @@ impl<'a> PayloadReader<'a> {
             return None;
         }
         let word = match self.bytes.first_chunk::<8>() {
-            // A whole word is read at once, and what is behind the bytes is cut off.
+            // Reads eight bytes at once and masks those that belong to what follows: faster than a
+            // loop.
             Some(word) => u64::from_le_bytes(*word) & u64::MAX.checked_shr(64 - len * 8).unwrap_or(0),
             None => {
                 let mut word = [0; 8];
@@ -123,7 +127,7 @@ impl<'a> PayloadReader<'a> {
         }
     }
 
-    /// Whether all is read.
+    /// Whether everything is read.
     pub fn is_done(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -131,15 +135,15 @@ impl<'a> PayloadReader<'a> {
 
 /// A decoded layout payload.
 pub struct LayoutRecord {
-    /// The group's id.
+    /// The id of the group.
     pub group: u32,
-    /// First column.
+    /// The first column.
     pub from: u32,
-    /// Slots of the columns from there on.
+    /// The slots of the columns from there on.
     pub slots: Vec<u32>,
 }
 
-/// Reads a layout payload; what follows it stays.
+/// Decodes a layout. The reader is then after it.
 pub fn take_layout(cursor: &mut PayloadReader) -> Option<LayoutRecord> {
     let group = cursor.u32()?;
     let from = cursor.u32()?;
@@ -157,27 +161,28 @@ pub const SCRAPE_HEAD: usize = 20;
 pub struct ScrapeHeader {
     /// The group's id.
     pub group: u32,
-    /// The scrape's time.
+    /// The time of the scrape.
     pub t: TimeMs,
-    /// LSN of the row it differs from; 0 for a keyframe.
+    /// LSN of the row to which the scrape is a difference; 0 for a keyframe.
     pub base: u64,
 }
 
-/// Reads the fixed part; the cursor then stands at the values.
+/// Decodes the fixed part. The reader is then at the values.
 pub fn take_scrape_head(cursor: &mut PayloadReader) -> Option<ScrapeHeader> {
     Some(ScrapeHeader { group: cursor.u32()?, t: cursor.u64()? as i64, base: cursor.u64()? })
 }
 
-/// The values of a scrape as the log has them: a bit for each column, and a coded word for each that changed.
+/// The encoded values of a scrape: one bit per column, and an encoded word for each column that
+/// changed.
 #[derive(Copy, Clone)]
 pub struct EncodedRow<'a> {
     /// Number of columns.
     pub columns: usize,
-    /// The bits, and behind them the words.
+    /// The bits, followed by the words.
     pub bytes: &'a [u8],
 }
 
-/// Reads the values of a scrape, which are all that is left.
+/// Reads the encoded values of a scrape: the rest of the payload.
 pub fn take_raw_row<'a>(cursor: &mut PayloadReader<'a>) -> Option<EncodedRow<'a>> {
     let columns = cursor.u32().map(|n| n as usize).filter(|n| *n <= GROUP_COLUMNS)?;
     let bytes = cursor.take(cursor.bytes.len())?;
@@ -185,10 +190,10 @@ pub fn take_raw_row<'a>(cursor: &mut PayloadReader<'a>) -> Option<EncodedRow<'a>
 }
 
 impl EncodedRow<'_> {
-    /// Makes `row`, the one that this differs from (a keyframe: one of *absent* values), this one;
-    /// it has as many columns. Most values are as before: only changes are looked at, and `changed`
-    /// hears of each its column and the bit patterns before and now. `None`: malformed, and `row`
-    /// is of no use.
+    /// Changes `row` from the base of this row (for a keyframe: all *absent*) to this row; it must
+    /// have the same number of columns. Only changed columns are visited, because most values stay
+    /// the same: calls `changed(column, bits before, bits now)` for each. `None` if the row is
+    /// malformed; then `row` is invalid.
     #[inline]
     pub fn apply(&self, row: &mut [f64], mut changed: impl FnMut(usize, u64, u64)) -> Option<()> {
         let (bitmap, words) = self.bytes.split_at_checked(self.columns.div_ceil(8))?;
@@ -197,7 +202,7 @@ impl EncodedRow<'_> {
             let mut bits = *bits;
             while bits != 0 {
                 let column = byte * 8 + bits.trailing_zeros() as usize;
-                // A bit behind the last column says nothing.
+                // Bits after the last column are padding.
                 let Some(value) = row.get_mut(column) else { break };
                 let before = value.to_bits();
                 let now = cursor.bits()? ^ reference(before);
@@ -210,7 +215,7 @@ impl EncodedRow<'_> {
     }
 }
 
-/// Writes a samples payload: (slot, time, value) of one shard.
+/// Encodes single samples of one shard: (slot, time, value).
 pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]) {
     out.extend_from_slice(&u32::from(shard).to_le_bytes());
     out.extend_from_slice(&(samples.len() as u32).to_le_bytes());
@@ -224,7 +229,8 @@ pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]
     }
 }
 
-/// Reads a samples payload: the shard, then each sample to `take`.
+/// Decodes single samples: calls `take(shard, slot, time, value)` for each. `None` if the payload
+/// is malformed.
 pub fn take_samples(payload: &[u8], mut take: impl FnMut(u32, u32, TimeMs, f64)) -> Option<()> {
     let mut cursor = PayloadReader::new(payload);
     let shard = cursor.u32()?;

@@ -1,14 +1,15 @@
-//! Segment files: names, headers, and what is known of each.
+//! The files of the log: names and headers of segments and checkpoints, and what is known of each
+//! segment ([`SegmentInfo`]).
 
 use super::record::HEADER as RECORD_HEADER;
 use crate::model::TimeMs;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a file's header.
+/// Bytes of a file header.
 pub const HEADER: usize = 32;
-/// First bytes of a segment.
+/// The first bytes of a segment.
 pub const SEGMENT: &[u8; 8] = b"PERENWAL";
-/// First bytes of a checkpoint.
+/// The first bytes of a checkpoint.
 pub const CHECKPOINT: &[u8; 8] = b"PERENCKP";
 const VERSION: u16 = 1;
 const CONTINUES: u16 = 1;
@@ -19,34 +20,36 @@ const SKIPS: u16 = 2;
 pub struct SegmentInfo {
     /// The file.
     pub path: PathBuf,
-    /// Its number.
+    /// The number of the segment.
     pub number: u32,
-    /// LSN of its last record.
+    /// LSN of the last record.
     pub last_lsn: u64,
-    /// Time of its newest sample.
+    /// Time of the newest sample.
     pub newest: Option<TimeMs>,
-    /// Whether its differences may rest on the segment before: that one failed while being written.
+    /// Whether its deltas may refer to the segment before, because that one failed while it was
+    /// written.
     pub continues_failed: bool,
-    /// From this LSN on, the next segment holds anew what could not be written here.
+    /// The next segment repeats the records from this LSN on, because they could not be written
+    /// here.
     pub repeated_from: Option<u64>,
 }
 
-/// A file's header.
+/// The header of a segment or checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The file's number.
+    /// The number of the file.
     pub number: u32,
-    /// See [`SegmentInfo::continues_failed`].
+    /// As [`SegmentInfo::continues_failed`].
     pub continues: bool,
-    /// Whether LSNs before its first one are used by no record: a power loss took records whose
+    /// Whether LSNs before the first one are used by no record: a power loss removed records whose
     /// samples were in blocks already.
     pub skips: bool,
-    /// LSN of its first record.
+    /// LSN of the first record.
     pub first_lsn: u64,
 }
 
 impl Header {
-    /// The header's bytes.
+    /// The encoded header.
     pub fn encode(&self, magic: &[u8; 8]) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         out[..8].copy_from_slice(magic);
@@ -61,7 +64,7 @@ impl Header {
         out
     }
 
-    /// The header at the begin of `bytes`, or what is wrong with it.
+    /// Decodes the header at the beginning of `bytes`, or returns what is wrong with it.
     pub fn decode(bytes: &[u8], magic: &[u8; 8]) -> Result<Header, String> {
         let Some(bytes) = bytes.first_chunk::<HEADER>() else {
             return Err(format!("{} bytes where the file header needs {HEADER}", bytes.len()));
@@ -86,22 +89,22 @@ impl Header {
     }
 }
 
-/// Path of segment `number`.
+/// The path of segment `number`.
 pub fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:08}.wal"))
 }
 
-/// Path of checkpoint `number`.
+/// The path of checkpoint `number`.
 pub fn checkpoint_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("checkpoint.{number:08}"))
 }
 
-/// The number of a segment's path, if it is one.
+/// The number of a segment, if `path` is one.
 pub fn segment_number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_suffix(".wal").filter(|n| n.len() >= 8)?.parse().ok()
 }
 
-/// The number of a checkpoint's path, if it is one.
+/// The number of a checkpoint, if `path` is one.
 pub fn checkpoint_number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_prefix("checkpoint.").filter(|n| n.len() >= 8)?.parse().ok()
 }

@@ -1,9 +1,10 @@
-//! What a start finds in the log counts as acknowledged, so it has to survive a loss of power
-//! before it counts.
+//! Makes segments durable at a start. Everything that a start reads from the log counts as
+//! acknowledged from then on, so it must survive a power loss first.
 //!
-//! A sync does that for a file whose syncs have all worked. After one that failed, another proves
-//! nothing: Linux takes the pages for written then, whoever asks. Such a file is written anew: read
-//! while the kernel still has it, into another one, which is synced and gets its name.
+//! For a file whose syncs have all succeeded, another sync is enough. After a failed sync, a later
+//! successful one proves nothing: Linux then regards the pages as written, for every process. Such
+//! a segment is copied to a new file while the kernel still has its content; the copy is synced and
+//! renamed to the segment's name.
 
 use crate::disk::Disk;
 use crate::limits::WAL_READ_BYTES;
@@ -11,24 +12,24 @@ use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether a segment may have had a sync that failed.
+/// Whether a sync of a segment may have failed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SyncTrust {
-    /// Nothing says so.
+    /// There is no sign of it.
     No,
-    /// It, or an attempt to write it, failed: perhaps for want of room only.
+    /// The segment failed, or an attempt to write it; perhaps only because the disk was full.
     Some,
-    /// A start has left a note that it did.
+    /// An earlier start left a note that a sync failed.
     Noted,
 }
 
-/// The note that the sync of a segment failed at a start.
+/// The path of the note that a start could not sync a segment.
 pub fn note_path(segment: &Path) -> PathBuf {
     segment.with_extension("unsure")
 }
 
-/// Makes all that segment `path` has survive power loss; before it is read, as it may be another
-/// file behind that.
+/// Makes the segment at `path` durable. To be called before reading it, because the file may be
+/// replaced.
 pub fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<(), StoreError> {
     let synced = || disk.size(path).and_then(|len| disk.truncate(path, len));
     let failed = match doubt {
@@ -36,15 +37,15 @@ pub fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<()
         SyncTrust::Some => {
             let Err(error) = write_anew(disk, path) else { return Ok(()) };
             tracing::warn!(%error, path = %path.display(), "a segment of the log that failed could not be written anew");
-            // On a disk without room for that a start has to work.
+            // A start must work on a full disk, where no copy can be written.
             synced().err()
         }
         SyncTrust::Noted => Some(io::Error::other("a start before this one could not sync it")),
     };
     let Some(failed) = failed else { return Ok(()) };
     tracing::error!(error = %failed, path = %path.display(), "a segment of the log could not be synced; it is written anew");
-    // The next process cannot know, unless it is told. It reads the note from memory as it does the
-    // segment: no sync.
+    // The note tells the next process, which cannot know of the failed sync. It need not be synced:
+    // like the segment itself, it is read from the kernel's memory.
     let noted = disk.create(&note_path(path)).map(drop);
     write_anew(disk, path).map_err(|error| {
         let told = noted.map_or_else(|e| format!(", nor a note that says so ({e})"), |()| String::new());
@@ -54,30 +55,30 @@ pub fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<()
         );
         StoreError::Io { path: path.to_owned(), source: io::Error::new(error.kind(), what) }
     })?;
-    // If it stays, the next start writes the segment anew once more.
+    // If the note stays, the next start copies the segment once more.
     let _ = disk.remove(&note_path(path));
     Ok(())
 }
 
-/// Where a segment is written anew before it gets its name.
+/// The path of the copy of a segment, before it is renamed.
 fn copy_path(segment: &Path) -> PathBuf {
     segment.with_extension("copy")
 }
 
-/// Removes a copy that a start did not finish.
+/// Removes copies that an interrupted start left behind.
 pub fn remove_unfinished(disk: &dyn Disk, names: &[PathBuf]) {
     for copy in names.iter().filter(|path| path.extension().is_some_and(|end| end == "copy")) {
-        // It costs room only.
+        // A copy that stays only takes disk space.
         let _ = disk.remove(copy);
     }
 }
 
-/// Puts a synced copy in the place of a file.
+/// Replaces a file by a synced copy of itself.
 fn write_anew(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let copy = copy_path(path);
     let done = fill(disk, path, &copy).and_then(|()| disk.rename(&copy, path));
     if done.is_err() {
-        // It has its name, or costs room only.
+        // If the rename failed, the copy only takes disk space.
         let _ = disk.remove(&copy);
     }
     done

@@ -1,28 +1,29 @@
-//! A file of the log on its way through memory, piece by piece: a replay holds a little of it, not all.
+//! Reads a file of the log piece by piece, so that a replay needs little memory. [`SegmentReader`]
+//! is a window of the file that moves forward.
 
 use crate::disk::Disk;
 use crate::limits::WAL_READ_BYTES;
 use std::io;
 use std::path::Path;
 
-/// See the module.
+/// A piece of a segment in memory, and the position in it.
 pub struct SegmentReader<'a> {
     disk: &'a dyn Disk,
     path: &'a Path,
-    /// A part of the file.
+    /// The piece of the file in memory.
     bytes: Vec<u8>,
-    /// Where the part begins in the file.
+    /// The offset of the piece in the file.
     base: usize,
-    /// Where we are in the part.
+    /// The position in the piece.
     at: usize,
-    /// Whether the part reaches to the file's end.
+    /// Whether the piece reaches to the end of the file.
     ends: bool,
-    /// Whether something was read since the part was last made longer.
+    /// Whether the position has moved since the piece was last extended.
     moved: bool,
 }
 
 impl<'a> SegmentReader<'a> {
-    /// At this offset of a file.
+    /// A reader at offset `from` of a file.
     pub fn open(disk: &'a dyn Disk, path: &'a Path, from: usize) -> io::Result<SegmentReader<'a>> {
         let bytes = disk.read_at(path, from as u64, WAL_READ_BYTES)?;
         let ends = bytes.len() < WAL_READ_BYTES;
@@ -34,23 +35,23 @@ impl<'a> SegmentReader<'a> {
         self.ends && self.base == 0 && self.bytes.is_empty()
     }
 
-    /// Offset in the file.
+    /// The offset of the position in the file.
     pub fn at(&self) -> usize {
         self.base + self.at
     }
 
-    /// What is in memory from here on: all of the file, or a piece.
+    /// The bytes in memory from the position on.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
 
-    /// Whether the file is at its end. One that is longer than what is in memory is made to show a
-    /// piece more.
+    /// Whether the position is at the end of the file.
     pub fn is_done(&self) -> bool {
         self.ends && self.at == self.bytes.len()
     }
 
-    /// Goes `bytes` on, not beyond what is in memory.
+    /// Moves `bytes` forward, not past the end of the piece. Reads the next piece when its end is
+    /// reached.
     pub fn go(&mut self, bytes: usize) -> io::Result<()> {
         self.at += bytes;
         self.moved = true;
@@ -60,13 +61,13 @@ impl<'a> SegmentReader<'a> {
         Ok(())
     }
 
-    /// Has more of the file in memory, if there is more; whether there was.
+    /// Reads another piece, if the file has more. Returns whether it had.
     pub fn more(&mut self) -> io::Result<bool> {
         if self.ends {
             return Ok(false);
         }
         if !self.moved {
-            // One piece more did not do: a long record, or damage.
+            // One more piece was not enough: a long record, or damage.
             return self.whole().map(|()| true);
         }
         self.bytes.drain(..self.at);
@@ -76,7 +77,7 @@ impl<'a> SegmentReader<'a> {
         Ok(true)
     }
 
-    /// Has all that is left of the file in memory.
+    /// Reads the rest of the file into memory.
     pub fn whole(&mut self) -> io::Result<()> {
         if !self.ends {
             self.read(usize::MAX - self.base - self.bytes.len())?;

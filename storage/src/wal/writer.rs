@@ -1,10 +1,11 @@
-//! The log's one writer: takes whole buffers, writes each with one write(2), syncs, and fires
-//! acknowledgements.
+//! The writer thread of the log: takes queued buffers, writes each with one write(2), syncs, and
+//! calls the callbacks of committed appends.
 //!
-//! Nothing is locked while it writes or syncs. What is written but not synced stays in memory: a
-//! failed write or sync ends the segment (its pages may be gone, whatever a second fsync says), and
-//! all of it is written anew into the next one. A segment of which nothing was acknowledged goes
-//! when the next one is there: however often the disk says no, it leaves no files behind.
+//! It holds no lock while it writes or syncs. Records that are written but not synced stay in
+//! memory. After a failed write or sync the segment is abandoned, because its pages may be lost
+//! even if a second fsync succeeds; all unsynced records are written again to a new segment. An
+//! abandoned segment of which nothing was acknowledged is removed once the next one exists, so that
+//! repeated failures leave no files behind.
 
 use super::log::{LogOptions, LogShared, LogState, WriteBuffer};
 use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
@@ -16,38 +17,38 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The writer's own state.
+/// The state of the writer.
 pub struct LogWriter {
     shared: Arc<LogShared>,
     disk: Arc<dyn Disk>,
     options: LogOptions,
     file: Option<Box<dyn DiskFile>>,
     next_number: u32,
-    /// To be written, oldest first.
+    /// Buffers to be written, oldest first.
     todo: VecDeque<WriteBuffer>,
-    /// Written into the current segment, not synced.
+    /// Buffers written to the current segment but not synced.
     unsynced: VecDeque<WriteBuffer>,
-    /// A failed segment came before: the next one goes on where it stopped.
+    /// Whether the segment before failed: the next one continues it.
     continues: bool,
-    /// Segments of which nothing was synced or acknowledged, so nobody needs them if they fail: the
-    /// current one, and failed ones that are still there.
+    /// Segments of which nothing was synced or acknowledged, so that they can be removed if they
+    /// fail: the current one, and failed ones that still exist.
     idle: Vec<PathBuf>,
 }
 
-/// What there is to do.
+/// What the writer has to do next.
 enum WriterStep {
-    /// Pieces to write, or to sync.
+    /// Buffers to be written or synced.
     Write {
-        /// Whether a sync is due.
+        /// Whether to sync.
         sync: bool,
     },
     Nothing,
-    /// The log is closed, and all is done that can be.
+    /// The log is closed, and everything possible is done.
     End,
 }
 
 impl LogWriter {
-    /// A writer that has not begun.
+    /// A writer that has not written anything.
     pub fn new(shared: Arc<LogShared>, disk: Arc<dyn Disk>, options: LogOptions) -> LogWriter {
         let next_number = options.next_segment;
         let todo = VecDeque::new();
@@ -73,7 +74,7 @@ impl LogWriter {
         self.end();
     }
 
-    /// Does at once what there is to do, on this thread.
+    /// Does what there is to do now, on this thread.
     pub fn run_once(&mut self, sync: bool) {
         let shared = self.shared.clone();
         let mut state = shared.state.lock();
@@ -92,13 +93,13 @@ impl LogWriter {
         let sync_now = sync_due || closing || self.options.sync_interval_ms == 0;
         let mut outcome = self.write_all(sync_now);
         if outcome.is_err() && !failing {
-            // Once more, into a new segment; then the ticker says when.
+            // Try again at once, in a new segment. After that, the ticker decides when to try.
             outcome = self.write_all(sync_now);
         }
         self.report(outcome);
     }
 
-    /// The log is closed: nobody waits any more.
+    /// Marks the log as closed, and fails the callbacks that still wait.
     pub fn end(&self) {
         let waiters = {
             let mut state = self.shared.state.lock();
@@ -112,7 +113,7 @@ impl LogWriter {
         }
     }
 
-    /// Takes over the pieces that wait, if they, or a sync, are due.
+    /// Takes the queued buffers, if they, or a sync, are due.
     fn next(&mut self, state: &mut LogState) -> WriterStep {
         let due = std::mem::take(&mut state.sync_due);
         let queued = state.queued > 0 && (state.failed.is_none() || due || state.closing);
@@ -133,7 +134,8 @@ impl LogWriter {
         }
     }
 
-    /// Writes what is to do and syncs if asked to. On failure everything unsynced is to do again.
+    /// Writes the buffers, and syncs if `sync`. After a failure, all unsynced buffers are to be
+    /// written again.
     fn write_all(&mut self, sync: bool) -> io::Result<()> {
         let mut outcome = Ok(());
         while let Some(piece) = self.todo.pop_front() {
@@ -209,9 +211,9 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Removes what failed attempts have left, when the next file is there but has taken no room
-    /// yet: a start sees by the file behind a segment that this one failed. What cannot be removed
-    /// is tried again with the next file.
+    /// Removes failed segments. This happens when the next file exists but is still empty: at a
+    /// start, the next file shows that the segment before it failed. What cannot be removed is
+    /// tried again with the next file.
     fn remove_idle(&mut self) {
         let disk = &self.disk;
         let segments = &self.shared.segments;
@@ -233,13 +235,13 @@ impl LogWriter {
         let bytes: usize = self.unsynced.drain(..).map(|piece| piece.bytes.len()).sum();
         let mut state = self.shared.state.lock();
         state.unsynced = state.unsynced.saturating_sub(bytes);
-        // What came during a long sync is the oldest now.
+        // Records that were queued during a long sync are now the oldest.
         self.shared.unsynced_seconds.set(state.queued_seconds);
         self.shared.room.notify_all();
         Ok(())
     }
 
-    /// Tells who waits what became of it.
+    /// Reports the result to the appenders that wait.
     fn report(&mut self, outcome: io::Result<()>) {
         let last = self.unsynced.back().map(|piece| piece.last_lsn);
         let written = last.or(self.shared.segments.lock().last().map(|s| s.last_lsn));
@@ -249,7 +251,7 @@ impl LogWriter {
             state.committed = state.committed.max(written.unwrap_or(0));
             self.idle.clear();
         } else {
-            // A tick that came meanwhile asks for nothing: the next attempt comes after a pause.
+            // Ignore a tick during the attempt: the next attempt must come after a pause.
             state.sync_due = false;
         }
         if state.failed != failed {
