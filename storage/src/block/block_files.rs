@@ -1,17 +1,18 @@
-//! Where the files of a block are: in a directory here ([`super::open_files`]), or far away
-//! (`far/`). Whoever reads a block reads ranges of its files through this, and nothing else.
+//! The two traits through which a block is read: its files ([`BlockFiles`]) and ranges of one file
+//! ([`ReadRange`]). Implemented for a local directory ([`super::open_files`]) and for an object
+//! store (`cold/`), so that the reader does not know where a block is.
 
 use crate::store::StoreError;
 use std::io;
 
 /// The files of one block.
 pub(crate) trait BlockFiles {
-    /// Opens the file `name`, which has `bytes` bytes.
+    /// Opens the file `name`, which must have `bytes` bytes.
     fn open(&self, name: &str, bytes: u64) -> Result<Box<dyn ReadRange>, StoreError>;
 }
 
-/// A file that can be read.
+/// An open file.
 pub(crate) trait ReadRange: Send + Sync {
-    /// `len` bytes from `start` on; they must be within the file.
+    /// Reads `len` bytes from `start` on; they must be within the file.
     fn read_at(&self, start: u64, len: usize) -> io::Result<Vec<u8>>;
 }

@@ -1,8 +1,9 @@
-//! The blocks of a data directory: opened, listed, added, removed.
+//! [`BlockSet`]: the blocks of a data directory, local and cold. Opens, lists, adds and removes
+//! them.
 //!
-//! A block goes in three steps: off the list, renamed ([`deleting`]), removed. A kill between them
-//! leaves a whole block, which the next start lists again, or a directory that every start leaves
-//! out and sweeps away.
+//! A block is removed in three steps: taken off the list, renamed ([`deleting`]), deleted. A crash
+//! in between leaves either a complete block, which the next start lists again, or a renamed
+//! directory, which every start ignores and deletes.
 
 use super::cache::PageCache;
 use super::cold::{ColdBlock, ColdOptions, ColdStore};
@@ -19,20 +20,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How the directory of a block ends that is being removed.
+/// The extension of a block directory that is being removed.
 const DELETING: &str = "deleting";
 
-/// A block of the set.
+/// A block of the set, local or cold.
 #[derive(Clone)]
 pub enum BlockHandle {
-    /// Its files are here.
+    /// Its files are in the data directory.
     Here(Block),
     /// Its files are in an object store.
     Far(ColdBlock),
 }
 
 impl BlockHandle {
-    /// What it holds.
+    /// The metadata of the block.
     pub fn meta(&self) -> &BlockMeta {
         match self {
             BlockHandle::Here(block) => block.meta(),
@@ -40,7 +41,7 @@ impl BlockHandle {
         }
     }
 
-    /// The block, for reading. A far one may be out of reach.
+    /// Opens the block for reading. For a cold block this may fail.
     pub fn open(&self) -> Result<Block, StoreError> {
         match self {
             BlockHandle::Here(block) => Ok(block.clone()),
@@ -60,7 +61,7 @@ impl BlockHandle {
         }
     }
 
-    /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
+    /// Whether samples of it may be deleted; [`Block::has_deletes`] knows exactly.
     pub fn may_have_deletes(&self) -> bool {
         match self {
             BlockHandle::Here(block) => block.has_deletes(),
@@ -68,8 +69,8 @@ impl BlockHandle {
         }
     }
 
-    /// The same block, without what these say that is deleted of it. A far one is asked for it when
-    /// it is opened.
+    /// The same block without the samples that `tombstones` delete. For a cold block this is
+    /// evaluated when it is opened.
     fn with_deletes(&self, tombstones: &[Tombstone]) -> Result<BlockHandle, StoreError> {
         Ok(match self {
             BlockHandle::Here(block) => BlockHandle::Here(block.with_tombstones(tombstones)?),
@@ -80,9 +81,9 @@ impl BlockHandle {
 
 /// The blocks of a set.
 struct BlockList {
-    /// Sorted by time range, then by directory; one of each name.
+    /// Sorted by time range, then by directory; names are unique.
     blocks: Arc<Vec<BlockHandle>>,
-    /// See [`BlockSet::version`].
+    /// As [`BlockSet::version`].
     version: u64,
 }
 
@@ -92,21 +93,21 @@ impl BlockList {
     }
 }
 
-/// A set of blocks. Readers work on the blocks that were there when they asked; no lock is held
-/// while they read.
+/// A set of blocks. Readers work on the blocks that were in the set when they started, and hold no
+/// lock while they read.
 pub struct BlockSet {
     blocks: RwLock<BlockList>,
     cache: PageCache,
-    /// Off the list, but still read.
+    /// Blocks that are off the list but still read.
     leaving: Mutex<Vec<Block>>,
     far: RwLock<Option<Arc<ColdStore>>>,
 }
 
 impl BlockSet {
-    /// Opens all blocks in `blocks_dir` (made if missing). What an interrupted writer left is left
-    /// out, for [`BlockSet::remove_unfinished`], and what is being removed, for
-    /// [`BlockSet::finish_removals`]. A damaged block is left out, left on disk, and named in the
-    /// second result: one line each. One that another says it replaces is removed.
+    /// Opens all blocks in `blocks_dir`, which is created if missing. Directories of interrupted
+    /// writes are ignored, for [`BlockSet::remove_unfinished`], and those of interrupted removals,
+    /// for [`BlockSet::finish_removals`]. A damaged block is left out, but stays on disk; the
+    /// second result has one line for each. A damaged block that another block replaces is removed.
     pub fn open(disk: &dyn Disk, blocks_dir: &Path) -> Result<(BlockSet, Vec<String>), StoreError> {
         let bad = io_error(blocks_dir);
         disk.create_dir(blocks_dir).map_err(&bad)?;
@@ -125,7 +126,7 @@ impl BlockSet {
         let replaced = replaced(blocks.iter().map(BlockHandle::meta));
         damage.retain(|(path, _)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // What cannot be removed is there at the next start, too.
+            // A directory that cannot be removed is tried again at the next start.
             !replaced.contains(name.as_ref()) || remove_dir(disk, path).is_err()
         });
         let mut damage: Vec<String> = damage.into_iter().map(|(_, line)| line).collect();
@@ -137,7 +138,7 @@ impl BlockSet {
         Ok((BlockSet { blocks: RwLock::new(list), cache, leaving, far }, damage))
     }
 
-    /// Adds the far blocks of data directory `data` to the set. One that is here, too, stays here.
+    /// Adds the cold blocks of data directory `data`. A block that is also local is read locally.
     pub fn open_far(
         &self,
         disk: Arc<dyn Disk>,
@@ -151,7 +152,7 @@ impl BlockSet {
         Ok(far)
     }
 
-    /// Adds far blocks that were found in the object store.
+    /// Adds cold blocks that were found in the object store.
     pub fn add_found(&self, mut found: Vec<ColdBlock>) {
         let here: BTreeSet<String> = self.all_metas().iter().map(|meta| meta.name().to_string()).collect();
         found.retain(|block| !here.contains(&block.meta().name().to_string()));
@@ -164,24 +165,24 @@ impl BlockSet {
         }
     }
 
-    /// The samples of the set have become others: see [`BlockSet::version`].
+    /// Changes the version, because the samples of the set have changed: see [`BlockSet::version`].
     pub fn note_other_samples(&self) {
         self.blocks.write().version += 1;
     }
 
-    /// Removes what an interrupted writer left in `blocks_dir`. Not while one writes.
+    /// Removes what interrupted writes left in `blocks_dir`. Must not run while a block is written.
     pub fn remove_unfinished(disk: &dyn Disk, blocks_dir: &Path) -> Result<(), StoreError> {
         let mut left = disk.list(blocks_dir).map_err(io_error(blocks_dir))?;
         left.retain(|path| path.extension().is_some_and(|e| e == "tmp"));
         left.iter().try_for_each(|path| disk.remove(path).map_err(io_error(path)))
     }
 
-    /// Opens the block in `dir` for [`BlockSet::add`], with the set's page cache.
+    /// Opens the block in `dir` with the page cache of the set, for [`BlockSet::add`].
     pub fn load(&self, dir: &Path) -> Result<Block, StoreError> {
         Block::open_with(dir, &self.cache)
     }
 
-    /// From now on `block` is a part of the set, in place of any other of its name.
+    /// Adds `block` to the set; replaces a block with the same name.
     pub fn add(&self, block: Block) {
         self.put(BlockHandle::Here(block));
     }
@@ -196,10 +197,10 @@ impl BlockSet {
         list.become_these(new);
     }
 
-    /// From now on new readers do not see what these say that is deleted. Of a block that cannot
-    /// say which of its series these are nothing is seen any more: it is off the list, and named,
-    /// one line each. A far one stays on the list: as long as it cannot say it, it cannot be
-    /// opened.
+    /// Applies `tombstones`: new readers do not see the deleted samples. A block of which the
+    /// affected series cannot be determined is taken off the list, so that nothing deleted is
+    /// visible, and reported with one line. A cold block stays on the list, because it can only be
+    /// opened once this is determined.
     pub fn delete(&self, tombstones: &[Tombstone]) -> Vec<String> {
         let mut list = self.blocks.write();
         let about = |b: &BlockHandle| {
@@ -218,7 +219,7 @@ impl BlockSet {
         damage
     }
 
-    /// Notes that nothing is deleted of the far block `meta`: what was deleted was of series that it has not.
+    /// Notes that the cold block `meta` has none of the deleted series.
     pub fn forget_deletes(&self, meta: &BlockMeta) {
         let mut list = self.blocks.write();
         let without = |block: &BlockHandle| match block {
@@ -234,14 +235,14 @@ impl BlockSet {
         self.blocks.read().blocks.clone()
     }
 
-    /// A number that is another one whenever the samples are others: by an import, by a deletion,
-    /// by blocks that were found in an object store. Flushes, merges and moves change no sample,
-    /// and retention is not counted.
+    /// A number that changes whenever the samples of the set change: by an import, a deletion, or
+    /// blocks found in an object store. Flushes, merges and moves do not change samples; retention
+    /// is not counted.
     pub fn version(&self) -> u64 {
         self.blocks.read().version
     }
 
-    /// Takes the block in directory `dir` off the list; readers that have it open go on reading.
+    /// Takes the block in `dir` off the list. Readers that have it continue.
     fn unlist(&self, dir: &Path) -> Option<BlockHandle> {
         let mut list = self.blocks.write();
         let (mut gone, stay): (Vec<BlockHandle>, Vec<BlockHandle>) =
@@ -250,9 +251,9 @@ impl BlockSet {
         gone.pop()
     }
 
-    /// Removes the block in directory `dir` from the set and from the disk, or from the object
-    /// store. On an error it is whole and on the list again, or [`BlockSet::finish_removals`] has
-    /// to finish.
+    /// Removes the block in `dir` from the set and from the disk or object store. After an error,
+    /// either the block is complete and on the list again, or [`BlockSet::finish_removals`] must
+    /// finish the removal.
     pub fn remove(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
         let Some(block) = self.unlist(dir) else { return Ok(()) };
         let name = block.meta().name().to_string();
@@ -262,15 +263,17 @@ impl BlockSet {
             BlockHandle::Far(_) => forgotten,
             BlockHandle::Here(here) => forgotten.and_then(|()| self.remove_here(disk, here)),
         };
-        // It may have been renamed all the same, and only not have become durable.
+        // On an error the rename may have happened without becoming durable: then the directory is
+        // gone, and the block must not be listed again.
         if removed.is_err() && (block.is_far() || disk.list(dir).is_ok()) {
             self.put(block);
         }
         removed
     }
 
-    /// Removes the directory of a block that is off the list. If more read such blocks than can go
-    /// on without it, it stays for [`BlockSet::remove_leaving`].
+    /// Removes the directory of a block that is off the list. If it has readers and there are not
+    /// enough file descriptors to keep its files open for them, the directory stays until
+    /// [`BlockSet::remove_leaving`].
     fn remove_here(&self, disk: &dyn Disk, block: &Block) -> Result<(), StoreError> {
         if block.pin() {
             return remove_dir(disk, &block.meta().dir);
@@ -279,7 +282,7 @@ impl BlockSet {
         Ok(())
     }
 
-    /// Removes the directories that stayed for readers who have read by now.
+    /// Removes directories that were kept for readers that have finished.
     pub fn remove_leaving(&self, disk: &dyn Disk) -> Result<(), StoreError> {
         let mut leaving = self.leaving.lock();
         let (stay, go): (Vec<Block>, Vec<Block>) = leaving.drain(..).partition(|block| !block.pin());
@@ -294,14 +297,14 @@ impl BlockSet {
         outcome
     }
 
-    /// Names of the blocks whose directories stay for readers.
+    /// Names of the blocks whose directories are kept for readers.
     pub fn leaving(&self) -> Vec<String> {
         self.leaving.lock().iter().map(|block| block.meta().name().to_string()).collect()
     }
 
-    /// The block `cold` is read from the object store from now on, and its directory `dir` is
-    /// removed. On an error its files are there, in part perhaps, and a later
-    /// [`BlockSet::finish_removals`], or move, has to finish.
+    /// Reads the block `far` from the object store from now on, and removes its directory `dir`.
+    /// After an error some files remain; a later [`BlockSet::finish_removals`] or move removes
+    /// them.
     pub fn switch_to_cold(&self, disk: &dyn Disk, dir: &Path, far: ColdBlock) -> Result<(), StoreError> {
         let here = self.all().iter().find(|block| block.meta().dir == dir).cloned();
         self.put(BlockHandle::Far(far));
@@ -315,43 +318,43 @@ impl BlockSet {
         removed
     }
 
-    /// Removes the blocks that others say they replace. Until then both are read, and hold the same.
+    /// Removes blocks that others replace. Until then both are read; they hold the same samples.
     pub fn remove_replaced(&self, disk: &dyn Disk) -> Result<(), StoreError> {
         let mut gone = self.all_metas();
         let replaced = replaced(gone.iter());
         gone.retain(|meta| replaced.contains(&meta.name().to_string()));
-        // One that cannot be removed does not keep the others.
+        // A block that cannot be removed does not keep the others from being removed.
         gone.iter().map(|meta| self.remove(disk, &meta.dir)).fold(Ok(()), Result::and)
     }
 
-    /// The blocks in these directories, in the set's order.
+    /// Opens the blocks in these directories, in the order of the set.
     pub fn in_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<Vec<Block>, StoreError> {
         self.all().iter().filter(|block| dirs.contains(&block.meta().dir)).map(BlockHandle::open).collect()
     }
 
-    /// Removes what an interrupted [`BlockSet::remove`] left in `blocks_dir`; how many directories.
+    /// Finishes interrupted removals in `blocks_dir`. Returns the number of directories removed.
     pub fn finish_removals(disk: &dyn Disk, blocks_dir: &Path) -> Result<usize, StoreError> {
         let mut left = disk.list(blocks_dir).map_err(io_error(blocks_dir))?;
         left.retain(|path| is_deleting(path));
         if !left.is_empty() {
-            // The new names first: no power loss may show half a block under its old one.
+            // Sync the renames first: a power loss must not show half a block under its old name.
             disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
         }
         left.iter().try_for_each(|path| disk.remove(path).map_err(io_error(path)))?;
         Ok(left.len())
     }
 
-    /// What the blocks hold, in time order.
+    /// The metadata of all blocks, in time order.
     pub fn all_metas(&self) -> Vec<BlockMeta> {
         self.blocks.read().blocks.iter().map(|b| b.meta().clone()).collect()
     }
 
-    /// As [`BlockSet::all_metas`], of those whose files are here.
+    /// The metadata of the local blocks, in time order.
     pub fn local_metas(&self) -> Vec<BlockMeta> {
         self.blocks.read().blocks.iter().filter(|b| !b.is_far()).map(|b| b.meta().clone()).collect()
     }
 
-    /// Whether any has samples at `from` or later, as far as is known.
+    /// Whether any block has samples at `from` or later, as far as is known.
     pub fn have_after(&self, from: TimeMs) -> bool {
         self.blocks.read().blocks.iter().any(|block| block.meta().max_time >= from)
     }
@@ -361,6 +364,7 @@ impl BlockSet {
         blocks.retain(|block| block.meta().overlaps(from, to));
         let length = blocks.len();
         (0..length).map(move |i| {
+            // Cold blocks are fetched in groups, side by side, and only as far as the caller reads.
             if i % FAR_AHEAD_BLOCKS == 0 {
                 let next = blocks[i..].iter().take(FAR_AHEAD_BLOCKS);
                 ColdBlock::read_ahead(next.filter_map(BlockHandle::far))?;
@@ -369,9 +373,9 @@ impl BlockSet {
         })
     }
 
-    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`: sorted
-    /// by labels and, as one label set may be in several blocks, by time. Blocks may overlap: of
-    /// samples with one time, those of any block will do.
+    /// The series of `shard` that satisfy all matchers and may have samples in `from..=to`, sorted
+    /// by labels; the parts of one series in several blocks are sorted by time. If blocks overlap,
+    /// samples of the same time are equal, and either may be used.
     pub fn select(
         &self,
         shard: u16,
@@ -383,13 +387,13 @@ impl BlockSet {
         for block in self.within(from, to) {
             all.extend(block?.select_shard(shard, matchers, from, to)?);
         }
-        // Stable: blocks come in time order.
+        // The sort is stable, and the blocks come in time order.
         all.sort_by(|a, b| a.labels().cmp(b.labels()));
         Ok(all)
     }
 
-    /// Sorted label names of the blocks that overlap `from..=to`, of series that satisfy any of the
-    /// matcher sets (none: all).
+    /// The sorted label names of the blocks that overlap `from..=to`, of the series that satisfy
+    /// any of the matcher sets (no set: all series).
     pub fn label_names(
         &self,
         sets: &[Vec<Matcher>],
@@ -401,7 +405,7 @@ impl BlockSet {
         })
     }
 
-    /// Sorted values of label `name`, as [`BlockSet::label_names`].
+    /// The sorted values of label `name`, of the same series as [`BlockSet::label_names`].
     pub fn label_values(
         &self,
         name: &str,
@@ -433,20 +437,19 @@ impl BlockSet {
     }
 }
 
-/// Names of the blocks that these say they replace.
+/// Names of the blocks that `blocks` replace.
 pub(super) fn replaced<'a>(blocks: impl Iterator<Item = &'a BlockMeta>) -> BTreeSet<String> {
     blocks.flat_map(|meta| &meta.replaces).cloned().collect()
 }
 
-/// Removes the directory of a block that is on no list: the last two of the three steps.
+/// Renames and deletes the directory of a block that is on no list.
 pub(crate) fn remove_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     let away = deleting(dir);
     disk.rename(dir, &away).map_err(io_error(dir))?;
     disk.remove(&away).map_err(io_error(&away))
 }
 
-/// What the directory of a block is called while it is removed; not a name that
-/// `docs/format/open.sql` looks for.
+/// The name of a block directory while it is removed. `docs/format/open.sql` does not match it.
 fn deleting(dir: &Path) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().replace('_', "-");
     dir.with_file_name(format!("{name}.{DELETING}"))
@@ -456,7 +459,7 @@ fn is_deleting(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == DELETING)
 }
 
-/// Allocates for new texts only.
+/// Inserts a text; allocates only if it is new.
 fn insert(out: &mut BTreeSet<String>, text: &str) {
     if !out.contains(text) {
         out.insert(text.to_owned());

@@ -1,5 +1,6 @@
-//! Decoded pages of recent reads. Series of one metric lie side by side in a block, and readers ask
-//! for them one after the other: without this each would decode its neighbours again.
+//! The page cache: decoded pages of blocks that were read recently. Series of one metric are
+//! adjacent in a block and are read one after the other; without the cache, each of them would
+//! decode the same page again.
 
 use super::open_files::OpenFiles;
 use super::page::SamplesPage;
@@ -14,37 +15,37 @@ use roaring::RoaringBitmap;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-/// Which block (a number from [`PageCache::register`]) and which page of it.
+/// Block file (a number from [`PageCache::register`]) and page number.
 type PageKey = (u64, usize);
 
-/// A decoded page.
+/// A cached page.
 #[derive(Clone)]
 pub(super) enum CachedPage {
-    /// As Arrow holds it.
+    /// As an Arrow batch.
     Batch(RecordBatch),
-    /// Of `samples.parquet`.
+    /// A page of `samples.parquet`.
     Samples(Arc<SamplesPage>),
-    /// Of `series.parquet`.
+    /// A page of `series.parquet`.
     Series(Arc<SeriesPage>),
-    /// A piece of an index, checked.
+    /// A verified piece of an index file.
     Chunk(Bytes),
-    /// Which series satisfy matchers.
+    /// The series that satisfy some matchers.
     Selected(Arc<CachedSelection>),
 }
 
-/// An answer of the index.
+/// The result of a lookup in the index.
 pub(super) struct CachedSelection {
     pub(super) matchers: Vec<Matcher>,
     pub(super) series: Arc<RoaringBitmap>,
-    /// Those of each shard, from the first question on that asks for those of one.
+    /// `series` divided by shard; filled when a single shard is first asked for.
     pub(super) shards: OnceLock<Vec<RoaringBitmap>>,
 }
 
 impl CachedSelection {
-    /// Its memory, about.
+    /// Approximate memory, bytes.
     pub(super) fn size(&self) -> usize {
         let matchers = self.matchers.iter().map(|m| m.name.len() + m.value.len() + size_of::<Matcher>());
-        // Each series once more, in its shard.
+        // Each series counts once more: it is in the bitmap of its shard, too.
         let shards = usize::from(SHARDS) * size_of::<RoaringBitmap>() + self.series.serialized_size();
         self.series.serialized_size() + shards + matchers.sum::<usize>()
     }
@@ -62,7 +63,7 @@ impl CachedPage {
     }
 }
 
-/// A bounded cache, and the files that are open, shared by all blocks of a set; cheap to clone.
+/// A bounded page cache, and the open files. Shared by all blocks of a set; cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct PageCache(Arc<Mutex<PageCacheState>>, OpenFiles);
 
@@ -71,32 +72,32 @@ struct PageCacheState {
     blocks: u64,
     bytes: usize,
     pages: HashMap<PageKey, CachedPage>,
-    /// Oldest first.
+    /// Keys in the order of insertion, oldest first: the order of eviction.
     order: VecDeque<PageKey>,
-    /// Decoders that nobody uses now.
+    /// Decoders that are not in use.
     decoders: Vec<PageDecoder>,
 }
 
 impl PageCache {
-    /// The files that are open.
+    /// The open files.
     pub(super) fn files(&self) -> OpenFiles {
         self.1.clone()
     }
 
-    /// A number for a block.
+    /// A new number for the pages of a file.
     pub(super) fn register(&self) -> u64 {
         let mut state = self.0.lock();
         state.blocks += 1;
         state.blocks
     }
 
-    /// A decoder; to be given back with [`PageCache::keep`]. `None`: there is no memory for it.
+    /// A decoder, to be returned with [`PageCache::keep`]. `None` if there is no memory for one.
     pub(super) fn decoder(&self) -> Option<PageDecoder> {
         let kept = self.0.lock().decoders.pop();
         kept.or_else(|| PageDecoder::new().ok())
     }
 
-    /// Takes a decoder back.
+    /// Returns a decoder for reuse.
     pub(super) fn keep(&self, decoder: PageDecoder) {
         let mut state = self.0.lock();
         if state.decoders.len() < BLOCK_DECODERS {

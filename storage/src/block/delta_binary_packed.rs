@@ -1,22 +1,23 @@
-//! `DELTA_BINARY_PACKED` integers of Parquet, unpacked by hand, all of them or a few out of the middle.
+//! Decodes Parquet's `DELTA_BINARY_PACKED` integers: all of them, or a range from the middle.
 //!
-//! An integer is the one before it and a delta, so who wants one in the middle has to add up all
-//! before it. That is done once ([`DeltaSkipIndex::new`]): of each block it then is known where it
-//! lies and what comes before it. Only what our own writer writes is understood; `None` means
-//! "something else", and the caller falls back on the `parquet` crate ([`super::page_decoder`]).
-//! Any bytes are safe: nothing is believed, and counts are bounded by the caller.
+//! Each integer is stored as a delta to the one before, so to read from the middle, all earlier
+//! deltas must be added. [`DeltaSkipIndex::new`] does that once and remembers for each block its
+//! position and the value before it. Only the subset of the format that our own writer produces is
+//! supported; `None` means "not supported", and the caller then uses the `parquet` crate
+//! ([`super::page_decoder`]). Any input is safe: nothing in it is trusted, and the caller bounds
+//! the counts.
 
 use super::page_header::ThriftReader;
 use std::ops::Range;
 
-/// Most integers that a part of a block may have: what ours have.
+/// The maximum number of integers per miniblock: what our writer uses.
 const MOST_PER: usize = 64;
 
-/// Bytes after the integers that may be read (as zeros): numbers are taken eight at a time, out of
+/// Bytes after the integers that may be read (as zeros): integers are decoded eight at a time from
 /// whole words.
 pub(super) const PADDING: usize = 72;
 
-/// How integers are divided: blocks of `parts`, each of `per` integers.
+/// How the integers are divided: blocks of `parts` miniblocks, each of `per` integers.
 #[derive(Copy, Clone, Default)]
 struct DeltaHeader {
     per: usize,
@@ -24,25 +25,25 @@ struct DeltaHeader {
     total: usize,
 }
 
-/// A place from which one can go on.
+/// A position from which decoding can start.
 #[derive(Copy, Clone)]
 struct SkipEntry {
-    /// Number of the integer before the block, and its value.
+    /// The index of the integer before the block, and its value.
     index: usize,
     value: i64,
-    /// Where the block begins.
+    /// The offset of the block.
     at: usize,
 }
 
-/// Where the blocks of some integers are.
+/// The positions of the blocks in a run of integers.
 #[derive(Default)]
 pub(super) struct DeltaSkipIndex {
     layout: DeltaHeader,
-    /// Each block's; one at least.
+    /// One entry per block, at least one.
     blocks: Vec<SkipEntry>,
 }
 
-/// The header: how integers are divided, and where the first block begins.
+/// Decodes the header: how the integers are divided, and where the first block begins.
 fn open(bytes: &[u8], most: usize) -> Option<(DeltaHeader, SkipEntry)> {
     let mut from = ThriftReader { bytes, at: 0 };
     let block = from.varint()?;
@@ -56,7 +57,7 @@ fn open(bytes: &[u8], most: usize) -> Option<(DeltaHeader, SkipEntry)> {
     fits.then_some((DeltaHeader { per, parts, total }, SkipEntry { index: 0, value, at: from.at }))
 }
 
-/// Some integers of a block, one after the other: what each adds, and their bits.
+/// A miniblock: the minimum delta, the bit width, and the packed remainders.
 struct Miniblock<'a> {
     least: i64,
     width: usize,
@@ -64,8 +65,8 @@ struct Miniblock<'a> {
     count: usize,
 }
 
-/// Numbers of `W` bits, eight in every `W` bytes. The width is known when this is compiled, and
-/// with it each shift.
+/// Unpacks integers of `W` bits, eight from every `W` bytes. The width is a compile-time constant,
+/// so that all shifts are, too.
 fn unpack<const W: usize>(bits: &[u8], out: &mut [[u64; 8]]) -> Option<()> {
     let mask = if W == 64 { u64::MAX } else { (1 << W) - 1 };
     for (at, eight) in out.iter_mut().enumerate() {
@@ -89,24 +90,24 @@ macro_rules! unpackers {
     ($($width:literal)*) => { [$(unpack::<$width>),*] };
 }
 
-/// [`unpack`] by width.
+/// The `unpack` functions, by width.
 static UNPACK: [UnpackFn; 65] = unpackers!(
     0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
     33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64
 );
 
-/// Room for the numbers of a part.
+/// Buffer for the integers of a miniblock.
 type UnpackBuffer = [[u64; 8]; MOST_PER / 8];
 
 impl Miniblock<'_> {
-    /// The packed numbers `0..count`.
+    /// The first `count` packed remainders.
     fn numbers<'a>(&self, count: usize, room: &'a mut UnpackBuffer) -> Option<&'a [u64]> {
         let eights = room.get_mut(..count.div_ceil(8))?;
         UNPACK.get(self.width)?(self.bits, eights)?;
         eights.as_flattened().get(..count)
     }
 
-    /// What the first `count` integers add together.
+    /// The sum of the first `count` deltas.
     fn sum(&self, count: usize) -> Option<i64> {
         let all = self.least.wrapping_mul(count as i64);
         if self.width == 0 || count == 0 {
@@ -117,12 +118,13 @@ impl Miniblock<'_> {
         Some(numbers.iter().fold(all, |sum, number| sum.wrapping_add(*number as i64)))
     }
 
-    /// Calls `take` with the integers `range`, the one before which is `value`; the last one.
+    /// Calls `take` with the integers in `range`; `value` is the integer before them. Returns the
+    /// last integer.
     fn read(&self, range: Range<usize>, mut value: i64, take: &mut impl FnMut(&[i64])) -> Option<i64> {
         let mut integers = [0; MOST_PER];
         let integers = integers.get_mut(..range.len())?;
         if self.width == 0 {
-            // What stands still, and what goes on evenly: most series of a page.
+            // Width 0: constant, or growing evenly. Most series of a page are like this.
             for integer in &mut *integers {
                 value = value.wrapping_add(self.least);
                 *integer = value;
@@ -140,8 +142,8 @@ impl Miniblock<'_> {
     }
 }
 
-/// Calls `each` for the parts of the block at `at`, behind which are `left` integers; where the
-/// block ends, and how many integers it has. `each` says whether it wants more.
+/// Calls `each` for the miniblocks of the block at `at`; `left` integers follow `at`. Stops when
+/// `each` returns false. Returns the offset of the end of the block.
 fn block<'a>(
     bytes: &'a [u8],
     layout: DeltaHeader,
@@ -163,15 +165,15 @@ fn block<'a>(
             break;
         }
         left -= count;
-        // The last block may be cut after its last number.
+        // The last miniblock may be truncated after its last integer.
         from.at += (layout.per / 8 * width).min(bits.len());
     }
     Some(from.at)
 }
 
 impl DeltaSkipIndex {
-    /// Looks through the integers in `bytes`, which ends with [`PADDING`]. `None` if there are more
-    /// than `most`, or they are not whole.
+    /// Scans the integers in `bytes`, which must end with [`PADDING`]. `None` if there are more
+    /// than `most`, or if they are incomplete.
     pub(super) fn new(bytes: &[u8], most: usize) -> Option<DeltaSkipIndex> {
         let (layout, mut mark) = open(bytes, most)?;
         let mut blocks = vec![mark];
@@ -190,17 +192,18 @@ impl DeltaSkipIndex {
         Some(DeltaSkipIndex { layout, blocks })
     }
 
-    /// How many integers there are.
+    /// Number of integers.
     pub(super) fn total(&self) -> usize {
         self.layout.total
     }
 
-    /// Bytes of memory.
+    /// Memory, bytes.
     pub(super) fn size(&self) -> usize {
         self.blocks.capacity() * size_of::<SkipEntry>()
     }
 
-    /// Calls `take` with the integers `range`, some at a time. `bytes` are those it was made of.
+    /// Calls `take` with the integers in `range`, several at a time. `bytes` must be those of
+    /// [`DeltaSkipIndex::new`].
     pub(super) fn read(&self, bytes: &[u8], range: Range<usize>, mut take: impl FnMut(&[i64])) -> Option<()> {
         if range.is_empty() {
             return Some(());
@@ -221,8 +224,7 @@ impl DeltaSkipIndex {
         Some(())
     }
 
-    /// As [`DeltaSkipIndex::read`], of the block behind `mark`, without its last integer if that is
-    /// before the next mark.
+    /// As [`DeltaSkipIndex::read`], for the block at `mark`.
     fn read_block(
         &self,
         bytes: &[u8],
@@ -233,7 +235,7 @@ impl DeltaSkipIndex {
         let mut before = mark.index;
         let mut value = mark.value;
         block(bytes, self.layout, mark.at, self.layout.total - 1 - mark.index, |part| {
-            // Its integers are before + 1 ..= before + count.
+            // The integers of this miniblock have the indexes before + 1 ..= before + count.
             let skipped = range.start.saturating_sub(before + 1).min(part.count);
             let end = (range.end - 1 - before).min(part.count);
             value = value.wrapping_add(part.sum(skipped)?);
@@ -247,8 +249,8 @@ impl DeltaSkipIndex {
     }
 }
 
-/// All integers in `bytes`, which ends with [`PADDING`]; they replace `out`. `None` if there are
-/// more than `most`.
+/// Decodes all integers in `bytes`, which must end with [`PADDING`], into `out`. `None` if there
+/// are more than `most`.
 pub(super) fn all(bytes: &[u8], most: usize, out: &mut Vec<i64>) -> Option<()> {
     out.clear();
     let (layout, mark) = open(bytes, most)?;

@@ -1,5 +1,5 @@
-//! Files with checksums: a writer that computes them on the way out, and a reader of `samples.parquet` that
-//! checks every 16 KiB it touches, so that Parquet's decoders never see damaged bytes.
+//! Files with checksums. [`CheckedWriter`] computes them while writing. [`CheckedFile`] verifies
+//! every 16 KiB chunk it reads, so that Parquet's decoders never see damaged bytes.
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::meta::{BlockMeta, FileMeta};
@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Writes a file through a [`Disk`] and keeps its checksums.
+/// Writes a file through a [`Disk`] and computes its checksums.
 pub(super) struct CheckedWriter {
     file: Box<dyn DiskFile>,
     path: PathBuf,
@@ -42,7 +42,8 @@ impl CheckedWriter {
         Ok(())
     }
 
-    /// Writes the rest and syncs. Length and checksum of the file, and the checksums of its chunks.
+    /// Writes the rest and syncs. Returns length and checksum of the file, and the checksums of its
+    /// chunks.
     pub(super) fn finish(mut self) -> Result<(FileMeta, Vec<u8>), StoreError> {
         let len = self.buffer.len();
         self.put(len).and_then(|()| self.file.sync()).map_err(io_error(&self.path))?;
@@ -66,12 +67,12 @@ impl Write for CheckedWriter {
     }
 }
 
-/// What `meta.json` says of the file `name`.
+/// The entry of file `name` in `meta.json`.
 fn described<'a>(meta: &'a BlockMeta, name: &str) -> Result<&'a FileMeta, StoreError> {
     meta.files.get(name).ok_or_else(|| damaged(&meta.dir.join(name), "is not named in meta.json"))
 }
 
-/// The content of the file `name` of the block `meta`.
+/// Reads the whole file `name` of block `meta`, and verifies its checksum.
 pub(super) fn read_checked(
     source: &dyn BlockFiles,
     meta: &BlockMeta,
@@ -90,7 +91,7 @@ pub(super) fn read_checked(
     Ok(Bytes::from(content))
 }
 
-/// Checks every file of the block `meta` in `dir`, byte by byte.
+/// Verifies every file of block `meta` in `dir`, byte by byte.
 pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result<(), StoreError> {
     for (name, file) in &meta.files {
         let path = dir.join(name);
@@ -115,19 +116,19 @@ pub(super) fn check_all(disk: &dyn Disk, dir: &Path, meta: &BlockMeta) -> Result
     Ok(())
 }
 
-/// A file of which every chunk that is read is checked first.
+/// A file whose chunks are verified before use.
 #[derive(Clone)]
 pub(super) struct CheckedFile(Arc<Inner>);
 
 struct Inner {
     file: Box<dyn ReadRange>,
     len: u64,
-    /// Little-endian CRC32C per chunk.
+    /// CRC32C of each chunk, little-endian.
     chunks: Bytes,
 }
 
 impl CheckedFile {
-    /// Opens the file `name` of the block `meta`.
+    /// Opens the file `name` of block `meta`; `chunks` are the checksums of its chunks.
     pub(super) fn open(
         source: &dyn BlockFiles,
         meta: &BlockMeta,
@@ -145,12 +146,12 @@ impl CheckedFile {
 }
 
 impl CheckedFile {
-    /// Its length.
+    /// Length of the file, bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.0.len
     }
 
-    /// `len` bytes from `start` on, checked.
+    /// Reads `len` bytes from `start` on, verified.
     pub(super) fn read(&self, start: u64, len: usize) -> io::Result<Bytes> {
         self.0.read(start, len)
     }
@@ -198,7 +199,7 @@ impl ChunkReader for CheckedFile {
     }
 }
 
-/// Sequential reading of a [`CheckedFile`].
+/// Sequential reading of a [`CheckedFile`], as the `parquet` crate needs it.
 pub(super) struct CheckedRead {
     file: CheckedFile,
     at: u64,

@@ -1,5 +1,5 @@
-//! Rows of `histograms.parquet` and `starts.parquet`, out and in again (`docs/format/block.md`). A
-//! row is a sample.
+//! Encodes and decodes the rows of `histograms.parquet` and `starts.parquet`
+//! (`docs/format/block.md`). Each row is one sample.
 
 use super::paged_file::PageOptions;
 use super::schema::{self, HISTOGRAMS, HISTOGRAMS_CHECKSUMS, STARTS, STARTS_CHECKSUMS, column, list_builder};
@@ -14,7 +14,7 @@ use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int32Type, Int
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
-/// How a page of `histograms.parquet` is read: all but the series.
+/// How to read pages of `histograms.parquet`: all columns except the series.
 pub(super) const HISTOGRAM_PAGES: PageOptions = PageOptions {
     file: HISTOGRAMS,
     checksums: HISTOGRAMS_CHECKSUMS,
@@ -37,7 +37,7 @@ pub(super) const HISTOGRAM_PAGES: PageOptions = PageOptions {
     page_rows: BLOCK_LANE_PAGE_ROWS,
 };
 
-/// How a page of `starts.parquet` is read.
+/// How to read pages of `starts.parquet`.
 pub(super) const START_PAGES: PageOptions = PageOptions {
     file: STARTS,
     checksums: STARTS_CHECKSUMS,
@@ -49,7 +49,7 @@ const HINTS: [ResetHint; 4] = [ResetHint::Unknown, ResetHint::Reset, ResetHint::
 
 type ListColumnBuilder<T> = ListBuilder<PrimitiveBuilder<T>>;
 
-/// Buckets of one sign.
+/// The columns of the positive or negative buckets.
 struct BucketColumnBuilder {
     offsets: ListColumnBuilder<Int32Type>,
     lengths: ListColumnBuilder<UInt32Type>,
@@ -77,7 +77,7 @@ impl BucketColumnBuilder {
     }
 }
 
-/// Histograms that wait to be written.
+/// Histograms that are not written yet.
 pub(super) struct HistogramRows {
     series_id: UInt32Builder,
     ts: Int64Builder,
@@ -104,7 +104,7 @@ impl HistogramRows {
         }
     }
 
-    /// Adds a sample. Its schema must fit into a byte.
+    /// Adds a sample. Its schema must fit into 8 bits.
     pub(super) fn push(&mut self, series: u32, t: TimeMs, h: &NativeHistogram) {
         self.series_id.append_value(series);
         self.ts.append_value(t);
@@ -118,7 +118,7 @@ impl HistogramRows {
         self.bounds.append(true);
     }
 
-    /// The rows so far as a record batch; starts anew.
+    /// Returns the rows as a record batch, and starts a new one.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let mut columns = vec![
             column(self.series_id.finish()),
@@ -137,8 +137,8 @@ impl HistogramRows {
     }
 }
 
-/// The histogram in row `row` of a page; `before`, the one of the row before, lends its bounds if
-/// they are the same.
+/// Decodes the histogram in row `row` of a page. `before` is the histogram of the row before: if
+/// the bounds are equal, they share its allocation.
 pub(super) fn decode(
     page: &RecordBatch,
     row: usize,
@@ -177,7 +177,7 @@ fn list<T: ArrowPrimitiveType>(page: &RecordBatch, at: usize, row: usize) -> Opt
     page.column(at).as_list_opt::<i32>()?.value(row).as_primitive_opt::<T>().cloned()
 }
 
-/// Start timestamps that wait to be written.
+/// Start timestamps that are not written yet.
 #[derive(Default)]
 pub(super) struct StartRows {
     series_id: UInt32Builder,
@@ -193,7 +193,7 @@ impl StartRows {
         self.start.append_value(start);
     }
 
-    /// The rows so far as a record batch; starts anew.
+    /// Returns the rows as a record batch, and starts a new one.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let columns =
             [column(self.series_id.finish()), column(self.ts.finish()), column(self.start.finish())];
@@ -201,7 +201,7 @@ impl StartRows {
     }
 }
 
-/// The start timestamp in row `row` of a page.
+/// Decodes the start timestamp in row `row` of a page.
 pub(super) fn decode_start(page: &RecordBatch, row: usize) -> Option<TimeMs> {
     Some(page.column(1).as_primitive_opt::<Int64Type>()?.value(row))
 }

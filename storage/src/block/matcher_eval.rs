@@ -1,39 +1,41 @@
-//! Which series of a block satisfy matchers, asked of what knows the series of each label value:
-//! [`LabelPostings`].
+//! Evaluates matchers on a block: which series satisfy them. It works on [`LabelPostings`], which
+//! know the series of each label value.
 //!
-//! Lookups first, which leave little for those matchers that have to look at every value of a label.
+//! Matchers that need only lookups are evaluated first. Often few series remain, and then a matcher
+//! that would have to scan all values of a label tests these series instead.
 
 use crate::model::regex::MatchSet;
 use crate::model::{MatchOp, Matcher};
 use crate::store::StoreError;
 use roaring::RoaringBitmap;
 
-/// Which series have which label value.
+/// Which series have which label value. Implemented by the index of a block ([`super::index`]) and
+/// by [`super::postings`].
 pub(super) trait LabelPostings {
     /// All series.
     fn all(&self) -> RoaringBitmap;
     /// The series that have the label.
     fn any_value(&self, name: &str) -> Result<RoaringBitmap, StoreError>;
-    /// The series with this value; none if it is empty, which no label is.
+    /// The series with this value; none for the empty value, which no label has.
     fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError>;
-    /// Whether one of `ids` has this value; `None`: any.
+    /// Whether any of `ids` has this value, or with `None` any value.
     fn one_has(&self, ids: &RoaringBitmap, name: &str, value: Option<&str>) -> Result<bool, StoreError>;
-    /// The series with a value that begins with `prefix` and is accepted.
+    /// The series with a value that begins with `prefix` and for which `accept` is true.
     fn scan(
         &self,
         name: &str,
         prefix: &str,
         accept: &dyn Fn(&str) -> bool,
     ) -> Result<RoaringBitmap, StoreError>;
-    /// Whether to look at these series one by one is cheaper than [`LabelPostings::scan`].
+    /// Whether testing these series one by one is cheaper than [`LabelPostings::scan`].
     fn cheaper_one_by_one(&self, ids: &RoaringBitmap, name: &str, prefix: &str) -> Result<bool, StoreError>;
     /// All label names.
     fn names(&self) -> Result<Vec<String>, StoreError>;
-    /// Calls `each(value)` for the values of a label, in order, until it says no.
+    /// Calls `each(value)` for the values of a label, in order, until it returns false.
     fn values(&self, name: &str, each: &mut dyn FnMut(&str) -> bool) -> Result<(), StoreError>;
 }
 
-/// Those of some series of which all of a matcher holds, by their labels.
+/// Tests series by their labels: returns those that satisfy a matcher.
 pub(super) type SeriesFilter<'a> = &'a dyn Fn(&RoaringBitmap, &Matcher) -> Result<RoaringBitmap, StoreError>;
 
 /// The series that satisfy all matchers.
@@ -44,13 +46,14 @@ pub(super) fn select(
 ) -> Result<RoaringBitmap, StoreError> {
     let mut found: Option<RoaringBitmap> = None;
     let mut order: Vec<&Matcher> = matchers.iter().collect();
-    // Those that only take away last.
+    // Matchers that also accept series without the label only remove series: last.
     order.sort_by_key(|m| (m.matches_empty(), m.regex().is_some()));
     for matcher in order {
         let narrowed = match found {
             Some(found) if found.is_empty() => return Ok(found),
             Some(found) if tested(terms, &found, matcher)? => one_by_one(&found, matcher)?,
-            // It holds for series without the label: take away those whose value it refuses.
+            // The matcher accepts series without the label: remove those with a value that it does
+            // not accept.
             Some(found) if matcher.matches_empty() => found - with_value(terms, matcher, false)?,
             Some(found) => found & with_value(terms, matcher, true)?,
             None if matcher.matches_empty() => terms.all() - with_value(terms, matcher, false)?,
@@ -61,8 +64,8 @@ pub(super) fn select(
     Ok(found.unwrap_or_else(|| terms.all()))
 }
 
-/// Whether the values that the matcher accepts, or those that it refuses, are the ones that its
-/// text or pattern names; else they are all others.
+/// Whether the accepted (or, with `accepted` false, the refused) values are those that the text or
+/// pattern names. Otherwise they are all other values.
 fn named(matcher: &Matcher, accepted: bool) -> bool {
     match matcher.op {
         MatchOp::Equal | MatchOp::Regex => accepted,
@@ -70,11 +73,11 @@ fn named(matcher: &Matcher, accepted: bool) -> bool {
     }
 }
 
-/// Whether to test the series that are left instead of looking for values.
+/// Whether to test the remaining series instead of looking up values.
 fn tested(terms: &dyn LabelPostings, found: &RoaringBitmap, matcher: &Matcher) -> Result<bool, StoreError> {
     let accepted = !matcher.matches_empty();
     let prefix = match matcher.regex().map(|regex| regex.reach()) {
-        // A text is one lookup, and so is any text.
+        // A text is a single lookup, and so is "any value".
         None | Some(MatchSet::Literals(_) | MatchSet::NotEmpty | MatchSet::Everything) => return Ok(false),
         Some(MatchSet::Prefix(prefix)) if named(matcher, accepted) => prefix,
         Some(MatchSet::Prefix(_)) => "",
@@ -82,7 +85,8 @@ fn tested(terms: &dyn LabelPostings, found: &RoaringBitmap, matcher: &Matcher) -
     terms.cheaper_one_by_one(found, &matcher.name, prefix)
 }
 
-/// The series with a value of the matcher's label that it accepts, or those with one that it refuses.
+/// The series with a value of the matcher's label that it accepts, or with `accepted` false, that
+/// it refuses.
 fn with_value(
     terms: &dyn LabelPostings,
     matcher: &Matcher,

@@ -1,7 +1,7 @@
-//! Several blocks become one: the same samples, sorted anew, in fewer files.
+//! Merges several blocks into one: the same samples, sorted again, in fewer files.
 //!
-//! Series are read one at a time from all blocks that have them, so memory holds one series, the
-//! labels and the clocks. The merged block names those it replaces: see
+//! Series are read one at a time from all blocks that have them, so memory holds one series, all
+//! labels and all timestamps. The metadata of the merged block names the blocks it replaces: see
 //! [`super::block_set::BlockSet::remove_replaced`].
 
 use super::reader::{Block, BlockSeriesHandle};
@@ -13,9 +13,9 @@ use crate::store::{RunMerger, StoreError, merge_by_time, merge_histogram_runs};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Writes one block with all samples of `blocks` (in their set's order) that are not deleted and of
-/// which `keep` holds into `blocks_dir`, durable on return, under a name that is not `taken`.
-/// `None`: nothing is left, and no block was written.
+/// Writes one block into `blocks_dir` with all samples of `blocks` (in the order of the set) that
+/// are not deleted and whose labels `keep` accepts. Durable on return. Its name is none of `taken`.
+/// `None` if no samples remain; then no block is written.
 pub fn merge_blocks(
     disk: &dyn Disk,
     blocks_dir: &Path,
@@ -31,7 +31,7 @@ pub fn merge_blocks(
         series.extend(block.select(&[], TimeMs::MIN, TimeMs::MAX)?);
     }
     series.retain(|one| keep(one.labels()));
-    // Stable: of one series the blocks stay in order.
+    // The sort is stable: the parts of one series stay in the order of their blocks.
     series.sort_by(|a, b| a.labels().cmp(b.labels()));
     let merged = series.chunk_by(|a, b| a.labels() == b.labels()).map(read);
     let empty = |one: &Result<BlockSeries, StoreError>| {
@@ -63,7 +63,8 @@ fn read(parts: &[BlockSeriesHandle]) -> Result<BlockSeries, StoreError> {
     runs.merge(&mut all.ts, &mut all.vs);
     merge_histogram_runs(&mut all.histograms, 0, &ends);
     merge_by_time(&mut all.starts, 0);
-    // A time is a float's or a histogram's; blocks of one store never differ in that.
+    // At one time a series has a float or a histogram. Blocks of one store agree on that; should
+    // they not, the float wins.
     let BlockSeries { ts, histograms, .. } = &mut all;
     histograms.retain(|(t, _)| ts.binary_search(t).is_err());
     Ok(all)

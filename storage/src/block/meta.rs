@@ -1,4 +1,4 @@
-//! `meta.json`: what a block holds, and how its files check out.
+//! `meta.json`: the metadata of a block, with length and checksum of its files.
 
 use super::damaged;
 use crate::model::TimeMs;
@@ -7,20 +7,22 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The version of blocks that hold floats only; others are refused by readers that know no more.
+/// Format version of blocks with floats only. A reader that does not know the other versions
+/// refuses them.
 pub const FLOATS: u32 = 1;
-/// The version of blocks that also hold histograms or start timestamps.
+/// Format version of blocks that may have histograms or start timestamps.
 pub const LANES: u32 = 2;
-/// The version of blocks with an index, and checksums of `series.parquet` by piece; with lanes or without.
+/// Format version of blocks with an index, and with checksums for the pieces of `series.parquet`;
+/// with or without histograms and start timestamps.
 pub const INDEXED: u32 = 3;
-/// The version of such blocks without the hashes of their series, which nobody needs.
+/// As [`INDEXED`], without the hashes of the series, which were not used.
 pub const UNHASHED: u32 = 4;
-/// Name of the file.
+/// The name of the file.
 pub(super) const META: &str = "meta.json";
 
 const SEAL: &str = ",\"crc32c\":\"";
 
-/// What a block holds.
+/// The metadata of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockMeta {
     /// Format version.
@@ -47,15 +49,15 @@ pub struct BlockMeta {
     pub starts: u64,
     /// Number of clocks.
     pub clocks: u64,
-    /// Number of timestamps of all clocks; 0 in a block that was written before they were counted.
+    /// Number of timestamps of all clocks; 0 in blocks written before this was counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub times: u64,
-    /// Names of the blocks that it was merged from: it has all their samples.
+    /// Names of the blocks from which it was merged: it has all their samples.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<String>,
-    /// Length and checksum by file name.
+    /// Length and checksum, by file name.
     pub files: BTreeMap<String, FileMeta>,
-    /// Where the block is; not part of the file.
+    /// The directory or address of the block; not part of the file.
     #[serde(skip)]
     pub dir: PathBuf,
 }
@@ -67,9 +69,9 @@ fn is_zero(n: &u64) -> bool {
 /// Length and checksum of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeta {
-    /// Its length.
+    /// The length, bytes.
     pub bytes: u64,
-    /// CRC32C of its content, 8 hex digits.
+    /// CRC32C of the content, 8 hex digits.
     pub crc32c: String,
 }
 
@@ -80,17 +82,17 @@ impl FileMeta {
 }
 
 impl BlockMeta {
-    /// Size of the block on disk, bytes, without `meta.json`.
+    /// Size of the files of the block, bytes, without `meta.json`.
     pub fn bytes(&self) -> u64 {
         self.files.values().map(|f| f.bytes).sum()
     }
 
-    /// Size of the block on disk, bytes, with `meta.json`.
+    /// Size of the block, bytes, with `meta.json`.
     pub fn bytes_on_disk(&self) -> u64 {
         self.bytes() + self.encode().map_or(0, |text| text.len() as u64)
     }
 
-    /// The block's name: that of its directory.
+    /// The name of the block, which is that of its directory.
     pub fn name(&self) -> std::path::Display<'_> {
         self.dir.file_name().map_or(self.dir.as_path(), Path::new).display()
     }
@@ -105,7 +107,7 @@ impl BlockMeta {
         self.min_time <= to && from <= self.max_time
     }
 
-    /// The file's content.
+    /// The content of `meta.json`.
     pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut text = serde_json::to_string(self)?;
         text.pop();
@@ -114,7 +116,7 @@ impl BlockMeta {
         Ok(text.into_bytes())
     }
 
-    /// Reads and checks the `meta.json` of `dir`.
+    /// Decodes and verifies the `meta.json` of the block in `dir`.
     pub(super) fn decode(dir: &Path, bytes: &[u8]) -> Result<BlockMeta, StoreError> {
         let path = dir.join(META);
         let text = std::str::from_utf8(bytes).map_err(|e| damaged(&path, e))?;

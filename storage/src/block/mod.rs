@@ -1,9 +1,10 @@
 //! Blocks: immutable directories of Parquet files, one per time range (`docs/format/block.md`).
 //!
-//! [`writer::write_block`] makes one out of sorted series, [`reader::Block`] reads one,
-//! [`block_set::BlockSet`] is all of a data directory. What makes them small: shared
-//! [`timestamp_table`] and [`decimal`] mantissas. Native histograms and start timestamps are files
-//! of their own ([`histogram_rows`], [`sparse_file`]).
+//! [`writer::write_block`] writes a block from sorted series, [`reader::Block`] reads one, and
+//! [`block_set::BlockSet`] manages all blocks of a data directory. Blocks are small because series
+//! share their timestamps ([`timestamp_table`]) and values are stored as [`decimal`] mantissas.
+//! Native histograms and start timestamps are in files of their own ([`histogram_rows`],
+//! [`sparse_file`]).
 
 pub(crate) mod block_files;
 pub mod block_set;
@@ -49,7 +50,7 @@ pub use writer::{BlockSeries, BlockSpec, write_block, write_block_replacing};
 use crate::store::StoreError;
 use std::path::Path;
 
-/// The DuckDB views over a data directory, to be written next to `blocks/`.
+/// The DuckDB views over a data directory; written into the data directory, next to `blocks/`.
 pub const OPEN_SQL: &str = include_str!("../../../docs/format/open.sql");
 
 fn io_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {

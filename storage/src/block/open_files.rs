@@ -1,9 +1,9 @@
-//! Files of blocks here: opened when they are read, and closed when others were read since.
+//! The files of local blocks. They are opened when they are read, and closed again when others were
+//! read since: there may be thousands of blocks with several files each, and few file descriptors.
 //!
-//! There may be thousands of blocks with several files each, and few descriptors. Those who read a
-//! block go on reading it when its directory is removed: [`LocalBlockFiles::pin`] opens the files
-//! that they may want before it goes. Where these would be too many the directory has to stay until
-//! they have read.
+//! A reader of a block continues when the directory of the block is removed:
+//! [`LocalBlockFiles::pin`] opens the files that readers may need before the removal. If these are
+//! too many, the directory stays until the readers have finished.
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::{damaged, io_error};
@@ -19,14 +19,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-/// The files that are open, of all blocks of a set; cheap to clone.
+/// The open files of all blocks of a set; cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct OpenFiles(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     next: AtomicU64,
-    /// Files that stay open for readers of blocks whose directories are gone.
+    /// Number of files kept open for readers of removed blocks.
     pinned: AtomicUsize,
     files: Mutex<Recent>,
 }
@@ -39,12 +39,12 @@ struct Recent {
 }
 
 impl OpenFiles {
-    /// A number for a file.
+    /// A new number for a file.
     fn number(&self) -> u64 {
         self.0.next.fetch_add(1, Relaxed)
     }
 
-    /// The file with this number, which is opened if it is not open.
+    /// The file with this number, opened if it is not open.
     fn get(&self, number: u64, path: &Path) -> io::Result<Arc<File>> {
         if let Some(file) = self.0.files.lock().touch(number) {
             return Ok(file);
@@ -57,7 +57,8 @@ impl OpenFiles {
         Ok(file)
     }
 
-    /// Opens a file. If there are no descriptors left, ours are closed first.
+    /// Opens a file. If no file descriptors are left, closes all files of this cache and tries
+    /// again.
     fn open(&self, path: &Path) -> io::Result<File> {
         File::open(path).or_else(|error| {
             if !is_out_of_descriptors(&error) {
@@ -72,7 +73,7 @@ impl OpenFiles {
         self.0.files.lock().files.remove(&number);
     }
 
-    /// How many are open.
+    /// Number of open files.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.0.files.lock().files.len()
@@ -87,7 +88,7 @@ impl Recent {
         Some(file.clone())
     }
 
-    /// Closes those that were not used for longest, an eighth at a time, if there are more than `most`.
+    /// If more than `most` files are open, closes those not used for longest, at least an eighth.
     fn close_beyond(&mut self, most: usize) {
         if self.files.len() <= most {
             return;
@@ -103,21 +104,21 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The directory of a block here.
+/// A local block directory, as [`BlockFiles`].
 pub(super) struct LocalFiles(pub(super) Arc<LocalBlockFiles>);
 
-/// The files of one block here.
+/// The files of one local block.
 pub(super) struct LocalBlockFiles {
     dir: PathBuf,
     open: OpenFiles,
-    /// Those that somebody may read: number and name.
+    /// Number and name of the files that are in use.
     names: Mutex<Vec<(u64, String)>>,
-    /// The open files by number, when the directory is to be removed.
+    /// The open files by number, once the directory is to be removed.
     pinned: OnceLock<HashMap<u64, Arc<File>>>,
 }
 
 impl LocalFiles {
-    /// The block in `dir`.
+    /// The files of the block in `dir`.
     pub(super) fn new(dir: &Path, open: OpenFiles) -> LocalFiles {
         let names = Mutex::default();
         let pinned = OnceLock::new();
@@ -139,8 +140,8 @@ impl BlockFiles for LocalFiles {
 }
 
 impl LocalBlockFiles {
-    /// Opens all files that somebody may read, to stay open as long as somebody may: the directory
-    /// is to be removed. False: there are not descriptors enough.
+    /// To be called before the directory is removed: opens all files in use, and keeps them open
+    /// for as long as they are. Returns false if there are not enough file descriptors.
     pub(super) fn pin(&self) -> bool {
         if self.pinned.get().is_some() {
             return true;
@@ -154,7 +155,7 @@ impl LocalBlockFiles {
         let count = names.len();
         let open = |(number, name): (u64, String)| Ok((number, self.open.get(number, &self.dir.join(name))?));
         let files: io::Result<HashMap<_, _>> = names.into_iter().map(open).collect();
-        // One removes it at a time.
+        // Only one thread at a time removes a block, so `set` does not fail.
         let done = files.is_ok_and(|files| self.pinned.set(files).is_ok());
         if !done {
             pinned.fetch_sub(count, Relaxed);
@@ -170,7 +171,7 @@ impl LocalBlockFiles {
         if let Some(file) = self.pinned(number) {
             return Ok(file);
         }
-        // It may have been pinned, and removed, in just this moment.
+        // If opening fails, the file may just have been pinned and removed.
         self.open.get(number, path).or_else(|error| self.pinned(number).ok_or(error))
     }
 }
@@ -181,7 +182,7 @@ impl Drop for LocalBlockFiles {
     }
 }
 
-/// A file of a block here.
+/// A file of a local block.
 struct BlockFile {
     files: Arc<LocalBlockFiles>,
     number: u64,

@@ -1,10 +1,9 @@
-//! A page of `samples.parquet`, as readers keep it: rows whose values are unpacked when somebody
-//! asks for them.
+//! [`SamplesPage`]: a page of `samples.parquet` in memory. The values stay compressed, and those of
+//! a row are decoded when they are read.
 //!
-//! Who wants one series of a page would otherwise pay for its 63 neighbours, and the memory of a
-//! page is a tenth of what its values take. [`super::page_decoder`] makes it out of bytes as our
-//! writer lays them; of what the `parquet` crate reads ([`SamplesPage::of_batch`]) the values are
-//! kept as they are.
+//! So a reader of one series does not pay for the other 63 of its page, and a page takes a tenth of
+//! the memory of its values. [`super::page_decoder`] makes it from pages that our writer wrote.
+//! Pages that the `parquet` crate must read ([`SamplesPage::of_batch`]) are stored as plain values.
 
 use super::decimal;
 use super::delta_binary_packed::DeltaSkipIndex;
@@ -13,15 +12,15 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int64Type, UInt32Type};
 use std::ops::Range;
 
-/// The columns that a page is made of, in this order.
+/// The columns of a page, in this order.
 pub(super) const COLUMNS: [&str; 4] = ["exp", "gaps", "m", "raw"];
 
-/// Where the values of a row are, and how they are written.
+/// How the values of a row are encoded.
 #[derive(Copy, Clone)]
 pub(super) enum RowEncoding {
-    /// Mantissas with this exponent.
+    /// As mantissas with this exponent.
     Decimal(i8),
-    /// Doubles.
+    /// As doubles.
     Raw,
 }
 
@@ -29,30 +28,30 @@ pub(super) enum RowEncoding {
 #[derive(Default)]
 pub(super) struct SamplesPage {
     pub(super) rows: Vec<RowSpan>,
-    /// The mantissas of all rows, packed.
+    /// The compressed mantissas of all rows.
     pub(super) mantissas: Box<[u8]>,
     pub(super) marks: DeltaSkipIndex,
-    /// Doubles of all rows.
+    /// The doubles of all rows.
     pub(super) raw: Vec<f64>,
-    /// Of all rows, which of their samples are stale markers: these are nowhere else.
+    /// For all rows, the positions of stale markers within the row. They are stored only here.
     pub(super) stale: Vec<u32>,
-    /// Gaps of all rows.
+    /// For all rows, the gaps: positions of the clock at which the row has no sample.
     pub(super) gaps: Vec<u32>,
 }
 
-/// A row's share of its page.
+/// Where the data of a row are in its page.
 #[derive(Clone)]
 pub(super) struct RowSpan {
     pub(super) values: RowEncoding,
-    /// Samples, stale markers included.
+    /// Number of samples, stale markers included.
     pub(super) length: u32,
-    /// The first of its mantissas or doubles.
+    /// Index of its first mantissa or double.
     pub(super) first: u32,
     pub(super) stale: Range<u32>,
     pub(super) gaps: Range<u32>,
 }
 
-/// A row.
+/// A row of a page.
 pub(super) struct PageRow<'a> {
     page: &'a SamplesPage,
     place: &'a RowSpan,
@@ -68,14 +67,15 @@ impl SamplesPage {
         self.rows.get(at).map(|place| PageRow { page: self, place })
     }
 
-    /// Bytes of memory, nearly.
+    /// Approximate memory, bytes.
     pub(super) fn size(&self) -> usize {
         let lists = (self.gaps.capacity() + self.stale.capacity()) * 4 + self.raw.capacity() * 8;
         let rows = self.rows.capacity() * size_of::<RowSpan>();
         size_of::<SamplesPage>() + lists + rows + self.mantissas.len() + self.marks.size()
     }
 
-    /// Rows with the columns [`COLUMNS`]; an error says what they are not.
+    /// Makes a page from a record batch with the columns [`COLUMNS`]. The error says what does not
+    /// fit.
     pub(super) fn of_batch(batch: &RecordBatch) -> Result<SamplesPage, &'static str> {
         let exps = batch.column(0).as_primitive_opt::<Int8Type>().ok_or("exp is no int8")?;
         let mut page = SamplesPage::default();
@@ -104,17 +104,17 @@ impl SamplesPage {
 }
 
 impl PageRow<'_> {
-    /// Samples, stale markers included.
+    /// Number of samples, stale markers included.
     pub(super) fn len(&self) -> usize {
         self.place.length as usize
     }
 
-    /// Places of its clock at which it has no sample.
+    /// Positions of the clock at which the row has no sample.
     pub(super) fn gaps(&self) -> &[u32] {
         self.page.gaps.get(wide(&self.place.gaps)).unwrap_or(&[])
     }
 
-    /// Appends the values of its samples `range`. `None`: it has not so many.
+    /// Appends the values of the samples in `range`. `None` if the row has fewer samples.
     pub(super) fn read(&self, range: Range<usize>, out: &mut Vec<f64>) -> Option<()> {
         if range.end > self.len() {
             return None;
@@ -122,7 +122,8 @@ impl PageRow<'_> {
         out.reserve(range.len());
         let stale = self.page.stale.get(wide(&self.place.stale))?;
         let before = stale.partition_point(|at| (*at as usize) < range.start);
-        // Samples of the row, and how many of those before were no stale markers.
+        // `at` is the next sample of the row; `passed` is the number of samples before it that are
+        // not stale markers.
         let mut at = range.start;
         let mut passed = range.start - before;
         for marker in stale[before..].iter().map(|at| *at as usize).take_while(|at| *at < range.end) {
@@ -134,14 +135,14 @@ impl PageRow<'_> {
         self.numbers(passed..passed + (range.end - at), out)
     }
 
-    /// Appends those of its values that are no stale markers.
+    /// Appends values of the row; `range` does not count stale markers.
     fn numbers(&self, range: Range<usize>, out: &mut Vec<f64>) -> Option<()> {
         let first = self.place.first as usize;
         let range = first + range.start..first + range.end;
         let page = self.page;
         match self.place.values {
             RowEncoding::Raw => out.extend_from_slice(page.raw.get(range)?),
-            // Nothing to divide, and a division costs more than all the rest.
+            // Integers need no division, which would cost more than everything else.
             RowEncoding::Decimal(0) => page.marks.read(&page.mantissas, range, |some| {
                 out.extend(some.iter().map(|m| *m as f64));
             })?,
@@ -154,7 +155,8 @@ impl PageRow<'_> {
     }
 }
 
-/// The list in row `at` of a list column, if it is one of these elements and not null.
+/// The list in row `at` of a list column. `None` if it is null, or if its elements have another
+/// type.
 pub(super) fn element<T: ArrowPrimitiveType>(column: &ArrayRef, at: usize) -> Option<ArrayRef> {
     let list = column.as_list_opt::<i32>()?;
     if at >= list.len() || list.is_null(at) {

@@ -1,9 +1,9 @@
-//! Makes a [`SamplesPage`] out of the bytes of `samples.parquet`.
+//! [`PageDecoder`]: makes a [`SamplesPage`] from the bytes of `samples.parquet`.
 //!
-//! Pages are what a query over blocks spends its time on, so those that lie as our writer lays them
-//! (all columns cut at the same rows) are taken apart here: decompressed, levels and lengths looked
-//! at, the mantissas looked through but left packed. The `parquet` crate reads all others
-//! ([`SamplesPage::of_batch`]); both give the same rows.
+//! Queries over blocks spend most of their time here. Pages laid out as by our writer (all columns
+//! cut at the same rows) are therefore decoded by hand: decompressed, levels and lengths verified,
+//! mantissas scanned but left packed. All other pages are read by the `parquet` crate
+//! ([`SamplesPage::of_batch`]), with the same result.
 
 use super::decimal;
 use super::delta_binary_packed::{self, DeltaSkipIndex, PADDING};
@@ -18,13 +18,13 @@ use parquet::file::reader::ChunkReader;
 
 const DELTA_BINARY_PACKED: u64 = 5;
 const PLAIN: u64 = 0;
-/// The level of an element that is there, in a list that may be null of elements that may be null.
+/// The definition level of a present element, in a nullable list of nullable elements.
 const ELEMENT: u8 = 3;
-/// The level of an element that is null.
+/// The definition level of a null element.
 const NO_ELEMENT: u8 = 2;
 
-/// Where the columns of [`COLUMNS`] stand in a file; `None` if they are not of the types that
-/// [`PageDecoder`] knows.
+/// The indexes of the columns [`COLUMNS`] in a file. `None` if they have other types than
+/// [`PageDecoder`] supports.
 pub(super) fn locate(footer: &ParquetMetaData) -> Option<[usize; 4]> {
     let schema = footer.file_metadata().schema_descr();
     let find = |name: &str, of: Type, def: i16, rep: i16| {
@@ -43,14 +43,14 @@ pub(super) fn locate(footer: &ParquetMetaData) -> Option<[usize; 4]> {
     ])
 }
 
-/// A page of a file: where it is, and what is known of it.
+/// Where a page is, and what is known about it.
 pub(super) struct PageLocation<'a> {
     pub(super) file: &'a CheckedFile,
     pub(super) footer: &'a ParquetMetaData,
-    /// What [`locate`] found.
+    /// The result of [`locate`].
     pub(super) columns: [usize; 4],
     pub(super) number: usize,
-    /// The length of each row's clock.
+    /// For each row, the number of timestamps of its clock.
     pub(super) clock_lengths: &'a [usize],
 }
 
@@ -59,12 +59,13 @@ impl PageLocation<'_> {
         self.clock_lengths.len()
     }
 
-    /// Samples and gaps of all rows.
+    /// The number of samples and gaps of all rows together.
     fn most(&self) -> usize {
         self.clock_lengths.iter().sum()
     }
 
-    /// The stored bytes of column `c`, if the column is cut at the same rows as the page.
+    /// The stored bytes of column `c`. `None` if the column is not cut at the same rows as the
+    /// page.
     fn stored(&self, c: usize) -> Option<bytes::Bytes> {
         let group = self.number * BLOCK_PAGE_ROWS / BLOCK_GROUP_ROWS;
         let first = self.number * BLOCK_PAGE_ROWS % BLOCK_GROUP_ROWS;
@@ -81,7 +82,7 @@ impl PageLocation<'_> {
     }
 }
 
-/// Decodes pages; keeps its memory between them.
+/// Decodes pages. Reuses its buffers.
 pub(super) struct PageDecoder {
     zstd: zstd::bulk::Decompressor<'static>,
     bytes: Vec<u8>,
@@ -103,7 +104,8 @@ impl PageDecoder {
         })
     }
 
-    /// The page. `None`: it does not lie as our writer lays pages, or is damaged; the `parquet` crate knows.
+    /// Decodes a page. `None` if its layout is not supported or it is damaged; the `parquet` crate
+    /// tells which.
     pub(super) fn decode(&mut self, place: &PageLocation) -> Option<SamplesPage> {
         let rows = place.rows();
         let most = place.most();
@@ -114,6 +116,7 @@ impl PageDecoder {
         }
         let mut page = SamplesPage { rows: Vec::with_capacity(rows), ..SamplesPage::default() };
         self.rows(place, &mut page)?;
+        // Columns in the order of `COLUMNS`: 0 `exp`, 1 `gaps`, 2 `m`, 3 `raw`.
         let count = self.open(place, 2, DELTA_BINARY_PACKED)?;
         let from = self.list_levels(count, most + rows)?;
         let packed = self.bytes.get(from..)?;
@@ -131,7 +134,8 @@ impl PageDecoder {
         Some(page)
     }
 
-    /// Reads and decompresses a page of column `c` into `self.bytes`; how many levels it has.
+    /// Reads and decompresses the page of column `c` into `self.bytes`. Returns the number of
+    /// levels.
     fn open(&mut self, place: &PageLocation, c: usize, encoding: u64) -> Option<usize> {
         let stored = place.stored(c)?;
         let header = page_header::page_header(&stored)?;
@@ -146,7 +150,7 @@ impl PageDecoder {
         Some(header.levels)
     }
 
-    /// Puts the rows into `page`, with their gaps, and their lengths, which follow.
+    /// Adds the rows to `page`, with their gaps. The lengths of the rows follow from the gaps.
     fn rows(&mut self, place: &PageLocation, page: &mut SamplesPage) -> Option<()> {
         let rows = place.rows();
         let most = place.most();
@@ -162,12 +166,13 @@ impl PageDecoder {
         let mut end = 0;
         for (clock, exp) in place.clock_lengths.iter().zip(&self.exps) {
             let begin = end;
-            // The first element of a list repeats nothing, the others repeat it.
+            // Repetition level 0 marks the first element of a list; the others have level 1.
             end += u32::from(*elements.next().filter(|(repeat, _)| **repeat == 0)?.1);
             while let Some((_, level)) = elements.next_if(|(repeat, _)| **repeat != 0) {
                 end += u32::from(*level);
             }
-            // A row without samples does not exist, and an empty list would look otherwise.
+            // Rows without samples are not written, so a length of 0 means that the page is not as
+            // expected.
             let length = clock.checked_sub((end - begin) as usize).filter(|length| *length > 0)?;
             let exp = i8::try_from(*exp).ok()?;
             let values =
@@ -178,8 +183,8 @@ impl PageDecoder {
         (elements.next().is_none() && end as usize == page.gaps.len()).then_some(())
     }
 
-    /// Reads the levels of a list of values into `self.levels`; where its values begin. Rows are as long as
-    /// their clocks say, so where one begins (the other levels) is known.
+    /// Reads the levels of a list column into `self.levels`. Returns where its values begin. The
+    /// repetition levels are skipped: the lengths of the rows are known from their clocks.
     fn list_levels(&mut self, count: usize, most: usize) -> Option<usize> {
         if count > most {
             return None;
@@ -188,8 +193,8 @@ impl PageDecoder {
         Some(from + page_header::levels(self.bytes.get(from..)?, 2, count, &mut self.levels)?)
     }
 
-    /// Finds those of the rows among `self.levels` whose values are `here`: all others must be
-    /// null. `there` are the values that are not null.
+    /// Finds in `self.levels` the values of the rows for which `here` is true; all other rows must
+    /// be null. `there` is the number of values that are not null.
     fn lists(&self, page: &mut SamplesPage, here: impl Fn(RowEncoding) -> bool, there: usize) -> Option<()> {
         let mut levels = &self.levels[..];
         let mut first = 0;

@@ -1,26 +1,26 @@
-//! What a Parquet page begins with, read by hand: its header and the levels of lists. The integers
-//! are in [`super::delta_binary_packed`].
+//! Parses the beginning of a Parquet page by hand: the Thrift header and the levels of lists. The
+//! integers are decoded in [`super::delta_binary_packed`].
 //!
-//! Only what our own writer writes is understood; `None` means "something else", and the caller
-//! falls back on the `parquet` crate ([`super::page_decoder`]). Any bytes are safe: nothing is
-//! believed, and counts are bounded by the caller.
+//! Only what our own writer produces is supported; `None` means "not supported", and the caller
+//! then uses the `parquet` crate ([`super::page_decoder`]). Any input is safe: nothing in it is
+//! trusted, and the caller bounds the counts.
 
-/// What the header of a data page (version 1) says.
+/// The content of a data page header (version 1).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PageHeader {
     /// Bytes of the header itself.
     pub(super) length: usize,
     /// Bytes of the page before compression.
     pub(super) uncompressed: usize,
-    /// Bytes of the page as it is stored.
+    /// Bytes of the page as stored.
     pub(super) compressed: usize,
-    /// Levels in the page: values, nulls and empty lists.
+    /// Number of levels in the page: values, nulls and empty lists.
     pub(super) levels: usize,
-    /// Parquet's number of the values' encoding.
+    /// Parquet's number of the encoding of the values.
     pub(super) encoding: u64,
 }
 
-/// Reads numbers out of bytes.
+/// Reads numbers from bytes.
 pub(super) struct ThriftReader<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
@@ -56,10 +56,11 @@ impl ThriftReader<'_> {
     }
 }
 
-/// Nesting of a header that is still skipped.
+/// How deeply nested a struct may be that is skipped.
 const MOST_NESTED: usize = 4;
 
-/// The header of a page (Thrift, compact protocol), if it is one of ours.
+/// Parses a page header (Thrift, compact protocol). `None` if it is not one that our writer
+/// produces.
 pub(super) fn page_header(bytes: &[u8]) -> Option<PageHeader> {
     let mut from = ThriftReader { bytes, at: 0 };
     let mut header = PageHeader::default();
@@ -78,6 +79,7 @@ pub(super) fn page_header(bytes: &[u8]) -> Option<PageHeader> {
                 _ => skip(from, kind, 0),
             })
         }
+        // Fields 6 to 8 belong to index, dictionary and version 2 pages.
         (6..=8, _) => None,
         _ => skip(from, kind, 0),
     })?;
@@ -85,7 +87,8 @@ pub(super) fn page_header(bytes: &[u8]) -> Option<PageHeader> {
     data_page.then_some(header)
 }
 
-/// Calls `take(cursor, id, type)` for each field of a struct; it must read the field's value.
+/// Calls `take(reader, id, type)` for each field of a struct. `take` must read the value of the
+/// field.
 fn fields<'a>(
     from: &mut ThriftReader<'a>,
     mut take: impl FnMut(&mut ThriftReader<'a>, i64, u8) -> Option<()>,
@@ -117,8 +120,8 @@ fn skip(from: &mut ThriftReader, kind: u8, depth: usize) -> Option<()> {
     Some(())
 }
 
-/// The levels at the front of `bytes` (a length, then runs of numbers of `width` bits, at most 8),
-/// which must be `count`; they replace `out`. Returns how many bytes they took.
+/// Decodes the levels at the beginning of `bytes` (a length, then runs of numbers of `width` ≤ 8
+/// bits) into `out`; there must be `count`. Returns the number of bytes read.
 pub(super) fn levels(bytes: &[u8], width: usize, count: usize, out: &mut Vec<u8>) -> Option<usize> {
     let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
     let mut from = ThriftReader { bytes: bytes.get(4..length.checked_add(4)?)?, at: 0 };

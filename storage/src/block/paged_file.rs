@@ -1,5 +1,5 @@
-//! A large file of a block as its readers see it: rows in pages, each fetched through the offset
-//! index, checked, decoded, and kept a while in the page cache.
+//! [`PagedFile`]: a large Parquet file of a block, read page by page. A page is found through the
+//! offset index, verified, decoded and kept in the page cache.
 
 use super::block_files::BlockFiles;
 use super::cache::{CachedPage, PageCache};
@@ -21,19 +21,19 @@ use parquet::file::reader::ChunkReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What is to be read of a file, and how.
+/// Which pages of a file to read.
 pub(super) struct PageOptions {
-    /// The file's name in the block.
+    /// The name of the file in the block.
     pub file: &'static str,
     /// The name of the file with its checksums.
     pub checksums: &'static str,
-    /// The columns of a page, in the order of the file.
+    /// The columns to read, in the order of the file.
     pub columns: &'static [&'static str],
-    /// Rows of a page; a row group has a multiple of them.
+    /// Rows per page. The number of rows of a row group is a multiple of it.
     pub page_rows: usize,
 }
 
-/// A file whose values come page by page.
+/// A file that is read page by page.
 pub(super) struct PagedFile {
     options: PageOptions,
     path: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct PagedFile {
 }
 
 impl PagedFile {
-    /// Opens the file of the block `meta`.
+    /// Opens the file of block `meta`.
     pub(super) fn open(
         options: PageOptions,
         source: &dyn BlockFiles,
@@ -63,7 +63,7 @@ impl PagedFile {
         Ok(PagedFile { options, path, file, footer, rows, cache, number })
     }
 
-    /// Whole columns, in order.
+    /// Reads whole columns, in order.
     pub(super) fn columns(
         &self,
         names: &[&str],
@@ -76,12 +76,12 @@ impl PagedFile {
         self.rows
     }
 
-    /// Rows of a page.
+    /// Rows per page.
     pub(super) fn page_rows(&self) -> usize {
         self.options.page_rows
     }
 
-    /// The decoded rows `page * page_rows ..`.
+    /// The decoded page with the rows from `page * page_rows` on.
     pub(super) fn page(&self, page: usize) -> Result<RecordBatch, StoreError> {
         if let Some(CachedPage::Batch(batch)) = self.cache.get((self.number, page)) {
             return Ok(batch);
@@ -91,7 +91,8 @@ impl PagedFile {
         Ok(batch)
     }
 
-    /// As [`PagedFile::page`], of `samples.parquet`, given the lengths of its rows' clocks.
+    /// As [`PagedFile::page`], for `samples.parquet`; `clock_lengths` returns the length of each
+    /// row's clock.
     pub(super) fn samples(
         &self,
         page: usize,
@@ -108,7 +109,7 @@ impl PagedFile {
         Ok(rows)
     }
 
-    /// As [`PagedFile::page`], of `series.parquet`.
+    /// As [`PagedFile::page`], for `series.parquet`.
     pub(super) fn series(&self, page: usize) -> Result<Arc<SeriesPage>, StoreError> {
         if let Some(CachedPage::Series(series)) = self.cache.get((self.number, page)) {
             return Ok(series);
@@ -118,7 +119,7 @@ impl PagedFile {
         Ok(series)
     }
 
-    /// The page as our decoder reads it; `None`: it must be read as [`PagedFile::batch`].
+    /// Decodes a page with our decoder. `None` if it must be read with [`PagedFile::batch`].
     pub(super) fn by_hand(&self, page: usize, clock_lengths: &[usize]) -> Option<SamplesPage> {
         let mut decoder = self.cache.decoder()?;
         let footer = self.footer.metadata();
@@ -129,7 +130,7 @@ impl PagedFile {
         rows
     }
 
-    /// The page as the `parquet` crate reads it.
+    /// Decodes a page with the `parquet` crate.
     pub(super) fn batch(&self, page: usize) -> Result<RecordBatch, StoreError> {
         let first = page * self.options.page_rows % BLOCK_GROUP_ROWS;
         let group = page * self.options.page_rows / BLOCK_GROUP_ROWS;
@@ -153,7 +154,7 @@ impl PagedFile {
         Ok(batch)
     }
 
-    /// What is wrong with the file.
+    /// An error that says that the file is damaged.
     pub(super) fn bad(&self, reason: impl ToString) -> StoreError {
         damaged(&self.path, reason)
     }
@@ -165,7 +166,7 @@ fn mask(footer: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
     ProjectionMask::roots(footer.parquet_schema(), roots)
 }
 
-/// All record batches of a file, one after the other; the columns must be called `names`.
+/// All record batches of a file, in order. The file must have the columns `names`.
 pub(super) fn batches<R: ChunkReader + 'static>(
     path: &Path,
     file: R,

@@ -1,4 +1,4 @@
-//! Postings of a block that has no index, an old one: label → value → series, in memory.
+//! Postings in memory, for blocks of an old format without an index: label → value → series.
 
 use super::matcher_eval::LabelPostings;
 use crate::model::Labels;
@@ -15,7 +15,7 @@ pub(super) struct Postings {
 }
 
 impl Postings {
-    /// The postings of these series; the index is the id.
+    /// The postings of these series; the id of a series is its index.
     pub(super) fn build(series: &[Labels]) -> Postings {
         let mut postings = Postings::default();
         for (id, labels) in (0u32..).zip(series) {
@@ -27,7 +27,7 @@ impl Postings {
         postings
     }
 
-    /// Looks up before it allocates: most pairs are there already.
+    /// The series of a pair. Allocates only for new pairs: most exist already.
     fn entry(&mut self, name: &str, value: &str) -> &mut RoaringBitmap {
         if !self.labels.contains_key(name) {
             self.labels.insert(name.to_owned(), BTreeMap::new());
@@ -39,7 +39,7 @@ impl Postings {
         values.entry(value.to_owned()).or_default()
     }
 
-    /// The values that begin with `prefix`, and their series.
+    /// The values that begin with `prefix`, with their series.
     fn beginning<'a>(
         &'a self,
         name: &str,

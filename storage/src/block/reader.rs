@@ -1,9 +1,9 @@
-//! Reading a block: clocks and the row index are in memory, labels ([`SeriesTable`]) and values
-//! come page by page.
+//! [`Block`]: an open block. Timestamps and the row index are in memory; labels ([`SeriesTable`])
+//! and values are read page by page.
 //!
-//! A page of `samples.parquet` (64 rows, about 64 series) is fetched through the offset index,
-//! checked, decoded and kept a while in the page cache, because the next question is mostly about
-//! its neighbour.
+//! A page of `samples.parquet` (64 rows, about 64 series) is found through the offset index,
+//! verified, decoded and kept in the page cache, because the next read is mostly for an adjacent
+//! series.
 
 use super::block_files::BlockFiles;
 use super::cache::PageCache;
@@ -27,12 +27,12 @@ use roaring::RoaringBitmap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a page of `samples.parquet` is read.
+/// How to read pages of `samples.parquet`.
 const SAMPLE_PAGES: PageOptions =
     PageOptions { file: SAMPLES, checksums: CHECKSUMS, columns: &page::COLUMNS, page_rows: BLOCK_PAGE_ROWS };
 
-/// A block, what is deleted of it, and its files, if they are here; cheap to clone. They stay
-/// readable after the set has removed the directory, as long as a clone lives.
+/// An open block with its deletions, and its files if they are local; cheap to clone. It stays
+/// readable after its directory is removed, for as long as a clone exists.
 #[derive(Clone)]
 pub struct Block(Arc<BlockInner>, Arc<BlockDeletes>, Option<Arc<LocalBlockFiles>>);
 
@@ -43,9 +43,9 @@ struct BlockInner {
     starts: Option<SparseFile>,
     series: SeriesTable,
     clocks: Vec<TimestampColumn>,
-    /// First row of each series, and one past the last row.
+    /// First row of each series, and the total number of rows as the last entry.
     first_row: Vec<u32>,
-    /// Clock of each row.
+    /// The clock of each row.
     row_clock: Vec<u32>,
 }
 
@@ -55,13 +55,13 @@ pub struct BlockSeriesHandle {
     block: Block,
     series: u32,
     labels: Labels,
-    /// Times that are deleted.
+    /// The deleted times of the series.
     deleted: Option<Arc<Intervals>>,
 }
 
 impl Block {
-    /// Opens the block in directory `dir`. Clocks and the row index are checked here, labels, index
-    /// and values when they are read.
+    /// Opens the block in `dir`. Verifies timestamps and the row index now, and labels, index and
+    /// values when they are read.
     pub fn open(dir: &Path) -> Result<Block, StoreError> {
         Block::open_with(dir, &PageCache::default())
     }
@@ -75,18 +75,18 @@ impl Block {
         Ok(block)
     }
 
-    /// The directory is to be removed: those who read the block go on reading it. False: they
-    /// cannot, there are too many.
+    /// To be called before the directory is removed. Returns false if the block has readers and its
+    /// files cannot be kept open for them.
     pub(super) fn pin(&self) -> bool {
         !self.has_readers() || self.2.as_ref().is_none_or(|files| files.pin())
     }
 
-    /// Whether somebody else has the block.
+    /// Whether the block is in use elsewhere.
     pub(super) fn has_readers(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// Opens the block `meta`, whose files are in `block_files`.
+    /// Opens the block `meta`, whose files are in `source`.
     pub(super) fn open_in(
         source: &dyn BlockFiles,
         meta: BlockMeta,
@@ -109,20 +109,20 @@ impl Block {
         Ok(Block(Arc::new(inner), Arc::default(), None))
     }
 
-    /// The same block, without what these say that is deleted of it.
+    /// The same block without the samples that `tombstones` delete.
     pub(super) fn with_tombstones(&self, tombstones: &[Tombstone]) -> Result<Block, StoreError> {
         let select = |matchers: &[Matcher]| Ok((*self.0.series.select(matchers)?).clone());
         let deletes = Arc::new(self.1.with_tombstones(&self.0.meta, tombstones, select)?);
         Ok(Block(self.0.clone(), deletes, self.2.clone()))
     }
 
-    /// Whether something is deleted of it.
+    /// Whether samples of it are deleted.
     pub fn has_deletes(&self) -> bool {
         !self.1.is_empty()
     }
 
-    /// Which of these sets of matchers decide for a series of it, each series' first that holds; at
-    /// the end, whether for some series none does.
+    /// For each of these matcher sets, whether it is the first that some series of the block
+    /// satisfies; and as the last entry, whether some series satisfies none.
     pub fn matcher_classes(&self, sets: &[&[Matcher]]) -> Result<Vec<bool>, StoreError> {
         let mut rest: RoaringBitmap = (0..self.0.series.count() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
@@ -135,12 +135,12 @@ impl Block {
         Ok(found)
     }
 
-    /// Whether it has series that satisfy all matchers, whatever is deleted of them.
+    /// Whether any series satisfies all matchers, deleted or not.
     pub fn has(&self, matchers: &[Matcher]) -> Result<bool, StoreError> {
         Ok(!self.0.series.select(matchers)?.is_empty())
     }
 
-    /// What the block holds.
+    /// The metadata of the block.
     pub fn meta(&self) -> &BlockMeta {
         &self.0.meta
     }
@@ -155,7 +155,7 @@ impl Block {
         self.handles(&*self.0.series.select(matchers)?, from, to)
     }
 
-    /// As [`Block::select`], of one shard only.
+    /// As [`Block::select`], for one shard.
     pub fn select_shard(
         &self,
         shard: u16,
@@ -189,12 +189,12 @@ impl Block {
         Ok(handles)
     }
 
-    /// Label names and values.
+    /// The label names and values.
     pub(super) fn series(&self) -> &SeriesTable {
         &self.0.series
     }
 
-    /// Rows of a series whose clock reaches into `from..=to`.
+    /// The rows of a series whose timestamps overlap `from..=to`.
     fn rows_in(&self, series: u32, from: TimeMs, to: TimeMs) -> impl Iterator<Item = usize> + '_ {
         let inner = &*self.0;
         let rows = inner.first_row[series as usize] as usize..inner.first_row[series as usize + 1] as usize;
@@ -226,13 +226,13 @@ impl Block {
         Ok(())
     }
 
-    /// The lengths of the clocks of a page's rows.
+    /// For each row of a page, the number of timestamps of its clock.
     fn clock_lengths(&self, page: usize) -> Vec<usize> {
         let rows = self.0.row_clock.iter().skip(page * BLOCK_PAGE_ROWS).take(BLOCK_PAGE_ROWS);
         rows.map(|clock| self.0.clocks[*clock as usize].len()).collect()
     }
 
-    /// Appends the samples of one row that are in `from..=to`.
+    /// Appends the samples of one row in `from..=to`.
     fn read_row(
         &self,
         page: &SamplesPage,
@@ -261,7 +261,7 @@ impl Block {
 
 #[cfg(test)]
 impl Block {
-    /// A page as both decoders read it.
+    /// A page, as both decoders read it.
     pub(super) fn page_twice(&self, page: usize) -> (Option<SamplesPage>, SamplesPage) {
         let theirs = self.0.samples.batch(page).ok().and_then(|batch| SamplesPage::of_batch(&batch).ok());
         (self.0.samples.by_hand(page, &self.clock_lengths(page)), theirs.unwrap_or_default())
@@ -269,18 +269,18 @@ impl Block {
 }
 
 impl BlockSeriesHandle {
-    /// The series' labels.
+    /// The labels of the series.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// The block it is a part of.
+    /// The block of the series.
     pub fn block(&self) -> &Block {
         &self.block
     }
 
-    /// Whether there may be samples in `from..=to` that are not deleted; as Prometheus, which
-    /// leaves out whole chunks.
+    /// Whether there may be samples in `from..=to` that are not deleted. Checks whole rows, as
+    /// Prometheus checks whole chunks.
     fn may_have_samples(&self, from: TimeMs, to: TimeMs) -> bool {
         let Some(deleted) = &self.deleted else { return true };
         let clock = |row: usize| &self.block.0.clocks[self.block.0.row_clock[row] as usize];
@@ -295,7 +295,7 @@ impl BlockSeriesHandle {
             || self.block.0.histograms.as_ref().is_some_and(histograms)
     }
 
-    /// Appends the samples with `from ≤ t ≤ to`, in time order, stale markers included.
+    /// Appends the samples with `from ≤ t ≤ to`, in time order, including stale markers.
     pub fn read(
         &self,
         from: TimeMs,
@@ -309,7 +309,7 @@ impl BlockSeriesHandle {
         Ok(())
     }
 
-    /// Whether it has histograms.
+    /// Whether the series has histograms.
     pub fn has_histograms(&self) -> bool {
         self.block.0.histograms.as_ref().is_some_and(|lane| lane.has(self.series))
     }
@@ -333,7 +333,7 @@ impl BlockSeriesHandle {
         Ok(())
     }
 
-    /// Whether it has start timestamps.
+    /// Whether the series has start timestamps.
     pub fn has_starts(&self) -> bool {
         self.block.0.starts.as_ref().is_some_and(|lane| lane.has(self.series))
     }
@@ -351,8 +351,8 @@ impl BlockSeriesHandle {
     }
 }
 
-/// Appends the times of `timestamps` at which there is a sample in `from..=to`; which samples of
-/// the row these are.
+/// Appends the times of `clock` in `from..=to` at which the row has a sample. Returns the range of
+/// the row's samples that these are.
 fn push_times(
     clock: &TimestampColumn,
     gaps: &[u32],

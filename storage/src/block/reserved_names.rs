@@ -1,8 +1,8 @@
-//! Names that no new block may have, although they are a hash of its content.
+//! Names that a new block must not get. The name of a block is a hash of its content.
 //!
-//! A name that some block `replaces` is removed when it is seen, and of one that a tombstone names
-//! samples are left out. What is written again, after it was merged into another block and then
-//! deleted there, must not get such a name.
+//! A block that another block `replaces` is removed when it is found, and samples of a block that a
+//! tombstone names are left out. So samples that are written again, after they were merged into
+//! another block and deleted there, must not get such a name.
 
 use super::meta::{BlockMeta, META};
 use super::tombstones::{Tombstone, Tombstones};
@@ -13,15 +13,15 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// The names that none of the blocks may have that are written beside blocks with these metas and tombstones.
+/// The names that a new block must not have, next to blocks with these metadata and tombstones.
 pub fn taken<'a>(metas: impl Iterator<Item = &'a BlockMeta>, tombstones: &[Tombstone]) -> BTreeSet<String> {
     let mut names = replaced(metas);
     names.extend(tombstones.iter().flat_map(|one| one.blocks.iter().cloned()));
     names
 }
 
-/// As [`taken`], of all blocks of the data directory `data`, which no server uses: those here and
-/// those far away. A block that is damaged is left out, as when it is opened.
+/// As [`taken`], for all local and cold blocks of the data directory `data`, which no server may be
+/// using. Damaged blocks are left out, as when they are opened.
 pub fn reserved_names_in(disk: &dyn Disk, data: &Path) -> Result<BTreeSet<String>, StoreError> {
     let here = list(disk, &data.join("blocks"))?.into_iter().map(|dir| dir.join(META));
     let far = list(disk, &data.join("objects"))?.into_iter().filter(|path| path.is_file());

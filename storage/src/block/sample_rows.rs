@@ -1,4 +1,5 @@
-//! Rows of `samples.parquet` on their way out: one per series and window, collected into record batches.
+//! Builds the rows of `samples.parquet`, one per series and time window, and collects them into
+//! record batches.
 
 use super::schema::{self, column, list_builder};
 use super::{decimal, timestamp_table::TimestampTable};
@@ -7,7 +8,7 @@ use arrow::array::{Float64Builder, Int8Builder, ListBuilder, PrimitiveBuilder, R
 use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};
 use arrow::error::ArrowError;
 
-/// Rows that wait to be written.
+/// Rows that are not written yet.
 pub(super) struct SampleRowBuilder {
     count: usize,
     series_id: UInt32Builder,
@@ -37,7 +38,7 @@ impl SampleRowBuilder {
         }
     }
 
-    /// Number of rows waiting.
+    /// Number of rows.
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -69,7 +70,7 @@ impl SampleRowBuilder {
         match exp {
             Some(exp) => {
                 let elements = self.m.values();
-                // A stale marker has no mantissa, and nothing else has none: see `exponent`.
+                // Only stale markers have no mantissa: see `exponent`.
                 for v in vs.iter() {
                     elements.append_option(decimal::mantissa(*v, exp));
                 }
@@ -86,7 +87,7 @@ impl SampleRowBuilder {
         self.raw.append(exp.is_none());
     }
 
-    /// The rows so far as a record batch; starts anew.
+    /// Returns the rows as a record batch, and starts a new one.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         self.count = 0;
         RecordBatch::try_new(

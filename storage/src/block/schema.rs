@@ -1,4 +1,5 @@
-//! The Parquet schemas of a block's files and how they are written (`docs/format/block.md`).
+//! The Parquet schemas of the files of a block, and their writer properties
+//! (`docs/format/block.md`).
 
 use crate::limits::{
     BLOCK_GROUP_ROWS, BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_ZSTD_LEVEL, SERIES_PAGE_ROWS,
@@ -30,7 +31,7 @@ fn list(name: &str, of: DataType, nullable: bool, elements_nullable: bool) -> Fi
     Field::new(name, DataType::List(Arc::new(element)), nullable)
 }
 
-/// A builder of the list columns made by [`list`].
+/// A builder for the list columns made by [`list`].
 pub(super) fn list_builder<T: ArrowPrimitiveType>(
     elements_nullable: bool,
 ) -> ListBuilder<PrimitiveBuilder<T>> {
@@ -62,7 +63,7 @@ pub(super) fn clocks() -> Arc<Schema> {
     ]))
 }
 
-/// The fields of an entry of the `labels` map.
+/// The fields of an entry in the `labels` map.
 pub(super) fn label_fields() -> Fields {
     Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)])
 }
@@ -114,7 +115,7 @@ fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
         .set_dictionary_enabled(false))
 }
 
-/// Delta packing for columns given by their paths.
+/// Uses delta packing for the columns with these paths.
 fn packed(properties: WriterPropertiesBuilder, columns: &[&[&str]]) -> WriterPropertiesBuilder {
     encoded(properties, columns, Encoding::DELTA_BINARY_PACKED)
 }
@@ -136,7 +137,7 @@ pub(super) fn samples_properties() -> Result<WriterProperties, ParquetError> {
     let page = |name: &str| ColumnPath::new(vec![name.to_owned()]);
     let properties = packed(packed(properties()?, &lists), &plain)
         .set_data_page_row_count_limit(BLOCK_PAGE_ROWS)
-        // The writer looks for a page's end once per batch, and a batch is at least a row.
+        // The writer ends a page only at the end of a batch, and a batch is at least one row.
         .set_write_batch_size(BLOCK_PAGE_ROWS)
         .set_column_statistics_enabled(page("series_id"), EnabledStatistics::Page)
         .set_column_statistics_enabled(page("vmin"), EnabledStatistics::Page)
@@ -144,7 +145,7 @@ pub(super) fn samples_properties() -> Result<WriterProperties, ParquetError> {
     Ok(properties.build())
 }
 
-/// As all lanes: pages of whole rows.
+/// The properties of files with histograms or start timestamps: pages of whole rows.
 fn lane_properties() -> Result<WriterPropertiesBuilder, ParquetError> {
     let properties = packed(properties()?, &[&["series_id"], &["ts"]]);
     Ok(properties
@@ -157,7 +158,7 @@ pub(super) fn histograms_properties() -> Result<WriterProperties, ParquetError> 
     let lists = lists.map(|name| [name, "list", "element"]);
     let lists: Vec<&[&str]> = lists.iter().map(|path| &path[..]).collect();
     let properties = packed(packed(lane_properties()?, &[&["schema"], &["hint"]]), &lists);
-    // Neighbours have the same exponents: split into bytes they compress to half.
+    // Neighbouring values have the same exponents: split into byte streams they compress to half.
     let doubles: [&[&str]; 5] = [
         &["count"],
         &["sum"],
@@ -182,12 +183,13 @@ pub(super) fn series_properties() -> Result<WriterProperties, ParquetError> {
         .set_data_page_row_count_limit(SERIES_PAGE_ROWS)
         .set_write_batch_size(SERIES_PAGE_ROWS)
         .set_column_dictionary_enabled(dictionary(&["__name__"]), true)
-        // Not the values: a dictionary of a row group's would have to be read with every page, and is no smaller.
+        // Not the values: their dictionary would have to be read with every page, and would not be
+        // smaller.
         .set_column_dictionary_enabled(dictionary(&["labels", "key_value", "key"]), true);
     Ok(properties.build())
 }
 
-/// A finished column.
+/// A finished column as an Arrow array.
 pub(super) fn column(array: impl arrow::array::Array + 'static) -> ArrayRef {
     Arc::new(array)
 }

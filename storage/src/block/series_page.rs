@@ -1,5 +1,5 @@
-//! A page of `series.parquet`: label sets, made when they are first asked for. Of the series of a
-//! page mostly few are, or all again and again.
+//! A page of `series.parquet`. The label set of a row is built when it is first read: queries read
+//! either few series of a page, or all of them again and again.
 
 use super::small_files::labels_of;
 use crate::limits::SERIES_LABEL_BYTES;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 /// The series of one page.
 pub(super) struct SeriesPage {
-    /// Name and other labels.
+    /// The columns `__name__` and `labels`.
     batch: RecordBatch,
     labels: Vec<OnceLock<Labels>>,
 }
@@ -20,7 +20,7 @@ impl SeriesPage {
         SeriesPage { batch, labels }
     }
 
-    /// The labels in a row; `None`: they are none.
+    /// The labels in row `row`; `None` if they are malformed.
     pub(super) fn labels(&self, row: usize) -> Option<Labels> {
         let place = self.labels.get(row)?;
         if let Some(known) = place.get() {
@@ -30,7 +30,7 @@ impl SeriesPage {
         Some(place.get_or_init(|| labels).clone())
     }
 
-    /// Bytes of memory, about, when all are made.
+    /// Approximate memory, bytes, when all label sets are built.
     pub(super) fn size(&self) -> usize {
         self.batch.get_array_memory_size() + self.labels.len() * SERIES_LABEL_BYTES
     }

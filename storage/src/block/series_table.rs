@@ -1,8 +1,8 @@
-//! The series of a block: their labels, and which of them satisfy matchers.
+//! [`SeriesTable`]: the series of a block, that is, their labels and which series satisfy matchers.
 //!
-//! Labels stay in `series.parquet` and are read page by page for the series that were found by the
-//! block's [`LabelIndex`]. A block of an older format has none: of it all labels are read when it
-//! is opened, and [`Postings`] made of them.
+//! The labels stay in `series.parquet`; those of the series found by the block's [`LabelIndex`] are
+//! read page by page. A block of an older format has no index: all its labels are read when it is
+//! opened, and [`Postings`] are built from them.
 
 use super::block_files::BlockFiles;
 use super::cache::{CachedPage, CachedSelection, PageCache};
@@ -22,7 +22,7 @@ use roaring::RoaringBitmap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, OnceLock};
 
-/// How a page of `series.parquet` is read.
+/// How to read pages of `series.parquet`.
 const SERIES_PAGES: PageOptions = PageOptions {
     file: SERIES,
     checksums: SERIES_CHECKSUMS,
@@ -34,22 +34,22 @@ const SERIES_PAGES: PageOptions = PageOptions {
 pub(super) struct SeriesTable {
     labels: LabelStorage,
     count: u32,
-    /// Series by shard, from the first question on that asks for those of one.
+    /// Series by shard; filled when a single shard is first asked for.
     shards: OnceLock<Vec<RoaringBitmap>>,
     cache: PageCache,
-    /// What the answers are known by in the cache.
+    /// The number of the cached selections in the cache.
     number: u64,
 }
 
 enum LabelStorage {
-    /// Everything in memory.
+    /// All labels are in memory.
     Memory(Vec<Labels>, Postings),
-    /// In the files.
+    /// Labels and index are in files.
     Indexed(PagedFile, LabelIndex),
 }
 
 impl SeriesTable {
-    /// Opens those of the block `meta`, whose files are in `block_files`.
+    /// Opens the series of block `meta`, whose files are in `source`.
     pub(super) fn open(
         source: &dyn BlockFiles,
         meta: &BlockMeta,
@@ -75,7 +75,7 @@ impl SeriesTable {
         Ok(SeriesTable { labels, count, shards, cache: cache.clone(), number })
     }
 
-    /// How many there are.
+    /// Number of series.
     pub(super) fn count(&self) -> usize {
         self.count as usize
     }
@@ -87,7 +87,7 @@ impl SeriesTable {
         }
     }
 
-    /// The labels of these series, in order.
+    /// Calls `each` with the labels of these series, in order.
     pub(super) fn labels(
         &self,
         ids: impl IntoIterator<Item = u32>,
@@ -120,11 +120,12 @@ impl SeriesTable {
         Ok(self.selected(matchers)?.series.clone())
     }
 
-    /// The answer to matchers. Asked again, as for every shard, it is there.
+    /// The cached result for matchers; computed if needed. Every shard asks for the same matchers.
     fn selected(&self, matchers: &[Matcher]) -> Result<Arc<CachedSelection>, StoreError> {
         let hasher: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::default();
         let key = (self.number, hasher.hash_one(matchers) as usize);
         if let Some(CachedPage::Selected(selected)) = self.cache.get(key)
+            // The key is only a hash: the matchers are compared, too.
             && selected.matchers == matchers
         {
             return Ok(selected);
@@ -147,7 +148,7 @@ impl SeriesTable {
         Ok(selected)
     }
 
-    /// As [`SeriesTable::select`], of one shard.
+    /// As [`SeriesTable::select`], for one shard.
     pub(super) fn select_shard(&self, shard: u16, matchers: &[Matcher]) -> Result<RoaringBitmap, StoreError> {
         let selected = self.selected(matchers)?;
         if selected.series.is_empty() {
@@ -163,10 +164,10 @@ impl SeriesTable {
         Ok(shards.get(usize::from(shard)).cloned().unwrap_or_default())
     }
 
-    /// These series by shard.
+    /// Divides series by shard.
     fn divided(&self, ids: &RoaringBitmap) -> Result<Vec<RoaringBitmap>, StoreError> {
         match (&self.labels, self.shards.get()) {
-            // All shards would be read for little.
+            // Few series: look only these up, instead of reading the postings of all shards.
             (LabelStorage::Indexed(_, index), None) if ids.len() < SHARDS_OF_SERIES => {
                 (0..SHARDS).map(|shard| index.of_shard(ids, shard)).collect()
             }
@@ -193,7 +194,8 @@ impl SeriesTable {
         Ok(self.shards.get_or_init(|| shards))
     }
 
-    /// Calls `each(name)` for the label names of the series that satisfy all matchers, perhaps several times.
+    /// Calls `each(name)` for the label names of the series that satisfy all matchers, possibly
+    /// several times.
     pub(super) fn each_name(
         &self,
         matchers: &[Matcher],
@@ -215,7 +217,7 @@ impl SeriesTable {
     }
 
     /// Calls `each(value)` for the values of label `name` of the series that satisfy all matchers,
-    /// perhaps several times.
+    /// possibly several times.
     pub(super) fn each_value(
         &self,
         name: &str,
@@ -233,7 +235,7 @@ impl SeriesTable {
         if selected.is_empty() {
             return Ok(());
         }
-        // Few values: each is asked for, rather than the labels of every series be read.
+        // Few values: look up each of them, instead of reading the labels of every series.
         let mut values = Vec::new();
         let most = selected.len() / SERIES_PER_VALUE;
         self.terms().values(name, &mut |value| {

@@ -1,4 +1,5 @@
-//! What of a block is read whole when it is opened: clocks, series, and the row index.
+//! Reads the parts of a block that are read whole when it is opened: timestamps, the row index, and
+//! for old formats the labels.
 
 use super::damaged;
 use super::page::element;
@@ -23,7 +24,7 @@ fn small_batches(
     batches(path, content, footer, names)
 }
 
-/// Timestamps by clock.
+/// The timestamps of each clock.
 pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<TimestampColumn>, StoreError> {
     let mut clocks = Vec::new();
     for batch in small_batches(path, content, &["ts"])? {
@@ -37,7 +38,7 @@ pub(super) fn read_clocks(path: &Path, content: Bytes) -> Result<Vec<TimestampCo
     Ok(clocks)
 }
 
-/// Labels by series.
+/// The labels of each series.
 pub(super) fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, StoreError> {
     let mut series = Vec::new();
     for batch in small_batches(path, content, &["__name__", "labels"])? {
@@ -49,7 +50,7 @@ pub(super) fn read_series(path: &Path, content: Bytes) -> Result<Vec<Labels>, St
     Ok(series)
 }
 
-/// The labels in a row of name and other labels.
+/// The labels in a row of the columns `__name__` and `labels`.
 pub(super) fn labels_of(batch: &RecordBatch, row: usize) -> Option<Labels> {
     let names = batch.column(0).as_string_opt::<i32>()?;
     let maps = batch.column(1).as_map_opt()?;
@@ -60,14 +61,15 @@ pub(super) fn labels_of(batch: &RecordBatch, row: usize) -> Option<Labels> {
     let entries = *offsets.get(row)? as usize..*offsets.get(row + 1)? as usize;
     pairs.extend(entries.map(|at| (keys.value(at), values.value(at))));
     if !names.value(row).is_empty() {
-        // The others are sorted.
+        // The other labels are sorted: insert the name at its place.
         let place = pairs.partition_point(|(name, _)| *name < METRIC_NAME);
         pairs.insert(place, (METRIC_NAME, names.value(row)));
     }
     Some(Labels::from_sorted(pairs))
 }
 
-/// The row index: first row by series (and the end), clock by row. A series of histograms only has no rows.
+/// The row index: the first row of each series (and the end), and the clock of each row. A series
+/// with histograms only has no rows.
 pub(super) fn read_rows(
     samples: &PagedFile,
     series: usize,

@@ -1,5 +1,6 @@
-//! A sparse lane of a block: a file with a row per item, sorted by series and time. A block has it
-//! only if there is something to be in it, so that floats pay nothing.
+//! [`SparseFile`]: a file with native histograms or start timestamps, one row per item, sorted by
+//! series and time. A block has such a file only if there are items, so that blocks of floats do
+//! not pay for it.
 
 use super::block_files::BlockFiles;
 use super::cache::PageCache;
@@ -10,10 +11,10 @@ use crate::store::StoreError;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type};
 
-/// A lane's file. The first two of its columns are `series_id` and `ts`.
+/// A sparse file. Its first two columns are `series_id` and `ts`.
 pub(super) struct SparseFile {
     pages: PagedFile,
-    /// In the order of series.
+    /// The row ranges of the series that have items, ordered by series.
     series: Vec<SeriesRowRange>,
 }
 
@@ -26,7 +27,7 @@ struct SeriesRowRange {
 }
 
 impl SparseFile {
-    /// Opens the lane; `None` if the block has none.
+    /// Opens the file; `None` if the block has none.
     pub(super) fn open(
         options: PageOptions,
         source: &dyn BlockFiles,
@@ -72,7 +73,7 @@ impl SparseFile {
         self.series.binary_search_by_key(&series, |s| s.series).ok()
     }
 
-    /// Whether a series has any item.
+    /// Whether a series has an item.
     pub(super) fn has(&self, series: u32) -> bool {
         self.find(series).is_some()
     }
@@ -82,13 +83,13 @@ impl SparseFile {
         self.find(series).is_some_and(|at| self.series[at].min <= to && from <= self.series[at].max)
     }
 
-    /// First and last time of a series, if it has any item.
+    /// First and last time of the items of a series, if it has any.
     pub(super) fn span(&self, series: u32) -> Option<(TimeMs, TimeMs)> {
         self.find(series).map(|at| (self.series[at].min, self.series[at].max))
     }
 
-    /// Has `take` decode the rows of a series with `from ≤ t ≤ to`, in order: (page, row in it,
-    /// time). `None` from it means damage.
+    /// Calls `take(page, row in the page, time)` for the rows of a series with `from ≤ t ≤ to`, in
+    /// order. If `take` returns `None`, the file is damaged.
     pub(super) fn read(
         &self,
         series: u32,

@@ -1,4 +1,4 @@
-//! Round trips, matchers, damage, failing disks.
+//! Tests of blocks: round trips, matchers, damage, failing disks.
 
 use super::page::SamplesPage;
 use super::*;
@@ -23,7 +23,7 @@ fn bits(vs: &[f64]) -> Vec<u64> {
     vs.iter().map(|v| v.to_bits()).collect()
 }
 
-/// The block's answer is what is in `series`, bit for bit.
+/// Asserts that the block returns `series` bit for bit.
 fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
     let handles = block.select(&[], i64::MIN, i64::MAX).unwrap();
     let stored: Vec<&BlockSeries> =
@@ -46,8 +46,9 @@ fn assert_holds(block: &Block, series: &[BlockSeries], from: i64, to: i64) {
     }
 }
 
-/// Our decoder reads the pages of the block as the `parquet` crate does; `all` of them: one row per
-/// series makes pages of equal length in all columns.
+/// Asserts that our decoder reads the pages of the block as the `parquet` crate does. With `all`,
+/// our decoder must read all pages: with one row per series, all columns have pages of equal
+/// length.
 fn assert_read_by_hand(block: &Block, all: bool) {
     let row = |page: &SamplesPage, at| {
         let row = page.row(at)?;
@@ -93,7 +94,7 @@ fn nasty_value() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// One row's worth of values: all nasty, or all decimal with stale markers between.
+/// The values of one row: all special values, or all decimals with stale markers in between.
 fn values(len: usize) -> impl Strategy<Value = Vec<f64>> {
     let decimal = (0i64..10_000, 0i32..4).prop_map(|(m, e)| m as f64 / 10f64.powi(e));
     let stale = Just(f64::from_bits(STALE_BITS));
@@ -232,7 +233,7 @@ fn postings_select_what_matchers_match() {
     assert_eq!(blocks.label_names(&[], 6, 10).unwrap(), Vec::<String>::new());
 }
 
-/// Reads everything; whatever comes must be right.
+/// Reads everything. What is read must be right; errors are allowed.
 fn read_all(dir: &Path, series: &[BlockSeries]) -> Result<(), StoreError> {
     let block = Block::open(dir)?;
     let handles = block.select(&[], 0, DAY)?;
@@ -266,7 +267,7 @@ fn damage_is_an_error_that_names_the_file() {
     each_flip_is_noticed(&home, &series, &["terms.tantivy", "terms.crc", "postings.tantivy", "postings.crc"]);
 }
 
-/// Flips bits of these files, and cuts them, here and there.
+/// Flips bits of these files, and truncates them, at many positions.
 fn each_flip_is_noticed(home: &Path, series: &[BlockSeries], files: &[&str]) {
     let read_all = || read_all(home, series);
     for file in files {
@@ -442,7 +443,7 @@ fn broken_promises_are_refused() {
     }
 }
 
-/// Fails after so many operations.
+/// A disk that fails after so many operations.
 struct FailingDisk(std::sync::atomic::AtomicI64);
 
 struct FailingFile(Box<dyn DiskFile>, bool);
@@ -512,7 +513,7 @@ fn a_failing_disk_leaves_no_block_and_the_next_try_succeeds() {
     };
     assert!(steps >= 8, "{steps}");
     assert_holds(&Block::open(&meta.dir).unwrap(), &series, 0, DAY);
-    // Once more: the same content takes the same name.
+    // Once more: the same content gets the same name.
     assert_eq!(attempt(100).unwrap(), meta);
     assert_eq!(BlockSet::open(&OsDisk, dir.path()).unwrap().0.all_metas(), [meta]);
 }

@@ -1,11 +1,11 @@
-//! Clocks: timestamp vectors that many series share, each stored once.
+//! Clocks: vectors of timestamps that many series share, each stored once per block.
 //!
-//! All series of one scrape have the same timestamps. A series that lacks some of them (a target's
-//! metric that came late, a failed parse) uses the clock of its target and names the gaps, if these
-//! are fewer than its samples.
+//! All series of one scrape have the same timestamps. A series that lacks some of them (a metric
+//! that appeared late, a failed parse) uses the clock of its target and lists the gaps, if there
+//! are fewer gaps than samples.
 //!
-//! They are written last, so all of a block are in memory until then: as packed as readers have
-//! them ([`super::timestamps`]).
+//! The clocks are written last, so all clocks of a block are in memory until then, compressed in
+//! the same way as for readers ([`super::timestamps`]).
 
 use super::schema::{self, column, list_builder};
 use super::timestamps::TimestampColumn;
@@ -17,28 +17,29 @@ use arrow::error::ArrowError;
 use std::collections::HashMap;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The clocks of a block being written.
+/// The clocks of a block that is being written.
 #[derive(Default)]
 pub(super) struct TimestampTable {
-    /// The index is the id.
+    /// The index of a clock is its id.
     clocks: Vec<TimestampColumn>,
     by_content: HashMap<u64, Vec<u32>>,
-    /// Most recent first, by target.
+    /// The clocks that a target used recently, most recent first.
     by_target: HashMap<u64, Vec<u32>>,
 }
 
 impl TimestampTable {
-    /// How many there are.
+    /// Number of clocks.
     pub(super) fn len(&self) -> usize {
         self.clocks.len()
     }
 
-    /// How many timestamps they have together.
+    /// Number of timestamps of all clocks together.
     pub(super) fn times(&self) -> u64 {
         self.clocks.iter().map(|clock| clock.len() as u64).sum()
     }
 
-    /// The rows of `clocks.parquet`, some at a time: as they are in a batch they take eight bytes a time.
+    /// The rows of `clocks.parquet`, in several batches: an uncompressed batch takes eight bytes
+    /// per timestamp.
     pub(super) fn batches(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
         self.clocks.chunks(BLOCK_CLOCK_ROWS).enumerate().map(|(n, clocks)| {
             let first = (n * BLOCK_CLOCK_ROWS) as u32;
@@ -52,8 +53,8 @@ impl TimestampTable {
         })
     }
 
-    /// The clock for these timestamps of a series of `target`, and the positions in it at which the
-    /// series has no sample.
+    /// The clock for these timestamps of a series of `target`, and the positions of the clock at
+    /// which the series has no sample.
     pub(super) fn place(&mut self, target: u64, ts: &[i64]) -> (u32, Vec<u32>) {
         let hash = content(ts);
         let same = self.by_content.get(&hash).into_iter().flatten().copied();
@@ -62,6 +63,7 @@ impl TimestampTable {
             self.note(target, id);
             return (id, Vec::new());
         }
+        // No clock is equal: look for one of which these timestamps are a subset.
         let candidates = self.by_target.get(&target).map_or(&[][..], Vec::as_slice);
         let subset = candidates.iter().find_map(|id| Some((*id, gaps(&self.clocks[*id as usize], ts)?)));
         if let Some(found) = subset {
@@ -84,7 +86,7 @@ impl TimestampTable {
     }
 }
 
-/// What series of one scrape have in common.
+/// A hash of the labels that the series of one target have in common.
 pub(super) fn target_of(labels: &Labels) -> u64 {
     let mut hasher = Xxh3::new();
     for name in ["job", "instance"] {
@@ -102,7 +104,8 @@ fn content(ts: &[i64]) -> u64 {
     xxh3_64(&bytes)
 }
 
-/// Positions of `timestamps` that `ts` lacks; `None` if `ts` is no subset or lacks more than it has.
+/// The positions of `clock` that are missing in `ts`. `None` if `ts` is not a subset, or lacks more
+/// timestamps than it has.
 fn gaps(clock: &TimestampColumn, ts: &[i64]) -> Option<Vec<u32>> {
     if clock.len() < ts.len() || clock.len() - ts.len() > ts.len() {
         return None;

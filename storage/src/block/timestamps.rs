@@ -1,30 +1,31 @@
-//! A clock of an open block, or of one that is being written, in memory: scrapes come evenly but
-//! for milliseconds, so a byte or two of each time are kept.
+//! [`TimestampColumn`]: the timestamps of a clock in memory. Scrapes come at even intervals except
+//! for milliseconds, so one or two bytes per timestamp are enough.
 //!
-//! All clocks of all blocks that are here are in memory, eight bytes a time if kept as they are: 46
-//! MB per day of retention for a thousand targets at 15 s. How they are in the file:
+//! The clocks of all local blocks are in memory. With eight bytes per timestamp, a thousand targets
+//! scraped every 15 s would take 46 MB per day of retention. [`super::timestamp_table`] describes
+//! the format in the file.
 //! [`super::timestamp_table`].
 
 use crate::model::TimeMs;
 use std::ops::Range;
 
-/// Timestamps that ascend.
+/// Ascending timestamps.
 pub(super) struct TimestampColumn {
     base: TimeMs,
     step: TimeMs,
     late: TimeOffsets,
 }
 
-/// How much later each time is than `base` and the steps to it.
+/// How much later each timestamp is than `base` plus the steps up to it.
 enum TimeOffsets {
     Byte(Box<[u8]>),
     Short(Box<[u16]>),
-    /// The times as they are: base and step are 0.
+    /// The timestamps themselves; `base` and `step` are 0.
     Whole(Box<[TimeMs]>),
 }
 
 impl TimestampColumn {
-    /// These times.
+    /// Compresses these timestamps.
     pub(super) fn new(ts: &[TimeMs]) -> TimestampColumn {
         packed(ts).unwrap_or_else(|| TimestampColumn {
             base: 0,
@@ -41,7 +42,7 @@ impl TimestampColumn {
         }
     }
 
-    /// The time at `i`, which is below [`TimestampColumn::len`].
+    /// The timestamp at index `i`, which must be less than [`TimestampColumn::len`].
     pub(super) fn at(&self, i: usize) -> TimeMs {
         let late = match &self.late {
             TimeOffsets::Byte(late) => i64::from(late[i]),
@@ -51,18 +52,18 @@ impl TimestampColumn {
         self.even(i) + late
     }
 
-    /// All times.
+    /// All timestamps.
     pub(super) fn iter(&self) -> impl Iterator<Item = TimeMs> {
         (0..self.len()).map(|i| self.at(i))
     }
 
-    /// First and last time.
+    /// First and last timestamp.
     pub(super) fn ends(&self) -> Option<(TimeMs, TimeMs)> {
         let last = self.len().checked_sub(1)?;
         Some((self.at(0), self.at(last)))
     }
 
-    /// How many times are before `t`.
+    /// Number of timestamps before `t`.
     pub(super) fn before(&self, t: TimeMs) -> usize {
         let mut low = 0;
         let mut high = self.len();
@@ -73,7 +74,7 @@ impl TimestampColumn {
         low
     }
 
-    /// Appends those at `range`.
+    /// Appends the timestamps in `range`.
     pub(super) fn push(&self, range: Range<usize>, ts: &mut Vec<TimeMs>) {
         let even = range.clone().map(|i| self.even(i));
         match &self.late {
@@ -92,7 +93,7 @@ impl TimestampColumn {
     }
 }
 
-/// `None`: the times are too uneven for it.
+/// Compresses timestamps. `None` if they are too uneven.
 fn packed(ts: &[TimeMs]) -> Option<TimestampColumn> {
     let first = *ts.first()?;
     let last = *ts.last()?;
@@ -102,7 +103,8 @@ fn packed(ts: &[TimeMs]) -> Option<TimestampColumn> {
     let least = *late.iter().min()?;
     let most = *late.iter().max()?;
     let base = first.checked_add(least)?;
-    // The sums of base and steps stay between the times, or a little before them.
+    // No sum of base and steps may overflow: the sums are between the timestamps, or slightly
+    // before the first.
     base.checked_add(step.checked_mul(ts.len() as i64)?)?;
     let beyond = late.iter().map(|late| late - least);
     let late = match most.checked_sub(least)? {

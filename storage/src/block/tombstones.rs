@@ -1,8 +1,9 @@
-//! What is deleted of blocks, which never change: a file beside them says it (`docs/format/tombstones.md`).
+//! Tombstones: deletions of samples in blocks. Blocks never change, so a file next to them says
+//! what is deleted (`docs/format/tombstones.md`).
 //!
-//! A tombstone names the blocks that it is about. So a block that is written later, by a merge that
-//! left out what is deleted or by whoever computes the past anew, is not touched by it.
-//! [`BlockDeletes`] is what one block makes of them.
+//! A tombstone names the blocks that it affects. So it does not affect blocks written later, for
+//! example by a merge that left out the deleted samples, or by a backfill. [`BlockDeletes`] are the
+//! deletions of one block.
 
 use super::{BlockMeta, damaged, io_error};
 use crate::checksummed_file;
@@ -17,7 +18,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Name of the file in the data directory.
+/// The name of the file in the data directory.
 const FILE: &str = "tombstones";
 /// The version that is written and read.
 const VERSION: &str = "perennial tombstones 1";
@@ -25,25 +26,25 @@ const VERSION: &str = "perennial tombstones 1";
 /// A deletion.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tombstone {
-    /// All of them hold for a series that it is about.
+    /// It affects the series that satisfy all of these.
     pub matchers: Vec<Matcher>,
     /// First deleted time.
     pub from: TimeMs,
     /// Last deleted time.
     pub to: TimeMs,
-    /// Names of the blocks that it is about.
+    /// Names of the blocks that it affects.
     pub blocks: BTreeSet<String>,
 }
 
-/// The file, and its content.
+/// The tombstones file and its content.
 pub struct Tombstones {
     path: PathBuf,
     list: Mutex<Arc<Vec<Tombstone>>>,
 }
 
 impl Tombstones {
-    /// Reads the file in data directory `data`. One that is damaged is an error: what is deleted
-    /// must not come back.
+    /// Reads the file in data directory `data`. A damaged file is an error: deleted samples must
+    /// not come back.
     pub fn open(disk: &dyn Disk, data: &Path) -> Result<Tombstones, StoreError> {
         let path = data.join(FILE);
         let text = checksummed_file::read(disk, &path).map_err(|e| match e.kind() {
@@ -54,12 +55,12 @@ impl Tombstones {
         Ok(Tombstones { path, list: Mutex::new(Arc::new(list)) })
     }
 
-    /// All of them.
+    /// All tombstones.
     pub fn list(&self) -> Arc<Vec<Tombstone>> {
         self.list.lock().clone()
     }
 
-    /// Adds one; durable on return.
+    /// Adds a tombstone; durable on return.
     pub fn add(&self, disk: &dyn Disk, tombstone: Tombstone) -> Result<(), StoreError> {
         let mut known = self.list.lock();
         let mut list = known.as_ref().clone();
@@ -75,12 +76,12 @@ impl Tombstones {
         Ok(())
     }
 
-    /// Forgets what is about the block `name`; durable on return.
+    /// Removes block `name` from all tombstones; durable on return.
     pub fn forget(&self, disk: &dyn Disk, name: &str) -> Result<(), StoreError> {
         self.keep_blocks(disk, |block| block != name)
     }
 
-    /// Forgets what is about other blocks only than those for which `stays` holds; durable on return.
+    /// Removes all blocks from the tombstones for which `stays` is false; durable on return.
     pub fn keep_blocks(&self, disk: &dyn Disk, stays: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let mut known = self.list.lock();
         let mut list = known.as_ref().clone();
@@ -97,7 +98,7 @@ impl Tombstones {
         Ok(())
     }
 
-    /// Writes those about the blocks named `names` into another data directory.
+    /// Writes the tombstones of the blocks `names` into another data directory.
     pub fn copy_to(&self, disk: &dyn Disk, data: &Path, names: &BTreeSet<String>) -> Result<(), StoreError> {
         let mut list = self.list().as_ref().clone();
         for one in list.iter_mut() {
@@ -126,12 +127,12 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Tombstone>, StoreError> {
     lines.map(|line| serde_json::from_str(line).map_err(|e| damaged(path, e))).collect()
 }
 
-/// What is deleted of one block: series, and which of their times.
+/// The deletions of one block: series, and a range of time for each deletion.
 #[derive(Clone, Debug, Default)]
 pub struct BlockDeletes(Vec<(RoaringBitmap, TimeMs, TimeMs)>);
 
 impl BlockDeletes {
-    /// With those of `tombstones` that are about the block, too; `select` finds its series.
+    /// Adds the deletions of `tombstones` that affect the block; `select` finds its series.
     pub fn with_tombstones(
         &self,
         meta: &BlockMeta,

@@ -1,4 +1,5 @@
-//! Writing a block: series come sorted, rows go out in one pass; what is kept is clocks and labels.
+//! Writes a block. The series come sorted, and the rows are written in one pass; only timestamps
+//! and labels are kept in memory.
 
 use super::block_set::remove_dir;
 use super::files::{CheckedWriter, check_all};
@@ -27,36 +28,36 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// All samples that one series has in a block.
+/// All samples of one series in a block.
 #[derive(Clone, Debug, Default)]
 pub struct BlockSeries {
-    /// Its labels.
+    /// The labels of the series.
     pub labels: Labels,
-    /// Timestamps, strictly ascending, inside the block's range.
+    /// Timestamps, strictly ascending, within the range of the block.
     pub ts: Vec<TimeMs>,
-    /// Values, parallel to `ts`; stale markers allowed.
+    /// Values, parallel to `ts`; may be stale markers.
     pub vs: Vec<f64>,
     /// Histograms, strictly ascending, at other times than `ts`.
     pub histograms: TimedHistograms,
-    /// Start timestamps of samples, strictly ascending.
+    /// Start timestamps of samples, strictly ascending by the time of the sample.
     pub starts: TimedStarts,
 }
 
-/// Where a block comes from.
+/// The range and the origin of a block.
 pub struct BlockSpec<'a> {
-    /// First instant of its range.
+    /// First instant of the range.
     pub from: TimeMs,
-    /// First instant after it.
+    /// First instant after the range.
     pub to: TimeMs,
-    /// Names of the blocks whose samples it has, all of them.
+    /// Names of the blocks that it replaces: it has all their samples.
     pub replaces: Vec<String>,
-    /// Names that it must not have: see [`super::taken`].
+    /// Names that it must not get: see [`super::taken`].
     pub reserved: &'a BTreeSet<String>,
 }
 
-/// Writes the block `from ≤ t < to` into `blocks_dir`, where no name is taken, out of series sorted by labels, and returns
-/// when it would survive power loss. Series without samples are left out. On an error nothing but perhaps a `.tmp` directory
-/// is left.
+/// Writes the block `from ≤ t < to` into `blocks_dir` from series sorted by labels; no names are
+/// reserved. Durable on return. Series without samples are left out. After an error at most a
+/// `.tmp` directory is left.
 pub fn write_block(
     disk: &dyn Disk,
     blocks_dir: &Path,
@@ -68,7 +69,7 @@ pub fn write_block(
     write_block_replacing(disk, blocks_dir, origin, series)
 }
 
-/// As [`write_block`], among blocks that it may replace, and of which names may be taken.
+/// As [`write_block`], for a block that may replace others, and with reserved names.
 pub fn write_block_replacing(
     disk: &dyn Disk,
     blocks_dir: &Path,
@@ -76,27 +77,29 @@ pub fn write_block_replacing(
     series: impl Iterator<Item = Result<BlockSeries, StoreError>>,
 ) -> Result<BlockMeta, StoreError> {
     let BlockSpec { from, to, replaces, reserved: taken } = origin;
-    // A merge may run beside a flush of the same range.
+    // Another name than a flush of the same range, which may run at the same time.
     let what = if replaces.is_empty() { "" } else { "_merge" };
     let temporary = blocks_dir.join(format!("{from}_{to}{what}.tmp"));
     remove_if_there(disk, &temporary)?;
     disk.create_dir(&temporary).map_err(io_error(&temporary))?;
     let mut meta = write_files(disk, &temporary, from, to, series).inspect_err(|_| {
-        // If that fails too, the next start removes it.
+        // If this fails too, the next start removes the directory.
         let _ = disk.remove(&temporary);
     })?;
     meta.replaces = replaces;
     meta.dir = blocks_dir.join(name(&meta));
     let there = |meta: &BlockMeta| disk.list(&meta.dir).is_ok_and(|files| !files.is_empty());
     let is_taken = |meta: &BlockMeta| taken.contains(&meta.name().to_string());
-    // The name is a hash of the content: what is there already is this block, or was it before it was damaged.
+    // The name is a hash of the content: a block that exists with this name is this block, or was
+    // before it was damaged.
     while there(&meta) || is_taken(&meta) {
         if !is_taken(&meta) && is_whole(disk, &meta) {
             disk.remove(&temporary).map_err(io_error(&temporary))?;
             disk.sync_dir(blocks_dir).map_err(io_error(blocks_dir))?;
             return Ok(meta);
         }
-        // Under another name, so that at no moment there is neither; and not under one that is about to go.
+        // The damaged block is replaced under another name, so that at every moment one of them
+        // exists. The new name must not be reserved either.
         meta.replaces.push(meta.name().to_string());
         meta.dir = blocks_dir.join(name(&meta));
     }
@@ -104,14 +107,15 @@ pub fn write_block_replacing(
     disk.sync_dir(&temporary).map_err(io_error(&temporary))?;
     let placed = disk.rename(&temporary, &meta.dir).and_then(|()| disk.sync_dir(blocks_dir));
     if placed.is_err() && disk.list(&meta.dir).is_ok() {
-        // Nobody knows of it: what is deleted of it later would be there again after a start.
+        // The set does not know the block: later deletions would not cover it, and a restart would
+        // bring their samples back.
         let _ = remove_dir(disk, &meta.dir);
     }
     placed.map_err(io_error(&temporary))?;
     Ok(meta)
 }
 
-/// Whether the block `meta` is on disk already, every byte of it.
+/// Whether the block `meta` is on disk already, and every byte of it is right.
 fn is_whole(disk: &dyn Disk, meta: &BlockMeta) -> bool {
     let there =
         disk.read(&meta.dir.join(META)).ok().and_then(|text| BlockMeta::decode(&meta.dir, &text).ok());
@@ -122,8 +126,9 @@ fn remove_if_there(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     if disk.list(dir).is_ok() { disk.remove(dir).map_err(io_error(dir)) } else { Ok(()) }
 }
 
-/// The directory's name; a function of the content, so that writing one block twice gives one name. A block that replaces
-/// others never has the name of one of them, even if it holds the same.
+/// The name of the directory. It depends only on the content, so that writing the same block twice
+/// gives the same name. A block that replaces others never has the name of one of them, even if the
+/// samples are the same.
 fn name(meta: &BlockMeta) -> String {
     let files = meta.files.values().map(|f| f.crc32c.as_str());
     let content: String = files.chain(meta.replaces.iter().map(String::as_str)).collect();
@@ -144,14 +149,14 @@ fn write_files(
     builder.finish()
 }
 
-/// Writes a file: its place in `meta.json`, and the checksums of its pieces.
+/// Writes a file. Returns its entry in `meta.json` and the checksums of its chunks.
 fn write_bytes(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(FileMeta, Vec<u8>), StoreError> {
     let mut file = CheckedWriter::create(disk, path)?;
     file.write_all(bytes).map_err(io_error(path))?;
     file.finish()
 }
 
-/// A Parquet file being written.
+/// A Parquet file that is being written.
 struct ParquetFileWriter {
     path: PathBuf,
     writer: ArrowWriter<CheckedWriter>,
@@ -179,7 +184,7 @@ impl ParquetFileWriter {
     }
 }
 
-/// What Parquet could not do is almost always what the disk could not do.
+/// Parquet errors while writing are almost always errors of the disk.
 fn failed(path: &Path) -> impl Fn(ParquetError) -> StoreError + '_ {
     |error| StoreError::Io { path: path.to_owned(), source: io_cause(error) }
 }
@@ -194,7 +199,7 @@ fn io_cause(error: ParquetError) -> std::io::Error {
     }
 }
 
-/// A lane's file, from its first item on.
+/// A file with histograms or start timestamps; created with the first item.
 struct SparseFileWriter<R> {
     rows: R,
     waiting: usize,
@@ -204,7 +209,7 @@ struct SparseFileWriter<R> {
 type FinishBatchFn<R> = fn(&mut R) -> Result<RecordBatch, arrow::error::ArrowError>;
 
 impl<R> SparseFileWriter<R> {
-    /// Counts an item, and writes a page's worth of them.
+    /// Counts an item, and writes a page when there are enough.
     fn pushed(&mut self, take: FinishBatchFn<R>) -> Result<(), StoreError> {
         self.waiting += 1;
         if self.waiting < BLOCK_LANE_PAGE_ROWS {
@@ -291,7 +296,8 @@ impl<'a> BlockBuilder<'a> {
             self.rows.push(id, target, &mut self.clocks, ts, now);
             self.meta.rows += 1;
             vs = later;
-            // A page at a time keeps the builders small, and pages where `page.rs` decodes them by itself.
+            // One page at a time: this keeps the builders small, and gives pages that
+            // `page_decoder.rs` can decode.
             if self.rows.len() == BLOCK_PAGE_ROWS {
                 self.samples.write(self.rows.take())?;
             }
@@ -299,7 +305,7 @@ impl<'a> BlockBuilder<'a> {
         Ok(())
     }
 
-    /// The caller's promises, without which the files could not be read back.
+    /// Checks what the caller must guarantee; otherwise the files could not be read back.
     fn check(&self, series: &BlockSeries) -> Result<(), StoreError> {
         let refuse = |why: &str| Err(damaged(self.dir, format!("series {}: {why}", series.labels)));
         if self.labels.last().is_some_and(|last| *last >= series.labels) {
@@ -321,7 +327,7 @@ impl<'a> BlockBuilder<'a> {
         Ok(())
     }
 
-    /// Histograms and start timestamps; their files are begun with the first of them.
+    /// Adds histograms and start timestamps. Their files are created with the first of them.
     fn push_lanes(&mut self, id: u32, series: &BlockSeries) -> Result<(), StoreError> {
         let begin = |name: &str, schema, properties| {
             ParquetFileWriter::create(self.disk, self.dir.join(name), schema, properties)
@@ -351,7 +357,7 @@ impl<'a> BlockBuilder<'a> {
         Ok(())
     }
 
-    /// Ends the files of the lanes that there are.
+    /// Finishes the files with histograms and start timestamps, if there are any.
     fn finish_lanes(&mut self) -> Result<Vec<NamedFile>, StoreError> {
         let histograms = self.histograms.take().map(|lane| lane.finish(HistogramRows::take));
         let starts = self.starts.take().map(|lane| lane.finish(StartRows::take));
@@ -387,7 +393,7 @@ impl<'a> BlockBuilder<'a> {
             schema::series(),
             schema::series_properties(),
         )?;
-        // A page at a time: where a page may end, the writer looks once per batch.
+        // One page at a time: the writer ends a page only at the end of a batch.
         for (page, labels) in self.labels.chunks(SERIES_PAGE_ROWS).enumerate() {
             series.write(series_batch(page * SERIES_PAGE_ROWS, labels))?;
         }
@@ -403,10 +409,10 @@ impl<'a> BlockBuilder<'a> {
     }
 }
 
-/// A file and its place in `meta.json`.
+/// A file and its entry in `meta.json`.
 type NamedFile = (&'static str, FileMeta);
 
-/// Writes the checksums of a file that is written.
+/// Writes the checksums of a finished file.
 fn checked(
     disk: &dyn Disk,
     dir: &Path,
@@ -426,7 +432,7 @@ fn write_index(disk: &dyn Disk, dir: &Path, series: &[Labels]) -> Result<[NamedF
     Ok([terms, terms_checksums, postings, postings_checksums])
 }
 
-/// The rows of series from id `first` on.
+/// The rows of `series.parquet` from id `first` on.
 fn series_batch(first: usize, series: &[Labels]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
     let fields = schema::label_fields();

@@ -1,4 +1,5 @@
-//! A block in an object store: what it holds is known, its index is fetched when somebody asks.
+//! [`ColdBlock`]: a block in an object store. Its metadata is in memory; its index is fetched when
+//! it is first read.
 
 use super::ColdStore;
 use crate::block::tombstones::Tombstone;
@@ -11,12 +12,12 @@ use std::sync::{Arc, Weak};
 
 type OpenBlockCell = Mutex<Option<Block>>;
 
-/// A far block; cheap to clone.
+/// A cold block; cheap to clone.
 #[derive(Clone)]
 pub struct ColdBlock {
     meta: Arc<BlockMeta>,
     far: Arc<ColdStore>,
-    /// What is deleted of it.
+    /// The tombstones that affect it.
     tombstones: Arc<Vec<Tombstone>>,
     opened: Arc<OpenBlockCell>,
 }
@@ -26,12 +27,12 @@ impl ColdBlock {
         ColdBlock { meta: Arc::new(meta), far, tombstones: Arc::default(), opened: Arc::default() }
     }
 
-    /// What it holds.
+    /// The metadata of the block.
     pub fn meta(&self) -> &BlockMeta {
         &self.meta
     }
 
-    /// The block, for reading. An error names it.
+    /// Opens the block for reading. Errors name the block.
     pub fn open(&self) -> Result<Block, StoreError> {
         let mut opened = self.opened.lock();
         if let Some(block) = opened.as_ref() {
@@ -45,15 +46,15 @@ impl ColdBlock {
         Ok(block)
     }
 
-    /// Fetches what is missing to open these, side by side.
+    /// Fetches what is needed to open these blocks, side by side.
     pub fn read_ahead(blocks: impl Iterator<Item = ColdBlock>) -> Result<(), StoreError> {
-        // One that is locked is being opened by another.
+        // A locked block is being opened by another thread.
         let closed = |block: &ColdBlock| block.opened.try_lock().is_some_and(|opened| opened.is_none());
         let closed: Vec<ColdBlock> = blocks.filter(closed).collect();
         closed.first().map_or(Ok(()), |first| first.far.prefetch_footers(&closed))
     }
 
-    /// The same block, without what these say that is deleted of it.
+    /// The same block without the samples that `tombstones` delete.
     pub fn with_deletes(&self, tombstones: &[Tombstone]) -> ColdBlock {
         let name = self.meta.name().to_string();
         let mut all = self.tombstones.as_ref().clone();
@@ -61,18 +62,19 @@ impl ColdBlock {
         ColdBlock { tombstones: Arc::new(all), opened: Arc::default(), ..self.clone() }
     }
 
-    /// The same block, of which nothing is deleted: it was opened, and had no such series.
+    /// The same block without tombstones: it was opened, and has none of the deleted series.
     pub fn without_deletes(&self) -> ColdBlock {
         ColdBlock { tombstones: Arc::default(), ..self.clone() }
     }
 
-    /// Whether something may be deleted of it: [`Block::has_deletes`] knows.
+    /// Whether samples of it may be deleted; [`Block::has_deletes`] knows exactly.
     pub fn may_have_deletes(&self) -> bool {
         !self.tombstones.is_empty()
     }
 }
 
-/// The far blocks whose index is in memory: the one that was opened first goes first.
+/// The cold blocks that are open, with their index in memory. If they are too many, the one opened
+/// first is closed.
 #[derive(Default)]
 pub(super) struct OpenColdBlocks(Mutex<VecDeque<(u64, Weak<OpenBlockCell>)>>);
 
@@ -85,7 +87,8 @@ impl OpenColdBlocks {
         while sum > FAR_OPEN_SERIES && all.len() > 1 {
             let Some((series, slot)) = all.pop_front() else { return };
             sum -= series;
-            // One that is being opened now is not this one, or stays: nobody waits here.
+            // A block that is locked is being opened again: it stays open, and nothing waits for
+            // it.
             if let Some(slot) = slot.upgrade()
                 && let Some(mut slot) = slot.try_lock()
             {

@@ -1,4 +1,5 @@
-//! The files of a far block: read by ranges, in aligned pieces, which are kept in the cache.
+//! The files of a cold block, read from the object store in aligned pieces, which are kept in the
+//! range cache.
 
 use super::range_cache::RangeCache;
 use crate::block::block_files::{BlockFiles, ReadRange};
@@ -19,13 +20,13 @@ pub struct ColdFiles {
     pub block: String,
 }
 
-/// One of them.
+/// A file of a cold block.
 pub(super) struct ColdFile {
     objects: Arc<dyn ObjectStorage>,
     cache: Arc<RangeCache>,
-    /// Name of the object.
+    /// The name of the object.
     object: String,
-    /// What the names of its pieces begin with.
+    /// The prefix of the names of its pieces in the cache.
     prefix: String,
     bytes: u64,
 }
@@ -37,7 +38,7 @@ impl BlockFiles for ColdFiles {
 }
 
 impl ColdFiles {
-    /// The file `name` of `bytes` bytes.
+    /// The file `name` with `bytes` bytes.
     pub(super) fn file(&self, name: &str, bytes: u64) -> ColdFile {
         ColdFile {
             objects: self.objects.clone(),
@@ -54,18 +55,18 @@ impl ColdFile {
         format!("{}.{number}", self.prefix)
     }
 
-    /// The bytes of the pieces `first..end`.
+    /// The byte range of the pieces `first..end`.
     fn range(&self, first: u64, end: u64) -> Range<u64> {
         first * FAR_PIECE_BYTES..(end * FAR_PIECE_BYTES).min(self.bytes)
     }
 
-    /// Fetches the pieces `first..end` with one request, and keeps them.
+    /// Fetches the pieces `first..end` with one request, and caches them.
     fn fetch(&self, first: u64, end: u64) -> io::Result<Bytes> {
         let range = self.range(first, end);
         self.keep(first, range.clone(), self.objects.get(&self.object, range))
     }
 
-    /// Keeps the pieces from `first` on that the object store gave, or says why it did not.
+    /// Caches the pieces from `first` on that the object store has returned (`given`).
     fn keep(&self, first: u64, range: Range<u64>, given: io::Result<Vec<u8>>) -> io::Result<Bytes> {
         let wanted = range.end - range.start;
         self.cache.missed(wanted.div_ceil(FAR_PIECE_BYTES));
@@ -76,20 +77,21 @@ impl ColdFile {
         }
         let bytes = Bytes::from(bytes);
         for (number, piece) in (first..).zip(bytes.chunks(FAR_PIECE_BYTES as usize)) {
-            // A copy: what is kept of a piece must not keep its neighbours.
+            // A copy: a slice would keep the memory of its neighbours, too.
             self.cache.put(&self.piece_name(number), Bytes::copy_from_slice(piece));
         }
         Ok(bytes)
     }
 
-    /// The last piece, if it has to be fetched: the name of the object, and which of its bytes.
+    /// If the last piece is not cached: the name of the object, and the bytes to fetch.
     pub(super) fn missing_end(&self) -> Option<(String, Range<u64>)> {
         let last = self.bytes.div_ceil(FAR_PIECE_BYTES).checked_sub(1)?;
         let missing = !self.cache.has(&self.piece_name(last));
         missing.then(|| (self.object.clone(), self.range(last, last + 1)))
     }
 
-    /// Keeps what the object store gave for [`ColdFile::missing_end`]; an error names the object.
+    /// Caches what the object store has returned for [`ColdFile::missing_end`]. Errors name the
+    /// object.
     pub(super) fn keep_end(&self, range: Range<u64>, given: io::Result<Vec<u8>>) -> Result<(), StoreError> {
         let first = range.start / FAR_PIECE_BYTES;
         let path = Path::new(self.objects.address()).join(&self.object);
@@ -111,7 +113,7 @@ impl ReadRange for ColdFile {
                 at += 1;
                 continue;
             }
-            // Those behind it that are missing, too, come with the same request.
+            // Missing pieces that follow are fetched with the same request.
             let most = last.min(at + FAR_GET_BYTES / FAR_PIECE_BYTES);
             let missing = (at + 1..most).find(|next| self.cache.has(&self.piece_name(*next))).unwrap_or(most);
             bytes.extend_from_slice(&self.fetch(at, missing)?);
@@ -121,7 +123,7 @@ impl ReadRange for ColdFile {
         bytes.drain(..skip.min(bytes.len()));
         bytes.truncate(len);
         if bytes.len() < len {
-            // A piece of another length has a right checksum of its own only if somebody put it there.
+            // Only a piece that somebody else wrote can have another length and a valid checksum.
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "cached pieces are too short"));
         }
         Ok(bytes)

@@ -1,10 +1,10 @@
-//! Far blocks: those of a data directory that are in an object store (`docs/objects.md`,
+//! Cold blocks: the blocks of a data directory that are in an object store (`docs/objects.md`,
 //! `docs/format/objects.md`).
 //!
-//! `objects/` in the data directory says which they are, one small file each: with it a start knows
-//! all of them, whether the object store answers or not. A block is in the store with its
-//! `meta.json`, which comes last and goes first. [`ColdBlock`] is one of them as readers see it,
-//! [`range_cache`] what was read of all.
+//! `objects/` in the data directory has a small file for each of them, so that a start knows all
+//! cold blocks even if the object store does not answer. In the store, a block has a `meta.json`
+//! that is written last and deleted first: without it the objects are not a block. [`ColdBlock`] is
+//! a cold block as readers see it; [`range_cache`] caches what was read of all of them.
 
 mod block;
 mod files;
@@ -31,25 +31,25 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The object that says whose the others are.
+/// The object that says which data directory owns the others.
 const OWNER: &str = "owner";
-/// How the file of a block ends whose objects have to go.
+/// The extension of the file of a block whose objects must be deleted.
 const DELETING: &str = "deleting";
 
-/// Where far blocks are, and when blocks become far.
+/// Where cold blocks are, and when blocks become cold.
 #[derive(Clone)]
 pub struct ColdOptions {
-    /// The place.
+    /// The object store.
     pub objects: Arc<dyn ObjectStorage>,
-    /// A block moves there when its newest sample is older than this, ms.
+    /// A block is moved when its newest sample is older than this, ms.
     pub after_ms: i64,
-    /// Most bytes of the cache.
+    /// Maximum size of the range cache, bytes.
     pub cache_bytes: u64,
-    /// What tells this data directory from all others, if it has no such mark yet.
+    /// Identifies this data directory, if it has no such mark yet.
     pub mark: String,
 }
 
-/// The far blocks of a data directory.
+/// The cold blocks of a data directory.
 pub struct ColdStore {
     disk: Arc<dyn Disk>,
     /// `objects/` in the data directory.
@@ -57,12 +57,12 @@ pub struct ColdStore {
     place: Option<ColdBucket>,
     pages: PageCache,
     opened: OpenColdBlocks,
-    /// Held by whoever reads ahead.
+    /// Held while a thread prefetches.
     ahead: Mutex<()>,
     state: Mutex<State>,
 }
 
-/// The object store.
+/// The object store and what belongs to it.
 struct ColdBucket {
     objects: Arc<MeteredObjectStore>,
     cache: Arc<RangeCache>,
@@ -72,16 +72,16 @@ struct ColdBucket {
 
 #[derive(Default)]
 struct State {
-    /// Names of the blocks that `objects/` describes.
+    /// Names of the blocks that are recorded in `objects/`.
     known: BTreeSet<String>,
-    /// What keeps us from knowing what is there; `None`: nothing.
+    /// Why the content of the object store is not known; `None` if it is.
     unlisted: Option<String>,
-    /// Known blocks that are not there.
+    /// Recorded blocks that the object store does not have.
     missing: BTreeSet<String>,
 }
 
 impl ColdStore {
-    /// Opens `data/objects`; with the blocks that are known, and what is damaged in it.
+    /// Opens `data/objects`. Also returns the recorded blocks.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         data: &Path,
@@ -93,7 +93,7 @@ impl ColdStore {
         if !dir.is_dir() && options.is_none() {
             return Ok((Arc::new(ColdStore::new(disk, dir, None, pages)), Vec::new()));
         }
-        // What is seen from now on stays, as in `blocks/`.
+        // What is seen now must survive a power loss, as in `blocks/`.
         disk.create_dir(&dir).and_then(|()| disk.sync_dir(&dir)).map_err(io_error(&dir))?;
         let place = options.map(|options| ColdBucket::open(&disk, &dir, options, metrics)).transpose()?;
         let far = ColdStore::new(disk, dir, place, pages);
@@ -118,8 +118,8 @@ impl ColdStore {
         }
     }
 
-    /// What `objects/` says that is far. A description that is damaged is left for
-    /// [`ColdStore::reconcile_cold_storage`], which has it anew.
+    /// The metadata of the blocks recorded in `objects/`. A damaged record is skipped;
+    /// [`ColdStore::reconcile_cold_storage`] writes it again.
     fn described(&self) -> Result<Vec<BlockMeta>, StoreError> {
         let mut metas = Vec::new();
         for path in self.disk.list(&self.dir).map_err(io_error(&self.dir))? {
@@ -133,7 +133,7 @@ impl ColdStore {
         Ok(metas)
     }
 
-    /// Where the block `name` is, for messages and as its name.
+    /// The address of block `name`, for messages and as its directory.
     fn address(&self, name: &str) -> PathBuf {
         match &self.place {
             Some(place) => Path::new(place.objects.address()).join(name),
@@ -141,7 +141,7 @@ impl ColdStore {
         }
     }
 
-    /// When blocks become far; `None`: never.
+    /// The age at which blocks are moved, ms; `None`: never.
     pub fn move_after_ms(&self) -> Option<i64> {
         self.place.as_ref().map(|place| place.after_ms)
     }
@@ -164,7 +164,7 @@ impl ColdStore {
         Block::open_in(&self.source(meta)?, meta.clone(), &self.pages)
     }
 
-    /// Names of the blocks that `objects/` describes, damaged descriptions included.
+    /// Names of the blocks recorded in `objects/`, including damaged records.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
         if !self.dir.is_dir() {
             return Ok(Vec::new());
@@ -174,19 +174,19 @@ impl ColdStore {
         Ok(described.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
     }
 
-    /// Whether a block of this name is described in `objects/`.
+    /// Whether a block of this name is recorded in `objects/`.
     pub fn is_recorded(&self, name: &str) -> bool {
         self.state.lock().known.contains(name)
     }
 
-    /// Why answers may not be whole; `None`: they are, or are errors.
+    /// Why answers may be incomplete; `None` if they are complete, or errors.
     pub fn incomplete_reason(&self) -> Option<String> {
         let place = self.place.as_ref()?;
         let why = self.state.lock().unlisted.clone()?;
         Some(format!("blocks in the object store {} may be missing: {why}", place.objects.address()))
     }
 
-    /// Says durably that the block is far.
+    /// Records durably that the block is cold.
     pub fn record(self: &Arc<ColdStore>, meta: &BlockMeta) -> Result<ColdBlock, StoreError> {
         let name = meta.name().to_string();
         let path = self.dir.join(format!("{name}.json"));
@@ -206,11 +206,11 @@ impl ColdStore {
         Ok(ColdBlock::new(meta, self.clone()))
     }
 
-    /// Says durably that the block's objects have to go.
+    /// Records durably that the objects of the block must be deleted.
     pub fn schedule_delete(&self, name: &str) -> Result<(), StoreError> {
         let path = self.dir.join(format!("{name}.json"));
         let renamed = self.disk.rename(&path, &path.with_extension(DELETING)).or_else(|error| {
-            // It may have been renamed all the same, and only not have become durable.
+            // After an error the rename may have happened without becoming durable.
             if self.disk.size(&path).is_ok() { Err(error) } else { self.disk.sync_dir(&self.dir) }
         });
         renamed.map_err(io_error(&path))?;
@@ -220,26 +220,27 @@ impl ColdStore {
         Ok(())
     }
 
-    /// Names of the blocks whose objects have to go.
+    /// Names of the blocks whose objects must be deleted.
     fn forgotten(&self) -> Result<Vec<String>, StoreError> {
         let files = self.disk.list(&self.dir).map_err(io_error(&self.dir))?;
         let gone = files.iter().filter(|path| extension(path) == Some(DELETING));
         Ok(gone.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect())
     }
 
-    /// Whether there is an object store that answers, as far as is known.
+    /// Whether there is an object store, it answers, and its content is known.
     pub fn is_there(&self) -> bool {
         let answers = self.place.as_ref().is_some_and(|place| place.objects.is_up());
         answers && self.state.lock().unlisted.is_none()
     }
 
-    /// How many requests to the object store have failed so far.
+    /// Number of requests to the object store that have failed so far.
     pub fn failures(&self) -> u64 {
         self.place.as_ref().map_or(0, |place| place.objects.failures())
     }
 
-    /// Finds out, if that is not known yet, what is in the object store: `found` gets the blocks
-    /// that `objects/` did not know, on an error, too. What has to go goes.
+    /// Lists the object store if that was not done yet: `found` gets the blocks that were not
+    /// recorded, also if an error is returned. Then deletes objects that are scheduled for
+    /// deletion.
     pub fn reconcile_cold_storage(
         self: &Arc<ColdStore>,
         found: &mut Vec<ColdBlock>,
@@ -249,16 +250,17 @@ impl ColdStore {
             let outcome = self.list(place, found);
             self.state.lock().unlisted = outcome.as_ref().err().map(ToString::to_string);
             match outcome {
-                // The others are known, and whoever asks hears of it.
+                // The other blocks are known. The error is logged, and reported with the next
+                // request.
                 Err(error @ StoreError::Damaged { .. }) => tracing::error!(%error, "a far block is left out"),
                 outcome => outcome?,
             }
         } else if !place.objects.is_up() {
-            // Nothing else may ask for a long time.
+            // Ask now whether the store answers again: it may be long until a query does.
             place.own()?;
         }
         for name in self.forgotten()? {
-            // A block of the same content may have come back.
+            // A block with the same content, and so the same name, may have been uploaded again.
             if !self.is_recorded(&name) {
                 self.delete(place, &name)?;
             }
@@ -307,7 +309,7 @@ impl ColdStore {
         damage
     }
 
-    /// Removes the objects of a block, that which makes it one first.
+    /// Deletes the objects of a block, `meta.json` first.
     fn delete(&self, place: &ColdBucket, name: &str) -> Result<(), StoreError> {
         let objects = place.objects.list(name).map_err(|e| place.error(name, e))?;
         let meta = format!("{name}/{META}");
@@ -319,7 +321,7 @@ impl ColdStore {
         Ok(())
     }
 
-    /// How many known blocks are not in the object store.
+    /// Number of recorded blocks that the object store does not have.
     pub fn missing(&self) -> usize {
         self.state.lock().missing.len()
     }
@@ -359,7 +361,7 @@ impl ColdBucket {
         io_error(&path)(error)
     }
 
-    /// Makes sure that the place is this data directory's.
+    /// Makes sure that the place in the object store belongs to this data directory.
     fn own(&self) -> Result<(), StoreError> {
         match self.objects.create(OWNER, self.mark.as_bytes()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(self.error(OWNER, error)),
@@ -379,7 +381,7 @@ impl ColdBucket {
     }
 }
 
-/// Whether this may be the name of a block: nothing else in the place is looked at, or removed.
+/// Whether `name` can be the name of a block. Other objects are never read or deleted.
 fn is_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
     let [from, to, id] = parts.as_slice() else { return false };

@@ -1,6 +1,6 @@
-//! Reading ahead: the first thing that opening a block asks for is the end of each of its files.
-//! These are fetched side by side, so that an empty cache costs the time of a request for some
-//! blocks together and not for each file.
+//! Prefetching: opening a block first reads the end of each of its files. These ends are fetched
+//! side by side for several blocks, so that with an empty cache they cost one round trip and not
+//! one per file.
 
 use super::files::ColdFile;
 use super::{ColdBlock, ColdStore};
@@ -9,17 +9,17 @@ use crate::object_store::ObjectStorage;
 use crate::store::StoreError;
 use std::ops::Range;
 
-/// A file whose end has to be fetched, the object, and which of its bytes.
+/// A file whose end must be fetched: the file, the name of the object, and the range.
 type FooterRange = (ColdFile, String, Range<u64>);
 
 impl ColdStore {
-    /// Fetches what opening these blocks will ask for first, as far as it is not here. An error
-    /// names an object.
+    /// Fetches what is read first when these blocks are opened, as far as it is not cached. Errors
+    /// name an object.
     pub(super) fn prefetch_footers(&self, blocks: &[ColdBlock]) -> Result<(), StoreError> {
         if self.missing_ends(blocks).is_empty() {
             return Ok(());
         }
-        // Whoever waited finds what another has fetched.
+        // One thread at a time: a thread that waited finds what another has fetched.
         let _turn = self.ahead.lock();
         for some in self.missing_ends(blocks).chunks(FAR_AHEAD_PIECES) {
             self.fetch(some)?;
@@ -30,7 +30,7 @@ impl ColdStore {
     fn missing_ends(&self, blocks: &[ColdBlock]) -> Vec<FooterRange> {
         let mut missing = Vec::new();
         for meta in blocks.iter().map(ColdBlock::meta) {
-            // Without a store, who opens the block hears of it.
+            // Without an object store, opening the block reports the error.
             let Ok(source) = self.source(meta) else { continue };
             for (name, described) in &meta.files {
                 let file = source.file(name, described.bytes);

@@ -1,6 +1,7 @@
-//! What was read of far blocks, kept here: pieces of their files, each in a file with its checksum,
-//! no more bytes of them than allowed; the one that was used longest ago goes first. A piece that
-//! fails its checksum is as good as none. It survives a restart, but for the order.
+//! [`RangeCache`]: caches pieces of the files of cold blocks on the local disk, each in a file with
+//! a checksum. Its size is bounded; the piece that was not used for longest is evicted first. A
+//! piece with a wrong checksum is fetched again. The cache survives a restart, except for the order
+//! of use.
 
 use crate::disk::Disk;
 use crate::limits::FAR_RECENT_PIECES;
@@ -12,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The checksum behind a piece.
+/// Length of the checksum after a piece, bytes.
 const CRC: usize = 4;
 
 /// The cache of a data directory.
@@ -21,7 +22,7 @@ pub struct RangeCache {
     dir: PathBuf,
     most: u64,
     state: Mutex<RangeCacheState>,
-    /// Those that were read last, in memory: the pages of a query lie side by side.
+    /// The pieces read last, in memory: the pages that a query reads are adjacent.
     recent: Mutex<VecDeque<(String, Bytes)>>,
     hits: Arc<Counter>,
     misses: Arc<Counter>,
@@ -31,9 +32,9 @@ pub struct RangeCache {
 
 #[derive(Default)]
 struct RangeCacheState {
-    /// By file name: bytes on disk, and when it was used.
+    /// By file name: bytes on disk, and the number of its last use.
     pieces: BTreeMap<String, (u64, u64)>,
-    /// By use, the oldest first.
+    /// By last use, oldest first.
     order: BTreeMap<u64, String>,
     uses: u64,
     bytes: u64,
@@ -66,7 +67,7 @@ impl RangeCacheState {
 }
 
 impl RangeCache {
-    /// The cache in `dir` with at most `most` bytes, and what an earlier process left in it.
+    /// Opens the cache in `dir` with at most `most` bytes, including what an earlier process left.
     pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, most: u64, metrics: &Metrics) -> io::Result<RangeCache> {
         disk.create_dir(&dir)?;
         let mut state = RangeCacheState::default();
@@ -101,7 +102,7 @@ impl RangeCache {
         Ok(cache)
     }
 
-    /// The piece `name`, if it is here and undamaged.
+    /// The piece `name`, if it is cached and undamaged.
     pub fn get(&self, name: &str) -> Option<Bytes> {
         let here = self.state.lock().touch(name);
         let recent =
@@ -115,12 +116,12 @@ impl RangeCache {
         found
     }
 
-    /// Counts pieces that were not here.
+    /// Counts pieces that were not cached.
     pub fn missed(&self, pieces: u64) {
         self.misses.add(pieces);
     }
 
-    /// Whether the piece `name` is here.
+    /// Whether the piece `name` is cached.
     pub fn has(&self, name: &str) -> bool {
         self.state.lock().pieces.contains_key(name)
     }
@@ -147,7 +148,7 @@ impl RangeCache {
         Some(bytes)
     }
 
-    /// Keeps a piece. That it cannot be kept is nobody's trouble.
+    /// Caches a piece. A failed write is ignored: the piece is fetched again when it is needed.
     pub fn put(&self, name: &str, piece: Bytes) {
         self.remember(name, &piece);
         let size = (piece.len() + CRC) as u64;
@@ -167,7 +168,7 @@ impl RangeCache {
         self.shrink();
     }
 
-    /// Forgets all pieces whose names begin with `prefix`.
+    /// Removes all pieces whose names begin with `prefix`.
     pub fn forget(&self, prefix: &str) {
         let names: Vec<String> = {
             let state = self.state.lock();
@@ -185,11 +186,11 @@ impl RangeCache {
         state.remove(name);
         self.size.set(state.bytes as f64);
         drop(state);
-        // What stays is found, and counted, by the next start.
+        // A file that stays is found, and counted, at the next start.
         let _ = self.disk.remove(&self.dir.join(name));
     }
 
-    /// Lets go of what is too much.
+    /// Evicts pieces until the cache is within its size.
     fn shrink(&self) {
         loop {
             let oldest = {
@@ -206,7 +207,7 @@ impl RangeCache {
     }
 }
 
-/// A piece under another name is another piece.
+/// The checksum of a piece, which includes its name: the content of another piece is not accepted.
 fn seal(name: &str, piece: &[u8]) -> [u8; CRC] {
     crc32c::crc32c_append(crc32c::crc32c(name.as_bytes()), piece).to_le_bytes()
 }

@@ -1,6 +1,6 @@
-//! A block on its way into the object store: all files, read back and compared, then the
-//! `meta.json` that makes them a block. What is interrupted is no block, and is written again or
-//! removed.
+//! Uploads a block to the object store: all files, which are read back and compared, then the
+//! `meta.json` that makes them a block. An interrupted upload is not a block; it is uploaded again
+//! or deleted.
 
 use super::{ColdBlock, ColdBucket, ColdStore};
 use crate::block::files::check_all;
@@ -13,9 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl ColdStore {
-    /// Puts the block `meta`, which is whole here, into the object store. It is there when this
-    /// returns, readable and undamaged, and not yet one of the far blocks: see
-    /// [`ColdStore::record`].
+    /// Uploads the local block `meta`. On return it is readable and undamaged in the object store,
+    /// but not yet one of the cold blocks: see [`ColdStore::record`].
     pub fn upload(self: &Arc<ColdStore>, meta: &BlockMeta) -> Result<(), StoreError> {
         let place = self.place(meta)?;
         check_all(self.disk.as_ref(), &meta.dir, meta)?;
@@ -34,10 +33,10 @@ impl ColdStore {
         if self.crc(place, meta, META, text.len() as u64)? != crc32c::crc32c(&text) {
             return Err(differs(&self.address(&meta.name().to_string()).join(META)));
         }
-        // As those will do who ask for it.
+        // Read it as later readers will.
         let far = BlockMeta { dir: self.address(&meta.name().to_string()), ..meta.clone() };
         match ColdBlock::new(far, self.clone()).open() {
-            // Its bytes are those that are here: what Parquet's reader calls damage is a request that failed.
+            // The bytes were compared, so what Parquet reports as damage is a failed request.
             Err(StoreError::Damaged { path, reason }) => Err(io_error(&path)(std::io::Error::other(reason))),
             opened => opened.map(|_| ()),
         }

@@ -1,5 +1,5 @@
-//! tantivy's directory over the files of a block: what is read is checked, and kept a while;
-//! nothing is written.
+//! tantivy's view of the index files of a block: a read-only [`Directory`] whose reads are verified
+//! and cached.
 
 use super::super::cache::{CachedPage, PageCache};
 use super::super::files::CheckedFile;
@@ -19,7 +19,7 @@ use tantivy::index::{Index, SegmentComponent};
 use tantivy::postings::InvertedIndexSerializer;
 use tantivy::{HasLen, IndexSettings, SingleSegmentIndexWriter, TantivyDocument};
 
-/// Memory that tantivy wants to make an empty segment, bytes: its least.
+/// Memory for writing an empty segment, bytes: the minimum that tantivy accepts.
 const EMPTY_SEGMENT_BYTES: usize = 15_000_000;
 
 /// The files of a segment, by extension.
@@ -42,8 +42,8 @@ impl IndexFiles {
 /// Files by extension.
 type FilesByExtension = BTreeMap<String, Arc<dyn FileHandle>>;
 
-/// The files of a segment in which there is nothing, made once: tantivy looks for them, though
-/// nothing asks them.
+/// The files of an empty segment, made once. tantivy opens these files although our index has none
+/// of their data.
 static EMPTY: LazyLock<Result<FilesByExtension, String>> =
     LazyLock::new(|| empty_files().map_err(|e| e.to_string()));
 
@@ -61,7 +61,7 @@ fn empty_files() -> tantivy::Result<FilesByExtension> {
         let name = component.to_string();
         files.insert(name, ram.get_file_handle(&segment.relative_path(component))?);
     }
-    // Positions must at least know of the field.
+    // The positions file must at least have an entry for the field.
     let ram = RamDirectory::create();
     let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
     let segment = index.new_segment();
@@ -101,7 +101,7 @@ impl Directory for IndexFiles {
         Err(OpenReadError::FileDoesNotExist(path.to_owned()))
     }
 
-    /// What tantivy wants to remember of its files, the block's `meta.json` says.
+    /// Does nothing: tantivy's own metadata are not needed, the block has a `meta.json`.
     fn atomic_write(&self, _path: &Path, _data: &[u8]) -> io::Result<()> {
         Ok(())
     }
@@ -128,13 +128,14 @@ impl IndexFile {
         IndexFile { name, file, number: cache.register(), cache: cache.clone() }
     }
 
-    /// Bytes of the file, checked. Which file it is, tantivy would not say.
+    /// Reads bytes of the file, verified. Adds the name of the file to errors, because tantivy does
+    /// not.
     fn read(&self, start: usize, len: usize) -> io::Result<bytes::Bytes> {
         let read = self.file.read(start as u64, len);
         read.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", self.name)))
     }
 
-    /// One checked piece of the file.
+    /// One verified chunk of the file.
     fn chunk(&self, number: usize) -> io::Result<bytes::Bytes> {
         if let Some(CachedPage::Chunk(chunk)) = self.cache.get((self.number, number)) {
             return Ok(chunk);
@@ -165,7 +166,8 @@ impl FileHandle for IndexFile {
         }
         let mut bytes = Vec::with_capacity(range.len());
         if range.len() > INDEX_CACHED_READ_BYTES {
-            // A walk over many terms: kept, it would push out what is asked for again and again.
+            // A scan over many terms. It is not cached, because it would evict chunks that are read
+            // again and again.
             bytes.extend_from_slice(&self.read(range.start, range.len())?);
         } else if !range.is_empty() {
             for number in range.start / BLOCK_CRC_BYTES..=(range.end - 1) / BLOCK_CRC_BYTES {
@@ -179,7 +181,7 @@ impl FileHandle for IndexFile {
     }
 }
 
-/// Everything that was written into a file of `ram`.
+/// The content of a file in `ram`.
 pub(super) fn written(ram: &RamDirectory, path: &Path) -> Result<Vec<u8>, OpenReadError> {
     let read = ram.get_file_handle(path)?;
     let bytes = read.read_bytes(0..read.len());

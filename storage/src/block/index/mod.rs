@@ -1,11 +1,11 @@
-//! The index of a block: which series have which label value, as one segment of tantivy
+//! The index of a block: which series have which label value, as a segment of tantivy
 //! (`docs/format/block.md`).
 //!
-//! Document `n` is the block's series `n`; there is one field, and its terms are label, 0xff,
-//! value. The empty value, which no label has, stands for any value, and the empty label for the
-//! shards. [`mod@write`] makes the term dictionary and the postings; [`directory`] is how tantivy
-//! sees the block's files; [`read`] asks them. Docstore, norms, positions and fast fields would be
-//! empty and are not kept.
+//! Document `n` is series `n` of the block. There is one field; a term is label name, 0xff, value.
+//! The empty value, which no label has, stands for any value; the empty label name stands for the
+//! shards. [`mod@write`] makes the term dictionary and the postings, [`directory`] is tantivy's
+//! view of the files, and [`read`] queries them. Docstore, norms, positions and fast fields would
+//! be empty and are not stored.
 
 mod directory;
 mod read;
@@ -16,7 +16,7 @@ pub(super) use write::write;
 
 use tantivy::schema::{BytesOptions, Field, Schema};
 
-/// Ends the label in a term: no byte of UTF-8 text.
+/// Ends the label name in a term. Not a byte of UTF-8 text.
 const END: u8 = 0xff;
 
 /// The schema of every index, and its only field.
@@ -26,7 +26,7 @@ fn schema() -> (Schema, Field) {
     (schema.build(), field)
 }
 
-/// The term of a label value; of "", that of all series that have the label.
+/// The term of a label value; with `""` that of all series with the label.
 fn term(name: &str, value: &str) -> Vec<u8> {
     let mut term = Vec::with_capacity(name.len() + 1 + value.len());
     term.extend_from_slice(name.as_bytes());
@@ -35,13 +35,13 @@ fn term(name: &str, value: &str) -> Vec<u8> {
     term
 }
 
-/// The term of a shard's series.
+/// The term of the series of a shard.
 fn shard_term(shard: u16) -> [u8; 4] {
     let [high, low] = shard.to_be_bytes();
     [END, END, high, low]
 }
 
-/// Label and value of a term; `None` for one of a shard, and for what is not text.
+/// The label and value of a term; `None` for the term of a shard, or if it is not text.
 fn parts(term: &[u8]) -> Option<(&str, &str)> {
     let at = term.iter().position(|byte| *byte == END)?;
     Some((std::str::from_utf8(&term[..at]).ok()?, std::str::from_utf8(&term[at + 1..]).ok()?))

@@ -1,5 +1,5 @@
-//! Asking an index: a lookup is one block of the term dictionary and one list of postings; a scan
-//! walks the terms of a label.
+//! [`LabelIndex`]: queries the index. A lookup reads one block of the term dictionary and one
+//! posting list; a scan walks over the terms of a label.
 
 use super::super::block_files::BlockFiles;
 use super::super::cache::PageCache;
@@ -29,10 +29,11 @@ pub(in super::super) struct LabelIndex {
     postings: PathBuf,
 }
 
-/// Series of several terms.
+/// The union of the series of several terms.
 #[derive(Default)]
 struct SeriesUnion {
-    /// Of those that have few.
+    /// The series of terms with few series: collected first, because adding single series to a
+    /// bitmap is slow.
     few: Vec<u32>,
     many: RoaringBitmap,
 }
@@ -41,13 +42,13 @@ impl SeriesUnion {
     fn series(mut self) -> RoaringBitmap {
         self.few.sort_unstable();
         self.few.dedup();
-        // Sorted and each once: this cannot fail.
+        // Sorted and without duplicates: this cannot fail.
         self.many | RoaringBitmap::from_sorted_iter(self.few).unwrap_or_default()
     }
 }
 
 impl LabelIndex {
-    /// Opens the index of the block `meta`, whose files are in `block_files`.
+    /// Opens the index of block `meta`, whose files are in `source`.
     pub(in super::super) fn open(
         source: &dyn BlockFiles,
         meta: &BlockMeta,
@@ -69,7 +70,7 @@ impl LabelIndex {
             let segment = index.segment(index.new_segment_meta(SegmentId::generate_random(), series));
             SegmentReader::open(&segment)?.inverted_index(field)
         };
-        // Of the two this is the one of which more is read here.
+        // The error names the terms file: more of it than of the postings is read here.
         let reader = read().map_err(|e| damaged(&terms, e))?;
         Ok(LabelIndex { reader, series, terms, postings })
     }
@@ -79,7 +80,8 @@ impl LabelIndex {
         self.of_term(&shard_term(shard))
     }
 
-    /// Those of `ids` that are of a shard. Cheaper than all of the shard if they are few.
+    /// The series of `ids` that belong to a shard. Cheaper than [`LabelIndex::shard`] if `ids` are
+    /// few.
     pub(in super::super) fn of_shard(
         &self,
         ids: &RoaringBitmap,
@@ -101,8 +103,8 @@ impl LabelIndex {
         Ok(found.series())
     }
 
-    /// Calls `each` for those of `ids` that have the term, in order, until it says no. What lies
-    /// between is skipped.
+    /// Calls `each` for those of `ids` that have the term, in order, until it returns false. Skips
+    /// the postings between them.
     fn among(
         &self,
         ids: &RoaringBitmap,
@@ -147,7 +149,7 @@ impl LabelIndex {
     }
 
     /// Calls `each(value, term)` for the values of label `name` that begin with `prefix`, in order,
-    /// until it says no.
+    /// until it returns false.
     fn walk(
         &self,
         name: &str,
@@ -167,8 +169,8 @@ impl LabelIndex {
     }
 }
 
-/// What is greater than every term that begins with `prefix` and goes on with text, which has no
-/// byte as great as this one.
+/// A bound greater than every term that begins with `prefix` followed by text: no byte of text is
+/// as large as [`END`].
 fn behind(prefix: &[u8]) -> Vec<u8> {
     [prefix, &[END]].concat()
 }
@@ -183,7 +185,7 @@ impl LabelPostings for LabelIndex {
     }
 
     fn value(&self, name: &str, value: &str) -> Result<RoaringBitmap, StoreError> {
-        // The term of the empty value means something else.
+        // The term with the empty value has another meaning.
         if value.is_empty() { Ok(RoaringBitmap::new()) } else { self.of_term(&term(name, value)) }
     }
 
@@ -219,7 +221,7 @@ impl LabelPostings for LabelIndex {
         let from = term(name, prefix);
         let to = behind(&from);
         let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
-        // What would be walked is known without reading it.
+        // The size of the range to scan is known without reading it.
         let walk =
             self.reader.terms().file_slice_for_range(range, None).len() as u64 * INDEX_WALK_NS_PER_BYTE;
         if ids.len() * SERIES_NS > walk {
@@ -237,7 +239,7 @@ impl LabelPostings for LabelIndex {
             let stream = self.reader.terms().range().ge(&from).limit(1).into_stream();
             let mut stream = stream.map_err(|e| damaged(&self.terms, e))?;
             let name = stream.next().and_then(|(term, _)| parts(term)).map(|(name, _)| name.to_owned());
-            // Behind the labels come the shards.
+            // The terms of the shards come after all labels.
             let Some(name) = name else { return Ok(names) };
             from = behind(&term(&name, ""));
             names.push(name);

@@ -1,4 +1,5 @@
-//! The index against brute force, and against the postings in memory that a block without one gets.
+//! Tests the index against brute force, and against the postings in memory of a block without an
+//! index.
 
 use super::super::cache::PageCache;
 use super::super::meta::{BlockMeta, FLOATS, META};
@@ -21,7 +22,7 @@ fn block_of(dir: &Path, series: &[Labels]) -> BlockMeta {
     write_block(&OsDisk, dir, 0, 10, series.iter().map(one)).unwrap()
 }
 
-/// As if the block were an old one.
+/// Turns the block into one of an old format.
 fn without_index(mut meta: BlockMeta) -> BlockMeta {
     meta.version = FLOATS;
     for file in [TERMS, TERMS_CHECKSUMS, POSTINGS, POSTINGS_CHECKSUMS, SERIES_CHECKSUMS] {
@@ -80,7 +81,7 @@ fn texts(ask: impl Fn(&mut dyn FnMut(&str)) -> Result<(), crate::store::StoreErr
     all
 }
 
-/// What the series say is what their labels say.
+/// Asserts that the series table answers as the labels themselves do.
 fn assert_says(asked: &SeriesTable, series: &[Labels], sets: &[Vec<Matcher>]) {
     assert_eq!(asked.count(), series.len());
     for set in sets.iter().map(Vec::as_slice).chain([&[][..]]) {
@@ -121,7 +122,7 @@ proptest! {
     }
 }
 
-/// So many that terms and postings have many blocks, and that labels have many pages.
+/// So many series that terms and postings have many blocks, and labels many pages.
 fn many(count: usize) -> Vec<Labels> {
     let one = |i: usize| {
         let value = format!("v{:05}", i * 7919 % count);
@@ -154,7 +155,7 @@ fn many_terms_are_found_too() {
     assert_says(&asked, &series, &sets);
 }
 
-/// A block of series, opened.
+/// An open block, of which only the series are used.
 struct Opened {
     series: SeriesTable,
     _dir: tempfile::TempDir,

@@ -1,4 +1,5 @@
-//! Making an index: pairs are counted, sorted, and written with the series that have them, in one pass each.
+//! Writes an index: label pairs are counted, sorted, and written with their series, in one pass
+//! each.
 
 use super::directory::written;
 use super::{schema, shard_term, term};
@@ -11,8 +12,8 @@ use tantivy::postings::InvertedIndexSerializer;
 use tantivy::{IndexSettings, TantivyError};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Term dictionary and postings of these series, whose ids are their places. The same series make
-/// the same bytes.
+/// The term dictionary and the postings of these series; the id of a series is its index. The same
+/// series always give the same bytes.
 pub(in super::super) fn write(series: &[Labels]) -> Result<(Vec<u8>, Vec<u8>), TantivyError> {
     let (ram, (schema, field)) = (RamDirectory::create(), schema());
     let index = Index::create(ram.clone(), schema, IndexSettings::default())?;
@@ -52,13 +53,13 @@ fn by_shard(series: &[Labels]) -> Vec<Vec<u32>> {
     shards
 }
 
-/// The pairs of label and value, the value "" standing for any.
+/// The label pairs; the value `""` stands for any value.
 struct LabelPairs<'a> {
     texts: Vec<(&'a str, &'a str)>,
     counts: Vec<u32>,
-    /// Of each series in turn: its pairs, two per label.
+    /// For each series its pairs, two per label: any value, and its value.
     entries: Vec<u32>,
-    /// Where in `entries` each series ends.
+    /// Where the entries of each series end.
     ends: Vec<usize>,
     table: HashTable<u32>,
 }
@@ -76,7 +77,8 @@ impl<'a> LabelPairs<'a> {
         for labels in series {
             let start = pairs.entries.len();
             for (place, pair) in labels.iter().enumerate() {
-                // Neighbours have most of their pairs in common, at the same place.
+                // Adjacent series have most of their pairs in common, at the same positions: this
+                // saves the hash lookup.
                 let known = before.start + 2 * place;
                 let (any, one) = match pairs.entries[..before.end].get(known..known + 2) {
                     Some(&[any, one]) if pairs.texts[one as usize] == pair => (any, one),
@@ -111,8 +113,8 @@ impl<'a> LabelPairs<'a> {
     /// The pairs in the order of their terms.
     fn sorted(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.texts.len()).collect();
-        // A label comes before one that it begins with: its next byte is less than what ends a
-        // label in a term.
+        // A label name comes before a longer one that begins with it only if the next byte is less
+        // than the byte that ends a name in a term.
         let name = |pair: usize| self.texts[pair].0.bytes().chain([super::END]);
         order.sort_unstable_by(|a, b| {
             if self.texts[*a].0 == self.texts[*b].0 {
@@ -146,7 +148,7 @@ impl<'a> LabelPairs<'a> {
     }
 }
 
-/// Series by pair.
+/// The series of each pair, in one vector.
 struct PairPostings {
     from: Vec<usize>,
     to: Vec<usize>,
