@@ -1,6 +1,6 @@
-//! A small text file that is replaced as a whole: after a kill it is the old one or the new one,
-//! and a flipped bit is noticed. Its last line is a seal: `crc32c:` and eight hex digits over all
-//! lines before it.
+//! Small text files that are replaced as a whole. After a crash the file is the old or the new one,
+//! and damage is detected. The last line is `crc32c:` and eight hex digits: the checksum of all
+//! lines before.
 
 use crate::disk::Disk;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 const SEAL: &str = "crc32c:";
 
-/// Replaces `path` by `text`; durable on return. `text` ends with a line feed.
+/// Replaces `path` with `text`, which ends with a line feed. Durable on return.
 pub fn write(disk: &dyn Disk, path: &Path, text: &str) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = disk.create(&temporary)?;
@@ -18,7 +18,8 @@ pub fn write(disk: &dyn Disk, path: &Path, text: &str) -> io::Result<()> {
     disk.rename(&temporary, path)
 }
 
-/// The text that was written last; `None`: none ever was. An error says what is wrong with the file.
+/// The text written last; `None` if the file does not exist. The error says what is wrong with the
+/// file.
 pub fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<String>> {
     let bytes = match disk.read(path) {
         Ok(bytes) => bytes,

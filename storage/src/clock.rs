@@ -1,9 +1,10 @@
-//! The clock as a parameter: neither the store nor the engine reads the time by itself.
+//! The clock as a parameter: the storage engine and the query engine never read the system time
+//! themselves.
 
 use crate::model::TimeMs;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
-/// Where the time comes from.
+/// A source of time.
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch.
     fn now(&self) -> TimeMs;
@@ -14,7 +15,7 @@ pub trait Clock: Send + Sync {
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that shows `t`.
+    /// A clock that stands at `t`.
     pub fn at(t: TimeMs) -> ManualClock {
         ManualClock(AtomicI64::new(t))
     }

@@ -1,7 +1,8 @@
-//! The one place that knows bincode: control records are encoded here and nowhere else.
+//! The only user of bincode: encodes and decodes control records and messages between processes.
 //!
-//! bincode 1.3 is the version timely serialises with; its upstream calls it complete. Sample records have a
-//! hand-specified layout (see `docs/format/wal.md`) and do not come here, so the formats survive the crate.
+//! bincode 1.3 is the version that timely serialises with; its upstream considers it complete.
+//! Sample records have a hand-specified layout (`docs/format/wal.md`) and do not use it, so that
+//! their formats do not depend on the crate.
 
 use bincode::Options;
 use serde::{Deserialize, Serialize};
@@ -25,12 +26,12 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> 
     decode_within(crate::limits::WAL_RECORD_BYTES, bytes)
 }
 
-/// Encodes a message between processes, of `limit` bytes at most.
+/// Encodes a message between processes, of at most `limit` bytes.
 pub fn encode_within<T: Serialize>(limit: usize, value: &T) -> Result<Vec<u8>, CodecError> {
     options(limit).serialize(value).map_err(|e| CodecError(e.to_string()))
 }
 
-/// Decodes such a message; trailing bytes are an error.
+/// Decodes a message between processes; trailing bytes are an error.
 pub fn decode_within<'a, T: Deserialize<'a>>(limit: usize, bytes: &'a [u8]) -> Result<T, CodecError> {
     options(limit).deserialize(bytes).map_err(|e| CodecError(e.to_string()))
 }

@@ -1,6 +1,7 @@
-//! The disk as a parameter: what the store asks of a file system, so that tests can cut, fail and fill it.
+//! The file system as a parameter ([`Disk`]), so that tests can truncate it, make it fail and fill
+//! it.
 //!
-//! [`OsDisk`] is the real one. Everything that writes in this crate goes through [`Disk`].
+//! [`OsDisk`] is the real one. Everything in this crate that writes uses a [`Disk`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +14,13 @@ pub trait DiskFile: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// What the store needs of a file system.
+/// The file system operations that the store needs.
 pub trait Disk: Send + Sync {
     /// Creates `path` (truncating it) for appending.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// The whole content of `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The bytes of `path` from `offset` on, at most `most`; fewer only at its end.
+    /// At most `most` bytes of `path` from `offset` on; fewer only at its end.
     fn read_at(&self, path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         let mut content = self.read(path)?;
         let from = usize::try_from(offset).map_or(content.len(), |from| from.min(content.len()));
@@ -27,17 +28,17 @@ pub trait Disk: Send + Sync {
         content.truncate(most);
         Ok(content)
     }
-    /// As [`Disk::read_at`], behind what is in `onto`; how many bytes came.
+    /// As [`Disk::read_at`], but appends to `onto`. Returns the number of bytes read.
     fn read_onto(&self, path: &Path, offset: u64, most: usize, onto: &mut Vec<u8>) -> io::Result<usize> {
         let bytes = self.read_at(path, offset, most)?;
         onto.extend_from_slice(&bytes);
         Ok(bytes.len())
     }
-    /// Length of the file `path`.
+    /// Length of the file `path`, bytes.
     fn size(&self, path: &Path) -> io::Result<u64> {
         self.read(path).map(|content| content.len() as u64)
     }
-    /// Names in directory `path`, sorted.
+    /// The paths of the entries of directory `path`, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// Renames a file or directory and makes the rename durable.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -45,15 +46,16 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory and its parents, and makes their names durable.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes the file `from` known as `to`, too: a hard link, or a synced copy where there are none.
+    /// Makes the file `from` also available as `to`: a hard link, or a synced copy where links are
+    /// not supported.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut copy = self.create(to)?;
         copy.append(&self.read(from)?)?;
         copy.sync()
     }
-    /// Cuts `path` to `len` bytes, and makes what is left durable, whoever wrote it.
+    /// Truncates `path` to `len` bytes and makes the rest durable, whichever process wrote it.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
-    /// Makes the names in directory `path` survive power loss.
+    /// Makes the entries of directory `path` survive a power loss.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -87,7 +89,8 @@ impl Disk for OsDisk {
     fn read_onto(&self, path: &Path, offset: u64, most: usize, onto: &mut Vec<u8>) -> io::Result<usize> {
         let mut file = std::fs::File::open(path)?;
         let left = file.metadata()?.len().saturating_sub(offset);
-        // One byte of room more than there is: whether the file has ended is then seen without growing.
+        // One byte more than the file has: then reading to the end does not grow the buffer just to
+        // see that it has ended.
         onto.reserve(usize::try_from(left).map_or(most, |left| left.saturating_add(1).min(most)));
         io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
         io::Read::read_to_end(&mut io::Read::take(file, most as u64), onto)
@@ -117,7 +120,7 @@ impl Disk for OsDisk {
             self.create_dir(parent)?;
         }
         match std::fs::create_dir(path) {
-            // Somebody else was faster.
+            // Another thread or process has just created it.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => (),
         }

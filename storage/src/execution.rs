@@ -1,11 +1,11 @@
-//! Who does the work that goes on beside its callers: a parameter, as the clock and the disk are.
+//! How background work is executed: a parameter, like the clock and the disk.
 
-/// See the module.
+/// Who executes background work.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Execution {
-    /// Threads of its own.
+    /// Threads of their own.
     #[default]
     Threads,
-    /// Whoever calls: nothing happens by itself, and all of it on one thread. For simulations.
+    /// The caller: nothing happens by itself, and everything on one thread. For simulations.
     Caller,
 }

@@ -1,9 +1,10 @@
-//! Exemplars: single observations with labels of their own (a trace id, mostly) that a sample points to.
+//! Exemplars: single observations with labels of their own (usually a trace id) that a sample
+//! refers to.
 //!
-//! Only the latest are kept, in memory, as many as [`Exemplars::set_limit`] says; a restart forgets
-//! them. A scrape shows the same ones again and again: what is not behind the newest of its series,
-//! in order of time, value and labels, is known or late, and late ones are taken as far back as
-//! late samples are.
+//! Only the latest are kept, in memory, up to [`Exemplars::set_limit`]; a restart forgets them. A
+//! scrape returns the same exemplars again and again. An exemplar that is not newer than the newest
+//! of its series (by time, value and labels) is either known or late; late ones are accepted within
+//! the window of late samples.
 
 use crate::limits::EXEMPLAR_LABELS;
 use crate::metrics::{Counter, Gauge, Metrics};
@@ -16,11 +17,11 @@ use std::sync::Arc;
 /// One exemplar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exemplar {
-    /// Its own labels, not those of its series.
+    /// Its own labels, not those of the series.
     pub labels: Labels,
     /// When it was observed, ms.
     pub t: TimeMs,
-    /// What was observed.
+    /// The observed value.
     pub v: f64,
 }
 
@@ -31,8 +32,8 @@ pub struct ExemplarRow {
     pub series: SeriesRef,
     /// The exemplar.
     pub exemplar: Exemplar,
-    /// Whether its time is its own and not that of the sample it came with: then a scrape that
-    /// shows it again shows the same time.
+    /// Whether its timestamp is its own, and not that of the sample it came with. If so, the next
+    /// scrape returns it with the same timestamp.
     pub timed: bool,
 }
 
@@ -41,25 +42,25 @@ pub struct ExemplarRow {
 pub struct SeriesExemplars {
     /// The labels of the series.
     pub labels: Labels,
-    /// Its exemplars.
+    /// Its exemplars, oldest first.
     pub exemplars: Vec<Exemplar>,
 }
 
-/// What became of exemplars.
+/// The result of adding exemplars.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExemplarsAdded {
-    /// Taken: stored, known already, or nothing is kept at all.
+    /// Number accepted: stored, or known already, or ignored because exemplars are disabled.
     pub taken: usize,
-    /// Which ones, by their place, are further behind the newest one of their series than may be.
+    /// Indexes of those that are too much older than the newest of their series.
     pub out_of_order: Vec<usize>,
-    /// Labels longer than 128 characters.
+    /// Number of those with labels longer than 128 characters.
     pub too_long: usize,
 }
 
 /// The latest exemplars of all series.
 pub struct Exemplars {
     ring: Mutex<ExemplarBuffer>,
-    /// How far behind the newest one of its series an exemplar may be, ms.
+    /// How much older than the newest of its series an exemplar may be, ms.
     window: i64,
     appended: Arc<Counter>,
     out_of_order: Arc<Counter>,
@@ -72,29 +73,29 @@ pub struct Exemplars {
 #[derive(Default)]
 struct ExemplarBuffer {
     limit: usize,
-    /// The exemplars of each series by time.
+    /// The exemplars of each series, by time.
     by_series: HashMap<SeriesRef, VecDeque<ExemplarEntry>>,
-    /// Where the exemplars are, in the order in which they came.
+    /// The positions of all exemplars, in the order in which they were added.
     order: VecDeque<ExemplarPosition>,
-    /// How many have come.
+    /// Number of exemplars ever added.
     came: u64,
 }
 
 struct ExemplarEntry {
     exemplar: Exemplar,
     timed: bool,
-    /// Which one of all that came it is.
+    /// The running number with which it was added.
     number: u64,
 }
 
-/// Where an exemplar is.
+/// Identifies a stored exemplar.
 struct ExemplarPosition {
     series: SeriesRef,
     t: TimeMs,
     number: u64,
 }
 
-/// What is to be done with an exemplar.
+/// The decision about an exemplar.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Store,
@@ -103,8 +104,8 @@ enum Verdict {
 }
 
 impl Exemplars {
-    /// None are kept before [`Exemplars::set_limit`]. One that is less than `window` ms older than
-    /// the newest of its series is put in its place; 0: none are.
+    /// Keeps no exemplars before [`Exemplars::set_limit`]. An exemplar less than `window` ms older
+    /// than the newest of its series is inserted at its place; with 0 none is.
     pub fn new(window: i64, metrics: &Metrics) -> Exemplars {
         Exemplars {
             ring: Mutex::default(),
@@ -142,7 +143,7 @@ impl Exemplars {
         }
     }
 
-    /// From now on at most `limit` are kept; 0 forgets all and takes none.
+    /// Sets the maximum number of exemplars; 0 removes all and disables them.
     pub fn set_limit(&self, limit: usize) {
         let mut ring = self.ring.lock();
         ring.limit = limit;
@@ -157,14 +158,14 @@ impl Exemplars {
         self.last.set(ring.order.front().map_or(0.0, |first| first.t as f64 / 1000.0));
     }
 
-    /// Whether any are kept: if not, nobody needs to parse them.
+    /// Whether exemplars are kept. If not, they need not be parsed.
     pub fn enabled(&self) -> bool {
         self.ring.lock().limit > 0
     }
 
-    /// Takes exemplars, in this order. As in Prometheus each is compared with what was there before
-    /// all of them, and that is told; one that is behind another one of them is refused silently,
-    /// and only counted.
+    /// Adds exemplars in this order. As in Prometheus, each is compared with the exemplars stored
+    /// before the call, and refusals are reported. An exemplar that is older than another one of
+    /// the same call is not reported, but only counted.
     pub fn add(&self, rows: Vec<ExemplarRow>) -> ExemplarsAdded {
         let mut added = ExemplarsAdded::default();
         let mut ring = self.ring.lock();
@@ -194,7 +195,7 @@ impl Exemplars {
         added
     }
 
-    /// The exemplars in `from..=to` of all series that have some.
+    /// The exemplars in `from..=to`, for all series that have any.
     pub fn select(&self, from: TimeMs, to: TimeMs) -> Vec<(SeriesRef, Vec<Exemplar>)> {
         let ring = self.ring.lock();
         let mut found = Vec::new();
@@ -211,7 +212,8 @@ impl Exemplars {
 }
 
 impl ExemplarBuffer {
-    /// Only the newest one of the series is looked at: a scrape shows the same ones again and again.
+    /// Decides about an exemplar by comparing it with the newest of its series only: scrapes return
+    /// the same ones again and again.
     fn judge(&self, row: &ExemplarRow, window: i64) -> Verdict {
         let Some(newest) = self.by_series.get(&row.series).and_then(VecDeque::back) else {
             return Verdict::Store;
@@ -223,7 +225,7 @@ impl ExemplarBuffer {
         if same_time && same_value && a.labels == b.labels {
             return Verdict::Known;
         }
-        // The order of labels at one time is that of Prometheus' hashes.
+        // Exemplars with the same time and value are ordered by Prometheus' hash of their labels.
         let is_behind = match a.t.cmp(&b.t) {
             Ordering::Greater => false,
             Ordering::Less => a.t <= b.t.saturating_sub(window),
@@ -234,8 +236,8 @@ impl ExemplarBuffer {
         if is_behind { Verdict::OutOfOrder } else { Verdict::Store }
     }
 
-    /// Puts an exemplar into its place; whether it was taken. Between others one at the same time
-    /// counts as the same, as in Prometheus.
+    /// Inserts an exemplar at its place. Returns whether it was stored: between others, one with
+    /// the same time counts as the same, as in Prometheus.
     fn put(&mut self, row: ExemplarRow) -> bool {
         let ExemplarRow { series, exemplar, timed } = row;
         let t = exemplar.t;
@@ -253,7 +255,7 @@ impl ExemplarBuffer {
         true
     }
 
-    /// Forgets those that came first.
+    /// Removes the exemplars that were added first, until the limit is kept.
     fn shrink(&mut self) {
         while self.order.len() > self.limit {
             let Some(ExemplarPosition { series, t, number }) = self.order.pop_front() else { return };
@@ -270,7 +272,7 @@ impl ExemplarBuffer {
     }
 }
 
-/// Characters of names and values.
+/// Number of characters of names and values.
 fn characters(labels: &Labels) -> usize {
     labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum()
 }
@@ -292,7 +294,7 @@ mod tests {
         all
     }
 
-    /// How many were stored, and which were told to be out of order.
+    /// How many were stored, and which were reported as out of order.
     fn add(exemplars: &Exemplars, rows: Vec<ExemplarRow>) -> (u64, Vec<usize>) {
         let before = exemplars.appended.get();
         let added = exemplars.add(rows);

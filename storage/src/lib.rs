@@ -1,11 +1,14 @@
-//! What data is, and where it stays.
+//! The storage engine: what samples are, and where they are stored.
 //!
-//! Rooms: [`model`] (labels, matchers, samples), [`wal`] (the log), [`head`] (the recent hours),
-//! [`block`] (immutable Parquet files), [`exemplars`] (a ring in memory), [`durable_map`] (a small
-//! durable map), [`store`] (the door: one object that owns them).
-//! This crate knows no PromQL and no HTTP. It reads no clock: time comes in with the calls.
+//! Modules: [`model`] (labels, matchers, samples), [`wal`] (the write-ahead log), [`head`] (the
+//! recent hours, in memory), [`block`] (immutable Parquet files), [`exemplars`] (a ring in memory),
+//! [`durable_map`] (a small file of keys and values), and [`store`], the entry point that owns the
+//! others.
+//!
+//! This crate knows nothing of PromQL or HTTP. It does not read the clock: times come in as
+//! arguments.
 
-// Tests may touch the disk and the clock; the crate may not (clippy.toml).
+// Tests may use the disk and the clock directly; the crate may not (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests drive the real world"))]
 
 pub mod block;

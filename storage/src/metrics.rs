@@ -1,8 +1,9 @@
-//! Self-metrics: a small registry of counters, gauges, histograms and summaries, printed in the
-//! text format 0.0.4.
+//! The metrics of the server itself: a small registry of counters, gauges, histograms and
+//! summaries, rendered in the text format 0.0.4.
 //!
-//! It sits in the lowest crate so that every room can count; it is passed in, never global. Names follow
-//! Prometheus (`prometheus_tsdb_…`) where a stock alert or dashboard asks for them.
+//! It is in the lowest crate so that every crate can use it, and is passed as an argument, never
+//! global. Where stock alerts or dashboards expect a metric, its name is that of Prometheus
+//! (`prometheus_tsdb_…`).
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +30,7 @@ impl Counter {
     }
 }
 
-/// A number that moves both ways.
+/// A number that goes up and down.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
@@ -65,12 +66,13 @@ impl MetricHistogram {
     }
 }
 
-/// The quantiles that a summary shows.
+/// The quantiles of a summary.
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
-/// Observations that a summary's quantiles are of: enough for the third to have some beyond it.
+/// Number of latest observations over which the quantiles of a summary are computed: enough for
+/// several beyond the 0.99 quantile.
 const RECENT: usize = 512;
 
-/// Sum and count of all observations, quantiles of the newest.
+/// A summary: sum and count of all observations, quantiles of the latest ones.
 #[derive(Debug, Default)]
 pub struct MetricSummary(Mutex<RecentObservations>);
 
@@ -87,7 +89,7 @@ impl MetricSummary {
         self.observe_all(v, 1);
     }
 
-    /// Counts `n` observations that are the same as far as one knows.
+    /// Counts `n` observations that are known only by their common value, such as a mean.
     pub fn observe_all(&self, v: f64, n: u64) {
         if n == 0 {
             return;
@@ -106,7 +108,7 @@ impl MetricSummary {
 enum Metric {
     Counter(Arc<Counter>),
     Gauge(Arc<Gauge>),
-    /// A counter of something measured elsewhere, with fractions.
+    /// A counter with fractions, whose value is measured elsewhere.
     Total(Arc<Gauge>),
     Histogram(Arc<MetricHistogram>),
     Summary(Arc<MetricSummary>),
@@ -117,12 +119,12 @@ struct MetricFamily {
     series: BTreeMap<String, Metric>,
 }
 
-/// All self-metrics of one server. Cheap to clone.
+/// All metrics of one server. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, MetricFamily>>>);
 
 impl Metrics {
-    /// The counter `name` with these labels; made on first use.
+    /// The counter `name` with these labels, created on first use.
     pub fn counter(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Counter> {
         match self.entry(name, help, labels, || Metric::Counter(Arc::default())) {
             Metric::Counter(c) => c,
@@ -130,7 +132,7 @@ impl Metrics {
         }
     }
 
-    /// The gauge `name` with these labels; made on first use.
+    /// The gauge `name` with these labels, created on first use.
     pub fn gauge(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Gauge> {
         match self.entry(name, help, labels, || Metric::Gauge(Arc::default())) {
             Metric::Gauge(g) => g,
@@ -138,7 +140,8 @@ impl Metrics {
         }
     }
 
-    /// The counter `name` with these labels, of something that is counted elsewhere and may have fractions.
+    /// The counter `name` with these labels for a value that is counted elsewhere and may have
+    /// fractions, created on first use.
     pub fn total(&self, name: &'static str, help: &'static str, labels: &[(&str, &str)]) -> Arc<Gauge> {
         match self.entry(name, help, labels, || Metric::Total(Arc::default())) {
             Metric::Total(g) => g,
@@ -146,7 +149,7 @@ impl Metrics {
         }
     }
 
-    /// The histogram `name` with these labels and bucket bounds; made on first use.
+    /// The histogram `name` with these labels and bucket bounds, created on first use.
     pub fn histogram(
         &self,
         name: &'static str,
@@ -164,7 +167,7 @@ impl Metrics {
         }
     }
 
-    /// The summary `name` with these labels; made on first use.
+    /// The summary `name` with these labels, created on first use.
     pub fn summary(
         &self,
         name: &'static str,
@@ -177,7 +180,7 @@ impl Metrics {
         }
     }
 
-    /// Forgets all metrics with exactly these labels: what they were about is no more.
+    /// Removes all metrics with exactly these labels, because what they measured no longer exists.
     pub fn forget(&self, labels: &[(&str, &str)]) {
         let key = key(labels);
         let mut families = self.0.lock();
@@ -198,7 +201,7 @@ impl Metrics {
         family.series.entry(key).or_insert_with(make).clone()
     }
 
-    /// Everything in the text format 0.0.4.
+    /// Renders all metrics in the text format 0.0.4.
     pub fn render(&self) -> String {
         let mut out = String::new();
         for (name, family) in self.0.lock().iter() {

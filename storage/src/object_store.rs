@@ -1,5 +1,5 @@
-//! An object store as a parameter, like [`crate::disk`]: what the store asks of S3 and its like, so
-//! that tests can fail it, kill it and take it away. Who speaks to a real one is in `connectors`.
+//! The object store (S3 and compatible ones) as a parameter, like [`crate::disk`], so that tests
+//! can make it fail, kill it and remove it. The real one is in the crate `connectors`.
 
 use crate::metrics::{Counter, Gauge, Metrics};
 use std::io;
@@ -7,35 +7,37 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// Gives `len` bytes from an offset on of what is to be put.
+/// Returns `len` bytes from an offset on of the content to be uploaded.
 pub type UploadReader<'a> = dyn Fn(u64, usize) -> io::Result<Vec<u8>> + Sync + 'a;
 
-/// What the store needs of an object store. Names have `/` in them and are relative to a place that
-/// is its own. Every call ends, in an error at the latest when its time is up.
+/// The operations that the store needs. Names contain `/` and are relative to a place that is the
+/// store's own. Every call returns, at the latest with an error after a timeout.
 pub trait ObjectStorage: Send + Sync {
-    /// Where it is, for messages.
+    /// The address, for messages.
     fn address(&self) -> &str;
-    /// Makes the object `name` of `bytes` bytes, or replaces it; it is there as a whole or not at all.
+    /// Creates or replaces the object `name` of `bytes` bytes; readers see it completely or not at
+    /// all.
     fn put(&self, name: &str, bytes: u64, content: &UploadReader) -> io::Result<()>;
-    /// Makes the object `name` if there is none ([`io::ErrorKind::AlreadyExists`]).
+    /// Creates the object `name`. The error is [`io::ErrorKind::AlreadyExists`] if there is one.
     fn create(&self, name: &str, content: &[u8]) -> io::Result<()>;
-    /// The bytes of an object in `range`, which must be within it ([`io::ErrorKind::NotFound`]:
-    /// there is no such object).
+    /// The bytes of an object in `range`, which must be within it. The error is
+    /// [`io::ErrorKind::NotFound`] if there is no such object.
     fn get(&self, name: &str, range: Range<u64>) -> io::Result<Vec<u8>>;
-    /// As [`ObjectStorage::get`] for each of these, which are not empty; side by side where the
-    /// store can do that.
+    /// As [`ObjectStorage::get`] for several non-empty ranges; in parallel if the implementation
+    /// can.
     fn get_many(&self, wanted: &[(String, Range<u64>)]) -> Vec<io::Result<Vec<u8>>> {
         wanted.iter().map(|(name, range)| self.get(name, range.clone())).collect()
     }
-    /// Length of an object; `None`: there is none.
+    /// Length of an object, bytes; `None` if there is none.
     fn len_of(&self, name: &str) -> io::Result<Option<u64>>;
-    /// Names and lengths of all objects whose names begin with `folder/`; of all if it is empty.
+    /// Names and lengths of all objects whose names begin with `folder/`; of all objects if
+    /// `folder` is empty.
     fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
-    /// Removes an object; one that is not there is no error.
+    /// Deletes an object. It is not an error if there is none.
     fn delete(&self, name: &str) -> io::Result<()>;
 }
 
-/// An object store of which every request is counted.
+/// Wraps an object store and counts its requests, bytes and failures.
 pub struct MeteredObjectStore {
     objects: Arc<dyn ObjectStorage>,
     metrics: Metrics,
@@ -46,7 +48,7 @@ pub struct MeteredObjectStore {
 }
 
 impl MeteredObjectStore {
-    /// Counts what is asked of `objects`.
+    /// Counts the requests to `objects`.
     pub fn new(objects: Arc<dyn ObjectStorage>, metrics: &Metrics) -> MeteredObjectStore {
         let bytes = |direction| {
             let help = "Bytes of objects that went to the object store or came from it.";
@@ -63,12 +65,12 @@ impl MeteredObjectStore {
         }
     }
 
-    /// Whether the last request was answered.
+    /// Whether the last request succeeded.
     pub fn is_up(&self) -> bool {
         self.up.get() > 0.0
     }
 
-    /// How many requests have failed so far.
+    /// Number of failed requests so far.
     pub fn failures(&self) -> u64 {
         self.failures.load(SeqCst)
     }
@@ -89,7 +91,7 @@ impl MeteredObjectStore {
     }
 
     fn answered<T>(&self, operation: &str, answer: io::Result<T>) -> io::Result<T> {
-        // That something is there already, or is not there, is an answer.
+        // `AlreadyExists` and `NotFound` are answers, not failures.
         let answered = answer
             .as_ref()
             .err()

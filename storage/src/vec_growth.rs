@@ -1,14 +1,15 @@
-//! Vectors that live long: doubling keeps as much in reserve as is there, and so does shrinking.
-//! mimalloc leaves a vector where it is as long as half of its place is in use.
+//! Growth of vectors that live long. Doubling reserves as much again as is used. Why not
+//! `shrink_to_fit`: mimalloc does not move an allocation while at least half of it is used, so the
+//! memory would not come back.
 
-/// Makes room for `more` elements, and for a sixteenth of what is there.
+/// Reserves space for `more` elements, and at least for 1/16 of the current ones.
 pub fn reserve_slack<T>(vec: &mut Vec<T>, more: usize) {
     if vec.capacity() - vec.len() < more {
         vec.reserve_exact(more.max(vec.len() / 16));
     }
 }
 
-/// The elements in a place of their own size.
+/// Copies the elements to an allocation of exactly their size.
 pub fn boxed_exact<T: Copy>(elements: &[T]) -> Box<[T]> {
     Box::from(elements)
 }

@@ -1,16 +1,16 @@
-//! The bytes of a kept map: a header, then frames. A frame is a length, a checksum and changes; it
-//! counts as a whole.
+//! The file format of a durable map: a header, then frames. A frame has a length, a checksum and
+//! changes; it is applied completely or not at all.
 
 use super::{LoadedMap, MapChange, MapEntries};
 use crate::codec;
 use crate::limits::KEEP_FRAME_BYTES;
 
-/// First bytes of a file, the last of them the version.
+/// The first bytes of a file; the last of them is the version.
 pub const HEADER: &[u8; 8] = b"PERKEEP\x01";
-/// Length and checksum before the changes of a frame.
+/// Bytes before the changes of a frame: length and checksum.
 const PREFIX: usize = 8;
 
-/// Adds frames with `changes` to `out`; one frame unless they are very many.
+/// Appends frames with `changes` to `out`: one frame, unless the changes are very many.
 pub fn encode(changes: Vec<MapChange>, out: &mut Vec<u8>) -> Result<(), codec::CodecError> {
     let mut frame = Vec::new();
     let mut bytes = 0;
@@ -33,7 +33,7 @@ fn put_frame(changes: &[MapChange], out: &mut Vec<u8>) -> Result<(), codec::Code
     Ok(())
 }
 
-/// Reads a whole file. The frame that was being written when the process died is no damage.
+/// Decodes a whole file. An incomplete last frame, which a crash leaves, is not damage.
 pub fn decode(bytes: &[u8]) -> LoadedMap {
     let mut found = LoadedMap { existed: true, ..LoadedMap::default() };
     if !bytes.starts_with(HEADER) {
@@ -52,15 +52,16 @@ pub fn decode(bytes: &[u8]) -> LoadedMap {
         apply(&mut found.entries, changes);
         at = end;
     }
-    // What was being written is shorter than it says.
+    // An incomplete frame is shorter than its length says, so there is no payload; a complete one
+    // here is damaged.
     if payload(bytes, at).is_some() {
         found.damage = damage(at);
     }
     found
 }
 
-/// The first good frame from `at` on: where it begins and ends, and its changes. A frame's length
-/// may be what is damaged: it does not tell where the next one begins.
+/// The first valid frame from `at` on: its beginning, its end, and its changes. Every byte may
+/// begin a frame, because a damaged length does not tell where the next one is.
 fn next_frame(
     bytes: &[u8],
     at: usize,
@@ -85,8 +86,8 @@ fn next_frame(
     (at + 1..bytes.len()).filter(fits).find_map(frame)
 }
 
-/// Checksums of all beginnings of a file, out of which that of any part follows: where a frame may
-/// begin at every byte, and be of any length, none is read for each of them.
+/// The checksums of all prefixes of a file, from which the checksum of any range follows. So
+/// testing every byte as the beginning of a frame does not read the frame each time.
 struct Checksums(Vec<u32>);
 
 impl Checksums {
@@ -103,14 +104,15 @@ impl Checksums {
     }
 }
 
-/// The payload of the frame at `at` and its checksum, if the file is as long as the frame says.
+/// The payload of the frame at `at` and its checksum. `None` if the file is shorter than the frame
+/// says.
 fn payload(bytes: &[u8], at: usize) -> Option<(&[u8], u32)> {
     let (prefix, rest) = bytes.get(at..)?.split_at_checked(PREFIX)?;
     let number = |at: usize| u32::from_le_bytes([prefix[at], prefix[at + 1], prefix[at + 2], prefix[at + 3]]);
     Some((rest.get(..number(0) as usize)?, number(4)))
 }
 
-/// Makes `changes` in `entries`.
+/// Applies `changes` to `entries`.
 pub fn apply(entries: &mut MapEntries, changes: Vec<MapChange>) {
     for (key, value) in changes {
         match value {

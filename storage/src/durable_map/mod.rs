@@ -1,9 +1,10 @@
-//! A small map that outlives the process: bytes by key, in one file that is appended to.
+//! [`DurableMap`]: a small map of bytes that survives restarts, in one file that is appended to.
+//! Used for the states of alerts.
 //!
-//! [`DurableMap::put`] never waits: a thread of its own writes, syncs and tidies up. What is put
-//! for one key while it writes is written once, so that the queue is never longer than the map. A
-//! file that cannot be written is written anew, as a whole, until that works. The bytes on disk are
-//! in [`mod@format`]; their layout in `docs/format/keep.md`.
+//! [`DurableMap::put`] never waits: a thread writes, syncs, and compacts the file. Several changes
+//! of one key during a write are written once, so the queue is never longer than the map. After a
+//! failure the file is rewritten completely, until that succeeds. [`mod@format`] encodes the bytes;
+//! `docs/format/keep.md` specifies them.
 
 mod format;
 mod writer;
@@ -21,31 +22,32 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A key and its new value; `None`: the key goes.
+/// A key and its new value; `None` removes the key.
 pub type MapChange = (Vec<u8>, Option<Vec<u8>>);
 /// All keys and values.
 pub type MapEntries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What was there when the map was opened.
+/// The content of the file when the map was opened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LoadedMap {
-    /// Whether there was a file; its entries may be none.
+    /// Whether there was a file, possibly without entries.
     pub existed: bool,
-    /// What it held.
+    /// The entries.
     pub entries: MapEntries,
-    /// What could not be read, and where.
+    /// A description of what could not be read.
     pub damage: Option<String>,
 }
 
 #[derive(Default)]
 struct MapState {
     queue: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// Number of the latest call of [`DurableMap::put`], of the latest one that the writer has
-    /// seen, and of the latest one that is in the file.
+    /// The number of the latest call of [`DurableMap::put`]; of the latest call that the writer has
+    /// taken; and of the latest call that is in the file.
     put: u64,
     taken: u64,
     written: u64,
-    /// Somebody waited in vain: nobody waits until the file has caught up.
+    /// Whether a call of [`DurableMap::wait`] has timed out: no call waits until the file has
+    /// caught up.
     late: bool,
     closing: bool,
 }
@@ -57,7 +59,7 @@ struct MapShared {
     done: Condvar,
 }
 
-/// See the module.
+/// A durable map.
 pub struct DurableMap {
     shared: Arc<MapShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -66,8 +68,8 @@ pub struct DurableMap {
 }
 
 impl DurableMap {
-    /// Reads the file at `path`, if there is one, and begins to write to it. A file that cannot be
-    /// understood is as good as empty, and said so.
+    /// Opens the map and reads the file at `path`, if there is one. An unreadable file counts as
+    /// empty, and is reported in [`LoadedMap`].
     pub fn open(
         disk: Arc<dyn Disk>,
         path: PathBuf,
@@ -83,8 +85,8 @@ impl DurableMap {
         Ok((DurableMap { shared, thread: Mutex::new(Some(thread)), by_hand: None }, found))
     }
 
-    /// As [`DurableMap::open`], without a thread: what is put is written when somebody waits for
-    /// it, or calls [`DurableMap::turn`].
+    /// As [`DurableMap::open`], without a thread: changes are written by [`DurableMap::wait`] and
+    /// [`DurableMap::turn`].
     pub fn open_by_hand(
         disk: Arc<dyn Disk>,
         path: PathBuf,
@@ -95,14 +97,14 @@ impl DurableMap {
         Ok((DurableMap { shared: Arc::default(), thread: Mutex::default(), by_hand }, found))
     }
 
-    /// Writes what is queued, as the thread of a map that has one does.
+    /// For a map without a thread: writes what is queued.
     pub fn turn(&self) {
         if let Some(writer) = &self.by_hand {
             writer.lock().run_once(&self.shared);
         }
     }
 
-    /// Makes the changes, all of them or none should the process die; returns their number for
+    /// Queues changes, which are written atomically. Returns their number, for
     /// [`DurableMap::wait`].
     pub fn put(&self, changes: impl IntoIterator<Item = MapChange>) -> u64 {
         let mut state = self.shared.state.lock();
@@ -112,9 +114,9 @@ impl DurableMap {
         state.put
     }
 
-    /// Waits until the changes up to number `put` outlive the process (not yet a power failure: the
-    /// sync follows), at most `limit`; whether they do. A disk that has let somebody wait in vain
-    /// is not waited for again until it has caught up.
+    /// Waits, at most `limit`, until the changes up to number `put` survive a crash of the process
+    /// (not yet a power loss: the sync comes later). Returns whether they do. After a timeout no
+    /// call waits until the file has caught up.
     pub fn wait(&self, put: u64, limit: Duration) -> bool {
         if self.by_hand.is_some() {
             self.turn();
@@ -130,7 +132,7 @@ impl DurableMap {
         true
     }
 
-    /// Writes what is queued and ends. Also done on drop.
+    /// Writes what is queued and stops the thread. Also called on drop.
     pub fn close(&self) {
         self.turn();
         self.shared.state.lock().closing = true;
@@ -141,7 +143,7 @@ impl DurableMap {
     }
 }
 
-/// Reads the file, if there is one.
+/// Reads the file, if there is one, and makes its writer.
 fn read(
     disk: Arc<dyn Disk>,
     path: &std::path::Path,

@@ -1,4 +1,4 @@
-//! A kept map over kills, damage and disks that fail or stall.
+//! Tests of durable maps: crashes, damage, and disks that fail or stall.
 
 use super::*;
 use crate::disk::{DiskFile, OsDisk};
@@ -44,7 +44,7 @@ fn what_was_put_is_found_again() {
     assert!(found.existed && found.entries.is_empty(), "an empty map is not an unknown one");
 }
 
-/// Every length that a kill can leave gives whole batches: all of a put, or nothing of it.
+/// Every length that a crash can leave gives complete batches: all of a `put`, or nothing of it.
 #[test]
 fn a_torn_tail_costs_the_put_that_was_being_written() {
     let mut bytes = format::HEADER.to_vec();
@@ -117,7 +117,7 @@ fn the_file_does_not_grow_for_ever() {
     assert_eq!(text(&open(dir.path()).1)[1], ("n".to_owned(), "199".to_owned()));
 }
 
-/// A disk that stands still, or fails, while it is told to.
+/// A disk that stalls or fails on request.
 #[derive(Default)]
 struct StallingDisk {
     stalled: Arc<AtomicBool>,
@@ -173,7 +173,7 @@ fn a_disk_that_stands_still_is_waited_for_once() {
     disk.stalled.store(true, SeqCst);
     let put = map.put([set("a", "1")]);
     assert!(!map.wait(put, Duration::from_millis(20)));
-    // Were it waited for, this would take an hour.
+    // If the call waited, this would take an hour.
     assert!(!map.wait(map.put([set("a", "2")]), Duration::from_secs(3_600)));
     disk.stalled.store(false, SeqCst);
     let put = map.put([set("b", "1")]);

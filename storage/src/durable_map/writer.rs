@@ -1,5 +1,5 @@
-//! The thread that writes a kept map: appends what is queued, syncs it, and writes the file anew
-//! when most of it is old.
+//! The writer thread of a durable map: appends queued changes, syncs, and rewrites the file when
+//! most of it is obsolete.
 
 use super::{MapChange, MapEntries, MapShared, format};
 use crate::disk::{Disk, DiskFile};
@@ -10,23 +10,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// See the module.
+/// The state of the writer.
 pub struct MapWriter {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     entries: MapEntries,
-    /// `None`: the file must be written anew before anything can be appended.
+    /// `None`: the file must be rewritten before anything can be appended.
     file: Option<Box<dyn DiskFile>>,
-    /// The latest write has failed.
+    /// Whether the latest write has failed.
     failing: bool,
-    /// Bytes of the file, and of what it had when it was written anew.
+    /// Current length of the file, and its length after the last rewrite, bytes.
     length: usize,
     tidy_length: usize,
     failures: Arc<Counter>,
 }
 
 impl MapWriter {
-    /// A writer that has not begun; `entries` is what the file holds.
+    /// A writer for the file at `path`, which holds `entries`.
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf, entries: MapEntries, metrics: &Metrics) -> MapWriter {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let help = "Failed writes of small state files; they are tried again.";
@@ -45,7 +45,7 @@ impl MapWriter {
         }
     }
 
-    /// Writes what is queued now, or tries again what has failed.
+    /// Writes what is queued now, or tries a failed write again.
     pub fn run_once(&mut self, shared: &MapShared) {
         let mut state = shared.state.lock();
         if state.taken == state.put && !self.failing {
@@ -97,7 +97,7 @@ impl MapWriter {
         file.append(&bytes)
     }
 
-    /// Writes all entries into another file and puts it in the place of this one.
+    /// Writes all entries to a new file, which then replaces the current one.
     fn write_anew(&mut self) -> io::Result<()> {
         self.file = None;
         let temporary = self.path.with_extension("tmp");
@@ -114,8 +114,9 @@ impl MapWriter {
     }
 }
 
-/// Waits for changes; with the number of the latest one, and whether they are the last. After a
-/// failure it comes back by itself after a while. `None`: closed, and nothing is left.
+/// Waits for changes. Returns them with the number of the latest, and whether the map is closing.
+/// After a failure it returns by itself after a pause. `None`: the map is closed and nothing is
+/// left to write.
 fn take(shared: &MapShared, failing: bool) -> Option<(Vec<MapChange>, u64, bool)> {
     let mut state = shared.state.lock();
     while state.taken == state.put && !state.closing {

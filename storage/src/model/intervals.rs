@@ -1,7 +1,8 @@
-//! Stretches of time that are deleted: closed intervals of milliseconds, sorted, none touching another.
+//! [`Intervals`]: the deleted times of a series, as closed intervals in milliseconds, sorted, not
+//! adjacent.
 //!
-//! What is deleted of one series. Who reads samples asks [`Intervals::retain`]; what comes again at
-//! a deleted time is taken out with [`Intervals::remove`].
+//! Readers call [`Intervals::retain`]; when a sample is stored again at a deleted time,
+//! [`Intervals::remove`] makes the time visible.
 
 use super::{NativeHistogram, TimeMs};
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use std::sync::Arc;
 pub struct Intervals(Vec<(TimeMs, TimeMs)>);
 
 impl Intervals {
-    /// Adds `from..=to`; nothing if that is empty.
+    /// Adds `from..=to`; does nothing if that is empty.
     pub fn add(&mut self, mut from: TimeMs, mut to: TimeMs) {
         if from > to {
             return;
         }
-        // Those that overlap or touch become one.
+        // Intervals that overlap or are adjacent are merged.
         let first = self.0.partition_point(|(_, end)| end.saturating_add(1) < from);
         let behind = self.0.partition_point(|(start, _)| *start <= to.saturating_add(1));
         if first < behind {
@@ -31,13 +32,13 @@ impl Intervals {
         self.covers_all(t, t)
     }
 
-    /// Whether all of `from..=to` is in the set.
+    /// Whether all times of `from..=to` are in the set.
     pub fn covers_all(&self, from: TimeMs, to: TimeMs) -> bool {
         let at = self.0.partition_point(|(_, end)| *end < from);
         self.0.get(at).is_some_and(|(start, end)| *start <= from && to <= *end)
     }
 
-    /// Takes `t` out; whether it was in.
+    /// Removes `t`. Returns whether it was in the set.
     pub fn remove(&mut self, t: TimeMs) -> bool {
         let at = self.0.partition_point(|(_, end)| *end < t);
         let Some(&(start, end)) = self.0.get(at).filter(|(start, _)| *start <= t) else { return false };
@@ -47,7 +48,7 @@ impl Intervals {
         true
     }
 
-    /// Takes everything before `end` out; whether nothing is left.
+    /// Removes all times before `end`. Returns whether the set is empty now.
     pub fn remove_before(&mut self, end: TimeMs) -> bool {
         self.0.retain(|(_, to)| *to >= end);
         if let Some((from, _)) = self.0.first_mut() {
@@ -61,7 +62,8 @@ impl Intervals {
         self.0.is_empty()
     }
 
-    /// Removes from `ts[base..]`, `vs[base..]` (parallel, in any order) what is at times in the set.
+    /// Removes from `ts[base..]` and `vs[base..]` (parallel, in any order) the samples at times in
+    /// the set.
     pub fn retain(&self, base: usize, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
         let mut kept = base;
         for i in base..ts.len() {
@@ -74,8 +76,8 @@ impl Intervals {
         vs.truncate(kept);
     }
 
-    /// As [`Intervals::retain_pairs`], of histograms in order: the one behind what is removed says
-    /// no more that there was no reset before it.
+    /// As [`Intervals::retain_pairs`], for histograms in time order. Clears the hint *not reset* of
+    /// a histogram after a removed one.
     pub fn retain_histograms(&self, base: usize, all: &mut Vec<(TimeMs, Arc<NativeHistogram>)>) {
         let mut gone = false;
         for (t, h) in &mut all[base..] {
@@ -87,7 +89,7 @@ impl Intervals {
         self.retain_pairs(base, all);
     }
 
-    /// As [`Intervals::retain`], of pairs.
+    /// As [`Intervals::retain`], for pairs.
     pub fn retain_pairs<T>(&self, base: usize, pairs: &mut Vec<(TimeMs, T)>) {
         let mut at = 0;
         pairs.retain(|(t, _)| {

@@ -1,8 +1,8 @@
-//! Label sets: sorted name-value pairs in one allocation.
+//! [`Labels`]: a label set, sorted name-value pairs in one allocation.
 //!
 //! The bytes are `(len name len value)*` with LEB128 lengths, sorted by name, without empty values
-//! (an empty label is an absent label). Equality and hashing work on the bytes; a clone is a
-//! reference count. See [`super::matcher`] for asking about them.
+//! (an empty label is an absent label). Equality and hashing work on the bytes; a clone only counts
+//! a reference. [`super::matcher`] has the conditions on labels.
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// The name of the label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 
-/// Whether `name` is a label that says what a metric is (its name, type or unit), and that a
-/// computed value loses.
+/// Whether `name` is a label that describes the metric (its name, type or unit), which a computed
+/// value loses.
 pub fn describes_metric(name: &str) -> bool {
     matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
@@ -25,7 +25,7 @@ pub fn describes_metric(name: &str) -> bool {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Labels(Arc<[u8]>);
 
-/// One pass of a hash made for texts of this length; what is left to the map's hasher is one word.
+/// Hashes the bytes with a hash made for short texts; the map's own hasher gets only one word.
 impl Hash for Labels {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash64());
@@ -33,7 +33,8 @@ impl Hash for Labels {
 }
 
 impl Labels {
-    /// The label set of these pairs, in any order. Empty values are dropped; of equal names the last wins.
+    /// The label set of these pairs, in any order. Empty values are dropped; if a name is repeated,
+    /// the last one wins.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Labels {
         let mut builder = LabelsBuilder::default();
         for (name, value) in pairs {
@@ -42,7 +43,7 @@ impl Labels {
         builder.build()
     }
 
-    /// The label set of pairs already sorted by name, unique and without empty values.
+    /// The label set of pairs that are sorted by name, unique and without empty values.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
         let mut bytes = Vec::with_capacity(128);
         for (name, value) in pairs {
@@ -51,12 +52,12 @@ impl Labels {
         Labels(Arc::from(bytes))
     }
 
-    /// The encoded form, as [`Labels::from_encoded`] takes it.
+    /// The encoded form, for [`Labels::from_encoded`].
     pub fn encoded(&self) -> &[u8] {
         &self.0
     }
 
-    /// A label set out of its encoded form. `None` if the bytes are not one.
+    /// Decodes a label set. `None` if the bytes are not one.
     pub fn from_encoded(bytes: &[u8]) -> Option<Labels> {
         let mut at = 0;
         let mut previous: Option<&str> = None;
@@ -92,12 +93,12 @@ impl Labels {
         self.get(METRIC_NAME).unwrap_or("")
     }
 
-    /// Whether there is no label at all.
+    /// Whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether both are one in memory: a clone costs no bytes.
+    /// Whether both share one allocation, as clones do.
     pub fn shares_memory(&self, other: &Labels) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -112,8 +113,8 @@ impl Labels {
         hash_encoded(&self.0)
     }
 
-    /// xxHash64 of the label set as Prometheus lays it out in memory: the hash by which it takes
-    /// samples of series.
+    /// xxHash64 of the label set in the memory layout of Prometheus: the hash by which `limitk` and
+    /// `limit_ratio` sample series.
     pub fn sampling_hash(&self) -> u64 {
         let mut bytes = Vec::with_capacity(self.0.len() + 8);
         for text in self.iter().flat_map(|(name, value)| [name, value]) {
@@ -145,13 +146,13 @@ impl Labels {
         self.filter(|n| n != METRIC_NAME)
     }
 
-    /// Without the labels that say what the metric is: of a value computed from it.
+    /// Without the labels that describe the metric: the labels of a value computed from it.
     pub fn of_computed(&self) -> Labels {
         self.filter(|n| !describes_metric(n))
     }
 
-    /// The same with these pairs set, which are sorted by name, each name once; an empty value
-    /// removes its label. One walk over both, however many there are.
+    /// The same labels with these pairs set; the pairs are sorted by name and unique, and an empty
+    /// value removes the label. A single merge of both, however many there are.
     pub fn with_sorted<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
         let mut bytes = Vec::with_capacity(self.0.len() + 64);
         let mut own = self.raw().peekable();
@@ -174,7 +175,8 @@ impl Labels {
     }
 }
 
-/// Order of Prometheus' `labels.Compare`: pairwise by name, then value, bytewise; the shorter first.
+/// The order of Prometheus' `labels.Compare`: pair by pair, by name, then value, bytewise; the
+/// shorter set first.
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
         let a = &*self.0;
@@ -183,7 +185,7 @@ impl Ord for Labels {
         if differ == a.len().min(b.len()) {
             return a.len().cmp(&b.len());
         }
-        // Most have their first texts in common: only the one that differs is looked at.
+        // Label sets mostly have their first texts in common: skip to the text that differs.
         let mut from = 0;
         let mut end = 0;
         while end <= differ {
@@ -197,7 +199,7 @@ impl Ord for Labels {
     }
 }
 
-/// The index of the first byte that is not the same in both; the length of the shorter if there is none.
+/// The index of the first byte that differs; the length of the shorter slice if there is none.
 fn first_difference(a: &[u8], b: &[u8]) -> usize {
     const WORD: usize = size_of::<u64>();
     let (a_words, b_words) = (a.as_chunks::<WORD>().0, b.as_chunks::<WORD>().0);
@@ -250,7 +252,7 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
-/// Takes the encoded form as one stretch of bytes.
+/// Visits the encoded form as one byte string.
 struct EncodedVisitor;
 
 impl Visitor<'_> for EncodedVisitor {
@@ -269,7 +271,8 @@ impl Visitor<'_> for EncodedVisitor {
 #[derive(Clone)]
 pub struct LabelsIter<'a> {
     bytes: &'a [u8],
-    /// The same, if lengths below 128 make all of it a text: it is checked at once then.
+    /// The same bytes as text, if all of them are valid UTF-8 (lengths below 128 are): then texts
+    /// need no further check.
     text: Option<&'a str>,
     at: usize,
 }
@@ -302,15 +305,15 @@ pub fn hash_encoded(encoded: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(encoded)
 }
 
-/// Appends a pair to labels in their encoded form. Whether they are a label set (sorted, texts) is
-/// not looked at: for who asks which series has them ([`crate::store::Store::find_encoded`]).
+/// Appends a pair to encoded labels. Does not check that they are a label set (sorted, valid text):
+/// for lookups ([`crate::store::Store::find_encoded`]).
 pub fn put_pair(encoded: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     put(encoded, name);
     put(encoded, value);
 }
 
-/// The pairs of a [`Labels`] without checking their text, which was checked when they were made: sorting and
-/// grouping walk them often.
+/// The pairs of a [`Labels`] as bytes, without checking their text again: used for sorting and
+/// grouping.
 pub(super) struct RawPairs<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -326,7 +329,7 @@ impl<'a> RawPairs<'a> {
 pub(super) struct RawPair<'a> {
     pub(super) name: &'a [u8],
     pub(super) value: &'a [u8],
-    /// Both, as they are encoded.
+    /// Both, encoded.
     encoded: &'a [u8],
 }
 
@@ -345,8 +348,8 @@ impl<'a> Iterator for RawPairs<'a> {
     }
 }
 
-/// Collects labels in any order. Setting, looking up and removing one costs the logarithm of their
-/// number, however many a target or a rule makes.
+/// Collects labels in any order. Setting, reading and removing one costs the logarithm of their
+/// number.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
     pairs: BTreeMap<String, String>,
@@ -365,22 +368,22 @@ impl LabelsBuilder {
         self
     }
 
-    /// Removes the labels for which `keep(name)` does not hold.
+    /// Removes the labels for which `keep(name)` is false.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.pairs.retain(|name, _| keep(name));
     }
 
-    /// The current value of label `name`, "" if it has none.
+    /// The current value of label `name`, or "".
     pub fn get(&self, name: &str) -> &str {
         self.pairs.get(name).map_or("", String::as_str)
     }
 
-    /// Whether label `name` was set, be it to an empty value.
+    /// Whether label `name` was set, possibly to an empty value.
     pub fn has(&self, name: &str) -> bool {
         self.pairs.contains_key(name)
     }
 
-    /// The pairs set so far, by name; values may be empty.
+    /// The pairs so far, by name; values may be empty.
     pub fn pairs(&self) -> &BTreeMap<String, String> {
         &self.pairs
     }
@@ -471,7 +474,7 @@ mod tests {
 
     #[test]
     fn samples_of_series_are_taken_as_prometheus_takes_them() {
-        // A length below 255 is one byte; from there on three, after a byte of 255.
+        // A length below 255 is one byte; otherwise a byte of 255 and then three bytes.
         let hash = |bytes: &[u8]| xxhash_rust::xxh64::xxh64(bytes, 0);
         assert_eq!(Labels::default().sampling_hash(), 0xef46_db37_51d8_e999);
         let short = Labels::from_pairs([("b", "2"), ("a", "1")]);

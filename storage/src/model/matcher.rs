@@ -1,7 +1,7 @@
-//! Matchers: what a selector asks of one label.
+//! Matchers: the conditions of a selector on labels.
 //!
-//! A missing label counts as the empty string, regexes are RE2, anchored on both sides and `.` matches
-//! newlines, as in Prometheus. The translation of Go's regex dialect is in [`super::regex`].
+//! As in Prometheus, a missing label counts as the empty string, and regexes are RE2, anchored at
+//! both ends, with `.` matching newlines. Go's regex dialect is translated in [`super::regex`].
 
 use super::{Labels, regex::AnchoredRegex, regex::RegexError};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ impl MatchOp {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "RawMatcher", into = "RawMatcher")]
 pub struct Matcher {
-    /// The label's name.
+    /// The name of the label.
     pub name: String,
     /// The comparison.
     pub op: MatchOp,
@@ -63,7 +63,7 @@ impl From<Matcher> for RawMatcher {
 }
 
 impl Matcher {
-    /// A matcher; fails if `value` must be a regex and is none.
+    /// Makes a matcher. Fails if `value` must be a regex and is not a valid one.
     pub fn new(
         name: impl Into<String>,
         op: MatchOp,
@@ -83,7 +83,7 @@ impl Matcher {
         Matcher { name: name.into(), op: MatchOp::Equal, value: value.into(), regex: None }
     }
 
-    /// Whether a label with this value (missing: "") satisfies the matcher.
+    /// Whether a label with this value satisfies the matcher; "" stands for a missing label.
     pub fn matches(&self, value: &str) -> bool {
         match (self.op, &self.regex) {
             (MatchOp::Equal, _) => value == self.value,
@@ -94,7 +94,7 @@ impl Matcher {
         }
     }
 
-    /// Whether `labels` satisfy the matcher.
+    /// Whether a label set satisfies the matcher.
     pub fn matches_labels(&self, labels: &Labels) -> bool {
         self.matches(labels.get(&self.name).unwrap_or(""))
     }

@@ -1,4 +1,5 @@
-//! The data model: labels, matchers, values and time. Everything else in the house speaks in these words.
+//! The data model: labels, matchers, values, native histograms and time. All other modules and
+//! crates use these types.
 
 pub mod histogram;
 pub mod intervals;

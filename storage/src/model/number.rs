@@ -1,8 +1,9 @@
-//! Numbers as Go's `FormatFloat` writes them with the shortest digits: in label values, bounds of buckets and remarks;
-//! and as its `ParseFloat` reads them.
+//! Numbers as text: as Go's `FormatFloat` writes them with the shortest digits (for label values,
+//! bucket bounds and annotations), and as its `ParseFloat` reads them.
 //!
-//! Rust's formatting finds as short a text, but where two are equally short and equally near it takes the larger; Go
-//! takes the even one (`631951547469358.25` is `…358.2`). Answers over HTTP have a faster writer with the same texts.
+//! Rust's formatting also finds a shortest text, but if two are equally short and equally near, it
+//! takes the larger and Go the even one (`631951547469358.25` is `…358.2`). HTTP answers have a
+//! faster writer with the same texts.
 
 /// Without an exponent: `'f'`.
 pub fn plain(v: f64) -> String {
@@ -47,18 +48,18 @@ pub fn not_finite(v: f64) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Why a text is no number; its text is Go's.
+/// Why a text is not a number; with Go's texts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NumberError {
-    /// It is written in no way that numbers are.
+    /// The text does not have the form of a number.
     #[error("invalid syntax")]
     Syntax,
-    /// It is larger than the largest number.
+    /// The number is larger than the largest float.
     #[error("value out of range")]
     Range,
 }
 
-/// The number that Go's `ParseFloat` reads in a text: a decimal or hexadecimal one, an infinity, or NaN without a sign.
+/// Reads a number as Go's `ParseFloat`: decimal or hexadecimal, an infinity, or NaN without a sign.
 pub fn parse(text: &str) -> Result<f64, NumberError> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if unsigned.starts_with("0x") || unsigned.starts_with("0X") {
@@ -84,7 +85,7 @@ pub fn parse(text: &str) -> Result<f64, NumberError> {
     }
 }
 
-/// Whether each underscore stands between two digits.
+/// Whether each underscore is between two digits.
 fn separates_digits(text: &str) -> bool {
     let bytes = text.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -92,7 +93,8 @@ fn separates_digits(text: &str) -> bool {
     at_underscores.into_iter().all(|at| at > 0 && digit(at - 1) && digit(at + 1))
 }
 
-/// A hexadecimal float after its `0x`: digits with at most one point, and the mandatory exponent `p`.
+/// Reads a hexadecimal float after its `0x`: digits with at most one point, and the mandatory
+/// exponent `p`.
 fn parse_hex(text: &str) -> Option<f64> {
     let (digits, exponent) = text.split_once(['p', 'P'])?;
     let exponent: i32 = exponent.parse().ok()?;
@@ -110,7 +112,8 @@ fn parse_hex(text: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// Formatting with a given number of digits rounds to even; its text counts if it is the same number.
+/// The text `even`, which formatting with a fixed number of digits rounds to even, if it is the
+/// same number; otherwise `shortest`.
 fn nearest(v: f64, shortest: String, even: String) -> String {
     if even.parse() == Ok(v) { even } else { shortest }
 }

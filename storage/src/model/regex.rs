@@ -1,8 +1,9 @@
-//! Regular expressions in Prometheus' dialect (Go's RE2), run by the `regex` crate.
+//! Regular expressions in Prometheus' dialect (Go's RE2), executed by the `regex` crate.
 //!
-//! Both engines are automata, but their syntaxes differ: [`mod@translate`] parses Go's and prints the other,
-//! refusing with Go's words what Go refuses. [`AnchoredRegex`] is `^(?s:pattern)$` with short cuts for the
-//! patterns that people write most ([`shape`]: literals, `prefix.*`); [`mod@expand`] fills Go's templates.
+//! Both engines are automata, but their syntaxes differ: [`mod@translate`] parses Go's syntax and
+//! prints that of the crate, and refuses with Go's messages what Go refuses. [`AnchoredRegex`] is
+//! `^(?s:pattern)$` with fast paths for the most common patterns ([`shape`]: literals, `prefix.*`).
+//! [`mod@expand`] fills Go's templates.
 
 mod class;
 mod escape;
@@ -16,28 +17,28 @@ pub use translate::translate;
 use shape::PatternShape;
 use std::sync::Arc;
 
-/// A pattern that Go would refuse, with Go's words.
+/// An error that Go would report for a pattern, with Go's text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("error parsing regexp: {0}")]
 pub struct RegexError(pub String);
 
 impl RegexError {
-    /// Go's form: what is wrong, and with which part of the pattern.
+    /// An error in Go's form: what is wrong, and with which part of the pattern.
     fn at(what: &str, part: &str) -> RegexError {
         RegexError(format!("{what}: `{part}`"))
     }
 }
 
-/// What is known of the texts that a pattern matches.
+/// What is known about the texts that a pattern matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatchSet<'a> {
-    /// They are these, sorted, each once.
+    /// Exactly these texts, sorted, unique.
     Literals(&'a [String]),
-    /// All but the empty one.
+    /// All texts except the empty one.
     NotEmpty,
-    /// All.
+    /// All texts.
     Everything,
-    /// They begin with this, which may be "".
+    /// Only texts that begin with this prefix, which may be "".
     Prefix(&'a str),
 }
 
@@ -77,8 +78,8 @@ impl AnchoredRegex {
         }
     }
 
-    /// If only finitely many (and few) texts match: all of them, sorted, each once. Lookups instead
-    /// of a scan.
+    /// All texts that match, sorted and unique, if they are finitely many and few. Allows lookups
+    /// instead of a scan.
     pub fn literals(&self) -> Option<&[String]> {
         match &self.0.shape {
             PatternShape::Literals(all) => Some(all),
@@ -86,8 +87,8 @@ impl AnchoredRegex {
         }
     }
 
-    /// A text that every match starts with; "" if nothing is known. A range of a sorted list
-    /// instead of all of it.
+    /// A prefix of all texts that match; "" if none is known. Allows scanning only a range of a
+    /// sorted list.
     pub fn prefix(&self) -> &str {
         match &self.0.shape {
             PatternShape::Literals(all) => match all.as_slice() {
@@ -99,7 +100,7 @@ impl AnchoredRegex {
         }
     }
 
-    /// Where the texts that match are to be looked for.
+    /// Which texts can match.
     pub fn reach(&self) -> MatchSet<'_> {
         match &self.0.shape {
             PatternShape::Literals(all) => MatchSet::Literals(all),
@@ -109,7 +110,8 @@ impl AnchoredRegex {
         }
     }
 
-    /// The underlying regex (anchored), for capture groups; its group names are for [`mod@expand`] only.
+    /// The compiled regex (anchored), for capture groups. Its group names are only for
+    /// [`mod@expand`].
     pub fn inner(&self) -> &regex::Regex {
         &self.0.regex
     }

@@ -1,32 +1,32 @@
-//! Shards: a fixed share of the series, each owned by one worker.
+//! Shards: fixed shares of the series, each owned by one worker.
 //!
-//! The shard of a series is a function of its labels and of nothing else, so restarts, blocks and other
-//! machines agree on it. Series of one target (`job`, `instance`) share a shard: a scrape stays one columnar
-//! batch, and `a / b` over one target can be matched where the samples are.
+//! The shard of a series depends only on its labels, so that restarts, blocks and other processes
+//! agree on it. Series of one target (`job`, `instance`) are in one shard: a scrape stays one
+//! column batch, and `a / b` over one target can be matched where the samples are.
 
 use super::Labels;
 use super::labels::RawPairs;
 use serde::{Deserialize, Serialize};
 
-/// Number of shards. Fixed for the life of a data directory: it is written into its formats.
+/// Number of shards. It is part of the file formats, so it cannot change.
 pub const SHARDS: u16 = 16;
 
-/// Where a series lives: its shard and its dense index (slot) inside it.
+/// A series: its shard, and its slot (index) within the shard.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SeriesRef {
     /// The shard, `0..SHARDS`.
     pub shard: u16,
-    /// Dense index inside the shard; never reused while the process lives.
+    /// The slot within the shard; never given to another series.
     pub slot: u32,
 }
 
-/// The shard of a series: by `job` and `instance` where it has one of them, else by its labels
-/// without `__name__`, `le` and `quantile` (so that the buckets of one histogram stay together).
+/// The shard of a series: by `job` and `instance` if it has one of them, otherwise by its labels
+/// without `__name__`, `le` and `quantile`, so that the buckets of a histogram stay together.
 pub fn shard_of(labels: &Labels) -> u16 {
     shard_of_encoded(labels.encoded())
 }
 
-/// [`shard_of`] of labels in their encoded form.
+/// As [`shard_of`], for encoded labels.
 pub fn shard_of_encoded(encoded: &[u8]) -> u16 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     let mut place = |name: &[u8], value: &[u8]| {

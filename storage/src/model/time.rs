@@ -3,7 +3,7 @@
 /// Milliseconds since the Unix epoch.
 pub type TimeMs = i64;
 
-/// The units of a duration with their milliseconds, in the order in which they must appear.
+/// The units of a duration in milliseconds, in the order in which they must appear.
 const UNITS: [(&str, i64); 7] = [
     ("y", 365 * 86_400_000),
     ("w", 7 * 86_400_000),
@@ -14,10 +14,10 @@ const UNITS: [(&str, i64); 7] = [
     ("ms", 1),
 ];
 
-/// Longest duration, ms: what Go's nanoseconds hold, some 292 years.
+/// The longest duration, ms: what Go's nanoseconds can hold, about 292 years.
 const LONGEST_MS: i64 = i64::MAX / 1_000_000;
 
-/// Parses a Prometheus duration such as `15s`, `1h30m` or `0`; milliseconds.
+/// Parses a Prometheus duration such as `15s`, `1h30m` or `0`. Returns milliseconds.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     let bad = || format!("not a valid duration string: {text:?}");
     if text == "0" {

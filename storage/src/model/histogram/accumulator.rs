@@ -1,9 +1,9 @@
-//! Adding histograms: schemas, zero buckets, custom bounds and reset hints are brought together,
-//! then counts add up.
+//! Adds histograms: first schemas, zero buckets, custom bounds and reset hints are reconciled, then
+//! the counts are added.
 //!
-//! One algorithm for plain and for compensated counts ([`BucketCount`]). [`super::arithmetic`] is
-//! the plain use of it, [`super::sums`] the compensated one. The order of float operations is
-//! Prometheus'.
+//! One algorithm serves plain and compensated counts ([`BucketCount`]). [`super::arithmetic`] uses
+//! plain counts, [`super::sums`] compensated ones. The order of floating-point operations is that
+//! of Prometheus, so that results are equal to the last bit.
 
 use super::bucket_count::{BucketCount, CompensatedSum};
 use super::signed_buckets::{SignedBuckets, from_dense, map_custom};
@@ -11,12 +11,13 @@ use super::zero_bucket::{clear_below, widened};
 use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
 use std::sync::Arc;
 
-/// What had to be brought together when two histograms met: each is worth an annotation.
+/// What had to be reconciled when two histograms were added: each is reported as an annotation.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct MergeConflicts {
-    /// One hint said that the counter was reset, the other that it was not. The result's hint is `Unknown`.
+    /// One hint said that the counter was reset, the other that it was not. The result has the hint
+    /// `Unknown`.
     pub hints_collided: bool,
-    /// Custom bounds differed. The result has those that are in both.
+    /// Custom bounds differed. The result has the bounds that are in both.
     pub bounds: bool,
 }
 
@@ -27,7 +28,7 @@ impl std::ops::BitOrAssign for MergeConflicts {
     }
 }
 
-/// A histogram that others are added to.
+/// A histogram to which others are added.
 #[derive(Clone, Debug)]
 pub(super) struct Accumulator<C> {
     pub schema: i32,
@@ -73,7 +74,7 @@ impl From<Accumulator<f64>> for NativeHistogram {
     }
 }
 
-/// Whether `other` is added or taken away.
+/// Whether `other` is added or subtracted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
     Plus,
@@ -90,8 +91,10 @@ impl Sign {
 }
 
 impl<C: BucketCount> Accumulator<C> {
-    /// Adds or takes away `other`. Fails, changing nothing, if one has custom and the other
-    /// exponential buckets. The result may have empty buckets and spans that touch.
+    /// Adds or subtracts `other`. The result may have empty buckets and adjacent spans.
+    ///
+    /// # Errors
+    /// One histogram has custom buckets and the other exponential ones; then nothing is changed.
     pub fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<MergeConflicts, HistogramError> {
         let custom = self.schema == super::CUSTOM_BUCKETS;
         if custom != other.is_custom() {
@@ -109,7 +112,7 @@ impl<C: BucketCount> Accumulator<C> {
         Ok(MergeConflicts { hints_collided, bounds })
     }
 
-    /// What is known of resets after an addition; true if the hints contradict each other.
+    /// Sets the hint of the result. Returns whether the two hints contradict each other.
     fn merge_hint(&mut self, other: ResetHint) -> bool {
         use ResetHint::{Gauge, Unknown};
         let (hint, collided) = match (self.hint, other) {
@@ -150,8 +153,8 @@ impl<C: BucketCount> Accumulator<C> {
         false
     }
 
-    /// Widens both zero buckets until they are the same and cut through no populated bucket. `self`
-    /// is changed; of `other` the zero count that it would have is returned.
+    /// Widens both zero buckets until they have the same width and do not cut through a populated
+    /// bucket. Changes `self`; returns the zero count that `other` would have.
     fn reconcile_zero(&mut self, other: &NativeHistogram) -> CompensatedSum {
         let mut zero = CompensatedSum::of(other.zero_count);
         let mut threshold = other.zero_threshold;
@@ -174,7 +177,8 @@ impl<C: BucketCount> Accumulator<C> {
     }
 }
 
-/// Adds buckets of `other_schema` to a side whose schema, not a higher one, and zero threshold are `own`.
+/// Adds buckets of `other_schema` to a side; `own` is its schema (not a higher one) and zero
+/// threshold.
 fn add_buckets<C: BucketCount>(
     side: &mut SignedBuckets<C>,
     own: (i32, f64),
@@ -193,12 +197,12 @@ fn add_buckets<C: BucketCount>(
     side.add(schema, threshold, reduced.iter());
 }
 
-/// Whether two lists of custom bounds are the same.
+/// Whether two lists of custom bounds are equal.
 pub(super) fn same_bounds(a: &Arc<[f64]>, b: &Arc<[f64]>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-/// The bounds that are in both ascending lists.
+/// The bounds that are in both lists, which are ascending.
 fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
     let mut rest = b.iter().peekable();
     let mut common = Vec::new();

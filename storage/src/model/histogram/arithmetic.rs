@@ -1,24 +1,25 @@
-//! Arithmetic on histograms: `+`, `-`, and a factor or divisor for all counts and the sum.
+//! Arithmetic on histograms: `+`, `-`, and multiplication or division of all counts and the sum.
 //!
-//! These are the operations of PromQL's binary operators and of rates, without compensation. What a
-//! result must still go through (compaction, a gauge hint after `-`) is its caller's affair,
-//! because rates do other things with it than operators do.
+//! These are the operations of PromQL's binary operators and of `rate`, without compensation.
+//! Finishing the result (compaction, the hint `Gauge` after `-`) is left to the caller, because
+//! rates and operators do it differently.
 
 use super::accumulator::{Accumulator, MergeConflicts, Sign};
 use super::{Buckets, HistogramError, NativeHistogram, ResetHint};
 
 impl NativeHistogram {
-    /// Adds `other`: the result has the lower resolution and the wider zero bucket of both, or the
-    /// custom bounds that both have. Fails, changing nothing, where one has custom and the other
-    /// exponential buckets.
+    /// Adds `other`. The result has the lower resolution and the wider zero bucket of the two, or
+    /// the custom bounds that both have. It may have empty buckets and adjacent spans;
+    /// [`NativeHistogram::compact`] removes them.
     ///
-    /// The result may have empty buckets and spans that touch; [`NativeHistogram::compact`] removes them.
+    /// # Errors
+    /// One histogram has custom buckets and the other exponential ones; then nothing is changed.
     pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.merge(other, Sign::Plus)
     }
 
-    /// Takes `other` away, as [`NativeHistogram::add`]. The reset hint is that of an addition; the
-    /// caller of PromQL's `-` makes it `Gauge`.
+    /// Subtracts `other`, as [`NativeHistogram::add`] adds it. The reset hint is that of an
+    /// addition; PromQL's `-` then sets it to `Gauge`.
     pub fn sub(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.merge(other, Sign::Minus)
     }
@@ -30,7 +31,7 @@ impl NativeHistogram {
         reconciled
     }
 
-    /// Multiplies all counts and the sum. A negative factor makes it a gauge.
+    /// Multiplies all counts and the sum. A negative factor sets the hint to `Gauge`.
     pub fn mul(&mut self, factor: f64) {
         self.scale(|v| v * factor);
         if factor < 0.0 {
@@ -38,8 +39,8 @@ impl NativeHistogram {
         }
     }
 
-    /// Divides all counts and the sum. A negative divisor makes it a gauge; 0 removes all buckets
-    /// but the zero bucket.
+    /// Divides all counts and the sum. A negative divisor sets the hint to `Gauge`; division by 0
+    /// removes all buckets except the zero bucket.
     pub fn div(&mut self, divisor: f64) {
         if divisor == 0.0 {
             self.positive = Buckets::default();
@@ -51,13 +52,14 @@ impl NativeHistogram {
         }
     }
 
-    /// Changes the sign of all counts and the sum, and makes it a gauge.
+    /// Changes the sign of all counts and the sum, and sets the hint to `Gauge`.
     pub fn negate(&mut self) {
         self.mul(-1.0);
     }
 
     fn scale(&mut self, f: impl Fn(f64) -> f64) {
-        // Custom buckets have no zero bucket, also where 0 times infinity is no 0.
+        // Custom buckets have no zero bucket. It must stay 0 even if 0 times infinity would make it
+        // NaN.
         let zero_count = if self.is_custom() { None } else { Some(&mut self.zero_count) };
         for v in [&mut self.count, &mut self.sum].into_iter().chain(zero_count) {
             *v = f(*v);
@@ -67,14 +69,14 @@ impl NativeHistogram {
         }
     }
 
-    /// Removes empty buckets, and merges spans that touch.
+    /// Removes empty buckets and merges adjacent spans.
     pub fn compact(&mut self) {
         self.positive.compact();
         self.negative.compact();
     }
 
-    /// The same observations in the wider buckets of a lower schema; a copy if it is the same
-    /// schema. As upstream, the hint is lost with the resolution.
+    /// Converts to the wider buckets of a lower schema; with the same schema, a copy. As in
+    /// Prometheus, the hint is lost when the resolution is lowered.
     pub fn to_schema(&self, schema: i32) -> Result<NativeHistogram, HistogramError> {
         if schema == self.schema {
             return Ok(self.clone());
@@ -85,8 +87,11 @@ impl NativeHistogram {
         Ok(copy)
     }
 
-    /// Lowers the resolution in place. Fails, changing nothing, unless `schema` is a lower
-    /// exponential one and the spans fit the buckets.
+    /// Lowers the resolution in place.
+    ///
+    /// # Errors
+    /// `schema` is not a lower exponential schema, or the spans do not fit the buckets; then
+    /// nothing is changed.
     pub fn reduce_resolution(&mut self, schema: i32) -> Result<(), HistogramError> {
         if self.is_custom() {
             return Err(HistogramError::ReduceCustom);

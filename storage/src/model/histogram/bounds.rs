@@ -1,9 +1,9 @@
-//! Bounds of buckets: where a bucket of a given index and schema ends.
+//! The bounds of buckets, by index and schema.
 //!
 //! Bucket `i` of schema `n` ends at `2^(i / 2^n)` and begins where bucket `i - 1` ends. The
-//! fractions are Prometheus' table, digit for digit: it is off the true powers by up to 4 units in
-//! the last place, and a quantile computed from better ones would be a different answer. Custom
-//! bounds are listed in the histogram itself.
+//! fractions are Prometheus' table, digit for digit. It differs from the true powers by up to 4
+//! units in the last place, but with better values quantiles would differ from those of Prometheus.
+//! Custom bounds are listed in the histogram itself.
 
 use super::CUSTOM_BUCKETS;
 use super::logarithm::ldexp;
@@ -13,13 +13,13 @@ pub const SCHEMA_MAX: i32 = 8;
 /// Lowest resolution of exponential buckets.
 pub const SCHEMA_MIN: i32 = -4;
 
-/// Whether `schema` is one of the exponential ones.
+/// Whether `schema` is an exponential one.
 pub fn is_exponential(schema: i32) -> bool {
     (SCHEMA_MIN..=SCHEMA_MAX).contains(&schema)
 }
 
-/// Upper bound of bucket `index`, as an absolute value. `custom` holds the upper bounds of custom
-/// buckets: the bucket behind the last of them ends at +Inf, and what lies before the first at
+/// The upper bound of bucket `index`, as an absolute value. `custom` are the upper bounds of custom
+/// buckets: the bucket after the last of them ends at +Inf, and an index before the first gives
 /// -Inf.
 pub fn upper_bound(index: i32, schema: i32, custom: &[f64]) -> f64 {
     if schema != CUSTOM_BUCKETS {
@@ -31,10 +31,10 @@ pub fn upper_bound(index: i32, schema: i32, custom: &[f64]) -> f64 {
     }
 }
 
-/// Upper bound of exponential bucket `index`.
+/// The upper bound of exponential bucket `index`.
 ///
-/// The last bucket of finite numbers would end at 2^1024, which no float holds. It ends at the greatest float
-/// instead, because the bucket after it is for observations of infinity, and ends at +Inf.
+/// The last bucket of finite numbers would end at 2^1024, which is not a float. It ends at the
+/// largest float instead; the bucket after it is for observations of infinity, and ends at +Inf.
 pub(super) fn exponential(index: i32, schema: i32) -> f64 {
     if schema <= 0 {
         let exponent = i64::from(index) << -schema.max(-31);
@@ -47,7 +47,7 @@ pub(super) fn exponential(index: i32, schema: i32) -> f64 {
     if within == 0 && exponent == 1025 { f64::MAX } else { ldexp(fraction, exponent) }
 }
 
-/// Bounds of schema 8 in [0.5, 1). Those of a lower schema are every second, fourth, … of them.
+/// The bounds of schema 8 in [0.5, 1). Those of a lower schema are every second, fourth, … of them.
 #[rustfmt::skip]
 static FRACTIONS: [f64; 256] = [
     0.5, 0.5013556375251013, 0.5027149505564014, 0.5040779490592088,

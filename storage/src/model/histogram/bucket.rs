@@ -1,8 +1,7 @@
-//! Decoded buckets: walks over a histogram with each bucket's bounds.
+//! Iterators over the buckets of a histogram, with their bounds.
 //!
-//! All walks are double-ended, so `.rev()` gives the other direction.
-//! [`NativeHistogram::all_buckets`] is the one for quantiles and output; the others keep buckets as
-//! they are stored, also where the zero bucket overlaps them.
+//! All iterators are double-ended. [`NativeHistogram::all_buckets`] is the one for quantiles and
+//! output; the others return buckets as they are stored, even if the zero bucket overlaps them.
 
 use super::bounds::upper_bound;
 use super::signed_buckets::BucketIter;
@@ -19,31 +18,31 @@ pub struct Bucket {
     pub lower_inclusive: bool,
     /// Whether an observation equal to the upper bound is in it.
     pub upper_inclusive: bool,
-    /// Observations in it.
+    /// Number of observations.
     pub count: f64,
-    /// Its index within the schema and sign; 0 for the zero bucket.
+    /// The index within the schema and sign; 0 for the zero bucket.
     pub index: i32,
 }
 
 impl Buckets {
-    /// Every bucket's index and count, ascending by index.
+    /// The index and count of every bucket, ascending by index.
     pub fn iter(&self) -> BucketIter<'_, f64> {
         BucketIter::new(&self.spans, &self.counts)
     }
 
-    /// Whether there is no bucket, not even an empty one.
+    /// Whether there are no buckets, not even empty ones.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 }
 
 impl NativeHistogram {
-    /// Buckets of positive observations, from zero upwards; all buckets if they are custom.
+    /// The buckets of positive observations, from zero upwards; all buckets if they are custom.
     pub fn positive_buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> + '_ {
         self.positive.iter().map(|(index, count)| self.positive_bucket(index, count))
     }
 
-    /// Buckets of negative observations, from zero downwards.
+    /// The buckets of negative observations, from zero downwards.
     pub fn negative_buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> + '_ {
         self.negative.iter().map(|(index, count)| {
             let lower = -upper_bound(index, self.schema, &[]);
@@ -54,7 +53,7 @@ impl NativeHistogram {
         })
     }
 
-    /// The zero bucket; `None` if buckets are custom.
+    /// The zero bucket; `None` if the buckets are custom.
     pub fn zero_bucket(&self) -> Option<Bucket> {
         (!self.is_custom()).then_some(Bucket {
             lower: -self.zero_threshold,
@@ -66,8 +65,8 @@ impl NativeHistogram {
         })
     }
 
-    /// All buckets, ascending. The zero bucket comes only with a positive count. Buckets that it
-    /// overlaps end, or begin, at its threshold.
+    /// All buckets, ascending. The zero bucket is included only if its count is positive. Buckets
+    /// that it overlaps are cut at its threshold.
     pub fn all_buckets(&self) -> impl DoubleEndedIterator<Item = Bucket> + '_ {
         let zero = self.zero_bucket().filter(|b| b.count > 0.0);
         let clipped = |b| self.clipped(b);

@@ -1,22 +1,21 @@
-//! What is kept of a count while histograms are added: the plain float, or a float with what
-//! rounding took from it.
+//! Counts while histograms are added: a plain float, or a float with the part lost to rounding.
 //!
-//! Binary operators and rates add plainly; sums and means over many histograms compensate
-//! (Neumaier). Everything that walks buckets is written once, over [`BucketCount`].
+//! Binary operators and rates add plain floats; sums and means of many histograms use compensation
+//! (Neumaier). The algorithms over buckets are generic over [`BucketCount`].
 
-/// One count in the making.
+/// A count that is being computed.
 pub(super) trait BucketCount: Copy {
-    /// Whether there is nothing in it.
+    /// Whether it is zero.
     fn is_empty(self) -> bool;
-    /// Starts from a plain value.
+    /// A count with this value.
     fn of(value: f64) -> Self;
-    /// Adds another one.
+    /// Adds another count.
     fn add(&mut self, other: Self);
-    /// The count without compensation: what comparisons and overflow checks look at.
+    /// The count without compensation, for comparisons and overflow checks.
     fn plain(self) -> f64;
-    /// The count with its compensation kept apart.
+    /// The count with its compensation.
     fn compensated(self) -> CompensatedSum;
-    /// Takes over a count that was formed with compensation, as far as this kind of cell can.
+    /// Converts from a compensated count; a plain float drops the compensation.
     fn from_compensated(value: CompensatedSum) -> Self;
 }
 
@@ -46,12 +45,12 @@ impl BucketCount for f64 {
     }
 }
 
-/// A sum with its lost low-order part.
+/// A sum, and its low-order part lost to rounding.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub(super) struct CompensatedSum {
-    /// The sum as plain addition has it.
+    /// The sum as plain addition gives it.
     pub sum: f64,
-    /// What rounding took from it; 0 once the sum is infinite, or it would poison the answer.
+    /// The part lost to rounding. 0 once the sum is infinite: it would be NaN and spoil the result.
     pub lost: f64,
 }
 
@@ -69,7 +68,7 @@ impl CompensatedSum {
         self.sum = sum;
     }
 
-    /// Sum and compensation, each put through `f`.
+    /// Applies `f` to the sum and to the compensation.
     pub fn map(self, f: impl Fn(f64) -> f64) -> CompensatedSum {
         CompensatedSum { sum: f(self.sum), lost: f(self.lost) }
     }

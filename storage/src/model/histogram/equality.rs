@@ -1,17 +1,17 @@
-//! When two histograms are the same data, and how much room one takes.
+//! Equality of histograms, and the size of a histogram in the units of Prometheus' sample limit.
 
 use super::{BucketSpan, Buckets, NativeHistogram};
 
-/// Bytes of a histogram without buckets, by Prometheus' reckoning.
+/// Size of a histogram without buckets as Prometheus counts it, bytes.
 const FIXED_BYTES: usize = 168;
 
 impl NativeHistogram {
-    /// Whether both are the same data, as Prometheus' comparisons and stores see it.
+    /// Whether both have the same data, as defined by Prometheus' comparisons and storage.
     ///
-    /// Counts and sums are compared by their bits, so a NaN equals itself and -0 does not equal 0. Layouts must be
-    /// the same bucket by bucket: an empty bucket differs from no bucket, and one span from two that touch; only
-    /// spans without buckets do not count. The hint is not compared, nor are bounds of exponential histograms.
-    /// Compact both first where the layout must not matter.
+    /// Counts and sums are compared by their bits, so NaN equals NaN and -0 does not equal 0. The
+    /// layouts must be the same bucket by bucket: an empty bucket differs from no bucket, and one
+    /// span from two adjacent ones; only spans without buckets are ignored. Hints are not compared,
+    /// nor the bounds of exponential histograms. Compact both first if the layout must not matter.
     pub fn equals(&self, other: &NativeHistogram) -> bool {
         self.schema == other.schema
             && same_bits(self.count, other.count)
@@ -23,7 +23,7 @@ impl NativeHistogram {
             && self.positive.equals(&other.positive)
     }
 
-    /// How many samples it counts as towards the limit of samples of a query.
+    /// The number of samples that it counts for in the sample limit of a query.
     pub fn samples(&self) -> usize {
         let sides = [&self.positive, &self.negative];
         let items: usize = sides.iter().map(|s| s.spans.len() + s.counts.len()).sum();
@@ -43,7 +43,7 @@ fn same_bits(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits()
 }
 
-/// The spans that have buckets, their offsets including those of the empty spans before them.
+/// The spans that have buckets; their offsets include those of empty spans before them.
 fn populated(spans: &[BucketSpan]) -> impl Iterator<Item = BucketSpan> + '_ {
     let mut before = 0i32;
     spans.iter().filter_map(move |span| {

@@ -1,24 +1,23 @@
-//! Powers and logarithms as Go computes them on amd64, so that interpolated quantiles come out the
-//! same to the bit.
+//! Powers and logarithms with base 2 as Go computes them on amd64, so that interpolated quantiles
+//! are equal to the last bit.
 //!
-//! The system's `libm` rounds otherwise in the last place. Go's `log` and `exp2` are FreeBSD's: the
-//! argument is reduced, then a polynomial is evaluated in a fixed order. Only [`log2`], [`exp2`]
-//! and what they need is here; the polynomials' coefficients are written with all the digits that
-//! FreeBSD gives.
+//! The system's `libm` rounds differently in the last place. Go's `log` and `exp2` are those of
+//! FreeBSD: the argument is reduced, then a polynomial is evaluated in a fixed order. Here are only
+//! [`log2`], [`exp2`] and what they need. The coefficients have all digits that FreeBSD gives.
 
 #![allow(clippy::excessive_precision, reason = "the digits of the published coefficients")]
 
-/// The high and low parts of ln 2.
+/// The high and low part of ln 2.
 const LN2_HIGH: f64 = 6.93147180369123816490e-01;
 const LN2_LOW: f64 = 1.90821492927058770002e-10;
 
-/// Bits of the mantissa.
+/// Number of bits of the mantissa.
 const MANTISSA_BITS: u32 = 52;
-/// The exponent field of 0.5, and of 1.
+/// The exponent fields of 0.5 and of 1.
 const HALF: u64 = 1022;
 const ONE: i64 = 1023;
 
-/// `fraction * 2^exponent`, rounded once; 0 and infinity where it leaves the range.
+/// `fraction * 2^exponent`, rounded once; 0 or infinity if out of range.
 pub(super) fn ldexp(fraction: f64, exponent: i64) -> f64 {
     if fraction == 0.0 || !fraction.is_finite() {
         return fraction;
@@ -31,15 +30,16 @@ pub(super) fn ldexp(fraction: f64, exponent: i64) -> f64 {
     if exponent > 1024 {
         return f64::INFINITY.copysign(fraction);
     }
-    // `fraction` is in [0.5, 1): twice it has the exponent field of 1. Subnormal results are formed
-    // as normal ones first, and scaled down by one exact power.
+    // `fraction` is in [0.5, 1), so twice its value has the exponent field of 1. Subnormal results
+    // are computed as normal ones and then scaled down by an exact power.
     let (exponent, scale) = if exponent < -1021 { (exponent + 53, 2f64.powi(-53)) } else { (exponent, 1.0) };
     let field = (exponent - 1 + ONE) as u64;
     let bits = fraction.to_bits() & !(0x7ff << MANTISSA_BITS) | field << MANTISSA_BITS;
     scale * f64::from_bits(bits)
 }
 
-/// A fraction in [0.5, 1) and an exponent of 2 with this product; `(v, 0)` for 0, infinities and NaN.
+/// A fraction in [0.5, 1) and an exponent of 2 whose product is `v`; `(v, 0)` for 0, infinities and
+/// NaN.
 fn frexp(v: f64) -> (f64, i64) {
     if v == 0.0 || !v.is_finite() {
         return (v, 0);
@@ -51,7 +51,7 @@ fn frexp(v: f64) -> (f64, i64) {
     (fraction, shift + field as i64 - HALF as i64)
 }
 
-/// Natural logarithm of a positive, finite `v`.
+/// The natural logarithm of a positive, finite `v`.
 fn ln(v: f64) -> f64 {
     const L: [f64; 7] = [
         6.666666666666735130e-01,
@@ -79,7 +79,7 @@ fn ln(v: f64) -> f64 {
     k * LN2_HIGH - ((half_square - (s * (half_square + r) + k * LN2_LOW)) - f)
 }
 
-/// Binary logarithm: exact for powers of two, -Inf for 0, NaN below.
+/// The binary logarithm: exact for powers of two, -Inf for 0, NaN for negative values.
 pub fn log2(v: f64) -> f64 {
     if v.is_nan() || v < 0.0 {
         return f64::NAN;

@@ -1,14 +1,14 @@
-//! Native histograms: one sample that holds counts of observations in many buckets.
+//! Native histograms: one sample that has the counts of observations in many buckets.
 //!
-//! Exponential buckets (`schema` -4 to 8: a bucket's upper bound is `2^(2^-schema)` times its
-//! lower) or custom ones ([`CUSTOM_BUCKETS`]: upper bounds are listed). Counts are floats here; an
-//! integer histogram from outside is exact up to 2^53. The layout (spans over counts) is
-//! Prometheus', so that what depends on it (printing, equality, compaction) comes out the same. A
-//! stale marker is not a histogram: it is the float [`super::value::STALE`].
+//! Buckets are exponential (`schema` -4 to 8: a bucket's upper bound is `2^(2^-schema)` times its
+//! lower bound) or custom ([`CUSTOM_BUCKETS`]: the upper bounds are listed). Counts are floats;
+//! integer histograms from outside are exact up to 2^53. The layout (spans over counts) is that of
+//! Prometheus, so that everything that depends on it (printing, equality, compaction) gives the
+//! same result. A stale marker is not a histogram, but the float [`super::value::STALE`].
 //!
-//! What can be done with one is in this folder, equal to Prometheus to the bit: buckets with their bounds in
-//! [`bucket`], `+ - * /` in [`arithmetic`], sums and means of many in [`sums`], resets in [`reset`], the trim
-//! operators in [`trim`], texts in [`mod@print`], errors in [`validate`].
+//! The operations equal those of Prometheus to the last bit: buckets and bounds ([`bucket`]), `+ -
+//! * /` ([`arithmetic`]), sums and means ([`sums`]), resets ([`reset`]), trim operators ([`trim`]),
+//! printing ([`mod@print`]), validation ([`validate`]).
 
 mod accumulator;
 pub mod arithmetic;
@@ -46,11 +46,11 @@ pub const CUSTOM_BUCKETS: i32 = -53;
 pub struct NativeHistogram {
     /// Resolution: -4 to 8, or [`CUSTOM_BUCKETS`].
     pub schema: i32,
-    /// Half width of the zero bucket, at least 0.
+    /// Half the width of the zero bucket, at least 0.
     pub zero_threshold: f64,
-    /// Observations in the zero bucket.
+    /// Number of observations in the zero bucket.
     pub zero_count: f64,
-    /// All observations, NaN ones included.
+    /// Number of all observations, including NaN.
     pub count: f64,
     /// Sum of all observations.
     pub sum: f64,
@@ -60,23 +60,24 @@ pub struct NativeHistogram {
     pub positive: Buckets,
     /// Buckets of negative observations.
     pub negative: Buckets,
-    /// Upper bounds of custom buckets, ascending, without +Inf; shared by a series' samples.
+    /// Upper bounds of custom buckets, ascending, without +Inf. The samples of a series share one
+    /// allocation.
     pub bounds: Arc<[f64]>,
 }
 
-/// Buckets that may hold something: counts, and where they are.
+/// Buckets of one sign: their counts and positions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Buckets {
-    /// Stretches of adjacent buckets.
+    /// Runs of adjacent buckets.
     pub spans: Vec<BucketSpan>,
-    /// Count of each bucket of each span, in order (not as differences, not cumulative).
+    /// The count of each bucket of each span, in order; neither deltas nor cumulative.
     pub counts: Vec<f64>,
 }
 
-/// A stretch of adjacent buckets.
+/// A run of adjacent buckets.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketSpan {
-    /// Buckets left out before it; for the first span the index of its first bucket.
+    /// Number of buckets skipped before the span; for the first span the index of its first bucket.
     pub offset: i32,
     /// Number of buckets.
     pub length: u32,
@@ -85,19 +86,19 @@ pub struct BucketSpan {
 /// What is known about a counter reset before a sample.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResetHint {
-    /// Nothing: compare with the sample before.
+    /// Nothing: it must be compared with the sample before.
     #[default]
     Unknown,
     /// The counter was reset.
     Reset,
-    /// It was not.
+    /// The counter was not reset.
     NotReset,
-    /// It is no counter.
+    /// It is not a counter.
     Gauge,
 }
 
 impl NativeHistogram {
-    /// Whether its buckets have custom bounds.
+    /// Whether the buckets have custom bounds.
     pub fn is_custom(&self) -> bool {
         self.schema == CUSTOM_BUCKETS
     }

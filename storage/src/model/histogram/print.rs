@@ -1,4 +1,5 @@
-//! Histograms as text: for people and label values ([`std::fmt::Display`]), and as promqltest writes them.
+//! Histograms as text: for users and label values ([`std::fmt::Display`]), and in the syntax of
+//! promqltest.
 
 use super::super::number::general;
 use super::bucket::Bucket;
@@ -6,7 +7,8 @@ use super::{Buckets, NativeHistogram, ResetHint};
 use crate::limits::HISTOGRAM_PRINTED_BUCKETS;
 use std::fmt::{self, Display, Formatter, Write};
 
-/// `{count:4, sum:5, [-2,-1):1, [-0.001,0.001]:2, (0.5,1]:1}`: count, sum, and every bucket that is not empty.
+/// `{count:4, sum:5, [-2,-1):1, [-0.001,0.001]:2, (0.5,1]:1}`: count, sum, and every bucket that is
+/// not empty.
 impl Display for NativeHistogram {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         write!(f, "{{count:{}, sum:{}", general(self.count), general(self.sum))?;
@@ -19,7 +21,7 @@ impl Display for NativeHistogram {
     }
 }
 
-/// `(0.5,1]:3`: bounds, a square bracket where a bound is included, and the count.
+/// `(0.5,1]:3`: the bounds, with a square bracket if the bound is included, and the count.
 impl Display for Bucket {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         let open = if self.lower_inclusive { '[' } else { '(' };
@@ -30,8 +32,9 @@ impl Display for Bucket {
 }
 
 impl NativeHistogram {
-    /// The histogram in the language of promqltest: `{{schema:1 count:4 sum:5 offset:1 buckets:[1 2 1]}}`.
-    /// What is 0 or unknown is left out. A gap of more buckets than a limit ends the list with `…`.
+    /// The histogram in the syntax of promqltest: `{{schema:1 count:4 sum:5 offset:1 buckets:[1 2
+    /// 1]}}`. Fields that are 0 or unknown are left out. A gap longer than
+    /// [`HISTOGRAM_PRINTED_BUCKETS`] ends the list with `…`.
     pub fn test_expression(&self) -> String {
         let mut words = Vec::new();
         if self.schema != 0 {

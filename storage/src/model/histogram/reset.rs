@@ -1,4 +1,4 @@
-//! Whether a counter was reset between two histograms.
+//! Detection of counter resets between two histograms.
 
 use super::NativeHistogram;
 use super::ResetHint;
@@ -9,8 +9,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 impl NativeHistogram {
-    /// Forgets that the counter was not reset since the sample before: that one is gone, or is
-    /// another now. Who asks [`NativeHistogram::detect_reset`] then compares.
+    /// Clears the hint *not reset*, because the sample before is gone or is another one now. Then
+    /// [`NativeHistogram::detect_reset`] compares.
     pub fn clear_reset_hint(self: &mut Arc<Self>) {
         if self.hint == ResetHint::NotReset {
             Arc::make_mut(self).hint = ResetHint::Unknown;
@@ -19,10 +19,10 @@ impl NativeHistogram {
 
     /// Whether the counter was reset between `previous` and this sample.
     ///
-    /// A hint that knows is believed. Otherwise it was reset if any count fell (the sum may), a
-    /// populated bucket vanished, the resolution rose, the zero bucket got narrower, or its new end
-    /// cuts through a populated bucket; also if custom buckets follow exponential ones. Gauges are
-    /// treated as counters.
+    /// A hint that says so decides. Otherwise there was a reset if a count fell (the sum may), a
+    /// populated bucket disappeared, the resolution became higher, the zero bucket became narrower,
+    /// or its new end cuts through a populated bucket; also if custom buckets follow exponential
+    /// ones. Gauges are treated as counters.
     pub fn detect_reset(&self, previous: &NativeHistogram) -> bool {
         match self.hint {
             ResetHint::Reset => return true,
@@ -50,7 +50,8 @@ impl NativeHistogram {
             || self.fell(|h| h.negative.iter(), previous, |h| SignedBuckets::of(&h.negative))
     }
 
-    /// Whether a bucket of one sign, beyond this histogram's zero bucket, counts less than in `previous`.
+    /// Whether a bucket of one sign, outside the zero bucket of this histogram, has a smaller count
+    /// than in `previous`.
     fn fell<'a, I: Iterator<Item = (i32, f64)> + 'a>(
         &'a self,
         side: fn(&'a NativeHistogram) -> I,
@@ -67,7 +68,7 @@ impl NativeHistogram {
         any_less(side(self).skip_while(|b| !beyond(b)), before)
     }
 
-    /// Whether a bucket ends beyond the zero bucket.
+    /// Whether a bucket ends outside the zero bucket.
     fn beyond_zero(&self) -> impl Fn(&(i32, f64)) -> bool + use<> {
         let schema = self.schema;
         let threshold = self.zero_threshold;
@@ -76,7 +77,8 @@ impl NativeHistogram {
         }
     }
 
-    /// Whether fewer observations lie between two bounds that both histograms have than in `previous`.
+    /// For histograms with different custom bounds: whether there are fewer observations than in
+    /// `previous` between two bounds that both have.
     fn fell_within_common_bounds(&self, previous: &NativeHistogram) -> bool {
         let mut now = self.positive.iter().peekable();
         let mut before = previous.positive.iter().peekable();
@@ -93,7 +95,7 @@ impl NativeHistogram {
     }
 }
 
-/// Takes the buckets that end at `bound` or below, and adds up their counts.
+/// Takes the buckets that end at or below `bound`. Returns the sum of their counts.
 fn below(
     buckets: &mut std::iter::Peekable<impl Iterator<Item = (i32, f64)>>,
     bounds: &[f64],
@@ -108,7 +110,8 @@ fn below(
     sum
 }
 
-/// Whether some bucket counts less `now` than `before`, or is populated before and missing now.
+/// Whether any bucket has a smaller count `now` than `before`; a bucket that is missing now counts
+/// as 0.
 fn any_less(mut now: impl Iterator<Item = (i32, f64)>, before: impl Iterator<Item = (i32, f64)>) -> bool {
     let mut current = now.next();
     for (index, count) in before {

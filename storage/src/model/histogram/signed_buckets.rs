@@ -1,15 +1,17 @@
-//! Buckets of one sign as spans over cells: walking, compacting, lowering the resolution, adding.
+//! Buckets of one sign as spans over counts: iterating, compacting, lowering the resolution,
+//! adding.
 //!
-//! The layout after an addition is Prometheus': a new bucket extends the span before it, else the
-//! span behind it, else it is a span of its own, and spans that come to touch stay two. Equality of
-//! histograms depends on it. Offsets from outside may be anything; sums of them wrap rather than
+//! The layout after an addition is that of Prometheus, because equality depends on it: a new bucket
+//! extends the span before it, otherwise the span after it, otherwise it becomes a span of its own;
+//! spans that become adjacent stay two. Offsets from outside can have any value, so sums of them
+//! wrap instead of overflowing.
 //! overflow.
 
 use super::bounds::{exponential, is_exponential};
 use super::bucket_count::{BucketCount, CompensatedSum};
 use super::{BucketSpan, Buckets};
 
-/// Buckets of one sign; [`Buckets`] with cells of any kind.
+/// Buckets of one sign: as [`Buckets`], with counts of any kind (cells).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SignedBuckets<C> {
     pub spans: Vec<BucketSpan>,
@@ -29,7 +31,7 @@ impl From<SignedBuckets<f64>> for Buckets {
 }
 
 impl<C: BucketCount> SignedBuckets<C> {
-    /// The same buckets in cells of another kind.
+    /// The same buckets with counts of another kind.
     pub fn of(buckets: &Buckets) -> SignedBuckets<C> {
         SignedBuckets {
             spans: buckets.spans.clone(),
@@ -37,13 +39,13 @@ impl<C: BucketCount> SignedBuckets<C> {
         }
     }
 
-    /// Every bucket, with its index.
+    /// The index and count of every bucket.
     pub fn iter(&self) -> BucketIter<'_, C> {
         BucketIter::new(&self.spans, &self.cells)
     }
 
-    /// Puts a bucket behind all others; `index` must be greater than theirs. `end` is the index
-    /// after the last bucket, 0 if there is none.
+    /// Appends a bucket; `index` must be greater than all others. `end` is the index after the last
+    /// bucket, 0 if there is none.
     fn push(&mut self, end: i32, index: i32, cell: C) {
         self.cells.push(cell);
         match self.spans.last_mut() {
@@ -52,7 +54,7 @@ impl<C: BucketCount> SignedBuckets<C> {
         }
     }
 
-    /// Removes empty buckets, and merges spans that touch.
+    /// Removes empty buckets and merges adjacent spans.
     pub fn compact(&mut self) {
         let tight =
             self.spans.iter().skip(1).all(|s| s.offset > 0) && self.spans.iter().all(|s| s.length > 0);
@@ -68,7 +70,7 @@ impl<C: BucketCount> SignedBuckets<C> {
         *self = kept;
     }
 
-    /// The same observations in the wider buckets of a lower schema.
+    /// Converts to the wider buckets of a lower schema.
     pub fn reduced(&self, from: i32, to: i32) -> SignedBuckets<C> {
         let shift = from.saturating_sub(to).clamp(0, 31);
         let mut target: SignedBuckets<C> = SignedBuckets { spans: Vec::new(), cells: Vec::new() };
@@ -86,9 +88,9 @@ impl<C: BucketCount> SignedBuckets<C> {
         target
     }
 
-    /// Adds buckets of the same schema, creating those that are missing. Of exponential ones, those
-    /// at the beginning that lie within `threshold` of zero are left out: they are part of the zero
-    /// bucket.
+    /// Adds buckets of the same schema, and creates those that are missing. Exponential buckets at
+    /// the beginning that are within `threshold` of zero are skipped, because they belong to the
+    /// zero bucket.
     pub fn add(&mut self, schema: i32, threshold: f64, other: impl Iterator<Item = (i32, C)>) {
         let mut below = is_exponential(schema);
         let mut place = InsertPosition::first(&self.spans);
@@ -100,7 +102,7 @@ impl<C: BucketCount> SignedBuckets<C> {
         }
     }
 
-    /// Adds to the bucket `index`, which must not lie before `place`.
+    /// Adds to the bucket `index`, which must not be before `place`.
     fn add_one(&mut self, place: &mut InsertPosition, index: i32, cell: C) {
         while let Some(span) = self.spans.get(place.span) {
             if index < place.start {
@@ -149,15 +151,15 @@ impl<C: BucketCount> SignedBuckets<C> {
     }
 }
 
-/// Where an addition has got to.
+/// The position that an addition has reached.
 struct InsertPosition {
-    /// The span looked at.
+    /// The current span.
     span: usize,
-    /// Position of its first cell.
+    /// Position of the first cell of the span.
     cell: usize,
-    /// Index of its first bucket.
+    /// Index of the first bucket of the span.
     start: i32,
-    /// Index behind the span before it; 0 without one.
+    /// Index after the span before; 0 if there is none.
     end: i32,
 }
 

@@ -1,9 +1,8 @@
-//! Sums and means of many histograms, as the aggregation operators and the functions over time form them.
+//! Sums and means of many histograms, for aggregation operators and `*_over_time` functions.
 //!
-//! Each count, the count of all and the sum of all are compensated on their own (Neumaier). A mean
-//! is the sum divided by the number of histograms until something overflows; from then on it is an
-//! incremental mean. The order of operations is Prometheus', and so is the result's layout: it is
-//! not compacted.
+//! Each bucket, the count and the sum are compensated separately (Neumaier). A mean is the sum
+//! divided by the number of histograms; when the sum overflows, it becomes an incremental mean. The
+//! order of operations, and the layout of the result (not compacted), are those of Prometheus.
 
 mod parts;
 
@@ -13,7 +12,7 @@ use super::bucket_count::{BucketCount, CompensatedSum};
 use super::signed_buckets::SignedBuckets;
 use super::{Buckets, CUSTOM_BUCKETS, HistogramError, NativeHistogram, ResetHint};
 
-/// The sum of histograms.
+/// A sum of histograms.
 #[derive(Clone, Debug)]
 pub struct HistogramSum {
     acc: Accumulator<CompensatedSum>,
@@ -21,7 +20,7 @@ pub struct HistogramSum {
     bounds_reconciled: bool,
 }
 
-/// Which reset hints were seen.
+/// Which reset hints the histograms had.
 #[derive(Copy, Clone, Debug, Default)]
 struct SeenResetHints {
     reset: bool,
@@ -36,7 +35,7 @@ impl SeenResetHints {
 }
 
 impl HistogramSum {
-    /// A sum that begins with `first`.
+    /// A sum with `first` as its first histogram.
     pub fn of(first: &NativeHistogram) -> HistogramSum {
         let acc = Accumulator {
             schema: first.schema,
@@ -54,7 +53,10 @@ impl HistogramSum {
         HistogramSum { acc, hints, bounds_reconciled: false }
     }
 
-    /// Adds one. Fails, changing nothing, where custom and exponential buckets meet.
+    /// Adds a histogram.
+    ///
+    /// # Errors
+    /// Custom and exponential buckets cannot be added; then nothing is changed.
     pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         let reconciled = self.acc.merge(other, Sign::Plus)?;
         self.hints.see(other.hint);
@@ -63,12 +65,12 @@ impl HistogramSum {
     }
 
     /// Whether some hints said that a counter was reset and others that it was not, even if a gauge
-    /// or an unknown one came between them.
+    /// or an unknown hint was between them.
     pub fn hints_collided(&self) -> bool {
         self.hints.reset && self.hints.not_reset
     }
 
-    /// Whether custom bounds differed somewhere.
+    /// Whether any custom bounds differed.
     pub fn bounds_reconciled(&self) -> bool {
         self.bounds_reconciled
     }
@@ -79,7 +81,8 @@ impl HistogramSum {
         NativeHistogram {
             schema: acc.schema,
             zero_threshold: acc.zero_threshold,
-            // Custom buckets have none, also where 0 times infinity is no 0.
+            // Custom buckets have no zero bucket. It must stay 0 even if 0 times infinity would
+            // make it NaN.
             zero_count: if acc.schema == CUSTOM_BUCKETS { 0.0 } else { acc.zero.value() },
             count: acc.count.value(),
             sum: acc.sum.value(),
@@ -106,7 +109,8 @@ impl HistogramSum {
     }
 }
 
-/// Buckets with their compensation; those at the beginning that lie in the zero bucket go without it.
+/// The buckets with their compensation. Those at the beginning within the zero bucket are returned
+/// without it, as in Prometheus.
 fn buckets(acc: &Accumulator<CompensatedSum>, side: &SignedBuckets<CompensatedSum>) -> Buckets {
     let mut below = is_exponential(acc.schema);
     let value = |(index, cell): (i32, CompensatedSum)| {
@@ -116,10 +120,10 @@ fn buckets(acc: &Accumulator<CompensatedSum>, side: &SignedBuckets<CompensatedSu
     Buckets { spans: side.spans.clone(), counts: side.iter().map(value).collect() }
 }
 
-/// The mean of histograms.
+/// A mean of histograms.
 #[derive(Clone, Debug)]
 pub struct HistogramMean {
-    /// The sum of the histograms, or their mean once `incremental`.
+    /// The sum of the histograms; their mean if `incremental`.
     acc: HistogramSum,
     count: f64,
     incremental: bool,
@@ -131,7 +135,10 @@ impl HistogramMean {
         HistogramMean { acc: HistogramSum::of(first), count: 1.0, incremental: false }
     }
 
-    /// Adds one. Fails where custom and exponential buckets meet; the mean is of no use then.
+    /// Adds a histogram.
+    ///
+    /// # Errors
+    /// Custom and exponential buckets cannot be added; the mean is useless then.
     pub fn add(&mut self, other: &NativeHistogram) -> Result<MergeConflicts, HistogramError> {
         self.count += 1.0;
         if !self.incremental {

@@ -1,8 +1,8 @@
-//! The trim operators: what is left of a histogram below (`</`) or above (`>/`) a value.
+//! The trim operators: the part of a histogram below (`</`) or above (`>/`) a value.
 //!
-//! Buckets on the far side go, the one that the value falls into is split by interpolation, and the
-//! sum is estimated anew from the middles of what is left, if anything was trimmed at all. A bucket
-//! that reaches to infinity cannot be split; rules of its own decide about it
+//! Buckets on the other side are removed, and the bucket that contains the value is split by
+//! interpolation. If anything was trimmed, the sum is estimated from the midpoints of the remaining
+//! buckets. A bucket with an infinite bound cannot be split; special rules apply
 //! ([`TrimOp::unbounded`]).
 
 use super::bucket::Bucket;
@@ -14,11 +14,11 @@ use super::{Buckets, NativeHistogram};
 pub enum TrimSide {
     /// Those below the value: `</`.
     Below,
-    /// Those above it: `>/`.
+    /// Those above the value: `>/`.
     Above,
 }
 
-/// How many observations of a bucket are kept, and the value that stands for them.
+/// The number of observations of a bucket that are kept, and their representative value.
 type TrimmedBucket = (f64, f64);
 
 /// A trim operation.
@@ -28,7 +28,7 @@ struct TrimOp {
     custom: bool,
 }
 
-/// The totals of what is left.
+/// The totals of what remains.
 #[derive(Default)]
 struct TrimTotals {
     count: f64,
@@ -37,7 +37,7 @@ struct TrimTotals {
 }
 
 impl NativeHistogram {
-    /// The observations below or above `at`. A NaN keeps nothing.
+    /// The observations below or above `at`. NaN keeps nothing.
     pub fn trimmed(&self, keep: TrimSide, at: f64) -> NativeHistogram {
         let trim = TrimOp { keep, at, custom: self.is_custom() };
         let mut out = self.clone();
@@ -60,7 +60,7 @@ impl NativeHistogram {
 }
 
 impl TrimTotals {
-    /// Leaves `count` observations around `middle` in a bucket.
+    /// Sets a bucket to `count` observations, represented by `middle`.
     fn take(&mut self, bucket: &mut f64, count: f64, middle: f64) {
         self.count += count;
         self.sum += middle * count;
@@ -72,7 +72,7 @@ impl TrimTotals {
 }
 
 impl TrimOp {
-    /// Trims the buckets of one sign; whether any of them was populated.
+    /// Trims the buckets of one sign. Returns whether any of them was populated.
     fn side(
         &self,
         left: &mut TrimTotals,
@@ -100,7 +100,7 @@ impl TrimOp {
         populated
     }
 
-    /// What is kept of a bucket that the value lies in.
+    /// What remains of a bucket that contains the value.
     fn part(&self, bucket: &Bucket, positive: bool) -> TrimmedBucket {
         if bucket.lower == f64::NEG_INFINITY || bucket.upper == f64::INFINITY {
             return self.unbounded(bucket);
@@ -112,7 +112,8 @@ impl TrimOp {
         }
     }
 
-    /// Observations of a bucket below the value: linear in custom buckets, logarithmic in exponential ones.
+    /// The number of observations of a bucket below the value: linear interpolation in custom
+    /// buckets, logarithmic in exponential ones.
     fn below(&self, b: &Bucket, positive: bool) -> f64 {
         if self.at <= b.lower {
             return 0.0;
@@ -129,11 +130,12 @@ impl TrimOp {
         b.count * fraction
     }
 
-    /// What is kept of a bucket with an infinite bound, in which the value lies.
+    /// What remains of a bucket with an infinite bound that contains the value.
     ///
-    /// From -Inf up to something positive, it counts as beginning at 0; up to something else, it is
-    /// kept whole below the value and goes above it. Up to +Inf, it goes below the value and is
-    /// kept whole above it. What is kept whole stands at the value.
+    /// A bucket from -Inf to a positive bound is treated as beginning at 0; to any other finite
+    /// bound, it is kept completely by `</` and removed by `>/`. A bucket to +Inf is removed by
+    /// `</` and kept completely by `>/`. Observations kept completely are represented by the value
+    /// itself.
     fn unbounded(&self, b: &Bucket) -> TrimmedBucket {
         let at = self.at;
         let finite = b.upper != f64::INFINITY;
@@ -151,7 +153,7 @@ impl TrimOp {
         }
     }
 
-    /// What is kept of the zero bucket, in which observations are spread evenly.
+    /// What remains of the zero bucket, in which observations are assumed to be spread evenly.
     fn zero(&self, count: f64, lower: f64, upper: f64) -> TrimmedBucket {
         let at = self.at;
         let (whole, none) = match self.keep {
@@ -162,7 +164,8 @@ impl TrimOp {
             TrimSide::Below => (lower, at),
             TrimSide::Above => (at, upper),
         };
-        // A bucket of no width is below what is at its place, and above it.
+        // A bucket of width 0 at the value is neither below nor above it: `</` removes it, `>/`
+        // keeps it.
         let whole_first = self.keep == TrimSide::Above;
         if whole && (whole_first || !none) {
             (count, (lower + upper) / 2.0)
@@ -173,7 +176,7 @@ impl TrimOp {
         }
     }
 
-    /// The value that stands for observations between two bounds.
+    /// The value that represents the observations between two bounds.
     fn middle(&self, lower: f64, upper: f64, positive: bool) -> f64 {
         match (lower.is_infinite(), upper.is_infinite()) {
             (true, true) => 0.0,

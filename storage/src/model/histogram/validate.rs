@@ -1,11 +1,11 @@
-//! What is wrong with a histogram, in Prometheus' words.
+//! Validation of histograms; errors have Prometheus' texts.
 
 use super::super::number::general;
 use super::bounds::{SCHEMA_MAX, SCHEMA_MIN, is_exponential};
 use super::{Buckets, CUSTOM_BUCKETS, NativeHistogram};
 use thiserror::Error;
 
-/// Why a histogram is refused, or an operation on it.
+/// Why a histogram, or an operation on it, is refused.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum HistogramError {
@@ -70,8 +70,9 @@ pub enum HistogramError {
 use HistogramError as E;
 
 impl NativeHistogram {
-    /// Whether it is well-formed: spans and buckets fit, counts are not negative, and fields that its kind of
-    /// buckets does not use are empty. The counts need not add up: rounding may keep them from it.
+    /// Checks that it is well-formed: spans and buckets fit, counts are not negative, and fields
+    /// that its kind of buckets does not use are empty. The counts need not add up, because of
+    /// rounding.
     pub fn validate(&self) -> Result<(), HistogramError> {
         if self.is_custom() {
             self.check_custom()?;
@@ -111,7 +112,7 @@ impl NativeHistogram {
     }
 }
 
-/// Whether the spans have as many buckets as there are counts, and go upwards.
+/// Checks that the spans have as many buckets as there are counts, and ascend.
 pub(super) fn check_spans(buckets: &Buckets) -> Result<(), HistogramError> {
     for (n, span) in buckets.spans.iter().enumerate().skip(1) {
         if span.offset < 0 {

@@ -1,4 +1,4 @@
-//! The zero bucket made wider: what it would count, and which threshold it must have.
+//! Widening the zero bucket: its new count, and the threshold that is needed.
 
 use super::NativeHistogram;
 use super::bounds::exponential;
@@ -6,7 +6,7 @@ use super::bucket_count::{BucketCount, CompensatedSum};
 use super::signed_buckets::SignedBuckets;
 use std::cmp::Ordering;
 
-/// A histogram's schema, zero threshold and zero count.
+/// Schema, zero threshold and zero count of a histogram.
 type ZeroBucket = (i32, f64, CompensatedSum);
 
 impl NativeHistogram {
@@ -17,9 +17,9 @@ impl NativeHistogram {
     }
 }
 
-/// The zero count under a greater (or the same) `threshold`, and the threshold that this really
-/// needs: one that ends up within a populated bucket is raised to the bucket's far end, and the
-/// bucket counts as zero.
+/// The zero count with a greater or equal `threshold`, and the threshold that this needs: if it is
+/// within a populated bucket, it is raised to the far end of this bucket, which then counts as
+/// zero.
 pub(super) fn widened<C: BucketCount>(
     (schema, own, zero): ZeroBucket,
     positive: impl Iterator<Item = (i32, C)> + Clone,
@@ -31,7 +31,7 @@ pub(super) fn widened<C: BucketCount>(
     }
     let mut total = zero;
     loop {
-        // What was lost is kept over a second round, as it is upstream.
+        // The compensation of the first round is kept in the second one, as in Prometheus.
         total.sum = zero.sum;
         threshold = swallow(&mut total, schema, positive.clone(), threshold);
         let raised = swallow(&mut total, schema, negative.clone(), threshold);
@@ -42,8 +42,8 @@ pub(super) fn widened<C: BucketCount>(
     }
 }
 
-/// Adds the buckets that begin below the threshold to `total`; the threshold, raised if it was
-/// within the last one.
+/// Adds the buckets that begin below the threshold to `total`. Returns the threshold, raised if it
+/// was within the last of them.
 fn swallow<C: BucketCount>(
     total: &mut CompensatedSum,
     schema: i32,
@@ -63,7 +63,7 @@ fn swallow<C: BucketCount>(
     threshold
 }
 
-/// Removes the buckets that begin below the threshold, and empty ones with them.
+/// Removes the buckets that begin below the threshold, and all empty ones.
 pub(super) fn clear_below<C: BucketCount>(side: &mut SignedBuckets<C>, schema: i32, threshold: f64) {
     let within = side.iter().take_while(|(i, _)| exponential(i.wrapping_sub(1), schema) < threshold).count();
     side.cells[..within].fill(C::of(0.0));

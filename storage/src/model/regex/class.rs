@@ -1,17 +1,18 @@
 //! Character classes: `[a-z]`, `\d`, `\pL`, `[[:alpha:]]`.
 //!
-//! In Go `&&`, `--`, `~~` and an inner `[` are ordinary characters and the Perl classes are ASCII. Single
-//! characters are therefore printed as code points, and what remains cannot be taken for set notation.
+//! In Go, `&&`, `--`, `~~` and an inner `[` are ordinary characters, and the Perl classes are
+//! ASCII. Single characters are therefore printed as code points, so that they cannot be read as
+//! set operations.
 
 use super::RegexError;
 use super::escape::escape;
 
-/// A class that nothing matches.
+/// A class that matches nothing.
 pub(super) fn never() -> &'static str {
     r"[^\x{0}-\x{10ffff}]"
 }
 
-/// The inside of the ASCII class that `\d`, `\s`, `\w` (given by its letter) is in Go.
+/// The content of Go's ASCII class `\d`, `\s` or `\w`, by its letter.
 fn perl(letter: u8) -> Option<&'static str> {
     match letter.to_ascii_lowercase() {
         b'd' => Some("0-9"),
@@ -26,8 +27,8 @@ const POSIX: [&str; 14] = [
     "upper", "word", "xdigit",
 ];
 
-/// A Perl or Unicode class at the start of `s`: printed to `out` as a class, what follows it is returned.
-/// `None` if `s` starts with neither.
+/// Translates a Perl or Unicode class at the start of `s` to `out`. Returns the rest of `s`; `None`
+/// if `s` starts with neither.
 pub(super) fn shorthand<'a>(s: &'a str, out: &mut String) -> Result<Option<&'a str>, RegexError> {
     let Some(&[b'\\', letter]) = s.as_bytes().get(..2) else { return Ok(None) };
     if let Some(inside) = perl(letter) {
@@ -38,7 +39,7 @@ pub(super) fn shorthand<'a>(s: &'a str, out: &mut String) -> Result<Option<&'a s
     if letter.eq_ignore_ascii_case(&b'p') { unicode(s, out).map(Some) } else { Ok(None) }
 }
 
-/// `\pL`, `\p{Greek}`, `\P{^Greek}`: general categories and scripts, nothing else.
+/// Translates `\pL`, `\p{Greek}`, `\P{^Greek}`: only general categories and scripts.
 fn unicode<'a>(s: &'a str, out: &mut String) -> Result<&'a str, RegexError> {
     let (sequence, name) = match s[2..].chars().next() {
         None => (s, ""),
@@ -63,7 +64,7 @@ fn unicode<'a>(s: &'a str, out: &mut String) -> Result<&'a str, RegexError> {
     Ok(&s[sequence.len()..])
 }
 
-/// The bracketed class at the start of `s`: printed to `out`, what follows it is returned.
+/// Translates the bracketed class at the start of `s` to `out`. Returns the rest of `s`.
 pub(super) fn bracketed<'a>(s: &'a str, out: &mut String) -> Result<&'a str, RegexError> {
     let mut rest = &s[1..];
     let mut negated = rest.starts_with('^');
@@ -81,7 +82,7 @@ pub(super) fn bracketed<'a>(s: &'a str, out: &mut String) -> Result<&'a str, Reg
         }
     }
     if inside.is_empty() {
-        // Only surrogates were named: nothing, or its complement.
+        // Only surrogates were named: the class matches nothing, or everything if it is negated.
         (inside, negated) = (r"\x{0}-\x{10ffff}".to_owned(), !negated);
     }
     out.push_str(if negated { "[^" } else { "[" });

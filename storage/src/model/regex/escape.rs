@@ -1,11 +1,11 @@
-//! Escapes that stand for one code point: `\n`, `\x41`, `\x{1F600}`, `\101`, `\.`.
+//! Escapes of a single code point: `\n`, `\x41`, `\x{1F600}`, `\101`, `\.`.
 //!
-//! Code points are `u32`: Go's patterns can name surrogates, which no text contains.
+//! Code points are `u32`, because Go's patterns can name surrogates, which no text contains.
 
 use super::RegexError;
 use super::class::never;
 
-/// The code point that the escape at the start of `s` (a backslash) stands for, and what follows it.
+/// The code point of the escape at the start of `s` (a backslash), and the rest of `s`.
 pub(super) fn escape(s: &str) -> Result<(u32, &str), RegexError> {
     let mut rest = s[1..].chars();
     let Some(c) = rest.next() else {
@@ -30,7 +30,8 @@ fn invalid(s: &str, after: &str) -> RegexError {
     RegexError::at("invalid escape sequence", &s[..s.len() - after.len()])
 }
 
-/// Up to three octal digits; a single non-zero one would be a back reference, which RE2 has not.
+/// Up to three octal digits. A single non-zero digit would be a back reference, which RE2 does not
+/// have.
 fn octal<'a>(s: &str, first: char, after: &'a str) -> Result<(u32, &'a str), RegexError> {
     let more = after.bytes().take(2).take_while(|b| (b'0'..=b'7').contains(b)).count();
     if first != '0' && more == 0 {
@@ -40,7 +41,7 @@ fn octal<'a>(s: &str, first: char, after: &'a str) -> Result<(u32, &'a str), Reg
     Ok((value, &after[more..]))
 }
 
-/// `\x41` or `\x{41}`; Go quotes the pattern up to the character at which it gave up.
+/// `\x41` or `\x{41}`. Go's error quotes the pattern up to the character at which it stopped.
 fn hex<'a>(s: &str, after: &'a str) -> Result<(u32, &'a str), RegexError> {
     let mut rest = after.chars();
     match rest.next() {
@@ -74,7 +75,7 @@ fn braced_hex<'a>(s: &str, digits: &'a str) -> Result<(u32, &'a str), RegexError
     Err(invalid(s, rest.as_str()))
 }
 
-/// Prints one code point so that it stands for itself in and outside of a class.
+/// Prints a code point so that it matches itself inside and outside of a class.
 pub(super) fn literal(out: &mut String, code: u32) {
     match char::from_u32(code) {
         Some(c) if c.is_ascii_alphanumeric() || c == '_' || (!c.is_ascii() && !c.is_whitespace()) => {

@@ -1,7 +1,7 @@
 //! Go's `Regexp.Expand`: templates such as `${1}-$name`, for relabelling and `label_replace`.
 //!
-//! `$1x` is the group named `1x`; `$$` is a dollar; a group that is unknown or did not take part is empty; a
-//! dollar that starts no reference stands for itself.
+//! `$1x` is the group named `1x`; `$$` is a dollar sign. A group that is unknown or did not match
+//! is empty. A dollar sign that does not start a reference is literal.
 
 use super::AnchoredRegex;
 use regex::Captures;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
 
-/// Fills `template` from the groups of a match of [`super::AnchoredRegex::inner`].
+/// Fills `template` with the groups of a match of [`super::AnchoredRegex::inner`].
 pub fn expand(template: &str, captures: &Captures<'_>) -> String {
     let mut out = String::with_capacity(template.len());
     each_part(template, |part| match part {
@@ -19,21 +19,21 @@ pub fn expand(template: &str, captures: &Captures<'_>) -> String {
     out
 }
 
-/// A template that many matches of one pattern fill: what its names mean is looked up once.
+/// A template for many matches of one pattern: its group names are resolved once.
 #[derive(Debug)]
 pub struct Template {
     text: String,
     parts: Vec<Filled>,
-    /// By name that stands in the template: the groups that it may mean, of which the first that
-    /// took part counts.
+    /// For each name in the template, the groups that it may refer to; the first that matched
+    /// counts.
     groups: Vec<Vec<usize>>,
 }
 
 #[derive(Debug)]
 enum Filled {
-    /// This stretch of the template.
+    /// A range of the template's text.
     Text(Range<usize>),
-    /// What the name of that number stands for.
+    /// The group name with this index.
     Group(usize),
 }
 
@@ -61,8 +61,8 @@ impl Template {
         Template { text: text.to_owned(), parts, groups: meanings }
     }
 
-    /// Filled from the groups of a match; the error is the length that it would have at least, if
-    /// that is more than `limit` bytes.
+    /// Fills the template with the groups of a match. The error is the length reached, if that is
+    /// more than `limit` bytes.
     pub fn fill(&self, captures: &Captures<'_>, limit: usize) -> Result<String, usize> {
         let took_part = |groups: &Vec<usize>| groups.iter().find_map(|at| captures.get(*at));
         let groups: Vec<&str> =
@@ -81,17 +81,17 @@ impl Template {
     }
 }
 
-/// What a template consists of.
+/// A part of a template.
 enum TemplatePart<'t> {
-    /// A stretch of it that is not empty.
+    /// A non-empty range of its text.
     Text(Range<usize>),
     /// A reference to the group of this name.
     Group(&'t str),
 }
 
-/// Takes a template apart.
+/// Splits a template into its parts.
 fn each_part<'t>(template: &'t str, mut take: impl FnMut(TemplatePart<'t>)) {
-    // What lies before `text` has been taken.
+    // Everything before `text` has been passed to `take`.
     let mut text = 0;
     let mut from = 0;
     while let Some(dollar) = template[from..].find('$').map(|at| from + at) {
@@ -116,7 +116,7 @@ fn each_part<'t>(template: &'t str, mut take: impl FnMut(TemplatePart<'t>)) {
     }
 }
 
-/// The name at the start of `s` (after the dollar) and what follows the reference.
+/// The name at the start of `s` (after the dollar sign), and the text after the reference.
 fn reference(s: &str) -> Option<(&str, &str)> {
     let inner = s.strip_prefix('{');
     let body = inner.unwrap_or(s);
@@ -129,7 +129,7 @@ fn reference(s: &str) -> Option<(&str, &str)> {
     Some((name, after))
 }
 
-/// The number that a name is.
+/// The number of a group, if the name is a number.
 fn number(name: &str) -> Option<usize> {
     let is_number = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
     name.parse().ok().filter(|number| is_number && *number < 1_000_000_000)
@@ -138,14 +138,14 @@ fn number(name: &str) -> Option<usize> {
 fn group<'t>(name: &str, captures: &Captures<'t>) -> &'t str {
     let found = match number(name) {
         Some(number) => captures.get(number),
-        // Go allows one name for several groups: the first that took part counts.
+        // Go allows several groups with one name: the first that matched counts.
         _ => (1..=captures.len()).find_map(|nth| captures.name(&group_name(name, nth))),
     };
     found.map_or("", |m| m.as_str())
 }
 
-/// How the `nth` group (from 1) that a Go pattern calls `name` is called for the `regex` crate, whose names
-/// are unique and start with a letter, but may contain dots.
+/// The name in the `regex` crate of the `nth` group (from 1) that a Go pattern calls `name`. The
+/// crate's names are unique and start with a letter, but may contain dots.
 pub(super) fn group_name(name: &str, nth: usize) -> String {
     let mut out = String::new();
     if name.starts_with(|c: char| c.is_ascii_digit()) {

@@ -1,31 +1,31 @@
-//! What a pattern boils down to: a set of texts, a glob, or a general regex with a literal start.
+//! The shape of a pattern: a set of texts, a glob, or a general regex with a literal prefix.
 //!
-//! Read off the HIR of the translated pattern, so that spelling (`(a|b)c`, `[ab]c`, `(?:ac|bc)`)
-//! does not matter.
+//! Determined from the HIR of the translated pattern, so that the spelling (`(a|b)c`, `[ab]c`,
+//! `(?:ac|bc)`) does not matter.
 
 use crate::limits::REGEX_LITERALS;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
-/// What a pattern boils down to.
+/// The shape of a pattern.
 #[derive(Debug)]
 pub(super) enum PatternShape {
-    /// Exactly these texts, sorted, each once.
+    /// Exactly these texts, sorted, unique.
     Literals(Vec<String>),
     /// Literals with `.*` or `.+` between them.
     Glob(Glob),
-    /// Anything; every match starts with `prefix`.
+    /// Any other pattern; every match starts with `prefix`.
     General {
-        /// "" if nothing is known.
+        /// "" if no prefix is known.
         prefix: String,
     },
 }
 
-/// `head gap part gap part …`: the last part must end the text.
+/// `head gap part gap part …`; the text must end with the last part.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     head: String,
-    /// Per gap: whether it takes at least one character, and the literal after it (only the last
-    /// may be empty).
+    /// For each gap: whether it needs at least one character, and the literal after it (only the
+    /// last may be empty).
     parts: Vec<(bool, String)>,
 }
 
@@ -34,7 +34,7 @@ impl Glob {
         &self.head
     }
 
-    /// Whether it is `.+` (`some`) or `.*`.
+    /// Whether it is `.+` (`some`) or `.*` (not `some`).
     pub(super) fn is_any(&self, some: bool) -> bool {
         self.head.is_empty()
             && matches!(self.parts.as_slice(), [(one, text)] if *one == some && text.is_empty())
@@ -50,7 +50,7 @@ impl Glob {
             if i + 1 == self.parts.len() {
                 return rest.ends_with(literal.as_str());
             }
-            // The leftmost place leaves most to the parts behind it.
+            // The leftmost match leaves most of the text for the following parts.
             let Some(at) = rest.find(literal.as_str()) else { return false };
             rest = &rest[at + literal.len()..];
         }
@@ -58,7 +58,7 @@ impl Glob {
     }
 }
 
-/// The shape of a translated, anchored pattern.
+/// Determines the shape of a translated, anchored pattern.
 pub(super) fn of(anchored: &str) -> PatternShape {
     let parser = regex_syntax::ParserBuilder::new().nest_limit(u32::MAX).build().parse(anchored);
     let Ok(hir) = parser else { return PatternShape::General { prefix: String::new() } };
@@ -77,7 +77,8 @@ pub(super) fn of(anchored: &str) -> PatternShape {
     glob(inside).map_or_else(|| PatternShape::General { prefix: leading(inside) }, PatternShape::Glob)
 }
 
-/// What is between the outer `^` and `$`. `None` if the parser moved them: then nothing is assumed.
+/// The elements between the outer `^` and `$`. `None` if the parser has moved these: then nothing
+/// is assumed.
 fn strip_anchors(elements: &[Hir]) -> Option<&[Hir]> {
     match elements {
         [first, inside @ .., last]
@@ -138,7 +139,7 @@ fn texts(hir: &Hir) -> Option<Vec<String>> {
     }
 }
 
-/// A concatenation of literals and `.*`/`.+` that begins or ends wherever it likes.
+/// A concatenation of literals and `.*` or `.+` as a glob.
 fn glob(elements: &[Hir]) -> Option<Glob> {
     let mut flat = Vec::new();
     flatten(elements, &mut flat);
@@ -151,7 +152,7 @@ fn glob(elements: &[Hir]) -> Option<Glob> {
             }
             HirKind::Repetition(r) if r.max.is_none() && r.min <= 1 && is_any(&r.sub) => {
                 match parts.last_mut() {
-                    // Two gaps in a row are left to the automaton.
+                    // Two adjacent gaps are left to the regex engine.
                     Some((_, part)) if part.is_empty() => return None,
                     _ => parts.push((r.min == 1, String::new())),
                 }
@@ -163,7 +164,7 @@ fn glob(elements: &[Hir]) -> Option<Glob> {
     Some(Glob { head, parts })
 }
 
-/// Groups do not matter here: what they contain counts.
+/// Replaces groups and nested concatenations by their elements.
 fn flatten<'a>(elements: &'a [Hir], out: &mut Vec<&'a Hir>) {
     for element in elements {
         match element.kind() {
@@ -174,7 +175,7 @@ fn flatten<'a>(elements: &'a [Hir], out: &mut Vec<&'a Hir>) {
     }
 }
 
-/// Whether `hir` is any one character, newlines included.
+/// Whether `hir` matches any single character, newlines included.
 fn is_any(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Class(Class::Unicode(class)) => {

@@ -1,4 +1,4 @@
-//! Tables: what matches, what is refused and how, what a template gives.
+//! Tests of regexes: what matches, what is refused with which message, what templates give.
 
 use super::*;
 use proptest::prelude::*;
@@ -203,7 +203,7 @@ proptest! {
     }
 }
 
-/// A text of a size.
+/// Makes a text of a given size.
 type Text = fn(usize) -> String;
 
 fn list(n: usize, between: &str, item: impl Fn(usize) -> String) -> String {

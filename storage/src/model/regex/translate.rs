@@ -1,8 +1,9 @@
-//! From Go's syntax to that of the `regex` crate: one pass, printing as it goes.
+//! Translates Go's regex syntax to that of the `regex` crate, in one pass that prints as it parses.
 //!
-//! What differs: ASCII `\d \w \s \b`, classes ([`super::class`]), `\Q…\E`, octal escapes, braces that are
-//! no repetition, stacked repetitions and large counts (refused), group names. The pass keeps where the last
-//! atom was printed, because Go repeats the atom before even across `(?i)` and an empty `\Q\E`.
+//! The differences: ASCII `\d \w \s \b`, classes ([`super::class`]), `\Q…\E`, octal escapes, braces
+//! that are not repetitions, stacked repetitions and large counts (both refused), group names. The
+//! pass remembers where the last atom was printed, because in Go a repetition applies to the atom
+//! before it even across `(?i)` and an empty `\Q\E`.
 
 use super::RegexError;
 use super::class::{bracketed, shorthand};
@@ -11,7 +12,7 @@ use crate::limits::{REGEX_NESTING, REGEX_REPEAT};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The pattern in the syntax of the `regex` crate. Errors carry Go's texts.
+/// Translates a pattern. Errors have Go's texts.
 pub fn translate(pattern: &str) -> Result<String, RegexError> {
     let mut t = Translator { whole: pattern, ..Translator::default() };
     let mut rest = pattern;
@@ -24,12 +25,12 @@ pub fn translate(pattern: &str) -> Result<String, RegexError> {
     Ok(t.out)
 }
 
-/// What can be repeated: where it is printed, and how it was repeated already.
+/// The last printed element that can be repeated: where it is, and how it was repeated already.
 #[derive(Clone)]
 struct Atom {
     at: Range<usize>,
     repeated: bool,
-    /// Largest product of nested repeat counts in it.
+    /// The largest product of nested repeat counts in it.
     weight: u64,
 }
 
@@ -38,18 +39,18 @@ struct Translator<'a> {
     whole: &'a str,
     out: String,
     atom: Option<Atom>,
-    /// Largest weight of an atom in the group that is open.
+    /// The largest weight of an atom in the current group.
     weight: u64,
-    /// Of the enclosing groups: where they start in `out`, and their weights so far.
+    /// For each enclosing group: where it starts in `out`, and the largest weight before it.
     open: Vec<(usize, u64)>,
-    /// Length of the pattern from the repetition just before, if the last thing was one.
+    /// If the last element was a repetition: the length of the pattern from it to the end.
     last_repeat: Option<usize>,
-    /// How often a group name was used.
+    /// How often each group name was used.
     names: HashMap<String, usize>,
 }
 
 impl<'a> Translator<'a> {
-    /// Translates one thing at the start of `s` and returns what follows it.
+    /// Translates one element at the start of `s`. Returns the rest.
     fn step(&mut self, s: &'a str) -> Result<&'a str, RegexError> {
         let last_repeat = self.last_repeat.take();
         let Some(c) = s.chars().next() else { return Ok(s) };
@@ -80,7 +81,7 @@ impl<'a> Translator<'a> {
         Ok(result)
     }
 
-    /// What was printed from `start` on is the atom now.
+    /// Makes what was printed from `start` on the current atom.
     fn printed(&mut self, start: usize) {
         self.atom = Some(Atom { at: start..self.out.len(), repeated: false, weight: 1 });
     }
@@ -159,7 +160,7 @@ impl<'a> Translator<'a> {
         self.repeat(s, after, text.to_owned(), max.unwrap_or(min.max(1)), last_repeat)
     }
 
-    /// A repetition at the start of `s`, printed as `op`; `times` weighs it.
+    /// Translates a repetition at the start of `s`, printed as `op`; `times` is its weight.
     fn repeat(
         &mut self,
         s: &'a str,
@@ -185,7 +186,7 @@ impl<'a> Translator<'a> {
             op.push('?');
         }
         let inner = &self.out[atom.at.clone()];
-        // `a*` and then `?` must not become the lazy `a*?`.
+        // `a*` followed by `?` must not become the lazy `a*?`.
         let printed = if atom.repeated { format!("(?:{inner}){op}") } else { format!("{inner}{op}") };
         self.out.replace_range(atom.at.clone(), &printed);
         atom.at.end = atom.at.start + printed.len();
@@ -253,7 +254,7 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// The counts of a repetition in braces (`None`: no upper bound) and what follows it.
+/// The counts of a repetition in braces (`None`: no upper bound), and the rest of `s`.
 fn counts(s: &str) -> Option<(u64, Option<u64>, &str)> {
     let (min, rest) = number(s.strip_prefix('{')?)?;
     if let Some(after) = rest.strip_prefix('}') {
@@ -267,7 +268,7 @@ fn counts(s: &str) -> Option<(u64, Option<u64>, &str)> {
     Some((min, Some(max), rest.strip_prefix('}')?))
 }
 
-/// A number without leading zeros; one too large to matter stays too large.
+/// A number without leading zeros. One too large for `u64` becomes `u64::MAX`, which is refused.
 fn number(s: &str) -> Option<(u64, &str)> {
     let digits = s.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 0 || (digits > 1 && s.starts_with('0')) {

@@ -1,15 +1,15 @@
-//! Sums and means that are begun in one place and ended in another: taken apart into histograms
-//! that can travel, put together again, and merged.
+//! Sums and means that are computed in several places: split into plain histograms that can be
+//! sent, rebuilt from them, and merged.
 //!
-//! Taking apart and putting together changes no bit. Merging associates differently from adding one
-//! by one: it agrees to rounding.
+//! Splitting and rebuilding changes no bit. Merging adds in another order than one by one, so the
+//! result can differ by rounding.
 
 use super::super::bucket_count::CompensatedSum;
 use super::super::{Buckets, HistogramError, MergeConflicts, NativeHistogram};
 use super::{HistogramMean, HistogramSum, SeenResetHints};
 
 impl HistogramSum {
-    /// The plain sum, and what rounding took from it: two histograms of one layout.
+    /// The plain sum, and the part lost to rounding, as two histograms with the same layout.
     pub fn parts(&self) -> (NativeHistogram, NativeHistogram) {
         (self.part(|cell| cell.sum), self.part(|cell| cell.lost))
     }
@@ -33,7 +33,8 @@ impl HistogramSum {
         }
     }
 
-    /// Out of its parts, which must have one layout, and [`HistogramSum::hints_seen`].
+    /// Rebuilds a sum from its parts, which must have the same layout, and
+    /// [`HistogramSum::hints_seen`].
     pub fn from_parts(sum: &NativeHistogram, lost: &NativeHistogram, hints: (bool, bool)) -> HistogramSum {
         let mut total = HistogramSum::of(sum);
         total.hints = SeenResetHints { reset: hints.0, not_reset: hints.1 };
@@ -50,12 +51,15 @@ impl HistogramSum {
         total
     }
 
-    /// Whether some hint said that a counter was reset, and whether some said that it was not.
+    /// Whether any hint said that a counter was reset, and whether any said that it was not.
     pub fn hints_seen(&self) -> (bool, bool) {
         (self.hints.reset, self.hints.not_reset)
     }
 
-    /// Adds another sum. Fails, changing nothing, where custom and exponential buckets meet.
+    /// Adds another sum.
+    ///
+    /// # Errors
+    /// Custom and exponential buckets cannot be added; then nothing is changed.
     pub fn merge(&mut self, other: &HistogramSum) -> Result<MergeConflicts, HistogramError> {
         let (sum, lost) = other.parts();
         let mut reconciled = self.add(&sum)?;
@@ -67,7 +71,7 @@ impl HistogramSum {
 }
 
 impl HistogramMean {
-    /// The sum of the histograms, or their mean once [`HistogramMean::is_incremental`].
+    /// The sum of the histograms; their mean if [`HistogramMean::is_incremental`].
     pub fn sum(&self) -> &HistogramSum {
         &self.acc
     }
@@ -77,18 +81,20 @@ impl HistogramMean {
         self.count
     }
 
-    /// Whether the sum overflowed, so that the mean is kept instead.
+    /// Whether the sum has overflowed, so that a mean is kept instead.
     pub fn is_incremental(&self) -> bool {
         self.incremental
     }
 
-    /// Out of its parts.
+    /// Rebuilds a mean from its parts.
     pub fn from_sum(sum: HistogramSum, count: f64, incremental: bool) -> HistogramMean {
         HistogramMean { acc: sum, count, incremental }
     }
 
-    /// Adds the histograms of another mean. Fails where custom and exponential buckets meet; the
-    /// mean is of no use then.
+    /// Adds the histograms of another mean.
+    ///
+    /// # Errors
+    /// Custom and exponential buckets cannot be added; the mean is useless then.
     pub fn merge(&mut self, other: &HistogramMean) -> Result<MergeConflicts, HistogramError> {
         let count = self.count + other.count;
         if !self.incremental && !other.incremental {
@@ -106,7 +112,7 @@ impl HistogramMean {
         self.acc.merge(&part.acc)
     }
 
-    /// What the histograms contribute to the mean of `count`.
+    /// Scales to the share of these histograms in a mean of `count` histograms.
     fn scale_to_share(&mut self, count: f64) {
         let weight = self.count / count;
         if self.incremental { self.acc.scale(|v| v * weight) } else { self.acc.scale(|v| v / count) }

@@ -176,7 +176,8 @@ fn differing_bounds_are_reported() {
     assert_eq!(populated(&a.positive), [(0, 3.0)]);
 }
 
-/// New buckets extend the span before them, else the one behind them, and spans that come to touch stay two.
+/// A new bucket extends the span before it, otherwise the one after it; spans that become adjacent
+/// stay two.
 #[test]
 fn the_layout_of_sums() {
     type Spans<'a> = &'a [(i32, &'a [f64])];
@@ -203,7 +204,7 @@ fn the_layout_of_sums() {
 #[test]
 fn the_zero_bucket_is_widened() {
     let cases = [
-        // Up to a bound: what lies below moves into the zero bucket.
+        // Up to a bound: the observations below move into the zero bucket.
         (
             "z_bucket:1 z_bucket_w:1 count:1",
             "count:6 offset:-1 buckets:[1 2 3]",
@@ -215,7 +216,7 @@ fn the_zero_bucket_is_widened() {
             "count:6 offset:-1 buckets:[1 2 3]",
             "z_bucket:4 z_bucket_w:1 count:7 offset:1 buckets:[3]",
         ),
-        // Into a gap: no further.
+        // Into a gap: not further.
         (
             "z_bucket:1 z_bucket_w:0.75 count:1",
             "count:4 offset:-1 buckets:[1 0 3]",
@@ -279,7 +280,8 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_in_the_zero_bucket(a in any_tidy(), b in any_tidy()) {
-        // Of the same schema: where it is lowered, upstream counts some buckets twice, and so do we.
+        // Only of the same schema: when the schema is lowered, Prometheus counts some buckets
+        // twice, and so do we.
         let b = NativeHistogram { schema: a.schema, ..b };
         let b = NativeHistogram { zero_threshold: b.zero_threshold.min(smallest_bound(&b)), ..b };
         let sum = added(&a, &b);
@@ -308,7 +310,7 @@ proptest! {
         let sum = added(&a, &b);
         prop_assert_eq!(total(&sum), total(&a) + total(&b));
         prop_assert_eq!(sum.validate(), Ok(()));
-        // Below every bound that both have lie as many as below it in both.
+        // Below every common bound, the sum has as many observations as both together.
         for bound in sum.bounds.iter() {
             let below = |h: &NativeHistogram| {
                 h.positive_buckets().filter(|b| b.upper <= *bound).map(|b| b.count).sum::<f64>()

@@ -1,4 +1,5 @@
-//! Histograms that make no sense: no operation on them panics or runs for ever, whatever it answers.
+//! Malformed histograms: no operation on them may panic or run for ever; the result does not
+//! matter.
 
 use super::super::{
     BucketSpan, Buckets, CUSTOM_BUCKETS, HistogramMean, HistogramSum, NativeHistogram, ResetHint, TrimSide,

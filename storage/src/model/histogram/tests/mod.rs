@@ -15,7 +15,7 @@ mod trim;
 use super::{BucketSpan, Buckets, CUSTOM_BUCKETS, NativeHistogram, ResetHint};
 use proptest::prelude::*;
 
-/// The histogram of a test expression without its braces.
+/// Parses the histogram of a test expression, without its braces.
 pub(super) fn h(text: &str) -> NativeHistogram {
     let mut h = NativeHistogram::default();
     let mut offset = 0;
@@ -55,7 +55,7 @@ fn hint(text: &str) -> ResetHint {
     }
 }
 
-/// Words; spaces within brackets do not part them.
+/// Splits at spaces outside of brackets.
 fn split(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut inside = false;
@@ -84,8 +84,7 @@ pub(super) fn buckets(spans: &[(i32, &[f64])]) -> Buckets {
     }
 }
 
-/// Whether two histograms are the same but for the layout and the hint, with NaN and infinities
-/// equal to themselves.
+/// Whether two histograms are the same except for layout and hint; NaN equals NaN.
 pub(super) fn alike(a: &NativeHistogram, b: &NativeHistogram) -> bool {
     let close =
         |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-6 * (a.abs() + b.abs());
@@ -108,7 +107,7 @@ pub(super) fn populated(buckets: &Buckets) -> Vec<(i32, f64)> {
     buckets.iter().filter(|(_, c)| *c != 0.0).collect()
 }
 
-/// Buckets of whole counts, some empty, in spans that may touch or be empty.
+/// Buckets with integer counts, some empty, in spans that may be adjacent or empty.
 pub(super) fn any_buckets(first: std::ops::Range<i32>) -> impl Strategy<Value = Buckets> {
     let spans = prop::collection::vec((0..4i32, prop::collection::vec(0..6u8, 0..4)), 0..4);
     (first, spans).prop_map(|(first, spans)| {
@@ -144,7 +143,7 @@ pub(super) fn any_exponential() -> impl Strategy<Value = NativeHistogram> {
     )
 }
 
-/// As [`any_exponential`], with nothing in buckets that begin within the zero bucket.
+/// As [`any_exponential`], without observations in buckets that begin within the zero bucket.
 pub(super) fn any_tidy() -> impl Strategy<Value = NativeHistogram> {
     any_exponential().prop_map(|mut h| {
         let within = |b: super::Bucket| b.lower.abs().min(b.upper.abs()) < h.zero_threshold;
@@ -158,7 +157,7 @@ pub(super) fn any_tidy() -> impl Strategy<Value = NativeHistogram> {
     })
 }
 
-/// A valid histogram with custom buckets out of a few possible bounds.
+/// A valid histogram with custom buckets, with bounds from a small set.
 pub(super) fn any_custom() -> impl Strategy<Value = NativeHistogram> {
     let bounds = prop::sample::subsequence(vec![-5.0, -1.0, 0.0, 1.0, 2.5, 10.0], 0..=6);
     let counts = prop::collection::vec(0..6u8, 7);

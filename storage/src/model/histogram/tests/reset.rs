@@ -15,7 +15,7 @@ fn what_is_a_reset() {
         (base, "count:9 z_bucket:1 z_bucket_w:0.5 buckets:[1 3 2] n_buckets:[2]", true),
         (base, "count:9 z_bucket:2 z_bucket_w:0.5 buckets:[2 1 2] n_buckets:[2]", true),
         (base, "count:9 z_bucket:2 z_bucket_w:0.5 buckets:[2 2 2] n_buckets:[1]", true),
-        // A bucket vanished.
+        // A bucket disappeared.
         (base, "count:9 z_bucket:2 z_bucket_w:0.5 buckets:[2 3] n_buckets:[2]", true),
         (base, "count:9 z_bucket:2 z_bucket_w:0.5 buckets:[2 3 2]", true),
         ("count:3 buckets:[1 0 2]", "count:5 offset:2 buckets:[5]", true),
@@ -57,7 +57,7 @@ fn what_is_a_reset() {
             "schema:-53 count:3 custom_values:[5] buckets:[1 2]",
             false,
         ),
-        // Custom buckets with other bounds: what counts is what lies between bounds of both.
+        // Custom buckets with different bounds: compared between the bounds that both have.
         (
             "schema:-53 count:15 custom_values:[2 4 6] buckets:[1 2 5 7]",
             "schema:-53 count:15 custom_values:[2 3 4 6] buckets:[1 0 1 5 8]",
@@ -105,7 +105,7 @@ fn hints_that_know_are_believed() {
     assert!(NativeHistogram { hint: ResetHint::Reset, ..previous.clone() }.detect_reset(&previous));
 }
 
-/// Buckets and the zero bucket by plain look-ups; only for the same schema and threshold.
+/// Buckets and the zero bucket by plain lookups; only for the same schema and threshold.
 fn slow(current: &NativeHistogram, previous: &NativeHistogram) -> bool {
     let fell = |now: Vec<(i32, f64)>, before: Vec<(i32, f64)>, beyond: f64| {
         before

@@ -1,4 +1,4 @@
-//! Compensated sums and means, on Prometheus' examples and against plain sums of whole numbers.
+//! Compensated sums and means: Prometheus' examples, and comparison with plain sums of integers.
 
 use super::super::{HistogramMean, HistogramSum, NativeHistogram, ResetHint};
 use super::{alike, any_custom, any_exponential, h};
@@ -151,7 +151,7 @@ fn hints() {
 }
 
 proptest! {
-    /// Whole numbers lose nothing, so the compensated sum is the plain one, in the same layout.
+    /// Integers lose nothing, so the compensated sum equals the plain one, in the same layout.
     #[test]
     fn whole_numbers_add_up_as_plainly(
         exponential in prop::collection::vec(any_exponential(), 1..6),

@@ -1,10 +1,10 @@
-//! The trim operators, on Prometheus' examples and against a slow reference.
+//! The trim operators: Prometheus' examples, and comparison with a slow reference.
 
 use super::super::{NativeHistogram, TrimSide};
 use super::{alike, any_custom, any_exponential, h};
 use proptest::prelude::*;
 
-/// Trims at each value and compares with what Prometheus' suite expects.
+/// Trims at each value, and compares with what Prometheus' test suite expects.
 fn check(input: &str, cases: &[(&str, f64, &str)]) {
     let input = h(input);
     for (operator, at, expected) in cases {
@@ -240,7 +240,8 @@ fn nothing_of_nothing_is_nothing() {
     }
 }
 
-/// Observations of the buckets below `at`, bucket by bucket, without the walk that the operator makes.
+/// The number of observations in buckets below `at`, counted bucket by bucket, without the
+/// operator's own iteration.
 fn count_below(h: &NativeHistogram, at: f64) -> f64 {
     h.positive_buckets().chain(h.negative_buckets()).filter(|b| b.upper <= at).map(|b| b.count).sum()
 }
