@@ -1,18 +1,18 @@
-//! Values by time and column, in one allocation: the values of one time stand side by side, and the
-//! times go round in a circle. A scrape is written in one stretch, two ends of a window are two
-//! stretches, and what is forgotten is free at once. Nothing is kept in reserve beyond a few times.
+//! A ring buffer of rows of floats in one allocation: one row per time, one value per column. The
+//! values of a row are adjacent, so writing a scrape touches one piece of memory, and the ends of a
+//! window are two. Removed rows are free at once, and capacity grows by 1/16, not by doubling.
 
 use std::ops::Range;
 use storage::model::value::ABSENT;
 pub use storage::vec_growth::reserve_slack;
 
-/// See the module. Rows are counted from the oldest.
+/// The buffer. Rows are counted from the oldest.
 #[derive(Debug, Default)]
 pub struct CircularMatrix {
     values: Vec<f64>,
-    /// Columns.
+    /// Number of columns.
     width: usize,
-    /// Where the oldest row stands, and how many there are, and could be.
+    /// Index of the oldest row, the number of rows, and the capacity in rows.
     first: usize,
     len: usize,
     room: usize,
@@ -29,12 +29,14 @@ impl CircularMatrix {
         self.values.capacity() * size_of::<f64>()
     }
 
+    /// Index of the first value of a row in `values`.
     fn place(&self, row: usize) -> usize {
         let at = self.first + row;
         (if at < self.room { at } else { at - self.room }) * self.width
     }
 
-    /// The values of a row. Columns that came since the grid was last widened are not in it.
+    /// The values of a row, without the columns that were added since the last
+    /// [`CircularMatrix::widen`].
     #[inline]
     pub fn row(&self, row: usize) -> &[f64] {
         let at = self.place(row);
@@ -46,20 +48,20 @@ impl CircularMatrix {
         &mut self.values[at..at + self.width]
     }
 
-    /// One value; ABSENT of a column that the grid does not have yet.
+    /// One value; [`ABSENT`] for a column that the matrix does not have yet.
     #[inline]
     pub fn get(&self, row: usize, column: usize) -> f64 {
         self.row(row).get(column).copied().unwrap_or(ABSENT)
     }
 
-    /// The values of a column in some rows, into `out`.
+    /// Writes the values of a column in `rows` to `out`.
     pub fn column(&self, rows: Range<usize>, column: usize, out: &mut Vec<f64>) {
         out.clear();
         if column >= self.width {
             out.resize(rows.len(), ABSENT);
             return;
         }
-        // Up to where the circle closes, and from there.
+        // Up to the end of the allocation, then from its beginning.
         let turn = (self.room - self.first).clamp(rows.start, rows.end);
         for part in [rows.start..turn, turn..rows.end].into_iter().filter(|part| !part.is_empty()) {
             let from = self.place(part.start) + column;
@@ -72,7 +74,7 @@ impl CircularMatrix {
         self.row_mut(row)[column] = value;
     }
 
-    /// Adds a row without values behind the newest.
+    /// Adds a row of [`ABSENT`] values after the newest.
     pub fn push(&mut self) -> &mut [f64] {
         if self.len == self.room {
             let more = (self.room / 16).max(1);
@@ -84,7 +86,7 @@ impl CircularMatrix {
         row
     }
 
-    /// Adds a row without values before row `at`.
+    /// Inserts a row of [`ABSENT`] values before row `at`.
     pub fn insert(&mut self, at: usize) {
         self.push();
         for row in (at..self.len - 1).rev() {
@@ -95,27 +97,27 @@ impl CircularMatrix {
         self.row_mut(at).fill(ABSENT);
     }
 
-    /// Forgets the oldest `n` rows.
+    /// Removes the oldest `n` rows.
     pub fn forget(&mut self, n: usize) {
         self.len -= n;
         self.first += n;
         if self.first >= self.room {
             self.first -= self.room;
         }
-        // A burst is over.
+        // Less than half is in use, for example after a burst of samples: give memory back.
         if self.len + 8 < self.room / 2 {
             self.arrange(self.len, self.width);
         }
     }
 
-    /// Makes room for `width` columns.
+    /// Grows to at least `width` columns.
     pub fn widen(&mut self, width: usize) {
         if width > self.width {
             self.arrange(self.len, width);
         }
     }
 
-    /// Moves everything to an allocation of `vec_growth` rows and `width` columns.
+    /// Moves everything to an allocation for `room` rows of `width` columns.
     fn arrange(&mut self, room: usize, width: usize) {
         let mut values = Vec::with_capacity(room * width);
         for row in 0..self.len {

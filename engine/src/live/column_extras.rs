@@ -1,4 +1,6 @@
-//! What a column of a ring has beside floats: native histograms, and start timestamps. Most columns have neither.
+//! What a column of a ring has in addition to floats: native histograms and start timestamps. Most
+//! columns have neither, so they are stored apart from the
+//! [`CircularMatrix`](super::circular_matrix::CircularMatrix) of floats.
 
 use crate::functions::window::TimedHistogram;
 use std::sync::Arc;
@@ -6,23 +8,23 @@ use storage::model::histogram::ResetHint;
 use storage::model::value::HISTOGRAM;
 use storage::model::{NativeHistogram, TimeMs};
 
-/// See the module; both in time order.
+/// Histograms and start timestamps of one column, both in time order.
 #[derive(Debug, Default)]
 pub struct ColumnExtras {
     /// The histograms.
     pub histograms: Vec<TimedHistogram>,
-    /// Start timestamps by the time of their sample.
+    /// Pairs of the time of a sample and its start timestamp.
     pub starts: Vec<(TimeMs, TimeMs)>,
 }
 
 impl ColumnExtras {
-    /// Whether there is nothing.
+    /// Whether there are neither histograms nor start timestamps.
     pub fn is_empty(&self) -> bool {
         self.histograms.is_empty() && self.starts.is_empty()
     }
 
-    /// Adds a histogram, or puts it into the place of another. As in the store: one that comes late is a new neighbour to
-    /// the next one, and what that one knew of its old neighbour is void.
+    /// Adds a histogram, or replaces the one with the same time. As in the store, a late histogram
+    /// makes the hint of its successor unknown: that hint was relative to another predecessor.
     pub fn add_histogram(&mut self, t: TimeMs, h: Arc<NativeHistogram>) {
         self.remove_histogram(t);
         let at = self.histograms.partition_point(|(other, _)| *other < t);
@@ -33,7 +35,7 @@ impl ColumnExtras {
         self.histograms.insert(at, (t, h));
     }
 
-    /// Something else, or nothing, is at `t` now; whether a histogram was.
+    /// Removes the histogram at `t`. Returns whether there was one.
     pub fn remove_histogram(&mut self, t: TimeMs) -> bool {
         let found = self.histograms.binary_search_by_key(&t, |(other, _)| *other);
         found.is_ok_and(|at| {
@@ -50,20 +52,20 @@ impl ColumnExtras {
         }
     }
 
-    /// Forgets what is older than `cutoff`; whether nothing is left.
+    /// Removes what is older than `cutoff`. Returns whether nothing is left.
     pub fn trim(&mut self, cutoff: TimeMs) -> bool {
         self.histograms.drain(..self.histograms.partition_point(|(t, _)| *t < cutoff));
         self.starts.drain(..self.starts.partition_point(|(t, _)| *t < cutoff));
         self.is_empty()
     }
 
-    /// Bytes allocated for what finds the histograms; they themselves are the store's.
+    /// Bytes of the two lists, without the histograms themselves, which the store shares.
     pub fn bytes(&self) -> usize {
         self.histograms.capacity() * size_of::<TimedHistogram>()
             + self.starts.capacity() * size_of::<(TimeMs, TimeMs)>()
     }
 
-    /// A column's times and values, with the histograms' among the floats'.
+    /// The times and values of a column, with a [`HISTOGRAM`] value at the time of each histogram.
     pub fn among(&self, ts: &[TimeMs], vs: &[f64]) -> (Vec<TimeMs>, Vec<f64>) {
         let floats = ts.iter().copied().zip(vs.iter().copied());
         let mut all: Vec<(TimeMs, f64)> =
@@ -90,7 +92,7 @@ mod tests {
         let hints: Vec<_> = side.histograms.iter().map(|(t, h)| (*t, h.hint)).collect();
         assert_eq!(hints, [10, 20, 30].map(|t| (t, ResetHint::Unknown)));
         side.add_histogram(30, histogram(ResetHint::NotReset));
-        // The store takes the old one away and adds the new one, as one that comes late.
+        // The store removes the old one and adds the new one as a late sample.
         side.add_histogram(20, histogram(ResetHint::Unknown));
         assert_eq!((side.histograms.len(), side.histograms[2].1.hint), (3, ResetHint::Unknown));
         side.add_start(20, 5);

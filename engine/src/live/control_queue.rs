@@ -1,9 +1,9 @@
-//! What waits for the next tick: word of views and consumers, in order, and what the workers
-//! themselves have come to.
+//! The control messages that wait for the next tick: views to install or remove, taps,
+//! descriptions, and what the workers themselves have found.
 //!
-//! Views come and go between ticks, a bounded number in each *preparation*, so that a tick that
-//! falls due waits for few of them. They begin together all the same, because a *cohort* begins
-//! when all of it has been handed on and is ready.
+//! Views are installed between ticks, a bounded number in each *preparation*, so that a tick that
+//! is due waits for few of them. The views of one *install batch* still begin in the same tick: the
+//! batch begins when all of its views have been delivered to the workers and are ready.
 
 use super::ViewId;
 use super::message::{Control, InstallBatchId};
@@ -12,34 +12,35 @@ use crate::limits::PREPARED_VIEWS;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use storage::model::Matcher;
 
-/// See the module.
+/// The queue of control messages, and the evaluation times of all views.
 #[derive(Default)]
 pub struct ControlQueue {
     waiting: VecDeque<Control>,
-    /// Comes before what waits: begins, renewals.
+    /// Messages that go before those in `waiting`: begins and renewals.
     own: Vec<Control>,
-    /// The newest cohort.
+    /// The newest install batch.
     newest: InstallBatchId,
-    /// How many are putting together what belongs together, and in which cohort.
+    /// How many callers are between `hold` and `release`, and the install batch that they fill.
     held: (usize, InstallBatchId),
-    /// Views of a cohort that still wait.
+    /// By install batch: how many of its views are still in `waiting`.
     undelivered: BTreeMap<InstallBatchId, usize>,
-    /// When views are due. A view that is to change has what it will have, too.
+    /// Evaluation times by view. A view that is being replaced has both the current ones and the
+    /// next.
     slots: HashMap<ViewId, Vec<(EvaluationTimes, InstallBatchId)>>,
-    /// The distinct schedules of recorded views, with how many have them.
+    /// The distinct schedules (interval, offset) of recorded views, and how many views have each.
     schedules: BTreeMap<(i64, i64), usize>,
-    /// Something stands already, and should not be disturbed.
+    /// Some views are running, so a preparation must not take many messages at once.
     stands: bool,
 }
 
 impl ControlQueue {
-    /// Whether nothing waits.
+    /// Whether no message waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.own.is_empty()
     }
 
-    /// What comes until [`ControlQueue::release`] belongs together: no tick takes part of it, and
-    /// its views begin together.
+    /// What is added until [`ControlQueue::release`] belongs together: no tick takes only a part of
+    /// it, and its views begin in the same tick. Calls may nest.
     pub fn hold(&mut self) {
         if self.held.0 == 0 {
             self.held.1 = self.new_cohort();
@@ -47,7 +48,7 @@ impl ControlQueue {
         self.held.0 += 1;
     }
 
-    /// See [`ControlQueue::hold`].
+    /// Ends what [`ControlQueue::hold`] began.
     pub fn release(&mut self) {
         self.held.0 = self.held.0.saturating_sub(1);
     }
@@ -57,7 +58,7 @@ impl ControlQueue {
         self.newest
     }
 
-    /// A view, or another question for one that stands; whether it is new.
+    /// Adds a view, or replaces the plan of an existing one. Returns whether the view is new.
     pub fn install(&mut self, id: ViewId, wanted: ViewRequest) -> bool {
         let slots = EvaluationTimes::of(&wanted.spec.kind);
         let cohort = if self.held.0 > 0 { self.held.1 } else { self.new_cohort() };
@@ -70,12 +71,12 @@ impl ControlQueue {
         new
     }
 
-    /// Whether there is such a view.
+    /// Whether the view exists.
     pub fn has(&self, id: ViewId) -> bool {
         self.slots.contains_key(&id)
     }
 
-    /// No view any more; whether there was one.
+    /// Removes a view. Returns whether it existed.
     pub fn remove(&mut self, id: ViewId) -> bool {
         let Some(known) = self.slots.remove(&id) else { return false };
         for (slots, _) in known.iter() {
@@ -85,12 +86,13 @@ impl ControlQueue {
         true
     }
 
-    /// Anything else.
+    /// Adds any other message.
     pub fn push(&mut self, control: Control) {
         self.waiting.push_back(control);
     }
 
-    /// The state of the views of a selector (`None`: of all) is to be built anew.
+    /// Has the state of all views that read a selector (`None`: of all views) built again from the
+    /// store.
     pub fn renew(&mut self, selector: Option<Vec<Matcher>>) {
         let cohort = self.new_cohort();
         self.own.push(match selector {
@@ -99,7 +101,8 @@ impl ControlQueue {
         });
     }
 
-    /// All workers are ready to begin a cohort; whether it does: part of it may still wait here.
+    /// All workers are ready to begin an install batch. Returns whether it begins: it does not
+    /// while some of its views still wait here.
     pub fn ready(&mut self, cohort: InstallBatchId) -> bool {
         let whole = !self.undelivered.contains_key(&cohort);
         if whole {
@@ -108,14 +111,15 @@ impl ControlQueue {
         whole
     }
 
-    /// What a tick takes along that does not wait for what is coming: word of consumers, and questions.
+    /// The messages at the front that any tick can take because they cost little: taps and
+    /// descriptions.
     pub fn take_light(&mut self) -> Vec<Control> {
         let light = |control: &Control| !matches!(control, Control::Install(..) | Control::Remove(_));
         let until = self.waiting.iter().position(|control| !light(control)).unwrap_or(self.waiting.len());
         self.waiting.drain(..if self.held.0 > 0 { 0 } else { until }).collect()
     }
 
-    /// What the next preparation takes along, and whether there is more for another one.
+    /// The messages for the next preparation, and whether there are more for another one.
     pub fn take_some(&mut self) -> (Vec<Control>, bool) {
         let mut taken = self.take_own();
         let mut views = 0;
@@ -128,7 +132,7 @@ impl ControlQueue {
         (taken, self.has_views())
     }
 
-    /// Everything, for a tick at which everything begins.
+    /// All messages, for a tick at which all views begin.
     pub fn take_all(&mut self) -> Vec<Control> {
         let mut taken = self.take_own();
         taken.extend(self.waiting.drain(..));
@@ -158,7 +162,8 @@ impl ControlQueue {
         }
     }
 
-    /// Whether a preparation has views to take. A question that comes first is answered first, by a tick.
+    /// Whether a preparation has views to take. A description at the front is answered first, by a
+    /// tick, so that answers follow the order of the messages.
     fn has_views(&self) -> bool {
         let front = self.waiting.front();
         self.held.0 == 0 && front.is_some_and(|control| !matches!(control, Control::Describe(_)))
@@ -181,6 +186,7 @@ impl ControlQueue {
     }
 }
 
+/// Counts one view more or less with this schedule. Continuous views have none.
 fn count(schedules: &mut BTreeMap<(i64, i64), usize>, slots: EvaluationTimes, more: bool) {
     let EvaluationTimes::Every(interval, offset) = slots else { return };
     let views = schedules.entry((interval, offset)).or_default();
@@ -190,7 +196,7 @@ fn count(schedules: &mut BTreeMap<(i64, i64), usize>, slots: EvaluationTimes, mo
     }
 }
 
-/// Views of these cohorts are due when they will be, and no more when they were before.
+/// The views of these install batches have only their new evaluation times from now on.
 fn begin(
     slots: &mut HashMap<ViewId, Vec<(EvaluationTimes, InstallBatchId)>>,
     schedules: &mut BTreeMap<(i64, i64), usize>,
@@ -203,6 +209,7 @@ fn begin(
     }
 }
 
+/// One view of an install batch has been delivered.
 fn deliver(undelivered: &mut BTreeMap<InstallBatchId, usize>, cohort: InstallBatchId) {
     if let Some(views) = undelivered.get_mut(&cohort) {
         *views -= 1;

@@ -1,9 +1,10 @@
-//! What evaluating costs: the time that the steps of each view take, measured in some ticks and extrapolated.
+//! What evaluation costs: the time that the steps of each view take, measured in some ticks and
+//! extrapolated.
 //!
-//! In a tick that is drawn, both hosts read the clock after every step that they look at
-//! ([`StepTimer`]). The draw hangs on the tick and on the number of steps, so all workers draw the
-//! same without talking, and a tick reads the clock about [`MEASURED_STEPS`] times a shard, however
-//! many steps stand. What views took is laid together in the [`CostLedger`].
+//! In a measured tick both executors read the clock after every step ([`StepTimer`]). Whether a
+//! tick is measured depends only on its time and on the number of steps, so all workers choose the
+//! same ticks without talking, and a tick reads the clock about [`MEASURED_STEPS`] times per shard
+//! on average, however many steps there are. [`CostLedger`] has the sums per view.
 
 use super::ViewId;
 use super::step_graph::StepGraph;
@@ -16,25 +17,26 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 use storage::model::TimeMs;
 
-/// What the evaluations of a view took.
+/// The cost of the evaluations of a view.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct EvaluationCost {
     /// The latest tick that was measured.
     pub t: TimeMs,
-    /// Time of its steps in that tick, seconds; shared ones count whole: so long did its answer take.
+    /// Time of the view's steps in that tick, in seconds. A step that views share counts fully,
+    /// because the answer took that long.
     pub latest: f64,
-    /// Since it was installed, seconds; the time of a shared step is divided among its readers, so
-    /// that all views together spend what there is.
+    /// Time since the view was installed, in seconds, extrapolated to all ticks. The time of a
+    /// shared step is divided among its readers, so the sum over all views is the time spent.
     pub total: f64,
-    /// How often it was evaluated.
+    /// Number of evaluations.
     pub evaluations: u64,
-    /// How often that failed.
+    /// Number of evaluations that failed.
     pub failures: u64,
-    /// Samples that were recorded last.
+    /// How many samples the latest evaluation recorded.
     pub samples: usize,
 }
 
-/// What the owner of a view counts at every evaluation.
+/// Counters that the owner of a view updates at every evaluation.
 #[derive(Debug, Default)]
 pub struct EvaluationCounts {
     evaluations: AtomicU64,
@@ -43,32 +45,32 @@ pub struct EvaluationCounts {
 }
 
 impl EvaluationCounts {
-    /// An evaluation went well and recorded so many samples.
+    /// Counts an evaluation that succeeded and recorded so many samples.
     pub fn answered(&self, samples: usize) {
         self.evaluations.fetch_add(1, Relaxed);
         self.samples.store(samples, Relaxed);
     }
 
-    /// An evaluation failed.
+    /// Counts an evaluation that failed.
     pub fn failed(&self) {
         self.answered(0);
         self.failures.fetch_add(1, Relaxed);
     }
 }
 
-/// What is known of one view.
+/// The cost and the counters of one view.
 #[derive(Default)]
 struct ViewAccount {
     spent: EvaluationCost,
     counts: Arc<EvaluationCounts>,
 }
 
-/// What all views of this process took.
+/// The costs of all views of this process.
 #[derive(Default)]
 pub struct CostLedger(Mutex<HashMap<ViewId, ViewAccount>>);
 
 impl CostLedger {
-    /// What a view took; `None`: there is no such view.
+    /// The cost of a view; `None` if the view does not exist.
     pub fn spent(&self, view: ViewId) -> Option<EvaluationCost> {
         let accounts = self.0.lock();
         let ViewAccount { spent, counts } = accounts.get(&view)?;
@@ -80,48 +82,48 @@ impl CostLedger {
         })
     }
 
-    /// Where a view's owner counts.
+    /// The counters of a view, created if needed.
     pub fn open(&self, view: ViewId) -> Arc<EvaluationCounts> {
         self.0.lock().entry(view).or_default().counts.clone()
     }
 
-    /// A view is no more.
+    /// Forgets a removed view.
     pub fn forget(&self, view: ViewId) {
         self.0.lock().remove(&view);
     }
 }
 
-/// The stopwatch of one host.
+/// Measures the time of steps in one executor.
 pub struct StepTimer {
     ledger: Arc<CostLedger>,
-    /// Until here time is accounted for; `None`: this tick is not measured.
+    /// The latest reading of the clock; `None`: this tick is not measured.
     mark: Option<Instant>,
-    /// For how many ticks this one stands.
+    /// How many ticks the measured one stands for: the factor of the extrapolation.
     weight: u64,
     /// Nanoseconds by step, in this round.
     steps: Vec<u64>,
-    /// And what answering took, by view.
+    /// Nanoseconds that answering took, by view.
     answers: Vec<(ViewId, u64)>,
 }
 
 impl StepTimer {
-    /// A stopwatch that writes into `ledger`.
+    /// A timer that adds its results to `ledger`.
     pub fn new(ledger: Arc<CostLedger>) -> StepTimer {
         StepTimer { ledger, mark: None, weight: 1, steps: Vec::new(), answers: Vec::new() }
     }
 
-    /// Begins a round of the tick at `t`, while `standing` local steps stand.
+    /// Begins a round of the tick at `t`. `standing` is the number of local steps.
     pub fn begin(&mut self, t: TimeMs, standing: usize) {
         self.weight = 1 + (standing / MEASURED_STEPS) as u64;
         self.mark = scattered(t as u64).is_multiple_of(self.weight).then(now);
     }
 
-    /// What passed since the last look at the clock is nobody's.
+    /// The time since the last reading belongs to no step.
     pub fn skip(&mut self) {
         self.mark = self.mark.map(|_| now());
     }
 
-    /// What passed since the last look at the clock is the work of `step`.
+    /// The time since the last reading belongs to `step`.
     #[inline]
     pub fn step(&mut self, step: StepId) {
         if let Some(took) = self.lap() {
@@ -132,13 +134,14 @@ impl StepTimer {
         }
     }
 
-    /// And this is the work of answering `view`.
+    /// The time since the last reading was spent answering `view`.
     pub fn answer(&mut self, view: ViewId) {
         if let Some(took) = self.lap() {
             self.answers.push((view, took));
         }
     }
 
+    /// Nanoseconds since the last reading; `None` if this tick is not measured.
     fn lap(&mut self) -> Option<u64> {
         let mark = self.mark.as_mut()?;
         let now = now();
@@ -146,7 +149,8 @@ impl StepTimer {
         Some(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Ends the round: books what each of `views` took, whose steps are those of `step_graph`.
+    /// Ends the round: adds the time of the steps of `views` to the ledger. The steps are those of
+    /// `graph`.
     pub fn book<'a>(
         &mut self,
         t: TimeMs,
@@ -183,7 +187,8 @@ fn book(ledger: &mut HashMap<ViewId, ViewAccount>, view: ViewId, t: TimeMs, (who
     spent.total += share / 1e9;
 }
 
-/// Numbers without a pattern out of ticks, which have one (splitmix64).
+/// A hash of the time (splitmix64). Ticks come at regular times, so `t % weight` would choose some
+/// ticks never or always.
 fn scattered(t: u64) -> u64 {
     let mut z = t.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -213,7 +218,7 @@ mod tests {
                 .count()
         };
         assert_eq!(measured(MEASURED_STEPS - 1, 1_000), 10_000);
-        // Whatever the distance of ticks: about one in 16.
+        // About one in 16, whatever the distance of ticks.
         for step in [1, 16, 1_000, 15_000, 60_000] {
             let found = measured(15 * MEASURED_STEPS, step);
             assert!((500..750).contains(&found), "{found} with ticks every {step} ms");

@@ -1,17 +1,19 @@
-//! The one dataflow of a worker: local host, exchange, gather host, feedback. Everything timely is here.
+//! The timely dataflow of a worker: local executor, exchange, gather executor, feedback. Only this
+//! file and [`super::time`] know how timely counts time.
 //!
 //! ```text
-//!            samples (inlet)
+//!         samples (queue)
 //!                ▼
-//! control ──► local host ──exchange by owner──► gather host
-//!                ▲                                  │ recorded samples
-//!                └───────── feedback, one round ────┘
+//! control ──► local executor ──exchange by owner──► gather executor
+//!                ▲                                        │ recorded samples
+//!                └──────────── feedback, one round ───────┘
 //! ```
-//! Worker 0 alone feeds the control stream, and so it alone decides when it ticks, in a cluster
+//! Only worker 0 feeds the control stream, so it alone decides when all workers tick, in a cluster
 //! too: the workers of other processes run the same graph and have no input of their own.
 //!
-//! Both hosts process a round when the frontier says that nothing earlier can come. A tick's rounds are known
-//! from the views that are due, so a tick without chained rules is one round.
+//! An executor processes a round when the frontier says that nothing earlier can come. The number
+//! of rounds of a tick follows from the views that are due: a tick without rules that read rules
+//! has one round.
 
 use super::describe::{DescribeRequest, HostReport};
 use super::gather::{GatherExecutor, RemainingWork};
@@ -35,27 +37,30 @@ use timely::dataflow::{Scope, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 use timely::worker::Worker;
 
-/// The control stream's input; worker 0 has it.
+/// The control stream's input, which worker 0 holds.
 pub type ControlInput = Handle<LiveTime, Control>;
 
-/// Takes a host's part of the answer to a question, by its number.
+/// Receives an executor's part of a description, with the number of the request.
 pub type DescribeReply = Rc<dyn Fn(u64, HostReport)>;
 
-/// What the dataflow tells the handle.
+/// What the dataflow reports to the runtime.
 pub struct WorkerCallbacks {
-    /// This worker has finished the tick or preparation of that number, and has that left to prepare.
+    /// This worker has finished the tick or preparation of that number, and has this left to
+    /// prepare.
     pub done: Box<dyn Fn(u64, RemainingWork)>,
-    /// What all workers together have come to; worker 0 hears of it.
+    /// All workers agree on a vote; called in worker 0.
     pub verdict: Box<dyn Fn(WorkerVote)>,
-    /// A host has answered a question.
+    /// An executor has answered a description request.
     pub described: DescribeReply,
 }
 
-/// Selectors that a worker's gather host wants built anew. Its local host says so to worker 0,
-/// which may be far away.
+/// Selectors whose state the gather executor of a worker wants built again. The local executor of
+/// the same worker sends them to worker 0, which may be in another process: only it has an output
+/// to the exchange.
 type GarbageSelectors = Rc<RefCell<Vec<Vec<Matcher>>>>;
 
-/// Builds the dataflow of a worker, one of `threads` of its process. `None`: another worker feeds it.
+/// Builds the dataflow of a worker, one of `threads` in its process. `None`: another worker feeds
+/// the control stream.
 pub fn build(
     worker: &mut Worker,
     threads: usize,
@@ -72,35 +77,35 @@ pub fn build(
         let local = (local, outlet, reports.described.clone(), litter.clone());
         let deltas = local_operator(scope, local, threads, control_stream.clone(), feedback);
         gather_operator(scope, (gather, litter), deltas, control_stream, reports).connect_loop(handle);
-        // An input that is dropped is closed: it holds no tick back.
+        // Dropping the input closes it, so that it does not hold back the frontier.
         sequencer.then_some(control)
     })
 }
 
-/// A tick at work, or a preparation, which is of one round.
+/// A tick being evaluated, or a preparation, which has one round.
 #[derive(Copy, Clone)]
 struct ActiveTick {
-    /// Its number.
+    /// Number of the tick.
     number: u64,
-    /// What time it is.
+    /// Time of the tick.
     t: TimeMs,
     prepares: bool,
     round: u64,
     last: u64,
 }
 
-/// The ticks of the control stream, and how far the operator is in them.
+/// The ticks of the control stream, and how far the operator has got.
 #[derive(Default)]
 struct TickQueue {
     control: BTreeMap<LiveTime, Vec<Control>>,
     ready: VecDeque<(u64, Vec<Control>)>,
     current: Option<ActiveTick>,
-    /// What is to be answered when the current tick is done.
+    /// Description requests to answer when the current tick is done.
     questions: Vec<DescribeRequest>,
 }
 
 impl TickQueue {
-    /// Moves control messages that are complete as of `upper` into line.
+    /// Moves control messages that are complete as of `upper` to `ready`.
     fn line_up(&mut self, upper: LiveTime) {
         while let Some(entry) = self.control.first_entry().filter(|e| *e.key() < upper) {
             let number = time::tick_of(*entry.key());
@@ -109,7 +114,7 @@ impl TickQueue {
         }
     }
 
-    /// The time the operator works on next, or may next hear of.
+    /// The time that the operator works on next, or may receive next.
     fn next(&self, upper: LiveTime) -> LiveTime {
         match (self.current, self.ready.front()) {
             (Some(ActiveTick { number, round, .. }), _) => time::at(number, round),
@@ -118,7 +123,7 @@ impl TickQueue {
         }
     }
 
-    /// Takes the next tick or preparation in line, with its messages.
+    /// Takes the next tick or preparation, with its messages.
     fn take(&mut self) -> Option<(ActiveTick, Vec<Control>)> {
         let (number, messages) = self.ready.pop_front()?;
         let time = |message: &Control| match message {
@@ -130,7 +135,7 @@ impl TickQueue {
         Some((ActiveTick { number, t, prepares, round: 0, last: 0 }, messages))
     }
 
-    /// Notes that a round is done; returns the tick if it was its last.
+    /// Notes that a round is done. Returns the tick if it was its last round.
     fn round_done(&mut self) -> Option<ActiveTick> {
         let current = self.current?;
         if current.round < current.last {
@@ -141,7 +146,7 @@ impl TickQueue {
     }
 }
 
-/// Everything before this time has arrived.
+/// The earliest time that may still arrive: everything before it has.
 fn upper(frontier: &MutableAntichain<LiveTime>) -> LiveTime {
     frontier.frontier().first().copied().unwrap_or(LiveTime::MAX)
 }
@@ -155,7 +160,7 @@ fn local_operator<'scope>(
 ) -> StreamVec<'scope, LiveTime, PortDelta> {
     let mut builder = OperatorBuilder::new("LocalHost".to_owned(), scope);
     let mut control = builder.new_input(control, Pipeline);
-    // What is recorded is in the store of process 0, and its workers have the lowest numbers.
+    // Recorded samples are in the store of process 0, and its workers have the lowest numbers.
     let by_shard = Exchange::new(move |item: &ChangeEvent| owner_thread(item.shard, threads) as u64);
     let mut feedback = builder.new_input(feedback, by_shard);
     let (output, stream) = builder.new_output::<Vec<PortDelta>>();
@@ -199,7 +204,8 @@ fn local_operator<'scope>(
     stream
 }
 
-/// Makes sure that a tick or a preparation is at work, beginning the next in line; `false` if there is none.
+/// Makes sure that a tick or a preparation is in progress, beginning the next one if necessary.
+/// `false` if there is none.
 fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceiver) -> bool {
     if ticks.current.is_some() {
         return true;
@@ -209,7 +215,8 @@ fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceive
     for message in messages {
         match message {
             Control::Install(id, wanted, cohort) => {
-                // Before its past is read: what comes later is in the queue.
+                // Opened before the history is read, so that no sample is missed: what arrives
+                // later is in the queue.
                 outlet.open();
                 host.install(id, wanted, cohort);
             }
@@ -228,7 +235,7 @@ fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceive
     if host.is_idle() {
         outlet.close();
     }
-    // A preparation leaves samples to the tick, unless there will be none.
+    // A preparation leaves samples to the next tick, unless there will be none.
     if !current.prepares || host.is_idle() {
         outlet.take().for_each(|item| host.samples(&item, host.now()));
         current.last = host.last_round(host.now());
@@ -237,7 +244,7 @@ fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceive
     true
 }
 
-/// Removes and returns what is waiting up to and including `now`.
+/// Removes and returns what has a time up to and including `now`.
 fn take_until(waiting: &mut BTreeMap<LiveTime, Vec<ChangeEvent>>, now: LiveTime) -> Vec<ChangeEvent> {
     let later = waiting.split_off(&(now + 1));
     std::mem::replace(waiting, later).into_values().flatten().collect()
@@ -281,7 +288,7 @@ fn gather_operator<'scope>(
                     handle.session(&*cap).give_container(&mut recorded);
                 }
                 if let Some(ActiveTick { number, t, .. }) = ticks.round_done() {
-                    // Asked in ticks only.
+                    // Description requests come with ticks only, not with preparations.
                     for question in ticks.questions.drain(..) {
                         (reports.described)(question.id, HostReport::Gather(host.describe(&question, t)));
                     }
@@ -296,7 +303,8 @@ fn gather_operator<'scope>(
     stream
 }
 
-/// One round of the gather host, or a preparation: control messages first if it begins one.
+/// Runs one round of the gather executor, or a preparation. If it begins a tick, its control
+/// messages are handled first.
 fn gather_round(
     ticks: &mut TickQueue,
     host: &mut GatherExecutor,

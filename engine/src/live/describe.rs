@@ -1,10 +1,10 @@
-//! What views say of themselves when somebody asks: a question travels on the control stream, both
-//! hosts of every worker answer it at the end of the tick that took it along, and the handle lays
-//! the parts together.
+//! Descriptions of views: their answers, steps, memory and costs. A request travels on the control
+//! stream, both executors of every worker answer it at the end of the tick that contains it, and
+//! the runtime merges the parts.
 //!
-//! A tick without a question pays nothing for this but a few stores where something changed. The
-//! parts are made in [`super::local`] and [`super::gather`]; what a view remembers of its own past
-//! is [`EvaluationHistory`].
+//! A tick without a request pays nothing for this but a few stores where something changed. The
+//! parts are made in [`super::local`] and [`super::gather`]; [`EvaluationHistory`] is what a view
+//! remembers of its own evaluations.
 
 use super::cost::EvaluationCost;
 use super::{LabelledSample, ViewId, ViewSpec};
@@ -16,99 +16,99 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use storage::model::TimeMs;
 
-/// What is asked: `limit` views from `from` on, in the order of their ids.
+/// Asks for `limit` views from `from` on, in the order of their ids.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub struct DescribeRequest {
-    /// Tells its answers from those to an earlier question.
+    /// Number of the request; answers to earlier ones are ignored.
     pub id: u64,
     /// The first view.
     pub from: ViewId,
-    /// At most so many views.
+    /// The most views to describe.
     pub limit: usize,
-    /// With the rows of their answers.
+    /// Whether to include the rows of their answers.
     pub rows: bool,
 }
 
-/// Views as of one tick.
+/// A description of views as of one tick.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
-    /// The tick; `None`: nothing stands, so nobody was asked.
+    /// Time of the tick; `None`: no view is installed, so no worker was asked.
     pub t: Option<TimeMs>,
-    /// How many views there are, asked for or not.
+    /// Number of all views.
     pub total: usize,
-    /// Those asked for, by id.
+    /// The requested views, by id.
     pub views: Vec<ViewReport>,
 }
 
-/// One view.
+/// A description of one view.
 #[derive(Clone, Debug)]
 pub struct ViewReport {
-    /// Its identity.
+    /// Id of the view.
     pub id: ViewId,
     /// What was installed.
     pub spec: ViewSpec,
     /// Its answer.
     pub answer: AnswerReport,
-    /// What it is made of in the live runtime; `None`: it does not stand there.
+    /// What it consists of in the live runtime; `None` if it is not installed there.
     pub work: Option<ViewFootprint>,
-    /// What it keeps of its subqueries, if it keeps any.
+    /// What the caches of its subqueries hold, if it has any.
     pub subquery_cache: Option<SubqueryCacheReport>,
 }
 
 /// The answer of a view.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnswerReport {
-    /// Consumers.
+    /// Number of consumers.
     pub taps: usize,
-    /// Rows that have a value.
+    /// Number of rows that have a value.
     pub rows: usize,
-    /// The latest evaluation whose answer was not that of the one before, or the first; `None`:
-    /// none has succeeded yet.
+    /// The latest evaluation whose answer differed from the previous one, or the first; `None`: no
+    /// evaluation has succeeded yet.
     pub changed: Option<TimeMs>,
-    /// The latest evaluation, failed or not: as of it the answer is complete.
+    /// The latest evaluation, failed or not: the answer is complete as of it.
     pub frontier: Option<TimeMs>,
-    /// The latest evaluation that failed, if one did.
+    /// The latest evaluation that failed.
     pub failure: Option<EvaluationFailure>,
-    /// The answer as of `frontier`, if it was asked for and is still there.
+    /// The answer as of `frontier`, if it was requested and still exists.
     pub content: Option<AnswerContent>,
 }
 
 /// The rows of an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnswerContent {
-    /// Those with a value.
+    /// The rows that have a value.
     pub rows: Vec<LabelledSample>,
-    /// What they should be read with.
+    /// The annotations of the answer.
     pub notes: Vec<Annotation>,
 }
 
 /// An evaluation that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationFailure {
-    /// When.
+    /// Time of the evaluation.
     pub t: TimeMs,
-    /// Why.
+    /// The error.
     pub error: String,
-    /// None has succeeded since.
+    /// No evaluation has succeeded since.
     pub lasts: bool,
 }
 
-/// What keeps a view standing.
+/// The steps and the state of a view in the live runtime.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ViewFootprint {
-    /// The worker that gathers it.
+    /// The worker that owns it: it runs the gather stage.
     pub owner: usize,
     /// The round of a tick in which it is evaluated.
     pub level: u64,
     /// Its steps of the local stage; each worker runs them for its shards.
     pub local: StepCount,
-    /// Its steps of the gather stage. They are shared among the views of one owner only.
+    /// Its steps of the gather stage. Only views of the same owner share them.
     pub gather: StepCount,
     /// Bytes of its steps and of the rings they read.
     pub state: ByteCount,
-    /// What evaluating it took; `None`: it has gone meanwhile.
+    /// The cost of its evaluations; `None` if it was removed in the meantime.
     pub spent: Option<EvaluationCost>,
-    /// Rows its windows and selectors looked at, each when it was last evaluated, in all shards.
+    /// Rows that its selectors and windows read, each when it was last evaluated, in all shards.
     pub rows_touched: usize,
     /// The rings it reads.
     pub rings: Vec<RingReport>,
@@ -117,23 +117,23 @@ pub struct ViewFootprint {
 /// A number of steps.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepCount {
-    /// All.
+    /// All steps.
     pub total: usize,
-    /// Those that other views read, too.
+    /// The steps that other views read, too.
     pub shared: usize,
 }
 
 /// A number of bytes.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ByteCount {
-    /// All.
+    /// All bytes.
     pub total: usize,
-    /// Those of what other views read, too.
+    /// The bytes of what other views read, too.
     pub shared: usize,
 }
 
 impl ByteCount {
-    /// Adds `bytes` of something.
+    /// Adds `bytes`.
     pub fn add(&mut self, bytes: usize, shared: bool) {
         self.total += bytes;
         self.shared += if shared { bytes } else { 0 };
@@ -145,13 +145,14 @@ impl ByteCount {
 pub struct RingReport {
     /// The matchers, as a query writes them.
     pub selector: String,
-    /// How far back it reaches, ms.
+    /// How far back the ring reaches, in ms.
     pub retention: i64,
-    /// Its rows: series, those among them that have ended.
+    /// Number of series, ended ones included.
     pub series: usize,
-    /// Bytes allocated for clocks and columns. Not in it: labels, native histograms, start timestamps.
+    /// Bytes allocated for times and columns, without labels, native histograms and start
+    /// timestamps.
     pub bytes: usize,
-    /// Views that read it.
+    /// Number of views that read the ring.
     pub readers: usize,
 }
 
@@ -161,53 +162,54 @@ pub enum DescribeError {
     /// No tick has answered in time.
     #[error("the live runtime has not answered within {0:?}: its ticks take longer, or others ask as well")]
     Late(Duration),
-    /// There will be no tick.
+    /// The runtime has stopped; there will be no further tick.
     #[error("the live runtime has stopped")]
     Stopped,
 }
 
-/// What one host contributes.
+/// The part of one executor.
 #[derive(Debug)]
 pub enum HostReport {
-    /// A local host.
+    /// From a local executor.
     Local(LocalReport),
-    /// A gather host.
+    /// From a gather executor.
     Gather(GatherReport),
 }
 
-/// What a worker's shards know.
+/// The part of the shards of one worker.
 #[derive(Debug, Default)]
 pub struct LocalReport {
-    /// What each view keeps here.
+    /// By view: its state in these shards.
     pub views: BTreeMap<ViewId, LocalViewReport>,
-    /// Those rings, as far as they are in this worker's shards; their readers are those of all workers.
+    /// Those rings, as far as they are in this worker's shards. Their readers are those of all
+    /// workers.
     pub rings: BTreeMap<usize, RingReport>,
 }
 
-/// The local part of a view's work.
+/// The state of one view in the shards of a worker.
 #[derive(Debug, Default)]
 pub struct LocalViewReport {
-    /// Rows touched.
+    /// Number of rows read.
     pub rows: usize,
     /// Bytes of its steps.
     pub state: ByteCount,
-    /// The numbers of its rings, which all workers agree on.
+    /// Numbers of its rings, which are the same in all workers.
     pub rings: Vec<usize>,
 }
 
-/// What an owner knows.
+/// The part of the views that one worker owns.
 #[derive(Debug)]
 pub struct GatherReport {
-    /// The tick.
+    /// Time of the tick.
     pub t: TimeMs,
     /// Number of all views.
     pub total: usize,
-    /// Those asked for that this worker owns; what only [`LocalReport`]s know is not in them yet.
+    /// The requested views that this worker owns, without what only [`LocalReport`]s have.
     pub views: Vec<ViewReport>,
 }
 
 impl Description {
-    /// Lays the parts of all workers together.
+    /// Merges the parts of all workers.
     pub fn of(parts: Vec<HostReport>) -> Description {
         let mut whole = Description::default();
         let (mut touched, mut rings) = (BTreeMap::<ViewId, LocalViewReport>::new(), BTreeMap::new());
@@ -257,7 +259,7 @@ fn add_ring(rings: &mut BTreeMap<usize, RingReport>, number: usize, part: RingRe
 /// What a view remembers of its evaluations.
 #[derive(Debug, Default)]
 pub struct EvaluationHistory {
-    /// Of the rows of the latest answer.
+    /// Version of the rows of the latest answer.
     version: Option<u64>,
     frontier: Option<TimeMs>,
     changed: Option<TimeMs>,
@@ -282,12 +284,12 @@ impl EvaluationHistory {
         self.failure = Some(EvaluationFailure { t, error, lasts: true });
     }
 
-    /// Versions begin anew: the next answer counts as a change.
+    /// Versions are counted from the beginning: the next answer counts as a change.
     pub fn restart(&mut self) {
         self.version = None;
     }
 
-    /// What is told of the answer.
+    /// A report on the answer.
     pub fn report(&self, taps: usize, rows: usize) -> AnswerReport {
         let changed = self.changed;
         let frontier = self.frontier;
@@ -295,15 +297,15 @@ impl EvaluationHistory {
         AnswerReport { taps, rows, changed, frontier, failure, content: None }
     }
 
-    /// Whether rows of this version are the latest answer: a step that is shared may have been
-    /// evaluated since.
+    /// Whether rows of this version are the latest answer. A shared step may have been evaluated
+    /// since, for another view.
     pub fn is_of(&self, version: u64) -> bool {
         self.version == Some(version)
     }
 }
 
-/// Where the handle waits for the parts: one question at a time, so that a tick answers one,
-/// however many ask.
+/// Where a caller waits for the parts of a description. One request at a time, so that a tick
+/// answers at most one, however many callers there are.
 #[derive(Default)]
 pub struct DescribeExchange {
     turn: Mutex<()>,
@@ -319,8 +321,8 @@ struct OpenRequest {
 }
 
 impl DescribeExchange {
-    /// Puts question number `question` by `send` and waits until `expected` parts are there. Waits
-    /// twice `patience` at most: once for its turn, once for the answer.
+    /// Sends request number `question` with `send` and waits until `expected` parts have arrived.
+    /// Waits at most twice `patience`: once for its turn, once for the answer.
     pub fn ask(
         &self,
         question: u64,
@@ -344,7 +346,7 @@ impl DescribeExchange {
         }
     }
 
-    /// Takes a part. One that comes too late is not kept.
+    /// Takes a part. It is dropped if it belongs to an earlier request.
     pub fn hand_in(&self, question: u64, part: HostReport) {
         let mut open = self.open.lock();
         if open.question == question {
@@ -353,7 +355,7 @@ impl DescribeExchange {
         }
     }
 
-    /// Sends everybody away: there will be no more answers.
+    /// Ends all waiting: there will be no more answers.
     pub fn close(&self) {
         self.open.lock().closed = true;
         self.news.notify_all();

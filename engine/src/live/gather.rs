@@ -1,8 +1,8 @@
-//! The gather host: one per worker, the gather stage of the views it owns, and what becomes of their answers:
-//! recorded samples, taps.
+//! The gather executor, one per worker: it evaluates the gather stage of the views that the worker
+//! owns, records the answers and sends them to taps.
 //!
-//! As [`super::local`] it knows nothing of timely: it takes port deltas and control messages, and at each
-//! round hands out the samples that were recorded.
+//! Like [`super::local`] it does not depend on timely: it receives port deltas and control
+//! messages, and each round returns the samples that were recorded.
 
 mod describe;
 mod due_views;
@@ -34,58 +34,60 @@ use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
 use storage::store::{ChangeEvent, Store};
 
-/// See the module.
+/// The state of the gather stage in one worker.
 pub struct GatherExecutor {
     place: WorkerTopology,
     store: Arc<Store>,
     views: ViewTable,
     stage: Stage,
-    /// By local step.
+    /// By local step: the rows that the shards sent.
     ports: HashMap<StepId, GatherPort>,
     asker: Arc<StoreQuerier>,
-    /// Steps that ask the store.
+    /// Steps whose operators query the store.
     store_steps: HashMap<StepId, Arc<StoreStep>>,
-    /// What came since the last round.
+    /// Deltas that arrived since the last round.
     arrived: Vec<PortDelta>,
-    /// Ports that something came for since the last round.
+    /// Ports that received a delta since the last round.
     touched: Vec<StepId>,
     states: BTreeMap<ViewId, ViewState>,
     taps: HashMap<TapId, ViewId>,
     awake: DueViews,
-    /// Views with a consumer that wants to know what there is to remark.
+    /// Views with a consumer that wants annotations.
     noted: BTreeSet<ViewId>,
-    /// What there is to remark has changed somewhere since the last round.
+    /// Some annotation has changed since the last round.
     renoted: bool,
-    /// What how many workers have come to in this tick.
+    /// Votes of this tick, with the number of workers that cast them.
     verdicts: BTreeMap<WorkerVote, usize>,
     waiting: PendingSinks,
     ledger: Arc<CostLedger>,
     meter: StepTimer,
-    /// When rows were last counted.
+    /// When accumulated rows were last counted.
     swept: TimeMs,
-    /// The latest tick.
+    /// Time of the latest tick.
     now: TimeMs,
     failures: Arc<Counter>,
     evaluations: Arc<Counter>,
     rows_touched: Arc<Counter>,
-    /// Views that began, and whose rows are still to be learnt for their first answers.
+    /// Views that became active but have not sent their first answer. Preparations work through
+    /// this queue, so that no single tick has to send all of them.
     unlearnt: VecDeque<ViewId>,
-    /// Their steps: ticks since the latest preparation did not evaluate them.
+    /// The steps of views that began: no tick since the latest preparation has evaluated them.
     begun: StepSet,
 }
 
-/// What a preparation has left to do.
+/// What is left to prepare.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct RemainingWork {
-    /// Some view has not begun: there may be more to do after the next tick, or when its past has been read.
+    /// Some view has not begun. There may be more to do after the next tick, or once its history is
+    /// read.
     pub coming: bool,
     /// There is more to do now.
     pub at_once: bool,
 }
 
 impl GatherExecutor {
-    /// The host of the worker at `topology`. The counters: evaluations, those that failed, rows
-    /// that they looked at.
+    /// The executor of the worker at `place`. The counters: evaluations, failed evaluations, rows
+    /// that evaluations read.
     pub fn new(
         place: WorkerTopology,
         (store, asker): (Arc<Store>, Arc<StoreQuerier>),
@@ -124,7 +126,7 @@ impl GatherExecutor {
         }
     }
 
-    /// Makes a view come, in a cohort.
+    /// Adds a view to an install batch.
     pub fn install(&mut self, id: ViewId, wanted: ViewRequest, cohort: InstallBatchId) {
         let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.gather {
@@ -146,12 +148,13 @@ impl GatherExecutor {
         let Some(view) = self.views.all.get(&id).filter(|view| view.owner == self.place.index()) else {
             return;
         };
-        // One that stands goes on with what it has until what is coming begins.
+        // A view that is being replaced keeps its state until the new plan begins.
         self.states.entry(id).or_insert_with(|| ViewState::new(&view.spec, self.ledger.open(id)));
     }
 
-    /// A cohort stands from now on; `None`: whatever is coming. Consumers of views that stood
-    /// before get a fresh snapshot. Returns the stale markers of series that are recorded no more.
+    /// Begins an install batch; `None`: all views that are being installed. Consumers of views that
+    /// existed before get a new snapshot. Returns the stale markers of series that are not recorded
+    /// any more.
     pub fn begin(&mut self, cohort: Option<InstallBatchId>, t: TimeMs) -> Vec<ChangeEvent> {
         let mut ended = Vec::new();
         if cohort.is_none() {
@@ -173,7 +176,7 @@ impl GatherExecutor {
             self.unlearnt.push_back(id);
             self.awake.add(id, view);
             match cohort {
-                // It is answered in this tick.
+                // With `BeginAll` the first answer is part of this tick.
                 None => self.awake.wake(id),
                 Some(_) => self.begun.extend(&view.gather.iter().copied().collect()),
             }
@@ -181,14 +184,15 @@ impl GatherExecutor {
         ended
     }
 
-    /// Builds the state of all views that read a selector anew; see [`super::local::LocalExecutor::renew`].
+    /// Has the state of all views that read a selector built again; see
+    /// [`super::local::LocalExecutor::renew`].
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         for (id, wanted) in self.views.retire(selector) {
             self.install(id, wanted, cohort);
         }
     }
 
-    /// Removes a view; returns the stale markers of its recorded series.
+    /// Removes a view. Returns the stale markers of its recorded series.
     pub fn remove(&mut self, id: ViewId, t: TimeMs) -> Vec<ChangeEvent> {
         self.views.remove(id).into_iter().for_each(|gone| self.forget(gone));
         self.ledger.forget(id);
@@ -201,7 +205,7 @@ impl GatherExecutor {
         state.recorder.map_or_else(Vec::new, |mut recorder| recorder.end(t, &self.store))
     }
 
-    /// Takes the steps away that nobody reads any more.
+    /// Removes the steps that no view reads any more.
     fn forget(&mut self, gone: ReleasedView) {
         for (id, step) in gone.gather {
             self.stage.remove(id);
@@ -238,7 +242,7 @@ impl GatherExecutor {
         }
     }
 
-    /// Takes what changed in a port, or what a worker has come to.
+    /// Takes a delta of a port, and the votes of a worker.
     pub fn delta(&mut self, delta: PortDelta) {
         for verdict in delta.verdicts.iter().cloned() {
             *self.verdicts.entry(verdict).or_default() += 1;
@@ -258,7 +262,7 @@ impl GatherExecutor {
         }
     }
 
-    /// What all workers have come to in this tick.
+    /// The votes of this tick that decide: all workers are ready, or any worker reports garbage.
     pub fn verdicts(&mut self) -> Vec<WorkerVote> {
         let all = self.views.peers();
         let agreed = |(verdict, workers): &(WorkerVote, usize)| match verdict {
@@ -268,8 +272,8 @@ impl GatherExecutor {
         std::mem::take(&mut self.verdicts).into_iter().filter(agreed).map(|(verdict, _)| verdict).collect()
     }
 
-    /// Selectors below steps that have piled up rows by themselves, as `count_values` has one for
-    /// each value that ever was. Looks about once a minute of ticks.
+    /// Selectors of views in which steps have accumulated rows without values: `count_values`, for
+    /// example, keeps a row for each value that ever occurred. Checked about once a minute.
     pub fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
         if (t - self.swept).abs() < SWEEP_MS {
             return Vec::new();
@@ -298,13 +302,13 @@ impl GatherExecutor {
         selectors
     }
 
-    /// The last round of the tick at `t`.
+    /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.settle();
         self.views.last_round(t)
     }
 
-    /// Evaluates what is due in a round; returns recorded samples.
+    /// Evaluates what is due in a round. Returns the recorded samples.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<ChangeEvent> {
         self.now = t;
         self.meter.begin(t, self.views.local.len());
@@ -315,7 +319,7 @@ impl GatherExecutor {
             steps.extend(&batch.gather);
             views += batch.own;
         }
-        // Those that nobody needs to look at are evaluated, too: their answer is what it was.
+        // Views whose answer cannot have changed count as evaluated, too.
         self.evaluations.add(views as u64);
         self.eval(&steps, t);
         if std::mem::take(&mut self.renoted) {
@@ -333,7 +337,7 @@ impl GatherExecutor {
         recorded
     }
 
-    /// Gives the answer of a view at `t`; `recorded` gets what was stored.
+    /// Sends and records the answer of a view at `t`; recorded samples are added to `recorded`.
     fn answer(&mut self, id: ViewId, t: TimeMs, recorded: &mut Vec<ChangeEvent>) {
         let (Some(state), Some(view)) = (self.states.get_mut(&id), self.views.all.get(&id)) else {
             return;
@@ -350,6 +354,7 @@ impl GatherExecutor {
                 self.failures.inc();
                 tracing::debug!(view = view.spec.name, %error, "evaluation failed");
                 state.past.failed(t, error);
+                // Retried in the next tick, whether or not its inputs change.
                 state.counts.failed();
                 self.awake.wake(id);
             }
@@ -361,9 +366,9 @@ impl GatherExecutor {
 }
 
 impl GatherExecutor {
-    /// Works on what is coming, as of the tick before. Views that have begun give their first
-    /// answer here, a few at a time, so that no tick has to tell of all of them; those that change
-    /// are answered in the tick that changes them.
+    /// Works on views that are being installed, as of the previous tick. Views that have begun send
+    /// their first answer here, a few at a time, so that no tick has to send all of them. Views
+    /// that were replaced are answered in the tick that replaces them.
     pub fn prepare(&mut self) {
         self.take_arrived();
         self.views.settle();
@@ -380,10 +385,10 @@ impl GatherExecutor {
             let out = self.stage.output(view.root);
             rows += 1 + out.labels.len();
             state.recorder.iter_mut().for_each(|recorder| recorder.learn(out, &self.store));
-            // Without limits nothing fails.
+            // Cannot fail: this guard has no limits.
             state.twins.iter_mut().for_each(|twins| drop(twins.learn(out, &mut EvaluationGuard::free())));
             if view.slots == EvaluationTimes::Always {
-                // Only what has slots is recorded.
+                // Only views with evaluation times record, so nothing is added.
                 self.answer(id, self.now, &mut Vec::new());
             }
         }
@@ -394,7 +399,7 @@ impl GatherExecutor {
         RemainingWork { coming: self.views.coming().next().is_some(), at_once: !self.unlearnt.is_empty() }
     }
 
-    /// Makes what has come in ports visible to the steps that read them.
+    /// Applies the deltas that have arrived, and marks the steps that read these ports.
     fn take_arrived(&mut self) {
         for delta in std::mem::take(&mut self.arrived) {
             self.apply(delta);
@@ -408,7 +413,7 @@ impl GatherExecutor {
         }
     }
 
-    /// Evaluates what is due and dirty, in order.
+    /// Evaluates the steps that are due and whose inputs have changed, in order of dependency.
     fn eval(&mut self, due: &StepSet, t: TimeMs) {
         let mut from = 0;
         let mut touched = 0;

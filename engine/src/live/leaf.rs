@@ -1,10 +1,13 @@
-//! A leaf at work in the live runtime: from a ring to rows, block by block.
+//! A leaf of a view in the live runtime: it turns the samples of a ring into rows, block by block.
+//! A leaf is a selector or a window function over one; a block is the columns of a ring that share
+//! their times, mostly one scrape target.
 //!
-//! A block is looked at again only when samples came or when its answer falls due: a sample leaves
-//! the window, a value grows stale, an offset sample comes into view, or `rate` begins to move with
-//! time. Few columns of a block may fall due before the rest: then only they are looked at. The
-//! leaf keeps what it has to look at and asks for alarms ([`LiveLeaf::alarms`]); it is not asked in
-//! between. How blocks are evaluated is in [`blocks`], what becomes of one column in [`values`].
+//! A block is evaluated again only when samples arrived or when its answer expires: a sample leaves
+//! the window, a value becomes stale, a sample ahead of the window comes into it (with an offset),
+//! or the value of `rate` begins to change with time. If the answers of only a few columns expire
+//! before the rest, only these are evaluated. [`LiveLeaf`] lists the blocks that need an evaluation
+//! and requests timers ([`LiveLeaf::alarms`]); between them it does no work. [`blocks`] evaluates a
+//! block, [`values`] one column.
 
 mod blocks;
 mod gaps_and_resets;
@@ -32,49 +35,53 @@ use shared_sorted::SharedSorted;
 use std::collections::BTreeMap;
 use storage::model::TimeMs;
 
-/// State of one leaf in one shard.
+/// The state of one leaf in one shard.
 pub struct LiveLeaf {
-    /// What it reads.
+    /// The samples that the leaf reads: matchers, offset, `@`.
     pub source: SampleSource,
-    /// What it makes of it.
+    /// The function that the leaf applies to them.
     pub leaf: Leaf,
-    /// Index of its ring in the shard.
+    /// Index of the leaf's ring in the shard.
     pub ring: usize,
     lookback: i64,
     reads_starts: bool,
-    /// Labels, not names, tell what is a counter.
+    /// Whether the label `__type__`, not the end of the name, says what is a counter.
     typed: bool,
     dialect: Dialect,
     blocks: Vec<BlockValidity>,
-    /// Columns that fall due before the rest of their block, by block.
+    /// By block: columns whose answer expires before the rest of their block (for example because
+    /// the series has a gap). Only these are evaluated again at that time.
     early: BTreeMap<u32, Vec<EarlyColumn>>,
-    /// Columns that move along a line, by block.
+    /// By block: columns whose value changes linearly with time.
     lines: BTreeMap<u32, LinearColumns>,
-    /// Long windows with gaps or resets, by block and column.
+    /// By block and column: gaps and counter resets of long windows.
     irregular: BTreeMap<(u32, u32), GapsAndResets>,
-    /// What long windows are summed up in, by block.
+    /// By block: the partial results (panes) of long windows.
     panes: BTreeMap<u32, Box<dyn PaneState>>,
     trends: BTreeMap<u32, Box<dyn PaneState<LineFit>>>,
-    /// What long windows are kept in order in.
+    /// The sorted values of long windows, for quantiles.
     orders: SharedSorted,
-    /// Blocks to look at.
+    /// Blocks to evaluate at the next [`LiveLeaf::eval`].
     dirty: Vec<u32>,
-    /// Alarms to be set: until when an answer holds, of which block.
+    /// Timers to be set: the time until which an answer holds, and its block.
     pub alarms: Vec<(TimeMs, u32)>,
     params: Vec<f64>,
-    /// Why the function refuses these parameters.
+    /// Why the function rejects the current parameters.
     refused: Option<String>,
-    /// Something was asked of a function that refuses its parameters.
+    /// In this evaluation a window had samples although the function rejects its parameters. Only
+    /// then is that an error: Prometheus reports none for an empty selector.
     asked: bool,
-    /// The latest evaluation, and the rows that it and others at the same time looked at.
+    /// The time of the latest evaluation, and how many rows all evaluations at that time read.
     looked: (TimeMs, usize),
-    /// The latest evaluation of what the ring has; MIN: it was filled anew since.
+    /// The time of the latest evaluation since the ring was last filled from the store;
+    /// `TimeMs::MIN`: none since.
     reached: TimeMs,
     said: LeafAnnotations,
     twins: DuplicateLabels,
-    /// Of the columns of one block: most have the same.
+    /// The validity that was computed last for `rate` in this block. Most columns of a block have
+    /// the same, so it is reused.
     standing: Option<RateValidity>,
-    /// For use during an evaluation.
+    /// Buffers for an evaluation, kept so that it does not allocate.
     ts: Vec<TimeMs>,
     vs: Vec<f64>,
     swept: Vec<f64>,
@@ -85,9 +92,10 @@ pub struct LiveLeaf {
 /// Until when the answer of a block holds.
 #[derive(Copy, Clone)]
 struct BlockValidity {
-    /// Without its early columns; `TimeMs::MIN`: it has new samples, and is among the dirty ones.
+    /// For all columns but the early and the linear ones. `TimeMs::MIN`: the block has new samples
+    /// and is in `dirty`.
     holds: TimeMs,
-    /// For when the earliest alarm is set.
+    /// The time of the earliest timer that is set for the block.
     alarm: TimeMs,
 }
 
@@ -95,37 +103,37 @@ impl BlockValidity {
     const NEW: BlockValidity = BlockValidity { holds: TimeMs::MIN, alarm: TimeMs::MAX };
 }
 
-/// A column of which the answer holds only until then.
+/// A column whose answer holds only until `holds`.
 #[derive(Copy, Clone)]
 struct EarlyColumn {
     column: u32,
     holds: TimeMs,
 }
 
-/// Columns of a block that move along a line while no sample comes or goes.
+/// Columns of a block whose values are linear in time until a sample arrives or leaves.
 struct LinearColumns {
-    /// Where the lines begin.
+    /// The time at which the lines begin.
     from: TimeMs,
-    /// What is shown is of this time.
+    /// The time whose values are in the output.
     shown: TimeMs,
     of: Vec<LinearColumn>,
 }
 
-/// The line of a column: its value, and how much it rises per second.
+/// The line of a column: the value at `from`, and the slope per second.
 struct LinearColumn {
     column: u32,
     value: f64,
     slope: f64,
 }
 
-/// The part of a block that a leaf looks at.
+/// The rows of a block that are in the window of a leaf.
 #[derive(Copy, Clone)]
 struct BlockWindow {
     lo: usize,
     hi: usize,
-    /// No earlier sample is looked at, nor one at this time.
+    /// Samples at this time and before it are not read.
     after: TimeMs,
-    /// No later sample is looked at.
+    /// Samples after this time are not read.
     until: TimeMs,
     start: TimeMs,
     end: TimeMs,
@@ -133,7 +141,7 @@ struct BlockWindow {
 }
 
 impl LiveLeaf {
-    /// A leaf over ring number `ring`.
+    /// A leaf over ring number `ring`. `lookback` in ms.
     pub fn new(
         source: SampleSource,
         leaf: Leaf,
@@ -173,7 +181,7 @@ impl LiveLeaf {
         }
     }
 
-    /// Forgets what was seen: the ring was filled anew.
+    /// Forgets all state: the ring was filled again from the store.
     pub fn reset(&mut self) {
         self.reached = TimeMs::MIN;
         self.irregular.clear();
@@ -183,7 +191,7 @@ impl LiveLeaf {
         self.forget_answers();
     }
 
-    /// Forgets until when answers hold: all are to be given again.
+    /// Forgets until when answers hold, so that the next evaluation computes all of them.
     fn forget_answers(&mut self) {
         self.blocks.clear();
         self.early.clear();
@@ -191,16 +199,17 @@ impl LiveLeaf {
         self.dirty.clear();
     }
 
-    /// A block has new samples.
+    /// Marks a block for evaluation: it has new samples.
     pub fn disturb(&mut self, block: u32) {
-        // A block that is not known yet is found at the next evaluation.
+        // A block that the leaf does not know yet is evaluated next time anyway.
         let Some(seen) = self.blocks.get_mut(block as usize) else { return };
         if std::mem::replace(&mut seen.holds, TimeMs::MIN) != TimeMs::MIN {
             self.dirty.push(block);
         }
     }
 
-    /// An alarm set for `until` has rung at `t`; whether there is something to look at.
+    /// A timer that was set for `until` has expired at `t`. Returns whether the block needs an
+    /// evaluation.
     pub fn rung(&mut self, block: u32, until: TimeMs, t: TimeMs) -> bool {
         let Some(seen) = self.blocks.get_mut(block as usize).filter(|seen| seen.alarm == until) else {
             return false;
@@ -217,15 +226,15 @@ impl LiveLeaf {
         false
     }
 
-    /// Until when the answer of a block holds, all of its columns included.
+    /// Until when the answer of a block holds, with its early and linear columns.
     fn holds(&self, block: u32) -> TimeMs {
         let early = self.early.get(&block).into_iter().flatten().map(|early| early.holds);
         let lines = self.lines.get(&block).map(|lines| lines.shown);
         early.chain(lines).fold(self.blocks[block as usize].holds, TimeMs::min)
     }
 
-    /// Bytes that it keeps beside its rows, its ring and what it shares with others
-    /// ([`LiveLeaf::order_bytes`]).
+    /// Bytes of the leaf's own state, without its rows, its ring and the sorted values that leaves
+    /// share ([`LiveLeaf::order_bytes`]).
     pub fn bytes(&self) -> usize {
         let early: usize = self.early.values().map(|early| early.capacity() * size_of::<EarlyColumn>()).sum();
         let lines: usize =
@@ -250,12 +259,13 @@ impl LiveLeaf {
             + size_of::<LiveLeaf>()
     }
 
-    /// Whether its rows lose the names of their series here: then it wants the ring's bare labels.
+    /// Whether the rows lose the metric name in this leaf. Then it uses the ring's labels without
+    /// names, which all such leaves share.
     pub fn strips_names(&self) -> bool {
         !self.leaf.keeps_name() && !self.dialect.delayed_names
     }
 
-    /// Asks for an alarm unless one is set that rings early enough.
+    /// Requests a timer unless one is set that expires early enough.
     fn set_alarm(&mut self, block: u32) {
         let holds = self.holds(block);
         let seen = &mut self.blocks[block as usize];
@@ -265,8 +275,8 @@ impl LiveLeaf {
         }
     }
 
-    /// How many rows were looked at in the latest tick in which there was something to look at, if
-    /// that was not before `since`.
+    /// How many rows were read in the latest tick that had something to evaluate; 0 if that tick
+    /// was before `since`.
     pub fn touched(&self, since: TimeMs) -> usize {
         if self.looked.0 < since { 0 } else { self.looked.1 }
     }
@@ -275,7 +285,7 @@ impl LiveLeaf {
         if let Leaf::Window(function, _) = &self.leaf { Some(function.0) } else { None }
     }
 
-    /// Brings `out` up to `t`. Returns how many rows were looked at.
+    /// Brings `out` to time `t`. Returns how many rows were evaluated.
     pub fn eval(&mut self, ring: &SampleRing, t: TimeMs, params: Vec<f64>, out: &mut StepOutput) -> usize {
         let mut touched = Vec::new();
         let more = ring.labels.len().saturating_sub(out.labels.len());
@@ -316,7 +326,8 @@ impl LiveLeaf {
         rows
     }
 
-    /// Takes parameters; if they are others than before, everything is to be looked at again.
+    /// Sets the parameters. If they differ from the previous ones, all blocks must be evaluated
+    /// again.
     fn learn_params(&mut self, params: Vec<f64>) {
         let same = params.len() == self.params.len()
             && params.iter().zip(&self.params).all(|(a, b)| a.to_bits() == b.to_bits());
@@ -328,7 +339,8 @@ impl LiveLeaf {
         }
     }
 
-    /// Notes what changed, and checks that dropping names left no two rows with the same labels.
+    /// Records which rows changed, and checks that no two rows have the same labels once the names
+    /// are dropped.
     fn settle(&mut self, ring: &SampleRing, out: &mut StepOutput, touched: Vec<u32>) {
         let before = out.error.take();
         if ring.has_doubles && !matches!(self.leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
@@ -349,7 +361,7 @@ impl LiveLeaf {
         }
     }
 
-    /// What is in view of a block at `t`.
+    /// The rows of a block that are in the window at `t`.
     fn view(&self, block: &RingBlock, t: TimeMs) -> BlockWindow {
         let end = self.source.time(t, t, t);
         let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
@@ -361,10 +373,11 @@ impl LiveLeaf {
         BlockWindow { lo, hi, after, until, start, end, t }
     }
 
-    /// Until when the answers of a block hold as far as its clock knows.
+    /// Until when the answers of a block hold, as far as the times of its rows decide it.
     fn block_holds(&self, block: &RingBlock, view: BlockWindow) -> TimeMs {
         let BlockWindow { lo, hi, t, .. } = view;
-        // A sample ahead of the view (offset, or one that came early) comes into view later.
+        // A sample after the window's end (offset, or a timestamp in the future) comes into the
+        // window later.
         let ahead = block.clock().get(hi).map_or(TimeMs::MAX, |next| t + (next - view.until) - 1);
         if self.source.extension.is_some() || self.refused.is_some() {
             return t;
@@ -372,12 +385,13 @@ impl LiveLeaf {
         if lo == hi {
             return ahead;
         }
-        // The newest sample of a selector, the oldest of a window.
+        // A selector's answer ends when its newest sample becomes stale, a window's when its oldest
+        // leaves.
         let decides = if self.is_latest() { hi - 1 } else { lo };
         ahead.min(t + (block.clock()[decides] - view.after) - 1)
     }
 
-    /// Whether the newest sample in view is all that counts.
+    /// Whether the answer depends on the newest sample in the window only.
     fn is_latest(&self) -> bool {
         matches!(self.leaf, Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info)
     }

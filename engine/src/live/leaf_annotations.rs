@@ -1,6 +1,6 @@
-//! What a leaf of the live runtime remarks, kept from evaluation to evaluation so that a tick pays
-//! for what changed: notes per row where something was noticed, and notes on the whole leaf by
-//! count of the rows that they are about.
+//! The annotations of a leaf of the live runtime. They are kept from evaluation to evaluation, so a
+//! tick pays only for what changed: findings per row, and annotations of the whole leaf with the
+//! number of rows that cause them.
 
 use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::functions::findings::{Findings, non_counter_annotation};
@@ -12,22 +12,22 @@ use std::collections::BTreeMap;
 use storage::model::Labels;
 use storage::model::value::{is_absent, is_histogram};
 
-/// See the module.
+/// The annotations of one leaf.
 #[derive(Debug, Default)]
 pub(super) struct LeafAnnotations {
     rows: BTreeMap<u32, Findings>,
     doubts: Vec<NonCounterRows>,
-    /// Per row the number of its doubt, as far as rows have one.
+    /// By row: the index of its entry in `doubts`, if it has one.
     doubt_of: Vec<Option<u32>>,
-    /// Rows seen by [`LeafAnnotations::learn`].
+    /// How many rows [`LeafAnnotations::learn`] has seen.
     learnt: usize,
 }
 
-/// A rate of what is not called a counter.
+/// Rows of which `rate` or `increase` was computed although their name is not that of a counter.
 #[derive(Debug)]
 struct NonCounterRows {
     note: StepAnnotation,
-    /// Rows that have a value now.
+    /// How many of these rows have a value now.
     rows: usize,
 }
 
@@ -36,19 +36,19 @@ fn is_float(v: f64) -> bool {
 }
 
 impl LeafAnnotations {
-    /// Whether there is nothing to keep up as values change.
+    /// Whether there is nothing to update when values change.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         self.rows.is_empty() && self.doubts.is_empty()
     }
 
-    /// Bytes that it keeps.
+    /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         let rows = self.rows.len() * size_of::<(u32, Findings)>();
         rows + self.doubts.capacity() * size_of::<NonCounterRows>() + self.doubt_of.heap()
     }
 
-    /// Learns of the rows that a ring got since the last call.
+    /// Learns the rows that were added to the ring since the last call.
     pub(super) fn learn(&mut self, leaf: &Leaf, labels: &[Labels], typed: bool) {
         let wants_counter = matches!(leaf, Leaf::Window(function, _)
             if matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter));
@@ -82,7 +82,7 @@ impl LeafAnnotations {
         }
     }
 
-    /// Row `row` was evaluated, and this was noticed.
+    /// Row `row` was evaluated with these findings.
     #[inline]
     pub(super) fn noticed(
         &mut self,
@@ -106,7 +106,7 @@ impl LeafAnnotations {
         out.notes.set_row(row as usize, noticed.notes(metric, place));
     }
 
-    /// Brings the notes on the whole leaf up.
+    /// Updates the annotations of the whole leaf.
     pub(super) fn settle(&self, function: Option<&Function>, params: &[f64], out: &mut StepOutput) {
         let mut whole: Vec<StepAnnotation> =
             self.doubts.iter().filter(|doubt| doubt.rows > 0).map(|doubt| doubt.note.clone()).collect();

@@ -1,9 +1,9 @@
-//! The other processes of a cluster, as the live runtime sees them: a connection to each, and
-//! somebody to tell.
+//! The connections to the other processes of a cluster, as the live runtime uses them. A
+//! [`PeerStream`] wraps a TCP connection for timely; a [`ClusterMonitor`] hears when one breaks.
 //!
-//! How processes find each other, and how they notice that one hangs, is not known here. A
-//! connection that breaks is reported once and never becomes a panic of timely's threads: whoever
-//! hears of it ends the process.
+//! How processes connect, and how they notice that one hangs, is the business of the cluster code.
+//! A connection that breaks is reported once and never becomes a panic of timely's threads; the
+//! monitor ends the process.
 
 use std::any::Any;
 use std::io::{Read, Result, Write};
@@ -14,34 +14,35 @@ use timely::communication::allocator::zero_copy::initialize::initialize_networki
 use timely::communication::allocator::zero_copy::stream::Stream;
 use timely::communication::{AllocatorBuilder, Hooks};
 
-/// What process 0 hears from the others.
+/// What the other processes tell process 0.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum PeerSignal {
-    /// There is news for a tick: one is wanted soon.
+    /// Samples have arrived: a tick should follow soon.
     Arrived,
-    /// Samples were not queued: the next tick should have them read from the store.
+    /// Samples were dropped because a queue was full: the next tick must read them from the store.
     Lost,
 }
 
-/// What the live runtime says to whoever keeps the cluster together.
+/// What the live runtime tells the code that runs the cluster.
 pub trait ClusterMonitor: Send + Sync {
-    /// Process 0 should hear this. Called under a shard's lock: must not wait.
+    /// Sends a signal to process 0. Called under a shard's lock, so it must not block.
     fn tell(&self, word: PeerSignal);
-    /// The connection to a process ended. Returns if that was to be expected, because the cluster stops.
+    /// The connection to a process has ended. Returns only if that was expected, because the
+    /// cluster is stopping.
     fn lost(&self, process: usize, why: &str);
 }
 
-/// A process' way to the others.
+/// A process' connections to the others.
 pub struct PeerLinks {
-    /// Its own number.
+    /// Number of this process.
     pub process: usize,
-    /// By process: the connection; `None` at its own place.
+    /// The connection by process number; `None` for this process.
     pub links: Vec<Option<TcpStream>>,
-    /// Who keeps the cluster together.
+    /// Receives signals and losses of connections.
     pub others: Arc<dyn ClusterMonitor>,
 }
 
-/// What timely starts its workers from.
+/// What timely starts its workers from, and the guard that keeps its network threads.
 pub type TimelyBuilders = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
 
 impl PeerLinks {
@@ -50,7 +51,8 @@ impl PeerLinks {
         self.links.len()
     }
 
-    /// The means of communication for `threads` workers in this process, and the network threads.
+    /// Creates the communication for `threads` workers in this process, and starts the network
+    /// threads.
     pub fn build(self, threads: usize) -> std::result::Result<TimelyBuilders, String> {
         let process = self.process;
         let others = self.others;
@@ -67,7 +69,7 @@ impl PeerLinks {
     }
 }
 
-/// A connection that tells when it breaks.
+/// A connection that reports when it breaks.
 struct PeerStream {
     stream: TcpStream,
     process: usize,
@@ -79,6 +81,7 @@ impl PeerStream {
         self.others.lost(self.process, why);
     }
 
+    /// Reports an error, and returns the result unchanged.
     fn look<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.broken(&error.to_string());
@@ -117,7 +120,7 @@ impl Stream for PeerStream {
         self.stream.set_nonblocking(nonblocking)
     }
     fn shutdown(&self, how: Shutdown) -> Result<()> {
-        // A peer that is through with us may have closed its end: then there is nothing left to shut.
+        // The peer may have closed its end already; then there is nothing left to shut down.
         let _ = self.stream.shutdown(how);
         Ok(())
     }

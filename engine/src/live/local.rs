@@ -1,7 +1,8 @@
-//! The local host: one per worker, the local stage of all views over the shards it owns.
+//! The local executor, one per worker: it evaluates the local stage of all views over the shards
+//! that the worker owns.
 //!
-//! It takes samples and control messages, and at each round hands out what changed in its ports. It knows
-//! nothing of timely ([`super::dataflow`] drives it) and of no clock: ticks come to it.
+//! It receives samples and control messages, and each round returns what changed in its ports. It
+//! does not depend on timely ([`super::dataflow`] drives it) or on a clock: ticks bring their time.
 
 mod describe;
 mod eval;
@@ -36,10 +37,11 @@ use storage::metrics::Counter;
 use storage::model::{Matcher, SHARDS, TimeMs};
 use storage::store::{ChangeEvent, Store};
 
-/// Rings keep this much more than their windows, ms: ticks and samples are not quite in step.
+/// Rings keep samples this much longer than their windows need, in ms, because ticks and samples
+/// are not exactly in step.
 pub const SLACK: i64 = 30_000;
 
-/// See the module.
+/// The state of the local stage in one worker.
 pub struct LocalExecutor {
     store: Arc<Store>,
     lookback: i64,
@@ -54,24 +56,25 @@ pub struct LocalExecutor {
     spiller: SpillManager,
     /// Rings that could not be read from the store.
     failed: BTreeSet<usize>,
-    /// Steps of views that began in this preparation: ticks since the one before did not evaluate them.
+    /// Steps of views that began in this preparation: no tick since the previous one has evaluated
+    /// them.
     begun: StepSet,
-    /// The shard whose new steps are opened next.
+    /// Index of the shard whose new steps are evaluated next.
     opening: usize,
-    /// Makes the next tick come soon.
+    /// Causes a tick soon.
     wake: Arc<dyn Fn() + Send + Sync>,
     store_reads: Arc<PastReads>,
-    /// Rings have been dropped in this tick.
+    /// Rings were dropped in this tick.
     dropped: bool,
-    /// When dead rows were last counted.
+    /// When ended series were last counted.
     swept: TimeMs,
-    /// The latest tick.
+    /// Time of the latest tick.
     now: TimeMs,
 }
 
 impl LocalExecutor {
-    /// The host of the worker at `topology`, with the lookback in ms. The counters: rows that
-    /// evaluations looked at; selectors that started without their past.
+    /// The executor of the worker at `place`; the lookback is in ms. The counters: rows that
+    /// evaluations read; selectors that began without their history.
     pub fn new(
         place: WorkerTopology,
         (store, library): (Arc<Store>, HistoryLoader),
@@ -106,9 +109,9 @@ impl LocalExecutor {
         }
     }
 
-    /// Makes a view come, in a cohort.
+    /// Adds a view to an install batch.
     pub fn install(&mut self, id: ViewId, wanted: ViewRequest, cohort: InstallBatchId) {
-        // The handle has checked the plan: every worker comes to the same verdict.
+        // The runtime has checked the plan before: every worker comes to the same result.
         let Ok(added) = self.views.install(id, wanted, cohort) else { return };
         for step in added.local {
             let Some(step_ref) = self.views.local.step(step).cloned() else { continue };
@@ -146,7 +149,7 @@ impl LocalExecutor {
         self.views.remove(id).into_iter().for_each(|gone| self.forget(gone));
     }
 
-    /// Takes the steps away that nobody reads any more.
+    /// Removes the steps that no view reads any more.
     fn forget(&mut self, gone: ReleasedView) {
         for port in gone.unheard {
             for shard in &mut self.shards {
@@ -159,7 +162,8 @@ impl LocalExecutor {
             for shard in &mut self.shards {
                 shard.stage.remove(step);
                 shard.shut.remove(step);
-                // Where nothing was ever remarked there is nothing to find again.
+                // If no step of the shard ever had an annotation, the lists of `remarks` cannot
+                // change.
                 shard.remarks_stand &= shard.noted.is_empty();
                 shard.noted.retain(|noted| *noted != step);
                 ring = shard.remove_leaf(step).or(ring);
@@ -171,8 +175,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Builds the state of all views that read a selector (`None`: any) anew from the store,
-    /// without what has ended. They stand on what they have until that is done.
+    /// Has the state of all views that read a selector (`None`: any) built again from the store,
+    /// without ended series. The views use their current state until that is done.
     pub fn renew(&mut self, selector: Option<&[Matcher]>, cohort: InstallBatchId) {
         self.rings.retire(selector);
         for (id, wanted) in self.views.retire(selector) {
@@ -180,11 +184,11 @@ impl LocalExecutor {
         }
     }
 
-    /// A tick at `t` begins. With `all`, it waits until the past of whatever is coming has been
-    /// read, and that stands from now on.
+    /// Begins the tick at `t`. With `all`, it waits until the history of all views that are being
+    /// installed is read, and they begin.
     pub fn tick(&mut self, t: TimeMs, all: bool) {
         if t < self.now {
-            // What was seen holds until later times only.
+            // The clock was set back. The evaluated answers hold only until later times.
             self.shards.iter_mut().for_each(LocalShard::reset_all);
             self.rings.want_all();
         }
@@ -195,15 +199,15 @@ impl LocalExecutor {
             return;
         }
         self.ask_past(t);
-        // What is read for views that are coming is taken by preparations.
+        // History for views that are being installed is put in place by preparations, not by ticks.
         if self.views.coming().next().is_none() {
             self.take_past(t, false, false);
         }
         self.tend_long_rings(t, false);
     }
 
-    /// All messages of a preparation have been handled: works on what is coming, as of the tick
-    /// before. Returns what changed in its ports.
+    /// Works on views that are being installed, as of the previous tick; called after all messages
+    /// of a preparation. Returns what changed in the ports.
     pub fn prepare(&mut self) -> Vec<PortDelta> {
         self.fill(false);
         self.views.settle();
@@ -215,27 +219,27 @@ impl LocalExecutor {
         deltas
     }
 
-    /// Has read what is missing and takes what has been read: with `all`, everything.
+    /// Requests missing history, and puts in place what has been read: all of it with `all`.
     fn fill(&mut self, all: bool) {
         if std::mem::take(&mut self.dropped) {
             self.shards.iter_mut().for_each(LocalShard::forget_routes);
         }
         let t = self.now;
         self.ask_past(t);
-        // While nothing stands there is nobody to disturb.
+        // Before any view has begun, no tick is waiting.
         let at_once = all || !self.views.stands();
         self.take_past(t, all, at_once);
         self.tend_long_rings(t, all);
         self.open_steps(at_once);
     }
 
-    /// The time of the latest tick.
+    /// Time of the latest tick.
     pub fn now(&self) -> TimeMs {
         self.now
     }
 
-    /// Lets new steps be evaluated for the first time, which looks at all of their rows: one shard
-    /// after the other, so that one preparation does not do all of it.
+    /// Allows new steps to be evaluated for the first time, which reads all of their rows. One
+    /// shard after the other, so that one preparation does not do all of it.
     fn open_steps(&mut self, at_once: bool) {
         let mut spent = 0;
         for _ in 0..self.shards.len() {
@@ -249,7 +253,7 @@ impl LocalExecutor {
         }
     }
 
-    /// A cohort stands from now on; `None`: whatever is coming.
+    /// Begins an install batch; `None`: all views that are being installed.
     pub fn begin(&mut self, cohort: Option<InstallBatchId>) {
         for (id, gone) in self.views.begin(cohort) {
             for gone in gone.into_iter() {
@@ -262,7 +266,7 @@ impl LocalExecutor {
         }
     }
 
-    /// The cohorts that may begin as far as this worker's shards go.
+    /// The install batches that may begin as far as the shards of this worker are concerned.
     fn ready(&self) -> Vec<InstallBatchId> {
         let busy: Vec<&LocalShard> = self.shards.iter().filter(|shard| !shard.is_at_rest()).collect();
         let waits = |view: &InstalledView| busy.iter().any(|shard| shard.keeps_waiting(&view.local));
@@ -272,8 +276,8 @@ impl LocalExecutor {
         ready.collect()
     }
 
-    /// Selectors in which ended series have piled up. Looks about once a minute of ticks, and
-    /// forgets who is silent.
+    /// Selectors in which too many ended series have accumulated. Checked about once a minute; at
+    /// the same time the routes of targets that send nothing any more are forgotten.
     fn garbage(&mut self, t: TimeMs) -> Vec<Vec<Matcher>> {
         if (t - self.swept).abs() < SWEEP_MS {
             return Vec::new();
@@ -291,25 +295,25 @@ impl LocalExecutor {
             .collect()
     }
 
-    /// Whether nothing stands or comes, and samples are of no use.
+    /// Whether there are no views, so that samples are of no use.
     pub fn is_idle(&self) -> bool {
         self.views.all.is_empty()
     }
 
-    /// Takes samples of a shard this worker owns. `t`: the tick they belong to.
+    /// Takes samples of a shard that this worker owns. `t`: the tick they belong to.
     pub fn samples(&mut self, item: &ChangeEvent, t: TimeMs) {
         let Some(at) = self.shards.iter().position(|shard| shard.shard == item.shard) else { return };
         self.shards[at].take(&self.store, item, t, None);
         self.keep(at, item, t);
     }
 
-    /// The last round of the tick at `t`.
+    /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.settle();
         self.views.last_round(t)
     }
 
-    /// Evaluates what is due in a round; returns what changed, per port, shard and owner.
+    /// Evaluates what is due in a round. Returns what changed, by port, shard and owner.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<PortDelta> {
         let mut due = StepSet::default();
         self.views.due(t, round).for_each(|batch| due.extend(&batch.local));
@@ -319,13 +323,13 @@ impl LocalExecutor {
             deltas = said(self.garbage(t).into_iter().map(WorkerVote::Garbage).collect());
         }
         deltas.extend(self.eval(&due));
-        // Walked only in the ticks that are measured.
+        // Not iterated in ticks that are not measured.
         let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.slots.due(t));
         self.meter.book(t, &self.views.local, views.map(|(id, view)| (*id, view.local.as_slice())));
         deltas
     }
 
-    /// Evaluates these steps, as far as they are dirty, at the time of the latest tick.
+    /// Evaluates those of the steps whose inputs have changed, at the time of the latest tick.
     fn eval(&mut self, due: &StepSet) -> Vec<PortDelta> {
         let mut touched = 0;
         let mut deltas = Vec::new();
@@ -340,7 +344,8 @@ impl LocalExecutor {
             shard.greet = later;
             let greet: Vec<(StepId, usize)> = greet;
             deltas.extend(greet.into_iter().filter_map(|(port, owner)| shard.delta(port, owner)));
-            // Last: a port that was greeted only now has its notes still to say.
+            // After the new owners: only now does the cursor of a new port exist, and its
+            // annotations can be sent.
             for port in shard.ports_with_new_annotations(due) {
                 deltas.extend(self.views.port_owners(port).filter_map(|owner| shard.delta(port, owner)));
             }
@@ -350,7 +355,7 @@ impl LocalExecutor {
     }
 }
 
-/// What worker 0 should hear.
+/// A message with votes for worker 0.
 pub(super) fn said(verdicts: Vec<WorkerVote>) -> Vec<PortDelta> {
     if verdicts.is_empty() {
         Vec::new()

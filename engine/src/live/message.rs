@@ -1,4 +1,5 @@
-//! What travels through the dataflow. Messages are columnar batches, so that a row costs no message.
+//! The messages of the dataflow. They are batches in columns, because a message per row would cost
+//! more than the row.
 
 use super::describe::DescribeRequest;
 use super::views::ViewRequest;
@@ -8,73 +9,75 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
 
-/// The sequenced control stream: every worker sees the same messages in the same order.
+/// A message of the control stream: every worker sees the same messages in the same order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Control {
-    /// A view is coming, in a cohort of views that begin together; or, for one that stands, another
-    /// question under its id.
+    /// Adds a view to an install batch; or, for an existing view, replaces its plan once the batch
+    /// begins.
     Install(ViewId, ViewRequest, InstallBatchId),
-    /// A cohort stands from the next tick on: all workers have read its past.
+    /// An install batch begins at the next tick: all workers have read its history.
     Begin(InstallBatchId),
-    /// Whatever is coming stands from this tick on, which waits until its past has been read.
+    /// All views that are being installed begin at this tick, which waits until their history is
+    /// read.
     BeginAll,
-    /// No view any more.
+    /// Removes a view.
     Remove(ViewId),
-    /// A consumer; its sink waits in the process' tap table.
+    /// Attaches a consumer; its sink waits in the process' table of sinks.
     Tap(ViewId, TapId),
-    /// No consumer any more.
+    /// Detaches a consumer.
     Untap(TapId),
-    /// Somebody wants to know what views are made of; answered at the end of the tick.
+    /// Asks for a description of views, which is sent at the end of the tick.
     Describe(DescribeRequest),
-    /// Build the state of all views that read a selector anew, from the store: ended series have
-    /// piled up in it.
+    /// Builds the state of all views that read a selector again from the store, because too many
+    /// ended series have accumulated in it.
     Renew(Vec<Matcher>, InstallBatchId),
-    /// The same of all selectors: samples were not queued.
+    /// The same for all selectors, because samples were dropped.
     RenewAll(InstallBatchId),
-    /// Evaluate at this time. `due` views are those whose slot it is, continuous ones always.
+    /// Evaluates all continuous views, and the recorded ones whose evaluation time it is.
     Tick(TimeMs),
-    /// No tick: what is coming is worked on, as of the tick before. Series that end have their
-    /// stale markers at this time.
+    /// Not a tick: works on views that are being installed, as of the previous tick. Series that
+    /// end get their stale markers at this time.
     Prepare(TimeMs),
 }
 
-/// Number of a set of views that begin together.
+/// Number of an install batch: views that begin together.
 pub type InstallBatchId = u64;
 
 /// What changed in one port of one shard, for one owner.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PortDelta {
-    /// The worker that gathers.
+    /// The worker that runs the gather stage.
     pub owner: u64,
     /// The local step.
     pub port: u64,
     /// The shard, by its number among those of all processes.
     pub shard: u16,
-    /// Labels of rows that the owner does not know yet; they follow those it knows.
+    /// Labels of rows that the owner does not know yet; their row numbers follow those it knows.
     pub labels: Vec<Labels>,
-    /// Whether these rows lose their names in the end; shorter than `labels` where the rest does not.
+    /// Whether these rows lose the metric name in the end. Shorter than `labels` if the remaining
+    /// rows do not.
     pub drops: Vec<bool>,
-    /// Rows that changed.
+    /// Numbers of the rows that changed.
     pub rows: Vec<u32>,
-    /// Their values, lane by lane.
+    /// Their values; one vector for each column of the port.
     pub lanes: Vec<Vec<f64>>,
-    /// Histograms of these rows; empty if none has one.
+    /// Their histograms; empty if no row has one.
     pub histograms: Vec<Option<Arc<NativeHistogram>>>,
-    /// Compensations of these rows, for partial aggregates; empty if none has one.
+    /// Their compensations (Kahan summation), for partial aggregates; empty if no row has one.
     pub compensations: Vec<Option<Arc<NativeHistogram>>>,
-    /// What the port and the local steps below it remark, by step; `None`: as before.
+    /// All annotations of the port and of the local steps below it, by step; `None`: unchanged.
     pub notes: Option<Vec<(u64, StepAnnotation)>>,
-    /// The step failed.
+    /// The error, if the step failed.
     pub error: Option<String>,
-    /// What the worker that sends this has come to; in a message without a port, for worker 0.
+    /// Votes of the sending worker. They are for worker 0, in a message without a port.
     pub verdicts: Vec<WorkerVote>,
 }
 
-/// What a worker, and then all together, have come to.
+/// What a worker, and then all workers together, have found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum WorkerVote {
-    /// A cohort may begin: its past has been read.
+    /// An install batch may begin: its history has been read.
     Ready(InstallBatchId),
-    /// Ended series have piled up in a selector. One worker is enough to say so.
+    /// Too many ended series have accumulated in a selector. One worker is enough to report it.
     Garbage(Vec<Matcher>),
 }

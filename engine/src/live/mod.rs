@@ -1,10 +1,13 @@
-//! The live runtime: plans that stand, kept current by one timely dataflow.
+//! The live runtime: keeps the answers of views current. A view is a plan that is evaluated again
+//! and again: a rule, an alert, a subscription.
 //!
-//! **Rules are data, not dataflows.** The graph is fixed ([`dataflow`]): a [`local`] host per
-//! worker computes the local stage of every view over the [`ring`]s of its shards, a [`gather`]
-//! host finishes the views it owns, [`recorder`]s and [`taps`]s their answers. [`views`] is the
-//! table that all workers agree on, [`tick_driver`] decides when it ticks, [`runtime`] is what the
-//! rest of the house holds, [`describe`] what views say of themselves, [`cost`] what they cost.
+//! All views are computed in one timely dataflow whose graph never changes ([`dataflow`]); **rules
+//! are data, not dataflows**. In each worker a [`local`] executor computes the local stage of every
+//! view over the sample [`ring`]s of its shards, a [`gather`] executor finishes the views that the
+//! worker owns, and [`recorder`]s and [`taps`] pass the answers on. [`views`] is the table of
+//! views, equal in all workers. [`tick_driver`] decides when a tick is due, [`runtime`] is the
+//! handle for the rest of the process, [`describe`] reports what views consist of, [`cost`] what
+//! they cost.
 
 mod circular_matrix;
 pub mod column_extras;
@@ -46,46 +49,48 @@ use std::sync::Arc;
 use storage::execution::Execution;
 use storage::model::{Labels, TimeMs};
 
-/// Identity of a standing plan.
+/// Identity of a view.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct ViewId(pub u64);
 
-/// Identity of a consumer of a view.
+/// Identity of a consumer of a view's answers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct TapId(pub u64);
 
-/// How the live runtime is started.
+/// The settings of a live runtime.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
-    /// Timely workers (threads).
+    /// Number of timely workers; each is a thread.
     pub workers: usize,
-    /// How far back an instant selector looks, ms.
+    /// How far back an instant selector looks, in ms.
     pub lookback: i64,
-    /// Variants of the language's meaning.
+    /// Which optional meanings of the query language are on.
     pub dialect: Dialect,
-    /// A tick at least this often, ms, even if nothing arrives.
+    /// The longest time between two ticks, in ms, even if no samples arrive.
     pub idle_tick: i64,
-    /// Arrivals are gathered this long before they make a tick, ms.
+    /// How long samples are collected before they cause a tick, in ms.
     pub coalesce: i64,
     /// What long windows keep in memory.
     pub spill: SpillOptions,
-    /// What views may hold of labels that they make.
+    /// Limit of the memory of labels that views create.
     pub memory: ViewMemory,
-    /// Limits and settings of the queries that steps of views ask the store; lookback and dialect
-    /// are those of here.
+    /// Limits and settings of the queries by which views read the store. Lookback and dialect are
+    /// those above.
     pub queries: QueryOptions,
-    /// What these queries together may hold.
+    /// The memory pool that all these queries share.
     pub query_memory: Arc<MemoryPool>,
-    /// Who works. Callers have one worker, on the thread that started the runtime.
+    /// Who does the work: worker threads, or the caller, with one worker on the thread that started
+    /// the runtime.
     pub hands: Execution,
 }
 
-/// Samples between the ends of a long window are given away, as the store has them.
+/// Settings for long windows: samples between their ends leave memory, because the store has them.
 #[derive(Copy, Clone, Debug)]
 pub struct SpillOptions {
-    /// Samples that are younger stay, ms: late ones still come among them.
+    /// Samples younger than this stay in memory, in ms: late samples may still be inserted among
+    /// them.
     pub near: i64,
-    /// They go, and come back, in stretches of time of this length, ms.
+    /// Samples are removed and read back in chunks of this length, in ms.
     pub chunk: i64,
 }
 
@@ -112,18 +117,19 @@ impl Default for LiveOptions {
     }
 }
 
-/// A plan to be kept standing.
+/// A plan to keep current.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ViewSpec {
     /// A name for people: the rule's name or the query text.
     pub name: String,
-    /// The question.
+    /// The plan.
     pub plan: Plan,
-    /// When it is answered and where the answer goes.
+    /// When it is evaluated and where the answer goes.
     pub kind: ViewKind,
 }
 
-/// Whether a view can stand; the error says why not. [`LiveRuntime::install`] refuses the same.
+/// Whether a plan can be a view; the error says why not. [`LiveRuntime::install`] makes the same
+/// checks.
 pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
     check_kind(view)?;
     views::physical_of(view, dialect, queries).map(drop).map_err(|e| e.0)
@@ -136,86 +142,92 @@ fn check_kind(view: &ViewSpec) -> Result<(), String> {
     }
 }
 
-/// When a view is answered and where its answer goes.
+/// When a view is evaluated and where the answer goes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum ViewKind {
-    /// At every tick at which it may have changed; the answer goes to its taps (alerts, subscriptions).
+    /// At every tick at which the answer may have changed; the answer goes to the view's taps
+    /// (alerts, subscriptions).
     Continuous {
-        /// It is evaluated this much in the past, ms.
+        /// The view is evaluated this much in the past, in ms.
         query_offset: i64,
     },
-    /// At its slots `k * interval + offset`; the answer is recorded as series, and goes to its taps.
+    /// At the evaluation times `k * interval + offset`; the answer is recorded as series, and goes
+    /// to the view's taps.
     Recorded {
         /// The metric name of the recorded series.
         record: String,
-        /// Labels set on them (an empty value removes).
+        /// Labels that are set on the recorded series; an empty value removes a label.
         labels: Vec<(String, String)>,
-        /// Distance of slots, ms.
+        /// Time between evaluations, in ms.
         interval: i64,
-        /// Offset of slots, ms, `0..interval`.
+        /// Offset of the evaluation times, in ms, `0..interval`.
         offset: i64,
-        /// The rule is evaluated this much in the past, ms.
+        /// The rule is evaluated this much in the past, in ms.
         query_offset: i64,
-        /// Most series it may give; 0: no limit. Beyond it the evaluation fails.
+        /// The most series that the answer may have; 0: no limit. With more, the evaluation fails.
         limit: usize,
     },
 }
 
 impl ViewKind {
-    /// Continuous, and about now.
+    /// Continuous, evaluated at the current time.
     pub const NOW: ViewKind = ViewKind::Continuous { query_offset: 0 };
 }
 
 /// One row of an answer.
 pub type LabelledSample = (Labels, Sample);
 
-/// What a tap is told. Per key and time: in order, once, no gap; one event per tick.
+/// What a tap receives. For each label set the events are in order of time, exactly once, without
+/// gaps; one event per tick.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TapEvent {
-    /// The whole answer at `t`: always first, and again where the runtime had to start anew.
+    /// The whole answer at `t`: always the first event, and sent again when the runtime had to
+    /// restart the view.
     Snapshot {
-        /// The tick.
+        /// Time of the tick.
         t: TimeMs,
         /// All rows.
         rows: Vec<LabelledSample>,
     },
     /// What changed at `t`.
     Delta {
-        /// The tick.
+        /// Time of the tick.
         t: TimeMs,
         /// Rows that are new or have another value.
         upsert: Vec<LabelledSample>,
-        /// Rows that are gone.
+        /// Labels of the rows that no longer exist.
         remove: Vec<Labels>,
     },
-    /// The answer is complete as of `t`: sent with every change, and while nothing changes about
-    /// once a second.
+    /// The answer is complete as of `t`. Sent with every change, and about once a second while
+    /// nothing changes.
     Progress {
-        /// The tick.
+        /// Time of the tick.
         t: TimeMs,
     },
-    /// From now on the answer should be read with these; none: with nothing.
+    /// The annotations of the answer from now on; an empty list removes the previous ones.
     Notes {
-        /// The tick.
+        /// Time of the tick.
         t: TimeMs,
         /// Warnings first.
         notes: Vec<Annotation>,
     },
-    /// The evaluation at `t` failed; the answer is what it was.
+    /// The evaluation at `t` failed; the answer has not changed.
     Failed {
-        /// The tick.
+        /// Time of the tick.
         t: TimeMs,
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
-/// A consumer of a view. Called on a worker's thread: must queue and return.
+/// A consumer of a view. It is called on a worker's thread, so it must put the event into a queue
+/// and return.
 pub trait Sink: Send {
-    /// Takes one event; `false`: the consumer is gone and wants no more.
+    /// Receives one event. `false`: the consumer has ended and wants no more events.
     fn push(&mut self, event: TapEvent) -> bool;
 
-    /// Whether [`TapEvent::Notes`] is of use to it: where nobody wants them, they are not worked out.
+    /// Whether the consumer uses [`TapEvent::Notes`]. If no consumer of a view does, the
+    /// annotations are not computed.
     fn wants_notes(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What a gather host says of the views it owns: their answers, their steps.
+//! The gather executor's part of a description: the answers and the steps of the views it owns.
 
 use super::super::ViewSpec;
 use super::super::describe::{
@@ -11,7 +11,7 @@ use crate::query::SubqueryCacheReport;
 use storage::model::TimeMs;
 
 impl GatherExecutor {
-    /// Answers a question for the views of this worker, as of the tick at `t`.
+    /// Describes the views of this worker, as of the tick at `t`.
     pub fn describe(&self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
         let asked = self.views.page(question.from, question.limit);
         let own = asked.filter(|(_, view)| view.owner == self.place.index());
@@ -29,7 +29,7 @@ impl GatherExecutor {
     fn answer_of(&self, view: &InstalledView, state: &ViewState, t: TimeMs, rows: bool) -> AnswerReport {
         let out = self.stage.output(view.root);
         let mut answer = state.past.report(state.taps.len(), out.present().count());
-        // A continuous one is complete as of each tick, whether or not there was something to look at.
+        // A continuous view is complete as of each tick, even if nothing had to be evaluated.
         if view.slots == EvaluationTimes::Always && answer.frontier.is_some() {
             answer.frontier = Some(t);
         }
@@ -39,7 +39,7 @@ impl GatherExecutor {
         AnswerReport { content: wanted.then(content), ..answer }
     }
 
-    /// What its steps keep that ask the store.
+    /// What the caches of its subqueries hold.
     fn kept_of(&self, view: &InstalledView) -> Option<SubqueryCacheReport> {
         let mut all = SubqueryCacheReport::default();
         for (step, _) in self.views.gather.distinct(&view.gather) {

@@ -1,8 +1,8 @@
-//! Which views a round has to look at. A recorded view is looked at in each of its slots, because
-//! it has a sample to store. A continuous one is looked at when its answer changed, when something
-//! about it changed (it has a new consumer, what is remarked is another), when it failed the last
-//! time, and when its consumers should hear how far the unchanged answer is complete. Nobody else
-//! is asked. New ones are answered by preparations.
+//! Which views a round must answer. A recorded view is answered at each of its evaluation times,
+//! because it has samples to store. A continuous view is answered only when its answer or its
+//! annotations changed, when it has a new consumer, when its last evaluation failed, and when its
+//! consumers should receive a progress event. All other views are skipped. New views get their
+//! first answer in a preparation, not here.
 
 use super::super::ViewId;
 use super::super::views::{EvaluationTimes, InstalledView, ViewTable};
@@ -10,23 +10,23 @@ use crate::plan::physical::StepId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use storage::model::TimeMs;
 
-/// See the module.
+/// The views to answer, and when.
 #[derive(Default)]
 pub(super) struct DueViews {
-    /// Own continuous views that stand, by the step that is their answer.
+    /// Continuous views of this worker, by the step that is their answer.
     by_root: HashMap<StepId, Vec<ViewId>>,
     root_of: HashMap<ViewId, StepId>,
-    /// Those that the next round they are due in looks at.
+    /// Views to answer in the next round in which they are due.
     woken: BTreeSet<ViewId>,
-    /// When views are to be looked at though nothing changes; each has one entry at most.
+    /// Times at which views are answered although nothing changed. Each view has at most one entry.
     calls: BTreeMap<TimeMs, Vec<ViewId>>,
     called: BTreeSet<ViewId>,
-    /// The latest tick.
+    /// Time of the latest tick.
     now: TimeMs,
 }
 
 impl DueViews {
-    /// A view of this worker stands from now on, perhaps on other steps than before.
+    /// A view of this worker begins, perhaps with other steps than before.
     pub fn add(&mut self, id: ViewId, view: &InstalledView) {
         self.remove(id);
         if view.slots == EvaluationTimes::Always {
@@ -35,7 +35,7 @@ impl DueViews {
         }
     }
 
-    /// A view is gone.
+    /// Removes a view.
     pub fn remove(&mut self, id: ViewId) {
         self.woken.remove(&id);
         let Some(root) = self.root_of.remove(&id) else { return };
@@ -52,24 +52,24 @@ impl DueViews {
         self.woken.extend(self.by_root.get(&step).into_iter().flatten());
     }
 
-    /// A view is to be looked at, if it is a continuous one of this worker and stands.
+    /// Has a view answered in its next round, if it is an active continuous view of this worker.
     pub fn wake(&mut self, id: ViewId) {
         if self.root_of.contains_key(&id) {
             self.woken.insert(id);
         }
     }
 
-    /// A view is to be looked at at `t` at the latest, or earlier if that was asked for before.
+    /// Has a view answered at `t` at the latest; an earlier request stays.
     pub fn call(&mut self, id: ViewId, t: TimeMs) {
         if self.called.insert(id) {
             self.calls.entry(t).or_default().push(id);
         }
     }
 
-    /// The views of this worker to look at in a round, in the order of their ids.
+    /// The views of this worker to answer in a round, in the order of their ids.
     pub fn take(&mut self, views: &ViewTable, t: TimeMs, round: u64) -> Vec<ViewId> {
         if t < std::mem::replace(&mut self.now, t) {
-            // The clock was set back: what was to come at later times comes now.
+            // The clock was set back: what was planned for later times is done now.
             self.calls.clear();
             self.called.clear();
             self.woken.extend(self.root_of.keys());

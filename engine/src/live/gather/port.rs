@@ -1,4 +1,5 @@
-//! A port as its owner sees it: the rows of a local step, of all shards, brought up by what the shards send.
+//! A port in the gather stage: the rows of one local step from all shards, updated by the deltas
+//! that the shards send.
 
 use super::super::message::PortDelta;
 use crate::annotations::StepAnnotation;
@@ -7,15 +8,15 @@ use crate::operators::{ChangedRows, StepOutput};
 use crate::plan::physical::StepId;
 use std::collections::BTreeMap;
 
-/// See the module.
+/// The state of one port.
 pub(super) struct GatherPort {
     pub(super) step: StepId,
-    /// Row of the stage by shard and row of the shard.
+    /// By shard, and by row of the shard: the row in the gather stage.
     rows: Vec<Vec<u32>>,
     pub(super) touched: Vec<u32>,
     pub(super) all: bool,
     errors: BTreeMap<u16, String>,
-    /// What local steps remark, by shard.
+    /// Annotations of local steps, by shard.
     pub(super) notes: BTreeMap<u16, Vec<(u64, StepAnnotation)>>,
 }
 
@@ -32,12 +33,13 @@ impl GatherPort {
         }
     }
 
-    /// Bytes that it keeps beside its rows.
+    /// Bytes allocated, without the rows.
     pub(super) fn bytes(&self) -> usize {
         let notes = self.notes.values().map(|notes| notes.capacity() * size_of::<(u64, StepAnnotation)>());
         self.rows.heap() + self.touched.heap() + self.errors.heap() + notes.sum::<usize>()
     }
 
+    /// Applies the delta of one shard to the rows of the port.
     pub(super) fn apply(&mut self, delta: PortDelta, out: &mut StepOutput) {
         out.partial_columns
             .resize_with(delta.lanes.len().saturating_sub(1).max(out.partial_columns.len()), Vec::new);
@@ -79,7 +81,8 @@ impl GatherPort {
         }
     }
 
-    /// Makes what came in visible to the steps that read the port; whether anything did.
+    /// Makes the applied deltas visible to the steps that read the port. Returns whether there were
+    /// any.
     pub(super) fn publish(&mut self, out: &mut StepOutput) -> bool {
         if self.touched.is_empty() && !self.all {
             return false;

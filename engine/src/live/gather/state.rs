@@ -1,4 +1,5 @@
-//! What a view has besides its steps: its consumers, what it records, and what becomes of an answer.
+//! The state of a view apart from its steps: its taps, its recorder and its history; and what is
+//! done with an answer.
 
 use super::super::ViewSpec;
 use super::super::cost::EvaluationCounts;
@@ -18,18 +19,19 @@ use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::store::{ChangeEvent, FeedDelivery, Store};
 
-/// What a view has besides its steps.
+/// The state of a view apart from its steps.
 pub(super) struct ViewState {
     pub(super) taps: Taps,
     pub(super) recorder: Option<Recorder>,
-    /// For answers that come straight out of a port: shards may hold rows with the same labels.
+    /// For answers that come directly from a port: several shards may have rows with the same
+    /// labels, which no step has checked.
     pub(super) twins: Option<DuplicateLabels>,
     pub(super) past: EvaluationHistory,
     pub(super) counts: Arc<EvaluationCounts>,
 }
 
 impl ViewState {
-    /// Of a view that nobody listens to yet.
+    /// The state of a new view without consumers.
     pub(super) fn new(spec: &ViewSpec, counts: Arc<EvaluationCounts>) -> ViewState {
         ViewState {
             taps: Taps::default(),
@@ -40,14 +42,14 @@ impl ViewState {
         }
     }
 
-    /// Bytes that it keeps.
+    /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         let twins = self.twins.as_ref().map_or(0, HeapSize::heap);
         size_of::<ViewState>() + self.taps.bytes() + self.recorder.as_ref().map_or(0, Recorder::bytes) + twins
     }
 
-    /// The answer is recorded as `spec` says from now on; returns the stale markers of what is
-    /// recorded no more.
+    /// From now on the answer is recorded as `spec` says. Returns the stale markers of series that
+    /// are not recorded any more.
     pub(super) fn record_as(&mut self, spec: &ViewSpec, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
         if self.recorder.as_mut().is_some_and(|recorder| recorder.go_on_as(&spec.kind)) {
             return Vec::new();
@@ -57,7 +59,8 @@ impl ViewState {
         before.map_or_else(Vec::new, |mut recorder| recorder.end(t, store))
     }
 
-    /// Records the answer and tells the taps. `recorded` gets what the rings must hear of.
+    /// Records the answer and sends it to the taps. `recorded` gets the samples, which the rings
+    /// must receive, too.
     pub(super) fn answer(
         &mut self,
         t: TimeMs,
@@ -79,7 +82,8 @@ impl ViewState {
     }
 }
 
-/// What the steps of a view remark now: local ones through its ports, gather ones themselves.
+/// The current annotations of a view: those of local steps come through its ports, those of gather
+/// steps from the steps.
 pub(super) fn annotations(
     view: &InstalledView,
     stage: &Stage,

@@ -1,5 +1,6 @@
-//! The blocks of a leaf at one time: whole, only the columns that fell due early, or only those
-//! that move along a line.
+//! Evaluates the blocks of a leaf at one time: all columns of a block, only those whose answer has
+//! expired early, or only those whose value changes linearly with time. [`BlockMethod`] says how
+//! the columns of floats are computed.
 
 use super::super::ring::{RingBlock, SampleRing};
 use super::{BlockWindow, EarlyColumn, LinearColumns, LiveLeaf};
@@ -12,32 +13,34 @@ use crate::plan::physical::Leaf;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// How the columns of a block that hold floats alone are evaluated at one time.
+/// How the columns of a block that have only floats are evaluated at one time.
 pub(super) enum BlockMethod<'a> {
-    /// Each from its samples.
+    /// Each column from all samples of its window.
     Each,
-    /// Those without gaps from the ends of the window: the first time, the last but one, the last,
-    /// and their values.
+    /// Columns without gaps from three rows of the window: the first, the last but one and the
+    /// last. The functions of this method (`rate`, `delta`, ...) need no other samples.
     Ends {
-        /// The number of the block.
+        /// Number of the block.
         number: u32,
-        /// Times.
+        /// Times of the three rows.
         ts: [TimeMs; 3],
-        /// Values by column.
+        /// Values of the three rows, by column.
         rows: [&'a [f64]; 3],
-        /// The number of the first time: columns must be whole from there.
+        /// Row number of the first time: a column is evaluated this way only if it has no gap from
+        /// there on.
         from: u32,
-        /// They must also not fall.
+        /// The function also looks at neighbouring samples (counter resets): the column must not
+        /// fall either.
         pairs: bool,
     },
-    /// All at once: the values stand in [`LiveLeaf::swept`].
+    /// All columns at once from partial results: the values are in [`LiveLeaf::swept`].
     Swept,
-    /// All at once: their lines stand in [`LiveLeaf::fits`].
+    /// All columns at once: their sums for the fit of a line are in [`LiveLeaf::fits`].
     Fitted(fn(&LineFit, &Window) -> Option<(f64, f64)>),
 }
 
 impl LiveLeaf {
-    /// The kernel, if windows are just their floats.
+    /// The kernel, if the function's value depends on nothing but the floats in the window.
     pub(super) fn plain_kernel(&self) -> Option<WindowKernel> {
         if self.source.extension.is_some() || self.refused.is_some() {
             return None;
@@ -51,12 +54,15 @@ impl LiveLeaf {
         }
     }
 
+    /// Chooses the method for a block, and brings the partial results of long windows to this
+    /// window.
     fn way<'a>(&mut self, number: u32, block: &'a RingBlock, view: BlockWindow) -> BlockMethod<'a> {
         let Some(kernel) = self.plain_kernel() else { return BlockMethod::Each };
         let BlockWindow { lo, hi, .. } = view;
         let from = block.base() + lo as u32;
         let to = block.base() + hi as u32;
         match kernel.method {
+            // With three rows or less there is nothing to skip.
             WindowMethod::Ends { pairs } if hi - lo > 3 => {
                 let at = [from, to - 2, to - 1];
                 let clock = block.clock();
@@ -85,6 +91,8 @@ impl LiveLeaf {
                 BlockMethod::Swept
             }
             _ => {
+                // The window has become short, or the function has no incremental method: free the
+                // state.
                 self.panes.remove(&number);
                 self.trends.remove(&number);
                 self.orders.forget(number);
@@ -93,7 +101,7 @@ impl LiveLeaf {
         }
     }
 
-    /// Evaluates all columns of a block; returns how many.
+    /// Evaluates all columns of a block. Returns how many.
     pub(super) fn block(
         &mut self,
         number: u32,
@@ -116,6 +124,7 @@ impl LiveLeaf {
                 early.push(EarlyColumn { column: at as u32, holds });
             }
         }
+        // A list of most columns costs more than evaluating the block a little too early.
         if early.len() * 2 > block.columns.len() {
             until = early.iter().fold(until, |until, early| until.min(early.holds));
         } else if !early.is_empty() {
@@ -130,7 +139,7 @@ impl LiveLeaf {
         block.columns.len()
     }
 
-    /// Evaluates those early columns of a block that have fallen due; returns how many.
+    /// Evaluates the early columns of a block whose answers have expired. Returns how many.
     pub(super) fn early(
         &mut self,
         number: u32,
@@ -151,6 +160,7 @@ impl LiveLeaf {
             early.holds = self.row(block, early.column as usize, view, &way, ring, out, touched);
             rows += 1;
         }
+        // A column that now holds as long as its block needs no entry of its own.
         early.retain(|early| early.holds < until);
         if !early.is_empty() {
             self.early.insert(number, early);
@@ -158,7 +168,7 @@ impl LiveLeaf {
         rows
     }
 
-    /// Moves what moves along a line on to `t`; returns how many rows.
+    /// Moves the linear columns of a block to time `t`. Returns how many rows changed.
     pub(super) fn glide(
         &mut self,
         number: u32,
@@ -169,6 +179,8 @@ impl LiveLeaf {
     ) -> usize {
         let Some(lines) = self.lines.get_mut(&number).filter(|lines| lines.shown < t) else { return 0 };
         lines.shown = t;
+        // From the beginning of the line, not from the value shown last: rounding errors do not add
+        // up.
         let seconds = (t - lines.from) as f64 / 1000.0;
         for line in &lines.of {
             let row = block.columns[line.column as usize].row as usize;
@@ -177,7 +189,8 @@ impl LiveLeaf {
         lines.of.len()
     }
 
-    /// Evaluates one column; returns until when the result holds as far as the column itself knows.
+    /// Evaluates one column. Returns until when the value holds as far as the column itself decides
+    /// it.
     #[allow(clippy::too_many_arguments, reason = "where a row comes from, and where it goes to")]
     #[inline]
     fn row(

@@ -1,7 +1,8 @@
-//! Long windows with gaps or resets, for functions that look at the ends of their window and at the
-//! pairs where the series falls: where those are, and how many samples there are, kept up as the
-//! window slides. So a failed scrape or a restart in a window of a day does not make every change a
-//! scan of the day.
+//! Gaps and counter resets in long windows, for functions such as `rate` that need only the ends of
+//! their window and the pairs of samples where the series falls. [`GapsAndResets`] keeps the
+//! positions of these pairs and the number of samples while the window slides. Without it, one
+//! failed scrape or one restart in a window of a day would make every evaluation read the whole
+//! day.
 
 use super::super::ring::RingBlock;
 use super::LiveLeaf;
@@ -10,20 +11,20 @@ use std::collections::VecDeque;
 use storage::model::TimeMs;
 use storage::model::value::{is_histogram, is_sample};
 
-/// What is known of the samples of one column at times `from..to`, as numbers of its block. The
-/// newest time of the block is never among them: its sample may still come.
+/// The samples of one column in the rows `from..to` (row numbers of its block). The newest row of
+/// the block is never included: its sample may still arrive.
 #[derive(Default)]
 pub(super) struct GapsAndResets {
     epoch: u32,
     from: u32,
     to: u32,
-    /// How many floats, and how many of them are NaN, where pairs count.
+    /// Number of floats in the rows, and how many of them are NaN (counted only if pairs matter).
     count: usize,
     nans: usize,
-    /// The last two.
+    /// The rows of the last float and of the one before it.
     last: Option<u32>,
     before: Option<u32>,
-    /// Samples that are below their predecessor, after that one.
+    /// Counter resets: the row before the reset and the row whose value is lower.
     falls: VecDeque<(u32, u32)>,
 }
 
@@ -32,8 +33,10 @@ fn is_float(v: f64) -> bool {
 }
 
 impl GapsAndResets {
-    /// Brings it to `from..to`.
+    /// Moves the state to the rows `from..to`.
     fn slide(&mut self, block: &RingBlock, column: usize, (from, to): (u32, u32), pairs: bool) {
+        // Rows that were changed afterwards, or removed before they were subtracted, make the
+        // counts wrong: begin again.
         let changed = self.epoch != block.epoch() && block.stable_since(self.epoch) < self.to;
         let void = changed || self.from < block.base();
         if void || from < self.from || from > self.to || to < self.to {
@@ -59,13 +62,15 @@ impl GapsAndResets {
         }
     }
 
-    /// Takes a chunk that is away as a whole, if what is known of it suffices; returns the row after it.
+    /// Adds a chunk that is not in memory ([`crate::live::ring::spilled`]) as a whole, if its
+    /// summary suffices. Returns the row after it.
     fn skip(&mut self, block: &RingBlock, column: usize, to: u32, pairs: bool) -> Option<u32> {
         let chunk = block.away(self.to).filter(|chunk| chunk.end() <= to)?;
         if chunk.count(column) == 0 {
             return Some(chunk.end());
         }
         let fits = if pairs { chunk.rises(column) } else { chunk.is_whole(column) };
+        // The chunk has a gap or a reset: its rows must be read one by one.
         if !fits {
             return None;
         }
@@ -93,9 +98,10 @@ impl GapsAndResets {
 }
 
 impl LiveLeaf {
-    /// Puts an abridged window of a column at times `from..to` into `ts` and `vs`: the first
-    /// sample, each that the series falls from or to (if `pairs` count), the last two. Returns how
-    /// many it skips; `None`: that would be wrong, or spare nothing.
+    /// Writes the abridged window of a column, rows `from..to`, into `ts` and `vs`: the first
+    /// sample, both samples of each counter reset (if `pairs` matter), and the last two. Returns
+    /// how many samples were left out; `None` if the abridged window would give another result, or
+    /// would be hardly shorter.
     pub(super) fn abridge(
         &mut self,
         (number, block, column): (u32, &RingBlock, usize),
@@ -110,7 +116,8 @@ impl LiveLeaf {
         let known = self.irregular.entry((number, column as u32)).or_default();
         known.slide(block, column, (from, to - 1), pairs);
         let newest = block.value(to - 1, column);
-        // A NaN neither falls nor rises, so what stands around it cannot be put side by side.
+        // A NaN is neither above nor below its neighbours, so leaving it out would create a pair
+        // that does not exist.
         let nan = known.nans > 0 || newest.is_nan() && is_float(newest);
         if pairs && (nan || known.falls.len() * 8 > known.count) {
             return None;

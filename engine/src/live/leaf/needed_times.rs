@@ -1,5 +1,5 @@
-//! Which rows of its ring a leaf still looks at: all that are in view, or, where its window is kept
-//! up, those where the window begins and ends. What is between them need not be kept
+//! Which rows of its ring a leaf still reads: all rows of its window, or, if its function is
+//! computed incrementally, only the rows at the two ends. The rows in between can leave memory
 //! ([`crate::live::ring::spilled`]).
 
 use super::LiveLeaf;
@@ -7,16 +7,18 @@ use crate::functions::WindowMethod;
 use std::ops::RangeInclusive;
 use storage::model::TimeMs;
 
-/// Times that a leaf looks at.
+/// The times whose samples a leaf reads.
 pub enum NeededTimes {
-    /// Everything between them.
+    /// All samples in the range.
     All(RangeInclusive<TimeMs>),
-    /// What is around them; and between them, where series fall or have gaps, if that counts.
+    /// Samples in the two ranges; and, if the flag is set, also those between them where series
+    /// fall or have gaps.
     Edges([RangeInclusive<TimeMs>; 2], bool),
 }
 
 impl LiveLeaf {
-    /// What it looks at at `t`, and since it was last evaluated: everything if it was not yet.
+    /// The times that the leaf reads at `t` and in any evaluation since the last one. A leaf that
+    /// was never evaluated reads its whole window.
     pub fn sight(&self, t: TimeMs) -> NeededTimes {
         let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
         let now = self.source.time(t, t, t);
@@ -34,12 +36,12 @@ impl LiveLeaf {
         }
     }
 
-    /// Whether it has looked at its ring as it is now.
+    /// Whether the leaf was evaluated since its ring was last filled from the store.
     pub fn has_seen_all(&self) -> bool {
         self.reached != TimeMs::MIN
     }
 
-    /// Whether it was never evaluated.
+    /// Whether the leaf was never evaluated.
     pub fn is_new(&self) -> bool {
         self.looked.0 == TimeMs::MIN
     }

@@ -1,6 +1,6 @@
-//! Sorted values of long windows ([`crate::functions::sorted_window`]), by block. They do not hang
-//! on what is asked of them, so leaves over the same windows of a ring share them: the median and
-//! two quantiles of latencies keep one.
+//! Sorted values of long windows ([`crate::functions::sorted_window`]), by block. Sorted values
+//! depend only on the window, not on the function: `quantile_over_time(0.5, ..)`,
+//! `quantile_over_time(0.9, ..)` and `mad_over_time` over the same window share one copy.
 
 use super::LiveLeaf;
 use crate::functions::sorted_window::{SortedColumns, SortedWindow};
@@ -13,22 +13,23 @@ use std::rc::Rc;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// See the module.
+/// The sorted values by block. All leaves that share them run in one thread, hence `Rc`.
 #[derive(Default)]
 pub struct SharedSorted(Rc<RefCell<BTreeMap<u32, SortedColumns>>>);
 
 impl SharedSorted {
-    /// Forgets everything.
+    /// Forgets all blocks.
     pub(super) fn clear(&mut self) {
         self.0.borrow_mut().clear();
     }
 
-    /// Forgets a block.
+    /// Forgets one block.
     pub(super) fn forget(&mut self, block: u32) {
         self.0.borrow_mut().remove(&block);
     }
 
-    /// The answers for the columns of a block at times `span.0..span.1`, into `out`.
+    /// Moves the windows of a block to the rows `span.0..span.1`, and writes the answers of its
+    /// columns to `out`.
     pub(super) fn eval(
         &mut self,
         (number, block): (u32, &RingBlock),
@@ -45,11 +46,13 @@ impl SharedSorted {
 }
 
 impl LiveLeaf {
+    /// Whether the function of this leaf is computed from sorted values.
     fn keeps_order(&self) -> bool {
         self.plain_kernel().is_some_and(|kernel| matches!(kernel.method, WindowMethod::Order(_)))
     }
 
-    /// Shares the sorted values of another leaf over the same ring, if its windows are the same.
+    /// Shares the sorted values of another leaf over the same ring if both have the same window.
+    /// Returns whether they do.
     pub fn share_order(&mut self, other: &LiveLeaf) -> bool {
         let (Leaf::Window(_, own), Leaf::Window(_, others)) = (&self.leaf, &other.leaf) else { return false };
         let same =
@@ -61,7 +64,7 @@ impl LiveLeaf {
         shared
     }
 
-    /// Its part of the bytes of sorted values, and whether others share them.
+    /// The leaf's share of the bytes of the sorted values, and whether other leaves share them.
     pub fn order_bytes(&self) -> (usize, bool) {
         let blocks = self.orders.0.borrow();
         let leaves = Rc::strong_count(&self.orders.0);
@@ -70,7 +73,8 @@ impl LiveLeaf {
         (bytes / leaves, leaves > 1)
     }
 
-    /// The time from which on samples are kept in order that it has yet to see leave its windows.
+    /// The oldest time whose samples are still in the sorted values. They must stay readable until
+    /// then, because a sample is removed from the sorted values by its value.
     pub fn holds_from(&self) -> Option<TimeMs> {
         let keeps = self.has_seen_all() && !self.orders.0.borrow().is_empty();
         let back = || self.source.reach(&self.leaf, self.lookback).0;

@@ -1,4 +1,4 @@
-//! What leaves and rings keep, in bytes.
+//! How many bytes leaves and rings take.
 
 use super::*;
 use crate::functions::lookup;
@@ -8,7 +8,7 @@ use storage::store::GroupId;
 
 const SERIES: usize = 600;
 const SCRAPE_MS: i64 = 15_000;
-/// What the local host adds to windows.
+/// What the local executor adds to the length of windows.
 const SLACK_MS: i64 = 30_000;
 
 fn ring(range: i64) -> SampleRing {
@@ -28,7 +28,7 @@ fn ring(range: i64) -> SampleRing {
     ring
 }
 
-/// Bytes of one window: what the leaf knows, and its rows.
+/// Bytes of one window: the state of the leaf, and its rows.
 fn window(ring: &SampleRing, function: &str, range: i64) -> usize {
     let source = SampleSource {
         matchers: ring.matchers().to_vec(),
@@ -70,7 +70,7 @@ fn an_hour_costs_its_samples_and_little_more() {
     assert!(extremes <= 64 + 64, "{extremes}");
     let sums = window(&ring, "sum_over_time", 3_600_000) / SERIES;
     assert!(sums <= 64 + 128, "{sums}");
-    // The values once more, in order.
+    // The values a second time, sorted.
     let median = window(&ring, "quantile_over_time", 3_600_000) / SERIES;
     assert!(median <= 64 + 24 + 240 * size_of::<f64>(), "{median}");
 }

@@ -1,4 +1,5 @@
-//! One column of a block at one time: the value, and until when it holds as far as the column itself knows.
+//! Evaluates one column of a block at one time. The result is the value and the time until which it
+//! holds, as far as the column itself decides it; its block may expire earlier.
 
 use super::super::ring::RingBlock;
 use super::blocks::BlockMethod;
@@ -15,12 +16,13 @@ use storage::model::TimeMs;
 use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample, is_stale};
 
 impl LiveLeaf {
-    /// Whether a column needs more than its floats.
+    /// Whether a column needs more than its floats: it has histograms or start timestamps, the
+    /// window is `anchored` or `smoothed`, or the parameters are rejected.
     pub(super) fn is_mixed(&self, block: &RingBlock, column: usize) -> bool {
         self.source.extension.is_some() || block.columns[column].has_extras || self.refused.is_some()
     }
 
-    /// The value of one column of floats, and until when it holds as far as the column itself knows.
+    /// Evaluates a column that has only floats.
     pub(super) fn column(
         &mut self,
         block: &RingBlock,
@@ -32,7 +34,7 @@ impl LiveLeaf {
             Leaf::Value => latest(block, column, view, |_, v| v),
             Leaf::Timestamp(_) => latest(block, column, view, |t, _| t as f64 / 1000.0),
             Leaf::StartTimestamp if !self.reads_starts => (ABSENT, TimeMs::MAX),
-            // Its start is not known.
+            // A float without extras has no start timestamp, which counts as 0.
             Leaf::StartTimestamp => latest(block, column, view, |_, _| 0.0),
             Leaf::Info => latest(block, column, view, |t, _| t as f64),
             Leaf::Present(_) => {
@@ -47,6 +49,7 @@ impl LiveLeaf {
         }
     }
 
+    /// Evaluates a window function over a column of floats, by the method of its block.
     fn window(
         &mut self,
         kernel: WindowKernel,
@@ -62,6 +65,8 @@ impl LiveLeaf {
             BlockMethod::Swept => (self.swept[column], TimeMs::MAX),
             BlockMethod::Fitted(of_line) => {
                 let answer = of_line(&self.fits[column], &Window { args: &self.params, ..window });
+                // `None`: the sums have lost too much precision, so the line is fitted from the
+                // samples.
                 match answer {
                     Some(line) => self.along(column, line, t),
                     None => self.scan(kernel, block, column, view, window),
@@ -70,6 +75,7 @@ impl LiveLeaf {
             BlockMethod::Ends { number, ts, rows, from, pairs }
                 if state.whole_from <= *from && (!pairs || state.rising_from <= *from) =>
             {
+                // The gap or the reset has left the window.
                 if !self.irregular.is_empty() {
                     self.irregular.remove(&(*number, column as u32));
                 }
@@ -85,7 +91,8 @@ impl LiveLeaf {
         }
     }
 
-    /// From the ends, and where the series falls.
+    /// Evaluates a window with gaps or counter resets from its ends and the samples around the
+    /// resets.
     fn bent(
         &mut self,
         kernel: WindowKernel,
@@ -106,10 +113,11 @@ impl LiveLeaf {
             }
         });
         (self.ts, self.vs) = (ts, vs);
+        // The abridged window does not suffice: read all samples.
         value.unwrap_or_else(|| self.scan(kernel, block, column, view, window))
     }
 
-    /// From all samples of the window.
+    /// Evaluates a window from all of its samples.
     fn scan(
         &mut self,
         kernel: WindowKernel,
@@ -138,9 +146,9 @@ impl LiveLeaf {
         value
     }
 
-    /// The value of a window of floats.
+    /// Computes the value of a window of floats.
     fn plain(&mut self, kernel: WindowKernel, column: usize, window: Window) -> (f64, TimeMs) {
-        // Only for as long as the kernel runs.
+        // Lent to the kernel for the duration of this call.
         let args = std::mem::take(&mut self.params);
         let window = Window { args: &args, ..window };
         let answer = match kernel.moves {
@@ -158,7 +166,8 @@ impl LiveLeaf {
         answer
     }
 
-    /// A value that rises by `slope` per second from `t` on; NaN: nobody knows.
+    /// A value that rises by `slope` per second from `t` on. A slope of NaN means that the change
+    /// is unknown: the value holds only at `t`.
     fn along(&mut self, column: usize, (value, slope): (f64, f64), t: TimeMs) -> (f64, TimeMs) {
         if slope != 0.0 && !slope.is_nan() {
             self.rising.push(LinearColumn { column: column as u32, value, slope });
@@ -166,7 +175,9 @@ impl LiveLeaf {
         (value, if slope.is_nan() { t } else { TimeMs::MAX })
     }
 
-    /// The histograms of a view, and for windows the one at its left edge, that tell of resets themselves.
+    /// The histograms in the window, with reset hints that are derived from their predecessors.
+    /// Windows include the sample at their left edge, which only serves as a predecessor. If the
+    /// leaf needs no buckets, they are removed afterwards.
     fn told(&self, histograms: &[TimedHistogram], after: TimeMs, until: TimeMs) -> Vec<TimedHistogram> {
         let windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
         let from = histograms.partition_point(|(t, _)| *t < after + i64::from(!windows));
@@ -179,7 +190,7 @@ impl LiveLeaf {
         told
     }
 
-    /// The value of one column of any kind, and until when it holds as far as the column itself knows.
+    /// Evaluates a column of any kind.
     pub(super) fn mixed(
         &mut self,
         block: &RingBlock,
@@ -200,9 +211,10 @@ impl LiveLeaf {
         let mut teller = TimeMs::MAX;
         if self.source.skims && !histograms.is_empty() {
             told = self.told(histograms, after, until);
-            // It tells of the one behind it now, and a moment later no more.
+            // The histogram at the left edge decides the hint of the one after it now, but not a
+            // moment later.
             at_edge = told.first().is_some_and(|(first, _)| *first == after);
-            // So does the one before the newest, until it is out of sight.
+            // The same holds for the one before the newest, until it leaves the window.
             teller = told.iter().rev().nth(1).map_or(teller, |(t, _)| *t);
             histograms = &told;
         }
@@ -246,7 +258,8 @@ impl LiveLeaf {
     }
 }
 
-/// Keeps the floats of `vs`, which stand at `clock`, with or without stale markers, and gives their times.
+/// Keeps the floats of `vs`, whose times are `clock`, and writes their times to `ts`. Stale markers
+/// are kept if `stale`.
 fn keep_floats(clock: &[TimeMs], ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>, stale: bool) {
     let wanted = |v: f64| !is_absent(v) && !is_histogram(v) && (stale || !is_stale(v));
     ts.clear();
@@ -254,7 +267,7 @@ fn keep_floats(clock: &[TimeMs], ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>, stale:
     vs.retain(|v| wanted(*v));
 }
 
-/// The newest sample of a column in view, unless it is a stale marker.
+/// The newest sample of a column in the window, unless it is a stale marker.
 fn latest(
     block: &RingBlock,
     column: usize,

@@ -1,4 +1,5 @@
-//! What a local host says of views: rows their leaves looked at, and the rings these read.
+//! The local executor's part of a description: the rows that leaves read, their memory, and the
+//! rings they use.
 
 use super::super::ViewId;
 use super::super::describe::{DescribeRequest, LocalReport, LocalViewReport, RingReport};
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use storage::model::Matcher;
 
 impl RingReport {
-    /// A shard's ring has these matchers, and reaches so far back.
+    /// Adds the ring of a shard, with these matchers and how far back it reaches (ms).
     fn add_ring(&mut self, matchers: &[Matcher], retention: i64) {
         if self.selector.is_empty() {
             let matchers: Vec<String> = matchers.iter().map(Matcher::to_string).collect();
@@ -18,7 +19,7 @@ impl RingReport {
 }
 
 impl LocalExecutor {
-    /// Answers a question as far as this worker's shards go.
+    /// Describes the views as far as the shards of this worker are concerned.
     pub fn describe(&self, question: &DescribeRequest) -> LocalReport {
         let mut part = LocalReport::default();
         for (id, view) in self.views.page(question.from, question.limit) {
@@ -57,7 +58,7 @@ impl LocalExecutor {
         }
     }
 
-    /// Counts the views that read each ring, those among them that nobody asked for.
+    /// Counts the views that read each ring, including views that were not requested.
     fn count_readers(&self, rings: &mut BTreeMap<usize, RingReport>) {
         // All shards have the same leaves.
         let Some(shard) = self.shards.first().filter(|_| !rings.is_empty()) else { return };

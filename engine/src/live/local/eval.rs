@@ -1,7 +1,8 @@
-//! What a shard does in a round: leaves and steps that are due and dirty, in order of dependency.
+//! Evaluates a shard in a round: the leaves and steps that are due and whose inputs have changed,
+//! in order of dependency.
 //!
-//! A leaf becomes dirty by a sample in its ring ([`disturb`]), by a timer, or by another parameter;
-//! the stage knows of steps whose inputs changed. Nothing is polled.
+//! A leaf has to be evaluated after a sample in its ring ([`disturb`]), a timer, or a change of its
+//! parameters. The stage knows the steps whose inputs changed. Nothing is polled.
 
 use super::leaf_slot::{LeafSlot, Leaves, make_state};
 use super::shard::LocalShard;
@@ -11,7 +12,7 @@ use crate::operators::step_set::StepSet;
 use crate::plan::physical::StepId;
 use storage::model::TimeMs;
 
-/// Blocks of a ring have new samples: its readers are dirty.
+/// Blocks of a ring have new samples: marks the leaves that read them.
 pub(super) fn disturb(
     readers: &[StepId],
     leaves: &mut Leaves,
@@ -21,7 +22,7 @@ pub(super) fn disturb(
     for reader in readers {
         match leaves.get_mut(reader) {
             Some(LeafSlot { state: Some(leaf), .. }) => blocks.clone().for_each(|block| leaf.disturb(block)),
-            // It knows of no block yet.
+            // The leaf has no state yet, so it evaluates all blocks anyway.
             Some(_) => make_state(leaves, readers, *reader),
             None => continue,
         }
@@ -46,7 +47,7 @@ impl LocalShard {
         self.rings.get(ring).and_then(Option::as_ref).is_some_and(|ring| !ring.labels.is_empty())
     }
 
-    /// Takes a leaf away, if the step is one; returns the ring that it read.
+    /// Removes a leaf, if the step is one. Returns the ring that it read.
     pub(super) fn remove_leaf(&mut self, step: StepId) -> Option<usize> {
         let ring = self.leaves.remove(&step)?.ring;
         self.readers[ring].retain(|reader| *reader != step);
@@ -55,7 +56,7 @@ impl LocalShard {
         Some(ring)
     }
 
-    /// A ring was filled anew: what leaves know of its blocks is void.
+    /// A ring was read from the store: what leaves know of its blocks is void.
     pub(super) fn reset_leaves(&mut self, ring: usize) {
         let has_rows = self.has_rows(ring);
         let readers = self.readers.get(ring).map_or(&[][..], Vec::as_slice);
@@ -71,12 +72,13 @@ impl LocalShard {
         }
     }
 
-    /// What leaves know of any ring is void.
+    /// Makes the state of all leaves void.
     pub(super) fn reset_all(&mut self) {
         (0..self.readers.len()).for_each(|ring| self.reset_leaves(ring));
     }
 
-    /// Evaluates what is due and dirty, in order; returns how many rows leaves and groups looked at.
+    /// Evaluates the steps that are due and have changed inputs, in order. Returns how many rows
+    /// leaves and groups read.
     pub(super) fn eval(&mut self, due: &StepSet, t: TimeMs, meter: &mut StepTimer) -> usize {
         self.ring_timers(t);
         let mut rows = 0;
@@ -108,20 +110,21 @@ impl LocalShard {
         rows
     }
 
-    /// Versions of a step's rows and of its notes.
+    /// Versions of a step's rows and of its annotations.
     fn versions(&self, id: StepId) -> (u64, u64) {
         let out = self.stage.output(id);
         (out.version, out.notes.version())
     }
 
     fn eval_leaf(&mut self, id: StepId, t: TimeMs) -> usize {
-        // Without a state there are no rows to look at.
+        // Without a state the leaf has no rows.
         let Some(leaf) = self.leaves.get_mut(&id).and_then(|leaf| leaf.state.as_mut()) else { return 0 };
-        // It came with a ring that is being read anew; what is there may have given away what it wants.
+        // The leaf is new, and its ring is being read from the store. The ring that is there now
+        // may have spilled rows that the leaf needs.
         if leaf.is_new() && self.past.is_reading(leaf.ring) {
             return 0;
         }
-        // A ring that is still being read is not there yet: the leaf is told when it is.
+        // The ring is still being read. [`LocalShard::place`] resets the leaf when it is there.
         let Some(ring) = self.rings.get_mut(leaf.ring).and_then(Option::as_mut) else { return 0 };
         if leaf.strips_names() {
             ring.strip_names();
@@ -135,7 +138,7 @@ impl LocalShard {
         rows
     }
 
-    /// Tells the leaves whose timers have rung.
+    /// Notifies the leaves whose timers have expired.
     fn ring_timers(&mut self, t: TimeMs) {
         let leaves = &mut self.leaves;
         self.timers.sweep(|leaf| leaves.contains_key(&leaf));

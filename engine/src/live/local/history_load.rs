@@ -1,6 +1,6 @@
-//! Rings get their past beside the ticks: threads of low priority read it from the store, as of an
-//! append sequence number. What arrives meanwhile is kept here and follows when the ring is put in
-//! place.
+//! Loads the history of rings in the background: threads of low priority read it from the store as
+//! of an append sequence number. Samples that arrive meanwhile are kept in [`PendingLoads`] and
+//! added when the ring is put in place.
 
 use super::LocalExecutor;
 use super::shard::LocalShard;
@@ -18,7 +18,7 @@ use storage::metrics::Counter;
 use storage::model::{Matcher, TimeMs};
 use storage::store::{ChangeEvent, Store};
 
-/// What reads the past, for all workers of a process.
+/// Reads history, for all workers of a process.
 #[derive(Clone)]
 pub struct HistoryLoader {
     store: Arc<Store>,
@@ -33,7 +33,8 @@ pub struct HistoryLoader {
 }
 
 impl HistoryLoader {
-    /// Over `store`, read in `pool`. `unforeseen` counts what ticks had to read themselves.
+    /// Reads from `store` in the threads of `pool`. `unforeseen` counts chunks that a tick had to
+    /// read itself.
     pub fn new(
         store: Arc<Store>,
         pool: Arc<Pool>,
@@ -46,7 +47,7 @@ impl HistoryLoader {
         HistoryLoader { store, pool, wake, asked, read, spill, store_reads, unforeseen }
     }
 
-    /// Where a ring of a shard reads from, again.
+    /// Where a ring of a shard reads spilled rows back from.
     pub(super) fn source(&self, shard: u16, matchers: &[Matcher]) -> SpillSource {
         SpillSource {
             store: self.store.clone(),
@@ -57,27 +58,28 @@ impl HistoryLoader {
         }
     }
 
-    /// Has something read beside the ticks.
+    /// Runs a job in the background.
     pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) {
         self.pool.submit(Box::new(job));
     }
 }
 
-/// A worker's end: where what was read comes in.
+/// A worker's end: receives what was read.
 pub(super) struct LoadResults {
     library: HistoryLoader,
     done: Sender<LoadedRing>,
     read: Receiver<LoadedRing>,
-    /// Read, and put in place later: one preparation does not take many rows.
+    /// Rings that were read but not put in place yet, because one preparation takes a limited
+    /// number of rows.
     waiting: VecDeque<LoadedRing>,
-    /// Jobs that find it gone do nothing.
+    /// Jobs do nothing once this is dropped.
     alive: Arc<()>,
     next: u64,
-    /// When it began to read, and when it last said so.
+    /// When reading began, and when that was last logged.
     since: Option<(TimeMs, TimeMs)>,
 }
 
-/// A ring that was read, or why it was not.
+/// A ring that was read, or the error.
 struct LoadedRing {
     shard: u16,
     ring: usize,
@@ -85,13 +87,13 @@ struct LoadedRing {
     result: Result<SampleRing, String>,
 }
 
-/// What a shard's rings wait for.
+/// The rings of a shard that are being read.
 #[derive(Default)]
 pub(super) struct PendingLoads {
     drafts: BTreeMap<usize, PendingLoad>,
-    /// What came while something was being read.
+    /// Changes that arrived while a ring was being read.
     kept: VecDeque<ChangeEvent>,
-    /// The number of the first of them.
+    /// Number of the first of them.
     first: u64,
 }
 
@@ -100,9 +102,10 @@ struct PendingLoad {
     job: u64,
     matchers: Arc<[Matcher]>,
     retention: i64,
-    /// It should reach further back, and is read once more when it is there.
+    /// How far back it is wanted by now, in ms: if further than `retention`, it is read a second
+    /// time.
     wanted: i64,
-    /// The number of the first kept item that came after the ring was asked for.
+    /// Number of the first kept change after the ring was requested.
     since: u64,
 }
 
@@ -112,19 +115,19 @@ impl PendingLoads {
         self.drafts.contains_key(&number)
     }
 
-    /// Whether any ring is.
+    /// Whether no ring is being read.
     pub(super) fn is_idle(&self) -> bool {
         self.drafts.is_empty()
     }
 
-    /// Nobody wants that ring any more.
+    /// Ring `number` is not wanted any more.
     pub(super) fn forget(&mut self, number: usize) {
         if self.drafts.remove(&number).is_some() {
             self.trim();
         }
     }
 
-    /// Keeps what arrives, while there is somebody to keep it for. `false`: it is too much.
+    /// Keeps a change if a ring is being read. `false`: there are too many.
     pub(super) fn keep(&mut self, item: &ChangeEvent) -> bool {
         if !self.drafts.is_empty() {
             self.kept.push_back(item.clone());
@@ -132,7 +135,7 @@ impl PendingLoads {
         self.kept.len() <= FEED_ITEMS
     }
 
-    /// Forgets what everybody who is left has asked after.
+    /// Drops the changes that are older than all remaining requests.
     fn trim(&mut self) {
         let since = self.drafts.values().map(|draft| draft.since).min().unwrap_or(u64::MAX);
         while self.first < since && self.kept.pop_front().is_some() {
@@ -152,7 +155,7 @@ impl LoadResults {
         LoadResults { library, done, read, waiting, alive: Arc::new(()), next: 0, since: None }
     }
 
-    /// Has ring `number` of a shard read, so that it reaches back `retention` ms from `t`.
+    /// Requests that ring `number` of a shard is read, back to `retention` ms before `t`.
     fn ask(
         &mut self,
         shard: &mut LocalShard,
@@ -183,13 +186,13 @@ impl LoadResults {
                 || SampleRing::read(&library.store, at, matchers, t, retention).map_err(|e| e.to_string());
             let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
             library.read.fetch_add(1, Relaxed);
-            // A worker that is gone wants nothing any more.
+            // Fails only if the worker is gone, which wants nothing any more.
             let _ = done.send(LoadedRing { shard: at, ring: number, job, result });
             (library.wake)();
         });
     }
 
-    /// Says on the log how far reading is, when it takes long.
+    /// Logs the progress if reading takes long.
     fn report(&mut self, t: TimeMs, idle: bool) {
         let asked = self.library.asked.load(Relaxed);
         let read = self.library.read.load(Relaxed);
@@ -207,7 +210,7 @@ impl LoadResults {
 }
 
 impl LocalExecutor {
-    /// Has the rings read that do not reach as far back as they should.
+    /// Requests the rings that do not reach as far back as they should.
     pub(super) fn ask_past(&mut self, t: TimeMs) {
         for (number, matchers, retention) in self.rings.take_short() {
             self.failed.remove(&number);
@@ -217,8 +220,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Keeps what arrives in a shard for the rings that are being read; if it gets too much, they
-    /// are read anew.
+    /// Keeps a change for the rings of a shard that are being read. If there are too many, these
+    /// rings are requested again instead.
     pub(super) fn keep(&mut self, at: usize, item: &ChangeEvent, t: TimeMs) {
         let shard = &mut self.shards[at];
         if shard.past.keep(item) {
@@ -235,8 +238,8 @@ impl LocalExecutor {
         }
     }
 
-    /// Puts in place what has been read, and waits for the rest if it is to. Unless all of it is
-    /// wanted at once, it takes some rows and the next preparation goes on.
+    /// Puts in place what has been read, and with `wait` waits for the rest. Unless `at_once`, it
+    /// stops after some rows and the next preparation goes on.
     pub(super) fn take_past(&mut self, t: TimeMs, wait: bool, at_once: bool) {
         let mut rows = 0;
         while let Some(read) = self.next_read(wait) {
@@ -267,9 +270,10 @@ impl LocalExecutor {
         self.shards.iter().any(|shard| !shard.past.is_idle())
     }
 
-    /// Puts a ring in place, unless nobody wants it any more; returns how many rows it has.
+    /// Puts a ring in place, unless it is not wanted any more. Returns how many rows it has.
     fn place(&mut self, read: LoadedRing, t: TimeMs) -> usize {
         let Some(shard) = self.shards.iter_mut().find(|shard| shard.shard == read.shard) else { return 0 };
+        // Requested again in the meantime: only the latest job counts.
         if shard.past.drafts.get(&read.ring).is_none_or(|draft| draft.job != read.job) {
             return 0;
         }
@@ -285,6 +289,7 @@ impl LocalExecutor {
                 if self.failed.insert(read.ring) {
                     self.without_past.inc();
                 }
+                // A ring that exists already goes on with what it has and grows.
                 if shard.go_on_with(read.ring, draft.wanted) {
                     shard.past.trim();
                     return 0;

@@ -1,8 +1,8 @@
-//! A leaf in its place in a shard.
+//! A leaf in a shard, with or without state.
 //!
-//! There is one in every shard for each window of each view, and most rules of a large collection
-//! find series in few shards or in none. So its state is made when its ring has a row. Until then
-//! it has no rows, holds nothing, and has nothing to look at.
+//! Every shard has one for each window of each view, and most rules of a large collection find
+//! series in few shards or none. So the state ([`LiveLeaf`]) is created when the ring has its first
+//! row. Before that the leaf has no rows and nothing to evaluate.
 
 use crate::live::leaf::LiveLeaf;
 use crate::plan::Dialect;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
 
-/// What a leaf is: the same in all shards.
+/// What a leaf computes; the same in all shards.
 pub(super) struct LeafSpec {
     pub source: SampleSource,
     pub leaf: Leaf,
@@ -19,7 +19,7 @@ pub(super) struct LeafSpec {
     pub dialect: Dialect,
 }
 
-/// See the module.
+/// A leaf of a shard; its state is created when it is needed.
 pub(super) struct LeafSlot {
     spec: Arc<LeafSpec>,
     /// Index of its ring in the shard.
@@ -27,11 +27,11 @@ pub(super) struct LeafSlot {
     pub state: Option<Box<LiveLeaf>>,
 }
 
-/// The leaves of a shard, by their steps.
+/// The leaves of a shard, by step.
 pub(super) type Leaves = BTreeMap<StepId, LeafSlot>;
 
 impl LeafSlot {
-    /// A leaf over ring number `ring`, of which no row is known.
+    /// A leaf over ring number `ring`, without state.
     pub fn new(spec: Arc<LeafSpec>, ring: usize) -> LeafSlot {
         LeafSlot { spec, ring, state: None }
     }
@@ -41,7 +41,7 @@ impl LeafSlot {
         self.state.as_ref().map_or(0, |leaf| leaf.touched(since))
     }
 
-    /// Bytes that it keeps, and see [`LiveLeaf::order_bytes`].
+    /// Bytes of its own state, and [`LiveLeaf::order_bytes`].
     pub fn bytes(&self) -> (usize, (usize, bool)) {
         let own = size_of::<LeafSlot>();
         self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.order_bytes()))
@@ -53,8 +53,7 @@ impl LeafSlot {
     }
 }
 
-/// Makes the state of a leaf of which the ring has rows, if it has none. `readers`: the leaves over
-/// the same ring.
+/// Creates the state of a leaf if it has none. `readers`: the leaves over the same ring.
 pub(super) fn make_state(leaves: &mut Leaves, readers: &[StepId], step: StepId) {
     let Some(slot) = leaves.get(&step).filter(|slot| slot.state.is_none()) else { return };
     let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;

@@ -1,5 +1,5 @@
-//! Ports of one shard: what each owner has heard of their rows and of what is remarked, and what it
-//! must hear now.
+//! The ports of one shard: which rows and annotations each owner knows, and what must be sent to it
+//! now.
 
 use super::shard::LocalShard;
 use crate::annotations::StepAnnotation;
@@ -15,17 +15,17 @@ pub(super) struct PortCursor {
     version: u64,
     labels: usize,
     once: bool,
-    /// Version of the notes of the port and what is below it.
+    /// Version of the annotations of the port and of the steps below it.
     notes: u64,
 }
 
 impl LocalShard {
-    /// What `owner` must hear of a port, if anything.
+    /// The delta that `owner` must receive, if any.
     pub(super) fn delta(&mut self, port: StepId, owner: usize) -> Option<PortDelta> {
         let sent = self.sent.get(&(port, owner)).copied().unwrap_or_default();
         let first = !sent.once;
-        // Which steps are below a new port is not known yet, and numbers of steps are used again:
-        // what they remark is said by [`LocalShard::ports_with_new_annotations`].
+        // Which steps are below a new port is not known yet, because step numbers are reused. Their
+        // annotations are sent by [`LocalShard::ports_with_new_annotations`].
         self.remarks_stand &= !first || self.noted.is_empty();
         let remarked = if self.remarks_stand { self.remarked(port) } else { sent.notes };
         let out = self.stage.output(port);
@@ -55,12 +55,13 @@ impl LocalShard {
         if !silent {
             delta.notes = Some(self.notes(port));
         }
-        // An empty shard has nothing to say.
+        // Nothing to send: the owner starts with no rows for this shard, which is already correct.
         let nothing = delta.labels.is_empty() && delta.error.is_none() && delta.notes.is_none();
         (!(first && nothing)).then_some(delta)
     }
 
-    /// Due ports above steps whose notes have changed: what is remarked may change although no value does.
+    /// Due ports above steps whose annotations have changed: they must be sent although no value
+    /// changed.
     pub(super) fn ports_with_new_annotations(&mut self, due: &StepSet) -> Vec<StepId> {
         if !std::mem::replace(&mut self.remarks_stand, true) {
             self.find_remarks();
@@ -92,7 +93,8 @@ impl LocalShard {
         self.remarks = found.filter(|(_, steps)| !steps.is_empty()).collect();
     }
 
-    /// A number that changes with the notes of a port and the steps below it; 0: there never was one.
+    /// The sum of the versions of the annotations below a port; it changes with each of them. 0:
+    /// there never was one.
     fn remarked(&self, port: StepId) -> u64 {
         self.remarkable(port).map(|step| self.stage.output(step).notes.version()).sum()
     }
@@ -105,7 +107,7 @@ impl LocalShard {
         self.remarkable(port).flat_map(of).collect()
     }
 
-    /// The steps below a port, itself included, that ever had a note.
+    /// The steps below a port, itself included, that ever had an annotation.
     fn remarkable(&self, port: StepId) -> impl Iterator<Item = StepId> + '_ {
         let at = self.remarks.binary_search_by_key(&port, |(port, _)| *port);
         at.ok().map_or(&[][..], |at| &self.remarks[at].1).iter().copied()
@@ -115,7 +117,8 @@ impl LocalShard {
 fn with_rows(mut delta: PortDelta, out: &StepOutput, all: bool, known: usize) -> PortDelta {
     delta.rows = match &out.changed {
         ChangedRows::Rows(rows) if !all => {
-            // A new row without a value was never "changed", but the owner starts it absent too.
+            // A new row without a value is not among the changed ones; the owner starts it as
+            // absent, too.
             debug_assert!(known <= out.labels.len());
             rows.clone()
         }

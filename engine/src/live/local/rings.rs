@@ -1,31 +1,31 @@
-//! Which selector has which ring: numbers that are the same in every shard and on every worker.
+//! Which selector has which ring: the numbers are the same in every shard and on every worker.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::Matcher;
 
-/// See the module.
+/// The rings by selector, with their numbers of readers.
 pub(super) struct RingTable {
     ids: HashMap<Arc<[Matcher]>, usize>,
     entries: Vec<Option<RingEntry>>,
     free: BTreeSet<usize>,
-    /// Rings that do not reach back as far as their readers want.
+    /// Rings that do not reach back as far as their readers need.
     short: BTreeSet<usize>,
-    /// Rings that reach back further than the second may have given rows away that are older than
-    /// the first, ms.
+    /// (near, long) in ms: a ring that reaches back further than `long` may have spilled rows older
+    /// than `near`.
     spill: (i64, i64),
 }
 
 struct RingEntry {
     matchers: Arc<[Matcher]>,
     readers: u32,
-    /// How far back it should reach, ms.
+    /// How far back it must reach, in ms.
     retention: i64,
 }
 
 impl RingTable {
-    /// Without rings; those that reach back more than `long` ms may give rows away that are older
-    /// than `near`.
+    /// A table without rings. Rings that reach back more than `long` ms may spill rows older than
+    /// `near` ms.
     pub(super) fn new((near, long): (i64, i64)) -> RingTable {
         RingTable {
             ids: HashMap::new(),
@@ -36,7 +36,7 @@ impl RingTable {
         }
     }
 
-    /// The ring of one more reader, which wants to look back `retention` ms.
+    /// The ring for one more reader, which looks back `retention` ms.
     pub(super) fn acquire(&mut self, matchers: &[Matcher], retention: i64) -> usize {
         let ring = match self.ids.get(matchers) {
             Some(ring) => *ring,
@@ -64,7 +64,7 @@ impl RingTable {
         ring
     }
 
-    /// A reader is gone; returns the ring's number if it was the last.
+    /// Removes a reader. Returns the ring's number if it was the last.
     pub(super) fn release(&mut self, ring: usize) -> Option<usize> {
         let entry = self.entries[ring].as_mut()?;
         entry.readers -= 1;
@@ -80,7 +80,7 @@ impl RingTable {
         Some(ring)
     }
 
-    /// Gives the next reader of a selector (`None`: of any) a ring of its own.
+    /// From now on new readers of a selector (`None`: of any) get a new ring.
     pub(super) fn retire(&mut self, selector: Option<&[Matcher]>) {
         match selector {
             Some(matchers) => drop(self.ids.remove(matchers)),
@@ -88,7 +88,7 @@ impl RingTable {
         }
     }
 
-    /// Rows that were given away are wanted again.
+    /// Has all rings read again that may have spilled rows.
     pub(super) fn want_all(&mut self) {
         let long = |(ring, entry): (usize, &Option<RingEntry>)| {
             entry.as_ref().is_some_and(|entry| entry.retention > self.spill.1).then_some(ring)
@@ -96,7 +96,8 @@ impl RingTable {
         self.short.extend(self.entries.iter().enumerate().filter_map(long));
     }
 
-    /// The rings that are to reach further back than when this was asked before: number, selector, how far.
+    /// The rings that must reach further back than at the last call: number, selector, retention in
+    /// ms.
     pub(super) fn take_short(&mut self) -> Vec<(usize, Arc<[Matcher]>, i64)> {
         let short = std::mem::take(&mut self.short);
         let of = |ring: usize| {
