@@ -1,9 +1,9 @@
-//! Where work is done that may block.
+//! Runs work that may block the thread.
 
 use storage::execution::Execution;
 use tokio::task::JoinHandle;
 
-/// Has `work` done on a thread that may block; where callers do all work, as a task when it is its turn.
+/// Runs `work` on a thread that may block; with [`Execution::Caller`] as an ordinary task.
 pub fn run<T: Send + 'static>(hands: Execution, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     match hands {
         Execution::Threads => tokio::task::spawn_blocking(work),

@@ -1,19 +1,20 @@
-//! Configuration sections: structs whose keys can be shared between several YAML mappings.
+//! Configuration blocks: structs whose keys can be part of several YAML mappings.
 //!
-//! Prometheus inlines its HTTP options and its discovery mechanisms into every block that needs them. Serde's
-//! `flatten` would do the same but re-types scalars on the way (`regex: true` would no longer be a string)
-//! and loses strictness, so a block asks its sections one by one who [takes](ConfigBlock::take) a key.
+//! Prometheus inlines its HTTP options and its discovery mechanisms into every block that needs
+//! them. Serde's `flatten` would do the same, but it changes the types of scalars on the way
+//! (`regex: true` would no longer be a string) and accepts unknown keys. So a mapping offers each
+//! key to its blocks one by one ([`take`](ConfigBlock::take)).
 
 use serde::de::MapAccess;
 
-/// A group of keys inside a YAML mapping.
+/// A group of keys within a YAML mapping.
 pub trait ConfigBlock {
-    /// Reads the value if `key` is one of this section's; says whether it was.
+    /// Reads the value if `key` belongs to this block. Returns whether it does.
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
-/// Defines a struct whose public fields are YAML keys with defaults: a [`ConfigBlock`] with
-/// `Default`. An absent key and a `null` keep the default.
+/// Defines a struct whose public fields are YAML keys with defaults; it implements [`ConfigBlock`]
+/// and `Default`. An absent key and a `null` keep the default.
 macro_rules! section {
     ($(#[$meta:meta])* pub struct $name:ident {
         $($(#[$fmeta:meta])* $field:ident : $ty:ty = $default:expr),* $(,)?
@@ -46,8 +47,9 @@ macro_rules! section {
     };
 }
 
-/// Makes a struct out of one YAML mapping, whose keys belong to the listed sections (fields of the
-/// struct that implement [`ConfigBlock`]); any other key is an error in Prometheus' words.
+/// Implements `Deserialize` for a struct from one YAML mapping whose keys belong to the listed
+/// blocks (fields of the struct that implement [`ConfigBlock`]). Any other key is an error with
+/// Prometheus' text.
 macro_rules! deserialize_sections {
     ($name:ident as $shown:literal { $($field:ident),* }) => {
         impl<'de> serde::Deserialize<'de> for $name {

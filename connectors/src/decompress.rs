@@ -1,9 +1,10 @@
-//! Decompression of bodies that come whole; those of scrapes are unpacked piece by piece ([`crate::scrape::body`]).
+//! Decompresses complete bodies. Bodies of scrapes are decompressed piece by piece instead
+//! ([`crate::scrape::body`]).
 //!
-//! The declared size is not believed: a snappy header that promises more than the limit is refused before anything is
-//! allocated.
+//! The declared size is not trusted: a snappy header that declares more than the limit is refused
+//! before anything is allocated.
 
-/// Why bytes could not be inflated.
+/// Why bytes could not be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecompressError {
     /// The content is larger than allowed.
@@ -14,20 +15,23 @@ pub enum DecompressError {
     Damaged {
         /// gzip or snappy.
         format: &'static str,
-        /// What the decoder said.
+        /// The error of the decoder.
         reason: String,
     },
 }
 
-/// No snappy block is larger than this many times its compressed size: a copy of 64 bytes takes three.
+/// A snappy block cannot be larger than this many times its compressed size: a copy of 64 bytes
+/// takes three.
 const SNAPPY_EXPANSION: usize = 22;
 
 fn damaged_snappy(error: snap::Error) -> DecompressError {
     DecompressError::Damaged { format: "snappy", reason: error.to_string() }
 }
 
-/// How large the content of a snappy block says it is; an error if that is more than `limit`, or than such a block can
-/// hold. Whoever reserves memory for it need not believe ten bytes that promise the limit.
+/// The declared size of a snappy block, which may be used to reserve memory.
+///
+/// # Errors
+/// The size is more than `limit`, or more than a block of this compressed size can contain.
 pub fn snappy_length(compressed: &[u8], limit: usize) -> Result<usize, DecompressError> {
     let declared = snap::raw::decompress_len(compressed).map_err(damaged_snappy)?;
     if declared > compressed.len() * SNAPPY_EXPANSION {
@@ -40,7 +44,7 @@ pub fn snappy_length(compressed: &[u8], limit: usize) -> Result<usize, Decompres
     Ok(declared)
 }
 
-/// The content of a snappy block; at most `limit` bytes.
+/// Decompresses a snappy block of at most `limit` bytes.
 pub fn unsnappy(compressed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
     snappy_length(compressed, limit)?;
     snap::raw::Decoder::new().decompress_vec(compressed).map_err(damaged_snappy)
@@ -56,7 +60,7 @@ mod tests {
         assert_eq!(unsnappy(&packed, 4999), Err(DecompressError::TooLarge(4999)));
         assert_eq!(unsnappy(&packed, 5000).unwrap(), vec![7; 5000]);
         assert!(unsnappy(&[0xff, 0xff, 0xff, 0xff, 0x0f], 1 << 20).is_err());
-        // A length of 1 MiB before nothing is not believed.
+        // A declared length of 1 MiB without content is refused.
         let error = snappy_length(&[0x80, 0x80, 0x40, 0], 1 << 20).unwrap_err();
         assert!(matches!(error, DecompressError::Damaged { .. }), "{error}");
         for bytes in [vec![0; 1 << 20], (0..1 << 20).map(|i| (i % 64) as u8).collect(), Vec::new()] {

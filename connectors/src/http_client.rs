@@ -1,7 +1,8 @@
-//! The one place that builds HTTP clients: Prometheus' `<http_config>` turned into a `reqwest` client.
+//! Builds all HTTP clients: turns Prometheus' `<http_config>` into a `reqwest` client.
 //!
-//! Passwords and tokens are read when a request is made, so a rotated file is seen at once. Redirects are
-//! followed within a limit; `reqwest` strips `Authorization` when one leads to another host.
+//! Passwords and tokens are read for each request, so that a rotated file is used at once.
+//! Redirects are followed up to a limit; `reqwest` removes `Authorization` if a redirect leads to
+//! another host.
 
 use crate::config_block::section;
 use crate::limits;
@@ -16,29 +17,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 section! {
-    /// `<http_config>`, inlined into scrape and Alertmanager blocks.
+    /// `<http_config>`, which is part of scrape and Alertmanager blocks.
     pub struct HttpConfig {
         /// User and password.
         basic_auth: Option<BasicAuth> = None,
         /// A token in the `Authorization` header.
         authorization: Option<Authorization> = None,
-        /// Old spelling of `authorization.credentials`.
+        /// The old form of `authorization.credentials`.
         bearer_token: Option<Secret> = None,
-        /// Old spelling of `authorization.credentials_file`.
+        /// The old form of `authorization.credentials_file`.
         bearer_token_file: Option<String> = None,
         /// Accepted by the parser, refused by [`HttpConfig::validate`].
         oauth2: Option<IgnoredAny> = None,
-        /// Certificates.
+        /// TLS options.
         tls_config: TlsConfig = TlsConfig::default(),
-        /// Whether redirects are followed.
+        /// Whether to follow redirects.
         follow_redirects: bool = true,
         /// Whether HTTP/2 may be negotiated.
         enable_http2: bool = true,
-        /// Proxy for all requests; its URL may hold a password.
+        /// Proxy for all requests; its URL may contain a password.
         proxy_url: Option<Secret> = None,
-        /// Hosts that the proxy is not for, separated by commas.
+        /// Hosts for which the proxy is not used, separated by commas.
         no_proxy: Option<String> = None,
-        /// Whether `HTTP_PROXY` and friends count.
+        /// Whether to use `HTTP_PROXY` and related variables.
         proxy_from_environment: bool = false,
         /// Accepted by the parser, refused by [`HttpConfig::validate`].
         proxy_connect_header: Option<IgnoredAny> = None,
@@ -51,13 +52,13 @@ section! {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BasicAuth {
-    /// The user.
+    /// The user name.
     pub username: String,
-    /// A file that holds the user.
+    /// A file with the user name.
     pub username_file: Option<String>,
     /// The password.
     pub password: Option<Secret>,
-    /// A file that holds the password.
+    /// A file with the password.
     pub password_file: Option<String>,
 }
 
@@ -65,12 +66,12 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Authorization {
-    /// The scheme, `Bearer` if not said.
+    /// The scheme; default `Bearer`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The token.
     pub credentials: Option<Secret>,
-    /// A file that holds the token.
+    /// A file with the token.
     pub credentials_file: Option<String>,
 }
 
@@ -96,13 +97,13 @@ pub struct TlsConfig {
     pub key: Option<Secret>,
     /// Client key, PEM file.
     pub key_file: Option<String>,
-    /// Name to verify instead of the host's.
+    /// The name to verify instead of that of the host.
     pub server_name: Option<String>,
-    /// Do not verify the server's certificate.
+    /// Whether to skip the verification of the server's certificate.
     pub insecure_skip_verify: bool,
-    /// Lowest TLS version: `TLS12` or `TLS13`.
+    /// Minimum TLS version: `TLS12` or `TLS13`.
     pub min_version: Option<String>,
-    /// Highest TLS version: `TLS12` or `TLS13`.
+    /// Maximum TLS version: `TLS12` or `TLS13`.
     pub max_version: Option<String>,
 }
 
@@ -114,12 +115,13 @@ pub struct HeaderValues {
     pub values: Vec<String>,
     /// Secret values.
     pub secrets: Vec<Secret>,
-    /// Files that hold values.
+    /// Files with values.
     pub files: Vec<String>,
 }
 
 impl HttpConfig {
-    /// Checks what can be checked without touching files; the text of the first problem.
+    /// Checks what can be checked without reading files. The error is the text of the first
+    /// problem.
     pub fn validate(&self) -> Result<(), String> {
         let schemes = [self.basic_auth.is_some(), self.authorization.is_some(), self.has_bearer()];
         if schemes.iter().filter(|s| **s).count() > 1 {
@@ -157,7 +159,7 @@ impl HttpConfig {
         Ok(())
     }
 
-    /// Relative paths count from `dir` from now on.
+    /// Makes relative paths relative to `dir`.
     pub fn resolve_paths(&mut self, dir: &Path) {
         let basic = self.basic_auth.iter_mut().flat_map(|b| [&mut b.username_file, &mut b.password_file]);
         let token = self.authorization.iter_mut().map(|a| &mut a.credentials_file);
@@ -172,9 +174,10 @@ impl HttpConfig {
         self.bearer_token.is_some() || self.bearer_token_file.is_some()
     }
 
-    /// A client for this configuration. Reads certificates now; fails with the text of the first problem.
+    /// Makes a client for this configuration. Reads certificates now. The error is the text of the
+    /// first problem.
     pub fn client(&self) -> Result<HttpClient, String> {
-        // The ring provider is the process's; a second installation is refused and harmless.
+        // The provider is installed once per process; a second installation fails without harm.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let redirects = if self.follow_redirects {
             reqwest::redirect::Policy::limited(limits::REDIRECTS)
@@ -290,13 +293,13 @@ pub struct HttpClient {
     peers: Peers,
 }
 
-/// Who answers requests.
+/// What answers the requests.
 #[derive(Clone, Default)]
 pub enum Peers {
-    /// Who is behind the URL.
+    /// The server of the URL, over the network.
     #[default]
     Network,
-    /// Somebody in this process, whatever the URL: no packet leaves.
+    /// An object in this process, for every URL; nothing goes over the network.
     Given(Arc<dyn Peer>),
 }
 
@@ -309,20 +312,20 @@ impl std::fmt::Debug for Peers {
     }
 }
 
-/// Somebody who answers requests.
+/// An object in this process that answers requests; used by tests.
 pub trait Peer: Send + Sync {
-    /// The answer to a request; the peer minds the request's timeout itself.
+    /// Answers a request. The peer itself must respect the timeout of the request.
     fn answer(&self, request: reqwest::Request) -> BoxFuture<'static, reqwest::Result<reqwest::Response>>;
 }
 
 impl HttpClient {
-    /// The same client, whose requests these answer.
+    /// The same client with its requests answered by `peers`.
     #[must_use]
     pub fn with_peers(self, peers: &Peers) -> HttpClient {
         HttpClient { peers: peers.clone(), ..self }
     }
 
-    /// Sends a request that [`HttpClient::request`] began.
+    /// Sends a request made by [`HttpClient::request`].
     pub async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
         match &self.peers {
             Peers::Network => request.send().await,
@@ -330,7 +333,7 @@ impl HttpClient {
         }
     }
 
-    /// A request with credentials and configured headers.
+    /// A request with credentials and the configured headers.
     pub fn request(&self, method: reqwest::Method, url: url::Url) -> Result<reqwest::RequestBuilder, String> {
         let mut request = self.client.request(method, url);
         if !self.config.http_headers.is_empty() {
@@ -343,18 +346,18 @@ impl HttpClient {
     }
 }
 
-/// Makes a relative path count from `dir`; an empty one stays, it stands for none.
+/// Makes a relative path relative to `dir`. An empty path stays empty: it means none.
 pub fn resolve_path(path: &mut String, dir: &Path) {
     if !path.is_empty() {
-        // Both were text of the configuration or of the command line, so nothing is lost here.
+        // Both come from texts (configuration or command line), so the conversion loses nothing.
         *path = dir.join(&*path).to_string_lossy().into_owned();
     }
 }
 
-/// What we call ourselves: exporters look for `Prometheus/`.
+/// Our `User-Agent`: exporters look for `Prometheus/`.
 const USER_AGENT: &str = concat!("Prometheus/3.14.0 (Perennial ", env!("CARGO_PKG_VERSION"), ")");
 
-/// An error with all its causes, in one line.
+/// An error with all its causes, on one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,7 +1,7 @@
-//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push,
-//! [`host_metrics`] exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and
-//! [`mod@export`] move history, [`objects`] is where old blocks go. Knows the store, but no plan
-//! and no query.
+//! Connections to other systems: [`scrape`] and [`discovery`] pull samples, [`remote`] receives
+//! them by push, [`host_metrics`] exposes those of the host, [`alertmanager`] sends alerts,
+//! [`import`] and [`mod@export`] move history, [`objects`] is the object store for old blocks. This
+//! crate knows the store, but no plans and no queries.
 
 pub mod alertmanager;
 pub mod blocking;

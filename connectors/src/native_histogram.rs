@@ -1,7 +1,9 @@
-//! Native histograms as they come over the wire: read field by field, made whole, checked, brought within limits.
+//! Native histograms from remote write and scrapes: read field by field, completed, validated, and
+//! brought within limits.
 //!
-//! Remote write and the protobuf exposition have the same histogram under other field numbers: a [`RawHistogram`] is
-//! what both collect. Whole counts come as differences, [`RawHistogram::finish`] makes absolute ones of them.
+//! Remote write and the protobuf exposition have the same histogram message with different field
+//! numbers; both fill a [`RawHistogram`]. Integer counts come as deltas; [`RawHistogram::finish`]
+//! makes them absolute.
 
 use crate::limits;
 use crate::protobuf::{FieldReader, FieldValue, ProtobufError, zigzag};
@@ -12,16 +14,17 @@ use storage::model::histogram::{
 use storage::model::value::is_stale;
 use storage::store::is_storable;
 
-/// Schemas above the highest that is stored, up to here, are reserved for exponential buckets: they are reduced.
+/// Schemas above the highest stored one, up to this, are reserved for exponential buckets; they are
+/// converted.
 const SCHEMA_RESERVED: i32 = 52;
 
-/// Why a histogram cannot be stored. The texts are Prometheus'.
+/// Why a histogram is not stored. The texts are those of Prometheus.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum HistogramRejected {
-    /// It is not well-formed.
+    /// It is malformed.
     #[error(transparent)]
     Malformed(#[from] HistogramError),
-    /// Its buckets do not add up.
+    /// Its buckets do not add up to its count.
     #[error(
         "{buckets} observations found in buckets, but the Count field is {count}: histogram's observation count should equal the number of observations found in the buckets (in absence of NaN)"
     )]
@@ -31,7 +34,7 @@ pub enum HistogramRejected {
         /// The count.
         count: f64,
     },
-    /// Its buckets hold more than all there is.
+    /// Its buckets have more observations than its count.
     #[error(
         "{buckets} observations found in buckets, but the Count field is {count}: histogram's observation count should be at least the number of observations found in the buckets"
     )]
@@ -41,7 +44,8 @@ pub enum HistogramRejected {
         /// The count.
         count: f64,
     },
-    /// More buckets than `native_histogram_bucket_limit`, at the lowest resolution too, or than the store holds.
+    /// More buckets than `native_histogram_bucket_limit` even at the lowest resolution, or than the
+    /// store accepts.
     #[error("histogram bucket limit exceeded")]
     TooManyBuckets,
 }
@@ -49,23 +53,23 @@ pub enum HistogramRejected {
 /// Buckets of one sign.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawBuckets {
-    /// Where they are.
+    /// The positions of the buckets.
     pub spans: Vec<BucketSpan>,
-    /// Whole counts: each as the difference from the one before.
+    /// Integer counts, each as the difference to the one before.
     pub deltas: Vec<i64>,
-    /// Counts that need not be whole.
+    /// Float counts.
     pub counts: Vec<f64>,
-    /// Whether there were more of any of them than [`limits::RAW_BUCKETS`]: those are not here.
+    /// Whether any list had more elements than [`limits::RAW_BUCKETS`]; the excess was dropped.
     pub too_many: bool,
 }
 
 impl RawBuckets {
-    /// Adds to a list unless it is full: one byte of a message can be a bucket, and eight here.
+    /// Adds to a list unless it is full: one byte of a message can be a bucket of eight bytes here.
     fn push<T>(list: &mut Vec<T>, too_many: &mut bool, value: T) {
         if list.len() < limits::RAW_BUCKETS { list.push(value) } else { *too_many = true }
     }
 
-    /// Reads one element of the repeated field of spans.
+    /// Reads an element of the repeated field of spans.
     pub fn span(&mut self, value: FieldValue<'_>) -> Result<(), ProtobufError> {
         let FieldValue::Bytes(message) = value else { return Ok(()) };
         let mut span = BucketSpan::default();
@@ -81,7 +85,7 @@ impl RawBuckets {
         Ok(())
     }
 
-    /// Reads the repeated field of differences.
+    /// Reads the repeated field of deltas.
     pub fn deltas(&mut self, value: FieldValue<'_>) -> Result<(), ProtobufError> {
         value.each_number(|n| Self::push(&mut self.deltas, &mut self.too_many, zigzag(n)))
     }
@@ -102,26 +106,26 @@ impl RawBuckets {
     }
 }
 
-/// A histogram being read.
+/// A histogram that is being read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawHistogram {
-    /// Whether counts are floats: `counts` of the buckets hold, not `deltas`.
+    /// Whether counts are floats: then `counts` of the buckets are used, not `deltas`.
     pub float: bool,
-    /// All observations.
+    /// Number of all observations.
     pub count: f64,
-    /// Observations in the zero bucket.
+    /// Number of observations in the zero bucket.
     pub zero_count: f64,
     /// Sum of all observations.
     pub sum: f64,
-    /// Resolution.
+    /// The schema (resolution).
     pub schema: i32,
-    /// Half width of the zero bucket.
+    /// Half the width of the zero bucket.
     pub zero_threshold: f64,
     /// Buckets of positive observations.
     pub positive: RawBuckets,
     /// Buckets of negative observations.
     pub negative: RawBuckets,
-    /// What is said of counter resets.
+    /// The counter reset hint.
     pub hint: ResetHint,
     /// Upper bounds of custom buckets.
     pub bounds: Vec<f64>,
@@ -134,13 +138,13 @@ impl RawHistogram {
         value.each_double(|bound| RawBuckets::push(&mut self.bounds, too_many, bound))
     }
 
-    /// Whether it says that its series has ended.
+    /// Whether it is a stale marker.
     pub fn is_stale(&self) -> bool {
         is_stale(self.sum)
     }
 
-    /// The checked histogram, without empty buckets at the ends of spans. Reserved schemas are brought to the highest
-    /// that is stored.
+    /// Validates the histogram. Removes empty buckets at the ends of spans, and converts reserved
+    /// schemas to the highest stored one.
     pub fn finish(self) -> Result<NativeHistogram, HistogramRejected> {
         if self.positive.too_many || self.negative.too_many {
             return Err(HistogramRejected::TooManyBuckets);
@@ -168,7 +172,7 @@ impl RawHistogram {
     }
 }
 
-/// Whole counts must add up; NaN observations are counted and are in no bucket.
+/// Checks that integer counts add up. NaN observations are counted but are in no bucket.
 fn add_up(h: &NativeHistogram) -> Result<(), HistogramRejected> {
     let buckets = h.positive.counts.iter().chain(&h.negative.counts).sum::<f64>() + h.zero_count;
     let count = h.count;
@@ -182,15 +186,16 @@ fn add_up(h: &NativeHistogram) -> Result<(), HistogramRejected> {
     if buckets == count { Ok(()) } else { Err(HistogramRejected::CountMismatch { buckets, count }) }
 }
 
-/// A histogram that came whole, if the store holds so many buckets: asked here, as it would refuse what came with it, too.
+/// Checks whether the store accepts a complete histogram. Checked here, because otherwise the store
+/// would refuse everything that came with it.
 pub fn check_storable(h: NativeHistogram) -> Result<NativeHistogram, HistogramRejected> {
     if is_storable(&h) { Ok(h) } else { Err(HistogramRejected::TooManyBuckets) }
 }
 
-/// The limits on histograms of a scrape.
+/// The limits for histograms of a scrape.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct HistogramLimits {
-    /// Most buckets.
+    /// Maximum number of buckets.
     pub buckets: usize,
     /// Highest resolution.
     pub max_schema: i32,
@@ -203,8 +208,9 @@ impl Default for HistogramLimits {
 }
 
 impl HistogramLimits {
-    /// The limits that `native_histogram_bucket_limit` (0: none) and `native_histogram_min_bucket_factor` mean: the
-    /// highest resolution whose buckets grow by at least the factor.
+    /// The limits given by `native_histogram_bucket_limit` (0: none) and
+    /// `native_histogram_min_bucket_factor`: the highest resolution whose buckets grow by at least
+    /// this factor.
     pub fn new(buckets: u64, min_factor: f64) -> HistogramLimits {
         let buckets = if buckets == 0 { usize::MAX } else { usize::try_from(buckets).unwrap_or(usize::MAX) };
         if min_factor <= 1.0 || min_factor.is_nan() {
@@ -215,7 +221,7 @@ impl HistogramLimits {
         HistogramLimits { buckets, max_schema: schema as i32 }
     }
 
-    /// Brings a histogram within the limits, and within what the store holds, by lowering its resolution.
+    /// Brings a histogram within these limits and those of the store, by lowering its resolution.
     pub fn apply(&self, h: &mut NativeHistogram) -> Result<(), HistogramRejected> {
         if h.schema != CUSTOM_BUCKETS && h.schema > self.max_schema {
             h.reduce_resolution(self.max_schema)?;

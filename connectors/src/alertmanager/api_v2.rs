@@ -1,4 +1,4 @@
-//! An alert, and its JSON in Alertmanager's API v2.
+//! An alert as it is sent to Alertmanager, with its JSON form in Alertmanager's API v2.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -10,32 +10,32 @@ use storage::model::{Labels, TimeMs};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertmanagerAlert {
-    /// What identifies it.
+    /// The labels, which identify the alert.
     #[serde(serialize_with = "as_map")]
     pub labels: Labels,
-    /// What people read.
+    /// The alert annotations, texts for people.
     pub annotations: BTreeMap<String, String>,
-    /// Since when it fires, ms.
+    /// Since when the alert fires, ms.
     #[serde(serialize_with = "as_time")]
     pub starts_at: TimeMs,
-    /// Until when it fires, ms: in the future while it does.
+    /// Until when the alert fires, ms; in the future while it is firing.
     #[serde(serialize_with = "as_time")]
     pub ends_at: TimeMs,
-    /// Where its expression can be seen.
+    /// The URL that shows the expression of the alert.
     #[serde(rename = "generatorURL")]
     pub generator_url: String,
 }
 
-/// An alert on its way, and who wants to know that an Alertmanager has taken it.
+/// An alert that waits to be sent, and a callback for its delivery.
 #[derive(Clone)]
 pub struct QueuedAlert {
     /// The alert.
     pub alert: Arc<AlertmanagerAlert>,
-    /// Called on a sender's task each time an Alertmanager has taken it.
+    /// Called on the sender's task each time an Alertmanager has accepted the alert.
     pub taken: Option<OnDelivered>,
 }
 
-/// See [`QueuedAlert::taken`].
+/// The callback of [`QueuedAlert::taken`].
 pub type OnDelivered = Arc<dyn Fn() + Send + Sync>;
 
 impl From<AlertmanagerAlert> for QueuedAlert {
@@ -56,7 +56,7 @@ fn as_time<S: Serializer>(t: &TimeMs, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&rfc3339(*t))
 }
 
-/// `t` as `2026-11-21T08:00:00.000Z`; times that no calendar has become the epoch.
+/// `t` as `2026-11-21T08:00:00.000Z`; times outside of the calendar become the epoch.
 pub fn rfc3339(t: TimeMs) -> String {
     let time = chrono::DateTime::from_timestamp_millis(t).unwrap_or_default();
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)

@@ -1,4 +1,4 @@
-//! The `alerting` block: which Alertmanagers there are, and what alerts look like for them.
+//! The `alerting` block of the configuration: the Alertmanagers, and relabelling of alerts.
 
 use crate::config_block::{deserialize_sections, section};
 use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs};
@@ -15,28 +15,28 @@ use url::Url;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AlertingConfig {
-    /// Rules for all alerts, after the external labels were added.
+    /// Relabelling rules for all alerts, applied after the external labels were added.
     pub alert_relabel_configs: Vec<RelabelConfig>,
-    /// Where alerts go.
+    /// The Alertmanagers.
     pub alertmanagers: Vec<AlertmanagerConfig>,
 }
 
 section! {
-    /// The keys of an Alertmanager block, but for HTTP and discovery.
+    /// The keys of an Alertmanager block except those of HTTP and discovery.
     pub struct AlertmanagerKeys {
         /// `http` or `https`.
         scheme: String = "http".to_owned(),
-        /// Before `/api/v2/alerts`.
+        /// The path before `/api/v2/alerts`.
         path_prefix: String = "/".to_owned(),
-        /// Longest POST.
+        /// The timeout of a POST.
         timeout: ConfigDuration = ConfigDuration(10_000),
-        /// Only `v2` is spoken.
+        /// The API version; only `v2` is supported.
         api_version: String = "v2".to_owned(),
         /// Accepted by the parser, refused by [`AlertmanagerConfig::check`].
         sigv4: Option<IgnoredAny> = None,
-        /// Rules for Alertmanagers.
+        /// Relabelling rules for Alertmanagers.
         relabel_configs: Vec<RelabelConfig> = Vec::new(),
-        /// Rules for alerts that go to these.
+        /// Relabelling rules for alerts to these Alertmanagers.
         alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
     }
 }
@@ -44,11 +44,11 @@ section! {
 /// One entry of `alertmanagers`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AlertmanagerConfig {
-    /// Its own keys.
+    /// The keys of the block itself.
     pub keys: AlertmanagerKeys,
-    /// How they are reached.
+    /// The HTTP options.
     pub http: HttpConfig,
-    /// Where they come from.
+    /// The discovery mechanisms.
     pub discovery: DiscoveryConfigs,
 }
 
@@ -58,7 +58,7 @@ const SCHEME: &str = "__scheme__";
 const PATH: &str = "__alerts_path__";
 
 impl AlertingConfig {
-    /// Tells all rules which names labels may have.
+    /// Sets, for all rules, which names labels may have.
     pub fn set_names(&mut self, names: NameScheme) {
         set_names(&mut self.alert_relabel_configs, names);
         for entry in &mut self.alertmanagers {
@@ -67,13 +67,14 @@ impl AlertingConfig {
         }
     }
 
-    /// Checks everything that can be checked without running; the text of the first problem.
+    /// Checks everything that can be checked without running. The error is the text of the first
+    /// problem.
     pub fn validate(&self) -> Result<(), String> {
         Relabeler::new(&self.alert_relabel_configs).map_err(|e| format!("alert_relabel_configs: {e}"))?;
         self.alertmanagers.iter().try_for_each(AlertmanagerConfig::check)
     }
 
-    /// What was accepted but will not work in this build.
+    /// Warnings about what was accepted but does not work in this build.
     pub fn warnings(&self) -> Vec<String> {
         self.alertmanagers.iter().flat_map(|a| a.discovery.warnings("alertmanagers")).collect()
     }
@@ -104,7 +105,8 @@ impl AlertmanagerConfig {
         Ok(())
     }
 
-    /// Where alerts for a discovered Alertmanager go; `None` if the rules drop it or it makes no URL.
+    /// The URL for alerts to a discovered Alertmanager; `None` if the rules drop it or its labels
+    /// make no valid URL.
     pub fn url(&self, discovered: &DiscoveredTarget, relabel: &Relabeler) -> Option<Url> {
         let mut labels = LabelsBuilder::default();
         labels.set(SCHEME, &self.keys.scheme);

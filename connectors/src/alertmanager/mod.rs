@@ -1,7 +1,8 @@
-//! Carrying alerts to Alertmanagers: `alerting` of `prometheus.yml`.
+//! Sends alerts to Alertmanagers: `alerting` of `prometheus.yml`.
 //!
-//! [`config`] is what the file says, [`notifier`] takes alerts and never waits, [`send_queue`] holds what one
-//! Alertmanager has still to get and sends it, [`api_v2`] is its JSON.
+//! [`config`] is the configuration block. [`notifier`] accepts alerts without ever waiting.
+//! [`send_queue`] holds the alerts for one Alertmanager and sends them. [`api_v2`] is the JSON
+//! format.
 
 pub mod api_v2;
 pub mod config;

@@ -1,7 +1,8 @@
-//! Takes alerts from the rules and spreads them over the Alertmanagers, without ever waiting for one.
+//! [`Notifier`]: takes alerts from the rules and distributes them to the Alertmanagers, without
+//! ever waiting for one.
 //!
-//! An alert gets the external labels and goes through `alert_relabel_configs`, then into a queue per
-//! Alertmanager: one that is dead delays no other.
+//! An alert gets the external labels, goes through `alert_relabel_configs`, and then into a queue
+//! for each Alertmanager, so that one that does not answer does not delay the others.
 
 use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::config::{AlertingConfig, AlertmanagerConfig};
@@ -18,7 +19,7 @@ use storage::metrics::{Gauge, Metrics};
 use storage::model::Labels;
 use tokio::task::JoinHandle;
 
-/// Queues by URL, each with the task that empties it.
+/// Send queues by URL, each with the task that sends from it.
 type SendQueues = BTreeMap<String, (Arc<SendQueue>, JoinHandle<()>)>;
 
 /// The Alertmanagers of one configuration entry.
@@ -26,7 +27,7 @@ struct AlertmanagerSet {
     config: AlertmanagerConfig,
     relabel: Relabeler,
     queues: Mutex<SendQueues>,
-    /// Discovered, and dropped by the rules for Alertmanagers.
+    /// URLs that were discovered but dropped by the relabelling rules for Alertmanagers.
     dropped: Mutex<Vec<String>>,
 }
 
@@ -43,12 +44,12 @@ struct NotifierState {
     sets: Vec<RunningSet>,
 }
 
-/// How much may wait for an Alertmanager, and how much goes to it at once.
+/// The limits of send queues.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Alerts that may wait.
+    /// Maximum number of alerts in a queue.
     pub capacity: usize,
-    /// Alerts in one POST.
+    /// Maximum number of alerts in one POST.
     pub batch: usize,
 }
 
@@ -58,7 +59,7 @@ impl Default for QueueLimits {
     }
 }
 
-/// See the module. Must be used on a tokio runtime.
+/// Sends alerts to Alertmanagers. Must be used on a tokio runtime.
 pub struct Notifier {
     state: Mutex<NotifierState>,
     registry: Metrics,
@@ -68,7 +69,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A notifier that knows no Alertmanager yet. A limit of 0 is the usual one.
+    /// A notifier without Alertmanagers. A limit of 0 means the default.
     pub fn new(registry: &Metrics, mut limits: QueueLimits) -> Notifier {
         let help = "Alertmanagers discovered and active.";
         let discovered = registry.gauge("prometheus_notifications_alertmanagers_discovered", help, &[]);
@@ -84,14 +85,14 @@ impl Notifier {
         }
     }
 
-    /// The same, whose requests these answer.
+    /// The same notifier with its requests answered by `peers`.
     #[must_use]
     pub fn with_peers(self, peers: Peers) -> Notifier {
         Notifier { peers, ..self }
     }
 
-    /// Makes `config` the one in force. Unchanged entries keep their queues. Nothing happens if it
-    /// cannot work; the text says why.
+    /// Applies a configuration. Entries that have not changed keep their queues. The error says why
+    /// the configuration cannot be used; then nothing is changed.
     pub fn apply(
         &self,
         config: &AlertingConfig,
@@ -193,7 +194,8 @@ impl Notifier {
         urls
     }
 
-    /// Waits until everything queued is sent or given up, at most `deadline`; whether it was.
+    /// Waits, at most `deadline`, until everything queued is sent or given up. Returns whether it
+    /// is.
     pub async fn drain(&self, deadline: Duration) -> bool {
         let idle = async {
             while !self.is_idle() {
@@ -210,7 +212,8 @@ impl Notifier {
 }
 
 impl AlertmanagerSet {
-    /// Makes the queues those of `urls`; by how many their number has changed.
+    /// Creates and removes queues so that there is one for each of `urls`. Returns the change in
+    /// their number.
     fn sync(&self, urls: Vec<url::Url>, client: &HttpClient, limits: QueueLimits, registry: &Metrics) -> i64 {
         let mut queues = self.queues.lock();
         let mut old = std::mem::take(&mut *queues);
@@ -232,7 +235,7 @@ impl AlertmanagerSet {
     }
 }
 
-/// Dropped when its entry leaves the configuration: its queues end with it.
+/// Dropped when its entry is removed from the configuration: ends its queues.
 impl Drop for RunningSet {
     fn drop(&mut self) {
         self.discovery.abort();
@@ -244,7 +247,8 @@ impl Drop for RunningSet {
     }
 }
 
-/// The alert with external labels (its own win) and after the rules; `None` if they drop it.
+/// Adds the external labels (the alert's own labels win) and applies the rules; `None` if the rules
+/// drop the alert.
 fn finish(
     outgoing: QueuedAlert,
     external: &BTreeMap<String, String>,

@@ -1,7 +1,8 @@
-//! What one Alertmanager has still to get: a bounded queue and the task that empties it.
+//! [`SendQueue`]: a bounded queue of alerts for one Alertmanager, and the task that sends them.
 //!
-//! A batch is tried a few times with growing waits, then given up and counted: a firing alert comes again
-//! anyway, from the rules that resend it. While it is tried, the queue fills; when it is full, the oldest go.
+//! A batch is tried a few times with growing pauses, then given up and counted: the rules send
+//! firing alerts again anyway. Meanwhile the queue fills; when it is full, the oldest alerts are
+//! dropped.
 
 use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::notifier::QueueLimits;
@@ -17,7 +18,7 @@ use storage::metrics::{Counter, Gauge, MetricHistogram, Metrics};
 use tokio::sync::Notify;
 use url::Url;
 
-/// Counters for one Alertmanager, and those for all.
+/// The metrics of one Alertmanager, and those of all.
 pub struct QueueMetrics {
     sent: Arc<Counter>,
     errors: Arc<Counter>,
@@ -26,7 +27,7 @@ pub struct QueueMetrics {
     latency: Arc<MetricHistogram>,
 }
 
-/// Upper bounds of the send latency's buckets, seconds.
+/// The bucket bounds of the send latency, seconds.
 const LATENCY_BOUNDS: [f64; 8] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 impl QueueMetrics {
@@ -57,7 +58,7 @@ impl QueueMetrics {
     }
 }
 
-/// See the module.
+/// The queue of one Alertmanager.
 pub struct SendQueue {
     url: Url,
     client: HttpClient,
@@ -70,7 +71,7 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// An empty queue; [`SendQueue::run`] must be spawned for it.
+    /// An empty queue. [`SendQueue::run`] must be spawned for it.
     pub fn new(
         url: Url,
         client: HttpClient,
@@ -83,12 +84,12 @@ impl SendQueue {
         SendQueue { url, client, timeout, limits, waiting, sending, news, metrics }
     }
 
-    /// Where it sends.
+    /// The URL to which it sends.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Queues alerts; the oldest fall out if they are too many. Never waits.
+    /// Queues alerts, and drops the oldest if there are too many. Never waits.
     pub fn push(&self, alerts: impl IntoIterator<Item = QueuedAlert>) {
         let mut waiting = self.waiting.lock();
         waiting.extend(alerts);
@@ -103,7 +104,7 @@ impl SendQueue {
         self.news.notify_one();
     }
 
-    /// Whether everything has been sent or given up.
+    /// Whether everything was sent or given up.
     pub fn is_idle(&self) -> bool {
         self.waiting.lock().is_empty() && !self.sending.load(SeqCst)
     }
@@ -135,7 +136,7 @@ impl SendQueue {
         let mut waiting = self.waiting.lock();
         let count = waiting.len().min(self.limits.batch);
         let batch = waiting.drain(..count).collect();
-        // Under the lock, so that nobody sees an empty queue between taking and sending.
+        // Set under the lock, so that `is_idle` never sees an empty queue before sending begins.
         self.sending.store(true, SeqCst);
         self.metrics.length.set(waiting.len() as f64);
         batch
@@ -164,7 +165,7 @@ impl SendQueue {
         }
     }
 
-    /// One POST; on failure why, and whether trying again can help.
+    /// Sends one POST. The error says why it failed, and whether another attempt can help.
     async fn post(&self, body: Vec<u8>) -> Result<(), (String, bool)> {
         let request = self.client.request(reqwest::Method::POST, self.url.clone()).map_err(|e| (e, true))?;
         let request = request.header(CONTENT_TYPE, "application/json").timeout(self.timeout).body(body);

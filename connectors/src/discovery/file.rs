@@ -1,7 +1,8 @@
-//! `file_sd_configs`: targets in JSON or YAML files, re-read when they change.
+//! `file_sd_configs`: targets in JSON or YAML files, which are read again when they change.
 //!
-//! A directory watch gives quick news, a refresh every five minutes the certainty. A file that cannot be read
-//! keeps the targets it had. Targets get `__meta_filepath`.
+//! A watch on the directory reports changes quickly; a refresh every five minutes finds those it
+//! missed. A file that cannot be read keeps its previous targets. Targets get the label
+//! `__meta_filepath`.
 
 use super::{DiscoveredTarget, Discoverer, DiscoveryConfigs, TargetGroup, TargetSender, expand};
 use crate::limits;
@@ -21,9 +22,9 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FileSdConfig {
-    /// Paths; the last part may hold `*`.
+    /// Paths; the last part may contain `*`.
     pub files: Vec<String>,
-    /// Time between re-reads.
+    /// Time between refreshes.
     pub refresh_interval: ConfigDuration,
 }
 
@@ -34,7 +35,7 @@ impl Default for FileSdConfig {
 }
 
 impl FileSdConfig {
-    /// Checks the patterns; the text of the first problem.
+    /// Checks the patterns. The error is the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         if self.files.is_empty() {
             return Err("file service discovery config must contain at least one path name".into());
@@ -53,7 +54,7 @@ impl FileSdConfig {
     }
 }
 
-/// One provider per entry.
+/// One discoverer per entry.
 pub fn providers(config: &DiscoveryConfigs, metrics: &Metrics) -> Vec<Box<dyn Discoverer>> {
     let errors =
         metrics.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors.", &[]);
@@ -65,7 +66,7 @@ pub fn providers(config: &DiscoveryConfigs, metrics: &Metrics) -> Vec<Box<dyn Di
 
 struct FileDiscoverer {
     config: FileSdConfig,
-    /// The last good content of every file that still exists.
+    /// The last valid content of every file that still exists.
     known: BTreeMap<PathBuf, Vec<DiscoveredTarget>>,
     errors: Arc<Counter>,
 }
@@ -74,7 +75,7 @@ impl Discoverer for FileDiscoverer {
     fn run(mut self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let news = Arc::new(Notify::new());
-            // Held for its effect: dropping it ends the watch.
+            // Kept alive: dropping it ends the watch.
             let _watch = self.watch(news.clone());
             loop {
                 self = self.refreshed().await;
@@ -90,7 +91,7 @@ impl Discoverer for FileDiscoverer {
 }
 
 impl FileDiscoverer {
-    /// Reads all files, off the async workers.
+    /// Reads all files, on a thread that may block.
     async fn refreshed(self: Box<Self>) -> Box<Self> {
         let config = self.config.clone();
         let errors = self.errors.clone();
@@ -166,7 +167,8 @@ fn read(path: &Path) -> Result<Vec<DiscoveredTarget>, String> {
     Ok(groups.iter().flat_map(|group| expand(group, &[("__meta_filepath", &shown)])).collect())
 }
 
-/// The text of a file, as far as the limit: a file may grow while it is read.
+/// Reads the text of a file up to the size limit. The size is not checked before, because the file
+/// may grow while it is read.
 fn read_text(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let mut text = String::new();
@@ -178,11 +180,11 @@ fn read_text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Reads YAML that may hold as many values as its text has room for, since the size of the file is
-/// bounded. What its aliases stand for has a bound of its own.
+/// Parses YAML. Its number of values is limited only by the size of the file, which is bounded;
+/// what its aliases expand to has a limit of its own.
 fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
     let mut budget = serde_saphyr::Budget::default();
-    // `{a,` are two values of three bytes, and every list has an end besides.
+    // `{a,` are two values in three bytes, and every list has an end event, too.
     budget.max_nodes = 2 * text.len() + limits::TARGET_FILE_ALIASED;
     budget.max_events = 4 * text.len() + limits::TARGET_FILE_ALIASED;
     budget.max_total_scalar_bytes = text.len() + limits::TARGET_FILE_ALIASED_BYTES;
@@ -198,7 +200,7 @@ fn read_yaml(text: &str) -> Result<Vec<TargetGroup>, String> {
     serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(&error))
 }
 
-/// A limit in our words: the reader's own do not say what to do.
+/// Replaces a limit error of the parser by a text that says what to do.
 fn explain(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error as E;
     let mut error = error.without_snippet();
@@ -254,7 +256,7 @@ mod tests {
         assert!(metrics.render().contains("prometheus_sd_file_read_errors_total 1"));
     }
 
-    /// As many targets as Prometheus takes, in every form.
+    /// As many targets as Prometheus accepts, in every form.
     #[test]
     fn forty_thousand_entries_are_forty_thousand_targets() {
         let dir = tempfile::tempdir().unwrap();

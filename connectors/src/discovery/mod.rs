@@ -1,9 +1,9 @@
-//! Service discovery: where targets come from.
+//! Service discovery: finds scrape targets and Alertmanagers.
 //!
-//! A mechanism is a key in [`DiscoveryConfigs`], a [`Discoverer`] and one entry in [`MECHANISMS`].
-//! Providers run as tasks of a [`DiscoverySet`], which merges their target groups and publishes the
-//! whole list at every change. Mechanisms that this build does not have are accepted and give a
-//! warning, so that files load.
+//! A mechanism is a key in [`DiscoveryConfigs`], an implementation of [`Discoverer`] and an entry
+//! in [`MECHANISMS`]. Discoverers run as tasks of a [`DiscoverySet`], which merges their lists and
+//! publishes the complete list at every change. Mechanisms that this build does not have are
+//! accepted with a warning, so that configuration files load.
 
 pub mod file;
 pub mod static_config;
@@ -18,16 +18,16 @@ use std::sync::Arc;
 use storage::metrics::Metrics;
 use tokio::sync::watch;
 
-/// Label with the address of a target.
+/// The label with the address of a target.
 pub const ADDRESS: &str = "__address__";
 
-/// Targets that share labels, as `static_configs` and target files write them.
+/// Targets that share labels, as in `static_configs` and target files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TargetGroup {
-    /// Addresses.
+    /// The addresses.
     pub targets: Vec<String>,
-    /// Labels of all of them.
+    /// Labels of all targets of the group.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -38,7 +38,7 @@ pub struct DiscoveryConfigs {
     pub static_configs: Vec<TargetGroup>,
     /// Targets listed in other files.
     pub file_sd_configs: Vec<file::FileSdConfig>,
-    /// Keys that were configured although this build does not have the mechanism.
+    /// Configured keys whose mechanism this build does not have.
     pub unsupported: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ pub const OTHER_MECHANISMS: &[&str] = &[
 ];
 
 impl DiscoveryConfigs {
-    /// One warning per mechanism of `job` that this build does not have.
+    /// One warning for each mechanism of `job` that this build does not have.
     pub fn warnings(&self, job: &str) -> Vec<String> {
         let warn = |key: &String| {
             format!("{key} is not supported by this build; job {job} will have no targets from it")
@@ -101,13 +101,13 @@ impl DiscoveryConfigs {
         self.unsupported.iter().map(warn).collect()
     }
 
-    /// Relative paths count from `dir` from now on.
+    /// Makes relative paths relative to `dir`.
     pub fn resolve_paths(&mut self, dir: &Path) {
         let files = self.file_sd_configs.iter_mut().flat_map(|config| &mut config.files);
         files.for_each(|file| resolve_path(file, dir));
     }
 
-    /// Checks what a mechanism can check without running; the text of the first problem.
+    /// Checks what can be checked without running. The error is the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         for group in &self.static_configs {
             static_config::validate(group)?;
@@ -116,23 +116,23 @@ impl DiscoveryConfigs {
     }
 }
 
-/// One target as discovered: its labels, [`ADDRESS`] among them.
+/// A discovered target: its labels, including [`ADDRESS`].
 pub type DiscoveredTarget = BTreeMap<String, String>;
 
-/// A task that finds targets and reports its whole list at every change.
+/// A task that finds targets and reports the complete list at every change.
 pub trait Discoverer: Send {
-    /// Runs until it is dropped (the caller aborts the task); calls `report` with the complete list.
+    /// Runs until it is dropped (the caller aborts the task). Calls `report` with complete lists.
     fn run(self: Box<Self>, report: TargetSender) -> futures::future::BoxFuture<'static, ()>;
 }
 
-/// How a provider tells its list.
+/// Receives the lists of a discoverer.
 pub struct TargetSender {
     index: usize,
     lists: Arc<watch::Sender<Vec<Option<Vec<DiscoveredTarget>>>>>,
 }
 
 impl TargetSender {
-    /// Replaces this provider's list.
+    /// Replaces the list of this discoverer.
     pub fn send(&self, targets: Vec<DiscoveredTarget>) {
         self.lists.send_if_modified(|lists| {
             let changed = lists[self.index].as_ref() != Some(&targets);
@@ -142,21 +142,21 @@ impl TargetSender {
     }
 }
 
-/// How a mechanism makes its providers out of a configuration.
+/// Makes the discoverers of a mechanism from a configuration.
 type Build = fn(&DiscoveryConfigs, &Metrics) -> Vec<Box<dyn Discoverer>>;
 
-/// The mechanisms of this build: key and providers.
+/// The mechanisms of this build: key and function.
 pub const MECHANISMS: &[(&str, Build)] =
     &[("static_configs", static_config::providers), ("file_sd_configs", file::providers)];
 
-/// A running discovery; dropping it ends its tasks.
+/// A running discovery. Dropping it ends its tasks.
 pub struct DiscoverySet {
     lists: watch::Receiver<Vec<Option<Vec<DiscoveredTarget>>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl DiscoverySet {
-    /// Starts all providers of `config` on the current tokio runtime.
+    /// Starts all discoverers of `config` on the current tokio runtime.
     pub fn start(config: &DiscoveryConfigs, metrics: &Metrics) -> DiscoverySet {
         let providers: Vec<_> = MECHANISMS.iter().flat_map(|(_, build)| build(config, metrics)).collect();
         let (sender, lists) = watch::channel(vec![None; providers.len()]);
@@ -167,14 +167,14 @@ impl DiscoverySet {
         DiscoverySet { lists, tasks: providers.into_iter().enumerate().map(run).collect() }
     }
 
-    /// The current list, and whether every provider has reported once.
+    /// The current list, and whether every discoverer has reported at least once.
     pub fn current(&mut self) -> (Vec<DiscoveredTarget>, bool) {
         let lists = self.lists.borrow_and_update();
         let complete = lists.iter().all(Option::is_some);
         (lists.iter().flatten().flatten().cloned().collect(), complete)
     }
 
-    /// Waits for the next change; for ever if there is nothing that could change.
+    /// Waits for the next change; for ever if nothing can change.
     pub async fn changed(&mut self) {
         if self.lists.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -188,7 +188,7 @@ impl Drop for DiscoverySet {
     }
 }
 
-/// The targets of a group with its labels and those in `extra`.
+/// The targets of a group, with its labels and those in `extra`.
 pub fn expand(group: &TargetGroup, extra: &[(&str, &str)]) -> Vec<DiscoveredTarget> {
     let labelled = |address: &String| {
         let mut labels = group.labels.clone();

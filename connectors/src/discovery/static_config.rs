@@ -1,4 +1,4 @@
-//! `static_configs`: targets written in the configuration file itself.
+//! `static_configs`: targets in the configuration file itself.
 
 use super::{DiscoveredTarget, Discoverer, DiscoveryConfigs, TargetGroup, TargetSender, expand};
 use futures::future::BoxFuture;
@@ -6,7 +6,7 @@ use storage::metrics::Metrics;
 
 struct StaticDiscoverer(Vec<DiscoveredTarget>);
 
-/// One provider with all static targets, if there are any.
+/// One discoverer with all static targets, if there are any.
 pub fn providers(config: &DiscoveryConfigs, _: &Metrics) -> Vec<Box<dyn Discoverer>> {
     let targets: Vec<DiscoveredTarget> =
         config.static_configs.iter().flat_map(|group| expand(group, &[])).collect();

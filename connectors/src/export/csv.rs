@@ -1,19 +1,18 @@
-//! CSV (RFC 4180): a row per sample, a column per label.
+//! Export as CSV (RFC 4180): one row per sample, one column per label.
 //!
-//! Columns: `timestamp` (ms since the epoch), `value` (empty: a stale marker, or a histogram),
-//! `histogram` (as PromQL prints it; only if there is one), then the labels by name. A label that
-//! has the name of one of these gets `exported_` before it, as often as it takes until no other is
-//! called so.
+//! Columns: `timestamp` (ms since the epoch), `value` (empty for a stale marker or a histogram),
+//! `histogram` (as PromQL prints it; only if there is any), then the labels by name. A label with
+//! the name of one of these columns gets the prefix `exported_`, repeated until the name is unique.
 
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
 use std::io::Write;
 use storage::model::Labels;
 use storage::model::value::is_stale;
 
-/// The columns that are no labels.
+/// The columns that are not labels.
 const OWN: [&str; 3] = ["timestamp", "value", "histogram"];
 
-/// The columns of labels, by their names.
+/// The column names of labels.
 pub(super) fn columns(labels: &[String]) -> impl Iterator<Item = String> {
     labels.iter().map(|label| {
         let mut column = label.clone();
@@ -29,7 +28,7 @@ struct Csv<W> {
     shape: ExportSchema,
 }
 
-/// A sink into `out`; the header is written at once.
+/// A writer to `out`. Writes the header at once.
 pub fn sink<'a>(
     out: impl Write + 'a,
     shape: ExportSchema,
@@ -71,7 +70,7 @@ impl<W: Write> ExportWriter for Csv<W> {
     }
 }
 
-/// A text, quoted if it must be.
+/// A field, quoted if necessary.
 fn field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

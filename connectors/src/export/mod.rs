@@ -1,8 +1,8 @@
-//! History out of a store, in a format that other programs read: rows of one sample each.
+//! Export: writes history from a store in a format that other programs read.
 //!
-//! [`export`] finds the series, sorted by metric and labels, and reads one at a time; a
-//! [`ExportWriter`] writes it: [`csv`], [`openmetrics`] or [`parquet`]. What a format cannot hold
-//! is counted, never silently left out.
+//! [`export`] finds the series, sorted by metric name and labels, and reads one at a time. An
+//! [`ExportWriter`] writes it: [`csv`], [`openmetrics`] or [`parquet`]. What a format cannot
+//! represent is counted, never left out silently.
 
 pub mod csv;
 pub mod openmetrics;
@@ -14,16 +14,16 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, Matcher, SHARDS, TimeMs};
 use storage::store::{Selection, Store, StoreError, TimedHistograms};
 
-/// Why something could not be exported.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The store could not read it.
+    /// The store could not read the samples.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It could not be written.
+    /// The output could not be written.
     #[error("cannot write the export: {0}")]
     Io(#[from] io::Error),
-    /// It does not fit into the format.
+    /// The data do not fit into the format.
     #[error("{0}")]
     Unfit(String),
 }
@@ -33,41 +33,42 @@ pub enum ExportError {
 pub struct ExportedSeries {
     /// Times of floats, ascending.
     pub ts: Vec<TimeMs>,
-    /// Values, parallel to `ts`; stale markers among them.
+    /// Values, parallel to `ts`; may be stale markers.
     pub vs: Vec<f64>,
     /// Histograms, at other times.
     pub histograms: TimedHistograms,
 }
 
-/// What was written, and what the format has no place for.
+/// What was written and what was left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportCounts {
-    /// Series with samples.
+    /// Number of series with samples.
     pub series: u64,
-    /// Samples written.
+    /// Number of samples written.
     pub samples: u64,
-    /// Native histograms left out.
+    /// Number of native histograms left out.
     pub histograms_left_out: u64,
-    /// Stale markers left out.
+    /// Number of stale markers left out.
     pub stale_left_out: u64,
 }
 
-/// Writes series in a format.
+/// Writes series in one format.
 pub trait ExportWriter {
-    /// Writes one; series come by metric and labels, each once. Counts.
+    /// Writes one series, and counts in `done`. Series come sorted by metric name and labels, each
+    /// once.
     fn series(
         &mut self,
         labels: &Labels,
         samples: &ExportedSeries,
         done: &mut ExportCounts,
     ) -> Result<(), ExportError>;
-    /// Writes what has to be at the end.
+    /// Writes the end of the output.
     fn finish(self: Box<Self>) -> Result<(), ExportError>;
 }
 
-/// What a sink knows before the first series.
+/// What a writer must know before the first series.
 pub struct ExportSchema {
-    /// Names of all labels, sorted.
+    /// The names of all labels, sorted.
     pub labels: Vec<String>,
     /// Whether there may be histograms.
     pub histograms: bool,

@@ -1,7 +1,7 @@
-//! OpenMetrics text, as `perennial import openmetrics` and promtool read it.
+//! Export as OpenMetrics text, which `perennial import openmetrics` and promtool read.
 //!
-//! It has no native histograms and no stale markers: both are counted and left out. Every NaN is
-//! the ordinary one.
+//! The format has no native histograms and no stale markers: both are counted and left out. Every
+//! NaN becomes the ordinary one.
 
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
 use crate::scrape::exposition::points::write_series;
@@ -12,7 +12,7 @@ use storage::model::{Labels, TimeMs};
 
 struct OpenMetrics<W>(W);
 
-/// A sink into `out`.
+/// A writer to `out`.
 pub fn sink<'a>(out: impl Write + 'a, _: ExportSchema) -> Result<Box<dyn ExportWriter + 'a>, ExportError> {
     Ok(Box::new(OpenMetrics(out)))
 }
@@ -46,14 +46,13 @@ impl<W: Write> ExportWriter for OpenMetrics<W> {
     }
 }
 
-/// Seconds out of which a reader makes the same milliseconds: readers multiply by 1000 and cut off
-/// what is behind the point, so that of some times the three decimals alone would become the
-/// millisecond before.
+/// Seconds that read back as the same milliseconds. Readers multiply by 1000 and truncate, so for
+/// some times three decimals alone would give the millisecond before.
 fn seconds(t: TimeMs) -> String {
     let text =
         format!("{}{}.{:03}", if t < 0 { "-" } else { "" }, t.unsigned_abs() / 1000, t.unsigned_abs() % 1000);
     let exact = |text: &String| text.parse::<f64>().is_ok_and(|s| (s * 1000.0) as i64 == t);
-    // The further from 1970, the further are doubles from each other.
+    // The farther from 1970, the larger the distance between doubles.
     let texts = ["", "0001", "001", "01"].map(|more| format!("{text}{more}"));
     texts.into_iter().find(exact).unwrap_or(text)
 }

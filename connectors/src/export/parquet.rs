@@ -1,8 +1,9 @@
-//! One flat Parquet file: a row per sample, a column per label; sorted by metric, labels and time.
+//! Export as one flat Parquet file: one row per sample, one column per label, sorted by metric
+//! name, labels and time.
 //!
-//! Columns: `timestamp` (ms, UTC), `value` (null: a stale marker, or a histogram), `histogram` (as
-//! PromQL prints it; only if there is one), then the labels by name, null where a series has none,
-//! named as in [`super::csv`].
+//! Columns: `timestamp` (ms, UTC), `value` (null for a stale marker or a histogram), `histogram`
+//! (as PromQL prints it; only if there is any), then the labels by name, null if a series does not
+//! have the label. Column names are those of [`super::csv`].
 
 use super::csv::columns;
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries};
@@ -27,7 +28,7 @@ struct Parquet<W: Write + Send> {
     shape: ExportSchema,
 }
 
-/// A sink into `out`.
+/// A writer to `out`.
 pub fn sink<'a>(
     out: impl Write + Send + 'a,
     shape: ExportSchema,
@@ -62,7 +63,7 @@ fn failed(error: parquet::errors::ParquetError) -> ExportError {
 }
 
 impl<W: Write + Send> Parquet<W> {
-    /// A column with one text in all rows.
+    /// A column with the same text in all rows.
     fn label(labels: &Labels, name: &str, rows: usize) -> Result<ArrayRef, ExportError> {
         let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         let Some(value) = labels.get(name) else { return Ok(new_null_array(&text, rows)) };

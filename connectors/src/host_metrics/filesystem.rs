@@ -1,10 +1,10 @@
-//! Space of mounted file systems; those that live in memory or in the kernel are left out, as
-//! node_exporter does.
+//! The space of mounted file systems. As in node_exporter, those in memory or in the kernel are
+//! left out.
 
 use super::writer::{FamilyWriter, HostExposition, MetricType};
 use procfs::MountEntry;
 
-/// File systems that are no disks, or might not answer.
+/// File system types that are not disks, or that might not answer.
 const IGNORED_TYPES: &[&str] = &[
     "autofs",
     "binfmt_misc",
@@ -34,21 +34,21 @@ const IGNORED_TYPES: &[&str] = &[
     "tracefs",
 ];
 
-/// Mount points that hold no data of the host's own.
+/// Mount points without data of the host itself.
 const IGNORED_MOUNTS: &[&str] =
     &["/dev", "/proc", "/sys", "/run/credentials", "/var/lib/docker", "/var/lib/containers/storage"];
 
 fn is_shown(mount: &MountEntry) -> bool {
     let inside =
         |prefix: &str| mount.fs_file.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-    // A container's root is an overlay; elsewhere overlays are other people's containers.
+    // In a container, the root is an overlay; elsewhere, overlays belong to containers.
     let foreign_overlay = mount.fs_vfstype == "overlay" && mount.fs_file != "/";
     !IGNORED_TYPES.contains(&mount.fs_vfstype.as_str())
         && !foreign_overlay
         && !IGNORED_MOUNTS.iter().any(|p| inside(p))
 }
 
-/// Writes size, free and available bytes, inodes, and whether it is read-only.
+/// Writes size, free and available bytes, inodes, and whether the file system is read-only.
 pub(super) fn render(out: &mut HostExposition) {
     let gauge = |name, help| FamilyWriter::new(name, MetricType::Gauge, help);
     let mut size = gauge("node_filesystem_size_bytes", "Filesystem size in bytes.");

@@ -1,7 +1,8 @@
-//! The host's own metrics, under node_exporter's names, so that its dashboards and alerts work without one.
+//! The metrics of the host, under the names of node_exporter, so that its dashboards and alerts
+//! work without it.
 //!
-//! [`render`] gives text 0.0.4 for a built-in target. Numbers come from `procfs`; what cannot be
-//! read (another operating system, a closed `/proc`) is left out.
+//! [`render`] returns text 0.0.4 for a built-in target. The numbers come from `procfs`; what cannot
+//! be read (another operating system, no access to `/proc`) is left out.
 
 pub mod filesystem;
 mod writer;
@@ -9,10 +10,10 @@ mod writer;
 use procfs::{Current, CurrentSI};
 use writer::{FamilyWriter, HostExposition, MetricType};
 
-/// Bytes of a sector in `/proc/diskstats`, whatever the disk's own sectors are.
+/// Bytes of a sector in `/proc/diskstats`, which do not depend on the disk.
 const SECTOR_BYTES: f64 = 512.0;
 
-/// All host metrics as an exposition.
+/// All host metrics as text 0.0.4.
 pub fn render() -> String {
     let mut out = HostExposition::default();
     processors(&mut out);
@@ -113,7 +114,7 @@ fn memory(out: &mut HostExposition) {
 
 fn load(out: &mut HostExposition) {
     let Ok(load) = procfs::LoadAverage::current() else { return };
-    // The kernel prints two decimals; widening the f32 would invent more.
+    // The kernel prints two decimals; converting the f32 would add digits.
     let exact = |v: f32| (f64::from(v) * 100.0).round() / 100.0;
     out.put_one("node_load1", MetricType::Gauge, "1m load average.", exact(load.one));
     out.put_one("node_load5", MetricType::Gauge, "5m load average.", exact(load.five));

@@ -1,4 +1,4 @@
-//! Writes an exposition in text 0.0.4.
+//! Writes metrics in the text format 0.0.4.
 
 use std::fmt::Write;
 
@@ -7,11 +7,11 @@ use std::fmt::Write;
 pub enum MetricType {
     /// Only grows.
     Counter,
-    /// Moves both ways.
+    /// Goes up and down.
     Gauge,
 }
 
-/// One metric family being written; it has no place in the text if it stays empty.
+/// A metric family that is being written. Without samples it is left out of the text.
 pub struct FamilyWriter {
     name: &'static str,
     head: String,
@@ -32,7 +32,7 @@ impl FamilyWriter {
         }
     }
 
-    /// One sample.
+    /// Adds a sample.
     pub fn add(&mut self, labels: &[(&str, &str)], value: f64) {
         self.lines.push_str(self.name);
         for (i, (name, value)) in labels.iter().enumerate() {
@@ -45,12 +45,12 @@ impl FamilyWriter {
     }
 }
 
-/// The whole exposition.
+/// The text with all families.
 #[derive(Default)]
 pub struct HostExposition(String);
 
 impl HostExposition {
-    /// Takes a family.
+    /// Adds a family.
     pub fn put(&mut self, family: FamilyWriter) {
         if !family.lines.is_empty() {
             self.0.push_str(&family.head);
@@ -58,14 +58,14 @@ impl HostExposition {
         }
     }
 
-    /// A family of one sample without labels.
+    /// Adds a family with one sample without labels.
     pub fn put_one(&mut self, name: &'static str, kind: MetricType, help: &str, value: f64) {
         let mut family = FamilyWriter::new(name, kind, help);
         family.add(&[], value);
         self.put(family);
     }
 
-    /// The text.
+    /// The complete text.
     pub fn finish(self) -> String {
         self.0
     }

@@ -1,7 +1,8 @@
-//! The past of another server: read from its files and written as our blocks, without a server running.
+//! Import of history from another server: its files are read and written as our blocks, while no
+//! server runs.
 //!
-//! [`prometheus`] reads Prometheus' data directory, [`openmetrics`] text. What is imported lies beside what is there: where both have a
-//! sample at one time, one of them is answered.
+//! [`prometheus`] reads Prometheus' data directory, [`openmetrics`] text. Imported samples are
+//! added to existing ones; if both have a sample at the same time, one of them is returned.
 
 pub mod openmetrics;
 pub mod prometheus;
@@ -9,33 +10,33 @@ pub mod prometheus;
 use std::path::{Path, PathBuf};
 use storage::store::StoreError;
 
-/// Why something could not be imported.
+/// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file cannot be read.
+    /// A file cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// A file has unexpected content.
     #[error("{path}: {reason}")]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// What is wrong, and where.
         reason: String,
     },
-    /// A line of a text is not what it should be.
+    /// A line of a text has unexpected content.
     #[error("{path}:{line}: {reason}")]
     Line {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
     /// The block could not be written.

@@ -1,9 +1,9 @@
-//! OpenMetrics text, with a timestamp on every sample, as blocks of ours: what
-//! `promtool tsdb create-blocks-from openmetrics` takes, in any order.
+//! Imports OpenMetrics text with a timestamp on every sample, in any order, as blocks; accepts what
+//! `promtool tsdb create-blocks-from openmetrics` accepts.
 //!
-//! The text is read once, in pieces. When as many samples wait as may be in memory, they become
-//! blocks of the ranges that they lie in, so a large text makes several blocks of one range; the
-//! server merges them. Where and what is wrong is said with its line ([`ImportError::Line`]).
+//! The text is read once, in pieces. When the limit of samples in memory is reached, they are
+//! written as blocks, one per time range, so a large text makes several blocks of one range; the
+//! server merges them. Errors name the line ([`ImportError::Line`]).
 
 use super::{ImportError, io_error};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
@@ -16,20 +16,20 @@ use storage::block::{BlockMeta, BlockSeries, BlockSpec, write_block_replacing};
 use storage::disk::Disk;
 use storage::model::{Labels, TimeMs};
 
-/// How far an import is.
+/// The progress of an import.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ImportProgress {
     /// Bytes read.
     pub bytes: u64,
-    /// Bytes of the text.
+    /// Size of the text, bytes.
     pub of: u64,
     /// Samples read.
     pub samples: u64,
 }
 
-/// Writes what the text in `file` says as blocks into `blocks_dir`, and returns them; `told` hears
-/// now and then how far it is. None of them has a name that is `taken`. On an error some blocks may
-/// have been written.
+/// Writes the samples of the text in `file` as blocks into `blocks_dir`, and returns their
+/// metadata. No block gets a name in `taken`. `told` is called from time to time with the progress.
+/// After an error some blocks may have been written.
 pub fn copy(
     file: &Path,
     disk: &dyn Disk,
@@ -82,22 +82,23 @@ pub fn copy(
 /// A sample: time, value, line.
 type ImportedSample = (TimeMs, f64, u64);
 
-/// What is read and not yet written.
+/// Samples that were read but not written yet.
 #[derive(Default)]
 struct BufferedSeries {
-    /// Index in `series` by the bytes that name it, of counters, histograms and so on.
+    /// Index in `series` by metric type and by the bytes of the series in the text: a repeated
+    /// series is not parsed again.
     known: HashMap<(MetricType, Box<[u8]>), usize>,
     by_labels: HashMap<Labels, usize>,
     series: Vec<(Labels, Vec<ImportedSample>)>,
     samples: usize,
-    /// Samples ever read.
+    /// Number of samples read so far.
     total: u64,
 }
 
 struct OpenMetricsImporter<'a> {
     file: &'a Path,
     taken: &'a BTreeSet<String>,
-    /// Lines of the pieces before.
+    /// Number of lines in the pieces before.
     lines: u64,
     kind: MetricType,
     ended: bool,
@@ -105,13 +106,13 @@ struct OpenMetricsImporter<'a> {
 }
 
 impl OpenMetricsImporter<'_> {
-    /// An error in a line of the present piece, from 1.
+    /// An error in line `line` (from 1) of the current piece.
     fn error(&self, line: usize, reason: impl ToString) -> ImportError {
         let line = self.lines + line as u64;
         ImportError::Line { path: self.file.to_owned(), line, reason: reason.to_string() }
     }
 
-    /// Reads whole lines.
+    /// Reads a piece of complete lines.
     fn take(&mut self, piece: &[u8]) -> Result<(), ImportError> {
         if self.ended && !piece.is_empty() {
             return Err(self.error(1, "unexpected data after # EOF"));
@@ -139,7 +140,7 @@ impl OpenMetricsImporter<'_> {
         Ok(())
     }
 
-    /// Makes blocks of what waits.
+    /// Writes the buffered samples as blocks.
     fn write(
         &mut self,
         disk: &dyn Disk,
@@ -167,7 +168,7 @@ impl OpenMetricsImporter<'_> {
         Ok(())
     }
 
-    /// One series has one value at a time.
+    /// Checks that a series has only one value per time.
     fn check_once(&self, labels: &Labels, samples: &[ImportedSample]) -> Result<(), ImportError> {
         let twice =
             samples.windows(2).find(|two| two[0].0 == two[1].0 && two[0].1.to_bits() != two[1].1.to_bits());
@@ -204,7 +205,7 @@ impl BufferedSeries {
     }
 }
 
-/// What a series has in `from ≤ t < to`.
+/// The samples of a series with `from ≤ t < to`.
 fn cut(labels: &Labels, samples: &[ImportedSample], from: TimeMs, to: TimeMs) -> BlockSeries {
     let start = samples.partition_point(|s| s.0 < from);
     let end = samples.partition_point(|s| s.0 < to);
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
     use testing::assert_proportional;
 
-    /// Series and samples of a text.
+    /// Number of series and samples of a text.
     fn read(text: &String) -> Result<(usize, u64), String> {
         let taken = BTreeSet::new();
         let waiting = BufferedSeries::default();

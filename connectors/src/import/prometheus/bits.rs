@@ -1,17 +1,17 @@
-//! A stream of bits, and the numbers that Prometheus' chunks write into it.
+//! Reads a stream of bits, and the numbers in it as Prometheus' chunks encode them.
 
-/// Reads bits, the highest of each byte first. Every read past the end is `None`.
+/// Reads bits, the highest of each byte first. Returns `None` past the end.
 #[derive(Clone, Copy, Debug)]
 pub struct TsdbBitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// Widths of what a number takes, by the number of ones before the first zero.
+/// Widths of a number in bits, by the number of ones before the first zero.
 const WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
 
 impl<'a> TsdbBitReader<'a> {
-    /// At the first bit.
+    /// A reader at the first bit.
     pub fn new(bytes: &'a [u8]) -> TsdbBitReader<'a> {
         TsdbBitReader { bytes, at: 0 }
     }
@@ -39,12 +39,12 @@ impl<'a> TsdbBitReader<'a> {
         Some(value)
     }
 
-    /// The next bits as a double.
+    /// The next 64 bits as a double.
     pub fn double(&mut self) -> Option<f64> {
         self.bits(64).map(f64::from_bits)
     }
 
-    /// A whole number without a sign, as Go's `binary.Uvarint`, byte by byte.
+    /// An unsigned integer, byte by byte, as Go's `binary.Uvarint`.
     pub fn uvarint(&mut self) -> Option<u64> {
         let mut n = 0u64;
         for shift in (0..64).step_by(7) {
@@ -57,12 +57,12 @@ impl<'a> TsdbBitReader<'a> {
         None
     }
 
-    /// As [`TsdbBitReader::uvarint`], with the sign in the lowest bit.
+    /// A signed integer: as [`TsdbBitReader::uvarint`], with the sign in the lowest bit.
     pub fn varint(&mut self) -> Option<i64> {
         self.uvarint().map(crate::protobuf::zigzag)
     }
 
-    /// Ones before the first zero, at most `most`; nothing follows the last of them.
+    /// The number of ones before the first zero, at most `most`; after `most` ones no zero follows.
     pub fn ones(&mut self, most: u32) -> Option<u32> {
         let mut n = 0;
         while n < most && self.bit()? {
@@ -71,27 +71,27 @@ impl<'a> TsdbBitReader<'a> {
         Some(n)
     }
 
-    /// The next `n` bits with a sign: from `-(2^(n-1) - 1)` to `2^(n-1)`.
+    /// The next `n` bits as a signed integer: from `-(2^(n-1) - 1)` to `2^(n-1)`.
     pub fn signed(&mut self, n: u32) -> Option<i64> {
         let bits = self.bits(n)?;
         let beyond = n < 64 && n > 0 && bits > 1 << (n - 1);
         Some(if beyond { (bits as i64).wrapping_sub(1 << n) } else { bits as i64 })
     }
 
-    /// A whole number with a sign, in one of nine widths.
+    /// A signed integer in one of nine widths.
     pub fn varbit(&mut self) -> Option<i64> {
         let width = WIDTHS[self.ones(8)? as usize];
         self.signed(width)
     }
 
-    /// A whole number without a sign, in one of nine widths.
+    /// An unsigned integer in one of nine widths.
     pub fn varbit_unsigned(&mut self) -> Option<u64> {
         let width = WIDTHS[self.ones(8)? as usize];
         self.bits(width)
     }
 }
 
-/// A column of doubles, each written as its difference (XOR) from the one before.
+/// Decodes a column of doubles, each encoded as its XOR with the one before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TsdbXorDecoder {
     /// The value before.
@@ -101,7 +101,7 @@ pub struct TsdbXorDecoder {
 }
 
 impl TsdbXorDecoder {
-    /// A column that begins with `value`.
+    /// A column with the first value `value`.
     pub fn begin(value: f64) -> TsdbXorDecoder {
         TsdbXorDecoder { value, ..TsdbXorDecoder::default() }
     }
@@ -113,7 +113,7 @@ impl TsdbXorDecoder {
         }
         if bits.bit()? {
             self.leading = bits.bits(5)? as u32;
-            // 64 does not fit into six bits; zero cannot be, so it stands for it.
+            // 64 does not fit into six bits, so 0, which is impossible, stands for it.
             let width = match bits.bits(6)? as u32 {
                 0 => 64,
                 n => n,

@@ -1,18 +1,19 @@
-//! Numbers in Prometheus' files: big-endian, or variable in length as Go's `encoding/binary` writes them.
+//! Reads numbers in Prometheus' files: big-endian, or of variable length as in Go's
+//! `encoding/binary`.
 
-/// A place in a slice. Every read past the end is `None`.
+/// Reads a slice from front to back. Returns `None` past the end.
 #[derive(Clone, Copy, Debug)]
 pub struct TsdbByteReader<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> TsdbByteReader<'a> {
-    /// At the first byte.
+    /// A reader at the first byte.
     pub fn new(bytes: &'a [u8]) -> TsdbByteReader<'a> {
         TsdbByteReader { bytes }
     }
 
-    /// Bytes left.
+    /// Number of bytes left.
     pub fn left(&self) -> usize {
         self.bytes.len()
     }
@@ -43,7 +44,8 @@ impl<'a> TsdbByteReader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// Seven bits a byte, the low ones first; the high bit says that more follow.
+    /// An unsigned integer: seven bits per byte, the low ones first; the high bit means that more
+    /// bytes follow.
     pub fn uvarint(&mut self) -> Option<u64> {
         let mut n = 0u64;
         for shift in (0..64).step_by(7) {
@@ -60,24 +62,24 @@ impl<'a> TsdbByteReader<'a> {
         None
     }
 
-    /// As [`TsdbByteReader::uvarint`], with the sign in the lowest bit.
+    /// A signed integer: as [`TsdbByteReader::uvarint`], with the sign in the lowest bit.
     pub fn varint(&mut self) -> Option<i64> {
         self.uvarint().map(crate::protobuf::zigzag)
     }
 
-    /// As [`TsdbByteReader::uvarint`], a length or a count.
+    /// As [`TsdbByteReader::uvarint`], for a length or count.
     pub fn size(&mut self) -> Option<usize> {
         self.uvarint().and_then(|n| usize::try_from(n).ok())
     }
 
-    /// A length, and so many bytes of text.
+    /// A length, and that many bytes of text.
     pub fn text(&mut self) -> Option<&'a str> {
         let n = self.size()?;
         std::str::from_utf8(self.take(n)?).ok()
     }
 }
 
-/// Whether the four bytes behind `body` are its CRC32C.
+/// Whether `crc` is the CRC32C of `body`.
 pub fn sealed(body: &[u8], crc: Option<u32>) -> bool {
     crc == Some(crc32c::crc32c(body))
 }

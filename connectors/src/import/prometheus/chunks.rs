@@ -1,4 +1,5 @@
-//! The files of a block's `chunks/`: where a chunk is, whether it is whole, what it holds.
+//! Reads the files in a block's `chunks/`: finds a chunk, verifies its checksum and decodes its
+//! samples.
 
 use super::super::{ImportError, damaged, io_error};
 use super::bytes::{TsdbByteReader, sealed};
@@ -14,10 +15,10 @@ use storage::model::value::{STALE, sanitize};
 use storage::store::{TimedHistograms, TimedStarts};
 
 const MAGIC: u32 = 0x85BD_40DD;
-/// Magic, version, padding.
+/// Length of the file header: magic, version, padding.
 const HEADER: usize = 8;
 
-/// Samples being collected, in the order of chunks.
+/// Samples that are collected, in the order of chunks.
 #[derive(Debug, Default)]
 pub struct ChunkSamples {
     /// Times of floats.
@@ -26,7 +27,7 @@ pub struct ChunkSamples {
     pub vs: Vec<f64>,
     /// Native histograms.
     pub histograms: TimedHistograms,
-    /// Start timestamps of both.
+    /// Start timestamps of floats and histograms.
     pub starts: TimedStarts,
 }
 
@@ -36,14 +37,14 @@ impl ChunkSamples {
         self.vs.push(sanitize(v));
     }
 
-    /// 0: there is none.
+    /// Adds a start timestamp; 0 means none.
     pub(super) fn start(&mut self, t: TimeMs, start: TimeMs) {
         if start != 0 {
             self.starts.push((t, start));
         }
     }
 
-    /// `None`: it is not well-formed.
+    /// Adds a histogram. `None` if it is malformed.
     pub(super) fn histogram(&mut self, t: TimeMs, h: RawHistogram) -> Option<()> {
         if h.is_stale() {
             self.ends(t);
@@ -53,13 +54,14 @@ impl ChunkSamples {
         Some(())
     }
 
-    /// The series ends.
+    /// Adds a stale marker: the series has ended.
     pub(super) fn ends(&mut self, t: TimeMs) {
         self.ts.push(t);
         self.vs.push(STALE);
     }
 
-    /// Keeps what is wanted, in time order, each time once: chunks may overlap, and the first one wins.
+    /// Keeps the wanted samples, in time order, each time once. Chunks may overlap; the first one
+    /// wins.
     pub(super) fn finish(&mut self, wanted: impl Fn(TimeMs) -> bool) {
         let mut floats: Vec<(TimeMs, f64)> = self.ts.drain(..).zip(self.vs.drain(..)).collect();
         floats.retain(|(t, _)| wanted(*t));
@@ -103,21 +105,21 @@ impl TsdbChunks {
         }
     }
 
-    /// Appends the samples of the chunk that the index calls `reference`: file and offset.
+    /// Appends the samples of a chunk; `reference` of the index is its file and offset.
     pub fn read(&self, reference: u64, out: &mut ChunkSamples) -> Result<(), ImportError> {
         let number = (reference >> 32) as usize;
         let offset = reference & 0xFFFF_FFFF;
         let missing = || damaged(&self.dir, format!("has no file {:06}, which the index names", number + 1));
         let (path, file) = self.files.get(number).ok_or_else(missing)?;
         let bad = |reason: &str| damaged(path, format!("offset {offset}: {reason}"));
-        // A length takes at most five bytes here.
+        // A length has at most five bytes here.
         let mut head = [0; 5];
         let read = file.read_at(&mut head, offset).map_err(io_error(path))?;
         let mut cursor = TsdbByteReader::new(&head[..read]);
         let len =
             cursor.size().filter(|n| *n <= IMPORT_CHUNK_BYTES).ok_or_else(|| bad("no length of a chunk"))?;
         let from = offset + (read - cursor.left()) as u64;
-        // Encoding, data, checksum.
+        // Encoding (1 byte), data, checksum (4 bytes).
         let mut body = vec![0; 1 + len + 4];
         file.read_exact_at(&mut body, from).map_err(io_error(path))?;
         let (body, crc) = body.split_at(1 + len);

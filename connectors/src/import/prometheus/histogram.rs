@@ -1,7 +1,8 @@
-//! Chunks of native histograms: a layout of buckets that all samples share, then a column per bucket.
+//! Decodes chunks of native histograms: a bucket layout shared by all samples, then a column per
+//! bucket.
 //!
-//! Whole counts are written as differences of differences, float counts as XOR with the count
-//! before. A stale marker has a count, a zero bucket and a sum that is stale, and no buckets.
+//! Integer counts are encoded as deltas of deltas, float counts as XOR with the count before. A
+//! stale marker has a count, a zero bucket and a stale sum, but no buckets.
 
 use super::bits::{TsdbBitReader, TsdbXorDecoder};
 use super::chunks::ChunkSamples;
@@ -14,7 +15,7 @@ use storage::model::value::is_stale;
 /// The first two bits of a chunk of gauges.
 const GAUGE: u8 = 0b11;
 
-/// What the samples of a chunk have in common.
+/// What all samples of a chunk have in common.
 struct HistogramChunkLayout {
     schema: i32,
     zero_threshold: f64,
@@ -24,28 +25,30 @@ struct HistogramChunkLayout {
     flags: CounterResetFlags,
 }
 
-/// What a chunk says of counter resets: a counter's chunk has none behind its first sample.
+/// What a chunk says about counter resets: in a chunk of a counter, only the first sample may
+/// follow a reset.
 #[derive(Clone, Copy, PartialEq)]
 enum CounterResetFlags {
     Counter,
     Gauge,
 }
 
-/// How a chunk is written.
+/// The encoding of a chunk.
 #[derive(Clone, Copy, Debug)]
 pub struct Form {
-    /// Counts are doubles.
+    /// Whether counts are doubles.
     pub float: bool,
-    /// Samples may have start timestamps (encodings 5 and 6, what `histograms-st-encoding` of
-    /// Prometheus writes).
+    /// Whether samples may have start timestamps (encodings 5 and 6, written by Prometheus with
+    /// `histograms-st-encoding`).
     pub starts: bool,
 }
 
-/// Appends the samples of a chunk's data; `None`: it is too short for what it says.
+/// Appends the samples of a chunk's data. `None` if it is too short for its content.
 pub fn read(data: &[u8], form: Form, out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
     let count = u16::from_be_bytes([head[0], head[1]]);
-    // With starts, the third byte says of them, and the flags are the first bits of the number of samples.
+    // With start timestamps, the third byte describes them, and the flags are the first bits of the
+    // sample count.
     let (count, flags, starts) = if !form.starts {
         (count, head[2], StartBits::default())
     } else {
@@ -78,14 +81,14 @@ impl HistogramChunkLayout {
     fn hint(&self, at: u16) -> ResetHint {
         match self.flags {
             CounterResetFlags::Gauge => ResetHint::Gauge,
-            // What the chunk says of its first is about the chunk before, which may be deleted or
+            // For the first sample, the flags refer to the chunk before, which may be deleted or
             // another one by now.
             CounterResetFlags::Counter if at == 0 => ResetHint::Unknown,
             CounterResetFlags::Counter => ResetHint::NotReset,
         }
     }
 
-    /// The histogram that all samples are made from.
+    /// The histogram with the common fields, from which all samples are made.
     fn blank(&self, float: bool, at: u16) -> RawHistogram {
         let buckets = |spans: &[BucketSpan]| RawBuckets { spans: spans.to_vec(), ..RawBuckets::default() };
         RawHistogram {
@@ -101,8 +104,9 @@ impl HistogramChunkLayout {
     }
 }
 
-/// Those without buckets only move the next one: each sample has a bit for each bucket, so that a
-/// layout costs no more than the samples that have it.
+/// Reads spans. Spans without buckets only move the next one, and are merged into it: each sample
+/// has at least one bit per bucket, so that a layout cannot cost more memory than its samples
+/// justify.
 fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
     let count = usize::try_from(bits.varbit_unsigned()?).ok()?;
     let mut spans = Vec::new();
@@ -122,7 +126,7 @@ fn spans(bits: &mut TsdbBitReader<'_>) -> Option<Vec<BucketSpan>> {
     Some(spans)
 }
 
-/// Bounds that are whole thousandths are written as such.
+/// Reads bounds. Multiples of 1/1000 are encoded as integers.
 fn bounds(bits: &mut TsdbBitReader<'_>) -> Option<Vec<f64>> {
     let count = bits.varbit_unsigned()?;
     (0..count)
@@ -137,7 +141,7 @@ fn buckets(spans: &[BucketSpan]) -> usize {
     spans.iter().map(|span| span.length as usize).sum()
 }
 
-/// A whole number whose difference from the one before changes little.
+/// An integer column encoded as deltas of deltas.
 #[derive(Clone, Copy, Default)]
 struct DeltaState {
     value: i64,
@@ -150,19 +154,19 @@ impl DeltaState {
         value
     }
 
-    /// The difference as it is; its own difference begins here.
+    /// The next value, from its delta.
     fn step(&mut self, delta: i64) -> i64 {
         self.delta = delta;
         self.value = self.value.wrapping_add(delta);
         self.value
     }
 
-    /// The difference of the difference.
+    /// The next value, from the delta of its delta.
     fn bend(&mut self, change: i64) -> i64 {
         self.step(self.delta.wrapping_add(change))
     }
 
-    /// Number `at` of the column, out of what is written for it.
+    /// Decodes value number `at` of the column.
     fn next(&mut self, at: u16, bits: &mut TsdbBitReader<'_>) -> Option<i64> {
         let written = bits.varbit()?;
         Some(if at == 1 { self.step(written) } else { self.bend(written) })
@@ -190,7 +194,7 @@ fn whole(
             sum = TsdbXorDecoder::begin(bits.double()?);
             t
         } else {
-            // Time does not go back: its first difference has no sign.
+            // Time does not go back: the first delta is unsigned.
             let t =
                 if at == 1 { time.step(bits.varbit_unsigned()? as i64) } else { time.bend(bits.varbit()?) };
             total.next(at, bits)?;
@@ -198,7 +202,7 @@ fn whole(
             sum.next(bits)?;
             t
         };
-        // A few bits: they must not cost a whole layout.
+        // A stale marker has only a few bits: it must not cost a whole layout.
         if at > 0 && is_stale(sum.value) {
             out.ends(t);
             out.start(t, starts.next(at, t, previous, bits)?);

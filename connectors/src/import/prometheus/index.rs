@@ -1,6 +1,6 @@
-//! A block's `index`: its symbols, and its series with their labels and chunks, in the order of labels.
+//! Reads a block's `index`: its symbols, and its series with labels and chunks, sorted by labels.
 //!
-//! Postings and label indices are not read: everything is imported.
+//! Postings and label indices are not read, because everything is imported.
 
 use super::super::{ImportError, damaged, io_error};
 use super::bytes::{TsdbByteReader, sealed};
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use storage::model::Labels;
 
 const MAGIC: u32 = 0xBAAA_D700;
-/// Six offsets and a checksum end the file.
+/// Length of the table at the end of the file: six offsets and a checksum.
 const TABLE: usize = 6 * 8 + 4;
-/// Series begin at multiples of this.
+/// Series begin at multiples of this offset.
 const ALIGNMENT: usize = 16;
 
 /// The content of an index.
@@ -24,16 +24,16 @@ pub struct TsdbIndex {
 /// A series of the index.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IndexedSeries {
-    /// What tombstones call it.
+    /// The reference by which tombstones name it.
     pub reference: u64,
-    /// Its labels.
+    /// The labels of the series.
     pub labels: Labels,
     /// References of its chunks, in time order.
     pub chunks: Vec<u64>,
 }
 
 impl TsdbIndex {
-    /// Reads the file; symbols are checked here, series when they are read.
+    /// Reads the file. Symbols are verified now, series when they are read.
     pub fn open(path: &Path) -> Result<TsdbIndex, ImportError> {
         let content = std::fs::read(path).map_err(io_error(path))?;
         let bad = |reason: String| damaged(path, reason);
@@ -54,7 +54,7 @@ impl TsdbIndex {
         let (Some(symbols), Some(first), Some(label_indices), Some(_), Some(postings)) = sections else {
             return Err(bad(format!("offset {at}: the table of contents points outside of the file")));
         };
-        // What lies behind the series; some writers leave the label indices out.
+        // The section after the series; some writers leave the label indices out.
         let end = [label_indices, postings].into_iter().filter(|n| *n > first).min().unwrap_or(at);
         let symbols =
             read_symbols(&content, symbols).ok_or_else(|| bad(format!("offset {symbols}: symbols")))?;
@@ -101,7 +101,7 @@ impl TsdbIndex {
         let mut chunks = Vec::with_capacity(count.min(entry.len()));
         let mut previous = 0i64;
         for at in 0..count {
-            // The span of time; the chunk knows better.
+            // The time range, which is not needed: the chunk has the times.
             if at == 0 {
                 cursor.varint().map(drop)?
             } else {
@@ -123,7 +123,7 @@ impl TsdbIndex {
     }
 }
 
-/// Where each symbol is.
+/// The position of each symbol.
 fn read_symbols(content: &[u8], at: usize) -> Option<Vec<(usize, usize)>> {
     let mut head = TsdbByteReader::new(content.get(at..)?);
     let len = head.u32()? as usize;

@@ -1,9 +1,10 @@
-//! Prometheus' blocks: directories with `meta.json`, `index`, `chunks/` and perhaps `tombstones`.
+//! Imports Prometheus' blocks: directories with `meta.json`, `index`, `chunks/` and possibly
+//! `tombstones`.
 //!
-//! Read only, and only what is in blocks: the newest hours are in Prometheus' head and log until it
-//! makes a block of them, or a snapshot (`POST /api/v1/admin/tsdb/snapshot`). Format: Prometheus'
-//! `tsdb/docs/format`. The parts: [`index`] (series and their chunks), [`chunks`] (files of
-//! chunks), [`xor`] and [`histogram`] (their samples).
+//! Only blocks are read: the newest hours are in Prometheus' head and log until it writes a block
+//! or makes a snapshot (`POST /api/v1/admin/tsdb/snapshot`). Prometheus' `tsdb/docs/format`
+//! specifies the format. [`index`] reads series and their chunks, [`chunks`] the chunk files,
+//! [`xor`] and [`histogram`] the samples.
 
 pub mod bits;
 pub mod bytes;
@@ -29,47 +30,47 @@ use storage::model::TimeMs;
 use storage::store::StoreError;
 use tombstones::TsdbTombstones;
 
-/// The version of `meta.json` that is known.
+/// The supported version of `meta.json`.
 const META_VERSION: u32 = 1;
 
-/// What a block's `meta.json` says.
+/// The content of a block's `meta.json`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TsdbMeta {
-    /// Its name.
+    /// The name of the block.
     pub ulid: String,
-    /// First instant.
+    /// First instant of its range.
     pub min_time: TimeMs,
-    /// First instant behind it.
+    /// First instant after its range.
     pub max_time: TimeMs,
     /// Format version.
     pub version: u32,
-    /// Counts.
+    /// Numbers of samples and series.
     #[serde(default)]
     pub stats: TsdbStats,
 }
 
-/// What a block counts of itself.
+/// The counts of a block.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TsdbStats {
-    /// Samples.
+    /// Number of samples.
     pub num_samples: u64,
-    /// Series.
+    /// Number of series.
     pub num_series: u64,
 }
 
 /// A block of Prometheus.
 #[derive(Clone, Debug)]
 pub struct TsdbBlock {
-    /// Where it is.
+    /// The directory of the block.
     pub dir: PathBuf,
-    /// What it says of itself.
+    /// The content of its `meta.json`.
     pub meta: TsdbMeta,
 }
 
-/// The blocks in Prometheus' data directory `dir`, oldest first; `dir` may be a single block or a
-/// snapshot too.
+/// The blocks in Prometheus' data directory `dir`, oldest first. `dir` may also be a single block
+/// or a snapshot.
 pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
     if dir.join("meta.json").is_file() {
         return Ok(vec![open(dir)?]);
@@ -77,7 +78,7 @@ pub fn blocks(dir: &Path) -> Result<Vec<TsdbBlock>, ImportError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io_error(dir))? {
         let path = entry.map_err(io_error(dir))?.path();
-        // What is being written or removed has a name with a point in it.
+        // Directories that are being written or removed have an extension.
         if path.extension().is_none() && path.join("meta.json").is_file() {
             found.push(open(&path)?);
         }
@@ -99,8 +100,8 @@ fn open(dir: &Path) -> Result<TsdbBlock, ImportError> {
     Ok(TsdbBlock { dir: dir.to_owned(), meta })
 }
 
-/// Writes `block` as a block of ours into `blocks_dir`, under a name that is not `taken`;
-/// `progress` hears of each series. `None`: it holds no samples.
+/// Writes `block` as one of our blocks into `blocks_dir`, under a name that is not in `taken`.
+/// `progress` is called for each series. `None` if it has no samples.
 pub fn copy(
     block: &TsdbBlock,
     disk: &dyn Disk,
@@ -121,8 +122,8 @@ pub fn copy(
                 progress(&series);
                 Some(Ok(series))
             }
-            // The store's writer knows no errors of ours: it is told to give up, and this one is
-            // told outside.
+            // The writer of the store cannot return our errors: it gets a stand-in that makes it
+            // give up, and the real error is returned below.
             Err(error) => {
                 let stop = StoreError::Damaged { path: block.dir.clone(), reason: error.to_string() };
                 failed = Some(error);
@@ -150,7 +151,7 @@ pub fn copy(
     }
 }
 
-/// All samples of a series that are in the block's range and not deleted.
+/// The samples of a series that are within the block's range and not deleted.
 fn read_series(
     series: &IndexedSeries,
     chunks: &TsdbChunks,

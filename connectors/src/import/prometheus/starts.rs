@@ -1,22 +1,23 @@
-//! Start timestamps in chunks that have some: one may stand behind the first sample, and from some
-//! sample on each has one.
+//! Decodes the start timestamps in chunks. The first sample may have one, and from some sample on
+//! every sample has one.
 
 use super::bits::TsdbBitReader;
 use storage::model::TimeMs;
 
-/// Reads those of one chunk, in the order of its samples.
+/// Reads the start timestamps of one chunk, in the order of its samples.
 #[derive(Debug, Default)]
 pub struct StartBits {
     begins_with_one: bool,
-    /// The first sample that has another one than the sample before; 0: none.
+    /// The first sample whose start timestamp differs from that of the sample before; 0 if there is
+    /// none.
     first_change: u16,
     start: TimeMs,
-    /// How far before the sample before the start lies.
+    /// The difference between the time of the sample before and the start timestamp.
     before: i64,
 }
 
 impl StartBits {
-    /// What a byte of the chunk's head says of them.
+    /// `head` is the byte of the chunk header that describes them.
     pub fn new(head: u8) -> StartBits {
         StartBits {
             begins_with_one: head & 0x80 != 0,
@@ -25,8 +26,8 @@ impl StartBits {
         }
     }
 
-    /// The start of sample number `at`, whose time is `t` and which is read; 0: it has none.
-    /// `previous` is the time of the sample before. `None`: the bits are too short.
+    /// The start timestamp of sample number `at`, whose time `t` was read already; 0 if it has
+    /// none. `previous` is the time of the sample before. `None` if the data are too short.
     pub fn next(
         &mut self,
         at: u16,

@@ -1,5 +1,5 @@
-//! Damage: whatever bytes there are, reading them ends with samples or with an error that names
-//! file and offset.
+//! Tests with damaged data: reading any bytes gives samples, or an error that names file and
+//! offset.
 
 use super::chunks::{ChunkSamples, TsdbChunks};
 use super::histogram::Form;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use storage::model::value::STALE;
 use testing::assert_proportional;
 
-/// `body` behind its magic, with a checksum that fits.
+/// `body` after its magic, with a valid checksum.
 fn sealed(magic: &[u8], body: &[u8]) -> Vec<u8> {
     [magic, body, &crc32c::crc32c(body).to_be_bytes()].concat()
 }
@@ -53,7 +53,7 @@ fn tombstones_cover_both_ends() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tombstones");
     assert!(!TsdbTombstones::open(&path).unwrap().covers(3, 0), "there need not be any");
-    // Series 3: from -1 to 5 (signs are in the lowest bit).
+    // Series 3: from -1 to 5 (the sign is in the lowest bit).
     std::fs::write(&path, sealed(&[0x01, 0x30, 0xBA, 0x30, 1], &[3, 1, 10])).unwrap();
     let deleted = TsdbTombstones::open(&path).unwrap();
     let covered: Vec<i64> = (-3..8).filter(|t| deleted.covers(3, *t)).collect();
@@ -62,7 +62,7 @@ fn tombstones_cover_both_ends() {
     assert!(TsdbTombstones::open(&path).is_err());
 }
 
-/// A chunk whose bits are these, as text.
+/// A chunk with these bits, given as text.
 fn chunk(samples: u16, bits: &str) -> Vec<u8> {
     let bits: Vec<u8> = bits.bytes().filter(|b| *b != b' ').map(|b| b - b'0').collect();
     let bytes =
@@ -70,8 +70,8 @@ fn chunk(samples: u16, bits: &str) -> Vec<u8> {
     samples.to_be_bytes().into_iter().chain([0]).chain(bytes).collect()
 }
 
-/// Three samples with a histogram of nine buckets, of which the last two are stale markers: these
-/// have no buckets.
+/// Three samples with a histogram of nine buckets. The last two are stale markers, which have no
+/// buckets.
 #[test]
 fn histograms_end_without_buckets() {
     let double = |v: f64| format!("{:064b}", v.to_bits());
@@ -101,8 +101,8 @@ fn histograms_end_without_buckets() {
     }
 }
 
-/// Written by Prometheus 3.14 with `histograms-st-encoding`: whole and float counts, with a start
-/// of the first sample and without.
+/// Written by Prometheus 3.14 with `histograms-st-encoding`: integer and float counts, with and
+/// without a start timestamp of the first sample.
 const WITH_STARTS: [(bool, i64, &str); 4] = [
     (
         false,
@@ -166,7 +166,7 @@ fn histograms_have_start_timestamps() {
     }
 }
 
-/// `n` as a number of seven bits a byte.
+/// `n` with seven bits per byte.
 fn varint(mut n: u64) -> Vec<u8> {
     let mut out = Vec::new();
     while n >= 0x80 {
@@ -177,7 +177,7 @@ fn varint(mut n: u64) -> Vec<u8> {
     out
 }
 
-/// The index of a block with so many series of so many labels, each with one chunk.
+/// The index of a block with so many series and labels, with one chunk per series.
 fn index(series: usize, labels: usize) -> Vec<u8> {
     let checked = |body: &[u8]| [body, &crc32c::crc32c(body).to_be_bytes()].concat();
     let texts: Vec<String> = (0..series.max(labels)).map(|i| format!("text{i:06}")).collect();
@@ -191,7 +191,7 @@ fn index(series: usize, labels: usize) -> Vec<u8> {
     for i in 0..series {
         let mut entry = varint(labels as u64);
         (0..labels).for_each(|l| entry.extend([varint(l as u64), varint(i as u64)].concat()));
-        // One chunk: its first time, its span, its reference.
+        // One chunk: first time, time range, reference.
         entry.extend([1, 0, 0, 8]);
         file.resize(file.len().next_multiple_of(16), 0);
         file.extend([varint(entry.len() as u64), checked(&entry)].concat());
@@ -217,11 +217,11 @@ fn twice_the_block_costs_at_most_a_little_more_than_twice() {
     assert_eq!(read(&file("some", 3, index(3, 2))), 3);
     assert_proportional("series", 2_000, |n| file("series", n, index(n, 3)), read);
     assert_proportional("labels", 2_000, |n| file("labels", n, index(1, n)), read);
-    // All at the time and with the value of the first.
+    // All samples at the time and with the value of the first.
     let floats = |n: usize| {
         let bits = format!("00000000 {:064b} 00000001 0 {}", 1f64.to_bits(), "00".repeat(n - 2));
         let mut bytes = chunk(n as u16, &bits);
-        // Without the byte of a histogram's header.
+        // Remove the byte that only histogram headers have.
         bytes.remove(2);
         bytes
     };
@@ -247,12 +247,13 @@ fn twice_the_block_costs_at_most_a_little_more_than_twice() {
     assert_proportional("samples and deletions", 1_000, |n| n, |n| looked_at(*n));
 }
 
-/// A number without a sign, below 2^18, as bits of a chunk.
+/// An unsigned integer below 2^18, as bits of a chunk.
 fn unsigned(n: usize) -> String {
     format!("111110{n:018b}")
 }
 
-/// So many samples with a histogram of so many buckets with 1 each, behind as many spans without any.
+/// `samples` samples of a histogram of `buckets` buckets with 1 each, after as many spans without
+/// buckets.
 fn histograms(samples: usize, buckets: usize, float: bool) -> Vec<u8> {
     let one = format!("{:064b}", 1f64.to_bits());
     let none = "0".repeat(64);
@@ -265,12 +266,12 @@ fn histograms(samples: usize, buckets: usize, float: bool) -> Vec<u8> {
         let count = (buckets as f64).to_bits();
         format!("{count:064b} {none} {one} {}", one.repeat(buckets))
     };
-    // Nothing changes: a bit for the time, count, zero bucket, sum and each bucket.
+    // Nothing changes: one bit for time, count, zero bucket, sum and each bucket.
     let others = "0".repeat(4 + buckets).repeat(samples - 1);
     chunk(samples as u16, &format!("{layout} {first} {others}"))
 }
 
-/// A histogram of so many buckets, and as many ends of its series.
+/// A histogram of so many buckets, and as many stale markers.
 fn ends(buckets: usize, float: bool) -> Vec<u8> {
     let first = histograms(1, buckets, float);
     let mut bits: String = first[3..].iter().map(|byte| format!("{byte:08b}")).collect();

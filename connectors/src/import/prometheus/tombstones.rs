@@ -1,4 +1,4 @@
-//! A block's `tombstones`: stretches of series that were deleted and are still in the chunks.
+//! Reads a block's `tombstones`: time ranges of series that are deleted but still in the chunks.
 
 use super::super::{ImportError, damaged, io_error};
 use super::bytes::{TsdbByteReader, sealed};
@@ -7,16 +7,16 @@ use std::path::Path;
 use storage::model::TimeMs;
 
 const MAGIC: u32 = 0x0130_BA30;
-/// Magic and version.
+/// Length of the header: magic and version.
 const HEADER: usize = 5;
 
-/// Deleted stretches, ends included, by the series' reference in the index; in order, and none
-/// reaches into another.
+/// Deleted ranges, ends included, by the reference of the series in the index; sorted, without
+/// overlaps.
 #[derive(Debug, Default)]
 pub struct TsdbTombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
 
 impl TsdbTombstones {
-    /// Reads the file; there need not be one.
+    /// Reads the file; it may be missing.
     pub fn open(path: &Path) -> Result<TsdbTombstones, ImportError> {
         if !path.exists() {
             return Ok(TsdbTombstones::default());
@@ -43,7 +43,7 @@ impl TsdbTombstones {
         Some(TsdbTombstones(found))
     }
 
-    /// Whether the sample at `t` of a series was deleted.
+    /// Whether the sample at `t` of a series is deleted.
     pub fn covers(&self, series: u64, t: TimeMs) -> bool {
         let Some(deleted) = self.0.get(&series) else { return false };
         let begun = deleted.partition_point(|(from, _)| *from <= t);
@@ -51,7 +51,7 @@ impl TsdbTombstones {
     }
 }
 
-/// Puts stretches in order, and those together that overlap.
+/// Sorts ranges, and merges those that overlap.
 fn join(stretches: &mut Vec<(TimeMs, TimeMs)>) {
     stretches.sort_unstable();
     stretches.dedup_by(|next, before| {

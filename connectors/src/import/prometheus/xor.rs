@@ -1,9 +1,10 @@
-//! Chunks of floats: times as differences of differences, values as XOR with the value before.
+//! Decodes chunks of floats: times as deltas of deltas, values as XOR with the value before.
 
 use super::bits::{TsdbBitReader, TsdbXorDecoder};
 use super::chunks::ChunkSamples;
 
-/// Appends the samples of a chunk's data (count, then bits); `None`: it is too short for what it says.
+/// Appends the samples of a chunk's data (count, then bits). `None` if it is too short for its
+/// content.
 pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (count, data) = data.split_first_chunk::<2>()?;
     let count = u16::from_be_bytes(*count);

@@ -1,12 +1,12 @@
-//! Chunks of floats with start timestamps (encoding 4, what `st-storage` of Prometheus writes):
-//! one prefix says what both time and value do.
+//! Decodes chunks of floats with start timestamps (encoding 4, written by Prometheus with
+//! `st-storage`): one prefix describes both time and value.
 
 use super::bits::TsdbBitReader;
 use super::chunks::ChunkSamples;
 use super::starts::StartBits;
 use storage::model::value::STALE;
 
-/// Values as XOR with the last one that was no stale marker.
+/// Values as XOR with the last one that was not a stale marker.
 #[derive(Default)]
 struct Column {
     value: f64,
@@ -15,7 +15,7 @@ struct Column {
 }
 
 impl Column {
-    /// A value that is new, within the same bits as the one before or within others.
+    /// A changed value, with the same significant bits as the one before or with others.
     fn changed(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         if bits.bit()? {
             return self.within_others(bits);
@@ -39,7 +39,7 @@ impl Column {
         Some(self.value)
     }
 
-    /// A value of which nothing was said yet.
+    /// A value that the prefix says nothing about.
     fn next(&mut self, bits: &mut TsdbBitReader<'_>) -> Option<f64> {
         match bits.ones(3)? {
             0 => Some(self.value),
@@ -50,8 +50,8 @@ impl Column {
     }
 }
 
-/// Appends the samples of a chunk's data (count, what is said of starts, then bits); `None`: it is
-/// too short for what it says.
+/// Appends the samples of a chunk's data (count, description of start timestamps, then bits).
+/// `None` if it is too short for its content.
 pub fn read(data: &[u8], out: &mut ChunkSamples) -> Option<()> {
     let (head, data) = data.split_first_chunk::<3>()?;
     let count = u16::from_be_bytes([head[0], head[1]]);
