@@ -1,7 +1,9 @@
-//! Recorded views: rows of an answer become samples of series, in columns, at the slots of the rule's group.
+//! Recorded views: writes the rows of an answer to the store as samples, at the evaluation times of
+//! the rule's group.
 //!
-//! A row's labels are worked out once. The rows of one shard are one column group of the store, so a rule's
-//! output is stored like a scrape: one clock, a value per column. A row that is gone leaves a stale marker.
+//! The labels of a row are computed once. The rows of one shard are a column group of the store, so
+//! a rule's output is stored like a scrape: one timestamp, one value per column. A row that
+//! disappears gets a stale marker.
 
 use super::ViewKind;
 use crate::heap_size::HeapSize;
@@ -16,7 +18,7 @@ use storage::store::{
     ChangeEvent, ColumnBatch, ColumnLayout, Duplicate, FeedDelivery, GroupId, HistogramRow, Refusal, Store,
 };
 
-/// See the module.
+/// Writes the answers of one recorded view.
 pub struct Recorder {
     key: String,
     record: String,
@@ -26,25 +28,26 @@ pub struct Recorder {
     tell: FeedDelivery,
     parts: BTreeMap<u16, RecordedShard>,
     rows: usize,
-    /// Column of each series, to find rows that would be the same series.
+    /// The column of each series, to find rows that would be the same series.
     columns: HashMap<SeriesRef, (u16, usize)>,
-    /// (shard, column) of each row.
+    /// Shard and column of each row.
     places: Vec<(u16, usize)>,
-    /// Rows of the latest answer.
+    /// Number of rows of the latest answer.
     samples: usize,
 }
 
-/// The series of one shard.
+/// The recorded series of one shard.
 struct RecordedShard {
     group: GroupId,
     layout: Arc<ColumnLayout>,
-    /// Which columns had a value at the last slot.
+    /// Which columns had a value at the last evaluation.
     present: Vec<bool>,
 }
 
 impl RecordedShard {
-    /// At `t` some series have samples of others, which stay: the first rule that records a series
-    /// has it, and it is not for this one to end it. An error, unless only ends were refused.
+    /// At time `t` the store had samples of another rule for some of the series, and those stay:
+    /// the first rule that records a series owns it, so this one must not end it either. Returns an
+    /// error unless only stale markers were refused.
     fn leave_to_others(&mut self, t: TimeMs, duplicates: &[Duplicate]) -> Result<(), String> {
         let mut outcome = Ok(());
         for Duplicate { column, existing, value } in duplicates {
@@ -62,8 +65,8 @@ impl RecordedShard {
 }
 
 impl Recorder {
-    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the feed
-    /// hears of the samples, or the caller hands on what it gets back.
+    /// The recorder of a view; `None` for views that are not recorded. `tell`: whether the store
+    /// sends the samples to the change feed, or the caller passes on the returned ones.
     pub fn new(name: &str, kind: &ViewKind, tell: FeedDelivery) -> Option<Recorder> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
@@ -83,7 +86,7 @@ impl Recorder {
         })
     }
 
-    /// Bytes that it keeps of the series it writes.
+    /// Bytes allocated for the recorded series.
     pub fn bytes(&self) -> usize {
         let part = |part: &RecordedShard| {
             part.layout.slots.heap() + part.present.heap() + size_of::<(u16, RecordedShard)>()
@@ -92,14 +95,14 @@ impl Recorder {
         self.parts.values().map(part).sum::<usize>() + columns + self.places.heap()
     }
 
-    /// How many samples were recorded last.
+    /// How many samples the latest evaluation recorded.
     pub fn samples(&self) -> usize {
         self.samples
     }
 
-    /// Stores the rows of `out` as of slot `t`. `items` gets what the rings must hear of, on an
-    /// error, too. As in Prometheus, rows that cannot be stored are left out, and the error is that
-    /// of the first.
+    /// Stores the rows of `out` as of evaluation time `t`. `items` gets the changes that the rings
+    /// must receive, also if there is an error. As in Prometheus, rows that cannot be stored are
+    /// left out, and the first error is returned.
     pub fn record(
         &mut self,
         t: TimeMs,
@@ -148,7 +151,7 @@ impl Recorder {
         outcome
     }
 
-    /// A histogram as a sample at `t` of the series in a shard's column.
+    /// The sample of a histogram at `t`, for the series in a shard's column.
     fn histogram_row(
         &self,
         (shard, column): (u16, usize),
@@ -159,8 +162,8 @@ impl Recorder {
         Some(HistogramRow { series: SeriesRef { shard, slot }, t, h: h.clone() })
     }
 
-    /// Another question is asked, or its rows have new numbers: the series keep their columns, if
-    /// they have the same name and labels. `false`: they have not.
+    /// The view gets another plan or other row numbers. If name and labels of its series are the
+    /// same, they keep their columns; `false` if they are not.
     pub fn go_on_as(&mut self, kind: &ViewKind) -> bool {
         let ViewKind::Recorded { record, labels, query_offset, limit, .. } = kind else { return false };
         if (record, labels) != (&self.record, &self.labels) {
@@ -173,7 +176,7 @@ impl Recorder {
         true
     }
 
-    /// Forgets the columns of series that have ended.
+    /// Drops the columns of series that have ended.
     fn compact(&mut self) {
         self.columns.clear();
         for (shard, part) in &mut self.parts {
@@ -187,7 +190,7 @@ impl Recorder {
         }
     }
 
-    /// Ends all series: the rule is gone.
+    /// Ends all series with stale markers: the rule was removed.
     pub fn end(&mut self, t: TimeMs, store: &Store) -> Vec<ChangeEvent> {
         let absent =
             self.parts.iter().map(|(shard, part)| (*shard, vec![ABSENT; part.layout.slots.len()])).collect();
@@ -198,7 +201,7 @@ impl Recorder {
         items
     }
 
-    /// Stores the floats of all shards; the first error.
+    /// Stores the floats of all shards. Returns the first error.
     fn store(
         &mut self,
         t: TimeMs,
@@ -214,7 +217,7 @@ impl Recorder {
                 let was = std::mem::replace(present, !is_absent(*value));
                 match *value {
                     v if was && is_absent(v) => *value = STALE,
-                    // It has a lane of its own.
+                    // Histograms are stored separately.
                     v if is_histogram(v) => *value = ABSENT,
                     _ => {}
                 }
@@ -255,7 +258,7 @@ impl Recorder {
         duplicate.map_or(Ok(()), |refused| Err(refused.why.to_string()))
     }
 
-    /// Finds a place for each new row.
+    /// Finds the shard and the column of each new row.
     pub fn learn(&mut self, out: &StepOutput, store: &Store) {
         let mut grown: BTreeMap<u16, Vec<u32>> = BTreeMap::new();
         for labels in &out.labels[self.rows..] {
@@ -285,13 +288,13 @@ impl Recorder {
     }
 }
 
-/// How the keys of the column groups begin in which a view of this name records this metric.
+/// Prefix of the keys of the column groups in which a view of this name records this metric.
 pub fn group_prefix(name: &str, record: &str) -> String {
     format!("rule/{name}/{record}/")
 }
 
-/// The labels of the recorded series of a row: the metric's name, and what the rule sets (an empty
-/// value removes).
+/// The labels of the recorded series of a row: the rule's metric name and labels are set; an empty
+/// value removes a label.
 pub fn recorded_labels(row: &Labels, record: &str, set: &[(String, String)]) -> Labels {
     let mut builder = row.to_builder();
     builder.set(METRIC_NAME, record);

@@ -1,12 +1,12 @@
-//! Rings: the recent samples of the series that one selector picks in one shard, for all windows over it.
+//! Rings: the recent samples of the series that one selector matches in one shard. All windows over
+//! the selector read the same ring.
 //!
-//! Series of one scrape share one clock: a [`RingBlock`] has one vector of times and a column of
-//! values per series, [`storage::model::value::ABSENT`] where a series has no sample at a time. A
-//! window is then the same index range for all columns of a block. Series that come alone have a
-//! block of their own. Two windows over one selector share its ring; it is as long as the longest
-//! of them. Native histograms and start timestamps stand in a [`super::column_extras`] of their
-//! column, the marker of histograms where the float would be. The values of a block are a
-//! [`super::circular_matrix::CircularMatrix`].
+//! Series of one scrape share their times: a [`RingBlock`] has one vector of times and one column
+//! of values per series, with [`storage::model::value::ABSENT`] where a series has no sample. So a
+//! window is the same range of rows for all columns of a block. Series whose samples come alone
+//! have blocks of their own. A ring is as long as the longest window over it. Native histograms and
+//! start timestamps are in [`super::column_extras`]; where a histogram is, the column of floats has
+//! a marker. The values of a block are in a [`super::circular_matrix::CircularMatrix`].
 
 mod block;
 mod change_log;
@@ -27,49 +27,50 @@ use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, Matcher, NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{GroupId, Selection, Store, StoreError};
 
-/// Where a row's samples are.
+/// The block and the column of a row.
 #[derive(Copy, Clone, Debug)]
 struct RowLocation {
     block: u32,
     column: u32,
 }
 
-/// See the module.
+/// The recent samples of one selector in one shard.
 #[derive(Debug, Default)]
 pub struct SampleRing {
-    /// Shared by all shards.
+    /// The selector; all shards share the vector.
     matchers: Arc<[Matcher]>,
-    /// How far back it must reach, ms.
+    /// How far back the ring must reach, in ms.
     retention: i64,
-    /// Labels per row.
+    /// Labels by row.
     pub labels: Vec<Labels>,
-    /// The same without what describes the metric, as far as [`SampleRing::strip_names`] came: all
-    /// windows share them.
+    /// The labels without metric name, type and unit, for the rows up to the last
+    /// [`SampleRing::strip_names`]. All windows share them.
     pub labels_without_name: Vec<Labels>,
-    /// Without it, two rows may have the same labels.
+    /// Two rows may have the same labels once the names are dropped.
     pub has_doubles: bool,
     places: Vec<RowLocation>,
     /// The blocks.
     pub blocks: Vec<RingBlock>,
     by_slot: HashMap<u32, u32>,
-    /// Rows that only blocks on disk knew when the ring was filled.
+    /// Rows of series that have no slot any more: they were only in blocks on disk when the ring
+    /// was read.
     slotless: HashMap<Labels, u32>,
     home: HashMap<GroupId, u32>,
-    /// Items up to this append sequence number are in already.
+    /// Changes up to this append sequence number were read from the store.
     loaded_seq: u64,
-    /// Where rows come back from that were given away.
+    /// Where spilled rows are read back from.
     source: Option<Arc<SpillSource>>,
-    /// Times from which on steps have yet to see samples go.
+    /// By step: the oldest time whose samples it still needs, see [`SampleRing::hold`].
     holds: BTreeMap<StepId, TimeMs>,
 }
 
-/// A block in the making: times, and of each column the row, the values and what it has beside floats.
+/// A block that is being read: its times, and for each column the row, the values and the extras.
 struct BlockInProgress {
     times: Vec<TimeMs>,
     columns: Vec<(u32, Vec<f64>, Option<ColumnExtras>)>,
 }
 
-/// How a group's batches reach a ring: per block, the batch column of each block column.
+/// How the batches of a group reach a ring: for each block, the batch column of each block column.
 #[derive(Debug, Default)]
 pub struct BatchRoute {
     parts: Vec<(u32, Vec<u32>)>,
@@ -83,29 +84,28 @@ impl BatchRoute {
 }
 
 impl SampleRing {
-    /// An empty ring, to reach back `retention` ms.
+    /// An empty ring that reaches back `retention` ms.
     pub fn new(matchers: impl Into<Arc<[Matcher]>>, retention: i64) -> SampleRing {
         SampleRing { matchers: matchers.into(), retention, ..SampleRing::default() }
     }
 
-    /// What is left of it, if it has no rows.
+    /// The small form of the ring, if it has no rows.
     pub fn as_empty(&self) -> Option<EmptyRing> {
         let Self { retention, loaded_seq, .. } = *self;
         self.labels.is_empty().then(|| EmptyRing { matchers: self.matchers.clone(), retention, loaded_seq })
     }
 
-    /// The metric name that the matchers pin, if they do.
+    /// The metric name, if the matchers require one.
     pub fn name(&self) -> Option<&str> {
         pinned_name(&self.matchers)
     }
 
-    /// What picks its series.
+    /// The selector.
     pub fn matchers(&self) -> &[Matcher] {
         &self.matchers
     }
 
-    /// Bytes allocated: clocks, values, histograms and what finds them. Not the texts of labels,
-    /// which the store has.
+    /// Bytes of times, values, histograms and indexes. The texts of labels are the store's.
     pub fn bytes(&self) -> usize {
         let slots = self.by_slot.capacity() * (size_of::<(u32, u32)>() + 1);
         (self.labels.capacity() + self.labels_without_name.capacity()) * size_of::<Labels>()
@@ -115,7 +115,7 @@ impl SampleRing {
             + self.blocks.iter().map(RingBlock::bytes).sum::<usize>()
     }
 
-    /// Works out the bare labels of all rows.
+    /// Computes the labels without names of all rows.
     pub fn strip_names(&mut self) {
         let more = self.labels.len() - self.labels_without_name.len();
         reserve_slack(&mut self.labels_without_name, more);
@@ -123,17 +123,18 @@ impl SampleRing {
             .extend(self.labels[self.labels_without_name.len()..].iter().map(Labels::of_computed));
     }
 
-    /// How far back it reaches, ms.
+    /// How far back the ring reaches, in ms.
     pub fn retention(&self) -> i64 {
         self.retention
     }
 
-    /// Reaches back `retention` ms at least from now on.
+    /// Makes the ring reach back at least `retention` ms from now on.
     pub fn reach(&mut self, retention: i64) {
         self.retention = self.retention.max(retention);
     }
 
-    /// Keeps what step `step` has yet to see go, from time `from` on; `None`: nothing.
+    /// Keeps samples from time `from` on for step `step`, which has to subtract them from its state
+    /// when they leave its window. `None`: nothing.
     pub fn hold(&mut self, step: StepId, from: Option<TimeMs>) {
         match from {
             Some(from) => drop(self.holds.insert(step, from)),
@@ -141,23 +142,23 @@ impl SampleRing {
         }
     }
 
-    /// The time before which samples are forgotten at `t`. What somebody has yet to see go stays
-    /// for a while, a quarter of the ring.
+    /// The time before which samples are dropped at `t`. Samples that a step holds stay longer, by
+    /// at most a quarter of the ring: a step that is evaluated rarely must not keep all of them.
     fn cutoff(&self, t: TimeMs) -> TimeMs {
         let cutoff = t - self.retention;
         let held = self.holds.values().copied().min().unwrap_or(cutoff);
         cutoff.min(held.max(cutoff - self.retention / 4))
     }
 
-    /// Whether an item is in already because the fill saw it.
+    /// Whether the ring has a change already, because it was in the store when the ring was read.
     pub fn has(&self, seq: u64) -> bool {
         seq <= self.loaded_seq
     }
 
     /// Whether ended series outnumber the living ones by far.
     pub fn is_garbage(&self, t: TimeMs) -> bool {
-        // What is older than the retention is forgotten when something comes: a block that gets
-        // nothing is dead.
+        // Old rows of a block are dropped when a sample arrives. So a block that receives nothing
+        // keeps its rows, and is dead if even the newest is too old.
         let fed =
             |block: &&RingBlock| block.clock().last().is_some_and(|newest| *newest >= t - self.retention);
         let living =
@@ -166,7 +167,7 @@ impl SampleRing {
         self.labels.len() > 2 * living + crate::limits::DEAD_ROWS
     }
 
-    /// A ring as the store has it, so that it reaches back `retention` ms from `t`.
+    /// Reads a ring from the store, back to `retention` ms before `t`.
     pub fn read(
         store: &Store,
         shard: u16,
@@ -190,10 +191,11 @@ impl SampleRing {
                 (ts, vs) = side.among(&ts, &vs);
             }
             if ts.is_empty() && side.is_none() {
-                // It ended before.
+                // The series ended before.
                 continue;
             }
             let row = ring.row(selection.slots[i], &selection.labels[i]);
+            // Series with exactly the same times become one block, as they came from one scrape.
             let at = clocks.get(&ts).copied().unwrap_or(fillings.len());
             if at == fillings.len() {
                 clocks.insert(ts.clone(), at);
@@ -208,8 +210,8 @@ impl SampleRing {
         Ok(ring)
     }
 
-    /// Gives rows away to `source`, which has them, but for those that are `kept`. Returns the
-    /// chunks that belong here and are away.
+    /// Drops rows that `source` can read back, except those that `kept` names. Returns the chunks
+    /// that are needed and not in memory.
     pub fn spill(
         &mut self,
         source: impl FnOnce(&[Matcher]) -> SpillSource,
@@ -220,17 +222,17 @@ impl SampleRing {
         blocks.flat_map(|block| block.spill(&self.labels, source, kept)).collect()
     }
 
-    /// Where rows come back from that were given away.
+    /// Where spilled rows are read back from.
     pub fn source(&self) -> Option<&Arc<SpillSource>> {
         self.source.as_ref()
     }
 
-    /// Puts a chunk in that was read from this ring's source.
+    /// Puts back a chunk that was read from the ring's source.
     pub fn fill(&mut self, number: i64, piece: &ChunkValues) {
         self.blocks.iter().for_each(|block| block.fill(number, piece));
     }
 
-    /// Adds a block of series that the store has.
+    /// Adds a block that was read from the store.
     fn add_filled(&mut self, filling: BlockInProgress) {
         let number = self.blocks.len() as u32;
         let mut block = RingBlock::new(filling.times, filling.columns.len());
@@ -250,7 +252,7 @@ impl SampleRing {
         self.blocks.push(block);
     }
 
-    /// The row of a series; made if it is new (without a place yet).
+    /// The row of a series. If it is new, it is created, without a column yet.
     fn row(&mut self, slot: Option<u32>, labels: &Labels) -> u32 {
         if let Some(row) = slot.and_then(|slot| self.by_slot.get(&slot)) {
             return *row;
@@ -259,7 +261,8 @@ impl SampleRing {
             reserve_slack(&mut self.labels, 1);
             reserve_slack(&mut self.places, 1);
             self.labels.push(labels.clone());
-            // Where the name is pinned, only type and unit tell rows apart that it does not.
+            // If the selector requires a name, only the labels for type and unit can distinguish
+            // two such rows.
             self.has_doubles |= self.name().is_none()
                 || labels.iter().any(|(name, _)| name != METRIC_NAME && describes_metric(name));
             self.places.push(RowLocation { block: u32::MAX, column: 0 });
@@ -272,7 +275,7 @@ impl SampleRing {
         row
     }
 
-    /// The row of the series in `slot`, if the ring's selector picks it.
+    /// The row of the series in `slot`, if the ring's selector matches it.
     fn member(&mut self, slot: u32, labels: &Labels) -> Option<u32> {
         if let Some(row) = self.by_slot.get(&slot) {
             return Some(*row);
@@ -281,7 +284,7 @@ impl SampleRing {
     }
 
     /// How batches of `group` with these series (column, slot, labels) reach the ring; `None` if
-    /// none is picked.
+    /// the selector matches none.
     pub fn route<'a>(
         &mut self,
         group: GroupId,
@@ -322,14 +325,14 @@ impl SampleRing {
         let cutoff = self.cutoff(now);
         for (block, sources) in &route.parts {
             let block = &mut self.blocks[*block as usize];
-            // First: what is forgotten makes room for what comes.
+            // Trimmed first, so that the new row reuses the memory of an old one.
             block.trim(cutoff);
             block.push(t, values, sources);
         }
     }
 
-    /// Adds one item of the series in `slot`, if the selector picks it; returns the number of the
-    /// block it is in.
+    /// Adds one sample of the series in `slot`, if the selector matches it. Returns the number of
+    /// its block.
     pub fn push_item(
         &mut self,
         slot: u32,
@@ -367,7 +370,8 @@ fn pinned_name(matchers: &[Matcher]) -> Option<&str> {
     matchers.iter().find(pins).map(|m| m.value.as_str())
 }
 
-/// A ring without rows, in a tenth of the memory: most selectors of a large collection of rules find nothing in a shard.
+/// A ring without rows, in a tenth of the memory: most selectors of a large collection of rules
+/// match nothing in a shard.
 #[derive(Debug)]
 pub struct EmptyRing {
     matchers: Arc<[Matcher]>,
@@ -376,7 +380,7 @@ pub struct EmptyRing {
 }
 
 impl EmptyRing {
-    /// The ring, to get rows.
+    /// A ring that can get rows.
     pub fn ring(&self) -> SampleRing {
         let ring = SampleRing::new(self.matchers.clone(), self.retention);
         SampleRing { loaded_seq: self.loaded_seq, ..ring }
@@ -387,7 +391,7 @@ impl EmptyRing {
         pinned_name(&self.matchers)
     }
 
-    /// Whether its selector picks a series.
+    /// Whether the selector matches a series.
     pub fn picks(&self, labels: &Labels) -> bool {
         self.matchers.iter().all(|m| m.matches_labels(labels))
     }
@@ -408,7 +412,7 @@ impl EmptyRing {
     }
 }
 
-/// What can come alone for a series.
+/// A sample that comes alone for a series.
 #[derive(Clone, Debug)]
 pub enum SingleSample {
     /// A float sample.
@@ -419,7 +423,7 @@ pub enum SingleSample {
     Start(TimeMs),
 }
 
-/// What series `i` has beside floats from `from` on.
+/// The histograms and start timestamps of series `i` from `from` on.
 fn read_side(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<ColumnExtras>, StoreError> {
     let mut side = ColumnExtras::default();
     if selection.has_histograms(i) {
@@ -431,7 +435,7 @@ fn read_side(selection: &Selection, i: usize, from: TimeMs) -> Result<Option<Col
     Ok((!side.is_empty()).then_some(side))
 }
 
-/// The series a batch is about.
+/// The labels of the series of a batch.
 pub fn series_of(store: &Store, shard: u16, slots: &[u32]) -> Vec<(u32, Labels)> {
     slots.iter().map(|slot| (*slot, store.labels(SeriesRef { shard, slot: *slot }))).collect()
 }

@@ -1,5 +1,5 @@
-//! Which rows ticks look at: those whose samples arrived, or whose timers fell due, those in one
-//! group with them, and no others.
+//! Tests that a tick reads only the rows whose samples arrived or whose timers expired, and the
+//! rows that share a group with them.
 
 use super::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use crate::functions::lookup;
@@ -97,7 +97,7 @@ impl Bench {
         self.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
     }
 
-    /// The rows that the tick at `t` looks at.
+    /// The rows that the tick at `t` reads.
     fn tick(&self, t: TimeMs) -> u64 {
         let before = self.touched.get();
         self.live.tick(t);
@@ -105,7 +105,7 @@ impl Bench {
     }
 }
 
-/// The target that is scraped at second `second`, if one is: each has its phase.
+/// The target that is scraped in second `second`, if there is one: each target has its own phase.
 fn scraped(second: i64) -> Option<usize> {
     (0..TARGETS).find(|target| second % (SCRAPE_MS / 1_000) == *target as i64 * 3)
 }
@@ -125,7 +125,8 @@ fn a_tick_looks_at_rows_that_got_samples_and_at_no_others() {
             bench.scrape(target, t, 0);
         }
         let rows = bench.tick(t);
-        // Before windows are full they begin to be stretched, at times of their own.
+        // Before windows are full, the extrapolation of `rate` changes with time, in each series
+        // from another time on.
         if second >= 90 {
             let expected = if scraped.is_some() { leaves * SERIES as u64 } else { 0 };
             assert_eq!(rows, expected, "second {second}");
@@ -141,9 +142,10 @@ fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
     for second in 0..lookback + 100 {
         let t = START + second * 1_000;
         let scraped = scraped(second);
-        // Two series of the first target are in its first scrapes only, the last time in that of second 30.
+        // Two series of the first target are only in its first scrapes, the last time in that of
+        // second 30.
         let from = |target| if target == 0 && second > 40 { 2 } else { 0 };
-        // Samples take a while to come, so that they grow old between scrapes.
+        // Samples arrive with a delay, so that they age between scrapes.
         for target in scraped.into_iter() {
             bench.scrape(target, t - 2_500, from(target));
         }
@@ -158,8 +160,8 @@ fn a_series_that_falls_silent_is_looked_at_alone_when_its_time_has_come() {
     bench.live.stop();
 }
 
-/// Labels by which the series of these tests fall into as many groups as there are of them: one
-/// member per target each.
+/// Labels by which the series of these tests form as many groups as there are series per target:
+/// each group has one member per target.
 const GROUPS: &str = "series";
 
 fn by_series(op: AggregateOp, param: Option<f64>, input: Plan) -> Plan {
@@ -180,7 +182,7 @@ fn binary(op: BinaryOp, lhs: Plan, rhs: Plan) -> Plan {
     })))
 }
 
-/// A quantile of classic histograms: the series themselves are made buckets, each of a histogram of its own.
+/// A quantile of classic histograms: each series becomes the bucket of a histogram of its own.
 fn quantile_of_buckets() -> Plan {
     let text = |text: &str| plan(PlanOp::Text(text.to_owned()));
     let relabel = FunctionRef(lookup("label_replace").unwrap());
@@ -190,8 +192,8 @@ fn quantile_of_buckets() -> Plan {
     plan(PlanOp::Call { function: quantile, args: vec![plan(PlanOp::Number(BitFloat(0.9))), buckets] })
 }
 
-/// One series of many changes. What works by groups looks at the members of one group: at two rows
-/// of a match, at what each target has in the group of an aggregation.
+/// One series of many changes. Operators on groups read the members of one group: two rows of a
+/// match, the rows of all targets in one group of an aggregation.
 #[test]
 fn one_series_that_changes_is_one_group_that_is_looked_at() {
     let all = || plan(PlanOp::Instant(selector()));
@@ -215,7 +217,7 @@ fn one_series_that_changes_is_one_group_that_is_looked_at() {
             SeriesRef { shard: shard_of(&Bench::labels(1, 3)), slot: bench.targets[1].layout.slots[3] };
         bench.store.append_rows(&[FloatRow { series, t: START + 3, v: 7.0 }]).unwrap();
         let rows = bench.tick(START + 3) as usize;
-        // The leaf looks at the row, or at those that share its clock.
+        // The leaf reads the row, or the rows that share its times.
         assert!((looked_at + 1..=looked_at + SERIES).contains(&rows), "{name}: {rows} rows");
         bench.live.stop();
     }

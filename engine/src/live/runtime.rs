@@ -1,10 +1,10 @@
-//! The handle of the running live runtime: installs and removes views, attaches consumers, ticks.
+//! The handle of the live runtime: installs and removes views, attaches consumers, runs ticks.
 //!
-//! Everything that changes what stands goes through one queue, which preparations take along
-//! between ticks, as the control stream.
+//! All changes of views go through one queue ([`ControlQueue`]). Preparations, between ticks, send
+//! them to the workers as the control stream.
 //!
-//! In a cluster the handle of process 0 is such a handle; those of the others only keep their
-//! workers going, which hear of views and ticks from process 0.
+//! In a cluster only the handle of process 0 is used like this. Those of other processes only keep
+//! their workers running, which hear of views and ticks from process 0.
 
 mod here;
 mod remote_signal;
@@ -40,14 +40,14 @@ use storage::store::Store;
 use timely::communication::WorkerGuards;
 use workers::start_workers;
 
-/// What a worker is told from outside.
+/// A command to a worker.
 enum WorkerCommand {
-    /// A tick or a preparation: its number, and what it takes along.
+    /// A tick or a preparation: its number and its control messages.
     Go(u64, Vec<Control>),
     Stop,
 }
 
-/// The handle of the running live runtime. Cheap to clone.
+/// The handle of the live runtime. Cheap to clone.
 #[derive(Clone)]
 pub struct LiveRuntime(Arc<LiveShared>);
 
@@ -59,38 +59,39 @@ struct LiveShared {
     waiting: PendingSinks,
     queue: Mutex<ControlQueue>,
     next_id: AtomicU64,
-    /// Number of the newest finished tick per worker.
+    /// By worker: number of the newest finished tick.
     finished: Mutex<Vec<u64>>,
     changed: Condvar,
     alarm: Arc<TickWaker>,
-    /// Whom those ask who want a tick: the alarm, or process 0.
+    /// Receives requests for a tick: the waker of this process, or process 0.
     bell: Arc<dyn TickSignal>,
-    /// This process' number in its cluster, and how many there are.
+    /// This process' number in its cluster, and the number of processes.
     process: (usize, usize),
     hands: Execution,
     /// Number of the latest tick or preparation, and time of the latest tick.
     latest: Mutex<(u64, TimeMs)>,
     rebuilds: Arc<Counter>,
-    /// Number of views, ahead of the workers: counted before a view is installed, and until it is removed.
+    /// Number of views. It is ahead of the workers: raised before a view is installed, lowered
+    /// after it is removed.
     standing: AtomicUsize,
     views: Arc<Gauge>,
     desk: DescribeExchange,
     ledger: Arc<CostLedger>,
     ticks: Arc<Counter>,
-    /// What the workers of this process had left to prepare at the end of the latest tick or
-    /// preparation: views that are coming; what can be done at once.
+    /// What the workers of this process had left at the end of the latest tick or preparation:
+    /// views that are being installed; work that can be done immediately.
     coming: AtomicBool,
     unfinished: AtomicBool,
     dialect: Dialect,
-    /// How far back an instant selector looks, ms.
+    /// How far back an instant selector looks, in ms.
     lookback: i64,
-    /// How far back any view so far has looked, ms.
+    /// How far back any view so far has looked, in ms.
     reach: AtomicI64,
     store_reads: Arc<PastReads>,
 }
 
 impl LiveRuntime {
-    /// Starts the workers and the tick driver, and makes the runtime the store's feed.
+    /// Starts the workers and the tick driver, and makes the runtime the store's change feed.
     pub fn start(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -100,8 +101,8 @@ impl LiveRuntime {
         LiveRuntime::manual(store, &options, metrics)?.drive(clock, options, metrics)
     }
 
-    /// As [`LiveRuntime::start`], but nothing happens by itself: the workers do their part on the
-    /// thread that calls this, which is also the one that ticks, by [`TickDriver::turn`].
+    /// Like [`LiveRuntime::start`], but without threads: the workers run on the calling thread,
+    /// which also ticks, by [`TickDriver::turn`]. For simulations.
     pub fn by_hand(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -115,7 +116,7 @@ impl LiveRuntime {
         Ok((live, driver))
     }
 
-    /// As one process of a cluster. Only process 0 has views and ticks.
+    /// Starts one process of a cluster. Only process 0 has views and ticks.
     pub fn join(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -140,7 +141,7 @@ impl LiveRuntime {
         Ok(self)
     }
 
-    /// Starts the workers only: the caller ticks.
+    /// Starts only the workers: the caller ticks.
     pub fn manual(
         store: Arc<Store>,
         options: &LiveOptions,
@@ -149,7 +150,7 @@ impl LiveRuntime {
         LiveRuntime::build(store, options, metrics, None)
     }
 
-    /// As [`LiveRuntime::join`]; process 0's caller ticks.
+    /// Like [`LiveRuntime::join`]; the caller in process 0 ticks.
     pub fn manual_joined(
         store: Arc<Store>,
         options: &LiveOptions,
@@ -222,8 +223,8 @@ impl LiveRuntime {
         Ok(LiveRuntime(inner))
     }
 
-    /// Installs a view; it is full and current from the tick on at which it begins.
-    /// Fails if the plan cannot stand (a matrix, a string).
+    /// Installs a view. It begins, with its full history, at one of the next ticks. Fails if the
+    /// plan cannot be a view (a matrix, a string).
     pub fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
         if self.0.process.0 > 0 {
             return Err("in a cluster only process 0 keeps views: ask there".to_owned());
@@ -237,17 +238,18 @@ impl LiveRuntime {
         Ok(id)
     }
 
-    /// In a cluster a step would have to ask the other processes, in the middle of their ticks.
+    /// In a cluster a step would have to query the other processes in the middle of their ticks,
+    /// which would wait for each other.
     fn queries(&self) -> StoreQueries {
         if self.0.process.1 == 1 { StoreQueries::Allowed } else { StoreQueries::Refused }
     }
 
-    /// Whether a view can stand here; the error says why not.
+    /// Whether a plan can be a view here; the error says why not.
     pub fn check(&self, view: &ViewSpec) -> Result<(), String> {
         super::check(view, self.0.dialect, self.queries())
     }
 
-    /// Cuts the plan of a view into steps, once for all workers of this process.
+    /// Compiles the plan of a view into steps, once for all workers of this process.
     fn wanted(&self, view: ViewSpec) -> Result<ViewRequest, String> {
         super::check_kind(&view)?;
         let wanted = ViewRequest::new(view, self.0.dialect, self.queries()).map_err(|e| e.0)?;
@@ -255,9 +257,9 @@ impl LiveRuntime {
         Ok(wanted)
     }
 
-    /// Asks another question under the id of a view. What it answers now stands until the past of
-    /// the new question has been read; then consumers get a fresh snapshot. Its series go on, if
-    /// they are the same ones at the same slots.
+    /// Replaces the plan of a view. The current plan is evaluated until the history of the new one
+    /// has been read; then consumers get a new snapshot. Recorded series continue, if they have the
+    /// same names, labels and evaluation times.
     pub fn change(&self, id: ViewId, view: ViewSpec) -> Result<(), String> {
         let wanted = self.wanted(view)?;
         let mut queue = self.0.queue.lock();
@@ -270,20 +272,19 @@ impl LiveRuntime {
         Ok(())
     }
 
-    /// What is installed, changed and removed until [`LiveRuntime::release`] happens at one tick,
-    /// and begins at one.
+    /// What is installed, changed and removed until [`LiveRuntime::release`] happens in one tick.
     pub fn hold(&self) {
         self.0.queue.lock().hold();
     }
 
-    /// See [`LiveRuntime::hold`].
+    /// Ends what [`LiveRuntime::hold`] began.
     pub fn release(&self) {
         self.0.queue.lock().release();
         self.0.alarm.call();
         self.0.alarm.ring();
     }
 
-    /// Removes a view and its taps. A recorded view's series end with stale markers.
+    /// Removes a view and its taps. The series of a recorded view end with stale markers.
     pub fn remove(&self, view: ViewId) {
         if self.0.queue.lock().remove(view) {
             self.0.standing.fetch_sub(1, SeqCst);
@@ -292,7 +293,7 @@ impl LiveRuntime {
         }
     }
 
-    /// Attaches a consumer: a snapshot at the view's next evaluation, then changes.
+    /// Attaches a consumer. It gets a snapshot at the view's next evaluation, then changes.
     pub fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId {
         let id = TapId(self.0.next_id.fetch_add(1, Relaxed));
         self.0.waiting.lock().insert(id, sink);
@@ -300,7 +301,7 @@ impl LiveRuntime {
         id
     }
 
-    /// How far before a tick any view may look, ms: what is stored about earlier times moves none of them.
+    /// How far before a tick any view may read, in ms: samples older than that change no answer.
     pub fn reach(&self) -> i64 {
         self.0.reach.load(Relaxed)
     }
@@ -314,8 +315,8 @@ impl LiveRuntime {
         self.0.enqueue(control);
     }
 
-    /// What the first `limit` views from `from` on say of themselves at the end of the next tick,
-    /// which this makes come soon. Blocks: for its turn and for the answer, `patience` each.
+    /// Describes the first `limit` views from `from` on, as of the end of the next tick, which this
+    /// requests. Blocks at most twice `patience`: for its turn, and for the answer.
     pub fn describe(
         &self,
         from: ViewId,
@@ -328,8 +329,8 @@ impl LiveRuntime {
         self.ask(DescribeRequest { id: 0, from, limit, rows: false }, patience)
     }
 
-    /// What one view says of itself, and its rows; `None`: there is no such view. As
-    /// [`LiveRuntime::describe`] otherwise.
+    /// Describes one view, with its rows; `None` if it does not exist. Blocks like
+    /// [`LiveRuntime::describe`].
     pub fn read(&self, view: ViewId, patience: Duration) -> Result<Option<ViewReport>, DescribeError> {
         if self.0.standing.load(SeqCst) == 0 {
             return Ok(None);
@@ -340,7 +341,7 @@ impl LiveRuntime {
 
     fn ask(&self, question: DescribeRequest, patience: Duration) -> Result<Description, DescribeError> {
         let id = self.0.next_id.fetch_add(1, Relaxed);
-        // Both hosts of each worker answer.
+        // Both executors of each worker answer.
         let expected = 2 * self.0.workers.len();
         let send = || self.enqueue(Control::Describe(DescribeRequest { id, ..question }));
         let mut found = self.0.desk.ask(id, expected, patience, send).map(Description::of)?;
@@ -352,35 +353,35 @@ impl LiveRuntime {
         Ok(found)
     }
 
-    /// What the evaluations of a view took; `None`: there is no such view.
+    /// The cost of the evaluations of a view; `None` if it does not exist.
     pub fn spent(&self, view: ViewId) -> Option<EvaluationCost> {
         self.0.ledger.spent(view)
     }
 
-    /// How many control messages wait for a tick.
+    /// How many control messages wait.
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
         self.0.queue.lock().len()
     }
 
-    /// Makes the next tick have the state of all views built anew from the store.
+    /// Has the state of all views built again from the store at the next tick.
     pub fn rebuild(&self) {
         self.0.bell.samples_lost();
     }
 
-    /// Process 0: another process of the cluster has something to say.
+    /// In process 0: another process of the cluster has sent a signal.
     pub fn hear(&self, word: PeerSignal) {
         match word {
             PeerSignal::Arrived => {
                 self.0.bell.samples_arrived();
-                // It may be that something has been read there.
+                // The signal may also mean that history has been read there.
                 self.0.bell.work_ready();
             }
             PeerSignal::Lost => self.0.bell.samples_lost(),
         }
     }
 
-    /// Whether there is nothing to keep current: no view, and no word of one.
+    /// Whether there is no view and no control message.
     pub fn is_idle(&self) -> bool {
         self.0.standing.load(SeqCst) == 0 && self.0.queue.lock().is_empty()
     }
@@ -390,21 +391,22 @@ impl LiveRuntime {
         self.0.queue.lock().schedules()
     }
 
-    /// Runs the tick at `t` and waits until all workers have finished it. Whatever is installed
-    /// stands at this tick, which waits until its past has been read. One tick at a time.
+    /// Runs the tick at `t` and returns when all workers have finished it. All views that are being
+    /// installed begin at this tick, which waits until their history has been read. One tick at a
+    /// time.
     pub fn tick(&self, t: TimeMs) {
         self.run(t, true);
     }
 
-    /// The same, with what stands by now: what is installed joins a later tick, when it has been
-    /// prepared ([`LiveRuntime::prepare`]) and its past has been read.
+    /// Runs the tick at `t` with the views that have begun. New ones join a later tick, when they
+    /// are prepared ([`LiveRuntime::prepare`]) and their history has been read.
     pub fn tick_as_is(&self, t: TimeMs) {
         self.run(t, false);
     }
 
-    /// Between ticks, at `t` after the latest one: works on what comes and goes, a bounded share of
-    /// it. Returns whether more of it can be done at once. Before the first tick there is nothing
-    /// to do.
+    /// Between ticks: works on views that are being installed or removed, a bounded share of it.
+    /// `t` is after the latest tick. Returns whether more can be done immediately. Before the first
+    /// tick there is nothing to do.
     pub fn prepare(&self, t: TimeMs) -> bool {
         if !self.has_work() || self.0.latest.lock().0 == 0 {
             return false;
@@ -426,10 +428,11 @@ impl LiveRuntime {
         self.0.coming.load(SeqCst) || self.0.unfinished.load(SeqCst) || self.0.queue.lock().has_work()
     }
 
-    /// A tick at `t`; with `all`, everything that waits and is coming stands at it.
+    /// Runs a tick at `t`; with `all`, every view that is being installed begins at it.
     fn run(&self, t: TimeMs, all: bool) {
         let before = std::mem::replace(&mut self.0.latest.lock().1, t);
-        // Rings have let go of what an earlier time looks back on.
+        // The clock was set back further than rings reach beyond their windows: samples that
+        // windows need were dropped.
         let back = before.saturating_sub(t) > SLACK;
         if self.0.alarm.take_lost() || back {
             self.0.rebuilds.inc();
@@ -448,12 +451,13 @@ impl LiveRuntime {
         latest.0
     }
 
-    /// Has all workers go through a tick or preparation and waits until they have.
+    /// Sends a tick or a preparation to all workers and waits until they have finished it.
     fn go(&self, number: u64, control: Vec<Control>) {
-        // Those who finish say it again.
+        // Set again by the workers when they finish.
         self.0.coming.store(false, SeqCst);
         self.0.unfinished.store(false, SeqCst);
-        // Worker 0 tells the others. One that is gone has aborted the process or was told to stop.
+        // Worker 0 broadcasts it to the others. Sending fails only if the worker is gone; then it
+        // has aborted the process or was stopped.
         let _ = self.0.workers[0].send(WorkerCommand::Go(number, control));
         self.0.threads.lock().iter().take(1).for_each(Thread::unpark);
         if self.0.hands == Execution::Caller {
@@ -465,7 +469,7 @@ impl LiveRuntime {
         }
     }
 
-    /// Finishes the running tick; there will be no other.
+    /// Finishes the running tick. No other tick follows.
     pub fn end_ticks(&self) {
         self.0.alarm.stop();
         self.0.desk.close();
@@ -496,7 +500,7 @@ impl LiveShared {
         self.alarm.ring();
     }
 
-    /// Does what all workers have come to.
+    /// Acts on a vote of the workers.
     fn follow(&self, verdict: WorkerVote) {
         match verdict {
             WorkerVote::Ready(cohort) => {
@@ -514,8 +518,8 @@ impl LiveShared {
 }
 
 impl LiveRuntime {
-    /// Waits for the workers to end. In a cluster they end together: one that hangs elsewhere must
-    /// not keep us.
+    /// Waits for the workers to end. In a cluster they end together, so the wait is limited: a
+    /// worker that hangs in another process must not block this one.
     fn join_workers(&self) {
         let Some(guards) = self.0.guards.lock().take() else { return };
         if self.0.process.1 == 1 {

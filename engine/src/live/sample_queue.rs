@@ -1,9 +1,9 @@
-//! The way of samples from the store to the workers: a bounded queue each, which the worker empties
-//! when a tick begins.
+//! Samples on their way from the store to the workers: a bounded queue per worker, which the worker
+//! empties when a tick begins.
 //!
-//! Samples belong to the tick that takes them along. A worker's queue is open while the worker has
-//! views: it opens before a view's rings are filled from the store, so that each append is in the
-//! fill or in the queue, or in both, and the ring knows which (its sequence number).
+//! Samples belong to the tick that takes them. A worker's queue is open while the worker has views.
+//! It opens before the rings of a view are read from the store, so each append is in what was read,
+//! or in the queue, or in both; the ring knows from its sequence number.
 
 use super::topology::owner_thread;
 use crate::limits::FEED_ITEMS;
@@ -12,22 +12,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::mpsc::{Receiver, Sender, channel};
 use storage::store::{ChangeEvent, ChangeFeed};
 
-/// Who decides when the next tick comes, as seen from those who want one. Called under a shard's
-/// lock: must not wait.
+/// Receives requests for a tick. Called under a shard's lock, so it must not block.
 pub trait TickSignal: Send + Sync {
-    /// Samples are there for the next tick.
+    /// There are samples for the next tick.
     fn samples_arrived(&self);
-    /// Something that views wait for is there: it can be worked on before the next tick.
+    /// There is work for a preparation, before the next tick.
     fn work_ready(&self) {
         self.samples_arrived();
     }
-    /// What was queued is not what the store has: the next tick should have that read.
+    /// Samples were not queued: the next tick must have the state of views read from the store.
     fn samples_lost(&self);
-    /// A tick takes along what is there: later samples are news again.
+    /// A tick takes the queued samples: later ones must be signalled again.
     fn taken(&self) {}
 }
 
-/// The store's end.
+/// The store's side of the queues.
 pub struct SampleQueues {
     gates: Vec<Arc<WorkerQueue>>,
     bell: Arc<dyn TickSignal>,
@@ -39,14 +38,14 @@ struct WorkerQueue {
     sender: Sender<ChangeEvent>,
 }
 
-/// A worker's end.
+/// A worker's side of its queue.
 pub struct SampleReceiver {
     gate: Arc<WorkerQueue>,
     receiver: Receiver<ChangeEvent>,
     bell: Arc<dyn TickSignal>,
 }
 
-/// Queues for so many workers.
+/// Queues for `threads` workers.
 pub fn sample_queues(threads: usize, bell: &Arc<dyn TickSignal>) -> (SampleQueues, Vec<SampleReceiver>) {
     let queue = |_| {
         let (sender, receiver) = channel();
@@ -61,16 +60,17 @@ pub fn sample_queues(threads: usize, bell: &Arc<dyn TickSignal>) -> (SampleQueue
 impl ChangeFeed for SampleQueues {
     fn push(&self, item: ChangeEvent) {
         let gate = &self.gates[owner_thread(item.shard, self.gates.len())];
-        // Without views nobody reads it; a view that comes later is filled from the store, where it
-        // is already.
+        // Without views nothing reads the queue. Views that are installed later read the sample
+        // from the store.
         if !gate.open.load(SeqCst) {
             return;
         }
         if gate.queued.fetch_add(1, Relaxed) < FEED_ITEMS {
-            // A worker that is gone has aborted the process or was told to stop.
+            // Fails only if the worker is gone; then it has aborted the process or was stopped.
             let _ = gate.sender.send(item);
         } else {
-            // The queue is bounded and the caller must not wait: what is not queued is read from the store.
+            // The queue is bounded and the caller must not wait, so the samples are dropped here
+            // and read from the store.
             gate.queued.fetch_sub(1, Relaxed);
             self.bell.samples_lost();
         }
@@ -91,15 +91,15 @@ impl SampleReceiver {
         self.gate.open.store(true, SeqCst);
     }
 
-    /// Samples are of no use to this worker any more.
+    /// From now on samples are not queued.
     pub fn close(&self) {
         self.gate.open.store(false, SeqCst);
     }
 
-    /// What has come so far, in the order of the appends.
+    /// The samples queued so far, in the order of the appends.
     pub fn take(&self) -> impl Iterator<Item = ChangeEvent> + '_ {
         self.bell.taken();
-        // Not until the queue is empty: that could take for ever.
+        // Only those that wait now: the queue might never become empty.
         let waiting = self.gate.queued.load(Relaxed);
         self.receiver.try_iter().take(waiting).inspect(|_| {
             self.gate.queued.fetch_sub(1, Relaxed);

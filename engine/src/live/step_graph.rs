@@ -1,16 +1,16 @@
-//! The shared graph of one stage: steps of all views, each distinct step once.
+//! The steps of all views in one stage, as a shared graph: equal steps exist once.
 //!
-//! A thousand rules over `rate(http_requests_total[5m])` keep one window: equal steps over equal
-//! inputs get the same number. Numbers are handed out in the order of the control stream, so all
-//! workers agree on them. Inputs always have smaller numbers than their readers; a number that is
-//! free again goes to a step above its inputs.
+//! A thousand rules over `rate(http_requests_total[5m])` share one window, because equal steps over
+//! equal inputs get the same number. Numbers are assigned in the order of the control stream, so
+//! they are equal in all workers. The inputs of a step always have smaller numbers than the step; a
+//! free number is reused only for a step whose inputs have smaller ones.
 
 use super::describe::StepCount;
 use crate::plan::physical::{Step, StepId, StepOp};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// See the module.
+/// The steps of one stage.
 #[derive(Default)]
 pub struct StepGraph {
     steps: Vec<Option<Arc<Step>>>,
@@ -20,7 +20,7 @@ pub struct StepGraph {
 }
 
 impl StepGraph {
-    /// Adds a view's steps; returns the number of each, and which are new.
+    /// Adds a view's steps. Returns the number of each, and which are new.
     pub fn intern(&mut self, steps: &[Step], port: impl Fn(StepId) -> StepId) -> (Vec<StepId>, Vec<StepId>) {
         let mut numbers = Vec::with_capacity(steps.len());
         let mut new = Vec::new();
@@ -60,7 +60,7 @@ impl StepGraph {
         id
     }
 
-    /// Takes a view's steps away; returns those that nobody reads any more.
+    /// Removes a view's steps. Returns those that have no readers any more.
     pub fn release(&mut self, numbers: &[StepId]) -> Vec<(StepId, Step)> {
         let mut gone = Vec::new();
         for id in numbers {
@@ -79,8 +79,8 @@ impl StepGraph {
         gone
     }
 
-    /// Makes equal steps of later views have numbers of their own, and so whatever reads them. What
-    /// reads those that are there goes on.
+    /// Makes equal steps of later views get new numbers, and so all steps that read them. Existing
+    /// readers keep the old steps. Returns the numbers.
     pub fn retire(&mut self, which: impl Fn(&Step) -> bool) -> Vec<StepId> {
         let steps = self.steps.iter().enumerate();
         let retired: Vec<StepId> = steps
@@ -97,7 +97,8 @@ impl StepGraph {
         retired
     }
 
-    /// How many different steps a view with these has, and how many of them other views have as well.
+    /// How many distinct steps a view with these steps has, and how many of them other views have,
+    /// too.
     pub fn sharing(&self, numbers: &[StepId]) -> StepCount {
         let mut steps = StepCount::default();
         for (_, shared) in self.distinct(numbers) {
@@ -107,7 +108,7 @@ impl StepGraph {
         steps
     }
 
-    /// The different steps of a view with these, and whether other views have them as well.
+    /// The distinct steps of a view with these steps, and whether other views have them, too.
     pub fn distinct(&self, numbers: &[StepId]) -> Vec<(StepId, bool)> {
         let mut sorted = numbers.to_vec();
         sorted.sort_unstable();
@@ -115,17 +116,17 @@ impl StepGraph {
         same.map(|same| (same[0], self.readers[same[0]] as usize > same.len())).collect()
     }
 
-    /// How many steps stand.
+    /// Number of steps that new views can share.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether none stands.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// How often a step stands in views.
+    /// How often views use a step.
     pub fn readers(&self, id: StepId) -> u32 {
         self.readers.get(id).copied().unwrap_or(0)
     }

@@ -1,14 +1,14 @@
-//! Steps of views that ask the store: subqueries, fixed times, the future, parameters of windows
-//! that depend on series ([`crate::plan::physical::StoreQuery`] says which).
+//! Steps of views that query the store: subqueries, fixed times (`@`), times in the future, window
+//! parameters that depend on series ([`crate::plan::physical::StoreQuery`]).
 //!
-//! Such a step asks in the round of its view, on the thread of the view's owner: behind all
-//! recorded samples that the view reads, and before those that read the view. The answers of a
-//! subquery's steps stay ([`SubqueryCache`]), so that a slot asks for those that are new, and for
-//! those that late samples have changed. What a new view needs of the past is read beside the
-//! ticks, before the view begins ([`PastReads`]).
+//! Such a step runs its query in the round of its view, on the thread of the view's owner: after
+//! the recorded samples that the view reads, before the views that read its own. The answers of a
+//! subquery's steps are cached ([`SubqueryCache`]), so an evaluation queries only steps that are
+//! new or that late samples have changed. The history that a new view needs is read in the
+//! background, before the view begins ([`PastReads`]).
 //!
-//! A query in a tick takes [`STORE_QUERY_TIMEOUT`] at most. After one that took longer the step
-//! rests: its views fail for [`STORE_QUERY_REST_MS`], while what it keeps is read beside the ticks.
+//! A query in a tick takes at most [`STORE_QUERY_TIMEOUT`]. After a timeout the views of the step
+//! fail for [`STORE_QUERY_REST_MS`], while the cache is filled in the background.
 
 use super::message::InstallBatchId;
 use crate::annotations::{Annotation, AnnotationTarget, StepAnnotation};
@@ -36,22 +36,23 @@ use storage::metrics::{Counter, Metrics};
 use storage::model::{Labels, TimeMs};
 use storage::store::Store;
 
-/// Which cohorts wait for what their steps read of the past.
+/// Which install batches wait for history that their steps read.
 #[derive(Default)]
 pub struct PastReads {
-    /// Ticks come by themselves; otherwise steps read in the tick that asks them.
+    /// Ticks come by themselves, so steps read in the background; otherwise they read in the tick
+    /// that evaluates them.
     beside_ticks: AtomicBool,
-    /// How many steps are still read, by cohort.
+    /// By install batch: how many steps are still reading.
     pending: Mutex<BTreeMap<InstallBatchId, usize>>,
 }
 
 impl PastReads {
-    /// From now on the past is read beside the ticks.
+    /// From now on history is read in the background.
     pub fn go_beside_ticks(&self) {
         self.beside_ticks.store(true, SeqCst);
     }
 
-    /// Whether a cohort waits.
+    /// Whether an install batch waits.
     pub fn is_pending(&self, cohort: InstallBatchId) -> bool {
         self.pending.lock().contains_key(&cohort)
     }
@@ -71,13 +72,13 @@ impl PastReads {
     }
 }
 
-/// What the steps of one process ask.
+/// Runs the queries of all such steps of one process.
 pub struct StoreQuerier {
     querier: Querier,
     options: QueryOptions,
     budget: Arc<SampleBudget>,
     reads: Arc<PastReads>,
-    /// Reads beside the ticks.
+    /// The threads that read in the background.
     pool: Arc<Pool>,
     /// Called when something has been read.
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -87,20 +88,20 @@ pub struct StoreQuerier {
 
 /// Settings of the queries, and what they share.
 pub struct StoreQuerySettings {
-    /// Limits and settings of each.
+    /// Limits and settings of each query.
     pub options: QueryOptions,
-    /// What they together may hold.
+    /// The memory pool that all of them share.
     pub memory: Arc<MemoryPool>,
-    /// See [`PastReads`].
+    /// Which install batches wait.
     pub reads: Arc<PastReads>,
-    /// Reads beside the ticks.
+    /// The threads that read in the background.
     pub pool: Arc<Pool>,
     /// Called when something has been read.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl StoreQuerier {
-    /// Over `store`.
+    /// Queries `store`.
     pub fn new(store: Arc<Store>, asking: StoreQuerySettings, metrics: &Metrics) -> Arc<StoreQuerier> {
         let StoreQuerySettings { options, memory, reads, pool, wake } = asking;
         let counter = |name, help| metrics.counter(name, help, &[]);
@@ -122,7 +123,7 @@ impl StoreQuerier {
         })
     }
 
-    /// A step that is new in the views of `cohort`, as of `now`: reads what it needs of the past.
+    /// A step that is new in the views of `cohort`, as of `now`. Its history is requested.
     pub fn step(self: &Arc<Self>, query: StoreQuery, cohort: InstallBatchId, now: TimeMs) -> Arc<StoreStep> {
         let kept = Mutex::new(SubqueryCache::new(self.budget.clone()));
         let step = Arc::new(StoreStep { query, asker: self.clone(), kept, reading: AtomicBool::new(false) });
@@ -134,29 +135,29 @@ impl StoreQuerier {
     }
 }
 
-/// A query over the store that views ask again and again.
+/// A query over the store that views evaluate again and again.
 pub struct StoreStep {
     query: StoreQuery,
     asker: Arc<StoreQuerier>,
     kept: Mutex<SubqueryCache>,
-    /// Its past is being read.
+    /// Its history is being read.
     reading: AtomicBool,
 }
 
 impl StoreStep {
-    /// What it keeps.
+    /// What its cache holds; nothing while it is in use.
     pub fn report(&self) -> SubqueryCacheReport {
         self.kept.try_lock().map(|kept| kept.report()).unwrap_or_default()
     }
 
-    /// The operator that asks it.
+    /// The operator that runs it.
     pub fn operator(self: &Arc<Self>) -> Box<dyn Operator> {
         let rows = LabelledRows::default();
         let memory = AnswerMemory::default();
         Box::new(StoreOperator { step: self.clone(), rows, memory, rests_until: TimeMs::MIN })
     }
 
-    /// Has what it keeps read for an evaluation at `t`, on another thread.
+    /// Fills the cache for an evaluation at `t`, on another thread.
     fn read_beside(self: &Arc<Self>, t: TimeMs, cohort: Option<InstallBatchId>) {
         if self.reading.swap(true, SeqCst) {
             return;
@@ -165,7 +166,7 @@ impl StoreStep {
         let over = ReadOver { asker: self.asker.clone(), cohort };
         self.asker.pool.submit(Box::new(move || {
             let over = over;
-            // Its views may be gone by now.
+            // The views of the step may have been removed in the meantime.
             if let Some(step) = step.upgrade() {
                 if let Err(error) = step.ask(t, STORE_READ_TIMEOUT, &mut step.kept.lock()) {
                     tracing::debug!(%error, "the past of a view's query could not be read");
@@ -189,7 +190,7 @@ impl StoreStep {
     }
 }
 
-/// Says that a read is over, however it ends.
+/// Reports the end of a read when it is dropped, so also after an error or a panic.
 struct ReadOver {
     asker: Arc<StoreQuerier>,
     cohort: Option<InstallBatchId>,
@@ -202,13 +203,13 @@ impl Drop for ReadOver {
     }
 }
 
-/// The step at work.
+/// The operator of such a step.
 struct StoreOperator {
     step: Arc<StoreStep>,
     rows: LabelledRows,
-    /// What the latest answer takes of the memory for queries.
+    /// The memory that the latest answer takes from the pool.
     memory: AnswerMemory,
-    /// It is not asked before this evaluation time.
+    /// The query is not run before this evaluation time.
     rests_until: TimeMs,
 }
 
@@ -259,8 +260,8 @@ fn row_of(sample: VectorSample) -> (Named, Sample) {
     ((sample.labels, sample.drops), sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
 }
 
-/// Views that share the step have its expression at other places of their texts: the note tells
-/// which of its `parts` it is about.
+/// Views that share the step have its expression at different places of their texts. So the
+/// annotation refers to one of the `parts` by number.
 fn note_of(annotation: Annotation, parts: &[Span]) -> StepAnnotation {
     let Annotation { level, text, extent, span } = annotation;
     let number = parts.iter().position(|part| *part == span).unwrap_or(parts.len());

@@ -1,4 +1,4 @@
-//! Taps: consumers of a view, and what they have been shown.
+//! Taps: the consumers of a view, and what they have received so far.
 
 use super::{LabelledSample, Sink, TapEvent, TapId};
 use crate::annotations::Annotation;
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use storage::model::value::{ABSENT, is_histogram};
 use storage::model::{Labels, TimeMs};
 
-/// Sinks on their way from the handle to the worker that owns their view.
+/// Sinks that wait for the worker that owns their view.
 pub type PendingSinks = Arc<Mutex<HashMap<TapId, Box<dyn Sink>>>>;
 
-/// What a consumer has been told since the rows have their numbers.
+/// What a consumer has received since the rows have their numbers.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum ConsumerState {
     Nothing,
-    /// That there is no answer yet, because evaluating fails.
+    /// Only a failure: there is no answer yet.
     Failure,
     /// The whole answer.
     Rows,
@@ -29,20 +29,20 @@ enum ConsumerState {
 #[derive(Default)]
 pub struct Taps {
     taps: Vec<(TapId, Box<dyn Sink>, ConsumerState)>,
-    /// Value shown per row.
+    /// By row: the value that was sent.
     shown: Vec<f64>,
-    /// Histograms shown, where the value is one.
+    /// The histograms that were sent, where the value is one.
     histograms: HistogramColumn,
-    /// What the answer is read with, as consumers know it.
+    /// The annotations that were sent.
     notes: Vec<Annotation>,
     version: u64,
     failed: Option<String>,
-    /// When consumers last heard how far the answer is complete.
+    /// When a progress event was last sent.
     progressed: TimeMs,
 }
 
 impl Taps {
-    /// Whether nobody listens.
+    /// Whether there are no consumers.
     pub fn is_empty(&self) -> bool {
         self.taps.is_empty()
     }
@@ -57,18 +57,18 @@ impl Taps {
         self.taps.len()
     }
 
-    /// Bytes that are kept of what consumers were shown.
+    /// Bytes of what was sent to consumers.
     pub fn bytes(&self) -> usize {
         let notes = self.notes.capacity() * size_of::<Annotation>();
         self.shown.heap() + self.histograms.heap() + self.failed.heap() + notes
     }
 
-    /// When consumers are to hear again how far the answer is complete, if there are any.
+    /// When the next progress event is due, if there are consumers.
     pub fn next_progress(&self) -> Option<TimeMs> {
         (!self.taps.is_empty()).then_some(self.progressed + PROGRESS_MS)
     }
 
-    /// Whether somebody listens to what there is to remark.
+    /// Whether any consumer wants annotations.
     pub fn want_notes(&self) -> bool {
         self.taps.iter().any(|(_, sink, _)| sink.wants_notes())
     }
@@ -83,25 +83,25 @@ impl Taps {
         self.taps.retain(|(tap, ..)| *tap != id);
     }
 
-    /// Rows have new numbers: everyone is greeted again.
+    /// Rows have new numbers: all consumers get a snapshot again.
     pub fn restart(&mut self) {
         self.forget();
         self.taps.iter_mut().for_each(|(.., knows)| *knows = ConsumerState::Nothing);
     }
 
-    /// The notes stay: those who were told them must hear if they are void.
+    /// The annotations are kept: consumers that have them must hear if they become void.
     fn forget(&mut self) {
         self.shown.clear();
         self.histograms.clear();
         self.version = 0;
     }
 
-    /// Tells everyone about the evaluation of `out` at `t`, which should be read with
-    /// `annotations`. `error`: it failed (also when `out` itself is fine). Who has seen no answer
-    /// yet sees none before one succeeds: that a failure has no rows means nothing.
+    /// Sends the evaluation of `out` at `t` with the annotations `notes`. `error`: the evaluation
+    /// failed (possibly although `out` is valid). A consumer that has no answer yet gets no rows
+    /// before an evaluation succeeds, because the rows of a failed evaluation mean nothing.
     pub fn tell(&mut self, t: TimeMs, out: &StepOutput, notes: Vec<Annotation>, error: Option<&String>) {
         if self.taps.is_empty() {
-            // Nobody saw it: what is shown to the next consumer starts from nothing.
+            // Nobody has seen this answer: what is sent to the next consumer starts from nothing.
             self.forget();
             self.notes.clear();
             return;
@@ -154,7 +154,7 @@ impl Taps {
         TapEvent::Snapshot { t, rows: rows.collect() }
     }
 
-    /// What changed since the last time, and remembers it as shown.
+    /// What changed since the last call; it counts as sent from now on.
     fn delta(&mut self, t: TimeMs, out: &StepOutput) -> Option<TapEvent> {
         if self.version == out.version && self.shown.len() == out.values.len() {
             return None;
@@ -181,7 +181,8 @@ impl Taps {
             _ => (0..out.values.len()).for_each(look),
         }
         if !remove.is_empty() && !upsert.is_empty() {
-            // Two rows may carry the same labels at different times: one took over from the other.
+            // Two rows may have the same labels at different times: here one replaced the other, so
+            // the labels are not removed.
             let taken: HashSet<&Labels> = upsert.iter().map(|(labels, _)| labels).collect();
             remove.retain(|labels| !taken.contains(labels));
         }
@@ -189,7 +190,7 @@ impl Taps {
     }
 }
 
-/// Whether another histogram is shown in a row than it has now; shows that.
+/// Whether the histogram of a row differs from the one that was sent, which is then replaced.
 fn replaced(shown: &mut HistogramColumn, row: usize, out: &StepOutput) -> bool {
     if shown.is_empty() && out.histograms.is_empty() {
         return false;
@@ -226,7 +227,7 @@ mod tests {
         StepOutput { labels, values: vec![value], version, ..StepOutput::default() }
     }
 
-    /// Alerts would take an empty snapshot for the end of all of them.
+    /// Alerts would take an empty snapshot for the end of all alerts.
     #[test]
     fn a_failure_before_the_first_answer_has_no_rows() {
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -247,7 +248,7 @@ mod tests {
         taps.tell(40, &good, Vec::new(), None);
         let greeting = [TapEvent::Snapshot { t: 40, rows: rows() }, TapEvent::Progress { t: 40 }];
         assert_eq!(take(), [greeting.clone(), greeting].concat());
-        // Rows get new numbers while it fails.
+        // Rows get new numbers while the evaluation fails.
         taps.remove(TapId(2));
         taps.restart();
         taps.tell(50, &bad, Vec::new(), Some(&error));
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(take()[0], TapEvent::Snapshot { t: 60, rows: rows() });
     }
 
-    /// Who comes while it fails sees what the others saw last.
+    /// A consumer that is added during a failure gets the rows that the others got last.
     #[test]
     fn a_failure_after_an_answer_leaves_its_rows() {
         let heard = Arc::new(Mutex::new(Vec::new()));

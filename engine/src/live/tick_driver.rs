@@ -1,13 +1,13 @@
-//! The driver: decides when to tick.
+//! The tick driver: decides when a tick is due.
 //!
-//! Between ticks it has what comes and goes prepared, in bounded shares: a tick that falls due
-//! waits for one at most.
+//! Between ticks it runs preparations for views that are installed or removed, in bounded shares: a
+//! tick that is due waits for at most one.
 //!
-//! It ticks at every slot of a recorded view, soon after samples arrive (gathering those that come
-//! close together), and at least so often while nothing happens. One tick is under way at a time: a
-//! slow tick makes the next one carry more, it never makes a queue. Slots that the process slept
-//! through are skipped and counted, as in Prometheus; each schedule's latest one is made up for.
-//! Where the clock jumps back, ticks go on in the new time.
+//! It ticks at every evaluation time of a recorded view, soon after samples arrive (collecting
+//! those that come close together), and at least so often while nothing happens. One tick is under
+//! way at a time: a slow tick makes the next one carry more, it never makes a queue. Evaluation
+//! times that the process slept through are skipped and counted, as in Prometheus; only the latest
+//! of each schedule is evaluated. If the clock jumps back, ticks go on in the new time.
 
 use super::sample_queue::TickSignal;
 use super::{LiveOptions, LiveRuntime};
@@ -19,21 +19,21 @@ use storage::clock::Clock;
 use storage::metrics::{Counter, MetricHistogram, Metrics};
 use storage::model::TimeMs;
 
-/// Wakes the driver.
+/// Wakes the tick driver.
 #[derive(Default)]
 pub struct TickWaker {
-    /// Set by the first arrival since the last tick; spares the others the lock.
+    /// Set by the first arrival since the last tick, so that further ones need not take the lock.
     rung: AtomicBool,
     /// There is something to prepare.
     called: AtomicBool,
-    /// Samples were not queued since the last tick.
+    /// Samples were dropped since the last tick.
     lost: AtomicBool,
     state: Mutex<bool>,
     condition: Condvar,
 }
 
 impl TickWaker {
-    /// Something came that the next tick should take along.
+    /// There is something for the next tick.
     pub fn ring(&self) {
         if !self.rung.swap(true, SeqCst) {
             let _state = self.state.lock();
@@ -41,7 +41,7 @@ impl TickWaker {
         }
     }
 
-    /// Something came that need not wait for the next tick.
+    /// There is something that need not wait for the next tick.
     pub fn call(&self) {
         if !self.called.swap(true, SeqCst) {
             let _state = self.state.lock();
@@ -49,7 +49,7 @@ impl TickWaker {
         }
     }
 
-    /// Whether samples were not queued since the last call.
+    /// Whether samples were dropped since the last call.
     pub fn take_lost(&self) -> bool {
         self.lost.swap(false, SeqCst)
     }
@@ -60,7 +60,8 @@ impl TickWaker {
         self.condition.notify_all();
     }
 
-    /// Waits at most `ms`, or until something arrives if nothing has yet. `true`: stop.
+    /// Waits at most `ms`; with `until_rung` only until something arrives. `true`: the driver must
+    /// stop.
     fn wait(&self, ms: i64, until_rung: bool) -> bool {
         let mut stopped = self.state.lock();
         let woken = until_rung && self.rung.load(SeqCst) || self.called.load(SeqCst);
@@ -84,18 +85,18 @@ impl TickSignal for TickWaker {
     }
 }
 
-/// See the module.
+/// Decides when to tick, and runs ticks and preparations.
 pub struct TickDriver {
     live: LiveRuntime,
     alarm: Arc<TickWaker>,
     clock: Arc<dyn Clock>,
     options: LiveOptions,
     last: TimeMs,
-    /// The latest tick is one of this time: what is prepared as of it is nearly current.
+    /// The latest tick was at the current time, so a preparation as of it is nearly current.
     fresh: bool,
-    /// When the first of what the next tick takes along came.
+    /// When the first of the samples for the next tick arrived.
     arrived: Option<TimeMs>,
-    /// Nothing stood at the latest turn.
+    /// There was no view at the latest turn.
     idle: bool,
     missed: Arc<Counter>,
     seconds: Arc<MetricHistogram>,
@@ -105,9 +106,9 @@ pub struct TickDriver {
 /// How long the driver has nothing to do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// No longer than that, ms.
+    /// At most this long, in ms.
     pub ms: i64,
-    /// Nothing has arrived that waits for a tick; what arrives ends the pause.
+    /// Nothing waits for a tick; an arrival ends the pause.
     pub is_idle: bool,
 }
 
@@ -120,7 +121,7 @@ pub fn spawn(driver: TickDriver) -> Result<std::thread::JoinHandle<()>, String> 
 }
 
 impl TickDriver {
-    /// A driver for `live`, whose alarm this is.
+    /// A driver for `live`, which is woken by `alarm`.
     pub fn new(
         live: LiveRuntime,
         alarm: Arc<TickWaker>,
@@ -165,14 +166,15 @@ impl TickDriver {
         }
     }
 
-    /// Does what is due. Then how long there is nothing to do; `None`: there may be more at once.
+    /// Does what is due. Returns how long there is nothing to do; `None`: there may be more
+    /// immediately.
     pub fn turn(&mut self) -> Option<Pause> {
         if self.idle {
             self.alarm.rung.store(false, SeqCst);
             self.alarm.called.store(false, SeqCst);
         }
         if self.live.is_idle() {
-            // Cost follows change: nothing stands, nothing ticks.
+            // Without views there are no ticks.
             (self.idle, self.fresh) = (true, false);
             return Some(Pause { ms: self.options.idle_tick, is_idle: true });
         }
@@ -183,7 +185,7 @@ impl TickDriver {
             self.arrived = Some(now);
         }
         let due = self.arrived.map_or(self.last + self.options.idle_tick, |t| t + self.options.coalesce);
-        // Not before the last tick, if the clock went back a little.
+        // Never before the last tick, even if the clock was set back a little.
         let due = due.max(self.last + 1);
         let wake = due.min(self.next_slot());
         if now < wake {
@@ -198,20 +200,22 @@ impl TickDriver {
             self.arrived = None;
             self.tick(now);
         }
-        // One at least, so that ticks without a pause keep nothing from coming.
+        // At least one preparation, so that ticks without a pause do not keep views from being
+        // installed.
         self.prepare(self.clock.now());
         None
     }
 
-    /// Has a share of what comes and goes prepared; whether there was something to do.
+    /// Runs a preparation, if there is something to prepare. Returns whether it did.
     #[allow(clippy::disallowed_methods, reason = "measures itself; no answer depends on this reading")]
     fn prepare(&mut self, now: TimeMs) -> bool {
-        // A tick that makes it fresh calls again.
+        // The next tick requests it again.
         if !self.alarm.called.swap(false, SeqCst) || !self.fresh {
             return false;
         }
         let started = Instant::now();
-        // Series that end have their markers after their last samples.
+        // After the last tick, so that the stale markers of series that end come after their last
+        // samples.
         if self.live.prepare(now.max(self.last + 1)) {
             self.alarm.call();
         }
@@ -219,8 +223,8 @@ impl TickDriver {
         true
     }
 
-    /// A clock that stepped back by less than the distance of two idle ticks is waited for: nobody
-    /// misses anything, and times stay in order. Otherwise ticks go on in the new time.
+    /// If the clock was set back by less than twice the idle interval, the driver waits for it:
+    /// nothing is missed, and times stay in order. Otherwise ticks go on in the new time.
     fn follow_back(&mut self, now: TimeMs) {
         if now < self.last - self.options.idle_tick {
             tracing::warn!(
@@ -245,14 +249,14 @@ impl TickDriver {
         }
     }
 
-    /// The first slot after the last tick.
+    /// The first evaluation time after the last tick.
     fn next_slot(&self) -> TimeMs {
         let next =
             |(interval, offset): (i64, i64)| self.last + interval - (self.last - offset).rem_euclid(interval);
         self.live.schedules().into_iter().map(next).min().unwrap_or(TimeMs::MAX)
     }
 
-    /// The slots between the last tick and `now`: of each schedule the latest.
+    /// The evaluation times between the last tick and `now`: the latest of each schedule.
     fn slots(&self, now: TimeMs) -> Vec<TimeMs> {
         let mut slots = Vec::new();
         for (interval, offset) in self.live.schedules() {

@@ -1,24 +1,24 @@
-//! Where a worker stands among all workers of a cluster, and what follows from it: which shards are
-//! its own, which views it finishes.
+//! The place of a worker in a cluster: which shards it owns, and for which views it runs the gather
+//! stage.
 //!
-//! A process has a store and with it all shards; its workers divide them. Series are therefore
-//! owned by (process, shard), and the local stage runs where the samples came in: raw samples never
-//! travel. Views are finished by the workers of process 0, where the sequencer, the taps and the
-//! store of recorded series are.
+//! Each process has a store and with it all shards; its workers divide them. So series are owned by
+//! (process, shard), and the local stage runs where the samples came in: raw samples never travel.
+//! The gather stage runs in the workers of process 0, where the tick driver, the taps and the store
+//! of recorded series are.
 
 use super::ViewId;
 use storage::model::SHARDS;
 
-/// See the module.
+/// The place of a worker.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct WorkerTopology {
-    /// The process.
+    /// Number of the process.
     pub process: usize,
-    /// How many there are.
+    /// Number of processes.
     pub processes: usize,
-    /// The worker, among those of its process.
+    /// Number of the worker in its process.
     pub thread: usize,
-    /// How many workers each process has.
+    /// Number of workers in each process.
     pub threads: usize,
 }
 
@@ -38,18 +38,18 @@ impl WorkerTopology {
         owner_thread(shard, self.threads) == self.thread
     }
 
-    /// A number for that shard of this process which no other process has for one of its own.
+    /// The number of a shard of this process among the shards of all processes.
     pub fn global_shard(self, shard: u16) -> u16 {
-        // At most `limits::PROCESSES` of them: it fits.
+        // Fits: there are at most `limits::PROCESSES` processes.
         self.process as u16 * SHARDS + shard
     }
 
-    /// How many such numbers there are.
+    /// Number of the shards of all processes.
     pub fn wide_shards(self) -> usize {
         self.processes * usize::from(SHARDS)
     }
 
-    /// The number, among all workers, of the one that finishes a view.
+    /// The number, among all workers, of the one that runs the gather stage of a view.
     pub fn gather_worker(self, view: ViewId) -> usize {
         (view.0 % self.threads as u64) as usize
     }

@@ -1,13 +1,14 @@
-//! The views that stand: their plans in steps, their owners, their schedule and their level.
+//! The table of views: their plans in steps, their owners, their schedules and their levels.
 //!
-//! Every worker keeps this table, from the same control stream, and so they agree without talking. A view's
-//! *level* is the round of the tick it is evaluated in: one more than that of the recorded views it reads.
-//! A cycle of views that read each other is cut in the order of their ids (see [`levels_of`]).
+//! Every worker keeps this table from the same control stream, so the tables are equal without
+//! further messages. The *level* of a view is the round of the tick in which it is evaluated: one
+//! more than that of the recorded views it reads. A cycle of views that read each other is cut in
+//! the order of their ids (see [`levels_of`]).
 //!
-//! A view is *coming* until its past has been read: it is worked on at every tick and answers
-//! nobody. What is installed together is a *cohort* and begins together. A view that stands and is
-//! to have other steps (another question, or state built anew) has them coming beside those that it
-//! stands on.
+//! A view is *coming* until its history has been read: every preparation works on it, but it sends
+//! no answers. Views that are installed together are an *install batch* and begin together. If a
+//! view gets other steps (another plan, or state that is built again), those are coming while the
+//! current ones are evaluated.
 
 mod components;
 mod level;
@@ -30,17 +31,17 @@ use storage::model::{Matcher, TimeMs};
 pub use level::{Reads, levels_of, reads_of};
 pub use schedule::DueBatch;
 
-/// When views are evaluated.
+/// When a view is evaluated.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EvaluationTimes {
     /// At every tick.
     Always,
-    /// At `k * interval + offset`.
+    /// At `k * interval + offset`, in ms: (interval, offset).
     Every(i64, i64),
 }
 
 impl EvaluationTimes {
-    /// Those of a kind of view.
+    /// The evaluation times of a kind of view.
     pub fn of(kind: &ViewKind) -> EvaluationTimes {
         match kind {
             ViewKind::Continuous { .. } => EvaluationTimes::Always,
@@ -50,7 +51,7 @@ impl EvaluationTimes {
         }
     }
 
-    /// The latest one at `t`.
+    /// The latest evaluation time at `t`.
     pub fn latest(self, t: TimeMs) -> TimeMs {
         match self {
             EvaluationTimes::Always => t,
@@ -58,7 +59,7 @@ impl EvaluationTimes {
         }
     }
 
-    /// Whether `t` is one of them.
+    /// Whether `t` is an evaluation time.
     pub fn due(self, t: TimeMs) -> bool {
         match self {
             EvaluationTimes::Always => true,
@@ -67,21 +68,21 @@ impl EvaluationTimes {
     }
 }
 
-/// A view that is to come: what was asked for, and its steps, which the handle has cut for all
-/// workers of its process.
+/// A view to install: its specification, and its steps, compiled once for all workers of the
+/// process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ViewRequest {
-    /// What was asked for.
+    /// The specification.
     pub spec: Arc<ViewSpec>,
     #[serde(skip)]
     cut: Option<Arc<CompiledView>>,
 }
 
-/// What is worked out once for a plan.
+/// What is computed once for a plan.
 #[derive(Debug)]
 struct CompiledView {
     steps: PhysicalPlan,
-    /// The metric names that it selects; `None`: one of its selectors does not say.
+    /// The metric names that the view selects; `None`: one of its selectors has none.
     names: Option<Vec<Arc<str>>>,
 }
 
@@ -95,18 +96,20 @@ impl CompiledView {
 }
 
 impl ViewRequest {
-    /// Fails if it cannot stand.
+    /// Compiles a view. Fails if its plan cannot be a view.
     pub fn new(spec: ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<ViewRequest, LowerError> {
         let cut = CompiledView::of(&spec, dialect, queries)?;
         Ok(ViewRequest { spec: Arc::new(spec), cut: Some(cut) })
     }
 
-    /// Its steps; cut here where it has come from another process. In a cluster no step asks the store.
+    /// The steps. They are compiled here if the request came from another process; in a cluster no
+    /// step queries the store.
     fn cut(&self, dialect: Dialect) -> Result<Arc<CompiledView>, LowerError> {
         self.cut.clone().map_or_else(|| CompiledView::of(&self.spec, dialect, StoreQueries::Refused), Ok)
     }
 
-    /// How far before its evaluation it looks, ms; instant selectors look back `lookback`.
+    /// How far before its evaluation the view reads, in ms; `lookback` is that of instant
+    /// selectors.
     pub fn reach(&self, lookback: i64) -> i64 {
         let reach = |step: &Step| match &step.op {
             StepOp::Leaf(source, leaf) => source.offset + source.reach(leaf, lookback).0,
@@ -119,65 +122,65 @@ impl ViewRequest {
 
 /// One view in terms of steps.
 pub struct InstalledView {
-    /// What was asked for.
+    /// The specification.
     pub spec: Arc<ViewSpec>,
     cut: Arc<CompiledView>,
-    /// The worker that gathers it.
+    /// The worker that runs its gather stage.
     pub owner: usize,
     /// Numbers of its local steps.
     pub local: Vec<StepId>,
-    /// Local steps that its owner must hear of.
+    /// Its ports: local steps whose rows its owner needs.
     pub ports: Vec<StepId>,
-    /// Numbers of its gather steps (meaningful at the owner only).
+    /// Numbers of its gather steps (only in its owner).
     pub gather: Vec<StepId>,
     /// Number of the gather step that is the answer.
     pub root: StepId,
     /// When it is evaluated.
     pub slots: EvaluationTimes,
-    /// The round it is evaluated in.
+    /// The round in which it is evaluated.
     pub level: u64,
-    /// While it is coming: who it begins with.
+    /// Its install batch, until that begins.
     pub cohort: Option<InstallBatchId>,
 }
 
 impl InstalledView {
-    /// Where its local steps stood in the query.
+    /// Where in the query its local steps come from.
     pub fn local_origins(&self) -> &[StepOrigin] {
         &self.cut.steps.local_origins
     }
 
-    /// Where its gather steps stood.
+    /// Where in the query its gather steps come from.
     pub fn gather_origins(&self) -> &[StepOrigin] {
         &self.cut.steps.gather_origins
     }
 
-    /// The same once more.
+    /// A request to install the same view again.
     fn wanted(&self) -> ViewRequest {
         ViewRequest { spec: self.spec.clone(), cut: Some(self.cut.clone()) }
     }
 
-    /// The metric names that it selects; `None`: one of its selectors does not say.
+    /// The metric names that the view selects; `None`: one of its selectors has none.
     fn names(&self) -> Option<&[Arc<str>]> {
         self.cut.names.as_deref()
     }
 }
 
-/// See the module.
+/// All views, as one worker sees them.
 pub struct ViewTable {
     place: WorkerTopology,
     dialect: Dialect,
     /// The views.
     pub all: BTreeMap<ViewId, InstalledView>,
-    /// What is coming for views that stand.
+    /// Steps that are coming for views that have begun.
     next: BTreeMap<ViewId, InstalledView>,
     /// Steps of the local stage.
     pub local: StepGraph,
     /// Steps of this worker's gather stage.
     pub gather: StepGraph,
     schedule: ViewSchedule,
-    /// What is coming, by cohort.
+    /// The views that are coming, by install batch.
     coming: BTreeMap<InstallBatchId, BTreeSet<ViewId>>,
-    /// The workers that gather through each port, and for how many views.
+    /// By port: the workers that read it, and for how many views.
     owners: HashMap<StepId, BTreeMap<usize, usize>>,
 }
 
@@ -185,28 +188,28 @@ pub struct ViewTable {
 pub struct InstallResult {
     /// New local steps.
     pub local: Vec<StepId>,
-    /// New gather steps (of this worker).
+    /// New gather steps of this worker.
     pub gather: Vec<StepId>,
-    /// Ports that its owner has not heard of yet.
+    /// Ports that an owner did not read before.
     pub ports: Vec<(StepId, usize)>,
-    /// What was coming under its id before.
+    /// The version of the view that was coming before and is replaced.
     pub gone: Option<ReleasedView>,
 }
 
-/// Steps of a view that is no more.
+/// The steps of a removed view.
 pub struct ReleasedView {
     /// The view.
     pub view: InstalledView,
-    /// Its local steps that nobody reads any more.
+    /// Its local steps that have no readers any more.
     pub local: Vec<(StepId, Step)>,
-    /// The same of its gather steps (of this worker).
+    /// Its gather steps (of this worker) that have no readers any more.
     pub gather: Vec<(StepId, Step)>,
-    /// Its ports that no view of its owner gathers through any more.
+    /// Its ports that its owner does not read any more.
     pub unheard: Vec<StepId>,
 }
 
 impl ViewTable {
-    /// An empty table of the worker at `topology`.
+    /// An empty table for the worker at `place`.
     pub fn new(place: WorkerTopology, dialect: Dialect) -> ViewTable {
         ViewTable {
             place,
@@ -226,7 +229,8 @@ impl ViewTable {
         self.place.worker_count()
     }
 
-    /// Makes a view come, in a cohort. If it stands already, it goes on as it is until then.
+    /// Adds a view to an install batch. If the view exists, its current steps are evaluated until
+    /// the batch begins.
     pub fn install(
         &mut self,
         id: ViewId,
@@ -281,7 +285,7 @@ impl ViewTable {
         Ok(InstallResult { local: new_local, gather: new_gather, ports: unheard, gone })
     }
 
-    /// Removes a view; returns what it stood on, and what was coming for it.
+    /// Removes a view. Returns its current steps, and those that were coming.
     pub fn remove(&mut self, id: ViewId) -> Vec<ReleasedView> {
         let mut gone = Vec::new();
         for view in self.all.remove(&id).into_iter().chain(self.next.remove(&id)) {
@@ -325,8 +329,8 @@ impl ViewTable {
         ReleasedView { view, local, gather, unheard }
     }
 
-    /// A cohort stands from now on (`None`: whatever is coming). Returns the views, and what
-    /// they stood on before if they did.
+    /// Begins an install batch (`None`: all of them). Returns the views, with the steps that they
+    /// replaced.
     pub fn begin(&mut self, cohort: Option<InstallBatchId>) -> Vec<(ViewId, Option<ReleasedView>)> {
         let cohorts: Vec<InstallBatchId> = match cohort {
             Some(cohort) => vec![cohort],
@@ -350,20 +354,20 @@ impl ViewTable {
         begun
     }
 
-    /// Whether any view stands.
+    /// Whether any view has begun.
     pub fn stands(&self) -> bool {
         self.schedule.stands()
     }
 
-    /// What is coming, by cohort.
+    /// The views that are coming, by install batch.
     pub fn coming(&self) -> impl Iterator<Item = (InstallBatchId, impl Iterator<Item = &InstalledView>)> {
         self.coming.iter().map(|(cohort, ids)| {
             (*cohort, ids.iter().filter_map(|id| self.next.get(id).or_else(|| self.all.get(id))))
         })
     }
 
-    /// Makes the selections of views that are installed from now on be made anew: of one selector,
-    /// or all. Returns the views that read them now, as they are to be in the end, in order.
+    /// Makes views that are installed from now on use new leaves for a selector, or for all.
+    /// Returns requests for the views that read the present leaves, in order.
     pub fn retire(&mut self, selector: Option<&[Matcher]>) -> Vec<(ViewId, ViewRequest)> {
         let retired: StepSet = self
             .local
@@ -383,12 +387,12 @@ impl ViewTable {
         self.all.range(from..).take(limit)
     }
 
-    /// Local and gather steps of what is coming.
+    /// Local and gather steps of the views that are coming.
     pub fn coming_steps(&self) -> (&StepSet, &StepSet) {
         self.schedule.coming()
     }
 
-    /// The batches due at `t`, in round `round`.
+    /// The batches of views due at `t`, in round `round`.
     pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
         self.schedule.due(t, round)
     }
@@ -398,12 +402,12 @@ impl ViewTable {
         self.schedule.last_round(t)
     }
 
-    /// The workers that gather through port `port`.
+    /// The workers that read port `port`.
     pub fn port_owners(&self, port: StepId) -> impl Iterator<Item = usize> + '_ {
         self.owners.get(&port).into_iter().flat_map(|owners| owners.keys().copied())
     }
 
-    /// Works out what is due when, as far as views came or went. To be called before a tick asks for it.
+    /// Updates the schedule after views were added or removed. To be called before a tick uses it.
     pub fn settle(&mut self) {
         let coming = &self.coming;
         let next = &self.next;
@@ -417,7 +421,7 @@ impl ViewTable {
     }
 }
 
-/// The plan of a view in steps. A query offset is a shift into the past.
+/// The plan of a view in steps. A query offset shifts it into the past.
 pub fn physical_of(
     spec: &ViewSpec,
     dialect: Dialect,

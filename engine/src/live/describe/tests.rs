@@ -1,4 +1,5 @@
-//! Views over one ring, described by 1, 2 and 4 workers: the answers must not depend on their number.
+//! Descriptions of views over one ring by 1, 2 and 4 workers: the answers must not depend on that
+//! number.
 
 use super::*;
 use crate::functions::lookup;
@@ -65,7 +66,7 @@ impl Bench {
         self.live.install(ViewSpec { name: name.to_owned(), plan, kind }).unwrap()
     }
 
-    /// Asks, and ticks once it is asked.
+    /// Sends a request, and ticks once it is there.
     fn describe(&self, t: TimeMs, from: u64, limit: usize) -> Description {
         let ask = || self.live.describe(ViewId(from), limit, Duration::from_secs(20));
         self.during_a_tick(t, ask).unwrap()
@@ -89,7 +90,8 @@ fn recorded(limit: usize) -> ViewKind {
     ViewKind::Recorded { record, labels: Vec::new(), interval: 1_000, offset: 0, query_offset: 0, limit }
 }
 
-/// Views 1 and 3 ask the same, view 2 has another window over the same ring, view 4 a ring of its own.
+/// Views 1 and 3 have the same plan, view 2 has another window over the same ring, view 4 a ring of
+/// its own.
 fn four_views(workers: usize) -> Bench {
     let bench = Bench::new(workers);
     for i in 0..8 {
@@ -126,16 +128,16 @@ fn views_over_one_ring_say_so() {
             [0, 1, 2, 3].map(|i| work[i].local),
             [(1, 1), (1, 0), (1, 1), (1, 0)].map(|(t, s)| shared(t, s))
         );
-        // Views 1 and 3 have one owner unless there are four.
+        // Views 1 and 3 have the same owner unless there are four workers.
         let gathered = usize::from(workers < 4);
         assert_eq!((work[0].gather, work[1].gather), (shared(1, gathered), shared(1, 0)));
         assert_eq!([0, 1, 2, 3].map(|i| work[i].owner), [1, 2, 3, 4].map(|id| id % workers));
         assert_eq!([0, 1, 3].map(|i| work[i].rows_touched), [8, 8, 1]);
-        // View 2 shares the ring and nothing else, view 4 nothing at all.
+        // View 2 shares only the ring, view 4 shares nothing.
         assert_eq!((work[1].state.shared, work[3].state.shared), (ring.bytes, 0));
         assert!(work[0].state.shared > ring.bytes && work[0].state.total > work[0].state.shared);
         assert!(work[3].state.total > work[3].rings[0].bytes);
-        // So few steps are measured at every tick.
+        // With so few steps every tick is measured.
         let spent: Vec<EvaluationCost> = work.iter().map(|work| work.spent.unwrap()).collect();
         assert!(spent.iter().all(|spent| spent.t == START && spent.total > 0.0), "{spent:?}");
         assert!(spent[0].total < spent[0].latest, "its window is shared: {spent:?}");
@@ -172,7 +174,7 @@ fn answers_failures_and_changes_are_told() {
         let at = Some(START + 2);
         let changed = AnswerReport { changed: at, frontier: at, ..fine(0, 2) };
         assert_eq!((up.id, &up.answer, second.total), (ViewId(4), &changed, 4));
-        // Nothing comes: nothing is looked at, and nothing changes.
+        // Without new samples nothing is evaluated and nothing changes.
         let third = bench.describe(START + 3, 4, 10);
         let waited = AnswerReport { frontier: Some(START + 3), ..changed };
         assert_eq!(
@@ -194,10 +196,10 @@ fn an_answer_can_be_read() {
         assert_eq!((up.frontier, content.rows.len(), content.notes.len()), (Some(START), 1, 0));
         assert_eq!(content.rows[0].1, crate::types::histogram_column::Sample::Float(1.0));
         assert_eq!(read(1, START + 1).unwrap().answer.content.unwrap().rows.len(), 8);
-        // It failed, and has no answer of its own; there is none called so.
+        // View 3 failed and has no answer; view 5 does not exist.
         assert_eq!(read(3, START + 2).unwrap().answer.content, None);
         assert!(read(5, START + 3).is_none());
-        // What is described without its rows has none.
+        // A description without rows has no content.
         assert_eq!(bench.describe(START + 4, 4, 1).views[0].answer.content, None);
     }
 }
@@ -221,7 +223,7 @@ fn whoever_waits_in_vain_is_told_why() {
     let ask = |bench: &Bench| bench.live.describe(ViewId(0), 10, SOON).unwrap_err();
     assert_eq!(ask(&bench), DescribeError::Late(SOON));
     assert!(ask(&bench).to_string().starts_with("the live runtime has not answered within 20ms"));
-    // Answers to those who have left are not taken for answers to others.
+    // Parts for a request that has ended are not taken for parts of another one.
     assert_eq!(bench.describe(START, 2, 1).views.len(), 1);
     bench.live.stop();
     assert_eq!(ask(&bench).to_string(), "the live runtime has stopped");

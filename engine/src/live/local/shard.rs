@@ -1,7 +1,8 @@
-//! The local stage of one shard: its rings, how samples reach them, and the steps that read them.
+//! The local stage of one shard: its rings, the routes by which samples reach them, and the steps
+//! that read them.
 //!
-//! Evaluation is in [`super::eval`], what owners hear in [`super::ports`], rings that are being
-//! filled in [`super::history_load`].
+//! Evaluation is in [`super::eval`], the deltas for owners in [`super::ports`], the loading of
+//! history in [`super::history_load`].
 
 use super::eval::disturb;
 use super::history_load::PendingLoads;
@@ -18,65 +19,67 @@ use std::sync::Arc;
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{ChangeData, ChangeEvent, ColumnBatch, ColumnLayout, GroupId, Store};
 
-/// See the module.
+/// The state of the local stage in one shard.
 pub(super) struct LocalShard {
     pub shard: u16,
     /// Its number among the shards of all processes.
     pub wide: u16,
     pub stage: Stage,
-    /// Those that have rows, or had some.
+    /// Rings that have rows, or had some.
     pub rings: Vec<Option<Box<SampleRing>>>,
-    /// Those that have none.
+    /// Rings without rows.
     pub empty: BTreeMap<usize, EmptyRing>,
     by_name: HashMap<String, Vec<usize>>,
     unnamed: Vec<usize>,
     pub leaves: Leaves,
     groups: HashMap<GroupId, GroupRoutes>,
-    /// Series of which samples come alone, by slot.
+    /// Routes of series whose samples come alone, by series slot.
     slots: HashMap<u32, SeriesRoute>,
     pub past: PendingLoads,
-    /// New steps that are not evaluated yet.
+    /// New steps that must not be evaluated yet.
     pub shut: StepSet,
     pub sent: HashMap<(StepId, usize), PortCursor>,
     /// Steps whose rows changed in this round.
     pub changed: Vec<StepId>,
-    /// Ports that a new owner has heard nothing of.
+    /// Ports of which a new owner has received nothing yet.
     pub greet: Vec<(StepId, usize)>,
-    /// Steps that ever had something to remark.
+    /// Steps that ever had an annotation.
     pub noted: Vec<StepId>,
-    /// For each port above such steps: those steps. Worked out again when steps or ports come or go.
+    /// By port: those of these steps that are below it. Built again when steps or ports are added
+    /// or removed.
     pub remarks: Vec<(StepId, Vec<StepId>)>,
     pub remarks_stand: bool,
-    /// Steps of which the notes have changed since [`LocalShard::ports_with_new_annotations`] looked.
+    /// Steps whose annotations have changed since the last
+    /// [`LocalShard::ports_with_new_annotations`].
     pub renoted: Vec<StepId>,
-    /// Ports whose owners have not heard of the latest notes.
+    /// Ports whose owners have not received the latest annotations.
     pub unheard: StepSet,
-    /// Per ring the leaves that read it.
+    /// By ring: the leaves that read it.
     pub readers: Vec<Vec<StepId>>,
     pub timers: Timers,
     starts: bool,
 }
 
-/// How samples that come alone reach the rings.
+/// How samples of a series without a group reach the rings.
 struct SeriesRoute {
     labels: Labels,
-    /// Those that want them.
+    /// The rings whose selectors match the series.
     rings: Vec<usize>,
-    /// The tick of the latest.
+    /// The tick of the latest sample.
     used: TimeMs,
 }
 
-/// How the batches of one group reach the rings.
+/// How the batches of one column group reach the rings.
 struct GroupRoutes {
     layout: Arc<ColumnLayout>,
-    /// The series with their column, by metric name.
+    /// The series with their columns, by metric name.
     series: BTreeMap<String, Vec<GroupSeries>>,
     routes: Vec<(usize, BatchRoute)>,
-    /// The tick of its latest batch.
+    /// The tick of the latest batch.
     used: TimeMs,
 }
 
-/// A series of a group: its column, its slot, its labels.
+/// A series of a group: its column, its series slot, its labels.
 type GroupSeries = (u32, u32, Labels);
 
 impl LocalShard {
@@ -108,18 +111,18 @@ impl LocalShard {
         }
     }
 
-    /// Whether everything is there that its steps need.
+    /// Whether no ring is being read and no step waits for its first evaluation.
     pub(super) fn is_at_rest(&self) -> bool {
         self.past.is_idle() && self.shut.is_empty()
     }
 
-    /// Whether any of these steps waits for its past, or to be opened.
+    /// Whether any of these steps waits for its history or for its first evaluation.
     pub(super) fn keeps_waiting(&self, steps: &[StepId]) -> bool {
         let reads = |step: &StepId| self.leaves.get(step).is_some_and(|leaf| self.past.is_reading(leaf.ring));
         steps.iter().any(|step| self.shut.contains(*step) || reads(step))
     }
 
-    /// Lets new steps be evaluated; returns about how many rows that looks at.
+    /// Lets new steps be evaluated. Returns about how many rows that will read.
     pub(super) fn open(&mut self) -> usize {
         let rows = |step: StepId| {
             let ring = self.leaves.get(&step).and_then(|leaf| self.rings[leaf.ring].as_ref());
@@ -130,16 +133,15 @@ impl LocalShard {
         rows
     }
 
-    /// There is a ring of that number, be it only to come.
+    /// Makes space for ring `number`, which is requested or exists.
     pub(super) fn expect(&mut self, number: usize) {
         if self.rings.len() <= number {
             self.rings.resize_with(number + 1, || None);
         }
     }
 
-    /// Puts a ring in place, or one that reaches further back into the place of another; the rows
-    /// of that one keep their numbers. What has come since it was read must be handed in by
-    /// [`LocalShard::take`].
+    /// Puts a ring in place; if it replaces one, rows keep the numbers they had in that one.
+    /// Changes that arrived after the ring was read must then be added with [`LocalShard::take`].
     pub(super) fn place(&mut self, number: usize, mut ring: SampleRing, t: TimeMs) {
         let was_empty = self.empty.remove(&number).is_some();
         match self.rings[number].take() {
@@ -150,9 +152,11 @@ impl LocalShard {
                 None => self.unnamed.push(number),
             },
         }
-        // Groups of targets that have ended would bring their series along. One that is back is learnt anew.
+        // Old groups would add series of targets that have ended. If such a target comes back, its
+        // group is learnt again.
         self.groups.retain(|_, group| group.used >= t - ring.retention());
-        // By their numbers: the order in which series come into a ring decides in which they are summed up.
+        // In the order of group ids: the order in which series are added to a ring decides the
+        // order in which they are summed, and a float sum depends on it.
         let mut groups: Vec<(&GroupId, &mut GroupRoutes)> = self.groups.iter_mut().collect();
         groups.sort_unstable_by_key(|(id, _)| **id);
         for (id, group) in groups {
@@ -168,7 +172,7 @@ impl LocalShard {
         self.reset_leaves(number);
     }
 
-    /// Nobody reads a ring any more.
+    /// Drops a ring that has no readers.
     pub(super) fn drop_ring(&mut self, number: usize) {
         self.past.forget(number);
         let ring = self.rings.get_mut(number).and_then(Option::take);
@@ -189,7 +193,7 @@ impl LocalShard {
         }
     }
 
-    /// Takes routes to rings that are gone away: their numbers will be used again.
+    /// Removes routes to dropped rings, because their numbers will be reused.
     pub(super) fn forget_routes(&mut self) {
         for group in self.groups.values_mut() {
             group.routes.retain(|(ring, _)| self.rings[*ring].is_some());
@@ -197,8 +201,8 @@ impl LocalShard {
         self.slots.clear();
     }
 
-    /// Forgets how samples of targets and series reach the rings of which none has come for as long
-    /// as rings reach back.
+    /// Forgets the routes of groups and series that have sent nothing for as long as the longest
+    /// ring reaches back.
     pub(super) fn forget_silent(&mut self, t: TimeMs) {
         let empty = self.empty.values().map(EmptyRing::retention);
         let longest =
@@ -207,8 +211,8 @@ impl LocalShard {
         self.slots.retain(|_, alone| alone.used >= t - longest);
     }
 
-    /// Keeps the ring that stands, though it should reach back `retention` ms and its past cannot
-    /// be read: it grows. `false`: there is none.
+    /// Keeps an existing ring although the history that it should have cannot be read: from now on
+    /// it grows to `retention` ms. `false`: there is no ring.
     pub(super) fn go_on_with(&mut self, number: usize, retention: i64) -> bool {
         match (self.rings[number].as_mut(), self.empty.get_mut(&number)) {
             (Some(ring), _) => ring.reach(retention),
@@ -219,7 +223,7 @@ impl LocalShard {
         true
     }
 
-    /// Takes samples into all rings, or into one `only`.
+    /// Adds a change to all rings, or only to ring `only`.
     pub(super) fn take(&mut self, store: &Store, item: &ChangeEvent, t: TimeMs, only: Option<usize>) {
         let seq = item.seq;
         match &item.data {
@@ -256,7 +260,7 @@ impl LocalShard {
         }
     }
 
-    /// Works out how a group's batches reach the rings.
+    /// Finds out how the batches of a group reach the rings.
     fn learn(&mut self, store: &Store, batch: &ColumnBatch) {
         let series = match self.groups.remove(&batch.group) {
             Some(group) if group.layout.slots == batch.layout.slots => group.series,
@@ -285,7 +289,7 @@ impl LocalShard {
         self.groups.insert(batch.group, group);
     }
 
-    /// Takes what comes alone: (slot, time of the sample, item).
+    /// Adds samples that come alone: (slot, time of the sample, sample).
     fn items(
         &mut self,
         store: &Store,
@@ -328,7 +332,7 @@ impl LocalShard {
     }
 }
 
-/// The series of a batch by metric name.
+/// The series of a batch, by metric name.
 fn members(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<GroupSeries>> {
     let mut series: BTreeMap<String, Vec<GroupSeries>> = BTreeMap::new();
     for (column, (slot, labels)) in series_of(store, shard, slots).into_iter().enumerate() {
@@ -342,7 +346,8 @@ fn members(store: &Store, shard: u16, slots: &[u32]) -> BTreeMap<String, Vec<Gro
 }
 
 impl GroupRoutes {
-    /// How its batches reach a ring: looks only at series that have the name the ring wants, if it wants one.
+    /// The route of the group's batches to a ring. If the ring has a metric name, only the series
+    /// of that name are compared with its selector.
     fn route(&self, id: GroupId, ring: &mut SampleRing) -> Option<BatchRoute> {
         let name = ring.name().map(str::to_owned);
         let series = match name {

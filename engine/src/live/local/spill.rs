@@ -1,6 +1,6 @@
-//! What long windows keep: rows between their ends are given to the store, which has them anyway,
-//! and come back beside the ticks before an end reaches them. Looked at now and then, not in each
-//! tick.
+//! Moves rows of long windows out of memory ("spill"): rows between the ends of a window are
+//! dropped, because the store has them, and are read back in the background before an end of the
+//! window reaches them. Checked a few times per chunk length, not in each tick.
 
 use super::LocalExecutor;
 use super::history_load::HistoryLoader;
@@ -17,19 +17,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use storage::model::TimeMs;
 
-/// A worker's end of what is read of rows that were given away.
+/// A worker's side of spilling: what is being read, and when rings are checked.
 pub(super) struct SpillManager {
     library: HistoryLoader,
     done: Sender<LoadedChunk>,
     read: Receiver<LoadedChunk>,
-    /// Shard, ring and chunk.
+    /// What was requested: shard, ring and chunk.
     asked: BTreeSet<(u16, usize, i64)>,
     looked: TimeMs,
-    /// Rings that were read from the store, and have all of their rows: shard, ring.
+    /// Rings that were read from the store and have all of their rows in memory: shard, ring.
     full: Vec<(u16, usize)>,
 }
 
-/// A chunk of a ring of a shard, and where it comes from.
+/// A chunk of a ring of a shard that was read, and the source it was read from.
 struct LoadedChunk {
     which: (u16, usize, i64),
     source: Arc<SpillSource>,
@@ -42,20 +42,20 @@ impl SpillManager {
         SpillManager { library, done, read, asked: BTreeSet::new(), looked: 0, full: Vec::new() }
     }
 
-    /// How old rows must be to be given away, and how far back a ring must reach to do so, ms.
+    /// How old rows must be to be spilled, and how far back a ring must reach for that, in ms.
     pub(super) fn bounds(&self) -> (i64, i64) {
         let SpillOptions { near, chunk } = self.library.spill;
         (near, near + 4 * chunk)
     }
 
-    /// A ring has been put in place with all of its rows.
+    /// A ring has been put in place with all of its rows in memory.
     pub(super) fn is_full(&mut self, shard: u16, number: usize, ring: &SampleRing) {
         if ring.retention() > self.bounds().1 {
             self.full.push((shard, number));
         }
     }
 
-    /// Has a chunk read, unless that was asked before.
+    /// Requests a chunk, unless that has been done.
     fn ask(&mut self, which: (u16, usize, i64), source: &Arc<SpillSource>) {
         if !self.asked.insert(which) {
             return;
@@ -68,12 +68,12 @@ impl SpillManager {
                 catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned())).map_err(|error| {
                     tracing::warn!(shard = which.0, error, "a part of a long window cannot be read yet");
                 });
-            // A worker that is gone wants nothing any more.
+            // Fails only if the worker is gone, which wants nothing any more.
             let _ = done.send(LoadedChunk { which, source, piece: piece.ok() });
         });
     }
 
-    /// Looks after ring `number` of a shard. Readers that have not looked at it yet want all of it.
+    /// Checks ring `number` of a shard. A leaf that was not evaluated yet needs all of its window.
     fn tend_ring(&mut self, shard: &mut LocalShard, number: usize, t: TimeMs) {
         let (_, long) = self.bounds();
         let Some(ring) = shard.rings.get_mut(number).and_then(Option::as_deref_mut) else { return };
@@ -85,7 +85,7 @@ impl SpillManager {
         }
     }
 
-    /// Gives rows of a ring away that its readers do not look at, and has those read that they will.
+    /// Spills the rows of a ring that no reader needs, and requests those that will be needed.
     fn tend(
         &mut self,
         (shard, number): (u16, usize),
@@ -111,24 +111,25 @@ impl SpillManager {
     }
 }
 
-/// What the readers of a ring look at.
+/// The rows of a ring that its readers need.
 struct NeededRanges {
-    /// What is around these times.
+    /// The rows around these times.
     around: Vec<RangeInclusive<TimeMs>>,
-    /// Where series fall or have gaps.
+    /// Also the values of series that fall or have gaps.
     odd: bool,
-    /// Everything from here on.
+    /// All rows from here on.
     from: TimeMs,
-    /// Where samples are that are too young to be given away.
+    /// From here on samples are too young to be spilled.
     near: TimeMs,
-    /// Length of a chunk, ms: what comes next has to be there in time.
+    /// Length of a chunk in ms. What an edge of a window reaches within this time is needed now, so
+    /// that it is there in time.
     chunk: i64,
 }
 
 impl NeededRanges {
     fn add(&mut self, sight: NeededTimes) {
         match sight {
-            // It may want to know later what it sees now.
+            // An incremental function may need this range at its next evaluation.
             NeededTimes::All(range) => {
                 self.odd = true;
                 self.stretch(range);
@@ -141,7 +142,8 @@ impl NeededRanges {
         }
     }
 
-    /// All of it, and if it ends among the young samples, what follows.
+    /// Adds a range; if it ends among the young samples, everything from its beginning on is
+    /// needed.
     fn stretch(&mut self, range: RangeInclusive<TimeMs>) {
         if *range.end() >= self.near {
             self.from = self.from.min(*range.start());
@@ -151,8 +153,8 @@ impl NeededRanges {
 }
 
 impl LocalExecutor {
-    /// Takes rows that were read, and looks after the rings now and then. With `wait`, whatever is
-    /// coming is here then.
+    /// Takes chunks that were read, and checks the rings from time to time. With `wait`, returns
+    /// when all requested chunks are there.
     pub(super) fn tend_long_rings(&mut self, t: TimeMs, wait: bool) {
         while let Ok(read) = self.spiller.read.try_recv() {
             self.take_back(read);
@@ -168,7 +170,7 @@ impl LocalExecutor {
         }
     }
 
-    /// Puts rows back into the ring they are from, if it is still there.
+    /// Puts a chunk back into its ring, unless that was replaced in the meantime.
     fn take_back(&mut self, read: LoadedChunk) {
         self.spiller.asked.remove(&read.which);
         let (at, number, chunk) = read.which;
@@ -186,8 +188,9 @@ impl LocalExecutor {
         }
     }
 
-    /// Looks after rings that have just been read, as soon as all of their readers have seen them:
-    /// while a view comes, the long rings of a few shards are whole, not those of all.
+    /// Checks the rings that have just been read, as soon as all of their readers have been
+    /// evaluated. So while a view is being installed, the long rings of only a few shards are in
+    /// memory as a whole.
     pub(super) fn tend_full_rings(&mut self) {
         let t = self.now;
         let full = std::mem::take(&mut self.spiller.full);

@@ -1,22 +1,24 @@
-//! Timers: which blocks leaves must look at again although no sample comes, in the order in which they fall due. A tick
-//! takes those that are due and asks nobody else.
+//! Timers of a shard: the blocks that leaves must evaluate again although no sample arrives, in the
+//! order of the times at which their answers expire. A tick handles those that are due and looks at
+//! no others.
 //!
-//! A leaf has at most one timer that counts per block: its alarm. When an answer comes to hold for longer, the alarm stays
-//! and is set anew when it rings; when it comes to hold for less, a second one is set and the first is void. So an answer
-//! that each sample prolongs, as the lookback of a selector, costs no timer per sample.
+//! A leaf has at most one valid timer per block. When an answer comes to hold longer, the timer
+//! stays and is set again when it expires; when it comes to hold for a shorter time, a second timer
+//! is set and the first becomes void. So an answer that every sample prolongs (the lookback of a
+//! selector) does not cost a timer per sample.
 
 use crate::plan::physical::StepId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use storage::model::TimeMs;
 
-/// A block of a leaf is to be looked at after that time.
+/// A block of a leaf must be evaluated after this time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timer {
-    /// The answer holds until then.
+    /// The answer holds until this time.
     pub until: TimeMs,
     leaf: u32,
-    /// The number of the block in the leaf's ring.
+    /// Number of the block in the leaf's ring.
     pub block: u32,
 }
 
@@ -27,32 +29,33 @@ impl Timer {
     }
 }
 
-/// See the module.
+/// All timers of a shard.
 #[derive(Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<Timer>>,
-    /// Leaves have gone since timers without a leaf were last thrown away.
+    /// Leaves were removed since the timers of removed leaves were last dropped.
     orphans: bool,
 }
 
 impl Timers {
-    /// Sets the alarms that an evaluation of `leaf` asks for: until when, block.
+    /// Sets the timers that an evaluation of `leaf` requests: until when the answer holds, and the
+    /// block.
     pub fn set(&mut self, leaf: StepId, alarms: impl Iterator<Item = (TimeMs, u32)>) {
         self.heap.extend(alarms.map(|(until, block)| Reverse(Timer { until, leaf: leaf as u32, block })));
     }
 
-    /// The next timer that has rung at `t`.
+    /// Removes and returns the next timer that has expired at `t`.
     pub fn next(&mut self, t: TimeMs) -> Option<Timer> {
         let due = self.heap.peek().is_some_and(|Reverse(timer)| timer.until < t);
         if due { self.heap.pop().map(|Reverse(timer)| timer) } else { None }
     }
 
-    /// A leaf is gone.
+    /// A leaf was removed.
     pub fn leaf_gone(&mut self) {
         self.orphans = true;
     }
 
-    /// Throws away the timers of leaves that are gone.
+    /// Drops the timers of removed leaves.
     pub fn sweep(&mut self, stands: impl Fn(StepId) -> bool) {
         if std::mem::take(&mut self.orphans) {
             self.heap.retain(|Reverse(timer)| stands(timer.leaf()));

@@ -1,9 +1,10 @@
-//! A block: series that share a clock, as one vector of times and a column of values per series.
+//! A block of a ring: series that share their times, stored as one vector of times and a column of
+//! values per series.
 //!
-//! Its newest rows stand in a [`CircularMatrix`]. Of a long window, the rows before them may be
-//! [`chunks`](super::spilled) that the store keeps ([`RingBlock::spill`]); whoever reads a row
-//! there gets the same values. [`change_log`](super::change_log) knows which rows stayed what they
-//! were.
+//! The newest rows are in a [`CircularMatrix`]. Older rows of a long window may be
+//! [`chunks`](super::spilled) whose values are not in memory ([`RingBlock::spill`]); reading such a
+//! row reads the chunk from the store. [`change_log`](super::change_log) tells which rows have not
+//! changed since.
 
 use super::change_log::RowChangeLog;
 use super::edit_log::EditLog;
@@ -19,22 +20,23 @@ use std::sync::Arc;
 use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample};
 use storage::model::{Labels, TimeMs};
 
-/// Blocks of fewer times than twice the shortest window that is kept up keep them.
+/// Blocks with fewer rows are never spilled: twice the shortest window that is computed
+/// incrementally.
 const FEW: usize = 2 * MIN_PANE_WINDOW;
 
-/// Series that share a clock. Its times have numbers that stay: [`RingBlock::base`] is that of the
-/// oldest one kept.
+/// Series that share their times. Rows have numbers that never change; [`RingBlock::base`] is the
+/// number of the oldest row.
 #[derive(Debug, Default)]
 pub struct RingBlock {
-    /// Times, ascending; the first `gone` are forgotten.
+    /// Times, ascending. The first `gone` of them are dropped, and removed now and then.
     times: Vec<TimeMs>,
     gone: usize,
-    /// Rows from number `near` on.
+    /// The rows from number `grid_from` on.
     grid: CircularMatrix,
     grid_from: u32,
-    /// Rows before it.
+    /// The rows before `grid_from`.
     chunks: Option<Box<SpilledChunks>>,
-    /// Somebody wanted rows that were away: it keeps them from now on.
+    /// A reader needed rows that were spilled: from now on the block keeps all rows in memory.
     whole: bool,
     /// Columns.
     pub columns: Vec<RingColumn>,
@@ -44,43 +46,43 @@ pub struct RingBlock {
     edits: EditLog,
 }
 
-/// One series of a block. Times are numbers of the block.
+/// One series of a block. Rows are given as numbers of the block.
 #[derive(Debug)]
 pub struct RingColumn {
-    /// The ring's row.
+    /// Row of the ring.
     pub row: u32,
-    /// Windows that begin with this time, or later, hold a float at each time.
+    /// A window that begins at this row or later has a float in each row.
     pub whole_from: u32,
-    /// Windows that begin with this time, or later, and have no gaps, have no float that is below
-    /// its predecessor.
+    /// A window that begins at this row or later and has no gaps has no counter reset.
     pub rising_from: u32,
-    /// It has native histograms or start timestamps.
+    /// The column has native histograms or start timestamps.
     pub has_extras: bool,
     /// The newest float.
     last: f64,
 }
 
 impl RingColumn {
-    /// A column without samples in times below `from`.
+    /// A column without samples in the rows before `from`.
     pub(super) fn new(row: u32, from: u32) -> RingColumn {
         RingColumn { row, whole_from: from, rising_from: 0, has_extras: false, last: f64::NEG_INFINITY }
     }
 
-    /// Notes what came at the newest time.
+    /// Updates the column for the value of a new newest row.
     #[inline]
     fn note(&mut self, at: u32, v: f64) {
         if !is_sample(v) || is_histogram(v) {
             self.whole_from = at + 1;
             return;
         }
-        // A NaN on either side makes the kernels look for themselves.
+        // With a NaN on either side this is true, so that the kernels look at the samples
+        // themselves.
         if v.partial_cmp(&self.last).is_none_or(Ordering::is_lt) {
             self.rising_from = at;
         }
         self.last = v;
     }
 
-    /// A time was squeezed in.
+    /// A row was inserted at `at`.
     fn shift(&mut self, at: u32) {
         self.whole_from = (self.whole_from + u32::from(self.whole_from > at)).max(at + 1);
         self.rising_from += u32::from(self.rising_from > at);
@@ -88,7 +90,7 @@ impl RingColumn {
 }
 
 impl RingBlock {
-    /// A block of these times, ascending, with room for so many columns of values.
+    /// A block with these times, ascending, and space for `width` columns.
     pub(super) fn new(times: Vec<TimeMs>, width: usize) -> RingBlock {
         let mut block = RingBlock { times, ..RingBlock::default() };
         block.grid.widen(width);
@@ -98,7 +100,7 @@ impl RingBlock {
         block
     }
 
-    /// Adds a column with a value for each time.
+    /// Adds a column with a value for each row.
     pub(super) fn add_filled(&mut self, row: u32, values: Vec<f64>, side: Option<ColumnExtras>) {
         let column = self.columns.len();
         let mut state = RingColumn::new(row, 0);
@@ -113,7 +115,7 @@ impl RingBlock {
         }
     }
 
-    /// Adds a column of the series `labels` without samples; returns its number.
+    /// Adds a column of the series `labels`, without samples. Returns its number.
     pub(super) fn add_column(&mut self, row: u32, labels: &Labels) -> u32 {
         let column = self.columns.len() as u32;
         let end = self.end();
@@ -123,17 +125,17 @@ impl RingBlock {
         column
     }
 
-    /// Times, ascending.
+    /// Times of the rows, ascending.
     pub fn clock(&self) -> &[TimeMs] {
         &self.times[self.gone..]
     }
 
-    /// The number of the oldest time.
+    /// Number of the oldest row.
     pub fn base(&self) -> u32 {
         self.base
     }
 
-    /// The value of a column at time number `at`, which is kept.
+    /// The value of a column in row number `at`, which must exist.
     #[inline]
     pub fn value(&self, at: u32, column: usize) -> f64 {
         match &self.chunks {
@@ -142,22 +144,23 @@ impl RingBlock {
         }
     }
 
-    /// What is known of the rows from number `at` on without reading them: they are a chunk that is away.
+    /// The chunk that begins at row `at`, if its values are not in memory. Its summary may make
+    /// reading them unnecessary.
     pub fn away(&self, at: u32) -> Option<&SpilledChunk> {
         self.chunks.as_ref().filter(|_| at < self.grid_from)?.away(at)
     }
 
-    /// Times from number `at` on.
+    /// Times of the rows from number `at` on.
     pub(super) fn times_from(&self, at: u32) -> &[TimeMs] {
         &self.clock()[(at - self.base) as usize..]
     }
 
-    /// What a column has beside floats.
+    /// Histograms and start timestamps of a column.
     pub fn side(&self, column: usize) -> Option<&ColumnExtras> {
         self.sides.get(&(column as u32))
     }
 
-    /// To add something at time `t`.
+    /// Histograms and start timestamps of a column, to add one at time `t`.
     pub(super) fn side_mut(&mut self, column: usize, t: TimeMs) -> &mut ColumnExtras {
         let at = self.base + self.clock().partition_point(|c| *c < t) as u32;
         self.columns[column].has_extras = true;
@@ -165,7 +168,7 @@ impl RingBlock {
         self.sides.entry(column as u32).or_default()
     }
 
-    /// A float, or nothing, is at time `t` where a histogram may have been.
+    /// A float replaces whatever is at time `t`: removes the histogram there, if there is one.
     pub(super) fn drop_histogram(&mut self, column: usize, t: TimeMs) {
         let sided = self.columns[column].has_extras;
         let side = self.sides.get_mut(&(column as u32)).filter(|_| sided);
@@ -174,12 +177,12 @@ impl RingBlock {
         }
     }
 
-    /// Number of the time after the newest.
+    /// Number of the row after the newest.
     fn end(&self) -> u32 {
         self.grid_from + self.grid.len() as u32
     }
 
-    /// The number of time `t`, which is made if it is new.
+    /// The number of the row with time `t`, which is created if it is new.
     fn place(&mut self, t: TimeMs) -> u32 {
         let at = self.clock().partition_point(|c| *c < t);
         let number = self.base + at as u32;
@@ -201,7 +204,7 @@ impl RingBlock {
         number
     }
 
-    /// Adds one sample of one column.
+    /// Sets one value of one column.
     pub(super) fn set(&mut self, column: usize, t: TimeMs, v: f64) {
         self.grid.widen(self.columns.len());
         let end = self.end();
@@ -214,7 +217,8 @@ impl RingBlock {
             self.columns.iter_mut().enumerate().for_each(|(other, state)| state.note(at, value(other)));
             return;
         }
-        // Filling in behind the newest, or at it: let every window over it look for gaps and resets.
+        // A late value, or a second one for the newest row: from here on, windows look for gaps and
+        // resets themselves.
         let newest = self.end() - 1;
         let state = &mut self.columns[column];
         (state.whole_from, state.rising_from) = (newest + 1, newest);
@@ -226,7 +230,8 @@ impl RingBlock {
         }
     }
 
-    /// Notes an edit behind the newest time, where windows may be long enough to want it.
+    /// Records an edit before the newest row, unless the block is too short for a window that needs
+    /// it.
     fn edit(&mut self, edit: RowEdit) {
         if self.clock().len() < MIN_PANE_WINDOW {
             self.edits.void()
@@ -251,11 +256,11 @@ impl RingBlock {
             *cell = value(*source);
             column.note(at, *cell);
         }
-        // Columns that the group does not know.
+        // Columns that the group's batches do not have.
         self.columns.iter_mut().skip(sources.len()).for_each(|column| column.note(at, ABSENT));
     }
 
-    /// Forgets what is older than `cutoff`.
+    /// Drops rows older than `cutoff`.
     pub(super) fn trim(&mut self, cutoff: TimeMs) {
         let old = self.clock().partition_point(|t| *t < cutoff);
         if old == 0 {
@@ -269,7 +274,7 @@ impl RingBlock {
         let before = self.base;
         self.base += old as u32;
         self.forget_rows();
-        // Sides are seldom, and trimmed now and then.
+        // Few blocks have extras; they are trimmed once in 16 rows.
         if !self.sides.is_empty() && before / 16 != self.base / 16 {
             let columns = &mut self.columns;
             self.sides.retain(|column, side| {
@@ -280,7 +285,7 @@ impl RingBlock {
         }
     }
 
-    /// Forgets the values of rows before the oldest time.
+    /// Drops the values of rows before the oldest.
     fn forget_rows(&mut self) {
         if self.base > self.grid_from {
             self.grid.forget((self.base - self.grid_from) as usize);
@@ -291,7 +296,7 @@ impl RingBlock {
         }
     }
 
-    /// The values of a column at times `at` (as indices of the clock), into `out`.
+    /// Writes the values of a column in the rows `at` (indices into the times) to `out`.
     pub fn column(&self, at: Range<usize>, column: usize, out: &mut Vec<f64>) {
         let away = (self.grid_from - self.base) as usize;
         if at.start >= away {
@@ -307,8 +312,8 @@ impl RingBlock {
             || self.chunks.as_ref().is_some_and(|chunks| chunks.lives(column))
     }
 
-    /// Gives rows away, but for those that are `kept`. Returns the chunks that belong here and are
-    /// away. `labels`: of the ring's rows.
+    /// Spills old rows, except those that `kept` names. Returns the chunks that are needed and not
+    /// in memory. `labels`: those of the ring's rows.
     pub(super) fn spill(
         &mut self,
         labels: &[Labels],
@@ -338,8 +343,8 @@ impl RingBlock {
         self.chunks.as_mut().map_or_else(BTreeSet::new, |chunks| chunks.keep_only(&wanted))
     }
 
-    /// The chunks of what stands in `ranges`, and of as many times before and after as whoever
-    /// looks there may take.
+    /// The chunks that the rows in `ranges` are in, and a margin of rows before and after, which
+    /// incremental functions may read.
     fn chunks_around(&self, source: &SpillSource, ranges: &[RangeInclusive<TimeMs>]) -> BTreeSet<i64> {
         const MARGIN: usize = PANE as usize + 2;
         let clock = self.clock();
@@ -352,8 +357,8 @@ impl RingBlock {
         ranges.iter().flat_map(around).collect()
     }
 
-    /// The number of the chunk that the oldest rows of the grid belong to, and how many do. None if
-    /// it is not complete.
+    /// The number of the chunk of the oldest rows in the grid, and how many rows it has. `None` if
+    /// the chunk may still get rows.
     fn oldest_chunk(&self, source: &SpillSource) -> Option<(i64, usize)> {
         let times = self.times_from(self.grid_from);
         let number = source.number(*times.first()?);
@@ -361,12 +366,12 @@ impl RingBlock {
         (rows < times.len()).then_some((number, rows))
     }
 
-    /// Puts a chunk in that was read.
+    /// Puts back a chunk that was read.
     pub(super) fn fill(&self, number: i64, read: &ChunkValues) {
         self.chunks.iter().for_each(|chunks| chunks.fill(self, number, read));
     }
 
-    /// Brings back all rows that are away, for good.
+    /// Reads all spilled rows back into memory, for good.
     fn keep_whole(&mut self) {
         self.whole = true;
         if self.chunks.is_none() {
@@ -379,7 +384,7 @@ impl RingBlock {
             grid.push()[..values.len()].copy_from_slice(values);
         }
         (self.grid, self.grid_from, self.chunks) = (grid, self.base, None);
-        // The store may have had other samples than those that were given away.
+        // The store may have other values than the spilled ones, for example after a deletion.
         self.edits.void();
     }
 

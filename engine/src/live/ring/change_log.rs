@@ -1,24 +1,26 @@
-//! Which rows of a block stayed what they were: whoever has summed rows up asks when others came in
-//! between or changed.
+//! Which rows of a block have not changed: functions that keep partial results of rows check
+//! whether these are still valid.
 
-/// See the module. An epoch begins with each change.
+/// The changes of a block. Each change begins an epoch.
 #[derive(Debug, Default)]
 pub struct RowChangeLog {
     epoch: u32,
-    /// The first row that changed in the epoch or in any later one: rows ascend.
+    /// For each of the latest epochs, the first row that changed in it or in a later one; rows
+    /// ascend.
     log: Vec<(u32, u32)>,
 }
 
-/// Changes that are told apart. Whoever looks seldom hears of an earlier row than was changed.
+/// Number of entries. With more changes since `epoch`, [`RowChangeLog::stable_since`] may return an
+/// earlier row than necessary, never a later one.
 const KEPT: usize = 16;
 
 impl RowChangeLog {
-    /// The latest epoch.
+    /// The current epoch.
     pub fn epoch(&self) -> u32 {
         self.epoch
     }
 
-    /// Row `at` changed, or a row came before it.
+    /// Row `at` changed, or a row was inserted before it.
     pub fn add(&mut self, at: u32) {
         self.epoch += 1;
         self.log.truncate(self.log.partition_point(|(_, row)| *row < at));

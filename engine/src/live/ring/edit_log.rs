@@ -1,27 +1,28 @@
-//! What was replaced in rows behind the newest, value by value: whoever keeps values of a block in
-//! another form takes such edits over, and need not look at all of them again.
-//! [`changes`](super::change_log) says the same by row, for those who do.
+//! The single values that were changed in rows before the newest. Functions that keep the values in
+//! another form (sorted) apply these edits instead of reading all rows again.
+//! [`change_log`](super::change_log) has the same changes by row, for functions that read rows
+//! again.
 
 use crate::functions::sorted_window::RowEdit;
 
-/// See the module.
+/// The latest edits of a block.
 #[derive(Debug, Default)]
 pub struct EditLog {
     count: u64,
-    /// The latest.
+    /// The latest edits.
     log: Vec<RowEdit>,
 }
 
-/// Edits that are kept beyond two for each column: a late scrape and a half.
+/// Number of edits kept in addition to two per column: enough for one and a half late scrapes.
 const KEPT: usize = 16;
 
 impl EditLog {
-    /// How many there have been.
+    /// Number of edits so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Adds one, in a block of so many columns.
+    /// Adds an edit, in a block of `columns` columns.
     pub fn add(&mut self, edit: RowEdit, columns: usize) {
         if self.log.len() >= KEPT + 2 * columns {
             self.log.drain(..self.log.len() / 2);
@@ -30,13 +31,13 @@ impl EditLog {
         self.count += 1;
     }
 
-    /// Something changed that is not told.
+    /// Something changed that is not recorded as an edit: readers must begin again.
     pub fn void(&mut self) {
         self.log = Vec::new();
         self.count += 1;
     }
 
-    /// Those since there had been `count`. None if they are not known any more.
+    /// The edits after the first `count`; `None` if they are not known any more.
     pub fn since(&self, count: u64) -> Option<&[RowEdit]> {
         let missed = usize::try_from(self.count.checked_sub(count)?).ok()?;
         Some(&self.log[self.log.len().checked_sub(missed)?..])

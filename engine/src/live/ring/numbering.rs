@@ -1,11 +1,11 @@
-//! A ring that takes the place of another numbers its rows as that one did: whoever reads it knows
-//! them by their numbers.
+//! When a ring replaces another one, its rows get the same numbers, because the outputs of its
+//! readers are numbered by them.
 
 use super::{RowLocation, SampleRing};
 
 impl SampleRing {
-    /// Gives rows the numbers that they have in `old`; rows that it does not know follow. Rows that
-    /// only `old` knows have no sample.
+    /// Gives rows the numbers that they have in `old`; new rows follow. Rows that only `old` has
+    /// get no samples.
     pub fn number_rows_as(&mut self, old: &SampleRing) {
         let mut of_slot = vec![None; self.labels.len()];
         self.by_slot.iter().for_each(|(slot, row)| of_slot[*row as usize] = Some(*slot));
@@ -42,8 +42,7 @@ impl SampleRing {
         self.house_the_rest();
     }
 
-    /// Gives rows that have no place yet a column without samples: their readers must see that
-    /// nothing is left.
+    /// Gives rows without a column an empty one, so that the readers see that nothing is left.
     fn house_the_rest(&mut self) {
         for row in 0..self.places.len() {
             if self.places[row].block == u32::MAX {
@@ -82,7 +81,7 @@ mod tests {
             rows[block.columns[0].row as usize] = Some(block.value(block.base(), 0));
         }
         assert_eq!(rows, [Some(10.0), None, Some(30.0), Some(7.0)]);
-        // What comes next finds its row, and so does what the old ring alone knew.
+        // New samples find their rows, also those of rows that only the old ring had.
         for (slot, series, row) in [(7, "d", 3), (2, "b", 1), (9, "e", 4)] {
             new.push_item(slot, &labels(series), 20, &SingleSample::Float(0.5), 0);
             let place = new.places[row];

@@ -1,11 +1,11 @@
-//! Rows of a block between the ends of a long window. The store has them in its compressed chunks;
-//! here stands only what keeping up a window needs to know of them, and their values where a window
-//! begins or ends.
+//! Spilled rows: the rows of a block between the ends of a long window. The store has them in its
+//! compressed chunks; in memory are only a summary that incremental functions need, and the values
+//! where a window begins or ends.
 //!
-//! A [`SpilledChunk`] holds the rows of one stretch of time, the same for all blocks. Its values
-//! come back from the store before a window's edge reaches them (`local/spill.rs`). Whoever wants
-//! values that are away gets them all the same: they are read on the spot, and the block keeps its
-//! rows from then on ([`SpilledChunks::was_asked`]).
+//! A [`SpilledChunk`] has the rows of one period, the same periods for all blocks. Its values are
+//! read back from the store before an edge of a window reaches them (`local/spill.rs`). If a reader
+//! needs values that are not in memory, they are read immediately, and from then on the block keeps
+//! all of its rows ([`SpilledChunks::was_asked`]).
 
 use super::block::RingBlock;
 use crate::functions::panes::WindowRows;
@@ -18,20 +18,20 @@ use storage::model::value::{ABSENT, HISTOGRAM, is_histogram, is_sample};
 use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::{Store, StoreError};
 
-/// Times and floats of series.
+/// Times and values of series.
 pub type ChunkValues = HashMap<Labels, (Vec<TimeMs>, Vec<f64>)>;
 
-/// Where the rows of a ring come back from.
+/// Where the spilled rows of a ring are read from.
 pub struct SpillSource {
-    /// The store, and the shard of it.
+    /// The store.
     pub store: Arc<Store>,
-    /// See `store`.
+    /// Number of the shard.
     pub shard: u16,
-    /// What picks the ring's series.
+    /// The selector of the ring.
     pub matchers: Vec<Matcher>,
-    /// Length of a chunk, ms.
+    /// Length of a chunk, in ms.
     pub length: i64,
-    /// Counts chunks of single blocks that a tick read because nobody had foreseen that they were wanted.
+    /// Counts the chunks of single blocks that a tick had to read itself.
     pub unforeseen: Arc<Counter>,
 }
 
@@ -42,12 +42,12 @@ impl std::fmt::Debug for SpillSource {
 }
 
 impl SpillSource {
-    /// The number of the chunk that `t` is in.
+    /// Number of the chunk that `t` is in.
     pub fn number(&self, t: TimeMs) -> i64 {
         t.div_euclid(self.length)
     }
 
-    /// What the store has in `from..=to`.
+    /// Reads the samples in `from..=to`.
     pub fn read(&self, from: TimeMs, to: TimeMs) -> Result<ChunkValues, StoreError> {
         let selection = self.store.select(self.shard, &self.matchers, from, to)?;
         let mut piece = ChunkValues::with_capacity(selection.labels.len());
@@ -60,45 +60,45 @@ impl SpillSource {
         Ok(piece)
     }
 
-    /// What the store has of chunk `number`.
+    /// Reads the samples of chunk `number`.
     pub fn read_chunk(&self, number: i64) -> Result<ChunkValues, StoreError> {
         self.read(number * self.length, (number + 1) * self.length - 1)
     }
 }
 
-/// What of a ring is not given away.
+/// The rows of a ring that stay in memory.
 #[derive(Copy, Clone)]
 pub struct ResidentRows<'a> {
-    /// Rows from this time on.
+    /// All rows from this time on.
     pub from: TimeMs,
-    /// What is around these times.
+    /// The rows around these times.
     pub around: &'a [RangeInclusive<TimeMs>],
-    /// What of series that have gaps or fall.
+    /// Also the values of series that have gaps or fall.
     pub odd: bool,
 }
 
-/// Rows `first..first + rows` of a block.
+/// The rows `first..first + rows` of a block.
 #[derive(Debug)]
 pub struct SpilledChunk {
     number: i64,
     first: u32,
     rows: u32,
     width: usize,
-    /// Row by row.
+    /// The values by row, while they are in memory.
     values: OnceCell<Box<[f64]>>,
     /// The last row.
     last: Box<[f64]>,
-    /// By column: how many floats.
+    /// By column: number of floats.
     counts: Box<[u16]>,
     /// Columns with a float in each row, none of them NaN or below its predecessor.
     rising: BTreeSet<u32>,
-    /// The values of columns that have gaps, or fall now and then, if somebody wants them.
+    /// The values of columns that have gaps or fall, if readers need them.
     odd: BTreeMap<u32, Box<[f64]>>,
 }
 
 impl SpilledChunk {
-    /// The `rows` oldest rows of the block's grid, the first of which has number `first`; with
-    /// their values, or without; with those of `odd` columns, or without.
+    /// A chunk of the `rows` oldest rows of the block's grid, the first of which has number
+    /// `first`. `stays`: keep the values; `odd`: keep the values of columns that have gaps or fall.
     pub fn new(
         (number, first): (i64, u32),
         (block, rows): (&RingBlock, usize),
@@ -132,7 +132,7 @@ impl SpilledChunk {
         chunk
     }
 
-    /// Notes what is to be known of a column, which had `before` in the row before.
+    /// Adds the summary of a column, whose value in the row before is `before`.
     fn note(&mut self, column: u32, before: Option<f64>, values: &[f64], odd: bool) {
         let floats = || values.iter().copied().filter(|v| is_sample(*v) && !is_histogram(*v));
         let count = floats().count();
@@ -142,13 +142,15 @@ impl SpilledChunk {
         let follows = before.is_some_and(|before| floats().next().is_some_and(|first| before <= first));
         let whole = count == values.len();
         if whole && falls == 0 && !nan && follows {
+            // Not worth keeping: without floats, or with so many resets that a window reads all
+            // rows anyway.
             self.rising.insert(column);
         } else if odd && !(count == 0 || whole && (nan || falls * 8 > count)) {
             self.odd.insert(column, values.into());
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn rows(&self) -> u32 {
         self.rows
     }
@@ -173,7 +175,7 @@ impl SpilledChunk {
         self.count(column) == self.rows as usize
     }
 
-    /// One value, if it is known without reading.
+    /// A value, if it is in memory.
     fn known(&self, at: u32, column: usize) -> Option<f64> {
         if column >= self.width {
             return Some(ABSENT);
@@ -210,7 +212,7 @@ pub struct SpilledChunks {
 }
 
 impl SpilledChunks {
-    /// None yet, of the series with these labels.
+    /// No chunks yet, for series with these labels.
     pub fn new(source: &Arc<SpillSource>, labels: Vec<Labels>) -> SpilledChunks {
         SpilledChunks { source: source.clone(), labels, all: VecDeque::new(), asked: Cell::new(false) }
     }
@@ -225,7 +227,7 @@ impl SpilledChunks {
         self.all.push_back(chunk);
     }
 
-    /// Forgets chunks that end before row `base`; whether none is left.
+    /// Drops chunks that end before row `base`. Returns whether none is left.
     pub fn trim(&mut self, base: u32) -> bool {
         while self.all.front().is_some_and(|chunk| chunk.end() <= base) {
             self.all.pop_front();
@@ -233,7 +235,7 @@ impl SpilledChunks {
         self.all.is_empty()
     }
 
-    /// Whether somebody wanted what was away.
+    /// Whether a reader needed values that were not in memory.
     pub fn was_asked(&self) -> bool {
         self.asked.get()
     }
@@ -242,7 +244,7 @@ impl SpilledChunks {
         &self.all[self.all.partition_point(|chunk| chunk.first <= at) - 1]
     }
 
-    /// The chunk that row `at` begins, if it is away.
+    /// The chunk that begins at row `at`, if its values are not in memory.
     pub fn away(&self, at: u32) -> Option<&SpilledChunk> {
         Some(self.of(at)).filter(|chunk| chunk.first == at && chunk.values.get().is_none())
     }
@@ -266,7 +268,7 @@ impl SpilledChunks {
         self.all.iter().any(|chunk| chunk.count(column) > 0)
     }
 
-    /// Reads a chunk now.
+    /// Reads a chunk in the middle of an evaluation.
     fn fetch(&self, block: &RingBlock, chunk: &SpilledChunk) -> Box<[f64]> {
         self.asked.set(true);
         self.source.unforeseen.inc();
@@ -277,7 +279,8 @@ impl SpilledChunks {
         self.assemble(block, chunk, &piece)
     }
 
-    /// The values of a chunk, from what the store has. Rows that the block has forgotten stay empty.
+    /// The values of a chunk, from the samples of the store. Rows that the block has dropped stay
+    /// empty.
     fn assemble(&self, block: &RingBlock, chunk: &SpilledChunk, piece: &ChunkValues) -> Box<[f64]> {
         let mut values = vec![ABSENT; chunk.rows as usize * chunk.width];
         let first = chunk.first.max(block.base());
@@ -298,7 +301,8 @@ impl SpilledChunks {
             }
             let floats = values.iter().skip(column).step_by(chunk.width);
             let count = floats.filter(|v| is_sample(**v) && !is_histogram(**v)).count();
-            // The store does not have what was given away: whoever keeps values of it must begin anew.
+            // The store has other samples than those that were spilled: partial results must be
+            // computed again.
             if skipped == 0 && count != chunk.count(column) {
                 self.asked.set(true);
             }
@@ -306,14 +310,15 @@ impl SpilledChunks {
         values.into()
     }
 
-    /// Puts in what was read of a chunk.
+    /// Puts back a chunk that was read.
     pub fn fill(&self, block: &RingBlock, number: i64, piece: &ChunkValues) {
         for chunk in self.all.iter().filter(|chunk| chunk.number == number) {
             chunk.values.get_or_init(|| self.assemble(block, chunk, piece));
         }
     }
 
-    /// Gives the values of chunks away that are not wanted; returns those that are, and are away.
+    /// Drops the values of chunks that are not wanted. Returns the wanted chunks whose values are
+    /// not in memory.
     pub fn keep_only(&mut self, wanted: &BTreeSet<i64>) -> BTreeSet<i64> {
         let mut missing = BTreeSet::new();
         for chunk in &mut self.all {

@@ -1,8 +1,9 @@
-//! A worker on its caller's thread: it does its part of a tick or preparation while the caller
-//! waits for it, and what reads the past does its part then, too. Nothing else happens, so that a
-//! simulation decides about all that does.
+//! A worker without a thread of its own, for simulations: it works while its caller waits for a
+//! tick or a preparation, and so do the jobs that read history. Nothing else runs, so a simulation
+//! controls the order of everything.
 //!
-//! A worker cannot leave the thread that built it, and its handle can be anywhere: it is found by its handle.
+//! Timely's worker cannot leave the thread that built it, but the handle can be anywhere. So
+//! workers are kept in a thread-local table, by the address of their handle.
 
 use super::super::dataflow::ControlInput;
 use super::workers::tell;
@@ -18,7 +19,7 @@ use timely::communication::Allocator;
 use timely::communication::allocator::Thread;
 use timely::worker::Worker;
 
-/// What keeps a worker going: its control stream and what it is told.
+/// A worker's control stream and its commands.
 pub(super) type Ends = (Option<ControlInput>, Receiver<WorkerCommand>);
 
 struct Here {
@@ -50,10 +51,10 @@ pub(super) fn begin(
     }
 }
 
-/// Works until what has this number is finished.
+/// Runs the worker until the tick or preparation with this number is finished.
 pub(super) fn work(inner: &Arc<LiveShared>, number: u64) {
     let here = WORKERS.with_borrow_mut(|workers| workers.remove(&key(inner)));
-    // Only the thread that has the worker can work; on another one there is nothing to wait for.
+    // On a thread that has no such worker there is nothing to run.
     let Some(mut here) = here else { return };
     while inner.finished.lock()[0] < number || here.is_busy() {
         here.step();
@@ -62,7 +63,7 @@ pub(super) fn work(inner: &Arc<LiveShared>, number: u64) {
     WORKERS.with_borrow_mut(|workers| workers.insert(key(inner), here));
 }
 
-/// The worker ends.
+/// Drops the worker.
 pub(super) fn end(inner: &Arc<LiveShared>) {
     drop(WORKERS.with_borrow_mut(|workers| workers.remove(&key(inner))));
 }
@@ -77,7 +78,7 @@ impl Here {
         self.worker.step();
     }
 
-    /// Whether an operator wants to go on by itself.
+    /// Whether an operator has work left without further input.
     fn is_busy(&self) -> bool {
         self.worker.activations().borrow().empty_for() == Some(Duration::ZERO)
     }

@@ -1,13 +1,14 @@
-//! The way to process 0 of a cluster from another process: word of samples, which a tick there takes along.
+//! Requests for a tick from a process of a cluster other than process 0: they are sent to process
+//! 0, which decides about ticks.
 
 use super::super::links::{ClusterMonitor, PeerSignal};
 use super::super::sample_queue::TickSignal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// See the module.
+/// Sends the requests of this process to process 0.
 pub(super) struct RemoteTickSignal {
-    /// Set by the first arrival since the last tick; spares the others the way.
+    /// Set by the first arrival since the last tick, so that further ones send nothing.
     rung: AtomicBool,
     others: Arc<dyn ClusterMonitor>,
 }

@@ -1,5 +1,5 @@
-//! The workers' threads: each builds its dataflow, takes ticks and preparations from the handle,
-//! and reports back.
+//! The worker threads: each builds its dataflow, receives ticks and preparations from the handle,
+//! and reports when it has finished them.
 
 use super::super::dataflow::{self, ControlInput};
 use super::super::gather::GatherExecutor;
@@ -25,10 +25,10 @@ use timely::WorkerConfig;
 use timely::communication::WorkerGuards;
 use timely::worker::Worker;
 
-/// What reaches a worker from outside: commands, and samples.
+/// A worker's inputs: commands and samples.
 pub(super) type Ends = (Receiver<WorkerCommand>, SampleReceiver);
 
-/// Starts the workers of this process; without guards: the calling thread has the only one.
+/// Starts the workers of this process. `None`: the only worker runs on the calling thread.
 pub(super) fn start_workers(
     inner: &Arc<LiveShared>,
     (builders, others): TimelyBuilders,
@@ -141,7 +141,7 @@ fn reports(inner: &Arc<LiveShared>, index: usize) -> dataflow::WorkerCallbacks {
     }
 }
 
-/// Keeps a worker going until it is told to stop. `control`: it is the one that feeds the control stream.
+/// Runs a worker until it is stopped. `control` is there if it feeds the control stream.
 fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Receiver<WorkerCommand>) {
     loop {
         match receiver.try_recv() {
@@ -151,13 +151,14 @@ fn work(worker: &mut Worker, mut control: Option<ControlInput>, receiver: &Recei
                 worker.step();
             }
             Ok(WorkerCommand::Stop) | Err(TryRecvError::Disconnected) => return,
-            // Never spin: with the cores shared, a spinning worker turns a 0.5 ms tick into 30 ms.
+            // Parked, never spinning: with shared cores, a spinning worker turns a tick of 0.5 ms
+            // into 30 ms.
             Err(TryRecvError::Empty) => drop(worker.step_or_park(None)),
         }
     }
 }
 
-/// Puts a tick or preparation, and what it takes along, into the control stream.
+/// Sends a tick or a preparation, with its messages, to the control stream.
 pub(super) fn tell(control: &mut ControlInput, number: u64, messages: Vec<Control>) {
     control.advance_to(time::at(number, 0));
     for message in messages.into_iter() {
@@ -166,7 +167,8 @@ pub(super) fn tell(control: &mut ControlInput, number: u64, messages: Vec<Contro
     control.advance_to(time::at(number + 1, 0));
 }
 
-/// A worker's panic must not leave the others waiting for ever: the process ends, and a restart recovers.
+/// Aborts the process if a worker panics: the other workers would wait for it forever. A restart
+/// recovers from the log.
 struct FailStop;
 
 impl Drop for FailStop {

@@ -1,12 +1,13 @@
-//! Strongly connected components: which views read each other, directly or by way of others.
+//! Strongly connected components of the graph of views: which views read each other, directly or
+//! through others.
 
 use crate::live::ViewId;
 use std::collections::{BTreeMap, HashMap};
 
-/// The number of the component of each view. Views have one number if and only if each reaches the other along `edges`.
-/// Every view that an edge leads to must be a key.
+/// The number of the component of each view. Two views have the same number if and only if each
+/// reaches the other along `edges`. Every view that an edge leads to must be a key.
 ///
-/// Tarjan's algorithm, without recursion.
+/// Tarjan's algorithm, without recursion, because a chain of rules may be long.
 pub(super) fn components(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, usize> {
     let mut search = Search::default();
     for start in edges.keys() {
@@ -17,9 +18,9 @@ pub(super) fn components(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewI
 
 #[derive(Default)]
 struct Search {
-    /// When a view was met first.
+    /// When a view was first visited.
     met: HashMap<ViewId, usize>,
-    /// The earliest met view of its component that is known to be reached from it.
+    /// The earliest visited view of its component that is known to be reachable from it.
     low: HashMap<ViewId, usize>,
     /// Views whose component is not complete.
     open: Vec<ViewId>,
@@ -34,7 +35,7 @@ impl Search {
             return;
         }
         self.meet(start);
-        // Each view on the path, and which of its edges is looked at next.
+        // Each view on the path, and the index of its next edge.
         let mut path = vec![(start, 0)];
         while let Some((id, at)) = path.last_mut() {
             let id = *id;
@@ -64,7 +65,7 @@ impl Search {
         self.low.entry(id).and_modify(|low| *low = (*low).min(to));
     }
 
-    /// All edges of `id` have been looked at; `above` led to it.
+    /// All edges of `id` have been followed; `above` led to it.
     fn leave(&mut self, id: ViewId, above: Option<ViewId>) {
         let low = self.low[&id];
         if let Some(above) = above {

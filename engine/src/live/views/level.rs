@@ -1,7 +1,8 @@
-//! Levels: in which round of a tick a view is evaluated, from the recorded views that it reads.
+//! Levels: in which round of a tick a view is evaluated, derived from the recorded views that it
+//! reads.
 //!
-//! Every host works them out for itself. They follow from the views and the order of their ids
-//! alone, so that all hosts, and all starts, come to the same.
+//! Every executor computes them. They depend only on the views and the order of their ids, so all
+//! executors get the same, also after a restart.
 
 use super::InstalledView;
 use super::components::components;
@@ -11,19 +12,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use storage::model::Matcher;
 use storage::model::labels::METRIC_NAME;
 
-/// With how many views of the same metric and labels a view is compared before it: a bound on the
-/// work. Of two that are further apart and record one series, either may be the first.
+/// With how many earlier views of the same metric and labels a view is compared: a bound on the
+/// work. Of two views further apart that record the same series, either may be evaluated first.
 const SAME_RECORD_LOOKBACK: usize = 64;
 
-/// The recorded views that one view reads, or comes behind. Both lists are sorted and say each view once.
+/// The recorded views that one view reads, or must follow. Both lists are sorted, without
+/// duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// Views whose series a selector names, or whose rows it certainly matches.
+    /// Views whose metric name a selector requires, or whose rows it certainly matches.
     pub certain: Vec<ViewId>,
     /// Views whose rows a selector without a metric name may match: their labels are not known
-    /// before they are there.
+    /// before evaluation.
     pub possible: Vec<ViewId>,
-    /// A view that was installed before and may record the same series: its sample comes first, and stays.
+    /// An earlier view that may record the same series: it must be evaluated first, because the
+    /// first sample stays.
     pub behind: Option<ViewId>,
 }
 
@@ -40,13 +43,13 @@ pub(super) fn levels(views: &BTreeMap<ViewId, InstalledView>) -> HashMap<ViewId,
     levels_of(&reads_of(specs()))
 }
 
-/// As [`Views`](super::ViewTable) does: the level of each view, the length of the longest chain of
-/// recorded views below it.
+/// The level of each view, as the [`table`](super::ViewTable) uses it: the length of the longest
+/// chain of recorded views below it.
 ///
-/// Views that read each other in a cycle cannot all see each other in one tick. First, views of a
-/// cycle do not see what they only may read there. What cycles are left are cut as Prometheus does
-/// it in a group: a view sees in its tick those that were installed before it, and the others as of
-/// the tick before.
+/// Views that read each other in a cycle cannot all see each other's answers of one tick. First,
+/// edges of a cycle that are only possible are ignored. Cycles that remain are cut as Prometheus
+/// does it in a group: a view sees the answers of this tick from views that were installed before
+/// it, and those of the previous tick from the others.
 pub fn levels_of(reads: &BTreeMap<ViewId, Reads>) -> HashMap<ViewId, u64> {
     let all: BTreeMap<ViewId, Vec<ViewId>> =
         reads.iter().map(|(id, reads)| (*id, reads.all().collect())).collect();
@@ -75,7 +78,7 @@ pub fn reads_of<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone)
     all
 }
 
-/// Views that may record the same series as one that was installed before them, and the last such one.
+/// Views that may record the same series as an earlier view, with the latest such view.
 fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clone) -> Vec<(ViewId, ViewId)> {
     /// A metric, and the labels that a rule sets.
     type Target<'a> = (&'a str, &'a [(String, String)]);
@@ -100,7 +103,7 @@ fn recorded_behind<'a>(specs: impl Iterator<Item = (ViewId, &'a ViewSpec)> + Clo
     behind
 }
 
-/// The recorded views, and what their rows look like.
+/// The recorded views, and the labels of their rows.
 struct Recorded<'a> {
     by_name: HashMap<&'a str, Vec<ViewId>>,
     /// In the order of their ids.
@@ -117,7 +120,7 @@ impl<'a> Recorded<'a> {
             }
             for_each_selector(&spec.plan, &mut |matchers| unnamed |= pinned_name(matchers).is_none());
         }
-        // Only selectors without a name ask for rows: most sets of rules have none.
+        // Only selectors without a name need the labels of rows; most sets of rules have none.
         let rows = specs.filter(|_| unnamed).filter_map(|(id, spec)| Some((id, recorded_rows(spec)?)));
         Recorded { by_name, rows: rows.collect() }
     }
@@ -155,13 +158,13 @@ fn recorded_rows(spec: &ViewSpec) -> Option<RowLabels> {
     Some(rows)
 }
 
-/// For each view the length of the longest chain below it, bounded by the rounds of a tick. Without
-/// recursion, as a chain of rules may be long.
+/// For each view the length of the longest chain below it, bounded by the number of rounds of a
+/// tick. Without recursion, because a chain of rules may be long.
 fn longest_chains(edges: &BTreeMap<ViewId, Vec<ViewId>>) -> HashMap<ViewId, u64> {
     let most = crate::limits::TICK_ROUNDS - 1;
     let mut levels: HashMap<ViewId, u64> = HashMap::new();
     for start in edges.keys() {
-        // Each view on the path, and how many of those below it have their levels.
+        // Each view on the path, and how many views below it have been visited.
         let mut path = vec![(*start, 0)];
         while let Some((id, known)) = path.last_mut() {
             let id = *id;

@@ -1,8 +1,9 @@
-//! Which views a round evaluates: batches of those with equal slots and level, kept up as views come and go.
+//! Which views a round evaluates: batches of views with equal evaluation times and level, updated
+//! as views are added and removed.
 //!
-//! A view that no other one reads, and that reads none or knows by name which, and that records no
-//! metric which others record, changes no level but its own; that is what views that come and go
-//! mostly are. Otherwise all levels are worked out again.
+//! The common case is cheap: a view that no view reads, that itself selects by metric name, and
+//! that records no metric that other views record, changes no level but its own. Otherwise all
+//! levels are computed again.
 
 use super::level::levels;
 use super::{EvaluationTimes, InstalledView};
@@ -13,67 +14,67 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use storage::model::TimeMs;
 
-/// Views that are evaluated together, and what they need.
+/// Views that are evaluated together, and the steps they need.
 #[derive(Default)]
 pub struct DueBatch {
     /// The views.
     views: BTreeSet<ViewId>,
     /// How many of them this worker owns.
     pub own: usize,
-    /// Those among these that are recorded.
+    /// Those of its own that are recorded.
     pub recorded: Vec<ViewId>,
     /// Their local steps.
     pub local: StepSet,
-    /// Gather steps of those of them that this worker owns.
+    /// The gather steps of those that this worker owns.
     pub gather: StepSet,
 }
 
-/// When, and in which round of a tick.
+/// Evaluation times, and the round of a tick.
 type BatchKey = (EvaluationTimes, u64);
 
-/// See the module.
+/// The views by when they are evaluated.
 #[derive(Default)]
 pub(super) struct ViewSchedule {
-    /// The number of this worker.
+    /// Number of this worker.
     worker: usize,
     batches: BTreeMap<BatchKey, DueBatch>,
-    /// What is coming: worked on between ticks.
+    /// The views that are coming: preparations work on them.
     coming: DueBatch,
     /// Views that began and are in no batch yet.
     fresh: BTreeSet<ViewId>,
-    /// Batches that views have left.
+    /// Batches from which views were removed.
     left: BTreeSet<BatchKey>,
-    /// Views came or went that others read.
+    /// Views that others read were added or removed: all levels must be computed again.
     relevel: bool,
-    /// Something that came is not coming any more.
+    /// A view is not coming any more: `coming` must be built again.
     recome: bool,
-    /// Standing views by what they record.
+    /// Active views by the metric they record.
     records: HashMap<String, BTreeSet<ViewId>>,
-    /// How many standing views select a metric of that name.
+    /// How many active views select a metric of that name.
     selected: HashMap<Arc<str>, usize>,
-    /// How many of them may select any.
+    /// How many of them may select any metric.
     unpinned: usize,
-    /// How many views stand.
+    /// Number of active views.
     standing: usize,
 }
 
 impl ViewSchedule {
-    /// The schedule of a worker, with nothing in it.
+    /// An empty schedule for a worker.
     pub fn new(worker: usize) -> ViewSchedule {
         ViewSchedule { worker, ..ViewSchedule::default() }
     }
 
-    /// A view began.
+    /// A view begins.
     pub fn add(&mut self, id: ViewId, view: &InstalledView) {
         self.count(view, true);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             let views = self.records.entry(record.clone()).or_default();
             views.insert(id);
-            // Two that record one series come in their order.
+            // Two views that record the same series are evaluated in order.
             self.relevel |= views.len() > 1;
             self.relevel |= self.is_read(record);
         }
-        // It reads whatever is recorded.
+        // It may read whatever is recorded.
         self.relevel |= view.names().is_none() && !self.records.is_empty();
         self.fresh.insert(id);
         // It is not coming any more.
@@ -81,12 +82,12 @@ impl ViewSchedule {
         self.standing += 1;
     }
 
-    /// Whether any view stands.
+    /// Whether any view has begun.
     pub fn stands(&self) -> bool {
         self.standing > 0
     }
 
-    /// A view that had begun is gone.
+    /// An active view was removed.
     pub fn remove(&mut self, id: ViewId, view: &InstalledView) {
         self.count(view, false);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
@@ -109,17 +110,17 @@ impl ViewSchedule {
         }
     }
 
-    /// Something came.
+    /// A view is coming.
     pub fn come(&mut self, view: &InstalledView) {
         self.coming.add_steps(view);
     }
 
-    /// Something is not to come any more.
+    /// A view is not coming any more.
     pub fn come_no_more(&mut self) {
         self.recome = true;
     }
 
-    /// Local and gather steps of what is coming.
+    /// Local and gather steps of the views that are coming.
     pub fn coming(&self) -> (&StepSet, &StepSet) {
         (&self.coming.local, &self.coming.gather)
     }
@@ -142,7 +143,7 @@ impl ViewSchedule {
         }
     }
 
-    /// Brings the batches up.
+    /// Updates the batches.
     pub fn settle(
         &mut self,
         all: &mut BTreeMap<ViewId, InstalledView>,
@@ -193,7 +194,7 @@ impl ViewSchedule {
         batch.add_steps(view);
     }
 
-    /// The level of a view that others do not read, and that reads none or says which.
+    /// The level of a view that no other view reads, and that selects by name or reads nothing.
     fn level(&self, view: &InstalledView, all: &BTreeMap<ViewId, InstalledView>) -> u64 {
         let Some(names) = view.names() else { return 0 };
         let read = names.iter().filter_map(|name| self.records.get(&**name)).flatten();
@@ -215,14 +216,14 @@ impl ViewSchedule {
 }
 
 impl DueBatch {
-    /// Adds what a view needs.
+    /// Adds the steps of a view.
     pub(super) fn add_steps(&mut self, view: &InstalledView) {
         view.local.iter().for_each(|step| self.local.insert(*step));
         view.gather.iter().for_each(|step| self.gather.insert(*step));
     }
 }
 
-/// The metric names that a view selects; `None`: one of its selectors does not say.
+/// The metric names that a view selects; `None`: one of its selectors has none.
 pub(super) fn names(spec: &ViewSpec) -> Option<Vec<Arc<str>>> {
     let mut names = Some(Vec::new());
     for_each_selector(&spec.plan, &mut |matchers| match (pinned_name(matchers), &mut names) {
