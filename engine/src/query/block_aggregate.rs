@@ -1,9 +1,10 @@
 //! Partial aggregates of a whole block of steps at once.
 //!
-//! Most queries aggregate what a leaf gives: `sum by (job) (rate(…))`. Step by step that is a walk
-//! over all series per step, scattered over memory; here each series is walked once, along its
-//! steps, and added to its group's row of partial results. Additions happen per group and step in
-//! the order of the members, as in [`crate::operators::aggregate`], so the bits are the same.
+//! Most queries aggregate the values of a leaf: `sum by (job) (rate(…))`. Step by step, that would
+//! be a walk over all series per step, scattered over memory. Here each series is walked once,
+//! along its steps, and added to the partial results of its group. The additions of a group and
+//! step are in the order of the members, as in [`crate::operators::aggregate`], so the results are
+//! equal to the last bit.
 
 use super::shard_evaluator::{PortBlock, StepValues};
 use super::value_block::ValueBlock;
@@ -26,7 +27,7 @@ pub struct BlockAggregate {
     groups: RowGroups,
 }
 
-/// The aggregates that the ports of a query are, in their order; `None` if any port is something else.
+/// The aggregates of a query's ports, in their order; `None` if any port is something else.
 pub fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
     let aggregate = |port: &StepId| {
         let step = &physical.local[*port];
@@ -83,7 +84,7 @@ fn alone(value: &f64) -> [f64; 3] {
     [*value, ABSENT, ABSENT]
 }
 
-/// Lanes in the making: `[step][lane][group]`.
+/// Partial results by step.
 struct StepAccumulators {
     steps: Vec<StepValues>,
 }
@@ -94,7 +95,8 @@ impl StepAccumulators {
         StepAccumulators { steps: (0..steps).map(|_| step()).collect() }
     }
 
-    /// Aggregates the rows of one group: `of` a first value, to which others are `add`ed.
+    /// Aggregates the rows of one group: `of` makes a partial result of the first value, `add` adds
+    /// the others, `lanes` gives its columns.
     fn fold<'a, A: Copy>(
         &mut self,
         group: usize,

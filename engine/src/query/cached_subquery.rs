@@ -1,6 +1,6 @@
-//! The answers of one subquery's plan that are kept ([`super::subquery_cache`]): one stretch of
-//! steps, which grows at its end, and is cut where something changed and where no window sees it
-//! any more.
+//! The cached answers of one subquery's plan ([`super::subquery_cache`]): one contiguous range of
+//! steps, which grows at its end. It is shortened where the store has changed and where no window
+//! reads it any more.
 
 use super::query_run::TimeGrid;
 use super::step_independence::is_step_independent;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::store::{ChangedSince, StoreVersion};
 
-/// Samples that no window sees stay until they are this part of a row's.
+/// Samples before the window are removed only when they are more than 1/4 of the window: removing
+/// them moves all others.
 const GONE_PART: i64 = 4;
 
 /// The answers of one subquery's plan at `from`, `from + step`, … before `until`.
@@ -20,25 +21,25 @@ const GONE_PART: i64 = 4;
 pub(super) struct CachedSubquery {
     pub(super) input: Plan,
     pub(super) step: i64,
-    /// Whether it is worth it: see the module.
+    /// Whether answers may be cached, see [`super::subquery_cache`].
     pub(super) keeps: bool,
-    /// A sample at `t` is seen by steps from `t + seen_from` on.
+    /// A sample at `t` can only change the answers of steps from `t + seen_from` on.
     seen_from: i64,
-    /// What is remarked of any question of several steps.
+    /// Annotations that every query with several steps has.
     of_several: AnnotationSet,
-    /// What these answers have seen; `None`: there are none.
+    /// The version of the store that the answers saw; `None`: there are no answers.
     pub(super) mark: Option<StoreVersion>,
     from: TimeMs,
     until: TimeMs,
-    /// Rows have no samples before.
+    /// Rows have no samples before this time.
     trimmed: TimeMs,
     pub(super) rows: SubqueryRows,
     notes: Vec<CachedAnnotations>,
-    /// Its samples, as the budget knows them.
+    /// The number of samples that was added to the budget.
     pub(super) counted: usize,
 }
 
-/// What was remarked of the steps from `from` on, before `until`.
+/// The annotations of the steps from `from` on, before `until`.
 #[derive(Debug)]
 struct CachedAnnotations {
     from: TimeMs,
@@ -66,22 +67,22 @@ impl CachedSubquery {
         }
     }
 
-    /// Number of its samples.
+    /// Number of cached samples.
     pub(super) fn samples(&self) -> usize {
         self.rows.iter().map(|row| row.samples()).sum()
     }
 
-    /// Bytes of the labels of its rows.
+    /// Bytes of the labels of the rows.
     pub(super) fn label_bytes(&self) -> usize {
         self.rows.iter().map(|row| row.labels.encoded().len()).sum()
     }
 
-    /// Number of its samples at `t` and later.
+    /// Number of cached samples at `t` and later.
     pub(super) fn samples_from(&self, t: TimeMs) -> usize {
         self.rows.iter().map(|row| row.samples_from(t)).sum()
     }
 
-    /// Number of steps whose answers are there.
+    /// Number of cached steps.
     pub(super) fn steps(&self) -> usize {
         self.until.saturating_sub(self.from).div_euclid(self.step) as usize
     }
@@ -92,7 +93,7 @@ impl CachedSubquery {
         (self.from, self.until, self.trimmed) = (TimeMs::MIN, TimeMs::MIN, TimeMs::MIN);
     }
 
-    /// Forgets the steps that may have another answer now.
+    /// Drops the steps whose answers may have changed.
     pub(super) fn forget_changed(&mut self, changed: ChangedSince) {
         match changed {
             ChangedSince::Nothing => {}
@@ -101,7 +102,7 @@ impl CachedSubquery {
         }
     }
 
-    /// Forgets the steps at `t` and later.
+    /// Drops the steps at `t` and later.
     pub(super) fn forget_from(&mut self, t: TimeMs) {
         if t >= self.until {
             return;
@@ -109,7 +110,7 @@ impl CachedSubquery {
         if t <= self.from {
             return self.forget();
         }
-        // The first step that is not before.
+        // The first step at or after `t`.
         let until = (t.div_euclid(self.step) + i64::from(t.rem_euclid(self.step) > 0)) * self.step;
         self.until = self.until.min(until);
         for row in Arc::make_mut(&mut self.rows).iter_mut() {
@@ -121,16 +122,16 @@ impl CachedSubquery {
         });
     }
 
-    /// Forgets what a question of `grid` does not see; the part of it whose answers are not there.
+    /// Drops what a query over `grid` does not read. Returns the part of `grid` that is not cached.
     pub(super) fn missing(&mut self, grid: TimeGrid) -> TimeGrid {
-        // Before what is known, or behind a gap, nothing of it is of use.
+        // A query that begins before the cached steps, or leaves a gap after them, can use nothing.
         if grid.start < self.from || self.until < grid.start {
             self.forget();
         }
         self.forget_from(grid.end.saturating_add(1));
         let rows = Arc::make_mut(&mut self.rows);
         rows.retain(|row| row.newest().is_some_and(|newest| newest >= grid.start));
-        // Windows do not see samples before: they go when they are many, for what stays is moved.
+        // Samples before the window: removed only when they are many, because the others are moved.
         let gone = grid.start.saturating_sub(self.trimmed);
         if gone > (grid.end - grid.start) / GONE_PART {
             for row in rows.iter_mut() {
@@ -143,7 +144,7 @@ impl CachedSubquery {
         TimeGrid { start: self.until, ..grid }
     }
 
-    /// The answers at `grid`, which begins at `until`.
+    /// Adds the answers at `grid`, which begins at `until`.
     pub(super) fn learn(&mut self, grid: TimeGrid, answers: Vec<Series>, notes: AnnotationSet) {
         append(Arc::make_mut(&mut self.rows), answers);
         self.until = grid.time(grid.len());
@@ -152,7 +153,7 @@ impl CachedSubquery {
         }
     }
 
-    /// Adds what there is to remark of a question of `grid`.
+    /// Adds the annotations of a query over `grid`.
     pub(super) fn say(&self, grid: TimeGrid, notes: &mut AnnotationSet) {
         self.notes.iter().for_each(|noted| notes.extend(noted.notes.clone()));
         if grid.start != grid.end {

@@ -1,4 +1,5 @@
-//! Windows over one series that is just floats: two cursors walk along its samples, once for all steps.
+//! Windows over one series that has only floats: two cursors move along its samples once, for all
+//! steps together.
 
 use super::guard::SampleUsage;
 use crate::functions::{TimeDependence, Window, WindowKernel};
@@ -7,29 +8,29 @@ use crate::operators::evaluation_guard::EvaluationGuard;
 use storage::model::TimeMs;
 use storage::model::value::is_stale;
 
-/// The floats of one series, in time order.
+/// The floats of one series, in order of time.
 #[derive(Copy, Clone)]
 pub(super) struct FloatSlices<'a> {
     /// Times.
     pub ts: &'a [TimeMs],
-    /// Values; windows want them without stale markers.
+    /// Values; for windows, without stale markers.
     pub vs: &'a [f64],
 }
 
-/// Where windows stand.
+/// The windows of a series.
 #[derive(Copy, Clone)]
 pub(super) struct WindowGrid<'a> {
     /// Evaluation times.
     pub times: &'a [TimeMs],
-    /// Right edges, never going back.
+    /// Right edges, ascending.
     pub ends: &'a [TimeMs],
-    /// Length, ms.
+    /// Length, in ms.
     pub range: i64,
-    /// Scalar parameters per window; empty if there are none.
+    /// Scalar parameters of each window; empty if there are none.
     pub params: &'a [Vec<f64>],
 }
 
-/// Memory that is kept from one series to the next.
+/// Buffers that are reused from series to series.
 #[derive(Default)]
 pub(super) struct WindowScratch {
     resets: Vec<u32>,
@@ -60,8 +61,8 @@ impl FloatSlices<'_> {
         seen
     }
 
-    /// For each end: the samples with `end - range < t ≤ end`, if there are any, as `lo..hi`; how
-    /// many of them no window before held comes last.
+    /// For each end: the samples with `end - range < t ≤ end`, if there are any, as `lo..hi`. The
+    /// last argument of `put` is how many of them were in no earlier window.
     pub(super) fn windows(
         &self,
         ends: &[TimeMs],
@@ -72,7 +73,7 @@ impl FloatSlices<'_> {
             Some(last) if *last > edge => self.ts.partition_point(|t| *t <= edge),
             _ => self.ts.len(),
         };
-        // The first window may be far from the beginning, and long.
+        // Found by binary search: the first window may be far from the beginning, and long.
         let first = ends.first().map(|end| (until(end - range), until(*end)));
         let ((mut lo, mut hi), mut before, mut seen) = (first.unwrap_or_default(), 0, SampleUsage::default());
         for (i, end) in ends.iter().enumerate() {
@@ -93,7 +94,7 @@ impl FloatSlices<'_> {
         seen
     }
 
-    /// The values of a window function, into `out`, which holds ABSENT for every step.
+    /// Writes the values of a window function to `out`, which has ABSENT for every step.
     pub(super) fn evaluate(
         &self,
         kernel: WindowKernel,
@@ -154,7 +155,8 @@ impl FloatSlices<'_> {
     }
 }
 
-/// For counters: how often the value fell, up to each sample. Equal counts at both ends: no reset between.
+/// For counters: how many resets there were up to each sample. If both ends of a window have the
+/// same number, it has no reset.
 fn count_resets(kernel: WindowKernel, vs: &[f64], resets: &mut Vec<u32>) {
     resets.clear();
     if !matches!(kernel.moves, TimeDependence::Extrapolated) {
@@ -162,7 +164,7 @@ fn count_resets(kernel: WindowKernel, vs: &[f64], resets: &mut Vec<u32>) {
     }
     let mut count = 0;
     resets.extend(vs.iter().enumerate().map(|(i, v)| {
-        // Not "<": a NaN on either side must make the kernel look.
+        // Not `<`: with a NaN on either side the kernel must look at the samples.
         let grows = i == 0 || *v >= vs[i - 1];
         count += u32::from(!grows);
         count

@@ -1,5 +1,6 @@
-//! What a query knows of its own times before it runs: functions of them become numbers, and
-//! sorting is of no use where there are several.
+//! Rewrites a plan with what is known before it runs: functions of the query's times become
+//! numbers, and parameters of aggregations over `@` are fixed. Also warns of sorting in range
+//! queries.
 
 use crate::annotations::texts::sort_in_range_query;
 use crate::annotations::{AnnotationSet, AnnotationTarget, StepOrigin};
@@ -9,7 +10,7 @@ use crate::plan::{Aggregate, AtTime, BitFloat, Plan, PlanNode, PlanOp};
 use std::sync::Arc;
 use storage::model::TimeMs;
 
-/// `plan` with numbers in place of the functions of the query's times.
+/// The plan with numbers in place of functions of the query's times (`start()`, `end()`, ...).
 pub(super) fn fold_query_times(plan: &Plan, times: QueryTimes) -> Plan {
     if !asks(plan) {
         return plan.clone();
@@ -29,8 +30,8 @@ fn asks(plan: &PlanNode) -> bool {
         || plan.inputs().into_iter().any(|input| asks(input))
 }
 
-/// Whether an answer at a time depends on what else is asked with it: such a plan has to be asked
-/// for one time by itself.
+/// Whether the answer at a time depends on the other times of the query. Such a plan must be
+/// evaluated at one time by itself.
 pub fn depends_on_query_times(plan: &PlanNode) -> bool {
     let pinned = |at: &Option<AtTime>| matches!(at, Some(AtTime::Start | AtTime::End));
     let own = match &plan.op {
@@ -42,7 +43,8 @@ pub fn depends_on_query_times(plan: &PlanNode) -> bool {
     own || plan.inputs().into_iter().any(|input| depends_on_query_times(input))
 }
 
-/// Warns of what sorts: a query at several times answers in label order. What `@` pins is evaluated once.
+/// Adds a warning for each sorting function: a range query returns series in label order. Below `@`
+/// there is no warning, because that part is evaluated once.
 pub(super) fn warn_of_sorting(plan: &PlanNode, notes: &mut AnnotationSet) {
     use OperatorFunction::{Sort, SortByLabel, SortByLabelDesc, SortDesc};
     // A subquery has times of its own.
@@ -56,8 +58,8 @@ pub(super) fn warn_of_sorting(plan: &PlanNode, notes: &mut AnnotationSet) {
     plan.inputs().into_iter().for_each(|input| warn_of_sorting(input, notes));
 }
 
-/// Whether the answer is the same at all times, because of `@` and numbers: then Prometheus
-/// evaluates it once, at the first.
+/// Whether the answer is the same at all times, because of `@` and numbers. Prometheus evaluates
+/// such a plan once, at the first time.
 fn is_pinned(plan: &PlanNode) -> bool {
     match &plan.op {
         PlanOp::Number(_) | PlanOp::Text(_) => true,
@@ -65,7 +67,7 @@ fn is_pinned(plan: &PlanNode) -> bool {
         PlanOp::Subquery { at, .. } => at.is_some(),
         PlanOp::Negate(input) | PlanOp::Plus(input) => is_pinned(input),
         PlanOp::Binary(binary) => is_pinned(&binary.lhs) && is_pinned(&binary.rhs),
-        // Its parameter is not looked at.
+        // The parameter does not matter here.
         PlanOp::Aggregate(aggregate) => is_pinned(&aggregate.input),
         PlanOp::Call { function, args } => {
             let follows_time = match function.0.kernel {
@@ -79,21 +81,22 @@ fn is_pinned(plan: &PlanNode) -> bool {
     }
 }
 
-/// Whether `plan` itself is an aggregation that is evaluated once, with a parameter that may move.
+/// Whether `plan` is an aggregation over an input that is the same at all times, with a parameter
+/// that is not.
 fn moves_its_parameter(plan: &PlanNode) -> Option<&Aggregate> {
     let PlanOp::Aggregate(aggregate) = &plan.op else { return None };
     let param = aggregate.param.as_ref()?;
     (!is_pinned(param) && is_pinned(&aggregate.input)).then_some(&**aggregate)
 }
 
-/// Whether an aggregation somewhere in it has the parameter of the first step at all of them
+/// Whether any aggregation in the plan uses the parameter of the first step at all steps
 /// ([`pin_parameters`]).
 pub fn hangs_on_first_step(plan: &PlanNode) -> bool {
     moves_its_parameter(plan).is_some() || plan.inputs().into_iter().any(|input| hangs_on_first_step(input))
 }
 
-/// `plan` with the parameters of aggregations over what `@` pins pinned to `start`: as in
-/// Prometheus, all of such an aggregation is evaluated once.
+/// The plan with the parameters of such aggregations fixed to time `start`: Prometheus evaluates
+/// such an aggregation only once.
 pub(super) fn pin_parameters(plan: &Plan, start: TimeMs) -> Plan {
     if !hangs_on_first_step(plan) {
         return plan.clone();
@@ -103,18 +106,18 @@ pub(super) fn pin_parameters(plan: &Plan, start: TimeMs) -> Plan {
             let param = aggregate.param.as_ref().map(|param| pinned(param, start));
             PlanOp::Aggregate(Box::new(Aggregate { param, ..aggregate.clone() }))
         }
-        // What is in a subquery has times of its own.
+        // The steps of a subquery have times of their own.
         None if matches!(plan.op, PlanOp::Subquery { .. }) => return plan.clone(),
         None => plan.op.map_inputs(&mut |input| pin_parameters(input, start)),
     };
     Arc::new(PlanNode { op, span: plan.span })
 }
 
-/// `plan` as it is at `t`, whenever it is evaluated.
+/// The plan with the answer that it has at `t`, at whatever time it is evaluated.
 fn pinned(plan: &Plan, t: TimeMs) -> Plan {
     let at_t = || plan.op.map_at(|at| at.or(Some(AtTime::Time(t))));
     let op = match &plan.op {
-        // What is in it has times of its own.
+        // The input of a subquery has times of its own.
         PlanOp::Subquery { .. } => at_t(),
         PlanOp::Call { function, .. } if let Kernel::Clock(kernel) = function.0.kernel => {
             PlanOp::Number(BitFloat(kernel(t)))

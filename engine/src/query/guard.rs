@@ -1,9 +1,11 @@
-//! Limits of a running query: samples, time, the client's patience. Texts are Prometheus'.
+//! Limits of a running query: samples, memory, time, cancellation. The error texts are those of
+//! Prometheus.
 //!
-//! Samples are counted as Prometheus counts them: what the windows of all steps hold
-//! ([`SampleStats::total`]), and what is in memory at one time, which the limit is about: every
-//! value that a selector has given so far, the window at work, and the answer in the making. Beside
-//! them bytes are counted ([`crate::memory`]): a sample has eight, labels may have any number.
+//! Samples are counted as in Prometheus: those in the windows of all steps
+//! ([`SampleStats::total`]), and those in memory at one time, to which the limit applies: all
+//! values that selectors have returned so far, the current window, and the answer so far. In
+//! addition bytes are counted ([`crate::memory`]), because a sample has eight bytes but labels may
+//! have any number.
 
 use super::{QueryError, QueryOptions};
 use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
@@ -17,30 +19,31 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use storage::model::{NativeHistogram, TimeMs};
 
-/// What a query looked at.
+/// The samples that a query read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SampleStats {
-    /// Samples in the windows of all steps: one that several windows hold counts for each of them.
+    /// Samples in the windows of all steps. A sample that is in several windows counts in each of
+    /// them.
     pub total: usize,
-    /// Samples in the windows of all steps, each counted once for its series.
+    /// Samples in the windows of all steps, each counted once per series.
     pub read: usize,
     /// Most samples in memory at one time.
     pub peak: usize,
-    /// Of each step at which anything was seen: its time, and `total` and `read` of it alone. Empty unless
-    /// [`QueryOptions::step_stats`].
+    /// For each step that read samples: its time, and `total` and `read` of the step alone. Empty
+    /// unless [`QueryOptions::step_stats`].
     pub steps: Vec<(TimeMs, usize, usize)>,
 }
 
-/// What a piece of work looked at.
+/// The samples that a piece of work read.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct SampleUsage {
-    /// Samples in its windows: see [`SampleStats::total`].
+    /// Samples in its windows, as in [`SampleStats::total`].
     pub samples: usize,
-    /// Those that no earlier window held.
+    /// Samples that were in no earlier window.
     pub fresh: usize,
-    /// Windows that held any: values that it gave.
+    /// Windows with samples; each gives a value.
     pub points: usize,
-    /// Most samples of one window.
+    /// Most samples in one window.
     pub largest: usize,
 }
 
@@ -53,7 +56,7 @@ impl SampleUsage {
         self.largest = self.largest.max(samples);
     }
 
-    /// Adds what another piece of work looked at.
+    /// Adds the samples of another piece of work.
     pub fn add(&mut self, other: SampleUsage) {
         self.samples += other.samples;
         self.fresh += other.fresh;
@@ -62,7 +65,7 @@ impl SampleUsage {
     }
 }
 
-/// What another process looked at for this query since it last said so.
+/// The samples that another process read for this query since its last report.
 #[derive(Copy, Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RemoteUsage {
     samples: usize,
@@ -70,15 +73,16 @@ pub struct RemoteUsage {
     points: usize,
 }
 
-/// Bytes of a point in memory: its time and its value.
+/// Bytes of a point in memory: time and value.
 pub(super) const POINT_BYTES: usize = size_of::<(TimeMs, f64)>();
 
-/// Bytes of a histogram in memory, about: it counts as so many samples because of its size.
+/// Bytes of a histogram in memory, approximately: the number of samples that it counts as follows
+/// from its size.
 pub(super) fn histogram_bytes(histogram: &NativeHistogram) -> usize {
     histogram.samples() * POINT_BYTES
 }
 
-/// Asked by every piece of work, often.
+/// The limits and counters of a query. Every piece of work checks it often.
 #[derive(Debug)]
 pub struct QueryGuard {
     cancel: Arc<AtomicBool>,
@@ -89,25 +93,25 @@ pub struct QueryGuard {
     read: AtomicUsize,
     held: AtomicUsize,
     peak: AtomicUsize,
-    /// Samples in the rows of subqueries, of all of the query.
+    /// Samples in the rows of subqueries, of the whole query.
     kept: Arc<AtomicUsize>,
     steps: Option<Mutex<BTreeMap<TimeMs, (usize, usize)>>>,
-    /// What the query holds in memory, with all queries inside it.
+    /// The memory of the query, including the queries inside it.
     memory: Arc<MemoryReservation>,
-    /// Why it stopped, once it did.
+    /// The first error that stopped the query.
     stopped: Arc<OnceLock<QueryError>>,
-    /// Looks that the time lasts for, whatever the clock says.
+    /// For tests: how many checks pass before the time counts as over.
     #[cfg(test)]
     looks: Arc<AtomicUsize>,
 }
 
 impl QueryGuard {
-    /// A guard that starts counting now, of a query that shares its memory with no other.
+    /// A guard that starts now, for a query with a memory pool of its own.
     pub fn new(options: &QueryOptions) -> QueryGuard {
         QueryGuard::within(options, &MemoryPool::of_queries(usize::MAX))
     }
 
-    /// The same, of a query whose memory counts among that of others.
+    /// A guard that starts now, for a query whose memory counts in a shared pool.
     #[allow(clippy::disallowed_methods, reason = "a timeout bounds work; no answer depends on this reading")]
     pub fn within(options: &QueryOptions, memory: &Arc<MemoryPool>) -> QueryGuard {
         QueryGuard {
@@ -128,7 +132,7 @@ impl QueryGuard {
         }
     }
 
-    /// A guard whose time is over after so many looks at it.
+    /// A guard whose time is over after `looks` checks.
     #[cfg(test)]
     pub fn lasting(looks: usize, options: &QueryOptions) -> QueryGuard {
         let guard = QueryGuard::new(options);
@@ -136,14 +140,14 @@ impl QueryGuard {
         guard
     }
 
-    /// How many looks are left of those that [`QueryGuard::lasting`] allows.
+    /// How many of the checks of [`QueryGuard::lasting`] are left.
     #[cfg(test)]
     pub fn looks_left(&self) -> usize {
         self.looks.load(Relaxed)
     }
 
-    /// A guard of a query inside this one: the same limits, counts of its own. What subqueries keep
-    /// is counted together.
+    /// A guard for a query inside this one: the same limits, but separate counters. Only the
+    /// samples kept by subqueries are counted together.
     pub fn inner(&self) -> QueryGuard {
         let count = || AtomicUsize::new(0);
         QueryGuard {
@@ -164,15 +168,16 @@ impl QueryGuard {
         }
     }
 
-    /// Takes over what a query inside this one reached at its peak; of its counts only the windows
-    /// over its rows are this query's.
+    /// Takes the peak of a query inside this one. Its other counters are ignored, as in Prometheus:
+    /// only the windows over its rows count.
     pub fn adopt(&self, inner: &QueryGuard) {
         self.peak.fetch_max(inner.peak.load(Relaxed), Relaxed);
     }
 
-    /// Fails when the query must stop, from then on.
+    /// Fails when the query must stop, and always from then on.
     pub fn check(&self) -> Result<(), QueryError> {
-        // Whoever waited for it until its time was over has gone away, too: the time is the reason then.
+        // Checked first: a client that waited until the timeout has gone as well, and the timeout
+        // is the reason.
         if self.is_late() {
             return Err(self.stop(timed_out()));
         }
@@ -194,17 +199,18 @@ impl QueryGuard {
         self.started.elapsed() > self.timeout
     }
 
-    /// The reason why the query stopped: the first one.
+    /// Stores the error that stops the query, and returns the first one.
     fn stop(&self, error: QueryError) -> QueryError {
         self.stopped.get_or_init(|| error).clone()
     }
 
-    /// Why an evaluation has no answer, which was stopped by this guard or refused by itself.
+    /// The error of an evaluation that failed: the one of this guard if it stopped the query, else
+    /// its own.
     pub(super) fn failure(&self, error: &str) -> QueryError {
         self.stopped.get().cloned().unwrap_or_else(|| QueryError::Execution(error.to_owned()))
     }
 
-    /// What an operator, or a loop as in one, comes to within the limits.
+    /// Runs an operator or a loop within the limits.
     pub(super) fn paced<T>(
         &self,
         work: impl FnOnce(&mut EvaluationGuard) -> Result<T, EvalError>,
@@ -214,29 +220,29 @@ impl QueryGuard {
         done.and_then(|done| pace.settle().map(|()| done)).map_err(|e| self.failure(&e.0))
     }
 
-    /// Counts bytes that the query holds; fails beyond its limit, and beyond that of all queries.
+    /// Counts bytes that the query holds. Fails beyond its own limit or that of all queries.
     pub fn grow(&self, bytes: usize) -> Result<(), QueryError> {
         self.memory.grow(bytes).map_err(|e| self.stop(QueryError::Execution(e.to_string())))
     }
 
-    /// Counts bytes that the query holds until what comes back is dropped.
+    /// Counts bytes until the result is dropped.
     pub(super) fn grow_for_now(&self, bytes: usize) -> Result<Temporary, QueryError> {
         self.grow(bytes)?;
         Ok(Temporary { memory: self.memory.clone(), bytes })
     }
 
-    /// What the query holds, for who keeps some of it longer than the guard.
+    /// The memory of the query, for an answer that lives longer than the guard.
     pub(super) fn memory(&self) -> &Arc<MemoryReservation> {
         &self.memory
     }
 
-    /// How long the query may take, and how much of that is left.
+    /// The timeout, and how much of it is left.
     #[allow(clippy::disallowed_methods, reason = "as above")]
     pub fn patience(&self) -> (Duration, Duration) {
         (self.timeout, self.timeout.saturating_sub(self.started.elapsed()))
     }
 
-    /// What was looked at since `said`, which is brought up to date.
+    /// What was read since `said`, which is updated.
     pub(super) fn counted_since(&self, said: &mut RemoteUsage) -> RemoteUsage {
         let now = RemoteUsage {
             samples: self.total.load(Relaxed),
@@ -251,7 +257,7 @@ impl QueryGuard {
         }
     }
 
-    /// Counts what another process looked at; fails beyond the limit, which is one for all processes.
+    /// Counts what another process read. The limit applies to all processes together.
     pub(super) fn look_elsewhere(&self, counted: RemoteUsage) -> Result<(), QueryError> {
         let RemoteUsage { samples, fresh, points } = counted;
         self.look(SampleUsage { samples, fresh, points, largest: 0 })
@@ -262,7 +268,7 @@ impl QueryGuard {
         self.peak.fetch_max(samples, Relaxed);
     }
 
-    /// Counts what was looked at; fails beyond the limit.
+    /// Counts samples. Fails beyond the limit.
     pub fn look(&self, seen: SampleUsage) -> Result<(), QueryError> {
         self.total.fetch_add(seen.samples, Relaxed);
         self.read.fetch_add(seen.fresh, Relaxed);
@@ -270,12 +276,12 @@ impl QueryGuard {
         self.reach(held + seen.largest.saturating_sub(1))
     }
 
-    /// Whether [`QueryGuard::look_at`] wants to know.
+    /// Whether samples are also counted by step.
     pub fn counts_steps(&self) -> bool {
         self.steps.is_some()
     }
 
-    /// Counts what the step at `t` looked at, once more.
+    /// Adds to the samples of the step at `t`.
     pub fn look_at(&self, t: TimeMs, samples: usize, fresh: usize) {
         if let Some(steps) = &self.steps {
             let mut steps = steps.lock();
@@ -284,37 +290,38 @@ impl QueryGuard {
         }
     }
 
-    /// Fails if an answer in the making holds too many points.
+    /// Fails if the answer so far has too many points.
     pub fn hold(&self, points: usize) -> Result<(), QueryError> {
         self.peak.fetch_max(self.held.load(Relaxed).saturating_add(points), Relaxed);
         if points > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// The rows of a subquery, with so many samples, stay until the query that it is part of is
-    /// done. Fails if those of all subqueries are too many: Prometheus lets go of one before it
-    /// asks the next, and need not count that.
+    /// Counts the rows of a subquery, which stay in memory until the outer query is complete. Fails
+    /// if those of all subqueries are too many. Prometheus drops the rows of one before it
+    /// evaluates the next, so it does not count this.
     pub(super) fn keep(&self, samples: usize) -> Result<(), QueryError> {
         let kept = self.kept.fetch_add(samples, Relaxed).saturating_add(samples);
         if kept > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// How much [`QueryGuard::keep`] has counted.
+    /// The number of samples that [`QueryGuard::keep`] has counted.
     pub(super) fn kept(&self) -> usize {
         self.kept.load(Relaxed)
     }
 
-    /// Only so much is kept any more.
+    /// Resets the number of kept subquery samples to `kept`, after the rows of inner subqueries
+    /// were dropped.
     pub(super) fn let_go(&self, kept: usize) {
         self.kept.store(kept, Relaxed);
     }
 
-    /// So much is in memory.
+    /// Checks the number of samples in memory.
     fn reach(&self, samples: usize) -> Result<(), QueryError> {
         self.peak.fetch_max(samples, Relaxed);
         if samples > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
-    /// What was looked at so far.
+    /// The counters so far.
     pub fn samples(&self) -> SampleStats {
         let steps = self.steps.as_ref().map(|steps| steps.lock().clone()).unwrap_or_default();
         SampleStats {
@@ -336,7 +343,7 @@ impl Limits for QueryGuard {
     }
 }
 
-/// Memory that a query holds until this is dropped.
+/// Memory that is counted until this is dropped.
 pub(super) struct Temporary {
     memory: Arc<MemoryReservation>,
     bytes: usize,
@@ -359,8 +366,8 @@ pub(super) fn too_many() -> QueryError {
 }
 
 impl QueryError {
-    /// Whether the question is refused because it, or all that are at work, would hold too much in
-    /// memory: a smaller one, or the same later, may be answered.
+    /// Whether the query was rejected because it, or all running queries together, would take too
+    /// much memory. A smaller query, or the same one later, may succeed.
     pub fn is_too_large(&self) -> bool {
         matches!(self, QueryError::Execution(text) if text == TOO_MANY || MemoryExhausted::says(text))
     }

@@ -1,7 +1,8 @@
-//! The leaves of a query: samples of the selected series of one shard, made into a value block.
+//! The leaves of a query: evaluate selectors and window functions over the series of one shard.
 //!
-//! A leaf decodes each of its series once per block, sequentially. Floats in plain windows are walked by
-//! [`super::float_windows`], everything else by [`super::mixed_windows`].
+//! A leaf decodes each of its series once per block of steps, and writes the values to a
+//! [`ValueBlock`]. Floats in plain windows are handled by [`super::float_windows`], everything else
+//! by [`super::mixed_windows`].
 
 use super::float_windows::{FloatSlices, WindowGrid, WindowScratch};
 use super::guard::{QueryGuard, SampleUsage};
@@ -32,28 +33,28 @@ pub(super) struct LeafEvaluator {
     pub(super) block: ValueBlock,
     /// The histograms of the current block, by step.
     pub(super) histograms: Vec<HistogramColumn>,
-    /// Start timestamps make a difference.
+    /// Whether start timestamps matter.
     pub(super) reads_starts: bool,
-    /// Labels, not names, tell what is a counter.
+    /// Whether the label `__type__`, not the end of the name, says what is a counter.
     pub(super) typed: bool,
-    /// The metric that was last said to be no counter.
+    /// The metric of the latest annotation that it is not a counter.
     pub(super) doubted: Option<String>,
     pub(super) twins: DuplicateLabels,
-    /// What the histograms of the current block count.
+    /// The bytes counted for the histograms of the current block.
     pub(super) histogram_bytes: usize,
 }
 
-/// What a block of a leaf is filled with.
+/// The input for a block of a leaf.
 pub(super) struct LeafBlockInput<'a> {
     /// Evaluation times.
     pub times: &'a [TimeMs],
     /// Right edges of the windows.
     pub ends: &'a [TimeMs],
-    /// Scalar parameters per step; empty if there are none.
+    /// Scalar parameters by step; empty if there are none.
     pub params: &'a [Vec<f64>],
-    /// Samples in these times are looked at, both included.
+    /// Only samples in these times are read, both included.
     pub span: (TimeMs, TimeMs),
-    /// How far back an instant selector looks, ms.
+    /// How far back an instant selector looks, in ms.
     pub lookback: i64,
     /// The query's limits.
     pub guard: &'a QueryGuard,
@@ -68,7 +69,7 @@ pub(super) struct LeafScratch {
     work: WindowScratch,
 }
 
-/// From when to when a leaf looks at samples over all of a grid.
+/// The first and the last time whose samples a leaf reads, over the whole grid.
 pub(super) fn reach(
     source: &SampleSource,
     leaf: &Leaf,
@@ -134,7 +135,8 @@ impl LeafEvaluator {
         Ok(())
     }
 
-    /// Whether its block is just floats, and no two rows have the same labels; `out` has these.
+    /// Whether the block has only floats and no two rows have the same labels; `out` has the
+    /// labels.
     pub(super) fn is_simple(
         &mut self,
         out: &StepOutput,
@@ -146,7 +148,7 @@ impl LeafEvaluator {
         Ok(self.twins.is_empty() && self.histograms.iter().all(HistogramColumn::is_empty))
     }
 
-    /// Computes the value block of the leaf, and adds what there is to remark.
+    /// Computes the value block of the leaf, and adds annotations.
     pub(super) fn fill(
         &mut self,
         filling: &LeafBlockInput,
@@ -160,12 +162,13 @@ impl LeafEvaluator {
         self.histograms.resize_with(steps, HistogramColumn::default);
         filling.guard.memory().shrink(std::mem::take(&mut self.histogram_bytes));
         let (from, to) = filling.span;
-        // The newest sample at one time is all that a selector without a range looks at.
+        // A selector without a range at one time needs only the newest sample, which is found
+        // without decoding the series.
         let latest = steps == 1 && !matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..));
         let mut seen = SampleUsage::default();
         let mut pace = EvaluationGuard::of_query(filling.guard);
         for row in 0..rows {
-            // Long windows are much work for one series.
+            // Checked every 64 series, and more often if windows are long.
             if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {
                 filling.guard.look(std::mem::take(&mut seen))?;
                 filling.guard.check()?;
@@ -196,7 +199,7 @@ impl LeafEvaluator {
         filling.guard.look(seen)
     }
 
-    /// Counts a series' samples step by step.
+    /// Counts the samples of a series by step.
     fn count_steps(&self, filling: &LeafBlockInput, scratch: &LeafScratch) {
         let LeafBlockInput { times, ends, lookback, guard, .. } = *filling;
         let floats = FloatSlices { ts: &scratch.ts, vs: &scratch.vs };
@@ -216,7 +219,7 @@ impl LeafEvaluator {
         times.iter().map(|t| self.source.time(*t, grid.start, grid.end)).collect()
     }
 
-    /// From when to when samples are looked at.
+    /// The first and the last time whose samples are read for these windows.
     pub(super) fn span(&self, ends: &[TimeMs], lookback: i64) -> (TimeMs, TimeMs) {
         let (back, ahead) = self.source.reach(&self.leaf, lookback);
         let first = ends.iter().min().copied().unwrap_or(TimeMs::MAX);
@@ -224,7 +227,7 @@ impl LeafEvaluator {
         (first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead))
     }
 
-    /// Scalar parameters per step.
+    /// The scalar parameters, by step.
     pub(super) fn params(
         &self,
         times: &[TimeMs],
@@ -235,7 +238,8 @@ impl LeafEvaluator {
             return Ok(Vec::new());
         }
         let mut at = |t: TimeMs| {
-            // Parameters are pure scalars: evaluating every earlier step in order reaches them all.
+            // Parameters are scalars without series, so all of them are among the steps before this
+            // one.
             for id in 0..self.id {
                 pace.row()?;
                 stage.eval_paced(id, t, pace);
@@ -246,7 +250,7 @@ impl LeafEvaluator {
         times.iter().map(|t| at(*t)).collect()
     }
 
-    /// Computes series `row`, which is floats in plain windows.
+    /// Computes series `row`, which has only floats in plain windows.
     fn series(
         &mut self,
         row: usize,

@@ -1,6 +1,6 @@
-//! Leaves over series that are not just floats in plain windows: native histograms, start
-//! timestamps, windows that reach beyond their edges, functions that refuse parameters.
-//! [`super::leaf`] keeps the quick way for the rest.
+//! Leaves over series that are not only floats in plain windows: native histograms, start
+//! timestamps, extended windows (`anchored`, `smoothed`), functions that may reject their
+//! parameters. [`super::leaf`] has the fast path for all others.
 
 use super::QueryError;
 use super::guard::{SampleUsage, histogram_bytes};
@@ -17,11 +17,11 @@ use crate::types::histogram_column::Sample;
 use storage::model::TimeMs;
 use storage::model::value::{ABSENT, HISTOGRAM, is_absent, is_histogram};
 
-/// Counts the samples of a series' windows; a histogram counts as several.
+/// Counts the samples in the windows of a series; a histogram counts as several.
 struct WindowSampleCounter {
-    /// Times of its samples, and how many samples there are up to and with each.
+    /// The times of the samples, with the number of samples up to and including each.
     sums: Vec<(TimeMs, usize)>,
-    /// Everything up to this time was counted as fresh.
+    /// Samples up to this time have been counted as fresh.
     before: TimeMs,
     seen: SampleUsage,
 }
@@ -40,13 +40,13 @@ impl WindowSampleCounter {
         WindowSampleCounter { sums, before: TimeMs::MIN, seen: SampleUsage::default() }
     }
 
-    /// How many samples come up to `t`.
+    /// Number of samples up to `t`.
     fn up_to(&self, t: TimeMs) -> usize {
         let at = self.sums.partition_point(|(other, _)| *other <= t);
         at.checked_sub(1).map_or(0, |last| self.sums[last].1)
     }
 
-    /// Samples with `after < t ≤ until`, and those of them that no window before held.
+    /// Number of samples with `after < t ≤ until`, and how many of them were in no earlier window.
     fn window(&mut self, after: TimeMs, until: TimeMs) -> (usize, usize) {
         let to = self.up_to(until);
         let samples = to.saturating_sub(self.up_to(after));
@@ -67,7 +67,7 @@ impl LeafEvaluator {
             || (self.reads_starts && self.selection.has_starts(row))
     }
 
-    /// Computes series `row` over the block, and adds what there is to remark. Its floats have been read.
+    /// Computes series `row` over the block, and adds annotations. Its floats have been read.
     pub(super) fn mixed(
         &mut self,
         row: usize,
@@ -81,7 +81,8 @@ impl LeafEvaluator {
         scratch.histograms.clear();
         scratch.starts.clear();
         let reads_windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
-        // Prometheus' reader of windows begins at their left edge, which is not part of them.
+        // Prometheus' iterator over a window begins at the left edge, which is not part of the
+        // window but determines the reset hint of the next sample.
         let first = from - i64::from(self.source.skims && reads_windows);
         self.selection.read_histograms(row, first, to, &mut scratch.histograms).map_err(internal)?;
         if self.source.skims {
@@ -125,7 +126,7 @@ impl LeafEvaluator {
         Ok(counter.seen)
     }
 
-    /// Counts what step `i` looked at.
+    /// Counts the samples of step `i`.
     fn count(&self, counter: &mut WindowSampleCounter, filling: &LeafBlockInput, i: usize, sample: &Sample) {
         let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
         let end = filling.ends[i];
@@ -143,7 +144,7 @@ impl LeafEvaluator {
         }
     }
 
-    /// The answer for step `i` of the block.
+    /// The value at step `i` of the block.
     fn sample(
         &self,
         lanes: &SeriesSlices,
@@ -201,8 +202,8 @@ impl LeafEvaluator {
         }
     }
 
-    /// What there is to remark of series `row` once its block is computed: a rate of what is not
-    /// called a counter.
+    /// Adds an annotation if a function for counters was applied to a series whose name is not that
+    /// of a counter; called after the block of the series is computed.
     pub(super) fn doubt_counter(&mut self, row: usize, origin: &StepOrigin, notes: &mut AnnotationSet) {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Kernel::Window(kernel) = function.0.kernel else { return };
@@ -215,12 +216,13 @@ impl LeafEvaluator {
         };
         if self.block.row(row).iter().any(|v| !is_absent(*v) && !is_histogram(*v)) {
             notes.add(&note, origin);
-            // Its neighbours have the same name, and the same note unless their type is another.
+            // Series with the same name are adjacent, and get the same annotation unless types
+            // differ.
             self.doubted = (!self.typed).then(|| labels.name().to_owned());
         }
     }
 
-    /// What there is to remark on the parameters, where they gave answers.
+    /// Adds annotations about the parameters of steps that have values.
     pub(super) fn doubt_params(&self, params: &[Vec<f64>], origin: &StepOrigin, notes: &mut AnnotationSet) {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Some(doubt) = function.0.doubt else { return };

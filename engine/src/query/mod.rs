@@ -1,9 +1,11 @@
-//! The query runtime: a plan's answer over a stretch of history.
+//! The query runtime: evaluates a plan over stored history, at one time or at the times of a range.
 //!
-//! The same operators as live ([`crate::operators`]), fed step after step. Work is cut into pieces,
-//! shard by step block ([`shard_evaluator`]), which run on threads that yield to the ticks
-//! ([`pool`]), can be cancelled and meets its limits ([`guard`]). [`query_run`] gathers the pieces
-//! into the answer. In a cluster the pieces of the other processes are worked at there ([`peers`]).
+//! It uses the same operators as the live runtime ([`crate::operators`]), step after step. The
+//! local stage is divided into pieces, one shard by one block of steps ([`shard_evaluator`]), which
+//! run on threads of low priority so that ticks come first ([`pool`]). Every piece checks
+//! cancellation, deadline and limits ([`guard`]). [`query_run`] gathers the pieces into the answer.
+//! In a cluster, other processes run the pieces of their series ([`peers`]). [`Querier`] is the
+//! entry point.
 
 mod block_aggregate;
 mod cached_subquery;
@@ -58,24 +60,24 @@ use storage::store::Store;
 /// Limits and settings of one query.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QueryOptions {
-    /// How far back an instant selector looks, ms.
+    /// How far back an instant selector looks, in ms.
     pub lookback: i64,
-    /// Step of subqueries that name none, ms.
+    /// Step of subqueries without a step, in ms.
     pub default_step: i64,
-    /// Samples it may hold in memory.
+    /// The most samples that the query may hold in memory.
     pub max_samples: usize,
-    /// Bytes of values, labels and answer that it may hold in memory.
+    /// The most bytes of values, labels and answer that the query may hold in memory.
     pub max_bytes: usize,
-    /// Time it may take.
+    /// The most time that the query may take.
     pub timeout: Duration,
-    /// Variants of the language's meaning.
+    /// Which optional meanings of the query language are on.
     pub dialect: Dialect,
-    /// Whether samples are counted step by step too.
+    /// Whether samples are also counted for each step.
     pub step_stats: bool,
-    /// It is a part of a view's plan: with delayed names the answer's rows still have the names
-    /// that they are to lose.
+    /// The plan is a part of a view's plan: with delayed names, the rows of the answer still have
+    /// the names that they lose in the end.
     pub is_part: bool,
-    /// Set by the client's going away: the query stops soon after.
+    /// Set when the client is gone: the query stops soon after.
     #[serde(skip)]
     pub cancel: Arc<AtomicBool>,
 }
@@ -96,7 +98,7 @@ impl Default for QueryOptions {
     }
 }
 
-/// Why there is no answer. The text is Prometheus'.
+/// Why a query has no answer. The texts are those of Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the variants are the errorTypes of the API")]
 pub enum QueryError {
@@ -112,31 +114,31 @@ pub enum QueryError {
     Internal(String),
 }
 
-/// A plan's answer.
+/// The answer of a query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueryAnswer {
     /// The result.
     pub value: QueryValue,
-    /// What it should be read with.
+    /// The annotations.
     pub notes: Vec<Annotation>,
-    /// What it looked at.
+    /// The samples that were read.
     pub samples: SampleStats,
-    /// What it takes of the memory for queries.
+    /// The memory that the answer takes from the pool of all queries.
     pub memory: AnswerMemory,
 }
 
-/// The memory that an answer takes: it counts until the answer is dropped, or whoever else has this.
+/// The memory that an answer takes. It counts until the answer and all copies of this are dropped.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerMemory(Option<Arc<MemoryReservation>>);
 
 impl AnswerMemory {
-    /// Bytes that count, about.
+    /// The number of bytes, approximately.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |memory| memory.size())
     }
 }
 
-/// An answer is what it says, whatever it takes.
+/// All are equal, so that answers are compared without their memory.
 impl PartialEq for AnswerMemory {
     fn eq(&self, _: &AnswerMemory) -> bool {
         true
@@ -146,33 +148,35 @@ impl PartialEq for AnswerMemory {
 /// One sample of a vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSample {
-    /// Its labels.
+    /// The labels.
     pub labels: Labels,
-    /// Evaluation time.
+    /// The evaluation time.
     pub t: TimeMs,
-    /// Its value; [`storage::model::value::HISTOGRAM`] where `h` is one.
+    /// The value; [`storage::model::value::HISTOGRAM`] if `h` has it.
     pub v: f64,
-    /// Its value, if it is a native histogram.
+    /// The native histogram, if the value is one.
     pub h: Option<Arc<NativeHistogram>>,
-    /// It is a part's, and is to lose in the end what describes the metric.
+    /// The metric name, type and unit are dropped in the end; only in answers of parts
+    /// ([`QueryOptions::is_part`]).
     pub drops: bool,
 }
 
 /// One series of a matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
-    /// Its labels.
+    /// The labels.
     pub labels: Labels,
-    /// Its float points, in time order.
+    /// The floats, in order of time.
     pub points: Vec<(TimeMs, f64)>,
-    /// Its native histograms, in time order; never at the time of a point.
+    /// The native histograms, in order of time; never at the time of a float.
     pub histograms: Vec<(TimeMs, Arc<NativeHistogram>)>,
-    /// As [`VectorSample::drops`], of a part and of a subquery. Processes do not tell each other of such.
+    /// As [`VectorSample::drops`], in parts and subqueries. Not sent between processes, which never
+    /// need it.
     #[serde(skip)]
     pub drops: bool,
 }
 
-/// A result.
+/// The result of a query.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the variants are the resultTypes of the API")]
 pub enum QueryValue {
@@ -182,13 +186,14 @@ pub enum QueryValue {
     Matrix(Vec<Series>),
 }
 
-/// Answers queries on threads of its own. All methods block: call them off the async runtime.
+/// Answers queries over the store. All methods block, so async code must call them on a blocking
+/// thread.
 pub struct Querier {
     store: Arc<Store>,
     pools: QueryPools,
     /// The other processes of the cluster.
     others: Option<Arc<dyn QueryPeers>>,
-    /// Of all queries together.
+    /// The memory pool of all queries together.
     memory: Arc<MemoryPool>,
 }
 
@@ -199,18 +204,18 @@ impl Querier {
         Querier { store, pools: QueryPools::new(threads), others: None, memory }
     }
 
-    /// One whose callers do the work themselves, on their own threads.
+    /// A querier without threads: callers do the work on their own threads.
     pub fn of_the_caller(store: Arc<Store>, memory: Arc<MemoryPool>) -> Querier {
         Querier { store, pools: QueryPools::of_the_caller(), others: None, memory }
     }
 
-    /// The same, whose queries together may hold what is in this pool.
+    /// Uses this memory pool for all queries together.
     #[must_use]
     pub fn with_memory(self, memory: Arc<MemoryPool>) -> Querier {
         Querier { memory, ..self }
     }
 
-    /// The same, over the series of other processes, too.
+    /// Includes the series of other processes.
     #[must_use]
     pub fn with_others(self, others: Arc<dyn QueryPeers>) -> Querier {
         Querier { others: Some(others), ..self }
@@ -221,7 +226,7 @@ impl Querier {
         self.at_one_time(plan, t, options, None)
     }
 
-    /// The same, with what may be kept of its subqueries.
+    /// The answer at time `t`, with the cache for its subqueries.
     fn at_one_time(
         &self,
         plan: &Plan,
@@ -288,7 +293,7 @@ impl Querier {
         self.guarded(plan, false, grid, options, &Arc::new(QueryGuard::within(options, &self.memory)), kept)
     }
 
-    /// The samples themselves that a selector has in the `range` ms up to `t`.
+    /// The samples of a selector in the `range` ms up to `t`.
     fn samples_of(
         &self,
         selector: &Selector,
@@ -311,7 +316,7 @@ impl Querier {
         Ok(QueryAnswer::of(QueryValue::Matrix(result::merged(rows, guard)?), notes, guard))
     }
 
-    /// Asks the other processes.
+    /// Sends a task to the other processes.
     fn ask(
         &self,
         what: impl FnOnce() -> PeerTask,
@@ -323,8 +328,9 @@ impl Querier {
             .map_or_else(|| Ok(PeerQuery::default()), |others| PeerQuery::new(others, what(), options, guard))
     }
 
-    /// Asks the subqueries first, and the scalars that depend on series. A subquery counts for
-    /// itself; the windows over its rows count here. `inner`: the plan is a subquery itself.
+    /// Runs a plan, after its subqueries and the scalars that depend on series. The samples that a
+    /// subquery reads are counted separately; the windows over its rows count here. `inner`: the
+    /// plan is itself the input of a subquery.
     fn guarded(
         &self,
         plan: &Plan,
@@ -347,7 +353,7 @@ impl Querier {
         }
         let windows = physical.subqueries.len() + physical.given.len();
         if windows > 0 && grid.len() > SUBQUERY_STEPS {
-            // Where they end is held for all steps, whatever there is to see.
+            // The end of the window of each step is kept in memory, even if there are no samples.
             return Err(guard::too_many());
         }
         let mut rows = Vec::new();
@@ -356,7 +362,7 @@ impl Querier {
             let before = guard.kept();
             let held = guard.memory().size();
             let found = self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?;
-            // The rows of subqueries in it are gone.
+            // The rows of subqueries inside this one have been dropped.
             guard.let_go(before);
             guard.memory().shrink_to(held);
             guard.grow(found.iter().map(|row| row.bytes() + row.labels.encoded().len()).sum())?;
@@ -383,7 +389,7 @@ impl Querier {
 }
 
 impl QueryAnswer {
-    /// The answer of a query that is done: it holds no more than what it answers.
+    /// The answer of a complete query. From now on only the answer counts as memory.
     fn of(value: QueryValue, notes: AnnotationSet, guard: &QueryGuard) -> QueryAnswer {
         guard.memory().shrink_to(value.bytes());
         let memory = AnswerMemory(Some(guard.memory().clone()));

@@ -1,12 +1,12 @@
-//! Threads for queries, and for reading the past of views: niced, so that the live runtime's ticks
-//! come first.
+//! Threads for queries and for reading the history of views. They have a lower priority than the
+//! workers of the live runtime, so that ticks come first.
 //!
-//! Measured (reference/engine.md, C3): a 20 ms query in the live pool moves the tick's p99 from 1
-//! ms to 30 ms, in a niced pool to 3-4 ms. With questions about everything on all cores at once it
-//! is 5 to 8 ms, because a thread that wakes may wait for the turn of a niced one to end. The
-//! kernel's idle threads give way at once (+2 ms to less than nothing), but get next to nothing
-//! where others want all cores. So large queries have idle threads of their own ([`QueryPools`]),
-//! which besides keeps them from standing in the way of small ones.
+//! Measured: a 20 ms query in the workers' threads moves the tick's p99 from 1 ms to 30 ms, in
+//! niced threads to 3-4 ms. With large queries on all cores it is 5 to 8 ms, because a thread that
+//! wakes may wait for the time slice of a niced one to end. Threads of the kernel's idle class give
+//! way immediately (+2 ms or less), but get almost no time if others use all cores. So large
+//! queries have idle threads of their own ([`QueryPools`]), which also keeps them from delaying
+//! small ones.
 
 use super::QueryError;
 use super::guard::QueryGuard;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SendError, channel};
 use std::time::Duration;
 
-/// What a thread is to do.
+/// A job for a thread.
 pub type Job = Box<dyn FnOnce() + Send>;
 
 struct JobQueue {
@@ -29,25 +29,25 @@ struct JobQueue {
 /// How threads give way to others.
 #[derive(Copy, Clone)]
 enum Priority {
-    /// They get a tenth of a core that others want.
+    /// Niced: a tenth of a core that others want.
     Niced,
-    /// They get a core that nobody else wants.
+    /// Idle class: only a core that no other thread wants.
     Idle,
 }
 
 /// The threads of a querier.
 ///
-/// A query that is over, because its time is or its client has gone, must not wait for a thread
-/// that gets no core: who waits for jobs looks at the query's limits meanwhile, and leaves them
-/// behind ([`Pool::run`]). A job ends at its next look at the limits, a millisecond of work away,
-/// and hands what it holds to a niced thread, which frees it. The other way, to raise the thread's
-/// priority when time is over, needs a privilege: the kernel lets nobody else leave the idle class
-/// whose nice value is lowered.
+/// A query whose time is over or whose client is gone must not wait for a thread that gets no core.
+/// So the waiting side checks the query's limits and abandons its jobs ([`Pool::run`]). An
+/// abandoned job ends at its next check of the limits, at most a millisecond of work later, and
+/// passes its memory to a niced thread, which frees it. Why not raise the thread's priority
+/// instead: without a privilege the kernel lets no thread of a process with a raised nice value
+/// leave the idle class.
 pub struct QueryPools {
     usual: Pool,
-    /// `None`: large queries are like the others.
+    /// `None`: large queries run like all others.
     large: Option<Pool>,
-    /// Whoever asks does the work.
+    /// The calling thread does the work.
     caller: Pool,
 }
 
@@ -60,39 +60,40 @@ impl QueryPools {
         QueryPools { usual, large: Some(large), caller: Pool::of_the_caller() }
     }
 
-    /// No threads: whoever asks does the work.
+    /// No threads: the caller does the work.
     pub fn of_the_caller() -> QueryPools {
         QueryPools { usual: Pool::of_the_caller(), large: None, caller: Pool::of_the_caller() }
     }
 
-    /// For queries that are not large, and for finding out how large one is.
+    /// For queries that are not large, and for selecting series, which finds out how large a query
+    /// is.
     pub fn usual(&self) -> &Pool {
         &self.usual
     }
 
-    /// For what is less work than to wake a thread.
+    /// For work that is less than waking a thread.
     pub fn caller(&self) -> &Pool {
         &self.caller
     }
 
-    /// For a query of so many values, and of so many operators that they go through when they are
-    /// gathered, if that is large.
+    /// The threads for large queries, if a query with so many values, and so many operators that
+    /// each value passes in the gather stage, is large.
     pub fn large(&self, values: usize, operators: usize) -> Option<&Pool> {
         let of_plan = operators >= LARGE_PLAN && values.saturating_mul(operators) >= LARGE_PLAN_VALUES;
         self.large.as_ref().filter(|_| values >= LARGE_QUERY || of_plan)
     }
 }
 
-/// A fixed set of niced threads. Dropping it ends them after the jobs at hand.
+/// A fixed number of niced threads. Dropping it ends them after the queued jobs.
 pub struct Pool {
     queue: Arc<JobQueue>,
-    /// Whose threads free what nobody waits for any more.
+    /// The queue whose threads free the results of abandoned jobs.
     frees: Arc<JobQueue>,
     threads: usize,
 }
 
 impl Pool {
-    /// Starts `threads` threads (at least one) with a name of their own.
+    /// Starts `threads` threads (at least one) with this name.
     pub fn named(name: &str, threads: usize) -> Pool {
         Pool::start(name, threads, Priority::Niced)
     }
@@ -111,23 +112,23 @@ impl Pool {
         Pool { frees: queue.clone(), queue, threads }
     }
 
-    /// No threads: who hands in jobs does them.
+    /// No threads: the caller of [`Pool::run`] or [`Pool::turn`] runs the jobs.
     pub fn of_the_caller() -> Pool {
         let queue = Arc::new(JobQueue { jobs: Mutex::new((VecDeque::new(), false)), ready: Condvar::new() });
         Pool { frees: queue.clone(), queue, threads: 0 }
     }
 
-    /// Number of threads that work at once.
+    /// Number of jobs that run at the same time.
     pub fn threads(&self) -> usize {
         self.threads.max(1)
     }
 
-    /// Has one of the threads run `job` when it comes to it. The caller sees to it that not too many wait.
+    /// Queues a job for one of the threads. The caller must limit the number of queued jobs.
     pub fn submit(&self, job: Job) {
         self.queue.submit(job);
     }
 
-    /// Does the jobs that wait, of a pool that has no threads.
+    /// Runs the queued jobs of a pool without threads.
     pub fn turn(&self) {
         while let Some(job) = self.take_as_caller() {
             let _ = catch_panic(job);
@@ -139,8 +140,8 @@ impl Pool {
     }
 
     /// Runs `jobs` and returns their results in order; `None`: the job panicked. The calling thread
-    /// only waits, and no longer than `guard` lets it. The number of jobs waiting is bounded by the
-    /// callers: each waits for its own.
+    /// only waits, and no longer than `guard` allows. The queue is bounded by the number of
+    /// callers, because each waits for its own jobs.
     pub fn run<T: Send + 'static>(
         &self,
         jobs: Vec<Box<dyn FnOnce() -> T + Send>>,
@@ -205,17 +206,19 @@ fn work(queue: &JobQueue, yields: Priority) {
                 queue.ready.wait(&mut jobs);
             }
         };
-        // A job that panics is answered as lost (its sender is gone); the thread is needed for the next one.
+        // A job that panics counts as lost, because its sender is dropped; the thread continues
+        // with the next job.
         let _ = catch_panic(job);
     }
 }
 
-/// What `work` returns; `None`: it panicked.
+/// Runs `work` and returns its result; `None`: it panicked.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Lowers the priority of the calling thread below that of the process. A refusal only costs fairness.
+/// Lowers the priority of the calling thread below that of the process. If the kernel refuses, only
+/// fairness suffers.
 #[allow(
     unsafe_code,
     reason = "getpriority and setpriority have no safe wrappers here; they take plain integers"
@@ -230,7 +233,8 @@ pub fn nice() {
     }
 }
 
-/// Has the calling thread run only when nobody else wants its core. A refusal only costs fairness.
+/// Lets the calling thread run only when no other thread wants its core. If the kernel refuses,
+/// only fairness suffers.
 #[allow(unsafe_code, reason = "sched_setscheduler has no safe wrapper; it reads one integer")]
 fn idle() {
     // SAFETY: all of the structure is written, and outlives the call; 0 names the calling thread on Linux.
@@ -270,7 +274,7 @@ mod tests {
         }
     }
 
-    /// As on a machine whose cores all belong to others: the thread does not come to the job's end.
+    /// As on a machine whose cores are all busy: the thread does not finish the job.
     #[test]
     fn nobody_waits_for_a_thread_beyond_the_time_or_the_client() {
         struct Freed(Sender<bool>);

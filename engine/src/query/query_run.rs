@@ -1,4 +1,5 @@
-//! A query at work: cuts it into pieces, gathers them step by step, and forms the answer.
+//! Runs one physical plan over history: selects series, evaluates blocks of steps on all shards,
+//! runs the gather stage step by step, and returns the rows.
 
 use super::guard::{POINT_BYTES, QueryGuard, histogram_bytes};
 use super::leaf;
@@ -33,32 +34,32 @@ use storage::store::Store;
 /// The evaluation times of a query.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub struct TimeGrid {
-    /// First time, ms.
+    /// First time, in ms.
     pub start: TimeMs,
-    /// No time is after this, ms.
+    /// No time is after this, in ms.
     pub end: TimeMs,
-    /// Distance, ms, at least 1.
+    /// Time between steps, in ms, at least 1.
     pub step: i64,
 }
 
 impl TimeGrid {
-    /// Number of times.
+    /// Number of steps.
     pub fn len(&self) -> usize {
         if self.end < self.start { 0 } else { ((self.end - self.start) / self.step) as usize + 1 }
     }
 
-    /// Whether there is none.
+    /// Whether there are no steps.
     pub fn is_empty(&self) -> bool {
         self.end < self.start
     }
 
-    /// Time number `i`.
+    /// The time of step `i`.
     pub fn time(&self, i: usize) -> TimeMs {
         self.start + i as i64 * self.step
     }
 }
 
-/// A query ready to be executed.
+/// A query that is ready to run.
 pub struct QueryRun {
     store: Arc<Store>,
     physical: Arc<PhysicalPlan>,
@@ -66,12 +67,13 @@ pub struct QueryRun {
     options: QueryOptions,
     /// The rows of the plan's subqueries.
     subqueries: Vec<SubqueryRows>,
-    /// The scalars that depend on series.
+    /// The scalar parameters that depend on series.
     given: Arc<Vec<ScalarParam>>,
 }
 
 impl QueryRun {
-    /// A query of `physical` over `grid`, with the rows of its subqueries and the scalars it is given.
+    /// A query of `physical` over `grid`, with the rows of its subqueries and its scalar
+    /// parameters.
     pub(super) fn new(
         store: Arc<Store>,
         physical: PhysicalPlan,
@@ -84,12 +86,13 @@ impl QueryRun {
         QueryRun { store, physical, grid, options: options.clone(), subqueries, given }
     }
 
-    /// Whether series have a part in it.
+    /// Whether the query reads series.
     pub(super) fn reads_series(&self) -> bool {
         !ports_of(&self.physical).is_empty()
     }
 
-    /// Runs it, over the series of this process and those of the others, which work at the question already.
+    /// Runs the query over the series of this process and those of `asking`: the other processes,
+    /// which are working on it already.
     pub(super) fn execute(
         self,
         pools: &QueryPools,
@@ -140,7 +143,7 @@ impl QueryRun {
         })
     }
 
-    /// Gives the steps that slide over subqueries their rows.
+    /// Replaces the operators of steps over subqueries by windows over their rows.
     fn add_subqueries(&self, stage: &mut Stage, guard: &QueryGuard) -> Result<(), QueryError> {
         for (id, step) in self.physical.gather.iter().enumerate() {
             if let StepOp::Subquery(number, windowed) = step.op {
@@ -154,7 +157,8 @@ impl QueryRun {
         Ok(())
     }
 
-    /// The shards that take part, with their series selected: by the caller as long as there are few.
+    /// Selects the series of all shards that have any. While they are few, the calling thread does
+    /// it.
     pub(super) fn select(
         &self,
         pools: &QueryPools,
@@ -177,7 +181,8 @@ impl QueryRun {
         Ok(selected)
     }
 
-    /// Whether so many series are less work than to wake a thread, and nothing has to be waited for.
+    /// Whether the query is so small that waking a thread costs more, and nothing has to be read
+    /// from disk.
     fn is_light(&self, rows: usize) -> bool {
         let leaves = self.physical.local.iter().filter_map(|step| match &step.op {
             StepOp::Leaf(source, leaf) => Some(leaf::reach(source, leaf, self.grid, &self.options)),
@@ -225,17 +230,17 @@ fn lost<T>() -> Result<T, QueryError> {
     Err(QueryError::Internal("a query thread panicked".to_owned()))
 }
 
-/// Shards at work.
+/// Shards that take part in a query.
 pub(super) type ShardGroup = Vec<(u16, ShardEvaluator)>;
-/// What shards answer for one block of steps.
+/// The results of shards for one block of steps.
 pub(super) type ShardBlocks = Vec<(u16, Vec<PortBlock>)>;
 
-/// Number of series that were selected.
+/// Number of selected series.
 pub(super) fn rows_of(shards: &ShardGroup) -> usize {
     shards.iter().map(|(_, run)| run.rows()).sum()
 }
 
-/// Steps in a block of a query over so many series, that may hold `limit` bytes.
+/// Steps in a block, for a query over `rows` series that may hold `limit` bytes.
 fn block_steps(rows: usize, limit: usize) -> usize {
     let rows = rows.max(1);
     let fit = limit / BLOCK_SHARE / BLOCK_VALUE_BYTES / rows;
@@ -278,11 +283,11 @@ struct GatherStage {
     stage: Stage,
     origins: Vec<StepOrigin>,
     notes: AnnotationSet,
-    /// Gather steps that are ports, in the order of the shards' port blocks.
+    /// The gather steps that are ports, in the order of the shards' port blocks.
     ports: Vec<StepId>,
     root: StepId,
     rows: Vec<Series>,
-    /// Points in `subquery_rows`.
+    /// Number of points in `rows`.
     held: usize,
 }
 
@@ -306,7 +311,8 @@ impl GatherStage {
         }
     }
 
-    /// Gives operators to which other steps of the query matter those that know.
+    /// For range queries: replaces operators whose errors or annotations depend on all steps of the
+    /// query.
     fn see_all_steps(&mut self, physical: &PhysicalPlan, dialect: Dialect) {
         for (id, step) in physical.gather.iter().enumerate() {
             match &step.op {
@@ -321,7 +327,7 @@ impl GatherStage {
         }
     }
 
-    /// As [`GatherStage::block`], on a thread of `pool`.
+    /// Like [`GatherStage::block`], on a thread of `pool`.
     fn aside(
         self,
         blocks: ShardBlocks,
@@ -336,7 +342,7 @@ impl GatherStage {
             .unwrap_or_else(lost)
     }
 
-    /// With the answers of the shards at `times`.
+    /// Evaluates the gather stage at `times`, with the results of the shards.
     fn block(
         mut self,
         mut blocks: ShardBlocks,
@@ -358,7 +364,7 @@ impl GatherStage {
         Ok(self)
     }
 
-    /// One step of a block.
+    /// Evaluates one step of a block.
     fn step(
         &mut self,
         blocks: &ShardBlocks,
@@ -376,7 +382,7 @@ impl GatherStage {
         self.collect(t, pace)
     }
 
-    /// Keeps the values of leaves that are the answer.
+    /// Takes the values of a leaf that is itself the answer, row by row.
     fn rows_at_once(
         &mut self,
         blocks: ShardBlocks,
@@ -447,7 +453,7 @@ impl GatherStage {
         Ok(())
     }
 
-    /// Keeps the root's values of one step.
+    /// Adds the values of the root at one step to the rows.
     fn collect(&mut self, t: TimeMs, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         let out = self.stage.output(self.root);
         if let Some(error) = &out.error {

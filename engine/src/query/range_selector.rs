@@ -1,4 +1,4 @@
-//! The answer of an instant query that is a bare range selector: the samples themselves.
+//! The answer of an instant query that is only a range selector: the samples themselves.
 
 use super::guard::{QueryGuard, SampleUsage};
 use super::{QueryError, QueryOptions, Series};
@@ -9,7 +9,7 @@ use crate::plan::{Selector, WindowExtension};
 use storage::model::TimeMs;
 use storage::store::{Selection, Store, StoreError};
 
-/// What is asked.
+/// The selector and its times.
 pub(super) struct RangeSelection {
     source: SampleSource,
     range: i64,
@@ -30,7 +30,7 @@ impl RangeSelection {
         RangeSelection { end: source.time(t, t, t), source, range, t, lookback: options.lookback }
     }
 
-    /// Those of one shard.
+    /// The samples of one shard.
     pub(super) fn of_shard(
         &self,
         store: &Store,
@@ -53,7 +53,7 @@ impl RangeSelection {
         Ok(all)
     }
 
-    /// Samples in these times are looked at, both included.
+    /// The times between which samples are read, both included.
     pub(super) fn span(&self) -> (TimeMs, TimeMs) {
         let (before, behind) = match self.source.extension {
             None => (0, 0),

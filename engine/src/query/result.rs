@@ -1,5 +1,5 @@
-//! What a query has gathered ([`super::query_run`]), as the answer that was asked for: rows in
-//! their order, rows of equal labels joined.
+//! Makes the answer of a query from the rows that [`super::query_run`] gathered: sorts them, and
+//! merges rows with equal labels.
 
 use super::guard::QueryGuard;
 use super::query_run::TimeGrid;
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, TimeMs};
 
-/// So many items Go sorts by insertion.
+/// Go sorts up to so many items by insertion.
 const FEW: usize = 12;
 
-/// The gathered rows of the root.
+/// The gathered rows of the root step.
 pub struct QueryResult {
     pub(super) rows: Vec<Series>,
     pub(super) order: Option<StepOp>,
@@ -32,7 +32,7 @@ pub struct QueryResult {
 }
 
 impl QueryResult {
-    /// As the answer of an instant query.
+    /// The answer of an instant query.
     pub fn instant(mut self, t: TimeMs) -> Result<QueryAnswer, QueryError> {
         if self.scalar {
             let first = self.rows.first().and_then(|row| row.points.first());
@@ -47,14 +47,14 @@ impl QueryResult {
         Ok(QueryAnswer::of(QueryValue::Vector(rows), notes, &guard))
     }
 
-    /// As the answer of a range query.
+    /// The answer of a range query.
     pub fn range(mut self) -> Result<QueryAnswer, QueryError> {
         let notes = self.take_notes();
         let guard = self.guard.clone();
         Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), notes, &guard))
     }
 
-    /// As a scalar for each time of `grid`.
+    /// One scalar for each time of `grid`.
     pub(super) fn scalars(self, grid: TimeGrid) -> ScalarParam {
         let mut values = vec![f64::NAN; grid.len()];
         for (t, v) in self.rows.first().into_iter().flat_map(|row| &row.points) {
@@ -66,12 +66,13 @@ impl QueryResult {
         values.into()
     }
 
-    /// What it should be read with.
+    /// Removes and returns the annotations.
     pub fn take_notes(&mut self) -> AnnotationSet {
         std::mem::take(&mut self.notes)
     }
 
-    /// Series in label order; rows with equal labels are one series if none meets one of its kind.
+    /// The series in label order. Rows with equal labels are merged; it is an error if two of them
+    /// have a float, or a histogram, at the same time.
     pub fn merged(self) -> Result<Vec<Series>, QueryError> {
         merged(self.rows, &self.guard)
     }
@@ -94,7 +95,8 @@ pub(super) fn merged(mut rows: Vec<Series>, guard: &QueryGuard) -> Result<Vec<Se
     Ok(series)
 }
 
-/// The only sample of a row of an instant query; of a float and a histogram the latter.
+/// The single sample of a row of an instant query. If it has a float and a histogram, the
+/// histogram.
 fn only(row: Series, t: TimeMs) -> VectorSample {
     let h = row.histograms.into_iter().next().map(|(_, h)| h);
     let float = row.points.first().filter(|_| h.is_none());
@@ -102,7 +104,7 @@ fn only(row: Series, t: TimeMs) -> VectorSample {
     VectorSample { labels: row.labels, t, v, h, drops: row.drops }
 }
 
-/// Adds the samples of a row with the same labels; none may meet one of its kind.
+/// Adds the samples of a row with the same labels.
 fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
     series.points.extend(row.points);
     series.points.sort_by_key(|p| p.0);
@@ -116,7 +118,7 @@ fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
     }
 }
 
-/// An instant vector in the order that its outermost operator promises.
+/// Sorts an instant vector as its outermost operator requires.
 fn present(
     rows: Vec<VectorSample>,
     order: Option<&StepOp>,
@@ -138,7 +140,8 @@ fn present(
             }
             pace.rows(rows.len() * rows.len())?;
             let has = |row: &VectorSample, name: &str| row.labels.get(name).is_some();
-            // What has the label does not compare with what lacks it: Prometheus takes neither for the first.
+            // A row with the label and a row without it cannot be compared: Prometheus' `less` is
+            // false both ways.
             let lacks = |a: &VectorSample, b: &VectorSample| {
                 let differs = |name: &&String| a.labels.get(name) != b.labels.get(name);
                 names.iter().find(differs).is_some_and(|name| !has(a, name) || !has(b, name))
@@ -162,7 +165,8 @@ fn present(
     }
 }
 
-/// Sorts by insertion, as Go does with few items: where the order is no order, this decides what comes out.
+/// Insertion sort, as Go uses for few items. Where the comparison is not a proper order, the
+/// algorithm decides the result, so it must be the same.
 fn inserted<T>(mut items: Vec<T>, before: impl Fn(&T, &T) -> bool) -> Vec<T> {
     for end in 1..items.len() {
         let mut at = end;
@@ -174,7 +178,7 @@ fn inserted<T>(mut items: Vec<T>, before: impl Fn(&T, &T) -> bool) -> Vec<T> {
     items
 }
 
-/// The order of values; NaN comes last.
+/// The order of values; NaN is last.
 fn by_value(descending: bool) -> impl Fn(&VectorSample, &VectorSample) -> Ordering {
     move |a, b| match (a.v.is_nan(), b.v.is_nan()) {
         (false, false) if descending => b.v.total_cmp(&a.v),

@@ -1,5 +1,6 @@
-//! Scalars that a query of their own answered first: parameters of window functions that depend on
-//! series. Windows are computed shard by shard, such a scalar needs all shards.
+//! Parameters of window functions that depend on series, for example `quantile_over_time(scalar(x),
+//! ...)`. They are evaluated as queries of their own before the windows, because windows are
+//! computed shard by shard and such a scalar needs all shards.
 
 use super::query_run::TimeGrid;
 use crate::operators::evaluation_guard::EvaluationGuard;
@@ -8,17 +9,17 @@ use crate::operators::{EvalError, Operator, StepInput, StepOutput};
 use std::sync::Arc;
 use storage::model::TimeMs;
 
-/// A scalar per evaluation time.
+/// A scalar for each evaluation time.
 pub(super) type ScalarParam = Arc<[f64]>;
 
-/// The step that answers it.
+/// The operator that returns it.
 pub(super) struct ScalarParamOperator {
     grid: TimeGrid,
     values: ScalarParam,
 }
 
 impl ScalarParamOperator {
-    /// `values` by the times of `grid`.
+    /// The operator for `values`, one for each time of `grid`.
     pub(super) fn new(grid: TimeGrid, values: ScalarParam) -> ScalarParamOperator {
         ScalarParamOperator { grid, values }
     }

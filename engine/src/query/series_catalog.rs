@@ -1,4 +1,4 @@
-//! The trait by which everybody asks which series, label names and label values exist.
+//! The trait that lists series, label names and label values.
 //!
 //! The store implements it for this process; a cluster for all of its processes together. All
 //! methods block.

@@ -1,8 +1,8 @@
 //! One piece of a query: the local stage of one shard over one block of steps.
 //!
-//! The values of a leaf ([`super::leaf`]) form a value block ([`super::value_block`]), out of which
-//! the stage is fed step by step, unless the ports can be had at once: aggregates of leaves
-//! ([`super::block_aggregate`]), or a leaf that is the answer.
+//! Each leaf ([`super::leaf`]) writes a value block ([`super::value_block`]). From it the other
+//! steps are evaluated, step by step. Two cases are faster because they compute a whole block at
+//! once: aggregates of leaves ([`super::block_aggregate`]), and a leaf that is itself the answer.
 
 use super::block_aggregate::{self, BlockAggregate};
 use super::guard::QueryGuard;
@@ -25,28 +25,28 @@ use storage::store::Store;
 /// Rows and values of one port over a block of steps.
 #[derive(Default, Serialize, Deserialize)]
 pub struct PortBlock {
-    /// Labels per row, complete from the first block on.
+    /// Labels by row, complete from the first block on.
     pub labels: Vec<Labels>,
-    /// See [`StepOutput::drops`].
+    /// As [`StepOutput::drops`].
     pub drops: Vec<bool>,
-    /// The values, step by step.
+    /// The values by step.
     pub steps: Vec<StepValues>,
-    /// The values of a leaf that is the answer, instead of `steps`.
+    /// Instead of `steps`: the values of a leaf that is itself the answer.
     pub rows: Option<ValueBlock>,
 }
 
 /// The values of one step of a port.
 #[derive(Default, Serialize, Deserialize)]
 pub struct StepValues {
-    /// `[lane][row]`.
+    /// `[column][row]`.
     pub floats: Vec<Vec<f64>>,
-    /// See [`StepOutput::histograms`].
+    /// As [`StepOutput::histograms`].
     pub histograms: HistogramColumn,
-    /// See [`StepOutput::histogram_compensations`].
+    /// As [`StepOutput::histogram_compensations`].
     pub compensations: HistogramColumn,
 }
 
-/// The local stage of one shard at work.
+/// The local stage of one shard in a query.
 pub struct ShardEvaluator {
     stage: Stage,
     leaves: Vec<LeafEvaluator>,
@@ -60,18 +60,19 @@ pub struct ShardEvaluator {
     at_once: BlockShortcut,
 }
 
-/// How the ports are had without evaluating the stage step by step.
+/// How the ports are computed without evaluating every step.
 enum BlockShortcut {
     /// They are not.
     No,
-    /// They are aggregates of leaves.
+    /// All ports are aggregates of leaves.
     Aggregates(Vec<BlockAggregate>),
-    /// The only one is a leaf, and the answer.
+    /// The only port is a leaf, which is the answer.
     Rows(StepId),
 }
 
 impl ShardEvaluator {
-    /// Selects the series of `shard`; `None` if there are none: the shard has no part in the answer.
+    /// Selects the series of `shard`; `None` if there are none, so that the shard is not part of
+    /// the query.
     pub fn new(
         store: &Store,
         shard: u16,
@@ -122,7 +123,7 @@ impl ShardEvaluator {
         }))
     }
 
-    /// Number of series selected.
+    /// Number of selected series.
     pub fn rows(&self) -> usize {
         self.leaves.iter().map(|leaf| leaf.selection.labels.len()).sum()
     }
@@ -161,7 +162,7 @@ impl ShardEvaluator {
         Ok(blocks)
     }
 
-    /// The blocks of the ports, if they can be had without going through the steps.
+    /// The blocks of the ports, if they can be computed without evaluating every step.
     fn at_once(
         &mut self,
         steps: usize,
@@ -216,13 +217,13 @@ impl ShardEvaluator {
         self.stage.annotate(&self.origins, &mut self.notes, pace)
     }
 
-    /// What the steps had to remark.
+    /// The annotations of the steps.
     pub fn into_notes(self) -> AnnotationSet {
         self.notes
     }
 }
 
-/// The local steps that the gather stage reads, in order of their first mention.
+/// The local steps that the gather stage reads, in the order in which it names them.
 pub fn ports_of(physical: &PhysicalPlan) -> Vec<StepId> {
     physical
         .gather
@@ -232,7 +233,7 @@ pub fn ports_of(physical: &PhysicalPlan) -> Vec<StepId> {
 }
 
 fn at_once(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
-    // Names that go later go step by step.
+    // With delayed names rows change during the evaluation, which only happens step by step.
     if dialect.delayed_names {
         return BlockShortcut::No;
     }
@@ -246,7 +247,7 @@ fn at_once(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
 }
 
 impl PortBlock {
-    /// Cuts values that came row by row into steps.
+    /// Splits values by row into values by step.
     pub fn cut_steps(&mut self, steps: usize, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
         let Some(block) = self.rows.take() else { return Ok(()) };
         for i in 0..steps {

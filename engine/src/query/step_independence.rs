@@ -1,5 +1,5 @@
-//! Whether what a plan answers at a step hangs on the other steps that are asked for with it: then
-//! nothing of it can be kept ([`super::subquery_cache`]).
+//! Whether the answer of a plan at one step depends on the other steps of the query. If so, it
+//! cannot be cached ([`super::subquery_cache`]).
 
 use super::fold_times::hangs_on_first_step;
 use crate::plan::physical::{PhysicalPlan, Step, StepOp, SubqueryFunction};
@@ -7,12 +7,12 @@ use crate::plan::{Dialect, Plan};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher};
 
-/// Whether a plan's answer at a step is the same whatever other steps are asked for with it.
+/// Whether a plan's answer at a step is the same whatever other steps the query has.
 ///
-/// Two steps have to do with each other in `info()`, and where functions of windows drop the names
-/// of different metrics: rows that get the same labels are refused even if they never meet. With
-/// labels for types and units, which go with the name, metrics of one name may be different ones.
-/// And the parameter of an aggregation over what `@` pins is that of the first step.
+/// It is not in `info()`, and where window functions drop the names of different metrics: rows that
+/// get the same labels are rejected even if they have values at different steps only. With labels
+/// for type and unit, which are dropped with the name, metrics of one name may differ, too. And the
+/// parameter of an aggregation over `@` is that of the first step.
 pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
     let Ok(physical) = PhysicalPlan::for_history(plan, true, dialect) else { return false };
     let alone = |step: &Step| match &step.op {
@@ -29,7 +29,7 @@ pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
         && physical.given.iter().all(|plan| is_step_independent(plan, dialect))
 }
 
-/// The one name that all series have, if nothing but it describes their metric.
+/// The name that all selected series have, if only the name describes their metric.
 fn name(matchers: &[Matcher], dialect: Dialect) -> Option<&str> {
     if dialect.type_and_unit_labels {
         return None;
@@ -38,7 +38,7 @@ fn name(matchers: &[Matcher], dialect: Dialect) -> Option<&str> {
     name.map(|m| &*m.value).filter(|name| !name.is_empty())
 }
 
-/// Whether all rows of a plan's answer that have a name have the same.
+/// Whether all rows of a plan's answer that have a name have the same one.
 fn has_one_name(plan: &Plan, dialect: Dialect) -> bool {
     let mut names = Vec::new();
     names_of(plan, dialect, &mut names);

@@ -1,8 +1,9 @@
-//! Subqueries: a plan's answers over a grid of their own, as the samples of window functions.
+//! Subqueries: the answers of a plan at steps of its own, which are the samples of window
+//! functions.
 //!
-//! Before a query runs, every subquery in it is asked as a query over history ([`super::Querier`]);
-//! an operator of the gather stage then slides a window over its rows ([`SlidingWindow`]). Live,
-//! subqueries are refused; who asks the same again and again keeps their rows
+//! Before a query runs, each of its subqueries is run as a query over history ([`super::Querier`]).
+//! An operator of the gather stage then slides a window over the rows ([`SlidingWindow`]). In
+//! views, steps that query the store do this (`live/store_query.rs`) and cache the rows
 //! ([`super::subquery_cache`]).
 
 use super::QueryError;
@@ -28,7 +29,7 @@ use storage::model::labels::describes_metric;
 use storage::model::value::{ABSENT, is_absent};
 
 impl Subquery {
-    /// The right edge of the window of evaluation `t` in a query over `start..=end`.
+    /// The right edge of the window at evaluation time `t`, in a query over `start..=end`.
     fn end(&self, t: TimeMs, start: TimeMs, end: TimeMs) -> TimeMs {
         pinned(self.at, start, end).unwrap_or(t) - self.offset
     }
@@ -38,7 +39,7 @@ impl Subquery {
         (0..outer.len()).map(|i| self.end(outer.time(i), outer.start, outer.end)).collect()
     }
 
-    /// The multiples of its step that lie in any window of `outer`.
+    /// The multiples of the subquery's step that are in any window of `outer`.
     pub(super) fn grid(&self, outer: TimeGrid, default_step: i64) -> TimeGrid {
         let step = self.step.unwrap_or(default_step).max(1);
         let edge = |t| self.end(t, outer.start, outer.end);
@@ -58,7 +59,7 @@ fn pinned(at: Option<AtTime>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
     })
 }
 
-/// Counts the windows of `outer` over `subquery_rows`.
+/// Counts the samples in the windows of `outer` over these rows.
 pub(super) fn look(
     asked: &Subquery,
     outer: TimeGrid,
@@ -83,29 +84,30 @@ pub(super) fn look(
     Ok(())
 }
 
-/// `plan` with `@ start()` and `@ end()` replaced by the times of the outermost query.
+/// The plan with `@ start()` and `@ end()` replaced by the times of the outermost query.
 pub(super) fn fix_times(plan: &Plan, start: TimeMs, end: TimeMs) -> Plan {
     let op = plan.op.map_at(|at| pinned(at, start, end).map(AtTime::Time));
     Arc::new(PlanNode { op: op.map_inputs(&mut |input| fix_times(input, start, end)), span: plan.span })
 }
 
-/// The rows of a subquery, and the function that sees them through a window.
+/// Evaluates a window function over the rows of a subquery.
 pub(super) struct SlidingWindow {
     subquery: Subquery,
     windowed: SubqueryFunction,
     outer: TimeGrid,
     rows: SubqueryRows,
-    /// By row: what there is to remark once a function for counters has a float for it.
+    /// By row: the annotation that is added once a function for counters returns a float for it.
     doubts: Vec<Option<StepAnnotation>>,
-    /// The values of rows that are just floats, by step of `outer`, if no parameter has a say in them.
+    /// The values of rows that have only floats, by step of `outer`, unless they depend on
+    /// parameters.
     values: Option<ValueBlock>,
-    /// If rows may get the same labels.
+    /// Present if rows may get the same labels.
     twins: Option<DuplicateLabels>,
     dialect: Dialect,
 }
 
-/// The values of the rows that are just floats over all of `outer`; `None` if parameters have a say
-/// in them, or if there would be too many to hold: then they are computed step by step.
+/// The values of the rows that have only floats, over all of `outer`; `None` if they depend on
+/// parameters, or if they are too many to hold. Then they are computed step by step.
 fn slide(
     subquery: &Subquery,
     windowed: SubqueryFunction,
@@ -154,7 +156,7 @@ fn keeps_name(windowed: SubqueryFunction) -> bool {
     }
 }
 
-/// Whether rows, which differ in their labels, may not do so without their names.
+/// Whether rows with different labels may have the same labels without their names.
 fn may_be_twins(windowed: SubqueryFunction, rows: &[SubqueryRow]) -> bool {
     fn metric(row: &SubqueryRow) -> impl Iterator<Item = (&str, &str)> {
         row.labels.iter().filter(|(name, _)| describes_metric(name))
@@ -185,7 +187,7 @@ impl SlidingWindow {
         Ok(SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins })
     }
 
-    /// The value of a row, and what there is to remark.
+    /// The value of a row, and its annotations.
     fn value(
         &self,
         row: &SubqueryRow,
@@ -248,7 +250,7 @@ impl Operator for SlidingWindow {
                 _ => self.value(row, t, &args, pace)?,
             };
             if let Some(doubt) = self.doubts.get_mut(number).filter(|_| is_float(&sample)) {
-                // Once said, it stays said.
+                // Added once, and kept for the rest of the query.
                 doubt.take().into_iter().for_each(|note| out.notes.add(note));
             }
             out.put(number, sample, &mut touched);

@@ -1,20 +1,20 @@
-//! Rows of subqueries that stay from one question to the next, for an expression that is asked
+//! Caches the rows of subqueries from one query to the next, for an expression that is evaluated
 //! again and again.
 //!
-//! The steps of a subquery are multiples of its step, so those of one question are, but for the
-//! newest, those of the question before. A [`SubqueryCache`] holds the answers of the subquery's
-//! plan there ([`super::cached_subquery`]), and a mark of what the store had when they were asked
-//! for. The next question asks the plan at the steps that are new, and from the first one on that
-//! can see something that changed since ([`super::visibility`]).
+//! The steps of a subquery are multiples of its step, so a query needs the same steps as the
+//! previous one, except for the newest. A [`SubqueryCache`] holds the answers of the subquery's
+//! plan at these steps ([`super::cached_subquery`]), with the version of the store that they saw.
+//! The next query evaluates only new steps, and those that can see a sample that changed since
+//! ([`super::visibility`]).
 //!
-//! The answer is that of [`Querier::instant`]. What differs is how it is counted and remarked: of
-//! what was not asked for again only the rows count, not the samples behind them; and remarks that
-//! several steps got together stay until the last of these has left the window.
+//! The answer is the same as that of [`Querier::instant`]. Two things differ: for cached steps only
+//! the rows count as samples, not the samples they were computed from; and annotations that several
+//! steps have in common stay until the last of these steps has left the window.
 //!
-//! Asked for whole each time: all in a cluster, whose other stores nobody watches; plans that
-//! differ from question to question (`@ end()`); plans whose answer at a step hangs on the others
+//! Not cached: everything in a cluster, because changes of the other stores are not known; plans
+//! that differ from query to query (`@ end()`); plans whose answer at a step depends on other steps
 //! ([`super::step_independence`]); what does not fit into the [`SampleBudget`]. A subquery inside a
-//! subquery is asked for whole, at the steps of the outer one that are asked for.
+//! subquery is evaluated completely, at the steps of the outer one that are not cached.
 
 use super::cached_subquery::CachedSubquery;
 use super::guard::{POINT_BYTES, QueryGuard};
@@ -31,39 +31,40 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use storage::model::TimeMs;
 use storage::store::ChangedSince;
 
-/// How many samples are kept, by all who share it.
+/// The number of cached samples, of all caches that share it.
 #[derive(Debug, Default)]
 pub struct SampleBudget(AtomicUsize);
 
-/// What stays of the subqueries of one expression. Each question of it has to come with the same options.
+/// The cached rows of the subqueries of one expression. All queries that use it must have the same
+/// options.
 #[derive(Debug, Default)]
 pub struct SubqueryCache {
     budget: Arc<SampleBudget>,
-    /// By the order in which a question comes to them.
+    /// In the order in which a query evaluates the subqueries.
     known: Vec<CachedSubquery>,
-    /// The one that the question at work comes to next.
+    /// Index of the subquery that the current query evaluates next.
     next: usize,
     asked: u64,
     reused: u64,
 }
 
-/// What a [`SubqueryCache`] holds, and what it has been good for.
+/// What a [`SubqueryCache`] holds, and how often it was used.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubqueryCacheReport {
-    /// Steps of subqueries whose answers are there.
+    /// Cached steps.
     pub steps: usize,
-    /// Rows of these answers.
+    /// Rows of the cached steps.
     pub rows: usize,
-    /// Bytes of these rows. Not in it: labels, native histograms.
+    /// Bytes of these rows, without labels and native histograms.
     pub bytes: usize,
-    /// Steps that were asked for so far.
+    /// Steps that were evaluated so far.
     pub asked: u64,
-    /// Steps that were not, because their answers were there.
+    /// Steps that were found in the cache so far.
     pub reused: u64,
 }
 
 impl SubqueryCacheReport {
-    /// Counts another one with this.
+    /// Adds the numbers of another report.
     pub fn add(&mut self, other: SubqueryCacheReport) {
         self.steps += other.steps;
         self.rows += other.rows;
@@ -74,8 +75,7 @@ impl SubqueryCacheReport {
 }
 
 impl Querier {
-    /// As [`Querier::instant`], with what is kept of an expression: of earlier questions of it, and
-    /// for later ones.
+    /// Like [`Querier::instant`], with the cache of the expression.
     pub fn instant_keeping(
         &self,
         plan: &Plan,
@@ -88,7 +88,7 @@ impl Querier {
         self.at_one_time(plan, t, options, kept)
     }
 
-    /// The rows that the windows of a subquery can see in a query over `outer`.
+    /// The rows that the windows of a subquery need in a query over `outer`.
     pub(super) fn rows(
         &self,
         asked: &Subquery,
@@ -103,8 +103,8 @@ impl Querier {
         else {
             return self.subquery(asked, outer, options, guard, notes).map(|rows| Arc::new(rows_of(rows)));
         };
-        // Before anything is selected, and before what changed is asked for: what comes in between
-        // counts as changed.
+        // Taken before any read and before the changes are determined: what is appended in between
+        // counts as changed next time.
         let mark = self.store.mark();
         let known = &mut kept.known[at];
         let changed =
@@ -129,7 +129,7 @@ impl Querier {
         held.map(|()| rows)
     }
 
-    /// The answers of a subquery's plan that its windows can see in a query over `outer`.
+    /// The answers of a subquery's plan that its windows need in a query over `outer`.
     pub(super) fn subquery(
         &self,
         asked: &Subquery,
@@ -139,7 +139,7 @@ impl Querier {
         notes: &mut AnnotationSet,
     ) -> Result<Vec<Series>, QueryError> {
         let grid = asked.grid(outer, options.default_step);
-        // What would be refused at a step is not, where there is none.
+        // Without steps there must be no error either, even if the plan would be rejected.
         if grid.is_empty() {
             return Ok(Vec::new());
         }
@@ -151,12 +151,12 @@ impl Querier {
 }
 
 impl SubqueryCache {
-    /// One that shares `budget` with others.
+    /// A cache that shares `budget` with others.
     pub fn new(budget: Arc<SampleBudget>) -> SubqueryCache {
         SubqueryCache { budget, known: Vec::new(), next: 0, asked: 0, reused: 0 }
     }
 
-    /// What is there.
+    /// The current contents.
     pub fn report(&self) -> SubqueryCacheReport {
         let SubqueryCache { known, asked, reused, .. } = self;
         let rows = || known.iter().flat_map(|known| known.rows.iter());
@@ -169,12 +169,12 @@ impl SubqueryCache {
         }
     }
 
-    /// Steps that were asked for so far, and those that were not, because their answers were there.
+    /// Steps evaluated so far, and steps found in the cache so far.
     pub(crate) fn report_steps(&self) -> (u64, u64) {
         (self.asked, self.reused)
     }
 
-    /// The subquery that a question comes to now; `None`: it is not kept.
+    /// The index of the subquery that the query evaluates now; `None`: it is not cached.
     fn find(&mut self, input: Plan, grid: TimeGrid, options: &QueryOptions) -> Option<usize> {
         let at = self.next;
         self.next += 1;
@@ -183,7 +183,7 @@ impl SubqueryCache {
         }
         let known = &mut self.known[at];
         if known.input != input || known.step != grid.step {
-            // It differs from question to question.
+            // The plan differs from query to query.
             known.keeps = false;
             known.forget();
             self.settle(at);
@@ -191,7 +191,8 @@ impl SubqueryCache {
         (self.known[at].keeps && !grid.is_empty()).then_some(at)
     }
 
-    /// Counts the samples of a subquery, and forgets them if all together are too many.
+    /// Counts the samples of a subquery in the budget, and drops them if all caches together have
+    /// too many.
     fn settle(&mut self, at: usize) {
         let (known, SampleBudget(all)) = (&mut self.known[at], &*self.budget);
         all.fetch_sub(known.counted, Relaxed);

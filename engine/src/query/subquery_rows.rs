@@ -1,7 +1,7 @@
-//! The rows of a subquery, as its windows slide over them ([`super::subquery`]).
+//! The rows of a subquery, over which windows slide ([`super::subquery`]).
 //!
-//! Kept ones ([`super::subquery_cache`]) get later samples at their end and lose those that no
-//! window sees any more.
+//! Cached rows ([`super::subquery_cache`]) get new samples at their end and lose those that no
+//! window needs.
 
 use super::Series;
 use crate::functions::series_slices::SeriesSlices;
@@ -11,25 +11,26 @@ use storage::model::histogram::ResetHint;
 use storage::model::value::is_stale;
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Rows in the order of their labels, each set of labels once. Shared, so that nobody copies them
-/// to look at them.
+/// Rows in label order, each label set once. Shared, so that the cache and the query use the same
+/// copy.
 pub(super) type SubqueryRows = Arc<Vec<SubqueryRow>>;
 
-/// A row grows by this part of itself.
+/// The capacity of a row grows by 1/8.
 const GROWTH_PART: usize = 8;
 
 /// The samples of one row.
 #[derive(Clone, Debug)]
 pub(super) struct SubqueryRow {
     pub(super) labels: Labels,
-    /// It is to lose in the end what describes the metric.
+    /// The metric name, type and unit are dropped in the end.
     pub(super) drops: bool,
     pub(super) ts: Vec<TimeMs>,
     pub(super) vs: Vec<f64>,
     pub(super) histograms: Vec<TimedHistogram>,
 }
 
-/// What is known about a reset is about the sample before, which a subquery may have left out or repeated.
+/// Resets the hint: it relates to the previous sample of the series, which the steps of a subquery
+/// may have skipped or repeated.
 fn without_hint(h: Arc<NativeHistogram>) -> Arc<NativeHistogram> {
     match h.hint {
         ResetHint::Unknown | ResetHint::Gauge => h,
@@ -44,12 +45,12 @@ pub(super) fn rows_of(answers: Vec<Series>) -> Vec<SubqueryRow> {
     answers.into_iter().map(SubqueryRow::of).collect()
 }
 
-/// Adds answers at later steps.
+/// Adds the answers at later steps.
 pub(super) fn append(rows: &mut Vec<SubqueryRow>, later: Vec<Series>) {
     let mut merged = Vec::with_capacity(rows.len().max(later.len()));
     let mut later = later.into_iter().peekable();
     for mut row in rows.drain(..) {
-        // Equal is quick to tell, and nearly all are.
+        // Equality is cheap to test, and nearly always true.
         while let Some(new) = later.next_if(|new| new.labels != row.labels && new.labels < row.labels) {
             merged.push(SubqueryRow::of(new));
         }
@@ -70,17 +71,17 @@ impl SubqueryRow {
         SubqueryRow { labels, drops, ts, vs, histograms }
     }
 
-    /// Its samples.
+    /// The samples, for window functions.
     pub(super) fn lanes(&self) -> SeriesSlices<'_> {
         SeriesSlices { ts: &self.ts, vs: &self.vs, histograms: &self.histograms, starts: &[] }
     }
 
-    /// Number of its samples.
+    /// Number of samples.
     pub(super) fn samples(&self) -> usize {
         self.ts.len() + self.histograms.len()
     }
 
-    /// Number of its samples at `t` and later.
+    /// Number of samples at `t` and later.
     pub(super) fn samples_from(&self, t: TimeMs) -> usize {
         let gone = self.ts.partition_point(|sample| *sample < t);
         self.samples() - gone - self.histograms.partition_point(|sample| sample.0 < t)
@@ -92,19 +93,19 @@ impl SubqueryRow {
         size_of::<SubqueryRow>() + columns + self.histograms.capacity() * size_of::<TimedHistogram>()
     }
 
-    /// Time of its newest sample.
+    /// Time of the newest sample.
     pub(super) fn newest(&self) -> Option<TimeMs> {
         self.ts.last().copied().max(self.histograms.last().map(|h| h.0))
     }
 
-    /// Forgets the samples at `t` and later.
+    /// Drops the samples at `t` and later.
     pub(super) fn forget_from(&mut self, t: TimeMs) {
         while self.ts.pop_if(|last| *last >= t).is_some() {}
         self.vs.truncate(self.ts.len());
         while self.histograms.pop_if(|last| last.0 >= t).is_some() {}
     }
 
-    /// Forgets the samples before `t`. What stays is moved.
+    /// Drops the samples before `t`; the others are moved.
     pub(super) fn forget_before(&mut self, t: TimeMs) {
         let floats = self.ts.partition_point(|sample| *sample < t);
         self.ts.drain(..floats);

@@ -1,5 +1,5 @@
-//! Every function and every operator of the tables as a query that ends when its time is over, is
-//! cancelled, or takes too much memory.
+//! Runs every function and every operator as a query that times out, is cancelled, or takes too
+//! much memory.
 
 use super::query_run::TimeGrid;
 use super::*;
@@ -37,7 +37,7 @@ fn text(text: &str) -> Plan {
     plan(PlanOp::Text(text.to_owned()))
 }
 
-/// Each function of the table over series; those of windows over a subquery, too.
+/// Each function over series, and window functions also over a subquery.
 fn functions() -> Vec<(String, Plan)> {
     let mut plans = Vec::new();
     for function in table() {
@@ -62,7 +62,7 @@ fn functions() -> Vec<(String, Plan)> {
             if function.name == "info" {
                 args.truncate(1);
             }
-            // A scalar over no series has nothing to wait for: it is added to a vector.
+            // A scalar over no series has nothing to check; it is added to a vector.
             let call = call(function.name, args);
             let name = format!("{} {:?}", function.name, range.kind());
             plans.push((
@@ -163,7 +163,8 @@ fn every_query_ends_when_its_time_is_over() {
         assert!(matches!(whole, Ok(()) | Err(QueryError::Execution(_))), "{name}: {whole:?}");
         let looks = MANY - guard.looks_left();
         assert!(looks > 2, "{name} looks {looks} times at its time");
-        // Who waits for a busy machine looks more often: the next time it may come to fewer looks.
+        // On a busy machine the waiting thread checks more often, so the next query may get fewer
+        // checks.
         for lasts in [0, 1, looks / 3] {
             let guard = Arc::new(QueryGuard::lasting(lasts, &options));
             let ended = bench.ask(&plan, &options, &guard);

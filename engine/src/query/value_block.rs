@@ -1,8 +1,8 @@
-//! A value block: what a leaf answers over a block of steps, series by series.
+//! A value block: the values of a leaf over a block of steps, series by series.
 //!
-//! A series is decoded once and answers all steps in a row, so its values lie side by side.
-//! Aggregates are computed along the rows ([`super::block_aggregate`]); operators that want a step
-//! at a time get it gathered.
+//! A series is decoded once and evaluated at all steps, so its values are adjacent. Aggregates are
+//! computed along the rows ([`super::block_aggregate`]); for operators that work step by step, the
+//! values of a step are collected.
 
 use serde::{Deserialize, Serialize};
 use storage::model::value::{ABSENT, is_absent};
@@ -15,7 +15,7 @@ pub struct ValueBlock {
 }
 
 impl ValueBlock {
-    /// Forgets all; from now on it has so many rows and steps.
+    /// Resizes the block to `rows` times `steps` ABSENT values.
     pub fn reset(&mut self, rows: usize, steps: usize) {
         self.steps = steps;
         self.values.clear();
@@ -28,22 +28,22 @@ impl ValueBlock {
         self.values[row * self.steps + step] = value;
     }
 
-    /// The values of a row, step by step.
+    /// The values of a row, by step.
     #[inline]
     pub fn row(&self, row: usize) -> &[f64] {
         &self.values[row * self.steps..(row + 1) * self.steps]
     }
 
-    /// As [`ValueBlock::row`], to be written.
+    /// The values of a row, to be written.
     #[inline]
     pub fn row_mut(&mut self, row: usize) -> &mut [f64] {
         &mut self.values[row * self.steps..(row + 1) * self.steps]
     }
 
-    /// The values of all rows at one step, in place of what `out` holds.
+    /// Replaces the contents of `out` by the values of all rows at one step.
     pub fn step(&self, step: usize, out: &mut Vec<f64>) {
         out.clear();
-        // Of no rows there are no values; of rows there is at least one step.
+        // Without rows the block is empty; with rows it has at least one step.
         out.extend(self.values.iter().skip(step).step_by(self.steps.max(1)));
     }
 

@@ -1,29 +1,31 @@
-//! Which evaluations of a plan see a sample: what has to be asked again when one comes late.
+//! Which evaluations of a plan can see a sample: those must be repeated if it arrives late.
 
 use super::QueryOptions;
 use crate::plan::physical::{PhysicalPlan, StepOp};
 use crate::plan::{AtTime, Plan};
 use storage::model::{Matcher, TimeMs};
 
-/// A selector of a plan, and when its samples are looked at.
+/// A selector of a plan, and which evaluations read its samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectorVisibility {
-    /// What picks its series.
+    /// The selector.
     pub matchers: Vec<Matcher>,
-    /// A sample at `t` is seen by evaluations from `t + from` on, ms.
+    /// A sample at `t` is read by evaluations from `t + from` on, in ms.
     pub from: i64,
-    /// And before `t + to`, ms.
+    /// And before `t + to`, in ms.
     pub to: i64,
 }
 
-/// What a plan looks at; a sample of one moment that a fixed time (`@`) picks may be seen by any evaluation.
+/// The selectors of a plan. The samples of a selector with a fixed time (`@`) may be read by any
+/// evaluation.
 pub fn visibilities(plan: &Plan, options: &QueryOptions) -> Vec<SelectorVisibility> {
     let mut found = Vec::new();
     collect(plan, false, (0, 0), options, &mut found);
     found
 }
 
-/// From when on evaluations of the plan of a subquery see a sample at 0, ms.
+/// How long after a sample the first evaluation of a subquery's plan can see it, in ms (negative:
+/// before).
 pub(super) fn seen_from(input: &Plan, options: &QueryOptions) -> i64 {
     let mut found = Vec::new();
     collect(input, true, (0, 0), options, &mut found);
@@ -33,8 +35,8 @@ pub(super) fn seen_from(input: &Plan, options: &QueryOptions) -> i64 {
 /// Evaluations at any time.
 const ALWAYS: (i64, i64) = (TimeMs::MIN / 4, TimeMs::MAX / 4);
 
-/// Adds what `plan` looks at, which is itself evaluated between `from` and `to` before the
-/// evaluation that counts.
+/// Adds the selectors of `plan`, which is itself evaluated between `from` and `to` before the outer
+/// evaluation.
 fn collect(
     plan: &Plan,
     inner: bool,

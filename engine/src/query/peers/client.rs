@@ -1,4 +1,5 @@
-//! Who asks: a question to each of the other processes, and what they answer as blocks of further shards.
+//! The asking side of a distributed query: sends the task to each of the other processes, and reads
+//! their replies as blocks of further shards.
 
 use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, QueryPeers, hear, say};
 use crate::annotations::AnnotationSet;
@@ -10,24 +11,24 @@ use crate::query::{QueryError, QueryOptions, Series};
 use std::collections::HashMap;
 use storage::model::{Labels, SHARDS};
 
-/// A question that the other processes work at; nothing, if there are none.
+/// A task that the other processes are running; without others it does nothing.
 #[derive(Default)]
 pub struct PeerQuery {
     process: usize,
     talks: Vec<PeerSession>,
 }
 
-/// What one of them is asked.
+/// The session with one process.
 struct PeerSession {
     process: usize,
     line: Box<dyn PeerChannel>,
     rows: usize,
-    /// Labels per shard and port, as far as they have come.
+    /// Labels by shard and port, as far as they were received.
     labels: HashMap<(u16, usize), Vec<Labels>>,
 }
 
 impl PeerQuery {
-    /// Sends the question to all of them.
+    /// Sends the task to all other processes.
     pub(in crate::query) fn new(
         others: &dyn QueryPeers,
         what: PeerTask,
@@ -46,7 +47,7 @@ impl PeerQuery {
         Ok(PeerQuery { process: others.process(), talks })
     }
 
-    /// How many series they have.
+    /// The number of series that they selected.
     pub fn rows(&mut self, guard: &QueryGuard) -> Result<usize, QueryError> {
         for talk in &mut self.talks {
             let PeerReply::Selected(rows) = talk.hear(guard)? else { return Err(talk.surprise()) };
@@ -55,7 +56,7 @@ impl PeerQuery {
         Ok(self.talks.iter().map(|talk| talk.rows).sum())
     }
 
-    /// Has them begin, with so many steps in a block.
+    /// Starts their evaluation, with `size` steps in a block.
     pub fn begin(&mut self, size: usize, guard: &QueryGuard) -> Result<(), QueryError> {
         for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
             say(&mut *talk.line, &size, guard)?;
@@ -64,8 +65,8 @@ impl PeerQuery {
         Ok(())
     }
 
-    /// The next block of `steps` steps: `own` and those of the others, in the order of processes
-    /// and shards, so that all processes come to the same answer.
+    /// The next block of `steps` steps: `own` and those of the other processes, ordered by process
+    /// and shard, so that the answer does not depend on which process was asked.
     pub fn block(
         &mut self,
         own: ShardBlocks,
@@ -80,7 +81,7 @@ impl PeerQuery {
         Ok(blocks)
     }
 
-    /// The samples of the range selector that was asked for.
+    /// The samples of a range selector.
     pub fn series(&mut self, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
         let mut all = Vec::new();
         for talk in &mut self.talks {
@@ -96,7 +97,7 @@ impl PeerQuery {
         Ok(all)
     }
 
-    /// What they have to say in the end.
+    /// Reads the final replies: annotations and counters.
     pub fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
         let mut all = AnnotationSet::default();
         for mut talk in self.talks {
@@ -113,13 +114,14 @@ impl PeerQuery {
     }
 }
 
-/// A number for that shard of that process which no other process has for one of its own.
+/// The number of a shard among those of all processes.
 fn wide(process: usize, shard: u16) -> u16 {
     process as u16 * SHARDS + shard
 }
 
 impl PeerSession {
-    /// What fails there as it would here fails with the same words; of the rest it is said where.
+    /// Reads a reply. An error of the query itself is passed on unchanged, as it would also occur
+    /// here; for other errors the process is named.
     fn hear(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
         let name = self.line.name();
         let name = |text: String| format!("{name}: {text}");
@@ -156,7 +158,7 @@ impl PeerSession {
         }
     }
 
-    /// Puts back the labels that came with earlier blocks.
+    /// Adds the labels that came with earlier blocks.
     fn complete(&mut self, shard: u16, number: usize, port: &mut PortBlock) {
         let known = self.labels.entry((shard, number)).or_default();
         known.append(&mut port.labels);

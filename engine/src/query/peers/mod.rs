@@ -1,10 +1,10 @@
-//! The other processes of a cluster, as a query sees them. Each has series of its own; its local
-//! stage runs there, and the answer is gathered from all of them as from shards.
+//! Distributed queries: in a cluster each process has its own series. The local stage runs where
+//! the series are, and the process that was asked gathers the results like those of its own shards.
 //!
-//! Who asks ([`client`]) sends the plan, the times and the scalars that windows are given. Who is
-//! asked ([`server`]) cuts the plan as the asker did, says how many series it has, hears how many
-//! steps a block has, and sends block after block. Subqueries are asked by the asker alone, one
-//! question each. How messages travel is not known here: [`PeerChannel`].
+//! The asking side ([`client`]) sends the plan, the times and the scalar parameters. The answering
+//! side ([`server`]) makes the same physical plan, replies with the number of its series, receives
+//! the number of steps per block, and sends block after block. Subqueries are separate tasks of the
+//! asking side. The transport is behind [`PeerChannel`].
 
 pub(super) mod client;
 pub mod server;
@@ -22,31 +22,31 @@ use serde::{Deserialize, Serialize};
 use storage::codec;
 use storage::model::TimeMs;
 
-/// The processes of a cluster whose series take part in answers.
+/// The processes of a cluster whose series are part of answers.
 pub trait QueryPeers: Send + Sync {
-    /// This process' own number.
+    /// Number of this process.
     fn process(&self) -> usize;
-    /// A line to each of the others, for one question.
+    /// A channel to each of the others, for one task.
     fn lines(&self, guard: &QueryGuard) -> Result<PeerChannels, QueryError>;
 }
 
-/// Lines to other processes, with their numbers.
+/// Channels to other processes, with their numbers.
 pub type PeerChannels = Vec<(usize, Box<dyn PeerChannel>)>;
 
-/// A way for messages to and from one other process. Who drops it is through with the question,
-/// answered or not; the other side stops working at it.
+/// A channel for messages to and from one other process. Dropping it ends the task, answered or
+/// not; the other side stops working on it.
 pub trait PeerChannel: Send {
-    /// Who is at the other end, for people.
+    /// Name of the other process, for error messages.
     fn name(&self) -> String;
-    /// Sends a message, perhaps not before the next [`PeerChannel::flush`].
+    /// Sends a message, perhaps only at the next [`PeerChannel::flush`].
     fn say(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError>;
-    /// Sends what was said.
+    /// Sends the buffered messages.
     fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError>;
-    /// Waits for the next message, as long as the query may wait.
+    /// Waits for the next message, as long as the query's limits allow.
     fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError>;
 }
 
-/// What is asked.
+/// A task and the query's options.
 #[derive(Serialize, Deserialize)]
 struct PeerRequest {
     what: PeerTask,
@@ -55,17 +55,17 @@ struct PeerRequest {
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum PeerTask {
-    /// The local stage of a plan; `inner`: it is a subquery.
+    /// The local stage of a plan; `inner`: it is the input of a subquery.
     Steps { plan: Plan, inner: bool, grid: TimeGrid, given: Vec<ScalarParam> },
-    /// The samples of a bare range selector.
+    /// The samples of a range selector without a function.
     Samples { selector: Selector, range: i64, t: TimeMs },
 }
 
-/// What is answered. To `Steps`: `Selected`, and after a word on the size of blocks for each of
-/// them parts and `Block`. To `Samples`: `Series`. In the end `PeerSummary`.
+/// The replies. To `Steps`: `Selected`; then, after the size of blocks was received, for each block
+/// its `Part`s and `Block`. To `Samples`: `Series`. At the end `Done`.
 #[derive(Serialize, Deserialize)]
 enum PeerReply {
-    /// So many series; with none of them there are no blocks.
+    /// The number of selected series; with 0 there are no blocks.
     Selected(usize),
     Part(PeerPorts),
     /// A block of steps is complete.
@@ -75,20 +75,20 @@ enum PeerReply {
     Failed(QueryError),
 }
 
-/// A shard's ports over a block of steps. Of labels only those that were not sent yet.
+/// The ports of a shard over a block of steps, with the labels that were not sent before.
 #[derive(Serialize, Deserialize)]
 struct PeerPorts {
     shard: u16,
     ports: Vec<PortBlock>,
 }
 
-/// What is to be said in the end.
+/// The final reply.
 #[derive(Default, Serialize, Deserialize)]
 struct PeerSummary {
     notes: AnnotationSet,
     /// Most samples in memory at one time.
     peak: usize,
-    /// What steps looked at, if that is wanted.
+    /// The samples read by step, if requested.
     steps: Vec<(TimeMs, usize, usize)>,
 }
 
@@ -118,7 +118,7 @@ mod tests {
         codec::decode_within(MESSAGE_BYTES, bytes).expect("a message")
     }
 
-    /// Every process of a cluster can send these.
+    /// Every process of a cluster can send these messages.
     #[test]
     fn twice_the_message_costs_at_most_a_little_more_than_twice() {
         let question = |n: usize| {

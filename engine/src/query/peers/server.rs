@@ -1,5 +1,5 @@
-//! Who is asked: the local stage over the series of this process alone, in its own query threads
-//! and with limits of its own, for a process that gathers.
+//! The answering side of a distributed query: runs the local stage over the series of this process,
+//! in its own query threads and with its own limits.
 
 use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, hear, say};
 use crate::limits::{BLOCK_VALUE_BYTES, WAIT_DURABLE};
@@ -15,14 +15,15 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 use storage::model::{SHARDS, TimeMs};
 
-/// Time between two looks at the limits of a question that waits.
+/// Time between two checks of the limits while waiting for the replay.
 const REPLAY_POLL: Duration = Duration::from_millis(50);
-/// How long it may take to say why there is no answer.
+/// How long sending an error may take.
 const ERROR_REPLY_TIME: Duration = Duration::from_secs(1);
 
 impl Querier {
-    /// Answers the question that comes first on `line`, from the own store only. `cancel` is set
-    /// when the asker goes away. What fails has been said on the line, if that was possible.
+    /// Answers the task that comes first on `line`, from this process' store only. `cancel` is set
+    /// when the asking side is gone. An error has been sent, if that was possible, when it is
+    /// returned.
     pub fn answer(&self, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
         let guard = QueryGuard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });
         let PeerRequest { what, options } = hear(line, &guard)?;
@@ -39,7 +40,7 @@ impl Querier {
             }
         };
         let Err(error) = answered else { return line.flush(&guard) };
-        // The question's own time may be over; to say so takes a moment.
+        // The query's own time may be over, so sending the error has a limit of its own.
         let options =
             QueryOptions { timeout: ERROR_REPLY_TIME, cancel: options.cancel, ..QueryOptions::default() };
         let guard = QueryGuard::new(&options);
@@ -104,8 +105,9 @@ impl Querier {
         self.finish(line, PeerSummary::default(), guard)
     }
 
-    /// Says the last word when the log has what was said: what somebody is told must survive kill
-    /// -9. A log that stands still keeps nobody from reading.
+    /// Sends the final reply once the log has all samples that were sent: what a client has seen
+    /// must survive kill -9. The wait is limited, so that a log that cannot be written does not
+    /// block reading.
     fn finish(
         &self,
         line: &mut dyn PeerChannel,
@@ -118,14 +120,14 @@ impl Querier {
         say(line, &PeerReply::Done(done), guard)
     }
 
-    /// Waits until what the log has of times up to `to` can be read: not on a query thread, which
-    /// others need.
+    /// Waits until the log is replayed for times up to `to`. Not on a query thread, which other
+    /// queries need.
     fn await_replay(&self, to: TimeMs, guard: &QueryGuard) -> Result<(), QueryError> {
         if !self.store.waits_for_replay(to) {
             return Ok(());
         }
         let (tell, told) = channel();
-        // Nobody waits any more only if the question has come to its end.
+        // Sending fails only if the query has ended.
         self.store.on_replayed(Box::new(move |fate| drop(tell.send(fate))));
         loop {
             guard.check()?;
@@ -140,7 +142,7 @@ impl Querier {
     }
 }
 
-/// Time of the newest sample that the leaves may see.
+/// Time of the newest sample that the leaves may read.
 fn newest(physical: &PhysicalPlan, grid: TimeGrid, options: &QueryOptions) -> TimeMs {
     let leaf = |op: &StepOp| match op {
         StepOp::Leaf(source, leaf) => {
@@ -157,7 +159,7 @@ fn newest(physical: &PhysicalPlan, grid: TimeGrid, options: &QueryOptions) -> Ti
 struct SentLabels(Vec<(u16, Vec<usize>)>);
 
 impl SentLabels {
-    /// Leaves in `ports` the labels that were not sent yet.
+    /// Removes from `ports` the labels that were sent before.
     fn cut(&mut self, shard: u16, ports: &mut [super::PortBlock]) {
         let at = self.0.iter().position(|(known, _)| *known == shard).unwrap_or_else(|| {
             self.0.push((shard, vec![0; ports.len()]));
