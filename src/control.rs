@@ -104,7 +104,7 @@ impl ServerController {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
         let this = self.clone();
         // `apply` starts scrape loops, so it stays on the runtime; reading files does not.
-        let read = blocking::run(self.server.hands, move || this.read());
+        let read = blocking::run(self.server.execution, move || this.read());
         let result = match read.await {
             Ok(Ok(loaded)) => {
                 let this = self.clone();
@@ -113,7 +113,7 @@ impl ServerController {
                     let _guard = handle.enter();
                     this.server.apply(&loaded).map(|()| this.in_force(&loaded))
                 };
-                blocking::run(self.server.hands, apply).await.unwrap_or_else(|e| Err(e.to_string()))
+                blocking::run(self.server.execution, apply).await.unwrap_or_else(|e| Err(e.to_string()))
             }
             Ok(Err(error)) => Err(error),
             Err(error) => Err(error.to_string()),

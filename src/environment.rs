@@ -23,7 +23,7 @@ pub struct Surroundings {
     /// Who answers scrapes and takes alerts.
     pub peers: Peers,
     /// Who works.
-    pub hands: Execution,
+    pub execution: Execution,
 }
 
 impl Surroundings {
@@ -35,7 +35,7 @@ impl Surroundings {
             disk: Arc::new(ReservedDisk(reserve.clone())),
             reserve,
             peers: Peers::Network,
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         }
     }
 }

@@ -149,8 +149,8 @@ fn run(
     let _guard = runtime.enter();
     let listeners = runtime.block_on(listen(&addresses))?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let door = StartupGate::new(&prefix);
-    let served_door = door.clone();
+    let gate = StartupGate::new(&prefix);
+    let served_door = gate.clone();
     let served_metrics = metrics.clone();
     let serving = runtime.spawn(async move {
         serve(listeners, served_door, async { drop(stopped.await) }, options, &served_metrics).await;
@@ -163,7 +163,7 @@ fn run(
     let control = Arc::new(ServerController::new(server.clone(), &loaded));
     let step = loaded.config.evaluation_interval();
     let startup = startup::begin(&server, &control, loaded, runtime.handle())?;
-    server.serve(&door, &control, step)?;
+    server.serve(&gate, &control, step)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = addresses.join(","), "perennial listens");
     if default {
         say(&mut std::io::stderr(), &embedded::welcome(&addresses[0]), 0);

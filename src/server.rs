@@ -64,7 +64,7 @@ pub struct Server {
     /// Who ticks, if that is the caller.
     pub ticks: Mutex<Option<TickDriver>>,
     /// Who works.
-    pub hands: Execution,
+    pub execution: Execution,
     /// Standing plans.
     pub live: LiveRuntime,
     /// The same for plans that cannot stand, too: those are asked again and again.
@@ -123,7 +123,7 @@ impl Server {
         here: Surroundings,
     ) -> Result<Server, String> {
         let clock = here.clock.clone();
-        let hands = here.hands;
+        let execution = here.execution;
         let dir = flags.data_path(config.storage.path.as_ref());
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
         let OpenedStore { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
@@ -133,13 +133,13 @@ impl Server {
         let pool = MemoryPool::of_queries(query_memory.together);
         let queries = query_options(&flags, config, &language);
         let options = live_options(&flags, cores, (queries.clone(), pool.clone()), query_memory);
-        let live_options = LiveOptions { hands, ..options };
+        let live_options = LiveOptions { execution, ..options };
         let setup = cluster_config::cluster_config(&flags, live_options.workers)?;
         let (live, cluster, ticks) = start_live(&store, &clock, live_options, &metrics, setup.as_ref())?;
         let share = setup.as_ref().map_or_else(TargetPartition::default, share);
-        let (cluster, caller, door) =
-            cluster.map_or((None, None, None), |c| (Some(c.pulse), Some(c.caller), Some(c.door)));
-        let querier = |threads| querier(hands, &store, threads, &pool, caller.as_ref());
+        let (cluster, caller, gate) =
+            cluster.map_or((None, None, None), |c| (Some(c.heartbeat), Some(c.client), Some(c.listener)));
+        let querier = |threads| querier(execution, &store, threads, &pool, caller.as_ref());
         // One thread: it is in no hurry, and queries have the other ones.
         let (querier, slow) = (querier(cores), querier(1));
         let options = scrape_options(&flags, config, share, &here);
@@ -151,7 +151,7 @@ impl Server {
             store: store.clone(),
             clock: clock.clone(),
             options: queries.clone(),
-            hands,
+            execution,
         };
         let options = queries.clone();
         let templates = query_language::TemplateQueries { querier: querier.clone(), language, options };
@@ -163,14 +163,14 @@ impl Server {
             disk: here.disk.clone(),
             metrics: metrics.clone(),
             corrects: corrects(cluster.as_ref(), caller.as_ref()),
-            hands,
+            execution,
         };
         let past = RecordingHistory::start(past, &dir)?;
         for cluster in cluster.iter() {
             connect_late_samples(cluster, &past);
         }
-        if let Some(door) = door {
-            door.open(peer_services(&querier, &store, &past))?;
+        if let Some(gate) = gate {
+            gate.open(peer_services(&querier, &store, &past))?;
         }
         let asked = CompositeViews::new(Arc::new(live.clone()), history, &metrics).with_history(past.clone());
         let asked = Arc::new(if cluster.is_some() { asked.in_cluster() } else { asked });
@@ -185,7 +185,7 @@ impl Server {
             clock: clock.clone(),
             metrics: metrics.clone(),
         };
-        let rules = Arc::new(start_rules(hands, ports, rule_options(&flags, config))?);
+        let rules = Arc::new(start_rules(execution, ports, rule_options(&flags, config))?);
         Ok(Server {
             flags,
             started: clock.now(),
@@ -194,7 +194,7 @@ impl Server {
             store,
             replay: Mutex::new(Some(replay)),
             ticks: Mutex::new(ticks),
-            hands,
+            execution,
             live,
             views,
             asked,
@@ -293,12 +293,12 @@ impl Server {
     /// Opens `door` to requests, and begins to keep house.
     pub fn serve(
         self: &Arc<Server>,
-        door: &StartupGate,
+        gate: &StartupGate,
         control: &Arc<ServerController>,
         default_step: i64,
     ) -> Result<(), String> {
         let (router, state) = self.router(control, default_step)?;
-        door.open(router, state);
+        gate.open(router, state);
         Ok(())
     }
 
@@ -324,7 +324,7 @@ impl Server {
     /// while. The store does not wait for them: to it their end is that of a process that is
     /// killed, which loses nothing that was acknowledged.
     pub fn close(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
-        match self.hands {
+        match self.execution {
             Execution::Threads => self.close_rooms_in_time(stopping)?,
             Execution::Caller => self.close_rooms(stopping),
         }
@@ -390,7 +390,7 @@ impl Server {
             subscription_buffers: flags.subscription_buffers(),
             data_directory: Some(self.data.clone()),
             body_memory: flags.max_body_memory(),
-            hands: self.hands,
+            execution: self.execution,
         })
     }
 
@@ -400,7 +400,7 @@ impl Server {
         match &self.caller {
             None => self.store.clone(),
             Some(caller) => {
-                Arc::new(ClusterCatalog { store: self.store.clone(), caller: caller.clone(), timeout })
+                Arc::new(ClusterCatalog { store: self.store.clone(), client: caller.clone(), timeout })
             }
         }
     }
@@ -408,7 +408,7 @@ impl Server {
     fn sources(&self, control: Arc<ApiControl>) -> ApiServices {
         let zeros = scraped_starts(&self.flags).zeros;
         let writes =
-            writes::RemoteWriteAdapter::new(self.store.clone(), zeros, self.clock.clone(), self.hands);
+            writes::RemoteWriteAdapter::new(self.store.clone(), zeros, self.clock.clone(), self.execution);
         ApiServices {
             language: Arc::new(PromqlLanguage(self.language)),
             answers: self.querier.clone(),
@@ -417,7 +417,7 @@ impl Server {
             readiness: self.store.clone(),
             tsdb: self.store.clone(),
             views: self.views.clone(),
-            standing: self.standing.clone(),
+            saved_queries: self.standing.clone(),
             targets: Arc::new(sources::ScrapeTargetAdapter(self.scrape.clone())),
             rules: Arc::new(sources::RuleGroupAdapter(self.rules.clone())),
             alertmanagers: self.alerts.clone(),
@@ -508,7 +508,7 @@ fn open_store(
     };
     let far =
         config.storage.objects.as_ref().map(|objects| object_store::options(objects, &dir)).transpose()?;
-    let opened = match here.hands {
+    let opened = match here.execution {
         Execution::Threads => Store::open_early(options, far, here.disk.clone(), metrics),
         Execution::Caller => {
             Store::open_early_by_hand(options, here.disk.clone(), metrics, SEGMENT_BY_HAND_BYTES)
@@ -516,7 +516,7 @@ fn open_store(
     };
     let (store, replaying) =
         opened.map_err(|e| format!("cannot open the data directory {}: {e}", dir.display()))?;
-    let replay = match here.hands {
+    let replay = match here.execution {
         Execution::Threads => {
             let thread = std::thread::Builder::new().name("replay".to_owned());
             let thread = thread.spawn(move || replaying.run());
@@ -541,7 +541,7 @@ fn open_store(
 /// Opens the file that alerts outlive the process in.
 fn open_alert_state(dir: &Path, here: &Surroundings, metrics: &Metrics) -> Result<AlertStateFile, String> {
     let path = dir.join("alerts.keep");
-    let open = match here.hands {
+    let open = match here.execution {
         Execution::Threads => DurableMap::open,
         Execution::Caller => DurableMap::open_by_hand,
     };
@@ -579,7 +579,7 @@ fn start_live(
     metrics: &Metrics,
     setup: Option<&cluster::ClusterConfig>,
 ) -> Result<(LiveRuntime, Option<ClusterHandles>, Option<TickDriver>), String> {
-    if options.hands == Execution::Caller {
+    if options.execution == Execution::Caller {
         let (live, driver) = LiveRuntime::by_hand(store.clone(), clock.clone(), options, metrics)?;
         return Ok((live, None, Some(driver)));
     }
@@ -589,7 +589,7 @@ fn start_live(
     let (peers, cluster) = cluster::join(setup)?;
     let live = LiveRuntime::join(store.clone(), clock.clone(), options, metrics, peers)?;
     let ear = live.clone();
-    cluster.pulse.set_on_signal(Box::new(move |word| ear.hear(word)));
+    cluster.heartbeat.set_on_signal(Box::new(move |word| ear.hear(word)));
     Ok((live, Some(cluster), None))
 }
 
@@ -606,23 +606,27 @@ fn ends_within(thread: JoinHandle<()>, patience: Option<Duration>) -> bool {
     false
 }
 
-fn start_rules(hands: Execution, ports: RuleServices, options: RuleOptions) -> Result<RuleManager, String> {
-    match hands {
+fn start_rules(
+    execution: Execution,
+    ports: RuleServices,
+    options: RuleOptions,
+) -> Result<RuleManager, String> {
+    match execution {
         Execution::Threads => RuleManager::start(ports, options).map_err(|e| e.to_string()),
-        Execution::Caller => Ok(RuleManager::by_hand(ports, options)),
+        Execution::Caller => Ok(RuleManager::without_thread(ports, options)),
     }
 }
 
 /// The query runtime over the series of all processes, with so many threads for those of this one,
 /// if it has threads.
 fn querier(
-    hands: Execution,
+    execution: Execution,
     store: &Arc<Store>,
     threads: usize,
     memory: &Arc<MemoryPool>,
     caller: Option<&Arc<PeerClient>>,
 ) -> Arc<Querier> {
-    let querier = match hands {
+    let querier = match execution {
         Execution::Threads => Querier::new(store.clone(), threads).with_memory(memory.clone()),
         Execution::Caller => Querier::of_the_caller(store.clone(), memory.clone()),
     };
@@ -666,8 +670,8 @@ fn connect_late_samples(cluster: &Arc<Heartbeat>, past: &Arc<RecordingHistory>) 
         let past = past.clone();
         return cluster.listen_late_with(Box::new(move |process| past.late_samples_at(process)));
     }
-    let mouth = cluster.clone();
-    past.late_samples().ring_with(Box::new(move || mouth.tell_late()));
+    let sender = cluster.clone();
+    past.late_samples().ring_with(Box::new(move || sender.signal_late_samples()));
 }
 
 /// What the other processes' questions are answered from.
@@ -675,8 +679,8 @@ fn peer_services(querier: &Arc<Querier>, store: &Arc<Store>, past: &RecordingHis
     let kept = store.clone();
     let querier = querier.clone();
     let store = store.clone();
-    let lookout = past.late_samples();
-    PeerServices { querier, store, lookout, left_out: Box::new(move || kept.incomplete_reason()) }
+    let late_samples = past.late_samples();
+    PeerServices { querier, store, late_samples, left_out: Box::new(move || kept.incomplete_reason()) }
 }
 
 /// What the flags say about queries that templates ask.
@@ -712,7 +716,7 @@ fn scrape_options(
         share,
         max_memory: Some(flags.scrape_max_memory()),
         peers: here.peers.clone(),
-        hands: here.hands,
+        execution: here.execution,
     }
 }
 

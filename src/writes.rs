@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub struct RemoteWriteAdapter {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
-    hands: Execution,
+    execution: Execution,
     writer: Arc<RemoteWriteReceiver>,
     turns: Arc<Semaphore>,
     /// For large requests.
@@ -71,16 +71,16 @@ impl RemoteWriteAdapter {
         store: Arc<Store>,
         zeros: bool,
         clock: Arc<dyn Clock>,
-        hands: Execution,
+        execution: Execution,
     ) -> RemoteWriteAdapter {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         RemoteWriteAdapter {
             writer: Arc::new(RemoteWriteReceiver::new(store.clone()).with_zeros(zeros)),
             store,
             clock,
-            hands,
+            execution,
             turns: Arc::new(Semaphore::new(WRITES_PER_CORE * cores)),
-            large: Arc::new(Niced::new(hands, "write", WRITE_LARGE_NICENESS)),
+            large: Arc::new(Niced::new(execution, "write", WRITE_LARGE_NICENESS)),
         }
     }
 }
@@ -93,7 +93,7 @@ impl RemoteWriteHandler for RemoteWriteAdapter {
             turns: self.turns.clone(),
             large: self.large.clone(),
             clock: self.clock.clone(),
-            hands: self.hands,
+            execution: self.execution,
             body: call.body,
             share: call.share,
         };
@@ -124,7 +124,7 @@ struct Request {
     turns: Arc<Semaphore>,
     large: Arc<Niced>,
     clock: Arc<dyn Clock>,
-    hands: Execution,
+    execution: Execution,
     body: Bytes,
     share: BodyShare,
 }
@@ -139,7 +139,7 @@ async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<
 
 /// Appends a request, off the async threads: it may wait for the disk. When it is done its memory is free.
 async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, Refusal> {
-    let Request { writer, turns, large, clock, hands, body, mut share } = request;
+    let Request { writer, turns, large, clock, execution, body, mut share } = request;
     let decoded = decoded_bytes(&body)?;
     let turn = tokio::time::timeout(WRITE_WAIT, turns.acquire_owned()).await;
     let turn = turn.map_err(|_| Refusal::busy("other requests wait to be stored: try again"))?;
@@ -151,7 +151,7 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
         Ok(written?)
     };
     let is_large = decoded > WRITE_LARGE_BYTES;
-    let done = if is_large { large.run(work) } else { blocking::run(hands, work) };
+    let done = if is_large { large.run(work) } else { blocking::run(execution, work) };
     done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
 }
 

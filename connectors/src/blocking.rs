@@ -4,8 +4,11 @@ use storage::execution::Execution;
 use tokio::task::JoinHandle;
 
 /// Runs `work` on a thread that may block; with [`Execution::Caller`] as an ordinary task.
-pub fn run<T: Send + 'static>(hands: Execution, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    match hands {
+pub fn run<T: Send + 'static>(
+    execution: Execution,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    match execution {
         Execution::Threads => tokio::task::spawn_blocking(work),
         Execution::Caller => tokio::spawn(async move { work() }),
     }

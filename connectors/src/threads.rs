@@ -12,31 +12,31 @@ use tokio::task::JoinHandle;
 
 /// See the module. Threads come as they are needed, and go when they are not.
 pub struct Niced {
-    hands: Execution,
+    execution: Execution,
     runtime: Option<Runtime>,
 }
 
 impl Niced {
     /// No thread yet; they will be called `name`, and have `niceness` added to the nice value of the process.
-    pub fn new(hands: Execution, name: &str, niceness: i32) -> Niced {
+    pub fn new(execution: Execution, name: &str, niceness: i32) -> Niced {
         let nice = move || {
             // A refusal only costs fairness.
             let _ = rustix::process::nice(niceness);
         };
-        let runtime = match hands {
+        let runtime = match execution {
             Execution::Threads => {
                 Builder::new_current_thread().thread_name(name).on_thread_start(nice).build().ok()
             }
             Execution::Caller => None,
         };
-        Niced { hands, runtime }
+        Niced { execution, runtime }
     }
 
     /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without giving way.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
-            None => blocking::run(self.hands, work),
+            None => blocking::run(self.execution, work),
         }
     }
 }

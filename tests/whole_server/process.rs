@@ -46,7 +46,7 @@ impl Process {
             disk: world.disk(),
             reserve: Reserve::new(),
             peers: Peers::Given(world.peers.clone()),
-            hands: Execution::Caller,
+            execution: Execution::Caller,
         };
         let server = Server::open(flags, &loaded.config, Metrics::default(), here).expect("it opens");
         let server = Arc::new(server);

@@ -48,7 +48,7 @@ pub struct ClusterCatalog {
     /// What is here.
     pub store: Arc<Store>,
     /// The way to the others.
-    pub caller: Arc<PeerClient>,
+    pub client: Arc<PeerClient>,
     /// How long they may take.
     pub timeout: Duration,
 }
@@ -77,14 +77,14 @@ impl ClusterCatalog {
         let question = CatalogRequest { what, sets: sets.to_vec(), from, to };
         let question =
             codec::encode(&question).map_err(|e| StoreError::Refused(format!("too many matchers: {e}")))?;
-        let mut calls = self.caller.call_all(ConnectionPurpose::Catalog, &guard).map_err(refused)?;
+        let mut calls = self.client.call_all(ConnectionPurpose::Catalog, &guard).map_err(refused)?;
         for (_, call) in &mut calls {
-            call.say(&question, &guard).and_then(|()| call.flush(&guard)).map_err(refused)?;
+            call.send(&question, &guard).and_then(|()| call.flush(&guard)).map_err(refused)?;
         }
         let mut all = own()?;
         for (_, call) in &mut calls {
             loop {
-                let piece = hear(call, &guard).map_err(refused)?;
+                let piece = receive_page(call, &guard).map_err(refused)?;
                 if piece.is_empty() {
                     break;
                 }
@@ -97,8 +97,8 @@ impl ClusterCatalog {
 }
 
 /// The next piece of what one process answers.
-fn hear<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
-    let piece = call.hear(guard)?;
+fn receive_page<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
+    let piece = call.receive(guard)?;
     let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
     let piece: CatalogPage<T> =
         codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
@@ -186,7 +186,7 @@ impl SeriesCatalog for ClusterCatalog {
     }
 
     fn incomplete_reason(&self) -> Option<String> {
-        [SeriesCatalog::incomplete_reason(&*self.store), self.caller.left_out()]
+        [SeriesCatalog::incomplete_reason(&*self.store), self.client.left_out()]
             .into_iter()
             .flatten()
             .reduce(|one, other| format!("{one}; {other}"))
@@ -208,7 +208,7 @@ fn exemplars(
 /// Answers the question that comes first on `line` from `store`.
 pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
     let guard = QueryGuard::new(&QueryOptions { cancel, ..QueryOptions::default() });
-    let question = line.hear(&guard)?;
+    let question = line.receive(&guard)?;
     let question: CatalogRequest =
         codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
     let CatalogRequest { what, sets, from, to } = question;
@@ -216,24 +216,24 @@ pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>
     let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
     match what {
         CatalogRequestKind::Series => {
-            tell(store, line, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?
+            send_pages(store, line, SeriesCatalog::series(store, &sets, from, to, &uncounted), &guard)?
         }
         CatalogRequestKind::LabelNames => {
-            tell(store, line, SeriesCatalog::label_names(store, &sets, from, to), &guard)?
+            send_pages(store, line, SeriesCatalog::label_names(store, &sets, from, to), &guard)?
         }
         CatalogRequestKind::LabelValues(name) => {
-            tell(store, line, SeriesCatalog::label_values(store, &name, &sets, from, to), &guard)?;
+            send_pages(store, line, SeriesCatalog::label_values(store, &name, &sets, from, to), &guard)?;
         }
         CatalogRequestKind::Newest => {
-            tell(store, line, SeriesCatalog::newest(store, &sets, from, to, &uncounted), &guard)?
+            send_pages(store, line, SeriesCatalog::newest(store, &sets, from, to, &uncounted), &guard)?
         }
-        CatalogRequestKind::Exemplars => tell(store, line, exemplars(store, &sets, from, to), &guard)?,
+        CatalogRequestKind::Exemplars => send_pages(store, line, exemplars(store, &sets, from, to), &guard)?,
     }
     line.flush(&guard)
 }
 
 /// The end comes when the log has what was said: what somebody is told must survive kill -9.
-fn tell<T: Serialize>(
+fn send_pages<T: Serialize>(
     store: &Store,
     line: &mut dyn PeerChannel,
     found: Result<Vec<T>, StoreError>,
@@ -241,7 +241,7 @@ fn tell<T: Serialize>(
 ) -> Result<(), QueryError> {
     let mut say = |piece: Result<&[T], String>| {
         let message = codec::encode_within(MESSAGE_BYTES, &piece);
-        line.say(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
+        line.send(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
     };
     match found {
         Ok(found) => {

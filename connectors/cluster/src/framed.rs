@@ -74,7 +74,7 @@ impl FramedConnection {
         let length = self.read(4, guard)?;
         let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
         if length > MESSAGE_BYTES {
-            return Err(self.gone(&format!("a message of {length} bytes is too long")));
+            return Err(self.connection_lost(&format!("a message of {length} bytes is too long")));
         }
         self.read(length, guard)
     }
@@ -85,7 +85,7 @@ impl FramedConnection {
         while found.len() < bytes {
             let left = (bytes - found.len()) as u64;
             match self.input.by_ref().take(left).read_to_end(&mut found) {
-                Ok(_) if found.len() < bytes => return Err(self.gone("it closed the connection")),
+                Ok(_) if found.len() < bytes => return Err(self.connection_lost("it closed the connection")),
                 Ok(_) => {}
                 Err(e) => self.wait(&e, guard)?,
             }
@@ -98,11 +98,11 @@ impl FramedConnection {
         match error.kind() {
             Interrupted => Ok(()),
             WouldBlock | TimedOut => guard.check().map_err(|e| late(&self.name, e, guard)),
-            _ => Err(self.gone(&error.to_string())),
+            _ => Err(self.connection_lost(&error.to_string())),
         }
     }
 
-    fn gone(&self, why: &str) -> QueryError {
+    fn connection_lost(&self, why: &str) -> QueryError {
         QueryError::Internal(format!("{} does not answer: {why}", self.name))
     }
 }

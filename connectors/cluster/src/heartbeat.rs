@@ -44,7 +44,7 @@ pub struct Heartbeat {
     senders: Vec<Option<Sender<u8>>>,
     /// Checksum of the configuration in force.
     configuration: AtomicU64,
-    ear: OnceLock<OnPeerSignal>,
+    on_signal: OnceLock<OnPeerSignal>,
     late: OnceLock<OnLateSamples>,
     /// Which processes have said goodbye.
     left: Mutex<Vec<bool>>,
@@ -70,17 +70,17 @@ impl Heartbeat {
                 mouths.push(None);
                 continue;
             };
-            let (mouth, words) = channel();
-            mouths.push(Some(mouth));
+            let (sender, words) = channel();
+            mouths.push(Some(sender));
             threads.push((process, stream, words));
         }
-        let pulse = Arc::new(Heartbeat {
+        let heartbeat = Arc::new(Heartbeat {
             process: setup.process,
             left: Mutex::new(vec![false; setup.addresses.len()]),
             addresses: setup.addresses.clone(),
             senders: mouths,
             configuration: AtomicU64::new(setup.configuration),
-            ear: OnceLock::new(),
+            on_signal: OnceLock::new(),
             late: OnceLock::new(),
             peer_stopped: Condvar::new(),
             stopping: AtomicBool::new(false),
@@ -92,18 +92,18 @@ impl Heartbeat {
             let timeouts =
                 stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(SILENCE)));
             let ears = timeouts.and_then(|()| stream.try_clone()).map_err(|e| e.to_string())?;
-            let speaker = pulse.clone();
-            let listener = pulse.clone();
+            let speaker = heartbeat.clone();
+            let listener = heartbeat.clone();
             spawn(format!("cluster:say-{process}"), move || speaker.send_loop(process, stream, &words))?;
             spawn(format!("cluster:hear-{process}"), move || listener.listen(process, ears))?;
         }
-        Ok(pulse)
+        Ok(heartbeat)
     }
 
     /// From now on `ear` hears what the others tell process 0.
     pub fn set_on_signal(&self, ear: OnPeerSignal) {
         // Only the first one counts.
-        let _ = self.ear.set(ear);
+        let _ = self.on_signal.set(ear);
     }
 
     /// From now on `late` hears of the processes to which something came late.
@@ -113,7 +113,7 @@ impl Heartbeat {
     }
 
     /// Process 0 should ask what came late here. Never waits.
-    pub fn tell_late(&self) {
+    pub fn signal_late_samples(&self) {
         self.signal_coordinator(LATE);
     }
 
@@ -125,7 +125,7 @@ impl Heartbeat {
     /// Says goodbye: this process stops in order.
     pub fn announce_stop(&self) {
         self.stopping.store(true, SeqCst);
-        self.senders.iter().flatten().for_each(|mouth| say(mouth, LEAVING));
+        self.senders.iter().flatten().for_each(|sender| send_byte(sender, LEAVING));
     }
 
     /// From now on the configuration with this checksum is in force here.
@@ -216,14 +216,14 @@ impl Heartbeat {
             }
             _ => return,
         };
-        if let Some(ear) = self.ear.get() {
+        if let Some(ear) = self.on_signal.get() {
             ear(word);
         }
     }
 
     /// Says something to process 0.
     fn signal_coordinator(&self, word: u8) {
-        self.senders.first().into_iter().flatten().for_each(|mouth| say(mouth, word));
+        self.senders.first().into_iter().flatten().for_each(|sender| send_byte(sender, word));
     }
 
     /// Whether the connection to a process may end now.
@@ -237,7 +237,7 @@ impl Heartbeat {
 }
 
 impl ClusterMonitor for Heartbeat {
-    fn tell(&self, word: PeerSignal) {
+    fn signal(&self, word: PeerSignal) {
         let word = match word {
             PeerSignal::Arrived => ARRIVED,
             PeerSignal::Lost => LOST,
@@ -264,7 +264,7 @@ impl ClusterMonitor for Heartbeat {
     }
 }
 
-fn say(mouth: &Sender<u8>, word: u8) {
+fn send_byte(sender: &Sender<u8>, word: u8) {
     // Who speaks has ended if the other process is gone: then there is nothing to say.
-    let _ = mouth.send(word);
+    let _ = sender.send(word);
 }

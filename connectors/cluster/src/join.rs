@@ -34,14 +34,14 @@ pub struct JoinedPeers {
 struct PeerProgress {
     incarnation: u64,
     link: Option<TcpStream>,
-    pulse: Option<TcpStream>,
+    heartbeat: Option<TcpStream>,
     /// Why the last attempt failed.
     trouble: Option<String>,
 }
 
 impl PeerProgress {
     fn is_complete(&self) -> bool {
-        self.link.is_some() && self.pulse.is_some()
+        self.link.is_some() && self.heartbeat.is_some()
     }
 }
 
@@ -119,7 +119,7 @@ impl JoinAttempt<'_> {
     /// lower numbers are dialled again.
     fn forget_dead(&mut self) {
         for other in &mut self.others {
-            if other.link.iter().chain(&other.pulse).any(is_dead) {
+            if other.link.iter().chain(&other.heartbeat).any(is_dead) {
                 *other = PeerProgress::default();
             }
         }
@@ -128,7 +128,7 @@ impl JoinAttempt<'_> {
     /// Takes the connections that others have made.
     fn accept(&mut self, listener: &TcpListener) -> Result<(), String> {
         while let Ok((stream, from)) = listener.accept() {
-            match self.greet(stream) {
+            match self.answer_handshake(stream) {
                 Ok((hello, _))
                     if hello.process <= self.setup.process || hello.process >= self.others.len() =>
                 {
@@ -145,7 +145,7 @@ impl JoinAttempt<'_> {
     }
 
     /// The other speaks first: its purpose is answered with the same.
-    fn greet(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), String> {
+    fn answer_handshake(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), String> {
         prepare(&stream)?;
         let hello = Handshake::receive(&mut stream)?;
         if !matches!(hello.purpose, ConnectionPurpose::Link | ConnectionPurpose::Pulse) {
@@ -160,7 +160,7 @@ impl JoinAttempt<'_> {
         for process in 0..self.setup.process {
             for purpose in [ConnectionPurpose::Link, ConnectionPurpose::Pulse] {
                 let other = &self.others[process];
-                let there = if purpose == ConnectionPurpose::Link { &other.link } else { &other.pulse };
+                let there = if purpose == ConnectionPurpose::Link { &other.link } else { &other.heartbeat };
                 if there.is_some() {
                     continue;
                 }
@@ -207,7 +207,7 @@ impl JoinAttempt<'_> {
         }
         match hello.purpose {
             ConnectionPurpose::Link => other.link = Some(stream),
-            ConnectionPurpose::Pulse => other.pulse = Some(stream),
+            ConnectionPurpose::Pulse => other.heartbeat = Some(stream),
             ConnectionPurpose::Question | ConnectionPurpose::Catalog | ConnectionPurpose::Late => {}
         }
         Ok(())
@@ -216,7 +216,7 @@ impl JoinAttempt<'_> {
     fn into_joined(self, listener: TcpListener) -> JoinedPeers {
         let mut incarnations: Vec<u64> = self.others.iter().map(|other| other.incarnation).collect();
         incarnations[self.setup.process] = self.incarnation;
-        let (links, pulses) = self.others.into_iter().map(|other| (other.link, other.pulse)).unzip();
+        let (links, pulses) = self.others.into_iter().map(|other| (other.link, other.heartbeat)).unzip();
         JoinedPeers { links, pulses, incarnations, listener }
     }
 }

@@ -27,7 +27,7 @@ impl LateSampleClient for PeerLateSamples {
         self.0.others().collect()
     }
 
-    fn ask(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
+    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
         let guard = QueryGuard::new(&QueryOptions { timeout: LATE_PATIENCE, ..QueryOptions::default() });
         let call = self.0.call(process, ConnectionPurpose::Late, &guard);
         call.and_then(|call| ask(call, watched, &guard)).map_err(|e| e.to_string())
@@ -35,60 +35,67 @@ impl LateSampleClient for PeerLateSamples {
 }
 
 fn ask(mut line: PeerCall, watched: &WatchList, guard: &QueryGuard) -> Result<LateSampleReport, QueryError> {
-    say(&mut line, &watched.number, guard)?;
-    let knows: bool = hear(&mut line, guard)?;
+    send_message(&mut line, &watched.number, guard)?;
+    let knows: bool = receive_message(&mut line, guard)?;
     if !knows {
-        say(&mut line, watched, guard)?;
+        send_message(&mut line, watched, guard)?;
     }
-    let report = hear(&mut line, guard)?;
+    let report = receive_message(&mut line, guard)?;
     // If this is not heard there, it is told once more: then slots are computed twice.
-    say(&mut line, &(), guard)?;
+    send_message(&mut line, &(), guard)?;
     Ok(report)
 }
 
 /// Answers the question that comes first on `line`.
 pub fn answer(
-    lookout: &LateSampleMonitor,
+    late_samples: &LateSampleMonitor,
     line: &mut dyn PeerChannel,
     cancel: Arc<AtomicBool>,
 ) -> Result<(), QueryError> {
     let guard = QueryGuard::new(&QueryOptions { timeout: LATE_PATIENCE, cancel, ..QueryOptions::default() });
-    let number = hear(line, &guard)?;
-    lookout.answer(number, &mut CoordinatorExchange { line, guard: &guard, knows: true })
+    let number = receive_message(line, &guard)?;
+    late_samples.answer(number, &mut CoordinatorExchange { line, guard: &guard, has_watch_list: true })
 }
 
 /// Process 0 at the other end of a line.
 struct CoordinatorExchange<'a> {
     line: &'a mut dyn PeerChannel,
     guard: &'a QueryGuard,
-    knows: bool,
+    has_watch_list: bool,
 }
 
 impl LateSampleExchange for CoordinatorExchange<'_> {
     fn watched(&mut self) -> Result<WatchList, QueryError> {
-        self.knows = false;
-        say(self.line, &false, self.guard)?;
-        hear(self.line, self.guard)
+        self.has_watch_list = false;
+        send_message(self.line, &false, self.guard)?;
+        receive_message(self.line, self.guard)
     }
 
-    fn tell(&mut self, report: &LateSampleReport) -> Result<(), QueryError> {
-        if self.knows {
-            say(self.line, &true, self.guard)?;
+    fn deliver(&mut self, report: &LateSampleReport) -> Result<(), QueryError> {
+        if self.has_watch_list {
+            send_message(self.line, &true, self.guard)?;
         }
-        say(self.line, report, self.guard)?;
-        hear(self.line, self.guard)
+        send_message(self.line, report, self.guard)?;
+        receive_message(self.line, self.guard)
     }
 }
 
 /// Sends a message at once.
-fn say<T: Serialize>(line: &mut dyn PeerChannel, message: &T, guard: &QueryGuard) -> Result<(), QueryError> {
+fn send_message<T: Serialize>(
+    line: &mut dyn PeerChannel,
+    message: &T,
+    guard: &QueryGuard,
+) -> Result<(), QueryError> {
     let bytes = codec::encode_within(MESSAGE_BYTES, message);
     let bytes = bytes.map_err(|e| QueryError::Internal(format!("a message to {}: {e}", line.name())))?;
-    line.say(&bytes, guard).and_then(|()| line.flush(guard))
+    line.send(&bytes, guard).and_then(|()| line.flush(guard))
 }
 
-fn hear<T: DeserializeOwned>(line: &mut dyn PeerChannel, guard: &QueryGuard) -> Result<T, QueryError> {
-    let bytes = line.hear(guard)?;
+fn receive_message<T: DeserializeOwned>(
+    line: &mut dyn PeerChannel,
+    guard: &QueryGuard,
+) -> Result<T, QueryError> {
+    let bytes = line.receive(guard)?;
     let wrong = |e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name()));
     codec::decode_within(MESSAGE_BYTES, &bytes).map_err(wrong)
 }

@@ -57,22 +57,22 @@ const CANCEL_POLL: Duration = Duration::from_millis(50);
 /// What a process of a cluster has of the others.
 pub struct ClusterHandles {
     /// What keeps them together.
-    pub pulse: Arc<Heartbeat>,
+    pub heartbeat: Arc<Heartbeat>,
     /// The way to ask them.
-    pub caller: Arc<PeerClient>,
+    pub client: Arc<PeerClient>,
     /// Where they ask.
-    pub door: PeerListener,
+    pub listener: PeerListener,
 }
 
 /// Waits for the other processes; then the cluster stands, and ends as one.
 pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), String> {
     let joined = join::join(setup)?;
-    let pulse = Heartbeat::start(setup, joined.pulses)?;
-    let peers = PeerLinks { process: setup.process, links: joined.links, others: pulse.clone() };
+    let heartbeat = Heartbeat::start(setup, joined.pulses)?;
+    let peers = PeerLinks { process: setup.process, links: joined.links, others: heartbeat.clone() };
     let caller = PeerClient::new(setup.clone(), joined.incarnations.clone());
-    let door =
+    let gate =
         PeerListener { setup: setup.clone(), listener: joined.listener, incarnations: joined.incarnations };
-    Ok((peers, ClusterHandles { pulse, caller, door }))
+    Ok((peers, ClusterHandles { heartbeat, client: caller, listener: gate }))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {

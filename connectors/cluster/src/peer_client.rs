@@ -91,7 +91,7 @@ impl PeerClient {
         let wire = self.dial(process, purpose).map_err(|why| {
             QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
         })?;
-        Ok(PeerCall { wire, process, welcomed: false, caller: self.clone(), _turn: turn.clone() })
+        Ok(PeerCall { wire, process, welcomed: false, client: self.clone(), _turn: turn.clone() })
     }
 
     fn dial(&self, process: usize, purpose: ConnectionPurpose) -> Result<FramedConnection, String> {
@@ -132,7 +132,7 @@ pub struct PeerCall {
     wire: FramedConnection,
     process: usize,
     welcomed: bool,
-    caller: Arc<PeerClient>,
+    client: Arc<PeerClient>,
     /// Free again when all calls of the question have ended.
     _turn: Arc<BlockingPermit>,
 }
@@ -143,7 +143,7 @@ impl PeerCall {
         let said = self.wire.receive(guard)?;
         let wrong = |why: String| QueryError::Internal(format!("{} does not answer: {why}", self.wire.name));
         let welcome: ServerHandshake = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
-        let caller = &self.caller;
+        let caller = &self.client;
         if welcome.incarnation != caller.incarnations[self.process] {
             return Err(wrong("it has started anew".to_owned()));
         }
@@ -158,7 +158,7 @@ impl PeerChannel for PeerCall {
         self.wire.name.clone()
     }
 
-    fn say(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
+    fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
         self.wire.send(message, guard)
     }
 
@@ -166,7 +166,7 @@ impl PeerChannel for PeerCall {
         self.wire.flush(guard)
     }
 
-    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+    fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         if !self.welcomed {
             self.welcome(guard)?;
         }

@@ -34,7 +34,7 @@ pub struct PeerServices {
     /// Its store.
     pub store: Arc<Store>,
     /// What came late to that.
-    pub lookout: Arc<LateSampleMonitor>,
+    pub late_samples: Arc<LateSampleMonitor>,
     /// Why answers are not whole.
     pub left_out: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -49,18 +49,18 @@ pub struct PeerListener {
 struct PeerServer {
     setup: ClusterConfig,
     incarnations: Vec<u64>,
-    rooms: PeerServices,
+    services: PeerServices,
     /// Connections that may still be taken; beyond that they wait before the door.
     places: Arc<BlockingSemaphore>,
 }
 
 impl PeerListener {
     /// From now on questions are answered, until the process ends.
-    pub fn open(self, rooms: PeerServices) -> Result<(), String> {
+    pub fn open(self, services: PeerServices) -> Result<(), String> {
         let PeerListener { setup, listener, incarnations } = self;
         listener.set_nonblocking(false).map_err(|e| e.to_string())?;
         let places = BlockingSemaphore::new(QUESTIONS * incarnations.len());
-        let host = Arc::new(PeerServer { setup, incarnations, rooms, places });
+        let host = Arc::new(PeerServer { setup, incarnations, services, places });
         spawn("cluster:door".to_owned(), move || host.receive(&listener))
     }
 }
@@ -103,11 +103,13 @@ impl PeerServer {
         let gone = cancel.clone();
         spawn("cluster:hear".to_owned(), move || listen(ears, &tell, &gone))?;
         let answered = self.welcome(&mut wire).and_then(|()| {
-            let mut line = IncomingCall { wire: &mut wire, told };
+            let mut line = IncomingCall { wire: &mut wire, messages: told };
             match hello.purpose {
-                ConnectionPurpose::Question => self.rooms.querier.answer(&mut line, cancel),
-                ConnectionPurpose::Catalog => catalog::answer(&self.rooms.store, &mut line, cancel),
-                ConnectionPurpose::Late => late_samples::answer(&self.rooms.lookout, &mut line, cancel),
+                ConnectionPurpose::Question => self.services.querier.answer(&mut line, cancel),
+                ConnectionPurpose::Catalog => catalog::answer(&self.services.store, &mut line, cancel),
+                ConnectionPurpose::Late => {
+                    late_samples::answer(&self.services.late_samples, &mut line, cancel)
+                }
                 ConnectionPurpose::Link | ConnectionPurpose::Pulse => Ok(()),
             }
         });
@@ -121,7 +123,7 @@ impl PeerServer {
     fn welcome(&self, wire: &mut FramedConnection) -> Result<(), QueryError> {
         let guard = QueryGuard::new(&QueryOptions { timeout: HELLO_TIME, ..QueryOptions::default() });
         let incarnation = self.incarnations[self.setup.process];
-        let welcome = ServerHandshake { incarnation, left_out: (self.rooms.left_out)() };
+        let welcome = ServerHandshake { incarnation, left_out: (self.services.left_out)() };
         let welcome = codec::encode(&welcome).map_err(|e| QueryError::Internal(e.to_string()))?;
         wire.send(&welcome, &guard)?;
         wire.flush(&guard)
@@ -150,7 +152,7 @@ fn listen(mut stream: TcpStream, tell: &SyncSender<Vec<u8>>, gone: &AtomicBool) 
 /// The answering side of a connection.
 struct IncomingCall<'a> {
     wire: &'a mut FramedConnection,
-    told: Receiver<Vec<u8>>,
+    messages: Receiver<Vec<u8>>,
 }
 
 impl PeerChannel for IncomingCall<'_> {
@@ -158,7 +160,7 @@ impl PeerChannel for IncomingCall<'_> {
         self.wire.name.clone()
     }
 
-    fn say(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
+    fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
         self.wire.send(message, guard)
     }
 
@@ -166,10 +168,10 @@ impl PeerChannel for IncomingCall<'_> {
         self.wire.flush(guard)
     }
 
-    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+    fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         loop {
             guard.check()?;
-            match self.told.recv_timeout(CANCEL_POLL) {
+            match self.messages.recv_timeout(CANCEL_POLL) {
                 Ok(message) => return Ok(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {

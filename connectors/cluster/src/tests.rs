@@ -154,17 +154,22 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Quer
         let querier = Arc::new(querier);
         let listener = joined.listener;
         let incarnations = joined.incarnations;
-        let door = PeerListener { setup, listener, incarnations };
+        let gate = PeerListener { setup, listener, incarnations };
         if open.contains(&process) {
             let left_out = Box::new(move || (process == 1).then(|| "a block is damaged".to_owned()));
             let clock = Arc::new(SystemClock);
             let metrics = storage::metrics::Metrics::default();
-            let lookout = Arc::new(LateSampleMonitor::new(store.clone(), clock, &metrics));
-            door.open(PeerServices { querier: querier.clone(), store: store.clone(), lookout, left_out })
-                .unwrap();
+            let late_samples = Arc::new(LateSampleMonitor::new(store.clone(), clock, &metrics));
+            gate.open(PeerServices {
+                querier: querier.clone(),
+                store: store.clone(),
+                late_samples,
+                left_out,
+            })
+            .unwrap();
         } else {
             // It listens and says nothing.
-            std::mem::forget(door);
+            std::mem::forget(gate);
         }
         (store, caller, querier)
     };
@@ -189,7 +194,7 @@ fn whoever_is_asked_answers_for_all() {
         assert_eq!(rows(ask(querier, &QueryOptions::default())), 2);
         let store = store.clone();
         let caller = caller.clone();
-        let all = ClusterCatalog { store, caller, timeout: Duration::from_secs(10) };
+        let all = ClusterCatalog { store, client: caller, timeout: Duration::from_secs(10) };
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
         assert_eq!(all.series(&[], 0, 2_000, &memory).unwrap().len(), 0, "of no matcher sets");
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
@@ -198,7 +203,7 @@ fn whoever_is_asked_answers_for_all() {
     // Nothing is watched, so nothing is late.
     let late_samples = PeerLateSamples(processes[0].1.clone());
     assert_eq!(late_samples.processes(), [1]);
-    assert!(late_samples.ask(1, &WatchList::default()).is_ok());
+    assert!(late_samples.poll(1, &WatchList::default()).is_ok());
     // What is missing elsewhere is said with the next answer.
     assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
     assert_eq!(processes[1].1.left_out(), None);
@@ -233,7 +238,7 @@ fn who_does_not_answer_is_named() {
     assert!(text.contains("did not answer within 300ms"), "{text}");
     let all = ClusterCatalog {
         store: processes[0].0.clone(),
-        caller: processes[0].1.clone(),
+        client: processes[0].1.clone(),
         timeout: Duration::from_millis(100),
     };
     let error = all.label_names(&[], 0, 2_000).unwrap_err().to_string();
@@ -260,7 +265,7 @@ fn places_are_given_back() {
         for _ in 0..2 * QUESTIONS + 1 {
             let mut calls = processes[0].1.call_all(purpose, &guard).unwrap();
             for (_, call) in &mut calls {
-                call.say(b"?", &guard).and_then(|()| call.flush(&guard)).unwrap();
+                call.send(b"?", &guard).and_then(|()| call.flush(&guard)).unwrap();
             }
         }
     }

@@ -42,7 +42,7 @@ pub struct ScrapeOptions {
     /// Who answers.
     pub peers: Peers,
     /// Who parses and appends.
-    pub hands: Execution,
+    pub execution: Execution,
 }
 
 impl ScrapeOptions {
@@ -180,7 +180,7 @@ impl ScrapeManager {
         let counters = Arc::new(ScrapeMetrics::new(metrics));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = (options.memory() >> 10).min(Semaphore::MAX_PERMITS);
-        let hands = options.hands;
+        let execution = options.execution;
         let shared = ScrapeContext {
             store,
             clock,
@@ -189,7 +189,7 @@ impl ScrapeManager {
             registry: metrics.clone(),
             turns: Arc::new(Semaphore::new(cores)),
             late_turns: Arc::new(Semaphore::new(cores)),
-            late: Niced::new(hands, "scrape", limits::SCRAPE_LATE_NICENESS),
+            late: Niced::new(execution, "scrape", limits::SCRAPE_LATE_NICENESS),
             memory: Arc::new(Semaphore::new(memory)),
         };
         ScrapeManager { shared: Arc::new(shared), pools: Mutex::default() }

@@ -128,13 +128,13 @@ impl ScrapeLoop {
         let turns = if is_late { &shared.late_turns } else { &shared.turns };
         let turn = turns.clone().acquire_owned().await;
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
-        let hands = shared.options.hands;
+        let execution = shared.options.execution;
         let run = move || {
             work.step = run(&mut work);
             drop(turn);
             work
         };
-        let running = if is_late { shared.late.run(run) } else { blocking::run(hands, run) };
+        let running = if is_late { shared.late.run(run) } else { blocking::run(execution, run) };
         let running = self.running.insert(running);
         let ran = running.await;
         self.running = None;

@@ -120,7 +120,7 @@ impl Occurrences {
     }
 
     /// What is told behind the text; of a parameter out of bounds in one text for each bound.
-    fn told(self) -> Vec<(String, Occurrences)> {
+    fn suffixes(self) -> Vec<(String, Occurrences)> {
         let Occurrences::Parameter { low, high, bounds: [least, most], capped } = self else {
             return vec![(String::new(), self)];
         };
@@ -231,7 +231,7 @@ impl AnnotationSet {
     pub fn into_list(self) -> Vec<Annotation> {
         let mut told = AnnotationSet::default();
         for (Key { level, text, .. }, remark) in self.0 {
-            for (more, extent) in remark.extent.told() {
+            for (more, extent) in remark.extent.suffixes() {
                 let text = if more.is_empty() { text.clone() } else { format!("{text}{more}").into() };
                 told.insert(Key { level, text, place: None }, AnnotationEntry { extent, ..remark.clone() });
             }

@@ -167,9 +167,9 @@ pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
 }
 
 /// As [`change`], of windows of one kind, told as a list of what happened.
-pub(super) fn change_reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
+pub(super) fn change_reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     if !w.histograms.is_empty() {
-        return extended_histograms::change_reference(w, rule, noticed);
+        return extended_histograms::change_reference(w, rule, findings);
     }
     let smoothed = w.extension == Some(WindowExtension::Smoothed);
     let samples: Vec<(TimeMs, f64)> = w.ts.iter().copied().zip(w.vs.iter().copied()).collect();

@@ -19,7 +19,7 @@ pub(super) fn between(
     after: &TimedHistogram,
     t: TimeMs,
     counter: bool,
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<NativeHistogram> {
     if t == before.0 {
         return Some(NativeHistogram::clone(&before.1));
@@ -33,38 +33,38 @@ pub(super) fn between(
         result.mul(share);
         return Some(result);
     }
-    minus(&mut result, &before.1, noticed)?;
+    minus(&mut result, &before.1, findings)?;
     result.mul(share);
-    plus(&mut result, &before.1, noticed)?;
+    plus(&mut result, &before.1, findings)?;
     Some(result)
 }
 
 /// `rate`, `increase` and `delta` of histograms.
-pub(super) fn change(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
+pub(super) fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<NativeHistogram> {
     let all = w.histograms;
     let time = |i: usize| all[i].0;
     let edges = EdgeSamples::of(w, all.len(), time)?;
     let EdgeSamples { first, last, .. } = edges;
-    check(&all[first..=last], rule, noticed)?;
+    check(&all[first..=last], rule, findings)?;
     let left = if edges.left_between(w, time) {
-        between(&all[first], &all[first + 1], w.start, rule.counter, noticed)?
+        between(&all[first], &all[first + 1], w.start, rule.counter, findings)?
     } else {
         NativeHistogram::clone(&all[first].1)
     };
     let right = if edges.right_between(w, time) {
-        between(&all[last - 1], &all[last], w.end, rule.counter, noticed)?
+        between(&all[last - 1], &all[last], w.end, rule.counter, findings)?
     } else {
         NativeHistogram::clone(&all[last].1)
     };
     if !rule.counter && (left.hint != ResetHint::Gauge || right.hint != ResetHint::Gauge) {
-        noticed.add(Finding::NotAGauge);
+        findings.add(Finding::NotAGauge);
     }
     let mut result = right.clone();
-    minus(&mut result, &left, noticed)?;
+    minus(&mut result, &left, findings)?;
     if rule.counter
-        && let Some(lost) = lost(w, edges, (&left, &right), noticed)?
+        && let Some(lost) = lost(w, edges, (&left, &right), findings)?
     {
-        plus(&mut result, &lost, noticed)?;
+        plus(&mut result, &lost, findings)?;
     }
     if rule.per_second {
         result.div(w.range_seconds());
@@ -75,14 +75,14 @@ pub(super) fn change(w: &Window, rule: RateKind, noticed: &mut Findings) -> Opti
 }
 
 /// Whether all have buckets of one kind; gauges among them are noticed if it is to be a counter.
-fn check(all: &[TimedHistogram], rule: RateKind, noticed: &mut Findings) -> Option<()> {
+fn check(all: &[TimedHistogram], rule: RateKind, findings: &mut Findings) -> Option<()> {
     for (_, h) in all {
         if h.is_custom() != all[0].1.is_custom() {
-            noticed.add(Finding::MixedSchemas);
+            findings.add(Finding::MixedSchemas);
             return None;
         }
         if rule.counter && h.hint == ResetHint::Gauge {
-            noticed.add(Finding::NotACounter);
+            findings.add(Finding::NotACounter);
         }
     }
     Some(())
@@ -93,7 +93,7 @@ fn lost(
     w: &Window,
     edges: EdgeSamples,
     (left, right): (&NativeHistogram, &NativeHistogram),
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<Option<NativeHistogram>> {
     let all = w.histograms;
     let mut from = edges.first + 1;
@@ -112,7 +112,7 @@ fn lost(
         if h.detect_reset(before) {
             match &mut sum {
                 None => sum = Some(before.clone()),
-                Some(sum) => plus(sum, before, noticed)?,
+                Some(sum) => plus(sum, before, findings)?,
             }
         }
         before = h;
@@ -124,7 +124,7 @@ fn lost(
 pub fn smoothed_histogram(
     all: &[TimedHistogram],
     t: TimeMs,
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<Arc<NativeHistogram>> {
     let next = all.partition_point(|(at, _)| *at < t);
     let before = next.checked_sub(1).map(|at| &all[at]);
@@ -132,11 +132,11 @@ pub fn smoothed_histogram(
         (_, Some((at, h))) if *at == t => Some(h.clone()),
         (Some(before), Some(after)) => {
             if before.1.is_custom() != after.1.is_custom() {
-                noticed.add(Finding::MixedSchemas);
+                findings.add(Finding::MixedSchemas);
                 return None;
             }
             let gauges = before.1.hint == ResetHint::Gauge && after.1.hint == ResetHint::Gauge;
-            between(before, after, t, !gauges, noticed).map(Arc::new)
+            between(before, after, t, !gauges, findings).map(Arc::new)
         }
         (Some((_, h)), None) => {
             // The hint is about a pair of samples, and this is another pair.
@@ -147,11 +147,11 @@ pub fn smoothed_histogram(
 }
 
 /// As [`change`]: the window is first rewritten as the list of histograms that it goes through.
-pub(super) fn change_reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
-    answer(reference(w, rule, noticed))
+pub(super) fn change_reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
+    answer(reference(w, rule, findings))
 }
 
-fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
+fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<NativeHistogram> {
     let smoothed = w.extension == Some(WindowExtension::Smoothed);
     let anchor = w.histograms.iter().rposition(|(t, _)| *t <= w.start);
     let first = anchor.unwrap_or(0);
@@ -164,11 +164,11 @@ fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<Nativ
     }
     for (_, h) in used {
         if h.is_custom() != used[0].1.is_custom() {
-            noticed.add(Finding::MixedSchemas);
+            findings.add(Finding::MixedSchemas);
             return None;
         }
         if rule.counter && h.hint == ResetHint::Gauge {
-            noticed.add(Finding::NotACounter);
+            findings.add(Finding::NotACounter);
         }
     }
     // What the counter was on its way: at the left edge, at the samples between, at the right edge.
@@ -176,13 +176,13 @@ fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<Nativ
     let mut path: Vec<NativeHistogram> = used.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
     let cut = smoothed && used[0].0 < w.start;
     if cut {
-        path[0] = between(&used[0], &used[1], w.start, rule.counter, noticed)?;
+        path[0] = between(&used[0], &used[1], w.start, rule.counter, findings)?;
     }
     if smoothed && count > 1 && newest > w.end {
-        path[count - 1] = between(&used[count - 2], &used[count - 1], w.end, rule.counter, noticed)?;
+        path[count - 1] = between(&used[count - 2], &used[count - 1], w.end, rule.counter, findings)?;
     }
     if !rule.counter && (path[0].hint != ResetHint::Gauge || path[count - 1].hint != ResetHint::Gauge) {
-        noticed.add(Finding::NotAGauge);
+        findings.add(Finding::NotAGauge);
     }
     // A reset that the left edge lies in is part of its value.
     let through = cut && used[1].1.detect_reset(&used[0].1);
@@ -190,13 +190,13 @@ fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<Nativ
     let lost: Vec<_> =
         pairs.filter(|i| path[*i].detect_reset(&path[i - 1])).map(|i| path[i - 1].clone()).collect();
     let mut result = path[count - 1].clone();
-    minus(&mut result, &path[0], noticed)?;
+    minus(&mut result, &path[0], findings)?;
     if let Some((first, rest)) = lost.split_first() {
         let mut sum = first.clone();
         for h in rest {
-            plus(&mut sum, h, noticed)?;
+            plus(&mut sum, h, findings)?;
         }
-        plus(&mut result, &sum, noticed)?;
+        plus(&mut result, &sum, findings)?;
     }
     if rule.per_second {
         result.div(w.range_seconds());

@@ -132,13 +132,13 @@ mod tests {
 
     #[test]
     fn what_is_noticed_twice_is_said_once() {
-        let mut noticed = Findings::default();
-        assert!(noticed.is_empty());
-        noticed.add(Finding::MixedKinds);
-        noticed.add(Finding::MixedKinds);
-        noticed.overlap();
-        noticed.overlap();
-        let notes = noticed.notes("m", AnnotationTarget::Operand(0));
+        let mut findings = Findings::default();
+        assert!(findings.is_empty());
+        findings.add(Finding::MixedKinds);
+        findings.add(Finding::MixedKinds);
+        findings.overlap();
+        findings.overlap();
+        let notes = findings.notes("m", AnnotationTarget::Operand(0));
         assert_eq!(notes.len(), 2);
         assert!(notes[0].text.ends_with("for metric name \"m\""));
         assert_eq!(notes[1].extent, Occurrences::Times(2));
@@ -146,15 +146,15 @@ mod tests {
 
     #[test]
     fn counters_are_known_by_name_or_by_type() {
-        let doubt = |pairs: &[(&str, &str)], typed| {
+        let annotate_params = |pairs: &[(&str, &str)], typed| {
             non_counter_annotation(&Labels::from_pairs(pairs.iter().copied()), typed, AnnotationTarget::Whole)
                 .is_some()
         };
-        assert!(doubt(&[("__name__", "up")], false));
-        assert!(!doubt(&[("__name__", "up_total")], false));
-        assert!(!doubt(&[("a", "b")], false), "no name, no doubt");
-        assert!(doubt(&[("__name__", "up_total")], true));
-        assert!(!doubt(&[("__name__", "up"), ("__type__", "counter")], true));
-        assert!(doubt(&[("__name__", "up"), ("__type__", "gauge")], true));
+        assert!(annotate_params(&[("__name__", "up")], false));
+        assert!(!annotate_params(&[("__name__", "up_total")], false));
+        assert!(!annotate_params(&[("a", "b")], false), "no name, no doubt");
+        assert!(annotate_params(&[("__name__", "up_total")], true));
+        assert!(!annotate_params(&[("__name__", "up"), ("__type__", "counter")], true));
+        assert!(annotate_params(&[("__name__", "up"), ("__type__", "gauge")], true));
     }
 }

@@ -14,10 +14,10 @@ use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, Mer
 /// The histograms of a window that has only such.
 fn alone<'a>(
     w: &Window<'a>,
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<impl Iterator<Item = &'a NativeHistogram> + use<'a>> {
     if !w.ts.is_empty() {
-        noticed.add(Finding::MixedKinds);
+        findings.add(Finding::MixedKinds);
         return None;
     }
     let histograms: &'a [_] = w.histograms;
@@ -28,39 +28,39 @@ fn alone<'a>(
 fn add_all<'a>(
     rest: impl Iterator<Item = &'a NativeHistogram>,
     mut add: impl FnMut(&NativeHistogram) -> Result<MergeConflicts, HistogramError>,
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<()> {
     for h in rest {
         if add(h).is_err() {
-            noticed.add(Finding::MixedSchemas);
+            findings.add(Finding::MixedSchemas);
             return None;
         }
     }
     Some(())
 }
 
-fn say(noticed: &mut Findings, collided: bool, reconciled: bool) {
+fn report(findings: &mut Findings, collided: bool, reconciled: bool) {
     if collided {
-        noticed.add(Finding::ConflictingResets);
+        findings.add(Finding::ConflictingResets);
     }
     if reconciled {
-        noticed.add(Finding::ReconciledAggregate);
+        findings.add(Finding::ReconciledAggregate);
     }
 }
 
-pub(super) fn sum(w: &Window, noticed: &mut Findings) -> Sample {
-    let Some(mut all) = alone(w, noticed) else { return NOTHING };
+pub(super) fn sum(w: &Window, findings: &mut Findings) -> Sample {
+    let Some(mut all) = alone(w, findings) else { return NOTHING };
     let Some(mut sum) = all.next().map(HistogramSum::of) else { return NOTHING };
-    let Some(()) = add_all(all, |h| sum.add(h), noticed) else { return NOTHING };
-    say(noticed, sum.hints_collided(), sum.bounds_reconciled());
+    let Some(()) = add_all(all, |h| sum.add(h), findings) else { return NOTHING };
+    report(findings, sum.hints_collided(), sum.bounds_reconciled());
     answer(Some(sum.value()))
 }
 
-pub(super) fn avg(w: &Window, noticed: &mut Findings) -> Sample {
-    let Some(mut all) = alone(w, noticed) else { return NOTHING };
+pub(super) fn avg(w: &Window, findings: &mut Findings) -> Sample {
+    let Some(mut all) = alone(w, findings) else { return NOTHING };
     let Some(mut mean) = all.next().map(HistogramMean::of) else { return NOTHING };
-    let Some(()) = add_all(all, |h| mean.add(h), noticed) else { return NOTHING };
-    say(noticed, mean.hints_collided(), mean.bounds_reconciled());
+    let Some(()) = add_all(all, |h| mean.add(h), findings) else { return NOTHING };
+    report(findings, mean.hints_collided(), mean.bounds_reconciled());
     answer(Some(mean.value()))
 }
 
@@ -130,14 +130,14 @@ pub(super) fn present_reference(w: &Window, _: &mut Findings) -> Sample {
 }
 
 /// The histograms, if a sum of them is possible; says what there is to say.
-fn summands(w: &Window, noticed: &mut Findings) -> Option<Vec<NativeHistogram>> {
+fn summands(w: &Window, findings: &mut Findings) -> Option<Vec<NativeHistogram>> {
     use storage::model::histogram::ResetHint::{NotReset, Reset};
     let all: Vec<NativeHistogram> = w.histograms.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
     let has = |hint| all.iter().any(|h| h.hint == hint);
     if !w.ts.is_empty() {
-        noticed.add(Finding::MixedKinds);
+        findings.add(Finding::MixedKinds);
     } else if all.iter().any(|h| h.is_custom()) != all.iter().all(|h| h.is_custom()) {
-        noticed.add(Finding::MixedSchemas);
+        findings.add(Finding::MixedSchemas);
     } else {
         let mut bounds: Vec<Vec<u64>> = Vec::new();
         for h in &all {
@@ -145,7 +145,7 @@ fn summands(w: &Window, noticed: &mut Findings) -> Option<Vec<NativeHistogram>> 
         }
         bounds.dedup();
         let differ = common_differ(&bounds);
-        say(noticed, has(Reset) && has(NotReset), differ);
+        report(findings, has(Reset) && has(NotReset), differ);
         return Some(all);
     }
     None
@@ -163,8 +163,8 @@ fn common_differ(bounds: &[Vec<u64>]) -> bool {
     differ
 }
 
-pub(super) fn sum_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    let Some(all) = summands(w, noticed) else { return NOTHING };
+pub(super) fn sum_reference(w: &Window, findings: &mut Findings) -> Sample {
+    let Some(all) = summands(w, findings) else { return NOTHING };
     let sum = all.split_first().map(|(first, rest)| {
         rest.iter().fold(HistogramSum::of(first), |mut sum, h| {
             let _ = sum.add(h);
@@ -174,8 +174,8 @@ pub(super) fn sum_reference(w: &Window, noticed: &mut Findings) -> Sample {
     answer(sum.map(|sum| sum.value()))
 }
 
-pub(super) fn avg_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    let Some(all) = summands(w, noticed) else { return NOTHING };
+pub(super) fn avg_reference(w: &Window, findings: &mut Findings) -> Sample {
+    let Some(all) = summands(w, findings) else { return NOTHING };
     let mean = all.split_first().map(|(first, rest)| {
         rest.iter().fold(HistogramMean::of(first), |mut mean, h| {
             let _ = mean.add(h);

@@ -12,16 +12,16 @@ use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::histogram::ResetHint;
 
-pub(super) fn irate(w: &Window, noticed: &mut Findings) -> Sample {
-    instant(w, true, noticed)
+pub(super) fn irate(w: &Window, findings: &mut Findings) -> Sample {
+    instant(w, true, findings)
 }
 
-pub(super) fn idelta(w: &Window, noticed: &mut Findings) -> Sample {
-    instant(w, false, noticed)
+pub(super) fn idelta(w: &Window, findings: &mut Findings) -> Sample {
+    instant(w, false, findings)
 }
 
 /// From the last two samples, if both are of one kind.
-fn instant(w: &Window, counter: bool, noticed: &mut Findings) -> Sample {
+fn instant(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
     let mut newest = w.merged().rev();
     let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return NOTHING };
     if now.t() == before.t() {
@@ -35,7 +35,7 @@ fn instant(w: &Window, counter: bool, noticed: &mut Findings) -> Sample {
             Sample::Float(if counter { change / seconds } else { change })
         }
         (WindowSample::Histogram(_, h0), WindowSample::Histogram(_, h1)) => {
-            let Some(mut change) = histogram_change((h0, h1), counter, by_start, noticed) else {
+            let Some(mut change) = histogram_change((h0, h1), counter, by_start, findings) else {
                 return NOTHING;
             };
             if counter {
@@ -44,7 +44,7 @@ fn instant(w: &Window, counter: bool, noticed: &mut Findings) -> Sample {
             Sample::Histogram(Arc::new(change))
         }
         _ => {
-            noticed.add(Finding::MixedKinds);
+            findings.add(Finding::MixedKinds);
             NOTHING
         }
     }
@@ -54,18 +54,18 @@ fn histogram_change(
     (before, now): (&NativeHistogram, &NativeHistogram),
     counter: bool,
     by_start: bool,
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<NativeHistogram> {
     let gauges = [before, now].map(|h| h.hint == ResetHint::Gauge);
     if counter && gauges.contains(&true) {
-        noticed.add(Finding::NotACounter);
+        findings.add(Finding::NotACounter);
     }
     if !counter && gauges.contains(&false) {
-        noticed.add(Finding::NotAGauge);
+        findings.add(Finding::NotAGauge);
     }
     let mut change = now.clone();
     if !counter || !(by_start || now.detect_reset(before)) {
-        minus(&mut change, before, noticed)?;
+        minus(&mut change, before, findings)?;
     }
     change.hint = ResetHint::Gauge;
     change.compact();
@@ -144,15 +144,15 @@ pub(super) fn resets_reference(w: &Window, _: &mut Findings) -> Sample {
     if all.is_empty() { NOTHING } else { Sample::Float(f64::from(n)) }
 }
 
-pub(super) fn irate_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    instant_reference(w, true, noticed)
+pub(super) fn irate_reference(w: &Window, findings: &mut Findings) -> Sample {
+    instant_reference(w, true, findings)
 }
 
-pub(super) fn idelta_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    instant_reference(w, false, noticed)
+pub(super) fn idelta_reference(w: &Window, findings: &mut Findings) -> Sample {
+    instant_reference(w, false, findings)
 }
 
-fn instant_reference(w: &Window, counter: bool, noticed: &mut Findings) -> Sample {
+fn instant_reference(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
     let all = counting(w);
     let [.., (t0, v0, h0), (t1, v1, h1)] = &all[..] else { return NOTHING };
     let seconds = (t1 - t0) as f64 / 1000.0;
@@ -163,17 +163,17 @@ fn instant_reference(w: &Window, counter: bool, noticed: &mut Findings) -> Sampl
         return Sample::Float(if counter { counted } else { gauge });
     }
     let (Some(h0), Some(h1)) = (h0, h1) else {
-        noticed.add(Finding::MixedKinds);
+        findings.add(Finding::MixedKinds);
         return NOTHING;
     };
     let number = [h0, h1].iter().filter(|h| h.hint == ResetHint::Gauge).count();
     match (counter, number) {
-        (true, 1 | 2) => noticed.add(Finding::NotACounter),
-        (false, 0 | 1) => noticed.add(Finding::NotAGauge),
+        (true, 1 | 2) => findings.add(Finding::NotACounter),
+        (false, 0 | 1) => findings.add(Finding::NotAGauge),
         _ => {}
     }
     let mut result = h1.clone();
-    if !(counter && (reset || h1.detect_reset(h0))) && minus(&mut result, h0, noticed).is_none() {
+    if !(counter && (reset || h1.detect_reset(h0))) && minus(&mut result, h0, findings).is_none() {
         return NOTHING;
     }
     (result.hint, ()) = (ResetHint::Gauge, result.compact());

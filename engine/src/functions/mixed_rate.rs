@@ -26,16 +26,16 @@ const RATE: RateKind = RateKind { counter: true, per_second: true };
 const INCREASE: RateKind = RateKind { counter: true, per_second: false };
 const DELTA: RateKind = RateKind { counter: false, per_second: false };
 
-pub(super) fn rate(w: &Window, noticed: &mut Findings) -> Sample {
-    change(w, RATE, noticed)
+pub(super) fn rate(w: &Window, findings: &mut Findings) -> Sample {
+    change(w, RATE, findings)
 }
 
-pub(super) fn increase(w: &Window, noticed: &mut Findings) -> Sample {
-    change(w, INCREASE, noticed)
+pub(super) fn increase(w: &Window, findings: &mut Findings) -> Sample {
+    change(w, INCREASE, findings)
 }
 
-pub(super) fn delta(w: &Window, noticed: &mut Findings) -> Sample {
-    change(w, DELTA, noticed)
+pub(super) fn delta(w: &Window, findings: &mut Findings) -> Sample {
+    change(w, DELTA, findings)
 }
 
 /// No answer.
@@ -46,16 +46,16 @@ pub(super) fn answer(histogram: Option<NativeHistogram>) -> Sample {
     histogram.map_or(NOTHING, |h| Sample::Histogram(Arc::new(h)))
 }
 
-fn change(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
+fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     match (w.ts.is_empty(), w.histograms.is_empty(), w.extension) {
         (false, false, _) => {
-            noticed.add(Finding::MixedKinds);
+            findings.add(Finding::MixedKinds);
             NOTHING
         }
-        (false, true, None) => Sample::Float(floats(w, rule, noticed)),
-        (_, _, None) => answer(histograms(w, rule, noticed)),
+        (false, true, None) => Sample::Float(floats(w, rule, findings)),
+        (_, _, None) => answer(histograms(w, rule, findings)),
         (false, true, Some(_)) => Sample::Float(extended::change(w, rule)),
-        (_, _, Some(_)) => answer(extended_histograms::change(w, rule, noticed)),
+        (_, _, Some(_)) => answer(extended_histograms::change(w, rule, findings)),
     }
 }
 
@@ -68,20 +68,20 @@ fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool
     (resets, counted.windows(2).any(|pair| pair[1].overlaps(pair[0])))
 }
 
-fn notice_overlap(overlap: bool, noticed: &mut Findings) {
+fn notice_overlap(overlap: bool, findings: &mut Findings) {
     if overlap {
-        noticed.overlap();
+        findings.overlap();
     }
 }
 
 /// Floats with start timestamps.
-fn floats(w: &Window, rule: RateKind, noticed: &mut Findings) -> f64 {
+fn floats(w: &Window, rule: RateKind, findings: &mut Findings) -> f64 {
     let last = w.ts.len() - 1;
     let mut result = w.vs[last] - w.vs[0];
     let mut started = None;
     if rule.counter {
         let (resets, overlap) = resets_by_start(w, w.ts.iter().copied());
-        notice_overlap(overlap, noticed);
+        notice_overlap(overlap, findings);
         for (i, pair) in w.vs.windows(2).enumerate() {
             if pair[1] < pair[0] || resets[i + 1] {
                 result += pair[0];
@@ -97,7 +97,7 @@ fn floats(w: &Window, rule: RateKind, noticed: &mut Findings) -> f64 {
     factor.map_or(ABSENT, |factor| result * factor)
 }
 
-fn histograms(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<NativeHistogram> {
+fn histograms(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<NativeHistogram> {
     let first = w.histograms.first()?;
     let last = w.histograms.last()?;
     let (resets, overlap) = if rule.counter {
@@ -107,21 +107,21 @@ fn histograms(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<Nati
     };
     let mut result = None;
     if w.histograms.len() > 1 {
-        result = Some(raw_change(w, rule, &resets, noticed)?);
+        result = Some(raw_change(w, rule, &resets, findings)?);
     }
     let started = if rule.counter { StartedSample::of(w, first.0).started_in(w) } else { None };
     if started.is_some() {
         result = Some(match result {
             None => NativeHistogram::clone(&first.1),
             Some(mut change) => {
-                plus(&mut change, &first.1, noticed)?;
+                plus(&mut change, &first.1, findings)?;
                 change
             }
         });
     }
     let mut result = result?;
     // Of an answer that failed on the way only the failure is said.
-    notice_overlap(overlap, noticed);
+    notice_overlap(overlap, findings);
     let sampled = SampledSpan { first: first.0, last: last.0, count: w.histograms.len(), started };
     let factor = sampled.factor(w, rule.counter.then_some((first.1.count, result.count)), rule.per_second)?;
     result.mul(factor);
@@ -129,25 +129,25 @@ fn histograms(w: &Window, rule: RateKind, noticed: &mut Findings) -> Option<Nati
 }
 
 /// Adds `other`; `None`, with a notice, where that cannot be.
-pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Findings) -> Option<()> {
+pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, findings: &mut Findings) -> Option<()> {
     let Ok(reconciled) = h.add(other) else {
-        noticed.add(Finding::MixedSchemas);
+        findings.add(Finding::MixedSchemas);
         return None;
     };
     if reconciled.bounds {
-        noticed.add(Finding::ReconciledAdd);
+        findings.add(Finding::ReconciledAdd);
     }
     Some(())
 }
 
 /// Takes `other` away, as [`plus`].
-pub(super) fn minus(h: &mut NativeHistogram, other: &NativeHistogram, noticed: &mut Findings) -> Option<()> {
+pub(super) fn minus(h: &mut NativeHistogram, other: &NativeHistogram, findings: &mut Findings) -> Option<()> {
     let Ok(reconciled) = h.sub(other) else {
-        noticed.add(Finding::MixedSchemas);
+        findings.add(Finding::MixedSchemas);
         return None;
     };
     if reconciled.bounds {
-        noticed.add(Finding::ReconciledSub);
+        findings.add(Finding::ReconciledSub);
     }
     Some(())
 }
@@ -157,26 +157,26 @@ fn raw_change(
     w: &Window,
     rule: RateKind,
     resets: &[bool],
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<NativeHistogram> {
     let mut said = Findings::default();
     let outcome =
         if rule.counter { counter_change(w, resets, &mut said) } else { gauge_change(w, &mut said) };
     match outcome {
         Ok(mut change) => {
-            noticed.merge(said);
+            findings.merge(said);
             change.hint = ResetHint::Gauge;
             change.compact();
             Some(change)
         }
         Err(Unlike::Ends) => {
-            noticed.merge(said);
-            noticed.add(Finding::MixedSchemas);
+            findings.merge(said);
+            findings.add(Finding::MixedSchemas);
             None
         }
         // As upstream: what was noticed before is not said.
         Err(Unlike::Between) => {
-            noticed.add(Finding::MixedSchemas);
+            findings.add(Finding::MixedSchemas);
             None
         }
     }
@@ -246,26 +246,26 @@ fn counter_change(w: &Window, resets: &[bool], said: &mut Findings) -> Result<Na
     Ok(result)
 }
 
-pub(super) fn rate_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    reference(w, RATE, noticed)
+pub(super) fn rate_reference(w: &Window, findings: &mut Findings) -> Sample {
+    reference(w, RATE, findings)
 }
 
-pub(super) fn increase_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    reference(w, INCREASE, noticed)
+pub(super) fn increase_reference(w: &Window, findings: &mut Findings) -> Sample {
+    reference(w, INCREASE, findings)
 }
 
-pub(super) fn delta_reference(w: &Window, noticed: &mut Findings) -> Sample {
-    reference(w, DELTA, noticed)
+pub(super) fn delta_reference(w: &Window, findings: &mut Findings) -> Sample {
+    reference(w, DELTA, findings)
 }
 
 /// From the words of the specification, step by step.
-fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
+fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     if !w.ts.is_empty() && !w.histograms.is_empty() {
-        noticed.add(Finding::MixedKinds);
+        findings.add(Finding::MixedKinds);
         return NOTHING;
     }
     if w.extension.is_some() {
-        return extended::change_reference(w, rule, noticed);
+        return extended::change_reference(w, rule, findings);
     }
     let counted: Vec<StartedSample> = w.merged().map(|p| StartedSample::of(w, p.t())).collect();
     let overlap = rule.counter && (1..counted.len()).any(|i| counted[i].overlaps(counted[i - 1]));
@@ -292,14 +292,14 @@ fn reference(w: &Window, rule: RateKind, noticed: &mut Findings) -> Sample {
         return NOTHING;
     }
     if !w.ts.is_empty() {
-        notice_overlap(overlap, noticed);
+        notice_overlap(overlap, findings);
         let lost = (1..w.vs.len()).filter(|i| rule.counter && (w.vs[*i] < w.vs[i - 1] || by_start[*i]));
         let mut change = lost.fold(w.vs[w.vs.len() - 1] - w.vs[0], |sum, i| sum + w.vs[i - 1]);
         change += if started.is_some() { w.vs[0] } else { 0.0 };
         return Sample::Float(change * stretch(w.vs[0], change));
     }
-    answer(histogram_reference(w, rule, &by_start, started.is_some(), noticed).map(|mut h| {
-        notice_overlap(overlap, noticed);
+    answer(histogram_reference(w, rule, &by_start, started.is_some(), findings).map(|mut h| {
+        notice_overlap(overlap, findings);
         h.mul(stretch(w.histograms[0].1.count, h.count));
         h
     }))
@@ -311,7 +311,7 @@ fn histogram_reference(
     rule: RateKind,
     by_start: &[bool],
     started: bool,
-    noticed: &mut Findings,
+    findings: &mut Findings,
 ) -> Option<NativeHistogram> {
     let samples: Vec<&NativeHistogram> = w.histograms.iter().map(|h: &TimedHistogram| &*h.1).collect();
     if samples.len() == 1 {
@@ -332,16 +332,16 @@ fn histogram_reference(
     let ends = used[0].is_custom() != used[last].is_custom();
     let between = rule.counter && used.iter().any(|h| h.is_custom() != used[0].is_custom());
     if ends || between {
-        noticed.add(Finding::MixedSchemas);
+        findings.add(Finding::MixedSchemas);
         if ends && rule.counter && (gauge(&samples[0]) || gauge(&samples[last])) {
-            noticed.add(Finding::NotACounter);
+            findings.add(Finding::NotACounter);
         }
         return None;
     }
     let kind =
         if rule.counter { samples.iter().any(gauge) } else { !gauge(&samples[0]) || !gauge(&samples[last]) };
     if kind {
-        noticed.add(if rule.counter { Finding::NotACounter } else { Finding::NotAGauge });
+        findings.add(if rule.counter { Finding::NotACounter } else { Finding::NotAGauge });
     }
     let looked_at: Vec<i32> = if rule.counter {
         used.iter().map(|h| h.schema).collect()
@@ -350,16 +350,16 @@ fn histogram_reference(
     };
     let schema = looked_at.into_iter().min()?;
     let mut result = used[last].to_schema(schema).ok()?;
-    minus(&mut result, used[0], noticed)?;
+    minus(&mut result, used[0], findings)?;
     for i in 1..=last {
         if rule.counter && (by_start[i] || used[i].detect_reset(used[i - 1])) {
-            plus(&mut result, used[i - 1], noticed)?;
+            plus(&mut result, used[i - 1], findings)?;
         }
     }
     result.hint = ResetHint::Gauge;
     result.compact();
     if started {
-        plus(&mut result, samples[0], noticed)?;
+        plus(&mut result, samples[0], findings)?;
     }
     Some(result)
 }

@@ -85,7 +85,7 @@ pub struct Function {
     /// the kernel.
     pub check: Option<ValidateParams>,
     /// Remarks on scalar parameters of a window function; asked where it has an answer.
-    pub doubt: Option<AnnotateParams>,
+    pub annotate_params: Option<AnnotateParams>,
     /// Of native histograms it wants count and sum only: see `skims` of `SampleSource`.
     pub skims: bool,
     /// By how much a standing answer may differ from one that is worked out anew; `None`: by no bit.
@@ -123,7 +123,7 @@ impl Function {
             example: "",
             kernel,
             check: None,
-            doubt: None,
+            annotate_params: None,
             skims: false,
             tolerance: None,
         }
@@ -179,8 +179,8 @@ impl Function {
     }
 
     /// Remarks on some scalar parameters.
-    const fn doubt(mut self, doubt: AnnotateParams) -> Function {
-        self.doubt = Some(doubt);
+    const fn annotates_params(mut self, annotate_params: AnnotateParams) -> Function {
+        self.annotate_params = Some(annotate_params);
         self
     }
 

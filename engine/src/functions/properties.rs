@@ -39,7 +39,7 @@ fn probes(most: i64) -> impl Iterator<Item = i64> {
 }
 
 /// Equal within the tolerance; subnormal results have too few bits for a relative one.
-fn stands(now: f64, later: f64) -> bool {
+fn is_equal_within_tolerance(now: f64, later: f64) -> bool {
     same(now, later) || (now - later).abs() <= EXTRAPOLATION_TOLERANCE * now.abs() + f64::MIN_POSITIVE
 }
 
@@ -70,12 +70,12 @@ proptest! {
             }
             // Leaves read start timestamps only for those who want them.
             let w = if kernel.reads_starts { w } else { Window { starts: &[], ..w } };
-            let mut noticed = Findings::default();
+            let mut findings = Findings::default();
             let mut should = Findings::default();
-            let got = kernel.value(&w, &mut noticed);
+            let got = kernel.value(&w, &mut findings);
             let want = kernel.value_reference(&w, &mut should);
             prop_assert!(same_sample(&got, &want), "{name}: {got:?}, reference {want:?}");
-            prop_assert_eq!(noticed, should, "{}", name);
+            prop_assert_eq!(findings, should, "{}", name);
         }
     }
 
@@ -102,7 +102,7 @@ proptest! {
                 let then = (kernel.eval)(&slid(&w, later));
                 let holds = match kernel.moves {
                     TimeDependence::OnExpiry => same(now, then),
-                    _ => stands(now, then),
+                    _ => is_equal_within_tolerance(now, then),
                 };
                 prop_assert!(holds, "{name}: {now:e}, {later} ms later {then:e}");
             }
@@ -131,7 +131,7 @@ proptest! {
                 let until = kernel.valid_until(&short);
                 for later in probes(until - w.t) {
                     let then = (kernel.eval)(&slid(&w, later));
-                    prop_assert!(stands(whole, then), "{name}: {whole:e}, {later} ms later {then:e}");
+                    prop_assert!(is_equal_within_tolerance(whole, then), "{name}: {whole:e}, {later} ms later {then:e}");
                 }
                 continue;
             }

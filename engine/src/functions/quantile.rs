@@ -27,7 +27,7 @@ pub(super) static ENTRIES: &[Function] = &[
         Vector,
         Kernel::Window(WindowKernel::floats(over_time, over_time_reference).order(over_time_of_sorted)),
     )
-    .doubt(doubt)
+    .annotates_params(annotate_quantile)
     .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
 ];
 
@@ -88,7 +88,7 @@ fn quantile_sorted(q: f64, values: &SortedWindow) -> f64 {
 }
 
 /// A quantile outside of 0 to 1 has an answer, and a warning.
-fn doubt(args: &[f64]) -> Option<StepAnnotation> {
+fn annotate_quantile(args: &[f64]) -> Option<StepAnnotation> {
     (!(0.0..=1.0).contains(&args[0])).then(|| invalid_quantile(AnnotationTarget::Operand(0), args[0]))
 }
 

@@ -50,7 +50,7 @@ const INCREASE: WindowKernel =
         .moves(TimeDependence::Extrapolated)
         .reaches(true)
         .reads_starts()
-        .wants_counter()
+        .expects_counter()
         .ends(true);
 const IRATE: WindowKernel =
     kernel([irate, irate_reference], COUNTERS, [mixed_pairs::irate, mixed_pairs::irate_reference])
@@ -61,7 +61,7 @@ const RATE: WindowKernel =
         .moves(TimeDependence::Extrapolated)
         .reaches(true)
         .reads_starts()
-        .wants_counter()
+        .expects_counter()
         .ends(true);
 const RESETS: WindowKernel =
     kernel([resets, resets_reference], BOTH, [mixed_pairs::resets, mixed_pairs::resets_reference])
@@ -234,7 +234,7 @@ pub struct RateValidity {
     of: (TimeMs, TimeMs, usize, TimeMs),
     holds: TimeMs,
     /// A zero at least so far before the first sample holds no edge, now or later.
-    far: f64,
+    no_edge_before: f64,
 }
 
 impl RateValidity {
@@ -252,12 +252,12 @@ impl RateValidity {
                 // An edge that is not held reaches at most to the threshold, or to the sample if
                 // that is nearer.
                 let far = edges.average * GAP;
-                *known.insert(RateValidity { of, holds: valid_until(w, false), far })
+                *known.insert(RateValidity { of, holds: valid_until(w, false), no_edge_before: far })
             }
         };
         let sampled = (w.ts[last] - w.ts[0]) as f64 / 1000.0;
         match since_zero(w.vs[0], raw_change(w, true), sampled) {
-            Some(zero) if zero < standing.far => valid_until(w, true).min(standing.holds),
+            Some(zero) if zero < standing.no_edge_before => valid_until(w, true).min(standing.holds),
             _ => standing.holds,
         }
     }

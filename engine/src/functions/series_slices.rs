@@ -78,15 +78,15 @@ impl<'a> SeriesSlices<'a> {
     }
 
     /// The value at `t` on the line between the samples around it; the samples are those within reach.
-    pub fn smoothed(&self, t: TimeMs, noticed: &mut Findings) -> Sample {
+    pub fn smoothed(&self, t: TimeMs, findings: &mut Findings) -> Sample {
         if !self.ts.is_empty() && !self.histograms.is_empty() {
-            noticed.add(Finding::MixedKinds);
+            findings.add(Finding::MixedKinds);
             return Sample::Float(ABSENT);
         }
         if self.histograms.is_empty() {
             return Sample::Float(smoothed_float(self.ts, self.vs, t).unwrap_or(ABSENT));
         }
-        smoothed_histogram(self.histograms, t, noticed).map_or(Sample::Float(ABSENT), Sample::Histogram)
+        smoothed_histogram(self.histograms, t, findings).map_or(Sample::Float(ABSENT), Sample::Histogram)
     }
 }
 

@@ -37,7 +37,7 @@ pub struct WindowKernel {
     /// What becomes of native histograms.
     pub mixed: HistogramSupport,
     /// It is made for counters: a float series that is not called like one is worth an info.
-    pub wants_counter: bool,
+    pub expects_counter: bool,
     /// Start timestamps make a difference.
     pub reads_starts: bool,
     /// The kernel for many windows of one series at once.
@@ -279,7 +279,7 @@ impl WindowKernel {
             moves: TimeDependence::OnExpiry,
             method: WindowMethod::Scan,
             mixed: HistogramSupport::LeftOut,
-            wants_counter: false,
+            expects_counter: false,
             reads_starts: false,
             slide: None,
         }
@@ -352,8 +352,8 @@ impl WindowKernel {
     }
 
     /// Is made for counters.
-    pub(super) const fn wants_counter(mut self) -> WindowKernel {
-        self.wants_counter = true;
+    pub(super) const fn expects_counter(mut self) -> WindowKernel {
+        self.expects_counter = true;
         self
     }
 
@@ -367,35 +367,35 @@ impl WindowKernel {
     }
 
     /// The value of a window of any kind that has a sample.
-    pub fn value(&self, w: &Window, noticed: &mut Findings) -> Sample {
+    pub fn value(&self, w: &Window, findings: &mut Findings) -> Sample {
         if w.is_plain() {
             return Sample::Float((self.eval)(w));
         }
-        self.value_with(w, noticed, self.eval, |taken| taken.eval)
+        self.value_with(w, findings, self.eval, |taken| taken.eval)
     }
 
     /// What [`WindowKernel::value`] must answer.
     #[cfg(test)]
-    pub(super) fn value_reference(&self, w: &Window, noticed: &mut Findings) -> Sample {
+    pub(super) fn value_reference(&self, w: &Window, findings: &mut Findings) -> Sample {
         if w.is_plain() {
             return Sample::Float((self.reference)(w));
         }
-        self.value_with(w, noticed, self.reference, |taken| taken.reference)
+        self.value_with(w, findings, self.reference, |taken| taken.reference)
     }
 
     fn value_with(
         &self,
         w: &Window,
-        noticed: &mut Findings,
+        findings: &mut Findings,
         floats: fn(&Window) -> f64,
         mixed: fn(MixedKernel) -> MixedFn,
     ) -> Sample {
         match self.mixed {
-            HistogramSupport::Taken(taken) => mixed(taken)(w, noticed),
+            HistogramSupport::Taken(taken) => mixed(taken)(w, findings),
             HistogramSupport::LeftOut if w.ts.is_empty() => Sample::Float(ABSENT),
             HistogramSupport::LeftOut => {
                 if !w.histograms.is_empty() {
-                    noticed.add(Finding::LeftOut);
+                    findings.add(Finding::LeftOut);
                 }
                 Sample::Float(floats(w))
             }

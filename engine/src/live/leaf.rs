@@ -344,8 +344,9 @@ impl LiveLeaf {
     fn settle(&mut self, ring: &SampleRing, out: &mut StepOutput, touched: Vec<u32>) {
         let before = out.error.take();
         if ring.has_doubles && !matches!(self.leaf, Leaf::Value | Leaf::Present(_) | Leaf::Info) {
-            let mut pace = EvaluationGuard::free();
-            let alone = self.twins.learn(out, &mut pace).and_then(|()| self.twins.check(out, &mut pace));
+            let mut eval_guard = EvaluationGuard::free();
+            let alone =
+                self.twins.learn(out, &mut eval_guard).and_then(|()| self.twins.check(out, &mut eval_guard));
             out.error = alone.err().map(|EvalError(e)| e);
         }
         if self.asked {

@@ -51,7 +51,7 @@ impl LeafAnnotations {
     /// Learns the rows that were added to the ring since the last call.
     pub(super) fn learn(&mut self, leaf: &Leaf, labels: &[Labels], typed: bool) {
         let wants_counter = matches!(leaf, Leaf::Window(function, _)
-            if matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter));
+            if matches!(function.0.kernel, Kernel::Window(kernel) if kernel.expects_counter));
         for (row, labels) in labels.iter().enumerate().skip(self.learnt).filter(|_| wants_counter) {
             let Some(note) = non_counter_annotation(labels, typed, AnnotationTarget::Operand(0)) else {
                 continue;
@@ -110,7 +110,7 @@ impl LeafAnnotations {
     pub(super) fn settle(&self, function: Option<&Function>, params: &[f64], out: &mut StepOutput) {
         let mut whole: Vec<StepAnnotation> =
             self.doubts.iter().filter(|doubt| doubt.rows > 0).map(|doubt| doubt.note.clone()).collect();
-        if let Some(note) = function.and_then(|f| f.doubt).and_then(|doubt| doubt(params))
+        if let Some(note) = function.and_then(|f| f.annotate_params).and_then(|doubt| doubt(params))
             && out.values.iter().any(|v| is_float(*v))
         {
             whole.push(note);

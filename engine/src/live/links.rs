@@ -26,7 +26,7 @@ pub enum PeerSignal {
 /// What the live runtime tells the code that runs the cluster.
 pub trait ClusterMonitor: Send + Sync {
     /// Sends a signal to process 0. Called under a shard's lock, so it must not block.
-    fn tell(&self, word: PeerSignal);
+    fn signal(&self, word: PeerSignal);
     /// The connection to a process has ended. Returns only if that was expected, because the
     /// cluster is stopping.
     fn lost(&self, process: usize, why: &str);

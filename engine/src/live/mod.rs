@@ -81,7 +81,7 @@ pub struct LiveOptions {
     pub query_memory: Arc<MemoryPool>,
     /// Who does the work: worker threads, or the caller, with one worker on the thread that started
     /// the runtime.
-    pub hands: Execution,
+    pub execution: Execution,
 }
 
 /// Settings for long windows: samples between their ends leave memory, because the store has them.
@@ -112,7 +112,7 @@ impl Default for LiveOptions {
             memory: ViewMemory::default(),
             queries: QueryOptions::default(),
             query_memory: MemoryPool::of_queries(QUERIES_BYTES),
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         }
     }
 }

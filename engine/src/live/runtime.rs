@@ -67,7 +67,7 @@ struct LiveShared {
     bell: Arc<dyn TickSignal>,
     /// This process' number in its cluster, and the number of processes.
     process: (usize, usize),
-    hands: Execution,
+    execution: Execution,
     /// Number of the latest tick or preparation, and time of the latest tick.
     latest: Mutex<(u64, TimeMs)>,
     rebuilds: Arc<Counter>,
@@ -109,7 +109,7 @@ impl LiveRuntime {
         options: LiveOptions,
         metrics: &Metrics,
     ) -> Result<(LiveRuntime, TickDriver), String> {
-        let options = LiveOptions { hands: Execution::Caller, ..options };
+        let options = LiveOptions { execution: Execution::Caller, ..options };
         let live = LiveRuntime::manual(store, &options, metrics)?;
         live.0.store_reads.go_beside_ticks();
         let driver = TickDriver::new(live.clone(), live.0.alarm.clone(), clock, options, metrics);
@@ -166,7 +166,7 @@ impl LiveRuntime {
         metrics: &Metrics,
         peers: Option<PeerLinks>,
     ) -> Result<LiveRuntime, String> {
-        let count = match options.hands {
+        let count = match options.execution {
             Execution::Threads => options.workers.clamp(1, usize::from(storage::model::SHARDS)),
             Execution::Caller => 1,
         };
@@ -191,7 +191,7 @@ impl LiveRuntime {
             alarm,
             bell,
             process,
-            hands: options.hands,
+            execution: options.execution,
             latest: Mutex::new((0, TimeMs::MIN)),
             rebuilds: metrics.counter(
                 "perennial_rebuilds_total",
@@ -460,7 +460,7 @@ impl LiveRuntime {
         // has aborted the process or was stopped.
         let _ = self.0.workers[0].send(WorkerCommand::Go(number, control));
         self.0.threads.lock().iter().take(1).for_each(Thread::unpark);
-        if self.0.hands == Execution::Caller {
+        if self.0.execution == Execution::Caller {
             return here::work(&self.0, number);
         }
         let mut finished = self.0.finished.lock();
@@ -485,7 +485,7 @@ impl LiveRuntime {
             let _ = worker.send(WorkerCommand::Stop);
         }
         self.0.threads.lock().iter().for_each(Thread::unpark);
-        if self.0.hands == Execution::Caller {
+        if self.0.execution == Execution::Caller {
             here::end(&self.0);
         }
         self.join_workers();

@@ -182,7 +182,7 @@ impl StoreStep {
         let timeout = timeout.min(asker.options.timeout);
         let options = QueryOptions { timeout, is_part: true, ..asker.options.clone() };
         let before = kept.report_steps();
-        let answer = asker.querier.instant_keeping(&self.query.plan, t - self.query.shift, &options, kept);
+        let answer = asker.querier.instant_cached(&self.query.plan, t - self.query.shift, &options, kept);
         let now = kept.report_steps();
         asker.asked.add(now.0 - before.0);
         asker.reused.add(now.1 - before.1);

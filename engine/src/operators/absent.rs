@@ -23,12 +23,12 @@ impl Operator for Absent {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         if out.labels.is_empty() {
             out.add_row(self.labels.clone());
         }
-        pace.samples(inputs[0].out.values.len())?;
+        eval_guard.samples(inputs[0].out.values.len())?;
         let value = if inputs[0].out.present().next().is_some() { ABSENT } else { 1.0 };
         let mut touched = Vec::new();
         out.set(0, value, &mut touched);

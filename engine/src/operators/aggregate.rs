@@ -50,10 +50,10 @@ impl AggregateState {
         out: &mut StepOutput,
         lanes: usize,
         key: impl FnMut(&Labels) -> Labels,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<Vec<u32>, EvalError> {
         out.partial_columns.resize_with(lanes - 1, Vec::new);
-        if self.groups.learn_dirty(input, &mut self.dirty, key, pace)? {
+        if self.groups.learn_dirty(input, &mut self.dirty, key, eval_guard)? {
             for group in out.labels.len()..self.groups.len() {
                 out.sorted = false;
                 out.add_row(self.groups.labels[group].clone());
@@ -87,20 +87,20 @@ impl Operator for Partial {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let grouping = &self.grouping;
         let key = |labels: &Labels| group_key(grouping, labels);
-        let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), key, pace)?;
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, lanes(self.op), key, eval_guard)?;
         let input = inputs[0].out;
         let mut touched = Vec::new();
         for group in dirty {
             let members = self.grouped.groups.members(group as usize);
-            pace.rows(1 + members.len())?;
+            eval_guard.rows(1 + members.len())?;
             let holds_histograms = !input.histograms.is_empty()
                 && members.iter().any(|row| is_histogram(input.values[*row as usize]));
             let (row, notes) = if holds_histograms {
-                partial_of_any(self.op, members, input, pace)?
+                partial_of_any(self.op, members, input, eval_guard)?
             } else {
                 let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
                 (PartialRow::of(partial(self.op, values)), Vec::new())
@@ -122,14 +122,14 @@ fn partial_of_any(
     op: AggregateOp,
     members: &[u32],
     input: &StepOutput,
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
 ) -> Result<(PartialRow, Vec<StepAnnotation>), EvalError> {
     let values = members.iter().map(|r| input.values[*r as usize]).filter(|v| !is_absent(*v));
     Ok(match op {
         AggregateOp::Sum | AggregateOp::Avg => {
             let mut mixture = MixedGroup::new(op);
             for row in members {
-                pace.row()?;
+                eval_guard.row()?;
                 match input.cell(*row as usize) {
                     SampleRef::Absent => {}
                     SampleRef::Float(_) => mixture.add(GroupMember::Float, ""),
@@ -216,11 +216,11 @@ impl Merge {
         &self,
         input: &StepOutput,
         rows: impl Iterator<Item = usize>,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(Sample, Vec<StepAnnotation>), EvalError> {
         let mut mixture = MixedGroup::new(self.op);
         for row in rows {
-            pace.row()?;
+            eval_guard.row()?;
             let lane = |i: usize| input.partial_columns.get(i).map_or(ABSENT, |lane| lane[row]);
             let lanes = [input.values[row], lane(0), lane(1)];
             let member = GroupMember::of_row(
@@ -241,19 +241,19 @@ impl Operator for Merge {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        let dirty = self.grouped.dirty_groups(&inputs[0], out, 1, Clone::clone, pace)?;
+        let dirty = self.grouped.dirty_groups(&inputs[0], out, 1, Clone::clone, eval_guard)?;
         let mut touched = Vec::new();
         let input = inputs[0].out;
         for group in dirty {
             let members = self.grouped.groups.members(group as usize);
-            pace.rows(1 + members.len())?;
+            eval_guard.rows(1 + members.len())?;
             let members = members.iter().map(|r| *r as usize);
             let mut members = members.filter(|r| !is_absent(input.values[*r]));
             let any = |r: usize| is_histogram(input.values[r]) || input.histograms.get(r).is_some();
             if members.clone().any(any) {
-                let (sample, notes) = self.merge_any(input, members, pace)?;
+                let (sample, notes) = self.merge_any(input, members, eval_guard)?;
                 out.notes.set_row(group as usize, notes);
                 out.put(group as usize, sample, &mut touched);
             } else {

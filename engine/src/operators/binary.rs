@@ -67,7 +67,7 @@ pub fn apply_cells(
     op: BinaryOp,
     return_bool: bool,
     (l, r): (SampleRef, SampleRef),
-    kept: f64,
+    previous: f64,
     notes: &mut Vec<StepAnnotation>,
 ) -> Sample {
     let refused = |left: &str, right: &str| {
@@ -77,7 +77,7 @@ pub fn apply_cells(
         (SampleRef::Absent, _) | (_, SampleRef::Absent) => {}
         (SampleRef::Float(_), SampleRef::Float(_)) if op.is_trim() => notes.push(refused("float", "float")),
         (SampleRef::Float(a), SampleRef::Float(b)) => {
-            return Sample::Float(apply(op, return_bool, a, b, kept));
+            return Sample::Float(apply(op, return_bool, a, b, previous));
         }
         (SampleRef::Float(a), SampleRef::Histogram(h)) if op == BinaryOp::Mul => {
             return scaled(h, |h| h.mul(a));
@@ -156,13 +156,13 @@ pub struct VectorScalar {
     return_bool: bool,
     scalar_left: bool,
     dialect: Dialect,
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
 }
 
 impl VectorScalar {
     /// See [`crate::plan::physical::StepOp::VectorScalar`].
     pub fn new(op: BinaryOp, return_bool: bool, scalar_left: bool, dialect: Dialect) -> VectorScalar {
-        VectorScalar { op, return_bool, scalar_left, dialect, twins: DuplicateLabels::default() }
+        VectorScalar { op, return_bool, scalar_left, dialect, duplicates: DuplicateLabels::default() }
     }
 
     #[inline]
@@ -204,11 +204,13 @@ impl Operator for VectorScalar {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let keep = !drops_name(self.op, self.return_bool);
         let dialect = self.dialect;
-        map::add_rows(&inputs[0], out, pace, |labels, drops| Ok(computed(dialect, labels, drops, keep)))?;
+        map::add_rows(&inputs[0], out, eval_guard, |labels, drops| {
+            Ok(computed(dialect, labels, drops, keep))
+        })?;
         let input = inputs[0].out;
         let scalar = scalar_of(&inputs[1]);
         let rows = match inputs[1].delta {
@@ -218,19 +220,19 @@ impl Operator for VectorScalar {
         let mut touched = Vec::new();
         if only_floats(self.op, &[input]) && out.notes.is_empty() {
             for row in rows {
-                pace.row()?;
+                eval_guard.row()?;
                 out.set(row, self.apply(input.values[row], scalar), &mut touched);
             }
         } else {
             for row in rows {
-                pace.row()?;
+                eval_guard.row()?;
                 self.apply_cell(row, input, scalar, out, &mut touched);
             }
         }
-        map::finish(out, touched, &mut self.twins, keep || dialect.delayed_names, pace)
+        map::finish(out, touched, &mut self.duplicates, keep || dialect.delayed_names, eval_guard)
     }
 
     fn bytes(&self) -> usize {
-        self.twins.heap()
+        self.duplicates.heap()
     }
 }

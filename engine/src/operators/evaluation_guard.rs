@@ -80,7 +80,7 @@ impl<'a> EvaluationGuard<'a> {
                 self.left = left;
                 Ok(())
             }
-            None => self.look(),
+            None => self.check_limits(),
         }
     }
 
@@ -121,14 +121,14 @@ impl<'a> EvaluationGuard<'a> {
     pub fn bytes(&mut self, bytes: usize) -> Result<(), EvalError> {
         self.made += bytes;
         if self.made >= self.batch {
-            self.settle()?;
+            self.count_pending()?;
         }
         // To make them took some time, too.
         self.samples(bytes / size_of::<f64>())
     }
 
     /// Counts what was made and is not counted yet.
-    pub fn settle(&mut self) -> Result<(), EvalError> {
+    pub fn count_pending(&mut self) -> Result<(), EvalError> {
         let made = std::mem::take(&mut self.made);
         match self.limits {
             Some(limits) if made > 0 => limits.grow(made),
@@ -137,7 +137,7 @@ impl<'a> EvaluationGuard<'a> {
     }
 
     #[cold]
-    fn look(&mut self) -> Result<(), EvalError> {
+    fn check_limits(&mut self) -> Result<(), EvalError> {
         self.left = self.stride;
         self.limits.map_or(Ok(()), Limits::check)
     }

@@ -134,7 +134,7 @@ impl GroupResult {
 pub(super) struct GroupRows {
     rows: GroupMembers,
     /// Rows of the group at hand that have a value.
-    kept: Vec<bool>,
+    has_value: Vec<bool>,
 }
 
 impl GroupRows {
@@ -146,7 +146,7 @@ impl GroupRows {
         out: &mut StepOutput,
         touched: &mut Vec<u32>,
     ) {
-        self.kept.resize(out.values.len(), false);
+        self.has_value.resize(out.values.len(), false);
         for (row, value) in found.values.drain(..) {
             self.keep(group, row);
             out.set(row as usize, value, touched);
@@ -156,7 +156,7 @@ impl GroupRows {
             out.set_histogram(row as usize, histogram, touched);
         }
         for row in self.rows.of(group) {
-            if !std::mem::take(&mut self.kept[row]) {
+            if !std::mem::take(&mut self.has_value[row]) {
                 out.set(row, ABSENT, touched);
             }
         }
@@ -164,13 +164,13 @@ impl GroupRows {
 
     fn keep(&mut self, group: u32, row: u32) {
         self.rows.add(group, row);
-        self.kept[row as usize] = true;
+        self.has_value[row as usize] = true;
     }
 }
 
 impl HeapSize for GroupRows {
     fn heap(&self) -> usize {
-        self.rows.heap() + self.kept.heap()
+        self.rows.heap() + self.has_value.heap()
     }
 }
 

@@ -41,27 +41,27 @@ impl RowGroups {
         &mut self,
         input: &StepOutput,
         mut key: impl FnMut(&Labels) -> Labels,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         // After an error there are rows that have no place among the members yet.
         if self.of_row.len() == input.labels.len() && self.members.len() == self.of_row.len() {
             return Ok(false);
         }
         for row in self.of_row.len()..input.labels.len() {
-            pace.row()?;
+            eval_guard.row()?;
             let labels = key(&input.labels[row]);
             let known = self.by_labels.get(&labels).copied();
             let group = match known {
                 Some(group) => group,
                 None => {
-                    pace.relabelled(&labels, &input.labels[row])?;
+                    eval_guard.relabelled(&labels, &input.labels[row])?;
                     self.add(labels)
                 }
             };
             self.drops[group as usize] |= input.drops(row);
             self.of_row.push(group);
         }
-        self.sort_members(input, pace)?;
+        self.sort_members(input, eval_guard)?;
         Ok(true)
     }
 
@@ -80,10 +80,10 @@ impl RowGroups {
         input: &StepInput,
         dirty: &mut DirtyGroups,
         key: impl FnMut(&Labels) -> Labels,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         let known = self.of_row.len();
-        let learnt = self.learn(input.out, key, pace)?;
+        let learnt = self.learn(input.out, key, eval_guard)?;
         self.of_row[known..].iter().for_each(|group| dirty.mark(*group));
         if all_changed(input) {
             dirty.mark_all(self.len());
@@ -109,14 +109,18 @@ impl RowGroups {
     }
 
     /// Counting sort by group over the rows in canonical order.
-    fn sort_members(&mut self, input: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn sort_members(
+        &mut self,
+        input: &StepOutput,
+        eval_guard: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let mut starts = vec![0u32; self.labels.len() + 1];
         self.of_row.iter().for_each(|g| starts[*g as usize + 1] += 1);
         for g in 1..starts.len() {
             starts[g] += starts[g - 1];
         }
         let mut next = starts.clone();
-        let rows = input.rows_by_labels(pace)?;
+        let rows = input.rows_by_labels(eval_guard)?;
         self.members = vec![0; self.of_row.len()];
         for row in rows {
             let place = &mut next[self.of_row[row as usize] as usize];

@@ -32,7 +32,7 @@ const NOT_NATIVE: u32 = u32::MAX;
 
 /// See the module.
 pub struct HistogramQuery {
-    ask: HistogramFunction,
+    function: HistogramFunction,
     dialect: Dialect,
     families: HistogramFamilies,
     /// Output rows by family and bits of the quantile (0 where there is one answer a family).
@@ -40,8 +40,8 @@ pub struct HistogramQuery {
     /// The parameters of the latest evaluation.
     params: Vec<f64>,
     answers: GroupRows,
-    twins: DuplicateLabels,
-    checks_twins: bool,
+    duplicates: DuplicateLabels,
+    checks_duplicates: bool,
 }
 
 /// The histograms of one input.
@@ -99,16 +99,16 @@ impl HistogramFamilies {
 
     /// Learns the rows that the input got since the last call; marks the families of new rows and
     /// of those that changed.
-    fn learn(&mut self, input: &StepInput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn learn(&mut self, input: &StepInput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         let known = self.classic.len();
         for labels in &input.out.labels[known..] {
-            pace.row()?;
+            eval_guard.row()?;
             let bound = labels.get("le");
             let of = labels.filter(|n| n != "le");
             let families = self.labels.len();
             let classic = self.id(of);
             if families < self.labels.len() {
-                pace.relabelled(&self.labels[classic as usize], labels)?;
+                eval_guard.relabelled(&self.labels[classic as usize], labels)?;
             }
             // Without a bound it has no `le`: both families are one.
             let native = if bound.is_some() { None } else { Some(classic) };
@@ -120,7 +120,7 @@ impl HistogramFamilies {
             self.classic.push(classic);
         }
         for row in (known..self.classic.len()).chain(input.rows()) {
-            pace.row()?;
+            eval_guard.row()?;
             self.mark(row, input.out);
         }
         if all_changed(input) {
@@ -188,27 +188,27 @@ impl HistogramQuery {
     /// An operator that asks this.
     pub fn new(ask: HistogramFunction, dialect: Dialect) -> HistogramQuery {
         HistogramQuery {
-            ask,
+            function: ask,
             dialect,
             families: HistogramFamilies::default(),
             rows: HashMap::new(),
             params: Vec::new(),
             answers: GroupRows::default(),
-            twins: DuplicateLabels::default(),
+            duplicates: DuplicateLabels::default(),
             // With delayed names rows that are alike are refused where names go, at one time; over
             // a range here, too.
-            checks_twins: !dialect.delayed_names,
+            checks_duplicates: !dialect.delayed_names,
         }
     }
 
     /// The same for a query of more than one step.
     pub fn over_range(ask: HistogramFunction, dialect: Dialect) -> HistogramQuery {
-        HistogramQuery { checks_twins: true, ..HistogramQuery::new(ask, dialect) }
+        HistogramQuery { checks_duplicates: true, ..HistogramQuery::new(ask, dialect) }
     }
 
     /// Where the vector stands among the function's arguments.
     fn vector(&self) -> AnnotationTarget {
-        AnnotationTarget::Operand(match self.ask {
+        AnnotationTarget::Operand(match self.function {
             HistogramFunction::Quantile => 1,
             HistogramFunction::Quantiles(_) => 0,
             HistogramFunction::Fraction => 2,
@@ -217,7 +217,7 @@ impl HistogramQuery {
 
     /// Warns of quantiles that are none.
     fn check(&self, params: &[f64]) -> Vec<StepAnnotation> {
-        let first = match self.ask {
+        let first = match self.function {
             HistogramFunction::Quantile => 0,
             HistogramFunction::Quantiles(_) => 2,
             HistogramFunction::Fraction => return Vec::new(),
@@ -234,7 +234,7 @@ impl HistogramQuery {
     }
 
     /// The answers of a native histogram, with the bits of the quantile.
-    fn ask_native(
+    fn evaluate_native(
         &self,
         params: &[f64],
         family: u32,
@@ -243,7 +243,7 @@ impl HistogramQuery {
         let place = self.vector();
         let name = self.name(family);
         let mut notes = Vec::new();
-        if self.ask == HistogramFunction::Fraction {
+        if self.function == HistogramFunction::Fraction {
             let share = fraction(params[0], params[1], h);
             if share.excludes_nan {
                 notes.push(texts::fraction_leaves_out_nan(place, name));
@@ -263,7 +263,7 @@ impl HistogramQuery {
     }
 
     /// The answers of a classic histogram.
-    fn ask_classic(
+    fn evaluate_classic(
         &self,
         params: &[f64],
         family: u32,
@@ -271,7 +271,7 @@ impl HistogramQuery {
         of: &mut HistogramFamily,
     ) -> Vec<(u64, f64)> {
         let buckets = &mut of.buckets;
-        if self.ask == HistogramFunction::Fraction {
+        if self.function == HistogramFunction::Fraction {
             return vec![(0, bucket_fraction(params[0], params[1], buckets))];
         }
         let mut answers = Vec::with_capacity(params.len());
@@ -297,12 +297,13 @@ impl HistogramQuery {
     /// What tells the answers of one family apart.
     fn key(&self, q: f64) -> u64 {
         // Adding zero makes -0 a 0: they are the same quantile.
-        if matches!(self.ask, HistogramFunction::Quantiles(_)) { (q + 0.0).to_bits() } else { 0 }
+        if matches!(self.function, HistogramFunction::Quantiles(_)) { (q + 0.0).to_bits() } else { 0 }
     }
 
     /// Refuses a quantile that is asked for twice: its answers would have the same labels.
     fn check_distinct(&self, answers: &[(u64, f64)], natives: usize) -> Result<(), EvalError> {
-        if !self.checks_twins || !matches!(self.ask, HistogramFunction::Quantiles(_)) || natives > 1 {
+        if !self.checks_duplicates || !matches!(self.function, HistogramFunction::Quantiles(_)) || natives > 1
+        {
             return Ok(());
         }
         let twice = |i: usize, key: u64| answers[..i].iter().any(|(other, _)| *other == key);
@@ -316,18 +317,18 @@ impl HistogramQuery {
         family: u32,
         key: (u64, u32),
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<u32, EvalError> {
         if let Some(row) = self.rows.get(&(family, key)) {
             return Ok(*row);
         }
         let of = &self.families.labels[family as usize];
         let (mut labels, drops) = computed(self.dialect, of, false, false);
-        if let HistogramFunction::Quantiles(label) = &self.ask {
+        if let HistogramFunction::Quantiles(label) = &self.function {
             let text = quantile_text(f64::from_bits(key.0));
             labels = labels.with_sorted([(label.as_str(), text.as_str())]);
         }
-        pace.relabelled(&labels, of)?;
+        eval_guard.relabelled(&labels, of)?;
         let row = out.add_row_with_name_flag((labels, drops)) as u32;
         self.rows.insert((family, key), row);
         Ok(row)
@@ -346,15 +347,15 @@ impl Operator for HistogramQuery {
         inputs: &[StepInput],
         t: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let Some((vector, params)) = inputs.split_last() else { return Ok(()) };
         let params: Vec<f64> = params.iter().map(scalar_of).collect();
         out.notes.replace(self.check(&params));
-        if let HistogramFunction::Quantiles(label) = &self.ask {
+        if let HistogramFunction::Quantiles(label) = &self.function {
             check_name("histogram_quantiles()", label).map_err(|e| EvalError(e.to_string()))?;
         }
-        self.families.learn(vector, pace)?;
+        self.families.learn(vector, eval_guard)?;
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         if params.len() != self.params.len() || !params.iter().zip(&self.params).all(same) {
             self.families.dirty.mark_all(self.families.labels.len());
@@ -365,42 +366,42 @@ impl Operator for HistogramQuery {
         let remarked = AnnotatedFamily { place: self.vector(), named: self.dialect.delayed_names };
         for family in self.families.dirty.take() {
             let members = self.families.collect(family, vector.out, remarked, &mut of);
-            pace.rows(1 + members)?;
+            eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             let mut answers = Vec::new();
             for row in &of.natives {
                 let SampleRef::Histogram(histogram) = vector.out.cell(*row) else { continue };
-                pace.rows(1 + params.len())?;
-                let (answer, notes) = self.ask_native(&params, family, histogram);
+                eval_guard.rows(1 + params.len())?;
+                let (answer, notes) = self.evaluate_native(&params, family, histogram);
                 of.notes.extend(notes);
                 answers.extend(answer);
             }
             if !of.buckets.is_empty() {
                 // Each quantile walks over all buckets.
-                pace.samples(params.len() * of.buckets.len())?;
-                answers.extend(self.ask_classic(&params, family, t, &mut of));
+                eval_guard.samples(params.len() * of.buckets.len())?;
+                answers.extend(self.evaluate_classic(&params, family, t, &mut of));
             }
             self.check_distinct(&answers, of.natives.len())?;
             for (at, (key, value)) in answers.iter().enumerate() {
                 // A quantile that is asked for again has a row of its own.
                 let before = answers[..at].iter().filter(|(other, _)| other == key).count();
                 let again = if of.natives.len() > 1 { 0 } else { before as u32 };
-                found.values.push((self.row(family, (*key, again), out, pace)?, *value));
+                found.values.push((self.row(family, (*key, again), out, eval_guard)?, *value));
             }
-            pace.bytes(of.notes.iter().map(|note| note.text.len()).sum())?;
+            eval_guard.bytes(of.notes.iter().map(|note| note.text.len()).sum())?;
             out.notes.set_row(family as usize, std::mem::take(&mut of.notes));
             self.answers.replace(family, &mut found, out, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);
-        if !self.checks_twins {
+        if !self.checks_duplicates {
             return Ok(());
         }
-        self.twins.learn(out, pace)?;
-        self.twins.check(out, pace)
+        self.duplicates.learn(out, eval_guard)?;
+        self.duplicates.check(out, eval_guard)
     }
 
     fn bytes(&self) -> usize {
         let rows = self.rows.heap() + self.answers.heap() + self.params.heap();
-        self.families.heap() + rows + self.twins.heap()
+        self.families.heap() + rows + self.duplicates.heap()
     }
 }

@@ -21,7 +21,7 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
 /// See the module.
 pub struct Info {
-    wanted: InfoSelector,
+    selector: InfoSelector,
     /// Rows of the vector count although they have no value now: at another step of the query they have.
     over_range: bool,
     keys: HashMap<Labels, u32>,
@@ -42,7 +42,7 @@ pub struct Info {
     /// Output rows by row of the vector and its info series.
     rows: HashMap<(u32, Vec<u32>), Option<u32>>,
     answers: GroupRows,
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
 }
 
 /// The group of each row of an input, and the rows of each group.
@@ -62,7 +62,7 @@ impl Info {
     /// See [`crate::plan::physical::StepOp::Info`].
     pub fn new(wanted: InfoSelector) -> Info {
         Info {
-            wanted,
+            selector: wanted,
             over_range: false,
             keys: HashMap::new(),
             base: Side::default(),
@@ -75,7 +75,7 @@ impl Info {
             empty: true,
             rows: HashMap::new(),
             answers: GroupRows::default(),
-            twins: DuplicateLabels::default(),
+            duplicates: DuplicateLabels::default(),
         }
     }
 
@@ -89,12 +89,12 @@ impl Info {
         &mut self,
         base: &StepInput,
         info: &StepInput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let known = self.own.len();
         for labels in &base.out.labels[known..] {
-            pace.row()?;
-            let names = &self.wanted.names;
+            eval_guard.row()?;
+            let names = &self.selector.names;
             let is_info = !names.is_empty() && names.iter().all(|m| m.matches(labels.name()));
             self.own.push(is_info);
             if !is_info {
@@ -105,7 +105,7 @@ impl Info {
         }
         for (side, input) in [(&mut self.base, base), (&mut self.info, info)] {
             for labels in &input.out.labels[side.keys.len()..] {
-                pace.row()?;
+                eval_guard.row()?;
                 let next = self.keys.len() as u32;
                 let key = *self.keys.entry(labels.filter(|n| IDENTIFYING.contains(&n))).or_insert(next);
                 side.members.add(key, side.keys.len() as u32);
@@ -119,8 +119,8 @@ impl Info {
             self.looked_at.clear();
         }
         for labels in &info.out.labels[self.looked_at.len()..] {
-            pace.row()?;
-            self.looked_at.push(self.looks_at(labels));
+            eval_guard.row()?;
+            self.looked_at.push(self.may_match(labels));
         }
         if grown || all_changed(base) || all_changed(info) {
             self.dirty.mark_all(self.keys.len());
@@ -131,7 +131,7 @@ impl Info {
 
     /// Whether an info series is looked at: some row of the vector has its value of each
     /// identifying label that any row has.
-    fn looks_at(&self, labels: &Labels) -> bool {
+    fn may_match(&self, labels: &Labels) -> bool {
         let mut of_base = self.values.iter().zip(IDENTIFYING).filter(|(values, _)| !values.is_empty());
         self.values.iter().any(|values| !values.is_empty())
             && of_base.all(|(values, name)| labels.get(name).is_some_and(|value| values.contains(value)))
@@ -139,7 +139,7 @@ impl Info {
 
     /// The same of the rows that have a value now. Costs a walk over them; asked before a series
     /// makes the answer fail.
-    fn looks_at_now(&self, labels: &Labels, base: &StepOutput) -> bool {
+    fn matches_now(&self, labels: &Labels, base: &StepOutput) -> bool {
         let rows = || base.present().filter(|row| !self.own[*row]).map(|row| &base.labels[row]);
         let mut any = false;
         let all = IDENTIFYING.iter().all(|name| {
@@ -158,7 +158,7 @@ impl Info {
         group: u32,
         base: &StepOutput,
         info: &'a StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<Newest<'a>, Refusal> {
         let mut newest = Newest::new();
         let mut suspicions = Vec::new();
@@ -184,8 +184,8 @@ impl Info {
             self.suspect.insert(group);
         }
         for (row, error) in suspicions {
-            pace.rows(base.values.len()).map_err(|late| (row, late))?;
-            if self.over_range || self.looks_at_now(&info.labels[row], base) {
+            eval_guard.rows(base.values.len()).map_err(|late| (row, late))?;
+            if self.over_range || self.matches_now(&info.labels[row], base) {
                 return Err((row, error));
             }
         }
@@ -195,7 +195,7 @@ impl Info {
     /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a
     /// label that is asked for.
     fn labels(&self, base: &Labels, found: &[u32], info: &StepOutput) -> Result<Option<Labels>, EvalError> {
-        let data = &self.wanted.data;
+        let data = &self.selector.data;
         if found.is_empty() && !data.iter().all(|m| m.matches("")) {
             return Ok(None);
         }
@@ -223,7 +223,7 @@ impl Info {
         base: &StepOutput,
         info: &StepOutput,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<Option<u32>, EvalError> {
         let key = (row, found);
         if let Some(known) = self.rows.get(&key) {
@@ -231,7 +231,7 @@ impl Info {
         }
         let of = &base.labels[row as usize];
         let labels = if self.own[row as usize] { Some(of.clone()) } else { self.labels(of, &key.1, info)? };
-        labels.as_ref().map_or(Ok(()), |labels| pace.relabelled(labels, of))?;
+        labels.as_ref().map_or(Ok(()), |labels| eval_guard.relabelled(labels, of))?;
         let made = labels.map(|labels| out.add_row_with_name_flag((labels, base.drops(row as usize))) as u32);
         self.rows.insert(key, made);
         Ok(made)
@@ -244,13 +244,14 @@ impl Info {
         newest: &Newest,
         (base, info): (&StepOutput, &StepOutput),
         (found, out): (&mut GroupResult, &mut StepOutput),
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), Refusal> {
         let rows: Vec<usize> = self.base.members.of(group).filter(|r| !is_absent(base.values[*r])).collect();
         for row in rows {
-            pace.row().map_err(|error| (row, error))?;
+            eval_guard.row().map_err(|error| (row, error))?;
             let series = newest.values().map(|(row, _)| *row).filter(|_| !self.own[row]).collect();
-            let place = self.row(row as u32, series, base, info, out, pace).map_err(|error| (row, error))?;
+            let place =
+                self.row(row as u32, series, base, info, out, eval_guard).map_err(|error| (row, error))?;
             for place in place.iter() {
                 found.add(*place, base, row);
             }
@@ -280,11 +281,11 @@ impl Operator for Info {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let base = inputs[0].out;
         let info = inputs[1].out;
-        self.learn(&inputs[0], &inputs[1], pace)?;
+        self.learn(&inputs[0], &inputs[1], eval_guard)?;
         // Where the vector has nothing, no info series is asked for.
         let empty = base.present().next().is_none();
         if std::mem::replace(&mut self.empty, empty) != empty {
@@ -295,9 +296,9 @@ impl Operator for Info {
         let mut newest = Vec::new();
         for group in groups {
             let members = self.base.members.of(group).count() + self.info.members.of(group).count();
-            pace.rows(1 + members)?;
+            eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
-            match if empty { Ok(Newest::new()) } else { self.newest(group, base, info, pace) } {
+            match if empty { Ok(Newest::new()) } else { self.newest(group, base, info, eval_guard) } {
                 Ok(of_group) => newest.push((group, of_group)),
                 Err(other) => earliest(&mut refusal, other),
             }
@@ -308,7 +309,7 @@ impl Operator for Info {
         let mut found = GroupResult::default();
         let mut touched = Vec::new();
         for (group, of_group) in newest {
-            match self.group(group, &of_group, (base, info), (&mut found, &mut *out), pace) {
+            match self.group(group, &of_group, (base, info), (&mut found, &mut *out), eval_guard) {
                 Ok(()) => self.answers.replace(group, &mut found, out, &mut touched),
                 Err(other) => earliest(&mut refusal, other),
             }
@@ -317,14 +318,14 @@ impl Operator for Info {
             return Err(error);
         }
         out.changed = ChangedRows::Rows(touched);
-        self.twins.learn(out, pace)?;
-        self.twins.check(out, pace)
+        self.duplicates.learn(out, eval_guard)?;
+        self.duplicates.check(out, eval_guard)
     }
 
     fn bytes(&self) -> usize {
         let sides = [&self.base, &self.info].map(|side| side.keys.heap() + side.members.heap());
         let flags = self.own.heap() + self.looked_at.heap() + self.dirty.heap() + self.suspect.heap();
         let keys = self.keys.heap() + self.values.heap() + sides.iter().sum::<usize>() + flags;
-        keys + self.rows.heap() + self.answers.heap() + self.twins.heap()
+        keys + self.rows.heap() + self.answers.heap() + self.duplicates.heap()
     }
 }

@@ -42,7 +42,7 @@ pub struct Map {
     keeps_name: bool,
     dialect: Dialect,
     params: Vec<f64>,
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
 }
 
 impl Map {
@@ -61,7 +61,7 @@ impl Map {
     }
 
     fn of(work: SampleFunction, keeps_name: bool, dialect: Dialect) -> Map {
-        Map { work, keeps_name, dialect, params: Vec::new(), twins: DuplicateLabels::default() }
+        Map { work, keeps_name, dialect, params: Vec::new(), duplicates: DuplicateLabels::default() }
     }
 
     /// Unary minus.
@@ -127,7 +127,7 @@ impl Operator for Map {
         inputs: &[StepInput],
         t: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let keep = self.keeps_name;
         let dialect = self.dialect;
@@ -140,7 +140,7 @@ impl Operator for Map {
                 computed(dialect, labels, drops, keep)
             }
         };
-        add_rows(&inputs[0], out, pace, |labels, drops| Ok(named(labels, drops)))?;
+        add_rows(&inputs[0], out, eval_guard, |labels, drops| Ok(named(labels, drops)))?;
         let params_changed = inputs[1..].iter().any(|p| p.delta.is_some());
         self.params.clear();
         self.params.extend(inputs[1..].iter().map(scalar_of));
@@ -151,25 +151,25 @@ impl Operator for Map {
         if !input.histograms.is_empty() {
             let rows = if all { ChangedRowIter::All(0..out.values.len()) } else { inputs[0].rows() };
             for row in rows {
-                pace.row()?;
+                eval_guard.row()?;
                 self.row(row, input, t, out, &mut touched);
             }
         } else if all {
             for row in 0..out.values.len() {
-                pace.row()?;
+                eval_guard.row()?;
                 out.set(row, self.float(input.values[row], t), &mut touched);
             }
         } else {
             for row in inputs[0].rows() {
-                pace.row()?;
+                eval_guard.row()?;
                 out.set(row, self.float(input.values[row], t), &mut touched);
             }
         }
-        finish(out, touched, &mut self.twins, keep || dialect.delayed_names, pace)
+        finish(out, touched, &mut self.duplicates, keep || dialect.delayed_names, eval_guard)
     }
 
     fn bytes(&self) -> usize {
-        self.params.heap() + self.twins.heap()
+        self.params.heap() + self.duplicates.heap()
     }
 }
 
@@ -178,16 +178,16 @@ impl Operator for Map {
 pub(super) fn add_rows(
     input: &StepInput,
     out: &mut StepOutput,
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
     mut relabel: impl FnMut(&Labels, bool) -> Result<Named, EvalError>,
 ) -> Result<(), EvalError> {
     if out.labels.is_empty() {
         out.sorted = input.out.sorted;
     }
     for row in out.labels.len()..input.out.labels.len() {
-        pace.row()?;
+        eval_guard.row()?;
         let named = relabel(&input.out.labels[row], input.out.drops(row))?;
-        pace.relabelled(&named.0, &input.out.labels[row])?;
+        eval_guard.relabelled(&named.0, &input.out.labels[row])?;
         out.add_row_with_name_flag(named);
     }
     Ok(())
@@ -197,30 +197,30 @@ pub(super) fn add_rows(
 pub(super) fn finish(
     out: &mut StepOutput,
     touched: Vec<u32>,
-    twins: &mut DuplicateLabels,
+    duplicates: &mut DuplicateLabels,
     keeps_labels: bool,
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
 ) -> Result<(), EvalError> {
     out.changed = ChangedRows::Rows(touched);
     // Rows in strict label order cannot have twins.
     if keeps_labels || out.sorted {
         return Ok(());
     }
-    twins.learn(out, pace)?;
-    twins.check(out, pace)
+    duplicates.learn(out, eval_guard)?;
+    duplicates.check(out, eval_guard)
 }
 
 /// `label_replace`, `label_join`.
 pub struct Relabel {
     function: FunctionRef,
     texts: Vec<String>,
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
 }
 
 impl Relabel {
     /// The operator of a table entry of kind `Relabel`.
     pub fn new(function: FunctionRef, texts: Vec<String>) -> Relabel {
-        Relabel { function, texts, twins: DuplicateLabels::default() }
+        Relabel { function, texts, duplicates: DuplicateLabels::default() }
     }
 }
 
@@ -230,7 +230,7 @@ impl Operator for Relabel {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let Kernel::Relabel(kind) = self.function.0.kernel else {
             return Err(EvalError("not a function of labels".to_owned()));
@@ -240,7 +240,7 @@ impl Operator for Relabel {
             let relabel = functions::labels::CompiledLabelFunction::new(kind, &self.texts).map_err(failed)?;
             // A name that is set is there to stay.
             let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
-            add_rows(&inputs[0], out, pace, |labels, drops| {
+            add_rows(&inputs[0], out, eval_guard, |labels, drops| {
                 let stays = named && drops && relabel.sets(labels);
                 Ok((relabel.apply(labels).map_err(failed)?, drops && !stays))
             })?;
@@ -248,14 +248,14 @@ impl Operator for Relabel {
         out.sorted = false;
         let mut touched = Vec::new();
         for row in inputs[0].rows() {
-            pace.row()?;
+            eval_guard.row()?;
             let sample = inputs[0].out.cell(row).sample();
             out.put(row, sample.unwrap_or(Sample::Float(ABSENT)), &mut touched);
         }
-        finish(out, touched, &mut self.twins, false, pace)
+        finish(out, touched, &mut self.duplicates, false, eval_guard)
     }
 
     fn bytes(&self) -> usize {
-        self.twins.heap()
+        self.duplicates.heap()
     }
 }

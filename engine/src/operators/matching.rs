@@ -69,7 +69,7 @@ impl MatchIndex {
         &mut self,
         left: &StepInput,
         right: &StepInput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let ids = &mut self.ids;
         let labels = &mut self.labels;
@@ -79,12 +79,12 @@ impl MatchIndex {
         ];
         for (side, keys, members) in sides {
             for row in keys.len()..side.labels.len() {
-                pace.row()?;
+                eval_guard.row()?;
                 let next = labels.len() as u32;
                 let key = self.names.key(&side.labels[row]);
                 let known = ids.get(&key).copied();
                 if known.is_none() {
-                    pace.relabelled(&key, &side.labels[row])?;
+                    eval_guard.relabelled(&key, &side.labels[row])?;
                     labels.push(key.clone());
                     ids.insert(key, next);
                 }
@@ -119,7 +119,7 @@ pub struct Match {
     pairs: HashMap<(u32, u32), u32>,
     /// For one-to-one: the last output row of a many row, to spare the map.
     latest: Vec<(u32, u32)>,
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
     answers: GroupRows,
     last: LastNote,
     /// One side had nothing at the latest evaluation.
@@ -137,7 +137,7 @@ impl Match {
             dialect,
             pairs: HashMap::new(),
             latest: Vec::new(),
-            twins: DuplicateLabels::default(),
+            duplicates: DuplicateLabels::default(),
             answers: GroupRows::default(),
             last: LastNote::default(),
             empty: true,
@@ -161,10 +161,10 @@ impl Match {
 
     /// Why there is no answer: of several reasons the one that is met first in the order of the
     /// rows' labels, in which Prometheus' storage mostly hands them out.
-    fn refusal(&self, one: &StepOutput, pace: &mut EvaluationGuard) -> Result<EvalError, EvalError> {
+    fn refusal(&self, one: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<EvalError, EvalError> {
         let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
         let mut first = vec![NOBODY; self.sided.labels.len()];
-        for row in one.rows_by_labels(pace)? {
+        for row in one.rows_by_labels(eval_guard)? {
             let key = keys[row as usize] as usize;
             let present = !is_absent(one.values[row as usize]);
             match first[key] {
@@ -198,7 +198,7 @@ impl Match {
         key: usize,
         sides: MatchSides,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<usize, EvalError> {
         if self.latest.len() < sides.many.labels.len() {
             self.latest.resize(sides.many.labels.len(), (NOBODY, NOBODY));
@@ -218,7 +218,7 @@ impl Match {
                 };
                 let many = labels_of(sides.many, many_row);
                 let labels = self.result_labels(&many, &labels_of(sides.one, one_row));
-                pace.relabelled(&labels, &many)?;
+                eval_guard.relabelled(&labels, &many)?;
                 let row = out.add_row_with_name_flag((labels, self.drops_later())) as u32;
                 self.pairs.insert(pair, row);
                 row
@@ -262,9 +262,9 @@ impl Match {
         key: usize,
         sides: MatchSides,
         (found, out): (&mut KeyMatches, &mut StepOutput),
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
-        pace.row()?;
+        eval_guard.row()?;
         let many = sides.many_cell(rows.0);
         let one = sides.one_cell(rows.1);
         let (l, r) = if self.swapped() { (one, many) } else { (many, one) };
@@ -274,22 +274,22 @@ impl Match {
         let remarked = notes.pop();
         let remarks = remarked.is_some();
         if let Some(note) = remarked {
-            found.remark(sides.turn(rows, key), note);
+            found.annotate(sides.turn(rows, key), note);
         }
         match sample {
             // Nothing with a remark: the types do not go together. Without: a filter.
             Sample::Float(v) if is_absent(v) => {
                 let matches = !remarks;
                 if matches && self.copies_labels() {
-                    found.filtered.push(self.row_of(rows, key, sides, out, pace)? as u32);
+                    found.filtered.push(self.row_of(rows, key, sides, out, eval_guard)? as u32);
                 }
                 return Ok(matches);
             }
             Sample::Float(v) => {
-                found.rows.values.push((self.row_of(rows, key, sides, out, pace)? as u32, v));
+                found.rows.values.push((self.row_of(rows, key, sides, out, eval_guard)? as u32, v));
             }
             Sample::Histogram(h) => {
-                found.rows.histograms.push((self.row_of(rows, key, sides, out, pace)? as u32, h));
+                found.rows.histograms.push((self.row_of(rows, key, sides, out, eval_guard)? as u32, h));
             }
         }
         Ok(true)
@@ -321,7 +321,7 @@ impl Match {
         key: u32,
         sides: MatchSides,
         (found, out): (&mut KeyMatches, &mut StepOutput),
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         let partner = {
             let (many, one) = self.members();
@@ -340,7 +340,7 @@ impl Match {
         if meets {
             for at in 0..found.many.len() {
                 let rows = (found.many[at], partner);
-                matched += usize::from(self.pair(rows, key as usize, sides, (found, out), pace)?);
+                matched += usize::from(self.pair(rows, key as usize, sides, (found, out), eval_guard)?);
                 // Asked before a filter: whether a query is refused must not depend on the values.
                 if self.one_to_one() && matched > 1 {
                     return Ok(false);
@@ -348,7 +348,7 @@ impl Match {
             }
         }
         if matched == 0 && partner != NOBODY && sides.fill_many.is_some() {
-            self.pair((NOBODY, partner), key as usize, sides, (found, out), pace)?;
+            self.pair((NOBODY, partner), key as usize, sides, (found, out), eval_guard)?;
         }
         self.check_grouping(found, out)?;
         Ok(true)
@@ -465,7 +465,7 @@ impl HeapSize for LastNote {
 struct KeyMatches {
     rows: GroupResult,
     /// The remark of the pair that has its turn last.
-    remark: Option<(Turn, StepAnnotation)>,
+    annotation: Option<(Turn, StepAnnotation)>,
     /// Present rows of the "many" side.
     many: Vec<u32>,
     /// Rows that a filter took away, where they may be like others of the key.
@@ -473,9 +473,9 @@ struct KeyMatches {
 }
 
 impl KeyMatches {
-    fn remark(&mut self, turn: Turn, note: StepAnnotation) {
-        if self.remark.as_ref().is_none_or(|(last, _)| *last < turn) {
-            self.remark = Some((turn, note));
+    fn annotate(&mut self, turn: Turn, note: StepAnnotation) {
+        if self.annotation.as_ref().is_none_or(|(last, _)| *last < turn) {
+            self.annotation = Some((turn, note));
         }
     }
 }
@@ -486,10 +486,10 @@ impl Operator for Match {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let sides = self.sides(inputs);
-        self.sided.learn(&inputs[0], &inputs[1], pace)?;
+        self.sided.learn(&inputs[0], &inputs[1], eval_guard)?;
         let empty = sides.is_empty();
         // Where one side has nothing and nothing is filled in, the other is not asked for duplicates.
         if std::mem::replace(&mut self.empty, empty) != empty {
@@ -499,26 +499,26 @@ impl Operator for Match {
         let mut touched = Vec::new();
         for key in self.sided.dirty.take() {
             let members = self.sided.members(key);
-            pace.rows(1 + members)?;
+            eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
-            if !empty && !self.key(key, sides, (&mut found, &mut *out), pace)? {
-                return Err(self.refusal(sides.one, pace)?);
+            if !empty && !self.key(key, sides, (&mut found, &mut *out), eval_guard)? {
+                return Err(self.refusal(sides.one, eval_guard)?);
             }
-            self.last.replace(key, found.remark.take());
+            self.last.replace(key, found.annotation.take());
             self.answers.replace(key, &mut found.rows, out, &mut touched);
         }
         out.notes
             .replace(self.last.notes.last_key_value().map(|(_, note)| note.clone()).into_iter().collect());
         out.changed = ChangedRows::Rows(touched);
-        self.twins.learn(out, pace)?;
+        self.duplicates.learn(out, eval_guard)?;
         // That the time is over is not a reason of the rows'.
-        pace.rows(self.twins.pairs())?;
-        let alone = self.twins.check(out, &mut EvaluationGuard::free());
+        eval_guard.rows(self.duplicates.pairs())?;
+        let alone = self.duplicates.check(out, &mut EvaluationGuard::free());
         if self.one_to_one() { alone } else { alone.map_err(|_| grouping_labels()) }
     }
 
     fn bytes(&self) -> usize {
         let rows = self.pairs.heap() + self.latest.heap() + self.answers.heap() + self.last.heap();
-        self.sided.heap() + rows + self.twins.heap()
+        self.sided.heap() + rows + self.duplicates.heap()
     }
 }

@@ -37,7 +37,7 @@ pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> Named {
 /// tells both, as in Prometheus.
 #[derive(Default)]
 pub struct DropNames {
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
     keeps_both: bool,
 }
 
@@ -54,9 +54,9 @@ impl Operator for DropNames {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        add_rows(&inputs[0], out, pace, |labels, drops| {
+        add_rows(&inputs[0], out, eval_guard, |labels, drops| {
             Ok((if drops { labels.of_computed() } else { labels.clone() }, false))
         })?;
         let mut touched = Vec::new();
@@ -65,12 +65,12 @@ impl Operator for DropNames {
         let mut hidden = HashSet::new();
         // Rows in strict label order cannot have twins.
         if !out.sorted {
-            self.twins.learn(out, pace)?;
-            let floats = self.twins.floats_beside_histograms(input, pace)?;
+            self.duplicates.learn(out, eval_guard)?;
+            let floats = self.duplicates.floats_beside_histograms(input, eval_guard)?;
             hidden = if self.keeps_both { hidden } else { floats };
         }
-        for row in inputs[0].rows().chain(self.twins.rows()) {
-            pace.row()?;
+        for row in inputs[0].rows().chain(self.duplicates.rows()) {
+            eval_guard.row()?;
             let shown = if hidden.contains(&row) { Sample::Float(ABSENT) } else { sample(row) };
             out.put(row, shown, &mut touched);
         }
@@ -79,6 +79,6 @@ impl Operator for DropNames {
     }
 
     fn bytes(&self) -> usize {
-        self.twins.heap()
+        self.duplicates.heap()
     }
 }

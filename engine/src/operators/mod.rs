@@ -114,7 +114,7 @@ pub trait Operator: Send {
         inputs: &[StepInput],
         t: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError>;
 
     /// Bytes that it keeps beside `out`: those that keep something per row say how much.
@@ -216,7 +216,7 @@ impl StepOutput {
     }
 
     /// All rows in the order of their labels, of equal ones in that of their shards.
-    pub fn rows_by_labels(&self, pace: &mut EvaluationGuard) -> Result<Vec<u32>, EvalError> {
+    pub fn rows_by_labels(&self, eval_guard: &mut EvaluationGuard) -> Result<Vec<u32>, EvalError> {
         let rows: Vec<u32> = (0..self.labels.len() as u32).collect();
         if self.sorted && self.shards.is_empty() {
             return Ok(rows);
@@ -226,7 +226,7 @@ impl StepOutput {
             let by_labels = self.labels[*a as usize].cmp(&self.labels[*b as usize]);
             by_labels.then_with(|| shard(*a).cmp(&shard(*b)))
         };
-        sort_paced(rows, order, pace)
+        sort_paced(rows, order, eval_guard)
     }
 }
 
@@ -293,9 +293,9 @@ impl HeapSize for DuplicateLabels {
 
 impl DuplicateLabels {
     /// Learns the rows that `out` got since the last call.
-    pub fn learn(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    pub fn learn(&mut self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         for row in self.seen..out.labels.len() {
-            pace.row()?;
+            eval_guard.row()?;
             match self.first.entry(out.labels[row].clone()) {
                 std::collections::hash_map::Entry::Occupied(first) => {
                     self.pairs.push((*first.get(), row as u32))
@@ -318,16 +318,20 @@ impl DuplicateLabels {
     }
 
     /// Fails if two rows with the same labels are present now.
-    pub fn check(&self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
-        self.alone(|row| is_present(out, row), pace)
+    pub fn check(&self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
+        self.alone(|row| is_present(out, row), eval_guard)
     }
 
     /// Fails if two rows with the same labels are present, be it at different evaluations: so
     /// functions of windows refuse a range query, other than functions of single samples.
-    pub fn check_ever(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    pub fn check_ever(
+        &mut self,
+        out: &StepOutput,
+        eval_guard: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         let rows = self.pairs.iter().flat_map(|(first, twin)| [*first, *twin]);
         self.ever.extend(rows.filter(|row| is_present(out, *row)));
-        self.alone(|row| self.ever.contains(&row), pace)
+        self.alone(|row| self.ever.contains(&row), eval_guard)
     }
 
     /// The rows that have the labels of another; one may come several times.
@@ -340,18 +344,18 @@ impl DuplicateLabels {
     pub fn floats_beside_histograms(
         &self,
         out: &StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<HashSet<usize>, EvalError> {
         let histogram = |row: u32| is_histogram(out.values[row as usize]);
-        self.alone(histogram, pace)?;
-        self.alone(|row| is_present(out, row) && !histogram(row), pace)?;
+        self.alone(histogram, eval_guard)?;
+        self.alone(|row| is_present(out, row) && !histogram(row), eval_guard)?;
         if out.histograms.is_empty() {
             return Ok(HashSet::new());
         }
         // By the first row of their labels.
         let mut holds_histogram = HashSet::new();
         for (first, twin) in &self.pairs {
-            pace.row()?;
+            eval_guard.row()?;
             if histogram(*first) || histogram(*twin) {
                 holds_histogram.insert(*first);
             }
@@ -361,12 +365,16 @@ impl DuplicateLabels {
         Ok(rows.filter(|row| is_present(out, *row) && !histogram(*row)).map(|row| row as usize).collect())
     }
 
-    fn alone(&self, present: impl Fn(u32) -> bool, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn alone(
+        &self,
+        present: impl Fn(u32) -> bool,
+        eval_guard: &mut EvaluationGuard,
+    ) -> Result<(), EvalError> {
         // A pair names the first row of its labels: a third row is compared with the first, and the
         // second with the third only through it, so presence is counted per first row.
         let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
         for (first, twin) in &self.pairs {
-            pace.row()?;
+            eval_guard.row()?;
             let count = owner.entry(*first).or_insert_with(|| u32::from(present(*first)));
             *count += u32::from(present(*twin));
             if *count > 1 {

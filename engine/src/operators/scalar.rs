@@ -160,9 +160,9 @@ impl Operator for ToScalar {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        pace.samples(inputs[0].out.values.len())?;
+        eval_guard.samples(inputs[0].out.values.len())?;
         let mut present = inputs[0].out.values.iter().filter(|v| !is_absent(**v) && !is_histogram(**v));
         let value = match (present.next(), present.next()) {
             (Some(only), None) => *only,

@@ -18,7 +18,7 @@ pub struct Set {
     left_rows: Vec<Option<u32>>,
     right_rows: Vec<Option<u32>>,
     answers: GroupRows,
-    twins: DuplicateLabels,
+    duplicates: DuplicateLabels,
 }
 
 impl Set {
@@ -30,7 +30,7 @@ impl Set {
             left_rows: Vec::new(),
             right_rows: Vec::new(),
             answers: GroupRows::default(),
-            twins: DuplicateLabels::default(),
+            duplicates: DuplicateLabels::default(),
         }
     }
 }
@@ -77,27 +77,27 @@ impl Operator for Set {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let left = inputs[0].out;
         let right = inputs[1].out;
-        self.sided.learn(&inputs[0], &inputs[1], pace)?;
+        self.sided.learn(&inputs[0], &inputs[1], eval_guard)?;
         let mut found = GroupResult::default();
         let mut touched = Vec::new();
         for key in self.sided.dirty.take() {
             let members = self.sided.members(key);
-            pace.rows(1 + members)?;
+            eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             self.key(key, left, right, out, &mut found);
             self.answers.replace(key, &mut found, out, &mut touched);
         }
         out.changed = ChangedRows::Rows(touched);
-        self.twins.learn(out, pace)?;
-        self.twins.check(out, pace)
+        self.duplicates.learn(out, eval_guard)?;
+        self.duplicates.check(out, eval_guard)
     }
 
     fn bytes(&self) -> usize {
         let rows = self.left_rows.heap() + self.right_rows.heap() + self.answers.heap();
-        self.sided.heap() + rows + self.twins.heap()
+        self.sided.heap() + rows + self.duplicates.heap()
     }
 }

@@ -9,10 +9,10 @@ use std::cmp::Ordering;
 pub(crate) fn sort_paced<T>(
     mut items: Vec<T>,
     mut order: impl FnMut(&T, &T) -> Ordering,
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
 ) -> Result<Vec<T>, EvalError> {
     if items.len() <= SORT_RUN {
-        pace.rows(items.len())?;
+        eval_guard.rows(items.len())?;
         items.sort_by(order);
         return Ok(items);
     }
@@ -23,7 +23,7 @@ pub(crate) fn sort_paced<T>(
         if run.is_empty() {
             break;
         }
-        pace.rows(run.len())?;
+        eval_guard.rows(run.len())?;
         run.sort_by(&mut order);
         runs.push(run);
     }
@@ -32,7 +32,7 @@ pub(crate) fn sort_paced<T>(
         let mut pairs = runs.into_iter();
         while let Some(left) = pairs.next() {
             merged.push(match pairs.next() {
-                Some(right) => merge(left, right, &mut order, pace)?,
+                Some(right) => merge(left, right, &mut order, eval_guard)?,
                 None => left,
             });
         }
@@ -46,14 +46,14 @@ fn merge<T>(
     left: Vec<T>,
     right: Vec<T>,
     order: &mut impl FnMut(&T, &T) -> Ordering,
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
 ) -> Result<Vec<T>, EvalError> {
     let mut merged = Vec::with_capacity(left.len() + right.len());
     let mut right = right.into_iter().peekable();
     for item in left {
-        pace.row()?;
+        eval_guard.row()?;
         while let Some(smaller) = right.next_if(|other| order(other, &item).is_lt()) {
-            pace.row()?;
+            eval_guard.row()?;
             merged.push(smaller);
         }
         merged.push(item);

@@ -169,12 +169,12 @@ impl Stage {
         &self,
         origins: &[StepOrigin],
         into: &mut AnnotationSet,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         for (out, origin) in self.outputs.iter().zip(origins) {
             let Some(out) = out.as_deref().filter(|out| !out.notes.is_empty()) else { continue };
             for note in out.notes.iter() {
-                pace.row()?;
+                eval_guard.row()?;
                 into.add(note, origin);
             }
         }
@@ -227,14 +227,14 @@ impl Stage {
     fn work(&mut self, id: StepId) -> Option<&mut Work> {
         let outputs = &self.outputs;
         let node = self.nodes[id].as_mut()?;
-        if node.work.is_none() && rests(&node.step, |input| output_of(outputs, *input)) {
+        if node.work.is_none() && inputs_unchanged(&node.step, |input| output_of(outputs, *input)) {
             return None;
         }
         Some(node.work(self.dialect, self.labels.as_ref()))
     }
 
     /// The same for a query, which says what it has time for.
-    pub fn eval_paced(&mut self, id: StepId, t: TimeMs, pace: &mut EvaluationGuard) -> bool {
+    pub fn eval_paced(&mut self, id: StepId, t: TimeMs, eval_guard: &mut EvaluationGuard) -> bool {
         if self.work(id).is_none() {
             return false;
         }
@@ -256,14 +256,14 @@ impl Stage {
         let latest = std::mem::take(&mut out.changed);
         let rows = out.labels.len();
         let mut result =
-            failed.map_or_else(|| operator.eval(&inputs, t, out, pace), |error| Err(EvalError(error)));
+            failed.map_or_else(|| operator.eval(&inputs, t, out, eval_guard), |error| Err(EvalError(error)));
         if result.is_ok() {
-            result = pace.new_rows(out.labels.len() - rows).and_then(|()| pace.settle());
+            result = eval_guard.new_rows(out.labels.len() - rows).and_then(|()| eval_guard.count_pending());
         }
         for (seen, input) in seen.iter_mut().zip(&step.inputs) {
             *seen = output_of(before, *input).version;
         }
-        *evaluated = settle(out, result, latest);
+        *evaluated = finish_output(out, result, latest);
         true
     }
 }
@@ -271,7 +271,7 @@ impl Stage {
 /// Whether a step that was never evaluated gives no rows, as its inputs have none, has nothing to
 /// remark, and no error. What may have something to say for its scalars or texts alone is
 /// evaluated.
-fn rests<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput) -> bool {
+fn inputs_unchanged<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput) -> bool {
     let is_empty = |input: &StepId| output(input).says_nothing();
     let fails = |input: &StepId| output(input).error.is_some();
     match &step.op {
@@ -307,7 +307,7 @@ fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows>
 /// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch.
 /// `latest`: what the latest change touched; it remains what some reader has not seen yet, if this
 /// evaluation changed nothing.
-fn settle(out: &mut StepOutput, result: Result<(), EvalError>, latest: ChangedRows) -> bool {
+fn finish_output(out: &mut StepOutput, result: Result<(), EvalError>, latest: ChangedRows) -> bool {
     match result {
         Ok(()) => {
             let recovered = out.error.take().is_some();

@@ -100,7 +100,7 @@ impl WholeGroup {
         param: f64,
         input: &StepOutput,
         (out, answer): (&mut StepOutput, &mut GroupAnswer),
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let k = param.max(0.0) as usize;
         if self.op != AggregateOp::LimitRatio && k == 0 {
@@ -117,12 +117,12 @@ impl WholeGroup {
                 answer.ignored |= rows.len() < before;
                 let descending = self.op == AggregateOp::Topk;
                 let value = |row: &u32| input.values[*row as usize];
-                rows = sort_paced(rows, |a, b| rank(value(a), value(b), descending), pace)?;
+                rows = sort_paced(rows, |a, b| rank(value(a), value(b), descending), eval_guard)?;
                 rows.truncate(k);
             }
         }
         for row in rows {
-            pace.row()?;
+            eval_guard.row()?;
             if self.of_input.len() <= row as usize {
                 self.of_input.resize(input.labels.len(), None);
             }
@@ -205,14 +205,14 @@ impl WholeGroup {
         input: &StepInput,
         known: usize,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let label = self.text.clone().unwrap_or_default();
         self.counted.of_input.resize(input.out.labels.len(), None);
         let mut moved = Vec::new();
         for row in input.rows().chain(known..input.out.labels.len()) {
             out.rows_looked_at += 1;
-            pace.row()?;
+            eval_guard.row()?;
             let value = match input.out.cell(row) {
                 SampleRef::Absent => None,
                 SampleRef::Float(value) => Some(plain(value)),
@@ -227,7 +227,7 @@ impl WholeGroup {
                     let labels = of.with_sorted([(label.as_str(), value.as_str())]);
                     let labels = group_key_of_count(&self.grouping, &label, labels);
                     if !self.by_labels.contains_key(&labels) {
-                        pace.labels(&labels)?;
+                        eval_guard.labels(&labels)?;
                     }
                     Some(self.row_of_labels(labels, false, out))
                 }
@@ -257,20 +257,20 @@ impl WholeGroup {
         param: f64,
         input: &StepOutput,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let mut answer = GroupAnswer::default();
         let mut touched = Vec::new();
         for group in self.dirty.take() {
             let at = group as usize;
             let members = self.groups.members(at).len();
-            pace.rows(1 + members)?;
+            eval_guard.rows(1 + members)?;
             out.rows_looked_at += members;
             match self.op {
                 AggregateOp::Quantile | AggregateOp::Stddev | AggregateOp::Stdvar => {
                     self.reduce(at, param, input, out, &mut answer);
                 }
-                _ => self.pick(at, param, input, (&mut *out, &mut answer), pace)?,
+                _ => self.pick(at, param, input, (&mut *out, &mut answer), eval_guard)?,
             }
             self.ignoring.set(at, std::mem::take(&mut answer.ignored));
             self.answers.replace(group, &mut answer.found, out, &mut touched);
@@ -325,7 +325,7 @@ impl Operator for WholeGroup {
         inputs: &[StepInput],
         _: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let input = inputs[0].out;
         let param = inputs.get(1).map_or(f64::NAN, scalar_of);
@@ -335,15 +335,15 @@ impl Operator for WholeGroup {
         let grouping = &self.grouping;
         let known = self.groups.of_row.len();
         let key = |labels: &Labels| group_key(grouping, labels);
-        self.groups.learn_dirty(&inputs[0], &mut self.dirty, key, pace)?;
+        self.groups.learn_dirty(&inputs[0], &mut self.dirty, key, eval_guard)?;
         if self.param.replace(param).is_none_or(|before| before.to_bits() != param.to_bits()) {
             self.dirty.mark_all(self.groups.len());
         }
         if self.op == AggregateOp::CountValues {
             self.dirty.take();
-            self.count_values(&inputs[0], known, out, pace)?;
+            self.count_values(&inputs[0], known, out, eval_guard)?;
         } else {
-            self.groups(param, input, out, pace)?;
+            self.groups(param, input, out, eval_guard)?;
         }
         if self.ignoring.count > 0 {
             // The vector is the last argument: stddev and stdvar have no other. Of those that pick

@@ -70,7 +70,7 @@ impl Leaf {
     pub fn skims(&self) -> bool {
         match self {
             Leaf::Window(function, _) => {
-                !matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
+                !matches!(function.0.kernel, Kernel::Window(kernel) if kernel.expects_counter)
             }
             _ => true,
         }

@@ -157,7 +157,7 @@ pub struct PhysicalPlan {
     /// The subqueries that steps of the gather stage name by number.
     pub subqueries: Vec<Subquery>,
     /// The scalars that [`StepOp::Given`] steps name by number: to be asked first, at the same times.
-    pub given: Vec<Plan>,
+    pub scalar_params: Vec<Plan>,
 }
 /// Why a plan cannot be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

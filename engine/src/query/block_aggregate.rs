@@ -50,14 +50,14 @@ impl BlockAggregate {
         rows: &StepOutput,
         block: &ValueBlock,
         steps: usize,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<PortBlock, EvalError> {
         let grouping = &self.grouping;
-        self.groups.learn(rows, |labels| group_key(grouping, labels), pace)?;
+        self.groups.learn(rows, |labels| group_key(grouping, labels), eval_guard)?;
         let mut out = StepAccumulators::new(self.groups.len(), lanes(self.op), steps);
         for group in 0..self.groups.len() {
             let members = self.groups.members(group);
-            pace.samples(members.len().saturating_mul(steps))?;
+            eval_guard.samples(members.len().saturating_mul(steps))?;
             self.group(group, members.iter().map(|row| block.row(*row as usize)), &mut out);
         }
         Ok(out.into_port(&self.groups.labels))

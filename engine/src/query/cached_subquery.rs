@@ -154,7 +154,7 @@ impl CachedSubquery {
     }
 
     /// Adds the annotations of a query over `grid`.
-    pub(super) fn say(&self, grid: TimeGrid, notes: &mut AnnotationSet) {
+    pub(super) fn add_annotations(&self, grid: TimeGrid, notes: &mut AnnotationSet) {
         self.notes.iter().for_each(|noted| notes.extend(noted.notes.clone()));
         if grid.start != grid.end {
             notes.extend(self.of_several.clone());

@@ -101,7 +101,7 @@ impl FloatSlices<'_> {
         places: WindowGrid,
         work: &mut WindowScratch,
         out: &mut [f64],
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, EvalError> {
         match kernel.slide {
             Some(slide) if places.ends.len() > 1 => {
@@ -112,12 +112,12 @@ impl FloatSlices<'_> {
                     work.spans.push((lo, hi));
                 });
                 work.slid.clear();
-                pace.samples(self.vs.len() + work.spans.len())?;
+                eval_guard.samples(self.vs.len() + work.spans.len())?;
                 slide(self.vs, &work.spans, &mut work.slid);
                 work.steps.iter().zip(&work.slid).for_each(|(i, v)| out[*i] = *v);
                 Ok(seen)
             }
-            _ => self.one_by_one(kernel, places, &mut work.resets, out, pace),
+            _ => self.one_by_one(kernel, places, &mut work.resets, out, eval_guard),
         }
     }
 
@@ -127,14 +127,14 @@ impl FloatSlices<'_> {
         places: WindowGrid,
         resets: &mut Vec<u32>,
         out: &mut [f64],
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, EvalError> {
         let WindowGrid { times, ends, range, params } = places;
         count_resets(kernel, self.vs, resets);
         let mut in_time = Ok(());
         let seen = self.windows(ends, range, |i, lo, hi, _| {
             if in_time.is_ok() {
-                in_time = pace.samples(hi - lo);
+                in_time = eval_guard.samples(hi - lo);
             }
             if in_time.is_err() {
                 return;

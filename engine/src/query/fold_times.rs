@@ -12,7 +12,7 @@ use storage::model::TimeMs;
 
 /// The plan with numbers in place of functions of the query's times (`start()`, `end()`, ...).
 pub(super) fn fold_query_times(plan: &Plan, times: QueryTimes) -> Plan {
-    if !asks(plan) {
+    if !reads_query_times(plan) {
         return plan.clone();
     }
     let op = match &plan.op {
@@ -25,9 +25,9 @@ pub(super) fn fold_query_times(plan: &Plan, times: QueryTimes) -> Plan {
 }
 
 /// Whether there is such a function.
-fn asks(plan: &PlanNode) -> bool {
+fn reads_query_times(plan: &PlanNode) -> bool {
     matches!(&plan.op, PlanOp::Call { function, .. } if matches!(function.0.kernel, Kernel::Query(_)))
-        || plan.inputs().into_iter().any(|input| asks(input))
+        || plan.inputs().into_iter().any(|input| reads_query_times(input))
 }
 
 /// Whether the answer at a time depends on the other times of the query. Such a plan must be

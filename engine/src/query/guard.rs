@@ -94,7 +94,7 @@ pub struct QueryGuard {
     held: AtomicUsize,
     peak: AtomicUsize,
     /// Samples in the rows of subqueries, of the whole query.
-    kept: Arc<AtomicUsize>,
+    subquery_samples: Arc<AtomicUsize>,
     steps: Option<Mutex<BTreeMap<TimeMs, (usize, usize)>>>,
     /// The memory of the query, including the queries inside it.
     memory: Arc<MemoryReservation>,
@@ -102,7 +102,7 @@ pub struct QueryGuard {
     stopped: Arc<OnceLock<QueryError>>,
     /// For tests: how many checks pass before the time counts as over.
     #[cfg(test)]
-    looks: Arc<AtomicUsize>,
+    samples_read: Arc<AtomicUsize>,
 }
 
 impl QueryGuard {
@@ -123,12 +123,12 @@ impl QueryGuard {
             read: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            kept: Arc::default(),
+            subquery_samples: Arc::default(),
             steps: options.step_stats.then(Mutex::default),
             memory: Arc::new(memory.reservation(options.max_bytes)),
             stopped: Arc::default(),
             #[cfg(test)]
-            looks: Arc::new(AtomicUsize::new(usize::MAX)),
+            samples_read: Arc::new(AtomicUsize::new(usize::MAX)),
         }
     }
 
@@ -136,14 +136,14 @@ impl QueryGuard {
     #[cfg(test)]
     pub fn lasting(looks: usize, options: &QueryOptions) -> QueryGuard {
         let guard = QueryGuard::new(options);
-        guard.looks.store(looks, Relaxed);
+        guard.samples_read.store(looks, Relaxed);
         guard
     }
 
     /// How many of the checks of [`QueryGuard::lasting`] are left.
     #[cfg(test)]
-    pub fn looks_left(&self) -> usize {
-        self.looks.load(Relaxed)
+    pub fn remaining_samples(&self) -> usize {
+        self.samples_read.load(Relaxed)
     }
 
     /// A guard for a query inside this one: the same limits, but separate counters. Only the
@@ -159,12 +159,12 @@ impl QueryGuard {
             read: count(),
             held: count(),
             peak: count(),
-            kept: self.kept.clone(),
+            subquery_samples: self.subquery_samples.clone(),
             steps: None,
             memory: self.memory.clone(),
             stopped: self.stopped.clone(),
             #[cfg(test)]
-            looks: self.looks.clone(),
+            samples_read: self.samples_read.clone(),
         }
     }
 
@@ -191,8 +191,8 @@ impl QueryGuard {
     #[allow(clippy::disallowed_methods, reason = "as above")]
     fn is_late(&self) -> bool {
         #[cfg(test)]
-        if self.looks.load(Relaxed) != usize::MAX
-            && self.looks.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err()
+        if self.samples_read.load(Relaxed) != usize::MAX
+            && self.samples_read.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err()
         {
             return true;
         }
@@ -215,9 +215,9 @@ impl QueryGuard {
         &self,
         work: impl FnOnce(&mut EvaluationGuard) -> Result<T, EvalError>,
     ) -> Result<T, QueryError> {
-        let mut pace = EvaluationGuard::of_query(self);
-        let done = work(&mut pace);
-        done.and_then(|done| pace.settle().map(|()| done)).map_err(|e| self.failure(&e.0))
+        let mut eval_guard = EvaluationGuard::of_query(self);
+        let done = work(&mut eval_guard);
+        done.and_then(|done| eval_guard.count_pending().map(|()| done)).map_err(|e| self.failure(&e.0))
     }
 
     /// Counts bytes that the query holds. Fails beyond its own limit or that of all queries.
@@ -258,9 +258,9 @@ impl QueryGuard {
     }
 
     /// Counts what another process read. The limit applies to all processes together.
-    pub(super) fn look_elsewhere(&self, counted: RemoteUsage) -> Result<(), QueryError> {
+    pub(super) fn count_remote(&self, counted: RemoteUsage) -> Result<(), QueryError> {
         let RemoteUsage { samples, fresh, points } = counted;
-        self.look(SampleUsage { samples, fresh, points, largest: 0 })
+        self.count_samples(SampleUsage { samples, fresh, points, largest: 0 })
     }
 
     /// Another process had so many samples in memory at one time.
@@ -269,7 +269,7 @@ impl QueryGuard {
     }
 
     /// Counts samples. Fails beyond the limit.
-    pub fn look(&self, seen: SampleUsage) -> Result<(), QueryError> {
+    pub fn count_samples(&self, seen: SampleUsage) -> Result<(), QueryError> {
         self.total.fetch_add(seen.samples, Relaxed);
         self.read.fetch_add(seen.fresh, Relaxed);
         let held = self.held.fetch_add(seen.points, Relaxed) + seen.points;
@@ -282,7 +282,7 @@ impl QueryGuard {
     }
 
     /// Adds to the samples of the step at `t`.
-    pub fn look_at(&self, t: TimeMs, samples: usize, fresh: usize) {
+    pub fn count_step(&self, t: TimeMs, samples: usize, fresh: usize) {
         if let Some(steps) = &self.steps {
             let mut steps = steps.lock();
             let step = steps.entry(t).or_default();
@@ -300,19 +300,19 @@ impl QueryGuard {
     /// if those of all subqueries are too many. Prometheus drops the rows of one before it
     /// evaluates the next, so it does not count this.
     pub(super) fn keep(&self, samples: usize) -> Result<(), QueryError> {
-        let kept = self.kept.fetch_add(samples, Relaxed).saturating_add(samples);
+        let kept = self.subquery_samples.fetch_add(samples, Relaxed).saturating_add(samples);
         if kept > self.max_samples { Err(too_many()) } else { Ok(()) }
     }
 
     /// The number of samples that [`QueryGuard::keep`] has counted.
-    pub(super) fn kept(&self) -> usize {
-        self.kept.load(Relaxed)
+    pub(super) fn subquery_samples(&self) -> usize {
+        self.subquery_samples.load(Relaxed)
     }
 
-    /// Resets the number of kept subquery samples to `kept`, after the rows of inner subqueries
+    /// Resets the number of kept subquery samples to `subquery_samples`, after the rows of inner subqueries
     /// were dropped.
-    pub(super) fn let_go(&self, kept: usize) {
-        self.kept.store(kept, Relaxed);
+    pub(super) fn release_subquery_samples(&self, kept: usize) {
+        self.subquery_samples.store(kept, Relaxed);
     }
 
     /// Checks the number of samples in memory.
@@ -383,19 +383,19 @@ mod tests {
             QueryGuard::new(&QueryOptions { max_samples: 10, step_stats: true, ..QueryOptions::default() });
         let mut seen = SampleUsage::default();
         (0..4).for_each(|step| seen.window(5, if step == 0 { 5 } else { 1 }));
-        assert_eq!(guard.look(seen), Ok(()));
-        guard.look_at(7, 5, 5);
-        guard.look_at(7, 5, 1);
+        assert_eq!(guard.count_samples(seen), Ok(()));
+        guard.count_step(7, 5, 5);
+        guard.count_step(7, 5, 1);
         let counted = guard.samples();
         assert_eq!((counted.total, counted.read, counted.peak), (20, 8, 8));
         assert_eq!(counted.steps, [(7, 10, 6)]);
-        assert_eq!(guard.look(seen), Err(too_many()), "8 values and a window of 5 are more than 10");
+        assert_eq!(guard.count_samples(seen), Err(too_many()), "8 values and a window of 5 are more than 10");
         assert_eq!(guard.hold(11), Err(too_many()));
-        assert_eq!(guard.inner().look(seen), Ok(()), "an inner query counts for itself");
+        assert_eq!(guard.inner().count_samples(seen), Ok(()), "an inner query counts for itself");
         assert_eq!((guard.inner().keep(6), guard.inner().keep(4)), (Ok(()), Ok(())));
         assert_eq!(guard.keep(1), Err(too_many()), "but not for what stays in memory");
-        guard.let_go(6);
-        assert_eq!((guard.keep(4), guard.kept()), (Ok(()), 10));
+        guard.release_subquery_samples(6);
+        assert_eq!((guard.keep(4), guard.subquery_samples()), (Ok(()), 10));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) struct LeafEvaluator {
     pub(super) typed: bool,
     /// The metric of the latest annotation that it is not a counter.
     pub(super) doubted: Option<String>,
-    pub(super) twins: DuplicateLabels,
+    pub(super) duplicates: DuplicateLabels,
     /// The bytes counted for the histograms of the current block.
     pub(super) histogram_bytes: usize,
 }
@@ -109,7 +109,7 @@ impl LeafEvaluator {
             reads_starts: options.dialect.start_timestamps && leaf.reads_starts(),
             typed: options.dialect.type_and_unit_labels,
             doubted: None,
-            twins: DuplicateLabels::default(),
+            duplicates: DuplicateLabels::default(),
             histogram_bytes: 0,
         })
     }
@@ -118,18 +118,18 @@ impl LeafEvaluator {
         &self,
         dialect: Dialect,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        pace.new_rows(self.selection.labels.len())?;
+        eval_guard.new_rows(self.selection.labels.len())?;
         if self.leaf.keeps_name() {
-            pace.rows(self.selection.labels.len())?;
+            eval_guard.rows(self.selection.labels.len())?;
             out.add_sorted_rows(&self.selection.labels);
             return Ok(());
         }
         for labels in &self.selection.labels {
-            pace.row()?;
+            eval_guard.row()?;
             let named = leaf_labels(&self.leaf, labels, dialect);
-            pace.relabelled(&named.0, labels)?;
+            eval_guard.relabelled(&named.0, labels)?;
             out.add_row_with_name_flag(named);
         }
         Ok(())
@@ -140,12 +140,12 @@ impl LeafEvaluator {
     pub(super) fn is_simple(
         &mut self,
         out: &StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
         if !out.sorted {
-            self.twins.learn(out, pace)?;
+            self.duplicates.learn(out, eval_guard)?;
         }
-        Ok(self.twins.is_empty() && self.histograms.iter().all(HistogramColumn::is_empty))
+        Ok(self.duplicates.is_empty() && self.histograms.iter().all(HistogramColumn::is_empty))
     }
 
     /// Computes the value block of the leaf, and adds annotations.
@@ -166,11 +166,11 @@ impl LeafEvaluator {
         // without decoding the series.
         let latest = steps == 1 && !matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..));
         let mut seen = SampleUsage::default();
-        let mut pace = EvaluationGuard::of_query(filling.guard);
+        let mut eval_guard = EvaluationGuard::of_query(filling.guard);
         for row in 0..rows {
             // Checked every 64 series, and more often if windows are long.
             if row % 64 == 0 || seen.samples > crate::limits::CHECK_SAMPLES {
-                filling.guard.look(std::mem::take(&mut seen))?;
+                filling.guard.count_samples(std::mem::take(&mut seen))?;
                 filling.guard.check()?;
             }
             let mixed = self.is_mixed(row);
@@ -185,18 +185,18 @@ impl LeafEvaluator {
             };
             read.map_err(|e| QueryError::Internal(e.to_string()))?;
             if mixed {
-                seen.add(self.mixed(row, filling, scratch, (origin, notes), &mut pace)?);
+                seen.add(self.mixed(row, filling, scratch, (origin, notes), &mut eval_guard)?);
             } else {
-                let done = self.series(row, filling, scratch, &mut pace);
+                let done = self.series(row, filling, scratch, &mut eval_guard);
                 seen.add(done.map_err(|e| filling.guard.failure(&e.0))?);
                 if filling.guard.counts_steps() {
                     self.count_steps(filling, scratch);
                 }
             }
-            self.doubt_counter(row, origin, notes);
+            self.annotate_counter(row, origin, notes);
         }
-        self.doubt_params(filling.params, origin, notes);
-        filling.guard.look(seen)
+        self.annotate_params(filling.params, origin, notes);
+        filling.guard.count_samples(seen)
     }
 
     /// Counts the samples of a series by step.
@@ -206,10 +206,10 @@ impl LeafEvaluator {
         match &self.leaf {
             Leaf::Value | Leaf::Timestamp(_) | Leaf::StartTimestamp | Leaf::Info => {
                 let reach = self.leaf.reach(lookback);
-                floats.latest(ends, reach, |i, _, _| guard.look_at(times[i], 1, 1));
+                floats.latest(ends, reach, |i, _, _| guard.count_step(times[i], 1, 1));
             }
             Leaf::Present(range) | Leaf::Window(_, range) => {
-                floats.windows(ends, *range, |i, lo, hi, fresh| guard.look_at(times[i], hi - lo, fresh));
+                floats.windows(ends, *range, |i, lo, hi, fresh| guard.count_step(times[i], hi - lo, fresh));
             }
         }
     }
@@ -232,7 +232,7 @@ impl LeafEvaluator {
         &self,
         times: &[TimeMs],
         stage: &mut Stage,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<Vec<Vec<f64>>, EvalError> {
         if self.params.is_empty() {
             return Ok(Vec::new());
@@ -241,8 +241,8 @@ impl LeafEvaluator {
             // Parameters are scalars without series, so all of them are among the steps before this
             // one.
             for id in 0..self.id {
-                pace.row()?;
-                stage.eval_paced(id, t, pace);
+                eval_guard.row()?;
+                stage.eval_paced(id, t, eval_guard);
             }
             let value = |p: &StepId| stage.output(*p).values.first().copied().unwrap_or(f64::NAN);
             Ok(self.params.iter().map(value).collect())
@@ -256,7 +256,7 @@ impl LeafEvaluator {
         row: usize,
         filling: &LeafBlockInput,
         scratch: &mut LeafScratch,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, EvalError> {
         let LeafBlockInput { times, ends, params, lookback, .. } = *filling;
         if matches!(self.leaf, Leaf::Present(_) | Leaf::Window(..)) {
@@ -275,7 +275,7 @@ impl LeafEvaluator {
             Leaf::Window(function, range) => {
                 let Kernel::Window(kernel) = function.0.kernel else { return Ok(SampleUsage::default()) };
                 let places = WindowGrid { times, ends, range: *range, params };
-                floats.evaluate(kernel, places, &mut scratch.work, out, pace)?
+                floats.evaluate(kernel, places, &mut scratch.work, out, eval_guard)?
             }
         })
     }

@@ -74,7 +74,7 @@ impl LeafEvaluator {
         filling: &LeafBlockInput,
         scratch: &mut LeafScratch,
         notes: (&StepOrigin, &mut AnnotationSet),
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, QueryError> {
         let (from, to) = filling.span;
         let internal = |e: storage::store::StoreError| QueryError::Internal(e.to_string());
@@ -104,13 +104,14 @@ impl LeafEvaluator {
             histograms: &scratch.histograms,
             starts: &scratch.starts,
         };
-        let mut noticed = Findings::default();
+        let mut findings = Findings::default();
         let mut counter = WindowSampleCounter::of(&lanes);
         for i in 0..filling.ends.len() {
             let before = counter.seen.samples;
-            let sample = self.sample(&lanes, filling, i, &mut noticed)?;
+            let sample = self.sample(&lanes, filling, i, &mut findings)?;
             self.count(&mut counter, filling, i, &sample);
-            pace.samples(ROW_SAMPLES + counter.seen.samples - before)
+            eval_guard
+                .samples(ROW_SAMPLES + counter.seen.samples - before)
                 .map_err(|e| filling.guard.failure(&e.0))?;
             if let Sample::Histogram(h) = &sample {
                 filling.guard.grow(histogram_bytes(h))?;
@@ -120,7 +121,7 @@ impl LeafEvaluator {
         }
         let (origin, annotations) = notes;
         let metric = self.selection.labels[row].name();
-        for note in noticed.notes(metric, self.leaf.annotation_target()) {
+        for note in findings.notes(metric, self.leaf.annotation_target()) {
             annotations.add(&note, origin);
         }
         Ok(counter.seen)
@@ -137,7 +138,7 @@ impl LeafEvaluator {
         };
         if samples > 0 {
             counter.seen.window(samples, fresh);
-            filling.guard.look_at(filling.times[i], samples, fresh);
+            filling.guard.count_step(filling.times[i], samples, fresh);
         }
         if let Sample::Histogram(h) = sample {
             counter.seen.points += h.samples() - 1;
@@ -150,7 +151,7 @@ impl LeafEvaluator {
         lanes: &SeriesSlices,
         filling: &LeafBlockInput,
         i: usize,
-        noticed: &mut Findings,
+        findings: &mut Findings,
     ) -> Result<Sample, QueryError> {
         let end = filling.ends[i];
         let (back, ahead) = self.source.reach(&self.leaf, filling.lookback);
@@ -158,7 +159,7 @@ impl LeafEvaluator {
         let seconds = |ms: Option<TimeMs>| Sample::Float(ms.map_or(ABSENT, |ms| ms as f64 / 1000.0));
         Ok(match &self.leaf {
             Leaf::Value if self.source.extension == Some(WindowExtension::Smoothed) => {
-                lanes.slice(end - back, end + ahead).smoothed(end, noticed)
+                lanes.slice(end - back, end + ahead).smoothed(end, findings)
             }
             Leaf::Value => newest().map_or(Sample::Float(ABSENT), |p| p.sample()),
             Leaf::Timestamp(_) => seconds(newest().map(|p| p.t())),
@@ -187,7 +188,7 @@ impl LeafEvaluator {
                     extension: self.source.extension,
                     ..Window::default()
                 });
-                kernel.value(&window, noticed)
+                kernel.value(&window, findings)
             }
         })
     }
@@ -204,11 +205,11 @@ impl LeafEvaluator {
 
     /// Adds an annotation if a function for counters was applied to a series whose name is not that
     /// of a counter; called after the block of the series is computed.
-    pub(super) fn doubt_counter(&mut self, row: usize, origin: &StepOrigin, notes: &mut AnnotationSet) {
+    pub(super) fn annotate_counter(&mut self, row: usize, origin: &StepOrigin, notes: &mut AnnotationSet) {
         let Leaf::Window(function, _) = &self.leaf else { return };
         let Kernel::Window(kernel) = function.0.kernel else { return };
         let labels = &self.selection.labels[row];
-        if !kernel.wants_counter || self.doubted.as_deref() == Some(labels.name()) {
+        if !kernel.expects_counter || self.doubted.as_deref() == Some(labels.name()) {
             return;
         }
         let Some(note) = non_counter_annotation(labels, self.typed, AnnotationTarget::Operand(0)) else {
@@ -223,11 +224,16 @@ impl LeafEvaluator {
     }
 
     /// Adds annotations about the parameters of steps that have values.
-    pub(super) fn doubt_params(&self, params: &[Vec<f64>], origin: &StepOrigin, notes: &mut AnnotationSet) {
+    pub(super) fn annotate_params(
+        &self,
+        params: &[Vec<f64>],
+        origin: &StepOrigin,
+        notes: &mut AnnotationSet,
+    ) {
         let Leaf::Window(function, _) = &self.leaf else { return };
-        let Some(doubt) = function.0.doubt else { return };
+        let Some(annotate_params) = function.0.annotate_params else { return };
         for (step, args) in params.iter().enumerate() {
-            if let Some(note) = doubt(args).filter(|_| self.block.any(step)) {
+            if let Some(note) = annotate_params(args).filter(|_| self.block.any(step)) {
                 notes.add(&note, origin);
             }
         }

@@ -351,7 +351,7 @@ impl Querier {
         if grid.start != grid.end {
             fold_times::warn_of_sorting(plan, &mut notes);
         }
-        let windows = physical.subqueries.len() + physical.given.len();
+        let windows = physical.subqueries.len() + physical.scalar_params.len();
         if windows > 0 && grid.len() > SUBQUERY_STEPS {
             // The end of the window of each step is kept in memory, even if there are no samples.
             return Err(guard::too_many());
@@ -359,20 +359,20 @@ impl Querier {
         let mut rows = Vec::new();
         for asked in &physical.subqueries {
             let inner = Arc::new(guard.inner());
-            let before = guard.kept();
+            let before = guard.subquery_samples();
             let held = guard.memory().size();
             let found = self.rows(asked, grid, options, &inner, (&mut notes, kept.as_deref_mut()))?;
             // The rows of subqueries inside this one have been dropped.
-            guard.let_go(before);
+            guard.release_subquery_samples(before);
             guard.memory().shrink_to(held);
             guard.grow(found.iter().map(|row| row.bytes() + row.labels.encoded().len()).sum())?;
             guard.keep(found.iter().map(|row| row.ts.len() + row.histograms.len()).sum())?;
             guard.adopt(&inner);
             rows.push(found);
-            rows.last().map_or(Ok(()), |rows| subquery::look(asked, grid, rows, guard))?;
+            rows.last().map_or(Ok(()), |rows| subquery::count_windows(asked, grid, rows, guard))?;
         }
         let mut given = Vec::new();
-        for plan in &physical.given {
+        for plan in &physical.scalar_params {
             let held = guard.memory().size();
             let mut inner = self.guarded(plan, inner, grid, options, guard, kept.as_deref_mut())?;
             notes.extend(inner.take_notes());

@@ -48,7 +48,7 @@ pub struct QueryPools {
     /// `None`: large queries run like all others.
     large: Option<Pool>,
     /// The calling thread does the work.
-    caller: Pool,
+    inline: Pool,
 }
 
 impl QueryPools {
@@ -57,12 +57,12 @@ impl QueryPools {
         let usual = Pool::named("query", threads);
         let mut large = Pool::start("large-query", threads, Priority::Idle);
         large.frees = usual.queue.clone();
-        QueryPools { usual, large: Some(large), caller: Pool::of_the_caller() }
+        QueryPools { usual, large: Some(large), inline: Pool::of_the_caller() }
     }
 
     /// No threads: the caller does the work.
     pub fn of_the_caller() -> QueryPools {
-        QueryPools { usual: Pool::of_the_caller(), large: None, caller: Pool::of_the_caller() }
+        QueryPools { usual: Pool::of_the_caller(), large: None, inline: Pool::of_the_caller() }
     }
 
     /// For queries that are not large, and for selecting series, which finds out how large a query
@@ -72,8 +72,8 @@ impl QueryPools {
     }
 
     /// For work that is less than waking a thread.
-    pub fn caller(&self) -> &Pool {
-        &self.caller
+    pub fn inline(&self) -> &Pool {
+        &self.inline
     }
 
     /// The threads for large queries, if a query with so many values, and so many operators that
@@ -130,12 +130,12 @@ impl Pool {
 
     /// Runs the queued jobs of a pool without threads.
     pub fn turn(&self) {
-        while let Some(job) = self.take_as_caller() {
+        while let Some(job) = self.take_inline_job() {
             let _ = catch_panic(job);
         }
     }
 
-    fn take_as_caller(&self) -> Option<Job> {
+    fn take_inline_job(&self) -> Option<Job> {
         if self.threads == 0 { self.queue.jobs.lock().0.pop_front() } else { None }
     }
 

@@ -14,7 +14,7 @@ pub trait QueryEngine: Send + Sync {
     fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError>;
     /// The answer at time `t` of a plan that is evaluated repeatedly. `cache` holds the answers of
     /// its subqueries between the calls; an engine without such a cache ignores it.
-    fn instant_keeping(
+    fn instant_cached(
         &self,
         plan: &Plan,
         t: TimeMs,
@@ -39,14 +39,14 @@ impl QueryEngine for Querier {
         Querier::instant(self, plan, t, options)
     }
 
-    fn instant_keeping(
+    fn instant_cached(
         &self,
         plan: &Plan,
         t: TimeMs,
         options: &QueryOptions,
         cache: &mut SubqueryCache,
     ) -> Result<QueryAnswer, QueryError> {
-        Querier::instant_keeping(self, plan, t, options, cache)
+        Querier::instant_cached(self, plan, t, options, cache)
     }
 
     fn range(

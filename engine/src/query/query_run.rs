@@ -68,7 +68,7 @@ pub struct QueryRun {
     /// The rows of the plan's subqueries.
     subqueries: Vec<SubqueryRows>,
     /// The scalar parameters that depend on series.
-    given: Arc<Vec<ScalarParam>>,
+    scalar_params: Arc<Vec<ScalarParam>>,
 }
 
 impl QueryRun {
@@ -83,7 +83,7 @@ impl QueryRun {
     ) -> QueryRun {
         let physical = Arc::new(physical);
         let given = Arc::new(given);
-        QueryRun { store, physical, grid, options: options.clone(), subqueries, given }
+        QueryRun { store, physical, grid, options: options.clone(), subqueries, scalar_params: given }
     }
 
     /// Whether the query reads series.
@@ -110,7 +110,7 @@ impl QueryRun {
         }
         let rows = rows_of(&shards) + asking.rows(guard)?;
         let large = pools.large(rows * steps, self.physical.gather.len());
-        let pool = if self.is_light(rows) { pools.caller() } else { large.unwrap_or(pools.usual()) };
+        let pool = if self.is_light(rows) { pools.inline() } else { large.unwrap_or(pools.usual()) };
         let size = block_steps(rows, guard.memory().limit());
         asking.begin(size, guard)?;
         for from in (0..steps).step_by(size) {
@@ -121,7 +121,7 @@ impl QueryRun {
             let blocks = asking.block(own, to - from, guard)?;
             let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
             gather = match large {
-                Some(pool) => gather.aside(blocks, times, pool, guard)?,
+                Some(pool) => gather.block_on_pool(blocks, times, pool, guard)?,
                 None => gather.block(blocks, &times, guard)?,
             };
             guard.hold(gather.held)?;
@@ -172,7 +172,7 @@ impl QueryRun {
         while self.is_light(rows_of(&selected))
             && let Some(shard) = shards.next()
         {
-            selected.extend(self.select_of(&[shard], pools.caller(), guard)?);
+            selected.extend(self.select_of(&[shard], pools.inline(), guard)?);
         }
         let rest: Vec<u16> = shards.collect();
         if !rest.is_empty() {
@@ -204,7 +204,7 @@ impl QueryRun {
             let (store, physical, grid, options) =
                 (self.store.clone(), self.physical.clone(), self.grid, self.options.clone());
             let shards = shards.to_vec();
-            let given = self.given.clone();
+            let given = self.scalar_params.clone();
             let guard = guard.clone();
             let job = move || -> Result<ShardGroup, QueryError> {
                 let mut runs = Vec::new();
@@ -328,7 +328,7 @@ impl GatherStage {
     }
 
     /// Like [`GatherStage::block`], on a thread of `pool`.
-    fn aside(
+    fn block_on_pool(
         self,
         blocks: ShardBlocks,
         times: Vec<TimeMs>,
@@ -351,15 +351,15 @@ impl GatherStage {
     ) -> Result<GatherStage, QueryError> {
         if !blocks.is_empty() && blocks.iter().all(|(_, ports)| ports.iter().all(|port| port.rows.is_some()))
         {
-            guard.paced(|pace| self.rows_at_once(blocks, times, pace))?;
+            guard.paced(|eval_guard| self.rows_at_once(blocks, times, eval_guard))?;
             return Ok(self);
         }
         for port in blocks.iter_mut().flat_map(|(_, ports)| ports) {
-            guard.paced(|pace| port.cut_steps(times.len(), pace))?;
+            guard.paced(|eval_guard| port.cut_steps(times.len(), eval_guard))?;
         }
         for (i, t) in times.iter().copied().enumerate() {
             guard.check()?;
-            guard.paced(|pace| self.step(&blocks, i, t, pace))?;
+            guard.paced(|eval_guard| self.step(&blocks, i, t, eval_guard))?;
         }
         Ok(self)
     }
@@ -370,16 +370,16 @@ impl GatherStage {
         blocks: &ShardBlocks,
         i: usize,
         t: TimeMs,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         for (number, port) in self.ports.clone().into_iter().enumerate() {
-            self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i, pace)?;
+            self.feed(port, blocks.iter().map(|(shard, blocks)| (*shard, &blocks[number])), i, eval_guard)?;
         }
         for id in 0..self.stage.len() {
-            self.stage.eval_paced(id, t, pace);
+            self.stage.eval_paced(id, t, eval_guard);
         }
-        self.stage.annotate(&self.origins, &mut self.notes, pace)?;
-        self.collect(t, pace)
+        self.stage.annotate(&self.origins, &mut self.notes, eval_guard)?;
+        self.collect(t, eval_guard)
     }
 
     /// Takes the values of a leaf that is itself the answer, row by row.
@@ -387,7 +387,7 @@ impl GatherStage {
         &mut self,
         blocks: ShardBlocks,
         times: &[TimeMs],
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let mut base = 0;
         for port in blocks.into_iter().flat_map(|(_, ports)| ports) {
@@ -396,16 +396,16 @@ impl GatherStage {
             for (at, labels) in port.labels.into_iter().enumerate() {
                 if self.rows.len() == base + at {
                     self.rows.push(Series::of_floats(labels, Vec::new()));
-                    pace.bytes(SERIES_BYTES)?;
+                    eval_guard.bytes(SERIES_BYTES)?;
                 }
-                pace.samples(ROW_SAMPLES + times.len())?;
+                eval_guard.samples(ROW_SAMPLES + times.len())?;
                 let values = block.row(at).iter().filter(|v| !is_absent(**v)).count();
                 let points = &mut self.rows[base + at].points;
                 points.reserve_exact(values);
                 let there = times.iter().zip(block.row(at)).filter(|(_, v)| !is_absent(**v));
                 points.extend(there.map(|(t, v)| (*t, *v)));
                 self.held += values;
-                pace.bytes(values * POINT_BYTES)?;
+                eval_guard.bytes(values * POINT_BYTES)?;
             }
             base += rows;
         }
@@ -418,7 +418,7 @@ impl GatherStage {
         port: StepId,
         blocks: impl Iterator<Item = (u16, &'a PortBlock)>,
         i: usize,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let out = self.stage.output_mut(port);
         let mut base = 0;
@@ -426,7 +426,7 @@ impl GatherStage {
             let StepValues { floats: lanes, histograms, compensations } = &block.steps[i];
             if out.labels.len() < base + block.labels.len() {
                 out.partial_columns.resize_with(lanes.len() - 1, Vec::new);
-                pace.new_rows(base + block.labels.len() - out.labels.len())?;
+                eval_guard.new_rows(base + block.labels.len() - out.labels.len())?;
                 for row in out.labels.len() - base..block.labels.len() {
                     let drops = block.drops.get(row).copied().unwrap_or(false);
                     out.add_row_with_name_flag((block.labels[row].clone(), drops));
@@ -434,7 +434,7 @@ impl GatherStage {
                 }
             }
             let rows = lanes[0].len();
-            pace.samples(rows * lanes.len())?;
+            eval_guard.samples(rows * lanes.len())?;
             out.values[base..base + rows].copy_from_slice(&lanes[0]);
             for (to, from) in out.partial_columns.iter_mut().zip(&lanes[1..]) {
                 to[base..base + rows].copy_from_slice(from);
@@ -454,27 +454,27 @@ impl GatherStage {
     }
 
     /// Adds the values of the root at one step to the rows.
-    fn collect(&mut self, t: TimeMs, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn collect(&mut self, t: TimeMs, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         let out = self.stage.output(self.root);
         if let Some(error) = &out.error {
             return Err(EvalError(error.clone()));
         }
-        pace.bytes((out.labels.len() - self.rows.len()) * SERIES_BYTES)?;
+        eval_guard.bytes((out.labels.len() - self.rows.len()) * SERIES_BYTES)?;
         for row in self.rows.len()..out.labels.len() {
             let series = Series::of_floats(out.labels[row].clone(), Vec::new());
             self.rows.push(Series { drops: out.drops(row), ..series });
         }
         for (i, (value, row)) in out.values.iter().zip(&mut self.rows).enumerate() {
-            pace.row()?;
+            eval_guard.row()?;
             match out.histograms.cell(i, *value) {
                 SampleRef::Absent => continue,
                 SampleRef::Float(v) => {
                     row.points.push((t, v));
-                    pace.bytes(POINT_BYTES)?;
+                    eval_guard.bytes(POINT_BYTES)?;
                 }
                 SampleRef::Histogram(h) => {
                     row.histograms.push((t, h.clone()));
-                    pace.bytes(histogram_bytes(h))?;
+                    eval_guard.bytes(histogram_bytes(h))?;
                 }
             }
             self.held += 1;

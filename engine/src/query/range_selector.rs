@@ -45,8 +45,8 @@ impl RangeSelection {
             let Some(series) = self.series(&selection, row)? else { continue };
             let histograms: usize = series.histograms.iter().map(|(_, h)| h.samples()).sum();
             let samples = series.points.len() + histograms;
-            guard.look(SampleUsage { samples, fresh: samples, points: samples, largest: 0 })?;
-            guard.look_at(self.t, samples, samples);
+            guard.count_samples(SampleUsage { samples, fresh: samples, points: samples, largest: 0 })?;
+            guard.count_step(self.t, samples, samples);
             guard.grow(series.bytes())?;
             all.push(series);
         }

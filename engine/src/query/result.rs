@@ -43,7 +43,7 @@ impl QueryResult {
         let notes = self.take_notes();
         let guard = self.guard.clone();
         let rows: Vec<VectorSample> = self.merged()?.into_iter().map(|s| only(s, t)).collect();
-        let rows = guard.paced(|pace| present(rows, order.as_ref(), pace))?;
+        let rows = guard.paced(|eval_guard| present(rows, order.as_ref(), eval_guard))?;
         Ok(QueryAnswer::of(QueryValue::Vector(rows), notes, &guard))
     }
 
@@ -81,7 +81,7 @@ impl QueryResult {
 /// See [`QueryResult::merged`].
 pub(super) fn merged(mut rows: Vec<Series>, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
     rows.retain(|row| !row.points.is_empty() || !row.histograms.is_empty());
-    let rows = guard.paced(|pace| sort_paced(rows, |a, b| a.labels.cmp(&b.labels), pace))?;
+    let rows = guard.paced(|eval_guard| sort_paced(rows, |a, b| a.labels.cmp(&b.labels), eval_guard))?;
     let mut series: Vec<Series> = Vec::with_capacity(rows.len());
     for (number, row) in rows.into_iter().enumerate() {
         if number % CHECK_ROWS == 0 {
@@ -122,10 +122,10 @@ fn join(series: &mut Series, row: Series) -> Result<(), QueryError> {
 fn present(
     rows: Vec<VectorSample>,
     order: Option<&StepOp>,
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
 ) -> Result<Vec<VectorSample>, EvalError> {
     match order {
-        Some(StepOp::Sort(descending)) => sort_paced(rows, by_value(*descending), pace),
+        Some(StepOp::Sort(descending)) => sort_paced(rows, by_value(*descending), eval_guard),
         Some(StepOp::SortByLabel(names, descending)) => {
             let order = |a: &Labels, b: &Labels| {
                 let by_name =
@@ -136,9 +136,9 @@ fn present(
                 if *descending { order(&b.labels, &a.labels) } else { order(&a.labels, &b.labels) }
             };
             if rows.len() > FEW {
-                return sort_paced(rows, directed, pace);
+                return sort_paced(rows, directed, eval_guard);
             }
-            pace.rows(rows.len() * rows.len())?;
+            eval_guard.rows(rows.len() * rows.len())?;
             let has = |row: &VectorSample, name: &str| row.labels.get(name).is_some();
             // A row with the label and a row without it cannot be compared: Prometheus' `less` is
             // false both ways.
@@ -152,13 +152,13 @@ fn present(
             Ok(inserted(rows, before))
         }
         Some(StepOp::Group(op @ (AggregateOp::Topk | AggregateOp::Bottomk), grouping, _)) => {
-            let rows = sort_paced(rows, by_value(*op == AggregateOp::Topk), pace)?;
+            let rows = sort_paced(rows, by_value(*op == AggregateOp::Topk), eval_guard)?;
             if !grouping.without && grouping.labels.is_empty() {
                 return Ok(rows);
             }
-            pace.rows(rows.len())?;
+            eval_guard.rows(rows.len())?;
             let keyed = rows.into_iter().map(|row| (group_key(grouping, &row.labels), row)).collect();
-            let keyed: Vec<_> = sort_paced(keyed, |a: &(Labels, _), b| a.0.cmp(&b.0), pace)?;
+            let keyed: Vec<_> = sort_paced(keyed, |a: &(Labels, _), b| a.0.cmp(&b.0), eval_guard)?;
             Ok(keyed.into_iter().map(|(_, row)| row).collect())
         }
         _ => Ok(rows),

@@ -105,7 +105,8 @@ impl ShardEvaluator {
             }
         }
         for leaf in &leaves {
-            guard.paced(|pace| leaf.add_rows(options.dialect, stage.output_mut(leaf.id), pace))?;
+            guard
+                .paced(|eval_guard| leaf.add_rows(options.dialect, stage.output_mut(leaf.id), eval_guard))?;
         }
         let order = (0..physical.local.len()).collect();
         let ports = ports_of(physical);
@@ -137,7 +138,7 @@ impl ShardEvaluator {
     ) -> Result<Vec<PortBlock>, QueryError> {
         let times: Vec<TimeMs> = (from..to).map(|i| self.grid.time(i)).collect();
         for leaf in &mut self.leaves {
-            let params = guard.paced(|pace| leaf.params(&times, &mut self.stage, pace))?;
+            let params = guard.paced(|eval_guard| leaf.params(&times, &mut self.stage, eval_guard))?;
             let ends = leaf.ends(&times, self.grid);
             let span = leaf.span(&ends, self.lookback);
             let times = &times[..];
@@ -147,16 +148,16 @@ impl ShardEvaluator {
             let origin = self.origins.get(leaf.id).cloned().unwrap_or_default();
             leaf.fill(&filling, &mut self.scratch, (&origin, &mut self.notes))?;
         }
-        if let Some(blocks) = guard.paced(|pace| self.at_once(times.len(), pace))? {
+        if let Some(blocks) = guard.paced(|eval_guard| self.at_once(times.len(), eval_guard))? {
             return Ok(blocks);
         }
         let mut blocks: Vec<PortBlock> = self.ports.iter().map(|_| PortBlock::default()).collect();
         for (i, t) in times.iter().enumerate() {
             guard.check()?;
-            guard.paced(|pace| {
-                self.step(i, *t, pace)?;
+            guard.paced(|eval_guard| {
+                self.step(i, *t, eval_guard)?;
                 let mut outputs = blocks.iter_mut().zip(&self.ports);
-                outputs.try_for_each(|(block, port)| block.push(self.stage.output(*port), pace))
+                outputs.try_for_each(|(block, port)| block.push(self.stage.output(*port), eval_guard))
             })?;
         }
         Ok(blocks)
@@ -166,14 +167,14 @@ impl ShardEvaluator {
     fn at_once(
         &mut self,
         steps: usize,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<Option<Vec<PortBlock>>, EvalError> {
         if matches!(self.at_once, BlockShortcut::No) {
             return Ok(None);
         }
         let stage = &self.stage;
         for leaf in &mut self.leaves {
-            if !leaf.is_simple(stage.output(leaf.id), pace)? {
+            if !leaf.is_simple(stage.output(leaf.id), eval_guard)? {
                 return Ok(None);
             }
         }
@@ -185,7 +186,7 @@ impl ShardEvaluator {
                 for aggregate in all {
                     let Some(at) = leaf(&self.leaves, aggregate.leaf) else { return Ok(None) };
                     let rows = stage.output(aggregate.leaf);
-                    blocks.push(aggregate.over(rows, &self.leaves[at].block, steps, pace)?);
+                    blocks.push(aggregate.over(rows, &self.leaves[at].block, steps, eval_guard)?);
                 }
                 Ok(Some(blocks))
             }
@@ -198,23 +199,23 @@ impl ShardEvaluator {
         }
     }
 
-    fn step(&mut self, i: usize, t: TimeMs, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn step(&mut self, i: usize, t: TimeMs, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         for leaf in &mut self.leaves {
             let out = self.stage.output_mut(leaf.id);
-            pace.samples(out.labels.len())?;
+            eval_guard.samples(out.labels.len())?;
             leaf.block.step(i, &mut out.values);
             std::mem::swap(&mut out.histograms, &mut leaf.histograms[i]);
             out.version += 1;
             out.changed = ChangedRows::All;
             if !out.sorted {
-                leaf.twins.learn(out, pace)?;
-                leaf.twins.check_ever(out, pace)?;
+                leaf.duplicates.learn(out, eval_guard)?;
+                leaf.duplicates.check_ever(out, eval_guard)?;
             }
         }
         for id in &self.order {
-            self.stage.eval_paced(*id, t, pace);
+            self.stage.eval_paced(*id, t, eval_guard);
         }
-        self.stage.annotate(&self.origins, &mut self.notes, pace)
+        self.stage.annotate(&self.origins, &mut self.notes, eval_guard)
     }
 
     /// The annotations of the steps.
@@ -248,10 +249,10 @@ fn at_once(physical: &PhysicalPlan, dialect: Dialect) -> BlockShortcut {
 
 impl PortBlock {
     /// Splits values by row into values by step.
-    pub fn cut_steps(&mut self, steps: usize, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    pub fn cut_steps(&mut self, steps: usize, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         let Some(block) = self.rows.take() else { return Ok(()) };
         for i in 0..steps {
-            pace.samples(self.labels.len())?;
+            eval_guard.samples(self.labels.len())?;
             let mut values = Vec::new();
             block.step(i, &mut values);
             self.steps.push(StepValues { floats: vec![values], ..StepValues::default() });
@@ -259,11 +260,11 @@ impl PortBlock {
         Ok(())
     }
 
-    fn push(&mut self, out: &StepOutput, pace: &mut EvaluationGuard) -> Result<(), EvalError> {
+    fn push(&mut self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         if let Some(error) = &out.error {
             return Err(EvalError(error.clone()));
         }
-        pace.samples(out.values.len() * (1 + out.partial_columns.len()))?;
+        eval_guard.samples(out.values.len() * (1 + out.partial_columns.len()))?;
         if self.labels.len() < out.labels.len() {
             self.labels = out.labels.clone();
         }

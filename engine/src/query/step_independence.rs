@@ -26,7 +26,7 @@ pub(super) fn is_step_independent(plan: &Plan, dialect: Dialect) -> bool {
     !hangs_on_first_step(plan)
         && physical.local.iter().chain(&physical.gather).all(alone)
         && physical.subqueries.iter().all(|asked| is_step_independent(&asked.input, dialect))
-        && physical.given.iter().all(|plan| is_step_independent(plan, dialect))
+        && physical.scalar_params.iter().all(|plan| is_step_independent(plan, dialect))
 }
 
 /// The name that all selected series have, if only the name describes their metric.
@@ -53,5 +53,5 @@ fn names_of(plan: &Plan, dialect: Dialect, names: &mut Vec<Option<String>>) {
         _ => None,
     }));
     physical.subqueries.iter().for_each(|asked| names_of(&asked.input, dialect, names));
-    physical.given.iter().for_each(|plan| names_of(plan, dialect, names));
+    physical.scalar_params.iter().for_each(|plan| names_of(plan, dialect, names));
 }

@@ -60,7 +60,7 @@ fn pinned(at: Option<AtTime>, start: TimeMs, end: TimeMs) -> Option<TimeMs> {
 }
 
 /// Counts the samples in the windows of `outer` over these rows.
-pub(super) fn look(
+pub(super) fn count_windows(
     asked: &Subquery,
     outer: TimeGrid,
     rows: &[SubqueryRow],
@@ -77,9 +77,9 @@ pub(super) fn look(
         let times = if row.histograms.is_empty() { &row.ts } else { &both };
         let floats = FloatSlices { ts: times, vs: &[] };
         let seen = floats.windows(&ends, asked.range, |i, lo, hi, fresh| {
-            guard.look_at(outer.time(i), hi - lo, fresh);
+            guard.count_step(outer.time(i), hi - lo, fresh);
         });
-        guard.look(seen)?;
+        guard.count_samples(seen)?;
     }
     Ok(())
 }
@@ -102,7 +102,7 @@ pub(super) struct SlidingWindow {
     /// parameters.
     values: Option<ValueBlock>,
     /// Present if rows may get the same labels.
-    twins: Option<DuplicateLabels>,
+    duplicates: Option<DuplicateLabels>,
     dialect: Dialect,
 }
 
@@ -113,7 +113,7 @@ fn slide(
     windowed: SubqueryFunction,
     outer: TimeGrid,
     rows: &[SubqueryRow],
-    pace: &mut EvaluationGuard,
+    eval_guard: &mut EvaluationGuard,
 ) -> Result<Option<ValueBlock>, EvalError> {
     let kernel = match windowed {
         SubqueryFunction::Present => None,
@@ -126,7 +126,7 @@ fn slide(
     if values > SLID_VALUES {
         return Ok(None);
     }
-    pace.bytes(values * size_of::<f64>())?;
+    eval_guard.bytes(values * size_of::<f64>())?;
     let times: Vec<TimeMs> = (0..outer.len()).map(|i| outer.time(i)).collect();
     let ends = subquery.ends(outer);
     let places = WindowGrid { times: &times, ends: &ends, range: subquery.range, params: &[] };
@@ -134,11 +134,11 @@ fn slide(
     let mut work = WindowScratch::default();
     block.reset(rows.len(), times.len());
     for (number, row) in rows.iter().enumerate().filter(|(_, row)| row.histograms.is_empty()) {
-        pace.rows(1 + outer.len() / ROW_SAMPLES)?;
+        eval_guard.rows(1 + outer.len() / ROW_SAMPLES)?;
         let floats = FloatSlices { ts: &row.ts, vs: &row.vs };
         let out = block.row_mut(number);
         let _counted = match kernel {
-            Some(kernel) => floats.evaluate(kernel, places, &mut work, out, pace)?,
+            Some(kernel) => floats.evaluate(kernel, places, &mut work, out, eval_guard)?,
             None => floats.windows(&ends, subquery.range, |i, _, _, _| out[i] = 1.0),
         };
     }
@@ -157,16 +157,16 @@ fn keeps_name(windowed: SubqueryFunction) -> bool {
 }
 
 /// Whether rows with different labels may have the same labels without their names.
-fn may_be_twins(windowed: SubqueryFunction, rows: &[SubqueryRow]) -> bool {
+fn may_be_duplicates(windowed: SubqueryFunction, rows: &[SubqueryRow]) -> bool {
     fn metric(row: &SubqueryRow) -> impl Iterator<Item = (&str, &str)> {
         row.labels.iter().filter(|(name, _)| describes_metric(name))
     }
     !keeps_name(windowed) && rows.windows(2).any(|pair| !metric(&pair[0]).eq(metric(&pair[1])))
 }
 
-fn wants_counter(windowed: SubqueryFunction) -> bool {
+fn expects_counter(windowed: SubqueryFunction) -> bool {
     let SubqueryFunction::Call(function) = windowed else { return false };
-    matches!(function.0.kernel, Kernel::Window(kernel) if kernel.wants_counter)
+    matches!(function.0.kernel, Kernel::Window(kernel) if kernel.expects_counter)
 }
 
 impl SlidingWindow {
@@ -178,13 +178,14 @@ impl SlidingWindow {
         dialect: Dialect,
         guard: &QueryGuard,
     ) -> Result<SlidingWindow, QueryError> {
-        let values = guard.paced(|pace| slide(&subquery, windowed, outer, &rows, pace))?;
-        let doubt = |row: &SubqueryRow| {
+        let values = guard.paced(|eval_guard| slide(&subquery, windowed, outer, &rows, eval_guard))?;
+        let annotate_params = |row: &SubqueryRow| {
             non_counter_annotation(&row.labels, dialect.type_and_unit_labels, AnnotationTarget::Operand(0))
         };
-        let doubts = if wants_counter(windowed) { rows.iter().map(doubt).collect() } else { Vec::new() };
-        let twins = may_be_twins(windowed, &rows).then(DuplicateLabels::default);
-        Ok(SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, twins })
+        let doubts =
+            if expects_counter(windowed) { rows.iter().map(annotate_params).collect() } else { Vec::new() };
+        let duplicates = may_be_duplicates(windowed, &rows).then(DuplicateLabels::default);
+        Ok(SlidingWindow { subquery, windowed, outer, rows, doubts, values, dialect, duplicates })
     }
 
     /// The value of a row, and its annotations.
@@ -193,12 +194,12 @@ impl SlidingWindow {
         row: &SubqueryRow,
         t: TimeMs,
         args: &[f64],
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(Sample, Vec<StepAnnotation>), EvalError> {
         let end = self.subquery.end(t, self.outer.start, self.outer.end);
         let start = end - self.subquery.range;
         let lanes = row.lanes().slice(start, end);
-        pace.samples(lanes.len())?;
+        eval_guard.samples(lanes.len())?;
         let function = match self.windowed {
             _ if lanes.is_empty() => return Ok((Sample::Float(ABSENT), Vec::new())),
             SubqueryFunction::Present => return Ok((Sample::Float(1.0), Vec::new())),
@@ -209,14 +210,14 @@ impl SlidingWindow {
             check(args).map_err(EvalError)?;
         }
         let window = lanes.window(Window { start, end, t, args, ..Window::default() });
-        let mut noticed = Findings::default();
-        let sample = kernel.value(&window, &mut noticed);
+        let mut findings = Findings::default();
+        let sample = kernel.value(&window, &mut findings);
         let mut notes = Vec::new();
-        if !noticed.is_empty() {
-            notes = noticed.notes(row.labels.name(), AnnotationTarget::Operand(0));
+        if !findings.is_empty() {
+            notes = findings.notes(row.labels.name(), AnnotationTarget::Operand(0));
         }
         if is_float(&sample) {
-            notes.extend(function.doubt.and_then(|doubt| doubt(args)));
+            notes.extend(function.annotate_params.and_then(|annotate_params| annotate_params(args)));
         }
         Ok((sample, notes))
     }
@@ -228,37 +229,37 @@ impl Operator for SlidingWindow {
         inputs: &[StepInput],
         t: TimeMs,
         out: &mut StepOutput,
-        pace: &mut EvaluationGuard,
+        eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
         let keeps = keeps_name(self.windowed);
         for row in &self.rows[out.labels.len()..] {
-            pace.row()?;
+            eval_guard.row()?;
             let named = computed(self.dialect, &row.labels, row.drops, keeps);
-            pace.relabelled(&named.0, &row.labels)?;
+            eval_guard.relabelled(&named.0, &row.labels)?;
             out.add_row_with_name_flag(named);
         }
         let args: Vec<f64> = inputs.iter().map(scalar_of).collect();
         let mut touched = Vec::new();
         let step = ((t - self.outer.start) / self.outer.step) as usize;
         for number in 0..self.rows.len() {
-            pace.row()?;
+            eval_guard.row()?;
             let row = &self.rows[number];
             let (sample, notes) = match &self.values {
                 Some(values) if row.histograms.is_empty() => {
                     (Sample::Float(values.row(number)[step]), Vec::new())
                 }
-                _ => self.value(row, t, &args, pace)?,
+                _ => self.value(row, t, &args, eval_guard)?,
             };
-            if let Some(doubt) = self.doubts.get_mut(number).filter(|_| is_float(&sample)) {
+            if let Some(annotate_params) = self.doubts.get_mut(number).filter(|_| is_float(&sample)) {
                 // Added once, and kept for the rest of the query.
-                doubt.take().into_iter().for_each(|note| out.notes.add(note));
+                annotate_params.take().into_iter().for_each(|note| out.notes.add(note));
             }
             out.put(number, sample, &mut touched);
             out.notes.set_row(number, notes);
         }
         out.changed = ChangedRows::Rows(touched);
-        let Some(twins) = &mut self.twins else { return Ok(()) };
-        twins.learn(out, pace)?;
-        twins.check_ever(out, pace)
+        let Some(duplicates) = &mut self.duplicates else { return Ok(()) };
+        duplicates.learn(out, eval_guard)?;
+        duplicates.check_ever(out, eval_guard)
     }
 }

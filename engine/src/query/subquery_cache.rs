@@ -41,10 +41,10 @@ pub struct SampleBudget(AtomicUsize);
 pub struct SubqueryCache {
     budget: Arc<SampleBudget>,
     /// In the order in which a query evaluates the subqueries.
-    known: Vec<CachedSubquery>,
+    entries: Vec<CachedSubquery>,
     /// Index of the subquery that the current query evaluates next.
     next: usize,
-    asked: u64,
+    evaluated: u64,
     reused: u64,
 }
 
@@ -76,7 +76,7 @@ impl SubqueryCacheReport {
 
 impl Querier {
     /// Like [`Querier::instant`], with the cache of the expression.
-    pub fn instant_keeping(
+    pub fn instant_cached(
         &self,
         plan: &Plan,
         t: TimeMs,
@@ -106,7 +106,7 @@ impl Querier {
         // Taken before any read and before the changes are determined: what is appended in between
         // counts as changed next time.
         let mark = self.store.mark();
-        let known = &mut kept.known[at];
+        let known = &mut kept.entries[at];
         let changed =
             known.mark.as_ref().map_or(ChangedSince::Everything, |seen| self.store.changed_since(seen));
         known.forget_changed(changed);
@@ -117,15 +117,15 @@ impl Querier {
             known.learn(missing, inner.merged()?, said);
         }
         known.mark = Some(mark);
-        known.say(grid, notes);
+        known.add_annotations(grid, notes);
         let rows = known.rows.clone();
-        kept.asked += missing.len() as u64;
+        kept.evaluated += missing.len() as u64;
         kept.reused += (grid.len() - missing.len()) as u64;
         let held = guard.hold(known.samples()).or_else(|_| guard.hold(known.samples_from(grid.start)));
         if held.is_err() {
             known.forget();
         }
-        kept.settle(at);
+        kept.enforce_budget(at);
         held.map(|()| rows)
     }
 
@@ -153,12 +153,12 @@ impl Querier {
 impl SubqueryCache {
     /// A cache that shares `budget` with others.
     pub fn new(budget: Arc<SampleBudget>) -> SubqueryCache {
-        SubqueryCache { budget, known: Vec::new(), next: 0, asked: 0, reused: 0 }
+        SubqueryCache { budget, entries: Vec::new(), next: 0, evaluated: 0, reused: 0 }
     }
 
     /// The current contents.
     pub fn report(&self) -> SubqueryCacheReport {
-        let SubqueryCache { known, asked, reused, .. } = self;
+        let SubqueryCache { entries: known, evaluated: asked, reused, .. } = self;
         let rows = || known.iter().flat_map(|known| known.rows.iter());
         SubqueryCacheReport {
             steps: known.iter().map(CachedSubquery::steps).sum(),
@@ -171,30 +171,30 @@ impl SubqueryCache {
 
     /// Steps evaluated so far, and steps found in the cache so far.
     pub(crate) fn report_steps(&self) -> (u64, u64) {
-        (self.asked, self.reused)
+        (self.evaluated, self.reused)
     }
 
     /// The index of the subquery that the query evaluates now; `None`: it is not cached.
     fn find(&mut self, input: Plan, grid: TimeGrid, options: &QueryOptions) -> Option<usize> {
         let at = self.next;
         self.next += 1;
-        if self.known.len() <= at {
-            self.known.push(CachedSubquery::new(input.clone(), grid.step, options));
+        if self.entries.len() <= at {
+            self.entries.push(CachedSubquery::new(input.clone(), grid.step, options));
         }
-        let known = &mut self.known[at];
+        let known = &mut self.entries[at];
         if known.input != input || known.step != grid.step {
             // The plan differs from query to query.
             known.keeps = false;
             known.forget();
-            self.settle(at);
+            self.enforce_budget(at);
         }
-        (self.known[at].keeps && !grid.is_empty()).then_some(at)
+        (self.entries[at].keeps && !grid.is_empty()).then_some(at)
     }
 
     /// Counts the samples of a subquery in the budget, and drops them if all caches together have
     /// too many.
-    fn settle(&mut self, at: usize) {
-        let (known, SampleBudget(all)) = (&mut self.known[at], &*self.budget);
+    fn enforce_budget(&mut self, at: usize) {
+        let (known, SampleBudget(all)) = (&mut self.entries[at], &*self.budget);
         all.fetch_sub(known.counted, Relaxed);
         known.counted = known.samples() + known.label_bytes() / POINT_BYTES;
         if all.fetch_add(known.counted, Relaxed) + known.counted > KEPT_SAMPLES {
@@ -206,7 +206,7 @@ impl SubqueryCache {
 
 impl Drop for SubqueryCache {
     fn drop(&mut self) {
-        let counted = self.known.iter().map(|known| known.counted).sum();
+        let counted = self.entries.iter().map(|known| known.counted).sum();
         self.budget.0.fetch_sub(counted, Relaxed);
     }
 }

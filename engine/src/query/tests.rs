@@ -161,7 +161,7 @@ fn every_query_ends_when_its_time_is_over() {
         let guard = Arc::new(QueryGuard::lasting(MANY, &options));
         let whole = bench.ask(&plan, &options, &guard);
         assert!(matches!(whole, Ok(()) | Err(QueryError::Execution(_))), "{name}: {whole:?}");
-        let looks = MANY - guard.looks_left();
+        let looks = MANY - guard.remaining_samples();
         assert!(looks > 2, "{name} looks {looks} times at its time");
         // On a busy machine the waiting thread checks more often, so the next query may get fewer
         // checks.

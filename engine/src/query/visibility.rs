@@ -64,5 +64,5 @@ fn collect(
         };
         collect(&asked.input, true, span, options, found);
     }
-    physical.given.iter().for_each(|plan| collect(plan, inner, (from, to), options, found));
+    physical.scalar_params.iter().for_each(|plan| collect(plan, inner, (from, to), options, found));
 }

@@ -46,7 +46,7 @@ pub async fn serve(
         Socket { stream, progress: progress.clone(), http: http.clone(), blocked: None, _slot: slot };
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut overdue = pin!(overdue(progress.clone()));
-    let mut stopped = pin!(http.door.stopped());
+    let mut stopped = pin!(http.gate.stopped());
     let mut stopping = false;
     loop {
         tokio::select! {
@@ -124,7 +124,7 @@ async fn answer(
 ) -> Response<AnswerBody> {
     let mut response = match http.refusal(grant, request.uri().path()) {
         Some(why) => refused(why),
-        None => ask(http, request, &exchange, peer).await,
+        None => call_service(http, request, &exchange, peer).await,
     };
     super::security::add_headers(&mut response);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -133,7 +133,12 @@ async fn answer(
     response.map(|body| AnswerBody { body, exchange })
 }
 
-async fn ask(http: &Http, request: Request<Incoming>, exchange: &Exchange, peer: SocketAddr) -> Response {
+async fn call_service(
+    http: &Http,
+    request: Request<Incoming>,
+    exchange: &Exchange,
+    peer: SocketAddr,
+) -> Response {
     let late = Arc::new(AtomicBool::new(false));
     let version = request.version();
     let progress = exchange.connection();
@@ -151,7 +156,7 @@ async fn ask(http: &Http, request: Request<Incoming>, exchange: &Exchange, peer:
     });
     request.extensions_mut().insert(ConnectInfo(ClientAddress(peer)));
     request.extensions_mut().insert(progress.clone());
-    let response = http.door.answer(request).await;
+    let response = http.gate.answer(request).await;
     if !late.load(Relaxed) {
         return response;
     }

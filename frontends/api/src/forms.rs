@@ -93,7 +93,7 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
 pub fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, String)>> {
     let delimiter = format!("--{boundary}");
     let mut values = Vec::new();
-    let mut rest = behind_line(body, |line| line.trim_ascii_end() == delimiter.as_bytes())?;
+    let mut rest = after_line(body, |line| line.trim_ascii_end() == delimiter.as_bytes())?;
     loop {
         let mut name = None;
         let mut is_file = false;
@@ -126,7 +126,7 @@ fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// What comes behind the first line that is `wanted`.
-fn behind_line(text: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
+fn after_line(text: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
     let mut rest = text;
     loop {
         let (first, behind) = line(rest)?;

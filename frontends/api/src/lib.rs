@@ -115,7 +115,7 @@ pub struct ApiSettings {
     /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
     pub body_memory: usize,
     /// Who does what may block.
-    pub hands: Execution,
+    pub execution: Execution,
 }
 
 impl Default for ApiSettings {
@@ -141,7 +141,7 @@ impl Default for ApiSettings {
             subscription_buffers: limits::SUBSCRIPTION_BUFFER_BYTES,
             data_directory: None,
             body_memory: limits::BODY_MEMORY_BYTES,
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         }
     }
 }
@@ -204,9 +204,9 @@ impl AppState {
                 Some(directory) => ActiveQueryTracker::in_directory(settings.max_concurrency, directory),
                 None => ActiveQueryTracker::unwritten(settings.max_concurrency),
             }),
-            low_priority: LowPriorityThreads::new(settings.hands),
+            low_priority: LowPriorityThreads::new(settings.execution),
             bodies: BodyMemory::new(settings.body_memory),
-            views: SharedViews::new(sources.views.clone(), settings.hands),
+            views: SharedViews::new(sources.views.clone(), settings.execution),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
             stopping: watch::Sender::new(false),
@@ -222,7 +222,7 @@ impl AppState {
 
     /// Has `work` done that may block.
     fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        low_priority::blocking(self.settings.hands, work)
+        low_priority::blocking(self.settings.execution, work)
     }
 
     /// Whether [`AppState::stop`] was called.

@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 
 /// Has `work` done on a thread that may block; where callers do all work, as a task when it is its turn.
 pub fn blocking<T: Send + 'static>(
-    hands: Execution,
+    execution: Execution,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    match hands {
+    match execution {
         Execution::Threads => tokio::task::spawn_blocking(work),
         Execution::Caller => tokio::spawn(async move { work() }),
     }
@@ -25,19 +25,19 @@ pub fn blocking<T: Send + 'static>(
 /// See the module. Threads come as they are needed, and go when they are not.
 pub struct LowPriorityThreads {
     runtime: Option<Runtime>,
-    hands: Execution,
+    execution: Execution,
 }
 
 impl LowPriorityThreads {
     /// No thread yet.
-    pub fn new(hands: Execution) -> LowPriorityThreads {
+    pub fn new(execution: Execution) -> LowPriorityThreads {
         let build =
             || Builder::new_current_thread().thread_name("query-gather").on_thread_start(nice).build();
-        let runtime = match hands {
+        let runtime = match execution {
             Execution::Threads => build().ok(),
             Execution::Caller => None,
         };
-        LowPriorityThreads { runtime, hands }
+        LowPriorityThreads { runtime, execution }
     }
 
     /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without
@@ -45,7 +45,7 @@ impl LowPriorityThreads {
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
-            None => blocking(self.hands, work),
+            None => blocking(self.execution, work),
         }
     }
 }

@@ -145,12 +145,12 @@ impl<'a> RuleFilter<'a> {
         };
         let holds = |m: &Matcher| m.matches(labels.get(&m.name).map_or("", String::as_str));
         let labelled = || self.matchers.is_empty() || self.matchers.iter().any(|set| set.iter().all(holds));
-        kind && asked(&self.names, rule.name()) && labelled()
+        kind && is_selected(&self.names, rule.name()) && labelled()
     }
 
     /// The group with the rules asked for; `None` if it is not asked for or none is left.
     fn group(&self, mut group: RuleGroupJson) -> Option<RuleGroupJson> {
-        if !asked(&self.groups, &group.name) || !asked(&self.files, &group.file) {
+        if !is_selected(&self.groups, &group.name) || !is_selected(&self.files, &group.file) {
             return None;
         }
         group.rules.retain(|rule| self.rule(rule));
@@ -163,6 +163,6 @@ impl<'a> RuleFilter<'a> {
     }
 }
 
-fn asked(list: &[&str], name: &str) -> bool {
+fn is_selected(list: &[&str], name: &str) -> bool {
     list.is_empty() || list.contains(&name)
 }

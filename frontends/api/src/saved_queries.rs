@@ -7,7 +7,7 @@ use super::low_priority::blocking;
 use super::params::parse_step;
 use super::query::{self, Notices, unsupported_range_type};
 use super::response::{ApiError, ApiResult, ErrorType, success_as};
-use super::views::{ask, is_gone};
+use super::views::{describe_in_turn, not_found};
 use axum::http::StatusCode;
 use engine::live::describe::{AnswerContent, ViewReport};
 use engine::live::{ViewId, ViewKind};
@@ -90,16 +90,16 @@ pub async fn put(call: ApiRequest) -> ApiResult {
         );
         return Err(ApiError::parameter("query", reason));
     }
-    let standing = state.sources.standing.clone();
+    let standing = state.sources.saved_queries.clone();
     let wanted = name.clone();
     let change = move || standing.put(&wanted, definition, |recording| recording_rule(&state, recording));
-    let put = off_runtime(call.state.settings.hands, change).await?.map_err(refused)?;
+    let put = off_runtime(call.state.settings.execution, change).await?.map_err(refused)?;
     let (status, change) = match put {
         PutOutcome::Created => (StatusCode::CREATED, "created"),
         PutOutcome::Replaced => (StatusCode::OK, "replaced"),
         PutOutcome::Unchanged => (StatusCode::OK, "unchanged"),
     };
-    let id = call.state.sources.standing.view(&name).and_then(Result::ok).map(format_view_id);
+    let id = call.state.sources.saved_queries.view(&name).and_then(Result::ok).map(format_view_id);
     success_as(status, &SavedQueryChangeJson { name: &name, id, change })
 }
 
@@ -107,7 +107,7 @@ pub async fn put(call: ApiRequest) -> ApiResult {
 pub async fn delete(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
     let mut name = call.parameter.clone();
-    let standing = call.state.sources.standing.clone();
+    let standing = call.state.sources.saved_queries.clone();
     if let Some(id) = parse_view_id(&name) {
         let found = standing.definition(id).map(|(name, _)| name);
         name = found.ok_or_else(|| {
@@ -116,7 +116,7 @@ pub async fn delete(call: ApiRequest) -> ApiResult {
         })?;
     }
     let gone = name.clone();
-    off_runtime(call.state.settings.hands, move || standing.remove(&gone)).await?.map_err(refused)?;
+    off_runtime(call.state.settings.execution, move || standing.remove(&gone)).await?.map_err(refused)?;
     success_as(StatusCode::OK, &SavedQueryChangeJson { name: &name, id: None, change: "removed" })
 }
 
@@ -126,12 +126,12 @@ pub async fn result(call: ApiRequest) -> ApiResult {
     let name = call.parameter.clone();
     let id = id_named(&state, &name)?;
     let views = state.sources.views.clone();
-    let read = ask(&state, move || views.read(id)).await?;
-    let report = read.ok_or_else(|| is_gone(&name))?;
+    let read = describe_in_turn(&state, move || views.read(id)).await?;
+    let report = read.ok_or_else(|| not_found(&name))?;
     if let Some(failure) = report.answer.failure.as_ref().filter(|failure| failure.lasts) {
         return Err(ApiError::new(ErrorType::Execution, failure.error.clone()));
     }
-    let text = state.sources.standing.definition(id).map_or(report.spec.name.clone(), |(_, d)| d.query);
+    let text = state.sources.saved_queries.definition(id).map_or(report.spec.name.clone(), |(_, d)| d.query);
     let asked_continuously = report.work.is_none() && matches!(report.spec.kind, ViewKind::Continuous { .. });
     let answer = match (report.answer.frontier, report.answer.content.clone()) {
         (Some(t), Some(content)) if !asked_continuously => shown(&report, t, content),
@@ -179,7 +179,8 @@ async fn from_history(
     let t = t.unwrap_or(state.sources.clock.now());
     let _cancel = query::CancelOnDrop(options.cancel.clone());
     let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
-    Ok(off_runtime(settings.hands, move || answers.instant(&report.spec.plan, t - shift, &options)).await??)
+    Ok(off_runtime(settings.execution, move || answers.instant(&report.spec.plan, t - shift, &options))
+        .await??)
 }
 
 /// The view of an id or of a standing query's name.
@@ -187,13 +188,13 @@ pub fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError> {
     if let Some(id) = parse_view_id(name) {
         return Ok(id);
     }
-    match state.sources.standing.view(name) {
+    match state.sources.saved_queries.view(name) {
         Some(Ok(id)) => Ok(id),
         Some(Err(why)) => Err(ApiError::new(
             ErrorType::Execution,
             format!("the standing query {name:?} does not stand: {why}"),
         )),
-        None => Err(is_gone(name)),
+        None => Err(not_found(name)),
     }
 }
 
@@ -224,9 +225,9 @@ fn refused(refusal: SavedQueryError) -> ApiError {
 }
 
 async fn off_runtime<T: Send + 'static>(
-    hands: Execution,
+    execution: Execution,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    let done = blocking(hands, work).await;
+    let done = blocking(execution, work).await;
     done.map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))
 }

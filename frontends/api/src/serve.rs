@@ -54,7 +54,7 @@ pub struct ClientAddress(pub SocketAddr);
 
 /// What all connections share.
 pub struct Http {
-    pub(super) door: Arc<StartupGate>,
+    pub(super) gate: Arc<StartupGate>,
     pub(super) slots: Arc<Slots>,
     pub(super) timeouts: Timeouts,
     max_by_address: usize,
@@ -64,14 +64,14 @@ pub struct Http {
 }
 
 impl Http {
-    fn new(door: Arc<StartupGate>, options: ServeOptions, metrics: &Metrics) -> Http {
+    fn new(gate: Arc<StartupGate>, options: ServeOptions, metrics: &Metrics) -> Http {
         let max_connections = options.max_connections.max(1);
         let max_by_address = match options.max_by_address {
             0 => max_connections - max_connections / 4,
             given => given,
         };
         Http {
-            door,
+            gate,
             slots: Slots::new(max_connections, max_by_address, metrics),
             timeouts: options.timeouts,
             max_by_address,
@@ -91,7 +91,7 @@ impl Http {
 
     /// Why a request for `path` is not answered on a connection with this slot.
     pub(super) fn refusal(&self, grant: Grant, path: &str) -> Option<String> {
-        if grant == Grant::All || limits::RESERVE_PATHS.contains(&self.door.local_path(path)) {
+        if grant == Grant::All || limits::RESERVE_PATHS.contains(&self.gate.local_path(path)) {
             return None;
         }
         self.refused.inc();
@@ -138,7 +138,7 @@ async fn accept(http: Arc<Http>, listener: TcpListener) {
     let mut next_connection = Box::pin(next(&http, &listener));
     loop {
         tokio::select! {
-            () = http.door.stopped() => break,
+            () = http.gate.stopped() => break,
             Some(_) = connections.join_next() => {}
             serving = &mut next_connection => {
                 connections.spawn(serving);

@@ -41,7 +41,7 @@ pub struct ApiServices {
     /// The live runtime.
     pub views: Arc<dyn ViewRegistry>,
     /// Standing queries that people put there.
-    pub standing: Arc<SavedQueries>,
+    pub saved_queries: Arc<SavedQueries>,
     /// Scrape targets.
     pub targets: Arc<dyn TargetList>,
     /// Rule groups and alerts.

@@ -18,7 +18,7 @@ use tower::ServiceExt;
 /// See the module.
 pub struct StartupGate {
     prefix: String,
-    behind: OnceLock<(Router, AppState)>,
+    opened: OnceLock<(Router, AppState)>,
     stopping: watch::Sender<bool>,
 }
 
@@ -26,12 +26,12 @@ impl StartupGate {
     /// A door with nothing behind it yet, for a server with this `--web.route-prefix`.
     pub fn new(route_prefix: &str) -> Arc<StartupGate> {
         let prefix = route_prefix.trim_end_matches('/').to_owned();
-        Arc::new(StartupGate { prefix, behind: OnceLock::new(), stopping: watch::Sender::new(false) })
+        Arc::new(StartupGate { prefix, opened: OnceLock::new(), stopping: watch::Sender::new(false) })
     }
 
     /// From now on requests go to `router`, whose state is `state`.
     pub fn open(&self, router: Router, state: AppState) {
-        let _ = self.behind.set((router, state));
+        let _ = self.opened.set((router, state));
         if *self.stopping.borrow() {
             self.stop();
         }
@@ -40,7 +40,7 @@ impl StartupGate {
     /// The server stops: it takes no new connections, and subscriptions end.
     pub(super) fn stop(&self) {
         self.stopping.send_replace(true);
-        if let Some((_, state)) = self.behind.get() {
+        if let Some((_, state)) = self.opened.get() {
             state.stop();
         }
     }
@@ -58,7 +58,7 @@ impl StartupGate {
 
     /// The answer to a request.
     pub(super) async fn answer(&self, request: Request) -> Response {
-        if let Some((router, _)) = self.behind.get() {
+        if let Some((router, _)) = self.opened.get() {
             return router.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
         }
         let looks = matches!(*request.method(), Method::GET | Method::HEAD);

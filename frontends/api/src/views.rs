@@ -149,7 +149,7 @@ pub async fn views(call: ApiRequest) -> ApiResult {
     let mut found = describe(&state, from, limit + 1).await?;
     let next = found.views.get(limit).map(|view| format_view_id(view.id));
     found.views.truncate(limit);
-    let definitions = state.sources.standing.definitions();
+    let definitions = state.sources.saved_queries.definitions();
     let shown = |view: ViewReport| shown(&state, definitions.get(&view.id).map(|d| d.query.clone()), view);
     let views = found.views.into_iter().map(shown).collect();
     success(&ViewPageJson { time: found.t, views, total: found.total, next })
@@ -165,8 +165,8 @@ pub async fn view(call: ApiRequest) -> ApiResult {
     let name = call.parameter.clone();
     let id = saved_queries::id_named(&call.state, &name)?;
     let found = one(&call.state, id).await?;
-    let query = call.state.sources.standing.definition(id).map(|(_, definition)| definition.query);
-    success(&shown(&call.state, query, found.ok_or_else(|| is_gone(&name))?))
+    let query = call.state.sources.saved_queries.definition(id).map(|(_, definition)| definition.query);
+    success(&shown(&call.state, query, found.ok_or_else(|| not_found(&name))?))
 }
 
 /// One view.
@@ -175,7 +175,7 @@ pub async fn one(state: &AppState, id: ViewId) -> Result<Option<ViewReport>, Api
 }
 
 /// The error of a view that is not there.
-pub fn is_gone(name: &str) -> ApiError {
+pub fn not_found(name: &str) -> ApiError {
     ApiError::new(ErrorType::NotFound, format!("no view {name:?}: it is gone, or never was"))
 }
 
@@ -201,11 +201,11 @@ fn page_of(form: &Form) -> Result<(ViewId, usize), ApiError> {
 /// The answer takes a tick.
 async fn describe(state: &AppState, from: ViewId, limit: usize) -> Result<Description, ApiError> {
     let views = state.sources.views.clone();
-    ask(state, move || views.describe(from, limit)).await
+    describe_in_turn(state, move || views.describe(from, limit)).await
 }
 
 /// Asks off the async runtime, in its turn.
-pub async fn ask<T: Send + 'static>(
+pub async fn describe_in_turn<T: Send + 'static>(
     state: &AppState,
     question: impl FnOnce() -> Result<T, DescribeError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -255,7 +255,7 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson 
         last_error,
         last_error_time,
         backfill,
-        work: view.work.map(standing),
+        work: view.work.map(live_view),
         subquery_cache: view
             .subquery_cache
             .map(|SubqueryCacheReport { steps, rows, bytes, .. }| SubqueryCacheJson { steps, rows, bytes }),
@@ -287,7 +287,7 @@ fn recorded(kind: ViewKind) -> Option<RecordedViewJson> {
     }
 }
 
-fn standing(work: ViewFootprint) -> LiveViewJson {
+fn live_view(work: ViewFootprint) -> LiveViewJson {
     let shared = |steps: StepCount| SharedCountJson { total: steps.total, shared: steps.shared };
     let ring = |ring: RingReport| RingJson {
         selector: ring.selector,

@@ -132,7 +132,7 @@ fn start(dir: &std::path::Path) -> (AppState, Arc<Store>, LiveRuntime) {
         catalog: store.clone(),
         readiness: store.clone(),
         tsdb: store.clone(),
-        standing: Arc::new(SavedQueries::in_memory(Arc::new(live.clone()), promql())),
+        saved_queries: Arc::new(SavedQueries::in_memory(Arc::new(live.clone()), promql())),
         views: Arc::new(live.clone()),
         targets: nothing.clone(),
         rules: nothing.clone(),
@@ -292,12 +292,12 @@ async fn a_query_stops_when_its_client_goes_away() {
     let (state, _, live) = start(dir.path());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let door = api::StartupGate::new("/");
-    door.open(router(state.clone()), state.clone());
+    let gate = api::StartupGate::new("/");
+    gate.open(router(state.clone()), state.clone());
     let metrics = state.sources.metrics.clone();
     let server = tokio::spawn(async move {
         let options = ServeOptions { max_connections: 8, max_by_address: 8, timeouts: Timeouts::default() };
-        api::serve(vec![listener], door, std::future::pending::<()>(), options, &metrics).await;
+        api::serve(vec![listener], gate, std::future::pending::<()>(), options, &metrics).await;
     });
     // A busy machine may be late once, but not always.
     let mut took = Duration::MAX;

@@ -223,58 +223,58 @@ impl Fixture {
 #[test]
 fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
     let dir = tempfile::tempdir().unwrap();
-    let mut house = Fixture::open(dir.path());
-    let release = Release(house.disk.clone());
-    assert_eq!(house.tick(1, 1.0), Some(1.0));
-    house.disk.0.store(true, SeqCst);
+    let mut fixture = Fixture::open(dir.path());
+    let release = Release(fixture.disk.clone());
+    assert_eq!(fixture.tick(1, 1.0), Some(1.0));
+    fixture.disk.0.store(true, SeqCst);
     let began = Instant::now();
     for second in 2..20 {
-        assert_eq!(house.tick(second, second as f64), Some(second as f64));
+        assert_eq!(fixture.tick(second, second as f64), Some(second as f64));
     }
-    house.tick(20, 200.0);
-    house.wait_sent(20, false);
-    assert_eq!(house.sent.0.lock()[0].starts_at, START + 20_000);
+    fixture.tick(20, 200.0);
+    fixture.wait_sent(20, false);
+    assert_eq!(fixture.sent.0.lock()[0].starts_at, START + 20_000);
     assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
 
-    house.fill_the_log();
+    fixture.fill_the_log();
     let began = Instant::now();
     for second in 21..121 {
         assert_eq!(
-            house.tick(second, second as f64 + 200.0),
+            fixture.tick(second, second as f64 + 200.0),
             Some(second as f64 + 200.0),
             "the reserve is theirs"
         );
     }
-    house.tick(121, 1.0);
-    house.wait_sent(121, true);
+    fixture.tick(121, 1.0);
+    fixture.wait_sent(121, true);
     // A hundred ticks, each of which would wait two seconds if it did.
     assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
 
     drop(release);
-    house.live.stop();
-    drop(house.core);
-    house.store.close().unwrap();
-    drop(house.store);
-    let mut house = Fixture::open(dir.path());
+    fixture.live.stop();
+    drop(fixture.core);
+    fixture.store.close().unwrap();
+    drop(fixture.store);
+    let mut fixture = Fixture::open(dir.path());
     let plan = compile("count_over_time(level:max[5m])", &PromqlOptions::default()).unwrap();
     let t = START + 121_000;
-    let answer = Querier::new(house.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
+    let answer = Querier::new(fixture.store.clone(), 1).instant(&plan, t, &QueryOptions::default()).unwrap();
     let QueryValue::Vector(rows) = answer.value else { panic!("not a vector") };
     assert_eq!(rows[0].v, 121.0, "everything that was recorded is on disk");
-    house.core.step(t);
-    house.live.stop();
+    fixture.core.step(t);
+    fixture.live.stop();
 }
 
 #[tokio::test]
 async fn nobody_is_told_what_is_not_in_the_log_yet() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path());
-    let release = Release(house.disk.clone());
-    let settled = || StoreReadiness::wait_committed(house.store.as_ref());
+    let fixture = Fixture::open(dir.path());
+    let release = Release(fixture.disk.clone());
+    let settled = || StoreReadiness::wait_committed(fixture.store.as_ref());
     settled().await;
-    house.disk.0.store(true, SeqCst);
-    let row = FloatRow { series: house.level, t: START, v: 1.0 };
-    house.store.append_rows(&[row]).unwrap();
+    fixture.disk.0.store(true, SeqCst);
+    let row = FloatRow { series: fixture.level, t: START, v: 1.0 };
+    fixture.store.append_rows(&[row]).unwrap();
     let mut waits = settled();
     let soon = tokio::time::timeout(Duration::from_millis(100), &mut waits);
     assert!(soon.await.is_err(), "the sample is visible and not in the log");
@@ -283,5 +283,5 @@ async fn nobody_is_told_what_is_not_in_the_log_yet() {
     settled().await;
     let log = dir.path().join("wal/00000001.wal");
     assert!(std::fs::metadata(log).unwrap().len() > 32, "the record is in the file");
-    house.live.stop();
+    fixture.live.stop();
 }

@@ -126,7 +126,7 @@ fn main() -> Result<(), Failure> {
             let begun = cpu_ms();
             let scratch = querier.instant(&plan, t + 100, &options)?;
             let between = cpu_ms();
-            let with = querier.instant_keeping(&plan, t + 100, &options, &mut kept)?;
+            let with = querier.instant_cached(&plan, t + 100, &options, &mut kept)?;
             let ended = cpu_ms();
             assert_eq!(scratch.value, with.value, "{text}");
             if round == 0 {

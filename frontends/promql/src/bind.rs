@@ -100,7 +100,7 @@ impl Binder {
 
     fn when(&self, when: &TimeModifiers) -> Result<(TimeMs, Option<plan::AtTime>), SpannedError> {
         let offset = match &when.offset {
-            Some(offset) => milliseconds(offset, false, self.known())?,
+            Some(offset) => milliseconds(offset, false, self.query_times())?,
             None => 0,
         };
         let at = when.at.map(|at| match at {
@@ -112,10 +112,10 @@ impl Binder {
     }
 
     fn length(&self, duration: &DurationArgument) -> Result<i64, SpannedError> {
-        milliseconds(duration, true, self.known())
+        milliseconds(duration, true, self.query_times())
     }
 
-    fn known(&self) -> KnownQueryTimes {
+    fn query_times(&self) -> KnownQueryTimes {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         self.range.map_or_else(KnownQueryTimes::default, |r| KnownQueryTimes {
             step: seconds(r.step),

@@ -215,13 +215,13 @@ pub(crate) struct KnownQueryTimes {
 pub(crate) fn milliseconds(
     duration: &DurationArgument,
     positive: bool,
-    known: KnownQueryTimes,
+    query_times: KnownQueryTimes,
 ) -> Result<i64, SpannedError> {
     let expr = match duration {
         DurationArgument::Fixed(nanos) => return Ok(nanos / 1_000_000),
         DurationArgument::Computed(expr) => expr,
     };
-    let seconds = evaluate(expr, known)?;
+    let seconds = evaluate(expr, query_times)?;
     if positive && seconds <= 0.0 {
         return Err(not_positive(expr.span));
     }

@@ -90,23 +90,23 @@ struct HistogramLiteralReader<'a> {
 }
 
 impl HistogramLiteralReader<'_> {
-    fn rest(&self) -> &str {
+    fn remaining(&self) -> &str {
         &self.text[self.at..]
     }
 
     fn skip_spaces(&mut self) {
-        self.at += self.rest().len() - self.rest().trim_start_matches(is_space).len();
+        self.at += self.remaining().len() - self.remaining().trim_start_matches(is_space).len();
     }
 
     fn accept(&mut self, wanted: &str) -> bool {
-        let hit = self.rest().starts_with(wanted);
+        let hit = self.remaining().starts_with(wanted);
         self.at += if hit { wanted.len() } else { 0 };
         hit
     }
 
     /// The letters and underscores ahead.
     fn word(&mut self) -> &str {
-        let length = self.rest().len() - self.rest().trim_start_matches(is_alpha).len();
+        let length = self.remaining().len() - self.remaining().trim_start_matches(is_alpha).len();
         self.at += length;
         &self.text[self.at - length..self.at]
     }
@@ -117,7 +117,7 @@ impl HistogramLiteralReader<'_> {
 
     /// The next character cannot stand here.
     fn unexpected(&self) -> SpannedError {
-        let next = self.rest().chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
+        let next = self.remaining().chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
         self.fault(format!("histogram description incomplete unexpected: '{next}'"))
     }
 
@@ -155,13 +155,13 @@ impl HistogramLiteralReader<'_> {
     }
 
     fn number(&mut self) -> Result<f64, SpannedError> {
-        let (value, rest) = number(self.rest()).ok_or_else(|| self.unexpected())?;
+        let (value, rest) = number(self.remaining()).ok_or_else(|| self.unexpected())?;
         self.at = self.text.len() - rest.len();
         Ok(value)
     }
 
     fn integer(&mut self) -> Result<i32, SpannedError> {
-        let text = self.rest();
+        let text = self.remaining();
         let sign = usize::from(text.starts_with('-'));
         let length = sign + text[sign..].bytes().take_while(u8::is_ascii_digit).count();
         let value = text[..length].parse().map_err(|_| self.unexpected())?;
@@ -180,7 +180,7 @@ impl HistogramLiteralReader<'_> {
             if self.accept("]") {
                 return Ok(values);
             }
-            let next = self.rest().chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
+            let next = self.remaining().chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
             let value = self.number();
             let bad = |_| self.fault(format!("invalid character in buckets description: '{next}'"));
             values.push(value.map_err(bad)?);

@@ -245,7 +245,7 @@ impl World {
 
     /// The difference between what is answered with what is kept, and from scratch.
     fn differs(&self, plan: &Plan, t: i64, kept: &mut SubqueryCache) -> Option<String> {
-        let with = self.querier.instant_keeping(plan, t, &self.options, kept);
+        let with = self.querier.instant_cached(plan, t, &self.options, kept);
         let scratch = self.querier.instant(plan, t, &self.options);
         let same = match (&with, &scratch) {
             (Ok(a), Ok(b)) => {
@@ -334,7 +334,7 @@ fn gauges(series: usize, times: impl Iterator<Item = i64>) -> World {
 
 fn asked_for(world: &World, plan: &Plan, t: i64, kept: &mut SubqueryCache) -> u64 {
     let before = kept.report().asked;
-    world.querier.instant_keeping(plan, t, &world.options, kept).expect("answered");
+    world.querier.instant_cached(plan, t, &world.options, kept).expect("answered");
     kept.report().asked - before
 }
 
@@ -430,9 +430,9 @@ fn what_fails_keeps_nothing_wrong() {
     let few = QueryOptions { max_samples: 30, ..world.options.clone() };
     let scratch = world.querier.instant(&plan, now, &few);
     assert!(matches!(&scratch, Err(QueryError::Execution(text)) if text.contains("too many samples")));
-    assert_eq!(world.querier.instant_keeping(&plan, now, &few, &mut kept), scratch);
+    assert_eq!(world.querier.instant_cached(&plan, now, &few, &mut kept), scratch);
     assert_eq!(world.differs(&plan, now, &mut kept), None);
-    let kept_now = world.querier.instant_keeping(&plan, now, &few, &mut kept);
+    let kept_now = world.querier.instant_cached(&plan, now, &few, &mut kept);
     assert_eq!(kept_now, scratch, "what is kept counts as what is asked for");
     assert_eq!(world.differs(&plan, now + 15_000, &mut kept), None);
 }

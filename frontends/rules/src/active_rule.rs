@@ -44,9 +44,9 @@ pub(super) struct ActiveRule {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StepCounts {
     /// Evaluations that its view told of; of several without a change it tells once.
-    pub told: u64,
+    pub reported_evaluations: u64,
     /// Those among them that failed.
-    pub told_failures: u64,
+    pub reported_failures: u64,
     /// What failed here: limits, writing.
     pub failures: u64,
 }
@@ -64,11 +64,11 @@ impl ActiveRule {
         };
         let mut tally = StepCounts::default();
         let counts = matches!(event, TapEvent::Progress { .. } | TapEvent::Failed { .. });
-        tally.told += u64::from(counts);
+        tally.reported_evaluations += u64::from(counts);
         let failed = if let TapEvent::Failed { error, .. } = &event { Some(error.clone()) } else { None };
         let outcome = match (&mut self.alerting, failed) {
             (alerting, Some(error)) => {
-                tally.told_failures += 1;
+                tally.reported_failures += 1;
                 if let Some(alerting) = alerting {
                     alerting.evaluation_failed(&self.rule.name, tools, t);
                 }
@@ -136,7 +136,7 @@ impl ActiveRule {
         &mut self,
         expander: &TemplateExpander,
         url: &str,
-        inbox: &Arc<RuleEventQueue>,
+        events: &Arc<RuleEventQueue>,
         now: TimeMs,
     ) -> Vec<AlertNotification> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
@@ -147,13 +147,13 @@ impl ActiveRule {
         let at = alerting.send_slot.take().unwrap_or(now);
         let due = alerting.alerts.take_due(at);
         let one = |due: DueAlert| {
-            let texts = alerting.annotations.told(expander, &due.alert, at);
+            let texts = alerting.annotations.for_notification(expander, &due.alert, at);
             if alerting.annotations.must_keep(&due.alert) {
                 alerting.alerts.keep_annotations(&due.labels, texts.clone());
             }
             AlertNotification {
                 annotations: ExpandedAnnotations::clone(&texts),
-                receipt: receipt(inbox, self.id, &due, at),
+                receipt: receipt(events, self.id, &due, at),
                 labels: due.labels,
                 starts_at: due.alert.fired_at.unwrap_or(due.alert.active_at),
                 ends_at: due.ends_at,
@@ -221,10 +221,10 @@ impl ActiveRule {
     }
 }
 
-fn receipt(inbox: &Arc<RuleEventQueue>, rule: RuleId, due: &DueAlert, sent: TimeMs) -> DeliveryReceipt {
+fn receipt(events: &Arc<RuleEventQueue>, rule: RuleId, due: &DueAlert, sent: TimeMs) -> DeliveryReceipt {
     let fired_at = due.alert.fired_at;
     let resolved_at = due.alert.resolved_at;
     let told = DeliveredAlert { rule, labels: due.labels.clone(), sent, fired_at, resolved_at };
-    let inbox = inbox.clone();
-    DeliveryReceipt(Arc::new(move || inbox.told(told.clone())))
+    let events = events.clone();
+    DeliveryReceipt(Arc::new(move || events.mark_delivered(told.clone())))
 }

@@ -30,7 +30,7 @@ pub struct ActiveRules {
     ports: RuleServices,
     options: RuleManagerOptions,
     expander: Arc<TemplateExpander>,
-    inbox: Arc<RuleEventQueue>,
+    events: Arc<RuleEventQueue>,
     groups: Vec<ActiveGroup>,
     /// Where each rule is: group, rule.
     positions: HashMap<RuleId, (usize, usize)>,
@@ -59,7 +59,7 @@ impl ActiveGroup {
     /// states are being written in this step.
     fn follow(&mut self, r: usize, writes: bool) {
         let (front, rest) = self.rules.split_at_mut(r);
-        let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.is_behind()) else {
+        let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.awaits_rules()) else {
             return;
         };
         let slots = front.iter().filter_map(ActiveRule::next_slot);
@@ -79,7 +79,7 @@ struct RuleOrigin {
 
 impl ActiveRules {
     /// No rules yet.
-    pub fn new(ports: RuleServices, options: RuleManagerOptions, inbox: Arc<RuleEventQueue>) -> ActiveRules {
+    pub fn new(ports: RuleServices, options: RuleManagerOptions, events: Arc<RuleEventQueue>) -> ActiveRules {
         let expander =
             TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
         let expander = Arc::new(expander);
@@ -89,7 +89,7 @@ impl ActiveRules {
             ports,
             options,
             expander,
-            inbox,
+            events,
             groups,
             positions: places,
             wakeups: wakes,
@@ -302,7 +302,7 @@ impl ActiveRules {
                 running.view = view;
                 running.tap = self.tap(&running);
             }
-            None if anew => self.tap_anew(&mut running),
+            None if anew => self.tap_again(&mut running),
             None => {}
         }
         running
@@ -315,11 +315,11 @@ impl ActiveRules {
 
     fn tap(&self, running: &ActiveRule) -> TapId {
         let outcome_only = running.alerting.is_none();
-        let sink = RuleSink { inbox: self.inbox.clone(), rule: running.id, outcome_only };
+        let sink = RuleSink { events: self.events.clone(), rule: running.id, outcome_only };
         self.ports.views.tap(running.view, Box::new(sink))
     }
 
-    fn tap_anew(&self, running: &mut ActiveRule) {
+    fn tap_again(&self, running: &mut ActiveRule) {
         self.ports.views.untap(running.tap);
         running.tap = self.tap(running);
     }
@@ -391,7 +391,7 @@ impl ActiveRules {
         for g in std::mem::take(&mut self.wrote) {
             self.groups.get_mut(g).into_iter().for_each(|group| group.wrote = now);
         }
-        let DrainedRuleEvents { events, lagging, told } = self.inbox.take();
+        let DrainedRuleEvents { events, lagging, told } = self.events.take();
         let mut touched = BTreeSet::new();
         let mut outgoing = Vec::new();
         for (id, event) in events {
@@ -406,14 +406,14 @@ impl ActiveRules {
             if running.next_slot() != slot {
                 self.wrote.insert(place.0);
             }
-            group.counters.told(running, tally, self.ports.views.cost(running.view), &self.durations);
+            group.counters.count_event(running, tally, self.ports.views.cost(running.view), &self.durations);
             // At once: an alert that fires and ends within one step is told both times.
-            outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
+            outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
         }
         for told in told {
             let Some(place) = self.positions.get(&told.rule).copied() else { continue };
             if let Some(alerting) = &mut self.groups[place.0].rules[place.1].alerting {
-                alerting.alerts.told(&told);
+                alerting.alerts.mark_delivered(&told);
                 touched.insert(place);
             }
         }
@@ -425,8 +425,8 @@ impl ActiveRules {
         }
         self.save_and_send(outgoing, changes);
         self.pass_slots(now);
-        if self.ports.views.wants_states() {
-            self.ports.views.states_are_written(self.written_before());
+        if self.ports.views.awaits_alert_series() {
+            self.ports.views.alert_series_written(self.written_before());
         }
         for id in lagging.into_iter() {
             self.resubscribe(id);
@@ -470,7 +470,7 @@ impl ActiveRules {
                 self.wrote.insert(g);
             }
         }
-        outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.inbox, now));
+        outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
         changes.extend(running.take_changes(now));
         let wake = running.next_wake();
         if wake != running.wake {

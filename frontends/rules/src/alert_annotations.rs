@@ -17,14 +17,14 @@ pub type ExpandedAnnotations = Vec<(String, String)>;
 pub struct AlertAnnotations {
     templates: Vec<(String, AlertTemplate)>,
     /// Whether some text depends on more than the row.
-    looks: bool,
+    is_time_dependent: bool,
 }
 
 impl AlertAnnotations {
     /// Those of these templates.
     pub(super) fn new(templates: Vec<(String, AlertTemplate)>) -> AlertAnnotations {
-        let looks = templates.iter().any(|(_, template)| template.looks());
-        AlertAnnotations { templates, looks }
+        let looks = templates.iter().any(|(_, template)| template.is_time_dependent());
+        AlertAnnotations { templates, is_time_dependent: looks }
     }
 
     /// Fills them for one row.
@@ -39,7 +39,7 @@ impl AlertAnnotations {
     }
 
     /// What is told of `alert` at `t`.
-    pub(super) fn told(
+    pub(super) fn for_notification(
         &self,
         expander: &TemplateExpander,
         alert: &Alert,
@@ -53,7 +53,7 @@ impl AlertAnnotations {
 
     /// Whether what was told of an alert has to be kept for when it is over.
     pub(super) fn must_keep(&self, alert: &Alert) -> bool {
-        self.looks && alert.holds()
+        self.is_time_dependent && alert.holds()
     }
 }
 

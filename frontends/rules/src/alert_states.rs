@@ -132,7 +132,7 @@ impl AlertStates {
     }
 
     /// A row has come that an alert waited for, before a slot looks at it.
-    pub fn row_has_come(&mut self, row: ConditionRow) {
+    pub fn add_awaited_row(&mut self, row: ConditionRow) {
         let Some(alert) = self.active.get_mut(&row.alert).filter(|alert| alert.awaiting_row) else { return };
         alert.awaiting_row = false;
         self.schedule(&row.alert);
@@ -148,7 +148,7 @@ impl AlertStates {
     }
 
     /// An Alertmanager took an alert as it was handed out.
-    pub fn told(&mut self, told: &DeliveredAlert) {
+    pub fn mark_delivered(&mut self, told: &DeliveredAlert) {
         let is_it = |a: &&mut Alert| (a.fired_at, a.resolved_at) == (told.fired_at, told.resolved_at);
         if let Some(alert) = self.active.get_mut(&told.labels).filter(is_it)
             && alert.delivered_at < Some(told.sent)
@@ -213,7 +213,7 @@ impl AlertStates {
         for labels in awaited {
             let Some(alert) = self.active.get_mut(&labels) else { continue };
             alert.awaiting_row = false;
-            self.row_gone(&labels, t);
+            self.remove_row(&labels, t);
         }
     }
 
@@ -314,7 +314,7 @@ impl AlertStates {
         let row = self.rows_by_alert.get(labels).and_then(|holders| holders.first());
         match row.and_then(|row| Some((row.clone(), self.rows.get(row)?.1))) {
             Some((row, value)) => self.row_holds(labels, &row, value, t),
-            None => self.row_gone(labels, t),
+            None => self.remove_row(labels, t),
         }
     }
 
@@ -342,7 +342,7 @@ impl AlertStates {
         self.insert(labels.clone(), Alert { value, row: row.clone(), last_seen_at: t, ..known });
     }
 
-    fn row_gone(&mut self, labels: &Labels, t: TimeMs) {
+    fn remove_row(&mut self, labels: &Labels, t: TimeMs) {
         let Some(alert) = self.active.get_mut(labels) else { return };
         match alert.state {
             AlertState::Inactive => return,

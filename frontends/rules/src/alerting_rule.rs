@@ -35,7 +35,7 @@ pub(super) struct AlertingRule {
     /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
     pub send_slot: Option<TimeMs>,
     /// With `evaluation: interval`, where the condition reads the states of alerts.
-    behind: Option<Behind>,
+    awaited_rules: Option<Behind>,
 }
 
 /// A condition that reads the states of alerts is looked at behind the rules in front of it, as in
@@ -118,7 +118,7 @@ impl AlertingRule {
             condition_rows: in_slots.then(BTreeMap::new),
             has_answered: false,
             send_slot: None,
-            behind: behind.then(Behind::default),
+            awaited_rules: behind.then(Behind::default),
         })
     }
 
@@ -149,18 +149,18 @@ impl AlertingRule {
     }
 
     /// Whether it has to be told how far the rules in front of it are.
-    pub fn is_behind(&self) -> bool {
-        self.behind.is_some()
+    pub fn awaits_rules(&self) -> bool {
+        self.awaited_rules.is_some()
     }
 
     /// Tells how far the rules in front of it are.
     pub fn follow(&mut self, behind: Behind) {
-        self.behind = self.behind.map(|_| behind);
+        self.awaited_rules = self.awaited_rules.map(|_| behind);
     }
 
     /// Until when slots may be looked at at `t`; `answer_complete`: the mirror is the answer at `t`.
     fn slots_until(&self, t: TimeMs, answered: bool) -> TimeMs {
-        match self.behind {
+        match self.awaited_rules {
             None => t,
             Some(behind) if answered && t > behind.since => t.min(behind.before - 1),
             Some(_) => TimeMs::MIN,
@@ -277,7 +277,7 @@ impl AlertingRule {
                 if self.awaiting.is_some() {
                     for (row, value) in came {
                         let alert = self.alert_labels(name, tools, &row, value, t);
-                        self.alerts.row_has_come(ConditionRow { row, alert, value });
+                        self.alerts.add_awaited_row(ConditionRow { row, alert, value });
                     }
                 }
             }
@@ -357,7 +357,7 @@ impl AlertingRule {
     pub fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.condition_rows.is_none()).unwrap_or(TimeMs::MAX);
         // What is behind others waits for an answer.
-        let slot = if self.is_behind() { TimeMs::MAX } else { self.slots.next };
+        let slot = if self.awaits_rules() { TimeMs::MAX } else { self.slots.next };
         let delayed = timer.min(self.give_up_at()).min(slot).saturating_add(TIMER_SLACK_MS);
         delayed.min(self.next_send())
     }

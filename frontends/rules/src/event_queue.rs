@@ -19,7 +19,7 @@ pub struct RuleId(pub u64);
 struct QueuedRuleEvents {
     events: VecDeque<(RuleId, TapEvent)>,
     lagging: HashSet<RuleId>,
-    told: Vec<DeliveredAlert>,
+    delivered: Vec<DeliveredAlert>,
     closed: bool,
     /// Something besides events waits for the thread.
     nudged: bool,
@@ -64,14 +64,14 @@ impl RuleEventQueue {
         let mut waiting = self.waiting.lock();
         let events = std::mem::take(&mut waiting.events);
         let lagging = std::mem::take(&mut waiting.lagging);
-        let told = std::mem::take(&mut waiting.told);
+        let told = std::mem::take(&mut waiting.delivered);
         DrainedRuleEvents { events, lagging, told }
     }
 
     /// Sleeps until something arrives, at most `limit`.
     pub fn wait(&self, limit: Duration) {
         let mut waiting = self.waiting.lock();
-        let empty = waiting.events.is_empty() && waiting.lagging.is_empty() && waiting.told.is_empty();
+        let empty = waiting.events.is_empty() && waiting.lagging.is_empty() && waiting.delivered.is_empty();
         let idle = empty && !waiting.closed;
         if idle && !waiting.nudged {
             self.arrived.wait_for(&mut waiting, limit);
@@ -98,10 +98,10 @@ impl RuleEventQueue {
 
     /// An alert has arrived at an Alertmanager. If too many such news wait, this one is lost:
     /// should the process die now, the alert is sent once more.
-    pub fn told(&self, told: DeliveredAlert) {
+    pub fn mark_delivered(&self, told: DeliveredAlert) {
         let mut waiting = self.waiting.lock();
-        if waiting.told.len() < INBOX_EVENTS {
-            waiting.told.push(told);
+        if waiting.delivered.len() < INBOX_EVENTS {
+            waiting.delivered.push(told);
         }
         drop(waiting);
         self.arrived.notify_all();
@@ -126,7 +126,7 @@ impl RuleEventQueue {
 /// The consumer of one rule's view.
 pub struct RuleSink {
     /// Where the events go.
-    pub inbox: Arc<RuleEventQueue>,
+    pub events: Arc<RuleEventQueue>,
     /// Whose they are.
     pub rule: RuleId,
     /// Rows are not needed (recording rules): only that and how the evaluation went.
@@ -143,7 +143,7 @@ impl Sink for RuleSink {
             TapEvent::Notes { .. } => return true,
             other => other,
         };
-        self.inbox.push(self.rule, event)
+        self.events.push(self.rule, event)
     }
 
     /// As in Prometheus, rules have no use for annotations.

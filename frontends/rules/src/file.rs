@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use views::may_stand;
+use views::check_live;
 
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq)]
@@ -271,7 +271,7 @@ impl RuleFileReader<'_> {
             let rule = self.rule(&raw.labels, backfill, rule)?;
             let dialect = Dialect::default();
             let queries = StoreQueries::Allowed;
-            if let Err(why) = may_stand(&view_of(&group, &rule), dialect, queries) {
+            if let Err(why) = check_live(&view_of(&group, &rule), dialect, queries) {
                 let what =
                     format!("the expression cannot stand ({why}): it is asked from history every second");
                 self.warnings.push(self.fault(

@@ -104,7 +104,7 @@ impl GroupMetrics {
     }
 
     /// An event of a rule's view was taken in.
-    pub fn told(
+    pub fn count_event(
         &self,
         rule: &mut ActiveRule,
         tally: StepCounts,
@@ -113,7 +113,9 @@ impl GroupMetrics {
     ) {
         match spent {
             Some(spent) => self.catch_up(rule, spent, durations),
-            None => self.count(tally.told, tally.told_failures, rule.took(None), durations),
+            None => {
+                self.count(tally.reported_evaluations, tally.reported_failures, rule.took(None), durations)
+            }
         }
         self.failed(tally.failures);
         if let Some(t) = rule.last_evaluation {

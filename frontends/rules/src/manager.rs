@@ -71,7 +71,7 @@ type ManagerCall = Box<dyn FnOnce(&mut ActiveRules) + Send>;
 
 /// The handle of the running manager. Dropping it ends the thread.
 pub struct RuleManager {
-    inbox: Arc<RuleEventQueue>,
+    events: Arc<RuleEventQueue>,
     jobs: SyncSender<ManagerCall>,
     clock: Arc<dyn Clock>,
     works: Works,
@@ -86,25 +86,25 @@ enum Works {
 impl RuleManager {
     /// Starts the thread, with no rules yet.
     pub fn start(ports: RuleServices, options: RuleManagerOptions) -> std::io::Result<RuleManager> {
-        let inbox = Arc::new(RuleEventQueue::default());
+        let events = Arc::new(RuleEventQueue::default());
         let (jobs, queue) = sync_channel(16);
         let clock = ports.clock.clone();
-        let core = ActiveRules::new(ports, options, inbox.clone());
-        let thread_inbox = inbox.clone();
+        let core = ActiveRules::new(ports, options, events.clone());
+        let thread_inbox = events.clone();
         let thread_clock = clock.clone();
         let thread = std::thread::Builder::new()
             .name("rules".to_owned())
             .spawn(move || run(core, &thread_inbox, &queue, &*thread_clock))?;
-        Ok(RuleManager { inbox, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
+        Ok(RuleManager { events, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
     }
 
     /// Without a thread: callers work, and [`RuleManager::turn`] does what is due.
-    pub fn by_hand(ports: RuleServices, options: RuleManagerOptions) -> RuleManager {
-        let inbox = Arc::new(RuleEventQueue::default());
+    pub fn without_thread(ports: RuleServices, options: RuleManagerOptions) -> RuleManager {
+        let events = Arc::new(RuleEventQueue::default());
         let (jobs, _) = sync_channel(0);
         let clock = ports.clock.clone();
-        let core = ActiveRules::new(ports, options, inbox.clone());
-        RuleManager { inbox, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
+        let core = ActiveRules::new(ports, options, events.clone());
+        RuleManager { events, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
     }
 
     /// Does what is due, of a manager that has no thread.
@@ -128,7 +128,7 @@ impl RuleManager {
 
     /// Finishes what has arrived and ends the thread.
     pub fn stop(&self) {
-        self.inbox.close();
+        self.events.close();
         match &self.works {
             Works::Thread(thread) => thread.lock().take().into_iter().for_each(|thread| drop(thread.join())),
             Works::Caller(_) => self.turn(),
@@ -146,7 +146,7 @@ impl RuleManager {
         let (answer, question) = sync_channel(1);
         let job: ManagerCall = Box::new(move |core| drop(answer.send(work(core))));
         self.jobs.send(job).map_err(|_| gone())?;
-        self.inbox.wake();
+        self.events.wake();
         question.recv().map_err(|_| gone())
     }
 }
@@ -157,16 +157,16 @@ impl Drop for RuleManager {
     }
 }
 
-fn run(mut core: ActiveRules, inbox: &RuleEventQueue, jobs: &Receiver<ManagerCall>, clock: &dyn Clock) {
+fn run(mut core: ActiveRules, events: &RuleEventQueue, jobs: &Receiver<ManagerCall>, clock: &dyn Clock) {
     loop {
         while let Ok(job) = jobs.try_recv() {
             job(&mut core);
         }
         let wake = core.step(clock.now());
-        if inbox.is_closed() {
+        if events.is_closed() {
             return;
         }
         let sleep = (wake - clock.now()).max(1) as u64;
-        inbox.wait(Duration::from_millis(sleep));
+        events.wait(Duration::from_millis(sleep));
     }
 }

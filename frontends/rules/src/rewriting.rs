@@ -32,9 +32,9 @@ pub struct TemplateRewriter<'a> {
     /// The template's name in errors.
     pub name: &'a str,
     /// Names of functions.
-    pub known: &'a [String],
+    pub functions: &'a [String],
     /// Whether it calls something that looks further than its arguments.
-    pub looks: bool,
+    pub is_time_dependent: bool,
     /// What is refused.
     pub fault: Option<TemplateSyntaxError>,
     /// Which definition is walked over.
@@ -59,7 +59,7 @@ impl Variables {
         self.names.push(name);
     }
 
-    fn knows(&self, name: &SmolStr) -> bool {
+    fn is_function(&self, name: &SmolStr) -> bool {
         self.declared.get(name).is_some_and(|times| *times > 0)
     }
 
@@ -77,8 +77,8 @@ impl<'a> TemplateRewriter<'a> {
         TemplateRewriter {
             prelude,
             name,
-            known,
-            looks: false,
+            functions: known,
+            is_time_dependent: false,
             fault: None,
             executing: String::new(),
             variables: Variables::default(),
@@ -141,7 +141,7 @@ impl<'a> TemplateRewriter<'a> {
         if !pipe.is_assign {
             pipe.decl.iter().cloned().for_each(|name| self.variables.declare(name));
         }
-        let unknown = pipe.decl.iter().find(|name| !self.variables.knows(name)).cloned();
+        let unknown = pipe.decl.iter().find(|name| !self.variables.is_function(name)).cloned();
         if let Some(name) = unknown {
             self.refuse(pipe.pos, format!("undefined variable {name:?}"));
         }
@@ -201,7 +201,7 @@ impl<'a> TemplateRewriter<'a> {
                 let pos = *pos;
                 let name = name.clone();
                 let fields = std::mem::take(fields);
-                if !self.variables.knows(&name) {
+                if !self.variables.is_function(&name) {
                     self.refuse(pos, format!("undefined variable {name:?}"));
                 }
                 if !fields.is_empty() {
@@ -220,11 +220,11 @@ impl<'a> TemplateRewriter<'a> {
     }
 
     fn function(&mut self, pos: Pos, name: &str) {
-        self.looks |= LOOKING.contains(&name);
-        if self.fault.is_some() || self.known.iter().any(|k| k == name) {
+        self.is_time_dependent |= LOOKING.contains(&name);
+        if self.fault.is_some() || self.functions.iter().any(|k| k == name) {
             return;
         }
-        let offered: Vec<&String> = self.known.iter().filter(|k| !k.starts_with("__")).collect();
+        let offered: Vec<&String> = self.functions.iter().filter(|k| !k.starts_with("__")).collect();
         let fix = super::yaml::suggestion(name, &offered);
         self.refuse(pos, format!("function {name:?} not defined"));
         self.fault.iter_mut().for_each(|fault| fix.clone_into(&mut fault.fix));

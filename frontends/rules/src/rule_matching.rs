@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn no_two_rules_go_on_from_one() {
         let old = [key("g", "A", "a")];
-        let twins = [key("g", "A", "a"), key("g", "A", "a")];
-        assert_eq!(ancestors(&old, &twins), [Some((0, RuleMatch::Same)), None]);
+        let duplicates = [key("g", "A", "a"), key("g", "A", "a")];
+        assert_eq!(ancestors(&old, &duplicates), [Some((0, RuleMatch::Same)), None]);
     }
 
     #[test]

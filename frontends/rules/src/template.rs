@@ -62,13 +62,13 @@ pub struct Actions {
     source: String,
     parsed: OnceLock<gotmpl::Template>,
     /// Whether its text depends on more than what it is filled with.
-    looks: bool,
+    is_time_dependent: bool,
 }
 
 impl AlertTemplate {
     /// Whether its text depends on more than what it is filled with.
-    pub fn looks(&self) -> bool {
-        matches!(self, AlertTemplate::Actions(actions) if actions.looks)
+    pub fn is_time_dependent(&self) -> bool {
+        matches!(self, AlertTemplate::Actions(actions) if actions.is_time_dependent)
     }
 }
 
@@ -116,7 +116,8 @@ impl TemplateExpander {
         }
         let name = format!("__alert_{name}");
         let (_, looks) = build(&name, source, self.functions.clone())?;
-        let actions = Actions { name, source: source.to_owned(), parsed: OnceLock::new(), looks };
+        let actions =
+            Actions { name, source: source.to_owned(), parsed: OnceLock::new(), is_time_dependent: looks };
         Ok(AlertTemplate::Actions(Arc::new(actions)))
     }
 
@@ -246,7 +247,7 @@ fn build(
         rewriter.tree(if of == MAIN { name } else { &of }, &mut tree);
         template = template.add_parse_tree(&of, tree);
     }
-    let looks = rewriter.looks;
+    let looks = rewriter.is_time_dependent;
     rewriter.fault.map_or(Ok((template, looks)), Err)
 }
 

@@ -123,25 +123,25 @@ impl Fixture {
 #[test]
 fn an_alert_lives_through_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let mut house = Fixture::open(dir.path(), START);
-    house.up(START + 1_000, 1.0);
-    assert_eq!(house.states(START + 1_000), []);
+    let mut fixture = Fixture::open(dir.path(), START);
+    fixture.up(START + 1_000, 1.0);
+    assert_eq!(fixture.states(START + 1_000), []);
     for s in [16, 31, 46, 61, 76] {
-        house.up(START + s * 1_000, 0.0);
+        fixture.up(START + s * 1_000, 0.0);
     }
-    assert_eq!(house.states(START + 76_000), [("firing", 16_000)]);
-    let sent = std::mem::take(&mut *house.sent.0.lock());
+    assert_eq!(fixture.states(START + 76_000), [("firing", 16_000)]);
+    let sent = std::mem::take(&mut *fixture.sent.0.lock());
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].starts_at, START + 76_000, "`for` ended with this sample");
     assert_eq!(sent[0].annotations[0].1, "web on a:1 is gone");
-    house.close();
+    fixture.close();
 
-    let mut house = Fixture::open(dir.path(), START + 90_000);
-    house.up(START + 91_000, 0.0);
-    assert_eq!(house.states(START + 91_000), [("firing", 16_000)], "known again, with its own start");
-    house.up(START + 106_000, 1.0);
-    assert_eq!(house.states(START + 106_000), []);
-    let sent = std::mem::take(&mut *house.sent.0.lock());
+    let mut fixture = Fixture::open(dir.path(), START + 90_000);
+    fixture.up(START + 91_000, 0.0);
+    assert_eq!(fixture.states(START + 91_000), [("firing", 16_000)], "known again, with its own start");
+    fixture.up(START + 106_000, 1.0);
+    assert_eq!(fixture.states(START + 106_000), []);
+    let sent = std::mem::take(&mut *fixture.sent.0.lock());
     assert_eq!(sent.iter().map(|a| a.resolved).collect::<Vec<_>>(), [false, true]);
-    house.close();
+    fixture.close();
 }

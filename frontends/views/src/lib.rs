@@ -13,4 +13,4 @@ mod registry;
 pub mod saved;
 pub mod scheduled;
 
-pub use registry::{ViewRegistry, may_stand};
+pub use registry::{ViewRegistry, check_live};

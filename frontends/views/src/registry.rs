@@ -14,7 +14,7 @@ use storage::model::{Matcher, TimeMs};
 /// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask
 /// the store in its tick. What is answered at every tick may not: that would cost a query each
 /// time.
-pub fn may_stand(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
+pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
     let queries = match view.kind {
         ViewKind::Recorded { .. } => queries,
         ViewKind::Continuous { .. } => StoreQueries::Refused,
@@ -38,11 +38,11 @@ pub trait ViewRegistry: Send + Sync {
         Err("this view cannot change".to_owned())
     }
     /// Whether a view waits for the states of alerts in slots that are not written yet.
-    fn wants_states(&self) -> bool {
+    fn awaits_alert_series(&self) -> bool {
         false
     }
     /// The states of alerts in all slots before `before` are written.
-    fn states_are_written(&self, before: TimeMs) {
+    fn alert_series_written(&self, before: TimeMs) {
         let _ = before;
     }
     /// What comes until [`ViewRegistry::end_install_batch`] belongs together: views that are

@@ -170,7 +170,7 @@ impl Fixture {
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         };
         let parts = RecordingHistoryServices {
             answers,
@@ -180,7 +180,7 @@ impl Fixture {
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
             corrects: CorrectionRole::Alone,
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         };
         let past = RecordingHistory::start(parts, dir).unwrap();
         let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
@@ -275,12 +275,12 @@ fn compare(got: &BTreeMap<Labels, Vec<(i64, f64)>>, wanted: &BTreeMap<Labels, Ve
 /// What rules record that stand from the first slot on.
 fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), START, None);
-    house.append(arrivals, i64::MIN, START);
-    house.install(0);
-    house.go_on(arrivals, START - 1, END);
-    let recorded = house.recorded();
-    house.close();
+    let fixture = Fixture::open(dir.path(), START, None);
+    fixture.append(arrivals, i64::MIN, START);
+    fixture.install(0);
+    fixture.go_on(arrivals, START - 1, END);
+    let recorded = fixture.recorded();
+    fixture.close();
     recorded
 }
 
@@ -289,22 +289,22 @@ fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
 #[test]
 fn what_is_stored_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), INSTALLED, None);
+    let fixture = Fixture::open(dir.path(), INSTALLED, None);
     let arrivals: Vec<Arrival> = (0..2_000).map(|i| (3, START + i * 2 * MINUTE, 30.0)).collect();
     let kept =
         Labels::from_pairs([("__name__", "r:limited"), ("instance", "1"), ("job", "a"), ("team", "x")]);
-    let series = house.store.get_or_create_series(&kept);
+    let series = fixture.store.get_or_create_series(&kept);
     let odd = START + 10 * INTERVAL;
-    house.append(&arrivals, i64::MIN, odd);
-    assert_eq!(house.store.append_rows(&[FloatRow { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
-    house.append(&arrivals, odd, INSTALLED + 1);
-    let ids = house.install(INSTALLED - START);
-    house.wait(&ids, BackfillState::Waiting);
-    let recorded = &house.recorded()[&kept];
+    fixture.append(&arrivals, i64::MIN, odd);
+    assert_eq!(fixture.store.append_rows(&[FloatRow { series, t: odd, v: 7.0 }]).unwrap().stored, 1);
+    fixture.append(&arrivals, odd, INSTALLED + 1);
+    let ids = fixture.install(INSTALLED - START);
+    fixture.wait(&ids, BackfillState::Waiting);
+    let recorded = &fixture.recorded()[&kept];
     assert_eq!(recorded.iter().find(|(t, _)| *t == odd), Some(&(odd, 7.0)));
     assert_eq!(recorded.len(), 135, "each slot once, and its end");
     assert!(recorded[..134].iter().all(|(t, v)| *t == odd || *v == 30.0));
-    house.close();
+    fixture.close();
 }
 
 /// What cannot be read now is asked for again; the rules that do not need it go on meanwhile.
@@ -315,15 +315,15 @@ fn an_outage_leaves_no_gap() {
     arrivals.sort_by_key(|(_, t, _)| *t);
     let wanted = reference(&arrivals);
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), INSTALLED, None);
-    house.append(&arrivals, i64::MIN, INSTALLED + 1);
-    house.away.store(true, SeqCst);
-    let ids = house.install(INSTALLED - START);
+    let fixture = Fixture::open(dir.path(), INSTALLED, None);
+    fixture.append(&arrivals, i64::MIN, INSTALLED + 1);
+    fixture.away.store(true, SeqCst);
+    let ids = fixture.install(INSTALLED - START);
     let (needs, free): (Vec<usize>, Vec<usize>) =
         (0..RULES.len()).partition(|i| ["r:rate", "r:chain", "r:both", "r:longer"].contains(&RULES[*i].0));
-    house.wait(&free.iter().map(|i| ids[*i]).collect::<Vec<_>>(), BackfillState::Waiting);
+    fixture.wait(&free.iter().map(|i| ids[*i]).collect::<Vec<_>>(), BackfillState::Waiting);
     for i in needs {
-        let report = house.views.past(ids[i]).unwrap();
+        let report = fixture.views.past(ids[i]).unwrap();
         assert_eq!(
             (report.state, report.done_until),
             (BackfillState::Running, report.from),
@@ -331,15 +331,15 @@ fn an_outage_leaves_no_gap() {
             RULES[i].0
         );
     }
-    let error = house.views.past(ids[0]).unwrap().error;
+    let error = fixture.views.past(ids[0]).unwrap().error;
     assert!(error.contains("does not answer"), "{error}");
-    house.away.store(false, SeqCst);
-    house.wait(&ids, BackfillState::Waiting);
-    assert_eq!(house.views.past(ids[0]).unwrap().error, "");
-    house.go_on(&arrivals, INSTALLED, END);
-    house.wait(&ids, BackfillState::Done);
-    compare(&house.recorded(), &wanted);
-    house.close();
+    fixture.away.store(false, SeqCst);
+    fixture.wait(&ids, BackfillState::Waiting);
+    assert_eq!(fixture.views.past(ids[0]).unwrap().error, "");
+    fixture.go_on(&arrivals, INSTALLED, END);
+    fixture.wait(&ids, BackfillState::Done);
+    compare(&fixture.recorded(), &wanted);
+    fixture.close();
 }
 
 proptest! {
@@ -349,20 +349,20 @@ proptest! {
     fn a_past_is_what_would_have_been_recorded(arrivals in arrivals(), flushed in any::<bool>()) {
         let wanted = reference(&arrivals);
         let dir = tempfile::tempdir().unwrap();
-        let house = Fixture::open(dir.path(), INSTALLED, None);
-        house.append(&arrivals, i64::MIN, INSTALLED + 1);
+        let fixture = Fixture::open(dir.path(), INSTALLED, None);
+        fixture.append(&arrivals, i64::MIN, INSTALLED + 1);
         if flushed {
-            house.store.run_housekeeping(INSTALLED).unwrap();
+            fixture.store.run_housekeeping(INSTALLED).unwrap();
         }
-        let ids = house.install(INSTALLED - START);
+        let ids = fixture.install(INSTALLED - START);
         // What stands reads what rules recorded: slots that come before that is there see less.
-        house.wait(&ids, BackfillState::Waiting);
-        house.go_on(&arrivals, INSTALLED, END);
-        house.wait(&ids, BackfillState::Done);
-        let from = house.views.past(ids[0]).unwrap().from;
+        fixture.wait(&ids, BackfillState::Waiting);
+        fixture.go_on(&arrivals, INSTALLED, END);
+        fixture.wait(&ids, BackfillState::Done);
+        let from = fixture.views.past(ids[0]).unwrap().from;
         prop_assert_eq!(from, START);
-        compare(&house.recorded(), &wanted);
-        house.close();
+        compare(&fixture.recorded(), &wanted);
+        fixture.close();
     }
 
     #[test]
@@ -371,20 +371,20 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let image = tempfile::tempdir().unwrap();
         let image = image.path().join("data");
-        let house = Fixture::open(dir.path(), INSTALLED, Some((at, image.clone())));
-        house.append(&arrivals, i64::MIN, INSTALLED + 1);
-        let ids = house.install(INSTALLED - START);
-        house.wait(&ids, BackfillState::Waiting);
-        house.close();
+        let fixture = Fixture::open(dir.path(), INSTALLED, Some((at, image.clone())));
+        fixture.append(&arrivals, i64::MIN, INSTALLED + 1);
+        let ids = fixture.install(INSTALLED - START);
+        fixture.wait(&ids, BackfillState::Waiting);
+        fixture.close();
         let data = if image.exists() { image.as_path() } else { dir.path() };
         let back = INSTALLED + down * MINUTE;
-        let house = Fixture::open(data, back, None);
-        house.append(&arrivals, INSTALLED + 1, back + 1);
-        let ids = house.install(INSTALLED - START);
-        house.wait(&ids, BackfillState::Waiting);
-        house.go_on(&arrivals, back, END);
-        house.wait(&ids, BackfillState::Done);
-        compare(&house.recorded(), &wanted);
-        house.close();
+        let fixture = Fixture::open(data, back, None);
+        fixture.append(&arrivals, INSTALLED + 1, back + 1);
+        let ids = fixture.install(INSTALLED - START);
+        fixture.wait(&ids, BackfillState::Waiting);
+        fixture.go_on(&arrivals, back, END);
+        fixture.wait(&ids, BackfillState::Done);
+        compare(&fixture.recorded(), &wanted);
+        fixture.close();
     }
 }

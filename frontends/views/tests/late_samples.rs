@@ -167,7 +167,7 @@ impl Fixture {
             store: store.clone(),
             clock: clock.clone(),
             options: QueryOptions::default(),
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         };
         let parts = RecordingHistoryServices {
             answers,
@@ -177,14 +177,14 @@ impl Fixture {
             disk: Arc::new(OsDisk),
             metrics: Metrics::default(),
             corrects: CorrectionRole::Alone,
-            hands: Execution::Threads,
+            execution: Execution::Threads,
         };
         let past = RecordingHistory::start(parts, dir).unwrap();
         let views = CompositeViews::new(Arc::new(live.clone()), history, &Metrics::default())
             .with_history(past.clone());
-        let house = Fixture { then, rules: Mutex::default(), store, live, views, past, clock };
-        house.install(rules, lateness);
-        house
+        let fixture = Fixture { then, rules: Mutex::default(), store, live, views, past, clock };
+        fixture.install(rules, lateness);
+        fixture
     }
 
     fn install(&self, rules: &[(&str, &str, i64, usize)], lateness: Option<i64>) {
@@ -288,14 +288,14 @@ proptest! {
         reference.close();
 
         let dir = tempfile::tempdir().unwrap();
-        let house = Fixture::open(dir.path(), &RULES, Some(LATENESS));
-        house.run(&arrivals, END + LATENESS, |slot| slot % every == 0);
-        compare(&house.recorded(), &wanted);
-        house.close();
+        let fixture = Fixture::open(dir.path(), &RULES, Some(LATENESS));
+        fixture.run(&arrivals, END + LATENESS, |slot| slot % every == 0);
+        compare(&fixture.recorded(), &wanted);
+        fixture.close();
         // The log has the corrections.
-        let house = Fixture::open(dir.path(), &[], None);
-        compare(&house.recorded(), &wanted);
-        house.close();
+        let fixture = Fixture::open(dir.path(), &[], None);
+        compare(&fixture.recorded(), &wanted);
+        fixture.close();
     }
 }
 
@@ -310,22 +310,22 @@ fn three() -> Vec<Arrival> {
 #[test]
 fn what_comes_later_than_the_bound_stays_out() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), &SUM, Some(LATENESS));
-    house.run(&three(), START + 22 * INTERVAL, |_| true);
-    let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
+    let fixture = Fixture::open(dir.path(), &SUM, Some(LATENESS));
+    fixture.run(&three(), START + 22 * INTERVAL, |_| true);
+    let sums: Vec<f64> = fixture.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
     // The third sample is in sight of slots 1 to 19 too, which were evaluated before it came.
     assert_eq!(sums, [[1.0].as_slice(), &[3.0; 18], &[7.0; 3]].concat());
-    house.close();
+    fixture.close();
 }
 
 #[test]
 fn by_default_what_is_evaluated_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), &SUM, None);
-    house.run(&three(), START + 22 * INTERVAL, |_| true);
-    let sums: Vec<f64> = house.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
+    let fixture = Fixture::open(dir.path(), &SUM, None);
+    fixture.run(&three(), START + 22 * INTERVAL, |_| true);
+    let sums: Vec<f64> = fixture.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
     assert_eq!(sums, [[1.0; 7].as_slice(), &[3.0; 12], &[7.0; 3]].concat());
-    house.close();
+    fixture.close();
 }
 
 /// What is as late as it may be is corrected, also where its slot's range has just become that old.
@@ -333,25 +333,25 @@ fn by_default_what_is_evaluated_stays() {
 fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
     const HOURS: i64 = 7_200_000;
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::with_window(dir.path(), &SUM, Some(HOURS), HOURS);
+    let fixture = Fixture::with_window(dir.path(), &SUM, Some(HOURS), HOURS);
     let boundary = (START / HOURS + 1) * HOURS;
     let late = boundary - 15 * SECOND;
     let in_time = (START..late + HOURS).step_by(60_000).map(|t| (t, 3, t, 1.0)).collect::<Vec<_>>();
-    house.run(&in_time, late + HOURS - INTERVAL, |_| false);
-    house.clock.set(late + HOURS);
-    house
+    fixture.run(&in_time, late + HOURS - INTERVAL, |_| false);
+    fixture.clock.set(late + HOURS);
+    fixture
         .store
-        .append_rows(&[FloatRow { series: house.store.get_or_create_series(&labels(4)), t: late, v: 2.0 }])
+        .append_rows(&[FloatRow { series: fixture.store.get_or_create_series(&labels(4)), t: late, v: 2.0 }])
         .unwrap();
     let now = boundary + HOURS + 2 * SECOND;
-    assert_eq!(house.store.run_housekeeping(now).unwrap(), 0, "samples may still come late for that range");
-    house.clock.set(now);
-    house.past.correct_now();
-    let all = house.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
+    assert_eq!(fixture.store.run_housekeeping(now).unwrap(), 0, "samples may still come late for that range");
+    fixture.clock.set(now);
+    fixture.past.correct_now();
+    let all = fixture.store.read_series(&[Matcher::equal("team", "x")], late, boundary).unwrap();
     let sums: Vec<f64> = all.into_values().flat_map(|series| series.vs).collect();
     assert_eq!(sums, [3.0; 2], "the slots before and at the boundary");
-    assert_eq!(house.store.run_housekeeping(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
-    house.close();
+    assert_eq!(fixture.store.run_housekeeping(now + 5 * 60 * SECOND).unwrap(), 1, "now it is a block");
+    fixture.close();
 }
 
 struct CorrectionLog(Arc<Mutex<Vec<CorrectionEvent>>>);
@@ -368,14 +368,16 @@ impl CorrectionListener for CorrectionLog {
 #[test]
 fn listeners_hear_of_corrections() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), &SUM, Some(LATENESS));
+    let fixture = Fixture::open(dir.path(), &SUM, Some(LATENESS));
     let heard: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
-    house.past.on_correction(vec![Matcher::equal("__name__", "sum")], Box::new(CorrectionLog(heard.clone())));
+    fixture
+        .past
+        .on_correction(vec![Matcher::equal("__name__", "sum")], Box::new(CorrectionLog(heard.clone())));
     let other: Arc<Mutex<Vec<CorrectionEvent>>> = Arc::default();
-    house
+    fixture
         .past
         .on_correction(vec![Matcher::equal("__name__", "other")], Box::new(CorrectionLog(other.clone())));
-    house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
+    fixture.run(&three()[..2], START + 8 * INTERVAL, |_| true);
     let heard = heard.lock();
     let times: Vec<i64> = heard.iter().map(|corrected| (corrected.t - START) / INTERVAL).collect();
     assert_eq!(times, [2, 3, 4, 5, 6, 7]);
@@ -383,7 +385,7 @@ fn listeners_hear_of_corrections() {
     assert!(heard.iter().all(|c| c.upsert == [(labels.clone(), Sample::Float(3.0))] && c.remove.is_empty()));
     assert!(other.lock().is_empty());
     drop(heard);
-    house.close();
+    fixture.close();
 }
 
 /// A rule is evaluated while a correction of what it reads is on its way: that slot follows, too.
@@ -391,38 +393,38 @@ fn listeners_hear_of_corrections() {
 fn rules_follow_into_slots_that_pass_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let chain = [("low", "sum(g)", 0, 0), ("high", "max_over_time(low[15s])", 0, 0)];
-    let house = Fixture::open(dir.path(), &chain, Some(LATENESS));
+    let fixture = Fixture::open(dir.path(), &chain, Some(LATENESS));
     let at = |slot: i64| START + slot * INTERVAL;
-    house
+    fixture
         .store
         .append_rows(&[FloatRow {
-            series: house.store.get_or_create_series(&labels(3)),
+            series: fixture.store.get_or_create_series(&labels(3)),
             t: at(1) - 1,
             v: 1.0,
         }])
         .unwrap();
-    (0..=3).for_each(|slot| house.slot(at(slot), |_| false));
-    house.clock.set(at(3) + 8 * SECOND);
-    house
+    (0..=3).for_each(|slot| fixture.slot(at(slot), |_| false));
+    fixture.clock.set(at(3) + 8 * SECOND);
+    fixture
         .store
         .append_rows(&[FloatRow {
-            series: house.store.get_or_create_series(&labels(4)),
+            series: fixture.store.get_or_create_series(&labels(4)),
             t: at(3) - 1,
             v: 2.0,
         }])
         .unwrap();
-    let live = house.live.clone();
-    let clock = house.clock.clone();
-    *house.then.lock() = Some(Box::new(move || {
+    let live = fixture.live.clone();
+    let clock = fixture.clock.clone();
+    *fixture.then.lock() = Some(Box::new(move || {
         clock.set(at(4));
         live.tick(at(4));
     }));
-    house.past.correct_now();
-    house.clock.set(at(4) + SECOND);
-    house.past.correct_now();
-    assert_eq!(house.values("low"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
-    assert_eq!(house.values("high"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
-    house.close();
+    fixture.past.correct_now();
+    fixture.clock.set(at(4) + SECOND);
+    fixture.past.correct_now();
+    assert_eq!(fixture.values("low"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
+    assert_eq!(fixture.values("high"), [(10, 1.0), (20, 1.0), (30, 3.0), (40, 3.0)]);
+    fixture.close();
 }
 
 /// A recorded series keeps the meaning that it had at each time.
@@ -430,27 +432,30 @@ fn rules_follow_into_slots_that_pass_meanwhile() {
 fn what_was_recorded_before_a_reload_stays() {
     for (rule, interval) in [(("r", "sum(g) * 8", 0, 0), INTERVAL), (("r", "sum(g)", 0, 0), 15 * SECOND)] {
         let dir = tempfile::tempdir().unwrap();
-        let house = Fixture::open(dir.path(), &[("r", "sum(g)", 0, 0)], Some(LATENESS));
-        house
+        let fixture = Fixture::open(dir.path(), &[("r", "sum(g)", 0, 0)], Some(LATENESS));
+        fixture
             .store
             .append_rows(&[FloatRow {
-                series: house.store.get_or_create_series(&labels(3)),
+                series: fixture.store.get_or_create_series(&labels(3)),
                 t: START,
                 v: 1.0,
             }])
             .unwrap();
-        (1..=6).for_each(|slot| house.slot(START + slot * INTERVAL, |_| false));
-        let late =
-            FloatRow { series: house.store.get_or_create_series(&labels(4)), t: START + 25 * SECOND, v: 2.0 };
+        (1..=6).for_each(|slot| fixture.slot(START + slot * INTERVAL, |_| false));
+        let late = FloatRow {
+            series: fixture.store.get_or_create_series(&labels(4)),
+            t: START + 25 * SECOND,
+            v: 2.0,
+        };
         // One that waits to be corrected, and one that comes afterwards.
-        house.store.append_rows(&[late]).unwrap();
-        house.reload(&rule, interval);
-        house.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
-        house.clock.set(START + 70 * SECOND);
-        house.past.correct_now();
-        let before: Vec<_> = house.values("r").into_iter().filter(|(t, _)| *t <= 60).collect();
+        fixture.store.append_rows(&[late]).unwrap();
+        fixture.reload(&rule, interval);
+        fixture.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
+        fixture.clock.set(START + 70 * SECOND);
+        fixture.past.correct_now();
+        let before: Vec<_> = fixture.values("r").into_iter().filter(|(t, _)| *t <= 60).collect();
         assert_eq!(before, (1..=6).map(|slot| (slot * 10, 1.0)).collect::<Vec<_>>());
-        house.close();
+        fixture.close();
     }
 }
 
@@ -458,38 +463,38 @@ fn what_was_recorded_before_a_reload_stays() {
 #[test]
 fn a_rule_that_reads_itself_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let house =
+    let fixture =
         Fixture::open(dir.path(), &[("r", "sum(g) + sum(r or on () vector(0))", 0, 0)], Some(LATENESS));
-    house.run(&three()[..2], START + 8 * INTERVAL, |_| true);
-    let before = house.values("r");
-    house
+    fixture.run(&three()[..2], START + 8 * INTERVAL, |_| true);
+    let before = fixture.values("r");
+    fixture
         .store
         .append_rows(&[FloatRow {
-            series: house.store.get_or_create_series(&labels(5)),
+            series: fixture.store.get_or_create_series(&labels(5)),
             t: START + 1,
             v: 9.0,
         }])
         .unwrap();
-    house.clock.set(START + 8 * INTERVAL + 2 * SECOND);
-    house.past.correct_now();
+    fixture.clock.set(START + 8 * INTERVAL + 2 * SECOND);
+    fixture.past.correct_now();
     assert!(before.last().is_some_and(|(_, v)| *v == 10.0), "{before:?}");
-    assert_eq!(house.values("r"), before);
-    house.close();
+    assert_eq!(fixture.values("r"), before);
+    fixture.close();
 }
 
 /// Another server records the same metric, and writes it here.
 #[test]
 fn series_that_others_wrote_are_not_taken_back() {
     let dir = tempfile::tempdir().unwrap();
-    let house = Fixture::open(dir.path(), &[("r", "sum(g) > 2", 0, 0)], Some(LATENESS));
+    let fixture = Fixture::open(dir.path(), &[("r", "sum(g) > 2", 0, 0)], Some(LATENESS));
     let theirs = Labels::from_pairs([("__name__", "r"), ("region", "a"), ("team", "x")]);
     for slot in 1..=8 {
-        let series = house.store.get_or_create_series(&theirs);
-        house.store.append_rows(&[FloatRow { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
+        let series = fixture.store.get_or_create_series(&theirs);
+        fixture.store.append_rows(&[FloatRow { series, t: START + slot * INTERVAL, v: 5.0 }]).unwrap();
     }
-    house.run(&three()[..2], START + 9 * INTERVAL, |_| true);
-    let all = house.recorded();
+    fixture.run(&three()[..2], START + 9 * INTERVAL, |_| true);
+    let all = fixture.recorded();
     assert_eq!(all[&theirs].len(), 8, "{all:?}");
     assert_eq!(all.len(), 2);
-    house.close();
+    fixture.close();
 }

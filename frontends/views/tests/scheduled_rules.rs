@@ -65,8 +65,8 @@ fn is_recorded(placed: impl Fn(CompositeViews) -> CompositeViews, stands: bool) 
         LiveRuntime::start(store.clone(), clock.clone(), LiveOptions::default(), &metrics).expect("live");
     let answers = Arc::new(Querier::new(store.clone(), 1));
     let options = QueryOptions::default();
-    let hands = Execution::Threads;
-    let history = ScheduledViewServices { answers, store: store.clone(), clock, options, hands };
+    let execution = Execution::Threads;
+    let history = ScheduledViewServices { answers, store: store.clone(), clock, options, execution };
     let views = placed(CompositeViews::new(Arc::new(live), history, &metrics));
     let plan = compile("max_over_time(sum(up)[10s:1s])", &PromqlOptions::default()).expect("a plan");
     let kind = ViewKind::Recorded {

@@ -333,7 +333,7 @@ impl Store {
 
     pub(super) fn tell(&self, item: ChangeEvent) {
         if let Some(watch) = &*self.watch.read() {
-            watch.look(&item);
+            watch.check_time(&item);
         }
         self.tell_feed(item);
     }

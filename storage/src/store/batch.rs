@@ -169,7 +169,7 @@ pub trait ChangeFeed: Send + Sync {
 /// queue what it needs.
 pub trait AppendObserver: Send + Sync {
     /// One append.
-    fn look(&self, item: &ChangeEvent);
+    fn check_time(&self, item: &ChangeEvent);
 }
 
 /// Whether an append is also pushed to the [`ChangeFeed`].

@@ -127,10 +127,11 @@ pub fn crew<T: ReplayWorker>(
     read: impl FnOnce(&mut dyn RecordVisitor) -> Result<LogContents, StoreError>,
 ) -> Result<PoolOutput<T>, StoreError> {
     std::thread::scope(|scope| {
-        let hands = takers.into_iter().enumerate().map(|(at, taker)| WorkerHandle::new(scope, at, taker));
-        let hands = hands.collect::<Result<_, _>>();
-        let hands = hands.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
-        let mut crew = ReplayPool { hands, done: Vec::new(), keep, parted: None, given: 0, last: None, stop };
+        let execution = takers.into_iter().enumerate().map(|(at, taker)| WorkerHandle::new(scope, at, taker));
+        let execution = execution.collect::<Result<_, _>>();
+        let execution = execution.map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
+        let mut crew =
+            ReplayPool { execution, done: Vec::new(), keep, parted: None, given: 0, last: None, stop };
         let outcome = read(&mut crew)?;
         Ok(PoolOutput { outcome, takers: crew.done, parted: crew.parted })
     })
@@ -196,7 +197,7 @@ fn work<T: ReplayWorker>(
 
 /// All worker threads, as the reader of the log sees them.
 struct ReplayPool<'s, T> {
-    hands: Vec<WorkerHandle<'s, T>>,
+    execution: Vec<WorkerHandle<'s, T>>,
     done: Vec<T>,
     keep: PayloadBudget,
     /// As [`PoolOutput::parted`].
@@ -210,11 +211,11 @@ struct ReplayPool<'s, T> {
 
 impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
     fn send(&mut self, at: usize) {
-        self.hands[at].send(self.parted.is_none());
+        self.execution[at].send(self.parted.is_none());
     }
 
     fn give(&mut self, at: usize, place: RecordPosition, found: &LogRecord) {
-        let waiting = &mut self.hands[at].waiting;
+        let waiting = &mut self.execution[at].waiting;
         self.given += waiting.add(place, found);
         if waiting.bytes() >= REPLAY_BATCH_BYTES {
             self.send(at);
@@ -224,7 +225,7 @@ impl<'s, T: ReplayWorker + 's> ReplayPool<'s, T> {
     /// From `place` on, sends only parts of the records.
     fn part(&mut self, place: RecordPosition) {
         self.parted = Some(ResumePoint { place, before: self.last });
-        (0..self.hands.len()).for_each(|at| self.send(at));
+        (0..self.execution.len()).for_each(|at| self.send(at));
     }
 }
 
@@ -235,16 +236,16 @@ impl<'s, T: ReplayWorker + 's> RecordVisitor for ReplayPool<'s, T> {
         }
         match found.kind {
             // Every worker needs the watermark: it decides which samples are skipped.
-            RecordKind::Flushed => (0..self.hands.len()).for_each(|at| self.give(at, place, found)),
-            _ => self.give(shard(found) % self.hands.len(), place, found),
+            RecordKind::Flushed => (0..self.execution.len()).for_each(|at| self.give(at, place, found)),
+            _ => self.give(shard(found) % self.execution.len(), place, found),
         }
         self.last = Some((place, found.lsn));
     }
 
     fn finish(&mut self) -> RecordOutcomes {
         let mut used = RecordOutcomes::default();
-        (0..self.hands.len()).for_each(|at| self.send(at));
-        for WorkerHandle { load, thread, .. } in self.hands.drain(..) {
+        (0..self.execution.len()).for_each(|at| self.send(at));
+        for WorkerHandle { load, thread, .. } in self.execution.drain(..) {
             drop(load);
             let (taker, noted) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.done.push(taker);

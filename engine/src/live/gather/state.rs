@@ -70,8 +70,8 @@ impl ViewState {
     ) -> Result<(), String> {
         let mut result = out.error.clone().map_or(Ok(()), Err);
         if let (Ok(()), Some(twins)) = (&result, self.twins.as_mut()) {
-            let mut pace = EvaluationGuard::free();
-            let alone = twins.learn(out, &mut pace).and_then(|()| twins.check(out, &mut pace));
+            let mut eval_guard = EvaluationGuard::free();
+            let alone = twins.learn(out, &mut eval_guard).and_then(|()| twins.check(out, &mut eval_guard));
             result = alone.map_err(|EvalError(error)| error);
         }
         if let (Ok(()), Some(recorder)) = (&result, self.recorder.as_mut()) {

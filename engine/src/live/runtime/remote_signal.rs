@@ -22,11 +22,11 @@ impl RemoteTickSignal {
 impl TickSignal for RemoteTickSignal {
     fn samples_arrived(&self) {
         if !self.rung.swap(true, SeqCst) {
-            self.others.tell(PeerSignal::Arrived);
+            self.others.signal(PeerSignal::Arrived);
         }
     }
     fn samples_lost(&self) {
-        self.others.tell(PeerSignal::Lost);
+        self.others.signal(PeerSignal::Lost);
     }
     fn taken(&self) {
         self.rung.store(false, SeqCst);

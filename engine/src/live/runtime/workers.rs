@@ -60,7 +60,7 @@ pub(super) fn start_workers(
         "Parts of long windows that a tick read from the store, because nobody had foreseen that they were wanted.",
     );
     let ready = Arc::new(move || bell.work_ready());
-    let past = Arc::new(match options.hands {
+    let past = Arc::new(match options.execution {
         Execution::Threads => Pool::named("past", PAST_THREADS),
         Execution::Caller => Pool::of_the_caller(),
     });
@@ -103,7 +103,7 @@ pub(super) fn start_workers(
         let control = dataflow::build(worker, threads, (local, outlet), gather, reports);
         Some((control, receiver))
     };
-    if options.hands == Execution::Caller {
+    if options.execution == Execution::Caller {
         here::begin(&inner, past, build);
         return Ok(None);
     }

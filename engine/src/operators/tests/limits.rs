@@ -194,9 +194,9 @@ fn evaluate(case: &Case, looks: usize) -> (Result<(), EvalError>, StepOutput, us
     let inputs: Vec<StepInput> =
         case.inputs.iter().map(|out| StepInput { out, delta: Some(&ChangedRows::All) }).collect();
     let mut out = StepOutput::default();
-    let mut pace = EvaluationGuard::of_query(&guard);
-    let result = operator.eval(&inputs, 1_000, &mut out, &mut pace);
-    let left = guard.looks_left();
+    let mut eval_guard = EvaluationGuard::of_query(&guard);
+    let result = operator.eval(&inputs, 1_000, &mut out, &mut eval_guard);
+    let left = guard.remaining_samples();
     (result, out, looks - left)
 }
 
@@ -290,8 +290,8 @@ fn labels_that_are_made_count() {
             let mut operator = build(&case.op, Dialect::default()).expect("an operator");
             let mut out = StepOutput::default();
             let mut eval = |out: &mut StepOutput| {
-                let mut pace = EvaluationGuard::of_view(Some(&labels));
-                operator.eval(&inputs, 1_000, out, &mut pace).and_then(|()| pace.settle())
+                let mut eval_guard = EvaluationGuard::of_view(Some(&labels));
+                operator.eval(&inputs, 1_000, out, &mut eval_guard).and_then(|()| eval_guard.count_pending())
             };
             let mut result = eval(&mut out);
             if twice {

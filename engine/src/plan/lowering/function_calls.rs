@@ -80,7 +80,7 @@ impl Lowering {
         depth: usize,
     ) -> Result<StepId, LowerError> {
         if has_vectors(arg) && self.is_query() {
-            let given = &mut self.physical.given;
+            let given = &mut self.physical.scalar_params;
             let number = given.iter().position(|plan| plan == arg).unwrap_or(given.len());
             if number == given.len() {
                 given.push(arg.clone());
@@ -128,11 +128,19 @@ impl Lowering {
             OperatorFunction::Vector => self.lower_unary(StepOp::ToVector, &args[0], depth),
             OperatorFunction::Sort => self.lower_unary(StepOp::Sort(false), &args[0], depth),
             OperatorFunction::SortDesc => self.lower_unary(StepOp::Sort(true), &args[0], depth),
-            OperatorFunction::HistogramQuantile => self.lower_ask(HistogramFunction::Quantile, args, depth),
-            OperatorFunction::HistogramFraction => self.lower_ask(HistogramFunction::Fraction, args, depth),
+            OperatorFunction::HistogramQuantile => {
+                self.lower_histogram_function(HistogramFunction::Quantile, args, depth)
+            }
+            OperatorFunction::HistogramFraction => {
+                self.lower_histogram_function(HistogramFunction::Fraction, args, depth)
+            }
             OperatorFunction::HistogramQuantiles => {
                 let scalars_then_vector: Vec<Plan> = args[2..].iter().chain(&args[..1]).cloned().collect();
-                self.lower_ask(HistogramFunction::Quantiles(text_of(&args[1])?), &scalars_then_vector, depth)
+                self.lower_histogram_function(
+                    HistogramFunction::Quantiles(text_of(&args[1])?),
+                    &scalars_then_vector,
+                    depth,
+                )
             }
             OperatorFunction::Info => self.lower_info(args, depth),
             OperatorFunction::SortByLabel | OperatorFunction::SortByLabelDesc => {
@@ -175,7 +183,7 @@ impl Lowering {
     }
 
     /// A question to histograms: scalars, then the vector.
-    fn lower_ask(
+    fn lower_histogram_function(
         &mut self,
         ask: HistogramFunction,
         args: &[Plan],

@@ -15,7 +15,7 @@ impl Lowering {
     /// The query over the store that answers `node`, if that is how it is answered.
     pub(super) fn store_query(&self, node: &PlanNode) -> Option<StoreQuery> {
         let allowed = self.purpose == Purpose::View(StoreQueries::Allowed);
-        if !allowed || !asks_store(node, self.shift) {
+        if !allowed || !is_store_query(node, self.shift) {
             return None;
         }
         Some(StoreQuery { plan: Arc::new(node.clone()), shift: self.shift })
@@ -24,15 +24,15 @@ impl Lowering {
 
 /// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands
 /// may be, too.
-fn asks_store(node: &PlanNode, shift: i64) -> bool {
+fn is_store_query(node: &PlanNode, shift: i64) -> bool {
     match &node.op {
         PlanOp::Instant(selector) => leaves_rings(selector, shift),
-        PlanOp::Call { function, args } => call_asks_store(*function, args, shift),
+        PlanOp::Call { function, args } => is_store_query_call(*function, args, shift),
         _ => false,
     }
 }
 
-fn call_asks_store(function: FunctionRef, args: &[Plan], shift: i64) -> bool {
+fn is_store_query_call(function: FunctionRef, args: &[Plan], shift: i64) -> bool {
     match function.0.kernel {
         Kernel::Window(_) => args.iter().any(|arg| match &arg.op {
             PlanOp::Range { selector, .. } => leaves_rings(selector, shift),
@@ -59,5 +59,5 @@ fn leaves_rings(selector: &Selector, shift: i64) -> bool {
 }
 
 fn holds_such(plan: &PlanNode, shift: i64) -> bool {
-    asks_store(plan, shift) || plan.inputs().into_iter().any(|input| holds_such(input, shift))
+    is_store_query(plan, shift) || plan.inputs().into_iter().any(|input| holds_such(input, shift))
 }

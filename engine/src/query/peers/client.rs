@@ -1,7 +1,10 @@
 //! The asking side of a distributed query: sends the task to each of the other processes, and reads
 //! their replies as blocks of further shards.
 
-use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, QueryPeers, hear, say};
+use super::{
+    PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, QueryPeers, receive_message,
+    send_message,
+};
 use crate::annotations::AnnotationSet;
 use crate::limits::LABELS_BYTES;
 use crate::query::guard::QueryGuard;
@@ -40,7 +43,7 @@ impl PeerQuery {
         let question = PeerRequest { what, options };
         let mut talks = Vec::new();
         for (process, mut line) in others.lines(guard)? {
-            say(&mut *line, &question, guard)?;
+            send_message(&mut *line, &question, guard)?;
             line.flush(guard)?;
             talks.push(PeerSession { process, line, rows: 0, labels: HashMap::new() });
         }
@@ -50,7 +53,7 @@ impl PeerQuery {
     /// The number of series that they selected.
     pub fn rows(&mut self, guard: &QueryGuard) -> Result<usize, QueryError> {
         for talk in &mut self.talks {
-            let PeerReply::Selected(rows) = talk.hear(guard)? else { return Err(talk.surprise()) };
+            let PeerReply::Selected(rows) = talk.receive_reply(guard)? else { return Err(talk.surprise()) };
             talk.rows = rows;
         }
         Ok(self.talks.iter().map(|talk| talk.rows).sum())
@@ -59,7 +62,7 @@ impl PeerQuery {
     /// Starts their evaluation, with `size` steps in a block.
     pub fn begin(&mut self, size: usize, guard: &QueryGuard) -> Result<(), QueryError> {
         for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
-            say(&mut *talk.line, &size, guard)?;
+            send_message(&mut *talk.line, &size, guard)?;
             talk.line.flush(guard)?;
         }
         Ok(())
@@ -86,10 +89,10 @@ impl PeerQuery {
         let mut all = Vec::new();
         for talk in &mut self.talks {
             for _ in 0..SHARDS {
-                let PeerReply::Series(series, counted) = talk.hear(guard)? else {
+                let PeerReply::Series(series, counted) = talk.receive_reply(guard)? else {
                     return Err(talk.surprise());
                 };
-                guard.look_elsewhere(counted)?;
+                guard.count_remote(counted)?;
                 guard.grow(series.iter().map(Series::bytes).sum())?;
                 all.extend(series);
             }
@@ -101,12 +104,12 @@ impl PeerQuery {
     pub fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
         let mut all = AnnotationSet::default();
         for mut talk in self.talks {
-            let PeerReply::Done(PeerSummary { notes, peak, steps }) = talk.hear(guard)? else {
+            let PeerReply::Done(PeerSummary { notes, peak, steps }) = talk.receive_reply(guard)? else {
                 return Err(talk.surprise());
             };
             guard.peaked(peak);
             for (t, samples, fresh) in steps.into_iter() {
-                guard.look_at(t, samples, fresh);
+                guard.count_step(t, samples, fresh);
             }
             all.extend(notes);
         }
@@ -122,10 +125,10 @@ fn wide(process: usize, shard: u16) -> u16 {
 impl PeerSession {
     /// Reads a reply. An error of the query itself is passed on unchanged, as it would also occur
     /// here; for other errors the process is named.
-    fn hear(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
+    fn receive_reply(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
         let name = self.line.name();
         let name = |text: String| format!("{name}: {text}");
-        match hear(&mut *self.line, guard)? {
+        match receive_message(&mut *self.line, guard)? {
             PeerReply::Failed(QueryError::Timeout(text)) => Err(QueryError::Timeout(name(text))),
             PeerReply::Failed(QueryError::Canceled(text)) => Err(QueryError::Canceled(name(text))),
             PeerReply::Failed(QueryError::Internal(text)) => Err(QueryError::Internal(name(text))),
@@ -140,7 +143,7 @@ impl PeerSession {
 
     fn block(&mut self, into: &mut ShardBlocks, steps: usize, guard: &QueryGuard) -> Result<(), QueryError> {
         loop {
-            match self.hear(guard)? {
+            match self.receive_reply(guard)? {
                 PeerReply::Part(PeerPorts { shard, mut ports }) if shard < SHARDS => {
                     for (number, port) in ports.iter_mut().enumerate() {
                         if port.rows.is_none() && port.steps.len() != steps {
@@ -152,7 +155,7 @@ impl PeerSession {
                     }
                     into.push((wide(self.process, shard), ports));
                 }
-                PeerReply::Block(counted) => return guard.look_elsewhere(counted),
+                PeerReply::Block(counted) => return guard.count_remote(counted),
                 _ => return Err(self.surprise()),
             }
         }

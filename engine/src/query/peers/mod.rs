@@ -39,11 +39,11 @@ pub trait PeerChannel: Send {
     /// Name of the other process, for error messages.
     fn name(&self) -> String;
     /// Sends a message, perhaps only at the next [`PeerChannel::flush`].
-    fn say(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError>;
+    fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError>;
     /// Sends the buffered messages.
     fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError>;
     /// Waits for the next message, as long as the query's limits allow.
-    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError>;
+    fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError>;
 }
 
 /// A task and the query's options.
@@ -92,15 +92,22 @@ struct PeerSummary {
     steps: Vec<(TimeMs, usize, usize)>,
 }
 
-fn say<T: Serialize>(line: &mut dyn PeerChannel, message: &T, guard: &QueryGuard) -> Result<(), QueryError> {
+fn send_message<T: Serialize>(
+    line: &mut dyn PeerChannel,
+    message: &T,
+    guard: &QueryGuard,
+) -> Result<(), QueryError> {
     let bytes = codec::encode_within(MESSAGE_BYTES, message).map_err(|e| {
         QueryError::Internal(format!("a message of more than {MESSAGE_BYTES} bytes to {}: {e}", line.name()))
     })?;
-    line.say(&bytes, guard)
+    line.send(&bytes, guard)
 }
 
-fn hear<T: DeserializeOwned>(line: &mut dyn PeerChannel, guard: &QueryGuard) -> Result<T, QueryError> {
-    let bytes = line.hear(guard)?;
+fn receive_message<T: DeserializeOwned>(
+    line: &mut dyn PeerChannel,
+    guard: &QueryGuard,
+) -> Result<T, QueryError> {
+    let bytes = line.receive(guard)?;
     codec::decode_within(MESSAGE_BYTES, &bytes)
         .map_err(|e| QueryError::Internal(format!("{} sent a message that cannot be read: {e}", line.name())))
 }

@@ -1,7 +1,9 @@
 //! The answering side of a distributed query: runs the local stage over the series of this process,
 //! in its own query threads and with its own limits.
 
-use super::{PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, hear, say};
+use super::{
+    PeerChannel, PeerPorts, PeerReply, PeerRequest, PeerSummary, PeerTask, receive_message, send_message,
+};
 use crate::limits::{BLOCK_VALUE_BYTES, WAIT_DURABLE};
 use crate::plan::Selector;
 use crate::plan::physical::{PhysicalPlan, StepOp};
@@ -26,7 +28,7 @@ impl Querier {
     /// returned.
     pub fn answer(&self, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
         let guard = QueryGuard::new(&QueryOptions { cancel: cancel.clone(), ..QueryOptions::default() });
-        let PeerRequest { what, options } = hear(line, &guard)?;
+        let PeerRequest { what, options } = receive_message(line, &guard)?;
         let options = QueryOptions { cancel, ..options };
         let guard = Arc::new(QueryGuard::within(&options, &self.memory));
         let answered = match what {
@@ -44,7 +46,7 @@ impl Querier {
         let options =
             QueryOptions { timeout: ERROR_REPLY_TIME, cancel: options.cancel, ..QueryOptions::default() };
         let guard = QueryGuard::new(&options);
-        say(line, &PeerReply::Failed(error.clone()), &guard)?;
+        send_message(line, &PeerReply::Failed(error.clone()), &guard)?;
         line.flush(&guard)?;
         Err(error)
     }
@@ -61,11 +63,11 @@ impl Querier {
         let run = QueryRun::new(self.store.clone(), physical, grid, options, (Vec::new(), given));
         let mut shards = run.select(&self.pools, guard)?;
         let rows = rows_of(&shards);
-        say(line, &PeerReply::Selected(rows), guard)?;
+        send_message(line, &PeerReply::Selected(rows), guard)?;
         line.flush(guard)?;
         if rows > 0 {
             let pool = self.pools.large(rows * grid.len(), 1).unwrap_or(self.pools.usual());
-            let size: usize = hear(line, guard)?;
+            let size: usize = receive_message(line, guard)?;
             let mut said = RemoteUsage::default();
             let mut labels = SentLabels::default();
             for from in (0..grid.len()).step_by(size.max(1)) {
@@ -74,9 +76,9 @@ impl Querier {
                 let blocks = evaluate(&mut shards, pool, (from, to), guard)?;
                 for (shard, mut ports) in blocks {
                     labels.cut(shard, &mut ports);
-                    say(line, &PeerReply::Part(PeerPorts { shard, ports }), guard)?;
+                    send_message(line, &PeerReply::Part(PeerPorts { shard, ports }), guard)?;
                 }
-                say(line, &PeerReply::Block(guard.counted_since(&mut said)), guard)?;
+                send_message(line, &PeerReply::Block(guard.counted_since(&mut said)), guard)?;
                 line.flush(guard)?;
             }
         }
@@ -100,7 +102,7 @@ impl Querier {
         let mut said = RemoteUsage::default();
         for shard in 0..SHARDS {
             let series = asked.of_shard(&self.store, shard, guard)?;
-            say(line, &PeerReply::Series(series, guard.counted_since(&mut said)), guard)?;
+            send_message(line, &PeerReply::Series(series, guard.counted_since(&mut said)), guard)?;
         }
         self.finish(line, PeerSummary::default(), guard)
     }
@@ -117,7 +119,7 @@ impl Querier {
         self.store.wait_durable(WAIT_DURABLE);
         let counted = guard.samples();
         (done.peak, done.steps) = (counted.peak, counted.steps);
-        say(line, &PeerReply::Done(done), guard)
+        send_message(line, &PeerReply::Done(done), guard)
     }
 
     /// Waits until the log is replayed for times up to `to`. Not on a query thread, which other

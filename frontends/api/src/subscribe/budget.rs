@@ -71,14 +71,14 @@ impl Budget {
 
     /// The account of a new subscription. `bell` rings when it is ended; `connection` is what its
     /// messages are sent by.
-    pub fn open(self: &Arc<Budget>, bell: Arc<Notify>, connection: Option<Arc<Progress>>) -> Arc<Account> {
+    pub fn open(self: &Arc<Budget>, wakeup: Arc<Notify>, connection: Option<Arc<Progress>>) -> Arc<Account> {
         let number = self.next.fetch_add(1, SeqCst);
         let account = Arc::new(Account {
             budget: self.clone(),
             number,
             held: Mutex::default(),
             outbox: Mutex::default(),
-            bell,
+            wakeup,
             connection,
         });
         self.accounts.lock().insert(number, Arc::downgrade(&account));
@@ -110,7 +110,7 @@ pub struct Account {
     held: Mutex<Held>,
     /// What is dropped when the subscription is ended.
     outbox: Mutex<Weak<SubscriberQueue>>,
-    bell: Arc<Notify>,
+    wakeup: Arc<Notify>,
     connection: Option<Arc<Progress>>,
 }
 
@@ -175,7 +175,7 @@ impl Account {
         if let Some(connection) = self.connection.as_ref().filter(blocked) {
             connection.displace();
         }
-        self.bell.notify_one();
+        self.wakeup.notify_one();
     }
 }
 

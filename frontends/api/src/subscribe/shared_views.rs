@@ -16,7 +16,7 @@ use views::ViewRegistry;
 /// The views that subscriptions keep.
 pub struct SharedViews {
     views: Arc<dyn ViewRegistry>,
-    hands: Execution,
+    execution: Execution,
     shared: Mutex<HashMap<Plan, Arc<SharedView>>>,
 }
 
@@ -35,8 +35,8 @@ struct SharedViewUsers {
 
 impl SharedViews {
     /// No view yet.
-    pub fn new(views: Arc<dyn ViewRegistry>, hands: Execution) -> Arc<SharedViews> {
-        Arc::new(SharedViews { views, hands, shared: Mutex::default() })
+    pub fn new(views: Arc<dyn ViewRegistry>, execution: Execution) -> Arc<SharedViews> {
+        Arc::new(SharedViews { views, execution, shared: Mutex::default() })
     }
 
     /// Number of views kept, lingering ones included.
@@ -97,7 +97,7 @@ impl SharedViews {
             Ok(runtime) => drop(runtime.spawn(async move {
                 tokio::time::sleep(VIEW_LINGER).await;
                 // Removing may wait for the live runtime.
-                let _ = blocking(shared.hands, move || shared.remove_idle(&plan, arrivals)).await;
+                let _ = blocking(shared.execution, move || shared.remove_idle(&plan, arrivals)).await;
             })),
             // Outside of the runtime nobody comes back: the server is going down.
             Err(_) => tracing::debug!("a subscribed view outlives the runtime"),

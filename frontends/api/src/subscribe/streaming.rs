@@ -67,7 +67,7 @@ async fn next(
     stopped: &mut BoxFuture<'static, ()>,
     format: StreamFormat,
 ) -> Option<Bytes> {
-    let bell = subscription.bell();
+    let wakeup = subscription.wakeup();
     loop {
         if let Some(outgoing) = subscription.next().await {
             return Some(frame(outgoing, format));
@@ -77,7 +77,7 @@ async fn next(
         }
         tokio::select! {
             () = &mut *stopped => return None,
-            () = bell.notified() => {}
+            () = wakeup.notified() => {}
             () = tokio::time::sleep(heartbeat(format)) => return Some(Bytes::from_static(b": heartbeat\n\n")),
         }
     }

@@ -140,7 +140,7 @@ impl SubscriberQueue {
     pub fn new(
         policy: Backpressure,
         buffer: Option<usize>,
-        bell: Arc<Notify>,
+        wakeup: Arc<Notify>,
         account: &Arc<Account>,
     ) -> Arc<SubscriberQueue> {
         let queue = Mutex::new(SubscriberQueueState {
@@ -150,8 +150,7 @@ impl SubscriberQueue {
             over: false,
         });
         let capacity = buffer.unwrap_or(BUFFER_EVENTS);
-        let outbox =
-            Arc::new(SubscriberQueue { policy, capacity, queue, wakeup: bell, account: account.clone() });
+        let outbox = Arc::new(SubscriberQueue { policy, capacity, queue, wakeup, account: account.clone() });
         account.queue_is(&outbox);
         outbox
     }
@@ -181,9 +180,9 @@ impl SubscriberQueue {
             self.account.count(-(bytes as i64));
         }
         match first {
-            Some(QueuedItem::Event(event)) => Some(taken(event)),
+            Some(QueuedItem::Event(event)) => Some(subscriber_event(event)),
             Some(QueuedItem::Corrected(rows)) => Some(SubscriberEvent::Corrected(rows)),
-            Some(QueuedItem::Merged(merged)) => Some(taken_merged(merged)),
+            Some(QueuedItem::Merged(merged)) => Some(merged_event(merged)),
             None => match queue.fell_behind {
                 Some((from, to)) => Some(SubscriberEvent::Lagging { from, to }),
                 None => queue.over.then_some(SubscriberEvent::Over),
@@ -312,7 +311,7 @@ impl ConflatedDelta {
     }
 }
 
-fn taken(event: TapEvent) -> SubscriberEvent {
+fn subscriber_event(event: TapEvent) -> SubscriberEvent {
     match event {
         TapEvent::Snapshot { t, rows } => SubscriberEvent::Snapshot(t, rows),
         TapEvent::Delta { t, upsert, remove } => SubscriberEvent::Delta { since: None, t, upsert, remove },
@@ -322,7 +321,7 @@ fn taken(event: TapEvent) -> SubscriberEvent {
     }
 }
 
-fn taken_merged(merged: ConflatedDelta) -> SubscriberEvent {
+fn merged_event(merged: ConflatedDelta) -> SubscriberEvent {
     let mut upsert = Vec::new();
     let mut remove = Vec::new();
     for (labels, value) in merged.rows {

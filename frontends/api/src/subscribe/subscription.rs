@@ -30,8 +30,8 @@ pub struct Subscription {
     query: String,
     policy: Backpressure,
     buffer: Option<usize>,
-    bell: Arc<Notify>,
-    hands: Execution,
+    wakeup: Arc<Notify>,
+    execution: Execution,
     views: Arc<dyn ViewRegistry>,
     /// What picks the series of a subscription that is a selector and nothing else: it hears of corrections.
     series: Option<Vec<Matcher>>,
@@ -59,16 +59,16 @@ pub struct Outgoing {
 }
 
 impl Subscription {
-    /// Opens what `client_message` asks for; `bell` rings when there is something to send by
+    /// Opens what `client_message` asks for; `wakeup` rings when there is something to send by
     /// `connection`. The first message is ready.
     pub async fn open(
         state: &AppState,
         request: SubscribeRequest,
-        bell: Arc<Notify>,
+        wakeup: Arc<Notify>,
         connection: Option<Arc<Progress>>,
     ) -> Result<Subscription, ApiError> {
         admit(state)?;
-        let account = state.buffers.open(bell.clone(), connection);
+        let account = state.buffers.open(wakeup.clone(), connection);
         let counted = GaugeGuard::new(&state.telemetry.subscriptions);
         let SubscriptionTarget { text, plan, view } = question(state, &request).await?;
         let explained = state.sources.language.explain(&plan);
@@ -81,7 +81,7 @@ impl Subscription {
         .is_ok();
         let first = server_message::subscribed(&request.id, &text, &plan, &explained, standing);
         let charge = account.charge(first.json.len());
-        let outbox = SubscriberQueue::new(request.backpressure, request.buffer, bell.clone(), &account);
+        let outbox = SubscriberQueue::new(request.backpressure, request.buffer, wakeup.clone(), &account);
         let series = series_of(&plan);
         if let Some(matchers) = &series {
             state.sources.views.on_correction(matchers.clone(), outbox.listener());
@@ -108,8 +108,8 @@ impl Subscription {
             query: text,
             policy: request.backpressure,
             buffer: request.buffer,
-            bell,
-            hands: state.settings.hands,
+            wakeup,
+            execution: state.settings.execution,
             views: state.sources.views.clone(),
             series,
             lease: Arc::new(lease),
@@ -132,8 +132,8 @@ impl Subscription {
     }
 
     /// Rings when there may be something to send.
-    pub fn bell(&self) -> Arc<Notify> {
-        self.bell.clone()
+    pub fn wakeup(&self) -> Arc<Notify> {
+        self.wakeup.clone()
     }
 
     /// Whether the last message has been given out.
@@ -213,14 +213,14 @@ impl Subscription {
             return self.end(&ApiError::new(ErrorType::Canceled, text), Some(to), Ended::Slow);
         }
         self.lost_since.get_or_insert(from);
-        self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.bell.clone(), &self.account);
+        self.outbox = SubscriberQueue::new(self.policy, self.buffer, self.wakeup.clone(), &self.account);
         if let Some(matchers) = &self.series {
             self.views.on_correction(matchers.clone(), self.outbox.listener());
         }
         let lease = self.lease.clone();
         let old = self.tap;
         let sink = self.outbox.sink();
-        let again = blocking(self.hands, move || {
+        let again = blocking(self.execution, move || {
             lease.untap(old);
             lease.tap(sink)
         });
@@ -269,8 +269,8 @@ struct SubscriptionTarget {
 async fn question(state: &AppState, request: &SubscribeRequest) -> Result<SubscriptionTarget, ApiError> {
     if !request.view.is_empty() {
         let id = saved_queries::id_named(state, &request.view)?;
-        let report = views::one(state, id).await?.ok_or_else(|| views::is_gone(&request.view))?;
-        let text = state.sources.standing.definition(id).map_or(report.spec.name, |(_, d)| d.query);
+        let report = views::one(state, id).await?.ok_or_else(|| views::not_found(&request.view))?;
+        let text = state.sources.saved_queries.definition(id).map_or(report.spec.name, |(_, d)| d.query);
         return Ok(SubscriptionTarget { text, plan: report.spec.plan, view: Some(id) });
     }
     let plan = state.sources.language.compile(&request.query, None);
@@ -293,7 +293,7 @@ impl Drop for Subscription {
         // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends
         // the tap too.
         if tokio::runtime::Handle::try_current().is_ok() {
-            drop(blocking(self.hands, move || lease.untap(tap)));
+            drop(blocking(self.execution, move || lease.untap(tap)));
         }
     }
 }

@@ -27,7 +27,7 @@ pub fn accept(
 ) -> Response {
     upgrade.max_message_size(limits::CLIENT_MESSAGE_BYTES).on_upgrade(move |socket| async move {
         let mut session =
-            WebsocketSession { state, connection, socket, bell: Arc::default(), open: BTreeMap::new() };
+            WebsocketSession { state, connection, socket, wakeup: Arc::default(), open: BTreeMap::new() };
         if let Err(end) = session.run(first).await {
             session.goodbye(end).await;
         }
@@ -46,7 +46,7 @@ struct WebsocketSession {
     state: AppState,
     connection: Option<Arc<Progress>>,
     socket: WebSocket,
-    bell: Arc<Notify>,
+    wakeup: Arc<Notify>,
     open: BTreeMap<String, Subscription>,
 }
 
@@ -56,7 +56,7 @@ impl WebsocketSession {
             self.subscribe(request).await?;
         }
         let state = self.state.clone();
-        let bell = self.bell.clone();
+        let wakeup = self.wakeup.clone();
         let stopped = state.until_stopped();
         tokio::pin!(stopped);
         let mut beat = interval_at(Instant::now() + limits::HEARTBEAT, limits::HEARTBEAT);
@@ -71,7 +71,7 @@ impl WebsocketSession {
                         Some(Err(_)) | None => return Err(SessionEnd::Gone),
                     }
                 }
-                () = bell.notified() => self.drain().await?,
+                () = wakeup.notified() => self.drain().await?,
                 _ = beat.tick() => {
                     if heard.elapsed() > limits::PONG_TIMEOUT {
                         return Err(SessionEnd::Gone);
@@ -103,7 +103,7 @@ impl WebsocketSession {
         match self.open(request).await {
             Ok(subscription) => {
                 self.open.insert(id, subscription);
-                self.bell.notify_one();
+                self.wakeup.notify_one();
                 Ok(())
             }
             Err(e) => self.refuse(Some(&id), &e).await,
@@ -118,7 +118,7 @@ impl WebsocketSession {
         if self.open.len() >= limits::SUBSCRIPTIONS_PER_SOCKET {
             return Err(too_many("subscriptions on this socket", limits::SUBSCRIPTIONS_PER_SOCKET));
         }
-        Subscription::open(&self.state, request, self.bell.clone(), self.connection.clone()).await
+        Subscription::open(&self.state, request, self.wakeup.clone(), self.connection.clone()).await
     }
 
     async fn unsubscribe(&mut self, id: &str) -> Result<(), SessionEnd> {
@@ -149,7 +149,7 @@ impl WebsocketSession {
                 drop(charge);
             }
             if sent >= limits::SOCKET_BURST {
-                self.bell.notify_one();
+                self.wakeup.notify_one();
                 return Ok(());
             }
         }

@@ -466,7 +466,7 @@ pub fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
         memory: MemoryPool::of_queries(engine::limits::QUERIES_BYTES),
         catalog: Arc::new(Shelf(fakes.clone())),
         readiness: Arc::new(Shelf(fakes.clone())),
-        standing: Arc::new(SavedQueries::in_memory(
+        saved_queries: Arc::new(SavedQueries::in_memory(
             views.clone(),
             Box::new(|text| Words.compile(text, None)),
         )),

@@ -40,11 +40,11 @@ pub(super) async fn start_with(options: ServeOptions, settings: ApiSettings) -> 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let door = StartupGate::new(&prefix);
-    door.open(router(state.clone()), state.clone());
+    let gate = StartupGate::new(&prefix);
+    gate.open(router(state.clone()), state.clone());
     let metrics = state.sources.metrics.clone();
     let server = tokio::spawn(async move {
-        serve(vec![listener], door, async { drop(stopped.await) }, options, &metrics).await;
+        serve(vec![listener], gate, async { drop(stopped.await) }, options, &metrics).await;
     });
     Running { address, state, fakes, stop: Some(stop), server }
 }

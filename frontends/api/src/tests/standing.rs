@@ -43,8 +43,8 @@ async fn queries_are_put_and_removed_by_name() {
         (200, json!("replaced"))
     );
     assert_eq!(*fakes.views.installed.lock(), ["a:b", "a:b"]);
-    let id = state.sources.standing.view("a:b").unwrap().unwrap();
-    let (_, definition) = state.sources.standing.definition(id).unwrap();
+    let id = state.sources.saved_queries.view("a:b").unwrap().unwrap();
+    let (_, definition) = state.sources.saved_queries.definition(id).unwrap();
     // The interval is the server's own where none is named.
     assert_eq!(definition.recording.unwrap().interval, 60_000);
     assert_eq!(told(&delete(&state, &id.0.to_string()).await), (200, json!("removed")));

@@ -150,9 +150,9 @@ impl Expectation {
             if rest.is_empty() { Ok(()) } else { Err(format!("nothing may follow {word:?}, got {rest:?}")) }
         };
         match word {
-            "fail" => self.fail = Some(said(rest)?),
-            "warn" => self.warnings.some.push(said(rest)?),
-            "info" => self.infos.some.push(said(rest)?),
+            "fail" => self.fail = Some(text_pattern(rest)?),
+            "warn" => self.warnings.some.push(text_pattern(rest)?),
+            "info" => self.infos.some.push(text_pattern(rest)?),
             "no_warn" => alone(&mut self.warnings.none)?,
             "no_info" => alone(&mut self.infos.none)?,
             "ordered" => alone(&mut self.ordered)?,
@@ -190,7 +190,7 @@ impl Expectation {
 }
 
 /// `msg: …`, `regex: …` or nothing.
-fn said(text: &str) -> Result<TextPattern, String> {
+fn text_pattern(text: &str) -> Result<TextPattern, String> {
     match (text.strip_prefix("msg:"), text.strip_prefix("regex:")) {
         (Some(message), _) => Ok(TextPattern::Exactly(message.trim().to_owned())),
         (_, Some(regex)) => pattern(regex),

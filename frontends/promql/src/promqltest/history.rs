@@ -6,7 +6,7 @@ use super::expectation::ExpectedResult;
 use super::runner::{Mode, RunOptions};
 use super::script::{EvalCommand, EvalRange, EvalTime};
 use super::test_store::{SampleTimeline, TestStore};
-use super::variants::{QueryVariant, asks_for_the_query, questions};
+use super::variants::{QueryVariant, questions, reads_query_range};
 use crate::{PromqlOptions, QueryRange, compile};
 use engine::query::{self, Querier, QueryOptions};
 use language::annotations::render_all;
@@ -50,12 +50,12 @@ impl HistoryRun {
             EvalTime::At(t) => t,
             EvalTime::Range(grid) => {
                 let outcome = self.range(&eval.expr, grid);
-                return judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
+                return judge(&eval.expectation, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
             }
         };
         if self.plain {
             let outcome = self.instant(&QueryVariant { expr: eval.expr.clone(), t });
-            return judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
+            return judge(&eval.expectation, eval.when, &outcome).map_err(|wrong| (wrong, String::new()));
         }
         for (i, question) in questions(&eval.expr, t).iter().enumerate() {
             let asked = |how: &str| match i {
@@ -63,7 +63,7 @@ impl HistoryRun {
                 _ => format!("{} at {} ms{how}", question.expr, question.t),
             };
             let outcome = self.instant(question);
-            judge(&eval.wanted, eval.when, &outcome).map_err(|wrong| (wrong, asked("")))?;
+            judge(&eval.expectation, eval.when, &outcome).map_err(|wrong| (wrong, asked("")))?;
             let Ok(answer) = outcome else { continue };
             self.judge_range(eval, question, &answer)
                 .map_err(|wrong| (wrong, asked(" as the middle of a range query")))?;
@@ -78,8 +78,9 @@ impl HistoryRun {
         question: &QueryVariant,
         answer: &TestAnswer,
     ) -> Result<(), Mismatch> {
-        let apart = eval.wanted.matrix.is_some() || matches!(eval.wanted.answer, ExpectedResult::Text(_));
-        if apart || asks_for_the_query(&question.expr) {
+        let apart =
+            eval.expectation.matrix.is_some() || matches!(eval.expectation.answer, ExpectedResult::Text(_));
+        if apart || reads_query_range(&question.expr) {
             return Ok(());
         }
         let grid = EvalRange { start: question.t - MINUTE, end: question.t + MINUTE, step: MINUTE };
@@ -90,24 +91,24 @@ impl HistoryRun {
                 return Err(Mismatch { expected: answer.value.print(), got: around.value.print() });
             };
             // A range query has an order of its own.
-            if eval.wanted.ordered {
+            if eval.expectation.ordered {
                 return Ok(());
             }
-            return judge_value(&eval.wanted, eval.when, &middle);
+            return judge_value(&eval.expectation, eval.when, &middle);
         }
-        judge(&eval.wanted, eval.when, &outcome)
+        judge(&eval.expectation, eval.when, &outcome)
     }
 
     fn instant(&self, question: &QueryVariant) -> TestOutcome {
         let t = question.t;
-        let plan = compile(&question.expr, &self.asked_for(t, t, 0)).map_err(|e| e.message())?;
+        let plan = compile(&question.expr, &self.options_for(t, t, 0)).map_err(|e| e.message())?;
         let answer = self.querier.instant(&plan, t, &self.settings()).map_err(|e| e.to_string())?;
         Ok(answer_of(&question.expr, answer))
     }
 
     fn range(&self, expr: &str, grid: EvalRange) -> TestOutcome {
         let EvalRange { start, end, step } = grid;
-        let plan = compile(expr, &self.asked_for(start, end, step)).map_err(|e| e.message())?;
+        let plan = compile(expr, &self.options_for(start, end, step)).map_err(|e| e.message())?;
         let answer =
             self.querier.range(&plan, start, end, step, &self.settings()).map_err(|e| e.to_string())?;
         Ok(answer_of(expr, answer))
@@ -118,7 +119,7 @@ impl HistoryRun {
         QueryOptions { max_samples: MAX_SAMPLES, dialect, ..QueryOptions::default() }
     }
 
-    fn asked_for(&self, start: TimeMs, end: TimeMs, step: i64) -> PromqlOptions {
+    fn options_for(&self, start: TimeMs, end: TimeMs, step: i64) -> PromqlOptions {
         PromqlOptions { range: Some(QueryRange { start, end, step }), ..self.language }
     }
 }

@@ -10,7 +10,7 @@ use super::check::TestOutcome;
 use super::runner::RunOptions;
 use super::script::{EvalCommand, EvalTime};
 use super::test_store::{SampleTimeline, TestStore};
-use super::variants::asks_for_the_query;
+use super::variants::reads_query_range;
 use crate::{PromqlOptions, QueryRange, compile};
 use engine::annotations::{Annotation, Severity};
 use engine::functions::{Kernel, OperatorFunction};
@@ -39,7 +39,7 @@ pub(super) fn answers(
     options: &RunOptions,
 ) -> Result<Vec<LiveOutcome>, String> {
     let language = options.language();
-    let ahead: Vec<bool> = evals.iter().map(|eval| looks_ahead(eval, &language)).collect();
+    let ahead: Vec<bool> = evals.iter().map(|eval| reads_future(eval, &language)).collect();
     let of = |ahead_or_not: bool| -> Vec<&EvalCommand> {
         let chosen = evals.iter().zip(&ahead).filter(|(_, ahead)| **ahead == ahead_or_not);
         chosen.map(|(eval, _)| *eval).collect()
@@ -169,7 +169,7 @@ impl TestView {
                 (grid.times().collect(), true, asked)
             }
         };
-        if range && asks_for_the_query(&eval.expr) {
+        if range && reads_query_range(&eval.expr) {
             let why =
                 "start(), end(), range() and step() of a range query: a view is always asked for one time";
             return Err(LiveOutcome::Refused(why.to_owned()));
@@ -189,7 +189,7 @@ impl TestView {
             let why = "sorting in a range query, which is warned of: a view has no order";
             return Err(LiveOutcome::Refused(why.to_owned()));
         }
-        if range && looks_at_all_steps(&plan) {
+        if range && reads_all_steps(&plan) {
             let why = "an aggregation that a range query gives the parameters of other steps";
             return Err(LiveOutcome::Refused(why.to_owned()));
         }
@@ -265,7 +265,7 @@ fn sorts(node: &PlanNode) -> bool {
 
 /// Whether a part of the plan is an aggregation whose parameter at a step is, or is warned of, with
 /// those of other steps.
-fn looks_at_all_steps(node: &PlanNode) -> bool {
+fn reads_all_steps(node: &PlanNode) -> bool {
     use AggregateOp::{LimitRatio, Quantile};
     let here = match &node.op {
         PlanOp::Aggregate(a) if matches!(a.op, LimitRatio | Quantile) => {
@@ -273,20 +273,20 @@ fn looks_at_all_steps(node: &PlanNode) -> bool {
         }
         _ => false,
     };
-    here || hangs_on_first_step(node) || node.inputs().into_iter().any(|input| looks_at_all_steps(input))
+    here || hangs_on_first_step(node) || node.inputs().into_iter().any(|input| reads_all_steps(input))
 }
 
 /// Whether a query looks at samples that are later than its time.
-fn looks_ahead(eval: &EvalCommand, language: &PromqlOptions) -> bool {
+fn reads_future(eval: &EvalCommand, language: &PromqlOptions) -> bool {
     let first = match eval.when {
         EvalTime::At(t) => t,
         EvalTime::Range(grid) => grid.start,
     };
-    compile(&eval.expr, language).is_ok_and(|plan| may_look_behind(&plan, first))
+    compile(&eval.expr, language).is_ok_and(|plan| may_read_before(&plan, first))
 }
 
 /// Whether a part of the plan may look at samples behind `first`, the first time it is asked for.
-fn may_look_behind(node: &PlanNode, first: TimeMs) -> bool {
+fn may_read_before(node: &PlanNode, first: TimeMs) -> bool {
     let later = |at: Option<AtTime>, offset: i64| {
         offset < 0 || matches!(at, Some(AtTime::Time(t)) if t.saturating_sub(offset) > first)
     };
@@ -297,7 +297,7 @@ fn may_look_behind(node: &PlanNode, first: TimeMs) -> bool {
         PlanOp::Subquery { at, offset, .. } => later(*at, *offset),
         _ => false,
     };
-    here || node.inputs().into_iter().any(|input| may_look_behind(input, first))
+    here || node.inputs().into_iter().any(|input| may_read_before(input, first))
 }
 
 /// What the tap of one view has been told.

@@ -11,7 +11,7 @@ pub struct TestFailure {
     /// The query.
     pub expr: String,
     /// In which other way it was asked; empty: as it stands.
-    pub asked: String,
+    pub variant: String,
     /// What the file says.
     pub expected: String,
     /// What came out.
@@ -51,7 +51,7 @@ impl TestReport {
 
 impl fmt::Display for TestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for TestFailure { line, expr, asked, expected, got } in &self.failed {
+        for TestFailure { line, expr, variant: asked, expected, got } in &self.failed {
             writeln!(f, "{}:{line}: {expr}", self.file)?;
             if !asked.is_empty() {
                 writeln!(f, "  asked as:\n    {}", asked.trim())?;

@@ -70,7 +70,7 @@ pub fn run(file: &str, text: &str, options: &RunOptions) -> TestReport {
             CommandKind::Eval(eval) => scene.evals.push((line, *eval)),
             CommandKind::Bad(expr, got) => {
                 let expected = "a command that can be executed".to_owned();
-                report.failed.push(TestFailure { line, expr, asked: String::new(), expected, got });
+                report.failed.push(TestFailure { line, expr, variant: String::new(), expected, got });
             }
         }
     }
@@ -142,11 +142,11 @@ fn play_live(
         let (line, eval) = asked;
         match standing {
             // A query that must fail with these words may fail before it stands.
-            LiveOutcome::Refused(reason) if refusal_is_wanted(eval, &reason) => report.passed += 1,
+            LiveOutcome::Refused(reason) if refusal_is_expected(eval, &reason) => report.passed += 1,
             LiveOutcome::Refused(reason) => report.skipped.push(SkippedTest { line: *line, reason }),
             LiveOutcome::Answered(outcome) => {
                 // The rows of a view have no order.
-                let mut wanted = eval.wanted.clone();
+                let mut wanted = eval.expectation.clone();
                 wanted.ordered = false;
                 match judge(&wanted, eval.when, &outcome) {
                     Ok(()) => report.passed += 1,
@@ -158,13 +158,13 @@ fn play_live(
     Ok(())
 }
 
-fn refusal_is_wanted(eval: &EvalCommand, reason: &str) -> bool {
-    eval.wanted.fail.as_ref().is_some_and(|text| !matches!(text, TextPattern::Any) && text.fits(reason))
+fn refusal_is_expected(eval: &EvalCommand, reason: &str) -> bool {
+    eval.expectation.fail.as_ref().is_some_and(|text| !matches!(text, TextPattern::Any) && text.fits(reason))
 }
 
 impl TestReport {
     fn fail(&mut self, (line, eval): &(usize, EvalCommand), wrong: Mismatch, asked: String) {
         let Mismatch { expected, got } = wrong;
-        self.failed.push(TestFailure { line: *line, expr: eval.expr.clone(), asked, expected, got });
+        self.failed.push(TestFailure { line: *line, expr: eval.expr.clone(), variant: asked, expected, got });
     }
 }

@@ -42,7 +42,7 @@ pub(super) enum CommandKind {
 pub(super) struct EvalCommand {
     pub expr: String,
     pub when: EvalTime,
-    pub wanted: Expectation,
+    pub expectation: Expectation,
 }
 
 /// The times a query is asked for.
@@ -127,7 +127,7 @@ fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, S
             if let (EvalTime::At(t), Some(grid)) = (&mut when, wanted.matrix) {
                 *t = grid.end;
             }
-            Ok(CommandKind::Eval(Box::new(EvalCommand { expr, when, wanted })))
+            Ok(CommandKind::Eval(Box::new(EvalCommand { expr, when, expectation: wanted })))
         }
         _ => Err(fault(format!("unknown command {word:?}"))),
     }

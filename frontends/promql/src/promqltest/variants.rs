@@ -32,7 +32,7 @@ pub(super) fn questions(expr: &str, t: TimeMs) -> Vec<QueryVariant> {
 }
 
 /// Whether `expr` asks for the times of the query it is in, so that a range query answers something else.
-pub(super) fn asks_for_the_query(expr: &str) -> bool {
+pub(super) fn reads_query_range(expr: &str) -> bool {
     static CALLS: LazyLock<Option<regex::Regex>> =
         LazyLock::new(|| regex::Regex::new(r"(start|end|range|step)\(\)").ok());
     CALLS.as_ref().is_some_and(|calls| calls.is_match(expr))
@@ -52,7 +52,7 @@ fn pin(expr: &mut Expr, t: TimeMs) -> bool {
             true
         }
         ExprKind::Call { function, args } => {
-            let steady = lookup(function).is_some_and(|function| !looks_at_time(function));
+            let steady = lookup(function).is_some_and(|function| !depends_on_time(function));
             args.iter_mut().fold(steady, |steady, arg| pin(arg, t) && steady)
         }
         ExprKind::Aggregate(aggregate) => {
@@ -72,7 +72,7 @@ fn at(when: &mut TimeModifiers, t: TimeMs) {
 }
 
 /// Whether a function's answer depends on the evaluation time even if its arguments do not.
-fn looks_at_time(function: &Function) -> bool {
+fn depends_on_time(function: &Function) -> bool {
     match function.kernel {
         // The number pi is the one that does not; nothing is lost by not asking for it at other times.
         Kernel::Clock(_) | Kernel::Query(_) | Kernel::MapOrClock(_) => true,
@@ -122,6 +122,6 @@ mod tests {
         let times: Vec<TimeMs> = questions("x", 60_000).iter().map(|q| q.t).collect();
         assert_eq!(times, [60_000, -600_000, 0, 12_000, 60_000, 600_000]);
         assert_eq!(questions("x", 0).iter().map(|q| q.t).collect::<Vec<_>>(), [0, -1_000, 0, 1_000]);
-        assert!(asks_for_the_query("x @ start()") && !asks_for_the_query("restart"));
+        assert!(reads_query_range("x @ start()") && !reads_query_range("restart"));
     }
 }

@@ -254,11 +254,11 @@ pub(super) fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
 }
 
 /// Steps from wake to wake until something was sent; the time of that step.
-fn until_sent(house: &Fixture, core: &mut ActiveRules, from: TimeMs) -> TimeMs {
+fn until_sent(fixture: &Fixture, core: &mut ActiveRules, from: TimeMs) -> TimeMs {
     let mut now = from;
     while now < from + 5 * MINUTE {
         let wake = core.step(now);
-        if !house.sent.0.lock().is_empty() {
+        if !fixture.sent.0.lock().is_empty() {
             return now;
         }
         now = wake;
@@ -268,48 +268,48 @@ fn until_sent(house: &Fixture, core: &mut ActiveRules, from: TimeMs) -> TimeMs {
 
 #[test]
 fn an_alert_is_sent_at_the_step_in_which_its_row_arrives() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 1_000).unwrap();
-    house.views.push("Down", delta(1_500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(1_500, &[("a:1", 0.0)], &[]));
     core.step(1_510);
-    let sent = house.take_sent();
+    let sent = fixture.take_sent();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].labels.to_string(), r#"{alertname="Down", instance="a:1", severity="page"}"#);
     assert_eq!(sent[0].annotations, [("text".to_owned(), "a:1 at 0".to_owned())]);
     assert_eq!((sent[0].starts_at, sent[0].ends_at), (1_500, 1_510 + 4 * MINUTE));
     assert_eq!(sent[0].generator_url, "http://p:9090/graph?g0.expr=up&g0.tab=1");
     assert_eq!(
-        house.store.take(),
+        fixture.store.take(),
         [
             r#"1500 ALERTS_FOR_STATE{alertname="Down", instance="a:1", severity="page"} 1"#,
             r#"1500 ALERTS{alertname="Down", alertstate="firing", instance="a:1", severity="page"} 1"#,
         ]
     );
-    house.views.push("Down", delta(2_000, &[], &["a:1"]));
+    fixture.views.push("Down", delta(2_000, &[], &["a:1"]));
     core.step(2_010);
-    let sent = house.take_sent();
+    let sent = fixture.take_sent();
     assert!(sent[0].resolved && sent[0].ends_at == 2_000);
-    assert!(house.store.take().iter().all(|line| line.starts_with("2000 ") && line.ends_with(" stale")));
+    assert!(fixture.store.take().iter().all(|line| line.starts_with("2000 ") && line.ends_with(" stale")));
 }
 
 #[test]
 fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     core.apply(vec![group(vec![alert("Down", "up", 10 * SECOND)])], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
     core.step(1_000);
-    assert!(house.take_sent().is_empty());
-    house.store.take();
-    let now = until_sent(&house, &mut core, 1_000);
-    let sent = house.take_sent();
+    assert!(fixture.take_sent().is_empty());
+    fixture.store.take();
+    let now = until_sent(&fixture, &mut core, 1_000);
+    let sent = fixture.take_sent();
     assert_eq!(
         (sent[0].starts_at, now),
         (11_000, 11_100),
         "fires at the exact time, once late events are ruled out"
     );
-    let written = house.store.take();
+    let written = fixture.store.take();
     assert!(written.iter().any(|l| l.contains("pending") && l.ends_with("stale")), "{written:?}");
     assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
 }
@@ -317,85 +317,86 @@ fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
 /// What an annotation asks about is often gone when the alert is over.
 #[test]
 fn an_alert_that_is_over_says_what_it_said() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let mut rule = alert("Down", "up", 0);
     rule.alert.as_mut().unwrap().annotations =
         vec![("left".to_owned(), "{{ query \"left\" | first | value }} of {{ $value }}".to_owned())];
     core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
-    *house.query.rows.lock() = vec![(Labels::default(), 7.0)];
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    *fixture.query.rows.lock() = vec![(Labels::default(), 7.0)];
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    house.query.rows.lock().clear();
+    fixture.query.rows.lock().clear();
     let shown = core.snapshot(600).remove(0).rules.remove(0).alerting.unwrap().alerts;
     assert_eq!(shown[0].annotations.fill(), [("left".to_owned(), "7 of 0".to_owned())]);
-    house.views.push("Down", delta(1_000, &[], &["a:1"]));
+    fixture.views.push("Down", delta(1_000, &[], &["a:1"]));
     core.step(1_000);
-    let texts: Vec<_> = house.take_sent().iter().map(|a| (a.resolved, a.annotations[0].1.clone())).collect();
+    let texts: Vec<_> =
+        fixture.take_sent().iter().map(|a| (a.resolved, a.annotations[0].1.clone())).collect();
     assert_eq!(texts, [(false, "7 of 0".to_owned()), (true, "7 of 0".to_owned())]);
 }
 
 /// Whoever reads the API waits for what annotations ask, not the thread that alerts.
 #[test]
 fn reading_asks_nothing_on_the_rules_thread() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let mut rule = alert("Down", "up", MINUTE);
     rule.alert.as_mut().unwrap().annotations =
         vec![("left".to_owned(), "{{ query \"left\" | len }}".to_owned())];
     core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
     let shown = core.snapshot(600).remove(0).rules.remove(0).alerting.unwrap().alerts;
-    assert_eq!(house.query.asked.load(SeqCst), 0);
+    assert_eq!(fixture.query.asked.load(SeqCst), 0);
     assert_eq!(shown[0].annotations.fill()[0].1, "0");
-    assert_eq!(house.query.asked.load(SeqCst), 1);
+    assert_eq!(fixture.query.asked.load(SeqCst), 1);
 }
 
 /// Rows are told once: what comes right behind a slot that cannot be written must not be lost.
 #[test]
 fn rows_are_taken_when_their_slot_cannot_be_written() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     core.apply(vec![group(vec![alert("Full", "up", 0)])], &Labels::default(), 0).unwrap();
-    house.views.push("Full", delta(500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Full", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    house.take_sent();
-    house.store.full.store(true, SeqCst);
-    house.views.push("Full", delta(2 * MINUTE, &[("b:1", 0.0)], &[]));
+    fixture.take_sent();
+    fixture.store.full.store(true, SeqCst);
+    fixture.views.push("Full", delta(2 * MINUTE, &[("b:1", 0.0)], &[]));
     core.step(2 * MINUTE);
-    let sent = house.take_sent();
+    let sent = fixture.take_sent();
     assert!(sent.iter().any(|a| a.labels.get("instance") == Some("b:1")), "{}", sent.len());
 }
 
 /// As in Prometheus: the condition is that of some time ago, and what is written is about then.
 #[test]
 fn alerts_of_a_group_with_an_offset_are_about_the_past() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let late = |query_offset| vec![RuleGroup { query_offset, ..group(vec![alert("Down", "up", 0)]) }];
     core.apply(late(10_000), &Labels::default(), 0).unwrap();
-    let kind = || house.views.state.lock().values().next().unwrap().0.kind.clone();
+    let kind = || fixture.views.state.lock().values().next().unwrap().0.kind.clone();
     assert!(matches!(kind(), ViewKind::Continuous { query_offset: 10_000 }));
-    house.views.push("Down", delta(20_500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(20_500, &[("a:1", 0.0)], &[]));
     core.step(20_500);
-    assert!(house.store.take().iter().all(|line| line.starts_with("10500 ")));
-    assert_eq!(house.take_sent()[0].starts_at, 20_500);
+    assert!(fixture.store.take().iter().all(|line| line.starts_with("10500 ")));
+    assert_eq!(fixture.take_sent()[0].starts_at, 20_500);
     core.apply(late(0), &Labels::default(), 30_000).unwrap();
     assert!(matches!(kind(), ViewKind::Continuous { query_offset: 0 }), "another question");
 }
 
 #[test]
 fn alerts_are_written_in_the_slots_of_their_group() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     let mut now = 600;
     while now < 5 * MINUTE {
         now = core.step(now);
     }
-    let mut times: Vec<TimeMs> = house
+    let mut times: Vec<TimeMs> = fixture
         .store
         .take()
         .iter()
@@ -411,23 +412,23 @@ fn alerts_are_written_in_the_slots_of_their_group() {
 /// Others that are active are left alone: a condition of thousands of rows moves with every scrape.
 #[test]
 fn only_the_alert_that_changes_is_written_between_slots() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     core.apply(vec![group(vec![alert("Down", "up", 0)])], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
-    assert_eq!(house.store.take().len(), 4);
-    house.views.push("Down", delta(1_000, &[("a:1", 2.0), ("c:1", 0.0)], &[]));
+    assert_eq!(fixture.store.take().len(), 4);
+    fixture.views.push("Down", delta(1_000, &[("a:1", 2.0), ("c:1", 0.0)], &[]));
     core.step(1_000);
-    let written = house.store.take();
+    let written = fixture.store.take();
     assert!(written.len() == 2 && written.iter().all(|line| line.contains("c:1")), "{written:?}");
-    house.views.push("Down", delta(1_500, &[], &["b:1"]));
+    fixture.views.push("Down", delta(1_500, &[], &["b:1"]));
     core.step(1_500);
-    let written = house.store.take();
+    let written = fixture.store.take();
     let ends = |line: &String| line.contains("b:1") && line.ends_with("stale");
     assert!(written.len() == 2 && written.iter().all(ends), "{written:?}");
     core.step(MINUTE + 100);
-    let written = house.store.take();
+    let written = fixture.store.take();
     let goes_on = |line: &String| line.starts_with("60000 ") && line.ends_with(" 1") || line.ends_with(" 0");
     assert!(written.len() == 4 && written.iter().all(goes_on), "{written:?}");
 }
@@ -435,33 +436,33 @@ fn only_the_alert_that_changes_is_written_between_slots() {
 /// The state that the API shows is the one in the series, whatever woke the rule.
 #[test]
 fn series_follow_for_and_keep_firing_for_at_once() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let mut rule = alert("Down", "up", 10 * SECOND);
     rule.alert.as_mut().unwrap().keep_firing_for = 5 * SECOND;
     core.apply(vec![group(vec![rule])], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
     core.step(1_000);
-    house.store.take();
+    fixture.store.take();
     // The evaluation's progress comes before the timer's own turn.
-    house.views.push("Down", TapEvent::Progress { t: 11_050 });
+    fixture.views.push("Down", TapEvent::Progress { t: 11_050 });
     core.step(11_050);
-    let written = house.store.take();
+    let written = fixture.store.take();
     assert!(written.iter().any(|l| l.contains("\"firing\"") && l.ends_with(" 1")), "{written:?}");
-    house.views.push("Down", delta(12_000, &[], &["a:1"]));
+    fixture.views.push("Down", delta(12_000, &[], &["a:1"]));
     core.step(12_000);
-    assert_eq!(house.store.take(), [""; 0]);
-    house.views.push("Down", TapEvent::Progress { t: 17_050 });
+    assert_eq!(fixture.store.take(), [""; 0]);
+    fixture.views.push("Down", TapEvent::Progress { t: 17_050 });
     core.step(17_050);
-    let written = house.store.take();
+    let written = fixture.store.take();
     assert!(written.len() == 2 && written.iter().all(|l| l.ends_with("stale")), "{written:?}");
 }
 
 /// As in Prometheus, where a group's alerts are sent when it is evaluated.
 #[test]
 fn alerts_of_a_group_are_sent_again_together() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let two = group(vec![alert("Down", "up", 0), alert("Away", "away", 0)]);
     let five = RuleGroup { interval: 5 * SECOND, ..two };
     core.apply(vec![five], &Labels::default(), 0).unwrap();
@@ -470,11 +471,11 @@ fn alerts_of_a_group_are_sent_again_together() {
     while now < 3 * MINUTE {
         for (at, rule, instance) in [(1_200, "Down", "a:1"), (2_300, "Down", "b:1"), (3_400, "Away", "a:1")] {
             if now == at {
-                house.views.push(rule, delta(at, &[(instance, 0.0)], &[]));
+                fixture.views.push(rule, delta(at, &[(instance, 0.0)], &[]));
             }
         }
         core.step(now);
-        let sent = house.take_sent().len();
+        let sent = fixture.take_sent().len();
         if sent > 0 {
             times.insert(now, sent);
         }
@@ -486,27 +487,27 @@ fn alerts_of_a_group_are_sent_again_together() {
 
 #[test]
 fn a_reload_is_all_or_nothing_and_keeps_state() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let labels = Labels::default();
     core.apply(vec![group(vec![alert("Down", "up", 0), alert("Gone", "x", 0)])], &labels, 0).unwrap();
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(600);
-    house.take_sent();
+    fixture.take_sent();
     let bad = group(vec![alert("Other", "z", 0), alert("Refused", "y", 0)]);
     let error = core.apply(vec![bad], &labels, 700).unwrap_err();
     assert_eq!(error, r#"f.yml: group "g", rule "Refused": the plan cannot stand"#);
-    assert_eq!(house.views.names(), [(1, "Down".to_owned()), (2, "Gone".to_owned())]);
+    assert_eq!(fixture.views.names(), [(1, "Down".to_owned()), (2, "Gone".to_owned())]);
     // Another order, another annotation, a new rule, one rule less.
     let mut changed = alert("Down", "up", 0);
     changed.alert.as_mut().unwrap().annotations.clear();
     core.apply(vec![group(vec![alert("New", "n", 0), changed])], &labels, 800).unwrap();
     assert_eq!(
-        house.views.names().iter().map(|(i, n)| (*i, n.as_str())).collect::<Vec<_>>(),
+        fixture.views.names().iter().map(|(i, n)| (*i, n.as_str())).collect::<Vec<_>>(),
         [(1, "Down"), (4, "New")]
     );
     core.step(900);
-    assert!(house.take_sent().is_empty(), "the alert is known and not due again");
+    assert!(fixture.take_sent().is_empty(), "the alert is known and not due again");
     let rules = &core.snapshot(900)[0].rules;
     let down = rules[1].alerting.as_ref().unwrap();
     assert_eq!((down.alerts[0].active_at, down.alerts[0].annotations.fill().len()), (500, 0));
@@ -514,16 +515,16 @@ fn a_reload_is_all_or_nothing_and_keeps_state() {
 
 #[test]
 fn a_restart_finds_its_alerts_again() {
-    let house = Fixture::default();
+    let fixture = Fixture::default();
     let rules = || vec![group(vec![alert("Down", "up", 5 * MINUTE)])];
-    let mut core = house.core();
+    let mut core = fixture.core();
     core.apply(rules(), &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
     core.step(1_300);
     core.step(6 * MINUTE);
-    assert_eq!(house.take_sent().len(), 1);
+    assert_eq!(fixture.take_sent().len(), 1);
     // The process dies; another one opens the same store five minutes later.
-    let second = Fixture { store: house.store.clone(), ..Fixture::default() };
+    let second = Fixture { store: fixture.store.clone(), ..Fixture::default() };
     let mut core = second.core();
     let start = 11 * MINUTE;
     core.apply(rules(), &Labels::default(), start).unwrap();
@@ -538,11 +539,11 @@ fn a_restart_finds_its_alerts_again() {
 
 #[test]
 fn recording_rules_become_recorded_views_and_report_their_health() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let record = Rule { name: "a:b".into(), alert: None, ..alert("", "up", 0) };
     core.apply(vec![group(vec![record])], &Labels::default(), 0).unwrap();
-    let spec = house.views.state.lock().values().next().unwrap().0.clone();
+    let spec = fixture.views.state.lock().values().next().unwrap().0.clone();
     match spec.kind {
         ViewKind::Recorded { record, interval, offset, .. } => {
             assert_eq!((record.as_str(), interval), ("a:b", MINUTE));
@@ -550,15 +551,15 @@ fn recording_rules_become_recorded_views_and_report_their_health() {
         }
         ViewKind::Continuous { .. } => panic!("a recording rule must be recorded"),
     }
-    house.views.push("a:b", TapEvent::Progress { t: 100 });
+    fixture.views.push("a:b", TapEvent::Progress { t: 100 });
     core.step(200);
     let rule = &core.snapshot(200)[0].rules[0];
     assert_eq!((rule.health.as_str(), rule.last_evaluation), ("ok", Some(100)));
-    house.views.push("a:b", TapEvent::Failed { t: 300, error: "too many".into() });
+    fixture.views.push("a:b", TapEvent::Failed { t: 300, error: "too many".into() });
     core.step(400);
     let rule = &core.snapshot(400)[0].rules[0];
     assert_eq!((rule.health.as_str(), rule.health.last_error()), ("err", "too many"));
-    let metrics = house.metrics.render();
+    let metrics = fixture.metrics.render();
     assert!(metrics.contains("prometheus_rule_evaluations_total{rule_group=\"f.yml;g\"} 2"), "{metrics}");
     assert!(
         metrics.contains("prometheus_rule_evaluation_failures_total{rule_group=\"f.yml;g\"} 1"),
@@ -569,22 +570,22 @@ fn recording_rules_become_recorded_views_and_report_their_health() {
 
 #[test]
 fn with_evaluation_interval_alerts_wait_for_their_slot() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) };
     core.apply(vec![group], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
     core.step(20);
-    assert!(house.take_sent().is_empty());
-    let now = until_sent(&house, &mut core, 20);
-    let starts_at = house.take_sent()[0].starts_at;
+    assert!(fixture.take_sent().is_empty());
+    let now = until_sent(&fixture, &mut core, 20);
+    let starts_at = fixture.take_sent()[0].starts_at;
     assert!(starts_at > 10 && now - starts_at <= 200, "started at {starts_at}, seen at {now}");
 }
 
 #[test]
 fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
-    let house = Fixture::default();
-    let mut core = house.core();
+    let fixture = Fixture::default();
+    let mut core = fixture.core();
     let states = Rule {
         expr: crate::file::RuleExpression {
             plan: promql::compile("count(ALERTS)", &promql::PromqlOptions::default()).unwrap(),
@@ -595,43 +596,43 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
     let group = RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0), states]) };
     let interval = group.interval;
     core.apply(vec![group], &Labels::default(), 0).unwrap();
-    house.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
-    house.views.push("Many", TapEvent::Progress { t: 10 });
+    fixture.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Many", TapEvent::Progress { t: 10 });
     core.step(20);
     // The slot: the first alert is written. An answer of the same moment does not have it yet.
-    house.views.push("Many", TapEvent::Progress { t: interval });
-    house.views.push("Down", TapEvent::Progress { t: interval });
-    house.views.push("Many", TapEvent::Progress { t: interval + 50 });
+    fixture.views.push("Many", TapEvent::Progress { t: interval });
+    fixture.views.push("Down", TapEvent::Progress { t: interval });
+    fixture.views.push("Many", TapEvent::Progress { t: interval + 50 });
     core.step(interval + 60);
     let names = |sent: Vec<AlertNotification>| -> Vec<(String, TimeMs)> {
         sent.iter().map(|a| (a.labels.get("alertname").unwrap_or("").to_owned(), a.starts_at)).collect()
     };
-    assert_eq!(names(house.take_sent()), [("Down".to_owned(), interval)]);
+    assert_eq!(names(fixture.take_sent()), [("Down".to_owned(), interval)]);
     core.step(interval + 70);
-    house.views.push("Many", delta(interval + 110, &[("", 1.0)], &[]));
-    house.views.push("Many", TapEvent::Progress { t: interval + 110 });
+    fixture.views.push("Many", delta(interval + 110, &[("", 1.0)], &[]));
+    fixture.views.push("Many", TapEvent::Progress { t: interval + 110 });
     core.step(interval + 120);
-    assert_eq!(names(house.take_sent()), [("Many".to_owned(), interval)], "in the slot of what it reads");
+    assert_eq!(names(fixture.take_sent()), [("Many".to_owned(), interval)], "in the slot of what it reads");
     // Nothing has been heard since: the next slot waits for an answer.
-    house.views.push("Down", TapEvent::Progress { t: 2 * interval });
+    fixture.views.push("Down", TapEvent::Progress { t: 2 * interval });
     core.step(2 * interval + 500);
     core.step(2 * interval + 600);
-    assert!(!house.take_sent().iter().any(|a| a.labels.get("alertname") == Some("Many")));
+    assert!(!fixture.take_sent().iter().any(|a| a.labels.get("alertname") == Some("Many")));
 }
 
 #[test]
 fn the_thread_answers_and_ends() {
-    let house = Fixture::default();
-    let manager = RuleManager::start(house.ports(), RuleManagerOptions::default()).unwrap();
+    let fixture = Fixture::default();
+    let manager = RuleManager::start(fixture.ports(), RuleManagerOptions::default()).unwrap();
     manager.apply(vec![group(vec![alert("Down", "up", 0)])], Labels::default()).unwrap();
-    house.views.push("Down", delta(0, &[("a:1", 1.0)], &[]));
+    fixture.views.push("Down", delta(0, &[("a:1", 1.0)], &[]));
     let firing = |m: &RuleManager| m.snapshot().unwrap()[0].rules[0].alerting.as_ref().unwrap().alerts.len();
     let began = std::time::Instant::now();
     while firing(&manager) == 0 {
         assert!(began.elapsed().as_secs() < 10, "the event never arrived");
         std::thread::yield_now();
     }
-    assert_eq!(house.take_sent().len(), 1);
+    assert_eq!(fixture.take_sent().len(), 1);
     manager.stop();
     assert!(manager.snapshot().is_err());
 }

@@ -22,15 +22,15 @@ fn failed(t: TimeMs) -> TapEvent {
     TapEvent::Failed { t, error: "found duplicate series".to_owned() }
 }
 
-fn begin(house: &Fixture, rules: Vec<RuleGroup>, now: TimeMs) -> ActiveRules {
-    let mut core = house.core();
+fn begin(fixture: &Fixture, rules: Vec<RuleGroup>, now: TimeMs) -> ActiveRules {
+    let mut core = fixture.core();
     core.apply(rules, &Labels::default(), now).unwrap();
     core
 }
 
 /// Another process on the same data.
-fn reborn(house: &Fixture) -> Fixture {
-    Fixture { store: house.store.clone(), memory: house.memory.clone(), ..Fixture::default() }
+fn reborn(fixture: &Fixture) -> Fixture {
+    Fixture { store: fixture.store.clone(), memory: fixture.memory.clone(), ..Fixture::default() }
 }
 
 /// Lets time pass up to `to`, looking whenever the core wants to.
@@ -59,11 +59,11 @@ fn down(hold: i64) -> Vec<RuleGroup> {
 fn a_kill_in_the_middle_of_for_delays_nothing() {
     // Longer than the grace period of Prometheus, too.
     for hold in [5 * MINUTE, 15 * MINUTE] {
-        let house = Fixture::default();
-        let mut core = begin(&house, down(hold), 0);
-        house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+        let fixture = Fixture::default();
+        let mut core = begin(&fixture, down(hold), 0);
+        fixture.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
         run(&mut core, 1_234, 2 * MINUTE);
-        let second = reborn(&house);
+        let second = reborn(&fixture);
         let mut core = begin(&second, down(hold), 3 * MINUTE);
         second.views.push("Down", snapshot(3 * MINUTE, &["a:1"]));
         run(&mut core, 3 * MINUTE, 1_234 + hold + 99);
@@ -76,11 +76,11 @@ fn a_kill_in_the_middle_of_for_delays_nothing() {
 
 #[test]
 fn for_that_ended_while_the_process_was_dead_fires_at_once() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(5 * MINUTE), 0);
-    house.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(5 * MINUTE), 0);
+    fixture.views.push("Down", delta(1_234, &[("a:1", 0.0)], &[]));
     run(&mut core, 1_234, 4 * MINUTE);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let mut core = begin(&second, down(5 * MINUTE), 7 * MINUTE);
     core.step(7 * MINUTE);
     assert!(second.take_sent().is_empty(), "not before the condition has been looked at");
@@ -91,11 +91,11 @@ fn for_that_ended_while_the_process_was_dead_fires_at_once() {
 
 #[test]
 fn an_outage_beyond_the_tolerance_begins_anew() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(5 * MINUTE), 0);
-    house.views.push("Down", delta(0, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(5 * MINUTE), 0);
+    fixture.views.push("Down", delta(0, &[("a:1", 0.0)], &[]));
     run(&mut core, 0, 4 * MINUTE);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let start = 66 * MINUTE;
     let mut core = begin(&second, down(5 * MINUTE), start);
     second.views.push("Down", snapshot(start, &["a:1"]));
@@ -106,13 +106,13 @@ fn an_outage_beyond_the_tolerance_begins_anew() {
 
 #[test]
 fn what_was_told_is_not_told_again_before_its_time() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    assert_eq!(taken(&house.sent).len(), 1);
+    assert_eq!(taken(&fixture.sent).len(), 1);
     core.step(510);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let mut core = begin(&second, down(0), 20 * SECOND);
     second.views.push("Down", snapshot(20 * SECOND, &["a:1"]));
     run(&mut core, 20 * SECOND, 2 * MINUTE - 1);
@@ -124,15 +124,15 @@ fn what_was_told_is_not_told_again_before_its_time() {
 
 #[test]
 fn what_nobody_took_is_told_again_at_once() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
-    house.take_sent();
-    house.views.push("Down", delta(600, &[], &["b:1"]));
+    fixture.take_sent();
+    fixture.views.push("Down", delta(600, &[], &["b:1"]));
     core.step(600);
-    house.take_sent();
-    let second = reborn(&house);
+    fixture.take_sent();
+    let second = reborn(&fixture);
     let mut core = begin(&second, down(0), SECOND);
     core.step(SECOND);
     let sent = second.take_sent();
@@ -146,13 +146,13 @@ fn what_nobody_took_is_told_again_at_once() {
 
 #[test]
 fn what_ended_while_the_process_was_dead_is_resolved() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    taken(&house.sent);
+    taken(&fixture.sent);
     core.step(510);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let mut core = begin(&second, down(0), 20 * SECOND);
     // The newest sample of before is still in view; then the target says that it is well.
     second.views.push("Down", snapshot(20 * SECOND, &["a:1"]));
@@ -164,13 +164,13 @@ fn what_ended_while_the_process_was_dead_is_resolved() {
 
 #[test]
 fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    taken(&house.sent);
+    taken(&fixture.sent);
     core.step(510);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let mut core = begin(&second, down(0), 10 * SECOND);
     second.views.push("Down", snapshot(10 * SECOND, &[]));
     run(&mut core, 10 * SECOND, 2 * MINUTE);
@@ -183,13 +183,13 @@ fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
 /// A long window is still being read: no answer says nothing.
 #[test]
 fn alerts_wait_for_the_first_answer_however_late_it_comes() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
-    taken(&house.sent);
+    taken(&fixture.sent);
     core.step(510);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let mut core = begin(&second, down(0), 10 * SECOND);
     run(&mut core, 10 * SECOND, 10 * MINUTE);
     second.views.push("Down", failed(10 * MINUTE));
@@ -211,14 +211,14 @@ fn keep_firing_for_goes_on_over_a_kill() {
         rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = 5 * MINUTE;
         rules
     };
-    let house = Fixture::default();
-    let mut core = begin(&house, rules(), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
-    house.views.push("Down", delta(MINUTE, &[], &["a:1"]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, rules(), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(MINUTE, &[], &["a:1"]));
     core.step(MINUTE);
-    taken(&house.sent);
+    taken(&fixture.sent);
     core.step(MINUTE + 10);
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let mut core = begin(&second, rules(), 3 * MINUTE);
     second.views.push("Down", snapshot(3 * MINUTE, &[]));
     run(&mut core, 3 * MINUTE, 7 * MINUTE);
@@ -235,12 +235,12 @@ fn changed_files_keep_their_alerts() {
             vec![alert("New", "new", 0), alert("Slow", "slow", MINUTE), alert("Down", "up", 5 * MINUTE)];
         vec![RuleGroup { name: "renamed".into(), ..group(rules) }]
     };
-    let house = Fixture::default();
-    let mut core = begin(&house, old(), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
-    house.views.push("Slow", delta(700, &[("s:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, old(), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    fixture.views.push("Slow", delta(700, &[("s:1", 0.0)], &[]));
     run(&mut core, 700, 2 * MINUTE);
-    assert_eq!(taken(&house.sent).len(), 1, "Slow fires");
+    assert_eq!(taken(&fixture.sent).len(), 1, "Slow fires");
     core.step(2 * MINUTE);
     let starts = |core: &ActiveRules| {
         let rules = core.snapshot(3 * MINUTE).remove(0).rules;
@@ -254,14 +254,14 @@ fn changed_files_keep_their_alerts() {
         alerts.collect::<Vec<_>>()
     };
     let expected = [("Slow".to_owned(), "firing", 700), ("Down".to_owned(), "pending", 500)];
-    let second = reborn(&house);
+    let second = reborn(&fixture);
     let reloaded = &mut core;
-    let before = house.views.names();
+    let before = fixture.views.names();
     reloaded.apply(new(), &Labels::default(), 3 * MINUTE).unwrap();
-    assert_eq!(house.views.names()[..2], before[..], "the views have stayed");
+    assert_eq!(fixture.views.names()[..2], before[..], "the views have stayed");
     assert_eq!(starts(reloaded), expected);
     run(reloaded, 3 * MINUTE, 6 * MINUTE);
-    let sent = taken(&house.sent);
+    let sent = taken(&fixture.sent);
     let first = sent.iter().find(|a| a.labels.get("alertname") == Some("Down")).unwrap();
     assert_eq!(first.starts_at, 500 + 5 * MINUTE);
 
@@ -276,18 +276,18 @@ fn changed_files_keep_their_alerts() {
 
 #[test]
 fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     core.step(500);
-    assert_eq!(taken(&house.sent).len(), 2);
+    assert_eq!(taken(&fixture.sent).len(), 2);
     let rewritten = Rule { expr: fake_compile("up_now").unwrap(), ..alert("Down", "up", 0) };
     // Still on its way when the rule changes: an answer to the old question.
-    house.views.push("Down", delta(600, &[("c:1", 0.0)], &[]));
+    fixture.views.push("Down", delta(600, &[("c:1", 0.0)], &[]));
     core.apply(vec![group(vec![rewritten])], &Labels::default(), SECOND).unwrap();
-    house.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
+    fixture.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
     core.step(2 * SECOND);
-    let sent = taken(&house.sent);
+    let sent = taken(&fixture.sent);
     let seen: Vec<_> =
         sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.resolved, a.ends_at)).collect();
     assert_eq!(seen, [("b:1", true, 2 * SECOND)]);
@@ -298,18 +298,18 @@ fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
 /// As in Prometheus: who does not know what holds changes nothing, and says nothing.
 #[test]
 fn a_failing_evaluation_changes_no_alert() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(5 * MINUTE), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(5 * MINUTE), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0), ("b:1", 0.0)], &[]));
     run(&mut core, 500, MINUTE);
-    house.views.push("Down", failed(MINUTE));
-    house.store.take();
+    fixture.views.push("Down", failed(MINUTE));
+    fixture.store.take();
     run(&mut core, MINUTE, 20 * MINUTE);
-    assert!(taken(&house.sent).is_empty() && house.store.take().is_empty());
-    house.views.push("Down", delta(20 * MINUTE, &[], &["a:1"]));
-    house.views.push("Down", TapEvent::Progress { t: 20 * MINUTE });
+    assert!(taken(&fixture.sent).is_empty() && fixture.store.take().is_empty());
+    fixture.views.push("Down", delta(20 * MINUTE, &[], &["a:1"]));
+    fixture.views.push("Down", TapEvent::Progress { t: 20 * MINUTE });
     core.step(20 * MINUTE);
-    let sent = taken(&house.sent);
+    let sent = taken(&fixture.sent);
     let seen: Vec<_> = sent.iter().map(|a| (a.labels.get("instance").unwrap(), a.starts_at)).collect();
     assert_eq!(seen, [("b:1", 20 * MINUTE)]);
 }
@@ -338,35 +338,35 @@ fn alerts_of_others_are_left_alone() {
 /// A rule that comes in by a reload does not take the alerts of one that runs.
 #[test]
 fn a_new_rule_leaves_the_alerts_of_others_alone() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    taken(&house.sent);
+    taken(&fixture.sent);
     let mut namesake = alert("Down", "other", 0);
     namesake.labels.clear();
     core.apply(vec![group(vec![namesake, alert("Down", "up", 0)])], &Labels::default(), SECOND).unwrap();
     run(&mut core, SECOND, 5 * MINUTE);
-    assert!(taken(&house.sent).iter().all(|a| !a.resolved));
+    assert!(taken(&fixture.sent).iter().all(|a| !a.resolved));
 }
 
 #[test]
 fn another_rhythm_keeps_the_alerts() {
-    let house = Fixture::default();
-    let mut core = begin(&house, down(0), 0);
-    house.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
+    let fixture = Fixture::default();
+    let mut core = begin(&fixture, down(0), 0);
+    fixture.views.push("Down", delta(500, &[("a:1", 0.0)], &[]));
     core.step(500);
-    taken(&house.sent);
+    taken(&fixture.sent);
     let slots = vec![RuleGroup { rhythm: EvaluationMode::Interval, ..group(vec![alert("Down", "up", 0)]) }];
     core.apply(slots, &Labels::default(), SECOND).unwrap();
-    house.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
+    fixture.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
     run(&mut core, 2 * SECOND, 3 * MINUTE);
-    assert!(taken(&house.sent).iter().all(|a| !a.resolved && a.starts_at == 500));
+    assert!(taken(&fixture.sent).iter().all(|a| !a.resolved && a.starts_at == 500));
     core.apply(down(0), &Labels::default(), 4 * MINUTE).unwrap();
-    house.views.push("Down", snapshot(4 * MINUTE + 10, &["a:1"]));
-    house.views.push("Down", delta(4 * MINUTE + 20, &[], &["a:1"]));
+    fixture.views.push("Down", snapshot(4 * MINUTE + 10, &["a:1"]));
+    fixture.views.push("Down", delta(4 * MINUTE + 20, &[], &["a:1"]));
     core.step(4 * MINUTE + 20);
-    assert_eq!(taken(&house.sent).last().map(|a| (a.resolved, a.ends_at)), Some((true, 4 * MINUTE + 20)));
+    assert_eq!(taken(&fixture.sent).last().map(|a| (a.resolved, a.ends_at)), Some((true, 4 * MINUTE + 20)));
 }
 
 /// One instance begins or ceases to be down, after this many ms; then, perhaps, the process is killed.
@@ -389,12 +389,12 @@ fn heard(
         rules[0].rules[0].alert.as_mut().unwrap().keep_firing_for = keep_firing_for;
         rules
     };
-    let mut house = Fixture::default();
-    let mut core = begin(&house, rules(), 0);
+    let mut fixture = Fixture::default();
+    let mut core = begin(&fixture, rules(), 0);
     let mut heard = Vec::new();
-    let mut listen = |house: &Fixture, core: &mut ActiveRules, now: TimeMs| {
+    let mut listen = |fixture: &Fixture, core: &mut ActiveRules, now: TimeMs| {
         // The order of different alerts in one notification means nothing.
-        let mut together = taken(&house.sent);
+        let mut together = taken(&fixture.sent);
         together.sort_by(|a, b| a.labels.cmp(&b.labels));
         for a in together {
             let end = a.resolved.then_some(a.ends_at);
@@ -409,17 +409,17 @@ fn heard(
         let then = now + wait;
         while now < then {
             now = core.step(now).clamp(now + 1, then);
-            listen(&house, &mut core, now);
+            listen(&fixture, &mut core, now);
         }
         // A slot that nobody looks at is missed, as in Prometheus; and an alert whose row ended in
         // the time between the last slot and the kill waits for it to come again.
         let missed = now % 5_000 <= TIMER_SLACK_MS || ended >= now - now % 5_000;
         if kills && killed && !(rhythm == EvaluationMode::Interval && missed) {
-            house = reborn(&house);
-            core = begin(&house, rules(), now);
+            fixture = reborn(&fixture);
+            core = begin(&fixture, rules(), now);
             let names: Vec<String> = up.keys().map(|i| format!("i:{i}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            house.views.push("Down", snapshot(now, &names));
+            fixture.views.push("Down", snapshot(now, &names));
         }
         let name = format!("i:{instance}");
         let event = match holds {
@@ -430,9 +430,9 @@ fn heard(
             }
             _ => continue,
         };
-        house.views.push("Down", event);
+        fixture.views.push("Down", event);
         core.step(now);
-        listen(&house, &mut core, now);
+        listen(&fixture, &mut core, now);
     }
     heard
 }

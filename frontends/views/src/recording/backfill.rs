@@ -159,7 +159,7 @@ impl BackfillWorker {
     fn pause_rule(&self, stretch: &BackfillTask, why: &str) -> Result<(), BackfillStop> {
         let rule = &stretch.rule.spec.name;
         tracing::warn!(rule, why, "backfill: the past cannot be read; it is tried again in a while");
-        self.shared.rules.lock().rest(stretch.view, why);
+        self.shared.rules.lock().pause_rule(stretch.view, why);
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl BackfillWorker {
         while first <= last {
             let piece_last = last.min(first + (at_once.max(1) as i64 - 1) * interval);
             let piece = EvaluationRange { first, last: piece_last, interval };
-            let fault = match asker.ask(piece) {
+            let fault = match asker.query(piece) {
                 Ok(answer) => {
                     let (samples, faults) = stretch.recording.samples(answer, piece, &mut present);
                     self.take(stretch, samples, piece, waiting)?;
@@ -227,7 +227,7 @@ impl BackfillWorker {
         slots: EvaluationRange,
         waiting: &mut PendingBlock,
     ) -> Result<(), BackfillStop> {
-        if stretch.seam {
+        if stretch.ends_at_handover {
             for one in samples.values_mut() {
                 keep_stale_markers_only(one, stretch.slots.last);
             }

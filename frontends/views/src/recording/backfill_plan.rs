@@ -16,7 +16,7 @@ const ALIVE_SLACK_MS: i64 = 120_000;
 
 /// The rules and how far each is.
 pub struct BackfillPlan {
-    kept: BTreeMap<ViewId, PlannedRule>,
+    rules: BTreeMap<ViewId, PlannedRule>,
     /// Entries of before the start that no rule has claimed yet.
     saved: HashMap<String, RuleProgress>,
     /// When complete rules were last known to be recorded.
@@ -26,7 +26,7 @@ pub struct BackfillPlan {
     /// What is on disk says less than is known here.
     unwritten: bool,
     /// Whether rules have been named since the start.
-    known: bool,
+    has_rules: bool,
     /// The latest number of a definition.
     turns: u64,
     /// The thread is to end.
@@ -73,7 +73,7 @@ pub struct BackfillTask {
     /// The first slot of the rule's past.
     pub from: TimeMs,
     /// At the last slot only stale markers are written: the rest is recorded.
-    pub seam: bool,
+    pub ends_at_handover: bool,
     /// Series with a value at the slot before, if that is known; where there is no slot before, none.
     pub present: Option<BTreeSet<Labels>>,
     /// Slots to ask for at once.
@@ -110,12 +110,12 @@ impl BackfillPlan {
         let on_disk = !progress.rules.is_empty();
         let saved = progress.rules.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         BackfillPlan {
-            kept: BTreeMap::new(),
+            rules: BTreeMap::new(),
             saved,
             last_alive: progress.alive,
             on_disk,
             unwritten: false,
-            known: false,
+            has_rules: false,
             turns: 0,
             ended: false,
         }
@@ -124,9 +124,9 @@ impl BackfillPlan {
     /// Replaces the rules. Returns the views of which nobody knows yet when they begin.
     /// `retention`: nothing older is computed, ms; 0: anything is.
     pub fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
-        let mut old = std::mem::take(&mut self.kept);
+        let mut old = std::mem::take(&mut self.rules);
         let mut entries = std::mem::take(&mut self.saved);
-        (self.known, self.unwritten) = (true, true);
+        (self.has_rules, self.unwritten) = (true, true);
         let mut fresh = Vec::new();
         for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
             let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
@@ -135,7 +135,7 @@ impl BackfillPlan {
             if let Some(mut kept) = old.remove(&view) {
                 if kept.rule.backfill == rule.backfill && kept.recording == recording {
                     kept.go_on_as(rule, self.turns);
-                    self.kept.insert(view, kept);
+                    self.rules.insert(view, kept);
                     continue;
                 }
                 entries.insert(kept.entry.key.clone(), kept.entry);
@@ -144,7 +144,7 @@ impl BackfillPlan {
             }
             let entry = self.entry(&rule, &recording, entries.remove(&rule.key), now, retention);
             fresh.push(view);
-            self.kept.insert(view, PlannedRule::new(rule, self.turns, recording, entry, now));
+            self.rules.insert(view, PlannedRule::new(rule, self.turns, recording, entry, now));
         }
         self.last_alive = now;
         self.order_rules();
@@ -180,10 +180,10 @@ impl BackfillPlan {
 
     /// Works out which rule reads which.
     fn order_rules(&mut self) {
-        let specs = || self.kept.iter().map(|(id, kept)| (*id, &kept.rule.spec));
+        let specs = || self.rules.iter().map(|(id, kept)| (*id, &kept.rule.spec));
         let reads = reads_of(specs());
         let levels = levels_of(&reads);
-        for (id, kept) in &mut self.kept {
+        for (id, kept) in &mut self.rules {
             kept.reads = reads.get(id).map(|reads| reads.all().collect()).unwrap_or_default();
             kept.level = levels.get(id).copied().unwrap_or(0);
             if std::mem::replace(&mut kept.cyclic, reaches(*id, &reads)) {
@@ -197,7 +197,7 @@ impl BackfillPlan {
 
     /// The first evaluation of a view that succeeded was at `t`.
     pub fn first_slot(&mut self, view: ViewId, t: TimeMs) {
-        if let Some(kept) = self.kept.get_mut(&view) {
+        if let Some(kept) = self.rules.get_mut(&view) {
             // After a change of the interval the first answer may be one of the old slots.
             let slot = kept.recording.slot_at(t - kept.recording.delay - 1) + kept.recording.interval;
             kept.handover_time.get_or_insert(slot);
@@ -208,7 +208,7 @@ impl BackfillPlan {
     /// What is to be done next.
     pub fn next(&self) -> Option<BackfillBatch> {
         let resting = self.paused_rules(Instant::now());
-        let ready = self.kept.iter().filter(|(view, _)| !resting.contains(view));
+        let ready = self.rules.iter().filter(|(view, _)| !resting.contains(view));
         let pending: Vec<(&PlannedRule, EvaluationRange, bool)> =
             ready.filter_map(|(_, k)| self.pending(k)).collect();
         let range_of = |slots: &EvaluationRange| slots.first.div_euclid(PIECE_MS);
@@ -216,16 +216,17 @@ impl BackfillPlan {
         let among = || pending.iter().filter(|(_, slots, _)| range_of(slots) == at);
         let level = among().map(|(kept, ..)| kept.level).min()?;
         let range = (at * PIECE_MS, (at + 1) * PIECE_MS);
-        let stretches = among().filter(|(kept, ..)| kept.level == level).map(|(kept, slots, seam)| {
-            let last = slots.last.min(kept.recording.slot_at(range.1 - 1));
-            kept.stretch(EvaluationRange { last, ..*slots }, *seam && last == slots.last)
-        });
+        let stretches =
+            among().filter(|(kept, ..)| kept.level == level).map(|(kept, slots, ends_at_handover)| {
+                let last = slots.last.min(kept.recording.slot_at(range.1 - 1));
+                kept.task(EvaluationRange { last, ..*slots }, *ends_at_handover && last == slots.last)
+            });
         Some(BackfillBatch { range, stretches: stretches.collect() })
     }
 
     /// Rules that cannot be worked on now, as their past cannot be read, or that of a rule they read.
     fn paused_rules(&self, now: Instant) -> BTreeSet<ViewId> {
-        let mut by_level: Vec<(&ViewId, &PlannedRule)> = self.kept.iter().collect();
+        let mut by_level: Vec<(&ViewId, &PlannedRule)> = self.rules.iter().collect();
         by_level.sort_by_key(|(_, kept)| kept.level);
         let mut resting = BTreeSet::new();
         for (view, kept) in by_level {
@@ -242,7 +243,7 @@ impl BackfillPlan {
     pub fn idle_time(&self) -> Duration {
         let now = Instant::now();
         let rests =
-            self.kept.values().filter_map(|kept| kept.paused_until).filter(|until| *until > now).min();
+            self.rules.values().filter_map(|kept| kept.paused_until).filter(|until| *until > now).min();
         rests.map_or(ALIVE_EVERY, |until| until - now)
     }
 
@@ -251,22 +252,22 @@ impl BackfillPlan {
         if kept.cyclic || kept.entry.complete {
             return None;
         }
-        let whole = |id: &ViewId| self.kept.get(id).is_none_or(|other| other.cyclic || other.entry.complete);
+        let whole = |id: &ViewId| self.rules.get(id).is_none_or(|other| other.cyclic || other.entry.complete);
         let interval = kept.recording.interval;
-        let (last, seam) = match kept.handover_time {
-            Some(seam) if kept.reads.iter().all(whole) => (seam, true),
-            Some(seam) => (kept.base.min(seam - interval), false),
+        let (last, ends_at_handover) = match kept.handover_time {
+            Some(ends_at_handover) if kept.reads.iter().all(whole) => (ends_at_handover, true),
+            Some(ends_at_handover) => (kept.base.min(ends_at_handover - interval), false),
             None => (kept.base, false),
         };
         let slots = EvaluationRange { first: kept.entry.done + interval, last, interval };
-        (!slots.is_empty()).then_some((kept, slots, seam))
+        (!slots.is_empty()).then_some((kept, slots, ends_at_handover))
     }
 
     /// Takes down what is done. Returns rules that are complete now.
     pub fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
         let mut complete = Vec::new();
         for TaskProgress { view, turn, slot, present, at_once, error } in reached {
-            let Some(kept) = self.kept.get_mut(&view).filter(|kept| kept.definition_number == turn) else {
+            let Some(kept) = self.rules.get_mut(&view).filter(|kept| kept.definition_number == turn) else {
                 continue;
             };
             kept.entry.done = kept.entry.done.max(slot);
@@ -284,8 +285,8 @@ impl BackfillPlan {
     }
 
     /// The past of a rule cannot be read now.
-    pub fn rest(&mut self, view: ViewId, why: &str) {
-        if let Some(kept) = self.kept.get_mut(&view) {
+    pub fn pause_rule(&mut self, view: ViewId, why: &str) {
+        if let Some(kept) = self.rules.get_mut(&view) {
             kept.paused_until = Some(Instant::now() + RETRY_AFTER);
             why.clone_into(&mut kept.error);
         }
@@ -294,7 +295,7 @@ impl BackfillPlan {
     /// Takes down why nothing could be written.
     pub fn failed(&mut self, views: &[ViewId], error: &str) {
         for view in views {
-            if let Some(kept) = self.kept.get_mut(view) {
+            if let Some(kept) = self.rules.get_mut(view) {
                 error.clone_into(&mut kept.error);
             }
         }
@@ -308,26 +309,26 @@ impl BackfillPlan {
     /// What goes to disk.
     pub fn progress(&mut self, now: TimeMs) -> Option<BackfillProgress> {
         // Before the rules are known there is nothing to say about them.
-        if !self.known {
+        if !self.has_rules {
             return None;
         }
         self.unwritten = false;
-        if self.kept.is_empty() && !self.on_disk {
+        if self.rules.is_empty() && !self.on_disk {
             return None;
         }
         self.last_alive = now;
-        self.on_disk = !self.kept.is_empty();
-        Some(BackfillProgress::new(now, self.kept.values().map(|kept| kept.entry.clone()).collect()))
+        self.on_disk = !self.rules.is_empty();
+        Some(BackfillProgress::new(now, self.rules.values().map(|kept| kept.entry.clone()).collect()))
     }
 
     /// Whether nothing is missing of any rule's past.
     pub fn is_complete(&self) -> bool {
-        self.kept.values().all(|kept| kept.entry.complete)
+        self.rules.values().all(|kept| kept.entry.complete)
     }
 
     /// See [`super::RecordingHistory::backfill_status`].
     pub fn report(&self, view: ViewId) -> Option<BackfillStatus> {
-        let kept = self.kept.get(&view)?;
+        let kept = self.rules.get(&view)?;
         let interval = kept.recording.interval;
         let state = match kept.entry.complete {
             true => BackfillState::Done,
@@ -339,7 +340,10 @@ impl BackfillPlan {
         Some(BackfillStatus {
             from: kept.entry.from,
             to: kept.handover_time.unwrap_or(kept.base),
-            done_until: kept.handover_time.map_or(done, |seam| done.min(seam)).max(kept.entry.from),
+            done_until: kept
+                .handover_time
+                .map_or(done, |ends_at_handover| done.min(ends_at_handover))
+                .max(kept.entry.from),
             state,
             error: kept.error.clone(),
         })
@@ -386,11 +390,11 @@ impl PlannedRule {
 
     /// Whether it has become complete just now.
     fn update_complete(&mut self) -> bool {
-        let whole = self.handover_time.is_some_and(|seam| self.entry.done >= seam);
+        let whole = self.handover_time.is_some_and(|ends_at_handover| self.entry.done >= ends_at_handover);
         !std::mem::replace(&mut self.entry.complete, whole) && whole
     }
 
-    fn stretch(&self, slots: EvaluationRange, seam: bool) -> BackfillTask {
+    fn task(&self, slots: EvaluationRange, ends_at_handover: bool) -> BackfillTask {
         let nothing_before = slots.first <= self.entry.from;
         BackfillTask {
             view: self.rule.view,
@@ -399,7 +403,7 @@ impl PlannedRule {
             recording: self.recording.clone(),
             slots,
             from: self.entry.from,
-            seam,
+            ends_at_handover,
             present: self.present.clone().or_else(|| nothing_before.then(BTreeSet::new)),
             at_once: self.times_per_query,
         }

@@ -30,7 +30,7 @@ pub(super) type SampleChange = (TimeMs, Labels, CorrectedValue);
 /// Who corrects.
 pub(super) struct Corrector {
     parts: Arc<RecordingHistoryServices>,
-    lookout: Arc<LateSampleMonitor>,
+    late_samples: Arc<LateSampleMonitor>,
     /// The other processes of a cluster.
     others: Option<PeersToAsk>,
     listeners: Arc<CorrectionListeners>,
@@ -56,16 +56,16 @@ struct CorrectorState {
 impl Corrector {
     pub fn new(
         parts: Arc<RecordingHistoryServices>,
-        lookout: Arc<LateSampleMonitor>,
+        late_samples: Arc<LateSampleMonitor>,
         elsewhere: Option<Arc<dyn LateSampleClient>>,
         listeners: Arc<CorrectionListeners>,
     ) -> Corrector {
         let metrics = parts.metrics.clone();
         let counter = |name, help| metrics.counter(name, help, &[]);
-        let others = elsewhere.map(|way| PeersToAsk::new(way, lookout.arrivals.clone()));
+        let others = elsewhere.map(|way| PeersToAsk::new(way, late_samples.arrivals.clone()));
         Corrector {
             parts,
-            lookout,
+            late_samples,
             others,
             listeners,
             state: Mutex::default(),
@@ -93,7 +93,7 @@ impl Corrector {
         state.dirty.replace(rules, &self.parts.options, now);
         let selectors = state.dirty.selectors().list().to_vec();
         let mut watched = WatchList { number: 0, schedules: state.dirty.schedules(), selectors };
-        self.lookout.watch(&watched);
+        self.late_samples.watch(&watched);
         let Some(others) = &self.others else { return };
         // Elsewhere a slot may have passed that has not come there, by the clock of that process.
         watched.schedules.iter_mut().for_each(|schedule| schedule.delay -= CLOCKS_APART);
@@ -111,7 +111,7 @@ impl Corrector {
     pub fn run(&self) {
         pool::nice();
         let mut waits = false;
-        while self.lookout.arrivals.wait(LATE_SETTLE, waits) {
+        while self.late_samples.arrivals.wait(LATE_SETTLE, waits) {
             self.run_once();
             let unasked = self.others.as_ref().is_some_and(PeersToAsk::any);
             waits = unasked || !self.state.lock().dirty.is_empty();
@@ -119,18 +119,18 @@ impl Corrector {
     }
 
     pub fn end(&self) {
-        self.lookout.arrivals.end();
+        self.late_samples.arrivals.end();
     }
 
     /// Another process has something to say.
-    pub fn heard(&self, process: usize) {
+    pub fn mark_due(&self, process: usize) {
         self.others.iter().for_each(|others| others.mark_due(process));
     }
 
     /// Corrects what the samples that have come by now reach.
     pub fn run_once(&self) {
         let _turn = self.turn.lock();
-        self.others.iter().for_each(|others| self.ask(others));
+        self.others.iter().for_each(|others| self.poll_peers(others));
         self.drain_local();
         let now = self.parts.clock.now();
         loop {
@@ -143,10 +143,10 @@ impl Corrector {
 
     /// Takes in what came late to the other processes. Whoever does not answer is asked again in
     /// the next pass, and says then what he has to say.
-    fn ask(&self, others: &PeersToAsk) {
+    fn poll_peers(&self, others: &PeersToAsk) {
         for process in others.take() {
             let watched = self.state.lock().watched.clone();
-            match others.client.ask(process, &watched) {
+            match others.client.poll(process, &watched) {
                 Ok(report) => self.apply_report(process, watched.number, report),
                 Err(error) => {
                     tracing::warn!(error, "what came late there is asked for again");
@@ -182,7 +182,7 @@ impl Corrector {
         let mut state = self.state.lock();
         let dirty = &mut state.dirty;
         let mut beyond = 0;
-        let overflown = self.lookout.take(|seen, t, now| beyond += dirty.sample(seen, t, now, now));
+        let overflown = self.late_samples.take(|seen, t, now| beyond += dirty.sample(seen, t, now, now));
         if overflown {
             dirty.all(self.parts.clock.now());
         }
@@ -218,7 +218,7 @@ impl Corrector {
         let interval = rule.recording.interval;
         while first <= last {
             let to = last.min(first + (LATE_SLOTS - 1) * interval);
-            self.piece(rule, EvaluationRange { first, last: to, interval }, now)?;
+            self.recompute(rule, EvaluationRange { first, last: to, interval }, now)?;
             first = to + interval;
         }
         Ok(())
@@ -226,7 +226,12 @@ impl Corrector {
 
     /// Computes slots again, and those behind them up to one that does not fail: whether a stale
     /// marker stands there depends on them.
-    fn piece(&self, rule: &CorrectedRule, slots: EvaluationRange, now: TimeMs) -> Result<(), CorrectionStop> {
+    fn recompute(
+        &self,
+        rule: &CorrectedRule,
+        slots: EvaluationRange,
+        now: TimeMs,
+    ) -> Result<(), CorrectionStop> {
         let recording = &rule.recording;
         let asker = PastRuleEvaluator { parts: &self.parts, plan: &rule.plan, recording };
         let from = self.first_relevant_time(rule, slots)?;
@@ -312,7 +317,7 @@ impl Corrector {
             state.dirty.mark_readers(labels, *t, (now, by));
         }
         drop(state);
-        self.listeners.tell(&changed);
+        self.listeners.notify(&changed);
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct PastRuleEvaluator<'a> {
 impl PastRuleEvaluator<'_> {
     /// The answers at some slots. Several are asked for at once only with a limit on their samples:
     /// who is refused asks for fewer.
-    pub fn ask(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
+    pub fn query(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
         let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
         if slots.len() == 1 {
             return self.parts.answers.instant(self.plan, slots.first, &options);
@@ -60,7 +60,7 @@ impl PastRuleEvaluator<'_> {
         let before = (1..=PRESENT_SLOTS).map(|n| first - n * interval).take_while(|t| *t >= from);
         for t in before {
             let slot = EvaluationRange { first: t, last: t, interval };
-            let failed = match self.ask(slot) {
+            let failed = match self.query(slot) {
                 Ok(answer) => !self.recording.samples(answer, slot, &mut present).1.is_empty(),
                 Err(error) => {
                     query_fault(error)?;
@@ -81,7 +81,7 @@ impl PastRuleEvaluator<'_> {
         mut present: BTreeSet<Labels>,
     ) -> Result<ComputedSamples, HistoryUnavailable> {
         let mut all = ComputedSamples::default();
-        match self.ask(slots) {
+        match self.query(slots) {
             Ok(answer) => {
                 all.add(self.recording.samples(answer, slots, &mut present));
                 return Ok(all);
@@ -90,7 +90,7 @@ impl PastRuleEvaluator<'_> {
         }
         for t in (0..slots.len()).map(|k| slots.first + k as i64 * slots.interval) {
             let slot = EvaluationRange { first: t, last: t, interval: slots.interval };
-            match self.ask(slot) {
+            match self.query(slot) {
                 Ok(answer) => all.add(self.recording.samples(answer, slot, &mut present)),
                 Err(error) => match query_fault(error)? {
                     error @ QueryError::Execution(_) if !error.is_too_large() => drop(all.failed.insert(t)),

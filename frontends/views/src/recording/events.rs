@@ -43,7 +43,7 @@ impl CorrectionListeners {
     }
 
     /// Tells each of what it listens to, time by time.
-    pub fn tell(&self, changed: &[SampleChange]) {
+    pub fn notify(&self, changed: &[SampleChange]) {
         for (matchers, listener) in self.0.lock().iter() {
             let wants = |(_, labels, _): &&SampleChange| matchers.iter().all(|m| m.matches_labels(labels));
             let wanted: Vec<&SampleChange> = changed.iter().filter(wants).collect();

@@ -161,7 +161,7 @@ impl LateSampleQueue {
 }
 
 impl AppendObserver for LateSampleQueue {
-    fn look(&self, item: &ChangeEvent) {
+    fn check_time(&self, item: &ChangeEvent) {
         let now = self.clock.now();
         let Some(seen) = self.schedules.read().iter().map(|schedule| schedule.seen(now)).max() else {
             return;

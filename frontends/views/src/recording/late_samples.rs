@@ -23,7 +23,7 @@ pub trait LateSampleExchange {
     /// Has it say what is to be watched: that is news here.
     fn watched(&mut self) -> Result<WatchList, QueryError>;
     /// Gives it the report; returns when it has it.
-    fn tell(&mut self, report: &LateSampleReport) -> Result<(), QueryError>;
+    fn deliver(&mut self, report: &LateSampleReport) -> Result<(), QueryError>;
 }
 
 /// See the module.
@@ -32,14 +32,14 @@ pub struct LateSampleMonitor {
     pub(super) arrivals: Arc<LateSampleQueue>,
     state: Mutex<MonitorState>,
     /// What was not told yet; one question at a time.
-    untold: Mutex<UnsentReport>,
+    unsent: Mutex<UnsentReport>,
 }
 
 #[derive(Default)]
 struct MonitorState {
     selectors: SelectorIndex,
     /// The selectors that series are in, by shard and slot.
-    known: HashMap<(u16, u32), SelectorIds>,
+    selectors_by_series: HashMap<(u16, u32), SelectorIds>,
 }
 
 /// A report on its way.
@@ -57,7 +57,7 @@ impl LateSampleMonitor {
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleMonitor {
         let arrivals = Arc::new(LateSampleQueue::new(clock, metrics));
         store.set_watch(arrivals.clone());
-        LateSampleMonitor { store, arrivals, state: Mutex::default(), untold: Mutex::default() }
+        LateSampleMonitor { store, arrivals, state: Mutex::default(), unsent: Mutex::default() }
     }
 
     /// `ring` is called when something has come and nothing had since it was last asked for. It is
@@ -69,7 +69,10 @@ impl LateSampleMonitor {
     /// From now on this counts.
     pub(super) fn watch(&self, watched: &WatchList) {
         let mut state = self.state.lock();
-        *state = MonitorState { selectors: SelectorIndex::of(&watched.selectors), known: HashMap::new() };
+        *state = MonitorState {
+            selectors: SelectorIndex::of(&watched.selectors),
+            selectors_by_series: HashMap::new(),
+        };
         self.arrivals.watch(watched.schedules.clone());
     }
 
@@ -78,7 +81,7 @@ impl LateSampleMonitor {
         let mut state = self.state.lock();
         let (arrived, overflown) = self.arrivals.take();
         for LateBatch { shard, now, samples } in arrived {
-            let MonitorState { selectors, known } = &mut *state;
+            let MonitorState { selectors, selectors_by_series: known } = &mut *state;
             if known.len() > KNOWN_SERIES {
                 known.clear();
             }
@@ -95,7 +98,7 @@ impl LateSampleMonitor {
 
     /// Answers process 0, which goes by the list of selectors with this number.
     pub fn answer(&self, number: u64, asker: &mut dyn LateSampleExchange) -> Result<(), QueryError> {
-        let mut untold = self.untold.lock();
+        let mut untold = self.unsent.lock();
         if untold.number != number {
             let watched = asker.watched()?;
             // What is not told speaks of other selectors; what still waits is told by the new ones.
@@ -121,7 +124,7 @@ impl LateSampleMonitor {
             items.clear();
             *overflown = true;
         }
-        asker.tell(&untold.report())?;
+        asker.deliver(&untold.report())?;
         *untold = UnsentReport { number: untold.number, ..UnsentReport::default() };
         Ok(())
     }

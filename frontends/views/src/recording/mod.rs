@@ -116,7 +116,7 @@ pub struct RecordingHistoryServices {
     /// Who corrects what late samples reach.
     pub corrects: CorrectionRole,
     /// Who works.
-    pub hands: Execution,
+    pub execution: Execution,
 }
 
 /// Who corrects what late samples reach.
@@ -132,7 +132,7 @@ pub enum CorrectionRole {
 /// The handle.
 pub struct RecordingHistory {
     shared: Arc<BackfillShared>,
-    lookout: Arc<LateSampleMonitor>,
+    late_samples: Arc<LateSampleMonitor>,
     /// `None`: another process corrects.
     corrector: Option<Arc<Corrector>>,
     listeners: Arc<CorrectionListeners>,
@@ -165,7 +165,7 @@ impl RecordingHistory {
             reach: AtomicI64::new(0),
         });
         let listeners = Arc::new(CorrectionListeners::default());
-        let lookout =
+        let late_samples =
             Arc::new(LateSampleMonitor::new(parts.store.clone(), parts.clock.clone(), &parts.metrics));
         let elsewhere = match &parts.corrects {
             CorrectionRole::Alone => Some(None),
@@ -173,16 +173,16 @@ impl RecordingHistory {
             CorrectionRole::Another => None,
         };
         let corrector =
-            |elsewhere| Corrector::new(parts.clone(), lookout.clone(), elsewhere, listeners.clone());
+            |elsewhere| Corrector::new(parts.clone(), late_samples.clone(), elsewhere, listeners.clone());
         let corrector = elsewhere.map(corrector).map(Arc::new);
         let work = Arc::new(BackfillWorker::new(shared.clone()));
-        let threads = match parts.hands {
+        let threads = match parts.execution {
             Execution::Threads => threads(&work, corrector.as_ref()).map_err(|e| e.to_string())?,
             Execution::Caller => Vec::new(),
         };
         Ok(Arc::new(RecordingHistory {
             shared,
-            lookout,
+            late_samples,
             corrector,
             listeners,
             work,
@@ -207,9 +207,9 @@ impl RecordingHistory {
         let fresh = self.shared.rules.lock().replace(rules, now, retention);
         self.shared.woken.notify_all();
         let sink = |view| {
-            let seam: Box<dyn Sink> =
+            let ends_at_handover: Box<dyn Sink> =
                 Box::new(FirstEvaluationSink { shared: Arc::downgrade(&self.shared), view });
-            (view, seam)
+            (view, ends_at_handover)
         };
         fresh.into_iter().map(sink).collect()
     }
@@ -231,12 +231,12 @@ impl RecordingHistory {
 
     /// What came late to this process.
     pub fn late_samples(&self) -> Arc<LateSampleMonitor> {
-        self.lookout.clone()
+        self.late_samples.clone()
     }
 
     /// Something came late to another process of the cluster, and nothing had since that was last asked.
     pub fn late_samples_at(&self, process: usize) {
-        self.corrector.iter().for_each(|corrector| corrector.heard(process));
+        self.corrector.iter().for_each(|corrector| corrector.mark_due(process));
     }
 
     /// From now on `listener` hears of corrected samples of series that satisfy all matchers.
@@ -254,7 +254,7 @@ impl RecordingHistory {
         self.shared.parts.options.cancel.store(true, Relaxed);
         self.shared.rules.lock().ended = true;
         self.shared.woken.notify_all();
-        match self.shared.parts.hands {
+        match self.shared.parts.execution {
             Execution::Threads => self.threads.lock().drain(..).for_each(|thread| drop(thread.join())),
             Execution::Caller => self.work.end(),
         }

@@ -14,7 +14,7 @@ pub trait LateSampleClient: Send + Sync {
     /// Their numbers.
     fn processes(&self) -> Vec<usize>;
     /// What came late to one of them and was not told before. Waits for the answer, but not for long.
-    fn ask(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String>;
+    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String>;
 }
 
 /// What is to be looked for.

@@ -22,7 +22,7 @@ pub struct States {
     /// Those of all slots before it are written.
     before: AtomicI64,
     /// A view waits for more.
-    wanted: AtomicBool,
+    awaited: AtomicBool,
 }
 
 impl States {
@@ -30,7 +30,7 @@ impl States {
     pub fn has(&self, slot: TimeMs) -> bool {
         let has = slot < self.before.load(SeqCst);
         if !has {
-            self.wanted.store(true, SeqCst);
+            self.awaited.store(true, SeqCst);
         }
         has
     }
@@ -38,11 +38,11 @@ impl States {
     /// Those of all slots before `before` are written.
     pub fn written(&self, before: TimeMs) {
         self.before.store(before, SeqCst);
-        self.wanted.store(false, SeqCst);
+        self.awaited.store(false, SeqCst);
     }
 
     /// Whether a view waits for more.
-    pub fn are_wanted(&self) -> bool {
-        self.wanted.load(SeqCst)
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.load(SeqCst)
     }
 }

@@ -17,7 +17,7 @@ mod view;
 
 use crate::limits::SCHEDULED_VIEWS;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule, RecordingHistory};
-use crate::registry::{ViewRegistry, may_stand};
+use crate::registry::{ViewRegistry, check_live};
 use alert_series::States;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
@@ -62,7 +62,7 @@ pub fn parse_view_id(name: &str) -> Option<ViewId> {
 pub struct CompositeViews {
     live: Arc<dyn ViewRegistry>,
     history: Arc<ScheduledViewServices>,
-    keeping: SharedSubqueryBudget,
+    subquery_budget: SharedSubqueryBudget,
     past: Option<Arc<RecordingHistory>>,
     /// Whether what is recorded may ask the store in its tick.
     recorded_queries: StoreQueries,
@@ -84,7 +84,7 @@ pub struct ScheduledViewServices {
     /// Limits and settings of each question.
     pub options: QueryOptions,
     /// Who works.
-    pub hands: Execution,
+    pub execution: Execution,
 }
 
 impl CompositeViews {
@@ -97,7 +97,7 @@ impl CompositeViews {
         CompositeViews {
             live,
             history: Arc::new(history),
-            keeping: SharedSubqueryBudget::new(metrics),
+            subquery_budget: SharedSubqueryBudget::new(metrics),
             past: None,
             recorded_queries: StoreQueries::Allowed,
             states: Arc::default(),
@@ -133,10 +133,10 @@ impl CompositeViews {
     /// Whether it goes to the live runtime.
     fn is_live(&self, view: &ViewSpec) -> bool {
         let dialect = self.history.options.dialect;
-        may_stand(view, dialect, self.recorded_queries).is_ok() && !alert_series::records_alert_series(view)
+        check_live(view, dialect, self.recorded_queries).is_ok() && !alert_series::records_alert_series(view)
     }
 
-    fn ask(&self, spec: ViewSpec) -> Result<ViewId, String> {
+    fn schedule(&self, spec: ViewSpec) -> Result<ViewId, String> {
         if !matches!(spec.plan.kind(), ValueType::Scalar | ValueType::Vector) {
             return Err("only an instant vector or a scalar can be asked again and again".to_owned());
         }
@@ -147,7 +147,12 @@ impl CompositeViews {
         let id = ViewId(self.next.fetch_add(1, Relaxed));
         views.insert(
             id,
-            ScheduledView::start(spec, self.history.clone(), self.keeping.clone(), self.states.clone())?,
+            ScheduledView::start(
+                spec,
+                self.history.clone(),
+                self.subquery_budget.clone(),
+                self.states.clone(),
+            )?,
         );
         Ok(id)
     }
@@ -155,7 +160,7 @@ impl CompositeViews {
 
 impl ViewRegistry for CompositeViews {
     fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
-        if self.is_live(&view) { self.live.install(view) } else { self.ask(view) }
+        if self.is_live(&view) { self.live.install(view) } else { self.schedule(view) }
     }
 
     /// A view that stands cannot become one that is asked, nor the other way round.
@@ -181,13 +186,13 @@ impl ViewRegistry for CompositeViews {
         Ok(())
     }
 
-    fn wants_states(&self) -> bool {
-        self.states.are_wanted()
+    fn awaits_alert_series(&self) -> bool {
+        self.states.is_awaited()
     }
 
-    fn states_are_written(&self, before: TimeMs) {
+    fn alert_series_written(&self, before: TimeMs) {
         self.states.written(before);
-        self.views.lock().values().for_each(|view| view.hear_of_states());
+        self.views.lock().values().for_each(|view| view.on_alert_series());
     }
 
     fn begin_install_batch(&self) {

@@ -29,7 +29,7 @@ pub struct ScheduledView {
     /// The states of alerts, if it records something of them.
     states: Option<Arc<States>>,
     history: Arc<ScheduledViewServices>,
-    keeping: SharedSubqueryBudget,
+    subquery_budget: SharedSubqueryBudget,
     state: Mutex<ScheduledViewState>,
     /// How far it is, where there is no thread.
     asking: Mutex<Asking>,
@@ -40,7 +40,7 @@ pub struct ScheduledView {
 struct Asking {
     /// The latest time that was asked for.
     last: TimeMs,
-    kept: SubqueryCache,
+    subquery_cache: SubqueryCache,
 }
 
 /// What is to be done now.
@@ -64,7 +64,7 @@ struct ScheduledViewState {
     /// What it takes of the memory for queries.
     memory: AnswerMemory,
     spent: Option<EvaluationCost>,
-    kept: SubqueryCacheReport,
+    cache_report: SubqueryCacheReport,
     /// A tap came: it wants its snapshot now.
     snapshot_requested: bool,
     stopped: bool,
@@ -79,7 +79,7 @@ impl ScheduledView {
         states: Arc<States>,
     ) -> Result<Arc<ScheduledView>, String> {
         let recorder = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
-        ScheduledView::go(
+        ScheduledView::spawn(
             spec,
             history,
             keeping,
@@ -108,10 +108,10 @@ impl ScheduledView {
             before.map(|mut before| before.end(old.history.clock.now(), &old.history.store));
         }
         let state = ScheduledViewState { taps, recorder, ..ScheduledViewState::default() };
-        ScheduledView::go(spec, old.history.clone(), old.keeping.clone(), states, state)
+        ScheduledView::spawn(spec, old.history.clone(), old.subquery_budget.clone(), states, state)
     }
 
-    fn go(
+    fn spawn(
         spec: ViewSpec,
         history: Arc<ScheduledViewServices>,
         keeping: SharedSubqueryBudget,
@@ -119,12 +119,20 @@ impl ScheduledView {
         state: ScheduledViewState,
     ) -> Result<Arc<ScheduledView>, String> {
         let states = alert_series::records_alert_series(&spec).then_some(states);
-        let asking = Asking { last: history.clock.now(), kept: SubqueryCache::new(keeping.budget.clone()) };
+        let asking =
+            Asking { last: history.clock.now(), subquery_cache: SubqueryCache::new(keeping.budget.clone()) };
         let state = Mutex::new(state);
         let asking = Mutex::new(asking);
-        let asked =
-            Arc::new(ScheduledView { spec, states, history, keeping, state, asking, wakeup: Condvar::new() });
-        if asked.history.hands == Execution::Threads {
+        let asked = Arc::new(ScheduledView {
+            spec,
+            states,
+            history,
+            subquery_budget: keeping,
+            state,
+            asking,
+            wakeup: Condvar::new(),
+        });
+        if asked.history.execution == Execution::Threads {
             let view = asked.clone();
             let thread =
                 std::thread::Builder::new().name("scheduled-view".to_owned()).spawn(move || view.run());
@@ -137,7 +145,7 @@ impl ScheduledView {
     pub fn end(&self) {
         self.state.lock().stopped = true;
         self.wakeup.notify_all();
-        if self.history.hands == Execution::Caller {
+        if self.history.execution == Execution::Caller {
             self.end_recorded();
         }
     }
@@ -159,7 +167,7 @@ impl ScheduledView {
     pub fn describe(&self, id: ViewId) -> ViewReport {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
-        let subquery_cache = Some(state.kept).filter(|kept| kept.steps > 0);
+        let subquery_cache = Some(state.cache_report).filter(|kept| kept.steps > 0);
         ViewReport { id, spec: self.spec.clone(), answer, work: None, subquery_cache }
     }
 
@@ -255,7 +263,7 @@ impl ScheduledView {
     }
 
     /// More states of alerts are written.
-    pub fn hear_of_states(&self) {
+    pub fn on_alert_series(&self) {
         if self.states.is_some() {
             // Who has looked and sleeps not yet would not be woken.
             drop(self.state.lock());
@@ -265,7 +273,7 @@ impl ScheduledView {
 
     fn evaluate(&self, t: TimeMs, asking: &mut Asking) {
         asking.last = t;
-        let kept = &mut asking.kept;
+        let kept = &mut asking.subquery_cache;
         let query_offset = match self.spec.kind {
             ViewKind::Recorded { query_offset, .. } | ViewKind::Continuous { query_offset } => query_offset,
         };
@@ -279,8 +287,8 @@ impl ScheduledView {
             return;
         }
         let state = &mut *state;
-        self.keeping.count(state.kept, kept);
-        state.kept = kept;
+        self.subquery_budget.count(state.cache_report, kept);
+        state.cache_report = kept;
         let before = state.spent.unwrap_or_default();
         let total = before.total + took;
         let mut spent =
@@ -321,7 +329,7 @@ impl ScheduledView {
 
     fn answer(&self, t: TimeMs, kept: &mut SubqueryCache) -> Result<Latest, String> {
         let history = &self.history;
-        let answer = history.answers.instant_keeping(&self.spec.plan, t, &history.options, kept);
+        let answer = history.answers.instant_cached(&self.spec.plan, t, &history.options, kept);
         let answer = answer.map_err(|e: QueryError| e.to_string())?;
         let rows = match answer.value {
             QueryValue::Vector(rows) => rows.into_iter().map(row).collect(),

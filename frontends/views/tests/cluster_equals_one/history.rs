@@ -112,7 +112,7 @@ impl PeerChannel for Bytes {
     fn name(&self) -> String {
         "another process".to_owned()
     }
-    fn say(&mut self, message: &[u8], _: &QueryGuard) -> Result<(), QueryError> {
+    fn send(&mut self, message: &[u8], _: &QueryGuard) -> Result<(), QueryError> {
         // Who has failed says so and hears no more.
         let _ = self.0.send(message.to_vec());
         Ok(())
@@ -120,7 +120,7 @@ impl PeerChannel for Bytes {
     fn flush(&mut self, _: &QueryGuard) -> Result<(), QueryError> {
         Ok(())
     }
-    fn hear(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+    fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         loop {
             guard.check()?;
             match self.1.recv_timeout(Duration::from_millis(20)) {

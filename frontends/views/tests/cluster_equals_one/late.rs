@@ -58,7 +58,7 @@ impl LateSampleExchange for Bytes<'_> {
         Ok(codec::decode(&codec::encode(self.watched).unwrap()).unwrap())
     }
 
-    fn tell(&mut self, report: &LateSampleReport) -> Result<(), QueryError> {
+    fn deliver(&mut self, report: &LateSampleReport) -> Result<(), QueryError> {
         self.report = Some(codec::encode(report).unwrap());
         if self.lost { Err(QueryError::Internal("the line is dead".to_owned())) } else { Ok(()) }
     }
@@ -69,7 +69,7 @@ impl LateSampleClient for Beside {
         (1..=self.lookouts.len()).collect()
     }
 
-    fn ask(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
+    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
         let lost = self.asked.fetch_add(1, SeqCst) % self.loses == self.loses - 1;
         let mut bytes = Bytes { watched, report: None, lost };
         self.lookouts[process - 1].answer(watched.number, &mut bytes).map_err(|e| e.to_string())?;
@@ -107,7 +107,7 @@ impl Fixture {
                 disk: Arc::new(OsDisk),
                 metrics: if process == 0 { metrics.clone() } else { Metrics::default() },
                 corrects,
-                hands: Execution::Threads,
+                execution: Execution::Threads,
             };
             RecordingHistory::start(parts, server.dirs[process].path()).unwrap()
         };
@@ -123,9 +123,9 @@ impl Fixture {
             past.late_samples().ring_with(Box::new(move || first.late_samples_at(n + 1)));
         }
         let pasts = [vec![first], others].concat();
-        let house = Fixture { server, pasts, clock, metrics, away, _queriers: queriers };
-        house.install(lateness);
-        house
+        let fixture = Fixture { server, pasts, clock, metrics, away, _queriers: queriers };
+        fixture.install(lateness);
+        fixture
     }
 
     fn install(&self, lateness: Option<i64>) {
@@ -275,11 +275,11 @@ fn the_bound_holds_for_all_processes() {
         (at(20), gauge(1), at(5), 4.0),
     ];
     let of = |processes: usize| {
-        let house = Fixture::new(processes, Some(LATENESS), 2);
-        house.run(&arrivals, START + 24 * INTERVAL, 1);
-        let recorded = house.recorded();
-        let beyond = house.beyond();
-        house.close();
+        let fixture = Fixture::new(processes, Some(LATENESS), 2);
+        fixture.run(&arrivals, START + 24 * INTERVAL, 1);
+        let recorded = fixture.recorded();
+        let beyond = fixture.beyond();
+        fixture.close();
         (recorded, beyond)
     };
     let one = of(1);
@@ -293,21 +293,21 @@ fn the_bound_holds_for_all_processes() {
 #[test]
 fn what_cannot_be_asked_now_is_asked_again() {
     let at = |slot: i64| START + slot * INTERVAL - 1;
-    let house = Fixture::new(2, Some(LATENESS), 2);
-    house.run(&[(at(1), SERIES / 2, at(1), 1.0)], START + 8 * INTERVAL, 1);
+    let fixture = Fixture::new(2, Some(LATENESS), 2);
+    fixture.run(&[(at(1), SERIES / 2, at(1), 1.0)], START + 8 * INTERVAL, 1);
     let sums = || -> Vec<f64> {
-        let all = house.recorded();
+        let all = fixture.recorded();
         let gauges = all.iter().filter(|(labels, _)| labels.name() == "l:sum");
         gauges.flat_map(|(_, points)| points.iter().map(|(_, v)| *v)).collect()
     };
     assert_eq!(sums(), [1.0; 8]);
-    house.away.store(true, SeqCst);
-    house.clock.set(START + 8 * INTERVAL + SECOND);
-    house.append(SERIES / 2 + 1, at(2), 2.0);
-    (0..3).for_each(|_| house.pasts[0].correct_now());
+    fixture.away.store(true, SeqCst);
+    fixture.clock.set(START + 8 * INTERVAL + SECOND);
+    fixture.append(SERIES / 2 + 1, at(2), 2.0);
+    (0..3).for_each(|_| fixture.pasts[0].correct_now());
     assert_eq!(sums(), [1.0; 8]);
-    house.away.store(false, SeqCst);
-    house.pasts[0].correct_now();
+    fixture.away.store(false, SeqCst);
+    fixture.pasts[0].correct_now();
     assert_eq!(sums(), [[1.0].as_slice(), &[3.0; 7]].concat());
-    house.close();
+    fixture.close();
 }

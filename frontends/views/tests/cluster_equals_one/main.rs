@@ -122,7 +122,7 @@ impl Sink for Watch {
 struct SignalToCoordinator(Mutex<Option<LiveRuntime>>);
 
 impl ClusterMonitor for SignalToCoordinator {
-    fn tell(&self, word: PeerSignal) {
+    fn signal(&self, word: PeerSignal) {
         if let Some(live) = self.0.lock().as_ref() {
             live.hear(word);
         }
@@ -181,16 +181,16 @@ impl Server {
         if let [store] = &self.stores[..] {
             self.lives = vec![LiveRuntime::manual(store.clone(), &options, &Metrics::default()).unwrap()];
         } else {
-            let mouth = Arc::new(SignalToCoordinator(Mutex::new(None)));
+            let sender = Arc::new(SignalToCoordinator(Mutex::new(None)));
             let peers = connect(self.stores.len())
                 .into_iter()
                 .enumerate()
-                .map(|(process, links)| PeerLinks { process, links, others: mouth.clone() });
+                .map(|(process, links)| PeerLinks { process, links, others: sender.clone() });
             let join = |(store, peers): (&Arc<Store>, PeerLinks)| {
                 LiveRuntime::manual_joined(store.clone(), &options, &Metrics::default(), peers).unwrap()
             };
             self.lives = self.stores.iter().zip(peers).map(join).collect();
-            *mouth.0.lock() = Some(self.lives[0].clone());
+            *sender.0.lock() = Some(self.lives[0].clone());
         }
         self.install();
     }
