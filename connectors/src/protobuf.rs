@@ -1,19 +1,19 @@
-//! Protocol buffers, as much as it takes to walk over a message without copying: fields of four wire types.
+//! A minimal reader for protocol buffers: iterates over the fields of a message without copying.
 //!
-//! Nothing recurses: a nested message is a slice that the caller may walk over in turn. Remote
-//! write and protobuf scrapes read their messages with it.
+//! It does not recurse: a nested message is a slice, over which the caller may iterate in turn.
+//! Used for remote write and for protobuf scrapes.
 
-/// What is wrong with a message.
+/// Why a message is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("damaged protobuf at byte {at}: {reason}")]
 pub struct ProtobufError {
-    /// Offset in the message being walked over.
+    /// The offset in the message.
     pub at: usize,
     /// What was expected.
     pub reason: &'static str,
 }
 
-/// A field's value.
+/// The value of a field.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum FieldValue<'a> {
     /// Wire type 0.
@@ -26,10 +26,10 @@ pub enum FieldValue<'a> {
     Fixed32(u32),
 }
 
-/// What a field of a known message is written as.
+/// The encoding of a field in a known message.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// Anything: the number is not known.
+    /// Any: the field is not known.
     Any,
     /// A varint.
     Number,
@@ -56,7 +56,7 @@ impl Wire {
     }
 }
 
-/// Walks over the fields of a message.
+/// Iterates over the fields of a message.
 #[derive(Clone, Debug)]
 pub struct FieldReader<'a> {
     message: &'a [u8],
@@ -64,18 +64,18 @@ pub struct FieldReader<'a> {
 }
 
 impl<'a> FieldReader<'a> {
-    /// The fields of `message`.
+    /// A reader for the fields of `message`.
     pub fn of(message: &'a [u8]) -> FieldReader<'a> {
         FieldReader { message, at: 0 }
     }
 
-    /// How far the walk has come, bytes.
+    /// The current offset, bytes.
     #[inline]
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// The next field, number and value; `None` at the end.
+    /// The next field, number and value; `None` at the end of the message.
     #[inline]
     pub fn next_field(&mut self) -> Result<Option<(u64, FieldValue<'a>)>, ProtobufError> {
         if self.at == self.message.len() {
@@ -98,7 +98,7 @@ impl<'a> FieldReader<'a> {
         Ok(Some((tag >> 3, value)))
     }
 
-    /// As [`FieldReader::next_field`], of a message whose fields are written as `wires` says, from
+    /// As [`FieldReader::next_field`], for a message whose fields have the encodings `wires`, from
     /// number 1 on.
     #[inline]
     pub fn next_of(&mut self, wires: &[Wire]) -> Result<Option<(u64, FieldValue<'a>)>, ProtobufError> {
@@ -151,8 +151,8 @@ impl<'a> FieldReader<'a> {
     }
 }
 
-/// The length that the message at the start of `bytes` has, and how many bytes say so; `None` if
-/// they are cut off.
+/// Decodes the length of a message at the start of `bytes`, and the number of bytes of the length;
+/// `None` if these are incomplete.
 pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufError> {
     let mut fields = FieldReader::of(bytes);
     match fields.varint() {
@@ -162,24 +162,24 @@ pub fn message_length(bytes: &[u8]) -> Result<Option<(u64, usize)>, ProtobufErro
     }
 }
 
-/// A number of type sint32 or sint64.
+/// Decodes a number of type sint32 or sint64.
 #[inline]
 pub fn zigzag(n: u64) -> i64 {
     (n >> 1) as i64 ^ -((n & 1) as i64)
 }
 
 impl FieldValue<'_> {
-    /// The number, if it is a varint; else 0, as for a field of another type.
+    /// The number, if the value is a varint; otherwise 0.
     pub fn number(self) -> u64 {
         if let FieldValue::Varint(n) = self { n } else { 0 }
     }
 
-    /// The double, if it is one; else 0.
+    /// The double, if the value is one; otherwise 0.
     pub fn double(self) -> f64 {
         if let FieldValue::Fixed64(bits) = self { f64::from_bits(bits) } else { 0.0 }
     }
 
-    /// Calls `each` for the varints of a repeated field, packed or one at a time.
+    /// Calls `each` for the varints of a repeated field, packed or not.
     pub fn each_number(self, mut each: impl FnMut(u64)) -> Result<(), ProtobufError> {
         match self {
             FieldValue::Varint(n) => each(n),
@@ -194,7 +194,7 @@ impl FieldValue<'_> {
         Ok(())
     }
 
-    /// Calls `each` for the doubles of a repeated field, packed or one at a time.
+    /// Calls `each` for the doubles of a repeated field, packed or not.
     pub fn each_double(self, mut each: impl FnMut(f64)) -> Result<(), ProtobufError> {
         match self {
             FieldValue::Fixed64(bits) => each(f64::from_bits(bits)),

@@ -1,5 +1,5 @@
-//! `storage.objects` of the configuration: where old blocks go, and how to get in there. Keys have
-//! the names of the `object_store` crate, which are those of AWS.
+//! `storage.objects` of the configuration: the object store for old blocks, and its credentials.
+//! Keys have the names of the `object_store` crate, which are those of AWS.
 
 use crate::secret::Secret;
 use crate::units::{ConfigDuration, ConfigSize};
@@ -13,31 +13,31 @@ use url::Url;
 pub struct ObjectStoreConfig {
     /// `s3://bucket/prefix` or `file:///directory`.
     pub url: String,
-    /// A block moves when its newest sample is older than this.
+    /// The age of its newest sample at which a block is moved.
     #[serde(default = "week")]
     pub after: ConfigDuration,
-    /// Most bytes of far blocks that are kept here.
+    /// Maximum size of the local cache of cold blocks.
     #[serde(default = "gigabyte")]
     pub cache_size: ConfigSize,
-    /// URL of a server that speaks S3; AWS' own if it is absent.
+    /// URL of an S3-compatible server; default: AWS.
     pub endpoint: Option<String>,
-    /// Region of the bucket.
+    /// The region of the bucket.
     pub region: Option<String>,
     /// Whether `endpoint` may be `http://`.
     #[serde(default)]
     pub allow_http: bool,
-    /// Whether the bucket's name stands in the host's name.
+    /// Whether the name of the bucket is part of the host name.
     #[serde(default)]
     pub virtual_hosted_style: bool,
-    /// Name of the key.
+    /// The id of the access key.
     pub access_key_id: Option<String>,
-    /// The key.
+    /// The secret access key.
     pub secret_access_key: Option<Secret>,
-    /// A file that holds the key.
+    /// A file with the secret access key.
     pub secret_access_key_file: Option<String>,
-    /// What temporary keys have, too.
+    /// The session token of temporary keys.
     pub session_token: Option<Secret>,
-    /// Certificates of authorities that are trusted besides the system's, PEM file.
+    /// Additional trusted certificate authorities, PEM file.
     pub ca_file: Option<String>,
 }
 
@@ -49,24 +49,24 @@ fn gigabyte() -> ConfigSize {
     ConfigSize(1 << 30)
 }
 
-/// What a URL names.
+/// Where a URL points.
 #[derive(Debug, PartialEq)]
 pub enum ObjectLocation {
-    /// A bucket, and what all names in it begin with.
+    /// A bucket, and the prefix of all names in it.
     Bucket(String, String),
     /// A directory.
     Directory(PathBuf),
 }
 
 impl ObjectStoreConfig {
-    /// Makes the files relative to `directory`.
+    /// Makes the file paths relative to `directory`.
     pub fn resolve_paths(&mut self, directory: &Path) {
         for file in [&mut self.secret_access_key_file, &mut self.ca_file].into_iter().flatten() {
             *file = directory.join(&*file).display().to_string();
         }
     }
 
-    /// The place that `url` names.
+    /// Parses `url`.
     pub fn place(&self) -> Result<ObjectLocation, String> {
         let bad = |why: &str| Err(format!("url {:?}: {why}", self.url));
         let url = match Url::parse(&self.url) {
@@ -90,7 +90,7 @@ impl ObjectStoreConfig {
         }
     }
 
-    /// What is wrong with it.
+    /// Checks the block. The error is the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         let place = self.place()?;
         if self.after.0 <= 0 {

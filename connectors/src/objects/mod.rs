@@ -1,8 +1,8 @@
-//! Object stores for old blocks: S3 and what speaks like it, and directories. Behind
-//! [`storage::object_store::ObjectStorage`], which is synchronous; requests run on a small runtime
-//! of their own, so that no other waits for them.
+//! The object store for old blocks: S3 and compatible servers, or a directory. Implements the
+//! synchronous [`storage::object_store::ObjectStorage`]; requests run on a small runtime of their
+//! own, so that they do not delay other work.
 //!
-//! [`config`] is `storage.objects` of the configuration. What far blocks are: `docs/objects.md`.
+//! [`config`] is `storage.objects` of the configuration. `docs/objects.md` describes cold blocks.
 
 pub mod config;
 
@@ -29,20 +29,20 @@ use storage::object_store::{ObjectStorage, UploadReader};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-/// An object store, and the place in it that is ours.
+/// An object store, and the prefix in it that belongs to this server.
 pub struct RemoteObjects {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     address: String,
-    /// Requests at a time.
+    /// Limits the number of concurrent requests.
     turns: Arc<Semaphore>,
-    /// `None` only while it is dropped.
+    /// `None` only while the value is dropped.
     runtime: Option<Runtime>,
 }
 
 impl RemoteObjects {
-    /// The place that `config` names. `variables` are the environment's: those that AWS defines
-    /// count where the configuration says nothing. Nothing is asked of the store yet.
+    /// Opens the object store of `config`. `variables` are environment variables: those that AWS
+    /// defines are used where the configuration has no value. Sends no request yet.
     pub fn open(
         config: &ObjectStoreConfig,
         variables: impl Iterator<Item = (String, String)>,
@@ -79,7 +79,7 @@ impl RemoteObjects {
         name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
-    /// Runs a request to its end.
+    /// Sends a request and waits for the answer.
     fn ask<T: Send + 'static>(
         &self,
         request: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -87,7 +87,7 @@ impl RemoteObjects {
         finish(self.begin(request))
     }
 
-    /// Begins a request; its answer is for [`finish`].
+    /// Starts a request; [`finish`] waits for its answer.
     fn begin<T: Send + 'static>(
         &self,
         request: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -99,7 +99,7 @@ impl RemoteObjects {
                 let turn = turns.acquire_owned().await;
                 let answer = request.await;
                 drop(turn);
-                // Whoever asked waits, or no longer wants it.
+                // Sending fails if nobody waits for the answer any more.
                 let _ = send.send(answer);
             });
         }
@@ -112,12 +112,13 @@ impl RemoteObjects {
         self.begin(async move { store.get_range(&path, range).await.map(Vec::from) })
     }
 
-    /// Writes an object in parts.
+    /// Uploads an object in parts.
     fn put_parts(&self, path: Path, bytes: u64, content: &UploadReader) -> io::Result<()> {
         let store = self.store.clone();
         let mut upload = self.ask(async move { store.put_multipart(&path).await })?;
         let parts = self.parts(upload.as_mut(), bytes, content);
-        // What is left behind of an upload that cannot even be given up, the bucket's rules have to remove.
+        // If the upload cannot even be aborted, a lifecycle rule of the bucket must remove its
+        // parts.
         match parts {
             Ok(()) => self.ask(async move { upload.complete().await.map(|_| ()) }),
             Err(error) => {
@@ -149,7 +150,7 @@ fn finish<T>(answer: Receiver<Result<T, Error>>) -> io::Result<T> {
 
 impl Drop for RemoteObjects {
     fn drop(&mut self) {
-        // Waits for nothing: this may be a thread of another runtime.
+        // Does not wait: this may run on a thread of another runtime.
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
@@ -176,7 +177,8 @@ impl ObjectStorage for RemoteObjects {
         self.ask(async move {
             let only_new = PutOptions::from(PutMode::Create);
             match store.put_opts(&path, content.clone(), only_new).await {
-                // A server that knows no conditions: who is asked twice at the same moment answers wrongly.
+                // The server does not support conditional requests: of two simultaneous calls, both
+                // may succeed.
                 Err(Error::NotImplemented { .. }) => match store.head(&path).await {
                     Ok(_) => {
                         Err(Error::AlreadyExists { path: path.to_string(), source: "there is one".into() })
@@ -251,7 +253,7 @@ fn builder(
     config: &ObjectStoreConfig,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<AmazonS3Builder, String> {
-    // The crypto of TLS: who is first decides, and all are the same.
+    // The TLS provider is installed once per process; a second installation fails without harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = AmazonS3Builder::new();
     for (name, value) in variables.filter(|(name, _)| name.starts_with("AWS_")) {

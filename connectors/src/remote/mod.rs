@@ -1,4 +1,5 @@
-//! Samples by push: [`receiver`] takes Prometheus' remote write, [`v1`] and [`v2`] read its two messages.
+//! Remote write: receives samples by push. [`receiver`] handles requests; [`v1`] and [`v2`] decode
+//! the two versions of the message.
 
 pub mod receiver;
 mod refused;

@@ -1,9 +1,11 @@
-//! The receiving side of Prometheus' remote write, 1.0 and 2.0: a snappy block with a request.
+//! The receiving side of Prometheus' remote write, versions 1.0 and 2.0: each request is a snappy
+//! block.
 //!
 //! A request that is damaged anywhere stores nothing. Samples that cannot be stored (too old,
-//! duplicate, …) do not keep the others out; they make the answer a 400, which tells the sender not
-//! to try again. Samples of series that cannot be are left out of 1.0 without an error, as in
-//! Prometheus. Only a store that cannot write makes it a 5xx, which tells it to.
+//! duplicate, …) do not prevent the others from being stored; the answer is then a 400, which tells
+//! the sender not to try again. In version 1.0, samples of invalid series are left out without an
+//! error, as in Prometheus. Only if the store cannot write is the answer a 5xx, after which the
+//! sender tries again.
 
 use super::refused::RefusedLines;
 use super::request::{Batch, Request};
@@ -16,25 +18,25 @@ use std::sync::Arc;
 use storage::model::{SeriesRef, TimeMs};
 use storage::store::{AppendResult, Store, StoreError};
 
-/// Why a request was not taken.
+/// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteWriteError {
-    /// Not what remote write sends.
+    /// The request is not valid remote write.
     #[error("{0}")]
     BadRequest(String),
-    /// More than one request may hold.
+    /// The request exceeds a limit.
     #[error("{0}")]
     TooLarge(String),
-    /// Encoded in a way we do not read.
+    /// The encoding of the request is not supported.
     #[error("{0}")]
     UnsupportedMediaType(String),
-    /// The store cannot take it now.
+    /// The store cannot write now.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
 }
 
 impl RemoteWriteError {
-    /// The HTTP status that says so.
+    /// The HTTP status for this error.
     pub fn status(&self) -> u16 {
         match self {
             RemoteWriteError::BadRequest(_) => 400,
@@ -62,51 +64,52 @@ impl From<DecompressError> for RemoteWriteError {
     }
 }
 
-/// The message of a request.
+/// The version of a request's message.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum MessageVersion {
     /// `prometheus.WriteRequest`.
     V1,
-    /// `io.prometheus.write.v2.Request`. Its sender is told in headers how much was written.
+    /// `io.prometheus.write.v2.Request`. The answer has headers that say how much was written.
     V2,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// Log position to wait for before answering (see [`Store::on_committed`]); 0: nothing was stored.
+    /// The LSN to wait for before answering (see [`Store::on_committed`]); 0: nothing was stored.
     pub lsn: u64,
-    /// Floats stored.
+    /// Number of floats stored.
     pub samples: usize,
-    /// Native histograms stored.
+    /// Number of native histograms stored.
     pub histograms: usize,
-    /// Exemplars taken, known ones included.
+    /// Number of exemplars accepted, including known ones.
     pub exemplars: usize,
-    /// Exemplars too far behind the newest one of their series.
+    /// Number of exemplars that are too much older than the newest of their series.
     pub late_exemplars: usize,
-    /// The same by remote write 1.0, which leaves them out without an error.
+    /// The same for remote write 1.0, which leaves them out without an error.
     pub left_out_exemplars: usize,
-    /// Samples behind the out-of-order window, or before the bounds of the head.
+    /// Number of samples that are older than the window of late samples, or than the bounds of the
+    /// head.
     pub too_old: usize,
-    /// Samples whose series has another value at the same time.
+    /// Number of samples whose series has another value at the same time.
     pub duplicate: usize,
-    /// Samples too far in the future.
+    /// Number of samples too far in the future.
     pub future: usize,
-    /// Samples of series that cannot be: without a name, a label twice, not UTF-8.
+    /// Number of samples of invalid series: without a name, with a repeated label, not UTF-8.
     pub invalid: usize,
-    /// The same by remote write 1.0, which leaves them out without an error.
+    /// The same for remote write 1.0, which leaves them out without an error.
     pub left_out: usize,
-    /// Series of remote write 2.0 without samples.
+    /// Number of series of remote write 2.0 without samples.
     pub empty: usize,
-    /// Native histograms that are not well-formed, and what is wrong with the first.
+    /// Number of malformed native histograms, and what is wrong with the first.
     pub bad_histograms: Option<(usize, String)>,
-    /// What is said of the first of those that were refused.
+    /// Descriptions of the first refused samples.
     pub refused: RefusedLines,
 }
 
 impl WriteOutcome {
-    /// The text of the 400 that the request deserves although the rest of it was stored; `None` if
-    /// all is well.
+    /// The text of a 400, if something was refused although the rest of the request was stored;
+    /// otherwise `None`.
     pub fn refusal(&self) -> Option<String> {
         let (bad, why) = self.bad_histograms.as_ref().map_or((0, ""), |(n, why)| (*n, why));
         let reasons = [
@@ -132,7 +135,7 @@ impl WriteOutcome {
         self.bad_histograms.get_or_insert_with(|| (0, reason.to_string())).0 += 1;
     }
 
-    /// Counts an append; how many of its samples were stored.
+    /// Adds the counts of an append. Returns how many of its samples were stored.
     pub(super) fn count(&mut self, appended: &AppendResult, store: &Store) -> usize {
         self.lsn = self.lsn.max(appended.lsn);
         self.too_old += appended.too_old + appended.out_of_bounds;
@@ -142,14 +145,14 @@ impl WriteOutcome {
     }
 }
 
-/// Takes remote-write requests into a store.
+/// Stores remote-write requests.
 pub struct RemoteWriteReceiver {
     store: Arc<Store>,
     zeros: bool,
 }
 
-/// The message that the request's headers name (`None`: not sent, which counts as 1.0); refuses what is no
-/// remote write.
+/// The message version given by the request's headers (`None`: header not sent, which means 1.0).
+/// An error if the request is not remote write.
 pub fn check_headers(
     content_type: Option<&str>,
     content_encoding: Option<&str>,
@@ -177,19 +180,19 @@ pub fn check_headers(
 }
 
 impl RemoteWriteReceiver {
-    /// A writer into `store`.
+    /// A receiver for `store`.
     pub fn new(store: Arc<Store>) -> RemoteWriteReceiver {
         RemoteWriteReceiver { store, zeros: false }
     }
 
-    /// Whether a 0 is stored at the start of a counter that is new.
+    /// Whether a 0 is stored at the start timestamp of a new counter.
     #[must_use]
     pub fn with_zeros(self, zeros: bool) -> RemoteWriteReceiver {
         RemoteWriteReceiver { zeros, ..self }
     }
 
-    /// Decodes a request body and appends its samples. `now`: the wall clock, ms. What
-    /// [`decoded_bytes`] says of the body is in memory meanwhile, and little besides.
+    /// Decodes a request body and stores its samples; `now` is the wall clock, ms. Meanwhile the
+    /// decompressed body ([`decoded_bytes`]) is in memory, and little else.
     pub fn apply(
         &self,
         body: &[u8],
@@ -213,13 +216,13 @@ impl RemoteWriteReceiver {
     }
 }
 
-/// How many bytes a request body is decompressed to, for those who have to reserve them; an error
-/// if it is too large or no body.
+/// The size of a decompressed request body, bytes, for callers that reserve memory. An error if it
+/// is too large or damaged.
 pub fn decoded_bytes(body: &[u8]) -> Result<usize, RemoteWriteError> {
     Ok(snappy_length(body, limits::REMOTE_WRITE_BYTES)?)
 }
 
-/// Puts what a request holds into a batch of it.
+/// Decodes a request into a batch.
 pub(super) fn read(request: &Request<'_>, batch: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
     match request.proto {
         MessageVersion::V1 => v1::V1Reader::new(request.store).read(request.message, batch),

@@ -1,6 +1,7 @@
-//! What is said of samples that were refused: Prometheus' words, with the series and the time.
+//! Descriptions of refused samples: Prometheus' texts, with series and time.
 //!
-//! The first few are named, one line each; the others are counted. Whoever reads the log of a sender finds the series there.
+//! The first few samples are named, one line each; the others are counted. The sender's log then
+//! shows which series are affected.
 
 use crate::limits::{REFUSALS_NAMED, REFUSED_LINE_BYTES};
 use chrono::{DateTime, SecondsFormat};
@@ -8,7 +9,7 @@ use std::fmt::Display;
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{Refusal, Refused, Store};
 
-/// The lines of a request's answer.
+/// The lines for the answer to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefusedLines(Vec<String>);
 
@@ -20,7 +21,7 @@ impl RefusedLines {
         }
     }
 
-    /// Adds a line for a series, or something of it, of which `what` is wrong.
+    /// Adds a line for a series; `what` is wrong with it, or with a part of it.
     pub fn name_series(&mut self, series: SeriesRef, what: &dyn Display, store: &Store) {
         self.name(|| format!("{what} for series {}", braced(&store.labels(series))));
     }
@@ -41,7 +42,7 @@ impl RefusedLines {
         });
     }
 
-    /// The text for `total` samples, these included; `rest` says how many there are of each kind.
+    /// The text for `total` refused samples; `rest` says how many there are of each kind.
     pub fn text(&self, total: usize, rest: &str) -> String {
         let mut lines = self.0.clone();
         if total > lines.len() {
@@ -63,18 +64,19 @@ fn line(refused: &Refused, series: &str) -> String {
     format!("{what} is too far behind the newest sample of its series")
 }
 
-/// A date beside a number, where there is one: seconds for milliseconds are seen at once.
+/// The date of a timestamp, if it has one: confused units are then easy to see.
 fn date(t: TimeMs) -> String {
     let date = DateTime::from_timestamp_millis(t);
     date.map_or_else(String::new, |date| format!(" ({})", date.to_rfc3339_opts(SecondsFormat::Millis, true)))
 }
 
-/// Labels as Prometheus writes them in such texts, the name among the others.
+/// Labels as Prometheus writes them in such texts, with the name as an ordinary label.
 fn braced(labels: &Labels) -> String {
     braced_pairs(labels.iter())
 }
 
-/// As [`Labels`] are written, of what may be none; very long ones are cut.
+/// Label pairs in the form of [`Labels`], also if they are not valid labels; very long ones are
+/// cut.
 pub fn braced_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = "{".to_owned();
     for (n, (name, value)) in pairs.enumerate() {

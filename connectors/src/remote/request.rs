@@ -1,10 +1,11 @@
-//! What both versions of remote write have in common: samples, histograms, exemplars, and how they
-//! get into the store.
+//! What both versions of remote write share: samples, histograms, exemplars, and how they are
+//! stored.
 //!
-//! A request is never in memory as a whole but as its bytes: what is decoded waits in a [`Batch`]
-//! and is stored when it is full, so that bytes that mean much cost no memory. Damage must not
-//! leave half a request stored. Requests are small and fit one batch, which is stored behind their
-//! end; of one that does not, the rest is read to its end before the first batch is stored.
+//! The decoded request is never in memory as a whole: decoded items are collected in a [`Batch`],
+//! which is stored when it is full, so that a small body that expands to much data needs little
+//! memory. A damaged request must not be stored in part. Most requests fit into one batch, which is
+//! stored after the end of the request was read. For a larger one, the rest is first read to its
+//! end to verify it, before the first batch is stored.
 
 use super::receiver::{MessageVersion, RemoteWriteError, WriteOutcome, read};
 use crate::limits;
@@ -19,16 +20,16 @@ use storage::model::value::{STALE, sanitize};
 use storage::model::{Labels, LabelsBuilder, NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{FloatRow, HistogramRow, StartRow, Store, ZeroRow};
 
-/// The request that is read.
+/// The request that is decoded.
 #[derive(Copy, Clone)]
 pub struct Request<'a> {
-    /// Where it goes.
+    /// The store for its samples.
     pub store: &'a Store,
-    /// Its bytes, decompressed.
+    /// The decompressed bytes.
     pub message: &'a [u8],
-    /// What they are.
+    /// The version of the message.
     pub proto: MessageVersion,
-    /// Whether a 0 is stored at the start of a counter that is new.
+    /// Whether a 0 is stored at the start timestamp of a new counter.
     pub zeros: bool,
     /// The wall clock, ms.
     pub now: TimeMs,
@@ -37,11 +38,12 @@ pub struct Request<'a> {
 /// An exemplar that is not stored yet.
 struct WaitingExemplar {
     row: ExemplarRow,
-    /// Whether a sample of its series came right before it, even if that was too late.
+    /// Whether a sample of its series came directly before it, even if that was refused as too
+    /// late.
     sampled: bool,
 }
 
-/// What is decoded of a request and not stored yet.
+/// The decoded part of a request that is not stored yet.
 pub struct Batch<'a> {
     request: Request<'a>,
     use_of: Use,
@@ -49,33 +51,33 @@ pub struct Batch<'a> {
     histograms: Vec<HistogramRow>,
     /// Stale markers of histograms.
     ends: Vec<FloatRow>,
-    /// Start timestamps of both.
+    /// Start timestamps of floats and histograms.
     starts: Vec<StartRow>,
     exemplars: Vec<WaitingExemplar>,
-    /// The series of the last sample, even if that comes too late.
+    /// The series of the last sample, even if that was refused as too late.
     sampled: Option<SeriesRef>,
-    /// Memory of all of them, about, bytes.
+    /// Approximate memory of all items, bytes.
     bytes: usize,
-    /// Samples, histograms and exemplars of the request so far.
+    /// Number of samples, histograms and exemplars of the request so far.
     items: usize,
-    /// Labels of the request so far as they are written out, bytes.
+    /// Bytes of the expanded labels of the request so far.
     label_bytes: usize,
-    /// What became of what is stored, and of what could not be.
+    /// The result so far.
     written: WriteOutcome,
 }
 
-/// What a request is read for.
+/// The purpose of reading.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Use {
-    /// To be stored; nothing is yet.
+    /// To store; nothing is stored yet.
     Store,
-    /// To be stored, and whole: some of it is stored.
+    /// To store; the request was verified, and a part is stored.
     StoreOn,
-    /// To see whether it is whole.
+    /// To verify that the request is complete and valid.
     Check,
 }
 
-/// A sample's time, and since when it counts (0: not said).
+/// The time of a sample, and its start timestamp (0: none).
 #[derive(Copy, Clone, Debug, Default)]
 struct WriteTimes {
     t: TimeMs,
@@ -83,7 +85,7 @@ struct WriteTimes {
 }
 
 impl<'a> Batch<'a> {
-    /// Nothing yet.
+    /// An empty batch for a request.
     pub fn new(request: Request<'a>) -> Batch<'a> {
         Batch {
             request,
@@ -101,12 +103,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Whether series and samples are of no interest, but whether they can be read.
+    /// Whether the request is only verified, so that series and samples are not needed.
     pub fn only_checks(&self) -> bool {
         self.use_of == Use::Check
     }
 
-    /// Counts labels that are written out: numbers of a table of texts mean more than their own bytes.
+    /// Counts the bytes of expanded labels: references to a table of texts can expand to much more
+    /// than their own size.
     pub fn count_labels(&mut self, bytes: usize) -> Result<(), RemoteWriteError> {
         self.label_bytes += bytes;
         if self.label_bytes > limits::REMOTE_WRITE_LABEL_BYTES {
@@ -143,7 +146,7 @@ impl<'a> Batch<'a> {
         self.store()
     }
 
-    /// Stores what is left; the end of a request.
+    /// Stores the rest at the end of the request. Returns the result.
     pub fn finish(mut self) -> Result<WriteOutcome, RemoteWriteError> {
         self.store()?;
         Ok(self.written)
@@ -168,7 +171,7 @@ impl<'a> Batch<'a> {
             self.ends.clear();
         }
         if !self.starts.is_empty() {
-            // A sample that was refused was counted; that its start is refused too is no news.
+            // The sample of a refused start timestamp was refused and counted already.
             written.lsn = written.lsn.max(store.append_starts(&self.starts)?.lsn);
             self.starts.clear();
         }
@@ -179,8 +182,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Stores the exemplars. Those that are out of order are refused aloud by 2.0 only, as in
-    /// Prometheus; those of series that never had a sample are left out silently.
+    /// Stores the exemplars. As in Prometheus, only version 2.0 reports those that are out of
+    /// order. Exemplars of series that never had a sample are left out silently.
     fn store_exemplars(&mut self) {
         let store = self.request.store;
         let mut exemplars = std::mem::take(&mut self.exemplars);
@@ -216,7 +219,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Whether a sample at `t` may be stored; counts it if not.
+    /// Returns `series` if a sample at `t` may be stored; otherwise counts the sample as refused.
     fn may_be(&mut self, series: Option<SeriesRef>, t: TimeMs) -> Option<SeriesRef> {
         if t > self.request.now.saturating_add(limits::FUTURE_MS) {
             self.written.future += 1;
@@ -232,7 +235,7 @@ impl<'a> Batch<'a> {
         series
     }
 
-    /// Counts something of a series that cannot be.
+    /// Counts a sample or other item of an invalid series.
     fn leave_out(&mut self) {
         match self.request.proto {
             MessageVersion::V1 => self.written.left_out += 1,
@@ -240,7 +243,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Adds a line for a series that cannot be.
+    /// Adds a line about an invalid series.
     pub fn name_refused(&mut self, line: impl FnOnce() -> String) {
         self.written.refused.name(line);
     }
@@ -251,7 +254,7 @@ impl<'a> Batch<'a> {
         self.name_refused(line);
     }
 
-    /// Counts an exemplar of a series without samples, which is not looked at.
+    /// Counts an exemplar of a series without samples; it is ignored.
     pub fn pass_over(&mut self) -> Result<(), RemoteWriteError> {
         self.count_item()
     }
@@ -262,7 +265,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes a `Sample`; `start` is what the series says of all its samples.
+    /// Adds a `Sample`; `start` is the start timestamp that the series gives for all its samples.
     pub fn sample(
         &mut self,
         series: Option<SeriesRef>,
@@ -287,7 +290,7 @@ impl<'a> Batch<'a> {
         self.grown(SAMPLE_BYTES)
     }
 
-    /// Takes a `Histogram`, as `sample`.
+    /// Adds a `Histogram`; parameters as for `sample`.
     pub fn histogram(
         &mut self,
         series: Option<SeriesRef>,
@@ -318,7 +321,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes an exemplar with these labels.
+    /// Adds an exemplar with these labels.
     pub fn exemplar(
         &mut self,
         series: Option<SeriesRef>,
@@ -331,7 +334,7 @@ impl<'a> Batch<'a> {
             self.leave_out();
             return Ok(());
         };
-        // As in Prometheus nobody is told.
+        // Left out without an error, as in Prometheus.
         if t > self.request.now.saturating_add(limits::FUTURE_MS) {
             return Ok(());
         }
@@ -343,19 +346,20 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Memory of a sample that waits, and of its start: here, sorted by shard, and in the store's own lists.
+/// Memory of a sample and its start timestamp: in the batch, sorted by shard, and in the store's
+/// own lists.
 const SAMPLE_BYTES: usize = 3 * (size_of::<FloatRow>() + size_of::<StartRow>());
-/// The same of an exemplar, without its labels.
+/// Memory of an exemplar without its labels.
 const EXEMPLAR_BYTES: usize = 2 * size_of::<WaitingExemplar>();
 
-/// The same of a histogram.
+/// Memory of a histogram.
 fn histogram_bytes(h: &NativeHistogram) -> usize {
     let side = |b: &Buckets| size_of_val(b.spans.as_slice()) + size_of_val(b.counts.as_slice());
     let values = side(&h.positive) + side(&h.negative) + size_of_val(&*h.bounds);
     SAMPLE_BYTES + size_of::<NativeHistogram>() + 2 * values
 }
 
-/// A `Histogram` of either version; they differ in the last field only.
+/// Decodes a `Histogram`; the versions differ only in the last field.
 fn read_histogram(message: &[u8]) -> Result<(RawHistogram, WriteTimes), ProtobufError> {
     let mut raw = RawHistogram::default();
     let mut times = WriteTimes::default();
@@ -394,7 +398,7 @@ fn hint(n: u64) -> ResetHint {
     }
 }
 
-/// Whether `labels` may get a label `name` of this value.
+/// Whether a label `name` with this value can be added to `labels`.
 pub fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
     !name.is_empty()
         && name.len() <= LABEL_NAME_BYTES

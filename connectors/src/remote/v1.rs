@@ -1,4 +1,4 @@
-//! `prometheus.WriteRequest`, remote write 1.0: every series carries its labels as texts.
+//! Decodes `prometheus.WriteRequest`, remote write 1.0: every series has its labels as texts.
 
 use super::receiver::RemoteWriteError;
 use super::request::{Batch, is_acceptable};
@@ -8,20 +8,20 @@ use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
 
-/// Reads one request.
+/// Decodes a request.
 pub struct V1Reader<'a> {
     store: &'a Store,
-    /// Memory for labels as the store encodes them.
+    /// Buffer for encoded labels.
     encoded: Vec<u8>,
 }
 
 impl<'a> V1Reader<'a> {
-    /// A reader that resolves series in `store`.
+    /// A reader that looks up series in `store`.
     pub fn new(store: &'a Store) -> V1Reader<'a> {
         V1Reader { store, encoded: Vec::new() }
     }
 
-    /// Puts what `request` holds into a batch.
+    /// Decodes a request into a batch.
     pub fn read(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         let mut request = FieldReader::of(message);
         while let Some(field) = request.next_field()? {
@@ -32,11 +32,11 @@ impl<'a> V1Reader<'a> {
         Ok(())
     }
 
-    /// Reads one `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
+    /// Decodes a `TimeSeries`: labels (1), samples (2), exemplars (3), histograms (4).
     fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         let mut fields = FieldReader::of(message);
         let mut series = None;
-        // Senders write all labels first: they are the bytes up to the first other field.
+        // Senders write all labels first: these are the bytes up to the first other field.
         let mut labels_end = 0;
         while let Some((number, value)) = fields.next_field()? {
             match (number, value) {
@@ -62,9 +62,9 @@ impl<'a> V1Reader<'a> {
         Ok(())
     }
 
-    /// The series whose labels are encoded in `fields`; `None` if no series can have them. Senders
-    /// write labels as the store has them, so a known series is found by its bytes; only what is
-    /// not found is looked at.
+    /// The series whose labels are encoded in `fields`; `None` if they are not valid labels.
+    /// Senders write labels in the order of the store's encoding, so a known series is found by its
+    /// bytes; only unknown ones are validated.
     fn series(&mut self, fields: &[u8], into: &Batch<'_>) -> Result<Option<SeriesRef>, RemoteWriteError> {
         self.encoded.clear();
         each_label(fields, |name, value| put_pair(&mut self.encoded, name, value))?;
@@ -79,7 +79,7 @@ impl<'a> V1Reader<'a> {
     }
 }
 
-/// Reads an `Exemplar`: labels (1), value (2), time (3).
+/// Decodes an `Exemplar`: labels (1), value (2), time (3).
 fn read_exemplar(
     series: Option<SeriesRef>,
     message: &[u8],
@@ -98,7 +98,7 @@ fn read_exemplar(
     into.exemplar(series, read_labels(message)?.map(|labels| labels.build()), t, v)
 }
 
-/// The labels encoded in the first field of `request`; `None` if nothing can have them.
+/// The labels in the first field of `message`; `None` if they are not valid.
 fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
     let mut labels = LabelsBuilder::default();
     let mut valid = true;
@@ -115,7 +115,7 @@ fn read_labels(message: &[u8]) -> Result<Option<LabelsBuilder>, ProtobufError> {
     Ok(valid.then_some(labels))
 }
 
-/// Calls `take(name, value)` for each label in the first field of `request`.
+/// Calls `take(name, value)` for each label in the first field of `message`.
 fn each_label<'a>(message: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), ProtobufError> {
     let mut fields = FieldReader::of(message);
     while let Some(field) = fields.next_field()? {

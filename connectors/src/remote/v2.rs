@@ -1,5 +1,5 @@
-//! `io.prometheus.write.v2.Request`, remote write 2.0: texts stand once in a table, series refer to
-//! them by number.
+//! Decodes `io.prometheus.write.v2.Request`, remote write 2.0: texts are in a table, and series
+//! refer to them by number.
 
 use super::receiver::RemoteWriteError;
 use super::refused::braced_pairs;
@@ -11,37 +11,37 @@ use storage::model::labels::{METRIC_NAME, put_pair};
 use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
 
-/// Where in its message a text stands. A slice would take twice the memory, and a message is
-/// shorter than 4 GiB.
+/// The position of a text in its message. A slice would take twice the memory; a message is shorter
+/// than 4 GiB.
 #[derive(Copy, Clone)]
 struct Symbol {
     start: u32,
     length: u32,
 }
 
-/// Reads one request.
+/// Decodes a request.
 pub struct V2Reader<'a> {
     store: &'a Store,
     message: &'a [u8],
     symbols: Vec<Symbol>,
-    /// Memory for numbers, and for labels as the store encodes them.
+    /// Buffers for references, and for encoded labels.
     refs: Vec<u32>,
     encoded: Vec<u8>,
 }
 
 impl<'a> V2Reader<'a> {
-    /// A reader that resolves series in `store`.
+    /// A reader that looks up series in `store`.
     pub fn new(store: &'a Store) -> V2Reader<'a> {
         V2Reader { store, message: &[], symbols: Vec::new(), refs: Vec::new(), encoded: Vec::new() }
     }
 
-    /// Puts what `request` holds into a batch: symbols (4), time series (5).
+    /// Decodes a request into a batch: symbols (4), time series (5).
     pub fn read(&mut self, message: &'a [u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         self.message = message;
         let mut request = FieldReader::of(message);
         while let Some(field) = request.next_field()? {
             if let (4, FieldValue::Bytes(symbol)) = field {
-                // Two bytes of a message can be a symbol, and eight here.
+                // Two bytes of a message can be a symbol, which takes eight bytes here.
                 if self.symbols.len() == limits::REMOTE_WRITE_SYMBOLS {
                     return Err(too_many_symbols());
                 }
@@ -61,8 +61,8 @@ impl<'a> V2Reader<'a> {
         Ok(())
     }
 
-    /// Reads one `TimeSeries`: labels (1), samples (2), histograms (3), exemplars (4), start of all
-    /// of them (6, which senders wrote before samples had their own).
+    /// Decodes a `TimeSeries`: labels (1), samples (2), histograms (3), exemplars (4), start
+    /// timestamp for all (6, from senders that do not write it per sample).
     fn time_series(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         let mut refs = std::mem::take(&mut self.refs);
         let mut start = 0;
@@ -101,7 +101,7 @@ impl<'a> V2Reader<'a> {
         Ok(())
     }
 
-    /// A series without samples is refused, and its exemplars with it.
+    /// Refuses a series without samples, and its exemplars with it.
     fn refuse_empty(
         &self,
         refs: &[u32],
@@ -126,7 +126,7 @@ impl<'a> V2Reader<'a> {
         Ok(())
     }
 
-    /// Why no series can have these labels, in Prometheus' words; `None` if one can.
+    /// Why these labels are invalid, with Prometheus' text; `None` if they are valid.
     fn refusal(&self, refs: &[u32]) -> Option<String> {
         if !refs.len().is_multiple_of(2) {
             let length = refs.len();
@@ -159,18 +159,19 @@ impl<'a> V2Reader<'a> {
         }
     }
 
-    /// The texts of these numbers; what is no text is left out.
+    /// The texts of these references; those that are not text are left out.
     fn pairs(&self, refs: &[u32]) -> impl Iterator<Item = (&'a str, &'a str)> {
         let text = |n: u32| std::str::from_utf8(self.symbol(n)?).ok();
         refs.chunks_exact(2).filter_map(move |pair| Some((text(pair[0])?, text(pair[1])?)))
     }
 
-    /// The series with these labels; `None` if no series can have them, which is said.
+    /// The series with these labels; `None` if they are invalid, which is reported.
     fn series(&mut self, refs: &[u32], into: &mut Batch<'_>) -> Result<Option<SeriesRef>, RemoteWriteError> {
         if into.only_checks() {
             return Ok(None);
         }
-        // Looked at before they are written out: a number of two bytes stands for a text of any length.
+        // Checked before the labels are expanded: a reference of two bytes can refer to a text of
+        // any length.
         if refs.len() > MOST_REFS || self.written_out(refs) > limits::SERIES_BYTES {
             into.name_refused(|| "invalid metric name or labels: too many, or too long".to_owned());
             return Ok(None);
@@ -182,7 +183,7 @@ impl<'a> V2Reader<'a> {
             into.count_labels(name.len() + value.len())?;
             put_pair(&mut self.encoded, name, value);
         }
-        // As in version 1. A number too many is looked at below.
+        // As in version 1.0. An odd number of references is reported below.
         let known = self.store.find_encoded(&self.encoded).filter(|_| refs.len().is_multiple_of(2));
         if known.is_some() {
             return Ok(known);
@@ -198,18 +199,18 @@ impl<'a> V2Reader<'a> {
         }
     }
 
-    /// The text of a number; `None` if there is none.
+    /// The text of a reference; `None` if there is none.
     fn symbol(&self, n: u32) -> Option<&'a [u8]> {
         let Symbol { start, length } = *self.symbols.get(n as usize)?;
         self.message.get(start as usize..)?.get(..length as usize)
     }
 
-    /// How long the texts of these numbers are together.
+    /// Total length of the texts of these references.
     fn written_out(&self, refs: &[u32]) -> usize {
         refs.iter().filter_map(|n| self.symbols.get(*n as usize)).map(|symbol| symbol.length as usize).sum()
     }
 
-    /// The labels that these numbers mean, names and values in turn.
+    /// The labels of these references, which are names and values in turn.
     fn labels(&self, refs: &[u32]) -> Option<LabelsBuilder> {
         let text = |n: u32| std::str::from_utf8(self.symbol(n)?).ok();
         let mut labels = LabelsBuilder::default();
@@ -227,7 +228,7 @@ impl<'a> V2Reader<'a> {
         Some(labels)
     }
 
-    /// Reads an `Exemplar`: labels (1), value (2), time (3).
+    /// Decodes an `Exemplar`: labels (1), value (2), time (3).
     fn exemplar(
         &mut self,
         series: Option<SeriesRef>,
@@ -254,10 +255,10 @@ impl<'a> V2Reader<'a> {
     }
 }
 
-/// Numbers of the labels of one series, or of one exemplar.
+/// Maximum references of the labels of one series, or of one exemplar.
 const MOST_REFS: usize = 2 * limits::SERIES_LABELS;
 
-/// Adds the numbers of a field, up to one too many.
+/// Adds the references of a field, up to one more than allowed, so that the caller sees the excess.
 fn push_refs(value: FieldValue<'_>, refs: &mut Vec<u32>) -> Result<(), ProtobufError> {
     value.each_number(|n| {
         if refs.len() <= MOST_REFS {

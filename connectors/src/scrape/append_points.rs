@@ -1,5 +1,5 @@
-//! Samples that are not read line by line: the same way into the store as [`super::appender`]'s,
-//! for points of any kind.
+//! The path into the store for samples that are not read line by line (protobuf, converted
+//! histograms): the counterpart of [`super::appender`] for points of any kind.
 
 use super::appender::{IngestError, Progress, Reading, ScrapeRules, in_line};
 use super::exposition::nhcb::Converter;
@@ -17,7 +17,7 @@ use storage::model::histogram::{HistogramError, SCHEMA_MAX};
 use storage::model::value::STALE;
 
 impl ScrapeRules<'_> {
-    /// What is to be made of a body that is not read line by line.
+    /// The rules for a body that is not read line by line.
     pub fn points(&self, exemplars: bool) -> PointRules {
         PointRules {
             native: self.native.scrape,
@@ -37,7 +37,7 @@ impl From<SeriesRejected> for IngestError {
     }
 }
 
-/// A point as a sample, for the series cache; a histogram has no value there.
+/// A point as a sample for the series cache. A histogram has no value there.
 fn sample<'a>(series: &'a [u8], point: &ExposedPoint, guess: &[u8]) -> ExposedSample<'a> {
     let value = if let PointValue::Float(v) = point.value { v } else { STALE };
     ExposedSample { series, guessed: series == guess, value, t: point.t }
@@ -65,7 +65,7 @@ impl Reading<'_, '_> {
         Ok(Progress { read, through: true })
     }
 
-    /// Takes a line of a text whose classic histograms become native ones.
+    /// Processes a line of a text whose classic histograms are converted to native ones.
     pub(super) fn convert_line(
         &mut self,
         parser: &ExpositionParser<'_>,
@@ -92,7 +92,7 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    /// Whether a line is a `_created` line, and is so used up.
+    /// Whether a line is a `_created` line; if so, it is consumed.
     pub(super) fn take_created_line(
         &mut self,
         parser: &ExpositionParser<'_>,
@@ -105,7 +105,7 @@ impl Reading<'_, '_> {
         taken.map_err(|e| in_line(parser, e.into()))
     }
 
-    /// A sample whose start is known already, or may come in a `_created` line.
+    /// Processes a sample whose start timestamp is known already, or may come in a `_created` line.
     pub(super) fn wait_for_start(
         &mut self,
         parser: &ExpositionParser<'_>,
@@ -120,7 +120,7 @@ impl Reading<'_, '_> {
         Ok(())
     }
 
-    /// The lines of a histogram are over.
+    /// Ends the lines of a histogram and adds its sample.
     pub(super) fn close_histogram(&mut self, unit: &str) -> Result<(), IngestError> {
         let mut points = ExposedPoints::default();
         let converter: &mut Converter = &mut self.ingest.waiting.converter;
@@ -128,7 +128,7 @@ impl Reading<'_, '_> {
         self.take_points(&points, unit).map(drop)
     }
 
-    /// Takes all samples; whose the last one is, with its time.
+    /// Adds all points. Returns the series of the last one, and its time.
     fn take_points(
         &mut self,
         points: &ExposedPoints,
@@ -153,14 +153,14 @@ impl Reading<'_, '_> {
         Ok(last)
     }
 
-    /// Takes what a point has besides a float.
+    /// Adds what a point has in addition to a float.
     fn take_extras(&mut self, id: CachedSeriesId, point: &ExposedPoint) -> Result<(), IngestError> {
         let t = point.t.filter(|_| self.rules.honor_timestamps);
         if let PointValue::Histogram(raw) = &point.value {
             match t {
                 Some(t) if t > self.now + limits::FUTURE_MS => self.counts.out_of_bounds += 1,
                 _ => match self.take_histogram(id, t, raw) {
-                    // The rest is counted; the end of the body is the end of the scrape.
+                    // The rest is only counted; the scrape fails at the end of the body.
                     Err(IngestError::Histogram(HistogramRejected::TooManyBuckets)) => {
                         self.ingest.waiting.has_too_many_buckets = true;
                     }

@@ -1,8 +1,9 @@
-//! One target's way into the store: reads bodies piece by piece and appends each scrape as columnar
-//! batches, reports included.
+//! [`ScrapeAppender`]: stores the scrapes of one target. It reads bodies piece by piece and appends
+//! each scrape, with its report series (`up` and others), as column batches.
 //!
-//! Nothing is appended unless the whole body was good: values wait in the columns, new series wait unresolved
-//! ([`super::waiting`]). A failed scrape appends stale markers for all series, and `up` = 0.
+//! Nothing is appended before the whole body was read without error: values wait in the columns,
+//! and new series wait unresolved ([`super::waiting`]). A failed scrape appends stale markers for
+//! all series, and `up` = 0.
 
 use super::waiting::{Of, Waiting, WaitsForStart};
 use crate::limits;
@@ -25,65 +26,66 @@ use storage::model::value::{STALE, is_absent};
 use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{AppendResult, FloatRow, Store, StoreError};
 
-/// Why a scrape that was received counts as failed.
+/// Why a received scrape counts as failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// The body is not an exposition.
+    /// The body is not a valid text exposition.
     #[error(transparent)]
     Parse(#[from] ExpositionError),
-    /// The body is not a protobuf exposition.
+    /// The body is not a valid protobuf exposition.
     #[error(transparent)]
     Families(#[from] FamilyError),
     /// A native histogram cannot be stored.
     #[error(transparent)]
     Histogram(#[from] HistogramRejected),
-    /// A limit or a label rule.
+    /// A series was refused by a limit or a label rule.
     #[error(transparent)]
     Refused(SeriesRejected),
-    /// More samples with times of their own, start timestamps and the like than wait for the end of a body.
+    /// Samples with timestamps, start timestamps and similar need too much memory before the end of
+    /// the body.
     #[error(
         "samples with timestamps take more than {} bytes before the scrape is complete",
         limits::SCRAPE_LOOSE_BYTES
     )]
     TooMuch,
-    /// It was not read to its end.
+    /// The body was not read to its end.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
-    /// The store did not take it.
+    /// The store refused the scrape.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// How far a piece has been read.
+/// How far a piece was read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of it.
+    /// Bytes read.
     pub read: usize,
-    /// Whether that is all that is whole in it; else the turn was over.
+    /// Whether everything complete in the piece was read; otherwise the turn was over.
     pub through: bool,
 }
 
-/// What a body held.
+/// The counts of a scrape.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrapeCounts {
-    /// Samples exposed.
+    /// Number of samples exposed.
     pub scraped: usize,
-    /// Samples left after relabelling.
+    /// Number of samples after relabelling.
     pub kept: usize,
-    /// Series that were not in the scrape before.
+    /// Number of series that were not in the scrape before.
     pub added: usize,
-    /// Samples of a series that the body already had.
+    /// Number of samples whose series was in the body already.
     pub duplicates: usize,
-    /// Timestamps too far in the future, or older than the store takes of any series.
+    /// Number of timestamps too far in the future, or older than the store accepts for any series.
     pub out_of_bounds: usize,
-    /// Timestamps behind the store's window.
+    /// Number of timestamps older than the store's window of late samples.
     pub too_old: usize,
-    /// Exemplars of samples all of whose exemplars are out of order.
+    /// Number of samples all of whose exemplars are out of order.
     pub late_exemplars: usize,
 }
 
 impl ScrapeCounts {
-    /// Counts what an append refused.
+    /// Adds what an append refused.
     fn refused(&mut self, appended: &AppendResult) {
         self.too_old += appended.too_old;
         self.out_of_bounds += appended.out_of_bounds;
@@ -91,51 +93,52 @@ impl ScrapeCounts {
     }
 }
 
-/// What is done with histograms, and what comes with samples.
+/// What to do with histograms, and with start timestamps.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct HistogramPolicy {
-    /// Whether native histograms are taken; else their classic buckets.
+    /// Whether to store native histograms; otherwise their classic buckets.
     pub scrape: bool,
-    /// Whether classic buckets are taken beside native histograms.
+    /// Whether to store classic buckets in addition to native histograms.
     pub classic_too: bool,
-    /// Whether classic histograms become native ones with custom buckets.
+    /// Whether to convert classic histograms to native ones with custom buckets.
     pub convert: bool,
-    /// What is too large.
+    /// The limits of native histograms.
     pub limits: HistogramLimits,
-    /// What is done with start timestamps.
+    /// What to do with start timestamps.
     pub starts: StartRules,
 }
 
-/// What is done with start timestamps. If nothing is, the `_created` lines of OpenMetrics are series.
+/// What to do with start timestamps. If neither is set, the `_created` lines of OpenMetrics are
+/// ordinary series.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartRules {
-    /// They are kept beside the samples.
+    /// Store them with the samples.
     pub keep: bool,
-    /// A 0 is stored at the start of a counter that is new.
+    /// Store a 0 at the start timestamp of a new counter.
     pub zeros: bool,
 }
 
 impl StartRules {
-    /// Whether they are read at all.
+    /// Whether start timestamps must be read.
     pub fn are_read(self) -> bool {
         self.keep || self.zeros
     }
 }
 
-/// How bodies are to be read.
+/// How to read bodies.
 #[derive(Copy, Clone)]
 pub struct ScrapeRules<'a> {
-    /// Which series are admitted, and as what.
+    /// Which series are admitted, and with which labels.
     pub admission: SeriesAdmission<'a>,
     /// Whether exposed timestamps are used.
     pub honor_timestamps: bool,
     /// Whether series with exposed timestamps get stale markers.
     pub track_timestamps: bool,
-    /// Native histograms.
+    /// What to do with histograms.
     pub native: HistogramPolicy,
 }
 
-/// See the module.
+/// Stores the scrapes of one target.
 pub struct ScrapeAppender {
     pub(super) store: Arc<Store>,
     pub(super) series: SeriesCache,
@@ -144,17 +147,18 @@ pub struct ScrapeAppender {
     pub(super) metadata: MetadataChangeDetector,
     rows: Vec<FloatRow>,
     pub(super) waiting: Waiting,
-    /// Where columns are, once this scrape has had to know.
+    /// The columns of all series; built only if this scrape needs it.
     finder: Option<ColumnFinder>,
-    /// Series that came with timestamps last time; kept only if they are tracked.
+    /// Series that came with timestamps in the scrape before; kept only if they are tracked.
     tracked: Vec<SeriesRef>,
     reports: Vec<BatchColumn>,
-    /// Whether the last commit was that of a failure: series that come back are not new then.
+    /// Whether the scrape before failed: series that come back then do not count as new.
     failed: bool,
 }
 
 impl ScrapeAppender {
-    /// An ingest whose groups have `key`, for a target with these labels that writes these reports.
+    /// An appender whose column groups have `key`, for a target with these labels, with these
+    /// report series.
     pub fn new(store: Arc<Store>, key: String, target: &Labels, reports: &[&str]) -> ScrapeAppender {
         let batches = ScrapeBatch::new(key);
         let mut ingest = ScrapeAppender {
@@ -174,7 +178,8 @@ impl ScrapeAppender {
         ingest
     }
 
-    /// Forgets how bytes were judged (the rules have changed), but not which series were alive.
+    /// Forgets how series were admitted, because the rules have changed, but not which series are
+    /// alive.
     pub fn reset_rules(&mut self, target: &Labels, reports: &[&str]) {
         self.series.clear();
         self.set_reports(target, reports);
@@ -191,7 +196,8 @@ impl ScrapeAppender {
         self.reports = names.iter().map(column).collect();
     }
 
-    /// Reads a whole body into the columns; nothing is appended yet. On an error everything is taken back.
+    /// Reads a whole body into the columns; nothing is appended yet. On an error everything is
+    /// discarded.
     pub fn read(
         &mut self,
         body: &[u8],
@@ -205,9 +211,9 @@ impl ScrapeAppender {
         self.finish(now, rules, counts, &turn)
     }
 
-    /// Reads a piece of a body into the columns: whole lines, or as many bytes as there are of
-    /// another format; `last` if nothing comes behind it. What is not read has to come again, with
-    /// more behind it. On an error everything is taken back.
+    /// Reads a piece of a body into the columns: complete lines of a text, or any bytes of another
+    /// format; `last` if it is the end of the body. Bytes that were not read must be passed again,
+    /// followed by more. On an error everything is discarded.
     #[allow(
         clippy::too_many_arguments,
         reason = "a piece, its body, its scrape: they come from three places"
@@ -238,13 +244,14 @@ impl ScrapeAppender {
         result.inspect_err(|_| self.discard())
     }
 
-    /// Bytes of memory that what has been read of a body takes until it is stored.
+    /// Memory of what was read and is not stored yet, bytes.
     pub fn waiting_bytes(&self) -> usize {
         let rows = size_of_val(&self.rows[..]);
         self.series.new_bytes() + self.waiting.new_bytes() + self.waiting.loose_bytes() + rows
     }
 
-    /// All of the body has been read: new series get their places. On an error everything is taken back.
+    /// To be called at the end of the body: resolves new series. On an error everything is
+    /// discarded.
     pub fn finish(
         &mut self,
         now: TimeMs,
@@ -255,7 +262,7 @@ impl ScrapeAppender {
         let result = Reading { ingest: self, now, rules, counts, turn }.finish();
         self.finder = None;
         match result {
-            // After a failure all series rise again, but only the new ones are new.
+            // After a failed scrape all series come back, but only new ones count as added.
             Ok(columns) if !self.failed => {
                 counts.added += self.batches.newly_alive().saturating_sub(columns) + self.extras.risen();
             }
@@ -265,13 +272,13 @@ impl ScrapeAppender {
         result.map(drop)
     }
 
-    /// A scrape is over; what the target has said about its metrics, if that has changed.
-    /// `is_good`: it did not fail, and had something in it.
+    /// To be called at the end of a scrape. Returns the metadata of the target, if they have
+    /// changed. `is_good`: the scrape did not fail and was not empty.
     pub fn metadata(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
         self.metadata.finish(is_good)
     }
 
-    /// Appends what was read, with `reports` (in the order of the names) at time `t`.
+    /// Appends what was read, with the values `reports` of the report series, at time `t`.
     pub fn commit(
         &mut self,
         t: TimeMs,
@@ -291,7 +298,7 @@ impl ScrapeAppender {
             counts.refused(&self.store.append_rows(rows)?);
         }
         if !ended.is_empty() {
-            // Of a series that has a float now, the marker is refused.
+            // If the series has a float at this time, the store refuses the marker.
             self.store.append_rows(&ended)?;
         }
         self.extras.commit_starts(t, &self.store)?;
@@ -303,7 +310,8 @@ impl ScrapeAppender {
     }
 
     /// Appends stale markers for all series, and `reports` as in [`ScrapeAppender::commit`] (or
-    /// nothing). If the store takes no more, at least the reports, for which there is a reserve.
+    /// none). If the store accepts no more, at least the reports are stored, for which the log has
+    /// a reserve.
     pub fn commit_failure(&mut self, t: TimeMs, reports: &[f64]) -> Result<(), StoreError> {
         self.discard();
         for (column, value) in self.reports.iter().zip(reports) {
@@ -317,7 +325,7 @@ impl ScrapeAppender {
         })
     }
 
-    /// Stale markers for series that have no columns.
+    /// Appends stale markers for series that have no columns.
     fn commit_markers(&mut self, t: TimeMs) -> Result<(), StoreError> {
         let stale = |series: &SeriesRef| FloatRow { series: *series, t, v: STALE };
         let mut rows: Vec<FloatRow> = self.tracked.drain(..).as_slice().iter().map(stale).collect();
@@ -325,7 +333,7 @@ impl ScrapeAppender {
         if rows.is_empty() { Ok(()) } else { self.store.append_rows(&rows).map(drop) }
     }
 
-    /// Forgets what was read of a body.
+    /// Discards what was read of a body.
     pub fn discard(&mut self) {
         self.series.rollback();
         self.batches.discard();
@@ -335,7 +343,7 @@ impl ScrapeAppender {
         self.finder = None;
     }
 
-    /// The series of a known name; `None` if the rules drop it, or if it has no place yet.
+    /// The series of a known name; `None` if the rules drop it, or if it is not resolved yet.
     fn series_of(&self, id: CachedSeriesId) -> Option<SeriesRef> {
         match self.series.place(id) {
             SeriesTarget::Dropped | SeriesTarget::New(_) => None,
@@ -345,7 +353,7 @@ impl ScrapeAppender {
         }
     }
 
-    /// The column of a series, made on first use.
+    /// The column of a series, created on first use, and whether it was created.
     fn column(&mut self, series: SeriesRef) -> (BatchColumn, bool) {
         let finder = self.finder.get_or_insert_with(|| self.batches.finder());
         let before = finder.len();
@@ -354,7 +362,7 @@ impl ScrapeAppender {
     }
 }
 
-/// A body being read.
+/// The state of reading a body.
 pub(super) struct Reading<'a, 'r> {
     pub(super) ingest: &'a mut ScrapeAppender,
     pub(super) now: TimeMs,
@@ -419,8 +427,8 @@ impl Reading<'_, '_> {
         Ok(Progress { read, through })
     }
 
-    /// Takes a sample; whose it is, unless there are too many or it is a second one. A native
-    /// `native_histogram` has no value: that is to come.
+    /// Processes a sample. Returns its series, unless there are too many samples or the series was
+    /// in the body already. A native histogram has no value here; it is added later.
     #[inline]
     pub(super) fn take_sample(
         &mut self,
@@ -446,8 +454,8 @@ impl Reading<'_, '_> {
         Ok((before == self.counts.duplicates).then_some(id))
     }
 
-    /// Whether a sample beyond the limit would be kept: how many they are in all is reported, as in
-    /// Prometheus.
+    /// Whether a sample beyond the limit would be kept. Needed because, as in Prometheus, the total
+    /// number of samples is reported.
     fn passes_rules(
         &mut self,
         sample: &ExposedSample<'_>,
@@ -460,7 +468,7 @@ impl Reading<'_, '_> {
         Ok(self.rules.admission.admit(sample.series, context, self.turn).is_ok_and(|labels| labels.is_some()))
     }
 
-    /// The rules are asked about a series that is not known yet.
+    /// Applies the rules to a series that is not known yet.
     #[cold]
     fn admit(
         &mut self,
@@ -470,13 +478,13 @@ impl Reading<'_, '_> {
         self.turn.check()?;
         let labels = self.rules.admission.admit(sample.series, context, self.turn);
         if let Err(SeriesRejected::Malformed(_)) = labels {
-            // It was no sample.
+            // The line was not a sample.
             self.counts.scraped -= 1;
         }
         let labels = labels?;
         let ScrapeAppender { series, waiting, .. } = &mut *self.ingest;
         let Some(labels) = labels else { return Ok(series.admit(sample.series, SeriesTarget::Dropped)) };
-        // One from too far ahead is not stored, and so no series of this scrape.
+        // A sample too far in the future is not stored, so its series is not part of this scrape.
         let may_be = |t: TimeMs| t <= self.now + limits::FUTURE_MS;
         let timed = self.rules.honor_timestamps && sample.t.is_some_and(may_be);
         let index = waiting.add_series(labels, timed);
@@ -488,7 +496,7 @@ impl Reading<'_, '_> {
     #[inline]
     fn put(&mut self, id: CachedSeriesId, sample: &ExposedSample<'_>) {
         match self.ingest.series.place(id) {
-            // Nearly all samples of nearly all targets.
+            // The fast path: nearly all samples of nearly all targets.
             SeriesTarget::Series { part, column, .. } if sample.t.is_none() && column != NO_COLUMN => {
                 self.counts.kept += 1;
                 let free = self.ingest.batches.put(BatchColumn { part, column }, sample.value);
@@ -502,7 +510,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// A sample of a new series, or with a timestamp, or the first one without.
+    /// Stores a sample of a new series, with a timestamp, or the first one without.
     #[inline(never)]
     fn put_elsewhere(&mut self, id: CachedSeriesId, place: SeriesTarget, sample: &ExposedSample<'_>) {
         let ingest = &mut *self.ingest;
@@ -525,7 +533,7 @@ impl Reading<'_, '_> {
         }
     }
 
-    /// The first sample without a timestamp of a series that has no column.
+    /// Creates a column for a series, for its first sample without a timestamp.
     #[cold]
     fn add_column(&mut self, id: CachedSeriesId, sample: &ExposedSample<'_>) {
         let ingest = &mut *self.ingest;
@@ -535,7 +543,7 @@ impl Reading<'_, '_> {
         self.counts.duplicates += usize::from(!ingest.batches.put(at, sample.value));
     }
 
-    /// The whole body was good; the number of columns that were made for new series.
+    /// To be called at the end of the body. Returns the number of columns created for new series.
     fn finish(&mut self) -> Result<usize, IngestError> {
         if self.rules.native.convert {
             let resume = std::mem::take(&mut self.ingest.waiting.resume);
@@ -572,7 +580,7 @@ impl Reading<'_, '_> {
         Ok(columns)
     }
 
-    /// Gives the new series their places. How many columns were made.
+    /// Resolves the new series. Returns the number of columns created.
     fn resolve_series(&mut self, waiting: &Waiting) -> Result<usize, IngestError> {
         let ingest = &mut *self.ingest;
         let mut columns = 0;
@@ -598,7 +606,7 @@ impl Reading<'_, '_> {
         Ok(columns)
     }
 
-    /// Stale markers for series with timestamps of their own that are gone, where the job asks for them.
+    /// Adds stale markers for series with timestamps that have disappeared, if the job tracks them.
     fn track_timed_series(&mut self) {
         if !self.rules.track_timestamps {
             return;
@@ -614,7 +622,7 @@ impl Reading<'_, '_> {
     }
 }
 
-/// A refusal of the series in the line that a parser has just read.
+/// An error for a refused series in the line that the parser has just read.
 #[cold]
 pub(super) fn in_line(parser: &ExpositionParser<'_>, refusal: SeriesRejected) -> IngestError {
     match refusal {

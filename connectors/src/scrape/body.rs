@@ -1,7 +1,7 @@
-//! The body of a scrape on its way: what has been received, decoded as it is wanted, up to where it
-//! has been read.
+//! [`Body`]: the body of a scrape while it is received: it is decompressed and read as it arrives.
 //!
-//! Of a body that was packed no more is unpacked than is read next: a small one may become a very large one.
+//! No more of a compressed body is decompressed than is read next: a small body can expand to a
+//! very large one.
 
 use crate::decompress::DecompressError;
 use crate::limits::{SCRAPE_PIECE_BYTES, SERIES_BYTES};
@@ -10,41 +10,41 @@ use crate::scrape::fetch::FetchError;
 use flate2::write::MultiGzDecoder;
 use std::io::{self, Write};
 
-/// See the module.
+/// The body of a scrape.
 pub struct Body {
     text: Text,
     /// Bytes decoded so far.
     decoded: usize,
-    /// Most bytes of it.
+    /// Maximum number of decoded bytes.
     limit: usize,
-    /// Whether all of it has been received.
+    /// Whether everything was received.
     received: bool,
-    /// Bytes of text that are wanted before the next reading.
+    /// Bytes of text needed before the next read.
     wanted: usize,
 }
 
-/// What is decoded and not yet read.
+/// Decoded text that was not read yet.
 enum Text {
     Plain(Vec<u8>),
     Gzip {
         decoder: Box<MultiGzDecoder<Vec<u8>>>,
-        /// Received and not yet unpacked.
+        /// Received, not decompressed yet.
         packed: Vec<u8>,
-        /// Whether the end was unpacked, too.
+        /// Whether the end was decompressed.
         ended: bool,
     },
 }
 
 /// A piece of a body.
 pub struct BodyChunk<'a> {
-    /// Whole lines, or as many bytes as there are of other formats.
+    /// Complete lines of a text; any bytes of another format.
     pub bytes: &'a [u8],
-    /// Whether nothing comes behind it.
+    /// Whether it is the end of the body.
     pub last: bool,
 }
 
 impl Body {
-    /// A body of `limit` bytes at most, of which nothing has come yet.
+    /// An empty body of at most `limit` decoded bytes.
     pub fn new(gzip: bool, limit: usize) -> Body {
         let text = if gzip {
             Text::Gzip {
@@ -58,7 +58,7 @@ impl Body {
         Body { text, decoded: 0, limit, received: false, wanted: SCRAPE_PIECE_BYTES }
     }
 
-    /// Takes bytes that have come.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         match &mut self.text {
             Text::Gzip { packed, .. } => packed.extend_from_slice(bytes),
@@ -70,12 +70,12 @@ impl Body {
         self.check()
     }
 
-    /// All has come.
+    /// Marks the end of the received bytes.
     pub fn end(&mut self) {
         self.received = true;
     }
 
-    /// Bytes that wait to be decoded or read.
+    /// Number of bytes that wait to be decompressed or read.
     pub fn waiting(&self) -> usize {
         match &self.text {
             Text::Plain(text) => text.len(),
@@ -83,7 +83,7 @@ impl Body {
         }
     }
 
-    /// Bytes decoded so far.
+    /// Number of bytes decoded so far.
     pub fn decoded(&self) -> usize {
         self.decoded
     }
@@ -92,7 +92,7 @@ impl Body {
         if self.decoded > self.limit { Err(FetchError::BodyLimit) } else { Ok(()) }
     }
 
-    /// Unpacks until there is as much text as is wanted next, or nothing left to unpack.
+    /// Decompresses until there is enough text for the next read, or nothing left.
     pub fn decode(&mut self) -> Result<(), FetchError> {
         let Text::Gzip { decoder, packed, ended } = &mut self.text else { return Ok(()) };
         let before = decoder.get_ref().len();
@@ -113,7 +113,7 @@ impl Body {
         self.check()
     }
 
-    /// What is to be read next. Lines come whole.
+    /// The piece to be read next. Lines are complete.
     pub fn piece(&self, format: BodyFormat) -> BodyChunk<'_> {
         let last = self.is_decoded();
         let text = self.text();
@@ -125,7 +125,7 @@ impl Body {
         BodyChunk { bytes: &text[..whole], last }
     }
 
-    /// The text that is there.
+    /// The decoded text.
     pub fn text(&self) -> &[u8] {
         match &self.text {
             Text::Plain(text) => text,
@@ -133,8 +133,8 @@ impl Body {
         }
     }
 
-    /// The first `read` bytes of the text are read. If they are none, more text is needed: twice as
-    /// much, so that what is read in vain stays in proportion.
+    /// Removes the first `read` bytes of the text. If nothing was read, more text is needed: twice
+    /// as much, so that the cost of reading again stays proportional.
     pub fn consume(&mut self, read: usize) -> Result<(), FetchError> {
         let text = match &mut self.text {
             Text::Plain(text) => text,
@@ -149,7 +149,7 @@ impl Body {
         Ok(())
     }
 
-    /// Whether all that there will be is decoded.
+    /// Whether everything is received and decoded.
     pub fn is_decoded(&self) -> bool {
         match &self.text {
             Text::Plain(_) => self.received,
@@ -157,7 +157,7 @@ impl Body {
         }
     }
 
-    /// Whether more has to be received before there is more to read.
+    /// Whether more must be received before there is more to read.
     pub fn is_short(&self) -> bool {
         match &self.text {
             Text::Plain(text) => !self.received && text.len() < self.wanted,
@@ -181,7 +181,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Reads a body as a scrape does; its length, and the most text that was there at a time.
+    /// Reads a body as a scrape does. Returns its length, and the maximum length of buffered text.
     fn read(packed: &[u8], limit: usize) -> Result<(usize, usize), FetchError> {
         let mut body = Body::new(true, limit);
         body.push(packed)?;
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn twice_the_body_costs_at_most_a_little_more_than_twice() {
-        // Nothing of it repeats: what waits packed is as long as the text.
+        // Not compressible: what waits compressed is as long as the text.
         let text = |n: usize| {
             (0..n as u64)
                 .map(|i| format!("a{:x} 1\n", i.wrapping_mul(0x9E37_79B9_7F4A_7C15)))

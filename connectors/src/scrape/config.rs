@@ -1,7 +1,8 @@
-//! `global` and `scrape_configs` of `prometheus.yml`, and the [`ScrapeJob`] they make together.
+//! `global` and `scrape_configs` of `prometheus.yml`, and the [`ScrapeJob`] that both make.
 //!
-//! A [`ScrapeConfig`] is what the file says, unknown keys refused. [`ScrapeJob::new`] fills in the
-//! global values, checks everything and compiles the rules; the manager sees jobs only.
+//! A [`ScrapeConfig`] has the content of the file; unknown keys are errors. [`ScrapeJob::new`] adds
+//! the global values, checks everything and compiles the relabelling rules. The manager works only
+//! with jobs.
 
 use crate::config_block::{deserialize_sections, section};
 use crate::discovery::DiscoveryConfigs;
@@ -17,49 +18,50 @@ use std::collections::BTreeMap;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 
 section! {
-    /// The keys of `global`. Those that are not about scraping are read here too, for the caller.
+    /// The keys of `global`, including those that are not about scraping, which other modules use.
     pub struct GlobalKeys {
         /// Time between scrapes.
         scrape_interval: ConfigDuration = ConfigDuration(60_000),
-        /// Longest scrape; by default 10 s, or the interval if that is shorter.
+        /// Scrape timeout; default 10 s, or the interval if that is shorter.
         scrape_timeout: Option<ConfigDuration> = None,
-        /// Formats to ask for, in order of preference.
+        /// Accepted formats, in order of preference.
         scrape_protocols: Vec<ScrapeProtocol> = ScrapeProtocol::DEFAULT.to_vec(),
         /// Time between rule evaluations.
         evaluation_interval: ConfigDuration = ConfigDuration(60_000),
-        /// How far rules look back from now.
+        /// How far in the past rules are evaluated.
         rule_query_offset: ConfigDuration = ConfigDuration(0),
-        /// Where queries are logged.
+        /// Log file for queries.
         query_log_file: String = String::new(),
-        /// Where failed scrapes are logged.
+        /// Log file for failed scrapes.
         scrape_failure_log_file: String = String::new(),
-        /// Labels that alerts and federated series get.
+        /// Labels added to alerts and federated series.
         external_labels: BTreeMap<String, String> = BTreeMap::new(),
-        /// Largest decoded body; 0: our own limit.
+        /// Maximum decoded body; 0: our own limit.
         body_size_limit: ConfigSize = ConfigSize(0),
-        /// Most samples after relabelling; 0: no limit.
+        /// Maximum samples after relabelling; 0: no limit.
         sample_limit: u64 = 0,
-        /// Most targets of a job; 0: no limit.
+        /// Maximum targets of a job; 0: no limit.
         target_limit: u64 = 0,
-        /// Most labels of a series; 0: our own limit.
+        /// Maximum labels of a series; 0: our own limit.
         label_limit: u64 = 0,
-        /// Longest label name; 0: our own limit.
+        /// Maximum length of a label name; 0: our own limit.
         label_name_length_limit: u64 = 0,
-        /// Longest label value; 0: our own limit.
+        /// Maximum length of a label value; 0: our own limit.
         label_value_length_limit: u64 = 0,
-        /// Dropped targets to remember; 0: our own limit.
+        /// Number of dropped targets to remember; 0: our own limit.
         keep_dropped_targets: u64 = 0,
         /// `utf8` or `legacy`: which names metrics and labels may have.
         metric_name_validation_scheme: NameScheme = NameScheme::Utf8,
-        /// How targets are asked to write names that the old text format has no place for.
+        /// How targets should escape names that the old text format does not allow.
         metric_name_escaping_scheme: Option<Escaping> = None,
-        /// Whether native histograms are taken; else their classic buckets.
+        /// Whether to store native histograms; otherwise their classic buckets.
         scrape_native_histograms: bool = false,
-        /// Whether classic histograms become native ones with custom buckets.
+        /// Whether to convert classic histograms to native ones with custom buckets.
         convert_classic_histograms_to_nhcb: bool = false,
-        /// Whether classic buckets are taken beside native histograms.
+        /// Whether to store classic buckets in addition to native histograms.
         always_scrape_classic_histograms: bool = false,
-        /// Whether `scrape_timeout_seconds` and its like are written; no, but for the feature of this name.
+        /// Whether to write `scrape_timeout_seconds` and similar; default no, unless the feature of
+        /// this name is on.
         extra_scrape_metrics: Option<bool> = None,
     }
 }
@@ -67,16 +69,16 @@ section! {
 /// The `global` block.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GlobalConfig {
-    /// Its keys.
+    /// The keys of the block.
     pub keys: GlobalKeys,
 }
 
 deserialize_sections!(GlobalConfig as "config.GlobalConfig" { keys });
 
 section! {
-    /// The keys of a scrape block, but for HTTP and discovery. `None`: the global value holds.
+    /// The keys of a scrape block except those of HTTP and discovery. `None`: use the global value.
     pub struct ScrapeKeys {
-        /// The job's name.
+        /// The name of the job.
         job_name: String = String::new(),
         /// Whether exposed labels win over target labels.
         honor_labels: bool = false,
@@ -88,53 +90,54 @@ section! {
         params: BTreeMap<String, Vec<String>> = BTreeMap::new(),
         /// Time between scrapes.
         scrape_interval: Option<ConfigDuration> = None,
-        /// Longest scrape.
+        /// Scrape timeout.
         scrape_timeout: Option<ConfigDuration> = None,
-        /// Formats to ask for.
+        /// Accepted formats.
         scrape_protocols: Option<Vec<ScrapeProtocol>> = None,
-        /// Format to assume when the target names none that we know.
+        /// The format if the target names none that is supported.
         fallback_scrape_protocol: Option<ScrapeProtocol> = None,
-        /// Whether native histograms are taken; else their classic buckets.
+        /// Whether to store native histograms; otherwise their classic buckets.
         scrape_native_histograms: Option<bool> = None,
-        /// Whether classic buckets are taken beside native histograms.
+        /// Whether to store classic buckets in addition to native histograms.
         always_scrape_classic_histograms: Option<bool> = None,
-        /// Whether classic histograms become native ones with custom buckets.
+        /// Whether to convert classic histograms to native ones with custom buckets.
         convert_classic_histograms_to_nhcb: Option<bool> = None,
-        /// Most buckets of a native histogram; resolution is lowered to meet it. 0: no limit.
+        /// Maximum buckets of a native histogram; the resolution is lowered to meet it. 0: no
+        /// limit.
         native_histogram_bucket_limit: Option<u64> = None,
-        /// Least growth from bucket to bucket; resolution is lowered to meet it.
+        /// Minimum growth factor between buckets; the resolution is lowered to meet it.
         native_histogram_min_bucket_factor: Option<f64> = None,
-        /// Accepted; failures are in the log and in `/api/v1/targets`.
+        /// Accepted but not used: failures are in the log and in `/api/v1/targets`.
         scrape_failure_log_file: Option<String> = None,
         /// Path of the request.
         metrics_path: String = "/metrics".to_owned(),
         /// `http` or `https`.
         scheme: String = "http".to_owned(),
-        /// Whether gzip is asked for.
+        /// Whether to request gzip.
         enable_compression: bool = true,
-        /// Largest decoded body.
+        /// Maximum decoded body.
         body_size_limit: Option<ConfigSize> = None,
-        /// Most samples after relabelling.
+        /// Maximum samples after relabelling.
         sample_limit: Option<u64> = None,
-        /// Most targets.
+        /// Maximum targets.
         target_limit: Option<u64> = None,
-        /// Most labels of a series.
+        /// Maximum labels of a series.
         label_limit: Option<u64> = None,
-        /// Longest label name.
+        /// Maximum length of a label name.
         label_name_length_limit: Option<u64> = None,
-        /// Longest label value.
+        /// Maximum length of a label value.
         label_value_length_limit: Option<u64> = None,
-        /// Dropped targets to remember.
+        /// Number of dropped targets to remember.
         keep_dropped_targets: Option<u64> = None,
         /// `utf8` or `legacy`: which names metrics and labels may have.
         metric_name_validation_scheme: Option<NameScheme> = None,
-        /// How targets are asked to write names that the old text format has no place for.
+        /// How targets should escape names that the old text format does not allow.
         metric_name_escaping_scheme: Option<Escaping> = None,
-        /// Whether `scrape_timeout_seconds` and its like are written.
+        /// Whether to write `scrape_timeout_seconds` and similar.
         extra_scrape_metrics: Option<bool> = None,
-        /// Rules for targets.
+        /// Relabelling rules for targets.
         relabel_configs: Vec<RelabelConfig> = Vec::new(),
-        /// Rules for series.
+        /// Relabelling rules for series.
         metric_relabel_configs: Vec<RelabelConfig> = Vec::new(),
     }
 }
@@ -142,20 +145,20 @@ section! {
 /// One entry of `scrape_configs`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScrapeConfig {
-    /// Its own keys.
+    /// The keys of the block itself.
     pub keys: ScrapeKeys,
-    /// How its targets are reached.
+    /// The HTTP options.
     pub http: HttpConfig,
-    /// Where its targets come from.
+    /// The discovery mechanisms.
     pub discovery: DiscoveryConfigs,
 }
 
 deserialize_sections!(ScrapeConfig as "config.ScrapeConfig" { keys, http, discovery });
 
-/// An exposition format, as `scrape_protocols` names it.
+/// An exposition format, named as in `scrape_protocols`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum ScrapeProtocol {
-    /// Protobuf: the one with native histograms.
+    /// Protobuf, the format with native histograms.
     PrometheusProto,
     /// OpenMetrics 0.0.1.
     #[serde(rename = "OpenMetricsText0.0.1")]
@@ -172,7 +175,7 @@ pub enum ScrapeProtocol {
 }
 
 impl ScrapeProtocol {
-    /// What Prometheus asks for by default, in order.
+    /// The formats that Prometheus requests by default, in order.
     pub const DEFAULT: &'static [ScrapeProtocol] = &[
         ScrapeProtocol::OpenMetrics1,
         ScrapeProtocol::OpenMetrics0,
@@ -180,7 +183,7 @@ impl ScrapeProtocol {
         ScrapeProtocol::Text0,
     ];
 
-    /// What Prometheus asks for if native histograms are wanted.
+    /// The formats that Prometheus requests if native histograms are wanted.
     pub const NATIVE: &'static [ScrapeProtocol] = &[
         ScrapeProtocol::PrometheusProto,
         ScrapeProtocol::OpenMetrics1,
@@ -189,7 +192,8 @@ impl ScrapeProtocol {
         ScrapeProtocol::Text0,
     ];
 
-    /// Its entry in an `Accept` header, without weight. Only the newer text formats have a say in names.
+    /// The entry in an `Accept` header, without weight. Only the newer text formats have an
+    /// escaping scheme.
     fn accept(self, escaping: Escaping) -> String {
         let escaping = escaping.as_str();
         match self {
@@ -206,8 +210,8 @@ impl ScrapeProtocol {
         }
     }
 
-    /// The `Accept` header for `protocols`, each once: the first weighs 0.6, each further one 0.1
-    /// less, `*/*` comes last.
+    /// The `Accept` header for `protocols`: the first has weight 0.6, each further one 0.1 less,
+    /// `*/*` comes last.
     pub fn accept_header(protocols: &[ScrapeProtocol], escaping: Escaping) -> String {
         let mut weight = ScrapeProtocol::NATIVE.len() + 1;
         let mut header = String::new();
@@ -219,7 +223,7 @@ impl ScrapeProtocol {
     }
 }
 
-/// The limits on what one scrape may bring; all of them in force (0 never occurs).
+/// The limits of one scrape, with defaults filled in (0 never occurs).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct ScrapeLimits {
     /// Decoded body, bytes.
@@ -241,44 +245,44 @@ pub struct ScrapeJob {
     pub config: ScrapeConfig,
     /// Time between scrapes.
     pub interval: ConfigDuration,
-    /// Longest scrape.
+    /// Scrape timeout.
     pub timeout: ConfigDuration,
     /// The `Accept` header.
     pub accept: String,
-    /// Whether neither the job nor the file says which formats to ask for.
+    /// Whether neither the job nor the global block lists formats.
     asks_by_default: bool,
     /// Which names metrics and labels may have.
     pub names: NameScheme,
-    /// How targets are asked to write others.
+    /// How targets should escape other names.
     pub escaping: Escaping,
-    /// Limits per scrape.
+    /// The limits of one scrape.
     pub limits: ScrapeLimits,
-    /// Most targets.
+    /// Maximum targets.
     pub target_limit: usize,
-    /// Whether `scrape_timeout_seconds` and its like are written.
+    /// Whether to write `scrape_timeout_seconds` and similar.
     pub extra_metrics: bool,
-    /// Whether neither the job nor the file says so.
+    /// Whether neither the job nor the global block sets that.
     extra_by_default: bool,
-    /// What is done with native histograms.
+    /// What to do with histograms.
     pub native: HistogramPolicy,
-    /// Rules for targets.
+    /// Relabelling rules for targets.
     pub relabel: Relabeler,
-    /// Rules for series.
+    /// Relabelling rules for series.
     pub metric_relabel: Relabeler,
 }
 
-/// Features that mean something to jobs whose blocks say nothing of it.
+/// Features that change the defaults of jobs.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFeatures {
     /// `native-histograms`: as if `scrape_native_histograms` were on.
     pub native: bool,
     /// `extra-scrape-metrics`: as if `extra_scrape_metrics` were on.
     pub extra_metrics: bool,
-    /// Start timestamps are wanted: targets are asked for protobuf first.
+    /// Start timestamps are wanted: protobuf is requested first.
     pub starts: bool,
 }
 
-/// Equal if the same scraping follows from both.
+/// Two jobs are equal if they scrape in the same way.
 impl PartialEq for ScrapeJob {
     fn eq(&self, other: &Self) -> bool {
         self.config == other.config
@@ -292,7 +296,7 @@ impl PartialEq for ScrapeJob {
 const DEFAULT_TIMEOUT: ConfigDuration = ConfigDuration(10_000);
 
 impl ScrapeJob {
-    /// Checks `config`; the text of the first problem, which names the job.
+    /// Checks `config`. The error is the text of the first problem, and names the job.
     pub fn new(config: ScrapeConfig, global: &GlobalConfig) -> Result<ScrapeJob, String> {
         let name = config.keys.job_name.clone();
         if name.is_empty() {
@@ -340,7 +344,7 @@ impl ScrapeJob {
         })
     }
 
-    /// What features change of what the file does not say.
+    /// Applies features to what the file leaves open.
     pub fn assume(&mut self, features: JobFeatures) {
         if features.native && self.config.keys.scrape_native_histograms.is_none() {
             self.native.scrape = true;
@@ -358,13 +362,13 @@ impl ScrapeJob {
         &self.config.keys.job_name
     }
 
-    /// What was accepted but will not work in this build.
+    /// Warnings about what was accepted but does not work in this build.
     pub fn warnings(&self) -> Vec<String> {
         self.config.discovery.warnings(self.name())
     }
 }
 
-/// Checks all blocks together; names must be unique.
+/// Checks all blocks together; job names must be unique.
 pub fn jobs(configs: Vec<ScrapeConfig>, global: &GlobalConfig) -> Result<Vec<ScrapeJob>, String> {
     let mut seen = std::collections::HashSet::new();
     for config in &configs {
@@ -395,7 +399,7 @@ fn bound(configured: u64, ours: usize) -> usize {
     if configured == 0 { ours } else { usize::try_from(configured).unwrap_or(usize::MAX) }
 }
 
-/// The formats that the job asks for: its own, the global ones, or what suits its histograms.
+/// The formats that the job requests: its own, the global ones, or those for its histograms.
 fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> &'a [ScrapeProtocol] {
     match &keys.scrape_protocols {
         Some(own) => own,
@@ -404,7 +408,8 @@ fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> 
     }
 }
 
-/// A block that names its own validation does not take the file's escaping, but what suits the validation.
+/// The validation and escaping schemes. A block with its own validation scheme does not inherit the
+/// escaping of the global block, but gets the default of its validation.
 fn name_schemes(keys: &ScrapeKeys, global: &GlobalKeys) -> Result<(NameScheme, Escaping), String> {
     let of_file = global.metric_name_validation_scheme;
     let names = keys.metric_name_validation_scheme.unwrap_or(of_file);

@@ -1,6 +1,7 @@
-//! Whether a `Content-Type` is well-formed, as Go's library sees it: a target whose is not fails where Prometheus' rules hold.
+//! Checks whether a `Content-Type` is well-formed, as Go's library does: with a malformed one a
+//! scrape fails, as in Prometheus.
 
-/// What is wrong with `given`, if something is.
+/// Checks `given`. The error says what is wrong.
 pub fn check(given: &str) -> Result<(), &'static str> {
     let (media_type, parameters) = given.split_at(given.find(';').unwrap_or(given.len()));
     let mut parts = media_type.trim().split('/');
@@ -13,7 +14,7 @@ pub fn check(given: &str) -> Result<(), &'static str> {
     let mut rest = parameters.trim_start();
     while !rest.is_empty() {
         let Some((name, value, behind)) = parameter(rest) else {
-            // A semicolon at the end is passed over.
+            // A semicolon at the end is allowed.
             return if rest.trim() == ";" { Ok(()) } else { Err("mime: invalid media parameter") };
         };
         if seen.iter().any(|(other, said)| *other == name && *said != value) {
@@ -37,7 +38,7 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c| !is_token_char(c)).unwrap_or(text.len()))
 }
 
-/// `; name=value` at the start of `text`: name, value, what is behind it.
+/// Parses `; name=value` at the start of `text`: name, value, and the rest.
 fn parameter(text: &str) -> Option<(String, String, &str)> {
     let (name, rest) = token(text.strip_prefix(';')?.trim_start());
     let rest = rest.trim_start().strip_prefix('=')?.trim_start();

@@ -1,9 +1,10 @@
-//! `_created` lines of OpenMetrics as start timestamps of the samples beside them, as Prometheus reads them.
+//! `_created` lines of OpenMetrics, read as start timestamps of the samples of their metric, as in
+//! Prometheus.
 //!
-//! The line stands behind the samples that it speaks of. Of a sample the first `_created` line of
-//! its family behind it counts, if that has the family's name and the sample's labels but `le` and
-//! `quantile`; and what the sample before it had, if it is of the same metric. Samples wait for the
-//! line here, so no line is read twice.
+//! The line comes after its samples. A sample gets the start timestamp of the next `_created` line
+//! of its family with the family's name and the labels of the sample except `le` and `quantile`; or
+//! that of the sample before, if it is of the same metric. Samples wait here for the line, so that
+//! no line is read twice.
 
 use super::exposition::series::{self, SeriesError};
 use super::exposition::{Context, ExposedSample, MetricType, TextFormat};
@@ -13,18 +14,18 @@ use storage::model::{Labels, TimeMs};
 
 const SUFFIX: &[u8] = b"_created";
 
-/// Whether start timestamps are told of samples of this kind.
+/// Whether samples of this type can have start timestamps.
 fn has_start(context: Context<'_>) -> bool {
     context.format == TextFormat::OpenMetrics
         && matches!(context.kind, MetricType::Counter | MetricType::Histogram | MetricType::Summary)
 }
 
-/// See the module; `T` says which sample waits.
+/// The samples of a body that wait for `_created` lines; `T` identifies a sample.
 #[derive(Debug)]
 pub struct CreatedLines<T> {
-    /// Bytes of the name that the last line of metadata gave.
+    /// Length of the name in the last metadata line, bytes.
     family: usize,
-    /// The metric of the sample before, and since when it counts.
+    /// The metric of the sample before, and its start timestamp.
     known: Option<(Labels, TimeMs)>,
     /// Samples for which no `_created` line has come, by metric.
     waiting: Vec<(Labels, Vec<T>)>,
@@ -38,7 +39,8 @@ impl<T> Default for CreatedLines<T> {
 }
 
 impl<T> CreatedLines<T> {
-    /// A line of metadata for the family `name`, as it is written: who waits has no start.
+    /// Processes a metadata line for the family `name`, as written: samples that wait get no start
+    /// timestamp.
     pub fn family(&mut self, name: &[u8]) {
         let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
         self.family = name.len();
@@ -53,8 +55,8 @@ impl<T> CreatedLines<T> {
         }
     }
 
-    /// Whether a line is a `_created` line; then those that waited for it are given to `found`,
-    /// with their start.
+    /// Whether a line is a `_created` line. If so, calls `found` with the samples that wait for it,
+    /// and their start timestamp.
     pub fn take(
         &mut self,
         sample: &ExposedSample<'_>,
@@ -84,7 +86,7 @@ impl<T> CreatedLines<T> {
         Ok(true)
     }
 
-    /// A sample, which is `what`: its start if that is known already. Else it waits.
+    /// The start timestamp of a sample, if it is known already. Otherwise `what` waits.
     pub fn start(
         &mut self,
         sample: &ExposedSample<'_>,
@@ -120,7 +122,7 @@ impl<T> CreatedLines<T> {
     }
 }
 
-/// What samples and the `_created` line of one metric share.
+/// The labels that the samples and the `_created` line of one metric share.
 fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: MetricType) -> Labels {
     let own = if kind == MetricType::Summary { "quantile" } else { "le" };
     if kind != MetricType::Counter {
@@ -135,7 +137,7 @@ mod tests {
     use super::super::exposition::{ExpositionEntry, ExpositionParser};
     use super::*;
 
-    /// The lines of a body that have a start, and that start.
+    /// The lines of a body that get a start timestamp, with it.
     fn starts(body: &str) -> Vec<(String, TimeMs)> {
         let mut parser = ExpositionParser::new(body.as_bytes(), TextFormat::OpenMetrics);
         let mut created = CreatedLines::default();

@@ -1,4 +1,5 @@
-//! Requests encoded by `prost` (an encoder we did not write), read back from the store.
+//! Tests of the receiver: requests encoded by `prost` (an independent encoder), read back from the
+//! store.
 
 use super::*;
 use proptest::prelude::*;
@@ -43,7 +44,7 @@ struct Span {
     length: u32,
 }
 
-/// Of both versions.
+/// The histogram of both versions.
 #[derive(Clone, PartialEq, Message)]
 struct Histogram {
     #[prost(uint64, optional, tag = "1")]
@@ -182,7 +183,7 @@ fn what_cannot_be_stored_is_counted_and_keeps_nothing_out() {
     assert!(stored(&writer, "good")[0].2[0].is_nan(), "the reserved pattern came in as an ordinary NaN");
 }
 
-/// Times that clocks which are wrong, and senders that confuse units, have made.
+/// Times sent by senders with wrong clocks or confused units.
 #[test]
 fn times_out_of_bounds_are_refused_by_name_and_keep_nothing_out() {
     let (writer, _dir) = writer();
@@ -245,7 +246,7 @@ fn a_histogram_that_is_too_large_keeps_nothing_out() {
     assert_eq!(lanes(&writer, "h").0, [(3, "3 3 1.5 [1.0] [1.0] [] Unknown".to_owned())]);
 }
 
-/// As large as four batches: damage at its end leaves nothing behind.
+/// As large as four batches: damage at its end must leave nothing stored.
 #[test]
 fn a_request_of_many_batches_is_stored_whole_or_not_at_all() {
     let (writer, _dir) = writer();
@@ -498,7 +499,7 @@ fn version_2_has_a_table_of_texts_and_start_timestamps() {
     assert_eq!(send(vec!["x".to_owned()], Vec::new()).unwrap_err().status(), 400);
 }
 
-/// A request of version 2 with one series `a` and these samples, histograms and exemplars.
+/// A request of version 2.0 with one series `a` and these samples, histograms and exemplars.
 fn of_a(samples: Vec<Sample2>, histograms: Vec<Histogram>, exemplars: &[(i64, f64)]) -> Vec<u8> {
     let symbols = ["", "__name__", "a", "id", "x"].map(str::to_owned).to_vec();
     let exemplar =
@@ -531,13 +532,13 @@ fn exemplars_come_late_twice_and_too_late() {
         (1, None, 3),
         "not one from far ahead"
     );
-    // Nor of a series whose only sample is from there, or that has none.
+    // Also for a series whose only sample is in the future, or that has none.
     let ahead = series(&[("__name__", "b")], &[(600_001, 1.0)]);
     for mut unknown in [ahead, series(&[("__name__", "b")], &[])] {
         unknown.exemplars = vec![Exemplar { labels: vec![], value: 1.0, timestamp: NOW }];
         assert_eq!(writer.apply(&packed(vec![unknown]), MessageVersion::V1, NOW).unwrap().exemplars, 0);
     }
-    // Remote write 1.0 says nothing.
+    // Remote write 1.0 reports nothing.
     let mut series = series(&[("__name__", "a")], &[(4, 1.0)]);
     let labels = vec![Label { name: "id".into(), value: "x".into() }];
     series.exemplars = vec![Exemplar { labels, value: 1.0, timestamp: NOW - 1_800_000 }];

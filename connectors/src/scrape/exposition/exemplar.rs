@@ -1,10 +1,10 @@
-//! The exemplar of an OpenMetrics line: `{labels} value [seconds]`, once the line is known to be well-formed.
+//! Parses the exemplar of an OpenMetrics line, `{labels} value [seconds]`.
 
 use super::points::RawExemplar;
 use super::{Context, MetricType, TextFormat, braces, number, quote, series};
 
-/// Whether these braces hold labels as they stand in an exemplar: no metric name, no blanks, a
-/// comma between two.
+/// Checks that the braces contain labels as allowed in an exemplar: no metric name, no blanks,
+/// commas in between.
 pub fn check(labels: &[u8]) -> Result<(), String> {
     let mut rest = &labels[1..labels.len() - 1];
     while !rest.is_empty() {
@@ -30,7 +30,7 @@ pub fn check(labels: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// What `raw`, the bytes behind the `# `, say.
+/// Parses `raw`, the bytes after the `# `.
 pub fn parse(raw: &[u8], format: TextFormat) -> Result<RawExemplar, String> {
     let bad = || format!("expected an exemplar, got {}", quote(raw));
     let (labels, rest) = raw.split_at(braces(raw, format)?);

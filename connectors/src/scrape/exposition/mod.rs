@@ -1,11 +1,13 @@
-//! Exposition formats: text 0.0.4 / 1.0.0 and OpenMetrics 1.0, read without an allocation per sample.
+//! Exposition formats: text 0.0.4 and 1.0.0, and OpenMetrics 1.0, parsed without an allocation per
+//! sample.
 //!
-//! A [`ExpositionParser`] walks the body and yields [`ExpositionEntry`]s. A sample's identity stays
-//! the bytes of its line: only who does not know them yet has [`series::parse`] make labels of
-//! them. The caller may *guess* the next series; a right guess costs one comparison instead of a
-//! scan. What cannot be walked so is read into [`points`]: protobuf ([`protobuf`]), and classic
-//! histograms that become native ones ([`nhcb`]). A body comes in pieces
-//! ([`ExpositionParser::piece`]); what is not whole in one is read with the next.
+//! An [`ExpositionParser`] iterates over the body and returns [`ExpositionEntry`]s. A sample is
+//! identified by the bytes of its series as written; only if these are not known does
+//! [`series::parse`] make labels of them. The caller can *guess* the next series: a right guess
+//! costs one comparison instead of a scan. Other forms are read into [`points`]: protobuf
+//! ([`protobuf`]), and classic histograms that are converted to native ones ([`nhcb`]). A body
+//! comes in pieces ([`ExpositionParser::piece`]); what is incomplete in one piece is read with the
+//! next.
 
 pub mod exemplar;
 pub mod nhcb;
@@ -16,25 +18,25 @@ pub mod series;
 
 use memchr::{memchr, memchr2, memchr3};
 
-/// What stands before a line and says how it is to be read.
+/// The context of a line, which determines how it is read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Context<'a> {
-    /// How the body is written.
+    /// The format of the body.
     pub format: TextFormat,
-    /// The type that the last TYPE line gave.
+    /// The type from the last TYPE line.
     pub kind: MetricType,
-    /// The unit that the last UNIT line gave, "" if there was none.
+    /// The unit from the last UNIT line; "" if there was none.
     pub unit: &'a str,
 }
 
 impl Context<'_> {
-    /// Lines of the text format in a family of this type.
+    /// The context of lines of the text format in a family of this type.
     pub fn text(kind: MetricType) -> Self {
         Context { format: TextFormat::Text, kind, unit: "" }
     }
 }
 
-/// How the body is written.
+/// The text format of a body.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum TextFormat {
     /// Prometheus' text format.
@@ -43,10 +45,10 @@ pub enum TextFormat {
     OpenMetrics,
 }
 
-/// What a body is.
+/// The format of a body.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum BodyFormat {
-    /// Lines, for a [`ExpositionParser`].
+    /// Lines, for an [`ExpositionParser`].
     Text(TextFormat),
     /// Messages, for [`mod@protobuf`].
     Protobuf,
@@ -57,11 +59,11 @@ pub enum BodyFormat {
 pub enum MetricType {
     /// Only grows.
     Counter,
-    /// Moves both ways.
+    /// Goes up and down.
     Gauge,
     /// Buckets by `le`.
     Histogram,
-    /// Buckets that move both ways.
+    /// Buckets that go up and down.
     GaugeHistogram,
     /// Quantiles.
     Summary,
@@ -69,13 +71,13 @@ pub enum MetricType {
     Info,
     /// One of several states.
     StateSet,
-    /// Not said.
+    /// Not known.
     #[default]
     Unknown,
 }
 
 impl MetricType {
-    /// As the API writes it.
+    /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             MetricType::Counter => "counter",
@@ -104,21 +106,21 @@ impl MetricType {
     }
 }
 
-/// One thing a body says.
+/// An entry of a body.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum ExpositionEntry<'a> {
     /// A sample.
     Sample(ExposedSample<'a>),
-    /// Something about a metric family.
+    /// Metadata of a metric family.
     Meta(MetadataLine<'a>),
 }
 
-/// A sample, its series still as written.
+/// A sample with its series as written.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct ExposedSample<'a> {
-    /// The bytes that name the series, without blanks around.
+    /// The bytes of the series, without surrounding blanks.
     pub series: &'a [u8],
-    /// Whether `series` is what the caller guessed.
+    /// Whether `series` is the guess of the caller.
     pub guessed: bool,
     /// The value; every NaN is the ordinary one or the stale marker.
     pub value: f64,
@@ -129,13 +131,13 @@ pub struct ExposedSample<'a> {
 /// A HELP, TYPE or UNIT line.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct MetadataLine<'a> {
-    /// The family's name, as written (perhaps quoted).
+    /// The name of the family as written (possibly quoted).
     pub name: &'a [u8],
-    /// What is said of it.
+    /// The content.
     pub what: MetadataValue<'a>,
 }
 
-/// The content of a metadata line, escapes not yet resolved.
+/// The content of a metadata line; escapes are not resolved.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum MetadataValue<'a> {
     /// Free text.
@@ -156,27 +158,27 @@ pub struct ExpositionError {
     pub reason: String,
 }
 
-/// Reads one body.
+/// Parses one body.
 pub struct ExpositionParser<'a> {
     body: &'a [u8],
     at: usize,
-    /// Where the last entry starts.
+    /// The offset of the last entry.
     start: usize,
     format: TextFormat,
     kind: MetricType,
     ended: bool,
-    /// Where the exemplar of the last sample stands.
+    /// The range of the last sample's exemplar.
     exemplar: Option<(usize, usize)>,
-    /// Whether the body goes on behind this piece of it.
+    /// Whether more of the body follows this piece.
     more: bool,
-    /// Lines of the pieces before.
+    /// Number of lines in the pieces before.
     lines: usize,
     unit: String,
-    /// What is wrong behind the sample that was read last.
+    /// An error after the last sample, reported with the next call.
     broken: Option<String>,
 }
 
-/// What the parser of a piece leaves to that of the next one.
+/// The state that the parser of a piece passes to that of the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
     kind: MetricType,
@@ -187,7 +189,7 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// The unit that the last UNIT line gave, "" if there was none.
+    /// The unit from the last UNIT line; "" if there was none.
     pub fn unit(&self) -> &str {
         &self.unit
     }
@@ -215,7 +217,7 @@ impl<'a> ExpositionParser<'a> {
         }
     }
 
-    /// A parser of a piece of a body: whole lines, and `last` if none come behind it.
+    /// A parser for a piece of a body: complete lines; `last` if it is the end of the body.
     pub fn piece(piece: &'a [u8], last: bool, format: TextFormat, before: Resume) -> ExpositionParser<'a> {
         let Resume { kind, ended, lines, unit, broken } = before;
         ExpositionParser {
@@ -229,7 +231,7 @@ impl<'a> ExpositionParser<'a> {
         }
     }
 
-    /// How many bytes of the piece have been read, and what the parser of the rest has to know.
+    /// The number of bytes read, and the state for the parser of the rest.
     pub fn pause(self) -> (usize, Resume) {
         let rest = !self.more && self.at >= self.body.len();
         let lines = if rest { 0 } else { memchr::memchr_iter(b'\n', &self.body[..self.at]).count() };
@@ -237,22 +239,23 @@ impl<'a> ExpositionParser<'a> {
         (self.at, Resume { kind: self.kind, ended: self.ended, lines, unit: self.unit, broken: self.broken })
     }
 
-    /// A parser of a further piece of a body, which begins with a line; `kind` is that of the parser before.
+    /// A parser for another piece of a body, which begins at a line; `kind` is that of the parser
+    /// before.
     pub fn resume(piece: &'a [u8], format: TextFormat, kind: MetricType) -> ExpositionParser<'a> {
         ExpositionParser { kind, ..ExpositionParser::new(piece, format) }
     }
 
-    /// Whether all of the piece is read.
+    /// Whether the whole piece was read.
     pub fn is_through(&self) -> bool {
         self.at >= self.body.len()
     }
 
-    /// The type that the last TYPE line gave: samples that follow have it.
+    /// The type from the last TYPE line, which following samples have.
     pub fn kind(&self) -> MetricType {
         self.kind
     }
 
-    /// How the lines that follow are to be read.
+    /// The context of the following lines.
     pub fn context(&self) -> Context<'_> {
         Context { format: self.format, kind: self.kind, unit: &self.unit }
     }
@@ -262,8 +265,8 @@ impl<'a> ExpositionParser<'a> {
         self.exemplar.map(|(start, end)| &self.body[start..end])
     }
 
-    /// The next entry; `None` at the end. `guess` are the bytes of the series the caller expects
-    /// (or nothing).
+    /// The next entry; `None` at the end. `guess` are the bytes of the series that the caller
+    /// expects; may be empty.
     #[inline]
     pub fn next(&mut self, guess: &[u8]) -> Result<Option<ExpositionEntry<'a>>, ExpositionError> {
         let result = match self.format {
@@ -279,7 +282,7 @@ impl<'a> ExpositionParser<'a> {
         }
     }
 
-    /// Whether the piece ends inside a string: values of the text format may have line ends in them.
+    /// Whether the piece ends within a string: in the text format, values may contain line breaks.
     #[cold]
     fn is_cut(&self) -> bool {
         if self.format != TextFormat::Text {
@@ -297,7 +300,7 @@ impl<'a> ExpositionParser<'a> {
         }
     }
 
-    /// An error in the line that the last entry came from.
+    /// An error in the line of the last entry.
     #[cold]
     pub fn error(&self, reason: String) -> ExpositionError {
         let before = &self.body[..self.start];
@@ -310,7 +313,7 @@ impl<'a> ExpositionParser<'a> {
             match byte {
                 _ if self.ended => self.at = self.body.len(),
                 b'\n' | b' ' | b'\t' => self.at += 1,
-                // As in Prometheus: nothing behind it is read.
+                // As in Prometheus, nothing after it is read.
                 0 => self.ended = true,
                 b'#' => {
                     if let Some(meta) = self.text_comment()? {
@@ -345,7 +348,8 @@ impl<'a> ExpositionParser<'a> {
         t.ok_or_else(|| format!("expected a timestamp in milliseconds, got {}", quote(token)))
     }
 
-    /// A comment is ignored unless it is a HELP or TYPE line. `#TYPE` without a blank is none.
+    /// Parses a comment, which is ignored unless it is a HELP or TYPE line. `#TYPE` without a blank
+    /// is neither.
     fn text_comment(&mut self) -> Fallible<Option<MetadataLine<'a>>> {
         let line = self.take_line();
         let rest = trim_start(&line[1..]);
@@ -358,7 +362,7 @@ impl<'a> ExpositionParser<'a> {
             return Ok(None);
         }
         let (name, text) = split_name(trim_start(after))?;
-        // What stands behind the name is passed over, whatever it is; blanks alone are no text.
+        // The character after the name is skipped, whatever it is; blanks alone are an empty text.
         let text = if trim_start(text).is_empty() { b"" } else { &text[1..] };
         let what = match keyword {
             b"HELP" => MetadataValue::Help(utf8(text)?),
@@ -381,7 +385,7 @@ impl<'a> ExpositionParser<'a> {
         }
         match self.peek() {
             None if self.more => Ok(None),
-            // Prometheus takes a body of no bytes for no samples.
+            // As in Prometheus, an empty body has no samples and is not an error.
             None if self.lines == 0 && self.body.is_empty() => Ok(None),
             None => Err(NO_EOF.into()),
             Some(b'#') => match self.open_metrics_comment()? {
@@ -412,8 +416,9 @@ impl<'a> ExpositionParser<'a> {
         Ok(ExposedSample { series, guessed, value, t })
     }
 
-    /// The timestamp of a sample that goes on behind its value. A blank with nothing behind it, or
-    /// with what should be an exemplar, breaks the body, but not this sample: Prometheus counts it.
+    /// Parses the timestamp of a sample whose line continues after its value. A blank followed by
+    /// nothing, or by a malformed exemplar, is an error in the body, but not in this sample:
+    /// Prometheus counts it.
     fn open_metrics_time(&mut self) -> Fallible<Option<i64>> {
         match self.body.get(self.at + 1) {
             Some(b'#') if !self.body[self.at..].starts_with(b" # ") => Ok(None),
@@ -442,7 +447,7 @@ impl<'a> ExpositionParser<'a> {
         Ok((seconds * 1000.0) as i64)
     }
 
-    /// Checks ` # {labels} value [timestamp]` and remembers where it stands.
+    /// Checks ` # {labels} value [timestamp]` and stores its range.
     fn take_exemplar(&mut self) -> Fallible<()> {
         if !self.body[self.at..].starts_with(b" # {") {
             return Err(format!("expected an exemplar, got {}", quote(self.token())));
@@ -461,7 +466,7 @@ impl<'a> ExpositionParser<'a> {
         Ok(())
     }
 
-    /// A metadata line, or `None` for `# EOF`.
+    /// A metadata line; `None` for `# EOF`.
     fn open_metrics_comment(&mut self) -> Fallible<Option<MetadataLine<'a>>> {
         let line = self.take_line();
         if line == b"# EOF" {
@@ -488,7 +493,7 @@ impl<'a> ExpositionParser<'a> {
         Ok(Some(MetadataLine { name, what }))
     }
 
-    /// A unit is the last part of its family's name.
+    /// Sets the unit, which must be the last part of the family's name.
     fn set_unit(&mut self, name: &[u8], unit: &'a [u8]) -> Fallible<&'a [u8]> {
         let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
         let before = name.strip_suffix(unit).and_then(|before| before.last());
@@ -506,7 +511,7 @@ impl<'a> ExpositionParser<'a> {
         Ok(self.kind)
     }
 
-    /// The series at the cursor: by the guess if that is what stands there, else by scanning.
+    /// The series at the current position: the guess if it matches, otherwise by scanning.
     #[inline]
     fn series(&mut self, guess: &[u8]) -> Fallible<(&'a [u8], bool)> {
         let rest = &self.body[self.at..];
@@ -519,7 +524,7 @@ impl<'a> ExpositionParser<'a> {
         Ok((&rest[..len], false))
     }
 
-    /// The number at the cursor, which must end at a blank or at the line's end.
+    /// The number at the current position, which must end at a blank or at the end of the line.
     #[inline]
     fn number(&mut self) -> Fallible<f64> {
         let rest = &self.body[self.at..];
@@ -553,7 +558,7 @@ impl<'a> ExpositionParser<'a> {
         Ok(())
     }
 
-    /// The bytes up to the next blank or line end, consumed.
+    /// Takes the bytes up to the next blank or end of line.
     fn token(&mut self) -> &'a [u8] {
         let rest = &self.body[self.at..];
         let len = memchr3(b' ', b'\t', b'\n', rest).unwrap_or(rest.len());
@@ -561,7 +566,7 @@ impl<'a> ExpositionParser<'a> {
         &rest[..len]
     }
 
-    /// The rest of the line, consumed with its end.
+    /// Takes the rest of the line, including its end.
     fn take_line(&mut self) -> &'a [u8] {
         let rest = &self.body[self.at..];
         let len = memchr(b'\n', rest).unwrap_or(rest.len());
@@ -579,8 +584,7 @@ impl<'a> ExpositionParser<'a> {
     }
 }
 
-/// Whether a series that reads `series` really ends where `rest` begins: `a` must not be the start
-/// of `a {b="c"}`.
+/// Whether `series` ends where `rest` begins: `a` must not be the beginning of `a {b="c"}`.
 fn ends_series(rest: &[u8], series: &[u8]) -> bool {
     match rest.first() {
         Some(b' ' | b'\t') => series.last() == Some(&b'}') || trim_start(rest).first() != Some(&b'{'),
@@ -617,7 +621,7 @@ fn braces(rest: &[u8], format: TextFormat) -> Fallible<usize> {
     }
 }
 
-/// Index behind the string whose opening quote is at `open`.
+/// The index after the string whose opening quote is at `open`.
 fn string_end(rest: &[u8], open: usize, format: TextFormat) -> Fallible<usize> {
     let mut at = open + 1;
     while let Some(found) = memchr2(b'"', b'\\', &rest[at..]).map(|found| at + found) {
@@ -639,7 +643,7 @@ fn trim_start(bytes: &[u8]) -> &[u8] {
     &bytes[bytes.iter().take_while(|b| matches!(b, b' ' | b'\t')).count()..]
 }
 
-/// Up to the first blank, and what comes after it.
+/// Splits at the first blank.
 fn split_blank(bytes: &[u8]) -> (&[u8], &[u8]) {
     match memchr2(b' ', b'\t', bytes) {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),
@@ -647,7 +651,7 @@ fn split_blank(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The (perhaps quoted) name a metadata line starts with, and what is behind it.
+/// Splits off the (possibly quoted) name at the start of a metadata line.
 fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
     let len = match bytes.first() {
         Some(b'"') => string_end(bytes, 0, TextFormat::OpenMetrics)?,
@@ -660,7 +664,7 @@ fn split_name(bytes: &[u8]) -> Fallible<(&[u8], &[u8])> {
     Ok(bytes.split_at(len))
 }
 
-/// A help text, which must be UTF-8.
+/// Checks that a help text is UTF-8.
 fn utf8(text: &[u8]) -> Fallible<&[u8]> {
     match std::str::from_utf8(text) {
         Ok(_) => Ok(text),
@@ -668,7 +672,7 @@ fn utf8(text: &[u8]) -> Fallible<&[u8]> {
     }
 }
 
-/// Foreign bytes for an error message: quoted, escaped, cut.
+/// Bytes from outside, for an error message: quoted, escaped, cut.
 pub fn quote(bytes: &[u8]) -> String {
     let line = &bytes[..memchr(b'\n', bytes).unwrap_or(bytes.len())];
     let cut = &line[..line.len().min(crate::limits::QUOTE_BYTES)];

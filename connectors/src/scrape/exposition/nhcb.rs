@@ -1,7 +1,8 @@
-//! Classic histograms as native ones with custom buckets: the lines of one histogram become one sample.
+//! Converts classic histograms to native ones with custom buckets: the lines of one histogram
+//! become one sample.
 //!
-//! In a text the lines of a histogram stand together: what has another name or other labels begins
-//! another one.
+//! In a text, the lines of a histogram must be adjacent: a line with another name or other labels
+//! begins another histogram.
 
 use super::points::{ExposedPoints, PointRules, PointValue, RawExemplar, write_series};
 use super::series::SeriesError;
@@ -14,16 +15,16 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::number::general;
 use storage::model::{Labels, TimeMs};
 
-/// A classic histogram being collected.
+/// A classic histogram that is being collected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClassicHistogram {
-    /// (upper bound, observations up to it).
+    /// (Upper bound, number of observations up to it).
     buckets: Vec<(f64, f64)>,
-    /// All observations, if that was said.
+    /// Number of all observations, if it was given.
     count: Option<f64>,
     /// Sum of all observations.
     pub sum: f64,
-    /// The first thing that is wrong with it.
+    /// The first error.
     wrong: Option<String>,
 }
 
@@ -33,7 +34,7 @@ impl ClassicHistogram {
         ClassicHistogram { sum, ..ClassicHistogram::default() }
     }
 
-    /// Says how many observations there are in all.
+    /// Sets the number of all observations.
     pub fn count(&mut self, count: f64) {
         if count < 0.0 {
             self.fail(|| format!("count must be non-negative: count={}", general(count)));
@@ -41,7 +42,7 @@ impl ClassicHistogram {
         self.count = Some(count);
     }
 
-    /// Adds a bucket, in any order. Of two with one bound the first counts.
+    /// Adds a bucket, in any order. Of two with the same bound, the first counts.
     pub fn bucket(&mut self, bound: f64, count: f64) {
         if bound.is_nan() {
             return self.fail(|| "bucket boundary must not be NaN".to_owned());
@@ -68,12 +69,12 @@ impl ClassicHistogram {
         self.wrong.get_or_insert_with(reason);
     }
 
-    /// The native histogram, or why the buckets contradict each other.
+    /// Converts it to a native histogram. The error says how the buckets contradict each other.
     pub fn convert(mut self) -> Result<RawHistogram, String> {
         if let Some(reason) = self.wrong {
             return Err(reason);
         }
-        // Stable, and quick where they are in order already.
+        // The sort is stable, and fast if they are in order already.
         self.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.buckets.dedup_by(|later, first| later.0 == first.0);
         if let Some(two) = self.buckets.windows(2).find(|two| two[0].1 > two[1].1) {
@@ -119,19 +120,19 @@ fn not_cumulative(count: f64, below: f64) -> String {
     format!("count is not cumulative: {} < {}", general(count), general(below))
 }
 
-/// Makes samples of the lines of a text body, one after the other.
+/// Converts the lines of a text body, one after the other.
 #[derive(Default)]
 pub struct Converter {
-    /// The name of the last TYPE line.
+    /// The name from the last TYPE line.
     family: String,
     /// The histogram whose lines are being read.
     open: Option<OpenClassicHistogram>,
-    /// How many there have been.
+    /// Number of histograms so far.
     opened: u64,
 }
 
 impl Converter {
-    /// A family of this name begins, as its TYPE line writes it.
+    /// Begins a family with this name, as written in its TYPE line.
     pub fn family(&mut self, name: &[u8]) {
         let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
         self.family.clear();
@@ -143,14 +144,15 @@ impl Converter {
         self.open.as_ref().map(|_| self.opened)
     }
 
-    /// The histogram of this number counts since `start`; nothing happens if its lines are over.
+    /// Sets the start timestamp of the histogram with this number; does nothing if its lines have
+    /// ended.
     pub fn set_start(&mut self, number: u64, start: TimeMs) {
         if let Some(open) = self.open.as_mut().filter(|_| number == self.opened) {
             open.start = start;
         }
     }
 
-    /// Takes a line, and adds the samples that it ends and those that it stays.
+    /// Processes a line. Adds the histogram that it ends, and the line itself if it stays a sample.
     pub fn line(
         &mut self,
         sample: &ExposedSample<'_>,
@@ -176,7 +178,7 @@ impl Converter {
             let write = |out: &mut Vec<u8>| out.extend_from_slice(sample.series);
             let point = points.push(write, context, PointValue::Float(sample.value));
             point.t = sample.t;
-            // Of a line that counts in a histogram, that has the exemplar.
+            // The exemplar of a line that is part of a histogram belongs to the histogram.
             point.exemplars.extend(exemplar.filter(|_| said.is_none()));
         }
         Ok(())
@@ -203,15 +205,16 @@ impl Converter {
             ClassicLineKind::Count => open.classic.count(sample.value),
             ClassicLineKind::Sum => open.classic.sum = sample.value,
         }
-        // Without a time, an exemplar of a native histogram cannot be told from one that was seen before.
+        // An exemplar of a native histogram without a timestamp cannot be distinguished from one
+        // seen before.
         let seen = seen.clone().filter(|exemplar| exemplar.t.is_some());
         if open.exemplars.len() < HISTOGRAM_EXEMPLARS {
             open.exemplars.extend(seen);
         }
     }
 
-    /// The lines of a histogram are over, because other ones or a family's begin, or the body ends:
-    /// it becomes a sample, if it is one.
+    /// Ends the lines of a histogram, because other lines or another family begin, or the body
+    /// ends. Adds its sample if it is valid.
     pub fn close(&mut self, points: &mut ExposedPoints) {
         let Some(OpenClassicHistogram { histogram, t, start, classic, exemplars }) = self.open.take() else {
             return;
@@ -225,7 +228,7 @@ impl Converter {
     }
 }
 
-/// What a line says of its histogram.
+/// The part of a histogram that a line gives.
 enum ClassicLineKind {
     Bucket(f64),
     Count,
@@ -234,10 +237,9 @@ enum ClassicLineKind {
 
 /// A line of a family of type histogram.
 struct ClassicLine {
-    /// Labels of the histogram that it would belong to: of a line that says nothing of one, those
-    /// that it has itself.
+    /// The labels of its histogram; for a line that is not part of one, its own labels.
     histogram: Labels,
-    /// `None` for a bucket without a bound, and for what is called otherwise.
+    /// `None` for a bucket without a bound, and for other names.
     said: Option<ClassicLineKind>,
 }
 
@@ -262,7 +264,7 @@ impl ClassicLine {
 struct OpenClassicHistogram {
     histogram: Labels,
     t: Option<TimeMs>,
-    /// Since when it counts, ms; 0: not said.
+    /// The start timestamp, ms; 0: none.
     start: TimeMs,
     classic: ClassicHistogram,
     exemplars: Vec<RawExemplar>,
@@ -347,8 +349,8 @@ h_count 7
         let names: Vec<(&str, &str)> = read.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         let classic = ["h_bucket{le=\"x\"}", "h_bucket", "h_bucket{le=\"NaN\"}"].map(|name| (name, "1"));
         assert_eq!(names[..3], classic);
-        // A line of another name ends it, as in Prometheus: of its two halves the second is refused
-        // when it is stored.
+        // A line with another name ends it, as in Prometheus; the second of the two halves is
+        // refused when it is stored.
         assert_eq!(
             names[3..],
             [("h", "7"), ("h", "2 0 [0.1] [1.0, 1.0]"), ("other_count", "8"), ("h", "2 1.5 [] [2.0]")]
