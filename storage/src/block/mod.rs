@@ -13,6 +13,8 @@ pub mod cold;
 pub(crate) mod decimal;
 mod delta_binary_packed;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod histogram_rows;
 mod index;
 mod matcher_eval;

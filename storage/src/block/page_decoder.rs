@@ -59,11 +59,6 @@ impl PageLocation<'_> {
         self.clock_lengths.len()
     }
 
-    /// The number of samples and gaps of all rows together.
-    fn most(&self) -> usize {
-        self.clock_lengths.iter().sum()
-    }
-
     /// The stored bytes of column `c`. `None` if the column is not cut at the same rows as the
     /// page.
     fn stored(&self, c: usize) -> Option<bytes::Bytes> {
@@ -85,7 +80,8 @@ impl PageLocation<'_> {
 /// Decodes pages. Reuses its buffers.
 pub(super) struct PageDecoder {
     zstd: zstd::bulk::Decompressor<'static>,
-    bytes: Vec<u8>,
+    /// The column that is decoded, without compression, and [`PADDING`].
+    pub(super) bytes: Vec<u8>,
     levels: Vec<u8>,
     repeats: Vec<u8>,
     exps: Vec<i64>,
@@ -107,24 +103,36 @@ impl PageDecoder {
     /// Decodes a page. `None` if its layout is not supported or it is damaged; the `parquet` crate
     /// tells which.
     pub(super) fn decode(&mut self, place: &PageLocation) -> Option<SamplesPage> {
-        let rows = place.rows();
-        let most = place.most();
-        self.open(place, 0, DELTA_BINARY_PACKED)?;
+        self.assemble(place.clock_lengths, |decoder, c, encoding| decoder.open(place, c, encoding))
+    }
+
+    /// As [`PageDecoder::decode`]. `open` gets the number of a column and its encoding. It replaces
+    /// `bytes` by the column, without compression, and [`PADDING`], and returns the number of levels.
+    pub(super) fn assemble(
+        &mut self,
+        clock_lengths: &[usize],
+        mut open: impl FnMut(&mut PageDecoder, usize, u64) -> Option<usize>,
+    ) -> Option<SamplesPage> {
+        let rows = clock_lengths.len();
+        // The number of samples and gaps of all rows together.
+        let most = clock_lengths.iter().sum();
+        // Columns in the order of `COLUMNS`: 0 `exp`, 1 `gaps`, 2 `m`, 3 `raw`.
+        open(self, 0, DELTA_BINARY_PACKED)?;
         delta_binary_packed::all(&self.bytes, rows, &mut self.exps)?;
         if self.exps.len() != rows {
             return None;
         }
         let mut page = SamplesPage { rows: Vec::with_capacity(rows), ..SamplesPage::default() };
-        self.rows(place, &mut page)?;
-        // Columns in the order of `COLUMNS`: 0 `exp`, 1 `gaps`, 2 `m`, 3 `raw`.
-        let count = self.open(place, 2, DELTA_BINARY_PACKED)?;
+        let count = open(self, 1, DELTA_BINARY_PACKED)?;
+        self.rows(clock_lengths, most, count, &mut page)?;
+        let count = open(self, 2, DELTA_BINARY_PACKED)?;
         let from = self.list_levels(count, most + rows)?;
         let packed = self.bytes.get(from..)?;
         page.marks = DeltaSkipIndex::new(packed, most)?;
         page.mantissas = boxed_exact(packed);
         let mantissas = page.marks.total();
         self.lists(&mut page, |values| matches!(values, RowEncoding::Decimal(_)), mantissas)?;
-        let count = self.open(place, 3, PLAIN)?;
+        let count = open(self, 3, PLAIN)?;
         let from = self.list_levels(count, most + rows)?;
         let values = self.bytes.get(from..self.bytes.len().checked_sub(PADDING)?)?;
         page.raw.reserve_exact(values.len() / 8);
@@ -150,12 +158,17 @@ impl PageDecoder {
         Some(header.levels)
     }
 
-    /// Adds the rows to `page`, with their gaps. The lengths of the rows follow from the gaps.
-    fn rows(&mut self, place: &PageLocation, page: &mut SamplesPage) -> Option<()> {
-        let rows = place.rows();
-        let most = place.most();
-        let count = self.open(place, 1, DELTA_BINARY_PACKED)?;
-        if count > most + rows {
+    /// Adds the rows to `page`, with their gaps, which are in `self.bytes`. The lengths of the rows
+    /// follow from the gaps. `most`: the number of samples and gaps of all rows together; `count`: of
+    /// levels of the gaps.
+    fn rows(
+        &mut self,
+        clock_lengths: &[usize],
+        most: usize,
+        count: usize,
+        page: &mut SamplesPage,
+    ) -> Option<()> {
+        if count > most + clock_lengths.len() {
             return None;
         }
         let from = page_header::levels(&self.bytes, 1, count, &mut self.repeats)?;
@@ -164,7 +177,7 @@ impl PageDecoder {
         page.gaps = self.gaps.iter().map(|gap| *gap as u32).collect();
         let mut elements = self.repeats.iter().zip(&self.levels).peekable();
         let mut end = 0;
-        for (clock, exp) in place.clock_lengths.iter().zip(&self.exps) {
+        for (clock, exp) in clock_lengths.iter().zip(&self.exps) {
             let begin = end;
             // Repetition level 0 marks the first element of a list; the others have level 1.
             end += u32::from(*elements.next().filter(|(repeat, _)| **repeat == 0)?.1);
