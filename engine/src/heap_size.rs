@@ -1,14 +1,16 @@
-//! How many bytes things keep on the heap, for reports on memory: what is allocated, not what is in use.
+//! Bytes that values occupy on the heap, for reports on memory: what is allocated, not what is in
+//! use.
 //!
-//! Shared things count nothing here ([`Labels`], [`Arc`]s): whoever made them keeps them, mostly the store.
+//! Shared values ([`Labels`], [`Arc`]s) count nothing here; they count where they were created,
+//! mostly in the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use storage::model::Labels;
 
-/// What keeps bytes on the heap.
+/// A value that may occupy bytes on the heap.
 pub trait HeapSize {
-    /// How many.
+    /// The number of bytes.
     fn heap(&self) -> usize;
 }
 
@@ -66,7 +68,7 @@ impl<T: HeapSize, const N: usize> HeapSize for [T; N] {
     }
 }
 
-/// An entry of a hash table has a byte beside it.
+/// An entry of a hash table has one byte of metadata.
 impl<K: HeapSize, V: HeapSize> HeapSize for HashMap<K, V> {
     fn heap(&self) -> usize {
         let entries = self.iter().map(|(k, v)| k.heap() + v.heap());
@@ -80,7 +82,7 @@ impl<K: HeapSize> HeapSize for HashSet<K> {
     }
 }
 
-/// As if its nodes were full.
+/// Counted as if all nodes were full.
 impl<K: HeapSize, V: HeapSize> HeapSize for BTreeMap<K, V> {
     fn heap(&self) -> usize {
         let entries = self.iter().map(|(k, v)| k.heap() + v.heap());

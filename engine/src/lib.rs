@@ -1,10 +1,11 @@
-//! Plans, functions and operators; the live and the query runtime.
+//! The engine: plans, functions and operators, and the two runtimes that run them.
 //!
-//! A *plan* ([`plan`]) is a question. [`query`] answers it over a stretch of history, [`live`] keeps its
-//! answer current. Both run the same [`operators`], which call the same kernels ([`functions`]).
-//! Layers, each knows only those before it: [`types`], [`annotations`], [`functions`], [`plan`],
-//! [`operators`], [`query`], [`live`] (which asks the query runtime for what it cannot maintain).
-//! This crate knows no HTTP, no YAML and no query text. It reads no clock: ticks come to it.
+//! A *plan* ([`plan`]) says what to compute, independent of the query language. [`query`] evaluates
+//! it over stored history, [`live`] keeps its answer current, tick by tick. Both use the same
+//! [`operators`], which call the same kernels ([`functions`]). The layers, each of which uses only
+//! those before it: [`types`], [`annotations`], [`functions`], [`plan`], [`operators`], [`query`],
+//! [`live`] (which queries history for what it cannot keep current). This crate has no HTTP, no
+//! YAML and no query text, and reads no clock: the caller passes the time of each tick.
 
 // Tests may touch the disk and the clock; the crate may not (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests drive the real world"))]

@@ -1,22 +1,21 @@
-//! Memory of queries and views, counted where they make values, labels and answers.
+//! Memory of queries and views, counted where they create values, labels and answers.
 //!
-//! What is counted is an estimate in bytes, not what the allocator hands out: it has to be right to
-//! a factor of two, and cheap. A [`MemoryPool`] is shared by all queries, or by all views; each of
-//! them has a [`MemoryReservation`] in it, with a limit of its own, that is given back when it is
-//! dropped.
+//! The numbers are estimates in bytes, not what the allocator uses: correct to a factor of two, and
+//! cheap. All queries share a [`MemoryPool`], and all views another; each query or step of a view
+//! has a [`MemoryReservation`] in it, with its own limit, which is returned when it is dropped.
 
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Who reserves memory in a pool: decides what an error says.
+/// Who uses a pool; decides the text of an error.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Consumers {
     Queries,
     Views,
 }
 
-/// Bytes that all queries, or all views, may hold together.
+/// The memory that all queries, or all views, may hold together.
 #[derive(Debug)]
 pub struct MemoryPool {
     consumers: Consumers,
@@ -24,7 +23,7 @@ pub struct MemoryPool {
     reserved: AtomicUsize,
 }
 
-/// What one query, or one step of a view, holds of a pool.
+/// The memory that one query, or one step of a view, holds.
 #[derive(Debug)]
 pub struct MemoryReservation {
     pool: Arc<MemoryPool>,
@@ -32,31 +31,31 @@ pub struct MemoryReservation {
     size: AtomicUsize,
 }
 
-/// Why no more memory is to be had.
+/// Why no more memory can be reserved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryExhausted {
-    /// The query holds too much by itself.
+    /// The query itself holds too much; bytes of the limit.
     #[error(
         "query processing would hold more than {} of values, labels and answer in memory: \
          ask for fewer series or steps or for shorter labels, or raise --query.max-bytes",
         binary(*.0)
     )]
     Query(usize),
-    /// All queries together do.
+    /// All queries together hold too much.
     #[error(
         "the queries at work would together hold more than {} of values, labels and answers in memory: \
          ask again later or for less, or raise --query.max-total-bytes",
         binary(*.0)
     )]
     Queries(usize),
-    /// The labels that a step of a view makes are too much.
+    /// A step of a view creates too many labels.
     #[error(
         "this step would hold more than {} of labels in memory: \
          let it make fewer or shorter labels, or raise --query.max-bytes",
         binary(*.0)
     )]
     View(usize),
-    /// Those of all views together are.
+    /// All views together create too many labels.
     #[error(
         "the standing views would together hold more than {} of labels in memory: \
          let them make fewer or shorter labels, or raise --query.max-total-bytes",
@@ -66,14 +65,14 @@ pub enum MemoryExhausted {
 }
 
 impl MemoryExhausted {
-    /// Whether a text is one of these.
+    /// Whether a text is one of these errors.
     pub fn says(text: &str) -> bool {
         text.contains("would hold more than") && text.contains("--query.max-bytes")
             || text.contains("would together hold more than") && text.contains("--query.max-total-bytes")
     }
 }
 
-/// `1.5 GiB`, as flags take it: the largest unit of which there is at least one.
+/// Formats like `1.5 GiB`, as flags accept it: in the largest unit of which there is at least one.
 fn binary(bytes: usize) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut shown = (bytes as f64, "B");
@@ -87,12 +86,12 @@ fn binary(bytes: usize) -> String {
     format!("{} {}", number.strip_suffix(".0").unwrap_or(&number), shown.1)
 }
 
-/// What views may hold of labels that they make.
+/// The limits for labels that views create.
 #[derive(Clone, Debug)]
 pub struct ViewMemory {
-    /// All of them together.
+    /// The pool of all views.
     pub pool: Arc<MemoryPool>,
-    /// One step of one of them, bytes.
+    /// The limit of one step of a view, in bytes.
     pub limit: usize,
 }
 
@@ -103,19 +102,19 @@ impl Default for ViewMemory {
 }
 
 impl ViewMemory {
-    /// An empty reservation of one step.
+    /// An empty reservation for one step.
     pub fn reservation(&self) -> MemoryReservation {
         self.pool.reservation(self.limit)
     }
 }
 
 impl MemoryPool {
-    /// For all queries together.
+    /// A pool for all queries together.
     pub fn of_queries(limit: usize) -> Arc<MemoryPool> {
         Arc::new(MemoryPool { consumers: Consumers::Queries, limit, reserved: AtomicUsize::new(0) })
     }
 
-    /// For the labels that all views make.
+    /// A pool for the labels that all views create.
     pub fn of_views(limit: usize) -> Arc<MemoryPool> {
         Arc::new(MemoryPool { consumers: Consumers::Views, limit, reserved: AtomicUsize::new(0) })
     }
@@ -132,7 +131,7 @@ impl MemoryPool {
 }
 
 impl MemoryReservation {
-    /// Reserves `bytes` more, or nothing.
+    /// Reserves `bytes` more, or nothing and an error.
     pub fn grow(&self, bytes: usize) -> Result<(), MemoryExhausted> {
         let size = self.size.fetch_add(bytes, Relaxed).saturating_add(bytes);
         if size > self.limit {
@@ -154,13 +153,13 @@ impl MemoryReservation {
         Ok(())
     }
 
-    /// Gives back what is reserved beyond `size` bytes.
+    /// Returns what is reserved beyond `size` bytes.
     pub fn shrink_to(&self, size: usize) {
         let before = self.size.fetch_min(size, Relaxed);
         self.pool.reserved.fetch_sub(before.saturating_sub(size), Relaxed);
     }
 
-    /// Gives back `bytes`.
+    /// Returns `bytes`.
     pub fn shrink(&self, bytes: usize) {
         self.size.fetch_sub(bytes, Relaxed);
         self.pool.reserved.fetch_sub(bytes, Relaxed);
@@ -171,7 +170,7 @@ impl MemoryReservation {
         self.size.load(Relaxed)
     }
 
-    /// The most that it may reserve.
+    /// The most bytes that can be reserved.
     pub fn limit(&self) -> usize {
         self.limit.min(self.pool.limit)
     }

@@ -1,10 +1,10 @@
-//! Annotations: what a query's answer should be read with. Warnings say that something is wrong
-//! with the data or the query, infos that something may be.
+//! Annotations of an answer. A warning says that something is wrong with the data or the query, an
+//! info that something may be.
 //!
-//! Operators leave [`StepAnnotation`]s (see [`crate::annotations::step`]), which know the
-//! step but not the text of the query: a step may serve several. [`StepOrigin`] says where a step
-//! stood in one query; the two make an [`Annotation`]. Front ends add the prefix and turn the place
-//! into line and column.
+//! Operators create [`StepAnnotation`]s (see [`crate::annotations::step`]). They do not have the
+//! position in the query, because several queries may share a step. [`StepOrigin`] says where in
+//! one query a step comes from; both together make an [`Annotation`]. Front ends add the prefix,
+//! and line and column of the position.
 
 pub mod step;
 pub mod texts;
@@ -18,79 +18,80 @@ use std::sync::Arc;
 use storage::model::TimeMs;
 use storage::model::number::general;
 
-/// How grave it is.
+/// How severe an annotation is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     /// Something is wrong.
     Warning,
-    /// Something may be.
+    /// Something may be wrong.
     Info,
 }
 
-/// What it is about.
+/// What an annotation is about.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AnnotationTarget {
     /// The whole expression of the step.
     #[default]
     Whole,
-    /// Its operand of that number, in the order of the inputs of the plan's node.
+    /// The operand with that number, in the order of the inputs of the plan's node.
     Operand(u8),
-    /// An expression inside it, by its number in the order of `plan::parts`; beyond the last: no position is known.
+    /// An expression inside it, by its number in the order of `plan::parts`; a number after the
+    /// last means that no position is known.
     Part(u32),
 }
 
-/// What an operator has to remark.
+/// An annotation of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepAnnotation {
-    /// How grave it is.
+    /// How severe it is.
     pub level: Severity,
-    /// Prometheus' text, without prefix and position. Notes of one text are one.
+    /// The text of Prometheus, without prefix and position. Annotations with equal texts are one.
     pub text: Arc<str>,
     /// What it is about.
     pub place: AnnotationTarget,
-    /// What is merged when the same is remarked again.
+    /// The details that are merged when the annotation occurs again.
     pub extent: Occurrences,
 }
 
-/// How far something extends that was remarked several times.
+/// The details of an annotation that occurred several times.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Occurrences {
-    /// It is not said.
+    /// None.
     #[default]
     Untold,
-    /// So many times.
+    /// How many times it occurred.
     Times(u64),
-    /// Bucket counts that fell where they must not.
+    /// Bucket counts that were not monotonic.
     Buckets {
         /// Lowest bound of a repaired bucket.
         low: f64,
-        /// Highest.
+        /// Highest bound of a repaired bucket.
         high: f64,
         /// Largest difference.
         difference: f64,
-        /// Samples.
+        /// Number of samples.
         samples: u64,
         /// First evaluation time.
         from: TimeMs,
         /// Last evaluation time.
         to: TimeMs,
     },
-    /// Parameters out of bounds: the text is told of the highest and of the lowest, or if one is
-    /// NaN, of NaN alone.
+    /// Parameters out of bounds. The text names the highest and the lowest value; if one is NaN,
+    /// only NaN.
     Parameter {
-        /// Lowest.
+        /// Lowest value.
         low: f64,
-        /// Highest.
+        /// Highest value.
         high: f64,
         /// The bounds.
         bounds: [f64; 2],
-        /// The bound counts instead.
+        /// Whether the bound is used instead.
         capped: bool,
     },
 }
 
 impl Occurrences {
-    /// Both together.
+    /// The details of both together.
     #[must_use]
     pub fn merge(self, other: Occurrences) -> Occurrences {
         match (self, other) {
@@ -119,7 +120,8 @@ impl Occurrences {
         }
     }
 
-    /// What is told behind the text; of a parameter out of bounds in one text for each bound.
+    /// What is added to the text, with the remaining details. A parameter that is out of both
+    /// bounds gives two texts.
     fn suffixes(self) -> Vec<(String, Occurrences)> {
         let Occurrences::Parameter { low, high, bounds: [least, most], capped } = self else {
             return vec![(String::new(), self)];
@@ -132,19 +134,19 @@ impl Occurrences {
     }
 }
 
-/// Where a step stood in a query: its expression and its operands.
+/// Where in a query a step comes from: its expression and its operands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepOrigin {
     /// The expression.
     pub(crate) whole: Span,
     /// Its operands, in order.
     pub(crate) operands: Vec<Span>,
-    /// Of a step that answers the whole expression by itself: all expressions inside it.
+    /// For a step that evaluates the whole expression by itself: all expressions inside it.
     pub(crate) parts: Vec<Span>,
 }
 
 impl StepOrigin {
-    /// The text that a note is about.
+    /// The position of what an annotation is about.
     pub fn span(&self, place: AnnotationTarget) -> Span {
         match place {
             AnnotationTarget::Whole => self.whole,
@@ -154,30 +156,31 @@ impl StepOrigin {
     }
 }
 
-/// A note with its place in the query.
+/// An annotation with its position in the query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Annotation {
-    /// How grave it is.
+    /// How severe it is.
     pub level: Severity,
-    /// See [`StepAnnotation::text`].
+    /// As [`StepAnnotation::text`].
     pub text: Arc<str>,
-    /// See [`StepAnnotation::extent`].
+    /// As [`StepAnnotation::extent`].
     pub extent: Occurrences,
-    /// What it is about.
+    /// The position of what it is about.
     pub span: Span,
 }
 
-/// Annotations of one query: of equal texts one remains, at the place of the expression that is
-/// evaluated last, whatever order they come in: shards and steps know nothing of each other.
+/// The annotations of one query. Of equal texts one is kept, with the position of the expression
+/// that is evaluated last. The result does not depend on the order in which shards and steps add
+/// them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AnnotationSet(BTreeMap<Key, AnnotationEntry>);
 
-/// What is one annotation.
+/// Annotations with equal keys are one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Key {
     level: Severity,
     text: Arc<str>,
-    /// Where parameters of different places must not be merged.
+    /// The position, if parameters of different positions must not be merged.
     place: Option<(u32, u32)>,
 }
 
@@ -188,16 +191,17 @@ struct AnnotationEntry {
     turn: EvaluationOrder,
 }
 
-/// When an expression is evaluated: behind what ends before it and what it consists of.
+/// The order in which expressions are evaluated: after those that end earlier, and after their own
+/// parts.
 type EvaluationOrder = (u32, Reverse<u32>);
 
 impl AnnotationSet {
-    /// Whether there is none.
+    /// Whether there are no annotations.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds a note of a step with this origin.
+    /// Adds an annotation of a step with this origin.
     pub fn add(&mut self, note: &StepAnnotation, origin: &StepOrigin) {
         let turn = (origin.whole.end, Reverse(origin.whole.start));
         let remark = AnnotationEntry { extent: note.extent, span: origin.span(note.place), turn };
@@ -206,7 +210,7 @@ impl AnnotationSet {
         self.insert(Key { level: note.level, text: note.text.clone(), place }, remark);
     }
 
-    /// Adds all of `other`.
+    /// Adds all annotations of `other`.
     pub fn extend(&mut self, other: AnnotationSet) {
         for (key, remark) in other.0 {
             self.insert(key, remark);
@@ -227,7 +231,7 @@ impl AnnotationSet {
         }
     }
 
-    /// All of them, warnings first, by text.
+    /// All annotations, warnings first, by text.
     pub fn into_list(self) -> Vec<Annotation> {
         let mut told = AnnotationSet::default();
         for (Key { level, text, .. }, remark) in self.0 {
@@ -250,7 +254,7 @@ impl AnnotationSet {
 mod tests {
     use super::*;
 
-    /// Two expressions remark the same, and shards tell of them in any order.
+    /// Two expressions have the same annotation, and shards add them in any order.
     #[test]
     fn the_place_of_a_remark_does_not_depend_on_who_comes_first() {
         let origin = |start: u32, end: u32| StepOrigin {

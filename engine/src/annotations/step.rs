@@ -1,12 +1,12 @@
-//! What an operator remarks beside its values ([`crate::annotations`]), kept like them: a
-//! row's notes are replaced when the row is evaluated again, so that an incremental evaluation
-//! remarks what one from scratch would.
+//! The annotations of one step ([`crate::annotations`]), stored by row: the annotations of a row
+//! are replaced when the row is evaluated again. So an incremental evaluation has the same
+//! annotations as one from scratch.
 
 use crate::annotations::StepAnnotation;
 use crate::heap_size::HeapSize;
 use std::collections::BTreeMap;
 
-/// The notes of one step at one time.
+/// The annotations of one step at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepAnnotations {
     whole: Vec<StepAnnotation>,
@@ -21,17 +21,17 @@ impl HeapSize for StepAnnotations {
 }
 
 impl StepAnnotations {
-    /// Whether there is none.
+    /// Whether there are no annotations.
     pub fn is_empty(&self) -> bool {
         self.whole.is_empty() && self.rows.is_empty()
     }
 
-    /// Grows with every change.
+    /// Increases with every change.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Forgets all: for operators that evaluate all rows every time.
+    /// Removes all annotations; for operators that evaluate all rows every time.
     pub fn clear(&mut self) {
         if !self.is_empty() {
             self.version += 1;
@@ -40,7 +40,7 @@ impl StepAnnotations {
         }
     }
 
-    /// Adds a note on the whole step, unless it is there.
+    /// Adds an annotation of the whole step, unless it is there.
     pub fn add(&mut self, note: StepAnnotation) {
         if !self.whole.contains(&note) {
             self.whole.push(note);
@@ -48,7 +48,7 @@ impl StepAnnotations {
         }
     }
 
-    /// Replaces the notes on the whole step.
+    /// Replaces the annotations of the whole step.
     pub fn replace(&mut self, notes: Vec<StepAnnotation>) {
         if notes.is_empty() && self.whole.is_empty() {
             return;
@@ -65,7 +65,7 @@ impl StepAnnotations {
         }
     }
 
-    /// Replaces the notes on one row. Costs next to nothing where there are none.
+    /// Replaces the annotations of one row. Cheap if there are none before and after.
     #[inline]
     pub fn set_row(&mut self, row: usize, notes: Vec<StepAnnotation>) {
         let row = row as u32;
@@ -79,7 +79,7 @@ impl StepAnnotations {
         }
     }
 
-    /// All notes.
+    /// All annotations.
     pub fn iter(&self) -> impl Iterator<Item = &StepAnnotation> {
         self.whole.iter().chain(self.rows.values().flatten())
     }

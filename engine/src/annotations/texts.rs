@@ -1,23 +1,23 @@
-//! The texts of all annotations, in Prometheus' words (without its prefix and the position, which
-//! front ends add). Numbers are printed as Go's `%g`, names as its `%q`. See
-//! [`crate::annotations`] for how they travel.
+//! The texts of all annotations, as in Prometheus, without its prefix and the position, which front
+//! ends add. Numbers are formatted as with Go's `%g`, names as with its `%q`. See
+//! [`crate::annotations`] for the types.
 
 use crate::annotations::{AnnotationTarget, Occurrences, Severity, StepAnnotation};
 use crate::types::go_text::quote;
 use storage::model::TimeMs;
 use storage::model::number::{general, go_exponent};
 
-/// A warning on `place`.
+/// A warning about `place`.
 fn warning(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
     StepAnnotation { level: Severity::Warning, text: text.into().into(), place, extent: Occurrences::Untold }
 }
 
-/// An info on `place`.
+/// An info about `place`.
 fn info(place: AnnotationTarget, text: impl Into<String>) -> StepAnnotation {
     StepAnnotation { level: Severity::Info, text: text.into().into(), place, extent: Occurrences::Untold }
 }
 
-/// `go_text` with the metric it is about, where there is one.
+/// The text with the name of its metric, if there is one.
 fn of_metric(text: &str, metric: &str) -> String {
     if metric.is_empty() { text.to_owned() } else { format!("{text} for metric name {}", quote(metric)) }
 }
@@ -27,7 +27,8 @@ pub fn invalid_quantile(place: AnnotationTarget, q: f64) -> StepAnnotation {
     warning(place, format!("quantile value should be between 0 and 1, got {}", general(q)))
 }
 
-/// The same of an aggregation: of all steps the highest and the lowest are told.
+/// A quantile outside of 0 to 1 in an aggregation: the text names the highest and the lowest of all
+/// steps.
 pub fn invalid_quantile_of_steps(place: AnnotationTarget, q: f64) -> StepAnnotation {
     let extent = Occurrences::Parameter { low: q, high: q, bounds: [0.0, 1.0], capped: false };
     StepAnnotation { extent, ..warning(place, "quantile value should be between 0 and 1, got ") }
@@ -39,7 +40,7 @@ pub fn invalid_ratio(place: AnnotationTarget, got: f64) -> StepAnnotation {
     StepAnnotation { extent, ..warning(place, "ratio value should be between -1 and 1, got ") }
 }
 
-/// A bucket without a usable bound.
+/// A bucket without a valid bound.
 pub fn bad_bucket_label(place: AnnotationTarget, metric: &str, le: &str) -> StepAnnotation {
     let text = format!("bucket label \"le\" is missing or has a malformed value of {}", quote(le));
     warning(place, of_metric(&text, metric))
@@ -60,12 +61,12 @@ pub fn mixed_classic_native(place: AnnotationTarget, metric: &str) -> StepAnnota
     warning(place, of_metric("vector contains a mix of classic and native histograms", metric))
 }
 
-/// A gauge histogram where a counter is wanted.
+/// A gauge histogram where a counter is expected.
 pub fn not_a_counter(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     warning(place, format!("this native histogram metric is not a counter: {}", quote(metric)))
 }
 
-/// A counter histogram where a gauge is wanted.
+/// A counter histogram where a gauge is expected.
 pub fn not_a_gauge(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     warning(place, format!("this native histogram metric is not a gauge: {}", quote(metric)))
 }
@@ -82,35 +83,36 @@ pub fn incompatible_buckets(place: AnnotationTarget, operator: &str) -> StepAnno
     warning(place, format!("incompatible bucket layout encountered for binary operator {operator}"))
 }
 
-/// Sorting where it shows no effect.
+/// Sorting in a range query, where it has no effect.
 pub fn sort_in_range_query(place: AnnotationTarget) -> StepAnnotation {
     warning(place, "sort is ineffective for range queries since results are always ordered by labels")
 }
 
-/// A histogram before a reset met one after it; `during`: "addition", "subtraction", "aggregation".
+/// Histograms with the hints "reset" and "no reset" were combined; `during`: "addition",
+/// "subtraction", "aggregation".
 pub fn conflicting_resets(place: AnnotationTarget, during: &str) -> StepAnnotation {
     warning(place, format!("conflicting counter resets during histogram {during}"))
 }
 
-/// A start timestamp before the sample before.
+/// A start timestamp that is before the previous sample.
 pub fn overlapping_start(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "sample has start time that overlaps with previous sample timestamp for metric";
     StepAnnotation { extent: Occurrences::Times(1), ..warning(place, format!("{text} {}", quote(metric))) }
 }
 
-/// A rate of something that is not called like a counter.
+/// A rate of a metric whose name is not that of a counter.
 pub fn possibly_no_counter(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
     info(place, format!("{text}: {}", quote(metric)))
 }
 
-/// A rate of something whose type is known to be another.
+/// A rate of a metric whose type is not counter or histogram.
 pub fn typed_no_counter(place: AnnotationTarget, metric: &str, kind: &str) -> StepAnnotation {
     let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
     info(place, format!("{text}, got {}: {}", quote(kind), quote(metric)))
 }
 
-/// Bucket counts that fell with rising bounds; they were repaired.
+/// Cumulative bucket counts that decrease with rising bounds; they were repaired.
 pub fn forced_monotonicity(
     place: AnnotationTarget,
     metric: &str,
@@ -124,7 +126,7 @@ pub fn forced_monotonicity(
     StepAnnotation { extent, ..info(place, of_metric(text, metric)) }
 }
 
-/// Operands that an operator does not take; `left`, `right`: "float" or "histogram".
+/// Operands that an operator does not support; `left`, `right`: "float" or "histogram".
 pub fn incompatible_types(
     place: AnnotationTarget,
     left: &str,
@@ -135,23 +137,23 @@ pub fn incompatible_types(
     info(place, format!("{text} {}: {left} {operator} {right}", quote(operator)))
 }
 
-/// Histograms that an aggregation of floats leaves out.
+/// Histograms that an aggregation of floats ignored.
 pub fn ignored_in_aggregation(place: AnnotationTarget, operator: &str) -> StepAnnotation {
     info(place, format!("ignored histogram in {operator} aggregation"))
 }
 
-/// Histograms that a function of floats leaves out of a window.
+/// Histograms that a function of floats ignored in a window.
 pub fn ignored_in_window(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "ignored histograms in a range containing both floats and histograms for metric name";
     info(place, format!("{text} {}", quote(metric)))
 }
 
-/// Observations that are no number made a quantile NaN.
+/// NaN observations made a quantile NaN.
 pub fn quantile_is_nan(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     info(place, of_metric("input to histogram_quantile has NaN observations, result is NaN", metric))
 }
 
-/// Observations that are no number moved a quantile.
+/// NaN observations made a quantile higher.
 pub fn quantile_is_skewed(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     info(
         place,
@@ -159,13 +161,14 @@ pub fn quantile_is_skewed(place: AnnotationTarget, metric: &str) -> StepAnnotati
     )
 }
 
-/// Observations that are no number are in no fraction.
+/// NaN observations are not part of any fraction.
 pub fn fraction_leaves_out_nan(place: AnnotationTarget, metric: &str) -> StepAnnotation {
     let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
     info(place, of_metric(text, metric))
 }
 
-/// Custom buckets were reduced to common bounds; `during`: "addition", "subtraction", "aggregation".
+/// Custom buckets were reduced to common bounds; `during`: "addition", "subtraction",
+/// "aggregation".
 pub fn reconciled_bounds(place: AnnotationTarget, during: &str) -> StepAnnotation {
     info(place, format!("mismatched custom buckets were reconciled during {during}"))
 }

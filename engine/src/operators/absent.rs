@@ -1,17 +1,18 @@
-//! `absent(v)` and `absent_over_time(v)`: one row with known labels while a count has no row.
+//! `absent(v)` and `absent_over_time(v)`: one row with known labels, if a count over all shards has
+//! no row.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput};
 use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
 
-/// See the module.
+/// The operator of both functions.
 pub struct Absent {
     labels: Labels,
 }
 
 impl Absent {
-    /// See [`crate::plan::physical::StepOp::Absent`].
+    /// The operator for [`crate::plan::physical::StepOp::Absent`].
     pub fn new(labels: Labels) -> Absent {
         Absent { labels }
     }

@@ -1,9 +1,11 @@
-//! Aggregations that can be cut in two: a partial result per shard, merged at the owner.
+//! Aggregations with two stages: each shard computes a partial aggregate, and the owner merges
+//! them.
 //!
-//! Partial results are lanes of the output: `sum` has (sum, compensation), `avg` (sum, compensation, count),
-//! the others one. Only dirty groups are computed again, each from all its members in canonical order: sums
-//! are never maintained by subtraction, which drifts and which an Inf would poison. What becomes of native
-//! histograms is in [`super::histogram_aggregate`].
+//! Partial aggregates are several columns of the output: `sum` has (sum, compensation), `avg` (sum,
+//! compensation, count), all others one. Only groups whose members changed are computed again, each
+//! from all of its members in a fixed order. Sums are never updated by subtraction: that would
+//! accumulate rounding errors, and an Inf could not be subtracted. Groups with native histograms
+//! are in [`super::histogram_aggregate`].
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::DirtyGroups;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Number of lanes of a partial result.
+/// Number of columns of a partial aggregate.
 pub fn lanes(op: AggregateOp) -> usize {
     match op {
         AggregateOp::Sum => 2,
@@ -29,7 +31,7 @@ pub fn lanes(op: AggregateOp) -> usize {
     }
 }
 
-/// What partial and merge have in common: a row of the answer for each group.
+/// The groups of an aggregation; each has a row of the output.
 #[derive(Default)]
 struct AggregateState {
     groups: RowGroups,
@@ -43,7 +45,7 @@ impl HeapSize for AggregateState {
 }
 
 impl AggregateState {
-    /// The groups to compute again at this evaluation.
+    /// The groups that this evaluation must compute.
     fn dirty_groups(
         &mut self,
         input: &StepInput,
@@ -67,7 +69,7 @@ impl AggregateState {
     }
 }
 
-/// The part of an aggregate that one shard can compute.
+/// The stage of an aggregation that each shard computes.
 pub struct Partial {
     op: AggregateOp,
     grouping: Grouping,
@@ -75,7 +77,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// See [`crate::plan::physical::StepOp::Partial`].
+    /// The operator for [`crate::plan::physical::StepOp::Partial`].
     pub fn new(op: AggregateOp, grouping: Grouping) -> Partial {
         Partial { op, grouping, grouped: AggregateState::default() }
     }
@@ -117,7 +119,7 @@ impl Operator for Partial {
     }
 }
 
-/// The partial aggregate of a group with native histograms, and what there is to remark.
+/// The partial aggregate of a group with native histograms, and its annotations.
 fn partial_of_any(
     op: AggregateOp,
     members: &[u32],
@@ -148,7 +150,7 @@ fn partial_of_any(
     })
 }
 
-/// Lanes of the partial aggregate of some values; lane 0 is ABSENT if there are none.
+/// The columns of the partial aggregate of some values; the first is ABSENT if there are none.
 fn partial(op: AggregateOp, mut values: impl Iterator<Item = f64>) -> [f64; 3] {
     let Some(first) = values.next() else { return [ABSENT; 3] };
     match op {
@@ -184,7 +186,7 @@ fn write(out: &mut StepOutput, row: usize, new: PartialRow, touched: &mut Vec<u3
     }
 }
 
-/// Sets or removes a histogram; whether that is a change.
+/// Sets or removes a histogram. Returns whether that is a change.
 fn replace(column: &mut HistogramColumn, row: usize, new: Option<Arc<NativeHistogram>>) -> bool {
     let same = match (column.get(row), &new) {
         (None, None) => true,
@@ -200,18 +202,18 @@ fn replace(column: &mut HistogramColumn, row: usize, new: Option<Arc<NativeHisto
 /// Merges the partial aggregates of all shards, in the order of the shards.
 pub struct Merge {
     op: AggregateOp,
-    /// The metric that is aggregated, for remarks; "" if there is no one name.
+    /// The aggregated metric, for annotations; "" if the query does not name one.
     metric: String,
     grouped: AggregateState,
 }
 
 impl Merge {
-    /// See [`crate::plan::physical::StepOp::Merge`].
+    /// The operator for [`crate::plan::physical::StepOp::Merge`].
     pub fn new(op: AggregateOp, metric: &str) -> Merge {
         Merge { op, metric: metric.to_owned(), grouped: AggregateState::default() }
     }
 
-    /// The aggregate of a group with native histograms, and what there is to remark.
+    /// The aggregate of a group with native histograms, and its annotations.
     fn merge_any(
         &self,
         input: &StepOutput,

@@ -1,7 +1,7 @@
-//! Binary operators on pairs of elements, and a vector with a scalar.
+//! Binary operators on pairs of samples, and operators between a vector and a scalar.
 //!
-//! Pairs of floats take the short way ([`apply`]); where a native histogram may be among them,
-//! [`apply_cells`] decides.
+//! Pairs of floats are computed by [`apply`]; if either may be a native histogram, by
+//! [`apply_cells`].
 
 use super::evaluation_guard::EvaluationGuard;
 use super::metric_names::computed;
@@ -18,7 +18,7 @@ use storage::model::TimeMs;
 use storage::model::histogram::{MergeConflicts, NativeHistogram, ResetHint, TrimSide};
 use storage::model::value::{ABSENT, is_absent};
 
-/// `a op b` of an arithmetic operator, as Go computes it.
+/// The result of an arithmetic operator, as Go computes it.
 #[inline]
 pub fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
     match op {
@@ -33,7 +33,7 @@ pub fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
     }
 }
 
-/// Whether `a op b` holds.
+/// Whether the comparison `a op b` holds.
 #[inline]
 #[allow(clippy::float_cmp, reason = "PromQL compares floats exactly")]
 pub fn compare(op: BinaryOp, a: f64, b: f64) -> bool {
@@ -48,7 +48,8 @@ pub fn compare(op: BinaryOp, a: f64, b: f64) -> bool {
     }
 }
 
-/// What an element pair gives: the result of arithmetic; `kept` or nothing for a filter; 0 or 1 with `bool`.
+/// The result for a pair of floats: of arithmetic, its value; of a filter, `kept` or ABSENT; with
+/// `bool`, 0 or 1.
 #[inline]
 pub fn apply(op: BinaryOp, return_bool: bool, a: f64, b: f64, kept: f64) -> f64 {
     if !op.is_comparison() {
@@ -61,8 +62,8 @@ pub fn apply(op: BinaryOp, return_bool: bool, a: f64, b: f64, kept: f64) -> f64 
     }
 }
 
-/// What a pair gives if one of it may be a histogram; nothing if the operator does not take the
-/// kinds, with a note.
+/// The result for a pair that may contain a histogram. If the operator does not support the types:
+/// ABSENT, and an annotation.
 pub fn apply_cells(
     op: BinaryOp,
     return_bool: bool,
@@ -130,11 +131,11 @@ fn combined(
         return Sample::Float(ABSENT);
     };
     if op == BinaryOp::Sub {
-        // A difference may go up and down.
+        // A difference may go up and down, so it is a gauge.
         result.hint = ResetHint::Gauge;
     }
     if hints_collided {
-        // As in Prometheus, where it is an error of the pair.
+        // As in Prometheus, where it is an error of this pair only.
         notes.push(texts::conflicting_resets(AnnotationTarget::Whole, during));
         return Sample::Float(ABSENT);
     }
@@ -145,12 +146,12 @@ fn combined(
     Sample::Histogram(Arc::new(result))
 }
 
-/// Whether the result loses its metric name.
+/// Whether the result loses the metric name.
 pub fn drops_name(op: BinaryOp, return_bool: bool) -> bool {
     !op.is_set() && !op.is_trim() && (!op.is_comparison() || return_bool)
 }
 
-/// Vector with scalar. A filter keeps the vector's value on either side.
+/// A vector with a scalar. A filter keeps the vector's value, whichever side the vector is on.
 pub struct VectorScalar {
     op: BinaryOp,
     return_bool: bool,
@@ -160,7 +161,7 @@ pub struct VectorScalar {
 }
 
 impl VectorScalar {
-    /// See [`crate::plan::physical::StepOp::VectorScalar`].
+    /// The operator for [`crate::plan::physical::StepOp::VectorScalar`].
     pub fn new(op: BinaryOp, return_bool: bool, scalar_left: bool, dialect: Dialect) -> VectorScalar {
         VectorScalar { op, return_bool, scalar_left, dialect, duplicates: DuplicateLabels::default() }
     }
@@ -174,7 +175,7 @@ impl VectorScalar {
         }
     }
 
-    /// As [`VectorScalar::apply`], where histograms may be.
+    /// Like [`VectorScalar::apply`], for samples that may be histograms.
     fn apply_cell(
         &self,
         row: usize,
@@ -193,7 +194,7 @@ impl VectorScalar {
     }
 }
 
-/// Whether float kernels will do for these operands.
+/// Whether the operands have only floats and the operator has a kernel for floats.
 pub(super) fn only_floats(op: BinaryOp, inputs: &[&StepOutput]) -> bool {
     !op.is_trim() && inputs.iter().all(|input| input.histograms.is_empty())
 }

@@ -1,9 +1,8 @@
-//! How an operator keeps to the limits of those it works for: it says how many rows it goes
-//! through, and what labels it makes. Every so many rows the query's time and its client's patience
-//! are looked at, so that no loop outlives them.
+//! The evaluation guard: operators report how many rows they process and which labels they create.
+//! Every 65,536 samples the limits are checked (deadline, cancellation), so that no loop runs on
+//! after them.
 //!
-//! A view has no deadline: there a row costs a subtraction, and nothing is looked at; the labels
-//! count all the same.
+//! Views have no deadline: there a row costs one subtraction, and only labels count.
 
 use super::EvalError;
 use crate::limits::{CHECK_SAMPLES, LABELS_BYTES, ROW_BYTES, ROW_SAMPLES};
@@ -11,15 +10,15 @@ use crate::memory::MemoryReservation;
 use storage::limits::LABEL_SET_BYTES;
 use storage::model::Labels;
 
-/// Whom an operator works for.
+/// What limits an operator: a query or a view.
 pub trait Limits {
-    /// Fails when it must stop.
+    /// Fails when the operator must stop.
     fn check(&self) -> Result<(), EvalError>;
-    /// So many bytes more are held; fails if that is too much.
+    /// Counts `bytes` more. Fails if that is too much.
     fn grow(&self, bytes: usize) -> Result<(), EvalError>;
 }
 
-/// A view has time, but no endless memory.
+/// Views have a limit of memory, but none of time.
 impl Limits for MemoryReservation {
     fn check(&self) -> Result<(), EvalError> {
         Ok(())
@@ -30,24 +29,24 @@ impl Limits for MemoryReservation {
     }
 }
 
-/// Counts the work of operators between two looks at the limits. See the module.
+/// Counts the work of operators between two checks of the limits.
 pub struct EvaluationGuard<'a> {
     limits: Option<&'a dyn Limits>,
-    /// Samples until the next look.
+    /// Samples until the next check.
     left: usize,
-    /// Samples from one look to the next.
+    /// Samples between two checks.
     stride: usize,
-    /// Bytes that were made and are not counted yet.
+    /// Bytes that were created and not counted yet.
     made: usize,
-    /// So many are counted at once. A step that is refused is evaluated again and again in a view:
-    /// each label must count before it is there.
+    /// So many bytes are counted at once. In views it is 1: a step that fails is evaluated in every
+    /// tick, so each label must be counted before it is created.
     batch: usize,
-    /// Bytes that a new row counts, beside its labels.
+    /// Bytes that a new row counts in addition to its labels.
     row_bytes: usize,
 }
 
 impl<'a> EvaluationGuard<'a> {
-    /// For a query.
+    /// The guard for a query.
     pub fn of_query(limits: &'a dyn Limits) -> EvaluationGuard<'a> {
         let left = CHECK_SAMPLES;
         let stride = CHECK_SAMPLES;
@@ -61,18 +60,18 @@ impl<'a> EvaluationGuard<'a> {
         }
     }
 
-    /// For a step of a view: only the labels that it makes count.
+    /// The guard for a step of a view: only the labels that it creates count.
     pub fn of_view(labels: Option<&'a MemoryReservation>) -> EvaluationGuard<'a> {
         let limits = labels.map(|labels| labels as &dyn Limits);
         EvaluationGuard { limits, left: usize::MAX, stride: usize::MAX, made: 0, batch: 1, row_bytes: 0 }
     }
 
-    /// For work without limits.
+    /// The guard for work without limits.
     pub fn free() -> EvaluationGuard<'static> {
         EvaluationGuard::of_view(None)
     }
 
-    /// So many samples were looked at, or are about to be.
+    /// Reports that so many samples were processed, or are about to be.
     #[inline]
     pub fn samples(&mut self, samples: usize) -> Result<(), EvalError> {
         match self.left.checked_sub(samples) {
@@ -84,25 +83,26 @@ impl<'a> EvaluationGuard<'a> {
         }
     }
 
-    /// A row is worked at.
+    /// Reports that a row is processed.
     #[inline]
     pub fn row(&mut self) -> Result<(), EvalError> {
         self.samples(ROW_SAMPLES)
     }
 
-    /// So many rows are.
+    /// Reports that so many rows are processed.
     #[inline]
     pub fn rows(&mut self, rows: usize) -> Result<(), EvalError> {
         self.samples(rows.saturating_mul(ROW_SAMPLES))
     }
 
-    /// `made` are new labels for a row that had `of`; where they are the same, they count nothing.
+    /// Counts new labels `made` of a row that had labels `of`. If they share memory, nothing is
+    /// counted.
     pub fn relabelled(&mut self, made: &Labels, of: &Labels) -> Result<(), EvalError> {
         if made.shares_memory(of) { Ok(()) } else { self.labels(made) }
     }
 
-    /// New labels were made. All of a series are as long as those of a stored one at most: a rule
-    /// records them.
+    /// Counts new labels. Fails if they are longer than those of a stored series may be, because a
+    /// rule could record them.
     pub fn labels(&mut self, made: &Labels) -> Result<(), EvalError> {
         let bytes = made.encoded().len();
         if bytes > LABEL_SET_BYTES {
@@ -112,22 +112,22 @@ impl<'a> EvaluationGuard<'a> {
         self.bytes(bytes + LABELS_BYTES)
     }
 
-    /// An operator's answer has so many rows more.
+    /// Counts so many new rows of an operator's output.
     pub fn new_rows(&mut self, rows: usize) -> Result<(), EvalError> {
         self.bytes(rows * self.row_bytes)
     }
 
-    /// So many bytes were made that stay.
+    /// Counts bytes that were allocated for longer than this evaluation.
     pub fn bytes(&mut self, bytes: usize) -> Result<(), EvalError> {
         self.made += bytes;
         if self.made >= self.batch {
             self.count_pending()?;
         }
-        // To make them took some time, too.
+        // Creating them took time as well.
         self.samples(bytes / size_of::<f64>())
     }
 
-    /// Counts what was made and is not counted yet.
+    /// Counts what was created and not counted yet.
     pub fn count_pending(&mut self) -> Result<(), EvalError> {
         let made = std::mem::take(&mut self.made);
         match self.limits {

@@ -1,9 +1,9 @@
-//! Groups whose members change one by one: which of them must be computed again, which rows belong
-//! to each, and which rows of the answer.
+//! Groups whose members change one by one: which groups must be computed again, which rows belong
+//! to each, and which rows of the output.
 //!
-//! An operator that looks at groups of rows (pairs that match, buckets of one histogram, the best
-//! of a group) computes a group again when one of its members changed, when it got a new one, or
-//! when all must be. The rows of all other groups stay.
+//! An operator on groups of rows (matching pairs, buckets of a histogram, `topk`) computes a group
+//! again when one of its members changed or is new, or when all groups must be. The output rows of
+//! all other groups stay.
 
 use super::{ChangedRows, StepInput, StepOutput};
 use crate::heap_size::HeapSize;
@@ -14,7 +14,7 @@ use storage::model::value::ABSENT;
 
 const NOBODY: u32 = u32::MAX;
 
-/// Groups that must be computed again.
+/// The groups that must be computed again.
 #[derive(Default)]
 pub(super) struct DirtyGroups {
     marked: Vec<bool>,
@@ -31,9 +31,9 @@ impl DirtyGroups {
         }
     }
 
-    /// Marks the groups of rows that changed in `input`; `of_row` says which they are.
+    /// Marks the groups of rows that changed in `input`; `of_row` has the group of each row.
     pub(super) fn mark_changed(&mut self, input: &StepInput, of_row: &[u32]) {
-        // Whoever sees that all rows changed marks all groups.
+        // If all rows may have changed, the caller marks all groups.
         if let Some(ChangedRows::Rows(rows)) = input.delta {
             for row in rows.iter() {
                 self.mark(of_row[*row as usize]);
@@ -46,7 +46,7 @@ impl DirtyGroups {
         (0..groups as u32).for_each(|group| self.mark(group));
     }
 
-    /// The marked groups; none is marked any more.
+    /// Returns the marked groups, and removes the marks.
     pub(super) fn take(&mut self) -> Vec<u32> {
         self.list.iter().for_each(|group| self.marked[*group as usize] = false);
         std::mem::take(&mut self.list)
@@ -59,22 +59,23 @@ impl HeapSize for DirtyGroups {
     }
 }
 
-/// Whether an input may have changed in any row.
+/// Whether any row of an input may have changed.
 pub(super) fn all_changed(input: &StepInput) -> bool {
     matches!(input.delta, Some(ChangedRows::All))
 }
 
-/// Rows by group, in the order in which they came. A row belongs to one group, for ever.
+/// Rows by group, in the order in which they were added. The group of a row never changes. Each
+/// group is a circular list, so adding a row allocates no list per group.
 #[derive(Default)]
 pub(super) struct GroupMembers {
     /// The last row of each group.
     last: Vec<u32>,
-    /// The row after each row; after the last one of a group comes its first.
+    /// The row after each row; after the last row of a group, its first.
     next: Vec<u32>,
 }
 
 impl GroupMembers {
-    /// Adds a row to a group, unless it is there.
+    /// Adds a row to a group, unless it has one.
     pub(super) fn add(&mut self, group: u32, row: u32) {
         let group = group as usize;
         let at = row as usize;
@@ -111,7 +112,7 @@ impl HeapSize for GroupMembers {
     }
 }
 
-/// What the evaluation of a group has found: rows of the answer with their samples.
+/// The result of a group: rows of the output with their samples.
 #[derive(Default)]
 pub(super) struct GroupResult {
     pub(super) values: Vec<(u32, f64)>,
@@ -119,7 +120,7 @@ pub(super) struct GroupResult {
 }
 
 impl GroupResult {
-    /// Lets row `row` of `input` through, as row `to` of the answer.
+    /// Adds the sample of row `row` of `input` as row `to` of the output.
     pub(super) fn add(&mut self, to: u32, input: &StepOutput, row: usize) {
         match input.cell(row) {
             SampleRef::Absent => {}
@@ -129,16 +130,16 @@ impl GroupResult {
     }
 }
 
-/// The rows of the answer, by group.
+/// The rows of the output, by group.
 #[derive(Default)]
 pub(super) struct GroupRows {
     rows: GroupMembers,
-    /// Rows of the group at hand that have a value.
+    /// By row: whether the result of the current group has it.
     has_value: Vec<bool>,
 }
 
 impl GroupRows {
-    /// Makes what was found the only rows of a group with a value. Forgets what was found.
+    /// Makes the result the only rows of a group with a value, and clears it.
     pub(super) fn replace(
         &mut self,
         group: u32,

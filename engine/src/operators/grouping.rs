@@ -1,7 +1,8 @@
-//! Grouping: which row belongs to which group, and the members of each group in canonical order.
+//! Grouping: which row belongs to which group, and the members of each group in a fixed order.
 //!
-//! Floats do not add up the same in every order, so the order is fixed: by shard, then by labels. Restarts,
-//! worker counts and both runtimes agree on it, and it is Prometheus' order where one selector is summed.
+//! A sum of floats depends on the order of the additions, so the order is fixed: by shard, then by
+//! labels. It is the same after restarts, with any number of workers and in both runtimes; and
+//! where one selector is summed it is the order of Prometheus.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, all_changed};
@@ -15,14 +16,14 @@ use storage::model::labels::METRIC_NAME;
 /// The groups of one input.
 #[derive(Default)]
 pub struct RowGroups {
-    /// Group of each row.
+    /// By row: its group.
     pub of_row: Vec<u32>,
-    /// Labels of each group.
+    /// By group: its labels.
     pub labels: Vec<Labels>,
-    /// Whether some member of the group loses its name in the end: then the group does.
+    /// By group: whether some member loses its metric name in the end. Then the group does.
     pub drops: Vec<bool>,
     by_labels: HashMap<Labels, u32>,
-    /// Members of group `g`: `members[starts[g]..starts[g + 1]]`.
+    /// The members of group `g` are `members[starts[g]..starts[g + 1]]`.
     members: Vec<u32>,
     starts: Vec<u32>,
 }
@@ -35,7 +36,7 @@ impl HeapSize for RowGroups {
 }
 
 impl RowGroups {
-    /// Learns the rows that `input` got since the last call; `key` gives a row's group labels.
+    /// Adds the rows that `input` got since the last call; `key` returns a row's group labels.
     /// Returns whether there were any.
     pub fn learn(
         &mut self,
@@ -43,7 +44,7 @@ impl RowGroups {
         mut key: impl FnMut(&Labels) -> Labels,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<bool, EvalError> {
-        // After an error there are rows that have no place among the members yet.
+        // After an error there may be rows that have a group but are not in `members`.
         if self.of_row.len() == input.labels.len() && self.members.len() == self.of_row.len() {
             return Ok(false);
         }
@@ -65,7 +66,7 @@ impl RowGroups {
         Ok(true)
     }
 
-    /// A new group.
+    /// Adds a group.
     fn add(&mut self, labels: Labels) -> u32 {
         let group = self.labels.len() as u32;
         self.labels.push(labels.clone());
@@ -74,7 +75,7 @@ impl RowGroups {
         group
     }
 
-    /// The same, and marks the groups to compute again: those of new rows, and of rows that changed.
+    /// Like `learn`, and marks the groups to compute again: those of new and of changed rows.
     pub(super) fn learn_dirty(
         &mut self,
         input: &StepInput,
@@ -93,7 +94,7 @@ impl RowGroups {
         Ok(learnt)
     }
 
-    /// Rows of group `group`, in canonical order.
+    /// Rows of group `group`, in the fixed order.
     pub fn members(&self, group: usize) -> &[u32] {
         &self.members[self.starts[group] as usize..self.starts[group + 1] as usize]
     }
@@ -103,12 +104,12 @@ impl RowGroups {
         self.labels.len()
     }
 
-    /// Whether there is no group yet.
+    /// Whether there are no groups.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Counting sort by group over the rows in canonical order.
+    /// A counting sort by group over the rows in the fixed order.
     fn sort_members(
         &mut self,
         input: &StepOutput,
@@ -144,13 +145,12 @@ pub fn group_key(grouping: &Grouping, labels: &Labels) -> Labels {
     }
 }
 
-/// Whether a name is among `names`, which are sorted.
+/// Whether a name is in `names`, which are sorted.
 fn is_listed(names: &[String], name: &str) -> bool {
     names.binary_search_by(|listed| listed.as_str().cmp(name)).is_ok()
 }
 
-/// The labels that a binary operator names, in an order in which they are quickly found: there may
-/// be thousands.
+/// The labels that a binary operator lists, sorted for lookups: a query may list thousands.
 #[derive(Debug)]
 pub(super) struct MatchNames {
     on: bool,
@@ -175,12 +175,12 @@ impl MatchNames {
         MatchNames { on: matching.on, labels: sorted(&matching.labels), include: sorted(&matching.include) }
     }
 
-    /// Whether `on` or `ignoring` names a label.
+    /// Whether `on` or `ignoring` lists a label.
     pub(super) fn lists(&self, name: &str) -> bool {
         is_listed(&self.labels, name)
     }
 
-    /// The labels by which the sides of the operator find each other.
+    /// The labels by which the two sides are matched.
     pub(super) fn key(&self, labels: &Labels) -> Labels {
         if self.on {
             labels.filter(|n| self.lists(n))
@@ -189,7 +189,7 @@ impl MatchNames {
         }
     }
 
-    /// `many` with the labels that it gets from the other side.
+    /// The labels of `many` with those that it gets from the other side.
     pub(super) fn with_included(&self, many: &Labels, one: &Labels) -> Labels {
         let mut given = one.iter().peekable();
         many.with_sorted(self.include.iter().map(|name| {

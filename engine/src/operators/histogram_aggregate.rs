@@ -1,16 +1,15 @@
-//! Groups that hold native histograms: what `sum` and `avg` make of them, within a shard and across shards.
+//! Groups with native histograms: `sum` and `avg` of them, within a shard and across shards.
 //!
-//! Members are taken in order, as upstream does. Floats beside histograms, or custom beside
-//! exponential buckets, leave a group without an answer and with a warning. What a shard has worked
-//! out travels as a [`PartialRow`] of the partial aggregate: the sum in the side column, what
-//! rounding took from it in the compensations, and beside them
+//! Members are added in order, as in Prometheus. A group with floats and histograms, or with custom
+//! and exponential buckets, has no result and a warning. The result of a shard is sent as a
+//! [`PartialRow`]: the sum as the row's histogram, the rounding errors as its compensation, and
 //!
 //! | value | histogram | the shard's part of the group |
 //! |---|---|---|
 //! | a number | none | floats; see [`super::aggregate`] |
-//! | HISTOGRAM | its sum | histograms; then the lanes are flags and, for `avg`, the count |
-//! | a number | some | both: there will be no answer |
-//! | HISTOGRAM | none | histograms that do not add up, remarked by the shard: there will be no answer |
+//! | HISTOGRAM | its sum | histograms; the further columns are flags and, for `avg`, the count |
+//! | a number | some | both: there will be no result |
+//! | HISTOGRAM | none | histograms that cannot be added, with the shard's annotation: no result |
 
 use crate::annotations::texts;
 use crate::annotations::{AnnotationTarget, StepAnnotation};
@@ -21,19 +20,19 @@ use storage::model::NativeHistogram;
 use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
 use storage::model::value::{ABSENT, HISTOGRAM, is_histogram};
 
-/// Where the vector stands among the operands.
+/// The vector's place among the operands.
 const VECTOR: AnnotationTarget = AnnotationTarget::Operand(0);
-/// What these aggregations call themselves in remarks.
+/// What annotations call these aggregations.
 const DURING: &str = "aggregation";
 
-/// Some member said that its counter was reset.
+/// Some member has the hint that its counter was reset.
 const RESET: u32 = 1;
-/// Some member said that its counter was not reset.
+/// Some member has the hint that its counter was not reset.
 const NOT_RESET: u32 = 2;
-/// The mean overflowed as a sum, and is kept as a mean.
+/// The mean overflowed as a sum, and is stored as a mean.
 const INCREMENTAL: u32 = 4;
 
-/// A sum or a mean in the making.
+/// A sum or a mean of some histograms.
 pub(super) enum HistogramTotal {
     Sum(HistogramSum),
     Mean(HistogramMean),
@@ -54,7 +53,7 @@ impl HistogramTotal {
         }
     }
 
-    /// Adds the total of another shard, which was formed by the same aggregation.
+    /// Adds the total of another shard, computed by the same aggregation.
     fn merge(&mut self, other: &HistogramTotal) -> Result<MergeConflicts, HistogramError> {
         match self {
             HistogramTotal::Sum(sum) => sum.merge(other.sum()),
@@ -81,7 +80,7 @@ impl HistogramTotal {
         value
     }
 
-    /// As it travels.
+    /// The total as a row of the partial aggregate.
     fn to_row(&self) -> PartialRow {
         let (sum, lost) = self.sum().parts();
         let (reset, not_reset) = self.sum().hints_seen();
@@ -98,7 +97,7 @@ impl HistogramTotal {
         }
     }
 
-    /// Out of what travelled.
+    /// The total from a row of the partial aggregate.
     fn of_row(
         op: AggregateOp,
         lanes: [f64; 3],
@@ -117,37 +116,37 @@ impl HistogramTotal {
 
 /// A shard's part of a group, as a row of the partial aggregate.
 pub(super) struct PartialRow {
-    /// Value and further lanes.
+    /// The value and the further columns.
     pub(super) lanes: [f64; 3],
-    /// For the side column.
+    /// The histogram of the row.
     pub(super) histogram: Option<Arc<NativeHistogram>>,
-    /// For the compensations.
+    /// Its compensation.
     pub(super) lost: Option<Arc<NativeHistogram>>,
 }
 
 impl PartialRow {
-    /// Without a histogram.
+    /// A row without a histogram.
     pub(super) fn of(lanes: [f64; 3]) -> PartialRow {
         PartialRow { lanes, histogram: None, lost: None }
     }
 }
 
-/// What is put into a group: a sample of a series, or a shard's part.
+/// A member of a group: a sample of a series, or a shard's part.
 pub(super) enum GroupMember<'a> {
-    /// A float, or a part with nothing else.
+    /// A float, or a part that has only floats.
     Float,
     /// A histogram.
     One(&'a Arc<NativeHistogram>),
-    /// A part with nothing but histograms.
+    /// A part that has only histograms.
     Part(Box<HistogramTotal>),
-    /// A part with both.
+    /// A part that has floats and histograms.
     Both(&'a Arc<NativeHistogram>),
-    /// A part with histograms that do not add up.
+    /// A part with histograms that cannot be added.
     Broken,
 }
 
 impl<'a> GroupMember<'a> {
-    /// A part that has travelled.
+    /// The part in a row of the partial aggregate.
     pub(super) fn of_row(
         op: AggregateOp,
         lanes: [f64; 3],
@@ -165,12 +164,12 @@ impl<'a> GroupMember<'a> {
     }
 }
 
-/// A group that is being put together.
+/// A group while its members are added.
 pub(super) struct MixedGroup {
     op: AggregateOp,
     total: Option<HistogramTotal>,
     floats: bool,
-    /// Any of them.
+    /// One of the histograms.
     histogram: Option<Arc<NativeHistogram>>,
     histograms: bool,
     broken: bool,
@@ -191,7 +190,8 @@ impl MixedGroup {
         }
     }
 
-    /// Adds a member; `metric` is whose it is. Once histograms did not add up, nothing counts any more.
+    /// Adds a member of metric `metric`. After histograms that cannot be added, all others are
+    /// ignored.
     pub(super) fn add(&mut self, member: GroupMember, metric: &str) {
         if self.broken {
             return;
@@ -208,7 +208,7 @@ impl MixedGroup {
                 self.histogram.get_or_insert_with(|| histogram.clone());
                 match &mut self.total {
                     Some(total) => total.add(histogram),
-                    // Beside floats there is no sum, and nothing more to be said.
+                    // A group with floats as well has no result, so there is nothing to add.
                     None if self.floats => return,
                     None => return self.total = Some(HistogramTotal::of(self.op, histogram)),
                 }
@@ -231,7 +231,7 @@ impl MixedGroup {
         }
     }
 
-    /// The part of one shard, and what there is to remark already.
+    /// The part of one shard, and its annotations.
     pub(super) fn into_row(self) -> (PartialRow, Vec<StepAnnotation>) {
         let row = match (self.floats, self.total) {
             (true, _) => PartialRow { lanes: [0.0, ABSENT, ABSENT], histogram: self.histogram, lost: None },
@@ -241,7 +241,7 @@ impl MixedGroup {
         (row, self.notes)
     }
 
-    /// The answer, and what there is to remark.
+    /// The aggregate, and its annotations.
     pub(super) fn into_sample(mut self) -> (Sample, Vec<StepAnnotation>) {
         if self.floats && self.histograms {
             self.notes.push(texts::mixed_floats_histograms_in_aggregation(VECTOR));

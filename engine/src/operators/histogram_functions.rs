@@ -1,10 +1,10 @@
-//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`: over classic histograms,
-//! whose buckets find each other by all labels but `le`, and over native ones. Where both have the
-//! same labels, neither is answered.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`, over classic and native
+//! histograms. The buckets of a classic histogram are the rows with the same labels except `le`. If
+//! a classic and a native histogram have the same labels, neither has a result.
 //!
-//! Rows of one histogram are a *family*. A row's family depends on what it holds: as a float it is
-//! a bucket, as a native histogram it stands for itself. Only families of rows that changed are
-//! asked again. The kernels are in [`crate::functions::histogram`] and
+//! The rows of one histogram are a *family*. The family of a row depends on its sample: a float is
+//! a bucket, a native histogram is a family of its own. Only families with changed rows are
+//! computed again. The kernels are in [`crate::functions::histogram`] and
 //! [`crate::functions::native`].
 
 use super::evaluation_guard::EvaluationGuard;
@@ -27,15 +27,15 @@ use std::collections::HashMap;
 use storage::model::number::{self, general};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// A row that has never held a native histogram.
+/// A row that has never had a native histogram.
 const NOT_NATIVE: u32 = u32::MAX;
 
-/// See the module.
+/// The operator of the three functions.
 pub struct HistogramQuery {
     function: HistogramFunction,
     dialect: Dialect,
     families: HistogramFamilies,
-    /// Output rows by family and bits of the quantile (0 where there is one answer a family).
+    /// Output rows by family and bits of the quantile (0 if a family has one result).
     rows: HashMap<(u32, (u64, u32)), u32>,
     /// The parameters of the latest evaluation.
     params: Vec<f64>,
@@ -49,31 +49,31 @@ pub struct HistogramQuery {
 struct HistogramFamilies {
     ids: HashMap<Labels, u32>,
     labels: Vec<Labels>,
-    /// Family of each input row, while it holds a float.
+    /// By input row: its family while it has a float.
     classic: Vec<u32>,
-    /// And while it holds a histogram.
+    /// By input row: its family while it has a histogram.
     native: Vec<u32>,
-    /// Upper bound of each input row; `None`: `le` is missing or malformed.
+    /// By input row: its upper bound; `None` if `le` is missing or malformed.
     bounds: Vec<Option<f64>>,
-    /// Rows by the family that they are buckets of, or stand for where they have no bound.
+    /// Rows by the family of which they are buckets; rows without a bound by their own.
     members: GroupMembers,
-    /// Rows with a bound that have held a native histogram, by the family that they stand for then.
+    /// Rows with a bound that have had a native histogram, by the family they form then.
     natives: GroupMembers,
     dirty: DirtyGroups,
 }
 
-/// What the rows of one family hold.
+/// The samples of one family.
 #[derive(Default)]
 struct HistogramFamily {
     /// Buckets of a classic histogram.
     buckets: Vec<ClassicBucket>,
-    /// Rows with native ones that are to be answered.
+    /// Rows with native histograms that have a result.
     natives: Vec<usize>,
-    /// What is to be remarked.
+    /// Annotations.
     notes: Vec<StepAnnotation>,
 }
 
-/// What remarks on a family's rows point at, and whether they name the metric.
+/// What annotations on a family's rows refer to, and whether they name the metric.
 #[derive(Copy, Clone)]
 struct AnnotatedFamily {
     place: AnnotationTarget,
@@ -97,8 +97,8 @@ impl HistogramFamilies {
         })
     }
 
-    /// Learns the rows that the input got since the last call; marks the families of new rows and
-    /// of those that changed.
+    /// Adds the rows that the input got since the last call, and marks the families of new and of
+    /// changed rows.
     fn learn(&mut self, input: &StepInput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         let known = self.classic.len();
         for labels in &input.out.labels[known..] {
@@ -110,12 +110,12 @@ impl HistogramFamilies {
             if families < self.labels.len() {
                 eval_guard.relabelled(&self.labels[classic as usize], labels)?;
             }
-            // Without a bound it has no `le`: both families are one.
+            // A row without a bound has no `le`, so both families are the same.
             let native = if bound.is_some() { None } else { Some(classic) };
             self.bounds.push(bound.and_then(|bound| number::parse(bound).ok()));
             self.members.add(classic, self.classic.len() as u32);
-            // A histogram with a label `le` is its own family; it is seldom, so it is looked up
-            // once it is there.
+            // A native histogram with a label `le` is a family of its own. That is rare, so the
+            // family is created only when the row has such a histogram.
             self.native.push(native.unwrap_or(NOT_NATIVE));
             self.classic.push(classic);
         }
@@ -142,7 +142,8 @@ impl HistogramFamilies {
         }
     }
 
-    /// Collects what the rows of a family hold. Where there is a classic and a native histogram, both go.
+    /// Collects the samples of a family. A classic and a native histogram with the same labels are
+    /// both left out.
     fn collect(
         &self,
         family: u32,
@@ -185,7 +186,7 @@ impl HistogramFamilies {
 }
 
 impl HistogramQuery {
-    /// An operator that asks this.
+    /// An operator for this function.
     pub fn new(ask: HistogramFunction, dialect: Dialect) -> HistogramQuery {
         HistogramQuery {
             function: ask,
@@ -195,18 +196,18 @@ impl HistogramQuery {
             params: Vec::new(),
             answers: GroupRows::default(),
             duplicates: DuplicateLabels::default(),
-            // With delayed names rows that are alike are refused where names go, at one time; over
-            // a range here, too.
+            // With delayed names, rows with the same labels are rejected where names are dropped,
+            // which is enough for one time; over a range they are rejected here, too.
             checks_duplicates: !dialect.delayed_names,
         }
     }
 
-    /// The same for a query of more than one step.
+    /// An operator for a query with more than one step.
     pub fn over_range(ask: HistogramFunction, dialect: Dialect) -> HistogramQuery {
         HistogramQuery { checks_duplicates: true, ..HistogramQuery::new(ask, dialect) }
     }
 
-    /// Where the vector stands among the function's arguments.
+    /// The vector's place among the function's arguments.
     fn vector(&self) -> AnnotationTarget {
         AnnotationTarget::Operand(match self.function {
             HistogramFunction::Quantile => 1,
@@ -215,7 +216,7 @@ impl HistogramQuery {
         })
     }
 
-    /// Warns of quantiles that are none.
+    /// Warns of quantiles outside 0 to 1.
     fn check(&self, params: &[f64]) -> Vec<StepAnnotation> {
         let first = match self.function {
             HistogramFunction::Quantile => 0,
@@ -228,12 +229,12 @@ impl HistogramQuery {
             .collect()
     }
 
-    /// The metric's name for remarks on a result: results have one only while names go at the end.
+    /// The metric name for annotations on a result; results have one only with delayed names.
     fn name(&self, family: u32) -> &str {
         if self.dialect.delayed_names { self.families.labels[family as usize].name() } else { "" }
     }
 
-    /// The answers of a native histogram, with the bits of the quantile.
+    /// The results of a native histogram, with the bits of the quantile.
     fn evaluate_native(
         &self,
         params: &[f64],
@@ -262,7 +263,7 @@ impl HistogramQuery {
         (params.iter().map(answer).collect(), notes)
     }
 
-    /// The answers of a classic histogram.
+    /// The results of a classic histogram.
     fn evaluate_classic(
         &self,
         params: &[f64],
@@ -277,7 +278,7 @@ impl HistogramQuery {
         let mut answers = Vec::with_capacity(params.len());
         let mut fixed = None;
         for (i, q) in params.iter().enumerate() {
-            // The kernel rearranges: only the last quantile may have the buckets themselves.
+            // The kernel sorts the buckets in place: only the last quantile may use the original.
             let found = if i + 1 == params.len() {
                 bucket_quantile(*q, buckets)
             } else {
@@ -294,13 +295,13 @@ impl HistogramQuery {
         answers
     }
 
-    /// What tells the answers of one family apart.
+    /// The part of the key by which results of one family differ.
     fn key(&self, q: f64) -> u64 {
-        // Adding zero makes -0 a 0: they are the same quantile.
+        // Adding zero turns -0 into 0: they are the same quantile.
         if matches!(self.function, HistogramFunction::Quantiles(_)) { (q + 0.0).to_bits() } else { 0 }
     }
 
-    /// Refuses a quantile that is asked for twice: its answers would have the same labels.
+    /// Rejects a quantile that is listed twice: its results would have the same labels.
     fn check_distinct(&self, answers: &[(u64, f64)], natives: usize) -> Result<(), EvalError> {
         if !self.checks_duplicates || !matches!(self.function, HistogramFunction::Quantiles(_)) || natives > 1
         {
@@ -311,7 +312,7 @@ impl HistogramQuery {
         if any { Err(same_labelset()) } else { Ok(()) }
     }
 
-    /// The output row of an answer, made when it is first given.
+    /// The output row of a result, created when it is first needed.
     fn row(
         &mut self,
         family: u32,
@@ -335,7 +336,7 @@ impl HistogramQuery {
     }
 }
 
-/// A quantile as a label value: as the text formats write it, `1` as `1.0`.
+/// A quantile as a label value, like in the text formats: `1` is `1.0`.
 fn quantile_text(q: f64) -> String {
     let text = general(q);
     if !q.is_finite() || text.contains(['.', 'e']) { text } else { format!("{text}.0") }
@@ -377,13 +378,13 @@ impl Operator for HistogramQuery {
                 answers.extend(answer);
             }
             if !of.buckets.is_empty() {
-                // Each quantile walks over all buckets.
+                // Each quantile iterates over all buckets.
                 eval_guard.samples(params.len() * of.buckets.len())?;
                 answers.extend(self.evaluate_classic(&params, family, t, &mut of));
             }
             self.check_distinct(&answers, of.natives.len())?;
             for (at, (key, value)) in answers.iter().enumerate() {
-                // A quantile that is asked for again has a row of its own.
+                // A quantile that is listed again has a row of its own.
                 let before = answers[..at].iter().filter(|(other, _)| other == key).count();
                 let again = if of.natives.len() > 1 { 0 } else { before as u32 };
                 found.values.push((self.row(family, (*key, again), out, eval_guard)?, *value));

@@ -1,9 +1,10 @@
-//! `info(v, {…})`: adds the labels of info series, which are found by the labels that identify a target.
+//! `info(v, {…})`: adds the labels of info series (such as `target_info`) that have the same
+//! identifying labels as a row.
 //!
-//! Two inputs: the vector, and the info series ([`crate::plan::physical::Leaf::Info`]: the time of
-//! the newest sample under all labels of the series). Rows and info series with the same
-//! identifying labels are a group; a group is looked at when one of its members changed. Which
-//! labels come of a row and its info series is worked out once.
+//! There are two inputs: the vector, and the info series ([`crate::plan::physical::Leaf::Info`]:
+//! the time of the newest sample, under all labels of the series). Rows and info series with the
+//! same identifying labels are a group, which is computed again when one of its members changed.
+//! The resulting labels of a row and its info series are computed once.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
@@ -19,25 +20,27 @@ use storage::model::{Labels, TimeMs};
 /// The labels that identify a target.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
-/// See the module.
+/// The operator of `info`.
 pub struct Info {
     selector: InfoSelector,
-    /// Rows of the vector count although they have no value now: at another step of the query they have.
+    /// In a range query: rows of the vector count even without a value now, because they may have
+    /// one at another step.
     over_range: bool,
     keys: HashMap<Labels, u32>,
     base: Side,
     info: Side,
-    /// Rows of the vector that are info series themselves: they stay as they are.
+    /// By row of the vector: whether it is an info series itself. Those are left unchanged.
     own: Vec<bool>,
-    /// Values of the identifying labels in the vector: info series with others are not looked at.
+    /// The values of the identifying labels in the vector: info series with other values are
+    /// ignored.
     values: [HashSet<String>; 2],
-    /// Info series that are looked at.
+    /// By info series: whether it is used.
     looked_at: Vec<bool>,
     dirty: DirtyGroups,
-    /// Groups that would be refused, did some row of the vector ask for their info series: any row
+    /// Groups that would be rejected if some row of the vector needed their info series. Any row
     /// may begin to.
     suspect: HashSet<u32>,
-    /// The vector had nothing at the latest evaluation.
+    /// At the latest evaluation the vector had no values.
     empty: bool,
     /// Output rows by row of the vector and its info series.
     rows: HashMap<(u32, Vec<u32>), Option<u32>>,
@@ -52,14 +55,14 @@ struct Side {
     members: GroupMembers,
 }
 
-/// The newest info series of a group by metric: row, and time of its sample.
+/// By metric: the newest info series of a group, as row and time of its sample.
 type Newest<'a> = BTreeMap<&'a str, (u32, f64)>;
 
-/// Why there is no answer, and the row at which that is noticed: the first one is told.
+/// An error, with the row at which it is found: that of the first row is returned.
 type Refusal = (usize, EvalError);
 
 impl Info {
-    /// See [`crate::plan::physical::StepOp::Info`].
+    /// The operator for [`crate::plan::physical::StepOp::Info`].
     pub fn new(wanted: InfoSelector) -> Info {
         Info {
             selector: wanted,
@@ -79,12 +82,13 @@ impl Info {
         }
     }
 
-    /// The same for a query of more than one step.
+    /// The operator for a query with more than one step.
     pub fn over_range(wanted: InfoSelector) -> Info {
         Info { over_range: true, ..Info::new(wanted) }
     }
 
-    /// Learns the rows that the inputs got since the last call; marks the groups to look at.
+    /// Adds the rows that the inputs got since the last call, and marks the groups to compute
+    /// again.
     fn learn(
         &mut self,
         base: &StepInput,
@@ -129,16 +133,16 @@ impl Info {
         Ok(())
     }
 
-    /// Whether an info series is looked at: some row of the vector has its value of each
-    /// identifying label that any row has.
+    /// Whether an info series is used: for each identifying label that any row of the vector has,
+    /// some row has its value.
     fn may_match(&self, labels: &Labels) -> bool {
         let mut of_base = self.values.iter().zip(IDENTIFYING).filter(|(values, _)| !values.is_empty());
         self.values.iter().any(|values| !values.is_empty())
             && of_base.all(|(values, name)| labels.get(name).is_some_and(|value| values.contains(value)))
     }
 
-    /// The same of the rows that have a value now. Costs a walk over them; asked before a series
-    /// makes the answer fail.
+    /// The same for the rows that have a value now. It iterates over them, so it is checked only
+    /// before a series makes the evaluation fail.
     fn matches_now(&self, labels: &Labels, base: &StepOutput) -> bool {
         let rows = || base.present().filter(|row| !self.own[*row]).map(|row| &base.labels[row]);
         let mut any = false;
@@ -151,8 +155,8 @@ impl Info {
         any && all
     }
 
-    /// The newest info series of each metric of a group. Two of the same time, or a histogram, are
-    /// refused where some row asks for them, and make the group suspect anyway.
+    /// The newest info series of each metric of a group. Two with the same time, or a histogram,
+    /// are an error if some row needs them; in any case the group becomes suspect.
     fn newest<'a>(
         &mut self,
         group: u32,
@@ -192,8 +196,8 @@ impl Info {
         Ok(newest)
     }
 
-    /// The labels of `base` with those of its info series; `None`: the row goes, for it lacks a
-    /// label that is asked for.
+    /// The labels of `base` with those of its info series; `None`: the row is dropped, because it
+    /// lacks a required label.
     fn labels(&self, base: &Labels, found: &[u32], info: &StepOutput) -> Result<Option<Labels>, EvalError> {
         let data = &self.selector.data;
         if found.is_empty() && !data.iter().all(|m| m.matches("")) {
@@ -237,7 +241,7 @@ impl Info {
         Ok(made)
     }
 
-    /// The rows of the answer that come of a group.
+    /// The output rows of a group.
     fn group(
         &mut self,
         group: u32,
@@ -260,7 +264,7 @@ impl Info {
     }
 }
 
-/// Notes the first of several reasons.
+/// Keeps the error of the first row.
 fn earliest(refusal: &mut Option<Refusal>, other: Refusal) {
     if refusal.as_ref().is_none_or(|(row, _)| other.0 < *row) {
         *refusal = Some(other);
@@ -286,7 +290,7 @@ impl Operator for Info {
         let base = inputs[0].out;
         let info = inputs[1].out;
         self.learn(&inputs[0], &inputs[1], eval_guard)?;
-        // Where the vector has nothing, no info series is asked for.
+        // If the vector has no values, no info series is needed.
         let empty = base.present().next().is_none();
         if std::mem::replace(&mut self.empty, empty) != empty {
             self.dirty.mark_all(self.keys.len());

@@ -1,4 +1,4 @@
-//! An output whose rows come as a whole answer each time, found again by their labels.
+//! An output whose rows are replaced as a whole by each answer, and found again by their labels.
 
 use super::metric_names::Named;
 use super::{ChangedRows, StepOutput};
@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use storage::model::Labels;
 use storage::model::value::ABSENT;
 
-/// The number of each row of one [`StepOutput`]. Rows keep their numbers; those that are not in an
-/// answer have no value.
+/// The row number of each label set in one [`StepOutput`]. Rows keep their numbers; rows that are
+/// not in an answer have no value.
 #[derive(Default)]
 pub struct LabelledRows {
     numbers: HashMap<Labels, usize>,
@@ -16,7 +16,7 @@ pub struct LabelledRows {
 
 impl LabelledRows {
     /// Makes `answer` the only rows of `out` with a value, and sets `out.changed` to the rows that
-    /// this changes.
+    /// changed.
     pub fn replace(&mut self, out: &mut StepOutput, answer: Vec<(Named, Sample)>) {
         let mut touched = Vec::new();
         let mut present = vec![false; out.values.len()];
@@ -33,7 +33,7 @@ impl LabelledRows {
         out.changed = ChangedRows::Rows(touched);
     }
 
-    /// Bytes that it keeps beside the output; the labels are the output's.
+    /// Bytes allocated, without the labels, which the output has.
     pub fn bytes(&self) -> usize {
         self.numbers.capacity() * size_of::<(Labels, usize)>()
     }

@@ -1,4 +1,5 @@
-//! Maps: one output row per input row.
+//! Operators with one output row for each input row: functions per sample, unary minus,
+//! `label_replace` and `label_join`.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::metric_names::{Named, computed};
@@ -15,24 +16,24 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// What becomes of a sample.
+/// What is computed from a sample.
 #[derive(Copy, Clone)]
 enum SampleFunction {
-    /// Floats go through a kernel; histograms are left out.
+    /// A kernel for floats with scalar parameters; histograms are dropped.
     Floats(fn(f64, &[f64], TimeMs) -> f64),
-    /// As `Floats`, without parameters.
+    /// A kernel for floats without parameters; histograms are dropped.
     Plain(fn(f64) -> f64),
-    /// Histograms become floats; floats are left out.
+    /// A kernel that turns histograms into floats; floats are dropped.
     Histograms(fn(&NativeHistogram) -> f64),
-    /// Any sample becomes the evaluation time.
+    /// The evaluation time, for any sample.
     Time,
-    /// The sign changes.
+    /// The negative value.
     Negate,
-    /// Floats stay, histograms are left out.
+    /// Floats; histograms are dropped.
     OnlyFloats,
-    /// All stay.
+    /// The sample itself.
     All,
-    /// All are left out.
+    /// Nothing: all samples are dropped.
     Nothing,
 }
 
@@ -46,7 +47,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// The operator of a table entry that is computed per sample, or of `timestamp` and
+    /// The operator of a function that is computed per sample, or of `timestamp` and
     /// `start_timestamp` over an expression.
     pub fn new(function: FunctionRef, dialect: Dialect) -> Map {
         let work = match function.0.kernel {
@@ -54,7 +55,7 @@ impl Map {
             Kernel::MapOrClock(kernel) => SampleFunction::Plain(kernel),
             Kernel::Histogram(kernel) => SampleFunction::Histograms(kernel),
             Kernel::Special(OperatorFunction::Timestamp) => SampleFunction::Time,
-            // Only a selector knows since when its samples count.
+            // `start_timestamp` of an expression: only selectors know start timestamps.
             _ => SampleFunction::Nothing,
         };
         Map::of(work, function.0.keeps_name, dialect)
@@ -69,17 +70,17 @@ impl Map {
         Map::of(SampleFunction::Negate, false, dialect)
     }
 
-    /// What comes in goes out: labels have been sorted by.
+    /// Returns all samples: for sorting by label, which does not change values.
     pub fn identity(dialect: Dialect) -> Map {
         Map::of(SampleFunction::All, true, dialect)
     }
 
-    /// Floats go out: values have been sorted by, and histograms have no order.
+    /// Returns the floats: for sorting by value, as histograms have no order.
     pub fn floats(dialect: Dialect) -> Map {
         Map::of(SampleFunction::OnlyFloats, true, dialect)
     }
 
-    /// What becomes of a float, or of the lack of one.
+    /// The result for a float; ABSENT if there is none.
     #[inline]
     fn float(&self, v: f64, t: TimeMs) -> f64 {
         match self.work {
@@ -110,7 +111,7 @@ impl Map {
         }
     }
 
-    /// Brings one row up to date.
+    /// Computes one row.
     #[inline]
     fn row(&self, row: usize, input: &StepOutput, t: TimeMs, out: &mut StepOutput, touched: &mut Vec<u32>) {
         match input.cell(row) {
@@ -131,7 +132,7 @@ impl Operator for Map {
     ) -> Result<(), EvalError> {
         let keep = self.keeps_name;
         let dialect = self.dialect;
-        // As in Prometheus, these take nothing but the name.
+        // As in Prometheus, these functions drop only the name, not type and unit.
         let name_only = matches!(self.work, SampleFunction::Histograms(_)) && !dialect.delayed_names;
         let named = |labels: &Labels, drops| {
             if name_only {
@@ -146,7 +147,7 @@ impl Operator for Map {
         self.params.extend(inputs[1..].iter().map(scalar_of));
         let mut touched = Vec::new();
         let input = inputs[0].out;
-        // The time of an expression moves for all rows, whatever its values do.
+        // `timestamp` of an expression changes in all rows with time, even if the values stay.
         let all = params_changed || matches!(self.work, SampleFunction::Time) || inputs[0].delta.is_none();
         if !input.histograms.is_empty() {
             let rows = if all { ChangedRowIter::All(0..out.values.len()) } else { inputs[0].rows() };
@@ -173,8 +174,8 @@ impl Operator for Map {
     }
 }
 
-/// Gives `out` a row for each new row of `input`. `relabel` gets its labels and whether it is to
-/// lose its name.
+/// Adds a row to `out` for each new row of `input`. `relabel` gets its labels and whether it loses
+/// its name in the end.
 pub(super) fn add_rows(
     input: &StepInput,
     out: &mut StepOutput,
@@ -193,7 +194,7 @@ pub(super) fn add_rows(
     Ok(())
 }
 
-/// Notes what was touched; where names were dropped, two rows may have become one.
+/// Stores which rows changed. If names were dropped, checks that no two rows have the same labels.
 pub(super) fn finish(
     out: &mut StepOutput,
     touched: Vec<u32>,
@@ -202,7 +203,7 @@ pub(super) fn finish(
     eval_guard: &mut EvaluationGuard,
 ) -> Result<(), EvalError> {
     out.changed = ChangedRows::Rows(touched);
-    // Rows in strict label order cannot have twins.
+    // Rows in strict label order have no duplicates.
     if keeps_labels || out.sorted {
         return Ok(());
     }
@@ -210,7 +211,7 @@ pub(super) fn finish(
     duplicates.check(out, eval_guard)
 }
 
-/// `label_replace`, `label_join`.
+/// `label_replace` and `label_join`.
 pub struct Relabel {
     function: FunctionRef,
     texts: Vec<String>,
@@ -218,7 +219,7 @@ pub struct Relabel {
 }
 
 impl Relabel {
-    /// The operator of a table entry of kind `Relabel`.
+    /// The operator of a function of kind `Relabel`.
     pub fn new(function: FunctionRef, texts: Vec<String>) -> Relabel {
         Relabel { function, texts, duplicates: DuplicateLabels::default() }
     }
@@ -238,7 +239,7 @@ impl Operator for Relabel {
         if out.labels.len() < inputs[0].out.labels.len() || out.labels.is_empty() {
             let failed = |e: functions::labels::LabelError| EvalError(e.to_string());
             let relabel = functions::labels::CompiledLabelFunction::new(kind, &self.texts).map_err(failed)?;
-            // A name that is set is there to stay.
+            // A name that the function sets is not dropped in the end.
             let named = self.texts.first().is_some_and(|label| label == METRIC_NAME);
             add_rows(&inputs[0], out, eval_guard, |labels, drops| {
                 let stays = named && drops && relabel.sets(labels);

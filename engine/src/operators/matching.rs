@@ -1,9 +1,8 @@
-//! Vector with vector: one-to-one, many-to-one and one-to-many matching.
+//! Operators between two vectors: one-to-one, many-to-one and one-to-many matching.
 //!
-//! Structure, worked out once per new row: the match key of every row, as a dense number. Per
-//! evaluation: the keys of rows that changed are looked at, each with its row of the "one" side and
-//! its rows of the "many" side, and all others stay. Which output row a pair makes is remembered;
-//! no label is touched in a tick.
+//! The match key of every row, as a dense number, is computed once when the row is added. An
+//! evaluation visits only the keys of changed rows, each with its row of the "one" side and its
+//! rows of the "many" side. The output row of each pair is remembered, so a tick touches no labels.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupMembers, GroupResult, GroupRows, all_changed};
@@ -27,13 +26,13 @@ pub(super) struct MatchIndex {
     ids: HashMap<Labels, u32>,
     /// The labels of each key.
     labels: Vec<Labels>,
-    /// Key of each row.
+    /// By row: its key.
     left_keys: Vec<u32>,
     right_keys: Vec<u32>,
-    /// Rows by key.
+    /// By key: its rows.
     pub(super) left: GroupMembers,
     pub(super) right: GroupMembers,
-    /// Keys to look at.
+    /// Keys to compute.
     pub(super) dirty: DirtyGroups,
 }
 
@@ -49,7 +48,7 @@ impl HeapSize for MatchIndex {
 }
 
 impl MatchIndex {
-    /// No rows yet.
+    /// An index without rows.
     pub(super) fn new(matching: &VectorMatching) -> MatchIndex {
         MatchIndex {
             names: MatchNames::of(matching),
@@ -63,8 +62,8 @@ impl MatchIndex {
         }
     }
 
-    /// Learns the rows that the inputs got since the last call; marks the keys of new rows and of
-    /// those that changed.
+    /// Adds the rows that the inputs got since the last call, and marks the keys of new and of
+    /// changed rows.
     pub(super) fn learn(
         &mut self,
         left: &StepInput,
@@ -102,32 +101,34 @@ impl MatchIndex {
         Ok(())
     }
 
-    /// How many rows have a key.
+    /// Number of rows with a key.
     pub(super) fn members(&self, key: u32) -> usize {
         self.left.of(key).count() + self.right.of(key).count()
     }
 }
 
-/// See the module.
+/// The operator of such a match.
 pub struct Match {
     op: BinaryOp,
     return_bool: bool,
     matching: VectorMatching,
     dialect: Dialect,
     sided: MatchIndex,
-    /// Output row of (many row, one row); the one row matters only where labels are copied from it.
+    /// Output row by (row of the "many" side, row of the "one" side). The latter matters only if
+    /// labels are copied from it.
     pairs: HashMap<(u32, u32), u32>,
-    /// For one-to-one: the last output row of a many row, to spare the map.
+    /// For one-to-one: the last output row of each row of the "many" side, which saves a lookup in
+    /// `pairs`.
     latest: Vec<(u32, u32)>,
     duplicates: DuplicateLabels,
     answers: GroupRows,
     last: LastNote,
-    /// One side had nothing at the latest evaluation.
+    /// One side had no values at the latest evaluation.
     empty: bool,
 }
 
 impl Match {
-    /// See [`crate::plan::physical::StepOp::Match`].
+    /// The operator for [`crate::plan::physical::StepOp::Match`].
     pub fn new(op: BinaryOp, return_bool: bool, matching: VectorMatching, dialect: Dialect) -> Match {
         Match {
             op,
@@ -152,15 +153,15 @@ impl Match {
         self.matching.cardinality == Cardinality::OneToOne
     }
 
-    /// The rows of the "many" side and of the "one" side by key.
+    /// The rows of the "many" side and of the "one" side, by key.
     fn members(&self) -> (&GroupMembers, &GroupMembers) {
         let left = &self.sided.left;
         let right = &self.sided.right;
         if self.swapped() { (right, left) } else { (left, right) }
     }
 
-    /// Why there is no answer: of several reasons the one that is met first in the order of the
-    /// rows' labels, in which Prometheus' storage mostly hands them out.
+    /// The error of a match. If there are several, the first in label order, which is mostly the
+    /// order of Prometheus' storage.
     fn refusal(&self, one: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<EvalError, EvalError> {
         let keys = if self.swapped() { &self.sided.left_keys } else { &self.sided.right_keys };
         let mut first = vec![NOBODY; self.sided.labels.len()];
@@ -190,8 +191,8 @@ impl Match {
         ))
     }
 
-    /// The output row of a pair, made when first seen. `NOBODY` on one side: its labels are those
-    /// of the match key.
+    /// The output row of a pair, created when it first occurs. If one side is `NOBODY`, it has the
+    /// labels of the match key.
     fn row_of(
         &mut self,
         (many_row, one_row): (u32, u32),
@@ -230,13 +231,13 @@ impl Match {
         Ok(row as usize)
     }
 
-    /// Arithmetic between vectors loses names at once, whatever the dialect; comparisons with
-    /// `bool` need not.
+    /// Arithmetic between vectors drops names immediately, even with delayed names; comparisons
+    /// with `bool` drop them in the end.
     fn drops_later(&self) -> bool {
         self.dialect.delayed_names && self.return_bool
     }
 
-    /// The labels of what a pair gives.
+    /// The labels of the result of a pair.
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
         let drop_name = binary::drops_name(self.op, self.return_bool) && !self.drops_later();
         let names = &self.sided.names;
@@ -254,8 +255,8 @@ impl Match {
         }
     }
 
-    /// Applies the operator to one pair; `NOBODY` on one side: `fill` stands in. Whether the pair
-    /// counts as a match: not where the operator does not take the types.
+    /// Applies the operator to one pair; if one side is `NOBODY`, its `fill` value is used. Returns
+    /// whether the pair counts as a match: not if the operator does not support the types.
     fn pair(
         &mut self,
         rows: (u32, u32),
@@ -277,7 +278,7 @@ impl Match {
             found.annotate(sides.turn(rows, key), note);
         }
         match sample {
-            // Nothing with a remark: the types do not go together. Without: a filter.
+            // With an annotation: the types are not supported. Without: a filter dropped the value.
             Sample::Float(v) if is_absent(v) => {
                 let matches = !remarks;
                 if matches && self.copies_labels() {
@@ -295,17 +296,18 @@ impl Match {
         Ok(true)
     }
 
-    /// Whether results get labels of the "one" side, which can make some of one key alike.
+    /// Whether results get labels of the "one" side, so that results of one key may have the same
+    /// labels.
     fn copies_labels(&self) -> bool {
         !self.one_to_one() && !self.matching.include.is_empty()
     }
 
-    /// Refuses results of one key that are alike, also if a filter takes some of them away: whether
-    /// a query is refused must not depend on the values. Labels are hashed for it in a tick: those
-    /// of the keys that changed, where a filter meets `group_left` or `group_right` with labels.
+    /// Rejects results of one key with the same labels, even if a filter dropped some of them:
+    /// whether a query is rejected must not depend on values. In a tick this hashes only labels of
+    /// changed keys, and only for filters with `group_left` or `group_right` with labels.
     fn check_grouping(&self, found: &KeyMatches, out: &StepOutput) -> Result<(), EvalError> {
         if found.filtered.is_empty() {
-            // What is there is told apart by its rows.
+            // Without dropped results, equal labels are found by the check of all rows.
             return Ok(());
         }
         let values = found.rows.values.iter().map(|(row, _)| *row);
@@ -315,7 +317,7 @@ impl Match {
         if rows.all(|row| seen.insert(&out.labels[row as usize])) { Ok(()) } else { Err(grouping_labels()) }
     }
 
-    /// All pairs of one key; `false`: they cannot be told apart.
+    /// Computes all pairs of one key. `false`: the match is ambiguous.
     fn key(
         &mut self,
         key: u32,
@@ -341,7 +343,7 @@ impl Match {
             for at in 0..found.many.len() {
                 let rows = (found.many[at], partner);
                 matched += usize::from(self.pair(rows, key as usize, sides, (found, out), eval_guard)?);
-                // Asked before a filter: whether a query is refused must not depend on the values.
+                // Checked before the filter: whether a query is rejected must not depend on values.
                 if self.one_to_one() && matched > 1 {
                     return Ok(false);
                 }
@@ -354,13 +356,13 @@ impl Match {
         Ok(true)
     }
 
-    /// The operands by their part in the match.
+    /// The operands as "many" side and "one" side.
     fn sides<'a>(&self, inputs: &'a [StepInput]) -> MatchSides<'a> {
         let left = inputs[0].out;
         let right = inputs[1].out;
         let fill = |number: Option<BitFloat>| number.map(|n| n.0);
-        // As in Prometheus, `fill_left` fills the "many" side even where `group_right` makes that
-        // the right one.
+        // As in Prometheus, `fill_left` fills the "many" side even if `group_right` makes that the
+        // right one.
         let fill_many = fill(self.matching.fill_left);
         let fill_one = fill(self.matching.fill_right);
         let (many, one) = if self.swapped() { (right, left) } else { (left, right) };
@@ -378,7 +380,7 @@ struct MatchSides<'a> {
     /// The side that may have several series per match (left unless `group_right`).
     many: &'a StepOutput,
     one: &'a StepOutput,
-    /// What stands in where a side has no series.
+    /// The value that is used where a side has no series.
     fill_many: Option<f64>,
     fill_one: Option<f64>,
 }
@@ -392,16 +394,16 @@ impl<'a> MatchSides<'a> {
         cell(self.one, row, self.fill_one)
     }
 
-    /// When a pair has its turn: those of the "many" side before those that `fill` makes, each by
-    /// labels. Rows are not asked for their order, which is another in a view than in a query.
+    /// The order of a pair: pairs with a "many" row first, then filled ones, each by labels. Not by
+    /// row number, which differs between views and queries.
     fn turn(&self, (many, one): (u32, u32), key: usize) -> Turn {
         let filled = many == NOBODY;
         let (side, row) = if filled { (self.one, one) } else { (self.many, many) };
         Turn { filled, labels: side.labels[row as usize].clone(), key: key as u32 }
     }
 
-    /// Whether nothing can come of it. With a `fill` the rows of one side are asked for duplicates
-    /// although none meets them.
+    /// Whether there can be no result. With a `fill`, rows of one side are checked for duplicates
+    /// even if the other side is empty.
     fn is_empty(&self) -> bool {
         let empty = |side: &StepOutput| side.present().next().is_none();
         let fills = self.fill_many.is_some() || self.fill_one.is_some();
@@ -425,7 +427,7 @@ fn present<'a>(members: &'a GroupMembers, key: u32, side: &'a StepOutput) -> imp
     members.of(key).filter(|row| !is_absent(side.values[*row])).map(|row| row as u32)
 }
 
-/// See [`MatchSides::turn`].
+/// The order of a pair, see [`MatchSides::turn`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     filled: bool,
@@ -433,8 +435,8 @@ struct Turn {
     key: u32,
 }
 
-/// The remarks by the turns of their pairs: as in Prometheus, the last of a step is told. There the
-/// order of the pairs is that of its storage.
+/// The annotations of pairs in their order. As in Prometheus, only the last one of a step is
+/// returned; there the order of pairs is that of its storage.
 #[derive(Default)]
 struct LastNote {
     notes: BTreeMap<Turn, StepAnnotation>,
@@ -442,7 +444,7 @@ struct LastNote {
 }
 
 impl LastNote {
-    /// Replaces what a key remarks.
+    /// Replaces the annotation of a key.
     fn replace(&mut self, key: u32, remark: Option<(Turn, StepAnnotation)>) {
         if let Some(turn) = self.turns.remove(&key) {
             self.notes.remove(&turn);
@@ -460,15 +462,15 @@ impl HeapSize for LastNote {
     }
 }
 
-/// What the evaluation of a key has found.
+/// The result of a key.
 #[derive(Default)]
 struct KeyMatches {
     rows: GroupResult,
-    /// The remark of the pair that has its turn last.
+    /// The annotation of the last pair.
     annotation: Option<(Turn, StepAnnotation)>,
-    /// Present rows of the "many" side.
+    /// Rows of the "many" side that have a value.
     many: Vec<u32>,
-    /// Rows that a filter took away, where they may be like others of the key.
+    /// Rows that a filter dropped, if they may have the same labels as others of the key.
     filtered: Vec<u32>,
 }
 
@@ -491,7 +493,7 @@ impl Operator for Match {
         let sides = self.sides(inputs);
         self.sided.learn(&inputs[0], &inputs[1], eval_guard)?;
         let empty = sides.is_empty();
-        // Where one side has nothing and nothing is filled in, the other is not asked for duplicates.
+        // If one side is empty and nothing is filled in, the other is not checked for duplicates.
         if std::mem::replace(&mut self.empty, empty) != empty {
             self.sided.dirty.mark_all(self.sided.labels.len());
         }
@@ -511,7 +513,7 @@ impl Operator for Match {
             .replace(self.last.notes.last_key_value().map(|(_, note)| note.clone()).into_iter().collect());
         out.changed = ChangedRows::Rows(touched);
         self.duplicates.learn(out, eval_guard)?;
-        // That the time is over is not a reason of the rows'.
+        // A timeout must not be reported as an ambiguous match, so time is checked before.
         eval_guard.rows(self.duplicates.pairs())?;
         let alone = self.duplicates.check(out, &mut EvaluationGuard::free());
         if self.one_to_one() { alone } else { alone.map_err(|_| grouping_labels()) }

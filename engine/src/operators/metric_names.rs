@@ -1,8 +1,8 @@
 //! Metric names: when computed values lose them.
 //!
-//! By default at once. With delayed names ([`Dialect::delayed_names`]) a row keeps its labels,
-//! remembers that it is to lose what describes the metric, and loses it in the last step
-//! ([`DropNames`]): steps in between can still tell series apart, and match and group by the name.
+//! By default immediately. With delayed names ([`Dialect::delayed_names`]) a row keeps its labels
+//! with a flag that it will lose name, type and unit, and loses them in the last step
+//! ([`DropNames`]). Steps in between can still distinguish series, and match and group by name.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::map::add_rows;
@@ -15,10 +15,11 @@ use std::collections::HashSet;
 use storage::model::value::ABSENT;
 use storage::model::{Labels, TimeMs};
 
-/// Labels of a row, and whether it loses in the end what describes the metric.
+/// The labels of a row, and whether it loses name, type and unit in the end.
 pub type Named = (Labels, bool);
 
-/// The labels of a value computed from one with `labels`; `keeps`: what is computed keeps the name.
+/// The labels of a value that is computed from one with `labels`. `keeps`: the function keeps the
+/// name.
 pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> Named {
     match keeps {
         true => (labels.clone(), drops),
@@ -27,14 +28,13 @@ pub fn computed(dialect: Dialect, labels: &Labels, drops: bool, keeps: bool) -> 
     }
 }
 
-/// The labels that a leaf gives to a series.
+/// The labels of a series in a leaf.
 pub fn leaf_labels(leaf: &Leaf, labels: &Labels, dialect: Dialect) -> Named {
     computed(dialect, labels, false, leaf.keeps_name())
 }
 
-/// The last step of a plan with delayed names. A float and a histogram that get the same labels are
-/// one series, which is the histogram at one time; a query gets both, for the answer over a range
-/// tells both, as in Prometheus.
+/// The last step of a plan with delayed names. If a float and a histogram get the same labels, they
+/// are one series: at one time it has the histogram. A range query gets both, as in Prometheus.
 #[derive(Default)]
 pub struct DropNames {
     duplicates: DuplicateLabels,
@@ -42,7 +42,7 @@ pub struct DropNames {
 }
 
 impl DropNames {
-    /// The same for a query.
+    /// The operator for a query.
     pub fn of_query() -> DropNames {
         DropNames { keeps_both: true, ..DropNames::default() }
     }
@@ -63,7 +63,7 @@ impl Operator for DropNames {
         let input = inputs[0].out;
         let sample = |row: usize| input.cell(row).sample().unwrap_or(Sample::Float(ABSENT));
         let mut hidden = HashSet::new();
-        // Rows in strict label order cannot have twins.
+        // Rows in strict label order have no duplicates.
         if !out.sorted {
             self.duplicates.learn(out, eval_guard)?;
             let floats = self.duplicates.floats_beside_histograms(input, eval_guard)?;

@@ -1,17 +1,17 @@
-//! Operators: what a step of a physical plan computes, the same in both runtimes.
+//! Operators: what the steps of a physical plan compute. Both runtimes use the same operators.
 //!
-//! An operator keeps the *structure* of its answer (which row belongs to which group, which rows
-//! match, labels) apart from the *values*. Structure is worked out once per new row; values are
-//! plain `f64` columns, indexed by row, [`ABSENT`] where a row has no sample. Native histograms
-//! travel in a [`histogram_column`] column, remarks ([`step_annotations`]) are a second output of
-//! every operator. The live runtime evaluates one tick and tells which rows changed; the query
-//! runtime evaluates step after step and calls every row changed. An operator may use the list of
-//! changed rows or ignore it; the answer must be the same (tests compare).
+//! An operator separates the *structure* of its output (labels, groups, matches) from the *values*.
+//! Structure is computed once for each new row. Values are columns of `f64`, indexed by row;
+//! [`ABSENT`] means that a row has no sample. Native histograms are in a column of their own
+//! ([`crate::types::histogram_column`]), and every operator has annotations as a second output
+//! ([`crate::annotations::step`]). The live runtime evaluates one tick and says which rows changed;
+//! the query runtime evaluates step after step and says that all rows changed. An operator may use
+//! or ignore the list of changed rows, but the result must be the same (tests compare).
 //!
-//! An operator tells its [`evaluation_guard`] of every row and of labels that it makes: so a query
-//! ends at its limits, wherever it is.
+//! An operator reports each row and each new label set to its [`evaluation_guard`], so that a query
+//! ends at its limits.
 //!
-//! [`stage`] runs a set of steps in order. [`build`] is the table from step to operator.
+//! [`stage`] runs a set of steps in order. [`build`] creates the operator of a step.
 
 pub mod absent;
 pub mod aggregate;
@@ -50,47 +50,47 @@ use storage::model::{Labels, NativeHistogram, TimeMs};
 /// The rows of one step at one time.
 #[derive(Debug, Default)]
 pub struct StepOutput {
-    /// Labels per row. Rows are only ever added.
+    /// Labels by row. Rows are only added, never removed.
     pub labels: Vec<Labels>,
-    /// Whether a row loses its name in the end; shorter than `labels` where the rest does not. See
-    /// [`metric_names`].
+    /// By row: whether it loses its name in the end. May be shorter than `labels`, then the
+    /// remaining rows do not. See [`metric_names`].
     pub drops_name: Vec<bool>,
-    /// Shard per row; empty where there is only one shard.
+    /// Shard by row; empty if there is only one shard.
     pub shards: Vec<u16>,
-    /// Value per row.
+    /// Value by row.
     pub values: Vec<f64>,
     /// Native histograms, where the value is [`HISTOGRAM`]. In partial aggregates a row may have a
     /// number and a histogram.
     pub histograms: HistogramColumn,
-    /// What was lost when those were summed up, for partial aggregates.
+    /// The compensations of these histograms (Kahan summation), in partial aggregates.
     pub histogram_compensations: HistogramColumn,
-    /// Further values per row, for partial aggregates.
+    /// Further columns of values, in partial aggregates.
     pub partial_columns: Vec<Vec<f64>>,
-    /// What there is to remark.
+    /// Annotations.
     pub notes: StepAnnotations,
-    /// Rows are in label order (saves sorting them).
+    /// Whether rows are in label order; then they need not be sorted.
     pub sorted: bool,
-    /// Why there is no answer now.
+    /// Why there is no result.
     pub error: Option<String>,
-    /// Grows with every evaluation that changed something.
+    /// Increases with every evaluation that changed something.
     pub version: u64,
-    /// What the latest change touched.
+    /// The rows that the latest change affected.
     pub changed: ChangedRows,
-    /// Members of groups that the latest evaluation looked at, where an operator works by groups.
+    /// Number of group members that the latest evaluation read, in operators on groups.
     pub rows_looked_at: usize,
 }
 
 /// Which rows an evaluation changed.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub enum ChangedRows {
-    /// Any of them.
+    /// Possibly any row.
     #[default]
     All,
-    /// Only these.
+    /// Only these rows.
     Rows(Vec<u32>),
 }
 
-/// An operand, with what changed in it since the reader last looked.
+/// An operand, with what changed in it since its reader's last evaluation.
 pub struct StepInput<'a> {
     /// The operand's rows.
     pub out: &'a StepOutput,
@@ -100,15 +100,15 @@ pub struct StepInput<'a> {
 
 pub(crate) use sorting::sort_paced;
 
-/// Why an evaluation has no answer; the text is Prometheus'. Where a limit of the query was met,
-/// its guard knows which.
+/// Why an evaluation has no result; the texts are those of Prometheus. If a limit of a query was
+/// reached, its guard has the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvalError(pub String);
 
-/// A step at work.
+/// Computes one step.
 pub trait Operator: Send {
-    /// Brings `out` up to the inputs at time `t` and records in `out.changed` what it touched
-    /// (an empty list: nothing). After an error it is evaluated from scratch, with what it has learnt so far.
+    /// Updates `out` for the inputs at time `t`, and sets `out.changed` to the changed rows (an
+    /// empty list: none). After an error the next call gets all rows as changed.
     fn eval(
         &mut self,
         inputs: &[StepInput],
@@ -117,14 +117,14 @@ pub trait Operator: Send {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError>;
 
-    /// Bytes that it keeps beside `out`: those that keep something per row say how much.
+    /// Bytes allocated besides `out`. Operators with state per row implement it.
     fn bytes(&self) -> usize {
         0
     }
 }
 
 impl StepOutput {
-    /// Whether there is no row, nothing to remark, and no error.
+    /// Whether there are no rows, annotations or errors.
     pub fn says_nothing(&self) -> bool {
         self.labels.is_empty() && self.error.is_none() && self.notes.is_empty()
     }
@@ -140,13 +140,13 @@ impl StepOutput {
         self.labels.len() - 1
     }
 
-    /// Adds rows, in the order of their labels, to an output that has none.
+    /// Adds rows in the order of their labels to an output without rows.
     pub fn add_sorted_rows(&mut self, labels: &[Labels]) {
         self.labels.extend_from_slice(labels);
         self.values.resize(self.labels.len(), ABSENT);
     }
 
-    /// Adds a row whose name may be lost in the end.
+    /// Adds a row that may lose its name in the end.
     pub fn add_row_with_name_flag(&mut self, (labels, drops): Named) -> usize {
         let row = self.add_row(labels);
         if drops {
@@ -155,7 +155,7 @@ impl StepOutput {
         row
     }
 
-    /// From now on the row loses its name in the end.
+    /// The row loses its name in the end from now on.
     pub fn mark_name_dropped(&mut self, row: usize) {
         if self.drops_name.len() <= row {
             self.drops_name.resize(row + 1, false);
@@ -168,7 +168,7 @@ impl StepOutput {
         self.drops_name.get(row).copied().unwrap_or(false)
     }
 
-    /// Sets a value and notes the change, if it is one.
+    /// Sets a value, and adds the row to `touched` if it changed.
     #[inline]
     pub fn set(&mut self, row: usize, value: f64, touched: &mut Vec<u32>) {
         if self.values[row].to_bits() != value.to_bits() {
@@ -180,7 +180,7 @@ impl StepOutput {
         }
     }
 
-    /// Sets a native histogram and notes the change, if it is one.
+    /// Sets a native histogram, and adds the row to `touched` if it changed.
     pub fn set_histogram(&mut self, row: usize, histogram: Arc<NativeHistogram>, touched: &mut Vec<u32>) {
         let same = is_histogram(self.values[row])
             && self.histograms.get(row).is_some_and(|there| identical(there, &histogram));
@@ -191,7 +191,7 @@ impl StepOutput {
         }
     }
 
-    /// Sets a value of either kind.
+    /// Sets a sample of either kind.
     pub fn put(&mut self, row: usize, sample: Sample, touched: &mut Vec<u32>) {
         match sample {
             Sample::Float(value) => self.set(row, value, touched),
@@ -199,23 +199,23 @@ impl StepOutput {
         }
     }
 
-    /// What a row holds.
+    /// The sample of a row.
     #[inline]
     pub fn cell(&self, row: usize) -> SampleRef<'_> {
         self.histograms.cell(row, self.values[row])
     }
 
-    /// The rows that have a value, as an answer shows them.
+    /// The rows that have a value.
     pub fn rows(&self) -> Vec<(Labels, Sample)> {
         self.present().filter_map(|row| Some((self.labels[row].clone(), self.cell(row).sample()?))).collect()
     }
 
-    /// Rows that have a value.
+    /// Indices of the rows that have a value.
     pub fn present(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.values.len()).filter(|row| !is_absent(self.values[*row]))
     }
 
-    /// All rows in the order of their labels, of equal ones in that of their shards.
+    /// All rows by labels, those with equal labels by shard.
     pub fn rows_by_labels(&self, eval_guard: &mut EvaluationGuard) -> Result<Vec<u32>, EvalError> {
         let rows: Vec<u32> = (0..self.labels.len() as u32).collect();
         if self.sorted && self.shards.is_empty() {
@@ -231,7 +231,7 @@ impl StepOutput {
 }
 
 impl StepInput<'_> {
-    /// The rows to look at: those that changed, or all.
+    /// The rows that may have changed.
     pub fn rows(&self) -> ChangedRowIter<'_> {
         match self.delta {
             Some(ChangedRows::Rows(rows)) => ChangedRowIter::Some(rows.iter()),
@@ -241,11 +241,11 @@ impl StepInput<'_> {
     }
 }
 
-/// Rows to look at.
+/// An iterator over changed rows.
 pub enum ChangedRowIter<'a> {
-    /// All of a range.
+    /// A range of rows.
     All(std::ops::Range<usize>),
-    /// A list.
+    /// A list of rows.
     Some(std::slice::Iter<'a, u32>),
 }
 
@@ -270,18 +270,18 @@ impl HeapSize for StepOutput {
     }
 }
 
-/// The error of two samples with the same labels at one time.
+/// The error for two samples with the same labels at one time.
 pub fn same_labelset() -> EvalError {
     EvalError("vector cannot contain metrics with the same labelset".to_owned())
 }
 
-/// Finds rows that carry the same labels, to be checked for presence at the same time.
+/// Finds rows with the same labels, which must not have values at the same time.
 #[derive(Debug, Default)]
 pub struct DuplicateLabels {
     seen: usize,
     first: std::collections::HashMap<Labels, u32>,
     pairs: Vec<(u32, u32)>,
-    /// Rows of pairs that were present at any evaluation, for [`DuplicateLabels::check_ever`].
+    /// Rows of pairs that had a value at any evaluation, for [`DuplicateLabels::check_ever`].
     ever: HashSet<u32>,
 }
 
@@ -292,7 +292,7 @@ impl HeapSize for DuplicateLabels {
 }
 
 impl DuplicateLabels {
-    /// Learns the rows that `out` got since the last call.
+    /// Adds the rows that `out` got since the last call.
     pub fn learn(&mut self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         for row in self.seen..out.labels.len() {
             eval_guard.row()?;
@@ -307,23 +307,24 @@ impl DuplicateLabels {
         Ok(())
     }
 
-    /// How many rows have the labels of one before them.
+    /// Number of rows whose labels an earlier row has.
     pub fn pairs(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Whether no two rows have the same labels.
+    /// Whether all rows have different labels.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// Fails if two rows with the same labels are present now.
+    /// Fails if two rows with the same labels have a value.
     pub fn check(&self, out: &StepOutput, eval_guard: &mut EvaluationGuard) -> Result<(), EvalError> {
         self.alone(|row| is_present(out, row), eval_guard)
     }
 
-    /// Fails if two rows with the same labels are present, be it at different evaluations: so
-    /// functions of windows refuse a range query, other than functions of single samples.
+    /// Fails if two rows with the same labels have had values, even at different evaluations:
+    /// Prometheus rejects a range query of window functions then, unlike one of functions per
+    /// sample.
     pub fn check_ever(
         &mut self,
         out: &StepOutput,
@@ -334,13 +335,13 @@ impl DuplicateLabels {
         self.alone(|row| self.ever.contains(&row), eval_guard)
     }
 
-    /// The rows that have the labels of another; one may come several times.
+    /// The rows whose labels another row has; a row may occur several times.
     pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
         self.pairs.iter().flat_map(|(first, twin)| [*first as usize, *twin as usize])
     }
 
-    /// The rows that are floats now where a row with the same labels is a histogram. Fails if two
-    /// rows of one kind are present.
+    /// The rows with a float for which another row with the same labels has a histogram. Fails if
+    /// two rows with the same labels have values of the same kind.
     pub fn floats_beside_histograms(
         &self,
         out: &StepOutput,
@@ -352,7 +353,7 @@ impl DuplicateLabels {
         if out.histograms.is_empty() {
             return Ok(HashSet::new());
         }
-        // By the first row of their labels.
+        // By the first row with the labels.
         let mut holds_histogram = HashSet::new();
         for (first, twin) in &self.pairs {
             eval_guard.row()?;
@@ -370,8 +371,8 @@ impl DuplicateLabels {
         present: impl Fn(u32) -> bool,
         eval_guard: &mut EvaluationGuard,
     ) -> Result<(), EvalError> {
-        // A pair names the first row of its labels: a third row is compared with the first, and the
-        // second with the third only through it, so presence is counted per first row.
+        // Each pair has the first row of its labels, so a third row is compared with the first
+        // only. Counting the values by first row also finds the second and the third.
         let mut owner: std::collections::HashMap<u32, u32> = std::collections::HashMap::new();
         for (first, twin) in &self.pairs {
             eval_guard.row()?;
@@ -389,8 +390,8 @@ fn is_present(out: &StepOutput, row: u32) -> bool {
     !is_absent(out.values[row as usize])
 }
 
-/// The operator of a step. Leaves, ports, subqueries and given scalars have none: their runtime
-/// fills them in.
+/// The operator of a step; `None` for leaves, ports, subqueries, given scalars and store queries,
+/// which are filled by their runtime.
 pub fn build(op: &StepOp, dialect: Dialect) -> Option<Box<dyn Operator>> {
     Some(match op {
         StepOp::Leaf(..)

@@ -1,5 +1,5 @@
-//! Scalars: numbers, the clock, and the bridges between scalars and vectors. A scalar is one row
-//! without labels.
+//! Scalars: numbers, functions of time, and conversions between scalars and vectors. A scalar is
+//! one row without labels.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::{ChangedRows, EvalError, Operator, StepInput, StepOutput, binary};
@@ -23,7 +23,7 @@ pub(crate) fn scalar_of(input: &StepInput) -> f64 {
     input.out.values.first().copied().unwrap_or(f64::NAN)
 }
 
-/// A literal.
+/// A number.
 pub struct Constant(pub f64);
 
 impl Operator for Constant {
@@ -39,14 +39,14 @@ impl Operator for Constant {
     }
 }
 
-/// `time()` and its like.
+/// `time()` and similar functions.
 pub struct Clock {
     kernel: Kernel,
     shift: i64,
 }
 
 impl Clock {
-    /// The operator of a table entry of kind `Clock` or `Query`.
+    /// The operator of a function of kind `Clock` or `Query`.
     pub fn new(function: FunctionRef, shift: i64) -> Clock {
         Clock { kernel: function.0.kernel, shift }
     }
@@ -71,14 +71,14 @@ impl Operator for Clock {
     }
 }
 
-/// `hour()` and its like without an argument.
+/// `hour()` and similar functions without an argument.
 pub struct MapClock {
     function: fn(f64) -> f64,
     shift: i64,
 }
 
 impl MapClock {
-    /// The operator of a table entry of kind `MapOrClock`.
+    /// The operator of a function of kind `MapOrClock`.
     pub fn new(function: FunctionRef, shift: i64) -> MapClock {
         let function = match function.0.kernel {
             Kernel::MapOrClock(function) => function,
@@ -101,7 +101,7 @@ impl Operator for MapClock {
     }
 }
 
-/// Scalar with scalar; comparisons answer 0 or 1.
+/// An operator between scalars; comparisons return 0 or 1.
 pub struct ScalarBinary(pub BinaryOp);
 
 impl Operator for ScalarBinary {
@@ -128,7 +128,7 @@ impl Operator for ScalarBinary {
 pub struct Scalars(fn(&[f64]) -> f64);
 
 impl Scalars {
-    /// The operator of a table entry of kind `Scalars`.
+    /// The operator of a function of kind `Scalars`.
     pub fn new(function: FunctionRef) -> Scalars {
         match function.0.kernel {
             Kernel::Scalars(kernel) => Scalars(kernel),
@@ -151,7 +151,7 @@ impl Operator for Scalars {
     }
 }
 
-/// `scalar(v)`: the only float, or NaN.
+/// `scalar(v)`: the single float, or NaN.
 pub struct ToScalar;
 
 impl Operator for ToScalar {

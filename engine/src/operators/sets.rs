@@ -1,5 +1,5 @@
-//! `and`, `or`, `unless`: many-to-many, by the presence of match keys. Only keys of rows that
-//! changed are looked at.
+//! `and`, `or`, `unless`: many-to-many, by whether a match key is present. Only the keys of changed
+//! rows are computed.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{GroupResult, GroupRows};
@@ -10,11 +10,12 @@ use crate::plan::{BinaryOp, VectorMatching};
 use storage::model::TimeMs;
 use storage::model::value::is_absent;
 
-/// See the module.
+/// The operator of the three.
 pub struct Set {
     op: BinaryOp,
     sided: MatchIndex,
-    /// Output row of each left and right row, made when first needed.
+    /// By row of the left side and of the right side: its output row, created when it is first
+    /// needed.
     left_rows: Vec<Option<u32>>,
     right_rows: Vec<Option<u32>>,
     answers: GroupRows,
@@ -22,7 +23,7 @@ pub struct Set {
 }
 
 impl Set {
-    /// See [`crate::plan::physical::StepOp::Set`].
+    /// The operator for [`crate::plan::physical::StepOp::Set`].
     pub fn new(op: BinaryOp, matching: &VectorMatching) -> Set {
         Set {
             op,
@@ -35,7 +36,7 @@ impl Set {
     }
 }
 
-/// The output row that carries row `row` of `input`.
+/// The output row for row `row` of `input`.
 fn carry(rows: &mut Vec<Option<u32>>, row: usize, input: &StepOutput, out: &mut StepOutput) -> u32 {
     if rows.len() <= row {
         rows.resize(input.labels.len(), None);
@@ -46,7 +47,7 @@ fn carry(rows: &mut Vec<Option<u32>>, row: usize, input: &StepOutput, out: &mut 
 }
 
 impl Set {
-    /// What one key lets through.
+    /// Adds the rows of one key that the operator keeps.
     fn key(
         &mut self,
         key: u32,

@@ -1,11 +1,11 @@
-//! Sorting that looks at its limits: runs of bounded length are sorted, then merged pair by pair.
+//! Sorting that checks the query's limits: runs of bounded length are sorted, then merged in pairs.
 
 use super::EvalError;
 use super::evaluation_guard::EvaluationGuard;
 use crate::limits::SORT_RUN;
 use std::cmp::Ordering;
 
-/// `items` in order; equal ones stay as they came. Up to [`SORT_RUN`] items are sorted at once.
+/// Sorts `items`; equal ones keep their order. Up to [`SORT_RUN`] items are sorted at once.
 pub(crate) fn sort_paced<T>(
     mut items: Vec<T>,
     mut order: impl FnMut(&T, &T) -> Ordering,
@@ -41,7 +41,7 @@ pub(crate) fn sort_paced<T>(
     Ok(runs.pop().unwrap_or_default())
 }
 
-/// Two sorted runs as one.
+/// Merges two sorted runs.
 fn merge<T>(
     left: Vec<T>,
     right: Vec<T>,
@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn long_lists_are_sorted_as_by_the_standard_library() {
         for len in [0, 1, SORT_RUN, SORT_RUN + 1, 5 * SORT_RUN + 7] {
-            // Few keys, so that many are equal; the number tells whether they stayed in their order.
+            // With few distinct keys many items are equal; the number shows whether those kept
+            // their order.
             let items: Vec<(u32, usize)> =
                 (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 22, i)).collect();
             let mut expected = items.clone();

@@ -1,11 +1,12 @@
 //! A stage: steps in order of dependency, with their operators and their current rows.
 //!
-//! Both runtimes keep stages: a local one per shard and a gather one per owner. A step is evaluated when one
-//! of its inputs has changed since it last looked, or when its value follows the clock; versions tell.
+//! The live runtime has a local stage per shard and a gather stage per owner, a query one of each.
+//! A step is evaluated when the version of one of its inputs has changed since its last evaluation,
+//! or when its value depends on time.
 //!
-//! A step has an operator and rows from the time at which its inputs have rows: most rules of a
-//! large collection find series in few shards or in none, and a thousand rules have five thousand
-//! steps in each shard.
+//! The operator and the rows of a step are created when its inputs have rows. Most rules of a large
+//! collection find series in few shards or in none, and a thousand rules have five thousand steps
+//! in each shard.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::step_set::StepSet;
@@ -24,22 +25,22 @@ struct Node {
     step: Arc<Step>,
     /// Steps that read this one.
     readers: Vec<StepId>,
-    /// `None`: it was not evaluated yet.
+    /// `None`: the step was not evaluated yet.
     work: Option<Box<Work>>,
 }
 
-/// What a step at work knows.
+/// The state of a step that was evaluated.
 struct Work {
     operator: Option<Box<dyn Operator>>,
     /// Versions of the inputs at the last evaluation.
     seen: Vec<u64>,
     evaluated: bool,
-    /// Labels that it has made, in the live runtime.
+    /// The labels that the step has created, in the live runtime.
     labels: Option<MemoryReservation>,
 }
 
 impl Node {
-    /// Puts it to work.
+    /// The state of the step, created if needed.
     fn work(&mut self, dialect: Dialect, memory: Option<&ViewMemory>) -> &mut Work {
         let step = &self.step;
         self.work.get_or_insert_with(|| {
@@ -53,18 +54,19 @@ impl Node {
     }
 }
 
-/// Steps at work. Indices are those of the steps; removed steps leave a hole.
+/// The steps of a stage. Indices are those of the steps; removed steps leave a gap.
 #[derive(Default)]
 pub struct Stage {
     dialect: Dialect,
-    /// Boxed, as many numbers are those of steps of other stages: a hole costs a pointer.
+    /// Boxed, because many numbers belong to steps of other stages: then a gap costs only a
+    /// pointer.
     nodes: Vec<Option<Box<Node>>>,
     outputs: Vec<Option<Box<StepOutput>>>,
-    /// Steps of which an input has changed, or which were never evaluated.
+    /// Steps with a changed input, and steps that were never evaluated.
     dirty: StepSet,
-    /// Steps to look at whenever they are due: those that follow the clock.
+    /// Steps whose value depends on time: they are evaluated whenever they are due.
     restless: StepSet,
-    /// Where the labels count that steps of the live runtime make.
+    /// The limit of the labels that steps create, in the live runtime.
     labels: Option<ViewMemory>,
 }
 
@@ -74,7 +76,7 @@ impl Stage {
         Stage { dialect, ..Stage::default() }
     }
 
-    /// An empty stage of views, the labels of whose steps count in `memory`.
+    /// An empty stage for views; the labels that their steps create count in `memory`.
     pub fn of_views(dialect: Dialect, memory: ViewMemory) -> Stage {
         Stage { labels: Some(memory), ..Stage::new(dialect) }
     }
@@ -86,7 +88,7 @@ impl Stage {
         stage
     }
 
-    /// Adds a step under a number that no step has; its inputs must be there already.
+    /// Adds a step under a free number. Its inputs must have been added before.
     pub fn put(&mut self, id: StepId, step: Arc<Step>) {
         if self.nodes.len() <= id {
             self.nodes.resize_with(id + 1, || None);
@@ -104,7 +106,7 @@ impl Stage {
         self.nodes[id] = Some(Box::new(Node { step, readers: Vec::new(), work: None }));
     }
 
-    /// Gives a step an operator that [`build`] cannot make, because it holds rows of its own.
+    /// Sets an operator that [`build`] cannot create, because it has rows of its own.
     pub fn set_operator(&mut self, id: StepId, operator: Box<dyn Operator>) {
         let dialect = self.dialect;
         let labels = self.labels.as_ref();
@@ -113,7 +115,7 @@ impl Stage {
         }
     }
 
-    /// Forgets a step that nobody reads any more, and its state.
+    /// Removes a step without readers, and its state.
     pub fn remove(&mut self, id: StepId) {
         if let Some(node) = self.nodes[id].take() {
             for input in &node.step.inputs {
@@ -127,7 +129,7 @@ impl Stage {
         self.outputs[id] = None;
     }
 
-    /// Bytes that a step keeps: its rows, and what its operator knows of them.
+    /// Bytes of a step: its rows and the state of its operator.
     pub fn bytes(&self, id: StepId) -> usize {
         let Some(node) = self.nodes.get(id).and_then(Option::as_deref) else { return 0 };
         let work = node.work.as_ref().map_or(0, |work| {
@@ -138,7 +140,7 @@ impl Stage {
         size_of::<Node>() + node.readers.heap() + work + rows
     }
 
-    /// One more than the largest number ever given to a step.
+    /// The largest step number so far, plus one.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -148,23 +150,23 @@ impl Stage {
         self.nodes.is_empty()
     }
 
-    /// The steps that a step reads.
+    /// The inputs of a step.
     pub fn inputs(&self, id: StepId) -> &[StepId] {
         self.nodes[id].as_ref().map_or(&[], |node| &node.step.inputs)
     }
 
-    /// Whether `step` is `from` or is read by it, directly or not.
+    /// Whether `from` is `step` or reads it, directly or through other steps.
     pub fn reads(&self, from: StepId, step: StepId) -> bool {
         // Inputs have smaller numbers than their readers.
         from == step || from > step && self.inputs(from).iter().any(|input| self.reads(*input, step))
     }
 
-    /// The rows of a step; none of one that is not here.
+    /// The rows of a step; empty if the step does not exist.
     pub fn output(&self, id: StepId) -> &StepOutput {
         output_of(&self.outputs, id)
     }
 
-    /// Adds what all steps have to remark now.
+    /// Adds the current annotations of all steps.
     pub fn annotate(
         &self,
         origins: &[StepOrigin],
@@ -181,29 +183,30 @@ impl Stage {
         Ok(())
     }
 
-    /// The rows of a leaf or port, for its runtime to fill.
+    /// The rows of a leaf or port, to be filled by its runtime.
     pub fn output_mut(&mut self, id: StepId) -> &mut StepOutput {
         self.outputs[id].get_or_insert_with(|| Box::new(StepOutput { sorted: true, ..StepOutput::default() }))
     }
 
-    /// Begins a round of the live runtime: what is restless is dirty once more.
+    /// Begins a round of the live runtime: steps that depend on time must be evaluated again.
     pub fn begin(&mut self) {
         self.dirty.extend(&self.restless);
     }
 
-    /// The next step of a round to look at, at or after `from`: due, and dirty. It is dirty no more.
+    /// The next step at or after `from` that is due and must be evaluated. It is no longer marked
+    /// afterwards.
     pub fn next(&mut self, due: &StepSet, from: StepId) -> Option<StepId> {
         let id = self.dirty.next_common(due, from)?;
         self.dirty.remove(id);
         Some(id)
     }
 
-    /// Something that step `id` reads beside its inputs has changed: a leaf's samples.
+    /// Marks step `id` because something other than its inputs changed: a leaf's samples.
     pub fn disturb(&mut self, id: StepId) {
         self.dirty.insert(id);
     }
 
-    /// Step `id` has changed: its readers are dirty.
+    /// Step `id` has changed: marks its readers.
     pub fn changed(&mut self, id: StepId) {
         let readers = self.nodes[id].as_ref().map_or(&[][..], |node| &node.readers);
         for reader in readers.iter() {
@@ -212,7 +215,7 @@ impl Stage {
     }
 
     /// Evaluates step `id` at `t` for views; its inputs must have been evaluated at `t`. Leaves and
-    /// ports: nothing to do. Returns whether it was evaluated at all.
+    /// ports have no operator. Returns whether the step was evaluated.
     pub fn eval(&mut self, id: StepId, t: TimeMs) -> bool {
         let Some(work) = self.work(id) else { return false };
         let labels = work.labels.take();
@@ -223,7 +226,7 @@ impl Stage {
         evaluated
     }
 
-    /// Step `id` at work; `None`: there is nothing to work on.
+    /// The state of step `id`; `None` if it cannot have a result.
     fn work(&mut self, id: StepId) -> Option<&mut Work> {
         let outputs = &self.outputs;
         let node = self.nodes[id].as_mut()?;
@@ -233,7 +236,7 @@ impl Stage {
         Some(node.work(self.dialect, self.labels.as_ref()))
     }
 
-    /// The same for a query, which says what it has time for.
+    /// Evaluates step `id` at `t` within the limits of a query.
     pub fn eval_paced(&mut self, id: StepId, t: TimeMs, eval_guard: &mut EvaluationGuard) -> bool {
         if self.work(id).is_none() {
             return false;
@@ -268,9 +271,8 @@ impl Stage {
     }
 }
 
-/// Whether a step that was never evaluated gives no rows, as its inputs have none, has nothing to
-/// remark, and no error. What may have something to say for its scalars or texts alone is
-/// evaluated.
+/// Whether a step that was never evaluated has no rows, annotations or errors because its inputs
+/// have none. Steps whose result may depend on scalars or texts alone are evaluated.
 fn inputs_unchanged<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput) -> bool {
     let is_empty = |input: &StepId| output(input).says_nothing();
     let fails = |input: &StepId| output(input).error.is_some();
@@ -285,14 +287,14 @@ fn inputs_unchanged<'a>(step: &Step, output: impl Fn(&StepId) -> &'a StepOutput)
     }
 }
 
-/// The rows of a step of the stage, or none.
+/// The rows of a step; empty if there are none.
 fn output_of(outputs: &[Option<Box<StepOutput>>], id: StepId) -> &StepOutput {
     static NONE: LazyLock<StepOutput> =
         LazyLock::new(|| StepOutput { sorted: true, ..StepOutput::default() });
     outputs[id].as_deref().unwrap_or_else(|| &NONE)
 }
 
-/// What changed in `input` for a reader that saw version `seen`.
+/// What changed in `input` for a reader that has seen version `seen`.
 fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows> {
     if !evaluated {
         return Some(&ChangedRows::All);
@@ -304,9 +306,9 @@ fn delta(input: &StepOutput, seen: u64, evaluated: bool) -> Option<&ChangedRows>
     }
 }
 
-/// Notes the outcome of an evaluation; `false` after an error: the next one starts from scratch.
-/// `latest`: what the latest change touched; it remains what some reader has not seen yet, if this
-/// evaluation changed nothing.
+/// Stores the result of an evaluation. `false` after an error: the next evaluation gets all rows as
+/// changed. `latest`: the rows of the change before. If this evaluation changed nothing they are
+/// kept, because a reader may not have seen them.
 fn finish_output(out: &mut StepOutput, result: Result<(), EvalError>, latest: ChangedRows) -> bool {
     match result {
         Ok(()) => {

@@ -1,4 +1,5 @@
-//! Sets of steps as bits: which are due, which are dirty. Their intersection is what a tick has to look at.
+//! Sets of steps as bits. The intersection of the due steps and the changed steps is what a tick
+//! evaluates.
 
 use crate::plan::physical::StepId;
 
@@ -22,24 +23,24 @@ impl StepSet {
         }
     }
 
-    /// Whether `id` is in.
+    /// Whether the set has `id`.
     pub fn contains(&self, id: StepId) -> bool {
         self.0.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
     }
 
-    /// Whether nothing is in.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// What is in and not in `other`.
+    /// The difference of the two sets.
     pub fn without(&self, other: &StepSet) -> StepSet {
         let mut rest = self.clone();
         rest.0.iter_mut().zip(&other.0).for_each(|(word, less)| *word &= !less);
         rest
     }
 
-    /// What is in, in order.
+    /// The numbers in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = StepId> + '_ {
         let mut from = 0;
         std::iter::from_fn(move || {
@@ -49,7 +50,7 @@ impl StepSet {
         })
     }
 
-    /// Adds all of `other`.
+    /// Adds all numbers of `other`.
     pub fn extend(&mut self, other: &StepSet) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);

@@ -1,4 +1,5 @@
-//! Aggregations that need all rows of a group in one place: topk, quantile, deviation, and their kin.
+//! Aggregations that need all rows of a group in one place: `topk`, `bottomk`, `limitk`,
+//! `limit_ratio`, `quantile`, `stddev`, `stdvar`, `count_values`.
 
 use super::evaluation_guard::EvaluationGuard;
 use super::group_index::{DirtyGroups, GroupResult, GroupRows};
@@ -20,33 +21,33 @@ use storage::model::number::{general, plain};
 use storage::model::value::{ABSENT, is_absent, is_histogram};
 use storage::model::{Labels, TimeMs};
 
-/// See the module.
+/// The operator of these aggregations.
 pub struct WholeGroup {
     op: AggregateOp,
     grouping: Grouping,
-    /// `count_values`: the label that holds the value.
+    /// For `count_values`: the label that gets the value.
     text: Option<String>,
     groups: RowGroups,
-    /// Output rows: of the input rows (topk), or by labels.
+    /// Output rows: by input row (`topk` etc.), or by labels.
     of_input: Vec<Option<u32>>,
     by_labels: HashMap<Labels, u32>,
     dirty: DirtyGroups,
     answers: GroupRows,
     /// The parameter of the latest evaluation.
     param: Option<f64>,
-    /// Groups in which some histogram has no place.
+    /// Groups in which a histogram was ignored.
     ignoring: GroupFlags,
     counted: ValueCounts,
 }
 
-/// The answer of one group, and whether some histogram has no place in it.
+/// The result of one group, and whether a histogram was ignored.
 #[derive(Default)]
 struct GroupAnswer {
     found: GroupResult,
     ignored: bool,
 }
 
-/// A set of groups, and how many are in it.
+/// A set of groups, with its size.
 #[derive(Default)]
 struct GroupFlags {
     marked: Vec<bool>,
@@ -63,7 +64,8 @@ impl GroupFlags {
     }
 }
 
-/// `count_values`: which row of the answer each row of the input is counted in, and how many are.
+/// For `count_values`: the output row in which each input row is counted, and the count of each
+/// output row.
 #[derive(Default)]
 struct ValueCounts {
     of_input: Vec<Option<u32>>,
@@ -71,7 +73,7 @@ struct ValueCounts {
 }
 
 impl WholeGroup {
-    /// See [`crate::plan::physical::StepOp::Group`].
+    /// The operator for [`crate::plan::physical::StepOp::Group`].
     pub fn new(op: AggregateOp, grouping: Grouping, text: Option<String>) -> WholeGroup {
         WholeGroup {
             op,
@@ -93,7 +95,7 @@ impl WholeGroup {
         *self.by_labels.entry(labels).or_insert_with_key(made)
     }
 
-    /// `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the input rows.
+    /// `topk`, `bottomk`, `limitk`, `limit_ratio`: selects some of the input rows.
     fn pick(
         &mut self,
         group: usize,
@@ -135,7 +137,7 @@ impl WholeGroup {
         Ok(())
     }
 
-    /// Refuses a parameter, whether or not there is anything to aggregate.
+    /// Rejects an invalid parameter, even if there is nothing to aggregate.
     fn check(&self, param: f64) -> Result<(), EvalError> {
         let refused = |text: String| Err(EvalError(text));
         match self.op {
@@ -151,7 +153,8 @@ impl WholeGroup {
         }
     }
 
-    /// The parameter as it counts: with a warning where it is out of its range, and a ratio put into it.
+    /// The effective parameter: if it is out of its range there is a warning, and a ratio is
+    /// limited to the range.
     fn warned(&self, param: f64, notes: &mut Vec<StepAnnotation>) -> f64 {
         match self.op {
             AggregateOp::Quantile if !(0.0..=1.0).contains(&param) => {
@@ -167,7 +170,7 @@ impl WholeGroup {
         }
     }
 
-    /// `quantile`, `stddev`, `stdvar`: one row per group, of its floats.
+    /// `quantile`, `stddev`, `stdvar`: one row per group, from its floats.
     fn reduce(
         &mut self,
         group: usize,
@@ -197,9 +200,9 @@ impl WholeGroup {
         answer.found.values.push((self.row_of_labels(labels, drops, out), value));
     }
 
-    /// `count_values`: one row per group and distinct value. The value takes the place of a label
-    /// that is there already, so rows of several groups may be counted together. Only rows that
-    /// changed are counted anew.
+    /// `count_values`: one row per group and distinct value. The value replaces an existing label
+    /// of that name, so rows of several groups may be counted together. Only changed rows are
+    /// counted again.
     fn count_values(
         &mut self,
         input: &StepInput,
@@ -251,7 +254,7 @@ impl WholeGroup {
         Ok(())
     }
 
-    /// Computes the dirty groups again.
+    /// Computes the marked groups.
     fn groups(
         &mut self,
         param: f64,
@@ -280,7 +283,8 @@ impl WholeGroup {
     }
 }
 
-/// `without (label)` removes the label that `count_values` has just set, and any `without` the metric's name.
+/// `without (label)` also removes the label that `count_values` has set, and `without` always
+/// removes the metric name.
 fn group_key_of_count(grouping: &Grouping, label: &str, labels: Labels) -> Labels {
     if grouping.without && (label == METRIC_NAME || grouping.labels.iter().any(|l| l == label)) {
         labels.filter(|n| n != label)
@@ -289,7 +293,7 @@ fn group_key_of_count(grouping: &Grouping, label: &str, labels: Labels) -> Label
     }
 }
 
-/// Order of presentation: best first, NaN last.
+/// The order of the result: best first, NaN last.
 fn rank(a: f64, b: f64, descending: bool) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (true, true) => Ordering::Equal,
@@ -300,20 +304,20 @@ fn rank(a: f64, b: f64, descending: bool) -> Ordering {
     }
 }
 
-/// Refuses what cannot be the `k` of topk and its kin.
+/// Rejects an invalid `k` of `topk`, `bottomk` or `limitk`.
 fn whole(param: f64) -> Result<(), EvalError> {
     if param.is_nan() {
         return Err(EvalError("Parameter value is NaN".to_owned()));
     }
     const INT64: f64 = (1u64 << 63) as f64;
-    // Below one there is nothing to pick, however low it is.
+    // Values below one select nothing, however low they are.
     if param >= INT64 {
         return Err(EvalError(format!("Scalar value {} overflows int64", general(param))));
     }
     Ok(())
 }
 
-/// Whether a series belongs to the sample that `limit_ratio` takes: the same as Prometheus would.
+/// Whether `limit_ratio` selects a series: the same series as in Prometheus.
 fn in_ratio(labels: &Labels, ratio: f64) -> bool {
     let place = labels.sampling_hash() as f64 / u64::MAX as f64;
     if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
@@ -346,8 +350,9 @@ impl Operator for WholeGroup {
             self.groups(param, input, out, eval_guard)?;
         }
         if self.ignoring.count > 0 {
-            // The vector is the last argument: stddev and stdvar have no other. Of those that pick
-            // rows the whole is meant.
+            // The annotation refers to the vector, which is the last argument (`stddev` and
+            // `stdvar` have no other); for aggregations that select rows it refers to the whole
+            // expression.
             let place = match self.op {
                 AggregateOp::Topk | AggregateOp::Bottomk => AnnotationTarget::Whole,
                 _ => AnnotationTarget::Operand(u8::from(inputs.len() > 1)),

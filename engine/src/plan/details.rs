@@ -1,38 +1,38 @@
-//! What some steps of a physical plan carry besides their operands: what is asked of histograms and
-//! of info series, and what the query says about the metric it works on. See [`super::physical`]
-//! for the steps.
+//! Details of some steps of a physical plan: what is computed from histograms, which info series
+//! are used, and the metric that a step works on. See [`super::physical`] for the steps.
 
 use super::{AtTime, Dialect, Plan, PlanNode, PlanOp, ValueType};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{MatchOp, Matcher};
 
-/// What histograms are asked.
+/// A function of histograms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HistogramFunction {
     /// One quantile: the only scalar.
     Quantile,
-    /// A quantile per scalar, each under its value of this label.
+    /// A quantile for each scalar; the results differ by this label, whose value is the quantile.
     Quantiles(String),
-    /// The share between two scalars.
+    /// The fraction between two scalars.
     Fraction,
 }
 
-/// What is added of info series.
+/// Which info series `info()` uses, and which of their labels it adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct InfoSelector {
-    /// What is asked of the name of an info metric. A series that they name is one itself, and left as it is.
+    /// Matchers of the name of the info metric. A series that they match is an info series itself,
+    /// and is left unchanged.
     pub names: Vec<Matcher>,
-    /// What is asked of other labels; only these are added. None: all are.
+    /// Matchers of other labels; only these labels are added. If there are none, all are.
     pub data: Vec<Matcher>,
 }
 
-/// The info metric that is asked when none is named.
+/// The info metric that is used if the query names none.
 const DEFAULT_METRIC: &str = "target_info";
-/// What is an info metric where a query only says which are not meant.
+/// Matches info metrics, if the query only says which to exclude.
 const ANY_METRIC: &str = ".+_info";
 
 impl InfoSelector {
-    /// What these matchers ask, if there are any, and the matchers of the info series.
+    /// The selector for these matchers, if there are any, and the matchers of the info series.
     pub fn of(asked: Option<&[Matcher]>) -> (InfoSelector, Vec<Matcher>) {
         let is_name = |m: &Matcher| m.name == METRIC_NAME;
         let includes = |m: &Matcher| is_name(m) && matches!(m.op, MatchOp::Equal | MatchOp::Regex);
@@ -55,21 +55,21 @@ impl InfoSelector {
     }
 }
 
-/// The name of the metric that a step works on, as far as the query tells; for remarks.
+/// The name of the metric that a step works on, as far as the query names it; for annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MetricName {
     name: String,
-    /// Something was computed from it on the way.
+    /// Whether a value was computed from it in between.
     computed: bool,
 }
 
 impl MetricName {
-    /// The name that a series would have at this place; "" if it has none, or the query names none.
+    /// The name that a series has at this place; "" if it has none, or the query does not name one.
     pub fn shown(&self, dialect: Dialect) -> &str {
         if self.computed && !dialect.delayed_names { "" } else { &self.name }
     }
 
-    /// The name of what `node` answers.
+    /// The name of the metric in the answer of `node`.
     pub fn of(node: &PlanNode) -> MetricName {
         match &node.op {
             PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => {
@@ -89,13 +89,13 @@ impl MetricName {
     }
 }
 
-/// When the first selector of a plan looks at its samples: offset, ms, and pinned time.
+/// The time at which the first selector of a plan reads samples: offset in ms, and fixed time.
 pub fn time_of(plan: &PlanNode) -> Option<(i64, Option<AtTime>)> {
     match &plan.op {
         PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => Some((selector.offset, selector.at)),
         PlanOp::Subquery { input, offset, at, .. } => {
             let (inner_offset, inner_at) = time_of(input)?;
-            // A pinned time inside makes that of the subquery, and its offset, irrelevant.
+            // A fixed time of the inner selector makes time and offset of the subquery irrelevant.
             Some(if inner_at.is_some() { (inner_offset, inner_at) } else { (inner_offset + offset, *at) })
         }
         _ => plan.inputs().into_iter().find_map(|input| time_of(input)),

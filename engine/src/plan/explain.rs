@@ -1,4 +1,4 @@
-//! A plan for people: one line per node, operands indented below it. Subscriptions show it as `plan`.
+//! Prints a plan: one line per node, operands indented below it. Subscriptions return it as `plan`.
 
 use super::{AtTime, BitFloat, Plan, PlanNode, PlanOp, Selector};
 use std::fmt::Write;
@@ -12,7 +12,7 @@ pub fn explain(plan: &Plan) -> String {
     out
 }
 
-/// The parser bounds a plan's depth, and with it this recursion.
+/// Recursive: the parser bounds the depth of a plan.
 fn node(out: &mut String, plan: &Plan, depth: usize) {
     let _ = writeln!(out, "{:1$}{2}", "", 2 * depth, title(plan));
     for input in plan.inputs() {

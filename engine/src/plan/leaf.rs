@@ -1,4 +1,4 @@
-//! Leaves of a physical plan: which samples of a series are looked at, and what becomes of them.
+//! Leaves of a physical plan: which samples of a series are read, and what is computed from them.
 
 use super::physical::LowerError;
 use super::{AtTime, FunctionRef, PlanNode, Selector, ValueType, WindowExtension};
@@ -9,39 +9,40 @@ use storage::model::{Matcher, TimeMs};
 /// Which samples a leaf reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SampleSource {
-    /// All must hold.
+    /// All of them must match.
     pub matchers: Vec<Matcher>,
-    /// Shift into the past, ms.
+    /// Shift into the past, in ms.
     pub offset: i64,
-    /// Pinned time.
+    /// Fixed time (`@`).
     pub at: Option<AtTime>,
-    /// Samples beyond the edges are looked at.
+    /// Also reads samples outside of the window.
     pub extension: Option<WindowExtension>,
-    /// Only count and sum of native histograms are wanted in the end. Prometheus then leaves the
-    /// buckets away as it reads, and says of each histogram whether it comes behind a reset, where
-    /// the histogram itself does not: that shows in what is remarked.
+    /// Only count and sum of native histograms are needed. Prometheus then skips the buckets when
+    /// it reads, and derives for each histogram without a reset hint whether it follows a counter
+    /// reset. That is visible in annotations.
     pub skims: bool,
 }
 
-/// What a leaf makes of them.
+/// What a leaf computes from the samples of a series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Leaf {
     /// The newest value within the lookback.
     Value,
-    /// The time of that sample, seconds; the lookback is shorter by so many ms.
+    /// The time of that sample in seconds; the lookback is shorter by so many ms.
     Timestamp(i64),
-    /// The start timestamp of that sample, seconds.
+    /// The start timestamp of that sample, in seconds.
     StartTimestamp,
-    /// Its time in ms, under all labels of the series; a native histogram is a native histogram.
+    /// The time of that sample in ms, under all labels of the series; native histograms are
+    /// returned as they are.
     Info,
-    /// A window function over `range` ms; scalar parameters are the step's inputs.
+    /// A window function over `range` ms; its scalar parameters are the step's inputs.
     Window(FunctionRef, i64),
     /// 1 for each series with a sample within `range` ms.
     Present(i64),
 }
 
 impl SampleSource {
-    /// The time that evaluation at `t` of a query over `start..=end` looks at.
+    /// The time whose samples the evaluation at `t` reads, in a query over `start..=end`.
     pub fn time(&self, t: TimeMs, start: TimeMs, end: TimeMs) -> TimeMs {
         let base = match self.at {
             None => t,
@@ -52,7 +53,7 @@ impl SampleSource {
         base - self.offset
     }
 
-    /// How far back from its time a leaf over this source looks, and how far ahead, ms.
+    /// How far before and after that time a leaf over this source reads, in ms.
     pub fn reach(&self, leaf: &Leaf, lookback: i64) -> (i64, i64) {
         let own = leaf.reach(lookback);
         match (self.extension, leaf) {
@@ -65,8 +66,8 @@ impl SampleSource {
 }
 
 impl Leaf {
-    /// Whether it may leave the buckets of native histograms away, where nobody wants them: they
-    /// tell counters of resets.
+    /// Whether the leaf may skip the buckets of native histograms where no step needs them: not if
+    /// it needs them to find counter resets.
     pub fn skims(&self) -> bool {
         match self {
             Leaf::Window(function, _) => {
@@ -79,20 +80,20 @@ impl Leaf {
     /// Whether the rows keep the metric names of their series.
     pub fn keeps_name(&self) -> bool {
         match self {
-            // Only the number of these rows matters, and the name may be all that distinguishes them.
+            // Only the number of these rows matters, and series may differ in their names only.
             Leaf::Value | Leaf::Info | Leaf::Present(_) => true,
             Leaf::Window(function, _) => function.0.keeps_name,
             Leaf::Timestamp(_) | Leaf::StartTimestamp => false,
         }
     }
 
-    /// What the annotations of the leaf are about: the selector, which is an operand of window
+    /// What the annotations of the leaf refer to: the selector, which is an operand of window
     /// functions.
     pub fn annotation_target(&self) -> AnnotationTarget {
         if matches!(self, Leaf::Window(..)) { AnnotationTarget::Operand(0) } else { AnnotationTarget::Whole }
     }
 
-    /// Whether start timestamps make a difference to it.
+    /// Whether start timestamps matter.
     pub fn reads_starts(&self) -> bool {
         match self {
             Leaf::StartTimestamp => true,
@@ -103,7 +104,7 @@ impl Leaf {
         }
     }
 
-    /// How far back from its time the leaf looks, ms, by itself.
+    /// How far back the leaf reads in ms, without extension.
     pub(crate) fn reach(&self, lookback: i64) -> i64 {
         match self {
             Leaf::Value | Leaf::StartTimestamp | Leaf::Info => lookback,
@@ -113,7 +114,7 @@ impl Leaf {
     }
 }
 
-/// Refuses functions that do not know what to do with samples beyond the edges of their window.
+/// Rejects functions that do not support `anchored` or `smoothed`.
 pub(super) fn check_extension(function: FunctionRef, selector: &Selector) -> Result<(), LowerError> {
     let allows =
         |f: &Function, extension| matches!(f.kernel, Kernel::Window(kernel) if kernel.allows(extension));
@@ -129,8 +130,8 @@ pub(super) fn check_extension(function: FunctionRef, selector: &Selector) -> Res
     }
 }
 
-/// Whether a vector is made on the way to the answer, be it of samples or of a scalar: then not
-/// every shard can compute it.
+/// Whether a vector occurs in the evaluation, of samples or of a scalar. If so, not every shard can
+/// compute the value by itself.
 pub(super) fn has_vectors(plan: &PlanNode) -> bool {
     plan.kind() != ValueType::Scalar || plan.inputs().iter().any(|input| has_vectors(input))
 }

@@ -1,4 +1,5 @@
-//! Lowering: how a plan is cut into its two stages, node by node. Calls of functions: [`function_calls`].
+//! Lowering: divides a plan into the two stages of a physical plan, node by node. Function calls
+//! are in [`function_calls`].
 
 mod function_calls;
 mod store_queries;
@@ -12,25 +13,25 @@ use crate::functions::{Kernel, OperatorFunction};
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Where a lowered step may run.
+/// The stage in which a lowered step runs.
 #[derive(Copy, Clone)]
 enum LoweredStep {
     Local(StepId),
     Gather(StepId),
 }
 
-/// What a plan is cut for.
+/// What a physical plan is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To be kept standing.
+    /// A view.
     View(StoreQueries),
-    /// A query over history. `inner`: it is itself a subquery.
+    /// A query over history. `inner`: the plan is the input of a subquery.
     Query { inner: bool },
     /// A query over history for a part of a view's plan.
     Part,
 }
 
-/// Cuts `plan`, `shift` ms in the past.
+/// Lowers `plan`; it is evaluated `query_offset` ms in the past.
 pub(super) fn cut(
     plan: &Plan,
     query_offset: i64,
@@ -50,7 +51,8 @@ pub(super) fn cut(
     let root = lowering.lower(plan, 0)?;
     let mut root = lowering.gathered(root);
     let scalar = plan.kind() == ValueType::Scalar;
-    // Rows of a subquery keep theirs: what is above sees them, and they are lost in the end.
+    // The rows of a subquery keep their names: the outer plan can read them, and they are dropped
+    // in the end.
     let keeps_names = matches!(purpose, Purpose::Part | Purpose::Query { inner: true });
     if dialect.delayed_names && !scalar && !keeps_names {
         root = lowering.gather_step(Step { op: StepOp::DropNames, inputs: vec![root] });
@@ -64,13 +66,13 @@ struct Lowering {
     physical: PhysicalPlan,
     local: HashMap<Step, StepId>,
     gather: HashMap<Step, StepId>,
-    /// Of the nodes that are being lowered, innermost last.
+    /// Origins of the nodes that are being lowered, innermost last.
     origins: Vec<StepOrigin>,
     shift: i64,
     purpose: Purpose,
-    /// Some function above wants count and sum of histograms only.
+    /// Some function above needs only count and sum of histograms.
     counts_only: bool,
-    /// Something above wants to see their buckets.
+    /// Some function above needs the buckets of histograms.
     buckets_needed: bool,
 }
 
@@ -97,7 +99,7 @@ impl Lowering {
         id
     }
 
-    /// The step's id in the gather stage: through a port if it is local.
+    /// The step's id in the gather stage; a local step is read through a port.
     fn gathered(&mut self, place: LoweredStep) -> StepId {
         match place {
             LoweredStep::Gather(id) => id,
@@ -108,7 +110,8 @@ impl Lowering {
         }
     }
 
-    /// A pure scalar of the local stage, to be computed again where it is needed.
+    /// A scalar of the local stage that depends on no series. It is computed again where it is
+    /// needed.
     fn scalar_of(&self, id: StepId) -> Option<StepId> {
         let step = &self.physical.local[id];
         match step.op {
@@ -126,7 +129,7 @@ impl Lowering {
         self.gather_step(Step { op: step.op, inputs })
     }
 
-    /// A step that runs locally if all its inputs do.
+    /// Adds a step that runs locally if all its inputs do.
     fn place(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
         let local: Option<Vec<StepId>> =
             inputs.iter().map(|p| if let LoweredStep::Local(id) = p { Some(*id) } else { None }).collect();
@@ -136,7 +139,7 @@ impl Lowering {
         }
     }
 
-    /// A step of the gather stage.
+    /// Adds a step of the gather stage.
     fn collect(&mut self, op: StepOp, inputs: &[LoweredStep]) -> LoweredStep {
         let ids = inputs.iter().map(|p| self.gathered(*p)).collect();
         self.gather(op, ids)
@@ -181,11 +184,11 @@ impl Lowering {
         }
     }
 
-    /// What is wanted of histograms below this node.
+    /// Updates what the functions above need of histograms.
     fn enter(&mut self, node: &PlanNode) {
         use OperatorFunction::{HistogramFraction, HistogramQuantile, HistogramQuantiles};
         match &node.op {
-            // What is cut off depends on the buckets.
+            // The result of trimming depends on the buckets.
             PlanOp::Binary(b) if b.op.is_trim() => self.buckets_needed = true,
             PlanOp::Call { function, .. } => match function.0.kernel {
                 Kernel::Special(HistogramQuantile | HistogramQuantiles | HistogramFraction) => {
@@ -244,7 +247,7 @@ impl Lowering {
     }
 }
 
-/// A step that several nodes share keeps the latest origin.
+/// A step that several nodes share gets the origin of the last of them.
 fn set_origin(origins: &mut Vec<StepOrigin>, id: StepId, origin: StepOrigin) {
     if origins.len() <= id {
         origins.resize(id + 1, StepOrigin::default());

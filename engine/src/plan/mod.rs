@@ -1,8 +1,9 @@
-//! The plan: the one intermediate form that PromQL (and later SQL) binds to and both runtimes run.
+//! Plans: the intermediate form of a query, which query languages produce and both runtimes run.
 //!
-//! A node carries everything a runtime needs, already resolved. Two nodes are equal when they ask the same
-//! question, wherever they stand in the text: spans take no part in equality or hashing, so that equal
-//! sub-plans can be shared. See [`physical`] for the cut into local and gather stage.
+//! A node has everything that a runtime needs, with functions and labels resolved. Two nodes are
+//! equal if they compute the same, wherever they are in the query text: spans are not part of
+//! equality or hashing, so that equal parts of plans can be shared. [`physical`] divides a plan
+//! into local and gather stage.
 
 pub mod details;
 pub mod explain;
@@ -24,24 +25,24 @@ use storage::model::{Matcher, TimeMs};
 /// A plan, or a part of one. Cheap to clone and to share.
 pub type Plan = Arc<PlanNode>;
 
-/// Variants of the language's meaning, the same for all plans of a process.
+/// Optional meanings of the query language, the same for all plans of a process.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialect {
-    /// Computed values lose their metric name when the answer is ready, not at once
-    /// (feature `promql-delayed-name-removal`).
+    /// Computed values lose their metric name when the answer is complete, not immediately (feature
+    /// `promql-delayed-name-removal`).
     pub delayed_names: bool,
-    /// Start timestamps tell of counter resets (feature `use-start-timestamps`).
+    /// Start timestamps are used to find counter resets (feature `use-start-timestamps`).
     pub start_timestamps: bool,
     /// The label `__type__` says what is a counter (feature `type-and-unit-labels`).
     pub type_and_unit_labels: bool,
 }
 
-/// One step of a plan.
+/// One node of a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanNode {
     /// What it computes.
     pub op: PlanOp,
-    /// Where it stood in the query.
+    /// Its position in the query.
     pub span: Span,
 }
 
@@ -57,7 +58,7 @@ impl Hash for PlanNode {
     }
 }
 
-/// A number that is equal to itself bit by bit.
+/// A number that is equal if its bits are.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub struct BitFloat(pub f64);
 
@@ -76,9 +77,9 @@ impl Hash for BitFloat {
 /// What a node computes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PlanOp {
-    /// A literal.
+    /// A number.
     Number(BitFloat),
-    /// A string literal.
+    /// A string.
     Text(String),
     /// The newest sample of each series within the lookback.
     Instant(Selector),
@@ -86,53 +87,53 @@ pub enum PlanOp {
     Range {
         /// Which series.
         selector: Selector,
-        /// Length of the window, ms.
+        /// Length of the window, in ms.
         range: i64,
     },
-    /// An inner plan evaluated at every `step` ms of a window of `range` ms.
+    /// An inner plan that is evaluated at every `step` ms of a window of `range` ms.
     Subquery {
         /// The inner plan.
         input: Plan,
-        /// Length of the window, ms.
+        /// Length of the window, in ms.
         range: i64,
-        /// Distance of evaluations, ms; `None`: the default evaluation interval.
+        /// Time between evaluations, in ms; `None`: the default evaluation interval.
         step: Option<i64>,
-        /// Shift into the past, ms.
+        /// Shift into the past, in ms.
         offset: i64,
-        /// Pinned evaluation time.
+        /// Fixed evaluation time (`@`).
         at: Option<AtTime>,
     },
-    /// A function of the table.
+    /// A function call.
     Call {
-        /// Its entry.
+        /// The function.
         function: FunctionRef,
-        /// Its arguments, as many as were given.
+        /// The arguments, as many as were given.
         args: Vec<Plan>,
     },
     /// Unary minus.
     Negate(Plan),
-    /// Unary plus: its operand's answer, but a computed value, no selector any more.
+    /// Unary plus: the value of its operand. It is a computed value, not a selector.
     Plus(Plan),
-    /// Two operands.
+    /// A binary operator.
     Binary(Box<Binary>),
-    /// Many series into fewer.
+    /// An aggregation.
     Aggregate(Box<Aggregate>),
 }
 
-/// Which series, and when.
+/// Which series, and at which time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Selector {
-    /// All must hold. A metric name is the matcher `__name__="…"`.
+    /// All of them must match. A metric name is the matcher `__name__="…"`.
     pub matchers: Vec<Matcher>,
-    /// Shift into the past, ms; negative: into the future.
+    /// Shift into the past, in ms; negative: into the future.
     pub offset: i64,
-    /// Pinned evaluation time.
+    /// Fixed evaluation time (`@`).
     pub at: Option<AtTime>,
-    /// Samples beyond the edges are looked at.
+    /// Also reads samples outside of the window.
     pub extension: Option<WindowExtension>,
 }
 
-/// What `@` names.
+/// The time after `@`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AtTime {
     /// `@ 1234.5`
@@ -148,7 +149,7 @@ pub enum AtTime {
 pub struct Binary {
     /// The operator.
     pub op: BinaryOp,
-    /// `bool` was written: comparisons answer 0 or 1 instead of filtering.
+    /// `bool`: comparisons return 0 or 1 instead of filtering.
     pub return_bool: bool,
     /// How vectors are matched; ignored unless both operands are vectors.
     pub matching: VectorMatching,
@@ -156,11 +157,12 @@ pub struct Binary {
     pub lhs: Plan,
     /// Right operand.
     pub rhs: Plan,
-    /// Type of the answer: a scalar if both operands are. Kept, as it is asked at each operator of a chain.
+    /// Type of the answer: a scalar if both operands are scalars. Stored, because it is needed at
+    /// each operator of a chain.
     pub kind: ValueType,
 }
 
-/// An enum of words: its variants, the list of all of them, and how each is written.
+/// Defines an enum of keywords: its variants, a list of all of them, and their spelling.
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$about:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$meta])*
@@ -169,10 +171,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All of them.
+            /// All variants.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
 
-            /// As written in PromQL.
+            /// The keyword of PromQL.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $($name::$variant => $text,)*
@@ -200,9 +202,9 @@ words! {
         Lt = "<",
         Ge = ">=",
         Le = "<=",
-        /// `</`: of a histogram, what was observed below a value.
+        /// `</`: the part of a histogram below a value.
         TrimUpper = "</",
-        /// `>/`: of a histogram, what was observed above a value.
+        /// `>/`: the part of a histogram above a value.
         TrimLower = ">/",
         And = "and",
         Or = "or",
@@ -211,35 +213,35 @@ words! {
 }
 
 impl BinaryOp {
-    /// Whether it compares.
+    /// Whether it is a comparison.
     pub fn is_comparison(self) -> bool {
         use BinaryOp::*;
         matches!(self, Eq | Ne | Gt | Lt | Ge | Le)
     }
-    /// Whether it cuts histograms.
+    /// Whether it trims histograms.
     pub fn is_trim(self) -> bool {
         matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
     }
-    /// Whether it works on sets of series.
+    /// Whether it is a set operator.
     pub fn is_set(self) -> bool {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
     }
 }
 
-/// How the series of two vectors find each other.
+/// How the series of two vectors are matched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VectorMatching {
-    /// `true`: by the listed labels (`on`); `false`: by all but them (`ignoring`).
+    /// `true`: by the listed labels (`on`); `false`: by all others (`ignoring`).
     pub on: bool,
     /// The listed labels.
     pub labels: Vec<String>,
     /// Which side may have several series per match.
     pub cardinality: Cardinality,
-    /// Labels copied from the "one" side (`group_left(…)`).
+    /// Labels that are copied from the "one" side (`group_left(…)`).
     pub include: Vec<String>,
-    /// Stands in for a left series that a right one does not find (`fill_left(…)`).
+    /// The value for a right series without a left one (`fill_left(…)`).
     pub fill_left: Option<BitFloat>,
-    /// Stands in for a right series that a left one does not find (`fill_right(…)`).
+    /// The value for a left series without a right one (`fill_right(…)`).
     pub fill_right: Option<BitFloat>,
 }
 
@@ -249,11 +251,11 @@ pub enum Cardinality {
     /// Neither.
     #[default]
     OneToOne,
-    /// The left (`group_left`).
+    /// The left side (`group_left`).
     ManyToOne,
-    /// The right (`group_right`).
+    /// The right side (`group_right`).
     OneToMany,
-    /// Both (set operators).
+    /// Both sides (set operators).
     ManyToMany,
 }
 
@@ -262,7 +264,7 @@ pub enum Cardinality {
 pub struct Aggregate {
     /// The operator.
     pub op: AggregateOp,
-    /// Which labels make a group.
+    /// The labels that form groups.
     pub grouping: Grouping,
     /// `k`, `φ` or a label name.
     pub param: Option<Plan>,
@@ -332,7 +334,7 @@ impl<'de> Deserialize<'de> for FunctionRef {
 }
 
 impl PlanOp {
-    /// The same with another `@`, if it has one or could.
+    /// The operation with `@` replaced by `f`, if it can have one.
     #[must_use]
     pub fn map_at(&self, f: impl Fn(Option<AtTime>) -> Option<AtTime>) -> PlanOp {
         let select = |s: &Selector| Selector { at: f(s.at), ..s.clone() };
@@ -350,7 +352,7 @@ impl PlanOp {
         }
     }
 
-    /// The same with other operands.
+    /// The operation with other operands.
     #[must_use]
     pub fn map_inputs(&self, f: &mut dyn FnMut(&Plan) -> Plan) -> PlanOp {
         match self {

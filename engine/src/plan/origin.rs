@@ -1,11 +1,11 @@
-//! Where the steps of a plan stand in the text of its query, for the positions of annotations.
+//! Where in the query text the steps of a plan come from, for the positions of annotations.
 
 use super::{Plan, PlanNode, PlanOp};
 use crate::annotations::StepOrigin;
 use crate::types::Span;
 
-/// The expressions of a plan: the plan itself, then those of its operands, in order. Equal plans
-/// have as many, wherever their texts stand.
+/// The positions of all expressions of a plan: the plan itself, then those of its operands, in
+/// order. Equal plans have equally many.
 pub fn parts(node: &PlanNode) -> Vec<Span> {
     let mut spans = vec![node.span];
     for input in node.inputs() {
@@ -17,7 +17,7 @@ pub fn parts(node: &PlanNode) -> Vec<Span> {
 impl StepOrigin {
     /// The origin of the steps of `node`.
     pub fn of(node: &PlanNode) -> StepOrigin {
-        // As upstream: a subquery that a function works on has no place of its own.
+        // As in Prometheus: a subquery that is the argument of a function has no position.
         let place = |input: &&Plan| match input.op {
             PlanOp::Subquery { .. } => Span::default(),
             _ => input.span,
@@ -29,7 +29,7 @@ impl StepOrigin {
         }
     }
 
-    /// The origin of a step that answers `node` by itself.
+    /// The origin of a step that evaluates the whole of `node` by itself.
     pub fn of_query(node: &PlanNode) -> StepOrigin {
         StepOrigin { parts: parts(node), ..StepOrigin::of(node) }
     }

@@ -1,11 +1,11 @@
-//! The physical plan: a plan cut once into a *local stage*, which every shard computes from its own series,
-//! and a *gather stage* at one owner.
+//! Physical plans: a plan divided into a *local stage*, which every shard computes from its own
+//! series, and a *gather stage*, which one owner computes.
 //!
-//! The cut is what makes one node, many workers and many machines the same code. Selections,
-//! windows, maps over one series and partial aggregation are local; matching, final aggregation and
-//! whatever sees several shards is gathered ([`super::lowering`] is who cuts). Pure scalars
-//! (numbers, `time()`) are computed wherever they are needed. Equal steps are one step
-//! (hash-consing); [`crate::operators`] says how each is computed.
+//! This division lets one worker, many workers and many processes run the same code. Selectors,
+//! windows, functions of single series and partial aggregates are local. Matching, the merge of
+//! aggregates and everything that needs several shards is in the gather stage ([`super::lowering`]
+//! makes the division). Scalars without series (numbers, `time()`) are computed wherever they are
+//! needed. Equal steps exist once (hash-consing). [`crate::operators`] has the code of the steps.
 
 use super::details::{HistogramFunction, InfoSelector, MetricName};
 use super::lowering::{self, Purpose};
@@ -19,12 +19,12 @@ pub use super::leaf::{Leaf, SampleSource};
 /// Index of a step in its stage.
 pub type StepId = usize;
 
-/// One step of a stage: an operation and the steps it reads.
+/// One step of a stage: an operation and its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
-    /// What is computed.
+    /// The operation.
     pub op: StepOp,
-    /// Its operands: earlier steps of the same stage.
+    /// The inputs: earlier steps of the same stage.
     pub inputs: Vec<StepId>,
 }
 
@@ -33,8 +33,8 @@ pub struct Step {
 pub enum StepOp {
     /// Samples of the shard's own series.
     Leaf(SampleSource, Leaf),
-    /// Query over history only: a scalar that depends on series, as [`PhysicalPlan::given`] of that
-    /// number answered it for each evaluation time. Leaves read it.
+    /// In queries only: a scalar parameter of leaves that depends on series. Its values are those
+    /// of [`PhysicalPlan::given`] with that number, evaluated before.
     Given(usize),
     /// A constant.
     Number(BitFloat),
@@ -42,80 +42,80 @@ pub enum StepOp {
     Clock(FunctionRef, i64),
     /// A function per sample; inputs: the vector (or scalar), then scalar parameters.
     Map(FunctionRef),
-    /// A function per sample of the evaluation time itself, as a vector without labels, shifted as `Clock`.
+    /// A function per sample, applied to the evaluation time; a vector without labels. Shifted as
+    /// `Clock`.
     MapClock(FunctionRef, i64),
     /// Unary minus.
     Negate,
     /// New labels for each series.
     Relabel(FunctionRef, Vec<String>),
-    /// Scalar with scalar.
+    /// An operator between scalars.
     ScalarBinary(BinaryOp),
     /// A function of scalars only.
     Scalars(FunctionRef),
-    /// Vector (input 0) with scalar (input 1).
+    /// An operator between a vector (input 0) and a scalar (input 1).
     VectorScalar {
         /// The operator.
         op: BinaryOp,
-        /// Comparisons answer 0 or 1.
+        /// Comparisons return 0 or 1.
         return_bool: bool,
         /// The scalar is the left operand.
         scalar_left: bool,
     },
-    /// Vector with vector.
+    /// An operator between vectors.
     Match(BinaryOp, bool, VectorMatching),
     /// `and`, `or`, `unless`.
     Set(BinaryOp, VectorMatching),
-    /// Per group and shard: the part of an aggregate that can be merged.
+    /// The partial aggregate of each group in a shard.
     Partial(AggregateOp, Grouping),
-    /// Merges partial aggregates of all shards.
+    /// Merges the partial aggregates of all shards.
     Merge(AggregateOp, MetricName),
     /// An aggregation that needs all rows; inputs: vector, parameter (if it is a scalar).
     Group(AggregateOp, Grouping, Option<String>),
     /// One sample with these labels if the count (input 0) has no row.
     Absent(Labels),
-    /// The only row, or NaN.
+    /// The value of the only row, or NaN.
     ToScalar,
     /// A scalar as a vector without labels.
     ToVector,
-    /// A question to histograms; inputs: its scalars, the vector.
+    /// A function of histograms; inputs: its scalars, the vector.
     Histogram(HistogramFunction),
-    /// The labels of info series are added; inputs: the vector, the info series.
+    /// Adds labels of info series; inputs: the vector, the info series.
     Info(InfoSelector),
-    /// The floats; the order of presentation (`true`: descending) is the reader's business.
+    /// The floats of a vector. The order (`true`: descending) is made when the answer is formed.
     Sort(bool),
-    /// Identity; the order is that of the values of these labels, natural.
+    /// The vector itself; the answer is sorted by the values of these labels, in natural order.
     SortByLabel(Vec<String>, bool),
-    /// With delayed names, the last step: rows lose the names that they should have lost on the way.
+    /// With delayed names the last step: drops the names of rows that are marked.
     DropNames,
-    /// Gather stage only: the rows of a local step, of all shards.
+    /// Gather stage only: the rows of a local step from all shards.
     Port(StepId),
-    /// Gather stage of a query over history only: a window over the rows of this subquery; inputs:
-    /// parameters.
+    /// Gather stage of queries only: a window over the rows of this subquery; inputs: parameters.
     Subquery(usize, SubqueryFunction),
     /// Gather stage of views only: the answer of a query over the store.
     StoreQuery(StoreQuery),
 }
 
-/// A part of a view's plan that the rings of leaves cannot answer: subqueries, times that do not
-/// move with the evaluation, the future, parameters of windows that depend on series.
+/// A part of a view's plan that cannot be computed from rings: subqueries, times that do not move
+/// with the evaluation, the future, window parameters that depend on series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoreQuery {
     /// The plan; its answer is a vector.
     pub plan: Plan,
-    /// It is asked for so many ms before the evaluation time.
+    /// It is evaluated so many ms before the evaluation time.
     pub shift: i64,
 }
 
-/// Whether the steps of a view may be queries over the store.
+/// Whether the steps of a view may query the store.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum StoreQueries {
     /// They may.
     Allowed,
-    /// A plan that needs them cannot stand.
+    /// A plan that needs such queries is rejected.
     Refused,
 }
 
-/// What becomes of the rows of a subquery.
+/// What is computed from the rows of a subquery.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SubqueryFunction {
     /// A window function.
@@ -124,39 +124,40 @@ pub enum SubqueryFunction {
     Present,
 }
 
-/// A plan to be evaluated at every multiple of `step` in a window of `range` ms.
+/// A plan that is evaluated at every multiple of `step` in a window of `range` ms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subquery {
     /// The plan.
     pub input: Plan,
-    /// Length of the window, ms.
+    /// Length of the window, in ms.
     pub range: i64,
-    /// Distance of evaluations, ms; `None`: the default.
+    /// Time between evaluations, in ms; `None`: the default.
     pub step: Option<i64>,
-    /// Shift into the past, ms.
+    /// Shift into the past, in ms.
     pub offset: i64,
-    /// Pinned evaluation time.
+    /// Fixed evaluation time (`@`).
     pub at: Option<AtTime>,
 }
 
-/// A plan cut into two stages.
+/// A plan divided into two stages.
 #[derive(Clone, Debug, Default)]
 pub struct PhysicalPlan {
     /// Steps of the local stage.
     pub local: Vec<Step>,
     /// Steps of the gather stage.
     pub gather: Vec<Step>,
-    /// Where each local step stood in the query.
+    /// Where in the query each local step comes from.
     pub local_origins: Vec<StepOrigin>,
-    /// Where each gather step stood.
+    /// Where in the query each gather step comes from.
     pub gather_origins: Vec<StepOrigin>,
     /// The step of the gather stage that is the answer.
     pub root: StepId,
-    /// Type of the answer is a scalar (one row without labels).
+    /// Whether the answer is a scalar (one row without labels).
     pub scalar: bool,
-    /// The subqueries that steps of the gather stage name by number.
+    /// The subqueries, which steps of the gather stage reference by number.
     pub subqueries: Vec<Subquery>,
-    /// The scalars that [`StepOp::Given`] steps name by number: to be asked first, at the same times.
+    /// The scalar parameters, which [`StepOp::Given`] steps reference by number. They must be
+    /// evaluated first, at the same times.
     pub scalar_params: Vec<Plan>,
 }
 /// Why a plan cannot be run.
@@ -165,7 +166,7 @@ pub struct PhysicalPlan {
 pub struct LowerError(pub String);
 
 impl PhysicalPlan {
-    /// Cuts the plan of a view. Everything is asked `shift` ms in the past (a rule's query offset).
+    /// The physical plan of a view. It is evaluated `shift` ms in the past (a rule's query offset).
     pub fn of(
         plan: &Plan,
         shift: i64,
@@ -175,18 +176,19 @@ impl PhysicalPlan {
         lowering::cut(plan, shift, Purpose::View(queries), dialect)
     }
 
-    /// Cuts `plan` for a query over history, which may have subqueries. `inner`: it is itself one.
+    /// The physical plan of a query over history, which may have subqueries. `inner`: it is the
+    /// input of one.
     pub fn for_history(plan: &Plan, inner: bool, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, 0, Purpose::Query { inner }, dialect)
     }
 
-    /// Cuts `plan`, a part of a view's plan, for a query over history: with delayed names its rows
-    /// still have the names that they are to lose.
+    /// The physical plan of a query over history for a part of a view's plan. With delayed names
+    /// its rows still have their names.
     pub fn of_part(plan: &Plan, dialect: Dialect) -> Result<PhysicalPlan, LowerError> {
         lowering::cut(plan, 0, Purpose::Part, dialect)
     }
 
-    /// The step that decides the order of presentation.
+    /// The step that decides the order of the answer.
     pub fn presentation_step(&self) -> &StepOp {
         let root = &self.gather[self.root];
         if root.op == StepOp::DropNames { &self.gather[root.inputs[0]].op } else { &root.op }
@@ -194,7 +196,8 @@ impl PhysicalPlan {
 }
 
 impl StepOp {
-    /// Whether the value moves with time although no input changes. Leaves know that by themselves.
+    /// Whether the value changes with time although no input changes. Leaves are not included: they
+    /// set timers.
     pub fn follows_clock(&self) -> bool {
         match self {
             StepOp::Clock(..) | StepOp::MapClock(..) | StepOp::Subquery(..) | StepOp::Given(_) => true,

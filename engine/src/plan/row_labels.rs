@@ -1,4 +1,5 @@
-//! What a plan tells of the labels of its rows before anything is evaluated, and the selectors that it reads.
+//! What can be said about the labels of a plan's rows before evaluation, and the selectors of a
+//! plan.
 
 use super::details::InfoSelector;
 use super::{
@@ -9,20 +10,21 @@ use std::collections::BTreeMap;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, MatchOp, Matcher};
 
-/// The label of classic histograms' buckets: a bound.
+/// The label with the bound of a classic histogram's bucket.
 const BUCKET_LABEL: &str = "le";
 
-/// The labels that all rows of a plan have, as far as its text tells. An absent label has the value "".
+/// The labels that all rows of a plan have, as far as the plan determines them. An absent label has
+/// the value "".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowLabels {
-    /// By name: the value of all rows; `None`: any.
+    /// By name: the value in all rows; `None`: any value.
     labels: BTreeMap<String, Option<String>>,
-    /// Labels that are not listed are absent; otherwise they may have any value.
+    /// Labels that are not listed are absent. Otherwise they may have any value.
     only_listed: bool,
 }
 
 impl RowLabels {
-    /// Those of the rows of `plan`.
+    /// The labels of the rows of `plan`.
     pub fn of(plan: &PlanNode) -> RowLabels {
         match &plan.op {
             PlanOp::Number(_) | PlanOp::Text(_) => RowLabels::none(),
@@ -38,17 +40,17 @@ impl RowLabels {
         }
     }
 
-    /// Gives `name` a value in all rows; "" removes it.
+    /// Sets a label to a value in all rows; "" removes it.
     pub fn set(&mut self, name: &str, value: &str) {
         self.labels.insert(name.to_owned(), Some(value.to_owned()));
     }
 
-    /// Whether rows that fulfil all of `matchers` are possible.
+    /// Whether a row may match all of `matchers`.
     pub fn may_match(&self, matchers: &[Matcher]) -> bool {
         matchers.iter().all(|m| self.value(&m.name).is_none_or(|value| m.matches(value)))
     }
 
-    /// Whether all rows fulfil all of `matchers`.
+    /// Whether every row matches all of `matchers`.
     pub fn must_match(&self, matchers: &[Matcher]) -> bool {
         matchers.iter().all(|m| self.value(&m.name).is_some_and(|value| m.matches(value)))
     }
@@ -79,7 +81,7 @@ impl RowLabels {
         rows
     }
 
-    /// The value of a label in all rows, if the plan tells.
+    /// The value of a label in all rows, if the plan determines it.
     fn value(&self, name: &str) -> Option<&str> {
         match self.labels.get(name) {
             Some(value) => value.as_deref(),
@@ -95,7 +97,7 @@ impl RowLabels {
         self.labels.insert(name.to_owned(), from.value(name).map(str::to_owned));
     }
 
-    /// Only these labels, the others are removed.
+    /// Keeps only these labels.
     fn keep(&self, names: &[String]) -> RowLabels {
         let mut rows = RowLabels::none();
         for name in names.iter() {
@@ -160,7 +162,7 @@ impl RowLabels {
         }
     }
 
-    /// Labels may have been added; those that rows had are as before.
+    /// Labels may be added; existing ones keep their values.
     fn add_unknown(&mut self) {
         self.labels.retain(|_, value| value.as_deref().is_some_and(|value| !value.is_empty()));
         self.only_listed = false;
@@ -217,7 +219,8 @@ impl RowLabels {
     }
 }
 
-/// Calls `each` with the matchers of all selectors of `plan`; of the info metrics where `info` asks for them.
+/// Calls `each` with the matchers of all selectors of `plan`, including those of the info metrics
+/// of `info`.
 pub fn for_each_selector(plan: &PlanNode, each: &mut dyn FnMut(&[Matcher])) {
     match &plan.op {
         PlanOp::Instant(selector) | PlanOp::Range { selector, .. } => each(&selector.matchers),
@@ -235,7 +238,7 @@ pub fn for_each_selector(plan: &PlanNode, each: &mut dyn FnMut(&[Matcher])) {
     }
 }
 
-/// The name that `matchers` ask for, if they name one.
+/// The metric name that `matchers` require, if they do.
 pub fn pinned_name(matchers: &[Matcher]) -> Option<&str> {
     let pins = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty();
     matchers.iter().find(pins).map(|m| m.value.as_str())

@@ -1,9 +1,9 @@
-//! Texts that may hold any bytes, as the strings of a query may; and how Go quotes them.
+//! Texts that may have any bytes, as the strings of a query may, and their quoting as in Go.
 //!
-//! Escapes such as `\xff` spell bytes that are not UTF-8. A plan keeps its texts as `String`: such
-//! a byte stands in it as two of the 32 code points that Unicode reserves for a program's own use
-//! and that never are characters, one for each half of the byte. No stored label holds them, so
-//! such a text equals none, which is the right answer.
+//! In PromQL an escape such as `\xff` is a byte that is not UTF-8. A plan stores texts as `String`,
+//! so such a byte is encoded as two code points, one for each half, out of 32 that Unicode reserves
+//! for internal use and never assigns to characters. No stored label has them, so such a text
+//! equals no label, which is correct.
 
 use storage::model::Labels;
 
@@ -12,7 +12,7 @@ const UPPER: u32 = 0xFDD0;
 /// The code point of a lower half of 0.
 const LOWER: u32 = 0xFDE0;
 
-/// `bytes` as a text of a plan.
+/// Encodes `bytes` as a text of a plan.
 pub fn from_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -25,19 +25,19 @@ pub fn from_bytes(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether the text is what it seems: UTF-8, and so fit for a label.
+/// Whether the text is valid UTF-8, so that it can be a label.
 pub fn is_utf8(text: &str) -> bool {
     !text.chars().any(|c| (UPPER..LOWER + 16).contains(&(c as u32)))
 }
 
-/// The byte that `first` and the character behind it stand for.
+/// The byte that two code points encode, if they do.
 fn byte_of(first: char, second: Option<char>) -> Option<u8> {
     let half = |c: char, base: u32| (c as u32).checked_sub(base).filter(|half| *half < 16);
     let byte = half(first, UPPER)? * 16 + half(second?, LOWER)?;
     u8::try_from(byte).ok()
 }
 
-/// The text with U+FFFD for every byte that is not UTF-8: for people.
+/// The text with U+FFFD for every byte that is not UTF-8, for display.
 pub fn lossy(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     each(text, |part| out.push(part.unwrap_or(char::REPLACEMENT_CHARACTER)));
@@ -50,7 +50,7 @@ pub fn braces(labels: &Labels) -> String {
     format!("{{{}}}", pairs.join(", "))
 }
 
-/// `go_text` in double quotes, as Go's `%q` writes it.
+/// The text in double quotes, as with Go's `%q`.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -62,7 +62,7 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// `c` in single quotes, as Go's `%q` writes a rune.
+/// `c` in single quotes, as with Go's `%q` for a rune.
 pub fn quote_char(c: char) -> String {
     let mut out = String::from("'");
     push_quoted(&mut out, c, '\'', printable);
@@ -70,7 +70,7 @@ pub fn quote_char(c: char) -> String {
     out
 }
 
-/// Gives `take` each character, and each byte that is none.
+/// Calls `take` with each character, and with each byte that is not one.
 pub fn each(text: &str, mut take: impl FnMut(Result<char, u8>)) {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -84,7 +84,8 @@ pub fn each(text: &str, mut take: impl FnMut(Result<char, u8>)) {
     }
 }
 
-/// Adds `c` as Go writes it between two `delimiter`s; what is not `shown` is written by its number.
+/// Adds `c` as Go writes it between two `delimiter`s; a character that is not `shown` is escaped by
+/// its number.
 pub fn push_quoted(out: &mut String, c: char, delimiter: char, shown: impl Fn(char) -> bool) {
     match c {
         '\u{7}' => out.push_str("\\a"),
@@ -106,7 +107,8 @@ pub fn push_quoted(out: &mut String, c: char, delimiter: char, shown: impl Fn(ch
     }
 }
 
-/// Whether Go prints `c` as it is. Asked behind a letter, so that combining marks count as printable.
+/// Whether Go prints `c` as it is. Tested after a letter, so that combining marks count as
+/// printable.
 pub fn printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');

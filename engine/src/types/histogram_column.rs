@@ -1,6 +1,6 @@
-//! The side column: native histograms beside a column of floats. Where a row's value is
-//! [`storage::model::value::HISTOGRAM`], the histogram stands here. A column that never had one is
-//! empty, so that floats pay a length check and nothing else.
+//! Native histograms beside a column of floats: where a row's value is
+//! [`storage::model::value::HISTOGRAM`], its histogram is here. A column that never had one is
+//! empty, so floats cost only a length check.
 
 use crate::heap_size::HeapSize;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,10 @@ impl HeapSize for HistogramColumn {
     }
 }
 
-/// What one row holds at one time.
+/// The sample of one row at one time, borrowed.
 #[derive(Copy, Clone, Debug)]
 pub enum SampleRef<'a> {
-    /// Nothing.
+    /// No sample.
     Absent,
     /// A float.
     Float(f64),
@@ -29,10 +29,10 @@ pub enum SampleRef<'a> {
     Histogram(&'a Arc<NativeHistogram>),
 }
 
-/// A value of either kind.
+/// A sample of either kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
-    /// A float (ABSENT: nothing).
+    /// A float; ABSENT if there is no sample.
     Float(f64),
     /// A native histogram.
     Histogram(Arc<NativeHistogram>),
@@ -47,7 +47,7 @@ impl Sample {
         }
     }
 
-    /// Whether both are the same bit by bit.
+    /// Whether both are equal bit by bit.
     pub fn same(&self, other: &Sample) -> bool {
         match (self, other) {
             (Sample::Float(a), Sample::Float(b)) => a.to_bits() == b.to_bits(),
@@ -75,7 +75,8 @@ impl SampleRef<'_> {
 }
 
 impl HistogramColumn {
-    /// Whether no row has one; may say no for a column that had some.
+    /// Whether the column never had a histogram. It may be `false` for a column whose histograms
+    /// were all removed.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -98,12 +99,12 @@ impl HistogramColumn {
         self.0[row] = histogram;
     }
 
-    /// Forgets all.
+    /// Removes all histograms.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Row `row` of a column of values with this side column.
+    /// The sample of row `row`, whose value is `v`.
     #[inline]
     pub fn cell(&self, row: usize, value: f64) -> SampleRef<'_> {
         match self.get(row).filter(|_| is_histogram(value)) {
@@ -113,13 +114,13 @@ impl HistogramColumn {
         }
     }
 
-    /// The rows that have one, in order.
+    /// The rows with a histogram, in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Arc<NativeHistogram>)> {
         self.0.iter().enumerate().filter_map(|(row, histogram)| Some((row, histogram.as_ref()?)))
     }
 }
 
-/// Whether two histograms are the same bit by bit, hints included: what decides whether a row has changed.
+/// Whether two histograms are equal bit by bit, including hints. Decides whether a row has changed.
 pub fn identical(a: &Arc<NativeHistogram>, b: &Arc<NativeHistogram>) -> bool {
     let bits =
         |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());

@@ -1,13 +1,13 @@
-//! The types that all layers of the engine share: the type of an answer, positions in the query
-//! text, the column of native histograms, and texts as Go prints them. Nothing here knows a
-//! function or a plan.
+//! Types that all layers of the engine share: the type of an answer, positions in the query text,
+//! the column of native histograms, and texts as Go prints them. Nothing here depends on functions
+//! or plans.
 
 pub mod go_text;
 pub mod histogram_column;
 
 use serde::{Deserialize, Serialize};
 
-/// Byte range of the query text that a node came from.
+/// The byte range of the query text that a node comes from.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Span {
     /// First byte.
@@ -23,24 +23,24 @@ pub enum ValueType {
     Scalar,
     /// Labelled values at one time.
     Vector,
-    /// Labelled stretches of samples.
+    /// Labelled series of samples.
     Matrix,
     /// A string.
     Text,
 }
 
-/// How far beyond the edges of a window, or beyond the evaluation time, samples are looked at: by
-/// the lookback.
+/// Modifiers of a window that also use samples outside of it, up to the lookback away from its
+/// edges.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WindowExtension {
-    /// Before the left edge: the value there is that of the sample before.
+    /// `anchored`: the value at the left edge is that of the sample before it.
     Anchored,
-    /// On both sides: the value at an edge lies on the line between the samples around it.
+    /// `smoothed`: the value at each edge is interpolated between the samples around it.
     Smoothed,
 }
 
 impl WindowExtension {
-    /// As written in PromQL.
+    /// The keyword of PromQL.
     pub fn as_str(self) -> &'static str {
         match self {
             WindowExtension::Anchored => "anchored",

@@ -10,7 +10,7 @@ fn by(label: &str) -> Grouping {
     Grouping { without: false, labels: vec![label.to_owned()] }
 }
 
-/// The partial rows of several shards as the merge sees them.
+/// The partial rows of several shards, as the merge gets them.
 fn port(shards: &[StepOutput]) -> StepOutput {
     let mut port = StepOutput::default();
     port.partial_columns.resize_with(2, Vec::new);
@@ -29,7 +29,7 @@ fn port(shards: &[StepOutput]) -> StepOutput {
     port
 }
 
-/// The aggregate over shards, and what was remarked in both stages.
+/// The aggregate over shards, and the annotations of both stages.
 fn aggregate(op: AggregateOp, shards: &[StepOutput]) -> (BTreeMap<String, String>, Vec<String>) {
     let partial = |input: &StepOutput| eval(&mut Partial::new(op, by("g")), &[input]);
     let partials: Vec<StepOutput> = shards.iter().map(partial).collect();
@@ -72,7 +72,7 @@ fn what_does_not_go_together_is_left_out_with_a_warning() {
     let kinds = [("m,g=1,i=1", (&exponential).into()), ("m,g=1,i=2", (&bounds).into())];
     let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name \"m\"";
     assert_eq!(one(AggregateOp::Sum, &kinds), (vec![], vec![text.to_owned()]));
-    // In two shards, too: there the name comes from the query.
+    // In two shards as well: there the name comes from the query.
     let shards: Vec<StepOutput> = kinds.iter().map(|row| rows(std::slice::from_ref(row))).collect();
     assert_eq!(aggregate(AggregateOp::Avg, &shards), (BTreeMap::new(), vec![text.to_owned()]));
 }
@@ -90,7 +90,8 @@ fn differing_bounds_and_hints_are_remarked() {
     let not = [("m,i=3", hinted(&of, ResetHint::NotReset))];
     let text = ["conflicting counter resets during histogram aggregation"];
     for op in [AggregateOp::Sum, AggregateOp::Avg] {
-        // The hint of the first shard's sum is gauge: what was seen must travel beside it.
+        // The hint of the first shard's sum is `Gauge`, so the hints that were seen must be sent
+        // separately.
         assert_eq!(aggregate(op, &[rows(&reset), rows(&not)]).1, text);
         assert_eq!(aggregate(op, &[rows(&reset)]).1, [""; 0]);
     }
@@ -130,7 +131,7 @@ fn groups_of_floats_leave_histograms_out() {
         let said = format!("ignored histogram in {} aggregation", op.as_str());
         assert_eq!(group(op, param, &mixed), (want.iter().map(|s| (*s).to_owned()).collect(), vec![said]));
     }
-    // Who takes none leaves none out.
+    // An aggregation that selects nothing ignores nothing.
     assert_eq!(group(Topk, Some(0.5), &mixed), (vec![], vec![]));
     let all = ["m{i=\"1\"} 1", "m{i=\"2\"} {{count:1 sum:1 z_bucket_w:0.001 buckets:[1]}}"];
     assert_eq!(group(Limitk, Some(2.0), &mixed), (all.map(str::to_owned).to_vec(), vec![]));
@@ -162,7 +163,7 @@ fn parameters_are_warned_of_or_refused() {
     ] {
         assert_eq!(refused(op, param), Err(text.to_owned()));
     }
-    // Below one there is nothing to pick, however low it is.
+    // Values below one select nothing, however low they are.
     assert_eq!(refused(AggregateOp::Bottomk, f64::NEG_INFINITY), Ok(()));
 }
 
@@ -220,7 +221,7 @@ fn table(of: &[(String, Sample)]) -> StepOutput {
 }
 
 proptest! {
-    /// Counts are whole numbers, so that nothing is lost in whatever order they are added.
+    /// Counts are integers, so that no order of additions loses precision.
     #[test]
     fn shards_make_no_difference(of in prop::collection::vec(samples(), 1..24), shards in 1usize..5) {
         let of = named(&of);
@@ -235,7 +236,8 @@ proptest! {
         }
     }
 
-    /// What is told of changed rows only is what is told from scratch: values, histograms, notes.
+    /// An incremental evaluation gives the same as one from scratch: values, histograms,
+    /// annotations.
     #[test]
     fn changes_alone_are_enough(
         first in prop::collection::vec(samples(), 8),

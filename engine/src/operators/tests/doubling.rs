@@ -1,4 +1,5 @@
-//! Twice the labels of a series, in twice as long a list of the query, cost at most 2.6 times as much.
+//! Doubling the labels of a series, and the labels that a query lists, costs at most 2.6 times as
+//! much.
 
 use super::super::grouping::{MatchNames, group_key};
 use crate::functions::labels::absent_labels;

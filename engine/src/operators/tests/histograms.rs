@@ -1,4 +1,4 @@
-//! Questions to classic and native histograms.
+//! Functions of classic and native histograms.
 
 use super::super::histogram_functions::HistogramQuery;
 use super::*;
@@ -45,14 +45,14 @@ fn of_one_name_neither_is_answered() {
     let native = custom(&[1.0], &[10.0]);
     let mut of = classic();
     of.extend([("b,j=1", (&native).into()), ("b,j=2", (&native).into())]);
-    // Remarks tell the name while rows have it.
+    // Annotations name the metric while rows have the name.
     for (dialect, of_name) in [(Dialect::default(), ""), (DELAYED, " for metric name \"b\"")] {
         let out = ask(HistogramFunction::Quantile, dialect, &[0.5], &of);
         assert!(answers(&out).len() == 1 && answers(&out)[0].ends_with(" 0.5"), "{:?}", answers(&out));
         let text = format!("vector contains a mix of classic and native histograms{of_name}");
         assert_eq!(remarks(&out), [text]);
     }
-    // A native histogram with a label le is no bucket and no part of a classic one.
+    // A native histogram with a label `le` is no bucket and not part of a classic one.
     let mut of = classic();
     of.push(("b,j=1,le=x", (&native).into()));
     let out = ask(HistogramFunction::Quantile, Dialect::default(), &[0.5], &of);

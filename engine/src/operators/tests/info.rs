@@ -1,4 +1,4 @@
-//! Labels of info series.
+//! `info()`: labels of info series.
 
 use super::super::info::Info;
 use super::*;
@@ -68,7 +68,7 @@ fn what_contradicts_itself_is_refused() {
     let twice = [("i,instance=a,job=1,v=1", 900.0), ("i,instance=a,job=1,v=2", 900.0)];
     let text = "found duplicate series for info metric: existing {__name__=\"i\", instance=\"a\", job=\"1\", v=\"1\"} @ 900, new {__name__=\"i\", instance=\"a\", job=\"1\", v=\"2\"} @ 900";
     assert_eq!(joined(wanted(&["i"], &[]), &base, &twice), Err(text.to_owned()));
-    // Nobody asks: nothing is refused.
+    // No row needs the info series, so nothing is rejected.
     assert_eq!(joined(wanted(&["i"], &[]), &[("m,instance=a,job=1", absent())], &twice), Ok(vec![]));
     let two = [("i,instance=a,job=1,v=1", 900.0), ("k,instance=a,job=1,v=2", 900.0)];
     assert_eq!(joined(wanted(&[], &[]), &base, &two), Err("conflicting label: v".to_owned()));
@@ -87,8 +87,8 @@ fn histograms_are_carried() {
     assert_eq!(rows, ["m{instance=\"a\", v=\"1\"} {{count:1 sum:1 z_bucket_w:0.001 buckets:[1]}}"]);
 }
 
-/// A series that only rows without a value ask for makes no answer fail; in a query of more steps
-/// another step may.
+/// A series that only rows without a value need makes no evaluation fail; in a query with more
+/// steps it may, because of another step.
 #[test]
 fn what_no_row_asks_for_now_does_not_matter() {
     let base = [("m,instance=a,job=1", f(ABSENT)), ("m,instance=b,job=1", f(2.0))];
@@ -106,7 +106,8 @@ fn what_no_row_asks_for_now_does_not_matter() {
     assert!(error.starts_with("found duplicate series for info metric"), "{error}");
 }
 
-/// One target's info series changes: its rows are looked at, no others; and the answer is that from scratch.
+/// One target's info series changes: only its rows are read, and the result is the same as from
+/// scratch.
 #[test]
 fn touched_are_the_rows_of_one_target() {
     let names = |kind: &str, more: &str| -> Vec<String> {

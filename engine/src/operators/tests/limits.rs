@@ -1,5 +1,5 @@
-//! Every operator ends when the time of its query is over, wherever it is, and counts the labels
-//! that it makes.
+//! Every operator stops when the time of its query is over, wherever it is, and counts the labels
+//! that it creates.
 
 use super::*;
 use crate::functions::{Kernel, table};
@@ -14,19 +14,19 @@ use crate::query::guard::QueryGuard;
 use std::rc::Rc;
 use testing::assert_proportional;
 
-/// Rows between two looks at the limits.
+/// Rows between two checks of the limits.
 const STRIDE: usize = CHECK_SAMPLES / ROW_SAMPLES;
 /// Rows of the operands.
 const ROWS: usize = 2 * STRIDE + 100;
 
-/// A step, and its operands.
+/// A step and its operands.
 struct Case {
     name: String,
     op: StepOp,
     inputs: Vec<Rc<StepOutput>>,
 }
 
-/// So many rows of a metric; `labels` has those of each.
+/// So many rows of a metric; `labels` returns those of each.
 fn wide(rows: usize, labels: impl Fn(usize) -> Vec<(&'static str, String)>) -> StepOutput {
     let mut out = StepOutput::default();
     for n in 0..rows {
@@ -36,7 +36,7 @@ fn wide(rows: usize, labels: impl Fn(usize) -> Vec<(&'static str, String)>) -> S
     out
 }
 
-/// Rows that only one label tells apart.
+/// Rows that differ in one label only.
 fn plain(rows: usize) -> Rc<StepOutput> {
     Rc::new(wide(rows, |n| vec![("__name__", "m".into()), ("n", n.to_string()), ("g", (n % 3).to_string())]))
 }
@@ -45,7 +45,7 @@ fn number(v: f64) -> Rc<StepOutput> {
     Rc::new(scalar(v))
 }
 
-/// The partial aggregates of shards, in lanes.
+/// The partial aggregates of shards.
 fn partial(rows: usize) -> Rc<StepOutput> {
     let mut out = wide(rows, |n| vec![("n", n.to_string()), ("g", (n % 3).to_string())]);
     out.partial_columns = vec![vec![0.0; rows], vec![1.0; rows]];
@@ -81,7 +81,8 @@ fn functions(plain: &Rc<StepOutput>) -> Vec<Case> {
             Kernel::Special(_) if name.ends_with("timestamp") => {
                 cases.push(case(name, StepOp::Map(of), &[plain]));
             }
-            // Windows are slid along by the runtimes; what else is special has an operator below.
+            // Windows are evaluated by the runtimes; the other special functions have operators
+            // below.
             Kernel::Window(_)
             | Kernel::Clock(_)
             | Kernel::Query(_)
@@ -143,7 +144,7 @@ fn aggregates(plain: &Rc<StepOutput>) -> Vec<Case> {
     cases
 }
 
-/// Operators that have no table.
+/// Operators without a table of functions.
 fn others(plain: &Rc<StepOutput>) -> Vec<Case> {
     let rows = plain.values.len();
     let buckets = Rc::new(wide(rows, |n| {
@@ -161,7 +162,7 @@ fn others(plain: &Rc<StepOutput>) -> Vec<Case> {
     let one = number(1.0);
     let base = targets("m", "a");
     let info = targets("target_info", "version");
-    // Those that look at values only have many between two looks.
+    // Operators that read only values process many between two checks.
     let mut values = StepOutput::default();
     values.add_row(Labels::default());
     values.values = vec![ABSENT; CHECK_SAMPLES + 1];
@@ -187,7 +188,7 @@ fn all(rows: usize) -> Vec<Case> {
     all.into_iter().flatten().collect()
 }
 
-/// Evaluates from scratch, with a guard of so many looks; how many it took.
+/// Evaluates from scratch with a guard that lasts for so many checks. Returns how many it used.
 fn evaluate(case: &Case, looks: usize) -> (Result<(), EvalError>, StepOutput, usize) {
     let guard = QueryGuard::lasting(looks, &QueryOptions::default());
     let mut operator = build(&case.op, Dialect::default()).expect("an operator");
@@ -215,7 +216,7 @@ fn every_operator_ends_when_the_time_is_over() {
             let late = EvalError("query timed out in expression evaluation".to_owned());
             assert_eq!(result, Err(late), "{name}, whose time is over at look {lasts} of {looks}");
             assert_eq!(taken, lasts, "{name}");
-            // It stops at the look: no more rows come than lie between two of them.
+            // It stops at the check: no more rows are added than lie between two checks.
             let most = ((lasts + 1) * STRIDE).min(whole.labels.len());
             assert!(out.labels.len() <= most, "{name}: {} rows after {lasts} looks", out.labels.len());
         }
@@ -230,7 +231,7 @@ fn the_looks_grow_with_the_rows_and_no_faster() {
         let two_looks = looks(two);
         let rows = |case: &Case| case.inputs.iter().map(|input| input.values.len()).max();
         if rows(one) == rows(two) {
-            // Over values only: as many in both.
+            // For operators on values only: as many in both.
             continue;
         }
         let ratio = two_looks / one_looks;
@@ -246,8 +247,8 @@ fn twice_the_rows_cost_every_operator_at_most_a_little_more_than_twice() {
     }
 }
 
-/// Labels that an operator makes count where it works for a view, too, and what does not fit is an
-/// error that stays one.
+/// The labels that an operator creates also count in a view, and if they exceed the limit, the
+/// error stays.
 #[test]
 fn labels_that_are_made_count() {
     let texts = |template: &str| ["d", template, "n", ".*"].map(str::to_owned).to_vec();

@@ -60,7 +60,8 @@ fn a_row_may_change_its_kind() {
     }
 }
 
-/// A float and a histogram that become alike are one series, which is the histogram; a query sees both.
+/// A float and a histogram that get the same labels are one series with the histogram; a query gets
+/// both.
 #[test]
 fn what_becomes_alike_is_one_series_if_its_kinds_differ() {
     let rows_of = |float: Sample, histogram: Sample| {

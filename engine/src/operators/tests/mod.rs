@@ -1,4 +1,5 @@
-//! Operators by hand: rows in, rows and remarks out. Behaviour over whole queries is in `tests/promql/`.
+//! Tests of single operators: rows in, rows and annotations out. Tests of whole queries are in
+//! `tests/promql/`.
 
 mod aggregates;
 mod doubling;
@@ -17,7 +18,7 @@ use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
 use storage::model::value::ABSENT;
 use storage::model::{Labels, NativeHistogram};
 
-/// `a=1,b=2` as labels; a first word without `=` is the metric's name.
+/// Labels from `a=1,b=2`; a first word without `=` is the metric name.
 pub fn labels(text: &str) -> Labels {
     let pairs = text.split(',').filter(|part| !part.is_empty());
     Labels::from_pairs(pairs.map(|part| part.split_once('=').unwrap_or(("__name__", part))))
@@ -54,7 +55,7 @@ pub fn custom(bounds: &[f64], counts: &[f64]) -> Arc<NativeHistogram> {
     })
 }
 
-/// The same with another hint.
+/// The histogram with another hint.
 pub fn hinted(histogram: &NativeHistogram, hint: ResetHint) -> Sample {
     Sample::Histogram(Arc::new(NativeHistogram { hint, ..histogram.clone() }))
 }
@@ -102,7 +103,7 @@ pub fn eval_into(
     operator.eval(&inputs, 1_000, out, &mut EvaluationGuard::free()).map_err(|e| e.0)
 }
 
-/// The answer by labels, as text.
+/// The result by labels, as text.
 pub fn answer(out: &StepOutput) -> BTreeMap<String, String> {
     let text = |row: usize| match out.cell(row).sample() {
         Some(Sample::Float(v)) => v.to_string(),
@@ -112,7 +113,7 @@ pub fn answer(out: &StepOutput) -> BTreeMap<String, String> {
     out.present().map(|row| (out.labels[row].to_string(), text(row))).collect()
 }
 
-/// The texts of all remarks, sorted.
+/// The texts of all annotations, sorted.
 pub fn remarks(out: &StepOutput) -> Vec<String> {
     let mut told = AnnotationSet::default();
     out.notes.iter().for_each(|note| told.add(note, &StepOrigin::default()));
@@ -121,13 +122,13 @@ pub fn remarks(out: &StepOutput) -> Vec<String> {
     texts
 }
 
-/// Nothing.
+/// No sample.
 pub fn absent() -> Sample {
     Sample::Float(ABSENT)
 }
 
-/// A step between two others is evaluated more often than the one that reads it: what changed in
-/// between is not lost.
+/// A step may be evaluated more often than its reader. The reader must not miss the changes in
+/// between.
 #[test]
 fn a_reader_hears_of_what_changed_while_it_was_not_due() {
     use super::stage::Stage;

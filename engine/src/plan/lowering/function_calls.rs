@@ -1,4 +1,4 @@
-//! Calls of functions, by their kernels.
+//! Lowering of function calls, by the kind of their kernel.
 
 use super::{LoweredStep, Lowering, unsupported};
 use crate::functions::labels::absent_labels;
@@ -35,7 +35,8 @@ impl Lowering {
             Kernel::Relabel(_) => {
                 let input = self.lower(&args[0], depth + 1)?;
                 let texts = args[1..].iter().map(text_of).collect::<Result<Vec<_>, _>>()?;
-                // New labels can make twins of series of different shards: only who has all rows can tell.
+                // New labels can make rows of different shards equal, which only the gather stage
+                // can find out.
                 Ok(self.collect(StepOp::Relabel(function, texts), &[input]))
             }
             Kernel::Special(special) => self.lower_special(function, special, args, depth),
@@ -117,7 +118,7 @@ impl Lowering {
             }
             OperatorFunction::AbsentOverTime => self.lower_absent_over_time(function, &args[0]),
             OperatorFunction::StartTimestamp | OperatorFunction::Timestamp => {
-                // Of anything but a selector nothing is known but its value.
+                // Except for selectors, an expression has no sample times.
                 let PlanOp::Instant(selector) = &args[0].op else {
                     let input = self.lower(&args[0], depth + 1)?;
                     return Ok(self.place(StepOp::Map(function), &[input]));
@@ -166,7 +167,7 @@ impl Lowering {
         Ok(self.absent(absent_labels(&selector.matchers), present))
     }
 
-    /// The sample itself is asked, not a line between two.
+    /// Reads the sample itself, even with `smoothed`.
     fn lower_timestamp(&mut self, special: OperatorFunction, selector: &Selector) -> LoweredStep {
         let mut source = SampleSource { extension: None, ..self.source(selector) };
         if special == OperatorFunction::StartTimestamp {
@@ -174,15 +175,15 @@ impl Lowering {
         }
         let mut shorter = 0;
         if source.at.is_some() {
-            // Prometheus loads the samples around the pinned time less the offset, but then looks
-            // from the pinned time: it sees what lies in both lookbacks.
+            // Prometheus loads the samples around the fixed time minus the offset, but then looks
+            // back from the fixed time: it finds only samples in both ranges.
             shorter = selector.offset.abs();
             source.offset += selector.offset.max(0) - selector.offset;
         }
         self.local(StepOp::Leaf(source, Leaf::Timestamp(shorter)), Vec::new())
     }
 
-    /// A question to histograms: scalars, then the vector.
+    /// A function of histograms: scalars, then the vector.
     fn lower_histogram_function(
         &mut self,
         ask: HistogramFunction,
@@ -193,8 +194,8 @@ impl Lowering {
         Ok(self.collect(StepOp::Histogram(ask), &inputs))
     }
 
-    /// The vector, and a leaf of its own for the info series, which are looked at where the
-    /// vector's samples are.
+    /// The vector, and a leaf for the info series, which is evaluated at the time of the vector's
+    /// samples.
     fn lower_info(&mut self, args: &[Plan], depth: usize) -> Result<LoweredStep, LowerError> {
         let base = self.lower(&args[0], depth + 1)?;
         let asked = match args.get(1).map(|arg| &arg.op) {

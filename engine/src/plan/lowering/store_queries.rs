@@ -1,4 +1,5 @@
-//! Which expressions of a view are asked from the store, because the rings of its leaves cannot answer them.
+//! Which expressions of a view are evaluated by a query over the store, because the rings of leaves
+//! do not have the samples.
 
 use super::{Lowering, Purpose, StoreQueries, StoreQuery};
 use crate::functions::{Kernel, OperatorFunction};
@@ -7,12 +8,12 @@ use crate::plan::{AtTime, FunctionRef, Plan, PlanNode, PlanOp, Selector};
 use std::sync::Arc;
 
 impl Lowering {
-    /// Whether it is a query over history.
+    /// Whether the plan is for a query over history.
     pub(super) fn is_query(&self) -> bool {
         matches!(self.purpose, Purpose::Query { .. } | Purpose::Part)
     }
 
-    /// The query over the store that answers `node`, if that is how it is answered.
+    /// The query over the store for `node`, if it needs one.
     pub(super) fn store_query(&self, node: &PlanNode) -> Option<StoreQuery> {
         let allowed = self.purpose == Purpose::View(StoreQueries::Allowed);
         if !allowed || !is_store_query(node, self.shift) {
@@ -22,8 +23,8 @@ impl Lowering {
     }
 }
 
-/// Whether `node` itself, evaluated `shift` ms in the past, is asked from the store; its operands
-/// may be, too.
+/// Whether `node`, evaluated `shift` ms in the past, needs a query over the store. Its operands may
+/// need one as well.
 fn is_store_query(node: &PlanNode, shift: i64) -> bool {
     match &node.op {
         PlanOp::Instant(selector) => leaves_rings(selector, shift),
@@ -39,7 +40,7 @@ fn is_store_query_call(function: FunctionRef, args: &[Plan], shift: i64) -> bool
             PlanOp::Subquery { .. } => true,
             _ => has_vectors(arg),
         }),
-        // These look at the samples of their selector, not at its values.
+        // These functions read the samples of their selector, not its values.
         Kernel::Special(
             OperatorFunction::AbsentOverTime | OperatorFunction::Timestamp | OperatorFunction::StartTimestamp,
         ) => args.iter().any(|arg| match &arg.op {
@@ -47,13 +48,13 @@ fn is_store_query_call(function: FunctionRef, args: &[Plan], shift: i64) -> bool
             PlanOp::Subquery { .. } => true,
             _ => false,
         }),
-        // The info series are looked at where the samples of the vector are.
+        // The info series are read at the time of the vector's samples.
         Kernel::Special(OperatorFunction::Info) => args.first().is_some_and(|arg| holds_such(arg, shift)),
         _ => false,
     }
 }
 
-/// Whether a selector looks at a time that does not move with the evaluation, or at the future.
+/// Whether a selector reads at a time that does not move with the evaluation, or in the future.
 fn leaves_rings(selector: &Selector, shift: i64) -> bool {
     matches!(selector.at, Some(AtTime::Time(_))) || selector.offset + shift < 0
 }
