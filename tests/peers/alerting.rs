@@ -53,12 +53,12 @@ fn an_alert_reaches_alertmanager_and_is_resolved() {
         let exporter = Exporter::start("temperature_celsius{room=\"attic\"} 21\n");
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s, external_labels: {{cluster: home}}}}\n\
-         rule_files: [services.yml]\n\
+         rule_files: [rooms.yml]\n\
          alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]}}\n\
-         scrape_configs:\n- job_name: services\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+         scrape_configs:\n- job_name: rooms\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
             exporter.port
         );
-        let server = Server::start(&config, &[("services.yml", RULES)]);
+        let server = Server::start(&config, &[("rooms.yml", RULES)]);
         server.wait_rows("room:temperature:max == 21", 1);
         assert_eq!(alerts(port), Vec::<Value>::new(), "nothing is too warm yet");
 
@@ -104,7 +104,7 @@ fn a_rule_records_the_states_of_its_own_slot() {
         let exporter = Exporter::start("temperature_celsius{room=\"attic\"} 21\n");
         let config = format!(
             "global: {{scrape_interval: 500ms, evaluation_interval: 1s}}\nrule_files: [states.yml]\n\
-             scrape_configs:\n- job_name: services\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+             scrape_configs:\n- job_name: rooms\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
             exporter.port
         );
         for evaluation in ["", "evaluation: interval"] {

@@ -32,11 +32,11 @@ fn start() -> (Server, Exporter) {
     let exporter =
         Exporter::start("temperature_celsius{room=\"attic\"} 21\ntemperature_celsius{room=\"hall\"} 18\n");
     let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [services.yml]\n\
-         scrape_configs:\n- job_name: services\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [rooms.yml]\n\
+         scrape_configs:\n- job_name: rooms\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
         exporter.port
     );
-    (Server::start(&config, &[("services.yml", RULES)]), exporter)
+    (Server::start(&config, &[("rooms.yml", RULES)]), exporter)
 }
 
 fn list(page: &Value) -> Vec<Value> {
