@@ -1,16 +1,16 @@
-//! What the aggregation operators compute per group: partial states that rows are added to, and that merge
-//! where partial answers meet. [`super::quantile::quantile`] serves the `quantile` operator.
+//! The arithmetic of aggregation operators: partial aggregates to which values are added, and which
+//! are merged across shards. [`super::quantile::quantile`] serves the `quantile` operator.
 //!
-//! Adding the rows of a group one by one, in one order, gives Prometheus' bits. Merging associates
-//! differently: it agrees to rounding.
+//! Adding the values of a group one by one, in the fixed order, gives the same bits as Prometheus.
+//! Merging adds in another order, so the result agrees except for rounding.
 
 use super::NAN;
 use super::summation::Neumaier;
 
-/// A group's mean: see [`super::summation::Mean`].
+/// A group's mean, see [`super::summation::Mean`].
 pub use super::summation::Mean as AvgPartial;
 
-/// A group's sum, compensated, beginning with its first value.
+/// A group's sum, compensated; it begins with the first value.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct SumPartial(Neumaier);
 
@@ -40,18 +40,19 @@ impl SumPartial {
         self.0.value()
     }
 
-    /// As two numbers, to travel in columns.
+    /// The sum as two columns of a partial aggregate.
     pub fn lanes(&self) -> [f64; 2] {
         [self.0.sum, self.0.c]
     }
 
-    /// Out of its two numbers.
+    /// The sum from its two columns.
     pub fn from_lanes([sum, c]: [f64; 2]) -> SumPartial {
         SumPartial(Neumaier { sum, c })
     }
 }
 
-/// A group's variance: Welford's recurrence, not compensated. A group that begins with NaN or an infinity is NaN.
+/// A group's variance by Welford's recurrence, not compensated. If the first value is NaN or
+/// infinite, the variance is NaN.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct VariancePartial {
     count: f64,
@@ -94,13 +95,14 @@ impl VariancePartial {
     }
 }
 
-/// The larger: `best` so far, unless `value` exceeds it or it is NaN. Of equals the first.
+/// The larger value: `best`, unless `value` is larger or `best` is NaN. Of equal values the first.
 #[inline]
 pub fn max(best: f64, value: f64) -> f64 {
     if best < value || best.is_nan() { value } else { best }
 }
 
-/// The smaller: `best` so far, unless `value` is below it or it is NaN. Of equals the first.
+/// The smaller value: `best`, unless `value` is smaller or `best` is NaN. Of equal values the
+/// first.
 #[inline]
 pub fn min(best: f64, value: f64) -> f64 {
     if best > value || best.is_nan() { value } else { best }
@@ -157,7 +159,7 @@ mod tests {
     }
 
     proptest! {
-        /// Values of one sign: their sum loses nothing by cancellation, so the tolerance is relative.
+        /// Values of one sign: without cancellation a relative tolerance suffices.
         #[test]
         fn parts_merge_to_the_whole(values in prop::collection::vec(0.001f64..1e6, 2..200), at in 1usize..199) {
             let (left, right) = values.split_at(at.min(values.len() - 1));

@@ -1,22 +1,22 @@
-//! Scalars of the evaluation: its time, its range, and pi.
+//! Scalars of the evaluation: its time, the range of the query, and pi.
 
 use super::{Function, Kernel};
 use crate::types::ValueType::Scalar;
 use storage::model::TimeMs;
 
-/// The times that a query is asked for. Of an instant query `start` equals `end`, and `step` is 0.
+/// The evaluation times of a query. For an instant query `start` equals `end`, and `step` is 0.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct QueryTimes {
-    /// First evaluation, ms.
+    /// First evaluation, in ms.
     pub start: TimeMs,
-    /// Last evaluation, ms.
+    /// Last evaluation, in ms.
     pub end: TimeMs,
-    /// Distance of evaluations, ms.
+    /// Time between evaluations, in ms.
     pub step: i64,
 }
 
 impl QueryTimes {
-    /// Those of an instant query.
+    /// The times of an instant query.
     pub fn instant(t: TimeMs) -> QueryTimes {
         QueryTimes { start: t, end: t, step: 0 }
     }
@@ -30,7 +30,7 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     context("end", |query| seconds(query.end))
         .doc("Time of the last step of the query, in seconds.", "end()"),

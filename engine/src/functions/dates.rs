@@ -1,7 +1,8 @@
-//! Calendar fields, in UTC, of a time in seconds: of each value, or of the evaluation time.
+//! Calendar fields in UTC of a time in seconds: of each value, or of the evaluation time.
 //!
-//! The calendar is computed here rather than by a library, because it must answer for every float: Go turns
-//! NaN, infinities and what exceeds an `int64` into the smallest `int64`, and lets its calendar wrap around.
+//! The calendar is computed here and not by a library, because it must return a value for every
+//! float: Go converts NaN, infinities and values outside `int64` to the smallest `int64`, and its
+//! calendar wraps around.
 
 use super::{Function, Kernel};
 use crate::types::ValueType::Vector;
@@ -10,7 +11,7 @@ const fn date(name: &'static str, field: fn(f64) -> f64) -> Function {
     Function::new(name, &[Vector], Vector, Kernel::MapOrClock(field)).optional(1)
 }
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     date("day_of_month", |v| Date::of(v).day as f64)
         .doc("Day of the month, from 1, in UTC.", "day_of_month()"),
@@ -27,13 +28,14 @@ pub(super) static ENTRIES: &[Function] = &[
     date("year", |v| Date::of(v).year as f64).doc("Year in UTC.", "year()"),
 ];
 
-/// The float as Go on amd64 converts it: towards zero, and the smallest number for what does not fit.
+/// Converts a float as Go does on amd64: towards zero, and to the smallest integer if it does not
+/// fit.
 pub fn go_int64(v: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&v) { v as i64 } else { i64::MIN }
 }
 
-/// From the Unix epoch back to the beginning of Go's calendar, in seconds: a whole number of days.
+/// Seconds from the beginning of Go's calendar to the Unix epoch; a whole number of days.
 const CALENDAR_START: i64 = 9_223_372_028_741_760_000;
 const DAY: i64 = 86_400;
 
@@ -68,7 +70,7 @@ impl Date {
         Date::of_days(days(go_int64(v)))
     }
 
-    /// Counts in years that begin in March, so that the leap day comes last, within eras of 400 years.
+    /// Counts in years that begin in March, so that the leap day is last, and in eras of 400 years.
     fn of_days(days: i64) -> Date {
         const ERA: i64 = 146_097;
         let since_march_0000 = days + 719_468;
@@ -116,7 +118,7 @@ mod tests {
         assert_eq!(fields(0.0), [1970., 1., 1., 4., 1., 31., 0., 0.]);
         assert_eq!(fields(1_456_790_399.0), [2016., 2., 29., 1., 60., 29., 23., 59.]);
         assert_eq!(fields(-1.0), [1969., 12., 31., 3., 365., 31., 23., 59.]);
-        // Fractions are cut towards zero: half a second before the epoch is still the epoch.
+        // Fractions are rounded towards zero: half a second before the epoch is still the epoch.
         assert_eq!(fields(-0.5), fields(0.0));
         assert_eq!(fields(-62_135_596_801.0)[0], 0.0);
     }
@@ -128,7 +130,7 @@ mod tests {
             assert_eq!(go_int64(v), i64::MIN, "{v}");
             assert_eq!(fields(v), fields(i64::MIN as f64), "{v}");
         }
-        // Go prints this for time.Unix(math.MinInt64, 0).
+        // What Go prints for `time.Unix(math.MinInt64, 0)`.
         assert_eq!(fields(f64::NAN)[..3], [292_277_026_596., 12., 4.]);
     }
 

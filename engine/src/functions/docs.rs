@@ -1,4 +1,5 @@
-//! The table as a page: `docs/promql-functions.md` is this function's answer, and a test keeps it so.
+//! Renders the table of functions as `docs/promql-functions.md`; a test checks that the page is
+//! current.
 
 use super::{Function, HistogramSupport, Kernel, OperatorFunction, table};
 use crate::types::ValueType;
@@ -22,7 +23,7 @@ pub fn markdown() -> String {
     page
 }
 
-/// What becomes of native histograms among the samples.
+/// What the function does with native histograms.
 fn histograms(f: &Function) -> &'static str {
     match f.kernel {
         Kernel::Window(kernel) => match kernel.mixed {
@@ -44,7 +45,7 @@ fn histograms(f: &Function) -> &'static str {
 
 const LEFT_OUT: &str = "left out";
 
-/// Such as `round(vector, [scalar]) → vector`.
+/// The signature, such as `round(vector, [scalar]) → vector`.
 pub fn signature(f: &Function) -> String {
     let required = f.min_args();
     let mut args: Vec<String> = f

@@ -1,8 +1,8 @@
-//! Windows that reach beyond their edges (`anchored`, `smoothed`): what stood at an edge is taken
-//! from the sample before it, or from the line between the samples around it, instead of being
-//! extrapolated.
+//! Windows with `anchored` or `smoothed`: the value at an edge is that of the sample before it, or
+//! is interpolated between the samples around it, instead of being extrapolated.
 //!
-//! Here: floats, and what is common. Histograms are in [`super::extended_histograms`].
+//! This file has floats and what both kinds share. Histograms are in
+//! [`super::extended_histograms`].
 
 use super::findings::Findings;
 use super::mixed_rate::{NOTHING, RateKind};
@@ -12,8 +12,9 @@ use crate::types::histogram_column::Sample;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// The part of an anchored window that pairs of samples are counted in: the newest sample at or
-/// before the left edge and all behind it. `None` if none is behind it. Other windows are whole.
+/// The part of an anchored window whose pairs of samples count: the newest sample at or before the
+/// left edge, and all after it. `None` if there are none after it. Other windows are returned
+/// unchanged.
 pub(super) fn anchored<'a>(w: &Window<'a>) -> Option<Window<'a>> {
     if w.extension.is_none() {
         return Some(*w);
@@ -25,7 +26,7 @@ pub(super) fn anchored<'a>(w: &Window<'a>) -> Option<Window<'a>> {
     }
     let float = floats.checked_sub(1).map(|at| w.ts[at]);
     let histogram = histograms.checked_sub(1).map(|at| w.histograms[at].0);
-    // The anchor is the newer one; the other kind begins behind the edge.
+    // The anchor is the newer of the two; samples of the other kind count only after the edge.
     let (floats, histograms) = match (float, histogram) {
         (None, None) => (0, 0),
         (Some(_), None) => (floats - 1, histograms),
@@ -35,28 +36,28 @@ pub(super) fn anchored<'a>(w: &Window<'a>) -> Option<Window<'a>> {
     Some(Window { ts: &w.ts[floats..], vs: &w.vs[floats..], histograms: &w.histograms[histograms..], ..*w })
 }
 
-/// Which samples stand for the edges of a window.
+/// Which samples decide the values at the edges of a window.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct EdgeSamples {
-    /// The first sample to look at: the newest at or before the left edge, or the first at all.
+    /// The first sample to read: the newest at or before the left edge, or the first of all.
     pub first: usize,
-    /// The last one: the newest at all, or if smoothed the first at or behind the right edge.
+    /// The last one: the newest of all, or with `smoothed` the first at or after the right edge.
     pub last: usize,
-    /// The line between samples is followed.
+    /// Whether values are interpolated.
     pub smoothed: bool,
 }
 
 impl EdgeSamples {
-    /// Of samples with these times; `None` if none of them says anything about the window.
+    /// The samples for these times; `None` if none of them has an influence on the window.
     pub fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
         EdgeSamples::of_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
     }
 
-    /// The same, also where all samples are later than a smoothed window.
+    /// Like `of`, also if all samples are later than a smoothed window.
     fn of_any(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
         let smoothed = w.extension == Some(WindowExtension::Smoothed);
         let newest = times.checked_sub(1)?;
-        // The newest sample is not looked at: it is the answer if no other is.
+        // The newest sample is not tested: it is the result if no other is.
         let search = |behind: &dyn Fn(TimeMs) -> bool| {
             let mut low = 0;
             let mut high = newest;
@@ -75,24 +76,25 @@ impl EdgeSamples {
         (time(last) > w.start).then_some(EdgeSamples { first, last, smoothed })
     }
 
-    /// Whether the value at the left edge lies on the line to the next sample.
+    /// Whether the value at the left edge is interpolated with the next sample.
     pub fn left_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
         self.smoothed && time(self.first) < w.start
     }
 
-    /// Whether the value at the right edge lies on the line from the sample before.
+    /// Whether the value at the right edge is interpolated with the sample before.
     pub fn right_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
         self.smoothed && self.last > 0 && time(self.last) > w.end
     }
 }
 
-/// The value at `t` on the line between two samples. A counter that fell between them began at zero.
+/// The interpolated value at `t` between two samples. If a counter was reset between them, it is
+/// interpolated from zero.
 pub(super) fn between(before: (TimeMs, f64), after: (TimeMs, f64), t: TimeMs, counter: bool) -> f64 {
     let from = if counter && after.1 < before.1 { 0.0 } else { before.1 };
     from + (after.1 - from) * (t - before.0) as f64 / (after.0 - before.0) as f64
 }
 
-/// `rate`, `increase` and `delta` of floats: ABSENT if there is nothing to say.
+/// `rate`, `increase` and `delta` of floats; ABSENT if there is no value.
 pub(super) fn change(w: &Window, rule: RateKind) -> f64 {
     let Some(edges) = EdgeSamples::of(w, w.ts.len(), |i| w.ts[i]) else { return ABSENT };
     let (left, right) = ends(w, edges, rule.counter);
@@ -106,8 +108,8 @@ pub(super) fn change(w: &Window, rule: RateKind) -> f64 {
     if rule.per_second { result / w.range_seconds() } else { result }
 }
 
-/// The samples within `edges` (exclusive, inclusive) with what stood at the edges: an extended
-/// window as such.
+/// The samples within `edges` (exclusive, inclusive) and the values at the edges: an extended
+/// window as the answer of a query.
 pub fn extended_floats(
     ts: &[TimeMs],
     vs: &[f64],
@@ -116,7 +118,7 @@ pub fn extended_floats(
 ) -> Vec<(TimeMs, f64)> {
     let w = Window { ts, vs, start, end, extension: Some(extension), ..Window::default() };
     let time = |i: usize| ts[i];
-    // Where only later samples are known, the first of them stands at both edges.
+    // If only later samples are known, the first of them is the value at both edges.
     let Some(edges) = EdgeSamples::of_any(&w, ts.len(), time) else { return Vec::new() };
     let (left, right) = ends(&w, edges, false);
     let inner = ts.iter().copied().zip(vs.iter().copied()).filter(|(t, _)| start < *t && *t < end);
@@ -141,7 +143,7 @@ fn ends(w: &Window, edges: EdgeSamples, counter: bool) -> (f64, f64) {
     (left, right)
 }
 
-/// What a counter lost by resets on its way from `left` through `inner` to `right`.
+/// The sum of what a counter lost by resets, on its way from `left` through `inner` to `right`.
 fn lost(left: f64, right: f64, inner: &[f64]) -> f64 {
     let mut sum = 0.0;
     let mut before = left;
@@ -154,8 +156,8 @@ fn lost(left: f64, right: f64, inner: &[f64]) -> f64 {
     sum
 }
 
-/// The value of a series at `t` between its samples, or the last one before it: what `smoothed`
-/// makes of an instant selector. `None` if all samples are later.
+/// The interpolated value of a series at `t`, or its last value: an instant selector with
+/// `smoothed`. `None` if all samples are later.
 pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
     let next = ts.partition_point(|at| *at < t);
     match (next.checked_sub(1), ts.get(next)) {
@@ -166,7 +168,7 @@ pub fn smoothed_float(ts: &[TimeMs], vs: &[f64], t: TimeMs) -> Option<f64> {
     }
 }
 
-/// As [`change`], of windows of one kind, told as a list of what happened.
+/// A slow version of [`change`] for windows of one kind, which lists the values step by step.
 pub(super) fn change_reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     if !w.histograms.is_empty() {
         return extended_histograms::change_reference(w, rule, findings);
@@ -176,7 +178,7 @@ pub(super) fn change_reference(w: &Window, rule: RateKind, findings: &mut Findin
     let before: Vec<_> = samples.iter().filter(|s| s.0 <= w.start).collect();
     let within: Vec<_> = samples.iter().filter(|s| s.0 > w.start && s.0 < w.end).collect();
     let behind: Vec<_> = samples.iter().filter(|s| s.0 >= w.end && (smoothed || s.0 == w.end)).collect();
-    // Nothing in the window, and no line through it.
+    // There is no sample in the window, and none on both sides of it.
     if within.is_empty() && (behind.is_empty() || before.is_empty() && behind[0].0 > w.end) {
         return NOTHING;
     }

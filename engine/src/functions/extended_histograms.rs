@@ -1,5 +1,5 @@
-//! Histograms in windows that reach beyond their edges: [`super::extended`] with buckets. A line between two
-//! histograms is a line for each of their buckets.
+//! Histograms in windows with `anchored` or `smoothed`: [`super::extended`] for histograms.
+//! Interpolating two histograms interpolates each of their buckets.
 
 use super::Window;
 use super::extended::EdgeSamples;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use storage::model::histogram::ResetHint;
 use storage::model::{NativeHistogram, TimeMs};
 
-/// The histogram at `t` on the line between two. A counter that was reset between them began at
-/// zero. `None`, with a notice, where custom and exponential buckets meet.
+/// The interpolated histogram at `t`. If a counter was reset between the two, it is interpolated
+/// from zero. `None`, with a finding, for custom and exponential buckets.
 pub(super) fn between(
     before: &TimedHistogram,
     after: &TimedHistogram,
@@ -74,7 +74,7 @@ pub(super) fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Opt
     Some(result)
 }
 
-/// Whether all have buckets of one kind; gauges among them are noticed if it is to be a counter.
+/// Whether all histograms have buckets of one kind. For counters, gauges among them are a finding.
 fn check(all: &[TimedHistogram], rule: RateKind, findings: &mut Findings) -> Option<()> {
     for (_, h) in all {
         if h.is_custom() != all[0].1.is_custom() {
@@ -88,7 +88,8 @@ fn check(all: &[TimedHistogram], rule: RateKind, findings: &mut Findings) -> Opt
     Some(())
 }
 
-/// What a counter lost by resets on its way from the left edge to the right one, if anything.
+/// The sum of what a counter lost by resets on its way from the left edge to the right one, if
+/// anything.
 fn lost(
     w: &Window,
     edges: EdgeSamples,
@@ -99,7 +100,7 @@ fn lost(
     let mut from = edges.first + 1;
     let mut before = left;
     if edges.left_between(w, |i| all[i].0) && all[from].1.detect_reset(&all[edges.first].1) {
-        // The value at the left edge has been through this reset already.
+        // The value at the left edge includes this reset already.
         before = &all[from].1;
         from += 1;
     }
@@ -107,7 +108,7 @@ fn lost(
         return Some(None);
     }
     let mut sum: Option<NativeHistogram> = None;
-    // The sample that the right edge is made of is the right edge.
+    // `right` replaces the sample from which it was computed.
     for h in all[from..edges.last].iter().map(|(_, h)| &**h).chain([right]) {
         if h.detect_reset(before) {
             match &mut sum {
@@ -120,7 +121,7 @@ fn lost(
     Some(sum)
 }
 
-/// What `smoothed` makes of an instant selector over histograms, as [`super::extended::smoothed_float`].
+/// An instant selector with `smoothed` over histograms, like [`super::extended::smoothed_float`].
 pub fn smoothed_histogram(
     all: &[TimedHistogram],
     t: TimeMs,
@@ -139,14 +140,14 @@ pub fn smoothed_histogram(
             between(before, after, t, !gauges, findings).map(Arc::new)
         }
         (Some((_, h)), None) => {
-            // The hint is about a pair of samples, and this is another pair.
+            // The hint relates to the previous sample of the series, which is another one here.
             Some(Arc::new(NativeHistogram { hint: ResetHint::Unknown, ..NativeHistogram::clone(h) }))
         }
         (None, _) => None,
     }
 }
 
-/// As [`change`]: the window is first rewritten as the list of histograms that it goes through.
+/// A slow version of [`change`], which lists the histograms step by step.
 pub(super) fn change_reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     answer(reference(w, rule, findings))
 }
@@ -171,7 +172,7 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nati
             findings.add(Finding::NotACounter);
         }
     }
-    // What the counter was on its way: at the left edge, at the samples between, at the right edge.
+    // The values of the counter: at the left edge, at the samples between, at the right edge.
     let count = used.len();
     let mut path: Vec<NativeHistogram> = used.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
     let cut = smoothed && used[0].0 < w.start;
@@ -184,7 +185,7 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nati
     if !rule.counter && (path[0].hint != ResetHint::Gauge || path[count - 1].hint != ResetHint::Gauge) {
         findings.add(Finding::NotAGauge);
     }
-    // A reset that the left edge lies in is part of its value.
+    // A reset before the left edge is included in the value there.
     let through = cut && used[1].1.detect_reset(&used[0].1);
     let pairs = if rule.counter { 1 + usize::from(through)..count } else { 0..0 };
     let lost: Vec<_> =

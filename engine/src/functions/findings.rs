@@ -1,31 +1,31 @@
-//! What window kernels notice about their samples, to become annotations: kept as bits, because the
-//! same is noticed at step after step, and only a few things can be. [`Findings::notes`] makes
-//! Prometheus' texts of it, which name the metric. All of them are about the call's first argument,
-//! even where that is not the window.
+//! What window kernels find in their samples, to become annotations. They are stored as bits,
+//! because the same is found at step after step and there are only a few kinds. [`Findings::notes`]
+//! makes the texts of Prometheus, which name the metric. All of them refer to the call's first
+//! argument, even if that is not the window.
 
 use crate::annotations::texts;
 use crate::annotations::{AnnotationTarget, Occurrences, StepAnnotation};
 
-/// One thing that can be noticed.
+/// One kind of finding.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Floats and histograms are in one window, and the function has no answer to that.
+    /// Floats and histograms are in one window, which the function does not support.
     MixedKinds,
-    /// Histograms were left out beside floats.
+    /// Histograms were ignored because there are floats.
     LeftOut,
-    /// A gauge histogram where a counter is wanted.
+    /// A gauge histogram where a counter is expected.
     NotACounter,
-    /// A counter histogram where a gauge is wanted.
+    /// A counter histogram where a gauge is expected.
     NotAGauge,
     /// Custom and exponential buckets are in one window.
     MixedSchemas,
-    /// Custom bounds were reconciled while one histogram was taken from another.
+    /// Custom bounds were reconciled in a subtraction of histograms.
     ReconciledSub,
-    /// The same while they were added.
+    /// Custom bounds were reconciled in an addition.
     ReconciledAdd,
-    /// The same while many were added up.
+    /// Custom bounds were reconciled in an aggregation.
     ReconciledAggregate,
-    /// Hints said that the counter was reset, and that it was not.
+    /// Hints contradict each other: the counter was reset, and was not.
     ConflictingResets,
 }
 
@@ -41,42 +41,43 @@ const ALL: [Finding; 9] = [
     Finding::ConflictingResets,
 ];
 
-/// What was noticed in the windows of one series.
+/// The findings in the windows of one series.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     bits: u16,
-    /// In how many windows a start timestamp lay before the sample before.
+    /// In how many windows a start timestamp was before the previous sample.
     overlaps: u64,
 }
 
 impl Findings {
-    /// Whether it is nothing.
+    /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         *self == Findings::default()
     }
 
-    /// Adds one thing.
+    /// Adds a finding.
     pub fn add(&mut self, notice: Finding) {
         self.bits |= 1 << notice as u16;
     }
 
-    /// A start timestamp lies before the sample before, in one more window.
+    /// Adds a window in which a start timestamp is before the previous sample.
     pub fn overlap(&mut self) {
         self.overlaps += 1;
     }
 
-    /// Adds what `other` is.
+    /// Adds the findings of `other`.
     pub fn merge(&mut self, other: Findings) {
         self.bits |= other.bits;
         self.overlaps += other.overlaps;
     }
 
-    /// Whether that was noticed.
+    /// Whether there is such a finding.
     pub fn has(&self, notice: Finding) -> bool {
         self.bits & (1 << notice as u16) != 0
     }
 
-    /// As notes on a series of `metric` (empty: it has no name), on its selector at `place`.
+    /// The annotations for a series of `metric` (empty: it has no name); its selector is at
+    /// `place`.
     pub fn notes(&self, metric: &str, place: AnnotationTarget) -> Vec<StepAnnotation> {
         let text = |notice: &Finding| match notice {
             Finding::MixedKinds => texts::mixed_floats_histograms(place, metric),
@@ -99,11 +100,11 @@ impl Findings {
     }
 }
 
-/// The suffixes by which counters are known.
+/// The suffixes of the names of counters.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
-/// What there is to say of a function for counters that gave floats of a series with these labels.
-/// `typed`: the label `__type__` tells what is one, not the name.
+/// The annotation of a function for counters that returned floats for a series with these labels.
+/// `typed`: the label `__type__` decides what is a counter, not the name.
 pub fn non_counter_annotation(
     labels: &storage::model::Labels,
     typed: bool,
@@ -122,7 +123,7 @@ pub fn non_counter_annotation(
     (!counter).then(|| texts::possibly_no_counter(place, metric))
 }
 
-/// The label that names a metric's type.
+/// The label with a metric's type.
 const METRIC_TYPE: &str = "__type__";
 
 #[cfg(test)]

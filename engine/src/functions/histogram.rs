@@ -1,8 +1,8 @@
-//! Classic histograms: quantiles and fractions out of cumulative buckets.
+//! Classic histograms: quantiles and fractions from cumulative buckets.
 //!
-//! The kernels take the buckets of one histogram as `(upper bound, cumulative count)` in any order and
-//! rearrange them. Grouping series by their labels without `le`, and parsing `le`, is the operator's work.
-//! The kernels for native histograms are in [`super::native`]; all entries stand here.
+//! A kernel gets the buckets of one histogram as `(upper bound, cumulative count)`, in any order,
+//! and sorts them in place. The operator groups series by their labels without `le`, and parses
+//! `le`. The kernels for native histograms are in [`super::native`]; the entries of both are here.
 
 use super::{Function, Kernel, NAN, OperatorFunction, native};
 use crate::types::ValueType::{Scalar, Text, Vector};
@@ -12,10 +12,10 @@ const fn per_histogram(name: &'static str, kernel: fn(&NativeHistogram) -> f64) 
     Function::new(name, &[Vector], Vector, Kernel::Histogram(kernel))
 }
 
-/// `histogram_quantiles` takes up to ten quantiles.
+/// `histogram_quantiles` accepts up to ten quantiles.
 const MORE_QUANTILES: usize = 9;
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     per_histogram("histogram_avg", native::mean)
         .skims()
@@ -68,30 +68,31 @@ pub(super) static ENTRIES: &[Function] = &[
         .doc("Sum of the observations of native histograms.", "histogram_sum(rate(latency_seconds[5m]))"),
 ];
 
-/// A bucket: its upper bound (inclusive), and how many observations are at most that.
+/// A bucket: its upper bound (inclusive), and the number of observations up to it.
 pub type ClassicBucket = (f64, f64);
 
-/// A quantile, and what had to be done to the buckets.
+/// A quantile, and how the buckets had to be repaired.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Quantile {
     /// The estimate.
     pub value: f64,
-    /// Counts fell where they may only rise, and were raised: worth an info annotation.
+    /// Counts decreased and were raised, which is an info annotation.
     pub fixed: Option<Fixed>,
 }
 
-/// Where counts fell, for the annotation's text.
+/// Where counts decreased, for the text of the annotation.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Fixed {
     /// Smallest upper bound of a raised bucket.
     pub from: f64,
     /// Largest upper bound of a raised bucket.
     pub to: f64,
-    /// By how much at most a count was too small.
+    /// The largest difference by which a count was raised.
     pub max_diff: f64,
 }
 
-/// Sorts by bound and adds up buckets of equal bounds; how many remain, or `None` without a bucket at +Inf.
+/// Sorts by bound, and adds buckets with equal bounds. Returns how many remain, or `None` without a
+/// bucket at +Inf.
 fn prepare(buckets: &mut [ClassicBucket]) -> Option<usize> {
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     if buckets.last()?.0 != f64::INFINITY {
@@ -109,10 +110,10 @@ fn prepare(buckets: &mut [ClassicBucket]) -> Option<usize> {
     Some(last + 1)
 }
 
-/// Relative difference below which two counts are the same count computed in two ways.
+/// Two counts with a smaller relative difference are the same count, computed in two ways.
 const SAME_COUNT: f64 = 1e-12;
 
-/// Whether they differ by no more than rounding; `a != b`.
+/// Whether two different numbers differ only by rounding.
 fn nearly(a: f64, b: f64) -> bool {
     let total = a.abs() + b.abs();
     let diff = (a - b).abs();
@@ -125,7 +126,7 @@ fn nearly(a: f64, b: f64) -> bool {
     }
 }
 
-/// Raises counts that are below an earlier one. Differences within rounding are levelled silently.
+/// Raises counts that are below an earlier one. Differences by rounding are not reported.
 fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<Fixed> {
     let mut fixed: Option<Fixed> = None;
     let mut kept = buckets[0].1;
@@ -147,8 +148,8 @@ fn make_monotonic(buckets: &mut [ClassicBucket]) -> Option<Fixed> {
     fixed
 }
 
-/// Quantile `q` of the observations in the buckets. NaN without a bucket at +Inf, without another one, or
-/// without observations; infinite for `q` outside [0, 1].
+/// Quantile `q` of the observations in the buckets. NaN without a bucket at +Inf, without another
+/// bucket, or without observations; infinite for `q` outside [0, 1].
 pub fn bucket_quantile(q: f64, buckets: &mut [ClassicBucket]) -> Quantile {
     let plain = |value| Quantile { value, fixed: None };
     if q.is_nan() {
@@ -163,7 +164,7 @@ pub fn bucket_quantile(q: f64, buckets: &mut [ClassicBucket]) -> Quantile {
     Quantile { value: interpolate(q, buckets), fixed }
 }
 
-/// The quantile in ascending buckets with rising counts, the last at +Inf.
+/// The quantile in ascending buckets with increasing counts, the last at +Inf.
 fn interpolate(q: f64, buckets: &[ClassicBucket]) -> f64 {
     let last = buckets.len() - 1;
     let total = buckets[last].1;
@@ -189,8 +190,8 @@ fn interpolate(q: f64, buckets: &[ClassicBucket]) -> f64 {
     start + (end - start) * (rank / count)
 }
 
-/// Share of the observations in the buckets that lie between `lower` and `upper`. Counts are taken as they
-/// are, rising or not. NaN without a bucket at +Inf, without observations, or for NaN limits.
+/// The fraction of the observations between `lower` and `upper`. Counts need not increase. NaN
+/// without a bucket at +Inf, without observations, or for NaN limits.
 pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [ClassicBucket]) -> f64 {
     let Some(n) = prepare(buckets) else { return NAN };
     let buckets = &buckets[..n];
@@ -204,7 +205,7 @@ pub fn bucket_fraction(lower: f64, upper: f64, buckets: &mut [ClassicBucket]) ->
     (rank_of(upper, buckets, total) - rank_of(lower, buckets, total)) / total
 }
 
-/// How many observations are at most `v`: interpolated inside the bucket, at most `total`.
+/// The number of observations up to `v`: interpolated inside the bucket, at most `total`.
 fn rank_of(v: f64, buckets: &[ClassicBucket], total: f64) -> f64 {
     let mut start = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
     let mut rank = 0.0;
@@ -274,7 +275,7 @@ mod tests {
             assert!((got.value / want - 1.0).abs() < 1e-12, "{q}: {}", got.value);
             assert_eq!(got.fixed, Some(Fixed { from: 1.0, to: INF, max_diff: 1.0 }));
         }
-        // Differences that are rounding are levelled without a word.
+        // Differences by rounding are levelled and not reported.
         let mut noisy = [(1.0, 100.0), (2.0, 100.0 - 1e-11), (INF, 200.0)];
         assert_eq!(bucket_quantile(0.5, &mut noisy).fixed, None);
         assert_eq!(noisy[1].1, 100.0);
@@ -312,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Step by step over a sorted copy, looking at every bucket.
+    /// Iterates over every bucket of a sorted copy.
     fn quantile_reference(q: f64, buckets: &[ClassicBucket]) -> f64 {
         let mut bounds: Vec<f64> = buckets.iter().map(|b| b.0).collect();
         bounds.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Functions that change labels, and the labels of an absent vector: pure functions over [`Labels`].
+//! Functions that change labels, and the labels of an absent vector: pure functions of [`Labels`].
 
 use super::{Function, Kernel, LabelFunction};
 use crate::limits::REPEATED_ARGUMENTS;
@@ -10,7 +10,7 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::regex::{AnchoredRegex, Template};
 use storage::model::{Labels, LabelsBuilder, MatchOp, Matcher};
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new("label_join", &[Vector, Text, Text, Text], Vector, Kernel::Relabel(LabelFunction::Join))
         .optional(1)
@@ -33,43 +33,44 @@ pub(super) static ENTRIES: &[Function] = &[
     .keeps_name(),
 ];
 
-/// Why labels cannot be changed so, in Prometheus' words but for what it does not limit.
+/// Why labels cannot be changed. The texts are those of Prometheus, except for limits that it does
+/// not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// The pattern is not a regular expression.
     #[error("invalid regular expression in label_replace(): {0}")]
     Pattern(String),
-    /// The label to set has no valid name.
+    /// The label to set has an invalid name.
     #[error("invalid destination label name in {function}(): {name}")]
     Destination {
-        /// Who was asked.
+        /// The function.
         function: &'static str,
         /// The name.
         name: String,
     },
-    /// A label to read has no valid name.
+    /// A label to read has an invalid name.
     #[error("invalid source label name in {function}(): {name}")]
     Source {
-        /// Who was asked.
+        /// The function.
         function: &'static str,
         /// The name.
         name: String,
     },
-    /// The label to set has a longer name than a stored one may have.
+    /// The name of the label to set is longer than that of a stored one may be.
     #[error("the label name that {maker} sets has {bytes} bytes: the limit is {LABEL_NAME_BYTES}")]
     LongName {
-        /// Who sets it.
+        /// The function.
         maker: String,
         /// Its length.
         bytes: usize,
     },
-    /// The label would have a longer value than a stored one may have.
+    /// The value of the label would be longer than a stored one may be.
     #[error(
         "the label {} that {maker} sets would have {bytes} bytes or more: the limit is {LABEL_VALUE_BYTES}",
         go_text::quote(.label)
     )]
     LongValue {
-        /// Who sets it.
+        /// The function.
         maker: String,
         /// The label.
         label: String,
@@ -78,7 +79,7 @@ pub enum LabelError {
     },
 }
 
-/// Refuses a label name that is longer than one that is stored; `maker` is who sets it.
+/// Rejects a label name that is longer than a stored one may be; `maker` is the function.
 pub fn check_name(maker: &str, name: &str) -> Result<(), LabelError> {
     match name.len() {
         0..=LABEL_NAME_BYTES => Ok(()),
@@ -86,7 +87,7 @@ pub fn check_name(maker: &str, name: &str) -> Result<(), LabelError> {
     }
 }
 
-/// Refuses a label value that is longer than one that is stored.
+/// Rejects a label value that is longer than a stored one may be.
 pub fn check_value(maker: &str, label: &str, bytes: usize) -> Result<(), LabelError> {
     match bytes {
         0..=LABEL_VALUE_BYTES => Ok(()),
@@ -107,31 +108,32 @@ impl LabelFunction {
     }
 }
 
-/// The pattern of a replacement, anchored on both sides; once per query.
+/// The pattern of a replacement, anchored on both sides; compiled once per query.
 pub fn pattern(text: &str) -> Result<AnchoredRegex, LabelError> {
     AnchoredRegex::new(text).map_err(|_| LabelError::Pattern(text.to_owned()))
 }
 
-/// A call with its texts checked and compiled; once per query, then once per series.
+/// A call with its texts checked and compiled, once per query. It is applied to each series.
 #[derive(Debug)]
 pub enum CompiledLabelFunction {
-    /// Sets a label to the filled template if the pattern matches the whole value of another one
-    /// (missing: ""); changes nothing otherwise. An empty result removes the label.
+    /// Sets a label to the filled template if the pattern matches the whole value of another label
+    /// (missing: ""). Otherwise nothing changes. An empty result removes the label.
     Replace {
         /// The label to set.
         dst: String,
-        /// What to set it to.
+        /// The template of its value.
         template: Template,
         /// The label to read.
         src: String,
-        /// Anchored.
+        /// The pattern, anchored.
         regex: AnchoredRegex,
     },
-    /// Sets a label to the values of others (missing: ""), joined. An empty result removes it.
+    /// Sets a label to the values of other labels (missing: ""), joined. An empty result removes
+    /// it.
     Join {
         /// The label to set.
         dst: String,
-        /// Between the values.
+        /// The text between the values.
         separator: String,
         /// The labels to read.
         sources: Vec<String>,
@@ -139,7 +141,7 @@ pub enum CompiledLabelFunction {
 }
 
 impl CompiledLabelFunction {
-    /// The call of a function of this kind with these texts, in the order of its parameters.
+    /// A call of a function of this kind with these texts, in the order of its parameters.
     pub fn new(kind: LabelFunction, texts: &[String]) -> Result<CompiledLabelFunction, LabelError> {
         let text = |i: usize| texts.get(i).cloned().unwrap_or_default();
         let relabeling = match kind {
@@ -160,7 +162,7 @@ impl CompiledLabelFunction {
         Ok(relabeling)
     }
 
-    /// Whether the label is set: `label_replace` leaves it where its pattern does not match.
+    /// Whether the label is set: `label_replace` sets nothing if its pattern does not match.
     pub fn sets(&self, labels: &Labels) -> bool {
         match self {
             CompiledLabelFunction::Replace { src, regex, .. } => {
@@ -207,7 +209,7 @@ fn destination(kind: LabelFunction, name: &str) -> Result<(), LabelError> {
     Ok(())
 }
 
-/// As [`destination`], of the labels to read.
+/// Checks the labels to read, like [`destination`].
 fn source(kind: LabelFunction, names: &[String]) -> Result<(), LabelError> {
     match names.iter().find(|name| name.is_empty() || !go_text::is_utf8(name)) {
         Some(name) => Err(LabelError::Source { function: kind.name(), name: go_text::lossy(name) }),
@@ -215,10 +217,10 @@ fn source(kind: LabelFunction, names: &[String]) -> Result<(), LabelError> {
     }
 }
 
-/// The labels of the one sample that stands for an empty vector: those which the selector pins.
+/// The labels of the sample for an empty vector: those that the selector requires by equality.
 ///
-/// In the order of the matchers, the first equality sets its label; any later matcher on the same label
-/// removes it again.
+/// In the order of the matchers, the first equality sets its label; any later matcher of the same
+/// label removes it again.
 pub fn absent_labels(matchers: &[Matcher]) -> Labels {
     let mut builder = LabelsBuilder::default();
     let mut pinned: HashSet<&str> = HashSet::new();
@@ -296,12 +298,12 @@ mod tests {
         let want =
             "the label \"d\" that label_join() sets would have 1048577 bytes or more: the limit is 1048576";
         assert_eq!(refused, want);
-        // Neither the constant of a replacement nor what its groups are filled with.
+        // This holds for the constant part of a replacement and for the groups in it.
         let replace = |template: &str| call(LabelFunction::Replace, &["d", template, "a", "(.*)"]);
         assert!(replace("$1$1").is_ok());
         assert!(matches!(replace("$1$1-"), Err(LabelError::LongValue { bytes: 1_048_577, .. })));
         assert!(matches!(replace(&"y".repeat(LABEL_VALUE_BYTES + 1)), Err(LabelError::LongValue { .. })));
-        // It stops at the limit: all of it would be 64 GB.
+        // It stops at the limit: the complete value would have 64 GB.
         let some = 3 * LABEL_VALUE_BYTES / 2;
         assert!(
             matches!(replace(&"$1".repeat(125_000)), Err(LabelError::LongValue { bytes, .. }) if bytes == some)

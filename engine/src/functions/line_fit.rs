@@ -1,33 +1,33 @@
-//! The least-squares line through samples, kept pane by pane ([`super::panes`]): means, and sums of
-//! products around them, which are merged without cancelling. The kernels in [`super::regression`]
-//! add up products of the numbers themselves, as Prometheus does.
+//! The least-squares line through samples, computed pane by pane ([`super::panes`]) from means and
+//! sums of products around them, which are merged without cancellation. The kernels in
+//! [`super::regression`] add products of the numbers themselves, as Prometheus does.
 
 use super::NAN;
 use super::panes::{PaneState, PaneSummary, of};
 use super::summation::Neumaier;
 use storage::model::TimeMs;
 
-/// What a line may differ from that of the kernel by: so much of the largest value that stands in
-/// its window, per second of the window for a slope. The kernel subtracts two sums of products that
-/// are larger than their difference.
+/// How much a line may differ from that of the kernel, relative to the largest value in the window;
+/// for a slope, per second of the window. The kernel subtracts two sums of products that are larger
+/// than their difference.
 pub const REFIT_TOLERANCE: f64 = 1e-12;
 
-/// See the module.
+/// The sums of some samples of one series.
 #[derive(Copy, Clone, Debug)]
 pub struct LineFit {
-    /// How many samples there are.
+    /// Number of samples.
     pub(super) n: f64,
-    /// The time of the first one.
+    /// Time of the first sample.
     origin: TimeMs,
-    /// Mean time, seconds after the origin.
+    /// Mean time, in seconds after `origin`.
     x: f64,
     /// Mean value.
     y: Neumaier,
-    /// Sum of squares of what times differ from their mean by, s².
+    /// Sum of the squared differences of times from their mean, in s².
     xx: f64,
-    /// Sum of products of what times and values differ by.
+    /// Sum of the products of the differences of times and values from their means.
     xy: Neumaier,
-    /// The first value; whether all are equal to it: then rounding must not make a slope.
+    /// The first value, and whether all values equal it: then rounding must not make a slope.
     first: f64,
     constant: bool,
 }
@@ -37,7 +37,7 @@ fn seconds(from: TimeMs, to: TimeMs) -> f64 {
 }
 
 impl LineFit {
-    /// Panes of a block.
+    /// The panes of a block.
     pub fn panes() -> Box<dyn PaneState<LineFit>> {
         of::<LineFit>()
     }
@@ -46,12 +46,12 @@ impl LineFit {
         self.constant
     }
 
-    /// Spread of the times, s².
+    /// Sum of the squared differences of times from their mean, in s².
     pub(super) fn variance(&self) -> f64 {
         self.xx
     }
 
-    /// Rise per second.
+    /// Slope per second.
     pub(super) fn slope(&self) -> f64 {
         match self.constant {
             true if self.first.is_infinite() => NAN,
@@ -131,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However samples are divided among panes, slope and prediction are those of the kernels.
+        /// However samples are divided into panes, slope and prediction are those of the kernels.
         #[test]
         fn panes_make_no_difference(
             vs in prop::collection::vec((-1e6f64..1e6, 1i64..90_000), 2..300),

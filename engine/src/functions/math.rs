@@ -1,4 +1,4 @@
-//! Elementwise arithmetic, and Go's minimum and maximum.
+//! Arithmetic on single values, and Go's minimum and maximum.
 
 use super::{Function, Kernel, NAN};
 use crate::types::ValueType::{Scalar, Vector};
@@ -9,7 +9,7 @@ const fn map(name: &'static str, kernel: fn(f64, &[f64], TimeMs) -> f64) -> Func
     Function::new(name, &[Vector], Vector, Kernel::Map(kernel))
 }
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     map("abs", |v, _, _| v.abs()).doc("Absolute value.", "abs(delta(cpu_temp_celsius[1h]))"),
     map("ceil", |v, _, _| v.ceil()).doc("Rounded up to the nearest integer.", "ceil(load1)"),
@@ -40,7 +40,7 @@ pub(super) static ENTRIES: &[Function] = &[
     map("sqrt", |v, _, _| v.sqrt()).doc("Square root.", "sqrt(stdvar_over_time(load1[1h]))"),
 ];
 
-/// Go's `math.Max`: NaN wins over all but +Inf, and `+0` over `-0`.
+/// Go's `math.Max`: NaN is above all but +Inf, and `+0` above `-0`.
 pub fn go_max(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         f64::INFINITY
@@ -55,7 +55,7 @@ pub fn go_max(a: f64, b: f64) -> f64 {
     }
 }
 
-/// Go's `math.Min`: NaN wins over all but -Inf, and `-0` over `+0`.
+/// Go's `math.Min`: NaN is below all but -Inf, and `-0` below `+0`.
 pub fn go_min(a: f64, b: f64) -> f64 {
     if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
         f64::NEG_INFINITY
@@ -91,7 +91,8 @@ fn sgn(v: f64) -> f64 {
     }
 }
 
-/// The value as `fraction * 2^exponent` with a fraction in [0.5, 1). Only for positive finite values.
+/// The value as `fraction * 2^exponent` with a fraction in [0.5, 1). For positive finite values
+/// only.
 fn split(v: f64) -> (f64, i32) {
     const FRACTION: u64 = (1 << 52) - 1;
     let (normal, shift) = if v < f64::MIN_POSITIVE { (v * (1u64 << 52) as f64, 52) } else { (v, 0) };
@@ -100,7 +101,7 @@ fn split(v: f64) -> (f64, i32) {
     (f64::from_bits(bits & FRACTION | 1022 << 52), exponent)
 }
 
-/// Go's way: exact for powers of two, elsewhere the logarithm of the fraction plus the exponent.
+/// As in Go: exact for powers of two, otherwise the logarithm of the fraction plus the exponent.
 fn log2(v: f64) -> f64 {
     if !(v > 0.0 && v.is_finite()) {
         return v.ln();
@@ -112,7 +113,7 @@ fn log2(v: f64) -> f64 {
     fraction.ln() * std::f64::consts::LOG2_E + f64::from(exponent)
 }
 
-/// Go's way: a multiple of the natural logarithm.
+/// As in Go: a multiple of the natural logarithm.
 fn log10(v: f64) -> f64 {
     v.ln() * std::f64::consts::LOG10_E
 }

@@ -1,5 +1,5 @@
-//! `…_over_time` of windows with native histograms. Sums and means are of one kind of sample only;
-//! the others take both kinds as they come. Order statistics leave histograms out
+//! `…_over_time` of windows with native histograms. Sums and means need samples of one kind; the
+//! other functions accept both. Order statistics ignore histograms
 //! ([`super::window::HistogramSupport::LeftOut`]).
 
 use super::Window;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use storage::model::NativeHistogram;
 use storage::model::histogram::{HistogramError, HistogramMean, HistogramSum, MergeConflicts};
 
-/// The histograms of a window that has only such.
+/// The histograms of a window without floats.
 fn alone<'a>(
     w: &Window<'a>,
     findings: &mut Findings,
@@ -24,7 +24,7 @@ fn alone<'a>(
     Some(histograms.iter().map(|(_, h): &(i64, Arc<NativeHistogram>)| &**h))
 }
 
-/// Adds up all but the first; `None` where custom and exponential buckets meet.
+/// Adds all but the first; `None` for custom and exponential buckets.
 fn add_all<'a>(
     rest: impl Iterator<Item = &'a NativeHistogram>,
     mut add: impl FnMut(&NativeHistogram) -> Result<MergeConflicts, HistogramError>,
@@ -96,7 +96,7 @@ pub(super) fn ts_of_last(w: &Window, _: &mut Findings) -> Sample {
     time(w.merged().next_back())
 }
 
-/// All samples, as they come.
+/// All samples, in order of time.
 fn points<'a>(w: &Window<'a>) -> Vec<WindowSample<'a>> {
     let floats = w.ts.iter().zip(w.vs).map(|(t, v)| WindowSample::Float(*t, *v));
     let mut all: Vec<_> =
@@ -129,7 +129,7 @@ pub(super) fn present_reference(w: &Window, _: &mut Findings) -> Sample {
     Sample::Float(points(w).iter().map(|_| 1.0).fold(0.0, f64::max))
 }
 
-/// The histograms, if a sum of them is possible; says what there is to say.
+/// The histograms, if they can be summed; adds findings.
 fn summands(w: &Window, findings: &mut Findings) -> Option<Vec<NativeHistogram>> {
     use storage::model::histogram::ResetHint::{NotReset, Reset};
     let all: Vec<NativeHistogram> = w.histograms.iter().map(|(_, h)| NativeHistogram::clone(h)).collect();
@@ -151,7 +151,7 @@ fn summands(w: &Window, findings: &mut Findings) -> Option<Vec<NativeHistogram>>
     None
 }
 
-/// Whether adding one by one meets other bounds than those common so far.
+/// Whether adding them one by one meets bounds that differ from the common ones so far.
 fn common_differ(bounds: &[Vec<u64>]) -> bool {
     let Some((first, rest)) = bounds.split_first() else { return false };
     let mut common = first.clone();

@@ -1,5 +1,5 @@
-//! `irate`, `idelta`, `changes` and `resets` of windows with native histograms or start timestamps:
-//! they look at samples next to each other, whatever their kind.
+//! `irate`, `idelta`, `changes` and `resets` of windows with native histograms or start timestamps.
+//! They use adjacent samples of any kind.
 
 use super::Window;
 use super::extended::anchored;
@@ -20,7 +20,7 @@ pub(super) fn idelta(w: &Window, findings: &mut Findings) -> Sample {
     instant(w, false, findings)
 }
 
-/// From the last two samples, if both are of one kind.
+/// The result of the last two samples, if both are of one kind.
 fn instant(w: &Window, counter: bool, findings: &mut Findings) -> Sample {
     let mut newest = w.merged().rev();
     let (Some(now), Some(before)) = (newest.next(), newest.next()) else { return NOTHING };
@@ -91,14 +91,14 @@ pub(super) fn resets(w: &Window, _: &mut Findings) -> Sample {
     })
 }
 
-/// How many samples differ from the one before; in an anchored window from the anchor on.
+/// How many samples differ from the previous one; in an anchored window from the anchor on.
 fn count_pairs(w: &Window, differ: impl Fn(&Window, WindowSample, WindowSample) -> bool) -> Sample {
     let Some(w) = anchored(w) else { return NOTHING };
     let pairs = w.merged().zip(w.merged().skip(1));
     Sample::Float(pairs.filter(|(before, now)| differ(&w, *before, *now)).count() as f64)
 }
 
-/// The samples that count: in an anchored window those after the left edge, and the one before.
+/// The samples that count: in an anchored window those after the left edge, and the one before it.
 fn counting(w: &Window) -> Vec<(i64, Option<f64>, Option<NativeHistogram>)> {
     let all = w.merged().map(|p| match p {
         WindowSample::Float(t, v) => (t, Some(v), None),

@@ -1,6 +1,6 @@
 //! `rate`, `increase` and `delta` of windows with native histograms or start timestamps. The
-//! stretching to the window's edges is that of floats ([`super::rate`]); windows of a wider reach
-//! go to [`super::extended`].
+//! extrapolation to the window's edges is that of floats ([`super::rate`]); windows with `anchored`
+//! or `smoothed` are in [`super::extended`].
 
 use super::findings::{Finding, Findings};
 use super::rate::SampledSpan;
@@ -13,7 +13,7 @@ use storage::model::histogram::ResetHint;
 use storage::model::value::ABSENT;
 use storage::model::{NativeHistogram, TimeMs};
 
-/// Which of the three it is.
+/// Which of the three functions it is.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct RateKind {
     /// Corrects for resets and never extrapolates below zero.
@@ -38,10 +38,10 @@ pub(super) fn delta(w: &Window, findings: &mut Findings) -> Sample {
     change(w, DELTA, findings)
 }
 
-/// No answer.
+/// No value.
 pub(super) const NOTHING: Sample = Sample::Float(ABSENT);
 
-/// A histogram, or nothing.
+/// The histogram as a sample, or no value.
 pub(super) fn answer(histogram: Option<NativeHistogram>) -> Sample {
     histogram.map_or(NOTHING, |h| Sample::Histogram(Arc::new(h)))
 }
@@ -59,8 +59,8 @@ fn change(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     }
 }
 
-/// What start timestamps say of the samples at `times`: whether the counter was reset between each
-/// one and the one before it (the first one stands for itself), and whether some overlap.
+/// What start timestamps say about the samples at `times`: whether the counter was reset between
+/// each sample and the previous one (`false` for the first), and whether some overlap.
 fn resets_by_start(w: &Window, times: impl Iterator<Item = TimeMs>) -> (Vec<bool>, bool) {
     let counted: Vec<StartedSample> = times.map(|t| StartedSample::of(w, t)).collect();
     let resets = counted.windows(2).map(|pair| pair[1].reset_since(pair[0]));
@@ -120,7 +120,7 @@ fn histograms(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nat
         });
     }
     let mut result = result?;
-    // Of an answer that failed on the way only the failure is said.
+    // If the result fails, only the failure is a finding.
     notice_overlap(overlap, findings);
     let sampled = SampledSpan { first: first.0, last: last.0, count: w.histograms.len(), started };
     let factor = sampled.factor(w, rule.counter.then_some((first.1.count, result.count)), rule.per_second)?;
@@ -128,7 +128,7 @@ fn histograms(w: &Window, rule: RateKind, findings: &mut Findings) -> Option<Nat
     Some(result)
 }
 
-/// Adds `other`; `None`, with a notice, where that cannot be.
+/// Adds `other`; `None`, with a finding, if that is not possible.
 pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, findings: &mut Findings) -> Option<()> {
     let Ok(reconciled) = h.add(other) else {
         findings.add(Finding::MixedSchemas);
@@ -140,7 +140,7 @@ pub(super) fn plus(h: &mut NativeHistogram, other: &NativeHistogram, findings: &
     Some(())
 }
 
-/// Takes `other` away, as [`plus`].
+/// Subtracts `other`, like [`plus`].
 pub(super) fn minus(h: &mut NativeHistogram, other: &NativeHistogram, findings: &mut Findings) -> Option<()> {
     let Ok(reconciled) = h.sub(other) else {
         findings.add(Finding::MixedSchemas);
@@ -174,7 +174,7 @@ fn raw_change(
             findings.add(Finding::MixedSchemas);
             None
         }
-        // As upstream: what was noticed before is not said.
+        // As in Prometheus: earlier findings are dropped.
         Err(Unlike::Between) => {
             findings.add(Finding::MixedSchemas);
             None
@@ -182,10 +182,10 @@ fn raw_change(
     }
 }
 
-/// Where custom and exponential buckets meet.
+/// Where custom and exponential buckets occur together.
 #[derive(Copy, Clone, Debug)]
 enum Unlike {
-    /// First and last histogram.
+    /// The first and the last histogram.
     Ends,
     /// Another one.
     Between,
@@ -214,7 +214,8 @@ fn counter_change(w: &Window, resets: &[bool], said: &mut Findings) -> Result<Na
     if is_gauge(first) || is_gauge(last) {
         said.add(Finding::NotACounter);
     }
-    // A first histogram that is reset at once counts for nothing: its layout must not matter.
+    // If there is a reset right after the first histogram, that counts for nothing, so its buckets
+    // must not matter.
     let nothing = NativeHistogram {
         schema: second.schema,
         bounds: second.bounds.clone(),
@@ -258,7 +259,7 @@ pub(super) fn delta_reference(w: &Window, findings: &mut Findings) -> Sample {
     reference(w, DELTA, findings)
 }
 
-/// From the words of the specification, step by step.
+/// Follows the words of the specification, step by step.
 fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     if !w.ts.is_empty() && !w.histograms.is_empty() {
         findings.add(Finding::MixedKinds);
@@ -305,7 +306,7 @@ fn reference(w: &Window, rule: RateKind, findings: &mut Findings) -> Sample {
     }))
 }
 
-/// The change of histograms before it is stretched: all are brought to one resolution first.
+/// The change of histograms before extrapolation: first all are reduced to one resolution.
 fn histogram_reference(
     w: &Window,
     rule: RateKind,

@@ -1,13 +1,16 @@
-//! The functions: one table, one entry each. A function's name stands in its entry and nowhere else.
+//! The functions of PromQL: one table with one entry per function. The name of a function is in its
+//! entry and nowhere else.
 //!
-//! An entry says what the type checker, the documentation and both runtimes need. Families live in files of
-//! their own; each holds kernels (plain functions over slices), their slow references and its entries
-//! (`ENTRIES`). Start with [`rate`]; sums are in [`summation`], the aggregation operators' arithmetic is in
-//! [`aggregation`], and [`docs`] renders the table for `docs/promql-functions.md`.
+//! An entry has what the type checker, the documentation and both runtimes need. Each family of
+//! functions has a file with its kernels (plain functions over slices), their slow reference
+//! versions and its entries (`ENTRIES`). Start with [`rate`]; sums are in [`summation`], the
+//! arithmetic of aggregation operators is in [`aggregation`], and [`docs`] renders the table for
+//! `docs/promql-functions.md`.
 //!
-//! Operation order follows Prometheus on amd64 exactly: answers are compared with it, not with the truth.
-//! Rust never fuses multiply and add, so the same order gives the same bits. Only what goes through the
-//! system's `libm` (`exp`, `ln`, trigonometry) may differ by a few units in the last place.
+//! The order of operations is exactly that of Prometheus on amd64, because answers are compared
+//! with Prometheus, not with the exact result. Rust never fuses multiply and add, so the same order
+//! gives the same bits. Only functions of the system's `libm` (`exp`, `ln`, trigonometry) may
+//! differ by a few units in the last place.
 
 pub mod aggregation;
 pub mod clock;
@@ -52,59 +55,61 @@ use crate::types::ValueType;
 use std::sync::LazyLock;
 use storage::model::{NativeHistogram, TimeMs};
 
-/// Whether a function takes these scalar parameters; the error is Prometheus' text.
+/// Validates scalar parameters; the error is Prometheus' text.
 pub type ValidateParams = fn(&[f64]) -> Result<(), String>;
 
-/// What there is to remark about these scalar parameters where there is an answer.
+/// The annotation about scalar parameters, if there is one; used where the function has a result.
 pub type AnnotateParams = fn(&[f64]) -> Option<StepAnnotation>;
 
 /// One function.
 #[derive(Debug)]
 pub struct Function {
-    /// As written in PromQL.
+    /// The name in PromQL.
     pub name: &'static str,
     /// Types of the parameters.
     pub args: &'static [ValueType],
-    /// How many of the last parameters may be left out.
+    /// How many of the last parameters are optional.
     pub optional: usize,
-    /// The last parameter may be repeated, up to this many times beyond `args`.
+    /// How often the last parameter may be repeated beyond `args`.
     pub repeat: usize,
-    /// Type of the answer.
+    /// Type of the result.
     pub returns: ValueType,
     /// Needs `--enable-feature=promql-experimental-functions`.
     pub experimental: bool,
-    /// The answer keeps the metric name.
+    /// The result keeps the metric name.
     pub keeps_name: bool,
     /// One sentence for documentation and completion.
     pub doc: &'static str,
-    /// An expression that uses it.
+    /// An expression that uses the function.
     pub example: &'static str,
     /// How it is computed.
     pub kernel: Kernel,
-    /// Refuses scalar parameters with Prometheus' error text; asked where there is a sample, before
-    /// the kernel.
+    /// Rejects scalar parameters with Prometheus' error text. Called only if there is a sample,
+    /// before the kernel.
     pub check: Option<ValidateParams>,
-    /// Remarks on scalar parameters of a window function; asked where it has an answer.
+    /// The annotation about scalar parameters of a window function. Called only where it has a
+    /// result.
     pub annotate_params: Option<AnnotateParams>,
-    /// Of native histograms it wants count and sum only: see `skims` of `SampleSource`.
+    /// Uses only count and sum of native histograms, see `skims` of `SampleSource`.
     pub skims: bool,
-    /// By how much a standing answer may differ from one that is worked out anew; `None`: by no bit.
+    /// How much a value in a view may differ from one that is computed from scratch; `None`: not at
+    /// all.
     pub tolerance: Option<Tolerance>,
 }
 
-/// See [`Function::tolerance`].
+/// A bound for a difference, see [`Function::tolerance`].
 #[derive(Debug)]
 pub struct Tolerance {
-    /// Largest difference, as a part of the value.
+    /// Largest difference, relative to the value.
     pub relative: f64,
-    /// Of a value that is smaller, the part of this.
+    /// For values below this one, the difference is relative to this.
     pub least: f64,
-    /// Why there is one.
+    /// The reason.
     pub why: &'static str,
 }
 
 impl Function {
-    /// An entry without optional or repeated parameters, stable, dropping the metric name.
+    /// An entry without optional or repeated parameters, stable, that drops the metric name.
     const fn new(
         name: &'static str,
         args: &'static [ValueType],
@@ -129,14 +134,14 @@ impl Function {
         }
     }
 
-    /// Adds the sentence and the example.
+    /// Sets the sentence and the example.
     const fn doc(mut self, doc: &'static str, example: &'static str) -> Function {
         self.doc = doc;
         self.example = example;
         self
     }
 
-    /// The last `n` parameters may be left out.
+    /// The last `n` parameters are optional.
     const fn optional(mut self, n: usize) -> Function {
         self.optional = n;
         self
@@ -154,47 +159,47 @@ impl Function {
         self
     }
 
-    /// The answer keeps the metric name.
+    /// The result keeps the metric name.
     const fn keeps_name(mut self) -> Function {
         self.keeps_name = true;
         self
     }
 
-    /// Refuses some scalar parameters.
+    /// Rejects some scalar parameters.
     const fn check(mut self, check: ValidateParams) -> Function {
         self.check = Some(check);
         self
     }
 
-    /// Wants count and sum of native histograms only.
+    /// Uses only count and sum of native histograms.
     const fn skims(mut self) -> Function {
         self.skims = true;
         self
     }
 
-    /// A standing answer may differ a little.
+    /// A value in a view may differ a little.
     const fn tolerance(mut self, tolerance: Tolerance) -> Function {
         self.tolerance = Some(tolerance);
         self
     }
 
-    /// Remarks on some scalar parameters.
+    /// Has annotations about some scalar parameters.
     const fn annotates_params(mut self, annotate_params: AnnotateParams) -> Function {
         self.annotate_params = Some(annotate_params);
         self
     }
 
-    /// Fewest arguments a call may have.
+    /// The fewest arguments of a call.
     pub fn min_args(&self) -> usize {
         self.args.len() - self.optional
     }
 
-    /// Most arguments a call may have.
+    /// The most arguments of a call.
     pub fn max_args(&self) -> usize {
         self.args.len() + self.repeat
     }
 
-    /// Type of argument `i`, counting from 0; `None` beyond [`Function::max_args`].
+    /// Type of argument `i`, counted from 0; `None` beyond [`Function::max_args`].
     pub fn arg(&self, i: usize) -> Option<ValueType> {
         let last = self.args.len().checked_sub(1)?;
         (i < self.max_args()).then(|| self.args[i.min(last)])
@@ -204,18 +209,19 @@ impl Function {
 /// How a function is computed.
 #[derive(Copy, Clone, Debug)]
 pub enum Kernel {
-    /// Per series, over the samples of a window. Scalar parameters arrive in `Window::args`.
+    /// Per series, over the samples of a window. Scalar parameters are in `Window::args`.
     Window(WindowKernel),
     /// Per sample: `(value, scalar parameters, evaluation time)`; ABSENT drops the sample.
     Map(fn(f64, &[f64], TimeMs) -> f64),
-    /// As `Map`, of one parameter which may be left out: then of the evaluation time in seconds,
-    /// with no labels.
+    /// Like `Map`, with one optional parameter: without it the value is the evaluation time in
+    /// seconds, without labels.
     MapOrClock(fn(f64) -> f64),
-    /// Per native histogram; floats are left out.
+    /// Per native histogram; floats are dropped.
     Histogram(fn(&NativeHistogram) -> f64),
-    /// A scalar that depends on the evaluation time at most.
+    /// A scalar that depends on nothing but the evaluation time.
     Clock(fn(TimeMs) -> f64),
-    /// A scalar that depends on the times of the whole query. A live view is an instant query at every tick.
+    /// A scalar that depends on the times of the whole query. A view is an instant query at every
+    /// tick.
     Query(fn(QueryTimes) -> f64),
     /// A scalar computed from scalars.
     Scalars(fn(&[f64]) -> f64),
@@ -228,13 +234,13 @@ pub enum Kernel {
 /// Functions that change labels.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum LabelFunction {
-    /// label_replace
+    /// `label_replace`
     Replace,
-    /// label_join
+    /// `label_join`
     Join,
 }
 
-/// Functions that see more than one sample or series at a time.
+/// Functions that need more than one sample or series at a time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum OperatorFunction {
     /// One sample if the vector is empty.
@@ -245,29 +251,30 @@ pub enum OperatorFunction {
     Scalar,
     /// A scalar as a vector.
     Vector,
-    /// Ascending order of presentation.
+    /// Sorts by value, ascending.
     Sort,
-    /// Descending order of presentation.
+    /// Sorts by value, descending.
     SortDesc,
     /// The time of each sample.
     Timestamp,
     /// The start timestamp of each sample.
     StartTimestamp,
-    /// Quantile of histograms: [`histogram::bucket_quantile`], [`native::quantile`].
+    /// A quantile of histograms: [`histogram::bucket_quantile`], [`native::quantile`].
     HistogramQuantile,
-    /// Several quantiles at once, each under a label.
+    /// Several quantiles, each with a label.
     HistogramQuantiles,
-    /// Share of observations between two values: [`histogram::bucket_fraction`], [`native::fraction`].
+    /// The fraction of observations between two values: [`histogram::bucket_fraction`],
+    /// [`native::fraction`].
     HistogramFraction,
-    /// Ascending order of presentation, by the values of labels.
+    /// Sorts by the values of labels, ascending.
     SortByLabel,
-    /// Descending order of presentation, by the values of labels.
+    /// Sorts by the values of labels, descending.
     SortByLabelDesc,
-    /// Adds the labels of info metrics.
+    /// Adds the labels of info series.
     Info,
 }
 
-/// What a kernel answers where Prometheus' code says `math.NaN()`.
+/// The value where Prometheus' code has `math.NaN()`.
 pub const NAN: f64 = f64::from_bits(storage::model::value::NORMAL_NAN_BITS);
 
 /// The entry of function `name`.

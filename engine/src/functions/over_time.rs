@@ -1,5 +1,5 @@
-//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`], what
-//! becomes of native histograms in [`super::mixed_over_time`].
+//! `…_over_time`: one value for a whole window. Order statistics are in [`super::quantile`],
+//! windows with native histograms in [`super::mixed_over_time`].
 
 use super::panes::{self, PaneFactory};
 use super::sliding_extremes::{self, BatchKernel};
@@ -9,7 +9,7 @@ use super::{Function, Kernel, Tolerance, Window, WindowKernel, WindowMethod, mix
 use crate::types::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 
-/// A function of floats, kept up pane by pane.
+/// A function of floats that is computed from panes.
 const fn paned(
     name: &'static str,
     eval: fn(&Window) -> f64,
@@ -20,7 +20,7 @@ const fn paned(
     Function::new(name, &[Matrix], Vector, Kernel::Window(kernel))
 }
 
-/// As `paned`, with a kernel for many windows at once.
+/// Like `paned`, with a kernel for many windows at once.
 const fn sliding(
     name: &'static str,
     eval: fn(&Window) -> f64,
@@ -48,7 +48,7 @@ const fn any_kind(
     Function::new(name, &[Matrix], Vector, Kernel::Window(WindowKernel { method: upkeep, ..kernel }))
 }
 
-/// See [`panes::REORDERED`].
+/// The difference by another order of additions, see [`panes::REORDERED`].
 const REORDERED: Tolerance = Tolerance {
     relative: panes::REORDERED,
     least: 0.0,
@@ -64,7 +64,7 @@ const fn reordered(make: PaneFactory) -> WindowMethod {
 const ALONE: &str = "yes, not beside floats";
 const BESIDE: &str = "yes, beside floats too";
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     any_kind(
         "avg_over_time",
@@ -188,7 +188,7 @@ fn avg(w: &Window) -> f64 {
     mean.value()
 }
 
-/// Finds the place where the sum overflows first, then walks on from there with the incremental mean.
+/// Finds where the sum first overflows, and continues from there with the incremental mean.
 fn avg_reference(w: &Window) -> f64 {
     let mut sum = w.vs[0];
     let mut c = 0.0;
@@ -263,7 +263,7 @@ fn ts_of_last_reference(w: &Window) -> f64 {
     w.ts.iter().max().map_or(0.0, |t| *t as f64 / 1000.0)
 }
 
-/// The first of equals wins (visible for ±0), NaN only if there is nothing else.
+/// Of equal values the first (which matters for ±0); NaN only if all are NaN.
 fn max(w: &Window) -> f64 {
     w.vs[1..].iter().fold(w.vs[0], |best, v| if *v > best || best.is_nan() { *v } else { best })
 }
@@ -272,14 +272,15 @@ fn min(w: &Window) -> f64 {
     w.vs[1..].iter().fold(w.vs[0], |best, v| if *v < best || best.is_nan() { *v } else { best })
 }
 
-/// All values that are numbers, with their times; everything if none is.
+/// All values that are not NaN, with their times; all values if every one is NaN.
 fn numbers(w: &Window) -> Vec<(TimeMs, f64)> {
     let all = || w.ts.iter().copied().zip(w.vs.iter().copied());
     let numbers: Vec<_> = all().filter(|(_, v)| !v.is_nan()).collect();
     if numbers.is_empty() { all().collect() } else { numbers }
 }
 
-/// The value that no other is `better` than, the earliest or the latest of several. Among NaNs the latest.
+/// The value that no other is `better` than: the earliest or the latest of several. Of NaNs the
+/// latest.
 fn best(w: &Window, better: fn(f64, f64) -> bool, latest: bool) -> (TimeMs, f64) {
     let numbers = numbers(w);
     let unbeaten: Vec<_> =
@@ -296,7 +297,7 @@ fn min_reference(w: &Window) -> f64 {
     best(w, |a, b| a < b, false).1
 }
 
-/// The last of equals wins, and the last sample if all are NaN.
+/// Of equal values the last, and the last sample if all are NaN.
 fn ts_of_max(w: &Window) -> f64 {
     let mut at = 0;
     for (i, v) in w.vs.iter().enumerate() {
@@ -325,7 +326,8 @@ fn ts_of_min_reference(w: &Window) -> f64 {
     seconds(best(w, |a, b| a < b, true).0)
 }
 
-/// Welford's recurrence with compensated mean and sum of squares; exactly 0 for a constant.
+/// Welford's recurrence with compensated mean and sum of squares; exactly 0 if all values are
+/// equal.
 fn stdvar(w: &Window) -> f64 {
     let mut mean = Neumaier::default();
     let mut squares = Neumaier::default();

@@ -1,13 +1,14 @@
-//! Window functions that are kept up pane by pane: the times of a block are cut into panes of
-//! [`PANE`] each, and a pane that is complete is summed up once. A window then costs its panes, and
-//! the samples of the two panes that it cuts. All windows over a block begin and end with the same
-//! times, so whole rows are summed up side by side.
+//! Window functions that are computed from panes. The rows of a block are divided into panes of
+//! [`PANE`] rows, and each complete pane is summarised once. A window then costs its panes and the
+//! rows at its two ends. All windows over a block have the same rows, so the summaries of all
+//! columns are computed together.
 //!
-//! Nothing is ever taken back out of a sum: that drifts, and an infinity would stay in it for ever.
-//! Extremes and counts come out bit by bit as from scratch; sums are added up in another order and
-//! say so in the table.
+//! Nothing is ever subtracted from a sum: that would accumulate rounding errors, and an infinity
+//! could not be removed. Extremes and counts are exactly those computed from scratch; sums are
+//! added in another order, which the table of functions declares as a tolerance.
 //!
-//! The newest time of a block is in no pane: samples of other series may still come for it.
+//! The newest row of a block is in no pane, because samples of other series may still arrive for
+//! it.
 
 use super::sorted_window::RowEdit;
 use super::summation::{Mean, Neumaier};
@@ -15,15 +16,16 @@ use std::collections::VecDeque;
 use storage::model::TimeMs;
 use storage::model::value::{ABSENT, is_absent, is_histogram, is_sample};
 
-/// Times in a pane.
+/// Rows in a pane.
 pub const PANE: u32 = 32;
 
-/// Windows of fewer times are scanned: that gives Prometheus' very bits, and costs no more.
+/// Windows with fewer rows are computed from all samples: that gives exactly Prometheus' bits, and
+/// costs no more.
 pub const MIN_PANE_WINDOW: usize = 2 * PANE as usize;
 
-/// Rows of values with numbers that stay.
+/// Rows of values; the numbers of rows never change.
 pub trait WindowRows {
-    /// Grows when a row changes that is not the newest, or when rows get other numbers.
+    /// Increases when a row changes that is not the newest, or when rows get other numbers.
     fn epoch(&self) -> u32;
     /// The row before which nothing has changed since an epoch.
     fn stable_since(&self, epoch: u32) -> u32;
@@ -31,38 +33,38 @@ pub trait WindowRows {
     fn time(&self, at: u32) -> TimeMs;
     /// The values of a row; the last columns may be missing.
     fn values(&self, at: u32) -> &[f64];
-    /// The oldest row there is.
+    /// The oldest row.
     fn oldest(&self) -> u32;
-    /// How many edits there have been of rows behind the newest.
+    /// How many edits of rows before the newest there have been.
     fn edits(&self) -> u64;
-    /// The edits since there had been that many. None if they are not known any more.
+    /// The edits after the first `edits`; `None` if they are not known any more.
     fn edits_since(&self, edits: u64) -> Option<&[RowEdit]>;
 }
 
-/// The panes of one block for one function; `A`: what they say of a window.
+/// The panes of one block for one function; `A` is the result for a window.
 pub trait PaneState<A = f64>: Send {
-    /// The function's answer of the window over rows `span.0..span.1`, for each of `width` columns,
-    /// into `out`. Windows never go back.
+    /// Writes the results of the window over rows `span.0..span.1` to `out`, for each of `width`
+    /// columns. Windows only move forward.
     fn eval(&mut self, rows: &dyn WindowRows, span: (u32, u32), width: usize, out: &mut Vec<A>);
 
     /// Bytes allocated.
     fn bytes(&self) -> usize;
 }
 
-/// Makes the panes of a function.
+/// Creates the panes of a function.
 pub type PaneFactory = fn() -> Box<dyn PaneState>;
 
-/// What is kept of some samples of one series.
+/// The summary of some samples of one series.
 pub(super) trait PaneSummary: Copy + Send + 'static {
-    /// What it says of them: most functions' value.
+    /// The result: for most functions the value.
     type Answer;
-    /// Of none.
+    /// The summary of no samples.
     const EMPTY: Self;
-    /// One more sample, the newest.
+    /// Adds a sample, the newest.
     fn add(&mut self, t: TimeMs, v: f64);
-    /// Those that follow.
+    /// Adds a summary of later samples.
     fn merge(&mut self, later: &Self);
-    /// The function's value; ABSENT of no sample.
+    /// The function's value; ABSENT without samples.
     fn value(&self) -> Self::Answer;
 }
 
@@ -76,7 +78,7 @@ struct PaneWindow<S> {
     /// Number of the first pane.
     first: u32,
     panes: VecDeque<Box<[S]>>,
-    /// For use during an evaluation.
+    /// A buffer for evaluations.
     sums: Vec<S>,
 }
 
@@ -91,7 +93,7 @@ fn add_row<S: PaneSummary>(sums: &mut [S], rows: &dyn WindowRows, at: u32) {
 }
 
 impl<S: PaneSummary> PaneWindow<S> {
-    /// Keeps the panes that lie in `from..to`: drops those before, and sums up new ones.
+    /// Keeps the panes within `from..to`: drops earlier ones, and summarises new ones.
     fn slide(&mut self, rows: &dyn WindowRows, (from, to): (u32, u32), width: usize) {
         if self.epoch != rows.epoch() {
             let stable = rows.stable_since(self.epoch);
@@ -146,7 +148,7 @@ impl<S: PaneSummary> PaneState<S::Answer> for PaneWindow<S> {
     }
 }
 
-/// The largest value: the first of equals, NaN only if there is nothing else.
+/// The largest value: of equal ones the first, NaN only if all are NaN.
 #[derive(Copy, Clone)]
 pub(super) struct MaxValue(f64);
 
@@ -173,7 +175,7 @@ impl PaneSummary for MaxValue {
     }
 }
 
-/// The smallest value, as [`MaxValue`].
+/// The smallest value, like [`MaxValue`].
 #[derive(Copy, Clone)]
 pub(super) struct MinValue(f64);
 
@@ -200,7 +202,7 @@ impl PaneSummary for MinValue {
     }
 }
 
-/// A sum; `sum` is ABSENT of no sample.
+/// A sum; `sum` is ABSENT without samples.
 #[derive(Copy, Clone)]
 pub(super) struct Sum(Neumaier);
 
@@ -259,7 +261,8 @@ impl PaneSummary for Average {
     }
 }
 
-/// Welford's recurrence with compensated mean and sum of squares, merged as Chan does; `ROOT`: the deviation.
+/// Welford's recurrence with compensated mean and sum of squares, merged as by Chan; with `ROOT`,
+/// the standard deviation.
 #[derive(Copy, Clone)]
 pub(super) struct Variance<const ROOT: bool> {
     n: f64,
@@ -342,7 +345,8 @@ impl PaneSummary for ChangeCount {
     }
 }
 
-/// Time of the largest or the smallest value, in seconds: the last of equals, the last sample if all are NaN.
+/// Time of the largest or the smallest value in seconds: of equal ones the last, and the last
+/// sample if all are NaN.
 #[derive(Copy, Clone)]
 pub(super) struct TimeOfExtreme<const LARGEST: bool> {
     t: TimeMs,
@@ -372,9 +376,9 @@ impl<const LARGEST: bool> PaneSummary for TimeOfExtreme<LARGEST> {
     }
 }
 
-/// What the summaries of a window may differ from its kernel by: so much of the largest sum of
-/// magnitudes on the way. A sum in another order rounds differently, by some units in the last
-/// place of what is compensated for.
+/// How much the result of panes may differ from that of the kernel, relative to the largest sum of
+/// magnitudes. A sum in another order rounds differently, by some units in the last place of what
+/// is compensated.
 pub const REORDERED: f64 = 1e-13;
 
 #[cfg(test)]
@@ -429,7 +433,8 @@ mod tests {
         ]
     }
 
-    /// The kernel over a window of one column, from scratch; and the sum of the magnitudes in it.
+    /// The kernel's result over a window of one column, and the sum of the magnitudes in the
+    /// window.
     fn scratch(eval: fn(&Window) -> f64, given: &Given, (from, to): (u32, u32), column: usize) -> (f64, f64) {
         let samples = (from..to).map(|at| (given.time(at), given.rows[at as usize][column]));
         let (ts, vs): (Vec<TimeMs>, Vec<f64>) = samples.filter(|(_, v)| is_sample(*v)).unzip();
@@ -442,7 +447,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Windows slide over rows, now and then an old value changes; every function that has panes.
+        /// Windows slide over rows, and sometimes an old value changes; for every function with
+        /// panes.
         #[test]
         fn the_same_as_from_scratch(
             rows in prop::collection::vec(prop::collection::vec(value(), 2), 150..400),
@@ -467,8 +473,8 @@ mod tests {
                     for (column, got) in out.iter().enumerate() {
                         let (want, size) = scratch(kernel.eval, &given, (from, to), column);
                         let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan() && !is_absent(*got) && !is_absent(want);
-                        // The spread of values comes of squares: there the part that is lost is a
-                        // part of the answer.
+                        // A variance is computed from squares: there the lost part is relative to
+                        // the result.
                         let near = (got - want).abs() <= (REORDERED * size).max(1e-9 * want.abs());
                         prop_assert!(same || !exact && near, "{}: {got:e}, from scratch {want:e}", function.name);
                     }

@@ -1,6 +1,6 @@
-//! The contract of window kernels, checked over random windows for the whole table: the kernel
-//! equals its slow reference bit by bit (NaNs without their payload), hints change nothing, and a
-//! value stands as long as said.
+//! The contract of window kernels, checked with random windows for the whole table: a kernel equals
+//! its slow reference bit by bit (except for NaN payloads), hints change nothing, and a value holds
+//! as long as `valid_until` says.
 
 use super::findings::Findings;
 use super::rate::{RateValidity, extrapolated_valid_until};
@@ -10,7 +10,8 @@ use crate::types::histogram_column::Sample;
 use proptest::prelude::*;
 use testing::assert_proportional;
 
-/// What rounding of `sampled + left + right` may do to an extrapolated value: see `extrapolated_valid_until`.
+/// The effect of rounding `sampled + left + right` on an extrapolated value, see
+/// `extrapolated_valid_until`.
 const EXTRAPOLATION_TOLERANCE: f64 = 1e-14;
 
 fn kernels() -> impl Iterator<Item = (&'static str, WindowKernel)> {
@@ -28,7 +29,7 @@ fn same_sample(a: &Sample, b: &Sample) -> bool {
     }
 }
 
-/// The same samples, seen `later` ms later.
+/// The same samples in a window that is `later` ms later.
 fn slid<'a>(w: &Window<'a>, later: i64) -> Window<'a> {
     Window { start: w.start + later, end: w.end + later, t: w.t + later, ..*w }
 }
@@ -68,7 +69,7 @@ proptest! {
             if w.extension.is_some_and(|extension| !kernel.allows(extension)) {
                 continue;
             }
-            // Leaves read start timestamps only for those who want them.
+            // Leaves read start timestamps only for functions that use them.
             let w = if kernel.reads_starts { w } else { Window { starts: &[], ..w } };
             let mut findings = Findings::default();
             let mut should = Findings::default();
@@ -126,8 +127,8 @@ proptest! {
             let quick = (kernel.eval)(&short);
             prop_assert!(same(whole, quick), "{name}: {whole:e}, abridged {quick:e}");
             if !pairs {
-                // How long it stands may be worked out for counters, too: what does not look at
-                // pairs need not heed that.
+                // `valid_until` may also consider counters; functions that do not look at pairs may
+                // ignore that.
                 let until = kernel.valid_until(&short);
                 for later in probes(until - w.t) {
                     let then = (kernel.eval)(&slid(&w, later));
@@ -164,15 +165,15 @@ fn rising(ts: &[i64], start: i64, end: i64, check: impl Fn(&Window)) {
 fn rates_stand_until_an_edge_changes_regime() {
     let until = super::rate::extrapolated_valid_until;
     let ts = [10_000, 20_000, 30_000];
-    // Both gaps below 11 s: until the right one reaches it, or the first sample leaves.
+    // Both gaps are below 11 s: until the right one reaches it, or the first sample leaves.
     rising(&ts, 1_000, 32_000, |w| assert_eq!(until(w), 32_000 + 8_999));
     rising(&ts, 8_000, 32_000, |w| assert_eq!(until(w), 32_000 + 1_999));
-    // At the threshold itself a gap is clipped: `>=`.
+    // A gap of exactly the threshold is clipped: `>=`.
     rising(&ts, 1_000, 40_999, |w| assert_eq!(until(w), 40_999));
-    // One side clipped: moves now.
+    // One side is clipped: the value changes now.
     rising(&ts, -50_000, 32_000, |w| assert_eq!(until(w), 32_000));
     rising(&ts, 1_000, 45_000, |w| assert_eq!(until(w), 45_000));
-    // Both clipped: until the left gap is below 11 s.
+    // Both are clipped: until the left gap is below 11 s.
     rising(&ts, -50_000, 45_000, |w| assert_eq!(until(w), 45_000 + 60_000 - 11_000));
     // One sample: no value, until it leaves.
     rising(&[10_000], 0, 15_000, |w| assert_eq!(until(w), 15_000 + 9_999));
@@ -200,10 +201,9 @@ fn counters_are_not_extrapolated_below_zero() {
     // From 2 it took 2 s to rise from zero.
     assert_eq!(increase(&[2.0, 12.0, 22.0]), 22.0);
     assert_eq!(increase(&[0.0, 10.0, 20.0]), 20.0);
-    // The increase that counts is the corrected one: (12 - 20) + 20 + … here 8 + 20 = 28 over 20 s,
-    // 5 from zero.
+    // The corrected increase counts: (12 - 20) + 20 + … here 8 + 20 = 28 over 20 s, 5 from zero.
     assert_eq!(increase(&[5.0, 21.0, 12.0]), 28.0 * ((20.0 + 20.0 * (5.0 / 28.0)) / 20.0));
-    // A negative first value says nothing about zero.
+    // A negative first value does not limit the extrapolation.
     assert_eq!(increase(&[-5.0, 5.0, 15.0]), 30.0);
 }
 
@@ -239,7 +239,7 @@ fn pairs() {
     }
 }
 
-/// Cases of the upstream suite; `within` relative, 0 for exact.
+/// Cases of Prometheus' test suite; `within` is relative, 0 for exact.
 #[test]
 fn means_and_sums() {
     let inf = f64::INFINITY;
@@ -336,7 +336,7 @@ fn trends() {
         (0..11).map(|i| (i * 300_000, f64::from(i as u8 % 5 * 10 + u8::from(i == 10) * 50))).unzip();
     let reset = Window { start: -1, end: 3_000_000, t: 3_000_000, args: &[3600.0], ..window(&ts, &vs) };
     assert_eq!(window_eval("deriv", &reset), 0.010606060606060607);
-    // The line is followed from the evaluation time.
+    // The line begins at the evaluation time.
     assert_eq!(window_eval("predict_linear", &reset), 76.81818181818181);
     assert_eq!(window_eval("predict_linear", &Window { t: 600_000, ..reset }), 51.36363636363637);
     assert_eq!(window_call("predict_linear", &[10.0, 20.0, 30.0], &[5.0]), 35.0);
@@ -362,7 +362,7 @@ fn smoothing_factors_are_checked() {
     assert_eq!(error, "invalid trend factor. Expected: 0 < tf < 1, got: -Inf");
 }
 
-/// Twice the samples of a window, in an order that none likes.
+/// Doubling the samples of a window, in an unfavourable order.
 #[test]
 fn twice_the_samples_cost_every_kernel_at_most_a_little_more_than_twice() {
     for (name, kernel) in kernels() {

@@ -1,5 +1,5 @@
-//! Order statistics: Prometheus' quantile formula, shared by the window functions and the
-//! `quantile` operator. Long windows that stand are kept in order ([`super::sorted_window`]).
+//! Order statistics: Prometheus' quantile formula, for window functions and for the `quantile`
+//! operator. In views, long windows keep their values sorted ([`super::sorted_window`]).
 
 use super::sorted_window::SortedWindow;
 use super::{Function, Kernel, NAN, Window, WindowKernel};
@@ -8,7 +8,7 @@ use crate::annotations::{AnnotationTarget, StepAnnotation};
 use crate::types::ValueType::{Matrix, Scalar, Vector};
 use std::cmp::Ordering;
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new(
         "mad_over_time",
@@ -31,8 +31,8 @@ pub(super) static ENTRIES: &[Function] = &[
     .doc("The given quantile of the values in the window.", "quantile_over_time(0.9, latency_seconds[1h])"),
 ];
 
-/// NaN before everything, by their bits; `-0` before `+0`, so that the answer does not depend on
-/// the order of the values.
+/// NaNs first, by their bits; `-0` before `+0`, so that the result does not depend on the order of
+/// the values.
 pub fn order(a: &f64, b: &f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (false, false) => a.total_cmp(b),
@@ -41,7 +41,7 @@ pub fn order(a: &f64, b: &f64) -> Ordering {
     }
 }
 
-/// The answer that does not depend on the values: of nothing, or for `q` outside [0, 1].
+/// The result if it does not depend on the values: without values, or for `q` outside [0, 1].
 fn degenerate(q: f64, len: usize) -> Option<f64> {
     if len == 0 || q.is_nan() {
         Some(NAN)
@@ -54,19 +54,21 @@ fn degenerate(q: f64, len: usize) -> Option<f64> {
     }
 }
 
-/// Indices of the two values between which quantile `q` of `len` values lies, and the weight of the upper.
+/// The indices of the two values between which quantile `q` of `len` values lies, and the weight of
+/// the upper one.
 fn place(q: f64, len: usize) -> (usize, usize, f64) {
     let rank = q * (len - 1) as f64;
     let lower = rank.floor();
     (lower as usize, (lower as usize + 1).min(len - 1), rank - lower)
 }
 
-/// Between two values. A zero weight still multiplies: next to an infinity it gives NaN, as upstream.
+/// Interpolates between two values. A weight of zero is also multiplied: with an infinity that
+/// gives NaN, as in Prometheus.
 fn between(lower: f64, upper: f64, weight: f64) -> f64 {
     lower * (1.0 - weight) + upper * weight
 }
 
-/// Quantile `q` of the values, in any order, which it rearranges. In linear time.
+/// Quantile `q` of the values, in any order; rearranges them. Linear time.
 pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if let Some(answer) = degenerate(q, values.len()) {
         return answer;
@@ -79,7 +81,7 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
     between(at_lower, at_upper, weight)
 }
 
-/// Quantile `q` of values that are kept in [`order`].
+/// Quantile `q` of values sorted by [`order`].
 fn quantile_sorted(q: f64, values: &SortedWindow) -> f64 {
     degenerate(q, values.len()).unwrap_or_else(|| {
         let (lower, upper, weight) = place(q, values.len());
@@ -87,7 +89,7 @@ fn quantile_sorted(q: f64, values: &SortedWindow) -> f64 {
     })
 }
 
-/// A quantile outside of 0 to 1 has an answer, and a warning.
+/// A quantile outside of 0 to 1 has a result, and a warning.
 fn annotate_quantile(args: &[f64]) -> Option<StepAnnotation> {
     (!(0.0..=1.0).contains(&args[0])).then(|| invalid_quantile(AnnotationTarget::Operand(0), args[0]))
 }
@@ -122,7 +124,7 @@ fn sorted_quantile_reference(q: f64, mut values: Vec<f64>) -> f64 {
     nans[lower as usize] * (1.0 - weight) + nans[upper as usize] * weight
 }
 
-/// Any NaN makes it NaN.
+/// NaN if any value is NaN.
 fn mad(w: &Window) -> f64 {
     if w.vs.iter().any(|v| v.is_nan()) {
         return NAN;
@@ -149,9 +151,9 @@ fn mad_of_sorted(values: &SortedWindow, _: &[f64]) -> f64 {
     between(at_lower, if upper == lower { at_lower } else { next }, weight)
 }
 
-/// Number `rank` of the deviations from the median, the smallest being 0, and the next one if there
-/// is one. Left and right of the median they rise: how many of the smallest `rank` are on the left
-/// is found by halving.
+/// Deviation number `rank` from the median, the smallest being 0, and the next one if there is one.
+/// To the left and to the right of the median, deviations increase; a binary search finds how many
+/// of the smallest `rank` are on the left.
 fn deviations(values: &SortedWindow, median: f64, rank: usize) -> [f64; 2] {
     let below = values.below(median);
     let above = values.len() - below;

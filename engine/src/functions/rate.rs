@@ -1,10 +1,10 @@
 //! The rate family: how much a counter or a gauge changed over a window.
 //!
-//! `rate`, `increase` and `delta` extrapolate to the edges of the window; [`extrapolated`] is their
-//! one algorithm, and [`extrapolated_valid_until`] says how long their answer stands while nothing
-//! arrives. `irate` and `idelta` look at the last two samples, `changes` and `resets` at each
-//! adjacent pair. These are the kernels for windows of floats; histograms and start timestamps are
-//! in [`super::mixed_rate`] and [`super::mixed_pairs`], windows that reach beyond their edges in
+//! `rate`, `increase` and `delta` extrapolate to the edges of the window. [`extrapolated`] is their
+//! common algorithm, and [`extrapolated_valid_until`] says how long a value holds while no sample
+//! arrives. `irate` and `idelta` use the last two samples, `changes` and `resets` each adjacent
+//! pair. These are the kernels for windows of floats; histograms and start timestamps are in
+//! [`super::mixed_rate`] and [`super::mixed_pairs`], windows with `anchored` or `smoothed` in
 //! [`super::extended`].
 
 use super::window::MixedFn;
@@ -15,12 +15,12 @@ use crate::types::ValueType::{Matrix, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// A gap to the edge of at least this many average intervals is not extrapolated over.
+/// Across a gap of at least this many average intervals there is no extrapolation to the edge.
 const GAP: f64 = 1.1;
 
 type FloatFn = fn(&Window) -> f64;
 
-/// A kernel over floats and its reference, and the two over windows of any kind.
+/// A kernel for floats with its reference, and both for windows of any kind.
 const fn kernel(floats: [FloatFn; 2], what: &'static str, mixed: [MixedFn; 2]) -> WindowKernel {
     WindowKernel::floats(floats[0], floats[1]).taken(what, mixed[0], mixed[1])
 }
@@ -69,10 +69,10 @@ const RESETS: WindowKernel =
         .reads_starts()
         .ends(true);
 
-/// The family's entries. Between samples, while both edges of the extrapolation move, the value is
-/// constant in mathematics: what the window loses on the left it gains on the right. The formula
-/// rounds differently at each time. Asking it again at each tick, to learn the last bits, would
-/// touch every row at every tick.
+/// Between samples, while both edges of the extrapolation move, the value is mathematically
+/// constant: the window loses on the left what it gains on the right. But the formula rounds
+/// differently at each time. Evaluating it at each tick, only for the last bits, would read every
+/// row at every tick.
 const EXTRAPOLATED: Tolerance = Tolerance {
     relative: 1e-13,
     least: 0.0,
@@ -116,7 +116,7 @@ fn delta(w: &Window) -> f64 {
     extrapolated(w, false, false)
 }
 
-/// Last minus first value; for a counter plus the value before each reset, added in time order.
+/// Last minus first value; for a counter plus the value before each reset, added in order of time.
 fn raw_change(w: &Window, counter: bool) -> f64 {
     let mut result = w.vs[w.vs.len() - 1] - w.vs[0];
     if counter && !w.monotone {
@@ -129,13 +129,13 @@ fn raw_change(w: &Window, counter: bool) -> f64 {
     result
 }
 
-/// How long, in seconds, a counter took from zero to its first value if it always rose as in the window.
-/// `None` if that says nothing.
+/// How long, in seconds, a counter took from zero to its first value, if it always rose as in the
+/// window. `None` if that says nothing.
 fn since_zero(first: f64, result: f64, sampled: f64) -> Option<f64> {
     (result > 0.0 && first >= 0.0).then(|| sampled * (first / result))
 }
 
-/// The stretch of a window that its samples cover, to be stretched to the window's edges.
+/// The part of a window between its first and last sample, which is extrapolated to the edges.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct SampledSpan {
     /// Time of the first sample.
@@ -144,14 +144,14 @@ pub(super) struct SampledSpan {
     pub last: TimeMs,
     /// Number of samples, at least 1.
     pub count: usize,
-    /// When the counter was zero, within the window, if its start timestamp says so.
+    /// When the counter was zero, if its start timestamp says so and is within the window.
     pub started: Option<TimeMs>,
 }
 
 impl SampledSpan {
-    /// What the change over the samples is to be multiplied with. For counters `first` is the first
-    /// value and `change` the change, so that the line is not drawn below zero. `None`: there is
-    /// one sample and no start.
+    /// The factor by which the change between the samples is multiplied. For counters, `counter`
+    /// has the first value and the change, so that it is not extrapolated below zero. `None`: there
+    /// is one sample and no start.
     #[inline]
     pub fn factor(&self, w: &Window, counter: Option<(f64, f64)>, per_second: bool) -> Option<f64> {
         let mut to_start = (self.first - w.start) as f64 / 1000.0;
@@ -183,8 +183,8 @@ impl SampledSpan {
     }
 }
 
-/// The common algorithm: `counter` corrects for resets and never extrapolates below zero, `per_second`
-/// divides by the length of the window. ABSENT with fewer than two samples.
+/// The common algorithm: `counter` corrects for resets and never extrapolates below zero,
+/// `per_second` divides by the length of the window. ABSENT with fewer than two samples.
 fn extrapolated(w: &Window, counter: bool, per_second: bool) -> f64 {
     let last = w.ts.len() - 1;
     if last == 0 {
@@ -196,17 +196,18 @@ fn extrapolated(w: &Window, counter: bool, per_second: bool) -> f64 {
     factor.map_or(ABSENT, |factor| result * factor)
 }
 
-/// The last evaluation time, at least `w.t`, up to which `rate`, `increase` and `delta` keep their value
-/// while no sample arrives and the window slides with time; `w.t` if the value moves with time now.
+/// The last evaluation time, at least `w.t`, up to which `rate`, `increase` and `delta` keep their
+/// value while no sample arrives and the window slides with time; `w.t` if the value changes with
+/// time now.
 ///
-/// Each edge of the extrapolation is either *still* (clipped to half an interval, or held by the
-/// counter's zero) or *moving* by the same amount per millisecond, the left one shrinking as the
-/// right one grows. The value stands while both are still, where it is the same bit by bit, and
-/// while both move, where their sum is mathematically constant: rounding of
-/// `sampled + left + right` then moves the value by at most a few units in the last place (relative
-/// 1e-14 covers it; 3.3e-16 was measured). The bound is found with the very predicates of the
-/// kernel, so rounding of the thresholds cannot shift it. It never passes [`Window::expiry`]. One
-/// answer serves counters and gauges: the earlier of theirs.
+/// Each edge of the extrapolation is either *fixed* (clipped to half an interval, or limited by the
+/// counter's zero) or *moving* by the same amount per millisecond, the left one shrinking while the
+/// right one grows. The value holds while both are fixed, where it is the same bit by bit, and while
+/// both move, where their sum is mathematically constant: rounding of `sampled + left + right` then
+/// changes the value by at most a few units in the last place (relative 1e-14 covers it; 3.3e-16 was
+/// measured). The bound is found with the predicates of the kernel itself, so rounding of the
+/// thresholds cannot shift it. It never exceeds [`Window::expiry`]. One result serves counters and
+/// gauges: the earlier of both.
 pub fn extrapolated_valid_until(w: &Window) -> TimeMs {
     if w.len() < 2 {
         return w.expiry();
@@ -226,19 +227,20 @@ fn valid_until(w: &Window, counter: bool) -> TimeMs {
     }
 }
 
-/// What [`extrapolated_valid_until`] says of a window whatever its values are, unless a counter's
-/// zero is near. Windows of series that share a clock share it.
+/// The part of [`extrapolated_valid_until`] that does not depend on values, unless the zero of a
+/// counter is near. Windows of series with the same times share it.
 #[derive(Copy, Clone, Debug)]
 pub struct RateValidity {
-    /// First time, last time, number of samples, right edge: what it was worked out for.
+    /// What it was computed for: first time, last time, number of samples, right edge.
     of: (TimeMs, TimeMs, usize, TimeMs),
     holds: TimeMs,
-    /// A zero at least so far before the first sample holds no edge, now or later.
+    /// A zero at least so long before the first sample limits no edge, now or later.
     no_edge_before: f64,
 }
 
 impl RateValidity {
-    /// [`extrapolated_valid_until`], with what is known from a window of the same length before.
+    /// [`extrapolated_valid_until`], reusing the result `known` of an earlier window of the same
+    /// length.
     pub fn valid_until(w: &Window, known: &mut Option<RateValidity>) -> TimeMs {
         if w.len() < 2 {
             return w.expiry();
@@ -249,8 +251,8 @@ impl RateValidity {
             Some(standing) if standing.of == of => *standing,
             _ => {
                 let edges = ExtrapolationEdges::of(w, false);
-                // An edge that is not held reaches at most to the threshold, or to the sample if
-                // that is nearer.
+                // Without a limit, an edge reaches at most to the threshold, or to the window's
+                // edge if that is nearer.
                 let far = edges.average * GAP;
                 *known.insert(RateValidity { of, holds: valid_until(w, false), no_edge_before: far })
             }
@@ -263,10 +265,10 @@ impl RateValidity {
     }
 }
 
-/// What an edge of the extrapolation does as time passes.
+/// How an edge of the extrapolation changes with time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum EdgeState {
-    /// Follows the gap.
+    /// Follows the edge of the window.
     Moving,
     /// Half an average interval.
     Clipped,
@@ -295,8 +297,8 @@ impl ExtrapolationEdges {
         }
     }
 
-    /// The edges (left, right) `later` ms from now. Each changes at most once or twice as `later` grows, and
-    /// never back into a state it had.
+    /// The edges (left, right) `later` ms from now. Each changes at most twice as `later`
+    /// increases, and never back into an earlier state.
     fn state(&self, later: i64) -> (EdgeState, EdgeState) {
         let threshold = self.average * GAP;
         let to_start = (self.to_start_ms - later) as f64 / 1000.0;
@@ -311,8 +313,8 @@ impl ExtrapolationEdges {
     }
 }
 
-/// The largest `later` in `0..=most` for which `same` holds, given that it holds at 0 and, once
-/// false, stays so.
+/// The largest `later` in `0..=most` for which `same` is true, if it is true at 0 and, once false,
+/// stays false.
 fn last_same(most: i64, same: impl Fn(i64) -> bool) -> i64 {
     let mut low = 0;
     let mut high = most;
@@ -327,7 +329,7 @@ fn last_same(most: i64, same: impl Fn(i64) -> bool) -> i64 {
     low
 }
 
-/// `rate`, `increase` and `delta` from the words of the specification, step by step.
+/// `rate`, `increase` and `delta` following the words of the specification, step by step.
 fn extrapolated_reference(w: &Window, counter: bool, per_second: bool) -> f64 {
     let samples: Vec<(i64, f64)> = w.ts.iter().copied().zip(w.vs.iter().copied()).collect();
     let [(first_t, first), .., (last_t, last)] = samples[..] else { return ABSENT };
@@ -367,7 +369,7 @@ fn idelta(w: &Window) -> f64 {
     instant(w, false)
 }
 
-/// From the last two samples. ABSENT if there are none, or if they have one time.
+/// The result of the last two samples. ABSENT if there are not two, or if they have the same time.
 fn instant(w: &Window, counter: bool) -> f64 {
     let last = w.ts.len() - 1;
     if last == 0 || w.ts[last] == w.ts[last - 1] {
@@ -416,7 +418,7 @@ fn changes_reference(w: &Window) -> f64 {
     n
 }
 
-/// A NaN never resets.
+/// A NaN is never a reset.
 fn resets(w: &Window) -> f64 {
     if w.monotone { 0.0 } else { w.vs.windows(2).filter(|p| p[1] < p[0]).count() as f64 }
 }

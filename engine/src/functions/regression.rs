@@ -7,7 +7,7 @@ use crate::types::ValueType::{Matrix, Scalar, Vector};
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     Function::new("deriv", &[Matrix], Vector, Kernel::Window(WindowKernel::floats(deriv, deriv_reference).trend(deriv_of)))
         .doc("Per-second slope of the least-squares line through the window.", "deriv(disk_free_bytes[1h])"),
@@ -45,11 +45,11 @@ pub(super) static ENTRIES: &[Function] = &[
 
 /// The least-squares line through the samples.
 struct DirectFit {
-    /// Per second.
+    /// Slope per second.
     slope: f64,
     /// Value at the origin.
     intercept: f64,
-    /// Spread of the times: sum of the squares of their distances from their mean, s².
+    /// Sum of the squared differences of times from their mean, in s².
     variance: f64,
 }
 
@@ -84,10 +84,10 @@ fn predict(w: &Window) -> f64 {
 }
 
 /// The prediction, and how much it rises per second of evaluation time: the line is the same while
-/// no sample comes or goes. The kernel works it out from another origin at each time, which rounds
-/// differently: relative to what is added up, by [`REORIGINED`]. Where the squares of times cancel,
-/// because the samples lie close together for their age, rounding decides the answer: then it must
-/// be asked each time, and there is no slope (NaN).
+/// no sample arrives or leaves. The kernel computes it from another origin at each time, which
+/// rounds differently, relative to the summands by [`REORIGINED`]. If the samples are close
+/// together compared with their age, the squares of times cancel and rounding decides the result.
+/// Then it must be computed each time, and the slope is NaN.
 fn predicted(w: &Window) -> (f64, f64) {
     if w.ts.len() < 2 {
         return (ABSENT, 0.0);
@@ -97,7 +97,7 @@ fn predicted(w: &Window) -> (f64, f64) {
     (slope * w.args[0] + intercept, if cancels { NAN } else { slope })
 }
 
-/// Whether squares of the times of a window cancel.
+/// Whether the squares of the times of a window cancel.
 fn cancels(w: &Window, n: f64, variance: f64) -> bool {
     let oldest = (w.t - w.start) as f64 / 1e3;
     oldest * oldest * n > CANCELS * variance
@@ -117,10 +117,10 @@ fn predicted_of(trend: &LineFit, w: &Window) -> Option<(f64, f64)> {
         .then(|| (slope * w.args[0] + value, slope))
 }
 
-/// See [`predicted`].
+/// The rounding difference in [`predicted`].
 pub const REORIGINED: f64 = 1e-9;
 
-/// Sums of squares that cancel by more than this.
+/// Sums of squares that cancel by more than this factor.
 const CANCELS: f64 = 1e3;
 
 fn line_reference(w: &Window, origin: TimeMs) -> (f64, f64) {
@@ -155,7 +155,7 @@ fn predict_reference(w: &Window) -> f64 {
     }
 }
 
-/// Refuses factors outside (0, 1). A NaN passes, as in Prometheus.
+/// Rejects factors outside (0, 1). NaN passes, as in Prometheus.
 fn check_smoothing(args: &[f64]) -> Result<(), String> {
     for (kind, symbol, factor) in [("smoothing", "sf", args[0]), ("trend", "tf", args[1])] {
         if factor <= 0.0 || factor >= 1.0 {
@@ -170,7 +170,7 @@ fn check_smoothing(args: &[f64]) -> Result<(), String> {
     Ok(())
 }
 
-/// Holt-Winters: a smoothed value and a trend, both carried along. `args`: smoothing and trend factor.
+/// Holt-Winters: a smoothed value and a trend. `args`: smoothing factor and trend factor.
 fn smoothing(w: &Window) -> f64 {
     if w.ts.len() < 2 {
         return ABSENT;
@@ -216,7 +216,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// While the window slides over the same samples the prediction moves along its line.
+        /// While the window slides over the same samples, the prediction moves along its line.
         #[test]
         fn predictions_move_along_a_line(
             vs in prop::collection::vec(-1e3f64..1e3, 2..40),

@@ -1,6 +1,6 @@
-//! The samples of one series as both runtimes hold them: floats, native histograms and start
-//! timestamps, each in time order in a slice of its own. Windows and the newest sample are cut out
-//! of them here.
+//! The samples of one series as both runtimes pass them to kernels: floats, native histograms and
+//! start timestamps, each in a slice in order of time. Windows and the newest sample are taken from
+//! them.
 
 use super::Window;
 use super::extended::smoothed_float;
@@ -13,12 +13,12 @@ use storage::model::histogram::ResetHint;
 use storage::model::value::{ABSENT, is_stale};
 use storage::model::{NativeHistogram, TimeMs};
 
-/// See the module.
+/// The samples of one series.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct SeriesSlices<'a> {
     /// Times of the floats.
     pub ts: &'a [TimeMs],
-    /// The floats. Windows want them without stale markers, [`SeriesSlices::newest`] with them.
+    /// The floats: for windows without stale markers, for [`SeriesSlices::newest`] with them.
     pub vs: &'a [f64],
     /// The native histograms.
     pub histograms: &'a [TimedHistogram],
@@ -26,7 +26,7 @@ pub struct SeriesSlices<'a> {
     pub starts: &'a [(TimeMs, TimeMs)],
 }
 
-/// The items of a slice with `after < t ≤ until`.
+/// The range of the items with `after < t ≤ until`.
 fn cut<T>(items: &[T], after: TimeMs, until: TimeMs, time: impl Fn(&T) -> TimeMs) -> std::ops::Range<usize> {
     let to = items.partition_point(|item| time(item) <= until);
     items[..to].partition_point(|item| time(item) <= after)..to
@@ -50,12 +50,12 @@ impl<'a> SeriesSlices<'a> {
         self.ts.len() + self.histograms.len()
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.ts.is_empty() && self.histograms.is_empty()
     }
 
-    /// The window over all of them; `like` says the rest.
+    /// The window over all of them; other fields are taken from `like`.
     pub fn window(&self, like: Window<'a>) -> Window<'a> {
         Window { ts: self.ts, vs: self.vs, histograms: self.histograms, starts: self.starts, ..like }
     }
@@ -77,7 +77,8 @@ impl<'a> SeriesSlices<'a> {
         self.starts.binary_search_by_key(&t, |(t, _)| *t).map_or(0, |at| self.starts[at].1)
     }
 
-    /// The value at `t` on the line between the samples around it; the samples are those within reach.
+    /// The interpolated value at `t`; the slices have the samples within the lookback on both
+    /// sides.
     pub fn smoothed(&self, t: TimeMs, findings: &mut Findings) -> Sample {
         if !self.ts.is_empty() && !self.histograms.is_empty() {
             findings.add(Finding::MixedKinds);
@@ -90,7 +91,8 @@ impl<'a> SeriesSlices<'a> {
     }
 }
 
-/// Tells of each histogram but the first whether it comes behind a reset, where it does not say so itself.
+/// Sets the hints of all histograms but the first that have none: whether there was a reset before
+/// them.
 pub fn derive_reset_hints(histograms: &mut [TimedHistogram]) {
     for i in 1..histograms.len() {
         let (before, rest) = histograms.split_at_mut(i);
@@ -103,7 +105,7 @@ pub fn derive_reset_hints(histograms: &mut [TimedHistogram]) {
     }
 }
 
-/// Leaves count and sum of each histogram, and what is known of a reset before it.
+/// Removes the buckets of each histogram; count, sum and hint stay.
 pub fn leave_buckets(histograms: &mut [TimedHistogram]) {
     for (_, h) in histograms {
         let NativeHistogram { schema, count, sum, hint, .. } = **h;
@@ -111,7 +113,7 @@ pub fn leave_buckets(histograms: &mut [TimedHistogram]) {
     }
 }
 
-/// Takes stale markers out of a series' floats.
+/// Removes stale markers from a series' floats.
 pub fn drop_stale(ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
     if vs.iter().any(|v| is_stale(*v)) {
         let mut values = vs.iter();

@@ -1,11 +1,12 @@
-//! Extremes of a window that slides along a series: each sample is looked at once, not once per window.
+//! Extremes of a window that slides along a series: each sample is visited once, not once per
+//! window.
 //!
-//! Kept are the samples that may still become the extreme: those that no later one is better than.
-//! They come out of [`super::over_time`]'s kernels bit by bit: of equals the first, NaN only if
-//! there is nothing else.
+//! Only samples that may still become the extreme are kept: those without a later, better one. The
+//! results are exactly those of the kernels in [`super::over_time`]: of equal values the first, NaN
+//! only if all are NaN.
 
-/// For windows `lo..hi` into the values of one series, neither empty nor ever going back: their
-/// values, appended.
+/// For windows `lo..hi` into the values of one series, which are not empty and only move forward:
+/// appends their values.
 pub type BatchKernel = fn(&[f64], &[(usize, usize)], &mut Vec<f64>);
 
 /// Largest values.
@@ -34,7 +35,7 @@ fn extremes(vs: &[f64], windows: &[(usize, usize)], out: &mut Vec<f64>, better: 
         while kept.get(first).is_some_and(|(at, _)| at < lo) {
             first += 1;
         }
-        // All NaN: the kernels answer the last one.
+        // All are NaN: the kernels return the last one.
         out.push(kept.get(first).map_or(vs[hi - 1], |(_, v)| *v));
     }
 }

@@ -1,20 +1,21 @@
-//! The values of a window in order, kept up while it slides: what order statistics
-//! ([`super::quantile`]) ask. A value that comes takes the place of one that goes, and only what
-//! lies between the two moves. Nothing else of the window is kept: what goes is read from the rows
-//! once more, at the window's trailing edge.
+//! The sorted values of a window, updated while it slides, for order statistics
+//! ([`super::quantile`]). A new value replaces one that leaves, and only the values between the two
+//! are moved. Nothing else is stored: the values that leave are read again from the rows at the
+//! window's left edge.
 //!
-//! The newest time of a window is not among the values: samples of other series may still come for
-//! it ([`SortedWindow`] adds it). What comes later still is told by [`WindowRows::edits_since`].
+//! The newest row of a window is not among the sorted values, because samples of other series may
+//! still arrive for it; [`SortedWindow`] adds it. Later changes come from
+//! [`WindowRows::edits_since`].
 
 use super::panes::WindowRows;
 use super::quantile::order;
 use storage::model::value::{ABSENT, is_histogram, is_sample};
 use storage::vec_growth::reserve_slack;
 
-/// A change of rows behind the newest.
+/// A change of rows before the newest.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum RowEdit {
-    /// A row without values came in between: from now on it has this number.
+    /// A row without values was inserted; it has this number.
     Row(u32),
     /// A value was replaced.
     Cell {
@@ -22,9 +23,9 @@ pub enum RowEdit {
         at: u32,
         /// The column.
         column: u32,
-        /// What stood there.
+        /// The old value.
         before: f64,
-        /// What stands there.
+        /// The new value.
         after: f64,
     },
 }
@@ -33,28 +34,28 @@ pub enum RowEdit {
 #[derive(Copy, Clone, Debug)]
 pub struct SortedWindow<'a> {
     sorted: &'a [f64],
-    /// Where it would stand.
+    /// The index at which it would be, and the value.
     newest: Option<(usize, f64)>,
 }
 
 impl<'a> SortedWindow<'a> {
-    /// Values in [`order`], and the sample of the newest time, if it has a float.
+    /// Values sorted by [`order`], and the sample of the newest row, if it is a float.
     pub fn new(sorted: &'a [f64], newest: f64) -> SortedWindow<'a> {
         let newest = float(newest).map(|v| (place(sorted, v), v));
         SortedWindow { sorted, newest }
     }
 
-    /// How many values.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.sorted.len() + usize::from(self.newest.is_some())
     }
 
-    /// Whether there is none.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Value number `at` of all.
+    /// Value number `at`.
     pub fn at(&self, at: usize) -> f64 {
         match self.newest {
             Some((place, v)) if place == at => v,
@@ -63,7 +64,7 @@ impl<'a> SortedWindow<'a> {
         }
     }
 
-    /// How many values are below `v`, which is a number, as are they.
+    /// How many values are below `v`. Neither `v` nor the values may be NaN.
     pub fn below(&self, v: f64) -> usize {
         let newest = self.newest.is_some_and(|(_, newest)| newest < v);
         self.sorted.partition_point(|other| *other < v) + usize::from(newest)
@@ -73,16 +74,17 @@ impl<'a> SortedWindow<'a> {
 /// The sorted values of one block's columns.
 #[derive(Default)]
 pub struct SortedColumns {
-    /// Rows `from..to` are in.
+    /// The values of rows `from..to` are included.
     from: u32,
     to: u32,
-    /// The edits that are in.
+    /// Number of edits that are included.
     edits: u64,
     columns: Vec<Vec<f64>>,
 }
 
 impl SortedColumns {
-    /// What `answer` says of the window over rows `span.0..span.1`, for each of `width` columns, into `out`.
+    /// Writes the result of `answer` for the window over rows `span.0..span.1` to `out`, for each
+    /// of `width` columns.
     pub fn eval(
         &mut self,
         rows: &dyn WindowRows,
@@ -109,7 +111,7 @@ impl SortedColumns {
         values + self.columns.capacity() * size_of::<Vec<f64>>()
     }
 
-    /// Brings it to rows `from..to`; `false`: that is not possible, or it is cheaper to begin anew.
+    /// Moves to rows `from..to`. `false`: that is not possible, or beginning again is cheaper.
     fn slide(&mut self, rows: &dyn WindowRows, (from, to): (u32, u32)) -> bool {
         let Some(edits) = rows.edits_since(self.edits) else { return false };
         self.edits = rows.edits();
@@ -134,7 +136,7 @@ impl SortedColumns {
         true
     }
 
-    /// Puts the values of one row in the place of those of another.
+    /// Replaces the values of one row by those of another.
     fn exchange(&mut self, old: &[f64], new: &[f64]) -> bool {
         let cell = |row: &[f64], column: usize| row.get(column).copied().and_then(float);
         let columns = self.columns.iter_mut().enumerate();
@@ -142,7 +144,7 @@ impl SortedColumns {
         replaced.all(|found| found)
     }
 
-    /// Takes an edit over.
+    /// Applies an edit.
     fn take(&mut self, edit: RowEdit) -> bool {
         match edit {
             RowEdit::Row(at) => {
@@ -181,12 +183,12 @@ fn float(v: f64) -> Option<f64> {
     (is_sample(v) && !is_histogram(v)).then_some(v)
 }
 
-/// Where a value stands, or would.
+/// The index at which a value is, or would be.
 fn place(sorted: &[f64], v: f64) -> usize {
     sorted.partition_point(|other| order(other, &v).is_lt())
 }
 
-/// Takes one value out and another one in; `false`: there was no such value.
+/// Removes one value and inserts another. `false`: the value to remove was not found.
 fn replace(sorted: &mut Vec<f64>, gone: Option<f64>, come: Option<f64>) -> bool {
     let to = come.map(|v| (place(sorted, v), v));
     let from = gone.map(|v| (place(sorted, v), v));
@@ -206,7 +208,7 @@ fn replace(sorted: &mut Vec<f64>, gone: Option<f64>, come: Option<f64>) -> bool 
         }
         (Some((from, _)), None) => {
             sorted.remove(from);
-            // The series has ended, and its values go one by one.
+            // The series has ended, and its values leave one by one.
             if sorted.capacity() > 2 * sorted.len() + 16 {
                 sorted.shrink_to_fit();
             }
@@ -228,7 +230,7 @@ mod tests {
     use storage::model::TimeMs;
     use storage::model::value::{HISTOGRAM, STALE};
 
-    /// Rows of two columns, of which the oldest do not have the second, and every edit there has been.
+    /// Rows of two columns, of which the oldest do not have the second, and all edits so far.
     struct Given {
         rows: Vec<Vec<f64>>,
         oldest: u32,
@@ -237,7 +239,7 @@ mod tests {
     }
 
     impl Given {
-        /// Row `at` is there from now on, and empty.
+        /// Inserts an empty row `at`.
         fn insert(&mut self, at: u32) {
             self.rows.insert(at as usize, vec![ABSENT; 2]);
             self.edits.push(RowEdit::Row(at));
@@ -295,14 +297,14 @@ mod tests {
         ]
     }
 
-    /// Of most windows none is infinite, of some the median.
+    /// In most windows none is infinite, in some the median is.
     fn infinite() -> impl Strategy<Value = f64> {
         prop_oneof![3 => value(), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)]
     }
 
     fn rows() -> impl Strategy<Value = Vec<[f64; 2]>> {
         let rows = |value: BoxedStrategy<f64>| prop::collection::vec([value.clone(), value], 100..300);
-        // Without a NaN in most of them, `mad` has a value.
+        // Without NaN in most of them, `mad` has a value.
         let finite = (-20i32..20).prop_map(|v| f64::from(v) / 4.0).boxed();
         prop_oneof![rows(finite), rows(value().boxed()), rows(infinite().boxed())]
     }
@@ -316,7 +318,7 @@ mod tests {
         Nothing,
         Value(u32, u32, f64),
         Row(u32),
-        /// More than can be told.
+        /// More edits than are kept.
         Much(u32, f64),
     }
 
@@ -330,7 +332,8 @@ mod tests {
     }
 
     proptest! {
-        /// Windows slide over rows that come, go and change; every function that is kept in order.
+        /// Windows slide over rows that are added, removed and changed; for every function of
+        /// sorted values.
         #[test]
         fn the_same_as_from_scratch(
             rows in rows(),
@@ -376,7 +379,7 @@ mod tests {
                         prop_assert!(same(*got, want), "{}: {got:e}, from scratch {want:e} of {vs:?}", function.name);
                     }
                 }
-                // What has been seen to go may be forgotten, now and then more.
+                // Rows that have left may be dropped, and sometimes more.
                 given.oldest = if trim { from } else { given.oldest };
             }
         }

@@ -1,5 +1,5 @@
-//! Start timestamps: since when a counter counts, as its samples say it. A start behind the sample
-//! before tells of a reset that the values may hide.
+//! Start timestamps: since when a counter counts, according to its samples. A start after the
+//! previous sample means a reset, which the values may not show.
 
 use super::Window;
 use storage::model::TimeMs;
@@ -7,7 +7,7 @@ use storage::model::TimeMs;
 /// A sample's time and its start timestamp, 0 if that is not known.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct StartedSample {
-    /// Time.
+    /// Time of the sample.
     pub t: TimeMs,
     /// Start timestamp.
     pub start: TimeMs,
@@ -19,9 +19,9 @@ impl StartedSample {
         StartedSample { t, start: if w.starts.is_empty() { 0 } else { w.start_of(t) } }
     }
 
-    /// Whether the counter was reset since `before`. A start at the sample before is a reset where
-    /// that one's own start is known and sensible: then the series holds differences. Starts at or
-    /// behind their own sample say nothing.
+    /// Whether the counter was reset since `before`. A start equal to the time of `before` is a
+    /// reset if the start of `before` is known and valid: then the series has differences (delta
+    /// temporality). A start at or after its own sample is ignored.
     pub fn reset_since(self, before: StartedSample) -> bool {
         if self.start == 0 || self.start >= self.t || self.start < before.t {
             return false;
@@ -29,12 +29,13 @@ impl StartedSample {
         self.start > before.t || (before.start != 0 && before.start < before.t)
     }
 
-    /// Whether it claims to count from before the sample before, and not from where that one does.
+    /// Whether it claims to count from before the previous sample, but not from the start of that
+    /// one.
     pub fn overlaps(self, before: StartedSample) -> bool {
         self.start != 0 && self.start < before.t && self.start != before.start
     }
 
-    /// Its start, if it lies in the window and before the sample.
+    /// The start, if it is in the window and before the sample.
     pub fn started_in(self, w: &Window) -> Option<TimeMs> {
         (self.start != 0 && self.start > w.start && self.start < self.t).then_some(self.start)
     }

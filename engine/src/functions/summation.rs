@@ -1,14 +1,15 @@
-//! Sums and means as Prometheus forms them: Neumaier's compensated sum, and a mean that survives overflow.
+//! Sums and means as in Prometheus: Neumaier's compensated sum, and a mean that survives overflow.
 //!
-//! A more exact sum would be a different answer: `-2.26e220 + … + 2.26e220` must lose what Neumaier loses.
-//! Used by [`super::over_time`], [`super::regression`] and [`super::aggregation`]; nothing else compensates.
+//! A more exact sum would be a different result: `-2.26e220 + … + 2.26e220` must lose what
+//! Neumaier's loses. Used by [`super::over_time`], [`super::regression`] and
+//! [`super::aggregation`]; nothing else compensates.
 
-/// A running sum with its lost low-order part.
+/// A running sum with the part that rounding lost.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Neumaier {
-    /// The sum as plain addition has it.
+    /// The sum by plain addition.
     pub sum: f64,
-    /// What rounding took from it. 0 once the sum is infinite, or it would poison the answer.
+    /// What rounding lost. 0 once the sum is infinite, because otherwise the result would be NaN.
     pub c: f64,
 }
 
@@ -39,7 +40,7 @@ impl Neumaier {
     }
 }
 
-/// A running mean: a compensated sum until that overflows, from then on an incremental mean.
+/// A running mean: a compensated sum until that overflows, then an incremental mean.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Mean {
     /// The sum of the values, or their mean once `incremental`.
@@ -74,7 +75,7 @@ impl Mean {
         self.acc.add(value / self.count);
     }
 
-    /// The mean of the values of both, for partial answers that meet at a gather stage.
+    /// Adds the values of another mean, for partial aggregates.
     pub fn merge(&mut self, other: &Mean) {
         if !self.incremental && !other.incremental {
             let mut next = self.acc;
@@ -100,18 +101,18 @@ impl Mean {
         *self = Mean { acc, count: total, incremental: true };
     }
 
-    /// As three numbers, to travel in columns: sum, compensation, count (negative: the sum is a
-    /// mean already).
+    /// The mean as three columns of a partial aggregate: sum, compensation, count (negative: the
+    /// sum is already a mean).
     pub fn lanes(&self) -> [f64; 3] {
         [self.acc.sum, self.acc.c, if self.incremental { -self.count } else { self.count }]
     }
 
-    /// Out of its three numbers.
+    /// The mean from its three columns.
     pub fn from_lanes([sum, c, count]: [f64; 3]) -> Mean {
         Mean { acc: Neumaier { sum, c }, count: count.abs(), incremental: count < 0.0 }
     }
 
-    /// How many values went in.
+    /// Number of values.
     pub fn count(&self) -> f64 {
         self.count
     }

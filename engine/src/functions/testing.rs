@@ -1,4 +1,4 @@
-//! For the tests of this room: calls by name, windows by hand, and windows at random.
+//! For the tests of functions: calls by name, windows by hand, and random windows.
 
 use super::window::TimedHistogram;
 use super::{Kernel, Window, lookup};
@@ -8,13 +8,13 @@ use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
 use storage::model::{NativeHistogram, TimeMs};
 
-/// The same bits, or both NaN (payloads do not matter) — but ABSENT only equals itself.
+/// Equal bits, or both NaN (payloads do not matter); but ABSENT only equals itself.
 pub fn same(a: f64, b: f64) -> bool {
     use storage::model::value::is_absent;
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan() && is_absent(a) == is_absent(b))
 }
 
-/// An elementwise function of one value, at time 0.
+/// A function of one value, at time 0.
 pub fn call(name: &str, v: f64, args: &[f64]) -> f64 {
     match lookup(name).expect("in the table").kernel {
         Kernel::Map(map) => map(v, args, 0),
@@ -28,7 +28,7 @@ pub fn window<'a>(ts: &'a [TimeMs], vs: &'a [f64]) -> Window<'a> {
     Window { ts, vs, ..Window::default() }
 }
 
-/// A window function over values 10 s apart; the window ends with the last sample and starts 10 s
+/// A window function over values 10 s apart; the window ends with the last sample and begins 10 s
 /// before the first.
 pub fn window_call(name: &str, vs: &[f64], args: &[f64]) -> f64 {
     let ts: Vec<TimeMs> = (1..=vs.len() as i64).map(|i| i * 10_000).collect();
@@ -61,7 +61,7 @@ impl OwnedWindow {
     }
 }
 
-/// Values that trip arithmetic.
+/// Values that are difficult for arithmetic.
 fn special() -> impl Strategy<Value = f64> {
     prop::sample::select(vec![
         0.0,
@@ -80,7 +80,7 @@ fn special() -> impl Strategy<Value = f64> {
     ])
 }
 
-/// Values of one character per window: counters with resets, gauges, few distinct values, anything.
+/// Values of one kind per window: counters with resets, gauges, few distinct values, anything.
 fn values() -> impl Strategy<Value = Vec<f64>> {
     let n = 1..300usize;
     let counter = prop::collection::vec((0u32..1000, 0u8..20), n.clone()).prop_map(|steps| {
@@ -102,7 +102,7 @@ fn values() -> impl Strategy<Value = Vec<f64>> {
     ]
 }
 
-/// Distances of samples: regular, jittering, with gaps.
+/// Distances of samples: regular, with jitter, with gaps.
 fn gaps(n: usize) -> impl Strategy<Value = Vec<i64>> {
     prop_oneof![
         Just(vec![15_000; n]),
@@ -146,7 +146,7 @@ impl OwnedMixedWindow {
     }
 }
 
-/// The recipe of a histogram: what happens to the counter, and its shape.
+/// How a histogram is made: the change of the counter, and its shape.
 #[derive(Clone, Debug)]
 struct Recipe {
     add: [u8; 3],
@@ -154,7 +154,8 @@ struct Recipe {
     hint: u8,
 }
 
-/// Histograms of one series: mostly counters of one shape, with resets, other schemas, custom buckets, hints.
+/// Histograms of one series: mostly counters of one shape, with resets, other schemas, custom
+/// buckets, hints.
 fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<TimedHistogram> {
     let mut counts = [0.0f64; 3];
     let make = |(recipe, t): (Recipe, &TimeMs)| {
@@ -187,11 +188,11 @@ fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<TimedHistogram> {
     recipes.into_iter().zip(times).map(make).collect()
 }
 
-/// Windows of floats, histograms or both, with start timestamps and wider reach.
+/// Windows of floats, histograms or both, with start timestamps and extensions.
 pub fn mixed_windows() -> impl Strategy<Value = OwnedMixedWindow> {
     let recipe = (any::<[u8; 3]>(), any::<u8>(), any::<u8>());
     let recipe = recipe.prop_map(|(add, shape, hint)| Recipe { add, shape, hint });
-    // Uniform windows are rare among random shapes: some take the first histogram's.
+    // Uniform windows are rare among random shapes, so some get the first histogram's shape.
     let recipes = (prop::collection::vec(recipe, 12), any::<bool>()).prop_map(|(mut recipes, alike)| {
         let shape = recipes[0].shape | 1;
         recipes.iter_mut().filter(|_| alike).for_each(|recipe| recipe.shape = shape);

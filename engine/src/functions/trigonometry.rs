@@ -1,4 +1,5 @@
-//! Angles: all elementwise, by the platform's mathematics, which may differ from Go's in the last bits.
+//! Trigonometry on single values, by the platform's `libm`, which may differ from Go's in the last
+//! bits.
 
 use super::{Function, Kernel};
 use crate::types::ValueType::Vector;
@@ -9,8 +10,8 @@ const fn map(name: &'static str, kernel: fn(f64, &[f64], TimeMs) -> f64) -> Func
     Function::new(name, &[Vector], Vector, Kernel::Map(kernel))
 }
 
-/// From here on the inverse hyperbolic functions are the logarithm of twice the number; the general
-/// formulas square it.
+/// From this value on, the inverse hyperbolic functions are the logarithm of twice the value; the
+/// general formulas square it.
 const HUGE: f64 = (1u64 << 28) as f64;
 
 fn acosh(v: f64) -> f64 {
@@ -21,7 +22,7 @@ fn asinh(v: f64) -> f64 {
     if v.abs() >= HUGE { (v.abs().ln() + LN_2).copysign(v) } else { v.asinh() }
 }
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     map("acos", |v, _, _| v.acos()).doc("Arc cosine, in radians.", "acos(cosine)"),
     map("acosh", |v, _, _| acosh(v)).doc("Inverse hyperbolic cosine.", "acosh(ratio)"),

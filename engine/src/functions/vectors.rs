@@ -1,4 +1,4 @@
-//! Functions that see a whole vector, or where it came from: their operators are in `crate::operators`.
+//! Functions of a whole vector, or of its origin. Their operators are in `crate::operators`.
 
 use super::{Function, Kernel, OperatorFunction};
 use crate::limits::REPEATED_ARGUMENTS;
@@ -14,7 +14,7 @@ const fn special(
     Function::new(name, args, returns, Kernel::Special(special))
 }
 
-/// The family's entries.
+/// The entries of this family.
 pub(super) static ENTRIES: &[Function] = &[
     special("absent", &[Vector], Vector, OperatorFunction::Absent).doc(
         "1 if the vector is empty, labelled by the selector's equality matchers.",
@@ -69,8 +69,8 @@ pub(super) static ENTRIES: &[Function] = &[
         .doc("A scalar as a vector of one element without labels.", "vector(1)"),
 ];
 
-/// Texts as people count them: runs of digits compare as numbers, what is between them byte by
-/// byte; a text that begins another one comes first.
+/// The natural order of texts: runs of digits are compared as numbers, the rest byte by byte; a
+/// prefix is before the longer text.
 pub fn natural_order(a: &str, b: &str) -> Ordering {
     let mut left = a;
     let mut right = b;
@@ -89,7 +89,7 @@ pub fn natural_order(a: &str, b: &str) -> Ordering {
     left.len().cmp(&right.len())
 }
 
-/// The digits, or the other characters, at the front of `text`.
+/// The digits, or the other characters, at the beginning of `text`.
 fn run(text: &str) -> &str {
     let digit = text.starts_with(|c: char| c.is_ascii_digit());
     let end = text.find(|c: char| c.is_ascii_digit() != digit).unwrap_or(text.len());

@@ -1,9 +1,10 @@
-//! Windows: the samples of one series that a function sees at one time, and what a window function is.
+//! Windows: the samples of one series that a function gets at one time, and the description of a
+//! window function.
 //!
-//! A window holds floats and native histograms in slices of their own, each in time order. Most
-//! windows hold floats alone; they take [`WindowKernel::eval`] and pay nothing for the rest.
-//! Whatever has histograms, start timestamps or wider reach than the window itself goes through
-//! [`WindowKernel::mixed`]. What a kernel notices on the way is in [`super::findings`].
+//! A window has floats and native histograms in separate slices, each in order of time. Most
+//! windows have only floats and use [`WindowKernel::eval`]. Windows with histograms, start
+//! timestamps or an extension (`anchored`, `smoothed`) use [`WindowKernel::mixed`]. What a kernel
+//! finds in the samples is in [`super::findings`].
 
 use super::findings::{Finding, Findings};
 use super::line_fit::LineFit;
@@ -20,83 +21,84 @@ use storage::model::{NativeHistogram, TimeMs};
 /// A histogram and its time.
 pub type TimedHistogram = (TimeMs, Arc<NativeHistogram>);
 
-/// A kernel over windows of any kind.
+/// A kernel for windows of any kind.
 pub type MixedFn = fn(&Window, &mut Findings) -> Sample;
 
 /// A window function.
 #[derive(Copy, Clone, Debug)]
 pub struct WindowKernel {
-    /// The kernel for windows of floats: ABSENT if the window gives no value. `Window::ts` is never empty.
+    /// The kernel for windows of floats; ABSENT if there is no value. `Window::ts` is never empty.
     pub eval: fn(&Window) -> f64,
-    /// The obviously right, slow version: property tests compare.
+    /// A simple, slow version of the kernel, with which tests compare it.
     pub reference: fn(&Window) -> f64,
-    /// When the value moves although no sample arrives.
+    /// When the value changes although no sample arrives.
     pub moves: TimeDependence,
-    /// How it is kept up while the window slides.
+    /// How the value is updated while the window slides.
     pub method: WindowMethod,
-    /// What becomes of native histograms.
+    /// What the function does with native histograms.
     pub mixed: HistogramSupport,
-    /// It is made for counters: a float series that is not called like one is worth an info.
+    /// The function expects counters: a float series whose name is not that of a counter gets an
+    /// info.
     pub expects_counter: bool,
-    /// Start timestamps make a difference.
+    /// Whether start timestamps matter.
     pub reads_starts: bool,
-    /// The kernel for many windows of one series at once.
+    /// A kernel for many windows of one series at once.
     pub slide: Option<BatchKernel>,
 }
 
-/// How a window function of floats is kept up while its window slides.
+/// How a window function of floats is updated while its window slides.
 #[derive(Copy, Clone, Debug)]
 pub enum WindowMethod {
-    /// All samples of the window are looked at again.
+    /// All samples of the window are read again.
     Scan,
-    /// The kernel looks at the first sample, at the last two and at their number, and unless it is
-    /// told that the window is monotone, at each pair: it may be given an abridged window
-    /// ([`Window::skipped`]).
+    /// The kernel needs only the first sample, the last two and their number; and each pair, unless
+    /// the window is monotone. So it may get an abridged window ([`Window::skipped`]).
     Ends {
-        /// It looks at pairs.
+        /// Whether it needs pairs.
         pairs: bool,
     },
-    /// Long windows are summed up pane by pane.
+    /// Long windows are computed from panes.
     Panes {
-        /// Makes the panes.
+        /// Creates the panes.
         make: PaneFactory,
-        /// The value is that of the kernel bit by bit. Otherwise it is a sum in another order, and
-        /// may differ by [`super::panes::REORDERED`] of the sum of the magnitudes.
+        /// The value equals that of the kernel bit by bit. Otherwise it is a sum in another order,
+        /// which may differ by [`super::panes::REORDERED`] of the sum of magnitudes.
         exact: bool,
     },
-    /// The same for functions of a least-squares line: the value, and how much it rises per second
-    /// while no sample comes or goes. `None`: rounding decides, and the kernel must be asked.
-    /// Differs from the kernel as it may differ from itself ([`super::line_fit::REFIT_TOLERANCE`]).
+    /// Long windows are computed from a least-squares line, from panes. Returns the value, and its
+    /// slope per second while no sample arrives or leaves. `None`: rounding decides the result, so
+    /// the kernel must be used. The difference from the kernel is bounded by
+    /// [`super::line_fit::REFIT_TOLERANCE`].
     Trend(fn(&LineFit, &Window) -> Option<(f64, f64)>),
-    /// The values of long windows are kept in order: the value is that of these, which are not
-    /// none, and of the scalar parameters, bit by bit as the kernel's.
+    /// The values of long windows are kept sorted. The value is computed from these (there is at
+    /// least one) and from the scalar parameters; it equals that of the kernel bit by bit.
     Order(SortedKernel),
 }
 
-/// See [`WindowMethod::Order`].
+/// A kernel for sorted values, see [`WindowMethod::Order`].
 pub type SortedKernel = fn(&SortedWindow, &[f64]) -> f64;
 
-/// What a window function makes of windows that do not hold just floats.
+/// What a window function does with windows that do not have only floats.
 #[derive(Copy, Clone, Debug)]
 pub enum HistogramSupport {
-    /// Histograms are left out; where there are floats too, that is worth an info.
+    /// Ignores histograms; if there are floats as well, that is an info.
     LeftOut,
-    /// It has a kernel for them.
+    /// Has a kernel for them.
     Taken(MixedKernel),
 }
 
 /// The kernel for windows of any kind.
 #[derive(Copy, Clone, Debug)]
 pub struct MixedKernel {
-    /// The kernel. The window has a sample of either kind.
+    /// The kernel. The window has at least one sample.
     pub eval: MixedFn,
     /// The slow version.
     pub reference: MixedFn,
-    /// What it takes, for the documentation.
+    /// What it supports, for the documentation.
     pub what: &'static str,
-    /// It knows what to do with this wider reach.
+    /// Whether it supports `anchored`.
     pub anchored: bool,
-    /// As `anchored`.
+    /// Whether it supports `smoothed`.
     pub smoothed: bool,
 }
 
@@ -105,27 +107,28 @@ pub struct MixedKernel {
 pub enum TimeDependence {
     /// Only when a sample leaves the window.
     OnExpiry,
-    /// When a sample leaves, and with time while one edge is extrapolated (rate, increase, delta).
+    /// When a sample leaves, and with time while one edge is extrapolated (`rate`, `increase`,
+    /// `delta`).
     Extrapolated,
-    /// At every tick, along a line: its value now, and how much it rises per second while no sample
-    /// arrives; NaN if that is not known.
+    /// At every tick, along a line: returns the value now and its slope per second while no sample
+    /// arrives. A slope of NaN means that it is not known.
     Line(fn(&Window) -> (f64, f64)),
 }
 
-/// The samples of one series in one window, and where the window stands.
+/// The samples of one series in one window, and the times of the window.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Window<'a> {
-    /// Times of the floats, ascending; no stale markers, no absent values.
+    /// Times of the floats, ascending; without stale markers and absent values.
     pub ts: &'a [TimeMs],
     /// The floats.
     pub vs: &'a [f64],
-    /// Floats between the first and the second one here that are not shown, because the kernel does
-    /// not look at them.
+    /// How many floats between the first and the second one were left out, because the kernel does
+    /// not need them.
     pub skipped: usize,
-    /// The native histograms, in time order; never at the time of a float.
+    /// The native histograms, in order of time; never at the time of a float.
     pub histograms: &'a [TimedHistogram],
-    /// What is known of start timestamps: (time of the sample, start), in order of time. Of other
-    /// samples it is 0.
+    /// Known start timestamps as (time of the sample, start), in order of time. For other samples
+    /// it is 0.
     pub starts: &'a [(TimeMs, TimeMs)],
     /// Left edge, exclusive: every `ts > start`, unless `extension` says otherwise.
     pub start: TimeMs,
@@ -135,10 +138,11 @@ pub struct Window<'a> {
     pub t: TimeMs,
     /// Scalar parameters, in order.
     pub args: &'a [f64],
-    /// The caller knows that no adjacent pair of floats decreases: a counter kernel need not look.
+    /// The caller knows that no float is below its predecessor, so kernels for counters need not
+    /// check.
     pub monotone: bool,
-    /// With one, samples within the lookback of an edge are there too: before the left one, and if
-    /// smoothed behind the right one.
+    /// With an extension, samples within the lookback of the edges are included: before the left
+    /// edge, and with `smoothed` after the right one.
     pub extension: Option<WindowExtension>,
 }
 
@@ -148,28 +152,30 @@ impl<'a> Window<'a> {
         self.ts.len() + self.skipped + self.histograms.len()
     }
 
-    /// Whether there is no sample. Kernels never see such a window.
+    /// Whether there are no samples. Kernels never get such a window.
     pub fn is_empty(&self) -> bool {
         self.ts.is_empty() && self.histograms.is_empty()
     }
 
-    /// Whether it holds just floats within its edges: all that the float kernels understand.
+    /// Whether there are only floats within the edges, which is all that kernels for floats
+    /// support.
     pub fn is_plain(&self) -> bool {
         self.histograms.is_empty() && self.starts.is_empty() && self.extension.is_none()
     }
 
-    /// Length of the window, ms.
+    /// Length of the window, in ms.
     pub fn range(&self) -> i64 {
         self.end - self.start
     }
 
-    /// Length of the window in seconds, rounded as Go's `Duration.Seconds`: whole seconds plus the rest.
+    /// Length of the window in seconds, rounded as Go's `Duration.Seconds`: whole seconds plus the
+    /// rest.
     pub fn range_seconds(&self) -> f64 {
         let range = self.range();
         (range / 1000) as f64 + ((range % 1000) * 1_000_000) as f64 / 1e9
     }
 
-    /// The last evaluation time at which the window that slides with it still holds its first sample.
+    /// The last evaluation time at which the sliding window still has its first sample.
     pub fn expiry(&self) -> TimeMs {
         self.t + (self.first_time() - self.start) - 1
     }
@@ -180,12 +186,12 @@ impl<'a> Window<'a> {
         self.histograms.first().map_or(float, |(t, _)| float.min(*t))
     }
 
-    /// Since when the counter of the sample at `t` counts; 0 if that is not known.
+    /// The start timestamp of the sample at `t`; 0 if it is not known.
     pub fn start_of(&self, t: TimeMs) -> TimeMs {
         self.starts.binary_search_by_key(&t, |(t, _)| *t).map_or(0, |at| self.starts[at].1)
     }
 
-    /// All samples in time order.
+    /// All samples in order of time.
     pub fn merged(&self) -> WindowSamples<'a> {
         WindowSamples { ts: self.ts, vs: self.vs, histograms: self.histograms }
     }
@@ -201,14 +207,14 @@ pub enum WindowSample<'a> {
 }
 
 impl WindowSample<'_> {
-    /// Its time.
+    /// Time of the sample.
     pub fn t(&self) -> TimeMs {
         match self {
             WindowSample::Float(t, _) | WindowSample::Histogram(t, _) => *t,
         }
     }
 
-    /// The time of a float in ms as a value; a histogram stays one.
+    /// The time of a float in ms as a value; a histogram is returned as it is.
     pub fn time_of_float(&self) -> Sample {
         match self {
             WindowSample::Float(t, _) => Sample::Float(*t as f64),
@@ -216,7 +222,7 @@ impl WindowSample<'_> {
         }
     }
 
-    /// Its value.
+    /// Value of the sample.
     pub fn sample(&self) -> Sample {
         match self {
             WindowSample::Float(_, v) => Sample::Float(*v),
@@ -225,7 +231,7 @@ impl WindowSample<'_> {
     }
 }
 
-/// The samples of a window in time order, from both ends.
+/// The samples of a window in order of time, as a double-ended iterator.
 #[derive(Clone, Debug)]
 pub struct WindowSamples<'a> {
     ts: &'a [TimeMs],
@@ -271,7 +277,7 @@ impl<'a> DoubleEndedIterator for WindowSamples<'a> {
 }
 
 impl WindowKernel {
-    /// A kernel of floats that changes when a sample leaves the window.
+    /// A kernel of floats whose value changes when a sample leaves the window.
     pub(super) const fn floats(eval: fn(&Window) -> f64, reference: fn(&Window) -> f64) -> WindowKernel {
         WindowKernel {
             eval,
@@ -285,25 +291,26 @@ impl WindowKernel {
         }
     }
 
-    /// As it moves.
+    /// Sets when the value changes.
     pub(super) const fn moves(mut self, moves: TimeDependence) -> WindowKernel {
         self.moves = moves;
         self
     }
 
-    /// Is kept up from the ends of its window; `pairs`: and from each pair, unless the window is monotone.
+    /// Computed from the ends of its window; with `pairs` also from each pair, unless the window is
+    /// monotone.
     pub(super) const fn ends(mut self, pairs: bool) -> WindowKernel {
         self.method = WindowMethod::Ends { pairs };
         self
     }
 
-    /// Is kept up pane by pane.
+    /// Computed from panes.
     pub(super) const fn panes(mut self, make: PaneFactory, exact: bool) -> WindowKernel {
         self.method = WindowMethod::Panes { make, exact };
         self
     }
 
-    /// Is kept up as a least-squares line, pane by pane.
+    /// Computed from a least-squares line, from panes.
     pub(super) const fn trend(
         mut self,
         of_line: fn(&LineFit, &Window) -> Option<(f64, f64)>,
@@ -312,7 +319,7 @@ impl WindowKernel {
         self
     }
 
-    /// Is kept up from the sorted values.
+    /// Computed from sorted values.
     pub(super) const fn order(mut self, of_sorted: SortedKernel) -> WindowKernel {
         self.method = WindowMethod::Order(of_sorted);
         self
@@ -324,7 +331,7 @@ impl WindowKernel {
         self
     }
 
-    /// Takes windows of any kind.
+    /// Supports windows of any kind.
     pub(super) const fn taken(
         mut self,
         what: &'static str,
@@ -336,7 +343,7 @@ impl WindowKernel {
         self
     }
 
-    /// Takes a wider reach: `anchored`, and perhaps `smoothed`.
+    /// Supports `anchored`, and perhaps `smoothed`.
     pub(super) const fn reaches(mut self, smoothed: bool) -> WindowKernel {
         if let HistogramSupport::Taken(taken) = &mut self.mixed {
             taken.anchored = true;
@@ -345,19 +352,19 @@ impl WindowKernel {
         self
     }
 
-    /// Heeds start timestamps.
+    /// Uses start timestamps.
     pub(super) const fn reads_starts(mut self) -> WindowKernel {
         self.reads_starts = true;
         self
     }
 
-    /// Is made for counters.
+    /// Expects counters.
     pub(super) const fn expects_counter(mut self) -> WindowKernel {
         self.expects_counter = true;
         self
     }
 
-    /// Whether it can be asked about a window with this reach.
+    /// Whether it supports a window with this extension.
     pub fn allows(&self, extension: WindowExtension) -> bool {
         match (self.mixed, extension) {
             (HistogramSupport::LeftOut, _) => false,
@@ -366,7 +373,7 @@ impl WindowKernel {
         }
     }
 
-    /// The value of a window of any kind that has a sample.
+    /// The value of a window of any kind with at least one sample.
     pub fn value(&self, w: &Window, findings: &mut Findings) -> Sample {
         if w.is_plain() {
             return Sample::Float((self.eval)(w));
@@ -374,7 +381,7 @@ impl WindowKernel {
         self.value_with(w, findings, self.eval, |taken| taken.eval)
     }
 
-    /// What [`WindowKernel::value`] must answer.
+    /// The expected result of [`WindowKernel::value`].
     #[cfg(test)]
     pub(super) fn value_reference(&self, w: &Window, findings: &mut Findings) -> Sample {
         if w.is_plain() {
@@ -402,8 +409,9 @@ impl WindowKernel {
         }
     }
 
-    /// The last evaluation time, at least `w.t`, up to which the value stays as it is while no sample arrives
-    /// and the window slides with time. See [`rate::extrapolated_valid_until`] for what "as it is" allows.
+    /// The last evaluation time, at least `w.t`, up to which the value stays the same while no
+    /// sample arrives and the window slides with time. See [`rate::extrapolated_valid_until`] for
+    /// the tolerance.
     pub fn valid_until(&self, w: &Window) -> TimeMs {
         match self.moves {
             TimeDependence::Line(_) => w.t,

@@ -1,4 +1,5 @@
-//! The share of a native histogram's observations between two values: the quantile's inverse.
+//! The fraction of a native histogram's observations between two values: the inverse of the
+//! quantile.
 
 use super::super::NAN;
 use super::one_sided;
@@ -6,37 +7,38 @@ use storage::model::NativeHistogram;
 use storage::model::histogram::Bucket;
 use storage::model::histogram::logarithm::log2;
 
-/// A share of observations.
+/// A fraction of observations.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Fraction {
     /// The estimate.
     pub value: f64,
-    /// Some observations are NaN and thus in no range: worth an info annotation.
+    /// Some observations are NaN and so in no range, which is an info annotation.
     pub excludes_nan: bool,
 }
 
-/// A value whose rank is sought: how many observations lie below it, once known.
+/// A value, and how many observations are below it, once known.
 struct RankedBound {
     value: f64,
     rank: Option<f64>,
 }
 
 impl RankedBound {
-    /// Looks for the value at the beginning of a bucket, below which `rank` observations lie.
+    /// Finds the rank if the value is at the beginning of a bucket; `rank` observations are below
+    /// the bucket.
     fn at_start(&mut self, bucket: &Bucket, rank: f64) {
         if self.rank.is_none() && bucket.lower >= self.value {
             self.rank = Some(rank);
         }
     }
 
-    /// Looks for it within the bucket.
+    /// Finds the rank if the value is inside the bucket.
     fn inside(&mut self, bucket: &Bucket, rank: f64, linear: bool) {
         if self.rank.is_none() && bucket.lower < self.value && bucket.upper > self.value {
             self.rank = Some(below(bucket, rank, self.value, linear));
         }
     }
 
-    /// Observations below the value; all of `count` if it lies behind every bucket.
+    /// The number of observations below the value; `count` if it is after every bucket.
     fn rank(&self, count: f64) -> f64 {
         match self.rank {
             Some(rank) if rank > count => count,
@@ -45,8 +47,8 @@ impl RankedBound {
     }
 }
 
-/// The share of the observations above `lower` and not above `upper`. NaN without observations or
-/// for a bound that is NaN; 0 if the bounds are not ascending.
+/// The fraction of the observations above `lower` and not above `upper`. NaN without observations
+/// or for a NaN bound; 0 if the bounds are not ascending.
 pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
     let plain = |value| Fraction { value, excludes_nan: false };
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
@@ -82,14 +84,15 @@ pub fn fraction(lower: f64, upper: f64, h: &NativeHistogram) -> Fraction {
     Fraction { value: (upper - lower) / h.count, excludes_nan: nan && count < h.count }
 }
 
-/// Observations below `v`, which lies within a bucket that `rank` observations lie below.
+/// The number of observations below `v`, which is inside a bucket below which there are `rank`
+/// observations.
 fn below(b: &Bucket, rank: f64, v: f64, linear: bool) -> f64 {
     if linear {
-        // Nothing is known of where observations lie above -Inf; all of them count as below.
+        // The distribution above -Inf is not known, so all observations count as below.
         if b.lower == f64::NEG_INFINITY {
             return b.count;
         }
-        // The share first: the product may be beyond all floats.
+        // The fraction is computed first, because the product may overflow.
         return rank + b.count * ((v - b.lower) / (b.upper - b.lower));
     }
     let [log_lower, log_upper, log_v] = [b.lower, b.upper, v].map(|v| log2(v.abs()));

@@ -1,8 +1,9 @@
-//! Kernels over one native histogram: quantile, fraction, moments.
+//! Kernels for one native histogram: quantile, fraction, moments.
 //!
-//! Plain functions from a histogram to a number, with a note where observations of NaN changed the answer. Which
-//! samples they are given and how the notes become annotations is the operators' affair. Sums, means and the trim
-//! operators are in [`storage::model::histogram`]; classic histograms are in [`super::histogram`].
+//! These are plain functions from a histogram to a number, with a flag if NaN observations changed
+//! the result. The operators choose the samples and make annotations of the flags. Sums, means and
+//! the trim operators are in [`storage::model::histogram`]; classic histograms are in
+//! [`super::histogram`].
 
 mod fraction;
 mod moments;
@@ -17,7 +18,8 @@ pub use quantile::{NanObservations, Quantile, quantile};
 use storage::model::NativeHistogram;
 use storage::model::histogram::Bucket;
 
-/// A zero bucket reaches to one side of zero only, if the histogram has no buckets on the other.
+/// If the histogram has buckets on one side of zero only, its zero bucket ends at zero on the other
+/// side.
 fn one_sided(h: &NativeHistogram, bucket: &mut Bucket) {
     match (h.negative.is_empty(), h.positive.is_empty()) {
         (true, false) => bucket.lower = 0.0,

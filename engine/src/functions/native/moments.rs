@@ -1,4 +1,4 @@
-//! Count, sum, mean and spread of a native histogram.
+//! Count, sum, mean and variance of a native histogram.
 
 use super::super::summation::Neumaier;
 use storage::model::NativeHistogram;
@@ -18,8 +18,8 @@ pub fn mean(h: &NativeHistogram) -> f64 {
     h.sum / h.count
 }
 
-/// Estimated variance of the observations. Those of a bucket count as its geometric mean, 0 in the
-/// zero bucket, the arithmetic mean in custom buckets.
+/// Estimated variance of the observations. Each observation counts as the geometric mean of its
+/// bucket, as 0 in the zero bucket, and as the arithmetic mean in custom buckets.
 pub fn variance(h: &NativeHistogram) -> f64 {
     let mean = mean(h);
     let mut total = Neumaier::seeded(0.0);
@@ -39,7 +39,7 @@ pub fn variance(h: &NativeHistogram) -> f64 {
     (total.sum + total.c) / h.count
 }
 
-/// Estimated standard deviation of the observations, the root of [`variance`].
+/// Estimated standard deviation of the observations, the square root of [`variance`].
 pub fn standard_deviation(h: &NativeHistogram) -> f64 {
     variance(h).sqrt()
 }

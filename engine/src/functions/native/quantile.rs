@@ -1,8 +1,8 @@
 //! The quantile of a native histogram.
 //!
-//! In exponential buckets observations are taken to be spread evenly on a logarithmic scale, so
-//! that the median of one bucket is the bound that the next higher resolution would put there; in
-//! the zero bucket and in custom ones, linearly.
+//! In exponential buckets, observations are assumed to be distributed evenly on a logarithmic
+//! scale, so the median of one bucket is the bound that the next higher resolution would have
+//! there. In the zero bucket and in custom buckets the scale is linear.
 
 use super::super::NAN;
 use super::one_sided;
@@ -10,25 +10,25 @@ use storage::model::NativeHistogram;
 use storage::model::histogram::Bucket;
 use storage::model::histogram::logarithm::{exp2, log2};
 
-/// A quantile, and what observations of NaN did to it.
+/// A quantile, and the effect of NaN observations on it.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Quantile {
     /// The estimate.
     pub value: f64,
-    /// Whether it is worth an info annotation.
+    /// The effect, which is an info annotation.
     pub nan: NanObservations,
 }
 
-/// What observations of NaN, which are in the count but in no bucket, do to a quantile: they count
-/// as the greatest.
+/// The effect on a quantile of NaN observations, which are in the count but in no bucket. They
+/// count as the greatest.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum NanObservations {
-    /// There are none, or none that matter.
+    /// There are none, or they do not matter.
     #[default]
     None,
     /// The quantile is among them: "result is NaN".
     Result,
-    /// They shift it upwards: "result is skewed higher".
+    /// They make it higher: "result is skewed higher".
     Skew,
 }
 
@@ -44,7 +44,8 @@ pub fn quantile(q: f64, h: &NativeHistogram) -> Quantile {
     if h.count == 0.0 || q.is_nan() {
         return plain(NAN);
     }
-    // From the nearer end; from the lower one where NaN may make the count too big.
+    // Searches from the nearer end; from the lower one if NaN observations may make the count too
+    // big.
     if h.sum.is_nan() || q < 0.5 {
         let (bucket, count, rest) = find(h.all_buckets(), q * h.count);
         within(h, bucket, count, q * h.count, Some(rest))
@@ -55,8 +56,8 @@ pub fn quantile(q: f64, h: &NativeHistogram) -> Quantile {
     }
 }
 
-/// The first bucket up to which `rank` observations have come, the last if there are fewer; how
-/// many have come, and the buckets behind it.
+/// The first bucket up to which there are `rank` observations, or the last bucket; with the number
+/// of observations up to it, and the buckets after it.
 fn find<I: Iterator<Item = Bucket>>(mut buckets: I, rank: f64) -> (Bucket, f64, I) {
     let mut bucket = Bucket::default();
     let mut count = 0.0;
@@ -73,7 +74,7 @@ fn find<I: Iterator<Item = Bucket>>(mut buckets: I, rank: f64) -> (Bucket, f64, 
     (bucket, count, buckets)
 }
 
-/// The quantile once its bucket is found. `rest` are the buckets behind it on an ascending walk.
+/// The quantile within its bucket. `rest` are the buckets after it, if the search was ascending.
 fn within(
     h: &NativeHistogram,
     mut bucket: Bucket,
@@ -94,7 +95,7 @@ fn within(
     } else if bucket.lower < 0.0 && bucket.upper > 0.0 {
         one_sided(h, &mut bucket);
     }
-    // Rounding may have brought more than there are.
+    // Rounding may have made it larger than the count.
     let mut count = if count > h.count { h.count } else { count };
     if count < rank {
         return if h.sum.is_nan() {
@@ -106,7 +107,7 @@ fn within(
     let rank = if rest.is_some() { rank - (count - bucket.count) } else { count - rank };
     let mut nan = NanObservations::None;
     if h.sum.is_nan() {
-        // As upstream, the last bucket is interpolated in, wherever the quantile was found.
+        // As in Prometheus, the last bucket is interpolated, wherever the quantile was found.
         for last in rest.into_iter().flatten() {
             count += last.count;
             bucket = last;
@@ -118,7 +119,7 @@ fn within(
     Quantile { value: interpolate(&bucket, rank / bucket.count, h.is_custom()), nan }
 }
 
-/// The value that lies a fraction of a bucket's observations into it.
+/// The value at a fraction of a bucket's observations.
 fn interpolate(bucket: &Bucket, fraction: f64, custom: bool) -> f64 {
     let lower = bucket.lower;
     let upper = bucket.upper;
