@@ -1,5 +1,5 @@
-//! One rule while it runs: its view, its health and what it has to tell; an alerting rule's part is
-//! in [`super::alerting_rule`].
+//! One running rule: its view, its health and its evaluation. The alerting part is in
+//! [`super::alerting_rule`].
 
 use super::alert::DueAlert;
 use super::alert_annotations::ExpandedAnnotations;
@@ -20,39 +20,39 @@ use storage::durable_map::MapChange;
 use storage::model::TimeMs;
 use views::ViewRegistry;
 
-/// A rule that stands.
+/// A running rule.
 pub(super) struct ActiveRule {
     pub id: RuleId,
     pub view: ViewId,
     pub tap: TapId,
     pub rule: Rule,
     pub key: RuleKey,
-    /// The hash of `key`, once something was kept under it.
+    /// The hash of `key`, once something was saved under it.
     pub saved_key: Option<u64>,
-    /// When it wants to be looked at, as the core has it.
+    /// When the rule must be processed next, as in `ActiveRules::wakeups`.
     pub wake: TimeMs,
     pub health: RuleHealth,
     pub last_evaluation: Option<TimeMs>,
-    /// What taking in the events of that evaluation took, s.
+    /// Time that processing the events of the latest evaluation took, in s.
     pub evaluation_time: f64,
-    /// What the group's counters know of the view.
+    /// The cost of the view that the group's counters include already.
     pub counted: EvaluationCost,
     pub alerting: Option<AlertingRule>,
 }
 
-/// What a step of a rule did, for the group's counters.
+/// The result of a step of a rule, for the group's counters.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StepCounts {
-    /// Evaluations that its view told of; of several without a change it tells once.
+    /// Evaluations that the view reported; several without a change are reported once.
     pub reported_evaluations: u64,
-    /// Those among them that failed.
+    /// How many of them failed.
     pub reported_failures: u64,
-    /// What failed here: limits, writing.
+    /// Failures here: limits, writing.
     pub failures: u64,
 }
 
 impl ActiveRule {
-    /// Takes one event of the view.
+    /// Processes one event of the view.
     pub fn on_event(&mut self, tools: &StepContext, event: TapEvent) -> StepCounts {
         let began = std::time::Instant::now();
         let t = match &event {
@@ -88,17 +88,17 @@ impl ActiveRule {
         tally
     }
 
-    /// The next slot that it looks at, where it is an alert that waits for slots.
+    /// The next evaluation time, for an alert that is evaluated at evaluation times only.
     pub fn next_slot(&self) -> Option<TimeMs> {
         self.alerting.as_ref()?.next_slot()
     }
 
-    /// What its latest evaluation took, s: in the view, as far as that was measured, and here.
+    /// Time of the latest evaluation in s: in the view, as far as that was measured, and here.
     pub fn took(&self, spent: Option<EvaluationCost>) -> f64 {
         self.evaluation_time + spent.map_or(0.0, |spent| spent.latest)
     }
 
-    /// How many samples its latest evaluation gave; an alert is two.
+    /// How many samples the latest evaluation produced; an alert counts as two.
     pub fn samples(&self, spent: Option<EvaluationCost>) -> usize {
         match &self.alerting {
             Some(alerting) => 2 * alerting.alerts.iter().filter(|(_, a)| a.resolved_at.is_none()).count(),
@@ -106,7 +106,7 @@ impl ActiveRule {
         }
     }
 
-    /// A failure stays visible until an evaluation goes well.
+    /// Stores the result. A failure is shown until an evaluation succeeds.
     fn note(&mut self, outcome: Result<(), String>, complete: bool) {
         match outcome {
             Err(error) => {
@@ -120,7 +120,7 @@ impl ActiveRule {
         }
     }
 
-    /// Lets the clock run to `now`: timers, slots.
+    /// Processes timers and evaluation times up to `now`.
     pub fn on_time(&mut self, tools: &StepContext, now: TimeMs) -> StepCounts {
         let mut tally = StepCounts::default();
         let Some(alerting) = &mut self.alerting else { return tally };
@@ -131,7 +131,7 @@ impl ActiveRule {
         tally
     }
 
-    /// Alerts that must be sent at `now`.
+    /// The alerts that must be sent at `now`.
     pub fn outgoing(
         &mut self,
         expander: &TemplateExpander,
@@ -164,7 +164,7 @@ impl ActiveRule {
         due.into_iter().map(one).collect()
     }
 
-    /// What has to be kept of alerts that have changed.
+    /// The changes to save for alerts that have changed.
     pub fn take_changes(&mut self, now: TimeMs) -> Vec<MapChange> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
         let news = alerting.alerts.take_changed_alerts();
@@ -182,7 +182,7 @@ impl ActiveRule {
         changes
     }
 
-    /// It is known by another key now, or not at all any more: what was kept under the old one goes.
+    /// The rule gets another key, or is removed: removes what was saved under the old key.
     pub fn move_saved(&mut self, key: Option<RuleKey>, changes: &mut Vec<MapChange>) {
         if let (Some(hash), Some(alerting)) = (self.saved_key.take(), &mut self.alerting) {
             changes.extend(alert_persistence::forget_rule(hash));
@@ -197,12 +197,12 @@ impl ActiveRule {
         }
     }
 
-    /// When something happens by itself.
+    /// When something happens without an event.
     pub fn next_wake(&self) -> TimeMs {
         self.alerting.as_ref().map_or(TimeMs::MAX, AlertingRule::next_wake)
     }
 
-    /// What the API shows.
+    /// The state of the rule for the API.
     pub fn snapshot(
         &self,
         expander: &Arc<TemplateExpander>,

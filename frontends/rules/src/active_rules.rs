@@ -1,8 +1,9 @@
-//! The rules manager without its thread: owns every running rule, takes events and time, hands out
-//! what is due.
+//! The rules manager without its thread: owns all running rules, processes events and time, and
+//! returns what is due.
 //!
-//! [`ActiveRules::apply`] changes the set of rules, all or nothing; [`ActiveRules::step`] does the
-//! work of one moment. The thread around it is in [`super::manager`]; tests drive it by hand.
+//! [`ActiveRules::apply`] replaces the set of rules, completely or not at all;
+//! [`ActiveRules::step`] does the work of one moment. The thread is in [`super::manager`]; tests
+//! call `step` themselves.
 
 use super::active_rule::ActiveRule;
 use super::alerting_rule::{AlertingRule, Behind, StepContext, timing};
@@ -32,17 +33,17 @@ pub struct ActiveRules {
     expander: Arc<TemplateExpander>,
     events: Arc<RuleEventQueue>,
     groups: Vec<ActiveGroup>,
-    /// Where each rule is: group, rule.
+    /// The position of each rule: group, rule.
     positions: HashMap<RuleId, (usize, usize)>,
-    /// When each rule wants to be looked at: what is not due costs nothing.
+    /// When each rule must be processed next: a rule that is not due costs nothing.
     wakeups: BTreeSet<(TimeMs, RuleId)>,
-    /// When the next slot of each group is, by its place.
+    /// The next evaluation time of each group, by its index.
     slots: BTreeSet<(TimeMs, usize)>,
-    /// Groups that wrote states in slots in the latest step.
+    /// Groups that wrote `ALERTS` samples for an evaluation time in the latest step.
     wrote: BTreeSet<usize>,
     durations: RuleDurationMetrics,
     next_id: u64,
-    /// The alerts of before the restart have not been asked for yet.
+    /// The saved alerts have not been loaded yet.
     before_first_apply: bool,
 }
 
@@ -50,13 +51,13 @@ pub(super) struct ActiveGroup {
     pub group: RuleGroup,
     pub rules: Vec<ActiveRule>,
     counters: GroupMetrics,
-    /// When states had been written last in slots.
+    /// When `ALERTS` samples were last written for an evaluation time.
     wrote: TimeMs,
 }
 
 impl ActiveGroup {
-    /// Tells a rule that reads the states of alerts how far the rules in front of it are. `writes`:
-    /// states are being written in this step.
+    /// Tells a rule that reads `ALERTS` how far the rules before it are. `writes`: samples are
+    /// being written in this step.
     fn follow(&mut self, r: usize, writes: bool) {
         let (front, rest) = self.rules.split_at_mut(r);
         let Some(alerting) = rest[0].alerting.as_mut().filter(|alerting| alerting.awaits_rules()) else {
@@ -68,17 +69,17 @@ impl ActiveGroup {
     }
 }
 
-/// A rule of the new set and where it comes from.
+/// A rule of the new set, and where it comes from.
 #[derive(Copy, Clone)]
 struct RuleOrigin {
-    /// The rule it goes on from: group, rule.
+    /// The running rule that it continues: group, rule.
     old: Option<(usize, usize)>,
-    /// The view that has just been installed for it; `None`: it keeps the one it has.
+    /// The view that has just been installed for it; `None`: it keeps the view it has.
     view: Option<ViewId>,
 }
 
 impl ActiveRules {
-    /// No rules yet.
+    /// A manager without rules.
     pub fn new(ports: RuleServices, options: RuleManagerOptions, events: Arc<RuleEventQueue>) -> ActiveRules {
         let expander =
             TemplateExpander::new(&options.external_labels, &options.external_url, ports.query.clone());
@@ -101,11 +102,11 @@ impl ActiveRules {
         }
     }
 
-    /// Replaces the set of rules, all or nothing: on an error everything runs on as before. Rules
-    /// whose definition is the same keep view and state, wherever they are now; an alert whose
-    /// `for` or annotations alone changed does too. An alert whose expression has changed keeps its
-    /// state (see [`match_rules`]). A recording rule with another expression records the old one
-    /// until the new one can stand: no slot is lost.
+    /// Replaces the set of rules, completely or not at all: after an error everything runs as
+    /// before. Rules with the same definition keep view and state, wherever they are now; so does
+    /// an alert of which only `for` or annotations changed. An alert with another expression keeps
+    /// its state (see [`match_rules`]). A recording rule with another expression records the old
+    /// one until the new one is ready, so that no evaluation is lost.
     pub fn apply(
         &mut self,
         groups: Vec<RuleGroup>,
@@ -140,7 +141,8 @@ impl ActiveRules {
         rules.map(|(group, running)| recorded_rule_of(group, running)).collect()
     }
 
-    /// Finds what runs already and installs the rest; on an error nothing stays installed.
+    /// Finds rules that run already and installs the others. After an error no new view stays
+    /// installed.
     fn install(&self, groups: &[RuleGroup], keys: &[RuleKey]) -> Result<Vec<RuleOrigin>, String> {
         let running = self.groups.iter().enumerate().flat_map(|(g, group)| {
             group.rules.iter().enumerate().map(move |(r, running)| ((g, r), &running.key))
@@ -186,7 +188,7 @@ impl ActiveRules {
         Ok(origins)
     }
 
-    /// Whether the running rule is an alert as the new one is, or a recording rule as it is.
+    /// Whether the running rule is of the same kind as the new one: alerting or recording.
     fn is_kind(&self, (g, r): (usize, usize), rule: &Rule) -> bool {
         self.groups[g].rules[r].rule.alert.is_some() == rule.alert.is_some()
     }
@@ -199,8 +201,8 @@ impl ActiveRules {
         same && (rule.alert.is_some() || grid(&old.group) == grid(group))
     }
 
-    /// The view of the running rule, if it records the same series as the new one and can do so
-    /// with another expression.
+    /// The view of the running rule, if it records the same series as the new one and its plan can
+    /// be replaced.
     fn changing_view(&self, (g, r): (usize, usize), rule: &Rule, spec: &ViewSpec) -> Option<ViewId> {
         let running = &self.groups[g].rules[r];
         let same_series = (&running.rule.name, &running.rule.labels) == (&rule.name, &rule.labels);
@@ -271,7 +273,7 @@ impl ActiveRules {
         }
     }
 
-    /// The rule goes on, with a new definition, and with another `view` if it asks something else now.
+    /// Continues a rule with a new definition, and with another `view` if the plan has changed.
     fn continue_rule(
         &mut self,
         group: &RuleGroup,
@@ -286,7 +288,7 @@ impl ActiveRules {
         let in_slots = |part: &Option<AlertingRule>| part.as_ref().is_some_and(AlertingRule::in_slots);
         let anew = view.is_some() || in_slots(&part) != in_slots(&old);
         if anew {
-            // What the old tap has said and still waits is not for it any more.
+            // Events that the old tap has queued are not for the new definition.
             running.id = self.new_id();
         }
         running.alerting = match (part, old, &rule.alert) {
@@ -349,7 +351,7 @@ impl ActiveRules {
         running
     }
 
-    /// A rule that is no more: its series end.
+    /// Ends a removed rule and its series.
     fn end(&self, mut running: ActiveRule, changes: &mut Vec<MapChange>, now: TimeMs) {
         self.ports.views.remove(running.view);
         running.move_saved(None, changes);
@@ -360,7 +362,7 @@ impl ActiveRules {
         }
     }
 
-    /// Gives the rules of a start the alerts they had before it. Those that a reload brings have had none.
+    /// Gives rules their saved alerts at the first call. Rules that a reload adds have none.
     fn restore(&mut self, fresh: &[RuleId], changes: &mut Vec<MapChange>, now: TimeMs) {
         if !std::mem::take(&mut self.before_first_apply) {
             return;
@@ -378,16 +380,17 @@ impl ActiveRules {
         }
     }
 
-    /// Keeps `changes`, and what else has changed; a number to wait for.
+    /// Saves `changes` and all alerts that have changed. Returns a number to wait for.
     fn keep(&mut self, mut changes: Vec<MapChange>, now: TimeMs) -> u64 {
         let rules = self.groups.iter_mut().flat_map(|group| &mut group.rules);
         rules.for_each(|running| changes.extend(running.take_changes(now)));
         self.ports.memory.save(changes)
     }
 
-    /// Does what is due at `now`: events, timers, slots, sends. Returns when it wants to be called again.
+    /// Does what is due at `now`: events, timers, evaluation times, sends. Returns when it must be
+    /// called again.
     pub fn step(&mut self, now: TimeMs) -> TimeMs {
-        // What was written in a step was written before the next one.
+        // What was written in a step counts as written before the next one.
         for g in std::mem::take(&mut self.wrote) {
             self.groups.get_mut(g).into_iter().for_each(|group| group.wrote = now);
         }
@@ -407,7 +410,8 @@ impl ActiveRules {
                 self.wrote.insert(place.0);
             }
             group.counters.count_event(running, tally, self.ports.views.cost(running.view), &self.durations);
-            // At once: an alert that fires and ends within one step is told both times.
+            // Sent immediately, so that an alert that fires and ends within one step is sent in
+            // both states.
             outgoing.extend(running.outgoing(&self.expander, &self.options.external_url, &self.events, now));
         }
         for told in told {
@@ -435,7 +439,7 @@ impl ActiveRules {
         self.wakeups.first().map_or(TimeMs::MAX, |(t, _)| *t).min(slot).min(now + MAX_SLEEP_MS)
     }
 
-    /// Counts the slots of groups that have passed.
+    /// Counts the evaluation times of groups that have passed.
     fn pass_slots(&mut self, now: TimeMs) {
         while let Some((_, g)) = self.slots.first().copied().filter(|(t, _)| *t <= now) {
             self.slots.pop_first();
@@ -445,14 +449,14 @@ impl ActiveRules {
         }
     }
 
-    /// The states of all slots before it are written.
+    /// The time before which the `ALERTS` samples of all evaluation times are written.
     fn written_before(&self) -> TimeMs {
         let group = self.slots.first().map_or(TimeMs::MAX, |(t, _)| *t - TIMER_SLACK_MS);
         let rules = self.groups.iter().flat_map(|group| &group.rules);
         rules.filter_map(ActiveRule::next_slot).min().map_or(group, |slot| slot.min(group))
     }
 
-    /// Lets time pass for one rule.
+    /// Processes the timers of one rule.
     fn advance_rule(
         &mut self,
         (g, r): (usize, usize),
@@ -480,7 +484,7 @@ impl ActiveRules {
         }
     }
 
-    /// Sends alerts, once what has changed would outlive the process.
+    /// Sends alerts, after their changed states are saved durably.
     fn save_and_send(&self, outgoing: Vec<AlertNotification>, changes: Vec<MapChange>) {
         if !changes.is_empty() {
             let number = self.ports.memory.save(changes);
@@ -493,7 +497,7 @@ impl ActiveRules {
         }
     }
 
-    /// A rule that lost events gets a fresh snapshot.
+    /// Taps the view of a rule again that lost events; it gets a new snapshot.
     fn resubscribe(&mut self, id: RuleId) {
         let Some((g, r)) = self.positions.get(&id).copied() else { return };
         let running = &self.groups[g].rules[r];
@@ -503,7 +507,7 @@ impl ActiveRules {
         self.groups[g].rules[r].tap = tap;
     }
 
-    /// What the API shows.
+    /// The state of all groups for the API.
     pub fn snapshot(&self, now: TimeMs) -> Vec<GroupSnapshot> {
         let one = |group: &ActiveGroup| GroupSnapshot {
             name: group.group.name.clone(),
@@ -518,8 +522,8 @@ impl ActiveRules {
     }
 }
 
-/// A rule as [`views::recording`] knows it. Its key says nothing of its expression: what is
-/// computed stays when that changes.
+/// A rule for [`views::recording`]. The key does not include the expression: what was computed
+/// stays when that changes.
 fn recorded_rule_of(group: &RuleGroup, running: &ActiveRule) -> RecordedRule {
     let rule = &running.rule;
     let spec = view_of(group, &running.rule);
@@ -528,7 +532,7 @@ fn recorded_rule_of(group: &RuleGroup, running: &ActiveRule) -> RecordedRule {
     RecordedRule { view: running.view, key, spec, backfill: rule.backfill, lateness: group.lateness }
 }
 
-/// The standing plan of a rule.
+/// The view of a rule.
 pub(super) fn view_of(group: &RuleGroup, rule: &Rule) -> ViewSpec {
     let kind = match rule.alert {
         Some(_) => ViewKind::Continuous { query_offset: group.query_offset },

@@ -1,4 +1,4 @@
-//! An alert: its state, its times, and when it is due to be sent. What moves it is in
+//! An alert: its state, its times, and when it must be sent. The state machine is in
 //! [`super::alert_states`].
 
 use super::alert_annotations::ExpandedAnnotations;
@@ -9,28 +9,28 @@ use storage::model::{Labels, TimeMs};
 /// What all alerts of a rule share.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AlertTiming {
-    /// `for`, ms.
+    /// `for`, in ms.
     pub for_duration: i64,
-    /// `keep_firing_for`, ms.
+    /// `keep_firing_for`, in ms.
     pub keep_firing_for: i64,
-    /// A firing alert is sent again after this time, ms.
+    /// A firing alert is sent again after this time, in ms.
     pub resend_delay: i64,
-    /// The group's interval, ms.
+    /// The group's interval, in ms.
     pub interval: i64,
     /// Most active alerts; 0: no limit.
     pub limit: usize,
-    /// Time is continuous; `false`: things happen only when the condition is looked at, as in Prometheus.
+    /// States change at any time; `false`: only at evaluation times, as in Prometheus.
     pub continuous: bool,
 }
 
 impl AlertTiming {
-    /// The first slot of the group at or after `t`.
+    /// The first evaluation time of the group at or after `t`.
     pub(super) fn slot_from(&self, t: TimeMs) -> TimeMs {
         let interval = self.interval.max(1);
         t + (-t).rem_euclid(interval)
     }
 
-    /// When something happens that falls due at `t`.
+    /// When a transition that is due at `t` happens.
     pub(super) fn happens_at(&self, t: TimeMs) -> TimeMs {
         if self.continuous { t } else { self.slot_from(t) }
     }
@@ -39,16 +39,16 @@ impl AlertTiming {
 /// The states of an alert.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertState {
-    /// The condition does not hold (or not any more).
+    /// The condition does not hold (any more).
     Inactive,
-    /// It holds, but not yet for long enough.
+    /// The condition holds, but not yet for long enough.
     Pending,
-    /// It held for long enough.
+    /// The condition has held for long enough.
     Firing,
 }
 
 impl AlertState {
-    /// As the API writes it.
+    /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             AlertState::Inactive => "inactive",
@@ -61,31 +61,34 @@ impl AlertState {
 /// One alert of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
-    /// The row of the condition it stands for.
+    /// The row of the condition.
     pub row: Labels,
-    /// Its state.
+    /// The state.
     pub state: AlertState,
-    /// The row's newest value.
+    /// The row's latest value.
     pub value: f64,
     /// When the condition began to hold.
     pub active_at: TimeMs,
-    /// When it began to fire.
+    /// When the alert began to fire.
     pub fired_at: Option<TimeMs>,
-    /// When it ended.
+    /// When the alert ended.
     pub resolved_at: Option<TimeMs>,
-    /// Since when it fires although the condition does not hold.
+    /// Since when the alert has been kept firing although the condition does not hold.
     pub keep_firing_since: Option<TimeMs>,
-    /// When it was last handed out for sending, in the state it is in.
+    /// When the alert was last handed out for sending in its present state.
     pub last_sent_at: Option<TimeMs>,
-    /// When that was which an Alertmanager took last, in the state it is in.
+    /// The value of `last_sent_at` of the latest notification that an Alertmanager accepted in this
+    /// state.
     pub delivered_at: Option<TimeMs>,
-    /// Known from before a restart or a change of its rule; its row has not been seen yet.
+    /// Known from before a restart or a change of the rule; its row has not been seen yet.
     pub awaiting_row: bool,
-    /// When its row was last told of.
+    /// When its row was last reported.
     pub last_seen_at: TimeMs,
-    /// The annotations it was last told with while its row held, if they depend on more than that.
+    /// The annotations of the latest notification while the condition held, if they depend on more
+    /// than the row.
     pub kept_annotations: Option<Arc<ExpandedAnnotations>>,
-    /// When it changes by itself, and when it must be sent, as the timers of its rule have it.
+    /// When the state changes without an event, and when the alert must be sent, as in the timers
+    /// of its rule.
     pub(super) due: Option<TimeMs>,
     pub(super) send_due: Option<TimeMs>,
 }
@@ -111,29 +114,29 @@ impl Alert {
         }
     }
 
-    /// Whether its row is there, as far as is known.
+    /// Whether its row exists, as far as is known.
     pub(super) fn holds(&self) -> bool {
         self.state != AlertState::Inactive && self.keep_firing_since.is_none() && !self.awaiting_row
     }
 
-    /// It has held for long enough.
+    /// The condition has held for long enough.
     pub(super) fn fire(&mut self, t: TimeMs) {
         self.state = AlertState::Firing;
         self.fired_at = Some(t);
         (self.last_sent_at, self.delivered_at) = (None, None);
     }
 
-    /// It is over.
+    /// The alert has ended.
     pub(super) fn resolve(&mut self, t: TimeMs) {
         self.state = AlertState::Inactive;
         self.awaiting_row = false;
         self.resolved_at = Some(t);
         self.keep_firing_since = None;
-        // The end has not been told yet.
+        // The end has not been sent yet.
         (self.last_sent_at, self.delivered_at) = (None, None);
     }
 
-    /// When it changes by itself.
+    /// When the state changes without an event.
     pub(super) fn next_transition(&self, timing: &AlertTiming) -> Option<TimeMs> {
         match self.state {
             AlertState::Pending | AlertState::Firing if self.awaiting_row => None,
@@ -143,9 +146,9 @@ impl Alert {
         }
     }
 
-    /// When it must be sent; what has never been sent, or has ended since, at once. Again as in
-    /// Prometheus: in the first slot after which more than the delay has passed, so that all alerts
-    /// of a group go together.
+    /// When the alert must be sent. If it was never sent in its present state, immediately.
+    /// Otherwise as in Prometheus: at the first evaluation time after the resend delay has passed,
+    /// so that all alerts of a group are sent together.
     pub(super) fn next_send(&self, timing: &AlertTiming) -> Option<TimeMs> {
         let over = self.resolved_at.is_some();
         if self.awaiting_row || !(self.state == AlertState::Firing || over) {
@@ -156,34 +159,34 @@ impl Alert {
     }
 }
 
-/// A row of the condition with the labels of its alert.
+/// A row of the condition, with the labels of its alert.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConditionRow {
     /// Labels of the row.
     pub row: Labels,
-    /// Labels of the alert: the row's without name, the rule's, `alertname`.
+    /// Labels of the alert: those of the row without the name, those of the rule, and `alertname`.
     pub alert: Labels,
-    /// Its value.
+    /// Value of the row.
     pub value: f64,
 }
 
-/// An alert of before a restart, as far as the series `ALERTS_FOR_STATE` tell.
+/// An alert from before a restart, according to the series `ALERTS_FOR_STATE`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertFromSeries {
-    /// Its labels.
+    /// Labels of the alert.
     pub alert: Labels,
     /// When the condition began to hold.
     pub active_at: TimeMs,
     /// When it was last known to be active.
     pub seen_at: TimeMs,
-    /// It was firing then.
+    /// Whether it was firing then.
     pub firing: bool,
 }
 
 /// An alert that must be sent now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DueAlert {
-    /// Its labels.
+    /// Labels of the alert.
     pub labels: Labels,
     /// Its state and times.
     pub alert: Alert,

@@ -1,9 +1,9 @@
-//! What an alert says: its annotations, filled.
+//! The annotations of alerts, with their templates expanded.
 //!
-//! Most texts depend on nothing but the alert's row and value: they are filled whenever somebody
-//! wants them. Those that look further (`query`, `now`) are filled while the condition holds, when
-//! the alert is told, and are what is said of it once it is over, as in Prometheus: what they ask
-//! about is often gone by then.
+//! Most templates depend only on the alert's row and value: they are expanded when they are read.
+//! Templates with `query` or `now` are expanded when the alert is sent while the condition holds.
+//! After the end of the alert those texts are used, as in Prometheus, because what they query is
+//! often gone by then.
 
 use super::alert::Alert;
 use super::template::{AlertTemplate, TemplateExpander};
@@ -16,18 +16,18 @@ pub type ExpandedAnnotations = Vec<(String, String)>;
 /// The annotations of a rule.
 pub struct AlertAnnotations {
     templates: Vec<(String, AlertTemplate)>,
-    /// Whether some text depends on more than the row.
+    /// Whether any template depends on more than the row.
     is_time_dependent: bool,
 }
 
 impl AlertAnnotations {
-    /// Those of these templates.
+    /// The annotations with these templates.
     pub(super) fn new(templates: Vec<(String, AlertTemplate)>) -> AlertAnnotations {
         let looks = templates.iter().any(|(_, template)| template.is_time_dependent());
         AlertAnnotations { templates, is_time_dependent: looks }
     }
 
-    /// Fills them for one row.
+    /// Expands them for one row.
     fn expand(
         &self,
         expander: &TemplateExpander,
@@ -38,7 +38,7 @@ impl AlertAnnotations {
         self.templates.iter().map(|(n, template)| (n.clone(), expander.expand(template, &scope))).collect()
     }
 
-    /// What is told of `alert` at `t`.
+    /// The annotations that are sent with `alert` at `t`.
     pub(super) fn for_notification(
         &self,
         expander: &TemplateExpander,
@@ -51,13 +51,13 @@ impl AlertAnnotations {
         }
     }
 
-    /// Whether what was told of an alert has to be kept for when it is over.
+    /// Whether the annotations of the latest notification must be kept for the end of the alert.
     pub(super) fn must_keep(&self, alert: &Alert) -> bool {
         self.is_time_dependent && alert.holds()
     }
 }
 
-/// The annotations of one alert, filled by whoever wants to read them: that may take a while.
+/// The annotations of one alert, expanded by the reader, because that may take a while.
 #[derive(Clone)]
 pub struct LazyAnnotations {
     pub(super) annotations: Arc<AlertAnnotations>,
@@ -65,7 +65,7 @@ pub struct LazyAnnotations {
     pub(super) row: Labels,
     pub(super) value: f64,
     pub(super) t: TimeMs,
-    /// What was told last, if that must do.
+    /// The annotations of the latest notification, if these must be used.
     pub(super) texts: Option<Arc<ExpandedAnnotations>>,
 }
 

@@ -1,9 +1,8 @@
-//! What is kept of alerts, so that a restart goes on where the process ended: every state with its
-//! exact times, and when an Alertmanager last took it.
+//! The saved states of alerts, with which a restart continues where the process ended: every state
+//! with its exact times, and when an Alertmanager last accepted it.
 //!
-//! A record is written before the alert is told to anybody. It is small and replaces the one
-//! before; an alert that is over and forgotten has none. The bytes are described in
-//! `docs/format/keep.md`.
+//! A record is written before the alert is sent. It is small and replaces the previous one; an
+//! alert that was forgotten has none. The bytes are described in `docs/format/keep.md`.
 
 use super::alert::{Alert, AlertState};
 use super::rule_matching::RuleKey;
@@ -14,13 +13,14 @@ use storage::codec;
 use storage::durable_map::{DurableMap, MapChange, MapEntries};
 use storage::model::{Labels, TimeMs};
 
-/// Where records are kept: implemented by [`AlertStateFile`], and by a fake in tests.
+/// Where records are saved: implemented by [`AlertStateFile`], and by a fake in tests.
 pub trait AlertPersistence: Send + Sync {
-    /// What was kept before this process began; `None`: nothing was, not even that there were no alerts.
+    /// What was saved before this process began. `None`: no file; an empty map: there were no
+    /// alerts.
     fn load_saved(&self) -> Option<MapEntries>;
-    /// Keeps the changes, without waiting; a number for [`AlertPersistence::wait`].
+    /// Saves the changes, without waiting. Returns a number for [`AlertPersistence::wait`].
     fn save(&self, changes: Vec<MapChange>) -> u64;
-    /// Waits until they outlive the process, at most `limit`.
+    /// Waits until they are durable, at most `limit`.
     fn wait(&self, number: u64, limit: Duration);
 }
 
@@ -31,17 +31,17 @@ pub struct AlertStateFile {
 }
 
 impl AlertStateFile {
-    /// Records in `map`, which held `found`; `None`: there was no file.
+    /// Records in `map`, which had the entries `found`; `None`: there was no file.
     pub fn new(map: DurableMap, found: Option<MapEntries>) -> AlertStateFile {
         AlertStateFile { map, recalled: found }
     }
 
-    /// Writes what is queued, if the map has no thread for that.
+    /// Writes the queued changes, if the map has no thread.
     pub fn turn(&self) {
         self.map.turn();
     }
 
-    /// Writes what is queued and ends.
+    /// Writes the queued changes and ends.
     pub fn close(&self) {
         self.map.close();
     }
@@ -67,7 +67,7 @@ enum SavedAlertKey {
     Alert(u64, Labels),
 }
 
-/// An alert as it is kept.
+/// A saved alert.
 #[derive(Serialize, Deserialize)]
 struct SavedAlert {
     at: TimeMs,
@@ -95,17 +95,17 @@ fn bytes<T: Serialize>(value: &T) -> Option<Vec<u8>> {
     codec::encode(value).inspect_err(|error| tracing::error!(%error, "an alert is too large to be kept")).ok()
 }
 
-/// Keeps the rule.
+/// Saves the rule.
 pub fn rule(key: &RuleKey) -> Option<MapChange> {
     Some((bytes(&SavedAlertKey::Rule(key.hash64()))?, Some(bytes(key)?)))
 }
 
-/// Forgets the rule; its alerts are forgotten one by one.
+/// Removes the rule; its alerts are removed one by one.
 pub fn forget_rule(hash: u64) -> Option<MapChange> {
     Some((bytes(&SavedAlertKey::Rule(hash))?, None))
 }
 
-/// Keeps an alert of a rule as of `now`; `None`: forgets it.
+/// Saves an alert of a rule as of `now`; with `None`, removes it.
 pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> Option<MapChange> {
     let key = bytes(&SavedAlertKey::Alert(rule, labels.clone()))?;
     let Some(alert) = alert else { return Some((key, None)) };
@@ -123,7 +123,7 @@ pub fn alert(rule: u64, labels: &Labels, alert: Option<&Alert>, now: TimeMs) -> 
     Some((key, Some(bytes(&record)?)))
 }
 
-/// The alerts in `entries`, by rule. What cannot be read is left out, with a line in the log.
+/// The alerts in `entries`, by rule. Records that cannot be read are skipped and logged.
 pub fn read(entries: &MapEntries) -> Vec<SavedRuleAlerts> {
     let mut rules: BTreeMap<u64, SavedRuleAlerts> = BTreeMap::new();
     let mut alerts = Vec::new();
@@ -158,7 +158,7 @@ fn of_record(record: SavedAlert) -> Alert {
         keep_firing_since: record.keep_firing_since,
         last_sent_at: record.told_at,
         delivered_at: record.told_at,
-        // A row that was gone is not waited for.
+        // An alert that was kept firing does not wait for a row, which was gone already.
         awaiting_row: state != AlertState::Inactive && record.keep_firing_since.is_none(),
         last_seen_at: record.at,
         ..Alert::pending_since(record.row, record.active_at)

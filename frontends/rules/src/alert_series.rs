@@ -1,7 +1,7 @@
 //! Writes the `ALERTS` and `ALERTS_FOR_STATE` samples of one rule, with stale markers where a
-//! series ends: in the slots of its group all of them, in one column group per shard with the same
-//! layout as long as the set of series stays the same; between slots those of the alerts that have
-//! changed, one by one.
+//! series ends. At evaluation times of the group all of them are written, in one column group per
+//! shard, with the same layout while the set of series stays the same. In between, the samples of
+//! changed alerts are written one by one.
 
 use super::services::AlertSeriesStore;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct AlertSeriesWriter {
     last: TimeMs,
 }
 
-/// The part of one shard.
+/// The columns in one shard.
 #[derive(Debug)]
 struct AlertShardColumns {
     group: GroupId,
@@ -37,13 +37,14 @@ impl AlertSeriesWriter {
         }
     }
 
-    /// Takes over series of before a restart, so that they end with a stale marker if they are gone.
+    /// Adds series from before a restart, so that they end with a stale marker if their alerts are
+    /// gone.
     pub fn adopt(&mut self, store: &dyn AlertSeriesStore, series: impl IntoIterator<Item = Labels>) {
         self.known.extend(series.into_iter().map(|labels| (labels.clone(), store.resolve(&labels))));
     }
 
-    /// Writes the samples at `t`, or right after those of the last call should `t` not be later;
-    /// series of the last call that are missing now end. Returns the highest log position.
+    /// Writes the samples at `t`, or right after those of the last call if `t` is not later. Series
+    /// of the last call without a sample end. Returns the highest log position.
     pub fn write(
         &mut self,
         store: &dyn AlertSeriesStore,
@@ -72,9 +73,9 @@ impl AlertSeriesWriter {
         Ok(lsn)
     }
 
-    /// Writes what a few alerts show at `t`, which may be between slots. `series`: all that may
-    /// show them; those that the last call knew and that have no sample now end. All other series
-    /// stay as they are.
+    /// Writes the samples of a few alerts at `t`, which need not be an evaluation time. `series`:
+    /// all series of these alerts; those that the last call had and that have no sample now end.
+    /// All other series stay as they are.
     pub fn write_changes(
         &mut self,
         store: &dyn AlertSeriesStore,

@@ -1,9 +1,10 @@
-//! The state machine of one alerting rule: inactive, pending, firing, resolved. No clock, no I/O.
+//! The state machine of one alerting rule: inactive, pending, firing, resolved. It has no clock and
+//! no I/O.
 //!
-//! Rows of the condition come in with their tick ([`AlertStates::apply`]), time comes in by
-//! [`AlertStates::advance`]; every alert has at most one timer, so that only what falls due is
-//! touched, and so has its next sending. Semantics are those of Prometheus' `rules/alerting.go`,
-//! except that time is continuous: `for` ends at its exact millisecond.
+//! Rows of the condition come with their tick ([`AlertStates::apply`]), time comes from
+//! [`AlertStates::advance`]. Each alert has at most one timer for its state and one for sending, so
+//! only due alerts are processed. The semantics are those of Prometheus' `rules/alerting.go`,
+//! except that time is continuous: `for` ends at the exact millisecond.
 
 use super::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow, DueAlert};
 use super::alert_annotations::ExpandedAnnotations;
@@ -25,27 +26,27 @@ pub struct AlertStates {
     rows_by_alert: HashMap<Labels, Vec<Labels>>,
     conflicts: usize,
     failed: bool,
-    /// Evaluating the condition fails: nobody knows what holds.
+    /// Evaluating the condition fails, so it is not known what holds.
     evaluation_failing: bool,
-    /// Nothing happens by itself before this time: until then the states stood still.
+    /// No timer runs before this time: until then the states were suspended.
     resumed_at: TimeMs,
-    /// What series tell of alerts of before the start, until their rows come.
+    /// Alerts from before the start according to their series, until their rows come.
     restored: HashMap<Labels, Alert>,
     timers: BTreeSet<(TimeMs, Labels)>,
     send_times: BTreeSet<(TimeMs, Labels)>,
     /// Alerts whose state or start changed since [`AlertStates::take_changed`].
     changed: BTreeSet<Labels>,
-    /// Alerts that are not as they were at [`AlertStates::take_changed_alerts`].
+    /// Alerts that changed since [`AlertStates::take_changed_alerts`].
     changed_alerts: BTreeSet<Labels>,
-    /// Alerts as they fired that had ended before they could be sent.
+    /// Alerts that ended before their firing state could be sent.
     fired_and_resolved: Vec<(Labels, Alert)>,
 }
 
-/// The error of rows that become one alert.
+/// The error if several rows become one alert.
 pub const SAME_LABELS: &str = "vector contains metrics with the same labelset after applying alert labels";
 
 impl AlertStates {
-    /// No alert yet.
+    /// No alerts.
     pub fn new(timing: AlertTiming) -> AlertStates {
         AlertStates {
             timing,
@@ -65,7 +66,7 @@ impl AlertStates {
         }
     }
 
-    /// All alerts by their labels; resolved ones stay for a while.
+    /// All alerts by their labels; resolved ones are kept for a while.
     pub fn iter(&self) -> impl Iterator<Item = (&Labels, &Alert)> {
         self.active.iter()
     }
@@ -85,26 +86,25 @@ impl AlertStates {
         self.rows.keys()
     }
 
-    /// The alerts of which `ALERTS` shows something else than at the last call.
+    /// The alerts whose `ALERTS` samples differ from those at the last call.
     pub fn take_changed(&mut self) -> BTreeSet<Labels> {
         std::mem::take(&mut self.changed)
     }
 
-    /// The alerts that have changed since the last call, in anything but their value; `None`: it is
-    /// forgotten.
+    /// The alerts that have changed since the last call, in anything but their value; `None`: the
+    /// alert was forgotten.
     pub fn take_changed_alerts(&mut self) -> Vec<(Labels, Option<&Alert>)> {
         let news = std::mem::take(&mut self.changed_alerts);
         news.into_iter().map(|labels| (labels.clone(), self.active.get(&labels))).collect()
     }
 
-    /// All alerts count as changed.
+    /// Marks all alerts as changed.
     pub fn mark_all_changed(&mut self) {
         self.changed_alerts.extend(self.active.keys().cloned());
     }
 
-    /// Takes up the alerts of before a restart exactly as they were. Those that were active wait
-    /// for their row until [`AlertStates::end_awaited`]; those that had ended are told about as
-    /// long as any other.
+    /// Restores saved alerts exactly as they were. Active ones wait for their row until
+    /// [`AlertStates::end_awaited`]; ended ones are sent for as long as any other.
     pub fn restore_exactly(&mut self, alerts: Vec<(Labels, Alert)>, now: TimeMs) {
         for (labels, alert) in alerts {
             if alert.resolved_at.is_some_and(|r| now > r + RESOLVED_RETENTION_MS) {
@@ -115,7 +115,7 @@ impl AlertStates {
         self.set_timing(self.timing, now);
     }
 
-    /// The rule asks something else now: its alerts wait for their rows.
+    /// The rule has another expression: its alerts wait for their rows.
     pub fn await_all_rows(&mut self) {
         let rows = &mut self.rows;
         let holders = &mut self.rows_by_alert;
@@ -131,7 +131,7 @@ impl AlertStates {
         }
     }
 
-    /// A row has come that an alert waited for, before a slot looks at it.
+    /// Adds a row that an alert waited for, before the next evaluation time.
     pub fn add_awaited_row(&mut self, row: ConditionRow) {
         let Some(alert) = self.active.get_mut(&row.alert).filter(|alert| alert.awaiting_row) else { return };
         alert.awaiting_row = false;
@@ -140,14 +140,14 @@ impl AlertStates {
         self.rows.insert(row.row, (row.alert, row.value));
     }
 
-    /// Keeps what was told of an alert.
+    /// Keeps the annotations that were sent with an alert.
     pub fn keep_annotations(&mut self, labels: &Labels, texts: Arc<ExpandedAnnotations>) {
         if let Some(alert) = self.active.get_mut(labels) {
             alert.kept_annotations = Some(texts);
         }
     }
 
-    /// An Alertmanager took an alert as it was handed out.
+    /// An Alertmanager has accepted an alert as it was handed out.
     pub fn mark_delivered(&mut self, told: &DeliveredAlert) {
         let is_it = |a: &&mut Alert| (a.fired_at, a.resolved_at) == (told.fired_at, told.resolved_at);
         if let Some(alert) = self.active.get_mut(&told.labels).filter(is_it)
@@ -179,10 +179,10 @@ impl AlertStates {
         old.send_due.map(|t| self.send_times.remove(&(t, labels.clone())));
     }
 
-    /// Takes up the alerts of before a restart as Prometheus does, from what their series tell:
-    /// those whose row comes before [`AlertStates::end_awaited`] go on, of the others nobody hears.
-    /// `grace`: an alert that was about to fire waits at least this long
-    /// (`--rules.alert.for-grace-period`), unless its `for` is shorter.
+    /// Restores alerts from their series, as Prometheus does: those whose row comes before
+    /// [`AlertStates::end_awaited`] continue, all others are dropped. `grace`: an alert that was
+    /// about to fire waits at least this long (`--rules.alert.for-grace-period`), unless its `for`
+    /// is shorter.
     pub fn restore_from_series(&mut self, alerts: Vec<AlertFromSeries>, now: TimeMs, grace: i64) {
         let hold = self.timing.for_duration;
         for old in alerts {
@@ -196,7 +196,7 @@ impl AlertStates {
             let alert = Alert {
                 state,
                 fired_at: old.firing.then_some(active_at + hold),
-                // When it was sent is not known; that it was, is likely.
+                // The time of sending is not known, but it was probably sent.
                 last_sent_at: old.firing.then_some(old.seen_at),
                 ..Alert::pending_since(Labels::default(), active_at)
             };
@@ -204,8 +204,8 @@ impl AlertStates {
         }
     }
 
-    /// Alerts whose row has not come by now are over since `t` (or fire on by `keep_firing_for`).
-    /// Those that only series told of are dropped without a word: they may be somebody else's.
+    /// Alerts whose row has not come end at `t` (or are kept firing by `keep_firing_for`). Those
+    /// known only from series are dropped: they may belong to another rule.
     pub fn end_awaited(&mut self, t: TimeMs) {
         self.restored.clear();
         let awaited: Vec<Labels> =
@@ -217,7 +217,7 @@ impl AlertStates {
         }
     }
 
-    /// New timing after a reload. What fires goes on firing, as in Prometheus.
+    /// Sets new timing after a reload. Firing alerts continue to fire, as in Prometheus.
     pub fn set_timing(&mut self, timing: AlertTiming, t: TimeMs) {
         self.timing = timing;
         let keys: Vec<Labels> = self.active.keys().cloned().collect();
@@ -229,12 +229,12 @@ impl AlertStates {
         }
     }
 
-    /// Evaluating the condition failed: as in Prometheus nothing changes until it goes well again.
+    /// Evaluating the condition failed: as in Prometheus, nothing changes until it succeeds again.
     pub fn suspend(&mut self) {
         self.evaluation_failing = true;
     }
 
-    /// Evaluating went well at `t`, if all its rows are known.
+    /// Evaluating the condition succeeded at `t`.
     pub fn resume_at(&mut self, t: TimeMs) {
         if std::mem::take(&mut self.evaluation_failing) {
             self.resumed_at = t;
@@ -246,13 +246,14 @@ impl AlertStates {
         self.evaluation_failing
     }
 
-    /// Whether it is not known what holds: the states stand still.
+    /// Whether it is not known what holds, so that states do not change.
     pub fn is_suspended(&self) -> bool {
         self.evaluation_failing || self.failed
     }
 
-    /// Takes the changes of tick `t`. Timers that fell due before `t` run first, unless it was not
-    /// known what holds. An error leaves the states as they are, until the rows are in order again.
+    /// Applies the changes of tick `t`. Timers that were due before `t` run first, unless the
+    /// states were suspended. After an error the states stay as they are, until the rows are valid
+    /// again.
     pub fn apply(
         &mut self,
         t: TimeMs,
@@ -288,7 +289,7 @@ impl AlertStates {
         Ok(())
     }
 
-    /// After an error: every row and every alert is looked at.
+    /// After an error: updates all rows and alerts.
     fn reconcile(&mut self, t: TimeMs) {
         let keys: BTreeSet<Labels> = self.active.keys().chain(self.rows_by_alert.keys()).cloned().collect();
         for labels in keys.iter() {
@@ -296,7 +297,7 @@ impl AlertStates {
         }
     }
 
-    /// Forgets a row; the alert it had.
+    /// Removes a row. Returns the alert it had.
     fn drop_row(&mut self, row: &Labels) -> Option<Labels> {
         let (alert, _) = self.rows.remove(row)?;
         if let Some(holders) = self.rows_by_alert.get_mut(&alert) {
@@ -309,7 +310,7 @@ impl AlertStates {
         Some(alert)
     }
 
-    /// Brings an alert in line with its row, if it has one.
+    /// Updates an alert from its row, if it has one.
     fn update(&mut self, labels: &Labels, t: TimeMs) {
         let row = self.rows_by_alert.get(labels).and_then(|holders| holders.first());
         match row.and_then(|row| Some((row.clone(), self.rows.get(row)?.1))) {
@@ -331,7 +332,7 @@ impl AlertStates {
             }
             return;
         }
-        // One that has ended and begins anew before its end could be told: both are.
+        // The alert ended and begins again before its end was sent: both must be sent.
         if let Some(ended) =
             self.active.get(labels).filter(|a| a.resolved_at.is_some() && a.last_sent_at.is_none())
         {
@@ -361,7 +362,7 @@ impl AlertStates {
         self.schedule(labels);
     }
 
-    /// Runs the timers that fall due up to and including `t`, but none while it is not known what holds.
+    /// Runs the timers that are due up to and including `t`, unless states are suspended.
     pub fn advance(&mut self, t: TimeMs) {
         if self.is_suspended() {
             return;
@@ -383,7 +384,7 @@ impl AlertStates {
                     if alert.last_sent_at.is_none() {
                         self.fired_and_resolved.push((labels.clone(), alert.clone()));
                     }
-                    // An end that is noticed very late is told all the same.
+                    // An end that is noticed very late must still be sent.
                     alert.resolve(if t - at > RESOLVED_RETENTION_MS { t } else { at });
                 }
                 AlertState::Inactive => {
@@ -408,12 +409,12 @@ impl AlertStates {
         reset(&mut self.send_times, labels, old.1, send_due);
     }
 
-    /// The earliest time at which something changes by itself.
+    /// The earliest time at which a state changes without an event.
     pub fn next_wake(&self) -> Option<TimeMs> {
         self.timers.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
     }
 
-    /// The earliest time at which something must be sent (again).
+    /// The earliest time at which an alert must be sent (again).
     pub fn next_send(&self) -> Option<TimeMs> {
         if self.fired_and_resolved.is_empty() {
             self.send_times.first().map(|(t, _)| *t).filter(|_| !self.is_suspended())
@@ -422,8 +423,8 @@ impl AlertStates {
         }
     }
 
-    /// What must be sent at `now`; it counts as sent. What fired and ended since the last call
-    /// comes in both states.
+    /// The alerts that must be sent at `now`; they count as sent. An alert that fired and ended
+    /// since the last call is returned in both states.
     pub fn take_due(&mut self, now: TimeMs) -> Vec<DueAlert> {
         let timing = self.timing;
         let valid = now + 4 * timing.interval.max(timing.resend_delay);
@@ -444,12 +445,12 @@ impl AlertStates {
         due
     }
 
-    /// The `ALERTS` and `ALERTS_FOR_STATE` samples that hold now.
+    /// The current `ALERTS` and `ALERTS_FOR_STATE` samples.
     pub fn samples(&self, alertname: &str) -> Vec<(Labels, f64)> {
         self.active.keys().flat_map(|labels| self.samples_of(alertname, labels)).collect()
     }
 
-    /// Those of one alert.
+    /// The current samples of one alert.
     pub fn samples_of(&self, alertname: &str, labels: &Labels) -> Vec<(Labels, f64)> {
         let Some(alert) = self.active.get(labels).filter(|a| a.state != AlertState::Inactive) else {
             return Vec::new();
@@ -462,19 +463,19 @@ impl AlertStates {
         ]
     }
 
-    /// The error of too many alerts, if there are.
+    /// The error if there are too many alerts.
     pub fn over_limit(&self) -> Option<String> {
         let limit = self.timing.limit;
         let count = self.active.values().filter(|a| a.state != AlertState::Inactive).count();
         (limit > 0 && count > limit).then(|| format!("exceeded limit of {limit} with {count} alerts"))
     }
 
-    /// Whether the rows are out of order: the states stand still.
+    /// Whether rows are invalid, so that states do not change.
     pub fn in_error(&self) -> bool {
         self.failed
     }
 
-    /// Forgets every alert (Prometheus does so when the limit is exceeded); the rows stay known.
+    /// Forgets every alert (as Prometheus does if the limit is exceeded); rows stay known.
     pub fn clear(&mut self) {
         let active = std::mem::take(&mut self.active);
         self.changed.extend(active.keys().cloned());
@@ -486,7 +487,7 @@ impl AlertStates {
     }
 }
 
-/// All series that may show an alert.
+/// All series that an alert may have.
 pub(super) fn series_of(alertname: &str, labels: &Labels) -> [Labels; 3] {
     [
         for_state_series(alertname, labels),

@@ -1,5 +1,5 @@
-//! The alerting part of a rule while it runs: from the rows of its condition to states
-//! ([`super::alert_states`]), and from states to the series `ALERTS` ([`super::alert_series`]).
+//! The alerting part of a running rule: turns rows of its condition into alert states
+//! ([`super::alert_states`]), and states into `ALERTS` series ([`super::alert_series`]).
 
 use super::alert::{Alert, AlertTiming, ConditionRow};
 use super::alert_annotations::{AlertAnnotations, LazyAnnotations};
@@ -17,43 +17,45 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
-/// The part of an alerting rule.
+/// The alerting part of a rule.
 pub(super) struct AlertingRule {
     pub alerts: AlertStates,
     pub writer: AlertSeriesWriter,
     pub labels: Vec<(String, AlertTemplate)>,
     pub annotations: Arc<AlertAnnotations>,
-    /// While there may be alerts whose rows have not come yet.
+    /// Present while there may be alerts whose rows have not come yet.
     pub awaiting: Option<AwaitedRows>,
     slots: EvaluationGrid,
-    /// What is written is about a time so much earlier, ms.
+    /// Samples are written this much in the past, in ms.
     query_offset: i64,
-    /// With `evaluation: interval`: the condition's rows, looked at in the next slot.
+    /// With `evaluation: interval`: the condition's rows, to be evaluated at the next evaluation
+    /// time.
     condition_rows: Option<BTreeMap<Labels, f64>>,
-    /// The mirror is the view's; a new rule's view has not answered yet.
+    /// The view has sent its first answer, so `condition_rows` is complete.
     has_answered: bool,
-    /// With `evaluation: interval`: the slot that was just evaluated, at which alerts are sent.
+    /// With `evaluation: interval`: the evaluation time that was just processed, at which alerts
+    /// are sent.
     pub send_slot: Option<TimeMs>,
-    /// With `evaluation: interval`, where the condition reads the states of alerts.
+    /// With `evaluation: interval`, if the condition reads `ALERTS`.
     awaited_rules: Option<Behind>,
 }
 
-/// A condition that reads the states of alerts is looked at behind the rules in front of it, as in
-/// Prometheus: once an answer has come with what they wrote in the same slot.
+/// A condition that reads `ALERTS` is evaluated after the rules before it, as in Prometheus: once
+/// an answer has come that includes what they wrote for the same evaluation time.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Behind {
-    /// The rules in front have written their slots before this one.
+    /// The rules before it have written all evaluation times before this one.
     pub before: TimeMs,
-    /// When they had done so: later answers have it.
+    /// When they had done so: later answers include it.
     pub since: TimeMs,
 }
 
-/// Alerts are known that no row has been seen of.
+/// There are alerts whose rows have not been seen.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct AwaitedRows {
-    /// Until when their rows may come; `None`: the first answer has them all.
+    /// Until when their rows may come; `None`: until the first answer.
     pub until: Option<TimeMs>,
-    /// The first answer without them.
+    /// The time of the first answer without them.
     since: Option<TimeMs>,
 }
 
@@ -64,7 +66,7 @@ impl AwaitedRows {
     }
 }
 
-/// What the steps of a rule need from outside.
+/// What the steps of a rule use.
 pub(super) struct StepContext<'a> {
     pub expander: &'a TemplateExpander,
     pub store: &'a dyn AlertSeriesStore,
@@ -94,7 +96,7 @@ fn compile(
 }
 
 impl AlertingRule {
-    /// The alerting part of a rule, without any alert.
+    /// The alerting part of a rule, without alerts.
     pub fn new(
         group: &RuleGroup,
         rule: &Rule,
@@ -122,8 +124,8 @@ impl AlertingRule {
         })
     }
 
-    /// Carries the state of `old` (the same rule before a reload) over. `anew`: the rows are told
-    /// anew, those that hold now first.
+    /// Takes over the state of `old` (the same rule before a reload). `anew`: the view sends all
+    /// rows again, beginning with a snapshot.
     pub fn continue_from(&mut self, old: AlertingRule, timing: AlertTiming, anew: bool, now: TimeMs) {
         self.alerts = old.alerts;
         self.writer = old.writer;
@@ -138,27 +140,28 @@ impl AlertingRule {
         self.alerts.set_timing(timing, now);
     }
 
-    /// Whether its condition is looked at in its slots only.
+    /// Whether its condition is processed at evaluation times only.
     pub fn in_slots(&self) -> bool {
         self.condition_rows.is_some()
     }
 
-    /// The next slot that it looks at, where it waits for slots.
+    /// The next evaluation time, if it waits for evaluation times.
     pub fn next_slot(&self) -> Option<TimeMs> {
         self.in_slots().then_some(self.slots.next)
     }
 
-    /// Whether it has to be told how far the rules in front of it are.
+    /// Whether it must know how far the rules before it are.
     pub fn awaits_rules(&self) -> bool {
         self.awaited_rules.is_some()
     }
 
-    /// Tells how far the rules in front of it are.
+    /// Sets how far the rules before it are.
     pub fn follow(&mut self, behind: Behind) {
         self.awaited_rules = self.awaited_rules.map(|_| behind);
     }
 
-    /// Until when slots may be looked at at `t`; `answer_complete`: the mirror is the answer at `t`.
+    /// Up to which time evaluation times may be processed at `t`; `answered`: `condition_rows` is
+    /// the answer at `t`.
     fn slots_until(&self, t: TimeMs, answered: bool) -> TimeMs {
         match self.awaited_rules {
             None => t,
@@ -167,7 +170,7 @@ impl AlertingRule {
         }
     }
 
-    /// The whole answer at `t` has been taken: rows that were not in it are missing.
+    /// The whole answer at `t` was processed: rows that were not in it do not exist.
     fn answer_complete(&mut self, t: TimeMs) {
         let Some(awaiting) = &mut self.awaiting else { return };
         let since = *awaiting.since.get_or_insert(t);
@@ -218,7 +221,7 @@ impl AlertingRule {
         Ok(())
     }
 
-    /// The whole condition at `t`: rows that are not in it are gone.
+    /// Replaces the condition at `t`: rows that are not in `rows` are gone.
     fn replace(
         &mut self,
         name: &str,
@@ -231,7 +234,7 @@ impl AlertingRule {
         self.take(name, tools, t, rows, &gone)
     }
 
-    /// Writes what `ALERTS` shows at `t`; while nobody knows, nothing.
+    /// Writes the `ALERTS` samples at `t`; nothing while states are suspended.
     fn write(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
         let samples = self.alerts.samples(name);
         if self.alerts.is_suspended() && !samples.is_empty() {
@@ -243,8 +246,8 @@ impl AlertingRule {
             .map_err(|e| format!("writing ALERTS failed: {e}"))
     }
 
-    /// Writes what `ALERTS` shows otherwise since the last call. With `evaluation: interval` that
-    /// waits for the next slot, as in Prometheus.
+    /// Writes the `ALERTS` samples that changed since the last call. With `evaluation: interval`
+    /// they wait for the next evaluation time, as in Prometheus.
     fn write_changes(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
         if self.in_slots() {
             return Ok(());
@@ -253,7 +256,7 @@ impl AlertingRule {
         let mut samples = Vec::new();
         for labels in self.alerts.take_changed() {
             let shown = self.alerts.samples_of(name, &labels);
-            // While nobody knows what holds, something ends at most.
+            // While states are suspended, series may only end.
             if !self.alerts.is_suspended() || shown.is_empty() {
                 series.extend(series_of(name, &labels));
                 samples.extend(shown);
@@ -294,7 +297,7 @@ impl AlertingRule {
             }
             (TapEvent::Delta { t, upsert, remove }, None) => {
                 self.take(name, tools, t, numbers(upsert).collect(), &remove)?;
-                // An answer of which the rows were out of order counts when they are in order.
+                // An answer with invalid rows counts once they are valid.
                 self.answer_complete(t);
             }
             (TapEvent::Progress { t }, _) => self.alerts.resume_at(t),
@@ -303,8 +306,8 @@ impl AlertingRule {
         Ok(())
     }
 
-    /// Runs timers and slots that are due at `t`. `answer_complete`: the answer of a tick at `t`
-    /// has been taken.
+    /// Runs timers and evaluation times that are due at `t`. `answered`: the answer of a tick at
+    /// `t` was processed.
     pub fn advance(
         &mut self,
         name: &str,
@@ -312,7 +315,7 @@ impl AlertingRule {
         t: TimeMs,
         answered: bool,
     ) -> Result<(), String> {
-        // Where no answer has come, none says that they are over.
+        // Without a further answer, the alerts end when waiting for rows ends.
         if self.give_up_at() <= t {
             self.answer_complete(t);
         }
@@ -331,7 +334,7 @@ impl AlertingRule {
                     self.send_slot = Some(slot);
                     if self.has_answered {
                         self.answer_complete(slot);
-                        // Of what has ended long ago the time to fire on may be over.
+                        // For an alert that ended long ago, `keep_firing_for` may be over as well.
                         self.alerts.advance(slot);
                     }
                 }
@@ -340,29 +343,30 @@ impl AlertingRule {
             self.alerts.take_changed();
             outcome = outcome.and(self.write(name, tools.store, slot));
         }
-        // With `evaluation: interval` timers run in the slots only, as in Prometheus.
+        // With `evaluation: interval`, timers run at evaluation times only, as in Prometheus.
         if self.condition_rows.is_none() {
             self.alerts.advance(t);
         }
         outcome.and(self.write_changes(name, tools.store, t))
     }
 
-    /// When alerts whose rows have not come are over, of which an answer has said nothing.
+    /// When alerts without rows end, if an answer did not have them.
     fn give_up_at(&self) -> TimeMs {
         let awaiting = self.awaiting.filter(|a| a.since.is_some() && !self.alerts.is_suspended());
         awaiting.and_then(|a| a.until).unwrap_or(TimeMs::MAX)
     }
 
-    /// When something happens by itself.
+    /// When something happens without an event.
     pub fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.condition_rows.is_none()).unwrap_or(TimeMs::MAX);
-        // What is behind others waits for an answer.
+        // A rule after others waits for an answer.
         let slot = if self.awaits_rules() { TimeMs::MAX } else { self.slots.next };
         let delayed = timer.min(self.give_up_at()).min(slot).saturating_add(TIMER_SLACK_MS);
         delayed.min(self.next_send())
     }
 
-    /// When something must be sent: at once if it is due, but with `evaluation: interval` in the slots only.
+    /// When an alert must be sent: immediately if it is due, but with `evaluation: interval` only
+    /// at evaluation times.
     pub fn next_send(&self) -> TimeMs {
         match (self.in_slots(), self.send_slot) {
             (true, None) => TimeMs::MAX,
@@ -378,7 +382,7 @@ impl AlertingRule {
         event: TapEvent,
     ) -> Result<(), String> {
         let complete = matches!(event, TapEvent::Progress { .. });
-        // Whatever else fails, rows are told only once.
+        // Rows are sent only once, so they are processed even if something else fails.
         let passed = self.advance(name, tools, t - 1, false);
         let taken = self.rows_changed(name, tools, event);
         let written = if complete {
@@ -389,7 +393,7 @@ impl AlertingRule {
         taken.and(passed).and(written)
     }
 
-    /// Evaluating the condition at `t` failed.
+    /// Evaluating the condition failed at `t`.
     pub fn evaluation_failed(&mut self, name: &str, tools: &StepContext, t: TimeMs) {
         if let Err(error) = self.advance(name, tools, t - 1, false) {
             tracing::warn!(rule = name, error, "an alert's timers");
@@ -430,7 +434,7 @@ impl AlertingRule {
     }
 }
 
-/// The values that alerts have; a histogram counts as 0, as in Prometheus.
+/// The values of rows; a histogram counts as 0, as in Prometheus.
 fn numbers(rows: Vec<engine::live::LabelledSample>) -> impl Iterator<Item = (Labels, f64)> {
     let number = |sample: Sample| if let Sample::Float(v) = sample { v } else { 0.0 };
     rows.into_iter().map(move |(labels, sample)| (labels, number(sample)))

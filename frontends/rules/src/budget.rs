@@ -1,8 +1,9 @@
-//! What filling one template may cost: steps and bytes, counted by the thread that fills it.
+//! The cost limit of expanding one template: steps and bytes, counted by the expanding thread.
 //!
-//! `gotmpl` bounds the iterations of `range` and the depth of calls. It has no bound on text that is doubled in a variable or
-//! on definitions that call each other twice. So [`super::counting`] puts calls of [`step`] into the syntax tree, and
-//! [`counted`] wraps the functions, which are ours as far as they read or make texts.
+//! `gotmpl` limits the iterations of `range` and the depth of calls. It does not limit text that is
+//! doubled in a variable, or definitions that call each other twice. So [`super::counting`] inserts
+//! calls of [`step`] into the syntax tree, and [`counted`] wraps the functions. Functions that read
+//! or create texts are our own.
 
 use super::functions::fail;
 use super::limits::{TEMPLATE_NESTING, TEMPLATE_STEPS, TEMPLATE_WORK_BYTES};
@@ -10,16 +11,17 @@ use gotmpl::{TemplateError, Value, ValueFunc};
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// Counts as many steps as its argument says and prints nothing: the first node of every list of nodes.
+/// Counts the number of steps in its argument and prints nothing; the first node of every list of
+/// nodes.
 pub const STEP: &str = "__step";
-/// How many bytes escaping makes of one at most: `\u003C` of `<`.
+/// The most bytes that escaping makes of one byte: `\u003C` for `<`.
 const ESCAPED: usize = 6;
-/// Steps of one `query`: what it may cost itself has limits of its own.
+/// Steps of one `query`; the query itself has limits of its own.
 const QUERY_STEPS: usize = 500;
-/// Steps of compiling a regular expression, besides one for each byte of it.
+/// Steps of compiling a regular expression, in addition to one for each of its bytes.
 const REGEX_STEPS: usize = 100;
 
-/// What is left for the template that the thread fills.
+/// What is left for the template that the thread expands.
 #[derive(Copy, Clone)]
 struct Budget {
     steps: usize,
@@ -32,12 +34,12 @@ thread_local! {
     static LEFT: Cell<Budget> = const { Cell::new(WHOLE) };
 }
 
-/// A template begins: the whole budget is left.
+/// Begins a template with the whole budget.
 pub fn begin() {
     LEFT.set(WHOLE);
 }
 
-/// Counts steps; an error if there are none left.
+/// Counts steps. Fails if none are left.
 pub fn steps(n: usize) -> Result<(), TemplateError> {
     let left = LEFT.get();
     let Some(steps) = left.steps.checked_sub(n) else {
@@ -47,7 +49,7 @@ pub fn steps(n: usize) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Counts bytes that are read or made; an error if there are none left.
+/// Counts bytes that are read or created. Fails if none are left.
 pub fn bytes(n: usize) -> Result<(), TemplateError> {
     let left = LEFT.get();
     let Some(bytes) = left.bytes.checked_sub(n) else {
@@ -60,15 +62,16 @@ pub fn bytes(n: usize) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// Counts what compiling a pattern and looking for it in a text cost.
+/// Counts the cost of compiling a pattern and searching for it in a text.
 pub fn regex(pattern: &str, subject: &str) -> Result<(), TemplateError> {
     steps(REGEX_STEPS + pattern.len() + subject.len() / 64)
 }
 
-/// `function`, counted: a step, the texts that go in, and the text or the rows that come out.
+/// Wraps `function`: counts a step, the texts of its arguments, and the text or the rows of its
+/// result.
 pub fn counted(name: &'static str, function: ValueFunc) -> ValueFunc {
     let cost = if name == "query" { QUERY_STEPS } else { 1 };
-    // What these give can be large although nothing that goes in is.
+    // The results of these functions may be large although their arguments are small.
     let makes_much = matches!(name, "query" | "args");
     Arc::new(move |args: &[Value]| {
         steps(cost)?;
@@ -87,20 +90,21 @@ fn text_bytes(value: &Value) -> usize {
     value.as_str().map_or(0, str::len)
 }
 
-/// The function that the syntax tree is made to call.
+/// The function that the syntax tree calls.
 pub fn step(args: &[Value]) -> Result<Value, TemplateError> {
     let n = args.first().and_then(Value::as_int).unwrap_or(1);
     steps(usize::try_from(n).unwrap_or(1))?;
     Ok(Value::String(Arc::from("")))
 }
 
-/// Counts all of a value, which is going to be printed and perhaps escaped.
+/// Counts a whole value that will be printed and perhaps escaped.
 pub fn escaped(value: &Value) -> Result<(), TemplateError> {
     let read = read(value)?;
     bytes(read.bytes * (ESCAPED - 1))
 }
 
-/// Counts what a verb of `printf` makes of a value: `widths`, its width and precision, for every part of it, and its text.
+/// Counts the result of a verb of `printf` for a value: `widths` (width and precision) for every
+/// part of it, and its text.
 pub fn formatted(value: &Value, widths: usize) -> Result<(), TemplateError> {
     steps(1)?;
     let read = read(value)?;
@@ -108,16 +112,17 @@ pub fn formatted(value: &Value, widths: usize) -> Result<(), TemplateError> {
     bytes(read.bytes.saturating_mul(ESCAPED))
 }
 
-/// How large a value is.
+/// The size of a value.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 struct Size {
-    /// It and everything in it.
+    /// The value and all values in it.
     parts: usize,
-    /// As text, about.
+    /// Its text, approximately.
     bytes: usize,
 }
 
-/// Walks over a value and counts its bytes on the way: one whose parts stand in it many times can be larger than memory.
+/// Computes the size of a value and counts its bytes while doing so: a value that contains the same
+/// parts many times can be larger than memory.
 fn read(value: &Value) -> Result<Size, TemplateError> {
     let mut size = Size::default();
     add(value, 0, &mut size)?;
@@ -130,7 +135,7 @@ fn add(value: &Value, depth: usize, size: &mut Size) -> Result<(), TemplateError
     }
     let own = match value {
         Value::String(text) => text.len(),
-        // As long as a number is with all its digits.
+        // The length of a number with all its digits.
         Value::Float(_) | Value::Int(_) | Value::Uint(_) => 24,
         _ => 8,
     };

@@ -1,5 +1,5 @@
-//! The functions that Go's templates have of their own, as far as `gotmpl` answers them otherwise
-//! or without counting what they cost: all but `and` and `or`.
+//! The built-in functions of Go's templates that `gotmpl` implements differently, or without
+//! counting their cost: all except `and` and `or`.
 
 use super::budget;
 use super::functions::{fail, string, text, zero};
@@ -132,7 +132,7 @@ fn length(args: &[Value]) -> Outcome {
     Ok(Value::Int(n as i64))
 }
 
-/// Of maps of text: what is missing is "".
+/// In maps of texts, a missing entry is "".
 fn index(args: &[Value]) -> Outcome {
     let (of, keys) = args.split_first().ok_or_else(|| wrong_number("index", "at least 1", 0))?;
     keys.iter().try_fold(of.clone(), |value, key| match (&value, key) {

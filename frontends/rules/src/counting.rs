@@ -1,12 +1,12 @@
-//! Puts calls that count into a template's syntax tree; what they count against is [`super::budget`].
+//! Inserts counting calls into a template's syntax tree; the limits are in [`super::budget`].
 //!
-//! Every list of nodes begins with a step for each of its nodes and arguments, so that definitions and loops cost what they
-//! do.
+//! Every list of nodes begins with a call that counts a step for each of its nodes and arguments,
+//! so definitions and loops cost what they do.
 
 use super::budget::STEP;
 use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos};
 
-/// Makes a list of nodes count its steps when it is walked over. Lists inside it are not looked at.
+/// Makes a list of nodes count its steps when it is executed. Lists inside it are not changed.
 pub fn count_steps(list: &mut ListNode) {
     let Some(pos) = list.nodes.first().map(position) else { return };
     let n: usize = list.nodes.iter().map(node_steps).sum();

@@ -1,8 +1,8 @@
-//! The grid of a group, and which of its slots is due.
+//! The evaluation times of a group, and which of them is due.
 
 use storage::model::TimeMs;
 
-/// The grid of a group: `k * interval + offset`.
+/// The evaluation times of a group: `k * interval + offset`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct EvaluationGrid {
     pub interval: i64,
@@ -11,9 +11,10 @@ pub(super) struct EvaluationGrid {
 }
 
 impl EvaluationGrid {
-    /// The grid of a group, from the first slot after `now`. All groups of one interval share it, so that all
-    /// their rules see one cut. (Prometheus shifts each group by a hash to spread the work; here the work
-    /// follows the samples, and a grid per group would cost a tick per group.)
+    /// The evaluation times of a group, from the first one after `now`. All groups with one
+    /// interval share them, so that all rules see the same data. (Prometheus shifts each group by a
+    /// hash to spread the work. Here the work follows the samples, and separate times would cost a
+    /// tick per group.)
     pub fn new(interval: i64, now: TimeMs) -> EvaluationGrid {
         let interval = interval.max(1);
         let mut slots = EvaluationGrid { interval, offset: 0, next: 0 };
@@ -21,12 +22,12 @@ impl EvaluationGrid {
         slots
     }
 
-    /// The last slot at or before `t`.
+    /// The last evaluation time at or before `t`.
     fn last(&self, t: TimeMs) -> TimeMs {
         t - (t - self.offset).rem_euclid(self.interval)
     }
 
-    /// The slot that is due at `t`, and how many were skipped before it.
+    /// The evaluation time that is due at `t`, and how many before it were missed.
     pub fn take(&mut self, t: TimeMs) -> Option<(TimeMs, u64)> {
         if t < self.next {
             return None;

@@ -1,7 +1,8 @@
-//! The queue between the live runtime's workers and the rules thread: bounded, and honest when it overflows.
+//! The queue between the live runtime's workers and the rules thread. It is bounded, and reports
+//! when it overflows.
 //!
-//! A worker pushes an event and returns. When the queue is full, the rule is marked as lagging and its sink
-//! closes: the manager taps the view again and gets a fresh snapshot, and the miss is counted.
+//! A worker pushes an event and returns. When the queue is full, the rule is marked as lagging and
+//! its sink closes: the manager taps the view again, gets a new snapshot, and counts the loss.
 
 use super::limits::INBOX_EVENTS;
 use engine::live::{Sink, TapEvent};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::model::{Labels, TimeMs};
 
-/// Identity of a running rule; never used again after a reload.
+/// Id of a running rule; never reused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u64);
 
@@ -21,7 +22,7 @@ struct QueuedRuleEvents {
     lagging: HashSet<RuleId>,
     delivered: Vec<DeliveredAlert>,
     closed: bool,
-    /// Something besides events waits for the thread.
+    /// There is something other than events for the thread.
     nudged: bool,
 }
 
@@ -37,29 +38,29 @@ pub struct RuleEventQueue {
 pub struct DrainedRuleEvents {
     /// Events, in order.
     pub events: VecDeque<(RuleId, TapEvent)>,
-    /// Rules that lost events and must be tapped anew.
+    /// Rules that lost events and must be tapped again.
     pub lagging: HashSet<RuleId>,
-    /// Alerts that an Alertmanager has taken.
+    /// Alerts that an Alertmanager has accepted.
     pub told: Vec<DeliveredAlert>,
 }
 
-/// An alert of a rule was taken by an Alertmanager.
+/// An alert of a rule was accepted by an Alertmanager.
 #[derive(Clone)]
 pub struct DeliveredAlert {
     /// The rule.
     pub rule: RuleId,
     /// The alert.
     pub labels: Labels,
-    /// When it was handed out.
+    /// When it was handed out for sending.
     pub sent: TimeMs,
-    /// When it began to fire, as it was told.
+    /// When it began to fire, according to the notification.
     pub fired_at: Option<TimeMs>,
-    /// When it ended, as it was told.
+    /// When it ended, according to the notification.
     pub resolved_at: Option<TimeMs>,
 }
 
 impl RuleEventQueue {
-    /// Everything that waits.
+    /// Removes and returns everything.
     pub fn take(&self) -> DrainedRuleEvents {
         let mut waiting = self.waiting.lock();
         let events = std::mem::take(&mut waiting.events);
@@ -79,7 +80,7 @@ impl RuleEventQueue {
         waiting.nudged = false;
     }
 
-    /// Ends the thread that waits.
+    /// Ends the waiting thread.
     pub fn close(&self) {
         self.waiting.lock().closed = true;
         self.arrived.notify_all();
@@ -90,14 +91,14 @@ impl RuleEventQueue {
         self.waiting.lock().closed
     }
 
-    /// Wakes the thread that waits.
+    /// Wakes the waiting thread.
     pub fn wake(&self) {
         self.waiting.lock().nudged = true;
         self.arrived.notify_all();
     }
 
-    /// An alert has arrived at an Alertmanager. If too many such news wait, this one is lost:
-    /// should the process die now, the alert is sent once more.
+    /// An alert has arrived at an Alertmanager. If the queue is full, this is dropped; if the
+    /// process dies then, the alert is sent once more.
     pub fn mark_delivered(&self, told: DeliveredAlert) {
         let mut waiting = self.waiting.lock();
         if waiting.delivered.len() < INBOX_EVENTS {
@@ -125,11 +126,11 @@ impl RuleEventQueue {
 
 /// The consumer of one rule's view.
 pub struct RuleSink {
-    /// Where the events go.
+    /// The queue.
     pub events: Arc<RuleEventQueue>,
-    /// Whose they are.
+    /// The rule.
     pub rule: RuleId,
-    /// Rows are not needed (recording rules): only that and how the evaluation went.
+    /// Rows are not needed (recording rules), only the result of each evaluation.
     pub outcome_only: bool,
 }
 
@@ -139,14 +140,14 @@ impl Sink for RuleSink {
             TapEvent::Snapshot { t, .. } | TapEvent::Delta { t, .. } if self.outcome_only => {
                 TapEvent::Progress { t }
             }
-            // Worked out for another consumer of the view.
+            // Computed for another consumer of the view.
             TapEvent::Notes { .. } => return true,
             other => other,
         };
         self.events.push(self.rule, event)
     }
 
-    /// As in Prometheus, rules have no use for annotations.
+    /// As in Prometheus, rules do not use annotations.
     fn wants_notes(&self) -> bool {
         false
     }

@@ -1,4 +1,5 @@
-//! Fields of a template's values, as Go evaluates them: what a map of texts has not is "", what a struct has not is an error.
+//! Fields of a template's values, as Go evaluates them: a missing entry of a map of texts is "", a
+//! missing field of a struct is an error.
 
 use super::functions::{fail, text};
 use super::times;
@@ -6,24 +7,24 @@ use gotmpl::{TemplateError, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Looks up fields: where that stands, the value, and names.
+/// The function that looks up fields; its arguments are the position, the value, and names.
 pub const FIELD: &str = "__field";
-/// What a missing entry of a map of anything prints.
+/// The text of a missing entry in a map of anything.
 pub const NO_VALUE: &str = "<no value>";
-/// The type of what a template is filled with.
+/// The type of the data of a template.
 const ROOT: &str = "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }";
 
-/// What kind of value has a field.
+/// The kinds of values with fields.
 enum Holder {
-    /// What the template is filled with.
+    /// The data of the template.
     Root,
-    /// A row of a query's answer.
+    /// A row of a query's result.
     Sample,
     /// A time or a duration.
     Moment(&'static str),
     /// A map of labels.
     Texts,
-    /// A map that `args` made.
+    /// A map that `args` created.
     Anything,
 }
 
@@ -42,7 +43,7 @@ fn holder(map: &BTreeMap<Arc<str>, Value>) -> Holder {
     }
 }
 
-/// Whether a map is what a template is filled with.
+/// Whether a map is the data of a template.
 pub fn is_root(map: &BTreeMap<Arc<str>, Value>) -> bool {
     matches!(holder(map), Holder::Root)
 }
@@ -59,7 +60,7 @@ pub fn field(args: &[Value]) -> Result<Value, TemplateError> {
     Ok(value)
 }
 
-/// A field, and whether its type is any.
+/// A field, and whether its type is `interface {}`.
 fn one(of: &Value, name: &str, is_interface: bool) -> Result<(Value, bool), String> {
     let missing = |kind: &str| Err(format!("can't evaluate field {name} in type {kind}"));
     let Value::Map(map) = of else {

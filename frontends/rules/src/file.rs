@@ -1,8 +1,8 @@
-//! Rule files: Prometheus' YAML, read strictly, checked as a whole, compiled.
+//! Rule files: Prometheus' YAML, parsed strictly, validated completely, and compiled.
 //!
 //! [`parse`] turns the text of one file into [`RuleGroup`]s whose expressions are plans and whose
-//! templates are known to parse; [`load`] does so for all files. A fault names file, line, column
-//! and remedy.
+//! templates are valid; [`load`] does so for all files. An error names file, line, column and
+//! remedy.
 
 use super::active_rules::view_of;
 use super::limits::LATENESS_MS;
@@ -21,38 +21,38 @@ use views::check_live;
 /// A compiled expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleExpression {
-    /// What it asks.
+    /// The plan.
     pub plan: Plan,
-    /// As its language prints it.
+    /// The text, as its language prints it.
     pub text: String,
 }
 
-/// Turns the text of an expression into a plan.
+/// Compiles the text of an expression.
 pub type Compile<'a> = &'a dyn Fn(&str) -> Result<RuleExpression, QueryTextError>;
 
-/// When the alerts of a group are looked at.
+/// When the alerts of a group are evaluated.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationMode {
     /// At the tick at which the condition changes.
     #[default]
     Continuous,
-    /// At the group's interval slots, as Prometheus does.
+    /// At the group's evaluation times, as in Prometheus.
     Interval,
 }
 
-/// What becomes of recorded samples when samples that they are made of come late.
+/// What happens to recorded samples when late samples arrive.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LateSamplePolicy {
-    /// What is evaluated stays, as in Prometheus.
+    /// Recorded samples stay, as in Prometheus.
     #[default]
     Keep,
-    /// They are computed again.
+    /// Recorded samples are computed again.
     Correct,
 }
 
-/// The compiler that [`load`] needs, for expressions in `language`.
+/// The compiler for [`load`], for expressions in `language`.
 pub fn compiler(
     language: &dyn QueryLanguage,
 ) -> impl Fn(&str) -> Result<RuleExpression, QueryTextError> + '_ {
@@ -63,68 +63,69 @@ pub fn compiler(
     }
 }
 
-/// A group of rules, checked.
+/// A group of rules, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleGroup {
-    /// The file it stands in, as it was named.
+    /// Name of its file, as given.
     pub file: String,
-    /// Its name; unique in its file.
+    /// Name of the group; unique in its file.
     pub name: String,
-    /// Distance of its slots, ms.
+    /// Time between evaluations, in ms.
     pub interval: i64,
-    /// How far in the past recorded rules are evaluated, ms.
+    /// How far in the past its rules are evaluated, in ms.
     pub query_offset: i64,
     /// Most series or alerts of one rule; 0: no limit.
     pub limit: usize,
-    /// When its alerts are looked at.
+    /// When its alerts are evaluated.
     pub rhythm: EvaluationMode,
-    /// How late samples may come and still change what was recorded, ms; `None`: what is evaluated stays.
+    /// How late samples may be and still change what was recorded, in ms; `None`: recorded samples
+    /// stay.
     pub lateness: Option<i64>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// One rule, checked.
+/// One rule, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// The name of the recorded metric or of the alert.
     pub name: String,
-    /// The condition or the recorded question.
+    /// The expression of the recording rule or the condition of the alert.
     pub expr: RuleExpression,
-    /// Labels set by the rule (and by its group), sorted by name; of an alert: templates.
+    /// Labels set by the rule (and by its group), sorted by name; in alerts they are templates.
     pub labels: Vec<(String, String)>,
-    /// What an alerting rule has besides; `None`: a recording rule.
+    /// Options of an alerting rule; `None`: a recording rule.
     pub alert: Option<AlertOptions>,
-    /// How much of its past is computed, ms; recording rules only.
+    /// How much history is computed, in ms; recording rules only.
     pub backfill: i64,
 }
 
-/// What an alerting rule has besides.
+/// Options of an alerting rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertOptions {
-    /// `for`, ms.
+    /// `for`, in ms.
     pub hold: i64,
-    /// `keep_firing_for`, ms.
+    /// `keep_firing_for`, in ms.
     pub keep_firing_for: i64,
     /// Templates, sorted by name.
     pub annotations: Vec<(String, String)>,
 }
 
-/// What groups that say nothing get.
+/// Defaults for groups.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct GroupDefaults {
-    /// `global.evaluation_interval`, ms.
+    /// `global.evaluation_interval`, in ms.
     pub interval: i64,
-    /// `global.rule_query_offset`, ms.
+    /// `global.rule_query_offset`, in ms.
     pub query_offset: i64,
 }
 
-/// Groups and what is questionable about them.
+/// Groups, and warnings about them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadedRules {
-    /// In order of files and of their text.
+    /// In the order of files and of their text.
     pub groups: Vec<RuleGroup>,
-    /// Not wrong, but probably not meant.
+    /// Not errors, but probably not intended.
     pub warnings: Vec<ConfigError>,
 }
 
@@ -182,7 +183,7 @@ struct RawRule {
     annotations: TextMap,
 }
 
-/// Reads all files; the first fault ends it.
+/// Reads all files; the first error ends it.
 pub fn load<P: AsRef<Path>>(
     files: &[P],
     defaults: GroupDefaults,
@@ -198,7 +199,7 @@ pub fn load<P: AsRef<Path>>(
     Ok(all)
 }
 
-/// Reads the text of one rule file.
+/// Parses the text of one rule file.
 pub fn parse(
     file: &str,
     text: &str,
@@ -433,7 +434,7 @@ impl RuleFileReader<'_> {
         Ok(())
     }
 
-    /// An error of an expression, at its line and column in the file.
+    /// The error of an expression, with its line and column in the file.
     fn expression_fault(&self, scalar: &Spanned<String>, error: &QueryTextError) -> ConfigError {
         let what = format!("could not parse expression: {error}");
         let mut fault = self.fault(scalar.referenced, what, "correct the expression");
@@ -460,8 +461,8 @@ fn merged(group: &TextMap, rule: &TextMap) -> Vec<(String, String)> {
     labels.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-/// A stand-in for PromQL in tests: any text is a selector of the metric with that name; text that starts
-/// with `!` is wrong at its second line or column.
+/// Replaces PromQL in tests: any text is a selector of the metric with that name; a text with `!`
+/// has an error at that position.
 #[cfg(test)]
 pub(crate) fn fake_compile(text: &str) -> Result<RuleExpression, QueryTextError> {
     use engine::plan::{PlanNode, PlanOp, Selector, Span};

@@ -1,7 +1,7 @@
-//! Prometheus' template functions, over `gotmpl` values.
+//! Prometheus' template functions for `gotmpl` values.
 //!
 //! Each is a plain function from arguments to a value; [`table`] lists them. `query`, `now` and the
-//! link functions need the server and are added by [`super::template`].
+//! functions for links need the server and are added by [`super::template`].
 
 use super::budget;
 use super::printing::{self, type_name};
@@ -16,7 +16,7 @@ use storage::model::number::{not_finite, parse};
 type FunctionResult = Result<Value, TemplateError>;
 type TemplateFunction = fn(&[Value]) -> FunctionResult;
 
-/// What a call of a method with arguments is rewritten to.
+/// The name of the function to which method calls with arguments are rewritten.
 pub const METHOD: &str = "__method";
 
 /// All functions that need nothing but their arguments.
@@ -74,7 +74,7 @@ pub fn text(s: impl AsRef<str>) -> Value {
     Value::String(Arc::from(s.as_ref()))
 }
 
-/// Exactly `N` arguments.
+/// Checks that there are exactly `N` arguments.
 pub fn arguments<'a, const N: usize>(name: &str, args: &'a [Value]) -> Result<&'a [Value; N], TemplateError> {
     args.try_into().map_err(|_| fail(format!("wrong number of args for {name}: want {N} got {}", args.len())))
 }
@@ -117,7 +117,7 @@ pub fn zero(value: &Value) -> Value {
     if matches!(value, Value::Nil) { text("") } else { value.clone() }
 }
 
-/// What an action prints.
+/// The text that an action prints.
 fn show(value: &Value) -> Value {
     if matches!(value, Value::Nil) { text("") } else { text(printing::text(value)) }
 }
@@ -151,7 +151,7 @@ fn trim_zeros(digits: &str) -> &str {
 
 const SMALL: [&str; 8] = ["m", "u", "n", "p", "f", "a", "z", "y"];
 
-/// Divides while the number is at least `base`; the number and the last prefix.
+/// Divides while the number is at least `base`. Returns the number and the last prefix.
 fn scale_down(mut v: f64, base: f64, prefixes: [&'static str; 8]) -> (f64, &'static str) {
     let mut prefix = "";
     for p in prefixes {
@@ -239,7 +239,7 @@ fn humanize_timestamp(v: f64) -> String {
     format!("{}{} +0000 UTC", time.format("%Y-%m-%d %H:%M:%S"), fraction.trim_end_matches('0'))
 }
 
-/// A letter in upper case, if that is one letter, as Go has it.
+/// A letter in upper case, if that is one letter, as in Go.
 fn upper(c: char) -> char {
     let mut upper = c.to_uppercase();
     match (upper.next(), upper.next()) {
@@ -248,7 +248,8 @@ fn upper(c: char) -> char {
     }
 }
 
-/// Upper-cases the first letter of each word; a point between two letters does not end it.
+/// Converts the first letter of each word to upper case; a dot between two letters does not end a
+/// word.
 fn title(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
     let mut inside = false;
@@ -263,7 +264,7 @@ fn title(s: &str) -> String {
     out
 }
 
-/// `host:port` or `[v6]:port`, as Go's `net.SplitHostPort`.
+/// Splits `host:port` or `[v6]:port`, like Go's `net.SplitHostPort`.
 fn split_host_port(s: &str) -> Option<(&str, &str)> {
     let (host, port) = s.rsplit_once(':')?;
     if let Some(inner) = host.strip_prefix('[') {
@@ -335,7 +336,8 @@ fn replace_all(args: &[Value]) -> FunctionResult {
     for found in regex.captures_iter(subject) {
         let whole = found.get_match();
         budget::steps(1)?;
-        // Looked at before it is made: a long replacement for every letter of a long text is their product.
+        // Counted before it is created: a long replacement for every letter of a long text is their
+        // product.
         budget::bytes(replacement.len() + references * whole.len())?;
         let filled = storage::model::regex::expand(replacement, &found);
         out.push_str(&subject[copied..whole.start()]);
@@ -358,7 +360,7 @@ fn first(args: &[Value]) -> FunctionResult {
     }
 }
 
-/// A row of a query's answer.
+/// A row of a query's result.
 fn sample(row: &Value) -> Result<&Value, TemplateError> {
     let wrong = || match row {
         Value::String(text) => {

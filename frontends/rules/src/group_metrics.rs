@@ -1,7 +1,7 @@
-//! Self-metrics of rule groups, under Prometheus' names.
+//! Metrics of rule groups, under Prometheus' names.
 //!
-//! What the live runtime counts and measures of a view is fetched when one of its events comes and
-//! at the slots of its group, so a rule that nothing changes for costs nothing in between.
+//! What the live runtime counts and measures of a view is read when one of its events arrives and
+//! at the evaluation times of its group. So a rule without changes costs nothing in between.
 
 use super::active_rule::{ActiveRule, StepCounts};
 use super::evaluation_grid::EvaluationGrid;
@@ -13,7 +13,7 @@ use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
 use storage::model::TimeMs;
 use views::ViewRegistry;
 
-/// The label that names a group.
+/// The label with the name of a group.
 pub(super) const RULE_GROUP: &str = "rule_group";
 
 /// Durations of all groups together.
@@ -40,7 +40,7 @@ impl RuleDurationMetrics {
 
 /// The metrics of one group.
 pub(super) struct GroupMetrics {
-    /// Value of [`RULE_GROUP`].
+    /// The value of [`RULE_GROUP`].
     pub key: String,
     slots: EvaluationGrid,
     evaluations: Arc<Counter>,
@@ -53,7 +53,7 @@ pub(super) struct GroupMetrics {
 }
 
 impl GroupMetrics {
-    /// Of a group of so many rules.
+    /// The metrics of a group with this number of rules.
     pub fn new(metrics: &Metrics, group: &RuleGroup, rules: usize, now: TimeMs) -> GroupMetrics {
         let key = format!("{};{}", group.file, group.name);
         let labels = [(RULE_GROUP, key.as_str())];
@@ -93,17 +93,17 @@ impl GroupMetrics {
         }
     }
 
-    /// When the next slot is to be counted.
+    /// When the next evaluation time must be counted.
     pub fn next_slot(&self) -> TimeMs {
         self.slots.next + TIMER_SLACK_MS
     }
 
-    /// So much failed here.
+    /// Counts failures of this process.
     pub fn failed(&self, failures: u64) {
         self.failures.add(failures);
     }
 
-    /// An event of a rule's view was taken in.
+    /// Counts an event of a rule's view.
     pub fn count_event(
         &self,
         rule: &mut ActiveRule,
@@ -123,7 +123,7 @@ impl GroupMetrics {
         }
     }
 
-    /// Counts the evaluations of a view since the last look.
+    /// Counts the evaluations of a view since the last call.
     fn catch_up(&self, rule: &mut ActiveRule, spent: EvaluationCost, durations: &RuleDurationMetrics) {
         let before = std::mem::replace(&mut rule.counted, spent);
         let evaluations = spent.evaluations.saturating_sub(before.evaluations);
@@ -137,7 +137,7 @@ impl GroupMetrics {
         durations.rule.observe_all(took, evaluations);
     }
 
-    /// Counts the slots that have passed by `now`.
+    /// Counts the evaluation times that have passed by `now`.
     pub fn slot(
         &mut self,
         rules: &mut [ActiveRule],

@@ -1,10 +1,11 @@
-//! Rules: rule files in, standing plans and alerts out.
+//! Rules: from rule files to views and alerts.
 //!
-//! [`mod@file`] reads Prometheus' rule files, [`template`] expands labels and annotations
-//! ([`alert_annotations`]), [`alert_states`] is the state machine of one alerting rule (pure),
-//! [`alert_series`] writes `ALERTS` samples, [`alert_persistence`] keeps states over a restart,
-//! [`rule_matching`] knows which rule goes on from which, [`manager`] keeps all of it standing.
-//! [`yaml`] explains what is wrong with a YAML file, for rule files and for the configuration.
+//! [`mod@file`] reads Prometheus' rule files. [`template`] expands labels and annotations
+//! ([`alert_annotations`]). [`alert_states`] is the state machine of one alerting rule, without
+//! I/O; [`alert_series`] writes its `ALERTS` samples, and [`alert_persistence`] saves its states
+//! over a restart. [`rule_matching`] decides which rule continues which after a change. [`manager`]
+//! runs all of it in one thread. [`yaml`] explains errors in YAML files, for rule files and for the
+//! configuration.
 
 mod active_rule;
 pub mod active_rules;

@@ -1,21 +1,21 @@
-//! What a rule asks for and cannot get: labels in a text that the expression has aggregated away.
+//! Warns of labels in templates that the expression has aggregated away.
 //!
-//! The set of labels that a plan's answer may carry is computed bottom-up; where it cannot be known (a plain
-//! selector), every label is possible and nothing is reported.
+//! The set of labels that a plan's answer may have is computed bottom-up. Where it is not known (a
+//! plain selector), every label is possible and there is no warning.
 
 use engine::plan::{Cardinality, Plan, PlanNode, PlanOp};
 use std::collections::BTreeSet;
 
-/// Labels an answer may carry.
+/// The labels that an answer may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PossibleLabels {
-    /// Anything but these.
+    /// All but these.
     AllBut(BTreeSet<String>),
-    /// These at most.
+    /// Only these.
     Only(BTreeSet<String>),
 }
 
-/// The labels that `template` reads as `$labels.x` or `.Labels.x` and that `plan` cannot give.
+/// The labels that `template` reads as `$labels.x` or `.Labels.x` and that `plan` cannot return.
 pub fn missing_labels(plan: &Plan, template: &str) -> Vec<String> {
     let carried = carried(plan);
     let mut missing = BTreeSet::new();
@@ -32,7 +32,7 @@ pub fn missing_labels(plan: &Plan, template: &str) -> Vec<String> {
             }
         }
     }
-    // A template that runs queries of its own reads their labels.
+    // A template with queries reads labels of their results.
     if template.contains("query ") { Vec::new() } else { missing.into_iter().collect() }
 }
 

@@ -1,8 +1,7 @@
-//! The rules manager: one thread that owns all running rules, and the handle that the rest of the
-//! house holds.
+//! The rules manager: one thread that owns all running rules, and its handle.
 //!
-//! No lock is held while a rule works: calls travel to the thread and their answers back. They
-//! block until the thread has a moment; call them off the async runtime.
+//! No lock is held while a rule is processed: calls are sent to the thread, and results back. They
+//! block until the thread is free, so async code must call them on a blocking thread.
 
 use super::active_rules::ActiveRules;
 use super::alert_persistence::AlertPersistence;
@@ -21,22 +20,22 @@ use storage::metrics::Metrics;
 use storage::model::Labels;
 use views::ViewRegistry;
 
-/// What the manager needs of the house.
+/// What the manager uses.
 #[derive(Clone)]
 pub struct RuleServices {
-    /// Standing plans.
+    /// Installs views.
     pub views: Arc<dyn ViewRegistry>,
-    /// Where `ALERTS` is written and read back.
+    /// Writes `ALERTS` samples and reads them.
     pub store: Arc<dyn AlertSeriesStore>,
-    /// Where alerts outlive the process.
+    /// Saves alert states.
     pub memory: Arc<dyn AlertPersistence>,
-    /// Where alerts go.
+    /// Sends alerts.
     pub notify: Arc<dyn AlertSender>,
-    /// `query` in templates.
+    /// Runs `query` in templates.
     pub query: Arc<dyn TemplateQuery>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Self-metrics.
+    /// Metrics.
     pub metrics: Metrics,
 }
 
@@ -47,11 +46,11 @@ pub struct RuleManagerOptions {
     pub external_labels: Labels,
     /// `--web.external-url`.
     pub external_url: String,
-    /// `--rules.alert.resend-delay`, ms.
+    /// `--rules.alert.resend-delay`, in ms.
     pub resend_delay: i64,
-    /// `--rules.alert.for-outage-tolerance`, ms.
+    /// `--rules.alert.for-outage-tolerance`, in ms.
     pub outage_tolerance: i64,
-    /// `--rules.alert.for-grace-period`, ms.
+    /// `--rules.alert.for-grace-period`, in ms.
     pub for_grace_period: i64,
 }
 
@@ -69,7 +68,7 @@ impl Default for RuleManagerOptions {
 
 type ManagerCall = Box<dyn FnOnce(&mut ActiveRules) + Send>;
 
-/// The handle of the running manager. Dropping it ends the thread.
+/// The handle of a running manager. Dropping it ends the thread.
 pub struct RuleManager {
     events: Arc<RuleEventQueue>,
     jobs: SyncSender<ManagerCall>,
@@ -77,14 +76,14 @@ pub struct RuleManager {
     works: Works,
 }
 
-/// Who works at the rules.
+/// Who does the work.
 enum Works {
     Thread(Mutex<Option<JoinHandle<()>>>),
     Caller(Box<Mutex<ActiveRules>>),
 }
 
 impl RuleManager {
-    /// Starts the thread, with no rules yet.
+    /// Starts the thread, without rules.
     pub fn start(ports: RuleServices, options: RuleManagerOptions) -> std::io::Result<RuleManager> {
         let events = Arc::new(RuleEventQueue::default());
         let (jobs, queue) = sync_channel(16);
@@ -98,7 +97,7 @@ impl RuleManager {
         Ok(RuleManager { events, jobs, clock, works: Works::Thread(Mutex::new(Some(thread))) })
     }
 
-    /// Without a thread: callers work, and [`RuleManager::turn`] does what is due.
+    /// A manager without a thread: callers do the work, and [`RuleManager::turn`] does what is due.
     pub fn without_thread(ports: RuleServices, options: RuleManagerOptions) -> RuleManager {
         let events = Arc::new(RuleEventQueue::default());
         let (jobs, _) = sync_channel(0);
@@ -107,26 +106,26 @@ impl RuleManager {
         RuleManager { events, jobs, clock, works: Works::Caller(Box::new(Mutex::new(core))) }
     }
 
-    /// Does what is due, of a manager that has no thread.
+    /// Does what is due, in a manager without a thread.
     pub fn turn(&self) {
         if let Works::Caller(core) = &self.works {
             core.lock().step(self.clock.now());
         }
     }
 
-    /// Replaces the set of rules, all or nothing: see [`ActiveRules::apply`].
+    /// Replaces the set of rules, completely or not at all: see [`ActiveRules::apply`].
     pub fn apply(&self, groups: Vec<RuleGroup>, external_labels: Labels) -> Result<(), String> {
         let now = self.clock.now();
         self.call(move |core| core.apply(groups, &external_labels, now)).unwrap_or_else(Err)
     }
 
-    /// What `/api/v1/rules` and `/api/v1/alerts` show; an error after [`RuleManager::stop`].
+    /// The data of `/api/v1/rules` and `/api/v1/alerts`; an error after [`RuleManager::stop`].
     pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, String> {
         let now = self.clock.now();
         self.call(move |core| core.snapshot(now))
     }
 
-    /// Finishes what has arrived and ends the thread.
+    /// Processes what has arrived and ends the thread.
     pub fn stop(&self) {
         self.events.close();
         match &self.works {

@@ -1,7 +1,7 @@
-//! Go's `fmt`: what `print`, `println` and `printf` make of the values of a template.
+//! Go's `fmt`: `print`, `println` and `printf` of the values of a template.
 //!
-//! [`text`] is `%v`. [`printf`] reads a format as Go does, its errors included
-//! (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb counts against the template's budget before it
+//! [`text`] is `%v`. [`printf`] parses a format like Go, including its errors
+//! (`%!d(float64=1e+06)`, `%!(EXTRA …)`); every verb is counted in the template's budget before it
 //! is written.
 
 use super::budget;
@@ -13,7 +13,7 @@ use gotmpl::{TemplateError, Value};
 use std::fmt::Write;
 use storage::model::number;
 
-/// The widest that a number or text is padded; Go refuses a million and more.
+/// The largest width of a number or text; Go rejects a million and more.
 const WIDTH: usize = 1_000_000;
 
 /// How a value is written: the flags, width and precision of a verb.
@@ -35,7 +35,7 @@ pub fn text(value: &Value) -> String {
     out
 }
 
-/// `print`: a space stands between two that are no texts.
+/// `print`: a space between two values if neither is a text.
 pub fn print(args: &[Value]) -> String {
     let mut out = String::new();
     let is_text = |value: &Value| matches!(value, Value::String(_));
@@ -48,7 +48,7 @@ pub fn print(args: &[Value]) -> String {
     out
 }
 
-/// `println`: a space stands between any two.
+/// `println`: a space between any two values.
 pub fn println(args: &[Value]) -> String {
     let texts: Vec<String> = args.iter().map(text).collect();
     texts.join(" ") + "\n"
@@ -228,7 +228,7 @@ impl Spec {
     }
 }
 
-/// With a point behind the digits.
+/// The number with a decimal point.
 fn pointed(digits: &str) -> String {
     match digits.find(['e', 'E']) {
         Some(at) => format!("{}.{}", &digits[..at], &digits[at..]),
@@ -236,7 +236,7 @@ fn pointed(digits: &str) -> String {
     }
 }
 
-/// A text as Go writes it in its sources.
+/// A text quoted as in Go sources.
 pub fn quoted(text: &str, quote: char, ascii: bool) -> String {
     let shown = |c: char| !c.is_control() && (c.is_ascii() || !ascii);
     let mut out = String::from(quote);
@@ -265,21 +265,21 @@ pub fn printf(format: &str, args: &[Value]) -> Result<String, TemplateError> {
     Ok(out)
 }
 
-/// A format that is read.
+/// The state of parsing a format.
 struct Reading<'a> {
-    /// What is not read yet.
+    /// The rest of the format.
     rest: &'a str,
     args: &'a [Value],
-    /// The argument of the next verb.
+    /// Index of the argument of the next verb.
     next: usize,
     /// An index like `[1]` was read.
     reordered: bool,
-    /// The last one names an argument, where it may stand.
+    /// The latest index is valid.
     good_index: bool,
 }
 
 impl Reading<'_> {
-    /// Reads what comes behind a `%` and writes it.
+    /// Parses what follows a `%` and writes it.
     fn verb(&mut self, out: &mut String) -> Result<(), TemplateError> {
         self.good_index = true;
         let mut spec = self.flags();
@@ -320,7 +320,7 @@ impl Reading<'_> {
             _ if !self.good_index => drop(write!(out, "%!{verb}(BADINDEX)")),
             None => drop(write!(out, "%!{verb}(MISSING)")),
             Some(arg) => {
-                // Of `%+v` and `%#v` the flags mean something for structs only.
+                // In `%+v` and `%#v` the flags matter for structs only.
                 spec.plus &= verb != 'v';
                 spec.sharp &= verb != 'v';
                 budget::formatted(arg, spec.width.unwrap_or(0) + spec.precision.unwrap_or(0))?;
@@ -353,7 +353,7 @@ impl Reading<'_> {
         spec
     }
 
-    /// Reads `[n]`; whether it was there.
+    /// Parses `[n]`. Returns whether it was there.
     fn index(&mut self) -> bool {
         let Some(behind) = self.rest.strip_prefix('[') else { return false };
         self.reordered = true;
@@ -375,14 +375,14 @@ impl Reading<'_> {
         let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         let number = digits.parse::<usize>().ok().filter(|n| *n <= WIDTH);
-        // Behind a number that is too large Go looks for a verb.
+        // After a number that is too large, Go looks for a verb.
         if !digits.is_empty() {
             self.rest = rest;
         }
         number
     }
 
-    /// The argument that stands for a `*`.
+    /// The argument for a `*`.
     fn number_argument(&mut self) -> Option<i64> {
         let number = match self.args.get(self.next)? {
             Value::Int(n) => Some(*n),

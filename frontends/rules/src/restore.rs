@@ -1,10 +1,10 @@
-//! The alerts of before a restart, for rules that have just been started.
+//! Restores the alerts from before a restart, for rules that have just been started.
 //!
-//! What was kept (see [`super::alert_persistence`]) is taken up exactly: `for` has gone on, nothing
-//! is told twice. Where nothing was ever kept, as in a data directory filled from Prometheus, the
-//! `ALERTS_FOR_STATE` series tell what they can, and Prometheus' rules for that hold: the outage
+//! Saved states (see [`super::alert_persistence`]) are restored exactly: `for` has continued,
+//! nothing is sent twice. If nothing was ever saved, as in a data directory imported from
+//! Prometheus, the `ALERTS_FOR_STATE` series are used with the semantics of Prometheus: the outage
 //! does not count, a grace period follows, and an alert begins only when its row comes. Such series
-//! may be those of other servers, that were written or federated to this one.
+//! may belong to other servers, if they were written or federated to this one.
 
 use super::active_rule::ActiveRule;
 use super::active_rules::ActiveGroup;
@@ -22,17 +22,17 @@ use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::StoreError;
 use views::alert_series::{ALERTS, ALERTS_FOR_STATE};
 
-/// A rule's group and number.
+/// A rule's group and index.
 type RulePosition = (usize, usize);
 
-/// See the module.
+/// Restores alerts.
 pub(super) struct AlertRestore<'a> {
     pub ports: &'a RuleServices,
     pub options: &'a RuleManagerOptions,
     pub now: TimeMs,
 }
 
-/// A series `ALERTS` or `ALERTS_FOR_STATE` that has not ended.
+/// An `ALERTS` or `ALERTS_FOR_STATE` series that has not ended.
 struct OpenAlertSeries {
     series: Labels,
     /// The labels of its alert.
@@ -52,8 +52,8 @@ impl OpenAlertSeries {
 }
 
 impl AlertRestore<'_> {
-    /// Gives the rules at `wanted` their alerts. `kept`: what was kept, if anything ever was; then
-    /// they also go on with the series of theirs.
+    /// Restores the alerts of the rules at `wanted`. `kept`: the saved states, if there are any;
+    /// then rules also continue the series of their alerts.
     pub fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
         let mut living = self.living().unwrap_or_else(|error| {
             tracing::warn!(%error, "the ALERTS series of before the restart could not be read");
@@ -74,7 +74,7 @@ impl AlertRestore<'_> {
         self.adopt(groups, wanted, &living);
     }
 
-    /// The series of alerts that were alive within the outage tolerance.
+    /// The series of alerts that were active within the outage tolerance.
     fn living(&self) -> Result<Vec<OpenAlertSeries>, StoreError> {
         let from = self.now - self.options.outage_tolerance;
         let mut all = Vec::new();
@@ -92,7 +92,7 @@ impl AlertRestore<'_> {
         Ok(all)
     }
 
-    /// Exactly what was kept.
+    /// Restores the saved states exactly.
     fn resume(
         &self,
         groups: &mut [ActiveGroup],
@@ -123,17 +123,17 @@ impl AlertRestore<'_> {
         }
     }
 
-    /// Whether the server was not away for too long to know what became of it.
+    /// Whether the outage was short enough for the state to be still valid.
     fn is_recent(&self, alert: &Alert) -> bool {
         alert.state == AlertState::Inactive || self.now - alert.last_seen_at <= self.options.outage_tolerance
     }
 
-    /// When alerts whose rows have not come are over.
+    /// When alerts without rows end.
     fn patience(&self, groups: &[ActiveGroup], (g, _): RulePosition) -> TimeMs {
         self.now + (2 * groups[g].group.interval).max(RESTART_PATIENCE_MS)
     }
 
-    /// What the series tell.
+    /// Restores alerts from their series.
     fn restore(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
         let owners = AlertOwners::new(groups, wanted, living);
         let firing: HashMap<&Labels, TimeMs> =
@@ -158,8 +158,8 @@ impl AlertRestore<'_> {
         }
     }
 
-    /// Series of alerts that were taken up go on, or end with a stale marker if their alert has
-    /// another state.
+    /// Series of restored alerts continue, or end with a stale marker if their alert has another
+    /// state.
     fn adopt(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], living: &[OpenAlertSeries]) {
         let mut holder: HashMap<&Labels, RulePosition> = HashMap::new();
         for place in wanted {
@@ -185,7 +185,7 @@ fn rule_at(groups: &mut [ActiveGroup], (g, r): RulePosition) -> &mut ActiveRule 
     &mut groups[g].rules[r]
 }
 
-/// Which rules an alert may belong to, as far as its labels tell.
+/// Which rules an alert may belong to, according to its labels.
 struct AlertOwners(HashMap<Labels, Vec<RulePosition>>);
 
 impl AlertOwners {

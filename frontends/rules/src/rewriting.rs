@@ -1,9 +1,10 @@
-//! What is done to a template's syntax tree before it is filled: what Go refuses when it parses is
-//! refused, and calls and fields become calls of [`CALL`] and [`FIELD`], which know where they
-//! stand and fail in Go's words.
+//! Rewrites a template's syntax tree before it is executed: what Go rejects when parsing is
+//! rejected, and calls and fields become calls of [`CALL`] and [`FIELD`], which have their
+//! positions and return errors like Go's.
 //!
-//! `{{ humanize $labels.x | toUpper }}` becomes `{{ __call "…at <humanize…>" "humanize" (__field "…" $labels "x") | __call "…" "toUpper"
-//! | __show }}`; `and` and `or` stay, for they do not always look at all of their arguments.
+//! `{{ humanize $labels.x | toUpper }}` becomes `{{ __call "…at <humanize…>" "humanize" (__field
+//! "…" $labels "x") | __call "…" "toUpper" | __show }}`; `and` and `or` stay, because they do not
+//! always evaluate all arguments.
 
 use super::counting::count_steps;
 use super::fields::FIELD;
@@ -16,36 +17,37 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::number::general;
 
-/// Calls a function: where it and its arguments stand, its name, its arguments.
+/// The function that calls a function; its arguments are the positions of the call and its
+/// arguments, the name, and the arguments.
 pub const CALL: &str = "__call";
-/// What stands between the place of a call and those of its arguments.
+/// Separates the position of a call from those of its arguments.
 pub const BETWEEN_PLACES: &str = "\0";
-/// What an action prints.
+/// The function that prints the value of an action.
 pub const SHOW: &str = "__show";
 /// Functions whose results depend on more than their arguments.
 const LOOKING: [&str; 2] = ["query", "now"];
 
-/// Walks a syntax tree.
+/// Rewrites a syntax tree.
 pub struct TemplateRewriter<'a> {
-    /// The prelude's bytes: columns begin behind it.
+    /// Length of the prelude in bytes: columns are counted from its end.
     pub prelude: usize,
     /// The template's name in errors.
     pub name: &'a str,
     /// Names of functions.
     pub functions: &'a [String],
-    /// Whether it calls something that looks further than its arguments.
+    /// Whether it calls a function that depends on more than its arguments.
     pub is_time_dependent: bool,
-    /// What is refused.
+    /// The error, if the template is rejected.
     pub fault: Option<TemplateSyntaxError>,
-    /// Which definition is walked over.
+    /// Name of the definition that is being rewritten.
     executing: String,
     variables: Variables,
     ranges: usize,
-    /// Where its lines begin.
+    /// Offsets of the beginnings of lines.
     lines: Vec<usize>,
 }
 
-/// The variables that are known where the walk is, innermost last.
+/// The variables in scope, innermost last.
 #[derive(Default)]
 struct Variables {
     names: Vec<SmolStr>,
@@ -63,7 +65,7 @@ impl Variables {
         self.declared.get(name).is_some_and(|times| *times > 0)
     }
 
-    /// Forgets all but the first so many.
+    /// Removes all but the first `length` variables.
     fn truncate(&mut self, length: usize) {
         for name in self.names.drain(length..) {
             self.declared.entry(name).and_modify(|times| *times -= 1);
@@ -72,7 +74,7 @@ impl Variables {
 }
 
 impl<'a> TemplateRewriter<'a> {
-    /// A walk over the template of this name and text, `prelude` bytes of it ours.
+    /// A rewriter for the template with this name and text, of which `prelude` bytes are ours.
     pub fn new(name: &'a str, source: &'a str, prelude: usize, known: &'a [String]) -> TemplateRewriter<'a> {
         TemplateRewriter {
             prelude,
@@ -238,14 +240,14 @@ impl<'a> TemplateRewriter<'a> {
         self.fault.get_or_insert(TemplateSyntaxError { line: line as u64, column, what, fix });
     }
 
-    /// Line from 1, and bytes behind the line break before, as Go counts them: in the first line from 0.
+    /// Line, from 1, and bytes since the line break, as Go counts them: in the first line from 0.
     fn line_and_column(&self, pos: Pos) -> (usize, usize) {
         let line = self.lines.partition_point(|start| *start <= pos.offset);
         let start = self.lines[line - 1];
         (line, pos.offset - start + usize::from(line > 1))
     }
 
-    /// Where something stands, as Go's errors begin.
+    /// A position, as at the beginning of Go's errors.
     fn place(&self, pos: Pos, context: &str) -> String {
         let (line, column) = self.line_and_column(pos);
         let TemplateRewriter { name, executing, .. } = self;
@@ -253,7 +255,7 @@ impl<'a> TemplateRewriter<'a> {
     }
 }
 
-/// Whether a function does not always look at all of its arguments.
+/// Whether a function does not always evaluate all arguments.
 fn is_lazy(name: &str) -> bool {
     matches!(name, "and" | "or")
 }
@@ -268,7 +270,7 @@ fn called(pos: Pos, name: &str, args: Vec<Expr>) -> Expr {
     Expr::Pipe(pos, PipeNode { pos, decl: Vec::new(), commands, is_assign: false })
 }
 
-/// `(…).Format "2006"` becomes a call: fields take no arguments.
+/// `(…).Format "2006"` becomes a call, because fields have no arguments.
 fn method_call(command: &mut CommandNode) {
     let [receiver, _, ..] = command.args.as_mut_slice() else { return };
     let pos = receiver.pos();
@@ -287,7 +289,7 @@ fn method_call(command: &mut CommandNode) {
     command.args.splice(0..0, head);
 }
 
-/// What was looked at last where a parenthesised pipeline is evaluated: place and text.
+/// What is evaluated last in a parenthesised pipeline: position and text.
 fn last_of(expr: &Expr) -> (Pos, String) {
     match expr {
         Expr::Pipe(_, pipe) => match pipe.commands.last().and_then(|command| command.args.last()) {
@@ -317,8 +319,8 @@ fn text_of(expr: &Expr) -> String {
     text.0
 }
 
-/// A text that ends at [`TEMPLATE_CONTEXT_BYTES`]: each level of a nested expression prints all
-/// that is in it.
+/// A text that ends at [`TEMPLATE_CONTEXT_BYTES`]: each level of a nested expression prints
+/// everything inside it.
 struct Printed(String);
 
 impl Printed {
@@ -392,7 +394,8 @@ impl Printed {
     }
 }
 
-/// Whether blocks and ends of a text go together: where they do not, and why, which `gotmpl` passes over.
+/// Checks whether blocks and ends match, which `gotmpl` does not: the position and the error, if
+/// they do not.
 pub fn unbalanced(source: &str) -> Option<(usize, &'static str)> {
     let mut depth = 0_usize;
     let mut from = 0;
@@ -412,7 +415,7 @@ pub fn unbalanced(source: &str) -> Option<(usize, &'static str)> {
     (depth > 0).then_some((source.len(), "unexpected EOF"))
 }
 
-/// The bytes of an action up to its `}}`; `None`: it is not closed.
+/// Length of an action up to its `}}` in bytes; `None`: it is not closed.
 fn action_length(text: &str) -> Option<usize> {
     if text.trim_start_matches('-').trim_start().starts_with("/*") {
         return Some(text.find("*/")? + 2);

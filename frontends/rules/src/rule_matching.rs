@@ -1,9 +1,9 @@
-//! Which rule goes on from which: across a reload, and across a restart.
+//! Which rule continues which: after a reload and after a restart.
 //!
-//! A rule is known by its file, group, name, labels and expression. After a change of the files,
-//! the rules that are the same in all of it find each other first, then those that have moved to
-//! another group, then those of one group whose expression alone has changed. Order does not
-//! matter, except among rules that are equal.
+//! A rule is identified by its file, group, name, labels and expression. After a change of the
+//! files, rules that are equal in all of these are matched first, then those that moved to another
+//! group, then those in one group of which only the expression changed. Order does not matter,
+//! except among equal rules.
 
 use super::file::{Rule, RuleGroup};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use storage::model::Labels;
 
-/// What a rule is known by.
+/// The identity of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RuleKey {
     /// Its file.
@@ -24,7 +24,7 @@ pub struct RuleKey {
     pub labels: Vec<(String, String)>,
     /// Its expression, as printed.
     pub expr: String,
-    /// Its number among rules that are equal in all of this.
+    /// Its index among rules that are equal in all of this.
     pub duplicate_index: u32,
 }
 
@@ -53,7 +53,7 @@ impl RuleKey {
         }
     }
 
-    /// A number that stands for it on disk.
+    /// A hash of the key, used on disk.
     pub fn hash64(&self) -> u64 {
         let nth = self.duplicate_index.to_string();
         let fixed = [
@@ -68,10 +68,10 @@ impl RuleKey {
     }
 }
 
-/// How much a rule and its ancestor have in common.
+/// How a rule and the rule that it continues differ.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum RuleMatch {
-    /// Everything.
+    /// They are equal.
     Same,
     /// It is in another group.
     Moved,
@@ -79,7 +79,8 @@ pub enum RuleMatch {
     Rewritten,
 }
 
-/// For each of `new`, which of `old` it goes on from, if any. Every old rule has at most one successor.
+/// For each rule of `new`, which rule of `old` it continues, if any. Every old rule is continued by
+/// at most one.
 pub fn match_rules(old: &[&RuleKey], new: &[RuleKey]) -> Vec<Option<(usize, RuleMatch)>> {
     let mut found = vec![None; new.len()];
     let mut taken = vec![false; old.len()];

@@ -1,21 +1,20 @@
-//! What the rules manager needs of the house, as traits: tests put small fakes behind them.
-//! Standing plans are [`views`].
+//! What the rules manager uses, as traits, so that tests can pass fakes. Views are in [`views`].
 
 use std::sync::Arc;
 use storage::model::{Labels, Matcher, SeriesRef, TimeMs};
 use storage::store::{AppendResult, ColumnBatch, FloatRow, GroupId, Store, StoreError};
 
-/// Where the samples of alerts are written and read back: implemented by the store.
+/// Where the samples of alerts are written and read: implemented by the store.
 pub trait AlertSeriesStore: Send + Sync {
     /// The column group of a key in a shard.
     fn open_group(&self, key: &str, shard: u16) -> GroupId;
-    /// Where a series lives.
+    /// The series with these labels, created if needed.
     fn resolve(&self, labels: &Labels) -> SeriesRef;
     /// Appends one batch. Never waits.
     fn append(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError>;
     /// Appends single samples. Never waits.
     fn append_rows(&self, rows: &[FloatRow]) -> Result<AppendResult, StoreError>;
-    /// The newest sample of each matching series in `from..=to`, stale markers included.
+    /// The newest sample of each matching series in `from..=to`, including stale markers.
     fn newest(
         &self,
         matchers: &[Matcher],
@@ -47,7 +46,7 @@ impl AlertSeriesStore for Store {
     }
 }
 
-/// To be called when an Alertmanager has taken an alert; on any thread, any number of times.
+/// Called when an Alertmanager has accepted an alert; on any thread, any number of times.
 #[derive(Clone)]
 pub struct DeliveryReceipt(pub Arc<dyn Fn() + Send + Sync>);
 
@@ -57,26 +56,26 @@ impl std::fmt::Debug for DeliveryReceipt {
     }
 }
 
-/// An alert on its way to Alertmanager; external labels and relabelling come after.
+/// An alert to be sent to Alertmanager; external labels and relabelling are applied later.
 #[derive(Clone, Debug)]
 pub struct AlertNotification {
-    /// Its labels.
+    /// The labels.
     pub labels: Labels,
     /// Expanded annotations, sorted by name.
     pub annotations: Vec<(String, String)>,
-    /// When it began to fire, ms.
+    /// When the alert began to fire, in ms.
     pub starts_at: TimeMs,
-    /// When it ended, or when it may be forgotten, ms.
+    /// When it ended, or when it may be forgotten, in ms.
     pub ends_at: TimeMs,
-    /// It has ended.
+    /// Whether it has ended.
     pub resolved: bool,
-    /// A page that shows its expression.
+    /// The URL of a page that shows its expression.
     pub generator_url: String,
-    /// Who wants to know that it has arrived.
+    /// Called when it has arrived.
     pub receipt: DeliveryReceipt,
 }
 
-/// Carries alerts out. Called on the rules thread: must queue and return.
+/// Sends alerts. Called on the rules thread, so it must queue and return.
 pub trait AlertSender: Send + Sync {
     /// Takes alerts that are due.
     fn send(&self, alerts: Vec<AlertNotification>);

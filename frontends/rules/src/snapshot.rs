@@ -1,4 +1,4 @@
-//! What `/api/v1/rules` and `/api/v1/alerts` show: plain data, taken at one moment.
+//! The data of `/api/v1/rules` and `/api/v1/alerts`, taken at one moment.
 
 use super::alert::AlertState;
 use super::alert_annotations::LazyAnnotations;
@@ -11,15 +11,15 @@ pub struct GroupSnapshot {
     pub name: String,
     /// Its file.
     pub file: String,
-    /// Distance of its slots, ms.
+    /// Time between evaluations, in ms.
     pub interval: i64,
     /// Most series or alerts of one rule; 0: no limit.
     pub limit: usize,
     /// Its rules, in order.
     pub rules: Vec<RuleSnapshot>,
-    /// When one of its rules was last evaluated, ms; `None`: never.
+    /// When one of its rules was last evaluated, in ms; `None`: never.
     pub last_evaluation: Option<TimeMs>,
-    /// Time spent on the last evaluations, s.
+    /// Time of the latest evaluations, in s.
     pub evaluation_time: f64,
 }
 
@@ -32,24 +32,24 @@ pub struct RuleSnapshot {
     pub query: String,
     /// The rule's own labels (templates, unexpanded).
     pub labels: Vec<(String, String)>,
-    /// How it is.
+    /// Its health.
     pub health: RuleHealth,
-    /// When it was last evaluated, ms; `None`: never.
+    /// When it was last evaluated, in ms; `None`: never.
     pub last_evaluation: Option<TimeMs>,
-    /// Time spent on the last evaluation, s.
+    /// Time of the latest evaluation, in s.
     pub evaluation_time: f64,
-    /// What an alerting rule has besides; `None`: a recording rule.
+    /// The data of an alerting rule; `None`: a recording rule.
     pub alerting: Option<AlertingSnapshot>,
 }
 
-/// What an alerting rule has besides.
+/// The data of an alerting rule.
 #[derive(Clone)]
 pub struct AlertingSnapshot {
     /// The highest state of its alerts.
     pub state: AlertState,
-    /// `for`, ms.
+    /// `for`, in ms.
     pub duration: i64,
-    /// `keep_firing_for`, ms.
+    /// `keep_firing_for`, in ms.
     pub keep_firing_for: i64,
     /// Annotations (templates, unexpanded).
     pub annotations: Vec<(String, String)>,
@@ -62,32 +62,32 @@ pub struct AlertingSnapshot {
 pub struct AlertSnapshot {
     /// Its labels.
     pub labels: Labels,
-    /// Its annotations, to be filled.
+    /// Its annotations, not expanded yet.
     pub annotations: LazyAnnotations,
     /// Pending or firing.
     pub state: AlertState,
-    /// Since when the condition holds, ms.
+    /// Since when the condition has held, in ms.
     pub active_at: TimeMs,
-    /// Since when it fires by `keep_firing_for` alone, ms.
+    /// Since when it has fired only because of `keep_firing_for`, in ms.
     pub keep_firing_since: Option<TimeMs>,
-    /// The newest value.
+    /// The latest value.
     pub value: f64,
 }
 
-/// How a rule is.
+/// The health of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RuleHealth {
     /// Not evaluated yet.
     #[default]
     Unknown,
-    /// The last evaluation went well.
+    /// The latest evaluation succeeded.
     Ok,
-    /// The last evaluation failed, and why.
+    /// The latest evaluation failed, with this error.
     Err(String),
 }
 
 impl RuleHealth {
-    /// As the API writes it.
+    /// The name in the API.
     pub fn as_str(&self) -> &'static str {
         match self {
             RuleHealth::Unknown => "unknown",
@@ -96,7 +96,7 @@ impl RuleHealth {
         }
     }
 
-    /// The last error, or "".
+    /// The latest error, or "".
     pub fn last_error(&self) -> &str {
         match self {
             RuleHealth::Err(error) => error,

@@ -1,10 +1,10 @@
 //! Labels and annotations as Go templates.
 //!
-//! An [`TemplateExpander`] knows the server (external labels and URL, how to query);
-//! [`TemplateExpander::compile`] parses a text once, [`TemplateExpander::expand`] fills it for one
-//! row. `gotmpl` is the engine; its syntax tree is rewritten so that a missing label is ""
-//! (`missingkey=zero`), errors are told in Go's words (`rewriting.rs`), and what it costs is
-//! counted (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in
+//! A [`TemplateExpander`] has what depends on the server (external labels and URL, queries).
+//! [`TemplateExpander::compile`] parses a text once, [`TemplateExpander::expand`] expands it for
+//! one row. `gotmpl` is the engine. Its syntax tree is rewritten so that a missing label is ""
+//! (`missingkey=zero`), errors have Go's texts (`rewriting.rs`), and costs are counted
+//! (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in
 //! `printing.rs`.
 
 use super::budget::{self, counted};
@@ -20,19 +20,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};
 use storage::model::{Labels, TimeMs};
 
-/// Declares the variables that every text may use.
+/// Declares the variables that every template may use.
 const PRELUDE: &str = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}";
 /// Functions that `gotmpl` evaluates itself.
 const BUILTINS: [&str; 2] = ["and", "or"];
 const MAIN: &str = "main";
 
-/// How a template asks the database.
+/// Runs the queries of templates.
 pub trait TemplateQuery: Send + Sync {
     /// The rows of an expression at `t`.
     fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String>;
 }
 
-/// What is wrong with a template, and where.
+/// An error in a template, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateSyntaxError {
     /// Line, from 1.
@@ -45,42 +45,43 @@ pub struct TemplateSyntaxError {
     pub fix: String,
 }
 
-/// A text that parses.
+/// A valid template.
 #[derive(Clone)]
 pub enum AlertTemplate {
-    /// Without any action.
+    /// Without actions.
     Plain(String),
     /// With actions.
     Actions(Arc<Actions>),
 }
 
-/// A text with actions. Parsed it takes twenty times as much memory, and most alerts never fire: it
-/// is parsed when it is filled first.
+/// A template with actions. Parsed it takes twenty times as much memory, and most alerts never
+/// fire, so it is parsed when it is first expanded.
 pub struct Actions {
     /// For error texts.
     name: String,
     source: String,
     parsed: OnceLock<gotmpl::Template>,
-    /// Whether its text depends on more than what it is filled with.
+    /// Whether the text depends on more than the template's data.
     is_time_dependent: bool,
 }
 
 impl AlertTemplate {
-    /// Whether its text depends on more than what it is filled with.
+    /// Whether the text depends on more than the template's data.
     pub fn is_time_dependent(&self) -> bool {
         matches!(self, AlertTemplate::Actions(actions) if actions.is_time_dependent)
     }
 }
 
-/// What a template is filled with: one row of the rule's answer.
+/// The data of a template: one row of the rule's answer.
 pub struct TemplateData(Value);
 
 thread_local! {
-    /// When the template is filled that this thread fills, ms: `query` asks about then.
+    /// The time of the template that this thread expands, in ms: `query` uses it.
     static NOW: Cell<TimeMs> = const { Cell::new(0) };
 }
 
-/// Compiles and fills templates. `query` runs at the time of the thread's last [`TemplateExpander::scope`].
+/// Compiles and expands templates. `query` runs at the time of the thread's last
+/// [`TemplateExpander::scope`].
 pub struct TemplateExpander {
     functions: gotmpl::FuncMap,
     external_labels: Value,
@@ -109,7 +110,7 @@ impl TemplateExpander {
         TemplateExpander { functions, external_labels: label_map(external_labels), external_url: url }
     }
 
-    /// Checks a text; `name` is the rule's.
+    /// Checks a text; `name` is that of the rule.
     pub fn compile(&self, name: &str, source: &str) -> Result<AlertTemplate, TemplateSyntaxError> {
         if !source.contains("{{") {
             return Ok(AlertTemplate::Plain(source.to_owned()));
@@ -121,7 +122,7 @@ impl TemplateExpander {
         Ok(AlertTemplate::Actions(Arc::new(actions)))
     }
 
-    /// What the templates of one row are filled with.
+    /// The data for the templates of one row.
     pub fn scope(&self, labels: &Labels, value: f64, t: TimeMs) -> TemplateData {
         NOW.set(t);
         let entries = [
@@ -133,14 +134,15 @@ impl TemplateExpander {
         TemplateData(Value::Map(Arc::new(entries.into_iter().map(|(n, v)| (Arc::from(n), v)).collect())))
     }
 
-    /// A text that [`TemplateExpander::compile`] has found good.
+    /// Parses a text that [`TemplateExpander::compile`] has accepted.
     fn parsed(&self, name: &str, source: &str) -> gotmpl::Template {
         let parsed = build(name, source, self.functions.clone()).map(|(template, _)| template);
         debug_assert!(parsed.is_ok(), "a text that parsed does so again");
         parsed.unwrap_or_else(|_| gotmpl::Template::new(MAIN))
     }
 
-    /// The filled text; a failure becomes part of it, as in Prometheus: the alert is sent all the same.
+    /// Expands a template. An error becomes part of the text, as in Prometheus: the alert is sent
+    /// anyway.
     pub fn expand(&self, template: &AlertTemplate, scope: &TemplateData) -> String {
         match template {
             AlertTemplate::Plain(text) => text.clone(),
@@ -166,7 +168,7 @@ impl TemplateExpander {
     }
 }
 
-/// Whether a text parses; `name` is the rule's.
+/// Checks a text; `name` is that of the rule.
 pub fn check(name: &str, source: &str) -> Result<(), TemplateSyntaxError> {
     struct Nothing;
     impl TemplateQuery for Nothing {
@@ -174,7 +176,7 @@ pub fn check(name: &str, source: &str) -> Result<(), TemplateSyntaxError> {
             Ok(Vec::new())
         }
     }
-    // A file has hundreds of thousands of texts.
+    // Created once, because a file may have hundreds of thousands of templates.
     static CHECKER: LazyLock<TemplateExpander> =
         LazyLock::new(|| TemplateExpander::new(&Labels::default(), "", Arc::new(Nothing)));
     CHECKER.compile(name, source).map(drop)
@@ -219,7 +221,7 @@ fn run_query(query: &dyn TemplateQuery, args: &[Value], t: TimeMs) -> Result<Val
     Ok(Value::List(rows.into_iter().map(row).collect::<Vec<_>>().into()))
 }
 
-/// The template, and whether it calls something that looks further than its arguments.
+/// The template, and whether it calls a function that depends on more than its arguments.
 fn build(
     name: &str,
     source: &str,
@@ -251,8 +253,7 @@ fn build(
     rewriter.fault.map_or(Ok((template, looks)), Err)
 }
 
-/// Calls a function: where it and its arguments stand, its name, its arguments. Its errors are told
-/// in Go's words.
+/// Calls a function; the arguments are positions, name and arguments. Its errors have Go's texts.
 fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateError> {
     let [Value::String(places), Value::String(name), args @ ..] = args else {
         return Err(fail("wrong number of args"));
@@ -277,7 +278,7 @@ fn call(functions: &gotmpl::FuncMap, args: &[Value]) -> Result<Value, TemplateEr
     })
 }
 
-/// Which argument is of another type than its function takes, if that is what an error says.
+/// The argument that has another type than the function expects, if an error says so.
 fn misfit(args: &[Value], why: &str) -> Option<usize> {
     let words = [
         "expected string;",
@@ -295,7 +296,7 @@ fn misfit(args: &[Value], why: &str) -> Option<usize> {
             matches!(arg, Value::List(_))
         }
     };
-    // A function of a label and rows takes the label first.
+    // A function of a label and rows has the label first.
     let from = if why.contains("expected string") || args.len() < 2 { 0 } else { 1 };
     of_type.then(|| (from..args.len()).find(|at| !fits(&args[*at])).unwrap_or(0))
 }
@@ -348,8 +349,7 @@ mod tests {
         }
     }
 
-    /// What Prometheus 3.14 makes of templates, by the value: numbers in all verbs, fields,
-    /// functions, errors.
+    /// The results of Prometheus 3.14, by value: numbers in all verbs, fields, functions, errors.
     #[test]
     fn texts_are_those_of_3_14() {
         let cases: serde_json::Value =
@@ -451,7 +451,7 @@ mod tests {
         );
     }
 
-    /// Each of these needed more memory or time than there is.
+    /// Without limits, each of these would need more memory or time than there is.
     #[test]
     fn a_template_that_wants_everything_is_an_error_in_the_text() {
         let doubled = |how: &str| {

@@ -1,7 +1,7 @@
 //! Times and durations in templates: `toTime`, `toDuration`, and Go's layouts for `.Format`.
 //!
-//! Templates have no methods here: a time is a map of what its methods without arguments give, and
-//! `.Format` is rewritten to a call ([`super::template`]). Everything is UTC, as in Prometheus.
+//! `gotmpl` has no methods: a time is a map with the results of its methods without arguments, and
+//! `.Format` is rewritten to a call ([`super::template`]). Everything is in UTC, as in Prometheus.
 
 use super::functions::{fail, text};
 use chrono::{DateTime, Datelike, Timelike, Utc};
@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::number::general;
 
-/// What a value that is no plain number or text prints.
+/// The key of the text that a time or a duration prints.
 const SHOWN: &str = "__shown";
-/// A time's milliseconds.
+/// The key of a time's milliseconds.
 const MILLIS: &str = "__millis";
 
-/// What such a value prints; `None`: it is none.
+/// The text that a time or a duration prints; `None` for other values.
 pub fn shown(value: &Value) -> Option<&Value> {
     value.field(SHOWN)
 }
@@ -30,7 +30,7 @@ fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
     Value::Map(Arc::new(pairs.into_iter().map(|(n, v)| (Arc::from(n), v)).collect::<BTreeMap<_, _>>()))
 }
 
-/// `v` s since 1970 as nanoseconds.
+/// `v` seconds since 1970 as nanoseconds.
 fn nanos(v: f64) -> Result<i64, TemplateError> {
     if !v.is_finite() {
         return Err(fail("value is NaN or Inf"));
@@ -46,7 +46,7 @@ fn nanos(v: f64) -> Result<i64, TemplateError> {
     Ok(nanos as i64)
 }
 
-/// The time `v` s after 1970, to the millisecond.
+/// The time `v` seconds after 1970, to the millisecond.
 pub fn time(v: f64) -> Result<Value, TemplateError> {
     let millis = nanos(v)?.div_euclid(1_000_000);
     let t = moment(millis)?;
@@ -71,7 +71,7 @@ fn moment(millis: i64) -> Result<DateTime<Utc>, TemplateError> {
     DateTime::from_timestamp_millis(millis).ok_or_else(|| fail("the time is too far away"))
 }
 
-/// `v` s. Of what no duration can be Go makes the least one.
+/// A duration of `v` seconds. A value that does not fit becomes the smallest duration, as in Go.
 pub fn duration(v: f64) -> Result<Value, TemplateError> {
     let nanos = v * 1e9;
     let nanos = if nanos.abs() < i64::MAX as f64 { nanos as i64 } else { i64::MIN };
@@ -87,7 +87,7 @@ pub fn duration(v: f64) -> Result<Value, TemplateError> {
     ]))
 }
 
-/// As Go prints a `time.Duration`.
+/// A `time.Duration` as Go prints it.
 fn duration_text(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let n = nanos.unsigned_abs();
@@ -111,7 +111,7 @@ fn duration_text(nanos: i64) -> String {
     }
 }
 
-/// A method of a value that has arguments: `Format` of a time.
+/// A method with arguments: `Format` of a time.
 pub fn method(args: &[Value]) -> Result<Value, TemplateError> {
     match args {
         [Value::String(name), receiver, Value::String(layout)] if &**name == "Format" => {
@@ -124,7 +124,8 @@ pub fn method(args: &[Value]) -> Result<Value, TemplateError> {
     }
 }
 
-/// Pieces of Go's layouts and what prints them in [`chrono`]; of two that begin alike the longer comes first.
+/// Parts of Go's layouts with their formats in [`chrono`]; of two with the same beginning the
+/// longer is first.
 const LAYOUT: [(&str, &str); 34] = [
     ("January", "%B"),
     ("Jan", "%b"),
@@ -162,7 +163,7 @@ const LAYOUT: [(&str, &str); 34] = [
     ("Z07", "Z"),
 ];
 
-/// `t` as Go's `Time.Format(layout)`.
+/// Formats `t` like Go's `Time.Format(layout)`.
 fn format(t: &DateTime<Utc>, mut layout: &str) -> String {
     let mut out = String::new();
     while let Some(first) = layout.chars().next() {
@@ -180,15 +181,15 @@ fn format(t: &DateTime<Utc>, mut layout: &str) -> String {
     out
 }
 
-/// `Jan` and `Mon` are names only if no word goes on with them.
+/// `Jan` and `Mon` are names only if no word continues after them.
 fn begins(layout: &str, piece: &str) -> bool {
     let rest = layout.strip_prefix(piece);
     let word = matches!(piece, "Jan" | "Mon");
     rest.is_some_and(|rest| !word || !rest.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
-/// A fraction of a second, if `layout` begins with one: `.000` has all its digits, `.999` only
-/// those that are not 0.
+/// A fraction of a second, if `layout` begins with one: `.000` has all digits, `.999` only those
+/// that are not 0.
 fn fraction(t: &DateTime<Utc>, layout: &str) -> Option<(usize, String)> {
     let mark = layout.chars().next().filter(|c| matches!(c, '.' | ','))?;
     let digit = layout[1..].chars().next().filter(|c| matches!(c, '0' | '9'))?;

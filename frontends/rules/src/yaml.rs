@@ -1,7 +1,7 @@
-//! What is wrong with a YAML file: file, line, column, the fault and its remedy.
+//! Errors in YAML files: file, line, column, error and remedy.
 //!
-//! Rule files and the main configuration share this vocabulary. Text inside a scalar (an expression, a
-//! template) is mapped back to the file by [`inside_scalar`], so that an editor can jump to it.
+//! Rule files and the main configuration share them. Positions inside a scalar (an expression, a
+//! template) are mapped to the file by [`inside_scalar`], so that an editor can jump to them.
 
 use super::limits::{FILE_BYTES, HINT_DISTANCE, YAML_ALIASED, YAML_ALIASED_BYTES, YAML_ANCHORED, YAML_DEPTH};
 use serde::de::DeserializeOwned;
@@ -10,12 +10,12 @@ use serde_saphyr::{Budget, Location, Options, Spanned};
 use std::io::Read;
 use std::path::Path;
 
-/// A fault in a file. Prints `file:line:column: what; fix`.
+/// An error in a file. Displayed as `file:line:column: what; fix`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, as it was named.
+    /// The file, as given.
     pub file: String,
-    /// Line, from 1; 0: the file as a whole.
+    /// Line, from 1; 0: the whole file.
     pub line: u64,
     /// Column in characters, from 1.
     pub column: u64,
@@ -39,7 +39,7 @@ impl std::fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl ConfigError {
-    /// A fault at a place of a file.
+    /// An error at a position in a file.
     pub fn at(file: &str, place: Location, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
         ConfigError {
             file: file.to_owned(),
@@ -50,7 +50,7 @@ impl ConfigError {
         }
     }
 
-    /// A fault of the file as a whole.
+    /// An error of the whole file.
     pub fn whole(file: &str, what: impl Into<String>, fix: impl Into<String>) -> ConfigError {
         ConfigError::at(file, Location::UNKNOWN, what, fix)
     }
@@ -79,8 +79,8 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigErr
     parse_with(file, text, &|_| Vec::new())
 }
 
-/// As [`parse`]; `known` lists the fields of a type that reports unknown ones in Prometheus' words
-/// (`field x not found in type config.ScrapeConfig`).
+/// Like [`parse`]; `known` lists the fields of a type whose errors for unknown fields have
+/// Prometheus' text (`field x not found in type config.ScrapeConfig`).
 pub fn parse_with<T: DeserializeOwned>(
     file: &str,
     text: &str,
@@ -100,19 +100,19 @@ pub fn parse_with<T: DeserializeOwned>(
     })
 }
 
-/// What the reader admits in a text of so many bytes: as many values as can stand in it, since
-/// [`FILE_BYTES`] bounds the text. Aliases make more of it than stands there, and have bounds of
-/// their own.
+/// The limits of the parser for a text of this length: as many values as the text can have, because
+/// [`FILE_BYTES`] limits the text. Aliases can stand for more than the text and have their own
+/// limits.
 fn options(bytes: usize) -> Options {
     let mut budget = Budget::default();
-    // `{a,` are two values of three bytes, and every list has an end besides.
+    // `{a,` has two values in three bytes, and every list has an end in addition.
     budget.max_nodes = 2 * bytes + YAML_ALIASED;
     budget.max_events = 4 * bytes + YAML_ALIASED;
     budget.max_total_scalar_bytes = bytes + YAML_ALIASED_BYTES;
     budget.max_anchors = bytes;
     budget.max_aliases = bytes;
     budget.max_merge_keys = bytes;
-    // One anchor with the labels of all rules is what anchors are for.
+    // One anchor with the labels of all rules is a normal use of anchors.
     budget.enforce_alias_anchor_ratio = false;
     budget.max_recorded_anchor_events = YAML_ANCHORED;
     budget.max_recorded_anchor_bytes = YAML_ALIASED_BYTES;
@@ -125,8 +125,8 @@ fn options(bytes: usize) -> Options {
     options
 }
 
-/// Where the key of a "field x not found" stands: the error itself knows the beginning of its
-/// mapping only, in whose column all its keys are.
+/// The position of the key of a "field x not found" error: the error itself has only the beginning
+/// of its mapping, in whose column all its keys are.
 fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
     let serde_saphyr::Error::Message { msg, location } = error.without_snippet() else { return None };
     let (field, _) = not_found(msg)?;
@@ -140,7 +140,7 @@ fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
     Some((first + at as u64, column))
 }
 
-/// A parser's error as a fault.
+/// Converts a parser's error.
 fn explain(
     file: &str,
     error: &serde_saphyr::Error,
@@ -199,7 +199,7 @@ fn not_found(message: &str) -> Option<(&str, &str)> {
     message.strip_prefix("field ")?.split_once(" not found in type ")
 }
 
-/// The parser repeats the place in its text: once is enough.
+/// Removes the position, which the parser repeats in its text.
 fn strip_place(text: &str) -> String {
     let first = text.lines().next().unwrap_or("not valid YAML");
     let first = first.strip_prefix("error: ").unwrap_or(first);
@@ -209,7 +209,7 @@ fn strip_place(text: &str) -> String {
     }
 }
 
-/// "did you mean …", or the list of what is possible.
+/// "did you mean …", or the list of possible words.
 pub fn suggestion<S: AsRef<str>>(word: &str, known: &[S]) -> String {
     let best = known.iter().map(|k| (distance(word, k.as_ref()), k.as_ref())).min();
     match best {
@@ -241,8 +241,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Line and column of a place inside a scalar's text (`line`, `column` from 1), in the file.
-/// Falls back to the scalar itself where its lines are folded.
+/// Line and column in the file of a position inside a scalar's text (`line`, `column` from 1). If
+/// the lines of the scalar are folded, the position of the scalar itself.
 pub fn inside_scalar(source: &str, scalar: Location, line: u64, column: u64) -> (u64, u64) {
     let here = (scalar.line(), scalar.column());
     let lines: Vec<&str> = source.lines().take(scalar.line() as usize).collect();
@@ -267,7 +267,7 @@ fn block_indicator(before: &[&str]) -> Option<char> {
     chars.all(|c| c.is_ascii_digit() || matches!(c, '+' | '-')).then_some(first)
 }
 
-/// A Prometheus duration in a YAML scalar, ms.
+/// A Prometheus duration in a YAML scalar, in ms.
 pub fn duration(file: &str, text: &Spanned<String>) -> Result<i64, ConfigError> {
     storage::model::time::parse_duration(&text.value).map_err(|e| {
         ConfigError::at(file, text.referenced, e, "write a number and a unit: 15s, 5m, 1h30m, 2d")

@@ -1,4 +1,4 @@
-//! Twice the file, at most a little more than twice the work: YAML, rule files, and templates.
+//! Doubling a file costs at most slightly more than twice as much: YAML, rule files and templates.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use rules::file::{GroupDefaults, compiler, parse as parse_rules};
@@ -42,7 +42,7 @@ struct Known {
     known: BTreeMap<String, String>,
 }
 
-/// What is wrong stands at the end.
+/// The error is at the end.
 #[test]
 fn faults_in_yaml() {
     let texts: [(&str, usize, Text); 3] = [
@@ -86,13 +86,13 @@ fn reading_rule_files() {
         one_group(format!("  - record: r\n    expr: up\n    labels:\n{labels}"))
     };
     assert_proportional("labels of a rule", 1_000, labels, read);
-    // The fault's place is looked for in the text.
+    // The position of the error is searched in the text.
     let wrong = |n: usize| one_group(format!("{}  - record: r\n    expr: up +\n", list(n, recording)));
     let refuse = |text: &String| parse_rules("f.yml", text, defaults, &compile).unwrap_err();
     assert_proportional("a fault in the last rule", 100, wrong, refuse);
 }
 
-/// What generators write: the limit is the file's size alone.
+/// What generators write: only the size of the file is limited.
 #[test]
 fn a_file_may_have_a_hundred_thousand_rules() {
     let rules = list(100_000, |i| format!("  - record: m{i}\n    expr: up\n"));

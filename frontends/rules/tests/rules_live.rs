@@ -1,4 +1,5 @@
-//! Rules in the real house: a rule file, PromQL, the live runtime and the store on disk, over a restart.
+//! Rules with the real parts: a rule file, PromQL, the live runtime and the store on disk, across a
+//! restart.
 
 use engine::live::{LiveOptions, LiveRuntime};
 use parking_lot::Mutex;
@@ -89,7 +90,7 @@ impl Fixture {
         Fixture { store, live, sent, core }
     }
 
-    /// A sample of `up` arrives, then a tick, then a step of the rules.
+    /// Appends a sample of `up`, then runs a tick and a step of the rules.
     fn up(&mut self, t: TimeMs, value: f64) {
         let labels = Labels::from_pairs([("__name__", "up"), ("instance", "a:1"), ("job", "web")]);
         let series = self.store.get_or_create_series(&labels);
@@ -98,7 +99,7 @@ impl Fixture {
         self.settle(t);
     }
 
-    /// The state the API shows after the tick at `t` has reached the rules.
+    /// The state in the API after the tick at `t` has reached the rules.
     fn settle(&mut self, t: TimeMs) {
         let began = Instant::now();
         while self.core.snapshot(t)[0].rules[0].last_evaluation < Some(t) {

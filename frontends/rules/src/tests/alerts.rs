@@ -1,4 +1,4 @@
-//! The state machine: what Prometheus' `alerting_test.go` asks of it, and exact time.
+//! Tests of the state machine: the cases of Prometheus' `alerting_test.go`, and exact times.
 
 use crate::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow};
 use crate::alert_states::{AlertStates, SAME_LABELS};
@@ -139,7 +139,7 @@ fn what_fires_and_ends_before_it_could_be_sent_is_told_in_both_states() {
     assert!(alerts.take_due(MINUTE + 70).is_empty());
 }
 
-/// What has been sent by the clock may end at a tick that is a little older.
+/// An alert that was sent by the clock may end at a tick that is slightly older.
 #[test]
 fn an_end_is_told_at_once_even_if_it_is_older_than_the_last_sending() {
     let mut alerts = AlertStates::new(timing(0, 0));
@@ -205,11 +205,12 @@ fn while_evaluating_fails_nothing_happens() {
     alerts.suspend();
     alerts.advance(5 * MINUTE);
     assert_eq!((alerts.state(), alerts.next_wake(), alerts.next_send()), (AlertState::Pending, None, None));
-    // The row of one has gone meanwhile; the others have held for long enough, as far as anybody knows.
+    // The row of one has gone in the meantime; the others have held for long enough, as far as is
+    // known.
     ends(&mut alerts, 6 * MINUTE);
     let fired: Vec<_> = alerts.iter().map(|(l, a)| (l.get("i").unwrap().to_owned(), a.fired_at)).collect();
     assert_eq!(fired, [("b".to_owned(), Some(6 * MINUTE)), ("c".to_owned(), Some(6 * MINUTE))]);
-    // An answer without a change is an answer, too.
+    // An answer without a change is also an answer.
     let mut alerts = AlertStates::new(timing(MINUTE, 0));
     holds(&mut alerts, 0);
     alerts.suspend();
@@ -293,14 +294,14 @@ fn a_restart_keeps_how_long_a_condition_held() {
     alerts.restore_from_series(vec![old(0, 55 * MINUTE, false)], 58 * MINUTE, 10 * MINUTE);
     holds(&mut alerts, 58 * MINUTE);
     assert_eq!(alerts.next_wake(), Some(68 * MINUTE));
-    // A `for` shorter than the grace period goes on where it was.
+    // A `for` shorter than the grace period continues where it was.
     let mut alerts = AlertStates::new(timing(5 * MINUTE, 0));
     alerts.restore_from_series(vec![old(0, 2 * MINUTE, false)], 3 * MINUTE, 10 * MINUTE);
     holds(&mut alerts, 3 * MINUTE);
     assert_eq!(alerts.next_wake(), Some(6 * MINUTE));
 }
 
-/// The series may be those of another server: nobody here has told of them.
+/// The series may be those of another server, so this one must not send an end for them.
 #[test]
 fn what_only_series_tell_of_begins_with_its_row() {
     let mut alerts = AlertStates::new(timing(0, 0));

@@ -1,4 +1,4 @@
-//! Rule files: the founding file loads, faults are golden.
+//! Tests of rule files: a large file loads, and errors have the expected texts.
 
 use crate::file::{EvaluationMode, GroupDefaults, LoadedRules, fake_compile, parse};
 use crate::yaml::ConfigError;

@@ -1,4 +1,5 @@
-//! The manager over fakes: views that a test drives by hand, a store that remembers, alerts that pile up.
+//! Tests of the manager with fakes: views that the test drives, a store in memory, and a list of
+//! sent alerts.
 
 use crate::active_rules::ActiveRules;
 use crate::alert_persistence::AlertPersistence;
@@ -126,7 +127,7 @@ impl AlertSeriesStore for FakeStore {
 }
 
 impl FakeStore {
-    /// How many samples there are.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.samples.lock().len()
     }
@@ -150,7 +151,7 @@ impl AlertSender for Sent {
     }
 }
 
-/// Answers with its rows; counts how often it is asked.
+/// Returns its rows, and counts the calls.
 #[derive(Default)]
 pub(super) struct FakeQuery {
     rows: Mutex<Vec<(Labels, f64)>>,
@@ -163,7 +164,7 @@ impl TemplateQuery for FakeQuery {
     }
 }
 
-/// Keeps records; what a process recalls is what the ones before it kept.
+/// Saves records; a process loads what the previous ones saved.
 #[derive(Default)]
 pub(super) struct FakeMemory(Mutex<Option<MapEntries>>);
 impl AlertPersistence for FakeMemory {
@@ -253,7 +254,7 @@ pub(super) fn delta(t: TimeMs, up: &[(&str, f64)], gone: &[&str]) -> TapEvent {
     }
 }
 
-/// Steps from wake to wake until something was sent; the time of that step.
+/// Steps from one wake-up to the next until something is sent. Returns the time of that step.
 fn until_sent(fixture: &Fixture, core: &mut ActiveRules, from: TimeMs) -> TimeMs {
     let mut now = from;
     while now < from + 5 * MINUTE {
@@ -314,7 +315,7 @@ fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
     assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
 }
 
-/// What an annotation asks about is often gone when the alert is over.
+/// What an annotation queries is often gone when the alert ends.
 #[test]
 fn an_alert_that_is_over_says_what_it_said() {
     let fixture = Fixture::default();
@@ -336,7 +337,7 @@ fn an_alert_that_is_over_says_what_it_said() {
     assert_eq!(texts, [(false, "7 of 0".to_owned()), (true, "7 of 0".to_owned())]);
 }
 
-/// Whoever reads the API waits for what annotations ask, not the thread that alerts.
+/// The reader of the API waits for the queries of annotations, not the thread that sends alerts.
 #[test]
 fn reading_asks_nothing_on_the_rules_thread() {
     let fixture = Fixture::default();
@@ -353,7 +354,7 @@ fn reading_asks_nothing_on_the_rules_thread() {
     assert_eq!(fixture.query.asked.load(SeqCst), 1);
 }
 
-/// Rows are told once: what comes right behind a slot that cannot be written must not be lost.
+/// Rows are sent once: rows right after an evaluation time that cannot be written must not be lost.
 #[test]
 fn rows_are_taken_when_their_slot_cannot_be_written() {
     let fixture = Fixture::default();
@@ -369,7 +370,7 @@ fn rows_are_taken_when_their_slot_cannot_be_written() {
     assert!(sent.iter().any(|a| a.labels.get("instance") == Some("b:1")), "{}", sent.len());
 }
 
-/// As in Prometheus: the condition is that of some time ago, and what is written is about then.
+/// As in Prometheus: the condition is evaluated in the past, and samples are written at that time.
 #[test]
 fn alerts_of_a_group_with_an_offset_are_about_the_past() {
     let fixture = Fixture::default();
@@ -409,7 +410,8 @@ fn alerts_are_written_in_the_slots_of_their_group() {
     assert!(slots.len() >= 4 && slots.windows(2).all(|w| w[1] - w[0] == MINUTE), "{times:?}");
 }
 
-/// Others that are active are left alone: a condition of thousands of rows moves with every scrape.
+/// Other active alerts are not touched: a condition with thousands of rows changes with every
+/// scrape.
 #[test]
 fn only_the_alert_that_changes_is_written_between_slots() {
     let fixture = Fixture::default();
@@ -433,7 +435,7 @@ fn only_the_alert_that_changes_is_written_between_slots() {
     assert!(written.len() == 4 && written.iter().all(goes_on), "{written:?}");
 }
 
-/// The state that the API shows is the one in the series, whatever woke the rule.
+/// The state in the API is the one in the series, whatever caused the step.
 #[test]
 fn series_follow_for_and_keep_firing_for_at_once() {
     let fixture = Fixture::default();
@@ -444,7 +446,7 @@ fn series_follow_for_and_keep_firing_for_at_once() {
     fixture.views.push("Down", delta(1_000, &[("a:1", 0.0)], &[]));
     core.step(1_000);
     fixture.store.take();
-    // The evaluation's progress comes before the timer's own turn.
+    // The progress event of the evaluation comes before the timer is due.
     fixture.views.push("Down", TapEvent::Progress { t: 11_050 });
     core.step(11_050);
     let written = fixture.store.take();
@@ -599,7 +601,8 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
     fixture.views.push("Down", delta(10, &[("a:1", 0.0)], &[]));
     fixture.views.push("Many", TapEvent::Progress { t: 10 });
     core.step(20);
-    // The slot: the first alert is written. An answer of the same moment does not have it yet.
+    // At the evaluation time the first alert is written. An answer of the same moment does not
+    // include it.
     fixture.views.push("Many", TapEvent::Progress { t: interval });
     fixture.views.push("Down", TapEvent::Progress { t: interval });
     fixture.views.push("Many", TapEvent::Progress { t: interval + 50 });
@@ -613,7 +616,7 @@ fn with_evaluation_interval_a_condition_sees_the_states_of_its_own_slot() {
     fixture.views.push("Many", TapEvent::Progress { t: interval + 110 });
     core.step(interval + 120);
     assert_eq!(names(fixture.take_sent()), [("Many".to_owned(), interval)], "in the slot of what it reads");
-    // Nothing has been heard since: the next slot waits for an answer.
+    // No answer has come since, so the next evaluation time waits for one.
     fixture.views.push("Down", TapEvent::Progress { t: 2 * interval });
     core.step(2 * interval + 500);
     core.step(2 * interval + 600);

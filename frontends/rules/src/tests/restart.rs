@@ -1,5 +1,4 @@
-//! What becomes of alerts when the process dies, and when rules are loaded anew: nothing is
-//! delayed, told twice or lost.
+//! Tests of alerts after a restart and after a reload: nothing is delayed, sent twice or lost.
 
 use super::managed::{Fixture, Sent, alert, delta, group, row};
 use crate::active_rules::ActiveRules;
@@ -33,7 +32,7 @@ fn reborn(fixture: &Fixture) -> Fixture {
     Fixture { store: fixture.store.clone(), memory: fixture.memory.clone(), ..Fixture::default() }
 }
 
-/// Lets time pass up to `to`, looking whenever the core wants to.
+/// Lets time pass up to `to`, with a step whenever one is due.
 fn run(core: &mut ActiveRules, from: TimeMs, to: TimeMs) {
     let mut now = from;
     while now <= to {
@@ -42,7 +41,7 @@ fn run(core: &mut ActiveRules, from: TimeMs, to: TimeMs) {
     core.step(to);
 }
 
-/// What was sent, each taken by an Alertmanager at once.
+/// The alerts that were sent; each is accepted by an Alertmanager immediately.
 fn taken(sent: &Sent) -> Vec<AlertNotification> {
     let all = std::mem::take(&mut *sent.0.lock());
     for alert in all.iter() {
@@ -57,7 +56,7 @@ fn down(hold: i64) -> Vec<RuleGroup> {
 
 #[test]
 fn a_kill_in_the_middle_of_for_delays_nothing() {
-    // Longer than the grace period of Prometheus, too.
+    // Longer than the grace period of Prometheus as well.
     for hold in [5 * MINUTE, 15 * MINUTE] {
         let fixture = Fixture::default();
         let mut core = begin(&fixture, down(hold), 0);
@@ -154,7 +153,7 @@ fn what_ended_while_the_process_was_dead_is_resolved() {
     core.step(510);
     let second = reborn(&fixture);
     let mut core = begin(&second, down(0), 20 * SECOND);
-    // The newest sample of before is still in view; then the target says that it is well.
+    // The newest sample from before is still in the window; then the target reports that it is up.
     second.views.push("Down", snapshot(20 * SECOND, &["a:1"]));
     second.views.push("Down", delta(25 * SECOND, &[], &["a:1"]));
     core.step(25 * SECOND);
@@ -180,7 +179,7 @@ fn a_row_that_never_comes_ends_its_alert_at_the_first_answer_without_it() {
     assert_eq!(sent.iter().map(|a| (a.resolved, a.ends_at)).collect::<Vec<_>>(), [(true, 10 * SECOND)]);
 }
 
-/// A long window is still being read: no answer says nothing.
+/// A long window is still being read: an answer without rows means nothing.
 #[test]
 fn alerts_wait_for_the_first_answer_however_late_it_comes() {
     let fixture = Fixture::default();
@@ -226,7 +225,7 @@ fn keep_firing_for_goes_on_over_a_kill() {
     assert_eq!(resolved, [6 * MINUTE]);
 }
 
-/// Rules in another order, a group with another name, another `for`: at a restart and at a reload alike.
+/// Rules in another order, a group with another name, another `for`; at a restart and at a reload.
 #[test]
 fn changed_files_keep_their_alerts() {
     let old = || vec![group(vec![alert("Down", "up", 10 * MINUTE), alert("Slow", "slow", MINUTE)])];
@@ -265,7 +264,7 @@ fn changed_files_keep_their_alerts() {
     let first = sent.iter().find(|a| a.labels.get("alertname") == Some("Down")).unwrap();
     assert_eq!(first.starts_at, 500 + 5 * MINUTE);
 
-    // And once more, from what was kept under the new names.
+    // Once more, from what was saved under the new names.
     let mut core = begin(&second, old(), 7 * MINUTE);
     second.views.push("Down", snapshot(7 * MINUTE, &["a:1"]));
     second.views.push("Slow", snapshot(7 * MINUTE, &["s:1"]));
@@ -282,7 +281,7 @@ fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
     core.step(500);
     assert_eq!(taken(&fixture.sent).len(), 2);
     let rewritten = Rule { expr: fake_compile("up_now").unwrap(), ..alert("Down", "up", 0) };
-    // Still on its way when the rule changes: an answer to the old question.
+    // An answer of the old plan is still in the queue when the rule changes.
     fixture.views.push("Down", delta(600, &[("c:1", 0.0)], &[]));
     core.apply(vec![group(vec![rewritten])], &Labels::default(), SECOND).unwrap();
     fixture.views.push("Down", snapshot(2 * SECOND, &["a:1"]));
@@ -295,7 +294,7 @@ fn a_changed_threshold_keeps_what_still_holds_and_ends_the_rest() {
     assert_eq!(alerts.iter().map(|a| a.active_at).collect::<Vec<_>>(), [500]);
 }
 
-/// As in Prometheus: who does not know what holds changes nothing, and says nothing.
+/// As in Prometheus: while it is not known what holds, nothing changes and nothing is sent.
 #[test]
 fn a_failing_evaluation_changes_no_alert() {
     let fixture = Fixture::default();
@@ -335,7 +334,7 @@ fn alerts_of_others_are_left_alone() {
     assert!(alerts.is_empty());
 }
 
-/// A rule that comes in by a reload does not take the alerts of one that runs.
+/// A rule that a reload adds does not take over the alerts of a running rule.
 #[test]
 fn a_new_rule_leaves_the_alerts_of_others_alone() {
     let fixture = Fixture::default();
@@ -369,10 +368,10 @@ fn another_rhythm_keeps_the_alerts() {
     assert_eq!(taken(&fixture.sent).last().map(|a| (a.resolved, a.ends_at)), Some((true, 4 * MINUTE + 20)));
 }
 
-/// One instance begins or ceases to be down, after this many ms; then, perhaps, the process is killed.
+/// One instance goes down or up, after this many ms; then the process may be killed.
 type Act = (i64, u8, bool, bool);
 
-/// What Alertmanager heard, without repetitions of a firing alert after the resend delay.
+/// What Alertmanager received, without repetitions of a firing alert after the resend delay.
 fn heard(
     acts: &[Act],
     hold: i64,
@@ -393,7 +392,7 @@ fn heard(
     let mut core = begin(&fixture, rules(), 0);
     let mut heard = Vec::new();
     let mut listen = |fixture: &Fixture, core: &mut ActiveRules, now: TimeMs| {
-        // The order of different alerts in one notification means nothing.
+        // The order of different alerts in one notification does not matter.
         let mut together = taken(&fixture.sent);
         together.sort_by(|a, b| a.labels.cmp(&b.labels));
         for a in together {
@@ -411,8 +410,8 @@ fn heard(
             now = core.step(now).clamp(now + 1, then);
             listen(&fixture, &mut core, now);
         }
-        // A slot that nobody looks at is missed, as in Prometheus; and an alert whose row ended in
-        // the time between the last slot and the kill waits for it to come again.
+        // An evaluation time without a step is missed, as in Prometheus; and an alert whose row
+        // ended between the last evaluation time and the kill waits for the row to come again.
         let missed = now % 5_000 <= TIMER_SLACK_MS || ended >= now - now % 5_000;
         if kills && killed && !(rhythm == EvaluationMode::Interval && missed) {
             fixture = reborn(&fixture);
@@ -439,8 +438,8 @@ fn heard(
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-    /// A process that is killed again and again tells what one tells that lives: the same alerts,
-    /// the same times, in the same order, each of them once.
+    /// A process that is killed again and again sends the same as one that is not: the same alerts,
+    /// the same times, in the same order, each once.
     #[test]
     fn kills_are_not_heard(
         acts in proptest::collection::vec((1i64..20_000, 0u8..3, any::<bool>(), any::<bool>()), 1..20),
@@ -453,7 +452,7 @@ proptest! {
         );
     }
 
-    /// The same in Prometheus' rhythm, but for repetitions.
+    /// The same with `evaluation: interval`, except for repetitions.
     #[test]
     fn kills_are_not_heard_in_slots(
         acts in proptest::collection::vec((1i64..20_000, 0u8..3, any::<bool>(), any::<bool>()), 1..20),
