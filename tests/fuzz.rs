@@ -143,10 +143,15 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).expect("a file"))).collect()
 }
 
+/// The file with the input that a target has now.
+fn current(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}.{}", std::process::id()))
+}
+
 /// Runs a target over an input. The input is in a file meanwhile, which stays if the process ends
 /// here, or hangs.
 fn run(target: &str, work: fn(&[u8]), input: &[u8], what: &str) -> Duration {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
+    let path = current(target);
     std::fs::write(&path, input).expect("a file");
     let (outcome, time) = testing::timed(|| std::panic::catch_unwind(AssertUnwindSafe(|| work(input))));
     if outcome.is_err() || time > TIME_MAX {
@@ -177,6 +182,7 @@ fn fuzz(target: &str, work: fn(&[u8])) {
         }
         slowest = slowest.max(run(target, work, &input, &format!("input {n} of seed {seed}")));
     }
+    std::fs::remove_file(current(target)).expect("the file of the last input");
     eprintln!("{target}: {} inputs kept, {inputs} mutated, the slowest in {slowest:?}", corpus.len());
 }
 

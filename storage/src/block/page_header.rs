@@ -99,7 +99,7 @@ fn fields<'a>(
         if byte == 0 {
             return Some(());
         }
-        id = if byte >> 4 == 0 { from.signed()? } else { id + i64::from(byte >> 4) };
+        id = if byte >> 4 == 0 { from.signed()? } else { id.checked_add(i64::from(byte >> 4))? };
         take(from, id, byte & 15)?;
     }
 }
