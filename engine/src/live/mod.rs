@@ -15,6 +15,7 @@ mod control_queue;
 pub mod cost;
 pub mod dataflow;
 pub mod describe;
+mod error;
 pub mod gather;
 pub mod leaf;
 mod leaf_annotations;
@@ -35,6 +36,7 @@ pub mod time;
 pub mod topology;
 pub mod views;
 
+pub use error::ViewError;
 pub use runtime::LiveRuntime;
 
 use crate::annotations::Annotation;
@@ -130,15 +132,15 @@ pub struct ViewSpec {
 
 /// Whether a plan can be a view; the error says why not. [`LiveRuntime::install`] makes the same
 /// checks.
-pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
+pub fn check(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), ViewError> {
     check_kind(view)?;
-    views::physical_of(view, dialect, queries).map(drop).map_err(|e| e.0)
+    views::physical_of(view, dialect, queries).map(drop).map_err(|e| ViewError::Unsupported(e.0))
 }
 
-fn check_kind(view: &ViewSpec) -> Result<(), String> {
+fn check_kind(view: &ViewSpec) -> Result<(), ViewError> {
     match view.plan.kind() {
         ValueType::Scalar | ValueType::Vector => Ok(()),
-        _ => Err("only an instant vector or a scalar can stand".to_owned()),
+        _ => Err(ViewError::Unsupported("only an instant vector or a scalar can stand".to_owned())),
     }
 }
 

@@ -23,6 +23,7 @@ use super::tick_driver::{self, TickDriver, TickWaker};
 use super::views::ViewRequest;
 use super::{LiveOptions, Sink, TapId, ViewId, ViewSpec};
 use crate::limits::STOP_PATIENCE;
+use crate::live::ViewError;
 use crate::plan::Dialect;
 use crate::plan::physical::StoreQueries;
 use parking_lot::{Condvar, Mutex};
@@ -225,9 +226,9 @@ impl LiveRuntime {
 
     /// Installs a view. It begins, with its full history, at one of the next ticks. Fails if the
     /// plan cannot be a view (a matrix, a string).
-    pub fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+    pub fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         if self.0.process.0 > 0 {
-            return Err("in a cluster only process 0 keeps views: ask there".to_owned());
+            return Err(ViewError::NotCoordinator);
         }
         let wanted = self.wanted(view)?;
         let id = ViewId(self.0.next_id.fetch_add(1, Relaxed));
@@ -245,14 +246,15 @@ impl LiveRuntime {
     }
 
     /// Whether a plan can be a view here; the error says why not.
-    pub fn check(&self, view: &ViewSpec) -> Result<(), String> {
+    pub fn check(&self, view: &ViewSpec) -> Result<(), ViewError> {
         super::check(view, self.0.dialect, self.queries())
     }
 
     /// Compiles the plan of a view into steps, once for all workers of this process.
-    fn wanted(&self, view: ViewSpec) -> Result<ViewRequest, String> {
+    fn wanted(&self, view: ViewSpec) -> Result<ViewRequest, ViewError> {
         super::check_kind(&view)?;
-        let wanted = ViewRequest::new(view, self.0.dialect, self.queries()).map_err(|e| e.0)?;
+        let wanted = ViewRequest::new(view, self.0.dialect, self.queries());
+        let wanted = wanted.map_err(|e| ViewError::Unsupported(e.0))?;
         self.0.reach.fetch_max(wanted.reach(self.0.lookback), Relaxed);
         Ok(wanted)
     }
@@ -260,11 +262,11 @@ impl LiveRuntime {
     /// Replaces the plan of a view. The current plan is evaluated until the history of the new one
     /// has been read; then consumers get a new snapshot. Recorded series continue, if they have the
     /// same names, labels and evaluation times.
-    pub fn change(&self, id: ViewId, view: ViewSpec) -> Result<(), String> {
+    pub fn change(&self, id: ViewId, view: ViewSpec) -> Result<(), ViewError> {
         let wanted = self.wanted(view)?;
         let mut queue = self.0.queue.lock();
         if !queue.has(id) {
-            return Err("there is no such view".to_owned());
+            return Err(ViewError::NotFound);
         }
         queue.install(id, wanted);
         drop(queue);

@@ -7,6 +7,7 @@ use super::query_json;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use engine::live::ViewError;
 use engine::query::QueryError;
 use language::QueryTextError;
 use storage::store::StoreError;
@@ -109,6 +110,17 @@ impl From<QueryError> for ApiError {
 impl From<QueryTextError> for ApiError {
     fn from(e: QueryTextError) -> ApiError {
         ApiError::bad_data(e.message())
+    }
+}
+
+impl From<ViewError> for ApiError {
+    fn from(e: ViewError) -> ApiError {
+        let kind = match e {
+            ViewError::Unsupported(_) | ViewError::NotCoordinator => ErrorType::Execution,
+            ViewError::LimitReached(_) | ViewError::Unavailable(_) => ErrorType::Unavailable,
+            ViewError::NotFound => ErrorType::NotFound,
+        };
+        ApiError::new(kind, e.to_string())
     }
 }
 

@@ -10,7 +10,7 @@ use super::response::{ApiError, ApiResult, ErrorType, success_as};
 use super::views::{describe_in_turn, not_found};
 use axum::http::StatusCode;
 use engine::live::describe::{AnswerContent, ViewReport};
-use engine::live::{ViewId, ViewKind};
+use engine::live::{ViewError, ViewId, ViewKind};
 use engine::plan::ValueType;
 use engine::query::{AnswerMemory, QueryAnswer, QueryOptions, QueryValue, SampleStats, VectorSample};
 use engine::types::histogram_column::Sample;
@@ -216,7 +216,11 @@ fn recording_rule(state: &AppState, recording: &RecordOptions) -> Option<String>
 
 fn refused(refusal: SavedQueryError) -> ApiError {
     let kind = match &refusal {
-        SavedQueryError::Invalid(_) => ErrorType::BadData,
+        SavedQueryError::Invalid(_) | SavedQueryError::Query(_) => ErrorType::BadData,
+        SavedQueryError::View(ViewError::LimitReached(_) | ViewError::Unavailable(_)) => {
+            ErrorType::Unavailable
+        }
+        SavedQueryError::View(_) => ErrorType::BadData,
         SavedQueryError::Conflict(_) => ErrorType::Conflict,
         SavedQueryError::Missing(_) => ErrorType::NotFound,
         SavedQueryError::Full | SavedQueryError::Disk(_) => ErrorType::Unavailable,

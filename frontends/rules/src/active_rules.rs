@@ -18,6 +18,7 @@ use super::rule_matching::{RuleKey, RuleMatch, match_rules};
 use super::services::AlertNotification;
 use super::snapshot::GroupSnapshot;
 use super::template::TemplateExpander;
+use crate::RulesError;
 use engine::live::{TapId, ViewId, ViewKind, ViewSpec};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl ActiveRules {
         groups: Vec<RuleGroup>,
         external_labels: &Labels,
         now: TimeMs,
-    ) -> Result<(), String> {
+    ) -> Result<(), RulesError> {
         let expander =
             TemplateExpander::new(external_labels, &self.options.external_url, self.ports.query.clone());
         let mut parts = Vec::new();
@@ -143,7 +144,7 @@ impl ActiveRules {
 
     /// Finds rules that run already and installs the others. After an error no new view stays
     /// installed.
-    fn install(&self, groups: &[RuleGroup], keys: &[RuleKey]) -> Result<Vec<RuleOrigin>, String> {
+    fn install(&self, groups: &[RuleGroup], keys: &[RuleKey]) -> Result<Vec<RuleOrigin>, RulesError> {
         let running = self.groups.iter().enumerate().flat_map(|(g, group)| {
             group.rules.iter().enumerate().map(move |(r, running)| ((g, r), &running.key))
         });
@@ -175,15 +176,17 @@ impl ActiveRules {
                     for view in installed.into_iter() {
                         self.ports.views.remove(view);
                     }
-                    let file = &group.file;
-                    let group = &group.name;
-                    let rule = &rule.name;
-                    return Err(format!("{file}: group {group:?}, rule {rule:?}: {error}"));
+                    return Err(RulesError::View {
+                        file: group.file.clone(),
+                        group: group.name.clone(),
+                        rule: rule.name.clone(),
+                        error,
+                    });
                 }
             }
         }
         for (view, spec) in changes {
-            self.ports.views.replace(view, spec)?;
+            self.ports.views.replace(view, spec).map_err(RulesError::Replace)?;
         }
         Ok(origins)
     }

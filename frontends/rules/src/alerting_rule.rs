@@ -11,6 +11,7 @@ use super::limits::TIMER_SLACK_MS;
 use super::services::AlertSeriesStore;
 use super::snapshot::{AlertSnapshot, AlertingSnapshot};
 use super::template::{AlertTemplate, TemplateExpander};
+use crate::RulesError;
 use engine::live::TapEvent;
 use engine::types::histogram_column::Sample;
 use std::collections::BTreeMap;
@@ -87,10 +88,10 @@ fn compile(
     expander: &TemplateExpander,
     rule: &Rule,
     texts: &[(String, String)],
-) -> Result<Vec<(String, AlertTemplate)>, String> {
+) -> Result<Vec<(String, AlertTemplate)>, RulesError> {
     let one = |(name, text): &(String, String)| match expander.compile(&rule.name, text) {
         Ok(template) => Ok((name.clone(), template)),
-        Err(fault) => Err(format!("alert {:?}: bad template: {}", rule.name, fault.what)),
+        Err(fault) => Err(RulesError::Template { alert: rule.name.clone(), reason: fault.what }),
     };
     texts.iter().map(one).collect()
 }
@@ -104,7 +105,7 @@ impl AlertingRule {
         expander: &TemplateExpander,
         resend_delay: i64,
         now: TimeMs,
-    ) -> Result<AlertingRule, String> {
+    ) -> Result<AlertingRule, RulesError> {
         let static_labels: Vec<String> = rule.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
         let key = format!("rule;{};{};{};{}", group.file, group.name, rule.name, static_labels.join(","));
         let in_slots = group.rhythm == EvaluationMode::Interval;

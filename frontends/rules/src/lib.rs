@@ -18,6 +18,7 @@ mod alerting_rule;
 mod budget;
 mod builtins;
 mod counting;
+mod error;
 mod evaluation_grid;
 pub mod event_queue;
 mod fields;
@@ -36,6 +37,8 @@ pub mod snapshot;
 pub mod template;
 mod times;
 pub mod yaml;
+
+pub use error::RulesError;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use super::file::RuleGroup;
 use super::services::{AlertSender, AlertSeriesStore};
 use super::snapshot::GroupSnapshot;
 use super::template::TemplateQuery;
+use crate::RulesError;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -114,13 +115,13 @@ impl RuleManager {
     }
 
     /// Replaces the set of rules, completely or not at all: see [`ActiveRules::apply`].
-    pub fn apply(&self, groups: Vec<RuleGroup>, external_labels: Labels) -> Result<(), String> {
+    pub fn apply(&self, groups: Vec<RuleGroup>, external_labels: Labels) -> Result<(), RulesError> {
         let now = self.clock.now();
         self.call(move |core| core.apply(groups, &external_labels, now)).unwrap_or_else(Err)
     }
 
     /// The data of `/api/v1/rules` and `/api/v1/alerts`; an error after [`RuleManager::stop`].
-    pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, String> {
+    pub fn snapshot(&self) -> Result<Vec<GroupSnapshot>, RulesError> {
         let now = self.clock.now();
         self.call(move |core| core.snapshot(now))
     }
@@ -137,16 +138,15 @@ impl RuleManager {
     fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut ActiveRules) -> T + Send + 'static,
-    ) -> Result<T, String> {
-        let gone = || "the rules thread has ended".to_owned();
+    ) -> Result<T, RulesError> {
         if let Works::Caller(core) = &self.works {
             return Ok(work(&mut core.lock()));
         }
         let (answer, question) = sync_channel(1);
         let job: ManagerCall = Box::new(move |core| drop(answer.send(work(core))));
-        self.jobs.send(job).map_err(|_| gone())?;
+        self.jobs.send(job).map_err(|_| RulesError::Stopped)?;
         self.events.wake();
-        question.recv().map_err(|_| gone())
+        question.recv().map_err(|_| RulesError::Stopped)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::limits::DESCRIBE_TIMEOUT;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule};
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
-use engine::live::{LiveRuntime, Sink, TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::live::{LiveRuntime, Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::Dialect;
 use engine::plan::physical::StoreQueries;
 use storage::model::{Matcher, TimeMs};
@@ -14,7 +14,7 @@ use storage::model::{Matcher, TimeMs};
 /// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask
 /// the store in its tick. What is answered at every tick may not: that would cost a query each
 /// time.
-pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), String> {
+pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), ViewError> {
     let queries = match view.kind {
         ViewKind::Recorded { .. } => queries,
         ViewKind::Continuous { .. } => StoreQueries::Refused,
@@ -25,7 +25,7 @@ pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> R
 /// Who keeps plans standing.
 pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String>;
+    fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError>;
     /// Whether a view that stands can be asked another question, so that it answers the one until
     /// it can answer the other.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
@@ -33,9 +33,9 @@ pub trait ViewRegistry: Send + Sync {
         false
     }
     /// Does so.
-    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), ViewError> {
         let _ = (view, to);
-        Err("this view cannot change".to_owned())
+        Err(ViewError::Unsupported("this view cannot change".to_owned()))
     }
     /// Whether a view waits for the states of alerts in slots that are not written yet.
     fn awaits_alert_series(&self) -> bool {
@@ -93,13 +93,13 @@ pub trait ViewRegistry: Send + Sync {
 }
 
 impl ViewRegistry for LiveRuntime {
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         LiveRuntime::install(self, view)
     }
     fn can_replace(&self, _: ViewId, to: &ViewSpec) -> bool {
         LiveRuntime::check(self, to).is_ok()
     }
-    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), ViewError> {
         LiveRuntime::change(self, view, to)
     }
     fn begin_install_batch(&self) {

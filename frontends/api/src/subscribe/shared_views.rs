@@ -5,7 +5,7 @@
 
 use super::super::limits::{SUBSCRIBED_VIEWS, VIEW_LINGER};
 use super::super::low_priority::blocking;
-use engine::live::{Sink, TapId, ViewId, ViewKind, ViewSpec};
+use engine::live::{Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec};
 use engine::plan::Plan;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ pub struct SharedViews {
 
 struct SharedView {
     /// Set by the first user; the others wait for it, but not under the map's lock.
-    id: OnceLock<Result<ViewId, String>>,
+    id: OnceLock<Result<ViewId, ViewError>>,
     users: Mutex<SharedViewUsers>,
 }
 
@@ -45,7 +45,7 @@ impl SharedViews {
     }
 
     /// The view of `plan`, installed if it is not there yet. Blocks.
-    pub fn acquire(self: &Arc<Self>, plan: &Plan, name: &str) -> Result<ViewLease, String> {
+    pub fn acquire(self: &Arc<Self>, plan: &Plan, name: &str) -> Result<ViewLease, ViewError> {
         let standing = self.add_user(plan)?;
         let install = || {
             let spec = ViewSpec { name: name.to_owned(), plan: plan.clone(), kind: ViewKind::NOW };
@@ -69,10 +69,11 @@ impl SharedViews {
         ViewLease { shared: self.clone(), plan: None, id }
     }
 
-    fn add_user(&self, plan: &Plan) -> Result<Arc<SharedView>, String> {
+    fn add_user(&self, plan: &Plan) -> Result<Arc<SharedView>, ViewError> {
         let mut standing = self.shared.lock();
         if standing.len() >= SUBSCRIBED_VIEWS && !standing.contains_key(plan) {
-            return Err(format!("too many different subscriptions (limit {SUBSCRIBED_VIEWS})"));
+            let reason = format!("too many different subscriptions (limit {SUBSCRIBED_VIEWS})");
+            return Err(ViewError::LimitReached(reason));
         }
         let fresh = || Arc::new(SharedView { id: OnceLock::new(), users: Mutex::default() });
         let found = standing.entry(plan.clone()).or_insert_with(fresh).clone();
@@ -161,9 +162,9 @@ mod tests {
     }
 
     impl ViewRegistry for Counting {
-        fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+        fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
             if view.name == "bad" {
-                return Err("cannot stand".into());
+                return Err(ViewError::Unsupported("cannot stand".into()));
             }
             Ok(ViewId(self.installed.fetch_add(1, SeqCst)))
         }
@@ -204,7 +205,10 @@ mod tests {
     #[test]
     fn what_cannot_stand_is_not_kept() {
         let shared = SharedViews::new(Arc::new(Counting::default()), Execution::Threads);
-        assert_eq!(shared.acquire(&plan(1.0, 0), "bad").err(), Some("cannot stand".into()));
+        assert_eq!(
+            shared.acquire(&plan(1.0, 0), "bad").err(),
+            Some(ViewError::Unsupported("cannot stand".into()))
+        );
         assert_eq!(shared.count(), 0);
         assert!(shared.acquire(&plan(1.0, 0), "good").is_ok());
     }

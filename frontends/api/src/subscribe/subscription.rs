@@ -13,7 +13,7 @@ use super::shared_views::ViewLease;
 use super::subscriber_queue::{SubscriberEvent, SubscriberQueue};
 use super::too_many;
 use ::views::ViewRegistry;
-use engine::live::{TapId, ViewId, ViewKind, ViewSpec, check};
+use engine::live::{TapId, ViewError, ViewId, ViewKind, ViewSpec, check};
 use engine::plan::physical::StoreQueries;
 use engine::plan::{Dialect, Plan, PlanOp};
 use language::annotations::render_most;
@@ -95,11 +95,11 @@ impl Subscription {
                 None => views.acquire(&plan, &name)?,
             };
             let tap = lease.tap(sink);
-            Ok::<_, String>((lease, tap))
+            Ok::<_, ViewError>((lease, tap))
         });
         let (lease, tap) = match opened.await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(e)) => return Err(ApiError::new(ErrorType::Execution, e)),
+            Ok(Err(e)) => return Err(e.into()),
             Err(e) => return Err(ApiError::new(ErrorType::Internal, e.to_string())),
         };
         Ok(Subscription {

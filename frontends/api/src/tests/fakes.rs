@@ -6,7 +6,7 @@ use super::super::{ApiSettings, AppState};
 use crate::query::log::QueryLog;
 use engine::annotations::{Annotation, Occurrences, Severity};
 use engine::live::describe::{DescribeError, Description, ViewReport};
-use engine::live::{Sink, TapEvent, TapId, ViewId, ViewSpec};
+use engine::live::{Sink, TapEvent, TapId, ViewError, ViewId, ViewSpec};
 use engine::memory::{MemoryPool, MemoryReservation};
 use engine::plan::{BitFloat, Plan, PlanNode, PlanOp, Selector, Span};
 use engine::query::guard::SampleStats;
@@ -270,9 +270,9 @@ impl FakeViews {
 struct SharedFakeViews(Arc<Fakes>);
 
 impl ViewRegistry for SharedFakeViews {
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         if view.name == "never" {
-            return Err("this cannot stand".into());
+            return Err(ViewError::Unsupported("this cannot stand".into()));
         }
         self.0.views.installed.lock().push(view.name);
         Ok(ViewId(self.0.views.next.fetch_add(1, SeqCst)))

@@ -199,7 +199,7 @@ impl TestView {
 
     fn install(&self, live: &LiveRuntime) -> Result<(), String> {
         let spec = ViewSpec { name: self.expr.clone(), plan: self.plan.clone(), kind: ViewKind::NOW };
-        let id = live.install(spec)?;
+        let id = live.install(spec).map_err(|e| e.to_string())?;
         *self.shown.lock() = CollectedRows::default();
         live.tap(id, Box::new(Collector(self.shown.clone())));
         Ok(())

@@ -8,7 +8,7 @@ use crate::file::{AlertOptions, EvaluationMode, Rule, RuleGroup, fake_compile};
 use crate::manager::{RuleManager, RuleManagerOptions, RuleServices};
 use crate::services::{AlertNotification, AlertSender, AlertSeriesStore};
 use crate::template::TemplateQuery;
-use engine::live::{Sink, TapEvent, TapId, ViewId, ViewKind, ViewSpec};
+use engine::live::{Sink, TapEvent, TapId, ViewError, ViewId, ViewKind, ViewSpec};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ pub(super) struct FakeViews {
 }
 
 impl ViewRegistry for FakeViews {
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         if view.name == "Refused" {
-            return Err("the plan cannot stand".to_owned());
+            return Err(ViewError::Unsupported("the plan cannot stand".to_owned()));
         }
         let mut next = self.next.lock();
         *next += 1;
@@ -498,7 +498,7 @@ fn a_reload_is_all_or_nothing_and_keeps_state() {
     fixture.take_sent();
     let bad = group(vec![alert("Other", "z", 0), alert("Refused", "y", 0)]);
     let error = core.apply(vec![bad], &labels, 700).unwrap_err();
-    assert_eq!(error, r#"f.yml: group "g", rule "Refused": the plan cannot stand"#);
+    assert_eq!(error.to_string(), r#"f.yml: group "g", rule "Refused": the plan cannot stand"#);
     assert_eq!(fixture.views.names(), [(1, "Down".to_owned()), (2, "Gone".to_owned())]);
     // Another order, another annotation, a new rule, one rule less.
     let mut changed = alert("Down", "up", 0);

@@ -11,7 +11,7 @@ pub mod file;
 use crate::limits::{STANDING_NAME_BYTES, STANDING_QUERIES};
 use crate::registry::ViewRegistry;
 use definition::{RecordOptions, SavedQueryDefinition};
-use engine::live::{ViewId, ViewSpec};
+use engine::live::{ViewError, ViewId, ViewSpec};
 use engine::plan::Plan;
 use file::SavedQueryFile;
 use language::QueryTextError;
@@ -36,7 +36,7 @@ pub struct SavedQueries {
 #[derive(Clone)]
 struct SavedQuery {
     definition: SavedQueryDefinition,
-    view: Result<ViewId, String>,
+    view: Result<ViewId, SavedQueryError>,
 }
 
 /// What a [`SavedQueries::put`] did.
@@ -56,6 +56,12 @@ pub enum SavedQueryError {
     /// The definition is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// Its query is no query.
+    #[error("{0}")]
+    Query(QueryTextError),
+    /// It cannot be a view.
+    #[error("{0}")]
+    View(ViewError),
     /// It would write series that others write.
     #[error("{0}")]
     Conflict(String),
@@ -88,20 +94,20 @@ impl SavedQueries {
         for (name, definition) in self.file.as_ref().map_or(Ok(Vec::new()), SavedQueryFile::read)? {
             let view = self.install(&name, &definition);
             if let Err(error) = &view {
-                tracing::error!(name, error, "a standing query does not stand any more");
+                tracing::error!(name, %error, "a standing query does not stand any more");
             }
             self.queries.lock().insert(name, SavedQuery { definition, view });
         }
         Ok(())
     }
 
-    fn spec(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewSpec, String> {
-        let plan = (self.compile)(&definition.query).map_err(|e| e.message())?;
+    fn spec(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewSpec, SavedQueryError> {
+        let plan = (self.compile)(&definition.query).map_err(SavedQueryError::Query)?;
         Ok(ViewSpec { name: name.to_owned(), plan, kind: definition.kind() })
     }
 
-    fn install(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewId, String> {
-        self.views.install(self.spec(name, definition)?)
+    fn install(&self, name: &str, definition: &SavedQueryDefinition) -> Result<ViewId, SavedQueryError> {
+        self.views.install(self.spec(name, definition)?).map_err(SavedQueryError::View)
     }
 
     /// The view of `old`, if it can answer `new` instead and whoever reads it need not notice.
@@ -151,16 +157,16 @@ impl SavedQueries {
                 )));
             }
         }
-        let spec = self.spec(name, &definition).map_err(SavedQueryError::Invalid)?;
+        let spec = self.spec(name, &definition)?;
         match self.replaceable_view(before.as_ref(), &definition, &spec) {
             Some(view) => {
                 after.insert(name.to_owned(), SavedQuery { definition, view: Ok(view) });
                 self.write(&after)?;
-                self.views.replace(view, spec).map_err(SavedQueryError::Invalid)?;
+                self.views.replace(view, spec).map_err(SavedQueryError::View)?;
                 *self.queries.lock() = after;
             }
             None => {
-                let view = self.views.install(spec).map_err(SavedQueryError::Invalid)?;
+                let view = self.views.install(spec).map_err(SavedQueryError::View)?;
                 self.replace(after, name, SavedQuery { definition, view: Ok(view) })?;
             }
         }
@@ -207,7 +213,7 @@ impl SavedQueries {
     }
 
     /// The view called `name`; inside, why it does not stand.
-    pub fn view(&self, name: &str) -> Option<Result<ViewId, String>> {
+    pub fn view(&self, name: &str) -> Option<Result<ViewId, SavedQueryError>> {
         self.queries.lock().get(name).map(|standing| standing.view.clone())
     }
 

@@ -21,7 +21,7 @@ use crate::registry::{ViewRegistry, check_live};
 use alert_series::States;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
-use engine::live::{Sink, TapId, ViewId, ViewSpec};
+use engine::live::{Sink, TapId, ViewError, ViewId, ViewSpec};
 use engine::plan::ValueType;
 use engine::plan::physical::StoreQueries;
 use engine::query::QueryEngine;
@@ -136,13 +136,15 @@ impl CompositeViews {
         check_live(view, dialect, self.recorded_queries).is_ok() && !alert_series::records_alert_series(view)
     }
 
-    fn schedule(&self, spec: ViewSpec) -> Result<ViewId, String> {
+    fn schedule(&self, spec: ViewSpec) -> Result<ViewId, ViewError> {
         if !matches!(spec.plan.kind(), ValueType::Scalar | ValueType::Vector) {
-            return Err("only an instant vector or a scalar can be asked again and again".to_owned());
+            let reason = "only an instant vector or a scalar can be asked again and again";
+            return Err(ViewError::Unsupported(reason.to_owned()));
         }
         let mut views = self.views.lock();
         if views.len() >= SCHEDULED_VIEWS {
-            return Err(format!("too many expressions that cannot stand (limit {SCHEDULED_VIEWS})"));
+            let reason = format!("too many expressions that cannot stand (limit {SCHEDULED_VIEWS})");
+            return Err(ViewError::LimitReached(reason));
         }
         let id = ViewId(self.next.fetch_add(1, Relaxed));
         views.insert(
@@ -159,7 +161,7 @@ impl CompositeViews {
 }
 
 impl ViewRegistry for CompositeViews {
-    fn install(&self, view: ViewSpec) -> Result<ViewId, String> {
+    fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError> {
         if self.is_live(&view) { self.live.install(view) } else { self.schedule(view) }
     }
 
@@ -172,7 +174,7 @@ impl ViewRegistry for CompositeViews {
         }
     }
 
-    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), String> {
+    fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), ViewError> {
         let mut views = self.views.lock();
         let Some(old) = views.get(&view).cloned() else {
             drop(views);

@@ -13,7 +13,7 @@ use engine::live::cost::EvaluationCost;
 use engine::live::describe::{AnswerContent, EvaluationHistory, ViewReport};
 use engine::live::recorder::Recorder;
 use engine::live::taps::Taps;
-use engine::live::{LabelledSample, Sink, TapId, ViewId, ViewKind, ViewSpec};
+use engine::live::{LabelledSample, Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec};
 use engine::query::{AnswerMemory, QueryError, QueryValue, SubqueryCache, SubqueryCacheReport, VectorSample};
 use engine::types::histogram_column::Sample;
 use parking_lot::{Condvar, Mutex};
@@ -77,7 +77,7 @@ impl ScheduledView {
         history: Arc<ScheduledViewServices>,
         keeping: SharedSubqueryBudget,
         states: Arc<States>,
-    ) -> Result<Arc<ScheduledView>, String> {
+    ) -> Result<Arc<ScheduledView>, ViewError> {
         let recorder = Recorder::new(&spec.name, &spec.kind, FeedDelivery::Feed);
         ScheduledView::spawn(
             spec,
@@ -94,7 +94,7 @@ impl ScheduledView {
         old: &ScheduledView,
         spec: ViewSpec,
         states: Arc<States>,
-    ) -> Result<Arc<ScheduledView>, String> {
+    ) -> Result<Arc<ScheduledView>, ViewError> {
         let mut state = old.state.lock();
         state.stopped = true;
         let mut taps = std::mem::take(&mut state.taps);
@@ -117,7 +117,7 @@ impl ScheduledView {
         keeping: SharedSubqueryBudget,
         states: Arc<States>,
         state: ScheduledViewState,
-    ) -> Result<Arc<ScheduledView>, String> {
+    ) -> Result<Arc<ScheduledView>, ViewError> {
         let states = alert_series::records_alert_series(&spec).then_some(states);
         let asking =
             Asking { last: history.clock.now(), subquery_cache: SubqueryCache::new(keeping.budget.clone()) };
@@ -136,7 +136,7 @@ impl ScheduledView {
             let view = asked.clone();
             let thread =
                 std::thread::Builder::new().name("scheduled-view".to_owned()).spawn(move || view.run());
-            thread.map_err(|e| e.to_string())?;
+            thread.map_err(|e| ViewError::Unavailable(e.to_string()))?;
         }
         Ok(asked)
     }

@@ -419,6 +419,6 @@ fn only_process_0_keeps_views() {
     let plan = compile("up", &PromqlOptions::all()).unwrap();
     let spec = ViewSpec { name: "up".to_owned(), plan, kind: ViewKind::NOW };
     let refused = cluster.lives[1].install(spec).unwrap_err();
-    assert!(refused.contains("process 0"), "{refused}");
+    assert!(refused.to_string().contains("process 0"), "{refused}");
     cluster.stop();
 }

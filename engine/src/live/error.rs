@@ -1,0 +1,23 @@
+//! Why a view cannot be installed or changed.
+
+/// Why a view cannot be installed or changed; the variant tells the caller what to do about it.
+/// Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ViewError {
+    /// The plan cannot be a view, or not with these settings. The same call fails again.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A limit of the whole server is reached; the text names it. It works when other views are
+    /// gone.
+    #[error("{0}")]
+    LimitReached(String),
+    /// The view does not exist, or not any more.
+    #[error("there is no such view")]
+    NotFound,
+    /// Another process of the cluster keeps the views.
+    #[error("in a cluster only process 0 keeps views: ask there")]
+    NotCoordinator,
+    /// The operating system gives no thread. It may later.
+    #[error("cannot start a thread: {0}")]
+    Unavailable(String),
+}
