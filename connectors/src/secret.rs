@@ -1,13 +1,14 @@
-//! A password or token: usable by the code that sends it, printable by nobody.
+//! A password or token that cannot be printed by accident.
 //!
-//! `Debug`, `Display` and `Serialize` all give `<secret>`, so no log line, page or error can leak one.
+//! `Debug`, `Display` and `Serialize` of a [`Secret`] all return `<secret>`, so no log line, page
+//! or error can leak it.
 
 use crate::limits::CREDENTIAL_FILE_BYTES;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::io::Read;
 
-/// What is shown instead of a secret (Prometheus' word).
+/// What is shown instead of a secret (as in Prometheus).
 pub const HIDDEN: &str = "<secret>";
 
 /// A secret text.
@@ -21,13 +22,13 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The secret itself, for the one place that sends it.
+    /// The secret itself, for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// The text of a file that holds a secret or certificates, without the line feed at its end.
+/// Reads a file that contains a secret or certificates, without the line feed at its end.
 pub(crate) fn read_credential(path: &str) -> Result<String, String> {
     let bad = |e: std::io::Error| format!("unable to read file {path}: {e}");
     let most = CREDENTIAL_FILE_BYTES;

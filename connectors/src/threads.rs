@@ -1,8 +1,9 @@
-//! Threads for what takes long and is waited for by nobody who is short of time: large scrapes,
-//! large remote writes.
+//! Low-priority threads for long work whose result is not urgent: large scrapes, large remote
+//! writes.
 //!
-//! They are niced, so that ticks, small scrapes and requests come first, and so that a light query
-//! shares a core with them rather than waiting for it. They are a runtime of their own, because a
+//! The threads have a higher nice value, so that ticks, small scrapes and requests come first, and
+//! a light query shares a core with them instead of waiting. They belong to a runtime of their own,
+//! because a thread cannot lower its nice value again.
 //! thread that was niced stays so.
 
 use crate::blocking;
@@ -10,17 +11,18 @@ use storage::execution::Execution;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// See the module. Threads come as they are needed, and go when they are not.
+/// A pool of low-priority threads. Threads are started on demand and end when idle.
 pub struct Niced {
     execution: Execution,
     runtime: Option<Runtime>,
 }
 
 impl Niced {
-    /// No thread yet; they will be called `name`, and have `niceness` added to the nice value of the process.
+    /// A pool without threads; they will have the name `name`, and `niceness` is added to the nice
+    /// value of the process.
     pub fn new(execution: Execution, name: &str, niceness: i32) -> Niced {
         let nice = move || {
-            // A refusal only costs fairness.
+            // If the call fails, the threads only run at normal priority.
             let _ = rustix::process::nice(niceness);
         };
         let runtime = match execution {
@@ -32,7 +34,7 @@ impl Niced {
         Niced { execution, runtime }
     }
 
-    /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without giving way.
+    /// Runs `work`, which may block. Without a runtime of its own it runs at normal priority.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
@@ -42,7 +44,7 @@ impl Niced {
 }
 
 impl Drop for Niced {
-    /// The last owner may be an async task, where nothing may wait for threads.
+    /// The last owner may be an async task, which must not wait for threads.
     fn drop(&mut self) {
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }

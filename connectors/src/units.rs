@@ -1,20 +1,21 @@
-//! Quantities in configuration files: durations (`1m30s`) and sizes (`15MB`), parsed as Prometheus does.
+//! Quantities in configuration files: durations (`1m30s`) and sizes (`15MB`), parsed as Prometheus
+//! does.
 
 use serde::{Deserialize, Deserializer, de::Error};
 use std::fmt;
 use storage::model::time::{format_duration, parse_duration};
 
-/// A duration of a configuration file.
+/// A duration of a configuration file, ms.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigDuration(pub i64);
 
 impl ConfigDuration {
-    /// As the standard library's duration; negative ones become zero.
+    /// Converts to a duration of the standard library; negative durations become zero.
     pub fn std(self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0.max(0) as u64)
     }
 
-    /// In seconds.
+    /// The duration in seconds.
     pub fn seconds(self) -> f64 {
         self.0 as f64 / 1000.0
     }
@@ -32,25 +33,26 @@ impl fmt::Display for ConfigDuration {
     }
 }
 
-/// A size in bytes; units are powers of 1024 with and without an `i` (`10GB`, `10GiB`, `1GB512MB`).
+/// A size in bytes. Units are powers of 1024, with or without an `i` (`10GB`, `10GiB`, `1GB512MB`).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfigSize(pub u64);
 
-/// Prefixes of units, each 1024 times the one before.
+/// The prefixes of units, each 1024 times the one before.
 const PREFIXES: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
 
-/// Largest number that a part of a size may have before or after its point.
+/// The largest number that a part of a size may have before or after its point.
 const LARGEST_PART: u64 = ((1 << 63) - 10) / 10 * 10 - 1;
 
 impl ConfigSize {
-    /// Parses numbers with units (`15MB`, `1.5GiB`), added up; `0` needs none. Below zero, which
-    /// Prometheus takes for "no limit" wherever it takes a size, is zero. Errors are Prometheus'
-    /// ones.
+    /// Parses a sum of numbers with units (`15MB`, `1.5GiB`); `0` needs no unit.
+    ///
+    /// A negative size, which Prometheus always treats as "no limit", becomes zero. The error texts
+    /// are those of Prometheus.
     pub fn parse(text: &str) -> Result<ConfigSize, String> {
         ConfigSize::sum(text, "iB").or_else(|_| ConfigSize::sum(text, "B")).map(ConfigSize)
     }
 
-    /// The parts of `text` with units that end in `suffix`.
+    /// The sum of the parts of `text`, whose units end with `suffix`.
     fn sum(text: &str, suffix: &str) -> Result<u64, String> {
         let invalid = || format!("units: invalid {text}");
         let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -76,13 +78,13 @@ impl ConfigSize {
     }
 }
 
-/// The power of 1024 of a unit.
+/// The power of 1024 that a unit stands for.
 fn power(unit: &str, suffix: &str) -> Option<i32> {
     let prefix = if unit == "B" { "" } else { unit.strip_suffix(suffix).filter(|p| !p.is_empty())? };
     PREFIXES.iter().position(|p| *p == prefix).map(|at| at as i32)
 }
 
-/// The number that `text` begins with, and what follows it.
+/// Parses the number at the start of `text`; returns it and the rest.
 fn number(text: &str) -> Option<(f64, &str)> {
     let (whole, mut rest) = digits(text)?;
     let mut value = whole as f64;
@@ -96,14 +98,14 @@ fn number(text: &str) -> Option<(f64, &str)> {
     any.then_some((value, rest))
 }
 
-/// The digits that `text` begins with (none: 0), and what follows them.
+/// Parses the digits at the start of `text` (none: 0); returns the number and the rest.
 fn digits(text: &str) -> Option<(u64, &str)> {
     let (digits, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let number = if digits.is_empty() { 0 } else { digits.parse().ok().filter(|n| *n <= LARGEST_PART)? };
     Some((number, rest))
 }
 
-/// As Prometheus prints sizes: `10GiB`, `1GiB512MiB`, `0B`.
+/// Formats sizes as Prometheus does: `10GiB`, `1GiB512MiB`, `0B`.
 impl fmt::Display for ConfigSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
@@ -145,7 +147,7 @@ mod tests {
             assert_eq!(ConfigSize::parse(text), Ok(ConfigSize(bytes)), "{text}");
             assert_eq!(ConfigSize(bytes).to_string(), printed);
         }
-        // As Debian's Prometheus 2.42 says of --storage.tsdb.retention.size.
+        // The errors are those of Prometheus 2.42 (Debian) for --storage.tsdb.retention.size.
         for (text, error) in [
             ("", "units: invalid "),
             ("GB", "units: invalid GB"),

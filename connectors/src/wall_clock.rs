@@ -1,16 +1,16 @@
-//! The wall clock: the one place in this crate that reads it.
+//! The wall clock: the only place in this crate that reads it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 use storage::clock::Clock;
 use storage::model::TimeMs;
 
-/// The operating system's clock.
+/// The clock of the operating system.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> TimeMs {
-        // Before 1970 the clock is broken; the epoch is as good as any.
+        // A clock before 1970 is broken; the epoch is as good as any other value.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as TimeMs)
     }
 }

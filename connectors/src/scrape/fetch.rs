@@ -1,4 +1,4 @@
-//! One HTTP request of a scrape: headers, limits, and which format the answer has.
+//! The HTTP request of a scrape: request headers, size limits, and the format of the response.
 
 use crate::http_client::{HttpClient, error_chain};
 use crate::scrape::config::{ScrapeJob, ScrapeProtocol};
@@ -11,29 +11,29 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::time::Instant;
 use url::Url;
 
-/// Why a target gave no exposition.
+/// Why a target returned no exposition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// The body is too long.
+    /// The body exceeds `body_size_limit`.
     #[error("body size limit exceeded")]
     BodyLimit,
-    /// Anything else, in words.
+    /// Any other reason, as text.
     #[error("{0}")]
     Failed(String),
 }
 
-/// An answer of which the body is still to come.
+/// A response whose body has not been received yet.
 #[derive(Debug)]
 pub struct Answer {
-    /// The `Content-Type` header, "" if none.
+    /// The `Content-Type` header, "" if it is missing.
     pub content_type: String,
-    /// Whether the body is packed.
+    /// Whether the body is compressed with gzip.
     pub gzip: bool,
     response: Response,
     url: Url,
 }
 
-/// Asks a target; its answer must begin before `deadline`.
+/// Sends the request to a target; the response headers must arrive before `deadline`.
 pub async fn fetch(
     client: &HttpClient,
     target: &Target,
@@ -64,7 +64,7 @@ impl Answer {
     }
 }
 
-/// What a request gives before `deadline`, or why it does not.
+/// Waits for `answer` until `deadline`.
 async fn within<T>(
     deadline: Instant,
     url: &Url,
@@ -78,7 +78,7 @@ async fn within<T>(
     Err(FetchError::Failed(format!("Get \"{url}\": {why}")))
 }
 
-/// A connection error in the words that Prometheus' users know.
+/// Describes a connection error in the wording that users of Prometheus know.
 fn reason(error: &reqwest::Error, url: &Url) -> String {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     let mut io = None;
@@ -96,9 +96,11 @@ fn reason(error: &reqwest::Error, url: &Url) -> String {
     }
 }
 
-/// The format of an answer and, if it had to be guessed, a warning. In `strict` mode only what the
-/// target or the job names counts, as in Prometheus 3; otherwise a body that looks like the text
-/// format is taken as it: `begin` is as much of it as is there.
+/// Determines the format of a response; the second value is a warning if the format was guessed.
+///
+/// In `strict` mode only the `Content-Type` and the job's fallback protocol count, as in Prometheus
+/// 3. Otherwise a body that looks like the text format is read as such; `begin` is what has arrived
+/// of it.
 pub fn format(
     given: &str,
     begin: &[u8],
@@ -116,7 +118,8 @@ pub fn format(
         };
         !parameters.any(|p| other(&p))
     };
-    // Only who is strict, or has another protocol, minds what is wrong behind the type.
+    // A malformed parameter after the media type matters only in strict mode, or with a fallback
+    // protocol.
     let malformed = content_type::check(given).err().filter(|_| !given.is_empty());
     let minds = strict || fallback.is_some();
     match media_type.as_str() {
@@ -151,7 +154,7 @@ pub fn format(
     }
 }
 
-/// Whether the first sample of `body` can be read as text format.
+/// Whether the first sample of `body` parses as the text format.
 fn looks_like_text(body: &[u8]) -> bool {
     let mut parser = ExpositionParser::new(body, TextFormat::Text);
     loop {

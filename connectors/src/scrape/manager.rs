@@ -1,5 +1,8 @@
-//! All scrape pools: starts, changes and ends them as the configuration says, and tells the API
-//! about targets.
+//! All scrape pools: starts, changes and ends them according to the configuration, and reports
+//! targets to the API.
+//!
+//! A [`ScrapeManager`] has one [`ScrapePool`](super::pool::ScrapePool) per job, which runs as a
+//! task of its own.
 
 use crate::http_client::Peers;
 use crate::limits;
@@ -21,43 +24,44 @@ use storage::model::{Labels, TimeMs};
 use storage::store::Store;
 use tokio::sync::{Semaphore, watch};
 
-/// How a manager is set up.
+/// The options of a scrape manager.
 #[derive(Clone, Debug, Default)]
 pub struct ScrapeOptions {
-    /// Makes the schedules of two servers differ (hash of host name and external labels).
+    /// Makes the schedules of two servers differ (a hash of host name and external labels).
     pub seed: u64,
-    /// Prometheus 3's behaviour: an answer without a known `Content-Type` fails, however it looks.
+    /// Whether a response without a known `Content-Type` fails, whatever its body looks like (as in
+    /// Prometheus 3).
     pub strict_content_type: bool,
-    /// What is done with start timestamps of scraped samples.
+    /// How start timestamps of scraped samples are handled.
     pub starts: StartRules,
     /// Whether series get the labels `__type__` and `__unit__`.
     pub type_and_unit_labels: bool,
-    /// What `localhost` is called from outside, for `globalUrl`.
+    /// The host name that replaces `localhost` in `globalUrl`.
     pub hostname: String,
-    /// Which targets are ours, if several processes divide them.
+    /// Which targets this process scrapes, if several processes share them.
     pub share: TargetPartition,
-    /// Bytes of memory that all scrapes together may take while they are read; by default
+    /// The memory, in bytes, that all scrapes together may use while they are read; by default
     /// [`limits::SCRAPE_MEMORY_BYTES`].
     pub max_memory: Option<usize>,
-    /// Who answers.
+    /// The peers that answer requests of the HTTP client.
     pub peers: Peers,
-    /// Who parses and appends.
+    /// Where parsing and appending run.
     pub execution: Execution,
 }
 
 impl ScrapeOptions {
-    /// See [`ScrapeOptions::max_memory`].
+    /// The value of [`ScrapeOptions::max_memory`] or its default.
     pub fn memory(&self) -> usize {
         self.max_memory.unwrap_or(limits::SCRAPE_MEMORY_BYTES)
     }
 }
 
-/// A share of all targets: every process finds all of them and scrapes its own.
+/// A share of all targets: every process discovers all targets and scrapes only its own.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct TargetPartition {
-    /// Our number.
+    /// The number of this process.
     pub process: usize,
-    /// How many processes there are.
+    /// The number of processes.
     pub processes: usize,
 }
 
@@ -68,14 +72,15 @@ impl Default for TargetPartition {
 }
 
 impl TargetPartition {
-    /// Whether the target is ours: by its labels and its URL, so that all processes come to the same verdict.
+    /// Whether this process scrapes the target. Depends only on labels and URL, so that all
+    /// processes agree.
     pub fn has(self, (labels, url): &TargetKey) -> bool {
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(url.as_bytes(), labels.hash64());
         hash % self.processes as u64 == self.process as u64
     }
 }
 
-/// What all pools work with.
+/// What all pools share.
 pub struct ScrapeContext {
     /// The store.
     pub store: Arc<Store>,
@@ -83,21 +88,22 @@ pub struct ScrapeContext {
     pub clock: Arc<dyn Clock>,
     /// The options.
     pub options: ScrapeOptions,
-    /// Self-metrics: the counters of scraping …
+    /// The counters of scraping.
     pub metrics: Arc<ScrapeMetrics>,
-    /// … and the registry they are in.
+    /// The registry of the self-metrics.
     pub registry: Metrics,
-    /// Turns on threads that work at scrapes …
+    /// Permits for turns of scrapes on threads.
     pub turns: Arc<Semaphore>,
-    /// … and those of scrapes that have had several, on threads of their own.
+    /// Permits for turns of scrapes that have already had several; these run on
+    /// [`ScrapeContext::late`].
     pub late_turns: Arc<Semaphore>,
-    /// Those threads.
+    /// The low-priority threads for long scrapes.
     pub late: Niced,
-    /// Memory that scrapes may take while they are read, in KiB.
+    /// The memory that scrapes may use while they are read, in KiB.
     pub memory: Arc<Semaphore>,
 }
 
-/// See the module. Must be used on a tokio runtime.
+/// Manages all scrape pools. Must be used on a tokio runtime.
 pub struct ScrapeManager {
     shared: Arc<ScrapeContext>,
     pools: Mutex<BTreeMap<String, RunningPool>>,
@@ -112,60 +118,60 @@ struct RunningPool {
 /// A target as `/api/v1/targets` shows it.
 #[derive(Clone, Debug)]
 pub struct TargetInfo {
-    /// Labels before relabelling.
+    /// The labels before relabelling.
     pub discovered_labels: BTreeMap<String, String>,
-    /// Labels of its series.
+    /// The labels of the target's series.
     pub labels: Labels,
-    /// The job.
+    /// The job name.
     pub scrape_pool: String,
-    /// Where it is scraped.
+    /// The URL of the scrape.
     pub scrape_url: String,
-    /// The same, as seen from other machines.
+    /// The URL as seen from other machines.
     pub global_url: String,
-    /// Why it is down; empty if it is not.
+    /// Why the last scrape failed; empty if it succeeded.
     pub last_error: String,
-    /// What is odd although it is up.
+    /// A warning about a scrape that succeeded.
     pub warning: Option<String>,
-    /// Start of the last scrape, ms; 0: none yet.
+    /// The start of the last scrape, ms; 0: none yet.
     pub last_scrape: TimeMs,
-    /// Its duration, seconds.
+    /// The duration of the last scrape, seconds.
     pub last_scrape_duration: f64,
-    /// Whether it answers.
+    /// Whether the last scrape succeeded.
     pub health: TargetHealth,
-    /// Time between scrapes.
+    /// The scrape interval.
     pub scrape_interval: ConfigDuration,
-    /// Longest scrape.
+    /// The scrape timeout.
     pub scrape_timeout: ConfigDuration,
 }
 
-/// A target that the rules dropped.
+/// A target that the relabelling rules dropped.
 #[derive(Clone, Debug)]
 pub struct DroppedTarget {
-    /// Labels before relabelling.
+    /// The labels before relabelling.
     pub discovered_labels: BTreeMap<String, String>,
-    /// The job.
+    /// The job name.
     pub scrape_pool: String,
 }
 
-/// All targets.
+/// The targets of all pools.
 #[derive(Clone, Debug, Default)]
 pub struct PoolTargets {
-    /// Those being scraped, by pool and URL.
+    /// The scraped targets, by pool and URL.
     pub active: Vec<TargetInfo>,
-    /// Those dropped, the first of each pool.
+    /// The dropped targets; only the first ones of each pool.
     pub dropped: Vec<DroppedTarget>,
-    /// How many were dropped, by pool.
+    /// The number of dropped targets, by pool.
     pub dropped_counts: BTreeMap<String, usize>,
 }
 
-/// What one target says about one metric family.
+/// The metadata of one metric family as one target exposes it.
 #[derive(Clone, Debug)]
 pub struct TargetMetadata {
-    /// Labels of the target.
+    /// The labels of the target.
     pub target: Labels,
-    /// Name of the family.
+    /// The name of the family.
     pub metric: String,
-    /// Type, help and unit.
+    /// The type, help and unit.
     pub metadata: Metadata,
 }
 
@@ -195,8 +201,11 @@ impl ScrapeManager {
         ScrapeManager { shared: Arc::new(shared), pools: Mutex::default() }
     }
 
-    /// Makes the running pools those of `jobs`. Pools whose job is unchanged are not touched.
-    /// Nothing happens if one of the jobs cannot run; the text says why.
+    /// Makes the running pools match `jobs`. Pools whose job is unchanged are not touched.
+    ///
+    /// # Errors
+    ///
+    /// If the HTTP client of a job cannot be built. Then no pool changes.
     pub fn apply(&self, jobs: Vec<ScrapeJob>) -> Result<(), String> {
         let mut wanted = BTreeMap::new();
         for job in jobs {
@@ -207,8 +216,8 @@ impl ScrapeManager {
             wanted.insert(name, JobWithClient { job: Arc::new(job), client });
         }
         let mut pools = self.pools.lock();
-        // A pool whose sender goes away would stop in its tracks; told that there is no job, it
-        // ends in order.
+        // Dropping the sender would stop the pool at once. Sending that there is no job lets the
+        // pool end in order, with stale markers.
         pools.retain(|name, running| {
             wanted.contains_key(name) || {
                 running.job.send_replace(None);
@@ -241,7 +250,7 @@ impl ScrapeManager {
         RunningPool { job: sender, view, task: tokio::spawn(pool.run(receiver)) }
     }
 
-    /// Stops all scraping at once, without stale markers: the server goes down, the targets do not.
+    /// Stops all scraping at once, without stale markers: the server stops, the targets do not.
     pub fn shutdown(&self) {
         for running in std::mem::take(&mut *self.pools.lock()).into_values() {
             running.task.abort();
@@ -289,7 +298,7 @@ impl ScrapeManager {
         }
     }
 
-    /// What targets say about their metrics; `keep` chooses targets by their labels.
+    /// The metadata of all targets whose labels `keep` accepts.
     pub fn metadata(&self, keep: impl Fn(&Labels) -> bool) -> Vec<TargetMetadata> {
         let mut all = Vec::new();
         for (name, running) in self.pools.lock().iter() {
@@ -311,7 +320,7 @@ impl ScrapeManager {
         all
     }
 
-    /// Names of the pools.
+    /// The names of the pools.
     pub fn pools(&self) -> Vec<String> {
         self.pools.lock().keys().cloned().collect()
     }
@@ -328,7 +337,7 @@ fn global_url(url: &ScrapeUrl, hostname: &str) -> String {
     let mut url = url.clone();
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if local && !hostname.is_empty() {
-        // A name that is no host leaves the URL as it is.
+        // If `hostname` is not a valid host, the URL remains unchanged.
         let _ = url.set_host(Some(hostname));
     }
     url.to_string()

@@ -1,8 +1,8 @@
 //! Type, help and unit of a target's metric families.
 //!
-//! Metadata hardly ever changes: a line that says what is known costs a lookup and a comparison.
-//! What has gone is kept for ten scrapes, as in Prometheus; what a failing scrape says before its
-//! error counts too.
+//! Metadata hardly ever changes: a line that repeats a known value costs a lookup and a comparison.
+//! As in Prometheus, a family that is no longer exposed is kept for ten scrapes, and metadata lines
+//! before the error of a failed scrape count.
 
 use crate::limits;
 use crate::scrape::exposition::protobuf::ProtobufFamily;
@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How many scrapes a family is kept for that is not there any more.
+/// For how many scrapes a family that is no longer exposed is kept.
 const KEPT_SCRAPES: u64 = 10;
 
-/// What a target says about one metric family.
+/// The metadata of one metric family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The type.
@@ -27,18 +27,18 @@ pub struct Metadata {
     pub unit: String,
 }
 
-/// By family name.
+/// Metadata by family name.
 pub type MetadataMap = BTreeMap<Arc<str>, Arc<Metadata>>;
 
-/// What a target has said, within limits: beyond them it is left out.
+/// The metadata that a target has exposed, within limits; families beyond the limits are ignored.
 #[derive(Debug, Default)]
 pub struct MetadataChangeDetector {
     families: HashTable<Known>,
-    /// Number of this scrape.
+    /// The number of the current scrape.
     scrape: u64,
-    /// Bytes of all names and texts.
+    /// The bytes of all names and texts.
     bytes: usize,
-    /// Whether something is not as it was told last.
+    /// Whether something differs from the last published map.
     has_changed: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct MetadataChangeDetector {
 struct Known {
     name: Arc<str>,
     metadata: Arc<Metadata>,
-    /// The scrape that had it last.
+    /// The last scrape that exposed the family.
     last: u64,
 }
 
@@ -55,7 +55,7 @@ impl Known {
         self.name.len() + self.metadata.help.len() + self.metadata.unit.len()
     }
 
-    /// Enters what is said; whether that is new.
+    /// Records a value; returns whether it is new.
     fn note(&mut self, what: &MetadataValue<'_>, text: &str) -> bool {
         let known = &*self.metadata;
         let is_known = match what {
@@ -81,7 +81,7 @@ fn hash(name: &str) -> u64 {
 }
 
 impl MetadataChangeDetector {
-    /// Notes a metadata line.
+    /// Records a metadata line.
     pub fn note(&mut self, meta: &MetadataLine<'_>, escapes: Escapes) {
         let Ok(name) = series::metadata_name(meta.name) else { return };
         let text = match meta.what {
@@ -103,7 +103,7 @@ impl MetadataChangeDetector {
         }
     }
 
-    /// Notes a family that was not known.
+    /// Records a family that was not known.
     #[cold]
     fn add(&mut self, name: &str, what: &MetadataValue<'_>, text: &str) {
         let is_full = self.families.len() >= limits::METADATA_PER_TARGET
@@ -118,7 +118,7 @@ impl MetadataChangeDetector {
         self.has_changed = true;
     }
 
-    /// Notes what a protobuf family says of itself.
+    /// Records the metadata of a protobuf family.
     pub fn note_family(&mut self, family: &ProtobufFamily<'_>) {
         let name = family.name.as_bytes();
         let all = [
@@ -131,8 +131,9 @@ impl MetadataChangeDetector {
         }
     }
 
-    /// The scrape is over: what is known now, if that is not what was told last. One that failed,
-    /// or had nothing in it, lets nothing be forgotten, unless half of the room is taken.
+    /// Ends the scrape; returns the current metadata if they differ from the last published ones.
+    ///
+    /// A failed or empty scrape evicts no family, unless half of the limit is in use.
     pub fn finish(&mut self, is_good: bool) -> Option<Arc<MetadataMap>> {
         let is_full = 2 * self.families.len() > limits::METADATA_PER_TARGET
             || 2 * self.bytes > limits::METADATA_BYTES_PER_TARGET;
@@ -163,7 +164,7 @@ impl MetadataChangeDetector {
 mod tests {
     use super::*;
 
-    /// What a scrape with these help texts leaves: names and texts, or nothing new.
+    /// Runs a scrape with these help texts; returns names and texts, or `None` if nothing is new.
     fn scrape(watch: &mut MetadataChangeDetector, helps: &[(&str, &str)], is_good: bool) -> Option<String> {
         for (name, help) in helps {
             watch.note(

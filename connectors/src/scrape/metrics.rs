@@ -4,16 +4,16 @@ use crate::scrape::appender::ScrapeCounts;
 use std::sync::Arc;
 use storage::metrics::{Counter, Metrics};
 
-/// Counters shared by all loops.
+/// Counters that all scrape loops share.
 pub struct ScrapeMetrics {
     registry: Metrics,
-    /// Scrapes with a body that is too long.
+    /// Scrapes whose body exceeded `body_size_limit`.
     pub exceeded_body_size_limit: Arc<Counter>,
-    /// Scrapes refused for `sample_limit`.
+    /// Scrapes that exceeded `sample_limit`.
     pub exceeded_sample_limit: Arc<Counter>,
-    /// Scrapes refused because of a histogram with too many buckets.
+    /// Scrapes that exposed a histogram with too many buckets.
     pub exceeded_bucket_limit: Arc<Counter>,
-    /// Scrapes refused for a label limit.
+    /// Scrapes that exceeded a label limit.
     pub exceeded_label_limits: Arc<Counter>,
     /// Syncs that found more targets than `target_limit`.
     pub exceeded_target_limit: Arc<Counter>,
@@ -22,14 +22,14 @@ pub struct ScrapeMetrics {
     out_of_bounds: Arc<Counter>,
     late_exemplars: Arc<Counter>,
     samples: Arc<Counter>,
-    /// Pools started.
+    /// Pools that were started.
     pub pools: Arc<Counter>,
-    /// Pools whose job changed.
+    /// Reloads of pools whose job changed.
     pub pool_reloads: Arc<Counter>,
 }
 
 impl ScrapeMetrics {
-    /// Registers them all, so that they are there before the first event.
+    /// Registers all counters, so that they are exported before the first event.
     pub fn new(registry: &Metrics) -> ScrapeMetrics {
         let counter = |name, help| registry.counter(name, help, &[]);
         ScrapeMetrics {
@@ -76,7 +76,7 @@ impl ScrapeMetrics {
         }
     }
 
-    /// Counts what a body held.
+    /// Adds the counts of one scrape.
     pub fn count(&self, counts: &ScrapeCounts) {
         self.samples.add(counts.kept as u64);
         self.duplicates.add(counts.duplicates as u64);
@@ -85,8 +85,8 @@ impl ScrapeMetrics {
         self.late_exemplars.add(counts.late_exemplars as u64);
     }
 
-    /// A pool has looked at its targets: how many were discovered, how many it has, may have and
-    /// had to refuse.
+    /// Records a sync of a pool: the numbers of discovered targets, active targets, the target
+    /// limit, and failed targets.
     pub fn synced(&self, job: &str, discovered: usize, targets: usize, limit: usize, failed: usize) {
         let discovery = [("config", job), ("name", "scrape")];
         let help = "Current number of discovered targets.";
@@ -101,7 +101,7 @@ impl ScrapeMetrics {
         counter("prometheus_target_sync_failed_total", "Targets that could not be made.").add(failed as u64);
     }
 
-    /// How many metric families the targets of a pool describe.
+    /// Records how many metric families the targets of a pool describe.
     pub fn metadata_entries(&self, job: &str, entries: usize) {
         let help = "Metric families whose metadata is cached.";
         self.registry

@@ -1,9 +1,10 @@
-//! Scraping: fetch a target's metrics on schedule and hand each scrape to the store as one columnar batch.
+//! Scraping: fetches the metrics of targets on a schedule and appends each scrape to the store as
+//! columnar batches.
 //!
-//! [`config`] is what the file says, [`manager`] keeps one pool of targets per job, [`target`] says
-//! what a target is, [`scrape_loop`] runs one, [`fetch`] speaks HTTP, [`work`] does the rest on
-//! other threads: [`exposition`] parses, [`series_cache`] knows the series, [`appender`] brings
-//! them into the store.
+//! [`config`] is the configuration, [`manager`] has one pool of targets per job, [`target`] defines
+//! a target, [`scrape_loop`] runs one, and [`fetch`] sends the HTTP request. [`work`] does the rest
+//! on other threads: [`exposition`] parses, [`series_cache`] finds the series, and [`appender`]
+//! appends to the store.
 
 mod append_points;
 pub mod appender;

@@ -1,5 +1,5 @@
-//! Which names metrics and labels may have, and how a job asks targets to write those that have no
-//! place: `metric_name_validation_scheme`, `metric_name_escaping_scheme`.
+//! Which names metrics and labels may have, and how a job asks targets to escape other names:
+//! `metric_name_validation_scheme` and `metric_name_escaping_scheme`.
 
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ pub enum NameScheme {
     /// Any text that is not empty.
     #[default]
     Utf8,
-    /// Letters, digits and `_`, in names of metrics `:` too; no digit first.
+    /// Letters, digits and `_`, in metric names also `:`; no digit first.
     Legacy,
 }
 
@@ -31,7 +31,8 @@ impl NameScheme {
         }
     }
 
-    /// Whether a relabelling rule may write to labels that this template names, `$1` and `${name}` included.
+    /// Whether a relabelling rule may have this template, which may contain `$1` and `${name}`, as
+    /// the name of its target label.
     pub fn has_template(self, template: &str) -> bool {
         match self {
             NameScheme::Utf8 => !template.is_empty(),
@@ -45,7 +46,8 @@ fn is_plain(name: &str, colon: bool) -> bool {
     !name.bytes().next().is_none_or(|first| first.is_ascii_digit()) && name.bytes().all(fits)
 }
 
-/// Parts are letters, `_`, `$name` or `${name}`, each with letters, digits and `_` behind it.
+/// Whether the template consists of letters, `_`, `$name` and `${name}`, each followed by letters,
+/// digits and `_`.
 fn is_plain_template(template: &str) -> bool {
     let mut rest = template.as_bytes();
     let word = |bytes: &[u8]| bytes.iter().take_while(|b| **b == b'_' || b.is_ascii_alphanumeric()).count();
@@ -72,24 +74,24 @@ fn is_plain_template(template: &str) -> bool {
     !is_first
 }
 
-/// `metric_name_escaping_scheme`: what targets are asked to make of names that the old text format
-/// has no place for.
+/// `metric_name_escaping_scheme`: how targets should escape names that the legacy text format
+/// cannot express.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Escaping {
-    /// Nothing.
+    /// No escaping.
     #[serde(rename = "allow-utf-8")]
     AllowUtf8,
-    /// `_` for each character.
+    /// `_` for each such character.
     Underscores,
-    /// `_dot_` for a dot, two underscores for one, `__` for others.
+    /// `_dot_` for a dot, `__` for an underscore, `__` for other characters.
     Dots,
-    /// `U__`, and the number of each character between underscores.
+    /// `U__`, and the code point of each such character between underscores.
     Values,
 }
 
 impl Escaping {
-    /// As the file and the `Accept` header write it.
+    /// The name in the configuration and in the `Accept` header.
     pub fn as_str(self) -> &'static str {
         match self {
             Escaping::AllowUtf8 => "allow-utf-8",
@@ -99,7 +101,7 @@ impl Escaping {
         }
     }
 
-    /// What a job uses that names neither scheme, or only the validation.
+    /// The default of a job that sets no escaping scheme.
     pub fn of(scheme: NameScheme) -> Escaping {
         match scheme {
             NameScheme::Utf8 => Escaping::AllowUtf8,

@@ -1,8 +1,8 @@
-//! What a scrape brings besides floats: native histograms, start timestamps, exemplars.
+//! The parts of a scrape other than floats: native histograms, start timestamps, exemplars.
 //!
-//! They wait here until the whole body is known to be good. A histogram is appended before the
-//! floats of its scrape: where a series changes from floats to histograms, its column's stale
-//! marker then meets the histogram and is refused.
+//! [`NonFloatSamples`] collects them until the whole body has been read without error. Histograms
+//! are appended before the floats of their scrape: if a series changes from floats to histograms,
+//! the stale marker of its float column is then at the time of the histogram and is refused.
 
 use crate::scrape::appender::StartRules;
 use crate::scrape::exposition::points::RawExemplar;
@@ -14,41 +14,42 @@ use storage::model::value::STALE;
 use storage::model::{NativeHistogram, SeriesRef, TimeMs};
 use storage::store::{AppendResult, FloatRow, HistogramRow, StartRow, Store, StoreError, ZeroRow};
 
-/// An exemplar, and the sample that it came with.
+/// An exemplar, and the sample that it belongs to.
 #[derive(Clone, Debug)]
 pub struct SampleExemplar {
-    /// The sample's value; `None` if that is a native histogram.
+    /// The value of the sample; `None` if it is a native histogram.
     pub value: Option<f64>,
     /// The exemplar.
     pub exemplar: RawExemplar,
 }
 
-/// See the module. Times are `None` where the sample has that of the scrape.
+/// The collected samples. A time is `None` if the sample has the time of the scrape.
 #[derive(Default)]
 pub struct NonFloatSamples {
     /// Histograms.
     pub histograms: Vec<(SeriesRef, Option<TimeMs>, Arc<NativeHistogram>)>,
     /// Start timestamps.
     pub starts: Vec<(SeriesRef, Option<TimeMs>, TimeMs)>,
-    /// What is done with start timestamps.
+    /// How start timestamps are handled.
     pub rules: StartRules,
     /// Exemplars, in the order of the exposition.
     pub exemplars: Vec<(SeriesRef, Option<TimeMs>, SampleExemplar)>,
-    /// The start at which a 0 was tried of each series that said one in the last scrape.
+    /// For each series that had a start timestamp in the last scrape: the start at which a 0 was
+    /// appended, or tried.
     tried: HashMap<SeriesRef, TimeMs>,
-    /// The series that had a histogram without a time of its own in the last scrape, sorted.
+    /// The series that had a histogram without a timestamp in the last scrape, sorted.
     alive: Vec<SeriesRef>,
 }
 
 impl NonFloatSamples {
-    /// Forgets what waits.
+    /// Discards what was collected.
     pub fn discard(&mut self) {
         self.histograms.clear();
         self.starts.clear();
         self.exemplars.clear();
     }
 
-    /// The series that have a histogram with the scrape's time now, sorted.
+    /// The series that have a histogram with the time of the scrape, sorted.
     fn present(&self) -> Vec<SeriesRef> {
         let timeless = self.histograms.iter().filter(|(_, t, _)| t.is_none());
         let mut present: Vec<SeriesRef> = timeless.map(|(series, _, _)| *series).collect();
@@ -63,13 +64,13 @@ impl NonFloatSamples {
         present.iter().filter(|series| self.alive.binary_search(series).is_err()).count()
     }
 
-    /// Series whose histograms have times of their own.
+    /// The series whose histograms have timestamps.
     pub fn timed(&self) -> impl Iterator<Item = SeriesRef> {
         self.histograms.iter().filter(|(_, t, _)| t.is_some()).map(|(series, _, _)| *series)
     }
 
-    /// Appends a 0 at the start of each series that has begun since, where that is wanted, before
-    /// the samples of the scrape at `t`.
+    /// If zeros are enabled, appends a 0 at the start of each series that started since the last
+    /// scrape, before the samples of the scrape at `t`.
     pub fn commit_zeros(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
         if !self.rules.zeros {
             return Ok(());
@@ -95,8 +96,8 @@ impl NonFloatSamples {
         store.append_zeros(&rows, t).map(drop)
     }
 
-    /// Appends the histograms of the scrape at `t`, and gives the stale markers for series that
-    /// have none any more, and what became of the histograms.
+    /// Appends the histograms of the scrape at `t`. Returns the stale markers for series that no
+    /// longer have a histogram, and the result of the append.
     pub fn commit_histograms(
         &mut self,
         t: TimeMs,
@@ -118,7 +119,8 @@ impl NonFloatSamples {
         Ok((stale, appended))
     }
 
-    /// Appends the start timestamps of samples that are stored now, where they are kept.
+    /// Appends the start timestamps of samples that were stored, if start timestamps are stored at
+    /// all.
     pub fn commit_starts(&mut self, t: TimeMs, store: &Store) -> Result<(), StoreError> {
         if !self.rules.keep {
             self.starts.clear();
@@ -135,8 +137,8 @@ impl NonFloatSamples {
         Ok(())
     }
 
-    /// Adds the exemplars of samples that are stored now. How many of them are out of order, of
-    /// samples of which all are.
+    /// Appends the exemplars of samples that were stored. Returns the number of exemplars that are
+    /// out of order, counting only samples all of whose exemplars are.
     pub fn commit_exemplars(&mut self, t: TimeMs, store: &Store) -> usize {
         let mut rows = Vec::with_capacity(self.exemplars.len());
         let mut samples = Vec::new();
@@ -164,13 +166,13 @@ impl NonFloatSamples {
         samples.into_iter().filter(|sample| sample.clone().all(is_late)).map(|sample| sample.len()).sum()
     }
 
-    /// Stale markers at `t` for all series that had histograms.
+    /// Returns stale markers at `t` for all series that had histograms.
     pub fn end(&mut self, t: TimeMs) -> Vec<FloatRow> {
         self.alive.drain(..).map(|series| FloatRow { series, t, v: STALE }).collect()
     }
 }
 
-/// By time, then value, then labels: a sample may have several.
+/// Orders by time, value, labels: a sample may have several exemplars.
 fn in_order(a: &ExemplarRow, b: &ExemplarRow) -> Ordering {
     let x = &a.exemplar;
     let y = &b.exemplar;

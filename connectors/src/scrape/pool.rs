@@ -1,7 +1,9 @@
-//! The targets of one job: follows its discovery, starts a loop per new target and ends those that vanish.
+//! The targets of one job: follows the discovery, starts a loop per new target and ends those of
+//! vanished targets.
 //!
-//! When the job changes, targets that stay hand their series over to the new loop, so that a reload leaves no
-//! stale markers behind. A target that comes back before its markers are written goes on as if nothing was.
+//! If the job changes, targets that remain hand their series over to the new loop, so that a reload
+//! causes no stale markers. A target that returns before its stale markers are written continues as
+//! before.
 
 use crate::discovery::{DiscoveredTarget, DiscoverySet};
 use crate::http_client::HttpClient;
@@ -19,13 +21,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A target with its loop.
+/// A target and its loop.
 pub struct ActiveTarget {
     /// The target.
     pub target: Target,
-    /// Its labels before relabelling.
+    /// The labels before relabelling.
     pub discovered: BTreeMap<String, String>,
-    /// How it goes.
+    /// The result of the last scrape.
     pub state: Arc<Mutex<TargetState>>,
     commands: watch::Sender<LoopCommand>,
     context: Arc<Context>,
@@ -33,14 +35,14 @@ pub struct ActiveTarget {
 }
 
 impl ActiveTarget {
-    /// Stops its loop at once.
+    /// Stops the loop at once.
     pub fn abort(&self) {
         self.context.stopped.store(true, Relaxed);
         self.task.abort();
     }
 }
 
-/// A job with its client.
+/// A job and its HTTP client.
 #[derive(Clone)]
 pub struct JobWithClient {
     /// The job.
@@ -49,33 +51,33 @@ pub struct JobWithClient {
     pub client: HttpClient,
 }
 
-/// What the API sees of a pool.
+/// What the API shows of a pool.
 #[derive(Default)]
 pub struct PoolStatus {
-    /// Targets being scraped.
+    /// The scraped targets.
     pub active: BTreeMap<TargetKey, ActiveTarget>,
-    /// Labels of targets that the rules dropped; the first ones.
+    /// The labels of targets that the relabelling rules dropped; only the first ones.
     pub dropped: Vec<BTreeMap<String, String>>,
-    /// How many were dropped.
+    /// The number of dropped targets.
     pub dropped_count: usize,
 }
 
-/// See the module.
+/// The targets of one job.
 pub struct ScrapePool {
     shared: Arc<ScrapeContext>,
     view: Arc<Mutex<PoolStatus>>,
-    /// Targets that vanished and wait for the tick at which they are marked stale.
+    /// Vanished targets whose loops wait for the tick at which they write stale markers.
     ending_targets: BTreeMap<TargetKey, ActiveTarget>,
     refused: Arc<arc_swap::ArcSwapOption<String>>,
 }
 
 impl ScrapePool {
-    /// A pool that shows itself in `view`.
+    /// A pool that publishes its targets in `view`.
     pub fn new(shared: Arc<ScrapeContext>, view: Arc<Mutex<PoolStatus>>) -> ScrapePool {
         ScrapePool { shared, view, ending_targets: BTreeMap::new(), refused: Arc::default() }
     }
 
-    /// Runs as long as there is a job.
+    /// Runs until there is no job.
     pub async fn run(mut self, mut jobs: watch::Receiver<Option<JobWithClient>>) {
         loop {
             let Some(current) = jobs.borrow_and_update().clone() else { break };
@@ -102,7 +104,7 @@ impl ScrapePool {
         }
     }
 
-    /// Makes the running loops those of `found`; with `reset_rules` all of them start anew.
+    /// Makes the running loops match `found`; with `renew` all of them are restarted.
     async fn sync(&mut self, current: &JobWithClient, found: Vec<DiscoveredTarget>, renew: bool) {
         let wanted = self.wanted(&current.job, found);
         let mut old = std::mem::take(&mut self.view.lock().active);
@@ -127,7 +129,7 @@ impl ScrapePool {
         }
     }
 
-    /// The targets that `found` makes, by key; refuses them all if they are too many.
+    /// The targets that `found` results in, by key; refuses all of them if there are too many.
     fn wanted(
         &self,
         job: &ScrapeJob,
@@ -162,7 +164,7 @@ impl ScrapePool {
             self.shared.metrics.exceeded_target_limit.inc();
         }
         self.refused.store(refused);
-        // After the limit was checked: all processes refuse together.
+        // After the limit was checked, so that all processes refuse the job together.
         wanted.retain(|key, _| self.shared.options.share.has(key));
         let count = wanted.len();
         self.shared.metrics.synced(job.name(), discovered_count, count, limit, failed);

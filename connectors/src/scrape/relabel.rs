@@ -1,7 +1,8 @@
-//! Relabelling: rules that rewrite a label set or drop it, Prometheus' `<relabel_config>`.
+//! Relabelling: rules that rewrite a label set or drop it (Prometheus' `<relabel_config>`).
 //!
-//! Applied to targets before a scrape, to series after it, and to alerts. A [`RelabelConfig`] is what the
-//! file says; a [`Relabeler`] is the checked list with compiled patterns. Patterns are RE2 and anchored.
+//! Applied to targets before a scrape, to series after it, and to alerts. [`RelabelConfig`] is a
+//! rule as configured; [`Relabeler`] is the validated list of rules with compiled patterns.
+//! Patterns have RE2 syntax and are anchored.
 
 use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
 use crate::scrape::names::NameScheme;
@@ -18,17 +19,17 @@ pub enum RelabelAction {
     /// Sets `target_label` to the expanded `replacement` if the pattern matches.
     #[default]
     Replace,
-    /// Drops what does not match.
+    /// Drops label sets that do not match.
     Keep,
-    /// Drops what matches.
+    /// Drops label sets that match.
     Drop,
-    /// Drops unless the joined source equals the target label's value.
+    /// Drops unless the joined source equals the value of the target label.
     KeepEqual,
-    /// Drops if the joined source equals the target label's value.
+    /// Drops if the joined source equals the value of the target label.
     DropEqual,
     /// Sets `target_label` to the hash of the joined source modulo `modulus`.
     HashMod,
-    /// Copies labels whose name matches to the name that `replacement` gives.
+    /// Copies labels whose name matches to the name that `replacement` expands to.
     LabelMap,
     /// Removes labels whose name matches.
     LabelDrop,
@@ -41,7 +42,7 @@ pub enum RelabelAction {
 }
 
 impl RelabelAction {
-    /// As the file writes it.
+    /// The name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             RelabelAction::Replace => "replace",
@@ -59,31 +60,32 @@ impl RelabelAction {
     }
 }
 
-/// One rule as written. Absent keys have Prometheus' defaults.
+/// A rule as configured. Missing keys have Prometheus' defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelabelConfig {
-    /// Labels whose values are joined.
+    /// The labels whose values are joined.
     pub source_labels: Vec<String>,
-    /// Between the joined values; `;`.
+    /// The separator of the joined values; default `;`.
     pub separator: Option<String>,
-    /// The label to write; may hold `$1`.
+    /// The label to write; may contain `$1`.
     pub target_label: String,
-    /// Anchored pattern; `(.*)`.
+    /// The anchored pattern; default `(.*)`.
     pub regex: Option<String>,
-    /// For `hashmod`.
+    /// The modulus of `hashmod`.
     pub modulus: u64,
-    /// What to write; `$1`.
+    /// The value to write; default `$1`.
     pub replacement: Option<String>,
-    /// What to do; `replace`. Any case.
+    /// What the rule does, in upper or lower case; default `replace`.
     #[serde(deserialize_with = "action_in_any_case")]
     pub action: RelabelAction,
-    /// Which names labels may have; not of the file, but of the block that the rule is in.
+    /// Which names labels may have. Not a key of the rule: comes from the block that contains the
+    /// rule.
     #[serde(skip)]
     pub names: NameScheme,
 }
 
-/// Tells rules which names labels may have.
+/// Sets which names labels may have for all rules.
 pub fn set_names(configs: &mut [RelabelConfig], names: NameScheme) {
     for config in configs.iter_mut() {
         config.names = names;
@@ -97,7 +99,8 @@ fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<RelabelA
         .map_err(|_| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
 }
 
-/// How often over a rule may write as much as a series may have, before it is looked how much it really is.
+/// A rule may expand to at most this many times the bytes of a series before the exact size is
+/// computed.
 const EXPANSIONS: usize = 8;
 
 const DEFAULT_REGEX: &str = "(.*)";
@@ -117,7 +120,7 @@ impl RelabelConfig {
             return Err(format!("relabel configuration for {action} action requires 'target_label' value"));
         }
         self.validate_names()?;
-        // A key that says the default is not looked at: Prometheus writes out all of them.
+        // A key with its default value counts as missing, because Prometheus writes out all keys.
         let has_separator = self.separator.as_ref().is_some_and(|separator| separator != DEFAULT_SEPARATOR);
         let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
         let has_replacement = replacement != DEFAULT_REPLACEMENT;
@@ -142,7 +145,7 @@ impl RelabelConfig {
         Ok(())
     }
 
-    /// Labels that the rule writes to must have names that labels may have.
+    /// Checks that the labels that the rule writes have valid names.
     fn validate_names(&self) -> Result<(), String> {
         use RelabelAction::*;
         let action = self.action.as_str();
@@ -174,29 +177,29 @@ struct RelabelRule {
     modulus: u64,
     replacement: String,
     names: NameScheme,
-    /// Writes a constant whatever the source is: no pattern needs to run.
+    /// Whether the rule writes a constant for every source, so that the pattern need not run.
     constant: bool,
 }
 
-/// A list of rules, ready to run; cheap to run, not to make.
+/// A list of compiled rules: cheap to apply, expensive to build.
 #[derive(Clone, Debug, Default)]
 pub struct Relabeler {
     rules: Vec<RelabelRule>,
 }
 
 impl Relabeler {
-    /// Checks and compiles `configs`; the text of the first problem.
+    /// Validates and compiles `configs`; the error describes the first problem.
     pub fn new(configs: &[RelabelConfig]) -> Result<Relabeler, String> {
         configs.iter().map(RelabelRule::new).collect::<Result<_, _>>().map(|rules| Relabeler { rules })
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Runs all rules over `labels`; `false` means: drop it. Labels that become too large are
-    /// dropped, too, and the log says so.
+    /// Applies all rules to `labels`; `false` means that the label set is dropped. Also drops, and
+    /// logs, label sets that become too large.
     #[must_use]
     pub fn apply(&self, labels: &mut LabelsBuilder) -> bool {
         self.apply_while(labels, || true).unwrap_or_else(|error| {
@@ -205,7 +208,8 @@ impl Relabeler {
         })
     }
 
-    /// As [`Relabeler::apply`], as long as `goes_on` says so; it is asked before each rule.
+    /// As [`Relabeler::apply`], but stops as soon as `goes_on` returns false; it is called before
+    /// each rule.
     pub fn apply_while(
         &self,
         labels: &mut LabelsBuilder,
@@ -224,13 +228,14 @@ impl Relabeler {
     }
 }
 
-/// Why rules were not run to their end.
+/// Why not all rules were applied.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RelabelError {
-    /// The caller did not want to wait any longer.
+    /// The caller's `goes_on` returned false.
     #[error("relabelling was interrupted")]
     Interrupted,
-    /// A rule that writes what it reads several times over makes much of little.
+    /// The labels became too large: a few rules that write their source several times grow labels
+    /// exponentially.
     #[error(
         "relabelling makes more than {RELABEL_LABELS} labels, or labels of more than {SERIES_BYTES} bytes together"
     )]
@@ -259,7 +264,7 @@ impl RelabelRule {
         })
     }
 
-    /// Runs the rule; `false` means: drop it.
+    /// Applies the rule; `false` means that the label set is dropped.
     fn apply(&self, labels: &mut LabelsBuilder, joined: &mut String) -> Result<bool, RelabelError> {
         joined.clear();
         for (i, name) in self.source_labels.iter().enumerate() {
@@ -333,7 +338,7 @@ impl RelabelRule {
     }
 }
 
-/// [`expand`], unless the text is large and the template asks for it again and again.
+/// As [`expand`], but fails if a large text is referenced many times in the template.
 fn expand_within(template: &str, captures: &Captures<'_>) -> Result<String, RelabelError> {
     let references = template.bytes().filter(|byte| *byte == b'$').count();
     let longest = captures.get(0).map_or(0, |whole| whole.len());

@@ -1,9 +1,10 @@
-//! From samples to columnar batches: one [`ShardBatch`] per shard in which a target's series lie,
-//! and further ones where a target has more series than a record of the log should hold.
+//! Turns the samples of a scrape into columnar batches.
 //!
-//! A part's columns keep their place from scrape to scrape, so the layout's `Arc` stays the same while the
-//! set of series does. A column that had a sample and has none now gets a stale marker, once; columns that
-//! stay empty are taken out when they are many.
+//! A [`ScrapeBatch`] has one part per shard that contains series of the target, and further parts
+//! if a target has more series than one record of the WAL should contain. A series has the same
+//! column in every scrape, so the `Arc` of the layout remains the same while the set of series
+//! does. A column that had a sample in the last scrape and has none now gets one stale marker.
+//! Columns that remain empty are removed once there are many.
 
 use crate::limits::PART_COLUMNS;
 use std::collections::HashMap;
@@ -12,21 +13,21 @@ use storage::model::value::{ABSENT, STALE, is_absent, is_sample};
 use storage::model::{SeriesRef, TimeMs};
 use storage::store::{AppendResult, ColumnBatch, ColumnLayout, FeedDelivery, GroupId, Store, StoreError};
 
-/// Empty columns are taken out when they are more than half of the live ones and these.
+/// Empty columns are removed if there are more than half the number of live columns plus this.
 const COMPACT_SLACK: usize = 256;
 
-/// The series of a target that live in one shard.
+/// The series of a target in one shard.
 #[derive(Debug)]
 struct ShardBatch {
     shard: u16,
     group: GroupId,
     layout: Arc<ColumnLayout>,
     slots: Vec<u32>,
-    /// Values of the scrape being read, by column.
+    /// The values of the current scrape, by column.
     values: Vec<f64>,
-    /// Whether the column's last entry was a sample.
+    /// Whether the last entry of the column was a sample.
     live: Vec<bool>,
-    /// Time of its last batch.
+    /// The time of the last batch.
     newest: Option<TimeMs>,
 }
 
@@ -40,30 +41,31 @@ pub struct ScrapeBatch {
 /// The column of a series.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct BatchColumn {
-    /// Index of the part.
+    /// The index of the part.
     pub part: u32,
-    /// Index in the part.
+    /// The index of the column in the part.
     pub column: u32,
 }
 
-/// Finds columns by series while new series come in; made for one scrape.
+/// Finds columns by series while new series are added; built for one scrape.
 #[derive(Default)]
 pub struct ColumnFinder(HashMap<SeriesRef, BatchColumn>);
 
 impl ColumnFinder {
-    /// Columns known.
+    /// The number of columns.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no column is known.
+    /// Whether there are no columns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl ScrapeBatch {
-    /// Batches whose groups have `key`, unique to the target and the same after a restart.
+    /// An empty batch whose column groups have the key `key`, which is unique to the target and the
+    /// same after a restart.
     pub fn new(key: String) -> ScrapeBatch {
         ScrapeBatch { key, parts: Vec::new() }
     }
@@ -78,7 +80,7 @@ impl ScrapeBatch {
         ColumnFinder(columns.collect())
     }
 
-    /// Index of a part of `shard` in which there is room, made if there is none.
+    /// The index of a part of `shard` with room for a column; creates the part if needed.
     pub fn part(&mut self, shard: u16, store: &Store) -> u32 {
         let room = |p: &ShardBatch| p.shard == shard && p.slots.len() < PART_COLUMNS;
         let at = self.parts.iter().position(room).unwrap_or_else(|| {
@@ -100,7 +102,7 @@ impl ScrapeBatch {
         self.parts[part as usize].shard
     }
 
-    /// The column of `series`, made on first use.
+    /// The column of `series`, created on first use.
     pub fn column(&mut self, series: SeriesRef, finder: &mut ColumnFinder, store: &Store) -> BatchColumn {
         if let Some(column) = finder.0.get(&series) {
             return *column;
@@ -111,7 +113,7 @@ impl ScrapeBatch {
         column
     }
 
-    /// A new column at the end of a part. The slot must have none yet.
+    /// Adds a column at the end of a part. The slot must not have a column yet.
     pub fn add(&mut self, part: u32, slot: u32) -> BatchColumn {
         let p = &mut self.parts[part as usize];
         p.slots.push(slot);
@@ -131,12 +133,12 @@ impl ScrapeBatch {
         free
     }
 
-    /// Enters a sample in place of whatever is there.
+    /// Enters a sample and replaces the present one.
     pub fn set_report(&mut self, at: BatchColumn, value: f64) {
         self.parts[at.part as usize].values[at.column as usize] = value;
     }
 
-    /// Takes back everything entered since the last [`ScrapeBatch::commit`].
+    /// Discards all samples entered since the last [`ScrapeBatch::commit`].
     pub fn discard(&mut self) {
         self.parts.iter_mut().for_each(|p| p.values.fill(ABSENT));
     }
@@ -149,9 +151,11 @@ impl ScrapeBatch {
         self.parts.iter().map(risen).sum()
     }
 
-    /// Appends what was entered, with stale markers for columns that fell silent, all at time `t`.
-    /// How many samples were refused, and why. The first part, which has the reports, comes last:
-    /// if another one fails they can still say so.
+    /// Appends the entered samples at time `t`, with stale markers for columns that no longer have
+    /// a sample. Returns how many samples were refused, and why.
+    ///
+    /// The first part, which contains the reports, is appended last: if another part fails, the
+    /// reports can still say so.
     pub fn commit(&mut self, t: TimeMs, store: &Store) -> Result<AppendResult, StoreError> {
         let mut all = AppendResult::default();
         for part in self.parts.iter_mut().rev() {
@@ -163,7 +167,7 @@ impl ScrapeBatch {
         Ok(all)
     }
 
-    /// Appends these samples alone, which nothing makes wait: not the disk, and not what else was entered.
+    /// Appends only these samples, discarding all others, without waiting for the disk.
     pub fn commit_at_once(
         &mut self,
         t: TimeMs,
@@ -182,7 +186,7 @@ impl ScrapeBatch {
         Ok(())
     }
 
-    /// Takes long-empty columns out if they are many; tells `moved(part, new column by old)`.
+    /// Removes long-empty columns if there are many; calls `moved(part, new column by old column)`.
     pub fn compact(&mut self, mut moved: impl FnMut(u32, &[u32])) {
         for (part, index) in self.parts.iter_mut().zip(0..) {
             let live = part.live.iter().filter(|live| **live).count();
@@ -197,7 +201,8 @@ impl ShardBatch {
     fn commit(&mut self, t: TimeMs, store: &Store) -> Result<AppendResult, StoreError> {
         let silent = self.values.iter().all(|v| is_absent(*v));
         if silent && self.newest == Some(t) {
-            // The scrape failed after this part of it was appended.
+            // The batch of this time was appended before the scrape failed: a second one would be
+            // refused.
             return Ok(AppendResult::default());
         }
         let mut anything = false;
@@ -220,7 +225,7 @@ impl ShardBatch {
         result
     }
 
-    /// All values as they are.
+    /// The current values as a batch at time `t`.
     fn batch(&mut self, t: TimeMs) -> ColumnBatch {
         if self.layout.slots.len() != self.slots.len() {
             self.layout = Arc::new(ColumnLayout { slots: self.slots.clone() });
@@ -228,7 +233,7 @@ impl ShardBatch {
         ColumnBatch { group: self.group, layout: self.layout.clone(), t, values: Arc::from(&self.values[..]) }
     }
 
-    /// Keeps live columns only; returns the new column by old.
+    /// Removes all columns that are not live; returns the new column by old column.
     fn compact(&mut self) -> Vec<u32> {
         let mut moved = vec![super::series_cache::NO_COLUMN; self.slots.len()];
         let mut slots = Vec::new();

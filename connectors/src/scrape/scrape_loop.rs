@@ -1,8 +1,9 @@
-//! One target's life: wait for the next tick of its schedule, scrape, report; until told otherwise.
+//! The loop of one target: waits for the next tick of its schedule, scrapes, reports, until it gets
+//! another command.
 //!
-//! Ticks are `k · interval + offset` of the wall clock. A target that vanishes gets its stale
-//! markers at the tick it misses; one that only changes hands (reload) hands its [`ScrapeAppender`]
-//! over and gets none.
+//! Ticks are at `k · interval + offset` of the wall clock. The series of a vanished target get
+//! their stale markers at the next tick. If the target only changes loops (reload), the old
+//! [`ScrapeLoop`] hands its [`ScrapeAppender`] over and writes no stale markers.
 
 use crate::blocking;
 use crate::http_client::HttpClient;
@@ -20,19 +21,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// What a loop is to do.
+/// What a loop should do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum LoopCommand {
     /// Scrape.
     Run,
-    /// The target is gone: mark its series stale at the next tick and end.
+    /// The target has vanished: write stale markers at the next tick and end.
     Vanish,
-    /// End at once and hand over the ingest.
+    /// End at once and hand the appender over.
     HandOver,
 }
 
-/// Names of the reports, in the order in which they are written; the last three only if the job
-/// asks for them.
+/// The names of the report series, in the order in which they are written; the last three only if
+/// the job enables them.
 pub const REPORTS: [&str; 8] = [
     "up",
     "scrape_duration_seconds",
@@ -44,34 +45,34 @@ pub const REPORTS: [&str; 8] = [
     "scrape_body_size_bytes",
 ];
 
-/// The names of the reports of a job.
+/// The names of the report series of a job.
 pub fn report_names(job: &ScrapeJob) -> &'static [&'static str] {
     if job.extra_metrics { &REPORTS } else { &REPORTS[..5] }
 }
 
-/// Everything a loop works with.
+/// The state of a loop.
 pub struct ScrapeLoop {
     /// What all loops share.
     pub shared: Arc<ScrapeContext>,
-    /// The job's client.
+    /// The HTTP client of the job.
     pub client: HttpClient,
     /// Job and target.
     pub context: Arc<Context>,
     /// Why no target of the pool may be scraped, if so.
     pub refused: Arc<arc_swap::ArcSwapOption<String>>,
-    /// The key of the ingest.
+    /// The key of the scrape appender.
     pub key: String,
-    /// The way into the store; `None` while it is on a thread.
+    /// The current work with the scrape appender; `None` while it is on a thread.
     pub work: Option<Box<Work>>,
-    /// The thread that it is on.
+    /// The thread that has the work.
     pub running: Option<JoinHandle<Box<Work>>>,
-    /// How often the scrape under way was on a thread.
+    /// The number of turns on a thread that the current scrape has had.
     pub turns: usize,
-    /// Offset of the schedule, ms.
+    /// The offset of the schedule, ms.
     pub offset: i64,
 }
 
-/// What is on a thread while the loop ends is not wanted any more.
+/// Stops work that is on a thread when the loop ends.
 impl Drop for ScrapeLoop {
     fn drop(&mut self) {
         self.context.stopped.store(true, Relaxed);
@@ -79,7 +80,7 @@ impl Drop for ScrapeLoop {
 }
 
 impl ScrapeLoop {
-    /// Runs until told to end; gives the ingest back if it is to be handed over.
+    /// Runs until told to end; returns the appender if it is to be handed over.
     pub async fn run(mut self, mut commands: watch::Receiver<LoopCommand>) -> Option<Box<ScrapeAppender>> {
         let clock = self.shared.clock.clone();
         let mut tick = self.next_tick(clock.now());
@@ -103,12 +104,12 @@ impl ScrapeLoop {
             }
             let now = clock.now();
             let interval = self.context.target.interval.0;
-            // A scrape that took all its interval does not cost the next one.
+            // A scrape that took its whole interval must not make the loop skip the next tick.
             tick = if (now - tick).abs() < 2 * interval { tick + interval } else { self.next_tick(now) };
         }
     }
 
-    /// Ends the loop: what is under way on a thread ends at its next look at the clock.
+    /// Ends the loop. Work on a thread ends the next time it checks its turn.
     async fn leave(mut self, hands_over: bool) -> Option<Box<ScrapeAppender>> {
         self.context.stopped.store(true, Relaxed);
         if let Some(running) = self.running.take() {
@@ -119,8 +120,8 @@ impl ScrapeLoop {
         Some(work.ingest)
     }
 
-    /// Has a thread do something; what is to be done next. Once a scrape has had its first turns,
-    /// others come before it.
+    /// Runs `run` on a thread and returns the next step. A scrape that has used its first turns
+    /// competes with other long scrapes for late turns.
     async fn on_thread(&mut self, run: impl FnOnce(&mut Work) -> Step + Send + 'static) -> Step {
         let shared = self.shared.clone();
         let is_late = self.turns >= limits::SCRAPE_FIRST_TURNS;
@@ -151,7 +152,7 @@ impl ScrapeLoop {
         }
     }
 
-    /// A way into the store that knows nothing of what was.
+    /// New work with an empty appender.
     fn new_work(&self) -> Box<Work> {
         let names = report_names(&self.context.job);
         let store = self.shared.store.clone();
@@ -190,7 +191,7 @@ impl ScrapeLoop {
         self.on_thread(move |work| work.fail(failure)).await;
     }
 
-    /// Fetches and reads; an error is still to be reported.
+    /// Fetches and reads the body; the caller reports an error.
     async fn fetch(&mut self, deadline: Instant) -> Result<Step, FetchError> {
         let context = self.context.clone();
         let mut answer = fetch(&self.client, &context.target, &context.job, deadline).await?;
@@ -210,7 +211,7 @@ impl ScrapeLoop {
         }
     }
 
-    /// Receives as much of the body as is worked at in one go, or the rest of it.
+    /// Receives as much of the body as one turn processes, or the rest of it.
     async fn receive(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), FetchError> {
         let Some(work) = &mut self.work else { return Ok(()) };
         let body = work.body();
@@ -227,7 +228,7 @@ impl ScrapeLoop {
         Ok(())
     }
 
-    /// Waits for memory.
+    /// Waits for `kib` KiB of memory.
     async fn reserve(&mut self, kib: u32, deadline: Instant) -> Result<(), FetchError> {
         let memory = self.shared.memory.clone().acquire_many_owned(kib);
         let Ok(Ok(granted)) = tokio::time::timeout_at(deadline, memory).await else {
@@ -243,8 +244,8 @@ impl ScrapeLoop {
     }
 }
 
-/// Resolves when the ingest is to be handed over (`true`), or when nobody commands any more
-/// (`false`). A target that vanishes together with its pool still gets its markers.
+/// Resolves when the appender is to be handed over (`true`), or when the sender of commands is gone
+/// (`false`). A target that vanishes together with its pool still gets its stale markers.
 async fn hand_over(commands: &mut watch::Receiver<LoopCommand>) -> bool {
     if commands.wait_for(|command| *command == LoopCommand::HandOver).await.is_ok() {
         return true;

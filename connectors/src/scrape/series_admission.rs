@@ -1,4 +1,4 @@
-//! What becomes of a new series: label conflicts, metric relabelling, limits.
+//! Admission of new series: label conflicts, metric relabelling, limits.
 
 use crate::scrape::config::ScrapeLimits;
 use crate::scrape::exposition::series::{self, SeriesError};
@@ -9,22 +9,22 @@ use crate::scrape::turn::{Interrupted, Turn};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, LabelsBuilder};
 
-/// Why a whole scrape is refused for the sake of one series.
+/// Why one series makes the whole scrape fail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeriesRejected {
     /// More samples than `sample_limit`.
     #[error("sample limit exceeded")]
     SampleLimit,
-    /// One of the label limits; the text says which.
+    /// A label limit is exceeded; the text names the limit.
     #[error("{0}")]
     LabelLimit(String),
-    /// The bytes name no series: what they stand in is no sample.
+    /// The bytes do not name a series, so the line is not a sample.
     #[error("{0}")]
     Malformed(String),
-    /// The series cannot be named so.
+    /// The labels are not valid for a series.
     #[error("{0}")]
     BadSeries(String),
-    /// The scrape ended meanwhile.
+    /// The scrape was interrupted meanwhile.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
@@ -39,16 +39,16 @@ impl From<SeriesError> for SeriesRejected {
     }
 }
 
-/// The rules by which a target's series are admitted.
+/// The rules for admitting series of a target.
 #[derive(Copy, Clone)]
 pub struct SeriesAdmission<'a> {
-    /// The target's labels.
+    /// The labels of the target.
     pub target: &'a Labels,
-    /// Whether exposed labels win over the target's.
+    /// Whether exposed labels take precedence over the target's.
     pub honor_labels: bool,
     /// `metric_relabel_configs`.
     pub relabel: &'a Relabeler,
-    /// Limits.
+    /// The limits.
     pub limits: ScrapeLimits,
     /// Which names metrics and labels may have.
     pub names: NameScheme,
@@ -61,14 +61,15 @@ const TYPE: &str = "__type__";
 const UNIT: &str = "__unit__";
 
 impl<'a> SeriesAdmission<'a> {
-    /// The target's labels win, all names are allowed, and nothing is added.
+    /// Rules under which the target's labels take precedence, all names are valid, and no label is
+    /// added.
     pub fn new(target: &'a Labels, relabel: &'a Relabeler, limits: ScrapeLimits) -> SeriesAdmission<'a> {
         let names = NameScheme::Utf8;
         let type_and_unit = false;
         SeriesAdmission { target, honor_labels: false, relabel, limits, names, type_and_unit }
     }
 
-    /// The labels of the series that `bytes` name; `None` if the rules drop it.
+    /// Returns the labels of the series that `bytes` name; `None` if the rules drop it.
     pub fn admit(
         &self,
         bytes: &[u8],
@@ -116,7 +117,8 @@ impl<'a> SeriesAdmission<'a> {
     fn add_target_labels(&self, labels: &mut LabelsBuilder) {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
-                // An exposed empty label counts: it says that the series has none.
+                // An exposed label with an empty value counts: it says that the series does not
+                // have the label.
                 if !labels.has(name) {
                     labels.set(name, value);
                 }
@@ -238,7 +240,7 @@ mod tests {
             admit(labelled, "a{__type__=\"x\"}", Context::text(MetricType::Unknown)),
             text("a{__type__=\"x\", job=\"j\"}")
         );
-        // What the rules leave no label of is dropped.
+        // A series without any label after relabelling is dropped.
         let none = Labels::default();
         let bare =
             Relabeler::new(&serde_saphyr::from_str::<Vec<_>>("[{action: labeldrop, regex: '.*'}]").unwrap());

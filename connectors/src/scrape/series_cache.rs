@@ -1,8 +1,9 @@
-//! The series a target exposes, keyed by the bytes that name them on the wire.
+//! The series that a target exposes, by the bytes that name them in the exposition.
 //!
-//! A series seen before costs one comparison: the cache guesses that this scrape has the order of
-//! the last one ([`SeriesCache::expected_series`]); what comes out of order is found by a hash of
-//! its bytes. What the bytes lead to is a [`SeriesTarget`]; columns and batches are
+//! A known series costs one comparison: the [`SeriesCache`] expects the series in the order of the
+//! last scrape ([`SeriesCache::expected_series`]), and finds others by a hash of their bytes. An
+//! entry leads to a [`SeriesTarget`]. Columns and batches are in [`super::scrape_batch`], the
+//! admission of new series is in [`super::series_admission`].
 //! [`super::scrape_batch`]'s business, new series [`super::series_admission`]'s.
 
 use crate::scrape::exposition::ExposedSample;
@@ -10,35 +11,36 @@ use hashbrown::HashTable;
 use storage::vec_growth::reserve_slack;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Where the bytes of a series lead.
+/// What the bytes of a series lead to.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum SeriesTarget {
-    /// The label rules drop it.
+    /// The relabelling rules drop the series.
     Dropped,
-    /// It came with the scrape that is being read, as the so-manieth new series.
+    /// The series is new in the current scrape; the number is its index among the new series.
     New(u32),
-    /// A series of a part.
+    /// A series in a part of the scrape batch.
     Series {
-        /// Index of the part.
+        /// The index of the part.
         part: u32,
-        /// Slot in the part's shard.
+        /// The slot in the shard of the part.
         slot: u32,
-        /// Column in the part's batch; [`NO_COLUMN`] while it only came with timestamps of its own.
+        /// The column in the part; [`NO_COLUMN`] while all samples of the series had timestamps.
         column: u32,
     },
 }
 
-/// See [`SeriesTarget::Series`].
+/// No column, see [`SeriesTarget::Series`].
 pub const NO_COLUMN: u32 = u32::MAX;
 
-/// Number of a known series.
+/// The index of a series in the cache.
 pub type CachedSeriesId = u32;
 
 const NOBODY: u32 = u32::MAX;
-/// An order of more lines than twice the series, and these, is that of a body that says the same
-/// again and again: it is not remembered.
+/// An order with more lines than twice the number of series plus this comes from a body that
+/// repeats itself, and is not remembered.
 const ORDER_SLACK: usize = 1 << 16;
-/// Entries that left the target are swept out when they are this many more than those that are in use.
+/// Entries that are no longer exposed are evicted if there are this many more of them than of
+/// others.
 const SWEEP_SLACK: usize = 256;
 
 #[derive(Copy, Clone, Debug)]
@@ -46,7 +48,7 @@ struct CachedSeries {
     start: u32,
     len: u32,
     place: SeriesTarget,
-    /// Where it stood in the order; only valid if the order says so, too.
+    /// The position in the order; only valid if the order has this series there.
     position: u32,
 }
 
@@ -56,32 +58,32 @@ impl CachedSeries {
     }
 }
 
-/// See the module.
+/// The series that a target exposes.
 #[derive(Default)]
 pub struct SeriesCache {
     text: Vec<u8>,
     known: Vec<CachedSeries>,
-    /// By the hash of their bytes.
+    /// Indexes by the hash of the bytes.
     ids: HashTable<CachedSeriesId>,
-    /// What the last complete scrape exposed, line by line.
+    /// The series of the last complete scrape, line by line.
     order: Vec<CachedSeriesId>,
     cursor: usize,
-    /// The order of this scrape, once it differs from the last.
+    /// The order of the current scrape, once it differs from the last.
     new_order: Option<Vec<u32>>,
-    /// Whether the order of this scrape is not worth remembering.
+    /// Whether the order of the current scrape is too long to be remembered.
     orderless: bool,
-    /// Those from here on came with the scrape that is being read.
+    /// Entries from this index on are new in the current scrape.
     first_new: usize,
 }
 
 impl SeriesCache {
-    /// The bytes of the series that the next line probably has; empty if there is no guess.
+    /// The bytes of the series that the next line probably has; empty if there is no expectation.
     #[inline]
     pub fn expected_series(&self) -> &[u8] {
         self.order.get(self.cursor).map_or(&[], |id| self.bytes(*id))
     }
 
-    /// The place of a sample's series; `None` if the bytes are new: remember them with
+    /// Finds the entry of a sample's series; `None` if the bytes are new: then add them with
     /// [`SeriesCache::admit`].
     #[inline]
     pub fn find(&mut self, sample: &ExposedSample<'_>) -> Option<CachedSeriesId> {
@@ -96,7 +98,7 @@ impl SeriesCache {
         self.find_out_of_order(sample.series)
     }
 
-    /// The next line of this scrape has this series.
+    /// Records that the next line of this scrape has this series.
     fn remember(&mut self, id: CachedSeriesId) {
         let order = &self.order;
         let cursor = self.cursor;
@@ -120,12 +122,12 @@ impl SeriesCache {
         Some(id)
     }
 
-    /// Who has these bytes.
+    /// Finds the entry with these bytes.
     pub fn lookup(&self, series: &[u8]) -> Option<CachedSeriesId> {
         self.ids.find(xxh3_64(series), |id| self.bytes(*id) == series).copied()
     }
 
-    /// Remembers new bytes, those of the next line: for good only if the scrape is good.
+    /// Adds new bytes, those of the next line. The entry remains only if the scrape succeeds.
     pub fn admit(&mut self, series: &[u8], place: SeriesTarget) -> CachedSeriesId {
         let id = self.insert(series, place);
         self.remember(id);
@@ -145,24 +147,24 @@ impl SeriesCache {
         id
     }
 
-    /// Where a series leads.
+    /// What an entry leads to.
     #[inline]
     pub fn place(&self, id: CachedSeriesId) -> SeriesTarget {
         self.known[id as usize].place
     }
 
-    /// Leads a series elsewhere.
+    /// Changes what an entry leads to.
     pub fn set_target(&mut self, id: CachedSeriesId, place: SeriesTarget) {
         self.known[id as usize].place = place;
     }
 
-    /// Bytes of the series that came with the scrape that is being read.
+    /// The bytes of memory of the series that are new in the current scrape.
     pub fn new_bytes(&self) -> usize {
         let text = self.known.get(self.first_new).map_or(0, |first| self.text.len() - first.start as usize);
         text + (self.known.len() - self.first_new) * (size_of::<CachedSeries>() + size_of::<CachedSeriesId>())
     }
 
-    /// The scrape was good: its order is what the next one is guessed from.
+    /// Ends a successful scrape: the next scrape is expected in its order.
     pub fn commit_order(&mut self) {
         match self.new_order.take() {
             Some(mut order) => {
@@ -182,7 +184,7 @@ impl SeriesCache {
         }
     }
 
-    /// The scrape was not good: the next is guessed from what was known before.
+    /// Ends a failed scrape: removes its new entries and keeps the previous order.
     pub fn rollback(&mut self) {
         self.new_order = None;
         self.cursor = 0;
@@ -203,7 +205,7 @@ impl SeriesCache {
         self.ids.shrink_to_fit(|id| xxh3_64(known[*id as usize].of(text)));
     }
 
-    /// Moves columns: `moved[part][column]` is the new column, [`NO_COLUMN`] if it is gone.
+    /// Changes column numbers: `moved[column]` is the new column, [`NO_COLUMN`] if it was removed.
     pub fn move_columns(&mut self, part_index: u32, moved: &[u32]) {
         for known in &mut self.known {
             if let SeriesTarget::Series { part, column, .. } = &mut known.place
@@ -215,22 +217,22 @@ impl SeriesCache {
         }
     }
 
-    /// Forgets everybody.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         *self = SeriesCache::default();
     }
 
-    /// Series known.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether no series is known.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Forgets who is not in the last scrape.
+    /// Evicts the entries that the last scrape did not expose.
     fn evict_gone(&mut self) {
         let old = std::mem::take(self);
         self.text.reserve_exact(old.order.iter().map(|id| old.known[*id as usize].len as usize).sum());
@@ -253,7 +255,7 @@ impl SeriesCache {
 mod tests {
     use super::*;
 
-    /// Runs one scrape over `lines`; returns how many were guessed.
+    /// Runs one scrape over `lines`; returns how many were expected.
     fn scrape(cache: &mut SeriesCache, lines: &[&str]) -> usize {
         let mut guessed = 0;
         for line in lines {

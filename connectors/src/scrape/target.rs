@@ -1,4 +1,5 @@
-//! What a target is: discovered labels, relabelled, give an address, a path and the labels of its series.
+//! Targets: makes an address, a path and the labels of the series from discovered labels and
+//! relabelling rules.
 
 use crate::discovery::{ADDRESS, DiscoveredTarget};
 use crate::scrape::appender::HistogramPolicy;
@@ -12,22 +13,22 @@ use storage::model::time::parse_duration;
 use storage::model::{Labels, LabelsBuilder, TimeMs};
 use url::Url;
 
-/// A target that is to be scraped.
+/// A target to be scraped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The labels that its series get.
     pub labels: Labels,
-    /// Where it is scraped, parameters included.
+    /// The URL of the scrape, with parameters.
     pub url: ScrapeUrl,
-    /// Time between scrapes.
+    /// The scrape interval.
     pub interval: ConfigDuration,
-    /// Longest scrape.
+    /// The scrape timeout.
     pub timeout: ConfigDuration,
-    /// What is done with native histograms.
+    /// How native histograms are handled.
     pub native: HistogramPolicy,
 }
 
-/// Where a target is scraped, even where that is no place: such a target is there, and down.
+/// The URL of a target, possibly invalid. A target with an invalid URL is listed, and is down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeUrl {
     text: String,
@@ -49,12 +50,12 @@ impl ScrapeUrl {
         ScrapeUrl { text: url.to_string(), url: Ok(url) }
     }
 
-    /// As it is shown.
+    /// The URL as shown to users.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The URL to ask; the text of what is wrong with it.
+    /// The URL for the request, or what is wrong with it.
     pub fn get(&self) -> Result<&Url, &str> {
         self.url.as_ref().map_err(String::as_str)
     }
@@ -75,9 +76,10 @@ const NATIVE: &str = "__scrape_native_histograms__";
 const CLASSIC: &str = "__always_scrape_classic_histograms__";
 const CONVERT: &str = "__convert_classic_histograms_to_nhcb__";
 
-/// The labels that target rules work on: what was discovered and what the job adds. Also what the API shows.
+/// The labels that relabelling starts from: the discovered ones and those that the job adds. The
+/// API shows them, too.
 pub fn discovered_labels(discovered: &DiscoveredTarget, job: &ScrapeJob) -> BTreeMap<String, String> {
-    // A label with an empty value is none.
+    // A label with an empty value is the same as no label.
     let given = discovered.iter().filter(|(_, value)| !value.is_empty());
     let mut labels: BTreeMap<String, String> = given.map(|(n, v)| (n.clone(), v.clone())).collect();
     let keys = &job.config.keys;
@@ -102,8 +104,8 @@ pub fn discovered_labels(discovered: &DiscoveredTarget, job: &ScrapeJob) -> BTre
     labels
 }
 
-/// The target that labels from [`discovered_labels`] make, `None` if the rules drop it; the text of what is
-/// wrong with it.
+/// Makes a target of labels from [`discovered_labels`]; `None` if the rules drop it. The error says
+/// what is wrong with the target.
 pub fn build_target(
     discovered: &BTreeMap<String, String>,
     job: &ScrapeJob,
@@ -132,7 +134,7 @@ pub fn build_target(
     Ok(Some(Target { labels, url, interval, timeout, native }))
 }
 
-/// The job's rules, but for what the target's labels say.
+/// The job's policy for native histograms, overridden by labels of the target.
 fn native(labels: &LabelsBuilder, job: HistogramPolicy) -> Result<HistogramPolicy, String> {
     let says = |name: &str, what: &str, otherwise: bool| match labels.get(name) {
         "" => Ok(otherwise),
@@ -164,7 +166,8 @@ fn times(labels: &LabelsBuilder) -> Result<(ConfigDuration, ConfigDuration), Str
     Ok((interval, timeout))
 }
 
-/// Parameters come from the job, the first value of each from its `__param_` label; sorted by name.
+/// The parameters are those of the job; a `__param_` label replaces the first value of its
+/// parameter. Sorted by name.
 fn url(labels: &LabelsBuilder, address: &str, job: &ScrapeJob) -> ScrapeUrl {
     let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, values) in &job.config.keys.params {
@@ -184,12 +187,12 @@ fn url(labels: &LabelsBuilder, address: &str, job: &ScrapeJob) -> ScrapeUrl {
 }
 
 impl Target {
-    /// What makes it the same target after a reload or a refresh.
+    /// The identity of a target across reloads and refreshes.
     pub fn key(&self) -> TargetKey {
         (self.labels.clone(), self.url.to_string())
     }
 
-    /// Milliseconds into every interval at which it is scraped: stable for a target, spread over targets, and
+    /// The offset of scrapes in each interval, ms: constant for a target, spread over targets, and
     /// different on servers with different `seed`s.
     pub fn offset(&self, seed: u64) -> i64 {
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(self.url.as_str().as_bytes(), self.labels.hash64());
@@ -200,20 +203,20 @@ impl Target {
 /// See [`Target::key`].
 pub type TargetKey = (Labels, String);
 
-/// Whether a target answers.
+/// Whether the last scrape of a target succeeded.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum TargetHealth {
     /// Not scraped yet.
     #[default]
     Unknown,
-    /// The last scrape counted.
+    /// The last scrape succeeded.
     Up,
     /// The last scrape failed.
     Down,
 }
 
 impl TargetHealth {
-    /// As the API writes it.
+    /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             TargetHealth::Unknown => "unknown",
@@ -223,20 +226,20 @@ impl TargetHealth {
     }
 }
 
-/// What is known of a target from its scrapes.
+/// The results of a target's scrapes.
 #[derive(Clone, Debug, Default)]
 pub struct TargetState {
-    /// Whether it answers.
+    /// Whether the last scrape succeeded.
     pub health: TargetHealth,
-    /// Why not; empty if it does.
+    /// Why the last scrape failed; empty if it succeeded.
     pub last_error: String,
-    /// What is odd about it although it answers.
+    /// A warning about a scrape that succeeded.
     pub warning: Option<String>,
-    /// Start of the last scrape, ms; 0: none yet.
+    /// The start of the last scrape, ms; 0: none yet.
     pub last_scrape: TimeMs,
-    /// How long the last scrape took, seconds.
+    /// The duration of the last scrape, seconds.
     pub last_duration: f64,
-    /// What it says of its metrics.
+    /// The metadata of its metrics.
     pub metadata: Arc<MetadataMap>,
 }
 

@@ -1,5 +1,5 @@
-//! How long a thread works at one scrape: until its timeout, until nobody wants it any more, or until other scrapes have
-//! waited long enough.
+//! How long a thread works on one scrape: until the timeout of the scrape, until the scrape is
+//! stopped, or until the turn of the scrape is over and other scrapes get the thread.
 
 use crate::limits;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use tokio::time::Instant;
 /// Why a scrape ended before its body did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Interrupted {
-    /// Its timeout is over.
+    /// The scrape timeout has passed.
     #[error("context deadline exceeded while the body was read")]
     Timeout,
-    /// The target goes to another loop, or the server stops: nothing is reported.
+    /// The target changes to another loop, or the server stops: nothing is reported.
     #[error("the scrape was stopped")]
     Stopped,
 }
 
-/// Whether a thread may go on for now.
+/// Whether a thread may continue with a scrape.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// It may.
+    /// It may continue.
     GoOn,
-    /// It is another scrape's turn.
+    /// It should yield to another scrape.
     Yield,
 }
 
@@ -36,7 +36,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A turn that begins now, of a scrape that has time until `deadline` unless it is `stopped`.
+    /// A turn that begins now, for a scrape with this `deadline`, which `stopped` may stop earlier.
     pub fn new(deadline: Instant, stopped: Arc<AtomicBool>) -> Turn {
         let end = Instant::now() + Duration::from_millis(limits::SCRAPE_TURN_MS);
         Turn { deadline: Some(deadline), end: Some(end), stopped }
@@ -47,7 +47,7 @@ impl Turn {
         Turn { deadline: None, end: None, stopped: Arc::default() }
     }
 
-    /// Looks at the clock.
+    /// Checks the clock.
     pub fn look(&self) -> Result<Look, Interrupted> {
         let now = Instant::now();
         self.interrupted(now)?;
@@ -55,7 +55,7 @@ impl Turn {
         Ok(if over { Look::Yield } else { Look::GoOn })
     }
 
-    /// Whether the scrape itself may go on, whosever turn it is.
+    /// Checks whether the scrape may continue, even if its turn is over.
     pub fn check(&self) -> Result<(), Interrupted> {
         self.interrupted(Instant::now())
     }

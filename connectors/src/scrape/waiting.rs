@@ -1,4 +1,4 @@
-//! What a scrape has brought so far and is not stored before its whole body is known to be good.
+//! What a scrape has read so far and stores only once its whole body has been read without error.
 
 use super::created::CreatedLines;
 use super::exposition::{Resume, nhcb::Converter, protobuf::Families};
@@ -10,51 +10,51 @@ use std::sync::Arc;
 use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// A series that was not known before this scrape.
+/// A series that is new in this scrape.
 pub struct NewSeries {
-    /// Its number in the cache.
+    /// Its index in the series cache.
     pub id: CachedSeriesId,
-    /// Its labels.
+    /// The labels.
     pub labels: Labels,
-    /// The first sample without a time of its own; *absent* if there is none.
+    /// The first sample without a timestamp; *absent* if there is none.
     pub value: f64,
-    /// Whether the first sample had a time of its own.
+    /// Whether the first sample had a timestamp.
     pub timed: bool,
 }
 
-/// Something that belongs to a series, at a time that is `None` if it is the scrape's.
+/// A value that belongs to a series, with its timestamp; `None`: the time of the scrape.
 pub struct Of<T> {
     /// The series.
     pub id: CachedSeriesId,
-    /// The time.
+    /// The timestamp, ms.
     pub t: Option<TimeMs>,
-    /// What it is.
+    /// The value.
     pub what: T,
 }
 
-/// What a line was for which a start timestamp may come.
+/// The samples that a `_created` line may give a start timestamp.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct WaitsForStart {
-    /// Its float, with its time.
+    /// The series and timestamp of a float.
     pub line: Option<(CachedSeriesId, Option<TimeMs>)>,
-    /// The number of the histogram that it began, of those that the converter has made.
+    /// The number of the histogram that the line began, among those of the converter.
     pub histogram: Option<u64>,
 }
 
-/// See the module.
+/// The unstored content of a scrape.
 #[derive(Default)]
 pub struct Waiting {
-    /// What the parser of the next lines has to know.
+    /// The state that the parser of the next lines needs.
     pub resume: Resume,
-    /// What has been read of a protobuf family.
+    /// The reader of protobuf families.
     pub families: Families,
-    /// What has been read of a classic histogram that becomes a native one.
+    /// The converter of classic histograms to native ones.
     pub converter: Converter,
-    /// Samples whose `_created` line is to come.
+    /// Samples whose `_created` line may follow.
     pub created: CreatedLines<WaitsForStart>,
     /// The new series, in the order of the exposition.
     pub series: Vec<NewSeries>,
-    /// Samples of new series with times of their own.
+    /// Samples with timestamps of new series.
     pub rows: Vec<Of<f64>>,
     /// Native histograms.
     pub histograms: Vec<Of<Arc<NativeHistogram>>>,
@@ -62,27 +62,28 @@ pub struct Waiting {
     pub starts: Vec<Of<TimeMs>>,
     /// Exemplars.
     pub exemplars: Vec<Of<SampleExemplar>>,
-    /// Whether a histogram had more buckets than it may have.
+    /// Whether a histogram had more buckets than the limit allows.
     pub has_too_many_buckets: bool,
     /// Series that have a native histogram at the time of the scrape.
     seen: HashSet<CachedSeriesId>,
     label_bytes: usize,
-    /// Bytes of histograms at the time of the scrape, of which there is one for each series …
+    /// The bytes of histograms at the time of the scrape: at most one per series.
     histogram_bytes: usize,
-    /// … and of those with times of their own, of which there can be any number.
+    /// The bytes of histograms with timestamps: any number per series.
     timed_bytes: usize,
     exemplar_bytes: usize,
 }
 
 impl Waiting {
-    /// Adds a new series whose first sample has this time; its index.
+    /// Adds a new series and returns its index; `timed` says whether its first sample has a
+    /// timestamp.
     pub fn add_series(&mut self, labels: Labels, timed: bool) -> u32 {
         self.label_bytes += labels.encoded().len();
         self.series.push(NewSeries { id: CachedSeriesId::MAX, labels, value: ABSENT, timed });
         self.series.len() as u32 - 1
     }
 
-    /// Adds a sample of a new series; `false` if there is one already.
+    /// Adds a sample of a new series; `false` if the series already has one.
     pub fn add_value(&mut self, index: u32, value: f64) -> bool {
         let known = &mut self.series[index as usize].value;
         let free = is_absent(*known);
@@ -92,7 +93,7 @@ impl Waiting {
         free
     }
 
-    /// Adds a histogram; `false` if its series has one at the time of the scrape already.
+    /// Adds a histogram; `false` if its series already has one at the time of the scrape.
     pub fn add_histogram(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: NativeHistogram) -> bool {
         if t.is_none() && !self.seen.insert(id) {
             return false;
@@ -107,7 +108,8 @@ impl Waiting {
         true
     }
 
-    /// Adds an exemplar, as long as there are not too many: they say nothing that a sample does not.
+    /// Adds an exemplar, unless there are too many: exemplars beyond the limit are dropped, because
+    /// no sample is lost with them.
     pub fn add_exemplar(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: SampleExemplar) {
         let bytes = size_of::<Of<SampleExemplar>>() + what.exemplar.labels.encoded().len();
         if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
@@ -116,7 +118,7 @@ impl Waiting {
         }
     }
 
-    /// What waited for a start has one.
+    /// Sets the start timestamp of the waiting samples.
     pub fn has_start(&mut self, of: WaitsForStart, start: TimeMs) {
         self.starts.extend(of.line.map(|(id, t)| Of { id, t, what: start }));
         if let Some(number) = of.histogram {
@@ -124,13 +126,13 @@ impl Waiting {
         }
     }
 
-    /// Bytes that are stored if the body is good.
+    /// The bytes of memory that become permanent if the scrape succeeds.
     pub fn new_bytes(&self) -> usize {
         self.series.len() * size_of::<NewSeries>() + self.label_bytes + self.histogram_bytes
     }
 
-    /// Bytes of what may say the same again and again: samples with times of their own, and what
-    /// comes with samples.
+    /// The bytes of memory of what a body may repeat without limit: samples with timestamps, start
+    /// timestamps, exemplars.
     pub fn loose_bytes(&self) -> usize {
         let rows = self.rows.len() * size_of::<Of<f64>>() + self.starts.len() * size_of::<Of<TimeMs>>();
         rows + self.timed_bytes + self.exemplar_bytes

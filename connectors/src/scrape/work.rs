@@ -1,10 +1,10 @@
-//! A scrape's work that needs a processor, not the network: unpacking, parsing, relabelling,
-//! appending, reporting.
+//! The part of a scrape that needs a processor, not the network: decompressing, parsing,
+//! relabelling, appending, reporting.
 //!
-//! It is done on threads that may block and that serve nobody else: while a target's answer is
-//! worked at, requests are answered. A [`Work`] goes to such a thread, does something there, and
-//! comes back with what is to be done next ([`Step`]). A turn on a thread ends after some
-//! milliseconds: a target that takes long delays the others by no more than that. Most scrapes need
+//! It runs on threads that may block, so that it delays no requests. A [`Work`] moves to such a
+//! thread, does a part of the scrape, and returns with the next [`Step`]. A turn on a thread ends
+//! after some milliseconds, so that a large target delays others by no more than that. Most scrapes
+//! need one turn; changing threads costs some microseconds.
 //! one turn, which costs a change of threads, some microseconds.
 
 use crate::limits;
@@ -32,19 +32,19 @@ pub struct Context {
     pub job: Arc<ScrapeJob>,
     /// The target.
     pub target: Target,
-    /// Where the API reads how it goes.
+    /// The published result of the last scrape, for the API.
     pub state: Arc<Mutex<TargetState>>,
-    /// Whether only named formats count.
+    /// Whether the format must be named by the `Content-Type` or the job.
     pub strict_content_type: bool,
-    /// What is done with native histograms.
+    /// How native histograms are handled.
     pub native: HistogramPolicy,
     /// Whether series get the labels `__type__` and `__unit__`.
     pub type_and_unit: bool,
-    /// Counters of all loops.
+    /// Counters that all loops share.
     pub metrics: Arc<ScrapeMetrics>,
-    /// Bytes that one scrape may take while it is read.
+    /// The memory, in bytes, that one scrape may use while it is read.
     pub most_memory: usize,
-    /// Whether what is under way is not wanted any more.
+    /// Whether the current scrape should stop.
     pub stopped: Arc<AtomicBool>,
 }
 
@@ -55,13 +55,13 @@ pub enum Step {
     Input,
     /// Another turn.
     Turn,
-    /// Memory: so many KiB more.
+    /// This many more KiB of memory.
     Memory(u32),
-    /// Nothing: it has been reported.
+    /// Nothing: the scrape has been reported.
     Done,
-    /// Nothing: it was stopped.
+    /// Nothing: the scrape was stopped.
     Stopped,
-    /// All of it anew: the thread panicked, and has lost what it had.
+    /// To start from the beginning: the thread panicked, and the work is lost.
     Lost,
 }
 
@@ -76,13 +76,13 @@ enum Failure {
     Memory(usize),
 }
 
-/// A target's way into the store, and the scrape that is under way on it.
+/// The scrape appender of a target, and its current scrape.
 pub struct Work {
     context: Arc<Context>,
-    /// The way into the store.
+    /// The scrape appender.
     pub ingest: Box<ScrapeAppender>,
     scrape: Scrape,
-    /// What came of the last call.
+    /// The result of the last call.
     pub step: Step,
 }
 
@@ -112,7 +112,7 @@ impl Scrape {
         }
     }
 
-    /// Bytes that it may take.
+    /// The bytes of memory that the scrape may use now.
     fn memory(&self) -> usize {
         let granted = self.memory.as_ref().map_or(0, |permit| permit.num_permits() << 10);
         granted + limits::SCRAPE_FREE_BYTES
@@ -120,12 +120,12 @@ impl Scrape {
 }
 
 impl Work {
-    /// No scrape is under way.
+    /// Work without a current scrape.
     pub fn new(context: Arc<Context>, ingest: Box<ScrapeAppender>) -> Work {
         Work { context, ingest, scrape: Scrape::new(0), step: Step::Done }
     }
 
-    /// A scrape begins, whose samples have time `t`. When it has to be over.
+    /// Begins a scrape whose samples have time `t`; returns its deadline.
     pub fn begin(&mut self, t: TimeMs) -> Instant {
         self.scrape = Scrape::new(t);
         self.deadline()
@@ -135,7 +135,7 @@ impl Work {
         self.scrape.start + self.context.target.timeout.std()
     }
 
-    /// The target has answered; the body is to come.
+    /// The response headers have arrived; the body follows.
     pub fn answer(&mut self, content_type: String, gzip: bool) {
         self.scrape.content_type = content_type;
         self.scrape.body = Body::new(gzip, self.context.job.limits.body);
@@ -146,7 +146,7 @@ impl Work {
         &mut self.scrape.body
     }
 
-    /// Takes memory that was asked for.
+    /// Adds memory that was requested with [`Step::Memory`].
     pub fn grant(&mut self, more: OwnedSemaphorePermit) {
         match &mut self.scrape.memory {
             Some(memory) => memory.merge(more),
@@ -154,7 +154,7 @@ impl Work {
         }
     }
 
-    /// Works at what has come of the body; at its end the scrape is reported.
+    /// Processes what has arrived of the body; reports the scrape at the end of the body.
     pub fn advance(&mut self) -> Step {
         let turn = Turn::new(self.deadline(), self.context.stopped.clone());
         match self.read(&turn) {
@@ -180,7 +180,7 @@ impl Work {
         self.report(Err(failure.to_string()));
     }
 
-    /// The scrape is over: what it holds is given back.
+    /// Ends the scrape and releases its body and memory.
     fn end(&mut self) {
         self.scrape.body = Body::new(false, 0);
         self.scrape.memory = None;
@@ -225,7 +225,7 @@ impl Work {
         }
     }
 
-    /// The format of the body, if that can be said already.
+    /// Determines the format of the body, once enough of it has arrived.
     fn find_format(&mut self) -> Result<Option<BodyFormat>, FetchError> {
         let scrape = &mut self.scrape;
         let context = &self.context;
@@ -258,7 +258,7 @@ impl Work {
         }
     }
 
-    /// Appends the scrape, good or bad, with its reports, and publishes how it went.
+    /// Appends the scrape, successful or failed, with its reports, and publishes the result.
     fn report(&mut self, outcome: Result<(), String>) {
         let duration = self.scrape.start.elapsed().as_secs_f64();
         let stored = outcome.and_then(|()| {
@@ -279,7 +279,7 @@ impl Work {
         self.end();
     }
 
-    /// Once a scrape, as Prometheus does.
+    /// Logs refused samples once per scrape, as Prometheus does.
     fn warn_of_refused(&self) {
         let warn = |num_dropped: usize, what: &str| {
             if num_dropped > 0 {
@@ -326,7 +326,7 @@ impl Work {
         }
     }
 
-    /// The target is gone: its series end at `t`.
+    /// The target has vanished: writes stale markers for its series at `t`.
     pub fn vanish(&mut self, t: TimeMs) -> Step {
         if let Err(error) = self.ingest.commit_failure(t, &[]) {
             let target = &self.context.target.url;

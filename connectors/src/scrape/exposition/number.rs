@@ -1,17 +1,21 @@
-//! Numbers in expositions: NaN normalisation, and the canonical spelling of bucket and quantile bounds.
+//! Numbers in expositions: NaN normalisation, and the canonical spelling of bucket and quantile
+//! bounds.
 
 use storage::model::number::{general, not_finite};
 use storage::model::value::{NORMAL_NAN_BITS, is_stale};
 
-/// `v`, with every NaN but the stale marker replaced by the ordinary one, so that reserved patterns
-/// stay ours.
+/// Replaces every NaN except the stale marker with the ordinary NaN.
+///
+/// Otherwise a target could expose a bit pattern that the store reserves for its own markers.
 #[inline(always)]
 pub fn normalize_nan(v: f64) -> f64 {
     if v.is_nan() && !is_stale(v) { f64::from_bits(NORMAL_NAN_BITS) } else { v }
 }
 
-/// Whether `text`, which was read as `v`, spells what is not finite: NaN without a sign, an
-/// infinity. A number beyond the range of a double is none.
+/// Whether `text`, parsed as `v`, spells a value that is not finite: NaN without a sign, or an
+/// infinity.
+///
+/// False for a number that is beyond the range of a double: the parser returns an infinity for it.
 #[cold]
 pub fn is_spelled(v: f64, text: &[u8]) -> bool {
     if v.is_nan() {
@@ -20,19 +24,21 @@ pub fn is_spelled(v: f64, text: &[u8]) -> bool {
     text.iter().any(|b| matches!(b, b'n' | b'N'))
 }
 
-/// The number that `text` spells as the formats do; `None` if it does not, or is beyond the range
-/// of a double.
+/// Parses a number as the exposition formats spell it.
+///
+/// `None` if `text` is malformed or beyond the range of a double.
 pub fn parse(text: &str) -> Option<f64> {
     let v: f64 = fast_float2::parse(text).ok()?;
     (v.is_finite() || is_spelled(v, text.as_bytes())).then_some(v)
 }
 
-/// `v` as OpenMetrics spells bounds: always with a point or an exponent (`1` → `1.0`, `1e6` → `1e+06`).
+/// Formats `v` as OpenMetrics spells bounds: always with a point or an exponent (`1` → `1.0`, `1e6`
+/// → `1e+06`).
 pub fn format_bound(v: f64) -> String {
     if let Some(text) = not_finite(v) {
         return text;
     }
-    // Minus zero is zero.
+    // Minus zero is the same bound as zero.
     let mut text = general(if v == 0.0 { 0.0 } else { v });
     if !text.contains(['.', 'e']) {
         text.push_str(".0");

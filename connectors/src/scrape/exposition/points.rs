@@ -1,8 +1,9 @@
-//! Samples that are not read line by line: what comes of formats that one cannot walk line by line,
-//! and of lines that belong together.
+//! Samples that are not read line by line: those of formats without lines (protobuf), and those
+//! that are combined from several lines (classic histograms converted to native ones).
 //!
-//! A float of a protobuf family gets a name as the text format would write it, so that the series
-//! cache, the label rules and their limits treat all formats alike.
+//! [`ExposedPoints`] is a list of such samples. Each has a series name as the text format would
+//! write it, so that the series cache, the relabelling rules and the limits treat all formats
+//! alike.
 
 use super::series::is_name_byte;
 use super::{Context, MetricType, TextFormat};
@@ -10,58 +11,58 @@ use crate::native_histogram::RawHistogram;
 use std::ops::Range;
 use storage::model::{Labels, TimeMs};
 
-/// An exemplar as it was exposed.
+/// An exemplar as exposed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawExemplar {
-    /// Its own labels.
+    /// The labels of the exemplar.
     pub labels: Labels,
-    /// What was observed.
+    /// The observed value.
     pub v: f64,
-    /// When, if that is said, ms.
+    /// The timestamp, ms, if one was exposed.
     pub t: Option<TimeMs>,
 }
 
-/// A sample's value.
+/// The value of a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PointValue {
     /// A float; every NaN is the ordinary one or the stale marker.
     Float(f64),
-    /// A native histogram, not yet checked.
+    /// A native histogram, not yet validated.
     Histogram(Box<RawHistogram>),
 }
 
-/// A sample.
+/// A sample with all that was exposed about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExposedPoint {
     series: Range<usize>,
-    /// How its series is written.
+    /// The format in which the name of the series is written.
     pub format: TextFormat,
-    /// The type of its family.
+    /// The type of the metric family.
     pub kind: MetricType,
-    /// Its value.
+    /// The value.
     pub value: PointValue,
     /// The timestamp, ms, if one was exposed.
     pub t: Option<TimeMs>,
-    /// Since when it counts, ms; 0: not said.
+    /// The start timestamp, ms; 0: none was exposed.
     pub start: TimeMs,
-    /// Exemplars, in the order of the exposition.
+    /// The exemplars, in the order of the exposition.
     pub exemplars: Vec<RawExemplar>,
 }
 
-/// What is to be made of a body.
+/// What the reader makes of a body.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct PointRules {
-    /// Native histograms are taken; else their classic buckets.
+    /// Whether native histograms are ingested; otherwise their classic buckets are.
     pub native: bool,
-    /// Classic buckets are taken beside the native histogram.
+    /// Whether classic buckets are ingested in addition to the native histogram.
     pub classic_too: bool,
-    /// Classic histograms become native ones with custom buckets.
+    /// Whether classic histograms are converted to native ones with custom buckets.
     pub convert: bool,
-    /// Exemplars are read.
+    /// Whether exemplars are read.
     pub exemplars: bool,
 }
 
-/// Samples of a body.
+/// The samples of a body, with the names of their series in one buffer.
 #[derive(Debug, Default)]
 pub struct ExposedPoints {
     text: Vec<u8>,
@@ -69,7 +70,7 @@ pub struct ExposedPoints {
 }
 
 impl ExposedPoints {
-    /// Adds a sample of the series that `write` names.
+    /// Adds a sample of the series whose name `write` writes.
     pub fn push(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
@@ -86,13 +87,13 @@ impl ExposedPoints {
         &mut self.all[at]
     }
 
-    /// Forgets them all.
+    /// Removes all samples.
     pub fn clear(&mut self) {
         self.text.clear();
         self.all.clear();
     }
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -103,7 +104,7 @@ impl ExposedPoints {
     }
 }
 
-/// Writes a series as the text format does: names that need quotes get some.
+/// Writes the name of a series as the text format does: quoted where the name needs it.
 pub fn write_series(out: &mut Vec<u8>, name: [&str; 2], labels: &[(&str, &str)], more: Option<(&str, &str)>) {
     let plain = |bytes: &str, also: &[u8]| {
         !bytes.as_bytes().first().is_some_and(u8::is_ascii_digit)

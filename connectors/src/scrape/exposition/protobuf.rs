@@ -1,6 +1,8 @@
 //! The protobuf exposition: `io.prometheus.client.MetricFamily` messages, each after its length.
 //!
-//! A family is read twice where it is not large: what is said of it may stand behind its metrics.
+//! [`Families`] reads a body piece by piece and passes families and samples to a [`Takes`]. A
+//! family of ordinary size is read in two passes, because its name and type may come after its
+//! metrics in the message.
 
 use super::{Context, MetricType};
 mod wire;
@@ -21,12 +23,12 @@ use wire::{
     text, timestamp,
 };
 
-/// What is said of a family.
+/// The name, type, help and unit of a family.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProtobufFamily<'a> {
-    /// Its name.
+    /// The name.
     pub name: &'a str,
-    /// Its type.
+    /// The type.
     pub kind: MetricType,
     /// The help text.
     pub help: &'a str,
@@ -37,33 +39,36 @@ pub struct ProtobufFamily<'a> {
 /// Why a body cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FamilyError {
-    /// Not protobuf.
+    /// The body is not valid protobuf.
     #[error(transparent)]
     Damaged(#[from] ProtobufError),
-    /// Not an exposition.
+    /// The body is valid protobuf, but not an exposition.
     #[error("{0}")]
     Bad(String),
-    /// More labels than a series may have.
+    /// A series has more labels than the limits allow.
     #[error(transparent)]
     Labels(#[from] SeriesError),
 }
 
 type Fallible<T> = Result<T, FamilyError>;
 
-/// Who takes what a body says.
+/// Receives the content of a body.
 pub trait Takes {
-    /// Why it does not want any more.
+    /// Why the receiver stops.
     type Error: From<FamilyError>;
 
-    /// A family begins.
+    /// Called at the start of a family.
     fn family(&mut self, family: &ProtobufFamily<'_>);
 
-    /// The samples of one metric of it, whose unit is `unit`; `points` is emptied afterwards.
+    /// Called with the samples of one metric of the family, whose unit is `unit`; the reader
+    /// empties `points` afterwards.
     fn points(&mut self, points: &ExposedPoints, unit: &str) -> Result<(), Self::Error>;
 }
 
-/// Reads a body piece by piece. A family that is not large is read when it is whole; of a large one
-/// each metric is, so its name and its type must stand before them.
+/// Reads a body piece by piece.
+///
+/// A family of ordinary size is read once all of it has arrived. A large family is read metric by
+/// metric, so that it need not be in memory as a whole; its name and type must precede its metrics.
 #[derive(Default)]
 pub struct Families {
     open: Option<OpenFamily>,
@@ -75,13 +80,13 @@ struct OpenFamily {
     name: String,
     kind: MetricType,
     unit: String,
-    /// Bytes of its message that are not read.
+    /// The bytes of the message that have not been read.
     left: u64,
 }
 
 impl Families {
-    /// Reads what is whole in `piece`, behind which nothing comes if it is the `last`; how many
-    /// bytes that is.
+    /// Reads what is complete in `piece` and returns the number of bytes read; `last` says that no
+    /// bytes follow.
     pub fn read<T: Takes>(
         &mut self,
         piece: &[u8],
@@ -134,12 +139,12 @@ impl Families {
         while let Some(field) = fields.next_field().map_err(FamilyError::from)? {
             if let (4, FieldValue::Bytes(metric)) = field {
                 let read = reader.metric(metric);
-                // A family whose first metric is damaged is none.
+                // A family whose first metric is malformed protobuf is not reported as a family.
                 if !is_known && !matches!(read, Err(FamilyError::Damaged(_))) {
                     takes.family(&family);
                     is_known = true;
                 }
-                // What stands before that which is wrong counts.
+                // The samples before an error count.
                 takes.points(reader.points, family.unit)?;
                 reader.points.clear();
                 read?;
@@ -151,7 +156,8 @@ impl Families {
         Ok(())
     }
 
-    /// Reads what stands before the metrics of a large family; how much that is. `None`: there is more of it.
+    /// Reads the fields before the metrics of a large family, and returns their length; `None` if
+    /// more bytes are needed.
     fn begin<T: Takes>(
         &mut self,
         message: &[u8],
@@ -163,7 +169,7 @@ impl Families {
             let at = fields.position();
             match fields.next_field() {
                 Ok(Some((4, _))) => return self.open(&message[..at], length, takes).map(|()| Some(at)),
-                // A metric that is cut off, perhaps.
+                // Possibly a metric whose rest has not arrived.
                 Err(_) if message.get(at) == Some(&METRIC_TAG) => {
                     return self.open(&message[..at], length, takes).map(|()| Some(at));
                 }
@@ -184,7 +190,8 @@ impl Families {
         Ok(())
     }
 
-    /// Reads metrics of the open family, which is closed if all of it was there; how many bytes that is.
+    /// Reads metrics of the open family, closes the family at its end, and returns the number of
+    /// bytes read.
     fn read_open<T: Takes>(
         &mut self,
         piece: &[u8],
@@ -229,14 +236,14 @@ impl Families {
     }
 }
 
-/// The first byte of a metric in its family's message.
+/// The first byte of a metric field in the message of a family.
 const METRIC_TAG: u8 = 4 << 3 | 2;
 
 fn cut_off(at: usize) -> FamilyError {
     FamilyError::Damaged(ProtobufError { at, reason: "field is longer than its message" })
 }
 
-/// What a family's message says besides its metrics, not yet looked at.
+/// The fields of a family's message other than its metrics, not yet validated.
 #[derive(Default)]
 struct Header<'a> {
     name: &'a [u8],
@@ -246,7 +253,7 @@ struct Header<'a> {
     has_metrics: bool,
 }
 
-/// Name (1), help (2), type (3), metrics (4), unit (5).
+/// Reads name (1), help (2), type (3), metrics (4) and unit (5).
 fn header(message: &[u8]) -> Fallible<Header<'_>> {
     let mut header = Header::default();
     let mut fields = FieldReader::of(message);
@@ -264,8 +271,9 @@ fn header(message: &[u8]) -> Fallible<Header<'_>> {
 }
 
 impl<'a> Header<'a> {
-    /// The family; `None` if there is nothing of it, not even a name that can be read. A unit may
-    /// be any bytes.
+    /// Validates the family; `None` if the message has no metrics and no valid name either.
+    ///
+    /// A unit may be any bytes, as in Prometheus.
     fn family(&self) -> Fallible<Option<ProtobufFamily<'a>>> {
         let family = self.checked();
         if self.has_metrics { family.map(Some) } else { Ok(family.ok()) }
@@ -295,11 +303,11 @@ struct FamilyReader<'a, 'p> {
     family: ProtobufFamily<'a>,
     rules: PointRules,
     points: &'p mut ExposedPoints,
-    /// Labels of the metric being read.
+    /// The labels of the current metric.
     labels: Vec<(&'a str, &'a str)>,
 }
 
-/// What samples of one metric share.
+/// The times that all samples of one metric share.
 #[derive(Copy, Clone, Default)]
 struct SampleTimes {
     t: Option<TimeMs>,
@@ -307,7 +315,8 @@ struct SampleTimes {
 }
 
 impl<'a> FamilyReader<'a, '_> {
-    /// Labels (1), gauge (2), counter (3), summary (4), untyped (5), time (6), histogram (7).
+    /// Reads labels (1), gauge (2), counter (3), summary (4), untyped (5), timestamp (6) and
+    /// histogram (7).
     fn metric(&mut self, message: &'a [u8]) -> Fallible<()> {
         self.labels.clear();
         let mut t = None;
@@ -328,7 +337,7 @@ impl<'a> FamilyReader<'a, '_> {
                     }
                     self.labels.push(series_label(pair)?);
                 }
-                // 0 cannot be told from "not said".
+                // In proto3 a timestamp of 0 and a missing timestamp are encoded alike.
                 (6, time) => t = Some(time.number() as i64).filter(|t| *t != 0),
                 (n, FieldValue::Bytes(bytes)) if n == wanted => content = bytes,
                 _ => {}
@@ -352,7 +361,7 @@ impl<'a> FamilyReader<'a, '_> {
         }
     }
 
-    /// Adds a float of the family's series with this suffix and label.
+    /// Adds a float of the series with the family's name, this suffix and this label.
     fn float(
         &mut self,
         suffix: &str,
@@ -370,7 +379,7 @@ impl<'a> FamilyReader<'a, '_> {
         point.exemplars.extend(exemplar);
     }
 
-    /// Value (1), exemplar (2), created (3).
+    /// Reads value (1), exemplar (2) and created (3).
     fn counter(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
         let mut v = 0.0;
         let mut start = 0;
@@ -388,7 +397,7 @@ impl<'a> FamilyReader<'a, '_> {
         Ok(())
     }
 
-    /// Count (1), sum (2), quantiles (3), created (4).
+    /// Reads count (1), sum (2), quantiles (3) and created (4).
     fn summary(&mut self, message: &[u8], t: Option<TimeMs>) -> Fallible<()> {
         let mut count = 0.0;
         let mut sum = 0.0;
@@ -418,7 +427,8 @@ impl<'a> FamilyReader<'a, '_> {
         Ok(())
     }
 
-    /// A native histogram stands before its classic series; one that is made of them stands behind.
+    /// Adds a native histogram before its classic series; one that is converted from classic series
+    /// comes after them.
     fn histogram(&mut self, message: &'a [u8], t: Option<TimeMs>) -> Fallible<()> {
         let h = read_histogram(message, self.rules.exemplars)?;
         let times = SampleTimes { t, start: h.start };
@@ -450,7 +460,7 @@ impl<'a> FamilyReader<'a, '_> {
         Ok(())
     }
 
-    /// Adds a native histogram; of its exemplars those that say when.
+    /// Adds a native histogram, with those of its exemplars that have a timestamp.
     fn push_histogram(&mut self, mut raw: RawHistogram, times: SampleTimes, mut seen: Vec<RawExemplar>) {
         if self.family.kind == MetricType::GaugeHistogram {
             raw.hint = ResetHint::Gauge;
@@ -472,7 +482,7 @@ impl<'a> FamilyReader<'a, '_> {
         self.float("_count", None, count, times, None);
         self.float("_sum", None, h.raw.sum, times, None);
         let mut infinite = false;
-        // As in Prometheus: what stands behind the highest bucket is not read.
+        // As in Prometheus: buckets after the one of `+Inf` are ignored.
         for bucket in h.buckets {
             if infinite {
                 break;

@@ -1,6 +1,8 @@
-//! From the bytes that name a series to its labels: `name{a="b"}`, `{"utf8.name", "label name"="b"}`.
+//! Parses the bytes that name a series into labels: `name{a="b"}`, `{"utf8.name", "label
+//! name"="b"}`.
 //!
-//! Runs once per series of a target; afterwards the bytes themselves are the key.
+//! This runs once per series of a target; afterwards the series cache finds the series by the bytes
+//! themselves.
 
 use super::{Context, MetricType, TextFormat, number, quote};
 use crate::limits::SERIES_LABELS;
@@ -9,16 +11,17 @@ use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::LabelsBuilder;
 use storage::model::labels::METRIC_NAME;
 
-/// Why bytes name no series.
+/// Why bytes do not name a series.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeriesError {
-    /// They are not well-formed.
+    /// The bytes are malformed.
     #[error("{0}")]
     Malformed(String),
-    /// A label has two values.
+    /// A label occurs twice.
     #[error("label name {0} is not unique")]
     Twice(String),
-    /// It has more labels, or longer ones, than any series may have; the text says which.
+    /// The series has more labels, or longer ones, than any series may have; the text names the
+    /// limit.
     #[error("{0}")]
     Limit(String),
 }
@@ -35,16 +38,18 @@ impl From<SeriesError> for String {
     }
 }
 
-/// Whether `b` may stand in an unquoted metric name (the first may not be a digit).
+/// Whether `b` may be part of an unquoted metric name (the first byte must not be a digit).
 #[inline(always)]
 pub fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_' || b == b':'
 }
 
-/// The labels that `bytes` name. In families of type histogram (summary), `le` (`quantile`) gets
-/// its canonical spelling, so that `le="1"` and `le="1.0"` are one series. The text format takes
-/// blanks between all parts and needs no commas behind values; OpenMetrics has no blanks. The first
-/// label beyond a limit ends the reading.
+/// Parses the labels that `bytes` name.
+///
+/// In families of type histogram (summary), `le` (`quantile`) gets its canonical spelling, so that
+/// `le="1"` and `le="1.0"` are one series. The text format allows blanks between all parts and
+/// needs no commas after values; OpenMetrics allows no blanks. Parsing stops at the first label
+/// beyond a limit.
 pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, SeriesError> {
     let (labels, is_named) = labels(bytes, context)?;
     if !is_named {
@@ -53,7 +58,7 @@ pub fn parse(bytes: &[u8], context: Context<'_>) -> Result<LabelsBuilder, Series
     Ok(labels)
 }
 
-/// As [`parse`], of what need have no metric name; whether it has one.
+/// As [`parse`], for bytes that need not have a metric name; the flag says whether they have one.
 pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool), SeriesError> {
     let format = context.format;
     let skip_blanks = |bytes| if format == TextFormat::Text { super::trim_start(bytes) } else { bytes };
@@ -86,7 +91,7 @@ pub fn labels(bytes: &[u8], context: Context<'_>) -> Result<(LabelsBuilder, bool
     Ok((labels, is_named))
 }
 
-/// The error about a metric with more labels than any may have.
+/// The error for a metric with more labels than any series may have.
 #[cold]
 pub fn too_many_labels(metric: &str) -> SeriesError {
     let metric = start(metric);
@@ -95,8 +100,8 @@ pub fn too_many_labels(metric: &str) -> SeriesError {
     ))
 }
 
-/// One `name="value"`, or a quoted metric name where there is none yet; returns the rest behind the
-/// blanks, and whether it was the metric name.
+/// Parses one `name="value"`, or a quoted metric name if there is none yet. Returns the rest after
+/// the blanks, and whether the element was the metric name.
 fn element<'a>(
     bytes: &'a [u8],
     context: Context<'_>,
@@ -139,7 +144,7 @@ fn element<'a>(
     Ok((skip_blanks(rest), false))
 }
 
-/// The error about a label name of more than `limit` bytes.
+/// The error for a label name of more than `limit` bytes.
 #[cold]
 pub fn too_long_name(metric: &str, name: &str, limit: usize) -> SeriesError {
     let metric = start(metric);
@@ -150,7 +155,7 @@ pub fn too_long_name(metric: &str, name: &str, limit: usize) -> SeriesError {
     ))
 }
 
-/// The error about a label value of more than `limit` bytes.
+/// The error for a label value of more than `limit` bytes.
 #[cold]
 pub fn too_long_value(metric: &str, name: &str, value: &str, limit: usize) -> SeriesError {
     let metric = start(metric);
@@ -163,7 +168,7 @@ pub fn too_long_value(metric: &str, name: &str, value: &str, limit: usize) -> Se
     ))
 }
 
-/// As much of a foreign name or value as an error shows.
+/// The part of an exposed name or value that an error shows.
 fn start(text: &str) -> String {
     text.chars().take(50).collect()
 }
@@ -179,7 +184,7 @@ fn label_name(bytes: &[u8]) -> Result<(String, &[u8], bool), String> {
     Ok((text(&bytes[..len])?, &bytes[len..], false))
 }
 
-/// The quoted string at the start of `bytes`, unescaped, and the rest.
+/// Parses the quoted string at the start of `bytes`; returns it unescaped, and the rest.
 fn string(bytes: &[u8]) -> Result<(String, &[u8]), String> {
     let Some(inner) = bytes.strip_prefix(b"\"") else {
         return Err(format!("expected a quoted string, got {}", quote(bytes)));
@@ -189,18 +194,18 @@ fn string(bytes: &[u8]) -> Result<(String, &[u8]), String> {
     Ok((unescape(&text, Escapes::Quoted).into_owned(), &bytes[end..]))
 }
 
-/// Which escapes there are in a text.
+/// The escape sequences of a text.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Escapes {
     /// None.
     None,
-    /// `\\` and `\n`: help of the text format.
+    /// `\\` and `\n`: help texts of the text format.
     Text,
-    /// These and `\"`: quoted texts, and help of OpenMetrics.
+    /// `\\`, `\n` and `\"`: quoted strings, and help texts of OpenMetrics.
     Quoted,
 }
 
-/// Resolves escapes; any other backslash stays.
+/// Resolves escape sequences; any other backslash remains.
 pub fn unescape(text: &str, escapes: Escapes) -> Cow<'_, str> {
     if escapes == Escapes::None || !text.contains('\\') {
         return text.into();
@@ -223,7 +228,7 @@ pub fn unescape(text: &str, escapes: Escapes) -> Cow<'_, str> {
     out.into()
 }
 
-/// A name of a metadata line: unquoted where it is quoted.
+/// The name in a metadata line, unescaped if it is quoted.
 pub fn metadata_name(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     if bytes.first() == Some(&b'"') {
         return string(bytes).map(|(name, _)| name.into());

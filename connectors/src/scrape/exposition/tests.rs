@@ -1,4 +1,4 @@
-//! Both formats against tables; arbitrary bytes against the absence of panics.
+//! Tests both text formats against tables, and that arbitrary bytes cause no panic.
 
 use super::*;
 use proptest::prelude::*;
@@ -149,7 +149,7 @@ fn open_metrics_bodies() {
     assert_eq!(rows.len(), 4);
 }
 
-/// As [`read`], of a body that comes in pieces of `size` bytes.
+/// As [`read`], but the body arrives in pieces of `size` bytes.
 fn read_in_pieces(body: &str, format: TextFormat, size: usize) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     let mut resume = Resume::default();
@@ -201,7 +201,7 @@ fn the_first_label_beyond_a_limit_ends_the_reading() {
         other => panic!("{other:?}"),
     };
     let many: Vec<String> = (0..85_000).map(|i| format!("l{i}=\"v\"")).collect();
-    // What is wrong behind the limit is not seen any more.
+    // An error after the label limit is not reached.
     let line = format!("m{{{},(}}", many.join(","));
     assert_eq!(
         refused(&line),
@@ -326,7 +326,7 @@ fn a_guess_is_taken_only_if_the_whole_series_is_meant() {
     assert_eq!(next("abc{x=\"y\"} 1", "abc{x=\"z\"}"), ("abc{x=\"y\"}", false));
 }
 
-/// Walks a body to its end or first error, as the scraper does.
+/// Parses a body to its end or first error, as the scraper does.
 fn walk(body: &[u8], format: TextFormat) {
     let mut parser = ExpositionParser::new(body, format);
     let mut guess: Vec<u8> = Vec::new();

@@ -1,4 +1,5 @@
-//! Relabelling against a table: input labels, rules in YAML, expected labels (`None`: dropped).
+//! Tests relabelling against a table: input labels, rules in YAML, expected labels (`None`:
+//! dropped).
 
 use super::*;
 use storage::model::Labels;
@@ -50,7 +51,7 @@ const ACTIONS: &[(Pairs, &str, Option<Pairs>)] = &[
         "[{source_labels: [a, b], regex: 'f(.*);(.*)r', target_label: a, replacement: 'b$1${2}m'}]",
         Some(&[("a", "boobam"), ("b", "bar"), ("c", "baz")]),
     ),
-    // The `$1m` of Go and of Rust name a group called `1m`, which there is none of.
+    // In Go and in Rust `$1m` refers to a group named `1m`, which does not exist.
     (
         AB,
         "[{source_labels: [a], regex: 'f(.*)', target_label: a, replacement: 'x$1m'}]",
@@ -125,7 +126,8 @@ const ACTIONS: &[(Pairs, &str, Option<Pairs>)] = &[
     ),
     (&[("p", "1"), ("q", "1")], "[{source_labels: [p], target_label: q, action: dropequal}]", None),
     (&[("p", "1"), ("q", "2")], "[{source_labels: [p], target_label: q, action: keepequal}]", None),
-    // The rule of the user's file: its source lacks the port annotation's `;`, so it never fires.
+    // A rule from a user's file: the source has no `;` and port annotation, so the pattern never
+    // matches.
     (
         &[("__address__", "h:1"), ("__meta_port", "9")],
         r"[{source_labels: [__meta_port], target_label: __address__, regex: '([^:]+)(?::\d+)?;(\d+)', replacement: '$1:$2'}]",
@@ -169,7 +171,7 @@ fn problems_are_named() {
         let error = Relabeler::new(&[config]).map(drop).unwrap_err();
         assert!(error.contains(expected), "{yaml}: {error}");
     }
-    // As Prometheus prints them.
+    // Rules as Prometheus prints them.
     for yaml in [
         "{separator: ;, regex: a, replacement: $1, action: labeldrop}",
         "{source_labels: [a], separator: ;, target_label: b, replacement: $1, action: dropequal}",

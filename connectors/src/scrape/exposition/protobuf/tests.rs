@@ -1,4 +1,4 @@
-//! Bodies encoded by `prost` (an encoder we did not write).
+//! Reads bodies that `prost` encoded: an encoder that is independent of our reader.
 
 use super::super::points::ExposedPoint;
 use super::*;
@@ -159,7 +159,7 @@ fn seen(v: f64, seconds: Option<i64>) -> Option<Exemplar> {
     Some(Exemplar { label: pairs(&[("id", "x")]), value: v, timestamp })
 }
 
-/// Native and classic at once.
+/// A histogram with native and classic buckets.
 fn both() -> Histogram {
     Histogram {
         count: 7,
@@ -197,7 +197,7 @@ fn show((series, point): (&[u8], &ExposedPoint)) -> String {
     format!("{series} {value} {:?} {} {exemplars:?}", point.t, point.start)
 }
 
-/// Remembers all samples and families.
+/// Records all samples and families.
 #[derive(Default)]
 struct ReadFamilies {
     lines: Vec<String>,
@@ -224,7 +224,7 @@ fn read(body: &[u8], rules: PointRules) -> Fallible<ReadFamilies> {
     Families::default().read(body, true, rules, &mut taken).map(|_| taken)
 }
 
-/// As [`read`], where `size` more bytes come each time.
+/// As [`read`], but the body arrives in pieces of `size` bytes.
 fn read_in_pieces(body: &[u8], rules: PointRules, size: usize) -> Fallible<ReadFamilies> {
     let mut taken = ReadFamilies::default();
     let mut families = Families::default();
@@ -318,12 +318,13 @@ fn conversion_is_that_of_prometheus() {
     let classic = |count: u64, sum: f64, bucket: Vec<Bucket>| {
         family("h", 4, histogram(Histogram { count, sum, bucket, ..Histogram::default() }))
     };
-    // Without buckets all observations are in one.
+    // Without buckets all observations are in the bucket of `+Inf`.
     assert_eq!(
         lines(&[classic(10, 3.5, vec![])], convert),
         ["h{a=\"1\"} [-53 10 3.5 [10.0] Unknown] None 0 []"]
     );
-    // The classic series stand before it; nothing of what stands behind the highest bucket is read.
+    // The classic series come before the converted histogram; buckets after the highest one are
+    // ignored.
     let buckets = vec![bucket(1.0, 2), bucket(f64::INFINITY, 3), bucket(f64::INFINITY, 9)];
     let both = lines(&[classic(3, 0.5, buckets)], PointRules { classic_too: true, ..convert });
     let names: Vec<&str> = both.iter().map(|line| line.split(' ').next().unwrap()).collect();
@@ -343,7 +344,7 @@ fn conversion_is_that_of_prometheus() {
     );
     assert_eq!(error(classic(10, 0.0, vec![bucket(inf, 9)])), "count mismatch: count=10 != le=+Inf count=9");
     assert_eq!(error(classic(1, 0.0, vec![bucket(f64::NAN, 1)])), "bucket boundary must not be NaN");
-    // Of a native one the buckets are counted before anything else.
+    // The number of native buckets is checked before anything else.
     let native = Histogram { positive_span: vec![Span { offset: 0, length: 2 }], ..Histogram::default() };
     let error = read(&body(&[family("n", 4, histogram(native))]), ALL).map(drop).unwrap_err().to_string();
     assert_eq!(error, "histogram \"n\": positive side: spans require 2 buckets, have 0");
@@ -361,7 +362,8 @@ fn what_breaks_the_rules_of_protobuf_is_damage() {
     assert_eq!(read(&[&[0][..], &good].concat(), ALL).unwrap().lines, ["a 1 None 0 []"], "an empty message");
     assert!(read(&behind(&[0x02, 0x00]), ALL).map(drop).unwrap_err().to_string().contains("illegal tag 0"));
     assert!(read(&behind(&[0x08, 0x01]), ALL).map(drop).unwrap_err().to_string().contains("wrong wire type"));
-    // A unit may be any bytes, a help text may not; a family without metrics has no name to be wrong.
+    // A unit may be any bytes, a help text must be UTF-8. Without metrics an invalid name is
+    // ignored.
     assert_eq!(read(&behind(&[0x2a, 0x01, 0xff]), ALL).unwrap().lines, ["a 1 None 0 []"]);
     assert!(read(&behind(&[0x12, 0x01, 0xff]), ALL).is_err());
     assert!(read(&[3, 0x0a, 0x01, 0xff], ALL).unwrap().lines.is_empty());

@@ -1,4 +1,5 @@
-//! The small messages of the protobuf exposition: labels, exemplars, times, and histograms as they come.
+//! The small messages of the protobuf exposition: labels, exemplars, timestamps, and histograms
+//! before validation.
 
 use super::super::number::normalize_nan;
 use super::super::points::RawExemplar;
@@ -14,7 +15,8 @@ const N: Wire = Wire::Number;
 const D: Wire = Wire::Double;
 const B: Wire = Wire::Bytes;
 
-/// How the fields of each message are written, from number 1 on. One that is written otherwise is damage.
+/// The wire type of each field of a message, from field number 1 on. A field with another wire type
+/// is an error.
 pub(super) const FAMILY: &[Wire] = &[B, B, N, B, B];
 pub(super) const METRIC: &[Wire] = &[B, B, B, B, B, N, B];
 pub(super) const VALUE: &[Wire] = &[D];
@@ -28,16 +30,16 @@ const LABEL: &[Wire] = &[B, B];
 const EXEMPLAR: &[Wire] = &[B, D, B];
 const TIMESTAMP: &[Wire] = &[N, N];
 
-/// A text; `what` it is is for the error.
+/// Checks that `bytes` are UTF-8; `what` names the field in the error.
 pub(super) fn text<'a>(bytes: &'a [u8], what: &str) -> Fallible<&'a str> {
     std::str::from_utf8(bytes)
         .map_err(|_| FamilyError::Bad(format!("invalid UTF-8 in {what} {}", quote(bytes))))
 }
 
-/// A histogram as exposed: native and classic at once.
+/// A histogram as exposed: native and classic buckets in one message.
 #[derive(Default)]
 pub(super) struct WireHistogram {
-    /// The native part; its `count` is the whole one.
+    /// The native part; its `count` is the total count.
     pub(super) raw: RawHistogram,
     pub(super) count_float: f64,
     pub(super) zero_count_float: f64,
@@ -54,7 +56,8 @@ pub(super) struct WireBucket {
 }
 
 impl WireHistogram {
-    /// A native histogram that has seen nothing has a span without length, so that it is known for one.
+    /// Whether the histogram is native. A native histogram without observations has a span of
+    /// length 0, which marks it as native.
     pub(super) fn is_native(&self) -> bool {
         let raw = &self.raw;
         !raw.positive.spans.is_empty()
@@ -63,7 +66,7 @@ impl WireHistogram {
             || raw.zero_count > 0.0
     }
 
-    /// Whether there are as many buckets as the spans say; looked at before anything is made of them.
+    /// Checks that there are as many buckets as the spans say, before the buckets are decoded.
     pub(super) fn check(&self, name: &str) -> Fallible<()> {
         for (side, buckets) in [("positive", &self.raw.positive), ("negative", &self.raw.negative)] {
             let need: u64 = buckets.spans.iter().map(|span| u64::from(span.length)).sum();
@@ -77,7 +80,7 @@ impl WireHistogram {
         Ok(())
     }
 
-    /// The exemplars of a native histogram: its own, else those of its buckets.
+    /// The exemplars of a native histogram: its own, or else those of its classic buckets.
     pub(super) fn seen(&self) -> Vec<RawExemplar> {
         if !self.exemplars.is_empty() {
             return self.exemplars.clone();
@@ -126,7 +129,7 @@ pub(super) fn read_histogram(message: &[u8], exemplars: bool) -> Fallible<WireHi
     Ok(h)
 }
 
-/// Cumulative count (1, or 4 as a float), upper bound (2), exemplar (3).
+/// Reads cumulative count (1, or 4 as a float), upper bound (2) and exemplar (3).
 pub(super) fn bucket(value: FieldValue<'_>, exemplars: bool) -> Fallible<Option<WireBucket>> {
     let FieldValue::Bytes(message) = value else { return Ok(None) };
     let mut bucket = WireBucket::default();
@@ -143,7 +146,7 @@ pub(super) fn bucket(value: FieldValue<'_>, exemplars: bool) -> Fallible<Option<
     Ok(Some(bucket))
 }
 
-/// Two doubles.
+/// Reads a message of two doubles.
 pub(super) fn pair(message: &[u8]) -> Fallible<(f64, f64)> {
     let mut pair = (0.0, 0.0);
     let mut fields = FieldReader::of(message);
@@ -171,7 +174,7 @@ pub(super) fn label(message: &[u8]) -> Fallible<(&str, &str)> {
     Ok((name, value))
 }
 
-/// A label of a series, which has a name.
+/// Reads a label of a series, which must have a name.
 pub(super) fn series_label(message: &[u8]) -> Fallible<(&str, &str)> {
     let (name, value) = label(message)?;
     if name.is_empty() {
@@ -180,7 +183,7 @@ pub(super) fn series_label(message: &[u8]) -> Fallible<(&str, &str)> {
     Ok((name, value))
 }
 
-/// Labels (1), value (2), time (3).
+/// Reads labels (1), value (2) and timestamp (3).
 pub(super) fn exemplar(value: FieldValue<'_>) -> Fallible<Option<RawExemplar>> {
     let FieldValue::Bytes(message) = value else { return Ok(None) };
     let mut labels = LabelsBuilder::default();
@@ -201,7 +204,7 @@ pub(super) fn exemplar(value: FieldValue<'_>) -> Fallible<Option<RawExemplar>> {
     Ok(Some(RawExemplar { labels: labels.build(), v: normalize_nan(v), t }))
 }
 
-/// A `google.protobuf.Timestamp` in ms: seconds (1), nanoseconds (2).
+/// Converts a `google.protobuf.Timestamp`, seconds (1) and nanoseconds (2), to ms.
 pub(super) fn timestamp(value: FieldValue<'_>) -> Fallible<TimeMs> {
     let FieldValue::Bytes(message) = value else { return Ok(0) };
     let mut seconds = 0i64;
