@@ -1,12 +1,12 @@
-//! The series that the states of alerts are recorded as, and which plans select them by name.
+//! The names of the series of alert states, and which plans select them by name.
 
 use engine::plan::{PlanNode, PlanOp, Selector};
 use storage::model::MatchOp;
 use storage::model::labels::METRIC_NAME;
 
-/// The name of the series that are 1 while an alert is pending or fires.
+/// Name of the series that are 1 while an alert is pending or firing.
 pub const ALERTS: &str = "ALERTS";
-/// The name of the series whose value is the time since when the alert is active, in seconds.
+/// Name of the series whose value is the time since when the alert is active, in seconds.
 pub const ALERTS_FOR_STATE: &str = "ALERTS_FOR_STATE";
 
 /// Whether a plan selects `ALERTS` or `ALERTS_FOR_STATE` by name.
@@ -17,8 +17,8 @@ pub fn reads_alert_series(node: &PlanNode) -> bool {
     }
 }
 
-/// Whether states are asked for by name. `{team="a"}` and `{__name__=~".+"}` are not: most series
-/// that they find are others.
+/// Whether a selector names these series. `{team="a"}` and `{__name__=~".+"}` do not count: most
+/// series that they match are others.
 fn names(selector: &Selector) -> bool {
     let of_name = || selector.matchers.iter().filter(|m| m.name == METRIC_NAME);
     let chosen = of_name().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex) && !m.matches("up"));

@@ -1,34 +1,34 @@
-//! Limits that several rooms of the front ends share: number, unit, reason. The rooms have their own besides.
+//! Limits of views: number, unit, reason. Recording has its own ([`crate::recording`]).
 
 use std::time::Duration;
 
-/// Expressions that cannot stand and are asked from history again and again: each has a thread that
-/// mostly sleeps.
+/// Scheduled views: each has a thread, which mostly sleeps.
 pub const SCHEDULED_VIEWS: usize = 1_000;
-/// How often such an expression is asked while somebody listens, ms: often enough to watch, and a
-/// bound on its cost.
+/// How often a scheduled view that is not recorded is evaluated while it has consumers, in ms:
+/// often enough to watch, and a bound on its cost.
 pub const CONTINUOUS_INTERVAL_MS: i64 = 1_000;
-/// The longest sleep of its thread, ms: clocks are put forward and back.
+/// The longest sleep of its thread, in ms, because clocks may be set.
 pub const LONGEST_SLEEP_MS: i64 = 5_000;
-/// A clock that goes back by more than this was put back, ms.
+/// A clock that goes back by more than this was set back, in ms.
 pub const CLOCK_BACK: i64 = 1_000;
-/// How long after a slot a recorded one is asked, ms: what stands has recorded its own answers of
-/// the slot by then.
+/// How long after its evaluation time a recorded scheduled view is evaluated, in ms: by then the
+/// views of the live runtime have recorded their answers for that time.
 pub const EVALUATION_DELAY_MS: i64 = 100;
-/// How long one that reads the states of alerts waits at most for those of its slot, ms.
+/// How long a view that reads `ALERTS` waits at most for the samples of its evaluation time, in ms.
 pub const ASK_STATES_PATIENCE: i64 = 2_000;
-/// How long somebody who asks what views are made of waits for his turn, and again for the tick
-/// that answers: some ticks of a server that is overloaded.
+/// How long a description of views waits for its turn, and again for the tick that answers: some
+/// ticks of an overloaded server.
 pub const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Standing queries that are put at run time: each costs work at every tick, and all are one file.
+/// Saved queries: each costs work at every tick, and all of them are in one file.
 pub const STANDING_QUERIES: usize = 1_000;
-/// Length of the name of one, bytes: it is part of a path.
+/// Longest name of a saved query, in bytes: it is part of a path.
 pub const STANDING_NAME_BYTES: usize = 128;
-/// Length of its query, bytes: as long as what an editor still shows.
+/// Longest query of a saved query, in bytes: as long as an editor can still show.
 pub const STANDING_QUERY_BYTES: usize = 64 << 10;
-/// Labels that one sets on the series it records.
+/// Labels that a saved query sets on the series it records.
 pub const STANDING_LABELS: usize = 64;
-/// Length of such a name or value, bytes.
+/// Longest label name or value, in bytes.
 pub const STANDING_LABEL_BYTES: usize = 1 << 10;
-/// How far apart samples of one may be recorded, ms: below, the samples are more than the question is worth.
+/// Time between recorded samples of a saved query, in ms: at a shorter interval the samples cost
+/// more than the query.
 pub const STANDING_INTERVAL: std::ops::RangeInclusive<i64> = 100..=365 * 86_400_000;

@@ -1,6 +1,6 @@
-//! Standing plans, as rules and subscriptions use them: a trait, so that tests can put fakes behind it.
+//! The trait through which rules and subscriptions use views, so that tests can pass fakes.
 //!
-//! The real thing is the live runtime, [`LiveRuntime`].
+//! The implementation is the live runtime, [`LiveRuntime`].
 
 use crate::limits::DESCRIBE_TIMEOUT;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule};
@@ -11,9 +11,9 @@ use engine::plan::Dialect;
 use engine::plan::physical::StoreQueries;
 use storage::model::{Matcher, TimeMs};
 
-/// Whether a view can stand; the error says why not. `queries`: whether what is recorded may ask
-/// the store in its tick. What is answered at every tick may not: that would cost a query each
-/// time.
+/// Whether a plan can be a view of the live runtime; the error says why not. `queries`: whether
+/// steps of recorded views may query the store in their tick. Those of continuous views may not,
+/// because that would cost a query per tick.
 pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> Result<(), ViewError> {
     let queries = match view.kind {
         ViewKind::Recorded { .. } => queries,
@@ -22,70 +22,69 @@ pub fn check_live(view: &ViewSpec, dialect: Dialect, queries: StoreQueries) -> R
     check(view, dialect, queries)
 }
 
-/// Who keeps plans standing.
+/// Installs views, and gives access to their answers.
 pub trait ViewRegistry: Send + Sync {
     /// Installs a view.
     fn install(&self, view: ViewSpec) -> Result<ViewId, ViewError>;
-    /// Whether a view that stands can be asked another question, so that it answers the one until
-    /// it can answer the other.
+    /// Whether the plan of a view can be replaced, so that the old plan is evaluated until the new
+    /// one is ready.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
         let _ = (view, to);
         false
     }
-    /// Does so.
+    /// Replaces the plan of a view.
     fn replace(&self, view: ViewId, to: ViewSpec) -> Result<(), ViewError> {
         let _ = (view, to);
         Err(ViewError::Unsupported("this view cannot change".to_owned()))
     }
-    /// Whether a view waits for the states of alerts in slots that are not written yet.
+    /// Whether a view waits for `ALERTS` samples of evaluation times that are not written yet.
     fn awaits_alert_series(&self) -> bool {
         false
     }
-    /// The states of alerts in all slots before `before` are written.
+    /// The `ALERTS` samples of all evaluation times before `before` are written.
     fn alert_series_written(&self, before: TimeMs) {
         let _ = before;
     }
-    /// What comes until [`ViewRegistry::end_install_batch`] belongs together: views that are
-    /// installed begin together.
+    /// What is installed until [`ViewRegistry::end_install_batch`] begins in the same tick.
     fn begin_install_batch(&self) {}
-    /// See [`ViewRegistry::begin_install_batch`].
+    /// Ends what [`ViewRegistry::begin_install_batch`] began.
     fn end_install_batch(&self) {}
     /// Removes a view and its taps.
     fn remove(&self, view: ViewId);
-    /// Attaches a consumer: a snapshot first, then changes.
+    /// Attaches a consumer: it gets a snapshot first, then changes.
     fn tap(&self, view: ViewId, sink: Box<dyn Sink>) -> TapId;
     /// Detaches a consumer.
     fn untap(&self, tap: TapId);
-    /// What up to `limit` views, from `from` on in the order of their ids, say of themselves.
-    /// Blocks. Fakes that nobody asks have no view to show.
+    /// Describes up to `limit` views, from `from` on in the order of their ids. Blocks. By default
+    /// there are none.
     fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
         let _ = (from, limit);
         Ok(Description::default())
     }
-    /// These are the recorded views; some have a past to be computed, or samples to be corrected.
+    /// Sets the recorded views; some have a history to compute, or samples to correct.
     fn set_recorded_rules(&self, rules: Vec<RecordedRule>) {
         drop(rules);
     }
-    /// How far the past of a view is; `None`: it has none.
+    /// The progress of a view's backfill; `None`: it has none.
     fn past(&self, view: ViewId) -> Option<BackfillStatus> {
         let _ = view;
         None
     }
-    /// From now on `listener` hears of recorded samples that are corrected, of series that satisfy
-    /// all matchers.
+    /// From now on `listener` receives corrected samples of recorded series that match all
+    /// matchers.
     fn on_correction(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
         drop((matchers, listener));
     }
-    /// How far back any view looks, ms.
+    /// How far back any view reads, in ms.
     fn longest_window(&self) -> i64 {
         0
     }
-    /// What one view says of itself, with the rows of its answer; `None`: there is no such view. Blocks.
+    /// Describes one view, with the rows of its answer; `None`: it does not exist. Blocks.
     fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
         let found = self.describe(view, 1)?.views.into_iter();
         Ok(found.filter(|report| report.id == view).last())
     }
-    /// What the evaluations of a view took, and how many there were; `None`: that is not known.
+    /// The cost and number of the evaluations of a view; `None`: not known.
     fn cost(&self, view: ViewId) -> Option<EvaluationCost> {
         let _ = view;
         None

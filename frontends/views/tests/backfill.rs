@@ -1,8 +1,9 @@
-//! Backfill computes what a rule would have recorded had it stood earlier: compared with a rule that did.
+//! Backfill computes what a rule would have recorded if it had existed earlier: compared with a
+//! rule that did.
 //!
 //! One store has its rules from the first sample on. The other gets all samples first, then the
-//! rules with `backfill`, and goes on live; or is killed in the middle, goes on from what was on
-//! disk, and must end with the same series.
+//! rules with `backfill`, and continues live; or it is killed in between, continues from what was
+//! on disk, and must end with the same series.
 
 use engine::live::{LiveOptions, LiveRuntime, ViewId, ViewKind, ViewSpec};
 use engine::plan::Plan;
@@ -31,14 +32,14 @@ use views::scheduled::{CompositeViews, ScheduledViewServices};
 
 const MINUTE: i64 = 60_000;
 const INTERVAL: i64 = 30 * MINUTE;
-/// A slot, some hours before the end of a day.
+/// An evaluation time, some hours before the end of a day.
 const START: i64 = 1_700_082_000_000;
-/// When the rules come that have a past, not at a slot.
+/// When the rules with backfill are added, not at an evaluation time.
 const INSTALLED: i64 = START + 3 * 86_400_000 + 7 * MINUTE;
-/// Where it ends.
+/// The end.
 const END: i64 = INSTALLED + 6 * 3_600_000;
 
-/// name, expression, query offset, limit
+/// Name, expression, query offset, limit.
 const RULES: [(&str, &str, i64, usize); 9] = [
     ("r:rate", "sum by (job) (rate(c_total[1h]))", 0, 0),
     ("r:most", "max_over_time(g[40m]) > 10", 90_000, 0),
@@ -51,7 +52,7 @@ const RULES: [(&str, &str, i64, usize); 9] = [
     ("r:twins", "label_replace(g{job=\"a\"}, \"instance\", \"x\", \"\", \"\")", 0, 0),
 ];
 
-/// (series, time, value)
+/// Series, time, value.
 type Arrival = (usize, i64, f64);
 
 fn labels(series: usize) -> Labels {
@@ -60,7 +61,7 @@ fn labels(series: usize) -> Labels {
     Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
 }
 
-/// Counters with resets and gauges with holes and stale markers, all arriving in time.
+/// Counters with resets, and gauges with gaps and stale markers, all arriving in time.
 fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     let one = (1i64..25, 0u32..40, 0u8..40);
     proptest::collection::vec(proptest::collection::vec(one, 700), 6).prop_map(|all| {
@@ -82,7 +83,7 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     })
 }
 
-/// A server's rooms, as far as they matter here.
+/// The parts of a server that matter here.
 struct Fixture {
     store: Arc<Store>,
     live: LiveRuntime,
@@ -92,7 +93,7 @@ struct Fixture {
     away: Arc<AtomicBool>,
 }
 
-/// Copies the data directory when question number `at` is asked. Some samples cannot be read for a while.
+/// Copies the data directory at query number `at`. Some samples cannot be read for a while.
 struct CopyingEngine {
     away: Arc<AtomicBool>,
     querier: Querier,
@@ -195,7 +196,7 @@ impl Fixture {
         }
     }
 
-    /// Installs all rules, with so much of a past.
+    /// Installs all rules, with backfill of this length.
     fn install(&self, backfill: i64) -> Vec<ViewId> {
         let install = |(record, expr, query_offset, limit): &(&str, &str, i64, usize)| {
             let kind = ViewKind::Recorded {
@@ -217,11 +218,11 @@ impl Fixture {
         ids
     }
 
-    /// Lets samples come and slots pass, from `from` to `to`.
+    /// Appends samples and runs evaluation times, from `from` to `to`.
     fn go_on(&self, arrivals: &[Arrival], mut from: i64, to: i64) {
         while from < to {
             let next = to.min((from.div_euclid(INTERVAL) + 1) * INTERVAL);
-            // What has the time of the slot itself comes before it.
+            // Samples with exactly the evaluation time arrive before it.
             self.append(arrivals, from + 1, next + 1);
             self.clock.set(next);
             self.live.tick(next);
@@ -247,14 +248,14 @@ impl Fixture {
         self.store.close().unwrap();
     }
 
-    /// Everything recorded.
+    /// All recorded samples.
     fn recorded(&self) -> BTreeMap<Labels, Vec<(i64, f64)>> {
         let all = self.store.read_series(&[Matcher::equal("team", "x")], START - 3_600_000, END).unwrap();
         all.into_iter().map(|(labels, s)| (labels, s.ts.into_iter().zip(s.vs).collect())).collect()
     }
 }
 
-/// Equal bit by bit, or as near as rates are that were computed at other times.
+/// Equal bit by bit, or within the tolerance of rates that were computed at other times.
 fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits()
         || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
@@ -272,7 +273,7 @@ fn compare(got: &BTreeMap<Labels, Vec<(i64, f64)>>, wanted: &BTreeMap<Labels, Ve
     }
 }
 
-/// What rules record that stand from the first slot on.
+/// What rules record that exist from the first evaluation time on.
 fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
     let dir = tempfile::tempdir().unwrap();
     let fixture = Fixture::open(dir.path(), START, None);
@@ -284,8 +285,8 @@ fn reference(arrivals: &[Arrival]) -> BTreeMap<Labels, Vec<(i64, f64)>> {
     recorded
 }
 
-/// What was recorded once stays, also if the expression says something else today; so do its
-/// neighbours' gaps fill.
+/// What was recorded once stays, even if the expression gives another value today; gaps beside it
+/// are filled.
 #[test]
 fn what_is_stored_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -307,7 +308,7 @@ fn what_is_stored_stays() {
     fixture.close();
 }
 
-/// What cannot be read now is asked for again; the rules that do not need it go on meanwhile.
+/// What cannot be read now is queried again; rules that do not need it continue in the meantime.
 #[test]
 fn an_outage_leaves_no_gap() {
     let samples = |series: usize| (0..2_000).map(move |i| (series, START + i * 2 * MINUTE, i as f64));
@@ -355,7 +356,7 @@ proptest! {
             fixture.store.run_housekeeping(INSTALLED).unwrap();
         }
         let ids = fixture.install(INSTALLED - START);
-        // What stands reads what rules recorded: slots that come before that is there see less.
+        // Live views read recorded series: evaluations before those exist read less.
         fixture.wait(&ids, BackfillState::Waiting);
         fixture.go_on(&arrivals, INSTALLED, END);
         fixture.wait(&ids, BackfillState::Done);

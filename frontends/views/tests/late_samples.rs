@@ -1,5 +1,5 @@
-//! `late_samples: correct`: what is recorded where some samples come late equals what is recorded
-//! where all come in time.
+//! `late_samples: correct`: what is recorded if some samples arrive late equals what is recorded if
+//! all arrive in time.
 
 use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
 use engine::plan::Plan;
@@ -32,7 +32,7 @@ const LATENESS: i64 = 120 * SECOND;
 const START: i64 = 1_700_082_000_000;
 const END: i64 = START + 15 * 60 * SECOND;
 
-/// name, expression, query offset, limit
+/// Name, expression, query offset, limit.
 const RULES: [(&str, &str, i64, usize); 10] = [
     ("r:rate", "sum by (job) (rate(c_total[1m]))", 0, 0),
     ("r:most", "max_over_time(g[25s]) > 10", 0, 0),
@@ -47,7 +47,7 @@ const RULES: [(&str, &str, i64, usize); 10] = [
     ("r:inverse", "1 / g", 0, 0),
 ];
 
-/// When it comes, series, time, value.
+/// Time of arrival, series, time, value.
 type Arrival = (i64, usize, i64, f64);
 
 fn labels(series: usize) -> Labels {
@@ -56,7 +56,7 @@ fn labels(series: usize) -> Labels {
     Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
 }
 
-/// One in ten comes up to two minutes late.
+/// One in ten arrives up to two minutes late.
 fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     let one = (1i64..200, 0u32..40, 0u8..40, 0u32..10, 1i64..LATENESS);
     proptest::collection::vec(proptest::collection::vec(one, 120), 6).prop_map(|all| {
@@ -83,7 +83,7 @@ fn in_time(arrivals: &[Arrival]) -> Vec<Arrival> {
 
 type Then = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
-/// Something happens when the next question is asked.
+/// Runs something at the next query.
 struct Interrupted {
     querier: Querier,
     then: Then,
@@ -198,7 +198,7 @@ impl Fixture {
         self.views.set_recorded_rules(rules);
     }
 
-    /// The only rule asks something else from now on.
+    /// Gives the only rule another expression.
     fn reload(&self, rule: &(&str, &str, i64, usize), interval: i64) {
         let mut rules = self.rules.lock();
         rules[0].spec = spec(rule, interval);
@@ -206,14 +206,14 @@ impl Fixture {
         self.views.set_recorded_rules(rules.clone());
     }
 
-    /// What is recorded of a series without further labels, by slot.
+    /// The recorded samples of a series without further labels.
     fn values(&self, name: &str) -> Vec<(i64, f64)> {
         let all = self.store.read_series(&[Matcher::equal("__name__", name)], START, i64::MAX).unwrap();
         let points = all.into_values().flat_map(|series| series.ts.into_iter().zip(series.vs));
         points.map(|(t, v)| ((t - START) / SECOND, v)).collect()
     }
 
-    /// Lets all come and all slots pass; corrects after some of the slots.
+    /// Appends all samples and runs all evaluation times; corrects after some of them.
     fn run(&self, arrivals: &[Arrival], until: i64, corrects: impl Fn(i64) -> bool) {
         let mut arrivals = arrivals.to_vec();
         arrivals.sort_by_key(|(now, series, ..)| (*now, *series));
@@ -256,7 +256,7 @@ impl Fixture {
     }
 }
 
-/// Equal, or as near as rates are that were computed at other times.
+/// Equal, or within the tolerance of rates that were computed at other times.
 fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits()
         || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
@@ -278,7 +278,7 @@ fn compare(got: &Recorded, wanted: &Recorded) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
-    // Rules follow corrections that are made within a minute.
+    // Corrections made within a minute reach other rules.
     #[test]
     fn late_samples_count_as_if_they_came_in_time(arrivals in arrivals(), every in 1i64..6) {
         let dir = tempfile::tempdir().unwrap();
@@ -301,7 +301,7 @@ proptest! {
 
 const SUM: [(&str, &str, i64, usize); 1] = [("sum", "sum(g)", 0, 0)];
 
-/// One sample comes in time, one a minute late, one later than the bound.
+/// One sample arrives in time, one a minute late, one later than the bound.
 fn three() -> Vec<Arrival> {
     let at = |slot: i64| START + slot * INTERVAL - 1;
     vec![(at(1), 3, at(1), 1.0), (at(8), 4, at(2), 2.0), (at(20), 5, at(1), 4.0), (at(21), 3, at(21), 1.0)]
@@ -313,7 +313,7 @@ fn what_comes_later_than_the_bound_stays_out() {
     let fixture = Fixture::open(dir.path(), &SUM, Some(LATENESS));
     fixture.run(&three(), START + 22 * INTERVAL, |_| true);
     let sums: Vec<f64> = fixture.recorded().values().next().unwrap().iter().map(|(_, v)| *v).collect();
-    // The third sample is in sight of slots 1 to 19 too, which were evaluated before it came.
+    // The third sample is also read by evaluations 1 to 19, which were done before it arrived.
     assert_eq!(sums, [[1.0].as_slice(), &[3.0; 18], &[7.0; 3]].concat());
     fixture.close();
 }
@@ -328,7 +328,7 @@ fn by_default_what_is_evaluated_stays() {
     fixture.close();
 }
 
-/// What is as late as it may be is corrected, also where its slot's range has just become that old.
+/// A sample that is as late as allowed is corrected, also if its range has just become that old.
 #[test]
 fn slots_stay_in_the_head_as_long_as_samples_may_be_late() {
     const HOURS: i64 = 7_200_000;
@@ -388,7 +388,8 @@ fn listeners_hear_of_corrections() {
     fixture.close();
 }
 
-/// A rule is evaluated while a correction of what it reads is on its way: that slot follows, too.
+/// A rule is evaluated while a correction of what it reads is being made: that time must follow as
+/// well.
 #[test]
 fn rules_follow_into_slots_that_pass_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
@@ -447,7 +448,7 @@ fn what_was_recorded_before_a_reload_stays() {
             t: START + 25 * SECOND,
             v: 2.0,
         };
-        // One that waits to be corrected, and one that comes afterwards.
+        // One that waits to be corrected, and one that arrives later.
         fixture.store.append_rows(&[late]).unwrap();
         fixture.reload(&rule, interval);
         fixture.store.append_rows(&[FloatRow { t: late.t + 1, ..late }]).unwrap();
@@ -459,7 +460,7 @@ fn what_was_recorded_before_a_reload_stays() {
     }
 }
 
-/// What it records is made of what it recorded last: that cannot be computed again.
+/// The rule reads its own last sample: that cannot be computed again.
 #[test]
 fn a_rule_that_reads_itself_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -482,7 +483,7 @@ fn a_rule_that_reads_itself_is_left_alone() {
     fixture.close();
 }
 
-/// Another server records the same metric, and writes it here.
+/// Another server records the same metric and writes it here.
 #[test]
 fn series_that_others_wrote_are_not_taken_back() {
     let dir = tempfile::tempdir().unwrap();

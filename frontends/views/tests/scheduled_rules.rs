@@ -1,5 +1,5 @@
-//! Rules over subqueries are recorded at their slots: where they stand, and in a cluster, where
-//! they are asked from history.
+//! Rules with subqueries are recorded at their evaluation times: as views of the live runtime, and
+//! in a cluster as scheduled views.
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions};

@@ -1,9 +1,10 @@
-//! The work: asks for stretches of slots, leaves out what is stored, writes blocks, notes how far it is.
+//! Runs backfill: evaluates ranges of evaluation times, leaves out samples that are stored, writes
+//! blocks, and saves the progress.
 //!
-//! Runs on one niced thread. What waits for its block is bounded; an answer that is too large, or
-//! that fails, is asked for in halves, down to single slots: a slot that fails by itself stays
-//! empty, as it would have live. Where the store or another process does not answer, the rule rests
-//! for a while and the slot is asked for again.
+//! One thread of low priority. The samples that wait for their block are bounded. If an answer is
+//! too large, or an evaluation fails, the range is halved, down to single times; a time that fails
+//! by itself stays empty, as it would have in the live runtime. If the store or another process
+//! does not answer, the rule is paused and the time is evaluated again later.
 
 use super::BackfillShared;
 use super::backfill_plan::{BackfillBatch, BackfillPlan, BackfillTask, TaskProgress};
@@ -17,16 +18,16 @@ use storage::model::TimeMs;
 use storage::model::value::is_stale;
 use storage::store::SeriesSamples;
 
-/// Computes the past, in a thread or in turns of the caller.
+/// Computes history, in a thread or when the caller calls [`BackfillWorker::turn`].
 pub(super) struct BackfillWorker {
     shared: Arc<BackfillShared>,
 }
 
 /// Why work ended early.
 enum BackfillStop {
-    /// The server stops.
+    /// The server is stopping.
     Stopped,
-    /// The store or the disk said no.
+    /// The store or the disk failed.
     Failed(String),
 }
 
@@ -39,23 +40,23 @@ impl From<HistoryUnavailable> for BackfillStop {
     }
 }
 
-/// What is to be done next.
+/// What must be done next.
 enum Due {
-    /// Slots are to be computed.
+    /// Evaluation times to compute.
     Batch(BackfillBatch),
-    /// How far everything is has changed, and is to be written down.
+    /// The progress has changed and must be saved.
     Note,
 }
 
 impl Due {
-    /// What `rules` want; `None`: nothing.
+    /// The next work for `rules`, if any.
     fn of(rules: &mut BackfillPlan) -> Option<Due> {
-        // Where a rule begins is on disk before anything else of it.
+        // The beginning of a rule is saved before anything else of it.
         if rules.is_unwritten() { Some(Due::Note) } else { rules.next().map(Due::Batch) }
     }
 }
 
-/// What waits for its block.
+/// The samples that wait for their block.
 #[derive(Default)]
 struct PendingBlock {
     samples: SamplesBySeries,
@@ -64,7 +65,8 @@ struct PendingBlock {
 }
 
 impl PendingBlock {
-    /// A rule is computed up to a slot; the latest word on each rule counts, but for its failures.
+    /// A rule is computed up to a time. Only the latest progress of each rule is kept, with the
+    /// first error.
     fn set_progress(&mut self, mut reached: TaskProgress) {
         if let Some(before) = self.reached.last_mut().filter(|before| before.view == reached.view) {
             reached.error = reached.error.or(before.error.take());
@@ -106,21 +108,21 @@ impl BackfillWorker {
         self.end();
     }
 
-    /// Does what is due now, where there is no thread.
+    /// Does what is due now, if there is no thread.
     pub(super) fn turn(&self) {
         let due = Due::of(&mut self.shared.rules.lock());
-        // What fails is tried again in the next turn.
+        // A failure is tried again in the next turn.
         let _ = self.act(due.unwrap_or(Due::Note));
     }
 
-    /// Writes down how far it came.
+    /// Saves the progress.
     pub(super) fn end(&self) {
         if let Err(error) = self.note() {
             tracing::warn!(error, "how far backfill is could not be written: some is done again");
         }
     }
 
-    /// Does what is due; fails if that is to be tried again in a while.
+    /// Does what is due. Fails if it must be tried again later.
     fn act(&self, due: Due) -> Result<(), ()> {
         let outcome = match due {
             Due::Batch(batch) => self.batch(&batch),
@@ -135,7 +137,7 @@ impl BackfillWorker {
         }
     }
 
-    /// Writes down how far everything is.
+    /// Saves the progress of all rules.
     fn note(&self) -> Result<(), String> {
         let progress = self.shared.rules.lock().progress(self.shared.parts.clock.now());
         progress.map_or(Ok(()), |progress| self.shared.place.write(&progress))
@@ -155,7 +157,7 @@ impl BackfillWorker {
         outcome
     }
 
-    /// No answer came, and none that the question is to blame for: the rule rests, the others go on.
+    /// No answer, but not because of the query: the rule is paused, the others continue.
     fn pause_rule(&self, stretch: &BackfillTask, why: &str) -> Result<(), BackfillStop> {
         let rule = &stretch.rule.spec.name;
         tracing::warn!(rule, why, "backfill: the past cannot be read; it is tried again in a while");
@@ -163,7 +165,7 @@ impl BackfillWorker {
         Ok(())
     }
 
-    /// Computes the slots of one rule, piece by piece, as far as the past can be read.
+    /// Computes the evaluation times of one rule, piece by piece, as far as history can be read.
     fn run_task(
         &self,
         stretch: &BackfillTask,
@@ -197,7 +199,7 @@ impl BackfillWorker {
                 }
                 Err(error) => match query_fault(error) {
                     Err(HistoryUnavailable::Stopped) => return Err(BackfillStop::Stopped),
-                    // Where nobody answers, a smaller question may still be answered.
+                    // If the answer failed, a smaller query may succeed.
                     _ if piece.len() > 1 => {
                         at_once = piece.len().div_ceil(2);
                         continue;
@@ -219,7 +221,7 @@ impl BackfillWorker {
         Ok(())
     }
 
-    /// Puts samples that are not stored yet in line for their block.
+    /// Adds samples that are not stored yet to the pending block.
     fn take(
         &self,
         stretch: &BackfillTask,
@@ -252,7 +254,7 @@ impl BackfillWorker {
         Ok(())
     }
 
-    /// Writes what waits as a block and then notes how far that brings the rules.
+    /// Writes the pending samples as a block, and then stores the progress of the rules.
     fn write(&self, range: (TimeMs, TimeMs), waiting: &mut PendingBlock) -> Result<(), BackfillStop> {
         let PendingBlock { samples, count, reached } = std::mem::take(waiting);
         let series: Vec<SeriesSamples> = samples.into_values().collect();
@@ -277,7 +279,7 @@ impl BackfillWorker {
     }
 }
 
-/// Of the sample at `t` only a stale marker stays.
+/// Removes the sample at `t` unless it is a stale marker.
 fn keep_stale_markers_only(samples: &mut SeriesSamples, t: TimeMs) {
     samples.histograms.retain(|(at, _)| *at != t);
     if samples.ts.last() == Some(&t) && samples.vs.last().is_some_and(|v| !is_stale(*v)) {

@@ -1,5 +1,5 @@
-//! Which slots of which rules are to be computed next: old ones first, and of one range of time
-//! what others read before them.
+//! Plans backfill: which evaluation times of which rules must be computed next. Oldest first, and
+//! within one range of time rules that others read first.
 
 use super::limits::{ALIVE_EVERY, PIECE_MS, PIECE_SLOTS, RETRY_AFTER};
 use super::progress_file::{BackfillProgress, RuleProgress};
@@ -11,54 +11,54 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 
-/// What a restart looks at again before it was last known to be alive, ms.
+/// How long before the last sign of life a restart checks again, in ms.
 const ALIVE_SLACK_MS: i64 = 120_000;
 
-/// The rules and how far each is.
+/// The rules and their progress.
 pub struct BackfillPlan {
     rules: BTreeMap<ViewId, PlannedRule>,
-    /// Entries of before the start that no rule has claimed yet.
+    /// Progress from before the start that no rule has claimed yet.
     saved: HashMap<String, RuleProgress>,
     /// When complete rules were last known to be recorded.
     last_alive: TimeMs,
-    /// There is something on disk, or should be.
+    /// There is, or should be, a progress file.
     on_disk: bool,
-    /// What is on disk says less than is known here.
+    /// The progress file is not up to date.
     unwritten: bool,
-    /// Whether rules have been named since the start.
+    /// Whether rules have been set since the start.
     has_rules: bool,
     /// The latest number of a definition.
     turns: u64,
-    /// The thread is to end.
+    /// The thread must end.
     pub ended: bool,
 }
 
 /// One rule.
 struct PlannedRule {
     rule: RecordedRule,
-    /// Number of its definition: what is computed for an earlier one is not counted.
+    /// Number of its definition: results of an earlier one are ignored.
     definition_number: u64,
     recording: RecordingSpec,
     entry: RuleProgress,
-    /// The last slot before the rule was installed.
+    /// The last evaluation time before the rule was installed.
     base: TimeMs,
-    /// The first slot that is recorded live.
+    /// The first time that is recorded live.
     handover_time: Option<TimeMs>,
-    /// The rules among these that it reads, and how long the longest chain of them is.
+    /// The rules of the plan that it reads, and the length of the longest chain of them.
     reads: Vec<ViewId>,
     level: u64,
-    /// It reads itself, perhaps by way of others.
+    /// It reads itself, directly or through other rules.
     cyclic: bool,
     error: String,
-    /// Its past could not be read: it is not tried before.
+    /// Its history could not be read: not tried before this time.
     paused_until: Option<Instant>,
-    /// Series with a value at slot `entry.done`, if that is known.
+    /// Series with a value at time `entry.done`, if known.
     present: Option<BTreeSet<Labels>>,
-    /// Slots to ask for at once.
+    /// Evaluation times per query.
     times_per_query: usize,
 }
 
-/// Slots of one rule that are to be computed.
+/// Evaluation times of one rule to compute.
 pub struct BackfillTask {
     /// The rule's view.
     pub view: ViewId,
@@ -68,44 +68,44 @@ pub struct BackfillTask {
     pub rule: RecordedRule,
     /// What it records.
     pub recording: RecordingSpec,
-    /// The slots.
+    /// The evaluation times.
     pub slots: EvaluationRange,
-    /// The first slot of the rule's past.
+    /// The first evaluation time of the rule's history.
     pub from: TimeMs,
-    /// At the last slot only stale markers are written: the rest is recorded.
+    /// At the last time only stale markers are written: everything else is recorded live.
     pub ends_at_handover: bool,
-    /// Series with a value at the slot before, if that is known; where there is no slot before, none.
+    /// Series with a value at the time before, if known; empty if there is no time before.
     pub present: Option<BTreeSet<Labels>>,
-    /// Slots to ask for at once.
+    /// Evaluation times per query.
     pub at_once: usize,
 }
 
-/// Rules that read nothing of each other, over one range of time.
+/// Rules that do not read each other, over one range of time.
 pub struct BackfillBatch {
-    /// Its begin and end.
+    /// Begin and end of the range.
     pub range: (TimeMs, TimeMs),
-    /// What is to be computed.
+    /// What must be computed.
     pub stretches: Vec<BackfillTask>,
 }
 
-/// A rule is done up to a slot.
+/// A rule is computed up to a time.
 pub struct TaskProgress {
     /// Its view.
     pub view: ViewId,
     /// Number of its definition.
     pub turn: u64,
-    /// The slot.
+    /// The time.
     pub slot: TimeMs,
-    /// Series with a value there.
+    /// Series with a value at that time.
     pub present: BTreeSet<Labels>,
-    /// Slots to ask for at once from now on.
+    /// Evaluation times per query from now on.
     pub at_once: usize,
-    /// A failure on the way.
+    /// An error on the way.
     pub error: Option<String>,
 }
 
 impl BackfillPlan {
-    /// No rules, and what was known before.
+    /// A plan without rules, with the saved progress.
     pub fn new(progress: BackfillProgress) -> BackfillPlan {
         let on_disk = !progress.rules.is_empty();
         let saved = progress.rules.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
@@ -121,8 +121,8 @@ impl BackfillPlan {
         }
     }
 
-    /// Replaces the rules. Returns the views of which nobody knows yet when they begin.
-    /// `retention`: nothing older is computed, ms; 0: anything is.
+    /// Replaces the rules. Returns the views whose first recorded time is not known yet.
+    /// `retention`: nothing older is computed, in ms; 0: no limit.
     pub fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
         let mut old = std::mem::take(&mut self.rules);
         let mut entries = std::mem::take(&mut self.saved);
@@ -167,7 +167,7 @@ impl BackfillPlan {
             RuleProgress { key: rule.key.clone(), asked: rule.backfill, from: first, done, complete: false };
         let Some(mut entry) = saved.filter(|entry| entry.asked >= rule.backfill) else { return anew };
         if std::mem::take(&mut entry.complete) {
-            // It was recorded live since; what may be missing is what came after the last sign of life.
+            // It has been recorded live; only what came after the last sign of life may be missing.
             let alive =
                 self.last_alive.saturating_sub(ALIVE_SLACK_MS + recording.delay + 2 * recording.interval);
             entry.done = entry.done.max(recording.slot_at(alive.max(entry.from)));
@@ -178,7 +178,7 @@ impl BackfillPlan {
         entry
     }
 
-    /// Works out which rule reads which.
+    /// Computes which rule reads which.
     fn order_rules(&mut self) {
         let specs = || self.rules.iter().map(|(id, kept)| (*id, &kept.rule.spec));
         let reads = reads_of(specs());
@@ -198,14 +198,14 @@ impl BackfillPlan {
     /// The first evaluation of a view that succeeded was at `t`.
     pub fn first_slot(&mut self, view: ViewId, t: TimeMs) {
         if let Some(kept) = self.rules.get_mut(&view) {
-            // After a change of the interval the first answer may be one of the old slots.
+            // After a change of the interval, the first answer may be for one of the old times.
             let slot = kept.recording.slot_at(t - kept.recording.delay - 1) + kept.recording.interval;
             kept.handover_time.get_or_insert(slot);
             kept.update_complete();
         }
     }
 
-    /// What is to be done next.
+    /// What must be computed next.
     pub fn next(&self) -> Option<BackfillBatch> {
         let resting = self.paused_rules(Instant::now());
         let ready = self.rules.iter().filter(|(view, _)| !resting.contains(view));
@@ -224,7 +224,8 @@ impl BackfillPlan {
         Some(BackfillBatch { range, stretches: stretches.collect() })
     }
 
-    /// Rules that cannot be worked on now, as their past cannot be read, or that of a rule they read.
+    /// Rules that cannot be computed now, because their history, or that of a rule they read,
+    /// cannot be read.
     fn paused_rules(&self, now: Instant) -> BTreeSet<ViewId> {
         let mut by_level: Vec<(&ViewId, &PlannedRule)> = self.rules.iter().collect();
         by_level.sort_by_key(|(_, kept)| kept.level);
@@ -239,7 +240,7 @@ impl BackfillPlan {
         resting
     }
 
-    /// How long there is nothing to do, unless rules come or go.
+    /// How long there is nothing to do, unless rules change.
     pub fn idle_time(&self) -> Duration {
         let now = Instant::now();
         let rests =
@@ -247,7 +248,8 @@ impl BackfillPlan {
         rests.map_or(ALIVE_EVERY, |until| until - now)
     }
 
-    /// The slots that a rule is missing and that can be computed now; whether the last one is its seam.
+    /// The evaluation times that a rule is missing and that can be computed now; and whether the
+    /// last one is the handover time.
     fn pending<'a>(&self, kept: &'a PlannedRule) -> Option<(&'a PlannedRule, EvaluationRange, bool)> {
         if kept.cyclic || kept.entry.complete {
             return None;
@@ -263,7 +265,7 @@ impl BackfillPlan {
         (!slots.is_empty()).then_some((kept, slots, ends_at_handover))
     }
 
-    /// Takes down what is done. Returns rules that are complete now.
+    /// Stores what is done. Returns the rules that are complete now.
     pub fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
         let mut complete = Vec::new();
         for TaskProgress { view, turn, slot, present, at_once, error } in reached {
@@ -284,7 +286,7 @@ impl BackfillPlan {
         complete
     }
 
-    /// The past of a rule cannot be read now.
+    /// The history of a rule cannot be read now.
     pub fn pause_rule(&mut self, view: ViewId, why: &str) {
         if let Some(kept) = self.rules.get_mut(&view) {
             kept.paused_until = Some(Instant::now() + RETRY_AFTER);
@@ -292,7 +294,7 @@ impl BackfillPlan {
         }
     }
 
-    /// Takes down why nothing could be written.
+    /// Stores why nothing could be written.
     pub fn failed(&mut self, views: &[ViewId], error: &str) {
         for view in views {
             if let Some(kept) = self.rules.get_mut(view) {
@@ -301,14 +303,14 @@ impl BackfillPlan {
         }
     }
 
-    /// Whether rules came or went since [`BackfillPlan::progress`] was asked.
+    /// Whether rules changed since the last [`BackfillPlan::progress`].
     pub fn is_unwritten(&self) -> bool {
         self.unwritten
     }
 
-    /// What goes to disk.
+    /// The progress to save.
     pub fn progress(&mut self, now: TimeMs) -> Option<BackfillProgress> {
-        // Before the rules are known there is nothing to say about them.
+        // Before the rules are known, nothing is known about them.
         if !self.has_rules {
             return None;
         }
@@ -321,12 +323,12 @@ impl BackfillPlan {
         Some(BackfillProgress::new(now, self.rules.values().map(|kept| kept.entry.clone()).collect()))
     }
 
-    /// Whether nothing is missing of any rule's past.
+    /// Whether the history of all rules is complete.
     pub fn is_complete(&self) -> bool {
         self.rules.values().all(|kept| kept.entry.complete)
     }
 
-    /// See [`super::RecordingHistory::backfill_status`].
+    /// As [`super::RecordingHistory::backfill_status`].
     pub fn report(&self, view: ViewId) -> Option<BackfillStatus> {
         let kept = self.rules.get(&view)?;
         let interval = kept.recording.interval;
@@ -376,19 +378,19 @@ impl PlannedRule {
         }
     }
 
-    /// The rule has another place or asks something else now, and records at the same slots: what
-    /// is computed stays.
+    /// The rule has another position or another plan, with the same evaluation times: what was
+    /// computed stays.
     fn go_on_as(&mut self, rule: RecordedRule, turn: u64) {
         self.entry.key.clone_from(&rule.key);
         if self.rule.spec.plan != rule.spec.plan {
-            // Series of the old expression that the new one does not have end at its first slot.
+            // Series that only the old expression has end at the first time of the new one.
             (self.definition_number, self.times_per_query) = (turn, PIECE_SLOTS);
             (self.paused_until, self.error) = (None, String::new());
         }
         self.rule = rule;
     }
 
-    /// Whether it has become complete just now.
+    /// Whether it has just become complete.
     fn update_complete(&mut self) -> bool {
         let whole = self.handover_time.is_some_and(|ends_at_handover| self.entry.done >= ends_at_handover);
         !std::mem::replace(&mut self.entry.complete, whole) && whole
@@ -450,7 +452,7 @@ mod tests {
         RecordedRule { view: ViewId(1), key: key.to_owned(), spec, backfill: 600 * MINUTE, lateness: None }
     }
 
-    /// The rule is done up to a slot, as of the definition that `batch` is about.
+    /// The rule is done up to a time, with the definition of `batch`.
     fn reach(rules: &mut BackfillPlan, batch: &BackfillBatch, slot: TimeMs) {
         let turn = batch.stretches[0].turn;
         let present = BTreeSet::from([Labels::from_pairs([("job", "a")])]);
@@ -469,7 +471,7 @@ mod tests {
         let (mut rules, batch) = begun("a");
         reach(&mut rules, &batch, 500 * MINUTE);
         rules.replace(vec![rule("b", MINUTE, "moved")], NOW, 0);
-        // What was under way for the old one is stored, but it is not what the new one computes.
+        // Results of the old definition are stored, but do not count for the new one.
         reach(&mut rules, &batch, 600 * MINUTE);
         let stretch = &rules.next().unwrap().stretches[0];
         assert_eq!(stretch.rule.spec.plan, rule("b", MINUTE, "").spec.plan);
@@ -490,7 +492,7 @@ mod tests {
         reach(&mut rules, &batch, 600 * MINUTE);
         let slots = rules.next().unwrap().stretches[0].slots;
         assert_eq!((slots.first, slots.interval, fresh), (400 * MINUTE, 5 * MINUTE, vec![ViewId(1)]));
-        // The view may still answer at the old slots.
+        // The view may still answer at the old times.
         rules.first_slot(ViewId(1), 1_002 * MINUTE);
         assert_eq!(rules.report(ViewId(1)).unwrap().to, 1_005 * MINUTE);
     }

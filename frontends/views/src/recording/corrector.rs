@@ -1,9 +1,9 @@
-//! `late_samples: correct`: slots that were evaluated before all their samples had come are
-//! computed again, and what differs is corrected in the store.
+//! `late_samples: correct`: evaluation times that were evaluated before all of their samples had
+//! arrived are computed again, and the differences are corrected in the store.
 //!
-//! A second after something came late, a niced thread computes the slots that it reaches, rule
-//! after rule in the order in which they read each other, and compares with what is stored. What a
-//! correction changes reaches the rules above.
+//! One second after a late sample, a thread of low priority computes the affected evaluation times,
+//! in the order in which rules read each other, and compares the results with the stored samples. A
+//! correction affects the rules that read the corrected series in turn.
 
 use super::evaluate::{HistoryUnavailable, PastRuleEvaluator};
 use super::late_samples::LateSampleMonitor;
@@ -27,7 +27,7 @@ use storage::store::{CorrectedValue, Correction, SeriesSamples, StoreError};
 /// A sample that was changed.
 pub(super) type SampleChange = (TimeMs, Labels, CorrectedValue);
 
-/// Who corrects.
+/// Corrects recorded samples.
 pub(super) struct Corrector {
     parts: Arc<RecordingHistoryServices>,
     late_samples: Arc<LateSampleMonitor>,
@@ -35,7 +35,7 @@ pub(super) struct Corrector {
     others: Option<PeersToAsk>,
     listeners: Arc<CorrectionListeners>,
     state: Mutex<CorrectorState>,
-    /// Series that corrections gave samples to: they may be in no column.
+    /// Series to which corrections added samples: these may be in no column.
     added: Mutex<HashSet<Labels>>,
     /// One pass at a time.
     turn: Mutex<()>,
@@ -47,9 +47,9 @@ pub(super) struct Corrector {
 #[derive(Default)]
 struct CorrectorState {
     dirty: PendingCorrections,
-    /// What the other processes are told to look for.
+    /// What the other processes must watch.
     watched: Arc<WatchList>,
-    /// Those of them that do not know it yet, as far as we know, and since when.
+    /// The processes that do not have it yet, as far as is known, and since when.
     unaware: BTreeMap<usize, TimeMs>,
 }
 
@@ -86,7 +86,7 @@ impl Corrector {
         }
     }
 
-    /// Of these rules, those with a bound are corrected.
+    /// Sets the rules; those with a bound for late samples are corrected.
     pub fn replace(&self, rules: &[RecordedRule]) {
         let now = self.parts.clock.now();
         let mut state = self.state.lock();
@@ -95,7 +95,8 @@ impl Corrector {
         let mut watched = WatchList { number: 0, schedules: state.dirty.schedules(), selectors };
         self.late_samples.watch(&watched);
         let Some(others) = &self.others else { return };
-        // Elsewhere a slot may have passed that has not come there, by the clock of that process.
+        // By the clock of another process, an evaluation time may have passed that has not passed
+        // here.
         watched.schedules.iter_mut().for_each(|schedule| schedule.delay -= CLOCKS_APART);
         if watched.schedules != state.watched.schedules || watched.selectors != state.watched.selectors {
             watched.number = state.watched.number + 1;
@@ -122,12 +123,12 @@ impl Corrector {
         self.late_samples.arrivals.end();
     }
 
-    /// Another process has something to say.
+    /// Another process has late samples to report.
     pub fn mark_due(&self, process: usize) {
         self.others.iter().for_each(|others| others.mark_due(process));
     }
 
-    /// Corrects what the samples that have come by now reach.
+    /// Corrects what the late samples so far affect.
     pub fn run_once(&self) {
         let _turn = self.turn.lock();
         self.others.iter().for_each(|others| self.poll_peers(others));
@@ -141,8 +142,8 @@ impl Corrector {
         }
     }
 
-    /// Takes in what came late to the other processes. Whoever does not answer is asked again in
-    /// the next pass, and says then what he has to say.
+    /// Gets the late samples of the other processes. A process that does not answer is polled again
+    /// in the next pass, and its report is not lost.
     fn poll_peers(&self, others: &PeersToAsk) {
         for process in others.take() {
             let watched = self.state.lock().watched.clone();
@@ -156,20 +157,20 @@ impl Corrector {
         }
     }
 
-    /// Takes in what another process says of the list of selectors with this number.
+    /// Applies the report of another process for the watch list with this number.
     fn apply_report(&self, process: usize, number: u64, report: LateSampleReport) {
         let now = self.parts.clock.now() + CLOCKS_APART;
         let mut state = self.state.lock();
         let CorrectorState { dirty, watched, unaware } = &mut *state;
         if watched.number != number {
-            // Rules came or went meanwhile: the numbers are those of other selectors.
+            // Rules changed in the meantime, so the numbers belong to other selectors.
             return dirty.all(now);
         }
         if report.overflown {
             dirty.all(now);
         }
         if let Some(since) = unaware.remove(&process) {
-            // Nobody looked there.
+            // That process did not watch during this time.
             dirty.since(since, now);
         }
         let items = report.items.iter();
@@ -177,7 +178,7 @@ impl Corrector {
         self.beyond.add(beyond.sum());
     }
 
-    /// Takes in what came late here.
+    /// Applies the late samples of this process.
     fn drain_local(&self) {
         let mut state = self.state.lock();
         let dirty = &mut state.dirty;
@@ -189,8 +190,8 @@ impl Corrector {
         self.beyond.add(beyond);
     }
 
-    /// Computes slots of one rule again; fails if the server stops, or nothing can be asked now:
-    /// then it is tried again.
+    /// Computes evaluation times of one rule again. Fails if the server stops or nothing can be
+    /// queried now; then it is tried again.
     fn ranges(&self, rule: &CorrectedRule, ranges: BTreeMap<TimeMs, TimeMs>, now: TimeMs) -> Result<(), ()> {
         let mut away = false;
         for (first, last) in ranges {
@@ -207,7 +208,7 @@ impl Corrector {
         if away { Err(()) } else { Ok(()) }
     }
 
-    /// Computes slots again, some at a time.
+    /// Computes evaluation times again, a few at a time.
     fn range(
         &self,
         rule: &CorrectedRule,
@@ -224,8 +225,8 @@ impl Corrector {
         Ok(())
     }
 
-    /// Computes slots again, and those behind them up to one that does not fail: whether a stale
-    /// marker stands there depends on them.
+    /// Computes evaluation times again, and those after them up to one that does not fail: whether
+    /// it has stale markers depends on them.
     fn recompute(
         &self,
         rule: &CorrectedRule,
@@ -266,14 +267,15 @@ impl Corrector {
         let changed = differences(&computed.samples, &stored, slots.last, own, grid);
         drop(added);
         if end == newest && (!changed.is_empty() || computed.failed.contains(&end)) {
-            // What is recorded next may end a series that has no value any more, or not end one that has.
+            // The next recorded time may end a series that no longer has a value, or not end one
+            // that has.
             self.state.lock().dirty.check_next(rule, end);
         }
         self.write(changed, now)
     }
 
-    /// The first slot that counts for what comes before `recorded_samples`: the rule's first one,
-    /// unless something was recorded before it, by the server that ran then or by backfill.
+    /// The first evaluation time that matters for what was recorded before these: the rule's first
+    /// one, unless something was recorded before it, by an earlier server process or by backfill.
     fn first_relevant_time(
         &self,
         rule: &CorrectedRule,
@@ -310,7 +312,7 @@ impl Corrector {
         let values = changed.iter().filter(|(.., to)| !matches!(to, CorrectedValue::Gone));
         added.extend(values.map(|(_, labels, _)| labels.clone()));
         drop(added);
-        // Windows hear of it a moment later.
+        // The rings of views receive the change a moment later.
         let by = self.parts.clock.now() + RECORDED_AFTER;
         let mut state = self.state.lock();
         for (t, labels, _) in changed.iter() {
@@ -325,7 +327,7 @@ impl Corrector {
 /// Why work ended early.
 enum CorrectionStop {
     Stopped,
-    /// Nobody answers now, or the store cannot.
+    /// A process or the store does not answer now.
     Away,
 }
 
@@ -347,9 +349,9 @@ impl From<HistoryUnavailable> for CorrectionStop {
     }
 }
 
-/// What has to change so that what is stored becomes what is wanted. Behind `last` only stale
-/// markers come and go. `own`: whether a series of which nothing is wanted is the rule's, and not
-/// one that somebody else wrote. `grid`: whether anything may change at a time.
+/// The changes that turn the stored samples into the wanted ones. After `last` only stale markers
+/// are added or removed. `own`: whether a series without wanted samples belongs to the rule.
+/// `is_evaluation_time`: whether a time may be changed.
 fn differences(
     wanted: &SamplesBySeries,
     stored: &BTreeMap<Labels, SeriesSamples>,
@@ -392,7 +394,7 @@ fn points(samples: &SeriesSamples) -> BTreeMap<TimeMs, CorrectedValue> {
     floats.chain(histograms).collect()
 }
 
-/// Equal but for what rounding may do to one answer that is computed in two ways.
+/// Equal except for rounding, when one value is computed in two ways.
 fn same(a: &CorrectedValue, b: &CorrectedValue) -> bool {
     match (a, b) {
         (CorrectedValue::Float(a), CorrectedValue::Float(b)) => {

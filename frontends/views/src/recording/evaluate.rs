@@ -1,4 +1,4 @@
-//! Questions about the past of one rule.
+//! Evaluates the plan of one rule over history.
 
 use super::RecordingHistoryServices;
 use super::limits::{PATIENCE, PIECE_SAMPLES, PRESENT_SLOTS};
@@ -8,25 +8,25 @@ use engine::query::{QueryAnswer, QueryError, QueryOptions, depends_on_query_time
 use std::collections::{BTreeMap, BTreeSet};
 use storage::model::{Labels, TimeMs};
 
-/// Why there is no answer, and none that the question is to blame for.
+/// Why there is no answer, other than an error of the query.
 pub(super) enum HistoryUnavailable {
-    /// The server stops: none will come any more.
+    /// The server is stopping.
     Stopped,
     /// The store or another process of the cluster does not answer.
     Failed(String),
 }
 
-/// What some slots hold.
+/// The samples of some evaluation times.
 #[derive(Default)]
 pub(super) struct ComputedSamples {
     pub samples: SamplesBySeries,
-    /// Slots whose evaluation fails: they hold nothing.
+    /// Times whose evaluation fails: they have no samples.
     pub failed: BTreeSet<TimeMs>,
-    /// Slots of which nobody knows: the question was too large, or took too long.
+    /// Times whose result is not known: the query was too large, or took too long.
     pub unknown: BTreeSet<TimeMs>,
 }
 
-/// Who asks for one rule.
+/// Evaluates one rule.
 pub(super) struct PastRuleEvaluator<'a> {
     pub parts: &'a RecordingHistoryServices,
     pub plan: &'a Plan,
@@ -34,8 +34,8 @@ pub(super) struct PastRuleEvaluator<'a> {
 }
 
 impl PastRuleEvaluator<'_> {
-    /// The answers at some slots. Several are asked for at once only with a limit on their samples:
-    /// who is refused asks for fewer.
+    /// The answers at some times. Queries for several times have a limit of samples: if it is
+    /// exceeded, the caller must use fewer times.
     pub fn query(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
         let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
         if slots.len() == 1 {
@@ -48,8 +48,8 @@ impl PastRuleEvaluator<'_> {
         self.parts.answers.range(self.plan, slots.first, slots.last, slots.interval, &options)
     }
 
-    /// The series with a value at the slot before `recorded_samples`; where that one failed, at the
-    /// one before it, and so on, but not before `from`.
+    /// The series with a value at the time before `slots`; if that evaluation failed, at the time
+    /// before it, and so on, but not before `from`.
     pub fn series_alive_before(
         &self,
         slots: EvaluationRange,
@@ -74,7 +74,7 @@ impl PastRuleEvaluator<'_> {
         Ok(present)
     }
 
-    /// The samples of a few slots, asked for one by one where they fail together.
+    /// The samples of a few evaluation times; evaluated one by one if they fail together.
     pub fn samples(
         &self,
         slots: EvaluationRange,
@@ -102,7 +102,7 @@ impl PastRuleEvaluator<'_> {
     }
 }
 
-/// What is wrong with the question.
+/// The error, if it is one of the query.
 pub(super) fn query_fault(error: QueryError) -> Result<QueryError, HistoryUnavailable> {
     match error {
         QueryError::Canceled(_) => Err(HistoryUnavailable::Stopped),

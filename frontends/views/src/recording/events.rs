@@ -1,4 +1,4 @@
-//! Who hears of corrections: subscriptions of recorded series.
+//! Sends corrections to subscriptions of recorded series.
 
 use super::corrector::SampleChange;
 use engine::live::LabelledSample;
@@ -11,23 +11,23 @@ use storage::store::CorrectedValue;
 /// What was corrected at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorrectionEvent {
-    /// The slot.
+    /// The evaluation time.
     pub t: TimeMs,
-    /// Rows that have another value, or one at all, there.
+    /// Rows with a new or another value there.
     pub upsert: Vec<LabelledSample>,
-    /// Rows that have none there any more.
+    /// Rows without a value there now.
     pub remove: Vec<Labels>,
 }
 
 /// A consumer of corrections.
 pub trait CorrectionListener: Send {
-    /// Takes what was corrected at one time. Must queue and return.
+    /// Receives what was corrected at one time. Must queue and return.
     fn corrected(&self, rows: CorrectionEvent);
     /// Whether it wants more.
     fn is_open(&self) -> bool;
 }
 
-/// A listener, and what picks the series it wants to hear of.
+/// A listener, and the selector of the series it listens to.
 type FilteredListener = (Vec<Matcher>, Box<dyn CorrectionListener>);
 
 /// All listeners.
@@ -35,14 +35,14 @@ type FilteredListener = (Vec<Matcher>, Box<dyn CorrectionListener>);
 pub(super) struct CorrectionListeners(Mutex<Vec<FilteredListener>>);
 
 impl CorrectionListeners {
-    /// Adds one; those that want no more go.
+    /// Adds a listener; closed ones are removed.
     pub fn add(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
         let mut all = self.0.lock();
         all.retain(|(_, listener)| listener.is_open());
         all.push((matchers, listener));
     }
 
-    /// Tells each of what it listens to, time by time.
+    /// Sends the changes to each listener that selects them, time by time.
     pub fn notify(&self, changed: &[SampleChange]) {
         for (matchers, listener) in self.0.lock().iter() {
             let wants = |(_, labels, _): &&SampleChange| matchers.iter().all(|m| m.matches_labels(labels));

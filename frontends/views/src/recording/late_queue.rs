@@ -1,5 +1,5 @@
-//! What comes late: every append is looked at, and kept in a bounded queue if a slot may have been
-//! evaluated without it.
+//! The queue of late samples: every append is checked, and kept in a bounded queue if an evaluation
+//! may have missed it.
 
 use super::limits::LATE_ITEMS;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -12,19 +12,19 @@ use storage::model::TimeMs;
 use storage::model::value::is_absent;
 use storage::store::{AppendObserver, ChangeData, ChangeEvent, ColumnLayout};
 
-/// Samples of one shard that came at one moment.
+/// Samples of one shard that arrived at one moment.
 pub(super) struct LateBatch {
     pub shard: u16,
-    /// When they came.
+    /// When they arrived.
     pub now: TimeMs,
     pub samples: LateSamples,
 }
 
-/// Which samples.
+/// The samples.
 pub(super) enum LateSamples {
-    /// A scrape's.
+    /// Those of a scrape.
     Columns(Arc<ColumnLayout>, TimeMs, Arc<[f64]>),
-    /// Single ones: slot, time.
+    /// Single ones: series slot, time.
     Single(Vec<(u32, TimeMs)>),
 }
 
@@ -41,7 +41,7 @@ impl LateSamples {
     }
 }
 
-/// When the slots of some rules are evaluated, and how far ahead of its slot such a rule looks.
+/// When some rules are evaluated, and how far after the evaluation time they read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct RuleSchedule {
     pub interval: i64,
@@ -51,7 +51,7 @@ pub(super) struct RuleSchedule {
 }
 
 impl RuleSchedule {
-    /// The newest time that a slot has looked at that may be evaluated by `now`.
+    /// The newest time that an evaluation by `now` may have read.
     fn seen(&self, now: TimeMs) -> TimeMs {
         let t = now - self.delay;
         t - (t - self.offset).rem_euclid(self.interval) + self.look_ahead
@@ -62,18 +62,18 @@ impl RuleSchedule {
 struct LateQueueState {
     items: Vec<LateBatch>,
     overflowed: bool,
-    /// There is something to do that is not in this queue.
+    /// There is work that is not in this queue.
     wake_requested: bool,
     ended: bool,
 }
 
-/// See the module.
+/// The queue.
 pub(super) struct LateSampleQueue {
     clock: Arc<dyn Clock>,
     schedules: RwLock<Vec<RuleSchedule>>,
     queue: Mutex<LateQueueState>,
     wakeup: Condvar,
-    /// Who else hears that something has come.
+    /// Called in addition when something has arrived.
     ring: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: Arc<Counter>,
 }
@@ -99,31 +99,31 @@ impl LateSampleQueue {
         let _ = self.ring.set(ring);
     }
 
-    /// From now on these slots count.
+    /// Sets the schedules.
     pub fn watch(&self, schedules: Vec<RuleSchedule>) {
         *self.schedules.write() = schedules;
     }
 
-    /// Counts that more came than somebody behind the queue can keep.
+    /// Counts an overflow in a reader of the queue.
     pub fn overflown(&self) {
         self.overflows.inc();
     }
 
-    /// What has come, and whether more has than was kept.
+    /// Removes and returns what has arrived, and whether something was dropped.
     pub fn take(&self) -> (Vec<LateBatch>, bool) {
         let mut queue = self.queue.lock();
         queue.wake_requested = false;
         (std::mem::take(&mut queue.items), std::mem::take(&mut queue.overflowed))
     }
 
-    /// Ends [`LateSampleQueue::wait`] for this time, as something that has come does.
+    /// Ends the current [`LateSampleQueue::wait`], as an arrival does.
     pub fn wake(&self) {
         self.queue.lock().wake_requested = true;
         self.wakeup.notify_all();
     }
 
-    /// Sleeps until something has come (or does not wait for that, if there is something to do
-    /// already), and a little more so that the rest of it has, too; `false`: it is over.
+    /// Sleeps until something has arrived (with `at_once` not at all), and then a little longer so
+    /// that more arrives. `false`: the queue was ended.
     pub fn wait(&self, settle: Duration, at_once: bool) -> bool {
         let mut queue = self.queue.lock();
         while !at_once && queue.items.is_empty() && !queue.overflowed && !queue.wake_requested && !queue.ended
@@ -136,7 +136,7 @@ impl LateSampleQueue {
         !queue.ended
     }
 
-    /// Ends [`LateSampleQueue::wait`].
+    /// Ends [`LateSampleQueue::wait`] for good.
     pub fn end(&self) {
         self.queue.lock().ended = true;
         self.wakeup.notify_all();
@@ -145,7 +145,7 @@ impl LateSampleQueue {
     fn push(&self, arrived: LateBatch) {
         let mut queue = self.queue.lock();
         if queue.items.len() >= LATE_ITEMS {
-            // All that is within the bound will be looked at again instead.
+            // Everything within the bound is computed again instead.
             queue.items.clear();
             queue.overflowed = true;
             self.overflows.inc();

@@ -1,9 +1,8 @@
-//! What comes late to the store of this process, told by the selectors that see it.
+//! Late samples of this process' store, by the selectors that match them.
 //!
-//! Where rules stand, the corrector takes it from here. Another process of a cluster has rules of
-//! its own none: there process 0 says what is to be watched and asks for reports ([`super::remote`]
-//! is its side). A report is kept until whoever asked has it, so nothing is lost if the question
-//! fails half-way.
+//! In process 0 the corrector reads them here. The other processes of a cluster have no rules:
+//! process 0 sends them what to watch and polls for reports ([`super::remote`] is its side). A
+//! report is kept until process 0 has received it, so nothing is lost if the poll fails half-way.
 
 use super::late_queue::{LateBatch, LateSampleQueue};
 use super::limits::{KNOWN_SERIES, REPORT_ITEMS};
@@ -18,55 +17,55 @@ use storage::metrics::Metrics;
 use storage::model::{SeriesRef, TimeMs};
 use storage::store::Store;
 
-/// Process 0, as another process talks to it during one question.
+/// Process 0 during one poll, as another process sees it.
 pub trait LateSampleExchange {
-    /// Has it say what is to be watched: that is news here.
+    /// Gets the current watch list, which has changed.
     fn watched(&mut self) -> Result<WatchList, QueryError>;
-    /// Gives it the report; returns when it has it.
+    /// Sends the report. Returns when process 0 has received it.
     fn deliver(&mut self, report: &LateSampleReport) -> Result<(), QueryError>;
 }
 
-/// See the module.
+/// Watches the appends to the store of this process.
 pub struct LateSampleMonitor {
     store: Arc<Store>,
     pub(super) arrivals: Arc<LateSampleQueue>,
     state: Mutex<MonitorState>,
-    /// What was not told yet; one question at a time.
+    /// What was not reported yet; one poll at a time.
     unsent: Mutex<UnsentReport>,
 }
 
 #[derive(Default)]
 struct MonitorState {
     selectors: SelectorIndex,
-    /// The selectors that series are in, by shard and slot.
+    /// The selectors that match a series, by shard and series slot.
     selectors_by_series: HashMap<(u16, u32), SelectorIds>,
 }
 
-/// A report on its way.
+/// A report that was not delivered yet.
 #[derive(Default)]
 struct UnsentReport {
-    /// Which list of selectors it speaks of.
+    /// Number of its watch list.
     number: u64,
-    /// Selector, time and when it came: how many samples.
+    /// The number of samples by selector, time, and time of arrival.
     items: BTreeMap<(u32, TimeMs, TimeMs), u64>,
     overflown: bool,
 }
 
 impl LateSampleMonitor {
-    /// From now on every append to `store` is looked at; nothing is late before something is watched.
+    /// From now on every append to `store` is checked; nothing is late before something is watched.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleMonitor {
         let arrivals = Arc::new(LateSampleQueue::new(clock, metrics));
         store.set_watch(arrivals.clone());
         LateSampleMonitor { store, arrivals, state: Mutex::default(), unsent: Mutex::default() }
     }
 
-    /// `ring` is called when something has come and nothing had since it was last asked for. It is
-    /// called under a shard's lock: must not wait.
+    /// Sets a callback for the first arrival since the last poll. It is called under a shard's
+    /// lock, so it must not block.
     pub fn ring_with(&self, ring: Box<dyn Fn() + Send + Sync>) {
         self.arrivals.set_on_arrival(ring);
     }
 
-    /// From now on this counts.
+    /// Sets what is watched.
     pub(super) fn watch(&self, watched: &WatchList) {
         let mut state = self.state.lock();
         *state = MonitorState {
@@ -76,7 +75,8 @@ impl LateSampleMonitor {
         self.arrivals.watch(watched.schedules.clone());
     }
 
-    /// Calls `each(selectors, time, when it came)` for what has come late; whether more has than was kept.
+    /// Calls `each(selectors, time, time of arrival)` for the late samples. Returns whether some
+    /// were dropped.
     pub(super) fn take(&self, mut each: impl FnMut(&[u32], TimeMs, TimeMs)) -> bool {
         let mut state = self.state.lock();
         let (arrived, overflown) = self.arrivals.take();
@@ -96,12 +96,13 @@ impl LateSampleMonitor {
         overflown
     }
 
-    /// Answers process 0, which goes by the list of selectors with this number.
+    /// Answers process 0, whose watch list has this number.
     pub fn answer(&self, number: u64, asker: &mut dyn LateSampleExchange) -> Result<(), QueryError> {
         let mut untold = self.unsent.lock();
         if untold.number != number {
             let watched = asker.watched()?;
-            // What is not told speaks of other selectors; what still waits is told by the new ones.
+            // Undelivered items belong to other selectors; samples still in the queue are reported
+            // with the new ones.
             let overflown = untold.overflown || !untold.items.is_empty();
             *untold = UnsentReport { number: watched.number, overflown, ..UnsentReport::default() };
             self.watch(&watched);

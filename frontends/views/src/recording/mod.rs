@@ -1,19 +1,20 @@
-//! The past of recording rules: what they would have recorded had they stood earlier, and had all
-//! samples come in time.
+//! The history of recording rules: what they would have recorded if they had existed earlier
+//! (backfill), and if all samples had arrived in time (correction).
 //!
-//! `backfill: 30d` on a rule: a thread of its own asks the rule's plan over history, piece by
-//! piece, and writes what comes as blocks. The rule itself stands meanwhile; its first slot is the
-//! *seam*: slots before it are computed, it and those behind are recorded. [`backfill_plan`] says
-//! what is next, [`backfill`] does it, [`progress_file`] keeps on disk how far it is.
+//! `backfill: 30d` on a rule: a thread evaluates the rule's plan over history, piece by piece, and
+//! writes the results as blocks. Meanwhile the rule is recorded live. Its first live evaluation is
+//! the *handover time*: evaluation times before it are computed, it and later ones are recorded.
+//! [`backfill_plan`] decides what is next, [`backfill`] does it, [`progress_file`] saves the
+//! progress.
 //!
-//! `late_samples: correct` on a group: [`late_queue`] looks at every append, [`late_samples`] says
-//! whose [`selector_index`] see what is late, [`pending`] knows whose slots it reaches,
-//! [`corrector`] computes those again and corrects the store; the listeners of [`events`] hear of
-//! it. In a cluster process 0 does that; the others only have a lookout, which it asks
-//! ([`remote`]).
+//! `late_samples: correct` on a group: [`late_queue`] checks every append, [`late_samples`] finds
+//! the selectors ([`selector_index`]) that match late samples, [`pending`] has the affected
+//! evaluation times, and [`corrector`] computes those again and corrects the store; the listeners
+//! of [`events`] receive the changes. In a cluster process 0 does that; it polls the others for
+//! their late samples ([`remote`]).
 //!
-//! Both [`evaluate`] the query runtime, and turn answers into the samples that the recorder would
-//! have written ([`recorded_samples`]).
+//! Both evaluate plans with the query runtime ([`evaluate`]), and turn the answers into the samples
+//! that the recorder would have written ([`recorded_samples`]).
 
 pub mod backfill;
 mod backfill_plan;
@@ -53,83 +54,84 @@ use storage::metrics::Metrics;
 use storage::model::{Matcher, TimeMs};
 use storage::store::Store;
 
-/// A recording rule with a past.
+/// A recording rule, with the options for its history.
 #[derive(Clone, Debug)]
 pub struct RecordedRule {
     /// Its view.
     pub view: ViewId,
-    /// Which rule it is; the same after a restart.
+    /// Identity of the rule; the same after a restart.
     pub key: String,
-    /// What stands.
+    /// Specification of the view.
     pub spec: ViewSpec,
-    /// How far back it is wanted, ms; 0: not at all.
+    /// How much history is computed, in ms; 0: none.
     pub backfill: i64,
-    /// How late samples may come and still count, ms; `None`: what is evaluated stays.
+    /// How late samples may arrive and still count, in ms; `None`: recorded samples stay.
     pub lateness: Option<i64>,
 }
 
-/// How far the past of a rule is.
+/// The progress of a rule's backfill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackfillStatus {
-    /// The first slot.
+    /// The first evaluation time.
     pub from: TimeMs,
-    /// The slot at which what is recorded live begins; while that is not known, the last slot to be
-    /// computed so far.
+    /// The handover time, at which live recording begins; while that is not known, the last time
+    /// that will be computed so far.
     pub to: TimeMs,
-    /// All slots before this one are computed.
+    /// All evaluation times before this one are computed.
     pub done_until: TimeMs,
-    /// What is going on.
+    /// The state.
     pub state: BackfillState,
-    /// The latest failure; empty: none.
+    /// The latest error; empty: none.
     pub error: String,
 }
 
-/// What is going on.
+/// The state of a rule's backfill.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackfillState {
-    /// There are slots to compute.
+    /// There are evaluation times to compute.
     Running,
-    /// All that can be is computed; the first slot that is recorded live has not come, or that of a
-    /// rule it reads.
+    /// Everything that can be computed is; the first live evaluation of the rule, or of a rule it
+    /// reads, is awaited.
     Waiting,
-    /// Nothing is missing.
+    /// The history is complete.
     Done,
-    /// It cannot be done; the error says why.
+    /// The history cannot be computed; the error says why.
     Failed,
 }
 
-/// What the work needs of the house.
+/// What backfill and correction use.
 pub struct RecordingHistoryServices {
-    /// Who answers. It should be nobody else's, with few threads: questions are large.
+    /// Evaluates queries. Should have few threads and no other users, because the queries are
+    /// large.
     pub answers: Arc<dyn QueryEngine>,
-    /// Where samples are.
+    /// The store.
     pub store: Arc<Store>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Settings of each question.
+    /// Options of each query.
     pub options: QueryOptions,
-    /// Where the data directory is.
+    /// The disk with the data directory.
     pub disk: Arc<dyn Disk>,
-    /// Self-metrics.
+    /// Metrics.
     pub metrics: Metrics,
-    /// Who corrects what late samples reach.
+    /// Which process corrects.
     pub corrects: CorrectionRole,
-    /// Who works.
+    /// Who does the work.
     pub execution: Execution,
 }
 
-/// Who corrects what late samples reach.
+/// Which process corrects what late samples affect.
 pub enum CorrectionRole {
-    /// This process, which is alone.
+    /// This process; there are no others.
     Alone,
-    /// This one; samples come to others, too.
+    /// This process; samples also arrive at others.
     First(Arc<dyn LateSampleClient>),
-    /// Another one, which asks what came late here: [`RecordingHistory::late_samples`].
+    /// Another process, which polls this one: [`RecordingHistory::late_samples`].
     Another,
 }
 
-/// The handle.
+/// The handle of backfill and correction.
 pub struct RecordingHistory {
     shared: Arc<BackfillShared>,
     late_samples: Arc<LateSampleMonitor>,
@@ -140,18 +142,18 @@ pub struct RecordingHistory {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the thread and everybody else have in common.
+/// What the thread and the callers share.
 struct BackfillShared {
     parts: Arc<RecordingHistoryServices>,
     place: ProgressFile,
     rules: Mutex<BackfillPlan>,
     woken: Condvar,
-    /// How far live windows look back, ms.
+    /// How far back views read, in ms.
     reach: AtomicI64,
 }
 
 impl RecordingHistory {
-    /// Starts what works; it sleeps until there are rules. `dir`: the data directory.
+    /// Starts the threads; they sleep until there are rules. `dir`: the data directory.
     pub fn start(parts: RecordingHistoryServices, dir: &Path) -> Result<Arc<RecordingHistory>, String> {
         let parts = Arc::new(parts);
         let place = ProgressFile::new(parts.disk.clone(), dir);
@@ -190,15 +192,14 @@ impl RecordingHistory {
         }))
     }
 
-    /// Does what is due now, where there are no threads: corrections, and a piece of the past.
+    /// Does what is due now, if there are no threads: corrections, and a piece of backfill.
     pub fn turn(&self) {
         self.correct_now();
         self.work.turn();
     }
 
-    /// These are all recording rules; some have a past that is wanted, or samples that are
-    /// corrected. Returns consumers for views that are new: each wants to hear of its view's first
-    /// slot and goes then.
+    /// Sets all recording rules; some have a history to compute, or are corrected. Returns
+    /// consumers for new views: each waits for the first evaluation of its view and then ends.
     pub fn set_rules(&self, rules: Vec<RecordedRule>, reach: i64) -> Vec<(ViewId, Box<dyn Sink>)> {
         self.shared.reach.store(reach, Relaxed);
         self.corrector.iter().for_each(|corrector| corrector.replace(&rules));
@@ -214,38 +215,38 @@ impl RecordingHistory {
         fresh.into_iter().map(sink).collect()
     }
 
-    /// How far the past of a view is; `None`: it has none.
+    /// The progress of a view's backfill; `None`: it has none.
     pub fn backfill_status(&self, view: ViewId) -> Option<BackfillStatus> {
         self.shared.rules.lock().report(view)
     }
 
-    /// Whether nothing is missing of any rule's past.
+    /// Whether the history of all rules is complete.
     pub fn is_complete(&self) -> bool {
         self.shared.rules.lock().is_complete()
     }
 
-    /// Corrects what late samples reach that have come by now, and returns when that is done.
+    /// Corrects what the late samples so far affect. Returns when that is done.
     pub fn correct_now(&self) {
         self.corrector.iter().for_each(|corrector| corrector.run_once());
     }
 
-    /// What came late to this process.
+    /// The late samples of this process.
     pub fn late_samples(&self) -> Arc<LateSampleMonitor> {
         self.late_samples.clone()
     }
 
-    /// Something came late to another process of the cluster, and nothing had since that was last asked.
+    /// Another process of the cluster has its first late samples since the last poll.
     pub fn late_samples_at(&self, process: usize) {
         self.corrector.iter().for_each(|corrector| corrector.mark_due(process));
     }
 
-    /// From now on `listener` hears of corrected samples of series that satisfy all matchers.
+    /// From now on `listener` receives corrected samples of series that match all matchers.
     pub fn on_correction(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
         self.listeners.add(matchers, listener);
     }
 
-    /// Corrects what has come late, gives up what else is under way, and ends the threads. What is
-    /// not computed of the past is computed after the next start.
+    /// Corrects what late samples affect, cancels other work, and ends the threads. The rest of the
+    /// history is computed after the next start.
     pub fn stop(&self) {
         self.corrector.iter().for_each(|corrector| {
             corrector.end();
@@ -261,7 +262,7 @@ impl RecordingHistory {
     }
 }
 
-/// The threads that work.
+/// Starts the threads.
 fn threads(
     work: &Arc<BackfillWorker>,
     corrector: Option<&Arc<Corrector>>,
@@ -283,7 +284,7 @@ impl Drop for RecordingHistory {
     }
 }
 
-/// Hears of the first evaluation of a view that succeeds: where one fails, nothing is recorded.
+/// Waits for the first evaluation of a view that succeeds; a failed one records nothing.
 struct FirstEvaluationSink {
     shared: Weak<BackfillShared>,
     view: ViewId,
@@ -291,7 +292,7 @@ struct FirstEvaluationSink {
 
 impl Sink for FirstEvaluationSink {
     fn push(&mut self, event: TapEvent) -> bool {
-        // Everything else comes with failures, too.
+        // All other events come with failures as well.
         let TapEvent::Progress { t } = event else { return true };
         if let Some(shared) = self.shared.upgrade() {
             shared.rules.lock().first_slot(self.view, t);

@@ -1,5 +1,5 @@
-//! Which slots of which rules must be computed again, because a sample they look at came behind
-//! their evaluation.
+//! The evaluation times of rules that must be computed again, because a sample they read arrived
+//! after their evaluation.
 
 use super::RecordedRule;
 use super::backfill_plan::reaches;
@@ -15,43 +15,44 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
-/// A rule whose slots are corrected.
+/// A rule whose recorded samples are corrected.
 pub(super) struct CorrectedRule {
     pub view: ViewId,
     pub name: String,
     pub plan: Plan,
     pub recording: RecordingSpec,
-    /// It stands since before this slot. Of earlier ones only those are corrected at which
-    /// something is recorded: nobody knows of the others whether they were evaluated.
+    /// The rule has existed since before this time. Of earlier times, only those with recorded
+    /// samples are corrected: it is not known whether the others were evaluated.
     pub since: TimeMs,
-    /// What is recorded before this slot stays: another expression, or another grid, recorded it.
+    /// What was recorded before this time stays: it came from another expression, or from other
+    /// evaluation times.
     pub from: TimeMs,
-    /// How late a sample may come, ms.
+    /// How late a sample may be, in ms.
     lateness: i64,
     sights: Vec<SelectorVisibility>,
     /// The length of the longest chain of recorded rules below it.
     level: u64,
-    /// No other rule records series that could be taken for its own.
+    /// No other rule records series that may be mistaken for its own.
     pub exclusive_name: bool,
 }
 
-/// Slots from the first to the second, both included; ranges neither overlap nor touch.
+/// Evaluation times from the first to the second, both included; ranges neither overlap nor touch.
 type TimeRanges = BTreeMap<TimeMs, TimeMs>;
-/// Numbers of a rule and of one of its sights.
+/// The numbers of a rule and of one of its selectors.
 type SelectorUse = (u32, u32);
 
-/// See the module.
+/// The rules, and their evaluation times to compute again.
 #[derive(Default)]
 pub(super) struct PendingCorrections {
     rules: Vec<Arc<CorrectedRule>>,
     ranges: HashMap<ViewId, TimeRanges>,
     selectors: SelectorIndex,
-    /// By selector: whose sights it is.
+    /// By selector: the rules that use it.
     readers: Vec<Vec<SelectorUse>>,
 }
 
 impl PendingCorrections {
-    /// Only these rules count; what is dirty of them stays so, if they ask what they asked. `all`:
+    /// Sets the rules. Pending times of a rule stay if its plan and times are the same. `all`:
     /// every recording rule.
     pub fn replace(&mut self, all: &[RecordedRule], options: &QueryOptions, now: TimeMs) {
         let specs = || all.iter().map(|rule| (rule.view, &rule.spec));
@@ -100,7 +101,7 @@ impl PendingCorrections {
         self.index();
     }
 
-    /// Whether a rule is still asked what it was asked.
+    /// Whether a rule still has the same plan and evaluation times.
     fn is_current(&self, rule: &CorrectedRule) -> bool {
         self.rules.iter().any(|known| known.view == rule.view && known.is(&rule.plan, &rule.recording))
     }
@@ -120,7 +121,7 @@ impl PendingCorrections {
         &self.selectors
     }
 
-    /// When the rules are evaluated.
+    /// The schedules of the rules.
     pub fn schedules(&self) -> Vec<RuleSchedule> {
         let of = |rule: &Arc<CorrectedRule>| {
             let RecordingSpec { interval, offset, delay, .. } = rule.recording;
@@ -133,8 +134,8 @@ impl PendingCorrections {
         all
     }
 
-    /// A sample at `t` that these selectors see came at `now`; slots until `by` may have been
-    /// evaluated without it. Returns how many rules find that too late.
+    /// A sample at `t` that these selectors match arrived at `now`; evaluations up to `by` may have
+    /// missed it. Returns for how many rules it is too late.
     pub fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
         let mut beyond = 0;
         for (rule, sight) in self.readers(selectors) {
@@ -147,8 +148,8 @@ impl PendingCorrections {
         beyond
     }
 
-    /// A recorded sample at `t` was corrected: rules that read it follow, of which slots may have
-    /// been evaluated without it until `by`.
+    /// A recorded sample at `t` was corrected: marks the rules that read it, whose evaluations up
+    /// to `by` may have missed it.
     pub fn mark_readers(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
         let seen = self.selectors.seen(labels);
         for (rule, sight) in self.readers(&seen) {
@@ -156,13 +157,13 @@ impl PendingCorrections {
         }
     }
 
-    /// Rules with the sights that these selectors are.
+    /// The rules that use these selectors, with their selectors.
     fn readers(&self, selectors: &[u32]) -> Vec<(Arc<CorrectedRule>, u32)> {
         let readers = selectors.iter().filter_map(|selector| self.readers.get(*selector as usize)).flatten();
         readers.map(|(rule, sight)| (self.rules[*rule as usize].clone(), *sight)).collect()
     }
 
-    /// Everything that was evaluated after `from` is to be computed again.
+    /// Marks everything that was evaluated after `from`.
     pub fn since(&mut self, from: TimeMs, now: TimeMs) {
         for rule in self.rules.clone() {
             let first = rule.evaluated(from) + rule.recording.interval;
@@ -170,15 +171,15 @@ impl PendingCorrections {
         }
     }
 
-    /// These slots of a rule could not be computed: they are tried again, as long as late samples
-    /// could still reach them.
+    /// These times of a rule could not be computed: they are tried again, while late samples could
+    /// still affect them.
     pub fn again(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs, now: TimeMs) {
         if self.is_current(rule) {
             self.add(rule, first.max(rule.oldest_slot(now)), last);
         }
     }
 
-    /// Everything within the bounds is to be computed again.
+    /// Marks everything within the bounds.
     pub fn all(&mut self, now: TimeMs) {
         for rule in self.rules.clone() {
             let last = rule.evaluated(now);
@@ -186,7 +187,7 @@ impl PendingCorrections {
         }
     }
 
-    /// A sample at `t` came at `now`, and slots may have been evaluated without it until `by`.
+    /// A sample at `t` arrived at `now`; evaluations up to `by` may have missed it.
     fn mark(&mut self, rule: &CorrectedRule, sight: u32, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
         let sight = &rule.sights[sight as usize];
         let last = rule.evaluated(by);
@@ -202,8 +203,8 @@ impl PendingCorrections {
         }
     }
 
-    /// The next rule with dirty slots that are recorded by `now`, rules that others read first, and
-    /// those slots.
+    /// The next rule with pending times that are recorded by `now`, with these times. Rules that
+    /// others read come first.
     pub fn take(&mut self, now: TimeMs) -> Option<(Arc<CorrectedRule>, TimeRanges)> {
         let due = |rule: &&Arc<CorrectedRule>| {
             let first = self.ranges.get(&rule.view).and_then(|ranges| ranges.keys().next());
@@ -223,7 +224,7 @@ impl PendingCorrections {
         Some((rule, due))
     }
 
-    /// The first slot behind `t` of a rule has to be looked at when it is recorded.
+    /// The first evaluation time after `t` must be checked when it is recorded.
     pub fn check_next(&mut self, rule: &CorrectedRule, t: TimeMs) {
         let next = t + rule.recording.interval;
         if self.is_current(rule) {
@@ -231,43 +232,44 @@ impl PendingCorrections {
         }
     }
 
-    /// Whether some slots are dirty that are not recorded yet.
+    /// Whether there are no pending times.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 }
 
-/// Selectors look at most so far ahead of their evaluation, ms; further only if they look at any time.
+/// How far after their evaluation time selectors may read, in ms; further only if they read any
+/// time.
 const MOST_AHEAD: i64 = 86_400_000;
 
 impl CorrectedRule {
-    /// Whether it asks that, and records it so.
+    /// Whether it has this plan and records it like this.
     fn is(&self, plan: &Plan, recording: &RecordingSpec) -> bool {
         self.plan == *plan && self.recording == *recording
     }
 
-    /// The last slot that is recorded by `now`.
+    /// The last time that is recorded by `now`.
     pub fn recorded(&self, now: TimeMs) -> TimeMs {
         self.evaluated(now - RECORDED_AFTER)
     }
 
-    /// Slots before this time are not computed again any more.
+    /// Evaluation times before this are not computed again.
     fn oldest(&self, now: TimeMs) -> TimeMs {
         now - self.lateness - self.recording.delay - self.recording.interval - PASS_MS
     }
 
-    /// The first slot that is still computed again.
+    /// The first evaluation time that is still computed again.
     fn oldest_slot(&self, now: TimeMs) -> TimeMs {
         self.recording.slot_at(self.oldest(now)) + self.recording.interval
     }
 
-    /// The last slot that may have been evaluated by `now`.
+    /// The last time that may have been evaluated by `now`.
     pub fn evaluated(&self, now: TimeMs) -> TimeMs {
         self.recording.slot_at(now - self.recording.delay)
     }
 }
 
-/// Adds slots, and joins what touches.
+/// Adds evaluation times, and joins ranges that touch.
 fn insert(ranges: &mut TimeRanges, mut first: TimeMs, mut last: TimeMs, interval: i64) {
     while let Some((from, to)) = ranges.range(..=last + interval).next_back().map(|(f, t)| (*f, *t)) {
         if to < first - interval {

@@ -1,7 +1,8 @@
-//! How far backfill is, on disk: `backfill.json` in the data directory (`docs/format/backfill.md`).
+//! The progress of backfill on disk: `backfill.json` in the data directory
+//! (`docs/format/backfill.md`).
 //!
-//! Replaced as a whole after each block. What it says is done is in blocks; what it does not say is
-//! done again, and finds its samples stored already.
+//! Replaced as a whole after each block. What it says is done is in blocks; everything else is
+//! computed again, and samples that are stored already are skipped.
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -13,39 +14,39 @@ use storage::model::TimeMs;
 const VERSION: u32 = 1;
 const FILE: &str = "backfill.json";
 
-/// What the file holds.
+/// The contents of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackfillProgress {
     version: u32,
     /// When all complete rules were last known to be recorded live.
     pub alive: TimeMs,
-    /// The rules that have a past to compute, or had.
+    /// The rules that have, or had, a history to compute.
     pub rules: Vec<RuleProgress>,
 }
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleProgress {
-    /// Which rule: it stays the same when the expression changes.
+    /// Identity of the rule: it stays the same when the expression changes.
     pub key: String,
-    /// How far back was asked for, ms.
+    /// How much history was requested, in ms.
     pub asked: i64,
-    /// The first slot.
+    /// The first evaluation time.
     pub from: TimeMs,
-    /// Slots up to this one are computed.
+    /// Evaluation times up to this one are computed.
     pub done: TimeMs,
-    /// Nothing is missing before what was recorded live.
+    /// Nothing is missing before the live recording.
     pub complete: bool,
 }
 
 impl BackfillProgress {
-    /// Nothing yet.
+    /// Progress in the current version of the format.
     pub fn new(alive: TimeMs, rules: Vec<RuleProgress>) -> BackfillProgress {
         BackfillProgress { version: VERSION, alive, rules }
     }
 }
 
-/// Where it is kept.
+/// The file.
 #[derive(Clone)]
 pub struct ProgressFile {
     disk: Arc<dyn Disk>,
@@ -53,13 +54,13 @@ pub struct ProgressFile {
 }
 
 impl ProgressFile {
-    /// In the data directory `dir`.
+    /// The file in the data directory `dir`.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> ProgressFile {
         ProgressFile { disk, path: dir.join(FILE) }
     }
 
-    /// What was written last. Damage costs work, not samples: all is computed again, and what is
-    /// stored stays.
+    /// The saved progress. If the file is damaged, work is repeated but no samples are lost:
+    /// everything is computed again, and stored samples stay.
     pub fn read(&self) -> Option<BackfillProgress> {
         let found = checksummed_file::read(&*self.disk, &self.path).map_err(|e| e.to_string());
         let parse = |text: String| match serde_json::from_str::<BackfillProgress>(&text) {
@@ -77,7 +78,7 @@ impl ProgressFile {
         }
     }
 
-    /// Replaces it; durable on return.
+    /// Replaces the file; durable on return.
     pub fn write(&self, progress: &BackfillProgress) -> Result<(), String> {
         let text = serde_json::to_string(progress).map_err(|e| e.to_string())?;
         checksummed_file::write(&*self.disk, &self.path, &format!("{text}\n"))

@@ -1,8 +1,8 @@
-//! What a rule records at its slots, out of answers about many slots at once.
+//! The samples that a rule records, computed from answers for many evaluation times at once.
 //!
-//! The same samples as [`engine::live::recorder::Recorder`] writes slot by slot: labels of the
-//! rule, a stale marker at the first slot at which a row is gone, nothing at a slot whose
-//! evaluation failed.
+//! They are the same as those that [`engine::live::recorder::Recorder`] writes one time after the
+//! other: the labels of the rule, a stale marker at the first time at which a row is gone, nothing
+//! at a time whose evaluation failed.
 
 use engine::live::ViewKind;
 use engine::live::recorder::recorded_labels;
@@ -14,31 +14,31 @@ use storage::model::value::STALE;
 use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
 use storage::store::SeriesSamples;
 
-/// Slots `first, first + interval, …, last`.
+/// The evaluation times `first, first + interval, …, last`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct EvaluationRange {
-    /// The first one.
+    /// The first time.
     pub first: TimeMs,
-    /// The last one.
+    /// The last time.
     pub last: TimeMs,
-    /// Their distance, ms.
+    /// Time between them, in ms.
     pub interval: i64,
 }
 
-/// What a recording rule writes; times are those of its samples, not of its evaluations.
+/// What a recording rule writes. Times are those of its samples, not of its evaluations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingSpec {
-    /// The metric's name.
+    /// The metric name.
     pub record: String,
-    /// Labels set on all series.
+    /// Labels that are set on all series.
     pub labels: Vec<(String, String)>,
-    /// Distance of samples, ms.
+    /// Time between samples, in ms.
     pub interval: i64,
-    /// Samples lie at `k * interval + offset`.
+    /// Samples are at `k * interval + offset`.
     pub offset: i64,
-    /// Evaluations happen so much later than the times they are about, ms.
+    /// How much later than the time of its samples the rule is evaluated, in ms.
     pub delay: i64,
-    /// Most series at a slot; 0: no limit.
+    /// Most series per evaluation; 0: no limit.
     pub limit: usize,
 }
 
@@ -46,12 +46,12 @@ pub struct RecordingSpec {
 pub type SamplesBySeries = BTreeMap<Labels, SeriesSamples>;
 
 impl EvaluationRange {
-    /// Their number.
+    /// The number of times.
     pub fn len(&self) -> usize {
         if self.last < self.first { 0 } else { ((self.last - self.first) / self.interval) as usize + 1 }
     }
 
-    /// Whether there is none.
+    /// Whether there are no times.
     pub fn is_empty(&self) -> bool {
         self.last < self.first
     }
@@ -67,7 +67,7 @@ impl EvaluationRange {
 }
 
 impl RecordingSpec {
-    /// What a view records; `None`: it does not.
+    /// What a view records; `None`: nothing.
     pub fn of(kind: &ViewKind) -> Option<RecordingSpec> {
         let ViewKind::Recorded { record, labels, interval, offset, query_offset, limit } = kind else {
             return None;
@@ -82,19 +82,19 @@ impl RecordingSpec {
         })
     }
 
-    /// The latest slot that is not after `t`.
+    /// The latest evaluation time that is not after `t`.
     pub fn slot_at(&self, t: TimeMs) -> TimeMs {
         t - (t - self.offset).rem_euclid(self.interval)
     }
 
-    /// What picks its series, and perhaps others of the same name.
+    /// Matchers for its series, which may match others of the same name.
     pub fn matchers(&self) -> Vec<Matcher> {
         let set = self.labels.iter().filter(|(name, value)| !value.is_empty() && name != METRIC_NAME);
         let set = set.map(|(name, value)| Matcher::equal(name.as_str(), value.as_str()));
         std::iter::once(Matcher::equal(METRIC_NAME, self.record.as_str())).chain(set).collect()
     }
 
-    /// Whether another rule may record the same series: nothing that is set tells them apart.
+    /// Whether another rule may record the same series, because no label that is set differs.
     pub fn may_share(&self, other: &RecordingSpec) -> bool {
         let differs = |(name, value): &(String, String)| {
             other.labels.iter().any(|(other, theirs)| other == name && theirs != value)
@@ -102,8 +102,8 @@ impl RecordingSpec {
         self.record == other.record && !self.labels.iter().any(differs)
     }
 
-    /// The samples of `slots`. `present` are the series that had a value at the slot before, and
-    /// then those that have one at the last. The second result: slots that failed, and why.
+    /// The samples at `slots`. `present` has the series with a value at the time before, and then
+    /// those with one at the last time. The second result: times that failed, and why.
     pub fn samples(
         &self,
         answer: QueryAnswer,
@@ -158,7 +158,7 @@ impl RecordingSpec {
         rows
     }
 
-    /// Slots at which nothing is recorded: too many rows, or two of them would be one series.
+    /// Times at which nothing is recorded: too many rows, or two rows with the same labels.
     fn faults(
         &self,
         rows: &BTreeMap<Labels, Vec<Series>>,
@@ -193,7 +193,7 @@ enum RecordedValue {
     Histogram(Arc<NativeHistogram>),
 }
 
-/// Puts down one series slot by slot; whether it has a value at the last.
+/// Writes the samples of one series. Returns whether it has a value at the last time.
 fn record_series(
     rows: &[Series],
     slots: EvaluationRange,
@@ -207,7 +207,7 @@ fn record_series(
         points.extend(row.histograms.iter().map(|(t, h)| (*t, RecordedValue::Histogram(h.clone()))));
     }
     points.sort_by_key(|(t, _)| *t);
-    // Slots without a value say something only right behind one that has a value, or behind a failure.
+    // A time without a value matters only directly after one with a value, or after a failure.
     let mut next = 0;
     let silence = |to: usize, there: &mut bool, out: &mut SeriesSamples, next: &mut usize| {
         let first_good = (*next..to).find(|k| !faults.contains_key(k)).filter(|_| *there);
@@ -237,7 +237,7 @@ fn record_series(
     there
 }
 
-/// Adds what `more` has at other times than `to`.
+/// Adds samples of `more` whose times `to` does not have.
 pub fn merge_samples(to: &mut SeriesSamples, more: SeriesSamples) {
     let after = |to: &SeriesSamples| to.ts.last().copied().max(to.histograms.last().map(|h| h.0));
     let first = more.ts.first().copied().into_iter().chain(more.histograms.first().map(|h| h.0)).min();
@@ -256,7 +256,7 @@ pub fn merge_samples(to: &mut SeriesSamples, more: SeriesSamples) {
     to.histograms.sort_by_key(|(t, _)| *t);
 }
 
-/// `samples` without those at whose times `there` has one.
+/// The samples without those whose times `there` has.
 pub fn without(mut samples: SeriesSamples, there: &SeriesSamples) -> SeriesSamples {
     let taken = |t: &TimeMs| {
         there.ts.binary_search(t).is_ok() || there.histograms.binary_search_by_key(t, |h| h.0).is_ok()

@@ -1,6 +1,6 @@
-//! What comes late to the other processes of a cluster, as process 0 sees it: it says what is to be
-//! watched, is rung when something has come, and asks for it. How they are reached is not known
-//! here; their side is [`super::late_samples`].
+//! Late samples of the other processes of a cluster, as process 0 sees them: it sends them what to
+//! watch, is notified when something has arrived, and polls for it. The transport is elsewhere; the
+//! side of the other processes is [`super::late_samples`].
 
 use super::late_queue::{LateSampleQueue, RuleSchedule};
 use parking_lot::Mutex;
@@ -9,47 +9,48 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::model::{Matcher, TimeMs};
 
-/// The way to the other processes.
+/// Access to the other processes.
 pub trait LateSampleClient: Send + Sync {
     /// Their numbers.
     fn processes(&self) -> Vec<usize>;
-    /// What came late to one of them and was not told before. Waits for the answer, but not for long.
+    /// Gets the late samples of a process that were not reported before. Waits for the answer, with
+    /// a short timeout.
     fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String>;
 }
 
-/// What is to be looked for.
+/// What another process must watch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WatchList {
-    /// Another one for each list; the one with which all begin is empty.
+    /// The number of the list; every list has another one, and the initial one is empty.
     pub number: u64,
     pub(super) schedules: Vec<RuleSchedule>,
     pub(super) selectors: Vec<Vec<Matcher>>,
 }
 
-/// What came late.
+/// The late samples of a process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LateSampleReport {
     pub(super) items: Vec<LateSampleCount>,
-    /// There was more.
+    /// Some were dropped.
     pub(super) overflown: bool,
 }
 
-/// Late samples of one time in the sight of one selector.
+/// Late samples of one time that one selector matches.
 #[derive(Copy, Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LateSampleCount {
     pub selector: u32,
     pub t: TimeMs,
-    /// When they came, by the clock of their process.
+    /// When they arrived, by the clock of their process.
     pub now: TimeMs,
     pub count: u64,
 }
 
-/// Whom to ask.
+/// The processes to poll.
 pub(super) struct PeersToAsk {
     pub client: Arc<dyn LateSampleClient>,
-    /// Those who have something to say, or must hear something.
+    /// Processes with late samples, or without the current watch list.
     due_peers: Mutex<BTreeSet<usize>>,
-    /// Who asks is woken here.
+    /// Wakes the polling thread.
     arrivals: Arc<LateSampleQueue>,
 }
 
@@ -58,18 +59,19 @@ impl PeersToAsk {
         PeersToAsk { client: way, due_peers: Mutex::default(), arrivals }
     }
 
-    /// A process is to be asked.
+    /// A process must be polled.
     pub fn mark_due(&self, process: usize) {
         self.due_peers.lock().insert(process);
         self.arrivals.wake();
     }
 
-    /// Whether somebody is.
+    /// Whether any process must be polled.
     pub fn any(&self) -> bool {
         !self.due_peers.lock().is_empty()
     }
 
-    /// Who is; the caller says so again ([`PeersToAsk::mark_due`]) of those whom it could not ask.
+    /// Removes and returns these processes. The caller marks those again that it could not poll
+    /// ([`PeersToAsk::mark_due`]).
     pub fn take(&self) -> BTreeSet<usize> {
         std::mem::take(&mut self.due_peers.lock())
     }
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
     use storage::codec;
 
-    /// Processes tell each other of this.
+    /// Processes send each other these messages.
     #[test]
     fn twice_the_message_costs_at_most_a_little_more_than_twice() {
         let watched = |n: usize| {

@@ -1,24 +1,25 @@
-//! The selectors that are watched for late samples: which of them a series is in, by their numbers.
+//! The selectors that are watched for late samples, with an index that finds those that match a
+//! series.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, MatchOp, Matcher};
 
-/// Numbers of the selectors that a series is in.
+/// Numbers of the selectors that match a series.
 pub(super) type SelectorIds = Arc<[u32]>;
 
-/// See the module.
+/// The selectors, numbered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SelectorIndex {
     all: Vec<Vec<Matcher>>,
-    /// Those that pin a metric name, by that, and those that pin none.
+    /// Numbers of the selectors with a metric name, by that name, and of those without.
     by_name: HashMap<String, Vec<u32>>,
     unnamed: Vec<u32>,
 }
 
 impl SelectorIndex {
-    /// Selectors with the numbers of their places in the list.
+    /// Selectors with their indices in the list as numbers.
     pub fn of(list: &[Vec<Matcher>]) -> SelectorIndex {
         let mut selectors = SelectorIndex::default();
         for matchers in list {
@@ -27,26 +28,26 @@ impl SelectorIndex {
         selectors
     }
 
-    /// The number of a selector; equal ones are one.
+    /// The number of a selector, added if it is new.
     pub fn add(&mut self, matchers: &[Matcher]) -> u32 {
         let named = self.named(matchers);
         let known = named.iter().find(|number| self.all[**number as usize] == matchers).copied();
         known.unwrap_or_else(|| self.put(matchers))
     }
 
-    /// All of them, in the order of their numbers.
+    /// All selectors, in the order of their numbers.
     pub fn list(&self) -> &[Vec<Matcher>] {
         &self.all
     }
 
-    /// Those that a series is in.
+    /// The selectors that match a series.
     pub fn seen(&self, labels: &Labels) -> SelectorIds {
         let named = self.by_name.get(labels.name()).into_iter().flatten();
         let sees = |number: &&u32| self.all[**number as usize].iter().all(|m| m.matches_labels(labels));
         named.chain(&self.unnamed).filter(sees).copied().collect()
     }
 
-    /// Those with the same name.
+    /// The selectors with the same name.
     fn named(&self, matchers: &[Matcher]) -> &[u32] {
         match name(matchers) {
             Some(name) => self.by_name.get(name).map_or(&[], Vec::as_slice),
@@ -65,7 +66,7 @@ impl SelectorIndex {
     }
 }
 
-/// The metric name that a selector pins.
+/// The metric name that a selector requires.
 fn name(matchers: &[Matcher]) -> Option<&str> {
     let name = matchers.iter().find(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal);
     name.map(|m| m.value.as_str())

@@ -1,4 +1,4 @@
-//! What somebody wants to stand.
+//! The definition of a saved query.
 
 use crate::limits::{STANDING_INTERVAL, STANDING_LABEL_BYTES, STANDING_LABELS, STANDING_QUERY_BYTES};
 use engine::live::ViewKind;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use storage::model::labels::METRIC_NAME;
 
-/// A standing query without its name.
+/// A saved query without its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedQueryDefinition {
@@ -14,7 +14,7 @@ pub struct SavedQueryDefinition {
     pub query: String,
     /// Its language.
     pub lang: Language,
-    /// Where its answers are written; `None`: it is only looked at.
+    /// How its answers are recorded; `None`: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<RecordOptions>,
 }
@@ -34,14 +34,14 @@ pub enum Language {
 pub struct RecordOptions {
     /// The metric name of the recorded series.
     pub record: String,
-    /// Labels set on them; an empty value removes one.
+    /// Labels set on them; an empty value removes a label.
     pub labels: BTreeMap<String, String>,
-    /// Distance of samples, ms.
+    /// Time between samples, in ms.
     pub interval: i64,
 }
 
 impl SavedQueryDefinition {
-    /// Whether its parts are what they must be; whether the query can be understood is another question.
+    /// Validates everything but the query itself.
     pub fn check(&self) -> Result<(), String> {
         if self.query.trim().is_empty() {
             return Err("`query` must not be empty".to_owned());
@@ -52,7 +52,7 @@ impl SavedQueryDefinition {
         self.recording.as_ref().map_or(Ok(()), RecordOptions::check)
     }
 
-    /// The view that answers it.
+    /// The kind of its view.
     pub fn kind(&self) -> ViewKind {
         match &self.recording {
             None => ViewKind::NOW,

@@ -1,7 +1,7 @@
-//! The file that keeps standing queries over a restart: `docs/format/standing-queries.md`.
+//! The file with the saved queries: `docs/format/standing-queries.md`.
 //!
-//! It is small and written as a whole: into a temporary file, synced, renamed, its directory
-//! synced. So there is always a complete one, the old or the new.
+//! It is small and written as a whole: to a temporary file, which is synced and renamed, and its
+//! directory is synced. So there is always a complete file, the old or the new one.
 
 use super::definition::SavedQueryDefinition;
 use crate::limits::STANDING_QUERIES;
@@ -17,7 +17,7 @@ const NAME: &str = "standing-queries";
 const MAGIC: &str = "perennial-standing-queries";
 const VERSION: &str = "1";
 
-/// See the module.
+/// The file.
 pub struct SavedQueryFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
@@ -33,21 +33,21 @@ struct SavedQueryEntry<'a> {
 /// Why a file is not used.
 #[derive(Debug, PartialEq, Eq)]
 enum UnreadableFile {
-    /// It is not what was written.
+    /// It is damaged.
     Damaged(String),
-    /// A version that this build does not know.
+    /// Its version is unknown to this build.
     Foreign(String),
 }
 
 impl SavedQueryFile {
-    /// The file in data directory `dir`, there or not.
+    /// The file in data directory `dir`, which may not exist.
     pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> SavedQueryFile {
         SavedQueryFile { disk, path: dir.join(NAME) }
     }
 
-    /// What it says; nothing if it is not there. A damaged one is set aside, with an error in the
-    /// log; one of a version that this build does not know is an error, since the next change would
-    /// destroy it.
+    /// The saved queries; none if the file does not exist. A damaged file is renamed, with an error
+    /// in the log. A file of an unknown version is an error, because the next change would destroy
+    /// it.
     pub fn read(&self) -> Result<Vec<(String, SavedQueryDefinition)>, String> {
         let content = match self.disk.read(&self.path) {
             Ok(content) => content,
@@ -70,7 +70,7 @@ impl SavedQueryFile {
         }
     }
 
-    /// Replaces it.
+    /// Replaces the file.
     pub fn write<'a>(
         &self,
         queries: impl Iterator<Item = (&'a str, &'a SavedQueryDefinition)>,
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(names, [NAME], "no temporary file stays");
     }
 
-    /// Whatever bit flips, wherever the file is cut: it is not read as something else.
+    /// A flipped bit or a cut anywhere is detected.
     #[test]
     fn damage_is_found_and_set_aside() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! Standing queries: views that people put and remove by name while the server runs, and that a
-//! restart brings back.
+//! Saved queries: views that users create and remove by name at run time, and that come back after
+//! a restart.
 //!
-//! A [`SavedQueryDefinition`] is what was asked for, [`mod@file`] keeps all of them in the data
-//! directory. Every change is on disk before it is answered. The views themselves stand where those
-//! of rules and subscriptions do ([`crate::ViewRegistry`]).
+//! [`SavedQueryDefinition`] is the definition, [`mod@file`] stores all of them in the data
+//! directory. Every change is durable before it is answered. Their views are installed like those
+//! of rules and subscriptions ([`crate::ViewRegistry`]).
 
 pub mod definition;
 pub mod file;
@@ -19,53 +19,53 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Turns the text of a query into a plan.
+/// Compiles the text of a query.
 pub type Compile = Box<dyn Fn(&str) -> Result<Plan, QueryTextError> + Send + Sync>;
 
-/// See the module.
+/// All saved queries.
 pub struct SavedQueries {
     views: Arc<dyn ViewRegistry>,
     compile: Compile,
     file: Option<SavedQueryFile>,
-    /// One change at a time; who only looks does not wait for the disk.
+    /// One change at a time; readers do not wait for the disk.
     change_lock: Mutex<()>,
     queries: Mutex<BTreeMap<String, SavedQuery>>,
 }
 
-/// One of them. What a restart could not install again is kept, for people to repair.
+/// One saved query. If a restart could not install it, it is kept so that users can repair it.
 #[derive(Clone)]
 struct SavedQuery {
     definition: SavedQueryDefinition,
     view: Result<ViewId, SavedQueryError>,
 }
 
-/// What a [`SavedQueries::put`] did.
+/// The result of [`SavedQueries::put`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// There was none of that name.
+    /// The name is new.
     Created,
-    /// There was another one of that name.
+    /// It replaced another one of that name.
     Replaced,
-    /// It stood already, exactly so.
+    /// It existed already with this definition.
     Unchanged,
 }
 
-/// Why a change is refused; nothing has changed then.
+/// Why a change is rejected; nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SavedQueryError {
-    /// The definition is wrong.
+    /// The definition is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Its query is no query.
+    /// The query does not parse.
     #[error("{0}")]
     Query(QueryTextError),
-    /// It cannot be a view.
+    /// The query cannot be maintained as a view.
     #[error("{0}")]
     View(ViewError),
-    /// It would write series that others write.
+    /// It would record series that something else records.
     #[error("{0}")]
     Conflict(String),
-    /// There are as many as there may be.
+    /// There are too many.
     #[error("too many standing queries (limit {STANDING_QUERIES})")]
     Full,
     /// There is none of that name.
@@ -77,18 +77,18 @@ pub enum SavedQueryError {
 }
 
 impl SavedQueries {
-    /// None yet, and none that would survive a restart.
+    /// No saved queries, and no file.
     pub fn in_memory(views: Arc<dyn ViewRegistry>, compile: Compile) -> SavedQueries {
         let (changing, queries) = Default::default();
         SavedQueries { views, compile, file: None, change_lock: changing, queries }
     }
 
-    /// Those of `file`, which do not stand before [`SavedQueries::restore`].
+    /// Those of `file`, which are not installed before [`SavedQueries::restore`].
     pub fn with_file(views: Arc<dyn ViewRegistry>, compile: Compile, file: SavedQueryFile) -> SavedQueries {
         SavedQueries { file: Some(file), ..Self::in_memory(views, compile) }
     }
 
-    /// Installs those of the file. What cannot be installed any more is logged and kept.
+    /// Installs those of the file. One that cannot be installed is logged and kept.
     pub fn restore(&self) -> Result<(), String> {
         let _changing = self.change_lock.lock();
         for (name, definition) in self.file.as_ref().map_or(Ok(Vec::new()), SavedQueryFile::read)? {
@@ -110,7 +110,7 @@ impl SavedQueries {
         self.views.install(self.spec(name, definition)?).map_err(SavedQueryError::View)
     }
 
-    /// The view of `old`, if it can answer `new` instead and whoever reads it need not notice.
+    /// The view of `old`, if its plan can be replaced without its readers noticing.
     fn replaceable_view(
         &self,
         old: Option<&SavedQuery>,
@@ -129,8 +129,8 @@ impl SavedQueries {
         (same && self.views.can_replace(view, spec)).then_some(view)
     }
 
-    /// Makes `definition` the standing query called `name`. `recorded_elsewhere` says who else
-    /// records such series. Blocks, for the disk.
+    /// Creates or replaces the saved query `name`. `recorded_elsewhere` says what else records such
+    /// series. Blocks for the disk.
     pub fn put(
         &self,
         name: &str,
@@ -173,7 +173,7 @@ impl SavedQueries {
         Ok(if before.is_some() { PutOutcome::Replaced } else { PutOutcome::Created })
     }
 
-    /// Puts a query into the place of the one of its name, and takes the view of that one away.
+    /// Stores a query in place of the one of its name, and removes the view of that one.
     fn replace(
         &self,
         mut all: BTreeMap<String, SavedQuery>,
@@ -193,7 +193,7 @@ impl SavedQueries {
         Ok(())
     }
 
-    /// Removes the standing query called `name`. Blocks, for the disk.
+    /// Removes the saved query `name`. Blocks for the disk.
     pub fn remove(&self, name: &str) -> Result<(), SavedQueryError> {
         let _changing = self.change_lock.lock();
         let mut after = self.queries.lock().clone();
@@ -212,19 +212,19 @@ impl SavedQueries {
         file.write(definitions).map_err(|e| SavedQueryError::Disk(e.to_string()))
     }
 
-    /// The view called `name`; inside, why it does not stand.
+    /// The view of the saved query `name`; inside, why it is not installed.
     pub fn view(&self, name: &str) -> Option<Result<ViewId, SavedQueryError>> {
         self.queries.lock().get(name).map(|standing| standing.view.clone())
     }
 
-    /// The name and the definition of a view, if it is one of these.
+    /// The name and the definition of a view, if it is one of a saved query.
     pub fn definition(&self, view: ViewId) -> Option<(String, SavedQueryDefinition)> {
         let queries = self.queries.lock();
         let found = queries.iter().find(|(_, standing)| standing.view == Ok(view));
         found.map(|(name, standing)| (name.clone(), standing.definition.clone()))
     }
 
-    /// All definitions by the ids of their views.
+    /// All definitions, by the ids of their views.
     pub fn definitions(&self) -> BTreeMap<ViewId, SavedQueryDefinition> {
         let queries = self.queries.lock();
         let standing = queries.values().filter_map(|s| Some((*s.view.as_ref().ok()?, s.definition.clone())));
@@ -232,7 +232,7 @@ impl SavedQueries {
     }
 }
 
-/// Another standing query that records the same series.
+/// Another saved query that records the same series.
 fn same_series(
     queries: &BTreeMap<String, SavedQuery>,
     name: &str,
@@ -245,7 +245,7 @@ fn same_series(
     writers.next().map(|(other, _)| format!("the standing query {other:?}"))
 }
 
-/// A name cannot be taken for the id of a view, and needs no escaping in a path.
+/// A name cannot be mistaken for a view id, and needs no escaping in a path.
 fn check_name(name: &str) -> Result<(), SavedQueryError> {
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));

@@ -1,4 +1,4 @@
-//! Standing queries over views that a test feeds by hand.
+//! Tests of saved queries with fake views.
 
 use super::definition::Language;
 use super::*;
@@ -7,12 +7,12 @@ use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use storage::disk::{Disk, DiskFile, OsDisk};
 
-/// Which views stand, by id.
+/// The installed views, by id.
 #[derive(Default)]
 struct Board {
     next: AtomicU64,
     standing: Mutex<BTreeMap<ViewId, String>>,
-    /// Whether views can be asked another question, and how many were.
+    /// Whether plans of views can be replaced, and how many were.
     pliable: AtomicBool,
     changed: AtomicU64,
 }
@@ -45,7 +45,7 @@ impl Board {
     }
 }
 
-/// Numbers are queries, everything else is wrong.
+/// Numbers are valid queries, everything else is not.
 fn compile() -> Compile {
     Box::new(|text| {
         let wrong = || QueryTextError::new(text, Span::default(), format!("{text:?}"));
@@ -113,7 +113,8 @@ fn queries_come_are_replaced_and_go_and_a_restart_brings_them_back() {
     assert_eq!(queries.definition(id), Some(("b".into(), recorded("2", "r"))));
     drop(queries);
 
-    // A build, or a flag, that does not understand it any more: it is kept, and stands when it is put anew.
+    // A build, or a flag, that no longer understands it: it is kept, and installed when it is put
+    // again.
     let (board, queries) =
         restored(dir.path(), Box::new(|text| Err(QueryTextError::new(text, Span::default(), "no".into()))));
     assert!(board.names().is_empty());

@@ -1,32 +1,33 @@
-//! What is recorded of the states of alerts: `record: firing, expr: count(ALERTS{alertstate="firing"})`.
+//! Recorded views that read alert states: `record: firing, expr:
+//! count(ALERTS{alertstate="firing"})`.
 //!
-//! The states of a slot are written right after the tick that looked at it. A
-//! rule that stands would see them in its next slot only, where Prometheus shows them to the rules
-//! behind the alert in the same evaluation. So such a rule is asked as soon as all groups have
-//! written the states of its slot, or when they do not for too long. Alerts and subscriptions
-//! stand: they are answered again when the states come.
+//! The `ALERTS` samples of an evaluation time are written right after the tick that evaluates it. A
+//! view of the live runtime would see them only at its next evaluation time, but Prometheus shows
+//! them to the rules after the alert in the same evaluation. So such a view is evaluated as soon as
+//! all groups have written the samples of its evaluation time, or after a timeout. Alerts and
+//! subscriptions are views of the live runtime: they are evaluated again when the samples arrive.
 
 use crate::alert_series::reads_alert_series;
 use engine::live::{ViewKind, ViewSpec};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use storage::model::TimeMs;
 
-/// Whether `view` records something that depends on the states of alerts.
+/// Whether `view` records something that depends on alert states.
 pub fn records_alert_series(view: &ViewSpec) -> bool {
     matches!(view.kind, ViewKind::Recorded { .. }) && reads_alert_series(&view.plan)
 }
 
-/// How far the states of alerts are.
+/// How far `ALERTS` samples are written.
 #[derive(Default)]
 pub struct States {
-    /// Those of all slots before it are written.
+    /// Those of all evaluation times before this are written.
     before: AtomicI64,
     /// A view waits for more.
     awaited: AtomicBool,
 }
 
 impl States {
-    /// Whether those of `slot` are written; if not, it is wanted.
+    /// Whether the samples of `slot` are written. If not, a view waits for them.
     pub fn has(&self, slot: TimeMs) -> bool {
         let has = slot < self.before.load(SeqCst);
         if !has {
@@ -35,7 +36,7 @@ impl States {
         has
     }
 
-    /// Those of all slots before `before` are written.
+    /// The samples of all evaluation times before `before` are written.
     pub fn written(&self, before: TimeMs) {
         self.before.store(before, SeqCst);
         self.awaited.store(false, SeqCst);

@@ -1,4 +1,4 @@
-//! The latest answer of an asked view in rows with fixed numbers, as taps and recorders want it.
+//! The latest answer of a scheduled view as rows with fixed numbers, which taps and recorders need.
 
 use engine::limits::DEAD_ROWS;
 use engine::operators::labelled_rows::LabelledRows;
@@ -26,7 +26,7 @@ impl AnswerRows {
         }
     }
 
-    /// Whether rows of labels that are gone have piled up.
+    /// Whether too many rows without values have accumulated.
     pub fn has_many_dead_rows(&self) -> bool {
         let present = self.out.present().count();
         self.out.labels.len() > 2 * present + DEAD_ROWS

@@ -1,14 +1,15 @@
-//! Views that cannot stand: alerts and subscriptions with subqueries, fixed `@` times, negative
-//! offsets, or parameters of windows that are series; in a cluster, recording rules with these,
-//! too; and what is recorded of the states of alerts ([`alert_series`]). Other recording rules with
-//! these stand: their steps ask the store ([`engine::live`]).
+//! Views that the live runtime cannot keep current: alerts and subscriptions with subqueries, fixed
+//! `@` times, negative offsets, or window parameters that depend on series; in a cluster also
+//! recording rules with these; and recording rules that read alert states ([`alert_series`]). Other
+//! recording rules with subqueries etc. are views of the live runtime, whose steps query the store
+//! ([`engine::live`]).
 //!
-//! Such an expression is asked from history, as Prometheus asks every rule: at the slots of its
-//! group if it is recorded, otherwise once a second while somebody listens. Of its subqueries only
-//! what is new, or may have changed, is asked for ([`subquery_cache`]). What changed goes out with
-//! the events of a standing view, and recorded samples go the same way
-//! ([`engine::live::recorder`]). Whatever can stand does: it goes to the live runtime behind
-//! [`CompositeViews`]. One view is in [`view`].
+//! Such a view is evaluated over history, as Prometheus evaluates every rule: at the evaluation
+//! times of its group if it is recorded, otherwise once a second while it has consumers. Of its
+//! subqueries, only steps that are new or may have changed are evaluated ([`subquery_cache`]).
+//! Changes are sent as the events of any view, and recorded samples are written in the same way
+//! ([`engine::live::recorder`]). [`CompositeViews`] passes all other views to the live runtime.
+//! [`view`] has one scheduled view.
 
 mod alert_series;
 mod answer_rows;
@@ -38,12 +39,12 @@ use storage::store::Store;
 use subquery_cache::SharedSubqueryBudget;
 use view::ScheduledView;
 
-/// Ids from here on are ours, not the live runtime's.
+/// Ids from here on belong to scheduled views, smaller ones to the live runtime.
 const FIRST: u64 = 1 << 63;
-/// What the names of such ids begin with.
+/// Prefix of the names of such ids.
 const PREFIX: &str = "scheduled-";
 
-/// The name of an id for people: `7` stands, `scheduled-7` is asked.
+/// The name of an id: `7` for a view of the live runtime, `scheduled-7` for a scheduled one.
 pub fn format_view_id(id: ViewId) -> String {
     match id.0.checked_sub(FIRST) {
         Some(number) => format!("{PREFIX}{number}"),
@@ -58,37 +59,37 @@ pub fn parse_view_id(name: &str) -> Option<ViewId> {
     (digits.bytes().all(|b| b.is_ascii_digit())).then_some(ViewId(first + number))
 }
 
-/// The live runtime's views, and those that are asked for.
+/// The views of the live runtime and the scheduled ones.
 pub struct CompositeViews {
     live: Arc<dyn ViewRegistry>,
     history: Arc<ScheduledViewServices>,
     subquery_budget: SharedSubqueryBudget,
     past: Option<Arc<RecordingHistory>>,
-    /// Whether what is recorded may ask the store in its tick.
+    /// Whether steps of recorded views may query the store in their tick.
     recorded_queries: StoreQueries,
-    /// How far the states of alerts are.
+    /// How far `ALERTS` samples are written.
     states: Arc<States>,
     next: AtomicU64,
     views: Mutex<HashMap<ViewId, Arc<ScheduledView>>>,
     taps: Mutex<HashMap<TapId, Arc<ScheduledView>>>,
 }
 
-/// Whom asked views ask, and where they write.
+/// What scheduled views use.
 pub struct ScheduledViewServices {
-    /// Who answers.
+    /// Evaluates queries.
     pub answers: Arc<dyn QueryEngine>,
-    /// Where recorded samples go.
+    /// The store for recorded samples.
     pub store: Arc<Store>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Limits and settings of each question.
+    /// Limits and options of each query.
     pub options: QueryOptions,
-    /// Who works.
+    /// Who does the work.
     pub execution: Execution,
 }
 
 impl CompositeViews {
-    /// In front of `live`.
+    /// A registry that adds scheduled views to `live`.
     pub fn new(
         live: Arc<dyn ViewRegistry>,
         history: ScheduledViewServices,
@@ -107,20 +108,20 @@ impl CompositeViews {
         }
     }
 
-    /// The same, and `recording` computes what rules would have recorded earlier.
+    /// Uses `past` for backfill and corrections.
     pub fn with_history(mut self, past: Arc<RecordingHistory>) -> CompositeViews {
         self.past = Some(past);
         self
     }
 
-    /// The same in a cluster, where steps of views ask no store: it is not the only one.
+    /// For a cluster, where steps of views cannot query the store: it has not all samples.
     #[must_use]
     pub fn in_cluster(mut self) -> CompositeViews {
         self.recorded_queries = StoreQueries::Refused;
         self
     }
 
-    /// Asks what is to be asked now, where there are no threads.
+    /// Evaluates what is due now, if there are no threads.
     pub fn turn(&self) {
         let mut views: Vec<(ViewId, Arc<ScheduledView>)> =
             self.views.lock().iter().map(|(id, view)| (*id, view.clone())).collect();
@@ -130,7 +131,7 @@ impl CompositeViews {
         }
     }
 
-    /// Whether it goes to the live runtime.
+    /// Whether a view belongs to the live runtime.
     fn is_live(&self, view: &ViewSpec) -> bool {
         let dialect = self.history.options.dialect;
         check_live(view, dialect, self.recorded_queries).is_ok() && !alert_series::records_alert_series(view)
@@ -165,7 +166,7 @@ impl ViewRegistry for CompositeViews {
         if self.is_live(&view) { self.live.install(view) } else { self.schedule(view) }
     }
 
-    /// A view that stands cannot become one that is asked, nor the other way round.
+    /// A view of the live runtime cannot become a scheduled one, nor the other way round.
     fn can_replace(&self, view: ViewId, to: &ViewSpec) -> bool {
         if self.views.lock().contains_key(&view) {
             !self.is_live(to)
@@ -230,7 +231,7 @@ impl ViewRegistry for CompositeViews {
         }
     }
 
-    /// Those that stand come first: their ids are smaller.
+    /// Views of the live runtime come first, because their ids are smaller.
     fn describe(&self, from: ViewId, limit: usize) -> Result<Description, DescribeError> {
         let mut page = self.live.describe(from, limit)?;
         let asked = self.views.lock();

@@ -7,14 +7,14 @@ use storage::metrics::{Counter, Metrics};
 /// Shared by all scheduled views.
 #[derive(Clone)]
 pub struct SharedSubqueryBudget {
-    /// How much they may keep.
+    /// The budget of cached samples.
     pub budget: Arc<SampleBudget>,
     evaluated: Arc<Counter>,
     cached: Arc<Counter>,
 }
 
 impl SharedSubqueryBudget {
-    /// Nothing is kept yet.
+    /// Nothing is cached yet.
     pub fn new(metrics: &Metrics) -> SharedSubqueryBudget {
         let counter = |name, help| metrics.counter(name, help, &[]);
         SharedSubqueryBudget {
@@ -30,7 +30,7 @@ impl SharedSubqueryBudget {
         }
     }
 
-    /// Counts an evaluation of one view: what was reported before it, and behind.
+    /// Counts an evaluation of one view, from the reports before and after it.
     pub fn count(&self, before: SubqueryCacheReport, now: SubqueryCacheReport) {
         self.evaluated.add(now.asked - before.asked);
         self.cached.add(now.reused - before.reused);

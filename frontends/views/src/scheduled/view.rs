@@ -1,6 +1,6 @@
-//! One asked view: a thread that sleeps until its next time, asks, records, and tells the taps; or
-//! turns of the caller. What it keeps of its subqueries in between is in
-//! [`engine::query::SubqueryCache`].
+//! One scheduled view: a thread that sleeps until the next evaluation time, evaluates the plan,
+//! records the answer and sends it to the taps; or turns of the caller. The rows of its subqueries
+//! are kept in [`engine::query::SubqueryCache`].
 
 use super::alert_series::{self, States};
 use super::answer_rows::AnswerRows;
@@ -23,33 +23,33 @@ use storage::execution::Execution;
 use storage::model::{Labels, TimeMs};
 use storage::store::FeedDelivery;
 
-/// See the module.
+/// A scheduled view.
 pub struct ScheduledView {
     spec: ViewSpec,
-    /// The states of alerts, if it records something of them.
+    /// The progress of `ALERTS` samples, if it records something that reads them.
     states: Option<Arc<States>>,
     history: Arc<ScheduledViewServices>,
     subquery_budget: SharedSubqueryBudget,
     state: Mutex<ScheduledViewState>,
-    /// How far it is, where there is no thread.
+    /// The progress, if there is no thread.
     asking: Mutex<Asking>,
     wakeup: Condvar,
 }
 
-/// How far asking is.
+/// The progress of evaluations.
 struct Asking {
-    /// The latest time that was asked for.
+    /// The latest time that was evaluated.
     last: TimeMs,
     subquery_cache: SubqueryCache,
 }
 
-/// What is to be done now.
+/// What must be done now.
 enum Due {
-    /// Time to ask for this time.
+    /// Evaluate at this time.
     Ask(TimeMs),
     /// Nothing for so many ms.
     Nothing(i64),
-    /// It is over.
+    /// The view has ended.
     Ended,
 }
 
@@ -59,13 +59,13 @@ struct ScheduledViewState {
     rows: AnswerRows,
     recorder: Option<Recorder>,
     past: EvaluationHistory,
-    /// What the latest answer is to be read with.
+    /// The annotations of the latest answer.
     notes: Vec<Annotation>,
-    /// What it takes of the memory for queries.
+    /// The memory that the latest answer takes from the pool.
     memory: AnswerMemory,
     spent: Option<EvaluationCost>,
     cache_report: SubqueryCacheReport,
-    /// A tap came: it wants its snapshot now.
+    /// A tap was added: it must get its snapshot now.
     snapshot_requested: bool,
     stopped: bool,
 }
@@ -88,8 +88,8 @@ impl ScheduledView {
         )
     }
 
-    /// Ends `old`, and starts another view that goes on with its consumers and its series, as far
-    /// as they are the same.
+    /// Ends `old`, and starts a view that takes over its consumers, and its series if they are the
+    /// same.
     pub fn replacing(
         old: &ScheduledView,
         spec: ViewSpec,
@@ -141,7 +141,7 @@ impl ScheduledView {
         Ok(asked)
     }
 
-    /// Ends the thread, and with it the recorded series.
+    /// Ends the thread and the recorded series.
     pub fn end(&self) {
         self.state.lock().stopped = true;
         self.wakeup.notify_all();
@@ -163,7 +163,7 @@ impl ScheduledView {
         self.state.lock().taps.remove(id);
     }
 
-    /// What it says of itself, under the id `id`.
+    /// A report on the view, under the id `id`.
     pub fn describe(&self, id: ViewId) -> ViewReport {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
@@ -171,7 +171,7 @@ impl ScheduledView {
         ViewReport { id, spec: self.spec.clone(), answer, work: None, subquery_cache }
     }
 
-    /// The same, with the rows of its latest answer.
+    /// A report with the rows of its latest answer.
     pub fn read(&self, id: ViewId) -> ViewReport {
         let mut report = self.describe(id);
         let state = self.state.lock();
@@ -180,7 +180,7 @@ impl ScheduledView {
         report
     }
 
-    /// What asking takes.
+    /// The cost of its evaluations.
     pub fn spent(&self) -> Option<EvaluationCost> {
         self.state.lock().spent
     }
@@ -193,7 +193,7 @@ impl ScheduledView {
         self.end_recorded();
     }
 
-    /// Asks if it is time, where there is no thread.
+    /// Evaluates the plan if it is due, if there is no thread.
     pub fn turn(&self) {
         let mut asking = self.asking.lock();
         let due = self.due(&mut self.state.lock(), &mut asking);
@@ -210,7 +210,7 @@ impl ScheduledView {
         }
     }
 
-    /// Sleeps until the next time; `None`: it is over.
+    /// Sleeps until the next evaluation time; `None`: the view has ended.
     fn next_evaluation(&self, asking: &mut Asking) -> Option<TimeMs> {
         let mut state = self.state.lock();
         loop {
@@ -231,7 +231,7 @@ impl ScheduledView {
         }
         let now = self.history.clock.now();
         if now < asking.last - CLOCK_BACK {
-            // The clock was put back: it goes on in the new time.
+            // The clock was set back: evaluations continue in the new time.
             asking.last = now;
         }
         let last = asking.last;
@@ -252,8 +252,8 @@ impl ScheduledView {
         }
     }
 
-    /// How long after `slot` it is asked, ms: not before what stands has recorded its own answers
-    /// of the slot, or the states of alerts are written.
+    /// How long after `slot` the plan is evaluated, in ms: not before the live runtime has recorded
+    /// its answers for that time, or the `ALERTS` samples are written.
     fn delay(&self, slot: TimeMs) -> i64 {
         match &self.states {
             Some(states) if states.has(slot) => 0,
@@ -262,10 +262,11 @@ impl ScheduledView {
         }
     }
 
-    /// More states of alerts are written.
+    /// More `ALERTS` samples are written.
     pub fn on_alert_series(&self) {
         if self.states.is_some() {
-            // Who has looked and sleeps not yet would not be woken.
+            // Under the lock, so that a thread that has checked but does not sleep yet is not
+            // missed.
             drop(self.state.lock());
             self.wakeup.notify_all();
         }
@@ -283,7 +284,7 @@ impl ScheduledView {
         let kept = kept.report();
         let mut state = self.state.lock();
         if state.stopped {
-            // Nobody waits for that any more, and another view may go on with its series.
+            // The view has ended, and another one may continue its series.
             return;
         }
         let state = &mut *state;
@@ -295,7 +296,7 @@ impl ScheduledView {
             EvaluationCost { t, latest: took, total, evaluations: before.evaluations + 1, ..before };
         let mut notes = Vec::new();
         if state.rows.has_many_dead_rows() {
-            // Rows get new numbers; recorded series keep their columns, if they have not ended.
+            // Rows get new numbers; recorded series keep their columns, unless they have ended.
             state.rows = AnswerRows::default();
             if let Some(recorder) = &mut state.recorder {
                 recorder.go_on_as(&self.spec.kind);
@@ -308,7 +309,7 @@ impl ScheduledView {
             notes = answer.notes;
         });
         if let (Ok(()), Some(recorder)) = (&outcome, &mut state.recorder) {
-            // The feed hears of it.
+            // The change feed receives the samples.
             outcome = recorder.record(t, state.rows.output(), &self.history.store, &mut Vec::new());
         }
         match &outcome {
@@ -342,7 +343,7 @@ impl ScheduledView {
     }
 }
 
-/// An answer as the view goes on with it.
+/// An answer with its memory.
 struct Latest {
     rows: Vec<LabelledSample>,
     notes: Vec<Annotation>,
@@ -353,7 +354,7 @@ fn row(sample: VectorSample) -> LabelledSample {
     (sample.labels, sample.h.map_or(Sample::Float(sample.v), Sample::Histogram))
 }
 
-/// The latest slot `k * interval + offset` that is not after `t`.
+/// The latest evaluation time `k * interval + offset` that is not after `t`.
 fn latest(t: TimeMs, interval: i64, offset: i64) -> TimeMs {
     t - (t - offset).rem_euclid(interval.max(1))
 }

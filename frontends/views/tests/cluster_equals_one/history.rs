@@ -1,5 +1,5 @@
-//! What the processes of a cluster answer from history is what one process answers. Each process of
-//! the cluster is asked; what crosses between them is bytes.
+//! The processes of a cluster answer queries over history like one process. Each process is
+//! queried; everything between them is sent as bytes.
 
 use super::{EXPRESSIONS, START, Server, close};
 use engine::query::guard::QueryGuard;
@@ -17,7 +17,7 @@ use storage::metrics::Metrics;
 use storage::model::{Labels, NativeHistogram};
 use storage::store::{FloatRow, Store};
 
-/// What only history answers, and what it answers in a way of its own; besides what stands.
+/// Queries that only history answers, or answers differently; in addition to the views.
 const ASKED: &[&str] = &[
     "max_over_time(sum(c_gauge)[1m:5s])",
     "rate(sum by (series) (c_total)[2m:10s])",
@@ -56,12 +56,12 @@ const ASKED: &[&str] = &[
     "1 + 1",
 ];
 
-/// Queriers of the processes of a cluster that ask each other.
+/// Queriers of the processes of a cluster that query each other.
 pub fn queriers(server: &Server) -> Vec<Arc<Querier>> {
     queriers_unless(server, &Arc::default())
 }
 
-/// The same; while `away` is set, nobody can ask the others.
+/// Such queriers; while `away` is set, they cannot reach each other.
 pub fn queriers_unless(server: &Server, away: &Arc<AtomicBool>) -> Vec<Arc<Querier>> {
     let all: Arc<Mutex<Vec<Weak<Querier>>>> = Arc::default();
     let querier = |(process, store): (usize, &Arc<Store>)| {
@@ -113,7 +113,7 @@ impl PeerChannel for Bytes {
         "another process".to_owned()
     }
     fn send(&mut self, message: &[u8], _: &QueryGuard) -> Result<(), QueryError> {
-        // Who has failed says so and hears no more.
+        // A failed side has said so and reads no more.
         let _ = self.0.send(message.to_vec());
         Ok(())
     }
@@ -134,7 +134,7 @@ impl PeerChannel for Bytes {
     }
 }
 
-/// A value as it is compared.
+/// A value for comparison.
 type Shown = (Labels, Vec<(i64, f64)>, Vec<(i64, Arc<NativeHistogram>)>);
 
 fn rows(value: QueryValue) -> Vec<Shown> {
@@ -164,7 +164,7 @@ fn same(a: &Shown, b: &Shown) -> bool {
     a.0 == b.0 && points && histograms
 }
 
-/// Of several series that are in the way, those that come first are named.
+/// Of several conflicting series, the first ones are named.
 fn reason(error: &QueryError) -> String {
     let text = error.to_string();
     text.split(" for the match group").next().unwrap_or_default().to_owned()
@@ -189,7 +189,7 @@ fn compare(text: &str, one: Result<QueryAnswer, QueryError>, cluster: Result<Que
     assert!(equal, "{text}:\n one     {one:?}\n cluster {cluster:?}");
 }
 
-/// Asks every process of `cluster` what `one` answers.
+/// Queries every process of `cluster` and compares with `one`.
 pub fn check(one: &Server, cluster: &Server, now: i64) {
     let one = Querier::new(one.stores[0].clone(), 1);
     let processes = queriers(cluster);
@@ -222,10 +222,10 @@ fn filled(processes: usize, seconds: i64) -> Server {
     server
 }
 
-/// So many series that two blocks are few steps.
+/// So many series that two blocks have few steps.
 const WIDE: usize = 512;
 
-/// A server whose processes have these series between them.
+/// A server whose processes share these series.
 fn wide(processes: usize) -> Server {
     let server = Server::new(processes, 1);
     for number in 0..WIDE {
@@ -242,7 +242,7 @@ fn wide(processes: usize) -> Server {
     server
 }
 
-/// So many steps that they come in two blocks.
+/// So many steps that they need two blocks.
 #[test]
 fn answers_of_several_blocks_are_put_together() {
     let mut one = wide(1);
@@ -250,7 +250,7 @@ fn answers_of_several_blocks_are_put_together() {
     let whole = Querier::new(one.stores[0].clone(), 1);
     let processes = queriers(&cluster);
     let options = QueryOptions { lookback: 1_500, ..QueryOptions::default() };
-    // 2^24 values are in a block.
+    // A block has 2^24 values.
     let start = START;
     let end = START + (1 << 24) / WIDE as i64 + 5_000;
     let text = "sum by (half) (c_wide)";
@@ -262,7 +262,7 @@ fn answers_of_several_blocks_are_put_together() {
     cluster.stop();
 }
 
-/// The limits are the question's, wherever it reaches them.
+/// The limits apply to the whole query, whichever process reaches them.
 #[test]
 fn limits_hold_for_all_processes_together() {
     let mut cluster = filled(2, 30);
@@ -282,7 +282,7 @@ fn limits_hold_for_all_processes_together() {
     cluster.stop();
 }
 
-/// A question about what another process' log has waits until that has been replayed.
+/// A query for what another process' log has waits until the log is replayed.
 #[test]
 fn a_replay_elsewhere_is_waited_for() {
     let mut cluster = filled(2, 10);

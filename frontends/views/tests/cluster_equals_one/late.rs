@@ -1,6 +1,6 @@
-//! `late_samples: correct` in a cluster: what comes late to any of its processes is noticed, so
-//! that what is recorded in the end is what one process records to which everything comes in time.
-//! What is asked and answered crosses as bytes, and not every answer arrives.
+//! `late_samples: correct` in a cluster: late samples at any process are noticed, so that the
+//! recorded samples equal those of one process where all samples arrive in time. Requests and
+//! reports are sent as bytes, and some reports are lost.
 
 use super::{START, Server, history};
 use engine::live::{ViewKind, ViewSpec};
@@ -38,11 +38,11 @@ const RULES: &[(&str, &str)] = &[
     ("l:absent", "absent(c_gauge{instance=\"host1\"} > 20)"),
 ];
 
-/// The other processes, as process 0 asks them.
+/// The other processes, as process 0 polls them.
 struct Beside {
     lookouts: Vec<Arc<LateSampleMonitor>>,
     asked: AtomicUsize,
-    /// Every so-manieth answer is lost.
+    /// Every n-th report is lost.
     loses: usize,
 }
 
@@ -83,7 +83,7 @@ struct Fixture {
     pasts: Vec<Arc<RecordingHistory>>,
     clock: Arc<ManualClock>,
     metrics: Metrics,
-    /// Nobody can ask another process about history.
+    /// Processes cannot query each other's history.
     away: Arc<AtomicBool>,
     _queriers: Vec<Arc<Querier>>,
 }
@@ -155,7 +155,8 @@ impl Fixture {
         store.append_rows(&[FloatRow { series, t, v }]).unwrap();
     }
 
-    /// Lets all come and all slots pass until `until`; corrects after each so-manieth slot.
+    /// Appends all samples and runs all evaluation times until `until`; corrects after every n-th
+    /// one.
     fn run(&self, arrivals: &[Arrival], until: i64, every: i64) {
         let mut arrivals = arrivals.to_vec();
         arrivals.sort_by_key(|(now, series, ..)| (*now, *series));
@@ -172,7 +173,7 @@ impl Fixture {
             self.slot(next, every);
             next += INTERVAL;
         }
-        // Not every answer arrives.
+        // Some reports are lost.
         (0..3).for_each(|_| self.pasts[0].correct_now());
     }
 
@@ -201,10 +202,10 @@ impl Fixture {
     }
 }
 
-/// When it comes, series, time, value.
+/// Time of arrival, series, time, value.
 type Arrival = (i64, usize, i64, f64);
 
-/// One in eight comes up to two minutes late.
+/// One in eight arrives up to two minutes late.
 fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     let one = (1i64..200, 0u32..40, 0u32..8, 1i64..LATENESS);
     prop::collection::vec(prop::collection::vec(one, 50), SERIES).prop_map(|all| {
@@ -228,7 +229,7 @@ fn in_time(arrivals: &[Arrival]) -> Vec<Arrival> {
     arrivals.iter().map(|(_, series, t, v)| (*t, *series, *t, *v)).collect()
 }
 
-/// Equal, or as near as rates are that were computed at other times.
+/// Equal, or within the tolerance of rates that were computed at other times.
 fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a - b).abs() <= 1e-10 * a.abs().max(b.abs())
 }
@@ -248,7 +249,7 @@ fn compare(got: &Recorded, wanted: &Recorded) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
-    // Rules follow corrections that are made within a minute, and an answer may be lost.
+    // Corrections made within a minute reach other rules, and a report may be lost.
     #[test]
     fn late_samples_of_all_processes_count(arrivals in arrivals(), processes in 2usize..4, every in 1i64..4) {
         let reference = Fixture::new(1, None, 1);
@@ -262,7 +263,7 @@ proptest! {
     }
 }
 
-/// What a cluster finds too late is what one process finds too late.
+/// What is too late for a cluster is what is too late for one process.
 #[test]
 fn the_bound_holds_for_all_processes() {
     let at = |slot: i64| START + slot * INTERVAL - 1;

@@ -1,10 +1,10 @@
 //! A cluster answers as one process: the same series divided among the stores of two or three
 //! processes, the same views, the same ticks. The processes are runtimes in this test that talk
-//! over loopback, so everything that crosses between processes is written and read as bytes. What
-//! is asked from history is in [`history`], what comes late in [`late`].
+//! over loopback, so everything between processes is written and read as bytes. Queries over
+//! history are in [`history`], late samples in [`late`].
 //!
-//! Partial sums are added in another order than in one process, so values may differ by 1e-12;
-//! which rows there are, and what is remarked, may not. The values of samples are whole numbers.
+//! Partial sums are added in another order than in one process, so values may differ by 1e-12; rows
+//! and annotations may not. The values of samples are integers.
 
 mod history;
 mod late;
@@ -29,7 +29,7 @@ use storage::store::{FloatRow, HistogramRow, Store};
 const START: i64 = 1_700_000_000_000;
 const TARGETS: usize = 8;
 
-/// Rules over series of all processes: sums across them, matching across them, ranks, histograms, absence.
+/// Rules over series of all processes: sums, matching, ranks, histograms, absence.
 const EXPRESSIONS: &[&str] = &[
     "c_total",
     "sum(c_total)",
@@ -69,7 +69,7 @@ const RECORDED: &[(&str, &str)] = &[
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Of a target: what its series say.
+    /// The samples of a target's series.
     Scrape(usize, Vec<u8>),
     Tick(i64),
     Rebuild,
@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a consumer of a view has been told.
+/// What a consumer of a view has received.
 #[derive(Clone, Debug, Default)]
 struct Shown {
     rows: BTreeMap<Labels, Sample>,
@@ -118,7 +118,7 @@ impl Sink for Watch {
     }
 }
 
-/// What a process says to process 0.
+/// The signals of a process to process 0.
 struct SignalToCoordinator(Mutex<Option<LiveRuntime>>);
 
 impl ClusterMonitor for SignalToCoordinator {
@@ -329,7 +329,7 @@ impl World {
     }
 
     fn tick(&mut self, after: i64) {
-        // At slots, so that recorded views are due.
+        // At evaluation times, so that recorded views are due.
         self.now += after;
         self.now += 1_000 - self.now % 1_000;
         for server in [&self.one, &self.cluster] {
@@ -346,7 +346,7 @@ impl World {
         }
     }
 
-    /// What was recorded is in the store of process 0, and the same.
+    /// The recorded samples are in the store of process 0, and the same.
     fn compare_recorded(&self) {
         for (record, _) in RECORDED {
             let plan = compile(&format!("{record}[1h]"), &PromqlOptions::all()).unwrap();
@@ -398,7 +398,7 @@ proptest! {
     }
 }
 
-/// What tells the series of two processes apart must be put to the test: their shards have the same numbers.
+/// The series of two processes must be distinguished although their shards have the same numbers.
 #[test]
 fn targets_of_different_processes_share_a_shard() {
     let shard = |target: usize| {
@@ -412,7 +412,7 @@ fn targets_of_different_processes_share_a_shard() {
     }
 }
 
-/// A process that is not the first keeps no views, and says so.
+/// A process other than the first has no views, and says so.
 #[test]
 fn only_process_0_keeps_views() {
     let mut cluster = Server::new(2, 1);
