@@ -1,4 +1,5 @@
-//! From the rules to the Alertmanagers: the rules' words become the connector's.
+//! Connects the rules to the Alertmanagers: converts alerts of the crate `rules` to those of
+//! `connectors`.
 
 use crate::config::Config;
 use crate::flags::Flags;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use storage::metrics::Metrics;
 
-/// See the module.
+/// Sends the alerts of the rules with a [`Notifier`].
 pub struct AlertmanagerAdapter {
     notifier: Notifier,
     runtime: tokio::runtime::Handle,
@@ -19,7 +20,7 @@ pub struct AlertmanagerAdapter {
 }
 
 impl AlertmanagerAdapter {
-    /// Without Alertmanagers yet. Must be called on the async runtime.
+    /// An adapter without Alertmanagers. Must be called on the async runtime.
     pub fn new(flags: &Flags, metrics: &Metrics, peers: Peers) -> AlertmanagerAdapter {
         let limits = QueueLimits { capacity: flags.notification_queue(), batch: flags.notification_batch() };
         AlertmanagerAdapter {
@@ -29,13 +30,14 @@ impl AlertmanagerAdapter {
         }
     }
 
-    /// Makes the `alerting` block of `config` the one in force.
+    /// Puts the `alerting` block of `config` in force.
     pub fn apply(&self, config: &Config) -> Result<(), String> {
         let external = config.external_labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         self.notifier.apply(&config.alerting, &external)
     }
 
-    /// Gives queued alerts a moment to leave. `stopping` since then, they have left meanwhile.
+    /// Waits a short time for queued alerts to be sent; the time since `stopping` counts towards
+    /// it.
     pub fn close(&self, stopping: Instant) {
         let rest = ALERT_DRAIN.saturating_sub(stopping.elapsed());
         if self.drain && !self.runtime.block_on(self.notifier.drain(rest)) {
@@ -56,7 +58,8 @@ impl AlertSender for AlertmanagerAdapter {
             };
             QueuedAlert { alert: Arc::new(alert), taken: Some(a.receipt.0) }
         };
-        // The queues' senders are started on demand: the rules thread must find the runtime.
+        // The senders of the queues are tasks that start on demand, so the thread of the rules
+        // needs the runtime.
         let _guard = self.runtime.enter();
         self.notifier.send(alerts.into_iter().map(outgoing).collect());
     }

@@ -1,17 +1,18 @@
-//! mimalloc's settings.
+//! Settings of mimalloc.
 //!
-//! Memory that was given back goes to the system after 10 ms, not after a second: while the log is
-//! replayed the server then takes a quarter less, for the same CPU (measured: docs/benchmarks.md).
-//! Whoever sets `MIMALLOC_PURGE_DELAY` has his way.
+//! Freed memory returns to the system after 10 ms instead of a second: during the log replay the
+//! server then uses a quarter less memory, for the same CPU time (measured: docs/benchmarks.md).
+//! The environment variable `MIMALLOC_PURGE_DELAY` takes precedence.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 
-/// Number of the option that says how long freed memory is kept, ms: `mi_option_purge_delay` of `mimalloc.h`.
+/// The number of the option for how long freed memory is kept, ms: `mi_option_purge_delay` of
+/// `mimalloc.h`.
 const PURGE_DELAY: mi_option_t = 15;
-/// Its value here.
+/// The value that the server sets.
 const PURGE_DELAY_MS: i64 = 10;
 
-/// Makes these the settings of this process from now on.
+/// Applies the settings to this process.
 pub fn configure() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         set(PURGE_DELAY, PURGE_DELAY_MS);
@@ -20,7 +21,8 @@ pub fn configure() {
 
 #[allow(unsafe_code, reason = "mimalloc's options have no safe wrapper; they are plain integers")]
 fn set(option: mi_option_t, value: i64) {
-    // SAFETY: writes an integer that the allocator reads later; numbers that it does not know it ignores.
+    // SAFETY: writes an integer that the allocator reads later; the allocator ignores unknown
+    // option numbers.
     unsafe { mi_option_set(option, value) };
 }
 

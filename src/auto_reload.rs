@@ -1,8 +1,9 @@
-//! `--config.auto-reload`: looks at the configuration's files now and then, and loads them when
-//! they have changed.
+//! `--config.auto-reload`: checks the configuration files at intervals, and loads them if they
+//! changed.
 //!
-//! What counts is what the files say, not when they were written. A configuration that cannot be
-//! used is tried again at every look, so the log keeps saying so until somebody mends it.
+//! A change is a change of the contents, not of the modification time. A configuration that cannot
+//! be loaded is tried again at every check, so that the log repeats the error until the file is
+//! corrected.
 
 use crate::config;
 use crate::control::ServerController;
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A number that changes when the configuration at `path`, or a rule file or scrape config file it
-/// names, does.
+/// A number that changes if the configuration at `path`, or a rule file or scrape config file that
+/// it names, changes.
 pub fn checksum(path: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
     let mut files = vec![path.to_path_buf()];
@@ -21,7 +22,8 @@ pub fn checksum(path: &Path) -> u64 {
             files.extend(config.sources.into_iter().skip(1));
             files.extend(config.rule_files);
         }
-        // It names nothing then, and a change of the fault is a change.
+        // An invalid configuration names no files. Hashing the error detects that the error
+        // changes.
         Err(fault) => fault.to_string().hash(&mut hash),
     }
     for file in files {
@@ -31,7 +33,8 @@ pub fn checksum(path: &Path) -> u64 {
     hash.finish()
 }
 
-/// Looks every `interval`, for ever; `known` is the [`checksum`] of what was loaded last.
+/// Checks the files every `interval`, forever; `known` is the [`checksum`] of the configuration in
+/// force.
 pub async fn watch(control: Arc<ServerController>, path: PathBuf, mut known: u64, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
@@ -39,7 +42,7 @@ pub async fn watch(control: Arc<ServerController>, path: PathBuf, mut known: u64
         let Ok(current) = tokio::task::spawn_blocking(move || checksum(&file)).await else { continue };
         if current != known {
             tracing::info!("the configuration's files have changed");
-            // A failure is in the log and in the metrics.
+            // A failure is logged and counted by `reload`.
             if control.clone().reload().await.is_ok() {
                 known = current;
             }

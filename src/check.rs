@@ -1,7 +1,7 @@
-//! `perennial test promql FILE…`: runs files of Prometheus' test language for PromQL and prints
-//! what came of them.
+//! `perennial test promql FILE…`: runs files in Prometheus' test language for PromQL and prints the
+//! results.
 //!
-//! No server is started; see [`promql::promqltest`] for the language.
+//! No server is started. [`promql::promqltest`] describes the language.
 
 use promql::promqltest::{Mode, RunOptions, run};
 use std::io::Write;
@@ -45,13 +45,13 @@ All functions and syntax are allowed that Prometheus has behind feature flags. T
 Exit code: 0 if nothing failed, 1 if something did, 2 if the command line or a file cannot be read.
 The language is described in docs/promql-tests.md.
 ";
-/// Exit code of a command line that cannot be used.
+/// The exit code for an invalid command line.
 const UNUSABLE: u8 = 2;
-/// More workers than any machine here has cores is a mistake.
+/// The largest number of workers: a larger number is taken for a mistake.
 const MOST_WORKERS: usize = 64;
 
-/// Runs `perennial test` with the arguments behind it: 0 if everything passed, 1 if not, 2 if
-/// nothing could run.
+/// Runs `perennial test` with the given arguments. The exit code is 0 if everything passed, 1 if
+/// not, 2 if nothing could run.
 pub fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"));
@@ -71,7 +71,7 @@ pub fn main(args: &[String]) -> ExitCode {
     }
 }
 
-/// How to run, and what.
+/// Parses the arguments into options and files.
 fn arguments(args: &[String]) -> Result<(RunOptions, Vec<&str>), String> {
     let mut options = RunOptions::default();
     let mut files = Vec::new();
@@ -130,9 +130,9 @@ fn promql(options: &RunOptions, files: &[&str]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Writes a text for whoever reads.
+/// Writes a text for the user.
 pub fn say(to: &mut dyn Write, text: &str) {
-    // Nobody may be reading: the exit code says it too.
+    // Nobody may be reading the output; the exit code has the same information.
     let _ = to.write_all(text.as_bytes());
 }
 

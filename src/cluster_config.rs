@@ -1,4 +1,4 @@
-//! The cluster's configuration, from the flags.
+//! Makes the configuration of the cluster from the flags.
 
 use crate::config;
 use crate::flags::Flags;
@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
-/// What the flags ask for; `None`: the process is alone.
+/// The configuration of the cluster; `None`: the process runs alone.
 pub fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
     let addresses = flags.cluster_addresses();
     if addresses.is_empty() {
@@ -48,8 +48,8 @@ pub fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterCon
     Ok(Some(ClusterConfig { process, addresses, patience, configuration, facts }))
 }
 
-/// A number that two processes share as long as their configuration and rule files say the same,
-/// wherever they lie.
+/// A number that is the same for two processes if the contents of their configuration and rule
+/// files are, wherever the files are.
 pub fn checksum(path: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
     let mut files = vec![path.to_path_buf()];

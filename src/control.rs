@@ -1,4 +1,5 @@
-//! The server as its API administers it: configuration in force, reload, stop, what it says of itself.
+//! [`ServerController`]: the administration of the running server: configuration in force, reload,
+//! stop, and status for the API.
 
 use crate::process_metrics::ProcessMetrics;
 use crate::retention;
@@ -14,17 +15,17 @@ use storage::metrics::Gauge;
 use storage::model::{Labels, TimeMs};
 use tokio::sync::{Notify, watch};
 
-/// See the module.
+/// The administration of a server.
 pub struct ServerController {
     server: Arc<Server>,
     loaded: Mutex<ActiveConfig>,
     ready: watch::Sender<bool>,
-    /// Told when somebody asks the server to stop.
+    /// Notified when somebody requests that the server stop.
     pub quit: Notify,
     reload_ok: Arc<Gauge>,
     reload_time: Arc<Gauge>,
     process: ProcessMetrics,
-    /// One reload at a time.
+    /// Prevents two reloads at the same time.
     reloading: tokio::sync::Mutex<()>,
 }
 
@@ -37,7 +38,7 @@ struct ActiveConfig {
 }
 
 impl ServerController {
-    /// The control of a server whose configuration in force is `loaded`.
+    /// The controller of a server whose configuration in force is `loaded`.
     pub fn new(server: Arc<Server>, loaded: &LoadedConfig) -> ServerController {
         let metrics = &server.metrics;
         let reload_ok = metrics.gauge(
@@ -70,7 +71,7 @@ impl ServerController {
         control
     }
 
-    /// From now on requests are served in full.
+    /// Marks the server ready: all requests are served from now on.
     pub fn set_ready(&self) {
         self.ready.send_replace(true);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "perennial is ready");
@@ -89,7 +90,7 @@ impl ServerController {
         };
     }
 
-    /// Resolves when another process of the cluster stops in order; never without a cluster.
+    /// Resolves when another process of the cluster stops in order; without a cluster never.
     pub async fn cluster_ends(&self) {
         match &self.server.cluster {
             Some(cluster) => cluster.ended().await,
@@ -97,13 +98,16 @@ impl ServerController {
         }
     }
 
-    /// Reads the configuration again; after a failure the old one stays in force.
+    /// Reads the configuration again and puts it in force; after a failure the old one remains in
+    /// force.
     pub async fn reload(self: Arc<ServerController>) -> Result<(), String> {
         let _one = self.reloading.lock().await;
-        // What is loaded at the start comes first. An error would say that this is gone.
+        // The configuration of the start is applied first. If waiting fails, the server is
+        // stopping.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
         let this = self.clone();
-        // `apply` starts scrape loops, so it stays on the runtime; reading files does not.
+        // `apply` starts scrape loops, so it runs on the runtime. Reading files blocks, so it does
+        // not.
         let read = blocking::run(self.server.execution, move || this.read());
         let result = match read.await {
             Ok(Ok(loaded)) => {
@@ -141,7 +145,7 @@ impl ServerController {
     }
 }
 
-/// The handle that the API holds.
+/// The handle for the API.
 pub struct ApiControl(pub Arc<ServerController>);
 
 impl ServerControl for ApiControl {
@@ -206,7 +210,7 @@ impl ServerControl for ApiControl {
 
     fn collect(&self) {
         self.0.process.collect();
-        // It sets a gauge.
+        // Called only because it sets a gauge.
         let _ = self.0.server.store.replay_progress();
     }
 

@@ -1,13 +1,14 @@
-//! The lock on the data directory: two servers that write one log damage it.
+//! The lock on the data directory: two servers that write to the same WAL would damage it.
 //!
-//! An advisory lock of the operating system on `<data>/lock`. It goes with the process, also with a
-//! killed one; the file stays and means nothing by itself. It holds the process id, for people.
+//! [`DataLock`] is an advisory lock of the operating system on `<data>/lock`. The lock ends with
+//! the process, even if the process is killed; the file remains and has no meaning by itself. It
+//! contains the process id, for people.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
-/// Most that is read of another server's lock file, bytes: a process id is short.
+/// The most bytes that are read of another server's lock file: a process id is short.
 const PID_BYTES: u64 = 20;
 
 /// Holds the lock until it is dropped.
@@ -16,7 +17,7 @@ pub struct DataLock {
 }
 
 impl DataLock {
-    /// Takes the lock of data directory `dir`, which is made if it is missing.
+    /// Locks the data directory `dir`; creates the directory if it is missing.
     pub fn take(dir: &Path) -> Result<DataLock, String> {
         let path = dir.join("lock");
         let bad = |e: std::io::Error| {
@@ -40,7 +41,7 @@ impl DataLock {
 
 fn in_use(dir: &Path, file: &mut File) -> String {
     let mut pid = String::new();
-    // Only the message is poorer without it.
+    // Without the process id only the error text is less precise.
     let _ = file.take(PID_BYTES).read_to_string(&mut pid);
     let by = match pid.trim() {
         "" => "another server".to_owned(),

@@ -1,8 +1,8 @@
-//! File descriptors: as many as the system lets this process have, and a few kept back.
+//! File descriptors: raises the limit of the process, and reserves some descriptors.
 //!
-//! Every connection, target and file of the log takes one. When they run out, a server that waits
-//! for one of its own to be closed cannot take a connection to say so, nor begin a segment of its
-//! log: the reserve is for that.
+//! Every connection, target and file of the WAL needs one. When none are left, the server could
+//! neither accept a connection to report that, nor begin a segment of its WAL. A [`Reserve`] keeps
+//! descriptors open that are closed in that case.
 
 use crate::limits::RESERVED_DESCRIPTORS;
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk};
 
-/// Raises the limit of this process to what its administrator allows, and says so.
+/// Raises the soft limit of this process to its hard limit, and logs both.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
@@ -36,7 +36,7 @@ pub fn raise_limit() {
     }
 }
 
-/// Descriptors that are kept back for what must go on.
+/// Open file descriptors that can be closed for work that must continue.
 #[derive(Default)]
 pub struct Reserve {
     state: Mutex<HeldDescriptors>,
@@ -45,30 +45,32 @@ pub struct Reserve {
 #[derive(Default)]
 struct HeldDescriptors {
     files: Vec<File>,
-    /// Whether it was said that there are none left.
+    /// Whether the lack of descriptors has been logged.
     told: bool,
 }
 
 impl Reserve {
-    /// The whole reserve, if there are descriptors for it.
+    /// A full reserve, if there are enough descriptors.
     pub fn new() -> Arc<Reserve> {
         let reserve = Arc::new(Reserve::default());
         reserve.refill();
         reserve
     }
 
-    /// Gives a descriptor up, so that something can be opened. False: none is left.
+    /// Closes a descriptor of the reserve, so that another file can be opened; `false` if the
+    /// reserve is empty.
     pub fn give(&self) -> bool {
         let mut kept = self.state.lock();
         kept.tell();
         kept.files.pop().is_some()
     }
 
-    /// Takes back what was given up, as far as there is enough again. If there is none left beside
-    /// the reserve, half of it is given up for connections; to be called every second or so.
+    /// Refills the reserve as far as descriptors are available. If there are none outside the
+    /// reserve, half of the reserve is closed for connections. To be called about every second.
     pub fn refill(&self) {
         let mut kept = self.state.lock();
-        // One more than is kept: there is something left beside it.
+        // Opens one more than the reserve holds, to check that a descriptor is left outside the
+        // reserve.
         while kept.files.len() <= RESERVED_DESCRIPTORS {
             match File::open("/dev/null") {
                 Ok(file) => kept.files.push(file),
@@ -87,7 +89,7 @@ impl Reserve {
 }
 
 impl HeldDescriptors {
-    /// Says once that there are none left.
+    /// Logs once that no descriptors are left.
     fn tell(&mut self) {
         if !self.told {
             self.told = true;
@@ -101,13 +103,13 @@ impl HeldDescriptors {
     }
 }
 
-/// Whether there are no descriptors left, in this process or at all.
+/// Whether no descriptors are left, in this process or in the system.
 pub fn are_out(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The file system, with the reserve for what the store opens.
+/// The file system; when no descriptors are left, opens files with those of the reserve.
 pub struct ReservedDisk(pub Arc<Reserve>);
 
 impl ReservedDisk {

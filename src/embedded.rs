@@ -1,4 +1,5 @@
-//! The embedded default: what runs when no configuration file is given, and what to try with it.
+//! The embedded configuration for a start without a configuration file, and the text that is
+//! printed then.
 
 use crate::config;
 use crate::flags::Flags;
@@ -10,7 +11,7 @@ use std::path::Path;
 const CONFIG: &str = include_str!("default/prometheus.yml");
 const RULES: &str = include_str!("default/rules.yml");
 
-/// The embedded configuration; `${LISTEN}` is where this server listens.
+/// Loads the embedded configuration; `${LISTEN}` is replaced by this server's address.
 pub fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, String> {
     let address = flags.listen_addresses().into_iter().next().unwrap_or_default();
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));
@@ -23,7 +24,7 @@ pub fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, Str
     Ok(LoadedConfig { config, groups: rules.groups, warnings })
 }
 
-/// An address to reach a listener by: wildcards are this machine.
+/// An address at which a listener can be reached: a wildcard address becomes the loopback address.
 fn reachable(address: &str) -> String {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "9090"));
     match host {
@@ -32,7 +33,7 @@ fn reachable(address: &str) -> String {
     }
 }
 
-/// What to try next, printed at start.
+/// The text with suggestions that is printed at start.
 pub fn welcome(address: &str) -> String {
     let url = format!("http://{}", reachable(address));
     format!(

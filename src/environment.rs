@@ -1,5 +1,5 @@
-//! What a server finds around it: the time, a disk, peers, and threads or none. The program has
-//! those of the machine; a simulation gives others, and the server is the same.
+//! The environment of a server: clock, disk, peers, and whether there are threads. The program uses
+//! those of the machine; a simulation replaces them, and the server code is the same.
 
 use crate::descriptors::{Reserve, ReservedDisk};
 use connectors::http_client::Peers;
@@ -9,25 +9,26 @@ use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::execution::Execution;
 
-/// Size of a segment of the log of a server whose callers work, bytes: small, so that segments come and go.
+/// The size of a WAL segment of a server without threads (simulation), bytes: small, so that a test
+/// creates and removes many segments.
 pub const SEGMENT_BY_HAND_BYTES: u64 = 16 << 10;
 
-/// See the module.
+/// The environment of a server.
 pub struct Surroundings {
-    /// What time it is.
+    /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Where the data directory is.
+    /// The disk that contains the data directory.
     pub disk: Arc<dyn Disk>,
-    /// File descriptors that are kept back.
+    /// The reserved file descriptors.
     pub reserve: Arc<Reserve>,
-    /// Who answers scrapes and takes alerts.
+    /// The peers that answer scrapes and receive alerts.
     pub peers: Peers,
-    /// Who works.
+    /// Where work runs: on threads or in the caller.
     pub execution: Execution,
 }
 
 impl Surroundings {
-    /// Those of the machine.
+    /// The environment of the machine.
     pub fn of_this_machine() -> Surroundings {
         let reserve = Reserve::new();
         Surroundings {

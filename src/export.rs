@@ -1,7 +1,7 @@
-//! `perennial export`: samples of a data directory, in a format that other programs read.
+//! `perennial export`: writes samples of a data directory in a format that other programs read.
 //!
-//! The directory is only read: a store is opened on a disk that keeps nothing of what is written.
-//! No server may run on it meanwhile; of one that runs, a snapshot is exported. The formats:
+//! The directory is only read: the store is opened on a disk that discards all writes. No server
+//! may use the directory meanwhile; of a running server, export a snapshot. The formats are in
 //! [`connectors::export`].
 
 use crate::data_directory_lock::DataLock;
@@ -56,12 +56,12 @@ struct ExportArgs {
     output: Option<PathBuf>,
 }
 
-/// Runs `perennial export` with the arguments behind it.
+/// Runs `perennial export` with the given arguments.
 pub fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
-    // Which blocks are damaged is said there.
+    // Damaged blocks are reported in the log.
     crate::log::start("warn", "logfmt");
     match arguments(args).map(|asked| run(&asked)) {
         Ok(Ok(text)) => say(&mut io::stderr(), &text, 0),
@@ -125,7 +125,7 @@ fn selector(text: &str) -> Result<Vec<Matcher>, String> {
     }
 }
 
-/// Writes what is asked for; what came of it, as text.
+/// Writes the requested export; returns a summary.
 fn run(asked: &ExportArgs) -> Result<String, String> {
     if !asked.data.join("blocks").is_dir() && !asked.data.join("wal").is_dir() {
         return Err(format!(
@@ -139,7 +139,7 @@ fn run(asked: &ExportArgs) -> Result<String, String> {
     let done = match &asked.output {
         None => write(&store, asked, BufWriter::new(io::stdout())),
         Some(path) => {
-            // The file has its name when it is whole.
+            // The file gets its name only when it is complete.
             let temporary = path.with_added_extension("tmp");
             let bad = |e: io::Error| format!("{}: {e}", path.display());
             let file = std::fs::File::create(&temporary).map_err(bad)?;
@@ -197,10 +197,10 @@ fn open(asked: &ExportArgs, metrics: &Metrics) -> Result<Arc<Store>, String> {
     Ok(store)
 }
 
-/// The operating system's disk, on which nothing is changed.
+/// The disk of the operating system, without writes.
 struct ReadOnlyDisk;
 
-/// A file that keeps nothing.
+/// A file that discards all writes.
 struct DiscardFile;
 
 impl DiskFile for DiscardFile {
@@ -226,7 +226,7 @@ impl Disk for ReadOnlyDisk {
         OsDisk.size(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        // A snapshot has no log, and none is made.
+        // A snapshot has no WAL directory, and none is created.
         match OsDisk.list(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             listed => listed,

@@ -1,9 +1,9 @@
 //! The command line: Prometheus 3's flags and our own, from one table.
 //!
-//! The table says of each flag what it takes, its default and what it does; clap parses it,
-//! `--help` prints it, `/api/v1/status/flags` shows it ([`Flags::as_map`]). Both spellings
-//! (`--a=b`, `--a b`) work, booleans are `--x`, `--no-x` and `--x=false`. Flags of Prometheus
-//! without an effect here are accepted and say so.
+//! The table has the type, default and help text of each flag. clap parses the flags into
+//! [`Flags`], `--help` prints the table, and `/api/v1/status/flags` shows it ([`Flags::as_map`]).
+//! `--a=b` and `--a b` are the same; booleans are `--x`, `--no-x` and `--x=false`. Flags of
+//! Prometheus that have no effect in this server are accepted and logged.
 
 #[path = "flags_table.rs"]
 mod table;
@@ -16,26 +16,26 @@ use std::path::PathBuf;
 use storage::model::time::{format_duration, parse_duration};
 use table::{FLAGS, FlagKind, FlagSpec};
 
-/// Shortest block, ms: shorter ones are files without use.
+/// The shortest time range of a block, ms: shorter blocks would only be many files.
 const SHORTEST_BLOCK_MS: i64 = 60_000;
 
-/// Shortest time between two looks at the configuration's files, ms.
+/// The shortest interval between two checks of the configuration files, ms.
 const SHORTEST_RELOAD_MS: i64 = 1_000;
-/// One query may hold this part of the machine's memory.
+/// The memory of one query is the memory of the machine divided by this.
 const QUERY_PART: u64 = 8;
-/// All queries together may hold this part of it.
+/// The memory of all queries together is the memory of the machine divided by this.
 const QUERIES_PART: u64 = 4;
 
-/// Bytes that queries may hold in memory.
+/// The memory that queries may use, bytes.
 #[derive(Copy, Clone, Debug)]
 pub struct QueryMemory {
-    /// One of them.
+    /// The limit of one query.
     pub one: usize,
-    /// All together.
+    /// The limit of all queries together.
     pub together: usize,
 }
 
-/// What waits for live subscribers may take this part of the machine's memory.
+/// The memory of what waits for live subscribers is the memory of the machine divided by this.
 const SUBSCRIPTIONS_PART: u64 = 32;
 
 /// The parsed command line.
@@ -45,16 +45,16 @@ pub struct Flags {
     given: Vec<&'static str>,
 }
 
-/// Why the process ends before it begins: `--help`, `--version` or a wrong flag.
+/// Why the process ends before it starts: `--help`, `--version` or an invalid flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EarlyExit {
-    /// 0, or 2 for wrong flags.
+    /// The exit code: 0, or 2 for an invalid flag.
     pub code: i32,
-    /// What to print: to stdout with code 0, else to stderr.
+    /// The text to print: to stdout for code 0, otherwise to stderr.
     pub text: String,
 }
 
-/// Parses the arguments (without the program's name).
+/// Parses the arguments (without the name of the program).
 pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags, EarlyExit> {
     let args = args.into_iter().map(|a| positive(a.into()));
     let all = std::iter::once("perennial".to_owned()).chain(args);
@@ -81,7 +81,7 @@ pub fn parse<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Flags
     Ok(flags)
 }
 
-/// `--no-x` of a boolean flag is `--x=false`.
+/// Rewrites `--no-x` of a boolean flag to `--x=false`.
 fn positive(arg: String) -> String {
     let named = |name: &str| FLAGS.iter().any(|f| f.name == name && matches!(f.kind, FlagKind::Switch));
     match arg.strip_prefix("--no-") {
@@ -153,7 +153,7 @@ fn check(flag: &FlagSpec, value: &str) -> Result<(), String> {
     }
 }
 
-/// What links begin with: an http URL, or one without its scheme (`host:port/path`).
+/// Checks the URL that links begin with: an http URL, or one without scheme (`host:port/path`).
 fn check_url(value: &str) -> Result<(), String> {
     let full = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     match reqwest::Url::parse(&full) {
@@ -196,12 +196,12 @@ impl Flags {
         self.text(name).parse().unwrap_or(0)
     }
 
-    /// Whether the flag stands on the command line.
+    /// Whether the flag is on the command line.
     pub fn given(&self, name: &str) -> bool {
         self.given.contains(&name)
     }
 
-    /// Flags on the command line that have no effect in this build: one info line each.
+    /// One log line for each given flag that has no effect in this build.
     pub fn without_effect(&self) -> Vec<String> {
         let idle = |f: &&FlagSpec| f.no_effect && self.given(f.name);
         FLAGS
@@ -223,18 +223,20 @@ impl Flags {
         FLAGS.iter().map(|flag| (flag.name.to_owned(), shown(flag))).collect()
     }
 
-    /// The configuration file; `None`: the built-in configuration.
+    /// The configuration file; `None`: the embedded configuration.
     pub fn config_file(&self) -> Option<PathBuf> {
         Some(self.text("config.file")).filter(|f| !f.is_empty()).map(PathBuf::from)
     }
 
-    /// Whether changed files are loaded by themselves; and how often they are looked at, ms.
+    /// The interval at which the configuration files are checked for changes, ms; `None`: they are
+    /// not.
     pub fn auto_reload(&self) -> Option<i64> {
         let on = self.switch("config.auto-reload") || self.feature("auto-reload-config");
         on.then(|| self.millis("config.auto-reload-interval").max(SHORTEST_RELOAD_MS))
     }
 
-    /// Where the server listens. Without a configuration file it is reachable from this machine only.
+    /// The listen addresses. Without a configuration file the server is reachable from this machine
+    /// only.
     pub fn listen_addresses(&self) -> Vec<String> {
         let given = self.values.get("web.listen-address").cloned().unwrap_or_default();
         match (given.is_empty(), self.config_file()) {
@@ -244,13 +246,13 @@ impl Flags {
         }
     }
 
-    /// `--web.config.file`.
+    /// The path of `--web.config.file`.
     pub fn web_config_file(&self) -> Option<PathBuf> {
         Some(self.text("web.config.file")).filter(|f| !f.is_empty()).map(PathBuf::from)
     }
 
-    /// The URL under which people reach the server, without a slash at its end; made of `hostname`
-    /// and the port if it is not given.
+    /// The URL at which users reach the server, without a slash at the end; by default made from
+    /// `hostname` and the port.
     pub fn external_url(&self, hostname: &str) -> String {
         let given = self.text("web.external-url").trim_end_matches('/');
         if given.is_empty() {
@@ -261,7 +263,7 @@ impl Flags {
         if given.contains("://") { given.to_owned() } else { format!("http://{given}") }
     }
 
-    /// The path before all others: `/` or `/a/b`; by default the path of the external URL.
+    /// The prefix of all paths: `/` or `/a/b`; by default the path of the external URL.
     pub fn route_prefix(&self) -> String {
         let given = self.text("web.route-prefix");
         let external = self.text("web.external-url");
@@ -271,65 +273,66 @@ impl Flags {
         format!("/{}", prefix.trim_matches('/'))
     }
 
-    /// `--web.enable-lifecycle`.
+    /// Whether `/-/reload` and `/-/quit` are enabled.
     pub fn enable_lifecycle(&self) -> bool {
         self.switch("web.enable-lifecycle")
     }
 
-    /// `--web.enable-admin-api`.
+    /// Whether the admin API is enabled.
     pub fn enable_admin_api(&self) -> bool {
         self.switch("web.enable-admin-api")
     }
 
-    /// `--web.enable-remote-write-receiver`.
+    /// Whether remote writes are accepted.
     pub fn enable_remote_write_receiver(&self) -> bool {
         self.switch("web.enable-remote-write-receiver")
     }
 
-    /// Most connections at a time.
+    /// The largest number of simultaneous connections.
     pub fn max_connections(&self) -> usize {
         self.number("web.max-connections")
     }
 
-    /// Most bytes that the bodies of all requests at work hold.
+    /// The largest memory of the bodies of all current requests, bytes.
     pub fn max_body_memory(&self) -> usize {
         let size = ConfigSize::parse(self.text("web.max-body-memory")).unwrap_or_default();
         usize::try_from(size.0).unwrap_or(usize::MAX)
     }
 
-    /// Most connections of one address; 0: a share of all.
+    /// The largest number of connections from one address; 0: a share of all connections.
     pub fn max_connections_per_address(&self) -> usize {
         self.number("web.max-connections-per-address")
     }
 
-    /// Longest time for the body of a request, and between two requests, ms.
+    /// The longest time for the body of a request, and between two requests, ms.
     pub fn read_timeout(&self) -> i64 {
         self.millis("web.read-timeout")
     }
 
-    /// Bytes that may wait for all live subscribers together.
+    /// The bytes that may wait for all live subscribers together.
     pub fn subscription_buffers(&self) -> usize {
         let given = ConfigSize::parse(self.text("web.max-subscription-buffers")).unwrap_or_default().0;
         let bytes = if given > 0 { given } else { machine::memory() / SUBSCRIPTIONS_PART };
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Most results of a search; 0: any number.
+    /// The largest number of results of a search; 0: no limit.
     pub fn search_max_limit(&self) -> usize {
         self.number("web.search.max-limit")
     }
 
-    /// Title of the page.
+    /// The title of the page.
     pub fn page_title(&self) -> &str {
         self.text("web.page-title")
     }
 
-    /// Regex of origins that may ask across sites.
+    /// The regex of origins that may send cross-origin requests.
     pub fn cors_origin(&self) -> &str {
         self.text("web.cors.origin")
     }
 
-    /// The data directory; a `storage.tsdb.path` of the configuration counts if the flag is not given.
+    /// The data directory; the configuration's `storage.tsdb.path` applies if the flag is not
+    /// given.
     pub fn data_path(&self, configured: Option<&PathBuf>) -> PathBuf {
         match configured {
             Some(path) if !self.given("storage.tsdb.path") => path.clone(),
@@ -337,47 +340,49 @@ impl Flags {
         }
     }
 
-    /// How long samples are kept, ms; `None`: not said on the command line.
+    /// The retention time, ms; `None` if it is not on the command line.
     pub fn retention_time(&self) -> Option<i64> {
         let flags = ["storage.tsdb.retention.time", "storage.tsdb.retention"];
         flags.into_iter().find(|flag| self.given(flag)).map(|flag| self.millis(flag))
     }
 
-    /// Most bytes of blocks and log; `None`: not said on the command line.
+    /// The largest size of blocks and WAL, bytes; `None` if it is not on the command line.
     pub fn retention_size(&self) -> Option<u64> {
         let flag = "storage.tsdb.retention.size";
         self.given(flag).then(|| ConfigSize::parse(self.text(flag)).unwrap_or_default().0)
     }
 
-    /// Length of a block, ms; a length of the configuration file counts if the flag is not given.
+    /// The time range of a block, ms; the value of the configuration file applies if the flag is
+    /// not given.
     pub fn block_range(&self, configured: Option<i64>) -> i64 {
         let flag = "storage.tsdb.min-block-duration";
         let length = configured.filter(|_| !self.given(flag)).unwrap_or_else(|| self.millis(flag));
         length.max(SHORTEST_BLOCK_MS)
     }
 
-    /// Whether the data directory is locked while the server runs.
+    /// Whether the server locks the data directory.
     pub fn lock_data(&self) -> bool {
         !self.switch("storage.tsdb.no-lockfile")
     }
 
-    /// Time between fdatasyncs of the log, ms; 0: before every acknowledgement (`batch`).
+    /// The interval between fdatasyncs of the WAL, ms; 0: before every acknowledgement (`batch`).
     pub fn wal_sync_interval(&self) -> u64 {
         self.millis("storage.wal-sync-interval").max(0) as u64
     }
 
-    /// Worker threads of the live runtime; `cores` if not said.
+    /// The number of worker threads of the live runtime; by default `cores`.
     pub fn live_workers(&self, cores: usize) -> usize {
         if self.given("live.workers") { self.number("live.workers").max(1) } else { cores.max(1) }
     }
 
-    /// Where each process of the cluster listens for the others; none: the process is alone.
+    /// The addresses at which the processes of the cluster reach each other; empty: the process
+    /// runs alone.
     pub fn cluster_addresses(&self) -> Vec<String> {
         let given = self.text("cluster.addresses").split(',').map(str::trim);
         given.filter(|address| !address.is_empty()).map(str::to_owned).collect()
     }
 
-    /// This process' number in the cluster.
+    /// The number of this process in the cluster.
     pub fn cluster_process(&self) -> Option<usize> {
         self.given("cluster.process").then(|| self.number("cluster.process"))
     }
@@ -387,27 +392,27 @@ impl Flags {
         self.millis("cluster.join-timeout")
     }
 
-    /// How far back an instant selector looks, ms.
+    /// The lookback of instant selectors, ms.
     pub fn lookback(&self) -> i64 {
         self.millis("query.lookback-delta")
     }
 
-    /// Longest query, ms.
+    /// The longest duration of a query, ms.
     pub fn query_timeout(&self) -> i64 {
         self.millis("query.timeout")
     }
 
-    /// Queries at a time.
+    /// The largest number of simultaneous queries.
     pub fn query_concurrency(&self) -> usize {
         self.number("query.max-concurrency").max(1)
     }
 
-    /// Samples a query may hold in memory.
+    /// The largest number of samples of a query in memory.
     pub fn query_max_samples(&self) -> usize {
         self.number("query.max-samples")
     }
 
-    /// Bytes that queries may hold in memory, on a machine that has so many.
+    /// The memory limits of queries on a machine with `machine` bytes of memory.
     pub fn query_memory(&self, machine: u64) -> QueryMemory {
         let given = |flag: &str| {
             let bytes = ConfigSize::parse(self.text(flag)).unwrap_or_default().0;
@@ -420,42 +425,42 @@ impl Flags {
         }
     }
 
-    /// How old a known alert may be to be taken up again, ms.
+    /// The longest outage after which the state of an alert is restored, ms.
     pub fn for_outage_tolerance(&self) -> i64 {
         self.millis("rules.alert.for-outage-tolerance")
     }
 
-    /// Least time from a restart to a restored alert that fires, ms.
+    /// The shortest time from a restart until a restored alert fires, ms.
     pub fn for_grace_period(&self) -> i64 {
         self.millis("rules.alert.for-grace-period")
     }
 
-    /// Time after which a firing alert is sent again, ms.
+    /// The interval at which a firing alert is sent again, ms.
     pub fn resend_delay(&self) -> i64 {
         self.millis("rules.alert.resend-delay")
     }
 
-    /// Alerts that may wait for an Alertmanager.
+    /// The largest number of alerts that wait for an Alertmanager.
     pub fn notification_queue(&self) -> usize {
         self.number("alertmanager.notification-queue-capacity")
     }
 
-    /// Alerts in one request to an Alertmanager.
+    /// The largest number of alerts in one request to an Alertmanager.
     pub fn notification_batch(&self) -> usize {
         self.number("alertmanager.notification-batch-size")
     }
 
-    /// Whether waiting alerts are sent before the process ends.
+    /// Whether queued alerts are sent before the process ends.
     pub fn drain_notifications(&self) -> bool {
         self.switch("alertmanager.drain-notification-queue-on-shutdown")
     }
 
-    /// Whether only known content types are scraped, as in Prometheus 3.
+    /// Whether only responses with a known content type are ingested, as in Prometheus 3.
     pub fn strict_content_type(&self) -> bool {
         self.switch("scrape.strict-content-type")
     }
 
-    /// Bytes of memory that all scrapes together may take while they are read.
+    /// The memory that all scrapes together may use while they are read, bytes.
     pub fn scrape_max_memory(&self) -> usize {
         let bytes = ConfigSize::parse(self.text("scrape.max-memory")).unwrap_or_default().0;
         usize::try_from(bytes).unwrap_or(usize::MAX)
@@ -471,18 +476,18 @@ impl Flags {
         self.text("log.format") == "json"
     }
 
-    /// Whether a feature was enabled.
+    /// Whether a feature is enabled.
     pub fn feature(&self, name: &str) -> bool {
         self.features().any(|f| f == name)
     }
 
-    /// The features that were enabled, known or not.
+    /// The enabled features, known or not.
     pub fn features(&self) -> impl Iterator<Item = &str> {
         let given = self.values.get("enable-feature").into_iter().flatten();
         given.flat_map(|list| list.split(',')).map(str::trim).filter(|f| !f.is_empty())
     }
 
-    /// One warning per feature that nobody knows.
+    /// One warning per unknown feature.
     pub fn unknown_features(&self) -> Vec<String> {
         let unknown = self.features().filter(|f| !table::FEATURES.contains(f));
         unknown
@@ -498,7 +503,7 @@ impl Flags {
 mod tests {
     use super::*;
 
-    /// Command lines are made by programs, too.
+    /// Programs generate command lines, too, so parsing must scale.
     #[test]
     fn twice_the_command_line_costs_at_most_a_little_more_than_twice() {
         let listed = |n: usize| (0..n).map(|i| format!("feature{i}")).collect::<Vec<_>>().join(",");

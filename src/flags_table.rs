@@ -1,6 +1,6 @@
-//! The table of all flags: name, what it takes, default, help. Order is the order of `--help`.
+//! The table of all flags: name, type, default, help. The order is that of `--help`.
 
-/// What a flag takes.
+/// The type of a flag's value.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum FlagKind {
     Text,
@@ -30,7 +30,7 @@ impl FlagKind {
     }
 }
 
-/// One flag.
+/// A flag.
 #[derive(Debug)]
 pub(super) struct FlagSpec {
     pub(super) name: &'static str,
@@ -38,11 +38,11 @@ pub(super) struct FlagSpec {
     pub(super) default: &'static str,
     pub(super) help: &'static str,
     pub(super) group: &'static str,
-    /// May be given several times.
+    /// Whether the flag may be given several times.
     pub(super) repeats: bool,
-    /// Accepted for Prometheus' sake.
+    /// Whether the flag is accepted only for compatibility with Prometheus.
     pub(super) no_effect: bool,
-    /// Not in `--help`.
+    /// Whether `--help` omits the flag.
     pub(super) hidden: bool,
 }
 
@@ -62,7 +62,7 @@ const fn works(
     FlagSpec { name, kind, default, help, group, repeats: false, no_effect: false, hidden: false }
 }
 
-/// A flag of Prometheus that is accepted and shown, and does nothing here.
+/// A flag of Prometheus that is accepted and shown, and has no effect.
 const fn idle(name: &'static str, kind: FlagKind, default: &'static str) -> FlagSpec {
     let help = "Accepted as Prometheus does; no effect in this build.";
     FlagSpec {
@@ -178,7 +178,7 @@ pub(super) const FLAGS: &[FlagSpec] = &[
     idle("agent", Switch, "false"),
 ];
 
-/// Features that Prometheus or this server knows.
+/// The features that Prometheus or this server knows.
 pub(super) const FEATURES: &[&str] = &[
     "auto-reload-config",
     "concurrent-rule-eval",

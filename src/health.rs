@@ -1,8 +1,9 @@
-//! Whether the server can do its work: the log is written, and the data directory is there and ours.
+//! The health of the server: whether the WAL is written, and whether the data directory is still
+//! the one that was opened.
 //!
-//! `/-/healthy` and `/-/ready` say it, and the log: once when it is no longer so, with what to do,
-//! and once when it is over. The clock is watched, too: when it has been set back, samples are
-//! refused until it has passed what was stored.
+//! `/-/healthy` and `/-/ready` report the state of [`Health`]. The log has one line when the server
+//! becomes unhealthy, with what to do, and one when it recovers. The wall clock is checked, too:
+//! after it was set back, samples are refused until it has passed the newest stored sample.
 
 use crate::descriptors::Reserve;
 use parking_lot::{Mutex, RwLock};
@@ -18,10 +19,11 @@ use storage::model::TimeMs;
 use storage::model::time::format_duration;
 use storage::store::Store;
 
-/// How often it is looked.
+/// The interval of checks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A file or directory that must stay the one it is. It is kept open, so that no other can get its number.
+/// A file or directory that must not be replaced. It is kept open, so that no other file can get
+/// its inode number.
 struct Held {
     path: PathBuf,
     file: File,
@@ -34,7 +36,7 @@ impl Held {
         Ok(Held { path, file, what })
     }
 
-    /// Why it is not the one it was.
+    /// Checks that the path still leads to the same file; the error says why not.
     fn check(&self) -> Result<(), String> {
         let path = self.path.display();
         let what = self.what;
@@ -51,7 +53,7 @@ impl Held {
     }
 }
 
-/// See the module.
+/// The health of a server.
 pub struct Health {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
@@ -64,16 +66,17 @@ pub struct Health {
     set_back: Mutex<Option<SetBack>>,
 }
 
-/// A clock that is behind what is stored.
+/// The state while the clock is earlier than the newest sample.
 struct SetBack {
-    /// How many samples the store had refused for their time when it was last looked.
+    /// The number of samples refused for their time, at the last check.
     seen: u64,
-    /// And since then.
+    /// The number of samples refused since the clock was set back.
     refused: u64,
 }
 
 impl Health {
-    /// The health of a server whose data is in `dir`, with a lock file there or not.
+    /// The health of a server with the data directory `dir`; `locked` says whether there is a lock
+    /// file.
     pub fn new(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -109,12 +112,12 @@ impl Health {
         })
     }
 
-    /// Why the server cannot do its work; `None`: it can.
+    /// Why the server is unhealthy; `None` if it is healthy.
     pub fn reason(&self) -> Option<String> {
         self.reason.read().clone()
     }
 
-    /// Looks, and says what has changed.
+    /// Checks the health, and logs changes.
     pub fn check(&self) {
         self.reserve.refill();
         let found = self.look().err();
@@ -129,7 +132,7 @@ impl Health {
         self.check_clock(self.clock.now());
     }
 
-    /// What is wrong, and what to do.
+    /// Returns what is wrong, and what to do about it.
     fn look(&self) -> Result<(), (String, &'static str)> {
         const GONE: &str = "what it stores now is lost at the next start; stop it, and start it on the directory that is meant";
         for held in &self.held {
@@ -178,14 +181,14 @@ impl Health {
     }
 }
 
-/// Looks again and again.
+/// Checks the health forever.
 pub async fn watch(health: Arc<Health>) {
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         let health = health.clone();
-        // A file system that hangs keeps one thread, and no other.
+        // The checks block: a file system that hangs then blocks only this one thread.
         if let Err(error) = tokio::task::spawn_blocking(move || health.check()).await {
             tracing::error!(%error, "the server's health cannot be looked at");
         }

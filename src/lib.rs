@@ -1,9 +1,9 @@
-//! The perennial program: flags, configuration, wiring, shutdown. The only place that knows every
-//! crate. `main.rs` only runs [`main`]; it is a library so that the simulation
-//! (`tests/whole_server`) can put the same server together.
+//! The perennial program: flags, configuration, wiring, shutdown. The only crate that depends on
+//! all others.
 //!
-//! [`flags`] and [`config`] say what is wanted, [`server`] opens the rooms and joins them, the other modules
-//! translate between neighbours.
+//! `main.rs` only runs [`main`]; this is a library so that the simulation (`tests/whole_server`)
+//! can build the same server. [`flags`] and [`config`] are the settings, [`server`] opens the parts
+//! of the server and connects them, and the other modules are adapters between two crates.
 
 pub mod alerts;
 mod allocator;
@@ -48,20 +48,20 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Takes the arguments behind its name.
+/// Runs a subcommand with the arguments after its name.
 type Command = fn(&[String]) -> ExitCode;
 
-/// What the program does instead of being a server, by its first argument.
+/// The subcommands that do not start a server, by the first argument.
 const COMMANDS: [(&str, Command); 4] =
     [("test", check::main), ("import", import::main), ("export", export::main), ("tsdb", import::tsdb)];
 
-/// Exit code for a configuration or a flag that cannot be used.
+/// The exit code for an invalid configuration or flag.
 const UNUSABLE: u8 = 2;
 
-/// The program.
+/// Runs the program.
 pub fn main() -> ExitCode {
-    // With huge pages the allocator holds a quarter more than it gives out (measured:
-    // docs/benchmarks.md). Where the kernel cannot do without, it costs that.
+    // With huge pages the allocator occupies a quarter more memory than it hands out (measured:
+    // docs/benchmarks.md). If the kernel refuses, that is the only cost.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [command, rest @ ..] = args.as_slice()
@@ -78,7 +78,8 @@ pub fn main() -> ExitCode {
         }
     };
     log::start(flags.log_level(), if flags.log_json() { "json" } else { "logfmt" });
-    // Two providers of cryptography could be linked; this one is the one we mean. Only the first call counts.
+    // Two cryptography providers could be linked; this selects ring. Only the first call has an
+    // effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     descriptors::raise_limit();
     flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
@@ -86,7 +87,8 @@ pub fn main() -> ExitCode {
         tracing::warn!("--storage.tsdb.retention is deprecated; write --storage.tsdb.retention.time");
     }
     flags.unknown_features().iter().for_each(|line| tracing::warn!("{line}"));
-    // Before the files are read: a change in between is then loaded once too often rather than never.
+    // The checksum is computed before the files are read: a change in between then causes one
+    // reload too many instead of none.
     let watch = flags.auto_reload().zip(flags.config_file());
     let watch = watch.map(|(every, path)| (every, auto_reload::checksum(&path), path));
     let loaded = match load(&flags) {
@@ -101,7 +103,7 @@ pub fn main() -> ExitCode {
         Err(error) => return say(&mut std::io::stderr(), &format!("cannot start threads: {error}\n"), 1),
     };
     let ended = run(&runtime, flags, loaded, watch);
-    // What is still on a thread that may block has nothing to finish: the store is closed.
+    // Threads that still block have nothing to complete: the store is closed.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,7 +119,7 @@ fn say(to: &mut dyn Write, text: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The configuration that the flags name, or the embedded one.
+/// Loads the configuration that the flags name, or the embedded one.
 pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
     if let Some(path) = flags.web_config_file() {
         config::check_web_file(&path).map_err(|e| e.to_string())?;
@@ -132,7 +134,7 @@ pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
     }
 }
 
-/// What auto-reload looks at: how often (ms), the checksum of what was loaded, the file.
+/// What auto-reload watches: interval (ms), checksum of the loaded configuration, file.
 type ReloadWatch = (i64, u64, PathBuf);
 
 fn run(
@@ -157,8 +159,8 @@ fn run(
     });
     let here = Surroundings::of_this_machine();
     let server = Arc::new(Server::open(flags, &loaded.config, metrics, here)?);
-    // Never dropped: after `close` nothing of it has anything to do, and to free gigabytes piece by
-    // piece takes seconds that the end of the process does not need.
+    // Never dropped: after `close` the server has nothing left to do, and freeing gigabytes piece
+    // by piece would delay the end of the process by seconds.
     std::mem::forget(server.clone());
     let control = Arc::new(ServerController::new(server.clone(), &loaded));
     let step = loaded.config.evaluation_interval();
@@ -178,7 +180,7 @@ fn run(
     runtime.block_on(wait_for_end(control));
     let stopping = Instant::now();
     tracing::info!("stopping");
-    // Nobody waits any more if serving has ended by itself.
+    // Nothing receives this if serving has ended by itself.
     let _ = stop.send(());
     server.store.stop_replay();
     let served = runtime.block_on(serving).map_err(|e| e.to_string());
@@ -191,7 +193,7 @@ fn run(
     started.and(served).and(closed)
 }
 
-/// What the flags say about connections.
+/// The options of connections, from the flags.
 fn serve_options(flags: &Flags) -> ServeOptions {
     let read = Duration::from_millis(flags.read_timeout().max(1).unsigned_abs());
     ServeOptions {
@@ -204,7 +206,7 @@ fn serve_options(flags: &Flags) -> ServeOptions {
 async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::new();
     for address in addresses {
-        // Prometheus also takes ":9090".
+        // Prometheus also accepts ":9090".
         let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
         let listener = TcpListener::bind(&full).await;
         listeners.push(
@@ -216,7 +218,7 @@ async fn listen(addresses: &[String]) -> Result<Vec<TcpListener>, String> {
     Ok(listeners)
 }
 
-/// Resolves when the server should stop; SIGHUP reloads meanwhile.
+/// Resolves when the server should stop; SIGHUP causes a reload meanwhile.
 async fn wait_for_end(control: Arc<ServerController>) {
     let signals =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
@@ -230,13 +232,14 @@ async fn wait_for_end(control: Arc<ServerController>) {
             _ = int.recv() => return tracing::info!("SIGINT received"),
             () = control.quit.notified() => return tracing::info!("asked to quit"),
             () = control.cluster_ends() => return tracing::info!("another process of the cluster stops: this one does, too"),
-            // The outcome is in the log and in the metrics. It may have to wait until the server is ready.
+            // A task, because the reload waits until the server is ready. Its result is logged and
+            // counted.
             _ = hup.recv() => drop(tokio::spawn(control.clone().reload())),
         }
     }
 }
 
-/// The machine's name, for links and labels.
+/// The host name of the machine, for links and labels.
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();

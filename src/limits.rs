@@ -1,26 +1,32 @@
-//! Limits of the binary: number, unit, reason. Those of its parts stand in the parts.
+//! Limits of the binary: number, unit, reason. The limits of other crates are in those crates.
 
 use std::time::Duration;
 
-/// Exemplars that are kept if `storage.exemplars.max_exemplars` is not given: Prometheus' number.
+/// The number of stored exemplars if `storage.exemplars.max_exemplars` is not set: Prometheus'
+/// default.
 pub const EXEMPLARS: i64 = 100_000;
-/// Longest wait for queued alerts when the server stops, from the signal on: with all the rest it is gone after 2 s.
+/// The longest wait for queued alerts at shutdown, counted from the signal: the whole shutdown
+/// takes 2 s at most.
 pub const ALERT_DRAIN: Duration = Duration::from_millis(800);
-/// Longest wait for rules and views when the server stops, from the signal on. Then the store is closed, and the process ends.
+/// The longest wait for rules and views at shutdown, counted from the signal. Then the store is
+/// closed, and the process ends.
 pub const ROOMS_CLOSE: Duration = Duration::from_millis(1_000);
-/// How long a start waits for the object store's first answer: long enough to refuse what belongs to somebody else.
+/// How long the start waits for the first answer of the object store: long enough to refuse one
+/// that belongs to another data directory.
 pub const FAR_FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// Time between attempts to reach an object store that never answered.
+/// The interval between attempts to reach an object store that has not answered yet.
 pub const FAR_AGAIN: Duration = Duration::from_secs(2);
-/// Longest pause of a task of housekeeping that fails again and again, minutes.
+/// The longest pause of a maintenance task that fails repeatedly, minutes.
 pub const HOUSEKEEPING_PAUSE_MINUTES: u32 = 16;
-/// Remote writes that are decoded at a time, for each core: some wait for the disk.
+/// The number of remote writes that are decoded at the same time, per core: more than 1 because
+/// some wait for the disk.
 pub const WRITES_PER_CORE: usize = 2;
-/// A remote write of more bytes, decompressed, gives way to others: agents send a quarter of that.
+/// Remote writes of more bytes, decompressed, run at low priority: agents send a quarter of that.
 pub const WRITE_LARGE_BYTES: usize = 1 << 20;
-/// What is added to the nice value of the process for such a write: as for queries. Senders try again.
+/// The value added to the nice value of the process for such remote writes; the same as for
+/// queries. Senders retry.
 pub const WRITE_LARGE_NICENESS: i32 = 10;
-/// How long a remote write waits for its turn: senders give up after 30 s.
+/// How long a remote write waits for a permit: senders time out after 30 s.
 pub const WRITE_WAIT: Duration = Duration::from_secs(10);
-/// File descriptors that are kept back for the log and for accepting connections.
+/// The file descriptors that are reserved for the WAL and for accepting connections.
 pub const RESERVED_DESCRIPTORS: usize = 16;

@@ -1,4 +1,4 @@
-//! The log: one line an event on standard error, in logfmt (as Prometheus) or JSON.
+//! The server's log: one line per event on standard error, as logfmt (like Prometheus) or JSON.
 
 use std::fmt::{self, Write};
 use tracing::field::{Field, Visit};
@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Starts logging at `level` (`debug`, `info`, `warn`, `error`) in `format` (`logfmt`, `json`).
 pub fn start(level: &str, format: &str) {
-    // Libraries speak only when something is wrong with them, unless everything is asked for.
+    // Libraries log only warnings, unless the level is debug.
     let libraries = if level == "debug" { "info" } else { "warn" };
     let ours = [
         "perennial",
@@ -33,7 +33,7 @@ pub fn start(level: &str, format: &str) {
     }
 }
 
-/// `time=… level=… component=… msg="…" key=value`
+/// Formats `time=… level=… component=… msg="…" key=value`.
 struct Logfmt;
 
 impl<S, N> FormatEvent<S, N> for Logfmt

@@ -1,11 +1,12 @@
-//! The machine, or the container, that the process runs in: how much memory there is.
+//! The memory of the machine, or of the container in which the process runs.
 
 use std::path::Path;
 
-/// What is assumed where the system does not say: no machine that a server runs on has less.
+/// The memory that is assumed if the system does not report it: servers run on no smaller machine.
 const ASSUMED: u64 = 2 << 30;
 
-/// Bytes of memory that the process may use: those of the machine, or of its control group where that has less.
+/// The bytes of memory that the process may use: those of the machine, or of its control group if
+/// that has less.
 pub fn memory() -> u64 {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = group_memory(Path::new("/sys/fs/cgroup"), &groups);
@@ -13,18 +14,19 @@ pub fn memory() -> u64 {
     machine.into_iter().chain(group).min().unwrap_or(ASSUMED)
 }
 
-/// `MemTotal` of `/proc/meminfo`.
+/// `MemTotal` of `/proc/meminfo`, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// The least limit of the process' control group and of those above it, of either version. `groups` is `/proc/self/cgroup`.
+/// The smallest limit of the process' control group and its ancestors, for cgroup versions 1 and 2.
+/// `groups` is the text of `/proc/self/cgroup`.
 fn group_memory(root: &Path, groups: &str) -> Option<u64> {
     let mut least: Option<u64> = None;
     for line in groups.lines() {
-        // hierarchy:controllers:path; version 2 has no controllers.
+        // Lines are hierarchy:controllers:path; version 2 has no controllers.
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
         let (root, file) = match controllers {
@@ -32,10 +34,11 @@ fn group_memory(root: &Path, groups: &str) -> Option<u64> {
             "memory" => (root.join("memory"), "memory.limit_in_bytes"),
             _ => continue,
         };
-        // In a container the path may be that of the host, and only the root be there.
+        // In a container the path may be that of the host while only the root of the hierarchy is
+        // mounted, so all ancestors are tried.
         for group in Path::new(path.trim_start_matches('/')).ancestors() {
             let limit = std::fs::read_to_string(root.join(group).join(file)).ok();
-            // Without a limit it says `max`, or a number beyond all memory.
+            // Without a limit the file contains `max`, or a number larger than all memory.
             least = least.into_iter().chain(limit.and_then(|limit| limit.trim().parse().ok())).min();
         }
     }

@@ -1,6 +1,6 @@
-//! The perennial binary. What it does is in `lib.rs`.
+//! The perennial binary. The program is in `lib.rs`.
 
-/// mimalloc: many small label sets, several threads; the allocator the design was measured with.
+/// mimalloc: for many small label sets and several threads. The design was measured with it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

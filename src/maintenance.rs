@@ -1,7 +1,8 @@
-//! Housekeeping of the store: what it has to do once a minute, and where that runs.
+//! The maintenance of the store: the tasks that run once a minute.
 //!
-//! What fails is tried again, after pauses that become longer: it may cost much, and mostly fails
-//! again. The log says so once, with what to do, and once when it works again.
+//! A task that fails is retried after increasing pauses, because it may be expensive and probably
+//! fails again. The log has one line when a task begins to fail, with what to do, and one when it
+//! works again.
 
 use crate::limits::HOUSEKEEPING_PAUSE_MINUTES;
 use engine::query::pool::Pool;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use storage::clock::Clock;
 use storage::store::{Store, StoreError};
 
-/// Once a minute: complete ranges become blocks, the log behind them goes, so do blocks that are
-/// due, others are merged, and old ones move to the object store.
+/// Runs the maintenance once a minute: writes complete ranges as blocks and truncates the WAL,
+/// removes expired blocks, merges blocks, and moves old blocks to the object store.
 pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
-    // A merge may take minutes: on a niced thread of its own, and what else there is to do goes on meanwhile.
+    // A merge may take minutes, so it runs on a low-priority thread of its own while the other
+    // tasks continue.
     let merger = Pool::named("compaction", 1);
     let merging = Arc::new(AtomicBool::new(false));
     let quick = Arc::new(Mutex::new([Task::new("written"), Task::new("removed")]));
@@ -50,7 +52,8 @@ pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
     }
 }
 
-/// That a merge runs; should it panic, the next minute tries again.
+/// Marks that a merge is running. If the merge panics, the drop clears the mark, and the next
+/// minute tries again.
 struct CompactionGuard(Arc<AtomicBool>);
 
 impl Drop for CompactionGuard {
@@ -59,15 +62,15 @@ impl Drop for CompactionGuard {
     }
 }
 
-/// Something that is to be done once a minute.
+/// A task that runs once a minute.
 struct Task {
-    /// What becomes of blocks.
+    /// What the task does to blocks, a participle for log messages.
     what: &'static str,
-    /// How often in a row it has failed.
+    /// The number of consecutive failures.
     failures: u32,
-    /// Minutes until it is tried again.
+    /// The minutes until the task is tried again.
     wait: u32,
-    /// Why it failed last.
+    /// The reason of the last failure.
     reason: String,
 }
 
@@ -76,7 +79,7 @@ impl Task {
         Task { what, failures: 0, wait: 0, reason: String::new() }
     }
 
-    /// Does it, unless it has failed a short while ago.
+    /// Runs the task, unless it pauses after a failure.
     fn run(&mut self, work: impl FnOnce() -> Result<usize, StoreError>) {
         if self.wait > 0 {
             self.wait -= 1;
@@ -121,7 +124,7 @@ impl Task {
     }
 }
 
-/// What people can do about it.
+/// What the user can do about an error.
 fn advice(error: &StoreError) -> &'static str {
     match error {
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {

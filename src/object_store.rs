@@ -1,4 +1,5 @@
-//! The object store for old blocks, as the configuration names it (`docs/objects.md`).
+//! Connects the store to the object store for old blocks that the configuration names
+//! (`docs/objects.md`).
 
 use crate::limits::{FAR_AGAIN, FAR_FIRST_ANSWER};
 use connectors::objects::RemoteObjects;
@@ -9,7 +10,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use storage::store::{ColdOptions, Store, StoreError};
 
-/// The place that `config` names, for the data directory `data`. Nothing is asked of it yet.
+/// The options for the object store that `config` names and the data directory `data`. Sends no
+/// request.
 pub fn options(config: &ObjectStoreConfig, data: &Path) -> Result<ColdOptions, String> {
     let place = RemoteObjects::open(config, std::env::vars()).map_err(|e| format!("storage.objects: {e}"))?;
     Ok(ColdOptions {
@@ -20,7 +22,8 @@ pub fn options(config: &ObjectStoreConfig, data: &Path) -> Result<ColdOptions, S
     })
 }
 
-/// What no other data directory is called, and what a person recognises.
+/// A name for the data directory that is unique (random) and that a person recognises (host and
+/// path).
 fn directory_id(data: &Path) -> Result<String, String> {
     let mut random = [0; 8];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
@@ -29,8 +32,14 @@ fn directory_id(data: &Path) -> Result<String, String> {
     Ok(format!("{}:{} {:016x}", crate::host_name(), data.display(), u64::from_le_bytes(random)))
 }
 
-/// Has the object store asked what is in it, until it answers. One that is known to belong to
-/// somebody else is an error; for another answer nobody waits.
+/// Starts a thread that lists the object store, and retries until it answers.
+///
+/// Waits a short time for the first answer.
+///
+/// # Errors
+///
+/// If the object store belongs to another data directory. Other errors of the object store are not
+/// waited for.
 pub fn connect(store: &Arc<Store>) -> Result<(), String> {
     let (tell, hear) = sync_channel(1);
     let asked = Arc::downgrade(store);
@@ -42,7 +51,8 @@ pub fn connect(store: &Arc<Store>) -> Result<(), String> {
     }
 }
 
-/// Asks until there is an answer, or no store any more; tells of the first.
+/// Lists the object store until that succeeds or the store is gone; sends each result to `tell`,
+/// which has room for one.
 fn ask(store: &Weak<Store>, tell: &SyncSender<Result<(), StoreError>>) {
     let mut told = false;
     while let Some(store) = store.upgrade() {
@@ -57,7 +67,7 @@ fn ask(store: &Weak<Store>, tell: &SyncSender<Result<(), StoreError>>) {
             _ => {}
         }
         drop(store);
-        // Whoever waited for it may be gone.
+        // The receiver may have stopped waiting.
         let _ = tell.try_send(outcome);
         if !again {
             return;

@@ -1,10 +1,9 @@
-//! The process as its own metrics describe it: `process_*` and `prometheus_build_info`, as
-//! Prometheus names them.
+//! Self-metrics of the process, under Prometheus' names: `process_*` and `prometheus_build_info`.
 
 use std::sync::Arc;
 use storage::metrics::{Gauge, Metrics};
 
-/// Gauges that are set when `/metrics` is asked for.
+/// Gauges that are set for each request of `/metrics`.
 pub struct ProcessMetrics {
     cpu: Arc<Gauge>,
     resident: Arc<Gauge>,
@@ -15,7 +14,7 @@ pub struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Registers the metrics; the process began at `started` (ms).
+    /// Registers the metrics; the process started at `started` (ms).
     pub fn new(metrics: &Metrics, started: i64) -> ProcessMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let start =
@@ -39,7 +38,7 @@ impl ProcessMetrics {
         }
     }
 
-    /// Reads the operating system's figures. What cannot be read keeps its old value.
+    /// Reads the values from the operating system. A value that cannot be read remains unchanged.
     pub fn collect(&self) {
         let Ok(process) = procfs::process::Process::myself() else { return };
         if let Ok(stat) = process.stat() {

@@ -1,4 +1,4 @@
-//! PromQL as the rules and their templates see it.
+//! The PromQL options, and the queries of rule templates.
 
 use engine::query::{Querier, QueryOptions, QueryValue};
 use promql::{self, PromqlOptions};
@@ -7,7 +7,7 @@ use rules::template::TemplateQuery;
 use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
-/// The language with the features of `--enable-feature`.
+/// PromQL with the features of `--enable-feature`.
 pub fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
     PromqlOptions {
         experimental_functions: feature("promql-experimental-functions"),
@@ -20,13 +20,13 @@ pub fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
     }
 }
 
-/// `query` in templates: an instant query beside the live runtime.
+/// `query` in templates: runs an instant query, independent of the live runtime.
 pub struct TemplateQueries {
-    /// Who answers.
+    /// Runs the queries.
     pub querier: Arc<Querier>,
-    /// The language.
+    /// The PromQL options.
     pub language: PromqlOptions,
-    /// `--query.lookback-delta` and its kin.
+    /// The options of queries, such as `--query.lookback-delta`.
     pub options: QueryOptions,
 }
 

@@ -1,4 +1,5 @@
-//! The server: every room opened in order, wired to its neighbours, and closed in the reverse order.
+//! [`Server`]: opens all parts of the server in order, connects them, and closes them in the
+//! reverse order.
 
 use crate::config::Config;
 use crate::control::{ApiControl, ServerController};
@@ -45,77 +46,78 @@ use views::saved::SavedQueries;
 use views::saved::file::SavedQueryFile;
 use views::scheduled::{CompositeViews, ScheduledViewServices};
 
-/// The rooms at work.
+/// The running parts of the server.
 pub struct Server {
     /// The command line.
     pub flags: Flags,
-    /// Self-metrics.
+    /// The self-metrics.
     pub metrics: Metrics,
-    /// The time.
+    /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// When the process began.
+    /// The start of the process, ms.
     pub started: TimeMs,
     /// The data directory.
     data: PathBuf,
-    /// Samples.
+    /// The store with the samples.
     pub store: Arc<Store>,
-    /// The replay of the log, which goes on when the server is open.
+    /// The log replay, which continues after the server is open.
     replay: Mutex<Option<Replayer>>,
-    /// Who ticks, if that is the caller.
+    /// The driver of ticks if the caller runs them; otherwise threads do.
     pub ticks: Mutex<Option<TickDriver>>,
-    /// Who works.
+    /// Whether work runs on threads or in the caller.
     pub execution: Execution,
-    /// Standing plans.
+    /// The live runtime, with the plans that can be maintained incrementally.
     pub live: LiveRuntime,
-    /// The same for plans that cannot stand, too: those are asked again and again.
+    /// All views, including those that cannot be maintained and are queried repeatedly.
     pub views: Arc<dyn ViewRegistry>,
-    /// Those that are asked.
+    /// The views that are queried repeatedly.
     pub asked: Arc<CompositeViews>,
-    /// Plans that people put there at run time.
+    /// The queries that users saved at run time.
     pub standing: Arc<SavedQueries>,
-    /// Ad-hoc plans.
+    /// Runs ad-hoc queries.
     pub querier: Arc<Querier>,
-    /// What its answers may hold in memory, and lists of series with them.
+    /// The memory pool for query results and lists of series.
     pub answers: Arc<MemoryPool>,
-    /// Scraping.
+    /// The scrape manager.
     pub scrape: Arc<ScrapeManager>,
     /// Rules and alerts.
     pub rules: Arc<RuleManager>,
-    /// What past rules would have recorded earlier.
+    /// Corrects recorded series after late samples, and records the past of new rules.
     pub past: Arc<RecordingHistory>,
-    /// Alertmanagers.
+    /// The Alertmanagers.
     pub alerts: Arc<alerts::AlertmanagerAdapter>,
-    /// What outlives the process of alerts.
+    /// The file with the state of alerts, for restarts.
     pub memory: Arc<AlertStateFile>,
-    /// PromQL, with the features that are on.
+    /// PromQL, with the enabled features.
     pub language: PromqlOptions,
     /// `query_log_file`.
     pub query_log: Arc<QueryLog>,
-    /// What keeps this process and the others of its cluster together.
+    /// The heartbeat with the other processes of the cluster.
     pub cluster: Option<Arc<Heartbeat>>,
-    /// The way to ask the other processes.
+    /// The client for requests to the other processes.
     caller: Option<Arc<PeerClient>>,
-    /// Whether it can do its work.
+    /// Whether the server can do its work.
     pub health: Arc<Health>,
-    /// Where old blocks go.
+    /// The object store for old blocks.
     objects: Option<ObjectStoreConfig>,
-    /// Last, so that it goes when all others are gone; `None`: switched off.
+    /// The last field, so that it is dropped after all others; `None`: locking is disabled.
     _lock: Option<DataLock>,
 }
 
-/// A configuration that was read and checked as a whole, rule files included.
+/// A configuration that was read and validated as a whole, with the rule files.
 pub struct LoadedConfig {
     /// `prometheus.yml`.
     pub config: Config,
-    /// The rule files' groups.
+    /// The groups of the rule files.
     pub groups: Vec<RuleGroup>,
-    /// Not wrong, but probably not meant.
+    /// Settings that are valid, but probably not intended.
     pub warnings: Vec<ConfigError>,
 }
 
 impl Server {
-    /// Opens all rooms. Nothing is scraped before [`Server::start_ingestion`], and nothing stands before
-    /// [`Server::restore_saved_queries`] and [`Server::install_rules`]: those wait for [`Server::replayed`].
+    /// Opens all parts. Nothing is scraped before [`Server::start_ingestion`], and no view or rule
+    /// runs before [`Server::restore_saved_queries`] and [`Server::install_rules`], which must
+    /// follow [`Server::replayed`].
     pub fn open(
         flags: Flags,
         config: &Config,
@@ -140,7 +142,7 @@ impl Server {
         let (cluster, caller, gate) =
             cluster.map_or((None, None, None), |c| (Some(c.heartbeat), Some(c.client), Some(c.listener)));
         let querier = |threads| querier(execution, &store, threads, &pool, caller.as_ref());
-        // One thread: it is in no hurry, and queries have the other ones.
+        // One thread for slow queries: they are not urgent, and the other queries have the rest.
         let (querier, slow) = (querier(cores), querier(1));
         let options = scrape_options(&flags, config, share, &here);
         let scrape = Arc::new(ScrapeManager::new(store.clone(), clock.clone(), &metrics, options));
@@ -217,7 +219,7 @@ impl Server {
         })
     }
 
-    /// Waits until the log is replayed, and says how that went.
+    /// Waits until the log is replayed, and logs the result.
     pub fn replayed(&self) -> Result<(), String> {
         let replayer = self.replay.lock().take();
         let replay = match replayer {
@@ -234,14 +236,17 @@ impl Server {
         Ok(())
     }
 
-    /// Makes a configuration the one in force. All-or-nothing as far as a checked one can still fail.
+    /// Puts a configuration in force.
+    ///
+    /// The configuration was validated before, so little can fail. After an error the steps before it
+    /// remain applied.
     pub fn apply(&self, loaded: &LoadedConfig) -> Result<(), String> {
         self.apply_storage_settings(loaded)?;
         self.install_rules(loaded)?;
         self.start_ingestion(loaded)
     }
 
-    /// What the configuration says of what is kept and written down.
+    /// Applies the settings of the storage and of the query log.
     pub fn apply_storage_settings(&self, loaded: &LoadedConfig) -> Result<(), String> {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         if self.flags.feature("exemplar-storage") {
@@ -256,18 +261,18 @@ impl Server {
         self.query_log.set(loaded.config.query_log_file().as_deref())
     }
 
-    /// Brings back what people made to stand at run time.
+    /// Restores the queries that users saved at run time.
     pub fn restore_saved_queries(&self) -> Result<(), String> {
         self.standing.restore()
     }
 
-    /// Rules stand as the configuration says.
+    /// Installs the rules of the configuration.
     pub fn install_rules(&self, loaded: &LoadedConfig) -> Result<(), String> {
         let groups = if self.keeps_rules() { loaded.groups.clone() } else { Vec::new() };
         self.rules.apply(groups, loaded.config.external_labels.clone()).map_err(|e| e.to_string())
     }
 
-    /// Targets are scraped and Alertmanagers told as the configuration says.
+    /// Starts scraping and sending alerts according to the configuration.
     pub fn start_ingestion(&self, loaded: &LoadedConfig) -> Result<(), String> {
         let mut jobs = loaded.config.jobs.clone();
         let features = JobFeatures {
@@ -285,12 +290,12 @@ impl Server {
         self.alerts.apply(&loaded.config)
     }
 
-    /// Whether rules stand and alerts are sent here. In a cluster that is process 0.
+    /// Whether this process runs the rules and sends alerts. In a cluster that is process 0.
     fn keeps_rules(&self) -> bool {
         self.cluster.as_ref().is_none_or(|cluster| cluster.process() == 0)
     }
 
-    /// Opens `door` to requests, and begins to keep house.
+    /// Opens `gate` to requests, and starts the maintenance.
     pub fn serve(
         self: &Arc<Server>,
         gate: &StartupGate,
@@ -302,7 +307,7 @@ impl Server {
         Ok(())
     }
 
-    /// What answers requests.
+    /// The HTTP router and its state.
     pub fn router(
         self: &Arc<Server>,
         control: &Arc<ServerController>,
@@ -318,11 +323,11 @@ impl Server {
         Ok((router, state))
     }
 
-    /// Closes all rooms: what brings samples in first, the store last. No replay is under way any more.
+    /// Closes all parts: the sources of samples first, the store last. The replay must have ended.
     ///
-    /// Rules that are being loaded cannot be interrupted, and a hundred thousand of them take a
-    /// while. The store does not wait for them: to it their end is that of a process that is
-    /// killed, which loses nothing that was acknowledged.
+    /// The installation of rules cannot be interrupted, and takes a while for a hundred thousand
+    /// rules. The store does not wait for it: for the store that is the same as a killed process,
+    /// which loses nothing that was acknowledged.
     pub fn close(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
         match self.execution {
             Execution::Threads => self.close_rooms_in_time(stopping)?,
@@ -333,7 +338,7 @@ impl Server {
     }
 
     fn close_rooms_in_time(self: &Arc<Self>, stopping: Instant) -> Result<(), String> {
-        // The processes of a cluster end together, and have a patience of their own.
+        // The processes of a cluster stop together, with a timeout of their own.
         let patience = self.cluster.is_none().then(|| ROOMS_CLOSE.saturating_sub(stopping.elapsed()));
         let server = self.clone();
         let runtime = tokio::runtime::Handle::current();
@@ -394,7 +399,7 @@ impl Server {
         })
     }
 
-    /// Which series there are, in all processes.
+    /// The catalog of the series in all processes.
     fn catalog(&self) -> Arc<dyn SeriesCatalog> {
         let timeout = Duration::from_millis(self.flags.query_timeout().max(0).unsigned_abs());
         match &self.caller {
@@ -433,8 +438,8 @@ impl Server {
     }
 }
 
-/// Reads the rule files that `config` names, and checks what else it names: after this nothing is
-/// left to refuse.
+/// Reads the rule files that `config` names, and validates everything else that it names, so that
+/// applying the result is not refused.
 pub fn load_rules(
     config: Config,
     mut warnings: Vec<ConfigError>,
@@ -450,8 +455,9 @@ pub fn load_rules(
     Ok(LoadedConfig { config, groups: loaded.groups, warnings })
 }
 
-/// A group that waits for samples that the store refuses. What it does not refuse, and the slots
-/// that such samples reach, is still in the head, so that it can be corrected.
+/// Returns an error for a group that waits for samples later than the late sample window. The store
+/// refuses such samples; those within the window are in the head, where results can still be
+/// corrected.
 fn too_late(group: &RuleGroup, window: i64) -> Option<ConfigError> {
     let lateness = group.lateness.filter(|lateness| *lateness > window)?;
     let [lateness, window] = [lateness, window].map(format_duration);
@@ -466,12 +472,12 @@ fn too_late(group: &RuleGroup, window: i64) -> Option<ConfigError> {
     ))
 }
 
-/// How late a sample may come, ms.
+/// The late sample window, ms.
 fn out_of_order(config: &Config) -> i64 {
     config.storage.out_of_order_ms.unwrap_or(storage::limits::OUT_OF_ORDER_WINDOW_MS)
 }
 
-/// What rule groups that say nothing get.
+/// The defaults of rule groups.
 pub fn defaults(config: &Config) -> GroupDefaults {
     GroupDefaults {
         interval: config.evaluation_interval(),
@@ -479,20 +485,20 @@ pub fn defaults(config: &Config) -> GroupDefaults {
     }
 }
 
-/// Who replays the log.
+/// What replays the log: a thread or the caller.
 enum Replayer {
     Thread(JoinHandle<Result<ReplayReport, StoreError>>),
     Caller(Box<PendingReplay>),
 }
 
-/// The store, who replays its log, and what watches both.
+/// The opened store, its replay, and its health.
 struct OpenedStore {
     store: Arc<Store>,
     replay: Replayer,
     health: Arc<Health>,
 }
 
-/// Opens the data directory `dir`; its lock is taken.
+/// Opens the data directory `dir`, which is locked already.
 fn open_store(
     flags: &Flags,
     config: &Config,
@@ -538,7 +544,7 @@ fn open_store(
     Ok(OpenedStore { store, replay, health: Arc::new(health) })
 }
 
-/// Opens the file that alerts outlive the process in.
+/// Opens the file with the state of alerts.
 fn open_alert_state(dir: &Path, here: &Surroundings, metrics: &Metrics) -> Result<AlertStateFile, String> {
     let path = dir.join("alerts.keep");
     let open = match here.execution {
@@ -552,7 +558,8 @@ fn open_alert_state(dir: &Path, here: &Surroundings, metrics: &Metrics) -> Resul
     Ok(AlertStateFile::new(map, found.existed.then_some(found.entries)))
 }
 
-/// `queries`: those that steps of views ask, and what all queries together may hold.
+/// The options of the live runtime; `queries` has the options of queries that a step of a view
+/// runs, and their memory pool.
 fn live_options(
     flags: &Flags,
     cores: usize,
@@ -571,7 +578,7 @@ fn live_options(
     }
 }
 
-/// The live runtime; in a cluster when the other processes are there.
+/// Starts the live runtime; in a cluster once the other processes are connected.
 fn start_live(
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
@@ -593,7 +600,8 @@ fn start_live(
     Ok((live, Some(cluster), None))
 }
 
-/// Whether a thread ends in time; `None`: it has all the time it wants. Its panic goes on here.
+/// Waits for a thread; returns whether it ended in time (`None`: no limit). A panic of the thread
+/// is resumed here.
 fn ends_within(thread: JoinHandle<()>, patience: Option<Duration>) -> bool {
     let deadline = patience.map(|patience| Instant::now() + patience);
     while !thread.is_finished() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
@@ -617,8 +625,7 @@ fn start_rules(
     }
 }
 
-/// The query runtime over the series of all processes, with so many threads for those of this one,
-/// if it has threads.
+/// The query runtime over the series of all processes, with `threads` threads if there are threads.
 fn querier(
     execution: Execution,
     store: &Arc<Store>,
@@ -636,12 +643,13 @@ fn querier(
     })
 }
 
-/// The share of the targets that is scraped here.
+/// The share of the targets that this process scrapes.
 fn share(setup: &cluster::ClusterConfig) -> TargetPartition {
     TargetPartition { process: setup.process, processes: setup.addresses.len() }
 }
 
-/// Who corrects what late samples reach: in a cluster process 0, where rules stand.
+/// Whether this process corrects results after late samples: in a cluster process 0, which runs the
+/// rules.
 fn corrects(cluster: Option<&Arc<Heartbeat>>, caller: Option<&Arc<PeerClient>>) -> CorrectionRole {
     match (cluster, caller) {
         (Some(cluster), Some(caller)) if cluster.process() == 0 => {
@@ -652,7 +660,7 @@ fn corrects(cluster: Option<&Arc<Heartbeat>>, caller: Option<&Arc<PeerClient>>) 
     }
 }
 
-/// What people have put as views, with the file that brings it back after a restart.
+/// The queries that users saved as views, with the file that restores them after a restart.
 fn saved_queries(
     views: Arc<dyn ViewRegistry>,
     language: PromqlOptions,
@@ -664,7 +672,7 @@ fn saved_queries(
     Arc::new(SavedQueries::with_file(views, compiled, file))
 }
 
-/// What comes late to another process is told process 0.
+/// Sends late samples of other processes to process 0.
 fn connect_late_samples(cluster: &Arc<Heartbeat>, past: &Arc<RecordingHistory>) {
     if cluster.process() == 0 {
         let past = past.clone();
@@ -674,7 +682,7 @@ fn connect_late_samples(cluster: &Arc<Heartbeat>, past: &Arc<RecordingHistory>) 
     past.late_samples().ring_with(Box::new(move || sender.signal_late_samples()));
 }
 
-/// What the other processes' questions are answered from.
+/// The services that answer requests of the other processes.
 fn peer_services(querier: &Arc<Querier>, store: &Arc<Store>, past: &RecordingHistory) -> PeerServices {
     let kept = store.clone();
     let querier = querier.clone();
@@ -683,7 +691,7 @@ fn peer_services(querier: &Arc<Querier>, store: &Arc<Store>, past: &RecordingHis
     PeerServices { querier, store, late_samples, left_out: Box::new(move || kept.incomplete_reason()) }
 }
 
-/// What the flags say about queries that templates ask.
+/// The options of queries in templates, from the flags.
 fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> QueryOptions {
     QueryOptions {
         lookback: flags.lookback(),
@@ -696,7 +704,7 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
     }
 }
 
-/// What is done with what targets say about since when their counters count.
+/// How start timestamps of scraped samples are handled, from the flags.
 fn scraped_starts(flags: &Flags) -> StartRules {
     StartRules { keep: flags.feature("st-storage"), zeros: flags.feature("created-timestamp-zero-ingestion") }
 }

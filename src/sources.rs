@@ -1,4 +1,4 @@
-//! What the HTTP API shows of the other rooms: their snapshots in its words.
+//! Adapters for the HTTP API: convert snapshots of targets and rules to the types of the API.
 
 use ::api::{json_model as api, services};
 use connectors::scrape::manager::ScrapeManager;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::{Labels, time::format_duration};
 
-/// Scrape targets.
+/// The scrape targets.
 pub struct ScrapeTargetAdapter(pub Arc<ScrapeManager>);
 
 impl services::TargetList for ScrapeTargetAdapter {
@@ -63,7 +63,7 @@ impl services::TargetList for ScrapeTargetAdapter {
     }
 }
 
-/// Rule groups.
+/// The rule groups.
 pub struct RuleGroupAdapter(pub Arc<RuleManager>);
 
 impl services::RuleGroupList for RuleGroupAdapter {

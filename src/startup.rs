@@ -1,6 +1,6 @@
-//! From an open store to a server that is ready: while the log is replayed the server scrapes and
-//! answers from history; then rules and standing queries stand, with what the log had in their
-//! windows.
+//! The start of an open store until the server is ready. During the log replay the server scrapes
+//! and answers queries from the blocks; afterwards rules and saved queries are installed, with the
+//! replayed samples in their windows.
 
 use crate::control::ServerController;
 use crate::server::{LoadedConfig, Server};
@@ -9,12 +9,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Time between lines of the log that say how far the replay is.
+/// The interval of log lines about the progress of the replay.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// Makes `loaded` the configuration in force, as far as that goes at once. The thread that does the
-/// rest ends when the server is ready, or with the reason why it never will be; the server is asked
-/// to quit then.
+/// Puts the parts of `loaded` in force that do not need the replayed log, and starts a thread for
+/// the rest.
+///
+/// The thread ends when the server is ready, or with an error if it cannot become ready; then it
+/// also requests that the server quit.
 pub fn begin(
     server: &Arc<Server>,
     control: &Arc<ServerController>,

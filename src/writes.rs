@@ -1,4 +1,5 @@
-//! The remote write receiver: a request's samples into the store, the answer when the log has them.
+//! The remote write receiver: appends the samples of a request to the store, and answers once the
+//! WAL has committed them.
 
 use crate::limits::{WRITE_LARGE_BYTES, WRITE_LARGE_NICENESS, WRITE_WAIT, WRITES_PER_CORE};
 use api::bodies::{BodyError, BodyShare};
@@ -16,18 +17,18 @@ use storage::execution::Execution;
 use storage::store::Store;
 use tokio::sync::{Semaphore, oneshot};
 
-/// See the module.
+/// Receives remote writes for a store.
 pub struct RemoteWriteAdapter {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     execution: Execution,
     writer: Arc<RemoteWriteReceiver>,
     turns: Arc<Semaphore>,
-    /// For large requests.
+    /// The low-priority threads for large requests.
     large: Arc<Niced>,
 }
 
-/// Why a request was not taken.
+/// Why a request was refused.
 struct Refusal {
     status: u16,
     text: String,
@@ -50,7 +51,7 @@ impl From<BodyError> for Refusal {
 }
 
 impl Refusal {
-    /// Others fill the server.
+    /// The refusal of a request because of too many others.
     fn busy(text: impl Into<String>) -> Refusal {
         Refusal { status: 503, text: text.into(), retry_after: Some(BUSY_RETRY_SECONDS) }
     }
@@ -66,7 +67,8 @@ impl Refusal {
 }
 
 impl RemoteWriteAdapter {
-    /// A receiver for `store`, which also gets a 0 at the start of each counter that begins if `zeros`.
+    /// A receiver for `store`; with `zeros` it also appends a 0 at the start of each counter that
+    /// begins.
     pub fn new(
         store: Arc<Store>,
         zeros: bool,
@@ -118,7 +120,7 @@ impl RemoteWriteHandler for RemoteWriteAdapter {
     }
 }
 
-/// One request, and what it is stored with.
+/// A request, and what is needed to store it.
 struct Request {
     writer: Arc<RemoteWriteReceiver>,
     turns: Arc<Semaphore>,
@@ -129,7 +131,7 @@ struct Request {
     share: BodyShare,
 }
 
-/// Stores a request, and waits until it would survive the process.
+/// Stores a request, and waits until its samples survive the process.
 async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<WriteOutcome, Refusal> {
     let written = apply(request, proto).await?;
     let fate = committed(store, written.lsn).await;
@@ -137,7 +139,8 @@ async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<
     Ok(written)
 }
 
-/// Appends a request, off the async threads: it may wait for the disk. When it is done its memory is free.
+/// Appends a request on a thread, because that may wait for the disk. Releases the memory of the
+/// request at the end.
 async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, Refusal> {
     let Request { writer, turns, large, clock, execution, body, mut share } = request;
     let decoded = decoded_bytes(&body)?;
@@ -146,7 +149,7 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
     share.grow_within(decoded, WRITE_WAIT).await?;
     let work = move || {
         let written = writer.apply(&body, proto, clock.now());
-        // Held to the end of the work, also when nobody waits for it any more.
+        // Held until the end of the work, even if the client no longer waits for the result.
         drop((body, share, turn));
         Ok(written?)
     };
@@ -155,7 +158,7 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
     done.await.unwrap_or_else(|e| Err(Refusal { status: 500, text: e.to_string(), retry_after: None }))
 }
 
-/// Resolves when everything up to `lsn` would survive the process.
+/// Resolves when all records up to `lsn` survive the process.
 async fn committed(store: &Store, lsn: u64) -> Result<(), String> {
     let (tell, told) = oneshot::channel();
     store.on_committed(lsn, Box::new(move |result| drop(tell.send(result.map_err(|e| e.to_string())))));

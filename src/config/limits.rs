@@ -1,4 +1,4 @@
 //! Limits of configuration files: number, unit, reason.
 
-/// Most files that one pattern may match: a pattern over the whole disk is a mistake.
+/// The most files that one pattern may match: a pattern over the whole disk is a mistake.
 pub const MATCHED_FILES: usize = 10_000;

@@ -1,4 +1,5 @@
-//! Reads the configuration and the files it names, and checks everything before anything is used.
+//! Reads the configuration and the files that it names, and validates everything before any of it
+//! is put in force.
 
 use super::limits::MATCHED_FILES;
 use super::storage_block::RawStorage;
@@ -41,13 +42,14 @@ struct RawScrapeFile {
     scrape_configs: Option<Vec<Spanned<ScrapeConfig>>>,
 }
 
-/// Reads the file at `path` and everything it names.
+/// Reads the file at `path` and everything that it names.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
     let text = yaml::read_text(path)?;
     parse(path, &text, &|name| std::env::var(name).ok())
 }
 
-/// As [`load`], of a text that stands at `path`; `env` gives the variables for `external_labels`.
+/// As [`load`], for the given text of the file at `path`; `env` returns the variables for
+/// `external_labels`.
 pub fn parse(
     path: &Path,
     text: &str,
@@ -103,7 +105,7 @@ impl Loader {
         let mut rule_files = HashSet::new();
         for pattern in raw.rule_files.unwrap_or_default() {
             for path in self.glob(&pattern)? {
-                // A file that several patterns match is one file.
+                // A file that several patterns match counts once.
                 if rule_files.insert(path.clone()) {
                     self.config.rule_files.push(path);
                 }
@@ -197,7 +199,8 @@ impl Loader {
         self.jobs(&name, raw.scrape_configs)
     }
 
-    /// The files of a pattern, which is relative to the configuration file; none is no fault.
+    /// The files that match a pattern, which is relative to the configuration file. A pattern
+    /// without matches is no error.
     fn glob(&self, pattern: &Spanned<String>) -> Result<Vec<PathBuf>, ConfigError> {
         let fault =
             |what: String| ConfigError::at(&self.file, pattern.referenced, what, "correct the pattern");
@@ -232,7 +235,8 @@ impl Loader {
     }
 }
 
-/// `$VAR` and `${VAR}` out of the environment (unknown: empty), `$$` a dollar; as Go's `os.Expand`.
+/// Replaces `$VAR` and `${VAR}` by environment variables (unknown: empty), and `$$` by a dollar; as
+/// Go's `os.Expand`.
 fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -329,7 +333,7 @@ const SCRAPE: &[&str] = &[
     "track_timestamps_staleness",
 ];
 
-/// What is possible in the blocks that report unknown fields in Prometheus' words.
+/// The keys of the blocks whose unknown fields are reported in Prometheus' wording.
 fn known_fields(kind: &str) -> Vec<&'static str> {
     let discovery = ["static_configs", "file_sd_configs"].iter().chain(OTHER_MECHANISMS);
     match kind {

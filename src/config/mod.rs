@@ -1,7 +1,8 @@
-//! `prometheus.yml`: read strictly, checked as a whole, handed out in the words of the rooms.
+//! `prometheus.yml`: read strictly, validated as a whole, and passed to the crates in their own
+//! types.
 //!
-//! [`mod@load`] reads the file and everything it names; [`mod@print`] writes it back for
-//! `/api/v1/status/config`, in one normal form and without secrets. Faults are
+//! [`mod@load`] reads the file and everything that it names into a [`Config`]; [`mod@print`] writes
+//! it in one normal form, without secrets, for `/api/v1/status/config`. Errors are
 //! [`rules::yaml::ConfigError`]s.
 
 mod limits;
@@ -20,29 +21,29 @@ pub use rules::yaml::ConfigError;
 use std::path::PathBuf;
 use storage::model::Labels;
 
-/// Something that loads but probably does not do what was meant.
+/// A setting that loads but probably does not do what was intended.
 pub type Warning = ConfigError;
 
-/// A checked configuration.
+/// A validated configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `global`, with `external_labels` as written.
     pub global: GlobalConfig,
-    /// `global.external_labels`, with `${VAR}` filled in.
+    /// `global.external_labels`, with `${VAR}` replaced.
     pub external_labels: Labels,
-    /// The files that `rule_files` matches, sorted per pattern.
+    /// The files that match `rule_files`, sorted per pattern.
     pub rule_files: Vec<PathBuf>,
-    /// All files that were read for it besides the rule files: what auto-reload watches.
+    /// All files that were read, except the rule files; auto-reload watches them.
     pub sources: Vec<PathBuf>,
-    /// The scrape jobs, of `scrape_configs` and of `scrape_config_files`.
+    /// The scrape jobs of `scrape_configs` and `scrape_config_files`.
     pub jobs: Vec<ScrapeJob>,
     /// `alerting`.
     pub alerting: AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
-    /// `remote_write`, as written but for its secrets.
+    /// `remote_write` as written, without secrets.
     pub remote_write: Vec<serde_json::Value>,
-    /// `remote_read`, as written but for its secrets.
+    /// `remote_read` as written, without secrets.
     pub remote_read: Vec<serde_json::Value>,
     /// The normal form, without secrets.
     pub text: String,
@@ -54,15 +55,16 @@ impl Config {
         self.global.keys.evaluation_interval.0
     }
 
-    /// `global.query_log_file`, beside the configuration file if it is relative; `None`: no log.
+    /// `global.query_log_file`; a relative path is relative to the configuration file. `None`: no
+    /// query log.
     pub fn query_log_file(&self) -> Option<PathBuf> {
         let file = Some(&self.global.keys.query_log_file).filter(|file| !file.is_empty())?;
         let directory = self.sources.first().and_then(|path| path.parent());
         Some(directory.map_or_else(|| PathBuf::from(file), |directory| directory.join(file)))
     }
 
-    /// Reads the certificates and keys of all clients once, so that one that cannot be read is
-    /// known before anything of this configuration is applied.
+    /// Reads the certificates and keys of all HTTP clients once, so that an unreadable file is
+    /// reported before any of the configuration is applied.
     pub fn check_clients(&self) -> Result<(), ConfigError> {
         let jobs = self
             .jobs

@@ -1,6 +1,6 @@
-//! The normal form of a configuration, for `/api/v1/status/config`: defaults written out, blocks in
-//! Prometheus' order, secrets hidden. It is written from the document itself, so that nothing the
-//! file says is lost.
+//! Prints the normal form of a configuration for `/api/v1/status/config`: with defaults, blocks in
+//! Prometheus' order, secrets hidden. It is made from the YAML document, not from [`Config`], so
+//! that nothing in the file is lost.
 
 use super::Config;
 use connectors::secret::HIDDEN;
@@ -23,7 +23,7 @@ const ORDER: [&str; 11] = [
     "otlp",
 ];
 
-/// Keys whose values nobody may see.
+/// Keys whose values are secret.
 const SECRETS: [&str; 14] = [
     "password",
     "credentials",
@@ -41,7 +41,8 @@ const SECRETS: [&str; 14] = [
     "consumer_key",
 ];
 
-/// The keys of `global` and of a job, in the order in which Prometheus prints them; others follow.
+/// The keys of `global` and of a job, in the order in which Prometheus prints them; other keys
+/// follow.
 const KEYS: [&str; 40] = [
     "job_name",
     "honor_labels",
@@ -85,7 +86,7 @@ const KEYS: [&str; 40] = [
     "proxy_url",
 ];
 
-/// The last keys of `global`.
+/// The keys at the end of `global`.
 const LAST_OF_GLOBAL: [&str; 4] = [
     "scrape_native_histograms",
     "convert_classic_histograms_to_nhcb",
@@ -93,7 +94,8 @@ const LAST_OF_GLOBAL: [&str; 4] = [
     "extra_scrape_metrics",
 ];
 
-/// What a job has of `global` where it says nothing itself, and what both have where neither does.
+/// The keys that a job inherits from `global` if it does not set them, with the default if neither
+/// does.
 const INHERITED: [(&str, Option<Value>); 13] = [
     ("scrape_protocols", None),
     ("scrape_native_histograms", Some(Value::Bool(false))),
@@ -110,7 +112,7 @@ const INHERITED: [(&str, Option<Value>); 13] = [
     ("keep_dropped_targets", None),
 ];
 
-/// The text of `source` in normal form; files that it names stand under `directory`.
+/// The normal form of `source`; the files that it names are relative to `directory`.
 pub(super) fn print_config(
     file: &str,
     directory: &Path,
@@ -141,13 +143,14 @@ pub(super) fn print_config(
     Ok(out)
 }
 
-/// A path as it is seen from the working directory.
+/// A path relative to the working directory.
 fn joined(directory: &Path, path: &Value) -> Value {
     let path = path.as_str().map(|path| directory.join(path).display().to_string());
     path.map_or(Value::Null, Value::String)
 }
 
-/// What is written over the defaults, in the order of [`KEYS`], but for those of `last`.
+/// Merges the written values over the defaults, in the order of [`KEYS`] except for those of
+/// `last`.
 fn over(defaults: Vec<(&str, Value)>, written: Option<&Value>, last: &[&str]) -> Value {
     let mut map: Map<String, Value> = defaults.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     if let Some(Value::Object(written)) = written {
@@ -187,7 +190,7 @@ fn global(written: Option<&Value>, config: &Config) -> Value {
     value
 }
 
-/// The formats that a job asks for which names none.
+/// The scrape protocols of a job that sets none.
 fn protocols(native: bool) -> Value {
     let all = [
         "PrometheusProto",
@@ -231,7 +234,7 @@ fn scrape(written: &Value, job: &connectors::scrape::config::ScrapeJob, global: 
     over(defaults, Some(written), &[])
 }
 
-/// A value without its secrets; `key` is what it stands under.
+/// A value without its secrets; `key` is the key of the value.
 pub(super) fn redact(key: &str, value: &Value) -> Value {
     match value {
         Value::Array(items) if key == "secrets" => {
@@ -246,7 +249,7 @@ pub(super) fn redact(key: &str, value: &Value) -> Value {
     }
 }
 
-/// A URL whose password is hidden, as Prometheus prints it.
+/// A URL with a hidden password, as Prometheus prints it.
 fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -264,7 +267,7 @@ fn entry(out: &mut String, depth: usize, key: &str, value: &Value) {
     node(out, depth, value);
 }
 
-/// A value after its key: on the same line, or below it.
+/// Prints a value after its key: on the same line, or below it.
 fn node(out: &mut String, depth: usize, value: &Value) {
     match value {
         Value::Object(map) if map.is_empty() => out.push_str(" {}\n"),
@@ -287,14 +290,14 @@ fn node(out: &mut String, depth: usize, value: &Value) {
     }
 }
 
-/// An item of a list, which stands at the depth of its key.
+/// Prints an item of a list, which has the same indentation as the key of the list.
 fn list_item(out: &mut String, depth: usize, item: &Value) {
     let indent = "  ".repeat(depth);
     match item {
         Value::Object(map) if !map.is_empty() => {
             let mut inner = String::new();
             map.iter().for_each(|(k, v)| entry(&mut inner, depth + 1, k, v));
-            // The dash takes the place of the first key's last two columns.
+            // The dash replaces the first two columns of the first key's indentation.
             out.push_str(&format!("{indent}- {}", inner.trim_start_matches(' ')));
         }
         other => {
@@ -311,7 +314,7 @@ fn leaf_text(value: &Value) -> String {
     }
 }
 
-/// A string as a YAML scalar: plain where it cannot be taken for something else.
+/// A string as a YAML scalar: plain if it cannot be read as another type.
 fn scalar(text: &str) -> String {
     let special = ["true", "false", "yes", "no", "on", "off", "null", "~", "y", "n", ""];
     let first = text.chars().next().unwrap_or(' ');

@@ -1,7 +1,9 @@
-//! The `storage` block: Prometheus 3's keys, and the five old spellings that people write into the
-//! file although Prometheus knows them as flags only. Those are accepted with a warning; real keys
-//! and flags win. `retention`, a list of selectors and times, and `objects`, where old blocks go,
-//! are ours.
+//! The `storage` block.
+//!
+//! It has Prometheus 3's keys, and five old spellings that are flags in Prometheus but are often
+//! written into the file. The old spellings are accepted with a warning; the proper keys and the
+//! flags take precedence. The keys `retention`, a list of selectors and times, and `objects`, the
+//! object store for old blocks, are not in Prometheus.
 
 use super::Warning;
 use connectors::objects::config::ObjectStoreConfig;
@@ -13,30 +15,30 @@ use std::path::{Path, PathBuf};
 use storage::model::Matcher;
 use storage::store::SeriesRetention;
 
-/// What the file says about storage; `None`: nothing.
+/// The `storage` block; a value of `None` means that the file does not set it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StorageBlock {
     /// The data directory.
     pub path: Option<PathBuf>,
-    /// Samples older than this may go, ms.
+    /// Samples older than this may be removed, ms.
     pub retention_time: Option<i64>,
-    /// The oldest blocks go when all are larger than this, bytes.
+    /// The oldest blocks are removed if all blocks together are larger than this, bytes.
     pub retention_size: Option<u64>,
     /// As `retention_time`, in the old spelling.
     pub old_retention_time: Option<i64>,
     /// As `retention_size`, in the old spelling.
     pub old_retention_size: Option<u64>,
-    /// How long the series of some selectors stay.
+    /// The retention of series that match selectors.
     pub series_retention: Vec<SeriesRetention>,
-    /// How late a sample may come, ms.
+    /// The late sample window, ms.
     pub out_of_order_ms: Option<i64>,
-    /// Shortest block, ms.
+    /// The shortest time range of a block, ms.
     pub min_block: Option<i64>,
-    /// Longest block, ms.
+    /// The longest time range of a block, ms.
     pub max_block: Option<i64>,
-    /// Most exemplars that are kept.
+    /// The largest number of stored exemplars.
     pub max_exemplars: Option<i64>,
-    /// Where old blocks go.
+    /// The object store for old blocks.
     pub objects: Option<ObjectStoreConfig>,
 }
 
@@ -98,7 +100,7 @@ struct RawRetention {
     percentage: Option<Spanned<f64>>,
 }
 
-/// An old spelling: its value, with a warning.
+/// The value of an old spelling, with a warning.
 fn alias<T>(
     file: &str,
     key: &str,

@@ -1,13 +1,13 @@
-//! `--web.config.file`: TLS and passwords of the web server, which this build does not have.
+//! `--web.config.file`: TLS and passwords of the web server, which this build does not support.
 //!
-//! Who names such a file expects a closed server, so one that says anything is refused.
+//! A user who names such a file expects a protected server, so any file with content is refused.
 
 use super::ConfigError;
 use rules::yaml;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// Refuses a file that says anything: it must be empty or `{}`.
+/// Refuses any file except an empty one or `{}`.
 pub fn check_web_file(path: &Path) -> Result<(), ConfigError> {
     let file = path.display().to_string();
     let said: Map<String, Value> = yaml::parse(&file, &yaml::read_text(path)?)?;

@@ -1,7 +1,7 @@
-//! `perennial import`: brings the past of another server into our data directory, as blocks.
+//! `perennial import`: imports the history of another server into our data directory, as blocks.
 //!
-//! No server may run on our data directory meanwhile: the lock says so. [`prometheus`] reads
-//! Prometheus' blocks, [`openmetrics`] text. How they are read: [`connectors::import`].
+//! No server may use our data directory meanwhile; the lock ensures that. [`prometheus`] imports
+//! Prometheus' blocks, [`openmetrics`] text files. The readers are in [`connectors::import`].
 
 mod openmetrics;
 mod prometheus;
@@ -38,17 +38,17 @@ Flags:
 
 Exit code: 0 if everything was imported, 1 if something could not be, 2 if the command line cannot be used.
 ";
-/// How often a long import says how far it is.
+/// The interval at which a long import reports its progress.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// What is asked for.
+/// What to import.
 #[derive(Debug, PartialEq)]
 enum ImportSource {
     Prometheus(PathBuf),
     OpenMetrics(Vec<PathBuf>),
 }
 
-/// Runs `perennial import` with the arguments behind it.
+/// Runs `perennial import` with the given arguments.
 pub fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
@@ -59,7 +59,7 @@ pub fn main(args: &[String]) -> ExitCode {
     }
 }
 
-/// Runs `perennial tsdb`: what promtool calls the same.
+/// Runs `perennial tsdb`, which has the syntax of promtool's import command.
 pub fn tsdb(args: &[String]) -> ExitCode {
     const USAGE: &str = "usage: perennial tsdb create-blocks-from openmetrics FILE [DATA DIRECTORY]\n";
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -94,7 +94,7 @@ fn run(data: &Path, asked: &ImportSource) -> ExitCode {
     }
 }
 
-/// Our data directory, and what to read.
+/// Parses the arguments into our data directory and the source.
 fn arguments(args: &[String]) -> Result<(PathBuf, ImportSource), String> {
     let mut data = PathBuf::from("data/");
     let mut words = Vec::new();

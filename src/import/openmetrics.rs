@@ -1,5 +1,5 @@
-//! OpenMetrics texts, all or nothing: blocks are written beside the others and join them when all
-//! texts are read.
+//! Imports OpenMetrics text files, all or nothing: blocks are written to a separate directory and
+//! moved next to the others once all files have been read.
 
 use super::EVERY;
 use crate::data_directory_lock::DataLock;
@@ -13,10 +13,10 @@ use std::time::Instant;
 use storage::block::{BlockMeta, reserved_names_in};
 use storage::disk::{Disk, OsDisk};
 
-/// Where blocks wait for the others.
+/// The directory of blocks that have not been moved yet.
 const STAGE: &str = "import.tmp";
 
-/// Imports every text; what came of it, as text.
+/// Imports all files; returns a summary.
 pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
     let _lock = DataLock::take(data)?;
     let stage = data.join(STAGE);
@@ -29,7 +29,7 @@ pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
     let read = files.iter().map(|file| one(file, &stage, &taken)).collect::<Result<Vec<_>, _>>();
     let joined = read.map_err(|e| format!("{e}; nothing is imported")).and_then(|blocks| {
         let mut blocks: Vec<BlockMeta> = blocks.into_iter().flatten().collect();
-        // Texts with the same samples are the same blocks.
+        // Files with the same samples result in the same block.
         blocks.sort_by(|a, b| a.dir.cmp(&b.dir));
         blocks.dedup_by(|a, b| a.dir == b.dir);
         join(data, &blocks).map(|()| blocks)
@@ -43,13 +43,14 @@ pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
     Ok(format!("{} blocks imported, {samples} samples{span}\n", blocks.len()))
 }
 
-/// Puts the blocks among the others. Should that be cut short, the next import does the rest.
+/// Moves the blocks to the others. If this is interrupted, the next import does the rest.
 fn join(data: &Path, blocks: &[BlockMeta]) -> Result<(), String> {
     let dir = data.join("blocks");
     OsDisk.create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     for meta in blocks {
         let target = dir.join(meta.dir.file_name().unwrap_or_default());
-        // Its name says its content: what is there is the same, perhaps damaged.
+        // The name of a block is derived from its content: an existing directory is the same block,
+        // possibly damaged.
         let clear = if target.exists() { OsDisk.remove(&target) } else { Ok(()) };
         let moved = clear.and_then(|()| OsDisk.rename(&meta.dir, &target));
         moved.map_err(|e| format!("{}: {e}", target.display()))?;

@@ -1,4 +1,4 @@
-//! The blocks of Prometheus' data directory, one by one.
+//! Imports the blocks of a Prometheus data directory one by one.
 
 use super::EVERY;
 use crate::data_directory_lock::DataLock;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use storage::block::reserved_names_in;
 use storage::disk::{Disk, OsDisk};
 
-/// Imports every block; what came of it, as text.
+/// Imports all blocks; returns a summary.
 pub fn import(data: &Path, from: &Path) -> Result<String, String> {
     let found = blocks(from).map_err(|e| e.to_string())?;
     let _lock = DataLock::take(data)?;
@@ -43,7 +43,7 @@ pub fn import(data: &Path, from: &Path) -> Result<String, String> {
     }
 }
 
-/// Imports a block; its series and samples.
+/// Imports a block; returns the numbers of its series and samples.
 fn one(
     block: &TsdbBlock,
     dir: &Path,

@@ -1,11 +1,12 @@
-//! Inputs that are found beside the repository: more of what it has itself. Where they are absent, that is said, and counted
-//! at the end of `./test`: a test passes by what the repository holds.
+//! Test inputs outside the repository, in addition to those that the repository contains. A missing
+//! input is reported and counted at the end of `./test`; the tests pass without it.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A file or a directory of `shared`, which may stand next to the repository. Where it does not, that is told ([`skipped`]).
+/// The path of a file or directory in `shared`, a directory next to the repository; `None`, and a
+/// report ([`skipped`]), if it does not exist.
 pub fn beside(path: &str) -> Option<PathBuf> {
     let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path);
     if found.exists() {
@@ -15,8 +16,10 @@ pub fn beside(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// Says that a test did less than it can, and why. `./test` gives a file in `PERENNIAL_SKIPPED`, whose lines it counts: what
-/// a test that passes prints is shown to nobody.
+/// Reports that a test did less than it can, and why.
+///
+/// The report also goes to the file that `./test` names in `PERENNIAL_SKIPPED`, because cargo does
+/// not show the output of passed tests. `./test` counts the lines of the file.
 pub fn skipped(what: &str) {
     eprintln!("skipped: {what}");
     if let Some(file) = std::env::var_os("PERENNIAL_SKIPPED") {
@@ -27,11 +30,11 @@ pub fn skipped(what: &str) {
 fn note(file: &Path, what: &str) {
     let program = std::env::current_exe().ok();
     let stem = program.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-    // Without the number that cargo puts behind it.
+    // Without the hash that cargo appends to the name.
     let stem = stem.unwrap_or_default();
     let test = stem.rsplit_once('-').map_or(stem.as_str(), |(name, _)| name);
     let line = format!("{test}: {what}\n");
-    // One write, so that tests that run at the same time do not mix their lines.
+    // One write per line, so that the lines of concurrent tests do not mix.
     let written = OpenOptions::new()
         .create(true)
         .append(true)

@@ -1,39 +1,46 @@
-//! Doubling tests: an input of twice the size may cost a little more than twice as much, and no more.
+//! Doubling tests: work on an input of twice the size must cost little more than twice as much.
 //!
-//! Whoever sends a long line, many labels or a deep expression must not be able to buy more work than bytes. What counts is
-//! CPU time of the thread, not the wall clock, and the smallest of several runs, so that a busy machine fails nothing.
+//! A client that sends a long line, many labels or a deep expression must not cause more work than
+//! is proportional to its bytes. The tests measure the CPU time of the thread, not the wall clock,
+//! and take the smallest of several runs, so that they do not fail on a busy machine.
 
 use cpu_time::{ProcessTime, ThreadTime};
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Most that twice the input may cost, as a multiple: 2 is linear, `n log n` is below 2.3, quadratic is 4.
+/// The largest allowed ratio of the costs for twice the input: 2 is linear, `n log n` is below 2.3,
+/// quadratic is 4.
 pub const MOST: f64 = 2.6;
 
-/// Most that four times the input may cost, for work that one doubling alone makes dearer.
+/// The largest allowed ratio for four times the input, for work of which only one doubling is
+/// expensive.
 ///
-/// The allocator takes a buffer beyond some size from the kernel each time, and a cache ends somewhere: printing 100,000
-/// bytes costs 3.0 times as much as 50,000 on some machines, and these twice as much as 25,000. Quadratic work costs 16.
+/// The allocator gets buffers above some size from the kernel each time, and caches have a limited
+/// size: on some machines, printing 100,000 bytes costs 3.0 times as much as 50,000, and 50,000
+/// twice as much as 25,000. Quadratic work would cost 16 times as much.
 const MOST_OF_FOUR: f64 = MOST * MOST;
 
-/// The least CPU time of one measurement; shorter ones are mostly noise.
+/// The shortest CPU time of a measurement; shorter ones are mostly noise.
 const LEAST: Duration = Duration::from_millis(3);
-/// Measurements of each size, of which the smallest counts.
+/// The number of measurements of each size; the smallest counts.
 const RUNS: usize = 3;
-/// How often all is measured before the test fails. The smallest of all attempts counts, as another process can take the
-/// caches of this one for longer than an attempt lasts.
+/// How often everything is measured before the test fails. The smallest result of all attempts
+/// counts, because another process can occupy the caches for longer than one attempt.
 const ATTEMPTS: usize = 15;
 
-/// Fails unless `work` on an input of size `2 * n` costs at most [`MOST`] times what it costs on one of size `n`.
+/// Fails unless `work` on an input of size `2 * n` costs at most [`MOST`] times as much as on one
+/// of size `n`.
 ///
-/// `input` makes an input of a size, which is not measured. `n` should be as large as a limit allows, or else as what is
-/// real: cheap work is repeated until it can be measured, not given more.
+/// `input` makes an input of a given size, which is not measured. `n` should be as large as a limit
+/// allows, or else as large as real inputs: cheap work is repeated until it can be measured, so a
+/// larger `n` is not needed.
 #[track_caller]
 pub fn assert_proportional<I, O>(what: &str, n: usize, input: impl Fn(usize) -> I, work: impl Fn(&I) -> O) {
     assert_by(cost_of_thread, what, n, input, work);
 }
 
-/// The same of work that other threads do: the CPU time of the process is measured. The test must be alone in its program.
+/// As [`assert_proportional`], for work on other threads: measures the CPU time of the process. The
+/// test must be the only one in its program.
 #[track_caller]
 pub fn assert_proportional_in_process<I, O>(
     what: &str,
@@ -44,7 +51,7 @@ pub fn assert_proportional_in_process<I, O>(
     assert_by(cost_of_process, what, n, input, work);
 }
 
-/// The same of work that uses its input up, so that it is done once with each.
+/// As [`assert_proportional`], for work that consumes its input, so that each input is used once.
 #[track_caller]
 pub fn assert_proportional_anew<I, O>(
     what: &str,
@@ -63,7 +70,7 @@ pub fn assert_proportional_anew<I, O>(
     judge(what, n, run);
 }
 
-/// CPU time for some work.
+/// Measures the CPU time of some work.
 type Cost = fn(&mut dyn FnMut()) -> Duration;
 
 #[track_caller]
@@ -78,7 +85,7 @@ fn assert_by<I, O>(cost: Cost, what: &str, n: usize, input: impl Fn(usize) -> I,
     judge(what, n, run);
 }
 
-/// The least that work of one size has cost.
+/// The smallest cost of work of one size.
 struct Least {
     size: usize,
     cost: Duration,
@@ -100,7 +107,8 @@ impl Least {
     }
 }
 
-/// Fails unless `2 * n` costs at most [`MOST`] times what `n` does, or [`MOST_OF_FOUR`] times what `n / 2` does.
+/// Fails unless size `2 * n` costs at most [`MOST`] times as much as `n`, or at most
+/// [`MOST_OF_FOUR`] times as much as `n / 2`.
 #[track_caller]
 fn judge(what: &str, n: usize, cost: impl Fn(usize) -> Duration) {
     let mut half = Least::of(n / 2);
@@ -142,21 +150,21 @@ fn repetitions(cost: Cost, work: impl Fn()) -> u32 {
     }
 }
 
-/// What some work gives, and the CPU time that this thread spent on it.
+/// Runs `work`; returns its result and the CPU time of this thread.
 pub fn timed<O>(work: impl FnOnce() -> O) -> (O, Duration) {
     let start = ThreadTime::now();
     let made = work();
     (made, start.elapsed())
 }
 
-/// CPU time of this thread for `work`.
+/// The CPU time of this thread for `work`.
 fn cost_of_thread(work: &mut dyn FnMut()) -> Duration {
     let start = ThreadTime::now();
     work();
     start.elapsed()
 }
 
-/// CPU time of all threads while `work` runs.
+/// The CPU time of all threads while `work` runs.
 fn cost_of_process(work: &mut dyn FnMut()) -> Duration {
     let start = ProcessTime::now();
     work();

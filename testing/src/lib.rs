@@ -1,4 +1,5 @@
-//! What tests of several crates share. Never part of the server: only `dev-dependencies` name this crate.
+//! Helpers that tests of several crates share. Not part of the server: crates use it only as a
+//! dev-dependency.
 
 pub mod beside;
 pub mod doubling;
@@ -6,7 +7,8 @@ pub mod doubling;
 pub use beside::{beside, skipped};
 pub use doubling::{assert_proportional, assert_proportional_anew, assert_proportional_in_process, timed};
 
-/// The server's allocator. With the C library's, blocks from 128 KiB on go back to the kernel and come again page by page,
-/// so that twice the bytes may cost five times as much, whatever the work is.
+/// The allocator of the server. The C library's allocator returns blocks of 128 KiB or more to the
+/// kernel and gets them back page by page, so that twice the bytes may cost five times as much for
+/// any work.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
