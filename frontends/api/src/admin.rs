@@ -1,7 +1,8 @@
-//! `/api/v1/admin/tsdb/…`: deletions, their carrying out on the disk, snapshots. Only with
-//! `--web.enable-admin-api`.
+//! Handlers of `/api/v1/admin/tsdb/…`: delete series, clean tombstones, take a snapshot. They
+//! answer only with `--web.enable-admin-api`.
 //!
-//! Statuses and texts are Prometheus'. What a deletion means is in `storage/src/store/delete.rs`.
+//! Statuses and texts are those of Prometheus. What a deletion means is described in
+//! `storage/src/store/delete.rs`.
 
 use super::AppState;
 use super::dispatch::ApiRequest;
@@ -27,7 +28,7 @@ pub async fn delete_series(call: ApiRequest) -> ApiResult {
     let to = form.time_or("end", MAX_TIME)?;
     let from = open_end(from, MIN_TIME, TimeMs::MIN);
     let to = open_end(to, MAX_TIME, TimeMs::MAX);
-    // All of them first: nothing is deleted by a request that is refused.
+    // Parse all selectors first: a rejected request deletes nothing.
     let sets = selectors(&state, &form).map_err(|e| ApiError::parameter("match[]", e))?;
     let delete = move |state: &AppState| {
         sets.iter().try_for_each(|matchers| state.sources.tsdb.delete(matchers, from, to))
@@ -63,8 +64,8 @@ pub async fn snapshot(call: ApiRequest) -> ApiResult {
     success(&json!({"name": name}))
 }
 
-/// Runs a change of the store off the async runtime. It yields to nobody: it holds locks for which
-/// appends wait.
+/// Runs a change of the store off the async runtime. It does not run at low priority, because it
+/// holds locks that appends wait for.
 async fn changed<T: Send + 'static>(
     state: AppState,
     change: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
@@ -73,12 +74,13 @@ async fn changed<T: Send + 'static>(
     join_store_call(state.blocking(move || change(&changing))).await
 }
 
-/// The ends of time that the API knows stand for all that there is.
+/// Replaces `t` by `meant` if it equals `end`: the API's earliest and latest times mean "no bound".
 fn open_end(t: TimeMs, end: TimeMs, meant: TimeMs) -> TimeMs {
     if t == end { meant } else { t }
 }
 
-/// A snapshot's name: when, and something that no other snapshot of this moment has.
+/// The name of a snapshot: its time, and a random number that keeps two snapshots of one moment
+/// apart.
 fn name(now: TimeMs) -> String {
     let when = chrono::DateTime::from_timestamp_millis(now).unwrap_or_default();
     let random = RandomState::new().hash_one(now) >> 1;

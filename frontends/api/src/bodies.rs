@@ -1,8 +1,10 @@
-//! Bodies of requests: each is read within the limit of its endpoint, and all of them within one memory.
+//! Reads request bodies: each within the limit of its endpoint, and all together within one memory
+//! budget.
 //!
-//! Memory is taken as bytes come, not as a header promises them, so that nobody holds what he does
-//! not send. What a body is decompressed to is taken from the same memory by whoever decompresses
-//! it.
+//! [`BodyMemory`] is that budget (`--web.max-body-memory`); a request holds a [`BodyShare`] of it.
+//! The share grows as bytes arrive, not by the length that a header announces, so a client cannot
+//! reserve memory for bytes it never sends. The code that decompresses a body takes the
+//! decompressed bytes from the same share.
 
 use super::limits::{BODY_BELIEVED_BYTES, BODY_FREE_BYTES, BUSY_RETRY_SECONDS};
 use super::response::{ApiError, ErrorType, text_error};
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// The memory of all bodies.
+/// The memory budget of all request bodies.
 #[derive(Debug)]
 pub struct BodyMemory {
     limit: usize,
@@ -25,23 +27,23 @@ pub struct BodyMemory {
 }
 
 impl BodyMemory {
-    /// Memory of this many bytes.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<BodyMemory> {
         Arc::new(BodyMemory { limit, held: AtomicUsize::new(0), freed: Notify::new() })
     }
 
-    /// Bytes that are held now.
+    /// Bytes in use now.
     pub fn held(&self) -> usize {
         self.held.load(Relaxed)
     }
 
-    /// A share of it, empty at first.
+    /// A new, empty share of the budget.
     pub fn share(self: &Arc<BodyMemory>) -> BodyShare {
         BodyShare { memory: self.clone(), bytes: 0 }
     }
 }
 
-/// What one request holds of the memory of all bodies; given back when it is dropped.
+/// The bytes of [`BodyMemory`] that one request holds; dropping it releases them.
 #[derive(Debug)]
 pub struct BodyShare {
     memory: Arc<BodyMemory>,
@@ -49,7 +51,7 @@ pub struct BodyShare {
 }
 
 impl BodyShare {
-    /// Takes so many bytes more.
+    /// Takes `bytes` more; an error if the budget has no room.
     pub fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let limit = self.memory.limit;
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
@@ -58,8 +60,9 @@ impl BodyShare {
         Ok(())
     }
 
-    /// As [`BodyShare::grow`], but waits for others to end. Only for those who hold a turn: if all
-    /// waited for each other, nobody would end.
+    /// Like [`BodyShare::grow`], but waits up to `patience` for other requests to release memory.
+    /// Only for a caller that holds a turn: if every request could wait for the others, none would
+    /// end.
     pub async fn grow_within(&mut self, bytes: usize, patience: Duration) -> Result<(), BodyError> {
         let memory = self.memory.clone();
         let limit = memory.limit;
@@ -89,28 +92,28 @@ impl Drop for BodyShare {
 /// Why a body was not read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It is larger than its endpoint takes.
+    /// The body is larger than the endpoint accepts.
     #[error("the body is larger than {limit} bytes: send less in a request")]
     TooLarge {
-        /// What it takes.
+        /// The endpoint's limit, bytes.
         limit: usize,
     },
-    /// Its connection ended before it did, or it stopped coming.
+    /// The connection ended before the body did, or the body stalled.
     #[error("the body was cut off")]
     Cut,
-    /// Other requests hold all the memory.
+    /// Other requests use the whole budget.
     #[error(
         "the bodies of the requests at work fill {} MiB: try again, or raise --web.max-body-memory",
         limit >> 20
     )]
     Full {
-        /// What all may hold.
+        /// The budget, bytes.
         limit: usize,
     },
 }
 
 impl BodyError {
-    /// The HTTP status that says so.
+    /// The HTTP status of the error.
     pub fn status(self) -> StatusCode {
         match self {
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -119,15 +122,15 @@ impl BodyError {
         }
     }
 
-    /// The answer of an endpoint that takes a body.
+    /// The response of an endpoint that takes a raw body.
     pub fn into_text(self) -> Response {
         self.with_retry(text_error(self.status(), &self.to_string()))
     }
 
-    /// The answer of an endpoint that takes a form.
+    /// The response of an endpoint that takes a form: an error in Prometheus' JSON envelope.
     pub fn into_envelope(self) -> Response {
         let error = match self {
-            // Prometheus' words and status.
+            // Prometheus' text and status.
             BodyError::TooLarge { .. } => {
                 ApiError::bad_data("error parsing form values: http: request body too large")
             }
@@ -149,11 +152,12 @@ impl BodyError {
     }
 }
 
-/// Reads a body of at most `limit` bytes; `share` grows with it. The first bytes are free: the
-/// forms of people and dashboards are let in however full the memory is.
+/// Reads a body of at most `limit` bytes and grows `share` with it. The first
+/// [`limits::BODY_FREE_BYTES`] are not counted: small forms, such as a dashboard's queries, are
+/// accepted even if the budget is used up.
 pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Bytes, BodyError> {
     let announced = body.size_hint();
-    // What is not announced may be anything up to the limit.
+    // A body without a length may be as large as the limit.
     let most = announced.exact().map_or(limit, |exact| exact as usize);
     let is_announced_too_large = announced.lower() > limit as u64;
     let mut stream = body.into_data_stream();
@@ -172,7 +176,8 @@ pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Byt
         }
         share.grow(length.saturating_sub(BODY_FREE_BYTES).saturating_sub(share.bytes))?;
         if length > whole.capacity() && whole.len() >= BODY_BELIEVED_BYTES {
-            // Once, rather than a copy at every doubling. The system gives memory where it is written only.
+            // Reserve once instead of copying at every doubling. The system backs the memory only
+            // as it is written.
             whole.reserve_exact(most.saturating_sub(whole.len()));
         }
         whole.extend_from_slice(&piece);
@@ -180,8 +185,8 @@ pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Byt
     Ok(whole.into())
 }
 
-/// Reads what is left of a body that is refused, so that its sender, who still writes, gets to read
-/// why. Not more than would have been taken.
+/// Reads and drops the rest of a rejected body, at most `limit` bytes, so that a client that is
+/// still writing gets to read the error.
 async fn discard(mut stream: BodyDataStream, limit: usize) {
     let mut left = limit;
     while let Some(Ok(piece)) = stream.next().await {
@@ -215,7 +220,8 @@ mod tests {
             (503, "1")
         );
         assert_eq!(refused.into_envelope().status().as_u16(), 503);
-        // A small one needs none of it, and what a request held is free when it ends.
+        // A small body takes nothing from the budget, and a request's share is released when it
+        // ends.
         assert_eq!(read(chunked(1), 1 << 20, &mut memory.share()).await.unwrap().len(), 16 << 10);
         drop((first, second));
         assert_eq!(memory.held(), 0);

@@ -1,4 +1,7 @@
-//! One HTTP connection: its socket, its requests, and its end when its client is overdue.
+//! Serves one HTTP connection: its socket, its requests, and the timeouts that close it.
+//!
+//! `Progress` tracks what the connection waits for; [`overdue`] closes it when the client is too
+//! slow. `Socket` fails a write that the client does not read.
 
 use super::limits;
 use super::progress::{Closed, Exchange, Progress};
@@ -27,7 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Serves the requests of one connection until it ends, is overdue, gives its slot away, or the server stops.
+/// Serves the requests of one connection until it ends, times out, gives up its slot or the server
+/// stops.
 pub async fn serve(
     http: Arc<Http>,
     stream: TcpStream,
@@ -52,7 +56,8 @@ pub async fn serve(
         tokio::select! {
             biased;
             ended = connection.as_mut() => {
-                // The client's mistakes are told to the client.
+                // Errors that the client causes are answered to the client; the log needs no
+                // warning.
                 if let Err(e) = ended {
                     tracing::debug!("connection from {peer}: {e}");
                 }
@@ -81,7 +86,8 @@ fn builder(grant: Grant) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        // Headers have their time from `Progress`, which knows an idle connection from one that sends them.
+        // Header timeouts come from `Progress`, which can tell an idle connection from one that is
+        // sending headers.
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .keep_alive(grant == Grant::All)
@@ -95,8 +101,9 @@ fn builder(grant: Grant) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Resolves when the client is overdue. What it is asked about changes while the connection's task
-/// works, and a task looks at all of its futures whenever one of them has something to do.
+/// Resolves when the client is overdue. The deadline changes while the connection's task runs; that
+/// is safe because a task polls all its futures each time it wakes, so this one sees the new
+/// deadline.
 async fn overdue(progress: Arc<Progress>) -> Closed {
     let mut timer = pin!(sleep(Duration::ZERO));
     std::future::poll_fn(|cx| {
@@ -105,7 +112,7 @@ async fn overdue(progress: Arc<Progress>) -> Closed {
             if at <= Instant::now() {
                 return Poll::Ready(why);
             }
-            // A timer that fires too early only has this looked at again.
+            // A timer that fires too early only causes one more look at the deadline.
             if timer.is_elapsed() || timer.deadline() > at {
                 timer.as_mut().reset(at);
             }
@@ -169,14 +176,14 @@ async fn call_service(
     response
 }
 
-/// The answer to what a reserve slot is not for.
+/// The response of a reserve slot to a path that it does not serve.
 fn refused(why: String) -> Response {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
     response.headers_mut().insert(header::RETRY_AFTER, limits::RETRY_AFTER_SECONDS.into());
     response
 }
 
-/// The body of a request, which must be there in time.
+/// A request body with a deadline.
 struct RequestBody {
     body: Incoming,
     progress: Arc<Progress>,
@@ -218,7 +225,7 @@ impl Drop for RequestBody {
     }
 }
 
-/// The body of an answer; with it the request is over.
+/// The body of a response; when it is dropped, the request is over.
 struct AnswerBody {
     body: Body,
     exchange: Exchange,
@@ -247,13 +254,13 @@ impl HttpBody for AnswerBody {
     }
 }
 
-/// A socket that fails when its client takes no byte for [`super::serve::Timeouts::stall`]. It
-/// holds the connection's slot, a websocket's too.
+/// A socket that fails when its client reads no byte for [`super::serve::Timeouts::stall`]. It
+/// holds the connection's slot, also after an upgrade to a websocket.
 struct Socket {
     stream: TcpStream,
     progress: Arc<Progress>,
     http: Arc<Http>,
-    /// Resolves when the client has taken nothing for too long, or its slot is needed.
+    /// Resolves when the client has read nothing for too long, or when its slot is needed.
     blocked: Option<BoxFuture<'static, Closed>>,
     _slot: Slot,
 }
@@ -279,7 +286,7 @@ impl Socket {
         });
         let why = ready!(blocked.as_mut().poll(cx));
         self.http.slots.count(why);
-        // Without it the kernel would keep what nobody reads for minutes.
+        // Without this the kernel would keep the unread bytes for minutes.
         let _ = self.stream.set_zero_linger();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no byte of its answer")))
     }

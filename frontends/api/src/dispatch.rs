@@ -1,4 +1,5 @@
-//! From a request to a handler: method check, CORS, readiness, form and body, counting.
+//! Takes a request to its handler: finds the endpoint, checks method, CORS and readiness, reads the
+//! form or body, and counts the request.
 
 use super::bodies::{self, BodyShare};
 use super::endpoints::{Availability, Endpoint, RequestBody};
@@ -14,30 +15,30 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use std::time::Instant;
 
-/// A request as handlers see it.
+/// A request as handlers get it.
 pub struct ApiRequest {
-    /// The server.
+    /// The state of the server.
     pub state: AppState,
-    /// What stands in the path in the place of the endpoint's parameter, decoded, or "".
+    /// The value of the path parameter of the endpoint, decoded; "" if the endpoint has none.
     pub parameter: String,
-    /// Values of the body and of the URL.
+    /// The values of the form body and of the URL.
     pub form: Form,
     /// The body of an endpoint that takes one; empty for forms.
     pub body: Bytes,
-    /// What the body holds of the memory of all bodies.
+    /// The memory that the body holds.
     pub share: BodyShare,
     /// Method, URL, headers, extensions.
     pub parts: Parts,
 }
 
 impl ApiRequest {
-    /// The value of a header, "" if it has none or no text.
+    /// The value of a header; "" if it is missing or is not text.
     pub fn header(&self, name: HeaderName) -> &str {
         self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
     }
 }
 
-/// Answers a request: finds its endpoint and runs the handler, or says where it should go.
+/// Answers a request: runs the handler of its endpoint, or redirects.
 pub async fn route(state: AppState, request: Request) -> Response {
     let prefix = state.settings.route_prefix.trim_end_matches('/');
     match paths::lookup(request.uri().path(), prefix, request.method()) {
@@ -51,7 +52,7 @@ pub async fn route(state: AppState, request: Request) -> Response {
     }
 }
 
-/// Runs the endpoint's handler.
+/// Runs the handler of an endpoint.
 async fn dispatch(
     state: &AppState,
     endpoint: &'static Endpoint,
@@ -95,14 +96,14 @@ async fn answer(
     }
 }
 
-/// Lets the log catch up with what an answer may show: a scrape is visible a moment before it is in
-/// there, and what somebody was told must survive kill -9. A log that stands still keeps nobody
-/// from reading.
+/// Waits until the write-ahead log is synced up to what the answer may show: a scraped sample is
+/// visible a moment before it is in the log, and an answer must not show what a crash would lose.
+/// After [`limits::SETTLE`] the answer is sent anyway: a stalled disk must not stop reads.
 async fn wait_until_durable(state: &AppState) {
     let _ = tokio::time::timeout(limits::SETTLE, state.sources.readiness.wait_committed()).await;
 }
 
-/// Reads what the endpoint takes; the response to give if that fails.
+/// Reads the body or form that the endpoint takes; the error is the response to send.
 async fn read(
     state: &AppState,
     endpoint: &Endpoint,
@@ -140,7 +141,7 @@ async fn read(
     Ok(ApiRequest { state: state.clone(), parameter, form, body: Bytes::new(), share, parts })
 }
 
-/// The answer to a method that an endpoint does not take.
+/// The response to a method that an endpoint does not take.
 fn other_method(endpoint: &Endpoint, method: &Method) -> Response {
     let api = endpoint.path.starts_with("/api/");
     if api && *method == Method::OPTIONS {
@@ -166,13 +167,13 @@ fn other_method(endpoint: &Endpoint, method: &Method) -> Response {
     response
 }
 
-/// The answer to everything that waits for the server to start, or while it stops.
+/// The response of endpoints that need a running server, while it starts or stops.
 pub fn unavailable(state: &AppState) -> Response {
     let doing = state.sources.admin.starting().filter(|_| !state.is_stopping());
     not_ready(&doing.unwrap_or_default(), state.is_stopping())
 }
 
-/// See [`unavailable`]; `doing`: what keeps the server from being ready.
+/// Like [`unavailable`]; `doing` says what the server is still doing.
 pub fn not_ready(doing: &str, stopping: bool) -> Response {
     let said = if doing.is_empty() { String::new() } else { format!("\n{doing}\n") };
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("Service Unavailable{said}"));
@@ -182,7 +183,7 @@ pub fn not_ready(doing: &str, stopping: bool) -> Response {
     response
 }
 
-/// What no endpoint takes.
+/// The response to a path that no endpoint has.
 fn fallback(state: &AppState, request: &Request) -> Response {
     let prefix = state.settings.route_prefix.trim_end_matches('/');
     let path = request.uri().path();
@@ -200,7 +201,7 @@ fn fallback(state: &AppState, request: &Request) -> Response {
     text_error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
-/// CORS headers for a request that has an origin, if the origin may read.
+/// The CORS headers of the response: set if the request has an `Origin` that may read.
 fn cors_headers(state: &AppState, headers: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::new();
     let Some(origin) = headers.get(header::ORIGIN) else { return out };

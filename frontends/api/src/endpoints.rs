@@ -1,4 +1,4 @@
-//! The endpoints: one table, one entry each. The built-in page lists them from here.
+//! The table of all endpoints, one entry each. The index page lists them from here.
 
 use super::dispatch::ApiRequest;
 use super::query::{self, expressions};
@@ -15,38 +15,39 @@ use futures::future::BoxFuture;
 pub struct Endpoint {
     /// The path, as axum writes it.
     pub path: &'static str,
-    /// Methods it takes; the API's also take OPTIONS.
+    /// The HTTP methods that it takes; API endpoints also take OPTIONS.
     pub methods: &'static [Method],
     /// What it reads besides the URL.
     pub takes: RequestBody,
-    /// From when on it answers.
+    /// The state of the server from which on it answers.
     pub since: Availability,
-    /// Whether its answer goes on and on: only pages of this server's own origin may begin it.
+    /// Whether the answer is an endless stream: only pages of this server's own origin may start
+    /// one.
     pub streams: bool,
-    /// What answers.
+    /// The handler.
     pub handler: fn(ApiRequest) -> BoxFuture<'static, Response>,
-    /// One line for people.
+    /// One line that describes the endpoint on the index page.
     pub doc: &'static str,
 }
 
 impl Endpoint {
-    /// Whether a request of this method changes something. Beside GET, POST is a GET whose values
-    /// are too long for a URL.
+    /// Whether a request of this method changes something. A POST to an endpoint that also takes
+    /// GET is a read whose parameters are too long for a URL.
     pub fn changes(&self, method: &Method) -> bool {
         let reads = *method == Method::POST && self.methods.contains(&Method::GET);
         !method.is_safe() && !reads
     }
 }
 
-/// Where a server is that starts.
+/// How far a starting server has come, in this order.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// The process lives.
+    /// The process runs.
     Start,
-    /// The store is open: targets are scraped, samples taken, and history can be read, while the
-    /// log is still replayed.
+    /// The store is open: targets are scraped, samples are appended and history can be read, while
+    /// the write-ahead log is still replayed.
     Open,
-    /// Everything stands.
+    /// The server is ready.
     Ready,
 }
 
@@ -85,7 +86,7 @@ const fn endpoint(
     }
 }
 
-/// As [`endpoint`], but it answers while the server still starts.
+/// Like [`endpoint`], but it answers while the server still starts.
 const fn early(
     path: &'static str,
     methods: &'static [Method],
@@ -95,7 +96,7 @@ const fn early(
     Endpoint { since: Availability::Start, ..endpoint(path, methods, handler, doc) }
 }
 
-/// As [`endpoint`], but it answers while the log is still replayed.
+/// Like [`endpoint`], but it answers while the write-ahead log is still replayed.
 const fn open(
     path: &'static str,
     methods: &'static [Method],
@@ -105,7 +106,7 @@ const fn open(
     Endpoint { since: Availability::Open, ..endpoint(path, methods, handler, doc) }
 }
 
-/// A handler of the table out of an async function that gives a [`ApiResult`] or a response.
+/// Makes a table handler of an async function that returns an [`ApiResult`] or a response.
 macro_rules! call {
     ($function:path) => {
         |call| Box::pin(async move { finish($function(call).await) })
@@ -130,7 +131,7 @@ impl From<Response> for HandlerResponse {
     }
 }
 
-/// The table.
+/// The table of endpoints.
 pub static ENDPOINTS: &[Endpoint] = &[
     open("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time"),
     open("/api/v1/query_range", GET_POST, call!(query::range), "Answers at every step of a stretch of time"),

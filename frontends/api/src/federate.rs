@@ -1,8 +1,8 @@
-//! `/federate`: the newest sample of each matching series for other servers to scrape, in the text
+//! `/federate`: the newest sample of each matching series, for other servers to scrape, in the text
 //! format or in protobuf.
 //!
-//! Native histograms have a place in protobuf only; those of custom buckets are shown as the
-//! classic ones that they were.
+//! Only protobuf can carry native histograms. Native histograms with custom buckets are written as
+//! the classic histograms that they were made from.
 
 mod messages;
 
@@ -29,8 +29,8 @@ pub async fn federate(call: ApiRequest) -> Response {
     if let Err(e) = call.form.whole() {
         return text_error(StatusCode::BAD_REQUEST, &e.message);
     }
-    // A selector without matchers selects nothing here, and one that matches what has no labels all
-    // that it says.
+    // An empty selector matches no series here. A selector whose matchers accept the empty value
+    // does match.
     let sets = match selectors(&state, &call.form) {
         Ok(sets) => sets.into_iter().filter(|set| !set.is_empty()).collect::<Vec<_>>(),
         Err(e) => return text_error(StatusCode::BAD_REQUEST, &e),
@@ -56,17 +56,18 @@ pub async fn federate(call: ApiRequest) -> Response {
     }
 }
 
-/// How names are written that the text format had no place for before version 1.0.0: the schemes
-/// that `Accept` names.
+/// How to write a name that the text format before version 1.0.0 cannot express: the escaping
+/// schemes that `Accept` can name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum NameEscaping {
-    /// As they are, in quotes.
+    /// The name as it is, in quotes.
     Quoted,
-    /// With `_` for each character that had no place.
+    /// Each character that is not allowed becomes `_`.
     Underscored,
-    /// With `_dot_` for a point, and `__` for `_` and for others.
+    /// A dot becomes `_dot_`, `_` becomes `__`, and so do other characters that are not allowed.
     Dots,
-    /// Behind `U__`, with the number of each such character between underscores, and `__` for `_`.
+    /// A `U__` prefix; each character that is not allowed becomes its code point between
+    /// underscores, and `_` becomes `__`.
     Values,
 }
 
@@ -90,12 +91,13 @@ impl NameEscaping {
         }
     }
 
-    /// A name as it is written where no quotes are needed. As in Prometheus, labels may have a colon then.
+    /// The name as it is written where no quotes are needed. As in Prometheus, label names may
+    /// contain a colon then.
     fn write_bare(self, name: &str) -> Cow<'_, str> {
         if self == NameEscaping::Quoted { Cow::Borrowed(name) } else { self.write(name, true) }
     }
 
-    /// A name as it is written, quotes included; names of metrics may have a `colon`.
+    /// The name as it is written, quotes included; only metric names may have a `colon`.
     fn write(self, name: &str, colon: bool) -> Cow<'_, str> {
         let fits = |(at, c): (usize, char)| {
             c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()) || (colon && c == ':')
@@ -112,7 +114,7 @@ impl NameEscaping {
         }
     }
 
-    /// A name that can be read back.
+    /// The name escaped so that a reader can restore it.
     fn spelled(self, name: &str, fits: impl Fn((usize, char)) -> bool) -> String {
         let mut out = if self == NameEscaping::Values { "U__".to_owned() } else { String::new() };
         for (at, c) in name.char_indices() {
@@ -128,16 +130,16 @@ impl NameEscaping {
     }
 }
 
-/// How samples are written.
+/// The format in which samples are written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
-    /// Lines.
+    /// The text format.
     Text,
-    /// `MetricFamily` messages, each behind its length.
+    /// `MetricFamily` messages, each preceded by its length.
     Protobuf,
 }
 
-/// What a scraper takes.
+/// What a scraper accepts.
 struct Accepted {
     names: NameEscaping,
     form: Form,
@@ -145,9 +147,9 @@ struct Accepted {
 }
 
 impl Accepted {
-    /// What one takes that sends this `Accept`. The scheme of names is that of the last entry that
-    /// names one, up to the first entry that we answer; version 1.0.0 of the text is for those who
-    /// ask for it and for names as they are.
+    /// Reads the scraper's `Accept` header. The escaping scheme is that of the last entry that
+    /// names one, up to the first entry that the server can answer. Version 1.0.0 of the text
+    /// format is used only if the scraper asks for it and for unescaped names.
     fn of(accept: &str) -> Accepted {
         let mut names = NameEscaping::Underscored;
         let mut version = "0.0.4";
@@ -183,7 +185,7 @@ const FAMILY: &str = "io.prometheus.client.MetricFamily";
 /// A media type with its parameters.
 type Entry<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
-/// The entries of an `Accept` header, the weightiest first.
+/// The entries of an `Accept` header, highest weight first.
 fn by_weight(accept: &str) -> Vec<Entry<'_>> {
     let mut entries: Vec<(f64, Entry<'_>)> = Vec::new();
     for text in accept.split(',').take(ACCEPT_ENTRIES) {
@@ -202,8 +204,8 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Samples by metric name; series without a name have no place in the format, native histograms
-/// only in protobuf.
+/// The samples sorted by metric name. Leaves out what the format cannot express: series without a
+/// name, and native histograms in the text format.
 fn ordered(mut samples: Vec<NewestSample>, names: NameEscaping, form: Form) -> Vec<NewestSample> {
     let has_place = |sample: &NewestSample| match &sample.value {
         NewestValue::Histogram(h) => form == Form::Protobuf || h.is_custom(),
@@ -215,7 +217,7 @@ fn ordered(mut samples: Vec<NewestSample>, names: NameEscaping, form: Form) -> V
     samples
 }
 
-/// The type of a family.
+/// The metric type of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Untyped,
@@ -233,11 +235,11 @@ impl Kind {
     }
 }
 
-/// Samples that are ordered, in pieces of about [`CHUNK_BYTES`].
+/// Writes sorted samples in pieces of about [`CHUNK_BYTES`].
 struct Page {
     found: FoundList<NewestSample>,
     next: usize,
-    /// The name of the sample before, as it is written, and its type.
+    /// The previous sample's name, as it is written, and its type.
     family: (String, Kind),
     external: Labels,
     names: NameEscaping,
@@ -248,8 +250,8 @@ impl Page {
         Page { found, next: 0, family: (String::new(), Kind::Untyped), external, names }
     }
 
-    /// The labels that a series is shown with, but its name: its own, then external ones that it
-    /// has not; `instance=""` keeps the scraper from adding its own.
+    /// The labels that a series is written with, without the name: its own, then the external
+    /// labels that it lacks. `instance=""` keeps the scraper from adding its own.
     fn labels<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
         let own = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
         let added = self.external.iter().filter(|(name, _)| labels.get(name).is_none());
@@ -258,10 +260,10 @@ impl Page {
         own.chain(added).chain(empty)
     }
 
-    /// Writes a line; `suffix` belongs to the name, `bound` to the labels.
+    /// Writes one line; `suffix` is appended to the name, `bound` becomes the `le` label.
     fn line(&self, out: &mut String, sample: &NewestSample, (suffix, bound): (&str, Option<f64>), v: f64) {
         let mut name = self.names.write(sample.labels.name(), true).into_owned();
-        // As Prometheus does: the name is escaped, and its suffix stands behind that.
+        // As in Prometheus, the suffix follows the escaped name.
         name.insert_str(name.len() - usize::from(name.ends_with('"')), suffix);
         let mut separator = if name.starts_with('"') { ',' } else { '{' };
         if separator == ',' {
@@ -280,7 +282,7 @@ impl Page {
             out.push('"');
         }
         out.push_str("} ");
-        // Minus zero is zero in this format.
+        // This format writes minus zero as zero.
         query_json::value(out, if v == 0.0 { 0.0 } else { v });
         let _ = writeln!(out, " {}", sample.t);
     }
@@ -299,7 +301,8 @@ impl Page {
     }
 }
 
-/// The classic buckets of a histogram with custom ones: upper bounds, and observations up to them.
+/// The classic buckets of a histogram with custom ones: upper bound, and the number of observations
+/// up to it.
 fn cumulative(h: &NativeHistogram) -> impl Iterator<Item = (f64, f64)> {
     let mut counts = h.positive.iter().peekable();
     let mut below = 0.0;
@@ -342,7 +345,7 @@ mod tests {
 
     type Newest = (Labels, TimeMs, f64);
 
-    /// Samples as they are found.
+    /// A page of these samples.
     pub(super) fn page(
         samples: Vec<NewestSample>,
         external: &Labels,
@@ -366,7 +369,7 @@ mod tests {
         text(samples.into_iter().map(float).collect(), external, names)
     }
 
-    /// A histogram with the bounds 0.5, 1 and 2.5, or one of schema 0.
+    /// A histogram with the custom bounds 0.5, 1 and 2.5, or one of schema 0.
     pub(super) fn histogram(name: &str, is_custom: bool, hint: ResetHint) -> NewestSample {
         let spans = vec![BucketSpan { offset: 0, length: 2 }, BucketSpan { offset: 1, length: 1 }];
         let h = NativeHistogram {
@@ -433,7 +436,7 @@ mod tests {
             assert_proportional(&format!("labels as {accept}"), 3_000, wide, page);
             let long = |n: usize| vec![sample("m.".repeat(n))];
             assert_proportional(&format!("a name as {accept}"), 20_000, long, page);
-            // Labels that the server adds to all of its samples.
+            // External labels: the server adds them to every sample.
             let added = |n: usize| Labels::from_pairs((0..n).map(|i| (format!("e{i}"), "v")));
             assert_proportional(&format!("external labels as {accept}"), 3_000, added, |added| {
                 render(
@@ -484,7 +487,7 @@ mod tests {
             (&old, "0.0.4", "values"),
             (&format!("{open_metrics}=allow-utf-8"), "0.0.4", "allow-utf-8"),
             (new, "1.0.0", "allow-utf-8"),
-            // What weighs less than the first that we answer is not looked at.
+            // Entries of a lower weight than the first one that the server can answer are ignored.
             ("text/plain;version=1.0.0;escaping=dots;q=0.2,text/plain;q=0.5", "0.0.4", "underscores"),
         ] {
             assert_eq!(Accepted::of(accept).content_type, format(version, scheme), "{accept}");

@@ -1,18 +1,18 @@
-//! Bodies of forms: their media type, and the values of `multipart/form-data`, as Go reads them.
+//! Reads form bodies: their media type, and the values of `multipart/form-data`, as Go reads them.
 
 /// The value of a `Content-Type`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct MediaType {
-    /// Type and subtype in lower case; "" if they cannot be read.
+    /// Type and subtype in lower case; "" if they cannot be parsed.
     pub essence: String,
-    /// The parameters `boundary`, unquoted.
+    /// The parameter `boundary`, unquoted.
     pub boundary: Option<String>,
     /// What is wrong, in Go's words.
     pub fault: Option<&'static str>,
 }
 
 impl MediaType {
-    /// Reads the value of a header; without one the type is `application/octet-stream`.
+    /// Parses the header; without one, the type is `application/octet-stream`.
     pub fn parse(header: Option<&str>) -> MediaType {
         let text = header.filter(|text| !text.is_empty()).unwrap_or("application/octet-stream");
         let (essence, mut rest) = text.split_at(text.find(';').unwrap_or(text.len()));
@@ -54,13 +54,14 @@ fn essence_fault(text: &str) -> Option<&'static str> {
     (!rest.is_empty()).then_some("mime: unexpected content after media subtype")
 }
 
-/// The token that a text begins with, and the rest.
+/// The token at the beginning of `text`, and the rest.
 fn token(text: &str) -> (&str, &str) {
     let is_part = |c: char| c.is_ascii_graphic() && !"()<>@,;:\\\"/[]?=".contains(c);
     text.split_at(text.find(|c| !is_part(c)).unwrap_or(text.len()))
 }
 
-/// `; name=value` at the beginning of a text: the name in lower case, the value unquoted, the rest.
+/// Parses `; name=value` at the beginning of `text`: the name in lower case, the value unquoted,
+/// the rest.
 fn parameter(text: &str) -> Option<(String, String, &str)> {
     let (name, rest) = token(text.trim_start().strip_prefix(';')?.trim_start());
     let rest = rest.trim_start().strip_prefix('=').filter(|_| !name.is_empty())?.trim_start();
@@ -74,7 +75,8 @@ fn parameter(text: &str) -> Option<(String, String, &str)> {
     (!value.is_empty() || text.contains('"')).then(|| (name.to_ascii_lowercase(), value, rest))
 }
 
-/// A quoted text behind its first quote, and what comes behind its last.
+/// The content of a quoted string whose opening quote has been read, and the text after the closing
+/// quote.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -89,7 +91,8 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The values of a form in the parts of a body, those of files left out; `None`: the body is cut or no such form.
+/// The values of a multipart form, without the uploaded files; `None`: the body is truncated or is
+/// no such form.
 pub fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, String)>> {
     let delimiter = format!("--{boundary}");
     let mut values = Vec::new();
@@ -119,13 +122,13 @@ pub fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// The first line of a text, and what comes behind it.
+/// The first line of `text`, and the rest.
 fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = text.iter().position(|b| *b == b'\n')?;
     Some((&text[..end], &text[end + 1..]))
 }
 
-/// What comes behind the first line that is `wanted`.
+/// The text after the first line that is `wanted`.
 fn after_line(text: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
     let mut rest = text;
     loop {
@@ -137,7 +140,7 @@ fn after_line(text: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
     }
 }
 
-/// The content of a part, and what comes behind the delimiter that ends it.
+/// The content of a part, and the text after the delimiter that ends it.
 fn part<'a>(text: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let mut from = 0;
     loop {
@@ -150,13 +153,13 @@ fn part<'a>(text: &'a [u8], delimiter: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     }
 }
 
-/// The value of a header line with this name.
+/// The value of a header line, if the header has this name.
 fn header<'a>(line: &'a [u8], name: &str) -> Option<&'a str> {
     let (given, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
     given.trim().eq_ignore_ascii_case(name).then(|| value.trim())
 }
 
-/// The name of the value that a part has, and whether the part is a file.
+/// The name of a part's value, and whether the part is a file.
 fn disposition(value: &str) -> (Option<String>, bool) {
     let (kind, mut rest) = value.split_at(value.find(';').unwrap_or(value.len()));
     let mut name = None;

@@ -1,7 +1,8 @@
-//! JSON of native histograms: `{"count":"…","sum":"…","buckets":[[rule,"lower","upper","count"],…]}`.
+//! JSON of native histograms:
+//! `{"count":"…","sum":"…","buckets":[[rule,"lower","upper","count"],…]}`.
 //!
-//! The rule says which bounds belong to a bucket: 0 the upper, 1 the lower, 2 none, 3 both. Empty
-//! buckets are left out, and the whole list if all are empty.
+//! The rule says which bounds are inclusive: 0 the upper, 1 the lower, 2 none, 3 both. Empty
+//! buckets are left out; if all are empty, so is the list.
 
 use super::query_json;
 use std::fmt::Write;

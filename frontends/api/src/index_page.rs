@@ -1,4 +1,4 @@
-//! `/`: a plain page that says what to try. The user interface proper will take its place.
+//! `/`: a plain page that lists the endpoints with examples. The web UI will replace it.
 
 use super::dispatch::ApiRequest;
 use super::endpoints::ENDPOINTS;
@@ -31,8 +31,8 @@ pub async fn page(call: ApiRequest) -> Response {
     Html(html).into_response()
 }
 
-/// `/graph`: alerts and other programs link to Prometheus' expression browser. There is none here
-/// yet; the answer of the expression is.
+/// `/graph`: alerts and other programs link to Prometheus' expression browser. This server has none
+/// yet, so the link redirects to the result of the expression.
 pub async fn graph(call: ApiRequest) -> Response {
     let base = &call.state.settings.external_path;
     let location = match call.form.get("g0.expr") {

@@ -1,6 +1,8 @@
-//! What the API shows of rules, targets and the server: plain structs that serialise to Prometheus' JSON.
+//! The JSON of rules, alerts, targets and server status: plain structs that serialise as in
+//! Prometheus.
 //!
-//! Other crates fill them in (see [`super::services`]). Field order is the order on the wire.
+//! Other crates fill them in (see [`super::services`]). The order of the fields is the order in the
+//! JSON.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::collections::BTreeMap;
@@ -11,21 +13,21 @@ use storage::model::{Labels, TimeMs};
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleGroupJson {
-    /// Its name, unique in its file.
+    /// The name, unique in the file.
     pub name: String,
     /// The rule file.
     pub file: String,
-    /// Its rules, in order.
+    /// The rules, in order.
     pub rules: Vec<RuleJson>,
-    /// Distance of evaluations, seconds.
+    /// The evaluation interval, s.
     #[serde(serialize_with = "seconds")]
     pub interval: f64,
-    /// Most series a rule may give; 0: no limit.
+    /// The most series that a rule may return; 0: no limit.
     pub limit: usize,
-    /// What the last evaluation took, seconds.
+    /// The duration of the last evaluation, s.
     #[serde(serialize_with = "seconds")]
     pub evaluation_time: f64,
-    /// When it was; `None`: never yet.
+    /// The time of the last evaluation; `None`: never.
     #[serde(serialize_with = "instant")]
     pub last_evaluation: Option<TimeMs>,
 }
@@ -42,7 +44,7 @@ pub enum RuleJson {
 }
 
 impl RuleJson {
-    /// The alert's or the recorded metric's name.
+    /// The name of the alert or of the recorded metric.
     pub fn name(&self) -> &str {
         match self {
             RuleJson::Alerting(rule) => &rule.name,
@@ -51,15 +53,15 @@ impl RuleJson {
     }
 }
 
-/// Where an alert stands.
+/// The state of an alert.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlertStateJson {
     /// The condition does not hold.
     Inactive,
-    /// It holds, but not yet for the `for` duration.
+    /// The condition holds, but not yet for the `for` duration.
     Pending,
-    /// It has held long enough.
+    /// The condition has held for the `for` duration.
     Firing,
 }
 
@@ -67,33 +69,33 @@ pub enum AlertStateJson {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertingRuleJson {
-    /// The most urgent state of its alerts.
+    /// The most urgent state of the alerts.
     pub state: AlertStateJson,
     /// The alert's name.
     pub name: String,
     /// The condition, as PromQL.
     pub query: String,
-    /// `for`, seconds.
+    /// `for`, in s.
     #[serde(serialize_with = "seconds")]
     pub duration: f64,
-    /// `keep_firing_for`, seconds.
+    /// `keep_firing_for`, in s.
     #[serde(serialize_with = "seconds")]
     pub keep_firing_for: f64,
     /// Label templates.
     pub labels: BTreeMap<String, String>,
     /// Annotation templates.
     pub annotations: BTreeMap<String, String>,
-    /// Pending and firing alerts; `None`: they are not asked for.
+    /// The pending and firing alerts; `None`: the request excluded them.
     pub alerts: Option<Vec<AlertJson>>,
     /// `ok`, `err` or `unknown`.
     pub health: HealthJson,
     /// Why the last evaluation failed, or "".
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_error: String,
-    /// What the last evaluation took, seconds.
+    /// The duration of the last evaluation, s.
     #[serde(serialize_with = "seconds")]
     pub evaluation_time: f64,
-    /// When it was.
+    /// The time of the last evaluation.
     #[serde(serialize_with = "instant")]
     pub last_evaluation: Option<TimeMs>,
     /// Always `alerting`.
@@ -109,17 +111,17 @@ pub struct RecordingRuleJson {
     pub name: String,
     /// The expression, as PromQL.
     pub query: String,
-    /// Labels set on the result.
+    /// The labels set on the result.
     pub labels: BTreeMap<String, String>,
     /// `ok`, `err` or `unknown`.
     pub health: HealthJson,
     /// Why the last evaluation failed, or "".
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_error: String,
-    /// What the last evaluation took, seconds.
+    /// The duration of the last evaluation, s.
     #[serde(serialize_with = "seconds")]
     pub evaluation_time: f64,
-    /// When it was.
+    /// The time of the last evaluation.
     #[serde(serialize_with = "instant")]
     pub last_evaluation: Option<TimeMs>,
     /// Always `recording`.
@@ -127,28 +129,28 @@ pub struct RecordingRuleJson {
     pub kind: RecordingKind,
 }
 
-/// The word `alerting`.
+/// The constant `alerting`.
 #[derive(Copy, Clone, Debug, Default, Serialize)]
 pub enum AlertingKind {
-    /// The only one.
+    /// The only value.
     #[default]
     #[serde(rename = "alerting")]
     Alerting,
 }
 
-/// The word `recording`.
+/// The constant `recording`.
 #[derive(Copy, Clone, Debug, Default, Serialize)]
 pub enum RecordingKind {
-    /// The only one.
+    /// The only value.
     #[default]
     #[serde(rename = "recording")]
     Recording,
 }
 
-/// How the last evaluation went.
+/// The result of the last evaluation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum HealthJson {
-    /// It has not been evaluated yet.
+    /// Not evaluated yet.
     #[serde(rename = "unknown")]
     Unknown,
     /// It succeeded.
@@ -163,20 +165,20 @@ pub enum HealthJson {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertJson {
-    /// Its labels, `alertname` among them.
+    /// The labels, including `alertname`.
     #[serde(serialize_with = "label_map")]
     pub labels: Labels,
-    /// Its annotations, expanded.
+    /// The annotations, with templates expanded.
     pub annotations: BTreeMap<String, String>,
-    /// Where it stands.
+    /// The state of the alert.
     pub state: AlertStateJson,
     /// Since when the condition holds.
     #[serde(serialize_with = "instant")]
     pub active_at: Option<TimeMs>,
-    /// Since when it fires only because of `keep_firing_for`.
+    /// Since when the alert fires only because of `keep_firing_for`.
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     pub keep_firing_since: Option<TimeMs>,
-    /// The condition's value.
+    /// The value of the condition.
     #[serde(serialize_with = "alert_value")]
     pub value: f64,
 }
@@ -187,31 +189,31 @@ pub struct AlertJson {
 pub struct TargetJson {
     /// Labels before relabelling.
     pub discovered_labels: BTreeMap<String, String>,
-    /// Labels of its series.
+    /// The labels of its series.
     pub labels: BTreeMap<String, String>,
     /// The scrape configuration's `job_name`.
     pub scrape_pool: String,
-    /// Where it is scraped.
+    /// The URL that is scraped.
     pub scrape_url: String,
-    /// The same, with a host name that other machines understand.
+    /// The same URL with a host name that other machines can resolve.
     pub global_url: String,
     /// Why the last scrape failed, or "".
     pub last_error: String,
-    /// When it was; `None`: never yet.
+    /// The time of the last scrape; `None`: never.
     #[serde(serialize_with = "instant")]
     pub last_scrape: Option<TimeMs>,
-    /// What it took, seconds.
+    /// The duration of the last scrape, s.
     #[serde(serialize_with = "seconds")]
     pub last_scrape_duration: f64,
-    /// Whether it answers.
+    /// Whether the last scrape succeeded.
     pub health: TargetHealthJson,
-    /// As a Prometheus duration.
+    /// The scrape interval, as a Prometheus duration.
     pub scrape_interval: String,
-    /// As a Prometheus duration.
+    /// The scrape timeout, as a Prometheus duration.
     pub scrape_timeout: String,
 }
 
-/// Whether a target answers.
+/// Whether a target can be scraped.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TargetHealthJson {
@@ -219,7 +221,7 @@ pub enum TargetHealthJson {
     Unknown,
     /// The last scrape succeeded.
     Up,
-    /// It failed.
+    /// The last scrape failed.
     Down,
 }
 
@@ -233,7 +235,7 @@ pub struct DroppedTargetJson {
     pub scrape_pool: String,
 }
 
-/// What one target says about one of its metrics.
+/// The metadata that one target exposes about one metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataJson {
     /// The target's labels.
@@ -255,7 +257,7 @@ pub struct SeriesExemplarsJson {
     /// The series.
     #[serde(serialize_with = "label_map")]
     pub series_labels: Labels,
-    /// Its exemplars, in time order.
+    /// The exemplars, in time order.
     pub exemplars: Vec<ExemplarJson>,
 }
 
@@ -269,16 +271,16 @@ impl From<SeriesExemplars> for SeriesExemplarsJson {
     }
 }
 
-/// A sample that stands for many, with a trace to follow.
+/// An exemplar: an observation that is linked to a trace.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExemplarJson {
-    /// Its own labels, such as `trace_id`.
+    /// The exemplar's labels, such as `trace_id`.
     #[serde(serialize_with = "label_map")]
     pub labels: Labels,
-    /// Its value.
+    /// The value of the observation.
     #[serde(serialize_with = "sample_value")]
     pub value: f64,
-    /// When it was observed.
+    /// The time of the observation.
     #[serde(rename = "timestamp", serialize_with = "sample_time")]
     pub t: TimeMs,
 }
@@ -290,33 +292,33 @@ pub struct RuntimeInfo {
     /// When the server started.
     #[serde(serialize_with = "instant")]
     pub start_time: Option<TimeMs>,
-    /// Its working directory.
+    /// The working directory.
     #[serde(rename = "CWD")]
     pub cwd: String,
-    /// The machine's name.
+    /// The name of the machine.
     pub hostname: String,
     /// The time now.
     #[serde(serialize_with = "instant")]
     pub server_time: Option<TimeMs>,
     /// Whether the last (re)load of the configuration succeeded.
     pub reload_config_success: bool,
-    /// When that was.
+    /// The time of the last successful load of the configuration.
     #[serde(serialize_with = "instant")]
     pub last_config_time: Option<TimeMs>,
-    /// Damage found in the write-ahead log.
+    /// The number of corruptions found in the write-ahead log.
     pub corruption_count: u64,
-    /// Threads (Prometheus: goroutines).
+    /// The number of threads (in Prometheus: of goroutines).
     pub goroutine_count: usize,
-    /// CPUs it may use.
+    /// The number of CPUs that the server may use.
     #[serde(rename = "GOMAXPROCS")]
     pub max_procs: usize,
     /// Memory limit, bytes; `i64::MAX`: none.
     #[serde(rename = "GOMEMLIMIT")]
     pub memory_limit: i64,
-    /// The environment's word, shown for compatibility.
+    /// The environment variable's value, shown for compatibility.
     #[serde(rename = "GOGC")]
     pub gogc: String,
-    /// The environment's word, shown for compatibility.
+    /// The environment variable's value, shown for compatibility.
     #[serde(rename = "GODEBUG")]
     pub godebug: String,
     /// As Prometheus prints it: `15d`, `15d or 512MiB`.
@@ -326,29 +328,30 @@ pub struct RuntimeInfo {
 /// `/api/v1/status/walreplay`.
 #[derive(Copy, Clone, Debug, Default, Serialize)]
 pub struct WalReplay {
-    /// First record (in Prometheus these are segments).
+    /// The first record (in Prometheus: segment).
     pub min: u64,
-    /// Last record.
+    /// The last record.
     pub max: u64,
-    /// The record being read; `max` when done.
+    /// The record that is being read; `max` when done.
     pub current: u64,
 }
 
-/// `/api/v1/status/buildinfo` and `/version`. No `features`: Grafana would take the server for Mimir.
+/// `/api/v1/status/buildinfo` and `/version`. It has no `features`: with them, Grafana would take
+/// the server for Mimir.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildInfo {
-    /// The version of Prometheus' API that this server speaks: clients switch features by it.
+    /// The version of Prometheus' API that this server implements: clients enable features by it.
     pub version: String,
-    /// Our own version.
+    /// The version of this server.
     pub revision: String,
-    /// Name of the product.
+    /// The name of the product.
     pub branch: String,
     /// Empty.
     pub build_user: String,
     /// Empty.
     pub build_date: String,
-    /// Instead of Go's version: the language.
+    /// The language, in place of Go's version.
     pub go_version: String,
 }
 
@@ -365,12 +368,12 @@ impl Default for BuildInfo {
     }
 }
 
-/// Integral numbers without `.0`, as Go writes them.
+/// Writes whole numbers without `.0`, as Go does.
 pub(super) fn seconds<S: Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
     if v.fract() == 0.0 && v.abs() < 1e15 { s.serialize_i64(*v as i64) } else { s.serialize_f64(*v) }
 }
 
-/// RFC 3339; "never" is Go's zero time.
+/// RFC 3339; `None` is Go's zero time.
 pub(super) fn instant<S: Serializer>(t: &Option<TimeMs>, s: S) -> Result<S::Ok, S::Error> {
     match t.and_then(chrono::DateTime::from_timestamp_millis) {
         Some(t) => s.serialize_str(&rfc3339(t)),

@@ -1,9 +1,10 @@
-//! The HTTP front end: Prometheus' API, live subscriptions, health and self-metrics.
+//! The HTTP front end: Prometheus' API, live subscriptions, health checks and the server's own
+//! metrics.
 //!
-//! An endpoint is one entry of the table in [`endpoints`]; [`dispatch`] turns a request into a
-//! [`dispatch::ApiRequest`], and a handler turns that into a response. What lives in other crates
-//! comes in through [`services`]. Answers are written by [`query_json`], errors by [`response`];
-//! [`query`] answers PromQL; [`subscribe`] is the part that Prometheus does not have.
+//! An endpoint is one entry of the table in [`endpoints`]. [`dispatch`] turns a request into a
+//! [`dispatch::ApiRequest`], and the endpoint's handler turns that into a response. Handlers reach
+//! other crates through the traits in [`services`]. [`query`] answers PromQL, [`query_json`] writes
+//! results and [`response`] errors. [`subscribe`] is the part that Prometheus does not have.
 
 mod admin;
 pub mod bodies;
@@ -69,12 +70,13 @@ use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 
-/// What the flags say about this front end.
+/// The settings of this front end, from the command line.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
     /// `--web.route-prefix`: `/`, or a path such as `/prometheus`.
     pub route_prefix: String,
-    /// Path of `--web.external-url`, as browsers see it, without a final slash: "" or such as `/prometheus`.
+    /// The path of `--web.external-url`, as browsers see it, without a final slash: "" or such as
+    /// `/prometheus`.
     pub external_path: String,
     /// Host and port of `--web.external-url`, as browsers name them in `Origin`.
     pub external_authority: String,
@@ -82,8 +84,8 @@ pub struct ApiSettings {
     pub page_title: String,
     /// `--web.cors.origin`: which origins may read; `None` is the default `.*`.
     pub cors_origin: Option<regex::Regex>,
-    /// `--web.cors.origin` if it is given: which origins may change something and subscribe,
-    /// besides this server's own.
+    /// `--web.cors.origin` if it is given: which origins, besides this server's own, may change
+    /// something and subscribe.
     pub acting_origin: Option<regex::Regex>,
     /// `--web.enable-lifecycle`.
     pub lifecycle: bool,
@@ -99,22 +101,22 @@ pub struct ApiSettings {
     pub max_bytes: usize,
     /// `--query.lookback-delta`, ms.
     pub lookback: i64,
-    /// Variants of the language's meaning, of `--enable-feature`.
+    /// Variants of PromQL, from `--enable-feature`.
     pub dialect: Dialect,
-    /// The global evaluation interval: the step of subqueries that name none, ms.
+    /// The global evaluation interval, ms: the step of subqueries that name none.
     pub default_step: i64,
-    /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples step by step.
+    /// `--enable-feature=promql-per-step-stats`: `stats=all` counts samples per step.
     pub step_stats: bool,
-    /// `--enable-feature=search-api`, and the most results of a search (`--web.search.max-limit`,
-    /// 0: any number).
+    /// `--enable-feature=search-api`: the most results of a search (`--web.search.max-limit`, 0: no
+    /// limit); `None`: search is off.
     pub search: Option<usize>,
-    /// `--web.max-subscription-buffers`: bytes that wait for all subscribers together.
+    /// `--web.max-subscription-buffers`: bytes that may be queued for all subscribers together.
     pub subscription_buffers: usize,
-    /// Where the queries at work are written down; `None`: nowhere.
+    /// The directory of the file of active queries; `None`: no file.
     pub data_directory: Option<PathBuf>,
-    /// `--web.max-body-memory`: bytes of the bodies of all requests at work.
+    /// `--web.max-body-memory`: bytes of all request bodies together.
     pub body_memory: usize,
-    /// Who does what may block.
+    /// Whether blocking work runs on threads or on the caller.
     pub execution: Execution,
 }
 
@@ -151,37 +153,38 @@ pub fn cors_origin(pattern: &str) -> Result<Option<regex::Regex>, regex::Error> 
     if pattern == ".*" { Ok(None) } else { acting_origin(pattern).map(Some) }
 }
 
-/// Compiles `--web.cors.origin` as it was given.
+/// Compiles `--web.cors.origin` as given.
 pub fn acting_origin(pattern: &str) -> Result<regex::Regex, regex::Error> {
     regex::Regex::new(&format!("^(?:{pattern})$"))
 }
 
-/// The state behind all handlers. Cheap to clone.
+/// The state of the server that all handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<AppStateInner>);
 
 impl AppState {
-    /// Why answers from history are not whole now; `None`: they are.
+    /// Why answers from history may be incomplete now; `None`: they are complete.
     fn incomplete_reason(&self) -> Option<String> {
         self.sources.catalog.incomplete_reason()
     }
 }
 
-/// See [`AppState`].
+/// The fields of [`AppState`].
 pub struct AppStateInner {
-    /// What the flags say.
+    /// The settings from the command line.
     pub settings: ApiSettings,
-    /// Where everything comes from.
+    /// The services of the other crates.
     pub sources: ApiServices,
     telemetry: ApiMetrics,
-    /// The turns of queries.
+    /// Limits the number of queries that run at once.
     query_permits: Arc<ActiveQueryTracker>,
     low_priority: LowPriorityThreads,
     bodies: Arc<BodyMemory>,
     views: Arc<SharedViews>,
-    /// What waits for subscribers.
+    /// The budget of the queues of all subscribers.
     buffers: Arc<Budget>,
-    /// The turn to ask what stands: whoever waits for it holds no thread.
+    /// Held while the views are described, by one request at a time: a request that waits here
+    /// occupies no thread.
     describe_lock: Arc<tokio::sync::Mutex<()>>,
     stopping: watch::Sender<bool>,
 }
@@ -194,7 +197,7 @@ impl Deref for AppState {
 }
 
 impl AppState {
-    /// The state for these settings and sources.
+    /// The state for these settings and services.
     pub fn new(settings: ApiSettings, sources: ApiServices) -> AppState {
         let telemetry = ApiMetrics::new(&sources.metrics);
         telemetry.concurrent_max.set(settings.max_concurrency as f64);
@@ -215,12 +218,12 @@ impl AppState {
         }))
     }
 
-    /// From now on the server counts as stopping: it is not ready, and subscriptions end.
+    /// Marks the server as stopping: it is no longer ready, and subscriptions end.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// Has `work` done that may block.
+    /// Runs `work`, which may block, off the async threads.
     fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         low_priority::blocking(self.settings.execution, work)
     }
@@ -237,12 +240,12 @@ impl AppState {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 
-    /// Whether requests are served in full.
+    /// Whether the server is ready and not stopping.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_stopping() && self.sources.admin.ready()
     }
 
-    /// Whether endpoints that answer from `since` on do.
+    /// Whether endpoints with this [`Availability`] answer now.
     pub(crate) fn answers(&self, since: Availability) -> bool {
         match since {
             Availability::Start => true,
@@ -253,8 +256,8 @@ impl AppState {
         }
     }
 
-    /// Waits, no longer than `patience`, until what is there of times up to `to` can be read: what
-    /// the log has cannot while it is replayed.
+    /// Waits, at most `patience`, until samples up to time `to` can be read: while the write-ahead
+    /// log is replayed, the samples in it cannot.
     pub(crate) async fn wait_readable(&self, to: TimeMs, patience: Duration) -> Result<(), ApiError> {
         let Some(wait) = self.sources.readiness.readable(to) else { return Ok(()) };
         let Ok(replayed) = tokio::time::timeout(patience, wait).await else {
@@ -266,7 +269,7 @@ impl AppState {
     }
 }
 
-/// All endpoints.
+/// The router of all endpoints.
 pub fn router(state: AppState) -> Router {
     let route = move |request| dispatch::route(state.clone(), request);
     // Streams must reach the client message by message.

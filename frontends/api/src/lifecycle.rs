@@ -6,7 +6,7 @@ use super::response::{text, text_error};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-/// What a process says that lives.
+/// The answer of a healthy server.
 pub const HEALTHY: &str = "Prometheus Server is Healthy.\n";
 
 /// `/-/ready`
@@ -22,7 +22,7 @@ pub async fn healthy(call: ApiRequest) -> Response {
     unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, HEALTHY))
 }
 
-/// The answer of a server that runs and cannot do its work.
+/// The response of a server that runs but cannot do its work; `None`: it is healthy.
 fn unhealthy(state: &AppState) -> Option<Response> {
     let reason = state.sources.admin.unhealthy()?;
     Some(text(StatusCode::SERVICE_UNAVAILABLE, format!("Prometheus Server is not Healthy: {reason}\n")))

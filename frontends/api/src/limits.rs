@@ -1,123 +1,139 @@
-//! Limits of the HTTP front end: number, unit, reason. Nowhere else does this room hold one.
+//! The limits of the HTTP front end: number, unit and reason. No other file of this crate defines
+//! one.
 
 use std::time::Duration;
 
-/// Body of a form POST, bytes: what Go's `ParseForm` reads at most.
+/// The most bytes of a form POST, as in Go's `ParseForm`.
 pub const FORM_BYTES: usize = 10 << 20;
-/// Body of a remote write request as sent (compressed), bytes; the receiver bounds the decompressed size.
+/// The most bytes of a remote write request as sent (compressed); the receiver limits the
+/// decompressed size.
 pub const WRITE_BYTES: usize = 32 << 20;
-/// Bodies of all requests at work, as sent and decompressed, bytes, where `--web.max-body-memory` does not say else: forty of
-/// the largest requests that Prometheus sends, or one of the largest that is taken.
+/// Default of `--web.max-body-memory`: bytes of all running requests, as sent and decompressed. It
+/// fits forty of the largest requests that Prometheus sends, or one of the largest that is
+/// accepted.
 pub const BODY_MEMORY_BYTES: usize = 64 << 20;
-/// Bytes of each body that are not counted: those of a dashboard's query, of which every connection may have one.
+/// Bytes of each body that are not counted: enough for a dashboard's query, and every connection
+/// may have one.
 pub const BODY_FREE_BYTES: usize = 16 << 10;
-/// Bytes of a body that have to come before its length is believed, and memory for the rest asked for at once.
+/// Bytes that must arrive before the announced length is trusted and memory for the whole body is
+/// reserved.
 pub const BODY_BELIEVED_BYTES: usize = 1 << 20;
-/// What `Retry-After` says when other requests fill the server, seconds: one takes less to be decoded.
+/// `Retry-After` when other requests fill the body memory, s: decoding a request takes less.
 pub const BUSY_RETRY_SECONDS: u64 = 1;
-/// Values of one form and of one URL (Go: 10,000): each takes 50 bytes besides its text.
+/// The most values of one form and of one URL (as in Go): each takes 50 bytes besides its text.
 pub const FORM_VALUES: usize = 10_000;
-/// Bytes of all `match[]` of one request, together: what a query may have.
+/// Bytes of all `match[]` of one request together: the limit of a query.
 pub const SELECTOR_BYTES: usize = language::limits::QUERY_BYTES;
-/// Regular expressions in all `match[]` of one request, together: what a query may have.
+/// Regular expressions in all `match[]` of one request together: the limit of a query.
 pub const SELECTOR_REGEXES: usize = language::limits::REGEXES as usize;
-/// Body of a `PUT` of a standing query, bytes: the longest query, escaped, and some labels.
+/// The most bytes of the body that saves a query: the longest query, escaped, and some labels.
 pub const STANDING_BODY_BYTES: usize = 512 << 10;
-/// Points per series of one range query (Prometheus: 11,000), so that a minute's step still covers a week.
+/// Points per series of one range query (as in Prometheus): a step of one minute still covers a
+/// week.
 pub const RANGE_POINTS: i64 = 11_000;
-/// Warnings of one answer, and infos of one answer; of more only their number is said, as in Prometheus.
+/// Warnings and infos of one answer, each; as in Prometheus, only the number of further ones is
+/// reported.
 pub const ANNOTATIONS: usize = 10;
-/// The share of the turns of queries that one address leaves to others: one in so many.
+/// One client address must leave one in this many query turns to others.
 pub const QUERIES_OF_OTHERS: usize = 4;
-/// Bytes of the file of active queries for each of them: what Prometheus gives a query; a longer text is cut.
+/// Bytes per query in the file of active queries, as in Prometheus; a longer text is cut.
 pub const ACTIVE_QUERY_BYTES: usize = 1_000;
-/// Queries that are written into that file at one time; more of them work unwritten.
+/// Queries in that file at one time; further queries run without an entry.
 pub const ACTIVE_QUERY_SLOTS: usize = 10_000;
-/// Entries of an `Accept` header that are looked at.
+/// Entries of an `Accept` header that are read.
 pub const ACCEPT_ENTRIES: usize = 100;
-/// A response body is cut into pieces of about this size, bytes: large answers are never one string.
+/// Response bodies are sent in pieces of about this many bytes, so that a large answer is never one
+/// string.
 pub const CHUNK_BYTES: usize = 64 << 10;
-/// Terms of one search (Prometheus: 32): each is compared with every name.
+/// Terms of one search (in Prometheus: 32): each is compared with every name.
 pub const SEARCH_TERMS: usize = 32;
-/// Letters of a name and of a term that a search compares one by one: what it takes grows with their product. Names that
-/// people give are shorter; whether a longer one begins with a term, or has it in it, is found all the same.
+/// Characters of a name and of a term that a search compares one by one: the work grows with their
+/// product. Names that people choose are shorter. A longer name that starts with the term or
+/// contains it is still found.
 pub const SEARCH_LETTERS: usize = 256;
-/// How far back a search looks that names no start, ms (Prometheus: an hour).
+/// The time range of a search that names no start, ms (as in Prometheus: one hour).
 pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
-/// Entries of a `/api/v1/status/tsdb` list, at most.
+/// The most entries of a list of `/api/v1/status/tsdb`.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
-/// What `Retry-After` says while the server starts, seconds: a log of millions of samples is replayed in some.
+/// `Retry-After` while the server starts, s: the replay of millions of samples takes a few.
 pub const RETRY_AFTER_SECONDS: u64 = 2;
-/// Time given to open requests when the server stops; after it they are cut, so that the process ends within two seconds
-/// whatever clients do.
+/// Time that running requests get when the server stops. After it they are cut off, so that the
+/// process ends within two seconds whatever clients do.
 pub const DRAIN: Duration = Duration::from_millis(600);
-/// Time from the first byte of a request's headers to the last, and from a connection to its first request: a client that
-/// has something to ask sends it at once.
+/// Time from the first byte of a request's headers to the last, and from a new connection to its
+/// first request: clients send a request at once.
 pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the body of a request, and between two requests (Prometheus' `--web.read-timeout`).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(300);
-/// Headers of a request.
+/// The most headers of a request.
 pub const HEADERS: usize = 100;
-/// Request line and headers, bytes: a long query in the URL and the cookies of a proxy.
+/// The most bytes of request line and headers: room for a long query in the URL and the cookies of
+/// a proxy.
 pub const HEADER_BYTES: usize = 256 << 10;
-/// The same over HTTP/2.
+/// The most header bytes over HTTP/2.
 pub const HTTP2_HEADER_BYTES: u32 = 256 << 10;
-/// Requests at one time over one HTTP/2 connection.
+/// Concurrent requests of one HTTP/2 connection.
 pub const HTTP2_STREAMS: u32 = 100;
-/// Connections beyond `--web.max-connections` that are served [`RESERVE_PATHS`] and 503: enough for all that look after this
-/// server to ask at the same time.
+/// Connections beyond `--web.max-connections`. They get only [`RESERVE_PATHS`] and otherwise 503;
+/// they suffice for all monitoring systems to probe the server at once.
 pub const RESERVE_CONNECTIONS: usize = 64;
-/// What is answered although all connections are in use: whether the server lives must not depend on its clients.
+/// The paths that answer even if all connections are in use: health checks must not fail because of
+/// other clients.
 pub const RESERVE_PATHS: [&str; 3] = ["/-/healthy", "/-/ready", "/metrics"];
-/// The longest life of a connection of the reserve.
+/// The longest life of a reserve connection.
 pub const RESERVE_LIFETIME: Duration = Duration::from_secs(10);
-/// How long a connection must have waited for its client to give its slot to a new one.
+/// How long a connection must have waited for its client before a new client may take its slot.
 pub const DISPLACE_AFTER: Duration = Duration::from_secs(1);
-/// The same in the reserve, where a client is expected to ask at once.
+/// The same for a reserve connection, whose client is expected to send its request at once.
 pub const DISPLACE_RESERVE_AFTER: Duration = Duration::from_millis(200);
-/// Pause after a connection could not be accepted, as when the process has too many open files; it doubles.
+/// The first pause after a connection could not be accepted, for example because too many files are
+/// open; the pause doubles each time.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// The longest such pause.
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A client of any transport that takes no byte of what it is sent for this long is closed: what waits for it is memory.
+/// A client of any transport that reads no byte for this long is disconnected, because unsent data
+/// occupies memory.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
 
-/// How long an answer waits for the log to have what it shows. A write takes less than a millisecond, a sync tens of
-/// them; a disk that needs longer than this stands still.
+/// How long an answer waits until the write-ahead log contains what the answer shows. A write takes
+/// less than 1 ms and a sync tens of ms; a disk that takes longer than this is stalled.
 pub const SETTLE: Duration = Duration::from_secs(2);
 
-/// Views that one answer of `/api/v1/views` describes: a worker looks at each of them, in a tick.
+/// Views on one page of `/api/v1/views`: a worker inspects each of them during a tick.
 pub const VIEWS_PER_PAGE: usize = 1_000;
 
 /// Subscriptions of one websocket: a dashboard has tens of panels.
 pub const SUBSCRIPTIONS_PER_SOCKET: usize = 100;
-/// Subscriptions of the whole server: each costs a queue.
+/// Subscriptions of the whole server: each has a queue.
 pub const SUBSCRIPTIONS: usize = 10_000;
-/// Views that subscriptions keep standing at one time: each costs work at every tick.
+/// Views that subscriptions maintain at one time: each costs work at every tick.
 pub const SUBSCRIBED_VIEWS: usize = 1_000;
-/// How long a view stays after its last subscriber left: a page reload finds it warm.
+/// How long a view stays installed after its last subscriber left, so that a page reload finds it.
 pub const VIEW_LINGER: Duration = Duration::from_secs(30);
-/// Length of a subscription's id and of a query text in a websocket message, bytes.
+/// The most bytes of a subscription id and of a query text in a websocket message.
 pub const SUBSCRIPTION_ID_BYTES: usize = 256;
-/// One message of a websocket client, bytes.
+/// The most bytes of one message from a websocket client.
 pub const CLIENT_MESSAGE_BYTES: usize = 1 << 20;
-/// Messages sent to a websocket before it is read again.
+/// Messages that are sent to a websocket before the server reads from it again.
 pub const SOCKET_BURST: usize = 256;
-/// Events that `backpressure: buffer` (and `close`) queues if the client names no number.
+/// The queue length of `backpressure: buffer` and `close`, in events, if the client sets none.
 pub const BUFFER_EVENTS: usize = 256;
-/// The most it may name.
+/// The most that the client may set.
 pub const BUFFER_EVENTS_MAX: usize = 10_000;
-/// Rows that wait in one subscription's queue: beyond it the client counts as lagging, whatever its policy.
+/// Rows in one subscription's queue: a client with more is lagging, whatever its policy.
 pub const BUFFER_ROWS: usize = 1_000_000;
-/// Bytes that wait for all subscribers together, where the flags do not say else.
+/// Default of `--web.max-subscription-buffers`: bytes queued for all subscribers together.
 pub const SUBSCRIPTION_BUFFER_BYTES: usize = 256 << 20;
-/// Part of these that may be in use when a new subscription begins, percent: its first message needs some.
+/// A new subscription starts only if at most this percentage of the budget is in use: its first
+/// message needs some.
 pub const SUBSCRIBE_UP_TO_PERCENT: i64 = 90;
-/// A subscription that is ended to free its buffers is told so, unless its socket has taken nothing for this long.
+/// A subscription that is ended to free its queue gets a last message, unless its socket has read
+/// nothing for this long.
 pub const BUDGET_BLOCKED_AFTER: Duration = Duration::from_secs(1);
-/// Ticks that `backpressure: conflate` merges into one message before a fresh snapshot is the better answer.
+/// Ticks that `backpressure: conflate` merges into one message before it sends a new snapshot
+/// instead.
 pub const CONFLATE_TICKS: usize = 64;
-/// Time between heartbeats: below the idle timeouts of common proxies (60 s).
+/// Time between heartbeats: less than the idle timeout of common proxies (60 s).
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A websocket that answers no ping for this long is closed.
 pub const PONG_TIMEOUT: Duration = Duration::from_secs(60);

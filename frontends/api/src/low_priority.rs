@@ -1,17 +1,18 @@
-//! Threads on which answers are gathered: niced, so that the live runtime's ticks come first.
+//! Low-priority ("niced") threads that gather query results, so that the ticks of live views come
+//! first.
 //!
-//! The pieces of a query are worked at in the query runtime's pool ([`engine::query::pool`]);
-//! whoever asks waits for them and puts them together, which for a query over everything takes a
-//! third as much time again. So these threads are niced, too. They are a runtime of their own,
-//! because threads of the async one also scrape and send alerts, and a thread that was niced stays
-//! so.
+//! A query's pieces are computed in the query runtime's pool ([`engine::query::pool`]). The thread
+//! that asks waits for the pieces and merges them, which for a query over all series takes another
+//! third of the time. So that thread has a low priority too. It belongs to its own tokio runtime,
+//! because threads of the main runtime also scrape and send alerts, and a thread cannot raise its
+//! priority again.
 
 use engine::query::pool::nice;
 use storage::execution::Execution;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// Has `work` done on a thread that may block; where callers do all work, as a task when it is its turn.
+/// Runs `work` on a thread that may block; with [`Execution::Caller`], as a task.
 pub fn blocking<T: Send + 'static>(
     execution: Execution,
     work: impl FnOnce() -> T + Send + 'static,
@@ -22,14 +23,14 @@ pub fn blocking<T: Send + 'static>(
     }
 }
 
-/// See the module. Threads come as they are needed, and go when they are not.
+/// Threads of low priority. They start on demand and end when idle.
 pub struct LowPriorityThreads {
     runtime: Option<Runtime>,
     execution: Execution,
 }
 
 impl LowPriorityThreads {
-    /// No thread yet.
+    /// Starts no thread yet.
     pub fn new(execution: Execution) -> LowPriorityThreads {
         let build =
             || Builder::new_current_thread().thread_name("query-gather").on_thread_start(nice).build();
@@ -40,8 +41,8 @@ impl LowPriorityThreads {
         LowPriorityThreads { runtime, execution }
     }
 
-    /// Runs `work`, which may block. Without a runtime of its own it runs as well, only without
-    /// yielding to ticks.
+    /// Runs `work`, which may block. If the runtime could not be built, `work` runs at normal
+    /// priority.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
@@ -51,7 +52,8 @@ impl LowPriorityThreads {
 }
 
 impl Drop for LowPriorityThreads {
-    /// The last state goes in an async task, where nothing may wait for threads.
+    /// Does not wait for the threads: the last clone of the state may be dropped in an async task,
+    /// which must not block.
     fn drop(&mut self) {
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }

@@ -1,6 +1,7 @@
-//! Parameters: form values, times, durations and limits, with the error texts of Prometheus' API.
+//! Request parameters: form values, times, durations and limits, with the error texts of
+//! Prometheus' API.
 //!
-//! Every error here is the user's (`bad_data`, 400). Handlers read a [`Form`] through these functions only.
+//! Every error here is `bad_data` (400). Handlers read a [`Form`] only through these functions.
 
 use super::limits::FORM_VALUES;
 use super::response::ApiError;
@@ -9,26 +10,26 @@ use storage::model::TimeMs;
 use storage::model::number;
 use storage::model::time::parse_duration;
 
-/// The earliest time the API knows: "from the beginning".
+/// The earliest time of the API; it means "from the beginning".
 pub const MIN_TIME: TimeMs = (i64::MIN / 1000 + 62_135_596_801) * 1000;
-/// The latest time the API knows: "to the end".
+/// The latest time of the API; it means "to the end".
 pub const MAX_TIME: TimeMs = (i64::MAX / 1000 - 62_135_596_801) * 1000 + 999;
-/// How Prometheus' client libraries write the two.
+/// How Prometheus' client libraries write [`MIN_TIME`] and [`MAX_TIME`].
 const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
 const MAX_TIME_TEXT: &str = "292277025-08-18T07:12:54.999999999Z";
 
-/// The values of a request: those of the body before those of the URL, repeated names kept in
-/// order; those of the parts of a `multipart/form-data` behind both.
+/// The values of a request in this order: form body, URL, parts of a `multipart/form-data` body.
+/// Repeated names keep their order.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
     values: Vec<(String, String)>,
-    /// What could not be read, in Go's words.
+    /// Why a part could not be decoded, in Go's words.
     fault: Option<String>,
 }
 
 impl Form {
-    /// The values of a form body (if any) and of a URL query (if any). What Go cannot decode it
-    /// leaves out, and so do we: pairs with a semicolon or with a broken `%` escape.
+    /// Parses a form body and a URL query. As in Go, pairs that cannot be decoded are left out:
+    /// those with a semicolon or a broken `%` escape.
     pub fn parse(body: Option<&[u8]>, query: Option<&str>) -> Result<Form, ApiError> {
         let mut form = Form::default();
         for part in [body.unwrap_or_default(), query.unwrap_or_default().as_bytes()] {
@@ -50,14 +51,15 @@ impl Form {
         Ok(form)
     }
 
-    /// With values behind those that are there, and a fault before theirs.
+    /// Appends `values`; `fault` replaces an earlier fault.
     pub fn with(mut self, values: Vec<(String, String)>, fault: Option<&str>) -> Form {
         self.values.extend(values);
         self.fault = fault.map(str::to_owned).or(self.fault);
         self
     }
 
-    /// An error if something of the request could not be read: what endpoints say that need all of it.
+    /// An error if a part of the request could not be decoded. For endpoints that need all
+    /// parameters.
     pub fn whole(&self) -> Result<(), ApiError> {
         match &self.fault {
             Some(fault) => Err(ApiError::bad_data(format!("error parsing form values: {fault}"))),
@@ -65,7 +67,7 @@ impl Form {
         }
     }
 
-    /// The first value of `name`, "" if it has none.
+    /// The first value of `name`, or "".
     pub fn get(&self, name: &str) -> &str {
         self.values.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
     }
@@ -80,7 +82,7 @@ impl Form {
         parse_time(self.get(name)).map_err(|e| ApiError::parameter(name, e))
     }
 
-    /// The time `name`, or `default` if it is not given.
+    /// The time `name`, or `default` if it is missing.
     pub fn time_or(&self, name: &str, default: TimeMs) -> Result<TimeMs, ApiError> {
         match self.get(name) {
             "" => Ok(default),
@@ -89,7 +91,7 @@ impl Form {
         }
     }
 
-    /// The duration `name`, ms; `None` if it is not given.
+    /// The duration `name`, ms; `None` if it is missing.
     pub fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.get(name) {
             "" => Ok(None),
@@ -112,7 +114,7 @@ impl Form {
         }
     }
 
-    /// A number such as `limit` of the metadata endpoints, where a negative one means none.
+    /// A number such as `limit` of the metadata endpoints, where a negative number means no limit.
     pub fn number(&self, name: &str) -> Result<Option<usize>, ApiError> {
         match self.get(name) {
             "" => Ok(None),
@@ -136,13 +138,13 @@ fn pair_fault(pair: &[u8]) -> Option<String> {
     }
     let escaped = |at: usize| pair[at + 1..].iter().take(2).filter(|b| b.is_ascii_hexdigit()).count() == 2;
     let broken = (0..pair.len()).find(|at| pair[*at] == b'%' && !escaped(*at))?;
-    // An escape of a name ends with the name.
+    // A broken escape in the name is reported up to the end of the name.
     let end = pair[broken..].iter().position(|b| *b == b'=').map_or(pair.len(), |at| broken + at);
     let text = String::from_utf8_lossy(&pair[broken..end.min(broken + 3)]);
     Some(format!("invalid URL escape {text:?}"))
 }
 
-/// What Go's `ParseBool` reads; "" is false.
+/// Parses a flag as Go's `ParseBool`, and "" as false.
 pub fn go_bool(text: &str) -> Result<bool, String> {
     match text {
         "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -151,7 +153,7 @@ pub fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The decimal integer that one of Go's functions reads, with its words where it does not.
+/// Parses a decimal integer with the error text of the given Go function.
 pub fn go_integer(function: &str, text: &str, range: RangeInclusive<i64>) -> Result<i64, String> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -161,8 +163,8 @@ pub fn go_integer(function: &str, text: &str, range: RangeInclusive<i64>) -> Res
     parsed.ok_or_else(|| format!("strconv.{function}: parsing {text:?}: value out of range"))
 }
 
-/// Parses seconds since the epoch (`1500000000.123`) or RFC 3339; milliseconds. What is beyond the
-/// times that the API knows is the nearest that it knows; Go makes of it what its processor does.
+/// Parses seconds since the epoch (`1500000000.123`) or RFC 3339 to ms. Times outside the range of
+/// the API are clamped to it; in Go the result depends on the processor.
 pub fn parse_time(text: &str) -> Result<TimeMs, String> {
     if let Ok(seconds) = number::parse(text) {
         let fraction = if seconds.is_finite() { seconds.fract() } else { 0.0 };
@@ -176,13 +178,13 @@ pub fn parse_time(text: &str) -> Result<TimeMs, String> {
     }
 }
 
-/// RFC 3339 as Go reads it: letters in upper case, a comma may stand before the fraction, an hour
-/// may have one digit.
+/// Parses RFC 3339 as Go does: letters must be upper case, a comma may start the fraction, and the
+/// hour may have one digit.
 fn rfc3339(text: &str) -> Option<TimeMs> {
     let (day, time) = text.split_once('T')?;
     let zero = if time.find(':') == Some(1) { "0" } else { "" };
     let time = format!("{zero}{}", time.replacen(',', ".", 1));
-    // No leap second.
+    // Go accepts no leap second.
     if time.contains('z') || time.get(6..8) == Some("60") {
         return None;
     }
@@ -190,19 +192,19 @@ fn rfc3339(text: &str) -> Option<TimeMs> {
     Some(parsed.timestamp_millis())
 }
 
-/// Parses seconds (`15`, `0.5`) or a Prometheus duration (`1m`); milliseconds.
+/// Parses seconds (`15`, `0.5`) or a Prometheus duration (`1m`) to ms.
 pub fn parse_step(text: &str) -> Result<i64, String> {
     parse_interval(text).map(|ns| ns / 1_000_000)
 }
 
-/// As [`parse_step`]; nanoseconds.
+/// Like [`parse_step`], but in ns.
 pub fn parse_interval(text: &str) -> Result<i64, String> {
     if let Ok(seconds) = number::parse(text) {
         // Go's durations are nanoseconds in an i64: ±292 years.
         let ns = seconds * 1e9;
         let overflows = ns > i64::MAX as f64 || ns < i64::MIN as f64;
         let overflow = || format!("cannot parse {text:?} to a valid duration. It overflows int64");
-        // Of NaN Go makes the lowest number.
+        // Go converts NaN to the smallest integer.
         let whole = if ns.is_nan() { i64::MIN } else { ns as i64 };
         return if overflows { Err(overflow()) } else { Ok(whole) };
     }
@@ -210,7 +212,8 @@ pub fn parse_interval(text: &str) -> Result<i64, String> {
     Ok(ms.saturating_mul(1_000_000))
 }
 
-/// A label name out of a path: `U__http_2e_code` is `http.code` (Prometheus' escaping of UTF-8 names).
+/// Decodes a label name of a path: `U__http_2e_code` is `http.code` (Prometheus' escaping of UTF-8
+/// names).
 pub fn unescape_name(name: &str) -> String {
     match name.strip_prefix("U__") {
         Some(escaped) => unescape(escaped).unwrap_or_else(|| name.to_owned()),

@@ -1,24 +1,24 @@
-//! Which endpoint a path names, as Prometheus' routers see it: it is decoded before it is looked
-//! up, and one that is not clean, has a slash too much or letters of the other case is answered
-//! with where it should go.
+//! Finds the endpoint of a path as Prometheus' routers do. The path is decoded first. A path that
+//! is not clean, has one slash too many or differs in case is redirected to the right one.
 
 use super::endpoints::{ENDPOINTS, Endpoint};
 use axum::http::{Method, StatusCode};
 use std::fmt::Write;
 
-/// Where a path leads.
+/// The result of a lookup.
 pub enum Lookup {
-    /// To an endpoint; with what stands in the place of its parameter, decoded, or "".
+    /// An endpoint, and the decoded value of its path parameter or "".
     Found(&'static Endpoint, String),
-    /// To another path, with this status.
+    /// A redirect: its status and the path.
     Moved(StatusCode, String),
-    /// Nowhere.
+    /// No endpoint.
     Nothing,
-    /// It cannot be decoded.
+    /// The path cannot be decoded.
     Malformed,
 }
 
-/// Looks up the path of a request of this method; `prefix` is `--web.route-prefix` without a final slash.
+/// Looks up the path of a request with this method; `prefix` is `--web.route-prefix` without a
+/// final slash.
 pub fn lookup(raw: &str, prefix: &str, method: &Method) -> Lookup {
     let Some(path) = decoded(raw) else { return Lookup::Malformed };
     let cleaned = clean(raw);
@@ -39,8 +39,8 @@ pub fn lookup(raw: &str, prefix: &str, method: &Method) -> Lookup {
     }
 }
 
-/// A path that an endpoint of this method has and that differs in its last slash, or else in the
-/// case of letters.
+/// The path of an endpoint with this method that differs from `local` only in the final slash, or
+/// in case.
 fn corrected(local: &str, method: &Method) -> Option<String> {
     let takes = |found: Option<(&'static Endpoint, String)>| {
         found.filter(|(endpoint, _)| endpoint.methods.contains(method))
@@ -62,7 +62,8 @@ fn is_parameter(segment: &str) -> bool {
     segment.starts_with('{')
 }
 
-/// The endpoint whose segments are the same as a path's, with what stands in the place of its parameter.
+/// The endpoint whose segments equal those of `path` by `same`, and the value of its path
+/// parameter.
 fn find(path: &str, same: fn(&str, &str) -> bool) -> Option<(&'static Endpoint, String)> {
     ENDPOINTS.iter().find_map(|endpoint| {
         let mut parameter = "";
@@ -79,7 +80,7 @@ fn find(path: &str, same: fn(&str, &str) -> bool) -> Option<(&'static Endpoint, 
     })
 }
 
-/// A path without `//`, `.` and `..`; a slash at its end stays.
+/// The path without `//`, `.` and `..`; a final slash stays.
 fn clean(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -93,7 +94,8 @@ fn clean(path: &str) -> String {
     format!("/{}{end}", kept.join("/"))
 }
 
-/// A path with its escapes resolved; bytes that are not UTF-8 become U+FFFD. `None`: an escape is broken.
+/// The path with its escapes decoded; bytes that are not UTF-8 become U+FFFD. `None`: an escape is
+/// broken.
 fn decoded(raw: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.bytes();
@@ -110,7 +112,7 @@ fn decoded(raw: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A path as it is written in a URL.
+/// The path escaped for a URL.
 fn escaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {

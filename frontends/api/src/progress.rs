@@ -1,7 +1,7 @@
-//! What is known of an open connection: whom it waits for, and since when.
+//! The state of an open connection: what it waits for from its client, and since when.
 //!
-//! The task that serves the connection closes it when its client is overdue; [`super::slots`] closes the one that waits
-//! longest when another client needs its slot.
+//! The task that serves the connection closes it when the client is overdue. [`super::slots`]
+//! closes the connection that has waited longest when another client needs its slot.
 
 use super::limits::RESERVE_LIFETIME;
 use super::serve::Timeouts;
@@ -15,24 +15,24 @@ use tokio::time::Instant;
 /// Why the server closes a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// No complete headers in time.
+    /// The headers were not complete in time.
     Headers,
-    /// No request for too long.
+    /// No request came for too long.
     Idle,
-    /// The client took no byte of its answer for too long.
+    /// The client read no byte of its answer for too long.
     Stalled,
-    /// Its slot was needed.
+    /// The slot was needed by another client.
     Displaced,
-    /// A reserve slot is lent for a short time only.
+    /// A reserve slot may be held only for a short time.
     Lifetime,
 }
 
 impl Closed {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Closed; 5] =
         [Closed::Headers, Closed::Idle, Closed::Stalled, Closed::Displaced, Closed::Lifetime];
 
-    /// As metrics name it.
+    /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Closed::Headers => "headers",
@@ -44,7 +44,7 @@ impl Closed {
     }
 }
 
-/// See the module.
+/// The state of one connection, shared by the parts that serve it.
 pub struct Progress {
     timeouts: Timeouts,
     state: Mutex<State>,
@@ -55,25 +55,25 @@ struct State {
     opened: Instant,
     /// When the last request was answered; at first, when the connection was opened.
     waiting_since: Instant,
-    /// When the first byte of the headers came that are not complete yet.
+    /// When the first byte of headers came that are still incomplete.
     headers_since: Option<Instant>,
-    /// Since when bytes of a request's body are waited for.
+    /// Since when the server waits for bytes of a request body.
     body_since: Option<Instant>,
-    /// Since when the socket takes no byte.
+    /// Since when the socket accepts no byte.
     write_since: Option<Instant>,
-    /// Requests so far.
+    /// The number of requests so far.
     requests: u64,
-    /// Those that are being answered, and when a piece of the answer was given out that is not taken yet.
+    /// The requests being answered, and since when a piece of each answer waits to be read.
     answering: BTreeMap<u64, Option<Instant>>,
     http2: bool,
-    /// It is a websocket now.
+    /// Whether the connection is a websocket now.
     upgraded: bool,
-    /// It has a reserve slot.
+    /// Whether the connection holds a reserve slot.
     lent: bool,
 }
 
 impl Progress {
-    /// A connection that has just been opened.
+    /// The state of a new connection.
     pub fn new(timeouts: Timeouts) -> Arc<Progress> {
         let opened = Instant::now();
         let state = State {
@@ -91,32 +91,32 @@ impl Progress {
         Arc::new(Progress { timeouts, state: Mutex::new(state), displaced: Notify::new() })
     }
 
-    /// It has a reserve slot.
+    /// Records that the connection holds a reserve slot.
     pub fn lend(&self) {
         self.state.lock().lent = true;
     }
 
-    /// These bytes came.
+    /// Records that these bytes were received.
     pub fn received(&self, bytes: &[u8]) {
         let mut state = self.state.lock();
         if state.answering.is_empty() && state.headers_since.is_none() {
-            // The first word of HTTP/2 that any client sends, and no method of HTTP/1.
+            // Every HTTP/2 client sends `PRI` first, and HTTP/1 has no such method.
             state.http2 |= state.requests == 0 && bytes.starts_with(b"PRI");
             state.headers_since = Some(Instant::now());
         }
     }
 
-    /// The socket takes no byte.
+    /// Records that the socket accepts no byte.
     pub fn blocked(&self) {
         self.state.lock().write_since.get_or_insert_with(Instant::now);
     }
 
-    /// The socket took bytes.
+    /// Records that the socket accepted bytes.
     pub fn wrote(&self) {
         self.state.lock().write_since = None;
     }
 
-    /// Whether bytes of a request's body are waited for.
+    /// Records whether the server waits for bytes of a request body.
     pub fn body_pending(&self, pending: bool) {
         let mut state = self.state.lock();
         if pending {
@@ -126,18 +126,18 @@ impl Progress {
         }
     }
 
-    /// From now on it is a websocket.
+    /// Records that the connection is a websocket now.
     pub fn upgraded(&self) {
         self.state.lock().upgraded = true;
     }
 
-    /// Whether a request is being answered, or it is a websocket.
+    /// Whether a request is being answered, or the connection is a websocket.
     pub fn is_busy(&self) -> bool {
         let state = self.state.lock();
         state.upgraded || !state.answering.is_empty()
     }
 
-    /// Since when nothing happens because of the client.
+    /// Since when the connection waits for its client; `None`: it does not wait.
     pub fn waits_since(&self) -> Option<Instant> {
         let state = self.state.lock();
         if let Some(blocked) = state.write_since {
@@ -149,23 +149,24 @@ impl Progress {
         if state.answering.is_empty() { Some(state.waiting_since) } else { state.body_since }
     }
 
-    /// When the client is overdue if nothing happens, and why.
+    /// When the client will be overdue if it does nothing, and the reason.
     pub fn overdue(&self) -> Option<(Instant, Closed)> {
         let state = self.state.lock();
         let lifetime = state.lent.then(|| (state.opened + RESERVE_LIFETIME, Closed::Lifetime));
         let silent = (state.answering.is_empty() && !state.upgraded && state.write_since.is_none())
             .then(|| self.silent(&state));
-        // The socket of HTTP/2 takes bytes although the answer of one request is not read: that has a window of its own.
+        // An HTTP/2 socket accepts bytes even if the answer to one request is not read, because
+        // each request has a window of its own.
         let unread = state.answering.values().flatten().min().filter(|_| state.http2);
         let unread = unread.map(|since| (*since + self.timeouts.stall, Closed::Stalled));
         [lifetime, silent, unread].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// When a client is overdue that owes a request.
+    /// When a client that should send a request is overdue.
     fn silent(&self, state: &State) -> (Instant, Closed) {
         let idle = (state.waiting_since + self.timeouts.read, Closed::Idle);
         let headers_since = match state.headers_since {
-            // Its frames need not be headers.
+            // The bytes may be frames other than headers.
             Some(_) if state.http2 && state.requests > 0 => return idle,
             Some(since) if !state.http2 => since,
             _ if state.requests == 0 => state.opened,
@@ -174,22 +175,22 @@ impl Progress {
         (headers_since + self.timeouts.headers, Closed::Headers)
     }
 
-    /// Since when the socket takes no byte.
+    /// Since when the socket accepts no byte.
     pub fn blocked_since(&self) -> Option<Instant> {
         self.state.lock().write_since
     }
 
-    /// Asks the connection's task to close it.
+    /// Asks the connection's task to close the connection.
     pub fn displace(&self) {
         self.displaced.notify_one();
     }
 
-    /// Resolves when somebody else needs the slot.
+    /// Resolves when another client needs the slot.
     pub async fn displaced(&self) {
         self.displaced.notified().await;
     }
 
-    /// Everything that has happened happened this much earlier.
+    /// Moves all times of the state back by `by`.
     #[cfg(test)]
     pub fn age(&self, by: Duration) {
         let mut state = self.state.lock();
@@ -200,20 +201,20 @@ impl Progress {
         instants.for_each(|instant| *instant -= by);
     }
 
-    /// How long a body may take.
+    /// The time limit of a request body.
     pub fn body_timeout(&self) -> Duration {
         self.timeouts.read
     }
 }
 
-/// A request that is being answered, until its answer is written or given up.
+/// A request that is being answered, until its answer is sent or abandoned.
 pub struct Exchange {
     progress: Arc<Progress>,
     number: u64,
 }
 
 impl Exchange {
-    /// Its headers have come.
+    /// Records that the headers are complete.
     pub fn begin(progress: &Arc<Progress>) -> Exchange {
         let mut state = progress.state.lock();
         state.headers_since = None;
@@ -224,12 +225,13 @@ impl Exchange {
         Exchange { progress: progress.clone(), number }
     }
 
-    /// The connection that it came by.
+    /// The connection of the request.
     pub fn connection(&self) -> &Arc<Progress> {
         &self.progress
     }
 
-    /// A piece of the answer is given out (`true`), or the last one is taken.
+    /// Records that a piece of the answer was handed to the connection (`true`), or that the last
+    /// one was sent.
     pub fn gave(&self, given: bool) {
         let since = given.then(Instant::now);
         self.progress.state.lock().answering.insert(self.number, since);
@@ -258,7 +260,7 @@ mod tests {
         drain: Duration::from_secs(1),
     };
 
-    /// Seconds from the opening on, and why.
+    /// Seconds from the opening of the connection to the deadline, and the reason.
     fn due(progress: &Progress) -> Option<(u64, Closed)> {
         let opened = progress.state.lock().opened;
         progress.overdue().map(|(at, why)| (at.duration_since(opened).as_secs(), why))

@@ -1,6 +1,7 @@
-//! Samples as `io.prometheus.client.MetricFamily` messages, each behind its length.
+//! Writes samples as `io.prometheus.client.MetricFamily` messages, each preceded by its length.
 //!
-//! A family is one message as long as it fits a piece; a longer one is several, which scrapers take for one.
+//! A family that fits into a piece is one message. A longer family becomes several messages, which
+//! scrapers join.
 
 use super::{Kind, Page, cumulative};
 use crate::limits::CHUNK_BYTES;
@@ -78,7 +79,7 @@ fn metric(page: &Page, sample: &NewestSample) -> Vec<u8> {
     out
 }
 
-/// Sum (2), buckets (3), count (4); the highest bucket is not said.
+/// Sum (2), buckets (3), count (4); the `+Inf` bucket is left out, because it equals the count.
 fn classic(out: &mut Vec<u8>, h: &NativeHistogram) {
     double(out, 2, h.sum);
     for (bound, count) in cumulative(h) {
