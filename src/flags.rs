@@ -10,7 +10,7 @@ mod table;
 
 use crate::machine;
 use clap::{Arg, ArgAction, Command};
-use connectors::units::ConfigSize;
+use connectors::config::units::ConfigSize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use storage::model::time::{format_duration, parse_duration};

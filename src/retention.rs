@@ -6,7 +6,7 @@
 
 use crate::config::StorageBlock;
 use crate::flags::Flags;
-use connectors::units::ConfigSize;
+use connectors::config::units::ConfigSize;
 use storage::model::time::format_duration;
 use storage::store::Retention;
 

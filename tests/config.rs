@@ -9,7 +9,10 @@ mod flags;
 mod machine;
 #[path = "../src/retention.rs"]
 mod retention;
+#[path = "support/secrets.rs"]
+mod secrets;
 
+use connectors::config::path::ConfigPath;
 use std::path::Path;
 
 fn env(name: &str) -> Option<String> {
@@ -58,6 +61,51 @@ fn a_whole_file_loads_and_prints_in_normal_form() {
 }
 
 #[test]
+fn printed_configuration_hides_secrets_by_type() {
+    let text = secrets::accepted();
+    let (config, warnings) = load(&text).unwrap();
+    for shown in [&config.text, &format!("{config:?}"), &warnings.join("\n")] {
+        assert!(!shown.contains(secrets::CANARY), "{shown}");
+    }
+    // Every secret is there, and nothing else is hidden.
+    let hidden = config.text.matches("<secret>").count();
+    assert_eq!(hidden, text.matches(secrets::CANARY).count());
+    for label in ["token: label-1", "key: label-2", "password: x://u:label-3@h", "- shown"] {
+        assert!(config.text.contains(label), "{label} is missing in\n{}", config.text);
+    }
+    assert_eq!(load(&config.text).unwrap().0.text, config.text);
+}
+
+#[test]
+fn objects_keys_are_hidden() {
+    let keys = "url: s3://b, access_key_id: shown, secret_access_key: CANARY, session_token: CANARY";
+    let endpoint = "endpoint: 'https://u:CANARY@h'";
+    let (config, _) = load(&format!("storage: {{objects: {{{keys}, {endpoint}}}}}")).unwrap();
+    let shown = format!("{}{config:?}", config.text);
+    assert!(!shown.contains(secrets::CANARY) && config.text.contains("access_key_id: shown"), "{shown}");
+}
+
+#[test]
+fn errors_show_no_secrets() {
+    for text in secrets::refused() {
+        let fault = load(&text).and_then(|(config, _)| config.check_clients().map_err(|e| e.to_string()));
+        let fault = fault.expect_err(&text);
+        assert!(!fault.contains(secrets::CANARY), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn labels_keep_the_spelling_of_the_file() {
+    let labels = "{version: 1.10, zeros: 007, hex: 0x1F, on: yes, none: ''}";
+    let text =
+        format!("scrape_configs: [{{job_name: a, static_configs: [{{targets: [x], labels: {labels}}}]}}]");
+    let (config, _) = load(&text).unwrap();
+    for line in ["version: \"1.10\"", "zeros: \"007\"", "hex: \"0x1F\"", "\"on\": \"yes\"", "none: \"\""] {
+        assert!(config.text.contains(&format!("      {line}\n")), "{line} is missing in\n{}", config.text);
+    }
+}
+
+#[test]
 fn rule_files_are_relative_to_the_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("rules")).unwrap();
@@ -93,18 +141,19 @@ fn paths_are_relative_to_the_file_they_stand_in() {
     std::fs::write(at("p.yml"), text).unwrap();
     let (config, _) = config::load(Path::new(&at("p.yml"))).unwrap();
     for (job, prefix) in config.jobs.iter().zip(["", "more/"]) {
-        let (http, own) = (&job.config.http, |name: &str| Some(at(&format!("{prefix}{name}"))));
+        let http = &job.config.http;
+        let own = |name: &str| Some(ConfigPath::from(at(&format!("{prefix}{name}"))));
         let tls = &http.tls_config;
         assert_eq!((&tls.ca_file, &tls.cert_file, &tls.key_file), (&own("ca"), &own("cert"), &own("key")));
         let basic = http.basic_auth.as_ref().unwrap();
         assert_eq!((&basic.username_file, &basic.password_file), (&own("u"), &own("p")));
         assert_eq!(http.http_headers["X-Key"].files, [own("h").unwrap()]);
         let files = &job.config.discovery.file_sd_configs[0].files;
-        assert_eq!(*files, [own("t/*.json").unwrap(), "/abs/t.yml".to_owned()]);
+        assert_eq!(*files, [own("t/*.json").unwrap(), "/abs/t.yml".into()]);
     }
     let [first, second] = &config.alerting.alertmanagers[..] else { panic!("two Alertmanagers") };
-    assert_eq!(first.http.authorization.as_ref().unwrap().credentials_file, Some(at("token")));
-    assert_eq!(first.discovery.file_sd_configs[0].files, [at("am.yml")]);
+    assert_eq!(first.http.authorization.as_ref().unwrap().credentials_file.as_deref(), Some(&*at("token")));
+    assert_eq!(first.discovery.file_sd_configs[0].files, [ConfigPath::from(at("am.yml"))]);
     assert_eq!(second.http.bearer_token_file.as_deref(), Some("/abs/token"));
 }
 

@@ -4,119 +4,114 @@
 //! Redirects are followed up to a limit; `reqwest` removes `Authorization` if a redirect leads to
 //! another host.
 
-use crate::config_block::section;
+use crate::config::block::ConfigKeys;
+use crate::config::path::ConfigPath;
+use crate::config::schema::Refused;
+use crate::config::secret::{Secret, read_credential};
+use crate::config::unsupported::OAuth2;
+use crate::config::url::ConfigUrl;
 use crate::limits;
-use crate::secret::{Secret, read_credential};
+use crate::{config_block, config_keys};
 use futures::future::BoxFuture;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-section! {
-    /// `<http_config>`, which is part of scrape and Alertmanager blocks.
+config_keys! {
+    /// `<http_config>`, inlined into scrape, Alertmanager and discovery blocks.
     pub struct HttpConfig {
         /// User and password.
         basic_auth: Option<BasicAuth> = None,
         /// A token in the `Authorization` header.
         authorization: Option<Authorization> = None,
+        /// A token that another server hands out.
+        oauth2: Refused<OAuth2> = Refused::default(),
         /// The old form of `authorization.credentials`.
         bearer_token: Option<Secret> = None,
         /// The old form of `authorization.credentials_file`.
-        bearer_token_file: Option<String> = None,
-        /// Accepted by the parser, refused by [`HttpConfig::validate`].
-        oauth2: Option<IgnoredAny> = None,
-        /// TLS options.
+        bearer_token_file: Option<ConfigPath> = None,
+        /// Certificates.
         tls_config: TlsConfig = TlsConfig::default(),
         /// Whether to follow redirects.
         follow_redirects: bool = true,
         /// Whether HTTP/2 may be negotiated.
         enable_http2: bool = true,
         /// Proxy for all requests; its URL may contain a password.
-        proxy_url: Option<Secret> = None,
-        /// Hosts for which the proxy is not used, separated by commas.
+        proxy_url: Option<ConfigUrl> = None,
+        /// Hosts that the proxy is not for, separated by commas.
         no_proxy: Option<String> = None,
         /// Whether to use `HTTP_PROXY` and related variables.
         proxy_from_environment: bool = false,
-        /// Accepted by the parser, refused by [`HttpConfig::validate`].
-        proxy_connect_header: Option<IgnoredAny> = None,
+        /// Headers of requests to the proxy.
+        proxy_connect_header: Refused<BTreeMap<String, Vec<Secret>>> = Refused::default(),
         /// Additional request headers.
         http_headers: BTreeMap<String, HeaderValues> = BTreeMap::new(),
     }
 }
 
-/// `basic_auth`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BasicAuth {
-    /// The user name.
-    pub username: String,
-    /// A file with the user name.
-    pub username_file: Option<String>,
-    /// The password.
-    pub password: Option<Secret>,
-    /// A file with the password.
-    pub password_file: Option<String>,
-}
-
-/// `authorization`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Authorization {
-    /// The scheme; default `Bearer`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The token.
-    pub credentials: Option<Secret>,
-    /// A file with the token.
-    pub credentials_file: Option<String>,
-}
-
-impl Default for Authorization {
-    fn default() -> Self {
-        Authorization { kind: "Bearer".to_owned(), credentials: None, credentials_file: None }
+config_block! {
+    /// `basic_auth`.
+    pub struct BasicAuth as "config.BasicAuth" {
+        /// The user name.
+        username: String = String::new(),
+        /// A file with the user name.
+        username_file: Option<ConfigPath> = None,
+        /// The password.
+        password: Option<Secret> = None,
+        /// A file with the password.
+        password_file: Option<ConfigPath> = None,
     }
 }
 
-/// `tls_config`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TlsConfig {
-    /// Certificate authority, PEM text.
-    pub ca: Option<String>,
-    /// Certificate authority, PEM file.
-    pub ca_file: Option<String>,
-    /// Client certificate, PEM text.
-    pub cert: Option<String>,
-    /// Client certificate, PEM file.
-    pub cert_file: Option<String>,
-    /// Client key, PEM text.
-    pub key: Option<Secret>,
-    /// Client key, PEM file.
-    pub key_file: Option<String>,
-    /// The name to verify instead of that of the host.
-    pub server_name: Option<String>,
-    /// Whether to skip the verification of the server's certificate.
-    pub insecure_skip_verify: bool,
-    /// Minimum TLS version: `TLS12` or `TLS13`.
-    pub min_version: Option<String>,
-    /// Maximum TLS version: `TLS12` or `TLS13`.
-    pub max_version: Option<String>,
+config_block! {
+    /// `authorization`.
+    pub struct Authorization as "config.Authorization" {
+        /// The scheme; default `Bearer`.
+        kind as "type": String = "Bearer".to_owned(),
+        /// The token.
+        credentials: Option<Secret> = None,
+        /// A file with the token.
+        credentials_file: Option<ConfigPath> = None,
+    }
 }
 
-/// Values of one additional header.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeaderValues {
-    /// Plain values.
-    pub values: Vec<String>,
-    /// Secret values.
-    pub secrets: Vec<Secret>,
-    /// Files with values.
-    pub files: Vec<String>,
+config_block! {
+    /// `tls_config`.
+    pub struct TlsConfig as "config.TLSConfig" {
+        /// Certificate authority, PEM text.
+        ca: Option<String> = None,
+        /// Client certificate, PEM text.
+        cert: Option<String> = None,
+        /// Client key, PEM text.
+        key: Option<Secret> = None,
+        /// Certificate authority, PEM file.
+        ca_file: Option<ConfigPath> = None,
+        /// Client certificate, PEM file.
+        cert_file: Option<ConfigPath> = None,
+        /// Client key, PEM file.
+        key_file: Option<ConfigPath> = None,
+        /// Name to verify instead of the host's.
+        server_name: Refused<String> = Refused::default(),
+        /// Whether to skip the verification of the server's certificate.
+        insecure_skip_verify: bool = false,
+        /// Minimum TLS version: `TLS12` or `TLS13`.
+        min_version: Option<String> = None,
+        /// Maximum TLS version: `TLS12` or `TLS13`.
+        max_version: Option<String> = None,
+    }
+}
+
+config_block! {
+    /// Values of one additional header.
+    pub struct HeaderValues as "config.Header" {
+        /// Plain values.
+        values: Vec<String> = Vec::new(),
+        /// Secret values.
+        secrets: Vec<Secret> = Vec::new(),
+        /// Files with values.
+        files: Vec<ConfigPath> = Vec::new(),
+    }
 }
 
 impl HttpConfig {
@@ -129,14 +124,8 @@ impl HttpConfig {
                 "at most one of basic_auth, oauth2, bearer_token & authorization must be configured".into()
             );
         }
-        if self.oauth2.is_some() {
-            return Err("oauth2 is not supported by this build".into());
-        }
-        if self.proxy_connect_header.is_some() {
-            return Err("proxy_connect_header is not supported by this build".into());
-        }
-        if self.tls_config.server_name.as_ref().is_some_and(|n| !n.is_empty()) {
-            return Err("tls_config.server_name is not supported by this build".into());
+        if let Some(key) = ConfigKeys::refused(self) {
+            return Err(format!("{key} is not supported by this build"));
         }
         if self.bearer_token.is_some() && self.bearer_token_file.is_some() {
             return Err("at most one of bearer_token & bearer_token_file must be configured".into());
@@ -157,17 +146,6 @@ impl HttpConfig {
             }
         }
         Ok(())
-    }
-
-    /// Makes relative paths relative to `dir`.
-    pub fn resolve_paths(&mut self, dir: &Path) {
-        let basic = self.basic_auth.iter_mut().flat_map(|b| [&mut b.username_file, &mut b.password_file]);
-        let token = self.authorization.iter_mut().map(|a| &mut a.credentials_file);
-        let tls = &mut self.tls_config;
-        let tls = [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file];
-        let single = basic.chain(token).chain(tls).chain([&mut self.bearer_token_file]).flatten();
-        let headers = self.http_headers.values_mut().flat_map(|header| &mut header.files);
-        single.chain(headers).for_each(|path| resolve_path(path, dir));
     }
 
     fn has_bearer(&self) -> bool {
@@ -202,7 +180,7 @@ impl HttpConfig {
     }
 
     fn proxies(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
-        let Some(url) = self.proxy_url.as_ref().map(Secret::expose).filter(|u| !u.is_empty()) else {
+        let Some(url) = self.proxy_url.as_ref().map(ConfigUrl::expose).filter(|u| !u.is_empty()) else {
             return Ok(if self.proxy_from_environment { builder } else { builder.no_proxy() });
         };
         let proxy = reqwest::Proxy::all(url).map_err(|_| "proxy_url is not a URL")?;
@@ -346,15 +324,7 @@ impl HttpClient {
     }
 }
 
-/// Makes a relative path relative to `dir`. An empty path stays empty: it means none.
-pub fn resolve_path(path: &mut String, dir: &Path) {
-    if !path.is_empty() {
-        // Both come from texts (configuration or command line), so the conversion loses nothing.
-        *path = dir.join(&*path).to_string_lossy().into_owned();
-    }
-}
-
-/// Our `User-Agent`: exporters look for `Prometheus/`.
+/// What we call ourselves: exporters look for `Prometheus/`.
 const USER_AGENT: &str = concat!("Prometheus/3.14.0 (Perennial ", env!("CARGO_PKG_VERSION"), ")");
 
 /// An error with all its causes, on one line.
@@ -382,11 +352,14 @@ fn secret_header(text: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-fn file_or(file: &Option<String>, other: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
+fn file_or(
+    file: &Option<ConfigPath>,
+    other: impl FnOnce() -> Result<String, String>,
+) -> Result<String, String> {
     file.as_deref().map_or_else(other, read_credential)
 }
 
-fn pem(text: &Option<String>, file: &Option<String>) -> Result<Option<String>, String> {
+fn pem(text: &Option<String>, file: &Option<ConfigPath>) -> Result<Option<String>, String> {
     match (text, file) {
         (Some(text), _) if !text.is_empty() => Ok(Some(text.clone())),
         (_, Some(file)) if !file.is_empty() => read_credential(file).map(Some),

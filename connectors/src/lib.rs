@@ -1,11 +1,11 @@
-//! Connections to other systems: [`scrape`] and [`discovery`] pull samples, [`remote`] receives
-//! them by push, [`host_metrics`] exposes those of the host, [`alertmanager`] sends alerts,
-//! [`import`] and [`mod@export`] move history, [`objects`] is the object store for old blocks. This
-//! crate knows the store, but no plans and no queries.
+//! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push,
+//! [`host_metrics`] exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and
+//! [`mod@export`] move history, [`objects`] is where old blocks go. Knows the store, but no plan
+//! and no query. What their configuration blocks are made of is in [`config`].
 
 pub mod alertmanager;
 pub mod blocking;
-mod config_block;
+pub mod config;
 pub mod decompress;
 pub mod discovery;
 pub mod export;
@@ -18,7 +18,5 @@ pub mod objects;
 pub mod protobuf;
 pub mod remote;
 pub mod scrape;
-pub mod secret;
 pub mod threads;
-pub mod units;
 pub mod wall_clock;

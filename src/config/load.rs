@@ -1,48 +1,20 @@
 //! Reads the configuration and the files that it names, and validates everything before any of it
 //! is put in force.
 
+use super::file::{ConfigFile, ScrapeFile, known_keys};
 use super::limits::MATCHED_FILES;
-use super::storage_block::RawStorage;
 use super::{Config, ConfigError, Warning, print};
-use connectors::alertmanager::AlertingConfig;
-use connectors::discovery::OTHER_MECHANISMS;
-use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
+use connectors::config::document::Node;
+use connectors::config::schema::{ConfigValue, Location};
+use connectors::config::unsupported::Shown;
+use connectors::scrape::config::{ScrapeConfig, ScrapeJob};
 use rules::yaml;
-use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use storage::model::Labels;
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ConfigFile {
-    global: Option<GlobalConfig>,
-    runtime: Option<RawRuntime>,
-    alerting: Option<Spanned<AlertingConfig>>,
-    rule_files: Option<Vec<Spanned<String>>>,
-    scrape_config_files: Option<Vec<Spanned<String>>>,
-    scrape_configs: Option<Vec<Spanned<ScrapeConfig>>>,
-    storage: Option<RawStorage>,
-    tracing: Option<Spanned<serde_json::Value>>,
-    remote_write: Option<Spanned<Vec<serde_json::Value>>>,
-    remote_read: Option<Spanned<Vec<serde_json::Value>>>,
-    otlp: Option<Spanned<serde_json::Value>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawRuntime {
-    gogc: Option<i64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawScrapeFile {
-    scrape_configs: Option<Vec<Spanned<ScrapeConfig>>>,
-}
-
-/// Reads the file at `path` and everything that it names.
+/// Reads the file at `path` and everything it names.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
     let text = yaml::read_text(path)?;
     parse(path, &text, &|name| std::env::var(name).ok())
@@ -56,7 +28,7 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Config, Vec<Warning>), ConfigError> {
     let file = path.display().to_string();
-    let raw: ConfigFile = yaml::parse_with(&file, text, &known_fields)?;
+    let raw: ConfigFile = yaml::parse_with(&file, text, &known_keys)?;
     let mut loader = Loader {
         directory: path.parent().map(Path::to_path_buf).unwrap_or_default(),
         file,
@@ -78,21 +50,13 @@ struct Loader {
 }
 
 impl Loader {
-    fn read(&mut self, raw: ConfigFile, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+    fn read(&mut self, mut raw: ConfigFile, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        raw.resolve_paths(&self.directory);
+        self.without_effect(&raw);
         self.config.global = raw.global.unwrap_or_default();
         self.external_labels(env)?;
         self.check_global()?;
-        if raw.runtime.is_some_and(|r| r.gogc.is_some()) {
-            self.warn(
-                serde_saphyr::Location::UNKNOWN,
-                "runtime.gogc has no effect: there is no garbage collector",
-            );
-        }
         if let Some(mut alerting) = raw.alerting {
-            for one in &mut alerting.value.alertmanagers {
-                one.http.resolve_paths(&self.directory);
-                one.discovery.resolve_paths(&self.directory);
-            }
             let place = alerting.referenced;
             alerting.value.set_names(self.config.global.keys.metric_name_validation_scheme);
             alerting
@@ -103,7 +67,7 @@ impl Loader {
             self.config.alerting = alerting.value;
         }
         let mut rule_files = HashSet::new();
-        for pattern in raw.rule_files.unwrap_or_default() {
+        for pattern in raw.rule_files {
             for path in self.glob(&pattern)? {
                 // A file that several patterns match counts once.
                 if rule_files.insert(path.clone()) {
@@ -113,25 +77,28 @@ impl Loader {
         }
         let file = self.file.clone();
         self.jobs(&file, raw.scrape_configs)?;
-        for pattern in raw.scrape_config_files.unwrap_or_default() {
+        for pattern in raw.scrape_config_files {
             for path in self.glob(&pattern)? {
                 self.scrape_file(&path)?;
             }
         }
-        if let Some(storage) = raw.storage {
-            self.config.storage = storage.check(&self.file, &mut self.warnings)?;
-        }
-        self.kept(raw.remote_write, "remote_write", |c| &mut c.remote_write)?;
-        self.kept(raw.remote_read, "remote_read", |c| &mut c.remote_read)?;
-        for (key, value) in [("tracing", raw.tracing), ("otlp", raw.otlp)] {
-            if let Some(value) = value {
-                self.warn(value.referenced, &format!("{key} is accepted, but has no effect in this build"));
-            }
-        }
-        Ok(())
+        self.config.storage = raw.storage.check(&self.file, &mut self.warnings)?;
+        self.not_used("remote_write", "not sent by this build yet", raw.remote_write)?;
+        self.not_used("remote_read", "not read by this build yet", raw.remote_read)
     }
 
-    fn warn(&mut self, place: serde_saphyr::Location, what: &str) {
+    /// A warning for each key that has no effect.
+    fn without_effect(&mut self, raw: &ConfigFile) {
+        let mut found = Vec::new();
+        raw.ignored("", Location::UNKNOWN, &mut found);
+        for key in found {
+            let what = format!("{} has no effect in this build", key.path);
+            let fix = "leave it for Prometheus, or remove it";
+            self.warnings.push(ConfigError::at(&self.file, key.place, what, fix));
+        }
+    }
+
+    fn warn(&mut self, place: Location, what: &str) {
         self.warnings.push(ConfigError::at(&self.file, place, what, ""));
     }
 
@@ -169,11 +136,8 @@ impl Loader {
         }
     }
 
-    fn jobs(&mut self, file: &str, configs: Option<Vec<Spanned<ScrapeConfig>>>) -> Result<(), ConfigError> {
-        let directory = Path::new(file).parent().unwrap_or(Path::new(""));
-        for mut config in configs.unwrap_or_default() {
-            config.value.http.resolve_paths(directory);
-            config.value.discovery.resolve_paths(directory);
+    fn jobs(&mut self, file: &str, configs: Vec<Spanned<ScrapeConfig>>) -> Result<(), ConfigError> {
+        for config in configs {
             let place = config.referenced;
             let fault = |what: String, fix: &str| ConfigError::at(file, place, what, fix);
             let job = ScrapeJob::new(config.value, &self.config.global)
@@ -194,7 +158,8 @@ impl Loader {
 
     fn scrape_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let name = path.display().to_string();
-        let raw: RawScrapeFile = yaml::parse_with(&name, &yaml::read_text(path)?, &known_fields)?;
+        let mut raw: ScrapeFile = yaml::parse_with(&name, &yaml::read_text(path)?, &known_keys)?;
+        raw.resolve_paths(path.parent().unwrap_or(Path::new("")));
         self.config.sources.push(path.to_path_buf());
         self.jobs(&name, raw.scrape_configs)
     }
@@ -215,22 +180,21 @@ impl Loader {
         Ok(files)
     }
 
-    fn kept(
+    /// Warns of blocks that are accepted and not used; each must have a URL.
+    fn not_used<T>(
         &mut self,
-        value: Option<Spanned<Vec<serde_json::Value>>>,
         key: &str,
-        place: fn(&mut Config) -> &mut Vec<serde_json::Value>,
+        why: &str,
+        blocks: Option<Spanned<Vec<Shown<T>>>>,
     ) -> Result<(), ConfigError> {
-        let Some(value) = value.filter(|v| !v.value.is_empty()) else { return Ok(()) };
-        if value.value.iter().any(|entry| entry.get("url").and_then(|u| u.as_str()).is_none_or(str::is_empty))
-        {
+        let Some(blocks) = blocks.filter(|blocks| !blocks.value.is_empty()) else { return Ok(()) };
+        let has_url =
+            |block: &Shown<T>| block.node.get("url").and_then(Node::text).is_some_and(|url| !url.is_empty());
+        if !blocks.value.iter().all(has_url) {
             let what = format!("url for {key} is empty");
-            return Err(ConfigError::at(&self.file, value.referenced, what, "add `url: http://…`"));
+            return Err(ConfigError::at(&self.file, blocks.referenced, what, "add `url: http://…`"));
         }
-        let verb =
-            if key == "remote_write" { "not sent by this build yet" } else { "not read by this build yet" };
-        self.warn(value.referenced, &format!("{key}: {verb}"));
-        *place(&mut self.config) = value.value.iter().map(|entry| print::redact(key, entry)).collect();
+        self.warn(blocks.referenced, &format!("{key}: {why}"));
         Ok(())
     }
 }
@@ -261,87 +225,6 @@ fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> String {
     }
     out.push_str(rest);
     out
-}
-
-const HTTP: &[&str] = &[
-    "authorization",
-    "basic_auth",
-    "bearer_token",
-    "bearer_token_file",
-    "enable_http2",
-    "follow_redirects",
-    "http_headers",
-    "no_proxy",
-    "oauth2",
-    "proxy_connect_header",
-    "proxy_from_environment",
-    "proxy_url",
-    "tls_config",
-];
-const ALERTMANAGER: &[&str] =
-    &["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs"];
-const GLOBAL: &[&str] = &[
-    "always_scrape_classic_histograms",
-    "body_size_limit",
-    "convert_classic_histograms_to_nhcb",
-    "evaluation_interval",
-    "external_labels",
-    "extra_scrape_metrics",
-    "keep_dropped_targets",
-    "label_limit",
-    "label_name_length_limit",
-    "label_value_length_limit",
-    "metric_name_escaping_scheme",
-    "metric_name_validation_scheme",
-    "query_log_file",
-    "rule_query_offset",
-    "sample_limit",
-    "scrape_failure_log_file",
-    "scrape_interval",
-    "scrape_native_histograms",
-    "scrape_protocols",
-    "scrape_timeout",
-    "target_limit",
-];
-const SCRAPE: &[&str] = &[
-    "always_scrape_classic_histograms",
-    "body_size_limit",
-    "convert_classic_histograms_to_nhcb",
-    "enable_compression",
-    "extra_scrape_metrics",
-    "fallback_scrape_protocol",
-    "file_sd_configs",
-    "honor_labels",
-    "honor_timestamps",
-    "job_name",
-    "keep_dropped_targets",
-    "label_limit",
-    "label_name_length_limit",
-    "label_value_length_limit",
-    "metric_relabel_configs",
-    "metrics_path",
-    "params",
-    "relabel_configs",
-    "sample_limit",
-    "scheme",
-    "scrape_interval",
-    "scrape_native_histograms",
-    "scrape_protocols",
-    "scrape_timeout",
-    "static_configs",
-    "target_limit",
-    "track_timestamps_staleness",
-];
-
-/// The keys of the blocks whose unknown fields are reported in Prometheus' wording.
-fn known_fields(kind: &str) -> Vec<&'static str> {
-    let discovery = ["static_configs", "file_sd_configs"].iter().chain(OTHER_MECHANISMS);
-    match kind {
-        "config.GlobalConfig" => GLOBAL.to_vec(),
-        "config.ScrapeConfig" => SCRAPE.iter().chain(HTTP).chain(OTHER_MECHANISMS).copied().collect(),
-        "config.AlertmanagerConfig" => ALERTMANAGER.iter().chain(HTTP).chain(discovery).copied().collect(),
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! it in one normal form, without secrets, for `/api/v1/status/config`. Errors are
 //! [`rules::yaml::ConfigError`]s.
 
+mod file;
 mod limits;
 mod load;
 mod print;
@@ -41,10 +42,6 @@ pub struct Config {
     pub alerting: AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
-    /// `remote_write` as written, without secrets.
-    pub remote_write: Vec<serde_json::Value>,
-    /// `remote_read` as written, without secrets.
-    pub remote_read: Vec<serde_json::Value>,
     /// The normal form, without secrets.
     pub text: String,
 }
@@ -55,12 +52,10 @@ impl Config {
         self.global.keys.evaluation_interval.0
     }
 
-    /// `global.query_log_file`; a relative path is relative to the configuration file. `None`: no
-    /// query log.
+    /// `global.query_log_file`; `None`: no log.
     pub fn query_log_file(&self) -> Option<PathBuf> {
-        let file = Some(&self.global.keys.query_log_file).filter(|file| !file.is_empty())?;
-        let directory = self.sources.first().and_then(|path| path.parent());
-        Some(directory.map_or_else(|| PathBuf::from(file), |directory| directory.join(file)))
+        let file = &self.global.keys.query_log_file;
+        (!file.is_empty()).then(|| PathBuf::from(&**file))
     }
 
     /// Reads the certificates and keys of all HTTP clients once, so that an unreadable file is

@@ -1,115 +1,36 @@
-//! Prints the normal form of a configuration for `/api/v1/status/config`: with defaults, blocks in
-//! Prometheus' order, secrets hidden. It is made from the YAML document, not from [`Config`], so
-//! that nothing in the file is lost.
+//! The normal form of a configuration, for `/api/v1/status/config`: defaults written out, blocks in
+//! Prometheus' order, secrets hidden by their types. It is written from the document itself, so that
+//! nothing the file says is lost.
 
 use super::Config;
-use connectors::secret::HIDDEN;
+use super::file::ConfigFile;
+use connectors::config::document::Node;
+use connectors::config::schema::{BlockSchema, ValueKind};
+use connectors::config::secret::HIDDEN;
+use connectors::config::unsupported::Shown;
+use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
-use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The blocks in the order in which Prometheus prints them.
-const ORDER: [&str; 11] = [
-    "global",
-    "runtime",
-    "alerting",
-    "rule_files",
-    "scrape_config_files",
-    "scrape_configs",
-    "storage",
-    "tracing",
-    "remote_write",
-    "remote_read",
-    "otlp",
-];
+/// Keys with values.
+type Entries = Vec<(String, Node)>;
 
-/// Keys whose values are secret.
-const SECRETS: [&str; 14] = [
-    "password",
-    "credentials",
-    "bearer_token",
-    "client_secret",
-    "client_certificate_key",
-    "secret_key",
-    "secret_access_key",
-    "session_token",
-    "secrets",
-    "key",
-    "token",
-    "account_key",
-    "application_credential_secret",
-    "consumer_key",
-];
-
-/// The keys of `global` and of a job, in the order in which Prometheus prints them; other keys
-/// follow.
-const KEYS: [&str; 40] = [
-    "job_name",
-    "honor_labels",
-    "honor_timestamps",
-    "track_timestamps_staleness",
-    "params",
-    "scrape_interval",
-    "scrape_timeout",
-    "scrape_protocols",
-    "fallback_scrape_protocol",
-    "evaluation_interval",
-    "rule_query_offset",
-    "query_log_file",
-    "scrape_failure_log_file",
-    "external_labels",
-    "scrape_native_histograms",
-    "always_scrape_classic_histograms",
-    "convert_classic_histograms_to_nhcb",
-    "metrics_path",
-    "scheme",
-    "enable_compression",
-    "body_size_limit",
-    "sample_limit",
-    "target_limit",
-    "label_limit",
-    "label_name_length_limit",
-    "label_value_length_limit",
-    "native_histogram_bucket_limit",
-    "native_histogram_min_bucket_factor",
-    "keep_dropped_targets",
-    "metric_name_validation_scheme",
-    "metric_name_escaping_scheme",
-    "extra_scrape_metrics",
-    "basic_auth",
-    "authorization",
-    "oauth2",
-    "bearer_token_file",
-    "tls_config",
-    "follow_redirects",
-    "enable_http2",
-    "proxy_url",
-];
-
-/// The keys at the end of `global`.
-const LAST_OF_GLOBAL: [&str; 4] = [
-    "scrape_native_histograms",
-    "convert_classic_histograms_to_nhcb",
-    "always_scrape_classic_histograms",
-    "extra_scrape_metrics",
-];
-
-/// The keys that a job inherits from `global` if it does not set them, with the default if neither
-/// does.
-const INHERITED: [(&str, Option<Value>); 13] = [
-    ("scrape_protocols", None),
-    ("scrape_native_histograms", Some(Value::Bool(false))),
-    ("always_scrape_classic_histograms", Some(Value::Bool(false))),
-    ("convert_classic_histograms_to_nhcb", Some(Value::Bool(false))),
-    ("metric_name_escaping_scheme", None),
-    ("extra_scrape_metrics", Some(Value::Bool(false))),
-    ("body_size_limit", None),
-    ("sample_limit", None),
-    ("target_limit", None),
-    ("label_limit", None),
-    ("label_name_length_limit", None),
-    ("label_value_length_limit", None),
-    ("keep_dropped_targets", None),
+/// What a job has of `global` where it says nothing itself, and whether it is `false` where neither
+/// says anything.
+const INHERITED: [(&str, bool); 13] = [
+    ("scrape_protocols", false),
+    ("scrape_native_histograms", true),
+    ("always_scrape_classic_histograms", true),
+    ("convert_classic_histograms_to_nhcb", true),
+    ("metric_name_escaping_scheme", false),
+    ("extra_scrape_metrics", true),
+    ("body_size_limit", false),
+    ("sample_limit", false),
+    ("target_limit", false),
+    ("label_limit", false),
+    ("label_name_length_limit", false),
+    ("label_value_length_limit", false),
+    ("keep_dropped_targets", false),
 ];
 
 /// The normal form of `source`; the files that it names are relative to `directory`.
@@ -119,52 +40,64 @@ pub(super) fn print_config(
     source: &str,
     config: &Config,
 ) -> Result<String, ConfigError> {
-    let mut document: Map<String, Value> = yaml::parse(file, source)?;
-    let shared = global(document.get("global"), config);
-    if let Some(Value::Array(jobs)) = document.get_mut("scrape_configs") {
-        for (written, job) in jobs.iter_mut().zip(&config.jobs) {
-            *written = scrape(written, job, &shared);
-        }
-    }
-    document.insert("global".to_owned(), shared);
-    for key in ["rule_files", "scrape_config_files"] {
-        if let Some(Value::Array(patterns)) = document.get_mut(key) {
-            for pattern in patterns.iter_mut() {
-                *pattern = joined(directory, pattern);
+    let document: Shown<ConfigFile> = yaml::parse(file, source)?;
+    let Node::Map(mut entries) = document.node else { return Ok(String::new()) };
+    let written = entries.iter().find(|(key, _)| key == "global").map(|(_, global)| global);
+    let shared = global(written, config);
+    for (key, value) in &mut entries {
+        match (key.as_str(), value) {
+            ("scrape_configs", Node::List(jobs)) => {
+                for (written, job) in jobs.iter_mut().zip(&config.jobs) {
+                    *written = scrape(written, job, &shared);
+                }
             }
+            ("rule_files" | "scrape_config_files", Node::List(patterns)) => {
+                for pattern in patterns {
+                    *pattern = joined(directory, pattern);
+                }
+            }
+            _ => {}
         }
     }
+    entries.retain(|(key, value)| key != "global" && *value != Node::Null);
+    entries.push(("global".to_owned(), shared));
+    let schema = ConfigFile::schema();
+    entries.sort_by_key(|(key, _)| schema.keys.iter().position(|spec| spec.name == key));
     let mut out = String::new();
-    for key in ORDER {
-        if let Some(value) = document.get(key).filter(|v| !v.is_null()) {
-            entry(&mut out, 0, key, &redact(key, value));
-        }
+    for (key, value) in &entries {
+        entry(&mut out, 0, key, value);
     }
     Ok(out)
 }
 
-/// A path relative to the working directory.
-fn joined(directory: &Path, path: &Value) -> Value {
-    let path = path.as_str().map(|path| directory.join(path).display().to_string());
-    path.map_or(Value::Null, Value::String)
+/// A path as it is seen from the working directory.
+fn joined(directory: &Path, path: &Node) -> Node {
+    path.text().map_or(Node::Null, |path| Node::Text(directory.join(path).display().to_string()))
 }
 
-/// Merges the written values over the defaults, in the order of [`KEYS`] except for those of
-/// `last`.
-fn over(defaults: Vec<(&str, Value)>, written: Option<&Value>, last: &[&str]) -> Value {
-    let mut map: Map<String, Value> = defaults.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    if let Some(Value::Object(written)) = written {
-        let said = written.iter().filter(|(_, v)| !v.is_null());
-        map.extend(said.map(|(k, v)| (k.clone(), v.clone())));
+/// What is written over the defaults, in the order of the schema. Lists of blocks stand at the end,
+/// in the order of the file.
+fn over(defaults: Vec<(&str, Node)>, written: Option<&Node>, schema: &BlockSchema) -> Node {
+    let mut entries: Entries = defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    if let Some(Node::Map(written)) = written {
+        for (key, value) in written.iter().filter(|(_, value)| *value != Node::Null) {
+            match entries.iter_mut().find(|(known, _)| known == key) {
+                Some((_, default)) => *default = value.clone(),
+                None => entries.push((key.clone(), value.clone())),
+            }
+        }
     }
-    let in_list = |list: &[&str], key: &str| list.iter().position(|known| *known == key);
-    let place = |key: &str| (in_list(last, key), in_list(&KEYS, key).unwrap_or(KEYS.len()));
-    let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+    let is_block = |kind: &ValueKind| matches!(kind, ValueKind::Block(_) | ValueKind::Table(_));
+    let is_list = |kind: &ValueKind| matches!(kind, ValueKind::List(inner) if is_block(inner));
+    let place = |key: &str| {
+        let known = schema.keys.iter().position(|spec| spec.name == key && !is_list(&spec.kind));
+        known.unwrap_or(schema.keys.len())
+    };
     entries.sort_by_key(|(key, _)| place(key));
-    Value::Object(entries.into_iter().collect())
+    Node::Map(entries)
 }
 
-fn global(written: Option<&Value>, config: &Config) -> Value {
+fn global(written: Option<&Node>, config: &Config) -> Node {
     let keys = &config.global.keys;
     let timeout = keys.scrape_timeout.map_or_else(
         || storage::model::time::format_duration(keys.scrape_interval.0.min(10_000)),
@@ -180,18 +113,20 @@ fn global(written: Option<&Value>, config: &Config) -> Value {
             ("extra_scrape_metrics", false.into()),
         ],
         written,
-        &LAST_OF_GLOBAL,
+        &GlobalConfig::schema(),
     );
-    if !config.external_labels.is_empty() {
-        let labels: Map<String, Value> =
-            config.external_labels.iter().map(|(n, v)| (n.to_owned(), v.into())).collect();
-        value["external_labels"] = Value::Object(labels);
+    if let Node::Map(entries) = &mut value {
+        // The labels in use: variables are filled in.
+        let labels = config.external_labels.iter().map(|(name, value)| (name.to_owned(), value.into()));
+        if let Some((_, written)) = entries.iter_mut().find(|(key, _)| key == "external_labels") {
+            *written = Node::Map(labels.collect());
+        }
     }
     value
 }
 
-/// The scrape protocols of a job that sets none.
-fn protocols(native: bool) -> Value {
+/// The formats that a job asks for which names none.
+fn protocols(native: bool) -> Node {
     let all = [
         "PrometheusProto",
         "OpenMetricsText1.0.0",
@@ -199,10 +134,10 @@ fn protocols(native: bool) -> Value {
         "PrometheusText1.0.0",
         "PrometheusText0.0.4",
     ];
-    all[usize::from(!native)..].into()
+    Node::List(all[usize::from(!native)..].iter().map(|name| Node::from(*name)).collect())
 }
 
-fn scrape(written: &Value, job: &connectors::scrape::config::ScrapeJob, global: &Value) -> Value {
+fn scrape(written: &Node, job: &ScrapeJob, global: &Node) -> Node {
     let keys = &job.config.keys;
     let mut defaults = vec![
         ("job_name", job.name().into()),
@@ -216,67 +151,44 @@ fn scrape(written: &Value, job: &connectors::scrape::config::ScrapeJob, global: 
         ("follow_redirects", job.config.http.follow_redirects.into()),
         ("enable_http2", job.config.http.enable_http2.into()),
     ];
-    for (key, default) in INHERITED {
+    for (key, off) in INHERITED {
+        let default = off.then(|| Node::from(false));
         defaults.extend(global.get(key).cloned().or(default).map(|value| (key, value)));
     }
-    let said = |key: &str| written.get(key).or(global.get(key)).filter(|value| !value.is_null()).cloned();
+    let said = |key: &str| written.get(key).or(global.get(key)).cloned();
     let names = said("metric_name_validation_scheme").unwrap_or("utf8".into());
-    let escaping = if names == "legacy" { "underscores" } else { "allow-utf-8" };
-    let native = said("scrape_native_histograms").is_some_and(|native| native == Value::Bool(true));
+    let escaping = if names.text() == Some("legacy") { "underscores" } else { "allow-utf-8" };
+    let native = said("scrape_native_histograms").is_some_and(|native| native == Node::from(true));
     defaults.push(("metric_name_validation_scheme", names));
-    let has = |defaults: &[(&str, Value)], key: &str| defaults.iter().any(|(known, _)| *known == key);
+    let has = |defaults: &[(&str, Node)], key: &str| defaults.iter().any(|(known, _)| *known == key);
     if !has(&defaults, "metric_name_escaping_scheme") {
         defaults.push(("metric_name_escaping_scheme", escaping.into()));
     }
     if !has(&defaults, "scrape_protocols") {
         defaults.push(("scrape_protocols", protocols(native)));
     }
-    over(defaults, Some(written), &[])
+    over(defaults, Some(written), &ScrapeConfig::schema())
 }
 
-/// A value without its secrets; `key` is the key of the value.
-pub(super) fn redact(key: &str, value: &Value) -> Value {
-    match value {
-        Value::Array(items) if key == "secrets" => {
-            Value::Array(items.iter().map(|_| HIDDEN.into()).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(|item| redact(key, item)).collect()),
-        Value::Object(map) => Value::Object(map.iter().map(|(k, v)| (k.clone(), redact(k, v))).collect()),
-        Value::Null => Value::Null,
-        _ if SECRETS.contains(&key) => HIDDEN.into(),
-        Value::String(text) if text.contains("://") => without_password(text).into(),
-        other => other.clone(),
-    }
-}
-
-/// A URL with a hidden password, as Prometheus prints it.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, tail) = rest.split_at(authority_end);
-    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
-        Some((user, host)) => format!("{scheme}://{user}:{HIDDEN}@{host}{tail}"),
-        None => url.to_owned(),
-    }
-}
-
-fn entry(out: &mut String, depth: usize, key: &str, value: &Value) {
+fn entry(out: &mut String, depth: usize, key: &str, value: &Node) {
     out.push_str(&"  ".repeat(depth));
     out.push_str(&scalar(key));
     out.push(':');
     node(out, depth, value);
 }
 
-/// Prints a value after its key: on the same line, or below it.
-fn node(out: &mut String, depth: usize, value: &Value) {
+/// A value after its key: on the same line, or below it.
+fn node(out: &mut String, depth: usize, value: &Node) {
     match value {
-        Value::Object(map) if map.is_empty() => out.push_str(" {}\n"),
-        Value::Array(items) if items.is_empty() => out.push_str(" []\n"),
-        Value::Object(map) => {
+        Node::Map(map) if map.is_empty() => out.push_str(" {}\n"),
+        Node::List(items) if items.is_empty() => out.push_str(" []\n"),
+        Node::Map(map) => {
             out.push('\n');
-            map.iter().for_each(|(k, v)| entry(out, depth + 1, k, v));
+            for (key, value) in map {
+                entry(out, depth + 1, key, value);
+            }
         }
-        Value::Array(items) => {
+        Node::List(items) => {
             out.push('\n');
             for item in items.iter() {
                 list_item(out, depth, item);
@@ -290,14 +202,16 @@ fn node(out: &mut String, depth: usize, value: &Value) {
     }
 }
 
-/// Prints an item of a list, which has the same indentation as the key of the list.
-fn list_item(out: &mut String, depth: usize, item: &Value) {
+/// An item of a list, which stands at the depth of its key.
+fn list_item(out: &mut String, depth: usize, item: &Node) {
     let indent = "  ".repeat(depth);
     match item {
-        Value::Object(map) if !map.is_empty() => {
+        Node::Map(map) if !map.is_empty() => {
             let mut inner = String::new();
-            map.iter().for_each(|(k, v)| entry(&mut inner, depth + 1, k, v));
-            // The dash replaces the first two columns of the first key's indentation.
+            for (key, value) in map {
+                entry(&mut inner, depth + 1, key, value);
+            }
+            // The dash takes the place of the first key's last two columns.
             out.push_str(&format!("{indent}- {}", inner.trim_start_matches(' ')));
         }
         other => {
@@ -307,10 +221,13 @@ fn list_item(out: &mut String, depth: usize, item: &Value) {
     }
 }
 
-fn leaf_text(value: &Value) -> String {
+fn leaf_text(value: &Node) -> String {
     match value {
-        Value::String(text) => scalar(text),
-        other => other.to_string(),
+        Node::Text(text) => scalar(text),
+        Node::Literal(text) => text.clone(),
+        Node::Secret => HIDDEN.to_owned(),
+        // Lists and mappings have lines of their own.
+        Node::Null | Node::List(_) | Node::Map(_) => "null".to_owned(),
     }
 }
 
@@ -325,19 +242,17 @@ fn scalar(text: &str) -> String {
         && !text.ends_with([':', ' '])
         && !text.chars().any(char::is_control);
     let duration = storage::model::time::parse_duration(text).is_ok() && text != "0";
-    let size = text.ends_with('B') && connectors::units::ConfigSize::parse(text).is_ok();
-    if plain || duration || size { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
+    let size = text.ends_with('B') && connectors::config::units::ConfigSize::parse(text).is_ok();
+    if plain || duration || size {
+        text.to_owned()
+    } else {
+        serde_json::Value::String(text.to_owned()).to_string()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_lose_their_passwords() {
-        assert_eq!(without_password("http://u:p@h:1/x?a=b"), "http://u:<secret>@h:1/x?a=b");
-        assert_eq!(without_password("http://h:1/x@y:z"), "http://h:1/x@y:z");
-    }
 
     #[test]
     fn scalars_are_quoted_where_they_must_be() {

@@ -6,12 +6,15 @@
 //! object store for old blocks, are not in Prometheus.
 
 use super::Warning;
+use connectors::config::schema::Ignored;
+use connectors::config::units::{ConfigDuration, ConfigSize};
+use connectors::config::unsupported::ChunkEncoding;
+use connectors::config_block;
 use connectors::objects::config::ObjectStoreConfig;
-use connectors::units::{ConfigDuration, ConfigSize};
+
 use rules::yaml::ConfigError;
-use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use storage::model::Matcher;
 use storage::store::SeriesRetention;
 
@@ -42,62 +45,84 @@ pub struct StorageBlock {
     pub objects: Option<ObjectStoreConfig>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RawStorage {
-    tsdb: Option<RawTsdb>,
-    retention: Option<Vec<Spanned<RawSeriesRetention>>>,
-    exemplars: Option<RawExemplars>,
-    objects: Option<Spanned<ObjectStoreConfig>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawExemplars {
-    max_exemplars: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSeriesRetention {
-    r#match: String,
-    time: ConfigDuration,
-}
-
-impl RawSeriesRetention {
-    fn check(self) -> Result<SeriesRetention, String> {
-        let matchers = promql::parse_selector(&self.r#match).map_err(|e| e.message())?;
-        if matchers.iter().all(Matcher::matches_empty) {
-            return Err("match must contain at least one non-empty matcher".to_owned());
-        }
-        Ok(SeriesRetention { matchers, time_ms: self.time.0 })
+config_block! {
+    /// `storage`, as written.
+    pub struct StorageKeys as "config.StorageConfig" {
+        /// How samples are stored.
+        tsdb: TsdbKeys = TsdbKeys::default(),
+        /// How long the series of some selectors stay.
+        retention: Vec<Spanned<SeriesRetentionKeys>> = Vec::new(),
+        /// How many exemplars are kept.
+        exemplars: ExemplarKeys = ExemplarKeys::default(),
+        /// Where old blocks go.
+        objects: Option<Spanned<ObjectStoreConfig>> = None,
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawTsdb {
-    out_of_order_time_window: Option<ConfigDuration>,
-    stale_series_compaction_threshold: Option<Spanned<f64>>,
-    chunk_encoding: Option<Spanned<serde_json::Value>>,
-    retention: Option<RawRetention>,
-    path: Option<Spanned<String>>,
-    #[serde(rename = "retention.time")]
-    retention_time: Option<Spanned<ConfigDuration>>,
-    #[serde(rename = "retention.size")]
-    retention_size: Option<Spanned<ConfigSize>>,
-    #[serde(rename = "min-block-duration")]
-    min_block: Option<Spanned<ConfigDuration>>,
-    #[serde(rename = "max-block-duration")]
-    max_block: Option<Spanned<ConfigDuration>>,
+config_block! {
+    /// `storage.exemplars`.
+    pub struct ExemplarKeys as "config.ExemplarsConfig" {
+        /// Most of them.
+        max_exemplars: Option<i64> = None,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawRetention {
-    time: Option<ConfigDuration>,
-    size: Option<ConfigSize>,
-    percentage: Option<Spanned<f64>>,
+config_block! {
+    /// An entry of `storage.retention`.
+    pub struct SeriesRetentionKeys as "storage.retention" {
+        /// A series selector.
+        selector as "match": Option<String> = None,
+        /// How long its series stay.
+        time: Option<ConfigDuration> = None,
+    }
+}
+
+impl SeriesRetentionKeys {
+    fn check(self) -> Result<SeriesRetention, String> {
+        let selector = self.selector.ok_or("the field \"match\" is missing")?;
+        let time = self.time.ok_or("the field \"time\" is missing")?;
+        let matchers = promql::parse_selector(&selector).map_err(|e| e.message())?;
+        if matchers.iter().all(Matcher::matches_empty) {
+            return Err("match must contain at least one non-empty matcher".to_owned());
+        }
+        Ok(SeriesRetention { matchers, time_ms: time.0 })
+    }
+}
+
+config_block! {
+    /// `storage.tsdb`, with the old spellings.
+    pub struct TsdbKeys as "config.TSDBConfig" {
+        /// How late a sample may come.
+        out_of_order_time_window: Option<ConfigDuration> = None,
+        /// When Prometheus compacts its head early.
+        stale_series_compaction_threshold: Option<Spanned<Ignored<f64>>> = None,
+        /// How Prometheus encodes its chunks.
+        chunk_encoding: Option<Spanned<Ignored<ChunkEncoding>>> = None,
+        /// How long samples stay.
+        retention: RetentionKeys = RetentionKeys::default(),
+        /// Old spelling of `--storage.tsdb.path`.
+        path: Option<Spanned<String>> = None,
+        /// Old spelling of `retention: {time: …}`.
+        retention_time as "retention.time": Option<Spanned<ConfigDuration>> = None,
+        /// Old spelling of `retention: {size: …}`.
+        retention_size as "retention.size": Option<Spanned<ConfigSize>> = None,
+        /// Old spelling of `--storage.tsdb.min-block-duration`.
+        min_block as "min-block-duration": Option<Spanned<ConfigDuration>> = None,
+        /// Old spelling of `--storage.tsdb.max-block-duration`.
+        max_block as "max-block-duration": Option<Spanned<ConfigDuration>> = None,
+    }
+}
+
+config_block! {
+    /// `storage.tsdb.retention`.
+    pub struct RetentionKeys as "config.TSDBRetentionConfig" {
+        /// Samples older than this may go.
+        time: Option<ConfigDuration> = None,
+        /// The oldest blocks go when all are larger than this.
+        size: Option<ConfigSize> = None,
+        /// The oldest blocks of Prometheus go when its disk is so full.
+        percentage: Option<Spanned<Ignored<f64>>> = None,
+    }
 }
 
 /// The value of an old spelling, with a warning.
@@ -114,10 +139,10 @@ fn alias<T>(
     Some(value.value)
 }
 
-impl RawStorage {
+impl StorageKeys {
     pub(super) fn check(self, file: &str, warnings: &mut Vec<Warning>) -> Result<StorageBlock, ConfigError> {
         let mut series_retention = Vec::new();
-        for one in self.retention.unwrap_or_default() {
+        for one in self.retention {
             let fix = "write a series selector and a time, such as {match: '{job=\"debug\"}', time: 2d}";
             let fault = |what: String| {
                 ConfigError::at(file, one.referenced, format!("storage.retention: {what}"), fix)
@@ -125,29 +150,14 @@ impl RawStorage {
             series_retention.push(one.value.check().map_err(fault)?);
         }
         let mut objects = None;
-        if let Some(mut one) = self.objects {
-            one.value.resolve_paths(Path::new(file).parent().unwrap_or(Path::new("")));
+        if let Some(one) = self.objects {
             one.value.validate().map_err(|e| {
                 let fix = "write e.g. {url: s3://bucket/prefix, after: 7d}; see docs/objects.md";
                 ConfigError::at(file, one.referenced, format!("storage.objects: {e}"), fix)
             })?;
             objects = Some(one.value);
         }
-        let tsdb = self.tsdb.unwrap_or_default();
-        let retention = tsdb.retention.unwrap_or_default();
-        let mut unused = |place, key: &str| {
-            let what = format!("storage.{key} has no effect in this build");
-            warnings.push(ConfigError::at(file, place, what, "leave it for Prometheus, or remove it"));
-        };
-        if let Some(v) = &tsdb.stale_series_compaction_threshold {
-            unused(v.referenced, "tsdb.stale_series_compaction_threshold");
-        }
-        if let Some(v) = &tsdb.chunk_encoding {
-            unused(v.referenced, "tsdb.chunk_encoding");
-        }
-        if let Some(v) = &retention.percentage {
-            unused(v.referenced, "tsdb.retention.percentage");
-        }
+        let tsdb = self.tsdb;
         let path = alias(file, "path", "the flag --storage.tsdb.path", tsdb.path, warnings);
         let time = alias(
             file,
@@ -171,14 +181,14 @@ impl RawStorage {
         Ok(StorageBlock {
             series_retention,
             path: path.map(PathBuf::from),
-            retention_time: retention.time.map(|v| v.0),
-            retention_size: retention.size.map(|v| v.0),
+            retention_time: tsdb.retention.time.map(|v| v.0),
+            retention_size: tsdb.retention.size.map(|v| v.0),
             old_retention_time: time.map(|v| v.0),
             old_retention_size: size.map(|v| v.0),
             out_of_order_ms: tsdb.out_of_order_time_window.map(|v| v.0),
             min_block: min.map(|v| v.0),
             max_block: max.map(|v| v.0),
-            max_exemplars: self.exemplars.and_then(|e| e.max_exemplars),
+            max_exemplars: self.exemplars.max_exemplars,
             objects,
         })
     }

@@ -35,6 +35,7 @@ mod queries;
 mod replay;
 mod rule_metrics;
 mod search;
+mod secrets;
 mod seeds;
 mod standing;
 mod subscribe;

@@ -1,28 +1,29 @@
 //! The `alerting` block of the configuration: the Alertmanagers, and relabelling of alerts.
 
-use crate::config_block::{deserialize_sections, section};
+use crate::config::block::ConfigKeys;
+use crate::config::schema::Refused;
+use crate::config::units::ConfigDuration;
+use crate::config::unsupported::SigV4;
 use crate::discovery::{ADDRESS, DiscoveredTarget, DiscoveryConfigs};
 use crate::http_client::HttpConfig;
 use crate::scrape::names::NameScheme;
 use crate::scrape::relabel::{RelabelConfig, Relabeler, set_names};
-use crate::units::ConfigDuration;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use crate::{compose_block, config_block, config_keys};
 use storage::model::LabelsBuilder;
 use url::Url;
 
-/// The `alerting` block.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AlertingConfig {
-    /// Relabelling rules for all alerts, applied after the external labels were added.
-    pub alert_relabel_configs: Vec<RelabelConfig>,
-    /// The Alertmanagers.
-    pub alertmanagers: Vec<AlertmanagerConfig>,
+config_block! {
+    /// The `alerting` block.
+    pub struct AlertingConfig as "config.AlertingConfig" {
+        /// Relabelling rules for all alerts, applied after the external labels were added.
+        alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
+        /// The Alertmanagers.
+        alertmanagers: Vec<AlertmanagerConfig> = Vec::new(),
+    }
 }
 
-section! {
-    /// The keys of an Alertmanager block except those of HTTP and discovery.
+config_keys! {
+    /// The keys of an Alertmanager block, but for HTTP and discovery.
     pub struct AlertmanagerKeys {
         /// `http` or `https`.
         scheme: String = "http".to_owned(),
@@ -32,9 +33,9 @@ section! {
         timeout: ConfigDuration = ConfigDuration(10_000),
         /// The API version; only `v2` is supported.
         api_version: String = "v2".to_owned(),
-        /// Accepted by the parser, refused by [`AlertmanagerConfig::check`].
-        sigv4: Option<IgnoredAny> = None,
-        /// Relabelling rules for Alertmanagers.
+        /// Signatures of AWS.
+        sigv4: Refused<SigV4> = Refused::default(),
+        /// Rules for Alertmanagers.
         relabel_configs: Vec<RelabelConfig> = Vec::new(),
         /// Relabelling rules for alerts to these Alertmanagers.
         alert_relabel_configs: Vec<RelabelConfig> = Vec::new(),
@@ -52,7 +53,11 @@ pub struct AlertmanagerConfig {
     pub discovery: DiscoveryConfigs,
 }
 
-deserialize_sections!(AlertmanagerConfig as "config.AlertmanagerConfig" { keys, http, discovery });
+compose_block!(AlertmanagerConfig as "config.AlertmanagerConfig" {
+    keys: AlertmanagerKeys,
+    http: HttpConfig,
+    discovery: DiscoveryConfigs,
+});
 
 const SCHEME: &str = "__scheme__";
 const PATH: &str = "__alerts_path__";
@@ -89,8 +94,8 @@ impl AlertmanagerConfig {
                 keys.api_version
             ));
         }
-        if keys.sigv4.is_some() {
-            return Err("alertmanagers: sigv4 is not supported by this build".into());
+        if let Some(key) = keys.refused() {
+            return Err(format!("alertmanagers: {key} is not supported by this build"));
         }
         if !matches!(keys.scheme.as_str(), "http" | "https") {
             return Err(format!("alertmanagers: scheme {:?} is neither http nor https", keys.scheme));

@@ -5,11 +5,12 @@
 //! `__meta_filepath`.
 
 use super::{DiscoveredTarget, Discoverer, DiscoveryConfigs, TargetGroup, TargetSender, expand};
+use crate::config::path::ConfigPath;
+use crate::config::units::ConfigDuration;
+use crate::config_block;
 use crate::limits;
-use crate::units::ConfigDuration;
 use futures::future::BoxFuture;
 use notify::Watcher;
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,19 +19,13 @@ use std::time::Duration;
 use storage::metrics::{Counter, Metrics};
 use tokio::sync::Notify;
 
-/// One entry of `file_sd_configs`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FileSdConfig {
-    /// Paths; the last part may contain `*`.
-    pub files: Vec<String>,
-    /// Time between refreshes.
-    pub refresh_interval: ConfigDuration,
-}
-
-impl Default for FileSdConfig {
-    fn default() -> Self {
-        FileSdConfig { files: Vec::new(), refresh_interval: ConfigDuration(300_000) }
+config_block! {
+    /// One entry of `file_sd_configs`.
+    pub struct FileSdConfig as "file.SDConfig" {
+        /// Paths; the last part may contain `*`.
+        files: Vec<ConfigPath> = Vec::new(),
+        /// Time between refreshes.
+        refresh_interval: ConfigDuration = ConfigDuration(300_000),
     }
 }
 
@@ -43,7 +38,7 @@ impl FileSdConfig {
         if self.refresh_interval.0 <= 0 {
             return Err("file_sd_configs: refresh_interval must be greater than 0".into());
         }
-        for file in &self.files {
+        for file in self.files.iter().map(|file| &**file) {
             let extension = Path::new(file).extension().and_then(|e| e.to_str()).unwrap_or("");
             if !matches!(extension.to_ascii_lowercase().as_str(), "json" | "yml" | "yaml") {
                 return Err(format!("path name {file:?} is not valid for file discovery"));
@@ -136,7 +131,7 @@ impl FileDiscoverer {
             )
             .ok()?;
         let directories: BTreeSet<PathBuf> =
-            self.config.files.iter().map(|file| directory(Path::new(file))).collect();
+            self.config.files.iter().map(|file| directory(Path::new(&**file))).collect();
         for directory in directories {
             if let Err(error) = watcher.watch(&directory, notify::RecursiveMode::NonRecursive) {
                 tracing::warn!(directory = %directory.display(), %error, "cannot watch; its target files are re-read on schedule only");
@@ -235,7 +230,7 @@ mod tests {
         let pattern = dir.path().join("*.yml").display().to_string();
         let path = dir.path().join("a.yml");
         std::fs::write(&path, "- targets: [a:1]\n  labels: {env: prod}\n").unwrap();
-        let config = FileSdConfig { files: vec![pattern], ..FileSdConfig::default() };
+        let config = FileSdConfig { files: vec![pattern.into()], ..FileSdConfig::default() };
         config.validate().unwrap();
         let config = DiscoveryConfigs { file_sd_configs: vec![config], ..DiscoveryConfigs::default() };
         let metrics = Metrics::default();

@@ -7,28 +7,32 @@
 
 pub mod file;
 pub mod static_config;
+mod unsupported;
 
-use crate::config_block::ConfigBlock;
-use crate::http_client::resolve_path;
-use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess};
+use crate::config::block::ConfigKeys;
+use crate::config::document::NodeSeed;
+use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, key};
+use crate::config_block;
+use serde::de::MapAccess;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use storage::metrics::Metrics;
 use tokio::sync::watch;
+use unsupported::UNSUPPORTED;
 
 /// The label with the address of a target.
 pub const ADDRESS: &str = "__address__";
 
-/// Targets that share labels, as in `static_configs` and target files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TargetGroup {
-    /// The addresses.
-    pub targets: Vec<String>,
-    /// Labels of all targets of the group.
-    pub labels: BTreeMap<String, String>,
+config_block! {
+    /// Targets that share labels, as in `static_configs` and target files.
+    #[derive(Eq)]
+    pub struct TargetGroup as "targetgroup.Group" {
+        /// The addresses.
+        targets: Vec<String> = Vec::new(),
+        /// Labels of all targets of the group.
+        labels: BTreeMap<String, String> = BTreeMap::new(),
+    }
 }
 
 /// The discovery keys of a scrape or Alertmanager block.
@@ -42,55 +46,38 @@ pub struct DiscoveryConfigs {
     pub unsupported: Vec<String>,
 }
 
-impl ConfigBlock for DiscoveryConfigs {
+impl ConfigKeys for DiscoveryConfigs {
+    fn keys() -> Vec<KeySpec> {
+        let supported = [
+            key("static_configs", Vec::<TargetGroup>::KIND),
+            key("file_sd_configs", Vec::<file::FileSdConfig>::KIND),
+        ];
+        supported.into_iter().chain(UNSUPPORTED.iter().copied()).collect()
+    }
+
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         match key {
             "static_configs" => self.static_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
             "file_sd_configs" => self.file_sd_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
-            _ if OTHER_MECHANISMS.contains(&key) => {
-                map.next_value::<IgnoredAny>()?;
+            _ => {
+                let Some(spec) = UNSUPPORTED.iter().find(|spec| spec.name == key) else { return Ok(false) };
+                map.next_value_seed(NodeSeed(spec.kind))?;
                 self.unsupported.push(key.to_owned());
             }
-            _ => return Ok(false),
         }
         Ok(true)
     }
-}
 
-/// Prometheus' mechanisms that this build does not have.
-pub const OTHER_MECHANISMS: &[&str] = &[
-    "aws_sd_configs",
-    "azure_sd_configs",
-    "consul_sd_configs",
-    "digitalocean_sd_configs",
-    "dns_sd_configs",
-    "docker_sd_configs",
-    "dockerswarm_sd_configs",
-    "ec2_sd_configs",
-    "eureka_sd_configs",
-    "gce_sd_configs",
-    "hetzner_sd_configs",
-    "http_sd_configs",
-    "ionos_sd_configs",
-    "kubernetes_sd_configs",
-    "kuma_sd_configs",
-    "lightsail_sd_configs",
-    "linode_sd_configs",
-    "marathon_sd_configs",
-    "nerve_sd_configs",
-    "nomad_sd_configs",
-    "oci_sd_configs",
-    "openstack_sd_configs",
-    "outscale_sd_configs",
-    "ovhcloud_sd_configs",
-    "puppetdb_sd_configs",
-    "scaleway_sd_configs",
-    "serverset_sd_configs",
-    "stackit_sd_configs",
-    "triton_sd_configs",
-    "uyuni_sd_configs",
-    "vultr_sd_configs",
-];
+    fn resolve_paths(&mut self, directory: &Path) {
+        self.file_sd_configs.resolve_paths(directory);
+    }
+
+    fn refused(&self) -> Option<String> {
+        None
+    }
+
+    fn ignored(&self, _: &str, _: Location, _: &mut Vec<IgnoredKey>) {}
+}
 
 impl DiscoveryConfigs {
     /// One warning for each mechanism of `job` that this build does not have.
@@ -101,13 +88,7 @@ impl DiscoveryConfigs {
         self.unsupported.iter().map(warn).collect()
     }
 
-    /// Makes relative paths relative to `dir`.
-    pub fn resolve_paths(&mut self, dir: &Path) {
-        let files = self.file_sd_configs.iter_mut().flat_map(|config| &mut config.files);
-        files.for_each(|file| resolve_path(file, dir));
-    }
-
-    /// Checks what can be checked without running. The error is the text of the first problem.
+    /// Checks what a mechanism can check without running; the text of the first problem.
     pub fn validate(&self) -> Result<(), String> {
         for group in &self.static_configs {
             static_config::validate(group)?;

@@ -1,52 +1,42 @@
 //! `storage.objects` of the configuration: the object store for old blocks, and its credentials.
 //! Keys have the names of the `object_store` crate, which are those of AWS.
 
-use crate::secret::Secret;
-use crate::units::{ConfigDuration, ConfigSize};
-use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use crate::config::path::ConfigPath;
+use crate::config::secret::Secret;
+use crate::config::units::{ConfigDuration, ConfigSize};
+use crate::config::url::ConfigUrl;
+use crate::config_block;
+use std::path::PathBuf;
 use url::Url;
 
-/// `storage.objects`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectStoreConfig {
-    /// `s3://bucket/prefix` or `file:///directory`.
-    pub url: String,
-    /// The age of its newest sample at which a block is moved.
-    #[serde(default = "week")]
-    pub after: ConfigDuration,
-    /// Maximum size of the local cache of cold blocks.
-    #[serde(default = "gigabyte")]
-    pub cache_size: ConfigSize,
-    /// URL of an S3-compatible server; default: AWS.
-    pub endpoint: Option<String>,
-    /// The region of the bucket.
-    pub region: Option<String>,
-    /// Whether `endpoint` may be `http://`.
-    #[serde(default)]
-    pub allow_http: bool,
-    /// Whether the name of the bucket is part of the host name.
-    #[serde(default)]
-    pub virtual_hosted_style: bool,
-    /// The id of the access key.
-    pub access_key_id: Option<String>,
-    /// The secret access key.
-    pub secret_access_key: Option<Secret>,
-    /// A file with the secret access key.
-    pub secret_access_key_file: Option<String>,
-    /// The session token of temporary keys.
-    pub session_token: Option<Secret>,
-    /// Additional trusted certificate authorities, PEM file.
-    pub ca_file: Option<String>,
-}
-
-fn week() -> ConfigDuration {
-    ConfigDuration(7 * 86_400_000)
-}
-
-fn gigabyte() -> ConfigSize {
-    ConfigSize(1 << 30)
+config_block! {
+    /// `storage.objects`.
+    pub struct ObjectStoreConfig as "storage.objects" {
+        /// `s3://bucket/prefix` or `file:///directory`.
+        url: ConfigUrl = ConfigUrl::default(),
+        /// The age of its newest sample at which a block is moved.
+        after: ConfigDuration = ConfigDuration(7 * 86_400_000),
+        /// Maximum size of the local cache of cold blocks.
+        cache_size: ConfigSize = ConfigSize(1 << 30),
+        /// URL of an S3-compatible server; default: AWS.
+        endpoint: Option<ConfigUrl> = None,
+        /// The region of the bucket.
+        region: Option<String> = None,
+        /// Whether `endpoint` may be `http://`.
+        allow_http: bool = false,
+        /// Whether the name of the bucket is part of the host name.
+        virtual_hosted_style: bool = false,
+        /// The id of the access key.
+        access_key_id: Option<String> = None,
+        /// The secret access key.
+        secret_access_key: Option<Secret> = None,
+        /// A file with the secret access key.
+        secret_access_key_file: Option<ConfigPath> = None,
+        /// The session token of temporary keys.
+        session_token: Option<Secret> = None,
+        /// Additional trusted certificate authorities, PEM file.
+        ca_file: Option<ConfigPath> = None,
+    }
 }
 
 /// Where a URL points.
@@ -59,17 +49,13 @@ pub enum ObjectLocation {
 }
 
 impl ObjectStoreConfig {
-    /// Makes the file paths relative to `directory`.
-    pub fn resolve_paths(&mut self, directory: &Path) {
-        for file in [&mut self.secret_access_key_file, &mut self.ca_file].into_iter().flatten() {
-            *file = directory.join(&*file).display().to_string();
-        }
-    }
-
-    /// Parses `url`.
+    /// The place that `url` names.
     pub fn place(&self) -> Result<ObjectLocation, String> {
+        if self.url.expose().is_empty() {
+            return Err("the field \"url\" is missing".to_owned());
+        }
         let bad = |why: &str| Err(format!("url {:?}: {why}", self.url));
-        let url = match Url::parse(&self.url) {
+        let url = match Url::parse(self.url.expose()) {
             Ok(url) => url,
             Err(error) => return bad(&error.to_string()),
         };
@@ -105,7 +91,7 @@ impl ObjectStoreConfig {
         if secret != self.access_key_id.is_some() {
             return Err("access_key_id and secret_access_key (or …_file) go together".to_owned());
         }
-        let plain = self.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.expose().starts_with("http://"));
         if plain && !self.allow_http {
             return Err("endpoint is not encrypted: use https://, or set allow_http: true".to_owned());
         }

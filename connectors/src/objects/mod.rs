@@ -6,11 +6,11 @@
 
 pub mod config;
 
+use crate::config::secret::read_credential;
 use crate::limits::{
     OBJECT_CONNECT_SECONDS, OBJECT_PART_BYTES, OBJECT_REQUEST_SECONDS, OBJECT_REQUESTS, OBJECT_RETRIES,
     OBJECT_RETRY_SECONDS, OBJECTS_LISTED,
 };
-use crate::secret::read_credential;
 use config::{ObjectLocation, ObjectStoreConfig};
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
@@ -69,7 +69,7 @@ impl RemoteObjects {
         Ok(RemoteObjects {
             store,
             prefix: Path::parse(prefix).map_err(|e| e.to_string())?,
-            address: config.url.trim_end_matches('/').to_owned(),
+            address: config.url.expose().trim_end_matches('/').to_owned(),
             turns: Arc::new(Semaphore::new(OBJECT_REQUESTS)),
             runtime: Some(runtime),
         })
@@ -282,7 +282,7 @@ fn builder(
         .with_retry(retry)
         .with_virtual_hosted_style_request(config.virtual_hosted_style);
     if let Some(endpoint) = &config.endpoint {
-        builder = builder.with_endpoint(endpoint);
+        builder = builder.with_endpoint(endpoint.expose());
     }
     if let Some(region) = &config.region {
         builder = builder.with_region(region);

@@ -4,7 +4,9 @@
 //! the global values, checks everything and compiles the relabelling rules. The manager works only
 //! with jobs.
 
-use crate::config_block::{deserialize_sections, section};
+use crate::config::path::ConfigPath;
+use crate::config::schema::plain_values;
+use crate::config::units::{ConfigDuration, ConfigSize};
 use crate::discovery::DiscoveryConfigs;
 use crate::http_client::HttpConfig;
 use crate::limits;
@@ -12,13 +14,13 @@ use crate::native_histogram::HistogramLimits;
 use crate::scrape::appender::HistogramPolicy;
 use crate::scrape::names::{Escaping, NameScheme};
 use crate::scrape::relabel::{RelabelConfig, Relabeler, set_names};
-use crate::units::{ConfigDuration, ConfigSize};
+use crate::{compose_block, config_keys};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 
-section! {
-    /// The keys of `global`, including those that are not about scraping, which other modules use.
+config_keys! {
+    /// The keys of `global`. Those that are not about scraping are read here too, for the caller.
     pub struct GlobalKeys {
         /// Time between scrapes.
         scrape_interval: ConfigDuration = ConfigDuration(60_000),
@@ -31,10 +33,10 @@ section! {
         /// How far in the past rules are evaluated.
         rule_query_offset: ConfigDuration = ConfigDuration(0),
         /// Log file for queries.
-        query_log_file: String = String::new(),
+        query_log_file: ConfigPath = ConfigPath::default(),
         /// Log file for failed scrapes.
-        scrape_failure_log_file: String = String::new(),
-        /// Labels added to alerts and federated series.
+        scrape_failure_log_file: ConfigPath = ConfigPath::default(),
+        /// Labels that alerts and federated series get.
         external_labels: BTreeMap<String, String> = BTreeMap::new(),
         /// Maximum decoded body; 0: our own limit.
         body_size_limit: ConfigSize = ConfigSize(0),
@@ -73,10 +75,10 @@ pub struct GlobalConfig {
     pub keys: GlobalKeys,
 }
 
-deserialize_sections!(GlobalConfig as "config.GlobalConfig" { keys });
+compose_block!(GlobalConfig as "config.GlobalConfig" { keys: GlobalKeys });
 
-section! {
-    /// The keys of a scrape block except those of HTTP and discovery. `None`: use the global value.
+config_keys! {
+    /// The keys of a scrape block, but for HTTP and discovery. `None`: the global value holds.
     pub struct ScrapeKeys {
         /// The name of the job.
         job_name: String = String::new(),
@@ -102,13 +104,8 @@ section! {
         always_scrape_classic_histograms: Option<bool> = None,
         /// Whether to convert classic histograms to native ones with custom buckets.
         convert_classic_histograms_to_nhcb: Option<bool> = None,
-        /// Maximum buckets of a native histogram; the resolution is lowered to meet it. 0: no
-        /// limit.
-        native_histogram_bucket_limit: Option<u64> = None,
-        /// Minimum growth factor between buckets; the resolution is lowered to meet it.
-        native_histogram_min_bucket_factor: Option<f64> = None,
         /// Accepted but not used: failures are in the log and in `/api/v1/targets`.
-        scrape_failure_log_file: Option<String> = None,
+        scrape_failure_log_file: Option<ConfigPath> = None,
         /// Path of the request.
         metrics_path: String = "/metrics".to_owned(),
         /// `http` or `https`.
@@ -127,7 +124,11 @@ section! {
         label_name_length_limit: Option<u64> = None,
         /// Maximum length of a label value.
         label_value_length_limit: Option<u64> = None,
-        /// Number of dropped targets to remember.
+        /// Most buckets of a native histogram; resolution is lowered to meet it. 0: no limit.
+        native_histogram_bucket_limit: Option<u64> = None,
+        /// Least growth from bucket to bucket; resolution is lowered to meet it.
+        native_histogram_min_bucket_factor: Option<f64> = None,
+        /// Dropped targets to remember.
         keep_dropped_targets: Option<u64> = None,
         /// `utf8` or `legacy`: which names metrics and labels may have.
         metric_name_validation_scheme: Option<NameScheme> = None,
@@ -153,7 +154,11 @@ pub struct ScrapeConfig {
     pub discovery: DiscoveryConfigs,
 }
 
-deserialize_sections!(ScrapeConfig as "config.ScrapeConfig" { keys, http, discovery });
+compose_block!(ScrapeConfig as "config.ScrapeConfig" {
+    keys: ScrapeKeys,
+    http: HttpConfig,
+    discovery: DiscoveryConfigs,
+});
 
 /// An exposition format, named as in `scrape_protocols`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -292,6 +297,8 @@ impl PartialEq for ScrapeJob {
             && (self.names, self.escaping) == (other.names, other.escaping)
     }
 }
+
+plain_values! { Text: ScrapeProtocol, NameScheme, Escaping; }
 
 const DEFAULT_TIMEOUT: ConfigDuration = ConfigDuration(10_000);
 

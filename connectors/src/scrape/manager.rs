@@ -4,6 +4,7 @@
 //! A [`ScrapeManager`] has one [`ScrapePool`](super::pool::ScrapePool) per job, which runs as a
 //! task of its own.
 
+use crate::config::units::ConfigDuration;
 use crate::http_client::Peers;
 use crate::limits;
 use crate::scrape::appender::StartRules;
@@ -13,7 +14,6 @@ use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::pool::{JobWithClient, PoolStatus, ScrapePool};
 use crate::scrape::target::{ScrapeUrl, TargetHealth, TargetKey};
 use crate::threads::Niced;
-use crate::units::ConfigDuration;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! rule as configured; [`Relabeler`] is the validated list of rules with compiled patterns.
 //! Patterns have RE2 syntax and are anchored.
 
+use crate::config::schema::plain_values;
+use crate::config_block;
 use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
 use crate::scrape::names::NameScheme;
 use md5::{Digest, Md5};
@@ -13,8 +15,7 @@ use storage::model::LabelsBuilder;
 use storage::model::regex::{AnchoredRegex, expand};
 
 /// What a rule does.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum RelabelAction {
     /// Sets `target_label` to the expanded `replacement` if the pattern matches.
     #[default]
@@ -60,29 +61,27 @@ impl RelabelAction {
     }
 }
 
-/// A rule as configured. Missing keys have Prometheus' defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RelabelConfig {
-    /// The labels whose values are joined.
-    pub source_labels: Vec<String>,
-    /// The separator of the joined values; default `;`.
-    pub separator: Option<String>,
-    /// The label to write; may contain `$1`.
-    pub target_label: String,
-    /// The anchored pattern; default `(.*)`.
-    pub regex: Option<String>,
-    /// The modulus of `hashmod`.
-    pub modulus: u64,
-    /// The value to write; default `$1`.
-    pub replacement: Option<String>,
-    /// What the rule does, in upper or lower case; default `replace`.
-    #[serde(deserialize_with = "action_in_any_case")]
-    pub action: RelabelAction,
-    /// Which names labels may have. Not a key of the rule: comes from the block that contains the
-    /// rule.
-    #[serde(skip)]
-    pub names: NameScheme,
+config_block! {
+    /// A rule as configured. Missing keys have Prometheus' defaults.
+    #[derive(Eq)]
+    pub struct RelabelConfig as "relabel.Config" {
+        /// The labels whose values are joined.
+        source_labels: Vec<String> = Vec::new(),
+        /// The separator of the joined values; default `;`.
+        separator: Option<String> = None,
+        /// The anchored pattern; default `(.*)`.
+        regex: Option<String> = None,
+        /// The modulus of `hashmod`.
+        modulus: u64 = 0,
+        /// The label to write; may contain `$1`.
+        target_label: String = String::new(),
+        /// The value to write; default `$1`.
+        replacement: Option<String> = None,
+        /// What the rule does, in upper or lower case.
+        action: RelabelAction = RelabelAction::Replace;
+        /// Which names labels may have. Not a key of the rule: comes from its block.
+        names: NameScheme = NameScheme::Utf8
+    }
 }
 
 /// Sets which names labels may have for all rules.
@@ -92,12 +91,22 @@ pub fn set_names(configs: &mut [RelabelConfig], names: NameScheme) {
     }
 }
 
-fn action_in_any_case<'de, D: serde::Deserializer<'de>>(d: D) -> Result<RelabelAction, D::Error> {
-    let text = String::deserialize(d)?;
-    let lower = text.to_lowercase();
-    RelabelAction::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&lower))
-        .map_err(|_| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
+impl<'de> Deserialize<'de> for RelabelAction {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use RelabelAction::*;
+        let all = [
+            Replace, Keep, Drop, KeepEqual, DropEqual, HashMod, LabelMap, LabelDrop, LabelKeep, Lowercase,
+            Uppercase,
+        ];
+        let text = String::deserialize(d)?;
+        let lower = text.to_lowercase();
+        all.into_iter()
+            .find(|action| action.as_str() == lower)
+            .ok_or_else(|| serde::de::Error::custom(format_args!("unknown relabel action {text:?}")))
+    }
 }
+
+plain_values! { Text: RelabelAction; }
 
 /// A rule may expand to at most this many times the bytes of a series before the exact size is
 /// computed.

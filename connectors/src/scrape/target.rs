@@ -1,11 +1,11 @@
 //! Targets: makes an address, a path and the labels of the series from discovered labels and
 //! relabelling rules.
 
+use crate::config::units::ConfigDuration;
 use crate::discovery::{ADDRESS, DiscoveredTarget};
 use crate::scrape::appender::HistogramPolicy;
 use crate::scrape::config::ScrapeJob;
 use crate::scrape::metadata::MetadataMap;
-use crate::units::ConfigDuration;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;

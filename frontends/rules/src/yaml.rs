@@ -91,13 +91,7 @@ pub fn parse_with<T: DeserializeOwned>(
         l.is_empty() || l.starts_with('#') || l == "---"
     });
     let text = if empty { "{}" } else { text };
-    serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|e| {
-        let mut fault = explain(file, &e, known);
-        if let Some((line, column)) = key_place(text, &e) {
-            (fault.line, fault.column) = (line, column);
-        }
-        fault
-    })
+    serde_saphyr::from_str_with_options(text, options(text.len())).map_err(|e| explain(file, &e, known))
 }
 
 /// The limits of the parser for a text of this length: as many values as the text can have, because
@@ -123,21 +117,6 @@ fn options(bytes: usize) -> Options {
     options.alias_limits.max_total_replayed_events = YAML_ALIASED;
     options.budget = Some(budget);
     options
-}
-
-/// The position of the key of a "field x not found" error: the error itself has only the beginning
-/// of its mapping, in whose column all its keys are.
-fn key_place(text: &str, error: &serde_saphyr::Error) -> Option<(u64, u64)> {
-    let serde_saphyr::Error::Message { msg, location } = error.without_snippet() else { return None };
-    let (field, _) = not_found(msg)?;
-    let first = location.line();
-    let column = location.column();
-    let is_key = |line: &str| {
-        let here: String = line.chars().skip(column.saturating_sub(1) as usize).collect();
-        here.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with(':'))
-    };
-    let at = text.lines().skip(first.saturating_sub(1) as usize).position(is_key)?;
-    Some((first + at as u64, column))
 }
 
 /// Converts a parser's error.

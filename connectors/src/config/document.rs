@@ -1,0 +1,237 @@
+//! A configuration file as a tree of what may be shown of it. It is read by its schema, so that
+//! numbers, durations and labels keep the spelling of the file and secrets do not get in.
+
+use super::schema::{BlockSchema, ValueKind};
+use super::url::hide_password;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// A value, without its secrets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// No value.
+    Null,
+    /// A boolean or a number, as it is printed.
+    Literal(String),
+    /// Text.
+    Text(String),
+    /// A value that nobody may see.
+    Secret,
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file.
+    Map(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// The value of `key` in a mapping; none for `null`.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        let Node::Map(entries) = self else { return None };
+        entries.iter().find(|(name, value)| name == key && *value != Node::Null).map(|(_, value)| value)
+    }
+
+    /// The text of a scalar that may be seen.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Node::Text(text) | Node::Literal(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl From<bool> for Node {
+    fn from(value: bool) -> Node {
+        Node::Literal(value.to_string())
+    }
+}
+
+impl From<&str> for Node {
+    fn from(text: &str) -> Node {
+        Node::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Node {
+    fn from(text: String) -> Node {
+        Node::Text(text)
+    }
+}
+
+/// Reads a value of a kind.
+#[derive(Copy, Clone)]
+pub struct NodeSeed(pub ValueKind);
+
+impl<'de> DeserializeSeed<'de> for NodeSeed {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Node, D::Error> {
+        d.deserialize_option(MaybeVisitor(self.0))
+    }
+}
+
+/// A value, or `null`.
+struct MaybeVisitor(ValueKind);
+
+impl<'de> Visitor<'de> for MaybeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Node, D::Error> {
+        match self.0 {
+            ValueKind::Flag | ValueKind::Number => d.deserialize_any(AnyVisitor { nested: false }),
+            ValueKind::Any => d.deserialize_any(AnyVisitor { nested: true }),
+            ValueKind::Text | ValueKind::Url | ValueKind::Secret => d.deserialize_str(TextVisitor(self.0)),
+            ValueKind::List(inner) => d.deserialize_seq(ListVisitor(*inner)),
+            ValueKind::Map(inner) => d.deserialize_map(MapVisitor(*inner)),
+            ValueKind::Block(schema) => d.deserialize_map(BlockVisitor(schema())),
+            ValueKind::Table(table) => d.deserialize_map(BlockVisitor(table.schema())),
+        }
+    }
+}
+
+struct TextVisitor(ValueKind);
+
+impl Visitor<'_> for TextVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Node, E> {
+        Ok(match self.0 {
+            ValueKind::Secret if !text.is_empty() => Node::Secret,
+            ValueKind::Url => Node::Text(hide_password(text)),
+            _ => Node::Text(text.to_owned()),
+        })
+    }
+}
+
+/// Scalars that are not text, and with `nested` lists and mappings of them.
+struct AnyVisitor {
+    nested: bool,
+}
+
+impl<'de> Visitor<'de> for AnyVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.nested { "a value" } else { "a number or a boolean" })
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Literal(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Literal(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Literal(value.to_string()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Node, A::Error> {
+        if !self.nested {
+            return Err(A::Error::custom("found a list, expected a number or a boolean"));
+        }
+        ListVisitor(ValueKind::Any).visit_seq(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Node, A::Error> {
+        if !self.nested {
+            return Err(A::Error::custom("found a mapping, expected a number or a boolean"));
+        }
+        MapVisitor(ValueKind::Any).visit_map(map)
+    }
+}
+
+struct ListVisitor(ValueKind);
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = list.next_element_seed(NodeSeed(self.0))? {
+            nodes.push(node);
+        }
+        Ok(Node::List(nodes))
+    }
+}
+
+struct MapVisitor(ValueKind);
+
+impl<'de> Visitor<'de> for MapVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            entries.push((key, map.next_value_seed(NodeSeed(self.0))?));
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+struct BlockVisitor(BlockSchema);
+
+impl<'de> Visitor<'de> for BlockVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a mapping for {}", self.0.name)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let node = match self.0.kind(&key) {
+                Some(kind) => map.next_value_seed(NodeSeed(kind))?,
+                // Only blocks that this build does not have get here with a key that nobody knows.
+                // It may be a secret of a later Prometheus.
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    Node::Secret
+                }
+            };
+            entries.push((key, node));
+        }
+        Ok(Node::Map(entries))
+    }
+}

@@ -1,0 +1,56 @@
+//! Names of files in a configuration, which count from the directory of the file they stand in.
+
+use super::schema::{ConfigValue, ValueKind};
+use serde::Deserialize;
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+
+/// A path of a configuration file; empty: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ConfigPath(String);
+
+impl ConfigPath {
+    /// Makes a relative path count from `directory`; an empty one stays, it stands for none.
+    pub fn resolve(&mut self, directory: &Path) {
+        if !self.0.is_empty() {
+            // Both were text of the configuration or of the command line, so nothing is lost here.
+            self.0 = directory.join(&self.0).to_string_lossy().into_owned();
+        }
+    }
+}
+
+impl ConfigValue for ConfigPath {
+    const KIND: ValueKind = ValueKind::Text;
+
+    fn resolve_paths(&mut self, directory: &Path) {
+        self.resolve(directory);
+    }
+}
+
+impl From<String> for ConfigPath {
+    fn from(path: String) -> ConfigPath {
+        ConfigPath(path)
+    }
+}
+
+impl From<&str> for ConfigPath {
+    fn from(path: &str) -> ConfigPath {
+        ConfigPath(path.to_owned())
+    }
+}
+
+impl Deref for ConfigPath {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,186 @@
+//! Blocks that Prometheus knows and this build does not use: their keys as in Prometheus 3.14, so
+//! that they are shown without secrets.
+
+use super::document::{Node, NodeSeed};
+use super::schema::ValueKind::{Any, Flag, List, Map, Number, Secret, Table, Text, Url};
+use super::schema::{BlockTable, ConfigValue, ValueKind, key};
+use crate::http_client::TlsConfig;
+use crate::scrape::relabel::RelabelConfig;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer};
+use std::marker::PhantomData;
+
+/// A value that is only shown. `T` says what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown<T> {
+    /// The value, without its secrets.
+    pub node: Node,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<'de, T: ConfigValue> Deserialize<'de> for Shown<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(Shown { node: NodeSeed(T::KIND).deserialize(d)?, kind: PhantomData })
+    }
+}
+
+impl<T: ConfigValue> ConfigValue for Shown<T> {
+    const KIND: ValueKind = T::KIND;
+}
+
+/// Names blocks that stand in a table only.
+macro_rules! tables {
+    ($($(#[$meta:meta])* $name:ident as $shown:literal, http: $http:literal, [$($spec:expr),* $(,)?];)*) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum $name {}
+
+        impl ConfigValue for $name {
+            const KIND: ValueKind =
+                Table(&BlockTable { name: $shown, http: $http, keys: &[$($spec),*] });
+        }
+    )* };
+}
+
+tables! {
+    /// `oauth2`.
+    OAuth2 as "config.OAuth2", http: false, [
+        key("client_id", Text),
+        key("client_secret", Secret),
+        key("client_secret_file", Text),
+        key("client_certificate_key_id", Text),
+        key("client_certificate_key", Secret),
+        key("client_certificate_key_file", Text),
+        key("grant_type", Text),
+        key("signature_algorithm", Text),
+        key("iss", Text),
+        key("audience", Text),
+        key("claims", Map(&Any)),
+        key("scopes", List(&Text)),
+        key("token_url", Url),
+        key("endpoint_params", Map(&Text)),
+        key("tls_config", TlsConfig::KIND),
+        key("proxy_url", Url),
+        key("no_proxy", Text),
+        key("proxy_from_environment", Flag),
+        key("proxy_connect_header", Map(&List(&Secret))),
+    ];
+    /// `sigv4`.
+    SigV4 as "sigv4.SigV4Config", http: false, [
+        key("region", Text),
+        key("access_key", Text),
+        key("secret_key", Secret),
+        key("profile", Text),
+        key("role_arn", Text),
+        key("external_id", Text),
+        key("use_fips_sts_endpoint", Flag),
+        key("service_name", Text),
+    ];
+    /// `azuread`.
+    AzureAd as "azuread.AzureADConfig", http: false, [
+        key("managed_identity", ManagedIdentity::KIND),
+        key("workload_identity", WorkloadIdentity::KIND),
+        key("oauth", AzureOAuth::KIND),
+        key("sdk", AzureSdk::KIND),
+        key("certificate", AzureCertificate::KIND),
+        key("cloud", Text),
+        key("scope", Text),
+    ];
+    /// `azuread.managed_identity`.
+    ManagedIdentity as "azuread.ManagedIdentityConfig", http: false, [key("client_id", Text)];
+    /// `azuread.workload_identity`.
+    WorkloadIdentity as "azuread.WorkloadIdentityConfig", http: false, [
+        key("client_id", Text),
+        key("tenant_id", Text),
+        key("token_file_path", Text),
+    ];
+    /// `azuread.oauth`.
+    AzureOAuth as "azuread.OAuthConfig", http: false, [
+        key("client_id", Text),
+        key("client_secret", Secret),
+        key("tenant_id", Text),
+    ];
+    /// `azuread.sdk`.
+    AzureSdk as "azuread.SDKConfig", http: false, [key("tenant_id", Text)];
+    /// `azuread.certificate`.
+    AzureCertificate as "azuread.CertificateConfig", http: false, [
+        key("client_id", Text),
+        key("tenant_id", Text),
+        key("certificate_path", Text),
+        key("certificate_key_path", Text),
+        key("certificate_password", Secret),
+        key("send_certificate_chain", Flag),
+    ];
+    /// `google_iam`.
+    GoogleIam as "googleiam.Config", http: false, [key("credentials_file", Text)];
+    /// An entry of `remote_write`.
+    RemoteWrite as "config.RemoteWriteConfig", http: true, [
+        key("url", Url),
+        key("remote_timeout", Text),
+        key("headers", Map(&Text)),
+        key("write_relabel_configs", List(&RelabelConfig::KIND)),
+        key("name", Text),
+        key("send_exemplars", Flag),
+        key("send_native_histograms", Flag),
+        key("round_robin_dns", Flag),
+        key("protobuf_message", Text),
+        key("queue_config", RemoteQueue::KIND),
+        key("metadata_config", RemoteMetadata::KIND),
+        key("sigv4", SigV4::KIND),
+        key("azuread", AzureAd::KIND),
+        key("google_iam", GoogleIam::KIND),
+    ];
+    /// `queue_config`.
+    RemoteQueue as "config.QueueConfig", http: false, [
+        key("capacity", Number),
+        key("max_shards", Number),
+        key("min_shards", Number),
+        key("max_samples_per_send", Number),
+        key("batch_send_deadline", Text),
+        key("min_backoff", Text),
+        key("max_backoff", Text),
+        key("retry_on_http_429", Flag),
+        key("sample_age_limit", Text),
+    ];
+    /// `metadata_config`.
+    RemoteMetadata as "config.MetadataConfig", http: false, [
+        key("send", Flag),
+        key("send_interval", Text),
+        key("max_samples_per_send", Number),
+    ];
+    /// An entry of `remote_read`.
+    RemoteRead as "config.RemoteReadConfig", http: true, [
+        key("url", Url),
+        key("remote_timeout", Text),
+        key("chunked_read_limit", Number),
+        key("headers", Map(&Text)),
+        key("read_recent", Flag),
+        key("name", Text),
+        key("required_matchers", Map(&Text)),
+        key("filter_external_labels", Flag),
+    ];
+    /// `tracing`.
+    Tracing as "config.TracingConfig", http: false, [
+        key("client_type", Text),
+        key("endpoint", Url),
+        key("sampling_fraction", Number),
+        key("insecure", Flag),
+        key("tls_config", TlsConfig::KIND),
+        key("headers", Map(&Text)),
+        key("compression", Text),
+        key("timeout", Text),
+    ];
+    /// `otlp`.
+    Otlp as "config.OTLPConfig", http: false, [
+        key("promote_all_resource_attributes", Flag),
+        key("promote_resource_attributes", List(&Text)),
+        key("ignore_resource_attributes", List(&Text)),
+        key("translation_strategy", Text),
+        key("keep_identifying_resource_attributes", Flag),
+        key("convert_histograms_to_nhcb", Flag),
+        key("promote_scope_metadata", Flag),
+        key("label_name_underscore_sanitization", Flag),
+        key("label_name_preserve_multiple_underscores", Flag),
+    ];
+    /// `storage.tsdb.chunk_encoding`.
+    ChunkEncoding as "config.ChunkEncodingConfig", http: false, [key("floats", Text)];
+}

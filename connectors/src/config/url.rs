@@ -1,0 +1,77 @@
+//! URLs of a configuration, which may hold a password.
+
+use super::secret::HIDDEN;
+use serde::Deserialize;
+use std::fmt;
+use url::Url;
+
+/// A URL as the file writes it. `Debug` and `Display` hide its password.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ConfigUrl(String);
+
+impl ConfigUrl {
+    /// The whole text, for the code that connects to it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ConfigUrl {
+    fn from(url: &str) -> ConfigUrl {
+        ConfigUrl(url.to_owned())
+    }
+}
+
+impl From<String> for ConfigUrl {
+    fn from(url: String) -> ConfigUrl {
+        ConfigUrl(url)
+    }
+}
+
+impl fmt::Debug for ConfigUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", hide_password(&self.0))
+    }
+}
+
+impl fmt::Display for ConfigUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hide_password(&self.0))
+    }
+}
+
+/// A URL whose password is hidden. All of it is hidden if it has an `@` and cannot be parsed, since
+/// nobody knows then where its password ends.
+pub fn hide_password(url: &str) -> String {
+    let understood = !url.contains('@') || Url::parse(url).is_ok();
+    match url.split_once("://") {
+        Some((scheme, rest)) if understood => {
+            let authority_end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+            let (authority, tail) = rest.split_at(authority_end);
+            let user_and_host =
+                authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host)));
+            match user_and_host {
+                Some((user, host)) => format!("{scheme}://{user}:{HIDDEN}@{host}{tail}"),
+                None => url.to_owned(),
+            }
+        }
+        None if !url.contains('@') => url.to_owned(),
+        _ => HIDDEN.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_their_passwords() {
+        assert_eq!(hide_password("http://u:p@h:1/x?a=b"), "http://u:<secret>@h:1/x?a=b");
+        assert_eq!(hide_password("http://h:1/x@y:z"), "http://h:1/x@y:z");
+        assert_eq!(hide_password("http://h/x"), "http://h/x");
+        assert_eq!(hide_password("/etc/x"), "/etc/x");
+        assert_eq!(hide_password("u:p@h:80"), "<secret>");
+        assert_eq!(hide_password("http://u:p/w@h:1"), "<secret>");
+    }
+}

@@ -1,0 +1,84 @@
+//! Prometheus' mechanisms that this build does not have. Their blocks are accepted and give a
+//! warning, so that files load; their keys are known here, so that `/api/v1/status/config` shows
+//! them without secrets. A mechanism that is added leaves this table.
+
+use crate::config::schema::ValueKind::{Flag, List, Map, Number, Secret, Table, Text, Url};
+use crate::config::schema::{BlockTable, ConfigValue, KeySpec, key};
+use crate::http_client::TlsConfig;
+
+/// `filters` of AWS and Docker.
+const FILTER: BlockTable =
+    BlockTable { name: "aws.Filter", http: false, keys: &[key("name", Text), key("values", List(&Text))] };
+
+/// `namespaces` of Kubernetes.
+const NAMESPACES: BlockTable = BlockTable {
+    name: "kubernetes.NamespaceDiscovery",
+    http: false,
+    keys: &[key("own_namespace", Flag), key("names", List(&Text))],
+};
+
+/// `selectors` of Kubernetes.
+const SELECTOR: BlockTable = BlockTable {
+    name: "kubernetes.SelectorConfig",
+    http: false,
+    keys: &[key("role", Text), key("label", Text), key("field", Text)],
+};
+
+/// `attach_metadata` of Kubernetes.
+const ATTACH_METADATA: BlockTable = BlockTable {
+    name: "kubernetes.AttachMetadataConfig",
+    http: false,
+    keys: &[
+        key("node", Flag),
+        key("namespace", Flag),
+        key("deployment", Flag),
+        key("job", Flag),
+        key("cronjob", Flag),
+    ],
+};
+
+/// The key of a mechanism: a list of blocks with these keys, and with those of HTTP clients.
+macro_rules! mechanism {
+    ($key:literal as $block:literal, http: $http:literal, [$($spec:expr),* $(,)?]) => {
+        key($key, List(&Table(&BlockTable { name: $block, http: $http, keys: &[$($spec),*] })))
+    };
+}
+
+/// The keys, as in Prometheus 3.14's `discovery/*/*.go`.
+pub(super) const UNSUPPORTED: &[KeySpec] = &[
+    mechanism!("aws_sd_configs" as "aws.SDConfig", http: true, [key("role", Text), key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number), key("filters", List(&Table(&FILTER))), key("clusters", List(&Text))]),
+    mechanism!("azure_sd_configs" as "azure.SDConfig", http: true, [key("environment", Text), key("port", Number), key("subscription_id", Text), key("tenant_id", Text), key("client_id", Text), key("client_secret", Secret), key("refresh_interval", Text), key("authentication_method", Text), key("resource_group", Text)]),
+    mechanism!("consul_sd_configs" as "consul.SDConfig", http: true, [key("server", Url), key("path_prefix", Text), key("token", Secret), key("datacenter", Text), key("namespace", Text), key("partition", Text), key("tag_separator", Text), key("scheme", Text), key("username", Text), key("password", Secret), key("allow_stale", Flag), key("refresh_interval", Text), key("services", List(&Text)), key("tags", List(&Text)), key("node_meta", Map(&Text)), key("filter", Text), key("health_filter", Text)]),
+    mechanism!("digitalocean_sd_configs" as "digitalocean.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number), key("role", Text)]),
+    mechanism!("dns_sd_configs" as "dns.SDConfig", http: false, [key("names", List(&Text)), key("refresh_interval", Text), key("type", Text), key("port", Number)]),
+    mechanism!("docker_sd_configs" as "moby.DockerSDConfig", http: true, [key("host", Url), key("port", Number), key("filters", List(&Table(&FILTER))), key("host_networking_host", Text), key("refresh_interval", Text), key("match_first_network", Flag)]),
+    mechanism!("dockerswarm_sd_configs" as "moby.DockerSwarmSDConfig", http: true, [key("host", Url), key("role", Text), key("port", Number), key("filters", List(&Table(&FILTER))), key("refresh_interval", Text)]),
+    mechanism!("ec2_sd_configs" as "aws.EC2SDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number), key("filters", List(&Table(&FILTER)))]),
+    mechanism!("ecs_sd_configs" as "aws.ECSSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("request_concurrency", Number)]),
+    mechanism!("elasticache_sd_configs" as "aws.ElasticacheSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("request_concurrency", Number)]),
+    mechanism!("eureka_sd_configs" as "eureka.SDConfig", http: true, [key("server", Url), key("refresh_interval", Text)]),
+    mechanism!("gce_sd_configs" as "gce.SDConfig", http: false, [key("project", Text), key("zone", Text), key("filter", Text), key("refresh_interval", Text), key("port", Number), key("tag_separator", Text)]),
+    mechanism!("hetzner_sd_configs" as "hetzner.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number), key("role", Text), key("label_selector", Text)]),
+    mechanism!("http_sd_configs" as "http.SDConfig", http: true, [key("refresh_interval", Text), key("url", Url)]),
+    mechanism!("ionos_sd_configs" as "ionos.SDConfig", http: true, [key("datacenter_id", Text), key("refresh_interval", Text), key("port", Number)]),
+    mechanism!("kubernetes_sd_configs" as "kubernetes.SDConfig", http: true, [key("api_server", Url), key("role", Text), key("kubeconfig_file", Text), key("namespaces", Table(&NAMESPACES)), key("selectors", List(&Table(&SELECTOR))), key("attach_metadata", Table(&ATTACH_METADATA))]),
+    mechanism!("kuma_sd_configs" as "xds.SDConfig", http: true, [key("refresh_interval", Text), key("fetch_timeout", Text), key("server", Url), key("client_id", Text)]),
+    mechanism!("lightsail_sd_configs" as "aws.LightsailSDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number)]),
+    mechanism!("linode_sd_configs" as "linode.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number), key("tag_separator", Text), key("region", Text)]),
+    mechanism!("marathon_sd_configs" as "marathon.SDConfig", http: true, [key("servers", List(&Url)), key("refresh_interval", Text), key("auth_token", Secret), key("auth_token_file", Text)]),
+    mechanism!("msk_sd_configs" as "aws.MSKSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("request_concurrency", Number)]),
+    mechanism!("nerve_sd_configs" as "zookeeper.NerveSDConfig", http: false, [key("servers", List(&Url)), key("paths", List(&Text)), key("timeout", Text)]),
+    mechanism!("nomad_sd_configs" as "nomad.SDConfig", http: true, [key("allow_stale", Flag), key("namespace", Text), key("refresh_interval", Text), key("region", Text), key("server", Url), key("tag_separator", Text)]),
+    mechanism!("oci_sd_configs" as "oci.SDConfig", http: true, [key("auth", Text), key("tenancy", Text), key("user", Text), key("fingerprint", Text), key("key_file", Text), key("key_passphrase", Secret), key("key_passphrase_file", Text), key("region", Text), key("compartments", List(&Text)), key("port", Number), key("refresh_interval", Text)]),
+    mechanism!("openstack_sd_configs" as "openstack.SDConfig", http: false, [key("identity_endpoint", Url), key("username", Text), key("userid", Text), key("password", Secret), key("project_name", Text), key("project_id", Text), key("domain_name", Text), key("domain_id", Text), key("application_credential_name", Text), key("application_credential_id", Text), key("application_credential_secret", Secret), key("role", Text), key("region", Text), key("refresh_interval", Text), key("port", Number), key("all_tenants", Flag), key("tls_config", TlsConfig::KIND), key("availability", Text)]),
+    mechanism!("outscale_sd_configs" as "outscale.SDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("secret_key_file", Text), key("refresh_interval", Text), key("port", Number)]),
+    mechanism!("ovhcloud_sd_configs" as "ovhcloud.SDConfig", http: false, [key("endpoint", Url), key("application_key", Text), key("application_secret", Secret), key("consumer_key", Secret), key("refresh_interval", Text), key("service", Text)]),
+    mechanism!("puppetdb_sd_configs" as "puppetdb.SDConfig", http: true, [key("refresh_interval", Text), key("url", Url), key("query", Text), key("include_parameters", Flag), key("port", Number)]),
+    mechanism!("rds_sd_configs" as "aws.RDSSDConfig", http: true, [key("region", Text), key("endpoint", Url), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("clusters", List(&Text)), key("port", Number), key("refresh_interval", Text), key("filters", List(&Table(&FILTER))), key("request_concurrency", Number)]),
+    mechanism!("scaleway_sd_configs" as "scaleway.SDConfig", http: true, [key("project_id", Text), key("api_url", Url), key("zone", Text), key("access_key", Text), key("secret_key", Secret), key("secret_key_file", Text), key("name_filter", Text), key("tags_filter", List(&Text)), key("refresh_interval", Text), key("port", Number), key("role", Text)]),
+    mechanism!("serverset_sd_configs" as "zookeeper.ServersetSDConfig", http: false, [key("servers", List(&Url)), key("paths", List(&Text)), key("timeout", Text)]),
+    mechanism!("stackit_sd_configs" as "stackit.SDConfig", http: true, [key("project", Text), key("refresh_interval", Text), key("port", Number), key("region", Text), key("endpoint", Url), key("service_account_key", Secret), key("private_key", Secret), key("service_account_key_path", Text), key("private_key_path", Text), key("credentials_file_path", Text)]),
+    mechanism!("triton_sd_configs" as "triton.SDConfig", http: false, [key("account", Text), key("role", Text), key("dns_suffix", Text), key("endpoint", Url), key("groups", List(&Text)), key("port", Number), key("refresh_interval", Text), key("tls_config", TlsConfig::KIND), key("version", Number)]),
+    mechanism!("uyuni_sd_configs" as "uyuni.SDConfig", http: true, [key("server", Url), key("username", Text), key("password", Secret), key("entitlement", Text), key("separator", Text), key("refresh_interval", Text)]),
+    mechanism!("vultr_sd_configs" as "vultr.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number)]),
+];

@@ -1,0 +1,145 @@
+//! Configurations with a canary in every secret field of every block that Prometheus 3.14 knows. The
+//! lists are from its sources (`Secret` in `discovery/*/*.go`, `config`, `common/config`, `sigv4`,
+//! `azuread`), not from this build's schemas, which they test.
+
+/// What must be seen nowhere.
+pub const CANARY: &str = "CANARY";
+
+/// What a block has besides its own secrets.
+#[derive(Copy, Clone)]
+enum Shared {
+    Http,
+    Tls,
+    Alone,
+}
+
+use Shared::{Alone, Http, Tls};
+
+/// Mechanisms that this build does not have: key, shared keys, own secrets.
+const MECHANISMS: &[(&str, Shared, &[&str])] = &[
+    ("aws_sd_configs", Http, &["secret_key"]),
+    ("azure_sd_configs", Http, &["client_secret"]),
+    ("consul_sd_configs", Http, &["token", "password"]),
+    ("digitalocean_sd_configs", Http, &[]),
+    ("dns_sd_configs", Alone, &[]),
+    ("docker_sd_configs", Http, &[]),
+    ("dockerswarm_sd_configs", Http, &[]),
+    ("ec2_sd_configs", Http, &["secret_key"]),
+    ("ecs_sd_configs", Http, &["secret_key"]),
+    ("elasticache_sd_configs", Http, &["secret_key"]),
+    ("eureka_sd_configs", Http, &[]),
+    ("gce_sd_configs", Alone, &[]),
+    ("hetzner_sd_configs", Http, &[]),
+    ("ionos_sd_configs", Http, &[]),
+    ("kubernetes_sd_configs", Http, &[]),
+    ("kuma_sd_configs", Http, &[]),
+    ("lightsail_sd_configs", Http, &["secret_key"]),
+    ("linode_sd_configs", Http, &[]),
+    ("marathon_sd_configs", Http, &["auth_token"]),
+    ("msk_sd_configs", Http, &["secret_key"]),
+    ("nerve_sd_configs", Alone, &[]),
+    ("nomad_sd_configs", Http, &[]),
+    ("oci_sd_configs", Http, &["key_passphrase"]),
+    ("openstack_sd_configs", Tls, &["password", "application_credential_secret"]),
+    ("outscale_sd_configs", Http, &["secret_key"]),
+    ("ovhcloud_sd_configs", Alone, &["application_secret", "consumer_key"]),
+    ("puppetdb_sd_configs", Http, &[]),
+    ("rds_sd_configs", Http, &["secret_key"]),
+    ("scaleway_sd_configs", Http, &["secret_key"]),
+    ("serverset_sd_configs", Alone, &[]),
+    ("stackit_sd_configs", Http, &["service_account_key", "private_key"]),
+    ("triton_sd_configs", Tls, &[]),
+    ("uyuni_sd_configs", Http, &["password"]),
+    ("vultr_sd_configs", Http, &[]),
+];
+
+/// A client's options with all that can be secret, whether they exclude each other or not.
+const HTTP: &str = "basic_auth: {username: u, password: CANARY}, authorization: {credentials: CANARY}, \
+    bearer_token: CANARY, oauth2: {client_id: i, client_secret: CANARY, client_certificate_key: CANARY, \
+    tls_config: {key: CANARY}, token_url: 'http://u:CANARY@t/', proxy_url: 'http://u:CANARY@p:1', \
+    proxy_connect_header: {X-A: [CANARY]}}, tls_config: {key: CANARY}, proxy_url: 'http://u:CANARY@p:1', \
+    proxy_connect_header: {X-A: [CANARY]}, http_headers: {X-A: {values: [shown], secrets: [CANARY, CANARY]}}";
+
+/// Client options with one kind of secret each, which this build supports.
+const SUPPORTED_HTTP: &[&str] = &[
+    "basic_auth: {username: u, password: CANARY}",
+    "authorization: {credentials: CANARY}",
+    "bearer_token: CANARY",
+    "proxy_url: 'http://u:CANARY@127.0.0.1:9'",
+    "http_headers: {X-A: {values: [shown], secrets: [CANARY]}}",
+];
+
+/// A file that loads. `{self}` is a port of this machine.
+pub fn accepted() -> String {
+    let mut text = String::from("global: {scrape_interval: 1s, external_labels: {token: label-1}}\n");
+    text.push_str("scrape_configs:\n");
+    for (at, http) in SUPPORTED_HTTP.iter().enumerate() {
+        let targets = "static_configs: [{targets: ['127.0.0.1:9'], labels: {key: label-2, password: 'x://u:label-3@h'}}]";
+        text.push_str(&format!("- {{job_name: s{at}, {targets}, {http}}}\n"));
+    }
+    for (key, shared, secrets) in MECHANISMS {
+        let own = secrets.iter().map(|secret| format!("{secret}: CANARY"));
+        let shared = match shared {
+            Http => vec![HTTP.to_owned()],
+            Tls => vec!["tls_config: {key: CANARY}".to_owned()],
+            Alone => vec![],
+        };
+        let future = std::iter::once("a_key_of_later: CANARY".to_owned());
+        let all: Vec<String> = own.chain(shared).chain(future).collect();
+        text.push_str(&format!("- {{job_name: {key}, {key}: [{{{}}}]}}\n", all.join(", ")));
+    }
+    text.push_str("alerting:\n  alertmanagers:\n");
+    for http in SUPPORTED_HTTP {
+        text.push_str(&format!("  - {{static_configs: [{{targets: ['127.0.0.1:9']}}], {http}}}\n"));
+    }
+    let sigv4 = "sigv4: {secret_key: CANARY}";
+    let azure = "azuread: {oauth: {client_secret: CANARY}, certificate: {certificate_password: CANARY}}";
+    let url = "url: 'http://u:CANARY@127.0.0.1:9/x'";
+    text.push_str(&format!("remote_write: [{{{url}, {sigv4}, {azure}, {HTTP}}}]\n"));
+    text.push_str(&format!("remote_read: [{{{url}, {HTTP}}}]\n"));
+    text.push_str("tracing: {endpoint: '127.0.0.1:9', tls_config: {key: CANARY}}\n");
+    text
+}
+
+/// Files that are refused, each for another reason.
+pub fn refused() -> Vec<String> {
+    let job = |keys: &str| format!("scrape_configs:\n- {{job_name: a, {keys}}}\n");
+    let alertmanager = |keys: &str| format!("alerting:\n  alertmanagers:\n  - {{{keys}}}\n");
+    let mut files = Vec::new();
+    for keys in [
+        "oauth2: {client_secret: CANARY}",
+        "proxy_connect_header: {X-A: [CANARY]}",
+        "tls_config: {cert: x, key: CANARY}",
+        "tls_config: {key: CANARY}",
+        "tls_config: {key: CANARY, server_name: x}",
+        "basic_auth: {password: CANARY, password_file: x}",
+        "basic_auth: {password: CANARY}, bearer_token: CANARY",
+        "authorization: {type: basic, credentials: CANARY}",
+        "proxy_url: 'http://u:CANARY@[h'",
+        // The wrong type where a secret stands.
+        "basic_auth: CANARY",
+        "basic_auth: [CANARY]",
+        "basic_auth: {password: [CANARY]}",
+        "basic_auth: {password: {a: CANARY}}",
+        "bearer_token: [CANARY]",
+        "http_headers: {X-A: CANARY}",
+        "http_headers: {X-A: {secrets: CANARY}}",
+        "http_headers: {X-A: {secrets: {a: CANARY}}}",
+        "tls_config: CANARY",
+        // A fault behind a secret.
+        "basic_auth: {password: CANARY, nobody_knows: 1}",
+        "bearer_token: CANARY, nobody_knows: 1",
+    ] {
+        files.push(job(keys));
+        files.push(alertmanager(keys));
+    }
+    files.push(alertmanager("sigv4: {secret_key: CANARY}"));
+    files.push(job("consul_sd_configs: [{token: [CANARY]}]"));
+    files.push(job("consul_sd_configs: CANARY"));
+    files.push("remote_write: [{azuread: {oauth: {client_secret: CANARY}}}]\n".to_owned());
+    files.push("remote_write: [{url: 'http://u:CANARY@h', sigv4: {secret_key: [CANARY]}}]\n".to_owned());
+    files.push("storage: {objects: {url: 's3://u:CANARY@b'}}\n".to_owned());
+    files.push("storage: {objects: {url: 's3://b', secret_access_key: CANARY}}\n".to_owned());
+    files.push("storage: {objects: {url: 's3://b', session_token: [CANARY]}}\n".to_owned());
+    files
+}
