@@ -1,4 +1,5 @@
-//! The configuration file and the command line, as a user meets them: golden files and tables.
+//! Tests of the configuration file and the command line from the view of a user: golden files and
+//! tables.
 #![allow(dead_code, reason = "the binary uses the rest")]
 
 #[path = "../src/config/mod.rs"]
@@ -245,7 +246,7 @@ fn defaults_depend_on_the_configuration_file() {
     assert_eq!(rooted.route_prefix(), "/");
 }
 
-/// What the server keeps with these flags and this `storage.tsdb` block, as the API shows it.
+/// The retention for these flags and this `storage.tsdb` block, as the API shows it.
 fn kept(args: &[&str], tsdb: &str) -> String {
     let flags = flags::parse(args.iter().copied()).unwrap();
     let (config, _) = load(&format!("storage: {{tsdb: {tsdb}}}\n")).unwrap();
@@ -365,14 +366,14 @@ fn wrong_flags_say_what_to_do() {
     assert!(flags::parse(["--version"]).unwrap_err().text.contains(env!("CARGO_PKG_VERSION")));
 }
 
-/// A configuration of a size.
+/// Makes a configuration of a given size.
 type Text = fn(usize) -> String;
 
 fn list(n: usize, item: impl Fn(usize) -> String) -> String {
     (0..n).map(item).collect()
 }
 
-/// With one job, which has these keys.
+/// A configuration with one job that has these keys.
 fn job(keys: &str) -> String {
     format!("scrape_configs:\n- job_name: j\n{keys}")
 }
@@ -426,8 +427,8 @@ fn twice_the_configuration_costs_at_most_a_little_more_than_twice() {
     testing::assert_proportional("a job that comes twice", 200, twice, |text| load(text).unwrap_err());
 }
 
-/// What a job inherits of `global`, in the place that Prometheus 3.14 gives it; patterns of files
-/// as seen from the working directory.
+/// The keys that a job inherits from `global`, in the order of Prometheus 3.14; file patterns are
+/// relative to the working directory.
 #[test]
 fn jobs_print_what_they_inherit() {
     let text = "global: {scrape_native_histograms: true, sample_limit: 7, metric_name_validation_scheme: legacy}\n\

@@ -1,5 +1,5 @@
-//! Out and in again: what `perennial export` writes is what is stored, other programs read it, and
-//! `perennial import` makes the same of it.
+//! Tests export and import: `perennial export` writes what is stored, other programs can read it,
+//! and `perennial import` restores it.
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -19,7 +19,7 @@ use support::daemon::python;
 use support::server::binary_under_test;
 
 const RANGE_MS: i64 = 10_000;
-/// Times with milliseconds of every kind.
+/// A start time with milliseconds, so that the formats must not round.
 const START: i64 = 1_795_248_371_731;
 
 fn open(dir: &Path) -> Arc<Store> {
@@ -41,7 +41,7 @@ fn labels(name: &str, kind: &str) -> Labels {
     ])
 }
 
-/// Series that are hard to write, one of another metric, and one of histograms.
+/// Writes series with difficult names and values, one of another metric, and one of histograms.
 fn fill(dir: &Path) {
     let store = open(dir);
     let odd =
@@ -83,7 +83,7 @@ fn fill(dir: &Path) {
     store.close().expect("closed");
 }
 
-/// Every sample as a line; stale markers and NaN as text formats have them if `plain`.
+/// Every sample as a line; if `plain`, with stale markers and NaN as text formats have them.
 fn contents(dir: &Path, plain: bool) -> BTreeSet<String> {
     let store = open(dir);
     let mut all = BTreeSet::new();
@@ -141,7 +141,7 @@ fn assert_same(found: &BTreeSet<String>, want: &BTreeSet<String>, what: &str) {
     assert!(missing.is_empty() && phantom.is_empty(), "{what}: missing {missing:?}, phantom {phantom:?}");
 }
 
-/// Every file with its content; not the lock, which is there while somebody reads.
+/// Every file with its content, except the lock, which exists while the directory is read.
 fn image(dir: &Path) -> BTreeSet<(String, u64)> {
     let mut all = BTreeSet::new();
     for entry in std::fs::read_dir(dir).expect("a directory") {
@@ -178,7 +178,7 @@ fn other_programs_read_an_export() {
         let answer =
             Command::new(python()).args(["-c", &script, reader]).arg(&file).output().expect("python");
         assert!(answer.status.success(), "{reader}: {}", text(&answer.stderr));
-        // A label's line feed makes two lines of one.
+        // A line feed in a label splits one line into two.
         let found = text(&answer.stdout).replace("ü,\nand", "ü,|and");
         let found: BTreeSet<String> = found.lines().map(|l| l.replace("ü,|and", "ü,\nand")).collect();
         assert_same(&found, &want, reader);
@@ -208,7 +208,7 @@ fn openmetrics_comes_back_as_it_was_also_through_promtool() {
     std::fs::write(&file, &om).expect("a file");
     let name = file.display().to_string();
     let again = dir.path().join("again");
-    // Twice: an import that was interrupted is started again.
+    // Twice: an interrupted import is repeated.
     for _ in 0..2 {
         std::fs::create_dir_all(again.join("import.tmp/left")).expect("a directory");
         let done = perennial(&["import", "openmetrics", &name], &again);
@@ -220,7 +220,7 @@ fn openmetrics_comes_back_as_it_was_also_through_promtool() {
     }
     assert_same(&contents(&again, true), &want, "our import");
 
-    // Debian's promtool knows no dots in names.
+    // Debian's promtool does not allow dots in names.
     let plain: String =
         om.lines().filter(|line| !line.contains("dotted")).map(|line| format!("{line}\n")).collect();
     std::fs::write(&file, plain).expect("a file");

@@ -1,5 +1,7 @@
-//! The patches of `tests/faults` bring back faults that this project once had; `tests/faults/run` requires of each that its
-//! test fails. That takes a while. Here: that all of them still fit the sources.
+//! Tests that the patches of `tests/faults` still apply to the sources.
+//!
+//! Each patch restores a bug that this project once had; `tests/faults/run`, which takes longer,
+//! checks that the test of each patch then fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

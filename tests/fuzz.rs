@@ -1,5 +1,5 @@
-//! The fuzz targets of `tests/fuzz` on a stable compiler: each input of the corpus, then some
-//! mutations of them, which a seed decides. None may panic, hang, or take much time.
+//! Runs the fuzz targets of `tests/fuzz` with a stable compiler: each input of the corpus, and some
+//! mutations that depend on a seed. No input may cause a panic, a hang, or much CPU time.
 //!
 //!     cargo test --workspace --test fuzz                           # some seconds
 //!     FUZZ_INPUTS=1000000 FUZZ_SEED=7 cargo test --workspace --test fuzz -- promql
@@ -11,17 +11,18 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Mutated inputs of a target, unless `FUZZ_INPUTS` says otherwise.
+/// The number of mutated inputs of a target, unless `FUZZ_INPUTS` is set.
 const INPUTS: u64 = 200;
 
-/// Most bytes of an input: what grows without bound finds nothing else.
+/// The most bytes of an input: larger inputs find no further bugs.
 const BYTES_MAX: usize = 16 << 10;
 
-/// Most CPU time of one input: a thousand times what most take, since this is compiled without
-/// optimisation. It is time of the thread, which a busy machine does not lengthen.
+/// The most CPU time of one input: a thousand times the usual time, because the code is compiled
+/// without optimisation. The CPU time of the thread is measured, so that a busy machine has no
+/// effect.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Numbers that are at the border of something.
+/// Numbers at the borders of types and encodings.
 const BORDERS: [u64; 16] = [
     0,
     1,
@@ -41,10 +42,10 @@ const BORDERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// Bytes that mean something in one of the formats.
+/// Bytes with a meaning in one of the formats.
 const BYTES: &[u8] = b"\0\x01\x02\x08\x0a\x12\x7f\x80\xff \n\r\t\"'\\`#{}[](),:;|&*?+-.!=<>@$%_09aeinxNI";
 
-/// Random numbers (SplitMix64): the same after the same seed, on every machine.
+/// Random numbers (SplitMix64): the same for the same seed on every machine.
 struct Random(u64);
 
 impl Random {
@@ -55,7 +56,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`; 0 if there is none.
+    /// A number below `n`; 0 if `n` is 0.
     fn below(&mut self, n: usize) -> usize {
         (self.next() % (n.max(1) as u64)) as usize
     }
@@ -73,7 +74,7 @@ impl Random {
     }
 }
 
-/// A number as one of the formats writes it.
+/// A number in the spelling of one of the formats.
 fn number(random: &mut Random) -> Vec<u8> {
     let mut value = random.of(&BORDERS);
     match random.below(6) {
@@ -94,7 +95,7 @@ fn number(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Changes an input at one place. `other`: an input to take bytes from.
+/// Changes an input at one place; some mutations copy bytes from `other`.
 fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     let length = input.len();
     let at = random.below(length);
@@ -133,7 +134,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// The inputs that are kept of a target, by name.
+/// The inputs in the corpus of a target, by name.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let entries = std::fs::read_dir(&directory).expect("a corpus");
@@ -143,13 +144,13 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).expect("a file"))).collect()
 }
 
-/// The file with the input that a target has now.
+/// The file with the current input of a target.
 fn current(target: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}.{}", std::process::id()))
 }
 
-/// Runs a target over an input. The input is in a file meanwhile, which stays if the process ends
-/// here, or hangs.
+/// Runs a target on an input. The input is in a file meanwhile, which remains if the process aborts
+/// or hangs.
 fn run(target: &str, work: fn(&[u8]), input: &[u8], what: &str) -> Duration {
     let path = current(target);
     std::fs::write(&path, input).expect("a file");
@@ -163,7 +164,7 @@ fn run(target: &str, work: fn(&[u8]), input: &[u8], what: &str) -> Duration {
     time
 }
 
-/// Runs a target over its corpus and over mutations.
+/// Runs a target on its corpus and on mutations.
 fn fuzz(target: &str, work: fn(&[u8])) {
     let corpus = corpus(target);
     for (path, input) in &corpus {
@@ -173,7 +174,7 @@ fn fuzz(target: &str, work: fn(&[u8])) {
     let inputs = setting("FUZZ_INPUTS", INPUTS);
     let mut slowest = Duration::ZERO;
     for n in 0..inputs {
-        // Each input has its own numbers: one that fails is made again alone.
+        // Each input has its own random numbers, so that a failing one can be repeated alone.
         let mut random = Random(seed.rotate_left(32) ^ n);
         let mut input = corpus[random.below(corpus.len())].1.clone();
         for _ in 0..=random.below(5) {
@@ -186,7 +187,7 @@ fn fuzz(target: &str, work: fn(&[u8])) {
     eprintln!("{target}: {} inputs kept, {inputs} mutated, the slowest in {slowest:?}", corpus.len());
 }
 
-/// A test for each target; the corpus has a directory for each, and none besides.
+/// Makes a test for each target, and tests that the corpus has exactly one directory per target.
 macro_rules! targets {
     ($($name:ident)*) => {
         $(#[test]

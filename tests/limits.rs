@@ -1,5 +1,5 @@
-//! `docs/limits.md` has every limit: each constant of each `limits.rs` is in a row, and each row
-//! says how it is changed.
+//! Tests that `docs/limits.md` lists every limit: each constant of each `limits.rs` is in a row,
+//! and each row says how the limit can be changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files called `limits.rs` below `directory`.
+/// All files named `limits.rs` below `directory`.
 fn limits(directory: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -22,7 +22,7 @@ fn limits(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// How often there is a constant of each name.
+/// The number of constants of each name.
 fn constants() -> BTreeMap<String, usize> {
     let mut files = Vec::new();
     limits(root(), &mut files);
@@ -38,9 +38,9 @@ fn constants() -> BTreeMap<String, usize> {
     found
 }
 
-/// A row of a table of the page.
+/// A row of a table of the document.
 struct Row {
-    /// Which table.
+    /// The index of the table.
     table: usize,
     cells: Vec<String>,
 }
@@ -50,7 +50,7 @@ fn cells(line: &str) -> Vec<String> {
     inside.replace("\\|", "/").split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// All rows but the heads of the tables.
+/// All rows, except the heads of the tables.
 fn rows() -> Vec<Row> {
     let page = std::fs::read_to_string(root().join("docs/limits.md")).expect("the page");
     let mut table = 0;
@@ -67,7 +67,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Constants that a cell names in backticks, with or without their module; what else is said there
+/// The constants that a cell names in backticks, with or without their module; other code in a cell
 /// is not in capitals.
 fn named(cell: &str) -> impl Iterator<Item = &str> {
     let names = cell.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name));
@@ -89,7 +89,7 @@ fn every_limit_is_in_the_table() {
     assert!(unknown.is_empty(), "docs/limits.md has what no limits.rs has: {unknown:#?}");
 }
 
-/// A limit that stands in two tables is told apart sooner or later.
+/// If a limit were in two tables, the two descriptions would diverge.
 #[test]
 fn every_limit_is_in_one_table() {
     let known = constants();

@@ -1,4 +1,5 @@
-//! What the store asks of an object store, asked of a directory and of a server that speaks S3.
+//! Tests the operations that the store needs of an object store, on a directory and on a server
+//! with the S3 protocol.
 
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "support/mod.rs"]
@@ -51,7 +52,7 @@ fn keeps_its_word(place: &RemoteObjects) {
     place.create("owner", b"me").expect("created");
     assert_eq!(place.create("owner", b"you").expect_err("there is one").kind(), ErrorKind::AlreadyExists);
     assert_eq!(place.get("owner", 0..2).expect("bytes"), b"me");
-    // More than goes in one request.
+    // Larger than one request.
     let large: Vec<u8> = (0..(20u32 << 20)).map(|i| (i % 251) as u8).collect();
     put(place, "large", &large);
     let middle = (15 << 20)..(18 << 20);

@@ -1,4 +1,5 @@
-//! History is open: DuckDB, pyarrow and pandas read a data directory's blocks, to the last bit.
+//! Tests that blocks are open: DuckDB, pyarrow and pandas read the blocks of a data directory
+//! exactly to the bit.
 
 #[allow(dead_code, reason = "shared with other tests")]
 mod support;
@@ -14,7 +15,8 @@ use storage::store::{FloatRow, Store, StoreOptions};
 
 const RANGE_MS: i64 = 10_000;
 
-/// Series that take every way into a block: whole numbers, decimals, raw doubles of every kind, gaps, ends.
+/// Series that cover every encoding of a block: integers, decimals, all kinds of raw doubles, gaps,
+/// ends.
 fn series() -> Vec<(Labels, Vec<(i64, f64)>)> {
     let odd =
         [-0.0, f64::INFINITY, f64::NEG_INFINITY, f64::from_bits(0x7ff8_0000_dead_beef), 0.1 + 0.2, 5e-324];
@@ -33,7 +35,7 @@ fn series() -> Vec<(Labels, Vec<(i64, f64)>)> {
     all.into_iter().map(|(name, samples)| (labels(name), samples)).collect()
 }
 
-/// Writes everything, and lets what is complete become blocks; what must be in them.
+/// Writes all series and flushes complete ranges as blocks; returns what the blocks must contain.
 fn write(dir: &std::path::Path) -> BTreeSet<String> {
     let options = StoreOptions {
         dir: dir.into(),
@@ -55,7 +57,7 @@ fn write(dir: &std::path::Path) -> BTreeSet<String> {
             expected.insert(format!("opened{{{}}} {t} {bits}", pairs.join(",")));
         }
     }
-    // All at once: behind it the head has bounds.
+    // All in one append: afterwards the head refuses samples outside its bounds.
     assert_eq!(store.append_rows(&rows).expect("appended").stored, rows.len());
     assert!(store.run_housekeeping(6 * RANGE_MS).expect("blocks") >= 5);
     store.close().expect("closed");

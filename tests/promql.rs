@@ -1,5 +1,5 @@
-//! PromQL answers, file by file and in every way to run them: our own in `tests/promql`, and those of
-//! `PERENNIAL_PROMQLTEST_DIR`, or beside the repository in `shared/promqltest`, if they are there.
+//! Tests PromQL results file by file in each mode: our files in `tests/promql`, and, if present,
+//! those of `PERENNIAL_PROMQLTEST_DIR` or of `shared/promqltest` next to the repository.
 
 #[path = "support/coverage.rs"]
 mod coverage;
@@ -26,7 +26,7 @@ fn ours() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promql")
 }
 
-/// Files of others, if they are here.
+/// The directory of upstream's files, if present.
 fn others() -> Option<PathBuf> {
     let named = std::env::var_os("PERENNIAL_PROMQLTEST_DIR").map(PathBuf::from);
     named.or_else(|| testing::beside("promqltest"))
@@ -36,7 +36,8 @@ const HISTORY: RunOptions =
     RunOptions { mode: Mode::History, workers: 2, restart: false, default_dialect: false };
 const LIVE: RunOptions = RunOptions { mode: Mode::Live, ..HISTORY };
 
-/// Fails if a report has a failure, or in history a skip; prints all of them otherwise.
+/// Fails if a report has a failure or, in the history mode, a skipped case; otherwise prints all
+/// reports.
 fn judge(reports: &[TestReport], way: &RunOptions) {
     let bad = |r: &TestReport| !r.failed.is_empty() || (way.mode == Mode::History && !r.skipped.is_empty());
     let text: String = reports.iter().filter(|r| bad(r)).map(TestReport::to_string).collect();
@@ -70,21 +71,21 @@ fn our_files_with_a_restart() {
     run_ours(&RunOptions { restart: true, ..LIVE });
 }
 
-/// Files that only a server without feature flags answers like this.
+/// Files whose results are those of a server without feature flags.
 #[test]
 fn our_files_of_the_default_dialect() {
     let dir = ours().join("default");
     for way in [HISTORY, LIVE, RunOptions { restart: true, ..LIVE }] {
         let way = RunOptions { default_dialect: true, ..way };
         judge(&reports(&dir, &way), &way);
-        // And it shows in them: the other dialect answers otherwise.
+        // The files depend on the dialect: with the other one they must fail.
         let other = RunOptions { default_dialect: false, ..way };
         assert!(reports(&dir, &other).iter().all(|report| !report.failed.is_empty()), "{other:?}");
     }
 }
 
-/// Functions of windows mind equal labels even at different times of one query: what no view, asked
-/// at one time, can.
+/// Functions of windows reject equal label sets even at different times of one query. A view, which
+/// is evaluated at one time, cannot detect that.
 #[test]
 fn windows_of_the_default_dialect_mind_labels() {
     let load = "load 10s\n  early{n=\"c\"} 1 2 3\n  late{n=\"c\"} _x10 5 6 7 8\n\n";
@@ -122,7 +123,7 @@ fn files_of_others_with_a_restart() {
     run_others(&RunOptions { restart: true, ..LIVE });
 }
 
-/// Exit code and standard output of `perennial test` with these arguments.
+/// The exit code and standard output of `perennial test` with these arguments.
 fn command(args: &[&str]) -> (Option<i32>, String) {
     let out = std::process::Command::new(env!("CARGO_BIN_EXE_perennial")).arg("test").args(args).output();
     let out = out.expect("the binary");
@@ -159,12 +160,12 @@ fn the_command_says_what_came_of_it() {
     assert!(code == Some(0) && help.contains("--mode=live"), "{help}");
 }
 
-/// The text of all our files.
+/// The texts of all our files.
 fn our_texts() -> Vec<String> {
     files(&ours()).iter().map(|path| std::fs::read_to_string(path).expect("UTF-8")).collect()
 }
 
-/// What PromQL has, beside its functions.
+/// The elements of PromQL other than functions.
 const LANGUAGE: &[&str] = &[
     "aggregation avg",
     "aggregation bottomk",
@@ -240,7 +241,7 @@ fn our_files_use_everything() {
     assert!(missing.is_empty(), "no query of tests/promql uses: {missing:#?}");
 }
 
-/// How each annotation begins, and where it says what it happened in.
+/// The beginning of each annotation; its rest says where it occurred.
 const ANNOTATIONS: &[&str] = &[
     "quantile value should be between 0 and 1, got",
     "ratio value should be between -1 and 1, got",
@@ -287,8 +288,8 @@ fn our_files_expect_every_annotation() {
     assert!(missing.is_empty(), "no file of tests/promql expects: {missing:#?}");
 }
 
-/// Where implementations of PromQL go wrong. What concerns the JSON of answers and the results of
-/// rules is tested with these.
+/// Where implementations of PromQL often have bugs. Cases that concern the JSON of responses and
+/// the results of rules are tested elsewhere, with these.
 const TRAPS: &[&str] = &[
     "windows and the lookback are open to the left",
     "a stale marker hides what is before it from a selector, not from a window",

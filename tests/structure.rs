@@ -1,15 +1,15 @@
-//! The rules of the source tree that a program can check: which crate may know which, that every
-//! file says what it is, how long a function may be. ARCHITECTURE.md has the reasons.
+//! Tests the rules of the source tree that a program can check: which crate may depend on which,
+//! that every file has a description, how long functions may be. ARCHITECTURE.md has the reasons.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Most lines of a function; a longer one does more than one thing. Tables are not functions.
+/// The most lines of a function; a longer one does more than one thing. Tables do not count.
 const FUNCTION_LINES_MAX: usize = 100;
 
-/// For each crate: the crates of ours that it may know.
+/// For each crate: the crates of this workspace that it may depend on.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-testing", &[]),
     ("perennial-storage", &["perennial-testing"]),
@@ -62,7 +62,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What only the tests of a crate may know besides: they need texts of queries, or a whole server.
+/// Additional crates that only the tests of a crate may depend on, because they need query texts or
+/// a whole server.
 const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-views", &["perennial-promql"]),
     ("perennial-rules", &["perennial-promql"]),
@@ -70,7 +71,7 @@ const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-cluster", &["perennial-promql", "perennial-connectors"]),
 ];
 
-/// For each crate: foreign crates that would bring in what it must not know.
+/// For each crate: external crates that it must not use.
 const MUST_NOT_USE: &[(&str, &[&str])] = &[
     ("perennial-storage", &["axum", "reqwest", "tokio", "serde-saphyr", "timely", "sqlparser", "datafusion"]),
     ("perennial-engine", &["axum", "reqwest", "tokio", "serde-saphyr", "sqlparser", "datafusion"]),
@@ -85,16 +86,16 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a package depends on.
+/// The dependencies of a package.
 #[derive(Default)]
 struct Dependencies {
-    /// Those of the library or the program, build dependencies included.
+    /// The dependencies of the library or program, including build dependencies.
     normal: BTreeSet<String>,
-    /// Those that only its tests, examples and benches have.
+    /// The dependencies of tests, examples and benches only.
     dev: BTreeSet<String>,
 }
 
-/// Each of our packages with the names of everything it depends on.
+/// Each package of the workspace with all its direct and indirect dependencies.
 fn dependencies() -> BTreeMap<String, Dependencies> {
     let out = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline", "--locked"])
@@ -159,7 +160,8 @@ fn one_version_of_the_formats() {
     assert!(names.contains(&"arrow"), "this test reads Cargo.lock wrongly");
 }
 
-/// All files below `directory` for which `wanted` holds; build output and hidden directories left out.
+/// All files below `directory` for which `wanted` is true; skips build output and hidden
+/// directories.
 fn files(directory: &Path, wanted: &dyn Fn(&Path) -> bool, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -201,7 +203,8 @@ fn functions_are_short() {
 }
 
 /// (name, first line, number of lines) of each function in formatted source: from its `fn` to the
-/// closing brace at the same depth. Macro definitions are tables of code and left out.
+/// closing brace at the same indentation. Macro definitions are skipped, because they are tables of
+/// code.
 fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -245,7 +248,8 @@ fn functions_are_measured_rightly() {
     assert_eq!(found, [("two".to_string(), 3, 5), ("four".to_string(), 11, 4)]);
 }
 
-/// One place alone looks beside the repository, and tells of it; no path is one of a machine.
+/// Only one function may look for files outside the repository, and reports it; no path may be
+/// specific to a machine.
 #[test]
 fn nothing_outside_the_repository_is_needed() {
     let mut found = Vec::new();
@@ -261,20 +265,20 @@ fn nothing_outside_the_repository_is_needed() {
     assert!(guilty.is_empty(), "{guilty:#?}");
 }
 
-/// The name by which sources know a dependency, where it is not the package's.
+/// The name of a dependency in the sources, where it differs from the package name.
 const LIBRARY_NAMES: &[(&str, &str)] = &[("md-5", "md5")];
 
-/// A `Cargo.toml`, as far as unused dependencies go.
+/// The parts of a `Cargo.toml` that matter for unused dependencies.
 struct Manifest {
-    /// Its directory, from the root of the repository.
+    /// The directory of the manifest, relative to the root of the repository.
     directory: PathBuf,
-    /// Of `[dependencies]`, `[dev-dependencies]` and `[build-dependencies]`: the names before the `=`.
+    /// The names in `[dependencies]`, `[dev-dependencies]` and `[build-dependencies]`.
     dependencies: BTreeSet<String>,
-    /// Of `[workspace.dependencies]`.
+    /// The names in `[workspace.dependencies]`.
     workspace: BTreeSet<String>,
 }
 
-/// Reads what our manifests consist of: one dependency a line, under a heading in brackets.
+/// Parses the form of our manifests: one dependency per line, under a heading in brackets.
 fn manifest(path: &Path) -> Manifest {
     let text = std::fs::read_to_string(path).expect("UTF-8");
     let directory = path.parent().expect("a directory");
@@ -300,14 +304,14 @@ fn manifest(path: &Path) -> Manifest {
     found
 }
 
-/// Each of our crates.
+/// The manifests of all our crates.
 fn manifests() -> Vec<Manifest> {
     let mut paths = Vec::new();
     files(root(), &|p| p.ends_with("Cargo.toml"), &mut paths);
     paths.iter().map(|path| manifest(path)).collect()
 }
 
-/// Whether code of `text` names a crate: as the start of a path, in a `use`, or as a macro.
+/// Whether `text` uses a crate: at the start of a path, in a `use`, or as a macro.
 fn names_crate(text: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(name).any(|(at, _)| {
@@ -327,7 +331,7 @@ fn crates_are_found_in_sources() {
     assert!(!names_crate("my_serde::x(); serde_json::y(); let serde = 1;", "serde"));
 }
 
-/// The sources of a crate: those below its directory that are not another crate's.
+/// The sources of a crate: the files below its directory that do not belong to another crate.
 fn sources_of<'a>(
     directory: &Path,
     manifests: &[Manifest],
@@ -344,7 +348,7 @@ fn sources_of<'a>(
     own.map(|(_, text)| text.as_str()).collect()
 }
 
-/// A dependency that nobody needs is compiled by everybody, and nobody sees it.
+/// Everybody compiles an unused dependency, and nobody notices it.
 #[test]
 fn every_dependency_is_used() {
     let manifests = manifests();
@@ -376,7 +380,7 @@ fn every_dependency_of_the_workspace_is_used() {
     assert!(unused.is_empty(), "no crate depends on {unused:?}");
 }
 
-/// Words that `docs/glossary.md` has a better one for: no file and no type is called so.
+/// Words that `docs/glossary.md` replaces by better ones; no file and no type may contain them.
 const RETIRED: &[&str] = &[
     "aside",
     "asked",
@@ -425,10 +429,10 @@ const RETIRED: &[&str] = &[
     "young",
 ];
 
-/// Most modules in which one name may be that of a public type.
+/// The most modules in which the same public type name may occur.
 const PUBLIC_NAME_MODULES_MAX: usize = 3;
 
-/// The types that a source declares: name, and whether everybody may see it.
+/// The types that a source declares: name, and whether it is public.
 fn types(text: &str) -> Vec<(String, bool)> {
     let declared = |line: &str| {
         let line = line.trim_start();

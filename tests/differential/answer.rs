@@ -1,27 +1,29 @@
-//! What a server said to a query, and the comparison of two answers.
+//! A server's response to a query, and the comparison of two responses.
 //!
-//! Equal means: the same status and error type (and text, after the order-dependent parts are taken
-//! out); the same type of result; the same label sets at the same times; values within [`RELATIVE`]
-//! of each other, where equality of all bits is counted apart; the same order where Prometheus
-//! promises one. Read next: [`crate::shrink`].
+//! Two responses are equal if they have the same status and error type (and error text, without the
+//! parts that depend on the order of series), the same result type, and the same label sets at the
+//! same times. Values must be within [`RELATIVE`] of each other; values that are equal in all bits
+//! are counted separately. The order must be the same where Prometheus guarantees one. Read next:
+//! [`crate::shrink`].
 
 use crate::expr::Expr;
 use crate::support::http::{self, encode};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Values may differ by this share of the larger one: rounding of transcendental functions and of means.
+/// The largest relative difference of two values, caused by rounding of transcendental functions
+/// and of means.
 pub const RELATIVE: f64 = 1e-12;
 
 /// Labels by name.
 pub type Labels = BTreeMap<String, String>;
 
-/// When a query is asked, in ms.
+/// When a query is evaluated, in ms.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum When {
     /// At one time.
     Instant(i64),
-    /// From, to, by.
+    /// Start, end, step.
     Range(i64, i64, i64),
 }
 
@@ -35,41 +37,41 @@ impl When {
     }
 }
 
-/// A row of an answer: labels, and points as (time in s, value).
+/// A row of a result: labels, and points as (time in s, value).
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The labels.
     pub labels: Labels,
-    /// Times in seconds and values as written.
+    /// The points: times in seconds, and values.
     pub points: Vec<(f64, Sample)>,
 }
 
 /// A value as the API writes it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
-    /// A float; NaN may be any NaN.
+    /// A float; any NaN equals any other.
     Float(f64),
-    /// Text: of string results.
+    /// The text of a string result.
     Text(String),
     /// A native histogram.
     Histogram(Native),
 }
 
-/// Which ends are closed, lower and upper bound, count.
+/// A bucket: which bounds are inclusive, lower and upper bound, count.
 pub type Bucket = (u64, f64, f64, f64);
 
 /// A native histogram as the API writes it, without empty buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Native {
-    /// All observations.
+    /// The number of observations.
     pub count: f64,
-    /// Their sum.
+    /// The sum of the observations.
     pub sum: f64,
-    /// From the lowest to the highest, the zero bucket among them.
+    /// The buckets from the lowest to the highest, with the zero bucket.
     pub buckets: Vec<Bucket>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -78,7 +80,7 @@ pub struct Answer {
     pub result: Result<Data, (String, String)>,
 }
 
-/// A successful answer.
+/// The result of a successful response.
 #[derive(Clone, Debug)]
 pub struct Data {
     /// `resultType`.
@@ -87,10 +89,10 @@ pub struct Data {
     pub rows: Vec<Row>,
 }
 
-/// Which order of rows an answer promises.
+/// The order of rows that a result guarantees.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// None.
+    /// No order.
     Any,
     /// By value; equal values in any order.
     Values,
@@ -98,16 +100,16 @@ pub enum Order {
     Labels,
 }
 
-/// Equal values so far.
+/// The counts of compared values.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Values compared.
+    /// The number of compared values.
     pub values: u64,
-    /// Of them, equal in all bits.
+    /// The number of values that are equal in all bits.
     pub exact: u64,
 }
 
-/// Asks a server.
+/// Sends a query to a server.
 pub fn ask(port: u16, query: &str, when: When) -> Answer {
     let query = encode(query);
     let path = match when {
@@ -123,13 +125,13 @@ pub fn ask(port: u16, query: &str, when: When) -> Answer {
     read(answer.status, &answer.json())
 }
 
-/// Milliseconds as the API's decimal seconds.
+/// Milliseconds as decimal seconds, as the API expects them.
 fn seconds(t: i64) -> String {
     let sign = if t < 0 { "-" } else { "" };
     format!("{sign}{}.{:03}", t.abs() / 1000, t.abs() % 1000)
 }
 
-/// An answer from its JSON.
+/// Parses a response.
 pub fn read(status: u16, json: &Value) -> Answer {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
     let result = match text(&json["status"]).as_str() {
@@ -183,18 +185,18 @@ fn point(pair: &Value, kind: &str) -> (f64, Sample) {
 }
 
 impl Answer {
-    /// Rows of a successful answer.
+    /// The rows of a successful response; empty for an error.
     pub fn rows(&self) -> &[Row] {
         self.result.as_ref().map_or(&[], |data| &data.rows)
     }
 
-    /// Whether a native histogram is among the values.
+    /// Whether a value is a native histogram.
     pub fn has_histograms(&self) -> bool {
         let native = |(_, sample): &(f64, Sample)| matches!(sample, Sample::Histogram(_));
         self.rows().iter().any(|row| row.points.iter().any(native))
     }
 
-    /// Whether it is an error.
+    /// Whether the response is an error.
     pub fn failed(&self) -> bool {
         self.result.is_err()
     }
@@ -213,7 +215,7 @@ impl Answer {
 }
 
 impl Sample {
-    /// The float; NaN of what is none.
+    /// The float; NaN for other values.
     pub fn float(&self) -> f64 {
         match self {
             Sample::Float(v) => *v,
@@ -238,7 +240,7 @@ impl Sample {
 }
 
 impl Native {
-    /// Multiplies all counts and the sum.
+    /// Multiplies all counts and the sum by a factor.
     pub fn scale(&mut self, by: f64) {
         self.count *= by;
         self.sum *= by;
@@ -255,12 +257,12 @@ impl Native {
     }
 }
 
-/// Equal but for rounding; zeros are equal whatever their sign.
+/// Whether two floats are equal except for rounding; zeros of both signs are equal.
 pub fn close(a: f64, b: f64) -> bool {
     a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= RELATIVE * a.abs().max(b.abs())
 }
 
-/// The order that the expression's answer promises.
+/// The order that the result of an expression guarantees.
 pub fn order(expr: &Expr, when: When) -> Order {
     match (when, expr) {
         (When::Range(..), _) => Order::Labels,
@@ -270,7 +272,7 @@ pub fn order(expr: &Expr, when: When) -> Order {
     }
 }
 
-/// Counts what is equal, or says what is not.
+/// Compares two responses; the error describes the difference.
 pub fn compare(ours: &Answer, theirs: &Answer, order: Order) -> Result<Tally, String> {
     if ours.status != theirs.status {
         return Err(format!("status {} against {}", ours.status, theirs.status));
@@ -288,7 +290,7 @@ pub fn compare(ours: &Answer, theirs: &Answer, order: Order) -> Result<Tally, St
     Ok(tally)
 }
 
-/// An error text without the series it happened to meet first.
+/// An error text without the series that the server happened to evaluate first.
 pub fn plain(text: &str) -> String {
     let cut = |text: &str, from: &str, to: &str| match (text.find(from), text.find(to)) {
         (Some(a), Some(b)) if a < b => format!("{}{}", &text[..a], &text[b..]),
@@ -314,7 +316,7 @@ fn compare_rows(ours: &[Row], theirs: &[Row]) -> Result<Tally, String> {
             (_, b) => return Err(format!("only theirs: {labels:?} {b:?}")),
         }
     }
-    // Each row was met twice, from either side.
+    // Each row was compared twice, once from each side.
     Ok(Tally { values: tally.values / 2, exact: tally.exact / 2 })
 }
 

@@ -1,36 +1,37 @@
-//! A PromQL expression as the generator builds it, and its two spellings: as 3.x reads it, and for 2.42 the
-//! spelling that *means* the same.
+//! A PromQL expression as the generator builds it, and its two spellings: for Prometheus 3, and for
+//! 2.42 the spelling that *means* the same.
 //!
-//! Three changes between the versions are undone by spelling alone, exactly and for every query: a window that is
-//! left-open today is one millisecond shorter in the older spelling (samples have whole milliseconds, both ends of
-//! 2.42's windows are closed); `.` matches a newline today, so the older spelling puts `(?s:…)` round a regular
-//! expression; `double_exponential_smoothing` was called `holt_winters`. Read next: [`crate::generator`].
+//! Three changes between the versions can be undone exactly by spelling. Windows are left-open
+//! today and were closed in 2.42, so the old spelling has a window one millisecond shorter (samples
+//! have whole milliseconds). `.` matches a newline today, so the old spelling has `(?s:…)` around
+//! regular expressions. `double_exponential_smoothing` was called `holt_winters`. Read next:
+//! [`crate::generator`].
 
 use std::fmt::Write;
 
-/// Whose spelling.
+/// The version that a spelling is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Prometheus 3 and we.
+    /// Prometheus 3 and our server.
     New,
     /// Prometheus 2.42.
     Old,
 }
 
-/// What an expression evaluates to.
+/// The type of an expression's result.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Type {
     /// A number.
     Scalar,
     /// A string.
     Text,
-    /// Samples at one time.
+    /// An instant vector.
     Vector,
-    /// Samples of a window.
+    /// A range vector.
     Range,
 }
 
-/// What stands after `@`.
+/// The argument of `@`.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum At {
     /// `@ start()`
@@ -41,30 +42,30 @@ pub enum At {
     Time(i64),
 }
 
-/// `offset` (ms, 0 is none) and `@`.
+/// The modifiers `offset` (ms, 0: none) and `@`.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub struct Shift {
-    /// Milliseconds back.
+    /// The offset, ms.
     pub offset: i64,
-    /// The fixed time.
+    /// The fixed time of `@`.
     pub at: Option<At>,
 }
 
 /// `name{label op "value", …} offset … @ …`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selector {
-    /// The metric's name before the braces.
+    /// The metric name before the braces.
     pub name: Option<String>,
-    /// Label, operator, value.
+    /// Matchers: label, operator, value.
     pub matchers: Vec<(String, &'static str, String)>,
-    /// Where in time.
+    /// The time modifiers.
     pub shift: Shift,
 }
 
 /// `by (…)` or `without (…)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grouping {
-    /// `without`.
+    /// `without` instead of `by`.
     pub without: bool,
     /// The labels.
     pub labels: Vec<String>,
@@ -73,11 +74,11 @@ pub struct Grouping {
 /// `on (…)` or `ignoring (…)` and `group_left (…)` or `group_right (…)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matching {
-    /// `on`, else `ignoring`.
+    /// `on` instead of `ignoring`.
     pub on: bool,
     /// The labels.
     pub labels: Vec<String>,
-    /// `group_left` or `group_right` with the labels to copy.
+    /// `group_left` or `group_right`, with the labels to copy.
     pub group: Option<(&'static str, Vec<String>)>,
 }
 
@@ -92,9 +93,9 @@ pub enum Expr {
     Selector(Selector),
     /// A selector with a window, ms.
     Range(Selector, i64),
-    /// `(inner)[range:step] offset … @ …`, in ms.
+    /// `(inner)[range:step] offset … @ …`, times in ms.
     Subquery { inner: Box<Expr>, range: i64, step: Option<i64>, shift: Shift },
-    /// A function by its name of today.
+    /// A function, by its current name.
     Call(&'static str, Vec<Expr>),
     /// An aggregation.
     Aggregate { op: &'static str, param: Option<Box<Expr>>, inner: Box<Expr>, grouping: Option<Grouping> },
@@ -104,17 +105,17 @@ pub enum Expr {
     Negate(Box<Expr>),
 }
 
-/// What a subquery without a step uses: the default of `global.evaluation_interval`, ms.
+/// The step of a subquery without a step: the default of `global.evaluation_interval`, ms.
 pub const DEFAULT_STEP: i64 = 60_000;
 
-/// Functions whose answer depends on the window's length, not only on its samples.
+/// Functions whose result depends on the length of the window, not only on its samples.
 pub const NEEDS_LENGTH: &[&str] = &["rate", "increase", "delta"];
 
-/// Functions that answer a scalar.
+/// Functions with a scalar result.
 const SCALAR_FUNCTIONS: &[&str] = &["scalar", "time", "pi"];
 
 impl Expr {
-    /// What the expression evaluates to.
+    /// The type of the result.
     pub fn kind(&self) -> Type {
         match self {
             Expr::Number(_) => Type::Scalar,
@@ -131,14 +132,14 @@ impl Expr {
         }
     }
 
-    /// The spelling.
+    /// The spelling for a version.
     pub fn spell(&self, dialect: Dialect) -> String {
         let mut out = String::new();
         self.write(&mut out, dialect, false);
         out
     }
 
-    /// With `closed` a window at the root keeps its length.
+    /// Writes the expression; with `closed`, a window at the root keeps its length.
     fn write(&self, out: &mut String, dialect: Dialect, closed: bool) {
         let shrink = if dialect == Dialect::Old && !closed { 1 } else { 0 };
         match self {
@@ -185,7 +186,7 @@ impl Expr {
         }
     }
 
-    /// In parentheses if it binds less tightly than `least`.
+    /// Writes the expression, in parentheses if its precedence is lower than `least`.
     fn write_within(&self, out: &mut String, dialect: Dialect, least: u8) {
         let own = match self {
             Expr::Binary { op, .. } => level(op),
@@ -202,7 +203,7 @@ impl Expr {
         }
     }
 
-    /// The direct parts.
+    /// The direct subexpressions.
     pub fn parts(&self) -> Vec<&Expr> {
         match self {
             Expr::Number(_) | Expr::Text(_) | Expr::Selector(_) | Expr::Range(..) => Vec::new(),
@@ -225,7 +226,8 @@ impl Expr {
         }
     }
 
-    /// `@ start()` and `@ end()` as the times that they mean in a query from `start` to `end`.
+    /// Replaces `@ start()` and `@ end()` by the times that they mean in a query from `start` to
+    /// `end`.
     pub fn pin(&mut self, start: i64, end: i64) {
         let shift = match self {
             Expr::Selector(s) | Expr::Range(s, _) => Some(&mut s.shift),
@@ -244,7 +246,7 @@ impl Expr {
         }
     }
 
-    /// Whether `wanted` holds for the expression or one of its parts, however deep.
+    /// Whether `wanted` is true for the expression or any subexpression.
     pub fn any(&self, wanted: &dyn Fn(&Expr) -> bool) -> bool {
         wanted(self) || self.parts().into_iter().any(|part| part.any(wanted))
     }
@@ -266,7 +268,7 @@ impl Shift {
         }
     }
 
-    /// The time that an evaluation at `t` looks at.
+    /// The time of the data for an evaluation at `t`.
     pub fn apply(&self, t: i64) -> i64 {
         let at = match self.at {
             Some(At::Time(at)) => at,
@@ -324,10 +326,10 @@ fn write_call(out: &mut String, dialect: Dialect, name: &str, args: &[Expr]) {
     out.push(')');
 }
 
-/// How tightly unary minus binds; see [`level`].
+/// The precedence of unary minus; see [`level`].
 const UNARY: u8 = 6;
 
-/// How tightly an operator binds, from 1.
+/// The precedence of an operator, from 1.
 fn level(op: &str) -> u8 {
     match op {
         "or" => 1,
@@ -339,7 +341,7 @@ fn level(op: &str) -> u8 {
     }
 }
 
-/// A number as PromQL reads it back to the same bits.
+/// A number in a spelling that PromQL parses to the same bits.
 pub fn number(v: f64) -> String {
     match v {
         v if v.is_nan() => "NaN".into(),
@@ -353,7 +355,7 @@ fn quote(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// Milliseconds as PromQL's duration.
+/// Milliseconds as a PromQL duration.
 pub fn duration(ms: i64) -> String {
     let mut out = String::new();
     let mut left = ms;

@@ -1,10 +1,10 @@
-//! Random well-typed queries: every stable function, aggregator and operator of both versions,
-//! nested up to [`DEPTH`] deep, over the metrics of [`crate::series`]. Shapes that make sense
-//! (matching of vectors that share labels, quantiles over buckets) are drawn more often than chance
-//! would, shapes that fail less often.
+//! Generates random well-typed queries with every stable function, aggregation and operator of both
+//! versions, nested up to [`DEPTH`] deep, over the metrics of [`crate::series`].
 //!
-//! The leaves (selectors, windows, times) are in [`crate::selection`], operators between vectors in
-//! [`crate::pairs`]. Read next: [`crate::shrink`].
+//! Useful shapes (matching vectors that share labels, quantiles over buckets) are more frequent
+//! than by chance, and shapes that fail are less frequent. Selectors, windows and times are in
+//! [`crate::selection`], operators between vectors in [`crate::pairs`]. Read next:
+//! [`crate::shrink`].
 
 use crate::answer::When;
 use crate::expr::{Expr, Grouping, Matching};
@@ -12,10 +12,10 @@ use crate::random::Random;
 use crate::selection::{Selection, shift};
 use crate::series::{SPAN, START, Shape};
 
-/// Levels of a query, leaves not counted.
+/// The levels of a query, without the leaves.
 pub const DEPTH: u32 = 5;
 
-/// Functions of an instant vector alone.
+/// Functions with an instant vector as the only argument.
 pub const ELEMENTWISE: &[&str] = &[
     "abs",
     "ceil",
@@ -48,7 +48,7 @@ pub const ELEMENTWISE: &[&str] = &[
 const DATES: &[&str] =
     &["day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year"];
 
-/// Functions of a window alone.
+/// Functions with a range vector as the only argument.
 pub const WINDOWS: &[&str] = &[
     "rate",
     "increase",
@@ -73,13 +73,13 @@ pub const WINDOWS: &[&str] = &[
 /// Aggregations without a parameter.
 pub const AGGREGATIONS: &[&str] = &["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"];
 
-/// Operators that compute.
+/// Arithmetic operators.
 pub const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "^", "atan2"];
-/// Operators that compare.
+/// Comparison operators.
 pub const COMPARISONS: &[&str] = &["==", "!=", "<", "<=", ">", ">="];
 const SETS: &[&str] = &["and", "or", "unless"];
 
-/// Scalars that are worth a try.
+/// Scalars at the borders of functions.
 const NUMBERS: &[f64] = &[
     0.0,
     1.0,
@@ -102,11 +102,11 @@ const NUMBERS: &[f64] = &[
 
 const QUANTILES: &[f64] = &[0.0, 0.1, 0.25, 0.5, 0.9, 0.99, 1.0, 1.5, -0.5, f64::NAN];
 
-/// Labels to group and match by, the useful ones more than once.
+/// Labels for grouping and matching; useful labels occur more than once.
 const LABELS: &[&str] =
     &["job", "job", "instance", "instance", "method", "code", "zone", "kind", "version", "le", "nope"];
 
-/// A query and when to ask it.
+/// A random query, and the time of its evaluation.
 pub fn query(random: &mut Random) -> (Expr, When) {
     let mut generator = Generator { random, subqueries: 0 };
     let depth = 1 + generator.random.below(u64::from(DEPTH)) as u32;
@@ -120,8 +120,8 @@ pub fn query(random: &mut Random) -> (Expr, When) {
     (expr, when(generator.random, instant))
 }
 
-/// Mostly on half seconds, where no window's edge meets a subquery's steps; sometimes on whole
-/// ones, where it may.
+/// A random time: mostly on half seconds, where no edge of a window coincides with a step of a
+/// subquery; sometimes on whole seconds, where it may.
 fn when(random: &mut Random, instant: bool) -> When {
     let half = if random.chance(70) { 500 } else { 0 };
     let t = START + random.between(-60, SPAN / 5000 + 60) * 5000 + half;
@@ -132,16 +132,16 @@ fn when(random: &mut Random, instant: bool) -> When {
     When::Range(t, t + step * random.between(0, 15), step)
 }
 
-/// Draws expressions.
+/// Generates expressions.
 pub struct Generator<'a> {
-    /// Where chance comes from.
+    /// The source of random numbers.
     pub random: &'a mut Random,
-    /// Subqueries round the place that is being filled: each multiplies the work.
+    /// The number of subqueries around the current expression: each multiplies the work.
     pub subqueries: u32,
 }
 
 impl Generator<'_> {
-    /// An instant vector.
+    /// A random instant vector.
     pub fn vector(&mut self, depth: u32) -> Expr {
         if depth == 0 {
             return self.selector(None);
@@ -244,7 +244,7 @@ impl Generator<'_> {
         if self.random.chance(8) { self.scalar(depth - 1) } else { Expr::Number(self.random.pick(QUANTILES)) }
     }
 
-    /// Labels to group or match by.
+    /// Random labels for grouping or matching.
     pub fn labels(&mut self, most: u64) -> Vec<String> {
         let mut labels: Vec<String> =
             (0..self.random.below(most + 1)).map(|_| self.random.pick(LABELS).to_string()).collect();
@@ -301,7 +301,7 @@ impl Generator<'_> {
         binary(self.random.pick(SETS), false, matching, left, right)
     }
 
-    /// A label for the answer; rarely one that 2.42 does not take.
+    /// A label for the result; rarely one that 2.42 rejects.
     fn label_to_set(&mut self) -> &'static str {
         if self.random.chance(3) {
             return self.random.pick(&["no-name", "0bad"]);
@@ -342,7 +342,7 @@ impl Generator<'_> {
         Expr::Call("histogram_quantile", vec![q, inner])
     }
 
-    /// A vector of native histograms.
+    /// A random vector of native histograms.
     fn histograms(&mut self, depth: u32) -> Expr {
         let native = Some(Shape::Native);
         match self.random.below(if depth == 0 { 5 } else { 8 }) {
@@ -359,7 +359,7 @@ impl Generator<'_> {
         }
     }
 
-    /// A float made of each native histogram.
+    /// A function that computes a float from each native histogram.
     fn of_histograms(&mut self, depth: u32) -> Expr {
         let inner = self.histograms(depth.min(2));
         match self.random.below(5) {
@@ -397,7 +397,7 @@ impl Generator<'_> {
     }
 }
 
-/// A function with limits, chosen by its first limit.
+/// A limit function; the kind of its first limit selects the function.
 fn limit_function(first: Expr) -> (&'static str, Expr) {
     let name = match &first {
         Expr::Number(v) if *v < 0.0 => "clamp",
@@ -408,7 +408,7 @@ fn limit_function(first: Expr) -> (&'static str, Expr) {
     (name, first)
 }
 
-/// A binary operator.
+/// A binary operator expression.
 pub fn binary(op: &'static str, bool: bool, matching: Option<Matching>, left: Expr, right: Expr) -> Expr {
     Expr::Binary { op, bool, matching, left: left.into(), right: right.into() }
 }

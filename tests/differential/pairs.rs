@@ -1,12 +1,12 @@
-//! Random operators between vectors, mostly of the shapes that people write: the same series under
-//! two functions, aggregations by the same labels, many series against one of each job.
+//! Random operators between vectors, mostly in common shapes: the same series under two functions,
+//! aggregations by the same labels, many series with one per job.
 
 use crate::expr::{Expr, Grouping, Matching};
 use crate::generator::{AGGREGATIONS, ARITHMETIC, COMPARISONS, ELEMENTWISE, Generator, WINDOWS, binary};
 use crate::selection::Selection;
 
 impl Generator<'_> {
-    /// An operator between vectors, by one of the shapes that people write.
+    /// A random operator between two vectors.
     pub fn between_vectors(&mut self, depth: u32) -> Expr {
         let compares = self.random.chance(35);
         let op = self.random.pick(if compares { COMPARISONS } else { ARITHMETIC });
@@ -20,7 +20,7 @@ impl Generator<'_> {
         binary(op, returns_bool, matching, left, right)
     }
 
-    /// The same series on both sides, each under a function of its own.
+    /// The same series on both sides, each under its own function.
     fn alike(&mut self, depth: u32) -> (Option<Matching>, Expr, Expr) {
         let selector = Selection(self.random).selector(None);
         let mut side = || {
@@ -40,7 +40,7 @@ impl Generator<'_> {
         (None, left, right)
     }
 
-    /// Aggregations by the same labels.
+    /// Two aggregations by the same labels.
     fn aggregated_alike(&mut self, depth: u32) -> (Option<Matching>, Expr, Expr) {
         let labels = self.labels(2);
         let mut side = || Expr::Aggregate {
@@ -55,7 +55,7 @@ impl Generator<'_> {
         (on.then_some(Matching { on, labels, group: None }), left, right)
     }
 
-    /// Many series against one of each job, or of each job and instance.
+    /// Many series on one side, and one per job, or per job and instance, on the other.
     fn many_to_one(&mut self, depth: u32) -> (Option<Matching>, Expr, Expr) {
         let many = self.vector(depth - 1);
         let both = self.random.chance(40);

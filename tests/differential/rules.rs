@@ -1,11 +1,10 @@
-//! What changed between Prometheus 2.42 and 3.x, as far as spelling cannot undo it: one named rule
-//! each, over the smallest part that differs. `docs/differences-from-2.42.md` says the same in
-//! words.
+//! The changes between Prometheus 2.42 and 3 that spelling cannot undo: one named rule per change.
+//! `docs/differences-from-2.42.md` describes them.
 //!
-//! A rule does not wave a difference through. It computes what 3.x answers, from what 2.42 answers
-//! to the part or to the part's own parts, and explains the difference only if that is our answer.
-//! Where the order or the last bits are not defined, it checks what is. Read next:
-//! [`extrapolation`].
+//! A rule computes the result of Prometheus 3 for the smallest differing part, from the responses
+//! of 2.42 to this part or to its subexpressions. The rule explains the difference only if that is
+//! our result. If the order or the last bits are undefined, the rule checks what is defined. Read
+//! next: [`extrapolation`].
 
 pub mod aggregation;
 pub mod extrapolation;
@@ -18,15 +17,15 @@ use crate::expr::Expr;
 use crate::shrink::{Case, Servers, parts};
 use std::collections::BTreeMap;
 
-/// One change.
+/// A change between the versions.
 pub struct Rule {
-    /// Its name here and in the document.
+    /// The name, also in the document.
     pub name: &'static str,
-    /// Whether it explains the difference.
+    /// Whether the rule explains the difference.
     pub explains: fn(&Case, Servers) -> bool,
 }
 
-/// All changes.
+/// All rules.
 pub const RULES: &[Rule] = &[
     Rule { name: "extrapolation to zero", explains: extrapolation::of_floats },
     Rule { name: "native extrapolation", explains: extrapolation::of_histograms },
@@ -47,8 +46,8 @@ pub const RULES: &[Rule] = &[
     Rule { name: "rounded parts", explains: rounded },
 ];
 
-/// 2.42 itself answers differently when it is asked again: its order of addition, or of equal
-/// values, is that of a hash map.
+/// The name for queries to which 2.42 itself returns different results when repeated, because its
+/// order of additions, or of equal values, is that of a hash map.
 pub const UNSTABLE: &str = "order that changes";
 
 /// The rule that explains a difference.
@@ -56,13 +55,13 @@ pub fn explain(case: &Case, servers: Servers) -> Option<&'static str> {
     RULES.iter().find(|rule| (rule.explains)(case, servers)).map(|rule| rule.name)
 }
 
-/// Whether our answer is what 3.x is computed to answer.
+/// Whether our response is the computed response of Prometheus 3.
 fn equals(case: &Case, today: &Answer) -> bool {
     compare(&case.ours, today, Order::Any).is_ok()
 }
 
-/// Of several parts that fail, the answer names one. 2.42 and 3.x evaluate operand after operand,
-/// we step after step.
+/// If several parts fail, the response names one of them. 2.42 and 3 evaluate operand by operand,
+/// our server step by step.
 fn several_errors(case: &Case, servers: Servers) -> bool {
     let (Err((_, ours)), true) = (&case.ours.result, case.theirs.failed()) else { return false };
     parts(&case.expr, case.when).into_iter().any(|(part, when)| {
@@ -71,8 +70,8 @@ fn several_errors(case: &Case, servers: Servers) -> bool {
     })
 }
 
-/// 3.x looks for several matches before a comparison filters them, 2.42 did after. With `bool`
-/// nothing is filtered.
+/// Prometheus 3 looks for multiple matches before a comparison filters them, 2.42 did it
+/// afterwards. With `bool` nothing is filtered.
 fn matches_before_filter(case: &Case, servers: Servers) -> bool {
     let Expr::Binary { op: "==" | "!=" | "<" | "<=" | ">" | ">=", bool: false, .. } = case.expr else {
         return false;
@@ -84,14 +83,14 @@ fn matches_before_filter(case: &Case, servers: Servers) -> bool {
     case.ours.failed() && !case.theirs.failed() && equals(case, &servers.ask_theirs(&expr, case.when))
 }
 
-/// The parts agree within [`crate::answer::RELATIVE`] only (transcendental functions of another
-/// library, compensated sums), and this part makes more of the difference: it compares, rounds,
-/// subtracts, or prints it in a label.
+/// The parts agree only within [`crate::answer::RELATIVE`] (transcendental functions of another
+/// library, compensated sums), and the expression amplifies the difference: it compares, rounds,
+/// subtracts, or writes the value into a label.
 fn rounded(case: &Case, _: Servers) -> bool {
     case.rounded && !case.ours.failed() && !case.theirs.failed()
 }
 
-/// Go's assembly for amd64 computes logarithms wrongly below the smallest normal number.
+/// Go's amd64 assembly computes wrong logarithms of denormal numbers.
 fn denormal(case: &Case, servers: Servers) -> bool {
     let Expr::Call(name @ ("ln" | "log10"), args) = &case.expr else { return false };
     let inputs = names::dropped(servers.ask_theirs(&args[0], case.when)).steps();
@@ -108,7 +107,7 @@ fn denormal(case: &Case, servers: Servers) -> bool {
     })
 }
 
-/// What 2.42 answers to each step of a range query when it is asked alone, as the answer to the range query.
+/// The response of 2.42 to a range query, composed of its responses to each single step.
 fn step_by_step(case: &Case, servers: Servers) -> Answer {
     let mut rows: BTreeMap<Labels, Row> = BTreeMap::new();
     for t in case.when.times() {

@@ -1,4 +1,4 @@
-//! The run: rounds of series and queries, threads that ask, totals.
+//! Runs the test: rounds of series and queries, threads that send queries, totals.
 
 use crate::answer::{Answer, Order, Tally, When, compare, order};
 use crate::expr::{Dialect, Expr};
@@ -11,35 +11,35 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Queries over one set of series; then both servers start afresh with another.
+/// The number of queries per set of series; then both servers start with another set.
 const ROUND: u64 = 2_500;
 
-/// Threads that ask.
+/// The number of threads that send queries.
 const THREADS: usize = 4;
 
-/// How often a query is asked again to see whether its answer changes.
+/// How often a query is repeated to check whether its result changes.
 const REPEATED: usize = 20;
 
-/// Unexplained differences that are printed in full.
+/// The number of unexplained differences that are printed in full.
 const PRINTED: usize = 200;
 
-/// Most queries, in percent, that one rule may excuse.
+/// The largest share of queries, in percent, that one rule may explain.
 const EXCUSED_PERCENT: f64 = 2.0;
 
-/// What a run has seen.
+/// The totals of a run.
 #[derive(Debug, Default)]
 struct Totals {
     queries: u64,
-    /// Queries with an equal answer.
+    /// The number of queries with equal responses.
     equal: u64,
-    /// Of them, those with an error as answer.
+    /// The number of these whose response is an error.
     failing: u64,
-    /// Of them, those without rows.
+    /// The number of these whose result is empty.
     empty: u64,
     tally: Tally,
-    /// Queries excused, by rule.
+    /// The number of explained queries, by rule.
     excused: BTreeMap<&'static str, u64>,
-    /// What nothing explains.
+    /// The reports of unexplained differences.
     unexplained: Vec<String>,
 }
 
@@ -81,11 +81,12 @@ fn describe(totals: &Totals) -> String {
     )
 }
 
-/// Both servers with the series of the round.
+/// Both servers, with the series of the round.
 fn servers(seed: u64, round: u64) -> (Server, Server) {
     let ours =
         Server::start_with("", &[], &["--enable-feature=promql-experimental-functions,native-histograms"]);
-    // The older version's lookback includes its left end; in whole milliseconds this is the same.
+    // The lookback of 2.42 includes its left end; with whole milliseconds this lookback is the
+    // same.
     let flags = ["--query.lookback-delta=4m59s999ms", "--enable-feature=native-histograms"];
     let theirs = Server::prometheus_with("", &flags);
     let all = series::series(&mut Random::new(&[seed, round]));
@@ -115,7 +116,7 @@ fn run_round(seed: u64, round: u64, count: u64, totals: &Mutex<Totals>) {
     });
 }
 
-/// Asks one query and counts what comes of it.
+/// Sends one query to both servers and counts the outcome.
 fn one(servers: Servers, expr: &Expr, when: When, name: &str, totals: &Mutex<Totals>) {
     let (ours, theirs) = servers.ask(expr, when);
     let verdict = compare(&ours, &theirs, order(expr, when));
@@ -140,7 +141,7 @@ fn one(servers: Servers, expr: &Expr, when: When, name: &str, totals: &Mutex<Tot
     }
 }
 
-/// The rules that explain a difference, or the report of what they do not.
+/// The rules that explain a difference, or a report of what is unexplained.
 fn judge(
     servers: Servers,
     expr: &Expr,
@@ -170,7 +171,7 @@ fn judge(
     Ok(found)
 }
 
-/// Whether our answer, and theirs, changes when the query is asked again and again.
+/// Whether our result, and theirs, changes when the query is repeated.
 fn unstable(servers: Servers, expr: &Expr, when: When, ours: &Answer, theirs: &Answer) -> (bool, bool) {
     let again: Vec<(Answer, Answer)> = (0..REPEATED).map(|_| servers.ask(expr, when)).collect();
     let differs = |a: &Answer, b: &Answer| compare(a, b, Order::Any).is_err();

@@ -1,20 +1,20 @@
-//! Random selectors: a metric, matchers of its labels that select something more often than not, `offset`, `@`.
+//! Random selectors: a metric, label matchers that mostly select something, `offset`, `@`.
 
 use crate::expr::{At, Selector, Shift};
 use crate::random::Random;
 use crate::series::{METRICS, Metric, SPAN, START, Shape};
 
-/// Draws selectors.
+/// Generates selectors.
 pub struct Selection<'a>(pub &'a mut Random);
 
 impl Selection<'_> {
-    /// A selector of a metric, of this shape if one is given, else of floats.
+    /// A selector of a metric with this shape; without a shape, of a metric with floats.
     pub fn selector(&mut self, shape: Option<Shape>) -> Selector {
         let wanted = |m: &&Metric| shape.map_or(m.shape != Shape::Native, |s| s == m.shape);
         let fits: Vec<&Metric> = METRICS.iter().filter(wanted).collect();
         let metric = self.0.pick(&fits);
         let matchers = self.matchers(metric);
-        // Groups of floats and native histograms are another matter: see the document.
+        // Mixed groups of floats and native histograms are excluded: see the document.
         if shape != Some(Shape::Native) && self.0.chance(3) {
             let several = ("__name__".to_string(), "=~", format!("{}|load|queue", metric.name));
             return Selector {
@@ -26,7 +26,7 @@ impl Selection<'_> {
         Selector { name: Some(metric.name.to_string()), matchers, shift: shift(self.0) }
     }
 
-    /// All series of a metric.
+    /// A selector of all series of a metric.
     pub fn named(&mut self, name: &str) -> Selector {
         Selector { name: Some(name.to_string()), matchers: Vec::new(), shift: Shift::default() }
     }
@@ -63,7 +63,7 @@ fn escaped(value: &str) -> String {
     value.replace('.', "\\.").replace('+', "\\+")
 }
 
-/// Mostly none.
+/// Random time modifiers, mostly none.
 pub fn shift(random: &mut Random) -> Shift {
     let at = match random.below(40) {
         0 => Some(At::Start),

@@ -1,36 +1,36 @@
-//! Random series: counters with resets, gauges, classic histograms, rare values; with gaps, stale
-//! markers, and labels that come and go. And how both servers get them: the same remote-write
+//! Random series: counters with resets, gauges, classic histograms and rare values, with gaps,
+//! stale markers, and labels that come and go. Both servers get them in the same remote-write
 //! requests, in time order.
 //!
-//! Two choices keep the comparison sharp. Values are multiples of 1/8 wherever they may be, so that
-//! sums are exact in any order; and scrapes happen at odd milliseconds, so that no window's edge,
-//! which is a whole half second, falls on one: only the metric `aligned_total` has its samples on
-//! edges. Read next: [`crate::generator`].
+//! Two choices make the comparison exact. Values are multiples of 1/8 where possible, so that sums
+//! are exact in any order. Scrapes are at odd milliseconds, so that no edge of a window, which is
+//! on a half second, coincides with one; only the metric `aligned_total` has its samples on edges.
+//! Read next: [`crate::generator`].
 
 use crate::random::Random;
 use crate::support::remote_write::{self, Histogram, Series};
 
-/// The first scrape, ms: a fixed time, so that a seed means the same on any day.
+/// The time of the first scrape, ms: fixed, so that a seed gives the same series on any day.
 pub const START: i64 = 1_700_000_000_000;
 
-/// From the first to the last scrape, ms.
+/// The time from the first to the last scrape, ms.
 pub const SPAN: i64 = 50 * 60_000;
 
-/// Time between scrapes, ms.
+/// The scrape interval, ms.
 const INTERVAL: i64 = 15_000;
 
-/// How much of the time one write request carries, ms.
+/// The time range of one write request, ms.
 const SLICE: i64 = 10 * 60_000;
 
 /// The bits of a stale marker.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-/// What a metric's samples look like.
+/// The kind of a metric's samples.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Grows by whole numbers, sometimes falls to zero.
+    /// Increases by whole numbers, sometimes resets to zero.
     Counter,
-    /// As a counter, with the samples on whole multiples of the interval.
+    /// Like a counter, with samples at whole multiples of the interval.
     AlignedCounter,
     /// A random walk over multiples of 1/8.
     Gauge,
@@ -40,7 +40,7 @@ pub enum Shape {
     One,
     /// 0 or 1.
     Bool,
-    /// Seconds since 1970 in different centuries.
+    /// Unix times in seconds, in different centuries.
     Epoch,
     /// The cumulative buckets of a classic histogram, by `le`.
     Buckets,
@@ -48,15 +48,15 @@ pub enum Shape {
     Native,
 }
 
-/// A metric: its name, its labels with their values, how its samples look.
+/// A metric: name, labels with their values, kind of samples.
 pub struct Metric {
     /// The name.
     pub name: &'static str,
     /// The labels; each combination of values is a series (but see `share`).
     pub labels: &'static [(&'static str, &'static [&'static str])],
-    /// What the samples look like.
+    /// The kind of samples.
     pub shape: Shape,
-    /// How many of the combinations exist, in percent.
+    /// The percentage of combinations that exist.
     share: u64,
 }
 
@@ -81,7 +81,7 @@ pub const METRICS: &[Metric] = &[
     metric("quota", &[JOBS], Shape::Gauge, 100),
     metric("up", &[JOBS, INSTANCES], Shape::Bool, 90),
     metric("started_seconds", &[JOBS, ("kind", &["x", "y"])], Shape::Epoch, 90),
-    // Without job and instance: they live in shards by their other labels.
+    // Without job and instance: the other labels determine the shards of these series.
     metric("queue", &[("kind", &["x", "y", "z"])], Shape::Gauge, 90),
     metric("queue_limit", &[("kind", &["x", "y", "z"]), ("zone", &["north", "south"])], Shape::Gauge, 60),
     metric("latency_seconds_bucket", &[JOBS, INSTANCES, LE], Shape::Buckets, 45),
@@ -115,7 +115,8 @@ fn of_metric(metric: &Metric, random: &mut Random) -> Vec<Series> {
     }
     let mut all = Vec::new();
     for labels in combinations {
-        // Histograms come whole: what a histogram lacks is decided by its instance, but for the rare buckets.
+        // All buckets of a histogram exist or none: the instance decides, except for the rare
+        // buckets.
         let le = labels.iter().find(|(name, _)| *name == "le").map(|(_, v)| *v);
         let share = match le {
             Some("1.0" | "many") => 10,
@@ -136,14 +137,13 @@ fn of_metric(metric: &Metric, random: &mut Random) -> Vec<Series> {
     all
 }
 
-/// A number below 100 that all buckets of a histogram share.
+/// A number below 100 that is the same for all buckets of a histogram.
 fn whole(labels: &[(&str, &str)]) -> u64 {
     let bytes = labels.iter().filter(|(name, _)| *name != "le").flat_map(|(_, value)| value.bytes());
     bytes.fold(7, |hash: u64, b| hash.wrapping_mul(31).wrapping_add(u64::from(b))) % 100
 }
 
-/// The samples of one series: its life (churn), its rhythm (jitter, gaps), its values, its end
-/// (stale markers).
+/// The samples of one series, with churn, jitter, gaps, and stale markers at the end.
 fn samples(shape: Shape, le: Option<&str>, random: &mut Random) -> Vec<(i64, f64)> {
     let mut born = START;
     let mut dead = START + SPAN;
@@ -179,9 +179,11 @@ fn samples(shape: Shape, le: Option<&str>, random: &mut Random) -> Vec<(i64, f64
     out
 }
 
-/// Native histograms at the times of these samples, stale where they are: counters that start again
-/// now and then. Each series keeps its schema and its zero bucket: what becomes of changes between
-/// two samples is not the same in 2.42. Sums of several series meet all of them.
+/// Native histograms at the times of these samples, with their stale markers: counters that
+/// sometimes reset.
+///
+/// Each series keeps its schema and its zero bucket, because 2.42 handles changes of these between
+/// two samples differently. Sums of several series combine different schemas.
 fn histograms(samples: &[(i64, f64)], random: &mut Random) -> Vec<(i64, Histogram)> {
     let empty = Histogram {
         schema: random.between(-1, 3) as i32,
@@ -201,7 +203,7 @@ fn histograms(samples: &[(i64, f64)], random: &mut Random) -> Vec<(i64, Histogra
         for _ in 0..random.below(6) {
             let index = middle + random.between(-3, 3) as i32 + random.below(2) as i32 * 2;
             let side = if both_signs && random.chance(30) { &mut now.negative } else { &mut now.positive };
-            // What the zero bucket holds has no bucket beside it.
+            // A value within the zero bucket has no other bucket.
             let bound = 2f64.powf(f64::from(index) * 2f64.powi(-now.schema));
             let bucket =
                 if bound <= now.zero_threshold { &mut now.zero } else { side.entry(index).or_default() };
@@ -214,7 +216,7 @@ fn histograms(samples: &[(i64, f64)], random: &mut Random) -> Vec<(i64, Histogra
     samples.iter().map(next).collect()
 }
 
-/// A stream of values.
+/// A sequence of values.
 struct Values {
     shape: Shape,
     now: f64,
@@ -223,7 +225,7 @@ struct Values {
 
 impl Values {
     fn new(shape: Shape, le: Option<&str>, random: &mut Random) -> Values {
-        // Buckets with higher bounds grow faster, mostly.
+        // Buckets with higher bounds mostly grow faster.
         let place = LE.1.iter().position(|v| Some(*v) == le).unwrap_or(3) as i64;
         let now = match shape {
             Shape::Gauge => random.between(-400, 400) as f64 / 8.0,
@@ -285,7 +287,7 @@ const ODD: [f64; 18] = [
     123_456_789.125,
 ];
 
-/// Writes everything to a server, as its scrapes would have come: in slices of time.
+/// Writes everything to a server in the order of time, as scrapes would.
 pub fn write(port: u16, all: &[Series]) {
     let mut from = START - SLICE;
     while from < START + SPAN + SLICE {

@@ -1,16 +1,16 @@
-//! From a query that is answered differently to the smallest parts that are: a part is to blame if its answer
-//! differs although the answers of all its own parts agree.
+//! Reduces a query with different responses to its smallest differing parts: parts that differ
+//! although all their subexpressions agree.
 //!
-//! Each part is asked as a query of its own, at the times at which the whole would evaluate it: the
-//! arguments of a function at the same times, what stands in a subquery at the subquery's steps.
-//! The part to blame is then asked at single times; only if no single time shows the difference,
-//! the case is one of a range query. So a rule ([`crate::rules`]) judges one node with known
-//! inputs, and an unexplained difference is reported as small as it can be.
+//! Each part is sent as a query of its own, for the times at which the whole query evaluates it:
+//! arguments of a function at the same times, the inside of a subquery at the steps of the
+//! subquery. The smallest part is then queried at single times; only if no single time shows the
+//! difference, the case is a range query. So a rule ([`crate::rules`]) judges one node with known
+//! inputs, and the report of an unexplained difference is as small as possible.
 
 use crate::answer::{Answer, When, ask, compare, order};
 use crate::expr::{DEFAULT_STEP, Dialect, Expr, Type};
 
-/// Single times at which a part to blame is judged, of those at which it differs.
+/// The number of single times at which a part is judged, among those at which it differs.
 const JUDGED: usize = 3;
 
 /// The ports of the two servers.
@@ -23,42 +23,42 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Both answers.
+    /// The responses of both servers.
     pub fn ask(self, expr: &Expr, when: When) -> (Answer, Answer) {
         (ask(self.ours, &expr.spell(Dialect::New), when), self.ask_theirs(expr, when))
     }
 
-    /// The answer of 2.42.
+    /// The response of 2.42.
     pub fn ask_theirs(self, expr: &Expr, when: When) -> Answer {
         ask(self.theirs, &expr.spell(Dialect::Old), when)
     }
 }
 
-/// The smallest part that differs.
+/// The smallest differing part of a query.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The part.
+    /// The expression.
     pub expr: Expr,
-    /// When it was asked.
+    /// The time of the evaluation.
     pub when: When,
-    /// Our answer.
+    /// Our response.
     pub ours: Answer,
-    /// Theirs.
+    /// The response of 2.42.
     pub theirs: Answer,
-    /// What differs.
+    /// The difference.
     pub complaint: String,
-    /// The answers of its parts agree, but not in all bits.
+    /// Whether the results of the subexpressions agree, but not in all bits.
     pub rounded: bool,
 }
 
-/// Agreement of a part.
+/// How the results of a part agree.
 #[derive(Copy, Clone)]
 struct Agreement {
     same: bool,
     exact: bool,
 }
 
-/// The parts to blame for a difference of `expr`. Empty if the difference does not show again.
+/// The smallest differing parts of `expr`. Empty if the difference does not occur again.
 pub fn blame(servers: Servers, expr: &Expr, when: When) -> Vec<Case> {
     let mut expr = expr.clone();
     let times = when.times();
@@ -87,7 +87,7 @@ fn descend(servers: Servers, expr: &Expr, when: When, cases: &mut Vec<Case>) -> 
     Agreement { same: all.same && !askable, exact: all.exact && !askable }
 }
 
-/// The cases of a part to blame: at single times if it differs there.
+/// The cases of a part: at single times if it differs there.
 fn judged_at(servers: Servers, expr: &Expr, when: When, rounded: bool, cases: &mut Vec<Case>) {
     let case = |when: When| {
         let (ours, theirs) = servers.ask(expr, when);
@@ -103,7 +103,7 @@ fn judged_at(servers: Servers, expr: &Expr, when: When, rounded: bool, cases: &m
     }
 }
 
-/// The parts that are evaluated, and when.
+/// The subexpressions that are evaluated, and when.
 pub fn parts(expr: &Expr, when: When) -> Vec<(&Expr, When)> {
     let when = match expr {
         Expr::Subquery { .. } => steps(expr, when),
@@ -113,7 +113,7 @@ pub fn parts(expr: &Expr, when: When) -> Vec<(&Expr, When)> {
     parts.filter_map(|part| Some((part, when?))).collect()
 }
 
-/// When a subquery evaluates what stands in it; None if it has no step in its window.
+/// When a subquery evaluates its inside; `None` if its window contains no step.
 fn steps(subquery: &Expr, when: When) -> Option<When> {
     let Expr::Subquery { range, step, shift, .. } = subquery else { return None };
     let step = step.unwrap_or(DEFAULT_STEP);

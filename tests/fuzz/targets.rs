@@ -1,8 +1,8 @@
-//! The fuzz targets: what reads bytes that somebody else wrote. Each takes any bytes, and panics
-//! where something is wrong.
+//! The fuzz targets: the parsers of bytes from outside. Each accepts any bytes, and panics if an
+//! invariant is violated.
 //!
 //! `cargo fuzz` runs them through `fuzz_targets/`, `cargo test --test fuzz` with the inputs in
-//! `corpus/` and some mutations of each. docs/testing.md tells how.
+//! `corpus/` and some mutations of each. docs/testing.md explains how.
 
 use connectors::native_histogram::HistogramLimits;
 use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver};
@@ -28,26 +28,26 @@ use storage::wal::{
     PayloadReader, RecordBuilder, RecordKind, take_histograms, take_layout, take_samples, take_starts,
 };
 
-/// The wall clock of all targets, ms: that of connectors/tests/data/expositions.jsonl.
+/// The wall clock of all targets, ms: the time of connectors/tests/data/expositions.jsonl.
 const NOW: TimeMs = 1_795_707_594_000;
 
-/// Inputs that one store takes. A store keeps every series that it was sent; and what an input
-/// does shall depend on few others.
+/// The number of inputs per store. A store keeps all series, and the effect of an input should
+/// depend on few others.
 const INPUTS_OF_A_STORE: usize = 50;
 
-/// Bytes of a segment of the log, and bytes of records that a replay keeps.
+/// The size of a WAL segment, and the memory limit of a log replay, bytes.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// A directory in memory where there is one: stores sync what they write, and a disk takes its time.
+/// A temporary directory, in memory if possible: stores sync their files, which is slow on a disk.
 fn scratch_directory() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory.or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
-/// A store without threads in a directory of its own.
+/// A store without threads, in its own directory.
 struct ScratchStore {
     store: Arc<Store>,
-    /// Removed with it.
+    /// Removed together with the store.
     _directory: tempfile::TempDir,
     inputs: usize,
 }
@@ -67,7 +67,7 @@ fn open(directory: &Path) -> Arc<Store> {
     opened.expect("a store opens whatever its log holds").0
 }
 
-/// Calls `work` with a store, and writes the log.
+/// Calls `work` with a store, and writes the WAL.
 fn with_store(work: impl FnOnce(&Arc<Store>)) {
     let kept = STORE.with(RefCell::take).filter(|kept| kept.inputs < INPUTS_OF_A_STORE);
     let mut scratch = kept.unwrap_or_else(|| {
@@ -77,7 +77,7 @@ fn with_store(work: impl FnOnce(&Arc<Store>)) {
     scratch.inputs += 1;
     work(&scratch.store);
     scratch.store.write_log(false);
-    // Not after a panic: that store may be in any state.
+    // Not reached after a panic: then the store may be in any state.
     STORE.with(|place| place.replace(Some(scratch)));
 }
 
@@ -106,18 +106,18 @@ pub fn exposition_text(data: &[u8]) {
     exposition(data, BodyFormat::Text(TextFormat::Text));
 }
 
-/// OpenMetrics.
+/// The OpenMetrics format.
 pub fn exposition_openmetrics(data: &[u8]) {
     exposition(data, BodyFormat::Text(TextFormat::OpenMetrics));
 }
 
-/// Expositions in protobuf.
+/// The protobuf exposition.
 pub fn exposition_protobuf(data: &[u8]) {
     exposition(data, BodyFormat::Protobuf);
 }
 
-/// Scrapes a body with the rules of a plain job, and with all that a job can ask for; whole, and in
-/// pieces, as it comes from the network: that must not make a difference.
+/// Scrapes a body with the rules of a simple job, and with all options of a job; as a whole, and in
+/// pieces as from the network, which must give the same result.
 fn exposition(body: &[u8], format: BodyFormat) {
     let everything = HistogramPolicy {
         scrape: true,
@@ -137,7 +137,8 @@ fn exposition(body: &[u8], format: BodyFormat) {
     }
 }
 
-/// Scrapes a body of which `size` bytes come at a time; what it held, or nothing if it is refused.
+/// Scrapes a body that arrives in pieces of `size` bytes; returns what was stored, or nothing if it
+/// is refused.
 fn scrape(
     store: &Arc<Store>,
     body: &[u8],
@@ -187,7 +188,7 @@ fn read_in_pieces(
         if let BodyFormat::Text(_) = format
             && !last
         {
-            // Lines come whole.
+            // The reader expects whole lines.
             let whole = piece.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             piece = &piece[..whole];
         }
@@ -198,12 +199,12 @@ fn read_in_pieces(
     }
 }
 
-/// A message of remote write 1.0, and the same bytes as a body that should be snappy.
+/// A remote write 1.0 message, and the same bytes as a snappy body.
 pub fn remote_write_1(data: &[u8]) {
     remote_write(data, MessageVersion::V1);
 }
 
-/// A message of remote write 2.0, and the same bytes as a body that should be snappy.
+/// A remote write 2.0 message, and the same bytes as a snappy body.
 pub fn remote_write_2(data: &[u8]) {
     remote_write(data, MessageVersion::V2);
 }
@@ -215,7 +216,7 @@ fn remote_write(data: &[u8], version: MessageVersion) {
         for body in [&packed[..], data] {
             match receiver.apply(body, version, NOW) {
                 Ok(outcome) => drop(outcome.refusal()),
-                // The sender would send the same again, for ever.
+                // The sender would retry forever.
                 Err(RemoteWriteError::Unavailable(error)) => panic!("{error}"),
                 Err(_) => (),
             }
@@ -223,7 +224,8 @@ fn remote_write(data: &[u8], version: MessageVersion) {
     });
 }
 
-/// A query: parsed, compiled, printed in one line and in several. What is printed means the same.
+/// Parses and compiles a query, and prints it in one line and in several. The printed query must
+/// mean the same.
 pub fn promql(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let options = PromqlOptions::all();
@@ -241,10 +243,11 @@ pub fn promql(data: &[u8]) {
     let plan = promql::compile(text, &options);
     for again in [printed.clone(), promql::format(text, &options).expect("what is parsed is formatted")] {
         let tree = promql::parse(&again, &options).unwrap_or_else(|error| panic!("{again:?}: {error}"));
-        // Infinity is printed with a sign, as upstream prints it. Read again before `^` it is an operator.
+        // Infinity is printed with a sign, as upstream does; parsed again before `^`, the sign is
+        // an operator.
         let bare = |text: &str| text.replace('+', "");
         assert_eq!(bare(&printer::print(&tree)), bare(&printed));
-        // A name in quotes is printed after the other matchers, as upstream prints it.
+        // A quoted name is printed after the other matchers, as upstream does.
         let selectors = |text: &str| promql::selectors_of(text, &options).expect("it is parsed");
         if selectors(&again) == selectors(text) && !again.to_ascii_lowercase().contains("inf") {
             assert_eq!(promql::compile(&again, &options).ok(), plan.clone().ok(), "{again:?}");
@@ -252,7 +255,8 @@ pub fn promql(data: &[u8]) {
     }
 }
 
-/// A configuration. Keys that name other files are left out: their patterns can be those of any file.
+/// A configuration. Keys that name other files are skipped, because their patterns could match any
+/// file.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if text.contains("_files") || text.contains('\\') {
@@ -267,7 +271,7 @@ pub fn configuration(data: &[u8]) {
     }
 }
 
-/// A file of rules.
+/// A rule file.
 pub fn rule_file(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let language = PromqlLanguage(PromqlOptions::all());
@@ -275,8 +279,8 @@ pub fn rule_file(data: &[u8]) {
     let _ = rules::file::parse("rules.yml", text, defaults, &rules::file::compiler(&language));
 }
 
-/// A pattern, a target and a replacement of relabelling, and a value, one a line; run with every
-/// action. What is known of a pattern without running it must be true.
+/// A pattern, target, replacement and value for relabelling, one per line, with every action. What
+/// the code derives from a pattern without running it must be true.
 pub fn relabel(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.splitn(4, '\n');
@@ -322,7 +326,7 @@ pub fn relabel(data: &[u8]) {
     }
 }
 
-/// A segment of the log: the store opens, says what is damaged, and opens again.
+/// A WAL segment: the store opens, reports the damage, and opens again.
 pub fn wal_segment(data: &[u8]) {
     let directory = scratch_directory();
     let log = directory.path().join("wal");
@@ -335,12 +339,11 @@ pub fn wal_segment(data: &[u8]) {
     }
 }
 
-/// Slots and groups in records of the log, from which on a target leaves a record out: a head has a
-/// place for each number up to the highest, and only a writer that has that many series makes such a
-/// record.
+/// Records with slot or group numbers above this are skipped: a shard allocates an entry for each
+/// number up to the highest, and only a writer with that many series makes such records.
 const NUMBERS_MAX: u32 = 1 << 16;
 
-/// The highest number of a slot or a group in a record's payload.
+/// The highest slot or group number in the payload of a record.
 fn largest_number(kind: RecordKind, payload: &[u8]) -> u32 {
     let at = |at: usize| {
         payload.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b))
@@ -348,7 +351,7 @@ fn largest_number(kind: RecordKind, payload: &[u8]) -> u32 {
     let mut largest = 0;
     match kind {
         RecordKind::Series => largest = at(2),
-        // The shard is in the lowest bits.
+        // The lowest bits are the shard.
         RecordKind::Group => largest = at(0) / u32::from(SHARDS),
         RecordKind::Layout | RecordKind::Whole => {
             largest = at(0) / u32::from(SHARDS);
@@ -370,8 +373,8 @@ fn largest_number(kind: RecordKind, payload: &[u8]) -> u32 {
     largest
 }
 
-/// Records with right checksums around any payload. `data`: for each its kind, the length of its
-/// payload (two bytes, little-endian), and the payload.
+/// Records with valid checksums around any payload. `data` has for each record its kind, the length
+/// of its payload (two bytes, little-endian), and the payload.
 pub fn wal_records(mut data: &[u8]) {
     use RecordKind::*;
     const KINDS: [RecordKind; 14] = [
@@ -390,7 +393,8 @@ pub fn wal_records(mut data: &[u8]) {
         Deletes,
         Whole,
     ];
-    /// Of a segment: magic, version 1, no flags, the LSN of its first record, and the checksum.
+    /// The header of a segment: magic, version 1, no flags, the LSN of the first record, and the
+    /// checksum.
     const HEADER: &[u8; 32] = b"PERENWAL\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\x14\0\0\0\x06\xf2\x5c\xcd";
     let mut records = RecordBuilder::default();
     while let [kind, low, high, rest @ ..] = data {
@@ -411,7 +415,7 @@ pub fn delta_binary_packed(data: &[u8]) {
     storage::block::fuzz::delta_binary_packed(data);
 }
 
-/// What pages of blocks begin with.
+/// The headers of pages in blocks.
 pub fn page_header(data: &[u8]) {
     storage::block::fuzz::page_header(data);
 }

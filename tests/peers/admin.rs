@@ -1,5 +1,5 @@
-//! The admin API: the same requests to the real Prometheus and to ours, the same answers, and the
-//! same samples after.
+//! Tests the admin API: the same requests to the real Prometheus and to our server must have the
+//! same responses and leave the same samples.
 
 use crate::support::http::{self, encode};
 use crate::support::remote_write::{Series, write};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 const OPEN: &[&str] = &["--web.enable-admin-api"];
 const ADMIN: &str = "/api/v1/admin/tsdb";
 
-/// Status and body; what differs by nature is left out.
+/// Status and body, without the differences between versions.
 fn told(server: &Server, method: &str, path: &str) -> (u16, String) {
     let answer = http::send(server.port, method, path, &[], b"").expect("an answer");
-    // 2.42 begins this one with a capital letter, 3.14 does not.
+    // 2.42 begins this text with a capital letter, 3.14 does not.
     (answer.status, answer.text().replace("Invalid time value", "invalid time value"))
 }
 
@@ -49,7 +49,7 @@ fn what_is_refused_is_refused_alike() {
     assert!(!ours.file("data/snapshots").exists());
 }
 
-/// Samples of some series, one a second.
+/// Samples of some series, one per second.
 fn load(end: i64) -> Vec<Series> {
     let one = |kind: &str| {
         let samples = (0..600).map(|i| (end - (599 - i) * 1000, i as f64)).collect();
@@ -82,7 +82,7 @@ fn deletions_are_those_of_prometheus() {
         delete(server, &["kept{kind=\"a\"}"], end - 400_000, Some(end - 300_000));
         delete(server, &["kept{kind=~\"a|b\"}", "nothing"], end - 350_000, Some(end - 100_000));
         delete(server, &["{__name__=\"kept\",kind=\"c\"}"], 0, None);
-        // What comes behind a deletion without an end stays.
+        // A deletion without an end time must not delete samples that arrive later.
         let later = Series::new("kept", &[("kind", "c")], vec![(end + 5_000, 7.0)]);
         assert_eq!(write(server.port, &[later]).expect("an answer").status / 100, 2);
     }
@@ -97,7 +97,7 @@ fn deletions_are_those_of_prometheus() {
     assert_eq!(samples(&ours, end + 10_000), want, "over kill -9");
     assert_eq!(told(&ours, "PUT", &format!("{ADMIN}/clean_tombstones")), (204, String::new()));
     assert_eq!(samples(&ours, end + 10_000), want);
-    // The series is gone from where it has nothing, and there where it has.
+    // The series is not listed for ranges without samples, and is listed for others.
     let series = |server: &Server, from: i64, to: i64| {
         let span = format!("start={}&end={}", from / 1000, to / 1000);
         server.api(&format!("/api/v1/series?match%5B%5D={}&{span}", encode("kept{kind=\"c\"}")))

@@ -1,5 +1,5 @@
-//! kill -9 while alerts are pending, firing and ending: Alertmanager hears of each once, with the
-//! times it would have had.
+//! Tests kill -9 while alerts are pending, firing and ending: Alertmanager gets each alert once,
+//! with the same times as without the kill.
 
 use crate::support::daemon::free_port;
 use crate::support::exporter::Exporter;
@@ -58,7 +58,7 @@ fn wait_heard(receiver: &Receiver, alert: &str, count: usize) {
     });
 }
 
-/// Longer than it takes to keep that an Alertmanager has taken an alert.
+/// Waits longer than it takes to store that an Alertmanager has accepted an alert.
 fn rest() {
     std::thread::sleep(Duration::from_millis(500));
 }
@@ -86,8 +86,8 @@ fn kills_neither_delay_nor_repeat_alerts() {
             wait_heard(&receiver, "Held", 2 * round + 1);
             starts.push(active + HOLD);
             rest();
-            // While all three fire; the condition ends while the server is away in one round, after
-            // that in the others.
+            // While all three fire. In one round the condition ends while the server is down, in
+            // the others afterwards.
             server.kill();
             if round == 1 {
                 exporter.set("level 2\n");
@@ -96,7 +96,7 @@ fn kills_neither_delay_nor_repeat_alerts() {
             exporter.set("level 2\n");
             wait_heard(&receiver, "Held", 2 * round + 2);
             rest();
-            // While `keep_firing_for` runs.
+            // During `keep_firing_for`.
             server.kill();
             server.run();
             wait_heard(&receiver, "Kept", 2 * round + 2);
@@ -119,8 +119,8 @@ fn kills_neither_delay_nor_repeat_alerts() {
     });
 }
 
-/// One Alertmanager takes alerts, one says nothing, one refuses, one is not there: none of them
-/// delays a tick or the others, and those that come back hear of what still fires.
+/// One Alertmanager accepts alerts, one does not respond, one refuses, one does not exist: none of
+/// them delays a tick or the others, and those that return get the alerts that still fire.
 #[test]
 fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
     wall_clock(|| {
@@ -141,7 +141,7 @@ fn alertmanagers_that_hang_refuse_or_are_gone_delay_nothing() {
         let before = ticks(&server);
         let began = now_ms();
         std::thread::sleep(Duration::from_secs(3));
-        // There is a tick for each scrape, five a second, less what a loaded machine leaves out.
+        // One tick per scrape, five per second, minus those that a loaded machine skips.
         assert!(ticks(&server) - before >= 3.0, "ticks went on");
         assert!(
             metric(&server, "perennial_tick_duration_seconds_sum") < (now_ms() - began) as f64 / 1000.0 + 5.0

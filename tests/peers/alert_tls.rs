@@ -1,7 +1,7 @@
-//! The real Alertmanager behind TLS that wants a client certificate and a password: alerts arrive,
-//! and one that cannot be sent because the certificate is of somebody else's authority is told when
-//! the configuration is right. And tokens, which Alertmanager itself cannot ask for: proxies before
-//! it do.
+//! Tests sending alerts to the real Alertmanager with TLS, a client certificate and a password. An
+//! alert that could not be sent because of a wrong certificate authority is sent once the
+//! configuration is corrected. Also tests bearer tokens, which proxies before an Alertmanager
+//! require.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::receiver::Receiver;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-/// Its password is `test`.
+/// A user whose password is `test`.
 const USERS: &str = "basic_auth_users: {us: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay}\n";
 
 fn run(directory: &Path, name: &str, arguments: &str) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn run(directory: &Path, name: &str, arguments: &str) -> Vec<u8> {
     out.stdout
 }
 
-/// Two authorities, `ca` and `other`, and what `ca` has signed: a server's and a client's certificate.
+/// Two authorities, `ca` and `other`, and a server's and a client's certificate signed by `ca`.
 fn certificates(directory: &Path) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
     for ca in ["ca", "other"] {
@@ -86,8 +86,8 @@ fn alerts_reach_an_alertmanager_behind_tls_a_client_certificate_and_a_password()
         certificates(directory);
         let (_daemon, port) = alertmanager(directory);
         assert_eq!(alerts(directory, port), Vec::<Value>::new());
-        // A configuration that cannot work says why, in the log; the reload that mends it lets the
-        // alert arrive, with the time at which it began.
+        // With a wrong configuration the log says why. After the reload that corrects it the alert
+        // arrives, with its original start time.
         let wrong = [("other.pem", "test", "certificate"), ("ca.pem", "wrong", "401")];
         let flags = ["--rules.alert.resend-delay=1s"];
         for (ca, password, complaint) in wrong {
@@ -116,7 +116,7 @@ fn alerts_reach_an_alertmanager_behind_tls_a_client_certificate_and_a_password()
     });
 }
 
-/// A token from a file is read anew for each request: it may be renewed while the server runs.
+/// A token in a file is read for each request, because it may be renewed while the server runs.
 #[test]
 fn tokens_go_to_alertmanagers() {
     wall_clock(|| {

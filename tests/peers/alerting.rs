@@ -1,5 +1,5 @@
-//! From a sample to the real Alertmanager: firing with all labels and annotations, and resolved again; and rules that
-//! record the states of alerts.
+//! Tests the path from a sample to the real Alertmanager: the alert fires with all labels and
+//! annotations, and is resolved. Also tests rules that record the states of alerts.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
@@ -97,7 +97,7 @@ groups:
     expr: count(ALERTS{alertstate="firing"}) or vector(0)
 "#;
 
-/// `firing` at each of its slots is what `ALERTS` says of that slot, not of the one before.
+/// `firing` at each of its slots is the value of `ALERTS` in that slot, not in the one before.
 #[test]
 fn a_rule_records_the_states_of_its_own_slot() {
     wall_clock(|| {

@@ -1,5 +1,5 @@
-//! `backfill` on a recording rule: its past is computed, also over a kill -9, and meets what is recorded live; and
-//! `late_samples: correct`: what was recorded too early is corrected.
+//! Tests `backfill` of a recording rule: its past is computed, even across a kill -9, and continues
+//! with the live samples. Also tests `late_samples: correct`, which corrects recorded samples.
 
 use crate::support::now_ms;
 use crate::support::remote_write::{Series, write};
@@ -37,9 +37,9 @@ fn backfills(server: &Server) -> Vec<Value> {
 fn a_past_is_computed_once_over_a_kill() {
     let config = "global: {scrape_interval: 1h}\nrule_files: [rules.yml]\n";
     let mut server = Server::start(config, &[("rules.yml", "groups: []\n")]);
-    // The last sample lies ahead, so that the series goes on while the test runs.
+    // The last sample is in the future, so that the series does not end during the test.
     let start = now_ms() / 1_000 * 1_000 - 7_800_000;
-    // Both in one request: behind it the head has bounds.
+    // Both series in one request: afterwards the head refuses samples outside its bounds.
     let samples: Vec<(i64, f64)> = (0..535).map(|i| (start + i * 15_000, i as f64)).collect();
     let series = ["a", "b"].map(|job| Series::new("written", &[("job", job)], samples.clone()));
     let answer = write(server.port, &series).expect("an answer");
@@ -60,7 +60,7 @@ fn a_past_is_computed_once_over_a_kill() {
         let steps = times.windows(2).map(|w| w[1] - w[0]).filter(|step| *step != 1).collect::<Vec<_>>();
         assert!(steps.is_empty(), "{query}: gaps of {steps:?} s");
     }
-    // The rules say the same as their expressions.
+    // The recorded values are those of the expressions.
     let at = now_ms() - 3_600_000;
     let wrong = server.query_at("doubled != on (job) sum by (job) (written) * 2", at);
     assert_eq!(wrong["result"].as_array().map(Vec::len), Some(0), "{wrong}");
@@ -75,7 +75,7 @@ const LATE: &str = "groups:
     expr: sum(written)
 ";
 
-/// A sample that comes late changes what was recorded, and who subscribes to that is told.
+/// A late sample changes recorded samples, and subscribers get the change.
 #[test]
 fn late_samples_are_corrected() {
     let config = "global: {scrape_interval: 1h}\nrule_files: [rules.yml]\n";

@@ -1,4 +1,4 @@
-//! What is wrong is refused with a precise word, and costs nobody else anything.
+//! Tests that invalid input is refused with a precise error, and has no effect on anything else.
 
 use crate::support::eventually;
 use crate::support::exporter::Exporter;
@@ -124,7 +124,8 @@ fn who_expects_passwords_gets_no_open_server() {
     let (code, output) = server.fail_beside(&[&web_file("web.yml")]);
     assert_eq!(code, Some(2), "{output}");
     assert!(output.contains("web.yml") && output.contains("basic_auth_users"), "{output}");
-    // An empty one is as none: this server gets as far as the data directory.
+    // An empty file is the same as none: this server fails later, at the lock of the data
+    // directory.
     let (code, output) = server.fail_beside(&[&web_file("empty.yml")]);
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("is in use by another server (process "), "{output}");

@@ -1,4 +1,5 @@
-//! Bad targets beside good ones: the good ones lose nothing, requests are answered at once, and the server ends when told.
+//! Tests bad targets next to good ones: the good ones lose no samples, requests are answered at
+//! once, and the server stops on request.
 
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
@@ -7,7 +8,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-/// How long good and bad targets are scraped side by side.
+/// How long good and bad targets are scraped.
 const SECONDS: u64 = 12;
 
 /// One line of 0.9 MB.
@@ -16,7 +17,7 @@ fn wide_line() -> String {
     format!("m{{{}}} 1\n", pairs.join(","))
 }
 
-/// Serves lines without an end, packed or not, to whoever asks.
+/// Serves an endless body, compressed or not, for every request.
 fn endless(head: &'static str, part: Vec<u8>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -40,7 +41,7 @@ fn job(name: &str, ports: &[u16], more: &str) -> String {
     format!("- job_name: {name}\n  {more}\n  static_configs: [{{targets: [{}]}}]\n", targets.join(", "))
 }
 
-/// A metric of the server's own.
+/// A self-metric of the server.
 fn own(server: &Server, name: &str) -> f64 {
     let metrics = server.get("/metrics").text();
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)).expect("the metric");
@@ -80,7 +81,8 @@ fn bad_targets_cost_nobody_else_anything() {
         let errors: Vec<String> = server.targets().into_iter().map(|target| target.2).collect();
         let limit = "label_limit exceeded (metric: m, number of labels: more than 4096, limit: 4096)";
         assert_eq!(errors.iter().filter(|error| *error == limit).count(), wide.len(), "{errors:?}");
-        // Every scrape of the good ones has come, but for what the beginning and the end cut off.
+        // Every scrape of the good targets was stored, except those at the beginning and the end of
+        // the window.
         let least = SECONDS - 2;
         server.wait_rows(&format!("count_over_time(up{{job=\"good\"}}[{SECONDS}s]) >= {least}"), good.len());
         server.wait_rows(&format!("min_over_time(up{{job=\"good\"}}[{SECONDS}s]) == 1"), good.len());
@@ -90,12 +92,13 @@ fn bad_targets_cost_nobody_else_anything() {
         let asked = Instant::now();
         let (code, output) = server.wait_end();
         assert_eq!(code, Some(0), "{output}");
-        // Two seconds on a machine that does nothing else.
+        // Takes two seconds on an idle machine.
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     });
 }
 
-/// The length of a log record is no limit of what a target may have. `TARGET_SERIES=1000000` has more of them.
+/// The size of a WAL record does not limit the number of series of a target.
+/// `TARGET_SERIES=1000000` tests more of them.
 #[test]
 fn a_target_with_very_many_series_is_scraped() {
     let series: u32 = std::env::var("TARGET_SERIES").map_or(270_000, |n| n.parse().expect("a number"));

@@ -1,17 +1,18 @@
-//! Bodies that mean more than they weigh: whatever is sent to an endpoint that reads a body, the
-//! server needs little memory beside what it stores, says no in words, and goes on.
+//! Tests small bodies with a large content: for any body to any endpoint, the server needs little
+//! memory in addition to what it stores, refuses with a text, and continues.
 
 use crate::support::http::{self, Answer};
 use crate::support::server::Server;
 use api::endpoints::{ENDPOINTS, RequestBody};
 use std::time::{Duration, Instant};
 
-/// The most memory beside what is stored, MiB.
+/// The most memory in addition to stored samples, MiB.
 const BESIDE: f64 = 64.0;
-/// Content of a body before it is compressed. The limit is 32 MiB; a quarter is quicker, and took 900 MiB.
+/// The size of a body before compression. The limit is 32 MiB; a quarter is faster, and once took
+/// 900 MiB of memory.
 const LARGE: usize = 8 << 20;
 
-/// A body and what becomes of it.
+/// A body and the expected response.
 #[derive(Clone)]
 struct Case {
     name: &'static str,
@@ -20,7 +21,7 @@ struct Case {
     content_type: &'static str,
     body: Vec<u8>,
     status: u16,
-    /// Part of the answer.
+    /// A part of the response body.
     says: &'static str,
 }
 
@@ -60,12 +61,13 @@ fn write(name: &'static str, version: u8, message: &[u8], status: u16, says: &'s
     Case { name, path: "/api/v1/write", method: "POST", content_type, body, status, says }
 }
 
-/// As much of this as a request may hold.
+/// As many repetitions as fit into a request.
 fn many(piece: &[u8]) -> Vec<u8> {
     piece.repeat(LARGE / piece.len())
 }
 
-/// A series of 1.0 with a name, and these fields.
+/// A 1.0 series with a name and these fields.
+/// A 2.0 series with a name and these fields.
 fn series(fields: &[u8]) -> Vec<u8> {
     let label = [field(1, b"__name__"), field(2, b"m")].concat();
     field(1, &[field(1, &label), fields.to_vec()].concat())
@@ -79,7 +81,7 @@ fn series2(fields: &[u8]) -> Vec<u8> {
 
 fn writes() -> Vec<Case> {
     let too_many = "samples, histograms and exemplars: send fewer in a request";
-    // A symbol of 1 MiB, and a series of a hundred of them.
+    // A symbol of 1 MiB, and a series with a hundred references to it.
     let long = {
         let symbols = [field(4, b""), field(4, &vec![b'x'; 1 << 20])].concat();
         [symbols, field(5, &[field(1, &[1; 200]), field(2, &[])].concat())].concat()
@@ -133,7 +135,7 @@ fn writes() -> Vec<Case> {
         ),
         write("a long series", 2, &long, 400, "invalid metric name or labels"),
         write("long labels", 2, &fat, 413, "are longer than 256 MiB"),
-        // Five bytes that promise the limit.
+        // Five bytes that announce a body of the largest size.
         Case { body: vec![0xff, 0xff, 0xff, 0x0f, 0], ..write("a promise", 1, &[], 400, "cannot be") },
         write("too much", 1, &vec![0; 33 << 20], 413, "exceeds the limit"),
     ]
@@ -195,13 +197,13 @@ fn forms() -> Vec<Case> {
     ]
 }
 
-/// Sends a body; the answer is as expected, and the memory for it is small.
+/// Sends a body and checks the response and the memory.
 fn check(server: &Server, idle: f64, case: &Case) {
     server.forget_peak();
     let began = Instant::now();
     let answer = case.send(server.port);
     let took = began.elapsed();
-    // What is stored is in it, and tiny.
+    // Includes what is stored, which is tiny.
     let beside = server.memory().peak - idle;
     eprintln!("{}: {} in {took:?}, {beside:.1} MiB for {} bytes", case.name, answer.status, case.body.len());
     assert_eq!(answer.status, case.status, "{}: {}", case.name, answer.text());
@@ -222,8 +224,8 @@ fn empty_bodies_cost_little_memory() {
     assert_eq!(server.get("/-/healthy").status, 200);
 }
 
-/// Forms that every endpoint refuses that takes one, and bodies that every other refuses, out of
-/// the server's own table: none is left out above, and a new one is in here.
+/// Sends a bad form or body to every endpoint in the server's own table that reads one, so that no
+/// endpoint is forgotten and a new one is included.
 #[test]
 fn every_endpoint_that_reads_a_body_bounds_it() {
     let server = Server::start_with("", &[], &["--web.enable-admin-api", "--enable-feature=search-api"]);
@@ -266,9 +268,9 @@ fn every_endpoint_that_reads_a_body_bounds_it() {
     assert!(checked > 15, "{checked} endpoints: this test looks in the wrong place");
 }
 
-/// Many at once, 168 MiB if all were decoded together: what does not fit is told when to come
-/// again, and the others are done. The process takes about twice the flag: connections have
-/// buffers, and what was freed goes back after 10 ms.
+/// Many requests at once, which would need 168 MiB if all were decoded together: those that do not
+/// fit get a `Retry-After`, the others succeed. The process needs about twice the flag's value,
+/// because connections have buffers and freed memory returns to the system after 10 ms.
 #[test]
 fn requests_together_share_one_memory() {
     let server = Server::start_with("", &[], &["--web.max-body-memory=16MB"]);
@@ -286,7 +288,7 @@ fn requests_together_share_one_memory() {
     assert!(statuses.iter().all(|status| [204, 503].contains(status)), "{statuses:?}");
     assert!(statuses.contains(&204) && beside <= BESIDE, "{statuses:?} {beside} MiB");
     assert_eq!(case.send(server.port).status, 204, "there is room again");
-    // What would never fit is not told to come again.
+    // A request that can never fit gets no `Retry-After`.
     let large = write("more than all", 1, &metadata.repeat((16 << 20) / metadata.len()), 413, "larger than");
     check(&server, idle, &large);
 }

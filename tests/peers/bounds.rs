@@ -1,5 +1,5 @@
-//! What one request, and what an old data directory, can make of files; and that health tells the
-//! truth about the directory.
+//! Tests how many files one request or an old data directory can cause, and that the health of the
+//! server reflects the data directory.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::exporter::Exporter;
@@ -13,11 +13,11 @@ use storage::disk::OsDisk;
 use storage::model::Labels;
 
 const RANGE: i64 = 7_200_000;
-/// Series of a request: one for each two hours.
+/// The number of series of a request: each has a sample in its own two hours.
 const SERIES: i64 = 3_000;
-/// Blocks of an older version: one for each two hours.
+/// The number of blocks of an older version: one for each two hours.
 const BLOCKS: i64 = 300;
-/// The soft limit of most systems.
+/// The default soft limit of open files on most systems.
 const FILES: u32 = 1_024;
 
 fn old_blocks(data: &Path, end: i64) {
@@ -48,7 +48,7 @@ fn count_files(dir: &Path) -> usize {
     entries.map(|entry| if entry.path().is_dir() { count_files(&entry.path()) } else { 1 }).sum()
 }
 
-/// Distributions give a process 1,024 and let it have more.
+/// Distributions set a soft limit of 1,024 and allow more.
 #[test]
 fn the_soft_limit_of_open_files_is_raised() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -85,7 +85,7 @@ fn thousands_of_hours_in_one_request_leave_the_server_reachable() {
     server.run();
     assert_eq!(sum(&server, "left", 100), BLOCKS as f64, "all that was there is read");
     assert!(server.open_files() < FILES as usize / 2, "{} files are open", server.open_files());
-    // The head is empty: its first sample sets the bounds, and time goes on from there.
+    // The head is empty: its first sample sets the bounds, and the following samples are later.
     let all: Vec<Series> = (0..SERIES).map(|i| series("apart", i, now - (SERIES - i) * RANGE)).collect();
     let answer = write(server.port, &all).expect("an answer");
     assert_eq!(answer.status, 204, "{}", answer.text());
@@ -160,8 +160,8 @@ fn health_is_that_of_the_data_directory() {
     says("/-/ready", 503, "the data directory");
     std::fs::create_dir(&data).expect("another directory");
     says("/-/healthy", 503, "is another one than at the start");
-    // The server may write into the other directory, or make it anew: it is moved away until the
-    // first one has its place.
+    // The server may create files in the other directory, or create the directory again, so it is
+    // moved away until the first one is back.
     eventually("the first directory", 20, || {
         let other = server.file("other");
         let _ = std::fs::remove_dir_all(&other);

@@ -1,5 +1,5 @@
-//! Clients that are silent, slow, half through or many, and pages of other sites: nobody else notices, and the server ends
-//! when it is told to.
+//! Tests clients that are silent, slow, incomplete or many, and cross-site requests: other clients
+//! are not affected, and the server stops on request.
 
 use crate::support::http;
 use crate::support::receiver::{Mood, Receiver};
@@ -21,7 +21,7 @@ const BEGINNINGS: [&str; 5] = [
     "POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc",
 ];
 
-/// Lets this process open that many sockets.
+/// Raises the number of sockets that this process may open.
 fn many_files() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).expect("a limit");
@@ -30,12 +30,12 @@ fn many_files() {
 fn connect(server: &Server, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
-    // One that is closed already is tested below.
+    // The server may have closed the connection already; that is tested below.
     let _ = stream.write_all(text.as_bytes());
     stream
 }
 
-/// Asks light queries, one after the other: the time of the slowest but one of a hundred.
+/// Sends a hundred light queries one after the other; returns the second longest time.
 fn light_queries(server: &Server) -> Duration {
     let mut took: Vec<Duration> = (0..100)
         .map(|_| {
@@ -60,7 +60,7 @@ fn a_thousand_slow_clients_keep_nobody_out() {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     std::thread::sleep(Duration::from_secs(1));
-    // Drip by drip, while others ask.
+    // Byte by byte, while others send queries.
     let mut drips = slow.iter().filter_map(|stream| stream.try_clone().ok()).collect::<Vec<_>>();
     let dripping = std::thread::spawn(move || {
         for _ in 0..5 {
@@ -109,7 +109,7 @@ fn sigterm_waits_for_no_client() {
     let took = began.elapsed();
     eprintln!("from SIGTERM to the end: {took:?}");
     assert_eq!(code, Some(0), "{output}");
-    // Two seconds on a machine that has nothing else to do.
+    // Takes two seconds on an idle machine.
     assert!(took < Duration::from_secs(6), "{took:?}: {output}");
     drop(clients);
 }
@@ -134,7 +134,7 @@ fn sigterm_waits_for_no_alertmanager() {
     eprintln!("from SIGTERM to the end: {took:?}");
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("alerts were still queued at the end"), "{output}");
-    // Two seconds on a machine that has nothing else to do.
+    // Takes two seconds on an idle machine.
     assert!(took < Duration::from_secs(5), "{took:?}: {output}");
 }
 
@@ -153,7 +153,7 @@ fn sigterm_waits_for_no_rules_that_are_being_loaded() {
     let took = began.elapsed();
     eprintln!("from SIGTERM to the end: {took:?}: {output}");
     assert_eq!(code, Some(0), "{output}");
-    // Two seconds on a machine that has nothing else to do.
+    // Takes two seconds on an idle machine.
     assert!(took < Duration::from_secs(6), "{took:?}: {output}");
     server.run();
     assert_eq!(server.get("/-/healthy").status, 200);

@@ -1,5 +1,5 @@
-//! Two processes as one server: rules answered as by one, targets divided, and what happens when
-//! one goes. What they say of history is in [`history`].
+//! Tests two processes as one server: rules have the results of a single process, targets are
+//! divided, and the loss of one process is handled. Queries of history are in [`history`].
 
 mod history;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Flags for each of two processes with so many workers.
+/// The flags of two processes with this many workers each.
 fn flags(workers: usize) -> Vec<Vec<String>> {
     let addresses = format!("127.0.0.1:{},127.0.0.1:{}", free_port(), free_port());
     let flags = |process: usize| {
@@ -32,7 +32,7 @@ fn start(config: &str, files: &[(&str, &str)], workers: usize) -> Vec<Server> {
     servers
 }
 
-/// What every rule's answer is recorded as, and its expression: over series of both processes.
+/// The names and expressions of recording rules, over series of both processes.
 const RULES: &[(&str, &str)] = &[
     ("r:sum", "sum(w_gauge)"),
     ("r:rate", "sum by (zone) (rate(w_total[20s]))"),
@@ -53,7 +53,7 @@ const RULES: &[(&str, &str)] = &[
     ("r:absent", "absent(w_nothing{zone=\"a\"})"),
     ("r:ratio", "r:rate / ignoring (zone) group_left sum(r:rate)"),
     ("r:chain", "sum(r:ratio)"),
-    // These are asked.
+    // These cannot be maintained incrementally and are queried.
     ("r:subquery", "max_over_time(sum by (zone) (w_gauge)[20s:1s])"),
     ("r:rated", "rate(sum(w_total)[15s:3s])"),
     ("r:ahead", "sum(w_gauge offset -2s)"),
@@ -72,8 +72,8 @@ fn rule_file() -> String {
 
 const CONFIG: &str = "global: {evaluation_interval: 1s}\nrule_files: [rules.yml]\n";
 
-/// Series of one instance, with samples up to a time that is still to come: so it does not matter
-/// when they arrive.
+/// The series of one instance, with samples up to a time in the future, so that the time of arrival
+/// does not matter.
 fn series(number: usize, from: i64, to: i64) -> Vec<Series> {
     let instance = format!("host{number}:1");
     let zone = ["a", "b", "c"][number % 3];
@@ -125,7 +125,8 @@ fn alerts(server: &Server) -> BTreeSet<String> {
         .collect()
 }
 
-/// The same samples, written to one process and divided among two: every rule and alert is answered the same.
+/// Writes the same samples to one process, and divided to two: every rule and alert must have the
+/// same result.
 fn equals_one_process(workers: usize) {
     let rules = rule_file();
     let one = Server::start(CONFIG, &[("rules.yml", &rules)]);
@@ -138,7 +139,7 @@ fn equals_one_process(workers: usize) {
             assert_eq!(answer.status / 100, 2, "{}", answer.text());
         }
     }
-    // Views saw nothing before this: their answers from here on depend on the time only.
+    // Views have seen no samples before this, so their results depend only on the time.
     let begin = (now_ms() / 1_000 + 3) * 1_000;
     let end = begin + 14_000;
     eventually("the last slot", 60, || if now_ms() > end + 1_500 { Ok(()) } else { Err("wait".into()) });
@@ -165,7 +166,7 @@ fn equals_one_process(workers: usize) {
     assert!(alerts(&two[1]).is_empty(), "alerts are process 0's");
     let rows = one.query_at("r:each", end)["result"].as_array().expect("rows").len();
     assert_eq!(rows, 9, "the test writes to all");
-    // Nothing was copied: what is in a store, its own statistics tell.
+    // No series was copied: the statistics of a store list only its own series.
     let names = |server: &Server| {
         let data = server.api("/api/v1/status/tsdb?limit=100");
         let names = data["seriesCountByMetricName"].as_array().expect("names").clone();
@@ -232,7 +233,7 @@ fn targets_are_divided_and_answers_are_whole() {
         for (query, expected) in [("r:up == 12", 12.0), ("r:total == 66", 66.0)] {
             assert_eq!(servers[0].wait_rows(query, 1)[0]["value"][1].as_str().unwrap().parse(), Ok(expected));
         }
-        // Each process answers over all stores, and nothing is missing.
+        // Each process answers queries over both stores, without missing series.
         for server in &servers {
             assert_eq!(server.wait_rows("up", 12).len(), 12);
             for path in
@@ -242,7 +243,7 @@ fn targets_are_divided_and_answers_are_whole() {
             }
             server.wait_rows("r:up == 12", 1);
         }
-        // What cannot stand is asked over all of them.
+        // A query that cannot be maintained incrementally also reads both stores.
         for server in &servers {
             server.wait_rows("r:asked == 12", 1);
         }
@@ -251,7 +252,7 @@ fn targets_are_divided_and_answers_are_whole() {
     });
 }
 
-/// The value of a recorded series with the time of its newest sample.
+/// The time of the newest sample of a recorded series, seconds.
 fn newest(server: &Server, record: &str) -> Option<f64> {
     server.query(&format!("timestamp({record})"))[..].first()?["value"][1].as_str()?.parse().ok()
 }
@@ -275,14 +276,14 @@ fn a_lost_process_ends_the_other_and_both_recover() {
             assert!(log.contains(&message) && log.contains("is lost"), "{log}");
             assert!(!log.contains("panicked"), "{log}");
             assert!(took < Duration::from_secs(10), "{took:?}");
-            // Both go on where they were.
+            // Both continue where they stopped.
             Server::run_together(&mut servers);
             eventually("the rule goes on", 60, || {
                 if newest(&servers[0], "r:up") > before { Ok(()) } else { Err(format!("{before:?}")) }
             });
             let held = servers[0].query("count_over_time(r:up[1h]) > 1 and min_over_time(r:up[1s]) == 6");
             assert!(!held.is_empty() || !servers[0].wait_rows("r:up == 6", 1).is_empty());
-            // One that is asked to stop takes the other along, in order.
+            // A process that is asked to stop stops the other one, too, in order.
             assert_eq!(servers[lost].post("/-/quit").status, 200);
             let (code, log) = servers[lost].wait_end();
             assert_eq!(code, Some(0), "{log}");
@@ -294,13 +295,13 @@ fn a_lost_process_ends_the_other_and_both_recover() {
     });
 }
 
-/// A process that neither works nor goes is as good as lost.
+/// A process that neither works nor ends counts as lost.
 #[test]
 fn a_process_that_hangs_is_lost() {
     wall_clock(|| {
         let mut servers = start("global: {evaluation_interval: 1s}\n", &[], 1);
         servers[1].signal("STOP");
-        // Who asks meanwhile is told for whom he waits, and gets no half of an answer.
+        // A query meanwhile fails with the name of the lost process, without a partial result.
         let asked = Instant::now();
         let answer = servers[0].get("/api/v1/query?query=up&timeout=2s");
         assert_eq!(answer.status, 503, "{}", answer.text());
@@ -355,7 +356,7 @@ fn what_does_not_fit_is_refused() {
             assert_eq!(code, Some(1), "{log}");
             assert!(log.contains("does not fit: checksum of the configuration"), "{log}");
         }
-        // Alone it says for whom it waits, and that it has waited long enough.
+        // A single process says which process it waits for, and that the timeout has passed.
         let mut alone = flags(1).remove(1);
         alone.push("--cluster.join-timeout=1s".to_owned());
         let mut servers = Server::prepare_together(config, &[], &[alone]);
@@ -403,7 +404,7 @@ const LATE: &str = "groups:
     expr: total * 2
 ";
 
-/// What comes late to either process changes what was recorded, and counts as too late if it is.
+/// A late sample at either process changes recorded samples, or counts as too late.
 #[test]
 fn late_samples_of_both_processes_are_corrected() {
     wall_clock(|| {

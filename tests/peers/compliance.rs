@@ -1,9 +1,9 @@
-//! The cases of Prometheus' alert generator compliance, with time compressed: Debian's Prometheus,
-//! ours with continuous evaluation and ours with `evaluation: interval` read the same targets and
-//! rules. Alertmanager must hear the same from all.
+//! The cases of Prometheus' alert generator compliance test, with compressed time: Debian's
+//! Prometheus, our server with continuous evaluation, and our server with `evaluation: interval`
+//! scrape the same targets with the same rules. Alertmanager must get the same alerts from all.
 //!
-//! The cases are data: `tests/data/alert_cases.json`. A series is written as `1x4 20x6 _x3`: a
-//! value and for how many seconds.
+//! The cases are in `tests/data/alert_cases.json`. A series is written as `1x4 20x6 _x3`: a value
+//! and its number of seconds.
 
 use crate::support::exporter::Exporter;
 use crate::support::receiver::{Heard, Receiver};
@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// All servers resend after this time; a firing alert's end is four times as far away.
+/// The resend delay of all servers; the end time of a firing alert is four times as far in the
+/// future.
 const RESEND: i64 = 3_000;
 
-/// Between the times at which the series `ALERTS` is read: states last longer, down to the 300 ms
-/// of the smallest `for`.
+/// The interval at which the series `ALERTS` is read, ms: all states last longer, down to the 300
+/// ms of the smallest `for`.
 const STEP: i64 = 100;
 
 fn cases() -> Vec<Value> {
@@ -28,7 +29,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// Seconds of a series, each with its value or none.
+/// The value of a series in each second; `None`: no sample.
 fn seconds(script: &str) -> Vec<Option<&str>> {
     script
         .split(' ')
@@ -40,7 +41,7 @@ fn seconds(script: &str) -> Vec<Option<&str>> {
         .collect()
 }
 
-/// What the exporter shows in each second.
+/// The body of the exporter in each second.
 fn bodies(cases: &[Value]) -> Vec<String> {
     let mut bodies: Vec<String> = Vec::new();
     for (series, script) in cases.iter().flat_map(|case| case["series"].as_object().expect("series")) {
@@ -54,7 +55,7 @@ fn bodies(cases: &[Value]) -> Vec<String> {
     bodies
 }
 
-/// The rule file: JSON is YAML.
+/// The rule file; JSON is valid YAML.
 fn rules(cases: &[Value], extra: Value) -> String {
     let group = |case: &Value| {
         let mut group = json!({"name": case["case"], "interval": "1s", "rules": case["rules"]});
@@ -65,14 +66,14 @@ fn rules(cases: &[Value], extra: Value) -> String {
     json!({"groups": cases.iter().map(group).collect::<Vec<_>>()}).to_string()
 }
 
-/// The states of each alert, by its labels.
+/// The sequence of states of each alert, by its labels.
 type States = BTreeMap<String, Vec<String>>;
 
 struct Subject {
     name: &'static str,
     server: Server,
     receiver: Receiver,
-    /// States of each rule in `/api/v1/rules`, without repetitions.
+    /// The states of each rule in `/api/v1/rules`, without repetitions.
     states: BTreeMap<String, Vec<String>>,
 }
 
@@ -95,7 +96,8 @@ impl Subject {
         Subject { name, server, receiver, states: BTreeMap::new() }
     }
 
-    /// Waits until it reads the target and knows where alerts go, which takes Prometheus a few seconds.
+    /// Waits until the server scrapes the target and has discovered the Alertmanagers, which takes
+    /// Prometheus a few seconds.
     fn wait_ready(&self) {
         self.server.wait_rows("case_rises", 1);
         eventually(&format!("{} knows its Alertmanager", self.name), 60, || {
@@ -121,8 +123,8 @@ impl Subject {
         }
     }
 
-    /// What was heard of the alerts of a case: resends of the same are left out, and alerts of one
-    /// moment are in order of their labels. `values`: what differs in the annotations alone counts.
+    /// The alerts of a case that were received, without repetitions, those of one moment in the
+    /// order of their labels. `values` of a case: changes of annotations alone count.
     fn told(&self, case: &Value) -> Vec<String> {
         let values = case["values"] == true;
         let names: Vec<&str> =
@@ -140,7 +142,7 @@ impl Subject {
                 told.push((heard.at, line));
             }
         }
-        // Two alerts of one evaluation have no order.
+        // Two alerts of one evaluation have no defined order.
         let mut from = 0;
         while from < told.len() {
             let near = told[from..].iter().take_while(|(at, _)| at - told[from].0 < 700).count();
@@ -150,7 +152,7 @@ impl Subject {
         told.into_iter().map(|(_, line)| line).collect()
     }
 
-    /// The states that the series `ALERTS` went through, by alert.
+    /// The states in the series `ALERTS`, by alert.
     fn series(&self, from: i64, to: i64) -> States {
         let rows =
             self.server.query_range("ALERTS", from, to, STEP)["result"].as_array().expect("rows").clone();
@@ -166,7 +168,7 @@ impl Subject {
         }
         let walk = |mut points: Vec<(i64, String)>| {
             points.sort();
-            // One state at a time: the series of the state before has ended where the next one begins.
+            // One state at a time: the series of a state ends when that of the next begins.
             assert!(
                 points.windows(2).all(|w| w[0].0 < w[1].0),
                 "{}: two states at once in {points:?}",
@@ -179,10 +181,10 @@ impl Subject {
     }
 }
 
-/// The alert's labels, and a line for what was said of it.
+/// The labels of an alert, and a line that describes the notification.
 fn describe(heard: &Heard) -> (String, String) {
     let join = |map: &Value| {
-        // Go leaves out or writes null for none.
+        // Go omits empty maps or writes null.
         let pairs = map.as_object().into_iter().flatten().filter(|(n, _)| *n != "alertname");
         pairs.map(|(n, v)| format!(" {n}={}", text(v))).collect::<String>()
     };
@@ -192,7 +194,7 @@ fn describe(heard: &Heard) -> (String, String) {
     (labels, line)
 }
 
-/// What holds of the times of all notifications, however slow the machine is.
+/// Checks the properties of notification times that hold on any machine.
 fn check_times(subject: &Subject) {
     let mut ends: BTreeMap<(String, i64), i64> = BTreeMap::new();
     for heard in subject.receiver.heard() {
@@ -262,7 +264,7 @@ fn alertmanager_hears_what_it_hears_from_prometheus() {
         let series: Vec<_> = subjects.iter().map(|s| s.series(begin, end)).collect();
         assert_eq!(series[1], series[0], "ALERTS of ours and of Prometheus");
         assert_eq!(series[2], series[0], "ALERTS of ours in slots and of Prometheus");
-        // In slots, everything happens on the grid and `for` is a number of slots.
+        // With `evaluation: interval`, times are on the grid and `for` is a number of slots.
         for heard in subjects[2].receiver.heard() {
             assert_eq!(heard.time("startsAt") % 1_000, 0, "{:?}", heard.alert);
         }

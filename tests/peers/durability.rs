@@ -1,10 +1,10 @@
-//! kill -9 under load, again and again: what was acknowledged is there afterwards, once, and
-//! nothing else; so is every scraped sample that an answer has shown. The contract is in
-//! `docs/durability.md`.
+//! Tests repeated kill -9 under load: afterwards all acknowledged samples are present exactly once,
+//! and nothing else; the same holds for scraped samples that a query has returned.
+//! `docs/durability.md` has the contract.
 //!
 //! Ten kills by default; `KILLS=200 cargo test --workspace --test peers -- --nocapture durability`
-//! is the nightly variant. Both print how many samples a second were acknowledged. [`load`] is who
-//! writes, is scraped, and asks.
+//! is the nightly variant. Both print the number of acknowledged samples per second. [`load`] has
+//! the writers, the target and the reader.
 
 mod load;
 
@@ -15,16 +15,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Kills of one server before the next one begins anew: each start replays all that came before.
+/// The number of kills of one server; then the test continues with a new one, because each start
+/// replays all samples of the server.
 const KILLS_OF_ONE: u64 = 10;
 
-/// One server that is killed, and the books on it.
+/// A server that is killed, and the expected samples.
 struct Killed {
     server: Server,
     writers: Writers,
     reader: Reader,
     counting: Counting,
-    /// Time in which the writers could write.
+    /// The time in which the writers could write.
     wrote_for: Duration,
 }
 
@@ -42,7 +43,7 @@ impl Killed {
         Killed { server, writers, reader, counting, wrote_for: Duration::ZERO }
     }
 
-    /// Lets everybody work for a while, kills the server, starts it again, and accounts for every sample.
+    /// Runs the load for a while, kills the server, starts it again, and checks every sample.
     fn round(&mut self, number: u64) {
         let before = self.writers.progress();
         let writers = self.writers.run(self.server.port);
@@ -55,7 +56,7 @@ impl Killed {
         self.writers.join(writers);
         self.reader.join(reader);
         if number % 3 == 1 {
-            // Once more, while it starts.
+            // Kill once more, during the start.
             Server::spawn_together(std::slice::from_mut(&mut self.server));
             std::thread::sleep(Duration::from_millis(number * 37 % 150));
             self.server.kill();
@@ -65,7 +66,8 @@ impl Killed {
         self.check_scraped();
     }
 
-    /// All that any answer has shown is there; all that is there was served, once, and scrapes are whole.
+    /// Checks that all samples that a query has returned are present, that all present samples were
+    /// served, once, and that scrapes are complete.
     fn check_scraped(&self) {
         let found = points(&self.server, "scraped[1h]");
         let served = self.counting.last() as f64;

@@ -1,9 +1,10 @@
-//! Every expression of the founding documents (`tests/data/founding.promql`) against the real Prometheus.
+//! Compares every expression of the founding documents (`tests/data/founding.promql`) with the real
+//! Prometheus.
 //!
-//! Both servers receive the same samples by remote write: the series that the Python exporter and
-//! the node exporter really expose, with two and a quarter hours of made-up history, counter resets
-//! and a gap. Questions are asked 7.217 s after a sample, so that no window edge falls on one:
-//! Prometheus 2.42 includes a sample on the left edge, Prometheus 3 (and we) do not.
+//! Both servers get the same samples by remote write: the series that the Python exporter and the
+//! node exporter expose, with two and a quarter hours of generated history, counter resets and a
+//! gap. Queries are evaluated 7.217 s after a sample, so that no edge of a window coincides with
+//! one: Prometheus 2.42 includes a sample on the left edge, Prometheus 3 (and our server) does not.
 
 use super::seeds::{node_exporter, python_exporter};
 use crate::support::remote_write::{Series, write};
@@ -12,9 +13,9 @@ use crate::support::{compare, data, http, now_ms};
 
 const STEP_MS: i64 = 15_000;
 const STEPS: i64 = 540;
-/// Samples 200..230 of the application are missing, as after an outage.
+/// The samples of the application that are missing, as after an outage.
 const GAP: std::ops::Range<i64> = 200..230;
-/// Counters start anew here.
+/// The step at which counters reset.
 const RESET: i64 = 410;
 
 /// The expressions, one per line.
@@ -24,14 +25,15 @@ fn expressions() -> Vec<String> {
     all
 }
 
-/// A line of an exporter's answer.
+/// A line of an exposition.
 struct Line {
     name: String,
     labels: Vec<(String, String)>,
     value: f64,
 }
 
-/// Reads `name{a="b"} 1`; None for comments. Values of labels here contain neither `",` nor escapes.
+/// Parses `name{a="b"} 1`; `None` for comments. The label values of these exporters contain neither
+/// `",` nor escapes.
 fn parse_line(line: &str) -> Option<Line> {
     let (series, value) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))?;
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
@@ -43,9 +45,9 @@ fn parse_line(line: &str) -> Option<Line> {
     Some(Line { name: name.to_string(), labels: labels.collect(), value: value.parse().ok()? })
 }
 
-/// The value `k` steps into the history of a series whose exporter shows `seen`. `weight` sets
-/// series apart, so that no two are equal and `topk` has one answer; all buckets of a histogram
-/// share theirs and stay cumulative.
+/// The value at step `k` of the history of a series whose exposed value is `seen`. `weight` makes
+/// series differ, so that `topk` has one result; all buckets of a histogram have the same weight
+/// and remain cumulative.
 fn history(name: &str, seen: f64, k: i64, weight: f64) -> f64 {
     if name == "up" {
         return seen;
@@ -59,13 +61,13 @@ fn history(name: &str, seen: f64, k: i64, weight: f64) -> f64 {
     seen * (1.0 + 0.2 * weight * (k as f64 / 37.0).sin())
 }
 
-/// A number between 1 and 2 from the labels that tell one histogram or counter from another.
+/// A number between 1 and 2, from the labels that distinguish histograms or counters.
 fn weight(labels: &[(String, String)]) -> f64 {
     let bytes = labels.iter().filter(|(k, _)| k != "le").flat_map(|(k, v)| k.bytes().chain(v.bytes()));
     1.0 + bytes.fold(7u64, |h, b| (h * 31 + u64::from(b)) % 9973) as f64 / 9973.0
 }
 
-/// All series of an exporter that some founding expression names, with history from `start`.
+/// All series of an exporter that a founding expression uses, with history from `start`.
 fn series_of(port: u16, job: &str, start: i64, expressions: &str) -> Vec<Series> {
     let text = http::get(port, "/metrics").expect("an exporter").text();
     let up = [Line { name: "up".to_string(), labels: vec![], value: 1.0 }];
@@ -83,7 +85,7 @@ fn series_of(port: u16, job: &str, start: i64, expressions: &str) -> Vec<Series>
         .collect()
 }
 
-/// Both servers with the same history, and the time of its last sample.
+/// Both servers with the same history, and the time of the last sample.
 fn two_servers_with_history() -> (Server, Server, i64) {
     let directory = tempfile::tempdir().expect("a directory");
     let (_app, app) = python_exporter(directory.path());
@@ -95,7 +97,8 @@ fn two_servers_with_history() -> (Server, Server, i64) {
     assert!(series.len() > 100, "only {} series", series.len());
     let ours = Server::start("", &[]);
     let theirs = Server::prometheus("");
-    // A quarter of an hour at a time: Prometheus refuses samples an hour older than the newest.
+    // A quarter of an hour at a time: Prometheus refuses samples that are an hour older than the
+    // newest.
     for hour_quarter in (0..STEPS).step_by(60) {
         let window = start + hour_quarter * STEP_MS..start + (hour_quarter + 60) * STEP_MS;
         let part: Vec<Series> = series.iter().map(|s| s.between(&window)).collect();

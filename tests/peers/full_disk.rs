@@ -1,5 +1,6 @@
-//! A full disk, a real one: writes are refused with 503 and scrapes fail, what is there is read, and all goes on by itself
-//! when there is room again. `storage/tests/failing_disk.rs` has the same on a disk of its own, byte by byte.
+//! Tests a real full disk: writes are refused with 503, scrapes fail, and queries work; everything
+//! recovers without a restart once there is space. `storage/tests/failing_disk.rs` tests the same
+//! on a simulated disk, byte by byte.
 
 use crate::support::exporter::Exporter;
 use crate::support::remote_write::{Series, write};
@@ -11,11 +12,11 @@ use std::process::Command;
 const SERIES: usize = 100;
 const SAMPLES: i64 = 200;
 
-/// A file system in memory, until it is dropped.
+/// A file system in memory, unmounted on drop.
 struct Small(PathBuf);
 
 impl Small {
-    /// `None` where mounting is not allowed.
+    /// Mounts the file system; `None` if that is not permitted.
     fn mount(on: &Path) -> Option<Small> {
         std::fs::create_dir_all(on).expect("a directory");
         Small::run("mount", &["-t", "tmpfs", "-o", "size=4m", "none"], on).then(|| Small(on.to_owned()))
@@ -36,7 +37,7 @@ impl Drop for Small {
     }
 }
 
-/// A number without a pattern, so that it takes its eight bytes.
+/// A number without a pattern, so that it cannot be compressed below eight bytes.
 fn value(s: usize, t: i64) -> f64 {
     let mixed = (t as u64 ^ (s as u64) << 40).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     f64::from_bits(0x3ff0_0000_0000_0000 | mixed >> 12)
@@ -82,7 +83,7 @@ fn a_full_disk_refuses_keeps_reading_and_resumes_by_itself() {
     assert!(acknowledged > 2, "{acknowledged}");
     let all = |n: i64| (n * SAMPLES * SERIES as i64) as f64;
     let written = "sum(count_over_time(w[1h]))";
-    // What was refused may be there: it is in the queue, and will be written.
+    // The refused samples may be present: they are queued, and will be written.
     assert!((all(acknowledged)..=all(acknowledged + 1)).contains(&count(&server, written)), "reads go on");
     let says = |path: &str, status: u16, text: &str| {
         eventually(path, 10, || {

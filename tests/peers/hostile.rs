@@ -1,11 +1,12 @@
-//! Bad targets, bad clients and bad rules together beside good load: a short run of `benches/hostile.py`.
+//! Tests bad targets, bad clients and bad rules together, under normal load: a short run of
+//! `benches/hostile.py`.
 
 use crate::support::server::binary_under_test;
 use crate::support::{daemon, wall_clock};
 use std::path::Path;
 use std::process::Command;
 
-/// What stopped or nearly stopped the server once; quick ones of each kind.
+/// Actors that once stopped the server, or nearly: fast ones of each kind.
 const ACTORS: &[&str] = &[
     "target-labels-text",
     "target-labels-protobuf",
@@ -28,8 +29,9 @@ const ACTORS: &[&str] = &[
     "rules-doubling",
 ];
 
-/// That the process lives, keeps scraping and ends. What is said of time is for a release build on a quiet machine: here a
-/// machine that is busy with other tests may cost good targets some scrapes, where a server that is stopped loses most.
+/// Checks that the process survives, continues scraping and stops in order. Time limits are meant
+/// for a release build on an idle machine: here other tests may cost the good targets some scrapes,
+/// while a server that hangs loses most of them.
 #[test]
 fn nothing_bad_stops_the_server() {
     wall_clock(|| {

@@ -1,4 +1,5 @@
-//! The way over: what the real Prometheus has on its disk is what we answer after `perennial import`.
+//! Tests the migration: after `perennial import`, our server returns the samples that the real
+//! Prometheus had on its disk.
 
 use crate::support::now_ms;
 use crate::support::remote_write::{Histogram, Series, write};
@@ -9,7 +10,7 @@ use std::process::{Command, Output};
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-/// Series that take every way through Prometheus' chunks; more samples than one chunk holds.
+/// Series that cover every encoding of Prometheus' chunks, with more samples than one chunk has.
 fn load(end: i64) -> Vec<Series> {
     let odd = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e300, -5e-324, 0.1 + 0.2];
     let at = |i: i64, jitter: i64| end - 400_000 + i * 1000 + (i * i * jitter) % 700;
@@ -21,7 +22,7 @@ fn load(end: i64) -> Vec<Series> {
         schema: 2,
         zero_threshold: 0.001,
         zero: i as u64,
-        // It ends twice in a row, and once more with the chunk.
+        // Two stale markers in a row, and another one at the end of the chunk.
         sum: if [150, 151, 299].contains(&i) { f64::from_bits(STALE) } else { i as f64 * 1.5 },
         positive: (0..4 + (i / 90) as i32).map(|k| (3 * k, (i as u64 % 150) * 2 + k as u64)).collect(),
         negative: BTreeMap::from([(-2, 1), (5, i as u64)]),
@@ -66,7 +67,7 @@ fn the_past_of_prometheus_comes_along() {
     let refused = import(&ours.file("data"), &snapshot);
     assert_eq!(refused.status.code(), Some(1), "the server holds the lock");
     ours.kill();
-    // Twice: an interrupted import is started again.
+    // Twice: an interrupted import is repeated.
     for _ in 0..2 {
         let done = import(&ours.file("data"), &snapshot);
         let (said, complaints) =

@@ -1,5 +1,5 @@
-//! Samples on their two ways in, compared with what the real Prometheus makes of the same source: its own
-//! remote write into our receiver, and a scrape of the same constant exporter by both.
+//! Compares both ways of ingestion with the real Prometheus: Prometheus' remote write into our
+//! receiver, and a scrape of the same constant exporter by both.
 
 use super::seeds::{node_exporter, python_exporter};
 use crate::support::exporter::Exporter;
@@ -40,8 +40,8 @@ fn prometheus_remote_writes_into_us() {
     });
 }
 
-/// Values and labels at the edges of the text format. `le` and `quantile` are written as Prometheus
-/// 3 normalises them, because 2.42 does not.
+/// Values and labels at the borders of the text format. `le` and `quantile` are written as
+/// Prometheus 3 normalises them, because 2.42 does not.
 const FIXTURE: &str = r#"# HELP fixture_values Numbers that are easy to get wrong, \\ and \n.
 # TYPE fixture_values gauge
 fixture_values{kind="tiny"} 4.9406564584124654e-324

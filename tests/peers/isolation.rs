@@ -1,4 +1,4 @@
-//! Who does not read what he subscribed to disturbs nobody: rules go on, and so do other subscribers.
+//! Tests that a subscriber that does not read affects neither rules nor other subscribers.
 
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 const RULES: &str = "groups: [{name: g, interval: 1s, rules: [{record: 'level:max', expr: max(level)}]}]";
 
-/// Many series with long labels: what is not read fills every buffer between the two.
+/// Many series with long labels, so that unread messages fill every buffer of the connection.
 fn body(value: i64) -> String {
     let label = "x".repeat(200);
     (0..2_000).map(|i| format!("level{{i=\"{i}\",ballast=\"{label}\"}} {value}\n")).collect()
@@ -42,7 +42,7 @@ fn subscribers_that_never_read_disturb_nobody() {
             server.wait_rows(&format!("level:max == {value}"), 1);
             let wanted = format!("\"{value}\"");
             let mut line = String::new();
-            // Reading times out after a minute of silence.
+            // The read times out after a minute without data.
             while !line.contains(&wanted) {
                 line.clear();
                 assert!(reader.read_line(&mut line).expect("a line") > 0, "the subscription has ended");

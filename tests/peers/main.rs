@@ -1,10 +1,12 @@
-//! Our binary among the programs it will live with: Debian's Prometheus, Alertmanager, Pushgateway and node
-//! exporter, and Python's prometheus_client. Each test starts its own processes on free ports and kills them.
+//! Tests our binary with the programs around it: Debian's Prometheus, Alertmanager, Pushgateway and
+//! node exporter, and Python's prometheus_client. Each test starts its own processes on free ports
+//! and kills them.
 //!
-//! `.ci/install` installs what is needed; a missing program fails its test with the package's name. To check the
-//! tests themselves: `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test --test peers`, where only those may
-//! fail that ask for more than Debian's Prometheus has: subscriptions, the list of views, columns in configuration errors, Kubernetes, limits of clients,
-//! auto-reload by a flag, the refusal of passwords that we do not have.
+//! `.ci/install` installs the programs; if one is missing, its test fails with the name of the
+//! package. To check the tests themselves, run `PERENNIAL_UNDER_TEST=/usr/bin/prometheus cargo test
+//! --test peers`: only tests of features that Debian's Prometheus lacks may fail: subscriptions,
+//! the list of views, columns in configuration errors, Kubernetes, limits of clients, auto-reload
+//! by a flag, and the refusal of passwords that our server does not support.
 
 #[path = "../support/mod.rs"]
 mod support;

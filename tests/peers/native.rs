@@ -1,6 +1,8 @@
-//! A protobuf exporter, scraped by us and by Debian's Prometheus, which also writes what it made of it to us.
+//! Compares scrapes of a protobuf exporter by our server and by Debian's Prometheus, which also
+//! sends the result to us by remote write.
 //!
-//! All are compared by query, native histograms also as the stores of both our servers hold them.
+//! All series are compared by query; native histograms also as the stores of both our servers
+//! contain them.
 
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
@@ -12,7 +14,7 @@ use storage::model::histogram::ResetHint;
 use storage::model::{Matcher, NativeHistogram, SHARDS};
 use storage::store::{Store, StoreOptions};
 
-/// Protobuf by hand.
+/// Hand-written protobuf encoding.
 fn varint(mut n: u64) -> Vec<u8> {
     let mut out = Vec::new();
     while n >= 0x80 {
@@ -62,8 +64,9 @@ fn span(field: u64, offset: i64, length: u64) -> Vec<u8> {
     bytes(field, &[signed(1, offset), number(2, length)])
 }
 
-/// Every type, with odd values; histograms classic, whole, of floats, empty. A zero threshold tells
-/// Prometheus 2.42 that a histogram without differences is native.
+/// Every type, with unusual values; histograms that are classic, with integer counts, with float
+/// counts, and empty. A zero threshold makes Prometheus 2.42 treat a histogram without deltas as
+/// native.
 fn exposition() -> Vec<u8> {
     let whole = [
         vec![number(1, 23), double(2, -3.75), signed(5, 3), double(6, 1e-128), number(7, 4)],
@@ -92,8 +95,8 @@ fn exposition() -> Vec<u8> {
     .concat()
 }
 
-/// The distinct histograms in a server's store, by series; the server must be dead. Hints come from
-/// neighbours and are left out, but for gauges.
+/// The distinct histograms in the store of a stopped server, by series. Reset hints depend on
+/// neighbouring samples and are omitted, except for gauges.
 fn histograms(server: &Server) -> BTreeSet<(String, String)> {
     let options = StoreOptions {
         dir: server.file("data"),
@@ -170,8 +173,7 @@ fn a_protobuf_scrape_means_what_it_means_to_prometheus() {
     });
 }
 
-/// A server that federates another one has its native histograms, and what became of classic ones,
-/// in their place.
+/// Federation of native histograms, and of converted classic ones, from another of our servers.
 #[test]
 fn native_histograms_are_federated() {
     wall_clock(|| {

@@ -1,5 +1,5 @@
-//! Old blocks in an object store: the answers stay what they were, over restarts, kills, and a
-//! store that goes away and comes back.
+//! Tests old blocks in an object store: query results remain the same over restarts, kills, and an
+//! outage of the object store.
 
 use crate::support::http::encode;
 use crate::support::s3::{KEY, S3};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 const HOUR: i64 = 3_600_000;
 
-/// Four days of three series, the newest sample an hour old.
+/// Four days of three series; the newest sample is one hour old.
 fn history(end: i64) -> String {
     let mut text = String::new();
     for series in 0..3 {
@@ -24,7 +24,7 @@ fn history(end: i64) -> String {
     text + "# EOF\n"
 }
 
-/// A server that has the history in blocks, not running.
+/// A stopped server with the history in blocks.
 fn with_history(end: i64) -> Server {
     let mut server = Server::start("", &[]);
     server.kill();
@@ -43,7 +43,7 @@ fn configure(server: &Server, objects: &str) {
     std::fs::write(server.file("prometheus.yml"), text).expect("a configuration");
 }
 
-/// All that can be asked of the history, by each way to ask.
+/// The responses of every kind of query over the history.
 fn answers(server: &Server, end: i64) -> Vec<Value> {
     let span = format!("start={}&end={}", (end - 100 * HOUR) / 1000, end / 1000);
     let series = server.api(&format!("/api/v1/series?match%5B%5D=old_samples&{span}"));
@@ -68,7 +68,7 @@ fn moved(server: &Server) {
     eventually("old blocks move", 60, || {
         let far = metric(server, "perennial_object_store_blocks");
         let all = metric(server, "prometheus_tsdb_blocks_loaded");
-        // Of the newest 24 hours are at most three blocks of 18 hours.
+        // At most three blocks of 18 hours contain parts of the newest 24 hours.
         if far >= 3.0 && all - far <= 3.0 { Ok(()) } else { Err(format!("{far} of {all}")) }
     });
 }
@@ -98,12 +98,12 @@ fn old_blocks_answer_from_s3_and_recent_ones_while_it_is_away() {
         let shown = server.api("/api/v1/status/config")["yaml"].to_string();
         assert!(shown.contains("s3://bucket/one") && !shown.contains(KEY.1), "{shown}");
         server.kill();
-        // Nothing is here but the list.
+        // Only the local list of blocks remains.
         std::fs::remove_dir_all(server.file("data/objects/cache")).expect("a cache");
         server.run();
         assert_eq!(answers(&server, end), want);
         assert!(metric(&server, "perennial_object_store_cache_misses_total") > 0.0);
-        // Away: what is cached is answered, what is not is an error that names the block.
+        // Outage: queries of cached blocks succeed, others fail with the name of the block.
         server.kill();
         std::fs::remove_dir_all(server.file("data/objects/cache")).expect("a cache");
         s3.stop();
@@ -116,7 +116,7 @@ fn old_blocks_answer_from_s3_and_recent_ones_while_it_is_away() {
         let recent = server.query_at("count(old_samples)", end - 600_000);
         assert_eq!(recent["result"][0]["value"][1], "3", "{recent}");
         assert_eq!(metric(&server, "perennial_object_store_up"), 0.0);
-        // And back.
+        // The object store returns.
         s3.run();
         assert_eq!(answers(&server, end), want);
         eventually("the warning goes", 120, || match warnings(&server) {

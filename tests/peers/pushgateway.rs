@@ -1,4 +1,5 @@
-//! A batch job's figures through the real Pushgateway: `honor_labels` keeps the job that pushed them.
+//! Tests the metrics of a batch job through the real Pushgateway: `honor_labels` keeps the job
+//! label of the pushed metrics.
 
 use crate::support::daemon::{Daemon, free_port, program};
 use crate::support::server::Server;

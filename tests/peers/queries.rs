@@ -1,4 +1,5 @@
-//! Queries from outside: what is left of them when the server dies, and what Prometheus answers to the same.
+//! Tests queries of clients: the query log, cancellation, queries cut off by a crash, and the same
+//! responses as Prometheus.
 
 use super::support::remote_write::{self, Series};
 use super::support::server::Server;
@@ -6,10 +7,10 @@ use super::support::{eventually, http, now_ms, wall_clock};
 use std::io::Write;
 use std::net::TcpStream;
 
-/// Takes minutes.
+/// A query that takes minutes.
 const LONG: &str = "max_over_time(vector(time())[20000h:1s])";
 
-/// Begins a query on a connection of its own.
+/// Starts a query on its own connection.
 fn begin(server: &Server, query: &str) -> TcpStream {
     let mut client = TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
     write!(client, "GET /api/v1/query?query={query} HTTP/1.1\r\nhost: x\r\n\r\n").expect("a request");
@@ -82,8 +83,8 @@ fn queries_are_logged_until_a_reload_says_otherwise() {
     });
 }
 
-/// Requests that have the same answer everywhere and always. (An empty query has not: 3.x calls its
-/// position unknown.)
+/// Requests whose response is the same for all versions and at any time. (For an empty query it is
+/// not: 3.x reports an unknown position.)
 const SAME: &[&str] = &[
     "query?query=1&time=5.123456",
     "query?query=\"a\\xff\"&time=1",
@@ -131,7 +132,7 @@ fn requests_are_answered_as_prometheus_answers_them() {
             let escaped: String = path.replace('\\', "%5C").replace('"', "%22");
             let ask = |server: &Server| {
                 let answer = server.get(&format!("/api/v1/{escaped}"));
-                // 2.42 begins this one with a capital letter, 3.14 does not.
+                // 2.42 begins this text with a capital letter, 3.14 does not.
                 (answer.status, answer.text().replace("Invalid time value", "invalid time value"))
             };
             let got = ask(&ours);
@@ -144,7 +145,8 @@ fn requests_are_answered_as_prometheus_answers_them() {
     });
 }
 
-/// Three series of 60 samples, 10 s apart; and a time 3 s after the last, where no window ends at a sample.
+/// Writes three series of 60 samples, 10 s apart; returns a time 3 s after the last one, so that no
+/// window ends at a sample.
 fn sixty(servers: &[&Server]) -> i64 {
     let first = now_ms() / 10_000 * 10_000 - 600_000;
     let samples: Vec<(i64, f64)> = (0..60).map(|i| (first + i * 10_000, i as f64)).collect();

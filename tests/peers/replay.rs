@@ -1,5 +1,6 @@
-//! A start with a large log: the server answers, scrapes and takes remote writes while the log is
-//! replayed, and nothing of it is lost or there twice, also when it is killed in the middle.
+//! Tests a start with a large WAL: during the log replay the server answers queries, scrapes and
+//! accepts remote writes, and no sample is lost or duplicated, even if the server is killed during
+//! the replay.
 
 use crate::support::exporter::Exporter;
 use crate::support::remote_write::{Series, write};
@@ -13,13 +14,14 @@ use storage::metrics::Metrics;
 use storage::model::Labels;
 use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, SeriesSamples, Store, StoreOptions};
 
-/// Series in the log, and samples of each: seconds of work for a server that is not optimised.
+/// The number of series in the WAL, with [`SAMPLES`] samples each: seconds of work for a build
+/// without optimisation.
 const SERIES: usize = 2_000;
 const SAMPLES: i64 = 1_500;
 const HOUR: i64 = 3_600_000;
 
-/// A data directory with a block of before, and a log whose newest sample is at `end`. Returns a
-/// time in the block.
+/// Makes a data directory with a block, and a WAL whose newest sample is at `end`. Returns a time
+/// within the block.
 fn fill(dir: PathBuf, end: i64) -> i64 {
     let wal_sync_interval_ms = 100;
     let block_range_ms = 2 * HOUR;
@@ -38,7 +40,7 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     let vs = ts.iter().map(|_| 7.0).collect();
     let old = SeriesSamples { labels, ts, vs, ..SeriesSamples::default() };
     store.write_backfill((from, from + 2 * HOUR), &[old], i64::MAX).expect("a block");
-    // One target: all in one shard.
+    // One target, so that all series are in one shard.
     let labels = |i: usize| {
         let i = i.to_string();
         Labels::from_pairs([("__name__", "logged"), ("instance", "one"), ("job", "one"), ("i", i.as_str())])
@@ -56,7 +58,7 @@ fn fill(dir: PathBuf, end: i64) -> i64 {
     from + HOUR / 2
 }
 
-/// Starts the server and waits until it says that it replays the log.
+/// Starts the server and waits until it reports that it replays the log.
 fn start(server: &mut Server) {
     Server::spawn_together(std::slice::from_mut(server));
     let port = server.port;
@@ -77,7 +79,7 @@ fn acknowledged(server: &Server, name: &str) {
     assert_eq!(answer.status, 204, "{}", answer.text());
 }
 
-/// Times of the samples of the one series that `selector` picks, as far back as an hour.
+/// The times of the last hour of samples of the series that `selector` selects.
 fn times(server: &Server, selector: &str) -> Vec<i64> {
     let rows = server.query(&format!("{selector}[1h]"));
     assert_eq!(rows.len(), 1, "{selector}: {rows:?}");
@@ -105,7 +107,7 @@ fn a_server_that_replays_its_log_scrapes_takes_writes_and_reads_history() {
         let end = now_ms() - 60_000;
         let old = fill(server.file("data"), end);
 
-        // Killed in the middle, twice: what was acknowledged is there.
+        // Killed during the replay, twice: acknowledged samples are present.
         for name in ["first", "second"] {
             start(&mut server);
             assert!(server.log().contains("looking through the log's segments"), "{}", server.log());

@@ -1,5 +1,5 @@
-//! The self-metrics of rules beside those of Debian's Prometheus with the same rule file: names,
-//! labels, and values where they can be equal.
+//! Compares the self-metrics of rules with those of Debian's Prometheus for the same rule file:
+//! names, labels, and values where they are comparable.
 
 use crate::support::server::Server;
 use crate::support::{eventually, now_ms, wall_clock};
@@ -21,7 +21,7 @@ groups:
     expr: vector(1) + on () group_left () ({__name__=~"two"})
 "#;
 
-/// `prometheus_rule_*` by series, buckets and quantiles left out.
+/// `prometheus_rule_*` by series, without buckets and quantiles.
 fn metrics(server: &Server) -> BTreeMap<String, f64> {
     let text = server.get("/metrics").text();
     let lines =
@@ -82,7 +82,7 @@ fn rules_are_counted_as_in_prometheus() {
                 assert!(sum > 0.0 && count >= 6.0 && sum / count < 10.0, "{server}: {summary}: {found:?}");
             }
         }
-        // A rule takes what its steps take.
+        // The time of a rule is the time of its steps.
         let groups = ours.api("/api/v1/rules");
         let rule = &groups["groups"][0]["rules"][0];
         assert!(rule["evaluationTime"].as_f64() > Some(0.0), "{rule}");

@@ -1,4 +1,4 @@
-//! The search API of a real server: names with what targets say about them.
+//! Tests the search API of a running server: names with the metadata of the targets.
 
 use crate::support::exporter::Exporter;
 use crate::support::http::encode;

@@ -1,12 +1,12 @@
-//! The founding documents' scenario: their configuration and alerts, an instrumented Python program, a node
-//! exporter, a service that is down.
+//! Tests the scenario of the founding documents: their configuration and alerts, an instrumented
+//! Python program, a node exporter, and a service that is down.
 
 use crate::support::daemon::{Daemon, free_port, program, python};
 use crate::support::server::Server;
 use crate::support::{data, eventually, wall_clock};
 use std::path::{Path, PathBuf};
 
-/// The Python exporter of `tests/data`, ready; and its port.
+/// Starts the Python exporter of `tests/data`; returns it and its port.
 pub fn python_exporter(directory: &Path) -> (Daemon, u16) {
     let (port, script) =
         (free_port(), PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/exporter.py"));
@@ -15,7 +15,7 @@ pub fn python_exporter(directory: &Path) -> (Daemon, u16) {
     (daemon, port)
 }
 
-/// Debian's node exporter, ready; and its port.
+/// Starts Debian's node exporter; returns it and its port.
 pub fn node_exporter(directory: &Path) -> (Daemon, u16) {
     let port = free_port();
     let path = program("prometheus-node-exporter", "prometheus-node-exporter");

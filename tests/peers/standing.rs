@@ -1,4 +1,5 @@
-//! Standing queries of a real server: put, looked at, subscribed, removed, and back after kill -9.
+//! Tests saved queries of a running server: created, listed, subscribed, deleted, and restored
+//! after kill -9.
 
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
@@ -75,7 +76,7 @@ fn a_query_stands_from_put_to_delete_and_over_kill() {
         server.wait_rows("orders:sum{team=\"x\"} == 9", 1);
         assert_eq!(change(&server, "PUT", "dear", &dear).1["data"]["change"], "unchanged");
         assert_eq!(change(&server, "DELETE", "total", &Value::Null).0, 200);
-        // The recorded series ends.
+        // The recorded series ends with the query.
         server.wait_rows("orders:sum", 0);
 
         server.kill();

@@ -1,4 +1,5 @@
-//! A subscription on its three roads (server-sent events, NDJSON, websocket): the answer as it is, then what changes.
+//! Tests a subscription over server-sent events, NDJSON and websocket: the current result, then its
+//! changes.
 //!
 //! Every message is an object with one key, its kind: `{"snapshot": {"id", "t", "rows"}}`.
 
@@ -12,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 const QUERY: &str = "sum by (shop) (orders)";
 
-/// A server that scrapes the exporter's two shops every second.
+/// Starts an exporter with two shops, and a server that scrapes it every second.
 fn shops() -> (Exporter, Server) {
     let exporter = Exporter::start("orders{shop=\"a\"} 3\norders{shop=\"b\"} 4\n");
     let config = format!(
@@ -38,7 +39,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect()
 }
 
-/// Reads messages with `next` while the exporter changes, and checks what they say.
+/// Reads messages with `next` while the exporter changes, and checks them.
 fn snapshot_then_deltas(exporter: &Exporter, mut next: impl FnMut() -> Value) {
     let mut next_of = |kind: &str| {
         for _ in 0..200 {
@@ -68,7 +69,8 @@ fn snapshot_then_deltas(exporter: &Exporter, mut next: impl FnMut() -> Value) {
     assert_eq!(rows(&next_of("delta")["upsert"]), pairs(&[("a", "1")]));
 }
 
-/// The next line that starts with `prefix`, without it; chunk sizes, comments and event names are passed over.
+/// The next line that starts with `prefix`, without the prefix; skips chunk sizes, comments and
+/// event names.
 fn next_line(reader: &mut impl BufRead, prefix: &str) -> String {
     loop {
         let mut line = String::new();
@@ -108,7 +110,8 @@ fn lines_of_json() {
     });
 }
 
-/// What cannot stand yet is asked from history, and says so.
+/// A query that cannot be maintained incrementally yet is queried from history, and the snapshot
+/// says so.
 #[test]
 fn a_subquery_is_asked_once_a_second() {
     wall_clock(|| {

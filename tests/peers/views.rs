@@ -1,11 +1,12 @@
-//! `/api/v1/views` of a real server with a rule file: what stands, what is asked, what is shared, what fails.
+//! Tests `/api/v1/views` of a running server with a rule file: which views are maintained, queried,
+//! shared, or fail.
 
 use crate::support::exporter::Exporter;
 use crate::support::server::Server;
 use crate::support::{eventually, http, wall_clock};
 use serde_json::{Value, json};
 
-/// `copy` fails: it has a series for each of two rooms. `peak` asks the store.
+/// `copy` fails, because it has one series for each of two rooms. `peak` queries the store.
 const RULES: &str = r#"
 groups:
 - name: rooms
@@ -43,7 +44,7 @@ fn list(page: &Value) -> Vec<Value> {
     page["views"].as_array().expect("a list").clone()
 }
 
-/// All views, once the answers of all rules are there.
+/// All views, once all rules have results.
 fn settled(server: &Server) -> Value {
     server.wait_rows("room:temperature:max", 2);
     server.wait_rows("peak", 1);
@@ -83,7 +84,8 @@ fn views_tell_what_stands_and_what_does_not() {
         ] {
             assert_eq!(max[key], expected, "{key} of {max}");
         }
-        // The selector is that of `copy` and of the drift, too, which reads the ring twice and is one reader.
+        // `copy` and the drift use the same selector; the drift reads the ring twice and counts as
+        // one reader.
         assert_eq!(max["localSteps"]["shared"], json!(1), "{max}");
         let ring = &max["rings"][0];
         assert_eq!(
@@ -94,7 +96,7 @@ fn views_tell_what_stands_and_what_does_not() {
         assert!(ring["bytes"].as_u64().expect("a number") > 0, "{max}");
 
         let warm = named(&page, "TooWarm");
-        // It is evaluated a round after the rule that it reads.
+        // Its level is one above that of the rule that it reads.
         assert_eq!(
             (&warm["kind"], &warm["level"], &warm["rows"]),
             (&json!("continuous"), &json!(1), &json!(0))
@@ -135,7 +137,7 @@ fn one_view_and_pages_of_them() {
         let missing = server.get("/api/v1/views/4711");
         assert_eq!((missing.status, &missing.json()["errorType"]), (404, &json!("not_found")));
 
-        // A subscription is a view with a tap, named by its text.
+        // A subscription is a view with a tap; its name is its query text.
         let _stream =
             http::stream(server.port, "/api/v1/subscribe?query=sum(temperature_celsius)&format=ndjson", &[]);
         eventually("the subscription is a view", 20, || {

@@ -1,12 +1,12 @@
-//! Equality of two query answers: same rows in any order, values within a relative tolerance.
+//! Compares two query results: the same rows in any order, values within a relative tolerance.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Values may differ by this share of the larger one: rounding, not meaning.
+/// The largest relative difference of two values, for rounding.
 const RELATIVE: f64 = 1e-9;
 
-/// What differs between two `data` objects of the query API, or None.
+/// The difference between two `data` objects of the query API, or `None`.
 pub fn difference(ours: &Value, theirs: &Value) -> Option<String> {
     if ours["resultType"] != theirs["resultType"] {
         return Some(format!("type {} against {}", ours["resultType"], theirs["resultType"]));
@@ -29,7 +29,8 @@ pub fn difference(ours: &Value, theirs: &Value) -> Option<String> {
     None
 }
 
-/// Rows by their label set (as sorted text) with their floats, or their histograms if they have only those.
+/// Rows by label set (as sorted text), with their floats, or their histograms if they have only
+/// those.
 fn rows(data: &Value) -> BTreeMap<String, Value> {
     let list = data["result"].as_array().expect("a list of rows");
     let map: BTreeMap<String, Value> = list
@@ -46,7 +47,7 @@ fn rows(data: &Value) -> BTreeMap<String, Value> {
     map
 }
 
-/// Compares `[t, "v"]` or a list of them.
+/// Compares `[t, "v"]`, or a list of such pairs.
 fn points_differ(a: &Value, b: &Value) -> Option<String> {
     let x = flat(a);
     let y = flat(b);

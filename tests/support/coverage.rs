@@ -1,10 +1,11 @@
-//! What PromQL queries use: each function, operator and modifier once, as a word such as `function rate`.
+//! What PromQL queries use: each function, operator and modifier once, as text such as `function
+//! rate`.
 
 use promql::ast::{AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, TimeModifiers, VectorSelector};
 use promql::{PromqlOptions, parse};
 use std::collections::BTreeSet;
 
-/// What the queries of a test file use; those that are no query count for nothing.
+/// The elements that the queries of a test file use; invalid queries are skipped.
 pub fn used(queries: &[String]) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for query in queries {

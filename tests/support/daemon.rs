@@ -1,4 +1,5 @@
-//! Child programs: found by name (with the Debian package in the complaint), started on free ports, killed on drop.
+//! Child programs: found by name (if missing, the error names the Debian package), started on free
+//! ports, killed on drop.
 
 use super::{eventually, http};
 use std::fs::File;
@@ -6,14 +7,14 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A running child; its output is in `log`.
+/// A running child process; its output is in `log`.
 pub struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts `program` with `arguments`, output into `directory/<name>.log`.
+    /// Starts `program` with `arguments`; the output goes to `directory/<name>.log`.
     pub fn start(program: &Path, arguments: &[String], directory: &Path) -> Daemon {
         let name = program.file_name().expect("a file name").to_string_lossy().into_owned();
         let log = directory.join(format!("{name}.log"));
@@ -29,7 +30,8 @@ impl Daemon {
         Daemon { child, log }
     }
 
-    /// Waits until `GET path` on `port` answers 200; panics with the log's end when the child exits.
+    /// Waits until `GET path` on `port` returns 200; panics with the end of the log if the child
+    /// exits.
     pub fn wait_ready(&mut self, port: u16, path: &str) {
         let Daemon { child, log } = self;
         eventually(&format!("{} ready", log.display()), 60, || {
@@ -43,36 +45,37 @@ impl Daemon {
         });
     }
 
-    /// SIGKILL, as a power switch for one process.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("a running child");
         self.child.wait().expect("a child");
     }
 
-    /// Sends a signal, by its name: `STOP`.
+    /// Sends a signal by its name, for example `STOP`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(sent.expect("kill").success(), "kill -s {name}");
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// From now on it may have so many files open.
+    /// Limits the number of open files of the process.
     pub fn limit_files(&self, most: u32) {
         let arguments = [format!("--pid={}", self.child.id()), format!("--nofile={most}:{most}")];
         let limited = Command::new("prlimit").args(arguments).status();
         assert!(limited.expect("prlimit").success(), "prlimit --nofile={most}");
     }
 
-    /// How many files it has open.
+    /// The number of open files of the process.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running child").count()
     }
 
-    /// Waits for the child to end by itself: its exit code (None when by a signal) and its output.
+    /// Waits for the process to end by itself; returns its exit code (`None` after a signal) and
+    /// its output.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let child = &mut self.child;
         let status = eventually("the program ends", 30, || {
@@ -98,12 +101,12 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// A loopback port that nobody listens on at this moment.
+/// A loopback port that no process listens on at the moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
-/// The path of an installed program; panics with the Debian package to install.
+/// The path of an installed program; panics with the name of the Debian package if it is missing.
 pub fn program(name: &str, package: &str) -> PathBuf {
     let path = std::env::var("PATH").expect("PATH");
     path.split(':')
@@ -112,7 +115,8 @@ pub fn program(name: &str, package: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed: run .ci/install, or: apt-get install {package}"))
 }
 
-/// The Python that has prometheus_client; panics with how to get it.
+/// The Python interpreter with prometheus_client; panics with installation instructions if it is
+/// missing.
 pub fn python() -> PathBuf {
     let venv = std::env::var("PERENNIAL_TEST_VENV")
         .map(PathBuf::from)

@@ -1,4 +1,5 @@
-//! A scrape target that the test writes by hand: a thread that answers every GET with the current body.
+//! A scrape target with a body that the test sets: a thread that returns the current body for every
+//! GET.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,12 +12,12 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter that answers with `body` as text 0.0.4.
+    /// An exporter that serves `body` as text format 0.0.4.
     pub fn start(body: &str) -> Exporter {
         Exporter::start_as("text/plain; version=0.0.4; charset=utf-8", body.as_bytes())
     }
 
-    /// An exporter that answers with `body` as what its content type says.
+    /// An exporter that serves `body` with this content type.
     pub fn start_as(content_type: &'static str, body: &[u8]) -> Exporter {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -31,7 +32,7 @@ impl Exporter {
         Exporter { port, body }
     }
 
-    /// Changes what the next scrape sees.
+    /// Changes the body for the next scrape.
     pub fn set(&self, body: &str) {
         *self.body.lock().expect("not poisoned") = body.as_bytes().to_vec();
     }

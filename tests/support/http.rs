@@ -1,14 +1,15 @@
-//! A blocking HTTP/1.1 client for loopback: enough for JSON APIs, remote write and event streams.
+//! A blocking HTTP/1.1 client for loopback: sufficient for JSON APIs, remote write and event
+//! streams.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Longest wait for a byte.
+/// The longest wait for data.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A status and a body.
+/// A response: status and body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -27,7 +28,7 @@ impl Answer {
     }
 }
 
-/// Sends one request on a connection of its own; `Err` when there is no connection or it breaks.
+/// Sends one request on its own connection; `Err` if there is no connection or it breaks.
 pub fn send(
     port: u16,
     method: &str,
@@ -41,18 +42,18 @@ pub fn send(
     Ok(Answer { status, body })
 }
 
-/// `GET path`.
+/// Sends `GET path`.
 pub fn get(port: u16, path: &str) -> std::io::Result<Answer> {
     send(port, "GET", path, &[], b"")
 }
 
-/// `POST path` without a body.
+/// Sends `POST path` without a body.
 pub fn post(port: u16, path: &str) -> std::io::Result<Answer> {
     send(port, "POST", path, &[], b"")
 }
 
-/// Opens an endless answer: checks for 200 and returns a reader of the raw body (chunk sizes included, which
-/// no line of ours looks like).
+/// Starts an endless response: checks for status 200 and returns a reader of the raw body (with
+/// chunk sizes, which look like no line of our formats).
 pub fn stream(port: u16, path: &str, head: &[(&str, &str)]) -> BufReader<TcpStream> {
     let mut reader = open(port, "GET", path, head, b"").expect("connection");
     let (status, _) = read_head(&mut reader).expect("an answer");
@@ -60,7 +61,7 @@ pub fn stream(port: u16, path: &str, head: &[(&str, &str)]) -> BufReader<TcpStre
     reader
 }
 
-/// Percent-encodes everything but letters, digits and `-_.~`.
+/// Percent-encodes everything except letters, digits and `-_.~`.
 pub fn encode(text: &str) -> String {
     text.bytes()
         .map(|b| match b {

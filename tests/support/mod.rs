@@ -1,9 +1,9 @@
-//! What the integration tests share: child programs that die with the test, a small HTTP client, an exporter
-//! that the test writes by hand, a remote-write client, and waiting with a deadline.
+//! Helpers of the integration tests: child processes that end with the test, an HTTP client, an
+//! exporter with a given body, a remote-write client, and waiting with a deadline.
 //!
-//! The server under test is this package's binary. `PERENNIAL_UNDER_TEST=/usr/bin/prometheus` puts another
-//! server in its place: the way to check the tests themselves. `PERENNIAL_TEST_WORKERS=4` sets the number of
-//! workers of its live runtime. Read next: [`daemon`], [`server`].
+//! The server under test is the binary of this package. `PERENNIAL_UNDER_TEST=/usr/bin/prometheus`
+//! replaces it by another server, to check the tests themselves. `PERENNIAL_TEST_WORKERS=4` sets
+//! the number of workers of its live runtime. Read next: [`daemon`], [`server`].
 
 pub mod compare;
 pub mod daemon;
@@ -16,7 +16,7 @@ pub mod server;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Calls `probe` until it returns a value; panics with `what` and the last complaint after `seconds`.
+/// Calls `probe` until it returns a value; panics with `what` and the last error after `seconds`.
 pub fn eventually<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
@@ -35,18 +35,20 @@ pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
-/// A file of `tests/data`.
+/// The text of a file in `tests/data`.
 pub fn data(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// How often a test of running programs may be stopped by the machine before its failure counts.
+/// How often a test is run before its failure counts, for failures caused by a slow machine.
 const RUNS: usize = 3;
 
-/// Runs a test in which several programs meet on the wall clock. A machine that stalls for half a second changes what each of
-/// them saw, so one failed run says little: the test fails when all of its [`RUNS`] runs fail, and every failure is printed.
-/// What is wrong in the programs fails every time.
+/// Runs a test in which several programs depend on the wall clock.
+///
+/// A machine that stalls for half a second changes what each program sees, so one failed run has
+/// little meaning. The test fails only if all [`RUNS`] runs fail, because a bug fails every time;
+/// every failure is printed.
 pub fn wall_clock(test: impl Fn()) {
     for run in 1..=RUNS {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(&test)) {

@@ -1,4 +1,5 @@
-//! A stand-in for Alertmanager that writes down what it gets, and that can refuse or say nothing at all.
+//! A replacement for Alertmanager that records the alerts it gets, and that can refuse requests or
+//! not respond.
 
 use super::now_ms;
 use serde_json::Value;
@@ -7,28 +8,28 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-/// What the stand-in does with a request.
+/// What the receiver does with a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mood {
-    /// Takes it.
+    /// Accepts it.
     Takes,
     /// Answers 503.
     Refuses,
-    /// Reads it and never answers.
+    /// Reads the request and never responds.
     Hangs,
 }
 
 /// One alert of one request.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    /// When the request arrived.
+    /// When the request arrived, ms.
     pub at: i64,
-    /// Number of the request.
+    /// The number of the request.
     pub batch: usize,
-    /// As Alertmanager's API has it.
+    /// The alert in the JSON of Alertmanager's API.
     pub alert: Value,
-    /// The request's `Authorization`.
+    /// The `Authorization` header of the request.
     pub authorization: Option<String>,
 }
 
@@ -41,12 +42,12 @@ impl Heard {
             .timestamp_millis()
     }
 
-    /// Whether it had ended when it was sent.
+    /// Whether the alert had ended when it was sent.
     pub fn is_resolved(&self) -> bool {
         self.time("endsAt") <= self.at
     }
 
-    /// A label, or "".
+    /// A label of the alert, or "".
     pub fn label(&self, name: &str) -> &str {
         self.alert["labels"][name].as_str().unwrap_or_default()
     }
@@ -60,7 +61,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A stand-in that takes everything.
+    /// A receiver that accepts everything.
     pub fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -78,12 +79,12 @@ impl Receiver {
         receiver
     }
 
-    /// From now on it does this with every request.
+    /// Changes what the receiver does with all further requests.
     pub fn set(&self, mood: Mood) {
         self.mood.store(mood as u8, SeqCst);
     }
 
-    /// Everything taken so far, in order.
+    /// All accepted alerts so far, in order.
     pub fn heard(&self) -> Vec<Heard> {
         self.heard.lock().expect("not poisoned").clone()
     }

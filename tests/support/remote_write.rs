@@ -1,4 +1,4 @@
-//! A remote-write 1.0 client: protobuf written field by field, compressed as one snappy block.
+//! A remote write 1.0 client: protobuf encoded field by field, compressed as one snappy block.
 
 use super::http;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ pub struct Series {
     pub histograms: Vec<(i64, Histogram)>,
 }
 
-/// A native histogram of whole observations: counts by bucket index.
+/// A native histogram with integer counts by bucket index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
     pub schema: i32,
@@ -23,7 +23,7 @@ pub struct Histogram {
 }
 
 impl Series {
-    /// A series from a name and further labels.
+    /// A series with a name and further labels.
     pub fn new(name: &str, labels: &[(&str, &str)], samples: Vec<(i64, f64)>) -> Series {
         let mut all = vec![("__name__".to_string(), name.to_string())];
         all.extend(labels.iter().map(|(k, v)| (k.to_string(), v.to_string())));
@@ -31,7 +31,7 @@ impl Series {
         Series { labels: all, samples, histograms: Vec::new() }
     }
 
-    /// The same series with only the samples of a time range.
+    /// The series with only the samples of a time range.
     pub fn between(&self, window: &std::ops::Range<i64>) -> Series {
         let samples = self.samples.iter().copied().filter(|(t, _)| window.contains(t)).collect();
         let histograms = self.histograms.iter().filter(|(t, _)| window.contains(t)).cloned().collect();
@@ -75,7 +75,7 @@ fn time_series(series: &Series) -> Vec<u8> {
     out
 }
 
-/// `prometheus.Histogram`: integer counts, spans and deltas.
+/// Encodes `prometheus.Histogram`: integer counts, spans and deltas.
 fn histogram_message(t: i64, h: &Histogram) -> Vec<u8> {
     let mut out = Vec::new();
     let count = h.zero + h.positive.values().sum::<u64>() + h.negative.values().sum::<u64>();
@@ -90,7 +90,7 @@ fn histogram_message(t: i64, h: &Histogram) -> Vec<u8> {
     out
 }
 
-/// The buckets of one sign: spans in field `first`, differences of neighbours in the next field.
+/// Encodes the buckets of one sign: spans in field `first`, deltas in the next field.
 fn put_side(out: &mut Vec<u8>, first: u64, buckets: &BTreeMap<i32, u64>) {
     let mut spans: Vec<(i32, u64)> = Vec::new();
     let mut next = 0;

@@ -1,4 +1,5 @@
-//! A server that speaks S3, over a directory: it can be stopped and comes back on its port with what it had.
+//! An S3 server over a directory: it can be stopped and started again on the same port with the
+//! same content.
 
 use super::daemon::free_port;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// The keys that it knows.
+/// The access key and the secret key.
 pub const KEY: (&str, &str) = ("perennial", "the key of the test");
 
 /// A server with one bucket, `bucket`.
@@ -20,7 +21,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Starts one.
+    /// Starts a server.
     pub fn start() -> S3 {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(directory.path().join("bucket")).expect("a bucket");
@@ -29,7 +30,7 @@ impl S3 {
         server
     }
 
-    /// Starts it again.
+    /// Starts the server again.
     pub fn run(&mut self) {
         let files = s3s_fs::FileSystem::new(self.directory.path()).expect("a file system");
         let mut service = S3ServiceBuilder::new(files);
@@ -41,12 +42,12 @@ impl S3 {
         self.runtime = Some(runtime);
     }
 
-    /// Nobody answers any more.
+    /// Stops the server: requests fail from now on.
     pub fn stop(&mut self) {
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 
-    /// `storage.objects` of a server that uses it, but for the time.
+    /// The `storage.objects` block for this server, without the time.
     pub fn config(&self, prefix: &str) -> String {
         format!(
             "url: s3://bucket/{prefix}, endpoint: 'http://127.0.0.1:{}', allow_http: true, region: here, \
@@ -58,11 +59,11 @@ impl S3 {
 
 async fn serve(listener: TcpListener, service: S3Service) {
     while let Ok((socket, _)) = listener.accept().await {
-        // Or the system holds back the end of an answer for 40 ms.
+        // Without this the system delays the end of a response by 40 ms.
         socket.set_nodelay(true).expect("a socket");
         let service = service.clone();
         tokio::spawn(async move {
-            // A connection that breaks is the client's to notice.
+            // The client reports a broken connection.
             let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
         });
     }

@@ -1,4 +1,4 @@
-//! A server that speaks Prometheus' HTTP API: ours, or the real Prometheus beside it.
+//! A server with Prometheus' HTTP API: ours, or the real Prometheus for comparison.
 
 use super::daemon::{Daemon, free_port, program};
 use super::{eventually, http};
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A server with its directory; killed and removed on drop.
+/// A server and its directory; killed and removed on drop.
 pub struct Server {
     pub port: u16,
     binary: PathBuf,
@@ -16,22 +16,22 @@ pub struct Server {
     files: Option<u32>,
 }
 
-/// Resident memory of a process, MiB.
+/// The resident memory of a process, MiB.
 #[derive(Copy, Clone, Debug)]
 pub struct Memory {
     pub now: f64,
     pub peak: f64,
 }
 
-/// Our binary, or what `PERENNIAL_UNDER_TEST` names.
+/// The path of our binary, or of the one in `PERENNIAL_UNDER_TEST`.
 pub fn binary_under_test() -> PathBuf {
     std::env::var("PERENNIAL_UNDER_TEST")
         .map_or_else(|_| PathBuf::from(env!("CARGO_BIN_EXE_perennial")), PathBuf::from)
 }
 
 impl Server {
-    /// Our server with this configuration (`{self}` becomes its port) and these further files
-    /// beside it, ready.
+    /// Starts our server with this configuration (`{self}` is replaced by its port) and these
+    /// further files next to it, and waits until it is ready.
     pub fn start(config: &str, files: &[(&str, &str)]) -> Server {
         Server::start_binary(binary_under_test(), config, files)
     }
@@ -44,8 +44,8 @@ impl Server {
         server
     }
 
-    /// Our servers on one configuration, each with further flags of its own, that wait for one
-    /// another: not running yet, see [`Server::run_together`].
+    /// Prepares several of our servers with the same configuration, each with its own further
+    /// flags, that wait for each other. They do not run yet, see [`Server::run_together`].
     pub fn prepare_together(config: &str, files: &[(&str, &str)], flags: &[Vec<String>]) -> Vec<Server> {
         let prepare = |flags: &Vec<String>| {
             let mut server = Server::prepare(binary_under_test(), config, files);
@@ -55,7 +55,7 @@ impl Server {
         flags.iter().map(prepare).collect()
     }
 
-    /// Starts (again) servers that wait for one another, and waits until all are ready.
+    /// Starts servers that wait for each other, and waits until all are ready.
     pub fn run_together(servers: &mut [Server]) {
         Server::spawn_together(servers);
         for server in servers {
@@ -64,7 +64,7 @@ impl Server {
         }
     }
 
-    /// Starts (again) servers that wait for one another.
+    /// Starts servers that wait for each other.
     pub fn spawn_together(servers: &mut [Server]) {
         for server in servers {
             let flags = server.flags();
@@ -74,22 +74,22 @@ impl Server {
         }
     }
 
-    /// From its next start on it may have so many files open.
+    /// Limits the number of open files from the next start on.
     pub fn limit_files(&mut self, most: u32) {
         self.files = Some(most);
     }
 
-    /// How many files it has open.
+    /// The number of open files.
     pub fn open_files(&self) -> usize {
         self.daemon.as_ref().expect("a running server").open_files()
     }
 
-    /// Waits until the server ends by itself: exit code and output of all its runs.
+    /// Waits until the server ends by itself; returns the exit code and the output of all its runs.
     pub fn wait_end(&mut self) -> (Option<i32>, String) {
         self.daemon.take().expect("a running server").wait()
     }
 
-    /// Debian's Prometheus, ready.
+    /// Starts Debian's Prometheus and waits until it is ready.
     pub fn prometheus(config: &str) -> Server {
         Server::start_binary(program("prometheus", "prometheus"), config, &[])
     }
@@ -99,7 +99,7 @@ impl Server {
         Server::prometheus_files(config, &[], flags)
     }
 
-    /// As [`Server::prometheus_with`], with further files beside the configuration.
+    /// As [`Server::prometheus_with`], with further files next to the configuration.
     pub fn prometheus_files(config: &str, files: &[(&str, &str)], flags: &[&str]) -> Server {
         let mut server = Server::prepare(program("prometheus", "prometheus"), config, files);
         server.flags.extend(flags.iter().map(ToString::to_string));
@@ -123,8 +123,8 @@ impl Server {
         Server { port, binary, daemon: None, directory, flags: Vec::new(), files: None }
     }
 
-    /// Starts a second server beside this one, with these flags after the usual ones, and expects
-    /// it to end by itself: exit code and output.
+    /// Starts a second server on the same data directory, with these flags after the usual ones,
+    /// and expects it to end by itself; returns the exit code and output.
     pub fn fail_beside(&self, flags: &[&str]) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().expect("a directory");
         let address = |port: u16| format!("--web.listen-address=127.0.0.1:{port}");
@@ -134,7 +134,7 @@ impl Server {
         Daemon::start(&self.binary, &all, directory.path()).wait()
     }
 
-    /// Starts our server and expects it to end by itself: exit code and output.
+    /// Starts our server and expects it to end by itself; returns the exit code and output.
     pub fn fail(config: &str, files: &[(&str, &str)]) -> (Option<i32>, String) {
         let server = Server::prepare(binary_under_test(), config, files);
         Daemon::start(&server.binary, &server.flags(), server.directory.path()).wait()
@@ -149,7 +149,7 @@ impl Server {
             "--web.enable-remote-write-receiver".into(),
             "--web.enable-lifecycle".into(),
         ];
-        // `./test` runs these tests with the default number of workers, with one and with four.
+        // `./test` runs these tests with the default number of workers, with one, and with four.
         if self.binary == binary_under_test() {
             flags.extend(std::env::var("PERENNIAL_TEST_WORKERS").map(|n| format!("--live.workers={n}")));
         }
@@ -157,14 +157,14 @@ impl Server {
         flags
     }
 
-    /// Starts (again) on the same directory and waits until it is ready.
+    /// Starts the server on the same directory, and waits until it is ready.
     pub fn run(&mut self) {
         let mut daemon = Daemon::start(&self.binary, &self.flags(), self.directory.path());
         daemon.wait_ready(self.port, "/-/ready");
         self.daemon = Some(daemon);
     }
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.daemon.take().expect("a running server").kill();
     }
@@ -174,7 +174,7 @@ impl Server {
         self.daemon.as_ref().expect("a running server").signal(name);
     }
 
-    /// Its memory now and the most it ever had, MiB. Linux only, as these tests are.
+    /// The current and the peak memory, MiB. Linux only, like these tests.
     pub fn memory(&self) -> Memory {
         let path = format!("/proc/{}/status", self.daemon.as_ref().expect("a running server").id());
         let status = std::fs::read_to_string(path).expect("a process");
@@ -186,34 +186,34 @@ impl Server {
         Memory { now: value("VmRSS:"), peak: value("VmHWM:") }
     }
 
-    /// From now on the most memory it ever had is what it has now.
+    /// Resets the peak memory to the current memory.
     pub fn forget_peak(&self) {
         let id = self.daemon.as_ref().expect("a running server").id();
         std::fs::write(format!("/proc/{id}/clear_refs"), "5").expect("our own child");
     }
 
-    /// A file of the server's directory.
+    /// The path of a file in the server's directory.
     pub fn file(&self, name: &str) -> PathBuf {
         Path::new(self.directory.path()).join(name)
     }
 
-    /// `GET path`, which must work on the level of HTTP.
+    /// Sends `GET path`; panics if there is no HTTP response.
     pub fn get(&self, path: &str) -> http::Answer {
         http::get(self.port, path).unwrap_or_else(|e| panic!("GET {path}: {e}"))
     }
 
-    /// `POST path` without a body.
+    /// Sends `POST path` without a body; panics if there is no HTTP response.
     pub fn post(&self, path: &str) -> http::Answer {
         http::post(self.port, path).unwrap_or_else(|e| panic!("POST {path}: {e}"))
     }
 
-    /// What the server has logged so far, in all its runs.
+    /// The log of the server so far, of all its runs.
     pub fn log(&self) -> String {
         let name = self.binary.file_name().expect("a file name").to_string_lossy().into_owned();
         std::fs::read_to_string(self.file(&format!("{name}.log"))).expect("a log")
     }
 
-    /// `GET path` of the JSON API: its `data`; panics on an error answer.
+    /// The `data` of `GET path` of the JSON API; panics on an error response.
     pub fn api(&self, path: &str) -> Value {
         let answer = self.get(path);
         let json = answer.json();
@@ -221,7 +221,7 @@ impl Server {
         json["data"].clone()
     }
 
-    /// An instant query at `t` ms: its `data` (resultType, result).
+    /// The `data` (resultType, result) of an instant query at `t` ms.
     pub fn query_at(&self, query: &str, t: i64) -> Value {
         self.api(&format!("/api/v1/query?query={}&time={}", http::encode(query), seconds(t)))
     }
@@ -232,7 +232,7 @@ impl Server {
         data["result"].as_array().expect("a list").clone()
     }
 
-    /// A range query from `start` to `end` by `step`, all in ms.
+    /// The `data` of a range query from `start` to `end` with `step`, all in ms.
     pub fn query_range(&self, query: &str, start: i64, end: i64, step: i64) -> Value {
         let start = seconds(start);
         let end = seconds(end);
@@ -251,7 +251,7 @@ impl Server {
         })
     }
 
-    /// Active targets as (job, health, last error).
+    /// The active targets as (job, health, last error).
     pub fn targets(&self) -> Vec<(String, String, String)> {
         let data = self.api("/api/v1/targets?state=active");
         let list = data["activeTargets"].as_array().expect("a list");
@@ -259,7 +259,7 @@ impl Server {
         list.iter().map(|t| (text(&t["labels"]["job"]), text(&t["health"]), text(&t["lastError"]))).collect()
     }
 
-    /// Waits until each job has a target of the given health.
+    /// Waits until each job has a target with the given health.
     pub fn wait_health(&self, expected: &[(&str, &str)]) {
         eventually(&format!("targets {expected:?}"), 60, || {
             let targets = self.targets();
@@ -269,7 +269,7 @@ impl Server {
     }
 }
 
-/// Milliseconds as the API's decimal seconds.
+/// Milliseconds as decimal seconds, as the API expects them.
 fn seconds(t: i64) -> String {
     format!("{}.{:03}", t.div_euclid(1000), t.rem_euclid(1000))
 }

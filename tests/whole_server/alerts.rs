@@ -1,4 +1,4 @@
-//! What the server recorded of its alerts (`ALERTS`): each goes from pending to firing and ends,
+//! Checks the alerts that the server recorded (`ALERTS`): each is pending, then fires, then ends,
 //! and none is late.
 
 use super::peers::ScrapedSample;
@@ -7,28 +7,29 @@ use storage::model::value::is_stale;
 use storage::model::{Matcher, SHARDS, TimeMs};
 use storage::store::Store;
 
-/// Recorded samples of a state that is further apart do not belong together, ms: two slots of the
-/// group and some more.
+/// The largest gap between recorded samples of one state, ms: two slots of the group and a margin.
 const GAP: i64 = 12_000;
-/// An alert that a server begins so long after its start began before it did, ms.
+/// An alert that begins less than this after the start of the server may have begun before the
+/// start, ms.
 const RESTORED: i64 = 20_000;
-/// An alert is recorded so long after its time at the latest, ms: a scrape, a slot, and what comes late.
+/// The latest time at which an alert is recorded, after the time at which it should be, ms: a
+/// scrape, a slot, and late samples.
 const LATE: i64 = 30_000;
-/// Targets are scraped that often, ms, and a little more.
+/// The scrape interval with a margin, ms.
 const SCRAPED: i64 = 6_000;
 
-/// What the server was to do, and since when.
+/// The rules that a server had to evaluate, and since when.
 pub struct Duty {
-    /// The start of its life.
+    /// The start of the life.
     pub started: TimeMs,
-    /// How long a target must be hot, ms, in this life: least and most.
+    /// How long a target must be hot in this life, ms: least and most.
     pub hold: (i64, i64),
 }
 
-/// Times at which an alert was pending, and at which it was firing.
+/// The times at which an alert was pending, and at which it was firing.
 type States = [BTreeSet<TimeMs>; 2];
 
-/// What was recorded of alerts, by their target.
+/// The recorded alerts, by target.
 pub fn recorded(store: &Store) -> BTreeMap<String, States> {
     let mut all: BTreeMap<String, States> = BTreeMap::new();
     let matchers = [Matcher::equal("__name__", "ALERTS"), Matcher::equal("alertname", "Hot")];
@@ -39,7 +40,7 @@ pub fn recorded(store: &Store) -> BTreeMap<String, States> {
             let mut values = Vec::new();
             selection.read(at, TimeMs::MIN, TimeMs::MAX, &mut times, &mut values).expect("samples");
             let is_firing = labels.get("alertstate") == Some("firing");
-            // A target that a reload puts into another job has another alert.
+            // If a reload moves a target to another job, it has another alert.
             let label = |name| labels.get(name).expect("a label of its target");
             let target = format!("{} of {}", label("instance"), label("job"));
             let present = times.iter().zip(&values).filter(|(_, v)| !is_stale(**v)).map(|(t, _)| *t);
@@ -49,7 +50,7 @@ pub fn recorded(store: &Store) -> BTreeMap<String, States> {
     all
 }
 
-/// What is wrong with the alerts that began in this life.
+/// Checks the alerts that began in this life; the error says what is wrong.
 pub fn check(all: &BTreeMap<String, States>, told: &[ScrapedSample], duty: &Duty) -> Result<(), String> {
     for (instance, [pending, firing]) in all {
         if let Some(t) = pending.intersection(firing).next() {
@@ -86,7 +87,8 @@ fn is_first(times: &BTreeSet<TimeMs>, t: TimeMs) -> bool {
     times.range(t - GAP..t).next().is_none()
 }
 
-/// Targets that were hot without a break as far as a server knows that started then: from when to when.
+/// The periods in which targets were continuously hot, as far as a server that started at `started`
+/// can know.
 fn hot(told: &[ScrapedSample], started: TimeMs) -> Vec<(&str, TimeMs, TimeMs)> {
     let mut all: Vec<(&str, TimeMs, TimeMs)> = Vec::new();
     let mut open: BTreeMap<&str, (TimeMs, TimeMs)> = BTreeMap::new();

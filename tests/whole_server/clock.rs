@@ -1,4 +1,5 @@
-//! The wall clock: it goes with the runtime's, which stands still while something is done, and jumps when it is told to.
+//! The simulated wall clock: it runs with the clock of the runtime, which does not advance during
+//! work, and jumps on request.
 
 use parking_lot::Mutex;
 use storage::clock::Clock;
@@ -6,11 +7,11 @@ use storage::model::TimeMs;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// See the module.
+/// The simulated wall clock.
 pub struct WallClock(Mutex<State>);
 
 struct State {
-    /// What it showed when the runtime began, moved by all jumps since.
+    /// The time at the start of the runtime, plus all jumps since.
     base: TimeMs,
     since: Option<(Handle, Instant)>,
 }
@@ -20,7 +21,7 @@ impl WallClock {
         WallClock(Mutex::new(State { base: t, since: None }))
     }
 
-    /// From now on it goes with the clock of this runtime.
+    /// Connects the clock to a runtime.
     pub fn begin(&self, runtime: &Handle) {
         let mut state = self.0.lock();
         state.base = state.read();
@@ -28,14 +29,14 @@ impl WallClock {
         state.since = Some((runtime.clone(), Instant::now()));
     }
 
-    /// The runtime goes: it stands still.
+    /// Stops the clock, because the runtime ends.
     pub fn stop(&self) {
         let mut state = self.0.lock();
         state.base = state.read();
         state.since = None;
     }
 
-    /// It is set to another time.
+    /// Changes the time by `by` ms.
     pub fn jump(&self, by: i64) {
         self.0.lock().base += by;
     }
@@ -44,7 +45,7 @@ impl WallClock {
 impl State {
     fn read(&self) -> TimeMs {
         let Some((runtime, since)) = &self.since else { return self.base };
-        // Also on threads that know no runtime.
+        // Some threads have not entered a runtime.
         let _inside = runtime.enter();
         self.base + since.elapsed().as_millis() as i64
     }

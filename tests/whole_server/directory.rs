@@ -1,15 +1,16 @@
-//! Where worlds are: in a directory of its own, which is the one that the program works in. A world's files are named from there,
-//! because names are stored (the file of a rule is part of its key), and the same seed must store the same.
+//! The working directory of the program, which contains the directories of all worlds. File names
+//! in a world are relative to it, because some are stored (the file of a rule is part of its key),
+//! and the same seed must store the same bytes.
 
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Weak};
 use tempfile::TempDir;
 
-/// Where the program was started.
+/// The directory in which the program was started.
 static START: LazyLock<PathBuf> = LazyLock::new(|| std::env::current_dir().expect("a directory"));
 
-/// Works in the directory of worlds, which is there as long as somebody has it.
+/// Changes to the directory of worlds, which exists as long as the returned value is held.
 pub fn enter() -> Arc<TempDir> {
     static WORLDS: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
     let mut worlds = WORLDS.lock();
@@ -17,7 +18,7 @@ pub fn enter() -> Arc<TempDir> {
         return there;
     }
     LazyLock::force(&START);
-    // Where files cost least.
+    // In memory if possible, where files are cheapest.
     let memory = PathBuf::from("/dev/shm");
     let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
     let made = Arc::new(TempDir::new_in(parent).expect("a directory"));
@@ -26,7 +27,7 @@ pub fn enter() -> Arc<TempDir> {
     made
 }
 
-/// A path as somebody wrote it who started the program.
+/// A path that is relative to the directory in which the program was started.
 pub fn given(path: &str) -> PathBuf {
     START.join(path)
 }

@@ -1,23 +1,24 @@
-//! What was written to the server, and what of it was acknowledged: the server must have that, and nothing else.
+//! The samples that were written to the server, and which of them were acknowledged: the server
+//! must have those, and none that were not written.
 
 use std::collections::BTreeMap;
 
 /// A series (the value of its label `i`) and a time.
 pub type Key = (String, i64);
 
-/// Samples as they are found: bits of the value.
+/// The samples in a store: the bits of each value.
 pub type Contents = BTreeMap<Key, u64>;
 
 #[derive(Clone, Debug)]
 struct Entry {
     bits: u64,
-    /// The server said that it survives the process …
+    /// Whether the server has acknowledged that the sample survives the process.
     acknowledged: bool,
-    /// … and it survives the loss of power.
+    /// Whether the sample survives a power loss.
     synced: bool,
 }
 
-/// See the module.
+/// All samples that were written.
 #[derive(Default)]
 pub struct Ledger(BTreeMap<Key, Entry>);
 
@@ -26,12 +27,12 @@ impl Ledger {
         self.0.contains_key(key)
     }
 
-    /// A sample is on its way.
+    /// Records that a sample was sent.
     pub fn sent(&mut self, key: Key, bits: u64) {
         self.0.insert(key, Entry { bits, acknowledged: false, synced: false });
     }
 
-    /// The server has said that it has these.
+    /// Records that samples were acknowledged.
     pub fn acknowledged(&mut self, keys: &[Key], synced: bool) {
         for key in keys {
             let entry = self.0.get_mut(key).expect("it was sent");
@@ -39,12 +40,13 @@ impl Ledger {
         }
     }
 
-    /// What is acknowledged is synced.
+    /// Records that the WAL was synced: all acknowledged samples survive a power loss.
     pub fn synced(&mut self) {
         self.0.values_mut().filter(|entry| entry.acknowledged).for_each(|entry| entry.synced = true);
     }
 
-    /// What is wrong with what was found at times from `from` to `to`.
+    /// Checks the samples that were found at times from `from` to `to`; the error says what is
+    /// wrong.
     pub fn check(&self, found: &Contents, from: i64, to: i64) -> Result<(), String> {
         let inside = |key: &&Key| (from..=to).contains(&key.1);
         for (key, entry) in self.0.iter().filter(|(key, _)| inside(key)) {
@@ -62,12 +64,13 @@ impl Ledger {
         }
     }
 
-    /// The power was lost: only what is synced is promised.
+    /// Records a power loss: only synced samples are guaranteed.
     pub fn power_lost(&mut self) {
         self.0.values_mut().for_each(|entry| entry.acknowledged &= entry.synced);
     }
 
-    /// A start has found these, and synced them: they stay. Others never come.
+    /// Records the samples that a start has found and synced: these remain, all others never
+    /// appear.
     pub fn take_over(&mut self, found: &Contents) {
         self.0.retain(|key, _| found.contains_key(key));
         self.0.values_mut().for_each(|entry| (entry.acknowledged, entry.synced) = (true, true));

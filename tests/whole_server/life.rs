@@ -1,4 +1,4 @@
-//! A process from its start to its end: what happens meanwhile, and what must be true of it.
+//! A life: a process from its start to its end, the random events in it, and the checks after each.
 
 use super::alerts::{self, Duty};
 use super::ledger::Key;
@@ -15,24 +15,26 @@ use std::time::{Duration, Instant};
 use storage::clock::Clock;
 use storage::model::TimeMs;
 
-/// Things that happen in a life, at most.
+/// The most events in a life.
 const EVENTS: u64 = 60;
-/// Series that clients write.
+/// The number of series that clients write.
 const WRITTEN: u64 = 6;
-/// How late samples may come, ms: within the window of the configuration, as far as clocks and turns go.
+/// The largest lateness of samples, ms: within the late sample window of the configuration, with a
+/// margin for the clock.
 const LATE: u64 = 580_000;
-/// Rules that stand and take no late samples into account, a view each.
+/// The number of maintained rules that do not handle late samples; each is a view.
 const OTHER_RULES: usize = 4;
-/// Bytes of the latest answers, a row for each job at most, of the two rules that ask the store.
+/// The bytes of the latest results, at most one row per job, of the two rules that query the store.
 const LATEST_ANSWERS: usize = 512;
-/// A view is gone so long after its last subscriber.
+/// How long a view remains after its last subscriber is gone.
 const LINGERED: Duration = Duration::from_secs(45);
-/// What cannot stand: it is asked once a second.
+/// A query that cannot be maintained incrementally: it is evaluated once per second.
 const ASKED: &str = "max_over_time(sum(temperature)[1m:5s])";
-/// Times at which it is asked whether that was asked right now, and ms between them.
+/// The number of checks whether that query has been evaluated at the current time, and the ms
+/// between two checks.
 const LOOKS: usize = 30;
 const LOOK_EVERY: u64 = 100;
-/// What clients follow.
+/// The queries that clients subscribe to.
 const FOLLOWED: [&str; 6] = [
     ASKED,
     "sum by (job) (temperature)",
@@ -55,7 +57,7 @@ pub fn live(world: &mut World) {
         process.server.close(Instant::now()).expect("it closes");
         world.ledger.lock().synced();
     }
-    // From here on nothing changes on the disk, whatever falls.
+    // From here on the disk ignores all writes, whatever drops do.
     world.journal.kill();
     process.server.live.stop();
     let store = Arc::downgrade(&process.server.store);
@@ -106,7 +108,7 @@ async fn events(world: &mut World) -> (End, Process) {
     (End::Close, life.process)
 }
 
-/// Nobody asks or follows anything: what that took is given back.
+/// Checks that without queries and subscribers all their resources are released.
 fn check_resources(process: &Process) {
     let gauge = |name| process.server.metrics.gauge(name, "", &[]).get();
     let now = [
@@ -123,7 +125,7 @@ fn check_resources(process: &Process) {
     assert!(held <= LATEST_ANSWERS, "{held} bytes of answers");
 }
 
-/// Lets some time pass, at most `most` ms.
+/// Lets a random time pass, at most `most` ms.
 async fn pause(world: &mut World, most: u64) {
     let ms = world.random.below(most);
     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -133,14 +135,14 @@ struct Life {
     process: Process,
     subscribers: Vec<Subscriber>,
     duty: Duty,
-    /// When the life before ended.
+    /// When the previous life ended.
     ended: TimeMs,
-    /// The disk has refused something.
+    /// Whether the disk has refused a write.
     failed: bool,
 }
 
 impl Life {
-    /// Something happens; how the life ends, if it does.
+    /// Runs a random event; returns how the life ends, if it does.
     async fn event(&mut self, world: &mut World) -> Option<End> {
         match world.random.below(100) {
             0..30 => self.write(world).await,
@@ -160,7 +162,7 @@ impl Life {
         None
     }
 
-    /// Some samples come by remote write.
+    /// Sends some samples by remote write.
     async fn write(&mut self, world: &mut World) {
         let now = world.clock.now();
         let mut samples: BTreeMap<Key, f64> = BTreeMap::new();
@@ -189,7 +191,7 @@ impl Life {
         }
     }
 
-    /// Some writes and syncs fail.
+    /// Makes some writes and syncs of the disk fail.
     fn disk_fails(&mut self, world: &mut World) {
         let changes = 1 + world.random.below(4) as usize;
         world.journal.fail(changes);
@@ -198,7 +200,7 @@ impl Life {
         world.seen.insert("disk failed");
     }
 
-    /// A client asks for what was written lately.
+    /// Sends a query for recently written samples.
     async fn query(&mut self, world: &mut World, range: &str, ms: i64) {
         let now = world.clock.now();
         let path = format!("/api/v1/query?query=w%5B{range}%5D&time={}", now as f64 / 1000.0);
@@ -207,7 +209,7 @@ impl Life {
         let is_marked = status != StatusCode::OK || answer.get("warnings").is_some();
         assert!(world.damaged || !is_marked, "{answer}");
         if is_marked {
-            // Whoever reads it sees that it is not all.
+            // The response says that it is partial.
             world.seen.insert("partial answer marked");
             return;
         }
@@ -231,16 +233,16 @@ impl Life {
         self.subscribers.extend(self.process.subscribe(query).await);
     }
 
-    /// What subscribers have is what a query from scratch gives.
+    /// Checks that the rows of subscribers are the results of queries from scratch.
     async fn compare(&mut self, world: &mut World) {
-        // What has come by then is in the next tick.
+        // Samples that arrive until then are part of the next tick.
         tokio::time::sleep(Duration::from_millis(25)).await;
         let current = self.process.tick();
         if current && !self.failed && !world.damaged && !world.jumps {
             recorded::check(&self.process, self.ended, self.duty.started, world.clock.now());
             world.seen.insert("recorded compared");
         }
-        // Waiting for what is asked takes time, in which samples come: that is last.
+        // Waiting for evaluated queries takes time, in which samples arrive, so these come last.
         let (asked, standing): (Vec<_>, Vec<_>) =
             self.subscribers.iter_mut().partition(|subscriber| subscriber.query == ASKED);
         for subscriber in standing {
@@ -258,7 +260,7 @@ impl Life {
         }
     }
 
-    /// The alerts of this life are as specified.
+    /// Checks the alerts of this life.
     fn check_alerts(&self, world: &mut World) {
         let told = world.peers.told().filter(|_| !self.failed && !world.damaged);
         let Some(told) = told else { return };
@@ -270,7 +272,7 @@ impl Life {
         }
     }
 
-    /// Another configuration.
+    /// Reloads the server with another configuration.
     async fn reload(&mut self, world: &mut World) {
         let targets = 2 + world.random.below(3) as usize;
         let hold = [0, 20, 40][world.random.below(3) as usize];
@@ -284,7 +286,7 @@ impl Life {
     }
 }
 
-/// The rows of a subscriber are what a query from scratch gives at their time.
+/// Checks that the rows of a subscriber are the result of a query from scratch at their time.
 fn compare_with_scratch(process: &Process, world: &mut World, subscriber: &Subscriber) {
     let Some(rows) = subscriber.rows.as_ref().filter(|_| !world.damaged) else { return };
     let query = subscriber.query;
@@ -299,7 +301,7 @@ fn compare_with_scratch(process: &Process, world: &mut World, subscriber: &Subsc
     world.seen.insert("live compared");
 }
 
-/// Waits for an answer of the present moment; whether one came.
+/// Waits for a result of the current time; returns whether there was one.
 async fn asked_now(process: &Process, world: &World, subscriber: &mut Subscriber) -> bool {
     for _ in 0..LOOKS {
         process.server.asked.turn();
@@ -331,7 +333,7 @@ fn jump(world: &mut World) {
     world.seen.insert("clock jumped");
 }
 
-/// The answer of history.
+/// The result of a query of history.
 pub fn scratch(process: &Process, query: &str, t: i64) -> BTreeMap<String, f64> {
     let plan = promql::compile(query, &process.server.language).expect("a query");
     let options = QueryOptions { default_step: process.step(), ..QueryOptions::default() };
@@ -347,7 +349,7 @@ pub fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     format!("{sorted:?}")
 }
 
-/// Whether both have the same rows, with values that differ by rounding only.
+/// Whether both have the same rows, with values that are equal except for rounding.
 pub fn same(live: &BTreeMap<String, f64>, scratch: &BTreeMap<String, f64>) -> bool {
     let near = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
     live.len() == scratch.len()

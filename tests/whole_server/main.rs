@@ -1,11 +1,12 @@
-//! The whole server on one thread: scrapes, remote write, rules, alerts, queries, subscriptions,
-//! reloads, blocks, crashes and restarts, with a seeded order of events, a clock that jumps, a disk
-//! that loses what is not synced, and peers that are slow or fail. Nothing happens by itself; the
-//! same seed does the same, request by request and change by change of the disk.
+//! Simulates the whole server on one thread: scrapes, remote write, rules, alerts, queries,
+//! subscriptions, reloads, blocks, crashes and restarts, with events in a seeded order, a clock
+//! that jumps, a disk that loses unsynced data, and peers that are slow or fail. There are no
+//! threads, so the same seed repeats the same run, request by request and disk change by disk
+//! change.
 //!
 //! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test whole_server` is the nightly
-//! variant, `SEED=17` runs one, and `TRACE=file` writes down what happens. Begin with `world.rs`
-//! (what outlives a process) and `life.rs` (a process).
+//! variant, `SEED=17` runs one seed, and `TRACE=file` writes a trace. Begin with `world.rs` (what
+//! survives a process) and `life.rs` (a process).
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the server")]
 
 mod alerts;
@@ -34,14 +35,14 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
-/// Threads that run seeds: each has worlds of its own.
+/// The number of threads that run seeds; each has its own worlds.
 const THREADS: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
-/// Runs a seed; a hash of all that happened, and what kinds of things these were.
+/// Runs a seed; returns a hash of the trace, and the kinds of events that occurred.
 fn run(purpose: &str, seed: u64) -> (u64, BTreeSet<&'static str>) {
     let mut world = World::new(purpose, seed);
     while world.goes_on() {
@@ -50,7 +51,7 @@ fn run(purpose: &str, seed: u64) -> (u64, BTreeSet<&'static str>) {
     world.end()
 }
 
-/// Runs the seeds of one thread; those that failed.
+/// Runs the seeds of one thread; returns those that failed.
 fn run_some(seeds: impl Iterator<Item = u64>, seen: &mut BTreeSet<&'static str>) -> Vec<u64> {
     let mut failed = Vec::new();
     for seed in seeds {

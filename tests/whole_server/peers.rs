@@ -1,5 +1,5 @@
-//! Targets and an Alertmanager, in this process: they are good, slow, failing, gone, or cut their
-//! answers off.
+//! The simulated targets and Alertmanager: they respond, are slow, fail, are unreachable, or cut
+//! their responses off.
 
 use super::clock::WallClock;
 use super::random::Random;
@@ -17,24 +17,24 @@ use storage::clock::Clock;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Mood {
     Good,
-    /// It answers after any timeout.
+    /// It responds after any timeout.
     Slow,
-    /// It answers with status 500.
+    /// It responds with status 500.
     Failing,
-    /// Nobody is there.
+    /// It is unreachable.
     Gone,
-    /// Its answer ends in the middle.
+    /// Its response ends in the middle.
     Cut,
 }
 
 const MOODS: [Mood; 4] = [Mood::Slow, Mood::Failing, Mood::Gone, Mood::Cut];
 
-/// Hosts that are scraped.
+/// The hosts that are scraped.
 pub const TARGETS: [&str; 4] = ["t0", "t1", "t2", "t3"];
-/// The Alertmanager's host.
+/// The host of the Alertmanager.
 pub const ALERTMANAGER: &str = "am";
 
-/// An alert as the Alertmanager was told of it, whether it took it or not.
+/// An alert that was sent to the Alertmanager, whether it accepted it or not.
 #[derive(Clone, Debug)]
 struct Heard {
     at: i64,
@@ -50,27 +50,29 @@ impl Heard {
     }
 }
 
-/// What a target has told.
+/// A sample that a target has exposed.
 #[derive(Clone, Debug)]
 pub struct ScrapedSample {
     pub t: i64,
     pub instance: String,
     pub is_hot: bool,
-    /// The server could hear it.
+    /// Whether the server could receive it.
     pub is_good: bool,
 }
 
-/// How far before an alert's start its target was hot, at most, ms: a scrape, a tick, and what comes late.
+/// How long before the start of an alert its target was last hot, at most, ms: a scrape, a tick,
+/// and late samples.
 const HOT_BEFORE: i64 = 20_000;
-/// Above it a target is hot.
+/// A target is hot above this temperature.
 const HOT: i64 = 50;
 
-/// What a server that starts may still know: the latest scrape may be lost with the power.
+/// The number of scrapes before the start that a server may know: the latest scrape may be lost in
+/// a power loss.
 const KNOWN_BEFORE: usize = 2;
 
 impl State {
-    /// Whether the target was hot when this alert began, or when it was last asked before: a server
-    /// that starts knows that.
+    /// Whether the target was hot when this alert began, or at the scrape before, which a server
+    /// may know after its start.
     fn was_hot(&self, heard: &Heard) -> bool {
         let of_target = self.told.iter().rev().filter(|told| told.instance == heard.instance);
         let until = of_target.skip_while(|told| told.t > heard.starts_at);
@@ -84,7 +86,7 @@ impl State {
     }
 }
 
-/// See the module.
+/// The targets and the Alertmanager.
 pub struct Peers {
     clock: Arc<WallClock>,
     trace: Arc<Trace>,
@@ -116,12 +118,13 @@ impl Peers {
         Arc::new(Peers { clock, trace, seed, state: Mutex::new(state) })
     }
 
-    /// Random numbers for a request: the same for a host and a time, whoever else is asked then.
+    /// Random numbers for a request: determined by the host and the time, independent of other
+    /// requests.
     fn random(&self, host: &str) -> Random {
         Random::new(self.seed ^ xxhash_rust::xxh3::xxh3_64(host.as_bytes()) ^ self.clock.now() as u64)
     }
 
-    /// A peer behaves differently; in most cases it is good then.
+    /// Changes the behaviour of a peer; in most cases it then responds normally.
     pub fn change_mood(&self, random: &mut Random) {
         let mut state = self.state.lock();
         let at = random.below(state.moods.len() as u64) as usize;
@@ -131,7 +134,7 @@ impl Peers {
         self.trace.note(&format!("{host} is {mood:?}"));
     }
 
-    /// A target becomes hot or cold.
+    /// Makes a target hot or cold.
     pub fn change_temperature(&self, random: &mut Random) {
         let mut state = self.state.lock();
         let host = TARGETS[random.below(TARGETS.len() as u64) as usize];
@@ -140,12 +143,12 @@ impl Peers {
         self.trace.note(&format!("{host} has {degrees} degrees"));
     }
 
-    /// From now on times say less.
+    /// Records that the clock jumped: times can be checked less strictly from now on.
     pub fn clock_jumps(&self) {
         self.state.lock().clock_jumped = true;
     }
 
-    /// What is wrong with the alerts that were heard of.
+    /// Checks the alerts that the Alertmanager was sent; the error says what is wrong.
     pub fn check_alerts(&self) -> Result<(), String> {
         let state = self.state.lock();
         if state.clock_jumped {
@@ -163,7 +166,8 @@ impl Peers {
         Ok(())
     }
 
-    /// What targets have told, if the clock says when that was.
+    /// The samples that targets have exposed; `None` if the clock jumped, so that their times are
+    /// unreliable.
     pub fn told(&self) -> Option<Vec<ScrapedSample>> {
         let state = self.state.lock();
         (!state.clock_jumped).then(|| state.told.clone())
@@ -262,7 +266,7 @@ async fn act(plan: Plan) -> reqwest::Result<reqwest::Response> {
     }
 }
 
-/// An error of the client, whatever its kind.
+/// Any error of the HTTP client.
 fn broken() -> reqwest::Error {
     static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
     CLIENT.get("no address").build().expect_err("no address")

@@ -1,5 +1,5 @@
-//! A server as a process has it, on the runtime of its life: what its threads would do is done by
-//! tasks, one after another.
+//! The server of a life: tasks on its runtime do, one after the other, what threads do in the
+//! program.
 
 use super::random::Random;
 use super::subscriber::Subscriber;
@@ -22,10 +22,10 @@ use storage::execution::Execution;
 use storage::metrics::Metrics;
 use tower::ServiceExt;
 
-/// Time between two syncs of the log.
+/// The number of turns between two syncs of the WAL.
 const SYNC_EVERY: u64 = 5;
 
-/// See the module.
+/// A server without threads.
 pub struct Process {
     pub server: Arc<Server>,
     pub control: Arc<ServerController>,
@@ -37,7 +37,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the data directory of this life; scrapes begin, the log is still to be replayed.
+    /// Opens the data directory of this life. Scrapes begin; the log replay follows in
+    /// [`Process::start`].
     pub fn open(world: &World) -> Process {
         let flags = perennial::flags::parse(world.arguments()).expect("flags");
         let loaded = perennial::load(&flags).expect("a configuration");
@@ -60,7 +61,7 @@ impl Process {
         Process { server, control, router, state, driver: Arc::new(Mutex::new(driver)), step, loaded }
     }
 
-    /// The log is replayed, rules stand: the server is ready.
+    /// Replays the log and installs the rules: the server is ready.
     pub fn start(&self) {
         self.server.replayed().expect("a log that can be read");
         self.server.restore_saved_queries().expect("what stood");
@@ -69,7 +70,7 @@ impl Process {
         self.control.set_ready();
     }
 
-    /// Begins to do what threads would do, in turns whose times the seed chooses.
+    /// Starts the tasks that replace threads; the seed determines when each runs.
     pub fn work(&self, world: &World) {
         let random = |salt: u64| Random::new(world.salt() ^ salt);
         let (store, ledger, journal) =
@@ -95,13 +96,13 @@ impl Process {
         let store = self.server.store.clone();
         let clock = world.clock.clone();
         every(random(5), 60_000, 60_500, move |_| {
-            // What fails is tried again in the next turn.
+            // Failures are retried in the next turn.
             let _ = store.run_housekeeping(clock.now());
             let _ = store.compact();
         });
     }
 
-    /// Sends a request; status and body of the answer.
+    /// Sends a request; returns the status and body of the response.
     pub async fn ask(&self, request: Request<Body>) -> (StatusCode, Bytes) {
         let response = self.router.clone().oneshot(request).await.expect("an answer");
         let status = response.status();
@@ -114,7 +115,7 @@ impl Process {
         self.ask(request(Method::GET, path, Vec::new())).await
     }
 
-    /// A write that goes on by itself.
+    /// A remote write, as a future that does not borrow the process.
     pub fn write(&self, body: Vec<u8>) -> BoxFuture<'static, StatusCode> {
         let router = self.router.clone();
         let mut request = request(Method::POST, "/api/v1/write", body);
@@ -134,17 +135,17 @@ impl Process {
         ok.then(|| Subscriber::new(query, response.into_body().into_data_stream()))
     }
 
-    /// Has the driver do all that is due now.
+    /// Runs all ticks that are due.
     pub fn tick(&self) -> bool {
         tick_all(&self.driver)
     }
 
-    /// The step of a query that names none.
+    /// The step of a query without one.
     pub fn step(&self) -> i64 {
         self.step
     }
 
-    /// Requests that come now are refused, subscriptions end.
+    /// Refuses further requests and ends subscriptions.
     pub fn stop_serving(&self) {
         self.state.stop();
     }
@@ -159,7 +160,7 @@ fn tick(driver: &Mutex<TickDriver>) {
     tick_all(driver);
 }
 
-/// Does what is due; whether nothing is left that has come.
+/// Runs all work that is due; returns whether no input remains.
 fn tick_all(driver: &Mutex<TickDriver>) -> bool {
     let mut driver = driver.lock();
     for _ in 0..100 {
@@ -170,7 +171,7 @@ fn tick_all(driver: &Mutex<TickDriver>) -> bool {
     false
 }
 
-/// Does something again and again, with pauses between `least` and `most` ms.
+/// Runs `work` repeatedly, with pauses between `least` and `most` ms.
 fn every(mut random: Random, least: u64, most: u64, mut work: impl FnMut(u64) + Send + 'static) {
     tokio::spawn(async move {
         let mut turn = 0;

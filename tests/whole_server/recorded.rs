@@ -1,4 +1,5 @@
-//! What rules with a past have recorded is what their expressions give, whenever the samples came.
+//! Checks that rules with corrections or backfill have recorded the results of their expressions,
+//! however late the samples were.
 
 use super::life::scratch;
 use super::process::Process;
@@ -11,7 +12,7 @@ use storage::store::Store;
 pub struct Rule {
     pub name: &'static str,
     pub expr: &'static str,
-    /// Whether the time before the server's start is computed, too.
+    /// Whether the time before the start of the server is computed, too.
     pub is_backfilled: bool,
 }
 
@@ -22,16 +23,17 @@ pub const RULES: [Rule; 4] = [
     Rule { name: "w:sum:max1m", expr: "max_over_time(sum(w)[1m:5s])", is_backfilled: false },
     Rule { name: "temperature:max", expr: "max(temperature)", is_backfilled: true },
 ];
-/// A rule over the states of alerts, behind the alert in its group: how many are written in its slot.
+/// A rule over the states of alerts, after the alert in its group: the number of states in its
+/// slot.
 pub const OF_ALERTS: Rule =
     Rule { name: "alerts:count", expr: "count(timestamp(ALERTS) == time())", is_backfilled: false };
-/// Time between two slots, ms.
+/// The interval of the group, ms.
 pub const INTERVAL: i64 = 5_000;
-/// A rule stands so long after the start at the latest, ms: its first slot is one behind that.
+/// The latest time after the start at which a rule is installed, ms: its first slot follows.
 const STANDS: i64 = 1_000;
-/// States of alerts are written so long after their slot, ms: timers wait for samples.
+/// How long after their slot the states of alerts are written, ms, because timers wait for samples.
 const STATES: i64 = 100;
-/// Pieces of the past that may be to compute.
+/// The most pieces of the past that may have to be computed.
 const PIECES: usize = 20;
 
 /// The group of these rules in a rule file.
@@ -44,11 +46,12 @@ pub fn group() -> String {
     format!("- name: late\n  late_samples: correct\n  lateness: 10m\n  rules:\n{rules}")
 }
 
-/// Fails if a sample of the slots after `began` and until `now` is not what its expression gives;
-/// of a rule that is backfilled those after `ended` too, when the server before it did.
+/// Fails if a recorded sample of the slots after `began` until `now` is not the result of its
+/// expression. For a rule with backfill the slots after `ended`, the end of the previous server,
+/// are checked, too.
 pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
     (0..PIECES).for_each(|_| process.server.past.turn());
-    // It asks for the states, they are written, it asks the store.
+    // In this order: the states are queried, then written, then the rule queries the store.
     process.server.asked.turn();
     process.server.rules.turn();
     process.server.asked.turn();
@@ -72,7 +75,7 @@ pub fn check(process: &Process, ended: TimeMs, began: TimeMs, now: TimeMs) {
     }
 }
 
-/// The samples of a recorded metric by time and labels without its name.
+/// The samples of a recorded metric by time and by labels without the name.
 fn samples(store: &Store, name: &str, from: TimeMs, to: TimeMs) -> BTreeMap<TimeMs, BTreeMap<String, f64>> {
     let mut all: BTreeMap<TimeMs, BTreeMap<String, f64>> = BTreeMap::new();
     for shard in 0..SHARDS {

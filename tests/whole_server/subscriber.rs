@@ -1,18 +1,19 @@
-//! A client that follows a query: it puts the answer together from the messages, as `docs/subscribe.md` says.
+//! A client with a subscription: it assembles the result from the messages, as `docs/subscribe.md`
+//! specifies.
 
 use axum::body::BodyDataStream;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// See the module.
+/// A subscriber and its rows.
 pub struct Subscriber {
     pub query: &'static str,
     stream: BodyDataStream,
     buffer: Vec<u8>,
-    /// Rows by their labels.
+    /// The rows by their labels.
     pub rows: Option<BTreeMap<String, f64>>,
-    /// The answer is complete as of then, ms.
+    /// The time up to which the result is complete, ms.
     pub complete: i64,
     pub ended: bool,
 }
@@ -26,7 +27,7 @@ fn time(t: &Value) -> i64 {
     (t.as_f64().expect("a time") * 1000.0).round() as i64
 }
 
-/// A number as the API writes it.
+/// Parses a number as the API writes it.
 pub fn value(v: &Value) -> f64 {
     match v.as_str().expect("a value") {
         "+Inf" => f64::INFINITY,
@@ -40,7 +41,8 @@ impl Subscriber {
         Subscriber { query, stream, buffer: Vec::new(), rows: None, complete: i64::MIN, ended: false }
     }
 
-    /// Reads until nothing more comes; how many messages. What waits in the server's buffer moves on when there is room.
+    /// Reads until no message is available; returns the number of messages. The server refills its
+    /// buffer when there is space.
     pub async fn read(&mut self) -> usize {
         let mut read = 0;
         loop {
@@ -53,7 +55,7 @@ impl Subscriber {
         }
     }
 
-    /// Reads what is there.
+    /// Reads the messages that are available now.
     fn read_some(&mut self) -> usize {
         let mut read = 0;
         while let Some(next) = tokio::task::unconstrained(self.stream.next()).now_or_never() {
@@ -85,7 +87,7 @@ impl Subscriber {
                 let rows = self.rows.as_mut().expect("a snapshot comes first");
                 for labels in body["remove"].as_array().into_iter().flatten() {
                     let known = rows.remove(&key(labels)).is_some();
-                    // Where several ticks are merged, a row may have come and gone.
+                    // If several ticks are merged, a row may have been added and removed.
                     assert!(known || body.get("since").is_some(), "{labels} goes and was not there: {body}");
                 }
                 self.complete = time(&body["t"]);

@@ -1,4 +1,5 @@
-//! All that happens, as a hash, and in words for people who look for the first difference (`TRACE=file`).
+//! The trace of a run: a hash of all events, and optionally a text to find the first difference
+//! (`TRACE=file`).
 
 use super::directory;
 use parking_lot::Mutex;
@@ -7,7 +8,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xxhash_rust::xxh3::Xxh3;
 
-/// See the module.
+/// The trace of a run.
 pub struct Trace(Mutex<(Xxh3, Option<File>)>);
 
 impl Trace {
@@ -20,7 +21,7 @@ impl Trace {
         Trace(Mutex::new((Xxh3::new(), file)))
     }
 
-    /// This happened.
+    /// Adds an event.
     pub fn note(&self, what: &str) {
         let mut state = self.0.lock();
         state.0.update(what.as_bytes());

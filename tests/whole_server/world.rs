@@ -1,4 +1,5 @@
-//! What outlives a process: the disk, the clock, the peers, what clients know, and the seed.
+//! The world: what survives a process: the disk, the clock, the peers, what clients know, and the
+//! seed.
 
 use super::clock::WallClock;
 use super::directory;
@@ -21,11 +22,11 @@ use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
 const FIRST: TimeMs = 1_795_000_000_000;
-/// Lives of a server.
+/// The number of lives of a server.
 const LIVES: u64 = 3;
-/// In every so many-th world a block is damaged before the last life.
+/// One in this many worlds has a damaged block before the last life.
 const DAMAGED: u64 = 4;
-/// What must happen in some of 50 seeds.
+/// The kinds of events that must occur in some of 50 seeds.
 pub const KINDS: [&str; 16] = [
     "write acknowledged",
     "query answered",
@@ -53,37 +54,38 @@ pub enum End {
     Close,
 }
 
-/// See the module.
+/// What survives a process.
 pub struct World {
     seed: u64,
     pub random: Random,
     root: PathBuf,
-    /// Where all worlds are.
+    /// The directory of all worlds.
     _worlds: Arc<TempDir>,
     lives: u64,
-    /// What the disk held when this life began.
+    /// The content of the disk when this life began.
     held: Held,
     pub journal: Arc<Journal>,
     pub clock: Arc<WallClock>,
     pub trace: Arc<Trace>,
     pub peers: Arc<Peers>,
     pub ledger: Arc<Mutex<Ledger>>,
-    /// Whether the log is synced before each acknowledgement.
+    /// Whether the WAL is synced before each acknowledgement.
     pub careful: bool,
-    /// Whether the clock jumps: times of alerts say less then.
+    /// Whether the clock jumps: then the times of alerts are checked less strictly.
     pub jumps: bool,
     pub seen: BTreeSet<&'static str>,
-    /// How long it must be hot, s.
+    /// How long a target must be hot for the alert to fire, s.
     pub hold: u64,
-    /// A block is damaged, so that answers may lack what it had.
+    /// Whether a block is damaged, so that results may lack its samples.
     pub damaged: bool,
 }
 
-/// How long it must be hot at first, s.
+/// The initial value of [`World::hold`], s.
 const HOLD: u64 = 20;
 
 impl World {
-    /// The world of a seed, in a directory of that name for each `purpose`: names are in what is stored.
+    /// The world of a seed, in a directory with a name per `purpose`, because names are part of
+    /// what is stored.
     pub fn new(purpose: &str, seed: u64) -> World {
         let worlds = directory::enter();
         let root = Path::new(purpose).join(seed.to_string());
@@ -113,7 +115,7 @@ impl World {
         world
     }
 
-    /// Writes the configuration: so many targets, and how long it must be hot.
+    /// Writes a configuration with this many targets, and this time (s) until the alert fires.
     pub fn configure(&self, targets: usize, hold: u64) {
         let quoted: Vec<String> = TARGETS[..targets].iter().map(|host| format!("'{host}:80'")).collect();
         let (first, second) = quoted.split_at(targets / 2);
@@ -169,7 +171,7 @@ impl World {
         Arc::new(Hooked(self.journal.clone()))
     }
 
-    /// Something that is different in every life of every seed.
+    /// A number that differs for every life of every seed.
     pub fn salt(&self) -> u64 {
         self.seed.wrapping_mul(0x9E37_79B9) ^ (self.lives << 32)
     }
@@ -178,7 +180,7 @@ impl World {
         self.lives < LIVES
     }
 
-    /// The process is gone, and perhaps the power was; the next one finds what is left.
+    /// Ends the process, and perhaps the power; the next process finds what remains.
     pub fn crash(&mut self, end: End) {
         self.journal.kill();
         let changes = self.journal.changes();
@@ -215,7 +217,7 @@ impl World {
         });
     }
 
-    /// A byte in the middle of a file of a block is another one.
+    /// Changes a byte in the middle of a file of a block.
     fn damage(&mut self) {
         let blocks = files(&self.data().join("blocks"));
         if blocks.is_empty() {
@@ -231,22 +233,22 @@ impl World {
         self.seen.insert("block damaged");
     }
 
-    /// Files of this world that the program has open.
+    /// The files of this world that the program has open.
     pub fn open_files(&self) -> Vec<PathBuf> {
         let root = std::env::current_dir().expect("a directory").join(&self.root);
         let open = std::fs::read_dir("/proc/self/fd").expect("a list of open files");
-        // Other threads close theirs meanwhile.
+        // Other threads close their files meanwhile, so an entry may be gone.
         let links = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
         links.filter(|path| path.starts_with(&root)).collect()
     }
 
-    /// A hash of all that happened, and what kinds of things these were.
+    /// Ends the world; returns a hash of the trace, and the kinds of events that occurred.
     pub fn end(mut self) -> (u64, BTreeSet<&'static str>) {
         self.seen.extend(self.peers.seen());
         (self.trace.hash(), std::mem::take(&mut self.seen))
     }
 
-    /// What the server has of what was written must be as the ledger says.
+    /// Checks that the server has the samples that the ledger requires.
     pub fn check_written(&self, store: &Store) {
         let found = written(store);
         let checked = self.ledger.lock().check(&found, TimeMs::MIN, TimeMs::MAX);
@@ -254,7 +256,7 @@ impl World {
     }
 }
 
-/// A change in a line.
+/// A change of the disk in one line.
 fn outline(change: &Change) -> String {
     match change {
         Change::Append(path, bytes) => {
@@ -273,7 +275,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     paths.into_iter().flat_map(below).filter(|path| path.metadata().is_ok_and(|m| m.len() > 0)).collect()
 }
 
-/// All samples of series `w`.
+/// All samples of the series `w`.
 pub fn written(store: &Store) -> Contents {
     let mut all = Contents::new();
     let matchers = [Matcher::equal("__name__", "w")];
@@ -294,7 +296,8 @@ pub fn written(store: &Store) -> Contents {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // The next world of this name begins with nothing. What cannot be removed goes with all.
+        // The next world with this name must begin empty. What cannot be removed here is removed
+        // with the directory of all worlds.
         let _ = std::fs::remove_dir_all(&self.root);
     }
 }

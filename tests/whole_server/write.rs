@@ -1,4 +1,4 @@
-//! A body of remote write 1.0.
+//! Encodes bodies of remote write 1.0.
 
 use prost::Message;
 
@@ -32,7 +32,7 @@ struct Sample {
     timestamp: i64,
 }
 
-/// Samples of series `w`, which differ in their label `i`.
+/// A body with samples of the series `w`, which differ in their label `i`.
 pub fn body<'a>(samples: impl Iterator<Item = (&'a str, i64, f64)>) -> Vec<u8> {
     let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
     let series = |(i, timestamp, value)| TimeSeries {

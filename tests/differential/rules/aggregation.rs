@@ -1,5 +1,5 @@
-//! Aggregations: how sums are rounded, what the variance of infinities is, which of equal values
-//! are at the top.
+//! Rules for aggregations: rounding of sums, the variance of infinities, and which of equal values
+//! `topk` selects.
 
 use crate::answer::{Answer, Labels, close};
 use crate::expr::{Expr, Grouping};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// Values by time (ms) and group.
 type Groups = BTreeMap<i64, BTreeMap<Labels, Vec<f64>>>;
 
-/// The values of an answer in their groups.
+/// The values of a result by group.
 fn grouped(answer: &Answer, grouping: Option<&Grouping>) -> Groups {
     let mut groups = Groups::new();
     for (t, step) in answer.steps() {
@@ -21,7 +21,7 @@ fn grouped(answer: &Answer, grouping: Option<&Grouping>) -> Groups {
     groups
 }
 
-/// The labels that a group has of a member's.
+/// The labels of the group of a series.
 fn group(labels: &Labels, grouping: Option<&Grouping>) -> Labels {
     let Some(grouping) = grouping else { return Labels::new() };
     let listed = |l: &String| grouping.labels.contains(l);
@@ -29,7 +29,8 @@ fn group(labels: &Labels, grouping: Option<&Grouping>) -> Labels {
     labels.iter().filter(|(l, _)| kept(l)).map(|(l, v)| (l.clone(), v.clone())).collect()
 }
 
-/// Whether each pair of values (ours, theirs) is right for its group, and both sides have the same groups.
+/// Whether `right` accepts each pair of values (ours, theirs) for its group, and both sides have
+/// the same groups.
 fn by_group(case: &Case, servers: Servers, right: impl Fn(f64, f64, &[f64]) -> bool) -> bool {
     let Expr::Aggregate { inner, grouping, .. } = &case.expr else { return false };
     if case.ours.has_histograms() || case.theirs.has_histograms() {
@@ -47,7 +48,7 @@ fn by_group(case: &Case, servers: Servers, right: impl Fn(f64, f64, &[f64]) -> b
     }) && theirs.iter().all(|(t, step)| ours.get(t).is_some_and(|ours| ours.keys().eq(step.keys())))
 }
 
-/// 2.42 took the first value as the mean without looking at it: one infinity alone had the variance 0.
+/// 2.42 used the first value as the mean without checking it: a single infinity had the variance 0.
 pub fn variance(case: &Case, servers: Servers) -> bool {
     let Expr::Aggregate { op: op @ ("stddev" | "stdvar"), .. } = case.expr else { return false };
     let squared = |v: f64| if op == "stddev" { v * v } else { v };
@@ -57,15 +58,15 @@ pub fn variance(case: &Case, servers: Servers) -> bool {
     })
 }
 
-/// Whether two variances differ by no more than the order of the values makes, which nobody promises.
+/// Whether two variances differ only as much as the undefined order of the values can cause.
 fn order_of_squares(a: f64, b: f64, group: &[f64]) -> bool {
     let largest = group.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
     let variance = a.max(b);
     (a - b).abs() <= f64::EPSILON * group.len() as f64 * (largest * variance.sqrt() + variance)
 }
 
-/// 3.x compensates sums and means; 2.42 lost up to half a unit in the last place with each
-/// addition, which the order of the values decides.
+/// Prometheus 3 compensates sums and means. 2.42 lost up to half a unit in the last place per
+/// addition, depending on the order of the values.
 pub fn sums(case: &Case, servers: Servers) -> bool {
     matches!(case.expr, Expr::Aggregate { op: "sum" | "avg", .. })
         && by_group(case, servers, |ours, theirs, group| {
@@ -75,7 +76,8 @@ pub fn sums(case: &Case, servers: Servers) -> bool {
         })
 }
 
-/// Which of equal values are taken depends on the order of the series, which nobody promises.
+/// Which of several equal values is selected depends on the order of the series, which is
+/// undefined.
 pub fn ties(case: &Case, servers: Servers) -> bool {
     let Expr::Aggregate { op: "topk" | "bottomk", inner, grouping, .. } = &case.expr else { return false };
     let members = servers.ask_theirs(inner, case.when).steps();

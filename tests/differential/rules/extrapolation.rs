@@ -1,26 +1,27 @@
-//! `rate`, `increase`, `delta`: the window's left end, and how far a counter is extrapolated
-//! towards its zero.
+//! Rules for `rate`, `increase` and `delta`: how far a counter is extrapolated towards its zero at
+//! the left end of the window.
 //!
-//! 2.42 first moves the start towards the counter's zero, then compares the distance with 1.1
-//! average intervals; 3.x compares first, and so never extrapolates by more than half an interval
-//! where the series seems to begin.
+//! 2.42 first moves the start towards the zero of the counter, then compares the distance with 1.1
+//! average intervals. Prometheus 3 compares first, so that it never extrapolates by more than half
+//! an interval where the series seems to begin.
 
 use crate::answer::{Answer, Native, Row, Sample, When};
 use crate::expr::{Expr, Shift};
 use crate::rules::{equals, names};
 use crate::shrink::{Case, Servers};
 
-/// Of floats.
+/// The rule for floats.
 pub fn of_floats(case: &Case, servers: Servers) -> bool {
     !case.theirs.has_histograms() && explains(case, servers)
 }
 
-/// Of native histograms, which 2.42 never limited by the counter's zero.
+/// The rule for native histograms, for which 2.42 did not limit the extrapolation at the zero of
+/// the counter.
 pub fn of_histograms(case: &Case, servers: Servers) -> bool {
     case.theirs.has_histograms() && explains(case, servers)
 }
 
-/// Whether our answer is 3.x's formula over the samples that 2.42 has in the window.
+/// Whether our response is Prometheus 3's formula over the samples that 2.42 has in the window.
 fn explains(case: &Case, servers: Servers) -> bool {
     let (Expr::Call(name @ ("rate" | "increase" | "delta"), args), When::Instant(t)) =
         (&case.expr, case.when)
@@ -47,7 +48,7 @@ fn explains(case: &Case, servers: Servers) -> bool {
     equals(case, &names::dropped(Answer { status: 200, result: Ok(data) }))
 }
 
-/// 2.42's answer for native histograms with today's factor.
+/// The response of 2.42 for a native histogram, with the current factor.
 fn scaled(name: &str, row: &Row, limits: (f64, f64), theirs: &Answer) -> Option<Native> {
     let mut labels = row.labels.clone();
     labels.remove("__name__");
@@ -63,7 +64,7 @@ fn scaled(name: &str, row: &Row, limits: (f64, f64), theirs: &Answer) -> Option<
     Some(today)
 }
 
-/// Length and place of a window.
+/// The length and the time modifiers of a window.
 fn window(expr: &Expr) -> (i64, Shift) {
     match expr {
         Expr::Range(selector, range) => (*range, selector.shift),
@@ -72,7 +73,7 @@ fn window(expr: &Expr) -> (i64, Shift) {
     }
 }
 
-/// 3.x's formula for floats; times in ms.
+/// Prometheus 3's formula for floats; times in ms.
 fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<f64> {
     let first = points.first()?;
     let last = points.last()?;
@@ -89,8 +90,8 @@ fn extrapolate(name: &str, points: &[(f64, f64)], limits: (f64, f64)) -> Option<
     Some(result * factor(name, &times, limits, counts))
 }
 
-/// What the raw increase is multiplied by: samples at these times within these limits (ms), where
-/// the counter began at the first count and grew by the second, if it is one.
+/// The factor of the raw increase, for samples at these times within these limits (ms); `counts`
+/// has the first count and the increase if the series is a counter.
 fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f64, f64)>) -> f64 {
     let first = times[0];
     let last = times[times.len() - 1];
@@ -114,7 +115,8 @@ fn factor(name: &str, times: &[f64], (start, end): (f64, f64), counts: Option<(f
 #[test]
 fn the_formula_is_todays() {
     let points = [(60_000.0, 10.0), (75_000.0, 40.0)];
-    // The start is 4 intervals away: half an interval, less where zero is nearer.
+    // The start is 4 intervals away: extrapolated by half an interval, or less if the zero is
+    // nearer.
     assert_eq!(extrapolate("delta", &points, (0.0, 75_000.0)), Some(45.0));
     assert_eq!(extrapolate("increase", &points, (0.0, 75_000.0)), Some(40.0));
     assert_eq!(extrapolate("rate", &points, (0.0, 75_000.0)), Some(30.0 * (20.0 / 15.0 / 75.0)));

@@ -1,13 +1,15 @@
-//! Native histograms: how values within a bucket are estimated, and how far counts are extrapolated.
+//! Rules for native histograms: how values within a bucket are estimated, and how far counts are
+//! extrapolated.
 //!
-//! The answers of 2.42 to a function's arguments give the buckets; what 3.x makes of them is computed here.
+//! The responses of 2.42 to the arguments of a function contain the buckets; the result of
+//! Prometheus 3 is computed from them.
 
 use crate::answer::{Answer, Bucket, Native, Row, Sample};
 use crate::expr::Expr;
 use crate::rules::{equals, names};
 use crate::shrink::{Case, Servers};
 
-/// 2.42 placed observations evenly within a bucket, 3.x evenly in the logarithm.
+/// 2.42 distributed observations evenly within a bucket, Prometheus 3 evenly in the logarithm.
 pub fn estimates(case: &Case, servers: Servers) -> bool {
     match &case.expr {
         Expr::Call("histogram_quantile", args) => {
@@ -22,7 +24,7 @@ pub fn estimates(case: &Case, servers: Servers) -> bool {
     }
 }
 
-/// 2.42 answered 0 to `avg`; the mean is its sum divided by its count.
+/// 2.42 returned 0 for `avg`; the mean is its sum divided by its count.
 pub fn mean(case: &Case, servers: Servers) -> bool {
     let Expr::Aggregate { op: "avg", .. } = case.expr else { return false };
     let ask = |name: &'static str| {
@@ -49,7 +51,7 @@ pub fn mean(case: &Case, servers: Servers) -> bool {
     equals(case, &sums)
 }
 
-/// The function of each histogram that 2.42 has there.
+/// The result of a function of each histogram that 2.42 returns for `inner`.
 fn of_each(case: &Case, inner: &Expr, servers: Servers, function: impl Fn(&Native) -> f64) -> Answer {
     let mut answer = servers.ask_theirs(inner, case.when);
     if let Ok(data) = &mut answer.result {
@@ -67,7 +69,8 @@ fn only_histograms(row: &mut Row, function: &impl Fn(&Native) -> f64) {
     row.points = row.points.iter().filter_map(value).collect();
 }
 
-/// The buckets as (lower, upper, count); the zero bucket ends at zero where nothing is on its other side.
+/// The buckets as (lower, upper, count); the zero bucket ends at zero if there are no buckets on
+/// its other side.
 fn buckets(h: &Native) -> Vec<(f64, f64, f64)> {
     let zero = |lower: f64, upper: f64| lower <= 0.0 && upper >= 0.0;
     let negative = h.buckets.iter().any(|(_, l, u, _)| !zero(*l, *u) && *u <= 0.0);
@@ -80,7 +83,7 @@ fn buckets(h: &Native) -> Vec<(f64, f64, f64)> {
     h.buckets.iter().map(fit).collect()
 }
 
-/// How much of a bucket lies below `v`, between 0 and 1.
+/// The share of a bucket that is below `v`, between 0 and 1.
 fn share_below(v: f64, lower: f64, upper: f64) -> f64 {
     let logarithm = |x: f64| x.abs().log2();
     match () {
@@ -125,7 +128,7 @@ fn quantile(q: f64, h: &Native) -> f64 {
         () if q.is_nan() || h.count == 0.0 => return f64::NAN,
         () => {}
     }
-    // From the nearer end; `rank` counts from there.
+    // Counts from the nearer end; `rank` is relative to that end.
     let mut buckets = buckets(h);
     let from_below = q < 0.5;
     let rank = if from_below { q } else { 1.0 - q } * h.count;

@@ -1,4 +1,4 @@
-//! Changes of label sets: which operations drop the metric's name, which names labels may have.
+//! Rules for label sets: which operations drop the metric name, and which names labels may have.
 
 use crate::answer::{Answer, Labels};
 use crate::expr::Expr;
@@ -7,14 +7,14 @@ use crate::shrink::{Case, Servers};
 
 const METRIC: &str = "__name__";
 
-/// The answer without metric names; an error if two rows become one.
+/// The response without metric names; an error if two rows become one.
 pub fn dropped(answer: Answer) -> Answer {
     relabelled(answer, |labels| {
         labels.remove(METRIC);
     })
 }
 
-/// The answer with other labels; an error if two rows become one.
+/// The response with changed labels; an error if two rows become one.
 fn relabelled(mut answer: Answer, change: impl Fn(&mut Labels)) -> Answer {
     let Ok(data) = &mut answer.result else { return answer };
     data.rows.iter_mut().for_each(|row| change(&mut row.labels));
@@ -27,7 +27,7 @@ fn relabelled(mut answer: Answer, change: impl Fn(&mut Labels)) -> Answer {
     answer
 }
 
-/// 2.42 forgot `atan2` among the operators that drop the name.
+/// 2.42 did not drop the metric name for `atan2`.
 pub fn atan2(case: &Case, _: Servers) -> bool {
     let Expr::Binary { op: "atan2", matching, .. } = &case.expr else { return false };
     let mut today = dropped(case.theirs.clone());
@@ -38,7 +38,8 @@ pub fn atan2(case: &Case, _: Servers) -> bool {
     equals(case, &today)
 }
 
-/// 2.42 appended the value's label to the sorted labels of `by`, and lost all that should have come after it.
+/// 2.42 appended the label of the value to the sorted labels of `by`, and lost all labels that
+/// should follow it.
 pub fn count_values(case: &Case, servers: Servers) -> bool {
     let Expr::Aggregate { op: "count_values", param: Some(param), grouping: Some(grouping), .. } = &case.expr
     else {
@@ -49,7 +50,7 @@ pub fn count_values(case: &Case, servers: Servers) -> bool {
     unsorted && equals(case, &under_another_label(case, label, servers))
 }
 
-/// Label names may be any UTF-8 today; 2.42 knew letters, digits and `_`.
+/// Label names may be any UTF-8 today; 2.42 allowed only letters, digits and `_`.
 pub fn utf8(case: &Case, servers: Servers) -> bool {
     let label = match &case.expr {
         Expr::Aggregate { op: "count_values", param: Some(param), .. } => &**param,
@@ -64,15 +65,16 @@ pub fn utf8(case: &Case, servers: Servers) -> bool {
         return false;
     }
     let today = under_another_label(case, label, servers);
-    // Values that stand in a label differ in their last bits.
+    // Values inside a label differ in their last bits.
     let counted = matches!(case.expr, Expr::Aggregate { .. }) && case.ours.rows().len() == today.rows().len();
     counted || equals(case, &today)
 }
 
-/// Sorts behind all other labels.
+/// A label name that sorts after all others.
 const LAST: &str = "zzz";
 
-/// What 2.42 says if the label that the expression sets is called otherwise; in the answer it has its name.
+/// The response of 2.42 with another name for the label that the expression sets; in the result the
+/// label has its own name.
 fn under_another_label(case: &Case, label: &str, servers: Servers) -> Answer {
     let mut expr = case.expr.clone();
     match &mut expr {

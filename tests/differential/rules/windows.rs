@@ -1,13 +1,14 @@
-//! Functions of windows: how means and variances are rounded and overflow, and windows at a fixed time.
+//! Rules for functions of windows: rounding and overflow of means and variances, and windows at a
+//! fixed time.
 
 use crate::answer::{Answer, Sample, When};
 use crate::expr::{Expr, Type};
 use crate::rules::{equals, names, step_by_step};
 use crate::shrink::{Case, Servers};
 
-/// In a range query, and in a subquery, 2.42 moved a window with `@` from step to step if another
-/// parameter of the function, or the function itself, depends on the time. Each step asked alone is
-/// right.
+/// In range queries and subqueries, 2.42 moved a window with `@` from step to step if another
+/// parameter of the function, or the function itself, depends on the time. The response to each
+/// single step is correct.
 pub fn pinned(case: &Case, servers: Servers) -> bool {
     let fixed = |window: &Expr| match window {
         Expr::Range(selector, _) => selector.shift.at.is_some(),
@@ -27,7 +28,7 @@ pub fn pinned(case: &Case, servers: Servers) -> bool {
         && equals(case, &step_by_step(case, servers))
 }
 
-/// Where a compensated sum overflowed, 2.42 kept a compensation that was no number.
+/// If a compensated sum overflowed, the compensation of 2.42 became NaN.
 pub fn variance(case: &Case, servers: Servers) -> bool {
     match case.expr {
         Expr::Call("stdvar_over_time", _) => equals(case, &over_window(case, servers, variance_of)),
@@ -38,12 +39,12 @@ pub fn variance(case: &Case, servers: Servers) -> bool {
     }
 }
 
-/// 2.42 moved the mean from value to value; 3.x divides the sum, unless it overflows.
+/// 2.42 updated the mean value by value; Prometheus 3 divides the sum, unless it overflows.
 pub fn mean(case: &Case, servers: Servers) -> bool {
     matches!(case.expr, Expr::Call("avg_over_time", _)) && equals(case, &over_window(case, servers, mean_of))
 }
 
-/// The function of a window, computed here from the samples that 2.42 has in it.
+/// A function of a window, computed from the samples that 2.42 has in the window.
 fn over_window(case: &Case, servers: Servers, function: impl Fn(&[f64]) -> f64) -> Answer {
     let (Expr::Call(_, args), When::Instant(t)) = (&case.expr, case.when) else { return case.theirs.clone() };
     let mut samples = servers.ask_theirs(&args[0], case.when);
@@ -57,7 +58,7 @@ fn over_window(case: &Case, servers: Servers, function: impl Fn(&[f64]) -> f64) 
     names::dropped(samples)
 }
 
-/// 3.x's mean: of a compensated sum, or moved from value to value as soon as the sum overflows.
+/// Prometheus 3's mean: of a compensated sum, or updated value by value once the sum overflows.
 fn mean_of(values: &[f64]) -> f64 {
     let mut sum = (values[0], 0.0);
     for at in 1..values.len() {
@@ -80,7 +81,7 @@ fn moving_mean(mut mean: (f64, f64), from: usize, values: &[f64]) -> f64 {
     mean.0 + mean.1
 }
 
-/// 3.x's variance: Welford's, with a compensated mean and sum of squares.
+/// Prometheus 3's variance: Welford's algorithm, with a compensated mean and sum of squares.
 fn variance_of(values: &[f64]) -> f64 {
     let mut mean = (0.0, 0.0);
     let mut squares = (0.0, 0.0);
@@ -94,7 +95,8 @@ fn variance_of(values: &[f64]) -> f64 {
     (squares.0 + squares.1) / count
 }
 
-/// A compensated addition: the sum and what it has lost so far, nothing once it is infinite.
+/// Compensated addition: returns the sum and the compensation, which is zero once the sum is
+/// infinite.
 fn add(value: f64, (sum, lost): (f64, f64)) -> (f64, f64) {
     let total = sum + value;
     let now = if total.is_infinite() {

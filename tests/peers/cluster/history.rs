@@ -1,4 +1,5 @@
-//! History of two processes: queries, names and the past of rules are those of one, whoever is asked.
+//! Tests history in a cluster of two: queries, names and the past of rules are the same at any
+//! process.
 
 use super::{by_time, start};
 use crate::support::compare::difference;
@@ -7,7 +8,7 @@ use crate::support::server::Server;
 use crate::support::{eventually, http, now_ms, wall_clock};
 use serde_json::Value;
 
-/// What history is asked, at any process.
+/// Queries of history, for any process.
 const HISTORY: &[&str] = &[
     "w_gauge",
     "sum by (zone) (rate(w_total[20s]))",
@@ -19,7 +20,7 @@ const HISTORY: &[&str] = &[
     "w_gauge + on (zone) w_total",
 ];
 
-/// Names and series, at any process.
+/// Requests for names and series, for any process.
 const CATALOGUE: &[&str] = &[
     "labels?match[]=%7Bjob%3D%22w%22%7D",
     "label/instance/values?match[]=w_gauge",
@@ -27,7 +28,7 @@ const CATALOGUE: &[&str] = &[
     "series?match[]=w_gauge&match[]=w_level",
 ];
 
-/// What each of `servers` says of history is what the first one says.
+/// Checks that all of `servers` return the same history as the first one.
 pub fn is_one(servers: &[&Server], begin: i64, end: i64) {
     for query in HISTORY {
         let query = http::encode(query);

@@ -1,6 +1,8 @@
-//! Who writes into a server that will be killed, what it scrapes, and who asks it: each keeps books.
+//! The load on a server that will be killed: writers, a scrape target, and a reader. Each records
+//! what the server must have.
 //!
-//! Sample `i` of series `s` of a writer is a whole number that tells both, so that sums over it are exact.
+//! Sample `i` of series `s` of a writer is an integer computed from both, so that sums of samples
+//! are exact.
 
 use crate::support::exporter::Exporter;
 use crate::support::http::{self, encode};
@@ -14,18 +16,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Who writes at the same time.
+/// The number of concurrent writers.
 const WRITERS: usize = 2;
-/// Series of each writer, and of the target.
+/// The number of series of each writer, and of the target.
 const SERIES: usize = 250;
-/// Samples of each series in one request.
+/// The number of samples of each series in one request.
 const SAMPLES: i64 = 20;
-/// Time between samples of a series, ms.
+/// The interval between samples of a series, ms.
 const STEP: i64 = 50;
-/// How often a writer has a request: together they offer 62,500 samples a second.
+/// The interval between requests of a writer: all writers together offer 62,500 samples per second.
 const PERIOD: Duration = Duration::from_millis(160);
 
-/// Samples offered a second.
+/// The offered samples per second.
 pub const OFFERED: f64 = (WRITERS * SERIES) as f64 * SAMPLES as f64 / 0.16;
 
 /// Samples by series: (time, value).
@@ -35,7 +37,7 @@ fn value(s: usize, i: i64) -> f64 {
     s as f64 * 1e7 + i as f64
 }
 
-/// All points of a range selector as of `t`; `None` when the answer did not arrive as a whole.
+/// All points of a range selector at `t`; `None` if the response was incomplete.
 fn ask(port: u16, query: &str, t: i64) -> Option<Points> {
     let path = format!("/api/v1/query?query={}&time={}", encode(query), t as f64 / 1000.0);
     let answer = http::get(port, &path).ok().filter(|answer| answer.status == 200)?;
@@ -53,15 +55,16 @@ pub fn points(server: &Server, query: &str) -> Points {
     ask(server.port, query, now_ms() + 1000).expect("an answer")
 }
 
-/// Writers that send one request after the other, and begin with the one whose fate is unknown.
+/// Writers that send one request after the other; after a kill, each begins with the request whose
+/// outcome is unknown.
 pub struct Writers {
-    /// Time of the first sample.
+    /// The time of the first sample.
     start: i64,
-    /// Requests acknowledged, by writer.
+    /// The number of acknowledged requests, by writer.
     acknowledged: [i64; WRITERS],
-    /// Of these, those checked sample by sample.
+    /// The number of these that were checked sample by sample.
     checked: [i64; WRITERS],
-    /// Requests acknowledged, by all writers, while they run.
+    /// The number of acknowledged requests of all writers, updated while they run.
     progress: Arc<AtomicU64>,
 }
 
@@ -72,12 +75,13 @@ impl Writers {
         Writers { start: start / STEP * STEP, acknowledged, checked, progress: Arc::default() }
     }
 
-    /// Samples that the server has said to have.
+    /// The number of acknowledged samples.
     pub fn samples(&self) -> i64 {
         self.acknowledged.iter().sum::<i64>() * SERIES as i64 * SAMPLES
     }
 
-    /// They write until the server dies; the number of requests acknowledged by then.
+    /// Starts threads that write until the server is gone and return the number of acknowledged
+    /// requests.
     pub fn run(&self, port: u16) -> Vec<JoinHandle<i64>> {
         let writer = |w: usize| {
             let start = self.start;
@@ -99,27 +103,28 @@ impl Writers {
         (0..WRITERS).map(writer).collect()
     }
 
-    /// Waits, on a machine that stalls, until at least one request more than `before` is acknowledged.
+    /// Waits, for slow machines, until more than `before` requests are acknowledged.
     pub fn wait(&self, before: u64) {
         eventually("something is written", 60, || {
             if self.progress() > before { Ok(()) } else { Err("nothing".to_owned()) }
         });
     }
 
-    /// Requests acknowledged so far.
+    /// The number of requests acknowledged so far.
     pub fn progress(&self) -> u64 {
         self.progress.load(SeqCst)
     }
 
-    /// Waits until they have noticed.
+    /// Waits until the writers have noticed the end of the server.
     pub fn join(&mut self, running: Vec<JoinHandle<i64>>) {
         for (known, writer) in self.acknowledged.iter_mut().zip(running) {
             *known = writer.join().expect("a writer");
         }
     }
 
-    /// Every sample acknowledged since the last check is there, and of the request in flight none
-    /// that was not sent; of what was checked before, number and sum are what they were.
+    /// Checks that every sample acknowledged since the last check is present, and that of the
+    /// request in flight only sent samples are. For samples checked earlier, compares number and
+    /// sum.
     pub fn check(&mut self, server: &Server) {
         for w in 0..WRITERS {
             self.check_sums(server, w);
@@ -128,12 +133,12 @@ impl Writers {
         }
     }
 
-    /// As [`Writers::check`], all samples one by one.
+    /// As [`Writers::check`], for all samples one by one.
     pub fn check_all(&self, server: &Server) {
         (0..WRITERS).for_each(|w| self.check_samples(server, w, 0));
     }
 
-    /// Time before the first sample of a request.
+    /// A time before the first sample of a request.
     fn before(&self, request: i64) -> i64 {
         self.start + request * SAMPLES * STEP - 1
     }
@@ -143,7 +148,7 @@ impl Writers {
         let end = self.before(to + 2);
         let query = format!("written{{writer=\"{w}\"}}[{}ms]", end - self.before(from));
         let found = ask(server.port, &query, end).expect("an answer");
-        // Of the request in flight some series may be there, and none of these has to be.
+        // Some series of the request in flight may be present, none must be.
         assert_eq!(found.len(), if to > from { SERIES } else { found.len() }, "series of writer {w}");
         let all = from * SAMPLES..to * SAMPLES;
         for (labels, samples) in &found {
@@ -173,7 +178,7 @@ impl Writers {
     }
 }
 
-/// The first sample that is not as wanted, for people.
+/// Describes the first sample that is not as expected.
 fn lost(found: &[(i64, f64)], wanted: impl Iterator<Item = (i64, f64)>) -> String {
     let bad = wanted.enumerate().find(|(i, sample)| found.get(*i) != Some(sample));
     bad.map(|(i, sample)| format!("{sample:?} wanted, {:?} found", found.get(i))).unwrap_or_default()
@@ -190,7 +195,7 @@ fn body(start: i64, w: usize, request: i64) -> Vec<Series> {
     (0..SERIES).map(one).collect()
 }
 
-/// A target whose series all show how often it has counted.
+/// A scrape target whose series all expose one counter.
 pub struct Counting {
     exporter: Arc<Exporter>,
     count: Arc<AtomicU64>,
@@ -218,7 +223,7 @@ impl Counting {
         self.exporter.port
     }
 
-    /// The highest count that it can have shown.
+    /// The highest value that it can have exposed.
     pub fn last(&self) -> u64 {
         self.count.load(SeqCst)
     }
@@ -234,12 +239,12 @@ fn counted(count: u64) -> String {
     (0..SERIES).map(|n| format!("scraped{{n=\"{n}\"}} {count}\n")).collect()
 }
 
-/// What answers have shown of scraped samples: value by series and time.
+/// The scraped samples that queries have returned: value by series and time.
 #[derive(Default)]
 pub struct Reader(BTreeMap<(String, i64), f64>);
 
 impl Reader {
-    /// It asks, again and again, until the server dies.
+    /// Starts a thread that sends queries until the server is gone.
     pub fn run(&self, port: u16) -> JoinHandle<Vec<Points>> {
         std::thread::spawn(move || {
             let mut shown = Vec::new();
@@ -250,14 +255,14 @@ impl Reader {
         })
     }
 
-    /// Waits until it has noticed.
+    /// Waits until the thread has noticed the end of the server.
     pub fn join(&mut self, running: JoinHandle<Vec<Points>>) {
         for (labels, samples) in running.join().expect("the reader").into_iter().flatten() {
             self.0.extend(samples.into_iter().map(|(t, v)| ((labels.clone(), t), v)));
         }
     }
 
-    /// Every sample that an answer has shown.
+    /// All samples that queries have returned.
     pub fn shown(&self) -> &BTreeMap<(String, i64), f64> {
         &self.0
     }
