@@ -153,7 +153,7 @@ impl BodyError {
 }
 
 /// Reads a body of at most `limit` bytes and grows `share` with it. The first
-/// [`limits::BODY_FREE_BYTES`] are not counted: small forms, such as a dashboard's queries, are
+/// [`BODY_FREE_BYTES`] are not counted: small forms, such as a dashboard's queries, are
 /// accepted even if the budget is used up.
 pub async fn read(body: Body, limit: usize, share: &mut BodyShare) -> Result<Bytes, BodyError> {
     let announced = body.size_hint();

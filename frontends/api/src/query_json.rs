@@ -1,8 +1,9 @@
-//! JSON of values: written straight into a buffer, in Prometheus' exact notation.
+//! JSON of query results, written directly into a buffer in Prometheus' exact notation.
 //!
-//! A vector's numbers are Go's shortest round trip (`1e-07`, `+Inf`), a scalar's never have an
-//! exponent; times are seconds with three decimals exactly if there are milliseconds (beside a
-//! scalar: the shortest number). [`chunks`] turns an answer of any size into pieces.
+//! The values of a vector have Go's shortest form that parses to the same number (`1e-07`, `+Inf`);
+//! the value of a scalar never has an exponent. Times are in seconds, with three decimals exactly
+//! if there are milliseconds (the time of a scalar has the shortest form). [`chunks`] turns an
+//! answer of any size into pieces.
 
 pub use super::histogram_json::write as histogram;
 use super::limits::CHUNK_BYTES;
@@ -14,14 +15,15 @@ use std::fmt::Write;
 use storage::model::number::{go_exponent, not_finite};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
-/// Appends `go_text` as a JSON string; bytes that are not UTF-8 (see [`engine::types::go_text`])
+/// Appends `text` as a JSON string; bytes that are not UTF-8 (see [`engine::types::go_text`])
 /// become `\ufffd`, as in Go.
 pub fn string(out: &mut String, text: &str) {
-    // The first byte of those; hardly any other text has it.
+    // The first byte of an encoded non-UTF-8 byte; hardly any other text contains it.
     const MAYBE_BYTE: u8 = 0xEF;
     out.push('"');
     let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte == MAYBE_BYTE;
-    // Nearly all texts are copied: no way out of this loop, so that it takes many bytes at a time.
+    // Most texts need no escaping. The loop has no early exit, so that the compiler can vectorise
+    // it.
     if !text.bytes().fold(false, |any, byte| any | special(byte)) {
         out.push_str(text);
     } else if text.as_bytes().contains(&MAYBE_BYTE) && !is_utf8(text) {
@@ -70,7 +72,7 @@ pub fn string_list(out: &mut String, name: &str, list: &[String]) {
     }
 }
 
-/// Appends a label set as an object, names in byte order.
+/// Appends a label set as an object; names are in byte order.
 pub fn labels(out: &mut String, labels: &Labels) {
     out.push('{');
     for (i, (name, value)) in labels.iter().enumerate() {
@@ -97,7 +99,8 @@ pub fn time(out: &mut String, t: TimeMs) {
     }
 }
 
-/// Appends a whole number: several times as fast as formatting, and large answers are mostly numbers.
+/// Appends a whole number. This is several times as fast as `format!`, and large answers consist
+/// mostly of numbers.
 fn digits(out: &mut String, mut n: u64) {
     let mut bytes = [0; 20];
     let mut at = bytes.len();
@@ -112,8 +115,8 @@ fn digits(out: &mut String, mut n: u64) {
     out.push_str(std::str::from_utf8(&bytes[at..]).unwrap_or_default());
 }
 
-/// Appends a sample value without quotes: Go's `FormatFloat(v, 'f', -1, 64)`, with an exponent if
-/// it is tiny or huge.
+/// Appends a sample value without quotes: Go's `FormatFloat(v, 'f', -1, 64)`, but with an exponent
+/// if the value is tiny or huge.
 pub fn value(out: &mut String, v: f64) {
     let size = v.abs();
     if v.is_finite() && size != 0.0 && !(1e-6..1e21).contains(&size) {
@@ -123,9 +126,9 @@ pub fn value(out: &mut String, v: f64) {
     }
 }
 
-/// Appends a number that never has an exponent, without quotes.
+/// Appends a number without quotes and without an exponent.
 fn plain(out: &mut String, v: f64) {
-    /// Integers below this are exact in an integer, whose printing is several times as fast.
+    /// Integers below this are exact as `u64`, which prints several times as fast.
     const EXACT: f64 = (1u64 << 53) as f64;
     if v.is_nan() {
         out.push_str("NaN");
@@ -137,7 +140,7 @@ fn plain(out: &mut String, v: f64) {
         }
         digits(out, v.abs() as u64);
     } else {
-        // The same digits as the standard library's, but with an exponent where the number is small or large.
+        // The same digits as the standard library's, but small and large numbers get an exponent.
         let mut buffer = ryu::Buffer::new();
         let text = buffer.format_finite(v);
         if v.fract() == 0.0 || text.contains('e') {
@@ -185,16 +188,16 @@ fn vector_sample(out: &mut String, sample: &VectorSample) {
     out.push('}');
 }
 
-/// What an answer should be read with, as lines.
+/// The annotations of an answer, as text.
 #[derive(Clone, Debug, Default)]
 pub struct AnnotationTexts {
-    /// The envelope's `warnings`.
+    /// The `warnings` of the envelope.
     pub warnings: Vec<String>,
-    /// Its `infos`.
+    /// The `infos` of the envelope.
     pub infos: Vec<String>,
 }
 
-/// An answer as the pieces of an envelope, each of about [`CHUNK_BYTES`].
+/// The pieces of an envelope with an answer, each of about [`CHUNK_BYTES`].
 pub struct ResponseChunks {
     answer: QueryAnswer,
     remarks: AnnotationTexts,
@@ -204,12 +207,12 @@ pub struct ResponseChunks {
 
 enum ChunkState {
     Head,
-    /// Next element, and next point in it if it is a series.
+    /// The next element, and the next point in it if it is a series.
     Items(usize, usize),
     Done,
 }
 
-/// The envelope of `answer`; `stats` is the JSON of `data.stats`, or empty.
+/// The pieces of the envelope of `answer`; `stats` is the JSON of `data.stats`, or empty.
 pub fn chunks(answer: QueryAnswer, remarks: AnnotationTexts, stats: String) -> ResponseChunks {
     ResponseChunks { answer, remarks, stats, state: ChunkState::Head }
 }
@@ -289,7 +292,7 @@ impl ResponseChunks {
     }
 }
 
-/// A list as the pieces of an envelope, each of about [`CHUNK_BYTES`].
+/// The pieces of an envelope with a list, each of about [`CHUNK_BYTES`].
 pub struct List<T> {
     found: FoundList<T>,
     write: fn(&mut String, &T),
@@ -297,16 +300,16 @@ pub struct List<T> {
     state: ChunkState,
 }
 
-/// What a question found, with its place in the memory of all answers.
+/// A list that a request found, and its share of the memory of all answers.
 pub struct FoundList<T> {
     /// The list.
     pub list: Vec<T>,
-    /// What it takes: given back when the list goes.
+    /// The memory of the list; released when the list is dropped.
     pub memory: MemoryReservation,
 }
 
 impl<T> List<T> {
-    /// The envelope of `found`, whose items `write` appends.
+    /// The pieces of the envelope of `found`; `write` appends one item.
     pub fn new(found: FoundList<T>, write: fn(&mut String, &T), warnings: Vec<String>) -> List<T> {
         List { found, write, warnings, state: ChunkState::Head }
     }
@@ -343,8 +346,8 @@ impl<T> Iterator for List<T> {
     }
 }
 
-/// Writes what a series holds, its histograms after its float points, from number `at` on until the
-/// chunk is full; what comes next.
+/// Writes the points of a series from index `at` on, floats before histograms, until the chunk is
+/// full. Returns what comes next.
 fn series_part(out: &mut String, series: &Series, item: usize, at: usize) -> ChunkState {
     let points = &series.points;
     let histograms = &series.histograms;
@@ -481,8 +484,8 @@ mod tests {
             let mut out = String::new();
             plain(&mut out, v);
             if v.is_finite() {
-                // The library rounds up halfway between two; with a given number of decimals it
-                // takes the even one.
+                // The library rounds up halfway between two numbers; with a given number of
+                // decimals it rounds to even.
                 let theirs = format!("{v}");
                 let decimals = theirs.find('.').map_or(0, |at| theirs.len() - at - 1);
                 prop_assert!(out == theirs || out == format!("{v:.decimals$}"), "{} and {}", out, theirs);
@@ -582,7 +585,7 @@ mod tests {
             r#"{{"metric":{{"a":"b"}},"values":[[1,"1"],[2,"2"]],"histograms":[[3,{shown}],[4,{shown}]]}},{{"metric":{{"a":"b"}},"histograms":[[1,{shown}]]}}"#
         );
         assert!(got.contains(&expected), "{got}");
-        // Cut anywhere, the pieces fit together.
+        // The pieces join correctly wherever they are cut.
         let long = (0..6_000).map(|i| (i, 1.0)).collect();
         let answer = QueryAnswer {
             value: QueryValue::Matrix(vec![series(long, &(6_000..12_000).collect::<Vec<_>>())]),

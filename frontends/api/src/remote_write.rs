@@ -1,4 +1,4 @@
-//! `/api/v1/write`: the door of the remote write receiver. What is behind it lives in `connectors`.
+//! `/api/v1/write`: the endpoint of the remote write receiver, which is in `connectors`.
 
 use super::dispatch::ApiRequest;
 use super::response::text_error;
@@ -6,7 +6,7 @@ use super::services::WriteCall;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// In the order of [`super::services::RemoteWriteResponse::written`].
+/// The headers for [`super::services::RemoteWriteResponse::written`], in its order.
 const WRITTEN: [&str; 3] = [
     "x-prometheus-remote-write-samples-written",
     "x-prometheus-remote-write-histograms-written",

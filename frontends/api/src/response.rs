@@ -1,7 +1,7 @@
-//! Replies: the envelope `{"status":…,"data":…}`, its errors and their codes.
+//! Responses of the API: the envelope `{"status":…,"data":…}`, errors and their types.
 //!
-//! Clients read the fields in Prometheus' order in one pass, so the envelope is written, not
-//! serialised from a map.
+//! Some clients read the fields in one pass and expect Prometheus' order, so the envelope is
+//! written by hand and not serialised from a map.
 
 use super::query_json;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use engine::query::QueryError;
 use language::QueryTextError;
 use storage::store::StoreError;
 
-/// Why a request of the API failed: `errorType`, and with it the status code.
+/// Why an API request failed: `errorType`, which also determines the status code.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants are the errorTypes of the API")]
 pub enum ErrorType {
@@ -28,7 +28,7 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
-    /// As the envelope writes it.
+    /// The name in the envelope.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorType::BadData => "bad_data",
@@ -58,32 +58,32 @@ impl ErrorType {
     }
 }
 
-/// A failed request.
+/// The error of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
-    /// What kind of failure.
+    /// The type of the error.
     pub kind: ErrorType,
-    /// What a person reads.
+    /// The message for people.
     pub message: String,
 }
 
 impl ApiError {
-    /// An error of this kind.
+    /// An error of this type.
     pub fn new(kind: ErrorType, message: impl Into<String>) -> ApiError {
         ApiError { kind, message: message.into() }
     }
 
-    /// The user's mistake.
+    /// An invalid request.
     pub fn bad_data(message: impl Into<String>) -> ApiError {
         ApiError::new(ErrorType::BadData, message)
     }
 
-    /// The user's mistake in one parameter.
+    /// An invalid parameter.
     pub fn parameter(name: &str, reason: impl std::fmt::Display) -> ApiError {
         ApiError::bad_data(format!("invalid parameter {name:?}: {reason}"))
     }
 
-    /// The envelope's text.
+    /// The envelope of the error.
     pub fn to_json(&self) -> String {
         let mut out = String::from(r#"{"status":"error","errorType":""#);
         out.push_str(self.kind.as_str());
@@ -136,35 +136,35 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// What a handler of the API gives back.
+/// What the handlers of the API return.
 pub type ApiResult = Result<Response, ApiError>;
 
-/// A response of type JSON.
+/// A JSON response.
 pub fn json_response(status: StatusCode, body: Body) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Success with `data`, which must serialise (numbers, strings, structs of them).
+/// The success envelope with `data`.
 pub fn success<T: serde::Serialize>(data: &T) -> ApiResult {
     let data = serde_json::to_string(data).map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
     Ok(json_response(StatusCode::OK, Body::from(format!(r#"{{"status":"success","data":{data}}}"#))))
 }
 
-/// Success with another code than 200.
+/// The success envelope with a status other than 200.
 pub fn success_as<T: serde::Serialize>(status: StatusCode, data: &T) -> ApiResult {
     let mut response = success(data)?;
     *response.status_mut() = status;
     Ok(response)
 }
 
-/// A plain text as Go's `http.Error` sends it.
+/// A plain text error as Go's `http.Error` sends it.
 pub fn text_error(status: StatusCode, text: &str) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, headers, format!("{text}\n")).into_response()
 }
 
-/// A plain text.
+/// A plain text response.
 pub fn text(status: StatusCode, text: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text.into()).into_response()
 }

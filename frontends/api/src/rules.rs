@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 #[serde(rename_all = "camelCase")]
 struct RuleGroupsJson {
     groups: Vec<RuleGroupJson>,
-    /// The `group_next_token` of the next page; left out with the last one.
+    /// The `group_next_token` of the next page; the last page has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     group_next_token: Option<String>,
 }
@@ -43,7 +43,7 @@ pub async fn alerts(call: ApiRequest) -> ApiResult {
     success(&AlertsJson { alerts: alerting.flatten().collect() })
 }
 
-/// The groups now by file and name, asked for off the async runtime.
+/// The current groups, ordered by file and name; read off the async runtime.
 async fn groups(state: &AppState) -> Result<Vec<RuleGroupJson>, ApiError> {
     let rules = state.sources.rules.clone();
     let asked = state.blocking(move || rules.groups());
@@ -52,11 +52,11 @@ async fn groups(state: &AppState) -> Result<Vec<RuleGroupJson>, ApiError> {
     Ok(groups)
 }
 
-/// Which groups are asked for at once.
+/// Which page of groups the request wants.
 struct Page {
-    /// How many at most; `None`: all.
+    /// The most groups; `None`: all.
     limit: Option<usize>,
-    /// The token of the first one; "": from the beginning.
+    /// The token of the first group; "": from the beginning.
     from: String,
 }
 
@@ -79,7 +79,7 @@ impl Page {
         Ok(Page { limit: Some(limit as usize), from: from.to_owned() })
     }
 
-    /// What of `groups` is on this page.
+    /// The part of `groups` that is on this page.
     fn cut(&self, groups: Vec<RuleGroupJson>, filter: &RuleFilter) -> Result<RuleGroupsJson, ApiError> {
         let mut rest = groups.into_iter().peekable();
         if !self.from.is_empty() {
@@ -101,19 +101,19 @@ impl Page {
     }
 }
 
-/// What names a group in `group_next_token`.
+/// The token that identifies a group in `group_next_token`.
 fn token(group: &RuleGroupJson) -> String {
     format!("{:032x}", xxh3_128(format!("{};{}", group.file, group.name).as_bytes()))
 }
 
-/// Which rules are asked for; an empty list asks for all.
+/// Which rules the request wants; an empty list means all.
 struct RuleFilter<'a> {
     alerting: bool,
     recording: bool,
     names: Vec<&'a str>,
     groups: Vec<&'a str>,
     files: Vec<&'a str>,
-    /// Matchers of the labels that a rule sets, as they are written; one of the sets must hold.
+    /// Matchers on the labels that a rule sets, templates unexpanded; one set must match.
     matchers: Vec<Vec<Matcher>>,
     without_alerts: bool,
 }
@@ -148,7 +148,8 @@ impl<'a> RuleFilter<'a> {
         kind && is_selected(&self.names, rule.name()) && labelled()
     }
 
-    /// The group with the rules asked for; `None` if it is not asked for or none is left.
+    /// The group with only the selected rules; `None` if the group is not selected or has no such
+    /// rule.
     fn group(&self, mut group: RuleGroupJson) -> Option<RuleGroupJson> {
         if !is_selected(&self.groups, &group.name) || !is_selected(&self.files, &group.file) {
             return None;

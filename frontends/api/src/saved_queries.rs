@@ -1,4 +1,5 @@
-//! `PUT` and `DELETE` of `/api/v1/views/{name}`, and `/api/v1/views/{id}/result`.
+//! `PUT` and `DELETE` of `/api/v1/views/{name}`: saved queries, which are views that users define.
+//! Also `/api/v1/views/{id}/result`.
 
 use super::AppState;
 use super::dispatch::ApiRequest;
@@ -42,7 +43,7 @@ enum IntervalText {
     Text(String),
 }
 
-/// What a change answers.
+/// The response to a change.
 #[derive(Serialize)]
 struct SavedQueryChangeJson<'a> {
     name: &'a str,
@@ -135,15 +136,15 @@ pub async fn result(call: ApiRequest) -> ApiResult {
     let asked_continuously = report.work.is_none() && matches!(report.spec.kind, ViewKind::Continuous { .. });
     let answer = match (report.answer.frontier, report.answer.content.clone()) {
         (Some(t), Some(content)) if !asked_continuously => shown(&report, t, content),
-        // Nobody keeps it: a recorded answer of which the rows went on since, or what is asked
-        // while somebody listens.
+        // The view holds no current answer: it records and its rows have changed since, or it is
+        // evaluated only while a subscriber listens.
         (t, _) => from_history(&state, report, t.filter(|_| !asked_continuously)).await?,
     };
     let deadline = tokio::time::Instant::now() + state.settings.query_timeout;
     Ok(query::written(answer, &text, None, (String::new(), Notices::default()), deadline))
 }
 
-/// The answer that stands.
+/// The answer that the view holds.
 fn shown(report: &ViewReport, t: TimeMs, content: AnswerContent) -> QueryAnswer {
     let sample = |(labels, sample): (Labels, Sample)| match sample {
         Sample::Float(v) => VectorSample { labels, t, v, h: None, drops: false },
@@ -183,7 +184,7 @@ async fn from_history(
         .await??)
 }
 
-/// The view of an id or of a standing query's name.
+/// The view with this id, or of the saved query with this name.
 pub fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError> {
     if let Some(id) = parse_view_id(name) {
         return Ok(id);

@@ -1,19 +1,19 @@
-//! What keeps pages of other sites from using this server through the browser of somebody who may
-//! reach it: headers of every answer, and the check of where a request comes from that changes
-//! something or streams.
+//! Protects the server against pages of other sites that use the browser of a user with access:
+//! security headers of every response, and a check of the origin of requests that change something
+//! or stream.
 
 use super::ApiSettings;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::Response;
 
-/// What an answer says that names no other policy: it is data, and is neither shown in frames nor run.
+/// The content security policy of data: it must not be framed or executed.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// What a page may do: show itself.
+/// The content security policy of a page: it may load only its own content.
 const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Headers of every answer.
+/// Adds the security headers to a response.
 pub fn add_headers<B>(response: &mut Response<B>) {
     let headers = response.headers_mut();
     let is_page =
@@ -31,12 +31,12 @@ pub fn add_headers<B>(response: &mut Response<B>) {
     }
 }
 
-/// Why a request that changes something or streams is refused: a page of another site makes the
-/// browser send it.
+/// Why a request that changes something or streams is rejected: it comes from a page of another
+/// site. `None`: it is allowed.
 ///
-/// Only browsers send `Sec-Fetch-Site` and `Origin`, and no page can change them; without both the
-/// client is a program. Headers that a proxy may set, such as `X-Forwarded-Host`, are not asked:
-/// any client can send them.
+/// Only browsers send `Sec-Fetch-Site` and `Origin`, and pages cannot change them; a request
+/// without both comes from a program. Headers that a proxy may set, such as `X-Forwarded-Host`, are
+/// ignored, because any client can send them.
 pub fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text(HeaderName::from_static("sec-fetch-site"));
@@ -45,8 +45,8 @@ pub fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option
         return None;
     }
     let Some(origin) = origin else {
-        // A browser leaves the origin out of what it loads for a page: `same-site` is another host
-        // of the same domain.
+        // A browser sends no origin for resources that it loads for a page. `same-site` means
+        // another host of the same domain.
         return Some(refusal("a page of another site"));
     };
     if settings.acting_origin.as_ref().is_some_and(|pattern| pattern.is_match(origin)) {

@@ -1,11 +1,11 @@
-//! Self-metrics of the HTTP front end, under the names that stock dashboards ask for.
+//! The metrics of the HTTP front end, under the names that common dashboards use.
 
 use axum::http::StatusCode;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::metrics::{Counter, Gauge, MetricSummary, Metrics};
 
-/// Buckets of the request duration, seconds: those of Prometheus.
+/// The buckets of the request duration, s, as in Prometheus.
 const BUCKETS: [f64; 9] = [0.1, 0.2, 0.4, 1.0, 3.0, 8.0, 20.0, 60.0, 120.0];
 
 /// The metrics of this front end.
@@ -25,7 +25,7 @@ pub struct ApiMetrics {
 }
 
 impl ApiMetrics {
-    /// The metrics, registered.
+    /// Registers the metrics.
     pub fn new(metrics: &Metrics) -> ApiMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let slice = |slice| {
@@ -80,11 +80,11 @@ impl ApiMetrics {
     }
 }
 
-/// Adds one to a gauge while it lives.
+/// Adds one to a gauge until it is dropped.
 pub struct GaugeGuard(Arc<Gauge>);
 
 impl GaugeGuard {
-    /// Counts from now on.
+    /// Adds one to `gauge`.
     pub fn new(gauge: &Arc<Gauge>) -> GaugeGuard {
         gauge.add(1.0);
         GaugeGuard(gauge.clone())

@@ -1,9 +1,10 @@
-//! The body of an answer: pieces that are written as the client takes them, until the request's time is over.
+//! The body of an answer: pieces that are written as the client reads them, until the request's
+//! deadline.
 //!
-//! An answer takes memory for as long as it is being sent, and how long that is a client decides
-//! that reads slowly or not at all. So it goes at the request's deadline, whether somebody asks for
-//! the next piece or not; whoever does learns that the answer is cut: its connection is closed
-//! before the end.
+//! An answer occupies memory while it is being sent, and a client that reads slowly or not at all
+//! could hold it for any time. So the answer is dropped at the request's deadline, whether or not
+//! the client asks for the next piece. A client that does sees its connection close before the end
+//! of the answer.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -15,25 +16,26 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// Why an answer is not sent to its end.
+/// The error of an answer that was not sent in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the request timed out while its answer was being sent")]
 struct Late;
 
-/// How far an answer has been sent.
+/// The progress of sending an answer.
 enum Sending {
     Pieces(Box<dyn Iterator<Item = Bytes> + Send>),
     Done,
     Late,
 }
 
-/// See the module.
+/// The stream of pieces, with the timer that drops them.
 struct Pieces {
     sending: Arc<Mutex<Sending>>,
     timer: JoinHandle<()>,
 }
 
-/// These pieces as a body that ends at `deadline`. One piece needs no time: it is there already.
+/// A body of these pieces that ends at `deadline`. A single piece needs no deadline: it is already
+/// in memory.
 pub fn body(mut pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Body {
     let first = pieces.next().unwrap_or_default();
     let Some(second) = pieces.next() else { return Body::from(first) };
@@ -115,7 +117,7 @@ mod tests {
             sent.extend(piece.unwrap());
         }
         assert_eq!(sent, whole);
-        // A client that takes a piece and then nothing for a while.
+        // A client that reads some pieces and then pauses.
         let mut pieces = body(answer(), Instant::now() + Duration::from_millis(50)).into_data_stream();
         for _ in 0..2 {
             assert!(pieces.next().await.is_some_and(|piece| piece.is_ok()));
@@ -133,7 +135,7 @@ mod tests {
             let sending = Arc::downgrade(&pieces.sending);
             if client_leaves {
                 drop(pieces);
-                // The timer is told to stop, and stops when it comes to its turn.
+                // The timer is aborted, but its task ends only when it is scheduled.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 assert!(sending.upgrade().is_none());
             } else {

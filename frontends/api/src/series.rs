@@ -1,4 +1,5 @@
-//! `/api/v1/series`, `labels` and `label/{name}/values`: which series there are.
+//! `/api/v1/series`, `labels` and `label/{name}/values`: the series, label names and label values
+//! of the store.
 
 use super::dispatch::ApiRequest;
 use super::limits::{SELECTOR_BYTES, SELECTOR_REGEXES};
@@ -62,7 +63,7 @@ pub async fn label_values(call: ApiRequest) -> ApiResult {
     Ok(written(&state, listed, limit, |out, value| query_json::string(out, value)))
 }
 
-/// The label name that a path has.
+/// The label name in a path.
 fn label_name(given: &str) -> Result<String, ApiError> {
     let name = unescape_name(given);
     let valid = !name.is_empty() && !name.contains('\u{fffd}');
@@ -73,7 +74,7 @@ fn bounds(form: &Form) -> Result<(TimeMs, TimeMs), ApiError> {
     Ok((form.time_or("start", MIN_TIME)?, form.time_or("end", MAX_TIME)?))
 }
 
-/// The `match[]` selectors; each must ask for something that a series without labels has not.
+/// The `match[]` selectors; each must have a matcher that does not match the empty value.
 pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
     let sets = selectors(state, form)?;
     if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
@@ -82,7 +83,7 @@ pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, 
     Ok(sets)
 }
 
-/// The `match[]` selectors. All together they may be as large as one query.
+/// The `match[]` selectors. Together they have the size limits of one query.
 pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
     let mut sets = Vec::new();
     let mut bytes = 0;
@@ -106,7 +107,7 @@ pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, Str
     Ok(sets)
 }
 
-/// Runs a question to the store off the async runtime, where it yields to ticks.
+/// Runs a store read off the async runtime, at low priority.
 pub async fn run_blocking<T: Send + 'static>(
     state: AppState,
     ask: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
@@ -115,22 +116,22 @@ pub async fn run_blocking<T: Send + 'static>(
     join_store_call(asking.low_priority.run(move || ask(&state))).await
 }
 
-/// What a call of the store came to.
+/// The result of a store call.
 pub async fn join_store_call<T>(call: JoinHandle<Result<T, StoreError>>) -> Result<T, ApiError> {
     let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
     Ok(call.await.map_err(internal)??)
 }
 
-/// What a question about series came to, with the memory that it takes and when it has to be sent.
+/// A list that the store returned, with its memory and its deadline.
 pub struct Listed<T> {
-    /// What was found.
+    /// The list.
     pub found: FoundList<T>,
-    /// When it has to be sent.
+    /// When the list must have been sent.
     pub deadline: Instant,
 }
 
-/// Asks the store for a list that counts among the answers of queries, as long as it is there, and
-/// takes no more time.
+/// Reads a list from the store. The list counts towards the memory of all answers as long as it
+/// exists, and has the time limit of a query.
 pub async fn listed<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, StoreError> + Send + 'static,
@@ -143,14 +144,14 @@ pub async fn listed<T: Send + 'static>(
     Ok(Listed { found: asked.map_err(late)??, deadline })
 }
 
-/// A list of texts, counted.
+/// The list, after its bytes were added to `memory`.
 fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>, StoreError> {
     let bytes = list.iter().map(|text| text.len() + size_of::<String>()).sum();
     memory.grow(bytes).map_err(|e| StoreError::Refused(e.to_string()))?;
     Ok(list)
 }
 
-/// The response with `limit` of what was listed at most, in pieces.
+/// The response with at most `limit` items of the list, in pieces.
 fn written<T: Send + 'static>(
     state: &AppState,
     listed: Listed<T>,

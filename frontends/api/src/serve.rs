@@ -1,4 +1,4 @@
-//! Serving: listeners, limits for clients that are slow or many, and an orderly end.
+//! Serves HTTP: listeners, limits against slow or many clients, and an orderly shutdown.
 
 use super::progress::Progress;
 use super::slots::{Grant, Slots};
@@ -13,16 +13,17 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// How long clients are waited for.
+/// How long the server waits for clients.
 #[derive(Copy, Clone, Debug)]
 pub struct Timeouts {
-    /// For the headers of a request, from their first byte; and for the first request of a connection.
+    /// For the headers of a request, from their first byte, and for the first request of a
+    /// connection.
     pub headers: Duration,
     /// `--web.read-timeout`: for the body of a request, and between two requests.
     pub read: Duration,
-    /// For a client to take a byte of its answer.
+    /// For a client to read a byte of its answer.
     pub stall: Duration,
-    /// For open requests when the server stops.
+    /// For running requests when the server stops.
     pub drain: Duration,
 }
 
@@ -37,18 +38,18 @@ impl Default for Timeouts {
     }
 }
 
-/// What the flags say about connections.
+/// The settings of connections, from the command line.
 #[derive(Copy, Clone, Debug)]
 pub struct ServeOptions {
     /// `--web.max-connections`.
     pub max_connections: usize,
     /// `--web.max-connections-per-address`; 0: three quarters of all.
     pub max_by_address: usize,
-    /// How long clients are waited for.
+    /// How long the server waits for clients.
     pub timeouts: Timeouts,
 }
 
-/// The address of a request's client.
+/// The address of the client of a request.
 #[derive(Copy, Clone, Debug)]
 pub struct ClientAddress(pub SocketAddr);
 
@@ -89,7 +90,8 @@ impl Http {
         }
     }
 
-    /// Why a request for `path` is not answered on a connection with this slot.
+    /// Why a request for `path` is rejected on a connection with this grant; `None`: it is
+    /// answered.
     pub(super) fn refusal(&self, grant: Grant, path: &str) -> Option<String> {
         if grant == Grant::All || limits::RESERVE_PATHS.contains(&self.gate.local_path(path)) {
             return None;
@@ -110,9 +112,8 @@ impl Http {
     }
 }
 
-/// Serves what is behind `door` on all `listeners` until `shutdown` resolves. Then it takes no new
-/// connections, ends subscriptions, closes the connections that wait for a request, and gives open
-/// requests [`Timeouts::drain`].
+/// Serves `door` on all `listeners` until `shutdown` resolves. Then it accepts no new connections,
+/// ends subscriptions, closes idle connections and gives running requests [`Timeouts::drain`].
 pub async fn serve(
     listeners: Vec<TcpListener>,
     door: Arc<StartupGate>,
@@ -132,7 +133,7 @@ pub async fn serve(
     }
 }
 
-/// Accepts connections and serves each in a task of its own, until the server stops and they have ended.
+/// Accepts connections and serves each in its own task, until the server stops and all have ended.
 async fn accept(http: Arc<Http>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     let mut next_connection = Box::pin(next(&http, &listener));
@@ -157,7 +158,7 @@ async fn accept(http: Arc<Http>, listener: TcpListener) {
     connections.shutdown().await;
 }
 
-/// The next connection, ready to be served. While none can be accepted it tries again more and more seldom.
+/// Accepts the next connection, ready to be served. After a failure it retries with growing pauses.
 async fn next(http: &Arc<Http>, listener: &TcpListener) -> impl Future<Output = ()> + Send + 'static + use<> {
     let mut pause = limits::ACCEPT_PAUSE;
     let (stream, address) = loop {
@@ -173,7 +174,7 @@ async fn next(http: &Arc<Http>, listener: &TcpListener) -> impl Future<Output = 
         sleep(pause).await;
         pause = (pause * 2).min(limits::ACCEPT_PAUSE_MAX);
     };
-    // Deltas are small and must not wait for each other.
+    // Disable Nagle's algorithm: deltas are small and must not be delayed.
     if let Err(e) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY for {address}: {e}");
     }
@@ -182,7 +183,7 @@ async fn next(http: &Arc<Http>, listener: &TcpListener) -> impl Future<Output = 
     connection::serve(http.clone(), stream, address, slot, progress)
 }
 
-/// Whether only the connection failed that was to be accepted.
+/// Whether the error concerns only the one connection, not the listener.
 fn is_of_one_connection(e: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(e.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)

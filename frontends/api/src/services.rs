@@ -1,8 +1,8 @@
-//! What the API shows and does comes in through these traits; `src/` wires the real things to them.
+//! The traits through which the API reaches the other crates; `src/` of the server connects them.
 //!
-//! History is asked through [`QueryEngine`] and [`SeriesCatalog`]. Tests put fakes in their place.
-//! Methods of [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`] and [`RuleGroupList`] block: the
-//! handlers call them off the async runtime.
+//! Queries of history use [`QueryEngine`] and [`SeriesCatalog`]. Tests use fakes. Methods of
+//! [`QueryEngine`], [`SeriesCatalog`], [`ViewRegistry`] and [`RuleGroupList`] may block: handlers
+//! call them off the async runtime.
 
 use super::bodies::BodyShare;
 use super::json_model::{DroppedTargetJson, MetadataJson, RuleGroupJson, RuntimeInfo, TargetJson, WalReplay};
@@ -23,51 +23,52 @@ use tokio::sync::oneshot;
 use views::ViewRegistry;
 use views::saved::SavedQueries;
 
-/// Everything behind the API.
+/// The services that the API uses.
 #[derive(Clone)]
 pub struct ApiServices {
-    /// PromQL.
+    /// Parses and plans PromQL.
     pub language: Arc<dyn QueryLanguage>,
     /// The query runtime.
     pub answers: Arc<dyn QueryEngine>,
-    /// What all answers together may hold in memory.
+    /// The memory budget of all answers.
     pub memory: Arc<MemoryPool>,
-    /// The store's names and values.
+    /// The series, label names and label values of the store.
     pub catalog: Arc<dyn SeriesCatalog>,
-    /// Whether the store can be read, and what was read would survive a crash.
+    /// Whether the store can be read, and whether reads are durable.
     pub readiness: Arc<dyn StoreReadiness>,
-    /// The store, to be changed.
+    /// Changes to the store.
     pub tsdb: Arc<dyn StoreAdmin>,
     /// The live runtime.
     pub views: Arc<dyn ViewRegistry>,
-    /// Standing queries that people put there.
+    /// The queries that users saved as views.
     pub saved_queries: Arc<SavedQueries>,
-    /// Scrape targets.
+    /// The scrape targets.
     pub targets: Arc<dyn TargetList>,
-    /// Rule groups and alerts.
+    /// The rule groups and alerts.
     pub rules: Arc<dyn RuleGroupList>,
-    /// Where alerts go.
+    /// The Alertmanagers.
     pub alertmanagers: Arc<dyn AlertmanagerList>,
-    /// The server itself.
+    /// The state and control of the server.
     pub admin: Arc<dyn ServerControl>,
     /// The remote write receiver; `None`: not enabled.
     pub remote_write: Option<Arc<dyn RemoteWriteHandler>>,
-    /// The time.
+    /// The current time.
     pub clock: Arc<dyn Clock>,
-    /// Self-metrics, for counting and for `/metrics`.
+    /// The server's own metrics, for counting and for `/metrics`.
     pub metrics: Metrics,
-    /// Where queries are logged.
+    /// The query log.
     pub query_log: Arc<QueryLog>,
 }
 
-/// Whether what was written can be read, and would survive a crash.
+/// Whether the store's data can be read, and whether it would survive a crash.
 pub trait StoreReadiness: Send + Sync {
-    /// Resolves when the log is replayed far enough to read times up to `to`; `None`: it is.
+    /// Resolves when the write-ahead log is replayed far enough to read times up to `to`; `None`:
+    /// it already is.
     fn readable(&self, _to: TimeMs) -> Option<BoxFuture<'static, Result<(), StoreError>>> {
         None
     }
     /// Resolves when everything that can have been read so far would survive kill -9, or when the
-    /// log cannot be written.
+    /// write-ahead log cannot be written.
     fn wait_committed(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -91,13 +92,14 @@ impl StoreReadiness for Store {
     }
 }
 
-/// What the admin API does to the store.
+/// The store operations of the admin API.
 pub trait StoreAdmin: Send + Sync {
-    /// Deletes what the series that satisfy all matchers have in `from..=to`; as safe as a sample on return.
+    /// Deletes the samples in `from..=to` of the series that satisfy all matchers. On return, the
+    /// deletion is as durable as a sample.
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError>;
-    /// Carries out on the disk what is deleted.
+    /// Removes deleted samples from the disk.
     fn clean_tombstones(&self) -> Result<(), StoreError>;
-    /// Makes the data directory `dir` with what there is, with the newest hours if `with_head`.
+    /// Writes a copy of the data to the directory `dir`, including the head if `with_head`.
     fn snapshot(&self, dir: &Path, with_head: bool) -> Result<(), StoreError>;
 }
 
@@ -105,7 +107,7 @@ impl StoreAdmin for Store {
     fn delete(&self, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Result<(), StoreError> {
         let lsn = Store::delete(self, matchers, from, to)?;
         let (told, fate) = std::sync::mpsc::channel();
-        // Nobody waits any more only if this thread is gone.
+        // Sending fails only if the thread no longer waits.
         self.on_committed(lsn, Box::new(move |fate| drop(told.send(fate))));
         fate.recv().unwrap_or_else(|_| Err(StoreError::Refused("the store is closed".to_owned())))
     }
@@ -119,53 +121,55 @@ impl StoreAdmin for Store {
     }
 }
 
-/// Scrape targets.
+/// The scrape targets.
 pub trait TargetList: Send + Sync {
     /// Active targets, ordered by pool.
     fn active(&self) -> Vec<TargetJson>;
-    /// Targets that relabelling dropped, ordered by pool; the list may be cut, the counts not.
+    /// Targets that relabelling dropped, ordered by pool. The list may be truncated; the counts are
+    /// complete.
     fn dropped(&self) -> Vec<DroppedTargetJson>;
-    /// Number of dropped targets by pool.
+    /// The number of dropped targets by pool.
     fn dropped_counts(&self) -> BTreeMap<String, usize>;
-    /// Names of the scrape pools, sorted.
+    /// The names of the scrape pools, sorted.
     fn pools(&self) -> Vec<String>;
-    /// What all targets say about their metrics.
+    /// The metadata that all targets expose.
     fn metadata(&self) -> Vec<MetadataJson>;
 }
 
-/// Rule groups and, inside them, alerts.
+/// The rule groups, including their alerts.
 pub trait RuleGroupList: Send + Sync {
     /// All groups, ordered by file and name.
     fn groups(&self) -> Vec<RuleGroupJson>;
 }
 
-/// Alertmanagers that notifications go to.
+/// The Alertmanagers that notifications are sent to.
 pub trait AlertmanagerList: Send + Sync {
-    /// URLs of those in use.
+    /// The URLs of those in use.
     fn active(&self) -> Vec<String>;
-    /// URLs of those that relabelling dropped.
+    /// The URLs of those that relabelling dropped.
     fn dropped(&self) -> Vec<String>;
 }
 
-/// The server itself.
+/// The state and control of the server.
 pub trait ServerControl: Send + Sync {
-    /// The configuration, normalised, secrets hidden.
+    /// The configuration, normalised, with secrets hidden.
     fn config_yaml(&self) -> String;
-    /// All command line flags with their values, names without dashes.
+    /// All command line flags with their values; names without dashes.
     fn flags(&self) -> BTreeMap<String, String>;
-    /// Labels that identify this server towards others.
+    /// The labels that identify this server to other systems.
     fn external_labels(&self) -> Labels;
-    /// Reads the configuration again.
+    /// Reloads the configuration.
     fn reload(&self) -> BoxFuture<'static, Result<(), String>>;
     /// Asks the server to stop.
     fn quit(&self);
     /// Whether the server has started up completely.
     fn ready(&self) -> bool;
-    /// Why it cannot do its work, although it runs; `None`: it can.
+    /// Why the running server cannot do its work; `None`: it can.
     fn unhealthy(&self) -> Option<String> {
         None
     }
-    /// What it does if it has not, but reads history and takes samples already.
+    /// What the server is still doing if it is not ready, but already reads history and accepts
+    /// samples.
     fn starting(&self) -> Option<String> {
         None
     }
@@ -173,29 +177,30 @@ pub trait ServerControl: Send + Sync {
     fn runtime(&self) -> RuntimeInfo;
     /// `/api/v1/status/walreplay`.
     fn wal_replay(&self) -> WalReplay;
-    /// `global.evaluation_interval` of the configuration in force, ms: the step of subqueries that
-    /// name none. `None`: what the settings say.
+    /// `global.evaluation_interval` of the current configuration, ms: the step of subqueries that
+    /// name none. `None`: use the settings.
     fn evaluation_interval(&self) -> Option<i64> {
         None
     }
-    /// Called before `/metrics` is printed: the place to set gauges that nobody keeps current.
+    /// Called before `/metrics` is rendered, to update gauges that are not kept current.
     fn collect(&self) {}
 }
 
-/// What a remote write request is answered.
+/// The response to a remote write request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteWriteResponse {
     /// The HTTP status.
     pub status: u16,
-    /// What went wrong; empty if nothing did.
+    /// The error message; empty on success.
     pub text: String,
-    /// How many samples, histograms and exemplars were written, for senders of 2.0, which want to know.
+    /// The number of written samples, histograms and exemplars, which senders of version 2.0
+    /// expect.
     pub written: Option<[usize; 3]>,
-    /// When to try again, seconds, if others fill the server.
+    /// When to retry, s, if other requests fill the server.
     pub retry_after: Option<u64>,
 }
 
-/// A remote write request as it came.
+/// A remote write request as received.
 #[derive(Debug)]
 pub struct WriteCall {
     /// `Content-Type`, "" if there is none.
@@ -204,12 +209,12 @@ pub struct WriteCall {
     pub encoding: String,
     /// The body.
     pub body: Bytes,
-    /// What the body holds of the memory of all bodies; what it is decompressed to is taken from there, too.
+    /// The memory that the body holds; the decompressed body is taken from the same share.
     pub share: BodyShare,
 }
 
 /// The remote write receiver.
 pub trait RemoteWriteHandler: Send + Sync {
-    /// Stores a request's samples and answers when they are safe.
+    /// Stores the samples of a request; the response comes when they are durable.
     fn write(&self, call: WriteCall) -> BoxFuture<'static, RemoteWriteResponse>;
 }

@@ -1,8 +1,8 @@
-//! Who may connect: slots for all clients, a share of them for one address, and a reserve that still answers health checks and
-//! scrapes of the server itself when all are taken.
+//! Limits connections: slots for all clients, a share of them for one address, and a reserve that
+//! still answers health checks and scrapes of `/metrics` when all slots are in use.
 //!
-//! A connection that only waits for its client gives its slot to a new one: whoever opens connections and is silent
-//! keeps nobody out.
+//! A connection that only waits for its client gives its slot to a new one, so idle connections
+//! cannot lock out other clients.
 
 use super::limits::{DISPLACE_AFTER, DISPLACE_RESERVE_AFTER, RESERVE_CONNECTIONS};
 use super::progress::{Closed, Progress};
@@ -15,18 +15,18 @@ use storage::metrics::{Counter, Gauge, Metrics};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// What a connection may ask for.
+/// What a connection may request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// Everything.
     All,
-    /// Health and metrics: all slots are taken.
+    /// Health and metrics only: all slots are in use.
     HealthWhenFull,
-    /// Health and metrics: its address has all that one address may have.
+    /// Health and metrics only: the address uses all slots that one address may have.
     HealthOfAddress,
 }
 
-/// See the module.
+/// The slots of the server and the open connections.
 pub struct Slots {
     most: usize,
     most_by_address: usize,
@@ -73,7 +73,7 @@ impl SlotMetrics {
 }
 
 impl Slots {
-    /// So many slots for all clients, and so many of them for one address.
+    /// `most` slots for all clients, `most_by_address` of them for one address.
     pub fn new(most: usize, most_by_address: usize, metrics: &Metrics) -> Arc<Slots> {
         Arc::new(Slots {
             most: most.max(1),
@@ -84,7 +84,8 @@ impl Slots {
         })
     }
 
-    /// A slot for a connection from `client`; waits while even the reserve is in use.
+    /// Waits for a slot for a connection from `client`; it waits only if even the reserve is in
+    /// use.
     pub async fn admit(self: &Arc<Slots>, client: IpAddr, progress: &Arc<Progress>) -> Slot {
         let address = client_address(client);
         loop {
@@ -92,7 +93,7 @@ impl Slots {
             if let Some(slot) = self.try_admit(address, progress) {
                 return slot;
             }
-            // Somebody may have been silent for long enough by then.
+            // By then another connection may have been idle long enough to be closed.
             let _ = timeout(DISPLACE_RESERVE_AFTER, freed).await;
         }
     }
@@ -171,7 +172,8 @@ impl Open {
         Some(entry)
     }
 
-    /// Of those that `which` picks, the one that has waited longest for its client, and at least `age`.
+    /// Among the connections that `which` selects, the one that has waited longest for its client,
+    /// if at least `age`.
     fn waits_longest(&self, age: Duration, which: impl Fn(&Entry) -> bool) -> Option<u64> {
         let now = Instant::now();
         let picked = self.connections.iter().filter(|(_, entry)| which(entry));
@@ -180,7 +182,7 @@ impl Open {
         (now.duration_since(since) >= age).then_some(id)
     }
 
-    /// Closes a connection, whose slot counts as free from now on.
+    /// Closes a connection; its slot is free at once.
     fn displace(&mut self, id: u64) {
         if let Some(entry) = self.remove(id) {
             entry.progress.displace();
@@ -188,7 +190,7 @@ impl Open {
     }
 }
 
-/// What counts as one address: of IPv6 the network that one customer has.
+/// What counts as one address: for IPv6 the network prefix of one customer.
 pub(super) fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -199,7 +201,7 @@ pub(super) fn client_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection's slot, which is free again when it goes.
+/// The slot of a connection; dropping it frees the slot.
 pub struct Slot {
     slots: Arc<Slots>,
     id: u64,
@@ -207,7 +209,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// What the connection may ask for.
+    /// What the connection may request.
     pub fn grant(&self) -> Grant {
         self.grant
     }

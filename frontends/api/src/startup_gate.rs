@@ -1,6 +1,6 @@
-//! What answers from the first moment on: before there is a store `/-/healthy` says that the
-//! process lives and everything else that it is not ready; then all requests go to the
-//! [`super::router`].
+//! Answers requests from the first moment on. Before the store exists, `/-/healthy` reports that
+//! the process runs, and all other paths answer that the server is not ready. Then all requests go
+//! to the [`super::router`].
 
 use super::AppState;
 use super::dispatch::not_ready;
@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-/// See the module.
+/// The switch between "starting" and the router.
 pub struct StartupGate {
     prefix: String,
     opened: OnceLock<(Router, AppState)>,
@@ -23,13 +23,13 @@ pub struct StartupGate {
 }
 
 impl StartupGate {
-    /// A door with nothing behind it yet, for a server with this `--web.route-prefix`.
+    /// A gate without a router, for a server with this `--web.route-prefix`.
     pub fn new(route_prefix: &str) -> Arc<StartupGate> {
         let prefix = route_prefix.trim_end_matches('/').to_owned();
         Arc::new(StartupGate { prefix, opened: OnceLock::new(), stopping: watch::Sender::new(false) })
     }
 
-    /// From now on requests go to `router`, whose state is `state`.
+    /// Sends requests to `router` from now on; `state` is its state.
     pub fn open(&self, router: Router, state: AppState) {
         let _ = self.opened.set((router, state));
         if *self.stopping.borrow() {
@@ -37,7 +37,7 @@ impl StartupGate {
         }
     }
 
-    /// The server stops: it takes no new connections, and subscriptions end.
+    /// Marks the server as stopping: it accepts no new connections, and subscriptions end.
     pub(super) fn stop(&self) {
         self.stopping.send_replace(true);
         if let Some((_, state)) = self.opened.get() {
@@ -47,16 +47,16 @@ impl StartupGate {
 
     /// Resolves when the server stops.
     pub(super) async fn stopped(&self) {
-        // An error means that the sender is gone, and with it the server.
+        // An error means that the sender was dropped, and so was the server.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
-    /// A path without `--web.route-prefix`.
+    /// The path without `--web.route-prefix`.
     pub(super) fn local_path<'a>(&self, path: &'a str) -> &'a str {
         path.strip_prefix(&self.prefix).unwrap_or(path)
     }
 
-    /// The answer to a request.
+    /// Answers a request.
     pub(super) async fn answer(&self, request: Request) -> Response {
         if let Some((router, _)) = self.opened.get() {
             return router.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});

@@ -1,4 +1,5 @@
-//! `/api/v1/status/…`, `/api/v1/alertmanagers`, `/metrics` and `/version`: what the server says of itself.
+//! `/api/v1/status/…`, `/api/v1/alertmanagers`, `/metrics` and `/version`: information about the
+//! server itself.
 
 use super::dispatch::ApiRequest;
 use super::json_model::BuildInfo;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use storage::store::HeadStats;
 
-/// The type of the text format.
+/// The media type of the text format.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `/api/v1/status/buildinfo`

@@ -12,7 +12,7 @@ use storage::model::Labels;
 struct TargetsJson {
     active_targets: Vec<TargetJson>,
     dropped_targets: Vec<DroppedTargetJson>,
-    /// `None`: dropped targets are not asked for.
+    /// `None`: the request excludes dropped targets.
     dropped_target_counts: Option<BTreeMap<String, usize>>,
 }
 

@@ -1,7 +1,7 @@
-//! `/api/v1/views` and `/api/v1/views/{id}`: what stands, and what is asked again and again because
-//! it cannot stand.
+//! `/api/v1/views` and `/api/v1/views/{id}`: the views that the live runtime maintains, and the
+//! scheduled views, which are evaluated again and again because they cannot be maintained.
 //!
-//! What changes them is in [`super::saved_queries`].
+//! Requests that change views are in [`super::saved_queries`].
 
 use super::dispatch::ApiRequest;
 use super::json_model::{HealthJson, instant, seconds};
@@ -26,12 +26,12 @@ use views::scheduled::{format_view_id, parse_view_id};
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ViewPageJson {
-    /// The tick that they describe.
+    /// The tick that the views describe.
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     time: Option<TimeMs>,
     views: Vec<ViewJson>,
     total: usize,
-    /// The first view of the next page.
+    /// The id of the first view of the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -46,14 +46,14 @@ struct ViewJson {
     recorded: Option<RecordedViewJson>,
     standing: bool,
     plan: String,
-    /// What was put there; rules and subscriptions have none.
+    /// The text of a saved query; rules and subscriptions have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
     taps: usize,
     rows: usize,
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     last_change: Option<TimeMs>,
-    /// As of this tick the answer is complete.
+    /// The answer is complete up to this tick.
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     frontier: Option<TimeMs>,
     health: HealthJson,
@@ -68,7 +68,7 @@ struct ViewJson {
     subquery_cache: Option<SubqueryCacheJson>,
 }
 
-/// What a recording rule adds; times in seconds.
+/// The additional fields of a recording rule; times in s.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordedViewJson {
@@ -83,7 +83,7 @@ struct RecordedViewJson {
     limit: usize,
 }
 
-/// How far the past of a recording rule is.
+/// The state of the backfill of a recording rule.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BackfillJson {
@@ -97,7 +97,7 @@ struct BackfillJson {
     error: String,
 }
 
-/// What the live runtime says.
+/// What the live runtime reports.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LiveViewJson {
@@ -107,16 +107,16 @@ struct LiveViewJson {
     gather_steps: SharedCountJson,
     rows_touched: usize,
     state_bytes: SharedCountJson,
-    /// Its share of what the live runtime computed since it was installed.
+    /// The view's share of the live runtime's CPU time since it was installed, s.
     #[serde(serialize_with = "seconds")]
     cpu_seconds: f64,
-    /// How long the latest evaluation took that was measured.
+    /// The duration of the latest measured evaluation, s.
     #[serde(serialize_with = "seconds")]
     evaluation_seconds: f64,
     rings: Vec<RingJson>,
 }
 
-/// How large the cache of the answers of subqueries is.
+/// The size of the cache of subquery results.
 #[derive(Serialize)]
 struct SubqueryCacheJson {
     steps: usize,
@@ -133,7 +133,7 @@ struct SharedCountJson {
 #[derive(Serialize)]
 struct RingJson {
     selector: String,
-    /// How far back it reaches, seconds.
+    /// How far back the ring reaches, s.
     #[serde(serialize_with = "seconds")]
     reach: f64,
     series: usize,
@@ -145,7 +145,7 @@ struct RingJson {
 pub async fn views(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     let (from, limit) = page_of(&form)?;
-    // One more than is shown: the first of the next page.
+    // One more than the page shows: the first view of the next page.
     let mut found = describe(&state, from, limit + 1).await?;
     let next = found.views.get(limit).map(|view| format_view_id(view.id));
     found.views.truncate(limit);
@@ -169,12 +169,12 @@ pub async fn view(call: ApiRequest) -> ApiResult {
     success(&shown(&call.state, query, found.ok_or_else(|| not_found(&name))?))
 }
 
-/// One view.
+/// The report of one view.
 pub async fn one(state: &AppState, id: ViewId) -> Result<Option<ViewReport>, ApiError> {
     Ok(describe(state, id, 1).await?.views.into_iter().find(|view| view.id == id))
 }
 
-/// The error of a view that is not there.
+/// The error for a view that does not exist.
 pub fn not_found(name: &str) -> ApiError {
     ApiError::new(ErrorType::NotFound, format!("no view {name:?}: it is gone, or never was"))
 }
@@ -198,13 +198,13 @@ fn page_of(form: &Form) -> Result<(ViewId, usize), ApiError> {
     Ok((from, limit))
 }
 
-/// The answer takes a tick.
+/// Describes views; the live runtime answers within a tick.
 async fn describe(state: &AppState, from: ViewId, limit: usize) -> Result<Description, ApiError> {
     let views = state.sources.views.clone();
     describe_in_turn(state, move || views.describe(from, limit)).await
 }
 
-/// Asks off the async runtime, in its turn.
+/// Runs `question` off the async runtime, one request at a time.
 pub async fn describe_in_turn<T: Send + 'static>(
     state: &AppState,
     question: impl FnOnce() -> Result<T, DescribeError> + Send + 'static,
@@ -213,7 +213,7 @@ pub async fn describe_in_turn<T: Send + 'static>(
     let turn = state.describe_lock.clone().lock_owned();
     let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, turn).await.map_err(late)?;
     let asked = state.blocking(move || {
-        // Also if the client has gone meanwhile, the next one waits until this question is done with.
+        // Even if the client has disconnected, the next request waits until this one is done.
         let _turn = turn;
         question()
     });

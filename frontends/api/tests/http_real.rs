@@ -1,4 +1,5 @@
-//! The API over a real store, query runtime and live runtime: ask, then subscribe, then see a change arrive.
+//! Tests the API over a real store, query runtime and live runtime: query, then subscribe, then
+//! receive a change.
 
 use api::json_model::*;
 use api::query::log::QueryLog;
@@ -30,7 +31,7 @@ impl Clock for WallClock {
     }
 }
 
-/// A server without targets, rules and receivers.
+/// A server without targets, rules and Alertmanagers.
 struct Nothing;
 
 impl TargetList for Nothing {
@@ -175,7 +176,7 @@ async fn ask_subscribe_change() {
     live.stop();
 }
 
-/// Samples of three series, 10 s apart, from 0 to 100 s.
+/// Appends samples of three series, 10 s apart, from 0 to 100 s.
 fn fill(store: &Store) {
     for job in ["a", "b", "c"] {
         let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "x"), ("job", job)]));
@@ -184,8 +185,8 @@ fn fill(store: &Store) {
     }
 }
 
-/// The figures are those that Prometheus 2.42 gives to the same queries over the same samples, but
-/// for its windows, which were closed on both sides.
+/// The counts are those of Prometheus 2.42 for the same queries over the same samples, except that
+/// its windows included their left end.
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_are_counted_as_prometheus_counts_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -197,7 +198,7 @@ async fn samples_are_counted_as_prometheus_counts_them() {
         ("query?query=x[30s]&time=50", 9, 9),
         ("query?query=rate(x[30s])&time=50", 9, 9),
         ("query?query=x%2Bx%20offset%2010s&time=50", 6, 6),
-        // What stands twice in a query is asked once here.
+        // A selector that occurs twice in a query is read once.
         ("query?query=x%2Bx&time=50", 3, 3),
         ("query?query=1&time=50", 0, 0),
         ("query_range?query=x&start=0&end=100&step=10", 33, 33),
@@ -258,7 +259,7 @@ async fn exemplars_of_the_series_that_an_expression_names() {
     live.stop();
 }
 
-/// Asks over a connection of its own and goes away while the answer is being computed.
+/// Sends a query over its own connection and disconnects while it is being evaluated.
 async fn ask_and_leave(address: std::net::SocketAddr, state: &AppState) -> Duration {
     use tokio::io::AsyncWriteExt;
     // Three million evaluations.
@@ -273,7 +274,7 @@ async fn ask_and_leave(address: std::net::SocketAddr, state: &AppState) -> Durat
     running(state, 0).await
 }
 
-/// Waits until that many queries are at work; how long that took.
+/// Waits until this many queries run; returns how long that took.
 async fn running(state: &AppState, queries: usize) -> Duration {
     let began = std::time::Instant::now();
     let line = format!("\nprometheus_engine_queries {queries}\n");
@@ -299,7 +300,7 @@ async fn a_query_stops_when_its_client_goes_away() {
         let options = ServeOptions { max_connections: 8, max_by_address: 8, timeouts: Timeouts::default() };
         api::serve(vec![listener], gate, std::future::pending::<()>(), options, &metrics).await;
     });
-    // A busy machine may be late once, but not always.
+    // A busy machine may be late once, but not three times.
     let mut took = Duration::MAX;
     for _ in 0..3 {
         took = took.min(ask_and_leave(address, &state).await);

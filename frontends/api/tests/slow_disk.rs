@@ -1,5 +1,5 @@
-//! A disk that stands still delays no tick and no alert: what is recorded is visible at once, what
-//! is told is told, and all of it is on disk once the disk works again.
+//! A stalled disk delays no tick and no alert: recorded samples are visible at once, alerts are
+//! sent, and everything is on disk once the disk works again.
 
 use api::services::StoreReadiness;
 use engine::live::{LiveOptions, LiveRuntime};
@@ -26,7 +26,7 @@ use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{ColumnBatch, ColumnLayout, FloatRow, Store, StoreError};
 
 const START: TimeMs = 1_700_000_000_000;
-/// Far more than all that is measured here takes, and far less than one wait per tick would.
+/// Far longer than the measured work takes, and far shorter than one wait per tick would take.
 const LONG: Duration = Duration::from_secs(60);
 const RULES: &str = r#"
 groups:
@@ -37,11 +37,11 @@ groups:
   - {alert: High, expr: "level:max > 100"}
 "#;
 
-/// A disk whose writes and syncs stand still while it is told to.
+/// A disk whose writes and syncs stall while the flag is set.
 #[derive(Clone, Default)]
 struct SlowDisk(Arc<AtomicBool>);
 
-/// Lets the disk work when the test is over, however it ends: the store waits for it.
+/// Lets the disk work when the test ends, even if it fails: the store waits for the disk.
 struct Release(SlowDisk);
 
 impl Drop for Release {
@@ -157,10 +157,11 @@ impl Fixture {
         Fixture { disk, store, live, sent, core, level }
     }
 
-    /// A tick at which `level` has this value; what the rule recorded at it.
+    /// Runs a tick at which `level` has this value; returns what the rule recorded at it.
     fn tick(&mut self, second: i64, level: f64) -> Option<f64> {
         let t = START + second * 1_000;
-        // A sample that the log has no room for is refused after a while; here only ticks must not wait.
+        // If the write-ahead log is full, an append is rejected after a wait; in this test only
+        // ticks must not wait.
         let batch = ColumnBatch {
             group: self.store.open_group("level", self.level.shard),
             layout: Arc::new(ColumnLayout { slots: vec![self.level.slot] }),
@@ -176,7 +177,7 @@ impl Fixture {
         rows.first().map(|row| row.v)
     }
 
-    /// Steps until an alert was sent that has ended, or not.
+    /// Runs ticks until an alert was sent: a resolved one, or a firing one.
     fn wait_sent(&mut self, second: i64, resolved: bool) {
         let began = Instant::now();
         while !self.sent.0.lock().iter().any(|alert| alert.resolved == resolved) {
@@ -186,7 +187,7 @@ impl Fixture {
         }
     }
 
-    /// Appends until the log takes no more.
+    /// Appends until the write-ahead log accepts no more.
     fn fill_the_log(&self) {
         let series: Vec<SeriesRef> = (0..200_000)
             .map(|i| {
@@ -247,7 +248,7 @@ fn a_disk_that_stands_still_delays_no_tick_and_no_alert() {
     }
     fixture.tick(121, 1.0);
     fixture.wait_sent(121, true);
-    // A hundred ticks, each of which would wait two seconds if it did.
+    // A hundred ticks; each would wait two seconds if a tick waited for the disk.
     assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
 
     drop(release);

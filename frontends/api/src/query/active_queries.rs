@@ -1,13 +1,13 @@
-//! The queries at work: at most `--query.max-concurrency` of them, each with its text in a file
-//! that outlives a crash.
+//! The active queries: at most `--query.max-concurrency` at one time, each with its text in a file
+//! that survives a crash.
 //!
-//! One address may have three quarters of the turns: large queries run on threads that wait for
-//! others, and would keep light ones of other clients waiting for as long.
+//! One client address may hold three quarters of the turns. A large query waits for other threads,
+//! and many large ones of one client would otherwise block the small queries of all other clients.
 //!
 //! The file is Prometheus' `queries.active`: `[`, then a slot of [`SLOT`] bytes for each query, its
-//! JSON padded with zeros up to a comma. What a server finds in it when it starts did not finish in
-//! its last run. The bytes are written, not synced: a killed process leaves them in the system's
-//! cache, and that is what they are for.
+//! JSON padded with zeros up to a comma. Entries that a server finds at its start belong to queries
+//! that did not finish in the previous run. The file is written but not synced: if the process is
+//! killed, the bytes remain in the page cache, which is enough for this purpose.
 
 use super::super::limits::{ACTIVE_QUERY_BYTES as SLOT, ACTIVE_QUERY_SLOTS as SLOTS, QUERIES_OF_OTHERS};
 use super::super::slots::client_address;
@@ -21,26 +21,26 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Name of the file in the data directory.
+/// The name of the file in the data directory.
 const FILE: &str = "queries.active";
 
-/// The turns of queries, and what is written about them.
+/// Hands out turns to queries and records the active ones in the file.
 pub struct ActiveQueryTracker {
     turns: Arc<Semaphore>,
-    /// Turns of one address.
+    /// The turns of one address.
     of_one: usize,
     by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
     slots: Mutex<Vec<usize>>,
     file: Option<File>,
 }
 
-/// A query may work as long as it has this.
+/// The permission to run a query, held while the query runs.
 pub struct Turn {
     _turn: OwnedSemaphorePermit,
     _of_address: Option<TurnOfAddress>,
 }
 
-/// One of the turns of an address, or the wait for it.
+/// A turn of one address, or the wait for one.
 struct TurnOfAddress {
     active: Arc<ActiveQueryTracker>,
     address: IpAddr,
@@ -52,7 +52,7 @@ impl Drop for TurnOfAddress {
     fn drop(&mut self) {
         self.turn = None;
         let mut by_address = self.active.by_address.lock();
-        // The map's and this one: nobody else of this address works or waits.
+        // Two references: the map's and this one. So no other query of this address runs or waits.
         if Arc::strong_count(&self.turns) == 2 {
             by_address.remove(&self.address);
         }
@@ -60,7 +60,7 @@ impl Drop for TurnOfAddress {
 }
 
 impl ActiveQueryTracker {
-    /// Turns for `concurrency` queries at a time, without a file.
+    /// Turns for `concurrency` queries at one time, without a file.
     pub fn unwritten(concurrency: usize) -> ActiveQueryTracker {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let slots = (0..concurrency.min(SLOTS)).rev().collect();
@@ -73,9 +73,9 @@ impl ActiveQueryTracker {
         }
     }
 
-    /// As [`ActiveQueryTracker::unwritten`], with the file in `directory`. What an earlier run left
-    /// in it goes into the log. Without a file, say on a full disk, queries are answered all the
-    /// same.
+    /// Like [`ActiveQueryTracker::unwritten`], with the file in `directory`. Queries that an
+    /// earlier run left in the file are logged. If the file cannot be created, for example because
+    /// the disk is full, queries are answered without it.
     pub fn in_directory(concurrency: usize, directory: &Path) -> ActiveQueryTracker {
         let path = directory.join(FILE);
         if let Some(queries) = std::fs::read(&path).ok().and_then(|bytes| unfinished(&bytes)) {
@@ -91,7 +91,7 @@ impl ActiveQueryTracker {
         active
     }
 
-    /// Waits for a turn of a query of `client`. The semaphores are never closed.
+    /// Waits for a turn for a query of `client`. The semaphores are never closed.
     pub async fn turn(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Turn> {
         let mut of_address = client.map(|client| self.of_address(client_address(client)));
         if let Some(of) = &mut of_address {
@@ -107,14 +107,14 @@ impl ActiveQueryTracker {
         TurnOfAddress { active: self.clone(), address, turns: turns.clone(), turn: None }
     }
 
-    /// Writes down that `query` works from now (s since the epoch) on, until the guard goes.
+    /// Records `query` as active since `now` (s since the epoch), until the entry is dropped.
     pub fn write(self: &Arc<Self>, query: &str, now: i64) -> Option<ActiveQueryEntry> {
         let file = self.file.as_ref()?;
         let slot = self.slots.lock().pop()?;
         let mut bytes = entry(query, now).into_bytes();
         bytes.resize(SLOT - 1, 0);
         bytes.push(b',');
-        // The note about a query must not cost its answer.
+        // A failure to record a query must not fail the query.
         let _ = file.write_all_at(&bytes, at(slot));
         Some(ActiveQueryEntry { active: self.clone(), slot })
     }
@@ -131,7 +131,7 @@ fn create(path: &Path, slots: usize) -> io::Result<File> {
     Ok(file)
 }
 
-/// The JSON of one query, cut where it would not fit into its slot.
+/// The JSON of one query; a text that does not fit into the slot is cut.
 fn entry(query: &str, now: i64) -> String {
     let json = |query: &str| serde_json::json!({"query": query, "timestamp_sec": now}).to_string();
     let mut end = query.len().min(SLOT);
@@ -140,7 +140,7 @@ fn entry(query: &str, now: i64) -> String {
             end -= 1;
         }
         let text = json(&query[..end]);
-        // Escapes make the text longer, so that one cut may not be enough.
+        // Escapes lengthen the text, so one cut may not be enough.
         match text.len().checked_sub(SLOT - 1) {
             None | Some(0) => return text,
             Some(_) if end == 0 => return text,
@@ -149,7 +149,7 @@ fn entry(query: &str, now: i64) -> String {
     }
 }
 
-/// The entries of a file as a JSON list; `None` if there are none.
+/// The entries of the file as a JSON list; `None`: no entries.
 fn unfinished(bytes: &[u8]) -> Option<String> {
     let text: Vec<u8> = bytes.iter().copied().filter(|b| *b != 0).collect();
     let text = String::from_utf8_lossy(&text);
@@ -157,7 +157,7 @@ fn unfinished(bytes: &[u8]) -> Option<String> {
     Some(format!("{list}]"))
 }
 
-/// A query that is written down.
+/// A query's entry in the file; dropping it removes the entry.
 pub struct ActiveQueryEntry {
     active: Arc<ActiveQueryTracker>,
     slot: usize,
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Long enough for a turn that is free.
+    /// Longer than it takes to get a free turn.
     const SOON: Duration = Duration::from_millis(50);
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         assert!(soon(other).await.is_some());
         drop((held, of_other));
         assert!(active.by_address.lock().is_empty(), "nothing is kept of addresses that ask nothing");
-        // Where there are few turns one client may have all of them.
+        // If there are few turns, one client may have them all.
         let active = Arc::new(ActiveQueryTracker::unwritten(2));
         let _turns = (active.turn(Some(one.into())).await.unwrap(), active.turn(None).await.unwrap());
     }

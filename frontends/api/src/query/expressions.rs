@@ -1,5 +1,5 @@
-//! What can be said of an expression without evaluating it: `format_query`, `parse_query` and, of
-//! its selectors, `query_exemplars`.
+//! Endpoints that analyse an expression without evaluating it: `format_query`, `parse_query`, and
+//! `query_exemplars`, which uses its selectors.
 
 use super::super::dispatch::ApiRequest;
 use super::super::json_model::SeriesExemplarsJson;
@@ -26,7 +26,8 @@ pub async fn functions(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.language.functions())
 }
 
-/// `/api/v1/query_exemplars`: those of every series that a selector of the expression names.
+/// `/api/v1/query_exemplars`: the exemplars of all series that a selector of the expression
+/// matches.
 pub async fn exemplars(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     let start = form.time_or("start", MIN_TIME)?;

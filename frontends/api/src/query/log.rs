@@ -1,5 +1,5 @@
-//! The query log: a line of JSON for every query that the API answered, `query_log_file` of the
-//! configuration.
+//! The query log: one line of JSON for each query that the API answered (`query_log_file` of the
+//! configuration).
 
 use super::super::json_model::utc_millis;
 use super::super::query_json;
@@ -12,34 +12,34 @@ use std::sync::Arc;
 use storage::metrics::{Counter, Gauge, Metrics};
 use storage::model::TimeMs;
 
-/// Where queries are logged, or that they are not.
+/// The query log; it may be off.
 pub struct QueryLog {
     file: Mutex<Option<(PathBuf, File)>>,
     enabled: Arc<Gauge>,
     failures: Arc<Counter>,
 }
 
-/// What is logged of a query beside its figures.
+/// What the log records about a query, besides its statistics.
 #[derive(Clone, Debug, Default)]
 pub struct QueryLogEntry {
-    /// Its text.
+    /// The text of the query.
     pub query: String,
-    /// First evaluation, ms.
+    /// The first evaluation time, ms.
     pub start: TimeMs,
-    /// Last evaluation, ms.
+    /// The last evaluation time, ms.
     pub end: TimeMs,
-    /// Distance of evaluations, ms; 0 for an instant query.
+    /// The step, ms; 0 for an instant query.
     pub step: i64,
-    /// Address of the client.
+    /// The address of the client.
     pub client: String,
-    /// Method of the request.
+    /// The method of the request.
     pub method: String,
-    /// Path of the request.
+    /// The path of the request.
     pub path: String,
 }
 
 impl QueryLog {
-    /// No log yet.
+    /// A log that is off.
     pub fn new(metrics: &Metrics) -> QueryLog {
         let failures = "prometheus_engine_query_log_failures_total";
         QueryLog {
@@ -49,9 +49,9 @@ impl QueryLog {
         }
     }
 
-    /// From now on queries are logged into the file at `path`; `None`: nowhere. The file is opened
-    /// anew even if the path is the same, so that a log that was moved away goes on under its name.
-    /// After an error all is as before.
+    /// Logs queries to the file at `path` from now on; `None`: logs no more. The file is reopened
+    /// even if the path is the same, so that a rotated log continues under its name. After an error
+    /// the log is unchanged.
     pub fn set(&self, path: Option<&Path>) -> Result<(), String> {
         let open = |path: &Path| {
             let file = File::options().create(true).append(true).open(path);
@@ -69,7 +69,7 @@ impl QueryLog {
         self.file.lock().is_some()
     }
 
-    /// Logs a query that ended at `now`, well or with this error.
+    /// Logs a query that ended at `now`; `error` if it failed.
     pub fn write(&self, query: &QueryLogEntry, stats: &QueryStats, error: Option<&str>, now: TimeMs) {
         let mut file = self.file.lock();
         let Some((path, file)) = file.as_mut() else { return };

@@ -1,10 +1,11 @@
 //! `/api/v1/query` and `query_range`.
 //!
-//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]), runs off the
-//! async runtime, and is told to stop when its client goes away: then hyper drops the handler's
-//! future, and [`CancelOnDrop`] with it. The same happens at its deadline: the client is told then,
-//! not when the query has noticed. Its answer is sent in pieces ([`sending`]). What it cost is in
-//! [`stats`], and in [`log`] if that is on. Without evaluating anything answer [`expressions`].
+//! A query waits for one of `--query.max-concurrency` turns ([`active_queries`]) and runs off the
+//! async runtime. It is cancelled when its client disconnects: hyper then drops the handler's
+//! future, and [`CancelOnDrop`] with it. It is also cancelled at its deadline; the client gets the
+//! error at once, not only when the query has noticed. The answer is sent in pieces ([`sending`]).
+//! The cost of a query is in [`stats`] and, if enabled, in the [`log`]. [`expressions`] has the
+//! endpoints that evaluate nothing.
 
 pub mod active_queries;
 pub mod expressions;
@@ -36,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The warning that goes with a cut list.
+/// The warning about a list that was truncated.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
 /// `/api/v1/query`
@@ -68,7 +69,7 @@ pub async fn range(call: ApiRequest) -> ApiResult {
     answer(&call, limit, asked, ask).await
 }
 
-/// The name of the plan's type if it cannot be asked step by step.
+/// The name of the plan's type if a range query cannot evaluate it.
 pub fn unsupported_range_type(plan: &Plan) -> Option<&'static str> {
     match plan.kind() {
         ValueType::Matrix => Some("range vector"),
@@ -99,12 +100,12 @@ fn steps(form: &Form) -> Result<(i64, i64, i64), ApiError> {
              Try decreasing the query resolution (?step=XX)",
         ));
     }
-    // Where Prometheus divides by zero.
+    // Prometheus would divide by zero here.
     let step = interval / 1_000_000;
     if step == 0 { Err(refused()) } else { Ok((start, end, step)) }
 }
 
-/// A query that was understood.
+/// A parsed query and its options.
 struct ParsedQuery {
     plan: Plan,
     options: QueryOptions,
@@ -137,7 +138,7 @@ impl ParsedQuery {
     }
 }
 
-/// The query's own settings; `timeout` can only shorten.
+/// The options of the query; its `timeout` can only be shorter than the server's.
 fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
     let settings = &state.settings;
     let given = form.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
@@ -172,16 +173,16 @@ where
     Ok(written(answer, call.form.get("query"), limit, (stats, notices), deadline))
 }
 
-/// Warnings that do not come of the evaluation.
+/// Warnings that do not come from the evaluation.
 #[derive(Default)]
 pub struct Notices {
-    /// Why the answer is not whole.
+    /// Why the answer may be incomplete.
     pub partial: Option<String>,
-    /// That a parameter will not be taken any more.
+    /// A deprecated parameter was used.
     pub deprecated: Option<String>,
 }
 
-/// The response with the answer to `query`, with `limit` series at most, which is sent until `deadline`.
+/// The response with the answer to `query`: at most `limit` series, sent until `deadline`.
 pub fn written(
     mut answer: QueryAnswer,
     query: &str,
@@ -194,7 +195,7 @@ pub fn written(
     json_response(StatusCode::OK, sending::body(query_json::chunks(answer, remarks, stats), deadline))
 }
 
-/// The annotations of an answer to `query`, as many of each level as a reader can take in.
+/// The annotations of an answer to `query`, at most [`limits::ANNOTATIONS`] of each level.
 fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notices) -> AnnotationTexts {
     let truncated = cut.then(|| TRUNCATED.to_owned());
     let behind = truncated.into_iter().chain(notices.deprecated).collect();
@@ -204,8 +205,8 @@ fn annotation_texts(query: &str, answer: &QueryAnswer, cut: bool, notices: Notic
     }
 }
 
-/// The lines of one level, with one before them and some behind. There may be a note for each
-/// series: what is not shown is not written.
+/// The lines of one level, with an optional line before and some after them. There may be an
+/// annotation per series, so only those that are shown are formatted.
 fn lines(
     query: &str,
     notes: &[Annotation],
@@ -224,22 +225,23 @@ fn lines(
     lines
 }
 
-/// What became of a query.
+/// The result of a query.
 struct Answered {
     answer: QueryAnswer,
     stats: QueryStats,
-    /// When its time is over.
+    /// When the query's time is over.
     deadline: Instant,
 }
 
-/// Runs `ask` off the async runtime, when it is its turn.
+/// Runs `ask` off the async runtime when it has a turn.
 async fn run<F>(state: AppState, asked: ParsedQuery, ask: F) -> Result<Answered, ApiError>
 where
     F: FnOnce(&AppState, &QueryOptions) -> Result<QueryAnswer, QueryError> + Send + 'static,
 {
     let ParsedQuery { plan, mut options, mut stats, client, logged } = asked;
     let clock = Stopwatch::start();
-    // Before its turn: those that wait keep nobody from asking for what can be read.
+    // Waits before it takes a turn: a query that waits for the replay must not block queries that
+    // can run.
     state.wait_readable(newest_time_read(&plan, logged.end, &options), options.timeout).await?;
     let counted = GaugeGuard::new(&state.telemetry.queries);
     let turn = if options.timeout.is_zero() {
@@ -259,7 +261,7 @@ where
     let asking = state.clone();
     let work = move || {
         let written = state.query_permits.write(&logged.query, state.sources.clock.now() / 1000);
-        // All of them stay until the query has really stopped, not only until its client is gone.
+        // Held until the query has really stopped, not only until its client has disconnected.
         let _held = (turn, counted, written);
         let evaluation = Stopwatch::start();
         let mut answered = ask(&state, &options);
@@ -273,12 +275,13 @@ where
         finish(&state, &logged, &stats, answered.as_ref());
         answered.map(|answer| Answered { answer, stats, deadline })
     };
-    // A query that ends at its deadline says itself why, such as for which process it waited.
+    // A query that stops at its deadline returns a better error itself, such as which process it
+    // waited for. So wait a little longer.
     let patience = deadline + std::time::Duration::from_millis(200);
     match tokio::time::timeout_at(patience, asking.low_priority.run(work)).await {
         Ok(Ok(answered)) => Ok(answered?),
         Ok(Err(e)) => Err(ApiError::new(ErrorType::Internal, format!("the query stopped unexpectedly: {e}"))),
-        // It is told to stop, and does so at its next look at its limits.
+        // The query is cancelled, and stops at its next check.
         Err(_) => Err(QueryError::Timeout("query timed out in expression evaluation".to_owned()).into()),
     }
 }
@@ -298,7 +301,7 @@ fn finish(
     }
 }
 
-/// Tells the query to stop when the handler ends, early or not.
+/// Cancels the query when the handler ends, early or not.
 pub struct CancelOnDrop(pub Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -307,7 +310,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Matrices come by label set.
+/// Sorts a matrix by label set.
 fn sort(answer: &mut QueryAnswer) {
     if let QueryValue::Matrix(series) = &mut answer.value
         && !series.is_sorted_by(|a, b| a.labels <= b.labels)
@@ -316,7 +319,7 @@ fn sort(answer: &mut QueryAnswer) {
     }
 }
 
-/// Keeps the first `limit` series; whether there were more.
+/// Keeps the first `limit` series; returns whether there were more.
 fn truncate(value: &mut QueryValue, limit: usize) -> bool {
     let before = match value {
         QueryValue::Vector(samples) => {

@@ -1,14 +1,15 @@
-//! How far into the present a query looks: while the log is replayed, one that sees nothing of what
-//! is replayed need not wait for it.
+//! The newest time that a query reads. While the write-ahead log is replayed, a query that reads
+//! nothing of the part still to be replayed need not wait.
 
 use engine::plan::{AtTime, Plan, PlanOp};
 use engine::query::{QueryOptions, depends_on_query_times, visibilities};
 use storage::model::TimeMs;
 
-/// Time of the newest sample that a plan sees when it is asked for times up to `end`, or a later one.
+/// The time of the newest sample that `plan` can read when it is evaluated up to `end`, or a later
+/// time.
 pub fn newest_time_read(plan: &Plan, end: TimeMs, options: &QueryOptions) -> TimeMs {
     match &plan.op {
-        // What is asked by itself is asked at one time, `end`.
+        // A range selector is evaluated at one time, `end`.
         PlanOp::Range { selector, .. } => {
             let ahead = if selector.extension.is_some() { options.lookback } else { 0 };
             window_end(selector.at, selector.offset, end).saturating_add(ahead)
@@ -24,7 +25,7 @@ pub fn newest_time_read(plan: &Plan, end: TimeMs, options: &QueryOptions) -> Tim
     }
 }
 
-/// The right edge of a window that is asked for at `end`.
+/// The right end of the window of an evaluation at `end`.
 fn window_end(at: Option<AtTime>, offset: i64, end: TimeMs) -> TimeMs {
     let at = match at {
         Some(AtTime::Time(t)) => t,

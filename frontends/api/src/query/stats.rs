@@ -1,5 +1,5 @@
-//! What a query cost: where its time went and how many samples it looked at, as `stats` of its
-//! answer and in the log.
+//! The cost of a query: the time of each phase and the number of samples, for `stats` of the answer
+//! and for the query log.
 
 use super::super::query_json;
 use super::super::self_metrics::ApiMetrics;
@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 use storage::model::TimeMs;
 
-/// The warning of a value of `stats` that is neither `true` nor `all`: it is taken as `true`.
+/// The warning about a value of `stats` other than `true` and `all`: it means `true`.
 pub fn deprecated(value: &str) -> Option<String> {
     let known = matches!(value, "" | "true" | "all");
     let text = || {
@@ -22,29 +22,29 @@ pub fn deprecated(value: &str) -> Option<String> {
     (!known).then(text)
 }
 
-/// The figures of one query.
+/// The statistics of one query.
 #[derive(Clone, Debug, Default)]
 pub struct QueryStats {
-    /// Reading the text, making the plan.
+    /// Parsing and planning.
     pub prepared: Duration,
-    /// Waiting for its turn.
+    /// Waiting for a turn.
     pub queued: Duration,
-    /// Computing the answer.
+    /// Evaluation.
     pub evaluated: Duration,
-    /// Bringing the series into their order.
+    /// Sorting the series.
     pub sorted: Duration,
-    /// Samples looked at.
+    /// The samples that were read.
     pub samples: SampleStats,
 }
 
 impl QueryStats {
-    /// Everything but the time in the queue.
+    /// The time of all phases except the wait for a turn.
     fn total(&self) -> Duration {
         self.prepared + self.evaluated + self.sorted
     }
 
-    /// Takes over what the engine counted for a query over the times of `logged`; of `steps` those
-    /// that saw nothing are told too.
+    /// Takes the engine's counts for a query over the times of `logged`; with `steps`, adds steps
+    /// without samples.
     pub fn count(&mut self, answer: &QueryAnswer, logged: &QueryLogEntry, steps: bool) {
         self.samples = answer.samples.clone();
         let counted = std::mem::take(&mut self.samples.steps);
@@ -93,7 +93,7 @@ impl QueryStats {
     }
 }
 
-/// `"name":[[t,count],…],`, or nothing if nothing was counted step by step.
+/// Writes `"name":[[t,count],…],`, or nothing if nothing was counted per step.
 fn per_step(out: &mut String, name: &str, steps: impl ExactSizeIterator<Item = (TimeMs, usize)>) {
     if steps.len() == 0 {
         return;
@@ -109,16 +109,16 @@ fn per_step(out: &mut String, name: &str, steps: impl ExactSizeIterator<Item = (
     out.push_str("],");
 }
 
-/// Time from its start on.
+/// Measures elapsed time.
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts.
+    /// Starts the measurement.
     pub fn start() -> Stopwatch {
         Stopwatch(Instant::now())
     }
 
-    /// Time since.
+    /// The time since the start.
     pub fn read(&self) -> Duration {
         self.0.elapsed()
     }

@@ -1,10 +1,10 @@
-//! `/api/v1/search/…` of Prometheus 3.14: names and values that resemble what somebody types, as
-//! lines of JSON.
+//! `/api/v1/search/…` of Prometheus 3.14: names and values that resemble the typed text, as lines
+//! of JSON.
 //!
-//! Everything is answered out of the postings and the metadata in memory: all names of the stretch
-//! of time are scored ([`similarity`]), and the best are sent in batches, then a line that says
-//! whether there are more. Needs `--enable-feature=search-api`, as there. `search_help` is ours:
-//! the help text is searched, too.
+//! Searches read only the in-memory postings and metadata. All names in the time range are scored
+//! ([`similarity`]); the best are sent in batches, followed by a line that says whether there are
+//! more. As in Prometheus, `--enable-feature=search-api` enables them. `search_help` is an
+//! extension: it searches the help texts too.
 
 mod params;
 pub mod similarity;
@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use storage::model::labels::METRIC_NAME;
 
 const CONTENT_TYPE: &str = "application/x-ndjson; charset=utf-8";
-/// The score of a metric of which only the help text has the words.
+/// The score of a metric whose help text matches but whose name does not.
 const HELP_SCORE: f64 = 0.5;
 
 /// A name or value that was found.
@@ -37,7 +37,7 @@ struct SearchHit {
     about: SearchMetadata,
 }
 
-/// What a line calls it.
+/// The key of the name in the line.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Text {
@@ -45,7 +45,7 @@ enum Text {
     Value(String),
 }
 
-/// What targets say about a metric.
+/// The metadata of a metric.
 #[derive(Clone, Default, Serialize)]
 struct SearchMetadata {
     #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
@@ -122,7 +122,7 @@ async fn values(state: AppState, label: String, params: &SearchParams) -> Result
     run_blocking(state, move |state| state.sources.catalog.label_values(&label, &sets, from, to)).await
 }
 
-/// By metric family; what the first target says.
+/// The metadata by metric family; the first target's wins.
 fn metadata(state: &AppState) -> HashMap<String, SearchMetadata> {
     let mut found = HashMap::new();
     for one in state.sources.targets.metadata() {
@@ -131,7 +131,8 @@ fn metadata(state: &AppState) -> HashMap<String, SearchMetadata> {
     found
 }
 
-/// The lines of an answer: the best of `series`, which are sorted, as what lines call them.
+/// The lines of an answer: the best of `names`, which are sorted; `text` gives a name the key of
+/// its line.
 fn answer(
     state: &AppState,
     params: &SearchParams,
@@ -144,7 +145,8 @@ fn answer(
     match params.sort_by {
         SortBy::Ascending => (),
         SortBy::Descending => scored.reverse(),
-        // Scores are positive: their bits are in their order. Stable: names of one score stay in order.
+        // Scores are positive, so their bits have the same order. The sort is stable: names with
+        // equal scores stay in name order.
         SortBy::Score => scored.sort_by_key(|(_, score)| Reverse(score.to_bits())),
     }
     let has_more = scored.len() > params.limit;
@@ -175,7 +177,7 @@ fn line(out: &mut String, value: &impl Serialize) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whole numbers without a point, as Go writes them.
+/// Writes whole numbers without a point, as Go does.
 fn plain_number<S: Serializer>(v: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
     match v {
         Some(v) if v.fract() == 0.0 => s.serialize_i64(*v as i64),

@@ -1,4 +1,4 @@
-//! What a search asks for, with Prometheus' defaults and error texts.
+//! The parameters of a search, with Prometheus' defaults and error texts.
 
 use super::super::dispatch::ApiRequest;
 use super::super::limits::{SEARCH_TERMS, SEARCH_WINDOW_MS};
@@ -8,7 +8,7 @@ use super::super::series::matcher_sets;
 use super::similarity::{Algorithm, SearchFilter};
 use storage::model::{Matcher, TimeMs};
 
-/// Results, and results per line, if a request names no number.
+/// Default of the number of results, and of results per line.
 const DEFAULT: usize = 100;
 
 /// The order of results.
@@ -16,32 +16,32 @@ const DEFAULT: usize = 100;
 pub enum SortBy {
     /// By name.
     Ascending,
-    /// By name, backwards.
+    /// By name, descending.
     Descending,
-    /// The best first.
+    /// By score, best first.
     Score,
 }
 
 /// The parameters that all searches have.
 pub struct SearchParams {
-    /// Which series.
+    /// The series to search.
     pub sets: Vec<Vec<Matcher>>,
-    /// From when to when.
+    /// The time range.
     pub span: (TimeMs, TimeMs),
-    /// Which names.
+    /// The names to accept.
     pub filter: SearchFilter,
-    /// In which order.
+    /// The order of the results.
     pub sort_by: SortBy,
-    /// Whether scores are sent.
+    /// Whether the scores are sent.
     pub include_score: bool,
-    /// Most results.
+    /// The most results.
     pub limit: usize,
-    /// Results per line.
+    /// The results per line.
     pub batch_size: usize,
 }
 
 impl SearchParams {
-    /// The parameters of a call of `endpoint`.
+    /// The parameters of a request to `endpoint`.
     pub fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
         let state = &call.state;
         let form = &call.form;
@@ -136,7 +136,7 @@ fn sort_by(form: &Form, open: bool, endpoint: &str) -> Result<SortBy, ApiError> 
     }
 }
 
-/// A number above 0; `None` if it is not given.
+/// A number above 0; `None` if it is missing.
 fn number(form: &Form, name: &str) -> Result<Option<usize>, ApiError> {
     let text = form.get(name);
     if text.is_empty() {
@@ -147,7 +147,7 @@ fn number(form: &Form, name: &str) -> Result<Option<usize>, ApiError> {
     parsed.map(Some).ok_or_else(refused)
 }
 
-/// A flag.
+/// A boolean parameter.
 pub fn flag(form: &Form, name: &str, default: bool) -> Result<bool, ApiError> {
     match form.get(name) {
         "" => Ok(default),

@@ -1,22 +1,23 @@
-//! How much a name resembles what somebody types, from 0 to 1; the two ways of Prometheus' search API.
+//! How much a name resembles the typed text, from 0 to 1, by the two algorithms of Prometheus'
+//! search API.
 //!
-//! *Subsequence*: the letters in their order, anywhere; runs of them are worth their length
-//! squared, gaps cost. *Jaro-Winkler*: the term stands in the name, or, above a threshold, nearly
-//! the same letters at nearly the same places.
+//! *Subsequence*: the name contains the term's characters in order, with anything between;
+//! consecutive characters score their number squared, gaps cost. *Jaro-Winkler*: the name contains
+//! the term, or, above a threshold, nearly the same characters at nearly the same positions.
 
 use super::super::limits::SEARCH_LETTERS;
 use std::sync::Arc;
 
-/// Which way.
+/// The algorithm.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// The letters in their order.
+    /// The term's characters in order, with gaps.
     Subsequence,
-    /// A part of the name, or nearly.
+    /// The term as a part of the name, or approximately.
     JaroWinkler,
 }
 
-/// What names must resemble: any of some terms.
+/// What names must resemble: any of the terms.
 #[derive(Clone, Debug)]
 pub struct SearchFilter {
     terms: Arc<[Term]>,
@@ -32,7 +33,7 @@ struct Term {
 }
 
 impl SearchFilter {
-    /// A filter; `threshold` is the least score.
+    /// A filter; `threshold` is the lowest score that is accepted.
     pub fn new(terms: &[&str], algorithm: Algorithm, threshold: f64, case_sensitive: bool) -> SearchFilter {
         let term = |text: &&str| {
             let text = if case_sensitive { (*text).to_owned() } else { text.to_lowercase() };
@@ -41,12 +42,12 @@ impl SearchFilter {
         SearchFilter { terms: terms.iter().map(term).collect(), algorithm, threshold, case_sensitive }
     }
 
-    /// Whether it takes everything.
+    /// Whether the filter accepts everything.
     pub fn is_open(&self) -> bool {
         self.terms.is_empty()
     }
 
-    /// The score of a name; `None`: it is not taken.
+    /// The score of a name; `None`: it is not accepted.
     pub fn score(&self, name: &str) -> Option<f64> {
         if self.is_open() {
             return Some(1.0);
@@ -74,7 +75,7 @@ impl SearchFilter {
         (score > 0.0 && score >= self.threshold).then_some(score)
     }
 
-    /// Whether all words of a term are in a text, whatever their case.
+    /// Whether a text contains all words of a term, ignoring case.
     pub fn in_text(&self, text: &str) -> bool {
         let text = text.to_lowercase();
         let has = |term: &Term| {
@@ -85,8 +86,8 @@ impl SearchFilter {
     }
 }
 
-/// Compares bytes where letters are bytes, else characters; the first [`SEARCH_LETTERS`] of both,
-/// as the work grows with their product.
+/// Compares bytes if both texts are ASCII, otherwise characters; only the first [`SEARCH_LETTERS`]
+/// of both, because the work grows with their product.
 fn on_letters(
     term: &Term,
     name: &str,
@@ -103,18 +104,19 @@ fn beginning<T>(letters: &[T]) -> &[T] {
     &letters[..letters.len().min(SEARCH_LETTERS)]
 }
 
-/// The best score over all beginnings; from each one the letters are taken at the first place where
-/// they stand.
+/// The best score over all start positions. From each start, every character is matched at its
+/// first occurrence.
 fn subsequence<T: PartialEq>(term: &[T], name: &[T]) -> f64 {
     let Some(first) = term.first() else { return 1.0 };
     let starts = name.iter().enumerate().filter(|(_, letter)| *letter == first).map(|(at, _)| at);
-    // If the letters do not fit behind one beginning, they do behind no later one.
+    // If the characters do not fit after one start position, they do not fit after a later one.
     let scores = starts.map_while(|start| subsequence_from(term, name, start));
     let best = scores.reduce(f64::max).unwrap_or(0.0).max(0.0);
     best / (term.len() * term.len()) as f64
 }
 
-/// Runs squared, less the gaps (the one at the end by half) in parts of the name's length.
+/// The squared lengths of the runs, minus the gaps as fractions of the name's length; the gap at
+/// the end counts half.
 fn subsequence_from<T: PartialEq>(term: &[T], name: &[T], start: usize) -> Option<f64> {
     let mut at = start;
     let mut taken = 0;
@@ -138,7 +140,7 @@ fn jaro_winkler<T: PartialEq>(a: &[T], b: &[T]) -> f64 {
     }
     let reach = (long.len() / 2).saturating_sub(1);
     let mut met = vec![false; long.len()];
-    // The letters of the shorter one that have a partner near by.
+    // The characters of the shorter text that have an equal one nearby in the longer text.
     let mut partnered = Vec::with_capacity(short.len());
     for (at, letter) in short.iter().enumerate() {
         let near = at.saturating_sub(reach)..(at + reach + 1).min(long.len());
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn twice_the_letters_cost_twice_as_much() {
-        // Each letter of the name is a beginning of the term, which ends nowhere.
+        // Every character of the name is a start of the term, and none completes it.
         let names = |n: usize| ("a".repeat(n) + "b", format!("{}cb", "a".repeat(n / 2)));
         let others = |n: usize| ("é".repeat(n) + "b", format!("{}cb", "é".repeat(n / 2)));
         for algorithm in [Algorithm::Subsequence, Algorithm::JaroWinkler] {
@@ -202,17 +204,17 @@ mod tests {
             ("", "anything", 1.0),
             ("abc", "", 0.0),
             ("same", "same", 1.0),
-            // One run at the begin; 13 of 15 letters behind it, by half.
+            // One run at the beginning; 13 of 15 characters follow, which count half.
             ("my", "my awesome text", (4.0 - 13.0 / 30.0) / 4.0),
             ("tex", "my awesome text", (9.0 - 11.0 / 15.0 - 1.0 / 30.0) / 9.0),
-            // "m" and "e" of "awesome", then "t": the best of three beginnings.
+            // "m" and "e" of "awesome", then "t": the best of three start positions.
             ("met", "my awesome text", (5.0 - 9.0 / 15.0 - 3.0 / 30.0) / 9.0),
             ("bac", "babac", (9.0 - 2.0 / 5.0) / 9.0),
             ("abcd", "abc", 0.0),
             ("xyz", "abc", 0.0),
             ("üé", "éàü", 0.0),
             ("aé", "aéb", (4.0 - 1.0 / 6.0) / 4.0),
-            // Taken where they stand first, not where it would be worth most.
+            // Matched at the first occurrence, not where it would score most.
             ("abaa", "abbaa", (4.0 + 4.0 - 1.0 / 5.0) / 16.0),
         ] {
             assert!((of_chars(term, name, subsequence) - want).abs() < 1e-12, "{term:?} in {name:?}");
@@ -263,7 +265,7 @@ mod tests {
                 if name.starts_with(&term) {
                     prop_assert_eq!(filter.score(&name), Some(1.0));
                 }
-                // Letters as bytes or as characters: the same.
+                // Bytes and characters give the same score.
                 let a = term.replace('é', "e");
                 let b = name.replace('é', "e");
                 let bytes = SearchFilter::new(&[&a], algorithm, 0.5, true).score(&b);

@@ -1,7 +1,8 @@
-//! The bytes that wait for subscribers: a budget for all subscriptions together, and an account for each.
+//! The bytes queued for subscribers: a [`Budget`] for all subscriptions together, and an
+//! [`Account`] for each.
 //!
-//! Whoever exceeds the budget ends the subscription that holds most of it, which is the slowest:
-//! those whose clients read hold next to nothing.
+//! When the budget is exceeded, the subscription that holds most of it is ended. That is the
+//! slowest one: clients that read hold next to nothing.
 
 use super::super::limits::{BUDGET_BLOCKED_AFTER, SUBSCRIBE_UP_TO_PERCENT};
 use super::super::progress::Progress;
@@ -13,11 +14,11 @@ use std::sync::{Arc, Weak};
 use storage::metrics::{Counter, Gauge, Metrics};
 use tokio::sync::Notify;
 
-/// See the module.
+/// The budget of all subscriptions.
 pub struct Budget {
     limit: i64,
     used: AtomicI64,
-    /// Bytes of subscriptions that have been ended and are not gone yet.
+    /// Bytes of subscriptions that were ended but have not released them yet.
     leaving: AtomicI64,
     next: AtomicU64,
     accounts: Mutex<BTreeMap<u64, Weak<Account>>>,
@@ -27,7 +28,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize, metrics: &Metrics) -> Arc<Budget> {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX).max(1);
@@ -59,18 +60,18 @@ impl Budget {
         })
     }
 
-    /// Whether there are bytes for one more subscription.
+    /// Whether the budget has room for one more subscription.
     pub fn takes_more(&self) -> bool {
         self.used.load(SeqCst) < self.limit / 100 * SUBSCRIBE_UP_TO_PERCENT
     }
 
-    /// Counts a subscription that was refused.
+    /// Counts a subscription that was rejected.
     pub fn count_refusal(&self) {
         self.refused.inc();
     }
 
-    /// The account of a new subscription. `bell` rings when it is ended; `connection` is what its
-    /// messages are sent by.
+    /// The account of a new subscription. `wakeup` is notified when the subscription is ended;
+    /// `connection` carries its messages.
     pub fn open(self: &Arc<Budget>, wakeup: Arc<Notify>, connection: Option<Arc<Progress>>) -> Arc<Account> {
         let number = self.next.fetch_add(1, SeqCst);
         let account = Arc::new(Account {
@@ -85,7 +86,7 @@ impl Budget {
         account
     }
 
-    /// Ends the largest subscriptions until what the others hold is within the budget.
+    /// Ends the largest subscriptions until the others are within the budget.
     fn shed(&self) {
         while self.used.load(SeqCst) - self.leaving.load(SeqCst) > self.limit {
             let accounts: Vec<Arc<Account>> =
@@ -103,24 +104,25 @@ struct Held {
     ended: bool,
 }
 
-/// What one subscription holds.
+/// The bytes of one subscription.
 pub struct Account {
     budget: Arc<Budget>,
     number: u64,
     held: Mutex<Held>,
-    /// What is dropped when the subscription is ended.
+    /// The queue that is emptied when the subscription is ended.
     outbox: Mutex<Weak<SubscriberQueue>>,
     wakeup: Arc<Notify>,
     connection: Option<Arc<Progress>>,
 }
 
 impl Account {
-    /// From now on its queue is `subscriber_queue`.
+    /// Sets the queue of the subscription.
     pub fn queue_is(&self, outbox: &Arc<SubscriberQueue>) {
         *self.outbox.lock() = Arc::downgrade(outbox);
     }
 
-    /// Holds more bytes, or fewer. No queue may be locked: somebody's may be dropped.
+    /// Adds bytes (or removes, if negative). The caller must not hold the lock of a queue, because
+    /// a queue may be emptied.
     pub fn add(&self, bytes: i64) {
         self.count(bytes);
         self.enforce();
@@ -131,8 +133,8 @@ impl Account {
         self.budget.shed();
     }
 
-    /// As [`Account::add`], where a queue may be locked: [`Account::enforce`] follows if there are
-    /// more bytes.
+    /// Like [`Account::add`], but a queue may be locked. If bytes were added, the caller must call
+    /// [`Account::enforce`] afterwards.
     pub fn count(&self, bytes: i64) {
         let mut held = self.held.lock();
         held.bytes += bytes;
@@ -143,12 +145,12 @@ impl Account {
         self.budget.used_metric.set(used.max(0) as f64);
     }
 
-    /// Whether the subscription was ended to free what it holds.
+    /// Whether the subscription was ended to free its bytes.
     pub fn has_ended(&self) -> bool {
         self.held.lock().ended
     }
 
-    /// Holds these bytes until the charge goes.
+    /// Adds bytes until the returned charge is dropped.
     pub fn charge(self: &Arc<Account>, bytes: usize) -> Charge {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.add(bytes);
@@ -168,7 +170,8 @@ impl Account {
         if let Some(outbox) = outbox {
             outbox.give_up();
         }
-        // A client that reads is told why. One that does not is closed: it holds what was sent last.
+        // A client that reads gets the reason. The connection of one that does not is closed,
+        // because it holds what was sent last.
         let blocked = |connection: &&Arc<Progress>| {
             connection.blocked_since().is_some_and(|since| since.elapsed() >= BUDGET_BLOCKED_AFTER)
         };
@@ -187,14 +190,14 @@ impl Drop for Account {
     }
 }
 
-/// Bytes that are held while it lives.
+/// Bytes on an account, until it is dropped.
 pub struct Charge {
     account: Arc<Account>,
     bytes: i64,
 }
 
 impl Charge {
-    /// Holds so many bytes from now on.
+    /// Changes the number of bytes.
     pub fn set(&mut self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.account.add(bytes - self.bytes);

@@ -1,4 +1,4 @@
-//! What a client asks for: a subscription out of a websocket message or out of URL values.
+//! The requests of subscribers, parsed from a websocket message or from URL values.
 
 use super::super::limits;
 use super::super::params::Form;
@@ -11,32 +11,32 @@ use serde::Deserialize;
 pub enum ClientMessage {
     /// Open a subscription.
     Subscribe(SubscribeRequest),
-    /// End the one with this id.
+    /// End the subscription with this id.
     Unsubscribe(String),
 }
 
-/// A subscription as asked for.
+/// A request for a subscription.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct SubscribeRequest {
-    /// The client's name for it; comes back in every message.
+    /// The client's id of the subscription; every message repeats it.
     pub id: String,
-    /// The expression; empty: `view` says what.
+    /// The expression; empty: `view` names a view.
     #[serde(default)]
     pub query: String,
-    /// Instead of an expression, a view that stands: a standing query's name, or an id.
+    /// Instead of an expression, an existing view: the name of a saved query, or an id.
     #[serde(default)]
     pub view: String,
-    /// Its language.
+    /// The language of the expression.
     #[serde(default)]
     pub lang: LanguageName,
-    /// What happens when the client is slower than the answer changes.
+    /// What happens when the client reads more slowly than the answer changes.
     #[serde(default)]
     pub backpressure: Backpressure,
-    /// Events queued by the policies `buffer` and `close`.
+    /// The queue length of the policies `buffer` and `close`, in events.
     #[serde(default)]
     pub buffer: Option<usize>,
-    /// How changes are written.
+    /// The notation of changes.
     #[serde(default)]
     pub envelope: Envelope,
 }
@@ -50,24 +50,24 @@ pub enum LanguageName {
     Promql,
 }
 
-/// What happens when the client is slower than the answer changes.
+/// What happens when the client reads more slowly than the answer changes.
 #[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Backpressure {
-    /// Waiting changes are merged: the client sees the newest state, not every step.
+    /// Queued changes are merged: the client sees the newest state, not every step.
     #[default]
     Conflate,
-    /// Waiting changes are queued; when the queue is full it is dropped, and a fresh snapshot follows.
+    /// Changes are queued. When the queue is full it is dropped, and a new snapshot follows.
     Buffer,
-    /// As `Buffer`, but the subscription ends instead.
+    /// Like `Buffer`, but when the queue is full the subscription ends.
     Close,
 }
 
-/// How changes are written.
+/// The notation of changes.
 #[derive(Copy, Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Envelope {
-    /// New or changed rows, and label sets of rows that are gone.
+    /// New or changed rows, and the label sets of removed rows.
     #[default]
     Upsert,
     /// Rows with `diff` -1 (no longer true) and 1 (true from now on).
@@ -99,7 +99,7 @@ impl SubscribeRequest {
         request.check()
     }
 
-    /// The request, if its sizes are allowed.
+    /// The request, if its sizes are within the limits.
     pub fn check(self) -> Result<SubscribeRequest, ApiError> {
         if self.id.is_empty() || self.id.len() > limits::SUBSCRIPTION_ID_BYTES {
             let limit = limits::SUBSCRIPTION_ID_BYTES;
@@ -116,7 +116,7 @@ impl SubscribeRequest {
     }
 }
 
-/// A word of one of the enums above.
+/// Parses the name of a variant of one of the enums above.
 fn word<'de, T: Deserialize<'de>>(name: &str, text: &'de str) -> Result<T, ApiError> {
     use serde::de::IntoDeserializer;
     use serde::de::value::{Error, StrDeserializer};

@@ -1,9 +1,9 @@
-//! `/api/v1/subscribe`: answers that stay current, pushed to the client. The protocol is in
-//! `docs/subscribe.md`.
+//! `/api/v1/subscribe`: live query results, pushed to the client. `docs/subscribe.md` describes the
+//! protocol.
 //!
-//! Equal questions share one standing view ([`shared_views`]). A [`subscription`] taps its view
-//! through a bounded [`subscriber_queue`], which does what the client's back-pressure policy says;
-//! [`server_message`] writes the messages, and [`websocket`] or [`streaming`] carries them.
+//! Equal queries share one view ([`shared_views`]). A [`subscription`] taps its view through a
+//! bounded [`subscriber_queue`], which applies the client's back-pressure policy.
+//! [`server_message`] writes the messages, and [`websocket`] or [`streaming`] sends them.
 
 pub mod budget;
 pub mod client_message;
@@ -25,9 +25,9 @@ use axum::response::{IntoResponse, Response};
 use client_message::SubscribeRequest;
 use std::sync::Arc;
 
-/// Media type of newline-delimited JSON.
+/// The media type of newline-delimited JSON.
 pub const NDJSON: &str = "application/x-ndjson";
-/// Media type of server-sent events.
+/// The media type of server-sent events.
 pub const EVENTS: &str = "text/event-stream";
 
 /// `/api/v1/subscribe`
@@ -47,7 +47,7 @@ pub async fn subscribe(mut call: ApiRequest) -> ApiResult {
     }
 }
 
-/// The answer of a server that is full: unlike other errors it goes by itself.
+/// The response of a server that is full: 503, because the client may retry later.
 fn full(error: ApiError) -> Response {
     let mut response = error.into_response();
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -55,7 +55,7 @@ fn full(error: ApiError) -> Response {
     response
 }
 
-/// The error of a full server.
+/// The error of a server that is full.
 fn too_many(what: &str, limit: usize) -> ApiError {
     ApiError::new(ErrorType::Unavailable, format!("too many {what} (limit {limit})"))
 }

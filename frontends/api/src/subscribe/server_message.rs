@@ -10,17 +10,17 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use storage::model::{Labels, TimeMs};
 
-/// One message to the client.
+/// A message to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerMessage {
-    /// Its only key, and the name of the server-sent event.
+    /// The only key of the message, and the name of the server-sent event.
     pub event: &'static str,
-    /// The whole message.
+    /// The message as JSON.
     pub json: String,
 }
 
 impl ServerMessage {
-    /// `{"event":{"id":"…"`, to be continued.
+    /// Starts a message: `{"event":{"id":"…"`.
     fn open(event: &'static str, id: &str) -> ServerMessage {
         let mut json = format!("{{\"{event}\":{{\"id\":");
         query_json::string(&mut json, id);
@@ -55,7 +55,7 @@ impl ServerMessage {
     }
 }
 
-/// What was installed: the first message.
+/// The first message: describes the view of the subscription.
 pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing: bool) -> ServerMessage {
     let kind = if plan.kind() == ValueType::Scalar { "scalar" } else { "vector" };
     let mut message = ServerMessage::open("subscribed", id).text("query", query).text("type", kind);
@@ -71,12 +71,12 @@ pub fn subscribed(id: &str, query: &str, plan: &Plan, explained: &str, standing:
     message.text("plan", explained).close()
 }
 
-/// The labels that rows can have, where the plan alone says so.
+/// The labels that rows can have; `None` if they depend on the data.
 fn output_labels(plan: &Plan) -> Option<Vec<String>> {
     use AggregateOp::*;
     match &plan.op {
         PlanOp::Aggregate(a) => match a.op {
-            // These pass series on as they are, or add a label that the data names.
+            // These operators keep the labels of the input, or add a label that the query names.
             Topk | Bottomk | Limitk | LimitRatio | CountValues => None,
             _ if a.grouping.without => None,
             _ => Some(a.grouping.labels.clone()),
@@ -87,16 +87,16 @@ fn output_labels(plan: &Plan) -> Option<Vec<String>> {
     }
 }
 
-/// Why a subscription has ended that its client did not end.
+/// Why a subscription ended that the client did not end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// `backpressure: close`, and the client was too slow.
     Slow,
-    /// The bytes for all subscriptions are used up, and this one held most of them.
+    /// The memory for all subscriptions was used up, and this one held most of it.
     BuffersFull,
-    /// Its view was removed or replaced.
+    /// The view was removed or replaced.
     ViewRemoved,
-    /// The server could not go on with it.
+    /// The server failed to continue it.
     Failed,
 }
 
@@ -111,7 +111,7 @@ impl Ended {
     }
 }
 
-/// The subscription has ended; without a reason because its client asked.
+/// The subscription ended; no reason means that the client ended it.
 pub fn unsubscribed(id: &str, why: Option<Ended>) -> ServerMessage {
     let message = ServerMessage::open("unsubscribed", id);
     match why {
@@ -120,12 +120,12 @@ pub fn unsubscribed(id: &str, why: Option<Ended>) -> ServerMessage {
     }
 }
 
-/// The answer is complete as of `t`.
+/// The answer is complete up to `t`.
 pub fn progress(id: &str, t: TimeMs) -> ServerMessage {
     ServerMessage::open("progress", id).time("t", t).close()
 }
 
-/// From `t` on the answer should be read with these warnings and infos.
+/// From `t` on, the answer has these warnings and infos.
 pub fn notes(id: &str, t: TimeMs, warnings: &[String], infos: &[String]) -> ServerMessage {
     let text = |out: &mut String, text: &String| query_json::string(out, text);
     ServerMessage::open("notes", id)
@@ -135,7 +135,7 @@ pub fn notes(id: &str, t: TimeMs, warnings: &[String], infos: &[String]) -> Serv
         .close()
 }
 
-/// Recorded samples at `t` are others than they were when they were recorded.
+/// Recorded samples at `t` differ from what was recorded before.
 pub fn correction(id: &str, t: TimeMs, upsert: &[LabelledSample], remove: &[Labels]) -> ServerMessage {
     ServerMessage::open("correction", id)
         .time("t", t)
@@ -149,7 +149,7 @@ pub fn lost(id: &str, from: TimeMs, to: TimeMs) -> ServerMessage {
     ServerMessage::open("lost", id).time("from", from).time("to", to).close()
 }
 
-/// Something failed; `t` if it was the evaluation at that tick.
+/// Something failed; `t` is set if it was the evaluation at that tick.
 pub fn error(id: Option<&str>, error: &ApiError, t: Option<TimeMs>) -> ServerMessage {
     let mut json = String::from("{\"error\":{");
     if let Some(id) = id {
@@ -188,10 +188,11 @@ fn diff_row(out: &mut String, (labels, sample, diff): &(Labels, Sample, i8)) {
     let _ = write!(out, ",\"diff\":{diff}}}");
 }
 
-/// Writes snapshots and deltas in the envelope that was asked for.
+/// Writes snapshots and deltas in the envelope that the client chose.
 pub struct DeltaEncoder {
     id: String,
-    /// The rows that the client has; only the envelope `diff` needs them, to say what a change replaces.
+    /// The rows that the client has. Only the envelope `diff` needs them, to write what a change
+    /// replaces.
     rows: Option<HashMap<Labels, Sample>>,
 }
 
@@ -201,13 +202,13 @@ impl DeltaEncoder {
         DeltaEncoder { id: id.to_owned(), rows: (envelope == Envelope::Diff).then(HashMap::new) }
     }
 
-    /// About what the rows take that the client has.
+    /// The approximate memory of the rows that the encoder remembers, bytes.
     pub fn remembered_bytes(&self) -> usize {
         let rows = self.rows.as_ref().map_or(0, HashMap::len);
         rows * 2 * size_of::<LabelledSample>()
     }
 
-    /// The whole answer.
+    /// A message with the whole answer.
     pub fn snapshot(&mut self, t: TimeMs, rows: &[LabelledSample]) -> ServerMessage {
         let message = ServerMessage::open("snapshot", &self.id).time("t", t);
         let Some(known) = &mut self.rows else { return message.list("rows", rows, row).close() };
@@ -216,7 +217,7 @@ impl DeltaEncoder {
         message.list("rows", &diff, diff_row).close()
     }
 
-    /// What changed up to `t`; since an earlier tick if `since` is given.
+    /// A message with the changes up to `t`; since an earlier tick if `since` is set.
     pub fn delta(
         &mut self,
         since: Option<TimeMs>,

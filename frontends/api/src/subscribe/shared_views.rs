@@ -1,7 +1,7 @@
-//! Standing views shared by subscriptions: equal plans are installed once.
+//! Views shared by subscriptions: equal plans are installed once.
 //!
-//! A [`ViewLease`] keeps a view; when the last one is gone the view lingers for [`VIEW_LINGER`], so
-//! that a reloaded page finds it warm, and is then removed.
+//! A [`ViewLease`] keeps a view installed. When the last lease is dropped, the view lingers for
+//! [`VIEW_LINGER`], so that a reloaded page finds it, and is then removed.
 
 use super::super::limits::{SUBSCRIBED_VIEWS, VIEW_LINGER};
 use super::super::low_priority::blocking;
@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use storage::execution::Execution;
 use views::ViewRegistry;
 
-/// The views that subscriptions keep.
+/// The views that subscriptions use.
 pub struct SharedViews {
     views: Arc<dyn ViewRegistry>,
     execution: Execution,
@@ -21,7 +21,7 @@ pub struct SharedViews {
 }
 
 struct SharedView {
-    /// Set by the first user; the others wait for it, but not under the map's lock.
+    /// Set by the first user. The other users wait for it, but not under the lock of the map.
     id: OnceLock<Result<ViewId, ViewError>>,
     users: Mutex<SharedViewUsers>,
 }
@@ -29,22 +29,22 @@ struct SharedView {
 #[derive(Default)]
 struct SharedViewUsers {
     count: usize,
-    /// Grows whenever somebody comes: a lingering timer that finds it changed is void.
+    /// Grows with each new user: a linger timer that finds it changed does nothing.
     arrivals: u64,
 }
 
 impl SharedViews {
-    /// No view yet.
+    /// Starts without views.
     pub fn new(views: Arc<dyn ViewRegistry>, execution: Execution) -> Arc<SharedViews> {
         Arc::new(SharedViews { views, execution, shared: Mutex::default() })
     }
 
-    /// Number of views kept, lingering ones included.
+    /// The number of views, including lingering ones.
     pub fn count(&self) -> usize {
         self.shared.lock().len()
     }
 
-    /// The view of `plan`, installed if it is not there yet. Blocks.
+    /// The view of `plan`, installed if necessary. Blocks.
     pub fn acquire(self: &Arc<Self>, plan: &Plan, name: &str) -> Result<ViewLease, ViewError> {
         let standing = self.add_user(plan)?;
         let install = || {
@@ -55,7 +55,7 @@ impl SharedViews {
             Ok(id) => Ok(ViewLease { shared: self.clone(), plan: Some(plan.clone()), id: *id }),
             Err(e) => {
                 let mut all = self.shared.lock();
-                // Somebody may have tried again meanwhile: theirs stays.
+                // Another user may have retried in the meantime: keep that entry.
                 if all.get(plan).is_some_and(|found| Arc::ptr_eq(found, &standing)) {
                     all.remove(plan);
                 }
@@ -64,7 +64,7 @@ impl SharedViews {
         }
     }
 
-    /// A view that others keep: it is theirs to remove.
+    /// A lease of a view with another owner, which removes it.
     pub fn borrow(self: &Arc<Self>, id: ViewId) -> ViewLease {
         ViewLease { shared: self.clone(), plan: None, id }
     }
@@ -83,7 +83,7 @@ impl SharedViews {
         Ok(found)
     }
 
-    /// One user less; the last one starts the lingering.
+    /// Removes a user; after the last one the view lingers.
     fn remove_user(self: &Arc<Self>, plan: &Plan) {
         let Some(standing) = self.shared.lock().get(plan).cloned() else { return };
         let mut users = standing.users.lock();
@@ -97,15 +97,15 @@ impl SharedViews {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 tokio::time::sleep(VIEW_LINGER).await;
-                // Removing may wait for the live runtime.
+                // The removal may wait for the live runtime.
                 let _ = blocking(shared.execution, move || shared.remove_idle(&plan, arrivals)).await;
             })),
-            // Outside of the runtime nobody comes back: the server is going down.
+            // Outside of the runtime no user can return: the server is shutting down.
             Err(_) => tracing::debug!("a subscribed view outlives the runtime"),
         }
     }
 
-    /// Removes the view if nobody has come since.
+    /// Removes the view if no user has arrived since.
     fn remove_idle(&self, plan: &Plan, arrivals: u64) {
         let mut standing = self.shared.lock();
         let idle = |found: &Arc<SharedView>| {
@@ -123,10 +123,10 @@ impl SharedViews {
     }
 }
 
-/// Keeps a view standing while it lives, or only knows one that others keep.
+/// Keeps a view installed until it is dropped, or refers to a view with another owner.
 pub struct ViewLease {
     shared: Arc<SharedViews>,
-    /// `None`: somebody else keeps it.
+    /// `None`: the view has another owner.
     plan: Option<Plan>,
     id: ViewId,
 }
@@ -186,7 +186,7 @@ mod tests {
         let counting = Arc::new(Counting::default());
         let shared = SharedViews::new(counting.clone(), Execution::Threads);
         let first = shared.acquire(&plan(1.0, 0), "1").unwrap();
-        // Equal although it stood elsewhere in its text.
+        // The plans are equal although the positions in their texts differ.
         let second = shared.acquire(&plan(1.0, 7), " 1").unwrap();
         let other = shared.acquire(&plan(2.0, 0), "2").unwrap();
         assert_eq!((first.id, other.id, counting.installed.load(SeqCst)), (second.id, ViewId(1), 2));

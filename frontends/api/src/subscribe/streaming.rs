@@ -15,14 +15,14 @@ use futures::future::BoxFuture;
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// How messages are framed.
+/// The framing of messages.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum StreamFormat {
     Events,
     Lines,
 }
 
-/// Streams the subscription named by the URL values.
+/// Streams the subscription that the URL values describe.
 pub async fn subscribe(call: ApiRequest) -> ApiResult {
     let format = match call.form.get("format") {
         "" if call.header(header::ACCEPT).starts_with(NDJSON) => StreamFormat::Lines,
@@ -83,12 +83,12 @@ async fn next(
     }
 }
 
-/// Lines have no comments: their only heartbeat is `progress`.
+/// Newline-delimited JSON has no comments: its only heartbeat is `progress`.
 fn heartbeat(format: StreamFormat) -> Duration {
     if format == StreamFormat::Events { limits::HEARTBEAT } else { Duration::MAX }
 }
 
-/// A piece of the body, which is on the subscription's account until it is written.
+/// A piece of the body; its bytes are on the subscription's account until it is written.
 struct StreamChunk {
     text: String,
     _charge: Charge,

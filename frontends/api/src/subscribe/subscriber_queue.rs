@@ -1,9 +1,9 @@
-//! The bounded queue between a view's tap and one client, and what happens when it fills: the
-//! back-pressure policy.
+//! The bounded queue between a view's tap and one client, with the back-pressure policy that
+//! applies when it is full.
 //!
-//! The worker's thread pushes and never waits; the client's task takes. A client that falls too far
-//! behind loses the queue as a whole: the tap is dropped at once, so a stalled client costs
-//! nothing, and is made anew when it reads again.
+//! The worker thread pushes and never waits; the client's task takes. When a client falls too far
+//! behind, the whole queue and the tap are dropped at once, so that a stalled client costs nothing.
+//! The subscription makes a new tap when the client reads again.
 
 use super::super::limits::{BUFFER_EVENTS, BUFFER_ROWS, CONFLATE_TICKS};
 use super::budget::Account;
@@ -18,42 +18,42 @@ use storage::model::{Labels, TimeMs};
 use tokio::sync::Notify;
 use views::recording::{CorrectionEvent, CorrectionListener};
 
-/// What the client's task finds.
+/// What the client's task takes from the queue.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SubscriberEvent {
     /// The whole answer.
     Snapshot(TimeMs, Vec<LabelledSample>),
-    /// Changes of one tick, or of several merged.
+    /// The changes of one tick, or of several merged ones.
     Delta {
-        /// The first of several ticks.
+        /// The first of several merged ticks.
         since: Option<TimeMs>,
         /// The tick, or the last of several.
         t: TimeMs,
         /// New and changed rows.
         upsert: Vec<LabelledSample>,
-        /// Rows that are gone.
+        /// Removed rows.
         remove: Vec<Labels>,
     },
-    /// Complete as of this tick.
+    /// The answer is complete up to this tick.
     Progress(TimeMs),
-    /// From now on the answer should be read with these.
+    /// The annotations of the answer from this tick on.
     Notes(TimeMs, Vec<Annotation>),
     /// The evaluation failed.
     Failed(TimeMs, String),
     /// Recorded samples of an earlier time were corrected.
     Corrected(CorrectionEvent),
-    /// The client fell behind, and nothing more will come.
+    /// The client fell behind; nothing follows.
     Lagging {
-        /// First tick that is lost.
+        /// The first tick that is lost.
         from: TimeMs,
-        /// The tick at which the queue was given up.
+        /// The tick at which the queue was dropped.
         to: TimeMs,
     },
-    /// The view was removed, and nothing more will come.
+    /// The view was removed; nothing follows.
     Over,
 }
 
-/// Several deltas in one: the last word on each row.
+/// Several deltas merged into one: the last value of each row.
 struct ConflatedDelta {
     since: TimeMs,
     t: TimeMs,
@@ -76,7 +76,8 @@ impl QueuedItem {
         }
     }
 
-    /// About what it takes. Labels and histograms of rows that stand are the view's.
+    /// The approximate size, bytes. The labels and histograms of existing rows belong to the view
+    /// and are not counted.
     fn bytes(&self) -> usize {
         let removed = |labels: &[Labels]| labels.iter().map(|labels| labels.encoded().len()).sum::<usize>();
         let labels = match self {
@@ -96,7 +97,7 @@ impl QueuedItem {
     }
 }
 
-/// What an item takes besides its rows, bytes.
+/// The size of an item without its rows, bytes.
 const ITEM_BYTES: usize = 64;
 
 fn rows(event: &TapEvent) -> usize {
@@ -119,10 +120,10 @@ fn tick(event: &TapEvent) -> TimeMs {
 
 struct SubscriberQueueState {
     items: VecDeque<QueuedItem>,
-    /// What all items take.
+    /// The size of all items.
     bytes: usize,
     fell_behind: Option<(TimeMs, TimeMs)>,
-    /// The tap is gone.
+    /// The tap was dropped.
     over: bool,
 }
 
@@ -136,7 +137,8 @@ pub struct SubscriberQueue {
 }
 
 impl SubscriberQueue {
-    /// An empty queue that rings `bell` when there is something to take; what waits in it is on `account`.
+    /// An empty queue. It notifies `wakeup` when there is something to take; its bytes are on
+    /// `account`.
     pub fn new(
         policy: Backpressure,
         buffer: Option<usize>,
@@ -155,7 +157,7 @@ impl SubscriberQueue {
         outbox
     }
 
-    /// Drops all that waits: the subscription is ended.
+    /// Empties the queue, because the subscription was ended.
     pub fn give_up(&self) {
         let mut queue = self.queue.lock();
         let from = queue.items.front().map_or(0, QueuedItem::first_tick);
@@ -165,12 +167,12 @@ impl SubscriberQueue {
         self.account.count(-freed);
     }
 
-    /// The end that a tap gets.
+    /// The end of the queue that the tap pushes to.
     pub fn sink(self: &Arc<SubscriberQueue>) -> Box<dyn Sink> {
         Box::new(SubscriberTap(Arc::downgrade(self)))
     }
 
-    /// The next thing to send.
+    /// Takes the next event.
     pub fn take(&self) -> Option<SubscriberEvent> {
         let mut queue = self.queue.lock();
         let first = queue.items.pop_front();
@@ -190,7 +192,7 @@ impl SubscriberQueue {
         }
     }
 
-    /// The end that hears of corrections.
+    /// The end of the queue that receives corrections.
     pub fn listener(self: &Arc<SubscriberQueue>) -> Box<dyn CorrectionListener> {
         Box::new(SubscriberCorrections(Arc::downgrade(self)))
     }
@@ -201,7 +203,7 @@ impl SubscriberQueue {
         self.queue(t, |queue| queue.push(event, self.policy, self.capacity))
     }
 
-    /// Has `push` queue something of time `t`; `false` if the client has fallen behind.
+    /// Lets `push` queue something of time `t`; `false` if the client has fallen behind.
     fn queue(&self, t: TimeMs, push: impl FnOnce(&mut SubscriberQueueState) -> bool) -> bool {
         let mut queue = self.queue.lock();
         if queue.fell_behind.is_some() {
@@ -215,7 +217,7 @@ impl SubscriberQueue {
             queue.fell_behind = Some((from, t));
         }
         let more = queue.bytes as i64 - before;
-        // Counted before anybody can take it.
+        // Count the bytes under the lock, before the client's task can take the item.
         self.account.count(more);
         drop(queue);
         self.account.enforce();
@@ -227,7 +229,7 @@ impl SubscriberQueue {
 impl SubscriberQueueState {
     fn push(&mut self, event: TapEvent, policy: Backpressure, capacity: usize) -> bool {
         if let TapEvent::Progress { .. } = event {
-            // A later "complete as of" says all that the earlier one said.
+            // A later progress event includes the earlier one.
             if matches!(self.items.back(), Some(QueuedItem::Event(TapEvent::Progress { .. }))) {
                 self.pop_back();
             }
@@ -270,19 +272,20 @@ impl SubscriberQueueState {
         Some(item)
     }
 
-    /// Drops all items: how many bytes they took.
+    /// Drops all items and returns their size.
     fn clear(&mut self) -> i64 {
         self.items.clear();
         std::mem::take(&mut self.bytes) as i64
     }
 
-    /// Whether `more` rows may wait too; one item always may.
+    /// Whether `more` rows may be queued; a single item always may.
     fn fits(&self, more: usize) -> bool {
         let waiting: usize = self.items.iter().map(QueuedItem::rows).sum();
         waiting + more <= BUFFER_ROWS || (self.items.is_empty() || more == 0 && self.items.len() == 1)
     }
 
-    /// Merges a delta into the last item, which is one too; `false` if that has taken in enough.
+    /// Merges a delta into the last item, also a delta; `false` if that item has merged
+    /// [`CONFLATE_TICKS`] ticks.
     fn merge(&mut self, event: TapEvent) -> bool {
         let mut merged = match self.pop_back() {
             Some(QueuedItem::Merged(merged)) => merged,
@@ -335,7 +338,7 @@ fn merged_event(merged: ConflatedDelta) -> SubscriberEvent {
     SubscriberEvent::Delta { since: Some(merged.since), t: merged.t, upsert, remove }
 }
 
-/// The tap's end of an outbox: it ends with the client.
+/// The tap's end of a queue; it fails once the client's end is dropped.
 struct SubscriberTap(std::sync::Weak<SubscriberQueue>);
 
 impl Sink for SubscriberTap {
@@ -344,7 +347,8 @@ impl Sink for SubscriberTap {
     }
 }
 
-/// The end that hears of corrections; that it goes says nothing of the view.
+/// The end for corrections. Unlike that of the tap, dropping it does not mean that the view is
+/// gone.
 struct SubscriberCorrections(std::sync::Weak<SubscriberQueue>);
 
 impl CorrectionListener for SubscriberCorrections {
@@ -421,7 +425,7 @@ mod tests {
         let mut queues = queues;
         for t in 1..100 {
             for (i, (_, sink)) in queues.iter_mut().enumerate() {
-                // The first one is ahead of the others.
+                // The first client is ahead of the others.
                 for _ in 0..=usize::from(i == 0) {
                     sink.push(TapEvent::Delta { t, upsert: rows.clone(), remove: vec![job("gone")] });
                 }

@@ -1,4 +1,4 @@
-//! One open subscription: its view, its tap, its outbox, and the messages that come out of them.
+//! One open subscription: its view, tap and queue, and the messages made from them.
 
 use super::super::dispatch::ApiRequest;
 use super::super::low_priority::blocking;
@@ -26,41 +26,41 @@ use tokio::sync::Notify;
 /// One open subscription.
 pub struct Subscription {
     id: String,
-    /// What was asked, for the places of annotations.
+    /// The text of the query, for the positions of annotations.
     query: String,
     policy: Backpressure,
     buffer: Option<usize>,
     wakeup: Arc<Notify>,
     execution: Execution,
     views: Arc<dyn ViewRegistry>,
-    /// What picks the series of a subscription that is a selector and nothing else: it hears of corrections.
+    /// The matchers, if the query is only a selector: such a subscription receives corrections.
     series: Option<Vec<Matcher>>,
     lease: Arc<ViewLease>,
     tap: TapId,
     outbox: Arc<SubscriberQueue>,
     encoder: DeltaEncoder,
     account: Arc<Account>,
-    /// The rows that the encoder remembers.
+    /// The memory of the rows that the encoder remembers.
     remembered: Charge,
-    /// Messages that are ready to be sent.
+    /// The messages that are ready to be sent.
     outgoing: VecDeque<Outgoing>,
-    /// The first tick that a lagging client did not see; told when the fresh snapshot comes.
+    /// The first tick that a lagging client missed; reported with the new snapshot.
     lost_since: Option<TimeMs>,
     ended: bool,
     _counted: GaugeGuard,
 }
 
-/// A message, and its bytes on the subscription's account until it is sent.
+/// A message whose bytes are on the subscription's account until it is sent.
 pub struct Outgoing {
     /// The message.
     pub message: ServerMessage,
-    /// Its bytes.
+    /// The bytes of the message.
     pub charge: Charge,
 }
 
 impl Subscription {
-    /// Opens what `client_message` asks for; `wakeup` rings when there is something to send by
-    /// `connection`. The first message is ready.
+    /// Opens the subscription that `request` describes. `wakeup` is notified when there is
+    /// something to send over `connection`. The first message is ready on return.
     pub async fn open(
         state: &AppState,
         request: SubscribeRequest,
@@ -131,17 +131,17 @@ impl Subscription {
             .await
     }
 
-    /// Rings when there may be something to send.
+    /// Is notified when there may be something to send.
     pub fn wakeup(&self) -> Arc<Notify> {
         self.wakeup.clone()
     }
 
-    /// Whether the last message has been given out.
+    /// Whether the last message has been taken.
     pub fn has_ended(&self) -> bool {
         self.ended && self.outgoing.is_empty()
     }
 
-    /// The next message, if there is one now.
+    /// The next message, if one is ready.
     pub async fn next(&mut self) -> Option<Outgoing> {
         if self.account.has_ended() && !self.ended {
             self.outgoing.clear();
@@ -163,7 +163,7 @@ impl Subscription {
         self.outgoing.push_back(Outgoing { message, charge });
     }
 
-    /// Says why, and that it is over.
+    /// Queues the reason and the end message.
     fn end(&mut self, error: &ApiError, t: Option<TimeMs>, why: Ended) {
         self.push(server_message::error(Some(&self.id), error, t));
         self.push(server_message::unsubscribed(&self.id, Some(why)));
@@ -206,7 +206,8 @@ impl Subscription {
         }
     }
 
-    /// The client reads again after it fell behind: a fresh tap, or the end.
+    /// Handles a client that reads again after it fell behind: makes a new tap, or ends the
+    /// subscription.
     async fn lagging(&mut self, from: TimeMs, to: TimeMs) {
         if self.policy == Backpressure::Close {
             let text = format!("the client is too slow: events since {} are lost", from as f64 / 1000.0);
@@ -233,7 +234,7 @@ impl Subscription {
     }
 }
 
-/// Whether there may be one more subscription.
+/// Whether the server has room for one more subscription.
 pub fn admit(state: &AppState) -> Result<(), ApiError> {
     let error = if state.telemetry.subscriptions.get() >= limits::SUBSCRIPTIONS as f64 {
         too_many("subscriptions", limits::SUBSCRIPTIONS)
@@ -248,7 +249,7 @@ pub fn admit(state: &AppState) -> Result<(), ApiError> {
     Err(error)
 }
 
-/// The matchers of a plan that shows series as they are, now.
+/// The matchers of a plan that is an instant selector without offset and `@`.
 fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
     match &plan.op {
         PlanOp::Instant(selector) if selector.offset == 0 && selector.at.is_none() => {
@@ -258,11 +259,11 @@ fn series_of(plan: &Plan) -> Option<Vec<Matcher>> {
     }
 }
 
-/// What a request asks for.
+/// What a request subscribes to.
 struct SubscriptionTarget {
     text: String,
     plan: Plan,
-    /// The view that answers it already.
+    /// The existing view that answers it.
     view: Option<ViewId>,
 }
 
@@ -290,8 +291,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let lease = self.lease.clone();
         let tap = self.tap;
-        // Detaching may wait for the live runtime; without a runtime the outbox is gone, which ends
-        // the tap too.
+        // Detaching may wait for the live runtime. Without an async runtime the queue is dropped,
+        // which ends the tap too.
         if tokio::runtime::Handle::try_current().is_ok() {
             drop(blocking(self.execution, move || lease.untap(tap)));
         }

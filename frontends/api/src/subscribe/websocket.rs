@@ -1,7 +1,7 @@
 //! Many subscriptions over one websocket.
 //!
-//! One task per socket reads requests and sends messages, a message of each subscription in turn.
-//! While a send waits for the client, events gather in the outboxes, and their policies decide.
+//! One task per socket reads requests and sends messages, one of each subscription in turn. While a
+//! send waits for the client, events collect in the queues, where the back-pressure policies apply.
 
 use super::super::progress::Progress;
 use super::super::response::ApiError;
@@ -36,7 +36,7 @@ pub fn accept(
 
 /// Why a session ends.
 enum SessionEnd {
-    /// The client left, or cannot be reached.
+    /// The client disconnected or cannot be reached.
     Gone,
     /// The server stops.
     Stopping,
@@ -131,7 +131,7 @@ impl WebsocketSession {
         }
     }
 
-    /// Sends what waits, a message of each subscription in turn.
+    /// Sends the queued messages, one of each subscription in turn.
     async fn drain(&mut self) -> Result<(), SessionEnd> {
         let mut sent = 0;
         loop {
@@ -164,7 +164,7 @@ impl WebsocketSession {
     }
 
     async fn write(&mut self, message: ws::Message) -> Result<(), SessionEnd> {
-        // A client that takes nothing makes the socket fail.
+        // If the client does not read, the socket fails.
         self.socket.send(message).await.map_err(|_| SessionEnd::Gone)
     }
 

@@ -1,4 +1,5 @@
-//! Single requests: texts and codes as Prometheus 2.42 gave them to the same requests.
+//! Tests of single requests: texts and status codes as Prometheus 2.42 returns them for the same
+//! requests.
 
 use super::super::{ApiSettings, AppState, cors_origin, router};
 use super::fakes::server;
@@ -13,12 +14,12 @@ pub(super) struct Got {
     pub(super) status: StatusCode,
     headers: HeaderMap,
     pub(super) text: String,
-    /// Bytes on the wire.
+    /// The size of the body as sent, bytes.
     size: usize,
 }
 
 impl Got {
-    /// The error of the API, or "".
+    /// The `error` of the envelope, or "".
     pub(super) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap_or("").to_owned()
     }
@@ -274,7 +275,7 @@ async fn a_query_waits_for_its_turn_no_longer_than_its_timeout() {
     assert!(queued.as_f64().unwrap() > 0.03, "{queued}");
 }
 
-/// A query that does not come to look at its limits, as on a machine whose cores belong to others.
+/// The fake query never checks its limits, as on a machine whose CPUs are busy with other work.
 #[tokio::test]
 async fn the_client_is_told_at_the_deadline_and_the_turn_stays_taken() {
     let settings = ApiSettings { max_concurrency: 1, ..ApiSettings::default() };

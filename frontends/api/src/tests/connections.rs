@@ -1,5 +1,5 @@
-//! Clients that are slow, silent, half gone or too many, and requests that pages of other sites
-//! cause: over sockets, with timeouts that a test can wait for.
+//! Tests of clients that are slow, idle, half closed or too many, and of requests that pages of
+//! other sites cause; over sockets, with timeouts short enough for a test.
 
 use super::super::limits::{DISPLACE_AFTER, RESERVE_CONNECTIONS};
 use super::super::{ApiSettings, ServeOptions, Timeouts, acting_origin};
@@ -22,24 +22,24 @@ const LONG: Duration = Duration::from_secs(60);
 /// More than any of these tests needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Timeouts that do not end.
+/// Timeouts that no test reaches.
 const NEVER: Timeouts = Timeouts { headers: LONG, read: LONG, stall: LONG, drain: SHORT };
 
 async fn start(max_connections: usize, timeouts: Timeouts) -> Running {
     start_with(ServeOptions { timeouts, ..options(max_connections) }, ApiSettings::default()).await
 }
 
-/// A connection that has sent `text`.
+/// A connection on which `text` was sent.
 async fn sent(running: &Running, text: &str) -> TcpStream {
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     socket.write_all(text.as_bytes()).await.unwrap();
     socket
 }
 
-/// Everything until the server closes the connection.
+/// Reads until the server closes the connection.
 async fn rest(socket: &mut TcpStream) -> String {
     let mut all = Vec::new();
-    // An error is a connection that is reset: closed, too.
+    // An error means that the connection was reset, so it is closed too.
     let _ = timeout(PATIENCE, socket.read_to_end(&mut all)).await.expect("it is still open");
     String::from_utf8_lossy(&all).into_owned()
 }
@@ -75,7 +75,8 @@ async fn headers_must_be_complete_in_time() {
         assert!(began.elapsed() < LONG / 2, "{text:?}");
     }
     assert_eq!(closed(&running, "headers"), half.len() as f64);
-    // Dripped ones, too; and the keep-alive of a connection that had a request already.
+    // Headers that trickle in are overdue too, and so are those of a second request on a
+    // connection.
     let mut socket = sent(&running, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut reader = BufReader::new(&mut socket);
     let mut answer = [0; 12];
@@ -102,7 +103,7 @@ async fn headers_are_bounded() {
     let long = format!("X: {}\r\n", "a".repeat(1 << 20));
     for extra in [many, long] {
         let mut socket = TcpStream::connect(running.address).await.unwrap();
-        // The server may close it while it is written to.
+        // The server may close the connection during the write.
         let _ = socket.write_all(format!("GET /-/healthy HTTP/1.1\r\n{extra}\r\n").as_bytes()).await;
         let answer = rest(&mut socket).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
@@ -146,19 +147,19 @@ async fn silent_clients_keep_nobody_out() {
     for i in 0..100 {
         silent.push(sent(&running, if i % 2 == 0 { "" } else { "GET /api/v1/query?query=1 HTT" }).await);
     }
-    // The silent ones are old enough to give way.
+    // The idle connections are now old enough to be displaced.
     sleep(DISPLACE_AFTER).await;
     for _ in 0..5 {
         let mut reader = request(&running, "/api/v1/query?query=1").await;
         let head = timeout(PATIENCE, headers(&mut reader)).await.unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     }
-    // As many as there were neither slots nor a reserve for.
+    // As many as fitted neither into the slots nor into the reserve.
     let displaced = closed(&running, "displaced");
     assert!(displaced >= (100 - 20 - RESERVE_CONNECTIONS) as f64, "{displaced}");
 }
 
-/// Connections whose requests are at work.
+/// Connections whose requests are being answered.
 async fn busy(running: &Running, n: usize) -> Vec<BufReader<TcpStream>> {
     let mut busy = Vec::new();
     for _ in 0..n {
@@ -221,7 +222,7 @@ async fn narrow(running: &Running) -> TcpStream {
     socket.connect(running.address).await.unwrap()
 }
 
-/// Sends large snapshots until no subscription is left.
+/// Pushes large snapshots until no subscription is left.
 async fn flood(running: &Running) {
     let label = "x".repeat(10_000);
     let row = |i: usize| (Labels::from_pairs([("i", i.to_string()), ("ballast", label.clone())]), 1.0.into());
@@ -266,7 +267,8 @@ async fn a_stalled_reader_of_answers_is_closed() {
     let running = start(10, Timeouts { stall: SHORT, ..NEVER }).await;
     let mut socket = narrow(&running).await;
     let one = "GET /api/v1/query_range?query=up&start=0&end=10000&step=1 HTTP/1.1\r\nHost: x\r\n\r\n";
-    // The server reads the next request when it has written an answer: it need not take them all.
+    // The server reads the next request only after it has written an answer, so it may not read
+    // them all.
     let _ = timeout(SHORT / 3, socket.write_all(one.repeat(200).as_bytes())).await;
     until("it is closed", || closed(&running, "stalled") == 1.0).await;
     until("its slot is free", || open(&running) == 0.0).await;
@@ -324,7 +326,7 @@ async fn stopping_lets_an_answer_be_finished() {
     timeout(PATIENCE, running.server).await.unwrap().unwrap();
 }
 
-/// Snapshots that only wait: the client's task does not run in between.
+/// Pushes snapshots without a break, so that the client's task cannot run in between.
 fn push_unread(running: &Running, most: usize) {
     let rows: Vec<_> = (0..100).map(|i| (Labels::from_pairs([("i", i.to_string())]), 1.0.into())).collect();
     let pushed =
@@ -366,14 +368,14 @@ async fn subscriptions_are_refused_while_the_buffers_are_full() {
     assert_eq!(metric(&running, "perennial_subscriptions_refused_total"), 2.0);
 }
 
-/// What a page of another site can have a browser send.
+/// Headers that a page of another site can make a browser send.
 const FOREIGN: [&str; 3] = [
     "Origin: https://evil.example\r\n",
     "Origin: null\r\nSec-Fetch-Site: cross-site\r\n",
     "Sec-Fetch-Site: cross-site\r\n",
 ];
 
-/// Everything that changes something or streams.
+/// All requests that change something or stream.
 const ACTING: [&str; 10] = [
     "POST /-/quit",
     "PUT /-/reload",
@@ -417,7 +419,7 @@ async fn pages_of_other_sites_change_nothing_and_stream_nothing() {
     assert!(running.fakes.quit.load(SeqCst));
 }
 
-/// The code with which a websocket of a page of this origin is refused; `None`: it is open.
+/// The status with which a websocket of a page of this origin is rejected; `None`: it opens.
 async fn websocket_of(running: &Running, origin: &str) -> Option<u16> {
     let mut request = format!("ws://{}/api/v1/subscribe", running.address).into_client_request().unwrap();
     request.headers_mut().insert("origin", origin.parse().unwrap());

@@ -1,4 +1,4 @@
-//! Fakes for everything behind the API.
+//! Fakes of all services that the API uses.
 
 use super::super::json_model::*;
 use super::super::services::*;
@@ -29,16 +29,16 @@ use storage::store::{HeadStats, NewestSample, NewestValue, StoreError};
 use views::ViewRegistry;
 use views::saved::SavedQueries;
 
-/// The fakes that tests look into.
+/// The state of the fakes that tests read and set.
 #[derive(Default)]
 pub struct Fakes {
     pub ready: AtomicBool,
     pub ill: AtomicBool,
     pub quit: AtomicBool,
     pub cancelled: AtomicBool,
-    /// The query `stuck` ends.
+    /// Ends the query `stuck`.
     pub go_on: AtomicBool,
-    /// The log stands still.
+    /// The write-ahead log is stalled.
     pub stands_still: AtomicBool,
     pub views: FakeViews,
 }
@@ -48,7 +48,7 @@ fn text_error(at: u32, text: &str) -> QueryTextError {
     QueryTextError::new("a line", Span { start: at, end: at }, text.to_owned())
 }
 
-/// Understands the few words that the tests use.
+/// A fake language that parses the few expressions of the tests.
 struct Words;
 
 impl QueryLanguage for Words {
@@ -139,7 +139,8 @@ impl QueryEngine for Oracle {
                 }
                 Err(QueryError::Timeout("query timed out in expression evaluation".into()))
             }
-            // As on a machine whose cores belong to others: it does not come to look at its limits.
+            // As on a machine whose CPUs are busy with other work: the query never checks its
+            // limits.
             PlanOp::Instant(selector) if selector.matchers[0].value == "stuck" => {
                 while !self.0.go_on.load(SeqCst) {
                     std::thread::sleep(Duration::from_millis(5));
@@ -242,20 +243,20 @@ impl StoreReadiness for Shelf {
     }
 }
 
-/// Views that a test feeds by hand.
+/// Views whose events the tests push.
 #[derive(Default)]
 pub struct FakeViews {
     next: AtomicU64,
     pub installed: Mutex<Vec<String>>,
     taps: Mutex<HashMap<TapId, Box<dyn Sink>>>,
-    /// What there is to describe, by id.
+    /// The views to describe, by id.
     pub reports: Mutex<Vec<ViewReport>>,
-    /// Why nothing is described.
+    /// If set, describing fails with this error.
     pub silent: Mutex<Option<DescribeError>>,
 }
 
 impl FakeViews {
-    /// Pushes to all taps; how many took it.
+    /// Pushes to all taps; returns how many accepted the event.
     pub fn push(&self, event: &TapEvent) -> usize {
         let mut taps = self.taps.lock();
         taps.retain(|_, sink| sink.push(event.clone()));
@@ -453,7 +454,7 @@ impl RemoteWriteHandler for Rest {
     }
 }
 
-/// A ready server with these settings.
+/// A server that is ready, with these settings.
 pub fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     let fakes = Arc::new(Fakes::default());
     fakes.ready.store(true, SeqCst);

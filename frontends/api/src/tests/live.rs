@@ -1,4 +1,4 @@
-//! Subscriptions, cancellation and shutdown over real sockets.
+//! Tests of subscriptions, cancellation and shutdown over real sockets.
 
 use super::super::limits::CONFLATE_TICKS;
 use super::super::{ApiSettings, AppState, ServeOptions, StartupGate, Timeouts, router, serve};
@@ -25,7 +25,7 @@ pub(super) struct Running {
     pub(super) server: JoinHandle<()>,
 }
 
-/// Limits of a server for so many clients that are all in good order.
+/// The options of a server with this many connections and default timeouts.
 pub(super) fn options(max_connections: usize) -> ServeOptions {
     ServeOptions { max_connections, max_by_address: usize::MAX, timeouts: Timeouts::default() }
 }
@@ -67,7 +67,7 @@ pub(super) async fn request(running: &Running, path: &str) -> BufReader<TcpStrea
     BufReader::new(socket)
 }
 
-/// The next line that is neither empty, nor a chunk's length.
+/// The next line that is neither empty nor the length of a chunk.
 async fn line(reader: &mut BufReader<TcpStream>) -> String {
     loop {
         let mut line = String::new();
@@ -217,7 +217,7 @@ async fn a_lagging_client_is_told_and_gets_a_fresh_snapshot() {
     hear(&mut socket).await;
     let views = &running.fakes.views;
     views.push(&snapshot(1_000));
-    // Not one await between the pushes: the client's task cannot keep up.
+    // There is no await between the pushes, so the client's task cannot keep up.
     let taken = (0..).take_while(|i| views.push(&delta(2_000 + i, *i as f64)) == 1).count();
     assert!(taken >= CONFLATE_TICKS - 1, "{taken}");
     until("it taps anew", || views.taps() == 1).await;

@@ -1,7 +1,6 @@
-//! Tests of the API through its router, with fakes behind the traits: [`api`] by single requests, [`requests`] how requests are
-//! read, [`live`] over sockets,
-//! [`connections`] with clients that are slow, silent or many, [`views`] the
-//! pages of what stands.
+//! Tests of the API through its router, with fakes of the services: [`api`] sends single requests,
+//! [`requests`] tests how requests are parsed, [`live`] uses sockets, [`connections`] has clients
+//! that are slow, idle or many, and [`views`] tests the pages of views.
 
 mod api;
 mod connections;

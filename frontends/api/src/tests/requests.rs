@@ -1,5 +1,5 @@
-//! How requests are read: forms, paths, methods, times, pages of rules; codes and texts as
-//! Prometheus 3.14 gives them.
+//! Tests of request parsing: forms, paths, methods, times, pages of rules. Status codes and texts
+//! are those of Prometheus 3.14.
 
 use super::super::ApiSettings;
 use super::api::{Got, get, request};
@@ -164,7 +164,7 @@ async fn rules_come_in_pages() {
         let token = data.get("groupNextToken").map(|token| token.as_str().unwrap().to_owned());
         (rules.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect(), token)
     };
-    // By file and name; a group without rules is left out.
+    // Ordered by file and name; a group without rules is left out.
     assert_eq!(names("").await, (vec!["a:b".into(), "Foo".into(), "c:d".into()], None));
     assert_eq!(names("match[]=x-y").await, (vec!["c:d".into()], None));
     assert_eq!(names("match[]=x-y&match[]=nix").await, (vec!["c:d".into()], None));

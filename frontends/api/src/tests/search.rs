@@ -1,10 +1,11 @@
-//! Searches: parameters, batches, and what is refused, with Prometheus' texts.
+//! Tests of searches: parameters, batches and rejected requests, with Prometheus' texts.
 
 use super::super::ApiSettings;
 use super::api::request;
 use super::fakes::server;
 
-/// The fake shelf has three values of a label: its name, and the two ends of the time asked for.
+/// The fake catalog has three values of a label: its name, and the two ends of the requested time
+/// range.
 async fn lines(max: Option<usize>, path: &str) -> (u16, Vec<String>) {
     let settings = ApiSettings { search: max, ..ApiSettings::default() };
     let path = format!("/api/v1/search/{path}").replace("[]", "%5B%5D");

@@ -1,4 +1,4 @@
-//! `PUT` and `DELETE` of standing queries, their results, and who may change them.
+//! Tests of `PUT` and `DELETE` of saved queries, of their results, and of who may change them.
 
 use super::super::{ApiSettings, AppState};
 use super::api::{Got, request};
@@ -45,7 +45,7 @@ async fn queries_are_put_and_removed_by_name() {
     assert_eq!(*fakes.views.installed.lock(), ["a:b", "a:b"]);
     let id = state.sources.saved_queries.view("a:b").unwrap().unwrap();
     let (_, definition) = state.sources.saved_queries.definition(id).unwrap();
-    // The interval is the server's own where none is named.
+    // Without an interval in the request, the server's interval applies.
     assert_eq!(definition.recording.unwrap().interval, 60_000);
     assert_eq!(told(&delete(&state, &id.0.to_string()).await), (200, json!("removed")));
     assert_eq!(told(&delete(&state, "a:b").await), (404, json!("not_found")));
@@ -133,7 +133,7 @@ async fn a_result_is_that_of_the_view() {
         report("3", up.clone(), answer, Some(ViewFootprint::default())),
         report("4", up.clone(), failing, Some(ViewFootprint::default())),
         report("5", PlanOp::Number(BitFloat(3.0)), scalar, Some(ViewFootprint::default())),
-        // Asked while somebody listens: its latest answer may be an old one.
+        // Evaluated only while a subscriber listens: its latest answer may be old.
         report("scheduled-6", PlanOp::Number(BitFloat(7.0)), AnswerReport::default(), None),
     ];
     let data = async |path: &str| get(&state, path).await.json()["data"].clone();

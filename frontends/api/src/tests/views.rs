@@ -1,4 +1,4 @@
-//! `/api/v1/views`: pages, single views, and what is said when there is none.
+//! Tests of `/api/v1/views`: pages, single views, and the errors.
 
 use super::super::{ApiSettings, AppState};
 use super::api::{Got, request};
@@ -91,7 +91,7 @@ async fn a_view_shows_what_it_is_made_of() {
     assert_eq!(get(&state, "/api/v1/views").await.json(), json!({"status": "success", "data": data}));
     assert_eq!(get(&state, "/api/v1/views/3").await.json()["data"], first);
     assert_eq!(get(&state, "/api/v1/views/scheduled-1").await.json()["data"], second);
-    // It failed once, and works again; it was never evaluated.
+    // One that failed once and recovered, and one that was never evaluated.
     let mut healed = recorded();
     healed.answer.failure.as_mut().unwrap().lasts = false;
     healed.answer.changed = Some(1_795_248_001_000);
