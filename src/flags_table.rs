@@ -220,6 +220,7 @@ Flags are those of Prometheus 3, and a few of our own. Both `--flag=value` and `
 
 pub(super) const AFTER: &str = "\
 perennial test promql FILE... runs test files in Prometheus' language for PromQL instead of a server.
+perennial check views --url=URL compares the views of a running server with its history.
 perennial import prometheus DIRECTORY brings the history of a Prometheus into the data directory; openmetrics FILE... that of texts.
 perennial export --match=SELECTOR --format=parquet|csv|openmetrics writes samples of a data directory.
 Signals: SIGHUP loads the configuration again (all of it or nothing), SIGTERM ends the server in order.

@@ -9,6 +9,7 @@ pub mod alerts;
 mod allocator;
 mod auto_reload;
 mod check;
+mod check_views;
 mod cluster_config;
 pub mod config;
 pub mod control;
@@ -52,8 +53,13 @@ use tokio::sync::oneshot;
 type Command = fn(&[String]) -> ExitCode;
 
 /// The subcommands that do not start a server, by the first argument.
-const COMMANDS: [(&str, Command); 4] =
-    [("test", check::main), ("import", import::main), ("export", export::main), ("tsdb", import::tsdb)];
+const COMMANDS: [(&str, Command); 5] = [
+    ("test", check::main),
+    ("check", check_views::main),
+    ("import", import::main),
+    ("export", export::main),
+    ("tsdb", import::tsdb),
+];
 
 /// The exit code for an invalid configuration or flag.
 const UNUSABLE: u8 = 2;

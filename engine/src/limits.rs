@@ -1,5 +1,7 @@
 //! Limits of the engine: number, unit, reason.
 
+/// Series per row, leaf and shard of which the check of a view says why they were last evaluated.
+pub const CHECKED_SERIES: usize = 3;
 /// Largest depth of a plan: bounds the recursion over it.
 pub const PLAN_DEPTH: usize = 1_000;
 /// Default for the samples that one query may hold in memory (Prometheus' `--query.max-samples`).

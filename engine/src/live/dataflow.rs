@@ -225,7 +225,12 @@ fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceive
             Control::Remove(id) => host.remove(id),
             Control::Renew(selector, cohort) => host.renew(Some(&selector), cohort),
             Control::RenewAll(cohort) => host.renew(None, cohort),
-            Control::Describe(question) => ticks.questions.push(question),
+            Control::Describe(question) => {
+                if question.check.is_some() && !current.prepares {
+                    host.evaluate_for_check(question.from);
+                }
+                ticks.questions.push(question);
+            }
             Control::Tap(..) | Control::Untap(_) | Control::Tick(_) | Control::Prepare(_) => {}
         }
     }
@@ -325,7 +330,12 @@ fn gather_round(
                 Control::RenewAll(cohort) => host.renew(None, cohort),
                 Control::Tap(view, tap) => host.tap(view, tap),
                 Control::Untap(tap) => host.untap(tap),
-                Control::Describe(question) => ticks.questions.push(question),
+                Control::Describe(question) => {
+                    if question.check.is_some() && !current.prepares {
+                        host.evaluate_for_check(question.from);
+                    }
+                    ticks.questions.push(question);
+                }
                 Control::Tick(_) | Control::Prepare(_) => {}
             }
         }

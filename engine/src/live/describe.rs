@@ -6,6 +6,7 @@
 //! parts are made in [`super::local`] and [`super::gather`]; [`EvaluationHistory`] is what a view
 //! remembers of its own evaluations.
 
+use super::check::{CheckReport, CheckRequest, LastEvaluation};
 use super::cost::EvaluationCost;
 use super::{LabelledSample, ViewId, ViewSpec};
 use crate::annotations::Annotation;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use storage::model::TimeMs;
 
 /// Asks for `limit` views from `from` on, in the order of their ids.
-#[derive(Copy, Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DescribeRequest {
     /// Number of the request; answers to earlier ones are ignored.
     pub id: u64,
@@ -27,6 +28,8 @@ pub struct DescribeRequest {
     pub limit: usize,
     /// Whether to include the rows of their answers.
     pub rows: bool,
+    /// The first view is checked: it is evaluated in the tick, and its report has a [`CheckReport`].
+    pub check: Option<CheckRequest>,
 }
 
 /// A description of views as of one tick.
@@ -71,6 +74,8 @@ pub struct AnswerReport {
     pub failure: Option<EvaluationFailure>,
     /// The answer as of `frontier`, if it was requested and still exists.
     pub content: Option<AnswerContent>,
+    /// What was asked for to check the view.
+    pub check: Option<CheckReport>,
 }
 
 /// The rows of an answer.
@@ -112,6 +117,28 @@ pub struct ViewFootprint {
     pub rows_touched: usize,
     /// The rings it reads.
     pub rings: Vec<RingReport>,
+    /// Its leaves, if it was asked for alone.
+    pub leaves: Vec<LeafReport>,
+    /// Its steps as a tree, if it was asked for alone.
+    pub physical_plan: String,
+}
+
+/// A leaf of a view, in all shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeafReport {
+    /// What it computes, as `explain` prints it.
+    pub step: String,
+    /// How its windows are maintained.
+    pub maintenance: &'static str,
+    /// When it must be evaluated again, although no sample comes: after this time. `None`: never.
+    pub next_due: Option<TimeMs>,
+}
+
+impl LeafReport {
+    /// The same leaf in other shards falls due then.
+    fn add_due(&mut self, other: Option<TimeMs>) {
+        self.next_due = self.next_due.into_iter().chain(other).min();
+    }
 }
 
 /// A number of steps.
@@ -195,6 +222,12 @@ pub struct LocalViewReport {
     pub state: ByteCount,
     /// Numbers of its rings, which are the same in all workers.
     pub rings: Vec<usize>,
+    /// Its leaves by their step, as far as these shards know.
+    pub leaves: BTreeMap<usize, LeafReport>,
+    /// See [`CheckReport::raced`].
+    pub raced: bool,
+    /// See [`CheckReport::evaluations`].
+    pub evaluations: Vec<LastEvaluation>,
 }
 
 /// The part of the views that one worker owns.
@@ -226,6 +259,12 @@ impl Description {
                         known.state.total += local.state.total;
                         known.state.shared += local.state.shared;
                         known.rings = local.rings;
+                        for (step, leaf) in local.leaves {
+                            let due = leaf.next_due;
+                            known.leaves.entry(step).or_insert(leaf).add_due(due);
+                        }
+                        known.raced |= local.raced;
+                        known.evaluations.extend(local.evaluations);
                     }
                     part.rings.into_iter().for_each(|(number, ring)| add_ring(&mut rings, number, ring));
                 }
@@ -236,7 +275,12 @@ impl Description {
             let (Some(work), Some(local)) = (&mut view.work, touched.remove(&view.id)) else {
                 continue;
             };
+            if let Some(check) = &mut view.answer.check {
+                check.raced |= local.raced;
+                check.evaluations = local.evaluations;
+            }
             work.rows_touched = local.rows;
+            work.leaves = local.leaves.into_values().collect();
             work.state.add(local.state.total - local.state.shared, false);
             work.state.add(local.state.shared, true);
             work.rings = local.rings.iter().filter_map(|number| rings.get(number).cloned()).collect();
@@ -294,7 +338,12 @@ impl EvaluationHistory {
         let changed = self.changed;
         let frontier = self.frontier;
         let failure = self.failure.clone();
-        AnswerReport { taps, rows, changed, frontier, failure, content: None }
+        AnswerReport { taps, rows, changed, frontier, failure, content: None, check: None }
+    }
+
+    /// The error of the latest evaluation, if it failed.
+    pub fn lasting_failure(&self) -> Option<String> {
+        self.failure.as_ref().filter(|failure| failure.lasts).map(|failure| failure.error.clone())
     }
 
     /// Whether rows of this version are the latest answer. A shared step may have been evaluated

@@ -63,6 +63,8 @@ pub struct GatherExecutor {
     meter: StepTimer,
     /// When accumulated rows were last counted.
     swept: TimeMs,
+    /// The view that this tick evaluates for a check.
+    checked: Option<ViewId>,
     /// Time of the latest tick.
     now: TimeMs,
     failures: Arc<Counter>,
@@ -117,6 +119,7 @@ impl GatherExecutor {
             meter: StepTimer::new(ledger.clone()),
             ledger,
             swept: 0,
+            checked: None,
             now: TimeMs::MIN,
             failures,
             evaluations,
@@ -305,7 +308,8 @@ impl GatherExecutor {
     /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.settle();
-        self.views.last_round(t)
+        let checked = self.checked_view().map_or(0, |view| view.level);
+        self.views.last_round(t).max(checked)
     }
 
     /// Evaluates what is due in a round. Returns the recorded samples.
@@ -318,6 +322,9 @@ impl GatherExecutor {
         for batch in self.views.due(t, round) {
             steps.extend(&batch.gather);
             views += batch.own;
+        }
+        if let Some(view) = self.checked_view().filter(|view| view.level == round) {
+            steps.extend(&view.gather.iter().copied().collect());
         }
         // Views whose answer cannot have changed count as evaluated, too.
         self.evaluations.add(views as u64);

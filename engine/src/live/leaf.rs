@@ -17,6 +17,7 @@ pub mod shared_sorted;
 mod tests;
 mod values;
 
+use super::check::EvaluationCause;
 use super::circular_matrix::reserve_slack;
 use super::leaf_annotations::LeafAnnotations;
 use super::ring::{RingBlock, SampleRing};
@@ -76,6 +77,8 @@ pub struct LiveLeaf {
     /// The time of the latest evaluation since the ring was last filled from the store;
     /// `TimeMs::MIN`: none since.
     reached: TimeMs,
+    /// Why blocks are evaluated that this leaf has not evaluated yet.
+    first_cause: EvaluationCause,
     said: LeafAnnotations,
     twins: DuplicateLabels,
     /// The validity that was computed last for `rate` in this block. Most columns of a block have
@@ -97,10 +100,19 @@ struct BlockValidity {
     holds: TimeMs,
     /// The time of the earliest timer that is set for the block.
     alarm: TimeMs,
+    /// The latest evaluation of any of its columns; `TimeMs::MIN`: there was none.
+    evaluated: TimeMs,
+    /// Why that was.
+    cause: EvaluationCause,
 }
 
 impl BlockValidity {
-    const NEW: BlockValidity = BlockValidity { holds: TimeMs::MIN, alarm: TimeMs::MAX };
+    const NEW: BlockValidity = BlockValidity {
+        holds: TimeMs::MIN,
+        alarm: TimeMs::MAX,
+        evaluated: TimeMs::MIN,
+        cause: EvaluationCause::Load,
+    };
 }
 
 /// A column whose answer holds only until `holds`.
@@ -168,6 +180,7 @@ impl LiveLeaf {
             asked: false,
             looked: (TimeMs::MIN, 0),
             reached: TimeMs::MIN,
+            first_cause: EvaluationCause::Load,
             said: LeafAnnotations::default(),
             twins: DuplicateLabels::default(),
             standing: None,
@@ -184,6 +197,7 @@ impl LiveLeaf {
     /// Forgets all state: the ring was filled again from the store.
     pub fn reset(&mut self) {
         self.reached = TimeMs::MIN;
+        self.first_cause = EvaluationCause::Load;
         self.irregular.clear();
         self.panes.clear();
         self.trends.clear();
@@ -201,6 +215,10 @@ impl LiveLeaf {
 
     /// Marks a block for evaluation: it has new samples.
     pub fn disturb(&mut self, block: u32) {
+        #[cfg(debug_assertions)]
+        if super::fault::ignores_samples() {
+            return;
+        }
         // A block that the leaf does not know yet is evaluated next time anyway.
         let Some(seen) = self.blocks.get_mut(block as usize) else { return };
         if std::mem::replace(&mut seen.holds, TimeMs::MIN) != TimeMs::MIN {
@@ -310,6 +328,7 @@ impl LiveLeaf {
         let mut dirty = std::mem::take(&mut self.dirty);
         for number in dirty.drain(..) {
             let block = &ring.blocks[number as usize];
+            self.note_cause(number, t);
             rows += if self.blocks[number as usize].holds < t {
                 self.block(number, block, t, ring, out, &mut touched)
             } else {
@@ -323,7 +342,37 @@ impl LiveLeaf {
         let before = if self.looked.0 == t { self.looked.1 } else { 0 };
         self.looked = (t, before + rows);
         self.reached = t;
+        self.first_cause = EvaluationCause::Sample;
         rows
+    }
+
+    /// Notes that a block is evaluated at `t`, and why.
+    fn note_cause(&mut self, block: u32, t: TimeMs) {
+        let seen = &mut self.blocks[block as usize];
+        seen.cause = if seen.evaluated == TimeMs::MIN {
+            self.first_cause
+        } else if seen.holds == TimeMs::MIN {
+            EvaluationCause::Sample
+        } else {
+            EvaluationCause::Timer
+        };
+        seen.evaluated = t;
+    }
+
+    /// When the earliest of its alarms rings: after this time. `None`: none is set.
+    pub fn next_due(&self) -> Option<TimeMs> {
+        self.blocks.iter().map(|block| block.alarm).filter(|alarm| *alarm < TimeMs::MAX).min()
+    }
+
+    /// The rows of the ring that were evaluated, when, and why.
+    pub fn evaluations<'a>(
+        &'a self,
+        ring: &'a SampleRing,
+    ) -> impl Iterator<Item = (usize, TimeMs, EvaluationCause)> + 'a {
+        let seen = ring.blocks.iter().zip(&self.blocks).filter(|(_, seen)| seen.evaluated > TimeMs::MIN);
+        seen.flat_map(|(block, seen)| {
+            block.columns.iter().map(|column| (column.row as usize, seen.evaluated, seen.cause))
+        })
     }
 
     /// Sets the parameters. If they differ from the previous ones, all blocks must be evaluated
@@ -335,6 +384,9 @@ impl LiveLeaf {
             let check = self.function().and_then(|function| function.check);
             self.refused = check.and_then(|check| check(&params).err());
             self.params = params;
+            if !same && self.reached > TimeMs::MIN {
+                self.first_cause = EvaluationCause::Parameter;
+            }
             self.forget_answers();
         }
     }

@@ -4,6 +4,7 @@
 //! It receives samples and control messages, and each round returns what changed in its ports. It
 //! does not depend on timely ([`super::dataflow`] drives it) or on a clock: ticks bring their time.
 
+mod check;
 mod describe;
 mod eval;
 mod history_load;
@@ -64,6 +65,8 @@ pub struct LocalExecutor {
     /// Causes a tick soon.
     wake: Arc<dyn Fn() + Send + Sync>,
     store_reads: Arc<PastReads>,
+    /// The view that this tick evaluates for a check.
+    checked: Option<ViewId>,
     /// Rings were dropped in this tick.
     dropped: bool,
     /// When ended series were last counted.
@@ -102,6 +105,7 @@ impl LocalExecutor {
             spiller,
             failed: BTreeSet::new(),
             begun: StepSet::default(),
+            checked: None,
             dropped: false,
             opening: 0,
             swept: 0,
@@ -283,7 +287,11 @@ impl LocalExecutor {
             return Vec::new();
         }
         self.swept = t;
-        self.shards.iter_mut().for_each(|shard| shard.forget_silent(t));
+        for shard in &mut self.shards {
+            shard.forget_silent(t);
+            // A check that is under way is done again; one that is over needs none.
+            shard.watch = None;
+        }
         let piled_up = |ring: usize| {
             let rings = self.shards.iter().filter_map(|shard| shard.rings.get(ring)?.as_ref());
             rings.into_iter().any(|ring| ring.is_garbage(t))
@@ -310,13 +318,17 @@ impl LocalExecutor {
     /// Number of the last round of the tick at `t`.
     pub fn last_round(&mut self, t: TimeMs) -> u64 {
         self.views.settle();
-        self.views.last_round(t)
+        let checked = self.checked_view().map_or(0, |view| view.level);
+        self.views.last_round(t).max(checked)
     }
 
     /// Evaluates what is due in a round. Returns what changed, by port, shard and owner.
     pub fn round(&mut self, t: TimeMs, round: u64) -> Vec<PortDelta> {
         let mut due = StepSet::default();
         self.views.due(t, round).for_each(|batch| due.extend(&batch.local));
+        if let Some(view) = self.checked_view().filter(|view| view.level == round) {
+            due.extend(&view.local.iter().copied().collect());
+        }
         self.meter.begin(t, self.views.local.len());
         let mut deltas = Vec::new();
         if round == 0 {

@@ -9,6 +9,7 @@
 //! handle for the rest of the process, [`describe`] reports what views consist of, [`cost`] what
 //! they cost.
 
+pub mod check;
 mod circular_matrix;
 pub mod column_extras;
 mod control_queue;
@@ -16,6 +17,9 @@ pub mod cost;
 pub mod dataflow;
 pub mod describe;
 mod error;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fault;
 pub mod gather;
 pub mod leaf;
 mod leaf_annotations;

@@ -10,6 +10,7 @@ mod here;
 mod remote_signal;
 mod workers;
 
+use super::check::CheckRequest;
 use super::control_queue::ControlQueue;
 use super::cost::{CostLedger, EvaluationCost};
 use super::describe::{DescribeError, DescribeExchange, DescribeRequest, Description, ViewReport};
@@ -328,7 +329,7 @@ impl LiveRuntime {
         if self.0.standing.load(SeqCst) == 0 {
             return Ok(Description::default());
         }
-        self.ask(DescribeRequest { id: 0, from, limit, rows: false }, patience)
+        self.ask(DescribeRequest { id: 0, from, limit, rows: false, check: None }, patience)
     }
 
     /// Describes one view, with its rows; `None` if it does not exist. Blocks like
@@ -337,8 +338,28 @@ impl LiveRuntime {
         if self.0.standing.load(SeqCst) == 0 {
             return Ok(None);
         }
-        let found = self.ask(DescribeRequest { id: 0, from: view, limit: 1, rows: true }, patience)?;
-        Ok(found.views.into_iter().find(|report| report.id == view))
+        let question = DescribeRequest { id: 0, from: view, limit: 1, rows: true, check: None };
+        Ok(self.ask(question, patience)?.views.into_iter().find(|report| report.id == view))
+    }
+
+    /// As [`LiveRuntime::read`], with what a check wants: the view is evaluated in the tick. In a
+    /// cluster the shards of other processes do not say whether samples came meanwhile, so every
+    /// check there counts as raced.
+    pub fn read_for_check(
+        &self,
+        view: ViewId,
+        check: CheckRequest,
+        patience: Duration,
+    ) -> Result<Option<ViewReport>, DescribeError> {
+        if self.0.standing.load(SeqCst) == 0 {
+            return Ok(None);
+        }
+        let question = DescribeRequest { id: 0, from: view, limit: 1, rows: false, check: Some(check) };
+        let mut found = self.ask(question, patience)?.views.into_iter().find(|report| report.id == view);
+        if let Some(check) = found.as_mut().and_then(|report| report.answer.check.as_mut()) {
+            check.raced |= self.0.process.1 > 1;
+        }
+        Ok(found)
     }
 
     fn ask(&self, question: DescribeRequest, patience: Duration) -> Result<Description, DescribeError> {

@@ -21,6 +21,7 @@ use super::{ViewId, ViewKind, ViewSpec};
 use crate::annotations::StepOrigin;
 use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
+use crate::plan::explain_physical::explain_physical;
 use crate::plan::physical::{LowerError, PhysicalPlan, Step, StepId, StepOp, StoreQueries};
 use schedule::ViewSchedule;
 use serde::{Deserialize, Serialize};
@@ -152,6 +153,11 @@ impl InstalledView {
     /// Where in the query its gather steps come from.
     pub fn gather_origins(&self) -> &[StepOrigin] {
         &self.cut.steps.gather_origins
+    }
+
+    /// Its steps as a tree.
+    pub fn explain(&self) -> String {
+        explain_physical(&self.cut.steps)
     }
 
     /// A request to install the same view again.
@@ -380,6 +386,11 @@ impl ViewTable {
         let latest = self.all.iter().map(|(id, view)| (*id, self.next.get(id).unwrap_or(view)));
         let reads = |view: &InstalledView| view.local.iter().any(|step| retired.contains(*step));
         latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.wanted())).collect()
+    }
+
+    /// Whether other steps are coming for a view that stands.
+    pub fn is_replaced(&self, id: ViewId) -> bool {
+        self.next.contains_key(&id)
     }
 
     /// Up to `limit` views in the order of their ids, from `from` on.

@@ -1,5 +1,7 @@
 //! Prints a plan: one line per node, operands indented below it. Subscriptions return it as `plan`.
 
+use super::explain_physical::leaf_words;
+use super::leaf::{Leaf, SampleSource};
 use super::{AtTime, BitFloat, Plan, PlanNode, PlanOp, Selector};
 use std::fmt::Write;
 use storage::model::time::format_duration;
@@ -59,7 +61,15 @@ fn selected(selector: &Selector) -> String {
     format!("{{{}}}{extension}{}", matchers.join(", "), shifted(selector.offset, selector.at))
 }
 
-fn shifted(offset: i64, at: Option<AtTime>) -> String {
+/// A leaf in one line: its window, its selector.
+pub fn leaf_title(source: &SampleSource, leaf: &Leaf) -> String {
+    let matchers: Vec<String> = source.matchers.iter().map(ToString::to_string).collect();
+    let extension = source.extension.map(|e| format!(" {}", e.as_str())).unwrap_or_default();
+    let at = shifted(source.offset, source.at);
+    format!("{} of {{{}}}{extension}{at}", leaf_words(leaf), matchers.join(", "))
+}
+
+pub(super) fn shifted(offset: i64, at: Option<AtTime>) -> String {
     let at = match at {
         Some(AtTime::Time(t)) => format!(" at {}", t as f64 / 1000.0),
         Some(AtTime::Start) => " at start()".to_owned(),

@@ -7,6 +7,7 @@
 
 pub mod details;
 pub mod explain;
+pub mod explain_physical;
 mod leaf;
 mod lowering;
 mod origin;

@@ -5,7 +5,7 @@ use super::query::{self, expressions};
 use super::response::ApiResult;
 use super::{
     admin, federate, index_page, lifecycle, limits, remote_write, rules, saved_queries, search, series,
-    status, subscribe, targets, views,
+    status, subscribe, targets, view_check, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -173,6 +173,12 @@ pub static ENDPOINTS: &[Endpoint] = &[
         GET,
         call!(saved_queries::result),
         "The answer of a plan that stands",
+    ),
+    endpoint(
+        "/api/v1/views/{id}/check",
+        GET,
+        call!(view_check::check),
+        "Whether the answer of a view is the one that a query over history gives",
     ),
     open("/api/v1/series", GET_POST, call!(series::series), "Label sets of the series that match"),
     open("/api/v1/labels", GET_POST, call!(series::label_names), "Label names"),

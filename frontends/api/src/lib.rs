@@ -40,6 +40,7 @@ mod startup_gate;
 mod status;
 pub mod subscribe;
 mod targets;
+mod view_check;
 mod views;
 
 #[cfg(test)]
@@ -186,6 +187,8 @@ pub struct AppStateInner {
     /// Held while the views are described, by one request at a time: a request that waits here
     /// occupies no thread.
     describe_lock: Arc<tokio::sync::Mutex<()>>,
+    /// The turn to check a view.
+    check_lock: Arc<tokio::sync::Mutex<()>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -212,6 +215,7 @@ impl AppState {
             views: SharedViews::new(sources.views.clone(), settings.execution),
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
+            check_lock: Arc::default(),
             stopping: watch::Sender::new(false),
             settings,
             sources,

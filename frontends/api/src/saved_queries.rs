@@ -167,7 +167,19 @@ async fn from_history(
     t: Option<TimeMs>,
 ) -> Result<QueryAnswer, ApiError> {
     let settings = &state.settings;
-    let options = QueryOptions {
+    let options = query_options(state);
+    let answers = state.sources.answers.clone();
+    let t = t.unwrap_or(state.sources.clock.now());
+    let _cancel = query::CancelOnDrop(options.cancel.clone());
+    let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
+    Ok(off_runtime(settings.execution, move || answers.instant(&report.spec.plan, t - shift, &options))
+        .await??)
+}
+
+/// Limits and settings of a query that a view is the reason of.
+pub fn query_options(state: &AppState) -> QueryOptions {
+    let settings = &state.settings;
+    QueryOptions {
         lookback: settings.lookback,
         max_samples: settings.max_samples,
         max_bytes: settings.max_bytes,
@@ -175,13 +187,7 @@ async fn from_history(
         dialect: settings.dialect,
         default_step: state.sources.admin.evaluation_interval().unwrap_or(settings.default_step),
         ..QueryOptions::default()
-    };
-    let answers = state.sources.answers.clone();
-    let t = t.unwrap_or(state.sources.clock.now());
-    let _cancel = query::CancelOnDrop(options.cancel.clone());
-    let shift = if let ViewKind::Recorded { query_offset, .. } = report.spec.kind { query_offset } else { 0 };
-    Ok(off_runtime(settings.execution, move || answers.instant(&report.spec.plan, t - shift, &options))
-        .await??)
+    }
 }
 
 /// The view with this id, or of the saved query with this name.
@@ -229,7 +235,7 @@ fn refused(refusal: SavedQueryError) -> ApiError {
     ApiError::new(kind, refusal.to_string())
 }
 
-async fn off_runtime<T: Send + 'static>(
+pub async fn off_runtime<T: Send + 'static>(
     execution: Execution,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {

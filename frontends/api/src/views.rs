@@ -11,7 +11,7 @@ use super::response::{ApiError, ApiResult, ErrorType, success};
 use super::{AppState, saved_queries};
 use axum::http::Method;
 use engine::live::describe::{
-    AnswerReport, DescribeError, Description, RingReport, StepCount, ViewFootprint, ViewReport,
+    AnswerReport, DescribeError, Description, LeafReport, RingReport, StepCount, ViewFootprint, ViewReport,
 };
 use engine::live::{ViewId, ViewKind};
 use engine::query::SubqueryCacheReport;
@@ -46,6 +46,9 @@ struct ViewJson {
     recorded: Option<RecordedViewJson>,
     standing: bool,
     plan: String,
+    /// The steps of both stages, of a live view that was asked for alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    physical_plan: Option<String>,
     /// The text of a saved query; rules and subscriptions have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<String>,
@@ -114,6 +117,20 @@ struct LiveViewJson {
     #[serde(serialize_with = "seconds")]
     evaluation_seconds: f64,
     rings: Vec<RingJson>,
+    /// Only if the view was asked for alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leaves: Vec<LeafJson>,
+}
+
+/// A selector or window: how it is kept current.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeafJson {
+    step: String,
+    maintenance: &'static str,
+    /// After this time it is evaluated again, although no sample comes.
+    #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
+    next_due: Option<TimeMs>,
 }
 
 /// The size of the cache of subquery results.
@@ -221,7 +238,8 @@ pub async fn describe_in_turn<T: Send + 'static>(
     found.map_err(error_of)
 }
 
-fn error_of(e: DescribeError) -> ApiError {
+/// A description that did not come, as the API answers it.
+pub fn error_of(e: DescribeError) -> ApiError {
     let kind = match e {
         DescribeError::Late(_) => ErrorType::Timeout,
         DescribeError::Stopped => ErrorType::Unavailable,
@@ -230,7 +248,7 @@ fn error_of(e: DescribeError) -> ApiError {
 }
 
 fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson {
-    let AnswerReport { taps, rows, changed, frontier, failure, content: _ } = view.answer;
+    let AnswerReport { taps, rows, changed, frontier, failure, content: _, check: _ } = view.answer;
     let health = match &failure {
         Some(failure) if failure.lasts => HealthJson::Bad,
         _ if changed.is_some() => HealthJson::Good,
@@ -238,6 +256,8 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson 
     };
     let (last_error, last_error_time) = failure.map_or_else(Default::default, |f| (f.error, Some(f.t)));
     let recorded = recorded(view.spec.kind);
+    let plan = view.work.as_ref().map(|work| work.physical_plan.clone());
+    let physical_plan = plan.filter(|plan| !plan.is_empty());
     let backfill = state.sources.views.past(view.id).map(backfill);
     ViewJson {
         id: format_view_id(view.id),
@@ -246,6 +266,7 @@ fn shown(state: &AppState, query: Option<String>, view: ViewReport) -> ViewJson 
         recorded,
         standing: view.work.is_some(),
         plan: state.sources.language.explain(&view.spec.plan),
+        physical_plan,
         query,
         taps,
         rows,
@@ -296,6 +317,11 @@ fn live_view(work: ViewFootprint) -> LiveViewJson {
         bytes: ring.bytes,
         readers: ring.readers,
     };
+    let leaf = |leaf: LeafReport| LeafJson {
+        step: leaf.step,
+        maintenance: leaf.maintenance,
+        next_due: leaf.next_due,
+    };
     let spent = work.spent.unwrap_or_default();
     LiveViewJson {
         level: work.level,
@@ -307,5 +333,6 @@ fn live_view(work: ViewFootprint) -> LiveViewJson {
         cpu_seconds: spent.total,
         evaluation_seconds: spent.latest,
         rings: work.rings.into_iter().map(ring).collect(),
+        leaves: work.leaves.into_iter().map(leaf).collect(),
     }
 }

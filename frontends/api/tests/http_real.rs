@@ -309,3 +309,25 @@ async fn a_query_stops_when_its_client_goes_away() {
     server.abort();
     live.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_checked_and_shows_its_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, store, live) = start(dir.path());
+    append(&store, "a", 1.0);
+    append(&store, "b", 2.0);
+    let mut stream = get(&state, "/api/v1/subscribe?query=sum(x)&format=ndjson").await.into_data_stream();
+    while !std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap().contains("snapshot") {}
+    let view = json(&state, "/api/v1/views").await["data"]["views"][0].clone();
+    assert_eq!((view.get("physicalPlan"), view.get("leaves")), (None, None));
+    let path = format!("/api/v1/views/{}", view["id"].as_str().unwrap());
+    let view = json(&state, &path).await["data"].clone();
+    let physical = "merge sum\n  from each shard\n    partial sum by ()\n      newest value of {__name__=\"x\"}: the newest sample decides";
+    assert_eq!(view["physicalPlan"], physical);
+    assert_eq!(view["leaves"][0]["step"], "newest value of {__name__=\"x\"}");
+    assert!(view["leaves"][0]["nextDue"].is_string());
+
+    let check = json(&state, &format!("{path}/check")).await["data"].clone();
+    assert_eq!((&check["result"], &check["differentRows"]), (&"same".into(), &0.into()), "{check}");
+    live.stop();
+}

@@ -1,6 +1,9 @@
 //! A plan as people see it.
 
+use engine::plan::Dialect;
 use engine::plan::explain::explain;
+use engine::plan::explain_physical::explain_physical;
+use engine::plan::physical::{PhysicalPlan, StoreQueries};
 
 #[test]
 fn a_tree_with_its_selectors() {
@@ -16,4 +19,24 @@ binary > bool
       select {__name__=\"up\"} at 3
   number 2";
     assert_eq!(explain(&plan), expected);
+}
+
+#[test]
+fn steps_of_both_stages() {
+    let text =
+        r#"sum by (job) (rate(x{a=~"b.*"}[5m] offset 1m)) / on (job) quantile_over_time(0.9, y[1h]) > 2"#;
+    let plan = promql::compile(text, &promql::PromqlOptions::default()).unwrap();
+    let physical = PhysicalPlan::of(&plan, 0, Dialect::default(), StoreQueries::Refused).unwrap();
+    let expected = "\
+vector with scalar >
+  match / on (job)
+    merge sum
+      from each shard
+        partial sum by (job)
+          rate over 5m of {__name__=\"x\", a=~\"b.*\"} offset 1m: from the ends of the window
+    from each shard
+      quantile_over_time over 1h of {__name__=\"y\"}: values are kept in order
+        number 0.9
+  number 2";
+    assert_eq!(explain_physical(&physical), expected);
 }

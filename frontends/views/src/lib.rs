@@ -7,6 +7,7 @@
 //! (backfill), and again after late samples arrived (correction).
 
 pub mod alert_series;
+pub mod check;
 pub mod limits;
 pub mod recording;
 mod registry;

@@ -19,6 +19,12 @@ pub const ASK_STATES_PATIENCE: i64 = 2_000;
 /// How long a description of views waits for its turn, and again for the tick that answers: some
 /// ticks of an overloaded server.
 pub const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that the check of a view may take: some ticks, and a query for each.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a check compares at most while samples come between its tick and its query.
+pub const CHECK_ATTEMPTS: usize = 10;
+/// Rows that a check shows of those that differ: the first tell what is wrong.
+pub const CHECK_ROWS: usize = 20;
 /// Saved queries: each costs work at every tick, and all of them are in one file.
 pub const STANDING_QUERIES: usize = 1_000;
 /// Longest name of a saved query, in bytes: it is part of a path.

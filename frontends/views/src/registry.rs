@@ -4,6 +4,7 @@
 
 use crate::limits::DESCRIBE_TIMEOUT;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule};
+use engine::live::check::CheckRequest;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{LiveRuntime, Sink, TapId, ViewError, ViewId, ViewKind, ViewSpec, check};
@@ -84,6 +85,12 @@ pub trait ViewRegistry: Send + Sync {
         let found = self.describe(view, 1)?.views.into_iter();
         Ok(found.filter(|report| report.id == view).last())
     }
+    /// As [`ViewRegistry::read`]; a live view is evaluated in the tick, and its answer has what a
+    /// check of it wants.
+    fn read_for_check(&self, view: ViewId, check: CheckRequest) -> Result<Option<ViewReport>, DescribeError> {
+        drop(check);
+        self.read(view)
+    }
     /// The cost and number of the evaluations of a view; `None`: not known.
     fn cost(&self, view: ViewId) -> Option<EvaluationCost> {
         let _ = view;
@@ -124,6 +131,9 @@ impl ViewRegistry for LiveRuntime {
     }
     fn read(&self, view: ViewId) -> Result<Option<ViewReport>, DescribeError> {
         LiveRuntime::read(self, view, DESCRIBE_TIMEOUT)
+    }
+    fn read_for_check(&self, view: ViewId, check: CheckRequest) -> Result<Option<ViewReport>, DescribeError> {
+        LiveRuntime::read_for_check(self, view, check, DESCRIBE_TIMEOUT)
     }
     fn cost(&self, view: ViewId) -> Option<EvaluationCost> {
         LiveRuntime::spent(self, view)

@@ -161,6 +161,7 @@ fn answers_failures_and_changes_are_told() {
             frontier: Some(START),
             failure: None,
             content: None,
+            check: None,
         };
         assert_eq!([&first[0], &first[1], &first[3]], [&fine(1, 8), &fine(0, 8), &fine(0, 1)]);
         let error = "exceeded limit of 1 with 8 series".to_owned();

@@ -1,10 +1,11 @@
 //! The gather executor's part of a description: the answers and the steps of the views it owns.
 
-use super::super::ViewSpec;
+use super::super::check::CheckReport;
 use super::super::describe::{
     AnswerContent, AnswerReport, ByteCount, DescribeRequest, GatherReport, ViewFootprint, ViewReport,
 };
 use super::super::views::{EvaluationTimes, InstalledView};
+use super::super::{ViewId, ViewSpec};
 use super::{GatherExecutor, ViewState, annotations};
 use crate::plan::physical::StepOp;
 use crate::query::SubqueryCacheReport;
@@ -12,16 +13,52 @@ use storage::model::TimeMs;
 
 impl GatherExecutor {
     /// Describes the views of this worker, as of the tick at `t`.
-    pub fn describe(&self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
+    pub fn describe(&mut self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
+        let mut report = self.report(question, t);
+        let checked = self.checked.take();
+        if question.check.is_some() && checked == Some(question.from) {
+            for view in &mut report.views {
+                view.answer.check = self.check(view.id);
+            }
+        }
+        report
+    }
+
+    /// The tick that has begun evaluates all steps of this view.
+    pub fn evaluate_for_check(&mut self, view: ViewId) {
+        self.checked = Some(view);
+    }
+
+    /// The view that this tick evaluates for a check.
+    pub(super) fn checked_view(&self) -> Option<&InstalledView> {
+        self.checked.and_then(|id| self.views.all.get(&id))
+    }
+
+    /// The answer of a view that this tick has evaluated for a check; `None`: it has not begun.
+    fn check(&self, id: ViewId) -> Option<CheckReport> {
+        let view = self.views.all.get(&id).filter(|view| view.cohort.is_none())?;
+        let state = self.states.get(&id)?;
+        let out = self.stage.output(view.root);
+        // Whether rows of several shards have the same labels is seen when the answer is given.
+        let twins = state.twins.is_some().then(|| state.past.lasting_failure()).flatten();
+        let failure = out.error.clone().or(twins);
+        let answer = failure.map_or_else(|| Ok(out.rows()), Err);
+        Some(CheckReport { t: self.now, answer, raced: self.views.is_replaced(id), evaluations: Vec::new() })
+    }
+
+    fn report(&self, question: &DescribeRequest, t: TimeMs) -> GatherReport {
         let asked = self.views.page(question.from, question.limit);
         let own = asked.filter(|(_, view)| view.owner == self.place.index());
         let views = own.filter_map(|(id, view)| {
             let state = self.states.get(id)?;
             let spec = ViewSpec::clone(&view.spec);
             let answer = self.answer_of(view, state, t, question.rows);
-            let work = Some(self.work_of(view, state));
+            let mut work = self.work_of(view, state);
+            if question.limit == 1 {
+                work.physical_plan = view.explain();
+            }
             let subquery_cache = self.kept_of(view);
-            Some(ViewReport { id: *id, spec, answer, work, subquery_cache })
+            Some(ViewReport { id: *id, spec, answer, work: Some(work), subquery_cache })
         });
         GatherReport { t, total: self.views.all.len(), views: views.collect() }
     }

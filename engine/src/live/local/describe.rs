@@ -20,7 +20,19 @@ impl RingReport {
 
 impl LocalExecutor {
     /// Describes the views as far as the shards of this worker are concerned.
-    pub fn describe(&self, question: &DescribeRequest) -> LocalReport {
+    pub fn describe(&mut self, question: &DescribeRequest) -> LocalReport {
+        let mut part = self.report(question);
+        if let Some(check) = &question.check {
+            let (raced, evaluations) = self.check(question.from, check);
+            if let Some(view) = part.views.get_mut(&question.from) {
+                view.raced = raced;
+                view.evaluations = evaluations;
+            }
+        }
+        part
+    }
+
+    fn report(&self, question: &DescribeRequest) -> LocalReport {
         let mut part = LocalReport::default();
         for (id, view) in self.views.page(question.from, question.limit) {
             let mut work = LocalViewReport::default();
@@ -33,6 +45,11 @@ impl LocalExecutor {
                     work.state.add(own, shared);
                     work.state.add(bytes, shared || others);
                     work.rings.push(leaf.ring);
+                    if question.limit > 1 {
+                        continue;
+                    }
+                    let report = work.leaves.entry(step).or_insert_with(|| leaf.report());
+                    report.next_due = report.next_due.into_iter().chain(leaf.next_due()).min();
                 }
             }
             work.rings.sort_unstable();

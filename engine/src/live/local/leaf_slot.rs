@@ -4,8 +4,11 @@
 //! series in few shards or none. So the state ([`LiveLeaf`]) is created when the ring has its first
 //! row. Before that the leaf has no rows and nothing to evaluate.
 
+use crate::live::describe::LeafReport;
 use crate::live::leaf::LiveLeaf;
 use crate::plan::Dialect;
+use crate::plan::explain::leaf_title;
+use crate::plan::explain_physical::maintenance;
 use crate::plan::physical::{Leaf, SampleSource, StepId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +37,22 @@ impl LeafSlot {
     /// A leaf over ring number `ring`, without state.
     pub fn new(spec: Arc<LeafSpec>, ring: usize) -> LeafSlot {
         LeafSlot { spec, ring, state: None }
+    }
+
+    /// What is said of it; when it is due follows from all shards.
+    pub fn report(&self) -> LeafReport {
+        let (source, leaf) = self.reads();
+        LeafReport { step: leaf_title(source, leaf), maintenance: maintenance(leaf), next_due: None }
+    }
+
+    /// See [`LiveLeaf::next_due`].
+    pub fn next_due(&self) -> Option<TimeMs> {
+        self.state.as_ref()?.next_due()
+    }
+
+    /// What it reads, and what it makes of it.
+    pub fn reads(&self) -> (&SampleSource, &Leaf) {
+        (&self.spec.source, &self.spec.leaf)
     }
 
     /// See [`LiveLeaf::touched`].

@@ -9,6 +9,7 @@ use super::history_load::PendingLoads;
 use super::leaf_slot::Leaves;
 use super::ports::PortCursor;
 use super::timers::Timers;
+use crate::live::check::ArrivalWatch;
 use crate::live::ring::{BatchRoute, EmptyRing, SampleRing, SingleSample, series_of};
 use crate::operators::stage::Stage;
 use crate::operators::step_set::StepSet;
@@ -57,6 +58,8 @@ pub(super) struct LocalShard {
     /// By ring: the leaves that read it.
     pub readers: Vec<Vec<StepId>>,
     pub timers: Timers,
+    /// The rings of a view that is being checked.
+    pub watch: Option<Box<ArrivalWatch>>,
     starts: bool,
 }
 
@@ -107,6 +110,7 @@ impl LocalShard {
             unheard: StepSet::default(),
             readers: Vec::new(),
             timers: Timers::default(),
+            watch: None,
             starts: dialect.start_timestamps,
         }
     }
@@ -254,6 +258,9 @@ impl LocalShard {
         for (number, route) in group.routes.iter().filter(|(ring, _)| only.is_none_or(|only| only == *ring)) {
             if let Some(ring) = self.rings[*number].as_mut().filter(|ring| !ring.has(seq)) {
                 ring.push(route, batch.t, &batch.values, t);
+                if let Some(watch) = &mut self.watch {
+                    watch.see(*number, batch.t);
+                }
                 let readers = self.readers.get(*number).map_or(&[][..], Vec::as_slice);
                 disturb(readers, &mut self.leaves, &mut self.stage, route.blocks());
             }
@@ -305,6 +312,7 @@ impl LocalShard {
             let stage = &mut self.stage;
             let states = &mut self.rings;
             let empty = &mut self.empty;
+            let watch = &mut self.watch;
             let SeriesRoute { labels, rings, used } = self.slots.entry(slot).or_insert_with(|| {
                 let labels = store.labels(SeriesRef { shard, slot });
                 let named = by_name.get(labels.name()).into_iter().flatten();
@@ -322,6 +330,9 @@ impl LocalShard {
                 Some(state) if state.has(seq) => true,
                 Some(state) => {
                     let Some(block) = state.push_item(slot, labels, sample_t, &item, t) else { return false };
+                    if let Some(watch) = watch {
+                        watch.see(*ring, sample_t);
+                    }
                     let readers = self.readers.get(*ring).map_or(&[][..], Vec::as_slice);
                     disturb(readers, leaves, stage, std::iter::once(block));
                     true

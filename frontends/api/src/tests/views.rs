@@ -3,6 +3,7 @@
 use super::super::{ApiSettings, AppState};
 use super::api::{Got, request};
 use super::fakes::server;
+use engine::live::check::{CheckReport, EvaluationCause, LastEvaluation};
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{
     AnswerReport, ByteCount, DescribeError, EvaluationFailure, RingReport, StepCount, ViewFootprint,
@@ -13,6 +14,7 @@ use engine::plan::{BitFloat, PlanNode, PlanOp, Span};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use storage::model::Labels;
 use views::scheduled::parse_view_id;
 
 async fn get(state: &AppState, path: &str) -> Got {
@@ -47,6 +49,7 @@ fn continuous() -> ViewReport {
         }),
         rows_touched: 4,
         rings: vec![ring],
+        ..ViewFootprint::default()
     };
     let answer = AnswerReport {
         taps: 1,
@@ -154,4 +157,48 @@ async fn what_is_not_there_has_an_error() {
             got.text
         );
     }
+}
+
+#[tokio::test]
+async fn a_check_shows_what_differs_and_why() {
+    let (state, fakes) = server(ApiSettings::default());
+    let series = Labels::from_pairs([("__name__", "x"), ("job", "a")]);
+    let step = "newest value of {__name__=\"x\"}".to_owned();
+    let last = LastEvaluation { series, step, t: 1_795_248_000_000, cause: EvaluationCause::Timer };
+    let row = (Labels::default(), 2.0.into());
+    let mut view = continuous();
+    view.answer.check = Some(CheckReport {
+        t: 1_795_248_000_250,
+        answer: Ok(vec![row]),
+        raced: false,
+        evaluations: vec![last],
+    });
+    let mut failing = continuous();
+    failing.id = parse_view_id("4").unwrap();
+    failing.answer.check = Some(CheckReport {
+        t: 1_795_248_000_250,
+        answer: Err("too much".into()),
+        raced: true,
+        evaluations: Vec::new(),
+    });
+    *fakes.views.reports.lock() = vec![view, failing, recorded()];
+    let check =
+        async |id: &str| get(&state, &format!("/api/v1/views/{id}/check")).await.json()["data"].clone();
+    let evaluation = json!({
+        "series": {"__name__": "x", "job": "a"}, "step": "newest value of {__name__=\"x\"}",
+        "time": "2026-11-21T08:00:00Z", "cause": "timer",
+    });
+    let expected = json!({
+        "id": "3", "name": "view 3", "result": "differs", "time": "2026-11-21T08:00:00.25Z", "attempts": 1,
+        "differentRows": 1,
+        "differences": [{"labels": {}, "live": "2", "history": "1", "evaluations": [evaluation]}],
+    });
+    assert_eq!(check("3").await, expected);
+    // Samples come between tick and query each time.
+    let unsettled = check("4").await;
+    assert_eq!((&unsettled["result"], &unsettled["attempts"]), (&json!("unsettled"), &json!(10)));
+    assert_eq!(unsettled["liveError"], "too much");
+    assert_eq!(check("scheduled-1").await["result"], "scheduled");
+    let missing = get(&state, "/api/v1/views/9/check").await;
+    assert_eq!((missing.status.as_u16(), &missing.json()["errorType"]), (404, &json!("not_found")));
 }

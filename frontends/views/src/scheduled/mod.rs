@@ -20,6 +20,7 @@ use crate::limits::SCHEDULED_VIEWS;
 use crate::recording::{BackfillStatus, CorrectionListener, RecordedRule, RecordingHistory};
 use crate::registry::{ViewRegistry, check_live};
 use alert_series::States;
+use engine::live::check::CheckRequest;
 use engine::live::cost::EvaluationCost;
 use engine::live::describe::{DescribeError, Description, ViewReport};
 use engine::live::{Sink, TapId, ViewError, ViewId, ViewSpec};
@@ -271,6 +272,10 @@ impl ViewRegistry for CompositeViews {
         }
         let asked = self.views.lock().get(&view).cloned();
         Ok(asked.map(|asked| asked.read(view)))
+    }
+
+    fn read_for_check(&self, view: ViewId, check: CheckRequest) -> Result<Option<ViewReport>, DescribeError> {
+        if view.0 < FIRST { self.live.read_for_check(view, check) } else { self.read(view) }
     }
 
     fn cost(&self, view: ViewId) -> Option<EvaluationCost> {

@@ -1,0 +1,73 @@
+//! The part of a local host in the check of a view: see [`crate::live::check`].
+
+use super::LocalExecutor;
+use super::shard::LocalShard;
+use crate::limits::CHECKED_SERIES;
+use crate::live::ViewId;
+use crate::live::check::{ArrivalWatch, CheckRequest, LastEvaluation, may_contribute};
+use crate::live::views::InstalledView;
+use crate::plan::explain::leaf_title;
+use crate::plan::physical::StepId;
+use storage::model::TimeMs;
+
+impl LocalExecutor {
+    /// The tick that has begun evaluates all steps of this view.
+    pub fn evaluate_for_check(&mut self, view: ViewId) {
+        self.checked = Some(view);
+    }
+
+    /// The view that this tick evaluates for a check.
+    pub(super) fn checked_view(&self) -> Option<&InstalledView> {
+        self.checked.and_then(|id| self.views.all.get(&id))
+    }
+
+    /// Ends the watch of the check before and begins that of this one. Returns whether the check
+    /// before proves nothing, and what is known of the requested rows.
+    pub(super) fn check(&mut self, id: ViewId, request: &CheckRequest) -> (bool, Vec<LastEvaluation>) {
+        self.checked = None;
+        let mut raced = false;
+        for shard in &mut self.shards {
+            // Without a watch nobody knows what came.
+            raced |= !shard.watch.take().is_some_and(|watch| watch.is_clear(id));
+        }
+        let Some(view) = self.views.all.get(&id) else { return (raced, Vec::new()) };
+        let mut evaluations = Vec::new();
+        for shard in &mut self.shards {
+            raced |= shard.keeps_waiting(&view.local);
+            shard.watch = Some(Box::new(shard.watch_for(id, view, self.now, self.lookback)));
+            for step in &view.local {
+                shard.add_evaluations(*step, request, &mut evaluations);
+            }
+        }
+        (raced, evaluations)
+    }
+}
+
+impl LocalShard {
+    /// A watch over the rings that the view reads, up to the times that it looks at at `t`.
+    fn watch_for(&self, id: ViewId, view: &InstalledView, t: TimeMs, lookback: i64) -> ArrivalWatch {
+        let mut watch = ArrivalWatch::new(id);
+        for slot in view.local.iter().filter_map(|step| self.leaves.get(step)) {
+            let (source, leaf) = slot.reads();
+            let (_, ahead) = source.reach(leaf, lookback);
+            watch.add(slot.ring, source.time(t, t, t) + ahead);
+        }
+        watch
+    }
+
+    /// Adds why a leaf last evaluated the series that the requested rows may be made of.
+    fn add_evaluations(&self, step: StepId, request: &CheckRequest, found: &mut Vec<LastEvaluation>) {
+        let Some(slot) = self.leaves.get(&step) else { return };
+        let ring = self.rings.get(slot.ring).and_then(Option::as_ref);
+        let (Some(ring), Some(leaf)) = (ring, &slot.state) else { return };
+        for row in &request.rows {
+            let of_row =
+                leaf.evaluations(ring).filter(|(series, ..)| may_contribute(&ring.labels[*series], row));
+            for (series, t, cause) in of_row.take(CHECKED_SERIES) {
+                let (source, leaf) = slot.reads();
+                let step = leaf_title(source, leaf);
+                found.push(LastEvaluation { series: ring.labels[series].clone(), step, t, cause });
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `perennial check views`: asks a running server whether the answers of its views are those that
+//! queries over its history give.
+//!
+//! It goes through all pages of `/api/v1/views` and asks `/api/v1/views/{id}/check` for each view.
+
+use crate::{UNUSABLE, say};
+use serde_json::Value;
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "usage: perennial check views --url=URL\n";
+const HELP: &str = "
+Asks a running server whether each of its views is right: rules, conditions of alerts, subscriptions and saved queries. The
+server evaluates the view in a tick, and the same expression from scratch over what it has stored, at the same time. Floats
+must have the same bits, but for functions that may round differently; those are named. Nothing is changed.
+
+  perennial check views --url=http://localhost:9090
+  perennial check views --url=https://monitoring.example/prometheus
+
+Each view is one line:
+
+  same       both answers are the same
+  differs    they are not: the lines below say which rows, what the live runtime has and what history gives, and when and
+             why the series below the row were last evaluated (load, sample, timer, parameter)
+  unsettled  they differed, but each time samples arrived in between; try again when the server has less to do
+  pending    the view has no answer yet, because it was just installed
+  scheduled  the view is not live: it is evaluated from history each time, so there is nothing to compare
+
+A wrong value is a defect of the server. Keep the output, and report it with the expression.
+
+Flags:
+  --url=URL   where the server is, with its prefix if it has one
+
+Exit code: 0 if no view differs, 1 if one does, 2 if the command line or the server cannot be used.
+";
+/// Time that the server has for one request: more than a check may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs `perennial check` with the arguments after it.
+pub fn main(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
+    }
+    let url = match arguments(args) {
+        Ok(url) => url,
+        Err(why) => {
+            let text = format!("{why}\n{USAGE}See `perennial check views --help`.\n");
+            return say(&mut std::io::stderr(), &text, UNUSABLE);
+        }
+    };
+    // Two providers of cryptography could be linked; only the first call counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&mut std::io::stderr(), &format!("cannot start: {error}\n"), UNUSABLE),
+    };
+    match runtime.block_on(check_all(url)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => say(&mut std::io::stderr(), &format!("{error}\n"), UNUSABLE),
+    }
+}
+
+/// The URL of the server, without a slash at its end.
+fn arguments(args: &[String]) -> Result<&str, String> {
+    let url = match args {
+        [kind, flag] if kind == "views" => flag.strip_prefix("--url="),
+        [kind, flag, url] if kind == "views" && flag == "--url" => Some(url.as_str()),
+        [kind, ..] if kind != "views" => return Err(format!("unknown kind of check {kind:?}")),
+        _ => None,
+    };
+    let url = url.ok_or("--url is missing: it says where the server is")?.trim_end_matches('/');
+    if url.starts_with("http://") || url.starts_with("https://") {
+        Ok(url)
+    } else {
+        Err(format!("--url={url}: it must begin with http:// or https://"))
+    }
+}
+
+/// Checks all views and prints what comes of it; how many differ.
+async fn check_all(url: &str) -> Result<usize, String> {
+    let client = reqwest::Client::builder().timeout(PATIENCE).build();
+    let client = client.map_err(|error| format!("cannot make requests: {error}"))?;
+    let mut counts = [("same", 0), ("differs", 0), ("unsettled", 0), ("pending", 0), ("scheduled", 0)];
+    let mut from = String::new();
+    loop {
+        let page = get(&client, &format!("{url}/api/v1/views?from={from}")).await?;
+        for view in page["views"].as_array().into_iter().flatten() {
+            let id = view["id"].as_str().unwrap_or_default();
+            let Some(check) = get_if_there(&client, &format!("{url}/api/v1/views/{id}/check")).await? else {
+                // Subscriptions come and go.
+                continue;
+            };
+            say(&mut std::io::stdout(), &text_of(&check), 0);
+            for (result, count) in &mut counts {
+                *count += usize::from(check["result"] == *result);
+            }
+        }
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut from),
+            None => break,
+        }
+    }
+    let words: Vec<String> = counts.iter().map(|(result, count)| format!("{count} {result}")).collect();
+    say(&mut std::io::stdout(), &format!("{}\n", words.join(", ")), 0);
+    Ok(counts[1].1)
+}
+
+/// The `data` of an answer.
+async fn get(client: &reqwest::Client, url: &str) -> Result<Value, String> {
+    get_if_there(client, url).await?.ok_or_else(|| format!("{url} is not there: is it a Perennial server?"))
+}
+
+/// The same; `None`: 404.
+async fn get_if_there(client: &reqwest::Client, url: &str) -> Result<Option<Value>, String> {
+    let failed = |error: reqwest::Error| format!("{url} cannot be asked: {error}");
+    let response = client.get(url).send().await.map_err(failed)?;
+    if response.status() == reqwest::StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let status = response.status();
+    let body = response.bytes().await.map_err(failed)?;
+    let answer: Value = serde_json::from_slice(&body)
+        .map_err(|_| format!("{url} answered {status}, and no JSON: is it a Perennial server?"))?;
+    if answer["status"] == "success" {
+        return Ok(Some(answer["data"].clone()));
+    }
+    Err(format!("{url} answered {status}: {}", answer["error"].as_str().unwrap_or("without a reason")))
+}
+
+/// What came of one check, in lines.
+fn text_of(check: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let result = text(&check["result"]);
+    let mut out = format!("{result:<10} {} {}\n", text(&check["id"]), text(&check["name"]));
+    if result != "differs" && result != "unsettled" {
+        return out;
+    }
+    let rows = check["differentRows"].as_u64().unwrap_or(0);
+    let _ = writeln!(
+        out,
+        "  at {}, after {} attempts: {rows} rows differ",
+        text(&check["time"]),
+        check["attempts"]
+    );
+    for (field, who) in [("liveError", "the live runtime"), ("historyError", "the query over history")] {
+        if let Some(error) = check[field].as_str() {
+            let _ = writeln!(out, "  {who} fails: {error}");
+        }
+    }
+    if let Some(function) = check["tolerance"]["function"].as_str() {
+        let relative = &check["tolerance"]["relative"];
+        let _ = writeln!(out, "  {function} may round differently, by {relative} of its values");
+    }
+    for row in check["differences"].as_array().into_iter().flatten() {
+        let _ = writeln!(out, "  {} live {} history {}", row["labels"], row["live"], row["history"]);
+        for last in row["evaluations"].as_array().into_iter().flatten() {
+            let (series, step) = (&last["series"], text(&last["step"]));
+            let (cause, time) = (text(&last["cause"]), text(&last["time"]));
+            let _ = writeln!(out, "    {series} by {step}: last evaluated at {time}, because of: {cause}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(args: &str) -> Result<String, String> {
+        let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        arguments(&args).map(str::to_owned)
+    }
+
+    #[test]
+    fn the_url_may_stand_apart_and_have_a_prefix() {
+        assert_eq!(read("views --url=http://a:1/").unwrap(), "http://a:1");
+        assert_eq!(read("views --url https://a/b").unwrap(), "https://a/b");
+        for bad in
+            ["", "views", "rules --url=http://a", "views --url=a:1", "views http://a", "views --uri=x y"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_difference_says_what_each_path_gives_and_why() {
+        let same = json!({"result": "same", "id": "3", "name": "up", "differences": []});
+        assert_eq!(text_of(&same), "same       3 up\n");
+        let last = json!({"series": {"a": "b"}, "step": "rate over 5m of {a=\"b\"}", "time": "T0", "cause": "timer"});
+        let row = json!({"labels": {"a": "b"}, "live": "1", "history": null, "evaluations": [last]});
+        let differs = json!({"result": "differs", "id": "4", "name": "r", "time": "T1", "attempts": 1,
+            "differentRows": 1, "differences": [row], "tolerance": {"function": "rate", "relative": 1e-13}});
+        let expected = "\
+differs    4 r
+  at T1, after 1 attempts: 1 rows differ
+  rate may round differently, by 1e-13 of its values
+  {\"a\":\"b\"} live \"1\" history null
+    {\"a\":\"b\"} by rate over 5m of {a=\"b\"}: last evaluated at T0, because of: timer
+";
+        assert_eq!(text_of(&differs), expected);
+    }
+}
