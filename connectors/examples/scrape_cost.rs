@@ -1,7 +1,7 @@
-//! What a scrape of known series costs: CPU per sample, from body to store.
+//! Measures the cost of scraping known series: CPU time per sample, from body to store.
 //!
-//! `cargo run --release -p perennial-connectors --example scrape_cost [series] [scrapes]`. Values change in
-//! a third of the lines, as they do on real targets; HTTP is left out.
+//! `cargo run --release -p perennial-connectors --example scrape_cost [series] [scrapes]`. A third
+//! of the values changes, as on real targets; HTTP is not measured.
 #![allow(clippy::print_stdout)]
 
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};

@@ -1,4 +1,4 @@
-//! Alerts to Alertmanagers that live, answer badly or are dead.
+//! Tests sending alerts to Alertmanagers that work, return errors, or do not respond.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,9 +15,9 @@ use storage::model::Labels;
 #[derive(Clone, Default)]
 struct ReceivedAlerts {
     batches: Arc<Mutex<Vec<Vec<Value>>>>,
-    /// `Authorization` and `X-Team` of each request.
+    /// The headers `Authorization` and `X-Team` of each request.
     headers: Arc<Mutex<Vec<(String, String)>>>,
-    /// Answers to give before the first 200.
+    /// The responses before the first 200.
     failures: Arc<Mutex<Vec<StatusCode>>>,
 }
 
@@ -145,7 +145,7 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
     assert!(notifier.drain(Duration::from_secs(10)).await);
     assert!(inbox.names().is_empty(), "a 400 is final");
     let text = metrics.render();
-    // Two fell out of the queue, three were refused.
+    // The queue dropped two, the Alertmanager refused three.
     assert!(
         text.contains(&format!(
             "prometheus_notifications_dropped_total{{alertmanager=\"http://{address}/am/api/v2/alerts\"}} 5"
@@ -156,7 +156,7 @@ async fn a_full_queue_drops_the_oldest_and_a_refused_batch_is_not_retried() {
     until("arrival", || inbox.names() == ["next"]).await;
 }
 
-/// Each entry has its own words for authorization, its own labels, its own discovery.
+/// Each entry has its own authorization, labels and discovery.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_entry_has_its_own_ways() {
     let ((basic, first), (bearer, second)) = (alertmanager().await, alertmanager().await);
@@ -199,7 +199,7 @@ alertmanagers:
     assert_eq!(bearer.headers.lock().unwrap()[0], ("Bearer token".to_owned(), "night".to_owned()));
 }
 
-/// Whoever handed an alert out hears when an Alertmanager has taken it, and not before.
+/// The sender of an alert is notified once an Alertmanager has accepted it, not earlier.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_comes_when_an_alertmanager_has_taken_the_alert() {
     let (inbox, address) = alertmanager().await;

@@ -1,4 +1,5 @@
-//! Targets that serve what hurts: each costs itself its scrape, in proportion, and nobody else anything.
+//! Tests targets with harmful bodies: only the scrape of that target fails, at a cost in proportion
+//! to its size.
 
 mod bench;
 
@@ -51,12 +52,12 @@ async fn a_line_of_85_000_labels_is_refused_at_the_first_beyond_the_limit() {
         bench.apply_slowly("scrape_native_histograms: true");
         bench.until(what, |b| b.target().is_some_and(|t| t.last_error == error)).await;
         bench.until(what, |b| b.last("up") == Some(0.0)).await;
-        // Even a slow build machine does this in a moment.
+        // Also fast on a slow machine without optimisation.
         let took = bench.last("scrape_duration_seconds").unwrap();
         assert!(took < 5.0, "{what}: {took} s");
         assert!(!is_stale(bench.last("scrape_samples_scraped").unwrap()));
     }
-    // On a busy machine a job may ask once more before another takes its place.
+    // On a busy machine a job may start another scrape before it is replaced.
     let refused = bench.samples("up").iter().flat_map(|(_, _, up)| up).filter(|up| **up == 0.0).count();
     assert!(refused >= 4, "{refused}");
     let rendered = bench.registry.render();
@@ -64,15 +65,15 @@ async fn a_line_of_85_000_labels_is_refused_at_the_first_beyond_the_limit() {
     assert!(rendered.contains(&counted), "{counted}{rendered}");
 }
 
-/// What Prometheus scrapes without a limit of its own.
+/// Bodies that Prometheus scrapes without a limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_but_real_labels_and_bodies_are_scraped() {
     let labels: Vec<String> = (0..300).map(|i| format!("l{i}=\"v\"")).collect();
     let mut body = format!("labels{{{}}} 1\n", labels.join(","));
     let _ = writeln!(body, "value{{q=\"{}\"}} 2", "x".repeat(70_000));
     let _ = writeln!(body, "name{{{}=\"x\"}} 3", "n".repeat(2_000));
-    // Comments have no limit of their own, so this is a body of 70 MB that does not cost a debug
-    // build minutes.
+    // Comments have no limit, so this makes a body of 70 MB that a debug build reads within
+    // seconds.
     let comment = format!("# {}\n", "c".repeat(1_000_000));
     body.push_str(&comment.repeat(70));
     body.push_str("last 4\n");
@@ -104,7 +105,7 @@ async fn a_scrape_ends_with_its_timeout_while_it_is_relabelled() {
     bench.until("recovery", |b| b.last("good") == Some(2.0)).await;
 }
 
-/// Serves a body without an end to whoever connects.
+/// Serves an endless body on every connection.
 fn endless() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -159,7 +160,7 @@ async fn new_series_within_the_memory_of_scrapes() {
     bench.until("a failure", |b| b.last("up") == Some(0.0)).await;
     bench.until_error("the scrape takes more than 4194304 bytes of memory").await;
     assert!(bench.samples("m").is_empty());
-    // What was taken is given back.
+    // The memory of the failed scrape was released.
     let less: Vec<&str> = body.lines().take(5_000).collect();
     bench.answer(text(&(less.join("\n") + "\n")));
     bench.apply_slowly("honor_labels: true");

@@ -1,5 +1,5 @@
-//! Twice the input costs about twice as much: parsers, label builders and relabelling against the
-//! number of their lines, labels, metrics and buckets.
+//! Tests that twice the input costs about twice as much: parsers, label builders and relabelling,
+//! by the numbers of lines, labels, metrics and buckets.
 
 mod bench;
 
@@ -110,7 +110,7 @@ fn reading_rules() {
     });
 }
 
-/// A way into a store of its own.
+/// A scrape appender with its own store.
 struct Target {
     ingest: ScrapeAppender,
     native: HistogramPolicy,

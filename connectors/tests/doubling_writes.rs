@@ -1,4 +1,5 @@
-//! Twice a remote write costs at most a little more than twice as much, whatever it has more of.
+//! Tests that a remote write of twice the size costs little more than twice as much, for every
+//! dimension of its size.
 
 mod bench;
 
@@ -11,7 +12,7 @@ use testing::assert_proportional_anew;
 
 const NOW: u64 = 1_700_000_000_000;
 
-/// A receiver with a store of its own, and a request.
+/// A receiver with its own store, and a request.
 struct Sent {
     writer: RemoteWriteReceiver,
     body: Vec<u8>,
@@ -40,7 +41,7 @@ impl Sent {
     }
 }
 
-/// A request of a size, in protobuf.
+/// Makes a request of a given size, in protobuf.
 type Message = fn(usize) -> Vec<u8>;
 
 fn many(n: usize, item: impl Fn(usize) -> Vec<u8>) -> Vec<u8> {
@@ -52,12 +53,12 @@ fn sample(i: u64) -> Vec<u8> {
     submessage(2, &[double(1, i as f64), number(2, NOW - i)].concat())
 }
 
-/// A request of 1.0 with one series, which has these fields beside its name.
+/// A 1.0 request with one series, which has these fields in addition to its name.
 fn one(fields: &[u8]) -> Vec<u8> {
     submessage(1, &[label("__name__", "m"), fields.to_vec()].concat())
 }
 
-/// The histogram of a request, of either version: so many buckets in one span, of custom bounds or not.
+/// A histogram of either version: this many buckets in one span, with custom bounds or without.
 fn histogram(buckets: usize, custom: bool) -> Vec<u8> {
     let span = submessage(11, &[signed(1, 0), number(2, buckets as u64)].concat());
     let deltas = many(buckets, |i| signed(12, i64::from(i == 0)));
@@ -93,7 +94,7 @@ fn requests_of_version_1() {
     }
 }
 
-/// A request of 2.0: its symbols, the empty one first, and its series.
+/// A 2.0 request: its symbols, the empty one first, and its series.
 fn request(symbols: impl Iterator<Item = String>, series: Vec<u8>) -> Vec<u8> {
     let first = ["", "__name__", "m"].map(str::to_owned).into_iter();
     let symbols = first.chain(symbols).flat_map(|symbol| submessage(4, symbol.as_bytes()));

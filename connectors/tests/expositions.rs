@@ -1,6 +1,6 @@
-//! Bodies with every oddity, and what Prometheus 3.14 makes of each: whether the scrape is good,
-//! what it counts, the series with their values, the metadata. The answers were recorded from it;
-//! how is in `tests/beside/README.md`.
+//! Compares the results of unusual bodies with those of Prometheus 3.14: whether the scrape
+//! succeeds, its counts, the series with their values, the metadata. The results were recorded;
+//! `tests/beside/README.md` explains how.
 
 use connectors::native_histogram::HistogramLimits;
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
@@ -18,20 +18,20 @@ use storage::store::{Store, StoreOptions};
 /// The first line of the file.
 #[derive(Deserialize)]
 struct Head {
-    /// When all of it was scraped, ms.
+    /// The time of all scrapes, ms.
     now: TimeMs,
 }
 
-/// Samples of a series: a time where that is not the scrape's, and a value.
+/// The samples of a series: a time, if it is not that of the scrape, and a value.
 type Values = Vec<(Option<TimeMs>, String)>;
 
-/// A body, and what became of it.
+/// A body and its result.
 #[derive(Deserialize)]
 struct Case {
     format: String,
-    /// Which keys the job had.
+    /// The keys of the job.
     job: String,
-    /// Its bytes, each as a character.
+    /// The bytes of the body, each as a character.
     body: String,
     up: u8,
     scraped: usize,
@@ -41,7 +41,7 @@ struct Case {
     metadata: Vec<[String; 4]>,
 }
 
-/// Series by labels, with their samples.
+/// The series by labels, with their samples.
 type Samples = BTreeMap<BTreeMap<String, String>, Values>;
 
 fn native(job: &str) -> HistogramPolicy {
@@ -62,7 +62,7 @@ fn format(name: &str) -> BodyFormat {
     }
 }
 
-/// A number as the two of them can be compared.
+/// A number in a form that can be compared.
 fn number(v: f64) -> String {
     if v == f64::INFINITY { "+Inf".to_owned() } else { format!("{v:?}").replace("inf", "Inf") }
 }
@@ -72,7 +72,7 @@ fn numbers(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Count, sum and the counts of all buckets that hold something, in order.
+/// Count, sum and the counts of all buckets that are not empty, in order.
 fn histogram(h: &NativeHistogram) -> String {
     let filled = |(_, count): &(i32, f64)| *count != 0.0;
     let mut negative: Vec<f64> = h.negative.iter().filter(filled).map(|(_, count)| count).collect();
@@ -83,7 +83,7 @@ fn histogram(h: &NativeHistogram) -> String {
     format!("histogram {}", all.map(number).collect::<Vec<_>>().join(" "))
 }
 
-/// What the store has of the target `n`.
+/// The samples in the store of the target `n`.
 fn stored(store: &Store, n: &str, now: TimeMs) -> Samples {
     let mut all = Samples::new();
     for shard in 0..SHARDS {
@@ -108,7 +108,7 @@ fn stored(store: &Store, n: &str, now: TimeMs) -> Samples {
     all
 }
 
-/// What differs.
+/// The differences between the result and the recorded one.
 fn check(store: &Arc<Store>, n: usize, case: &Case, now: TimeMs) -> Vec<String> {
     let n = n.to_string();
     let target = Labels::from_pairs([("job", &case.job[..]), ("instance", "i"), ("n", &n)]);

@@ -1,5 +1,4 @@
-//! Targets with more series than one record of the log holds, and a store that does not take what
-//! was scraped.
+//! Tests targets with more series than one WAL record has, and a store that refuses a scrape.
 
 mod bench;
 
@@ -32,7 +31,7 @@ fn target() -> Labels {
     Labels::from_pairs([("job", "j"), ("instance", "i")])
 }
 
-/// Scrapes a body at `t`; what the store says.
+/// Scrapes a body at `t`; returns the result of the store.
 fn scrape(
     ingest: &mut ScrapeAppender,
     body: &str,
@@ -51,7 +50,7 @@ fn scrape(
     ingest.commit(t, &[1.0, 0.5], counts)
 }
 
-/// Number of series called `name` at `t`, and the sum of their values, stale markers left out.
+/// The number of series named `name` at `t`, and the sum of their values, without stale markers.
 fn stored(store: &Store, name: &str, t: i64) -> (usize, f64) {
     let mut count = 0;
     let mut sum = 0.0;
@@ -92,12 +91,12 @@ fn a_target_with_more_series_than_a_record_holds() {
         ((n, n as f64), (n, 2.0 * n as f64))
     );
     assert_eq!(stored(&store, "up", 2_000), (1, 1.0));
-    // A failed scrape ends all of them.
+    // A failed scrape writes stale markers for all series.
     ingest.commit_failure(3_000, &[0.0, 0.5]).unwrap();
     drop(ingest);
     store.close().unwrap();
     drop(store);
-    // The log brings all of it back.
+    // The log replay restores everything.
     let (store, replay) = open();
     assert_eq!(replay.damage, Vec::<String>::new());
     assert_eq!(stored(&store, "m", 2_000), (n, 2.0 * n as f64));
@@ -108,7 +107,7 @@ fn a_target_with_more_series_than_a_record_holds() {
 fn what_the_store_does_not_take_is_up_0() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(storage::disk::OsDisk);
-    // A log that nobody writes: its buffer fills.
+    // The log is not written, so its buffer fills.
     let opened = Store::open_by_hand(options(dir.path()), disk, &Metrics::default(), 1 << 30);
     let (store, _) = opened.unwrap();
     let mut ingest = ScrapeAppender::new(store.clone(), "t".into(), &target(), &REPORTS);
@@ -127,7 +126,8 @@ fn what_the_store_does_not_take_is_up_0() {
     assert!(refused.to_string().ends_with("the disk does not keep up"), "{refused}");
     assert_eq!((stored(&store, "up", 1_000), stored(&store, "up", 2_000)), ((1, 1.0), (1, 0.0)));
     assert_eq!(stored(&store, "scrape_duration_seconds", 2_000), (1, 0.5));
-    // Room again: the target goes on, and what it does not have any more ends.
+    // There is space again: the target continues, and series that it no longer exposes get stale
+    // markers.
     store.write_log(true);
     scrape(&mut ingest, "a 3\n", 3_000, &mut ScrapeCounts::default()).unwrap();
     assert_eq!((stored(&store, "a", 3_000), stored(&store, "m", 3_000).0), ((1, 3.0), 0));

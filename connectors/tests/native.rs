@@ -1,4 +1,4 @@
-//! Native histograms, start timestamps and exemplars from a target to the store.
+//! Tests native histograms, start timestamps and exemplars from a target to the store.
 
 mod bench;
 
@@ -14,7 +14,8 @@ fn family(name: &str, kind: u64, metrics: &[Vec<u8>]) -> Vec<u8> {
     protobuf::body(&[protobuf::family(name, kind, metrics)])
 }
 
-/// `count` observations: one below 0.1 and the others below 1 classically, in two native buckets of schema 0.
+/// A histogram with `count` observations: one below 0.1 and the others below 1 in the classic
+/// buckets, and two native buckets of schema 0.
 fn histogram(count: u64) -> Vec<u8> {
     let span = bytes(12, &[signed(1, -3), number(2, 2)].concat());
     let deltas = [signed(13, 1), signed(13, count as i64 - 2)].concat();
@@ -36,7 +37,8 @@ fn exposition(count: u64) -> TargetResponse {
     answer([family("h", 4, &[histogram(count)]), family("c_total", 0, &[counter])].concat())
 }
 
-/// Counts and hints of the histograms called `name`, their bounds, and the starts of its samples.
+/// The counts and reset hints of the histograms named `name`, their bounds, and the start
+/// timestamps of their samples.
 fn stored(bench: &Bench, name: &str) -> (Vec<(f64, ResetHint)>, Vec<f64>, Vec<i64>) {
     let mut histograms = Vec::new();
     let mut starts = Vec::new();
@@ -94,12 +96,12 @@ async fn a_native_histogram_lives_changes_and_ends() {
         .await;
 }
 
-/// Seconds of the clock of half a minute ago.
+/// The time of half a minute ago, seconds.
 fn recent() -> u64 {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() - 30
 }
 
-/// An OpenMetrics body whose counter, histogram and summary count since `start`, seconds.
+/// An OpenMetrics body whose counter, histogram and summary started at `start`, seconds.
 fn with_created_lines(start: u64) -> TargetResponse {
     let body = format!(
         "# TYPE c counter\nc_total{{x=\"1\"}} 3 # {{id=\"x\"}} 0.5\nc_created{{x=\"1\"}} {start}\nc_total{{x=\"2\"}} 4\n\
@@ -157,7 +159,7 @@ async fn a_counter_that_begins_has_a_zero_at_its_start() {
     assert_eq!((counters[1].2[0], stored(&bench, "c_total").2), (4.0, vec![]), "x=2 says no start");
     assert_eq!(zero(&bench.samples("h_sum")[0]), (since, 0.0, 1));
     assert_eq!(zero(&bench.samples("s_count")[0]).2, 0, "more than an hour ago");
-    // It begins again.
+    // The counter restarts.
     bench.answer(with_created_lines(start + 1));
     bench.until("more", |b| b.samples("c_total")[0].2.len() > counters[0].2.len() + 3).await;
     assert_eq!(zero(&bench.samples("c_total")[0]).2, 1, "but before what is stored");
@@ -194,7 +196,7 @@ async fn a_series_may_change_its_nature() {
     bench.answer(gauge());
     let histograms = stored(&bench, "h").0.len();
     bench.until("floats again", |b| b.samples("h")[0].2.len() > 4).await;
-    // Only a scrape that failed, as on a busy machine one may by its timeout, ends it.
+    // Only a failed scrape ends the series, which a timeout may cause on a busy machine.
     let failed = bench.samples("up").iter().flat_map(|(_, _, up)| up).filter(|up| **up == 0.0).count();
     let ended = bench.samples("h")[0].2.iter().filter(|v| is_stale(**v)).count();
     assert!(ended <= failed, "it ended {ended} times, {failed} scrapes failed");
@@ -258,7 +260,7 @@ async fn bad_histograms_and_limits_fail_the_scrape() {
 async fn a_histogram_that_is_too_large_keeps_nothing_out() {
     let many = storage::limits::HISTOGRAM_BUCKETS + 1;
     let span = bytes(12, &number(2, many as u64));
-    // One observation in each bucket: a difference of one, and zeros.
+    // One observation in each bucket: one delta of 1, then zeros.
     let deltas = bytes(13, &[vec![2], vec![0; many - 1]].concat());
     let large = bytes(7, &[number(1, many as u64), signed(5, 8), span, deltas].concat());
     let gauge = family("g", 1, &[bytes(2, &double(1, 1.0))]);
@@ -297,7 +299,7 @@ async fn exemplars_of_open_metrics_are_kept() {
 async fn an_exemplar_goes_with_its_sample() {
     let now = recent();
     let ahead = now + 3_600;
-    // Samples that are too old, too far ahead, and the second one of their series.
+    // Samples that are too old, too far in the future, or the second one of their series.
     let body = format!(
         "# TYPE a counter\na_total{{n=\"old\"}} 1 195594353.5 # {{id=\"x\"}} 0.5 {now}\n\
          a_total{{n=\"ahead\"}} 1 {ahead} # {{id=\"x\"}} 0.5 {now}\na_total{{n=\"twice\"}} 1\n\

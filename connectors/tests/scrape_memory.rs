@@ -1,5 +1,5 @@
-//! What reading a scrape takes beyond what is stored of it: at most 64 MiB, whatever the body
-//! unpacks to. One test, alone in its process: it measures the process.
+//! Measures the memory for reading a scrape, without stored samples: at most 64 MiB for any
+//! decompressed size. The only test in its program, because it measures the process.
 
 mod bench;
 
@@ -19,7 +19,7 @@ use storage::store::{Store, StoreOptions};
 
 const MOST: usize = 64 << 20;
 
-/// The most memory that the process has had since it was last asked, bytes.
+/// The peak memory of the process since the last call, bytes.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -33,7 +33,8 @@ fn gzip(parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Scrapes a packed body as the server does; how much it took at the most, and whether it was good.
+/// Scrapes a compressed body as the server does; returns the peak memory, and whether the scrape
+/// succeeded.
 fn scrape(
     packed: &[u8],
     format: BodyFormat,

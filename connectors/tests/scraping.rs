@@ -1,6 +1,5 @@
-//! Scraping from end to end: a web server in this process, the real manager, the real store.
-//!
-//! Every test changes what the target answers and reads from the store what became of it.
+//! End-to-end tests of scraping: a web server in this process, the real manager, the real store.
+//! Each test changes the response of the target and reads the result from the store.
 
 mod bench;
 
@@ -20,7 +19,7 @@ async fn a_target_comes_up_fails_and_recovers() {
     let address = &bench.address;
     let up = &bench.samples("up")[0];
     assert_eq!(up.0, format!("up{{instance=\"{address}\", job=\"j\"}}"));
-    // A busy machine is late now and then.
+    // A busy machine is sometimes late.
     bench
         .until("two scrapes on schedule", |b| {
             let times = &b.samples("up")[0].1;
@@ -66,7 +65,7 @@ async fn what_vanishes_is_marked_stale_once() {
     assert_eq!(bench.last("c"), Some(3.0), "of duplicates the first wins");
     let rendered = bench.registry.render();
     assert!(!rendered.contains("sample_duplicate_timestamp_total 0"), "{rendered}");
-    // The target goes: everything ends, the reports too, and nothing more is written.
+    // The target vanishes: all series end, also the reports, and nothing more is written.
     bench.apply_targets("[]", "");
     bench.until("the end", |b| b.last("up").is_some_and(is_stale)).await;
     assert!(is_stale(bench.last("a").unwrap()) && is_stale(bench.last("scrape_duration_seconds").unwrap()));
@@ -118,7 +117,7 @@ async fn bad_answers_have_names() {
     gz.write_all(b"a 7\n").unwrap();
     bench.answer(TargetResponse { body: gz.finish().unwrap(), gzip: true, ..text("") });
     bench.until("gzip", |b| b.last("a") == Some(7.0)).await;
-    // A Flask application that returns a plain string.
+    // The response of a Flask application that returns a plain string.
     bench.answer(TargetResponse { content_type: "text/html; charset=utf-8", ..text("a 8\n") });
     bench.until("guess", |b| b.last("a") == Some(8.0)).await;
     assert!(bench.target().unwrap().warning.unwrap().contains("looks like the text format"));
@@ -237,7 +236,8 @@ async fn a_failure_in_between_adds_no_series() {
 const TEXT: &str = "text/plain; version=0.0.4";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A body, and what Prometheus 3.14 makes of it: part of the error ("": none), samples scraped, samples kept.
+/// A body, and its result in Prometheus 3.14: part of the error ("": none), samples scraped,
+/// samples kept.
 const BODIES: &[(&str, &str, &str, [f64; 2])] = &[
     (TEXT, "a 1\nb{c=} 2\n", "line 2: expected a quoted string", [1.0, 1.0]),
     (TEXT, "a{b=c} 1\n", "line 1: expected a quoted string", [0.0, 0.0]),
@@ -272,7 +272,7 @@ async fn what_is_read_counts_up_to_its_error() {
         bench.until(body, |b| counted(b) == counts.map(Some)).await;
         assert_eq!(bench.last("up"), Some(f64::from(u8::from(error.is_empty()))), "{body}");
     }
-    // What a failing scrape says of its metrics before its error is known, and what was known stays.
+    // Metadata lines before the error of a failed scrape count, and older metadata remain.
     bench.answer(text("# HELP a_total Help text.\n# TYPE a_total counter\na_total 1\nb{c=} 2\n"));
     bench.until_error("line 4").await;
     let metadata = bench.manager.metadata(|_| true);
@@ -281,7 +281,7 @@ async fn what_is_read_counts_up_to_its_error() {
     bench.answer(text("b 1\n"));
     bench.until_up().await;
     assert!(bench.manager.metadata(|_| true).iter().any(|one| one.metric == "a_total"), "for ten scrapes");
-    // A sample that loses all of its labels is dropped.
+    // A sample without any label left is dropped.
     bench.apply("metric_relabel_configs: [{action: labeldrop, regex: '.*'}]");
     bench.until("no sample is left", |b| b.last("scrape_samples_post_metric_relabeling") == Some(0.0)).await;
     assert_eq!((bench.last("up"), bench.last("scrape_samples_scraped")), (Some(1.0), Some(1.0)));

@@ -1,11 +1,12 @@
-//! How long an append takes while blocks are written and merged: scrapes of real captures at a
-//! steady pace, beside a flush of four ranges and a merge of three of them.
+//! Measures the latency of appends while blocks are written and merged: scrapes of real captures at
+//! a steady pace, during a flush of four ranges and a merge of three blocks.
 //!
 //!     cargo run --release -p perennial-storage --example append_latency -- CAPTURES SERIES alone|busy|reader DIR
 //!
-//! A scrape's batch is an append. `busy`: somebody else computes all the time. `reader`: somebody
-//! asks all the time, and checks every answer. The merge runs niced, as in the server. *From when
-//! it was due* has the scheduler in it: how late the appending thread wakes up.
+//! An append is the batch of one scrape. With `busy` another thread computes all the time; with
+//! `reader` another thread reads all the time, and checks every result. The merge runs at low
+//! priority, as in the server. *From when it was due* includes the scheduler: how late the
+//! appending thread wakes up.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
@@ -24,15 +25,15 @@ use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, Store, StoreError,
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Time of a range of the head.
+/// The time range of a range of the head.
 const RANGE_MS: i64 = 7_200_000;
-/// Time between scrapes of a target.
+/// The scrape interval of a target.
 const STEP_MS: i64 = 15_000;
-/// Ranges that are merged; one more has to be there.
+/// The number of ranges that are flushed; the head has one more.
 const RANGES: i64 = 4;
-/// Time from one append to the next: a thousand a second.
+/// The interval between appends: a thousand per second.
 const PACE: Duration = Duration::from_millis(1);
-/// How long a phase lasts at least.
+/// The shortest duration of a phase.
 const LEAST: Duration = Duration::from_secs(4);
 
 fn main() {
@@ -46,11 +47,11 @@ fn main() {
     }
 }
 
-/// The targets of a store, and how far they are.
+/// The targets of a store, and their progress.
 struct Load {
     captures: Vec<Capture>,
     targets: Vec<(usize, ColumnBatch)>,
-    /// Scrapes so far, of all targets.
+    /// The number of scrapes so far, of all targets.
     scrapes: u64,
 }
 
@@ -79,7 +80,7 @@ impl Load {
         Load { captures, targets, scrapes: 0 }
     }
 
-    /// The next scrape of the next target; times go on where the capture ends.
+    /// The next scrape of the next target; after the end of the capture the times continue.
     fn next(&mut self) -> ColumnBatch {
         let (round, target) =
             (self.scrapes / self.targets.len() as u64, self.scrapes % self.targets.len() as u64);
@@ -90,7 +91,7 @@ impl Load {
         ColumnBatch { t: round as i64 * STEP_MS, values, ..columns.clone() }
     }
 
-    /// Time of the newest whole round.
+    /// The time of the newest complete round.
     fn now(&self) -> i64 {
         (self.scrapes / self.targets.len() as u64) as i64 * STEP_MS
     }
@@ -139,7 +140,7 @@ fn measure(captures: &Path, series: usize, company: &str, dir: &Path) {
     store.close().expect("closed");
 }
 
-/// How often `work` was done until it is over.
+/// Runs `work` repeatedly until `over` is set; returns how often.
 fn until(over: &AtomicBool, mut work: impl FnMut() -> u64) -> u64 {
     let mut rounds = 0;
     while !over.load(Relaxed) {
@@ -149,7 +150,7 @@ fn until(over: &AtomicBool, mut work: impl FnMut() -> u64) -> u64 {
     rounds
 }
 
-/// What the store has of a metric before `to`, in a number.
+/// A number computed from all samples of a metric before `to`.
 fn ask(store: &Store, to: i64) -> u64 {
     let mut ts = Vec::new();
     let mut vs = Vec::new();
@@ -162,7 +163,7 @@ fn ask(store: &Store, to: i64) -> u64 {
             vs.clear();
             selection.read(at, 0, to - 1, &mut ts, &mut vs).expect("samples");
             let mix = |t: &i64, v: &f64| (*t as u64).wrapping_mul(31).wrapping_add(v.to_bits());
-            // Targets with the same values must not cancel each other out.
+            // The rotation prevents targets with equal values from cancelling each other out.
             let more =
                 |sum: u64, (t, v)| (sum.rotate_left(5) ^ mix(t, v)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             sum = ts.iter().zip(&vs).fold(sum, more);
@@ -171,7 +172,7 @@ fn ask(store: &Store, to: i64) -> u64 {
     sum
 }
 
-/// A phase while `work` is done.
+/// Runs a phase while `work` runs.
 fn during(
     what: &str,
     store: &Store,
@@ -192,7 +193,7 @@ fn during(
     });
 }
 
-/// Appends as long as `goes_on` says, and prints how long each took.
+/// Appends as long as `goes_on` returns true, and prints the latencies.
 fn phase(what: &str, store: &Store, load: &mut Load, goes_on: impl Fn(Duration) -> bool) {
     let begin = Instant::now();
     let mut took = Vec::new();

@@ -1,11 +1,12 @@
-//! What a block costs: bytes per sample, writing, and reading through the page reader; real captures.
+//! Measures the cost of a block with real captures: bytes per sample, writing, and reading through
+//! the page reader.
 //!
 //!     cargo run --release -p perennial-storage --example block_cost -- sizes CAPTURES DIR
 //!     cargo run --release -p perennial-storage --example block_cost -- reads CAPTURES SERIES DIR
 //!
-//! `sizes` writes the captures at 15 s as they are. `reads` replicates them as instances, counters
-//! moved a little so that no two are equal, and reads with the file in the page cache and no page
-//! decoded before.
+//! `sizes` writes the captures with an interval of 15 s unchanged. `reads` replicates them as
+//! instances, with counters changed a little so that no two are equal, and reads them with the file
+//! in the page cache and no page decoded.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
@@ -39,7 +40,7 @@ fn main() {
     }
 }
 
-/// The samples of one series; those of instance `instance` differ a little from the capture's.
+/// The samples of one series; those of instance `instance` differ a little from the capture.
 fn series_of(capture: &Capture, series: usize, instance: usize, noise: bool) -> BlockSeries {
     let mut one = BlockSeries { labels: capture.labels(series, instance), ..BlockSeries::default() };
     let rows = capture.scrapes.iter().map(|(t, row)| (*t, row[series]));
@@ -47,7 +48,7 @@ fn series_of(capture: &Capture, series: usize, instance: usize, noise: bool) -> 
         (0.0, ((series * 31 + instance) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut last = None;
     for (t, v) in rows.filter(|(_, v)| !is_absent(*v)) {
-        // Where the capture moves, the replica moves by up to two units of its own more.
+        // Where the capture changes, the replica changes by up to two units more.
         if noise && last.is_some_and(|last| last != v) {
             random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
             added += (random >> 62) as f64;
@@ -59,13 +60,13 @@ fn series_of(capture: &Capture, series: usize, instance: usize, noise: bool) -> 
     one
 }
 
-/// The sum, with as many decimals as `v` has.
+/// The sum, rounded to as many decimals as `v` has.
 fn moved(v: f64, by: f64) -> f64 {
     let power = (0..9).map(|exp| 10f64.powi(exp)).find(|power| (v * power).round() / power == v);
     power.map_or(v + by, |power| ((v + by) * power).round() / power)
 }
 
-/// Writes a block out of what `make` gives, sorted by labels; prints what it cost.
+/// Writes a block of the series that `make` returns, sorted by labels; prints the cost.
 fn write(
     what: &str,
     labels: Vec<(Labels, usize, usize)>,
@@ -124,7 +125,7 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
     let mut took = Vec::new();
     let mut found = Vec::new();
     let mut cpu = 0.0;
-    // A step that is no multiple of a page: each page is decoded once.
+    // A step that is no multiple of the series per page, so that each page is decoded once.
     for handle in handles.iter().step_by(97) {
         let labels = handle.labels().clone();
         let matchers: Vec<Matcher> = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
@@ -148,7 +149,7 @@ fn reads(captures: &[Capture], series: usize, dir: &Path) {
     thousand(&meta, captures);
 }
 
-/// A metric of a thousand series, each time with nothing decoded.
+/// Reads a metric of a thousand series, each time without decoded pages.
 fn thousand(meta: &BlockMeta, captures: &[Capture]) {
     let mut took = Vec::new();
     let mut count = (0, 0);
@@ -169,7 +170,7 @@ fn thousand(meta: &BlockMeta, captures: &[Capture]) {
         let found = select(&block, name);
         let mut samples = 0;
         for one in &found {
-            // As a query does: series by series into the same memory.
+            // As a query does: one series after the other into the same buffers.
             ts.clear();
             vs.clear();
             one.read(meta.min_time, meta.max_time, &mut ts, &mut vs).expect("read");

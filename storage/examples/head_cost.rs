@@ -1,4 +1,4 @@
-//! What a series costs in the head, and how long the log takes to be replayed: real captures,
+//! Measures the memory of a series in the head, and the time of a log replay, with real captures
 //! replicated as instances.
 //!
 //!     cargo run --release -p perennial-storage --example head_cost -- fill scrape CAPTURES SERIES DIR
@@ -7,11 +7,11 @@
 //!     cargo run --release -p perennial-storage --example head_cost -- open DIR
 //!     cargo run --release -p perennial-storage --example head_cost -- churn CAPTURES SERIES DIR
 //!
-//! `scrape` appends batches as the scrape loop does, `rows` single samples, a target and time per
-//! call, as remote write does, and a number as a sender does that fills its requests: so many
-//! samples per call, whatever targets they are of. `churn` lets that many series come and end, ten
-//! times, and tells what each leaves behind. Memory is the growth of this process' resident set
-//! (`VmRSS`), with the allocator that the server has.
+//! `scrape` appends batches as the scrape loop does. `rows` appends single samples as remote write
+//! does, one target and time per call. A number appends that many samples per call, whatever
+//! targets they belong to, like a sender that fills its requests. `churn` creates and ends that
+//! many series ten times, and prints the memory that remains each time. Memory is the growth of the
+//! resident set (`VmRSS`), with the allocator of the server.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program that measures")]
 
@@ -29,7 +29,7 @@ use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store, S
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// All samples of a run are of one range.
+/// A range that contains all samples of a run.
 const RANGE_MS: i64 = 100 * 7_200_000;
 
 fn main() {
@@ -74,7 +74,7 @@ fn open(dir: &Path, tell: bool) -> Arc<Store> {
     store
 }
 
-/// Lets the allocator give back what is free: it does so after a second, when it is asked for memory again.
+/// Makes the allocator return free memory: it does so after a second, at the next allocation.
 fn settle() {
     for round in 0..40 {
         std::thread::sleep(std::time::Duration::from_millis(100));

@@ -1,9 +1,9 @@
-//! What finding series costs: a million series in the head and in a block, matchers of every kind,
-//! names and values.
+//! Measures the lookup of series: a million series in the head and in a block, matchers of every
+//! kind, label names and values.
 //!
 //! `cargo run --release -p perennial-storage --example index_cost [SERIES] [DIRECTORY]`. Times are
-//! the best and the middle of several; memory is what the process has more than before. A directory
-//! that is filled already is asked as it is.
+//! the minimum and the median of several runs; memory is the growth of the process. An existing
+//! directory is queried without being filled.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measurement, for a terminal")]
 
 use std::ops::Deref;
@@ -21,8 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HOUR: i64 = 3_600_000;
 
-/// 1,000 instances, each with series of 50 metrics by handler and code, and a label that is
-/// different in every series.
+/// 1,000 instances, each with series of 50 metrics by handler and code, and a label with a
+/// different value in every series.
 fn labels(i: usize) -> Labels {
     let instance = i % 1000;
     let one = i / 1000;
@@ -76,7 +76,7 @@ fn resident() -> f64 {
     pages * 4096.0 / 1e6
 }
 
-/// Asks what `open` gives, once for each time that is measured.
+/// Runs `ask` on the stores that `open` returns, once per measurement.
 fn timed<S: Deref<Target = Store>>(what: &str, times: usize, open: impl Fn() -> S, ask: &Question) {
     let mut took = Vec::new();
     let mut found = 0;
@@ -90,7 +90,7 @@ fn timed<S: Deref<Target = Store>>(what: &str, times: usize, open: impl Fn() -> 
     println!("{what:45} {found:8} found  best {:8.3} ms  middle {:8.3} ms", took[0], took[times / 2]);
 }
 
-/// Asks a store, and says how much it found.
+/// Queries a store and returns the number of results.
 type Question = dyn Fn(&Store) -> usize;
 
 fn questions(from: i64, to: i64) -> Vec<(&'static str, Box<Question>)> {
@@ -161,7 +161,7 @@ fn main() {
     }
 }
 
-/// Series in the head, asked there, and then in a block.
+/// Makes series in the head, queries them there, and then in a block.
 fn fill(dir: &Path, series: usize, ask: impl Fn(&Store)) {
     let store = open(dir);
     let before = resident();

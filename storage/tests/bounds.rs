@@ -1,5 +1,5 @@
-//! The bounds of the head: how old a sample of any series may be, what one request can make of
-//! blocks, and that thousands of blocks need few descriptors.
+//! Tests the bounds of the head: how old a sample of any series may be, how many blocks one request
+//! can cause, and that thousands of blocks need few file descriptors.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::path::Path;
@@ -36,7 +36,7 @@ fn write(store: &Store, samples: &[(usize, i64)]) -> AppendResult {
     store.append_rows(&samples.iter().map(row).collect::<Vec<FloatRow>>()).unwrap()
 }
 
-/// Times that no series may have, new or not.
+/// Times that the store refuses for every series, new or not.
 const OUTSIDE: [i64; 7] = [i64::MIN, i64::MIN + 1, -1, 0, NOW / 1000, NOW - 2 * HOUR, NOW - HOUR - 1];
 
 #[test]
@@ -110,8 +110,8 @@ fn only_the_first_that_are_refused_are_named() {
     assert_eq!((appended.out_of_bounds, appended.refused.len()), (3_000, REFUSED_NAMED));
 }
 
-/// As Prometheus: the first sample of an empty head sets its bounds, and time may go on as it likes
-/// from there.
+/// As in Prometheus: the first sample of an empty head sets its bounds, and later times are not
+/// limited.
 #[test]
 fn the_first_sample_sets_the_bounds() {
     let dir = tempfile::tempdir().unwrap();
@@ -184,7 +184,7 @@ fn hundreds_of_blocks_need_few_descriptors_and_become_few() {
     let (store, _) = open(dir.path(), HOUR / 2);
     let found = contents(&store);
     assert_eq!(found.len(), count as usize);
-    // Other tests of this process open some, too.
+    // Other tests of this process open files, too.
     let more = descriptors().saturating_sub(before);
     assert!(more <= OPEN_BLOCK_FILES + 200, "{more} descriptors for {count} blocks");
     let reader = support::selections(&store);

@@ -1,5 +1,5 @@
-//! Blocks in an object store: moved, read, removed, and nothing lost or read twice, whatever is
-//! killed, fails or is away.
+//! Tests cold blocks: they are moved, read and removed, and no sample is lost or read twice after
+//! kills, failures, and outages of the object store.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use std::collections::BTreeSet;
@@ -18,10 +18,11 @@ use support::objects::{AFTER, Bucket, Memory, open_far};
 use support::{Mortal, Sample, append, contents, copy, files, names, open, read, selections};
 
 const NOW: i64 = 100_000;
-/// Objects of a block: its files, `meta.json` included.
+/// The number of objects of a block: its files and `meta.json`.
 const OBJECTS: usize = 10;
 
-/// Seven blocks of three series and the head; what is in it. Three are old enough to move.
+/// Fills seven blocks and the head with three series; returns the samples. Three blocks are old
+/// enough to move.
 fn seven_blocks(dir: &Path) -> BTreeSet<Sample> {
     let (store, _) = open(dir);
     for t in 1..=100 {
@@ -37,14 +38,14 @@ fn far(dir: &Path, bucket: &Arc<Bucket>) -> (Arc<Store>, Metrics) {
     open_far(dir, Arc::new(OsDisk), Memory::of(bucket))
 }
 
-/// What can be told of the series by each way to ask.
+/// All samples, label names and label values, by each kind of query.
 fn everything(store: &Store) -> (BTreeSet<Sample>, Vec<String>, Vec<String>) {
     let all = [vec![Matcher::equal("__name__", "m")]];
     let values = store.label_values("i", &all, i64::MIN, i64::MAX).unwrap();
     (contents(store), store.label_names(&[], i64::MIN, i64::MAX).unwrap(), values)
 }
 
-/// Where everything is that a select in `from..=to` reads, or why it cannot be.
+/// Reads all samples in `from..=to`; returns their number, or the error.
 fn ask(store: &Store, from: i64, to: i64) -> Result<usize, StoreError> {
     let mut ts = Vec::new();
     let mut vs = Vec::new();
@@ -66,7 +67,7 @@ fn old_blocks_move_and_answer_as_before_also_after_a_restart() {
     let before = everything(&store);
     let reader = selections(&store);
     assert!(store.incomplete_reason().is_some(), "nobody asked yet what is there");
-    // 0 s to 59 s is six blocks; the newest sample is of 100 s.
+    // The samples of 0 s to 59 s are in six blocks; the newest sample is at 100 s.
     assert_eq!(store.move_to_cold(NOW).unwrap(), 6);
     assert_eq!((store.move_to_cold(NOW).unwrap(), names(dir.path()).len(), bucket.blocks().len()), (0, 1, 6));
     assert_eq!(store.incomplete_reason(), None);
@@ -96,7 +97,7 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     let before = everything(&store);
     store.move_to_cold(NOW).unwrap();
     store.close().unwrap();
-    // Away at the start, and nothing is cached.
+    // The object store is unreachable at the start, and the cache is empty.
     bucket.away.store(true, SeqCst);
     std::fs::remove_dir_all(dir.path().join("objects/cache")).unwrap();
     assert_eq!(metrics.gauge("perennial_object_store_up", "", &[]).get(), 1.0);
@@ -113,7 +114,7 @@ fn a_store_that_is_away_is_an_error_that_names_the_block_and_the_rest_goes_on() 
     append(&store, 101_000, 3);
     store.run_housekeeping(NOW).unwrap();
     assert!(store.move_to_cold(NOW).is_err());
-    // And back.
+    // The object store is reachable again.
     bucket.away.store(false, SeqCst);
     assert_eq!(ask(&store, 0, 100_000).unwrap(), 300);
     store.reach_far().unwrap();
@@ -169,7 +170,7 @@ fn a_new_data_directory_finds_the_blocks_and_a_second_one_is_refused() {
     let all = seven_blocks(dir.path());
     let (store, _) = far(dir.path(), &bucket);
     store.move_to_cold(NOW).unwrap();
-    // As if the disk were lost, but for the mark.
+    // As after the loss of the disk, except for the mark.
     let new = tempfile::tempdir().unwrap();
     let (store, _) = far(new.path(), &bucket);
     assert_eq!(ask(&store, 0, 59_999).unwrap(), 0);
@@ -273,7 +274,7 @@ fn the_cache_keeps_to_its_bound() {
     }
 }
 
-/// All that lives on: the data directory and the bucket.
+/// The state that survives the process: the data directory and the bucket.
 fn survivors(dir: &Path, bucket: &Bucket) -> (tempfile::TempDir, Arc<Bucket>) {
     let after = tempfile::tempdir().unwrap();
     copy(dir, after.path());
@@ -281,9 +282,9 @@ fn survivors(dir: &Path, bucket: &Bucket) -> (tempfile::TempDir, Arc<Bucket>) {
     (after, Arc::new(Bucket { objects, ..Bucket::default() }))
 }
 
-/// Has `work` killed, or failing, after so many steps of the disk and the object store together,
-/// for every number of steps; `check` what a new process finds, and what the old one has once all
-/// works again.
+/// Kills `work`, or makes it fail, after each possible number of steps of the disk and the object
+/// store together. `check` checks what a new process finds, and what the old one has once
+/// everything works again.
 fn at_every_step(
     origin: &(tempfile::TempDir, Arc<Bucket>),
     once: bool,
@@ -298,7 +299,7 @@ fn at_every_step(
         let left = memory.left.clone();
         let (store, _) = open_far(dir.path(), Arc::new(Hooked(mortal.clone())), Arc::new(memory));
         store.reach_far().unwrap();
-        // A failure is of the object store alone, a kill of both at once.
+        // Failures affect only the object store, a kill affects both at once.
         left.store(steps, SeqCst);
         if !once {
             mortal.0.store(steps, SeqCst);
@@ -317,7 +318,7 @@ fn at_every_step(
     }
 }
 
-/// When only two of the seven blocks have to move.
+/// A time at which only two of the seven blocks are old enough to move.
 const EARLIER: i64 = 60_000;
 
 #[test]
@@ -363,7 +364,7 @@ fn retention_removes_far_blocks_whole_at_whatever_step_it_is_killed() {
             assert!(there == 0 || there == all.iter().filter(of_block).count(), "half a block, {when}");
         }
         work(store).unwrap();
-        // 0 s to 29 s ended more than 61 s ago.
+        // The samples of 0 s to 29 s ended more than 61 s ago.
         let want: BTreeSet<Sample> = all.iter().filter(|s| s.1 >= 30_000 || s.1 < 0).cloned().collect();
         assert!(contents(store) == want, "{when}");
         assert_eq!(bucket.blocks().len(), 3, "{when}");
@@ -405,7 +406,7 @@ fn the_retention_size_removes_what_cannot_move() {
     away(true);
     assert!(store.move_to_cold(NOW).is_err());
     away(false);
-    // Nobody else asks: that it is back is found out all the same.
+    // The housekeeping detects that the object store is back, although no query does.
     store.reach_far().unwrap();
     store.run_housekeeping(NOW).unwrap();
     assert_eq!(names(dir.path()).len(), 7, "it answers again");
@@ -505,12 +506,12 @@ fn retention_of_some_series_trims_far_blocks_and_looks_at_each_once() {
     assert!(contents(&store) == want);
     store.move_to_cold(NOW).unwrap();
     assert!(contents(&store) == want);
-    // What was looked at is not asked for again, even if it is gone from the cache.
+    // Blocks that were checked are not fetched again, even if they are no longer cached.
     assert_eq!(store.trim(NOW).unwrap(), 0);
     bucket.away.store(true, SeqCst);
     assert_eq!(store.trim(NOW).unwrap(), 0);
     bucket.away.store(false, SeqCst);
-    // Of a series that is all there is of a block, the block goes.
+    // If a block contains only expired series, the block is removed.
     store.set_series_retention(vec![rule("__name__", "m", 50_000)]);
     store.run_housekeeping(NOW).unwrap();
     assert!(contents(&store) == want, "nothing is fetched to know it");

@@ -1,6 +1,6 @@
-//! Data directories with blocks in an object store, and what is in that store, of every version
-//! that was written (`docs/format/objects.md`): opened, and compared with what they held. Fixtures
-//! are never changed.
+//! Tests data directories with cold blocks, and the content of the object store, of every format
+//! version (`docs/format/objects.md`): each is opened and compared with its original content.
+//! Fixtures must never be changed.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use std::fmt::Write;
@@ -60,7 +60,7 @@ fn far_blocks_of_every_version_are_what_they_were() {
         store.reach_far().unwrap();
         assert_eq!((store.incomplete_reason(), bucket.blocks().len(), names(dir.path()).len()), (None, 1, 1));
         store.close().unwrap();
-        // As the object store has it.
+        // A new data directory that only has the object store.
         std::fs::remove_dir_all(dir.path().join("objects")).unwrap();
         std::fs::create_dir(dir.path().join("objects")).unwrap();
         std::fs::copy(origin.join("data/objects/mark"), dir.path().join("objects/mark")).unwrap();

@@ -1,4 +1,4 @@
-//! Compaction: blocks become one, and nobody who reads notices, whatever is killed or fails in between.
+//! Tests compaction: merging blocks has no effect on readers, after kills and failures at any step.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use proptest::prelude::*;
@@ -21,8 +21,8 @@ fn counts(metrics: &Metrics) -> (u64, u64) {
     (counter("prometheus_tsdb_compactions_total"), counter("prometheus_tsdb_compactions_failed_total"))
 }
 
-/// In a block there is what another has nothing of: a counter's histogram between two, with more
-/// than the second.
+/// A block between two others contains a histogram that the other blocks do not have, with a larger
+/// count than the histogram after it.
 #[test]
 fn a_reset_between_blocks_is_seen() {
     let dir = tempfile::tempdir().unwrap();
@@ -55,7 +55,7 @@ fn a_reset_between_blocks_is_seen() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Time goes on; how many series have a sample.
+    /// Advances the time; the number of series with a sample.
     Append(i64, usize),
     /// A sample this much in the past.
     Late(i64),
@@ -72,7 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Blocks overlap only in what they replace, and no range that is due is left.
+/// Checks that blocks overlap only with blocks that they replace, and that no complete range
+/// remains in the head.
 fn check_merged(dir: &Path, store: &Store, now: i64) {
     store.run_housekeeping(now).unwrap();
     let before = contents(store);
@@ -129,7 +130,7 @@ proptest! {
     }
 }
 
-/// Seven blocks of three series and the head; what is in it.
+/// Fills seven blocks and the head with three series; returns the samples.
 fn seven_blocks(dir: &Path) -> BTreeSet<support::Sample> {
     let (store, _) = open(dir);
     for t in 1..=100 {
@@ -155,7 +156,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
         mortal.0.store(alive, SeqCst);
         let done = store.compact().is_ok();
         assert!(contents(&store) == all, "after {alive} steps");
-        // The kill: what a new process finds.
+        // After a kill: what a new process finds.
         let after = tempfile::tempdir().unwrap();
         copy(dir.path(), after.path());
         let (again, _) = open(after.path());
@@ -169,7 +170,7 @@ fn a_kill_or_a_failure_at_any_step_loses_nothing_and_the_rest_follows() {
             break;
         }
         assert_eq!(counts(&metrics).1, 1, "a failure is counted");
-        // And the failure: the same process, once the disk works again.
+        // After a failure: the same process, once the disk works again.
         mortal.0.store(i64::MAX, SeqCst);
         store.compact().unwrap();
         assert!(contents(&store) == all, "after {alive} steps and a failure");

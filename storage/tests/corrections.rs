@@ -1,6 +1,6 @@
-//! Corrections against a naive model: samples that came by column, by row and as histograms are
-//! changed, taken back and put there again; read after each step, after the log is replayed and
-//! blocks are written. The feed hears the same.
+//! Compares corrections with a naive model: float samples in columns and rows and histograms are
+//! changed, deleted and restored, and read after each step, after a log replay and after a flush.
+//! Also checks the change feed.
 
 #[path = "support/latest.rs"]
 mod latest;
@@ -37,7 +37,7 @@ enum Value {
 
 type Samples = BTreeMap<(u32, i64), Value>;
 
-/// What somebody has who only listens.
+/// The samples that a receiver of the change feed knows.
 #[derive(Default)]
 struct Listener(Mutex<Samples>);
 
@@ -153,7 +153,7 @@ impl Bench {
         self.now = self.now.max(row.t);
     }
 
-    /// Many lie at times of samples.
+    /// Applies corrections, many of them at the times of samples.
     fn correct(&mut self, all: &[(usize, i64, u8)]) {
         let mut corrections = Vec::new();
         for (i, dt, what) in all {
@@ -170,7 +170,7 @@ impl Bench {
             };
             corrections.push(Correction { series, t, value: to });
         }
-        // All or none of them is too old, so that the model need not know the floor.
+        // All corrections are too old or none is, so that the model need not know the bound.
         for one in &corrections {
             let refused = self.store.correct(std::slice::from_ref(one)).unwrap();
             let key = (one.series.slot, one.t);

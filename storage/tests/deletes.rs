@@ -1,5 +1,6 @@
-//! Deletions: what is deleted is gone for every reader at once and for good, and nothing else is;
-//! whatever is killed or fails in between. Snapshots, and retention of some series.
+//! Tests deletions: deleted samples disappear for all readers at once and permanently, and no other
+//! samples do, after kills and failures at any step. Also tests snapshots, and retention of some
+//! series.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use proptest::prelude::*;
@@ -27,7 +28,7 @@ use support::{Mortal, RANGE, contents, copy, metas, names, open, open_on};
 
 const SERIES: usize = 5;
 
-/// All in one shard, so that they can be columns of one group.
+/// All series are in one shard, so that they can be columns of one group.
 fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string()), ("instance", "a".to_owned())])
 }
@@ -46,7 +47,7 @@ fn committed(store: &Store, lsn: u64) {
     fate(store, lsn).unwrap();
 }
 
-/// What there must be.
+/// The expected samples.
 type Model = BTreeMap<(usize, i64), f64>;
 
 fn expected(model: &Model) -> BTreeSet<(String, i64, u64)> {
@@ -55,13 +56,13 @@ fn expected(model: &Model) -> BTreeSet<(String, i64, u64)> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A scrape: time goes on, so many series.
+    /// A scrape: advances the time; the number of series.
     Scrape(i64, usize),
-    /// Single samples now, or so far in the past.
+    /// Single samples now, or this much in the past.
     Rows(i64, Vec<usize>),
-    /// A block of this series so far in the past.
+    /// A block of this series, this much in the past.
     Past(i64, usize),
-    /// What the matcher matches between these times in the past.
+    /// Deletes the series that the matcher matches, between these times in the past.
     Delete(MatchOp, usize, i64, i64),
     Maintain,
     Compact,
@@ -83,14 +84,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A store, what must be in it, and the time.
+/// A store, its expected samples, and the time.
 struct World {
     dir: tempfile::TempDir,
     store: Arc<Store>,
     model: Model,
     now: i64,
     value: f64,
-    /// Times that blocks were given by hand: the head does not know them.
+    /// Times of blocks that the test wrote directly, which the head does not know.
     past: BTreeSet<i64>,
 }
 
@@ -120,7 +121,7 @@ impl World {
         }
     }
 
-    /// One sample; it is stored unless it is too old, or there is one.
+    /// Appends one sample; it is stored unless it is too old or a duplicate.
     fn row(&mut self, t: i64, i: usize) {
         let series = self.store.get_or_create_series(&labels(i));
         let v = self.next_value();
@@ -169,7 +170,8 @@ impl World {
                 self.scrape(*series);
             }
             Step::Rows(back, of) => of.iter().for_each(|i| {
-                // The head judges by what it has; a time that only a block has is left alone.
+                // The head knows only its own samples, so times of blocks written by the test are
+                // skipped.
                 if !self.past.contains(&(self.now - back)) {
                     self.row(self.now - back, *i);
                 }
@@ -195,8 +197,8 @@ impl World {
         text.lines().count() - 2
     }
 
-    /// A series of which nothing is left may be listed as long as the head knows its samples, but
-    /// never is when asked.
+    /// Checks the lists of series: a series whose samples are all deleted may be listed while the
+    /// head knows its samples, but selecting it returns no samples.
     fn check_series(&self) {
         let all = support::selections(&self.store);
         let found = all.iter().flat_map(|s| {
@@ -221,7 +223,7 @@ proptest! {
     }
 }
 
-/// Some blocks, some head.
+/// Makes some blocks and some samples in the head.
 fn filled() -> World {
     let mut world = World::new();
     for _ in 0..100 {
@@ -264,7 +266,7 @@ fn a_kill_or_a_failure_at_any_step_deletes_all_or_what_the_head_has_not() {
         }
         disk.0.store(i64::MAX, SeqCst);
         for store in [&store, &again] {
-            // The log tries again by itself after a failure.
+            // The log retries by itself after a failure.
             let lsn = std::iter::repeat_with(|| {
                 std::thread::sleep(std::time::Duration::from_millis(5));
                 store.delete(&[matcher(MatchOp::Equal, "1")], from, to)
@@ -323,7 +325,7 @@ fn what_is_deleted_of_a_block_that_is_left_out_stays_deleted() {
         out_of_order_ms: 30_000,
     };
     world.store = Store::open(options, Arc::new(storage::disk::OsDisk), &Default::default()).unwrap().0;
-    // Both look at what is there, and forget what is about blocks that are gone.
+    // Both read the tombstones, and drop those of blocks that no longer exist.
     world.delete(MatchOp::Equal, 2, oldest.to, 60_000);
     assert!(world.store.clean_tombstones().unwrap() > 0);
     world.store.close().unwrap();
@@ -370,13 +372,13 @@ fn what_was_merged_and_deleted_comes_back_when_it_is_written_again() {
         world.store.write_backfill((0, RANGE), &[one], i64::MAX).unwrap();
         world.model.insert((i, 5), 1.0);
     };
-    // A block behind the range, so that the range is merged.
+    // A block after the range, so that the range is complete and merged.
     world.past(RANGE + 5, 0);
     write(&mut world, 1);
     for again in 0..3 {
         write(&mut world, 0);
         assert_eq!(contents(&world.store), expected(&world.model), "written, time {again}");
-        // The first time merges, the others find what is merged already.
+        // The first compaction merges; the following ones find the merged block.
         world.step(&Step::Compact);
         world.reopen();
         assert_eq!(contents(&world.store), expected(&world.model), "opened again, time {again}");
@@ -430,7 +432,7 @@ fn histograms_go_and_come_as_floats_do() {
     let mut want: Vec<(i64, f64)> =
         (1..=30).filter(|i| !(5..=28).contains(i)).map(|i| (i * 1_000, i as f64)).collect();
     assert_eq!(there(&store), want);
-    // One comes again with another value, and a float at another deleted time.
+    // One deleted time gets another histogram, another one gets a float.
     assert_eq!(store.append_histograms(&[HistogramRow { series, t: 20_000, h: h(7.0) }]).unwrap().stored, 1);
     assert_eq!(store.append_rows(&[FloatRow { series, t: 21_000, v: 2.5 }]).unwrap().stored, 1);
     want.insert(4, (20_000, 7.0));
@@ -447,7 +449,7 @@ fn histograms_go_and_come_as_floats_do() {
     assert_eq!(there(&store), want);
 }
 
-/// A counter whose resets lie in what is deleted: inside a block, and at the end of one.
+/// A counter whose resets are in deleted ranges: inside a block, and at the end of a block.
 #[test]
 fn a_reset_is_seen_behind_what_is_deleted() {
     for in_blocks in [false, true] {
@@ -496,7 +498,7 @@ fn a_snapshot_is_a_data_directory_of_its_own() {
     let without = world.dir.path().join("snapshots/b");
     world.store.snapshot(&with, true).unwrap();
     world.store.snapshot(&without, false).unwrap();
-    // What happens behind it does not touch it.
+    // Later changes have no effect on the snapshot.
     world.now += 1_000;
     world.scrape(3);
     world.delete(MatchOp::NotEqual, 9, i64::MIN, i64::MAX);
@@ -579,7 +581,7 @@ fn some_series_stay_longer_and_some_go_sooner() {
     assert_eq!(times(dir, &store, 2).0, Some(40_000));
     assert_eq!(names(dir).len(), blocks - 4, "of which nothing was to stay");
     assert_eq!(store.trim(world.now).unwrap(), 0);
-    // The size counts for all.
+    // The size limit applies to all series.
     store.set_retention(Retention { time_ms: 0, size_bytes: 1 });
     keep_house(&store);
     assert_eq!(names(dir).len(), 0);

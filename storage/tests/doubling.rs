@@ -1,5 +1,6 @@
-//! Twice the log costs a start, and twice the samples cost a reader, at most 2.6 times as much CPU.
-//! One test, alone in its program: a store has threads of its own, so that the process is measured.
+//! Tests that a log replay of twice the size, and reading twice the samples, cost at most 2.6 times
+//! as much CPU time. The only test in its program, because the CPU time of the process is measured:
+//! a store has its own threads.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +28,13 @@ fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
 }
 
-/// A sample of one series each.
+/// Appends one sample of each of `n` series.
 fn series(store: &Store, n: usize) {
     let row = |i| FloatRow { series: store.get_or_create_series(&labels(i)), t: START, v: i as f64 };
     store.append_rows(&(0..n).map(row).collect::<Vec<FloatRow>>()).unwrap();
 }
 
-/// Samples of one series, at these times after the start.
+/// Appends samples of one series, at these times after the start.
 fn samples(store: &Store, times: impl Iterator<Item = usize>) {
     let series = store.get_or_create_series(&labels(0));
     let rows: Vec<FloatRow> =
@@ -41,7 +42,7 @@ fn samples(store: &Store, times: impl Iterator<Item = usize>) {
     rows.chunks(100).for_each(|rows| drop(store.append_rows(rows).unwrap()));
 }
 
-/// So many series of one target, scraped some times.
+/// Appends some scrapes of `n` series of one target.
 fn columns(store: &Store, n: usize) {
     let shard = shard_of(&labels(0));
     let slots: Vec<u32> = (0..)
@@ -60,7 +61,7 @@ fn columns(store: &Store, n: usize) {
     }
 }
 
-/// Deletions, each of one sample of many.
+/// Makes `n` deletions, each of one sample.
 fn deletions(store: &Store, n: usize) {
     samples(store, 0..n);
     for t in 0..n / 4 {
@@ -69,7 +70,7 @@ fn deletions(store: &Store, n: usize) {
     }
 }
 
-/// How many samples can be read.
+/// The number of readable samples.
 fn count(store: &Store) -> usize {
     let all = [Matcher::equal("__name__", "m")];
     let in_shard = |shard| {
@@ -83,7 +84,7 @@ fn count(store: &Store) -> usize {
     (0..SHARDS).map(in_shard).sum()
 }
 
-/// What fills a store with so much.
+/// Fills a store with a given amount.
 type Fill = fn(&Store, usize);
 
 #[test]

@@ -1,7 +1,7 @@
-//! What the store promises when it is killed and when its log is damaged, and what it tells its feed.
+//! Tests the guarantees of the store after a kill and with a damaged WAL, and the change feed.
 //!
-//! Damage in more detail is in `wal_damage.rs`, loss of power in `power_loss.rs`, a disk that fails
-//! in `failing_disk.rs`, all of it in any order in `simulation.rs`.
+//! `wal_damage.rs` tests damage in more detail, `power_loss.rs` power losses, `failing_disk.rs` a
+//! disk that fails, and `simulation.rs` all of these in random order.
 #![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 use parking_lot::Mutex;
@@ -63,7 +63,8 @@ fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
     receive.recv_timeout(Duration::from_secs(10)).expect("told of the fate")
 }
 
-/// (series, time, bits) of everything; of histograms all their parts, of start timestamps these.
+/// (series, time, bits) of all samples. A histogram has its text after the series and the bits of its
+/// sum; a start timestamp has ` start` after the series.
 fn contents(store: &Store) -> Vec<(String, i64, u64)> {
     let mut all = Vec::new();
     for shard in 0..SHARDS {
@@ -93,7 +94,8 @@ fn histogram(series: SeriesRef, t: i64) -> HistogramRow {
     HistogramRow { series, t, h: Arc::new(h) }
 }
 
-/// A small log: scrapes, rows, histograms, start timestamps, a changed layout. Returns its contents.
+/// Writes a small log: scrapes, rows, histograms, start timestamps, a changed layout. Returns its
+/// contents.
 fn small_log(dir: &Path) -> Vec<(String, i64, u64)> {
     let (store, _) = open(dir);
     let three = layout(&store, 3);
@@ -198,7 +200,7 @@ fn what_is_committed_survives_a_kill() {
         let appended = scrape(&store, &columns, t).unwrap();
         committed(&store, appended.lsn).unwrap();
         if t % 40 == 0 {
-            // The files as a kill would leave them now.
+            // A copy of the files as a kill would leave them now.
             let copy = tempfile::tempdir().unwrap();
             std::fs::create_dir_all(copy.path().join("wal")).unwrap();
             for path in OsDisk.list(&dir.path().join("wal")).unwrap() {
@@ -303,8 +305,8 @@ fn readers_never_miss_what_moves_from_head_to_block() {
                 scrape(&store, &columns, i * 250).unwrap();
                 done.store(i, SeqCst);
                 std::thread::sleep(Duration::from_millis(1));
-                // On a busy machine, too, blocks are made meanwhile: at most eight of the fifteen
-                // ranges are due.
+                // On a busy machine, too, blocks must be written meanwhile: at most eight of the
+                // fifteen ranges may be complete and not flushed.
                 let waits = (0..10_000).take_while(|_| blocks.load(SeqCst) < i / 40 - 8);
                 waits.for_each(|_| std::thread::sleep(Duration::from_millis(1)));
             }
@@ -328,7 +330,8 @@ fn readers_never_miss_what_moves_from_head_to_block() {
     assert!(blocks.load(SeqCst) > 5, "{blocks:?}");
 }
 
-/// Targets come and go: those that are gone are in no checkpoint, and one that comes back is heard again.
+/// Targets come and go: checkpoints do not contain targets that are gone, and a target that returns
+/// is in the change feed again.
 #[test]
 fn checkpoints_forget_targets_that_are_gone() {
     const RANGE: i64 = 7_200_000;

@@ -1,6 +1,6 @@
-//! A disk that fails: one call after the other, for good, at a sync, or because it is full. Nothing
-//! acknowledged is lost, nothing is acknowledged that is not safe, reads go on, and the store works
-//! again when the disk does.
+//! Tests a disk that fails: single calls, permanently, at a sync, or because it is full. No
+//! acknowledged sample is lost, nothing is acknowledged before it is safe, reads continue, and the
+//! store recovers together with the disk.
 #![allow(clippy::disallowed_methods, reason = "real threads write the log here: the tests wait for them")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -28,7 +28,7 @@ struct FlakyDisk {
     full: AtomicBool,
     torn: AtomicBool,
     sync_fails: AtomicBool,
-    /// Nothing can be removed.
+    /// Whether removing files fails.
     stays: AtomicBool,
 }
 
@@ -115,10 +115,11 @@ fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
     assert_eq!(reopened(dir.path()), contents(&store));
 }
 
-/// A file that has no header yet when the disk fails parts what it failed to take from what that rests on.
+/// A file whose header was not written when the disk failed separates records that could not be
+/// written from the records that they depend on.
 #[test]
 fn differences_behind_a_file_without_a_header_keep_what_they_rest_on() {
-    // Such a file stays, goes at the next start, or with the next attempt.
+    // Such a file remains, is removed at the next start, or is removed by the next attempt.
     for (stays, stays_at_start) in [(true, true), (true, false), (false, false)] {
         differences_behind_a_file_without_a_header(stays, stays_at_start);
     }
@@ -165,7 +166,7 @@ fn differences_behind_a_file_without_a_header(stays: bool, stays_at_start: bool)
     assert_eq!(reopened(killed.path()), all);
 }
 
-/// A disk with so many bytes; what is removed or cut is there again.
+/// A disk with a given number of bytes; removed and truncated bytes are free again.
 struct Small {
     free: AtomicI64,
     kept: Mutex<std::collections::BTreeMap<std::path::PathBuf, i64>>,
@@ -281,13 +282,13 @@ fn a_failed_sync_acknowledges_nothing() {
     assert_eq!(reopened(dir.path()), [1, 3].into_iter().flat_map(samples).collect());
 }
 
-/// A disk whose syncs of the log do not end before they are let go.
+/// A disk whose WAL syncs block until the test lets them end.
 #[derive(Default)]
 struct Slow {
-    /// How many may end.
+    /// How many syncs may end.
     may_end: Mutex<u32>,
     changed: Condvar,
-    /// How many have begun.
+    /// How many syncs have begun.
     begun: AtomicI64,
 }
 
@@ -337,7 +338,8 @@ fn what_is_not_synced_grows_older_while_a_sync_hangs() {
     until("ten intervals and more", &|| age.get() > 0.3);
     let before = age.get();
     until("and on", &|| age.get() > before + 0.2);
-    // The next one hangs, too: what came during the first is as old as that took.
+    // The next sync blocks, too: what was appended during the first one is as old as that sync
+    // took.
     slow.let_go(1);
     until("the next one hangs", &|| slow.begun.load(SeqCst) == 2);
     let at_once = age.get();
@@ -348,7 +350,8 @@ fn what_is_not_synced_grows_older_while_a_sync_hangs() {
     assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
 }
 
-/// A disk that takes no writes, or keeps none, until it is well; it dies after so many calls.
+/// A disk that refuses writes, or loses unsynced ones, until it recovers; the process dies after a
+/// number of calls.
 struct Ill {
     appends: AtomicBool,
     syncs: AtomicBool,
@@ -390,9 +393,9 @@ fn segments(dir: &Path) -> usize {
     files(&dir.join("wal")).len()
 }
 
-/// A log that works, is ill for many attempts, and works again; what was acknowledged in it. The
-/// disk dies after some calls. `appends`: it takes no writes, else it keeps none; `synced`:
-/// something was synced before.
+/// Runs a log that works, fails for many attempts, and works again; returns the acknowledged
+/// samples. The process dies after some calls. With `appends` writes fail, otherwise syncs do;
+/// `synced`: something was synced before.
 fn ill_for_long(
     dir: &Path,
     disk: &Arc<Ill>,
@@ -423,7 +426,8 @@ fn ill_for_long(
     append(3, true);
     for _ in 0..attempts {
         store.write_log(true);
-        // The segment that failed, an attempt since, and where the disk died between two calls the next one.
+        // The failed segment, one attempt since, and possibly the next one if the process died
+        // between two calls.
         let most = if disk.calls.load(SeqCst) > 0 { 2 } else { 3 };
         assert!(segments(dir) <= most, "{} files", segments(dir));
     }
@@ -480,13 +484,13 @@ fn a_log_that_fails_is_tried_again_more_and_more_rarely() {
     assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
 }
 
-/// A disk that forgets: what a file had when a sync of it failed goes with the power, whatever
-/// later syncs of it say.
+/// A disk that forgets: if a sync of a file fails, its unsynced content is lost in a power loss,
+/// even if later syncs succeed.
 #[derive(Default)]
 struct Forgetful {
     /// How many of the next syncs of segments fail.
     failing: AtomicI64,
-    /// Nothing can be written anew.
+    /// Whether creating files fails.
     full: AtomicBool,
     doomed: Mutex<BTreeSet<std::ffi::OsString>>,
 }
@@ -525,7 +529,7 @@ impl Forgetful {
         opened.map(|(store, _)| store)
     }
 
-    /// What a loss of power leaves.
+    /// Removes what a power loss would.
     fn lose_power(&self, dir: &Path) {
         for file in files(&dir.join("wal")).iter().filter(|file| self.doomed.lock().contains(&name(file))) {
             std::fs::write(file, b"").unwrap();
@@ -533,8 +537,8 @@ impl Forgetful {
     }
 }
 
-/// What a killed process leaves that acknowledged samples and did not sync them; `failing` syncs of
-/// it failed.
+/// The files of a killed process that acknowledged samples without syncing them; `failing` of its
+/// syncs failed.
 fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDir {
     let dir = directory();
     let killed = directory();
@@ -555,7 +559,8 @@ fn killed_before_a_sync(disk: &Arc<Forgetful>, failing: i64) -> tempfile::TempDi
 
 #[test]
 fn a_start_does_not_trust_a_sync_behind_one_that_failed() {
-    // The sync fails at the start, or has failed, with that of what was written anew, before the kill.
+    // The sync fails at the start, or failed before the kill, together with that of the rewritten
+    // records.
     for (before, at_start) in [(0, 1), (0, 2), (2, 0), (20, 0)] {
         let disk = Arc::new(Forgetful::default());
         let dir = killed_before_a_sync(&disk, before);
@@ -587,7 +592,7 @@ fn a_start_that_can_make_sure_of_nothing_says_so_and_the_next_one_knows() {
     assert_eq!(left.count(), 0, "no note and no copy stays");
 }
 
-/// A disk of which one call fails, or all from that one on.
+/// A disk on which one call fails, or all calls from that one on.
 struct Nth {
     left: AtomicI64,
     for_good: bool,
@@ -606,7 +611,8 @@ impl Hooks for Nth {
     }
 }
 
-/// A short life: opened twice, written, flushed, merged. What was promised in it; `None`: it did not open.
+/// A short life: opens the store twice, appends, flushes, merges. Returns the acknowledged samples;
+/// `None` if the store did not open.
 fn live(dir: &Path, disk: &Arc<Nth>) -> Option<BTreeSet<Sample>> {
     let mut kept = BTreeSet::new();
     let mut opened = false;
@@ -671,15 +677,15 @@ fn each_call_from_which_on_all_fail_costs_nothing_that_was_promised() {
     fail_each(true);
 }
 
-/// A disk that fails where the end of a flush is written.
+/// A disk that fails at the end of a flush.
 #[derive(Default)]
 struct AtTheEnd {
-    /// Checkpoints find no room.
+    /// Whether writing checkpoints fails.
     full: AtomicBool,
-    /// The sync fails that makes a new block durable.
+    /// Whether the sync fails that makes a new block durable.
     unsure: AtomicBool,
     placed: AtomicBool,
-    /// No block but the first can be put in its place.
+    /// Whether only the first block can be renamed to its final name.
     one_block: AtomicBool,
     blocks: AtomicUsize,
 }
@@ -716,7 +722,7 @@ impl Hooks for AtTheEnd {
 
 const RANGE: i64 = 7_200_000;
 
-/// A store of which two ranges are complete at `3 * RANGE`.
+/// A store with two ranges that are complete at `3 * RANGE`.
 fn complete(dir: &Path) -> (Arc<Store>, Arc<AtTheEnd>) {
     let hooks = Arc::new(AtTheEnd::default());
     let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.into(), 0) };
@@ -761,7 +767,8 @@ fn a_block_that_may_not_be_durable_does_not_come_back() {
     assert_eq!(reopened(dir.path()), before);
 }
 
-/// Tries to give all samples of some times another value; what there is then.
+/// Tries to correct all samples at some times; returns the number of corrections and the samples
+/// afterwards.
 fn corrected(store: &Store, times: &[i64]) -> (usize, BTreeSet<Sample>) {
     let all = times.iter().flat_map(|t| rows(store, *t));
     let all: Vec<_> = all.map(|row| FloatRow { v: -1.0, ..row }.corrected()).collect();
@@ -803,7 +810,7 @@ fn what_a_block_has_that_no_checkpoint_speaks_of_is_corrected_no_more() {
     assert_eq!(reopened(dir.path()), before);
 }
 
-/// Sends a sample while a block is put in its place.
+/// Appends a sample while a block is renamed to its final name.
 #[derive(Default)]
 struct Meanwhile {
     store: OnceLock<Weak<Store>>,
@@ -829,7 +836,7 @@ fn what_comes_at_a_deleted_time_while_that_becomes_a_block_is_not_said_to_be_sto
     let hooks = Arc::new(Meanwhile::default());
     let options = storage::store::StoreOptions { block_range_ms: RANGE, ..options(dir.path().into(), 0) };
     let store = Store::open(options, Arc::new(Hooked(hooks.clone())), &Metrics::default()).unwrap().0;
-    // It has no other sample: that one is not too old by itself.
+    // The series has no other sample, so this one is not too old by itself.
     let series = store.get_or_create_series(&Labels::from_pairs([("__name__", "ended")]));
     let row = FloatRow { series, t: 7, v: 1.0 };
     assert_eq!(store.append_rows(&[row]).unwrap().stored, 1);

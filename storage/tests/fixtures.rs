@@ -1,10 +1,10 @@
-//! Data directories of every version of the formats, kept for ever: each is opened, and has what it
-//! had when it was made.
+//! Tests data directories of every format version, which are kept forever: each is opened and
+//! compared with its original content.
 //!
-//! `fixtures/<name>/` is a data directory with `contents.txt`, all that is in it. Never change one.
-//! When a format gets a new version, or a record a new kind, make another:
-//! `FIXTURE=<name> cargo test --workspace --test fixtures -- --ignored` writes it with the code of
-//! the day. The formats are in `docs/format/`.
+//! `fixtures/<name>/` is a data directory with its content in `contents.txt`. Never change one. For
+//! a new format version, or a new kind of record, add a fixture: `FIXTURE=<name> cargo test
+//! --workspace --test fixtures -- --ignored` writes one with the current code. The formats are in
+//! `docs/format/`.
 #![allow(
     clippy::disallowed_methods,
     reason = "files are looked at beside the store; real threads write the log"
@@ -53,7 +53,7 @@ fn scrape(store: &Store, t: i64, series: &[usize], values: &[f64]) {
     store.append_columns(&batch, FeedDelivery::Nobody).unwrap();
 }
 
-/// Values with something to lose.
+/// Values that an encoding could easily lose.
 fn values(n: usize) -> [f64; 4] {
     let odd = [-0.0, f64::INFINITY, f64::from_bits(0x7ff8_dead_beef_0001), STALE, 1e-310, 0.1 + 0.2];
     [n as f64, 0.1 * n as f64, odd[n % odd.len()], (n * n) as f64 * 1e9]
@@ -83,7 +83,7 @@ fn histogram_text(h: &NativeHistogram) -> String {
     format!("{} {:?} [{numbers}] {positive} {negative} [{}]", h.schema, h.hint, bits(&h.bounds))
 }
 
-/// All that a store has, a line each.
+/// The content of a store, one line per item.
 fn contents(store: &Store) -> String {
     let mut lines = BTreeSet::new();
     for shard in 0..SHARDS {
@@ -105,26 +105,26 @@ fn contents(store: &Store) -> String {
     })
 }
 
-/// Something of every kind, some of it in blocks, some behind a checkpoint in the log.
+/// Writes data of every kind, some of it in blocks, some in the log after a checkpoint.
 fn fill(store: &Store) {
-    // Floats only. Columns come, then they are others.
+    // Only floats. Columns are added, then the columns change.
     (0..10).for_each(|n| scrape(store, START + n as i64 * 15_000, &[0, 1], &values(n)[..2]));
     (10..20).for_each(|n| scrape(store, START + n as i64 * 15_000, &[0, 1, 2], &values(n)[..3]));
-    // Two hours on, all kinds of samples.
+    // Two hours later: all kinds of samples.
     lanes(store, START + 2 * HOUR);
     let now = START + 6 * HOUR;
     scrape(store, now, &[3, 0, 2, 1], &values(20));
     assert_eq!(store.run_housekeeping(now).unwrap(), 2);
-    // The log behind the checkpoint.
+    // The log after the checkpoint.
     (1..70).for_each(|n| scrape(store, now + n as i64 * 15_000, &[3, 0, 2, 1], &values(n)));
     (70..75).for_each(|n| scrape(store, now + n as i64 * 15_000, &[1, 2], &values(n)[..2]));
     lanes(store, now + 1_000);
-    // What is deleted: of blocks a tombstone says it, of the head a record.
+    // Deletions: a tombstone for blocks, a record for the head.
     let one = Matcher::new("i", MatchOp::Equal, "0").unwrap();
     store.delete(&[one], START + 15_000, now + 30_000).unwrap();
 }
 
-/// Single samples, histograms, start timestamps, corrections.
+/// Writes single samples, histograms, start timestamps, corrections.
 fn lanes(store: &Store, t: i64) {
     let alone = |i: usize| Labels::from_pairs([("__name__", "alone".to_owned()), ("i", i.to_string())]);
     let series: Vec<_> = (0..3).map(|i| store.get_or_create_series(&alone(i))).collect();
@@ -160,7 +160,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Kinds of the records in the log's files, and versions of the blocks.
+/// The kinds of the records in the log files, and the versions of the blocks.
 fn kinds(dir: &Path) -> (BTreeSet<u8>, BTreeSet<u64>) {
     let mut kinds = BTreeSet::new();
     let mut versions = BTreeSet::new();

@@ -1,6 +1,6 @@
-//! The lanes of a series against a naive model: floats by column and row, histograms and start
-//! timestamps, late, duplicate and in each other's way, read back before and after the log is
-//! replayed and blocks are written.
+//! Compares all kinds of samples of a series with a naive model: floats in columns and rows,
+//! histograms and start timestamps, some late, duplicate or in conflict, read before and after a
+//! log replay and a flush.
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -29,12 +29,12 @@ fn open(dir: &std::path::Path) -> Arc<Store> {
     store
 }
 
-/// Series of one target share a shard.
+/// The series of one target are in one shard.
 fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("instance", "a".to_owned()), ("i", format!("{i:02}"))])
 }
 
-/// Histograms of several shapes; equal numbers, equal histograms.
+/// Histograms of several shapes; the same number gives the same histogram.
 fn histogram(n: u32) -> NativeHistogram {
     let spans = |offset, length| vec![BucketSpan { offset, length }, BucketSpan { offset: 2, length: 1 }];
     let counts = vec![f64::from(n), 1.0, f64::from(n) + 2.0];
@@ -51,7 +51,7 @@ fn histogram(n: u32) -> NativeHistogram {
     h
 }
 
-/// What a histogram is, but for its hint, which the store makes.
+/// The text of a histogram without its reset hint, which the store computes.
 fn image(h: &NativeHistogram) -> String {
     format!("{:?}", NativeHistogram { hint: ResetHint::Unknown, ..h.clone() })
 }
@@ -67,9 +67,9 @@ enum Step {
     /// A scrape of all series: time step, values.
     Batch(i64, Vec<f64>),
     Rows(Vec<(usize, i64, f64)>),
-    /// Series, time relative to now, which histogram.
+    /// Series, time relative to now, number of the histogram.
     Histograms(Vec<(usize, i64, u32)>),
-    /// Series, time relative to now, start.
+    /// Series, time relative to now, start timestamp.
     Starts(Vec<(usize, i64, i64)>),
     Reopen,
     Maintain,
@@ -94,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the store must hold.
+/// The expected content of the store.
 #[derive(Default)]
 struct Model {
     samples: BTreeMap<usize, BTreeMap<i64, Value>>,
@@ -168,7 +168,7 @@ fn contents(store: &Store, from: i64, to: i64) -> (Contents<Value>, Contents<i64
         assert!(starts.is_sorted_by(|a, b| a.0 < b.0));
         assert!(selection.has_starts(i) || starts.is_empty());
         if !samples.is_empty() {
-            // A start whose sample was refused may lie anywhere.
+            // The start timestamp of a refused sample may be at any time.
             starts.retain(|(t, _)| samples.contains_key(t));
             all.insert(labels.clone(), samples);
             if !starts.is_empty() {
@@ -201,7 +201,8 @@ struct Run {
     model: Model,
     now: i64,
     layout: Option<Arc<ColumnLayout>>,
-    /// What the model refuses is not even tried: the head forgets what it moved to blocks.
+    /// Whether samples that the model refuses are skipped: the head does not know samples that were
+    /// moved to blocks.
     only_good: bool,
 }
 
@@ -327,7 +328,7 @@ proptest! {
     }
 }
 
-/// A series that has only histograms is a series like others: in blocks, and for questions about labels.
+/// A series with only histograms behaves like others: in blocks, and in label queries.
 #[test]
 fn blocks_know_series_of_histograms_only() {
     let dir = tempfile::tempdir().unwrap();

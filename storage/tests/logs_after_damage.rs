@@ -1,6 +1,6 @@
-//! A start keeps what it has read of the log, up to a size, and reads the rest once more. Wherever
-//! that size falls, what comes out is the same: in the middle of a checkpoint, at its end, at any
-//! record of any segment.
+//! Tests the memory limit of a log replay: a start keeps scanned records up to a size, and reads
+//! the rest again. The result is the same wherever the size is reached: within a checkpoint, at its
+//! end, or at any record of a segment.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use support::{contents, copy};
 const RANGE: TimeMs = 10_000;
 const START: TimeMs = 1_000_000;
 const SERIES: usize = 12;
-/// Bytes between two sizes: less than any record counts.
+/// The step between two tested sizes, bytes: less than any record counts.
 const STEP: usize = 32;
 
 fn open(dir: &Path, keep: u64) -> Arc<Store> {
@@ -33,7 +33,7 @@ fn open(dir: &Path, keep: u64) -> Arc<Store> {
     store
 }
 
-/// Samples of some series at some times, one record each.
+/// Appends samples of some series at some times, one record each.
 fn write(store: &Store, of: &str, times: std::ops::Range<i64>) {
     for n in times {
         for i in 0..SERIES {
@@ -54,7 +54,7 @@ fn write(store: &Store, of: &str, times: std::ops::Range<i64>) {
 fn what_is_kept_may_end_anywhere() {
     let made = tempfile::tempdir().expect("a directory");
     let store = open(made.path(), 2_000);
-    // The log's first records outlive the checkpoint, whose records have numbers of their own.
+    // The first records of the log survive the checkpoint, whose records have their own numbers.
     write(&store, "early", 21..23);
     write(&store, "late", 0..25);
     assert_eq!(store.run_housekeeping(START + 60_000).expect("blocks"), 1, "and a checkpoint");
@@ -64,7 +64,8 @@ fn what_is_kept_may_end_anywhere() {
     store.close().expect("a disk");
     let log = std::fs::read_dir(made.path().join("wal")).expect("a log");
     let bytes: u64 = log.map(|file| file.expect("a file").metadata().expect("its size").len()).sum();
-    // What a record counts beside its payload is less than it takes in the log, twice.
+    // The overhead of a record in memory is less than its size in the log, so twice the log size is
+    // enough.
     for keep in (0..2 * bytes as usize).step_by(STEP) {
         let dir = tempfile::tempdir().expect("a directory");
         copy(made.path(), dir.path());

@@ -1,8 +1,8 @@
-//! A log long enough for a replay to make windows of many scrapes at once: what is read after it is
-//! what was read before.
+//! Tests the replay of a log that is long enough for windows of many scrapes: the store has the
+//! same content after it as before.
 //!
-//! Targets come and go with their columns, single and late samples, corrections and deletions fall
-//! between the scrapes, and the store is opened again in the middle.
+//! Columns of targets change, single and late samples, corrections and deletions occur between the
+//! scrapes, and the store is reopened in between.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use proptest::prelude::*;
@@ -21,21 +21,21 @@ mod support;
 use support::{Sample, contents};
 
 const TARGETS: usize = 3;
-/// Enough for a set of columns to be given up when a target has few.
+/// Enough columns for a column set to be abandoned when a target has few of them.
 const COLUMNS: usize = 150;
 const STEP: TimeMs = 15_000;
 const START: TimeMs = 1_700_000_000_000;
 
-/// What happens once in a while.
+/// An occasional event.
 #[derive(Clone, Debug)]
 enum Event {
-    /// The columns of a target are these from now on, in this order.
+    /// From now on a target has these columns, in this order.
     Columns(usize, Vec<usize>),
-    /// A sample of a target's series, so many steps late.
+    /// A sample of a series of a target, this many steps late.
     Single(usize, usize, i64),
-    /// Samples of all its series next to each other, as remote write brings them.
+    /// Samples of all series of a target in one append, as in remote write.
     Together(usize, i64),
-    /// Another value, or none any more.
+    /// Changes the value of a sample, or deletes it.
     Correct(usize, usize, i64, bool),
     Delete(usize, usize, i64, i64),
     Reopen,
@@ -60,7 +60,8 @@ fn labels(target: usize, i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string()), ("instance", target.to_string())])
 }
 
-/// Some columns stand still, some count, some are decimals, some are anything; each is absent now and then.
+/// Some columns are constant, some count, some are decimals, some are random; each is sometimes
+/// absent.
 fn value(i: usize, step: i64, salt: u64) -> f64 {
     let random = (step as u64 * COLUMNS as u64 + i as u64 + salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     match i % 6 {
@@ -74,7 +75,8 @@ fn value(i: usize, step: i64, salt: u64) -> f64 {
     }
 }
 
-/// Opened for use, or to look at, with a replay that keeps so many bytes of the log after it has surveyed it.
+/// Opens a store, or only reads it, with a replay that keeps this many bytes of the log after the
+/// log scan.
 fn open(dir: &Path, keep: Option<u64>) -> Arc<Store> {
     let options = StoreOptions {
         dir: dir.into(),
@@ -141,7 +143,7 @@ impl Life {
         }
     }
 
-    /// Nothing is different afterwards.
+    /// Reopens the store and checks that nothing has changed.
     fn reopen(&mut self) {
         let before: BTreeSet<Sample> = contents(&self.store);
         for keep in [Some(1), Some(1 << 12), Some(1 << 17), None] {
@@ -172,7 +174,7 @@ proptest! {
             (0..TARGETS).for_each(|target| life.scrape(target, step));
         }
         life.reopen();
-        // What comes afterwards joins what was replayed.
+        // Later scrapes continue the replayed data.
         for step in steps..steps + 40 {
             (0..TARGETS).for_each(|target| life.scrape(target, step));
         }

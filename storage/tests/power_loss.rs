@@ -1,10 +1,10 @@
-//! Loss of power after every single one of 1,000 operations on the disk: what was promised is
-//! there, nothing is made up, no block is damaged, and the store goes on.
+//! Tests a power loss after every one of 1,000 disk operations: everything guaranteed is present,
+//! nothing is invented, no block is damaged, and the store continues.
 //!
-//! What may survive of changes that are not synced is in `support/journal.rs`; it is thrown anew
-//! for every cut. By default there is one script for each way to sync; `SEEDS=20 OPERATIONS=5000`
-//! plays more of them, and longer ones. And loss of power after a start that has found what a
-//! killed process did not sync: it has promised that.
+//! `support/journal.rs` defines which unsynced changes may survive; they are chosen randomly for
+//! every power loss. By default there is one script for each sync mode; `SEEDS=20 OPERATIONS=5000`
+//! runs more and longer ones. Also tests a power loss after a start that found unsynced records of
+//! a killed process, which the start guarantees.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -37,12 +37,12 @@ fn step(world: &mut World) {
         92..96 => world.maintain(),
         96..98 => world.compact(),
         98 => world.query(),
-        // A new segment goes on where this one stops.
+        // A new segment continues after this one.
         _ => world.journal.fail(1),
     }
 }
 
-/// The store that a new process finds.
+/// The store that a new process opens.
 fn open(dir: &Path, sync: u64) -> (Arc<Store>, f64, Vec<String>) {
     let disk = Arc::new(Hooked(Arc::new(Journal::new(dir))));
     let metrics = Metrics::default();

@@ -1,4 +1,5 @@
-//! Retention: blocks go by time and by size, whole or not at all, whatever is killed or fails in between.
+//! Tests retention: blocks are removed by time and by size, completely or not at all, after kills
+//! and failures at any step.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and copied beside the store")]
 
 use proptest::prelude::*;
@@ -29,7 +30,8 @@ fn bytes(dir: &Path) -> u64 {
     files(dir).iter().map(|f| f.metadata().unwrap().len()).sum()
 }
 
-/// The names of the blocks that stay, by the plainest reading of the rules: one block at a time goes.
+/// The names of the remaining blocks, by a simple implementation of the rules that removes one
+/// block at a time.
 fn staying(dir: &Path, mut blocks: Vec<BlockMeta>, retention: Retention, now: i64) -> BTreeSet<String> {
     blocks.sort_by_key(|b| (b.max_time, b.min_time, b.dir.clone()));
     while let Some(oldest) = blocks.first() {
@@ -45,11 +47,12 @@ fn staying(dir: &Path, mut blocks: Vec<BlockMeta>, retention: Retention, now: i6
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Time goes on; how many series have a sample.
+    /// Advances the time; the number of series with a sample.
     Append(i64, usize),
     /// A sample this much in the past.
     Late(i64),
-    /// Housekeeping: retention time, and retention size in percent of what there is (0: none).
+    /// Housekeeping with a retention time, and a retention size in percent of the present size (0:
+    /// none).
     Maintain(i64, u64),
     Reopen,
 }
@@ -64,7 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Housekeeping without limits, so that all that is complete is in blocks, then with them.
+/// Runs housekeeping without limits, so that all complete ranges are blocks, then with limits.
 fn maintain_and_check(dir: &Path, store: &Store, now: i64, time_ms: i64, percent: u64) {
     store.set_retention(Retention::default());
     store.run_housekeeping(now).unwrap();
@@ -96,7 +99,7 @@ fn check(steps: &[Step]) {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path()).0;
     let mut now = 5_000;
-    // A head keeps no record of what it gave to blocks: a time is used once.
+    // The head does not know which times it moved to blocks, so each time is used once.
     let mut used = BTreeMap::new();
     for step in steps {
         match step {
@@ -197,7 +200,7 @@ fn a_wrong_clock_and_old_data_cost_nothing() {
     assert_eq!(oldest, 40_000, "the newest sample is of 100 s");
 }
 
-/// For some minutes everything is scraped with the time of next month.
+/// For some minutes all scrapes have times of the next month.
 #[test]
 fn a_clock_that_is_ahead_for_a_while_costs_no_history() {
     const DAY: i64 = 86_400_000;
@@ -211,7 +214,7 @@ fn a_clock_that_is_ahead_for_a_while_costs_no_history() {
     assert_eq!(metas(dir.path())[0].min_time, oldest, "{:?}", names(dir.path()));
 }
 
-/// Three of five blocks have to go.
+/// A retention that removes three of five blocks.
 const THREE: Retention = Retention { time_ms: 50_000, size_bytes: 0 };
 
 #[test]
@@ -231,7 +234,7 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
         mortal.0.store(alive, SeqCst);
         let done = store.run_housekeeping(100_000).is_ok();
         let stay = contents(&store);
-        // The kill: what a new process finds.
+        // After a kill: what a new process finds.
         let after = tempfile::tempdir().unwrap();
         copy(dir.path(), after.path());
         let (again, _) = open(after.path());
@@ -243,7 +246,7 @@ fn a_kill_or_a_failure_at_any_step_leaves_whole_blocks_and_the_rest_follows() {
         assert!(!gone[3] && !gone[4], "a block that had to stay is lost after {alive} steps");
         assert!(names(after.path()).iter().all(|name| !name.contains("deleting")), "swept at start");
         outcomes.insert(gone);
-        // And the failure: the same process, once the disk works again.
+        // After a failure: the same process, once the disk works again.
         assert!(stay.is_superset(&found.iter().filter(|s| s.1 >= 50_000).cloned().collect()));
         for (dir, store) in [(&dir, &store), (&after, &again)] {
             if !done {

@@ -1,10 +1,10 @@
-//! The store on one thread, with a seeded clock, disk and set of actors that append, ask, flush,
-//! compact, correct, delete, copy, retain, fail, crash, and go on while the log is still to be
-//! replayed. Every answer is compared with the books; the same seed does the same, change by
-//! change.
+//! Simulates the store on one thread with a seeded clock, disk and sequence of events: appends,
+//! queries, flushes, compactions, corrections, deletions, snapshots, retention, failures, crashes,
+//! and work during a log replay. Every result is compared with a model; the same seed repeats the
+//! same run, disk change by disk change.
 //!
 //! 50 seeds by default; `SEEDS=2000 cargo test --workspace --test simulation` is the nightly
-//! variant, and `SEED=17` runs one. What happens is in `support/world.rs`.
+//! variant, and `SEED=17` runs one. The events are in `support/world.rs`.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -15,14 +15,14 @@ use support::journal::Unsynced;
 use support::world::World;
 
 const STEPS: usize = 400;
-/// Kinds of things that happen, see `World::seen`.
+/// The number of kinds of events, see `World::seen`.
 const KINDS: usize = 15;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|n| n.parse().expect("a number"))
 }
 
-/// What a part of the file system's calls does, or does not.
+/// Makes some calls of the file system fail.
 fn trouble(world: &mut World) {
     let some = world.random.below(6) as usize;
     match world.random.below(3) {
@@ -37,7 +37,7 @@ fn crash(world: &mut World) {
         2 => Unsynced::Lost,
         _ => Unsynced::Some,
     };
-    // Now, or in the middle of something.
+    // Now, or during an operation.
     if world.random.chance(50) {
         world.journal.die_in(world.random.clone().below(12) as usize);
         match world.random.below(5) {
@@ -52,7 +52,7 @@ fn crash(world: &mut World) {
     world.crash(unsynced);
 }
 
-/// While the log is not replayed samples come, and nothing is asked.
+/// A step during the log replay: samples are appended, and nothing is read.
 fn step_of_replay(world: &mut World) {
     match world.random.below(100) {
         0..30 => world.scrape(),
@@ -91,7 +91,7 @@ fn step(world: &mut World) {
     }
 }
 
-/// Runs a seed; a hash of all that happened, and what kinds of things these were.
+/// Runs a seed; returns a hash of the run, and the kinds of events that occurred.
 fn run(seed: u64) -> (u64, BTreeSet<&'static str>) {
     let mut world = World::new(seed, seed % 2 * 100);
     for _ in 0..STEPS {

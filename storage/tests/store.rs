@@ -1,5 +1,5 @@
-//! The store against a naive model: random appends by column and row, late, duplicate, stale, read back
-//! before and after the log is replayed.
+//! Compares the store with a naive model: random appends of columns and rows, late, duplicate and
+//! stale, read before and after a log replay.
 
 #[path = "support/latest.rs"]
 mod latest;
@@ -28,7 +28,7 @@ fn options(dir: &std::path::Path) -> StoreOptions {
     }
 }
 
-/// With blocks in memory, or real ones.
+/// Opens a store, with blocks in memory or real ones.
 fn open(dir: &std::path::Path, history: Option<&Arc<Past>>) -> Arc<Store> {
     let disk = Arc::new(OsDisk);
     let metrics = Metrics::default();
@@ -58,7 +58,8 @@ fn a_damaged_block_is_left_out_and_counted() {
     assert!(block.exists(), "it stays for whoever can mend it");
 }
 
-/// The names are Prometheus': there, too, `prometheus_tsdb_out_of_order_samples_total` are refused samples.
+/// The metric names are Prometheus': there, `prometheus_tsdb_out_of_order_samples_total` also
+/// counts refused samples.
 #[test]
 fn late_samples_that_are_stored_count_as_appended() {
     let dir = tempfile::tempdir().unwrap();
@@ -81,7 +82,7 @@ fn late_samples_that_are_stored_count_as_appended() {
     assert!(!text.contains("prometheus_tsdb_out_of_order_samples_total"), "{text}");
 }
 
-/// Blocks kept in memory.
+/// Blocks in memory.
 #[derive(Default)]
 struct Past(Mutex<Vec<Block>>);
 
@@ -149,18 +150,18 @@ impl BlockBackend for Past {
     }
 }
 
-/// Series of one target share a shard.
+/// The series of one target are in one shard.
 fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("instance", "a".to_owned()), ("i", format!("{i:02}"))])
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A batch of a group: time step, which series (rotated), values.
+    /// A batch of a group: time step, series (rotated), values.
     Batch { group: usize, dt: i64, series: Vec<usize>, values: Vec<f64> },
-    /// Rows: how far time goes on, then series, time relative to that, value.
+    /// Rows: time step, then series, time relative to the new time, value.
     Rows(i64, Vec<(usize, i64, f64)>),
-    /// Close, open, replay.
+    /// Closes the store, opens it, replays the log.
     Reopen,
     /// Housekeeping.
     Maintain,
@@ -190,13 +191,14 @@ fn step() -> impl Strategy<Value = Step> {
         .prop_map(|(group, dt, series, values)| Step::Batch { group, dt, series, values });
     let rows = proptest::collection::vec((0usize..14, -4_000i64..300, value()), 1..6)
         .prop_map(|rows| Step::Rows(0, rows));
-    // Enough rows of one time to become a row of columns; mostly the same series, sometimes one twice.
+    // Enough rows of one time to be stored as a row of columns; mostly different series, sometimes
+    // one series twice.
     let several = prop_oneof![
         2 => Just((14..30).collect::<Vec<usize>>()),
         1 => proptest::collection::vec(10usize..30, 8..24),
         1 => proptest::sample::subsequence((8..30).collect::<Vec<usize>>(), 4..22).prop_shuffle(),
     ];
-    // Now and then more of a time that has some.
+    // Sometimes more samples of the same time.
     let now = prop_oneof![3 => 1i64..400, 1 => Just(0)];
     let together = (now, prop_oneof![6 => Just(0i64), 1 => -500i64..=0], several)
         .prop_flat_map(|(now, dt, series)| {
@@ -209,7 +211,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![40 => batch, 10 => rows, 15 => together, 1 => Just(Step::Reopen), 1 => Just(Step::Maintain)]
 }
 
-/// What the store must hold: per series time → bits.
+/// The expected samples of the store: per series time → bits.
 #[derive(Default)]
 struct Model(BTreeMap<usize, BTreeMap<i64, u64>>);
 
@@ -275,7 +277,8 @@ struct Run {
     model: Model,
     now: i64,
     layouts: BTreeMap<Vec<u32>, Arc<ColumnLayout>>,
-    /// Samples that the model would refuse are not even tried: the head forgets what it moved to blocks.
+    /// Whether samples that the model refuses are skipped: the head does not know samples that were
+    /// moved to blocks.
     only_good: bool,
 }
 
@@ -388,7 +391,7 @@ fn complete_ranges_leave_the_head_and_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let history = Arc::new(Past::default());
     let mut run = Run { model: Model::default(), now: 5_000, layouts: BTreeMap::new(), only_good: true };
-    // Three sessions of 30 s: three segments; series 9 is only in the first.
+    // Three sessions of 30 s make three segments; series 9 is only in the first one.
     for session in 0..3 {
         let store = open(dir.path(), Some(&history));
         let mut series: Vec<usize> = (0..8).collect();
@@ -443,13 +446,13 @@ fn a_series_that_has_ended_keeps_its_place_for_who_comes_back() {
     for round in 0..3 {
         let t = 5_000 + round * 90_000;
         at(&store, t, &series);
-        // One of another shard goes on: the others' range is complete.
+        // A series of another shard continues: the range of the others is complete.
         at(&store, t + 60_000, &series[..1]);
         assert!(store.run_housekeeping(t + 60_000).unwrap() > 0);
         assert_eq!(store.stats(0).series, 1);
         assert_eq!(store.find_encoded(labels(7).encoded()), None);
         (0..40).for_each(|i| assert_eq!(store.labels(series[i]), labels(i)));
-        // By labels, and by the place alone.
+        // By labels, and by the slot alone.
         (20..30).for_each(|i| assert_eq!(store.get_or_create_series(&labels(i)), series[i]));
         at(&store, t + 70_000, &series[10..30]);
         (10..30).for_each(|i| assert_eq!(store.find_encoded(labels(i).encoded()), Some(series[i])));
@@ -476,7 +479,7 @@ fn samples_that_come_together_are_logged_as_a_scrape_is() {
         assert_eq!(store.append_rows(&rows).unwrap().stored, 64);
     }
     store.close().unwrap();
-    // By themselves they take five bytes each.
+    // Without compression each sample takes five bytes.
     assert!(log() < 6_400 * 2, "{} bytes", log());
     let again = open(dir.path(), Some(&Arc::new(Past::default())));
     let all = contents(&again, i64::MIN, i64::MAX);

@@ -1,9 +1,9 @@
-//! Damage in the log: segments cut at every byte, bits flipped in segments and in the checkpoint.
-//! Exactly what was in the damaged records is gone, with what cannot be told without them, and file
-//! and offset are named.
+//! Tests damage in the WAL: segments cut at every byte, bits flipped in segments and in the
+//! checkpoint. Exactly the samples of the damaged records are lost, with those that cannot be
+//! decoded without them, and the report names file and offset.
 //!
-//! What rests on what is read here a second time, by hand, from the bytes that `docs/format/wal.md`
-//! describes.
+//! The test parses the bytes that `docs/format/wal.md` specifies a second time, to find out which
+//! records depend on which.
 #![allow(clippy::disallowed_methods, reason = "directories are made and read beside the store")]
 
 #[allow(dead_code, reason = "shared with other tests")]
@@ -36,7 +36,7 @@ fn labels(of: &str, i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("instance", of.to_owned()), ("i", format!("#{i}#"))])
 }
 
-/// A log, and in which record each sample of it is.
+/// A log, and the record of each of its samples.
 struct Written {
     dir: tempfile::TempDir,
     samples: BTreeMap<Key, (u64, u64)>,
@@ -67,14 +67,14 @@ impl Written {
         self.note(&labels, t, v, lsn);
     }
 
-    /// Three segments or more of scrapes, with columns that change, and single samples.
+    /// Writes at least three segments of scrapes, with columns that change, and single samples.
     fn new(steps: i64) -> Written {
         let dir = directory();
         let mut written = Written { dir, samples: BTreeMap::new() };
         let (store, _) = open(written.dir.path());
         for t in 1..=steps {
             match t {
-                // Columns come, and are others.
+                // Columns are added, then the columns change.
                 0..10 => written.scrape(&store, t, 0..2),
                 10..20 => written.scrape(&store, t, 0..3),
                 _ if t % 40 < 20 => written.scrape(&store, t, (0..SCRAPED).rev()),
@@ -93,7 +93,7 @@ impl Written {
         self.samples.iter().map(|(key, (bits, _))| (key.clone(), *bits)).collect()
     }
 
-    /// What is left when these records are lost.
+    /// The samples that remain if these records are lost.
     fn without(&self, records: &[Record], lost: impl Fn(&Record) -> bool) -> Contents {
         let mut gone = BTreeSet::new();
         let mut series = Vec::new();
@@ -109,7 +109,7 @@ impl Written {
                 Record::SERIES if is_lost => series.push(record.text.clone()),
                 _ => (),
             }
-            // A row whose columns are not known is known to those that rest on it.
+            // If the columns of a row are unknown, the row can still be the base of other rows.
             let told = record.kind == Record::DELTA && !lost(record) && !gone.contains(&record.base);
             if is_lost && !told {
                 gone.insert(record.lsn);
@@ -125,21 +125,21 @@ impl Written {
     }
 }
 
-/// Whether the bytes of a series record are about the series that prints so.
+/// Whether the text of a series record is that of the series `series`.
 fn same_series(text: &str, series: &str) -> bool {
     let between = |t: &str| t.split('#').nth(1).map(str::to_owned);
     let scraped = series.contains("instance=\"a\"");
     between(text) == between(series) && text.contains("instance\u{1}a") == scraped
 }
 
-/// A record, as its bytes say.
+/// A record, parsed from its bytes.
 struct Record {
     from_byte: usize,
     end: usize,
     lsn: u64,
     kind: u8,
     base: u64,
-    /// Of a layout: its first column.
+    /// For a layout: its first column.
     from: usize,
     columns: usize,
     text: String,
@@ -184,7 +184,8 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// What a start finds when a file has this content instead; and again at the next start.
+/// What a start finds if `file` has this content instead; checks that the next start finds the
+/// same.
 fn reopened(origin: &Path, file: &Path, content: &[u8]) -> (Contents, Vec<String>) {
     let dir = directory();
     copy(origin, dir.path());
@@ -199,13 +200,13 @@ fn reopened(origin: &Path, file: &Path, content: &[u8]) -> (Contents, Vec<String
     let name = file.file_name().unwrap().to_str().unwrap();
     let named = |line: &String| line.contains(": offset ");
     assert!(damage.iter().all(named), "{damage:?}");
-    // Records that end with the file are missed by the next one.
+    // If records at the end of the file are lost, the next file reports them as missing.
     let named = |line: &String| line.contains(name) || line.ends_with(" are missing");
     assert!(damage.is_empty() || named(&damage[0]), "{damage:?}");
     (found, damage)
 }
 
-/// All records of all segments, each with the number of its segment.
+/// All records of all segments, and the index of the segment by record.
 fn records(segments: &[Vec<u8>]) -> (Vec<Record>, BTreeMap<u64, usize>) {
     let mut all = Vec::new();
     let mut places = BTreeMap::new();
@@ -296,7 +297,7 @@ fn a_reset_in_a_lost_record_is_seen_behind_it() {
 fn a_flipped_bit_in_a_checkpoint_loses_one_series_at_most() {
     let mut written = Written::new(70);
     let (store, _) = open(written.dir.path());
-    // A block, and behind it samples of series that only the checkpoint knows.
+    // A block, and after it samples of series that only the checkpoint contains.
     written.row(&store, 40_000, 1);
     written.scrape(&store, 60_000, 0..SCRAPED);
     assert!(store.run_housekeeping(60_000).unwrap() > 0);

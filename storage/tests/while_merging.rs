@@ -1,5 +1,5 @@
-//! Flushes and retention do not wait for a merge: one is held up in the middle, and the rest of the
-//! house goes on.
+//! Tests that flushes and retention do not wait for a merge: the merge is blocked, and the other
+//! maintenance continues.
 #![allow(clippy::disallowed_methods, reason = "files are looked at beside the store")]
 
 use std::io;
@@ -12,7 +12,7 @@ mod support;
 use support::hooked::{Call, Hooked, Hooks};
 use support::{append, contents, names, open_on};
 
-/// A disk on which a merge says that it has begun, and then waits for a word.
+/// A disk on which a merge reports its start, and then waits for a message.
 struct Gate {
     begun: Mutex<Sender<()>>,
     go: Mutex<Receiver<()>>,
@@ -44,7 +44,7 @@ fn a_flush_and_retention_go_on_while_blocks_are_merged() {
         std::thread::spawn(move || store.compact().unwrap())
     };
     has_begun.recv().unwrap();
-    // The merge has three blocks open and stands still.
+    // The merge has three blocks open and is blocked.
     (76..=95).for_each(|t| append(&store, t * 1_000, 3));
     let all = contents(&store);
     assert_eq!(store.run_housekeeping(95_000).unwrap(), 2, "a flush");
@@ -58,7 +58,7 @@ fn a_flush_and_retention_go_on_while_blocks_are_merged() {
     );
     let left = contents(&store);
     assert!(left.len() < all.len());
-    // One word for the merge that is dropped, one for that of the blocks that are left.
+    // One message for the merge that is abandoned, one for the merge of the remaining blocks.
     go.send(()).unwrap();
     go.send(()).unwrap();
     assert_eq!(merging.join().unwrap(), 1);

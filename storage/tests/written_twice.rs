@@ -1,4 +1,5 @@
-//! A block that is written once more: killed at any step, the samples of the first are there.
+//! Tests that a block is written a second time: after a kill at any step, the samples of the first
+//! one are present.
 #![allow(clippy::disallowed_methods, reason = "files are looked at and damaged beside the store")]
 
 use std::path::Path;
@@ -26,7 +27,7 @@ fn write(disk: &dyn Disk, dir: &Path) -> Result<String, StoreError> {
     Ok(meta.name().to_string())
 }
 
-/// Series that can be read as a whole, and what a start complains of.
+/// The number of series that can be read completely, and the number of complaints of a start.
 fn readable(dir: &Path) -> (usize, usize) {
     let path = dir.join("blocks");
     let (blocks, damage) = BlockSet::open(&OsDisk, &path).unwrap();
@@ -46,7 +47,8 @@ fn readable(dir: &Path) -> (usize, usize) {
     (found, damage.len())
 }
 
-/// Has the block written once more over `origin`, killed after every number of steps; how many there are.
+/// Writes the block again over `origin`, killed after each possible number of steps; returns the
+/// number of steps.
 fn at_every_step(origin: &Path, check: &dyn Fn(&Path, &str)) -> i64 {
     let mut steps = 0;
     loop {

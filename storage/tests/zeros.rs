@@ -1,4 +1,5 @@
-//! The zeros of counters that begin: which are stored, which are passed over, and that the log has them.
+//! Tests the zeros at the start of counters: which are stored, which are skipped, and that the log
+//! contains them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use storage::model::{Labels, Matcher, NativeHistogram, SHARDS};
 use storage::store::{FloatRow, HistogramRow, Store, StoreOptions, ZeroRow};
 
 const RANGE: i64 = 10_000;
-/// The newest sample.
+/// The time of the newest sample.
 const NOW: i64 = 103_000;
 
 fn open(dir: &Path) -> Arc<Store> {
@@ -26,7 +27,7 @@ fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
 }
 
-/// Times and values by series; a histogram's value is its count, in brackets with its bounds.
+/// Times and values by series; the value of a histogram is its count, in brackets with its bounds.
 fn stored(store: &Store) -> Vec<String> {
     let mut all = Vec::new();
     for shard in 0..SHARDS {

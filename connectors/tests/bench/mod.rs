@@ -1,4 +1,4 @@
-//! A target, a store and a manager in one process: what the tests of scraping work with.
+//! The test bench of scraping: a target, a store and a scrape manager in one process.
 #![allow(dead_code, reason = "no test file needs all of it")]
 
 pub mod protobuf;
@@ -18,7 +18,7 @@ use storage::metrics::Metrics;
 use storage::model::{Matcher, SHARDS};
 use storage::store::Store;
 
-/// What the target answers next.
+/// The next response of the target.
 #[derive(Clone)]
 pub struct TargetResponse {
     pub status: StatusCode,
@@ -60,7 +60,7 @@ async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
     response
 }
 
-/// A target, a store and a manager that scrapes the one into the other.
+/// A target, a store, and a manager that scrapes the target into the store.
 pub struct Bench {
     pub site: Site,
     pub address: String,
@@ -71,7 +71,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A target that answers `body`.
+    /// A bench whose target returns `body`.
     pub async fn new(body: &str, strict: bool) -> Bench {
         Bench::with(body, ScrapeOptions { strict_content_type: strict, ..ScrapeOptions::default() }).await
     }
@@ -104,7 +104,7 @@ impl Bench {
         self.apply_job(targets, "scrape_interval: 100ms\n  scrape_timeout: 90ms", more);
     }
 
-    /// As [`Bench::apply`], with a timeout that a large body keeps on a slow machine, too.
+    /// As [`Bench::apply`], with a timeout that is long enough for large bodies on slow machines.
     pub fn apply_slowly(&self, more: &str) {
         let times = "scrape_interval: 6s\n  scrape_timeout: 6s";
         self.apply_job(&format!("['{}']", self.address), times, more);
@@ -121,7 +121,7 @@ impl Bench {
         *self.site.answer.lock().unwrap() = answer;
     }
 
-    /// Samples of all series called `name`: labels, times and values.
+    /// The samples of all series named `name`: labels, times and values.
     pub fn samples(&self, name: &str) -> Vec<(String, Vec<i64>, Vec<f64>)> {
         let mut all = Vec::new();
         for shard in 0..SHARDS {
@@ -138,7 +138,7 @@ impl Bench {
         all
     }
 
-    /// The last value of the only series called `name`.
+    /// The last value of the only series named `name`.
     pub fn last(&self, name: &str) -> Option<f64> {
         self.samples(name).first().and_then(|s| s.2.last().copied())
     }
@@ -147,7 +147,7 @@ impl Bench {
         self.manager.targets().active.into_iter().next()
     }
 
-    /// Waits until `done`, which must come within half a minute.
+    /// Waits until `done` returns true, at most half a minute.
     pub async fn until(&self, what: &str, mut done: impl FnMut(&Bench) -> bool) {
         for _ in 0..3000 {
             if done(self) {

@@ -1,4 +1,4 @@
-//! Protobuf by hand: what a test sends must not come from the code it tests.
+//! Hand-written protobuf encoding: the input of a test must not come from the code under test.
 
 pub fn varint(mut n: u64) -> Vec<u8> {
     let mut out = Vec::new();
@@ -30,14 +30,14 @@ pub fn label(name: &str, value: &str) -> Vec<u8> {
     submessage(1, &[submessage(1, name.as_bytes()), submessage(2, value.as_bytes())].concat())
 }
 
-/// A metric family's message.
+/// The message of a metric family.
 pub fn family(name: &str, kind: u64, metrics: &[Vec<u8>]) -> Vec<u8> {
     let head = [submessage(1, name.as_bytes()), submessage(2, b"help"), number(3, kind)].concat();
     let metrics: Vec<u8> = metrics.iter().flat_map(|metric| submessage(4, metric)).collect();
     [head, metrics].concat()
 }
 
-/// A body of families.
+/// A body with these families.
 pub fn body(families: &[Vec<u8>]) -> Vec<u8> {
     families.iter().flat_map(|family| [varint(family.len() as u64), family.clone()].concat()).collect()
 }

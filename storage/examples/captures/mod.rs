@@ -1,8 +1,8 @@
-//! What the examples share: captures of real targets, replicated as other instances, and what this
-//! process has used.
+//! Helpers of the examples: captures of real targets, replicated as other instances, and resource
+//! usage of the process.
 //!
-//! A capture is a zstd file of scrapes in the text format, each behind a line `# SCRAPE <unix ms>`
-//! (`zstd --long=27`). Targets that have one shape (`node_15s` and so on) make one [`Capture`].
+//! A capture is a zstd file of scrapes in the text format, each after a line `# SCRAPE <unix ms>`
+//! (`zstd --long=27`). Each file (`node_15s` and so on) becomes one [`Capture`].
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -12,11 +12,11 @@ use storage::model::value::ABSENT;
 
 /// The scrapes of one target.
 pub struct Capture {
-    /// The file's name up to its first dot; the job.
+    /// The name of the file up to its first dot; used as the job.
     pub job: String,
-    /// Label pairs of each series, `__name__` included.
+    /// The label pairs of each series, with `__name__`.
     pub series: Vec<Vec<(String, String)>>,
-    /// Time of each scrape, and a value per series.
+    /// The time of each scrape, and a value per series.
     pub scrapes: Vec<(i64, Vec<f64>)>,
 }
 
@@ -57,7 +57,7 @@ impl Capture {
         ["node", "prom", "vm"].map(one).into()
     }
 
-    /// The labels of a series as instance `instance`.
+    /// The labels of a series for instance `instance`.
     pub fn labels(&self, series: usize, instance: usize) -> Labels {
         let target =
             [("job", self.job.clone()), ("instance", format!("host-{instance:05}.example.org:9100"))];
@@ -66,7 +66,7 @@ impl Capture {
     }
 }
 
-/// The pairs of `name{a="b",…}`.
+/// Parses the label pairs of `name{a="b",…}`.
 fn pairs(text: &str) -> Vec<(String, String)> {
     let (name, mut rest) = text.split_once('{').map_or((text, ""), |(name, rest)| (name, rest));
     let mut pairs = vec![("__name__".to_owned(), name.to_owned())];
@@ -81,21 +81,21 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// A line of `/proc/self/status`, bytes.
+/// A value of `/proc/self/status`, bytes.
 pub fn status(key: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").expect("/proc");
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).expect("the line");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
 }
 
-/// Seconds that this thread has computed.
+/// The CPU time of this thread, seconds.
 #[allow(dead_code, reason = "not every example asks")]
 pub fn thread_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("/proc");
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("a number") / 1e9
 }
 
-/// Seconds that all threads of this process have computed.
+/// The CPU time of the process, seconds.
 #[allow(dead_code, reason = "not every example asks")]
 pub fn process_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").expect("/proc");

@@ -1,27 +1,28 @@
-//! What was sent to a store, what of it was promised when, and therefore what a store may, and must, say after a crash.
+//! The model of the simulation: what was sent to a store and what was guaranteed when, and
+//! therefore what a store may, and must, contain after a crash.
 //!
-//! Positions are numbers of changes of the disk: `sent` before which one, promised after which one.
+//! Positions are numbers of disk changes: a sample was sent before one, and guaranteed after one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A sample: series and time.
 pub type Key = (String, i64);
 
-/// A value's bits; `None`: no sample.
+/// The bits of a value; `None`: no sample.
 pub type Value = Option<u64>;
 
-/// What a store says to have.
+/// The samples of a store.
 pub type Contents = BTreeMap<Key, u64>;
 
 #[derive(Clone, Debug)]
 struct Entry {
     value: Value,
     sent: usize,
-    /// Survives the end of the process.
+    /// The position from which the value survives the end of the process.
     written: Option<usize>,
-    /// Survives power loss.
+    /// The position from which the value survives a power loss.
     synced: Option<usize>,
-    /// A crash may have taken it: nothing that is promised later is about it.
+    /// Whether a crash may have lost the value: later guarantees do not apply to it.
     doubtful: bool,
 }
 
@@ -36,7 +37,7 @@ pub enum Crash {
 #[derive(Clone, Debug, Default)]
 struct Sample {
     entries: Vec<Entry>,
-    /// Retention may take it, or has taken it.
+    /// Whether retention may have removed the sample.
     expired: bool,
 }
 
@@ -45,7 +46,8 @@ impl Sample {
         self.entries.last().and_then(|entry| entry.value)
     }
 
-    /// What may be there after a crash at `cut`: the last value that was promised, or one that was sent after it.
+    /// The possible values after a crash at `cut`: the last guaranteed value, or one that was sent
+    /// after it.
     fn possible(&self, cut: usize, crash: Crash) -> impl Iterator<Item = Value> + '_ {
         let promised = move |entry: &Entry| {
             let at = if crash == Crash::Kill { entry.written } else { entry.synced };
@@ -63,34 +65,35 @@ impl Sample {
 pub struct Books(BTreeMap<Key, Sample>);
 
 impl Books {
-    /// The store took this at `at`.
+    /// Records that the store accepted a value at position `at`.
     pub fn sent(&mut self, at: usize, key: Key, value: Value) {
         let entry = Entry { value, sent: at, written: None, synced: None, doubtful: false };
         self.0.entry(key).or_default().entries.push(entry);
     }
 
-    /// All that was sent before would survive the end of the process.
+    /// Records that all values sent before survive the end of the process.
     pub fn written(&mut self, at: usize) {
         self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.written.get_or_insert(at));
     }
 
-    /// All that was sent before would survive power loss.
+    /// Records that all values sent before survive a power loss.
     pub fn synced(&mut self, at: usize) {
         self.written(at);
         self.entries().filter(|e| !e.doubtful).for_each(|e| _ = e.synced.get_or_insert(at));
     }
 
-    /// Time of the newest sample that was ever sent and may have been stored.
+    /// The time of the newest sample that was ever sent and may be stored.
     pub fn newest(&self) -> Option<i64> {
         self.0.keys().map(|key| key.1).max()
     }
 
-    /// From now on retention may take samples before `t`.
+    /// Records that retention may remove samples before `t`.
     pub fn expire(&mut self, t: i64) {
         self.0.iter_mut().filter(|(key, _)| key.1 < t).for_each(|(_, sample)| sample.expired = true);
     }
 
-    /// A start has found all that there is, and synced it; but for these samples, which came since.
+    /// Records that a start has found and synced all present samples, except those in `since`,
+    /// which were sent later.
     pub fn found(&mut self, at: usize, since: &BTreeSet<Key>) {
         for (_, sample) in self.0.iter_mut().filter(|(key, _)| !since.contains(*key)) {
             for entry in &mut sample.entries {
@@ -103,7 +106,8 @@ impl Books {
         self.0.values_mut().flat_map(|sample| &mut sample.entries)
     }
 
-    /// A crash: until somebody looks ([`Books::take_over`]), what was not promised may be there or not.
+    /// Records a crash: until [`Books::take_over`], values that were not guaranteed may be present
+    /// or not.
     pub fn crashed(&mut self, crash: Crash) {
         for entry in self.entries() {
             entry.written = entry.written.filter(|_| crash == Crash::Kill || entry.synced.is_some());
@@ -111,7 +115,7 @@ impl Books {
         }
     }
 
-    /// Whether there ever was such a sample.
+    /// Whether such a sample was ever sent.
     pub fn knows(&self, key: &Key) -> bool {
         self.0.contains_key(key)
     }
@@ -120,7 +124,8 @@ impl Books {
         self.0.get(key).and_then(Sample::now)
     }
 
-    /// What is wrong with the contents of a store that runs, for the samples that `asked` is about.
+    /// Checks the contents of a running store, for the samples that `asked` accepts; the error says
+    /// what is wrong.
     pub fn check(&self, contents: &Contents, asked: impl Fn(&Key) -> bool) -> Result<(), String> {
         for (key, sample) in self.0.iter().filter(|(key, _)| asked(key)) {
             let found = contents.get(key).copied();
@@ -138,7 +143,8 @@ impl Books {
         }
     }
 
-    /// What is wrong with the contents of a store that was opened after a crash at `cut`.
+    /// Checks the contents of a store that was opened after a crash at `cut`; the error says what
+    /// is wrong.
     pub fn check_after(&self, contents: &Contents, cut: usize, crash: Crash) -> Result<(), String> {
         for (key, sample) in &self.0 {
             let found = contents.get(key).copied();
@@ -149,7 +155,7 @@ impl Books {
         self.made_up(contents)
     }
 
-    /// Goes on with what a store has after a crash.
+    /// Continues with the contents of a store after a crash.
     pub fn take_over(&mut self, contents: &Contents) {
         for (key, sample) in &mut self.0 {
             let found = contents.get(key).copied();

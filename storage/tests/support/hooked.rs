@@ -1,13 +1,13 @@
-//! A real directory behind hooks: who tests a disk that fails, fills up, dies or keeps a journal says what is different
-//! about it, and nothing else.
+//! A real directory with hooks: a test that needs a disk that fails, fills up, dies or keeps a
+//! journal implements only the difference.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use storage::disk::{Disk, DiskFile, OsDisk};
 
-/// A call that reaches the disk. Directories are removed file by file; what a disk makes durable by itself is a
-/// call of its own.
+/// A call to the disk. Directories are removed file by file; what the real disk makes durable by
+/// itself is a call of its own.
 #[derive(Copy, Clone, Debug)]
 pub enum Call<'a> {
     Create(&'a Path),
@@ -21,25 +21,25 @@ pub enum Call<'a> {
     Read(&'a Path),
 }
 
-/// What is different about a disk.
+/// The difference of a disk from the real one.
 pub trait Hooks: Send + Sync + 'static {
-    /// Asked before a call: the call may fail.
+    /// Called before a disk call, which fails with the returned error.
     fn before(&self, _call: &Call) -> io::Result<()> {
         Ok(())
     }
-    /// Told after a call.
+    /// Called after a disk call.
     fn after(&self, _call: &Call) {}
-    /// How many bytes of an append that fails are written all the same.
+    /// How many bytes of a failing append are written.
     fn torn(&self, _bytes: &[u8]) -> usize {
         0
     }
-    /// Whether syncs reach the real disk: where power loss is played, they cost time only.
+    /// Whether syncs reach the real disk: if power losses are simulated, real syncs only cost time.
     fn syncs(&self) -> bool {
         true
     }
 }
 
-/// The real disk behind `hooks`.
+/// The real disk with hooks.
 pub struct Hooked<H>(pub Arc<H>);
 
 impl<H: Hooks> Hooked<H> {

@@ -1,8 +1,8 @@
-//! A disk that keeps every change, and what a loss of power after any of them can leave: what was
-//! synced is there; of the rest, writes (in pieces of 512 bytes), lengths, and names in directories
-//! each may be there or not.
+//! A disk that records every change, and what a power loss after any change can leave: synced
+//! changes remain; of the others, writes (in pieces of 512 bytes), file lengths and directory
+//! entries may each remain or not.
 //!
-//! Stricter than any file system in use: those keep names in the order in which they were changed.
+//! This is stricter than real file systems, which keep the order of changes to directory entries.
 
 use super::hooked::{Call, Hooks};
 use super::random::Random;
@@ -12,10 +12,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What a disk writes as a whole or not at all.
+/// The number of bytes that a disk writes completely or not at all.
 const SECTOR: usize = 512;
 
-/// A change, as it was done; paths below the disk's directory.
+/// A change that was made; paths are relative to the directory of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Create(PathBuf),
@@ -29,14 +29,13 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether something gets a name that ends so.
+    /// Whether a file gets a name that ends with `end`.
     pub fn is_rename_to(&self, end: &str) -> bool {
         matches!(self, Change::Rename(_, to) if to.to_string_lossy().ends_with(end))
     }
 }
 
-/// Keeps the changes of the directory that it was made for, until it is told that the process is
-/// dead; fails on demand.
+/// Records the changes in a directory until the process is dead; fails on demand.
 pub struct Journal {
     root: PathBuf,
     changes: Mutex<Vec<Change>>,
@@ -46,18 +45,18 @@ pub struct Journal {
 #[derive(Default)]
 struct State {
     dead: bool,
-    /// Changes after which the process dies.
+    /// The number of changes after which the process dies.
     dies_in: Option<usize>,
     /// How many of the next changes fail.
     failing: usize,
-    /// How many have failed.
+    /// How many changes have failed.
     failures: usize,
-    /// Where files are now that may still be open under another name.
+    /// The current paths of files that may be open under another name.
     renamed: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl State {
-    /// What a file is called now that was opened under this name.
+    /// The current path of a file that was opened at `path`.
     fn name_now(&self, path: &Path) -> PathBuf {
         self.renamed.get(path).cloned().unwrap_or_else(|| path.to_owned())
     }
@@ -68,22 +67,22 @@ impl Journal {
         Journal { root: root.to_owned(), changes: Mutex::default(), state: Mutex::default() }
     }
 
-    /// The process dies after so many more changes.
+    /// Makes the process die after this many more changes.
     pub fn die_in(&self, changes: usize) {
         self.state.lock().dies_in = Some(changes);
     }
 
-    /// So many of the next changes fail.
+    /// Makes this many of the next changes fail.
     pub fn fail(&self, changes: usize) {
         self.state.lock().failing = changes;
     }
 
-    /// How many changes have failed so far.
+    /// The number of failed changes so far.
     pub fn failures(&self) -> usize {
         self.state.lock().failures
     }
 
-    /// Number of changes so far.
+    /// The number of changes so far.
     pub fn len(&self) -> usize {
         self.changes.lock().len()
     }
@@ -92,7 +91,7 @@ impl Journal {
         self.changes.lock().clone()
     }
 
-    /// From now on nothing changes any more.
+    /// Ends the process: no change has an effect from now on.
     pub fn kill(&self) {
         self.state.lock().dead = true;
     }
@@ -144,20 +143,20 @@ impl Hooks for Journal {
     }
 }
 
-/// Adds the changes to a hash of what happened.
+/// Adds changes to the hash of a run.
 pub fn hash_changes(changes: &[Change], hash: &mut Xxh3) {
     for change in changes.iter() {
         hash.update(format!("{change:?}").as_bytes());
     }
 }
 
-/// What becomes of changes that are not synced.
+/// What happens to unsynced changes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Unsynced {
-    /// They stay: only the process is gone.
+    /// They remain: only the process ended.
     Kept,
     Lost,
-    /// Each by the throw of a coin.
+    /// Each remains or not, at random.
     Some,
 }
 
@@ -173,7 +172,7 @@ enum Write {
     Cut(usize),
 }
 
-/// A change of names that no sync of a directory has followed.
+/// A change of a directory entry that was not followed by a sync of the directory.
 #[derive(Clone)]
 enum Naming {
     Link { dir: usize, name: String, node: usize },
@@ -190,7 +189,7 @@ impl Naming {
     }
 }
 
-/// What a disk holds after some changes: what is synced for certain, the rest as it came.
+/// The content of a disk after some changes: synced content, and unsynced changes in their order.
 #[derive(Clone)]
 pub struct Held {
     nodes: Vec<Node>,
@@ -200,7 +199,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What is in a directory; all of it counts as synced.
+    /// The content of a directory; all of it counts as synced.
     pub fn scan(root: &Path) -> Held {
         let mut held = Held { nodes: Vec::new(), now: BTreeMap::new(), naming: Vec::new() };
         held.scan_into(root, PathBuf::new());
@@ -241,7 +240,7 @@ impl Held {
         self.naming.push(Naming::Link { dir, name, node: number });
     }
 
-    /// Does a change.
+    /// Applies a change.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Create(path) => match self.now.get(path).map(|node| &mut self.nodes[*node]) {
@@ -270,7 +269,7 @@ impl Held {
                 for path in moved {
                     let node = self.now.remove(&path).expect("just found");
                     let rest = path.strip_prefix(from).expect("begins so");
-                    // Joining nothing would add a slash.
+                    // Joining an empty path would add a slash.
                     let new = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
                     self.now.insert(new, node);
                 }
@@ -292,7 +291,7 @@ impl Held {
         }
     }
 
-    /// What a running process reads.
+    /// The content that a running process reads.
     fn file(&self, path: &Path) -> Vec<u8> {
         self.content(self.now[path], Unsynced::Kept, &mut Random::new(0))
     }
@@ -310,7 +309,7 @@ impl Held {
                 Write::Cut(len) if stays() => content.truncate(*len),
                 Write::Cut(_) => (),
                 Write::At(at, bytes) => {
-                    // The length may be there before the bytes are.
+                    // The length of the file may be extended before the bytes are written.
                     if stays() && content.len() < at + bytes.len() {
                         content.resize(at + bytes.len(), 0);
                     }
@@ -347,7 +346,7 @@ impl Held {
         }
     }
 
-    /// Puts what is left into `target`.
+    /// Writes what remains into `target`.
     pub fn write_to(&self, target: &Path, what: Unsynced, random: &mut Random) {
         let mut left = self.clone();
         for naming in &self.naming {

@@ -1,13 +1,13 @@
-//! The newest sample alone, against all of them: whatever is in a store, at every time that a
-//! question may be about.
+//! Compares the newest sample, read alone, with all samples of a series, for any store and for all
+//! times that a query could use.
 
 use storage::model::{Matcher, SHARDS};
 use storage::store::Store;
 
-/// How far back a question looks: nothing, a part of a range, and more than one.
+/// How far back a query looks: not at all, a part of a range, and more than one range.
 const BACK: [i64; 4] = [0, 7, 900, 15_000];
 
-/// Fails if the newest sample of any series, read alone, is another than the last of all its samples.
+/// Fails if the newest sample of a series, read alone, differs from the last of all its samples.
 pub fn latest_is_the_last(store: &Store) {
     let all = [Matcher::equal("__name__", "m")];
     for shard in 0..SHARDS {
@@ -19,7 +19,7 @@ pub fn latest_is_the_last(store: &Store) {
         }
         times.sort_unstable();
         times.dedup();
-        // The newest ones, and some of the others.
+        // The newest times, and some of the others.
         let recent = times.iter().rev().take(5);
         let stride = times.len() / 5 + 1;
         let ends = recent.chain(times.iter().step_by(stride)).flat_map(|t| [*t - 1, *t, *t + 3]);

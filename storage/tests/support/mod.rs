@@ -1,8 +1,8 @@
-//! What tests of the store share: a store on any disk, samples that are durable on return, all that
-//! is in it, and disks: [`hooked`] is what they are made of, [`Mortal`] kills the process,
-//! [`journal`] plays power loss.
+//! Helpers of the store's tests: a store on any disk, samples that are durable on return, the
+//! content of a store, and disks: [`hooked`] is their base, [`Mortal`] kills the process,
+//! [`journal`] simulates power losses.
 //!
-//! [`world`] is a store in which nothing happens by itself, with [`books`] on what it has promised.
+//! [`world`] is a store without threads, with [`books`] of its guarantees.
 
 pub mod books;
 pub mod hooked;
@@ -48,7 +48,7 @@ pub fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
 }
 
-/// Samples of some series at `t`, in the log's files on return.
+/// Appends samples of some series at `t`; on return they are in the log files.
 pub fn append(store: &Store, t: i64, series: usize) {
     let rows: Vec<FloatRow> = (0..series)
         .map(|i| FloatRow {
@@ -104,8 +104,8 @@ pub fn names(dir: &Path) -> BTreeSet<String> {
     entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// A disk on which the process is killed after so many changes of names: from then on nothing
-/// changes any more.
+/// A disk on which the process is killed after this many changes of directory entries; no change
+/// has an effect afterwards.
 pub struct Mortal(pub AtomicI64);
 
 impl Hooks for Mortal {

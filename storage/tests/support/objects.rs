@@ -1,4 +1,5 @@
-//! An object store in memory, with hooks: it can be away, fail at the n-th request, or damage what it gives.
+//! An object store in memory that can be unreachable, fail at a given request, or return damaged
+//! objects.
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -12,21 +13,21 @@ use storage::metrics::Metrics;
 use storage::object_store::{ObjectStorage, UploadReader};
 use storage::store::{ColdOptions, Store, StoreOptions};
 
-/// What outlives a process.
+/// The content of the object store, which survives a process.
 #[derive(Default)]
 pub struct Bucket {
     pub objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// Nobody answers.
+    /// Whether the object store is unreachable.
     pub away: AtomicBool,
-    /// What is given is not what was put.
+    /// Whether returned objects are damaged.
     pub damaging: AtomicBool,
     pub gets: AtomicU64,
-    /// How many were asked for side by side at most.
+    /// The largest number of concurrent requests.
     pub together: AtomicU64,
 }
 
 impl Bucket {
-    /// Names of the blocks in it.
+    /// The names of the blocks in the bucket.
     pub fn blocks(&self) -> Vec<String> {
         let objects = self.objects.lock();
         let metas = objects.keys().filter_map(|name| name.strip_suffix("/meta.json"));
@@ -37,7 +38,7 @@ impl Bucket {
 /// A bucket as one process sees it.
 pub struct Memory {
     pub bucket: Arc<Bucket>,
-    /// Requests that succeed before none does any more, or one does not.
+    /// The number of requests that succeed before one fails, or all fail.
     pub left: Arc<AtomicI64>,
     /// Whether only one request fails.
     pub once: bool,
@@ -116,10 +117,10 @@ impl ObjectStorage for Memory {
     }
 }
 
-/// When blocks move in these tests, ms.
+/// The age at which blocks move in these tests, ms.
 pub const AFTER: i64 = 40_000;
 
-/// A store whose old blocks are in `object_store`.
+/// Opens a store whose old blocks are in `objects`.
 pub fn open_far(dir: &Path, disk: Arc<dyn Disk>, objects: Arc<dyn ObjectStorage>) -> (Arc<Store>, Metrics) {
     let metrics = Metrics::default();
     let options = StoreOptions {

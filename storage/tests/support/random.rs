@@ -1,6 +1,6 @@
-//! Random numbers that a seed repeats (SplitMix64).
+//! Reproducible random numbers (SplitMix64).
 
-/// A stream of random numbers.
+/// A sequence of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -18,7 +18,7 @@ impl Random {
         b ^ (b >> 31)
     }
 
-    /// A number below `n`, which is not 0.
+    /// A number below `n`; `n` must not be 0.
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }

@@ -1,6 +1,6 @@
-//! A store in a world where nothing happens by itself: one thread, a seed, a clock moved by hand, a
-//! disk that keeps a journal; every answer is compared with the books, and everything that happens
-//! goes into a hash.
+//! The world of the simulation: a store without threads, on one thread with a seed, a clock moved
+//! by hand, and a disk that keeps a journal. Every result is compared with the books, and all
+//! events go into a hash.
 
 use super::books::{Books, Contents, Crash, Key};
 use super::hooked::Hooked;
@@ -22,15 +22,16 @@ use xxhash_rust::xxh3::Xxh3;
 
 const RANGE: TimeMs = 10_000;
 const OUT_OF_ORDER: TimeMs = 30_000;
-/// Series of one target, series that are written alone, series of native histograms.
+/// The numbers of series of one target, of series written alone, and of series with native
+/// histograms.
 const SCRAPED: usize = 6;
 const WRITTEN: usize = 4;
 const HISTOGRAMS: usize = 2;
 const FIRST: TimeMs = 1_000_000;
-/// Bytes of a segment of the log.
+/// The size of a WAL segment, bytes.
 pub const SEGMENT: u64 = 2_000;
 
-/// Options for a store in `dir`.
+/// The options of a store in `dir`.
 pub fn options(dir: PathBuf, sync: u64) -> StoreOptions {
     StoreOptions { dir, wal_sync_interval_ms: sync, block_range_ms: RANGE, out_of_order_ms: OUT_OF_ORDER }
 }
@@ -39,7 +40,7 @@ fn labels(of: &str, i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("instance", of.to_owned()), ("i", i.to_string())])
 }
 
-/// All that a store has, read by time range and matchers.
+/// The samples of a store in a time range that match `matchers`.
 pub fn read(store: &Store, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Contents {
     let mut all = Contents::new();
     for shard in 0..SHARDS {
@@ -62,12 +63,12 @@ pub fn read(store: &Store, matchers: &[Matcher], from: TimeMs, to: TimeMs) -> Co
     all
 }
 
-/// All that a store has.
+/// All samples of a store.
 pub fn everything(store: &Store) -> Contents {
     read(store, &[], TimeMs::MIN, TimeMs::MAX)
 }
 
-/// See the module.
+/// A store and its environment.
 pub struct World {
     root: TempDir,
     lives: usize,
@@ -75,25 +76,25 @@ pub struct World {
     sync: u64,
     pub store: Arc<Store>,
     pub journal: Arc<Journal>,
-    /// What the disk held when this life began.
+    /// The content of the disk when this life began.
     pub held: Held,
     pub books: Books,
     pub random: Random,
     now: TimeMs,
     retention: TimeMs,
-    /// Time of the newest sample that any life before this one took.
+    /// The time of the newest sample that any previous life accepted.
     newest: Option<TimeMs>,
-    /// The replay of the log, if it has not been run yet.
+    /// The log replay, if it has not run yet.
     replaying: Option<PendingReplay>,
-    /// What was stored since it began.
+    /// The samples stored since the replay was pending.
     young: Vec<(Key, u64)>,
     hash: Xxh3,
-    /// What has happened at least once.
+    /// The kinds of events that have occurred.
     pub seen: BTreeSet<&'static str>,
 }
 
 impl World {
-    /// An empty store; `sync`: time between syncs, 0 for before each acknowledgement.
+    /// A world with an empty store; `sync`: ms between syncs, 0 for before each acknowledgement.
     pub fn new(seed: u64, sync: u64) -> World {
         let root = directory();
         let dir = root.path().join("0");
@@ -131,7 +132,7 @@ impl World {
         self.hash.update(format!("{what:?}").as_bytes());
     }
 
-    /// A hash of all that has happened.
+    /// A hash of all events.
     pub fn trace(mut self) -> u64 {
         hash_changes(&self.journal.changes(), &mut self.hash);
         self.hash.digest()
@@ -146,23 +147,23 @@ impl World {
         }
     }
 
-    /// Time goes on.
+    /// Advances the time.
     pub fn wait(&mut self) {
         self.now += self.random.below(1500) as i64;
     }
 
-    /// Whether the log of this life is still to be replayed: nothing can be asked then.
+    /// Whether the log of this life has not been replayed yet: then the store cannot be read.
     pub fn is_replaying(&self) -> bool {
         self.replaying.is_some()
     }
 
-    /// While the log is replayed: whether the books know such a sample, which the store does not
-    /// yet. What comes twice is taken, and goes when the replay is done.
+    /// Whether, during the replay, the books know such a sample, which the store does not know yet.
+    /// The store accepts such duplicates, and drops them at the end of the replay.
     fn known_before(&self, samples: &[(Key, u64)]) -> bool {
         self.is_replaying() && samples.iter().any(|(key, _)| self.books.knows(key))
     }
 
-    /// Samples that an append was asked to take; if it did not take all, the store says which.
+    /// Records samples of an append; if not all were stored, reads from the store which were.
     fn sent(&mut self, samples: Vec<(Key, u64)>, stored: usize) {
         if self.is_replaying() {
             assert!(stored == samples.len() || stored == 0, "{stored} of {samples:?}");
@@ -197,7 +198,7 @@ impl World {
         self.seen.insert("log failed");
     }
 
-    /// A scrape of some of the target's series, in an order of its own, now.
+    /// Scrapes some series of the target now, in a random order.
     pub fn scrape(&mut self) {
         let start = self.random.below(SCRAPED as u64) as usize;
         let count = 1 + self.random.below(SCRAPED as u64) as usize;
@@ -233,10 +234,10 @@ impl World {
         self.now - self.random.below(back) as i64
     }
 
-    /// Single samples, some of them late, some of series of the target.
+    /// Appends single samples, some of them late, some of series of the target.
     pub fn rows(&mut self) {
         let mut batch = std::collections::BTreeMap::new();
-        // During a replay one by one: what became of each is known without asking.
+        // One by one during a replay, because the result of each must be known without reading.
         let more = if self.is_replaying() { 0 } else { self.random.below(4) };
         for _ in 0..=more {
             let (of, count) = if self.random.chance(85) { ("r", WRITTEN) } else { ("a", SCRAPED) };
@@ -256,7 +257,7 @@ impl World {
         }
     }
 
-    /// Samples of one time of some of many series, as remote write brings them.
+    /// Appends samples of one time of some of many series, as in remote write.
     pub fn together(&mut self) {
         let first = self.random.below(8) as usize;
         let count = 8 + self.random.below(24) as usize;
@@ -287,7 +288,7 @@ impl World {
         Arc::new(NativeHistogram { count, sum, positive: Buckets { spans, counts }, ..<_>::default() })
     }
 
-    /// A native histogram.
+    /// Appends a native histogram.
     pub fn histogram(&mut self) {
         let (labels, series) = self.some_series("h", HISTOGRAMS);
         let t = self.some_time();
@@ -302,7 +303,7 @@ impl World {
         }
     }
 
-    /// A sample gets another value, or goes.
+    /// Changes the value of a sample, or deletes it.
     pub fn correct(&mut self) {
         let (of, count) = if self.random.chance(70) { ("r", WRITTEN) } else { ("w", 32) };
         let (labels, series) = self.some_series(of, count);
@@ -321,14 +322,14 @@ impl World {
         }
     }
 
-    /// What the log's threads would do: write, and sync if it is time for that.
+    /// Does what the threads of the log do: writes, and syncs if it is time.
     pub fn write_log(&mut self, sync: bool) {
         let failures = self.journal.failures();
         self.store.write_log(sync);
         let (tell, told) = channel();
         self.store.on_committed(self.store.last_lsn(), Box::new(move |fate| _ = tell.send(fate.is_ok())));
         let committed = told.try_recv() == Ok(true);
-        // After a failure, only what a tick is due for tries again.
+        // After a failure only a due sync tries again.
         let tried = sync || self.journal.failures() == 0;
         assert!(
             committed || !tried || self.journal.failures() > failures,
@@ -345,7 +346,7 @@ impl World {
         self.note(committed);
     }
 
-    /// A question about some series and some time.
+    /// Reads some series in some time range.
     pub fn query(&mut self) {
         let some = [Matcher::equal("instance", self.random_instance())];
         let from = self.now - self.random.below(60_000) as i64;
@@ -363,7 +364,7 @@ impl World {
         ["a", "r", "h", "w"][self.random.below(4) as usize]
     }
 
-    /// Everything is as the books say.
+    /// Checks all samples of the store.
     pub fn check(&self) {
         self.books.check(&everything(&self.store), |_| true).unwrap_or_else(|e| panic!("{e}"));
     }
@@ -378,11 +379,11 @@ impl World {
         self.check();
     }
 
-    /// Complete ranges become blocks, old blocks go.
+    /// Flushes complete ranges as blocks, and removes expired blocks.
     pub fn maintain(&mut self) {
         if self.retention > 0 {
-            // Also what is deleted has told the store what time it is, and what a power loss has
-            // taken the name of.
+            // Deleted samples, and samples whose file a power loss removed, have advanced the time
+            // of the store, too.
             let newest = self.books.newest().max(self.newest).unwrap_or(self.now);
             self.books.expire(newest.min(self.now) - self.retention);
         }
@@ -395,14 +396,14 @@ impl World {
         self.may_fail("block written", failures, outcome);
     }
 
-    /// Blocks are merged.
+    /// Merges blocks.
     pub fn compact(&mut self) {
         let failures = self.journal.failures();
         let outcome = self.store.compact();
         self.may_fail("blocks merged", failures, outcome);
     }
 
-    /// What some series have in a stretch of time is deleted.
+    /// Deletes the samples of some series in a time range.
     pub fn delete(&mut self) {
         let some = [Matcher::equal("instance", self.random_instance())];
         let from = self.now - self.random.below(60_000) as i64;
@@ -410,7 +411,7 @@ impl World {
         self.delete_of(&some, from, to);
     }
 
-    /// What these series have in this stretch of time is deleted.
+    /// Deletes the samples of these series in this time range.
     pub fn delete_of(&mut self, some: &[Matcher], from: TimeMs, to: TimeMs) {
         let there = read(&self.store, some, from, to);
         let failures = self.journal.failures();
@@ -420,26 +421,27 @@ impl World {
             self.books.sent(at, key.clone(), None);
         }
         if outcome.is_err() {
-            // In part, perhaps: what is there still may stay, or be gone after the next start.
+            // A failed deletion may be partial: present samples may remain, or be deleted after the
+            // next start.
             for (key, bits) in read(&self.store, some, from, to) {
                 self.books.sent(at, key, Some(bits));
             }
         }
         match outcome {
-            // The log had failed before, and was not tried again.
+            // The log failed before, and was not tried again.
             Err(StoreError::Refused(_)) if failures > 0 => self.check(),
             outcome => self.may_fail("deleted", failures, outcome),
         }
     }
 
-    /// Deletions are carried out in the files of blocks.
+    /// Removes deleted samples from the files of blocks.
     pub fn clean_tombstones(&mut self) {
         let failures = self.journal.failures();
         let outcome = self.store.clean_tombstones();
         self.may_fail("tombstones carried out", failures, outcome);
     }
 
-    /// A snapshot is made, and has what the store has.
+    /// Makes a snapshot and checks that it has the samples of the store.
     pub fn snapshot(&mut self) {
         self.snapshots += 1;
         let at = self.root.path().join(self.lives.to_string()).join("snapshots");
@@ -461,13 +463,13 @@ impl World {
         self.may_fail("snapshot made", failures, outcome);
     }
 
-    /// Another retention time, or none.
+    /// Changes the retention time, or disables it.
     pub fn retain(&mut self) {
         self.retention = [0, 60_000, 120_000][self.random.below(3) as usize];
         self.store.set_retention(Retention { time_ms: self.retention, size_bytes: 0 });
     }
 
-    /// Closed in order and opened again.
+    /// Closes the store in order and opens it again.
     pub fn reopen(&mut self) {
         let closed = self.store.close().is_ok();
         if closed {
@@ -476,7 +478,7 @@ impl World {
         self.crash(Unsynced::Kept);
     }
 
-    /// The process ends now, or the machine, and a new one opens what is left.
+    /// Ends the process or the power, and opens what remains in a new process.
     pub fn crash(&mut self, unsynced: Unsynced) {
         self.journal.kill();
         let changes = self.journal.changes();
@@ -519,7 +521,7 @@ impl World {
         }
     }
 
-    /// The log is replayed; what the store has now is what it may have.
+    /// Replays the log, and checks the store.
     pub fn replay(&mut self) {
         let Some(replaying) = self.replaying.take() else { return };
         let replay = replaying.run().expect("a log");
@@ -534,7 +536,7 @@ impl World {
                 key
             })
             .collect();
-        // What is not synced is not promised any more if the power was lost.
+        // After a power loss, values that were not synced are no longer guaranteed.
         self.books.check_after(&found, usize::MAX, Crash::Kill).unwrap_or_else(|e| panic!("{e}\n{replay:?}"));
         self.books.take_over(&found);
         self.books.found(self.journal.len(), &young);
@@ -559,7 +561,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// A directory where files cost least.
+/// A directory in memory if possible, where files are cheapest.
 pub fn directory() -> TempDir {
     let shared = PathBuf::from("/dev/shm");
     let parent = if shared.is_dir() { shared } else { std::env::temp_dir() };
