@@ -1,11 +1,12 @@
-//! Annotations as clients see them: Prometheus' prefix, the text, how far it extends, and where in the query.
+//! Formats annotations for clients: Prometheus' prefix, the text, the number of occurrences, and
+//! the position in the query.
 
 use super::position;
 use engine::annotations::texts::two_digits;
 use engine::annotations::{Annotation, Occurrences, Severity};
 use storage::model::number::general;
 
-/// The annotation as a line of `warnings` or `infos` of the answer to `query`.
+/// The annotation as a line of `warnings` or `infos` in the answer to `query`.
 pub fn render(query: &str, note: &Annotation) -> String {
     let prefix = match note.level {
         Severity::Warning => "PromQL warning: ",
@@ -23,7 +24,8 @@ pub fn render_all(query: &str, notes: &[Annotation]) -> (Vec<String>, Vec<String
     (of(Severity::Warning), of(Severity::Info))
 }
 
-/// The same, of each level no more than `most`: there may be one for each series.
+/// Like [`render_all`], but at most `most` lines of each level: there may be an annotation per
+/// series.
 pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<String>, Vec<String>) {
     let of = |level: Severity| {
         let notes = notes.iter().filter(|note| note.level == level);
@@ -34,7 +36,7 @@ pub fn render_most(query: &str, notes: &[Annotation], most: usize) -> (Vec<Strin
 
 fn extent(extent: Occurrences) -> String {
     match extent {
-        // A parameter is told in the text.
+        // The text already contains a parameter.
         Occurrences::Untold | Occurrences::Times(1) | Occurrences::Parameter { .. } => String::new(),
         Occurrences::Times(times) => format!(" ({times} occurrences)"),
         Occurrences::Buckets { low, high, difference, samples, from, to } => {

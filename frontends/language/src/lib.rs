@@ -1,9 +1,9 @@
-//! What a query language is to the rest of the server.
+//! The interface between query languages and the rest of the server.
 //!
 //! A [`QueryLanguage`] turns text into plans of [`engine::plan`]. The API, the rule files and the
-//! saved queries know this trait and no language: PromQL implements it in the crate `promql`.
-//! Errors ([`QueryTextError`]) and [`annotations`] point at a place in the text; both are printed
-//! as Prometheus 3.14 prints them, because clients show and compare them.
+//! saved queries use only this trait; the crate `promql` implements it for PromQL. Errors
+//! ([`QueryTextError`]) and [`annotations`] refer to a position in the text. Both are formatted as
+//! in Prometheus 3.14, because clients show and compare them.
 
 pub mod annotations;
 pub mod limits;
@@ -14,29 +14,29 @@ pub use query_text_error::{QueryTextError, position};
 use engine::plan::Plan;
 use storage::model::{Matcher, TimeMs};
 
-/// The times a query is asked for. Of an instant query `start` equals `end` and `step` is 0.
+/// The evaluation times of a query. For an instant query `start` equals `end` and `step` is 0.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct QueryRange {
-    /// First evaluation, ms.
+    /// The first evaluation time, ms.
     pub start: TimeMs,
-    /// Last evaluation, ms.
+    /// The last evaluation time, ms.
     pub end: TimeMs,
-    /// Distance of evaluations, ms.
+    /// The step, ms.
     pub step: i64,
 }
 
-/// A query language with its settings. It reads no data: everything is decided by the text.
+/// A query language with its settings. Its methods read only the query text, no data.
 pub trait QueryLanguage: Send + Sync {
-    /// The plan of a query. `range`: the times it is asked for; `None` for a query that is
+    /// Compiles a query to a plan. `range` has its evaluation times; `None` if the query is
     /// installed as a view and has no range.
     fn compile(&self, text: &str, range: Option<QueryRange>) -> Result<Plan, QueryTextError>;
-    /// The syntax tree as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
+    /// The syntax tree as JSON, in the format of Prometheus' `/api/v1/parse_query`.
     fn tree(&self, text: &str) -> Result<serde_json::Value, QueryTextError>;
     /// The matchers of each series selector of a query, in the order of the text.
     fn selectors(&self, text: &str) -> Result<Vec<Vec<Matcher>>, QueryTextError>;
-    /// The matchers of one series selector, such as `match[]` has.
+    /// The matchers of a single series selector, as in `match[]`.
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, QueryTextError>;
-    /// The query over several lines where it is long, as `/api/v1/format_query` answers.
+    /// Formats the query, with a long one over several lines, as for `/api/v1/format_query`.
     fn format(&self, text: &str) -> Result<String, QueryTextError>;
     /// The query on one line, as rules show it.
     fn print(&self, text: &str) -> Result<String, QueryTextError>;
@@ -44,7 +44,7 @@ pub trait QueryLanguage: Send + Sync {
     fn functions(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
-    /// The plan as text for people.
+    /// The plan as readable text.
     fn explain(&self, plan: &Plan) -> String {
         engine::plan::explain::explain(plan)
     }

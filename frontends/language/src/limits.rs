@@ -1,6 +1,8 @@
-//! Limits that hold for a query in any language: number, unit, reason.
+//! Limits of a query in any language: number, unit and reason.
 
-/// Bytes of one query. A rule file's longest expressions have a few kB; beyond this it is a mistake or an attack.
+/// Bytes of one query. The longest expressions in rule files have a few kB; a longer query is a
+/// mistake or an attack.
 pub const QUERY_BYTES: usize = 256 * 1024;
-/// Regular expressions in one query: compiling one takes 0.1 ms and some 10 kB, and more for a bad one.
+/// Regular expressions in one query: to compile one takes 0.1 ms and about 10 kB, and more for an
+/// expensive one.
 pub const REGEXES: u16 = 1_000;

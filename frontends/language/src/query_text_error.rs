@@ -1,15 +1,15 @@
-//! Errors of query texts, with the position that Prometheus prints in front of them.
+//! The error of a query text, with its position in Prometheus' notation.
 
 use engine::plan::Span;
 
-/// Why a text is not a query: [`QueryTextError::message`] is Prometheus' text.
+/// Why a text is not a valid query; [`QueryTextError::message`] is the same text as Prometheus'.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryTextError {
     /// The bytes of the query that are wrong.
     pub span: Span,
     /// What is wrong, without the position.
     pub text: String,
-    /// `line:column` as Prometheus prints it.
+    /// `line:column` in Prometheus' notation.
     position: String,
     /// Line and column, both from 1; `None`: the position is not inside the query.
     line_and_column: Option<(u64, u64)>,

@@ -1,8 +1,9 @@
-//! The syntax tree of PromQL, with byte spans on every node.
+//! The syntax tree of PromQL; every node has a byte span.
 //!
-//! It keeps what the printer needs (parentheses, `1h` against `3600`, the order of `group_left` labels);
-//! [`super::bind`] drops that on the way to a plan. Its depth is bounded by [`super::limits::DEPTH`], so
-//! recursion over it is safe, dropping it included.
+//! The tree keeps what the printer needs and a plan does not: parentheses, whether a number was
+//! written as a duration (`1h`) and the order of `group_left` labels. [`super::bind`] turns it into
+//! a plan. Its depth is at most [`super::limits::DEPTH`], so recursion over it, also when it is
+//! dropped, cannot overflow the stack.
 
 use engine::plan::{AggregateOp, BinaryOp, Cardinality, Span};
 use storage::model::{Matcher, TimeMs};
@@ -10,62 +11,62 @@ use storage::model::{Matcher, TimeMs};
 /// An expression.
 #[derive(Clone, Debug)]
 pub struct Expr {
-    /// What it is. Boxed, so that moving an expression is cheap.
+    /// The kind of the expression. Boxed, so that moving an expression is cheap.
     pub kind: Box<ExprKind>,
-    /// Where it stands.
+    /// The position in the query text.
     pub span: Span,
-    /// Levels of nesting below it, itself included.
+    /// The height of the tree below this node, itself included.
     pub(crate) depth: u16,
 }
 
 /// The kinds of expressions.
 #[derive(Clone, Debug)]
 pub enum ExprKind {
-    /// A number; `duration`: written as one (`1h` is 3600).
+    /// A number.
     Number {
-        /// Its value; of a duration in seconds.
+        /// The value; a duration's is in s.
         value: f64,
-        /// Written as a duration.
+        /// Whether it was written as a duration (`1h` is 3600).
         duration: bool,
     },
-    /// A string.
+    /// A string literal.
     Text(String),
     /// An instant selector.
     Vector(VectorSelector),
     /// A range selector.
     Matrix {
-        /// What is selected.
+        /// The selector.
         selector: VectorSelector,
-        /// Where the selector without its range stands.
+        /// The position of the selector without its range.
         selector_span: Span,
-        /// Length of the window.
+        /// The length of the window.
         range: DurationArgument,
     },
     /// `inner[range:step]`
     Subquery {
         /// The inner expression.
         inner: Expr,
-        /// Length of the window.
+        /// The length of the window.
         range: DurationArgument,
-        /// Distance of evaluations, if given.
+        /// The step, if given.
         step: Option<DurationArgument>,
         /// Offset and `@`.
         when: TimeModifiers,
     },
     /// A function call.
     Call {
-        /// The function's name, which the function table knows.
+        /// The name of the function, which is in the function table.
         function: String,
-        /// Its arguments.
+        /// The arguments.
         args: Vec<Expr>,
     },
     /// An aggregation.
     Aggregate(AggregateExpr),
-    /// Two operands.
+    /// A binary operation.
     Binary(BinaryExpr),
-    /// `+` or `-` in front of an operand that is no number.
+    /// `+` or `-` before an operand that is not a number.
     Unary {
-        /// It is a minus.
+        /// Whether the sign is a minus.
         minus: bool,
         /// The operand.
         inner: Expr,
@@ -74,12 +75,12 @@ pub enum ExprKind {
     Paren(Expr),
 }
 
-/// A selector of series.
+/// A series selector.
 #[derive(Clone, Debug)]
 pub struct VectorSelector {
-    /// The metric name in front of the braces.
+    /// The metric name before the braces.
     pub name: Option<String>,
-    /// The conditions inside the braces, in order.
+    /// The matchers inside the braces, in order.
     pub matchers: Vec<Matcher>,
     /// Offset and `@`.
     pub when: TimeModifiers,
@@ -115,7 +116,7 @@ pub struct TimeModifiers {
     pub at: Option<AtModifier>,
 }
 
-/// What `@` names.
+/// The argument of `@`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum AtModifier {
     /// `@ 1234.5`
@@ -126,41 +127,41 @@ pub enum AtModifier {
     End,
 }
 
-/// A duration that a selector or subquery uses.
+/// The duration of a range, step or offset.
 #[derive(Clone, Debug)]
 pub enum DurationArgument {
     /// A literal, ns.
     Fixed(i64),
-    /// An expression to be computed, see [`super::duration`].
+    /// An expression, which is computed in [`super::duration`].
     Computed(Box<DurationExpr>),
 }
 
-/// A duration expression; its value is in seconds.
+/// A duration expression; its value is in s.
 #[derive(Clone, Debug)]
 pub struct DurationExpr {
-    /// What it is.
+    /// The kind of the expression.
     pub kind: DurationKind,
-    /// Where it stands.
+    /// The position in the query text.
     pub span: Span,
-    /// It stands in parentheses.
+    /// Whether it is in parentheses.
     pub parens: bool,
-    /// Levels of nesting below it, itself included.
+    /// The height of the tree below this node, itself included.
     pub(crate) depth: u16,
 }
 
 /// The kinds of duration expressions.
 #[derive(Clone, Debug)]
 pub enum DurationKind {
-    /// A number of seconds; `duration`: written as a duration.
+    /// A number of seconds.
     Number {
-        /// Seconds.
+        /// The value, s.
         value: f64,
-        /// Written as a duration.
+        /// Whether it was written as a duration.
         duration: bool,
     },
-    /// `step()`: the query's step.
+    /// `step()`: the step of the query.
     Step,
-    /// `range()`: the query's length.
+    /// `range()`: the length of the query.
     Range,
     /// `-…`
     Negate(Box<DurationExpr>),
@@ -187,12 +188,12 @@ pub struct AggregateExpr {
     pub inner: Expr,
 }
 
-/// Two operands and how they meet.
+/// A binary operation.
 #[derive(Clone, Debug)]
 pub struct BinaryExpr {
     /// The operator.
     pub op: BinaryOperator,
-    /// Its modifiers.
+    /// The modifiers of the operator.
     pub modifiers: MatchingModifiers,
     /// The left operand.
     pub lhs: Expr,
@@ -244,7 +245,7 @@ pub enum BinaryOperator {
 }
 
 impl BinaryOperator {
-    /// How strongly it binds; the unary operators stand between [`BinaryOperator::Mul`] and
+    /// The binding strength; that of the unary operators is between [`BinaryOperator::Mul`] and
     /// [`BinaryOperator::Pow`].
     pub(crate) fn precedence(self) -> u8 {
         use BinaryOperator::*;
@@ -258,12 +259,12 @@ impl BinaryOperator {
         }
     }
 
-    /// Whether it compares.
+    /// Whether this is a comparison.
     pub fn is_comparison(self) -> bool {
         self.plan().is_comparison()
     }
 
-    /// Whether it works on sets of series.
+    /// Whether this is a set operator.
     pub fn is_set(self) -> bool {
         matches!(self, BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Unless)
     }
@@ -273,7 +274,7 @@ impl BinaryOperator {
         self.plan().as_str()
     }
 
-    /// The plan's operator.
+    /// The operator of the plan.
     pub fn plan(self) -> BinaryOp {
         match self {
             BinaryOperator::Add => BinaryOp::Add,
@@ -299,7 +300,7 @@ impl BinaryOperator {
 }
 
 impl Expr {
-    /// The expressions it works on, in the order in which they are printed.
+    /// The direct operands, in the order in which they are printed.
     pub(crate) fn operands(&self) -> impl Iterator<Item = &Expr> {
         let (first, second, list): (Option<&Expr>, Option<&Expr>, &[Expr]) = match &*self.kind {
             ExprKind::Paren(inner) | ExprKind::Unary { inner, .. } | ExprKind::Subquery { inner, .. } => {

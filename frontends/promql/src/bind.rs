@@ -1,7 +1,8 @@
-//! Binding: the checked syntax tree into the plan that both runtimes run.
+//! Binding: turns the type-checked syntax tree into the plan that both runtimes run.
 //!
-//! Parentheses go, durations become milliseconds, names become matchers and table entries.
-//! What the plan cannot express yet is refused by name.
+//! Parentheses disappear, durations become milliseconds, metric names become matchers and function
+//! names become entries of the function table. What a plan cannot express is rejected with an error
+//! that names it.
 
 use super::ast::{
     AggregateExpr, AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, ExtensionKeyword, TimeModifiers,
@@ -25,7 +26,7 @@ pub(crate) fn bind(expr: &Expr, options: &PromqlOptions) -> Result<Plan, Spanned
     Binder { range: options.range }.expr(expr)
 }
 
-/// The matchers of a selector: the metric's name, then the others in order.
+/// The matchers of a selector: the one for the metric name first, then the others in order.
 pub(crate) fn matchers(selector: &VectorSelector) -> Vec<Matcher> {
     let name = selector.name.iter().map(|name| Matcher::equal(METRIC_NAME, name));
     name.chain(selector.matchers.iter().cloned()).collect()
@@ -36,7 +37,7 @@ struct Binder {
 }
 
 impl Binder {
-    // The recursive ways are functions of their own, so that their frames on the stack stay small.
+    // Each recursive case is a function of its own, which keeps the stack frames small.
     fn expr(&self, expr: &Expr) -> Result<Plan, SpannedError> {
         let op = match &*expr.kind {
             ExprKind::Paren(inner) => return self.expr(inner),
@@ -64,7 +65,7 @@ impl Binder {
         })
     }
 
-    /// `inner` with a sign in front; a number takes it on the spot.
+    /// `inner` with a sign; a number takes the sign at once.
     fn signed(&self, minus: bool, inner: &Expr) -> Result<PlanOp, SpannedError> {
         let inner = self.expr(inner)?;
         Ok(match &inner.op {

@@ -1,11 +1,12 @@
-//! What an editor offers while a query is typed: every function with its signature and what it
-//! answers, out of the engine's table, so that an editor knows what this server knows.
+//! The function list for editors: every function of the engine's table with its signature and
+//! result type, so that an editor knows what this server supports.
 
 use super::PromqlOptions;
 use engine::functions::{signature, table};
 use serde_json::{Value, json};
 
-/// The functions as JSON, by name; `enabled`: whether the server's features let a query use it.
+/// The functions as a JSON array, ordered by name; `enabled` says whether the server's feature
+/// flags allow the function.
 pub fn functions(options: &PromqlOptions) -> Value {
     let entry = |f: &&engine::functions::Function| {
         json!({

@@ -1,7 +1,8 @@
-//! Duration expressions: `[5m * 2]`, `offset -(step() / 2)`: parsing and computing them.
+//! Duration expressions such as `[5m * 2]` and `offset -(step() / 2)`: parsing and evaluation.
 //!
-//! They calculate in seconds. Literals alone are durations; anything else is kept as an expression and
-//! computed by [`evaluate`] when it is bound to a plan, where the query's step and range are known.
+//! They calculate in seconds. A literal becomes a fixed duration. Any other expression is kept and
+//! evaluated by [`evaluate`] when it is bound to a plan, because only then the query's step and
+//! range are known.
 
 use super::ast::{BinaryOperator, DurationArgument, DurationExpr, DurationKind};
 use super::errors::SpannedError;
@@ -12,10 +13,10 @@ use super::selectors::{DURATIONS, checked_seconds};
 use super::token::{Keyword, TokenKind};
 use engine::plan::Span;
 
-/// Binding strength of the unary operators.
+/// The binding strength of the unary operators.
 const UNARY: u8 = 6;
 
-/// Where a duration stands: what error texts say about it.
+/// The construct that a duration belongs to, for error texts.
 #[derive(Copy, Clone)]
 struct DurationContext<'a> {
     context: &'a str,
@@ -23,7 +24,7 @@ struct DurationContext<'a> {
 }
 
 impl PromqlParser<'_> {
-    /// A range or a step: an expression, which must be above zero if it is a literal.
+    /// A range or a step: an expression; a literal must be above zero.
     pub(crate) fn positive_duration(
         &mut self,
         context: &str,
@@ -41,7 +42,7 @@ impl PromqlParser<'_> {
         }
     }
 
-    /// An offset: a literal, a function or something in parentheses, with an optional sign; or
+    /// An offset: a literal, a function or an expression in parentheses, with an optional sign; or
     /// arithmetic that begins with a parenthesis.
     pub(crate) fn offset_duration(&mut self) -> Result<DurationArgument, SpannedError> {
         let place = DurationContext { context: "offset", expected: DURATIONS };
@@ -52,7 +53,7 @@ impl PromqlParser<'_> {
             let operand = self.duration_operand(place)?;
             self.signed(sign == TokenKind::Op(BinaryOperator::Sub), operand, start)?
         } else if sign == TokenKind::LeftParen {
-            // As upstream's grammar has it, arithmetic behind the parenthesis belongs to the offset.
+            // As in Prometheus' grammar, arithmetic after the parenthesis belongs to the offset.
             self.duration_expr(0, place)?
         } else {
             self.duration_operand(place)?
@@ -91,7 +92,7 @@ impl PromqlParser<'_> {
         Ok(left)
     }
 
-    /// `operand` with a sign in front; a plus says nothing, a number takes its minus into itself.
+    /// `operand` with a sign. A plus is dropped, a number takes the minus.
     fn signed(
         &self,
         minus: bool,
@@ -204,14 +205,14 @@ fn not_positive(span: Span) -> SpannedError {
     SpannedError::new(span, "duration must be greater than 0")
 }
 
-/// What `step()` and `range()` stand for, in seconds: of rules and instant queries both are 0.
+/// The values of `step()` and `range()`, in s; both are 0 in rules and instant queries.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub(crate) struct KnownQueryTimes {
     pub(crate) step: f64,
     pub(crate) range: f64,
 }
 
-/// The milliseconds of a duration; `positive`: it must be above zero.
+/// A duration in ms; if `positive`, it must be above zero.
 pub(crate) fn milliseconds(
     duration: &DurationArgument,
     positive: bool,
@@ -231,7 +232,7 @@ pub(crate) fn milliseconds(
     Ok((seconds * 1000.0) as i64)
 }
 
-/// The seconds that `expr` comes to.
+/// The value of `expr`, in s.
 fn evaluate(expr: &DurationExpr, known: KnownQueryTimes) -> Result<f64, SpannedError> {
     Ok(match &expr.kind {
         DurationKind::Number { value, .. } => *value,

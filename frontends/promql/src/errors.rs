@@ -1,13 +1,13 @@
-//! Parse errors before they know their place in the query.
+//! Parse errors without line and column.
 //!
 //! Inside this crate an error is a span and a text ([`SpannedError`]). Only the functions of the
-//! crate root know the query and turn it into a [`QueryTextError`] with line and column. Only the
-//! first error of a query is reported, as in Prometheus.
+//! crate root know the query text; they convert it into a [`QueryTextError`] with line and column.
+//! As in Prometheus, only the first error of a query is reported.
 
 use engine::plan::Span;
 use language::QueryTextError;
 
-/// An error that does not know its query yet.
+/// An error at a span of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpannedError {
     pub(crate) span: Span,
@@ -15,12 +15,12 @@ pub(crate) struct SpannedError {
 }
 
 impl SpannedError {
-    /// An error over `span`.
+    /// An error at `span`.
     pub(crate) fn new(span: Span, text: impl Into<String>) -> SpannedError {
         SpannedError { span, text: text.into() }
     }
 
-    /// With line and column in `query`.
+    /// Converts the span to line and column in `query`.
     pub(crate) fn locate(self, query: &str) -> QueryTextError {
         QueryTextError::new(query, self.span, self.text)
     }

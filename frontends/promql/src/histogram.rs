@@ -1,10 +1,10 @@
-//! Histogram literals: `{{schema:1 count:3 sum:2.5 buckets:[1 2]}}`, how series descriptions write
-//! native histograms.
+//! Histogram literals such as `{{schema:1 count:3 sum:2.5 buckets:[1 2]}}`: native histograms in
+//! series descriptions ([`super::series`]).
 //!
-//! The entries come in any order, each at most once, and what is left out is zero. `buckets` lie
-//! side by side from index `offset` on, `n_buckets` are those of negative observations; `z_bucket`
-//! is the zero bucket and `z_bucket_w` half its width; `custom_values` are the upper bounds of
-//! custom buckets, which schema -53 stands for. [`super::series`] is the reader around it.
+//! The entries may be in any order, each at most once; a missing entry is zero. `buckets` are
+//! adjacent, beginning at index `offset`; `n_buckets` are those of negative observations.
+//! `z_bucket` is the zero bucket and `z_bucket_w` half its width. `custom_values` are the upper
+//! bounds of custom buckets, which schema -53 denotes.
 
 use super::errors::SpannedError;
 use super::lexer::{is_alpha, is_space};
@@ -14,21 +14,21 @@ use engine::plan::Span;
 use std::sync::Arc;
 use storage::model::histogram::{BucketSpan, Buckets, NativeHistogram, ResetHint};
 
-/// How a literal begins.
+/// The beginning of a literal.
 pub(super) const OPEN: &str = "{{";
-/// How it ends.
+/// The end of a literal.
 const CLOSE: &str = "}}";
 
-/// A native histogram as it was written.
+/// A parsed histogram literal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramLiteral {
-    /// What it says.
+    /// The histogram.
     pub histogram: Arc<NativeHistogram>,
-    /// It says what the counter reset hint is; in an expectation the hint counts only then.
+    /// Whether the literal contains a counter reset hint; an expected hint is compared only then.
     pub hint_written: bool,
 }
 
-/// Reads the literal whose braces open at byte `at` of `text`: the literal, and where it ends.
+/// Parses the literal that begins at byte `at` of `text`; returns it and its end.
 pub(super) fn read(text: &str, at: usize) -> Result<(HistogramLiteral, usize), SpannedError> {
     let mut reader = HistogramLiteralReader { text, at: at + OPEN.len() };
     let mut fields = HistogramLiteralFields::default();
@@ -45,7 +45,7 @@ pub(super) fn read(text: &str, at: usize) -> Result<(HistogramLiteral, usize), S
     }
 }
 
-/// What has been read.
+/// The entries that have been parsed.
 #[derive(Default)]
 struct HistogramLiteralFields {
     seen: Vec<&'static str>,
@@ -54,7 +54,7 @@ struct HistogramLiteralFields {
     negative: (i32, Vec<f64>),
 }
 
-/// The names of entries.
+/// The keys of the entries.
 const KEYS: [&str; 11] = [
     "schema",
     "sum",
@@ -104,7 +104,7 @@ impl HistogramLiteralReader<'_> {
         hit
     }
 
-    /// The letters and underscores ahead.
+    /// Takes the letters and underscores that follow.
     fn word(&mut self) -> &str {
         let length = self.remaining().len() - self.remaining().trim_start_matches(is_alpha).len();
         self.at += length;
@@ -115,13 +115,13 @@ impl HistogramLiteralReader<'_> {
         SpannedError::new(Span { start: self.at as u32, end: self.text.len() as u32 }, text)
     }
 
-    /// The next character cannot stand here.
+    /// The error that the next character is not allowed here.
     fn unexpected(&self) -> SpannedError {
         let next = self.remaining().chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
         self.fault(format!("histogram description incomplete unexpected: '{next}'"))
     }
 
-    /// One `key:value`.
+    /// Parses one `key:value`.
     fn entry(&mut self, fields: &mut HistogramLiteralFields) -> Result<(), SpannedError> {
         let word = self.word().to_owned();
         if word.is_empty() {
@@ -169,7 +169,7 @@ impl HistogramLiteralReader<'_> {
         Ok(value)
     }
 
-    /// `[1 2.5 3]`
+    /// Parses a list such as `[1 2.5 3]`.
     fn list(&mut self) -> Result<Vec<f64>, SpannedError> {
         if !self.accept("[") {
             return Err(self.unexpected());

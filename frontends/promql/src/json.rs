@@ -1,4 +1,4 @@
-//! The syntax tree as JSON, in the shape of Prometheus' `/api/v1/parse_query`.
+//! The syntax tree as JSON, in the format of Prometheus' `/api/v1/parse_query`.
 
 use super::PromqlOptions;
 use super::ast::{
@@ -12,9 +12,10 @@ use engine::plan::{Cardinality, ValueType};
 use engine::types::go_text::lossy;
 use serde_json::{Map, Value, json};
 
-/// `expr` as JSON. A duration that is an expression is 0, and its tree stands beside it (`rangeExpr`, …).
+/// `expr` as JSON. A duration that is an expression is 0, and its tree is in a field of its own
+/// (`rangeExpr`, …).
 pub fn to_json(expr: &Expr, options: &PromqlOptions) -> Value {
-    // The recursive ways are functions of their own, so that their frames on the stack stay small.
+    // Each recursive case is a function of its own, which keeps the stack frames small.
     match &*expr.kind {
         ExprKind::Paren(inner) => around("parenExpr", None, inner, options),
         ExprKind::Unary { minus, inner } => {
@@ -97,8 +98,8 @@ fn with_subquery(inner: Value, kind: &ExprKind) -> Value {
 
 fn function_json(function: &str, options: &PromqlOptions) -> Value {
     let Some(s) = (options.functions)(function) else { return json!({"name": function}) };
-    // Upstream writes an argument that may be left out or repeated once, as the last one, and says
-    // how often it may stand there: "variadic", below zero without a bound.
+    // Prometheus lists an optional or repeated argument once, as the last one; "variadic" says how
+    // often it may occur, and a negative number means without limit.
     let mut args: Vec<&str> = s.args.iter().map(|kind| type_name(*kind)).collect();
     if s.repeat > 0 && s.optional == 0 {
         args.extend(args.last().copied());
@@ -120,7 +121,7 @@ fn type_name(kind: ValueType) -> &'static str {
     }
 }
 
-/// `null` unless both operands are vectors.
+/// The matching of a binary operation; `null` unless both operands are vectors.
 fn matching(binary: &BinaryExpr, options: &PromqlOptions) -> Value {
     if [&binary.lhs, &binary.rhs].iter().any(|side| is_scalar(side, options)) {
         return Value::Null;
@@ -158,13 +159,13 @@ fn with_selector(value: Value, selector: &VectorSelector) -> Value {
     let mut value = with_when(value, &selector.when);
     let inside = |name: &str| {
         let mut all = matchers(selector);
-        // Upstream keeps the name's matcher behind the others.
+        // Prometheus puts the matcher of the name after the others.
         if !name.is_empty() {
             all.rotate_left(1);
         }
         all
     };
-    // A name inside the braces is a matcher like others.
+    // A name inside the braces is an ordinary matcher.
     let name = selector.name.clone().unwrap_or_default();
     let list: Vec<Value> = inside(selector.name.as_deref().unwrap_or(""))
         .iter()
@@ -194,7 +195,7 @@ fn put(value: &mut Value, key: &str, item: Value) {
     value.as_object_mut().map(|object: &mut Map<String, Value>| object.insert(key.to_owned(), item));
 }
 
-/// `key` in milliseconds, and `keyExpr`: of a literal `null`.
+/// Writes `key` in ms, and `keyExpr`, which is `null` for a literal.
 fn put_duration(value: &mut Value, key: &str, duration: Option<&DurationArgument>) {
     let (ms, expr) = match duration {
         Some(DurationArgument::Fixed(nanos)) => (nanos / 1_000_000, Value::Null),

@@ -1,8 +1,8 @@
-//! The lexer: query text into tokens, one at a time.
+//! The lexer: splits a query into tokens, one at a time.
 //!
-//! It knows three surroundings: statements, the inside of braces (where no word is a keyword) and the inside
-//! of brackets (where durations and their arithmetic live). An error ends the text: it is kept in
-//! [`Lexer::fault`] and raised by the parser when it gets there. Next: [`super::parser`].
+//! It has three modes: statements, inside braces (where no word is a keyword), and inside brackets
+//! (where durations and their arithmetic occur). After an error there are no further tokens: the
+//! error is kept in [`Lexer::fault`], and [`super::parser`] reports it when it reaches that token.
 
 use super::ast::BinaryOperator;
 use super::errors::SpannedError;
@@ -10,7 +10,7 @@ use super::quoting::{code_point, quote, quote_char};
 use super::token::{Keyword, Token, TokenKind, keyword};
 use engine::plan::Span;
 
-/// Gives the tokens of a text.
+/// Produces the tokens of a text.
 pub(crate) struct Lexer<'a> {
     text: &'a str,
     start: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Lexer<'a> {
     fault: Option<SpannedError>,
 }
 
-/// A token, or `None` if only space or a comment was passed.
+/// A token, or `None` if only space or a comment was skipped.
 type Scan = Result<Option<TokenKind>, String>;
 
 impl<'a> Lexer<'a> {
@@ -46,7 +46,7 @@ impl<'a> Lexer<'a> {
         self.fault.as_ref()
     }
 
-    /// The next token; after the end or an error the same again.
+    /// The next token; after the end or an error, the same token again.
     pub(crate) fn next(&mut self) -> Token {
         if let Some(fault) = &self.fault {
             return Token { kind: TokenKind::Error, span: fault.span };
@@ -118,7 +118,7 @@ impl<'a> Lexer<'a> {
                 TokenKind::LeftBrace
             }
             '[' => {
-                // As upstream, a duration in earlier brackets counts as seen:
+                // As in Prometheus, a duration in earlier brackets counts as seen:
                 // `rate(m[5m])[step():1m]` is accepted.
                 (self.in_brackets, self.seen_colon) = (true, false);
                 TokenKind::LeftBracket
@@ -255,7 +255,7 @@ impl<'a> Lexer<'a> {
         self.skip_while(|c| is_alphanumeric(c) || c == ':');
         let word = &self.text[self.start..self.at];
         Ok(Some(match keyword(word) {
-            // `fill` is a keyword only in front of its value.
+            // `fill` is a keyword only before a parenthesis.
             Some(TokenKind::Word(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight))
                 if !self.paren_follows() =>
             {
@@ -292,7 +292,7 @@ impl<'a> Lexer<'a> {
         Err(format!("bad number or duration syntax: {}", quote(&self.text[self.start..self.at])))
     }
 
-    /// Passes a number; on failure what was passed so far is what the error shows.
+    /// Skips a number; on failure the skipped part appears in the error.
     fn scan_number(&mut self) -> bool {
         let hex = self.text[self.at..].starts_with("0x") || self.text[self.at..].starts_with("0X");
         if hex {
@@ -337,12 +337,12 @@ impl<'a> Lexer<'a> {
         !self.peek().is_some_and(is_alphanumeric)
     }
 
-    /// Passes the rest of a duration whose first number has been passed.
+    /// Skips the rest of a duration after its first number.
     fn scan_duration(&mut self) -> bool {
         if !self.accept(|c| "smhdwy".contains(c)) {
             return false;
         }
-        // Of `ms`; wrong units such as `hs` are found when the duration is read.
+        // The `s` of `ms`. Invalid units such as `hs` are found when the duration is parsed.
         self.accept(|c| c == 's');
         while self.accept(|c| c.is_ascii_digit()) {
             self.skip_while(|c| c.is_ascii_digit());
@@ -419,7 +419,7 @@ fn arithmetic(c: char) -> Option<BinaryOperator> {
     })
 }
 
-/// A character as error texts show it; at the end of the text Go shows its end-of-file rune -1.
+/// A character as error texts show it; at the end of the text, Go shows its end-of-file rune -1.
 fn end_or(c: Option<char>) -> String {
     c.map_or_else(|| quote_char(char::REPLACEMENT_CHARACTER), quote_char)
 }

@@ -1,7 +1,9 @@
-//! PromQL: text into plans.
+//! The PromQL front end: turns query text into plans.
 //!
-//! [`lexer`] → [`parser`] → [`typecheck`] → [`bind`]. Syntax, error texts and their positions are those of
-//! Prometheus 3.14, because clients show them; the syntax tree ([`ast`]) has a span on every node.
+//! The stages are [`lexer`], [`parser`], [`typecheck`] and [`bind`]; the syntax tree ([`ast`]) has
+//! a span on every node. Syntax, error texts and their positions are those of Prometheus 3.14,
+//! because clients show them. [`printer`] and [`prettify`] turn the tree back into text, and
+//! [`promqltest`] runs Prometheus' test files.
 
 pub mod ast;
 mod bind;
@@ -33,7 +35,7 @@ use engine::plan::{Dialect, Plan};
 use language::{QueryRange, QueryTextError};
 use storage::model::Matcher;
 
-/// What is allowed, and what is known about the query.
+/// The allowed syntax, and what is known about the query.
 #[derive(Copy, Clone, Debug)]
 pub struct PromqlOptions {
     /// The signatures of functions; by default those of the engine's table.
@@ -44,25 +46,28 @@ pub struct PromqlOptions {
     pub extended_range_selectors: bool,
     /// `--enable-feature=promql-binop-fill-modifiers`
     pub fill_modifiers: bool,
-    /// `--enable-feature=promql-delayed-name-removal`: metric names go at the end of the
-    /// evaluation, not where they stop being true.
+    /// `--enable-feature=promql-delayed-name-removal`: metric names are removed at the end of the
+    /// evaluation, not by the operator whose result they no longer fit.
     pub delayed_names: bool,
-    /// `--enable-feature=use-start-timestamps`: the rate family knows when its counters began.
+    /// `--enable-feature=use-start-timestamps`: the rate functions use the start timestamps of
+    /// counters.
     pub start_timestamps: bool,
-    /// `--enable-feature=type-and-unit-labels`: `__type__` says what is a counter, not the end of the name.
+    /// `--enable-feature=type-and-unit-labels`: `__type__` determines whether a series is a
+    /// counter, not the suffix of its name.
     pub type_and_unit_labels: bool,
-    /// The times the query is asked for, if known: `step()`, `range()`, `start()` and `end()` become numbers.
+    /// The time range of the query, if known: `step()`, `range()`, `start()` and `end()` become
+    /// numbers.
     pub range: Option<QueryRange>,
 }
 
-/// The value in milliseconds of `start()`, `end()`, `range()` and `step()` in a query of `range`;
-/// `None`: `function` is another one.
+/// The value of `start()`, `end()`, `range()` or `step()` in a query over `range`, ms; `None`:
+/// `function` is another one.
 fn range_function(range: &QueryRange, function: &str) -> Option<i64> {
     Some(match function {
         "start" => range.start,
         "end" => range.end,
         "range" => range.end - range.start,
-        // A query of one time has no step, whatever it asked for.
+        // An instant query has no step, even if the request has one.
         "step" if range.start == range.end => 0,
         "step" => range.step,
         _ => return None,
@@ -85,7 +90,7 @@ impl Default for PromqlOptions {
 }
 
 impl PromqlOptions {
-    /// All syntax allowed; what evaluates differently stays as it is by default.
+    /// Allows all syntax; flags that change results keep their default.
     pub fn all() -> PromqlOptions {
         PromqlOptions {
             experimental_functions: true,
@@ -97,7 +102,7 @@ impl PromqlOptions {
 }
 
 impl PromqlOptions {
-    /// What of this changes the meaning of plans.
+    /// The options that change the meaning of plans.
     pub fn dialect(&self) -> Dialect {
         Dialect {
             delayed_names: self.delayed_names,
@@ -107,7 +112,7 @@ impl PromqlOptions {
     }
 }
 
-/// The signature of a function of the engine's table.
+/// The signature of a function in the engine's table.
 pub fn table_signature(name: &str) -> Option<Signature> {
     engine::functions::lookup(name).map(|f| Signature {
         args: f.args,
@@ -118,13 +123,13 @@ pub fn table_signature(name: &str) -> Option<Signature> {
     })
 }
 
-/// The plan of a query.
+/// Compiles a query to a plan.
 pub fn compile(text: &str, options: &PromqlOptions) -> Result<Plan, QueryTextError> {
     let expr = parse(text, options)?;
     bind::bind(&expr, options).map_err(|fault| fault.locate(text))
 }
 
-/// The type-checked syntax tree of a query.
+/// Parses and type-checks a query.
 pub fn parse(text: &str, options: &PromqlOptions) -> Result<Expr, QueryTextError> {
     let parse = || {
         let expr = parser::parse_expression(text, options)?;
@@ -134,8 +139,8 @@ pub fn parse(text: &str, options: &PromqlOptions) -> Result<Expr, QueryTextError
     parse().map_err(|fault: errors::SpannedError| fault.locate(text))
 }
 
-/// The matchers of a lone selector such as `up{job="a"}`: of `match[]`. They may all match the empty string;
-/// whether that is allowed is the caller's rule.
+/// The matchers of a single selector such as `up{job="a"}`, for `match[]`. The selector may match
+/// every series; the caller decides whether to allow that.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryTextError> {
     let parse = || {
         let (selector, span) = parser::parse_metric_selector(text, &PromqlOptions::default())?;
@@ -145,7 +150,7 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, QueryTextError> {
     parse().map_err(|fault: errors::SpannedError| fault.locate(text))
 }
 
-/// The matchers of each series selector in a query, in the order of the text.
+/// The matchers of each selector of a query, in the order of the text.
 pub fn selectors_of(text: &str, options: &PromqlOptions) -> Result<Vec<Vec<Matcher>>, QueryTextError> {
     fn collect(expr: &Expr, found: &mut Vec<Vec<Matcher>>) {
         if let ast::ExprKind::Vector(selector) | ast::ExprKind::Matrix { selector, .. } = &*expr.kind {
@@ -158,7 +163,7 @@ pub fn selectors_of(text: &str, options: &PromqlOptions) -> Result<Vec<Vec<Match
     Ok(found)
 }
 
-/// A query, printed over several lines where it is long: of `format_query`.
+/// Formats a query, with a long one over several lines: for `format_query`.
 pub fn format(text: &str, options: &PromqlOptions) -> Result<String, QueryTextError> {
     parse(text, options).map(|expr| prettify::pretty(&expr, prettify::WIDTH))
 }

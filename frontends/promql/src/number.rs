@@ -1,11 +1,12 @@
-//! Number and duration literals: their values, with Go's rules and error texts.
+//! Parses number and duration literals, with Go's rules and error texts.
 
 use super::quoting::quote;
 
-/// Largest duration that Go's `time.Duration` (64-bit nanoseconds) can hold, in seconds.
+/// The largest duration that Go's `time.Duration` (64-bit nanoseconds) can hold, s.
 const MAX_SECONDS: f64 = 9_223_372_036_854_775_808.0 / 1e9;
 
-/// The value of a number token: an integer with Go's prefixes (`0x1F`, `017`, `1_000`) or else a float.
+/// The value of a number token: an integer with Go's prefixes (`0x1F`, `017`, `1_000`), otherwise a
+/// float.
 pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
     if let Some(integer) = parse_integer(text) {
         return Ok(integer as f64);
@@ -23,21 +24,21 @@ pub(crate) fn parse_number(text: &str) -> Result<f64, String> {
     Ok(value)
 }
 
-/// Go's `ParseInt(text, 0, 64)` for what the lexer lets through: no sign, no `0b`, no `0o`.
+/// Go's `ParseInt(text, 0, 64)` for tokens of the lexer: without sign, `0b` and `0o`.
 fn parse_integer(text: &str) -> Option<i64> {
     let (digits, base) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (&text[2..], 16),
         [b'0', _, ..] => (&text[1..], 8),
         _ => (text, 10),
     };
-    // An underscore stands between digits or after the prefix, never at the end or twice.
+    // An underscore must be between digits or after the prefix, not at the end and not doubled.
     if digits.ends_with('_') || digits.contains("__") || (base == 10 && digits.starts_with('_')) {
         return None;
     }
     i64::from_str_radix(&digits.replace('_', ""), base).ok()
 }
 
-/// The milliseconds of a duration token such as `1h30m`.
+/// The value of a duration token such as `1h30m`, ms.
 pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
     let invalid = || format!("not a valid duration string: {}", quote(text));
     let units = [
@@ -76,12 +77,12 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
     Ok(total)
 }
 
-/// Whether `seconds` is no Go duration. NaN is none either.
+/// Whether Go's durations cannot represent `seconds`. They cannot represent NaN.
 pub(crate) fn out_of_range(seconds: f64) -> bool {
     !(-MAX_SECONDS..=MAX_SECONDS).contains(&seconds)
 }
 
-/// Seconds as nanoseconds, rounded.
+/// Seconds to nanoseconds, rounded.
 pub(crate) fn to_nanos(seconds: f64) -> i64 {
     (seconds * 1e9).round() as i64
 }

@@ -1,8 +1,9 @@
-//! The parser: tokens into the syntax tree, by precedence climbing (Pratt).
+//! The parser: builds the syntax tree from tokens by precedence climbing (Pratt parsing).
 //!
-//! The first error ends it. Error texts name the construct the parser was in, as upstream's grammar does;
-//! inside an aggregation's parentheses that is "aggregation" unless something nearer has a name of its own.
-//! Selectors with their modifiers are in [`super::selectors`], durations in [`super::duration`].
+//! It stops at the first error. Error texts name the construct that is being parsed, as Prometheus'
+//! grammar does; inside the parentheses of an aggregation that is "aggregation", unless an inner
+//! construct has its own name. Selectors and their modifiers are in [`super::selectors`], durations
+//! in [`super::duration`].
 
 use super::PromqlOptions;
 use super::ast::{
@@ -20,7 +21,7 @@ use engine::types::go_text::is_utf8;
 use language::limits::QUERY_BYTES;
 use storage::model::Matcher;
 
-/// Binding strength of the unary operators.
+/// The binding strength of the unary operators.
 const UNARY: u8 = 6;
 
 /// The state of a parse.
@@ -29,16 +30,16 @@ pub(crate) struct PromqlParser<'a> {
     pub(crate) token: Token,
     pub(crate) options: &'a PromqlOptions,
     lexer: Lexer<'a>,
-    /// End of the last token that was taken.
+    /// The end of the last token that was taken.
     last_end: u32,
     nesting: u16,
     pub(crate) duration_nesting: u16,
     aggregations: u16,
-    /// Regular expressions met so far.
+    /// The number of regular expressions so far.
     pub(crate) regexes: u16,
 }
 
-/// Text → syntax tree, not yet type-checked.
+/// Parses a query, without type check.
 pub(crate) fn parse_expression(text: &str, options: &PromqlOptions) -> Result<Expr, SpannedError> {
     let mut parser = PromqlParser::new(text, options)?;
     if parser.token.kind == TokenKind::Eof {
@@ -49,7 +50,7 @@ pub(crate) fn parse_expression(text: &str, options: &PromqlOptions) -> Result<Ex
     Ok(expr)
 }
 
-/// Text → a lone instant selector without modifiers.
+/// Parses a single instant selector without modifiers.
 pub(crate) fn parse_metric_selector(
     text: &str,
     options: &PromqlOptions,
@@ -62,14 +63,15 @@ pub(crate) fn parse_metric_selector(
     Ok((selector, span))
 }
 
-/// The metric at the front of a series description: its name, its labels as matchers, and where it ends.
+/// Parses the metric at the beginning of a series description: its name, its labels as matchers,
+/// and its end.
 pub(crate) fn parse_metric(
     text: &str,
     options: &PromqlOptions,
 ) -> Result<(Option<String>, Vec<Matcher>, u32), SpannedError> {
     let mut parser = PromqlParser::new(text, options)?;
     let name = parser.metric_name()?;
-    // Braces behind a space belong to the values: they open a histogram.
+    // Braces after a space belong to the values: they begin a histogram.
     let labels = name.is_none() || parser.token.span.start == parser.last_end;
     let labels = labels && parser.token.kind == TokenKind::LeftBrace;
     let matchers = if labels { parser.matchers()? } else { Vec::new() };
@@ -107,13 +109,13 @@ impl<'a> PromqlParser<'a> {
         token
     }
 
-    /// Takes the current token; its text.
+    /// Takes the current token and returns its text.
     pub(crate) fn take_text(&mut self) -> String {
         let span = self.take().span;
         self.spelled(span).to_owned()
     }
 
-    /// Takes the current token if it is a `kind`.
+    /// Takes the current token if it is of this kind.
     pub(crate) fn accept(&mut self, kind: TokenKind) -> bool {
         let hit = self.token.kind == kind;
         if hit {
@@ -122,7 +124,7 @@ impl<'a> PromqlParser<'a> {
         hit
     }
 
-    /// Takes a `kind`; anything else is unexpected.
+    /// Takes a token of this kind; another kind is an error.
     pub(crate) fn expect(&mut self, kind: TokenKind) -> Result<Token, SpannedError> {
         if self.token.kind == kind { Ok(self.take()) } else { Err(self.unexpected("", "")) }
     }
@@ -135,12 +137,12 @@ impl<'a> PromqlParser<'a> {
         self.text.get(span.start as usize..span.end as usize).unwrap_or("")
     }
 
-    /// From `start` to the end of the last token taken.
+    /// The span from `start` to the end of the last taken token.
     pub(crate) fn since(&self, start: u32) -> Span {
         Span { start, end: self.last_end }
     }
 
-    /// The error that the current token does not belong here; a lexer's error goes before.
+    /// The error that the current token is not allowed here; a lexer error has precedence.
     pub(crate) fn unexpected(&self, context: &str, expected: &str) -> SpannedError {
         if let Some(fault) = self.lexer.fault() {
             return fault.clone();
@@ -160,7 +162,7 @@ impl<'a> PromqlParser<'a> {
 
     // ---- nodes ----
 
-    /// A node over `depth` levels of operands.
+    /// Makes a node above `depth` levels of operands.
     pub(crate) fn node(&self, kind: ExprKind, span: Span, depth: u16) -> Result<Expr, SpannedError> {
         if depth >= DEPTH {
             return Err(too_deep(span));
@@ -170,7 +172,7 @@ impl<'a> PromqlParser<'a> {
 
     // ---- expressions ----
 
-    /// An expression of operators that bind at least as strongly as `min`.
+    /// Parses an expression of operators that bind at least as strongly as `min`.
     pub(crate) fn expr(&mut self, min: u8) -> Result<Expr, SpannedError> {
         self.nesting += 1;
         if self.nesting > DEPTH {
@@ -188,7 +190,7 @@ impl<'a> PromqlParser<'a> {
         Ok(left)
     }
 
-    // The recursive ways are functions of their own, so that their frames on the stack stay small.
+    // Each recursive case is a function of its own, which keeps the stack frames small.
     fn operand(&mut self) -> Result<Expr, SpannedError> {
         match self.token.kind {
             TokenKind::LeftParen => self.paren(),
@@ -232,7 +234,7 @@ impl<'a> PromqlParser<'a> {
         self.vector_selector(Some(name), span.start)
     }
 
-    /// A number or duration literal: its value (of a duration in seconds) and whether it is a duration.
+    /// A number or duration literal: its value (a duration's in s), and whether it is a duration.
     pub(crate) fn number(&mut self) -> Result<(f64, bool), SpannedError> {
         let Token { kind, span } = self.take();
         let fault = |text| SpannedError::new(span, text);
@@ -243,7 +245,7 @@ impl<'a> PromqlParser<'a> {
         Ok((parse_number(self.spelled(span)).map_err(fault)?, false))
     }
 
-    /// A sign and its operand; a number takes the sign into itself.
+    /// A sign and its operand; a number takes the sign.
     fn unary(&mut self, op: BinaryOperator) -> Result<Expr, SpannedError> {
         let start = self.take().span.start;
         let minus = op == BinaryOperator::Sub;
@@ -280,7 +282,7 @@ impl<'a> PromqlParser<'a> {
         self.node(ExprKind::Call { function, args }, self.since(name_span.start), depth)
     }
 
-    /// `(a, b, …)`, whose parenthesis is the current token.
+    /// Parses `(a, b, …)`; the current token is the parenthesis.
     fn arguments(&mut self) -> Result<Vec<Expr>, SpannedError> {
         self.expect(TokenKind::LeftParen)?;
         let mut args = Vec::new();
@@ -303,7 +305,7 @@ impl<'a> PromqlParser<'a> {
 
     // ---- aggregations ----
 
-    /// `sum(…)`, or the metric `sum`.
+    /// `sum(…)`, or a metric named `sum`.
     fn aggregate_or_metric(&mut self, op: AggregateOp) -> Result<Expr, SpannedError> {
         let start = self.token.span.start;
         let name = self.take_text();
@@ -323,7 +325,7 @@ impl<'a> PromqlParser<'a> {
         self.aggregate(op, without, grouping, args, self.since(start))
     }
 
-    /// `by (…)` or `without (…)`: whether it is the latter, and its labels.
+    /// `by (…)` or `without (…)`: whether it is `without`, and the labels.
     fn grouping_clause(&mut self) -> Result<Option<(bool, Vec<String>)>, SpannedError> {
         let without = match self.token.kind {
             TokenKind::Word(Keyword::By) => false,
@@ -367,7 +369,7 @@ impl<'a> PromqlParser<'a> {
         self.node(ExprKind::Aggregate(AggregateExpr { op, without, grouping, param, inner }), span, depth)
     }
 
-    /// `(a, b, …)` after `by`, `on` and their like; a trailing comma is allowed.
+    /// `(a, b, …)` after `by`, `on` and similar words; a trailing comma is allowed.
     pub(crate) fn label_list(&mut self) -> Result<Vec<String>, SpannedError> {
         let context = "grouping opts";
         if !self.accept(TokenKind::LeftParen) {
@@ -400,13 +402,13 @@ impl<'a> PromqlParser<'a> {
 
     // ---- binary operators ----
 
-    /// The operator that is the current token, its modifiers and its right operand.
+    /// Parses the operator at the current token, its modifiers and its right operand.
     fn binary(&mut self, lhs: Expr, op: BinaryOperator) -> Result<Expr, SpannedError> {
         self.take();
         let modifiers_start = self.token.span.start;
         let modifiers = self.modifiers()?;
         let modifiers_span = self.since(modifiers_start);
-        // `^` groups to the right, all others to the left.
+        // `^` is right-associative, all other operators are left-associative.
         let rhs = self.expr(if op == BinaryOperator::Pow { op.precedence() } else { op.precedence() + 1 })?;
         let filled = modifiers.fill_left.is_some() || modifiers.fill_right.is_some();
         if filled && !self.options.fill_modifiers {
@@ -498,7 +500,7 @@ impl<'a> PromqlParser<'a> {
         self.selector_body(name)
     }
 
-    /// The name in front of braces, which may stand alone.
+    /// The name before the braces; the braces may be missing.
     fn metric_name(&mut self) -> Result<Option<String>, SpannedError> {
         match self.token.kind {
             TokenKind::LeftBrace => Ok(None),
@@ -507,7 +509,7 @@ impl<'a> PromqlParser<'a> {
         }
     }
 
-    /// The braces after a name, if there are any.
+    /// The braces after a name, if any.
     fn selector_body(&mut self, name: Option<String>) -> Result<VectorSelector, SpannedError> {
         let matchers = if self.token.kind == TokenKind::LeftBrace { self.matchers()? } else { Vec::new() };
         Ok(VectorSelector { name, matchers, when: TimeModifiers::default(), extended: None })

@@ -1,14 +1,16 @@
-//! Pretty printing: what does not fit on a line is spread over several, two spaces per level.
+//! Pretty printing: an expression that does not fit on a line is split over several, indented by
+//! two spaces per level.
 //!
-//! One pass measures every node, a second one prints: the work stays linear however deep the nesting is.
+//! One pass measures every node and a second one prints, so the work is linear in the size of the
+//! expression, however deep its nesting.
 
 use super::ast::{Expr, ExprKind};
 use super::printer::{aggregate_head, operator, print, subquery_suffix};
 
-/// Bytes of an expression beyond which it is split (upstream's).
+/// An expression longer than this many bytes is split, as in Prometheus.
 pub const WIDTH: usize = 100;
 
-/// `expr`, split where it is longer than `width` bytes.
+/// Prints `expr`; parts longer than `width` bytes are split.
 pub fn pretty(expr: &Expr, width: usize) -> String {
     let mut sizes = Vec::new();
     measure(expr, &mut sizes);
@@ -17,13 +19,13 @@ pub fn pretty(expr: &Expr, width: usize) -> String {
     pretty.out
 }
 
-/// Of one node: its length on one line, and where its right neighbour's measure stands.
+/// The measure of one node: its length on one line, and the index of its right sibling's measure.
 struct Size {
     length: usize,
     next: usize,
 }
 
-/// Measures `expr` and all below it, a node before its operands; the length of `expr`.
+/// Measures `expr` and its operands, a node before its operands; returns the length of `expr`.
 fn measure(expr: &Expr, sizes: &mut Vec<Size>) -> usize {
     let at = sizes.len();
     sizes.push(Size { length: 0, next: 0 });
@@ -33,7 +35,7 @@ fn measure(expr: &Expr, sizes: &mut Vec<Size>) -> usize {
     length
 }
 
-/// What a node adds to its operands when it is printed on one line.
+/// The length of a node on one line without its operands.
 fn own_length(expr: &Expr) -> usize {
     match &*expr.kind {
         ExprKind::Paren(_) => "()".len(),
@@ -55,7 +57,7 @@ fn own_length(expr: &Expr) -> usize {
 struct Pretty {
     width: usize,
     sizes: Vec<Size>,
-    /// The measure of the node that is printed next.
+    /// The index of the measure of the node that is printed next.
     at: usize,
     out: String,
 }
@@ -90,7 +92,7 @@ impl Pretty {
                 self.out.push_str(&subquery_suffix(&expr.kind));
             }
             ExprKind::Binary(binary) => {
-                // The left operand is one level deeper than the indent that has been printed.
+                // The left operand is one level deeper than the printed indentation.
                 self.out.push_str("  ");
                 self.after_indent(&binary.lhs, level + 1);
                 self.out.push('\n');
@@ -111,7 +113,7 @@ impl Pretty {
         }
     }
 
-    /// The operands of `expr` between parentheses, one below the other.
+    /// Prints the operands of `expr` in parentheses, each on its own lines.
     fn block(&mut self, expr: &Expr, level: usize) {
         self.out.push_str("(\n");
         for (i, operand) in expr.operands().enumerate() {

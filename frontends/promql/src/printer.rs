@@ -1,7 +1,7 @@
-//! Printing a syntax tree as one line of PromQL: upstream's `String()`.
+//! Prints a syntax tree as one line of PromQL, like Prometheus' `String()`.
 //!
-//! Matchers are sorted, spaces are uniform, everything else stays as it was written. [`super::prettify`]
-//! spreads long expressions over lines.
+//! Matchers are sorted and spaces are uniform; everything else is as in the query.
+//! [`super::prettify`] splits long expressions over several lines.
 
 use super::ast::{
     AggregateExpr, AtModifier, BinaryExpr, DurationArgument, DurationExpr, DurationKind, Expr, ExprKind,
@@ -81,7 +81,7 @@ fn write_list(out: &mut String, args: &[Expr]) {
     out.push(')');
 }
 
-/// A number, of a duration as one.
+/// A number, written as a duration if `duration`.
 pub(crate) fn number(value: f64, duration: bool) -> String {
     match value {
         v if duration => signed_duration((v * 1000.0) as i64),
@@ -93,14 +93,14 @@ fn signed_duration(ms: i64) -> String {
     format!("{}{}", if ms < 0 { "-" } else { "" }, format_duration(ms.saturating_abs()))
 }
 
-/// `[range:step]` and what follows it, of a subquery.
+/// `[range:step]` of a subquery and the modifiers after it.
 pub(crate) fn subquery_suffix(kind: &ExprKind) -> String {
     let ExprKind::Subquery { range, step, when, .. } = kind else { return String::new() };
     let step = step.as_ref().map(duration).unwrap_or_default();
     format!("[{}:{step}]{}", duration(range), modifiers(None, when))
 }
 
-/// `sum by (a, b) `: the head of an aggregation in front of its parentheses.
+/// `sum by (a, b) `: the part of an aggregation before its parentheses.
 pub(crate) fn aggregate_head(aggregate: &AggregateExpr) -> String {
     let op = aggregate.op.as_str();
     match (aggregate.without, aggregate.grouping.is_empty()) {
@@ -144,7 +144,7 @@ pub(crate) fn operator(binary: &BinaryExpr) -> String {
     out
 }
 
-/// Label names in a list, those that need it in quotes.
+/// A list of label names, quoted where necessary.
 fn names(labels: &[String]) -> String {
     labels.iter().map(|label| label_name(label)).collect::<Vec<_>>().join(", ")
 }

@@ -1,11 +1,12 @@
-//! PromQL as a [`QueryLanguage`]: what the API, the rule files and the saved queries see of it.
+//! Implements [`QueryLanguage`] for PromQL: the interface for the API, the rule files and the saved
+//! queries.
 
 use crate::{PromqlOptions, completion, json, printer};
 use engine::plan::Plan;
 use language::{QueryLanguage, QueryRange, QueryTextError};
 use storage::model::Matcher;
 
-/// PromQL with the features that the flags enable.
+/// PromQL with the options that the feature flags set.
 #[derive(Clone, Debug, Default)]
 pub struct PromqlLanguage(pub PromqlOptions);
 

@@ -1,13 +1,13 @@
-//! Go's string literals: reading their escapes, and writing text as one.
+//! Go's string literals: decodes their escapes, and quotes text.
 //!
-//! PromQL's three kinds of strings are Go's; error texts and printed expressions quote the way Go's
-//! `%q` does.
+//! PromQL's three kinds of string literals are those of Go. Error texts and printed expressions
+//! quote like Go's `%q`.
 
 use engine::types::go_text::{from_bytes, printable};
 pub(crate) use engine::types::go_text::{quote, quote_char};
 
-/// What a string literal (with its quotes, already accepted by the lexer) stands for. Escapes may spell bytes
-/// that are not UTF-8: [`from_bytes`] keeps them.
+/// The value of a string literal (with quotes) that the lexer has accepted. Escapes may denote
+/// bytes that are not UTF-8; [`from_bytes`] preserves them.
 pub(crate) fn unquote(literal: &str) -> String {
     let inner = literal.get(1..literal.len().saturating_sub(1)).unwrap_or("");
     if literal.starts_with('`') || !inner.contains('\\') {
@@ -29,7 +29,7 @@ fn push(bytes: &mut Vec<u8>, c: char) {
     bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-/// One escape, whose backslash has been read.
+/// Decodes one escape after its backslash.
 fn escape(chars: &mut std::str::Chars<'_>, bytes: &mut Vec<u8>) {
     let Some(c) = chars.next() else { return };
     let mut number = |first: u32, digits: usize, base: u32| {

@@ -1,4 +1,4 @@
-//! Parsing of what selectors consist of: matchers in braces, `[range]` and `[range:step]`, `offset`, `@`,
+//! Parses the parts of selectors: matchers in braces, `[range]` and `[range:step]`, `offset`, `@`,
 //! `anchored` and `smoothed`.
 
 use super::ast::{
@@ -16,13 +16,13 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::number::not_finite;
 use storage::model::{MatchOp, Matcher};
 
-/// What an offset or a range may be, in error texts.
+/// What an offset or a range may be, for error texts.
 pub(crate) const DURATIONS: &str = "number, duration, step(), or range()";
 
 impl PromqlParser<'_> {
     // ---- matchers ----
 
-    /// `{a="b", …}`, whose brace is the current token; a trailing comma is allowed.
+    /// Parses `{a="b", …}`; the current token is the brace. A trailing comma is allowed.
     pub(crate) fn matchers(&mut self) -> Result<Vec<Matcher>, SpannedError> {
         self.expect(TokenKind::LeftBrace)?;
         let mut matchers = Vec::new();
@@ -41,7 +41,7 @@ impl PromqlParser<'_> {
         }
     }
 
-    /// `name op "value"`, or a lone string: the metric's name.
+    /// Parses `name op "value"`, or a single string, which is the metric name.
     fn matcher(&mut self) -> Result<Matcher, SpannedError> {
         let context = "label matching";
         let Token { kind, span } = self.token;
@@ -82,7 +82,7 @@ impl PromqlParser<'_> {
 
     // ---- modifiers behind an operand ----
 
-    /// All modifiers that follow `expr`.
+    /// Parses all modifiers after `expr`.
     pub(crate) fn postfix(&mut self, mut expr: Expr) -> Result<Expr, SpannedError> {
         loop {
             match self.token.kind {
@@ -119,7 +119,7 @@ impl PromqlParser<'_> {
         self.node(ExprKind::Subquery { inner, range, step, when: TimeModifiers::default() }, span, depth)
     }
 
-    /// The range selector that `range`, whose bracket opened at `open`, makes of `inner`.
+    /// Makes a range selector of `inner` and `range`, whose bracket is at `open`.
     fn matrix(&self, inner: Expr, open: Span, range: DurationArgument) -> Result<Expr, SpannedError> {
         let fault = |text: &str| Err(SpannedError::new(self.since(open.start), text));
         let span = self.since(inner.span.start);
@@ -142,7 +142,7 @@ impl PromqlParser<'_> {
                         selector or a subquery";
             return Err(SpannedError::new(span, text));
         };
-        // An offset of zero counts as none, as it does upstream.
+        // As in Prometheus, an offset of zero counts as none.
         if when.has_offset() {
             return Err(SpannedError::new(span, "offset may not be set multiple times"));
         }
@@ -206,7 +206,7 @@ impl PromqlParser<'_> {
 }
 
 impl Expr {
-    /// Where `offset` and `@` go; `None` if they cannot follow this expression.
+    /// The place of `offset` and `@`; `None` if they cannot follow this expression.
     fn when_mut(&mut self) -> Option<&mut TimeModifiers> {
         match &mut *self.kind {
             ExprKind::Vector(selector) | ExprKind::Matrix { selector, .. } => Some(&mut selector.when),
@@ -217,13 +217,13 @@ impl Expr {
 }
 
 impl TimeModifiers {
-    /// Whether it shifts at all.
+    /// Whether there is an offset other than zero.
     pub(crate) fn has_offset(&self) -> bool {
         !matches!(self.offset, None | Some(DurationArgument::Fixed(0)))
     }
 }
 
-/// Seconds since the epoch as milliseconds.
+/// Converts seconds since the epoch to ms.
 fn timestamp(seconds: f64) -> Result<i64, String> {
     if seconds.is_nan() || seconds >= i64::MAX as f64 || seconds <= i64::MIN as f64 {
         return Err(format!("timestamp out of bounds for @ modifier: {}", fixed_point(seconds)));
@@ -236,7 +236,7 @@ fn fixed_point(value: f64) -> String {
     not_finite(value).unwrap_or_else(|| format!("{value:.6}"))
 }
 
-/// A literal's seconds, or why they are no duration.
+/// The seconds of a literal; an error if they are out of range.
 pub(crate) fn checked_seconds(seconds: f64, span: Span) -> Result<f64, SpannedError> {
     if out_of_range(seconds) { Err(SpannedError::new(span, "duration out of range")) } else { Ok(seconds) }
 }

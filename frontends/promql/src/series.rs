@@ -1,8 +1,8 @@
-//! Series descriptions: `metric{a="b"} 1+2x5 _ stale`, the notation of test files.
+//! Series descriptions such as `metric{a="b"} 1+2x5 _ stale`, the notation of test files.
 //!
 //! Items are numbers, `_` (no sample), `stale` and native histograms ([`super::histogram`]).
-//! `v+dxN` are N+1 values, each `d` more than the one before, `vxN` is N+1 times the same, `_xN`
-//! are N gaps.
+//! `v+dxN` is N+1 values, each larger by `d` than the one before; `vxN` is N+1 equal values; `_xN`
+//! is N gaps.
 
 use super::PromqlOptions;
 use super::errors::SpannedError;
@@ -21,24 +21,24 @@ use storage::model::{Labels, MatchOp};
 /// A series and its values at equal distances.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesDescription {
-    /// Its labels.
+    /// The labels of the series.
     pub labels: Labels,
-    /// Its values.
+    /// The values, in time order.
     pub values: Vec<SeriesItem>,
 }
 
-/// What a series has at one time.
+/// The value of a series at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SeriesItem {
     /// No sample.
     Gap,
-    /// A number; [`STALE`]: the series ends.
+    /// A number; [`STALE`] marks the series as stale.
     Float(f64),
     /// A native histogram.
     Histogram(HistogramLiteral),
 }
 
-/// Reads a series description.
+/// Parses a series description.
 pub fn parse_series(text: &str) -> Result<SeriesDescription, QueryTextError> {
     let parse = || {
         let (labels, end) = describe(text)?;
@@ -47,7 +47,8 @@ pub fn parse_series(text: &str) -> Result<SeriesDescription, QueryTextError> {
     parse().map_err(|fault: SpannedError| fault.locate(text))
 }
 
-/// The series that `text` begins with, and the byte behind it.
+/// Parses the labels of the series at the beginning of `text`; returns them and the next byte's
+/// index.
 pub fn parse_series_labels(text: &str) -> Result<(Labels, usize), QueryTextError> {
     describe(text).map_err(|fault| fault.locate(text))
 }
@@ -72,7 +73,7 @@ fn describe(text: &str) -> Result<(Labels, usize), SpannedError> {
     Ok((labels.build(), end as usize))
 }
 
-/// The items behind byte `from`.
+/// Parses the items from byte `from` on.
 fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
     let mut values = Vec::new();
     let mut at = from;
@@ -99,15 +100,15 @@ fn values(text: &str, from: usize) -> Result<Vec<SeriesItem>, SpannedError> {
     }
 }
 
-/// One item before it is written out.
+/// One item, not yet expanded.
 struct SeriesItems {
     first: SeriesItem,
     change: ItemStep,
-    /// How often it is repeated; a gap is not there on its own.
+    /// The number of repetitions. A gap has no value besides them.
     times: u64,
 }
 
-/// From one value of an item to the next.
+/// The change from one value of an item to the next.
 enum ItemStep {
     None,
     Add(f64),
@@ -133,7 +134,7 @@ impl SeriesItems {
     }
 }
 
-/// `first`, and `times` more, each with `other` added to or subtracted from the one before.
+/// `first` and `times` more values, each with `other` added to or subtracted from the previous one.
 fn sums(
     first: &HistogramLiteral,
     other: &HistogramLiteral,
@@ -164,7 +165,7 @@ fn combined(a: &NativeHistogram, b: &NativeHistogram, minus: bool) -> Result<Nat
     Ok(sum)
 }
 
-/// The item whose histogram opens at byte `start`: itself, and where it ends.
+/// Parses the item whose histogram begins at byte `start`; returns it and its end.
 fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedError> {
     let (first, mut at) = histogram::read(text, start)?;
     let mut change = ItemStep::None;
@@ -185,7 +186,7 @@ fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedE
     Ok((SeriesItems { first: SeriesItem::Histogram(first), change, times }, end))
 }
 
-/// An item that is no histogram.
+/// Parses an item that is not a histogram.
 fn numbers(item: &str) -> Result<SeriesItems, String> {
     let (first, rest) = match item.strip_prefix('_') {
         Some(rest) => (SeriesItem::Gap, rest),
@@ -205,7 +206,7 @@ fn numbers(item: &str) -> Result<SeriesItems, String> {
     let times = match (rest.strip_prefix('x'), &change) {
         (Some(count), _) => repetitions(count)?,
         (None, ItemStep::None) if rest.is_empty() => u64::from(gap),
-        // An increment without a count means nothing.
+        // An increment needs a count.
         _ => return Err(unexpected(item)),
     };
     Ok(SeriesItems { first, change, times })
@@ -221,7 +222,7 @@ fn unexpected(item: &str) -> String {
     format!("unexpected {} in series values, expected number or \"stale\"", quote(item))
 }
 
-/// A number with an optional sign at the front of `text`, and what follows it.
+/// A number with an optional sign at the beginning of `text`, and the text after it.
 pub(super) fn number(text: &str) -> Option<(f64, &str)> {
     let signed = usize::from(text.starts_with(['+', '-']));
     let body = &text[signed..];
@@ -234,7 +235,7 @@ pub(super) fn number(text: &str) -> Option<(f64, &str)> {
     Some((if text.starts_with('-') { -value } else { value }, &body[length..]))
 }
 
-/// Bytes of the decimal number at the front of `bytes`.
+/// The length of the decimal number at the beginning of `bytes`.
 fn float_length(bytes: &[u8]) -> usize {
     let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
     let mut at = digits(0);

@@ -1,15 +1,15 @@
-//! Tokens of PromQL and how error texts name them. Made by [`super::lexer`].
+//! The tokens of PromQL, which [`super::lexer`] makes, and their names in error texts.
 
 use super::ast::BinaryOperator;
 use super::quoting::quote;
 use engine::plan::{AggregateOp, Span};
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     /// The end of the text.
     Eof,
-    /// The lexer failed; it keeps the error.
+    /// The lexer failed; it holds the error.
     Error,
     Comma,
     Colon,
@@ -39,7 +39,7 @@ pub(crate) enum TokenKind {
     Word(Keyword),
 }
 
-/// Keywords that are neither operator nor aggregator.
+/// Keywords other than operators and aggregation names.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Keyword {
     Bool,
@@ -64,7 +64,7 @@ pub(crate) enum Keyword {
 }
 
 impl Keyword {
-    /// Whether it may also name a function (and, inside durations, a value).
+    /// Whether the keyword may also be the name of a function (in durations: of a value).
     pub(crate) fn is_function(self) -> bool {
         matches!(
             self,
@@ -73,16 +73,16 @@ impl Keyword {
     }
 }
 
-/// A token and where it stands.
+/// A token and its position.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) kind: TokenKind,
     pub(crate) span: Span,
 }
 
-/// The keyword that `word` is, whatever its case.
+/// The token of the keyword `word`, ignoring case.
 pub(crate) fn keyword(word: &str) -> Option<TokenKind> {
-    // No keyword is longer: do not copy names to lower their case.
+    // No keyword is longer, so longer names need not be copied to lower case.
     if word.len() > "count_values".len() {
         return None;
     }
@@ -147,7 +147,7 @@ fn aggregator(lower: &str) -> Option<AggregateOp> {
 }
 
 impl TokenKind {
-    /// Whether a metric may have this token as its name where an operand is expected.
+    /// Whether this token may be a metric name where an operand is expected.
     pub(crate) fn names_metric(self) -> bool {
         use Keyword::*;
         match self {
@@ -160,7 +160,7 @@ impl TokenKind {
         }
     }
 
-    /// Whether a label may have this token as its name in `by (…)` and its like.
+    /// Whether this token may be a label name in `by (…)` and similar lists.
     pub(crate) fn names_label(self) -> bool {
         match self {
             TokenKind::Op(op) => matches!(
@@ -175,7 +175,7 @@ impl TokenKind {
         }
     }
 
-    /// How an error text names the token spelled `text`.
+    /// The name of the token with the text `text` in error texts.
     pub(crate) fn describe(self, text: &str) -> String {
         let shown = shorten(text);
         match self {
@@ -195,7 +195,7 @@ impl TokenKind {
     }
 }
 
-/// `text` quoted; of a long one the first ten characters.
+/// `text` quoted; only the first ten characters of a longer text.
 fn shorten(text: &str) -> String {
     if text.len() > 10 {
         format!("{}...", quote(&text.chars().take(10).collect::<String>()))

@@ -1,6 +1,7 @@
-//! The type checker: the rules that the grammar cannot say, in upstream's order, with its texts.
+//! The type checker: rules that the grammar cannot express, in Prometheus' order and with its error
+//! texts.
 //!
-//! It runs only over texts that parse, and stops at the first error.
+//! It runs only on queries that parse, and stops at the first error.
 
 use super::PromqlOptions;
 use super::ast::{AggregateExpr, BinaryExpr, Expr, ExprKind, VectorSelector};
@@ -11,22 +12,22 @@ use engine::plan::{AggregateOp, Cardinality, Span, ValueType};
 use std::collections::HashSet;
 use storage::model::labels::METRIC_NAME;
 
-/// What a function takes and gives.
+/// The parameters and the result type of a function.
 #[derive(Copy, Clone, Debug)]
 pub struct Signature {
-    /// Types of the parameters.
+    /// The types of the parameters.
     pub args: &'static [ValueType],
-    /// How many of the last parameters may be left out.
+    /// How many of the last parameters are optional.
     pub optional: usize,
     /// How often the last parameter may be repeated beyond `args`.
     pub repeat: usize,
-    /// Type of the answer.
+    /// The type of the result.
     pub returns: ValueType,
-    /// Needs [`PromqlOptions::experimental_functions`].
+    /// Whether it needs [`PromqlOptions::experimental_functions`].
     pub experimental: bool,
 }
 
-/// Checks `expr`, which came out of `text`; its type.
+/// Checks `expr`, parsed from `text`; returns its type.
 pub(crate) fn check(expr: &Expr, text: &str, options: &PromqlOptions) -> Result<ValueType, SpannedError> {
     Checker { text, options }.expr(expr)
 }
@@ -161,7 +162,8 @@ impl Checker<'_> {
         Ok(if scalars { ValueType::Scalar } else { ValueType::Vector })
     }
 
-    /// The operator with its modifiers, as upstream marks it: without the space around it.
+    /// The span of the operator with its modifiers, without surrounding space, as Prometheus marks
+    /// it.
     fn operator_span(&self, lhs: &Expr, rhs: &Expr) -> Span {
         let bytes = self.text.as_bytes();
         let space = |at: u32| bytes.get(at as usize).is_some_and(|b| is_space(char::from(*b)));
@@ -177,7 +179,7 @@ impl Checker<'_> {
     }
 }
 
-/// The first of `labels` that is one of `others`, too. Both may have thousands.
+/// The first of `labels` that is also in `others`. Linear, because both may have thousands.
 fn first_of_both<'a>(labels: &'a [String], others: &[String]) -> Option<&'a String> {
     let others: HashSet<&String> = others.iter().collect();
     labels.iter().find(|label| others.contains(label))
@@ -196,7 +198,7 @@ fn check_count(signature: &Signature, name: &str, given: usize, span: Span) -> R
     Err(SpannedError::new(span, format!("expected {wanted} argument(s) in call to {name}, got {given}")))
 }
 
-/// The second parameter of `info` is a bare `{…}`, which may match everything.
+/// The second parameter of `info` is a bare `{…}`, which may match every series.
 fn check_label_selectors(arg: &Expr) -> Result<(), SpannedError> {
     match &*arg.kind {
         ExprKind::Vector(VectorSelector { name: None, .. }) => Ok(()),
@@ -207,7 +209,8 @@ fn check_label_selectors(arg: &Expr) -> Result<(), SpannedError> {
     }
 }
 
-/// A selector names its metric once, and must not select everything by mistake unless `may_match_all`.
+/// A selector must name its metric only once, and must not match every series unless
+/// `may_match_all`.
 pub(crate) fn check_selector(
     selector: &VectorSelector,
     span: Span,

@@ -1,4 +1,4 @@
-//! An answer, whichever runtime gave it: what [`super::check`] judges and prints.
+//! The answer to a test query, from either runtime, as [`super::check`] compares and prints it.
 
 use crate::series::{SeriesDescription, SeriesItem};
 use std::fmt::Write;
@@ -12,12 +12,12 @@ use storage::model::{Labels, TimeMs};
 #[derive(Clone, Debug)]
 pub(super) struct TestAnswer {
     pub value: TestValue,
-    /// Texts of the annotations, as the API shows them.
+    /// The texts of the annotations, as the API shows them.
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
 }
 
-/// The four types of answers.
+/// A value of one of the four types.
 #[derive(Clone, Debug)]
 pub(super) enum TestValue {
     Scalar(f64),
@@ -26,7 +26,7 @@ pub(super) enum TestValue {
     Matrix(Vec<(Labels, TestPoints)>),
 }
 
-/// One series' values with their times, ascending.
+/// The values of one series with their times, ascending.
 pub(super) type TestPoints = Vec<(TimeMs, TestPoint)>;
 
 /// A number or a native histogram.
@@ -37,7 +37,8 @@ pub(super) enum TestPoint {
 }
 
 impl TestValue {
-    /// What a range query answered at `t`, as an instant query would give it; `scalar`: as one number.
+    /// The result of a range query at `t` as an instant query would return it; as a single number
+    /// if `scalar`.
     pub(super) fn at(&self, t: TimeMs, scalar: bool) -> Option<TestValue> {
         let TestValue::Matrix(series) = self else { return None };
         let mut rows = series.iter().filter_map(|(labels, points)| {
@@ -53,7 +54,7 @@ impl TestValue {
         }
     }
 
-    /// In the notation of expectations, with times where there are several.
+    /// Prints the value in the notation of expectations, with times if there are several.
     pub(super) fn print(&self) -> String {
         let lines: Vec<String> = match self {
             TestValue::Scalar(v) => vec![number(*v)],
@@ -73,7 +74,7 @@ impl TestValue {
 }
 
 impl TestPoint {
-    /// A value and the histogram that it may stand for.
+    /// A float, or the histogram if there is one.
     pub(super) fn of(v: f64, histogram: Option<Arc<NativeHistogram>>) -> TestPoint {
         histogram.map_or(TestPoint::Float(v), TestPoint::Histogram)
     }
@@ -86,7 +87,7 @@ impl TestPoint {
     }
 }
 
-/// Expected series in their notation.
+/// Prints expected series in their notation.
 pub(super) fn print_expected(series: &[SeriesDescription]) -> String {
     let point = |point: &SeriesItem| match point {
         SeriesItem::Gap => "_".to_owned(),

@@ -1,21 +1,21 @@
-//! Whether an outcome is the expected one, and if not, how to say it.
+//! Compares the outcome of a query with the expected one, and describes the difference.
 
 use super::answer::{TestAnswer, TestValue, number, print_expected};
 use super::compare;
 use super::expectation::{Expectation, ExpectedResult};
 use super::script::EvalTime;
 
-/// What came of a query; `Err`: it failed, with this text.
+/// The outcome of a query; `Err` has the text of the failure.
 pub(super) type TestOutcome = Result<TestAnswer, String>;
 
-/// What was expected, and what came instead.
+/// The expected outcome, and the actual one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mismatch {
     pub expected: String,
     pub got: String,
 }
 
-/// Holds the outcome of a query at `when` against `wanted`.
+/// Compares the outcome of a query at `when` with `wanted`.
 pub(super) fn judge(wanted: &Expectation, when: EvalTime, outcome: &TestOutcome) -> Result<(), Mismatch> {
     let answer = match (&wanted.fail, outcome) {
         (Some(text), Err(error)) if text.fits(error) => return Ok(()),
@@ -29,7 +29,7 @@ pub(super) fn judge(wanted: &Expectation, when: EvalTime, outcome: &TestOutcome)
     judge_value(wanted, when, &answer.value)
 }
 
-/// Holds a value alone against `wanted`.
+/// Compares only a value with `wanted`.
 pub(super) fn judge_value(wanted: &Expectation, when: EvalTime, value: &TestValue) -> Result<(), Mismatch> {
     if !compare::is_sorted(value) {
         let expected = "series in the order of their labels".to_owned();

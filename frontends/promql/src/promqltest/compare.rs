@@ -1,4 +1,5 @@
-//! Whether values are the expected ones: numbers within a relative tolerance, histograms bucket by bucket.
+//! Compares values with the expected ones: numbers with a relative tolerance, histograms bucket by
+//! bucket.
 
 use super::answer::{TestPoint, TestPoints, TestValue};
 use super::expectation::{Expectation, ExpectedResult};
@@ -9,10 +10,10 @@ use storage::model::Labels;
 use storage::model::histogram::{Buckets, NativeHistogram};
 use storage::model::value::is_stale;
 
-/// Relative difference up to which two values are equal.
+/// The relative difference up to which two values are equal.
 const TOLERANCE: f64 = 1e-6;
 
-/// Whether `value` is what `wanted` says, of a query at `when`.
+/// Whether `value` is the result that `wanted` has for a query at `when`.
 pub(super) fn fits(wanted: &Expectation, when: EvalTime, value: &TestValue) -> bool {
     match (&wanted.answer, value) {
         (ExpectedResult::Text(want), TestValue::Text(got)) => want == got,
@@ -20,14 +21,14 @@ pub(super) fn fits(wanted: &Expectation, when: EvalTime, value: &TestValue) -> b
         (ExpectedResult::Series(want), TestValue::Vector(got)) => vector(want, got, wanted.ordered),
         (ExpectedResult::Series(want), TestValue::Matrix(got)) => match (wanted.matrix, when) {
             (Some(grid), _) | (None, EvalTime::Range(grid)) => !wanted.ordered && matrix(want, got, grid),
-            // Without times only nothing can be expected.
+            // Without expected times, only an empty result can be expected.
             (None, EvalTime::At(_)) => want.is_empty() && got.is_empty(),
         },
         _ => false,
     }
 }
 
-/// Whether the series of a range vector are in the order of their labels, as they always are.
+/// Whether the series of a range vector are sorted by labels, as they must be.
 pub(super) fn is_sorted(value: &TestValue) -> bool {
     match value {
         TestValue::Matrix(series) => series.is_sorted_by(|a, b| a.0 <= b.0),
@@ -69,7 +70,8 @@ fn cell(want: &SeriesItem, got: &TestPoint) -> bool {
     }
 }
 
-/// Equal within the tolerance, except for what says where buckets are. The hint counts if it was written.
+/// Equal within the tolerance; bucket positions must be equal exactly. The hint is compared if it
+/// was written.
 #[allow(clippy::float_cmp, reason = "bounds and thresholds are compared exactly")]
 fn same_histogram(want: &HistogramLiteral, got: &NativeHistogram) -> bool {
     let HistogramLiteral { histogram: want, hint_written } = want;
@@ -90,7 +92,7 @@ fn same_buckets(want: &Buckets, got: &Buckets) -> bool {
     want.len() == got.len() && want.iter().zip(&got).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
 }
 
-/// Index and count of the buckets that hold something: how empty ones are laid out is of no interest.
+/// Index and count of the buckets that are not empty; the layout of empty buckets is irrelevant.
 fn filled(buckets: &Buckets) -> Vec<(i64, f64)> {
     let mut index = 0i64;
     let mut indexes = Vec::with_capacity(buckets.counts.len());
@@ -102,7 +104,7 @@ fn filled(buckets: &Buckets) -> Vec<(i64, f64)> {
     indexes.into_iter().zip(buckets.counts.iter().copied()).filter(|(_, count)| *count != 0.0).collect()
 }
 
-/// Equal within the tolerance; NaN equals NaN, the stale marker only itself.
+/// Equal within the tolerance. NaN equals NaN; the stale marker equals only itself.
 #[allow(clippy::float_cmp, reason = "infinities and zeros are compared exactly")]
 fn same(a: f64, b: f64) -> bool {
     if is_stale(a) || is_stale(b) {

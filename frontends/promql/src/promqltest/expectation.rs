@@ -1,28 +1,29 @@
-//! The lines behind `eval`: what must come of the query. [`super::check`] holds an answer against them.
+//! The expected outcome of a query: the lines after `eval`. [`super::check`] compares an answer
+//! with it.
 
 use super::script::{EvalRange, EvalTime, ScriptError, grid};
 use crate::series::{SeriesDescription, SeriesItem, parse_series};
 use crate::{PromqlOptions, compile};
 use engine::plan::PlanOp;
 
-/// What must come of a query.
+/// The expected outcome of a query.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expectation {
-    /// It must fail, with this text.
+    /// The query must fail with this text.
     pub fail: Option<TextPattern>,
     pub warnings: ExpectedAnnotations,
     pub infos: ExpectedAnnotations,
-    /// The lines' order is the answer's.
+    /// The order of the lines must be the order of the result.
     pub ordered: bool,
     /// The times of the expected range vector of an instant query.
     pub matrix: Option<EvalRange>,
     pub answer: ExpectedResult,
 }
 
-/// The answer itself.
+/// The expected value.
 #[derive(Clone, Debug)]
 pub(super) enum ExpectedResult {
-    /// A vector or a range vector; nothing, if there are no series.
+    /// A vector or a range vector; empty if there are no series.
     Series(Vec<SeriesDescription>),
     Scalar(f64),
     Text(String),
@@ -34,16 +35,17 @@ impl Default for ExpectedResult {
     }
 }
 
-/// What annotations of one level there must be.
+/// The expected annotations of one level.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExpectedAnnotations {
-    /// Each must say something that is there; if there is one, then nothing else may be there.
+    /// Each pattern must match an annotation. If there are patterns, every annotation must match
+    /// one.
     pub some: Vec<TextPattern>,
-    /// There must be none.
+    /// There must be no annotation.
     pub none: bool,
 }
 
-/// What a text must say.
+/// A pattern of a text.
 #[derive(Clone, Debug)]
 pub(super) enum TextPattern {
     Any,
@@ -52,7 +54,7 @@ pub(super) enum TextPattern {
 }
 
 impl TextPattern {
-    /// Whether `text` says it.
+    /// Whether `text` matches.
     pub(super) fn fits(&self, text: &str) -> bool {
         match self {
             TextPattern::Any => true,
@@ -73,7 +75,7 @@ impl std::fmt::Display for TextPattern {
 }
 
 impl ExpectedAnnotations {
-    /// What is wrong with `got`.
+    /// Checks the annotations `got`; the error says what is wrong.
     pub(super) fn judge(&self, level: &str, got: &[String]) -> Result<(), String> {
         if self.none && !got.is_empty() {
             return Err(format!("no {level}"));
@@ -94,7 +96,7 @@ impl ExpectedAnnotations {
 }
 
 impl Expectation {
-    /// What the command itself says: of `eval_fail` and its like.
+    /// What the command itself expects, such as `eval_fail`.
     pub(super) fn of_command(word: &str) -> Expectation {
         let mut wanted = Expectation::default();
         match word.strip_prefix("eval_") {
@@ -107,7 +109,8 @@ impl Expectation {
         wanted
     }
 
-    /// Takes in the lines behind the command, from line number `first` on: how many of them belong to it.
+    /// Parses the lines after the command, from line number `first` on; returns how many belong to
+    /// it.
     pub(super) fn read(
         &mut self,
         lines: &[&str],
@@ -127,7 +130,7 @@ impl Expectation {
                 "expected_fail_regexp" => self.fail = Some(pattern(rest).map_err(fault)?),
                 _ => {
                     if let Some(number) = number(line) {
-                        // Nothing can follow a number.
+                        // Nothing may follow a number.
                         self.answer = ExpectedResult::Scalar(number);
                         return Ok(i + 1);
                     }
@@ -141,7 +144,7 @@ impl Expectation {
         Ok(lines.len())
     }
 
-    /// What follows the word `expect`.
+    /// Parses the text after the word `expect`.
     fn directive(&mut self, text: &str) -> Result<(), String> {
         let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let rest = rest.trim();
@@ -180,7 +183,7 @@ impl Expectation {
         let ExpectedResult::Series(series) = &mut self.answer else {
             return Err("a string or a number and series cannot both be expected".to_owned());
         };
-        // Of several descriptions of one series the last one counts.
+        // If a series is described several times, the last description counts.
         series.retain(|other| other.labels != described.labels);
         if described.values.iter().any(|point| *point != SeriesItem::Gap) {
             series.push(described);
@@ -203,7 +206,7 @@ fn pattern(text: &str) -> Result<TextPattern, String> {
     regex::Regex::new(text.trim()).map(TextPattern::Matching).map_err(|e| e.to_string())
 }
 
-/// A string literal, read as PromQL reads it.
+/// Parses a string literal like PromQL.
 fn string(text: &str) -> Result<String, String> {
     let plan = compile(text, &PromqlOptions::default()).map_err(|e| e.message())?;
     match &plan.op {
@@ -212,7 +215,7 @@ fn string(text: &str) -> Result<String, String> {
     }
 }
 
-/// A number that stands alone: of a scalar.
+/// A line that is a single number: an expected scalar.
 fn number(line: &str) -> Option<f64> {
     if line.contains(char::is_whitespace) {
         return None;

@@ -1,4 +1,4 @@
-//! Mode `history`: queries over a store that has all samples.
+//! Mode `history`: runs queries over a store that has all samples.
 
 use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
 use super::check::{Mismatch, TestOutcome, judge, judge_value};
@@ -12,22 +12,22 @@ use engine::query::{self, Querier, QueryOptions};
 use language::annotations::render_all;
 use storage::model::{Labels, TimeMs};
 
-/// Distance of the steps around an instant, ms.
+/// The distance of the steps around an instant, ms.
 const MINUTE: i64 = 60_000;
-/// Samples a query may hold, as in upstream's runs.
+/// Samples that a query may hold, as in Prometheus' test runs.
 const MAX_SAMPLES: usize = 10_000;
 
-/// A store and who asks it.
+/// A store and the query runtime over it.
 pub(super) struct HistoryRun {
     language: PromqlOptions,
-    /// Each query is asked as it is written, in no other way.
+    /// Runs each query only as written.
     plain: bool,
     querier: Querier,
     _scratch: TestStore,
 }
 
 impl HistoryRun {
-    /// A store with `samples`.
+    /// A run over a store with `samples`.
     pub(super) fn new(samples: &SampleTimeline, options: &RunOptions) -> Result<HistoryRun, String> {
         let mut scratch = TestStore::new(samples)?;
         let middle = if options.restart { samples.len() / 2 } else { 0 };
@@ -44,7 +44,7 @@ impl HistoryRun {
         })
     }
 
-    /// Asks `eval` in every way; the first wrong answer, and how it was asked for.
+    /// Runs `eval` in all variants; the error is the first wrong answer and its variant.
     pub(super) fn judge(&self, eval: &EvalCommand) -> Result<(), (Mismatch, String)> {
         let t = match eval.when {
             EvalTime::At(t) => t,
@@ -71,7 +71,7 @@ impl HistoryRun {
         Ok(())
     }
 
-    /// The answer of an instant query must also be the middle of a range query.
+    /// The answer of an instant query must equal the middle step of a range query.
     fn judge_range(
         &self,
         eval: &EvalCommand,
@@ -90,7 +90,7 @@ impl HistoryRun {
             let Some(middle) = around.value.at(question.t, scalar) else {
                 return Err(Mismatch { expected: answer.value.print(), got: around.value.print() });
             };
-            // A range query has an order of its own.
+            // A range query has its own order.
             if eval.expectation.ordered {
                 return Ok(());
             }
@@ -138,8 +138,8 @@ fn answer_of(expr: &str, answer: query::QueryAnswer) -> TestAnswer {
     TestAnswer { value, warnings, infos }
 }
 
-/// A series' points of both kinds, in time order; of a float and a histogram at one time the float,
-/// for the test language has place for one.
+/// The points of a series, floats and histograms, in time order. If both exist at one time, the
+/// float: the test language has room for one only.
 fn cells(series: query::Series) -> (Labels, TestPoints) {
     let floats = series.points.into_iter().map(|(t, v)| (t, TestPoint::Float(v)));
     let histograms = series.histograms.into_iter().map(|(t, h)| (t, TestPoint::Histogram(h)));

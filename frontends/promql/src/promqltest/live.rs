@@ -1,9 +1,10 @@
-//! Mode `live`: every query stands as a view while the samples arrive, and its answer is read at its times.
+//! Mode `live`: every query is installed as a view while the samples arrive, and its answer is read
+//! at the times of the test.
 //!
-//! One pass over time serves all queries that see the same samples: at each time at which something
-//! arrives or somebody asks, what has arrived is appended, the runtime ticks, and the taps' state
-//! is noted for whoever asks. Queries that look at later samples than those of their time have a
-//! pass of their own, in which all samples are there before.
+//! One pass over time serves all queries that see the same samples. At each time with new samples
+//! or an evaluation, the new samples are appended, the runtime runs a tick, and the answers of the
+//! views due at that time are recorded. Queries that read samples later than their evaluation time
+//! get a pass of their own, in which all samples are appended first.
 
 use super::answer::{TestAnswer, TestPoint, TestPoints, TestValue};
 use super::check::TestOutcome;
@@ -25,14 +26,14 @@ use std::sync::Arc;
 use storage::metrics::Metrics;
 use storage::model::{Labels, TimeMs};
 
-/// What a query came to.
+/// The outcome of a query in this mode.
 pub(super) enum LiveOutcome {
     Answered(TestOutcome),
-    /// It cannot stand, for this reason.
+    /// The query cannot be maintained as a view, for this reason.
     Refused(String),
 }
 
-/// The answers of `evals`, which all see `samples`.
+/// The outcomes of `evals`, which all see `samples`.
 pub(super) fn answers(
     samples: &SampleTimeline,
     evals: &[&EvalCommand],
@@ -50,11 +51,11 @@ pub(super) fn answers(
     Ok(in_order.collect())
 }
 
-/// When samples arrive.
+/// When samples are appended.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Arrivals {
     AtTheirTimes,
-    /// All of them before anything is asked.
+    /// All of them before the first evaluation.
     Before,
 }
 
@@ -84,13 +85,13 @@ fn pass(
     Ok(stage.finish())
 }
 
-/// A store, the live runtime over it, and what stands.
+/// A store, the live runtime over it, and the installed views.
 struct LiveRun {
     scratch: TestStore,
     live: LiveRuntime,
     options: RunOptions,
     views: Vec<TestView>,
-    /// By query: what came of it without standing.
+    /// By query: the outcome of a query that was not installed.
     early: Vec<Option<LiveOutcome>>,
 }
 
@@ -143,24 +144,24 @@ fn start(scratch: &TestStore, options: &RunOptions) -> Result<LiveRuntime, Strin
     LiveRuntime::manual(scratch.store.clone(), &options, &Metrics::default())
 }
 
-/// A query that stands.
+/// A query that is installed as a view.
 struct TestView {
     query: usize,
     expr: String,
     plan: Plan,
-    /// When its answer is read, ascending.
+    /// The times at which its answer is read, ascending.
     times: Vec<TimeMs>,
     range: bool,
     shown: Arc<Mutex<CollectedRows>>,
-    /// What was read, and when.
+    /// The answers that were read, with their times.
     noted: Vec<(TimeMs, ViewReading)>,
 }
 
-/// What a tap showed: rows and annotations, or why there were none.
+/// An answer of a view: rows and annotations, or the failure.
 type ViewReading = Result<(BTreeMap<Labels, TestPoint>, Vec<Annotation>), String>;
 
 impl TestView {
-    /// The view for a query, not yet installed.
+    /// The view of a query, not yet installed.
     fn of(query: usize, eval: &EvalCommand, language: &PromqlOptions) -> Result<TestView, LiveOutcome> {
         let (times, range, asked) = match eval.when {
             EvalTime::At(t) => (vec![t], false, QueryRange { start: t, end: t, step: 0 }),
@@ -180,7 +181,7 @@ impl TestView {
         }
         let plan = compile(&eval.expr, language).map_err(|standing| {
             match compile(&eval.expr, &PromqlOptions { range: Some(asked), ..*language }) {
-                // It has an answer, but only as a query.
+                // The query has an answer, but not as a view.
                 Ok(_) => LiveOutcome::Refused(standing.text),
                 Err(error) => LiveOutcome::Answered(Err(error.message())),
             }
@@ -205,7 +206,7 @@ impl TestView {
         Ok(())
     }
 
-    /// Notes the answer, if `t` is one of its times.
+    /// Records the answer if `t` is one of its times.
     fn note(&mut self, t: TimeMs) {
         if self.times.binary_search(&t).is_err() {
             return;
@@ -218,7 +219,7 @@ impl TestView {
         self.noted.push((t, rows));
     }
 
-    /// What was read, as an instant or a range query would have answered.
+    /// The recorded answers, as an instant or a range query would have returned them.
     fn outcome(self) -> TestOutcome {
         let mut series: BTreeMap<Labels, TestPoints> = BTreeMap::new();
         let mut remarks: BTreeMap<(Severity, Arc<str>), Annotation> = BTreeMap::new();
@@ -243,14 +244,14 @@ impl TestView {
     }
 }
 
-/// Whether lengths or offsets in a query depend on its range or its step.
+/// Whether ranges or offsets in a query depend on its time range or step.
 fn in_durations(expr: &str, (asked, language): (QueryRange, &PromqlOptions)) -> bool {
     let of_a_view = compile(expr, language);
     let of_the_query = compile(expr, &PromqlOptions { range: Some(asked), ..*language });
     of_a_view.ok().zip(of_the_query.ok()).is_some_and(|(view, query)| view != query)
 }
 
-/// Whether a part of the plan orders its answer.
+/// Whether a part of the plan sorts its result.
 fn sorts(node: &PlanNode) -> bool {
     use OperatorFunction::{Sort, SortByLabel, SortByLabelDesc, SortDesc};
     let here = match &node.op {
@@ -263,8 +264,8 @@ fn sorts(node: &PlanNode) -> bool {
     here || node.inputs().into_iter().any(|input| sorts(input))
 }
 
-/// Whether a part of the plan is an aggregation whose parameter at a step is, or is warned of, with
-/// those of other steps.
+/// Whether a part of the plan is an aggregation whose parameter is evaluated, or warned about, for
+/// all steps together.
 fn reads_all_steps(node: &PlanNode) -> bool {
     use AggregateOp::{LimitRatio, Quantile};
     let here = match &node.op {
@@ -276,7 +277,7 @@ fn reads_all_steps(node: &PlanNode) -> bool {
     here || hangs_on_first_step(node) || node.inputs().into_iter().any(|input| reads_all_steps(input))
 }
 
-/// Whether a query looks at samples that are later than its time.
+/// Whether a query reads samples later than its evaluation time.
 fn reads_future(eval: &EvalCommand, language: &PromqlOptions) -> bool {
     let first = match eval.when {
         EvalTime::At(t) => t,
@@ -285,7 +286,7 @@ fn reads_future(eval: &EvalCommand, language: &PromqlOptions) -> bool {
     compile(&eval.expr, language).is_ok_and(|plan| may_read_before(&plan, first))
 }
 
-/// Whether a part of the plan may look at samples behind `first`, the first time it is asked for.
+/// Whether a part of the plan may read samples after `first`, the first evaluation time.
 fn may_read_before(node: &PlanNode, first: TimeMs) -> bool {
     let later = |at: Option<AtTime>, offset: i64| {
         offset < 0 || matches!(at, Some(AtTime::Time(t)) if t.saturating_sub(offset) > first)
@@ -300,7 +301,7 @@ fn may_read_before(node: &PlanNode, first: TimeMs) -> bool {
     here || node.inputs().into_iter().any(|input| may_read_before(input, first))
 }
 
-/// What the tap of one view has been told.
+/// What the tap of a view has received.
 #[derive(Default)]
 struct CollectedRows {
     rows: BTreeMap<Labels, TestPoint>,

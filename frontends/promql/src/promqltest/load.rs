@@ -1,4 +1,4 @@
-//! What `load` brings: series with their samples, each with its start timestamp where that is known.
+//! The samples of a `load` command: series with samples, each with its start timestamp if known.
 
 use super::nhcb;
 use super::script::ScriptError;
@@ -14,18 +14,19 @@ use storage::model::{Labels, TimeMs};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LoadedSample {
     pub t: TimeMs,
-    /// [`HISTOGRAM`] if it is one.
+    /// The value; [`HISTOGRAM`] if the sample is a histogram.
     pub v: f64,
     pub histogram: Option<Arc<NativeHistogram>>,
-    /// When the counter began, if that is known.
+    /// The start timestamp of the counter, if known.
     pub start: Option<TimeMs>,
 }
 
 /// The samples of one `load`, by series.
 pub(super) type LoadedSeries = BTreeMap<Labels, Vec<LoadedSample>>;
 
-/// Reads the lines behind `load`; the first sample is at 0, the next `step` ms later. `native`: classic
-/// histograms are kept as native ones, too. `first` is the number of the first line.
+/// Parses the lines after `load`. The first sample is at time 0, the next one `step` ms later. If
+/// `native`, classic histograms are also stored as native ones. `first` is the number of the first
+/// line.
 pub(super) fn read(
     step: i64,
     native: bool,
@@ -44,7 +45,7 @@ pub(super) fn read(
             }
             None => {
                 let (labels, samples) = series(step, line, own.take(), &default).map_err(fault)?;
-                // Of several descriptions of one series the last one counts.
+                // If a series is described several times, the last description counts.
                 load.insert(labels, samples);
             }
         }
@@ -58,7 +59,7 @@ pub(super) fn read(
     Ok(load)
 }
 
-/// A line of start timestamps must have its line of samples.
+/// Rejects a line of start timestamps without a line of samples.
 fn refuse_unused(own: Option<(Labels, StartOffsets, usize)>) -> Result<(), ScriptError> {
     match own {
         Some((.., line)) => {
@@ -97,7 +98,7 @@ fn series(
             SeriesItem::Float(v) => (v, None),
             SeriesItem::Histogram(literal) => (HISTOGRAM, Some(literal.histogram)),
         };
-        // 0 is how "unknown" is written in samples from outside.
+        // In received samples, 0 means an unknown start timestamp.
         let start = distance(i).map(|distance| t + distance).filter(|start| *start != 0);
         Some(LoadedSample { t, v, histogram, start })
     };

@@ -1,9 +1,10 @@
-//! Prometheus' test language for PromQL: samples, queries, and the answers they must have.
+//! Runs test files in Prometheus' test language for PromQL: samples, queries, and the expected
+//! answers.
 //!
-//! [`script`] reads a file into commands, what stands behind them is read by [`load`] and
-//! [`expectation`]. [`run`] executes them over fresh stores, in one of two modes: [`history`] asks
-//! the query runtime, [`live`] keeps every query standing while the samples arrive. [`check`] says
-//! whether an answer is the expected one.
+//! [`script`] splits a file into commands; [`load`] and [`expectation`] parse the lines that belong
+//! to them. [`runner`] executes the commands over new stores: [`history`] uses the query runtime,
+//! [`live`] installs every query as a view while the samples arrive. [`check`] compares answers
+//! with the expected ones.
 
 mod answer;
 mod check;

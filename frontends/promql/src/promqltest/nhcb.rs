@@ -1,5 +1,5 @@
-//! Classic histograms as native ones with custom buckets, as `load_with_nhcb` keeps them: one
-//! histogram for all series `x_bucket`, `x_count` and `x_sum` of the same labels, at each time.
+//! Converts classic histograms to native ones with custom buckets, for `load_with_nhcb`: at each
+//! time, one histogram for the series `x_bucket`, `x_count` and `x_sum` with the same labels.
 
 use super::load::LoadedSample;
 use std::collections::BTreeMap;
@@ -9,19 +9,19 @@ use storage::model::labels::METRIC_NAME;
 use storage::model::value::HISTOGRAM;
 use storage::model::{Labels, TimeMs};
 
-/// The label of a bucket's upper bound.
+/// The label with the upper bound of a bucket.
 const BOUND: &str = "le";
 
-/// What is known about a classic histogram at one time.
+/// The parts of a classic histogram at one time.
 #[derive(Default)]
 struct ClassicParts {
-    /// Upper bounds and cumulative counts.
+    /// The upper bounds and cumulative counts.
     buckets: Vec<(f64, f64)>,
     count: Option<f64>,
     sum: f64,
 }
 
-/// The native histograms that the classic ones among `series` stand for.
+/// The native histograms for the classic ones among `series`.
 pub(super) fn convert(
     series: &BTreeMap<Labels, Vec<LoadedSample>>,
 ) -> Result<Vec<(Labels, Vec<LoadedSample>)>, String> {
@@ -56,7 +56,8 @@ enum ClassicRole {
     Sum,
 }
 
-/// Which histogram a series is part of, and which part; `None`: no part, or its bound is no number.
+/// The histogram and the part that a series belongs to; `None`: it is no part, or its bound is not
+/// a number.
 fn part_of(labels: &Labels) -> Result<Option<(Labels, ClassicRole)>, String> {
     let name = labels.name();
     let (base, part) = if let Some(base) = name.strip_suffix("_bucket") {
@@ -93,7 +94,7 @@ impl ClassicParts {
         let mut counts = Vec::with_capacity(self.buckets.len());
         let mut below = 0.0;
         for (bound, cumulative) in &self.buckets {
-            // NaN is no count either.
+            // Rejects NaN too.
             if cumulative.is_nan() || *cumulative < below {
                 return Err(format!("count is not cumulative: {cumulative} < {below}, le={bound}"));
             }

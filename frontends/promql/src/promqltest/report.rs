@@ -1,47 +1,47 @@
-//! What came of a test file.
+//! The results of a test file.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// An evaluation (or a line that cannot be read) with another outcome than expected.
+/// An evaluation with an unexpected outcome, or a line that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestFailure {
-    /// Line of the command, from 1.
+    /// The line of the command, from 1.
     pub line: usize,
     /// The query.
     pub expr: String,
-    /// In which other way it was asked; empty: as it stands.
+    /// The variant of the query that failed; empty: the query as written.
     pub variant: String,
-    /// What the file says.
+    /// The expected outcome.
     pub expected: String,
-    /// What came out.
+    /// The actual outcome.
     pub got: String,
 }
 
-/// An evaluation that says nothing about this build.
+/// An evaluation that was skipped because it does not apply to this mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedTest {
-    /// Line of the command, from 1.
+    /// The line of the command, from 1.
     pub line: usize,
-    /// Why.
+    /// Why it was skipped.
     pub reason: String,
 }
 
-/// What came of a test file.
+/// The results of a test file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestReport {
-    /// The file, as it was named.
+    /// The name of the file.
     pub file: String,
     /// Evaluations with the expected outcome.
     pub passed: usize,
-    /// The others.
+    /// Evaluations with another outcome.
     pub failed: Vec<TestFailure>,
-    /// Neither.
+    /// Evaluations that were skipped.
     pub skipped: Vec<SkippedTest>,
 }
 
 impl TestReport {
-    /// The lines that were skipped, by reason.
+    /// The skipped lines, by reason.
     pub fn reasons(&self) -> BTreeMap<&str, Vec<usize>> {
         let mut reasons: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         self.skipped.iter().for_each(|skip| reasons.entry(skip.reason.as_str()).or_default().push(skip.line));

@@ -1,6 +1,7 @@
-//! Executes a test file: scene by scene, each over a store of its own.
+//! Executes a test file segment by segment, each over its own store.
 //!
-//! A scene is what has been loaded since the last `clear` and the queries that see exactly these samples.
+//! A segment is the samples loaded since the last `clear`, and the queries that see exactly these
+//! samples.
 
 use super::check::{Mismatch, judge};
 use super::expectation::TextPattern;
@@ -12,29 +13,29 @@ use super::script::{CommandKind, EvalCommand, ScriptCommand, read};
 use super::test_store::SampleTimeline;
 use crate::PromqlOptions;
 
-/// Who answers.
+/// The runtime that answers.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The query runtime, over all samples, which each query asks in several ways.
+    /// The query runtime over all samples; each query runs in several variants.
     #[default]
     History,
-    /// The query runtime, which is asked each query as it is written.
+    /// The query runtime; each query runs only as written.
     Plain,
-    /// The live runtime: the queries stand while the samples arrive.
+    /// The live runtime: the queries are installed as views while the samples arrive.
     Live,
 }
 
-/// How a file is run.
+/// The options of a run.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Who answers.
+    /// The runtime that answers.
     pub mode: Mode,
-    /// Threads of the query runtime, or workers of the live one.
+    /// Threads of the query runtime, or workers of the live runtime.
     pub workers: usize,
-    /// Everything is closed and opened again in the middle of the samples.
+    /// Whether the store and runtime are closed and reopened after half of the samples.
     pub restart: bool,
-    /// Names of computed values go at once and start timestamps are not looked at, as in a server
-    /// without feature flags. Upstream's files want the contrary.
+    /// Uses the defaults of a server without feature flags: metric names are removed at once, and
+    /// start timestamps are ignored. Prometheus' test files expect the opposite.
     pub default_dialect: bool,
 }
 
@@ -45,14 +46,14 @@ impl Default for RunOptions {
 }
 
 impl RunOptions {
-    /// What queries may say and mean: all syntax is allowed, as in upstream's runs.
+    /// The options of the language: all syntax is allowed, as in Prometheus' test runs.
     pub(super) fn language(&self) -> PromqlOptions {
         let suite = !self.default_dialect;
         PromqlOptions { delayed_names: suite, start_timestamps: suite, ..PromqlOptions::all() }
     }
 }
 
-/// Runs the test file `text`, which `file` names in the report.
+/// Runs the test file with the contents `text`; `file` is its name in the report.
 pub fn run(file: &str, text: &str, options: &RunOptions) -> TestReport {
     let mut report = TestReport { file: file.to_owned(), ..TestReport::default() };
     let mut scene = ScriptSegment::default();
@@ -79,7 +80,7 @@ pub fn run(file: &str, text: &str, options: &RunOptions) -> TestReport {
     report
 }
 
-/// The queries that a test file asks, in order.
+/// The queries of a test file, in order.
 pub fn queries(text: &str) -> Vec<String> {
     let query = |command: ScriptCommand| match command.kind {
         CommandKind::Eval(eval) => Some(eval.expr),
@@ -88,16 +89,16 @@ pub fn queries(text: &str) -> Vec<String> {
     read(text).into_iter().filter_map(query).collect()
 }
 
-/// See the module.
+/// A segment of a test file.
 #[derive(Default)]
 struct ScriptSegment {
     loads: Vec<LoadedSeries>,
-    /// With their lines.
+    /// With their line numbers.
     evals: Vec<(usize, EvalCommand)>,
 }
 
 impl ScriptSegment {
-    /// Asks the queries, and forgets them.
+    /// Runs the queries of the segment and clears them.
     fn play(&mut self, options: &RunOptions, report: &mut TestReport) {
         let evals = std::mem::take(&mut self.evals);
         if evals.is_empty() {
@@ -141,7 +142,7 @@ fn play_live(
     for (asked, standing) in evals.iter().zip(live::answers(samples, &queries, options)?) {
         let (line, eval) = asked;
         match standing {
-            // A query that must fail with these words may fail before it stands.
+            // A query that must fail with this text may already fail when it is installed.
             LiveOutcome::Refused(reason) if refusal_is_expected(eval, &reason) => report.passed += 1,
             LiveOutcome::Refused(reason) => report.skipped.push(SkippedTest { line: *line, reason }),
             LiveOutcome::Answered(outcome) => {

@@ -1,6 +1,6 @@
-//! A test file into commands.
+//! Splits a test file into commands.
 //!
-//! A command begins at a line; the lines behind it, up to an empty one or a comment, belong to it:
+//! A command begins on a line; the following lines, up to an empty one or a comment, belong to it:
 //!
 //! ```text
 //! load 1m
@@ -13,14 +13,14 @@
 //! clear
 //! ```
 //!
-//! [`super::load`] reads what stands behind `load`, [`super::expectation`] what stands behind `eval`.
+//! [`super::load`] parses the lines of `load`, [`super::expectation`] those of `eval`.
 
 use super::expectation::Expectation;
 use super::load::{self, LoadedSeries};
 use storage::model::TimeMs;
 use storage::model::time::parse_duration;
 
-/// A command and the line it begins at, from 1.
+/// A command and its line number, from 1.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptCommand {
     pub line: usize,
@@ -29,15 +29,15 @@ pub(super) struct ScriptCommand {
 
 #[derive(Clone, Debug)]
 pub(super) enum CommandKind {
-    /// Forget all samples.
+    /// Removes all samples.
     Clear,
     Load(LoadedSeries),
     Eval(Box<EvalCommand>),
-    /// Cannot be read: the text, and why.
+    /// A command that cannot be parsed: its text, and the error.
     Bad(String, String),
 }
 
-/// A query and what must come of it.
+/// A query and its expected outcome.
 #[derive(Clone, Debug)]
 pub(super) struct EvalCommand {
     pub expr: String,
@@ -45,7 +45,7 @@ pub(super) struct EvalCommand {
     pub expectation: Expectation,
 }
 
-/// The times a query is asked for.
+/// The evaluation times of a query.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum EvalTime {
     /// An instant query.
@@ -54,7 +54,7 @@ pub(super) enum EvalTime {
     Range(EvalRange),
 }
 
-/// `start, start + step, … ≤ end`, ms.
+/// The times `start, start + step, … ≤ end`, ms.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct EvalRange {
     pub start: TimeMs,
@@ -63,14 +63,14 @@ pub(super) struct EvalRange {
 }
 
 impl EvalRange {
-    /// Its times.
+    /// The times of the range.
     pub(super) fn times(self) -> impl Iterator<Item = TimeMs> {
         let next = move |t: &TimeMs| t.checked_add(self.step.max(1));
         std::iter::successors(Some(self.start), next).take_while(move |t| *t <= self.end)
     }
 }
 
-/// Why a line cannot be read.
+/// Why a line cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ScriptError {
     /// From 1.
@@ -83,7 +83,8 @@ pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
     let lines: Vec<&str> = text.lines().map(|l| l.trim()).collect();
     let mut commands = Vec::new();
     let mut at = 0;
-    // Behind the lines that belong together; looked for once, though they may be many commands.
+    // The end of the lines that belong together. It is searched once, though they may hold many
+    // commands.
     let mut end = 0;
     let silent = |line: &str| line.is_empty() || line.starts_with('#');
     while at < lines.len() {
@@ -105,7 +106,7 @@ pub(super) fn read(text: &str) -> Vec<ScriptCommand> {
     commands
 }
 
-/// The command at `line`; `body` is cut to the lines that belong to it.
+/// Parses the command at `line`; `body` is cut to the lines that belong to it.
 fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, ScriptError> {
     let fault = |text: String| ScriptError { line, text };
     let (word, rest) = head.split_once(char::is_whitespace).unwrap_or((head, ""));
@@ -123,7 +124,7 @@ fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, S
             let (expr, mut when) = query(rest.trim()).map_err(fault)?;
             let taken = wanted.read(body, when, line + 1)?;
             *body = &body[..taken];
-            // A range vector is asked for where it ends.
+            // A range vector is evaluated at its end.
             if let (EvalTime::At(t), Some(grid)) = (&mut when, wanted.matrix) {
                 *t = grid.end;
             }
@@ -133,7 +134,7 @@ fn command(head: &str, body: &mut &[&str], line: usize) -> Result<CommandKind, S
     }
 }
 
-/// `instant at T EXPR` or `range from T to T step D EXPR`.
+/// Parses `instant at T EXPR` or `range from T to T step D EXPR`.
 fn query(text: &str) -> Result<(String, EvalTime), String> {
     let (kind, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let (when, expr) = match kind {
@@ -155,7 +156,7 @@ fn query(text: &str) -> Result<(String, EvalTime), String> {
     Ok((expr.to_owned(), when))
 }
 
-/// `from T to T step D`, and what follows it.
+/// Parses `from T to T step D`; returns the text after it too.
 pub(super) fn grid(text: &str) -> Result<(EvalRange, &str), String> {
     let mut words = Words(text);
     words.keyword("from")?;
@@ -173,7 +174,7 @@ pub(super) fn grid(text: &str) -> Result<(EvalRange, &str), String> {
     Ok((EvalRange { start, end, step }, words.0))
 }
 
-/// Text that is taken word by word.
+/// A text that is read word by word.
 struct Words<'a>(&'a str);
 
 impl<'a> Words<'a> {
@@ -194,7 +195,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// A time or a length, ms: `1h30m`, `-5s`, `0`.
+/// Parses a time or a length, ms: `1h30m`, `-5s`, `0`.
 fn duration(text: &str) -> Result<i64, String> {
     let (sign, positive) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     parse_duration(positive).map(|ms| sign * ms).map_err(|e| format!("{text:?}: {e}"))

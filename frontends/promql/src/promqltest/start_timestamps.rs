@@ -1,24 +1,24 @@
-//! Lines of start timestamps: `metric{a="b"}@st -1m+1sx5 _ 0s`, in front of the line with the
-//! series' samples.
+//! Lines of start timestamps, such as `metric{a="b"}@st -1m+1sx5 _ 0s`, before the line with the
+//! samples of the series.
 //!
-//! Items are distances from the sample that stands at the same place of the next line: a duration
-//! with a sign, `dxN` for N+1 times the same, `d+exN` and `d-exN` for N+1 distances that change by
-//! `e`, `_` and `_xN` for none, `*` and `*xN` for the last one again. A line that is `@st …` alone
-//! counts for all series below it that have no line of their own, from the front again where they
-//! are longer. [`super::load`] uses it.
+//! Items are offsets from the sample at the same position of the next line: a duration with a sign;
+//! `dxN` for N+1 equal offsets; `d+exN` and `d-exN` for N+1 offsets that change by `e`; `_` and
+//! `_xN` for no start timestamp; `*` and `*xN` to repeat the last offset. A line `@st …` without a
+//! series applies to all later series that have no line of their own; it is repeated for longer
+//! series.
 
 use crate::limits::SERIES_VALUES;
 use crate::series::parse_series_labels;
 use storage::model::Labels;
 use storage::model::time::parse_duration;
 
-/// What marks the line, right behind the series.
+/// The mark of the line, directly after the series.
 const MARK: &str = "@st";
 
-/// Distances from the samples, ms; `None`: nothing is known about that sample's start.
+/// Offsets from the samples, ms; `None`: the start is unknown.
 pub(super) type StartOffsets = Vec<Option<i64>>;
 
-/// The series (`None`: all) and the distances of `line`; `None`: it is no such line.
+/// The series (`None`: all) and the offsets of `line`; `None`: it is another kind of line.
 pub(super) fn parse(line: &str) -> Option<Result<(Option<Labels>, StartOffsets), String>> {
     let (labels, items) = match line.strip_prefix(MARK) {
         Some(items) => (None, items),
@@ -47,7 +47,7 @@ fn distances(items: &str) -> Result<StartOffsets, String> {
     if found.is_empty() { Err("start timestamps are missing behind @st".to_owned()) } else { Ok(found) }
 }
 
-/// First distance, change and number of values of one item.
+/// The first offset, the change and the number of values of one item.
 fn read(item: &str, last: i64) -> Result<(Option<i64>, i64, u64), String> {
     if let Some(rest) = item.strip_prefix('_') {
         return Ok((None, 0, times(rest)?.unwrap_or(1)));
@@ -64,7 +64,7 @@ fn read(item: &str, last: i64) -> Result<(Option<i64>, i64, u64), String> {
     Ok((Some(first), step, count + 1))
 }
 
-/// The count of `xN`; nothing is no count.
+/// The count of `xN`; `None` if `text` is empty.
 fn times(text: &str) -> Result<Option<u64>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -73,10 +73,10 @@ fn times(text: &str) -> Result<Option<u64>, String> {
     count.map(|n| Some(u64::from(n))).ok_or_else(|| format!("expected xN, got {text:?}"))
 }
 
-/// A duration with an optional sign at the front of `text`, in ms, and what follows it.
+/// A duration with an optional sign at the beginning of `text`, ms, and the text after it.
 fn duration(text: &str) -> Result<(i64, &str), String> {
     let signed = usize::from(text.starts_with(['+', '-']));
-    // No unit has an x: it begins the count.
+    // No unit contains an x, so an x begins the count.
     let body = &text[signed..];
     let end = body.find(|c: char| c == 'x' || !c.is_ascii_alphanumeric()).unwrap_or(body.len());
     let ms = parse_duration(&body[..end])?;

@@ -1,4 +1,4 @@
-//! A store for one stretch of a test file, in a temporary directory, and the samples that go into it.
+//! A store in a temporary directory for one segment of a test file, and the samples to append.
 
 use super::load::{LoadedSample, LoadedSeries};
 use std::io;
@@ -11,11 +11,11 @@ use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{FloatRow, HistogramRow, StartRow, Store, StoreOptions};
 use tempfile::TempDir;
 
-/// All samples that were loaded, in the order in which they arrive.
+/// All loaded samples, in the order in which they arrive.
 #[derive(Default)]
 pub(super) struct SampleTimeline {
     series: Vec<Labels>,
-    /// Series (an index) and sample, by time.
+    /// Index of the series and sample, by time.
     arrivals: Vec<(usize, LoadedSample)>,
 }
 
@@ -34,23 +34,23 @@ impl SampleTimeline {
         samples
     }
 
-    /// How many there are.
+    /// The number of samples.
     pub(super) fn len(&self) -> usize {
         self.arrivals.len()
     }
 
-    /// How many have arrived at `t`.
+    /// The number of samples up to time `t`.
     pub(super) fn until(&self, t: TimeMs) -> usize {
         self.arrivals.partition_point(|(_, sample)| sample.t <= t)
     }
 
-    /// The times at which some arrive.
+    /// The times of the samples.
     pub(super) fn times(&self) -> impl Iterator<Item = TimeMs> {
         self.arrivals.iter().map(|(_, sample)| sample.t)
     }
 }
 
-/// See the module.
+/// The store of a segment.
 pub(super) struct TestStore {
     pub store: Arc<Store>,
     refs: Vec<SeriesRef>,
@@ -58,7 +58,7 @@ pub(super) struct TestStore {
 }
 
 impl TestStore {
-    /// An empty store, for these samples.
+    /// An empty store for these samples.
     pub(super) fn new(samples: &SampleTimeline) -> Result<TestStore, String> {
         let dir = tempfile::tempdir().map_err(|e| format!("cannot make a temporary directory: {e}"))?;
         let store = open(dir.path())?;
@@ -74,14 +74,14 @@ impl TestStore {
         Ok(())
     }
 
-    /// Stores a part of the samples, in the order in which they arrive.
+    /// Appends a part of the samples, in order.
     pub(super) fn append(&self, samples: &SampleTimeline, which: Range<usize>) -> Result<(), String> {
         let part = &samples.arrivals[which];
         part.chunk_by(|a, b| a.1.histogram.is_some() == b.1.histogram.is_some())
             .try_for_each(|alike| self.append_alike(alike))
     }
 
-    /// Stores samples of one kind.
+    /// Appends samples of one kind.
     fn append_alike(&self, part: &[(usize, LoadedSample)]) -> Result<(), String> {
         let histogram = |(series, sample): &(usize, LoadedSample)| {
             let h = sample.histogram.clone()?;
@@ -127,7 +127,7 @@ fn open(dir: &Path) -> Result<Arc<Store>, String> {
     Ok(store)
 }
 
-/// A disk that never waits: what is lost with the power was for one test only.
+/// A disk that does not sync: the files are needed only during the test.
 struct NoSyncDisk(OsDisk);
 
 struct NoSyncFile(Box<dyn DiskFile>);

@@ -1,8 +1,8 @@
-//! The ways in which an instant query is asked: as it stands, and pinned to its time by `@` and
-//! asked at others.
+//! The variants of an instant query: as written, and evaluated at other times with `@` on every
+//! selector.
 //!
-//! A query whose every selector is pinned answers the same whenever it is asked, unless a function
-//! looks at the evaluation time by itself. Upstream's test runner asks the same questions.
+//! If every selector has an `@`, the answer is the same at every evaluation time, unless a function
+//! reads that time itself. Prometheus' test runner uses the same variants.
 
 use crate::ast::{AtModifier, Expr, ExprKind, TimeModifiers};
 use crate::{PromqlOptions, parse, printer};
@@ -10,17 +10,17 @@ use engine::functions::{Function, Kernel, OperatorFunction, TimeDependence, look
 use std::sync::LazyLock;
 use storage::model::TimeMs;
 
-/// A query and when it is asked.
+/// A query and its evaluation time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueryVariant {
     pub expr: String,
     pub t: TimeMs,
 }
 
-/// The questions that must all have the answer of `expr` at `t`.
+/// The variants that must all have the answer of `expr` at `t`.
 pub(super) fn questions(expr: &str, t: TimeMs) -> Vec<QueryVariant> {
     let mut questions = vec![QueryVariant { expr: expr.to_owned(), t }];
-    // What cannot be parsed fails as it stands.
+    // A query that cannot be parsed has no other variant.
     if let Ok(mut parsed) = parse(expr, &PromqlOptions::all())
         && pin(&mut parsed, t)
     {
@@ -31,14 +31,14 @@ pub(super) fn questions(expr: &str, t: TimeMs) -> Vec<QueryVariant> {
     questions
 }
 
-/// Whether `expr` asks for the times of the query it is in, so that a range query answers something else.
+/// Whether `expr` reads the time range of its query, so that a range query has another answer.
 pub(super) fn reads_query_range(expr: &str) -> bool {
     static CALLS: LazyLock<Option<regex::Regex>> =
         LazyLock::new(|| regex::Regex::new(r"(start|end|range|step)\(\)").ok());
     CALLS.as_ref().is_some_and(|calls| calls.is_match(expr))
 }
 
-/// Adds `@ t` wherever no time is pinned yet; `false`: a function looks at the evaluation time all the same.
+/// Adds `@ t` wherever there is no `@` yet; `false`: a function still reads the evaluation time.
 fn pin(expr: &mut Expr, t: TimeMs) -> bool {
     match &mut *expr.kind {
         ExprKind::Number { .. } | ExprKind::Text(_) => true,
@@ -46,7 +46,7 @@ fn pin(expr: &mut Expr, t: TimeMs) -> bool {
             at(&mut selector.when, t);
             true
         }
-        // What is inside a pinned subquery is asked at the subquery's times.
+        // The inner expression of a subquery with `@` is evaluated at the subquery's times.
         ExprKind::Subquery { when, .. } => {
             at(when, t);
             true
@@ -71,10 +71,10 @@ fn at(when: &mut TimeModifiers, t: TimeMs) {
     when.at.get_or_insert(AtModifier::Time(t));
 }
 
-/// Whether a function's answer depends on the evaluation time even if its arguments do not.
+/// Whether the answer of a function depends on the evaluation time even if its arguments do not.
 fn depends_on_time(function: &Function) -> bool {
     match function.kernel {
-        // The number pi is the one that does not; nothing is lost by not asking for it at other times.
+        // `pi()` does not, but it is not worth a special case.
         Kernel::Clock(_) | Kernel::Query(_) | Kernel::MapOrClock(_) => true,
         Kernel::Special(OperatorFunction::Timestamp | OperatorFunction::StartTimestamp) => true,
         Kernel::Window(window) => matches!(window.moves, TimeDependence::Line(_)),
