@@ -350,8 +350,7 @@ fn what_is_not_synced_grows_older_while_a_sync_hangs() {
     assert_eq!(reopened(dir.path()), (1..=2).flat_map(samples).collect());
 }
 
-/// A disk that refuses writes, or loses unsynced ones, until it recovers; the process dies after a
-/// number of calls.
+/// A disk whose writes or syncs fail until it recovers; the process dies after a number of calls.
 struct Ill {
     appends: AtomicBool,
     syncs: AtomicBool,

@@ -1,4 +1,5 @@
-//! Series, names and values of all processes: each is asked for what its store has, and the lists become one.
+//! The catalog of all processes: requests series, names and values from the store of each process,
+//! and merges the lists.
 
 use super::handshake::ConnectionPurpose;
 use super::peer_client::{PeerCall, PeerClient};
@@ -20,7 +21,7 @@ use storage::exemplars::{Exemplar, SeriesExemplars};
 use storage::model::{Labels, Matcher, TimeMs};
 use storage::store::{HeadStats, NewestSample, Store, StoreError};
 
-/// What is asked about the series that satisfy any of the matcher sets in a stretch of time.
+/// A request for the series that satisfy any of the matcher sets in a time range.
 #[derive(Serialize, Deserialize)]
 struct CatalogRequest {
     what: CatalogRequestKind,
@@ -38,23 +39,23 @@ enum CatalogRequestKind {
     Exemplars,
 }
 
-/// A list comes in pieces, an empty one in the end.
+/// A page of a list; an empty page ends the list. The error is a text.
 type CatalogPage<T> = Result<Vec<T>, String>;
-/// A series with its exemplars.
+/// A series with its exemplars, as sent.
 type ExemplarsOnWire = (Labels, Vec<(Labels, f64, TimeMs)>);
 
-/// The catalogue of all processes.
+/// The catalog of the series of all processes.
 pub struct ClusterCatalog {
-    /// What is here.
+    /// The local store.
     pub store: Arc<Store>,
-    /// The way to the others.
+    /// The client for requests to the other processes.
     pub client: Arc<PeerClient>,
-    /// How long they may take.
+    /// The timeout of requests to the other processes.
     pub timeout: Duration,
 }
 
 impl ClusterCatalog {
-    /// `own` and what the others have.
+    /// Appends the lists of the other processes to `own`.
     fn all<T: DeserializeOwned>(
         &self,
         what: CatalogRequestKind,
@@ -64,7 +65,7 @@ impl ClusterCatalog {
         self.all_counted(what, asked, own, |_| Ok(()))
     }
 
-    /// The same; `count` counts what comes of the others.
+    /// As [`ClusterCatalog::all`]; `count` accounts for the memory of what the others send.
     fn all_counted<T: DeserializeOwned>(
         &self,
         what: CatalogRequestKind,
@@ -96,7 +97,7 @@ impl ClusterCatalog {
     }
 }
 
-/// The next piece of what one process answers.
+/// Receives the next page from a process.
 fn receive_page<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
     let piece = call.receive(guard)?;
     let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
@@ -156,7 +157,7 @@ impl SeriesCatalog for ClusterCatalog {
         let others =
             |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
         let mut all = self.all_counted(CatalogRequestKind::Newest, (sets, from, to), own, others)?;
-        // A series that two processes have is shown as it is newest.
+        // A series that several processes have is listed once, with its newest entry.
         all.sort_by(|a, b| (&a.labels, b.t).cmp(&(&b.labels, a.t)));
         all.dedup_by(|a, b| a.labels == b.labels);
         Ok(all)
@@ -193,7 +194,7 @@ impl SeriesCatalog for ClusterCatalog {
     }
 }
 
-/// Exemplars as they travel.
+/// The exemplars in the form in which they are sent.
 fn exemplars(
     store: &Store,
     sets: &[Vec<Matcher>],
@@ -205,14 +206,14 @@ fn exemplars(
     Ok(SeriesCatalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
 }
 
-/// Answers the question that comes first on `line` from `store`.
+/// Receives a request on `line` and answers it from `store`.
 pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
     let guard = QueryGuard::new(&QueryOptions { cancel, ..QueryOptions::default() });
     let question = line.receive(&guard)?;
     let question: CatalogRequest =
         codec::decode(&question).map_err(|e| QueryError::Internal(format!("{}: {e}", line.name())))?;
     let CatalogRequest { what, sets, from, to } = question;
-    // Whoever asks counts what it is told.
+    // The requesting process counts the memory of what it receives.
     let uncounted = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
     match what {
         CatalogRequestKind::Series => {
@@ -232,7 +233,8 @@ pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>
     line.flush(&guard)
 }
 
-/// The end comes when the log has what was said: what somebody is told must survive kill -9.
+/// Sends a list in pages. The last page follows once the WAL has committed what the list contains,
+/// because everything shown to a client must survive kill -9.
 fn send_pages<T: Serialize>(
     store: &Store,
     line: &mut dyn PeerChannel,

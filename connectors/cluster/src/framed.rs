@@ -1,5 +1,6 @@
-//! Messages over a connection between two processes: a length, then so many bytes. Whoever waits
-//! looks every moment whether it is still worth it.
+//! Messages over a connection between two processes: a length, then that many bytes. A
+//! [`FramedConnection`] that waits checks repeatedly whether the query has been cancelled or has
+//! timed out.
 
 use super::CANCEL_POLL;
 use crate::limits::{READ_BYTES, SEND_BYTES};
@@ -12,16 +13,16 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 use storage::model::time::format_duration;
 
-/// See the module. Its reads and writes give up after a moment, and are tried again.
+/// A connection with framed messages. Reads and writes time out after a short time and are retried.
 pub struct FramedConnection {
-    /// Who is at the other end, for people.
+    /// The name of the other process, for error texts.
     pub name: String,
     input: BufReader<TcpStream>,
     output: Vec<u8>,
 }
 
 impl FramedConnection {
-    /// Over `stream`, to a process of that name.
+    /// A connection over `stream`, to a process with that name.
     pub fn new(stream: TcpStream, name: String) -> Result<FramedConnection, String> {
         let prepared = stream
             .set_nonblocking(false)
@@ -32,26 +33,26 @@ impl FramedConnection {
         Ok(FramedConnection { name, input: BufReader::with_capacity(READ_BYTES, stream), output: Vec::new() })
     }
 
-    /// The connection, for whoever reads it by himself.
+    /// The underlying connection, for direct reads.
     pub fn stream(&self) -> &TcpStream {
         self.input.get_ref()
     }
 
-    /// Ends the connection; the other side hears of it.
+    /// Closes the connection for both sides.
     pub fn end(&self) {
-        // It may have ended already.
+        // The connection may be closed already.
         let _ = self.stream().shutdown(Shutdown::Both);
     }
 
-    /// Adds a message to those that are to be sent.
+    /// Queues a message; sends the queue if it is large.
     pub fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
         self.output.extend((message.len() as u32).to_le_bytes());
         self.output.extend(message);
         if self.output.len() > SEND_BYTES { self.flush(guard) } else { Ok(()) }
     }
 
-    /// Sends what was said. What could not be sent stays for the next time: a message that was cut
-    /// off would be followed by what nobody can read.
+    /// Sends the queued messages. After a timeout the unsent rest remains queued: the other side
+    /// could not parse anything that follows a truncated message.
     pub fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
         let mut sent = 0;
         let mut send = || {
@@ -79,7 +80,8 @@ impl FramedConnection {
         self.read(length, guard)
     }
 
-    /// So many bytes; memory grows as they come.
+    /// Reads this many bytes; allocates memory only as they arrive, because the length is not
+    /// trusted.
     fn read(&mut self, bytes: usize, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         let mut found = Vec::new();
         while found.len() < bytes {
@@ -93,7 +95,7 @@ impl FramedConnection {
         Ok(found)
     }
 
-    /// After something that did not succeed: whether to try again.
+    /// Decides after an I/O error whether to retry.
     fn wait(&self, error: &std::io::Error, guard: &QueryGuard) -> Result<(), QueryError> {
         match error.kind() {
             Interrupted => Ok(()),
@@ -107,7 +109,7 @@ impl FramedConnection {
     }
 }
 
-/// Who was waited for when a query's time was over.
+/// Adds the name of the process that was waited for to the timeout error of a query.
 pub fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
     match error {
         QueryError::Timeout(text) => {
@@ -118,7 +120,8 @@ pub fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
     }
 }
 
-/// A timeout from which waiting for its turn was taken off is no number for people.
+/// Rounds a timeout for an error text: the time spent waiting for a permit was subtracted from it,
+/// so it is not a round number.
 fn shown(timeout: Duration) -> String {
     let ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
     format_duration(if ms < 1_000 { ms } else { (ms + 50) / 100 * 100 })

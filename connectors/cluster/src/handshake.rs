@@ -1,5 +1,5 @@
-//! The first words on a connection between two processes of a cluster: who speaks, what the
-//! connection is for, and what both must agree on.
+//! The handshake of a connection between two processes of a cluster: the sender, the purpose of the
+//! connection, and the facts that both must agree on.
 
 use crate::limits::HELLO_BYTES;
 use serde::{Deserialize, Serialize};
@@ -7,39 +7,39 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use storage::codec;
 
-/// What every connection begins with; the digit is the version of what follows.
+/// The first bytes of every connection.
 const MAGIC: [u8; 8] = *b"pcluster";
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectionPurpose {
-    /// The dataflow's messages.
+    /// Messages of the dataflow.
     Link,
-    /// Signs of life, and what process 0 must hear.
+    /// Heartbeats, and signals to process 0.
     Pulse,
-    /// One question to the query runtime.
+    /// One query to the query runtime.
     Question,
-    /// One question about series, names and values.
+    /// One request for series, names and values.
     Catalog,
-    /// A question of process 0: what came late.
+    /// A request of process 0 for late samples.
     Late,
 }
 
-/// See the module.
+/// The first message of each side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {
-    /// The number of who speaks.
+    /// The number of the sending process.
     pub process: usize,
-    /// What the connection is for.
+    /// The purpose of the connection.
     pub purpose: ConnectionPurpose,
-    /// Another one each time a process starts.
+    /// A number that differs for each start of a process.
     pub incarnation: u64,
-    /// What must be the same here and there: a name for people, and the value.
+    /// What must be the same in both processes: a name for error texts, and the value.
     pub facts: Vec<(String, String)>,
 }
 
 impl Handshake {
-    /// Sends it.
+    /// Sends the handshake.
     pub fn send(&self, stream: &mut TcpStream) -> Result<(), String> {
         let body = codec::encode(self).map_err(|e| e.to_string())?;
         let mut bytes = MAGIC.to_vec();
@@ -48,7 +48,7 @@ impl Handshake {
         stream.write_all(&bytes).map_err(|e| e.to_string())
     }
 
-    /// Waits for one.
+    /// Waits for a handshake.
     pub fn receive(stream: &mut TcpStream) -> Result<Handshake, String> {
         let mut magic = [0; 8];
         let mut length = [0; 4];
@@ -67,7 +67,7 @@ impl Handshake {
         codec::decode(&body).map_err(|e| e.to_string())
     }
 
-    /// What is not the same there as here.
+    /// Describes the facts that differ.
     pub fn differences(&self, other: &Handshake) -> Vec<String> {
         let theirs =
             |name: &str| other.facts.iter().find(|(n, _)| n == name).map_or("unknown", |(_, v)| v.as_str());

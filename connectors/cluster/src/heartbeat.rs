@@ -1,9 +1,9 @@
-//! Signs of life between the processes of a cluster, and the end of all when one is gone.
+//! The heartbeat between the processes of a cluster, and the end of all processes when one is lost.
 //!
-//! A dataflow with a worker missing can never finish a tick, and its state is nowhere else: a
-//! cluster runs whole or not at all. So when a process dies, hangs or is cut off, the others say so
-//! and end; when it stops in order, they stop in order. All of them are started again and fill
-//! their views from their stores.
+//! A dataflow without one of its workers can never finish a tick, and the worker's state exists
+//! nowhere else, so a cluster runs completely or not at all. If a process dies, hangs or loses its
+//! connection, the others report that and end; if it stops in order, they stop in order. After a
+//! restart all processes fill their views from their stores.
 
 use super::{ClusterConfig, name, spawn};
 use crate::limits::{SIGN_OF_LIFE, SILENCE};
@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A connection may end a moment before its process' goodbye is read.
+/// How long to wait for the stop notice of a process whose connection has ended: another thread may
+/// not have read the notice yet.
 const STOP_NOTICE_WAIT: Duration = Duration::from_millis(500);
 
 const ALIVE: u8 = b'.';
@@ -26,39 +27,39 @@ const LOST: u8 = b'l';
 const LATE: u8 = b't';
 const LEAVING: u8 = b'x';
 
-/// What is said, with the checksum of the configuration that is in force where it is said.
+/// The bytes of a signal: the signal, and the checksum of the sender's configuration in force.
 const SIGN_BYTES: usize = 9;
-/// After so many signs of life with another configuration than ours it is worth a line in the log:
-/// a reload of all processes takes a moment.
+/// The number of heartbeats with a different configuration before a warning is logged: reloading
+/// all processes takes some seconds.
 const MISMATCHES_BEFORE_WARNING: u32 = 5;
 
-/// Who takes what is told to process 0.
+/// Receives the signals for process 0.
 pub type OnPeerSignal = Box<dyn Fn(PeerSignal) + Send + Sync>;
-/// Who hears to which process something came late.
+/// Receives the number of a process that has late samples.
 pub type OnLateSamples = Box<dyn Fn(usize) + Send + Sync>;
 
-/// See the module.
+/// The heartbeat with all other processes.
 pub struct Heartbeat {
     process: usize,
     addresses: Vec<String>,
     senders: Vec<Option<Sender<u8>>>,
-    /// Checksum of the configuration in force.
+    /// The checksum of the configuration in force.
     configuration: AtomicU64,
     on_signal: OnceLock<OnPeerSignal>,
     late: OnceLock<OnLateSamples>,
-    /// Which processes have said goodbye.
+    /// Which processes have announced that they stop.
     left: Mutex<Vec<bool>>,
     peer_stopped: Condvar,
-    /// We have said goodbye ourselves.
+    /// Whether this process has announced that it stops.
     stopping: AtomicBool,
     lost: AtomicBool,
-    /// Whose goodbye ends us.
+    /// The process whose stop ends this one.
     ended_by: Mutex<Option<usize>>,
     ends: Notify,
 }
 
 impl Heartbeat {
-    /// Begins to speak and to listen on `streams`.
+    /// Starts the threads that send and receive on `streams`.
     pub(super) fn start(
         setup: &ClusterConfig,
         streams: Vec<Option<TcpStream>>,
@@ -100,35 +101,35 @@ impl Heartbeat {
         Ok(heartbeat)
     }
 
-    /// From now on `ear` hears what the others tell process 0.
+    /// Sets the receiver of signals for process 0.
     pub fn set_on_signal(&self, ear: OnPeerSignal) {
-        // Only the first one counts.
+        // Only the first call has an effect.
         let _ = self.on_signal.set(ear);
     }
 
-    /// From now on `late` hears of the processes to which something came late.
+    /// Sets the receiver of the numbers of processes with late samples.
     pub fn listen_late_with(&self, late: OnLateSamples) {
-        // Only the first one counts.
+        // Only the first call has an effect.
         let _ = self.late.set(late);
     }
 
-    /// Process 0 should ask what came late here. Never waits.
+    /// Signals to process 0 that this process has late samples. Does not block.
     pub fn signal_late_samples(&self) {
         self.signal_coordinator(LATE);
     }
 
-    /// Our own number.
+    /// The number of this process.
     pub fn process(&self) -> usize {
         self.process
     }
 
-    /// Says goodbye: this process stops in order.
+    /// Announces that this process stops in order.
     pub fn announce_stop(&self) {
         self.stopping.store(true, SeqCst);
         self.senders.iter().flatten().for_each(|sender| send_byte(sender, LEAVING));
     }
 
-    /// From now on the configuration with this checksum is in force here.
+    /// Sets the checksum of the configuration in force.
     pub fn configure(&self, checksum: u64) {
         self.configuration.store(checksum, SeqCst);
     }
@@ -139,7 +140,7 @@ impl Heartbeat {
         sign
     }
 
-    /// The process whose goodbye ended this one; `None`: it ends of itself.
+    /// The process whose stop ended this one; `None`: this one stopped first.
     pub fn ended_by(&self) -> Option<String> {
         let process = (*self.ended_by.lock())?;
         Some(format!(
@@ -148,7 +149,7 @@ impl Heartbeat {
         ))
     }
 
-    /// Resolves when another process has said goodbye before this one.
+    /// Resolves when another process has announced its stop before this one.
     pub async fn ended(&self) {
         self.ends.notified().await;
     }
@@ -183,7 +184,8 @@ impl Heartbeat {
         }
     }
 
-    /// Compares its configuration with ours; takes and returns the number of signs since which they differ.
+    /// Compares the configuration of a process with ours; `different` and the result are the number
+    /// of consecutive heartbeats that differed.
     fn compare(&self, process: usize, sign: [u8; SIGN_BYTES], different: u32) -> u32 {
         if sign == self.sign(sign[0]) {
             if different >= MISMATCHES_BEFORE_WARNING {
@@ -221,12 +223,12 @@ impl Heartbeat {
         }
     }
 
-    /// Says something to process 0.
+    /// Sends a signal to process 0.
     fn signal_coordinator(&self, word: u8) {
         self.senders.first().into_iter().flatten().for_each(|sender| send_byte(sender, word));
     }
 
-    /// Whether the connection to a process may end now.
+    /// Whether the end of the connection to a process is expected.
     fn expected(&self, process: usize) -> bool {
         let mut left = self.left.lock();
         if !left[process] && !self.stopping.load(SeqCst) {
@@ -250,7 +252,7 @@ impl ClusterMonitor for Heartbeat {
             return;
         }
         if self.lost.swap(true, SeqCst) {
-            // Somebody says it already.
+            // Another thread already ends the process.
             loop {
                 std::thread::park();
             }
@@ -265,6 +267,6 @@ impl ClusterMonitor for Heartbeat {
 }
 
 fn send_byte(sender: &Sender<u8>, word: u8) {
-    // Who speaks has ended if the other process is gone: then there is nothing to say.
+    // If the sending thread has ended, the other process is gone and needs no signal.
     let _ = sender.send(word);
 }

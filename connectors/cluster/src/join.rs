@@ -1,5 +1,5 @@
-//! Finding the other processes: each listens on its own address and dials those with lower numbers,
-//! until every pair has its two connections. In which order the processes start does not matter.
+//! Connects the processes of a cluster: each listens on its own address and connects to those with
+//! lower numbers, until every pair has its two connections. The processes may start in any order.
 
 use super::ClusterConfig;
 use super::handshake::{ConnectionPurpose, Handshake};
@@ -10,22 +10,22 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// Time between two attempts.
+/// The interval between attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// Time between two lines in the log that say for whom we wait.
+/// The interval of log lines that name the missing processes.
 const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(5);
-/// Said by each process to each other one when it has all its connections.
+/// Sent by each process to each other one when it has all its connections.
 const READY: u8 = b'R';
 
 /// The connections, by process.
 pub struct JoinedPeers {
-    /// For the dataflow.
+    /// The connections of the dataflow.
     pub links: Vec<Option<TcpStream>>,
-    /// For signs of life.
+    /// The connections of the heartbeat.
     pub pulses: Vec<Option<TcpStream>>,
-    /// Which start of each process has joined, this one included.
+    /// The incarnation of each process that has joined, including this one.
     pub incarnations: Vec<u64>,
-    /// Where the others may go on to knock.
+    /// The listener for further connections.
     pub listener: TcpListener,
 }
 
@@ -51,7 +51,7 @@ struct JoinAttempt<'a> {
     others: Vec<PeerProgress>,
 }
 
-/// Waits until all processes are connected, as long as the setup allows.
+/// Waits until all processes are connected, at most as long as the setup allows.
 pub fn join(setup: &ClusterConfig) -> Result<JoinedPeers, String> {
     let address = &setup.addresses[setup.process];
     let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
@@ -105,7 +105,7 @@ impl JoinAttempt<'_> {
         }
     }
 
-    /// The processes that are not there yet, and what is wrong with them.
+    /// The missing processes, with the reason of the last failed attempt.
     fn missing(&self) -> Vec<String> {
         let missing = |(process, other): (usize, &PeerProgress)| {
             let wanted = process != self.setup.process && !other.is_complete();
@@ -115,8 +115,8 @@ impl JoinAttempt<'_> {
         self.others.iter().enumerate().filter_map(missing).collect()
     }
 
-    /// Lets go of connections to processes that have ended meanwhile, or started anew: those with
-    /// lower numbers are dialled again.
+    /// Drops connections to processes that have ended or restarted meanwhile; those with lower
+    /// numbers are connected again.
     fn forget_dead(&mut self) {
         for other in &mut self.others {
             if other.link.iter().chain(&other.heartbeat).any(is_dead) {
@@ -125,7 +125,7 @@ impl JoinAttempt<'_> {
         }
     }
 
-    /// Takes the connections that others have made.
+    /// Accepts the connections of other processes.
     fn accept(&mut self, listener: &TcpListener) -> Result<(), String> {
         while let Ok((stream, from)) = listener.accept() {
             match self.answer_handshake(stream) {
@@ -144,7 +144,7 @@ impl JoinAttempt<'_> {
         Ok(())
     }
 
-    /// The other speaks first: its purpose is answered with the same.
+    /// Receives the handshake of the other process, and answers with the same purpose.
     fn answer_handshake(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), String> {
         prepare(&stream)?;
         let hello = Handshake::receive(&mut stream)?;
@@ -155,7 +155,7 @@ impl JoinAttempt<'_> {
         Ok((hello, stream))
     }
 
-    /// Tries to reach the processes with lower numbers that are not there yet.
+    /// Tries to connect to the missing processes with lower numbers.
     fn dial(&mut self) -> Result<(), String> {
         for process in 0..self.setup.process {
             for purpose in [ConnectionPurpose::Link, ConnectionPurpose::Pulse] {
@@ -193,8 +193,8 @@ impl JoinAttempt<'_> {
         Ok((hello, stream))
     }
 
-    /// Keeps a connection, if the two processes fit. One that has started anew has left its old
-    /// connections behind.
+    /// Stores a connection, if the facts of both processes agree. If the process has restarted, its
+    /// old connections are dropped.
     fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), String> {
         let differences = self.hello(hello.purpose).differences(&hello);
         if !differences.is_empty() {
@@ -240,8 +240,8 @@ fn prepare(stream: &TcpStream) -> Result<(), String> {
     prepared.map_err(|e| e.to_string())
 }
 
-/// Tells everyone that we are complete, and waits until they are: nobody begins while another one
-/// still waits.
+/// Tells all processes that this one is complete, and waits until they are: no process starts while
+/// another one still waits.
 fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Result<(), String> {
     let all = || joined.pulses.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
     let gone = |process: usize, e: std::io::Error| {
@@ -256,7 +256,7 @@ fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Res
         .iter()
         .try_for_each(|(p, s)| s.set_read_timeout(Some(RETRY_INTERVAL)).map_err(|e| gone(*p, e)))?;
     while !waiting.is_empty() {
-        // Whoever goes away is noticed, whoever else is waited for.
+        // Reads from all processes in turn, so that the loss of any of them is noticed.
         let mut silent = Vec::new();
         for (process, mut stream) in waiting {
             match stream.read_exact(&mut [0]) {

@@ -1,7 +1,9 @@
-//! What comes late to the other processes, on its way to process 0, where recorded series are corrected.
+//! Transfers the late samples of the other processes to process 0, where recorded series are
+//! corrected.
 //!
-//! Process 0 says which list of selectors it goes by, and the list itself if that is news; it hears
-//! what came late, and says that it has it. It asks who has rung ([`super::heartbeat`]).
+//! Process 0 sends the version of its list of selectors, and the list itself if the other process
+//! does not have it. It receives the late samples and confirms them. The heartbeat
+//! ([`super::heartbeat`]) signals which process has late samples.
 
 use super::handshake::ConnectionPurpose;
 use super::peer_client::{PeerCall, PeerClient};
@@ -19,7 +21,7 @@ use views::recording::{
     LateSampleClient, LateSampleExchange, LateSampleMonitor, LateSampleReport, WatchList,
 };
 
-/// The way to ask the others.
+/// Requests late samples from the other processes.
 pub struct PeerLateSamples(pub Arc<PeerClient>);
 
 impl LateSampleClient for PeerLateSamples {
@@ -41,12 +43,12 @@ fn ask(mut line: PeerCall, watched: &WatchList, guard: &QueryGuard) -> Result<La
         send_message(&mut line, watched, guard)?;
     }
     let report = receive_message(&mut line, guard)?;
-    // If this is not heard there, it is told once more: then slots are computed twice.
+    // If this confirmation is lost, the samples are sent again, and their slots are computed twice.
     send_message(&mut line, &(), guard)?;
     Ok(report)
 }
 
-/// Answers the question that comes first on `line`.
+/// Receives a request on `line` and answers it.
 pub fn answer(
     late_samples: &LateSampleMonitor,
     line: &mut dyn PeerChannel,
@@ -57,7 +59,7 @@ pub fn answer(
     late_samples.answer(number, &mut CoordinatorExchange { line, guard: &guard, has_watch_list: true })
 }
 
-/// Process 0 at the other end of a line.
+/// The exchange with process 0 over a connection.
 struct CoordinatorExchange<'a> {
     line: &'a mut dyn PeerChannel,
     guard: &'a QueryGuard,

@@ -1,9 +1,9 @@
-//! Several processes as one server: how they find each other, and that they live and end together.
+//! Several processes as one server: how they connect, and that they start and end together.
 //!
-//! [`mod@join`] makes the connections, after a [`handshake`] on each that says whether the two
-//! processes fit together; [`heartbeat`] notices when one goes. What the processes then do together
-//! is the live runtime's: [`engine::live::links`]. History is asked of all of them, by
-//! [`peer_client`] of [`peer_server`], and so is what came [`late_samples`].
+//! [`mod@join`] makes the connections, with a [`handshake`] on each that checks whether the two
+//! processes agree; [`heartbeat`] notices the loss of a process. The live runtime uses the
+//! connections: [`engine::live::links`]. [`peer_client`] sends requests for history, and for
+//! [`late_samples`], to [`peer_server`] in the other processes.
 
 mod catalog;
 mod framed;
@@ -26,18 +26,18 @@ use engine::live::links::PeerLinks;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// This process' place in a cluster, as the flags say it.
+/// The configuration of this process in a cluster, from the flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Its number.
+    /// The number of this process.
     pub process: usize,
-    /// Where each process listens for the others; its number is its place in the list.
+    /// The address on which each process listens for the others, by process number.
     pub addresses: Vec<String>,
-    /// How long it waits for the others when it starts.
+    /// How long this process waits for the others at its start.
     pub patience: Duration,
-    /// Checksum of the configuration that it starts with.
+    /// The checksum of the initial configuration.
     pub configuration: u64,
-    /// What all processes must agree on: a name for people, and the value.
+    /// What all processes must agree on: a name for error texts, and the value.
     pub facts: Vec<(String, String)>,
 }
 
@@ -51,20 +51,20 @@ fn name(process: usize, addresses: &[String]) -> String {
     format!("process {process} ({})", addresses.get(process).map_or("", String::as_str))
 }
 
-/// Time between two looks whether what is waited for is still wanted.
+/// The interval at which waiting code checks whether the query is still wanted.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
-/// What a process of a cluster has of the others.
+/// The connections of a process to the others.
 pub struct ClusterHandles {
-    /// What keeps them together.
+    /// The heartbeat.
     pub heartbeat: Arc<Heartbeat>,
-    /// The way to ask them.
+    /// The client for requests to the others.
     pub client: Arc<PeerClient>,
-    /// Where they ask.
+    /// The listener for requests of the others.
     pub listener: PeerListener,
 }
 
-/// Waits for the other processes; then the cluster stands, and ends as one.
+/// Waits for the other processes; then the cluster is complete, and all processes end together.
 pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), String> {
     let joined = join::join(setup)?;
     let heartbeat = Heartbeat::start(setup, joined.pulses)?;

@@ -1,5 +1,5 @@
-//! Asking the other processes about history: a connection to each per question, begun with a hello.
-//! The other side, which answers, is in [`super::peer_server`].
+//! Sends requests for history to the other processes: one connection per process and request, which
+//! begins with a handshake. [`super::peer_server`] is the other side.
 
 use super::framed::{FramedConnection, late};
 use super::handshake::{ConnectionPurpose, Handshake};
@@ -16,34 +16,34 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use storage::codec;
 
-/// What is said first to whoever asks.
+/// The first message of the answering process.
 #[derive(Serialize, Deserialize)]
 pub struct ServerHandshake {
-    /// Another one each time a process starts.
+    /// A number that differs for each start of the process.
     pub incarnation: u64,
-    /// Why answers from its store are not whole.
+    /// Why answers from its store are partial.
     pub left_out: Option<String>,
 }
 
-/// See the module.
+/// The client for requests to the other processes.
 pub struct PeerClient {
     setup: ClusterConfig,
-    /// By process, its own included: which start of it has joined.
+    /// The incarnation of each process that has joined, including this one.
     incarnations: Vec<u64>,
-    /// Questions that may still be asked at once.
+    /// Permits for concurrent requests.
     turns: Arc<BlockingSemaphore>,
-    /// By process: why answers from its store are not whole, as far as it has said.
+    /// Why answers from the store of each process are partial, from its latest answer.
     left_out: Mutex<Vec<Option<String>>>,
 }
 
 impl PeerClient {
-    /// Asks the processes that have joined.
+    /// A client for the processes that have joined.
     pub fn new(setup: ClusterConfig, incarnations: Vec<u64>) -> Arc<PeerClient> {
         let left_out = Mutex::new(vec![None; incarnations.len()]);
         Arc::new(PeerClient { setup, incarnations, turns: BlockingSemaphore::new(QUESTIONS), left_out })
     }
 
-    /// Which stores do not have all that was in them, and why; what was heard with the latest answers.
+    /// Which stores are partial, and why, from the latest answers.
     pub fn left_out(&self) -> Option<String> {
         let known = self.left_out.lock();
         let said = known.iter().enumerate().filter_map(|(process, text)| Some((process, text.as_ref()?)));
@@ -57,7 +57,7 @@ impl PeerClient {
         (0..self.incarnations.len()).filter(move |process| *process != own)
     }
 
-    /// A call to each of the others.
+    /// Starts a request to each of the others.
     pub fn call_all(
         self: &Arc<PeerClient>,
         purpose: ConnectionPurpose,
@@ -67,7 +67,7 @@ impl PeerClient {
         self.others().map(|process| Ok((process, self.call_in_turn(process, purpose, &turn)?))).collect()
     }
 
-    /// A call to one of the others.
+    /// Starts a request to one of the others.
     pub fn call(
         self: &Arc<PeerClient>,
         process: usize,
@@ -98,7 +98,7 @@ impl PeerClient {
         let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
         let address = found.into_iter().next().ok_or("the name has no address")?;
         let mut stream = TcpStream::connect_timeout(&address, CALL_CONNECT).map_err(|e| e.to_string())?;
-        // That it is one of those who have joined is enough: they have agreed on all else.
+        // The incarnation is sufficient: the processes agreed on all facts when they joined.
         let hello = Handshake {
             process: self.setup.process,
             purpose,
@@ -110,7 +110,7 @@ impl PeerClient {
     }
 }
 
-/// A way to give one `Arc` both to the engine and to this room.
+/// Implements the trait of the engine for an `Arc` of the client.
 pub struct ClusterQueryPeers(pub Arc<PeerClient>);
 
 impl QueryPeers for ClusterQueryPeers {
@@ -127,18 +127,19 @@ impl QueryPeers for ClusterQueryPeers {
     }
 }
 
-/// A question to one process.
+/// A request to one process.
 pub struct PeerCall {
     wire: FramedConnection,
     process: usize,
     welcomed: bool,
     client: Arc<PeerClient>,
-    /// Free again when all calls of the question have ended.
+    /// Released when all calls of the request have ended.
     _turn: Arc<BlockingPermit>,
 }
 
 impl PeerCall {
-    /// Whether who answers has joined, and what it says of its store.
+    /// Receives the handshake of the answering process: checks its incarnation, and records whether
+    /// its store is partial.
     fn welcome(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
         let said = self.wire.receive(guard)?;
         let wrong = |why: String| QueryError::Internal(format!("{} does not answer: {why}", self.wire.name));

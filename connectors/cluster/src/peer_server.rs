@@ -1,5 +1,6 @@
-//! Answering what other processes ask about history: whoever has joined may connect to the cluster
-//! address and ask one question, each in a thread of its own. Who asks is [`super::peer_client`].
+//! Answers requests of the other processes for history: a process that has joined may connect to
+//! the cluster address and send one request, which is answered by a thread of its own.
+//! [`super::peer_client`] is the other side.
 
 use super::catalog;
 use super::framed::FramedConnection;
@@ -24,22 +25,22 @@ use storage::codec;
 use storage::store::Store;
 use views::recording::LateSampleMonitor;
 
-/// Pause after a connection could not be taken: mostly too many files are open.
+/// The pause after a failed accept, mostly because of too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What answers come from.
+/// The sources of answers.
 pub struct PeerServices {
     /// The query runtime.
     pub querier: Arc<Querier>,
-    /// Its store.
+    /// The local store.
     pub store: Arc<Store>,
-    /// What came late to that.
+    /// The late samples of the store.
     pub late_samples: Arc<LateSampleMonitor>,
-    /// Why answers are not whole.
+    /// Why answers are partial.
     pub left_out: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
-/// Where the others knock.
+/// The listener for requests of the others.
 pub struct PeerListener {
     pub(super) setup: ClusterConfig,
     pub(super) listener: TcpListener,
@@ -50,12 +51,12 @@ struct PeerServer {
     setup: ClusterConfig,
     incarnations: Vec<u64>,
     services: PeerServices,
-    /// Connections that may still be taken; beyond that they wait before the door.
+    /// Permits for connections; further ones wait in the backlog of the listener.
     places: Arc<BlockingSemaphore>,
 }
 
 impl PeerListener {
-    /// From now on questions are answered, until the process ends.
+    /// Starts answering requests, until the process ends.
     pub fn open(self, services: PeerServices) -> Result<(), String> {
         let PeerListener { setup, listener, incarnations } = self;
         listener.set_nonblocking(false).map_err(|e| e.to_string())?;
@@ -87,7 +88,7 @@ impl PeerServer {
         }
     }
 
-    /// Fails if whoever knocks does not belong to the cluster.
+    /// Answers the request on a connection; fails if the sender does not belong to the cluster.
     fn serve(&self, mut stream: TcpStream) -> Result<(), String> {
         stream.set_read_timeout(Some(HELLO_TIME)).map_err(|e| e.to_string())?;
         let hello = Handshake::receive(&mut stream)?;
@@ -96,7 +97,7 @@ impl PeerServer {
         }
         let mut wire = FramedConnection::new(stream, self.setup.name(hello.process))?;
         let ears = wire.stream().try_clone().map_err(|e| e.to_string())?;
-        // The other thread reads: it has nothing else to do than to wait.
+        // The reading thread does nothing but wait, so it needs no timeout.
         ears.set_read_timeout(None).map_err(|e| e.to_string())?;
         let (tell, told) = sync_channel(CALLER_MESSAGES);
         let cancel = Arc::new(AtomicBool::new(false));
@@ -130,7 +131,7 @@ impl PeerServer {
     }
 }
 
-/// Passes on what the asker says; when he goes away, the question is cancelled.
+/// Passes the messages of the requesting process on; cancels the request when the connection ends.
 fn listen(mut stream: TcpStream, tell: &SyncSender<Vec<u8>>, gone: &AtomicBool) {
     let mut next = || -> Option<Vec<u8>> {
         let mut length = [0; 4];

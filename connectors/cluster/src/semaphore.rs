@@ -1,32 +1,33 @@
-//! Places of which there are so many: for questions that are asked, and for connections that are answered.
+//! A semaphore for threads: it limits the number of concurrent requests, and of answered
+//! connections.
 
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// See the module.
+/// A semaphore for threads.
 pub struct BlockingSemaphore {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
-/// A place that is taken, until it is dropped.
+/// A permit, released on drop.
 pub struct BlockingPermit(Arc<BlockingSemaphore>);
 
 impl BlockingSemaphore {
-    /// So many, all free.
+    /// A semaphore with this many free permits.
     pub fn new(places: usize) -> Arc<BlockingSemaphore> {
         Arc::new(BlockingSemaphore { free: Mutex::new(places), freed: Condvar::new() })
     }
 
-    /// Waits for one.
+    /// Waits for a permit.
     pub fn take(self: &Arc<BlockingSemaphore>) -> BlockingPermit {
         let mut free = self.free.lock();
         self.freed.wait_while(&mut free, |free| *free == 0);
         self.claim(&mut free)
     }
 
-    /// Waits for one; `wanted` says, every `look`, whether it is still worth it.
+    /// Waits for a permit; calls `wanted` every `look`, and returns its error.
     pub fn take_while<E>(
         self: &Arc<BlockingSemaphore>,
         look: Duration,

@@ -1,4 +1,4 @@
-//! Tests of first words and joining, and of questions and their ends, in one process over loopback.
+//! Tests handshakes, joining, requests and their ends, in one process over loopback.
 
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::join::{JoinedPeers, join};
@@ -18,7 +18,7 @@ use storage::model::Labels;
 use storage::store::{FloatRow, Store};
 use views::recording::{LateSampleClient, LateSampleMonitor, WatchList};
 
-/// Addresses that were free a moment ago.
+/// Addresses with ports that were free a moment ago.
 fn addresses(count: usize) -> Vec<String> {
     let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
@@ -64,7 +64,7 @@ fn processes_find_each_other_in_any_order() {
     }
 }
 
-/// One is started anew while others still wait for a third: whoever knew it finds it again.
+/// A process restarts while the others wait for a third one: they connect to it again.
 #[test]
 fn who_starts_anew_is_found_again() {
     let addresses = addresses(3);
@@ -122,7 +122,7 @@ fn differences_are_named() {
     assert_eq!(found, [r#"b is "2" here and "4" there"#, r#"c is "3" here and "unknown" there"#]);
 }
 
-/// A store with one series, `up{process="…"}`, that is `process` at 1,000 ms.
+/// A store with one series, `up{process="…"}`, whose value is `process` at 1,000 ms.
 fn store(dir: &Path, process: usize) -> Arc<Store> {
     let options = storage::store::StoreOptions {
         dir: dir.to_owned(),
@@ -138,7 +138,7 @@ fn store(dir: &Path, process: usize) -> Arc<Store> {
     store
 }
 
-/// Two processes that have joined; those in `open` answer questions.
+/// Two processes that have joined; those in `open` answer requests.
 fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Querier>)> {
     let addresses = addresses(2);
     let join = |process: usize| {
@@ -168,7 +168,7 @@ fn two(dir: &Path, open: &[usize]) -> Vec<(Arc<Store>, Arc<PeerClient>, Arc<Quer
             })
             .unwrap();
         } else {
-            // It listens and says nothing.
+            // The process listens and does not answer.
             std::mem::forget(gate);
         }
         (store, caller, querier)
@@ -200,16 +200,17 @@ fn whoever_is_asked_answers_for_all() {
         assert_eq!(all.label_values("process", &[], 0, 2_000).unwrap(), ["0", "1"]);
         assert_eq!(all.label_names(&[], 0, 2_000).unwrap(), ["__name__", "process"]);
     }
-    // Nothing is watched, so nothing is late.
+    // Without selectors no sample is late.
     let late_samples = PeerLateSamples(processes[0].1.clone());
     assert_eq!(late_samples.processes(), [1]);
     assert!(late_samples.poll(1, &WatchList::default()).is_ok());
-    // What is missing elsewhere is said with the next answer.
+    // The next answer says that the other store is partial.
     assert!(processes[0].1.left_out().unwrap().contains("): a block is damaged"));
     assert_eq!(processes[1].1.left_out(), None);
 }
 
-/// A plan is as deep as the language allows; threads that answer must stand that.
+/// Plans can be as deep as the language allows; the stacks of answering threads must be large
+/// enough.
 #[test]
 fn deep_plans_can_be_asked() {
     let dir = tempfile::tempdir().unwrap();
@@ -243,14 +244,14 @@ fn who_does_not_answer_is_named() {
     };
     let error = all.label_names(&[], 0, 2_000).unwrap_err().to_string();
     assert!(error.contains("process 1 (127.0.0.1:") && error.contains("did not answer"), "{error}");
-    // A client that goes away is not waited for.
+    // A cancelled query does not wait.
     let options = QueryOptions::default();
     options.cancel.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(matches!(ask(&processes[0].2, &options), Err(QueryError::Canceled(_))));
     assert_eq!(rows(ask(&processes[1].2, &QueryOptions::default())), 2, "the other way it works");
 }
 
-/// Askers that go away before they have an answer, or before they have asked, leave nothing behind.
+/// Requests that end before the answer, or before the request was sent, release their permits.
 #[test]
 fn places_are_given_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -271,7 +272,7 @@ fn places_are_given_back() {
     }
     let timeout = |ms: u64| QueryOptions { timeout: Duration::from_millis(ms), ..QueryOptions::default() };
     for ms in (0..4 * QUESTIONS as u64).map(|n| n % 8) {
-        // Whether it is in time does not matter here.
+        // It does not matter whether the answer is in time.
         let _ = ask(&processes[0].2, &timeout(ms));
     }
     assert_eq!(rows(ask(&processes[0].2, &QueryOptions::default())), 2);
@@ -293,7 +294,7 @@ fn strangers_get_no_answer() {
             0 => stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap(),
             _ => hello.send(&mut stream).unwrap(),
         }
-        // The end may come as an error.
+        // The end of the connection may be an error.
         let mut said = Vec::new();
         let _ = stream.read_to_end(&mut said);
         assert!(said.is_empty(), "{said:?}");
@@ -339,7 +340,8 @@ fn a_message_that_was_half_sent_is_finished() {
     assert_eq!(reader.join().unwrap(), (Ok(long), Ok(b"why".to_vec())));
 }
 
-/// Whoever reaches the port can send first words, and every process of the cluster long messages.
+/// Everybody who can reach the port can send handshakes, and each process of the cluster can send
+/// long messages.
 #[test]
 fn twice_the_words_cost_at_most_a_little_more_than_twice() {
     let facts = |n: usize| (0..n).map(|i| (format!("fact{i}"), i.to_string())).collect();
