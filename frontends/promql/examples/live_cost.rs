@@ -1,12 +1,15 @@
-//! What standing rules cost: CPU per tick in which nothing arrives, per tick with one scrape, and
-//! in cores altogether; and the bytes that they keep.
+//! Measures what recording rules and alerts cost as live views: CPU per tick without new samples,
+//! per tick with one scrape, and in cores overall; and their memory.
 //!
-//! `cargo run --release -p perennial-promql --example live_cost [rules] [targets] [scrape seconds] [past seconds] [expr]`.
-//! Rules are six mixed shapes, a third of them alerts; recorded ones every five seconds. With an
-//! expression all rules are that one, recorded, with `{N}` replaced by the rule's number. In the
-//! end, a thousand rules with thresholds of their own over what stands are installed and removed,
-//! every fifth recorded. Scrapes are spread over their interval, each followed by a tick that takes
-//! it along and one that finds nothing. Times are CPU times of the one worker's thread (Linux).
+//! `cargo run --release -p perennial-promql --example live_cost [rules] [targets] [scrape seconds]
+//! [past seconds] [expr]`.
+//!
+//! The rules have six shapes, a third of them are alerts; recording rules have an interval of 5 s.
+//! With an expression, all rules record that one, with `{N}` replaced by the rule's number. At the
+//! end a thousand rules over the existing ones, each with its own threshold, are installed and
+//! removed; every fifth of them records. Scrapes are spread over their interval, and each is
+//! followed by a tick that reads it and one that finds nothing new. Times are CPU times of the
+//! single worker thread (Linux).
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
@@ -23,8 +26,8 @@ const START: TimeMs = 1_700_000_000_000;
 const JOBS: usize = 8;
 const SECONDS: i64 = 30;
 const TICKS: i64 = 100;
-/// Distance of the slots of rules that come and go: none is in those ticks, so that what installing
-/// takes is not lost among answers.
+/// The interval of the rules that are installed and removed: none of them is due in the measured
+/// ticks, so that the cost of installing is not hidden by evaluations.
 const APART: i64 = 86_400_000;
 const GROUPINGS: [&str; 6] = ["method", "code", "route", "instance", "method, code", "instance, route"];
 const WINDOWS: [&str; 4] = ["5m", "1m", "2m", "10m"];
@@ -112,7 +115,7 @@ impl Sink for IgnoringSink {
     }
 }
 
-/// Counters rise, gauges wander.
+/// Counters increase, gauges vary.
 fn values(target: usize, second: i64) -> Arc<[f64]> {
     let hash =
         |x: u64| x.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -152,7 +155,7 @@ fn recorded_as(record: String, interval: i64) -> ViewKind {
     ViewKind::Recorded { record, labels: Vec::new(), interval, offset: 0, query_offset: 0, limit: 0 }
 }
 
-/// CPU time of the worker's thread.
+/// The CPU time of the worker thread.
 fn worked() -> Duration {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let is_worker = |task: &std::fs::DirEntry| {
@@ -173,7 +176,7 @@ fn tick(live: &LiveRuntime, t: TimeMs, spent: &mut Duration, ticks: &mut u32) {
     *ticks += 1;
 }
 
-/// The bytes of all rings, their series, and the bytes of all that the first rule keeps.
+/// The bytes of all rings, their series, and the bytes of everything that the first rule holds.
 fn bytes(live: &LiveRuntime, t: TimeMs) -> Result<[usize; 3], Failure> {
     let asked = std::thread::scope(|scope| {
         let asked = scope.spawn(|| live.describe(ViewId(0), usize::MAX, Duration::from_secs(20)));
@@ -190,7 +193,7 @@ fn bytes(live: &LiveRuntime, t: TimeMs) -> Result<[usize; 3], Failure> {
     Ok([rings.iter().map(|r| r.bytes).sum(), rings.iter().map(|r| r.series).sum(), state])
 }
 
-/// What a thousand rules more cost, and then a thousand less, in ticks and between them.
+/// Measures the installation and then the removal of a thousand rules, in ticks and between them.
 fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     let Bench { live, rules, .. } = bench;
     print_ticks("as they are", bench, now)?;
@@ -222,8 +225,8 @@ fn come_and_go(bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     print_ticks("without them", bench, now)
 }
 
-/// CPU time of the worker in so many ticks, and in what is prepared between them. All ticks are at
-/// one time, so that nothing moves but what comes and goes.
+/// Measures the CPU time of the worker in these ticks and in the preparation between them. All
+/// ticks have the same time, so that nothing changes except the installed and removed rules.
 fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failure> {
     *now += 1_000;
     (0..bench.targets.len()).try_for_each(|target| scrape(&bench.store, &bench.targets, target, *now))?;
@@ -243,7 +246,7 @@ fn print_ticks(what: &str, bench: &Bench, now: &mut TimeMs) -> Result<(), Failur
     Ok(())
 }
 
-/// Pieces of work: how long they took together, and the longest.
+/// Measured pieces of work: their total time, and the longest.
 #[derive(Default)]
 struct Timed(Duration, Duration);
 
@@ -318,7 +321,7 @@ fn main() -> Result<(), Failure> {
     let mut idle = Duration::ZERO;
     let mut idle_ticks = 0;
     let end = now + SECONDS * 1_000;
-    // A slot is ticked before a scrape of the same time, as the driver does.
+    // As in the driver, the tick of an evaluation time comes before a scrape at the same time.
     let slot_times = (now + 5_000..=end).step_by(5_000).map(|t| (t, None));
     let mut events: Vec<(TimeMs, Option<usize>)> = slot_times.collect();
     for at in (now..end).step_by(interval as usize) {

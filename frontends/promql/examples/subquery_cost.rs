@@ -1,11 +1,11 @@
-//! What a rule with a subquery costs per evaluation: asked from scratch, and with what is kept of
-//! its subquery.
+//! Measures the cost of evaluating a rule with a subquery: from scratch, and with the subquery
+//! cache.
 //!
 //! `cargo run --release -p perennial-promql --example subquery_cost [targets] [late ms] [expr]`:
-//! of each target there are 20 counters and 20 gauges, scraped every 15 s, two hours of them; then
-//! the expressions are asked every 15 s, a moment after the scrapes. With `late`, one sample of
-//! another metric comes that late before each question. Times are CPU times of all threads but the
-//! log's (Linux), without those of appending.
+//! each target has 20 counters and 20 gauges, scraped every 15 s for two hours. Then the
+//! expressions are evaluated every 15 s, a moment after the scrapes. With `late`, a sample of
+//! another metric arrives that late before each evaluation. Times are CPU times of all threads
+//! except the write-ahead log's (Linux), without appending.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 use engine::query::{Querier, QueryOptions, SubqueryCache};
@@ -31,7 +31,7 @@ const EXPRESSIONS: [&str; 5] = [
     "quantile_over_time(0.9, (g > 300)[1h:1m])",
 ];
 
-/// What all threads but those of the log have computed so far, ms.
+/// The CPU time of all threads except the write-ahead log's so far, ms.
 fn cpu_ms() -> f64 {
     let of_task = |task: std::fs::DirEntry| {
         let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
@@ -43,7 +43,7 @@ fn cpu_ms() -> f64 {
 
 struct Targets {
     store: Arc<Store>,
-    /// By target and shard: group and layout, and which series these are.
+    /// By target and shard: group and layout, and the indexes of the series.
     parts: Vec<(usize, ColumnBatch, Vec<usize>)>,
 }
 

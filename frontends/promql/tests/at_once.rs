@@ -1,9 +1,9 @@
-//! Queries that are answered a block of steps at once give the bits of those that go step by step.
+//! Queries that evaluate a block of steps at once return the same bits as step by step evaluation.
 //!
-//! Step by step go those whose metric names are dropped late; where an aggregate drops the names
-//! anyway, that changes nothing else. A range query gives at each step what an instant query gives
-//! there, and a large one, which works and is gathered on threads of its own, what the small ones
-//! give of which it consists.
+//! A query with delayed name removal is evaluated step by step; where an aggregation drops the
+//! names anyway, the option changes nothing else. A range query must return at each step what an
+//! instant query returns there. A large query, which is computed and gathered on several threads,
+//! must return the same as the small queries that it consists of.
 
 use engine::plan::Dialect;
 use engine::query::{Querier, QueryOptions, QueryValue};
@@ -32,7 +32,7 @@ const AGGREGATED: &[&str] = &[
 const PLAIN: &[&str] =
     &["m", "max_over_time(m[90s])", "min_over_time(m[1m:15s])", "rate(m[1m] @ end())", "timestamp(m)"];
 
-/// (labels, times in s, values): counters and gauges with gaps, resets, stale markers and NaN.
+/// Labels, times in s, values: counters and gauges with gaps, resets, stale markers and NaN.
 type Series = (Labels, Vec<(i64, f64)>);
 
 fn series() -> impl Strategy<Value = Vec<Series>> {
@@ -117,7 +117,7 @@ proptest! {
     }
 }
 
-/// Steps of 5 ms over 420 s, of 14 series.
+/// Steps of 5 ms over 420 s, for 14 series.
 #[test]
 fn large_is_the_small_ones_together() {
     let labels =

@@ -1,5 +1,6 @@
-//! Installing, changing and removing views disturbs no tick: the others miss no slot and answer
-//! right, ended series go, and the clock may jump. Ticks here do not wait for what is coming.
+//! Installing, changing and removing views disturbs no tick: the other views miss no evaluation
+//! time and answer correctly, ended series are removed, and the clock may jump. Here a tick does
+//! not wait for views that are still being installed.
 
 mod bench;
 
@@ -12,9 +13,8 @@ use storage::clock::{Clock, ManualClock};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Samples arrive from four threads all the time. Rules of three groups record one counter;
-/// whenever two of them are recorded at one time, they are equal, and so is what rules make of
-/// them.
+/// Four threads append samples all the time. Rules of three groups record one counter. Whenever two
+/// of them are recorded at one time they are equal, and so are rules computed from them.
 #[test]
 fn ratios_of_rules_in_different_groups_are_one_under_load() {
     for workers in [1, 2, 4] {
@@ -62,7 +62,7 @@ fn ones(bench: &Bench, expr: &str, t: i64) {
     }
 }
 
-/// Appends to counters of its own until told to stop; returns how often.
+/// Appends to counters of its own until `stop`; returns how often.
 fn write_on(bench: Arc<Bench>, writer: usize, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     std::thread::spawn(move || {
         let mut written = 0;
@@ -78,8 +78,8 @@ fn write_on(bench: Arc<Bench>, writer: usize, stop: Arc<AtomicBool>) -> std::thr
     })
 }
 
-/// While 1 s ticks run, a thousand rules come, change and go. The standing rules miss no slot; all
-/// answers are right.
+/// While ticks run every second, a thousand rules are installed, changed and removed. The other
+/// rules miss no evaluation time, and all answers are correct.
 #[test]
 fn a_thousand_rules_come_and_go_and_nobody_misses_a_slot() {
     const STANDING: usize = 20;
@@ -158,8 +158,8 @@ fn a_thousand_rules_come_and_go_and_nobody_misses_a_slot() {
     bench.live.stop();
 }
 
-/// Ten generations of series come and go. What has ended is let go of without a pause, and answers
-/// stay right.
+/// Ten generations of series start and end. Ended series are removed without a pause, and answers
+/// stay correct.
 #[test]
 fn ended_series_go_beside_the_ticks() {
     const SERIES: usize = 3_000;
@@ -199,7 +199,8 @@ fn ended_series_go_beside_the_ticks() {
     bench.live.stop();
 }
 
-/// `count_values` has a row for each value that was. They go, too, though no series has ended.
+/// `count_values` has a row for each value that occurred. Those rows are removed too, although no
+/// series has ended.
 #[test]
 fn values_that_are_gone_are_let_go_of() {
     const SERIES: usize = 2_000;
@@ -223,14 +224,14 @@ fn values_that_are_gone_are_let_go_of() {
             let bytes = bench.work(t + 1).iter().map(|work| work.state.total).max().unwrap();
             most = most.max(bytes);
         }
-        // All 60,000 rows take 9.5 MB.
+        // All 60,000 rows would take 9.5 MB.
         assert!(most < 4_000_000, "{most} bytes were kept");
         assert_eq!(only(&bench.ask("count(counted)", t)), SERIES as f64, "each value at its slot");
         bench.live.stop();
     }
 }
 
-/// The clock jumps back by minutes: ticks go on in the new time, and answers are those of that time.
+/// The clock jumps back by minutes: ticks continue in the new time, with the answers for that time.
 #[test]
 fn ticks_go_on_when_the_clock_jumps_back() {
     let bench = Bench::driven(Arc::new(ManualClock::at(START)), LiveOptions::default());
@@ -245,15 +246,15 @@ fn ticks_go_on_when_the_clock_jumps_back() {
         bench.sample("other", now, 1.0);
         let of_that_time = |t: i64| t >= now && t <= now + 200_000;
         bench.wait(|| of_that_time(seen.time()) && bench.ask("sum(c_total)", seen.time()) == seen.rows());
-        // What rings had let go of has been read again.
+        // Samples that the rings had dropped were read again.
         let all = "sum(count_over_time(c_total[5m]))";
         bench.wait(|| of_that_time(windows.time()) && bench.ask(all, windows.time()) == windows.rows());
     }
     bench.live.stop();
 }
 
-/// A rule changes its grid while it stands: no slot of the old one is missed before, none of the
-/// new one after.
+/// A rule changes its interval while it is installed: it misses no evaluation time of the old
+/// interval before, and none of the new one after.
 #[test]
 fn a_rule_changes_its_interval() {
     let bench = Bench::new(2);

@@ -1,5 +1,5 @@
-//! Doubling tests of what reads and writes query text: twice the text costs at most 2.6 times as
-//! much, whatever it looks like.
+//! Doubling tests of the code that parses and prints queries: twice the text costs at most 2.6
+//! times as much, whatever the text is.
 
 use engine::annotations::{Annotation, Occurrences, Severity};
 use engine::plan::explain::explain;
@@ -10,10 +10,10 @@ use promql::series::parse_series;
 use promql::{PromqlOptions, compile, format, json, parse, parse_selector, printer, selectors_of};
 use testing::assert_proportional;
 
-/// A text of a size.
+/// Makes a text of a given size.
 type Text = fn(usize) -> String;
 
-/// `item` for each number, joined.
+/// The `item`s for all numbers, joined.
 fn list(n: usize, between: &str, item: impl Fn(usize) -> String) -> String {
     (0..n).map(item).collect::<Vec<String>>().join(between)
 }
@@ -22,12 +22,12 @@ fn labels(n: usize) -> String {
     list(n, ",", |i| format!("label_{i}"))
 }
 
-/// `inner` in so many layers.
+/// `inner` in `n` layers.
 fn nested(n: usize, open: &str, inner: &str, close: &str) -> String {
     format!("{}{inner}{}", open.repeat(n), close.repeat(n))
 }
 
-/// A tree of binary operators over `n` leaves, as flat as can be.
+/// A tree of binary operators over `n` leaves, as flat as possible.
 fn balanced(n: usize, leaf: &dyn Fn(usize) -> String, first: usize) -> String {
     match n {
         0 | 1 => leaf(first),
@@ -35,8 +35,8 @@ fn balanced(n: usize, leaf: &dyn Fn(usize) -> String, first: usize) -> String {
     }
 }
 
-/// Queries by what grows in them, with half of the largest size that the limits of text, nesting or
-/// regexes admit.
+/// Queries by the part that grows, with half of the largest size that the limits of text, nesting
+/// and regexes allow.
 const FLAT: &[(&str, usize, Text)] = &[
     ("matchers of many labels", 4_000, |n| format!("up{{{}}}", list(n, ",", |i| format!("l{i}=\"v{i}\"")))),
     ("matchers of one label", 4_000, |n| format!("up{{{}}}", list(n, ",", |i| format!("l!=\"v{i}\"")))),
@@ -50,8 +50,8 @@ const FLAT: &[(&str, usize, Text)] = &[
     ("bytes that are no text", 25_000, |n| {
         format!("label_replace(up,\"a\",\"{}\",\"b\",\"\")", "\\xff".repeat(n))
     }),
-    // Printed it is a copy: beyond 128 KiB the allocator takes new pages for it each time, and
-    // twice as much costs three times.
+    // Printing copies the name. Above 128 KiB the allocator maps new pages for each copy, and twice
+    // as much would cost three times.
     ("a long name", 50_000, |n| "m".repeat(n)),
     ("quoted names", 4_000, |n| format!("{{\"up\",{}}}", list(n, ",", |i| format!("\"l.{i}\"=\"v\"")))),
     ("by", 8_000, |n| format!("sum by ({}) (up)", labels(n))),
@@ -78,7 +78,7 @@ const FLAT: &[(&str, usize, Text)] = &[
     ("a duration of many digits", 10_000, |n| format!("m offset {}1m", "0".repeat(n))),
 ];
 
-/// The same of queries that grow deeper: one operator, function or parenthesis in another.
+/// The same for queries that become deeper: one operator, function or parenthesis inside another.
 const DEEP: &[(&str, usize, Text)] = &[
     ("a chain", 190, |n| list(n, " + ", |i| format!("m{i}"))),
     ("a chain of one series", 190, |n| list(n, " + ", |_| "m".to_owned())),
@@ -98,7 +98,7 @@ const DEEP: &[(&str, usize, Text)] = &[
     ("a nested duration", 20, |n| format!("rate(m[{}])", nested(n, "(1m + ", "1m", ")"))),
 ];
 
-/// A query of this shape and size, which is one.
+/// A valid query of this shape and size.
 fn query(what: &str, n: usize, text: Text) -> String {
     let query = text(n);
     assert!(query.len() <= language::limits::QUERY_BYTES, "{what}: {} bytes", query.len());
@@ -134,9 +134,9 @@ fn planning_queries() {
     }
 }
 
-/// Not of deep queries: each level is indented, so what is written grows with the square of the
-/// depth, which is bounded; and JSON asks at each operator of a chain whether all below it are
-/// numbers.
+/// Not for deep queries: each level is indented, so the output grows with the square of the depth,
+/// which is limited; and JSON checks at each operator of a chain whether everything below is a
+/// number.
 #[test]
 fn indenting_queries() {
     for (what, n, text) in FLAT {
@@ -153,7 +153,7 @@ fn indenting_queries() {
     }
 }
 
-/// What is refused, as far in the text as possible, with its place.
+/// Invalid queries, with the error as far at the end as possible.
 const BAD: &[(&str, usize, Text)] = &[
     ("an open brace", 4_000, |n| format!("up{{{}", list(n, ",", |i| format!("l{i}=\"v{i}\"")))),
     ("an open text", 100_000, |n| format!("up{{l=\"{}", "v".repeat(n))),
@@ -217,7 +217,7 @@ fn series_of_test_files() {
     assert_proportional("buckets that are added up", 2_000, added, |text| parse_series(text));
 }
 
-/// Each remark names its place by line and column.
+/// Each annotation has a line and a column.
 #[test]
 fn remarks_about_long_queries() {
     let remarks = |n: usize| {

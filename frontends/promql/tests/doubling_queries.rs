@@ -1,6 +1,6 @@
-//! Twice the labels or series that a whole query meets cost at most 2.6 times as much CPU. One
-//! test, alone in its program: queries run on threads of their own, so that the process is
-//! measured.
+//! Twice the labels or series that a query reads cost at most 2.6 times as much CPU. This is the
+//! only test of its binary: queries run on their own threads, so the CPU time of the whole process
+//! is measured.
 
 use engine::query::{Querier, QueryOptions, QueryValue};
 use promql::{PromqlOptions, compile};
@@ -21,7 +21,8 @@ struct Case {
 }
 
 impl Case {
-    /// `m` has so many series, `one` one with so many labels, `few` three.
+    /// The metric `m` has `series` series, `one` has one series with `labels` labels, and `few` has
+    /// three series.
     fn new(series: usize, labels: usize, query: String) -> Case {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::store::StoreOptions {
@@ -50,7 +51,7 @@ impl Case {
         Case { querier: Querier::new(store, 2), query, _dir: dir }
     }
 
-    /// How many rows it answers.
+    /// The number of rows of the answer.
     fn ask(&self) -> usize {
         let plan = compile(&self.query, &PromqlOptions::all()).unwrap();
         match self.querier.instant(&plan, NOW, &QueryOptions::default()).unwrap().value {
@@ -65,7 +66,7 @@ fn label(n: usize) -> String {
     format!("label_{n:05}")
 }
 
-/// Over many series.
+/// Queries over many series.
 const SERIES: &[&str] = &[
     "m",
     "m{n!=\"7\"}",

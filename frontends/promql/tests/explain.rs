@@ -1,4 +1,4 @@
-//! A plan as people see it.
+//! Tests of the text that describes a plan to users.
 
 use engine::plan::Dialect;
 use engine::plan::explain::explain;

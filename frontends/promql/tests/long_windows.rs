@@ -1,7 +1,7 @@
-//! Windows of many samples in the live runtime: every function of the table that takes one, kept up
-//! while series are scraped every second, with gaps, resets, stale markers, late samples and new
-//! series, equals the query runtime's answer. Bit by bit, unless the table says that it is summed
-//! up in another order, extrapolated or predicted.
+//! Windows with many samples in the live runtime: for every window function of the table, the live
+//! answer equals the query runtime's answer, while series are scraped every second with gaps,
+//! resets, stale markers, late samples and new series. Equal bit by bit, unless the table says that
+//! the function sums in another order, extrapolates or predicts.
 
 use engine::functions::line_fit::REFIT_TOLERANCE;
 use engine::functions::regression::REORIGINED;
@@ -27,10 +27,10 @@ use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, GroupId,
 
 const START: TimeMs = 1_700_000_000_000;
 const SERIES: usize = 6;
-/// The largest value; sums of magnitudes are below this times the samples of a window.
+/// The largest value; a sum of magnitudes is below this times the samples of a window.
 const LARGEST: f64 = 2e4;
 const WINDOWS: [&str; 2] = ["80s", "150s"];
-/// What of windows is kept where the rest is given away.
+/// Spill options: what the windows keep in memory while the rest is spilled.
 const SPILL: SpillOptions = SpillOptions { near: 20_000, chunk: 4_000 };
 
 type Rows = Arc<Mutex<BTreeMap<Labels, f64>>>;
@@ -80,12 +80,13 @@ struct World {
 }
 
 impl World {
-    /// Without views.
+    /// A world without views.
     fn new(spill: SpillOptions) -> World {
         World::of_blocks(spill, (7_200_000, 1_800_000))
     }
 
-    /// Without views, over a store of blocks so long, which takes samples so late, ms.
+    /// A world without views over a store with this block length and this limit for late samples,
+    /// ms.
     fn of_blocks(spill: SpillOptions, (block_range_ms, out_of_order_ms): (i64, i64)) -> World {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::store::StoreOptions {
@@ -109,7 +110,8 @@ impl World {
         World { store, live, metrics, querier, views: Vec::new(), group, layouts, _dir: dir }
     }
 
-    /// With these functions, over windows of each of these lengths at each of these places.
+    /// Installs these functions, over windows of each of these lengths with each of these
+    /// modifiers.
     fn with(
         mut self,
         wanted: impl Fn(&Function, WindowKernel) -> bool,
@@ -145,12 +147,12 @@ impl World {
         self.views.push(View { function, text, plan, rows });
     }
 
-    /// Bytes of the ring of the first view, after one more tick.
+    /// The bytes of the ring of the first view, after one more tick.
     fn bytes(&self, t: TimeMs) -> usize {
         self.works(t)[0].rings[0].bytes
     }
 
-    /// What all views keep, after one more tick.
+    /// The footprint of all views, after one more tick.
     fn works(&self, t: TimeMs) -> Vec<ViewFootprint> {
         let ask = || self.live.describe(ViewId(0), usize::MAX, Duration::from_secs(60)).unwrap();
         std::thread::scope(|scope| {
@@ -163,7 +165,7 @@ impl World {
     }
 
     fn scrape(&self, second: usize, bytes: &[u8]) {
-        // Series that come later belong to another layout of the same group.
+        // Series that start later belong to another layout of the same group.
         let layout = &self.layouts[usize::from(second > 100)];
         let value = |i: usize| match bytes[i % bytes.len()].wrapping_mul(i as u8 * 2 + 1) {
             0..2 => ABSENT,
@@ -201,14 +203,14 @@ impl World {
     }
 }
 
-/// How much an answer may differ as the table says.
+/// How much an answer may differ according to the table.
 fn tolerance(function: &Function, value: f64) -> f64 {
     let Kernel::Window(kernel) = function.kernel else { return 0.0 };
     match (kernel.moves, kernel.method) {
         (TimeDependence::Extrapolated, _) => 1e-14 * value.abs(),
         (TimeDependence::Line(_), _) => REORIGINED * LARGEST,
         (_, WindowMethod::Trend(_)) => REFIT_TOLERANCE * LARGEST,
-        // The spread of values comes of squares: there what is lost is a part of the answer.
+        // The variance is computed from squares, whose rounding error is a part of the answer.
         (_, WindowMethod::Panes { exact: false, .. }) => {
             (REORDERED * LARGEST * 150.0).max(1e-9 * value.abs())
         }
@@ -220,7 +222,7 @@ fn cases() -> u32 {
     std::env::var("LIVE_CASES").ok().and_then(|n| n.parse::<u32>().ok()).unwrap_or(24).div_ceil(6)
 }
 
-/// Scrapes every second, and some samples that come so many seconds late.
+/// Scrapes every second, and some samples that arrive up to `late` seconds late.
 fn run(world: World, seconds: &[(Vec<u8>, u8)], ticks: usize, late: usize) {
     for (second, (bytes, what)) in seconds.iter().enumerate() {
         match what {
@@ -261,12 +263,12 @@ proptest! {
     }
 }
 
-/// What is kept in order: one function, over a window of each of these lengths.
+/// Functions over sorted values, over one window of each of these lengths.
 fn in_order(_: &Function, kernel: WindowKernel) -> bool {
     matches!(kernel.method, WindowMethod::Order(_))
 }
 
-/// Bytes of a second's scrape, with gaps, stale markers and equal values among them.
+/// The bytes of a second's scrape, including gaps, stale markers and equal values.
 fn noise(second: usize) -> Vec<u8> {
     let hash = |i: usize| (second * 31 + i * 7 + 3).wrapping_mul(0x9e37_79b9) >> 7;
     (0..SERIES).map(|i| hash(i) as u8).collect()
@@ -275,7 +277,7 @@ fn noise(second: usize) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Windows that share sorted values, of which one asks another question at each tick.
+    /// Windows share sorted values; one of them changes its parameter at each tick.
     #[test]
     fn values_in_order_are_shared(seconds in seconds(), ticks in 7usize..30, late in 2usize..120, away: bool) {
         let spill = if away { SPILL } else { SpillOptions::default() };
@@ -288,8 +290,8 @@ proptest! {
     }
 }
 
-/// Samples that leave a window between two ticks are held until they were seen to go, and none is
-/// read by a tick for that.
+/// Samples that leave a window between two ticks are held until the window has removed them, and no
+/// tick reads them from the store for that.
 #[test]
 fn values_in_order_follow_seldom_ticks() {
     for spill in [SpillOptions::default(), SpillOptions { near: 60_000, chunk: 50_000 }] {
@@ -307,8 +309,8 @@ fn values_in_order_follow_seldom_ticks() {
     }
 }
 
-/// What a window has given away is not there any more when it should leave: it does not stay in the
-/// window for ever.
+/// A spilled sample that the store has lost by the time it leaves the window must not stay in the
+/// window forever.
 #[test]
 fn values_in_order_lose_what_the_store_lost() {
     let world = World::of_blocks(SPILL, (20_000, 1_000)).with(in_order, &WINDOWS, &[""]);
@@ -327,7 +329,8 @@ fn values_in_order_lose_what_the_store_lost() {
     world.live.stop();
 }
 
-/// A day in order is the day's values once, for all views over it; the ring keeps what is around the edges.
+/// A day of sorted values holds the values once for all views; the ring keeps only the samples
+/// around the edges.
 #[test]
 fn a_day_in_order_is_its_values_once() {
     const STEPS: i64 = 26 * 240;
@@ -335,7 +338,7 @@ fn a_day_in_order_is_its_values_once() {
     world.install_as(lookup("quantile_over_time").unwrap(), "quantile_over_time(0.99, m[1d])".to_owned());
     for step in 0..STEPS {
         let t = START + step * 15_000;
-        // Each third stands still for long, which is worth knowing for counters.
+        // Each third value stays constant for long, which matters for counters.
         let value = |i: i64| if i % 3 == 0 { step / 400 % 2 } else { (step * (i + 300)) % 977 } as f64;
         let values = (0..SERIES as i64).map(value).collect();
         let batch = ColumnBatch { group: world.group, layout: world.layouts[1].clone(), t, values };
@@ -359,8 +362,8 @@ fn a_day_in_order_is_its_values_once() {
     world.live.stop();
 }
 
-/// A day in which the ticks foresee all that they want: the windows keep a third of its samples
-/// (about an hour around each of six edges), and what it gives away comes back.
+/// A day in which the ticks prefetch everything they need: the windows keep a third of its samples
+/// (about one hour around each of six edges), and the spilled ones are read back.
 #[test]
 fn a_day_of_scrapes_stays_in_the_store() {
     const STEPS: i64 = 30 * 240;
@@ -369,7 +372,7 @@ fn a_day_of_scrapes_stays_in_the_store() {
         World::new(SpillOptions::default()).with(|f, _| functions.contains(&f.name), &["1d"], &[""]);
     for step in 0..STEPS {
         let t = START + step * 15_000;
-        // Counters; some begin anew, or are away for a while.
+        // Counters; some reset, or are absent for a while.
         let value = |i: usize| match (i % 3, step % 1_800) {
             (2, 700..720) => ABSENT,
             (2, since) | (1, since) => (since * 7) as f64,
@@ -379,7 +382,7 @@ fn a_day_of_scrapes_stays_in_the_store() {
         let batch =
             ColumnBatch { group: world.group, layout: world.layouts[1].clone(), t, values: values.collect() };
         world.store.append_columns(&batch, FeedDelivery::Feed).unwrap();
-        // Others come to a window that has given samples away.
+        // Other views join a window that has spilled samples.
         match step {
             4_500 => world.install(lookup("sum_over_time").unwrap(), "3h", ""),
             5_000 => world.install(lookup("increase").unwrap(), "2h", " offset 9h"),
@@ -395,16 +398,16 @@ fn a_day_of_scrapes_stays_in_the_store() {
     }
     let samples = 24 * 240_usize;
     let bytes = world.bytes(START + STEPS * 15_000);
-    // What series share: times, in a vector that doubles, and 96 chunks. A ring that was read knows
-    // two clocks, as some were away.
+    // What series share: times, in a vector that doubles, and 96 chunks. A ring that was read from
+    // the store knows two clocks, because some series were absent.
     let shared = 2 * (samples.next_power_of_two() * 8 + 96 * 200);
     assert!(bytes < shared + SERIES * samples * 8 / 3, "{bytes}");
     assert!(world.metrics.render().contains("perennial_long_window_reads_total 0"));
     world.live.stop();
 }
 
-/// A window of a day that is read from the store is not whole until somebody looks after it by and
-/// by: what its views have seen goes at once, between the ticks.
+/// A window of a day that was just read from the store spills what its views have seen at once,
+/// between the ticks. It does not wait for the gradual checks of its samples.
 #[test]
 fn a_day_that_was_read_goes_back_at_once() {
     const STEPS: i64 = 24 * 240;

@@ -1,4 +1,5 @@
-//! PromQL front end: what texts mean, which are refused and with which words, and that no text does harm.
+//! Tests of the PromQL front end: the plans of queries, the errors of invalid ones, and that no
+//! text crashes it.
 
 mod support;
 
@@ -140,7 +141,7 @@ fn errors_have_upstreams_texts_and_positions() {
     assert!(error("a{b=~\"(\"}").starts_with("1:3: parse error: error parsing regexp: "));
 }
 
-/// Length and offset of each window of a plan.
+/// The length and offset of each window of a plan.
 fn windows(plan: &Plan) -> Vec<(i64, i64)> {
     let below = plan.inputs().into_iter().flat_map(windows);
     let own =
@@ -148,7 +149,7 @@ fn windows(plan: &Plan) -> Vec<(i64, i64)> {
     below.chain(own).collect()
 }
 
-/// A rule is an instant query to Prometheus: its step and its range are 0.
+/// A rule is an instant query, as in Prometheus: its step and range are 0.
 #[test]
 fn step_and_range_are_zero_in_durations_of_rules() {
     let windows = |text: &str| windows(&plan(text));
@@ -207,7 +208,7 @@ fn pretty_printing_is_linear() {
     let wide = (0..12).fold("a".to_owned(), |tree, _| format!("({tree} + {tree})"));
     let text = "a + (".repeat(180) + &wide + &")".repeat(180);
     let (pretty, taken) = timed(|| format(&text, &options()).unwrap());
-    // In debug builds; nodes times depth would take twenty times as long.
+    // In debug builds; work proportional to nodes times depth would take twenty times as long.
     assert!(taken < Duration::from_millis(1_000), "took {taken:?}");
     assert_eq!(pretty.split_whitespace().collect::<String>(), text.replace(' ', ""));
 }

@@ -1,6 +1,6 @@
-//! PromQL against corpora: queries with what comes of them, in `tests/data/promql`, and all queries
-//! and series of the test files in `tests/promql` of the root. Upstream's own are taken along where
-//! they stand beside the repository.
+//! Tests PromQL against corpora: the queries with their results in `tests/data/promql`, and all
+//! queries and series of the test files in `tests/promql` of the repository root. Prometheus' own
+//! files are included if they are next to the repository.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use support::options;
 use testing::beside;
 
-/// Cases of one file.
+/// The cases of one file.
 struct Corpus {
     name: String,
     cases: Vec<Value>,
@@ -25,19 +25,19 @@ fn read(path: PathBuf) -> Corpus {
     Corpus { name, cases }
 }
 
-/// Upstream's cases, if they are beside the repository.
+/// Prometheus' cases, if they are next to the repository.
 fn others(file: &str) -> Option<Corpus> {
     beside(&format!("parser-corpus/{file}")).map(read)
 }
 
-/// Our own cases of this name, and upstream's.
+/// Our own cases of this name, and those of Prometheus.
 fn corpora(file: &str) -> impl Iterator<Item = Corpus> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/promql").join(file);
     std::iter::once(read(ours)).chain(others(file))
 }
 
-/// Test files: our own, which every function and form of the language is in, and others beside the
-/// repository.
+/// The test files: our own, which cover every function and form of the language, and those next to
+/// the repository.
 fn test_files() -> Vec<String> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/promql");
     let dirs = std::iter::once(ours).chain(beside("promqltest"));
@@ -69,7 +69,8 @@ fn accepts_and_refuses_what_upstream_does() {
     };
     for Corpus { name, cases } in corpora("parse.json").chain(others("edge.json")) {
         let wrong: Vec<String> = cases.iter().filter_map(differs).collect();
-        // The edge cases hold one mistake: Go refuses the class `[a--b]` (its range runs backwards).
+        // The edge cases contain one known difference: Go rejects the class `[a--b]`, because its
+        // range is reversed.
         let known = usize::from(name.ends_with("edge.json"));
         judge(&name, cases.len(), &wrong, known);
     }
@@ -131,7 +132,7 @@ fn every_conformance_query_parses() {
             match parse(query, &options()) {
                 Err(error) if !may_fail => wrong.push(format!("{query:?}: {error}")),
                 Err(_) => {}
-                // What is printed means the same: it parses, and prints the same again.
+                // The printed query has the same meaning: it parses, and prints the same again.
                 Ok(expr) => {
                     let once = printer::print(&expr);
                     match parse(&once, &options()) {
@@ -172,7 +173,7 @@ fn every_series_of_the_conformance_files_is_read() {
                 loading = body.starts_with("load") || (loading && body.starts_with('#'));
                 continue;
             }
-            // Lines of start timestamps belong to the test language, not to the notation of series.
+            // Lines of start timestamps belong to the test language, not to the series notation.
             if !loading || body.contains("@st") {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! No text makes the PromQL front end panic, and what it prints means the same when it is read again.
+//! No text makes the PromQL front end panic, and a printed query has the same meaning when it is
+//! parsed again.
 
 mod support;
 
@@ -7,7 +8,7 @@ use promql::{compile, format, parse, parse_selector, printer, series::parse_seri
 use proptest::prelude::*;
 use support::options;
 
-/// Pieces of queries, valid and not.
+/// Parts of queries, valid and not.
 const PIECES: &[&str] = &[
     "a",
     "sum",
@@ -106,8 +107,8 @@ proptest! {
             Ok(expr) => {
                 let once = printer::print(&expr);
                 let again = parse(&once, &options()).map_err(|e| TestCaseError::fail(format!("{text:?} → {once:?}: {e}")))?;
-                // Infinity prints with a sign, as upstream prints it; read again in front of `^` it
-                // is an operator.
+                // As in Prometheus, infinity prints with a sign; before `^`, the sign is parsed as
+                // an operator.
                 let bare = |text: &str| text.replace('+', "");
                 prop_assert_eq!(bare(&printer::print(&again)), bare(&once));
                 prop_assert!(expr.span.end as usize <= text.len());
@@ -125,7 +126,7 @@ proptest! {
         let _ = parse_series(&text);
     }
 
-    /// Operands joined by operators: mostly valid, so that printing is exercised.
+    /// Operands joined by operators: mostly valid, so that printing is tested.
     #[test]
     fn expressions_survive_printing(
         first in 0..OPERANDS.len(),
@@ -138,15 +139,15 @@ proptest! {
         }
         if let Ok(expr) = parse(&text, &options()) {
             let once = printer::print(&expr);
-            // The plan is the same wherever there is one.
+            // The plan is the same, if there is one.
             let plan = |text: &str| compile(text, &options()).ok().map(|plan| signless(&plan));
             prop_assert_eq!(plan(&text), plan(&once), "{} → {}", text, once);
         }
     }
 }
 
-/// A plan without the sign of infinity in front of `^`: printed it has one, as upstream prints it,
-/// which is an operator when it is read again.
+/// A plan without the sign of infinity before `^`: as in Prometheus it is printed, and then parsed
+/// as an operator.
 fn signless(plan: &Plan) -> Plan {
     let op = plan.op.map_inputs(&mut |input| signless(input));
     match op {

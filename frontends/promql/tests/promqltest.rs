@@ -1,5 +1,5 @@
-//! The test language itself: what passes, what fails, what is skipped. The files are in
-//! `tests/promql` of the root.
+//! Tests the test language itself: what passes, fails and is skipped. The test files are in
+//! `tests/promql` of the repository root.
 
 use promql::promqltest::{Mode, RunOptions, TestReport, run};
 
@@ -26,7 +26,7 @@ fn reports(evals: &str) -> Vec<(RunOptions, TestReport)> {
     ways().into_iter().map(|way| (way, run("file", &text, &way))).collect()
 }
 
-/// Every way must come to these numbers of passed and failed.
+/// Every way must have these numbers of passed and failed evaluations.
 fn outcome(evals: &str, passed: usize, failed: usize) {
     for (way, report) in reports(evals) {
         let skipped = if way.mode == Mode::History { 0 } else { report.skipped.len() };
@@ -79,7 +79,7 @@ fn wrong_expectations_fail() {
     ] {
         outcome(wrong, 0, 1);
     }
-    // These cannot stand.
+    // These cannot be installed as views.
     for wrong in [
         "eval instant at 0 \"x\"\n  expect string \"y\"\n",
         "eval instant at 2m sort_desc(up)\n  expect ordered\n  up{job=\"b\"} 1\n  up{job=\"a\"} 3\n",
@@ -129,7 +129,8 @@ fn a_failure_says_what_was_expected_and_what_came() {
 
 #[test]
 fn instant_queries_are_asked_at_other_times_too() {
-    // Looks right at 2m, but a selector that is not pinned would show it.
+    // The answer is right at 2m, but an evaluation at another time would show the selector without
+    // `@`.
     let text = format!("{LOADED}eval instant at 2m time() - 120 + up{{job=\"a\"}}\n  {{job=\"a\"}} 3\n");
     assert_eq!(run("file", &text, &RunOptions::default()).passed, 1);
 }

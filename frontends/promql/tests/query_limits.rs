@@ -1,6 +1,6 @@
-//! Queries that took the server down, or went on for minutes after their time and their client:
-//! each ends at its limits. Times are bounds of an order of magnitude; what is counted is in the
-//! engine's own tests.
+//! Queries that once crashed the server, or ran for minutes after their timeout or after their
+//! client had left: each must end at its limits. The times are bounds of an order of magnitude; the
+//! engine's own tests check the counts.
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewKind, ViewSpec};
 use engine::memory::{MemoryPool, ViewMemory};
@@ -15,7 +15,7 @@ use storage::model::{Labels, TimeMs};
 use storage::store::{FloatRow, Store};
 
 const NOW: TimeMs = 1_700_000_000_000;
-/// A query that looks at its limits ends within this time, however busy the machine is.
+/// A query that checks its limits ends within this time, however busy the machine is.
 const SOON: Duration = Duration::from_secs(20);
 
 struct Bench {
@@ -26,7 +26,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// `many` has so many series, `one` one with 20,000 labels.
+    /// The metric `many` has `series` series, `one` has one series with 20,000 labels.
     fn new(series: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let options = storage::store::StoreOptions {
@@ -68,7 +68,7 @@ fn label(n: usize) -> String {
     format!("label_{n:05}")
 }
 
-/// `times` calls of `name` inside each other, over `many`.
+/// `times` nested calls of `name`, over `many`.
 fn nested(name: &str, rest: &str, times: usize) -> String {
     format!("{}many{}", format!("{name}(").repeat(times), format!(", {rest})").repeat(times))
 }
@@ -88,7 +88,8 @@ fn labels_that_double_are_refused_at_the_length_of_stored_ones() {
     let constant = "x".repeat(250_000);
     let error = bench.refused(&format!(r#"count_values("{constant}", many)"#));
     assert!(error.contains("count_values() sets has 250000 bytes"), "{error}");
-    // Each of these labels is short enough, all of them are not: no record of the log would hold some more.
+    // Each of these labels is short enough, but all together are not: they would not fit into a
+    // record of the write-ahead log.
     let copied = |query: String, name: &str| format!(r#"label_join({query}, "{name}", "", "n")"#);
     let wide = ["a", "b", "c", "d"].into_iter().fold(of_one(tripled(11)), copied);
     let error = bench.refused(&wide);
@@ -123,7 +124,7 @@ fn long_queries_end_with_their_time() {
         let asked = bench.ask(&query, Duration::from_millis(200));
         let took = began.elapsed();
         let name = &query[..60];
-        // A quick machine may be done, or out of its bytes, before.
+        // A fast machine may finish, or reach the limit of bytes, earlier.
         match asked {
             Ok(_) | Err(QueryError::Timeout(_)) => {}
             Err(QueryError::Execution(error)) => assert!(error.contains("256 MiB"), "{name}: {error}"),
@@ -133,7 +134,7 @@ fn long_queries_end_with_their_time() {
     }
 }
 
-/// Remembers what it hears.
+/// Records the events that it receives.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<TapEvent>>>);
 

@@ -1,8 +1,9 @@
-//! Recorded views: one consistent cut over all rules, in dependency order, inside one tick.
+//! Recording rules as views: all rules see one consistent state, in dependency order, within one
+//! tick.
 //!
-//! In Prometheus the ratio of two rules recorded in different groups over one counter can differ
-//! from 1 (prometheus#12275), and a rule that reads another group's series lags an interval behind.
-//! Here neither can.
+//! In Prometheus, the ratio of two rules that record one counter in different groups can differ
+//! from 1 (prometheus#12275), and a rule that reads another group's series lags by an interval.
+//! Neither can happen here.
 
 use engine::live::{LiveOptions, LiveRuntime, Sink, TapEvent, ViewId, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions, QueryValue};
@@ -85,7 +86,7 @@ impl Bench {
         self.watch_before(expr, 0)
     }
 
-    /// Watches what `expr` was `query_offset` ms before.
+    /// Watches `expr` as it was `query_offset` ms earlier.
     fn watch_before(&self, expr: &str, query_offset: i64) -> Arc<Mutex<BTreeMap<Labels, f64>>> {
         let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let spec = ViewSpec { name: expr.to_owned(), plan, kind: ViewKind::Continuous { query_offset } };
@@ -116,8 +117,8 @@ fn only(rows: &BTreeMap<Labels, f64>) -> f64 {
     *rows.values().next().unwrap()
 }
 
-/// Two groups record the same counter, a third rule divides them: 1 at every tick, though samples
-/// come between.
+/// Two groups record the same counter and a third rule divides them: the ratio is 1 at every tick,
+/// although samples arrive in between.
 #[test]
 fn the_ratio_of_two_recordings_is_one() {
     for workers in [1, 2, 4] {
@@ -139,7 +140,8 @@ fn the_ratio_of_two_recordings_is_one() {
     }
 }
 
-/// A chain of rules, installed in the wrong order, is up to date in the tick in which its sample came.
+/// A chain of rules, installed in the wrong order, is current in the tick in which its sample
+/// arrived.
 #[test]
 fn a_chain_of_rules_has_no_lag() {
     for workers in [1, 2, 4] {
@@ -159,8 +161,8 @@ fn a_chain_of_rules_has_no_lag() {
     }
 }
 
-/// Rules that read each other: the first one sees the others as of the last tick, as in a group of
-/// Prometheus.
+/// Rules that read each other: the first one sees the others as of the previous tick, as in a group
+/// of Prometheus.
 #[test]
 fn a_cycle_is_cut_in_the_order_of_the_rules() {
     at_twenty_starts(|bench| {
@@ -180,11 +182,12 @@ fn a_cycle_is_cut_in_the_order_of_the_rules() {
     });
 }
 
-/// A rule that names another one sees it in its tick, though the other, which names none, may see it in turn.
+/// A rule that names another rule sees its value of the same tick, even if the other rule names no
+/// metric and might read the first.
 #[test]
 fn a_cycle_that_is_only_possible_makes_nobody_late() {
     at_twenty_starts(|bench| {
-        // The label is never set, but nobody can tell.
+        // The label is never set, but the planner cannot know that.
         let names_it = "label_replace(selects * 10, \"instance\", \"h\", \"job\", \"never\")";
         bench.record("names_it", names_it, 1_000, 0);
         bench.record("selects", "sum by (job) ({job=~\"j|k\", instance=\"h\"})", 1_000, 0);
@@ -199,7 +202,7 @@ fn a_cycle_that_is_only_possible_makes_nobody_late() {
     });
 }
 
-/// What is recorded is what the expression gives at the sample's own time, whatever its selectors say.
+/// A rule records the value of the expression at the sample's own time, whatever its selectors are.
 #[test]
 fn rules_are_recorded_as_they_are_at_their_time() {
     let rules = [
@@ -238,7 +241,7 @@ fn rules_are_recorded_as_they_are_at_their_time() {
 }
 
 /// Subqueries, fixed times, the future and parameters that are series are recorded in their tick,
-/// and what reads them is, too.
+/// and so are rules that read the result.
 #[test]
 fn what_asks_the_store_is_recorded_in_its_tick() {
     let fixed = format!("sum(rate(c_total[5s] @ {}))", START / 1_000);
@@ -275,7 +278,8 @@ fn what_asks_the_store_is_recorded_in_its_tick() {
     }
 }
 
-/// Runs `test` at twenty starts with each number of workers: levels once followed the seeds of hash maps.
+/// Runs `test` twenty times with each number of workers: the levels once depended on the seeds of
+/// hash maps.
 fn at_twenty_starts(test: impl Fn(&Bench)) {
     for workers in [1, 2, 4] {
         for _ in 0..20 {
@@ -286,7 +290,7 @@ fn at_twenty_starts(test: impl Fn(&Bench)) {
     }
 }
 
-/// Recorded samples stand at the slots and nowhere else; a row that is gone, and a rule that is
+/// Recorded samples exist at the evaluation times only. A row that disappears, and a rule that is
 /// removed, leave a stale marker.
 #[test]
 fn recorded_series_end_with_a_stale_marker() {
@@ -312,7 +316,7 @@ fn recorded_series_end_with_a_stale_marker() {
     bench.live.stop();
 }
 
-/// Two rules record the same series. The store keeps what came first, and so do views.
+/// Two rules record the same series. The store keeps the sample that came first, and so do views.
 #[test]
 fn what_the_store_refuses_no_view_sees() {
     for workers in [1, 2] {
@@ -328,7 +332,7 @@ fn what_the_store_refuses_no_view_sees() {
             assert_eq!(*now.lock(), bench.ask("twice", t), "at {tick} with {workers} workers");
             assert_eq!(only(&mean.lock()), only(&bench.ask("avg_over_time(twice[10s])", t)), "at {tick}");
         }
-        // The clock goes back: slots come again, with other values.
+        // The clock goes back: evaluation times repeat, with other values.
         for tick in 15..20 {
             let t = START + tick * 1_000;
             bench.sample("h", t - 400, (tick * 1_000) as f64);
@@ -340,7 +344,8 @@ fn what_the_store_refuses_no_view_sees() {
     }
 }
 
-/// Who selects by a pattern sees what is recorded in the same tick, also if it came after the rules.
+/// A selector with a pattern sees what is recorded in the same tick, also if its rule was installed
+/// later.
 #[test]
 fn patterns_see_what_is_recorded_in_the_same_tick() {
     let bench = Bench::new(2);
@@ -357,7 +362,7 @@ fn patterns_see_what_is_recorded_in_the_same_tick() {
     bench.live.stop();
 }
 
-/// A histogram that is corrected, or taken away, is gone from windows, too.
+/// A histogram that is corrected or removed leaves windows too.
 #[test]
 fn corrected_histograms_leave_windows() {
     let bench = Bench::new(1);
@@ -395,7 +400,8 @@ fn corrected_histograms_leave_windows() {
     bench.live.stop();
 }
 
-/// As alerts of a group with a `query_offset` are: at every tick what the query was at that time before.
+/// Like the alerts of a group with a `query_offset`: at every tick the value of the query at that
+/// earlier time.
 #[test]
 fn a_view_of_some_time_ago_is_what_it_was() {
     let bench = Bench::new(2);
@@ -415,7 +421,7 @@ fn a_view_of_some_time_ago_is_what_it_was() {
     bench.live.stop();
 }
 
-/// How the evaluations of a view went: each error, and each time that all was well again.
+/// The results of a view's evaluations: each error, and each recovery.
 #[derive(Clone, Default)]
 struct Outcomes(Arc<Mutex<Vec<Result<(), String>>>>);
 
@@ -430,7 +436,7 @@ impl Sink for Outcomes {
     }
 }
 
-/// As in Prometheus: the rule that comes first has the series, whichever worker evaluates it.
+/// As in Prometheus: the rule that comes first owns the series, whichever worker evaluates it.
 #[test]
 fn of_two_rules_that_record_one_series_the_first_stays() {
     at_twenty_starts(|bench| {
@@ -469,7 +475,7 @@ fn of_two_rules_that_record_one_series_the_first_stays() {
     });
 }
 
-/// A rule whose row is gone does not end the series of another one.
+/// A rule whose row disappears does not end the series of another rule.
 #[test]
 fn a_duplicate_that_is_gone_ends_nothing() {
     let bench = Bench::new(2);
@@ -483,7 +489,8 @@ fn a_duplicate_that_is_gone_ends_nothing() {
     }
 }
 
-/// A difference of histograms is no histogram that may be stored: the other rows of its rule are.
+/// A difference of histograms may not be stored as a histogram; the other rows of its rule are
+/// stored.
 #[test]
 fn histograms_with_negative_counts_are_not_recorded() {
     let bench = Bench::new(2);

@@ -1,8 +1,8 @@
-//! What is kept of subqueries: an expression that is asked again and again, with what stayed of it,
-//! answers as from scratch, bit by bit, whatever came, went or was written into the past in
-//! between; and asks for no more than changed.
+//! The subquery cache: an expression that is evaluated again and again with the cache has the same
+//! answer as from scratch, bit by bit, whatever series start, end or are written into the past in
+//! between. And the cache evaluates no more than what changed.
 //!
-//! A case hangs on its seed and number alone:
+//! A case depends only on its seed and number:
 //! `KEPT_SEED=1 KEPT_CASE=17 cargo test --workspace --test subquery_cache_equals_fresh`;
 //! `KEPT_CASES=10000` for a long run.
 
@@ -33,7 +33,7 @@ const TARGETS: usize = 2;
 const SERIES: usize = 4;
 const BLOCK: i64 = 600_000;
 
-/// What is asked, and whether something of it is kept.
+/// The expressions, and whether the cache can hold a part of each.
 const ASKED: &[(&str, bool)] = &[
     ("max_over_time(sum by (series) (rate(m_total[1m]))[5m:15s])", true),
     ("sum(avg_over_time(m_gauge[3m:10s]))", true),
@@ -129,18 +129,18 @@ impl World {
         self.store.get_or_create_series(&labels(metric, target, series))
     }
 
-    /// A number of tenths, so that sums round.
+    /// A number of tenths, so that sums are rounded.
     fn value(&mut self) -> f64 {
         if self.random.chance(6) { STALE } else { self.random.below(200) as f64 / 10.0 }
     }
 
-    /// Mostly now, at times long ago.
+    /// Mostly now, sometimes long ago.
     fn when(&mut self) -> i64 {
         let late = [0, 0, 20_000, 100_000][self.random.below(4) as usize];
         self.now - if late > 0 { self.random.below(late) as i64 } else { 0 }
     }
 
-    /// Something happens.
+    /// One random event.
     fn step(&mut self) {
         match self.random.weighted([30, 10, 10, 4, 3, 2, 2, 2, 40, 1]) {
             0 => self.scrape(),
@@ -243,7 +243,7 @@ impl World {
         self.store.write_backfill((from, to), &[one], i64::MAX).expect("written");
     }
 
-    /// The difference between what is answered with what is kept, and from scratch.
+    /// The difference between the answer with the cache and the one from scratch.
     fn differs(&self, plan: &Plan, t: i64, kept: &mut SubqueryCache) -> Option<String> {
         let with = self.querier.instant_cached(plan, t, &self.options, kept);
         let scratch = self.querier.instant(plan, t, &self.options);
@@ -261,7 +261,7 @@ impl World {
     }
 }
 
-/// Rows in their order, to be compared bit by bit.
+/// The rows in their order, for a comparison bit by bit.
 fn bits(value: &QueryValue) -> Vec<String> {
     match value {
         QueryValue::Vector(rows) => {
@@ -276,7 +276,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs a case; by expression, how many steps were asked for and how many not.
+/// Runs a case; returns by expression how many steps were evaluated and how many were reused.
 fn run(case: u64) -> Vec<(u64, u64)> {
     let mut random = Random::new(&[variable("KEPT_SEED").unwrap_or(1), case]);
     let dialect = PromqlOptions {
@@ -314,13 +314,14 @@ fn answers_are_those_from_scratch() {
         all.iter_mut().zip(run(case)).for_each(|(sum, one)| *sum = (sum.0 + one.0, sum.1 + one.1));
     }
     for ((text, keeps), (asked, reused)) in ASKED.iter().zip(all) {
-        // What differs from question to question is the same if it is asked twice.
+        // A subquery whose grid differs at each evaluation is reused only if it is evaluated twice
+        // at one time.
         let right = if *keeps { reused > 0 } else { reused * 10 <= asked };
         assert!(right, "{text}: asked {asked}, reused {reused}");
     }
 }
 
-/// A store with `series` gauges at each of `times`, and what asks it.
+/// A store with `series` gauges at each of `times`, and its querier.
 fn gauges(series: usize, times: impl Iterator<Item = i64>) -> World {
     let world = World::new(Random::new(&[1]), &PromqlOptions::default());
     let refs: Vec<SeriesRef> =
@@ -382,7 +383,7 @@ fn rows_go_when_no_window_sees_them() {
     let mut kept = SubqueryCache::default();
     let last = base + 20 * 15_000;
     let mut now = last;
-    // As long as an instant selector looks back, and the window.
+    // As long as an instant selector looks back, plus the window.
     while now < last + 585_000 {
         assert_eq!(world.differs(&plan, now, &mut kept), None);
         let report = kept.report();
@@ -411,7 +412,7 @@ fn an_offset_moves_what_is_asked_for() {
         let (plan, mut kept) =
             (compile(text, &PromqlOptions::all()).expect("a plan"), SubqueryCache::default());
         assert_eq!(asked_for(&world, &plan, now, &mut kept), 40, "{text}");
-        // It is there already as another series' time: only what is new counts.
+        // The store has this time already, from another series: only what is new counts.
         world
             .store
             .correct(&[Correction { series, t: now, value: CorrectedValue::Float(3.0) }])
@@ -437,7 +438,7 @@ fn what_fails_keeps_nothing_wrong() {
     assert_eq!(world.differs(&plan, now + 15_000, &mut kept), None);
 }
 
-/// What a query holds of its subqueries is bounded, whatever there is to see.
+/// The memory of a query's subqueries is limited, whatever there is to read.
 #[test]
 fn subqueries_hold_no_more_than_a_query_may() {
     let base = START / 60_000 * 60_000;
@@ -450,7 +451,7 @@ fn subqueries_hold_no_more_than_a_query_may() {
             &options,
         )
     };
-    // Steps that are only counted, 25 TB of them.
+    // Steps that are only counted: 25 TB of them.
     let grid = "max_over_time(max_over_time(vector(1)[1m:1y])[100y:1ms])";
     let term = "sum(max_over_time(m_gauge[9m:15s]))";
     let one = |i: i32| format!("sum(max_over_time(m_gauge[9m:15s] offset {i}s))");

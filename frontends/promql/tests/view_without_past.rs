@@ -1,4 +1,5 @@
-//! A store that cannot be read costs a new view its past; that is counted, and the view goes on from now.
+//! If the store cannot be read, a new view has no history; that is counted, and the view continues
+//! from now.
 
 use engine::live::{LiveOptions, LiveRuntime, ViewKind, ViewSpec};
 use engine::query::{Querier, QueryOptions, QueryValue};
@@ -13,7 +14,7 @@ use storage::store::{BlockBackend, FloatRow, LabelledSource, SeriesSamples, Stor
 /// A multiple of 15 s.
 const START: TimeMs = 1_700_000_010_000;
 
-/// Blocks that cannot be read since that was set. They are empty.
+/// Empty blocks that fail to read once the flag is set.
 #[derive(Default)]
 struct Unreadable(AtomicBool);
 
@@ -91,7 +92,7 @@ fn a_view_without_its_past_is_counted() {
     bench.live.stop();
 }
 
-/// What stands keeps the window that it has when another wants a longer one that cannot be read.
+/// A view keeps its window if another view wants a longer one that cannot be read.
 #[test]
 fn who_stands_keeps_what_it_has() {
     let bench = Bench::new();

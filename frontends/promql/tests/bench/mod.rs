@@ -1,5 +1,5 @@
-//! A store and a live runtime for tests of views: samples in, rules and watched expressions,
-//! questions from scratch.
+//! A store and a live runtime for tests of views: appends samples, installs rules and watched
+//! expressions, and runs queries from scratch.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
@@ -19,7 +19,7 @@ use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Store};
 
 pub const START: i64 = 1_700_000_000_000;
 
-/// What a watched expression answers now.
+/// The current answer of a watched expression.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<(BTreeMap<Labels, f64>, i64)>>);
 
@@ -28,7 +28,7 @@ impl Seen {
         self.0.lock().0.clone()
     }
 
-    /// The tick of the latest event; 0: there was none.
+    /// The tick of the latest event; 0: no event yet.
     pub fn time(&self) -> i64 {
         self.0.lock().1
     }
@@ -62,7 +62,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Whose ticks the test makes.
+    /// A bench whose ticks the test runs.
     pub fn new(workers: usize) -> Bench {
         let options = LiveOptions { workers, ..LiveOptions::default() };
         Bench::start(Arc::new(ManualClock::at(START)), |store, metrics, _| {
@@ -70,7 +70,7 @@ impl Bench {
         })
     }
 
-    /// That ticks by itself.
+    /// A bench whose driver runs the ticks.
     pub fn driven(clock: Arc<ManualClock>, options: LiveOptions) -> Bench {
         Bench::start(clock, |store, metrics, clock| {
             LiveRuntime::start(store, clock, options, metrics).unwrap()
@@ -144,18 +144,18 @@ impl Bench {
         ColumnBatch { group, layout: Arc::new(ColumnLayout { slots }), t: 0, values: Arc::new([]) }
     }
 
-    /// A scrape of such a target at `t`.
+    /// Appends a scrape of such a target at `t`.
     pub fn scrape(&self, target: &ColumnBatch, t: i64, v: f64) {
         self.scrape_each(target, t, |i| v * (i % 10) as f64);
     }
 
-    /// A scrape of such a target at `t`, each series with a value of its own.
+    /// Appends a scrape of such a target at `t`, with a value for each series.
     pub fn scrape_each(&self, target: &ColumnBatch, t: i64, v: impl Fn(usize) -> f64) {
         let values = (0..target.layout.slots.len()).map(v).collect();
         self.store.append_columns(&ColumnBatch { t, values, ..target.clone() }, FeedDelivery::Feed).unwrap();
     }
 
-    /// What the query runtime answers.
+    /// The answer of the query runtime.
     pub fn ask(&self, expr: &str, t: i64) -> BTreeMap<Labels, f64> {
         let plan = compile(expr, &PromqlOptions::default()).unwrap();
         let answer = self.querier.instant(&plan, t, &QueryOptions::default()).unwrap();
@@ -163,19 +163,19 @@ impl Bench {
         rows.into_iter().map(|row| (row.labels, row.v)).collect()
     }
 
-    /// What was recorded as `name` at `t` itself, under the labels of the answer.
+    /// The samples that `name` recorded exactly at `t`, with the labels of the answer.
     pub fn recorded(&self, name: &str, t: i64) -> BTreeMap<Labels, f64> {
         let rows = self.ask(&format!("last_over_time({name}[1ms])"), t);
         rows.into_iter().map(|(labels, v)| (labels.without_name(), v)).collect()
     }
 
-    /// The most series that a ring of a view keeps, at a tick at `t`.
+    /// The most series in a ring of a view, at a tick at `t`.
     pub fn rows(&self, t: i64) -> usize {
         let work = self.work(t);
         work.iter().flat_map(|work| &work.rings).map(|ring| ring.series).max().unwrap_or(0)
     }
 
-    /// What keeps the views standing, at a tick at `t`.
+    /// The footprint of all views, at a tick at `t`.
     pub fn work(&self, t: i64) -> Vec<ViewFootprint> {
         let live = self.live.clone();
         let asked = std::thread::spawn(move || live.describe(ViewId(0), 100, Duration::from_secs(60)));
@@ -187,7 +187,7 @@ impl Bench {
         views.into_iter().filter_map(|view| view.work).collect()
     }
 
-    /// A tick at `t` that waits for nothing, and before it a share of what is to be prepared.
+    /// Runs a tick at `t` that waits for nothing, after one share of the preparation.
     pub fn tick_as_is(&self, t: i64) {
         self.live.prepare(t);
         self.live.tick_as_is(t);
@@ -209,13 +209,13 @@ pub fn only(rows: &BTreeMap<Labels, f64>) -> f64 {
     *rows.values().next().unwrap()
 }
 
-/// Whether two answers are one, but for the last digits of what is extrapolated.
+/// Whether two answers are equal, except for the last digits of extrapolated values.
 pub fn same(a: &BTreeMap<Labels, f64>, b: &BTreeMap<Labels, f64>) -> bool {
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * a.abs().max(b.abs());
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && close(*a.1, *b.1))
 }
 
-/// Fails if two answers are not one.
+/// Panics if two answers are not equal.
 pub fn assert_same(a: &BTreeMap<Labels, f64>, b: &BTreeMap<Labels, f64>, what: &str) {
     assert!(same(a, b), "{what}:\n live    {a:?}\n scratch {b:?}");
 }

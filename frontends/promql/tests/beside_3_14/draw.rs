@@ -1,8 +1,8 @@
-//! Samples and queries in Prometheus' test language.
+//! Generates random samples and queries in Prometheus' test language.
 //!
-//! Functions, aggregations and operators come from the tables, arguments are drawn by type, and
-//! what the parser or the type checker refuses is drawn again. Left out is what 3.14 answers by
-//! chance or by mistake; [`super::listed`] says why.
+//! Functions, aggregations and operators come from the tables. Arguments are drawn by type; what
+//! the parser or the type checker rejects is drawn again. Queries whose answer in 3.14 is random or
+//! wrong are left out; [`super::listed`] explains them.
 
 use crate::arguments;
 use crate::random::Random;
@@ -12,13 +12,13 @@ use language::QueryRange;
 use promql::{PromqlOptions, compile};
 use std::fmt::Write;
 
-/// Attempts before it is the generator's mistake that nothing fits.
+/// Attempts before the generator is considered wrong.
 const ATTEMPTS: u32 = 2_000;
-/// Operators of a query at most.
+/// The most operators of a query.
 const OPERATORS: u64 = 5;
-/// Samples of a series, one a minute.
+/// The samples of a series, one per minute.
 const SAMPLES: u64 = 12;
-/// How many of all queries have syntax that needs no samples to be wrong.
+/// Percentage of queries that may be invalid whatever the samples are.
 const REFUSED: u64 = 2;
 
 const RANGES: &[&str] = &["30s", "1m", "2m", "150s", "5m", "10m", "(1m + 90s)"];
@@ -47,7 +47,8 @@ pub fn scene(random: &mut Random, queries: u64, default_dialect: bool) -> String
     text + "clear\n"
 }
 
-/// One `load` a series, in the order of labels: 3.14 hands series out in the order in which they came.
+/// One `load` per series, in label order: 3.14 returns series in the order in which they were
+/// appended.
 fn samples(random: &mut Random) -> String {
     let mut series = Vec::new();
     let mut add =
@@ -103,7 +104,7 @@ fn samples(random: &mut Random) -> String {
     text
 }
 
-/// A value of a series; `total`: of its counter.
+/// A value of a series; `total` is the state of its counter.
 fn float(random: &mut Random, name: &str, total: &mut u64) -> String {
     match name {
         _ if random.chance(8) => random.pick(&["_", "_", "stale"]).to_owned(),
@@ -136,7 +137,8 @@ fn histogram(random: &mut Random, custom: bool, grown: &mut u64) -> String {
     }
     let schema = random.pick(&[0, 0, 0, 1, -1]);
     let threshold = random.pick(&["0.001", "0.001", "0.001", "0.25"]);
-    // No bucket lies in the zero bucket: what adding such histograms gives depends on their order.
+    // No bucket is inside the zero bucket: otherwise the sum of such histograms would depend on
+    // their order.
     let offset = random.between(-1, 1).max(if schema < 0 && threshold == "0.25" { 0 } else { -1 });
     format!(
         "{{{{schema:{schema} count:{count} sum:{sum} z_bucket:{zero} z_bucket_w:{threshold} buckets:[{buckets}] offset:{offset}{hint}}}}}"
@@ -149,7 +151,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    /// A command that asks a query which the language allows, or in some cases does not.
+    /// A command with a query that the language allows, or in some cases does not.
     fn query(&mut self) -> String {
         let may_be_refused = self.random.chance(REFUSED);
         for attempt in 0..ATTEMPTS {
@@ -182,7 +184,7 @@ impl Draw<'_> {
         panic!("no query can be asked")
     }
 
-    /// A vector of at most so many operators.
+    /// A vector with at most this many operators.
     fn vector(&mut self, operators: u32) -> String {
         if operators == 0 {
             return self.selector();

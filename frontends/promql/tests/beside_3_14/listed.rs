@@ -1,19 +1,19 @@
-//! Where we answer otherwise than Prometheus 3.14 and are right to, and where it answers by chance. Each
-//! rule is a line of `docs/queries.md`.
+//! The known differences from Prometheus 3.14: where this server answers differently on purpose,
+//! and where the answer of 3.14 is random. Each rule is a line of `docs/queries.md`.
 
 use promql::promqltest::TestFailure;
 use std::collections::BTreeSet;
 
-/// Functions whose last digit depends on the library.
+/// Functions whose last digit depends on the math library.
 const ROUNDED: [&str; 16] = [
     "tan", "sin", "cos", "sinh", "cosh", "tanh", "atan", "asin", "acos", "asinh", "acosh", "atanh", "exp",
     "ln", "log2", "log10",
 ];
-/// What makes more of a last digit, or a label.
+/// Operators that amplify a difference in the last digit, or turn it into a label.
 const AMPLIFIES: [&str; 3] = ["count_values", "stdvar", "stddev"];
 
-/// Whether an expression makes something of a last digit: a label, a difference, or one rounded
-/// value of another.
+/// Whether an expression makes a last digit visible: as a label, in a difference, or by rounding to
+/// another value.
 fn shows_last_digit(expr: &str) -> bool {
     let words = || expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let rounded = words().filter(|word| ROUNDED.contains(word)).count() + expr.matches('^').count();
@@ -21,7 +21,7 @@ fn shows_last_digit(expr: &str) -> bool {
     rounded > 1 || (rounded == 1 && amplified)
 }
 
-/// The rule that a difference falls under.
+/// The rule that explains a difference.
 pub fn rule(failure: &TestFailure) -> Option<&'static str> {
     let TestFailure { expr, expected, got, .. } = failure;
     let has = |words: &[&str]| words.iter().any(|word| expr.contains(word));
@@ -72,7 +72,7 @@ pub fn rule(failure: &TestFailure) -> Option<&'static str> {
     remarks(expected, got)
 }
 
-/// Rows that are alike in the middle of a query, which 3.14 lets pass in some places.
+/// Rows with equal labels inside a query, which 3.14 accepts in some places.
 fn alike(expr: &str) -> Option<&'static str> {
     let has = |word: &str| expr.contains(word);
     if has("info(") {
@@ -85,7 +85,7 @@ fn alike(expr: &str) -> Option<&'static str> {
     joins.then_some("a float and a histogram that become alike in the middle")
 }
 
-/// The label sets of an answer without names of metrics.
+/// The label sets of an answer without metric names.
 fn nameless(answer: &str) -> BTreeSet<String> {
     let labels = answer.lines().filter_map(|line| line.split_once("} ").map(|(labels, _)| labels));
     let without_name = |labels: &str| {
@@ -96,7 +96,7 @@ fn nameless(answer: &str) -> BTreeSet<String> {
     labels.map(|labels| without_name(labels).unwrap_or_else(|| labels.to_owned())).collect()
 }
 
-/// Two errors to one query.
+/// Different errors for one query.
 fn errors(theirs: &str, ours: &str) -> &'static str {
     if theirs.trim_end() == ours.trim_end() {
         "white space at the end of an error"
@@ -107,22 +107,23 @@ fn errors(theirs: &str, ours: &str) -> &'static str {
     }
 }
 
-/// Whether `ours` is the text with the two label sets of `[{…}, {…}]` changed about: `first` ends
-/// and `second` begins where they meet.
+/// Whether `ours` is the text with the two label sets of `[{…}, {…}]` swapped: `first` ends and
+/// `second` begins where they meet.
 fn swapped(first: &str, second: &str, ours: &str) -> bool {
     let Some((before, one)) = first.rsplit_once("[{") else { return false };
     let Some((other, behind)) = second.split_once("}]") else { return false };
     ours == format!("{before}[{{{other}}}, {{{one}}}]{behind}")
 }
 
-/// Of a view over a subquery: the same lines, and more remarks of steps that have left the window.
+/// For a view over a subquery: the same lines, and more annotations, of steps that have left the
+/// window.
 fn keeps_remarks(expected: &str, got: &str) -> bool {
     let begins = ["no other warning such as: ", "no other info such as: "];
     let extra = expected.lines().all(|line| begins.iter().any(|begin| line.starts_with(begin)));
     extra && got.lines().all(|line| line.starts_with("warning: ") || line.starts_with("info: "))
 }
 
-/// Remarks that depend on the order of rows.
+/// Annotations that depend on the order of rows.
 fn remarks(expected: &str, got: &str) -> Option<&'static str> {
     let begins = ["warning: ", "info: ", "no warning"];
     if !begins.iter().any(|begin| got.starts_with(begin)) {

@@ -1,20 +1,19 @@
-//! Random queries, answered by us and by Prometheus 3.14, of which `go/main.go` makes a program:
-//! its evaluator as a library. We answer twice: the query runtime, and views that stand while the
-//! samples arrive.
+//! Compares random queries with Prometheus 3.14, whose evaluator `go/main.go` builds into a
+//! program. This server answers twice: by the query runtime, and by views that are installed while
+//! the samples arrive.
 //!
 //! ```text
 //! cargo test --workspace --test beside_3_14                                        # 2,000 queries, seed 1
 //! ANSWERS=100000 ANSWERS_SEED=7 cargo test --release --workspace --test beside_3_14 -- --nocapture
 //! ```
 //!
-//! The program gets samples and queries in Prometheus' test language ([`draw`]) and writes what it
-//! answers behind each query; the file that this makes must be fulfilled
-//! ([`promql::promqltest`]). A difference must be one of [`listed`]. Anything else fails the
-//! test with the samples, the query and both answers: a file to be run again with
-//! `perennial test promql`.
+//! The program reads samples and queries in Prometheus' test language ([`draw`]) and appends its
+//! answer to each query. The resulting test file must pass ([`promql::promqltest`]). A difference
+//! must be one of [`listed`]; any other fails the test, with the samples, the query and both
+//! answers as a file for `perennial test promql`.
 //!
-//! The program is built where Go 1.25 or newer is, and its modules can be had. Elsewhere that is
-//! said ([`testing::skipped`]).
+//! The program is built if Go 1.25 or newer is installed and its modules can be downloaded.
+//! Otherwise the test reports that it was skipped ([`testing::skipped`]).
 
 #[path = "../support/arguments.rs"]
 mod arguments;
@@ -35,22 +34,22 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use testing::skipped;
 
-/// Queries without `ANSWERS`.
+/// Number of queries without `ANSWERS`.
 const QUERIES: u64 = 2_000;
 /// Queries over the same samples.
 const PER_SCENE: u64 = 50;
-/// Scenes that the program is given at once.
+/// Scenes per run of the program.
 const PER_RUN: u64 = 40;
 /// Differences that are printed.
 const PRINTED: usize = 20;
-/// How long the modules may take to come.
+/// How long the download of the modules may take.
 const MODULES: Duration = Duration::from_secs(240);
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Go's command, where it is new enough.
+/// The Go command, if it is new enough.
 fn go() -> Option<PathBuf> {
     let new_enough = |path: &Path| {
         let out = Command::new(path).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output().ok()?;
@@ -61,7 +60,7 @@ fn go() -> Option<PathBuf> {
     ["go", "/usr/local/go/bin/go"].iter().find_map(|path| new_enough(Path::new(path)))
 }
 
-/// Whether the program's modules are here, or come within some minutes.
+/// Whether the program's modules are present, or can be downloaded within [`MODULES`].
 fn modules_come(go: &Path, dir: &Path) -> bool {
     let list = Command::new(go)
         .args(["list", "-deps", "."])
@@ -79,7 +78,7 @@ fn modules_come(go: &Path, dir: &Path) -> bool {
             Err(_) => break,
         }
     }
-    // It may have ended by now.
+    // The process may have ended already.
     let _ = list.kill();
     let _ = list.wait();
     false
@@ -110,7 +109,7 @@ fn program() -> Option<PathBuf> {
     Some(path)
 }
 
-/// The questions with what 3.14 answers.
+/// The questions with the answers of 3.14.
 fn answered(program: &Path, questions: String, default_dialect: bool) -> String {
     let mut command = Command::new(program);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -141,15 +140,15 @@ fn told(failed: &[(String, TestFailure)], mode: Mode) -> String {
     text
 }
 
-/// Who answers here, and which questions.
+/// The runtime that answers, and which questions.
 #[derive(Copy, Clone)]
 struct Questions {
     mode: Mode,
-    /// What is asked over a range is asked at its end.
+    /// Whether a range query is evaluated only at its end.
     at_one_time: bool,
 }
 
-/// How one set of questions was answered.
+/// The results for one set of questions.
 #[derive(Default)]
 struct Compared {
     passed: u64,
@@ -214,7 +213,7 @@ fn answers_are_those_of_3_14() {
     compare(program, Questions { mode: Mode::Plain, at_one_time: false });
 }
 
-/// A view is asked for one time, as a rule is: over a range some questions have other answers.
+/// A view is evaluated at one time, like a rule; a range query has other answers to some questions.
 #[test]
 fn answers_of_views_are_those_of_3_14() {
     let Some(program) = PROGRAM.as_deref() else { return };

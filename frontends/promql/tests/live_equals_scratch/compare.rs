@@ -1,4 +1,4 @@
-//! Whether the answers that stand are those that the query runtime works out from scratch.
+//! Compares the answers of views with those that the query runtime computes from scratch.
 
 use crate::entries::Inexact;
 use crate::world::{START, View, World};
@@ -11,9 +11,9 @@ use promql::PromqlOptions;
 use std::collections::BTreeMap;
 use storage::model::Labels;
 
-/// Why a view is wrong; `None`: it is right.
+/// Why the answer of a view is wrong; `None`: it is correct.
 pub fn difference(world: &World, view: &View, options: &PromqlOptions) -> Option<String> {
-    // A long run may be stopped for a while; no answer hangs on the patience.
+    // A long run may be suspended for a while; the answer must not depend on the timeout.
     let timeout = std::time::Duration::from_secs(86_400);
     let asked = QueryOptions { dialect: options.dialect(), timeout, ..QueryOptions::default() };
     let shown = view.shown.lock();
@@ -62,7 +62,7 @@ fn row(row: VectorSample) -> LabelledSample {
     (row.labels, row.h.map_or(Sample::Float(row.v), Sample::Histogram))
 }
 
-/// What is remarked, but for the time of it: a note stands as long as what it is about.
+/// The annotations without their times: an annotation of a view stays as long as its cause.
 fn said(notes: &[Annotation]) -> Vec<(Severity, &str, Span)> {
     notes.iter().map(|note| (note.level, &*note.text, note.span)).collect()
 }
@@ -78,8 +78,8 @@ fn same(a: &Sample, b: &Sample, allowed: impl Fn(f64, f64) -> f64) -> bool {
     }
 }
 
-/// By how much two answers may differ: what the entry declares, of the value. What stands round it
-/// adds up, at most, what all values of the entry may differ by, and rounds itself.
+/// How much two answers may differ: the entry's declared tolerance of the value. Operators around
+/// the entry add up, at most, the differences of all its values, and round their own result.
 fn allowance(world: &World, inexact: &Inexact, asked: &QueryOptions, (a, b): (f64, f64)) -> f64 {
     let value = a.abs().max(b.abs()).max(inexact.tolerance.least);
     if !inexact.composed {

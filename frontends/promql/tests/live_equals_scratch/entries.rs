@@ -1,9 +1,9 @@
-//! Expressions for every entry of the tables: each function, aggregation and operator round random operands.
+//! Generates expressions for every entry of the tables: each function, aggregation and operator
+//! with random operands.
 //!
-//! Nothing is named here that stands in a table: arguments are drawn by type, and what the parser,
-//! the type checker or the live runtime refuses is drawn again. Entries that declare a tolerance
-//! are treated apart ([`Drawn::inexact`]): round them stand only operators that make no difference
-//! larger; in all other compositions they do not occur.
+//! No table entry is named here: arguments are drawn by type, and what the parser, the type checker
+//! or the live runtime rejects is drawn again. Entries with a tolerance are treated separately
+//! ([`Drawn::inexact`]): they occur only inside operators that do not increase a difference.
 
 use crate::arguments;
 use crate::random::Random;
@@ -19,11 +19,11 @@ pub enum Entry {
     Function(&'static Function),
     Aggregate(AggregateOp),
     Binary(BinaryOp),
-    /// Something that is in no table: kinds of selectors, signs, modifiers.
+    /// A form that is in no table: kinds of selectors, signs, modifiers.
     Form(&'static str),
 }
 
-/// Selectors and signs, and compositions that chance would seldom draw.
+/// Selectors and signs, and compositions that random draws would rarely produce.
 const FORMS: &[&str] = &[
     "m_total",
     "m_hist offset 20s",
@@ -64,7 +64,7 @@ impl Entry {
     }
 }
 
-/// An expression that can stand.
+/// An expression that can be installed as a view.
 #[derive(Clone)]
 pub struct Drawn {
     pub text: String,
@@ -77,7 +77,7 @@ pub struct Drawn {
 pub struct Inexact {
     pub plan: Plan,
     pub tolerance: &'static Tolerance,
-    /// Something stands round it.
+    /// Whether it is inside another operator.
     pub composed: bool,
 }
 
@@ -101,15 +101,15 @@ const GROUPINGS: &[&str] =
 const MATCHINGS: &[&str] =
     &["", "on (instance, series) ", "on (instance) ", "ignoring (series) ", "ignoring (__name__) "];
 
-/// Attempts before it is the generator's mistake that nothing fits.
+/// Attempts before the generator is considered wrong.
 const ATTEMPTS: u32 = 2_000;
-/// Operators of a composition, the entry included.
+/// The operators of a composition, including the entry.
 const OPERATORS: u64 = 5;
 
 /// An expression for `entry`.
 pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Drawn {
     for attempt in 0..ATTEMPTS {
-        // What is refused again and again is tried with fewer things that can be wrong.
+        // After many rejected attempts, draw fewer operators, so that less can be wrong.
         let operators = if attempt > ATTEMPTS / 2 { 0 } else { random.below(OPERATORS) as u32 };
         if let Some(drawn) = (Draw { random: &mut *random, options }).entry(entry, operators) {
             return drawn;
@@ -118,7 +118,7 @@ pub fn draw(random: &mut Random, entry: Entry, options: &PromqlOptions) -> Drawn
     panic!("no expression for {} can stand", entry.name());
 }
 
-/// An expression, if it can stand.
+/// The expression, if it can be installed as a view.
 fn standing(text: String, options: &PromqlOptions) -> Option<Drawn> {
     let plan = compile(&text, options).ok()?;
     let spec = ViewSpec { name: text.clone(), plan: plan.clone(), kind: ViewKind::NOW };
@@ -152,7 +152,8 @@ impl Draw<'_> {
         standing(text, self.options)
     }
 
-    /// A call whose answer may differ, in operators that hand a difference on but do not enlarge it.
+    /// A call whose answer may differ, inside operators that pass a difference on but do not
+    /// increase it.
     fn inexact(
         &mut self,
         function: &'static Function,
@@ -160,7 +161,8 @@ impl Draw<'_> {
         operators: u32,
     ) -> Option<Drawn> {
         let inner = self.call(function, 0);
-        // The sum of their magnitudes: where names go at the end, the values alone may be no vector.
+        // The sum of their magnitudes. With delayed name removal the values alone may not form a
+        // valid vector.
         let plan = standing(format!("sum(abs({inner}) < Inf)"), self.options)?.plan;
         let mut text = inner;
         for _ in 0..operators {
@@ -192,7 +194,7 @@ impl Draw<'_> {
         }
     }
 
-    /// A vector of at most so many operators.
+    /// A vector with at most this many operators.
     fn vector(&mut self, operators: u32) -> String {
         if operators == 0 {
             return self.random.pick(SELECTORS).to_owned();
@@ -215,7 +217,7 @@ impl Draw<'_> {
         }
     }
 
-    /// A function of this type whose answers are exact.
+    /// A function of this result type whose answers are exact.
     fn function(&mut self, returns: ValueType) -> &'static Function {
         let fits = |function: &&'static Function| function.returns == returns && function.tolerance.is_none();
         let all: Vec<&'static Function> = table().iter().copied().filter(fits).collect();
@@ -224,7 +226,7 @@ impl Draw<'_> {
 
     fn call(&mut self, function: &'static Function, operators: u32) -> String {
         let count = arguments::count(self.random, function);
-        // The first vector takes the operators; the others are plain.
+        // The first vector gets the operators; the others are plain.
         let mut left = operators;
         let args: Vec<String> = (0..count as usize)
             .filter_map(|i| function.arg(i))

@@ -1,38 +1,43 @@
-//! What happens to a server: scrapes, late and lonely samples, ticks, restarts, rules that come and go.
+//! Generates the events of a server: scrapes, late and single samples, ticks, restarts, rules that
+//! are installed and removed.
 
 use crate::random::Random;
 
-/// Series of each metric of a target.
+/// The series of each metric of a target.
 pub const SERIES: usize = 4;
-/// Targets, at most.
+/// The most targets.
 pub const TARGETS: usize = 3;
-/// Columns of a scrape: a counter, a gauge, the buckets of a histogram, and an info metric in two versions.
+/// The columns of a scrape: a counter, a gauge, the buckets of a histogram, and an info metric in
+/// two versions.
 pub const COLUMNS: usize = SERIES * 3 + 2;
 
-/// One thing that happens.
+/// One event.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A scrape of a target: value choices per column.
     Scrape { target: usize, values: Vec<u8> },
-    /// A sample that comes alone, this many ms late.
+    /// A single sample that arrives this many ms late.
     Alone { target: usize, series: usize, late: i64, value: u8 },
-    /// A histogram (series below 3) or either kind of sample (series 3) that comes alone, this many ms late.
+    /// A single histogram (series below 3), or a sample of either kind (series 3), that arrives
+    /// this many ms late.
     Histogram { target: usize, series: usize, late: i64, recipe: (u8, u8, u8) },
-    /// The last sample that came alone comes once more.
+    /// The last single sample arrives again.
     Again,
     /// The start timestamp of a target's latest scrape, this many ms before it.
     Start { target: usize, series: usize, before: i64 },
-    /// Time passes, and a tick happens. It waits for views that are coming, or leaves them to a later one.
+    /// Time passes, then a tick runs. It waits for views that are being installed, or leaves them
+    /// to a later tick.
     Tick { after: i64, wait: bool },
-    /// Everything is stopped, opened again from the data directory and started.
+    /// Store and runtime are closed, reopened from the data directory and started.
     Restart,
-    /// Some views are removed, and others of the same entries installed: which, says the number.
+    /// Some views are removed and others of the same entries are installed; `seed` determines
+    /// which.
     Change { seed: u64 },
-    /// The live state is built anew at the next tick, as after much churn.
+    /// The live state is rebuilt at the next tick, as after much churn.
     Rebuild,
 }
 
-/// Distances of times, ms. On a coarse grid samples meet the edges of windows, to the millisecond.
+/// Distances of times, ms. On a coarse grid, samples are exactly at the edges of windows.
 const GRIDS: &[i64] = &[1, 5_000, 15_000];
 
 /// A random history with about `ticks` ticks.
@@ -46,14 +51,14 @@ pub fn draw(random: &mut Random, ticks: usize) -> Vec<Step> {
         if let Step::Tick { after, wait } = step {
             left -= 1;
             if grid > 1 && random.chance(10) {
-                // One just before the edges.
+                // One tick just before the edges.
                 steps.extend([Step::Tick { after: after - 1, wait }, Step::Tick { after: 1, wait }]);
                 continue;
             }
         }
         steps.push(step);
     }
-    // In the end all that was installed stands.
+    // At the end, all views are installed.
     steps.push(Step::Tick { after: 1, wait: true });
     steps
 }

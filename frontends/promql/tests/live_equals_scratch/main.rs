@@ -1,19 +1,19 @@
-//! The invariant above all: for every view and tick, the live answer equals the from-scratch answer
-//! of the query runtime over the samples that had arrived, in rows and in remarks.
+//! Tests the main invariant: for every view and tick, the live answer equals the answer that the
+//! query runtime computes from scratch over the samples that had arrived, in rows and annotations.
 //!
-//! One case is a generated history ([`history`]) with a random expression for **every** entry of
-//! the tables at once ([`entries`]), compositions of up to five operators, so that they share what
-//! can be shared; and, over the same history, one of them alone, so that sharing cannot hide a
-//! mistake. At each tick a fifth of the views are compared, at the last tick all. Answers must be
-//! equal bit by bit, unless the table entry declares a tolerance.
+//! A case is a random history ([`history`]) with a random expression for **every** entry of the
+//! tables ([`entries`]), compositions of up to five operators, all installed together so that they
+//! share state. Over the same history, one of the views also runs alone, so that sharing cannot
+//! hide a mistake. At each tick a fifth of the views is compared, at the last tick all are. Answers
+//! must be equal bit by bit, unless the table entry declares a tolerance.
 //!
-//! A case hangs on its seed and its number alone. One that fails is cut down and printed with the
+//! A case depends only on its seed and number. A failing case is reduced and printed with the
 //! command that repeats it:
 //!
 //!     LIVE_SEED=1 LIVE_CASE=17 cargo test --workspace --test live_equals_scratch
 //!     LIVE_CASES=100000 cargo test --release --workspace --test live_equals_scratch -- --nocapture
 //!
-//! A long run says every minute how far it is; `LIVE_FIRST=40000` goes on from there.
+//! A long run reports its progress every minute; `LIVE_FIRST=40000` continues from there.
 
 #[path = "../support/arguments.rs"]
 mod arguments;
@@ -36,20 +36,20 @@ use world::World;
 
 /// Cases without `LIVE_CASES`.
 const CASES: u64 = 256;
-/// How often a long run says how far it is.
+/// How often a long run reports its progress.
 const REPORT: Duration = Duration::from_secs(60);
-/// Ticks of a history.
+/// The ticks of a history.
 const TICKS: usize = 24;
-/// Percentage of the views that are compared at a tick which is not the last.
+/// Percentage of the views that are compared at each tick but the last.
 const SHARE: u64 = 20;
-/// Attempts to find fewer views, and a shorter history, that fail.
+/// Attempts to find fewer views and a shorter history that still fail.
 const CUTS: usize = 300;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// `./test` sets the variable of proptest for all generated cases.
+/// `./test` sets proptest's variable for all random tests.
 fn seed() -> u64 {
     variable("LIVE_SEED").or(variable("PROPTEST_RNG_SEED")).unwrap_or(1)
 }
@@ -79,7 +79,7 @@ impl Case {
         Case { number, workers, options, steps, views }
     }
 
-    /// Runs `steps` over `views`; the first difference.
+    /// Runs `steps` over `views`; returns the first difference.
     fn run(&self, steps: &[Step], views: &[(Entry, Drawn)]) -> Result<(), Failure> {
         let mut world = World::new(self.workers, self.options, views.to_vec());
         let mut random = Random::new(&[seed(), self.number, 1]);
@@ -116,7 +116,7 @@ impl Case {
         Ok(())
     }
 
-    /// The failure with as few views and steps as are found, for people.
+    /// The failure, reduced to few views and steps.
     fn cut_down(&self, failure: Failure) -> String {
         let mut failure = failure;
         let mut views = self.views.clone();
@@ -140,7 +140,7 @@ impl Case {
     }
 }
 
-/// Takes away from `items` what is not needed for a failure.
+/// Removes from `items` what the failure does not need.
 fn fewer<T: Clone>(items: &mut Vec<T>, failure: &mut Failure, run: impl Fn(&[T]) -> Result<(), Failure>) {
     let mut size = items.len() / 2;
     let mut attempts = 0;
@@ -204,7 +204,7 @@ fn live_equals_scratch() {
     });
 }
 
-/// The tables are walked: what is added to one is tested without being named here.
+/// Reads the tables, so that a new entry is tested without being named here.
 #[test]
 fn every_entry_has_expressions_that_can_stand() {
     let options = PromqlOptions::all();

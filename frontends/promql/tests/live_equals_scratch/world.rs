@@ -1,4 +1,4 @@
-//! A store, the live runtime over it and its views, driven through a history.
+//! A store, the live runtime over it, and its views, driven by a history.
 
 use crate::entries::{self, Drawn, Entry};
 use crate::history::{COLUMNS, SERIES, Step, TARGETS};
@@ -21,15 +21,15 @@ use storage::store::{ColumnBatch, ColumnLayout, FeedDelivery, FloatRow, Histogra
 
 pub const START: i64 = 1_700_000_000_000;
 
-/// What the taps of one view have been told.
+/// What the taps of one view have received.
 #[derive(Default)]
 pub struct Shown {
-    /// It has answered; until then it is coming.
+    /// Whether it has answered; until then it is being installed.
     pub stands: bool,
     pub rows: BTreeMap<Labels, Sample>,
     pub notes: Vec<Annotation>,
     pub failed: bool,
-    /// What no consumer should be told.
+    /// An event that no consumer should receive.
     pub wrong: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl Sink for Collector {
     }
 }
 
-/// An expression that stands for an entry.
+/// A view with the expression of an entry.
 pub struct View {
     pub entry: Entry,
     pub drawn: Drawn,
@@ -65,7 +65,7 @@ pub struct View {
     id: ViewId,
 }
 
-/// See the module.
+/// The store, the runtime and the views.
 pub struct World {
     pub querier: Querier,
     pub now: i64,
@@ -76,11 +76,11 @@ pub struct World {
     options: PromqlOptions,
     layouts: HashMap<(usize, u16), (Vec<usize>, Arc<ColumnLayout>)>,
     series: Vec<Vec<(Labels, SeriesRef)>>,
-    /// Newest scrape of each target and how its counters stand.
+    /// By target: the time of the newest scrape, and the values of its counters.
     last: Vec<i64>,
     counters: Vec<Vec<f64>>,
     present: Vec<Vec<bool>>,
-    /// Of each target: its histogram series, and how their buckets stand.
+    /// By target: its histogram series, and the counts of their buckets.
     histograms: Vec<Vec<(SeriesRef, [f64; 3])>>,
     alone: Option<FloatRow>,
     dir: tempfile::TempDir,
@@ -101,7 +101,7 @@ fn start(store: &Arc<Store>, workers: usize, options: &PromqlOptions) -> LiveRun
     LiveRuntime::manual(store.clone(), &options, &Metrics::default()).unwrap()
 }
 
-/// Where the series of all targets live.
+/// The references of the series of all targets.
 fn resolve(store: &Store) -> Vec<Vec<(Labels, SeriesRef)>> {
     let one = |labels: Labels| {
         let series = store.get_or_create_series(&labels);
@@ -133,7 +133,7 @@ fn labels(target: usize, i: usize) -> Labels {
     Labels::from_pairs([("__name__", metric), ("instance", &instance), ("job", "j"), (name, &value)])
 }
 
-/// A histogram after `counts` went on: of custom buckets in series 1, gauges in series 2.
+/// The next histogram after `counts`: with custom buckets in series 1, a gauge in series 2.
 fn histogram(counts: &mut [f64; 3], series: usize, (by, at, shape): (u8, u8, u8)) -> NativeHistogram {
     if shape < 30 {
         *counts = [0.0; 3];
@@ -159,7 +159,7 @@ fn histogram(counts: &mut [f64; 3], series: usize, (by, at, shape): (u8, u8, u8)
 }
 
 impl World {
-    /// With `views` standing, in this dialect.
+    /// A world with these views, in this dialect.
     pub fn new(workers: usize, options: PromqlOptions, views: Vec<(Entry, Drawn)>) -> World {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
@@ -196,12 +196,12 @@ impl World {
         }
     }
 
-    /// Ends the threads.
+    /// Stops the threads.
     pub fn stop(self) {
         self.live.stop();
     }
 
-    /// Lets `step` happen; whether it was a tick.
+    /// Applies `step`; returns whether it was a tick.
     pub fn act(&mut self, step: &Step) -> bool {
         match step {
             Step::Scrape { target, values } => self.scrape(*target, values),
@@ -226,7 +226,7 @@ impl World {
             }
             Step::Tick { after, wait } => {
                 self.now += after;
-                // What begins in a preparation answers there, as of the tick before it.
+                // A view that begins in a preparation answers there, as of the previous tick.
                 match (*wait, after % 2) {
                     (true, _) => self.live.tick(self.now),
                     (false, 0) => {
@@ -262,13 +262,14 @@ impl World {
         self.install(views.into_iter().map(|view| (view.entry, view.drawn)).collect());
     }
 
-    /// Other expressions take the place of a third of the views; a few stay, and are installed anew.
+    /// Replaces a third of the views by other expressions; a few are reinstalled unchanged.
     fn change(&mut self, seed: u64) {
         let mut new = Vec::new();
         let live = &self.live;
         let options = &self.options;
         self.views.retain(|view| {
-            // Hangs on the view alone, so that a history with fewer views changes these in the same way.
+            // Depends only on the view, so that a history with fewer views changes them in the same
+            // way.
             let mut random = Random::new(&[seed, view.drawn.text.len() as u64]);
             if !random.chance(33) {
                 return true;
@@ -299,7 +300,8 @@ impl World {
         }
     }
 
-    /// A scrape at this moment. Each value's byte says what happens to its series: mostly it goes on.
+    /// A scrape at this moment. The byte of each value determines what happens to its series:
+    /// mostly it continues.
     fn scrape(&mut self, target: usize, values: &[u8]) {
         if self.last[target] >= self.now {
             return;

@@ -1,9 +1,9 @@
-//! How many arguments a drawn call has.
+//! The number of arguments of a random call.
 
 use crate::random::Random;
 use engine::functions::Function;
 
-/// From the least that the function takes to two more than its table names, where it takes so many.
+/// From the function's minimum to two more than its table entry names, if it accepts that many.
 pub fn count(random: &mut Random, function: &Function) -> u64 {
     let least = function.min_args() as u64;
     let most = (function.max_args() as u64).min(least.max(function.args.len() as u64) + 2);

@@ -1,5 +1,5 @@
-//! What the PromQL tests share: the signatures of all functions of Prometheus 3.14 (so that parsing is tested
-//! whatever the engine's table holds today).
+//! What the PromQL tests share: the signatures of all functions of Prometheus 3.14, so that parsing
+//! can be tested whatever the engine's table contains.
 
 use engine::plan::ValueType::{self, Matrix, Scalar, Text, Vector};
 use promql::{PromqlOptions, Signature};
@@ -104,7 +104,7 @@ pub fn signature(name: &str) -> Option<Signature> {
     }
 }
 
-/// Everything allowed, with the signatures above.
+/// All syntax allowed, with the signatures above.
 pub fn options() -> PromqlOptions {
     PromqlOptions { functions: signature, ..PromqlOptions::all() }
 }
