@@ -1,5 +1,5 @@
-//! What `prometheus.yml` may say: its keys and their types. Blocks without a type of their own are
-//! those that this build accepts and does not use.
+//! The schema of `prometheus.yml`: its keys and their types. Blocks without a type of their own are
+//! accepted and not used by this build.
 
 use super::storage_block::StorageKeys;
 use connectors::alertmanager::AlertingConfig;
@@ -12,27 +12,27 @@ use serde_saphyr::Spanned;
 config_block! {
     /// The whole file.
     pub struct ConfigFile as "config.Config" {
-        /// Defaults of the blocks below, and what is of the whole server.
+        /// Defaults of the other blocks, and settings of the whole server.
         global: Option<GlobalConfig> = None,
         /// Settings of Go's runtime.
         runtime: RuntimeKeys = RuntimeKeys::default(),
-        /// Where alerts go.
+        /// The Alertmanagers.
         alerting: Option<Spanned<AlertingConfig>> = None,
         /// Patterns of rule files.
         rule_files: Vec<Spanned<String>> = Vec::new(),
-        /// Patterns of files with more scrape blocks.
+        /// Patterns of files with further scrape configurations.
         scrape_config_files: Vec<Spanned<String>> = Vec::new(),
-        /// What is scraped.
+        /// The scrape jobs.
         scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new(),
-        /// How long and where samples stay.
+        /// Retention and location of samples.
         storage: StorageKeys = StorageKeys::default(),
-        /// Where spans would go.
+        /// The receiver of traces; ignored.
         tracing: Option<Spanned<Ignored<Tracing>>> = None,
-        /// Where samples would be sent.
+        /// The receivers of samples; shown, not used.
         remote_write: Option<Spanned<Vec<Shown<RemoteWrite>>>> = None,
-        /// Where old samples would be read.
+        /// The sources of old samples; shown, not used.
         remote_read: Option<Spanned<Vec<Shown<RemoteRead>>>> = None,
-        /// How OTLP would be taken.
+        /// Settings of OTLP ingestion; ignored.
         otlp: Option<Spanned<Ignored<Otlp>>> = None,
     }
 }
@@ -40,7 +40,7 @@ config_block! {
 config_block! {
     /// `runtime`.
     pub struct RuntimeKeys as "config.RuntimeConfig" {
-        /// There is no garbage collector.
+        /// Ignored: this server has no garbage collector.
         gogc: Option<Spanned<Ignored<i64>>> = None,
     }
 }
@@ -48,12 +48,12 @@ config_block! {
 config_block! {
     /// A file that `scrape_config_files` names.
     pub struct ScrapeFile as "config.ScrapeConfigs" {
-        /// What is scraped.
+        /// The scrape jobs.
         scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new(),
     }
 }
 
-/// What is possible in a block, which is named by Prometheus' type.
+/// The valid keys of a block, given Prometheus' type name.
 pub(super) fn known_keys(block: &str) -> Vec<&'static str> {
     let files: [fn() -> BlockSchema; 2] = [ConfigFile::schema, ScrapeFile::schema];
     files.iter().find_map(|schema| schema().keys_of(block)).unwrap_or_default()

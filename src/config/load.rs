@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use storage::model::Labels;
 
-/// Reads the file at `path` and everything it names.
+/// Reads the file at `path` and everything that it names.
 pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
     let text = yaml::read_text(path)?;
     parse(path, &text, &|name| std::env::var(name).ok())
@@ -87,7 +87,7 @@ impl Loader {
         self.not_used("remote_read", "not read by this build yet", raw.remote_read)
     }
 
-    /// A warning for each key that has no effect.
+    /// Adds a warning for each key that has no effect.
     fn without_effect(&mut self, raw: &ConfigFile) {
         let mut found = Vec::new();
         raw.ignored("", Location::UNKNOWN, &mut found);
@@ -180,7 +180,7 @@ impl Loader {
         Ok(files)
     }
 
-    /// Warns of blocks that are accepted and not used; each must have a URL.
+    /// Adds a warning for blocks that are accepted and not used; each must have a URL.
     fn not_used<T>(
         &mut self,
         key: &str,

@@ -1,6 +1,6 @@
-//! The normal form of a configuration, for `/api/v1/status/config`: defaults written out, blocks in
-//! Prometheus' order, secrets hidden by their types. It is written from the document itself, so that
-//! nothing the file says is lost.
+//! Prints the normal form of a configuration for `/api/v1/status/config`: with defaults, blocks in
+//! Prometheus' order, secrets hidden by their types. It is made from the YAML document, not from
+//! [`Config`], so that nothing in the file is lost.
 
 use super::Config;
 use super::file::ConfigFile;
@@ -12,11 +12,11 @@ use connectors::scrape::config::{GlobalConfig, ScrapeConfig, ScrapeJob};
 use rules::yaml::{self, ConfigError};
 use std::path::Path;
 
-/// Keys with values.
+/// Keys and their values.
 type Entries = Vec<(String, Node)>;
 
-/// What a job has of `global` where it says nothing itself, and whether it is `false` where neither
-/// says anything.
+/// The keys that a job inherits from `global` if it does not set them, and whether the default is
+/// `false` if neither does.
 const INHERITED: [(&str, bool); 13] = [
     ("scrape_protocols", false),
     ("scrape_native_histograms", true),
@@ -70,13 +70,13 @@ pub(super) fn print_config(
     Ok(out)
 }
 
-/// A path as it is seen from the working directory.
+/// A path relative to the working directory.
 fn joined(directory: &Path, path: &Node) -> Node {
     path.text().map_or(Node::Null, |path| Node::Text(directory.join(path).display().to_string()))
 }
 
-/// What is written over the defaults, in the order of the schema. Lists of blocks stand at the end,
-/// in the order of the file.
+/// Merges the written values over the defaults, in the order of the schema. Lists of blocks are at
+/// the end, in the order of the file.
 fn over(defaults: Vec<(&str, Node)>, written: Option<&Node>, schema: &BlockSchema) -> Node {
     let mut entries: Entries = defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     if let Some(Node::Map(written)) = written {
@@ -116,7 +116,7 @@ fn global(written: Option<&Node>, config: &Config) -> Node {
         &GlobalConfig::schema(),
     );
     if let Node::Map(entries) = &mut value {
-        // The labels in use: variables are filled in.
+        // The labels in force, in which variables are replaced.
         let labels = config.external_labels.iter().map(|(name, value)| (name.to_owned(), value.into()));
         if let Some((_, written)) = entries.iter_mut().find(|(key, _)| key == "external_labels") {
             *written = Node::Map(labels.collect());
@@ -125,7 +125,7 @@ fn global(written: Option<&Node>, config: &Config) -> Node {
     value
 }
 
-/// The formats that a job asks for which names none.
+/// The scrape protocols of a job that sets none.
 fn protocols(native: bool) -> Node {
     let all = [
         "PrometheusProto",
@@ -177,7 +177,7 @@ fn entry(out: &mut String, depth: usize, key: &str, value: &Node) {
     node(out, depth, value);
 }
 
-/// A value after its key: on the same line, or below it.
+/// Prints a value after its key: on the same line, or below it.
 fn node(out: &mut String, depth: usize, value: &Node) {
     match value {
         Node::Map(map) if map.is_empty() => out.push_str(" {}\n"),
@@ -202,7 +202,7 @@ fn node(out: &mut String, depth: usize, value: &Node) {
     }
 }
 
-/// An item of a list, which stands at the depth of its key.
+/// Prints an item of a list, which has the same indentation as the key of the list.
 fn list_item(out: &mut String, depth: usize, item: &Node) {
     let indent = "  ".repeat(depth);
     match item {
@@ -211,7 +211,7 @@ fn list_item(out: &mut String, depth: usize, item: &Node) {
             for (key, value) in map {
                 entry(&mut inner, depth + 1, key, value);
             }
-            // The dash takes the place of the first key's last two columns.
+            // The dash replaces the first two columns of the first key's indentation.
             out.push_str(&format!("{indent}- {}", inner.trim_start_matches(' ')));
         }
         other => {
@@ -226,7 +226,7 @@ fn leaf_text(value: &Node) -> String {
         Node::Text(text) => scalar(text),
         Node::Literal(text) => text.clone(),
         Node::Secret => HIDDEN.to_owned(),
-        // Lists and mappings have lines of their own.
+        // Not reached for lists and mappings, which are printed on their own lines.
         Node::Null | Node::List(_) | Node::Map(_) => "null".to_owned(),
     }
 }

@@ -1,11 +1,11 @@
-//! Configurations with a canary in every secret field of every block that Prometheus 3.14 knows. The
-//! lists are from its sources (`Secret` in `discovery/*/*.go`, `config`, `common/config`, `sigv4`,
-//! `azuread`), not from this build's schemas, which they test.
+//! Configurations with a canary in every secret field of every block of Prometheus 3.14. The lists
+//! are from its sources (`Secret` in `discovery/*/*.go`, `config`, `common/config`, `sigv4`,
+//! `azuread`), not from the schemas of this build, which they test.
 
-/// What must be seen nowhere.
+/// A text that must never be shown.
 pub const CANARY: &str = "CANARY";
 
-/// What a block has besides its own secrets.
+/// The fields of a block in addition to its own secrets.
 #[derive(Copy, Clone)]
 enum Shared {
     Http,
@@ -15,7 +15,7 @@ enum Shared {
 
 use Shared::{Alone, Http, Tls};
 
-/// Mechanisms that this build does not have: key, shared keys, own secrets.
+/// Discovery mechanisms that this build does not support: key, shared fields, own secrets.
 const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("aws_sd_configs", Http, &["secret_key"]),
     ("azure_sd_configs", Http, &["client_secret"]),
@@ -53,14 +53,14 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("vultr_sd_configs", Http, &[]),
 ];
 
-/// A client's options with all that can be secret, whether they exclude each other or not.
+/// HTTP client options with every possible secret, even if some exclude each other.
 const HTTP: &str = "basic_auth: {username: u, password: CANARY}, authorization: {credentials: CANARY}, \
     bearer_token: CANARY, oauth2: {client_id: i, client_secret: CANARY, client_certificate_key: CANARY, \
     tls_config: {key: CANARY}, token_url: 'http://u:CANARY@t/', proxy_url: 'http://u:CANARY@p:1', \
     proxy_connect_header: {X-A: [CANARY]}}, tls_config: {key: CANARY}, proxy_url: 'http://u:CANARY@p:1', \
     proxy_connect_header: {X-A: [CANARY]}, http_headers: {X-A: {values: [shown], secrets: [CANARY, CANARY]}}";
 
-/// Client options with one kind of secret each, which this build supports.
+/// HTTP client options that this build supports, with one kind of secret each.
 const SUPPORTED_HTTP: &[&str] = &[
     "basic_auth: {username: u, password: CANARY}",
     "authorization: {credentials: CANARY}",
@@ -69,7 +69,7 @@ const SUPPORTED_HTTP: &[&str] = &[
     "http_headers: {X-A: {values: [shown], secrets: [CANARY]}}",
 ];
 
-/// A file that loads. `{self}` is a port of this machine.
+/// A valid file. `{self}` is replaced by a port of this machine.
 pub fn accepted() -> String {
     let mut text = String::from("global: {scrape_interval: 1s, external_labels: {token: label-1}}\n");
     text.push_str("scrape_configs:\n");
@@ -101,7 +101,7 @@ pub fn accepted() -> String {
     text
 }
 
-/// Files that are refused, each for another reason.
+/// Invalid files, each with another error.
 pub fn refused() -> Vec<String> {
     let job = |keys: &str| format!("scrape_configs:\n- {{job_name: a, {keys}}}\n");
     let alertmanager = |keys: &str| format!("alerting:\n  alertmanagers:\n  - {{{keys}}}\n");
@@ -116,7 +116,7 @@ pub fn refused() -> Vec<String> {
         "basic_auth: {password: CANARY}, bearer_token: CANARY",
         "authorization: {type: basic, credentials: CANARY}",
         "proxy_url: 'http://u:CANARY@[h'",
-        // The wrong type where a secret stands.
+        // A secret with the wrong type.
         "basic_auth: CANARY",
         "basic_auth: [CANARY]",
         "basic_auth: {password: [CANARY]}",
@@ -126,7 +126,7 @@ pub fn refused() -> Vec<String> {
         "http_headers: {X-A: {secrets: CANARY}}",
         "http_headers: {X-A: {secrets: {a: CANARY}}}",
         "tls_config: CANARY",
-        // A fault behind a secret.
+        // An error after a secret.
         "basic_auth: {password: CANARY, nobody_knows: 1}",
         "bearer_token: CANARY, nobody_knows: 1",
     ] {

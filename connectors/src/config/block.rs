@@ -1,12 +1,12 @@
-//! Declarations of configuration blocks: structs whose fields are YAML keys.
+//! Macros that declare configuration blocks: structs whose fields are YAML keys.
 //!
 //! Prometheus inlines its HTTP options and its discovery mechanisms into every block that needs
-//! them. Serde's `flatten` would do the same but re-types scalars on the way (`regex: true` would
-//! no longer be a string) and loses strictness, so a block asks its parts one by one which of them
-//! [takes](ConfigKeys::take) a key.
+//! them. Serde's `flatten` would do the same, but it changes the types of scalars (`regex: true`
+//! would no longer be a string) and accepts unknown keys. Instead, a block asks its parts one after
+//! the other which of them [takes](ConfigKeys::take) a key.
 
 use super::schema::{IgnoredKey, KeySpec};
-/// For the code that the macros make.
+/// For the code that the macros generate.
 pub use serde;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_saphyr::Location;
@@ -14,30 +14,30 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// A group of keys inside a YAML mapping.
+/// A group of keys in a YAML mapping.
 pub trait ConfigKeys {
-    /// Its keys, in the order in which Prometheus prints them.
+    /// The keys, in the order in which Prometheus prints them.
     fn keys() -> Vec<KeySpec>;
 
-    /// Reads the value if `key` is one of these; says whether it was.
+    /// Reads the value if `key` is one of these keys; returns whether it is.
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
 
-    /// Makes relative paths count from `directory`.
+    /// Makes relative paths relative to `directory`.
     fn resolve_paths(&mut self, directory: &Path);
 
-    /// The first key that is given although this build refuses it.
+    /// The first given key that this build refuses.
     fn refused(&self) -> Option<String>;
 
-    /// Adds the keys that are given and ignored; `path` and `place` are the block's.
+    /// Adds the given keys that this build ignores; `path` and `place` are those of the block.
     fn ignored(&self, path: &str, place: Location, found: &mut Vec<IgnoredKey>);
 }
 
-/// Reads a key, and refuses one that is not among `keys`: an error that is raised here knows the
-/// key's place.
+/// Reads a key, and refuses a key that is not among `keys`. An error raised at this point has the
+/// location of the key.
 pub struct KeySeed<'a> {
-    /// Prometheus' type of the block.
+    /// Prometheus' type name of the block.
     pub block: &'static str,
-    /// What is possible.
+    /// The valid keys.
     pub keys: &'a [KeySpec],
 }
 
@@ -64,7 +64,7 @@ impl Visitor<'_> for KeySeed<'_> {
     }
 }
 
-/// The YAML key of a field: its own name, unless the declaration gives one.
+/// The YAML key of a field: the name of the field, unless the declaration has another one.
 #[macro_export]
 macro_rules! key_name {
     ($field:ident) => {
@@ -75,9 +75,12 @@ macro_rules! key_name {
     };
 }
 
-/// Defines a struct whose public fields are YAML keys with defaults: [`ConfigKeys`] with `Default`.
-/// An absent key and a `null` keep the default. A key that is no Rust name follows its field:
-/// `kind as "type": String = …`. Fields after a semicolon are not of the file.
+/// Defines a struct whose public fields are YAML keys with defaults: implements [`ConfigKeys`] and
+/// `Default`.
+///
+/// A missing key and `null` mean the default. If a key is not a valid Rust name, it follows the
+/// name of the field: `kind as "type": String = …`. Fields after a semicolon are not keys of the
+/// file.
 #[macro_export]
 macro_rules! config_keys {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
@@ -147,7 +150,7 @@ macro_rules! config_keys {
     };
 }
 
-/// Makes a struct a block out of parts, fields that implement [`ConfigKeys`].
+/// Makes a struct a block that consists of parts: fields that implement [`ConfigKeys`].
 #[macro_export]
 macro_rules! compose_block {
     ($name:ident as $shown:literal { $($part:ident : $ty:ty),* $(,)? }) => {
@@ -194,8 +197,8 @@ macro_rules! compose_block {
     };
 }
 
-/// Reads structs that implement [`ConfigKeys`] from one YAML mapping; keys of others are errors in
-/// Prometheus' words.
+/// Makes a struct that implements [`ConfigKeys`] readable from one YAML mapping. Unknown keys are
+/// errors in Prometheus' wording.
 #[macro_export]
 macro_rules! whole_block {
     ($name:ident as $shown:literal) => {
@@ -239,7 +242,7 @@ macro_rules! whole_block {
     };
 }
 
-/// Defines a block whose keys are all its own: [`config_keys!`](crate::config_keys) and
+/// Defines a block without parts: [`config_keys!`](crate::config_keys) and
 /// [`whole_block!`](crate::whole_block) in one.
 #[macro_export]
 macro_rules! config_block {
@@ -249,7 +252,7 @@ macro_rules! config_block {
     };
 }
 
-/// Reads a block from a mapping; `name` is Prometheus' type.
+/// Reads a block from a mapping; `name` is Prometheus' type name.
 pub fn read_block<'de, T: ConfigKeys + Default, D: Deserializer<'de>>(
     d: D,
     name: &'static str,
@@ -273,7 +276,7 @@ impl<'de, T: ConfigKeys + Default> Visitor<'de> for BlockVisitor<T> {
         let mut block = T::default();
         let keys = T::keys();
         while let Some(key) = map.next_key_seed(KeySeed { block: self.name, keys: &keys })? {
-            // The seed lets only keys through that the block takes.
+            // Always takes the key: the seed has refused all others.
             block.take(&key, &mut map)?;
         }
         Ok(block)

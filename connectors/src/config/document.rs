@@ -1,21 +1,21 @@
-//! A configuration file as a tree of what may be shown of it. It is read by its schema, so that
-//! numbers, durations and labels keep the spelling of the file and secrets do not get in.
+//! A configuration file as a tree of [`Node`]s for printing. It is read according to the schema, so
+//! that numbers, durations and labels keep their spelling, and secrets are not stored.
 
 use super::schema::{BlockSchema, ValueKind};
 use super::url::hide_password;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// A value, without its secrets.
+/// A value without its secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     /// No value.
     Null,
-    /// A boolean or a number, as it is printed.
+    /// A boolean or a number, as printed.
     Literal(String),
     /// Text.
     Text(String),
-    /// A value that nobody may see.
+    /// A hidden value.
     Secret,
     /// A list.
     List(Vec<Node>),
@@ -24,13 +24,13 @@ pub enum Node {
 }
 
 impl Node {
-    /// The value of `key` in a mapping; none for `null`.
+    /// The value of `key` in a mapping; `None` if it is `null`.
     pub fn get(&self, key: &str) -> Option<&Node> {
         let Node::Map(entries) = self else { return None };
         entries.iter().find(|(name, value)| name == key && *value != Node::Null).map(|(_, value)| value)
     }
 
-    /// The text of a scalar that may be seen.
+    /// The text of a scalar that is not hidden.
     pub fn text(&self) -> Option<&str> {
         match self {
             Node::Text(text) | Node::Literal(text) => Some(text),
@@ -57,7 +57,7 @@ impl From<String> for Node {
     }
 }
 
-/// Reads a value of a kind.
+/// Reads a value of a given kind.
 #[derive(Copy, Clone)]
 pub struct NodeSeed(pub ValueKind);
 
@@ -69,7 +69,7 @@ impl<'de> DeserializeSeed<'de> for NodeSeed {
     }
 }
 
-/// A value, or `null`.
+/// Reads a value or `null`.
 struct MaybeVisitor(ValueKind);
 
 impl<'de> Visitor<'de> for MaybeVisitor {
@@ -118,7 +118,7 @@ impl Visitor<'_> for TextVisitor {
     }
 }
 
-/// Scalars that are not text, and with `nested` lists and mappings of them.
+/// Reads scalars other than text, and with `nested` also lists and mappings of any values.
 struct AnyVisitor {
     nested: bool,
 }
@@ -223,8 +223,8 @@ impl<'de> Visitor<'de> for BlockVisitor {
         while let Some(key) = map.next_key::<String>()? {
             let node = match self.0.kind(&key) {
                 Some(kind) => map.next_value_seed(NodeSeed(kind))?,
-                // Only blocks that this build does not have get here with a key that nobody knows.
-                // It may be a secret of a later Prometheus.
+                // An unknown key is possible only in blocks that this build does not use. It is
+                // hidden, because it may be a secret of a later version of Prometheus.
                 None => {
                     map.next_value::<IgnoredAny>()?;
                     Node::Secret

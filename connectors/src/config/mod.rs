@@ -1,10 +1,12 @@
-//! What configuration blocks are made of. A block declares each of its keys once, with
-//! [`config_block!`](block::config_block) or [`config_keys!`](block::config_keys): name, type,
-//! default. Everything else follows from the types ([`schema::ConfigValue`]): which keys are known,
-//! what `/api/v1/status/config` shows of a value, which values are files beside the configuration,
-//! which keys this build refuses or ignores.
+//! The parts of configuration blocks.
 //!
-//! Blocks that Prometheus knows and this build does not have are tables of the same shape
+//! A block declares each of its keys once, with [`config_block!`](block::config_block) or
+//! [`config_keys!`](block::config_keys): name, type, default. Everything else follows from the
+//! types ([`schema::ConfigValue`]): which keys are known, what `/api/v1/status/config` shows of a
+//! value, which values are paths relative to the configuration file, and which keys this build
+//! refuses or ignores.
+//!
+//! Blocks of Prometheus that this build does not use are tables with the same schema
 //! ([`unsupported`]), so that their secrets are hidden, too.
 
 pub mod block;

@@ -1,4 +1,5 @@
-//! Names of files in a configuration, which count from the directory of the file they stand in.
+//! File paths in a configuration, which are relative to the directory of the file that contains
+//! them.
 
 use super::schema::{ConfigValue, ValueKind};
 use serde::Deserialize;
@@ -6,16 +7,17 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 
-/// A path of a configuration file; empty: none.
+/// A path in a configuration file; empty: none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ConfigPath(String);
 
 impl ConfigPath {
-    /// Makes a relative path count from `directory`; an empty one stays, it stands for none.
+    /// Makes a relative path relative to `directory`; an empty path remains empty.
     pub fn resolve(&mut self, directory: &Path) {
         if !self.0.is_empty() {
-            // Both were text of the configuration or of the command line, so nothing is lost here.
+            // Both parts are text of the configuration or of the command line, so the conversion is
+            // lossless.
             self.0 = directory.join(&self.0).to_string_lossy().into_owned();
         }
     }

@@ -1,4 +1,4 @@
-//! The shape of configuration files: the keys of each block, and the kind of each value.
+//! The schema of configuration files: the keys of each block, and the kind of each value.
 
 use super::block::ConfigKeys;
 use super::document::Node;
@@ -11,26 +11,26 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// What a value is. Decides how it is read for printing, and what is shown of it.
+/// The kind of a value: determines how it is read for printing, and what is shown of it.
 #[derive(Copy, Clone, Debug)]
 pub enum ValueKind {
     /// `true` or `false`.
     Flag,
     /// A number.
     Number,
-    /// Text, with the spelling of the file.
+    /// Text in the spelling of the file.
     Text,
-    /// A URL; its password is hidden.
+    /// A URL, shown without its password.
     Url,
-    /// Shown as `<secret>`.
+    /// A secret, shown as `<secret>`.
     Secret,
-    /// Anything, shown as it is.
+    /// Any value, shown unchanged.
     Any,
     /// A list of values of one kind.
     List(&'static ValueKind),
-    /// Names that the user chooses, with values of one kind.
+    /// A mapping from names that the user chooses to values of one kind.
     Map(&'static ValueKind),
-    /// A mapping with the keys of a type.
+    /// A mapping with the keys of a Rust type.
     Block(fn() -> BlockSchema),
     /// A mapping with the keys of a table.
     Table(&'static BlockTable),
@@ -39,34 +39,34 @@ pub enum ValueKind {
 /// A key of a block.
 #[derive(Copy, Clone, Debug)]
 pub struct KeySpec {
-    /// As the file writes it.
+    /// The name in the file.
     pub name: &'static str,
-    /// What its value is.
+    /// The kind of the value.
     pub kind: ValueKind,
 }
 
 /// The keys of a block, in the order in which Prometheus prints them.
 #[derive(Clone, Debug)]
 pub struct BlockSchema {
-    /// Prometheus' type, which its errors name: `config.ScrapeConfig`.
+    /// Prometheus' type name for errors: `config.ScrapeConfig`.
     pub name: &'static str,
     /// The keys.
     pub keys: Vec<KeySpec>,
 }
 
-/// The keys of a block that has no type, because this build does not use it.
+/// The keys of a block without a Rust type, because this build does not use it.
 #[derive(Debug)]
 pub struct BlockTable {
-    /// Prometheus' type.
+    /// Prometheus' type name.
     pub name: &'static str,
-    /// Whether it has the keys of an HTTP client, too.
+    /// Whether the block also has the keys of an HTTP client.
     pub http: bool,
-    /// Its own keys.
+    /// The other keys of the block.
     pub keys: &'static [KeySpec],
 }
 
 impl BlockTable {
-    /// All its keys.
+    /// All keys of the block.
     pub fn schema(&self) -> BlockSchema {
         let http = if self.http { HttpConfig::keys() } else { Vec::new() };
         BlockSchema { name: self.name, keys: self.keys.iter().copied().chain(http).collect() }
@@ -79,7 +79,7 @@ impl BlockSchema {
         self.keys.iter().find(|spec| spec.name == key).map(|spec| spec.kind)
     }
 
-    /// The keys of the block of type `name`, here or below.
+    /// The keys of the block with the type `name`: this block or one inside it.
     pub fn keys_of(&self, name: &str) -> Option<Vec<&'static str>> {
         if self.name == name {
             return Some(self.keys.iter().map(|spec| spec.name).collect());
@@ -89,7 +89,7 @@ impl BlockSchema {
 }
 
 impl ValueKind {
-    /// The block that stands at this kind, in its lists or in its maps.
+    /// The block of a value of this kind, also inside lists and maps.
     fn block(self) -> Option<BlockSchema> {
         match self {
             ValueKind::Block(schema) => Some(schema()),
@@ -100,33 +100,34 @@ impl ValueKind {
     }
 }
 
-/// A key that the file has and this build ignores.
+/// A given key that this build ignores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IgnoredKey {
-    /// Its name, after those of the blocks around it: `storage.tsdb.chunk_encoding`.
+    /// The name after those of the surrounding blocks: `storage.tsdb.chunk_encoding`.
     pub path: String,
-    /// Where it stands, as far as it is known.
+    /// The location in the file, as far as it is known.
     pub place: Location,
 }
 
-/// The type of a value in a configuration file.
+/// A type of values in a configuration file.
 pub trait ConfigValue {
-    /// What it is.
+    /// The kind of the value.
     const KIND: ValueKind;
 
-    /// Makes relative paths count from `directory`.
+    /// Makes relative paths relative to `directory`.
     fn resolve_paths(&mut self, _directory: &Path) {}
 
-    /// The first key in it that this build refuses: `Some("")` for the value itself.
+    /// The first key in the value that this build refuses; `Some("")` for the value itself.
     fn refused(&self) -> Option<String> {
         None
     }
 
-    /// Adds the keys in it that this build ignores; `path` and `place` are its own.
+    /// Adds the keys in the value that this build ignores; `path` and `place` are those of the
+    /// value.
     fn ignored(&self, _path: &str, _place: Location, _found: &mut Vec<IgnoredKey>) {}
 }
 
-/// Declares types that hold nothing but a value of a kind.
+/// Implements [`ConfigValue`] for types without keys or paths inside.
 macro_rules! plain_values {
     ($($kind:ident: $($ty:ty),+;)*) => { $($(
         impl $crate::config::schema::ConfigValue for $ty {
@@ -221,28 +222,29 @@ impl<T: ConfigValue + 'static> ConfigValue for BTreeMap<String, T> {
     }
 }
 
-/// A name in a path of names; either may be empty.
+/// Joins a path of names and a name with a dot; either may be empty.
 pub fn join_names(path: &str, name: &str) -> String {
     let dot = if path.is_empty() || name.is_empty() { "" } else { "." };
     format!("{path}{dot}{name}")
 }
 
-/// Reads a value of kind `T` for the sake of its shape only; whether it says anything.
+/// Reads a value of kind `T` only to check its form; returns whether it is neither `null` nor
+/// empty.
 fn says_anything<'de, T: ConfigValue, D: Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
     let node = super::document::NodeSeed(T::KIND).deserialize(d)?;
     Ok(!matches!(node, Node::Null) && node != Node::Text(String::new()))
 }
 
-/// A key that Prometheus knows and this build refuses, because ignoring it would do harm. `T` says
-/// what its value is.
+/// A key of Prometheus that this build refuses, because ignoring it would be harmful. `T` is the
+/// type of its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused<T> {
     given: bool,
     kind: PhantomData<fn() -> T>,
 }
 
-/// A key that Prometheus knows and this build accepts without an effect, with a warning. `T` says
-/// what its value is.
+/// A key of Prometheus that this build accepts without an effect, with a warning. `T` is the type
+/// of its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ignored<T> {
     given: bool,
@@ -291,7 +293,7 @@ impl<T: ConfigValue> ConfigValue for Ignored<T> {
     }
 }
 
-/// A key of a table of keys ([`super::unsupported`]).
+/// A key in a table of keys ([`super::unsupported`]).
 pub const fn key(name: &'static str, kind: ValueKind) -> KeySpec {
     KeySpec { name, kind }
 }

@@ -1,4 +1,4 @@
-//! Blocks that Prometheus knows and this build does not use: their keys as in Prometheus 3.14, so
+//! Blocks of Prometheus that this build does not use: tables of their keys in Prometheus 3.14, so
 //! that they are shown without secrets.
 
 use super::document::{Node, NodeSeed};
@@ -9,7 +9,7 @@ use crate::scrape::relabel::RelabelConfig;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer};
 use std::marker::PhantomData;
 
-/// A value that is only shown. `T` says what it is.
+/// A value that is only shown. `T` is its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown<T> {
     /// The value, without its secrets.
@@ -27,7 +27,7 @@ impl<T: ConfigValue> ConfigValue for Shown<T> {
     const KIND: ValueKind = T::KIND;
 }
 
-/// Names blocks that stand in a table only.
+/// Defines types for blocks that are only tables.
 macro_rules! tables {
     ($($(#[$meta:meta])* $name:ident as $shown:literal, http: $http:literal, [$($spec:expr),* $(,)?];)*) => { $(
         $(#[$meta])*

@@ -1,17 +1,17 @@
-//! URLs of a configuration, which may hold a password.
+//! URLs in a configuration, which may contain a password.
 
 use super::secret::HIDDEN;
 use serde::Deserialize;
 use std::fmt;
 use url::Url;
 
-/// A URL as the file writes it. `Debug` and `Display` hide its password.
+/// A URL as written in the file. `Debug` and `Display` hide its password.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ConfigUrl(String);
 
 impl ConfigUrl {
-    /// The whole text, for the code that connects to it.
+    /// The URL with its password, for the code that connects to it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -41,8 +41,8 @@ impl fmt::Display for ConfigUrl {
     }
 }
 
-/// A URL whose password is hidden. All of it is hidden if it has an `@` and cannot be parsed, since
-/// nobody knows then where its password ends.
+/// A URL with a hidden password. If the URL contains an `@` and cannot be parsed, all of it is
+/// hidden, because the end of the password is unknown.
 pub fn hide_password(url: &str) -> String {
     let understood = !url.contains('@') || Url::parse(url).is_ok();
     match url.split_once("://") {
