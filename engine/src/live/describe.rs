@@ -35,7 +35,7 @@ pub struct DescribeRequest {
 /// A description of views as of one tick.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
-    /// Time of the tick; `None`: no view is installed, so no worker was asked.
+    /// Time of the tick; `None`: no view is installed, so no worker was queried.
     pub t: Option<TimeMs>,
     /// Number of all views.
     pub total: usize,
@@ -74,7 +74,7 @@ pub struct AnswerReport {
     pub failure: Option<EvaluationFailure>,
     /// The answer as of `frontier`, if it was requested and still exists.
     pub content: Option<AnswerContent>,
-    /// What was asked for to check the view.
+    /// The report for a check of the view, if one was requested.
     pub check: Option<CheckReport>,
 }
 
@@ -117,9 +117,9 @@ pub struct ViewFootprint {
     pub rows_touched: usize,
     /// The rings it reads.
     pub rings: Vec<RingReport>,
-    /// Its leaves, if it was asked for alone.
+    /// The leaves, if only this view was requested.
     pub leaves: Vec<LeafReport>,
-    /// Its steps as a tree, if it was asked for alone.
+    /// The steps as a tree, if only this view was requested.
     pub physical_plan: String,
 }
 

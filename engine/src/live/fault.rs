@@ -1,10 +1,10 @@
-//! A deliberate fault, for the test that shows that a check of a view finds wrong values. Release
-//! builds do not have it.
+//! A deliberate fault, for the test that a view check finds wrong values. Release builds do not
+//! contain it.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// While this is set, leaves are not told of samples that come into their rings: answers stay as
-/// they are until a timer rings.
+/// While this is set, leaves are not notified of samples that arrive in their rings: answers do not
+/// change until a timer expires.
 pub static IGNORE_SAMPLES: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn ignores_samples() -> bool {

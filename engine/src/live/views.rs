@@ -388,7 +388,7 @@ impl ViewTable {
         latest.filter(|(_, view)| reads(view)).map(|(id, view)| (id, view.wanted())).collect()
     }
 
-    /// Whether other steps are coming for a view that stands.
+    /// Whether new steps of an installed view are being prepared.
     pub fn is_replaced(&self, id: ViewId) -> bool {
         self.next.contains_key(&id)
     }

@@ -1,7 +1,7 @@
-//! A physical plan for people: the steps of both stages as a tree, operands indented below.
+//! Prints a physical plan as text: the steps of both stages as a tree, operands indented below.
 //!
-//! It begins with the answer in the gather stage. Below a line `from each shard` stand the steps of
-//! the local stage. Leaves say how their windows are maintained.
+//! It begins with the steps of the gather stage. The steps of the local stage follow below a line
+//! `from each shard`. Leaves show how their windows are maintained.
 
 use super::explain::{leaf_title, shifted};
 use super::physical::{PhysicalPlan, Step, StepId, StepOp, SubqueryFunction};
@@ -11,7 +11,8 @@ use crate::plan::physical::Leaf;
 use std::fmt::Write;
 use storage::model::time::format_duration;
 
-/// The physical plan as an indented tree. Equal steps are one step, and printed wherever it is read.
+/// Prints the physical plan as an indented tree. Equal steps are one step, which is printed
+/// wherever it is read.
 pub fn explain_physical(plan: &PhysicalPlan) -> String {
     let mut out = String::new();
     gather_step(&mut out, plan, plan.root, 0);
@@ -32,7 +33,7 @@ pub fn maintenance(leaf: &Leaf) -> &'static str {
     }
 }
 
-/// The parser bounds a plan's depth, and with it this recursion.
+/// The recursion is limited, because the parser limits the depth of a plan.
 fn gather_step(out: &mut String, plan: &PhysicalPlan, id: StepId, depth: usize) {
     let step = &plan.gather[id];
     line(out, depth, &title(step));

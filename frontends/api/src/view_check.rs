@@ -1,5 +1,5 @@
-//! `GET /api/v1/views/{id}/check`: whether the answer of a view is the one that a query over history
-//! gives. How they are compared is in [`views::check`].
+//! `GET /api/v1/views/{id}/check`: whether the answer of a view equals the answer of a query over
+//! history. [`views::check`] compares them.
 
 use super::AppState;
 use super::dispatch::ApiRequest;
@@ -29,7 +29,7 @@ struct CheckJson {
     #[serde(serialize_with = "instant", skip_serializing_if = "Option::is_none")]
     time: Option<TimeMs>,
     attempts: usize,
-    /// Rows that differ; `differences` are the first of them.
+    /// The number of rows that differ; `differences` has the first of them.
     different_rows: usize,
     differences: Vec<DifferenceJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,14 +40,14 @@ struct CheckJson {
     tolerance: Option<ToleranceJson>,
 }
 
-/// A function of the plan whose values may differ a little.
+/// A function of the plan whose values may differ slightly.
 #[derive(Serialize)]
 struct ToleranceJson {
     function: &'static str,
     relative: f64,
 }
 
-/// A row; a value that is missing is `null`.
+/// A row; a missing value is `null`.
 #[derive(Serialize)]
 struct DifferenceJson {
     labels: BTreeMap<String, String>,
@@ -56,7 +56,7 @@ struct DifferenceJson {
     evaluations: Vec<EvaluationJson>,
 }
 
-/// When and why a series below the row was last evaluated.
+/// When and why a series that contributes to the row was last evaluated.
 #[derive(Serialize)]
 struct EvaluationJson {
     series: BTreeMap<String, String>,
@@ -71,7 +71,7 @@ pub async fn check(call: ApiRequest) -> ApiResult {
     let state = call.state.clone();
     let name = call.parameter.clone();
     let id = id_named(&state, &name)?;
-    // One check at a time: each takes ticks and queries.
+    // One check at a time, because each takes ticks and queries.
     let turn = tokio::time::timeout(DESCRIBE_TIMEOUT, state.check_lock.clone().lock_owned()).await;
     let Ok(turn) = turn else {
         let busy = "another check is under way: try again when it is done";
@@ -82,7 +82,7 @@ pub async fn check(call: ApiRequest) -> ApiResult {
     let options = query_options(&state);
     let _cancel = super::query::CancelOnDrop(options.cancel.clone());
     let compare = move || {
-        // Also if the client has gone meanwhile, the next check waits until this one is over.
+        // Even if the client has disconnected, the next check waits until this one is done.
         let _turn = turn;
         check_view(&*views, &*history, id, &options)
     };
@@ -131,7 +131,7 @@ fn label_map(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// As queries answer it: floats are text, histograms are objects.
+/// As in query answers: floats are text, histograms are objects.
 fn value(sample: Sample) -> Value {
     let mut text = String::new();
     match sample {

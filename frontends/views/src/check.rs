@@ -1,14 +1,15 @@
-//! The check of a live view: is its answer the one that a query over history gives?
+//! The check of a live view: is its answer the same as that of a query over history?
 //!
-//! Both answers are those of one tick: the live runtime evaluates the view in a tick at `t` and says
-//! what it has; then the query runtime evaluates the same plan at `t` over the store. Floats must
-//! have the same bits. Where a function of the plan declares a tolerance
-//! ([`engine::functions::Function::tolerance`]), values may differ by that.
+//! Both answers are for the time of one tick. The live runtime evaluates the view in a tick at `t`
+//! and reports its answer; then the query runtime evaluates the same plan at `t` over the store.
+//! Floats must have the same bits, except that a function of the plan may declare a tolerance
+//! ([`engine::functions::Function::tolerance`]).
 //!
-//! Samples go on arriving. Those that arrive between the tick and the query are in one answer only.
-//! So a difference counts only if no such sample came ([`CheckReport::raced`]); otherwise the check
-//! is done again at the next tick. Where samples come all the time, as to an aggregate over
-//! thousands of targets, no attempt may be free of them: then the outcome is `unsettled`.
+//! Samples continue to arrive. Those that arrive between the tick and the query are in only one of
+//! the answers. So a difference counts only if no such sample arrived ([`CheckReport::raced`]);
+//! otherwise the check is repeated at the next tick. If samples arrive all the time, as for an
+//! aggregation over thousands of targets, every attempt may have some: then the outcome is
+//! `unsettled`.
 
 use crate::limits::{CHECK_ATTEMPTS, CHECK_ROWS, CHECK_TIMEOUT, DESCRIBE_TIMEOUT};
 use crate::registry::ViewRegistry;
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use storage::model::{Labels, TimeMs};
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckOutcome {
@@ -31,9 +32,9 @@ pub enum CheckOutcome {
     Same,
     /// They differ, and no sample explains it.
     Differs,
-    /// They differ, but in each attempt samples came meanwhile.
+    /// They differ, but in each attempt samples arrived in between.
     Unsettled,
-    /// The view has no answer yet: what it reads of the past is still being read.
+    /// The view has no answer yet: its history is still being read.
     Pending,
     /// The view is not live: it is evaluated from history each time, so there is nothing to compare.
     Scheduled,
@@ -42,53 +43,53 @@ pub enum CheckOutcome {
 /// The comparison of a view with history.
 #[derive(Clone, Debug)]
 pub struct ViewCheck {
-    /// What was installed.
+    /// The spec of the view.
     pub spec: ViewSpec,
-    /// What came of it.
+    /// The outcome.
     pub outcome: CheckOutcome,
-    /// The tick at which the answers were compared last.
+    /// The last tick at which the answers were compared.
     pub t: Option<TimeMs>,
-    /// How often they were compared.
+    /// The number of comparisons.
     pub attempts: usize,
-    /// The difference, as far as there is one.
+    /// The difference; empty if the answers are equal.
     pub difference: Difference,
-    /// The largest relative tolerance of the functions in the plan, with the name of the function.
+    /// The largest relative tolerance of the functions in the plan, with the function's name.
     pub tolerance: Option<(&'static str, f64)>,
 }
 
 /// How two answers differ.
 #[derive(Clone, Debug, Default)]
 pub struct Difference {
-    /// How many rows differ.
+    /// The number of rows that differ.
     pub rows: usize,
     /// The first [`CHECK_ROWS`] of them.
     pub first: Vec<RowDifference>,
-    /// The evaluation by the live runtime failed, and why.
+    /// The error, if the evaluation by the live runtime failed.
     pub live_error: Option<String>,
-    /// The query failed, and why.
+    /// The error, if the query failed.
     pub history_error: Option<String>,
 }
 
-/// A row of which the two answers say different things.
+/// A row that differs between the two answers.
 #[derive(Clone, Debug)]
 pub struct RowDifference {
-    /// Its labels.
+    /// The labels of the row.
     pub labels: Labels,
-    /// Its value in the live runtime; `None`: there is no such row.
+    /// The value in the live runtime; `None`: there is no such row.
     pub live: Option<Sample>,
-    /// Its value from scratch.
+    /// The value from scratch; `None`: there is no such row.
     pub history: Option<Sample>,
-    /// When and why the series that it may be made of were last evaluated.
+    /// The latest evaluations of the series that may contribute to the row.
     pub evaluations: Vec<LastEvaluation>,
 }
 
 /// Why a view could not be checked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The live runtime has not answered.
+    /// The live runtime did not answer.
     #[error(transparent)]
     Live(#[from] DescribeError),
-    /// The query over history was stopped by a limit.
+    /// A limit stopped the query over history.
     #[error("history cannot be queried for the check: {0}")]
     History(QueryError),
 }
@@ -99,7 +100,7 @@ impl Difference {
     }
 }
 
-/// Checks a view. `options` are those of a query by a user. Takes [`CHECK_TIMEOUT`] at most, or the
+/// Checks a view with the options of a user's query. Takes at most [`CHECK_TIMEOUT`], or the
 /// timeout of the options if that is shorter. Blocks. `None`: there is no such view.
 #[allow(clippy::disallowed_methods, reason = "a deadline; no answer depends on this reading")]
 pub fn check_view(
@@ -132,7 +133,8 @@ pub fn check_view(
             check.outcome = CheckOutcome::Same;
             return Ok(Some(check));
         }
-        // The next report says whether this comparison counts, and is the next to be compared.
+        // The next report says whether this comparison counts, and has the answer for the next
+        // comparison.
         let rows = check.difference.first.iter().map(|row| row.labels.clone()).collect();
         let Some(next) = views.read_for_check(id, CheckRequest { rows })? else { return Ok(None) };
         let Some(next) = next.answer.check else {
@@ -165,17 +167,17 @@ fn query_offset(kind: &ViewKind) -> i64 {
     }
 }
 
-/// A part of a plan that may give other values live than from scratch.
+/// A part of a plan whose values may differ between live and from scratch.
 struct InexactPart {
     plan: Plan,
     function: &'static str,
     tolerance: &'static Tolerance,
-    /// It is the whole plan.
+    /// Whether the part is the whole plan.
     is_whole: bool,
 }
 
-/// The calls of functions that declare a tolerance. The parser bounds a plan's depth, and with it
-/// this recursion.
+/// The calls of functions that declare a tolerance. The recursion is limited, because the parser
+/// limits the depth of a plan.
 fn inexact_parts(plan: &Plan) -> Vec<InexactPart> {
     let mut parts = Vec::new();
     add_inexact_parts(plan, true, &mut parts);
@@ -210,7 +212,7 @@ impl Comparison<'_> {
     ) -> Result<Difference, CheckError> {
         let history = self.rows(plan)?;
         let (live, history) = match (live, history) {
-            // Their texts may name another series.
+            // Both failed. The error texts may name different series.
             (Err(_), Err(_)) => return Ok(Difference::default()),
             (Err(error), Ok(_)) => {
                 return Ok(Difference { live_error: Some(error), ..Difference::default() });
@@ -249,7 +251,8 @@ impl Comparison<'_> {
         Ok(Difference { rows, first: different, ..Difference::default() })
     }
 
-    /// The rows of a plan from scratch; the inner error is one of the evaluation, as a live view has it.
+    /// The rows of a plan from scratch; the inner error is an evaluation error, which a live view
+    /// has too.
     fn rows(&self, plan: &Plan) -> Result<Result<Vec<(Labels, Sample)>, String>, CheckError> {
         let answer = match self.history.instant(plan, self.t, self.options) {
             Ok(answer) => answer,
@@ -267,8 +270,8 @@ impl Comparison<'_> {
         }))
     }
 
-    /// What the inexact parts allow. Around a part, operators add up what all its values may differ
-    /// by, and round themselves.
+    /// The allowances of the inexact parts. Operators around a part add up, at most, the
+    /// differences of all its values, and round their own result.
     fn allowances(&self, inexact: &[InexactPart]) -> Result<Vec<Allowance>, CheckError> {
         let mut allowances = Vec::new();
         for part in inexact {
@@ -289,7 +292,8 @@ impl Comparison<'_> {
     }
 }
 
-/// By how much a value may differ: `relative` of its size, which is `least` at least, and `added`.
+/// How much a value may differ: `relative` times the sum of its size (at least `least`) and
+/// `added`.
 struct Allowance {
     relative: f64,
     least: f64,
@@ -297,7 +301,7 @@ struct Allowance {
 }
 
 impl RowDifference {
-    /// Whether it is one of rounding only.
+    /// Whether the difference is at most the sum of the allowances.
     fn is_within(&self, allowed: &[Allowance]) -> bool {
         let (Some(Sample::Float(live)), Some(Sample::Float(history))) = (&self.live, &self.history) else {
             return false;

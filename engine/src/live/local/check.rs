@@ -1,4 +1,4 @@
-//! The part of a local host in the check of a view: see [`crate::live::check`].
+//! The local executor's part in the check of a view: see [`crate::live::check`].
 
 use super::LocalExecutor;
 use super::shard::LocalShard;
@@ -11,7 +11,7 @@ use crate::plan::physical::StepId;
 use storage::model::TimeMs;
 
 impl LocalExecutor {
-    /// The tick that has begun evaluates all steps of this view.
+    /// Makes the tick that has begun evaluate all steps of this view.
     pub fn evaluate_for_check(&mut self, view: ViewId) {
         self.checked = Some(view);
     }
@@ -21,13 +21,13 @@ impl LocalExecutor {
         self.checked.and_then(|id| self.views.all.get(&id))
     }
 
-    /// Ends the watch of the check before and begins that of this one. Returns whether the check
-    /// before proves nothing, and what is known of the requested rows.
+    /// Ends the watch of the previous check and begins the watch of this one. Returns whether the
+    /// previous check proves nothing, and the latest evaluations for the requested rows.
     pub(super) fn check(&mut self, id: ViewId, request: &CheckRequest) -> (bool, Vec<LastEvaluation>) {
         self.checked = None;
         let mut raced = false;
         for shard in &mut self.shards {
-            // Without a watch nobody knows what came.
+            // Without a watch it is unknown what arrived.
             raced |= !shard.watch.take().is_some_and(|watch| watch.is_clear(id));
         }
         let Some(view) = self.views.all.get(&id) else { return (raced, Vec::new()) };
@@ -44,7 +44,7 @@ impl LocalExecutor {
 }
 
 impl LocalShard {
-    /// A watch over the rings that the view reads, up to the times that it looks at at `t`.
+    /// A watch on the rings that the view reads, up to the times that it reads at `t`.
     fn watch_for(&self, id: ViewId, view: &InstalledView, t: TimeMs, lookback: i64) -> ArrivalWatch {
         let mut watch = ArrivalWatch::new(id);
         for slot in view.local.iter().filter_map(|step| self.leaves.get(step)) {
@@ -55,7 +55,7 @@ impl LocalShard {
         watch
     }
 
-    /// Adds why a leaf last evaluated the series that the requested rows may be made of.
+    /// Adds why a leaf last evaluated the series that may contribute to the requested rows.
     fn add_evaluations(&self, step: StepId, request: &CheckRequest, found: &mut Vec<LastEvaluation>) {
         let Some(slot) = self.leaves.get(&step) else { return };
         let ring = self.rings.get(slot.ring).and_then(Option::as_ref);
