@@ -137,8 +137,11 @@ fn advice(error: &StoreError) -> &'static str {
             "see whether the data directory can be read and written, and whether the disk fails"
         }
         StoreError::Damaged { .. } => "the file is damaged: restore it, or move its block away",
-        StoreError::Taken { .. } => "two data directories must not share a place",
-        StoreError::Refused(_) => "see what is said of the store elsewhere in this log",
+        StoreError::OwnedByOther { .. } => "two data directories must not share a place",
+        StoreError::LimitReached { remedy, .. } => remedy,
+        StoreError::Invalid(_) | StoreError::Unavailable(_) | StoreError::Closed(_) => {
+            "see what is said of the store elsewhere in this log"
+        }
     }
 }
 

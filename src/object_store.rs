@@ -46,7 +46,7 @@ pub fn connect(store: &Arc<Store>) -> Result<(), String> {
     let thread = std::thread::Builder::new().name("objects-reach".to_owned());
     thread.spawn(move || ask(&asked, &tell)).map_err(|e| format!("cannot start threads: {e}"))?;
     match hear.recv_timeout(FAR_FIRST_ANSWER) {
-        Ok(Err(error @ StoreError::Taken { .. })) => Err(format!("storage.objects: {error}")),
+        Ok(Err(error @ StoreError::OwnedByOther { .. })) => Err(format!("storage.objects: {error}")),
         _ => Ok(()),
     }
 }

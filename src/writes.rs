@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use storage::clock::Clock;
 use storage::execution::Execution;
-use storage::store::Store;
+use storage::store::{Store, StoreError};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Receives remote writes for a store.
@@ -37,7 +37,8 @@ struct Refusal {
 
 impl From<RemoteWriteError> for Refusal {
     fn from(error: RemoteWriteError) -> Refusal {
-        Refusal { status: error.status(), text: error.to_string(), retry_after: None }
+        let retry_after = error.is_retryable().then_some(BUSY_RETRY_SECONDS);
+        Refusal { status: error.status(), text: error.to_string(), retry_after }
     }
 }
 
@@ -134,8 +135,7 @@ struct Request {
 /// Stores a request, and waits until its samples survive the process.
 async fn take(request: Request, proto: MessageVersion, store: &Store) -> Result<WriteOutcome, Refusal> {
     let written = apply(request, proto).await?;
-    let fate = committed(store, written.lsn).await;
-    fate.map_err(|text| Refusal { status: 503, text, retry_after: None })?;
+    committed(store, written.lsn).await.map_err(RemoteWriteError::from)?;
     Ok(written)
 }
 
@@ -159,8 +159,8 @@ async fn apply(request: Request, proto: MessageVersion) -> Result<WriteOutcome, 
 }
 
 /// Resolves when all records up to `lsn` survive the process.
-async fn committed(store: &Store, lsn: u64) -> Result<(), String> {
-    let (tell, told) = oneshot::channel();
-    store.on_committed(lsn, Box::new(move |result| drop(tell.send(result.map_err(|e| e.to_string())))));
-    told.await.unwrap_or_else(|_| Err("the server is stopping".to_owned()))
+async fn committed(store: &Store, lsn: u64) -> Result<(), StoreError> {
+    let (sender, receiver) = oneshot::channel();
+    store.on_committed(lsn, Box::new(move |result| drop(sender.send(result))));
+    receiver.await.unwrap_or(Err(StoreError::Closed("the server is stopping")))
 }

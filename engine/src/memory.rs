@@ -64,14 +64,6 @@ pub enum MemoryExhausted {
     Views(usize),
 }
 
-impl MemoryExhausted {
-    /// Whether a text is one of these errors.
-    pub fn says(text: &str) -> bool {
-        text.contains("would hold more than") && text.contains("--query.max-bytes")
-            || text.contains("would together hold more than") && text.contains("--query.max-total-bytes")
-    }
-}
-
 /// Formats like `1.5 GiB`, as flags accept it: in the largest unit of which there is at least one.
 fn binary(bytes: usize) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];

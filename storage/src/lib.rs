@@ -17,6 +17,7 @@ pub mod clock;
 pub mod codec;
 pub mod disk;
 pub mod durable_map;
+pub mod error;
 pub mod execution;
 pub mod exemplars;
 pub mod head;

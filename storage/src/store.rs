@@ -39,6 +39,7 @@ mod stats;
 mod zeros;
 
 pub use crate::block::ColdOptions;
+pub use crate::error::{ErrorClass, StoreError};
 pub use crate::head::Refusal;
 pub use append::is_storable;
 pub use batch::{
@@ -50,7 +51,7 @@ pub use changed_since::{ChangedSince, StoreVersion};
 pub use corrections::{CorrectedValue, Correction};
 pub use flush::{BlockBackend, LabelledSource, SeriesSamples};
 pub use newest::{NewestSample, NewestValue};
-pub use options::{HeadStats, ReplayReport, StoreError, StoreOptions};
+pub use options::{HeadStats, ReplayReport, StoreOptions};
 pub use replay_status::{PendingReplay, ReplayProgress};
 pub use retention::{ExpiredBlocks, HeadAndLog, Retention};
 pub(crate) use selection::{RunMerger, merge_by_time, merge_histogram_runs};

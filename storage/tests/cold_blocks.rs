@@ -183,7 +183,7 @@ fn a_new_data_directory_finds_the_blocks_and_a_second_one_is_refused() {
     std::fs::write(foreign.path().join("objects/mark"), "another directory").unwrap();
     let (store, _) = far(foreign.path(), &bucket);
     let error = store.reach_far().unwrap_err();
-    assert!(matches!(error, StoreError::Taken { .. }), "{error}");
+    assert!(matches!(error, StoreError::OwnedByOther { .. }), "{error}");
     assert!(
         error.to_string().contains("another data directory") && store.move_to_cold(NOW).is_err(),
         "{error}"

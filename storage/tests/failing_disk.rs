@@ -101,9 +101,9 @@ fn a_full_disk_refuses_writes_answers_reads_and_resumes() {
     committed(&store, append(1).unwrap().lsn).unwrap();
     mood.full.store(true, SeqCst);
     let fate = committed(&store, append(2).unwrap().lsn);
-    assert!(matches!(fate, Err(StoreError::Refused(_))), "{fate:?}");
+    assert!(matches!(fate, Err(StoreError::Unavailable(_))), "{fate:?}");
     let refused = append(3).unwrap_err();
-    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
     assert!(contents(&store).len() >= 5, "reads go on");
     mood.full.store(false, SeqCst);
     let resumed = (0..200).find_map(|_| {
@@ -229,7 +229,7 @@ fn a_disk_that_fills_up_to_the_last_byte_keeps_all_that_it_promised() {
                         kept.extend(samples(t));
                     }
                 }
-                Err(StoreError::Refused(_)) => refused += 1,
+                Err(StoreError::Unavailable(_)) => refused += 1,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -271,9 +271,9 @@ fn a_failed_sync_acknowledges_nothing() {
     store.on_committed(appended.lsn, Box::new(move |fate| send.send(fate).unwrap()));
     store.write_log(false);
     let fate = receive.try_recv().expect("the fate is known");
-    assert!(matches!(&fate, Err(StoreError::Refused(why)) if why.contains("bad sector")), "{fate:?}");
+    assert!(matches!(&fate, Err(StoreError::Unavailable(why)) if why.contains("bad sector")), "{fate:?}");
     let refused = store.append_rows(&rows(&store, 2)).unwrap_err();
-    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
     fails.0.store(false, SeqCst);
     store.write_log(true);
     store.append_rows(&rows(&store, 3)).unwrap();

@@ -217,7 +217,7 @@ fn remote_write(data: &[u8], version: MessageVersion) {
             match receiver.apply(body, version, NOW) {
                 Ok(outcome) => drop(outcome.refusal()),
                 // The sender would retry forever.
-                Err(RemoteWriteError::Unavailable(error)) => panic!("{error}"),
+                Err(RemoteWriteError::Store(error)) => panic!("{error}"),
                 Err(_) => (),
             }
         }

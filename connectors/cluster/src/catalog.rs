@@ -19,7 +19,7 @@ use std::time::Duration;
 use storage::codec;
 use storage::exemplars::{Exemplar, SeriesExemplars};
 use storage::model::{Labels, Matcher, TimeMs};
-use storage::store::{HeadStats, NewestSample, Store, StoreError};
+use storage::store::{HeadStats, NewestSample, Store};
 
 /// A request for the series that satisfy any of the matcher sets in a time range.
 #[derive(Serialize, Deserialize)]
@@ -39,8 +39,8 @@ enum CatalogRequestKind {
     Exemplars,
 }
 
-/// A page of a list; an empty page ends the list. The error is a text.
-type CatalogPage<T> = Result<Vec<T>, String>;
+/// A page of a list; an empty page ends the list.
+type CatalogPage<T> = Result<Vec<T>, QueryError>;
 /// A series with its exemplars, as sent.
 type ExemplarsOnWire = (Labels, Vec<(Labels, f64, TimeMs)>);
 
@@ -60,8 +60,8 @@ impl ClusterCatalog {
         &self,
         what: CatalogRequestKind,
         asked: (&[Vec<Matcher>], TimeMs, TimeMs),
-        own: impl FnOnce() -> Result<Vec<T>, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
+        own: impl FnOnce() -> Result<Vec<T>, QueryError>,
+    ) -> Result<Vec<T>, QueryError> {
         self.all_counted(what, asked, own, |_| Ok(()))
     }
 
@@ -70,22 +70,21 @@ impl ClusterCatalog {
         &self,
         what: CatalogRequestKind,
         (sets, from, to): (&[Vec<Matcher>], TimeMs, TimeMs),
-        own: impl FnOnce() -> Result<Vec<T>, StoreError>,
-        count: impl Fn(&[T]) -> Result<(), StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
+        own: impl FnOnce() -> Result<Vec<T>, QueryError>,
+        count: impl Fn(&[T]) -> Result<(), QueryError>,
+    ) -> Result<Vec<T>, QueryError> {
         let guard = QueryGuard::new(&QueryOptions { timeout: self.timeout, ..QueryOptions::default() });
-        let refused = |e: QueryError| StoreError::Refused(e.to_string());
         let question = CatalogRequest { what, sets: sets.to_vec(), from, to };
         let question =
-            codec::encode(&question).map_err(|e| StoreError::Refused(format!("too many matchers: {e}")))?;
-        let mut calls = self.client.call_all(ConnectionPurpose::Catalog, &guard).map_err(refused)?;
+            codec::encode(&question).map_err(|e| QueryError::BadData(format!("too many matchers: {e}")))?;
+        let mut calls = self.client.call_all(ConnectionPurpose::Catalog, &guard)?;
         for (_, call) in &mut calls {
-            call.send(&question, &guard).and_then(|()| call.flush(&guard)).map_err(refused)?;
+            call.send(&question, &guard).and_then(|()| call.flush(&guard))?;
         }
         let mut all = own()?;
         for (_, call) in &mut calls {
             loop {
-                let piece = receive_page(call, &guard).map_err(refused)?;
+                let piece = receive_page(call, &guard)?;
                 if piece.is_empty() {
                     break;
                 }
@@ -100,10 +99,9 @@ impl ClusterCatalog {
 /// Receives the next page from a process.
 fn receive_page<T: DeserializeOwned>(call: &mut PeerCall, guard: &QueryGuard) -> Result<Vec<T>, QueryError> {
     let piece = call.receive(guard)?;
-    let wrong = |why: String| QueryError::Internal(format!("{}: {why}", call.name()));
-    let piece: CatalogPage<T> =
-        codec::decode_within(MESSAGE_BYTES, &piece).map_err(|e| wrong(e.to_string()))?;
-    piece.map_err(wrong)
+    let unreadable = |e: codec::CodecError| QueryError::Internal(format!("{}: {e}", call.name()));
+    let piece: CatalogPage<T> = codec::decode_within(MESSAGE_BYTES, &piece).map_err(unreadable)?;
+    piece.map_err(|error| error.of_peer(&call.name()))
 }
 
 fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
@@ -119,7 +117,7 @@ impl SeriesCatalog for ClusterCatalog {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<Labels>, StoreError> {
+    ) -> Result<Vec<Labels>, QueryError> {
         let own = || SeriesCatalog::series(&*self.store, sets, from, to, memory);
         let others = |piece: &[Labels]| piece.iter().try_for_each(|labels| count_labels(memory, labels));
         self.all_counted(CatalogRequestKind::Series, (sets, from, to), own, others).map(sorted)
@@ -130,7 +128,7 @@ impl SeriesCatalog for ClusterCatalog {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<String>, QueryError> {
         let own = || SeriesCatalog::label_names(&*self.store, sets, from, to);
         self.all(CatalogRequestKind::LabelNames, (sets, from, to), own).map(sorted)
     }
@@ -141,7 +139,7 @@ impl SeriesCatalog for ClusterCatalog {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<String>, QueryError> {
         let own = || SeriesCatalog::label_values(&*self.store, name, sets, from, to);
         self.all(CatalogRequestKind::LabelValues(name.to_owned()), (sets, from, to), own).map(sorted)
     }
@@ -152,7 +150,7 @@ impl SeriesCatalog for ClusterCatalog {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<NewestSample>, StoreError> {
+    ) -> Result<Vec<NewestSample>, QueryError> {
         let own = || SeriesCatalog::newest(&*self.store, sets, from, to, memory);
         let others =
             |piece: &[NewestSample]| piece.iter().try_for_each(|sample| count_sample(memory, sample));
@@ -168,7 +166,7 @@ impl SeriesCatalog for ClusterCatalog {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+    ) -> Result<Vec<SeriesExemplars>, QueryError> {
         let own = || exemplars(&self.store, sets, from, to);
         let mut all: BTreeMap<Labels, Vec<(Labels, f64, TimeMs)>> = BTreeMap::new();
         for (labels, found) in self.all(CatalogRequestKind::Exemplars, (sets, from, to), own)? {
@@ -200,7 +198,7 @@ fn exemplars(
     sets: &[Vec<Matcher>],
     from: TimeMs,
     to: TimeMs,
-) -> Result<Vec<ExemplarsOnWire>, StoreError> {
+) -> Result<Vec<ExemplarsOnWire>, QueryError> {
     let exemplar = |e: Exemplar| (e.labels, e.v, e.t);
     let series = |s: SeriesExemplars| (s.labels, s.exemplars.into_iter().map(exemplar).collect());
     Ok(SeriesCatalog::exemplars(store, sets, from, to)?.into_iter().map(series).collect())
@@ -238,10 +236,10 @@ pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>
 fn send_pages<T: Serialize>(
     store: &Store,
     line: &mut dyn PeerChannel,
-    found: Result<Vec<T>, StoreError>,
+    found: Result<Vec<T>, QueryError>,
     guard: &QueryGuard,
 ) -> Result<(), QueryError> {
-    let mut say = |piece: Result<&[T], String>| {
+    let mut say = |piece: Result<&[T], QueryError>| {
         let message = codec::encode_within(MESSAGE_BYTES, &piece);
         line.send(&message.map_err(|e| QueryError::Internal(e.to_string()))?, guard)
     };
@@ -251,7 +249,7 @@ fn send_pages<T: Serialize>(
             store.wait_durable(WAIT_DURABLE);
             say(Ok(&[]))
         }
-        Err(error) => say(Err(error.to_string())),
+        Err(error) => say(Err(error)),
     }
 }
 

@@ -105,7 +105,7 @@ impl FramedConnection {
     }
 
     fn connection_lost(&self, why: &str) -> QueryError {
-        QueryError::Internal(format!("{} does not answer: {why}", self.name))
+        QueryError::Unavailable(format!("{} does not answer: {why}", self.name))
     }
 }
 

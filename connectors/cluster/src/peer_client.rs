@@ -89,7 +89,7 @@ impl PeerClient {
         turn: &Arc<BlockingPermit>,
     ) -> Result<PeerCall, QueryError> {
         let wire = self.dial(process, purpose).map_err(|why| {
-            QueryError::Internal(format!("{} cannot be asked: {why}", self.setup.name(process)))
+            QueryError::Unavailable(format!("{} cannot be asked: {why}", self.setup.name(process)))
         })?;
         Ok(PeerCall { wire, process, welcomed: false, client: self.clone(), _turn: turn.clone() })
     }
@@ -142,7 +142,8 @@ impl PeerCall {
     /// its store is partial.
     fn welcome(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
         let said = self.wire.receive(guard)?;
-        let wrong = |why: String| QueryError::Internal(format!("{} does not answer: {why}", self.wire.name));
+        let wrong =
+            |why: String| QueryError::Unavailable(format!("{} does not answer: {why}", self.wire.name));
         let welcome: ServerHandshake = codec::decode(&said).map_err(|e| wrong(e.to_string()))?;
         let caller = &self.client;
         if welcome.incarnation != caller.incarnations[self.process] {

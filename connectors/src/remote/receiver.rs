@@ -16,7 +16,7 @@ use crate::native_histogram::HistogramRejected;
 use crate::protobuf::ProtobufError;
 use std::sync::Arc;
 use storage::model::{SeriesRef, TimeMs};
-use storage::store::{AppendResult, Store, StoreError};
+use storage::store::{AppendResult, ErrorClass, Store, StoreError};
 
 /// Why a request was refused.
 #[derive(Debug, thiserror::Error)]
@@ -30,20 +30,29 @@ pub enum RemoteWriteError {
     /// The encoding of the request is not supported.
     #[error("{0}")]
     UnsupportedMediaType(String),
-    /// The store cannot write now.
+    /// The store did not store it.
     #[error(transparent)]
-    Unavailable(#[from] StoreError),
+    Store(#[from] StoreError),
 }
 
 impl RemoteWriteError {
-    /// The HTTP status for this error.
+    /// The HTTP status for this error. A sender repeats a request after a 5xx, and drops it otherwise.
     pub fn status(&self) -> u16 {
         match self {
             RemoteWriteError::BadRequest(_) => 400,
             RemoteWriteError::TooLarge(_) => 413,
             RemoteWriteError::UnsupportedMediaType(_) => 415,
-            RemoteWriteError::Unavailable(_) => 503,
+            RemoteWriteError::Store(error) => match error.class() {
+                ErrorClass::Invalid => 400,
+                ErrorClass::LimitReached | ErrorClass::Unavailable | ErrorClass::Closed => 503,
+                ErrorClass::Conflict | ErrorClass::Damaged | ErrorClass::Io => 500,
+            },
         }
+    }
+
+    /// Whether it passes by itself: the same request may be stored later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, RemoteWriteError::Store(error) if error.class().is_retryable())
     }
 }
 

@@ -8,7 +8,7 @@
 //! have any number.
 
 use super::{QueryError, QueryOptions};
-use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
+use crate::memory::{MemoryPool, MemoryReservation};
 use crate::operators::EvalError;
 use crate::operators::evaluation_guard::{EvaluationGuard, Limits};
 use parking_lot::Mutex;
@@ -222,7 +222,7 @@ impl QueryGuard {
 
     /// Counts bytes that the query holds. Fails beyond its own limit or that of all queries.
     pub fn grow(&self, bytes: usize) -> Result<(), QueryError> {
-        self.memory.grow(bytes).map_err(|e| self.stop(QueryError::Execution(e.to_string())))
+        self.memory.grow(bytes).map_err(|e| self.stop(e.into()))
     }
 
     /// Counts bytes until the result is dropped.
@@ -362,15 +362,7 @@ fn timed_out() -> QueryError {
 const TOO_MANY: &str = "query processing would load too many samples into memory in query execution";
 
 pub(super) fn too_many() -> QueryError {
-    QueryError::Execution(TOO_MANY.to_owned())
-}
-
-impl QueryError {
-    /// Whether the query was rejected because it, or all running queries together, would take too
-    /// much memory. A smaller query, or the same one later, may succeed.
-    pub fn is_too_large(&self) -> bool {
-        matches!(self, QueryError::Execution(text) if text == TOO_MANY || MemoryExhausted::says(text))
-    }
+    QueryError::LimitReached(TOO_MANY.to_owned())
 }
 
 #[cfg(test)]
@@ -404,11 +396,12 @@ mod tests {
         let guard = QueryGuard::within(&options, &MemoryPool::of_queries(100));
         assert_eq!(guard.grow(10), Ok(()));
         let error = guard.grow(1).expect_err("eleven bytes");
-        assert!(error.is_too_large() && too_many().is_too_large(), "{error}");
+        let is_limit = |error: &QueryError| matches!(error, QueryError::LimitReached(_));
+        assert!(is_limit(&error) && is_limit(&too_many()), "{error}");
         assert_eq!(guard.failure("something else"), error, "the first reason stays");
         let together = QueryGuard::within(&QueryOptions::default(), &MemoryPool::of_queries(5)).grow(6);
-        assert!(together.expect_err("six bytes").is_too_large());
-        assert!(!QueryError::Execution("many-to-many".to_owned()).is_too_large());
+        assert!(is_limit(&together.expect_err("six bytes")));
+        assert!(!is_limit(&QueryError::Execution("many-to-many".to_owned())));
         assert!(guard.grow_for_now(0).is_ok());
     }
 

@@ -95,9 +95,7 @@ impl LeafEvaluator {
         options: &QueryOptions,
     ) -> Result<LeafEvaluator, QueryError> {
         let (from, to) = reach(source, leaf, grid, options);
-        let selection = store
-            .select(shard, &source.matchers, from, to)
-            .map_err(|e| QueryError::Internal(e.to_string()))?;
+        let selection = store.select(shard, &source.matchers, from, to)?;
         Ok(LeafEvaluator {
             id,
             source: source.clone(),
@@ -183,7 +181,7 @@ impl LeafEvaluator {
             } else {
                 self.selection.read(row, from, to, ts, vs)
             };
-            read.map_err(|e| QueryError::Internal(e.to_string()))?;
+            read?;
             if mixed {
                 seen.add(self.mixed(row, filling, scratch, (origin, notes), &mut eval_guard)?);
             } else {

@@ -77,14 +77,13 @@ impl LeafEvaluator {
         eval_guard: &mut EvaluationGuard,
     ) -> Result<SampleUsage, QueryError> {
         let (from, to) = filling.span;
-        let internal = |e: storage::store::StoreError| QueryError::Internal(e.to_string());
         scratch.histograms.clear();
         scratch.starts.clear();
         let reads_windows = matches!(self.leaf, Leaf::Window(..) | Leaf::Present(_));
         // Prometheus' iterator over a window begins at the left edge, which is not part of the
         // window but determines the reset hint of the next sample.
         let first = from - i64::from(self.source.skims && reads_windows);
-        self.selection.read_histograms(row, first, to, &mut scratch.histograms).map_err(internal)?;
+        self.selection.read_histograms(row, first, to, &mut scratch.histograms)?;
         if self.source.skims {
             derive_reset_hints(&mut scratch.histograms);
             if self.leaf.skims() {
@@ -92,7 +91,7 @@ impl LeafEvaluator {
             }
         }
         if self.reads_starts {
-            self.selection.read_starts(row, from, to, &mut scratch.starts).map_err(internal)?;
+            self.selection.read_starts(row, from, to, &mut scratch.starts)?;
         }
         let smoothed = self.source.extension == Some(WindowExtension::Smoothed);
         if reads_windows || smoothed {

@@ -41,7 +41,7 @@ pub use visibility::{SelectorVisibility, visibilities};
 use crate::annotations::{Annotation, AnnotationSet};
 use crate::functions::QueryTimes;
 use crate::limits::{QUERIES_BYTES, QUERY_BYTES, SERIES_BYTES, SUBQUERY_STEPS};
-use crate::memory::{MemoryPool, MemoryReservation};
+use crate::memory::{MemoryExhausted, MemoryPool, MemoryReservation};
 use crate::plan::physical::{PhysicalPlan, Subquery};
 use crate::plan::{Dialect, Plan, PlanOp, Selector, ValueType};
 use guard::QueryGuard;
@@ -55,7 +55,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use storage::model::{Labels, NativeHistogram, SHARDS, TimeMs};
-use storage::store::Store;
+use storage::store::{ErrorClass, Store, StoreError};
 
 /// Limits and settings of one query.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,6 +112,31 @@ pub enum QueryError {
     Canceled(String),
     #[error("{0}")]
     Internal(String),
+    /// The query, or all that are at work, would hold too much in memory: a smaller one, or the
+    /// same later, may be answered.
+    #[error("{0}")]
+    LimitReached(String),
+    /// The store, or another process, does not answer now; the same query may be answered later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for QueryError {
+    fn from(error: StoreError) -> QueryError {
+        let text = error.to_string();
+        match error.class() {
+            ErrorClass::Invalid => QueryError::BadData(text),
+            ErrorClass::LimitReached => QueryError::LimitReached(text),
+            ErrorClass::Unavailable | ErrorClass::Closed => QueryError::Unavailable(text),
+            ErrorClass::Conflict | ErrorClass::Damaged | ErrorClass::Io => QueryError::Internal(text),
+        }
+    }
+}
+
+impl From<MemoryExhausted> for QueryError {
+    fn from(error: MemoryExhausted) -> QueryError {
+        QueryError::LimitReached(error.to_string())
+    }
 }
 
 /// The answer of a query.

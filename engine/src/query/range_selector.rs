@@ -7,7 +7,7 @@ use crate::functions::series_slices::drop_stale;
 use crate::plan::physical::SampleSource;
 use crate::plan::{Selector, WindowExtension};
 use storage::model::TimeMs;
-use storage::store::{Selection, Store, StoreError};
+use storage::store::{Selection, Store};
 
 /// The selector and its times.
 pub(super) struct RangeSelection {
@@ -16,10 +16,6 @@ pub(super) struct RangeSelection {
     t: TimeMs,
     end: TimeMs,
     lookback: i64,
-}
-
-fn internal(error: StoreError) -> QueryError {
-    QueryError::Internal(error.to_string())
 }
 
 impl RangeSelection {
@@ -39,7 +35,7 @@ impl RangeSelection {
     ) -> Result<Vec<Series>, QueryError> {
         let (from, to) = self.span();
         let mut all = Vec::new();
-        let selection = store.select(shard, &self.source.matchers, from, to).map_err(internal)?;
+        let selection = store.select(shard, &self.source.matchers, from, to)?;
         for row in 0..selection.labels.len() {
             guard.check()?;
             let Some(series) = self.series(&selection, row)? else { continue };
@@ -68,9 +64,9 @@ impl RangeSelection {
         let mut ts = Vec::new();
         let mut vs = Vec::new();
         let mut histograms = Vec::new();
-        selection.read(row, from, to, &mut ts, &mut vs).map_err(internal)?;
+        selection.read(row, from, to, &mut ts, &mut vs)?;
         if selection.has_histograms(row) {
-            selection.read_histograms(row, from, to, &mut histograms).map_err(internal)?;
+            selection.read_histograms(row, from, to, &mut histograms)?;
         }
         drop_stale(&mut ts, &mut vs);
         let points = match self.source.extension {

@@ -3,12 +3,13 @@
 //! The store implements it for this process; a cluster for all of its processes together. All
 //! methods block.
 
+use super::QueryError;
 use crate::limits::LABELS_BYTES;
 use crate::memory::MemoryReservation;
 use std::collections::BTreeMap;
 use storage::exemplars::SeriesExemplars;
 use storage::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs, value};
-use storage::store::{HeadStats, NewestSample, NewestValue, Store, StoreError};
+use storage::store::{HeadStats, NewestSample, NewestValue, Store};
 
 /// Lists series, label names and label values of a time range.
 pub trait SeriesCatalog: Send + Sync {
@@ -20,10 +21,10 @@ pub trait SeriesCatalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<Labels>, StoreError>;
+    ) -> Result<Vec<Labels>, QueryError>;
     /// Sorted label names.
     fn label_names(&self, sets: &[Vec<Matcher>], from: TimeMs, to: TimeMs)
-    -> Result<Vec<String>, StoreError>;
+    -> Result<Vec<String>, QueryError>;
     /// Sorted values of one label.
     fn label_values(
         &self,
@@ -31,7 +32,7 @@ pub trait SeriesCatalog: Send + Sync {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<String>, StoreError>;
+    ) -> Result<Vec<String>, QueryError>;
     /// The newest sample of each series, unless it has ended: sorted by labels, each once. They
     /// count in `memory`.
     fn newest(
@@ -40,14 +41,14 @@ pub trait SeriesCatalog: Send + Sync {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<NewestSample>, StoreError>;
+    ) -> Result<Vec<NewestSample>, QueryError>;
     /// The exemplars of the series that satisfy any of the matcher sets, by series.
     fn exemplars(
         &self,
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, StoreError>;
+    ) -> Result<Vec<SeriesExemplars>, QueryError>;
     /// Counts of the head: series, label pairs, and the largest `limit` of each table.
     fn stats(&self, limit: usize) -> HeadStats;
     /// Why lists and answers may be incomplete now; `None`: they are complete.
@@ -57,19 +58,17 @@ pub trait SeriesCatalog: Send + Sync {
 }
 
 /// Counts a series of a list.
-pub fn count_labels(memory: &MemoryReservation, labels: &Labels) -> Result<(), StoreError> {
-    let counted = memory.grow(labels.encoded().len() + LABELS_BYTES);
-    counted.map_err(|e| StoreError::Refused(e.to_string()))
+pub fn count_labels(memory: &MemoryReservation, labels: &Labels) -> Result<(), QueryError> {
+    Ok(memory.grow(labels.encoded().len() + LABELS_BYTES)?)
 }
 
 /// Counts a series of a list, with its newest sample.
-pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result<(), StoreError> {
+pub fn count_sample(memory: &MemoryReservation, sample: &NewestSample) -> Result<(), QueryError> {
     count_labels(memory, &sample.labels)?;
     if let NewestValue::Histogram(h) = &sample.value {
         let counts = h.positive.counts.len() + h.negative.counts.len() + h.bounds.len();
         let spans = h.positive.spans.len() + h.negative.spans.len();
-        let counted = memory.grow(size_of::<NativeHistogram>() + 8 * (counts + spans));
-        counted.map_err(|e| StoreError::Refused(e.to_string()))?;
+        memory.grow(size_of::<NativeHistogram>() + 8 * (counts + spans))?;
     }
     Ok(())
 }
@@ -84,7 +83,7 @@ impl SeriesCatalog for Store {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<Labels>, StoreError> {
+    ) -> Result<Vec<Labels>, QueryError> {
         let mut found = Vec::new();
         for (set, shard) in sets.iter().flat_map(|set| (0..SHARDS).map(move |shard| (set, shard))) {
             let selection = self.select(shard, set, from, to)?;
@@ -105,8 +104,8 @@ impl SeriesCatalog for Store {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<String>, StoreError> {
-        Store::label_names(self, sets, from, to)
+    ) -> Result<Vec<String>, QueryError> {
+        Ok(Store::label_names(self, sets, from, to)?)
     }
 
     fn label_values(
@@ -115,8 +114,8 @@ impl SeriesCatalog for Store {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<String>, StoreError> {
-        Store::label_values(self, name, sets, from, to)
+    ) -> Result<Vec<String>, QueryError> {
+        Ok(Store::label_values(self, name, sets, from, to)?)
     }
 
     fn newest(
@@ -125,7 +124,7 @@ impl SeriesCatalog for Store {
         from: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<NewestSample>, StoreError> {
+    ) -> Result<Vec<NewestSample>, QueryError> {
         let mut found = BTreeMap::new();
         for set in sets {
             let newest = self.newest_samples(set, from, to)?;
@@ -145,7 +144,7 @@ impl SeriesCatalog for Store {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+    ) -> Result<Vec<SeriesExemplars>, QueryError> {
         Ok(self.select_exemplars(sets, from, to))
     }
 

@@ -195,13 +195,13 @@ fn a_query_that_takes_too_much_memory_is_refused_and_leaves_nothing() {
     assert_eq!(answer.memory.bytes(), held);
     drop(answer);
     assert_eq!(bench.memory.reserved(), 0);
-    let Err(QueryError::Execution(error)) = ask(1 << 20) else { panic!("2 MB do not fit into one") };
+    let Err(QueryError::LimitReached(error)) = ask(1 << 20) else { panic!("2 MB do not fit into one") };
     assert!(error.contains("more than 1 MiB of values, labels and answer"), "{error}");
     assert!(error.contains("--query.max-bytes"), "{error}");
     assert_eq!(bench.memory.reserved(), 0, "what is refused leaves nothing behind");
     let kept = bench.memory.reservation(usize::MAX);
     kept.grow(63 << 20).unwrap();
-    let Err(QueryError::Execution(error)) = ask(16 << 20) else { panic!("others have all but one") };
+    let Err(QueryError::LimitReached(error)) = ask(16 << 20) else { panic!("others have all but one") };
     assert!(error.contains("together") && error.contains("--query.max-total-bytes"), "{error}");
     drop(kept);
     assert!(ask(16 << 20).is_ok());
@@ -226,7 +226,7 @@ fn each_kind_of_answer_counts_what_it_holds() {
             bench.querier.range(&binary(BinaryOp::Add, vector()), START - 60_000, START, 1_000, &options),
         ),
     ] {
-        let Err(QueryError::Execution(error)) = asked else { panic!("{name}: {asked:?}") };
+        let Err(QueryError::LimitReached(error)) = asked else { panic!("{name}: {asked:?}") };
         assert!(error.contains("14.6 KiB"), "{name}: {error}");
     }
     assert_eq!(bench.memory.reserved(), 0);

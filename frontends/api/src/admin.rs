@@ -33,14 +33,14 @@ pub async fn delete_series(call: ApiRequest) -> ApiResult {
     let delete = move |state: &AppState| {
         sets.iter().try_for_each(|matchers| state.sources.tsdb.delete(matchers, from, to))
     };
-    changed(state, delete).await.map_err(internal)?;
+    changed(state, delete).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `/api/v1/admin/tsdb/clean_tombstones`
 pub async fn clean_tombstones(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
-    changed(call.state, |state| state.sources.tsdb.clean_tombstones()).await.map_err(internal)?;
+    changed(call.state, |state| state.sources.tsdb.clean_tombstones()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -60,7 +60,7 @@ pub async fn snapshot(call: ApiRequest) -> ApiResult {
     let dir = data.join("snapshots").join(&name);
     let make = move |state: &AppState| state.sources.tsdb.snapshot(&dir, !skip_head);
     let made = changed(state, make).await;
-    made.map_err(|e| ApiError::new(ErrorType::Internal, format!("create snapshot: {}", e.message)))?;
+    made.map_err(|e| ApiError::new(e.kind, format!("create snapshot: {}", e.message)))?;
     success(&json!({"name": name}))
 }
 
@@ -93,10 +93,6 @@ fn allowed(state: &AppState) -> Result<(), ApiError> {
     } else {
         Err(ApiError::new(ErrorType::Unavailable, "admin APIs disabled"))
     }
-}
-
-fn internal(error: ApiError) -> ApiError {
-    ApiError { kind: ErrorType::Internal, ..error }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 //! decompressed bytes from the same share.
 
 use super::limits::{BODY_BELIEVED_BYTES, BODY_FREE_BYTES, BUSY_RETRY_SECONDS};
-use super::response::{ApiError, ErrorType, text_error};
+use super::response::{ApiError, ErrorType, text_error, with_retry};
 use axum::body::{Body, BodyDataStream, HttpBody};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -124,7 +124,9 @@ impl BodyError {
 
     /// The response of an endpoint that takes a raw body.
     pub fn into_text(self) -> Response {
-        self.with_retry(text_error(self.status(), &self.to_string()))
+        let is_busy = matches!(self, BodyError::Full { .. });
+        let response = text_error(self.status(), &self.to_string());
+        with_retry(response, is_busy.then_some(BUSY_RETRY_SECONDS))
     }
 
     /// The response of an endpoint that takes a form: an error in Prometheus' JSON envelope.
@@ -135,20 +137,9 @@ impl BodyError {
                 ApiError::bad_data("error parsing form values: http: request body too large")
             }
             BodyError::Cut => ApiError::bad_data("error parsing form values: unexpected EOF"),
-            BodyError::Full { .. } => ApiError::new(ErrorType::Unavailable, self.to_string()),
+            BodyError::Full { .. } => ApiError::new(ErrorType::UnavailableNow, self.to_string()),
         };
-        let mut response = error.into_response();
-        if let BodyError::Full { .. } = self {
-            *response.status_mut() = self.status();
-        }
-        self.with_retry(response)
-    }
-
-    fn with_retry(self, mut response: Response) -> Response {
-        if let BodyError::Full { .. } = self {
-            response.headers_mut().insert(header::RETRY_AFTER, BUSY_RETRY_SECONDS.into());
-        }
-        response
+        error.into_response()
     }
 }
 
@@ -198,6 +189,7 @@ async fn discard(mut stream: BodyDataStream, limit: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::header;
 
     fn chunked(pieces: usize) -> Body {
         let piece = Bytes::from(vec![b'x'; 16 << 10]);

@@ -9,13 +9,13 @@ mod messages;
 use super::dispatch::ApiRequest;
 use super::limits::{ACCEPT_ENTRIES, CHUNK_BYTES};
 use super::query_json::FoundList;
-use super::response::text_error;
+use super::response::{ApiError, ErrorType, text_error, with_retry};
 use super::series::{Listed, listed, selectors};
 use super::{AppState, query_json, sending};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use engine::memory::{MemoryExhausted, MemoryReservation};
+use engine::memory::MemoryReservation;
 use std::borrow::Cow;
 use std::fmt::Write;
 use storage::model::histogram::ResetHint;
@@ -51,9 +51,18 @@ pub async fn federate(call: ApiRequest) -> Response {
             };
             ([(header::CONTENT_TYPE, content_type)], body).into_response()
         }
-        Err(e) if MemoryExhausted::says(&e.message) => text_error(e.kind.status(), &e.message),
-        Err(e) => text_error(StatusCode::INTERNAL_SERVER_ERROR, &e.message),
+        Err(e) => failure(&e),
     }
+}
+
+/// The answer of a federation that failed: Prometheus' 500, unless the request has to be smaller or
+/// later.
+fn failure(error: &ApiError) -> Response {
+    let status = match error.kind {
+        ErrorType::LimitReached | ErrorType::UnavailableNow => error.kind.status(),
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    with_retry(text_error(status, &error.message), error.kind.retry_after())
 }
 
 /// How to write a name that the text format before version 1.0.0 cannot express: the escaping

@@ -3,6 +3,7 @@
 //! Some clients read the fields in one pass and expect Prometheus' order, so the envelope is
 //! written by hand and not serialised from a map.
 
+use super::limits::BUSY_RETRY_SECONDS;
 use super::query_json;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use engine::live::ViewError;
 use engine::query::QueryError;
 use language::QueryTextError;
-use storage::store::StoreError;
+use storage::store::{ErrorClass, StoreError};
 
 /// Why an API request failed: `errorType`, which also determines the status code.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -18,13 +19,18 @@ use storage::store::StoreError;
 pub enum ErrorType {
     BadData,
     Execution,
+    /// An `execution`, too: the request, or all that are at work, would hold too much in memory.
+    LimitReached,
     Timeout,
     Canceled,
     Conflict,
     Internal,
     NotFound,
     NotAcceptable,
+    /// What this server does not do, as Prometheus answers it: an API that is not enabled.
     Unavailable,
+    /// An `unavailable`, too, that passes: the answer says when to ask again.
+    UnavailableNow,
 }
 
 impl ErrorType {
@@ -32,14 +38,14 @@ impl ErrorType {
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorType::BadData => "bad_data",
-            ErrorType::Execution => "execution",
+            ErrorType::Execution | ErrorType::LimitReached => "execution",
             ErrorType::Timeout => "timeout",
             ErrorType::Canceled => "canceled",
             ErrorType::Conflict => "conflict",
             ErrorType::Internal => "internal",
             ErrorType::NotFound => "not_found",
             ErrorType::NotAcceptable => "not_acceptable",
-            ErrorType::Unavailable => "unavailable",
+            ErrorType::Unavailable | ErrorType::UnavailableNow => "unavailable",
         }
     }
 
@@ -47,14 +53,19 @@ impl ErrorType {
     pub fn status(self) -> StatusCode {
         match self {
             ErrorType::BadData => StatusCode::BAD_REQUEST,
-            ErrorType::Execution => StatusCode::UNPROCESSABLE_ENTITY,
-            ErrorType::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorType::Execution | ErrorType::LimitReached => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorType::Timeout | ErrorType::UnavailableNow => StatusCode::SERVICE_UNAVAILABLE,
             ErrorType::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             ErrorType::Conflict => StatusCode::CONFLICT,
             ErrorType::Internal | ErrorType::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         }
+    }
+
+    /// `Retry-After` in seconds, if the same request may succeed then.
+    pub fn retry_after(self) -> Option<u64> {
+        (self == ErrorType::UnavailableNow).then_some(BUSY_RETRY_SECONDS)
     }
 }
 
@@ -99,6 +110,8 @@ impl From<QueryError> for ApiError {
         let kind = match e {
             QueryError::BadData(_) => ErrorType::BadData,
             QueryError::Execution(_) => ErrorType::Execution,
+            QueryError::LimitReached(_) => ErrorType::LimitReached,
+            QueryError::Unavailable(_) => ErrorType::UnavailableNow,
             QueryError::Timeout(_) => ErrorType::Timeout,
             QueryError::Canceled(_) => ErrorType::Canceled,
             QueryError::Internal(_) => ErrorType::Internal,
@@ -126,14 +139,30 @@ impl From<ViewError> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(e: StoreError) -> ApiError {
-        ApiError::new(ErrorType::Execution, e.to_string())
+        let kind = match e.class() {
+            ErrorClass::Invalid => ErrorType::BadData,
+            ErrorClass::LimitReached => ErrorType::LimitReached,
+            ErrorClass::Unavailable | ErrorClass::Closed => ErrorType::UnavailableNow,
+            ErrorClass::Conflict => ErrorType::Conflict,
+            ErrorClass::Damaged | ErrorClass::Io => ErrorType::Internal,
+        };
+        ApiError::new(kind, e.to_string())
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        json_response(self.kind.status(), Body::from(self.to_json()))
+        let response = json_response(self.kind.status(), Body::from(self.to_json()));
+        with_retry(response, self.kind.retry_after())
     }
+}
+
+/// `response`, which says after how many seconds the request may be repeated.
+pub fn with_retry(mut response: Response, seconds: Option<u64>) -> Response {
+    if let Some(seconds) = seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// What the handlers of the API return.

@@ -11,8 +11,8 @@ use super::{AppState, query_json, sending};
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::memory::MemoryReservation;
+use engine::query::QueryError;
 use storage::model::{MatchOp, Matcher, TimeMs};
-use storage::store::StoreError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -110,16 +110,16 @@ pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, Str
 /// Runs a store read off the async runtime, at low priority.
 pub async fn run_blocking<T: Send + 'static>(
     state: AppState,
-    ask: impl FnOnce(&AppState) -> Result<T, StoreError> + Send + 'static,
+    ask: impl FnOnce(&AppState) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let asking = state.clone();
     join_store_call(asking.low_priority.run(move || ask(&state))).await
 }
 
 /// The result of a store call.
-pub async fn join_store_call<T>(call: JoinHandle<Result<T, StoreError>>) -> Result<T, ApiError> {
+pub async fn join_store_call<T, E: Into<ApiError>>(call: JoinHandle<Result<T, E>>) -> Result<T, ApiError> {
     let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
-    Ok(call.await.map_err(internal)??)
+    call.await.map_err(internal)?.map_err(E::into)
 }
 
 /// A list that the store returned, with its memory and its deadline.
@@ -134,7 +134,7 @@ pub struct Listed<T> {
 /// exists, and has the time limit of a query.
 pub async fn listed<T: Send + 'static>(
     state: &AppState,
-    ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, StoreError> + Send + 'static,
+    ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, QueryError> + Send + 'static,
 ) -> Result<Listed<T>, ApiError> {
     let deadline = Instant::now() + state.settings.query_timeout;
     let memory = state.sources.memory.reservation(state.settings.max_bytes);
@@ -145,9 +145,9 @@ pub async fn listed<T: Send + 'static>(
 }
 
 /// The list, after its bytes were added to `memory`.
-fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>, StoreError> {
+fn counted(list: Vec<String>, memory: &MemoryReservation) -> Result<Vec<String>, QueryError> {
     let bytes = list.iter().map(|text| text.len() + size_of::<String>()).sum();
-    memory.grow(bytes).map_err(|e| StoreError::Refused(e.to_string()))?;
+    memory.grow(bytes)?;
     Ok(list)
 }
 

@@ -81,7 +81,7 @@ impl StoreReadiness for Store {
         }
         let (sender, receiver) = oneshot::channel();
         self.on_replayed(Box::new(move |result| drop(sender.send(result))));
-        let stopped = || Err(StoreError::Refused("the server is stopping".to_owned()));
+        let stopped = || Err(StoreError::Closed("the server is stopping"));
         Some(Box::pin(async move { receiver.await.unwrap_or_else(|_| stopped()) }))
     }
 
@@ -109,7 +109,7 @@ impl StoreAdmin for Store {
         let (told, fate) = std::sync::mpsc::channel();
         // Sending fails only if the thread no longer waits.
         self.on_committed(lsn, Box::new(move |fate| drop(told.send(fate))));
-        fate.recv().unwrap_or_else(|_| Err(StoreError::Refused("the store is closed".to_owned())))
+        fate.recv().unwrap_or(Err(StoreError::Closed("the store is closed")))
     }
 
     fn clean_tombstones(&self) -> Result<(), StoreError> {

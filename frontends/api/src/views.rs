@@ -242,7 +242,7 @@ pub async fn describe_in_turn<T: Send + 'static>(
 pub fn error_of(e: DescribeError) -> ApiError {
     let kind = match e {
         DescribeError::Late(_) => ErrorType::Timeout,
-        DescribeError::Stopped => ErrorType::Unavailable,
+        DescribeError::Stopped => ErrorType::UnavailableNow,
     };
     ApiError::new(kind, e.to_string())
 }

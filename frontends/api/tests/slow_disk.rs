@@ -214,7 +214,7 @@ impl Fixture {
             let rows: Vec<FloatRow> = series.iter().enumerate().map(row).collect();
             match self.store.append_rows(&rows) {
                 Ok(_) => {}
-                Err(StoreError::Refused(why)) => return assert_eq!(why, "the disk does not keep up"),
+                Err(StoreError::Unavailable(why)) => return assert_eq!(why, "the disk does not keep up"),
                 Err(error) => panic!("{error}"),
             }
         }

@@ -58,7 +58,7 @@ impl Bench {
 
     fn refused(&self, text: &str) -> String {
         match self.ask(text, Duration::from_secs(120)) {
-            Err(QueryError::Execution(error)) => error,
+            Err(QueryError::LimitReached(error)) => error,
             other => panic!("{} is answered: {:?}", &text[..text.len().min(80)], other.map(|_| ())),
         }
     }
@@ -127,7 +127,7 @@ fn long_queries_end_with_their_time() {
         // A fast machine may finish, or reach the limit of bytes, earlier.
         match asked {
             Ok(_) | Err(QueryError::Timeout(_)) => {}
-            Err(QueryError::Execution(error)) => assert!(error.contains("256 MiB"), "{name}: {error}"),
+            Err(QueryError::LimitReached(error)) => assert!(error.contains("256 MiB"), "{name}: {error}"),
             Err(other) => panic!("{name}: {other}"),
         }
         assert!(took < SOON, "{name} takes {took:?}");

@@ -430,7 +430,7 @@ fn what_fails_keeps_nothing_wrong() {
     let now = base + 600_000;
     let few = QueryOptions { max_samples: 30, ..world.options.clone() };
     let scratch = world.querier.instant(&plan, now, &few);
-    assert!(matches!(&scratch, Err(QueryError::Execution(text)) if text.contains("too many samples")));
+    assert!(matches!(&scratch, Err(QueryError::LimitReached(text)) if text.contains("too many samples")));
     assert_eq!(world.querier.instant_cached(&plan, now, &few, &mut kept), scratch);
     assert_eq!(world.differs(&plan, now, &mut kept), None);
     let kept_now = world.querier.instant_cached(&plan, now, &few, &mut kept);
@@ -461,7 +461,7 @@ fn subqueries_hold_no_more_than_a_query_may() {
     {
         match ask(text, max_samples) {
             Ok(_) => assert!(fits, "{text}"),
-            Err(QueryError::Execution(why)) => {
+            Err(QueryError::LimitReached(why)) => {
                 assert!(!fits && why.contains("too many samples"), "{text}: {why}")
             }
             Err(other) => panic!("{text}: {other}"),

@@ -25,13 +25,13 @@ impl BlockBackend for Unreadable {
         _: TimeMs,
         _: &mut dyn Iterator<Item = Result<SeriesSamples, StoreError>>,
     ) -> Result<(), StoreError> {
-        Err(StoreError::Refused("no disk".into()))
+        Err(StoreError::Unavailable("no disk".into()))
     }
     fn version(&self) -> u64 {
         0
     }
     fn select(&self, _: u16, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<Vec<LabelledSource>, StoreError> {
-        if self.0.load(SeqCst) { Err(StoreError::Refused("no disk".into())) } else { Ok(Vec::new()) }
+        if self.0.load(SeqCst) { Err(StoreError::Unavailable("no disk".into())) } else { Ok(Vec::new()) }
     }
     fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())

@@ -2,7 +2,7 @@
 //! ([`ReadRange`]). Implemented for a local directory ([`super::open_files`]) and for an object
 //! store (`cold/`), so that the reader does not know where a block is.
 
-use crate::store::StoreError;
+use crate::error::StoreError;
 use std::io;
 
 /// The files of one block.

@@ -4,9 +4,9 @@
 //! Matchers that need only lookups are evaluated first. Often few series remain, and then a matcher
 //! that would have to scan all values of a label tests these series instead.
 
+use crate::error::StoreError;
 use crate::model::regex::MatchSet;
 use crate::model::{MatchOp, Matcher};
-use crate::store::StoreError;
 use roaring::RoaringBitmap;
 
 /// Which series have which label value. Implemented by the index of a block ([`super::index`]) and

@@ -1,8 +1,8 @@
 //! `meta.json`: the metadata of a block, with length and checksum of its files.
 
 use super::damaged;
+use crate::error::StoreError;
 use crate::model::TimeMs;
-use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -49,7 +49,7 @@ pub use reserved_names::{reserved_names_in, taken};
 pub use tombstones::{Tombstone, Tombstones};
 pub use writer::{BlockSeries, BlockSpec, write_block, write_block_replacing};
 
-use crate::store::StoreError;
+use crate::error::StoreError;
 use std::path::Path;
 
 /// The DuckDB views over a data directory; written into the data directory, next to `blocks/`.

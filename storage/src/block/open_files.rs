@@ -7,8 +7,8 @@
 
 use super::block_files::{BlockFiles, ReadRange};
 use super::{damaged, io_error};
+use crate::error::StoreError;
 use crate::limits::{OPEN_BLOCK_FILES, PINNED_BLOCK_FILES};
-use crate::store::StoreError;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::HashMap;

@@ -9,8 +9,8 @@ use super::meta::BlockMeta;
 use super::page::SamplesPage;
 use super::page_decoder::{PageLocation, locate};
 use super::series_page::SeriesPage;
+use crate::error::StoreError;
 use crate::limits::BLOCK_GROUP_ROWS;
-use crate::store::StoreError;
 use arrow::array::{RecordBatch, RecordBatchReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{

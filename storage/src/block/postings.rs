@@ -1,8 +1,8 @@
 //! Postings in memory, for blocks of an old format without an index: label → value → series.
 
 use super::matcher_eval::LabelPostings;
+use crate::error::StoreError;
 use crate::model::Labels;
-use crate::store::StoreError;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;

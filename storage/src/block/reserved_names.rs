@@ -8,7 +8,7 @@ use super::meta::{BlockMeta, META};
 use super::tombstones::{Tombstone, Tombstones};
 use super::{block_set::replaced, io_error};
 use crate::disk::Disk;
-use crate::store::StoreError;
+use crate::error::StoreError;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -6,8 +6,8 @@ use super::block_files::BlockFiles;
 use super::cache::PageCache;
 use super::meta::BlockMeta;
 use super::paged_file::{PageOptions, PagedFile};
+use crate::error::StoreError;
 use crate::model::TimeMs;
-use crate::store::StoreError;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type};
 

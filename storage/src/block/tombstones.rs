@@ -8,9 +8,9 @@
 use super::{BlockMeta, damaged, io_error};
 use crate::checksummed_file;
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::limits::TOMBSTONES;
 use crate::model::{Intervals, Matcher, TimeMs};
-use crate::store::StoreError;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -65,10 +65,10 @@ impl Tombstones {
         let mut known = self.list.lock();
         let mut list = known.as_ref().clone();
         if list.len() >= TOMBSTONES {
-            let why = format!(
-                "{TOMBSTONES} deletions are waiting to be carried out in blocks; POST /api/v1/admin/tsdb/clean_tombstones first"
-            );
-            return Err(StoreError::Refused(why));
+            return Err(StoreError::LimitReached {
+                reached: format!("{TOMBSTONES} deletions are waiting to be carried out in blocks"),
+                remedy: "POST /api/v1/admin/tsdb/clean_tombstones first",
+            });
         }
         list.push(tombstone);
         write(disk, &self.path, &list)?;

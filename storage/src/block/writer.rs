@@ -13,10 +13,11 @@ use super::schema::{
 use super::timestamp_table::{TimestampTable, target_of};
 use super::{damaged, index, io_error};
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::limits::{BLOCK_LANE_PAGE_ROWS, BLOCK_PAGE_ROWS, BLOCK_WINDOW_MS, SERIES_PAGE_ROWS};
 use crate::model::labels::METRIC_NAME;
 use crate::model::{Labels, TimeMs};
-use crate::store::{StoreError, TimedHistograms, TimedStarts};
+use crate::store::{TimedHistograms, TimedStarts};
 use arrow::array::StringArray;
 use arrow::array::{MapBuilder, MapFieldNames, RecordBatch, StringBuilder, UInt32Array};
 use arrow::datatypes::Schema;

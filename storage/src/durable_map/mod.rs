@@ -13,8 +13,8 @@ mod writer;
 mod tests;
 
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::metrics::Metrics;
-use crate::store::StoreError;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

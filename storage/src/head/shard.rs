@@ -14,10 +14,11 @@ use super::ranks::Ranks;
 use super::series::{ColumnRef, HeadSeries};
 use super::series_index::SeriesIndex;
 use super::sparse_append::{SlotHistogram, SlotStart};
+use crate::error::StoreError;
 use crate::limits::GROUP_COLUMNS;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{Labels, TimeMs};
-use crate::store::{ColumnLayout, StoreError};
+use crate::store::ColumnLayout;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -224,7 +225,7 @@ impl Head {
     }
 
     fn check_batch(&self, group: u32, layout: &Arc<ColumnLayout>, values: usize) -> Result<(), StoreError> {
-        let refuse = |why: String| Err(StoreError::Refused(format!("malformed batch: {why}")));
+        let refuse = |why: String| Err(StoreError::Invalid(format!("malformed batch: {why}")));
         let Some(known) = self.groups.get(group as usize) else {
             return refuse(format!("no group {group} in its shard"));
         };

@@ -14,8 +14,8 @@ use super::batch::{
     Recorded, Refused, StartRow,
 };
 use super::delete::DeletedTimeAppend;
-use super::options::StoreError;
 use super::{Store, StoreShard};
+use crate::error::StoreError;
 use crate::head::{
     AppendCounts, AppendedBatch, Head, RefusedSample, RowsAppended, SlotFloat, SlotHistogram, SlotStart,
     group_of,
@@ -57,7 +57,7 @@ impl Store {
             let duplicates = head.map_or_else(Vec::new, |head| duplicates(batch, head));
             recorded = Some(Recorded { item, duplicates });
         })?;
-        recorded.ok_or_else(|| StoreError::Refused("nothing was appended".to_owned()))
+        recorded.ok_or_else(|| StoreError::Invalid("nothing was appended".to_owned()))
     }
 
     /// The oldest time that writers may append: half a block range, or the window of late samples
@@ -221,7 +221,7 @@ impl Store {
         tell: impl FnMut(ChangeEvent),
     ) -> Result<AppendResult, StoreError> {
         if let Some(row) = rows.iter().find(|row| !is_storable(&row.h)) {
-            return Err(StoreError::Refused(format!("malformed histogram of series {:?}", row.series)));
+            return Err(StoreError::Invalid(format!("malformed histogram of series {:?}", row.series)));
         }
         let append = |shard: &mut StoreShard, at, rows: Vec<&HistogramRow>, counts: &mut AppendCounts| {
             let rows = rows.into_iter().map(|row| (row.series.slot, row.t, row.h.clone()));
@@ -325,7 +325,7 @@ impl Store {
         };
         match series.find(|series| !known(series)) {
             Some(series) => {
-                Err(StoreError::Refused(format!("malformed rows: there is no series {series:?}")))
+                Err(StoreError::Invalid(format!("malformed rows: there is no series {series:?}")))
             }
             None => Ok(()),
         }

@@ -8,7 +8,7 @@
 use super::Store;
 use super::batch::{ChangeData, ChangeEvent};
 use super::flush::SeriesSamples;
-use super::options::StoreError;
+use crate::error::StoreError;
 use crate::model::{Labels, Matcher, SHARDS, TimeMs};
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Store {
         tell_from: TimeMs,
     ) -> Result<(), StoreError> {
         let Some(history) = &self.history else {
-            return Err(StoreError::Refused("this store keeps no blocks".to_owned()));
+            return Err(StoreError::Invalid("this store keeps no blocks".to_owned()));
         };
         if series.is_empty() {
             return Ok(());

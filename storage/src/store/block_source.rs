@@ -1,9 +1,9 @@
 //! Makes a series of a block a [`SeriesSource`], so that a [`super::Selection`] can read it.
 //! Separate from `block`, which knows nothing of the store.
 
-use super::options::StoreError;
 use super::selection::{SeriesSource, TimedHistograms, TimedStarts};
 use crate::block::BlockSeriesHandle;
+use crate::error::StoreError;
 use crate::model::TimeMs;
 
 impl SeriesSource for BlockSeriesHandle {

@@ -5,7 +5,6 @@
 use super::compaction::{CompactionMetrics, due};
 use super::flush::{BlockBackend, LabelledSource, SeriesSamples, SeriesStream};
 use super::move_cold::ColdMetrics;
-use super::options::StoreError;
 use super::retention::{BlockMetrics, ExpiredBlocks, HeadAndLog, Retention};
 use super::selection::SeriesSource;
 use super::series_retention::{CheckedColdBlocks, RetentionCutoffs, SeriesRetention};
@@ -14,6 +13,7 @@ use crate::block::{
     Tombstone, Tombstones, merge_blocks, remove_dir, taken, write_block_replacing,
 };
 use crate::disk::{Disk, DiskFile};
+use crate::error::StoreError;
 use crate::metrics::{Gauge, Metrics};
 use crate::model::time::format_duration;
 use crate::model::{Labels, Matcher, TimeMs};

@@ -8,9 +8,9 @@
 //! hold the same.
 
 use super::Store;
-use super::options::StoreError;
 use super::retention::Retention;
 use crate::block::BlockMeta;
+use crate::error::StoreError;
 use crate::limits::{
     BLOCK_SMALL_FILE_BYTES, COMPACTED_RANGE_MS, COMPACTED_ROWS, COMPACTED_TIMES, MERGE_AT_ONCE,
 };

@@ -6,8 +6,8 @@
 //! the replay keeps the first value of a time.
 
 use super::batch::{ChangeData, FloatRow};
-use super::options::StoreError;
 use super::{Store, StoreShard};
+use crate::error::StoreError;
 use crate::head::{AppendCounts, SlotHistogram};
 use crate::limits::WAL_SAMPLES;
 use crate::model::value::{ABSENT, sanitize};

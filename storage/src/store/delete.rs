@@ -5,8 +5,8 @@
 //! the log (`head_deletes.rs`). Only existing samples are deleted: samples that are appended later
 //! at the same times stay.
 
-use super::options::StoreError;
 use super::{Store, StoreShard};
+use crate::error::StoreError;
 use crate::head::{AppendCounts, AppendDecision, SlotFloat, SlotHistogram};
 use crate::limits::WAL_SAMPLES;
 use crate::model::value::ABSENT;

@@ -7,12 +7,12 @@
 //! time once.
 
 use super::compaction::FACTOR;
-use super::options::StoreError;
 use super::retention::{HeadAndLog, Retention};
 use super::selection::{RunMerger, SeriesSource, TimedHistograms, TimedStarts};
 use super::series_retention::SeriesRetention;
 use super::{Store, StoreShard};
 use crate::block::BlockMeta;
+use crate::error::StoreError;
 use crate::head::HeadSnapshot;
 use crate::limits::{FLUSH_BLOCKS, FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
@@ -82,7 +82,7 @@ pub trait BlockBackend: Send + Sync {
     /// Deletes the samples of the matching series in `from..=to`; durable on return. Parts written
     /// later are not affected.
     fn delete(&self, _matchers: &[Matcher], _from: TimeMs, _to: TimeMs) -> Result<(), StoreError> {
-        Err(StoreError::Refused("nothing can be deleted of this store's history".to_owned()))
+        Err(StoreError::Invalid("nothing can be deleted of this store's history".to_owned()))
     }
 
     /// Rewrites one part that has deleted samples, if there is one. Returns whether there was.
@@ -92,7 +92,7 @@ pub trait BlockBackend: Send + Sync {
 
     /// Copies all parts, as they are, into the new data directory `data`.
     fn snapshot_into(&self, _data: &Path) -> Result<(), StoreError> {
-        Err(StoreError::Refused("this store's history cannot be copied".to_owned()))
+        Err(StoreError::Invalid("this store's history cannot be copied".to_owned()))
     }
 
     /// Merges the next parts that are due, if there are any; `range` is that of
@@ -374,7 +374,7 @@ fn on_niced_thread<T: Send>(work: impl FnOnce() -> Result<T, StoreError> + Send)
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("flush".to_owned()).spawn_scoped(scope, niced);
-        let thread = thread.map_err(|e| StoreError::Refused(format!("cannot start a thread: {e}")))?;
+        let thread = thread.map_err(|e| StoreError::Unavailable(format!("cannot start a thread: {e}")))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -2,7 +2,7 @@
 //! sample.
 
 use super::Store;
-use super::options::StoreError;
+use crate::error::StoreError;
 use crate::model::TimeMs;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,7 +11,7 @@ impl Store {
     /// exists.
     pub fn check_log(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.log.failure() {
-            return Err(StoreError::Refused(reason));
+            return Err(StoreError::log_unwritable(&reason));
         }
         let dir = self.options.dir.join("wal");
         match self.log.segments().last() {

@@ -8,9 +8,9 @@
 
 use super::Store;
 use super::blocks::BlockManager;
-use super::options::StoreError;
 use super::retention::{ExpiredBlocks, HeadAndLog};
 use crate::block::{BlockHandle, BlockMeta};
+use crate::error::StoreError;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //! after a restart.
 
 use super::Store;
-use super::options::StoreError;
+use crate::error::StoreError;
 use crate::model::{Labels, Matcher, NativeHistogram, SHARDS, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

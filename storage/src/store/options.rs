@@ -1,5 +1,4 @@
-//! The options, errors and statistics of the store: [`StoreOptions`], [`ReplayReport`],
-//! [`StoreError`], [`HeadStats`].
+//! The options and statistics of the store: [`StoreOptions`], [`ReplayReport`], [`HeadStats`].
 
 use crate::head::Head;
 use crate::model::TimeMs;
@@ -35,44 +34,6 @@ pub struct ReplayReport {
     pub samples: u64,
     /// Damage that was cut off or skipped, one line each: file, offset, reason.
     pub damage: Vec<String>,
-}
-
-/// An error of the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The operating system reported an error.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        source: std::io::Error,
-    },
-    /// A file has unexpected content.
-    #[error("{path}: {reason}")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        reason: String,
-    },
-    /// The object store address for cold blocks belongs to another data directory.
-    #[error(
-        "{address} is used by another data directory (its object \"owner\" says {owner}, this one is {mark}): give this one \
-         a prefix of its own; if the other is gone for good, remove that object"
-    )]
-    Taken {
-        /// The address.
-        address: String,
-        /// The data directory that owns it.
-        owner: String,
-        /// This data directory.
-        mark: String,
-    },
-    /// The request was not carried out, for example because the log cannot be written; no data was
-    /// accepted.
-    #[error("the write-ahead log refuses writes: {0}")]
-    Refused(String),
 }
 
 /// Statistics of the head, for `/api/v1/status/tsdb` and the server's own metrics.

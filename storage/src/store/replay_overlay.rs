@@ -4,9 +4,9 @@
 
 use super::batch::{ChangeData, ColumnBatch};
 use super::head_deletes::HeadDeletes;
-use super::options::StoreError;
 use super::record_applier::{put_histogram, put_sample};
 use super::{Store, StoreShard};
+use crate::error::StoreError;
 use crate::head::{AppendCounts, Head, group_of};
 use crate::limits::REPLAY_YOUNG_BYTES;
 use crate::model::{SHARDS, TimeMs};

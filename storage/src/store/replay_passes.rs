@@ -9,10 +9,10 @@
 
 use super::head_deletes::HeadDeletes;
 use super::log_scan::LogScanner;
-use super::options::StoreError;
 use super::record_applier::{LabelLookup, RecordApplier, SlotLabels};
 use super::replay_pool::{PayloadBudget, PoolOutput, ReplayBatch, ReplayWorker, crew, owns, threads};
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::head::Head;
 use crate::model::{SHARDS, TimeMs};
 use crate::wal::{

@@ -4,7 +4,7 @@
 //! defined by [`ReplayWorker`], implemented in [`super::replay_passes`].
 
 use super::log_scan::LogScanner;
-use super::options::StoreError;
+use crate::error::StoreError;
 use crate::head::group_of;
 use crate::limits::{REPLAY_BATCH_BYTES, REPLAY_BATCHES, REPLAY_THREADS};
 use crate::wal::{

@@ -7,9 +7,10 @@
 //! earlier times is answered from blocks.
 
 use super::Store;
-use super::options::{ReplayReport, StoreError};
+use super::options::ReplayReport;
 use super::record_applier::SlotLabels;
 use super::replay_passes::{EarlyReplay, ReplayControl, ReplayedShards, replay_log};
+use crate::error::StoreError;
 use crate::metrics::Gauge;
 use crate::model::{SHARDS, TimeMs};
 use crate::wal::{FlushWatermark, LogContents};
@@ -61,7 +62,36 @@ enum ReplayPhase {
     Running(Vec<ReplayCallback>),
     #[default]
     Done,
+    Failed(ReplayFailure),
+}
+
+/// Why the log was not replayed to its end.
+#[derive(Clone)]
+enum ReplayFailure {
+    /// Nobody let it: the store was closed before.
+    Stopped(&'static str),
+    /// The log, or a file that belongs to it, cannot be read.
     Failed(String),
+}
+
+impl From<ReplayFailure> for StoreError {
+    fn from(failure: ReplayFailure) -> StoreError {
+        match failure {
+            ReplayFailure::Stopped(reason) => StoreError::Closed(reason),
+            ReplayFailure::Failed(reason) => {
+                StoreError::Unavailable(format!("the write-ahead log could not be replayed: {reason}"))
+            }
+        }
+    }
+}
+
+impl From<&StoreError> for ReplayFailure {
+    fn from(error: &StoreError) -> ReplayFailure {
+        match error {
+            StoreError::Closed(reason) => ReplayFailure::Stopped(reason),
+            error => ReplayFailure::Failed(error.to_string()),
+        }
+    }
 }
 
 impl ReplayStatus {
@@ -77,14 +107,14 @@ impl ReplayStatus {
         self.oldest.is_some_and(|oldest| oldest <= to) && !matches!(*self.phase.lock(), ReplayPhase::Done)
     }
 
-    fn end(&self, fate: Result<(), String>) {
+    fn end(&self, fate: Result<(), ReplayFailure>) {
         self.progress.set(1.0);
         let after = fate.clone().map_or_else(ReplayPhase::Failed, |()| ReplayPhase::Done);
         let before = std::mem::replace(&mut *self.phase.lock(), after);
         self.changed.notify_all();
         if let ReplayPhase::Running(waiters) = before {
             for told in waiters.into_iter() {
-                told(fate.clone().map_err(StoreError::Refused));
+                told(fate.clone().map_err(StoreError::from));
             }
         }
     }
@@ -115,7 +145,7 @@ impl Store {
         let fate = match &mut *phase {
             ReplayPhase::Running(waiters) => return waiters.push(told),
             ReplayPhase::Done => Ok(()),
-            ReplayPhase::Failed(reason) => Err(StoreError::Refused(reason.clone())),
+            ReplayPhase::Failed(reason) => Err(reason.clone().into()),
         };
         drop(phase);
         told(fate);
@@ -134,7 +164,7 @@ impl Store {
             match &*phase {
                 ReplayPhase::Running(_) => self.ongoing.changed.wait(&mut phase),
                 ReplayPhase::Done => return Ok(()),
-                ReplayPhase::Failed(reason) => return Err(StoreError::Refused(reason.clone())),
+                ReplayPhase::Failed(reason) => return Err(reason.clone().into()),
             }
         }
     }
@@ -142,7 +172,7 @@ impl Store {
     /// Returns an error while the log is replayed: for operations that need all samples.
     pub(super) fn refuse_while_replaying(&self) -> Result<(), StoreError> {
         let progress = self.replay_progress();
-        progress.map_or(Ok(()), |progress| Err(StoreError::Refused(progress.to_string())))
+        progress.map_or(Ok(()), |progress| Err(StoreError::Unavailable(progress.to_string())))
     }
 
     /// Stops a running replay. What it has not restored stays in the log for the next start.
@@ -170,7 +200,7 @@ impl PendingReplay {
         let store = self.store.clone();
         let ahead = self.ahead.take();
         let outcome = ahead.map_or_else(|| Err(stopped()), |ahead| self.replay(ahead));
-        store.ongoing.end(outcome.as_ref().map(|_| ()).map_err(ToString::to_string));
+        store.ongoing.end(outcome.as_ref().map(|_| ()).map_err(ReplayFailure::from));
         outcome
     }
 
@@ -204,7 +234,7 @@ impl PendingReplay {
 }
 
 fn stopped() -> StoreError {
-    StoreError::Refused("the store was closed while its log was replayed".to_owned())
+    StoreError::Closed("the store was closed while its log was replayed")
 }
 
 impl Drop for PendingReplay {
@@ -213,7 +243,7 @@ impl Drop for PendingReplay {
         // error.
         let running = matches!(*self.store.ongoing.phase.lock(), ReplayPhase::Running(_));
         if running {
-            self.store.ongoing.end(Err("the log was not replayed".to_owned()));
+            self.store.ongoing.end(Err(ReplayFailure::Stopped("the log was not replayed")));
         }
     }
 }

@@ -6,8 +6,8 @@
 //! starts it.
 
 use super::Store;
-use super::options::StoreError;
 use crate::block::BlockMeta;
+use crate::error::StoreError;
 use crate::limits::HEAD_AHEAD_MS;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;

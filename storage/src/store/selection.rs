@@ -4,7 +4,7 @@
 //! overlap; at the same time the later source wins. The part of the head is
 //! [`crate::head::HeadSnapshot`].
 
-use super::options::StoreError;
+use crate::error::StoreError;
 use crate::head::HeadSnapshot;
 use crate::model::value::is_absent;
 use crate::model::{Intervals, Labels, NativeHistogram, TimeMs};

@@ -7,9 +7,9 @@
 
 use super::Store;
 use super::blocks::BlockManager;
-use super::options::StoreError;
 use super::retention::{HeadAndLog, Retention};
 use crate::block::{Block, BlockHandle, BlockMeta};
+use crate::error::StoreError;
 use crate::model::{Labels, Matcher, TimeMs};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -7,8 +7,8 @@
 use super::Store;
 use super::blocks::write_series;
 use super::flush::snapshot;
-use super::options::StoreError;
 use crate::block::{BlockSpec, reserved_names_in};
+use crate::error::StoreError;
 use crate::model::{SHARDS, TimeMs};
 use std::path::Path;
 

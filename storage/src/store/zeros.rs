@@ -4,8 +4,8 @@
 //! samples. They are ignored and are not an error.
 
 use super::batch::{AppendResult, ZeroRow};
-use super::options::StoreError;
 use super::{Store, StoreShard};
+use crate::error::StoreError;
 use crate::head::{AppendCounts, Head, SlotHistogram};
 use crate::limits::OLDEST_MS;
 use crate::model::histogram::ResetHint;

@@ -9,12 +9,12 @@ use super::record::{RecordBuilder, RecordKind};
 use super::segment::SegmentInfo;
 use super::writer::LogWriter;
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::limits::{
     WAL_BUFFER_BYTES, WAL_PIECE_BYTES, WAL_RESERVE_BYTES, WAL_RETRY_MOST_MS, WAL_RETRY_MS, WAL_WAIT_MS,
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::model::TimeMs;
-use crate::store::StoreError;
 use parking_lot::{Condvar, Mutex};
 use std::path::Path;
 use std::path::PathBuf;
@@ -187,13 +187,13 @@ impl Log {
         let mut state = self.shared.state.lock();
         while state.queued + state.unsynced > WAL_BUFFER_BYTES && state.failed.is_none() && !state.closing {
             if self.shared.room.wait_for(&mut state, Duration::from_millis(WAL_WAIT_MS)).timed_out() {
-                return Err(StoreError::Refused("the disk does not keep up".to_owned()));
+                return Err(StoreError::slow_disk());
             }
         }
         if state.closing {
-            return Err(StoreError::Refused("the store is closed".to_owned()));
+            return Err(StoreError::closed());
         }
-        state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
+        state.failed.as_deref().map_or(Ok(()), |reason| Err(StoreError::log_unwritable(reason)))
     }
 
     /// Why appends are refused; `None` if they are accepted.
@@ -206,12 +206,12 @@ impl Log {
     pub fn require_space(&self) -> Result<(), StoreError> {
         let state = self.shared.state.lock();
         if state.closing {
-            return Err(StoreError::Refused("the store is closed".to_owned()));
+            return Err(StoreError::closed());
         }
         if state.queued + state.unsynced > WAL_BUFFER_BYTES + WAL_RESERVE_BYTES {
-            return Err(StoreError::Refused("the disk does not keep up".to_owned()));
+            return Err(StoreError::slow_disk());
         }
-        state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
+        state.failed.as_deref().map_or(Ok(()), |reason| Err(StoreError::log_unwritable(reason)))
     }
 
     /// The segment that is being filled, as a number that only grows.
@@ -263,17 +263,18 @@ impl Log {
     /// As [`crate::store::Store::on_committed`].
     pub fn on_committed(&self, lsn: u64, done: CommitCallback) {
         let mut state = self.shared.state.lock();
-        let failed = state.failed.clone().or(state.closed.then(|| "the store is closed".to_owned()));
-        if lsn > state.committed && failed.is_none() {
+        let outcome = if lsn <= state.committed {
+            Ok(())
+        } else if let Some(reason) = &state.failed {
+            Err(StoreError::log_unwritable(reason))
+        } else if state.closed {
+            Err(StoreError::closed())
+        } else {
             state.waiters.push((lsn, done));
             return;
-        }
-        let committed = lsn <= state.committed;
+        };
         drop(state);
-        done(match failed {
-            Some(reason) if !committed => Err(StoreError::Refused(reason)),
-            _ => Ok(()),
-        });
+        done(outcome);
     }
 
     /// The segments; the last one is being written.
@@ -328,11 +329,11 @@ impl Log {
         for thread in threads {
             self.shared.dirt.notify_all();
             if thread.join().is_err() {
-                return Err(StoreError::Refused("the log's thread panicked".to_owned()));
+                return Err(StoreError::log_unwritable("its thread panicked"));
             }
         }
         let state = self.shared.state.lock();
-        state.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason)))
+        state.failed.as_deref().map_or(Ok(()), |reason| Err(StoreError::log_unwritable(reason)))
     }
 }
 

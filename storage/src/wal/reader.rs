@@ -14,9 +14,9 @@ use super::segment::{
 use super::segment_durability::{SyncTrust, make_durable, note_path, remove_unfinished};
 use super::segment_reader::SegmentReader;
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::limits::WAL_TOLD_SEGMENTS;
 use crate::model::TimeMs;
-use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

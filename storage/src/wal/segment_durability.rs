@@ -7,8 +7,8 @@
 //! renamed to the segment's name.
 
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::limits::WAL_READ_BYTES;
-use crate::store::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
 

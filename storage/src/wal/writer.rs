@@ -10,8 +10,8 @@
 use super::log::{LogOptions, LogShared, LogState, WriteBuffer};
 use super::segment::{Header, SEGMENT, SegmentInfo, segment_path};
 use crate::disk::{Disk, DiskFile};
+use crate::error::StoreError;
 use crate::limits::WAL_BUFFER_BYTES;
-use crate::store::StoreError;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -109,7 +109,7 @@ impl LogWriter {
         self.shared.dirt.notify_all();
         self.shared.end.notify_all();
         for done in waiters.into_iter() {
-            done(Err(StoreError::Refused("the store is closed".to_owned())));
+            done(Err(StoreError::closed()));
         }
     }
 
@@ -268,7 +268,7 @@ impl LogWriter {
         drop(state);
         self.shared.dirt.notify_one();
         for done in waiters {
-            done(fate.clone().map_or(Ok(()), |reason| Err(StoreError::Refused(reason))));
+            done(fate.as_deref().map_or(Ok(()), |reason| Err(StoreError::log_unwritable(reason))));
         }
     }
 }

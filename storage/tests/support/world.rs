@@ -193,7 +193,7 @@ impl World {
     }
 
     fn refused(&mut self, error: &StoreError) {
-        assert!(matches!(error, StoreError::Refused(_)), "{error}");
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
         assert!(self.journal.failures() > 0, "{error}");
         self.seen.insert("log failed");
     }
@@ -429,7 +429,7 @@ impl World {
         }
         match outcome {
             // The log failed before, and was not tried again.
-            Err(StoreError::Refused(_)) if failures > 0 => self.check(),
+            Err(StoreError::Unavailable(_)) if failures > 0 => self.check(),
             outcome => self.may_fail("deleted", failures, outcome),
         }
     }

@@ -584,3 +584,22 @@ proptest! {
         }
     }
 }
+
+/// What is wrong with the request is not sent again; what passes is, after a while.
+#[test]
+fn a_store_error_has_the_status_of_its_kind() {
+    let path = std::path::PathBuf::from("/data/wal");
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    for (error, status, is_retryable) in [
+        (StoreError::Invalid("malformed batch: no group 7".to_owned()), 400, false),
+        (StoreError::Unavailable("the disk does not keep up".to_owned()), 503, true),
+        (StoreError::Closed("the store is closed"), 503, true),
+        (StoreError::Damaged { path: path.clone(), reason: "checksum".to_owned() }, 500, false),
+        (StoreError::Io { path, source: full }, 500, false),
+    ] {
+        let text = error.to_string();
+        let error = RemoteWriteError::from(error);
+        assert_eq!((error.status(), error.is_retryable()), (status, is_retryable), "{text}");
+        assert_eq!(error.to_string(), text);
+    }
+}

@@ -127,12 +127,8 @@ impl PeerSession {
     /// here; for other errors the process is named.
     fn receive_reply(&mut self, guard: &QueryGuard) -> Result<PeerReply, QueryError> {
         let name = self.line.name();
-        let name = |text: String| format!("{name}: {text}");
         match receive_message(&mut *self.line, guard)? {
-            PeerReply::Failed(QueryError::Timeout(text)) => Err(QueryError::Timeout(name(text))),
-            PeerReply::Failed(QueryError::Canceled(text)) => Err(QueryError::Canceled(name(text))),
-            PeerReply::Failed(QueryError::Internal(text)) => Err(QueryError::Internal(name(text))),
-            PeerReply::Failed(error @ (QueryError::BadData(_) | QueryError::Execution(_))) => Err(error),
+            PeerReply::Failed(error) => Err(error.of_peer(&name)),
             reply => Ok(reply),
         }
     }

@@ -92,6 +92,23 @@ struct PeerSummary {
     steps: Vec<(TimeMs, usize, usize)>,
 }
 
+impl QueryError {
+    /// This error of the process called `name`, as the process that asked it reports it. An error
+    /// of the query itself would be the same here: its text stays.
+    pub fn of_peer(self, name: &str) -> QueryError {
+        let named = |text: String| format!("{name}: {text}");
+        match self {
+            QueryError::Timeout(text) => QueryError::Timeout(named(text)),
+            QueryError::Canceled(text) => QueryError::Canceled(named(text)),
+            QueryError::Internal(text) => QueryError::Internal(named(text)),
+            QueryError::Unavailable(text) => QueryError::Unavailable(named(text)),
+            error @ (QueryError::BadData(_) | QueryError::Execution(_) | QueryError::LimitReached(_)) => {
+                error
+            }
+        }
+    }
+}
+
 fn send_message<T: Serialize>(
     line: &mut dyn PeerChannel,
     message: &T,

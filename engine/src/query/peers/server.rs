@@ -134,10 +134,10 @@ impl Querier {
         loop {
             guard.check()?;
             match told.recv_timeout(REPLAY_POLL) {
-                Ok(fate) => return fate.map_err(|e| QueryError::Internal(e.to_string())),
+                Ok(fate) => return Ok(fate?),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(QueryError::Internal("the server is stopping".to_owned()));
+                    return Err(QueryError::Unavailable("the server is stopping".to_owned()));
                 }
             }
         }

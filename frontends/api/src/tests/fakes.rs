@@ -121,8 +121,34 @@ pub fn job(name: &str) -> Labels {
     Labels::from_pairs([("__name__", "up"), ("job", name)])
 }
 
+/// A store error of each kind, by the name of the series that is asked for.
+pub fn store_error(name: &str) -> Option<StoreError> {
+    let path = std::path::PathBuf::from("/data/blocks/1/samples.parquet");
+    let mark = |of: &str| format!("mark of {of}");
+    Some(match name {
+        "invalid" => StoreError::Invalid("malformed batch: no group 7".to_owned()),
+        "limit_reached" => StoreError::LimitReached {
+            reached: "64 deletions wait".to_owned(),
+            remedy: "clean tombstones first",
+        },
+        "unavailable" => StoreError::Unavailable("the disk does not keep up".to_owned()),
+        "closed" => StoreError::Closed("the store is closed"),
+        "owned" => {
+            StoreError::OwnedByOther { address: "s3://b".to_owned(), owner: mark("a"), mark: mark("b") }
+        }
+        "damaged" => StoreError::Damaged { path, reason: "checksum at 8192".to_owned() },
+        "io" => StoreError::Io { path, source: std::io::Error::from(std::io::ErrorKind::StorageFull) },
+        _ => return None,
+    })
+}
+
 impl QueryEngine for Oracle {
     fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
+        if let PlanOp::Instant(selector) = &plan.op
+            && let Some(error) = store_error(&selector.matchers[0].value)
+        {
+            return Err(error.into());
+        }
         match &plan.op {
             PlanOp::Number(v) => Self::answer(QueryValue::Scalar(t, v.0)),
             PlanOp::Text(text) => Self::answer(QueryValue::Text(t, text.clone())),
@@ -149,7 +175,7 @@ impl QueryEngine for Oracle {
                 Self::answer(QueryValue::Scalar(t, 0.0))
             }
             PlanOp::Instant(selector) if selector.matchers[0].value == "hungry" => {
-                Err(QueryError::Execution("query processing would load too many samples".into()))
+                Err(QueryError::LimitReached("query processing would load too many samples".into()))
             }
             PlanOp::Range { .. } => Self::answer(QueryValue::Matrix(vec![
                 Series { labels: job("b"), points: vec![(1_000, 1.0)], histograms: vec![], drops: false },
@@ -186,14 +212,17 @@ impl SeriesCatalog for Shelf {
         _: TimeMs,
         _: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<Labels>, StoreError> {
+    ) -> Result<Vec<Labels>, QueryError> {
+        if let Some(error) = sets.iter().find_map(|set| store_error(&set[0].value)) {
+            return Err(error.into());
+        }
         let all = [job("a"), job("b")];
         let matching = |labels: &&Labels| sets.iter().any(|set| set.iter().all(|m| m.matches_labels(labels)));
         let found: Vec<Labels> = all.iter().filter(matching).cloned().collect();
         found.iter().try_for_each(|labels| count_labels(memory, labels))?;
         Ok(found)
     }
-    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, StoreError> {
+    fn label_names(&self, _: &[Vec<Matcher>], _: TimeMs, _: TimeMs) -> Result<Vec<String>, QueryError> {
         Ok(vec!["__name__".into(), "job".into()])
     }
     fn label_values(
@@ -202,7 +231,7 @@ impl SeriesCatalog for Shelf {
         _: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<String>, QueryError> {
         Ok(vec![name.into(), from.to_string(), to.to_string()])
     }
     fn newest(
@@ -211,7 +240,7 @@ impl SeriesCatalog for Shelf {
         _: TimeMs,
         to: TimeMs,
         memory: &MemoryReservation,
-    ) -> Result<Vec<NewestSample>, StoreError> {
+    ) -> Result<Vec<NewestSample>, QueryError> {
         let newest = |labels| NewestSample { labels, t: to, value: NewestValue::Float(1.0) };
         Ok(self.series(sets, 0, to, memory)?.into_iter().map(newest).collect())
     }
@@ -220,7 +249,7 @@ impl SeriesCatalog for Shelf {
         sets: &[Vec<Matcher>],
         from: TimeMs,
         to: TimeMs,
-    ) -> Result<Vec<SeriesExemplars>, StoreError> {
+    ) -> Result<Vec<SeriesExemplars>, QueryError> {
         let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), v: 1e-7, t: 1_500 };
         let memory = MemoryPool::of_queries(usize::MAX).reservation(usize::MAX);
         let series = self.series(sets, from, to, &memory)?.into_iter();
@@ -433,14 +462,14 @@ impl ServerControl for Rest {
 }
 
 impl StoreAdmin for Rest {
-    fn delete(&self, _: &[Matcher], _: TimeMs, _: TimeMs) -> Result<(), StoreError> {
-        Ok(())
+    fn delete(&self, matchers: &[Matcher], _: TimeMs, _: TimeMs) -> Result<(), StoreError> {
+        store_error(&matchers[0].value).map_or(Ok(()), Err)
     }
     fn clean_tombstones(&self) -> Result<(), StoreError> {
         Ok(())
     }
     fn snapshot(&self, _: &std::path::Path, _: bool) -> Result<(), StoreError> {
-        Err(StoreError::Refused("the shelf is full".to_owned()))
+        Err(StoreError::Unavailable("the shelf is full".to_owned()))
     }
 }
 

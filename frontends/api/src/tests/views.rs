@@ -147,7 +147,7 @@ async fn what_is_not_there_has_an_error() {
         assert_eq!((got.status.as_u16(), got.json()), (status, expected), "{path}");
     }
     let late = DescribeError::Late(Duration::from_secs(5));
-    for (error, status, kind) in [(late, 503, "timeout"), (DescribeError::Stopped, 500, "unavailable")] {
+    for (error, status, kind) in [(late, 503, "timeout"), (DescribeError::Stopped, 503, "unavailable")] {
         *fakes.views.silent.lock() = Some(error);
         let got = get(&state, "/api/v1/views/3").await;
         assert_eq!(

@@ -90,7 +90,7 @@ impl AlertSeriesStore for FakeStore {
     fn append(&self, batch: &ColumnBatch) -> Result<AppendResult, StoreError> {
         assert_eq!(batch.layout.slots.len(), batch.values.len());
         if self.full.load(SeqCst) {
-            return Err(StoreError::Refused("the disk is full".to_owned()));
+            return Err(StoreError::Unavailable("the disk is full".to_owned()));
         }
         let slots = self.slots.lock();
         for (slot, value) in batch.layout.slots.iter().zip(batch.values.iter()) {
@@ -101,7 +101,7 @@ impl AlertSeriesStore for FakeStore {
     }
     fn append_rows(&self, rows: &[storage::store::FloatRow]) -> Result<AppendResult, StoreError> {
         if self.full.load(SeqCst) {
-            return Err(StoreError::Refused("the disk is full".to_owned()));
+            return Err(StoreError::Unavailable("the disk is full".to_owned()));
         }
         let slots = self.slots.lock();
         for row in rows {

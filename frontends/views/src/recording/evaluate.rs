@@ -93,7 +93,7 @@ impl PastRuleEvaluator<'_> {
             match self.query(slot) {
                 Ok(answer) => all.add(self.recording.samples(answer, slot, &mut present)),
                 Err(error) => match query_fault(error)? {
-                    error @ QueryError::Execution(_) if !error.is_too_large() => drop(all.failed.insert(t)),
+                    QueryError::Execution(_) => drop(all.failed.insert(t)),
                     _ => drop(all.unknown.insert(t)),
                 },
             }
@@ -106,7 +106,7 @@ impl PastRuleEvaluator<'_> {
 pub(super) fn query_fault(error: QueryError) -> Result<QueryError, HistoryUnavailable> {
     match error {
         QueryError::Canceled(_) => Err(HistoryUnavailable::Stopped),
-        QueryError::Internal(why) => Err(HistoryUnavailable::Failed(why)),
+        QueryError::Internal(why) | QueryError::Unavailable(why) => Err(HistoryUnavailable::Failed(why)),
         error => Ok(error),
     }
 }

@@ -275,7 +275,7 @@ fn limits_hold_for_all_processes_together() {
     };
     assert!(ask(samples).is_ok());
     let error = ask(samples - 1).unwrap_err();
-    assert!(matches!(&error, QueryError::Execution(text) if text.contains("too many samples")), "{error}");
+    assert!(matches!(&error, QueryError::LimitReached(text) if text.contains("too many samples")), "{error}");
     let options = QueryOptions { timeout: Duration::ZERO, ..QueryOptions::default() };
     let error = processes[0].instant(&plan, now, &options).unwrap_err();
     assert!(matches!(error, QueryError::Timeout(_)), "{error}");

@@ -4,8 +4,8 @@
 use super::ColdStore;
 use crate::block::tombstones::Tombstone;
 use crate::block::{Block, BlockMeta};
+use crate::error::StoreError;
 use crate::limits::FAR_OPEN_SERIES;
-use crate::store::StoreError;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};

@@ -4,9 +4,9 @@
 use super::range_cache::RangeCache;
 use crate::block::block_files::{BlockFiles, ReadRange};
 use crate::block::io_error;
+use crate::error::StoreError;
 use crate::limits::{FAR_GET_BYTES, FAR_PIECE_BYTES};
 use crate::object_store::ObjectStorage;
-use crate::store::StoreError;
 use bytes::Bytes;
 use std::io;
 use std::ops::Range;

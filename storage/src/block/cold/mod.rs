@@ -18,10 +18,10 @@ use super::cache::PageCache;
 use super::meta::META;
 use super::{Block, BlockMeta, damaged, io_error};
 use crate::disk::Disk;
+use crate::error::StoreError;
 use crate::limits::FAR_META_BYTES;
 use crate::metrics::Metrics;
 use crate::object_store::{MeteredObjectStore, ObjectStorage};
-use crate::store::StoreError;
 use block::OpenColdBlocks;
 use files::ColdFiles;
 use parking_lot::Mutex;
@@ -373,7 +373,7 @@ impl ColdBucket {
         if owner == self.mark.as_bytes() {
             return Ok(());
         }
-        Err(StoreError::Taken {
+        Err(StoreError::OwnedByOther {
             address: self.objects.address().to_owned(),
             owner: String::from_utf8_lossy(&owner).into_owned(),
             mark: self.mark.clone(),

@@ -4,9 +4,9 @@
 
 use super::files::ColdFile;
 use super::{ColdBlock, ColdStore};
+use crate::error::StoreError;
 use crate::limits::FAR_AHEAD_PIECES;
 use crate::object_store::ObjectStorage;
-use crate::store::StoreError;
 use std::ops::Range;
 
 /// A file whose end must be fetched: the file, the name of the object, and the range.

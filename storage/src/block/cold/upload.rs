@@ -6,9 +6,9 @@ use super::{ColdBlock, ColdBucket, ColdStore};
 use crate::block::files::check_all;
 use crate::block::meta::META;
 use crate::block::{BlockMeta, damaged, io_error};
+use crate::error::StoreError;
 use crate::limits::FAR_GET_BYTES;
 use crate::object_store::ObjectStorage;
-use crate::store::StoreError;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -72,7 +72,7 @@ fn label_sets() -> impl Strategy<Value = BTreeSet<Labels>> {
     proptest::collection::btree_set(set.prop_map(Labels::from_pairs), 0..60)
 }
 
-fn texts(ask: impl Fn(&mut dyn FnMut(&str)) -> Result<(), crate::store::StoreError>) -> BTreeSet<String> {
+fn texts(ask: impl Fn(&mut dyn FnMut(&str)) -> Result<(), crate::error::StoreError>) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     ask(&mut |text| {
         all.insert(text.to_owned());
