@@ -4,7 +4,6 @@
 //! The threads have a higher nice value, so that ticks, small scrapes and requests come first, and
 //! a light query shares a core with them instead of waiting. They belong to a runtime of their own,
 //! because a thread cannot lower its nice value again.
-//! thread that was niced stays so.
 
 use crate::blocking;
 use storage::execution::Execution;

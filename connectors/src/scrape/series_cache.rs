@@ -4,7 +4,6 @@
 //! last scrape ([`SeriesCache::expected_series`]), and finds others by a hash of their bytes. An
 //! entry leads to a [`SeriesTarget`]. Columns and batches are in [`super::scrape_batch`], the
 //! admission of new series is in [`super::series_admission`].
-//! [`super::scrape_batch`]'s business, new series [`super::series_admission`]'s.
 
 use crate::scrape::exposition::ExposedSample;
 use hashbrown::HashTable;

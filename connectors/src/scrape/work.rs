@@ -5,7 +5,6 @@
 //! thread, does a part of the scrape, and returns with the next [`Step`]. A turn on a thread ends
 //! after some milliseconds, so that a large target delays others by no more than that. Most scrapes
 //! need one turn; changing threads costs some microseconds.
-//! one turn, which costs a change of threads, some microseconds.
 
 use crate::limits;
 use crate::native_histogram::HistogramRejected;

@@ -130,6 +130,8 @@ impl PageDecoder {
         let packed = self.bytes.get(from..)?;
         page.marks = DeltaSkipIndex::new(packed, most)?;
         page.mantissas = boxed_exact(packed);
+        // Rows of decimals have their values in `m`, all others in `raw`. Each list must use up all
+        // values of its column; otherwise the page is damaged.
         let mantissas = page.marks.total();
         self.lists(&mut page, |values| matches!(values, RowEncoding::Decimal(_)), mantissas)?;
         let count = open(self, 3, PLAIN)?;
@@ -215,12 +217,14 @@ impl PageDecoder {
             if !here(row.values) {
                 let (level, rest) = levels.split_first()?;
                 levels = rest;
+                // A null list: the values of this row are in the other column.
                 (*level == 0).then_some(())?;
                 continue;
             }
             let (elements, rest) = levels.split_at_checked(row.length as usize)?;
             levels = rest;
             let stale = page.stale.len() as u32;
+            // A null element is a stale marker.
             if elements.iter().any(|level| *level != ELEMENT) {
                 let known = elements.iter().all(|level| matches!(*level, ELEMENT | NO_ELEMENT));
                 known.then_some(())?;

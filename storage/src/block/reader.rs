@@ -68,6 +68,7 @@ impl Block {
     }
 
     pub(super) fn open_with(dir: &Path, cache: &PageCache) -> Result<Block, StoreError> {
+        // `meta.json` comes first: it has the checksums of the other files.
         let meta_path = dir.join(META);
         let meta = BlockMeta::decode(dir, &std::fs::read(&meta_path).map_err(io_error(&meta_path))?)?;
         let directory = LocalFiles::new(dir, cache.files());
@@ -128,6 +129,7 @@ impl Block {
         let mut rest: RoaringBitmap = (0..self.0.series.count() as u32).collect();
         let mut found: Vec<bool> = Vec::with_capacity(sets.len() + 1);
         for set in sets {
+            // Series that satisfied an earlier set no longer count.
             let of_set = &*self.0.series.select(set)? & &rest;
             found.push(!of_set.is_empty());
             rest -= of_set;
@@ -176,6 +178,8 @@ impl Block {
         if !self.0.meta.overlaps(from, to) {
             return Ok(Vec::new());
         }
+        // The labels of a series are decoded only after its times were checked, because decoding
+        // labels costs more.
         let floats = |id: u32| self.rows_in(id, from, to).next().is_some();
         let histograms = |id: u32| self.0.histograms.as_ref().is_some_and(|lane| lane.overlaps(id, from, to));
         let here = ids.iter().filter(|id| floats(*id) || histograms(*id));
@@ -213,6 +217,7 @@ impl Block {
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Result<(), StoreError> {
+        // Adjacent rows are mostly in the same page, so the decoded page is kept for the next row.
         let mut current: Option<(usize, Arc<SamplesPage>)> = None;
         for row in self.rows_in(series, from, to) {
             let number = row / BLOCK_PAGE_ROWS;
@@ -246,6 +251,7 @@ impl Block {
         const UNFIT: &str = "values and timestamps do not fit together";
         let clock = &self.0.clocks[self.0.row_clock[row] as usize];
         let row = page.row(row % BLOCK_PAGE_ROWS).ok_or("its page is too short")?;
+        // A row has one value per timestamp of its clock, except at its gaps.
         if clock.len().checked_sub(row.gaps().len()) != Some(row.len()) {
             return Err(UNFIT);
         }

@@ -4,7 +4,6 @@
 //! The clocks of all local blocks are in memory. With eight bytes per timestamp, a thousand targets
 //! scraped every 15 s would take 46 MB per day of retention. [`super::timestamp_table`] describes
 //! the format in the file.
-//! [`super::timestamp_table`].
 
 use crate::model::TimeMs;
 use std::ops::Range;

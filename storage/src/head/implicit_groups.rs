@@ -6,7 +6,6 @@
 //! ([`super::group`]) that the head creates. A series joins the group of its neighbours with its
 //! first sample. Samples that do not fit (late, from too few series, twice in a call) are stored as
 //! single samples by [`Head::append_row`].
-//! [`Head::append_row`].
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::series::ColumnRef;

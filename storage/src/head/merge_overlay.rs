@@ -4,8 +4,6 @@
 //! The log has these samples already, after everything that was replayed, and the next start
 //! replays them like any others ([`super::restore`]). So the same rule applies here: a stored
 //! sample wins, and no sample is refused as too late.
-//! [`super::restore`] does; so what is there stays, as there, and nobody is asked whether a sample
-//! comes too late.
 
 use super::shard::{Head, permute};
 use crate::model::TimeMs;
@@ -35,6 +33,8 @@ impl Head {
     /// Merges a batch of a group that was appended during the replay.
     pub fn merge_batch(&mut self, group: u32, layout: &Arc<ColumnLayout>, t: TimeMs, values: &Arc<[f64]>) {
         let at = group as usize;
+        // Columns only grow in time, so a batch that is not newer than the group becomes single
+        // samples.
         if self.groups[at].newest.is_some_and(|newest| t <= newest) {
             for (slot, v) in layout.slots.iter().zip(&**values).filter(|(_, v)| !is_absent(**v)) {
                 self.adopt_sample(*slot, t, *v);
@@ -44,6 +44,7 @@ impl Head {
         if !self.groups[at].has_layout(layout) {
             self.take_layout(at, layout);
         }
+        // The batch has the order of its own layout; the row needs that of the group's column set.
         let row = match &self.groups[at].map {
             None => values.clone(),
             Some(map) => permute(values, map, self.width(at)),

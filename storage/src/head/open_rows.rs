@@ -5,7 +5,6 @@
 //! came; earlier rows store what differs from a *base* row ([`super::row_delta`]). Rows may be
 //! filled value by value, so it is decided only when the next row comes whether a row becomes the
 //! base: it does if it has many more samples than the current base.
-//! one that has many more samples than the base takes its place.
 
 use super::group_chunk::{GroupChunk, GroupChunkBuilder};
 use super::row_delta::{self, ChangedColumns, RowDelta, WORD, value};

@@ -12,6 +12,7 @@ use crate::model::histogram::{Buckets, ResetHint};
 pub fn hint_behind(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> ResetHint {
     match (h.hint, previous) {
         (ResetHint::Gauge, _) => ResetHint::Gauge,
+        // These begin a chunk in Prometheus.
         (ResetHint::Reset, _) | (_, None) => ResetHint::Unknown,
         (_, Some(previous)) if previous.hint != ResetHint::Gauge && continues(previous, h) => {
             ResetHint::NotReset
@@ -33,6 +34,8 @@ fn continues(previous: &NativeHistogram, next: &NativeHistogram) -> bool {
 }
 
 fn covers(previous: &Buckets, next: &Buckets) -> bool {
+    // Both sides ascend by index. A populated bucket that is missing or smaller means a reset; an
+    // empty one may be missing.
     let mut next = populated(next).peekable();
     populated(previous).all(|(index, count)| {
         while next.next_if(|(i, _)| *i < index).is_some() {}

@@ -93,6 +93,7 @@ impl Head {
         if self.labels(slot).is_some_and(|known| *known != labels) {
             return Err(format!("slot {slot} belongs to another series"));
         }
+        // A repeated record of the same series is normal: checkpoints contain all series again.
         if self.registry.get(labels.encoded(), &self.series).is_some_and(|known| known != slot) {
             return Err(format!("the series of slot {slot} has another slot"));
         }
@@ -140,6 +141,8 @@ impl Head {
         let current =
             self.groups[at].set.and_then(|set| self.sets.get(&set)).map_or(&[][..], |set| &set.columns);
         let known = current.get(from as usize..);
+        // The log repeats the layout in a new epoch: if it continues the current columns, the set
+        // remains. Otherwise a layout from column 0 on begins a new set.
         let set = match (known.is_some_and(|known| slots.starts_with(known)), self.groups[at].set) {
             (true, Some(set)) => set,
             _ if from == 0 => self.new_set(at),
@@ -163,6 +166,7 @@ impl Head {
             return Err(format!("{} values for {} columns", row.len(), set.columns.len()));
         }
         let samples = row.iter().filter(|v| !is_absent(**v)).count() as u64;
+        // A newer row is appended to the columns of the group.
         if newest.is_none_or(|newest| t > newest) {
             let row = self.without_stored(group as usize, t, row);
             self.push_row(group as usize, t, row);
@@ -187,10 +191,14 @@ impl Head {
         let Some(set) = self.groups[group].set.and_then(|set| self.sets.get(&set)) else { return row };
         let known = |column: &u32| {
             let slot = set.columns[*column as usize];
+            // Most series have no sample at or after `t`; that check is cheap and avoids the
+            // lookups.
             let reaches = self.newest_of(slot).is_some_and(|newest| t <= newest);
             reaches && (self.at(slot, t).is_some() || self.histogram_at(slot, t).is_some())
         };
         let mut kept: Option<Vec<f64>> = None;
+        // Only series of `mixed` columns can have samples outside this group. The row is copied
+        // only if it must change, because it is shared.
         for column in set.mixed.iter().filter(|column| (*column as usize) < row.len()).filter(known) {
             kept.get_or_insert_with(|| row.to_vec())[column as usize] = ABSENT;
         }
@@ -297,6 +305,8 @@ impl Head {
         }
         for group in 0..self.groups.len() {
             let set = self.groups[group].set.and_then(|set| self.sets.get(&set));
+            // Dead columns cost memory in every row. A margin of a third and 16 columns avoids a
+            // new set after each small change.
             if set.is_some_and(|set| set.columns.len() > set.live_columns().len() as usize * 4 / 3 + 16) {
                 self.new_set(group);
             }

@@ -133,6 +133,8 @@ impl Head {
 
     /// The slot of these labels; the series is created or activated again if needed.
     pub fn resolve(&mut self, labels: &Labels) -> u32 {
+        // An inactive series gets its old slot back, because records of the log name series by
+        // slot.
         let known = self.registry.get(labels.encoded(), &self.series);
         if let Some(slot) = known.or_else(|| self.ended.find(labels.encoded())) {
             self.activate(slot);
@@ -235,6 +237,7 @@ impl Head {
         if values > GROUP_COLUMNS / 4 {
             return refuse(format!("{values} columns; at most {} are possible", GROUP_COLUMNS / 4));
         }
+        // The layout of the last batch has been checked already, and most batches reuse it.
         if known.layout.as_ref().is_some_and(|l| Arc::ptr_eq(l, layout) || l == layout) {
             return Ok(());
         }
@@ -242,6 +245,7 @@ impl Head {
             return refuse(format!("no slot {slot} in its shard"));
         }
         let mut seen = layout.slots.clone();
+        // Sorted, so that equal slots are adjacent.
         seen.sort_unstable();
         match seen.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => refuse(format!("slot {} has two columns", pair[0])),
@@ -283,6 +287,8 @@ impl Head {
             _ => self.new_set(group),
         };
         let map: Vec<u32> = layout.slots.iter().map(|slot| self.column(set, *slot)).collect();
+        // If the layout has the order of the columns, no map is stored, and rows need not be
+        // permuted.
         let same = map.len() == self.width(group) && map.iter().enumerate().all(|(i, c)| i == *c as usize);
         self.groups[group].map = if same { None } else { Some(map.into()) };
         self.groups[group].layout = Some(layout.clone());
@@ -314,6 +320,7 @@ impl Head {
         let group = columns.group;
         columns.columns.push(slot);
         series.add_home(ColumnRef { set, column });
+        // A series that also has samples outside this group could get two samples at one time.
         let others = series.homes().iter().filter(|home| home.set != set);
         let foreign =
             others.filter(|home| self.sets.get(&home.set).is_some_and(|s| s.group != group)).count();
@@ -406,6 +413,7 @@ impl Head {
         let series = &mut self.series[slot as usize];
         let first = series.rows().is_none();
         series.rows_mut().add(t, v, range);
+        // From now on rows of the series' columns must be checked against its single samples.
         if first {
             self.mark_mixed(slot);
         }

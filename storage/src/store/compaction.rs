@@ -5,7 +5,6 @@
 //! has ranges three times as long as the one below, aligned and complete. The merge itself is in
 //! `../block/merge.rs`. Appends and queries continue meanwhile. A crash leaves the old blocks, the
 //! new one, or both; both hold the same samples.
-//! hold the same.
 
 use super::Store;
 use super::retention::Retention;

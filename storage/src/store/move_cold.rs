@@ -4,7 +4,6 @@
 //! A crash in between leaves the block locally, and perhaps also in the object store. The local one
 //! counts, and the next run moves it again. Queries continue: the list of blocks changes at once,
 //! and running readers keep the files that are removed open.
-//! files that go reads on.
 
 use super::Store;
 use super::blocks::BlockManager;

@@ -5,7 +5,6 @@
 //! open ([`super::replay_status`]), and begins earlier: whenever a thread of the pool
 //! ([`super::replay_pool`]) has nothing to scan, it restores records that the scan has kept. Of a
 //! long log only the beginning is kept; the rest is read a second time.
-//! more.
 
 use super::head_deletes::HeadDeletes;
 use super::log_scan::LogScanner;
@@ -87,6 +86,8 @@ pub fn scan_log(
     let flushed = done.iter().filter_map(|surveyor| surveyor.flushed).max_by_key(|flushed| flushed.lsn);
     let oldest = done.iter().filter_map(|surveyor| surveyor.oldest).min();
     let last = flushed.map_or(0, |flushed| flushed.lsn);
+    // The watermark is synced, the records before it need not be. LSNs up to the watermark must not
+    // be used again: the next start would take such records for flushed ones.
     let gap = outcome.last_lsn < last;
     outcome.last_lsn = outcome.last_lsn.max(last);
     let heads = by_shard(done.into_iter().map(|surveyor| surveyor.heads.into_iter()).collect());
@@ -158,6 +159,7 @@ struct ScanWorker {
 impl ReplayWorker for ScanWorker {
     fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch> {
         load.each(|_, found| self.surveyor.record(found));
+        // Only batches with complete payloads can be restored later; others are read a second time.
         if !load.whole {
             return Some(load);
         }

@@ -55,6 +55,7 @@ impl ScrapeDecoder {
         let keyframe = found.kind != RecordKind::Delta;
         let t = scrape.t;
         let known = self.groups.entry(scrape.group).or_default();
+        // A delta is useless without exactly the row that it was computed from.
         if !keyframe && known.lsn != Some(scrape.base) {
             return Err(format!("a scrape rests on record {}, which is missing", scrape.base));
         }
@@ -67,6 +68,8 @@ impl ScrapeDecoder {
         let may =
             wanted && (keyframe || raw.columns == known.columns()) && deleted[usize::from(shard)].is_empty();
         let mut joins = may && head.can_join(group, &known.stretch, t, raw.columns);
+        // The run ends here. `can_join` is asked again, because a scrape that does not fit into the
+        // old run may begin a new one.
         if !joins || known.stretch.is_full() {
             self.samples += known.settle(group, head, &mut self.loom)?;
             joins = may && head.can_join(group, &known.stretch, t, raw.columns);
@@ -74,6 +77,7 @@ impl ScrapeDecoder {
         if joins {
             known.join(t, raw, keyframe);
         } else {
+            // Decoded even if the head does not need the row: the next delta has it as its base.
             known.go(raw, keyframe).ok_or_else(malformed)?;
         }
         known.lsn = Some(found.lsn);

@@ -5,7 +5,6 @@
 //! extends the span before it, otherwise the span after it, otherwise it becomes a span of its own;
 //! spans that become adjacent stay two. Offsets from outside can have any value, so sums of them
 //! wrap instead of overflowing.
-//! overflow.
 
 use super::bounds::{exponential, is_exponential};
 use super::bucket_count::{BucketCount, CompensatedSum};
