@@ -342,9 +342,9 @@ impl LiveRuntime {
         Ok(self.ask(question, patience)?.views.into_iter().find(|report| report.id == view))
     }
 
-    /// As [`LiveRuntime::read`], with what a check wants: the view is evaluated in the tick. In a
-    /// cluster the shards of other processes do not say whether samples came meanwhile, so every
-    /// check there counts as raced.
+    /// Like [`LiveRuntime::read`], with the report for a check: the tick evaluates the view. In a
+    /// cluster, the shards of other processes do not report whether samples arrived in between, so
+    /// every check counts as raced there.
     pub fn read_for_check(
         &self,
         view: ViewId,

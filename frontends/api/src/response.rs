@@ -27,9 +27,9 @@ pub enum ErrorType {
     Internal,
     NotFound,
     NotAcceptable,
-    /// What this server does not do, as Prometheus answers it: an API that is not enabled.
+    /// A function that this server does not have or that is not enabled, as Prometheus reports it.
     Unavailable,
-    /// An `unavailable`, too, that passes: the answer says when to ask again.
+    /// A temporary `unavailable`: the response says when to retry.
     UnavailableNow,
 }
 

@@ -46,7 +46,7 @@ struct ViewJson {
     recorded: Option<RecordedViewJson>,
     standing: bool,
     plan: String,
-    /// The steps of both stages, of a live view that was asked for alone.
+    /// The steps of both stages of a live view; only if this view alone was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     physical_plan: Option<String>,
     /// The text of a saved query; rules and subscriptions have none.
@@ -117,7 +117,7 @@ struct LiveViewJson {
     #[serde(serialize_with = "seconds")]
     evaluation_seconds: f64,
     rings: Vec<RingJson>,
-    /// Only if the view was asked for alone.
+    /// Only if this view alone was requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     leaves: Vec<LeafJson>,
 }

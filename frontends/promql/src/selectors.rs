@@ -80,7 +80,7 @@ impl PromqlParser<'_> {
         Matcher::new(name, op, text).map_err(|e| SpannedError::new(whole, e.to_string()))
     }
 
-    // ---- modifiers behind an operand ----
+    // ---- modifiers after an operand ----
 
     /// Parses all modifiers after `expr`.
     pub(crate) fn postfix(&mut self, mut expr: Expr) -> Result<Expr, SpannedError> {

@@ -1,4 +1,5 @@
-//! The check of a view: right answers pass while samples come, a wrong one is found.
+//! Tests the check of a view: correct answers pass while samples arrive, and a wrong answer is
+//! found.
 
 use engine::live::check::EvaluationCause;
 use engine::live::{LiveOptions, LiveRuntime, ViewId, ViewKind, ViewSpec};
@@ -15,7 +16,7 @@ use storage::model::{Labels, SeriesRef, TimeMs};
 use storage::store::{FloatRow, Store, StoreOptions};
 use views::check::{CheckOutcome, ViewCheck, check_view};
 
-/// The deliberate fault is one of the whole process, so the tests take turns.
+/// The deliberate fault is global to the process, so the tests run one at a time.
 static TURN: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 
 struct Wall;
@@ -70,7 +71,7 @@ impl Server {
         check_view(&self.live, &self.querier, view, &options).expect("checked").expect("a view")
     }
 
-    /// As [`Server::check`], when the view has begun.
+    /// Like [`Server::check`], after waiting until the view has an answer.
     fn check_begun(&self, view: ViewId) -> ViewCheck {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -177,7 +178,8 @@ fn a_wrong_value_is_found_and_explained() {
         assert!(last.t <= Wall.now());
     }
 
-    // With the next sample the row is right again, and the reason is another one.
+    // After the next sample the row is correct again, and the cause of its evaluation is another
+    // one.
     IGNORE_SAMPLES.store(false, SeqCst);
     server.append(a, Wall.now(), 8.0);
     assert_eq!(server.check(view).outcome, CheckOutcome::Same);

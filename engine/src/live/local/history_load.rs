@@ -186,7 +186,7 @@ impl LoadResults {
                 || SampleRing::read(&library.store, at, matchers, t, retention).map_err(|e| e.to_string());
             let result = catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned()));
             library.read.fetch_add(1, Relaxed);
-            // Fails only if the worker is gone, which wants nothing any more.
+            // Fails only if the worker has ended; then the rows are not needed.
             let _ = done.send(LoadedRing { shard: at, ring: number, job, result });
             (library.wake)();
         });

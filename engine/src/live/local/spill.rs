@@ -68,7 +68,7 @@ impl SpillManager {
                 catch_panic(read).unwrap_or_else(|| Err("reading it panicked".to_owned())).map_err(|error| {
                     tracing::warn!(shard = which.0, error, "a part of a long window cannot be read yet");
                 });
-            // Fails only if the worker is gone, which wants nothing any more.
+            // Fails only if the worker has ended; then the rows are not needed.
             let _ = done.send(LoadedChunk { which, source, piece: piece.ok() });
         });
     }

@@ -93,8 +93,8 @@ struct PeerSummary {
 }
 
 impl QueryError {
-    /// This error of the process called `name`, as the process that asked it reports it. An error
-    /// of the query itself would be the same here: its text stays.
+    /// The error of the process `name`, as the process that sent it the request reports it. An
+    /// error of the query itself would be the same here, so its text is unchanged.
     pub fn of_peer(self, name: &str) -> QueryError {
         let named = |text: String| format!("{name}: {text}");
         match self {

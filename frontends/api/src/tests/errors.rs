@@ -4,7 +4,7 @@ use super::super::ApiSettings;
 use super::api::request;
 use super::fakes::{server, store_error};
 
-/// Name of the error, code, `errorType`, and whether the answer says when to ask again.
+/// Name of the error, status, `errorType`, and whether the response says when to retry.
 const KINDS: [(&str, u16, &str, bool); 7] = [
     ("invalid", 400, "bad_data", false),
     ("limit_reached", 422, "execution", false),

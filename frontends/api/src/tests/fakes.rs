@@ -121,7 +121,7 @@ pub fn job(name: &str) -> Labels {
     Labels::from_pairs([("__name__", "up"), ("job", name)])
 }
 
-/// A store error of each kind, by the name of the series that is asked for.
+/// A store error of each kind; the name of the requested series selects it.
 pub fn store_error(name: &str) -> Option<StoreError> {
     let path = std::path::PathBuf::from("/data/blocks/1/samples.parquet");
     let mark = |of: &str| format!("mark of {of}");

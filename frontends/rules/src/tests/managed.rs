@@ -315,7 +315,7 @@ fn for_runs_on_the_clock_and_pending_series_end_when_it_fires() {
     assert!(written.iter().any(|l| l.contains("firing") && l.ends_with(" 1")), "{written:?}");
 }
 
-/// What an annotation queries is often gone when the alert ends.
+/// The series that an annotation queries have often ended when the alert ends.
 #[test]
 fn an_alert_that_is_over_says_what_it_said() {
     let fixture = Fixture::default();
