@@ -64,6 +64,8 @@ pub struct OpenRows {
 impl OpenRows {
     /// Adds a row; `t` is later than all other rows.
     pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>) {
+        // The previous rows are packed only now: until a new row comes, they are often still
+        // filled.
         self.pack();
         self.rows.push((t, OpenRow::Whole(values)));
     }
@@ -172,6 +174,7 @@ impl OpenRows {
         let cut = self.rows.partition_point(|row| row.0 < end);
         self.rows.drain(..cut);
         self.loose = self.loose.saturating_sub(cut);
+        // Without rows nothing refers to the base, and the next row becomes a new one.
         if self.rows.is_empty() {
             self.base = Arc::default();
         }

@@ -163,6 +163,8 @@ impl HeadPostings {
         for (name, value) in labels.iter() {
             let Some(values) = self.names.get_mut(name) else { continue };
             values.any.remove(slot);
+            // Empty lists and names are removed, so that churn of series does not make the index
+            // grow.
             if values.by_value.get_mut(value).is_some_and(|slots| slots.remove(slot)) {
                 values.by_value.remove(value);
             }
@@ -181,6 +183,8 @@ impl HeadPostings {
         for matcher in order {
             let narrowed = match found {
                 None => self.satisfying(matcher),
+                // A regex is run once per value of its label; testing the remaining series may be
+                // less work.
                 Some(slots) if self.cheaper_one_by_one(&slots, matcher) => {
                     slots.iter().filter(|slot| matcher.matches_labels(labels(*slot))).collect()
                 }
@@ -203,10 +207,12 @@ impl HeadPostings {
 
     fn satisfying(&self, matcher: &Matcher) -> RoaringBitmap {
         let Some(values) = self.names.get(matcher.name.as_str()) else {
+            // No series has the label, so all have the empty value.
             return if matcher.matches_empty() { self.all.clone() } else { RoaringBitmap::new() };
         };
         let set = match matcher.regex() {
             None => self.having(values, std::slice::from_ref(&matcher.value)),
+            // A regex such as `a|b` needs no regex engine: its values are looked up.
             Some(regex) => match regex.literals() {
                 Some(literals) => self.having(values, literals),
                 None => self.like(values, regex),
