@@ -5,7 +5,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, time::FormatTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, time::FormatTime};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Starts logging at `level` (`debug`, `info`, `warn`, `error`) in `format` (`logfmt`, `json`).
@@ -23,6 +23,11 @@ pub fn start(level: &str, format: &str) {
         "api",
         "connectors",
         "cluster",
+        // Targets of spans and of the lines that say what was decided.
+        "live",
+        "query",
+        "scrape",
+        "wal",
     ];
     let directives: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let filter = EnvFilter::new(format!("{libraries},{}", directives.join(",")));
@@ -41,7 +46,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         out.write_str("time=")?;
         tracing_subscriber::fmt::time::SystemTime.format_time(&mut out)?;
         let component = event.metadata().target().split("::").next().unwrap_or_default();
@@ -49,6 +59,12 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         write!(out, " msg={:?}{}", fields.message, fields.rest)?;
+        if let Some(span) = ctx.lookup_current() {
+            write!(out, " span={}", span.name())?;
+            if let Some(of_span) = span.extensions().get::<FormattedFields<N>>().filter(|f| !f.is_empty()) {
+                write!(out, " {of_span}")?;
+            }
+        }
         writeln!(out)
     }
 }

@@ -20,6 +20,7 @@ use storage::model::TimeMs;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// What a loop should do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ impl ScrapeLoop {
                 command = hand_over(&mut commands) => return self.leave(command).await,
                 _ = tokio::time::sleep(wait) => {}
             }
+            let url = &self.context.target.url;
+            let span = tracing::debug_span!(target: "scrape", "scrape", %url);
             let command = *commands.borrow();
             if command == LoopCommand::Vanish {
                 self.on_thread(move |work| work.vanish(tick)).await;
@@ -100,7 +103,7 @@ impl ScrapeLoop {
             tokio::select! {
                 biased;
                 command = hand_over(&mut commands) => return self.leave(command).await,
-                _ = self.scrape(tick) => {}
+                _ = self.scrape(tick).instrument(span) => {}
             }
             let now = clock.now();
             let interval = self.context.target.interval.0;

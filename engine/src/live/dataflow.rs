@@ -242,8 +242,14 @@ fn begin(ticks: &mut TickQueue, host: &mut LocalExecutor, outlet: &SampleReceive
     }
     // A preparation leaves samples to the next tick, unless there will be none.
     if !current.prepares || host.is_idle() {
-        outlet.take().for_each(|item| host.samples(&item, host.now()));
+        let mut batches = 0;
+        for item in outlet.take() {
+            host.samples(&item, host.now());
+            batches += 1;
+        }
         current.last = host.last_round(host.now());
+        let ActiveTick { number, t, last, .. } = current;
+        tracing::debug!(target: "live::tick", number, t, batches, last_round = last, "a worker begins a tick");
     }
     ticks.current = Some(current);
     true

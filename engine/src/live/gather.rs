@@ -338,6 +338,9 @@ impl GatherExecutor {
             self.answer(*id, t, &mut recorded);
             self.meter.answer(*id);
         }
+        let answers = looked_at.len();
+        let batches = recorded.len();
+        tracing::debug!(target: "live::tick", t, round, due = views, answers, batches, "answers are given and recorded");
         let own = looked_at.iter().filter(|id| self.states.contains_key(id));
         let own = own.filter_map(|id| Some((*id, self.views.all.get(id)?.gather.as_slice())));
         self.meter.book(t, &self.views.gather, own);

@@ -24,6 +24,14 @@ pub enum PeerSignal {
 }
 
 /// What the live runtime tells the code that runs the cluster.
+///
+/// # Contract
+/// 1. [`ClusterMonitor::signal`] is called under a shard's lock: it must not block. Each signal
+///    reaches process 0 at least once; several may become one. A lost signal delays a tick until the
+///    idle tick; a lost `Lost` leaves wrong answers.
+/// 2. [`ClusterMonitor::lost`] is called once for a broken connection, on a network thread. It
+///    returns only if the cluster is stopping. Otherwise it ends the process, because timely cannot
+///    go on without a peer.
 pub trait ClusterMonitor: Send + Sync {
     /// Sends a signal to process 0. Called under a shard's lock, so it must not block.
     fn signal(&self, word: PeerSignal);

@@ -335,6 +335,7 @@ impl LocalExecutor {
             deltas = said(self.garbage(t).into_iter().map(WorkerVote::Garbage).collect());
         }
         deltas.extend(self.eval(&due));
+        tracing::debug!(target: "live::tick", t, round, deltas = deltas.len(), "a local stage is evaluated");
         // Not iterated in ticks that are not measured.
         let views = self.views.all.iter().filter(|(_, view)| view.level == round && view.slots.due(t));
         self.meter.book(t, &self.views.local, views.map(|(id, view)| (*id, view.local.as_slice())));

@@ -226,8 +226,23 @@ pub enum TapEvent {
     },
 }
 
-/// A consumer of a view. It is called on a worker's thread, so it must put the event into a queue
-/// and return.
+/// A consumer of a view.
+///
+/// # Contract
+/// 1. [`Sink::push`] is called by the worker that owns the view, within a tick or a preparation. It
+///    must put the event into a queue and return: while it does not, no view is updated. Calling
+///    `tick`, `describe` or `read` of the runtime from it never returns.
+/// 2. The first event is a `Snapshot`, or `Failed` if no evaluation has succeeded yet; then the
+///    `Snapshot` follows later. A further `Snapshot` replaces everything that came before it: rows
+///    were rebuilt, or the view was replaced.
+/// 3. A tick sends at most one event of each kind, in the order `Snapshot` or `Delta`, `Notes`,
+///    `Failed`, `Progress`. No label set is both in `upsert` and in `remove` of a `Delta`.
+///    *Checked:* `live_equals_scratch`, whose consumers apply the events in order.
+/// 4. Times ascend, except when the clock was set back. `Failed` leaves the answer as it was.
+///    `Progress` comes with every change, and at least every
+///    [`PROGRESS_MS`](crate::limits::PROGRESS_MS) of ticks while evaluations succeed.
+/// 5. If `push` returns `false`, the sink is dropped and gets nothing more.
+/// 6. The result of [`Sink::wants_notes`] never changes: it is read when the sink is attached.
 pub trait Sink: Send {
     /// Receives one event. `false`: the consumer has ended and wants no more events.
     fn push(&mut self, event: TapEvent) -> bool;

@@ -12,7 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::Se
 use std::sync::mpsc::{Receiver, Sender, channel};
 use storage::store::{ChangeEvent, ChangeFeed};
 
-/// Receives requests for a tick. Called under a shard's lock, so it must not block.
+/// Receives requests for a tick.
+///
+/// # Contract
+/// 1. No method blocks. `samples_arrived` and `samples_lost` are called under a shard's lock,
+///    `work_ready` on threads that read history, `taken` by a worker when a tick takes its samples.
+///    Otherwise appends or ticks wait.
+/// 2. After `taken`, the next `samples_arrived` must wake the driver again. Otherwise samples wait
+///    for the idle tick.
+/// 3. `samples_lost` stays in force until a tick has read it, and that tick rebuilds all views.
+///    Otherwise answers miss samples for good.
 pub trait TickSignal: Send + Sync {
     /// There are samples for the next tick.
     fn samples_arrived(&self);
@@ -27,6 +36,18 @@ pub trait TickSignal: Send + Sync {
 }
 
 /// The store's side of the queues.
+///
+/// # Contract
+/// As an implementation of [`ChangeFeed`]:
+/// 1. `push` runs under the lock of a shard: it neither waits nor calls the store, which would
+///    deadlock.
+/// 2. Sequence numbers of a shard ascend. Those of samples that the live runtime recorded itself are
+///    missing: the feedback edge of the dataflow delivers these.
+/// 3. A queue is opened before a ring is read from the store. The ring drops events whose number is
+///    not above that of its selection, so each sample counts once.
+/// 4. An event that does not fit is not queued, and `samples_lost` says so: all views are rebuilt.
+///    *Checked:* `a_full_queue_says_so`.
+/// 5. `deleted` is called under the locks of the store's maintenance: it only signals.
 pub struct SampleQueues {
     gates: Vec<Arc<WorkerQueue>>,
     bell: Arc<dyn TickSignal>,

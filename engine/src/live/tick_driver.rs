@@ -193,9 +193,11 @@ impl TickDriver {
             return (!prepared).then_some(Pause { ms: wake - now, is_idle: self.arrived.is_none() });
         }
         for slot in self.slots(now) {
+            tracing::debug!(target: "live::tick", t = slot, "a recorded view is due");
             self.tick(slot);
         }
         if now >= due && now > self.last {
+            tracing::debug!(target: "live::tick", t = now, samples = self.arrived.is_some(), "a tick is due");
             self.alarm.rung.store(false, SeqCst);
             self.arrived = None;
             self.tick(now);
@@ -240,9 +242,12 @@ impl TickDriver {
         if t <= self.last {
             return;
         }
+        let _span = tracing::debug_span!(target: "live::tick", "tick", t).entered();
         let started = Instant::now();
         self.live.tick_as_is(t);
-        self.seconds.observe(started.elapsed().as_secs_f64());
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::debug!(target: "live::tick", seconds, "all workers have finished the tick");
+        self.seconds.observe(seconds);
         (self.last, self.fresh) = (t, true);
         if self.live.has_work() {
             self.alarm.call();

@@ -260,7 +260,12 @@ impl Stage {
         let rows = out.labels.len();
         let mut result =
             failed.map_or_else(|| operator.eval(&inputs, t, out, eval_guard), |error| Err(EvalError(error)));
+        debug_assert!(
+            out.labels.len() >= rows,
+            "clause 5 of the contract of `Operator`: rows are not removed"
+        );
         if result.is_ok() {
+            debug_assert!(has_listed_rows(out), "clause 6 of the contract of `Operator`: changed rows exist");
             result = eval_guard.new_rows(out.labels.len() - rows).and_then(|()| eval_guard.count_pending());
         }
         for (seen, input) in seen.iter_mut().zip(&step.inputs) {
@@ -268,6 +273,14 @@ impl Stage {
         }
         *evaluated = finish_output(out, result, latest);
         true
+    }
+}
+
+/// Whether all rows that are listed as changed exist.
+fn has_listed_rows(out: &StepOutput) -> bool {
+    match &out.changed {
+        ChangedRows::All => true,
+        ChangedRows::Rows(rows) => rows.iter().all(|row| (*row as usize) < out.values.len()),
     }
 }
 

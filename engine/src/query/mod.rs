@@ -248,6 +248,7 @@ impl Querier {
 
     /// The answer at time `t`.
     pub fn instant(&self, plan: &Plan, t: TimeMs, options: &QueryOptions) -> Result<QueryAnswer, QueryError> {
+        let _span = tracing::debug_span!(target: "query", "instant", t).entered();
         self.at_one_time(plan, t, options, None)
     }
 
@@ -372,6 +373,14 @@ impl Querier {
             PhysicalPlan::for_history(plan, inner, options.dialect)
         };
         let physical = physical.map_err(|e| QueryError::Execution(e.0))?;
+        tracing::debug!(
+            target: "query",
+            steps = grid.len(),
+            local = physical.local.len(),
+            gather = physical.gather.len(),
+            subqueries = physical.subqueries.len(),
+            "a plan is evaluated"
+        );
         let mut notes = AnnotationSet::default();
         if grid.start != grid.end {
             fold_times::warn_of_sorting(plan, &mut notes);

@@ -393,11 +393,13 @@ impl ActiveRules {
     /// Does what is due at `now`: events, timers, evaluation times, sends. Returns when it must be
     /// called again.
     pub fn step(&mut self, now: TimeMs) -> TimeMs {
+        let _span = tracing::debug_span!(target: "rules", "rules", t = now).entered();
         // What was written in a step counts as written before the next one.
         for g in std::mem::take(&mut self.wrote) {
             self.groups.get_mut(g).into_iter().for_each(|group| group.wrote = now);
         }
         let DrainedRuleEvents { events, lagging, told } = self.events.take();
+        tracing::debug!(target: "rules", events = events.len(), lagging = lagging.len(), "events of views arrive");
         let mut touched = BTreeSet::new();
         let mut outgoing = Vec::new();
         for (id, event) in events {

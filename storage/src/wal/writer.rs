@@ -249,6 +249,7 @@ impl LogWriter {
         let failed = outcome.err().map(|e| format!("{}: {e}", self.options.dir.display()));
         if failed.is_none() {
             state.committed = state.committed.max(written.unwrap_or(0));
+            tracing::debug!(target: "wal", lsn = state.committed, "records are committed");
             self.idle.clear();
         } else {
             // Ignore a tick during the attempt: the next attempt must come after a pause.

@@ -23,6 +23,15 @@ use storage::codec;
 use storage::model::TimeMs;
 
 /// The processes of a cluster whose series are part of answers.
+///
+/// # Contract
+/// 1. [`QueryPeers::lines`] returns one new channel to each other process, or an error. An answer
+///    without one of the stores would be partial, and nobody would notice.
+/// 2. Dropping a channel ends the task at the other side.
+/// 3. The sequence of messages is: task; number of selected series; if there are any, the size of a
+///    block, and the parts of each block; then the end. A failure may come at any point.
+/// 4. The other side sends the end only when its log has what it has shown: that must survive a
+///    crash.
 pub trait QueryPeers: Send + Sync {
     /// Number of this process.
     fn process(&self) -> usize;
@@ -35,6 +44,13 @@ pub type PeerChannels = Vec<(usize, Box<dyn PeerChannel>)>;
 
 /// A channel for messages to and from one other process. Dropping it ends the task, answered or
 /// not; the other side stops working on it.
+///
+/// # Contract
+/// 1. Messages keep their order and their boundaries, and have at most
+///    [`MESSAGE_BYTES`](crate::limits::MESSAGE_BYTES).
+/// 2. [`PeerChannel::send`] may buffer until [`PeerChannel::flush`].
+/// 3. [`PeerChannel::receive`] checks the guard while it waits. Otherwise a query outlives its
+///    timeout.
 pub trait PeerChannel: Send {
     /// Name of the other process, for error messages.
     fn name(&self) -> String;
