@@ -66,7 +66,13 @@ impl Config {
             .iter()
             .map(|job| (format!("scrape config with job name {:?}", job.name()), &job.config.http));
         let alerting = self.alerting.alertmanagers.iter().map(|a| ("alerting".to_owned(), &a.http));
-        for (whose, http) in jobs.chain(alerting) {
+        let of_jobs = self.jobs.iter().flat_map(|job| {
+            let whose = format!("scrape config with job name {:?}", job.name());
+            job.config.discovery.http_configs().into_iter().map(move |http| (whose.clone(), http))
+        });
+        let of_alerting = self.alerting.alertmanagers.iter().flat_map(|a| a.discovery.http_configs());
+        let of_alerting = of_alerting.map(|http| ("alerting".to_owned(), http));
+        for (whose, http) in jobs.chain(alerting).chain(of_jobs).chain(of_alerting) {
             http.client().map_err(|e| {
                 let file = self.sources.first().map(|path| path.display().to_string()).unwrap_or_default();
                 ConfigError::whole(&file, format!("{whose}: {e}"), "correct the path, or the file")

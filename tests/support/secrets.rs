@@ -77,6 +77,10 @@ pub fn accepted() -> String {
         let targets = "static_configs: [{targets: ['127.0.0.1:9'], labels: {key: label-2, password: 'x://u:label-3@h'}}]";
         text.push_str(&format!("- {{job_name: s{at}, {targets}, {http}}}\n"));
     }
+    for (at, http) in SUPPORTED_HTTP.iter().enumerate() {
+        let list = format!("http_sd_configs: [{{url: 'http://u:CANARY@127.0.0.1:9/', {http}}}]");
+        text.push_str(&format!("- {{job_name: h{at}, {list}}}\n"));
+    }
     for (key, shared, secrets) in MECHANISMS {
         let own = secrets.iter().map(|secret| format!("{secret}: CANARY"));
         let shared = match shared {
@@ -131,8 +135,11 @@ pub fn refused() -> Vec<String> {
         "bearer_token: CANARY, nobody_knows: 1",
     ] {
         files.push(job(keys));
+        files.push(job(&format!("http_sd_configs: [{{url: 'http://u:CANARY@h', {keys}}}]")));
         files.push(alertmanager(keys));
     }
+    files.push(job("http_sd_configs: [{url: 'http://u:CANARY@[h'}]"));
+    files.push(job("http_sd_configs: [{url: 'ftp://u:CANARY@h'}]"));
     files.push(alertmanager("sigv4: {secret_key: CANARY}"));
     files.push(job("consul_sd_configs: [{token: [CANARY]}]"));
     files.push(job("consul_sd_configs: CANARY"));

@@ -7,7 +7,7 @@
 use super::api_v2::{AlertmanagerAlert, QueuedAlert};
 use super::config::{AlertingConfig, AlertmanagerConfig};
 use super::send_queue::SendQueue;
-use crate::discovery::DiscoverySet;
+use crate::discovery::{DiscoveryContext, DiscoverySet};
 use crate::http_client::{HttpClient, Peers};
 use crate::limits;
 use crate::scrape::relabel::Relabeler;
@@ -119,7 +119,8 @@ impl Notifier {
     fn start(&self, config: AlertmanagerConfig, client: HttpClient) -> Result<RunningSet, String> {
         let relabel = Relabeler::new(&config.keys.alert_relabel_configs)?;
         let targets = Relabeler::new(&config.keys.relabel_configs)?;
-        let mut discovery = DiscoverySet::start(&config.discovery, &self.registry);
+        let context = DiscoveryContext { peers: &self.peers, metrics: &self.registry, pool: "alertmanagers" };
+        let mut discovery = DiscoverySet::start(&config.discovery, &context);
         let set = Arc::new(AlertmanagerSet {
             config,
             relabel,
@@ -132,19 +133,18 @@ impl Notifier {
         let followed = set.clone();
         let task = tokio::spawn(async move {
             loop {
-                let (found, complete) = discovery.current();
-                if complete {
-                    let mut urls = Vec::new();
-                    let mut dropped = Vec::new();
-                    for target in &found {
-                        match followed.config.url(target, &targets) {
-                            Some(url) => urls.push(url),
-                            None => dropped.extend(followed.config.url(target, &Relabeler::default())),
-                        }
+                // The set begins empty, so that a part of the list is better than none of it.
+                let (found, _) = discovery.current();
+                let mut urls = Vec::new();
+                let mut dropped = Vec::new();
+                for target in &found {
+                    match followed.config.url(target, &targets) {
+                        Some(url) => urls.push(url),
+                        None => dropped.extend(followed.config.url(target, &Relabeler::default())),
                     }
-                    *followed.dropped.lock() = dropped.into_iter().map(String::from).collect();
-                    gauge.add(followed.sync(urls, &client, limits, &registry) as f64);
                 }
+                *followed.dropped.lock() = dropped.into_iter().map(String::from).collect();
+                gauge.add(followed.sync(urls, &client, limits, &registry) as f64);
                 discovery.changed().await;
             }
         });

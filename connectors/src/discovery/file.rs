@@ -4,7 +4,9 @@
 //! missed. A file that cannot be read keeps its previous targets. Targets get the label
 //! `__meta_filepath`.
 
-use super::{DiscoveredTarget, Discoverer, DiscoveryConfigs, TargetGroup, TargetSender, expand};
+use super::{
+    DiscoveredTarget, Discoverer, DiscoveryContext, Mechanism, StartResult, TargetGroup, TargetSender, expand,
+};
 use crate::config::path::ConfigPath;
 use crate::config::units::ConfigDuration;
 use crate::config_block;
@@ -16,7 +18,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::metrics::{Counter, Metrics};
+use storage::metrics::Counter;
 use tokio::sync::Notify;
 
 config_block! {
@@ -26,6 +28,23 @@ config_block! {
         files: Vec<ConfigPath> = Vec::new(),
         /// Time between refreshes.
         refresh_interval: ConfigDuration = ConfigDuration(300_000),
+    }
+}
+
+/// The mechanism.
+pub struct FileSd;
+
+impl Mechanism for FileSd {
+    type Config = FileSdConfig;
+
+    fn validate(config: &FileSdConfig) -> Result<(), String> {
+        config.validate()
+    }
+
+    fn start(config: &FileSdConfig, context: &DiscoveryContext<'_>) -> StartResult {
+        let name = "prometheus_sd_file_read_errors_total";
+        let errors = context.metrics.counter(name, "The number of File-SD read errors.", &[]);
+        Ok(Box::new(FileDiscoverer { config: config.clone(), known: BTreeMap::new(), errors }))
     }
 }
 
@@ -47,16 +66,6 @@ impl FileSdConfig {
         }
         Ok(())
     }
-}
-
-/// One discoverer per entry.
-pub fn providers(config: &DiscoveryConfigs, metrics: &Metrics) -> Vec<Box<dyn Discoverer>> {
-    let errors =
-        metrics.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors.", &[]);
-    let provider = |config: &FileSdConfig| -> Box<dyn Discoverer> {
-        Box::new(FileDiscoverer { config: config.clone(), known: BTreeMap::new(), errors: errors.clone() })
-    };
-    config.file_sd_configs.iter().map(provider).collect()
 }
 
 struct FileDiscoverer {
@@ -217,7 +226,9 @@ fn explain(error: &serde_saphyr::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::{ADDRESS, DiscoverySet};
+    use crate::discovery::{ADDRESS, DiscoveryConfigs, DiscoverySet};
+    use crate::http_client::Peers;
+    use storage::metrics::Metrics;
 
     async fn addresses(discovery: &mut DiscoverySet) -> Vec<String> {
         discovery.changed().await;
@@ -234,7 +245,10 @@ mod tests {
         config.validate().unwrap();
         let config = DiscoveryConfigs { file_sd_configs: vec![config], ..DiscoveryConfigs::default() };
         let metrics = Metrics::default();
-        let mut discovery = DiscoverySet::start(&config, &metrics);
+        let mut discovery = DiscoverySet::start(
+            &config,
+            &DiscoveryContext { peers: &Peers::default(), metrics: &metrics, pool: "job" },
+        );
         let wait = Duration::from_secs(10);
         assert_eq!(tokio::time::timeout(wait, addresses(&mut discovery)).await.unwrap(), ["a:1"]);
         let target = discovery.current().0.remove(0);

@@ -1,19 +1,22 @@
 //! Service discovery: finds scrape targets and Alertmanagers.
 //!
-//! A mechanism is a key in [`DiscoveryConfigs`], an implementation of [`Discoverer`] and an entry
-//! in [`MECHANISMS`]. Discoverers run as tasks of a [`DiscoverySet`], which merges their lists and
+//! A mechanism implements [`Mechanism`] and has a line in the table below, which makes it a key of
+//! [`DiscoveryConfigs`]. Discoverers run as tasks of a [`DiscoverySet`], which merges their lists and
 //! publishes the complete list at every change. Mechanisms that this build does not have are
 //! accepted with a warning, so that configuration files load.
 
 pub mod file;
+pub mod http;
+pub mod polling;
 pub mod static_config;
 mod unsupported;
 
 use crate::config::block::ConfigKeys;
 use crate::config::document::NodeSeed;
-use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, key};
+use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, join_names, key};
 use crate::config_block;
-use serde::de::MapAccess;
+use crate::http_client::{HttpClient, HttpConfig, Peers};
+use serde::de::{DeserializeOwned, MapAccess};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,48 +38,138 @@ config_block! {
     }
 }
 
-/// The discovery keys of a scrape or Alertmanager block.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DiscoveryConfigs {
-    /// Targets listed in the file itself.
-    pub static_configs: Vec<TargetGroup>,
-    /// Targets listed in other files.
-    pub file_sd_configs: Vec<file::FileSdConfig>,
-    /// Configured keys whose mechanism this build does not have.
-    pub unsupported: Vec<String>,
-}
+/// A mechanism: the type of its configuration, and how a discovery is started from it. To add one,
+/// see `docs/discovery.md`.
+pub trait Mechanism {
+    /// One entry of the list under its key. Secrets, paths and known keys follow from its type.
+    type Config: ConfigValue + DeserializeOwned + Clone + std::fmt::Debug + PartialEq + 'static;
 
-impl ConfigKeys for DiscoveryConfigs {
-    fn keys() -> Vec<KeySpec> {
-        let supported = [
-            key("static_configs", Vec::<TargetGroup>::KIND),
-            key("file_sd_configs", Vec::<file::FileSdConfig>::KIND),
-        ];
-        supported.into_iter().chain(UNSUPPORTED.iter().copied()).collect()
-    }
+    /// Checks what the types cannot say and needs no file. The error is the text of the first
+    /// problem.
+    fn validate(config: &Self::Config) -> Result<(), String>;
 
-    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
-        match key {
-            "static_configs" => self.static_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
-            "file_sd_configs" => self.file_sd_configs = map.next_value::<Option<_>>()?.unwrap_or_default(),
-            _ => {
-                let Some(spec) = UNSUPPORTED.iter().find(|spec| spec.name == key) else { return Ok(false) };
-                map.next_value_seed(NodeSeed(spec.kind))?;
-                self.unsupported.push(key.to_owned());
-            }
-        }
-        Ok(true)
-    }
-
-    fn resolve_paths(&mut self, directory: &Path) {
-        self.file_sd_configs.resolve_paths(directory);
-    }
-
-    fn refused(&self) -> Option<String> {
+    /// The options of its HTTP client, if it has one: its certificates are read before a
+    /// configuration is applied.
+    fn http(_config: &Self::Config) -> Option<&HttpConfig> {
         None
     }
 
-    fn ignored(&self, _: &str, _: Location, _: &mut Vec<IgnoredKey>) {}
+    /// Makes the discoverer of an entry; runs nothing yet. The error says what only a start can
+    /// find, such as an unreadable certificate.
+    fn start(config: &Self::Config, context: &DiscoveryContext<'_>) -> StartResult;
+
+    /// Makes the discoverers of all entries of a block; one for each of them if nothing else is said.
+    fn start_all(configs: &[Self::Config], context: &DiscoveryContext<'_>) -> Vec<StartResult> {
+        configs.iter().map(|config| Self::start(config, context)).collect()
+    }
+}
+
+/// A discoverer, or why it cannot be made.
+pub type StartResult = Result<Box<dyn Discoverer>, String>;
+
+/// What a mechanism gets at its start. Time is tokio's, which tests can stop.
+pub struct DiscoveryContext<'a> {
+    /// Who answers HTTP requests.
+    pub peers: &'a Peers,
+    /// Where it counts.
+    pub metrics: &'a Metrics,
+    /// The job, or the set of Alertmanagers.
+    pub pool: &'a str,
+}
+
+impl DiscoveryContext<'_> {
+    /// A client with these options.
+    pub fn client(&self, config: &HttpConfig) -> Result<HttpClient, String> {
+        Ok(config.client()?.with_peers(self.peers))
+    }
+}
+
+/// Declares the mechanisms of this build: their keys, which are fields of [`DiscoveryConfigs`].
+macro_rules! mechanisms {
+    ($($(#[$meta:meta])* $key:ident: $mechanism:ty),* $(,)?) => {
+        /// The discovery keys of a scrape or Alertmanager block.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct DiscoveryConfigs {
+            $($(#[$meta])* pub $key: Vec<<$mechanism as Mechanism>::Config>,)*
+            /// Configured keys whose mechanism this build does not have.
+            pub unsupported: Vec<String>,
+        }
+
+        impl ConfigKeys for DiscoveryConfigs {
+            fn keys() -> Vec<KeySpec> {
+                let supported = [
+                    $(key(stringify!($key), Vec::<<$mechanism as Mechanism>::Config>::KIND)),*
+                ];
+                supported.into_iter().chain(UNSUPPORTED.iter().copied()).collect()
+            }
+
+            fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+                $(if key == stringify!($key) {
+                    self.$key = map.next_value::<Option<_>>()?.unwrap_or_default();
+                    return Ok(true);
+                })*
+                let Some(spec) = UNSUPPORTED.iter().find(|spec| spec.name == key) else { return Ok(false) };
+                map.next_value_seed(NodeSeed(spec.kind))?;
+                self.unsupported.push(key.to_owned());
+                Ok(true)
+            }
+
+            fn resolve_paths(&mut self, directory: &Path) {
+                $(self.$key.resolve_paths(directory);)*
+            }
+
+            fn refused(&self) -> Option<String> {
+                $(if let Some(inner) = self.$key.refused() {
+                    return Some(join_names(stringify!($key), &inner));
+                })*
+                None
+            }
+
+            fn ignored(&self, path: &str, place: Location, found: &mut Vec<IgnoredKey>) {
+                $(self.$key.ignored(&join_names(path, stringify!($key)), place, found);)*
+            }
+        }
+
+        impl DiscoveryConfigs {
+            /// Checks what can be checked without running. The error is the text of the first
+            /// problem.
+            pub fn validate(&self) -> Result<(), String> {
+                $(self.$key.iter().try_for_each(<$mechanism>::validate)?;)*
+                Ok(())
+            }
+
+            /// The options of the HTTP clients of all mechanisms.
+            pub fn http_configs(&self) -> Vec<&HttpConfig> {
+                let mut all = Vec::new();
+                $(all.extend(self.$key.iter().filter_map(<$mechanism>::http));)*
+                all
+            }
+
+            /// Makes the discoverers. One that cannot be made is logged and left out.
+            fn start(&self, context: &DiscoveryContext<'_>) -> Vec<Box<dyn Discoverer>> {
+                let mut all = Vec::new();
+                $(for made in <$mechanism>::start_all(&self.$key, context) {
+                    match made {
+                        Ok(discoverer) => all.push(discoverer),
+                        Err(error) => {
+                            let pool = context.pool;
+                            tracing::error!(pool, key = stringify!($key), error, "cannot start discovery");
+                        }
+                    }
+                })*
+                all
+            }
+        }
+    };
+}
+
+mechanisms! {
+    /// Targets listed in the file itself.
+    static_configs: static_config::StaticConfigs,
+    /// Targets listed in other files.
+    file_sd_configs: file::FileSd,
+    /// Targets that a web server lists.
+    http_sd_configs: http::HttpSd,
 }
 
 impl DiscoveryConfigs {
@@ -86,14 +179,6 @@ impl DiscoveryConfigs {
             format!("{key} is not supported by this build; job {job} will have no targets from it")
         };
         self.unsupported.iter().map(warn).collect()
-    }
-
-    /// Checks what a mechanism can check without running; the text of the first problem.
-    pub fn validate(&self) -> Result<(), String> {
-        for group in &self.static_configs {
-            static_config::validate(group)?;
-        }
-        self.file_sd_configs.iter().try_for_each(file::FileSdConfig::validate)
     }
 }
 
@@ -123,13 +208,6 @@ impl TargetSender {
     }
 }
 
-/// Makes the discoverers of a mechanism from a configuration.
-type Build = fn(&DiscoveryConfigs, &Metrics) -> Vec<Box<dyn Discoverer>>;
-
-/// The mechanisms of this build: key and function.
-pub const MECHANISMS: &[(&str, Build)] =
-    &[("static_configs", static_config::providers), ("file_sd_configs", file::providers)];
-
 /// A running discovery. Dropping it ends its tasks.
 pub struct DiscoverySet {
     lists: watch::Receiver<Vec<Option<Vec<DiscoveredTarget>>>>,
@@ -138,8 +216,8 @@ pub struct DiscoverySet {
 
 impl DiscoverySet {
     /// Starts all discoverers of `config` on the current tokio runtime.
-    pub fn start(config: &DiscoveryConfigs, metrics: &Metrics) -> DiscoverySet {
-        let providers: Vec<_> = MECHANISMS.iter().flat_map(|(_, build)| build(config, metrics)).collect();
+    pub fn start(config: &DiscoveryConfigs, context: &DiscoveryContext<'_>) -> DiscoverySet {
+        let providers = config.start(context);
         let (sender, lists) = watch::channel(vec![None; providers.len()]);
         let sender = Arc::new(sender);
         let run = |(index, provider): (usize, Box<dyn Discoverer>)| {

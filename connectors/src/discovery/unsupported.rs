@@ -59,7 +59,6 @@ pub(super) const UNSUPPORTED: &[KeySpec] = &[
     mechanism!("eureka_sd_configs" as "eureka.SDConfig", http: true, [key("server", Url), key("refresh_interval", Text)]),
     mechanism!("gce_sd_configs" as "gce.SDConfig", http: false, [key("project", Text), key("zone", Text), key("filter", Text), key("refresh_interval", Text), key("port", Number), key("tag_separator", Text)]),
     mechanism!("hetzner_sd_configs" as "hetzner.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number), key("role", Text), key("label_selector", Text)]),
-    mechanism!("http_sd_configs" as "http.SDConfig", http: true, [key("refresh_interval", Text), key("url", Url)]),
     mechanism!("ionos_sd_configs" as "ionos.SDConfig", http: true, [key("datacenter_id", Text), key("refresh_interval", Text), key("port", Number)]),
     mechanism!("kubernetes_sd_configs" as "kubernetes.SDConfig", http: true, [key("api_server", Url), key("role", Text), key("kubeconfig_file", Text), key("namespaces", Table(&NAMESPACES)), key("selectors", List(&Table(&SELECTOR))), key("attach_metadata", Table(&ATTACH_METADATA))]),
     mechanism!("kuma_sd_configs" as "xds.SDConfig", http: true, [key("refresh_interval", Text), key("fetch_timeout", Text), key("server", Url), key("client_id", Text)]),

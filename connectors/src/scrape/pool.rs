@@ -5,7 +5,7 @@
 //! causes no stale markers. A target that returns before its stale markers are written continues as
 //! before.
 
-use crate::discovery::{DiscoveredTarget, DiscoverySet};
+use crate::discovery::{DiscoveredTarget, DiscoveryContext, DiscoverySet};
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::scrape::appender::{HistogramPolicy, ScrapeAppender};
@@ -81,11 +81,18 @@ impl ScrapePool {
     pub async fn run(mut self, mut jobs: watch::Receiver<Option<JobWithClient>>) {
         loop {
             let Some(current) = jobs.borrow_and_update().clone() else { break };
-            let mut discovery = DiscoverySet::start(&current.job.config.discovery, &self.shared.registry);
+            let context = DiscoveryContext {
+                peers: &self.shared.options.peers,
+                metrics: &self.shared.registry,
+                pool: current.job.name(),
+            };
+            let mut discovery = DiscoverySet::start(&current.job.config.discovery, &context);
+            // Targets of the job before stay until the whole new list is known.
+            let nothing_to_lose = self.view.lock().active.is_empty();
             let mut renew = true;
             loop {
                 let (found, complete) = discovery.current();
-                if complete {
+                if complete || nothing_to_lose {
                     self.sync(&current, found, std::mem::take(&mut renew)).await;
                 }
                 tokio::select! {
