@@ -164,7 +164,8 @@ impl Health {
             Some(known) => {
                 let more = refused.saturating_sub(known.seen);
                 self.refused.add(more);
-                (known.seen, known.refused) = (refused, known.refused + more);
+                known.seen = refused;
+                known.refused += more;
             }
             None => {
                 let by = format_duration(newest.saturating_sub(now));

@@ -116,7 +116,8 @@ fn fill(how: &str, captures: &Path, series: usize, dir: &Path) {
             let Some((t, values)) = target.capture.scrapes.get(scrape) else { continue };
             samples += match how {
                 "scrape" => {
-                    (target.columns.t, target.columns.values) = (*t, values.clone().into());
+                    target.columns.t = *t;
+                    target.columns.values = values.clone().into();
                     store.append_columns(&target.columns, FeedDelivery::Feed).expect("appended").stored
                 }
                 _ => {
@@ -154,10 +155,11 @@ fn churn(captures: &Path, series: usize, dir: &Path) {
         let mut count = 0;
         while count < series {
             let mut target = target(&store, &captures[instance % captures.len()], instance);
-            (count, instance) = (count + target.series.len(), instance + 1);
+            count += target.series.len();
+            instance += 1;
             for (scrape, (_, values)) in (0..).zip(&target.capture.scrapes) {
-                (target.columns.t, target.columns.values) =
-                    (round * RANGE_MS + scrape * 15_000, values.clone().into());
+                target.columns.t = round * RANGE_MS + scrape * 15_000;
+                target.columns.values = values.clone().into();
                 store.append_columns(&target.columns, FeedDelivery::Feed).expect("appended");
             }
         }

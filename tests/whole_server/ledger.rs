@@ -36,7 +36,8 @@ impl Ledger {
     pub fn acknowledged(&mut self, keys: &[Key], synced: bool) {
         for key in keys {
             let entry = self.0.get_mut(key).expect("it was sent");
-            (entry.acknowledged, entry.synced) = (true, entry.synced || synced);
+            entry.acknowledged = true;
+            entry.synced = entry.synced || synced;
         }
     }
 

@@ -93,7 +93,8 @@ fn number(text: &str) -> Option<(f64, &str)> {
         let (part, end) = digits(after)?;
         let len = after.len() - end.len();
         value += part as f64 / 10f64.powi(i32::try_from(len).ok()?);
-        (rest, any) = (end, any || len > 0);
+        rest = end;
+        any = any || len > 0;
     }
     any.then_some((value, rest))
 }

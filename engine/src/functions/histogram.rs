@@ -221,7 +221,8 @@ fn rank_of(v: f64, buckets: &[ClassicBucket], total: f64) -> f64 {
             }
             break;
         }
-        (start, rank) = (*end, *count);
+        start = *end;
+        rank = *count;
     }
     if rank > total { total } else { rank }
 }

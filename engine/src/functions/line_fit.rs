@@ -87,7 +87,8 @@ impl PaneSummary for LineFit {
     #[inline]
     fn add(&mut self, t: TimeMs, v: f64) {
         if self.n == 0.0 {
-            (self.origin, self.first) = (t, v);
+            self.origin = t;
+            self.first = v;
         }
         self.constant &= v == self.first;
         self.n += 1.0;

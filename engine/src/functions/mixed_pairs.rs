@@ -176,7 +176,8 @@ fn instant_reference(w: &Window, counter: bool, findings: &mut Findings) -> Samp
     if !(counter && (reset || h1.detect_reset(h0))) && minus(&mut result, h0, findings).is_none() {
         return NOTHING;
     }
-    (result.hint, ()) = (ResetHint::Gauge, result.compact());
+    result.hint = ResetHint::Gauge;
+    () = result.compact();
     if counter {
         result.div(seconds);
     }

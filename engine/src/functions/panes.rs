@@ -336,7 +336,8 @@ impl PaneSummary for ChangeCount {
     fn merge(&mut self, later: &ChangeCount) {
         if !is_absent(later.last) {
             self.add(0, later.first);
-            (self.last, self.count) = (later.last, self.count + later.count);
+            self.last = later.last;
+            self.count += later.count;
         }
     }
 

@@ -186,7 +186,8 @@ fn smoothing(w: &Window) -> f64 {
             trend = tf * (smoothed - before) + (1.0 - tf) * trend;
         }
         let carried = (1.0 - sf) * (smoothed + trend);
-        (before, smoothed) = (smoothed, scaled + carried);
+        before = smoothed;
+        smoothed = scaled + carried;
     }
     smoothed
 }

@@ -124,7 +124,8 @@ impl SortedColumns {
         }
         let gone = self.from..from;
         let come = self.to..to;
-        (self.from, self.to) = (from, to);
+        self.from = from;
+        self.to = to;
         for i in 0..gone.len().max(come.len()) as u32 {
             let row = |at: u32, end: u32| if at < end { rows.values(at) } else { &[] };
             let old = row(gone.start + i, gone.end);
@@ -175,7 +176,9 @@ impl SortedColumns {
             }
         }
         self.columns.iter_mut().for_each(|sorted| sorted.sort_unstable_by(order));
-        (self.from, self.to, self.edits) = (from, to, rows.edits());
+        self.from = from;
+        self.to = to;
+        self.edits = rows.edits();
     }
 }
 

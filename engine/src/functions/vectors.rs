@@ -84,7 +84,8 @@ pub fn natural_order(a: &str, b: &str) -> Ordering {
         if order.is_ne() {
             return order;
         }
-        (left, right) = (&left[x.len()..], &right[y.len()..]);
+        left = &left[x.len()..];
+        right = &right[y.len()..];
     }
     left.len().cmp(&right.len())
 }

@@ -246,7 +246,8 @@ impl<'a> Iterator for WindowSamples<'a> {
         match (self.ts.first(), self.histograms.first()) {
             (Some(t), h) if h.is_none_or(|h| *t < h.0) => {
                 let point = WindowSample::Float(*t, self.vs[0]);
-                (self.ts, self.vs) = (&self.ts[1..], &self.vs[1..]);
+                self.ts = &self.ts[1..];
+                self.vs = &self.vs[1..];
                 Some(point)
             }
             (_, Some((t, h))) => {
@@ -264,7 +265,8 @@ impl<'a> DoubleEndedIterator for WindowSamples<'a> {
             (Some(t), h) if h.is_none_or(|h| h.0 < *t) => {
                 let last = self.ts.len() - 1;
                 let point = WindowSample::Float(*t, self.vs[last]);
-                (self.ts, self.vs) = (&self.ts[..last], &self.vs[..last]);
+                self.ts = &self.ts[..last];
+                self.vs = &self.vs[..last];
                 Some(point)
             }
             (_, Some((t, h))) => {

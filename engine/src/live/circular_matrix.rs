@@ -125,7 +125,10 @@ impl CircularMatrix {
             values.resize((row + 1) * width, ABSENT);
         }
         values.resize(room * width, ABSENT);
-        (self.values, self.width, self.first, self.room) = (values, width, 0, room);
+        self.values = values;
+        self.width = width;
+        self.first = 0;
+        self.room = room;
     }
 }
 

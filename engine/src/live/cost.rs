@@ -181,7 +181,8 @@ impl StepTimer {
 fn book(ledger: &mut HashMap<ViewId, ViewAccount>, view: ViewId, t: TimeMs, (whole, share): (f64, f64)) {
     let spent = &mut ledger.entry(view).or_default().spent;
     if spent.t != t {
-        (spent.t, spent.latest) = (t, 0.0);
+        spent.t = t;
+        spent.latest = 0.0;
     }
     spent.latest += whole / 1e9;
     spent.total += share / 1e9;

@@ -249,7 +249,8 @@ impl Description {
         for part in parts {
             match part {
                 HostReport::Gather(part) => {
-                    (whole.t, whole.total) = (Some(part.t), part.total);
+                    whole.t = Some(part.t);
+                    whole.total = part.total;
                     whole.views.extend(part.views);
                 }
                 HostReport::Local(part) => {
@@ -315,7 +316,8 @@ impl EvaluationHistory {
     pub fn answered(&mut self, t: TimeMs, version: u64) {
         self.frontier = Some(t);
         if self.version != Some(version) {
-            (self.version, self.changed) = (Some(version), Some(t));
+            self.version = Some(version);
+            self.changed = Some(t);
         }
         if let Some(failure) = &mut self.failure {
             failure.lasts = false;
@@ -381,7 +383,8 @@ impl DescribeExchange {
     ) -> Result<Vec<HostReport>, DescribeError> {
         let Some(_turn) = self.turn.try_lock_for(patience) else { return Err(DescribeError::Late(patience)) };
         let mut open = self.open.lock();
-        (open.question, open.parts) = (question, Vec::new());
+        open.question = question;
+        open.parts = Vec::new();
         drop(open);
         send();
         let mut open = self.open.lock();

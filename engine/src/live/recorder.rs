@@ -169,7 +169,8 @@ impl Recorder {
         if (record, labels) != (&self.record, &self.labels) {
             return false;
         }
-        (self.query_offset, self.limit) = (*query_offset, *limit);
+        self.query_offset = *query_offset;
+        self.limit = *limit;
         self.rows = 0;
         self.places.clear();
         self.compact();

@@ -175,7 +175,8 @@ impl TickDriver {
         }
         if self.live.is_idle() {
             // Without views there are no ticks.
-            (self.idle, self.fresh) = (true, false);
+            self.idle = true;
+            self.fresh = false;
             return Some(Pause { ms: self.options.idle_tick, is_idle: true });
         }
         let now = self.clock.now();
@@ -233,7 +234,8 @@ impl TickDriver {
                 seconds = (self.last - now) / 1000,
                 "the clock jumped back: ticks go on in the new time"
             );
-            (self.last, self.fresh) = (now - 1, false);
+            self.last = now - 1;
+            self.fresh = false;
         }
     }
 
@@ -248,7 +250,8 @@ impl TickDriver {
         let seconds = started.elapsed().as_secs_f64();
         tracing::debug!(target: "live::tick", seconds, "all workers have finished the tick");
         self.seconds.observe(seconds);
-        (self.last, self.fresh) = (t, true);
+        self.last = t;
+        self.fresh = true;
         if self.live.has_work() {
             self.alarm.call();
         }

@@ -88,9 +88,12 @@ impl CachedSubquery {
     }
 
     pub(super) fn forget(&mut self) {
-        (self.rows, self.mark) = (SubqueryRows::default(), None);
+        self.rows = SubqueryRows::default();
+        self.mark = None;
         self.notes.clear();
-        (self.from, self.until, self.trimmed) = (TimeMs::MIN, TimeMs::MIN, TimeMs::MIN);
+        self.from = TimeMs::MIN;
+        self.until = TimeMs::MIN;
+        self.trimmed = TimeMs::MIN;
     }
 
     /// Drops the steps whose answers may have changed.
@@ -140,7 +143,8 @@ impl CachedSubquery {
             self.trimmed = grid.start;
         }
         self.notes.retain(|noted| noted.until > grid.start);
-        (self.from, self.until) = (grid.start, self.until.max(grid.start));
+        self.from = grid.start;
+        self.until = self.until.max(grid.start);
         TimeGrid { start: self.until, ..grid }
     }
 

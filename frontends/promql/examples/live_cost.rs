@@ -255,7 +255,8 @@ impl Timed {
         let before = worked();
         work();
         let spent = worked().saturating_sub(before);
-        (self.0, self.1) = (self.0 + spent, self.1.max(spent));
+        self.0 += spent;
+        self.1 = self.1.max(spent);
     }
 }
 

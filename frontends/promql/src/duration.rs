@@ -145,7 +145,8 @@ impl PromqlParser<'_> {
         let start = self.take().span.start;
         let mut inner = self.duration_expr(0, place)?;
         self.require(TokenKind::RightParen, place)?;
-        (inner.parens, inner.span) = (true, self.since(start));
+        inner.parens = true;
+        inner.span = self.since(start);
         Ok(inner)
     }
 

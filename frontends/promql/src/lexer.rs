@@ -120,7 +120,8 @@ impl<'a> Lexer<'a> {
             '[' => {
                 // As in Prometheus, a duration in earlier brackets counts as seen:
                 // `rate(m[5m])[step():1m]` is accepted.
-                (self.in_brackets, self.seen_colon) = (true, false);
+                self.in_brackets = true;
+                self.seen_colon = false;
                 TokenKind::LeftBracket
             }
             ']' => return Err("unexpected right bracket ']'".to_owned()),

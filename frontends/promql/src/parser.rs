@@ -451,7 +451,8 @@ impl<'a> PromqlParser<'a> {
     fn fill_modifiers(&mut self, modifiers: &mut MatchingModifiers) -> Result<(), SpannedError> {
         if self.accept(TokenKind::Word(Keyword::Fill)) {
             let value = self.fill_value()?;
-            (modifiers.fill_left, modifiers.fill_right) = (Some(value), Some(value));
+            modifiers.fill_left = Some(value);
+            modifiers.fill_right = Some(value);
             return Ok(());
         }
         for _ in 0..2 {

@@ -173,7 +173,8 @@ fn histograms(text: &str, start: usize) -> Result<(SeriesItems, usize), SpannedE
     let other = &text[at..];
     if other.starts_with(['+', '-']) && other[1..].starts_with(histogram::OPEN) {
         let (other, end) = histogram::read(text, at + 1)?;
-        (change, at) = (ItemStep::Histogram { other, minus }, end);
+        change = ItemStep::Histogram { other, minus };
+        at = end;
     }
     let end = at + text[at..].find(is_space).unwrap_or(text.len() - at);
     let rest = &text[at..end];

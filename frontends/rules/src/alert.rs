@@ -123,7 +123,8 @@ impl Alert {
     pub(super) fn fire(&mut self, t: TimeMs) {
         self.state = AlertState::Firing;
         self.fired_at = Some(t);
-        (self.last_sent_at, self.delivered_at) = (None, None);
+        self.last_sent_at = None;
+        self.delivered_at = None;
     }
 
     /// The alert has ended.
@@ -133,7 +134,8 @@ impl Alert {
         self.resolved_at = Some(t);
         self.keep_firing_since = None;
         // The end has not been sent yet.
-        (self.last_sent_at, self.delivered_at) = (None, None);
+        self.last_sent_at = None;
+        self.delivered_at = None;
     }
 
     /// When the state changes without an event.

@@ -121,7 +121,8 @@ impl AlertStates {
         let holders = &mut self.rows_by_alert;
         rows.clear();
         holders.clear();
-        (self.conflicts, self.failed) = (0, false);
+        self.conflicts = 0;
+        self.failed = false;
         let labels: Vec<Labels> = self.active.keys().cloned().collect();
         for labels in labels {
             if let Some(alert) = self.active.get_mut(&labels).filter(|a| a.state != AlertState::Inactive) {

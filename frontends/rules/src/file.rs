@@ -421,7 +421,8 @@ impl RuleFileReader<'_> {
         template::check(alert, &text.value).map_err(|e| {
             let (line, column) = yaml::inside_scalar(self.text, text.referenced, e.line, e.column);
             let mut fault = self.fault(text.referenced, format!("bad template: {}", e.what), e.fix);
-            (fault.line, fault.column) = (line, column);
+            fault.line = line;
+            fault.column = column;
             fault
         })?;
         let missing = lint::missing_labels(&expr.plan, &text.value);

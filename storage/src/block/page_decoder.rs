@@ -231,7 +231,8 @@ impl PageDecoder {
                 let markers = elements.iter().enumerate().filter(|(_, level)| **level == NO_ELEMENT);
                 page.stale.extend(markers.map(|(at, _)| at as u32));
             }
-            (row.first, row.stale) = (first, stale..page.stale.len() as u32);
+            row.first = first;
+            row.stale = stale..page.stale.len() as u32;
             first += row.length - (page.stale.len() as u32 - stale);
         }
         (levels.is_empty() && first as usize == there).then_some(())

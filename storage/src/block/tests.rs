@@ -301,9 +301,11 @@ fn with_lanes(count: usize, samples: i64) -> Vec<BlockSeries> {
             let mut h = NativeHistogram { sum: n as f64, count: 7.0 * n as f64, ..<_>::default() };
             h.positive = Buckets { spans, counts };
             h.negative = if i % 5 == 0 { h.positive.clone() } else { Buckets::default() };
-            (h.zero_threshold, h.zero_count) = (1e-128, n as f64);
+            h.zero_threshold = 1e-128;
+            h.zero_count = n as f64;
             if i % 7 == 0 {
-                (h.schema, h.bounds) = (CUSTOM_BUCKETS, [-1.0, 0.25, 5.0].into());
+                h.schema = CUSTOM_BUCKETS;
+                h.bounds = [-1.0, 0.25, 5.0].into();
             }
             h
         };

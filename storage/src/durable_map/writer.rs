@@ -109,7 +109,8 @@ impl MapWriter {
         file.sync()?;
         self.disk.rename(&temporary, &self.path)?;
         self.file = Some(file);
-        (self.length, self.tidy_length) = (bytes.len(), bytes.len());
+        self.length = bytes.len();
+        self.tidy_length = bytes.len();
         Ok(())
     }
 }

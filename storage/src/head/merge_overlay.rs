@@ -20,9 +20,13 @@ impl Head {
         for (slot, series) in (0u32..).zip(series).skip(self.series.len()) {
             self.extend_slots(slot);
             let known = &mut self.series[slot as usize];
-            (known.labels, known.listed, known.logged) = (series.labels, series.listed, series.logged);
+            known.labels = series.labels;
+            known.listed = series.listed;
+            known.logged = series.logged;
         }
-        (self.registry, self.ended, self.postings) = (registry, ended, postings);
+        self.registry = registry;
+        self.ended = ended;
+        self.postings = postings;
         self.unlogged.extend(unlogged);
         for group in groups.iter().skip(self.groups.len()) {
             let at = self.open_group(&group.key) as usize;

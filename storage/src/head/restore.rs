@@ -109,7 +109,9 @@ impl Head {
     pub fn restore_known(&mut self, slot: u32, labels: Labels) {
         self.extend_slots(slot);
         let series = &mut self.series[slot as usize];
-        (series.labels, series.listed, series.logged) = (labels, true, true);
+        series.labels = labels;
+        series.listed = true;
+        series.logged = true;
     }
 
     /// Applies a group record. With `key` `None` it only creates the group, for a record that names
@@ -299,7 +301,9 @@ impl Head {
             }
             let group = &mut self.groups[set.group as usize];
             if group.set == Some(key) {
-                (group.set, group.layout, group.map) = (None, None, None);
+                group.set = None;
+                group.layout = None;
+                group.map = None;
                 group.log.forget_layout();
             }
         }
@@ -355,7 +359,8 @@ impl Head {
             if series.listed && alone && !homes.any(in_use) {
                 self.postings.remove(slot, &series.labels);
                 self.registry.remove(slot, &series.labels);
-                (series.listed, series.logged) = (false, false);
+                series.listed = false;
+                series.logged = false;
                 ended.push((slot, std::mem::take(&mut series.labels)));
             }
         }

@@ -104,7 +104,8 @@ struct ChangingColumns {
 
 impl ChangingColumns {
     fn begin(&mut self, rows: usize, columns: usize) {
-        (self.rows, self.at) = (rows, 0);
+        self.rows = rows;
+        self.at = 0;
         self.places.clear();
         self.places.resize(columns, STILL);
         self.cells.clear();

@@ -303,7 +303,9 @@ impl Head {
         self.next_set += 1;
         self.sets.insert(set, ColumnSet::new(group as u32));
         let group = &mut self.groups[group];
-        (group.set, group.layout, group.map) = (Some(set), None, None);
+        group.set = Some(set);
+        group.layout = None;
+        group.map = None;
         group.log.forget_layout();
         set
     }

@@ -39,7 +39,8 @@ impl SeriesChunk {
         for t in &ts[1..] {
             let step = t.wrapping_sub(previous);
             put_varint(&mut bytes, zigzag(step.wrapping_sub(delta)));
-            (previous, delta) = (*t, step);
+            previous = *t;
+            delta = step;
         }
         let values_at = bytes.len() as u32;
         let values: Vec<u64> = vs.iter().map(|v| v.to_bits()).collect();
@@ -249,7 +250,8 @@ impl UngroupedSamples {
     fn seal(&mut self) {
         if !self.ts.is_empty() {
             self.chunks.push(Arc::new(SeriesChunk::seal(&self.ts, &self.vs)));
-            (self.ts, self.vs) = (Vec::new(), Vec::new());
+            self.ts = Vec::new();
+            self.vs = Vec::new();
         }
     }
 

@@ -105,7 +105,8 @@ pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8
             if out.bytes.len() >= end {
                 return false;
             }
-            (leading, length) = (lead, 64 - lead - trail);
+            leading = lead;
+            length = 64 - lead - trail;
             out.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(length - 1), 13);
             out.put(x >> trail, length);
         }

@@ -68,7 +68,8 @@ impl Intervals {
         let mut kept = base;
         for i in base..ts.len() {
             if !self.covers(ts[i]) {
-                (ts[kept], vs[kept]) = (ts[i], vs[i]);
+                ts[kept] = ts[i];
+                vs[kept] = vs[i];
                 kept += 1;
             }
         }

@@ -120,7 +120,8 @@ impl Store {
             return DeletedTimeAppend::Refused;
         }
         shard.deleted.revive(slot, t);
-        (counts.stored, counts.late) = (counts.stored + 1, counts.late + 1);
+        counts.stored += 1;
+        counts.late += 1;
         DeletedTimeAppend::Taken
     }
 }

@@ -53,7 +53,8 @@ impl StoreShard {
         for data in self.overlay.take().into_iter().flat_map(|young| young.items) {
             adopt(&mut head, &mut deleted, data);
         }
-        (self.head, self.deleted) = (head, deleted);
+        self.head = head;
+        self.deleted = deleted;
         // The replayed samples may be of any time.
         self.arrivals.add(TimeMs::MIN);
     }

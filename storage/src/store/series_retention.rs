@@ -81,7 +81,8 @@ impl<'a> RetentionCutoffs<'a> {
         let mut stay = false;
         let mut go = false;
         for (_, old) in block.matcher_classes(&sets)?.into_iter().zip(ages).filter(|(any, _)| *any) {
-            (stay, go) = (stay || !old, go || old);
+            stay = stay || !old;
+            go = go || old;
         }
         Ok((stay, go))
     }

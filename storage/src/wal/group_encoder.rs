@@ -63,7 +63,9 @@ impl GroupEncoder {
         let delta =
             self.epoch == epoch && self.previous.is_some() && self.since_keyframe < WAL_KEYFRAME_SCRAPES;
         self.since_keyframe = if delta { self.since_keyframe + 1 } else { 1 };
-        (self.name_logged, self.epoch, self.columns, self.previous) =
-            (true, epoch, columns, Some((row, lsn)));
+        self.name_logged = true;
+        self.epoch = epoch;
+        self.columns = columns;
+        self.previous = Some((row, lsn));
     }
 }

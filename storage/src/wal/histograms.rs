@@ -52,7 +52,8 @@ fn put_histograms(out: &mut Vec<u8>, shard: u16, samples: &[SlotHistogram]) {
         put_varint(out, zigzag(i64::from(*s) - slot));
         put_varint(out, zigzag(t.wrapping_sub(time)));
         put_histogram(out, h);
-        (slot, time) = (i64::from(*s), *t);
+        slot = i64::from(*s);
+        time = *t;
     }
 }
 
@@ -194,7 +195,9 @@ pub fn put_starts(out: &mut Vec<u8>, shard: u16, starts: &[SlotStart]) {
         put_varint(out, zigzag(i64::from(*s) - slot));
         put_varint(out, zigzag(t.wrapping_sub(time)));
         put_varint(out, zigzag(start.wrapping_sub(begin)));
-        (slot, time, begin) = (i64::from(*s), *t, *start);
+        slot = i64::from(*s);
+        time = *t;
+        begin = *start;
     }
 }
 

@@ -461,7 +461,8 @@ impl<'a> LogReader<'a> {
                 Ok(found) => {
                     ended = found.kind == RecordKind::End && found.end == bytes.len();
                     self.visitor.record(RecordPosition { file: self.files.len() - 1, at }, &found);
-                    (last, at) = (found.lsn, found.end);
+                    last = found.lsn;
+                    at = found.end;
                 }
                 Err(reason) => {
                     let next = resync(bytes, at, last).unwrap_or(bytes.len());

@@ -225,7 +225,8 @@ pub fn put_samples(out: &mut Vec<u8>, shard: u16, samples: &[(u32, TimeMs, f64)]
         put_varint(out, zigzag(i64::from(*s) - slot));
         put_varint(out, zigzag(t.wrapping_sub(time)));
         put_bits(out, v.to_bits());
-        (slot, time) = (i64::from(*s), *t);
+        slot = i64::from(*s);
+        time = *t;
     }
 }
 

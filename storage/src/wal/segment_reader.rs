@@ -72,7 +72,8 @@ impl<'a> SegmentReader<'a> {
         }
         self.bytes.drain(..self.at);
         self.base += self.at;
-        (self.at, self.moved) = (0, false);
+        self.at = 0;
+        self.moved = false;
         self.ends = self.read(WAL_READ_BYTES)? < WAL_READ_BYTES;
         Ok(true)
     }

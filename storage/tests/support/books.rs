@@ -97,7 +97,8 @@ impl Books {
     pub fn found(&mut self, at: usize, since: &BTreeSet<Key>) {
         for (_, sample) in self.0.iter_mut().filter(|(key, _)| !since.contains(*key)) {
             for entry in &mut sample.entries {
-                (entry.written, entry.synced) = (Some(at), Some(at));
+                entry.written = Some(at);
+                entry.synced = Some(at);
             }
         }
     }

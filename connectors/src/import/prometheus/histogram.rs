@@ -209,7 +209,9 @@ fn whole(
             continue;
         }
         let mut h = layout.blank(false, at);
-        (h.count, h.zero_count, h.sum) = (total.value as f64, zero.value as f64, sum.value);
+        h.count = total.value as f64;
+        h.zero_count = zero.value as f64;
+        h.sum = sum.value;
         for column in &mut columns {
             match at {
                 0 => drop(column.begin(bits.varbit()?)),
@@ -255,7 +257,9 @@ fn floats(
             continue;
         }
         let mut h = layout.blank(true, at);
-        (h.count, h.zero_count, h.sum) = (fixed[0].value, fixed[1].value, fixed[2].value);
+        h.count = fixed[0].value;
+        h.zero_count = fixed[1].value;
+        h.sum = fixed[2].value;
         read(buckets)?;
         let (p, n) = buckets.split_at(positive);
         h.positive.counts = p.iter().map(|c| c.value).collect();

@@ -224,7 +224,9 @@ impl Converter {
         let write = |out: &mut Vec<u8>| write_series(out, [histogram.name(), ""], &pairs, None);
         let value = PointValue::Histogram(Box::new(raw));
         let point = points.push(write, Context::text(MetricType::Histogram), value);
-        (point.t, point.start, point.exemplars) = (t, start, exemplars);
+        point.t = t;
+        point.start = start;
+        point.exemplars = exemplars;
     }
 }
 

@@ -375,7 +375,8 @@ impl<'a> FamilyReader<'a, '_> {
         let write = |out: &mut Vec<u8>| write_series(out, name, labels, more);
         let point =
             self.points.push(write, Context::text(self.family.kind), PointValue::Float(normalize_nan(v)));
-        (point.t, point.start) = (times.t, times.start);
+        point.t = times.t;
+        point.start = times.start;
         point.exemplars.extend(exemplar);
     }
 
@@ -436,7 +437,8 @@ impl<'a> FamilyReader<'a, '_> {
             h.check(self.family.name)?;
             let mut raw = h.raw.clone();
             if raw.float {
-                (raw.count, raw.zero_count) = (h.count_float, h.zero_count_float);
+                raw.count = h.count_float;
+                raw.zero_count = h.zero_count_float;
             }
             self.push_histogram(raw, times, h.seen());
             if self.rules.classic_too && !h.buckets.is_empty() {
@@ -470,7 +472,8 @@ impl<'a> FamilyReader<'a, '_> {
         let write = |out: &mut Vec<u8>| write_series(out, name, labels, None);
         let point =
             self.points.push(write, Context::text(self.family.kind), PointValue::Histogram(Box::new(raw)));
-        (point.t, point.start) = (times.t, times.start);
+        point.t = times.t;
+        point.start = times.start;
         seen.retain(|exemplar| exemplar.t.is_some());
         seen.truncate(HISTOGRAM_EXEMPLARS);
         point.exemplars = seen;

@@ -169,7 +169,8 @@ fn read_in_pieces(body: &str, format: TextFormat, size: usize) -> Result<Vec<Row
             }
         }
         let (read, next) = parser.pause();
-        (from, resume) = (from + read, next);
+        from += read;
+        resume = next;
         if last {
             return Ok(rows);
         }

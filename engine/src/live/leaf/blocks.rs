@@ -210,12 +210,14 @@ impl LiveLeaf {
             let mut seen = Findings::default();
             let (sample, until) = self.mixed(block, at, view, &mut seen);
             out.put(row as usize, sample, touched);
-            (noticed, holds) = (seen, until);
+            noticed = seen;
+            holds = until;
         } else {
             let (value, until) =
                 if view.lo < view.hi { self.column(block, at, view, way) } else { (ABSENT, TimeMs::MAX) };
             out.set(row as usize, value, touched);
-            (noticed, holds) = (Findings::default(), until);
+            noticed = Findings::default();
+            holds = until;
         }
         if !self.said.is_silent() || !noticed.is_empty() {
             let about = (ring.labels[row as usize].name(), self.leaf.annotation_target());

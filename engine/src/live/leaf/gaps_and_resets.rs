@@ -93,7 +93,8 @@ impl GapsAndResets {
         {
             self.falls.push_back((last, at));
         }
-        (self.before, self.last) = (self.last, Some(at));
+        self.before = self.last;
+        self.last = Some(at);
     }
 }
 

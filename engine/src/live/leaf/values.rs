@@ -112,7 +112,8 @@ impl LiveLeaf {
                 self.plain(kernel, column, Window { ts: &ts, vs: &vs, skipped, ..window })
             }
         });
-        (self.ts, self.vs) = (ts, vs);
+        self.ts = ts;
+        self.vs = vs;
         // The abridged window does not suffice: read all samples.
         value.unwrap_or_else(|| self.scan(kernel, block, column, view, window))
     }
@@ -142,7 +143,8 @@ impl LiveLeaf {
         } else {
             self.plain(kernel, column, Window { ts: times, vs: &vs, monotone, ..window })
         };
-        (self.ts, self.vs) = (ts, vs);
+        self.ts = ts;
+        self.vs = vs;
         value
     }
 

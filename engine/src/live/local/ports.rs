@@ -133,6 +133,7 @@ fn with_rows(mut delta: PortDelta, out: &StepOutput, all: bool, known: usize) ->
             delta.rows.iter().map(|row| side.get(*row as usize).cloned()).collect()
         }
     };
-    (delta.histograms, delta.compensations) = (side(&out.histograms), side(&out.histogram_compensations));
+    delta.histograms = side(&out.histograms);
+    delta.compensations = side(&out.histogram_compensations);
     delta
 }

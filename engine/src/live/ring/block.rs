@@ -221,7 +221,8 @@ impl RingBlock {
         // resets themselves.
         let newest = self.end() - 1;
         let state = &mut self.columns[column];
-        (state.whole_from, state.rising_from) = (newest + 1, newest);
+        state.whole_from = newest + 1;
+        state.rising_from = newest;
         if at < newest {
             self.changes.add(at);
             self.edit(RowEdit::Cell { at, column: column as u32, before, after: v });
@@ -383,7 +384,9 @@ impl RingBlock {
             let values = self.values(at);
             grid.push()[..values.len()].copy_from_slice(values);
         }
-        (self.grid, self.grid_from, self.chunks) = (grid, self.base, None);
+        self.grid = grid;
+        self.grid_from = self.base;
+        self.chunks = None;
         // The store may have other values than the spilled ones, for example after a deletion.
         self.edits.void();
     }

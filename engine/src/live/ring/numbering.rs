@@ -36,7 +36,9 @@ impl SampleRing {
         }
         let columns = self.blocks.iter_mut().flat_map(|block| &mut block.columns);
         columns.for_each(|column| column.row = numbers[column.row as usize]);
-        (self.labels, self.by_slot, self.slotless) = (labels, by_slot, slotless);
+        self.labels = labels;
+        self.by_slot = by_slot;
+        self.slotless = slotless;
         self.labels_without_name.clear();
         self.has_doubles |= old.has_doubles;
         self.house_the_rest();

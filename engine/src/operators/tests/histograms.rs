@@ -98,7 +98,8 @@ fn names_are_told_while_results_have_them() {
 #[test]
 fn observations_that_are_no_number_are_remarked() {
     let mut nan = NativeHistogram::clone(&h(0, &[12.0]));
-    (nan.count, nan.sum) = (15.0, f64::NAN);
+    nan.count = 15.0;
+    nan.sum = f64::NAN;
     let of = [("h,i=1", Sample::Histogram(Arc::new(nan)))];
     let start = "input to histogram_quantile has NaN observations, result is";
     for (q, want) in [(0.9, format!("{start} NaN")), (0.4, format!("{start} skewed higher"))] {

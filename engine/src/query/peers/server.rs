@@ -118,7 +118,8 @@ impl Querier {
     ) -> Result<(), QueryError> {
         self.store.wait_durable(WAIT_DURABLE);
         let counted = guard.samples();
-        (done.peak, done.steps) = (counted.peak, counted.steps);
+        done.peak = counted.peak;
+        done.steps = counted.steps;
         send_message(line, &PeerReply::Done(done), guard)
     }
 

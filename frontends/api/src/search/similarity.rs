@@ -127,7 +127,8 @@ fn subsequence_from<T: PartialEq>(term: &[T], name: &[T], start: usize) -> Optio
         let run = name[at + gap..].iter().zip(&term[taken..]).take_while(|(a, b)| a == b).count();
         gaps += gap as f64;
         score += (run * run) as f64;
-        (at, taken) = (at + gap + run, taken + run);
+        at = at + gap + run;
+        taken += run;
     }
     gaps += (name.len() - at) as f64 / 2.0;
     Some(score - gaps / name.len() as f64)

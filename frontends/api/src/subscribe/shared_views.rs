@@ -78,7 +78,8 @@ impl SharedViews {
         let fresh = || Arc::new(SharedView { id: OnceLock::new(), users: Mutex::default() });
         let found = standing.entry(plan.clone()).or_insert_with(fresh).clone();
         let mut users = found.users.lock();
-        (users.count, users.arrivals) = (users.count + 1, users.arrivals + 1);
+        users.count += 1;
+        users.arrivals += 1;
         drop(users);
         Ok(found)
     }

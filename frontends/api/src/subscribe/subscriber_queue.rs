@@ -307,7 +307,8 @@ impl SubscriberQueueState {
 impl ConflatedDelta {
     fn add(&mut self, event: TapEvent) {
         if let TapEvent::Delta { t, upsert, remove } = event {
-            (self.t, self.ticks) = (t, self.ticks + 1);
+            self.t = t;
+            self.ticks += 1;
             self.rows.extend(remove.into_iter().map(|labels| (labels, None)));
             self.rows.extend(upsert.into_iter().map(|(labels, v)| (labels, Some(v))));
         }

@@ -123,7 +123,8 @@ impl Case {
         let mut steps = self.steps.clone();
         let alone = vec![failure.view.clone()];
         if let Err(again) = self.run(&steps, &alone) {
-            (failure, views) = (again, alone);
+            failure = again;
+            views = alone;
         }
         fewer(&mut views, &mut failure, |views| self.run(&steps, views));
         fewer(&mut steps, &mut failure, |steps| self.run(steps, &views));

@@ -126,7 +126,8 @@ impl BackfillPlan {
     pub fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
         let mut old = std::mem::take(&mut self.rules);
         let mut entries = std::mem::take(&mut self.saved);
-        (self.has_rules, self.unwritten) = (true, true);
+        self.has_rules = true;
+        self.unwritten = true;
         let mut fresh = Vec::new();
         for rule in rules.into_iter().filter(|rule| rule.backfill > 0) {
             let Some(recording) = RecordingSpec::of(&rule.spec.kind) else { continue };
@@ -273,7 +274,8 @@ impl BackfillPlan {
                 continue;
             };
             kept.entry.done = kept.entry.done.max(slot);
-            (kept.present, kept.times_per_query) = (Some(present), at_once);
+            kept.present = Some(present);
+            kept.times_per_query = at_once;
             if let Some(error) = error {
                 kept.error = error;
             } else if kept.paused_until.take_if(|until| *until <= Instant::now()).is_some() {
@@ -384,8 +386,10 @@ impl PlannedRule {
         self.entry.key.clone_from(&rule.key);
         if self.rule.spec.plan != rule.spec.plan {
             // Series that only the old expression has end at the first time of the new one.
-            (self.definition_number, self.times_per_query) = (turn, PIECE_SLOTS);
-            (self.paused_until, self.error) = (None, String::new());
+            self.definition_number = turn;
+            self.times_per_query = PIECE_SLOTS;
+            self.paused_until = None;
+            self.error = String::new();
         }
         self.rule = rule;
     }

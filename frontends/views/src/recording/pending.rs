@@ -276,7 +276,8 @@ fn insert(ranges: &mut TimeRanges, mut first: TimeMs, mut last: TimeMs, interval
             break;
         }
         ranges.remove(&from);
-        (first, last) = (first.min(from), last.max(to));
+        first = first.min(from);
+        last = last.max(to);
     }
     ranges.insert(first, last);
 }

@@ -319,7 +319,8 @@ impl ScheduledView {
             }
             Err(error) => {
                 tracing::debug!(view = self.spec.name, error, "evaluation failed");
-                (spent.samples, spent.failures) = (0, spent.failures + 1);
+                spent.samples = 0;
+                spent.failures += 1;
                 state.past.failed(t, error.clone());
             }
         }

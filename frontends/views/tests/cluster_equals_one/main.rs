@@ -162,7 +162,8 @@ fn connect(processes: usize) -> Vec<Vec<Option<TcpStream>>> {
         let (other, _) = listener.accept().unwrap();
         stream.set_nodelay(true).unwrap();
         other.set_nodelay(true).unwrap();
-        (links[a][b], links[b][a]) = (Some(stream), Some(other));
+        links[a][b] = Some(stream);
+        links[b][a] = Some(other);
     }
     links
 }

@@ -104,7 +104,9 @@ impl NativeHistogram {
         }
         let positive = self.positive.reduced(self.schema, schema)?;
         let negative = self.negative.reduced(self.schema, schema)?;
-        (self.positive, self.negative, self.schema) = (positive, negative, schema);
+        self.positive = positive;
+        self.negative = negative;
+        self.schema = schema;
         Ok(())
     }
 }

@@ -83,7 +83,8 @@ pub(super) fn bracketed<'a>(s: &'a str, out: &mut String) -> Result<&'a str, Reg
     }
     if inside.is_empty() {
         // Only surrogates were named: the class matches nothing, or everything if it is negated.
-        (inside, negated) = (r"\x{0}-\x{10ffff}".to_owned(), !negated);
+        inside = r"\x{0}-\x{10ffff}".to_owned();
+        negated = !negated;
     }
     out.push_str(if negated { "[^" } else { "[" });
     out.push_str(&inside);

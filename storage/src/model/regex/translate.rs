@@ -190,7 +190,8 @@ impl<'a> Translator<'a> {
         let printed = if atom.repeated { format!("(?:{inner}){op}") } else { format!("{inner}{op}") };
         self.out.replace_range(atom.at.clone(), &printed);
         atom.at.end = atom.at.start + printed.len();
-        (atom.repeated, atom.weight) = (true, atom.weight * times);
+        atom.repeated = true;
+        atom.weight *= times;
         self.weight = self.weight.max(atom.weight);
         self.atom = Some(atom);
         self.last_repeat = Some(s.len());

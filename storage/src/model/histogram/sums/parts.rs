@@ -101,14 +101,16 @@ impl HistogramMean {
             let mut next = self.acc.clone();
             let reconciled = next.merge(&other.acc)?;
             if !next.has_overflow() {
-                (self.acc, self.count) = (next, count);
+                self.acc = next;
+                self.count = count;
                 return Ok(reconciled);
             }
         }
         let mut part = other.clone();
         part.scale_to_share(count);
         self.scale_to_share(count);
-        (self.count, self.incremental) = (count, true);
+        self.count = count;
+        self.incremental = true;
         self.acc.merge(&part.acc)
     }
 

@@ -262,7 +262,8 @@ fn total(h: &NativeHistogram) -> f64 {
 proptest! {
     #[test]
     fn buckets_add_up_one_by_one(mut a in any_exponential(), mut b in any_exponential()) {
-        (a.zero_threshold, b.zero_threshold) = (0.0, 0.0);
+        a.zero_threshold = 0.0;
+        b.zero_threshold = 0.0;
         let schema = a.schema.min(b.schema);
         let sum = added(&a, &b);
         prop_assert_eq!(sum.schema, schema);
