@@ -13,7 +13,7 @@ const PURGE_DELAY: mi_option_t = 15;
 const PURGE_DELAY_MS: i64 = 10;
 
 /// Applies the settings to this process.
-pub fn configure() {
+pub(crate) fn configure() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         set(PURGE_DELAY, PURGE_DELAY_MS);
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// A number that changes if the configuration at `path`, or a rule file or scrape config file that
 /// it names, changes.
-pub fn checksum(path: &Path) -> u64 {
+pub(crate) fn checksum(path: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
     let mut files = vec![path.to_path_buf()];
     match config::load(path) {
@@ -35,7 +35,7 @@ pub fn checksum(path: &Path) -> u64 {
 
 /// Checks the files every `interval`, forever; `known` is the [`checksum`] of the configuration in
 /// force.
-pub async fn watch(control: Arc<ServerController>, path: PathBuf, mut known: u64, interval: Duration) {
+pub(crate) async fn watch(control: Arc<ServerController>, path: PathBuf, mut known: u64, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
         let file = path.clone();

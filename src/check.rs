@@ -52,7 +52,7 @@ const MOST_WORKERS: usize = 64;
 
 /// Runs `perennial test` with the given arguments. The exit code is 0 if everything passed, 1 if
 /// not, 2 if nothing could run.
-pub fn main(args: &[String]) -> ExitCode {
+pub(crate) fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"));
         return ExitCode::SUCCESS;
@@ -131,7 +131,7 @@ fn promql(options: &RunOptions, files: &[&str]) -> ExitCode {
 }
 
 /// Writes a text for the user.
-pub fn say(to: &mut dyn Write, text: &str) {
+pub(crate) fn say(to: &mut dyn Write, text: &str) {
     // Nobody may be reading the output; the exit code has the same information.
     let _ = to.write_all(text.as_bytes());
 }

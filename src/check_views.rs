@@ -38,7 +38,7 @@ Exit code: 0 if no view differs, 1 if one does, 2 if the command line or the ser
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `perennial check` with the arguments after it.
-pub fn main(args: &[String]) -> ExitCode {
+pub(crate) fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }

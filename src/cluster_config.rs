@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The configuration of the cluster; `None`: the process runs alone.
-pub fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
+pub(crate) fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
     let addresses = flags.cluster_addresses();
     if addresses.is_empty() {
         return if flags.given("cluster.process") {
@@ -50,7 +50,7 @@ pub fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterCon
 
 /// A number that is the same for two processes if the contents of their configuration and rule
 /// files are, wherever the files are.
-pub fn checksum(path: &Path) -> u64 {
+pub(crate) fn checksum(path: &Path) -> u64 {
     let mut hash = DefaultHasher::new();
     let mut files = vec![path.to_path_buf()];
     if let Ok((config, _)) = config::load(path) {

@@ -12,13 +12,13 @@ use std::path::Path;
 const PID_BYTES: u64 = 20;
 
 /// Holds the lock until it is dropped.
-pub struct DataLock {
+pub(crate) struct DataLock {
     _file: File,
 }
 
 impl DataLock {
     /// Locks the data directory `dir`; creates the directory if it is missing.
-    pub fn take(dir: &Path) -> Result<DataLock, String> {
+    pub(crate) fn take(dir: &Path) -> Result<DataLock, String> {
         let path = dir.join("lock");
         let bad = |e: std::io::Error| {
             format!(

@@ -12,7 +12,7 @@ const CONFIG: &str = include_str!("default/prometheus.yml");
 const RULES: &str = include_str!("default/rules.yml");
 
 /// Loads the embedded configuration; `${LISTEN}` is replaced by this server's address.
-pub fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, String> {
+pub(crate) fn load(flags: &Flags, language: &PromqlOptions) -> Result<LoadedConfig, String> {
     let address = flags.listen_addresses().into_iter().next().unwrap_or_default();
     let text = CONFIG.replace("${LISTEN}", &reachable(&address));
     let path = Path::new("embedded/prometheus.yml");
@@ -34,7 +34,7 @@ fn reachable(address: &str) -> String {
 }
 
 /// The text with suggestions that is printed at start.
-pub fn welcome(address: &str) -> String {
+pub(crate) fn welcome(address: &str) -> String {
     let url = format!("http://{}", reachable(address));
     format!(
         "

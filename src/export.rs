@@ -57,7 +57,7 @@ struct ExportArgs {
 }
 
 /// Runs `perennial export` with the given arguments.
-pub fn main(args: &[String]) -> ExitCode {
+pub(crate) fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }

@@ -5,6 +5,8 @@
 //! can build the same server. [`flags`] and [`config`] are the settings, [`server`] opens the parts
 //! of the server and connects them, and the other modules are adapters between two crates.
 
+#![warn(unreachable_pub)]
+
 pub mod alerts;
 mod allocator;
 mod auto_reload;

@@ -4,29 +4,29 @@ use std::time::Duration;
 
 /// The number of stored exemplars if `storage.exemplars.max_exemplars` is not set: Prometheus'
 /// default.
-pub const EXEMPLARS: i64 = 100_000;
+pub(crate) const EXEMPLARS: i64 = 100_000;
 /// The longest wait for queued alerts at shutdown, counted from the signal: the whole shutdown
 /// takes 2 s at most.
-pub const ALERT_DRAIN: Duration = Duration::from_millis(800);
+pub(crate) const ALERT_DRAIN: Duration = Duration::from_millis(800);
 /// The longest wait for rules and views at shutdown, counted from the signal. Then the store is
 /// closed, and the process ends.
-pub const ROOMS_CLOSE: Duration = Duration::from_millis(1_000);
+pub(crate) const ROOMS_CLOSE: Duration = Duration::from_millis(1_000);
 /// How long the start waits for the first answer of the object store: long enough to refuse one
 /// that belongs to another data directory.
-pub const FAR_FIRST_ANSWER: Duration = Duration::from_secs(1);
+pub(crate) const FAR_FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// The interval between attempts to reach an object store that has not answered yet.
-pub const FAR_AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const FAR_AGAIN: Duration = Duration::from_secs(2);
 /// The longest pause of a maintenance task that fails repeatedly, minutes.
-pub const HOUSEKEEPING_PAUSE_MINUTES: u32 = 16;
+pub(crate) const HOUSEKEEPING_PAUSE_MINUTES: u32 = 16;
 /// The number of remote writes that are decoded at the same time, per core: more than 1 because
 /// some wait for the disk.
-pub const WRITES_PER_CORE: usize = 2;
+pub(crate) const WRITES_PER_CORE: usize = 2;
 /// Remote writes of more bytes, decompressed, run at low priority: agents send a quarter of that.
-pub const WRITE_LARGE_BYTES: usize = 1 << 20;
+pub(crate) const WRITE_LARGE_BYTES: usize = 1 << 20;
 /// The value added to the nice value of the process for such remote writes; the same as for
 /// queries. Senders retry.
-pub const WRITE_LARGE_NICENESS: i32 = 10;
+pub(crate) const WRITE_LARGE_NICENESS: i32 = 10;
 /// How long a remote write waits for a permit: senders time out after 30 s.
-pub const WRITE_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const WRITE_WAIT: Duration = Duration::from_secs(10);
 /// The file descriptors that are reserved for the WAL and for accepting connections.
-pub const RESERVED_DESCRIPTORS: usize = 16;
+pub(crate) const RESERVED_DESCRIPTORS: usize = 16;

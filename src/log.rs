@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::LookupSpan;
 
 /// Starts logging at `level` (`debug`, `info`, `warn`, `error`) in `format` (`logfmt`, `json`).
-pub fn start(level: &str, format: &str) {
+pub(crate) fn start(level: &str, format: &str) {
     // Libraries log only warnings, unless the level is debug.
     let libraries = if level == "debug" { "info" } else { "warn" };
     let ours = [

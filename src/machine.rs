@@ -7,7 +7,7 @@ const ASSUMED: u64 = 2 << 30;
 
 /// The bytes of memory that the process may use: those of the machine, or of its control group if
 /// that has less.
-pub fn memory() -> u64 {
+pub(crate) fn memory() -> u64 {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = group_memory(Path::new("/sys/fs/cgroup"), &groups);
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));

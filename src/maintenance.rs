@@ -15,7 +15,7 @@ use storage::store::{Store, StoreError};
 
 /// Runs the maintenance once a minute: writes complete ranges as blocks and truncates the WAL,
 /// removes expired blocks, merges blocks, and moves old blocks to the object store.
-pub async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
+pub(crate) async fn run_maintenance(store: Arc<Store>, clock: Arc<dyn Clock>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     // A merge may take minutes, so it runs on a low-priority thread of its own while the other
     // tasks continue.

@@ -12,7 +12,7 @@ use storage::store::{ColdOptions, Store, StoreError};
 
 /// The options for the object store that `config` names and the data directory `data`. Sends no
 /// request.
-pub fn options(config: &ObjectStoreConfig, data: &Path) -> Result<ColdOptions, String> {
+pub(crate) fn options(config: &ObjectStoreConfig, data: &Path) -> Result<ColdOptions, String> {
     let place = RemoteObjects::open(config, std::env::vars()).map_err(|e| format!("storage.objects: {e}"))?;
     Ok(ColdOptions {
         objects: Arc::new(place),
@@ -40,7 +40,7 @@ fn directory_id(data: &Path) -> Result<String, String> {
 ///
 /// If the object store belongs to another data directory. Other errors of the object store are not
 /// waited for.
-pub fn connect(store: &Arc<Store>) -> Result<(), String> {
+pub(crate) fn connect(store: &Arc<Store>) -> Result<(), String> {
     let (tell, hear) = sync_channel(1);
     let asked = Arc::downgrade(store);
     let thread = std::thread::Builder::new().name("objects-reach".to_owned());

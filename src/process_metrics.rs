@@ -4,7 +4,7 @@ use std::sync::Arc;
 use storage::metrics::{Gauge, Metrics};
 
 /// Gauges that are set for each request of `/metrics`.
-pub struct ProcessMetrics {
+pub(crate) struct ProcessMetrics {
     cpu: Arc<Gauge>,
     resident: Arc<Gauge>,
     virtual_memory: Arc<Gauge>,
@@ -15,7 +15,7 @@ pub struct ProcessMetrics {
 
 impl ProcessMetrics {
     /// Registers the metrics; the process started at `started` (ms).
-    pub fn new(metrics: &Metrics, started: i64) -> ProcessMetrics {
+    pub(crate) fn new(metrics: &Metrics, started: i64) -> ProcessMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let start =
             gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.");
@@ -39,7 +39,7 @@ impl ProcessMetrics {
     }
 
     /// Reads the values from the operating system. A value that cannot be read remains unchanged.
-    pub fn collect(&self) {
+    pub(crate) fn collect(&self) {
         let Ok(process) = procfs::process::Process::myself() else { return };
         if let Ok(stat) = process.stat() {
             self.cpu.set((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64);

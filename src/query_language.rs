@@ -8,7 +8,7 @@ use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// PromQL with the features of `--enable-feature`.
-pub fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
+pub(crate) fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
     PromqlOptions {
         experimental_functions: feature("promql-experimental-functions"),
         extended_range_selectors: feature("promql-extended-range-selectors"),
@@ -21,7 +21,7 @@ pub fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
 }
 
 /// `query` in templates: runs an instant query, independent of the live runtime.
-pub struct TemplateQueries {
+pub(crate) struct TemplateQueries {
     /// Runs the queries.
     pub querier: Arc<Querier>,
     /// The PromQL options.

@@ -14,7 +14,7 @@ use storage::store::Retention;
 const DEFAULT_TIME_MS: i64 = 15 * 86_400_000;
 
 /// The retention in force.
-pub fn in_force(flags: &Flags, file: &StorageBlock) -> Retention {
+pub(crate) fn in_force(flags: &Flags, file: &StorageBlock) -> Retention {
     let times = [file.retention_time, flags.retention_time(), file.old_retention_time];
     let sizes = [file.retention_size, flags.retention_size(), file.old_retention_size];
     let time = times.into_iter().flatten().find(|ms| *ms > 0);
@@ -24,7 +24,7 @@ pub fn in_force(flags: &Flags, file: &StorageBlock) -> Retention {
 }
 
 /// Formats a retention as the API shows it: `15d`, `10GiB`, `15d or 10GiB`.
-pub fn text(retention: Retention) -> String {
+pub(crate) fn text(retention: Retention) -> String {
     let time = (retention.time_ms > 0).then(|| format_duration(retention.time_ms));
     let size = (retention.size_bytes > 0).then(|| ConfigSize(retention.size_bytes).to_string());
     time.into_iter().chain(size).collect::<Vec<_>>().join(" or ")

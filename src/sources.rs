@@ -11,7 +11,7 @@ use std::sync::Arc;
 use storage::model::{Labels, time::format_duration};
 
 /// The scrape targets.
-pub struct ScrapeTargetAdapter(pub Arc<ScrapeManager>);
+pub(crate) struct ScrapeTargetAdapter(pub Arc<ScrapeManager>);
 
 impl services::TargetList for ScrapeTargetAdapter {
     fn active(&self) -> Vec<api::TargetJson> {
@@ -64,7 +64,7 @@ impl services::TargetList for ScrapeTargetAdapter {
 }
 
 /// The rule groups.
-pub struct RuleGroupAdapter(pub Arc<RuleManager>);
+pub(crate) struct RuleGroupAdapter(pub Arc<RuleManager>);
 
 impl services::RuleGroupList for RuleGroupAdapter {
     fn groups(&self) -> Vec<api::RuleGroupJson> {

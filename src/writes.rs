@@ -18,7 +18,7 @@ use storage::store::{Store, StoreError};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Receives remote writes for a store.
-pub struct RemoteWriteAdapter {
+pub(crate) struct RemoteWriteAdapter {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     execution: Execution,
@@ -70,7 +70,7 @@ impl Refusal {
 impl RemoteWriteAdapter {
     /// A receiver for `store`; with `zeros` it also appends a 0 at the start of each counter that
     /// begins.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<Store>,
         zeros: bool,
         clock: Arc<dyn Clock>,

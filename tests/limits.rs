@@ -30,9 +30,15 @@ fn constants() -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for file in files {
         let text = std::fs::read_to_string(&file).expect("UTF-8");
-        let names = text.lines().filter_map(|line| line.strip_prefix("pub const ")?.split_once(':'));
-        for (name, _) in names {
-            *found.entry(name.to_owned()).or_default() += 1;
+        // `pub const`, `pub(crate) const` and `pub(super) const`.
+        let constant = |line: &str| {
+            let (visibility, rest) = line.split_once(" const ").filter(|_| line.starts_with("pub"))?;
+            let is_visibility = !visibility.contains(' ');
+            rest.split_once(':').filter(|_| is_visibility).map(|(name, _)| name.to_owned())
+        };
+        let names = text.lines().filter_map(constant);
+        for name in names {
+            *found.entry(name).or_default() += 1;
         }
     }
     found

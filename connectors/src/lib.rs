@@ -3,6 +3,8 @@
 //! [`mod@export`] move history, [`objects`] is where old blocks go. Knows the store, but no plan
 //! and no query. What their configuration blocks are made of is in [`config`].
 
+#![warn(unreachable_pub)]
+
 pub mod alertmanager;
 pub mod blocking;
 pub mod config;

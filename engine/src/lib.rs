@@ -7,6 +7,7 @@
 //! [`live`] (which queries history for what it cannot keep current). This crate has no HTTP, no
 //! YAML and no query text, and reads no clock: the caller passes the time of each tick.
 
+#![warn(unreachable_pub)]
 // Tests may touch the disk and the clock; the crate may not (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests drive the real world"))]
 

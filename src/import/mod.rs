@@ -49,7 +49,7 @@ enum ImportSource {
 }
 
 /// Runs `perennial import` with the given arguments.
-pub fn main(args: &[String]) -> ExitCode {
+pub(crate) fn main(args: &[String]) -> ExitCode {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
@@ -60,7 +60,7 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 /// Runs `perennial tsdb`, which has the syntax of promtool's import command.
-pub fn tsdb(args: &[String]) -> ExitCode {
+pub(crate) fn tsdb(args: &[String]) -> ExitCode {
     const USAGE: &str = "usage: perennial tsdb create-blocks-from openmetrics FILE [DATA DIRECTORY]\n";
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {

@@ -17,7 +17,7 @@ use storage::disk::{Disk, OsDisk};
 const STAGE: &str = "import.tmp";
 
 /// Imports all files; returns a summary.
-pub fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
+pub(super) fn import(data: &Path, files: &[PathBuf]) -> Result<String, String> {
     let _lock = DataLock::take(data)?;
     let stage = data.join(STAGE);
     let io = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());

@@ -13,7 +13,7 @@ use storage::block::reserved_names_in;
 use storage::disk::{Disk, OsDisk};
 
 /// Imports all blocks; returns a summary.
-pub fn import(data: &Path, from: &Path) -> Result<String, String> {
+pub(super) fn import(data: &Path, from: &Path) -> Result<String, String> {
     let found = blocks(from).map_err(|e| e.to_string())?;
     let _lock = DataLock::take(data)?;
     let dir = data.join("blocks");

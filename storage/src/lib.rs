@@ -8,6 +8,7 @@
 //! This crate knows nothing of PromQL or HTTP. It does not read the clock: times come in as
 //! arguments.
 
+#![warn(unreachable_pub)]
 // Tests may use the disk and the clock directly; the crate may not (clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests drive the real world"))]
 

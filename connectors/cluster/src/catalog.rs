@@ -205,7 +205,11 @@ fn exemplars(
 }
 
 /// Receives a request on `line` and answers it from `store`.
-pub fn answer(store: &Store, line: &mut dyn PeerChannel, cancel: Arc<AtomicBool>) -> Result<(), QueryError> {
+pub(crate) fn answer(
+    store: &Store,
+    line: &mut dyn PeerChannel,
+    cancel: Arc<AtomicBool>,
+) -> Result<(), QueryError> {
     let guard = QueryGuard::new(&QueryOptions { cancel, ..QueryOptions::default() });
     let question = line.receive(&guard)?;
     let question: CatalogRequest =

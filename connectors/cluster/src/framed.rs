@@ -14,7 +14,7 @@ use std::time::Duration;
 use storage::model::time::format_duration;
 
 /// A connection with framed messages. Reads and writes time out after a short time and are retried.
-pub struct FramedConnection {
+pub(crate) struct FramedConnection {
     /// The name of the other process, for error texts.
     pub name: String,
     input: BufReader<TcpStream>,
@@ -23,7 +23,7 @@ pub struct FramedConnection {
 
 impl FramedConnection {
     /// A connection over `stream`, to a process with that name.
-    pub fn new(stream: TcpStream, name: String) -> Result<FramedConnection, String> {
+    pub(crate) fn new(stream: TcpStream, name: String) -> Result<FramedConnection, String> {
         let prepared = stream
             .set_nonblocking(false)
             .and_then(|()| stream.set_nodelay(true))
@@ -34,18 +34,18 @@ impl FramedConnection {
     }
 
     /// The underlying connection, for direct reads.
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         self.input.get_ref()
     }
 
     /// Closes the connection for both sides.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         // The connection may be closed already.
         let _ = self.stream().shutdown(Shutdown::Both);
     }
 
     /// Queues a message; sends the queue if it is large.
-    pub fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
+    pub(crate) fn send(&mut self, message: &[u8], guard: &QueryGuard) -> Result<(), QueryError> {
         self.output.extend((message.len() as u32).to_le_bytes());
         self.output.extend(message);
         if self.output.len() > SEND_BYTES { self.flush(guard) } else { Ok(()) }
@@ -53,7 +53,7 @@ impl FramedConnection {
 
     /// Sends the queued messages. After a timeout the unsent rest remains queued: the other side
     /// could not parse anything that follows a truncated message.
-    pub fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
+    pub(crate) fn flush(&mut self, guard: &QueryGuard) -> Result<(), QueryError> {
         let mut sent = 0;
         let mut send = || {
             while sent < self.output.len() {
@@ -71,7 +71,7 @@ impl FramedConnection {
     }
 
     /// Waits for the next message.
-    pub fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
+    pub(crate) fn receive(&mut self, guard: &QueryGuard) -> Result<Vec<u8>, QueryError> {
         let length = self.read(4, guard)?;
         let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
         if length > MESSAGE_BYTES {
@@ -110,7 +110,7 @@ impl FramedConnection {
 }
 
 /// Adds the name of the process that was waited for to the timeout error of a query.
-pub fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
+pub(crate) fn late(name: &str, error: QueryError, guard: &QueryGuard) -> QueryError {
     match error {
         QueryError::Timeout(text) => {
             let (timeout, _) = guard.patience();

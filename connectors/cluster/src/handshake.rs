@@ -27,7 +27,7 @@ pub enum ConnectionPurpose {
 
 /// The first message of each side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handshake {
+pub(crate) struct Handshake {
     /// The number of the sending process.
     pub process: usize,
     /// The purpose of the connection.
@@ -40,7 +40,7 @@ pub struct Handshake {
 
 impl Handshake {
     /// Sends the handshake.
-    pub fn send(&self, stream: &mut TcpStream) -> Result<(), String> {
+    pub(crate) fn send(&self, stream: &mut TcpStream) -> Result<(), String> {
         let body = codec::encode(self).map_err(|e| e.to_string())?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend((body.len() as u32).to_le_bytes());
@@ -49,7 +49,7 @@ impl Handshake {
     }
 
     /// Waits for a handshake.
-    pub fn receive(stream: &mut TcpStream) -> Result<Handshake, String> {
+    pub(crate) fn receive(stream: &mut TcpStream) -> Result<Handshake, String> {
         let mut magic = [0; 8];
         let mut length = [0; 4];
         let mut read = |bytes: &mut [u8]| stream.read_exact(bytes).map_err(|e| e.to_string());
@@ -68,7 +68,7 @@ impl Handshake {
     }
 
     /// Describes the facts that differ.
-    pub fn differences(&self, other: &Handshake) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &Handshake) -> Vec<String> {
         let theirs =
             |name: &str| other.facts.iter().find(|(n, _)| n == name).map_or("unknown", |(_, v)| v.as_str());
         let differs = |(name, ours): &(String, String)| {

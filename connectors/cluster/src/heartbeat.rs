@@ -34,9 +34,9 @@ const SIGN_BYTES: usize = 9;
 const MISMATCHES_BEFORE_WARNING: u32 = 5;
 
 /// Receives the signals for process 0.
-pub type OnPeerSignal = Box<dyn Fn(PeerSignal) + Send + Sync>;
+pub(crate) type OnPeerSignal = Box<dyn Fn(PeerSignal) + Send + Sync>;
 /// Receives the number of a process that has late samples.
-pub type OnLateSamples = Box<dyn Fn(usize) + Send + Sync>;
+pub(crate) type OnLateSamples = Box<dyn Fn(usize) + Send + Sync>;
 
 /// The heartbeat with all other processes.
 pub struct Heartbeat {

@@ -18,7 +18,7 @@ const WAIT_LOG_INTERVAL: Duration = Duration::from_secs(5);
 const READY: u8 = b'R';
 
 /// The connections, by process.
-pub struct JoinedPeers {
+pub(crate) struct JoinedPeers {
     /// The connections of the dataflow.
     pub links: Vec<Option<TcpStream>>,
     /// The connections of the heartbeat.
@@ -52,7 +52,7 @@ struct JoinAttempt<'a> {
 }
 
 /// Waits until all processes are connected, at most as long as the setup allows.
-pub fn join(setup: &ClusterConfig) -> Result<JoinedPeers, String> {
+pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, String> {
     let address = &setup.addresses[setup.process];
     let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
     let listener = listener

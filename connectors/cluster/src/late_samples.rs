@@ -49,7 +49,7 @@ fn ask(mut line: PeerCall, watched: &WatchList, guard: &QueryGuard) -> Result<La
 }
 
 /// Receives a request on `line` and answers it.
-pub fn answer(
+pub(crate) fn answer(
     late_samples: &LateSampleMonitor,
     line: &mut dyn PeerChannel,
     cancel: Arc<AtomicBool>,

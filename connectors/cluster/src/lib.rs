@@ -5,6 +5,8 @@
 //! connections: [`engine::live::links`]. [`peer_client`] sends requests for history, and for
 //! [`late_samples`], to [`peer_server`] in the other processes.
 
+#![warn(unreachable_pub)]
+
 mod catalog;
 mod framed;
 mod handshake;

@@ -18,7 +18,7 @@ use storage::codec;
 
 /// The first message of the answering process.
 #[derive(Serialize, Deserialize)]
-pub struct ServerHandshake {
+pub(crate) struct ServerHandshake {
     /// A number that differs for each start of the process.
     pub incarnation: u64,
     /// Why answers from its store are partial.

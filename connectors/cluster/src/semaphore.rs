@@ -6,29 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A semaphore for threads.
-pub struct BlockingSemaphore {
+pub(crate) struct BlockingSemaphore {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 /// A permit, released on drop.
-pub struct BlockingPermit(Arc<BlockingSemaphore>);
+pub(crate) struct BlockingPermit(Arc<BlockingSemaphore>);
 
 impl BlockingSemaphore {
     /// A semaphore with this many free permits.
-    pub fn new(places: usize) -> Arc<BlockingSemaphore> {
+    pub(crate) fn new(places: usize) -> Arc<BlockingSemaphore> {
         Arc::new(BlockingSemaphore { free: Mutex::new(places), freed: Condvar::new() })
     }
 
     /// Waits for a permit.
-    pub fn take(self: &Arc<BlockingSemaphore>) -> BlockingPermit {
+    pub(crate) fn take(self: &Arc<BlockingSemaphore>) -> BlockingPermit {
         let mut free = self.free.lock();
         self.freed.wait_while(&mut free, |free| *free == 0);
         self.claim(&mut free)
     }
 
     /// Waits for a permit; calls `wanted` every `look`, and returns its error.
-    pub fn take_while<E>(
+    pub(crate) fn take_while<E>(
         self: &Arc<BlockingSemaphore>,
         look: Duration,
         wanted: impl Fn() -> Result<(), E>,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// Counter or gauge.
 #[derive(Copy, Clone, Debug)]
-pub enum MetricType {
+pub(super) enum MetricType {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -12,7 +12,7 @@ pub enum MetricType {
 }
 
 /// A metric family that is being written. Without samples it is left out of the text.
-pub struct FamilyWriter {
+pub(super) struct FamilyWriter {
     name: &'static str,
     head: String,
     lines: String,
@@ -20,7 +20,7 @@ pub struct FamilyWriter {
 
 impl FamilyWriter {
     /// A family without samples.
-    pub fn new(name: &'static str, kind: MetricType, help: &str) -> FamilyWriter {
+    pub(super) fn new(name: &'static str, kind: MetricType, help: &str) -> FamilyWriter {
         let kind = match kind {
             MetricType::Counter => "counter",
             MetricType::Gauge => "gauge",
@@ -33,7 +33,7 @@ impl FamilyWriter {
     }
 
     /// Adds a sample.
-    pub fn add(&mut self, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn add(&mut self, labels: &[(&str, &str)], value: f64) {
         self.lines.push_str(self.name);
         for (i, (name, value)) in labels.iter().enumerate() {
             let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -47,11 +47,11 @@ impl FamilyWriter {
 
 /// The text with all families.
 #[derive(Default)]
-pub struct HostExposition(String);
+pub(super) struct HostExposition(String);
 
 impl HostExposition {
     /// Adds a family.
-    pub fn put(&mut self, family: FamilyWriter) {
+    pub(super) fn put(&mut self, family: FamilyWriter) {
         if !family.lines.is_empty() {
             self.0.push_str(&family.head);
             self.0.push_str(&family.lines);
@@ -59,14 +59,14 @@ impl HostExposition {
     }
 
     /// Adds a family with one sample without labels.
-    pub fn put_one(&mut self, name: &'static str, kind: MetricType, help: &str, value: f64) {
+    pub(super) fn put_one(&mut self, name: &'static str, kind: MetricType, help: &str, value: f64) {
         let mut family = FamilyWriter::new(name, kind, help);
         family.add(&[], value);
         self.put(family);
     }
 
     /// The complete text.
-    pub fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.0
     }
 }

@@ -77,7 +77,7 @@ fn braced(labels: &Labels) -> String {
 
 /// Label pairs in the form of [`Labels`], also if they are not valid labels; very long ones are
 /// cut.
-pub fn braced_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(super) fn braced_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = "{".to_owned();
     for (n, (name, value)) in pairs.enumerate() {
         if text.len() > REFUSED_LINE_BYTES {

@@ -22,7 +22,7 @@ use storage::store::{FloatRow, HistogramRow, StartRow, Store, ZeroRow};
 
 /// The request that is decoded.
 #[derive(Copy, Clone)]
-pub struct Request<'a> {
+pub(super) struct Request<'a> {
     /// The store for its samples.
     pub store: &'a Store,
     /// The decompressed bytes.
@@ -44,7 +44,7 @@ struct WaitingExemplar {
 }
 
 /// The decoded part of a request that is not stored yet.
-pub struct Batch<'a> {
+pub(super) struct Batch<'a> {
     request: Request<'a>,
     use_of: Use,
     rows: Vec<FloatRow>,
@@ -86,7 +86,7 @@ struct WriteTimes {
 
 impl<'a> Batch<'a> {
     /// An empty batch for a request.
-    pub fn new(request: Request<'a>) -> Batch<'a> {
+    pub(super) fn new(request: Request<'a>) -> Batch<'a> {
         Batch {
             request,
             use_of: Use::Store,
@@ -104,13 +104,13 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether the request is only verified, so that series and samples are not needed.
-    pub fn only_checks(&self) -> bool {
+    pub(super) fn only_checks(&self) -> bool {
         self.use_of == Use::Check
     }
 
     /// Counts the bytes of expanded labels: references to a table of texts can expand to much more
     /// than their own size.
-    pub fn count_labels(&mut self, bytes: usize) -> Result<(), RemoteWriteError> {
+    pub(super) fn count_labels(&mut self, bytes: usize) -> Result<(), RemoteWriteError> {
         self.label_bytes += bytes;
         if self.label_bytes > limits::REMOTE_WRITE_LABEL_BYTES {
             let most = limits::REMOTE_WRITE_LABEL_BYTES >> 20;
@@ -147,7 +147,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Stores the rest at the end of the request. Returns the result.
-    pub fn finish(mut self) -> Result<WriteOutcome, RemoteWriteError> {
+    pub(super) fn finish(mut self) -> Result<WriteOutcome, RemoteWriteError> {
         self.store()?;
         Ok(self.written)
     }
@@ -244,18 +244,18 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a line about an invalid series.
-    pub fn name_refused(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn name_refused(&mut self, line: impl FnOnce() -> String) {
         self.written.refused.name(line);
     }
 
     /// Counts a series without samples.
-    pub fn refuse_empty(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn refuse_empty(&mut self, line: impl FnOnce() -> String) {
         self.written.empty += 1;
         self.name_refused(line);
     }
 
     /// Counts an exemplar of a series without samples; it is ignored.
-    pub fn pass_over(&mut self) -> Result<(), RemoteWriteError> {
+    pub(super) fn pass_over(&mut self) -> Result<(), RemoteWriteError> {
         self.count_item()
     }
 
@@ -266,7 +266,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a `Sample`; `start` is the start timestamp that the series gives for all its samples.
-    pub fn sample(
+    pub(super) fn sample(
         &mut self,
         series: Option<SeriesRef>,
         message: &[u8],
@@ -291,7 +291,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds a `Histogram`; parameters as for `sample`.
-    pub fn histogram(
+    pub(super) fn histogram(
         &mut self,
         series: Option<SeriesRef>,
         message: &[u8],
@@ -322,7 +322,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds an exemplar with these labels.
-    pub fn exemplar(
+    pub(super) fn exemplar(
         &mut self,
         series: Option<SeriesRef>,
         labels: Option<Labels>,
@@ -399,7 +399,7 @@ fn hint(n: u64) -> ResetHint {
 }
 
 /// Whether a label `name` with this value can be added to `labels`.
-pub fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
+pub(super) fn is_acceptable(name: &str, value: &str, labels: &LabelsBuilder) -> bool {
     !name.is_empty()
         && name.len() <= LABEL_NAME_BYTES
         && value.len() <= LABEL_VALUE_BYTES

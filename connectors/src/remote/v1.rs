@@ -9,7 +9,7 @@ use storage::model::{LabelsBuilder, SeriesRef};
 use storage::store::Store;
 
 /// Decodes a request.
-pub struct V1Reader<'a> {
+pub(super) struct V1Reader<'a> {
     store: &'a Store,
     /// Buffer for encoded labels.
     encoded: Vec<u8>,
@@ -17,12 +17,12 @@ pub struct V1Reader<'a> {
 
 impl<'a> V1Reader<'a> {
     /// A reader that looks up series in `store`.
-    pub fn new(store: &'a Store) -> V1Reader<'a> {
+    pub(super) fn new(store: &'a Store) -> V1Reader<'a> {
         V1Reader { store, encoded: Vec::new() }
     }
 
     /// Decodes a request into a batch.
-    pub fn read(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
+    pub(super) fn read(&mut self, message: &[u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         let mut request = FieldReader::of(message);
         while let Some(field) = request.next_field()? {
             if let (1, FieldValue::Bytes(series)) = field {

@@ -20,7 +20,7 @@ struct Symbol {
 }
 
 /// Decodes a request.
-pub struct V2Reader<'a> {
+pub(super) struct V2Reader<'a> {
     store: &'a Store,
     message: &'a [u8],
     symbols: Vec<Symbol>,
@@ -31,12 +31,12 @@ pub struct V2Reader<'a> {
 
 impl<'a> V2Reader<'a> {
     /// A reader that looks up series in `store`.
-    pub fn new(store: &'a Store) -> V2Reader<'a> {
+    pub(super) fn new(store: &'a Store) -> V2Reader<'a> {
         V2Reader { store, message: &[], symbols: Vec::new(), refs: Vec::new(), encoded: Vec::new() }
     }
 
     /// Decodes a request into a batch: symbols (4), time series (5).
-    pub fn read(&mut self, message: &'a [u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
+    pub(super) fn read(&mut self, message: &'a [u8], into: &mut Batch<'_>) -> Result<(), RemoteWriteError> {
         self.message = message;
         let mut request = FieldReader::of(message);
         while let Some(field) = request.next_field()? {

@@ -22,7 +22,7 @@ fn has_start(context: Context<'_>) -> bool {
 
 /// The samples of a body that wait for `_created` lines; `T` identifies a sample.
 #[derive(Debug)]
-pub struct CreatedLines<T> {
+pub(super) struct CreatedLines<T> {
     /// Length of the name in the last metadata line, bytes.
     family: usize,
     /// The metric of the sample before, and its start timestamp.
@@ -41,7 +41,7 @@ impl<T> Default for CreatedLines<T> {
 impl<T> CreatedLines<T> {
     /// Processes a metadata line for the family `name`, as written: samples that wait get no start
     /// timestamp.
-    pub fn family(&mut self, name: &[u8]) {
+    pub(super) fn family(&mut self, name: &[u8]) {
         let name = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
         self.family = name.len();
         self.give_up();
@@ -57,7 +57,7 @@ impl<T> CreatedLines<T> {
 
     /// Whether a line is a `_created` line. If so, calls `found` with the samples that wait for it,
     /// and their start timestamp.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         sample: &ExposedSample<'_>,
         context: Context<'_>,
@@ -87,7 +87,7 @@ impl<T> CreatedLines<T> {
     }
 
     /// The start timestamp of a sample, if it is known already. Otherwise `what` waits.
-    pub fn start(
+    pub(super) fn start(
         &mut self,
         sample: &ExposedSample<'_>,
         context: Context<'_>,

@@ -11,7 +11,7 @@ use storage::model::value::{ABSENT, is_absent};
 use storage::model::{Labels, NativeHistogram, TimeMs};
 
 /// A series that is new in this scrape.
-pub struct NewSeries {
+pub(super) struct NewSeries {
     /// Its index in the series cache.
     pub id: CachedSeriesId,
     /// The labels.
@@ -23,7 +23,7 @@ pub struct NewSeries {
 }
 
 /// A value that belongs to a series, with its timestamp; `None`: the time of the scrape.
-pub struct Of<T> {
+pub(super) struct Of<T> {
     /// The series.
     pub id: CachedSeriesId,
     /// The timestamp, ms.
@@ -34,7 +34,7 @@ pub struct Of<T> {
 
 /// The samples that a `_created` line may give a start timestamp.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct WaitsForStart {
+pub(super) struct WaitsForStart {
     /// The series and timestamp of a float.
     pub line: Option<(CachedSeriesId, Option<TimeMs>)>,
     /// The number of the histogram that the line began, among those of the converter.
@@ -43,7 +43,7 @@ pub struct WaitsForStart {
 
 /// The unstored content of a scrape.
 #[derive(Default)]
-pub struct Waiting {
+pub(super) struct Waiting {
     /// The state that the parser of the next lines needs.
     pub resume: Resume,
     /// The reader of protobuf families.
@@ -77,14 +77,14 @@ pub struct Waiting {
 impl Waiting {
     /// Adds a new series and returns its index; `timed` says whether its first sample has a
     /// timestamp.
-    pub fn add_series(&mut self, labels: Labels, timed: bool) -> u32 {
+    pub(super) fn add_series(&mut self, labels: Labels, timed: bool) -> u32 {
         self.label_bytes += labels.encoded().len();
         self.series.push(NewSeries { id: CachedSeriesId::MAX, labels, value: ABSENT, timed });
         self.series.len() as u32 - 1
     }
 
     /// Adds a sample of a new series; `false` if the series already has one.
-    pub fn add_value(&mut self, index: u32, value: f64) -> bool {
+    pub(super) fn add_value(&mut self, index: u32, value: f64) -> bool {
         let known = &mut self.series[index as usize].value;
         let free = is_absent(*known);
         if free {
@@ -94,7 +94,12 @@ impl Waiting {
     }
 
     /// Adds a histogram; `false` if its series already has one at the time of the scrape.
-    pub fn add_histogram(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: NativeHistogram) -> bool {
+    pub(super) fn add_histogram(
+        &mut self,
+        id: CachedSeriesId,
+        t: Option<TimeMs>,
+        what: NativeHistogram,
+    ) -> bool {
         if t.is_none() && !self.seen.insert(id) {
             return false;
         }
@@ -110,7 +115,7 @@ impl Waiting {
 
     /// Adds an exemplar, unless there are too many: exemplars beyond the limit are dropped, because
     /// no sample is lost with them.
-    pub fn add_exemplar(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: SampleExemplar) {
+    pub(super) fn add_exemplar(&mut self, id: CachedSeriesId, t: Option<TimeMs>, what: SampleExemplar) {
         let bytes = size_of::<Of<SampleExemplar>>() + what.exemplar.labels.encoded().len();
         if self.exemplar_bytes + bytes <= limits::SCRAPE_EXEMPLAR_BYTES {
             self.exemplar_bytes += bytes;
@@ -119,7 +124,7 @@ impl Waiting {
     }
 
     /// Sets the start timestamp of the waiting samples.
-    pub fn has_start(&mut self, of: WaitsForStart, start: TimeMs) {
+    pub(super) fn has_start(&mut self, of: WaitsForStart, start: TimeMs) {
         self.starts.extend(of.line.map(|(id, t)| Of { id, t, what: start }));
         if let Some(number) = of.histogram {
             self.converter.set_start(number, start);
@@ -127,13 +132,13 @@ impl Waiting {
     }
 
     /// The bytes of memory that become permanent if the scrape succeeds.
-    pub fn new_bytes(&self) -> usize {
+    pub(super) fn new_bytes(&self) -> usize {
         self.series.len() * size_of::<NewSeries>() + self.label_bytes + self.histogram_bytes
     }
 
     /// The bytes of memory of what a body may repeat without limit: samples with timestamps, start
     /// timestamps, exemplars.
-    pub fn loose_bytes(&self) -> usize {
+    pub(super) fn loose_bytes(&self) -> usize {
         let rows = self.rows.len() * size_of::<Of<f64>>() + self.starts.len() * size_of::<Of<TimeMs>>();
         rows + self.timed_bytes + self.exemplar_bytes
     }

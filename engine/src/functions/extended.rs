@@ -49,7 +49,7 @@ pub(super) struct EdgeSamples {
 
 impl EdgeSamples {
     /// The samples for these times; `None` if none of them has an influence on the window.
-    pub fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
+    pub(super) fn of(w: &Window, times: usize, time: impl Fn(usize) -> TimeMs) -> Option<EdgeSamples> {
         EdgeSamples::of_any(w, times, &time).filter(|edges| !edges.smoothed || time(edges.first) <= w.end)
     }
 
@@ -77,12 +77,12 @@ impl EdgeSamples {
     }
 
     /// Whether the value at the left edge is interpolated with the next sample.
-    pub fn left_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
+    pub(super) fn left_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
         self.smoothed && time(self.first) < w.start
     }
 
     /// Whether the value at the right edge is interpolated with the sample before.
-    pub fn right_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
+    pub(super) fn right_between(&self, w: &Window, time: impl Fn(usize) -> TimeMs) -> bool {
         self.smoothed && self.last > 0 && time(self.last) > w.end
     }
 }

@@ -153,7 +153,7 @@ impl SampledSpan {
     /// has the first value and the change, so that it is not extrapolated below zero. `None`: there
     /// is one sample and no start.
     #[inline]
-    pub fn factor(&self, w: &Window, counter: Option<(f64, f64)>, per_second: bool) -> Option<f64> {
+    pub(super) fn factor(&self, w: &Window, counter: Option<(f64, f64)>, per_second: bool) -> Option<f64> {
         let mut to_start = (self.first - w.start) as f64 / 1000.0;
         let mut to_end = (w.end - self.last) as f64 / 1000.0;
         let mut sampled = (self.last - self.first) as f64 / 1000.0;

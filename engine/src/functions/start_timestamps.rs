@@ -15,14 +15,14 @@ pub(super) struct StartedSample {
 
 impl StartedSample {
     /// The sample of `w` at `t`.
-    pub fn of(w: &Window, t: TimeMs) -> StartedSample {
+    pub(super) fn of(w: &Window, t: TimeMs) -> StartedSample {
         StartedSample { t, start: if w.starts.is_empty() { 0 } else { w.start_of(t) } }
     }
 
     /// Whether the counter was reset since `before`. A start equal to the time of `before` is a
     /// reset if the start of `before` is known and valid: then the series has differences (delta
     /// temporality). A start at or after its own sample is ignored.
-    pub fn reset_since(self, before: StartedSample) -> bool {
+    pub(super) fn reset_since(self, before: StartedSample) -> bool {
         if self.start == 0 || self.start >= self.t || self.start < before.t {
             return false;
         }
@@ -31,12 +31,12 @@ impl StartedSample {
 
     /// Whether it claims to count from before the previous sample, but not from the start of that
     /// one.
-    pub fn overlaps(self, before: StartedSample) -> bool {
+    pub(super) fn overlaps(self, before: StartedSample) -> bool {
         self.start != 0 && self.start < before.t && self.start != before.start
     }
 
     /// The start, if it is in the window and before the sample.
-    pub fn started_in(self, w: &Window) -> Option<TimeMs> {
+    pub(super) fn started_in(self, w: &Window) -> Option<TimeMs> {
         (self.start != 0 && self.start > w.start && self.start < self.t).then_some(self.start)
     }
 }

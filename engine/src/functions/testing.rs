@@ -9,13 +9,13 @@ use storage::model::histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, ResetHint};
 use storage::model::{NativeHistogram, TimeMs};
 
 /// Equal bits, or both NaN (payloads do not matter); but ABSENT only equals itself.
-pub fn same(a: f64, b: f64) -> bool {
+pub(super) fn same(a: f64, b: f64) -> bool {
     use storage::model::value::is_absent;
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan() && is_absent(a) == is_absent(b))
 }
 
 /// A function of one value, at time 0.
-pub fn call(name: &str, v: f64, args: &[f64]) -> f64 {
+pub(super) fn call(name: &str, v: f64, args: &[f64]) -> f64 {
     match lookup(name).expect("in the table").kernel {
         Kernel::Map(map) => map(v, args, 0),
         Kernel::MapOrClock(map) => map(v),
@@ -24,20 +24,20 @@ pub fn call(name: &str, v: f64, args: &[f64]) -> f64 {
 }
 
 /// A window of floats without edges.
-pub fn window<'a>(ts: &'a [TimeMs], vs: &'a [f64]) -> Window<'a> {
+pub(super) fn window<'a>(ts: &'a [TimeMs], vs: &'a [f64]) -> Window<'a> {
     Window { ts, vs, ..Window::default() }
 }
 
 /// A window function over values 10 s apart; the window ends with the last sample and begins 10 s
 /// before the first.
-pub fn window_call(name: &str, vs: &[f64], args: &[f64]) -> f64 {
+pub(super) fn window_call(name: &str, vs: &[f64], args: &[f64]) -> f64 {
     let ts: Vec<TimeMs> = (1..=vs.len() as i64).map(|i| i * 10_000).collect();
     let end = vs.len() as i64 * 10_000;
     window_eval(name, &Window { end, t: end, args, ..window(&ts, vs) })
 }
 
 /// A window function over a window.
-pub fn window_eval(name: &str, w: &Window) -> f64 {
+pub(super) fn window_eval(name: &str, w: &Window) -> f64 {
     match lookup(name).expect("in the table").kernel {
         Kernel::Window(kernel) => (kernel.eval)(w),
         other => panic!("{name} takes no window but {other:?}"),
@@ -46,7 +46,7 @@ pub fn window_eval(name: &str, w: &Window) -> f64 {
 
 /// What a [`Window`] borrows.
 #[derive(Clone, Debug)]
-pub struct OwnedWindow {
+pub(super) struct OwnedWindow {
     pub ts: Vec<TimeMs>,
     pub vs: Vec<f64>,
     pub start: TimeMs,
@@ -56,7 +56,7 @@ pub struct OwnedWindow {
 }
 
 impl OwnedWindow {
-    pub fn window(&self) -> Window<'_> {
+    pub(super) fn window(&self) -> Window<'_> {
         Window { start: self.start, end: self.end, t: self.t, args: &self.args, ..window(&self.ts, &self.vs) }
     }
 }
@@ -113,7 +113,7 @@ fn gaps(n: usize) -> impl Strategy<Value = Vec<i64>> {
 }
 
 /// Windows of 1 to 300 samples.
-pub fn windows() -> impl Strategy<Value = OwnedWindow> {
+pub(super) fn windows() -> impl Strategy<Value = OwnedWindow> {
     let around = (1i64..60_000, 0i64..60_000, -10_000i64..10_000);
     let args = prop::collection::vec(prop_oneof![4 => 0.01..0.99, 1 => special(), 1 => -10.0..5000.0], 2);
     (values(), around, -4_000_000_000i64..2_000_000_000_000, args)
@@ -128,7 +128,7 @@ pub fn windows() -> impl Strategy<Value = OwnedWindow> {
 
 /// What a window of any kind borrows.
 #[derive(Clone, Debug)]
-pub struct OwnedMixedWindow {
+pub(super) struct OwnedMixedWindow {
     pub floats: OwnedWindow,
     pub histograms: Vec<TimedHistogram>,
     pub starts: Vec<(TimeMs, TimeMs)>,
@@ -136,7 +136,7 @@ pub struct OwnedMixedWindow {
 }
 
 impl OwnedMixedWindow {
-    pub fn window(&self) -> Window<'_> {
+    pub(super) fn window(&self) -> Window<'_> {
         Window {
             histograms: &self.histograms,
             starts: &self.starts,
@@ -189,7 +189,7 @@ fn histograms(recipes: Vec<Recipe>, times: &[TimeMs]) -> Vec<TimedHistogram> {
 }
 
 /// Windows of floats, histograms or both, with start timestamps and extensions.
-pub fn mixed_windows() -> impl Strategy<Value = OwnedMixedWindow> {
+pub(super) fn mixed_windows() -> impl Strategy<Value = OwnedMixedWindow> {
     let recipe = (any::<[u8; 3]>(), any::<u8>(), any::<u8>());
     let recipe = recipe.prop_map(|(add, shape, hint)| Recipe { add, shape, hint });
     // Uniform windows are rare among random shapes, so some get the first histogram's shape.

@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 use storage::model::value::ABSENT;
-pub use storage::vec_growth::reserve_slack;
+pub(super) use storage::vec_growth::reserve_slack;
 
 /// The buffer. Rows are counted from the oldest.
 #[derive(Debug, Default)]
-pub struct CircularMatrix {
+pub(super) struct CircularMatrix {
     values: Vec<f64>,
     /// Number of columns.
     width: usize,
@@ -20,12 +20,12 @@ pub struct CircularMatrix {
 
 impl CircularMatrix {
     /// Number of rows.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Bytes allocated.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<f64>()
     }
 
@@ -38,7 +38,7 @@ impl CircularMatrix {
     /// The values of a row, without the columns that were added since the last
     /// [`CircularMatrix::widen`].
     #[inline]
-    pub fn row(&self, row: usize) -> &[f64] {
+    pub(super) fn row(&self, row: usize) -> &[f64] {
         let at = self.place(row);
         &self.values[at..at + self.width]
     }
@@ -50,12 +50,12 @@ impl CircularMatrix {
 
     /// One value; [`ABSENT`] for a column that the matrix does not have yet.
     #[inline]
-    pub fn get(&self, row: usize, column: usize) -> f64 {
+    pub(super) fn get(&self, row: usize, column: usize) -> f64 {
         self.row(row).get(column).copied().unwrap_or(ABSENT)
     }
 
     /// Writes the values of a column in `rows` to `out`.
-    pub fn column(&self, rows: Range<usize>, column: usize, out: &mut Vec<f64>) {
+    pub(super) fn column(&self, rows: Range<usize>, column: usize, out: &mut Vec<f64>) {
         out.clear();
         if column >= self.width {
             out.resize(rows.len(), ABSENT);
@@ -70,12 +70,12 @@ impl CircularMatrix {
     }
 
     /// Sets one value.
-    pub fn set(&mut self, row: usize, column: usize, value: f64) {
+    pub(super) fn set(&mut self, row: usize, column: usize, value: f64) {
         self.row_mut(row)[column] = value;
     }
 
     /// Adds a row of [`ABSENT`] values after the newest.
-    pub fn push(&mut self) -> &mut [f64] {
+    pub(super) fn push(&mut self) -> &mut [f64] {
         if self.len == self.room {
             let more = (self.room / 16).max(1);
             self.arrange(self.room + more, self.width);
@@ -87,7 +87,7 @@ impl CircularMatrix {
     }
 
     /// Inserts a row of [`ABSENT`] values before row `at`.
-    pub fn insert(&mut self, at: usize) {
+    pub(super) fn insert(&mut self, at: usize) {
         self.push();
         for row in (at..self.len - 1).rev() {
             let from = self.place(row);
@@ -98,7 +98,7 @@ impl CircularMatrix {
     }
 
     /// Removes the oldest `n` rows.
-    pub fn forget(&mut self, n: usize) {
+    pub(super) fn forget(&mut self, n: usize) {
         self.len -= n;
         self.first += n;
         if self.first >= self.room {
@@ -111,7 +111,7 @@ impl CircularMatrix {
     }
 
     /// Grows to at least `width` columns.
-    pub fn widen(&mut self, width: usize) {
+    pub(super) fn widen(&mut self, width: usize) {
         if width > self.width {
             self.arrange(self.len, width);
         }

@@ -14,7 +14,7 @@ use storage::model::Matcher;
 
 /// The queue of control messages, and the evaluation times of all views.
 #[derive(Default)]
-pub struct ControlQueue {
+pub(super) struct ControlQueue {
     waiting: VecDeque<Control>,
     /// Messages that go before those in `waiting`: begins and renewals.
     own: Vec<Control>,
@@ -35,13 +35,13 @@ pub struct ControlQueue {
 
 impl ControlQueue {
     /// Whether no message waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.own.is_empty()
     }
 
     /// What is added until [`ControlQueue::release`] belongs together: no tick takes only a part of
     /// it, and its views begin in the same tick. Calls may nest.
-    pub fn hold(&mut self) {
+    pub(super) fn hold(&mut self) {
         if self.held.0 == 0 {
             self.held.1 = self.new_cohort();
         }
@@ -49,7 +49,7 @@ impl ControlQueue {
     }
 
     /// Ends what [`ControlQueue::hold`] began.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.held.0 = self.held.0.saturating_sub(1);
     }
 
@@ -59,7 +59,7 @@ impl ControlQueue {
     }
 
     /// Adds a view, or replaces the plan of an existing one. Returns whether the view is new.
-    pub fn install(&mut self, id: ViewId, wanted: ViewRequest) -> bool {
+    pub(super) fn install(&mut self, id: ViewId, wanted: ViewRequest) -> bool {
         let slots = EvaluationTimes::of(&wanted.spec.kind);
         let cohort = if self.held.0 > 0 { self.held.1 } else { self.new_cohort() };
         let known = self.slots.entry(id).or_default();
@@ -72,12 +72,12 @@ impl ControlQueue {
     }
 
     /// Whether the view exists.
-    pub fn has(&self, id: ViewId) -> bool {
+    pub(super) fn has(&self, id: ViewId) -> bool {
         self.slots.contains_key(&id)
     }
 
     /// Removes a view. Returns whether it existed.
-    pub fn remove(&mut self, id: ViewId) -> bool {
+    pub(super) fn remove(&mut self, id: ViewId) -> bool {
         let Some(known) = self.slots.remove(&id) else { return false };
         for (slots, _) in known.iter() {
             count(&mut self.schedules, *slots, false);
@@ -87,13 +87,13 @@ impl ControlQueue {
     }
 
     /// Adds any other message.
-    pub fn push(&mut self, control: Control) {
+    pub(super) fn push(&mut self, control: Control) {
         self.waiting.push_back(control);
     }
 
     /// Has the state of all views that read a selector (`None`: of all views) built again from the
     /// store.
-    pub fn renew(&mut self, selector: Option<Vec<Matcher>>) {
+    pub(super) fn renew(&mut self, selector: Option<Vec<Matcher>>) {
         let cohort = self.new_cohort();
         self.own.push(match selector {
             Some(selector) => Control::Renew(selector, cohort),
@@ -103,7 +103,7 @@ impl ControlQueue {
 
     /// All workers are ready to begin an install batch. Returns whether it begins: it does not
     /// while some of its views still wait here.
-    pub fn ready(&mut self, cohort: InstallBatchId) -> bool {
+    pub(super) fn ready(&mut self, cohort: InstallBatchId) -> bool {
         let whole = !self.undelivered.contains_key(&cohort);
         if whole {
             self.own.push(Control::Begin(cohort));
@@ -113,14 +113,14 @@ impl ControlQueue {
 
     /// The messages at the front that any tick can take because they cost little: taps and
     /// descriptions.
-    pub fn take_light(&mut self) -> Vec<Control> {
+    pub(super) fn take_light(&mut self) -> Vec<Control> {
         let light = |control: &Control| !matches!(control, Control::Install(..) | Control::Remove(_));
         let until = self.waiting.iter().position(|control| !light(control)).unwrap_or(self.waiting.len());
         self.waiting.drain(..if self.held.0 > 0 { 0 } else { until }).collect()
     }
 
     /// The messages for the next preparation, and whether there are more for another one.
-    pub fn take_some(&mut self) -> (Vec<Control>, bool) {
+    pub(super) fn take_some(&mut self) -> (Vec<Control>, bool) {
         let mut taken = self.take_own();
         let mut views = 0;
         while self.has_views() && (!self.stands || views < PREPARED_VIEWS) {
@@ -133,7 +133,7 @@ impl ControlQueue {
     }
 
     /// All messages, for a tick at which all views begin.
-    pub fn take_all(&mut self) -> Vec<Control> {
+    pub(super) fn take_all(&mut self) -> Vec<Control> {
         let mut taken = self.take_own();
         taken.extend(self.waiting.drain(..));
         self.note_taken(&taken);
@@ -170,12 +170,12 @@ impl ControlQueue {
     }
 
     /// Whether there is something for a preparation.
-    pub fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.own.is_empty() || self.has_views()
     }
 
     /// The distinct schedules of all views.
-    pub fn schedules(&self) -> Vec<(i64, i64)> {
+    pub(super) fn schedules(&self) -> Vec<(i64, i64)> {
         self.schedules.keys().copied().collect()
     }
 

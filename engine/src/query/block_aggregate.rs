@@ -19,7 +19,7 @@ use storage::model::Labels;
 use storage::model::value::{ABSENT, is_absent};
 
 /// A local aggregate over a leaf.
-pub struct BlockAggregate {
+pub(super) struct BlockAggregate {
     /// The leaf.
     pub leaf: StepId,
     op: AggregateOp,
@@ -28,7 +28,7 @@ pub struct BlockAggregate {
 }
 
 /// The aggregates of a query's ports, in their order; `None` if any port is something else.
-pub fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
+pub(super) fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAggregate>> {
     let aggregate = |port: &StepId| {
         let step = &physical.local[*port];
         let (StepOp::Partial(op, grouping), [leaf]) = (&step.op, &step.inputs[..]) else { return None };
@@ -45,7 +45,7 @@ pub fn of_ports(physical: &PhysicalPlan, ports: &[StepId]) -> Option<Vec<BlockAg
 
 impl BlockAggregate {
     /// The partial results of a block; `rows` has the labels of the leaf.
-    pub fn over(
+    pub(super) fn over(
         &mut self,
         rows: &StepOutput,
         block: &ValueBlock,

@@ -22,7 +22,7 @@ use storage::model::{Labels, TimeMs};
 const FEW: usize = 12;
 
 /// The gathered rows of the root step.
-pub struct QueryResult {
+pub(super) struct QueryResult {
     pub(super) rows: Vec<Series>,
     pub(super) order: Option<StepOp>,
     pub(super) scalar: bool,
@@ -33,7 +33,7 @@ pub struct QueryResult {
 
 impl QueryResult {
     /// The answer of an instant query.
-    pub fn instant(mut self, t: TimeMs) -> Result<QueryAnswer, QueryError> {
+    pub(super) fn instant(mut self, t: TimeMs) -> Result<QueryAnswer, QueryError> {
         if self.scalar {
             let first = self.rows.first().and_then(|row| row.points.first());
             let value = first.map_or(f64::NAN, |point| point.1);
@@ -48,7 +48,7 @@ impl QueryResult {
     }
 
     /// The answer of a range query.
-    pub fn range(mut self) -> Result<QueryAnswer, QueryError> {
+    pub(super) fn range(mut self) -> Result<QueryAnswer, QueryError> {
         let notes = self.take_notes();
         let guard = self.guard.clone();
         Ok(QueryAnswer::of(QueryValue::Matrix(self.merged()?), notes, &guard))
@@ -67,13 +67,13 @@ impl QueryResult {
     }
 
     /// Removes and returns the annotations.
-    pub fn take_notes(&mut self) -> AnnotationSet {
+    pub(super) fn take_notes(&mut self) -> AnnotationSet {
         std::mem::take(&mut self.notes)
     }
 
     /// The series in label order. Rows with equal labels are merged; it is an error if two of them
     /// have a float, or a histogram, at the same time.
-    pub fn merged(self) -> Result<Vec<Series>, QueryError> {
+    pub(super) fn merged(self) -> Result<Vec<Series>, QueryError> {
         merged(self.rows, &self.guard)
     }
 }

@@ -17,7 +17,7 @@ use storage::model::TimeMs;
 use storage::store::StoreError;
 
 /// `/api/v1/admin/tsdb/delete_series`
-pub async fn delete_series(call: ApiRequest) -> ApiResult {
+pub(crate) async fn delete_series(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     allowed(&state)?;
     form.whole()?;
@@ -38,14 +38,14 @@ pub async fn delete_series(call: ApiRequest) -> ApiResult {
 }
 
 /// `/api/v1/admin/tsdb/clean_tombstones`
-pub async fn clean_tombstones(call: ApiRequest) -> ApiResult {
+pub(crate) async fn clean_tombstones(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
     changed(call.state, |state| state.sources.tsdb.clean_tombstones()).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `/api/v1/admin/tsdb/snapshot`
-pub async fn snapshot(call: ApiRequest) -> ApiResult {
+pub(crate) async fn snapshot(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     allowed(&state)?;
     let skip_head = form.flag("skip_head").map_err(|_| {

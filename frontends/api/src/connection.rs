@@ -32,7 +32,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Serves the requests of one connection until it ends, times out, gives up its slot or the server
 /// stops.
-pub async fn serve(
+pub(crate) async fn serve(
     http: Arc<Http>,
     stream: TcpStream,
     peer: SocketAddr,

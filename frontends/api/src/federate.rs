@@ -24,7 +24,7 @@ use storage::model::{Labels, NativeHistogram};
 use storage::store::{NewestSample, NewestValue};
 
 /// `/federate`
-pub async fn federate(call: ApiRequest) -> Response {
+pub(crate) async fn federate(call: ApiRequest) -> Response {
     let state = call.state.clone();
     if let Err(e) = call.form.whole() {
         return text_error(StatusCode::BAD_REQUEST, &e.message);

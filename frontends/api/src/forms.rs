@@ -2,7 +2,7 @@
 
 /// The value of a `Content-Type`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct MediaType {
+pub(crate) struct MediaType {
     /// Type and subtype in lower case; "" if they cannot be parsed.
     pub essence: String,
     /// The parameter `boundary`, unquoted.
@@ -13,7 +13,7 @@ pub struct MediaType {
 
 impl MediaType {
     /// Parses the header; without one, the type is `application/octet-stream`.
-    pub fn parse(header: Option<&str>) -> MediaType {
+    pub(crate) fn parse(header: Option<&str>) -> MediaType {
         let text = header.filter(|text| !text.is_empty()).unwrap_or("application/octet-stream");
         let (essence, mut rest) = text.split_at(text.find(';').unwrap_or(text.len()));
         let essence = essence.trim().to_ascii_lowercase();
@@ -93,7 +93,7 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
 
 /// The values of a multipart form, without the uploaded files; `None`: the body is truncated or is
 /// no such form.
-pub fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, String)>> {
+pub(crate) fn multipart(body: &[u8], boundary: &str) -> Option<Vec<(String, String)>> {
     let delimiter = format!("--{boundary}");
     let mut values = Vec::new();
     let mut rest = after_line(body, |line| line.trim_ascii_end() == delimiter.as_bytes())?;

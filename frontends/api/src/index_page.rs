@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 /// `/`
-pub async fn page(call: ApiRequest) -> Response {
+pub(crate) async fn page(call: ApiRequest) -> Response {
     let settings = &call.state.settings;
     let title = escape(&settings.page_title);
     let base = escape(&settings.external_path);
@@ -33,7 +33,7 @@ pub async fn page(call: ApiRequest) -> Response {
 
 /// `/graph`: alerts and other programs link to Prometheus' expression browser. This server has none
 /// yet, so the link redirects to the result of the expression.
-pub async fn graph(call: ApiRequest) -> Response {
+pub(crate) async fn graph(call: ApiRequest) -> Response {
     let base = &call.state.settings.external_path;
     let location = match call.form.get("g0.expr") {
         "" => format!("{base}/"),

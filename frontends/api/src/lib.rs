@@ -6,6 +6,8 @@
 //! other crates through the traits in [`services`]. [`query`] answers PromQL, [`query_json`] writes
 //! results and [`response`] errors. [`subscribe`] is the part that Prometheus does not have.
 
+#![warn(unreachable_pub)]
+
 mod admin;
 pub mod bodies;
 mod connection;

@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 /// The answer of a healthy server.
-pub const HEALTHY: &str = "Prometheus Server is Healthy.\n";
+pub(crate) const HEALTHY: &str = "Prometheus Server is Healthy.\n";
 
 /// `/-/ready`
-pub async fn ready(call: ApiRequest) -> Response {
+pub(crate) async fn ready(call: ApiRequest) -> Response {
     if !call.state.is_ready() {
         return unavailable(&call.state);
     }
@@ -18,7 +18,7 @@ pub async fn ready(call: ApiRequest) -> Response {
 }
 
 /// `/-/healthy`
-pub async fn healthy(call: ApiRequest) -> Response {
+pub(crate) async fn healthy(call: ApiRequest) -> Response {
     unhealthy(&call.state).unwrap_or_else(|| text(StatusCode::OK, HEALTHY))
 }
 
@@ -29,7 +29,7 @@ fn unhealthy(state: &AppState) -> Option<Response> {
 }
 
 /// `/-/reload`
-pub async fn reload(call: ApiRequest) -> Response {
+pub(crate) async fn reload(call: ApiRequest) -> Response {
     if let Some(refusal) = refused(&call.state) {
         return refusal;
     }
@@ -40,7 +40,7 @@ pub async fn reload(call: ApiRequest) -> Response {
 }
 
 /// `/-/quit`
-pub async fn quit(call: ApiRequest) -> Response {
+pub(crate) async fn quit(call: ApiRequest) -> Response {
     if let Some(refusal) = refused(&call.state) {
         return refusal;
     }

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// Runs `work` on a thread that may block; with [`Execution::Caller`], as a task.
-pub fn blocking<T: Send + 'static>(
+pub(crate) fn blocking<T: Send + 'static>(
     execution: Execution,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
@@ -24,14 +24,14 @@ pub fn blocking<T: Send + 'static>(
 }
 
 /// Threads of low priority. They start on demand and end when idle.
-pub struct LowPriorityThreads {
+pub(crate) struct LowPriorityThreads {
     runtime: Option<Runtime>,
     execution: Execution,
 }
 
 impl LowPriorityThreads {
     /// Starts no thread yet.
-    pub fn new(execution: Execution) -> LowPriorityThreads {
+    pub(crate) fn new(execution: Execution) -> LowPriorityThreads {
         let build =
             || Builder::new_current_thread().thread_name("query-gather").on_thread_start(nice).build();
         let runtime = match execution {
@@ -43,7 +43,7 @@ impl LowPriorityThreads {
 
     /// Runs `work`, which may block. If the runtime could not be built, `work` runs at normal
     /// priority.
-    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.runtime {
             Some(runtime) => runtime.spawn_blocking(work),
             None => blocking(self.execution, work),

@@ -6,7 +6,7 @@ use axum::http::{Method, StatusCode};
 use std::fmt::Write;
 
 /// The result of a lookup.
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// An endpoint, and the decoded value of its path parameter or "".
     Found(&'static Endpoint, String),
     /// A redirect: its status and the path.
@@ -19,7 +19,7 @@ pub enum Lookup {
 
 /// Looks up the path of a request with this method; `prefix` is `--web.route-prefix` without a
 /// final slash.
-pub fn lookup(raw: &str, prefix: &str, method: &Method) -> Lookup {
+pub(crate) fn lookup(raw: &str, prefix: &str, method: &Method) -> Lookup {
     let Some(path) = decoded(raw) else { return Lookup::Malformed };
     let cleaned = clean(raw);
     if cleaned != raw {

@@ -208,14 +208,14 @@ impl Progress {
 }
 
 /// A request that is being answered, until its answer is sent or abandoned.
-pub struct Exchange {
+pub(crate) struct Exchange {
     progress: Arc<Progress>,
     number: u64,
 }
 
 impl Exchange {
     /// Records that the headers are complete.
-    pub fn begin(progress: &Arc<Progress>) -> Exchange {
+    pub(crate) fn begin(progress: &Arc<Progress>) -> Exchange {
         let mut state = progress.state.lock();
         state.headers_since = None;
         state.requests += 1;
@@ -226,13 +226,13 @@ impl Exchange {
     }
 
     /// The connection of the request.
-    pub fn connection(&self) -> &Arc<Progress> {
+    pub(crate) fn connection(&self) -> &Arc<Progress> {
         &self.progress
     }
 
     /// Records that a piece of the answer was handed to the connection (`true`), or that the last
     /// one was sent.
-    pub fn gave(&self, given: bool) {
+    pub(crate) fn gave(&self, given: bool) {
         let since = given.then(Instant::now);
         self.progress.state.lock().answering.insert(self.number, since);
     }

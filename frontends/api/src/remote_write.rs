@@ -14,7 +14,7 @@ const WRITTEN: [&str; 3] = [
 ];
 
 /// `/api/v1/write`
-pub async fn write(call: ApiRequest) -> Response {
+pub(crate) async fn write(call: ApiRequest) -> Response {
     let Some(receiver) = call.state.sources.remote_write.clone() else {
         let off = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver";
         return text_error(StatusCode::NOT_FOUND, off);

@@ -25,7 +25,7 @@ struct AlertsJson {
 }
 
 /// `/api/v1/rules`
-pub async fn rules(call: ApiRequest) -> ApiResult {
+pub(crate) async fn rules(call: ApiRequest) -> ApiResult {
     call.form.whole()?;
     let matchers = matcher_sets(&call.state, &call.form).map_err(ApiError::bad_data)?;
     let filter = RuleFilter::of(&call.form, matchers)?;
@@ -34,7 +34,7 @@ pub async fn rules(call: ApiRequest) -> ApiResult {
 }
 
 /// `/api/v1/alerts`
-pub async fn alerts(call: ApiRequest) -> ApiResult {
+pub(crate) async fn alerts(call: ApiRequest) -> ApiResult {
     let rules = groups(&call.state).await?.into_iter().flat_map(|group| group.rules);
     let alerting = rules.filter_map(|rule| match rule {
         RuleJson::Alerting(rule) => rule.alerts,

@@ -76,7 +76,7 @@ impl SavedQueryBody {
 }
 
 /// `PUT /api/v1/views/{name}`
-pub async fn put(call: ApiRequest) -> ApiResult {
+pub(crate) async fn put(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
     let name = call.parameter.clone();
     let body: SavedQueryBody = serde_json::from_slice(&call.body)
@@ -105,7 +105,7 @@ pub async fn put(call: ApiRequest) -> ApiResult {
 }
 
 /// `DELETE /api/v1/views/{id}`
-pub async fn delete(call: ApiRequest) -> ApiResult {
+pub(crate) async fn delete(call: ApiRequest) -> ApiResult {
     allowed(&call.state)?;
     let mut name = call.parameter.clone();
     let standing = call.state.sources.saved_queries.clone();
@@ -122,7 +122,7 @@ pub async fn delete(call: ApiRequest) -> ApiResult {
 }
 
 /// `GET /api/v1/views/{id}/result`
-pub async fn result(call: ApiRequest) -> ApiResult {
+pub(crate) async fn result(call: ApiRequest) -> ApiResult {
     let state = call.state.clone();
     let name = call.parameter.clone();
     let id = id_named(&state, &name)?;
@@ -177,7 +177,7 @@ async fn from_history(
 }
 
 /// Limits and settings of a query that a view is the reason of.
-pub fn query_options(state: &AppState) -> QueryOptions {
+pub(crate) fn query_options(state: &AppState) -> QueryOptions {
     let settings = &state.settings;
     QueryOptions {
         lookback: settings.lookback,
@@ -191,7 +191,7 @@ pub fn query_options(state: &AppState) -> QueryOptions {
 }
 
 /// The view with this id, or of the saved query with this name.
-pub fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError> {
+pub(crate) fn id_named(state: &AppState, name: &str) -> Result<ViewId, ApiError> {
     if let Some(id) = parse_view_id(name) {
         return Ok(id);
     }
@@ -235,7 +235,7 @@ fn refused(refusal: SavedQueryError) -> ApiError {
     ApiError::new(kind, refusal.to_string())
 }
 
-pub async fn off_runtime<T: Send + 'static>(
+pub(crate) async fn off_runtime<T: Send + 'static>(
     execution: Execution,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {

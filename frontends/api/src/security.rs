@@ -14,7 +14,7 @@ const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline';
     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Adds the security headers to a response.
-pub fn add_headers<B>(response: &mut Response<B>) {
+pub(crate) fn add_headers<B>(response: &mut Response<B>) {
     let headers = response.headers_mut();
     let is_page =
         headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
@@ -37,7 +37,7 @@ pub fn add_headers<B>(response: &mut Response<B>) {
 /// Only browsers send `Sec-Fetch-Site` and `Origin`, and pages cannot change them; a request
 /// without both comes from a program. Headers that a proxy may set, such as `X-Forwarded-Host`, are
 /// ignored, because any client can send them.
-pub fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option<String> {
+pub(crate) fn foreign(settings: &ApiSettings, headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text(HeaderName::from_static("sec-fetch-site"));
     let origin = text(header::ORIGIN);

@@ -81,11 +81,11 @@ impl ApiMetrics {
 }
 
 /// Adds one to a gauge until it is dropped.
-pub struct GaugeGuard(Arc<Gauge>);
+pub(crate) struct GaugeGuard(Arc<Gauge>);
 
 impl GaugeGuard {
     /// Adds one to `gauge`.
-    pub fn new(gauge: &Arc<Gauge>) -> GaugeGuard {
+    pub(crate) fn new(gauge: &Arc<Gauge>) -> GaugeGuard {
         gauge.add(1.0);
         GaugeGuard(gauge.clone())
     }

@@ -36,7 +36,7 @@ struct Pieces {
 
 /// A body of these pieces that ends at `deadline`. A single piece needs no deadline: it is already
 /// in memory.
-pub fn body(mut pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Body {
+pub(crate) fn body(mut pieces: impl Iterator<Item = Bytes> + Send + 'static, deadline: Instant) -> Body {
     let first = pieces.next().unwrap_or_default();
     let Some(second) = pieces.next() else { return Body::from(first) };
     let begin = futures::stream::iter([Ok(first), Ok(second)]);

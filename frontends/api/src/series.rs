@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// `/api/v1/series`
-pub async fn series(call: ApiRequest) -> ApiResult {
+pub(crate) async fn series(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     form.whole()?;
     if form.all("match[]").next().is_none() {
@@ -35,7 +35,7 @@ pub async fn series(call: ApiRequest) -> ApiResult {
 }
 
 /// `/api/v1/labels`
-pub async fn label_names(call: ApiRequest) -> ApiResult {
+pub(crate) async fn label_names(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     let limit = form.limit()?;
     let (from, to) = bounds(&form)?;
@@ -49,7 +49,7 @@ pub async fn label_names(call: ApiRequest) -> ApiResult {
 }
 
 /// `/api/v1/label/{name}/values`
-pub async fn label_values(call: ApiRequest) -> ApiResult {
+pub(crate) async fn label_values(call: ApiRequest) -> ApiResult {
     let name = label_name(&call.parameter)?;
     let ApiRequest { state, form, .. } = call;
     let limit = form.limit()?;
@@ -75,7 +75,7 @@ fn bounds(form: &Form) -> Result<(TimeMs, TimeMs), ApiError> {
 }
 
 /// The `match[]` selectors; each must have a matcher that does not match the empty value.
-pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+pub(crate) fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
     let sets = selectors(state, form)?;
     if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
         return Err("match[] must contain at least one non-empty matcher".to_owned());
@@ -84,7 +84,7 @@ pub fn matcher_sets(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, 
 }
 
 /// The `match[]` selectors. Together they have the size limits of one query.
-pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+pub(crate) fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
     let mut sets = Vec::new();
     let mut bytes = 0;
     let mut regexes = 0;
@@ -108,7 +108,7 @@ pub fn selectors(state: &AppState, form: &Form) -> Result<Vec<Vec<Matcher>>, Str
 }
 
 /// Runs a store read off the async runtime, at low priority.
-pub async fn run_blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     state: AppState,
     ask: impl FnOnce(&AppState) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -117,13 +117,15 @@ pub async fn run_blocking<T: Send + 'static>(
 }
 
 /// The result of a store call.
-pub async fn join_store_call<T, E: Into<ApiError>>(call: JoinHandle<Result<T, E>>) -> Result<T, ApiError> {
+pub(crate) async fn join_store_call<T, E: Into<ApiError>>(
+    call: JoinHandle<Result<T, E>>,
+) -> Result<T, ApiError> {
     let internal = |e| ApiError::new(ErrorType::Internal, format!("the request stopped unexpectedly: {e}"));
     call.await.map_err(internal)?.map_err(E::into)
 }
 
 /// A list that the store returned, with its memory and its deadline.
-pub struct Listed<T> {
+pub(crate) struct Listed<T> {
     /// The list.
     pub found: FoundList<T>,
     /// When the list must have been sent.
@@ -132,7 +134,7 @@ pub struct Listed<T> {
 
 /// Reads a list from the store. The list counts towards the memory of all answers as long as it
 /// exists, and has the time limit of a query.
-pub async fn listed<T: Send + 'static>(
+pub(crate) async fn listed<T: Send + 'static>(
     state: &AppState,
     ask: impl FnOnce(&AppState, &MemoryReservation) -> Result<Vec<T>, QueryError> + Send + 'static,
 ) -> Result<Listed<T>, ApiError> {

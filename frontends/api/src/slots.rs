@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 /// What a connection may request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub(crate) enum Grant {
     /// Everything.
     All,
     /// Health and metrics only: all slots are in use.
@@ -27,7 +27,7 @@ pub enum Grant {
 }
 
 /// The slots of the server and the open connections.
-pub struct Slots {
+pub(crate) struct Slots {
     most: usize,
     most_by_address: usize,
     open: Mutex<Open>,
@@ -74,7 +74,7 @@ impl SlotMetrics {
 
 impl Slots {
     /// `most` slots for all clients, `most_by_address` of them for one address.
-    pub fn new(most: usize, most_by_address: usize, metrics: &Metrics) -> Arc<Slots> {
+    pub(crate) fn new(most: usize, most_by_address: usize, metrics: &Metrics) -> Arc<Slots> {
         Arc::new(Slots {
             most: most.max(1),
             most_by_address: most_by_address.max(1),
@@ -86,7 +86,7 @@ impl Slots {
 
     /// Waits for a slot for a connection from `client`; it waits only if even the reserve is in
     /// use.
-    pub async fn admit(self: &Arc<Slots>, client: IpAddr, progress: &Arc<Progress>) -> Slot {
+    pub(crate) async fn admit(self: &Arc<Slots>, client: IpAddr, progress: &Arc<Progress>) -> Slot {
         let address = client_address(client);
         loop {
             let freed = self.freed.notified();
@@ -138,7 +138,7 @@ impl Slots {
     }
 
     /// Counts a connection that the server closed.
-    pub fn count(&self, why: Closed) {
+    pub(crate) fn count(&self, why: Closed) {
         self.metrics.closed[why as usize].inc();
     }
 }
@@ -202,7 +202,7 @@ pub(super) fn client_address(address: IpAddr) -> IpAddr {
 }
 
 /// The slot of a connection; dropping it frees the slot.
-pub struct Slot {
+pub(crate) struct Slot {
     slots: Arc<Slots>,
     id: u64,
     grant: Grant,
@@ -210,7 +210,7 @@ pub struct Slot {
 
 impl Slot {
     /// What the connection may request.
-    pub fn grant(&self) -> Grant {
+    pub(crate) fn grant(&self) -> Grant {
         self.grant
     }
 }

@@ -13,40 +13,40 @@ use serde_json::json;
 use storage::store::HeadStats;
 
 /// The media type of the text format.
-pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `/api/v1/status/buildinfo`
-pub async fn build_info(_: ApiRequest) -> ApiResult {
+pub(crate) async fn build_info(_: ApiRequest) -> ApiResult {
     success(&BuildInfo::default())
 }
 
 /// `/version`
-pub async fn version(_: ApiRequest) -> Response {
+pub(crate) async fn version(_: ApiRequest) -> Response {
     text(StatusCode::OK, serde_json::to_string(&BuildInfo::default()).unwrap_or_default())
 }
 
 /// `/api/v1/status/runtimeinfo`
-pub async fn runtime_info(call: ApiRequest) -> ApiResult {
+pub(crate) async fn runtime_info(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.runtime())
 }
 
 /// `/api/v1/status/flags`
-pub async fn flags(call: ApiRequest) -> ApiResult {
+pub(crate) async fn flags(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.flags())
 }
 
 /// `/api/v1/status/config`
-pub async fn config(call: ApiRequest) -> ApiResult {
+pub(crate) async fn config(call: ApiRequest) -> ApiResult {
     success(&json!({"yaml": call.state.sources.admin.config_yaml()}))
 }
 
 /// `/api/v1/status/walreplay`
-pub async fn wal_replay(call: ApiRequest) -> ApiResult {
+pub(crate) async fn wal_replay(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.wal_replay())
 }
 
 /// `/api/v1/alertmanagers`
-pub async fn alertmanagers(call: ApiRequest) -> ApiResult {
+pub(crate) async fn alertmanagers(call: ApiRequest) -> ApiResult {
     let shown = |urls: Vec<String>| urls.into_iter().map(|url| json!({"url": url})).collect::<Vec<_>>();
     let known = &call.state.sources.alertmanagers;
     success(&json!({
@@ -94,7 +94,7 @@ impl From<HeadStats> for TsdbStatusJson {
 }
 
 /// `/api/v1/status/tsdb`
-pub async fn tsdb(call: ApiRequest) -> ApiResult {
+pub(crate) async fn tsdb(call: ApiRequest) -> ApiResult {
     let limit = match call.form.get("limit") {
         "" => 10,
         text => match text.parse::<usize>() {
@@ -110,7 +110,7 @@ pub async fn tsdb(call: ApiRequest) -> ApiResult {
 }
 
 /// `/metrics`
-pub async fn metrics(call: ApiRequest) -> Response {
+pub(crate) async fn metrics(call: ApiRequest) -> Response {
     refresh(&call.state);
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], call.state.sources.metrics.render()).into_response()
 }

@@ -17,7 +17,7 @@ struct TargetsJson {
 }
 
 /// `/api/v1/targets`
-pub async fn targets(call: ApiRequest) -> ApiResult {
+pub(crate) async fn targets(call: ApiRequest) -> ApiResult {
     let sources = &call.state.sources.targets;
     let state = call.form.get("state").to_lowercase();
     let pool = call.form.get("scrapePool");
@@ -52,7 +52,7 @@ struct TargetMetadataJson {
 }
 
 /// `/api/v1/targets/metadata`
-pub async fn target_metadata(call: ApiRequest) -> ApiResult {
+pub(crate) async fn target_metadata(call: ApiRequest) -> ApiResult {
     let limit = call.form.number("limit")?.unwrap_or(usize::MAX);
     let matchers = match call.form.get("match_target") {
         "" => Vec::new(),
@@ -82,7 +82,7 @@ struct ScrapePoolsJson {
 }
 
 /// `/api/v1/scrape_pools`
-pub async fn scrape_pools(call: ApiRequest) -> ApiResult {
+pub(crate) async fn scrape_pools(call: ApiRequest) -> ApiResult {
     success(&ScrapePoolsJson { scrape_pools: call.state.sources.targets.pools() })
 }
 
@@ -95,7 +95,7 @@ struct MetricMetadataJson {
 }
 
 /// `/api/v1/metadata`
-pub async fn metadata(call: ApiRequest) -> ApiResult {
+pub(crate) async fn metadata(call: ApiRequest) -> ApiResult {
     let limit = call.form.number("limit")?.unwrap_or(usize::MAX);
     let per_metric = call.form.number("limit_per_metric")?.filter(|n| *n > 0).unwrap_or(usize::MAX);
     let metric = call.form.get("metric");

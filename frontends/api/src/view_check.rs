@@ -67,7 +67,7 @@ struct EvaluationJson {
 }
 
 /// `GET /api/v1/views/{id}/check`
-pub async fn check(call: ApiRequest) -> ApiResult {
+pub(crate) async fn check(call: ApiRequest) -> ApiResult {
     let state = call.state.clone();
     let name = call.parameter.clone();
     let id = id_named(&state, &name)?;

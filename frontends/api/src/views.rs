@@ -159,7 +159,7 @@ struct RingJson {
 }
 
 /// `/api/v1/views`
-pub async fn views(call: ApiRequest) -> ApiResult {
+pub(crate) async fn views(call: ApiRequest) -> ApiResult {
     let ApiRequest { state, form, .. } = call;
     let (from, limit) = page_of(&form)?;
     // One more than the page shows: the first view of the next page.
@@ -173,7 +173,7 @@ pub async fn views(call: ApiRequest) -> ApiResult {
 }
 
 /// `/api/v1/views/{id}`
-pub async fn view(call: ApiRequest) -> ApiResult {
+pub(crate) async fn view(call: ApiRequest) -> ApiResult {
     match call.parts.method {
         Method::PUT => return saved_queries::put(call).await,
         Method::DELETE => return saved_queries::delete(call).await,
@@ -187,12 +187,12 @@ pub async fn view(call: ApiRequest) -> ApiResult {
 }
 
 /// The report of one view.
-pub async fn one(state: &AppState, id: ViewId) -> Result<Option<ViewReport>, ApiError> {
+pub(crate) async fn one(state: &AppState, id: ViewId) -> Result<Option<ViewReport>, ApiError> {
     Ok(describe(state, id, 1).await?.views.into_iter().find(|view| view.id == id))
 }
 
 /// The error for a view that does not exist.
-pub fn not_found(name: &str) -> ApiError {
+pub(crate) fn not_found(name: &str) -> ApiError {
     ApiError::new(ErrorType::NotFound, format!("no view {name:?}: it is gone, or never was"))
 }
 
@@ -222,7 +222,7 @@ async fn describe(state: &AppState, from: ViewId, limit: usize) -> Result<Descri
 }
 
 /// Runs `question` off the async runtime, one request at a time.
-pub async fn describe_in_turn<T: Send + 'static>(
+pub(crate) async fn describe_in_turn<T: Send + 'static>(
     state: &AppState,
     question: impl FnOnce() -> Result<T, DescribeError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -239,7 +239,7 @@ pub async fn describe_in_turn<T: Send + 'static>(
 }
 
 /// A description that did not come, as the API answers it.
-pub fn error_of(e: DescribeError) -> ApiError {
+pub(crate) fn error_of(e: DescribeError) -> ApiError {
     let kind = match e {
         DescribeError::Late(_) => ErrorType::Timeout,
         DescribeError::Stopped => ErrorType::UnavailableNow,

@@ -5,6 +5,8 @@
 //! ([`QueryTextError`]) and [`annotations`] refer to a position in the text. Both are formatted as
 //! in Prometheus 3.14, because clients show and compare them.
 
+#![warn(unreachable_pub)]
+
 pub mod annotations;
 pub mod limits;
 mod query_text_error;

@@ -5,6 +5,8 @@
 //! because clients show them. [`printer`] and [`prettify`] turn the tree back into text, and
 //! [`promqltest`] runs Prometheus' test files.
 
+#![warn(unreachable_pub)]
+
 pub mod ast;
 mod bind;
 pub mod completion;

@@ -53,7 +53,7 @@ pub(super) struct StepCounts {
 
 impl ActiveRule {
     /// Processes one event of the view.
-    pub fn on_event(&mut self, tools: &StepContext, event: TapEvent) -> StepCounts {
+    pub(crate) fn on_event(&mut self, tools: &StepContext, event: TapEvent) -> StepCounts {
         let began = std::time::Instant::now();
         let t = match &event {
             TapEvent::Snapshot { t, .. }
@@ -89,17 +89,17 @@ impl ActiveRule {
     }
 
     /// The next evaluation time, for an alert that is evaluated at evaluation times only.
-    pub fn next_slot(&self) -> Option<TimeMs> {
+    pub(crate) fn next_slot(&self) -> Option<TimeMs> {
         self.alerting.as_ref()?.next_slot()
     }
 
     /// Time of the latest evaluation in s: in the view, as far as that was measured, and here.
-    pub fn took(&self, spent: Option<EvaluationCost>) -> f64 {
+    pub(crate) fn took(&self, spent: Option<EvaluationCost>) -> f64 {
         self.evaluation_time + spent.map_or(0.0, |spent| spent.latest)
     }
 
     /// How many samples the latest evaluation produced; an alert counts as two.
-    pub fn samples(&self, spent: Option<EvaluationCost>) -> usize {
+    pub(crate) fn samples(&self, spent: Option<EvaluationCost>) -> usize {
         match &self.alerting {
             Some(alerting) => 2 * alerting.alerts.iter().filter(|(_, a)| a.resolved_at.is_none()).count(),
             None => spent.map_or(0, |spent| spent.samples),
@@ -121,7 +121,7 @@ impl ActiveRule {
     }
 
     /// Processes timers and evaluation times up to `now`.
-    pub fn on_time(&mut self, tools: &StepContext, now: TimeMs) -> StepCounts {
+    pub(crate) fn on_time(&mut self, tools: &StepContext, now: TimeMs) -> StepCounts {
         let mut tally = StepCounts::default();
         let Some(alerting) = &mut self.alerting else { return tally };
         if let Err(error) = alerting.advance(&self.rule.name, tools, now - TIMER_SLACK_MS, false) {
@@ -132,7 +132,7 @@ impl ActiveRule {
     }
 
     /// The alerts that must be sent at `now`.
-    pub fn outgoing(
+    pub(crate) fn outgoing(
         &mut self,
         expander: &TemplateExpander,
         url: &str,
@@ -165,7 +165,7 @@ impl ActiveRule {
     }
 
     /// The changes to save for alerts that have changed.
-    pub fn take_changes(&mut self, now: TimeMs) -> Vec<MapChange> {
+    pub(crate) fn take_changes(&mut self, now: TimeMs) -> Vec<MapChange> {
         let Some(alerting) = &mut self.alerting else { return Vec::new() };
         let news = alerting.alerts.take_changed_alerts();
         if news.is_empty() {
@@ -183,7 +183,7 @@ impl ActiveRule {
     }
 
     /// The rule gets another key, or is removed: removes what was saved under the old key.
-    pub fn move_saved(&mut self, key: Option<RuleKey>, changes: &mut Vec<MapChange>) {
+    pub(crate) fn move_saved(&mut self, key: Option<RuleKey>, changes: &mut Vec<MapChange>) {
         if let (Some(hash), Some(alerting)) = (self.saved_key.take(), &mut self.alerting) {
             changes.extend(alert_persistence::forget_rule(hash));
             alerting.alerts.mark_all_changed();
@@ -198,12 +198,12 @@ impl ActiveRule {
     }
 
     /// When something happens without an event.
-    pub fn next_wake(&self) -> TimeMs {
+    pub(crate) fn next_wake(&self) -> TimeMs {
         self.alerting.as_ref().map_or(TimeMs::MAX, AlertingRule::next_wake)
     }
 
     /// The state of the rule for the API.
-    pub fn snapshot(
+    pub(crate) fn snapshot(
         &self,
         expander: &Arc<TemplateExpander>,
         views: &dyn ViewRegistry,

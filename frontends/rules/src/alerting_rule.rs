@@ -62,7 +62,7 @@ pub(super) struct AwaitedRows {
 
 impl AwaitedRows {
     /// Rows may come until `t`.
-    pub fn until(t: TimeMs) -> AwaitedRows {
+    pub(crate) fn until(t: TimeMs) -> AwaitedRows {
         AwaitedRows { until: Some(t), since: None }
     }
 }
@@ -98,7 +98,7 @@ fn compile(
 
 impl AlertingRule {
     /// The alerting part of a rule, without alerts.
-    pub fn new(
+    pub(crate) fn new(
         group: &RuleGroup,
         rule: &Rule,
         options: &AlertOptions,
@@ -127,7 +127,7 @@ impl AlertingRule {
 
     /// Takes over the state of `old` (the same rule before a reload). `anew`: the view sends all
     /// rows again, beginning with a snapshot.
-    pub fn continue_from(&mut self, old: AlertingRule, timing: AlertTiming, anew: bool, now: TimeMs) {
+    pub(crate) fn continue_from(&mut self, old: AlertingRule, timing: AlertTiming, anew: bool, now: TimeMs) {
         self.alerts = old.alerts;
         self.writer = old.writer;
         self.awaiting = old.awaiting;
@@ -142,22 +142,22 @@ impl AlertingRule {
     }
 
     /// Whether its condition is processed at evaluation times only.
-    pub fn in_slots(&self) -> bool {
+    pub(crate) fn in_slots(&self) -> bool {
         self.condition_rows.is_some()
     }
 
     /// The next evaluation time, if it waits for evaluation times.
-    pub fn next_slot(&self) -> Option<TimeMs> {
+    pub(crate) fn next_slot(&self) -> Option<TimeMs> {
         self.in_slots().then_some(self.slots.next)
     }
 
     /// Whether it must know how far the rules before it are.
-    pub fn awaits_rules(&self) -> bool {
+    pub(crate) fn awaits_rules(&self) -> bool {
         self.awaited_rules.is_some()
     }
 
     /// Sets how far the rules before it are.
-    pub fn follow(&mut self, behind: Behind) {
+    pub(crate) fn follow(&mut self, behind: Behind) {
         self.awaited_rules = self.awaited_rules.map(|_| behind);
     }
 
@@ -309,7 +309,7 @@ impl AlertingRule {
 
     /// Runs timers and evaluation times that are due at `t`. `answered`: the answer of a tick at
     /// `t` was processed.
-    pub fn advance(
+    pub(crate) fn advance(
         &mut self,
         name: &str,
         tools: &StepContext,
@@ -358,7 +358,7 @@ impl AlertingRule {
     }
 
     /// When something happens without an event.
-    pub fn next_wake(&self) -> TimeMs {
+    pub(crate) fn next_wake(&self) -> TimeMs {
         let timer = self.alerts.next_wake().filter(|_| self.condition_rows.is_none()).unwrap_or(TimeMs::MAX);
         // A rule after others waits for an answer.
         let slot = if self.awaits_rules() { TimeMs::MAX } else { self.slots.next };
@@ -368,14 +368,14 @@ impl AlertingRule {
 
     /// When an alert must be sent: immediately if it is due, but with `evaluation: interval` only
     /// at evaluation times.
-    pub fn next_send(&self) -> TimeMs {
+    pub(crate) fn next_send(&self) -> TimeMs {
         match (self.in_slots(), self.send_slot) {
             (true, None) => TimeMs::MAX,
             _ => self.alerts.next_send().unwrap_or(TimeMs::MAX),
         }
     }
 
-    pub fn on_event(
+    pub(crate) fn on_event(
         &mut self,
         name: &str,
         tools: &StepContext,
@@ -395,14 +395,14 @@ impl AlertingRule {
     }
 
     /// Evaluating the condition failed at `t`.
-    pub fn evaluation_failed(&mut self, name: &str, tools: &StepContext, t: TimeMs) {
+    pub(crate) fn evaluation_failed(&mut self, name: &str, tools: &StepContext, t: TimeMs) {
         if let Err(error) = self.advance(name, tools, t - 1, false) {
             tracing::warn!(rule = name, error, "an alert's timers");
         }
         self.alerts.suspend();
     }
 
-    pub fn snapshot(
+    pub(crate) fn snapshot(
         &self,
         options: Option<&AlertOptions>,
         expander: &Arc<TemplateExpander>,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Counts the number of steps in its argument and prints nothing; the first node of every list of
 /// nodes.
-pub const STEP: &str = "__step";
+pub(crate) const STEP: &str = "__step";
 /// The most bytes that escaping makes of one byte: `\u003C` for `<`.
 const ESCAPED: usize = 6;
 /// Steps of one `query`; the query itself has limits of its own.
@@ -35,12 +35,12 @@ thread_local! {
 }
 
 /// Begins a template with the whole budget.
-pub fn begin() {
+pub(crate) fn begin() {
     LEFT.set(WHOLE);
 }
 
 /// Counts steps. Fails if none are left.
-pub fn steps(n: usize) -> Result<(), TemplateError> {
+pub(crate) fn steps(n: usize) -> Result<(), TemplateError> {
     let left = LEFT.get();
     let Some(steps) = left.steps.checked_sub(n) else {
         return Err(fail(format!("it takes more than {TEMPLATE_STEPS} steps: make it simpler")));
@@ -50,7 +50,7 @@ pub fn steps(n: usize) -> Result<(), TemplateError> {
 }
 
 /// Counts bytes that are read or created. Fails if none are left.
-pub fn bytes(n: usize) -> Result<(), TemplateError> {
+pub(crate) fn bytes(n: usize) -> Result<(), TemplateError> {
     let left = LEFT.get();
     let Some(bytes) = left.bytes.checked_sub(n) else {
         let most = TEMPLATE_WORK_BYTES >> 20;
@@ -63,13 +63,13 @@ pub fn bytes(n: usize) -> Result<(), TemplateError> {
 }
 
 /// Counts the cost of compiling a pattern and searching for it in a text.
-pub fn regex(pattern: &str, subject: &str) -> Result<(), TemplateError> {
+pub(crate) fn regex(pattern: &str, subject: &str) -> Result<(), TemplateError> {
     steps(REGEX_STEPS + pattern.len() + subject.len() / 64)
 }
 
 /// Wraps `function`: counts a step, the texts of its arguments, and the text or the rows of its
 /// result.
-pub fn counted(name: &'static str, function: ValueFunc) -> ValueFunc {
+pub(crate) fn counted(name: &'static str, function: ValueFunc) -> ValueFunc {
     let cost = if name == "query" { QUERY_STEPS } else { 1 };
     // The results of these functions may be large although their arguments are small.
     let makes_much = matches!(name, "query" | "args");
@@ -91,21 +91,21 @@ fn text_bytes(value: &Value) -> usize {
 }
 
 /// The function that the syntax tree calls.
-pub fn step(args: &[Value]) -> Result<Value, TemplateError> {
+pub(crate) fn step(args: &[Value]) -> Result<Value, TemplateError> {
     let n = args.first().and_then(Value::as_int).unwrap_or(1);
     steps(usize::try_from(n).unwrap_or(1))?;
     Ok(Value::String(Arc::from("")))
 }
 
 /// Counts a whole value that will be printed and perhaps escaped.
-pub fn escaped(value: &Value) -> Result<(), TemplateError> {
+pub(crate) fn escaped(value: &Value) -> Result<(), TemplateError> {
     let read = read(value)?;
     bytes(read.bytes * (ESCAPED - 1))
 }
 
 /// Counts the result of a verb of `printf` for a value: `widths` (width and precision) for every
 /// part of it, and its text.
-pub fn formatted(value: &Value, widths: usize) -> Result<(), TemplateError> {
+pub(crate) fn formatted(value: &Value, widths: usize) -> Result<(), TemplateError> {
     steps(1)?;
     let read = read(value)?;
     bytes(widths.saturating_mul(read.parts))?;

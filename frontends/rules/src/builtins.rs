@@ -11,7 +11,7 @@ type Outcome = Result<Value, TemplateError>;
 type Function = fn(&[Value]) -> Outcome;
 
 /// The functions by name.
-pub fn table() -> Vec<(&'static str, Function)> {
+pub(crate) fn table() -> Vec<(&'static str, Function)> {
     vec![
         ("print", |a| read(a).map(|()| text(printing::print(a)))),
         ("println", |a| read(a).map(|()| text(printing::println(a)))),

@@ -7,7 +7,7 @@ use super::budget::STEP;
 use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos};
 
 /// Makes a list of nodes count its steps when it is executed. Lists inside it are not changed.
-pub fn count_steps(list: &mut ListNode) {
+pub(crate) fn count_steps(list: &mut ListNode) {
     let Some(pos) = list.nodes.first().map(position) else { return };
     let n: usize = list.nodes.iter().map(node_steps).sum();
     let args = vec![identifier(pos, STEP), Expr::Number(pos, Number::Int(n as i64))];

@@ -15,7 +15,7 @@ impl EvaluationGrid {
     /// interval share them, so that all rules see the same data. (Prometheus shifts each group by a
     /// hash to spread the work. Here the work follows the samples, and separate times would cost a
     /// tick per group.)
-    pub fn new(interval: i64, now: TimeMs) -> EvaluationGrid {
+    pub(crate) fn new(interval: i64, now: TimeMs) -> EvaluationGrid {
         let interval = interval.max(1);
         let mut slots = EvaluationGrid { interval, offset: 0, next: 0 };
         slots.next = slots.last(now) + interval;
@@ -28,7 +28,7 @@ impl EvaluationGrid {
     }
 
     /// The evaluation time that is due at `t`, and how many before it were missed.
-    pub fn take(&mut self, t: TimeMs) -> Option<(TimeMs, u64)> {
+    pub(crate) fn take(&mut self, t: TimeMs) -> Option<(TimeMs, u64)> {
         if t < self.next {
             return None;
         }

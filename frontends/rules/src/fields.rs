@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The function that looks up fields; its arguments are the position, the value, and names.
-pub const FIELD: &str = "__field";
+pub(crate) const FIELD: &str = "__field";
 /// The text of a missing entry in a map of anything.
-pub const NO_VALUE: &str = "<no value>";
+pub(crate) const NO_VALUE: &str = "<no value>";
 /// The type of the data of a template.
 const ROOT: &str = "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }";
 
@@ -44,12 +44,12 @@ fn holder(map: &BTreeMap<Arc<str>, Value>) -> Holder {
 }
 
 /// Whether a map is the data of a template.
-pub fn is_root(map: &BTreeMap<Arc<str>, Value>) -> bool {
+pub(crate) fn is_root(map: &BTreeMap<Arc<str>, Value>) -> bool {
     matches!(holder(map), Holder::Root)
 }
 
 /// The function [`FIELD`].
-pub fn field(args: &[Value]) -> Result<Value, TemplateError> {
+pub(crate) fn field(args: &[Value]) -> Result<Value, TemplateError> {
     let [Value::String(place), of, names @ ..] = args else { return Err(fail("wrong number of args")) };
     let mut value = of.clone();
     let mut is_interface = false;

@@ -17,10 +17,10 @@ type FunctionResult = Result<Value, TemplateError>;
 type TemplateFunction = fn(&[Value]) -> FunctionResult;
 
 /// The name of the function to which method calls with arguments are rewritten.
-pub const METHOD: &str = "__method";
+pub(crate) const METHOD: &str = "__method";
 
 /// All functions that need nothing but their arguments.
-pub fn table() -> Vec<(&'static str, TemplateFunction)> {
+pub(crate) fn table() -> Vec<(&'static str, TemplateFunction)> {
     vec![
         ("humanize", |a| numeric("humanize", a, humanize)),
         ("humanize1024", |a| numeric("humanize1024", a, humanize1024)),
@@ -65,22 +65,25 @@ pub fn table() -> Vec<(&'static str, TemplateFunction)> {
 }
 
 /// An error of template execution.
-pub fn fail(message: impl Into<String>) -> TemplateError {
+pub(crate) fn fail(message: impl Into<String>) -> TemplateError {
     TemplateError::Exec(message.into())
 }
 
 /// A string value.
-pub fn text(s: impl AsRef<str>) -> Value {
+pub(crate) fn text(s: impl AsRef<str>) -> Value {
     Value::String(Arc::from(s.as_ref()))
 }
 
 /// Checks that there are exactly `N` arguments.
-pub fn arguments<'a, const N: usize>(name: &str, args: &'a [Value]) -> Result<&'a [Value; N], TemplateError> {
+pub(crate) fn arguments<'a, const N: usize>(
+    name: &str,
+    args: &'a [Value],
+) -> Result<&'a [Value; N], TemplateError> {
     args.try_into().map_err(|_| fail(format!("wrong number of args for {name}: want {N} got {}", args.len())))
 }
 
 /// The text of an argument.
-pub fn string(value: &Value) -> Result<&str, TemplateError> {
+pub(crate) fn string(value: &Value) -> Result<&str, TemplateError> {
     match value {
         Value::Nil => Ok(""),
         Value::Int(_) | Value::Bool(_) => {
@@ -113,7 +116,7 @@ fn textual(name: &str, args: &[Value], f: impl Fn(&str) -> String) -> FunctionRe
 }
 
 /// A missing map entry is the empty string (`missingkey=zero`).
-pub fn zero(value: &Value) -> Value {
+pub(crate) fn zero(value: &Value) -> Value {
     if matches!(value, Value::Nil) { text("") } else { value.clone() }
 }
 
@@ -123,7 +126,7 @@ fn show(value: &Value) -> Value {
 }
 
 /// Go's `%.{precision}g`.
-pub fn general(v: f64, precision: usize) -> String {
+pub(crate) fn general(v: f64, precision: usize) -> String {
     if let Some(special) = not_finite(v) {
         return special;
     }
@@ -287,7 +290,7 @@ fn strip_domain(s: &str) -> String {
 }
 
 /// Go's `url.QueryEscape`.
-pub fn query_escape(s: &str) -> String {
+pub(crate) fn query_escape(s: &str) -> String {
     let mut out = String::with_capacity(s.len() + 16);
     for byte in s.bytes() {
         match byte {
@@ -300,7 +303,7 @@ pub fn query_escape(s: &str) -> String {
 }
 
 /// The path of the graph page (`tab` 0) or table page (`tab` 1) of an expression.
-pub fn graph_link(expr: &str, tab: u8) -> String {
+pub(crate) fn graph_link(expr: &str, tab: u8) -> String {
     format!("/graph?g0.expr={}&g0.tab={tab}", query_escape(expr))
 }
 
@@ -393,7 +396,7 @@ fn sort_by_label(args: &[Value]) -> FunctionResult {
 }
 
 /// A label set as a template map.
-pub fn label_map(labels: &storage::model::Labels) -> Value {
+pub(crate) fn label_map(labels: &storage::model::Labels) -> Value {
     let pairs: BTreeMap<Arc<str>, Value> = labels.iter().map(|(n, v)| (Arc::from(n), text(v))).collect();
     Value::Map(Arc::new(pairs))
 }

@@ -23,7 +23,7 @@ pub(super) struct RuleDurationMetrics {
 }
 
 impl RuleDurationMetrics {
-    pub fn new(metrics: &Metrics) -> RuleDurationMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> RuleDurationMetrics {
         let summary = |name, help| metrics.summary(name, help, &[]);
         RuleDurationMetrics {
             rule: summary(
@@ -54,7 +54,7 @@ pub(super) struct GroupMetrics {
 
 impl GroupMetrics {
     /// The metrics of a group with this number of rules.
-    pub fn new(metrics: &Metrics, group: &RuleGroup, rules: usize, now: TimeMs) -> GroupMetrics {
+    pub(crate) fn new(metrics: &Metrics, group: &RuleGroup, rules: usize, now: TimeMs) -> GroupMetrics {
         let key = format!("{};{}", group.file, group.name);
         let labels = [(RULE_GROUP, key.as_str())];
         let counter = |name, help| metrics.counter(name, help, &labels);
@@ -94,17 +94,17 @@ impl GroupMetrics {
     }
 
     /// When the next evaluation time must be counted.
-    pub fn next_slot(&self) -> TimeMs {
+    pub(crate) fn next_slot(&self) -> TimeMs {
         self.slots.next + TIMER_SLACK_MS
     }
 
     /// Counts failures of this process.
-    pub fn failed(&self, failures: u64) {
+    pub(crate) fn failed(&self, failures: u64) {
         self.failures.add(failures);
     }
 
     /// Counts an event of a rule's view.
-    pub fn count_event(
+    pub(crate) fn count_event(
         &self,
         rule: &mut ActiveRule,
         tally: StepCounts,
@@ -138,7 +138,7 @@ impl GroupMetrics {
     }
 
     /// Counts the evaluation times that have passed by `now`.
-    pub fn slot(
+    pub(crate) fn slot(
         &mut self,
         rules: &mut [ActiveRule],
         views: &dyn ViewRegistry,

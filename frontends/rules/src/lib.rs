@@ -7,6 +7,8 @@
 //! runs all of it in one thread. [`yaml`] explains errors in YAML files, for rule files and for the
 //! configuration.
 
+#![warn(unreachable_pub)]
+
 mod active_rule;
 pub mod active_rules;
 pub mod alert;

@@ -29,14 +29,14 @@ struct Spec {
 }
 
 /// A value as `%v` writes it.
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     let mut out = String::new();
     Spec::default().value(&mut out, 'v', value);
     out
 }
 
 /// `print`: a space between two values if neither is a text.
-pub fn print(args: &[Value]) -> String {
+pub(crate) fn print(args: &[Value]) -> String {
     let mut out = String::new();
     let is_text = |value: &Value| matches!(value, Value::String(_));
     for (at, arg) in args.iter().enumerate() {
@@ -49,13 +49,13 @@ pub fn print(args: &[Value]) -> String {
 }
 
 /// `println`: a space between any two values.
-pub fn println(args: &[Value]) -> String {
+pub(crate) fn println(args: &[Value]) -> String {
     let texts: Vec<String> = args.iter().map(text).collect();
     texts.join(" ") + "\n"
 }
 
 /// The name of a value's type in Go.
-pub fn type_name(value: &Value) -> &'static str {
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Nil => "<nil>",
         Value::Bool(_) => "bool",
@@ -237,7 +237,7 @@ fn pointed(digits: &str) -> String {
 }
 
 /// A text quoted as in Go sources.
-pub fn quoted(text: &str, quote: char, ascii: bool) -> String {
+pub(crate) fn quoted(text: &str, quote: char, ascii: bool) -> String {
     let shown = |c: char| !c.is_control() && (c.is_ascii() || !ascii);
     let mut out = String::from(quote);
     text.chars().for_each(|c| push_quoted(&mut out, c, quote, shown));
@@ -246,7 +246,7 @@ pub fn quoted(text: &str, quote: char, ascii: bool) -> String {
 }
 
 /// `printf`.
-pub fn printf(format: &str, args: &[Value]) -> Result<String, TemplateError> {
+pub(crate) fn printf(format: &str, args: &[Value]) -> Result<String, TemplateError> {
     let mut read = Reading { rest: format, args, next: 0, reordered: false, good_index: true };
     let mut out = String::new();
     while let Some(at) = read.rest.find('%') {

@@ -54,7 +54,7 @@ impl OpenAlertSeries {
 impl AlertRestore<'_> {
     /// Restores the alerts of the rules at `wanted`. `kept`: the saved states, if there are any;
     /// then rules also continue the series of their alerts.
-    pub fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
+    pub(crate) fn run(&self, groups: &mut [ActiveGroup], wanted: &[RulePosition], kept: Option<&MapEntries>) {
         let mut living = self.living().unwrap_or_else(|error| {
             tracing::warn!(%error, "the ALERTS series of before the restart could not be read");
             Vec::new()

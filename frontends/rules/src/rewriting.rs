@@ -19,16 +19,16 @@ use storage::model::number::general;
 
 /// The function that calls a function; its arguments are the positions of the call and its
 /// arguments, the name, and the arguments.
-pub const CALL: &str = "__call";
+pub(crate) const CALL: &str = "__call";
 /// Separates the position of a call from those of its arguments.
-pub const BETWEEN_PLACES: &str = "\0";
+pub(crate) const BETWEEN_PLACES: &str = "\0";
 /// The function that prints the value of an action.
-pub const SHOW: &str = "__show";
+pub(crate) const SHOW: &str = "__show";
 /// Functions whose results depend on more than their arguments.
 const LOOKING: [&str; 2] = ["query", "now"];
 
 /// Rewrites a syntax tree.
-pub struct TemplateRewriter<'a> {
+pub(crate) struct TemplateRewriter<'a> {
     /// Length of the prelude in bytes: columns are counted from its end.
     pub prelude: usize,
     /// The template's name in errors.
@@ -75,7 +75,12 @@ impl Variables {
 
 impl<'a> TemplateRewriter<'a> {
     /// A rewriter for the template with this name and text, of which `prelude` bytes are ours.
-    pub fn new(name: &'a str, source: &'a str, prelude: usize, known: &'a [String]) -> TemplateRewriter<'a> {
+    pub(crate) fn new(
+        name: &'a str,
+        source: &'a str,
+        prelude: usize,
+        known: &'a [String],
+    ) -> TemplateRewriter<'a> {
         TemplateRewriter {
             prelude,
             name,
@@ -90,7 +95,7 @@ impl<'a> TemplateRewriter<'a> {
     }
 
     /// Rewrites the tree of a definition.
-    pub fn tree(&mut self, executing: &str, list: &mut ListNode) {
+    pub(crate) fn tree(&mut self, executing: &str, list: &mut ListNode) {
         executing.clone_into(&mut self.executing);
         self.variables = Variables::default();
         self.variables.declare("$".into());
@@ -396,7 +401,7 @@ impl Printed {
 
 /// Checks whether blocks and ends match, which `gotmpl` does not: the position and the error, if
 /// they do not.
-pub fn unbalanced(source: &str) -> Option<(usize, &'static str)> {
+pub(crate) fn unbalanced(source: &str) -> Option<(usize, &'static str)> {
     let mut depth = 0_usize;
     let mut from = 0;
     while let Some(open) = source[from..].find("{{") {

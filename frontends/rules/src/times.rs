@@ -16,12 +16,12 @@ const SHOWN: &str = "__shown";
 const MILLIS: &str = "__millis";
 
 /// The text that a time or a duration prints; `None` for other values.
-pub fn shown(value: &Value) -> Option<&Value> {
+pub(crate) fn shown(value: &Value) -> Option<&Value> {
     value.field(SHOWN)
 }
 
 /// The Go type of a map that is a time or a duration.
-pub fn kind(map: &BTreeMap<Arc<str>, Value>) -> Option<&'static str> {
+pub(crate) fn kind(map: &BTreeMap<Arc<str>, Value>) -> Option<&'static str> {
     let kind = if map.contains_key(MILLIS) { "*time.Time" } else { "*time.Duration" };
     map.contains_key(SHOWN).then_some(kind)
 }
@@ -47,7 +47,7 @@ fn nanos(v: f64) -> Result<i64, TemplateError> {
 }
 
 /// The time `v` seconds after 1970, to the millisecond.
-pub fn time(v: f64) -> Result<Value, TemplateError> {
+pub(crate) fn time(v: f64) -> Result<Value, TemplateError> {
     let millis = nanos(v)?.div_euclid(1_000_000);
     let t = moment(millis)?;
     Ok(map([
@@ -72,7 +72,7 @@ fn moment(millis: i64) -> Result<DateTime<Utc>, TemplateError> {
 }
 
 /// A duration of `v` seconds. A value that does not fit becomes the smallest duration, as in Go.
-pub fn duration(v: f64) -> Result<Value, TemplateError> {
+pub(crate) fn duration(v: f64) -> Result<Value, TemplateError> {
     let nanos = v * 1e9;
     let nanos = if nanos.abs() < i64::MAX as f64 { nanos as i64 } else { i64::MIN };
     let shown = text(duration_text(nanos));
@@ -112,7 +112,7 @@ fn duration_text(nanos: i64) -> String {
 }
 
 /// A method with arguments: `Format` of a time.
-pub fn method(args: &[Value]) -> Result<Value, TemplateError> {
+pub(crate) fn method(args: &[Value]) -> Result<Value, TemplateError> {
     match args {
         [Value::String(name), receiver, Value::String(layout)] if &**name == "Format" => {
             match receiver.field(MILLIS) {

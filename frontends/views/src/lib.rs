@@ -6,6 +6,8 @@
 //! the API. [`recording`] computes what recording rules would have recorded before they existed
 //! (backfill), and again after late samples arrived (correction).
 
+#![warn(unreachable_pub)]
+
 pub mod alert_series;
 pub mod check;
 pub mod limits;

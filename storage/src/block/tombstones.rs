@@ -129,11 +129,11 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Tombstone>, StoreError> {
 
 /// The deletions of one block: series, and a range of time for each deletion.
 #[derive(Clone, Debug, Default)]
-pub struct BlockDeletes(Vec<(RoaringBitmap, TimeMs, TimeMs)>);
+pub(super) struct BlockDeletes(Vec<(RoaringBitmap, TimeMs, TimeMs)>);
 
 impl BlockDeletes {
     /// Adds the deletions of `tombstones` that affect the block; `select` finds its series.
-    pub fn with_tombstones(
+    pub(super) fn with_tombstones(
         &self,
         meta: &BlockMeta,
         tombstones: &[Tombstone],
@@ -152,12 +152,12 @@ impl BlockDeletes {
     }
 
     /// Whether nothing is deleted.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The deleted times of a series, if there are any.
-    pub fn times(&self, series: u32) -> Option<Arc<Intervals>> {
+    pub(super) fn times(&self, series: u32) -> Option<Arc<Intervals>> {
         let mut times = Intervals::default();
         let of_series = self.0.iter().filter(|(ids, ..)| ids.contains(series));
         of_series.for_each(|(_, from, to)| times.add(*from, *to));

@@ -6,12 +6,12 @@ use crate::codec;
 use crate::limits::KEEP_FRAME_BYTES;
 
 /// The first bytes of a file; the last of them is the version.
-pub const HEADER: &[u8; 8] = b"PERKEEP\x01";
+pub(super) const HEADER: &[u8; 8] = b"PERKEEP\x01";
 /// Bytes before the changes of a frame: length and checksum.
 const PREFIX: usize = 8;
 
 /// Appends frames with `changes` to `out`: one frame, unless the changes are very many.
-pub fn encode(changes: Vec<MapChange>, out: &mut Vec<u8>) -> Result<(), codec::CodecError> {
+pub(super) fn encode(changes: Vec<MapChange>, out: &mut Vec<u8>) -> Result<(), codec::CodecError> {
     let mut frame = Vec::new();
     let mut bytes = 0;
     for change in changes {
@@ -34,7 +34,7 @@ fn put_frame(changes: &[MapChange], out: &mut Vec<u8>) -> Result<(), codec::Code
 }
 
 /// Decodes a whole file. An incomplete last frame, which a crash leaves, is not damage.
-pub fn decode(bytes: &[u8]) -> LoadedMap {
+pub(super) fn decode(bytes: &[u8]) -> LoadedMap {
     let mut found = LoadedMap { existed: true, ..LoadedMap::default() };
     if !bytes.starts_with(HEADER) {
         let torn = HEADER.starts_with(bytes);
@@ -113,7 +113,7 @@ fn payload(bytes: &[u8], at: usize) -> Option<(&[u8], u32)> {
 }
 
 /// Applies `changes` to `entries`.
-pub fn apply(entries: &mut MapEntries, changes: Vec<MapChange>) {
+pub(super) fn apply(entries: &mut MapEntries, changes: Vec<MapChange>) {
     for (key, value) in changes {
         match value {
             Some(value) => entries.insert(key, value),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The state of the writer.
-pub struct MapWriter {
+pub(super) struct MapWriter {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     entries: MapEntries,
@@ -27,7 +27,12 @@ pub struct MapWriter {
 
 impl MapWriter {
     /// A writer for the file at `path`, which holds `entries`.
-    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, entries: MapEntries, metrics: &Metrics) -> MapWriter {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        entries: MapEntries,
+        metrics: &Metrics,
+    ) -> MapWriter {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let help = "Failed writes of small state files; they are tried again.";
         let failures = metrics.counter("perennial_keep_failures_total", help, &[("file", &name)]);
@@ -35,7 +40,7 @@ impl MapWriter {
     }
 
     /// Works until the map is closed.
-    pub fn run(mut self, shared: &MapShared) {
+    pub(super) fn run(mut self, shared: &MapShared) {
         loop {
             let Some((changes, put, closing)) = take(shared, self.failing) else { return };
             self.write(shared, changes, put);
@@ -46,7 +51,7 @@ impl MapWriter {
     }
 
     /// Writes what is queued now, or tries a failed write again.
-    pub fn run_once(&mut self, shared: &MapShared) {
+    pub(super) fn run_once(&mut self, shared: &MapShared) {
         let mut state = shared.state.lock();
         if state.taken == state.put && !self.failing {
             return;

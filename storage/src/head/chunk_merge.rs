@@ -11,7 +11,7 @@ use crate::limits::HEAD_WINDOW_SCRAPES;
 use std::sync::Arc;
 
 /// A merge in progress: the chunks to merge, and the merged columns so far.
-pub struct ChunkMerge {
+pub(super) struct ChunkMerge {
     windows: Vec<Arc<GroupChunk>>,
     columns: usize,
     builder: GroupChunkBuilder,
@@ -23,7 +23,11 @@ impl ChunkMerge {
     /// there are as many as `pace` asks for. Short chunks that remain of an earlier multiple of
     /// `range` come first; two of them are enough. A merged chunk never crosses a multiple of
     /// `range`.
-    pub fn plan_next(windows: &[Arc<GroupChunk>], range: i64, pace: &mut SealSchedule) -> Option<ChunkMerge> {
+    pub(super) fn plan_next(
+        windows: &[Arc<GroupChunk>],
+        range: i64,
+        pace: &mut SealSchedule,
+    ) -> Option<ChunkMerge> {
         let shorts = windows.iter().rev().take_while(|w| w.clock().len() <= HEAD_WINDOW_SCRAPES).count();
         let shorts = &windows[windows.len() - shorts..];
         let at = |w: &Arc<GroupChunk>| w.min().div_euclid(range);
@@ -42,7 +46,7 @@ impl ChunkMerge {
     }
 
     /// Merges the next share of the columns. Returns whether the merge is complete.
-    pub fn work(&mut self) -> bool {
+    pub(super) fn work(&mut self) -> bool {
         let end = self.columns.min(self.builder.columns() + self.columns.div_ceil(HEAD_WINDOW_SCRAPES));
         for c in self.builder.columns() as u32..end as u32 {
             let first = self.windows[0].constant(c);
@@ -61,7 +65,7 @@ impl ChunkMerge {
 
     /// Replaces the merged chunks in `windows` by the long one. Does nothing if they are gone,
     /// because they were dropped meanwhile.
-    pub fn finish(self, windows: &mut Vec<Arc<GroupChunk>>) {
+    pub(super) fn finish(self, windows: &mut Vec<Arc<GroupChunk>>) {
         let Some(at) = windows.iter().position(|w| Arc::ptr_eq(w, &self.windows[0])) else { return };
         let clock = self.windows.iter().flat_map(|w| w.clock().iter().copied()).collect();
         let one = Arc::new(self.builder.finish(clock));

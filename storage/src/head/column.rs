@@ -9,7 +9,7 @@ const XOR_MOVE_BITS: usize = 5;
 
 /// Appends the compressed form of `values` (bit patterns) to `out`. With `thorough`, both codings
 /// are tried: slower, for chunks that are kept for long. Otherwise only XOR is used.
-pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
+pub(super) fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(DECIMALS);
     let moves = if thorough { decimals::encode(values, out) } else { None };
@@ -32,7 +32,7 @@ pub fn encode(values: &[u64], thorough: bool, out: &mut Vec<u8>) {
 
 /// Calls `take(index, bits)` for the first `count` values that [`encode`] wrote.
 #[inline]
-pub fn decode(bytes: &[u8], count: usize, take: impl FnMut(usize, u64)) {
+pub(super) fn decode(bytes: &[u8], count: usize, take: impl FnMut(usize, u64)) {
     match bytes.split_first() {
         Some((&DECIMALS, bytes)) => decimals::decode(bytes, count, take),
         Some((_, bytes)) => xor::decode(bytes, count, take),

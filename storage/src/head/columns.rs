@@ -15,7 +15,7 @@ use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 /// A column set: columns, open rows and sealed chunks.
-pub struct ColumnSet {
+pub(super) struct ColumnSet {
     /// The index of its group within the shard.
     pub group: u32,
     /// The series slot of each column.
@@ -31,7 +31,7 @@ pub struct ColumnSet {
 
 impl ColumnSet {
     /// A set without columns.
-    pub fn new(group: u32) -> ColumnSet {
+    pub(super) fn new(group: u32) -> ColumnSet {
         ColumnSet {
             group,
             columns: Vec::new(),
@@ -45,7 +45,7 @@ impl ColumnSet {
 
     /// Adds a row; `t` is later than all other rows. Chunks do not cross multiples of `range`.
     /// Returns whether the open rows were sealed.
-    pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
+    pub(super) fn push(&mut self, t: TimeMs, values: Arc<[f64]>, range: i64) -> bool {
         let crosses = self.rows.min().is_some_and(|first| first.div_euclid(range) != t.div_euclid(range));
         let sealed = (crosses || self.rows.len() >= self.pace.rows) && self.seal();
         self.rows.push(t, values);
@@ -69,18 +69,18 @@ impl ColumnSet {
     }
 
     /// Number of samples in the newest row, 0 if no row is open.
-    pub fn newest_samples(&self) -> usize {
+    pub(super) fn newest_samples(&self) -> usize {
         self.rows.newest_samples(self.columns.len())
     }
 
     /// Puts a value into the open row of time `t`, if there is such a row and its column `c` is
     /// empty. Returns whether it did.
-    pub fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
+    pub(super) fn fill(&mut self, c: u32, t: TimeMs, v: f64) -> bool {
         self.rows.fill(c, t, v, self.columns.len())
     }
 
     /// Seals the open rows. Returns whether there were any.
-    pub fn seal(&mut self) -> bool {
+    pub(super) fn seal(&mut self) -> bool {
         let window = self.rows.seal(self.columns.len());
         let any = window.is_some();
         self.windows.extend(window.map(Arc::new));
@@ -89,7 +89,7 @@ impl ColumnSet {
 
     /// Whether a ready-made chunk that begins at `t` may be appended: no merge runs, and at most
     /// [`STRETCH_WAITING`] short chunks of the same range wait to be merged.
-    pub fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
+    pub(super) fn has_no_pending_merge(&self, t: TimeMs, range: i64) -> bool {
         let waits = |window: &&Arc<GroupChunk>| {
             window.clock().len() <= HEAD_WINDOW_SCRAPES
                 && window.max().div_euclid(range) == t.div_euclid(range)
@@ -98,29 +98,29 @@ impl ColumnSet {
     }
 
     /// Appends a chunk that is later than all others.
-    pub fn push_chunk(&mut self, window: GroupChunk) {
+    pub(super) fn push_chunk(&mut self, window: GroupChunk) {
         self.seal();
         self.windows.push(Arc::new(window));
     }
 
     /// Whether the set holds no sample.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.windows.is_empty()
     }
 
     /// Time of the oldest row.
-    pub fn oldest(&self) -> Option<TimeMs> {
+    pub(super) fn oldest(&self) -> Option<TimeMs> {
         self.windows.first().map(|w| w.min()).or(self.rows.min())
     }
 
     /// Number of column chunks, the open ones included.
-    pub fn chunks(&self) -> u64 {
+    pub(super) fn chunks(&self) -> u64 {
         let open = if self.rows.is_empty() { 0 } else { self.columns.len() as u64 };
         self.windows.iter().map(|w| u64::from(w.present())).sum::<u64>() + open
     }
 
     /// Time of the newest sample of column `c`.
-    pub fn newest(&self, c: u32) -> Option<TimeMs> {
+    pub(super) fn newest(&self, c: u32) -> Option<TimeMs> {
         self.rows.newest(c).or_else(|| {
             let window = self.windows.iter().rev().find(|w| w.has(c))?;
             let mut ts = Vec::new();
@@ -131,7 +131,7 @@ impl ColumnSet {
     }
 
     /// The value of column `c` at exactly `t`.
-    pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
+    pub(super) fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
         if let Some(v) = self.rows.at(c, t) {
             return Some(v);
         }
@@ -143,7 +143,7 @@ impl ColumnSet {
     }
 
     /// The chunks and rows that may hold samples in `from..=to`.
-    pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> ColumnsSnapshot {
+    pub(super) fn snapshot(&self, from: TimeMs, to: TimeMs) -> ColumnsSnapshot {
         let first = self.windows.partition_point(|w| w.max() < from);
         let end = self.windows.partition_point(|w| w.min() <= to).max(first);
         let rows = self.rows.between(from, to).to_vec();
@@ -151,7 +151,7 @@ impl ColumnSet {
     }
 
     /// Drops chunks that end before `end`, and rows before `end`.
-    pub fn drop_before(&mut self, end: TimeMs) {
+    pub(super) fn drop_before(&mut self, end: TimeMs) {
         self.windows.retain(|w| w.max() >= end);
         // The merge may hold chunks that were just dropped.
         self.fold = None;
@@ -159,7 +159,7 @@ impl ColumnSet {
     }
 
     /// The columns that have samples.
-    pub fn live_columns(&self) -> RoaringBitmap {
+    pub(super) fn live_columns(&self) -> RoaringBitmap {
         let alive = |c: &u32| self.windows.iter().any(|w| w.has(*c)) || self.rows.newest(*c).is_some();
         (0..self.columns.len() as u32).filter(alive).collect()
     }
@@ -167,33 +167,33 @@ impl ColumnSet {
 
 #[cfg(test)]
 impl ColumnSet {
-    pub fn windows(&self) -> &[Arc<GroupChunk>] {
+    pub(super) fn windows(&self) -> &[Arc<GroupChunk>] {
         &self.windows
     }
 
-    pub fn open_rows(&self) -> usize {
+    pub(super) fn open_rows(&self) -> usize {
         self.rows.len()
     }
 
-    pub fn folds(&self) -> bool {
+    pub(super) fn folds(&self) -> bool {
         self.fold.is_some()
     }
 }
 
 /// What a reader needs of a column set. All series of the set in one selection share it.
-pub struct ColumnsSnapshot {
+pub(super) struct ColumnsSnapshot {
     windows: Vec<Arc<GroupChunk>>,
     rows: Vec<(TimeMs, OpenRow)>,
 }
 
 impl ColumnsSnapshot {
     /// Whether column `c` has a sample.
-    pub fn has(&self, c: u32) -> bool {
+    pub(super) fn has(&self, c: u32) -> bool {
         self.windows.iter().any(|w| w.has(c)) || self.rows.iter().any(|(_, row)| row.get(c).is_some())
     }
 
     /// Appends the samples of column `c` with `from ≤ t ≤ to` in time order.
-    pub fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
+    pub(super) fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
         for window in self.windows.iter().filter(|w| w.min() <= to && w.max() >= from) {
             window.read(c, from, to, ts, vs);
         }
@@ -207,14 +207,14 @@ impl ColumnsSnapshot {
 
     /// The newest sample of column `c` with `from ≤ t ≤ to`. Open rows are searched first: they are
     /// not compressed.
-    pub fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
+    pub(super) fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
         let mut rows = self.rows.iter().rev().filter(|(t, _)| *t >= from && *t <= to);
         let in_row = rows.find_map(|(t, row)| Some((*t, row.get(c)?)));
         in_row.or_else(|| self.windows.iter().rev().find_map(|window| window.latest(c, from, to)))
     }
 
     /// Calls `add(min, max)` for each chunk and each row.
-    pub fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
+    pub(super) fn spans(&self, mut add: impl FnMut(TimeMs, TimeMs)) {
         self.windows.iter().for_each(|w| add(w.min(), w.max()));
         self.rows.iter().for_each(|(t, _)| add(*t, *t));
     }

@@ -16,7 +16,7 @@ const ZEROS: u8 = 0x80;
 
 /// Appends the compressed form of `values` (bit patterns). Returns how many differ from the value
 /// before; `None` if they are not short decimals, and then nothing is appended.
-pub fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
+pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Option<usize> {
     let (exp, integers) = integers(values)?;
     let (mut before, others) = integers.split_first().map(|(first, others)| (*first, others))?;
     out.push(exp as u8);
@@ -83,7 +83,7 @@ fn put(differences: [u64; TOGETHER], width: u32, out: &mut Vec<u8>) {
 
 /// Calls `take(index, bits)` for the first `count` values that [`encode`] wrote.
 #[inline]
-pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
+pub(super) fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
     let Some(value) = bytes.first().and_then(|exp| decimal::value(*exp as i8)) else { return };
     let mut at = 1;
     let mut integer = unzigzag(take_varint(bytes, &mut at));

@@ -8,7 +8,7 @@ use crate::wal::GroupEncoder;
 use std::sync::Arc;
 
 /// One column group of a shard.
-pub struct ColumnGroup {
+pub(super) struct ColumnGroup {
     /// The name of the group, unique within the shard.
     pub key: Arc<str>,
     /// The key of the current column set; `None` before the first batch, and after all samples were
@@ -26,18 +26,18 @@ pub struct ColumnGroup {
 
 impl ColumnGroup {
     /// A group without samples.
-    pub fn new(key: Arc<str>) -> ColumnGroup {
+    pub(super) fn new(key: Arc<str>) -> ColumnGroup {
         ColumnGroup { key, set: None, layout: None, map: None, newest: None, log: GroupEncoder::default() }
     }
 
     /// Whether the head made this group itself ([`super::implicit_groups`]).
-    pub fn is_implicit(&self) -> bool {
+    pub(super) fn is_implicit(&self) -> bool {
         self.key.starts_with(PREFIX)
     }
 
     /// Whether `layout` is that of the latest batch, so that its slots need no check. An equal
     /// layout at another address replaces the known one: the next comparison is one of pointers.
-    pub fn has_layout(&mut self, layout: &Arc<ColumnLayout>) -> bool {
+    pub(super) fn has_layout(&mut self, layout: &Arc<ColumnLayout>) -> bool {
         match &self.layout {
             Some(known) if Arc::ptr_eq(known, layout) => true,
             Some(known) if known == layout => {

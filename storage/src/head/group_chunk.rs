@@ -22,7 +22,7 @@ const CONSTANT: u32 = 1 << 31;
 const PLACE_BITS: u32 = PIECE_BYTES.trailing_zeros();
 
 /// Immutable compressed columns with one clock.
-pub struct GroupChunk {
+pub(super) struct GroupChunk {
     clock: Box<[TimeMs]>,
     offsets: Box<[Box<[u32]>]>,
     columns: u32,
@@ -31,7 +31,7 @@ pub struct GroupChunk {
 }
 
 /// A chunk that is being built, column by column.
-pub struct GroupChunkBuilder {
+pub(super) struct GroupChunkBuilder {
     offsets: Vec<u32>,
     pieces: Vec<Box<[u8]>>,
     /// The piece that is being filled.
@@ -46,7 +46,7 @@ pub struct GroupChunkBuilder {
 
 impl GroupChunkBuilder {
     /// A builder without columns; `columns` is the number that is expected.
-    pub fn new(columns: usize, thorough: bool) -> GroupChunkBuilder {
+    pub(super) fn new(columns: usize, thorough: bool) -> GroupChunkBuilder {
         GroupChunkBuilder {
             offsets: Vec::with_capacity(columns),
             pieces: Vec::new(),
@@ -59,12 +59,12 @@ impl GroupChunkBuilder {
     }
 
     /// Number of columns so far.
-    pub fn columns(&self) -> usize {
+    pub(super) fn columns(&self) -> usize {
         self.offsets.len()
     }
 
     /// Adds the next column: one bit pattern per row, at least one row.
-    pub fn push(&mut self, column: &[u64]) {
+    pub(super) fn push(&mut self, column: &[u64]) {
         if column.iter().all(|bits| *bits == column[0]) {
             return self.push_constant(column[0]);
         }
@@ -87,7 +87,7 @@ impl GroupChunkBuilder {
     }
 
     /// Adds the next column, with the same bit pattern in all rows.
-    pub fn push_constant(&mut self, bits: u64) {
+    pub(super) fn push_constant(&mut self, bits: u64) {
         if bits == ABSENT_BITS {
             return self.offsets.push(NOTHING);
         }
@@ -113,7 +113,7 @@ impl GroupChunkBuilder {
     }
 
     /// The finished chunk; `clock` has the time of each row.
-    pub fn finish(mut self, clock: Box<[TimeMs]>) -> GroupChunk {
+    pub(super) fn finish(mut self, clock: Box<[TimeMs]>) -> GroupChunk {
         self.pieces.push(boxed_exact(&self.open));
         let columns = self.offsets.len() as u32;
         let offsets = self.offsets.chunks(PIECE_OFFSETS).map(boxed_exact).collect();
@@ -123,32 +123,32 @@ impl GroupChunkBuilder {
 
 impl GroupChunk {
     /// Time of the first row.
-    pub fn min(&self) -> TimeMs {
+    pub(super) fn min(&self) -> TimeMs {
         self.clock[0]
     }
 
     /// Time of the last row.
-    pub fn max(&self) -> TimeMs {
+    pub(super) fn max(&self) -> TimeMs {
         self.clock[self.clock.len() - 1]
     }
 
     /// The times of all rows.
-    pub fn clock(&self) -> &[TimeMs] {
+    pub(super) fn clock(&self) -> &[TimeMs] {
         &self.clock
     }
 
     /// Number of columns, including those without samples.
-    pub fn columns(&self) -> usize {
+    pub(super) fn columns(&self) -> usize {
         self.columns as usize
     }
 
     /// Number of columns with at least one sample.
-    pub fn present(&self) -> u32 {
+    pub(super) fn present(&self) -> u32 {
         self.present
     }
 
     /// Whether column `c` has a sample.
-    pub fn has(&self, c: u32) -> bool {
+    pub(super) fn has(&self, c: u32) -> bool {
         self.offset(c).is_some()
     }
 
@@ -166,7 +166,7 @@ impl GroupChunk {
 
     /// The bit pattern that column `c` has in all rows, if it is stored as a constant. A column
     /// without samples is constant *absent*.
-    pub fn constant(&self, c: u32) -> Option<u64> {
+    pub(super) fn constant(&self, c: u32) -> Option<u64> {
         match self.offset(c) {
             None => Some(ABSENT_BITS),
             Some(offset) => (offset & CONSTANT != 0).then(|| self.pattern(offset)),
@@ -190,7 +190,7 @@ impl GroupChunk {
     }
 
     /// Appends all rows of column `c`, including absent values.
-    pub fn append_bits(&self, c: u32, out: &mut Vec<u64>) {
+    pub(super) fn append_bits(&self, c: u32, out: &mut Vec<u64>) {
         if self.has(c) {
             self.bits(c, self.clock.len(), |_, bits| out.push(bits));
         } else {
@@ -199,7 +199,7 @@ impl GroupChunk {
     }
 
     /// Appends the samples of column `c` with `from ≤ t ≤ to`.
-    pub fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
+    pub(super) fn read(&self, c: u32, from: TimeMs, to: TimeMs, ts: &mut Vec<TimeMs>, vs: &mut Vec<f64>) {
         let first = self.clock.partition_point(|t| *t < from);
         let end = self.clock.partition_point(|t| *t <= to);
         if first >= end {
@@ -215,7 +215,7 @@ impl GroupChunk {
     }
 
     /// The newest sample of column `c` with `from ≤ t ≤ to`.
-    pub fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
+    pub(super) fn latest(&self, c: u32, from: TimeMs, to: TimeMs) -> Option<(TimeMs, f64)> {
         let first = self.clock.partition_point(|t| *t < from);
         let end = self.clock.partition_point(|t| *t <= to);
         if first >= end {

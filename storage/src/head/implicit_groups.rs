@@ -16,7 +16,7 @@ use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
 
 /// Prefix of the keys of implicit groups. No target or rule has such a name.
-pub const PREFIX: &str = "\0cohort ";
+pub(super) const PREFIX: &str = "\0cohort ";
 
 /// How single samples were stored.
 #[derive(Default)]

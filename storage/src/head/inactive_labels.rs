@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 /// The labels of inactive series, found by slot or by labels.
 #[derive(Default)]
-pub struct InactiveLabels {
+pub(super) struct InactiveLabels {
     slots: HashTable<PackedSlot>,
     packs: Vec<Option<LabelPack>>,
     /// The pack that was decompressed last, by its number. Lookups come in runs: the next series is
@@ -39,7 +39,7 @@ struct LabelPack {
 
 impl InactiveLabels {
     /// Adds the labels of slots in ascending order. Returns those that could not be compressed.
-    pub fn add(&mut self, ended: Vec<(u32, Labels)>) -> Vec<(u32, Labels)> {
+    pub(super) fn add(&mut self, ended: Vec<(u32, Labels)>) -> Vec<(u32, Labels)> {
         *self.open.lock() = None;
         let mut back = Vec::new();
         for some in ended.chunks(ENDED_PACK) {
@@ -64,7 +64,7 @@ impl InactiveLabels {
     }
 
     /// The slot of these encoded labels.
-    pub fn find(&self, encoded: &[u8]) -> Option<u32> {
+    pub(super) fn find(&self, encoded: &[u8]) -> Option<u32> {
         let hash = hash_encoded(encoded);
         let mut same = self.slots.iter_hash(hash).filter(|place| place.hash == hash);
         same.find(|place| self.look(place.pack, place.slot, |labels| labels == encoded) == Some(true))
@@ -72,13 +72,13 @@ impl InactiveLabels {
     }
 
     /// The labels of a slot, if it is inactive.
-    pub fn labels(&self, slot: u32) -> Option<Labels> {
+    pub(super) fn labels(&self, slot: u32) -> Option<Labels> {
         let pack = self.packs.iter().position(|pack| pack.as_ref().is_some_and(|p| p.at(slot).is_some()))?;
         self.look(pack as u32, slot, Labels::from_encoded)?
     }
 
     /// Removes and returns the labels of a slot, if it is inactive.
-    pub fn take(&mut self, slot: u32) -> Option<Labels> {
+    pub(super) fn take(&mut self, slot: u32) -> Option<Labels> {
         let labels = self.labels(slot)?;
         // `labels` may come from an older pack, from which this slot was taken before. Its labels
         // are the same, and the entry found by their hash names the right pack.

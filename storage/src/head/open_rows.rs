@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// The values of one scrape in the order of the set's columns; may be shorter than the set. Cheap
 /// to clone.
 #[derive(Clone)]
-pub enum OpenRow {
+pub(super) enum OpenRow {
     /// All values.
     Whole(Arc<[f64]>),
     /// The difference to a base row.
@@ -26,7 +26,7 @@ pub enum OpenRow {
 
 impl OpenRow {
     /// The sample in column `c`.
-    pub fn get(&self, c: u32) -> Option<f64> {
+    pub(super) fn get(&self, c: u32) -> Option<f64> {
         let v = match self {
             OpenRow::Whole(row) => value(row, c as usize),
             OpenRow::Packed(difference) => difference.get(c as usize),
@@ -53,7 +53,7 @@ impl OpenRow {
 
 /// Open rows, ordered by time.
 #[derive(Default)]
-pub struct OpenRows {
+pub(super) struct OpenRows {
     rows: Vec<(TimeMs, OpenRow)>,
     /// The base of rows that are packed next; empty until there is one.
     base: Arc<[f64]>,
@@ -63,7 +63,7 @@ pub struct OpenRows {
 
 impl OpenRows {
     /// Adds a row; `t` is later than all other rows.
-    pub fn push(&mut self, t: TimeMs, values: Arc<[f64]>) {
+    pub(super) fn push(&mut self, t: TimeMs, values: Arc<[f64]>) {
         // The previous rows are packed only now: until a new row comes, they are often still
         // filled.
         self.pack();
@@ -87,7 +87,7 @@ impl OpenRows {
 
     /// Puts a value into the row of time `t`, if there is such a row and its column `c` is empty.
     /// `columns` is the width of the set. Returns whether it did.
-    pub fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
+    pub(super) fn fill(&mut self, c: u32, t: TimeMs, v: f64, columns: usize) -> bool {
         let Ok(at) = self.rows.binary_search_by_key(&t, |row| row.0) else { return false };
         let row = &mut self.rows[at].1;
         let free = row.get(c).is_none();
@@ -100,7 +100,7 @@ impl OpenRows {
 
     /// Removes the rows and compresses them into a chunk of `columns` columns; `None` if there are
     /// no rows.
-    pub fn seal(&mut self, columns: usize) -> Option<GroupChunk> {
+    pub(super) fn seal(&mut self, columns: usize) -> Option<GroupChunk> {
         let rows = std::mem::take(self);
         (!rows.is_empty()).then(|| rows.window(columns))
     }
@@ -131,46 +131,46 @@ impl OpenRows {
     }
 
     /// Number of samples in the newest row; `columns` is the width of the set.
-    pub fn newest_samples(&self, columns: usize) -> usize {
+    pub(super) fn newest_samples(&self, columns: usize) -> usize {
         let samples = |row: &OpenRow| (0..columns as u32).filter(|c| row.get(*c).is_some()).count();
         self.rows.last().map_or(0, |(_, row)| samples(row))
     }
 
     /// Number of rows.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Time of the first row.
-    pub fn min(&self) -> Option<TimeMs> {
+    pub(super) fn min(&self) -> Option<TimeMs> {
         self.rows.first().map(|row| row.0)
     }
 
     /// Time of the newest sample in column `c`.
-    pub fn newest(&self, c: u32) -> Option<TimeMs> {
+    pub(super) fn newest(&self, c: u32) -> Option<TimeMs> {
         self.rows.iter().rev().find(|(_, row)| row.get(c).is_some()).map(|row| row.0)
     }
 
     /// The sample in column `c` at exactly `t`.
-    pub fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
+    pub(super) fn at(&self, c: u32, t: TimeMs) -> Option<f64> {
         let at = self.rows.binary_search_by_key(&t, |row| row.0).ok()?;
         self.rows[at].1.get(c)
     }
 
     /// The rows with `from ≤ t ≤ to`.
-    pub fn between(&self, from: TimeMs, to: TimeMs) -> &[(TimeMs, OpenRow)] {
+    pub(super) fn between(&self, from: TimeMs, to: TimeMs) -> &[(TimeMs, OpenRow)] {
         let (begin, end) =
             (self.rows.partition_point(|row| row.0 < from), self.rows.partition_point(|row| row.0 <= to));
         self.rows.get(begin..end).unwrap_or(&[])
     }
 
     /// Drops the rows before `end`.
-    pub fn drop_before(&mut self, end: TimeMs) {
+    pub(super) fn drop_before(&mut self, end: TimeMs) {
         let cut = self.rows.partition_point(|row| row.0 < end);
         self.rows.drain(..cut);
         self.loose = self.loose.saturating_sub(cut);

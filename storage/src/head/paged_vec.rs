@@ -9,7 +9,7 @@ use std::ops::{Index, IndexMut};
 const PIECE: usize = 64;
 
 /// A vector that only grows and never moves its elements.
-pub struct PagedVec<T> {
+pub(super) struct PagedVec<T> {
     /// The pages. All but the last are full.
     pieces: Vec<Vec<T>>,
 }
@@ -31,12 +31,12 @@ impl<T> IntoIterator for PagedVec<T> {
 
 impl<T> PagedVec<T> {
     /// Number of elements.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
     }
 
     /// Adds an element at the end.
-    pub fn push(&mut self, element: T) {
+    pub(super) fn push(&mut self, element: T) {
         if self.pieces.last().is_none_or(|last| last.len() == PIECE) {
             self.pieces.push(Vec::with_capacity(PIECE));
         }
@@ -46,17 +46,17 @@ impl<T> PagedVec<T> {
     }
 
     /// Element `at`, if there is one.
-    pub fn get(&self, at: usize) -> Option<&T> {
+    pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.pieces.get(at / PIECE)?.get(at % PIECE)
     }
 
     /// All elements, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
 
     /// All elements, in order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pieces.iter_mut().flatten()
     }
 }

@@ -14,7 +14,7 @@ const NONE: u32 = u32::MAX;
 
 /// The ranks, by slot.
 #[derive(Default)]
-pub struct Ranks {
+pub(super) struct Ranks {
     of: Vec<u32>,
     /// How many slots have a rank.
     ranked: usize,
@@ -25,7 +25,7 @@ impl Ranks {
     /// leaves the order, if not all slots have a rank. Unranked slots then get ranks, up to
     /// [`RANKED_AT_ONCE`] per call, unless `slots` is so small a share of the ranked ones that
     /// sorting labels is cheaper.
-    pub fn sort(&mut self, slots: &mut [u32], series: &PagedVec<HeadSeries>) -> bool {
+    pub(super) fn sort(&mut self, slots: &mut [u32], series: &PagedVec<HeadSeries>) -> bool {
         let unranked: Vec<u32> = slots.iter().copied().filter(|slot| self.rank(*slot) == NONE).collect();
         if !unranked.is_empty() {
             if slots.len() < self.ranked / RANKED_SHARE {

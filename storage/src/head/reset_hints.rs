@@ -9,7 +9,7 @@ use crate::model::NativeHistogram;
 use crate::model::histogram::{Buckets, ResetHint};
 
 /// The hint with which `h` is stored; `previous` is the histogram directly before it in its series.
-pub fn hint_behind(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> ResetHint {
+pub(super) fn hint_behind(previous: Option<&NativeHistogram>, h: &NativeHistogram) -> ResetHint {
     match (h.hint, previous) {
         (ResetHint::Gauge, _) => ResetHint::Gauge,
         // These begin a chunk in Prometheus.

@@ -5,13 +5,13 @@ use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
 
 /// Columns per word of marks.
-pub const WORD: usize = 64;
+pub(super) const WORD: usize = 64;
 /// Every so many words of marks, `ranks` has the number of bits set before. A lookup counts the
 /// bits of at most this many words.
 const RANKED: usize = 16;
 
 /// The difference between a row and its base.
-pub struct RowDelta {
+pub(super) struct RowDelta {
     base: Arc<[f64]>,
     /// One bit per column: whether it differs from the base.
     marks: Box<[u64]>,
@@ -23,7 +23,7 @@ pub struct RowDelta {
 
 impl RowDelta {
     /// The difference of `row` to `base`; `marks` must be those of this pair.
-    pub fn new(base: &Arc<[f64]>, row: &[f64], marks: ChangedColumns) -> RowDelta {
+    pub(super) fn new(base: &Arc<[f64]>, row: &[f64], marks: ChangedColumns) -> RowDelta {
         let mut values = Vec::with_capacity(marks.count());
         values.extend(marks.columns().map(|c| value(row, c)));
         let mut before = 0;
@@ -36,7 +36,7 @@ impl RowDelta {
     }
 
     /// The value of column `c`.
-    pub fn get(&self, c: usize) -> f64 {
+    pub(super) fn get(&self, c: usize) -> f64 {
         let at = c / WORD;
         let bit = 1u64 << (c % WORD);
         match self.marks.get(at) {
@@ -51,7 +51,7 @@ impl RowDelta {
     }
 
     /// All values of the row.
-    pub fn unpacked(&self) -> Vec<f64> {
+    pub(super) fn unpacked(&self) -> Vec<f64> {
         let mut row = self.base.to_vec();
         for (c, v) in columns(&self.marks).zip(&self.values) {
             if c >= row.len() {
@@ -63,27 +63,27 @@ impl RowDelta {
     }
 
     /// The base row.
-    pub fn base(&self) -> &Arc<[f64]> {
+    pub(super) fn base(&self) -> &Arc<[f64]> {
         &self.base
     }
 
     /// Which columns of word `at` differ, one bit each.
-    pub fn word(&self, at: usize) -> u64 {
+    pub(super) fn word(&self, at: usize) -> u64 {
         self.marks.get(at).copied().unwrap_or(0)
     }
 
     /// The values of the columns that differ, in order.
-    pub fn values(&self) -> &[f64] {
+    pub(super) fn values(&self) -> &[f64] {
         &self.values
     }
 }
 
 /// Which columns of two rows differ: one bit each.
-pub struct ChangedColumns(Box<[u64]>);
+pub(super) struct ChangedColumns(Box<[u64]>);
 
 impl ChangedColumns {
     /// The changed columns of `row` relative to `base`.
-    pub fn of(base: &[f64], row: &[f64]) -> ChangedColumns {
+    pub(super) fn of(base: &[f64], row: &[f64]) -> ChangedColumns {
         let words = base.len().max(row.len()).div_ceil(WORD);
         ChangedColumns((0..words).map(|at| differing(word(base, at), word(row, at))).collect())
     }
@@ -98,12 +98,12 @@ impl ChangedColumns {
 
     /// Whether a [`RowDelta`] would be noticeably smaller (at most 3/4) than a row of `columns`
     /// values.
-    pub fn save(&self, columns: usize) -> bool {
+    pub(super) fn save(&self, columns: usize) -> bool {
         (self.0.len() + self.count()) * 4 <= columns * 3
     }
 
     /// How many more samples `row` has than `base`.
-    pub fn gain(&self, base: &[f64], row: &[f64]) -> isize {
+    pub(super) fn gain(&self, base: &[f64], row: &[f64]) -> isize {
         let lacks = |row: &[f64], c: usize| isize::from(is_absent(value(row, c)));
         self.columns().map(|c| lacks(base, c) - lacks(row, c)).sum()
     }
@@ -120,18 +120,18 @@ fn columns(marks: &[u64]) -> impl Iterator<Item = usize> {
 }
 
 /// The value of column `c`; *absent* past the end.
-pub fn value(row: &[f64], c: usize) -> f64 {
+pub(super) fn value(row: &[f64], c: usize) -> f64 {
     row.get(c).copied().unwrap_or(ABSENT)
 }
 
 /// The columns of word `at`; fewer than 64 at the end of the row.
-pub fn word(row: &[f64], at: usize) -> &[f64] {
+pub(super) fn word(row: &[f64], at: usize) -> &[f64] {
     let begin = (at * WORD).min(row.len());
     &row[begin..(begin + WORD).min(row.len())]
 }
 
 /// Which columns of one word differ, one bit each.
-pub fn differing(base: &[f64], row: &[f64]) -> u64 {
+pub(super) fn differing(base: &[f64], row: &[f64]) -> u64 {
     let both = base.len().min(row.len());
     let pairs = base.iter().zip(row).map(|(before, now)| before.to_bits() != now.to_bits());
     let alone = base[both..].iter().chain(&row[both..]).map(|v| !is_absent(*v));

@@ -8,7 +8,7 @@
 use crate::limits::{HEAD_FOLDED_WINDOWS, HEAD_WINDOW_SCRAPES};
 
 /// When to seal and when to merge next.
-pub struct SealSchedule {
+pub(super) struct SealSchedule {
     /// Number of open rows that are sealed to a chunk.
     pub rows: usize,
     /// Number of short chunks that are merged to a long one.
@@ -18,7 +18,7 @@ pub struct SealSchedule {
 impl SealSchedule {
     /// The first cycle of a group. Consecutive group numbers are spread evenly over the cycle,
     /// however many groups there are (multiplication by the golden ratio).
-    pub fn begin(group: u32) -> SealSchedule {
+    pub(super) fn begin(group: u32) -> SealSchedule {
         let turn = u64::from(group.wrapping_mul(0x9E37_79B9));
         let scrapes = (HEAD_WINDOW_SCRAPES * HEAD_FOLDED_WINDOWS) as u64;
         let at = ((turn * scrapes) >> 32) as usize;
@@ -27,12 +27,12 @@ impl SealSchedule {
     }
 
     /// Rows were sealed: the next seal comes after a full number of rows.
-    pub fn sealed(&mut self) {
+    pub(super) fn sealed(&mut self) {
         self.rows = HEAD_WINDOW_SCRAPES;
     }
 
     /// Chunks were merged: the next merge comes after a full number of chunks.
-    pub fn folded(&mut self) {
+    pub(super) fn folded(&mut self) {
         self.windows = HEAD_FOLDED_WINDOWS;
     }
 }

@@ -7,7 +7,7 @@ use crate::model::{Labels, TimeMs};
 
 /// Where samples of a series are: a column of a column set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct ColumnRef {
+pub(super) struct ColumnRef {
     /// The key of the column set within the shard.
     pub set: u32,
     /// The number of the column.
@@ -16,7 +16,7 @@ pub struct ColumnRef {
 
 /// One series of the head.
 #[derive(Default)]
-pub struct HeadSeries {
+pub(super) struct HeadSeries {
     /// The labels; empty while the series is inactive.
     pub labels: Labels,
     /// Its column, if it has exactly one.
@@ -40,7 +40,7 @@ struct RareSeriesData {
 
 impl HeadSeries {
     /// Its columns, current and earlier ones, oldest first; nearly always one.
-    pub fn homes(&self) -> &[ColumnRef] {
+    pub(super) fn homes(&self) -> &[ColumnRef] {
         match &self.aside {
             Some(aside) if !aside.homes.is_empty() => &aside.homes,
             _ => self.home.as_slice(),
@@ -48,12 +48,12 @@ impl HeadSeries {
     }
 
     /// Adds a column.
-    pub fn add_home(&mut self, home: ColumnRef) {
+    pub(super) fn add_home(&mut self, home: ColumnRef) {
         self.set_homes(self.homes().iter().copied().chain([home]).collect());
     }
 
     /// Removes the column in `set`.
-    pub fn remove_home(&mut self, set: u32) {
+    pub(super) fn remove_home(&mut self, set: u32) {
         self.set_homes(self.homes().iter().copied().filter(|home| home.set != set).collect());
     }
 
@@ -66,33 +66,33 @@ impl HeadSeries {
     }
 
     /// Its ungrouped samples.
-    pub fn rows(&self) -> Option<&UngroupedSamples> {
+    pub(super) fn rows(&self) -> Option<&UngroupedSamples> {
         self.aside.as_ref()?.rows.as_deref()
     }
 
     /// Its ungrouped samples, created if needed.
-    pub fn rows_mut(&mut self) -> &mut UngroupedSamples {
+    pub(super) fn rows_mut(&mut self) -> &mut UngroupedSamples {
         self.aside.get_or_insert_default().rows.get_or_insert_default()
     }
 
     /// Its native histograms and start timestamps, if it has any.
-    pub fn lanes(&self) -> Option<&SparseColumns> {
+    pub(super) fn lanes(&self) -> Option<&SparseColumns> {
         self.aside.as_ref()?.lanes.as_deref()
     }
 
     /// Its native histograms and start timestamps, created if needed.
-    pub fn lanes_mut(&mut self) -> &mut SparseColumns {
+    pub(super) fn lanes_mut(&mut self) -> &mut SparseColumns {
         self.aside.get_or_insert_default().lanes.get_or_insert_default()
     }
 
     /// Whether it has samples outside columns, so that each of its samples in columns must be
     /// checked.
-    pub fn is_mixed(&self) -> bool {
+    pub(super) fn is_mixed(&self) -> bool {
         self.rows().is_some() || self.lanes().is_some_and(|lanes| !lanes.histograms.is_empty())
     }
 
     /// Drops all samples before `end` that are not in columns.
-    pub fn drop_before(&mut self, end: TimeMs) {
+    pub(super) fn drop_before(&mut self, end: TimeMs) {
         let Some(aside) = &mut self.aside else { return };
         aside.rows.iter_mut().for_each(|rows| rows.drop_before(end));
         aside.rows.take_if(|rows| rows.is_empty());

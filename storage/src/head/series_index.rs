@@ -9,17 +9,17 @@ use hashbrown::HashTable;
 
 /// Slots, by the hash of their labels.
 #[derive(Default)]
-pub struct SeriesIndex(HashTable<u32>);
+pub(super) struct SeriesIndex(HashTable<u32>);
 
 impl SeriesIndex {
     /// The slot of these encoded labels.
-    pub fn get(&self, encoded: &[u8], series: &PagedVec<HeadSeries>) -> Option<u32> {
+    pub(super) fn get(&self, encoded: &[u8], series: &PagedVec<HeadSeries>) -> Option<u32> {
         let has = |slot: &u32| series[*slot as usize].labels.encoded() == encoded;
         self.0.find(hash_encoded(encoded), has).copied()
     }
 
     /// Removes a slot; `labels` are its labels.
-    pub fn remove(&mut self, slot: u32, labels: &Labels) {
+    pub(super) fn remove(&mut self, slot: u32, labels: &Labels) {
         if let Ok(entry) = self.0.find_entry(labels.hash64(), |known| *known == slot) {
             entry.remove();
         }
@@ -27,7 +27,7 @@ impl SeriesIndex {
 
     /// Adds a slot that has its labels already. Does nothing if the labels have a slot in the
     /// index.
-    pub fn insert(&mut self, slot: u32, series: &PagedVec<HeadSeries>) {
+    pub(super) fn insert(&mut self, slot: u32, series: &PagedVec<HeadSeries>) {
         let labels = &series[slot as usize].labels;
         if self.get(labels.encoded(), series).is_none() {
             let hash = |slot: &u32| series[*slot as usize].labels.hash64();

@@ -60,7 +60,7 @@ pub struct Head {
 
 /// The flush that runs: its end, and the samples before its end that arrived since its snapshot.
 #[derive(Default)]
-pub struct FlushInProgress {
+pub(super) struct FlushInProgress {
     pub(super) end: TimeMs,
     pub(super) rows: Vec<SlotFloat>,
     pub(super) histograms: Vec<SlotHistogram>,

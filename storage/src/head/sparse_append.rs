@@ -21,7 +21,7 @@ pub type SlotStart = (u32, TimeMs, TimeMs);
 
 /// What only some samples of a series have.
 #[derive(Clone, Debug, Default)]
-pub struct SparseColumns {
+pub(super) struct SparseColumns {
     /// Samples that are native histograms.
     pub histograms: SparseColumn<Arc<NativeHistogram>>,
     /// Since when the counter counts, where that is known; by the time of the sample.
@@ -30,12 +30,12 @@ pub struct SparseColumns {
 
 impl SparseColumns {
     /// Whether both are empty.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.histograms.is_empty() && self.starts.is_empty()
     }
 
     /// What a reader of `from..=to` needs.
-    pub fn snapshot(&self, from: TimeMs, to: TimeMs) -> SparseColumns {
+    pub(super) fn snapshot(&self, from: TimeMs, to: TimeMs) -> SparseColumns {
         SparseColumns {
             histograms: self.histograms.snapshot(from, to),
             starts: self.starts.snapshot(from, to),
@@ -43,7 +43,7 @@ impl SparseColumns {
     }
 
     /// Drops everything before `end`.
-    pub fn drop_before(&mut self, end: TimeMs) {
+    pub(super) fn drop_before(&mut self, end: TimeMs) {
         self.histograms.drop_before(end);
         self.starts.drop_before(end);
     }

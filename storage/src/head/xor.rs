@@ -82,7 +82,7 @@ impl BitReader<'_> {
 
 /// Appends the compressed form of `values` (bit patterns) to `bytes`. Returns false if it is not
 /// shorter than `most` bytes; what was appended is then useless.
-pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8>) -> bool {
+pub(super) fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8>) -> bool {
     let end = bytes.len().saturating_add(most);
     let mut out = BitWriter { bytes, acc: 0, free: 64 };
     let mut previous = 0u64;
@@ -117,7 +117,7 @@ pub fn encode(values: impl Iterator<Item = u64>, most: usize, bytes: &mut Vec<u8
 
 /// Calls `take(index, bits)` for the first `count` values that [`encode`] wrote.
 #[inline]
-pub fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
+pub(super) fn decode(bytes: &[u8], count: usize, mut take: impl FnMut(usize, u64)) {
     let mut from = BitReader { bytes, at: 0 };
     let mut value = 0u64;
     let mut leading = 0u32;

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The blocks of a data directory, local and cold.
-pub struct BlockManager {
+pub(super) struct BlockManager {
     pub(super) disk: Arc<dyn Disk>,
     dir: PathBuf,
     pub(super) blocks: BlockSet,
@@ -50,7 +50,7 @@ impl BlockManager {
     /// Opens the blocks in `data/blocks`. Damaged blocks are left out: answers then miss their
     /// samples, so each is an error in the log and counted. `far` is the object store for old
     /// blocks.
-    pub fn open(
+    pub(super) fn open(
         data: &Path,
         far: Option<ColdOptions>,
         disk: Arc<dyn Disk>,

@@ -16,7 +16,7 @@ const PRECISION: i64 = 16;
 
 /// The oldest changed times of a shard's appends.
 #[derive(Debug, Default)]
-pub struct ChangeLog {
+pub(super) struct ChangeLog {
     /// Number of appends so far.
     made: u64,
     /// (Number of an append, oldest time in grains), both ascending. The time is the oldest of all
@@ -26,7 +26,7 @@ pub struct ChangeLog {
 
 impl ChangeLog {
     /// Notes a change at `t`, and possibly later times.
-    pub fn add(&mut self, t: TimeMs) {
+    pub(super) fn add(&mut self, t: TimeMs) {
         self.made += 1;
         let time = t.div_euclid(GRAIN_MS);
         while self.oldest.last().is_some_and(|last| last.1 >= time) {
@@ -39,12 +39,12 @@ impl ChangeLog {
     }
 
     /// Number of changes so far.
-    pub fn made(&self) -> u64 {
+    pub(super) fn made(&self) -> u64 {
         self.made
     }
 
     /// A lower bound of the times of all changes after the first `seen`; `None` if there are none.
-    pub fn since(&self, seen: u64) -> Option<TimeMs> {
+    pub(super) fn since(&self, seen: u64) -> Option<TimeMs> {
         let at = self.oldest.partition_point(|(number, _)| *number <= seen);
         self.oldest.get(at).map(|(_, time)| time.saturating_mul(GRAIN_MS))
     }

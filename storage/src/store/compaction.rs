@@ -22,14 +22,14 @@ use std::sync::Arc;
 pub(super) const FACTOR: i64 = 3;
 
 /// The metrics of compaction; the names are those of Prometheus.
-pub struct CompactionMetrics {
+pub(super) struct CompactionMetrics {
     done: Arc<Counter>,
     failed: Arc<Counter>,
 }
 
 impl CompactionMetrics {
     /// Registers the metrics.
-    pub fn new(metrics: &Metrics) -> CompactionMetrics {
+    pub(super) fn new(metrics: &Metrics) -> CompactionMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
         CompactionMetrics {
             done: counter("prometheus_tsdb_compactions_total", "Blocks that were merged out of others."),
@@ -38,7 +38,7 @@ impl CompactionMetrics {
     }
 
     /// Counts the outcome of a merge.
-    pub fn count<T>(&self, outcome: &Result<T, StoreError>) {
+    pub(super) fn count<T>(&self, outcome: &Result<T, StoreError>) {
         if outcome.is_ok() { self.done.inc() } else { self.failed.inc() }
     }
 }
@@ -54,7 +54,7 @@ fn longest(retention: Retention) -> TimeMs {
 ///
 /// A range is merged only when a newer block begins after its end. Otherwise each new block would
 /// cause the range to be rewritten.
-pub fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<BlockMeta> {
+pub(super) fn due(blocks: &[BlockMeta], range: TimeMs, retention: Retention) -> Vec<BlockMeta> {
     let newest = blocks.iter().map(|b| b.from).max().unwrap_or(TimeMs::MIN);
     let longest = longest(retention).max(range);
     let next = |size: &i64| Some(size.saturating_mul(FACTOR)).filter(|size| *size <= longest);

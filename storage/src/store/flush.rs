@@ -173,7 +173,7 @@ pub trait BlockBackend: Send + Sync {
 }
 
 /// Series sorted by labels, as the source of a block.
-pub type SeriesStream<'a> = dyn Iterator<Item = Result<SeriesSamples, StoreError>> + 'a;
+pub(super) type SeriesStream<'a> = dyn Iterator<Item = Result<SeriesSamples, StoreError>> + 'a;
 /// Writes a block of a range.
 pub(super) type RangeWriter<'a> = dyn FnMut(TimeMs, TimeMs, &mut SeriesStream) -> Result<(), StoreError> + 'a;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Deleted times by slot. Cheap to clone for readers.
 #[derive(Clone, Debug)]
-pub struct HeadDeletes {
+pub(super) struct HeadDeletes {
     slots: Arc<HashMap<u32, Arc<Intervals>>>,
     /// Newest deleted time of any slot: later samples need no lookup.
     newest: TimeMs,
@@ -25,7 +25,7 @@ impl Default for HeadDeletes {
 
 impl HeadDeletes {
     /// Deletes `from..=to` of `slot`.
-    pub fn add(&mut self, slot: u32, from: TimeMs, to: TimeMs) {
+    pub(super) fn add(&mut self, slot: u32, from: TimeMs, to: TimeMs) {
         if from <= to {
             let intervals = Arc::make_mut(&mut self.slots).entry(slot).or_default();
             Arc::make_mut(intervals).add(from, to);
@@ -34,27 +34,27 @@ impl HeadDeletes {
     }
 
     /// Whether nothing is deleted.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// The deleted times of a slot, if there are any.
-    pub fn of(&self, slot: u32) -> Option<Arc<Intervals>> {
+    pub(super) fn of(&self, slot: u32) -> Option<Arc<Intervals>> {
         self.slots.get(&slot).cloned()
     }
 
     /// Whether time `t` of `slot` is deleted.
-    pub fn covers(&self, slot: u32, t: TimeMs) -> bool {
+    pub(super) fn covers(&self, slot: u32, t: TimeMs) -> bool {
         t <= self.newest && self.slots.get(&slot).is_some_and(|intervals| intervals.covers(t))
     }
 
     /// Whether time `t` is deleted for any of `slots`. Nearly always cheap.
-    pub fn touches(&self, slots: &[u32], t: TimeMs) -> bool {
+    pub(super) fn touches(&self, slots: &[u32], t: TimeMs) -> bool {
         t <= self.newest && slots.iter().any(|slot| self.covers(*slot, t))
     }
 
     /// Makes time `t` of `slot` visible again.
-    pub fn revive(&mut self, slot: u32, t: TimeMs) {
+    pub(super) fn revive(&mut self, slot: u32, t: TimeMs) {
         if !self.covers(slot, t) {
             return;
         }
@@ -69,7 +69,7 @@ impl HeadDeletes {
     }
 
     /// Forgets deletions before `end`: the head has dropped that time.
-    pub fn drop_before(&mut self, end: TimeMs) {
+    pub(super) fn drop_before(&mut self, end: TimeMs) {
         if self.slots.is_empty() {
             return;
         }

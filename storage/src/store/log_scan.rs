@@ -11,7 +11,7 @@ use crate::wal::{
 };
 
 /// Fills heads with series and groups, without samples.
-pub struct LogScanner {
+pub(super) struct LogScanner {
     /// One head per shard.
     pub heads: Vec<Head>,
     /// The newest flush watermark: what is in blocks.
@@ -22,7 +22,7 @@ pub struct LogScanner {
 
 impl LogScanner {
     /// A scanner that fills these heads, one per shard.
-    pub fn new(heads: Vec<Head>) -> LogScanner {
+    pub(super) fn new(heads: Vec<Head>) -> LogScanner {
         LogScanner { heads, flushed: None, oldest: None }
     }
 
@@ -66,7 +66,7 @@ impl LogScanner {
 
 impl LogScanner {
     /// Processes one record. Errors are ignored here: the replay reports them.
-    pub fn record(&mut self, found: &LogRecord) {
+    pub(super) fn record(&mut self, found: &LogRecord) {
         let lsn = found.lsn;
         let payload = found.payload;
         let _: Option<()> = match found.kind {
@@ -99,7 +99,7 @@ impl LogScanner {
     }
 
     /// The part of a record's payload that the scan needs; of a scrape it does not need the values.
-    pub fn part<'a>(found: &LogRecord<'a>) -> &'a [u8] {
+    pub(super) fn part<'a>(found: &LogRecord<'a>) -> &'a [u8] {
         match found.kind {
             RecordKind::Keyframe | RecordKind::Delta => {
                 found.payload.get(..SCRAPE_HEAD).unwrap_or(found.payload)

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The metrics of cold blocks.
-pub struct ColdMetrics {
+pub(super) struct ColdMetrics {
     moved: Arc<Counter>,
     blocks: Arc<Gauge>,
     bytes: Arc<Gauge>,
@@ -25,7 +25,7 @@ pub struct ColdMetrics {
 
 impl ColdMetrics {
     /// Registers the metrics.
-    pub fn new(metrics: &Metrics) -> ColdMetrics {
+    pub(super) fn new(metrics: &Metrics) -> ColdMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let moved = "Blocks that were moved into the object store.";
         ColdMetrics {
@@ -41,7 +41,7 @@ impl ColdMetrics {
 
     /// Updates the gauges; `missing` is the number of recorded blocks that the object store does
     /// not have.
-    pub fn show(&self, blocks: &[BlockHandle], missing: usize) {
+    pub(super) fn show(&self, blocks: &[BlockHandle], missing: usize) {
         let far = || blocks.iter().filter(|block| block.is_far());
         self.blocks.set(far().count() as f64);
         self.bytes.set(far().map(|block| block.meta().bytes_on_disk()).sum::<u64>() as f64);

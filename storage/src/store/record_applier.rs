@@ -15,7 +15,7 @@ use crate::wal::{
 use std::sync::Arc;
 
 /// Heads that are being filled from the log.
-pub struct RecordApplier {
+pub(super) struct RecordApplier {
     heads: Vec<Head>,
     deleted: Vec<HeadDeletes>,
     /// The newest flush watermark: samples before it are in blocks and are skipped.
@@ -26,10 +26,10 @@ pub struct RecordApplier {
 }
 
 /// Label sets by shard and slot.
-pub type SlotLabels = Vec<Vec<Labels>>;
+pub(super) type SlotLabels = Vec<Vec<Labels>>;
 
 /// The series that the log scan accepted.
-pub trait LabelLookup {
+pub(super) trait LabelLookup {
     /// The labels of a slot, if there are any.
     fn labels(&self, shard: u16, slot: u32) -> Option<&Labels>;
 }
@@ -52,7 +52,7 @@ fn in_blocks(flushed: Option<FlushWatermark>, lsn: u64, t: TimeMs) -> bool {
 
 /// Stores a sample of the log; a sample that is stored already stays. If a deletion came before it
 /// in the log, the sample makes its time visible again.
-pub fn put_sample(
+pub(super) fn put_sample(
     head: &mut Head,
     deleted: &mut HeadDeletes,
     (slot, t, v): (u32, TimeMs, f64),
@@ -65,7 +65,7 @@ pub fn put_sample(
 }
 
 /// As [`put_sample`], for a histogram.
-pub fn put_histogram(
+pub(super) fn put_histogram(
     head: &mut Head,
     deleted: &mut HeadDeletes,
     (slot, t, h): (u32, TimeMs, Arc<NativeHistogram>),
@@ -79,13 +79,13 @@ pub fn put_histogram(
 
 impl RecordApplier {
     /// Fills these heads, one per shard.
-    pub fn new(heads: Vec<Head>) -> RecordApplier {
+    pub(super) fn new(heads: Vec<Head>) -> RecordApplier {
         let deleted = heads.iter().map(|_| HeadDeletes::default()).collect();
         RecordApplier { heads, deleted, flushed: None, samples: 0, scrapes: ScrapeDecoder::default() }
     }
 
     /// The filled heads with their deletions.
-    pub fn into_shards(mut self) -> impl Iterator<Item = (Head, HeadDeletes)> {
+    pub(super) fn into_shards(mut self) -> impl Iterator<Item = (Head, HeadDeletes)> {
         if let Some(flushed) = self.flushed {
             self.heads.iter_mut().for_each(|head| head.raise_min_append_time(flushed.end));
             self.deleted.iter_mut().for_each(|deleted| deleted.drop_before(flushed.end));
@@ -96,7 +96,7 @@ impl RecordApplier {
 
 impl RecordApplier {
     /// Applies one record. Returns the time of its newest sample, or why the record cannot be used.
-    pub fn record<K: LabelLookup + ?Sized>(
+    pub(super) fn record<K: LabelLookup + ?Sized>(
         &mut self,
         found: &LogRecord,
         names: &K,
@@ -121,7 +121,7 @@ impl RecordApplier {
     }
 
     /// Applies the scrapes that are still collected. To be called after the last record.
-    pub fn finish(&mut self) -> Result<(), String> {
+    pub(super) fn finish(&mut self) -> Result<(), String> {
         let settled = self.scrapes.settle(&mut self.heads);
         self.samples += self.scrapes.samples();
         settled

@@ -13,14 +13,14 @@ use crate::model::{SHARDS, TimeMs};
 
 /// The appends of one shard since the start.
 #[derive(Default)]
-pub struct ReplayOverlay {
+pub(super) struct ReplayOverlay {
     items: Vec<ChangeData>,
     bytes: usize,
 }
 
 impl ReplayOverlay {
     /// Adds what was stored.
-    pub fn keep(&mut self, data: &ChangeData) {
+    pub(super) fn keep(&mut self, data: &ChangeData) {
         self.bytes += match data {
             ChangeData::Columns(batch) => 64 + 8 * batch.values.len(),
             ChangeData::Rows(rows) => 64 + 24 * rows.len(),
@@ -48,7 +48,7 @@ impl Store {
 impl StoreShard {
     /// Ends the replay of this shard: the replayed head, with the overlay merged into it, replaces
     /// the temporary one.
-    pub fn install_replayed(&mut self, mut head: Head, mut deleted: HeadDeletes) {
+    pub(super) fn install_replayed(&mut self, mut head: Head, mut deleted: HeadDeletes) {
         head.take_series_from(std::mem::replace(&mut self.head, Head::new(1, 0)));
         for data in self.overlay.take().into_iter().flat_map(|young| young.items) {
             adopt(&mut head, &mut deleted, data);

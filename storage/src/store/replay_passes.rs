@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// The result of the scan.
-pub struct LogScan {
+pub(super) struct LogScan {
     /// Heads with the series and groups of the log, without samples.
     pub heads: Vec<Head>,
     /// Segment files, damage, and the last numbers.
@@ -39,7 +39,7 @@ pub struct LogScan {
 }
 
 /// What the scan has restored, and kept for the replay.
-pub struct EarlyReplay {
+pub(super) struct EarlyReplay {
     /// By thread.
     restoring: Vec<PartialReplay>,
     /// Where the kept records end; `None`: all were kept.
@@ -47,7 +47,7 @@ pub struct EarlyReplay {
 }
 
 /// The result of the replay.
-pub struct ReplayedShards {
+pub(super) struct ReplayedShards {
     /// The head and the deletions of each shard.
     pub shards: Vec<(Head, HeadDeletes)>,
     /// Number of samples restored.
@@ -58,7 +58,7 @@ pub struct ReplayedShards {
 
 /// The progress of a replay, and the request to stop it.
 #[derive(Default)]
-pub struct ReplayControl {
+pub(super) struct ReplayControl {
     /// Records of the log.
     pub records: u64,
     /// Records restored so far.
@@ -69,7 +69,7 @@ pub struct ReplayControl {
 
 /// Scans the log in `dir` and cuts off a torn tail. Keeps up to `keep` bytes of records for the
 /// replay. `make` returns empty heads for all shards.
-pub fn scan_log(
+pub(super) fn scan_log(
     disk: &dyn Disk,
     dir: &Path,
     make: impl Fn() -> Vec<Head>,
@@ -95,7 +95,7 @@ pub fn scan_log(
 }
 
 /// Replays the log that was scanned. `None` if it was stopped.
-pub fn replay_log(
+pub(super) fn replay_log(
     disk: &dyn Disk,
     dir: &Path,
     surveyed: &LogContents,

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// The work of one thread of the pool.
-pub trait ReplayWorker: Send {
+pub(super) trait ReplayWorker: Send {
     /// Processes a batch. Returns a batch that is finished, so that its memory is reused; `None` if
     /// it was kept.
     fn take(&mut self, load: ReplayBatch) -> Option<ReplayBatch>;
@@ -34,7 +34,7 @@ pub trait ReplayWorker: Send {
 }
 
 /// Records for one thread.
-pub struct ReplayBatch {
+pub(super) struct ReplayBatch {
     /// Whether the records have their whole payloads, or only what the scan needs
     /// ([`LogScanner::part`]).
     pub whole: bool,
@@ -56,7 +56,7 @@ impl ReplayBatch {
     }
 
     /// Calls `each` for the records, in order.
-    pub fn each(&self, mut each: impl FnMut(RecordPosition, &LogRecord)) {
+    pub(super) fn each(&self, mut each: impl FnMut(RecordPosition, &LogRecord)) {
         let mut from = 0;
         for BatchedRecord { place, lsn, kind, end } in &self.records {
             let payload = &self.payloads[from..*end];
@@ -66,7 +66,7 @@ impl ReplayBatch {
     }
 
     /// Number of records.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.records.len()
     }
 
@@ -96,7 +96,7 @@ impl ReplayBatch {
 
 /// How many bytes of payload the workers may keep.
 #[derive(Copy, Clone)]
-pub enum PayloadBudget {
+pub(super) enum PayloadBudget {
     /// Everything is sent whole: the workers finish it soon.
     All,
     /// Up to so many bytes are sent whole; of later records only the part that the scan needs.
@@ -104,7 +104,7 @@ pub enum PayloadBudget {
 }
 
 /// The result of the pool.
-pub struct PoolOutput<T> {
+pub(super) struct PoolOutput<T> {
     /// What was read.
     pub outcome: LogContents,
     /// The workers.
@@ -114,12 +114,12 @@ pub struct PoolOutput<T> {
 }
 
 /// The number of worker threads.
-pub fn threads() -> usize {
+pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(REPLAY_THREADS)
 }
 
 /// Runs one thread for each of `takers` and distributes to them the records that `read` finds.
-pub fn crew<T: ReplayWorker>(
+pub(super) fn crew<T: ReplayWorker>(
     dir: &Path,
     takers: Vec<T>,
     keep: PayloadBudget,
@@ -138,7 +138,7 @@ pub fn crew<T: ReplayWorker>(
 }
 
 /// Whether worker `at` of `threads` owns a shard.
-pub fn owns(at: usize, threads: usize, shard: usize) -> bool {
+pub(super) fn owns(at: usize, threads: usize, shard: usize) -> bool {
     shard % threads == at
 }
 

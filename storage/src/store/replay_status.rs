@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Called once with the result when the replay has ended.
-pub type ReplayCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+pub(super) type ReplayCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// The progress of a replay.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl fmt::Display for ReplayProgress {
 }
 
 /// The state of the replay for readers and writers.
-pub struct ReplayStatus {
+pub(super) struct ReplayStatus {
     course: ReplayControl,
     /// Time of the oldest sample that the replay restores.
     oldest: Option<TimeMs>,
@@ -96,7 +96,7 @@ impl From<&StoreError> for ReplayFailure {
 
 impl ReplayStatus {
     /// The state at the beginning of a replay.
-    pub fn new(records: u64, oldest: Option<TimeMs>, progress: Arc<Gauge>) -> ReplayStatus {
+    pub(super) fn new(records: u64, oldest: Option<TimeMs>, progress: Arc<Gauge>) -> ReplayStatus {
         let course = ReplayControl { records, ..ReplayControl::default() };
         let phase = Mutex::new(ReplayPhase::Running(Vec::new()));
         ReplayStatus { course, oldest, phase, changed: Condvar::new(), progress }

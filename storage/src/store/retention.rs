@@ -88,7 +88,7 @@ impl Retention {
 }
 
 /// The metrics of blocks and of retention; the names are those of Prometheus.
-pub struct BlockMetrics {
+pub(super) struct BlockMetrics {
     bytes: Arc<Gauge>,
     loaded: Arc<Gauge>,
     by_time: Arc<Counter>,
@@ -97,7 +97,7 @@ pub struct BlockMetrics {
 
 impl BlockMetrics {
     /// Registers the metrics.
-    pub fn new(metrics: &Metrics) -> BlockMetrics {
+    pub(super) fn new(metrics: &Metrics) -> BlockMetrics {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let counter = |name, help| metrics.counter(name, help, &[]);
         BlockMetrics {
@@ -115,27 +115,27 @@ impl BlockMetrics {
     }
 
     /// Updates the gauges: `here` are the local blocks, `all` is the number of all blocks.
-    pub fn show(&self, here: &[BlockMeta], all: usize) {
+    pub(super) fn show(&self, here: &[BlockMeta], all: usize) {
         self.bytes.set(here.iter().map(BlockMeta::bytes_on_disk).sum::<u64>() as f64);
         self.loaded.set(all as f64);
     }
 
     /// Counts a removal, as Prometheus does: once for all blocks that are removed together.
-    pub fn count(&self, due: &ExpiredBlocks) {
+    pub(super) fn count(&self, due: &ExpiredBlocks) {
         self.by_time.add(u64::from(!due.by_time.is_empty()));
         self.by_size.add(u64::from(due.too_large));
     }
 }
 
 /// The current limits, as metrics.
-pub struct RetentionLimitGauges {
+pub(super) struct RetentionLimitGauges {
     seconds: Arc<Gauge>,
     bytes: Arc<Gauge>,
 }
 
 impl RetentionLimitGauges {
     /// Registers the metrics.
-    pub fn new(metrics: &Metrics) -> RetentionLimitGauges {
+    pub(super) fn new(metrics: &Metrics) -> RetentionLimitGauges {
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         RetentionLimitGauges {
             seconds: gauge("prometheus_tsdb_retention_limit_seconds", "How long blocks stay; 0: for ever."),

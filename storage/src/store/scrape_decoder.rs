@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The latest rows of all groups.
 #[derive(Default)]
-pub struct ScrapeDecoder {
+pub(super) struct ScrapeDecoder {
     groups: HashMap<u32, GroupState>,
     loom: Transposer,
     /// As [`ScrapeDecoder::samples`].
@@ -32,7 +32,7 @@ struct GroupState {
 }
 
 /// A decoded scrape.
-pub struct DecodedScrape {
+pub(super) struct DecodedScrape {
     /// The id of its group.
     pub group: u32,
     /// The time of the scrape.
@@ -44,7 +44,7 @@ pub struct DecodedScrape {
 impl ScrapeDecoder {
     /// Decodes the scrape at `cursor`. `wanted` tells for its time whether the head needs it (it
     /// may be in a block already).
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         found: &LogRecord,
         cursor: &mut PayloadReader,
@@ -86,12 +86,12 @@ impl ScrapeDecoder {
     }
 
     /// Number of samples that went into heads as runs.
-    pub fn samples(&self) -> u64 {
+    pub(super) fn samples(&self) -> u64 {
         self.samples
     }
 
     /// Stores the collected rows of a group in its head.
-    pub fn settle_group(&mut self, id: u32, head: &mut Head) -> Result<(), String> {
+    pub(super) fn settle_group(&mut self, id: u32, head: &mut Head) -> Result<(), String> {
         if let Some(known) = self.groups.get_mut(&id) {
             self.samples += known.settle(group_of(id).1, head, &mut self.loom)?;
         }
@@ -99,7 +99,7 @@ impl ScrapeDecoder {
     }
 
     /// Stores the collected rows of all groups that have a series.
-    pub fn settle_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), String> {
+    pub(super) fn settle_series(&mut self, shard: u16, slot: u32, head: &mut Head) -> Result<(), String> {
         // Nearly always there is at most one group: no allocation then.
         let mut groups = head.groups_with(slot);
         let first = groups.next();
@@ -108,7 +108,7 @@ impl ScrapeDecoder {
     }
 
     /// Stores all collected rows in the heads.
-    pub fn settle(&mut self, heads: &mut [Head]) -> Result<(), String> {
+    pub(super) fn settle(&mut self, heads: &mut [Head]) -> Result<(), String> {
         let mut result = Ok(());
         // In the order of group ids: the same log always gives the same head, column by column.
         let mut groups: Vec<(&u32, &mut GroupState)> = self.groups.iter_mut().collect();

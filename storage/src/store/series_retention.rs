@@ -100,7 +100,7 @@ impl<'a> RetentionCutoffs<'a> {
 /// Cold blocks that were checked and had no expired series: for these rules, which retention times
 /// the blocks had exceeded. They are not fetched again until that changes.
 #[derive(Default)]
-pub struct CheckedColdBlocks {
+pub(super) struct CheckedColdBlocks {
     rules: Vec<SeriesRetention>,
     ages: BTreeMap<PathBuf, Vec<bool>>,
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The counters and gauges of the store.
-pub struct StoreMetrics {
+pub(super) struct StoreMetrics {
     pub series: Arc<Gauge>,
     pub chunks: Arc<Gauge>,
     pub blocks_written: Arc<Counter>,
@@ -25,7 +25,7 @@ pub struct StoreMetrics {
 
 impl StoreMetrics {
     /// Registers the metrics.
-    pub fn new(metrics: &Metrics) -> StoreMetrics {
+    pub(super) fn new(metrics: &Metrics) -> StoreMetrics {
         let counter = |name, help| metrics.counter(name, help, &[]);
         StoreMetrics {
             series: metrics.gauge("prometheus_tsdb_head_series", "Series in the head.", &[]),
@@ -68,12 +68,12 @@ impl StoreMetrics {
     }
 
     /// Number of samples refused because of their time.
-    pub fn refused_as_too_old(&self) -> u64 {
+    pub(super) fn refused_as_too_old(&self) -> u64 {
         self.too_old.get() + self.out_of_bounds.get()
     }
 
     /// Counts the samples of an append.
-    pub fn count(&self, counts: &AppendCounts) {
+    pub(super) fn count(&self, counts: &AppendCounts) {
         let add = |counter: &Counter, n: usize| {
             if n > 0 {
                 counter.add(n as u64);
@@ -89,7 +89,7 @@ impl StoreMetrics {
 
 /// Collects [`HeadStats`] over all shards.
 #[derive(Default)]
-pub struct HeadStatsCollector {
+pub(super) struct HeadStatsCollector {
     stats: HeadStats,
     span: Option<(TimeMs, TimeMs)>,
     pairs: HashMap<String, HashMap<String, u64>>,
@@ -97,7 +97,7 @@ pub struct HeadStatsCollector {
 
 impl HeadStatsCollector {
     /// Adds the head of one shard.
-    pub fn add(&mut self, head: &Head) {
+    pub(super) fn add(&mut self, head: &Head) {
         self.stats.series += head.active_series();
         self.stats.chunks += head.chunks();
         if let Some((min, max)) = head.span() {
@@ -116,7 +116,7 @@ impl HeadStatsCollector {
     }
 
     /// The statistics; lists are cut to `limit` entries.
-    pub fn finish(mut self, limit: usize) -> HeadStats {
+    pub(super) fn finish(mut self, limit: usize) -> HeadStats {
         (self.stats.min_time, self.stats.max_time) = self.span.unwrap_or((TimeMs::MAX, TimeMs::MIN));
         for (name, values) in &self.pairs {
             self.stats.label_pairs += values.len() as u64;

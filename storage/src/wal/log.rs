@@ -28,7 +28,7 @@ pub type CommitCallback = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Consecutive records of one segment, to be written with one write.
 #[derive(Default)]
-pub struct WriteBuffer {
+pub(super) struct WriteBuffer {
     /// The encoded records.
     pub bytes: Vec<u8>,
     /// Whether a new segment begins with these records.
@@ -42,7 +42,7 @@ pub struct WriteBuffer {
 }
 
 /// The state that appenders, the writer and the ticker share.
-pub struct LogShared {
+pub(super) struct LogShared {
     pub(super) state: Mutex<LogState>,
     /// Signalled when the writer has something to do.
     pub(super) work: Condvar,
@@ -82,7 +82,7 @@ pub(super) struct LogState {
 
 impl LogState {
     /// Removes and returns the callbacks whose LSN is committed, or all of them.
-    pub fn take_waiters(&mut self, all: bool) -> Vec<CommitCallback> {
+    pub(super) fn take_waiters(&mut self, all: bool) -> Vec<CommitCallback> {
         let committed = self.committed;
         self.waiters.extract_if(.., |(lsn, _)| all || *lsn <= committed).map(|(_, done)| done).collect()
     }

@@ -8,9 +8,9 @@
 use crate::limits::{WAL_BATCH_BYTES, WAL_RECORD_BYTES};
 
 /// The first two bytes of every record.
-pub const MAGIC: u16 = 0x5752;
+pub(super) const MAGIC: u16 = 0x5752;
 /// Bytes of a record header.
-pub const HEADER: usize = 20;
+pub(super) const HEADER: usize = 20;
 
 /// The kind of a record's payload.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ pub struct LogRecord<'a> {
 }
 
 /// The record at `at`, or why there is no valid one. `at` must be within `bytes`.
-pub fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
+pub(super) fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
     let rest = &bytes[at..];
     let Some(header) = rest.first_chunk::<HEADER>() else {
         return Err(format!("{} bytes where a record header needs {HEADER}", rest.len()));
@@ -176,7 +176,7 @@ pub fn read(bytes: &[u8], at: usize) -> Result<LogRecord<'_>, String> {
 }
 
 /// The offset of the next valid record after `at` whose LSN is greater than `lsn`.
-pub fn resync(bytes: &[u8], at: usize, lsn: u64) -> Option<usize> {
+pub(super) fn resync(bytes: &[u8], at: usize, lsn: u64) -> Option<usize> {
     let magic = MAGIC.to_le_bytes();
     // Every offset is tried, because a damaged length says nothing about where the next record
     // begins.

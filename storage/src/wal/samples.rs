@@ -10,7 +10,7 @@ use crate::model::TimeMs;
 use crate::model::value::ABSENT_BITS;
 
 /// Encodes a layout: the columns of a group from `from` on are `slots`.
-pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
+pub(super) fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
     [group, from, slots.len() as u32]
         .iter()
         .chain(slots)
@@ -19,7 +19,7 @@ pub fn put_layout(out: &mut Vec<u8>, group: u32, from: u32, slots: &[u32]) {
 
 /// Encodes a scrape. `base` is the row to which it is a difference, with its LSN; `None` for a
 /// keyframe.
-pub fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: Option<(&[f64], u64)>) {
+pub(super) fn put_scrape(out: &mut Vec<u8>, group: u32, t: TimeMs, row: &[f64], base: Option<(&[f64], u64)>) {
     out.extend_from_slice(&group.to_le_bytes());
     out.extend_from_slice(&t.to_le_bytes());
     out.extend_from_slice(&base.map_or(0, |b| b.1).to_le_bytes());

@@ -6,11 +6,11 @@ use crate::model::TimeMs;
 use std::path::{Path, PathBuf};
 
 /// Bytes of a file header.
-pub const HEADER: usize = 32;
+pub(super) const HEADER: usize = 32;
 /// The first bytes of a segment.
-pub const SEGMENT: &[u8; 8] = b"PERENWAL";
+pub(super) const SEGMENT: &[u8; 8] = b"PERENWAL";
 /// The first bytes of a checkpoint.
-pub const CHECKPOINT: &[u8; 8] = b"PERENCKP";
+pub(super) const CHECKPOINT: &[u8; 8] = b"PERENCKP";
 const VERSION: u16 = 1;
 const CONTINUES: u16 = 1;
 const SKIPS: u16 = 2;
@@ -36,7 +36,7 @@ pub struct SegmentInfo {
 
 /// The header of a segment or checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(super) struct Header {
     /// The number of the file.
     pub number: u32,
     /// As [`SegmentInfo::continues_failed`].
@@ -50,7 +50,7 @@ pub struct Header {
 
 impl Header {
     /// The encoded header.
-    pub fn encode(&self, magic: &[u8; 8]) -> [u8; HEADER] {
+    pub(super) fn encode(&self, magic: &[u8; 8]) -> [u8; HEADER] {
         let mut out = [0; HEADER];
         out[..8].copy_from_slice(magic);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -65,7 +65,7 @@ impl Header {
     }
 
     /// Decodes the header at the beginning of `bytes`, or returns what is wrong with it.
-    pub fn decode(bytes: &[u8], magic: &[u8; 8]) -> Result<Header, String> {
+    pub(super) fn decode(bytes: &[u8], magic: &[u8; 8]) -> Result<Header, String> {
         let Some(bytes) = bytes.first_chunk::<HEADER>() else {
             return Err(format!("{} bytes where the file header needs {HEADER}", bytes.len()));
         };
@@ -90,21 +90,21 @@ impl Header {
 }
 
 /// The path of segment `number`.
-pub fn segment_path(dir: &Path, number: u32) -> PathBuf {
+pub(super) fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:08}.wal"))
 }
 
 /// The path of checkpoint `number`.
-pub fn checkpoint_path(dir: &Path, number: u32) -> PathBuf {
+pub(super) fn checkpoint_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("checkpoint.{number:08}"))
 }
 
 /// The number of a segment, if `path` is one.
-pub fn segment_number(path: &Path) -> Option<u32> {
+pub(super) fn segment_number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_suffix(".wal").filter(|n| n.len() >= 8)?.parse().ok()
 }
 
 /// The number of a checkpoint, if `path` is one.
-pub fn checkpoint_number(path: &Path) -> Option<u32> {
+pub(super) fn checkpoint_number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_prefix("checkpoint.").filter(|n| n.len() >= 8)?.parse().ok()
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Whether a sync of a segment may have failed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum SyncTrust {
+pub(super) enum SyncTrust {
     /// There is no sign of it.
     No,
     /// The segment failed, or an attempt to write it; perhaps only because the disk was full.
@@ -24,13 +24,13 @@ pub enum SyncTrust {
 }
 
 /// The path of the note that a start could not sync a segment.
-pub fn note_path(segment: &Path) -> PathBuf {
+pub(super) fn note_path(segment: &Path) -> PathBuf {
     segment.with_extension("unsure")
 }
 
 /// Makes the segment at `path` durable. To be called before reading it, because the file may be
 /// replaced.
-pub fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<(), StoreError> {
+pub(super) fn make_durable(disk: &dyn Disk, path: &Path, doubt: SyncTrust) -> Result<(), StoreError> {
     let synced = || disk.size(path).and_then(|len| disk.truncate(path, len));
     let failed = match doubt {
         SyncTrust::No => synced().err(),
@@ -66,7 +66,7 @@ fn copy_path(segment: &Path) -> PathBuf {
 }
 
 /// Removes copies that an interrupted start left behind.
-pub fn remove_unfinished(disk: &dyn Disk, names: &[PathBuf]) {
+pub(super) fn remove_unfinished(disk: &dyn Disk, names: &[PathBuf]) {
     for copy in names.iter().filter(|path| path.extension().is_some_and(|end| end == "copy")) {
         // A copy that stays only takes disk space.
         let _ = disk.remove(copy);

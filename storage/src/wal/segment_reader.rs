@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 /// A piece of a segment in memory, and the position in it.
-pub struct SegmentReader<'a> {
+pub(super) struct SegmentReader<'a> {
     disk: &'a dyn Disk,
     path: &'a Path,
     /// The piece of the file in memory.
@@ -24,35 +24,35 @@ pub struct SegmentReader<'a> {
 
 impl<'a> SegmentReader<'a> {
     /// A reader at offset `from` of a file.
-    pub fn open(disk: &'a dyn Disk, path: &'a Path, from: usize) -> io::Result<SegmentReader<'a>> {
+    pub(super) fn open(disk: &'a dyn Disk, path: &'a Path, from: usize) -> io::Result<SegmentReader<'a>> {
         let bytes = disk.read_at(path, from as u64, WAL_READ_BYTES)?;
         let ends = bytes.len() < WAL_READ_BYTES;
         Ok(SegmentReader { disk, path, bytes, base: from, at: 0, ends, moved: true })
     }
 
     /// Whether the file is empty.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.ends && self.base == 0 && self.bytes.is_empty()
     }
 
     /// The offset of the position in the file.
-    pub fn at(&self) -> usize {
+    pub(super) fn at(&self) -> usize {
         self.base + self.at
     }
 
     /// The bytes in memory from the position on.
-    pub fn rest(&self) -> &[u8] {
+    pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
 
     /// Whether the position is at the end of the file.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.ends && self.at == self.bytes.len()
     }
 
     /// Moves `bytes` forward, not past the end of the piece. Reads the next piece when its end is
     /// reached.
-    pub fn go(&mut self, bytes: usize) -> io::Result<()> {
+    pub(super) fn go(&mut self, bytes: usize) -> io::Result<()> {
         self.at += bytes;
         self.moved = true;
         if self.at == self.bytes.len() {
@@ -62,7 +62,7 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// Reads another piece, if the file has more. Returns whether it had.
-    pub fn more(&mut self) -> io::Result<bool> {
+    pub(super) fn more(&mut self) -> io::Result<bool> {
         if self.ends {
             return Ok(false);
         }
@@ -79,7 +79,7 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// Reads the rest of the file into memory.
-    pub fn whole(&mut self) -> io::Result<()> {
+    pub(super) fn whole(&mut self) -> io::Result<()> {
         if !self.ends {
             self.read(usize::MAX - self.base - self.bytes.len())?;
             self.ends = true;

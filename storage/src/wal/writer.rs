@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The state of the writer.
-pub struct LogWriter {
+pub(super) struct LogWriter {
     shared: Arc<LogShared>,
     disk: Arc<dyn Disk>,
     options: LogOptions,
@@ -49,7 +49,7 @@ enum WriterStep {
 
 impl LogWriter {
     /// A writer that has not written anything.
-    pub fn new(shared: Arc<LogShared>, disk: Arc<dyn Disk>, options: LogOptions) -> LogWriter {
+    pub(super) fn new(shared: Arc<LogShared>, disk: Arc<dyn Disk>, options: LogOptions) -> LogWriter {
         let next_number = options.next_segment;
         let todo = VecDeque::new();
         let unsynced = VecDeque::new();
@@ -58,7 +58,7 @@ impl LogWriter {
     }
 
     /// Works until the log is closed.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         loop {
             let shared = self.shared.clone();
             let mut state = shared.state.lock();
@@ -75,7 +75,7 @@ impl LogWriter {
     }
 
     /// Does what there is to do now, on this thread.
-    pub fn run_once(&mut self, sync: bool) {
+    pub(super) fn run_once(&mut self, sync: bool) {
         let shared = self.shared.clone();
         let mut state = shared.state.lock();
         state.sync_due |= sync;
@@ -100,7 +100,7 @@ impl LogWriter {
     }
 
     /// Marks the log as closed, and fails the callbacks that still wait.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         let waiters = {
             let mut state = self.shared.state.lock();
             state.closed = true;

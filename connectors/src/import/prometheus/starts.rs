@@ -6,7 +6,7 @@ use storage::model::TimeMs;
 
 /// Reads the start timestamps of one chunk, in the order of its samples.
 #[derive(Debug, Default)]
-pub struct StartBits {
+pub(super) struct StartBits {
     begins_with_one: bool,
     /// The first sample whose start timestamp differs from that of the sample before; 0 if there is
     /// none.
@@ -18,7 +18,7 @@ pub struct StartBits {
 
 impl StartBits {
     /// `head` is the byte of the chunk header that describes them.
-    pub fn new(head: u8) -> StartBits {
+    pub(super) fn new(head: u8) -> StartBits {
         StartBits {
             begins_with_one: head & 0x80 != 0,
             first_change: u16::from(head & 0x7F),
@@ -28,7 +28,7 @@ impl StartBits {
 
     /// The start timestamp of sample number `at`, whose time `t` was read already; 0 if it has
     /// none. `previous` is the time of the sample before. `None` if the data are too short.
-    pub fn next(
+    pub(super) fn next(
         &mut self,
         at: u16,
         t: TimeMs,

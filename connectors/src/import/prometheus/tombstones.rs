@@ -13,11 +13,11 @@ const HEADER: usize = 5;
 /// Deleted ranges, ends included, by the reference of the series in the index; sorted, without
 /// overlaps.
 #[derive(Debug, Default)]
-pub struct TsdbTombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
+pub(super) struct TsdbTombstones(HashMap<u64, Vec<(TimeMs, TimeMs)>>);
 
 impl TsdbTombstones {
     /// Reads the file; it may be missing.
-    pub fn open(path: &Path) -> Result<TsdbTombstones, ImportError> {
+    pub(super) fn open(path: &Path) -> Result<TsdbTombstones, ImportError> {
         if !path.exists() {
             return Ok(TsdbTombstones::default());
         }
@@ -44,7 +44,7 @@ impl TsdbTombstones {
     }
 
     /// Whether the sample at `t` of a series is deleted.
-    pub fn covers(&self, series: u64, t: TimeMs) -> bool {
+    pub(super) fn covers(&self, series: u64, t: TimeMs) -> bool {
         let Some(deleted) = self.0.get(&series) else { return false };
         let begun = deleted.partition_point(|(from, _)| *from <= t);
         deleted[..begun].last().is_some_and(|(_, to)| t <= *to)

@@ -27,7 +27,7 @@ pub(super) struct DueViews {
 
 impl DueViews {
     /// A view of this worker begins, perhaps with other steps than before.
-    pub fn add(&mut self, id: ViewId, view: &InstalledView) {
+    pub(super) fn add(&mut self, id: ViewId, view: &InstalledView) {
         self.remove(id);
         if view.slots == EvaluationTimes::Always {
             self.by_root.entry(view.root).or_default().push(id);
@@ -36,7 +36,7 @@ impl DueViews {
     }
 
     /// Removes a view.
-    pub fn remove(&mut self, id: ViewId) {
+    pub(super) fn remove(&mut self, id: ViewId) {
         self.woken.remove(&id);
         let Some(root) = self.root_of.remove(&id) else { return };
         if let Some(views) = self.by_root.get_mut(&root) {
@@ -48,26 +48,26 @@ impl DueViews {
     }
 
     /// The rows of a step have changed.
-    pub fn changed(&mut self, step: StepId) {
+    pub(super) fn changed(&mut self, step: StepId) {
         self.woken.extend(self.by_root.get(&step).into_iter().flatten());
     }
 
     /// Has a view answered in its next round, if it is an active continuous view of this worker.
-    pub fn wake(&mut self, id: ViewId) {
+    pub(super) fn wake(&mut self, id: ViewId) {
         if self.root_of.contains_key(&id) {
             self.woken.insert(id);
         }
     }
 
     /// Has a view answered at `t` at the latest; an earlier request stays.
-    pub fn call(&mut self, id: ViewId, t: TimeMs) {
+    pub(super) fn call(&mut self, id: ViewId, t: TimeMs) {
         if self.called.insert(id) {
             self.calls.entry(t).or_default().push(id);
         }
     }
 
     /// The views of this worker to answer in a round, in the order of their ids.
-    pub fn take(&mut self, views: &ViewTable, t: TimeMs, round: u64) -> Vec<ViewId> {
+    pub(super) fn take(&mut self, views: &ViewTable, t: TimeMs, round: u64) -> Vec<ViewId> {
         if t < std::mem::replace(&mut self.now, t) {
             // The clock was set back: what was planned for later times is done now.
             self.calls.clear();

@@ -35,39 +35,39 @@ pub(super) type Leaves = BTreeMap<StepId, LeafSlot>;
 
 impl LeafSlot {
     /// A leaf over ring number `ring`, without state.
-    pub fn new(spec: Arc<LeafSpec>, ring: usize) -> LeafSlot {
+    pub(super) fn new(spec: Arc<LeafSpec>, ring: usize) -> LeafSlot {
         LeafSlot { spec, ring, state: None }
     }
 
     /// What is said of it; when it is due follows from all shards.
-    pub fn report(&self) -> LeafReport {
+    pub(super) fn report(&self) -> LeafReport {
         let (source, leaf) = self.reads();
         LeafReport { step: leaf_title(source, leaf), maintenance: maintenance(leaf), next_due: None }
     }
 
     /// See [`LiveLeaf::next_due`].
-    pub fn next_due(&self) -> Option<TimeMs> {
+    pub(super) fn next_due(&self) -> Option<TimeMs> {
         self.state.as_ref()?.next_due()
     }
 
     /// What it reads, and what it makes of it.
-    pub fn reads(&self) -> (&SampleSource, &Leaf) {
+    pub(super) fn reads(&self) -> (&SampleSource, &Leaf) {
         (&self.spec.source, &self.spec.leaf)
     }
 
     /// See [`LiveLeaf::touched`].
-    pub fn touched(&self, since: TimeMs) -> usize {
+    pub(super) fn touched(&self, since: TimeMs) -> usize {
         self.state.as_ref().map_or(0, |leaf| leaf.touched(since))
     }
 
     /// Bytes of its own state, and [`LiveLeaf::order_bytes`].
-    pub fn bytes(&self) -> (usize, (usize, bool)) {
+    pub(super) fn bytes(&self) -> (usize, (usize, bool)) {
         let own = size_of::<LeafSlot>();
         self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.order_bytes()))
     }
 
     /// See [`LiveLeaf::has_seen_all`].
-    pub fn has_seen_all(&self) -> bool {
+    pub(super) fn has_seen_all(&self) -> bool {
         self.state.as_ref().is_none_or(|leaf| leaf.has_seen_all())
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Timer {
 
 impl Timer {
     /// The leaf.
-    pub fn leaf(&self) -> StepId {
+    pub(super) fn leaf(&self) -> StepId {
         self.leaf as StepId
     }
 }
@@ -40,23 +40,23 @@ pub(super) struct Timers {
 impl Timers {
     /// Sets the timers that an evaluation of `leaf` requests: until when the answer holds, and the
     /// block.
-    pub fn set(&mut self, leaf: StepId, alarms: impl Iterator<Item = (TimeMs, u32)>) {
+    pub(super) fn set(&mut self, leaf: StepId, alarms: impl Iterator<Item = (TimeMs, u32)>) {
         self.heap.extend(alarms.map(|(until, block)| Reverse(Timer { until, leaf: leaf as u32, block })));
     }
 
     /// Removes and returns the next timer that has expired at `t`.
-    pub fn next(&mut self, t: TimeMs) -> Option<Timer> {
+    pub(super) fn next(&mut self, t: TimeMs) -> Option<Timer> {
         let due = self.heap.peek().is_some_and(|Reverse(timer)| timer.until < t);
         if due { self.heap.pop().map(|Reverse(timer)| timer) } else { None }
     }
 
     /// A leaf was removed.
-    pub fn leaf_gone(&mut self) {
+    pub(super) fn leaf_gone(&mut self) {
         self.orphans = true;
     }
 
     /// Drops the timers of removed leaves.
-    pub fn sweep(&mut self, stands: impl Fn(StepId) -> bool) {
+    pub(super) fn sweep(&mut self, stands: impl Fn(StepId) -> bool) {
         if std::mem::take(&mut self.orphans) {
             self.heap.retain(|Reverse(timer)| stands(timer.leaf()));
         }

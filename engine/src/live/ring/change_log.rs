@@ -3,7 +3,7 @@
 
 /// The changes of a block. Each change begins an epoch.
 #[derive(Debug, Default)]
-pub struct RowChangeLog {
+pub(super) struct RowChangeLog {
     epoch: u32,
     /// For each of the latest epochs, the first row that changed in it or in a later one; rows
     /// ascend.
@@ -16,12 +16,12 @@ const KEPT: usize = 16;
 
 impl RowChangeLog {
     /// The current epoch.
-    pub fn epoch(&self) -> u32 {
+    pub(super) fn epoch(&self) -> u32 {
         self.epoch
     }
 
     /// Row `at` changed, or a row was inserted before it.
-    pub fn add(&mut self, at: u32) {
+    pub(super) fn add(&mut self, at: u32) {
         self.epoch += 1;
         self.log.truncate(self.log.partition_point(|(_, row)| *row < at));
         if self.log.len() == KEPT {
@@ -32,13 +32,13 @@ impl RowChangeLog {
     }
 
     /// The row before which nothing has changed since `epoch`.
-    pub fn stable_since(&self, epoch: u32) -> u32 {
+    pub(super) fn stable_since(&self, epoch: u32) -> u32 {
         let later = self.log.partition_point(|(of, _)| *of <= epoch);
         self.log.get(later).map_or(u32::MAX, |(_, row)| *row)
     }
 
     /// Bytes allocated.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.log.capacity() * size_of::<(u32, u32)>()
     }
 }

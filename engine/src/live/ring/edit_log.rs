@@ -7,7 +7,7 @@ use crate::functions::sorted_window::RowEdit;
 
 /// The latest edits of a block.
 #[derive(Debug, Default)]
-pub struct EditLog {
+pub(super) struct EditLog {
     count: u64,
     /// The latest edits.
     log: Vec<RowEdit>,
@@ -18,12 +18,12 @@ const KEPT: usize = 16;
 
 impl EditLog {
     /// Number of edits so far.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count
     }
 
     /// Adds an edit, in a block of `columns` columns.
-    pub fn add(&mut self, edit: RowEdit, columns: usize) {
+    pub(super) fn add(&mut self, edit: RowEdit, columns: usize) {
         if self.log.len() >= KEPT + 2 * columns {
             self.log.drain(..self.log.len() / 2);
         }
@@ -32,19 +32,19 @@ impl EditLog {
     }
 
     /// Something changed that is not recorded as an edit: readers must begin again.
-    pub fn void(&mut self) {
+    pub(super) fn void(&mut self) {
         self.log = Vec::new();
         self.count += 1;
     }
 
     /// The edits after the first `count`; `None` if they are not known any more.
-    pub fn since(&self, count: u64) -> Option<&[RowEdit]> {
+    pub(super) fn since(&self, count: u64) -> Option<&[RowEdit]> {
         let missed = usize::try_from(self.count.checked_sub(count)?).ok()?;
         Some(&self.log[self.log.len().checked_sub(missed)?..])
     }
 
     /// Bytes allocated.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.log.capacity() * size_of::<RowEdit>()
     }
 }

@@ -60,12 +60,12 @@ pub(super) struct ViewSchedule {
 
 impl ViewSchedule {
     /// An empty schedule for a worker.
-    pub fn new(worker: usize) -> ViewSchedule {
+    pub(super) fn new(worker: usize) -> ViewSchedule {
         ViewSchedule { worker, ..ViewSchedule::default() }
     }
 
     /// A view begins.
-    pub fn add(&mut self, id: ViewId, view: &InstalledView) {
+    pub(super) fn add(&mut self, id: ViewId, view: &InstalledView) {
         self.count(view, true);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             let views = self.records.entry(record.clone()).or_default();
@@ -83,12 +83,12 @@ impl ViewSchedule {
     }
 
     /// Whether any view has begun.
-    pub fn stands(&self) -> bool {
+    pub(super) fn stands(&self) -> bool {
         self.standing > 0
     }
 
     /// An active view was removed.
-    pub fn remove(&mut self, id: ViewId, view: &InstalledView) {
+    pub(super) fn remove(&mut self, id: ViewId, view: &InstalledView) {
         self.count(view, false);
         if let ViewKind::Recorded { record, .. } = &view.spec.kind {
             if let Some(views) = self.records.get_mut(record) {
@@ -111,17 +111,17 @@ impl ViewSchedule {
     }
 
     /// A view is coming.
-    pub fn come(&mut self, view: &InstalledView) {
+    pub(super) fn come(&mut self, view: &InstalledView) {
         self.coming.add_steps(view);
     }
 
     /// A view is not coming any more.
-    pub fn come_no_more(&mut self) {
+    pub(super) fn come_no_more(&mut self) {
         self.recome = true;
     }
 
     /// Local and gather steps of the views that are coming.
-    pub fn coming(&self) -> (&StepSet, &StepSet) {
+    pub(super) fn coming(&self) -> (&StepSet, &StepSet) {
         (&self.coming.local, &self.coming.gather)
     }
 
@@ -144,7 +144,7 @@ impl ViewSchedule {
     }
 
     /// Updates the batches.
-    pub fn settle(
+    pub(super) fn settle(
         &mut self,
         all: &mut BTreeMap<ViewId, InstalledView>,
         coming: impl Fn(&BTreeMap<ViewId, InstalledView>, &mut DueBatch),
@@ -203,13 +203,13 @@ impl ViewSchedule {
     }
 
     /// The batches due at `t`, in round `round`.
-    pub fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
+    pub(super) fn due(&self, t: TimeMs, round: u64) -> impl Iterator<Item = &DueBatch> {
         let due = move |((slots, level), _): &(&BatchKey, &DueBatch)| *level == round && slots.due(t);
         self.batches.iter().filter(due).map(|(_, batch)| batch)
     }
 
     /// The last round that the tick at `t` needs.
-    pub fn last_round(&self, t: TimeMs) -> u64 {
+    pub(super) fn last_round(&self, t: TimeMs) -> u64 {
         let due = self.batches.keys().filter(|(slots, _)| slots.due(t));
         due.map(|(_, level)| *level).max().unwrap_or(0).min(crate::limits::TICK_ROUNDS - 1)
     }

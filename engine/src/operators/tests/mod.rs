@@ -19,18 +19,18 @@ use storage::model::value::ABSENT;
 use storage::model::{Labels, NativeHistogram};
 
 /// Labels from `a=1,b=2`; a first word without `=` is the metric name.
-pub fn labels(text: &str) -> Labels {
+pub(super) fn labels(text: &str) -> Labels {
     let pairs = text.split(',').filter(|part| !part.is_empty());
     Labels::from_pairs(pairs.map(|part| part.split_once('=').unwrap_or(("__name__", part))))
 }
 
 /// A float.
-pub fn f(v: f64) -> Sample {
+pub(super) fn f(v: f64) -> Sample {
     Sample::Float(v)
 }
 
 /// An exponential histogram with these counts from bucket 0 on; its sum is that of the counts.
-pub fn h(schema: i32, counts: &[f64]) -> Arc<NativeHistogram> {
+pub(super) fn h(schema: i32, counts: &[f64]) -> Arc<NativeHistogram> {
     let total = counts.iter().sum();
     Arc::new(NativeHistogram {
         schema,
@@ -43,7 +43,7 @@ pub fn h(schema: i32, counts: &[f64]) -> Arc<NativeHistogram> {
 }
 
 /// A histogram with custom bounds.
-pub fn custom(bounds: &[f64], counts: &[f64]) -> Arc<NativeHistogram> {
+pub(super) fn custom(bounds: &[f64], counts: &[f64]) -> Arc<NativeHistogram> {
     let total = counts.iter().sum();
     Arc::new(NativeHistogram {
         schema: CUSTOM_BUCKETS,
@@ -56,7 +56,7 @@ pub fn custom(bounds: &[f64], counts: &[f64]) -> Arc<NativeHistogram> {
 }
 
 /// The histogram with another hint.
-pub fn hinted(histogram: &NativeHistogram, hint: ResetHint) -> Sample {
+pub(super) fn hinted(histogram: &NativeHistogram, hint: ResetHint) -> Sample {
     Sample::Histogram(Arc::new(NativeHistogram { hint, ..histogram.clone() }))
 }
 
@@ -71,7 +71,7 @@ impl From<&Arc<NativeHistogram>> for Sample {
 }
 
 /// Rows with samples.
-pub fn rows(rows: &[(&str, Sample)]) -> StepOutput {
+pub(super) fn rows(rows: &[(&str, Sample)]) -> StepOutput {
     let mut out = StepOutput::default();
     for (text, sample) in rows {
         let row = out.add_row(labels(text));
@@ -81,19 +81,19 @@ pub fn rows(rows: &[(&str, Sample)]) -> StepOutput {
 }
 
 /// A scalar.
-pub fn scalar(v: f64) -> StepOutput {
+pub(super) fn scalar(v: f64) -> StepOutput {
     rows(&[("", f(v))])
 }
 
 /// Evaluates from scratch.
-pub fn eval(operator: &mut dyn Operator, inputs: &[&StepOutput]) -> StepOutput {
+pub(super) fn eval(operator: &mut dyn Operator, inputs: &[&StepOutput]) -> StepOutput {
     let mut out = StepOutput::default();
     eval_into(operator, inputs, &ChangedRows::All, &mut out).expect("an answer");
     out
 }
 
 /// Evaluates at 1 s, with this change in every input.
-pub fn eval_into(
+pub(super) fn eval_into(
     operator: &mut dyn Operator,
     inputs: &[&StepOutput],
     changed: &ChangedRows,
@@ -104,7 +104,7 @@ pub fn eval_into(
 }
 
 /// The result by labels, as text.
-pub fn answer(out: &StepOutput) -> BTreeMap<String, String> {
+pub(super) fn answer(out: &StepOutput) -> BTreeMap<String, String> {
     let text = |row: usize| match out.cell(row).sample() {
         Some(Sample::Float(v)) => v.to_string(),
         Some(Sample::Histogram(h)) => h.test_expression(),
@@ -114,7 +114,7 @@ pub fn answer(out: &StepOutput) -> BTreeMap<String, String> {
 }
 
 /// The texts of all annotations, sorted.
-pub fn remarks(out: &StepOutput) -> Vec<String> {
+pub(super) fn remarks(out: &StepOutput) -> Vec<String> {
     let mut told = AnnotationSet::default();
     out.notes.iter().for_each(|note| told.add(note, &StepOrigin::default()));
     let mut texts: Vec<String> = told.into_list().into_iter().map(|note| note.text.to_string()).collect();
@@ -123,7 +123,7 @@ pub fn remarks(out: &StepOutput) -> Vec<String> {
 }
 
 /// No sample.
-pub fn absent() -> Sample {
+pub(super) fn absent() -> Sample {
     Sample::Float(ABSENT)
 }
 

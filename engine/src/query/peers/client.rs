@@ -16,7 +16,7 @@ use storage::model::{Labels, SHARDS};
 
 /// A task that the other processes are running; without others it does nothing.
 #[derive(Default)]
-pub struct PeerQuery {
+pub(crate) struct PeerQuery {
     process: usize,
     talks: Vec<PeerSession>,
 }
@@ -51,7 +51,7 @@ impl PeerQuery {
     }
 
     /// The number of series that they selected.
-    pub fn rows(&mut self, guard: &QueryGuard) -> Result<usize, QueryError> {
+    pub(crate) fn rows(&mut self, guard: &QueryGuard) -> Result<usize, QueryError> {
         for talk in &mut self.talks {
             let PeerReply::Selected(rows) = talk.receive_reply(guard)? else { return Err(talk.surprise()) };
             talk.rows = rows;
@@ -60,7 +60,7 @@ impl PeerQuery {
     }
 
     /// Starts their evaluation, with `size` steps in a block.
-    pub fn begin(&mut self, size: usize, guard: &QueryGuard) -> Result<(), QueryError> {
+    pub(crate) fn begin(&mut self, size: usize, guard: &QueryGuard) -> Result<(), QueryError> {
         for talk in self.talks.iter_mut().filter(|talk| talk.rows > 0) {
             send_message(&mut *talk.line, &size, guard)?;
             talk.line.flush(guard)?;
@@ -70,7 +70,7 @@ impl PeerQuery {
 
     /// The next block of `steps` steps: `own` and those of the other processes, ordered by process
     /// and shard, so that the answer does not depend on which process was asked.
-    pub fn block(
+    pub(crate) fn block(
         &mut self,
         own: ShardBlocks,
         steps: usize,
@@ -85,7 +85,7 @@ impl PeerQuery {
     }
 
     /// The samples of a range selector.
-    pub fn series(&mut self, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
+    pub(crate) fn series(&mut self, guard: &QueryGuard) -> Result<Vec<Series>, QueryError> {
         let mut all = Vec::new();
         for talk in &mut self.talks {
             for _ in 0..SHARDS {
@@ -101,7 +101,7 @@ impl PeerQuery {
     }
 
     /// Reads the final replies: annotations and counters.
-    pub fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
+    pub(crate) fn end(self, guard: &QueryGuard) -> Result<AnnotationSet, QueryError> {
         let mut all = AnnotationSet::default();
         for mut talk in self.talks {
             let PeerReply::Done(PeerSummary { notes, peak, steps }) = talk.receive_reply(guard)? else {

@@ -11,7 +11,7 @@ use storage::model::histogram::Buckets;
 use storage::store::{NewestSample, NewestValue};
 
 /// The samples of a page, in pieces of about [`CHUNK_BYTES`].
-pub struct Messages(pub Page);
+pub(super) struct Messages(pub Page);
 
 impl Iterator for Messages {
     type Item = Bytes;

@@ -7,7 +7,7 @@ use storage::model::TimeMs;
 
 /// The time of the newest sample that `plan` can read when it is evaluated up to `end`, or a later
 /// time.
-pub fn newest_time_read(plan: &Plan, end: TimeMs, options: &QueryOptions) -> TimeMs {
+pub(super) fn newest_time_read(plan: &Plan, end: TimeMs, options: &QueryOptions) -> TimeMs {
     match &plan.op {
         // A range selector is evaluated at one time, `end`.
         PlanOp::Range { selector, .. } => {

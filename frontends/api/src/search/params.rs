@@ -13,7 +13,7 @@ const DEFAULT: usize = 100;
 
 /// The order of results.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum SortBy {
+pub(super) enum SortBy {
     /// By name.
     Ascending,
     /// By name, descending.
@@ -23,7 +23,7 @@ pub enum SortBy {
 }
 
 /// The parameters that all searches have.
-pub struct SearchParams {
+pub(super) struct SearchParams {
     /// The series to search.
     pub sets: Vec<Vec<Matcher>>,
     /// The time range.
@@ -42,7 +42,7 @@ pub struct SearchParams {
 
 impl SearchParams {
     /// The parameters of a request to `endpoint`.
-    pub fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
+    pub(super) fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
         let state = &call.state;
         let form = &call.form;
         let Some(max_limit) = state.settings.search else {
@@ -148,7 +148,7 @@ fn number(form: &Form, name: &str) -> Result<Option<usize>, ApiError> {
 }
 
 /// A boolean parameter.
-pub fn flag(form: &Form, name: &str, default: bool) -> Result<bool, ApiError> {
+pub(super) fn flag(form: &Form, name: &str, default: bool) -> Result<bool, ApiError> {
     match form.get(name) {
         "" => Ok(default),
         text => form

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at, timeout};
 
 /// Completes the handshake and serves the socket.
-pub fn accept(
+pub(super) fn accept(
     state: AppState,
     upgrade: WebSocketUpgrade,
     first: Option<SubscribeRequest>,

@@ -31,7 +31,7 @@ use views::saved::SavedQueries;
 
 /// The state of the fakes that tests read and set.
 #[derive(Default)]
-pub struct Fakes {
+pub(super) struct Fakes {
     pub ready: AtomicBool,
     pub ill: AtomicBool,
     pub quit: AtomicBool,
@@ -117,12 +117,12 @@ impl Oracle {
     }
 }
 
-pub fn job(name: &str) -> Labels {
+pub(super) fn job(name: &str) -> Labels {
     Labels::from_pairs([("__name__", "up"), ("job", name)])
 }
 
 /// A store error of each kind; the name of the requested series selects it.
-pub fn store_error(name: &str) -> Option<StoreError> {
+pub(super) fn store_error(name: &str) -> Option<StoreError> {
     let path = std::path::PathBuf::from("/data/blocks/1/samples.parquet");
     let mark = |of: &str| format!("mark of {of}");
     Some(match name {
@@ -274,7 +274,7 @@ impl StoreReadiness for Shelf {
 
 /// Views whose events the tests push.
 #[derive(Default)]
-pub struct FakeViews {
+pub(super) struct FakeViews {
     next: AtomicU64,
     pub installed: Mutex<Vec<String>>,
     taps: Mutex<HashMap<TapId, Box<dyn Sink>>>,
@@ -286,13 +286,13 @@ pub struct FakeViews {
 
 impl FakeViews {
     /// Pushes to all taps; returns how many accepted the event.
-    pub fn push(&self, event: &TapEvent) -> usize {
+    pub(super) fn push(&self, event: &TapEvent) -> usize {
         let mut taps = self.taps.lock();
         taps.retain(|_, sink| sink.push(event.clone()));
         taps.len()
     }
 
-    pub fn taps(&self) -> usize {
+    pub(super) fn taps(&self) -> usize {
         self.taps.lock().len()
     }
 }
@@ -484,7 +484,7 @@ impl RemoteWriteHandler for Rest {
 }
 
 /// A server that is ready, with these settings.
-pub fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
+pub(super) fn server(settings: ApiSettings) -> (AppState, Arc<Fakes>) {
     let fakes = Arc::new(Fakes::default());
     fakes.ready.store(true, SeqCst);
     let rest = Arc::new(Rest(fakes.clone()));

@@ -56,12 +56,12 @@ impl ViewRegistry for FakeViews {
 }
 
 impl FakeViews {
-    pub fn push(&self, name: &str, event: TapEvent) {
+    pub(super) fn push(&self, name: &str, event: TapEvent) {
         let mut state = self.state.lock();
         let (_, sinks) = state.values_mut().find(|(spec, _)| spec.name == name).unwrap();
         sinks.retain_mut(|sink| sink.push(event.clone()));
     }
-    pub fn names(&self) -> Vec<(u64, String)> {
+    pub(super) fn names(&self) -> Vec<(u64, String)> {
         self.state.lock().iter().map(|(id, (spec, _))| (*id, spec.name.clone())).collect()
     }
 }
@@ -128,10 +128,10 @@ impl AlertSeriesStore for FakeStore {
 
 impl FakeStore {
     /// The number of samples.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.samples.lock().len()
     }
-    pub fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         let print = |(labels, t, v): (Labels, TimeMs, f64)| {
             let value = if is_stale(v) { "stale".to_owned() } else { v.to_string() };
             format!("{t} {labels} {value}")
@@ -208,12 +208,12 @@ impl Fixture {
             metrics: self.metrics.clone(),
         }
     }
-    pub fn core(&self) -> ActiveRules {
+    pub(super) fn core(&self) -> ActiveRules {
         let options =
             RuleManagerOptions { external_url: "http://p:9090/".into(), ..RuleManagerOptions::default() };
         ActiveRules::new(self.ports(), options, Arc::new(RuleEventQueue::default()))
     }
-    pub fn take_sent(&self) -> Vec<AlertNotification> {
+    pub(super) fn take_sent(&self) -> Vec<AlertNotification> {
         std::mem::take(&mut *self.sent.0.lock())
     }
 }

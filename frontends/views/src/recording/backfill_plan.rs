@@ -15,7 +15,7 @@ use storage::model::{Labels, TimeMs};
 const ALIVE_SLACK_MS: i64 = 120_000;
 
 /// The rules and their progress.
-pub struct BackfillPlan {
+pub(super) struct BackfillPlan {
     rules: BTreeMap<ViewId, PlannedRule>,
     /// Progress from before the start that no rule has claimed yet.
     saved: HashMap<String, RuleProgress>,
@@ -59,7 +59,7 @@ struct PlannedRule {
 }
 
 /// Evaluation times of one rule to compute.
-pub struct BackfillTask {
+pub(super) struct BackfillTask {
     /// The rule's view.
     pub view: ViewId,
     /// Number of the rule's definition.
@@ -81,7 +81,7 @@ pub struct BackfillTask {
 }
 
 /// Rules that do not read each other, over one range of time.
-pub struct BackfillBatch {
+pub(super) struct BackfillBatch {
     /// Begin and end of the range.
     pub range: (TimeMs, TimeMs),
     /// What must be computed.
@@ -89,7 +89,7 @@ pub struct BackfillBatch {
 }
 
 /// A rule is computed up to a time.
-pub struct TaskProgress {
+pub(super) struct TaskProgress {
     /// Its view.
     pub view: ViewId,
     /// Number of its definition.
@@ -106,7 +106,7 @@ pub struct TaskProgress {
 
 impl BackfillPlan {
     /// A plan without rules, with the saved progress.
-    pub fn new(progress: BackfillProgress) -> BackfillPlan {
+    pub(super) fn new(progress: BackfillProgress) -> BackfillPlan {
         let on_disk = !progress.rules.is_empty();
         let saved = progress.rules.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
         BackfillPlan {
@@ -123,7 +123,7 @@ impl BackfillPlan {
 
     /// Replaces the rules. Returns the views whose first recorded time is not known yet.
     /// `retention`: nothing older is computed, in ms; 0: no limit.
-    pub fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
+    pub(super) fn replace(&mut self, rules: Vec<RecordedRule>, now: TimeMs, retention: i64) -> Vec<ViewId> {
         let mut old = std::mem::take(&mut self.rules);
         let mut entries = std::mem::take(&mut self.saved);
         self.has_rules = true;
@@ -197,7 +197,7 @@ impl BackfillPlan {
     }
 
     /// The first evaluation of a view that succeeded was at `t`.
-    pub fn first_slot(&mut self, view: ViewId, t: TimeMs) {
+    pub(super) fn first_slot(&mut self, view: ViewId, t: TimeMs) {
         if let Some(kept) = self.rules.get_mut(&view) {
             // After a change of the interval, the first answer may be for one of the old times.
             let slot = kept.recording.slot_at(t - kept.recording.delay - 1) + kept.recording.interval;
@@ -207,7 +207,7 @@ impl BackfillPlan {
     }
 
     /// What must be computed next.
-    pub fn next(&self) -> Option<BackfillBatch> {
+    pub(super) fn next(&self) -> Option<BackfillBatch> {
         let resting = self.paused_rules(Instant::now());
         let ready = self.rules.iter().filter(|(view, _)| !resting.contains(view));
         let pending: Vec<(&PlannedRule, EvaluationRange, bool)> =
@@ -242,7 +242,7 @@ impl BackfillPlan {
     }
 
     /// How long there is nothing to do, unless rules change.
-    pub fn idle_time(&self) -> Duration {
+    pub(super) fn idle_time(&self) -> Duration {
         let now = Instant::now();
         let rests =
             self.rules.values().filter_map(|kept| kept.paused_until).filter(|until| *until > now).min();
@@ -267,7 +267,7 @@ impl BackfillPlan {
     }
 
     /// Stores what is done. Returns the rules that are complete now.
-    pub fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
+    pub(super) fn reached(&mut self, reached: Vec<TaskProgress>) -> Vec<String> {
         let mut complete = Vec::new();
         for TaskProgress { view, turn, slot, present, at_once, error } in reached {
             let Some(kept) = self.rules.get_mut(&view).filter(|kept| kept.definition_number == turn) else {
@@ -289,7 +289,7 @@ impl BackfillPlan {
     }
 
     /// The history of a rule cannot be read now.
-    pub fn pause_rule(&mut self, view: ViewId, why: &str) {
+    pub(super) fn pause_rule(&mut self, view: ViewId, why: &str) {
         if let Some(kept) = self.rules.get_mut(&view) {
             kept.paused_until = Some(Instant::now() + RETRY_AFTER);
             why.clone_into(&mut kept.error);
@@ -297,7 +297,7 @@ impl BackfillPlan {
     }
 
     /// Stores why nothing could be written.
-    pub fn failed(&mut self, views: &[ViewId], error: &str) {
+    pub(super) fn failed(&mut self, views: &[ViewId], error: &str) {
         for view in views {
             if let Some(kept) = self.rules.get_mut(view) {
                 error.clone_into(&mut kept.error);
@@ -306,12 +306,12 @@ impl BackfillPlan {
     }
 
     /// Whether rules changed since the last [`BackfillPlan::progress`].
-    pub fn is_unwritten(&self) -> bool {
+    pub(super) fn is_unwritten(&self) -> bool {
         self.unwritten
     }
 
     /// The progress to save.
-    pub fn progress(&mut self, now: TimeMs) -> Option<BackfillProgress> {
+    pub(super) fn progress(&mut self, now: TimeMs) -> Option<BackfillProgress> {
         // Before the rules are known, nothing is known about them.
         if !self.has_rules {
             return None;
@@ -326,12 +326,12 @@ impl BackfillPlan {
     }
 
     /// Whether the history of all rules is complete.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.rules.values().all(|kept| kept.entry.complete)
     }
 
     /// As [`super::RecordingHistory::backfill_status`].
-    pub fn report(&self, view: ViewId) -> Option<BackfillStatus> {
+    pub(super) fn report(&self, view: ViewId) -> Option<BackfillStatus> {
         let kept = self.rules.get(&view)?;
         let interval = kept.recording.interval;
         let state = match kept.entry.complete {

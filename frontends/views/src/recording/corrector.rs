@@ -54,7 +54,7 @@ struct CorrectorState {
 }
 
 impl Corrector {
-    pub fn new(
+    pub(super) fn new(
         parts: Arc<RecordingHistoryServices>,
         late_samples: Arc<LateSampleMonitor>,
         elsewhere: Option<Arc<dyn LateSampleClient>>,
@@ -87,7 +87,7 @@ impl Corrector {
     }
 
     /// Sets the rules; those with a bound for late samples are corrected.
-    pub fn replace(&self, rules: &[RecordedRule]) {
+    pub(super) fn replace(&self, rules: &[RecordedRule]) {
         let now = self.parts.clock.now();
         let mut state = self.state.lock();
         state.dirty.replace(rules, &self.parts.options, now);
@@ -109,7 +109,7 @@ impl Corrector {
     }
 
     /// Works until [`Corrector::end`].
-    pub fn run(&self) {
+    pub(super) fn run(&self) {
         pool::nice();
         let mut waits = false;
         while self.late_samples.arrivals.wait(LATE_SETTLE, waits) {
@@ -119,17 +119,17 @@ impl Corrector {
         }
     }
 
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.late_samples.arrivals.end();
     }
 
     /// Another process has late samples to report.
-    pub fn mark_due(&self, process: usize) {
+    pub(super) fn mark_due(&self, process: usize) {
         self.others.iter().for_each(|others| others.mark_due(process));
     }
 
     /// Corrects what the late samples so far affect.
-    pub fn run_once(&self) {
+    pub(super) fn run_once(&self) {
         let _turn = self.turn.lock();
         self.others.iter().for_each(|others| self.poll_peers(others));
         self.drain_local();

@@ -36,7 +36,7 @@ pub(super) struct PastRuleEvaluator<'a> {
 impl PastRuleEvaluator<'_> {
     /// The answers at some times. Queries for several times have a limit of samples: if it is
     /// exceeded, the caller must use fewer times.
-    pub fn query(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
+    pub(super) fn query(&self, slots: EvaluationRange) -> Result<QueryAnswer, QueryError> {
         let mut options = QueryOptions { timeout: PATIENCE, ..self.parts.options.clone() };
         if slots.len() == 1 {
             return self.parts.answers.instant(self.plan, slots.first, &options);
@@ -50,7 +50,7 @@ impl PastRuleEvaluator<'_> {
 
     /// The series with a value at the time before `slots`; if that evaluation failed, at the time
     /// before it, and so on, but not before `from`.
-    pub fn series_alive_before(
+    pub(super) fn series_alive_before(
         &self,
         slots: EvaluationRange,
         from: TimeMs,
@@ -75,7 +75,7 @@ impl PastRuleEvaluator<'_> {
     }
 
     /// The samples of a few evaluation times; evaluated one by one if they fail together.
-    pub fn samples(
+    pub(super) fn samples(
         &self,
         slots: EvaluationRange,
         mut present: BTreeSet<Labels>,

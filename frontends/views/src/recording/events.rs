@@ -36,14 +36,14 @@ pub(super) struct CorrectionListeners(Mutex<Vec<FilteredListener>>);
 
 impl CorrectionListeners {
     /// Adds a listener; closed ones are removed.
-    pub fn add(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
+    pub(super) fn add(&self, matchers: Vec<Matcher>, listener: Box<dyn CorrectionListener>) {
         let mut all = self.0.lock();
         all.retain(|(_, listener)| listener.is_open());
         all.push((matchers, listener));
     }
 
     /// Sends the changes to each listener that selects them, time by time.
-    pub fn notify(&self, changed: &[SampleChange]) {
+    pub(super) fn notify(&self, changed: &[SampleChange]) {
         for (matchers, listener) in self.0.lock().iter() {
             let wants = |(_, labels, _): &&SampleChange| matchers.iter().all(|m| m.matches_labels(labels));
             let wanted: Vec<&SampleChange> = changed.iter().filter(wants).collect();

@@ -30,7 +30,7 @@ pub(super) enum LateSamples {
 
 impl LateSamples {
     /// Calls `each(slot, time)`.
-    pub fn each(&self, mut each: impl FnMut(u32, TimeMs)) {
+    pub(super) fn each(&self, mut each: impl FnMut(u32, TimeMs)) {
         match self {
             LateSamples::Columns(layout, t, values) => {
                 let there = layout.slots.iter().zip(values.iter()).filter(|(_, v)| !is_absent(**v));
@@ -80,7 +80,7 @@ pub(super) struct LateSampleQueue {
 
 impl LateSampleQueue {
     /// Nothing is late before there are schedules.
-    pub fn new(clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleQueue {
+    pub(super) fn new(clock: Arc<dyn Clock>, metrics: &Metrics) -> LateSampleQueue {
         let help = "Times that more samples came late than can wait: all that is within the bound was computed again.";
         let overflows = metrics.counter("perennial_late_samples_overflows_total", help, &[]);
         LateSampleQueue {
@@ -94,37 +94,37 @@ impl LateSampleQueue {
     }
 
     /// See [`super::LateSampleMonitor`].
-    pub fn set_on_arrival(&self, ring: Box<dyn Fn() + Send + Sync>) {
+    pub(super) fn set_on_arrival(&self, ring: Box<dyn Fn() + Send + Sync>) {
         // Only the first one counts.
         let _ = self.ring.set(ring);
     }
 
     /// Sets the schedules.
-    pub fn watch(&self, schedules: Vec<RuleSchedule>) {
+    pub(super) fn watch(&self, schedules: Vec<RuleSchedule>) {
         *self.schedules.write() = schedules;
     }
 
     /// Counts an overflow in a reader of the queue.
-    pub fn overflown(&self) {
+    pub(super) fn overflown(&self) {
         self.overflows.inc();
     }
 
     /// Removes and returns what has arrived, and whether something was dropped.
-    pub fn take(&self) -> (Vec<LateBatch>, bool) {
+    pub(super) fn take(&self) -> (Vec<LateBatch>, bool) {
         let mut queue = self.queue.lock();
         queue.wake_requested = false;
         (std::mem::take(&mut queue.items), std::mem::take(&mut queue.overflowed))
     }
 
     /// Ends the current [`LateSampleQueue::wait`], as an arrival does.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.queue.lock().wake_requested = true;
         self.wakeup.notify_all();
     }
 
     /// Sleeps until something has arrived (with `at_once` not at all), and then a little longer so
     /// that more arrives. `false`: the queue was ended.
-    pub fn wait(&self, settle: Duration, at_once: bool) -> bool {
+    pub(super) fn wait(&self, settle: Duration, at_once: bool) -> bool {
         let mut queue = self.queue.lock();
         while !at_once && queue.items.is_empty() && !queue.overflowed && !queue.wake_requested && !queue.ended
         {
@@ -137,7 +137,7 @@ impl LateSampleQueue {
     }
 
     /// Ends [`LateSampleQueue::wait`] for good.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.queue.lock().ended = true;
         self.wakeup.notify_all();
     }

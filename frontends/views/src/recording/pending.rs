@@ -54,7 +54,7 @@ pub(super) struct PendingCorrections {
 impl PendingCorrections {
     /// Sets the rules. Pending times of a rule stay if its plan and times are the same. `all`:
     /// every recording rule.
-    pub fn replace(&mut self, all: &[RecordedRule], options: &QueryOptions, now: TimeMs) {
+    pub(super) fn replace(&mut self, all: &[RecordedRule], options: &QueryOptions, now: TimeMs) {
         let specs = || all.iter().map(|rule| (rule.view, &rule.spec));
         let late: Vec<&RecordedRule> = all.iter().filter(|rule| rule.lateness.is_some()).collect();
         let before: HashMap<ViewId, Arc<CorrectedRule>> =
@@ -117,12 +117,12 @@ impl PendingCorrections {
     }
 
     /// The selectors of all rules.
-    pub fn selectors(&self) -> &SelectorIndex {
+    pub(super) fn selectors(&self) -> &SelectorIndex {
         &self.selectors
     }
 
     /// The schedules of the rules.
-    pub fn schedules(&self) -> Vec<RuleSchedule> {
+    pub(super) fn schedules(&self) -> Vec<RuleSchedule> {
         let of = |rule: &Arc<CorrectedRule>| {
             let RecordingSpec { interval, offset, delay, .. } = rule.recording;
             let ahead = rule.sights.iter().map(|sight| -sight.from.max(-MOST_AHEAD)).max().unwrap_or(0);
@@ -136,7 +136,7 @@ impl PendingCorrections {
 
     /// A sample at `t` that these selectors match arrived at `now`; evaluations up to `by` may have
     /// missed it. Returns for how many rules it is too late.
-    pub fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
+    pub(super) fn sample(&mut self, selectors: &[u32], t: TimeMs, now: TimeMs, by: TimeMs) -> u64 {
         let mut beyond = 0;
         for (rule, sight) in self.readers(selectors) {
             if t < now - rule.lateness - rule.recording.delay {
@@ -150,7 +150,7 @@ impl PendingCorrections {
 
     /// A recorded sample at `t` was corrected: marks the rules that read it, whose evaluations up
     /// to `by` may have missed it.
-    pub fn mark_readers(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
+    pub(super) fn mark_readers(&mut self, labels: &Labels, t: TimeMs, (now, by): (TimeMs, TimeMs)) {
         let seen = self.selectors.seen(labels);
         for (rule, sight) in self.readers(&seen) {
             self.mark(&rule, sight, t, (now, by));
@@ -164,7 +164,7 @@ impl PendingCorrections {
     }
 
     /// Marks everything that was evaluated after `from`.
-    pub fn since(&mut self, from: TimeMs, now: TimeMs) {
+    pub(super) fn since(&mut self, from: TimeMs, now: TimeMs) {
         for rule in self.rules.clone() {
             let first = rule.evaluated(from) + rule.recording.interval;
             self.add(&rule, first, rule.evaluated(now));
@@ -173,14 +173,14 @@ impl PendingCorrections {
 
     /// These times of a rule could not be computed: they are tried again, while late samples could
     /// still affect them.
-    pub fn again(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs, now: TimeMs) {
+    pub(super) fn again(&mut self, rule: &CorrectedRule, first: TimeMs, last: TimeMs, now: TimeMs) {
         if self.is_current(rule) {
             self.add(rule, first.max(rule.oldest_slot(now)), last);
         }
     }
 
     /// Marks everything within the bounds.
-    pub fn all(&mut self, now: TimeMs) {
+    pub(super) fn all(&mut self, now: TimeMs) {
         for rule in self.rules.clone() {
             let last = rule.evaluated(now);
             self.add(&rule, rule.oldest_slot(now), last);
@@ -205,7 +205,7 @@ impl PendingCorrections {
 
     /// The next rule with pending times that are recorded by `now`, with these times. Rules that
     /// others read come first.
-    pub fn take(&mut self, now: TimeMs) -> Option<(Arc<CorrectedRule>, TimeRanges)> {
+    pub(super) fn take(&mut self, now: TimeMs) -> Option<(Arc<CorrectedRule>, TimeRanges)> {
         let due = |rule: &&Arc<CorrectedRule>| {
             let first = self.ranges.get(&rule.view).and_then(|ranges| ranges.keys().next());
             first.is_some_and(|first| *first <= rule.recorded(now))
@@ -225,7 +225,7 @@ impl PendingCorrections {
     }
 
     /// The first evaluation time after `t` must be checked when it is recorded.
-    pub fn check_next(&mut self, rule: &CorrectedRule, t: TimeMs) {
+    pub(super) fn check_next(&mut self, rule: &CorrectedRule, t: TimeMs) {
         let next = t + rule.recording.interval;
         if self.is_current(rule) {
             self.add(rule, next, next);
@@ -233,7 +233,7 @@ impl PendingCorrections {
     }
 
     /// Whether there are no pending times.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 }
@@ -249,7 +249,7 @@ impl CorrectedRule {
     }
 
     /// The last time that is recorded by `now`.
-    pub fn recorded(&self, now: TimeMs) -> TimeMs {
+    pub(super) fn recorded(&self, now: TimeMs) -> TimeMs {
         self.evaluated(now - RECORDED_AFTER)
     }
 
@@ -264,7 +264,7 @@ impl CorrectedRule {
     }
 
     /// The last time that may have been evaluated by `now`.
-    pub fn evaluated(&self, now: TimeMs) -> TimeMs {
+    pub(super) fn evaluated(&self, now: TimeMs) -> TimeMs {
         self.recording.slot_at(now - self.recording.delay)
     }
 }

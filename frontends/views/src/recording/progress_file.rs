@@ -16,7 +16,7 @@ const FILE: &str = "backfill.json";
 
 /// The contents of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackfillProgress {
+pub(super) struct BackfillProgress {
     version: u32,
     /// When all complete rules were last known to be recorded live.
     pub alive: TimeMs,
@@ -26,7 +26,7 @@ pub struct BackfillProgress {
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleProgress {
+pub(super) struct RuleProgress {
     /// Identity of the rule: it stays the same when the expression changes.
     pub key: String,
     /// How much history was requested, in ms.
@@ -41,27 +41,27 @@ pub struct RuleProgress {
 
 impl BackfillProgress {
     /// Progress in the current version of the format.
-    pub fn new(alive: TimeMs, rules: Vec<RuleProgress>) -> BackfillProgress {
+    pub(super) fn new(alive: TimeMs, rules: Vec<RuleProgress>) -> BackfillProgress {
         BackfillProgress { version: VERSION, alive, rules }
     }
 }
 
 /// The file.
 #[derive(Clone)]
-pub struct ProgressFile {
+pub(super) struct ProgressFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl ProgressFile {
     /// The file in the data directory `dir`.
-    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> ProgressFile {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path) -> ProgressFile {
         ProgressFile { disk, path: dir.join(FILE) }
     }
 
     /// The saved progress. If the file is damaged, work is repeated but no samples are lost:
     /// everything is computed again, and stored samples stay.
-    pub fn read(&self) -> Option<BackfillProgress> {
+    pub(super) fn read(&self) -> Option<BackfillProgress> {
         let found = checksummed_file::read(&*self.disk, &self.path).map_err(|e| e.to_string());
         let parse = |text: String| match serde_json::from_str::<BackfillProgress>(&text) {
             Ok(progress) if progress.version == VERSION => Ok(progress),
@@ -79,7 +79,7 @@ impl ProgressFile {
     }
 
     /// Replaces the file; durable on return.
-    pub fn write(&self, progress: &BackfillProgress) -> Result<(), String> {
+    pub(super) fn write(&self, progress: &BackfillProgress) -> Result<(), String> {
         let text = serde_json::to_string(progress).map_err(|e| e.to_string())?;
         checksummed_file::write(&*self.disk, &self.path, &format!("{text}\n"))
             .map_err(|e| format!("{}: {e}", self.path.display()))

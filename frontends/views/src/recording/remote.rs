@@ -55,24 +55,24 @@ pub(super) struct PeersToAsk {
 }
 
 impl PeersToAsk {
-    pub fn new(way: Arc<dyn LateSampleClient>, arrivals: Arc<LateSampleQueue>) -> PeersToAsk {
+    pub(super) fn new(way: Arc<dyn LateSampleClient>, arrivals: Arc<LateSampleQueue>) -> PeersToAsk {
         PeersToAsk { client: way, due_peers: Mutex::default(), arrivals }
     }
 
     /// A process must be polled.
-    pub fn mark_due(&self, process: usize) {
+    pub(super) fn mark_due(&self, process: usize) {
         self.due_peers.lock().insert(process);
         self.arrivals.wake();
     }
 
     /// Whether any process must be polled.
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         !self.due_peers.lock().is_empty()
     }
 
     /// Removes and returns these processes. The caller marks those again that it could not poll
     /// ([`PeersToAsk::mark_due`]).
-    pub fn take(&self) -> BTreeSet<usize> {
+    pub(super) fn take(&self) -> BTreeSet<usize> {
         std::mem::take(&mut self.due_peers.lock())
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct SelectorIndex {
 
 impl SelectorIndex {
     /// Selectors with their indices in the list as numbers.
-    pub fn of(list: &[Vec<Matcher>]) -> SelectorIndex {
+    pub(super) fn of(list: &[Vec<Matcher>]) -> SelectorIndex {
         let mut selectors = SelectorIndex::default();
         for matchers in list {
             selectors.put(matchers);
@@ -29,19 +29,19 @@ impl SelectorIndex {
     }
 
     /// The number of a selector, added if it is new.
-    pub fn add(&mut self, matchers: &[Matcher]) -> u32 {
+    pub(super) fn add(&mut self, matchers: &[Matcher]) -> u32 {
         let named = self.named(matchers);
         let known = named.iter().find(|number| self.all[**number as usize] == matchers).copied();
         known.unwrap_or_else(|| self.put(matchers))
     }
 
     /// All selectors, in the order of their numbers.
-    pub fn list(&self) -> &[Vec<Matcher>] {
+    pub(super) fn list(&self) -> &[Vec<Matcher>] {
         &self.all
     }
 
     /// The selectors that match a series.
-    pub fn seen(&self, labels: &Labels) -> SelectorIds {
+    pub(super) fn seen(&self, labels: &Labels) -> SelectorIds {
         let named = self.by_name.get(labels.name()).into_iter().flatten();
         let sees = |number: &&u32| self.all[**number as usize].iter().all(|m| m.matches_labels(labels));
         named.chain(&self.unnamed).filter(sees).copied().collect()

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use storage::model::TimeMs;
 
 /// Whether `view` records something that depends on alert states.
-pub fn records_alert_series(view: &ViewSpec) -> bool {
+pub(super) fn records_alert_series(view: &ViewSpec) -> bool {
     matches!(view.kind, ViewKind::Recorded { .. }) && reads_alert_series(&view.plan)
 }
 
 /// How far `ALERTS` samples are written.
 #[derive(Default)]
-pub struct States {
+pub(super) struct States {
     /// Those of all evaluation times before this are written.
     before: AtomicI64,
     /// A view waits for more.
@@ -28,7 +28,7 @@ pub struct States {
 
 impl States {
     /// Whether the samples of `slot` are written. If not, a view waits for them.
-    pub fn has(&self, slot: TimeMs) -> bool {
+    pub(super) fn has(&self, slot: TimeMs) -> bool {
         let has = slot < self.before.load(SeqCst);
         if !has {
             self.awaited.store(true, SeqCst);
@@ -37,13 +37,13 @@ impl States {
     }
 
     /// The samples of all evaluation times before `before` are written.
-    pub fn written(&self, before: TimeMs) {
+    pub(super) fn written(&self, before: TimeMs) {
         self.before.store(before, SeqCst);
         self.awaited.store(false, SeqCst);
     }
 
     /// Whether a view waits for more.
-    pub fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         self.awaited.load(SeqCst)
     }
 }

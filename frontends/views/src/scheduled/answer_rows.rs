@@ -8,14 +8,14 @@ use storage::model::Labels;
 
 /// Rows by labels.
 #[derive(Default)]
-pub struct AnswerRows {
+pub(super) struct AnswerRows {
     out: StepOutput,
     rows: LabelledRows,
 }
 
 impl AnswerRows {
     /// Makes `answer` the only rows with a value.
-    pub fn replace(&mut self, answer: Vec<(Labels, Sample)>) {
+    pub(super) fn replace(&mut self, answer: Vec<(Labels, Sample)>) {
         let latest = self.out.changed.clone();
         let named = answer.into_iter().map(|(labels, sample)| ((labels, false), sample));
         self.rows.replace(&mut self.out, named.collect());
@@ -27,13 +27,13 @@ impl AnswerRows {
     }
 
     /// Whether too many rows without values have accumulated.
-    pub fn has_many_dead_rows(&self) -> bool {
+    pub(super) fn has_many_dead_rows(&self) -> bool {
         let present = self.out.present().count();
         self.out.labels.len() > 2 * present + DEAD_ROWS
     }
 
     /// The rows.
-    pub fn output(&self) -> &StepOutput {
+    pub(super) fn output(&self) -> &StepOutput {
         &self.out
     }
 }

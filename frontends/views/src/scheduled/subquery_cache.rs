@@ -6,7 +6,7 @@ use storage::metrics::{Counter, Metrics};
 
 /// Shared by all scheduled views.
 #[derive(Clone)]
-pub struct SharedSubqueryBudget {
+pub(super) struct SharedSubqueryBudget {
     /// The budget of cached samples.
     pub budget: Arc<SampleBudget>,
     evaluated: Arc<Counter>,
@@ -15,7 +15,7 @@ pub struct SharedSubqueryBudget {
 
 impl SharedSubqueryBudget {
     /// Nothing is cached yet.
-    pub fn new(metrics: &Metrics) -> SharedSubqueryBudget {
+    pub(super) fn new(metrics: &Metrics) -> SharedSubqueryBudget {
         let counter = |name, help| metrics.counter(name, help, &[]);
         SharedSubqueryBudget {
             budget: Arc::default(),
@@ -31,7 +31,7 @@ impl SharedSubqueryBudget {
     }
 
     /// Counts an evaluation of one view, from the reports before and after it.
-    pub fn count(&self, before: SubqueryCacheReport, now: SubqueryCacheReport) {
+    pub(super) fn count(&self, before: SubqueryCacheReport, now: SubqueryCacheReport) {
         self.evaluated.add(now.asked - before.asked);
         self.cached.add(now.reused - before.reused);
     }

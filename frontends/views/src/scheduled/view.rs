@@ -24,7 +24,7 @@ use storage::model::{Labels, TimeMs};
 use storage::store::FeedDelivery;
 
 /// A scheduled view.
-pub struct ScheduledView {
+pub(super) struct ScheduledView {
     spec: ViewSpec,
     /// The progress of `ALERTS` samples, if it records something that reads them.
     states: Option<Arc<States>>,
@@ -72,7 +72,7 @@ struct ScheduledViewState {
 
 impl ScheduledView {
     /// Starts the thread of a view.
-    pub fn start(
+    pub(super) fn start(
         spec: ViewSpec,
         history: Arc<ScheduledViewServices>,
         keeping: SharedSubqueryBudget,
@@ -90,7 +90,7 @@ impl ScheduledView {
 
     /// Ends `old`, and starts a view that takes over its consumers, and its series if they are the
     /// same.
-    pub fn replacing(
+    pub(super) fn replacing(
         old: &ScheduledView,
         spec: ViewSpec,
         states: Arc<States>,
@@ -142,7 +142,7 @@ impl ScheduledView {
     }
 
     /// Ends the thread and the recorded series.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.state.lock().stopped = true;
         self.wakeup.notify_all();
         if self.history.execution == Execution::Caller {
@@ -151,7 +151,7 @@ impl ScheduledView {
     }
 
     /// Adds a consumer.
-    pub fn tap(&self, id: TapId, sink: Box<dyn Sink>) {
+    pub(super) fn tap(&self, id: TapId, sink: Box<dyn Sink>) {
         let mut state = self.state.lock();
         state.taps.add(id, sink);
         state.snapshot_requested = true;
@@ -159,12 +159,12 @@ impl ScheduledView {
     }
 
     /// Removes a consumer.
-    pub fn untap(&self, id: TapId) {
+    pub(super) fn untap(&self, id: TapId) {
         self.state.lock().taps.remove(id);
     }
 
     /// A report on the view, under the id `id`.
-    pub fn describe(&self, id: ViewId) -> ViewReport {
+    pub(super) fn describe(&self, id: ViewId) -> ViewReport {
         let state = self.state.lock();
         let answer = state.past.report(state.taps.len(), state.rows.output().present().count());
         let subquery_cache = Some(state.cache_report).filter(|kept| kept.steps > 0);
@@ -172,7 +172,7 @@ impl ScheduledView {
     }
 
     /// A report with the rows of its latest answer.
-    pub fn read(&self, id: ViewId) -> ViewReport {
+    pub(super) fn read(&self, id: ViewId) -> ViewReport {
         let mut report = self.describe(id);
         let state = self.state.lock();
         let content = || AnswerContent { rows: state.rows.output().rows(), notes: state.notes.clone() };
@@ -181,7 +181,7 @@ impl ScheduledView {
     }
 
     /// The cost of its evaluations.
-    pub fn spent(&self) -> Option<EvaluationCost> {
+    pub(super) fn spent(&self) -> Option<EvaluationCost> {
         self.state.lock().spent
     }
 
@@ -194,7 +194,7 @@ impl ScheduledView {
     }
 
     /// Evaluates the plan if it is due, if there is no thread.
-    pub fn turn(&self) {
+    pub(super) fn turn(&self) {
         let mut asking = self.asking.lock();
         let due = self.due(&mut self.state.lock(), &mut asking);
         if let Due::Ask(t) = due {
@@ -263,7 +263,7 @@ impl ScheduledView {
     }
 
     /// More `ALERTS` samples are written.
-    pub fn on_alert_series(&self) {
+    pub(super) fn on_alert_series(&self) {
         if self.states.is_some() {
             // Under the lock, so that a thread that has checked but does not sleep yet is not
             // missed.

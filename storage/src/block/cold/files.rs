@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The files of the block `block`.
-pub struct ColdFiles {
+pub(super) struct ColdFiles {
     pub objects: Arc<dyn ObjectStorage>,
     pub cache: Arc<RangeCache>,
     pub block: String,

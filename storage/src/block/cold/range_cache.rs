@@ -17,7 +17,7 @@ use std::sync::Arc;
 const CRC: usize = 4;
 
 /// The cache of a data directory.
-pub struct RangeCache {
+pub(super) struct RangeCache {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     most: u64,
@@ -68,7 +68,12 @@ impl RangeCacheState {
 
 impl RangeCache {
     /// Opens the cache in `dir` with at most `most` bytes, including what an earlier process left.
-    pub fn open(disk: Arc<dyn Disk>, dir: PathBuf, most: u64, metrics: &Metrics) -> io::Result<RangeCache> {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        most: u64,
+        metrics: &Metrics,
+    ) -> io::Result<RangeCache> {
         disk.create_dir(&dir)?;
         let mut state = RangeCacheState::default();
         for path in disk.list(&dir)? {
@@ -103,7 +108,7 @@ impl RangeCache {
     }
 
     /// The piece `name`, if it is cached and undamaged.
-    pub fn get(&self, name: &str) -> Option<Bytes> {
+    pub(super) fn get(&self, name: &str) -> Option<Bytes> {
         let here = self.state.lock().touch(name);
         let recent =
             self.recent.lock().iter().find(|(known, _)| known == name).map(|(_, piece)| piece.clone());
@@ -117,12 +122,12 @@ impl RangeCache {
     }
 
     /// Counts pieces that were not cached.
-    pub fn missed(&self, pieces: u64) {
+    pub(super) fn missed(&self, pieces: u64) {
         self.misses.add(pieces);
     }
 
     /// Whether the piece `name` is cached.
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.state.lock().pieces.contains_key(name)
     }
 
@@ -149,7 +154,7 @@ impl RangeCache {
     }
 
     /// Caches a piece. A failed write is ignored: the piece is fetched again when it is needed.
-    pub fn put(&self, name: &str, piece: Bytes) {
+    pub(super) fn put(&self, name: &str, piece: Bytes) {
         self.remember(name, &piece);
         let size = (piece.len() + CRC) as u64;
         if size > self.most {
@@ -169,7 +174,7 @@ impl RangeCache {
     }
 
     /// Removes all pieces whose names begin with `prefix`.
-    pub fn forget(&self, prefix: &str) {
+    pub(super) fn forget(&self, prefix: &str) {
         let names: Vec<String> = {
             let state = self.state.lock();
             let from = state.pieces.range(prefix.to_owned()..);

@@ -95,7 +95,11 @@ impl<C: BucketCount> Accumulator<C> {
     ///
     /// # Errors
     /// One histogram has custom buckets and the other exponential ones; then nothing is changed.
-    pub fn merge(&mut self, other: &NativeHistogram, sign: Sign) -> Result<MergeConflicts, HistogramError> {
+    pub(super) fn merge(
+        &mut self,
+        other: &NativeHistogram,
+        sign: Sign,
+    ) -> Result<MergeConflicts, HistogramError> {
         let custom = self.schema == super::CUSTOM_BUCKETS;
         if custom != other.is_custom() {
             return Err(HistogramError::MixedSchemas);

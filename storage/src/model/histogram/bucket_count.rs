@@ -56,7 +56,7 @@ pub(super) struct CompensatedSum {
 
 impl CompensatedSum {
     /// Adds one value.
-    pub fn include(&mut self, value: f64) {
+    pub(super) fn include(&mut self, value: f64) {
         let sum = self.sum + value;
         if sum.is_infinite() {
             self.lost = 0.0;
@@ -69,12 +69,12 @@ impl CompensatedSum {
     }
 
     /// Applies `f` to the sum and to the compensation.
-    pub fn map(self, f: impl Fn(f64) -> f64) -> CompensatedSum {
+    pub(super) fn map(self, f: impl Fn(f64) -> f64) -> CompensatedSum {
         CompensatedSum { sum: f(self.sum), lost: f(self.lost) }
     }
 
     /// The compensated sum.
-    pub fn value(self) -> f64 {
+    pub(super) fn value(self) -> f64 {
         self.sum + self.lost
     }
 }

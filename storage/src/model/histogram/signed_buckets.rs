@@ -31,7 +31,7 @@ impl From<SignedBuckets<f64>> for Buckets {
 
 impl<C: BucketCount> SignedBuckets<C> {
     /// The same buckets with counts of another kind.
-    pub fn of(buckets: &Buckets) -> SignedBuckets<C> {
+    pub(super) fn of(buckets: &Buckets) -> SignedBuckets<C> {
         SignedBuckets {
             spans: buckets.spans.clone(),
             cells: buckets.counts.iter().map(|c| C::of(*c)).collect(),
@@ -39,7 +39,7 @@ impl<C: BucketCount> SignedBuckets<C> {
     }
 
     /// The index and count of every bucket.
-    pub fn iter(&self) -> BucketIter<'_, C> {
+    pub(super) fn iter(&self) -> BucketIter<'_, C> {
         BucketIter::new(&self.spans, &self.cells)
     }
 
@@ -54,7 +54,7 @@ impl<C: BucketCount> SignedBuckets<C> {
     }
 
     /// Removes empty buckets and merges adjacent spans.
-    pub fn compact(&mut self) {
+    pub(super) fn compact(&mut self) {
         let tight =
             self.spans.iter().skip(1).all(|s| s.offset > 0) && self.spans.iter().all(|s| s.length > 0);
         if tight && !self.cells.iter().any(|c| c.is_empty()) {
@@ -70,7 +70,7 @@ impl<C: BucketCount> SignedBuckets<C> {
     }
 
     /// Converts to the wider buckets of a lower schema.
-    pub fn reduced(&self, from: i32, to: i32) -> SignedBuckets<C> {
+    pub(super) fn reduced(&self, from: i32, to: i32) -> SignedBuckets<C> {
         let shift = from.saturating_sub(to).clamp(0, 31);
         let mut target: SignedBuckets<C> = SignedBuckets { spans: Vec::new(), cells: Vec::new() };
         let mut end = 0;
@@ -90,7 +90,7 @@ impl<C: BucketCount> SignedBuckets<C> {
     /// Adds buckets of the same schema, and creates those that are missing. Exponential buckets at
     /// the beginning that are within `threshold` of zero are skipped, because they belong to the
     /// zero bucket.
-    pub fn add(&mut self, schema: i32, threshold: f64, other: impl Iterator<Item = (i32, C)>) {
+    pub(super) fn add(&mut self, schema: i32, threshold: f64, other: impl Iterator<Item = (i32, C)>) {
         let mut below = is_exponential(schema);
         let mut place = InsertPosition::first(&self.spans);
         for (index, cell) in other {
