@@ -497,3 +497,132 @@ fn a_public_name_means_one_thing() {
     modules.retain(|_, paths| paths.len() > PUBLIC_NAME_MODULES_MAX);
     assert!(modules.is_empty(), "one name, several things: {modules:#?}");
 }
+
+/// For a crate's `src`: its modules from the bottom to the top. One may use those before it and no
+/// others.
+const LAYERS: &[(&str, &[&str])] = &[(
+    "engine/src",
+    &[
+        "limits",
+        "memory",
+        "heap_size",
+        "types",
+        "annotations",
+        "functions",
+        "plan",
+        "operators",
+        "query",
+        "live",
+    ],
+)];
+
+/// For a crate's `src`: modules that do not use each other.
+const INDEPENDENT: &[(&str, &[&str])] =
+    &[("connectors/src", &["discovery", "remote", "import", "export", "objects", "host_metrics"])];
+
+/// The module paths below the crate's root that a source in `module` names by `crate::` or `super::`,
+/// each as its first two words. Comments and unit tests are left out.
+fn used_modules(module: &[String], text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: String =
+        code.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut used = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        used.extend(first_names(&code[at + "crate::".len()..]));
+    }
+    // Only as many `super::` as the module is deep lead to the crate's root.
+    let root = "super::".repeat(module.len());
+    for (at, _) in code.match_indices(&root) {
+        let is_longer = code[..at].ends_with("super::") || code[at + root.len()..].starts_with("super::");
+        if !module.is_empty() && !is_longer {
+            used.extend(first_names(&code[at + root.len()..]));
+        }
+    }
+    used
+}
+
+/// The first names of a path: one, or those of a group in braces.
+fn first_names(path: &str) -> Vec<String> {
+    let name = |text: &str| {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
+    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
+    let mut names = Vec::new();
+    let mut depth = 0;
+    let mut start = 0;
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                names.push(name(&group[start..at]));
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.push(name(&group[start..at]));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Each top-level module of a crate with those that it uses, and a file for each.
+fn module_uses(crate_src: &str) -> Vec<(String, String, PathBuf)> {
+    let base = root().join(crate_src);
+    let mut paths = Vec::new();
+    files(&base, &|p| p.extension().is_some_and(|e| e == "rs"), &mut paths);
+    let mut found = Vec::new();
+    for path in paths {
+        let relative = path.strip_prefix(&base).expect("below it").with_extension("");
+        let mut module: Vec<String> =
+            relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let is_test = module.iter().any(|part| part == "tests");
+        if module.last().is_some_and(|last| last == "mod" || last == "lib") {
+            module.pop();
+        }
+        let Some(own) = module.first().cloned().filter(|_| !is_test) else { continue };
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        for other in used_modules(&module, &text) {
+            if other != own {
+                found.push((own.clone(), other, path.clone()));
+            }
+        }
+    }
+    assert!(found.len() > 10, "this test reads {crate_src} wrongly");
+    found
+}
+
+#[test]
+fn layers_inside_a_crate_have_no_cycles() {
+    let mut wrong = Vec::new();
+    for (crate_src, layers) in LAYERS {
+        let layer = |module: &str| layers.iter().position(|l| *l == module);
+        for (own, other, path) in module_uses(crate_src) {
+            let own_layer = layer(&own).unwrap_or_else(|| panic!("{crate_src}/{own} is in no layer"));
+            if layer(&other).is_some_and(|other| other > own_layer) {
+                wrong.push(format!("{}: {own} is below {other}", path.display()));
+            }
+        }
+    }
+    for (crate_src, modules) in INDEPENDENT {
+        let is_one = |module: &String| modules.contains(&module.as_str());
+        for (own, other, path) in
+            module_uses(crate_src).into_iter().filter(|(a, b, _)| is_one(a) && is_one(b))
+        {
+            wrong.push(format!("{}: {own} must not know {other}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn uses_of_modules_are_read_rightly() {
+    let text = "use crate::plan::{Plan, PlanOp};\nuse crate::{limits::A, query::{b, c}};\n// crate::comment::X\n\
+                use super::super::live::Sink;\nuse super::guard;\nfn f() { crate::types::g() }\n\
+                #[cfg(test)]\nmod tests {\n    use crate::testing;\n}\n";
+    let module = ["operators".to_owned(), "map".to_owned()];
+    let used = used_modules(&module, text);
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["limits", "live", "plan", "query", "types"]);
+}
