@@ -18,6 +18,7 @@ pub mod clock;
 pub mod codec;
 pub mod disk;
 pub mod durable_map;
+mod encoding;
 pub mod error;
 pub mod execution;
 pub mod exemplars;

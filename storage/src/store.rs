@@ -41,10 +41,12 @@ mod zeros;
 pub use crate::block::ColdOptions;
 pub use crate::error::{ErrorClass, StoreError};
 pub use crate::head::Refusal;
+pub use crate::model::columns::{ColumnBatch, ColumnLayout, GroupId};
+pub use crate::model::runs::{TimedHistograms, TimedStarts};
 pub use append::is_storable;
 pub use batch::{
-    AppendObserver, AppendResult, ChangeData, ChangeEvent, ChangeFeed, ColumnBatch, ColumnLayout, Duplicate,
-    FeedDelivery, FloatRow, GroupId, HistogramRow, Recorded, Refused, StartRow, ZeroRow,
+    AppendObserver, AppendResult, ChangeData, ChangeEvent, ChangeFeed, Duplicate, FeedDelivery, FloatRow,
+    HistogramRow, Recorded, Refused, StartRow, ZeroRow,
 };
 pub use blocks::damaged_blocks;
 pub use changed_since::{ChangedSince, StoreVersion};
@@ -54,8 +56,7 @@ pub use newest::{NewestSample, NewestValue};
 pub use options::{HeadStats, ReplayReport, StoreOptions};
 pub use replay_status::{PendingReplay, ReplayProgress};
 pub use retention::{ExpiredBlocks, HeadAndLog, Retention};
-pub(crate) use selection::{RunMerger, merge_by_time, merge_histogram_runs};
-pub use selection::{Selection, SeriesSource, TimedHistograms, TimedStarts};
+pub use selection::{Selection, SeriesSource};
 pub use series_retention::{RetentionCutoffs, SeriesRetention};
 
 use crate::disk::Disk;

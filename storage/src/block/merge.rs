@@ -9,8 +9,8 @@ use super::writer::{BlockSeries, BlockSpec, write_block_replacing};
 use super::{BlockMeta, damaged};
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::model::runs::{RunMerger, merge_by_time, merge_histogram_runs};
 use crate::model::{Labels, TimeMs};
-use crate::store::{RunMerger, merge_by_time, merge_histogram_runs};
 use std::collections::BTreeSet;
 use std::path::Path;
 

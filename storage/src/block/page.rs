@@ -5,8 +5,8 @@
 //! the memory of its values. [`super::page_decoder`] makes it from pages that our writer wrote.
 //! Pages that the `parquet` crate must read ([`SamplesPage::of_batch`]) are stored as plain values.
 
-use super::decimal;
 use super::delta_binary_packed::DeltaSkipIndex;
+use crate::encoding::decimal;
 use crate::model::value::STALE;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int8Type, Int64Type, UInt32Type};

@@ -5,11 +5,11 @@
 //! mantissas scanned but left packed. All other pages are read by the `parquet` crate
 //! ([`SamplesPage::of_batch`]), with the same result.
 
-use super::decimal;
 use super::delta_binary_packed::{self, DeltaSkipIndex, PADDING};
 use super::files::CheckedFile;
 use super::page::{COLUMNS, RowEncoding, RowSpan, SamplesPage};
 use super::page_header;
+use crate::encoding::decimal;
 use crate::limits::{BLOCK_GROUP_ROWS, BLOCK_PAGE_BYTES, BLOCK_PAGE_ROWS};
 use crate::vec_growth::boxed_exact;
 use parquet::basic::Type;

@@ -7,7 +7,7 @@
 //! of a time that may be in a block is refused.
 
 use super::shard::Head;
-use super::sparse_append::SlotHistogram;
+use crate::model::slot_samples::SlotHistogram;
 use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
 

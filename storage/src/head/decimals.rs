@@ -7,8 +7,8 @@
 //! number of bits `n` and `n` bytes. The control byte `0x80 | n` stands for `n + 1` groups of eight
 //! zeros. The bytes live only in memory; reading past the end gives zeros.
 
-use super::ungrouped::{put_varint, take_varint, unzigzag, zigzag};
-use crate::block::decimal;
+use crate::encoding::decimal;
+use crate::encoding::varint::{put_varint, take_varint, unzigzag, zigzag};
 
 /// Differences that are packed with one width. Eight, so that their bits fill whole bytes.
 const TOGETHER: usize = 8;

@@ -3,7 +3,7 @@
 
 use super::implicit_groups::PREFIX;
 use crate::model::TimeMs;
-use crate::store::ColumnLayout;
+use crate::model::columns::ColumnLayout;
 use crate::wal::GroupEncoder;
 use std::sync::Arc;
 

@@ -9,9 +9,10 @@
 
 use super::append_decision::{AppendCounts, AppendDecision};
 use super::series::ColumnRef;
-use super::shard::{Head, SlotFloat};
+use super::shard::Head;
 use crate::limits::{COHORT_COLUMNS, COHORT_ROWS, COHORT_SPARSE};
 use crate::model::TimeMs;
+use crate::model::slot_samples::SlotFloat;
 use crate::model::value::{ABSENT, is_absent};
 use std::sync::Arc;
 

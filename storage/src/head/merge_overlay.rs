@@ -7,8 +7,8 @@
 
 use super::shard::{Head, permute};
 use crate::model::TimeMs;
+use crate::model::columns::ColumnLayout;
 use crate::model::value::is_absent;
-use crate::store::ColumnLayout;
 use std::sync::Arc;
 
 impl Head {

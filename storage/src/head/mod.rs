@@ -37,11 +37,11 @@ mod sparse_column;
 pub mod ungrouped;
 mod xor;
 
+pub use crate::model::slot_samples::{SlotFloat, SlotHistogram, SlotStart};
 pub use append_decision::{AppendCounts, AppendDecision, Refusal, RefusedSample};
 pub use implicit_groups::RowsAppended;
 pub use restore::{group_id, group_of};
 pub use scrape_run::{ScrapeRun, Transposer};
-pub use shard::{AppendedBatch, Head, SlotFloat};
+pub use shard::{AppendedBatch, Head};
 pub use snapshot::HeadSnapshot;
-pub use sparse_append::{SlotHistogram, SlotStart};
 pub use sparse_column::SparseColumn;

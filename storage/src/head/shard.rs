@@ -13,18 +13,15 @@ use super::postings::HeadPostings;
 use super::ranks::Ranks;
 use super::series::{ColumnRef, HeadSeries};
 use super::series_index::SeriesIndex;
-use super::sparse_append::{SlotHistogram, SlotStart};
 use crate::error::StoreError;
 use crate::limits::GROUP_COLUMNS;
+use crate::model::columns::ColumnLayout;
+use crate::model::slot_samples::{SlotFloat, SlotHistogram, SlotStart};
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{Labels, TimeMs};
-use crate::store::ColumnLayout;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// A single float sample: slot, time, value.
-pub type SlotFloat = (u32, TimeMs, f64);
 
 /// The recent samples of one shard, in memory.
 pub struct Head {

@@ -10,14 +10,10 @@ use super::shard::Head;
 use super::sparse_column::SparseColumn;
 use crate::limits::SHARD_SLOTS;
 use crate::model::histogram::ResetHint;
+use crate::model::slot_samples::{SlotHistogram, SlotStart};
 use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;
-
-/// A histogram sample: slot, time, histogram.
-pub type SlotHistogram = (u32, TimeMs, Arc<NativeHistogram>);
-/// A start timestamp: slot, time of its sample, start.
-pub type SlotStart = (u32, TimeMs, TimeMs);
 
 /// What only some samples of a series have.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@
 //! reader holds it. The last two chunks are open. Older ones are packed, in the format of the log,
 //! to a tenth of their size; a late item opens its chunk again.
 
-use super::ungrouped::{put_varint, unzigzag, zigzag};
+use crate::encoding::varint::{put_varint, unzigzag, zigzag};
 use crate::limits::LANE_CHUNK;
 use crate::model::{NativeHistogram, TimeMs};
 use crate::vec_growth::boxed_exact;

@@ -7,6 +7,7 @@
 
 use super::column;
 use super::snapshot::later;
+use crate::encoding::varint::{put_varint, take_varint, unzigzag, zigzag};
 use crate::limits::{CHUNK_GROWTH, CHUNK_SAMPLES, LATE_SAMPLES};
 use crate::model::TimeMs;
 use crate::model::value::is_absent;
@@ -124,36 +125,6 @@ fn merged(chunks: &[Arc<SeriesChunk>], later: &[(TimeMs, f64)]) -> Vec<(TimeMs, 
     }
     all.extend(rest);
     all
-}
-
-pub(crate) fn zigzag(v: i64) -> u64 {
-    ((v << 1) ^ (v >> 63)) as u64
-}
-
-pub(crate) fn unzigzag(v: u64) -> i64 {
-    (v >> 1) as i64 ^ -((v & 1) as i64)
-}
-
-pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut v: u64) {
-    while v >= 0x80 {
-        bytes.push(v as u8 | 0x80);
-        v >>= 7;
-    }
-    bytes.push(v as u8);
-}
-
-pub(crate) fn take_varint(bytes: &[u8], at: &mut usize) -> u64 {
-    let mut v = 0u64;
-    let mut shift = 0;
-    while let Some(&byte) = bytes.get(*at) {
-        *at += 1;
-        v |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        shift += 7;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    v
 }
 
 /// The ungrouped samples of one series.

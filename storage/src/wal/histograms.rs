@@ -6,10 +6,10 @@
 
 use super::record::{RecordBuilder, RecordKind};
 use super::samples::{PayloadReader, put_bits};
-use crate::head::ungrouped::{put_varint, unzigzag, zigzag};
-use crate::head::{SlotHistogram, SlotStart};
+use crate::encoding::varint::{put_varint, unzigzag, zigzag};
 use crate::limits::{HISTOGRAM_BUCKETS, WAL_HISTOGRAM_BYTES};
 use crate::model::histogram::{BucketSpan, Buckets, ResetHint};
+use crate::model::slot_samples::{SlotHistogram, SlotStart};
 use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! not depend on a crate. A scrape costs one bit per column, and for each changed value one byte
 //! plus the bytes that differ.
 
-use crate::head::ungrouped::{put_varint, unzigzag, zigzag};
+use crate::encoding::varint::{put_varint, unzigzag, zigzag};
 use crate::limits::GROUP_COLUMNS;
 use crate::model::TimeMs;
 use crate::model::value::ABSENT_BITS;
