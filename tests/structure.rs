@@ -500,21 +500,46 @@ fn a_public_name_means_one_thing() {
 
 /// For a crate's `src`: its modules from the bottom to the top. One may use those before it and no
 /// others.
-const LAYERS: &[(&str, &[&str])] = &[(
-    "engine/src",
-    &[
-        "limits",
-        "memory",
-        "heap_size",
-        "types",
-        "annotations",
-        "functions",
-        "plan",
-        "operators",
-        "query",
-        "live",
-    ],
-)];
+const LAYERS: &[(&str, &[&str])] = &[
+    (
+        "storage/src",
+        &[
+            "limits",
+            "metrics",
+            "model",
+            "clock",
+            "disk",
+            "execution",
+            "vec_growth",
+            "error",
+            "encoding",
+            "codec",
+            "checksummed_file",
+            "object_store",
+            "exemplars",
+            "durable_map",
+            "wal",
+            "block",
+            "head",
+            "store",
+        ],
+    ),
+    (
+        "engine/src",
+        &[
+            "limits",
+            "memory",
+            "heap_size",
+            "types",
+            "annotations",
+            "functions",
+            "plan",
+            "operators",
+            "query",
+            "live",
+        ],
+    ),
+];
 
 /// For a crate's `src`: modules that do not use each other.
 const INDEPENDENT: &[(&str, &[&str])] =

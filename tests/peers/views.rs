@@ -110,7 +110,7 @@ fn views_tell_what_stands_and_what_does_not() {
             (&peak["standing"], &peak["rows"], &peak["health"]),
             (&json!(true), &json!(1), &json!("ok"))
         );
-        assert!(peak["kept"]["steps"].as_u64().is_some_and(|steps| steps > 0), "{peak}");
+        assert!(peak["subqueryCache"]["steps"].as_u64().is_some_and(|steps| steps > 0), "{peak}");
     });
 }
 

@@ -1,7 +1,7 @@
 //! All scrape pools: starts, changes and ends them according to the configuration, and reports
 //! targets to the API.
 //!
-//! A [`ScrapeManager`] has one [`ScrapePool`](super::pool::ScrapePool) per job, which runs as a
+//! A [`ScrapeManager`] has one [`ScrapePool`] per job, which runs as a
 //! task of its own.
 
 use crate::config::units::ConfigDuration;

@@ -34,7 +34,7 @@ pub enum StepOp {
     /// Samples of the shard's own series.
     Leaf(SampleSource, Leaf),
     /// In queries only: a scalar parameter of leaves that depends on series. Its values are those
-    /// of [`PhysicalPlan::given`] with that number, evaluated before.
+    /// of [`PhysicalPlan::scalar_params`] with that number, evaluated before.
     Given(usize),
     /// A constant.
     Number(BitFloat),

@@ -2,7 +2,8 @@
 //! record batches.
 
 use super::schema::{self, column, list_builder};
-use super::{decimal, timestamp_table::TimestampTable};
+use super::timestamp_table::TimestampTable;
+use crate::encoding::decimal;
 use crate::model::value::is_stale;
 use arrow::array::{Float64Builder, Int8Builder, ListBuilder, PrimitiveBuilder, RecordBatch, UInt32Builder};
 use arrow::datatypes::{Float64Type, Int64Type, UInt32Type};

@@ -10,7 +10,6 @@ use super::shard::Head;
 use super::sparse_column::SparseColumn;
 use crate::limits::SHARD_SLOTS;
 use crate::model::histogram::ResetHint;
-use crate::model::slot_samples::{SlotHistogram, SlotStart};
 use crate::model::value::is_absent;
 use crate::model::{NativeHistogram, TimeMs};
 use std::sync::Arc;

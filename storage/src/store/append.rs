@@ -10,8 +10,8 @@
 //! records only has to be in order for its series.
 
 use super::batch::{
-    AppendResult, ChangeData, ChangeEvent, ColumnBatch, Duplicate, FeedDelivery, FloatRow, HistogramRow,
-    Recorded, Refused, StartRow,
+    AppendResult, ChangeData, ChangeEvent, Duplicate, FeedDelivery, FloatRow, HistogramRow, Recorded,
+    Refused, StartRow,
 };
 use super::delete::DeletedTimeAppend;
 use super::{Store, StoreShard};
@@ -21,6 +21,7 @@ use crate::head::{
     group_of,
 };
 use crate::limits::{HISTOGRAM_BUCKETS, OLDEST_MS, REFUSED_NAMED, WAL_SAMPLES};
+use crate::model::columns::ColumnBatch;
 use crate::model::histogram::Buckets;
 use crate::model::value::{ABSENT, is_absent, sanitize};
 use crate::model::{NativeHistogram, SHARDS, SeriesRef, TimeMs};

@@ -1,10 +1,11 @@
 //! Makes a series of a block a [`SeriesSource`], so that a [`super::Selection`] can read it.
 //! Separate from `block`, which knows nothing of the store.
 
-use super::selection::{SeriesSource, TimedHistograms, TimedStarts};
+use super::selection::SeriesSource;
 use crate::block::BlockSeriesHandle;
 use crate::error::StoreError;
 use crate::model::TimeMs;
+use crate::model::runs::{TimedHistograms, TimedStarts};
 
 impl SeriesSource for BlockSeriesHandle {
     fn read(

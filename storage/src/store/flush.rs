@@ -8,13 +8,14 @@
 
 use super::compaction::FACTOR;
 use super::retention::{HeadAndLog, Retention};
-use super::selection::{RunMerger, SeriesSource, TimedHistograms, TimedStarts};
+use super::selection::SeriesSource;
 use super::series_retention::SeriesRetention;
 use super::{Store, StoreShard};
 use crate::block::BlockMeta;
 use crate::error::StoreError;
 use crate::head::HeadSnapshot;
 use crate::limits::{FLUSH_BLOCKS, FLUSH_SLACK_MS, FLUSH_SLACK_SHARE};
+use crate::model::runs::{RunMerger, TimedHistograms, TimedStarts};
 use crate::model::{Intervals, Labels, Matcher, SHARDS, TimeMs};
 use crate::wal::{Checkpoint, FlushWatermark, RecordBuilder, RecordKind, add};
 use std::collections::BTreeSet;

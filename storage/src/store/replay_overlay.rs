@@ -2,13 +2,14 @@
 //! temporary head, which answers now, and here, in order, to be merged into the replayed head when
 //! it is ready.
 
-use super::batch::{ChangeData, ColumnBatch};
+use super::batch::ChangeData;
 use super::head_deletes::HeadDeletes;
 use super::record_applier::{put_histogram, put_sample};
 use super::{Store, StoreShard};
 use crate::error::StoreError;
 use crate::head::{AppendCounts, Head, group_of};
 use crate::limits::REPLAY_YOUNG_BYTES;
+use crate::model::columns::ColumnBatch;
 use crate::model::{SHARDS, TimeMs};
 
 /// The appends of one shard since the start.

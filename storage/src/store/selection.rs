@@ -7,7 +7,7 @@
 use crate::error::StoreError;
 use crate::head::HeadSnapshot;
 use crate::model::runs::{RunMerger, TimedHistograms, TimedStarts, merge_by_time, merge_histogram_runs};
-use crate::model::{Intervals, Labels, NativeHistogram, TimeMs};
+use crate::model::{Intervals, Labels, TimeMs};
 use std::sync::Arc;
 
 /// A source of samples of one series outside the head: a row of a block.

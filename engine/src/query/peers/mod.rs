@@ -47,7 +47,7 @@ pub type PeerChannels = Vec<(usize, Box<dyn PeerChannel>)>;
 ///
 /// # Contract
 /// 1. Messages keep their order and their boundaries, and have at most
-///    [`MESSAGE_BYTES`](crate::limits::MESSAGE_BYTES).
+///    [`MESSAGE_BYTES`].
 /// 2. [`PeerChannel::send`] may buffer until [`PeerChannel::flush`].
 /// 3. [`PeerChannel::receive`] checks the guard while it waits. Otherwise a query outlives its
 ///    timeout.
