@@ -130,7 +130,7 @@ impl From<ViewError> for ApiError {
     fn from(e: ViewError) -> ApiError {
         let kind = match e {
             ViewError::Unsupported(_) | ViewError::NotCoordinator => ErrorType::Execution,
-            ViewError::LimitReached(_) | ViewError::Unavailable(_) => ErrorType::Unavailable,
+            ViewError::LimitReached(_) | ViewError::Unavailable(_) => ErrorType::UnavailableNow,
             ViewError::NotFound => ErrorType::NotFound,
         };
         ApiError::new(kind, e.to_string())

@@ -225,7 +225,7 @@ fn refused(refusal: SavedQueryError) -> ApiError {
     let kind = match &refusal {
         SavedQueryError::Invalid(_) | SavedQueryError::Query(_) => ErrorType::BadData,
         SavedQueryError::View(ViewError::LimitReached(_) | ViewError::Unavailable(_)) => {
-            ErrorType::Unavailable
+            ErrorType::UnavailableNow
         }
         SavedQueryError::View(_) => ErrorType::BadData,
         SavedQueryError::Conflict(_) => ErrorType::Conflict,
