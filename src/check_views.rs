@@ -156,8 +156,10 @@ fn text_of(check: &Value) -> String {
     for row in check["differences"].as_array().into_iter().flatten() {
         let _ = writeln!(out, "  {} live {} history {}", row["labels"], row["live"], row["history"]);
         for last in row["evaluations"].as_array().into_iter().flatten() {
-            let (series, step) = (&last["series"], text(&last["step"]));
-            let (cause, time) = (text(&last["cause"]), text(&last["time"]));
+            let series = &last["series"];
+            let step = text(&last["step"]);
+            let cause = text(&last["cause"]);
+            let time = text(&last["time"]);
             let _ = writeln!(out, "    {series} by {step}: last evaluated at {time}, because of: {cause}");
         }
     }

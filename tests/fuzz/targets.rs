@@ -376,23 +376,6 @@ fn largest_number(kind: RecordKind, payload: &[u8]) -> u32 {
 /// Records with valid checksums around any payload. `data` has for each record its kind, the length
 /// of its payload (two bytes, little-endian), and the payload.
 pub fn wal_records(mut data: &[u8]) {
-    use RecordKind::*;
-    const KINDS: [RecordKind; 14] = [
-        Series,
-        Group,
-        Layout,
-        Keyframe,
-        Delta,
-        Samples,
-        Close,
-        Flushed,
-        End,
-        Histograms,
-        Starts,
-        Corrections,
-        Deletes,
-        Whole,
-    ];
     /// The header of a segment: magic, version 1, no flags, the LSN of the first record, and the
     /// checksum.
     const HEADER: &[u8; 32] = b"PERENWAL\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\x14\0\0\0\x06\xf2\x5c\xcd";
@@ -400,7 +383,7 @@ pub fn wal_records(mut data: &[u8]) {
     while let [kind, low, high, rest @ ..] = data {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
         let (payload, after) = rest.split_at(length);
-        let kind = KINDS[usize::from(*kind).wrapping_sub(1) % KINDS.len()];
+        let kind = RecordKind::ALL[usize::from(*kind).wrapping_sub(1) % RecordKind::ALL.len()];
         if largest_number(kind, payload) < NUMBERS_MAX {
             records.add(kind, |out| out.extend_from_slice(payload));
         }

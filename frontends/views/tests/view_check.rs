@@ -156,7 +156,8 @@ fn a_wrong_value_is_found_and_explained() {
     let _turn = TURN.lock();
     let server = Server::start();
     let now = Wall.now();
-    let (a, b) = (server.series("a", 0), server.series("b", 1));
+    let a = server.series("a", 0);
+    let b = server.series("b", 1);
     server.append(a, now - 5_000, 1.0);
     server.append(b, now - 5_000, 2.0);
     let view = server.install("sum by (job) (x)", ViewKind::NOW);

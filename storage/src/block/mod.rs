@@ -2,7 +2,8 @@
 //!
 //! [`writer::write_block`] writes a block from sorted series, [`reader::Block`] reads one, and
 //! [`block_set::BlockSet`] manages all blocks of a data directory. Blocks are small because series
-//! share their timestamps ([`timestamp_table`]) and values are stored as [decimal](crate::encoding::decimal) mantissas.
+//! share their timestamps ([`timestamp_table`]) and values are stored as
+//! [decimal](crate::encoding::decimal) mantissas.
 //! Native histograms and start timestamps are in files of their own ([`histogram_rows`],
 //! [`sparse_file`]).
 

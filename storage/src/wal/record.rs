@@ -47,26 +47,26 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
+    /// All kinds.
+    pub const ALL: [RecordKind; 14] = [
+        RecordKind::Series,
+        RecordKind::Group,
+        RecordKind::Layout,
+        RecordKind::Keyframe,
+        RecordKind::Delta,
+        RecordKind::Samples,
+        RecordKind::Close,
+        RecordKind::Flushed,
+        RecordKind::End,
+        RecordKind::Histograms,
+        RecordKind::Starts,
+        RecordKind::Corrections,
+        RecordKind::Deletes,
+        RecordKind::Whole,
+    ];
+
     fn of(byte: u8) -> Option<RecordKind> {
-        use RecordKind::*;
-        [
-            Series,
-            Group,
-            Layout,
-            Keyframe,
-            Delta,
-            Samples,
-            Close,
-            Flushed,
-            End,
-            Histograms,
-            Starts,
-            Corrections,
-            Deletes,
-            Whole,
-        ]
-        .into_iter()
-        .find(|k| *k as u8 == byte)
+        RecordKind::ALL.into_iter().find(|k| *k as u8 == byte)
     }
 }
 
