@@ -6,6 +6,7 @@
 #![warn(unreachable_pub)]
 
 pub mod alertmanager;
+pub mod aws_signature;
 pub mod blocking;
 pub mod config;
 pub mod decompress;
