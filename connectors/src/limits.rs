@@ -115,6 +115,10 @@ pub const TARGET_FILE_ALIASED_BYTES: usize = 64 << 20;
 pub const TARGET_FILES: usize = 10_000;
 /// Pause after a change of a target file before it is read, ms: editors write in several steps.
 pub const TARGET_FILE_SETTLE_MS: u64 = 100;
+/// Names of one entry of `dns_sd_configs` that are looked up at the same time.
+pub const DNS_LOOKUPS: usize = 64;
+/// Time for each step of a lookup, seconds: connect, send, receive (as in Prometheus).
+pub const DNS_STEP_SECONDS: u64 = 2;
 /// Alerts queued for one Alertmanager; beyond it, the oldest are dropped and counted (Prometheus:
 /// 10,000).
 pub const ALERT_QUEUE: usize = 10_000;

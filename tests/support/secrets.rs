@@ -21,7 +21,6 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("azure_sd_configs", Http, &["client_secret"]),
     ("consul_sd_configs", Http, &["token", "password"]),
     ("digitalocean_sd_configs", Http, &[]),
-    ("dns_sd_configs", Alone, &[]),
     ("docker_sd_configs", Http, &[]),
     ("dockerswarm_sd_configs", Http, &[]),
     ("ec2_sd_configs", Http, &["secret_key"]),

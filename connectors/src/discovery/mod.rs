@@ -5,8 +5,10 @@
 //! publishes the complete list at every change. Mechanisms that this build does not have are
 //! accepted with a warning, so that configuration files load.
 
+pub mod dns;
 pub mod file;
 pub mod http;
+mod names;
 pub mod polling;
 pub mod static_config;
 mod unsupported;
@@ -170,6 +172,8 @@ mechanisms! {
     file_sd_configs: file::FileSd,
     /// Targets that a web server lists.
     http_sd_configs: http::HttpSd,
+    /// Targets in the domain name system.
+    dns_sd_configs: dns::DnsSd,
 }
 
 impl DiscoveryConfigs {
