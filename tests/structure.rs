@@ -36,6 +36,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     (
         "perennial-api",
         &[
+            "perennial-ui",
             "perennial-views",
             "perennial-language",
             "perennial-engine",
@@ -43,6 +44,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "perennial-testing",
         ],
     ),
+    ("perennial-ui", &[]),
     ("perennial-connectors", &["perennial-storage", "perennial-testing"]),
     ("perennial-cluster", &["perennial-views", "perennial-engine", "perennial-storage", "perennial-testing"]),
     (

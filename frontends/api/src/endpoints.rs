@@ -4,8 +4,8 @@ use super::dispatch::ApiRequest;
 use super::query::{self, expressions};
 use super::response::ApiResult;
 use super::{
-    admin, federate, index_page, lifecycle, limits, remote_write, rules, saved_queries, search, series,
-    status, subscribe, targets, view_check, views,
+    admin, federate, index_page, lifecycle, limits, pages, remote_write, rules, saved_queries, search,
+    series, status, subscribe, targets, view_check, views,
 };
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -111,6 +111,11 @@ macro_rules! call {
     ($function:path) => {
         |call| Box::pin(async move { finish($function(call).await) })
     };
+}
+
+/// A page of the web interface.
+const fn page(path: &'static str) -> Endpoint {
+    early(path, GET_HEAD, call!(pages::page), "A page of the web interface")
 }
 
 fn finish(reply: impl Into<HandlerResponse>) -> Response {
@@ -243,11 +248,21 @@ pub static ENDPOINTS: &[Endpoint] = &[
     ),
     early("/-/reload", POST_PUT, call!(lifecycle::reload), "Reads the configuration again"),
     early("/-/quit", POST_PUT, call!(lifecycle::quit), "Stops the server"),
-    endpoint(
-        "/graph",
-        GET,
-        call!(index_page::graph),
-        "Where links of alerts lead: the answer of `g0.expr` now",
-    ),
-    early("/", GET, call!(index_page::page), "This page"),
+    early("/api", GET, call!(index_page::page), "This list"),
+    early("/graph", GET_HEAD, call!(pages::graph), "Where links of alerts lead: the query page"),
+    early("/", GET_HEAD, call!(pages::start), "The web page"),
+    early("/a/{file}", GET_HEAD, call!(pages::file), "Scripts of the web page"),
+    early("/favicon.svg", GET_HEAD, call!(pages::icon), "Its icon"),
+    page("/query"),
+    page("/alerts"),
+    page("/targets"),
+    page("/rules"),
+    page("/views"),
+    page("/views/{id}"),
+    page("/service-discovery"),
+    page("/tsdb-status"),
+    page("/status"),
+    page("/flags"),
+    page("/config"),
+    page("/alertmanager-discovery"),
 ];

@@ -1,11 +1,10 @@
-//! `/`: a plain page that lists the endpoints with examples. The web UI will replace it.
+//! `/api`: a plain page that lists the endpoints with examples.
 
 use super::dispatch::ApiRequest;
 use super::endpoints::ENDPOINTS;
-use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
-/// `/`
+/// `/api`
 pub(crate) async fn page(call: ApiRequest) -> Response {
     let settings = &call.state.settings;
     let title = escape(&settings.page_title);
@@ -29,20 +28,6 @@ pub(crate) async fn page(call: ApiRequest) -> Response {
          <table>\n{rows}</table>\n</body></html>\n"
     );
     Html(html).into_response()
-}
-
-/// `/graph`: alerts and other programs link to Prometheus' expression browser. This server has none
-/// yet, so the link redirects to the result of the expression.
-pub(crate) async fn graph(call: ApiRequest) -> Response {
-    let base = &call.state.settings.external_path;
-    let location = match call.form.get("g0.expr") {
-        "" => format!("{base}/"),
-        expression => {
-            let query: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
-            format!("{base}/api/v1/query?query={query}")
-        }
-    };
-    (StatusCode::FOUND, [(header::LOCATION, location)]).into_response()
 }
 
 fn escape(text: &str) -> String {

@@ -21,6 +21,7 @@ pub mod json_model;
 mod lifecycle;
 pub mod limits;
 mod low_priority;
+mod pages;
 pub mod params;
 mod paths;
 mod progress;

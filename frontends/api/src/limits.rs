@@ -53,6 +53,8 @@ pub const SEARCH_TERMS: usize = 32;
 pub const SEARCH_LETTERS: usize = 256;
 /// The time range of a search that names no start, ms (as in Prometheus: one hour).
 pub const SEARCH_WINDOW_MS: i64 = 3_600_000;
+/// The most results of a search that our own page makes without `--enable-feature=search-api`.
+pub const PAGE_SEARCH_RESULTS: usize = 1_000;
 /// The most entries of a list of `/api/v1/status/tsdb`.
 pub const TSDB_STATUS_LIMIT: usize = 10_000;
 /// `Retry-After` while the server starts, s: the replay of millions of samples takes a few.

@@ -1,11 +1,12 @@
 //! The parameters of a search, with Prometheus' defaults and error texts.
 
 use super::super::dispatch::ApiRequest;
-use super::super::limits::{SEARCH_TERMS, SEARCH_WINDOW_MS};
+use super::super::limits::{PAGE_SEARCH_RESULTS, SEARCH_TERMS, SEARCH_WINDOW_MS};
 use super::super::params::{Form, parse_time};
 use super::super::response::{ApiError, ErrorType};
 use super::super::series::matcher_sets;
 use super::similarity::{Algorithm, SearchFilter};
+use axum::http::HeaderName;
 use storage::model::{Matcher, TimeMs};
 
 /// Default of the number of results, and of results per line.
@@ -45,7 +46,9 @@ impl SearchParams {
     pub(super) fn of(call: &ApiRequest, endpoint: &str) -> Result<SearchParams, ApiError> {
         let state = &call.state;
         let form = &call.form;
-        let Some(max_limit) = state.settings.search else {
+        // Our own page completes names whether or not the feature is enabled for others.
+        let of_page = call.header(HeaderName::from_static("sec-fetch-site")) == "same-origin";
+        let Some(max_limit) = state.settings.search.or(of_page.then_some(PAGE_SEARCH_RESULTS)) else {
             return Err(ApiError::new(ErrorType::Unavailable, "search API disabled"));
         };
         form.whole()?;

@@ -399,7 +399,7 @@ async fn status_pages() {
     ] {
         assert!(metrics.contains(line), "{line} is missing in {metrics}");
     }
-    let page = get("/").await;
+    let page = get("/api").await;
     assert!(page.text.contains("/api/v1/subscribe") && page.header("content-type").starts_with("text/html"));
 }
 
@@ -486,9 +486,29 @@ async fn what_grafana_and_alertmanager_follow_is_answered() {
         assert_eq!(get(&format!("/api/v1/query_exemplars?{bad}")).await.status, 400, "{bad}");
     }
     let got = get("/graph?g0.expr=up%7Ba%3D%22b%22%7D+%3D%3D+0&g0.tab=1").await;
-    let there = "/api/v1/query?query=up%7Ba%3D%22b%22%7D+%3D%3D+0";
+    let there = "/query?g0.expr=up%7Ba%3D%22b%22%7D+%3D%3D+0&g0.tab=1";
     assert_eq!((got.status.as_u16(), got.header("location")), (302, there));
-    assert_eq!(get("/graph").await.header("location"), "/");
+    assert_eq!(get("/graph").await.header("location"), "/query");
+    assert_eq!(get("/graph?//evil.example").await.header("location"), "/query?//evil.example");
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_served() {
+    let (state, _) = server(ApiSettings { page_title: "A & B".into(), ..ApiSettings::default() });
+    let page = request(&state, "GET", "/alerts?state=firing", &[], "").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.text.contains("<title>A &amp; B</title>"), "{}", page.text);
+    let etag = [("if-none-match", page.header("etag"))];
+    assert_eq!(request(&state, "GET", "/rules", &etag, "").await.status, 304);
+    let script = page.text.split("./").find(|part| part.starts_with("a/index-")).unwrap();
+    let path = format!("/{}", &script[..script.find('"').unwrap()]);
+    let plain = request(&state, "GET", &path, &[], "").await;
+    assert_eq!(plain.header("cache-control"), "public, max-age=31536000, immutable");
+    let etag = [("if-none-match", plain.header("etag"))];
+    assert_eq!(request(&state, "GET", &path, &etag, "").await.status, 304);
+    for missing in ["/a/nothing.js", "/a/..%2Findex.html", "/index.html"] {
+        assert_eq!(request(&state, "GET", missing, &[], "").await.status, 404, "{missing}");
+    }
 }
 
 #[tokio::test]
@@ -504,8 +524,12 @@ async fn a_prefix_moves_everything() {
     assert_eq!(request(&state, "GET", "/api/v1/query?query=1", &[], "").await.status, 404);
     let got = request(&state, "GET", "/", &[], "").await;
     assert_eq!((got.status.as_u16(), got.header("location")), (302, "/prom/"));
-    let page = request(&state, "GET", "/prom/", &[], "").await;
+    let page = request(&state, "GET", "/prom/api", &[], "").await;
     assert!(page.text.contains("href=\"/prom/api/v1/query\""));
+    let start = request(&state, "GET", "/prom/", &[], "").await;
+    assert_eq!((start.status.as_u16(), start.header("location")), (302, "/prom/query"));
+    let page = request(&state, "GET", "/prom/query?g0.expr=up", &[], "").await;
+    assert!(page.text.contains("<base href=\"/prom/\""), "{}", page.text);
 }
 
 #[tokio::test]

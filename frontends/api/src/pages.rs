@@ -1,0 +1,107 @@
+//! The web page: every address of it answers the same frame, whose script then shows the page of that
+//! address. The files are in the crate `ui`.
+
+use super::dispatch::ApiRequest;
+use super::json_model::BuildInfo;
+use super::response::text_error;
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use ui::{Asset, Frame};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The first page.
+const START: &str = "/query";
+/// Files whose names have a hash of their content never change.
+const FOREVER: &str = "public, max-age=31536000, immutable";
+/// Anything else is kept, but the server is asked whether it is still the same.
+const REVALIDATE: &str = "no-cache";
+
+/// Any address of the page: the frame.
+pub(crate) async fn page(call: ApiRequest) -> Response {
+    let settings = &call.state.settings;
+    let about = json!({
+        "title": settings.page_title,
+        "version": env!("CARGO_PKG_VERSION"),
+        "answersAs": BuildInfo::default().version,
+        "lifecycle": settings.lifecycle,
+        "admin": settings.admin,
+        "lookback": settings.lookback as f64 / 1000.0,
+    });
+    let html = ui::index(&Frame {
+        external_path: &settings.external_path,
+        title: &settings.page_title,
+        settings: &about.to_string(),
+    });
+    let etag = format!("\"{:016x}\"", xxh3_64(html.as_bytes()));
+    if call.header(header::IF_NONE_MATCH).contains(&etag) {
+        return not_modified(&etag, REVALIDATE);
+    }
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+        (header::CACHE_CONTROL, REVALIDATE.to_owned()),
+        (header::ETAG, etag),
+    ];
+    (headers, html).into_response()
+}
+
+/// `/a/{file}`: the scripts and the style sheet.
+pub(crate) async fn file(call: ApiRequest) -> Response {
+    asset(&call, &format!("a/{}", call.parameter))
+}
+
+/// `/favicon.svg`
+pub(crate) async fn icon(call: ApiRequest) -> Response {
+    asset(&call, "favicon.svg")
+}
+
+fn asset(call: &ApiRequest, path: &str) -> Response {
+    let Some(asset) = ui::asset(path) else {
+        return text_error(StatusCode::NOT_FOUND, "404 page not found");
+    };
+    let cache = if asset.is_immutable() { FOREVER } else { REVALIDATE };
+    if call.header(header::IF_NONE_MATCH).contains(asset.etag) {
+        return not_modified(asset.etag, cache);
+    }
+    let mut response = body(asset, call.header(header::ACCEPT_ENCODING).contains("gzip"));
+    let headers = response.headers_mut();
+    let mut put = |name: HeaderName, value: &'static str| {
+        headers.insert(name, HeaderValue::from_static(value));
+    };
+    put(header::CONTENT_TYPE, asset.content_type());
+    put(header::CACHE_CONTROL, cache);
+    put(header::ETAG, asset.etag);
+    put(header::VARY, "Accept-Encoding");
+    response
+}
+
+/// The file as it is kept, or inflated for a client that does not read gzip.
+fn body(asset: &'static Asset, gzip: bool) -> Response {
+    if gzip {
+        return ([(header::CONTENT_ENCODING, "gzip")], Body::from(asset.gzip)).into_response();
+    }
+    Body::from(asset.plain()).into_response()
+}
+
+fn not_modified(etag: &str, cache: &'static str) -> Response {
+    let headers = [(header::ETAG, etag.to_owned()), (header::CACHE_CONTROL, cache.to_owned())];
+    (StatusCode::NOT_MODIFIED, headers).into_response()
+}
+
+/// `/`: the first page.
+pub(crate) async fn start(call: ApiRequest) -> Response {
+    redirect(&call, START, None)
+}
+
+/// `/graph?…`, where links of alerts and old bookmarks lead: the same expression on the query page.
+pub(crate) async fn graph(call: ApiRequest) -> Response {
+    redirect(&call, START, call.parts.uri.query())
+}
+
+/// To a page of this server, whatever the request says: the path is ours, only the query is the client's.
+fn redirect(call: &ApiRequest, path: &str, query: Option<&str>) -> Response {
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    let location = format!("{}{path}{query}", call.state.settings.external_path);
+    (StatusCode::FOUND, [(header::LOCATION, location)]).into_response()
+}

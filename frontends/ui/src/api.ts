@@ -1,0 +1,84 @@
+// Calls of the HTTP API.
+
+/** An error that the API answered, or that kept it from answering. */
+export class ApiError extends Error {
+  constructor(readonly type: string, message: string, readonly status: number) {
+    super(message);
+  }
+}
+
+/** The data of an answer, with what the server said besides. */
+export interface Answer<T> { data: T; warnings: string[]; infos: string[] }
+
+interface Envelope { status: string; data: unknown; errorType?: string; error?: string; warnings?: string[]; infos?: string[] }
+
+/** Parameters of a call; undefined ones are left out. */
+export type Params = Record<string, string | number | string[] | undefined>;
+
+function encode(params: Params): URLSearchParams {
+  const out = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    if (Array.isArray(value)) value.forEach((one) => out.append(name, one));
+    else if (value !== undefined) out.set(name, String(value));
+  }
+  return out;
+}
+
+/** Calls `path` below `api/v1/`. Long parameters go by POST, where the endpoint takes both. */
+export async function call<T>(path: string, params: Params = {}, signal?: AbortSignal, method?: string): Promise<Answer<T>> {
+  const text = encode(params).toString();
+  const post = method === 'POST' || (method === undefined && text.length > 2000);
+  const init: RequestInit = { method: method ?? (post ? 'POST' : 'GET'), cache: 'no-store', ...(signal ? { signal } : {}) };
+  if (post) init.body = new URLSearchParams(text);
+  let response: Response;
+  try {
+    response = await fetch(`api/v1/${path}${post || text === '' ? '' : `?${text}`}`, init);
+  } catch (e) {
+    if (signal?.aborted) throw e;
+    throw new ApiError('network', 'The server cannot be reached.', 0);
+  }
+  const body = await response.text();
+  let envelope: Envelope;
+  try {
+    envelope = body === '' ? { status: response.ok ? 'success' : 'error', data: null } : (JSON.parse(body) as Envelope);
+  } catch {
+    throw new ApiError('http', body.trim().slice(0, 2000) || response.statusText, response.status);
+  }
+  if (envelope.status !== 'success') throw new ApiError(envelope.errorType ?? '', envelope.error ?? 'no reason was given', response.status);
+  return { data: envelope.data as T, warnings: envelope.warnings ?? [], infos: envelope.infos ?? [] };
+}
+
+/** Sends JSON to `path` below `api/v1/`. */
+export async function send<T>(method: string, path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+  const response = await fetch(`api/v1/${path}`, {
+    method, body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' }, ...(signal ? { signal } : {}),
+  });
+  const text = await response.text();
+  let envelope: Envelope;
+  try {
+    envelope = text === '' ? { status: response.ok ? 'success' : 'error', data: null } : (JSON.parse(text) as Envelope);
+  } catch {
+    throw new ApiError('http', text.trim().slice(0, 2000), response.status);
+  }
+  if (envelope.status !== 'success') throw new ApiError(envelope.errorType ?? '', envelope.error ?? 'no reason was given', response.status);
+  return envelope.data as T;
+}
+
+/** The lines of an answer of the search endpoints. */
+export async function search(kind: 'metric_names' | 'label_names' | 'label_values', params: Params, signal?: AbortSignal): Promise<SearchResult[]> {
+  const response = await fetch(`api/v1/search/${kind}?${encode(params).toString()}`, signal ? { signal } : {});
+  const found: SearchResult[] = [];
+  for (const line of (await response.text()).split('\n')) {
+    if (line === '') continue;
+    const part = JSON.parse(line) as { results?: FoundLine[]; status?: string; error?: string };
+    if (part.status === 'error') throw new ApiError('search', part.error ?? '', response.status);
+    // Values of labels come as `value`, names as `name`.
+    for (const { name, value, ...about } of part.results ?? []) found.push({ name: name ?? value ?? '', ...about });
+  }
+  return found;
+}
+
+/** A name that a search found. */
+export interface SearchResult { name: string; type?: string; help?: string }
+
+interface FoundLine extends Omit<SearchResult, 'name'> { name?: string; value?: string }

@@ -1,0 +1,269 @@
+// The values that a chart and its table show: one column per series on a grid of steps. History comes from
+// query_range, what follows from a subscription. Rule: the value at step T is that of the last message with t ≤ T.
+import { hash, labelKey, type Labels } from '../format/labels';
+import { parseValue } from '../format/numbers';
+import type { HistogramValue, RangeSeries } from '../types';
+import type { Row } from '../live';
+
+/** One series. A step without a value is NaN, and so is a value NaN: `nan` says whether there is any. */
+export interface Series {
+  key: string;
+  labels: Labels;
+  values: Float64Array;
+  /** The current value, as the server wrote it; null: the series has none now. */
+  now: string | null;
+  nowHistogram: HistogramValue | null;
+  /** Index into the palette. */
+  color: number;
+  nan: boolean;
+  infinite: boolean;
+}
+
+/** Count, least, greatest and mean of the values that are shown. */
+export interface Summary { count: number; min: number; max: number; avg: number; last: number }
+
+/** Colours of the palette. */
+export const COLORS = 8;
+
+/** The number that stands for a native histogram in a line chart: its mean. */
+export function meanOf(histogram: HistogramValue): number {
+  return parseValue(histogram.sum) / parseValue(histogram.count);
+}
+
+/** The series of one query. Times are Unix seconds, all steps `step` apart. */
+export class Store {
+  /** The time of index 0. */
+  t0: number;
+  /** Steps that are known. */
+  length = 0;
+  readonly series = new Map<string, Series>();
+  /** Time of the newest message, 0 before the first. */
+  liveAt = 0;
+  /** Grows with every change. */
+  version = 0;
+  /** Stretches whose changes were lost, until they are asked again. */
+  readonly lost: { from: number; to: number }[] = [];
+  private capacity: number;
+  private readonly used = new Set<number>();
+
+  constructor(readonly step: number, start: number, readonly window: number) {
+    this.t0 = start;
+    this.capacity = Math.ceil(window / step) * 2 + 64;
+  }
+
+  /** The time of the last step that is known. */
+  get end(): number {
+    return this.t0 + (this.length - 1) * this.step;
+  }
+
+  /** The time of a step. */
+  time(index: number): number {
+    return this.t0 + index * this.step;
+  }
+
+  /** The series of a label set; a new one has no values. */
+  private at(labels: Labels): Series {
+    const key = labelKey(labels);
+    let found = this.series.get(key);
+    if (!found) {
+      const values = new Float64Array(this.capacity).fill(NaN);
+      found = { key, labels, values, now: null, nowHistogram: null, color: this.pickColor(key), nan: false, infinite: false };
+      this.series.set(key, found);
+    }
+    return found;
+  }
+
+  /** A hash of the labels decides, so that a reload shows the same colours; while there are few, the next free one. */
+  private pickColor(key: string): number {
+    let color = hash(key) % COLORS;
+    if (this.series.size < COLORS) while (this.used.has(color)) color = (color + 1) % COLORS;
+    this.used.add(color);
+    return color;
+  }
+
+  private put(series: Series, index: number, value: number): void {
+    series.values[index] = value;
+    if (Number.isNaN(value)) series.nan = true;
+    else if (!Number.isFinite(value)) series.infinite = true;
+  }
+
+  /** Sets the steps from `from` to `to` to what a range query answered for them. */
+  setRange(from: number, to: number, answer: RangeSeries[]): void {
+    const first = this.index(from);
+    const last = this.index(to);
+    this.reserve(last);
+    for (const series of this.series.values()) series.values.fill(NaN, Math.max(first, 0), last + 1);
+    const sorted = answer.map((s) => ({ s, key: labelKey(s.metric) })).sort((a, b) => (a.key < b.key ? -1 : 1));
+    const shift = this.t0;
+    for (const { s } of sorted) {
+      const series = this.at(s.metric);
+      for (const [t, text] of s.values ?? []) this.put(series, Math.round((t - shift) / this.step), parseValue(text));
+      for (const [t, histogram] of s.histograms ?? []) this.put(series, Math.round((t - shift) / this.step), meanOf(histogram));
+      const end = s.values?.at(-1);
+      const endHistogram = s.histograms?.at(-1);
+      if (this.liveAt === 0) {
+        series.now = end && Math.abs(end[0] - to) < this.step / 2 ? end[1] : null;
+        series.nowHistogram = endHistogram && Math.abs(endHistogram[0] - to) < this.step / 2 ? endHistogram[1] : null;
+      }
+    }
+    this.length = Math.max(this.length, last - Math.round((shift - this.t0) / this.step) + 1);
+    this.version++;
+  }
+
+  private index(t: number): number {
+    return Math.round((t - this.t0) / this.step);
+  }
+
+  /** Makes room for the step `index`. */
+  private reserve(index: number): void {
+    if (index < this.capacity) return;
+    this.capacity = index + Math.ceil(this.window / this.step) + 64;
+    for (const series of this.series.values()) {
+      const grown = new Float64Array(this.capacity).fill(NaN);
+      grown.set(series.values);
+      series.values = grown;
+    }
+  }
+
+  /** Drops steps that lie more than half a window before the picture. */
+  private trim(): void {
+    const keep = Math.ceil(this.window / this.step) + 2;
+    if (this.length < keep * 1.5 + 32) return;
+    const drop = this.length - keep;
+    for (const [key, series] of this.series) {
+      series.values.copyWithin(0, drop, this.length);
+      series.values.fill(NaN, this.length - drop);
+      const empty = series.now === null && series.nowHistogram === null && series.values.subarray(0, keep).every(Number.isNaN);
+      if (empty) this.series.delete(key);
+    }
+    this.t0 += drop * this.step;
+    this.length -= drop;
+  }
+
+  /** The whole answer at `t`. The steps between the last one known and `t` stay empty: see `missing`. */
+  snapshot(t: number, rows: Row[]): void {
+    for (const series of this.series.values()) {
+      series.now = null;
+      series.nowHistogram = null;
+    }
+    for (const row of rows) this.setNow(row);
+    this.liveAt = t;
+    this.version++;
+  }
+
+  private setNow(row: Row): void {
+    const series = this.at(row.labels);
+    series.now = row.value ?? null;
+    series.nowHistogram = row.histogram ?? null;
+  }
+
+  /** The steps up to `t` that neither history nor a message has said; null: none. */
+  missing(t: number): { from: number; to: number } | null {
+    const to = Math.floor((t + 1e-6) / this.step) * this.step;
+    const from = this.end + this.step;
+    return to < from - this.step / 2 ? null : { from, to };
+  }
+
+  /** What changed at `t`. */
+  delta(t: number, upsert: Row[], remove: Labels[]): void {
+    this.commit(t, false);
+    for (const row of upsert) this.setNow(row);
+    for (const labels of remove) {
+      const series = this.series.get(labelKey(labels));
+      if (!series) continue;
+      series.now = null;
+      series.nowHistogram = null;
+    }
+    this.progress(t);
+  }
+
+  /** The answer is complete as of `t`. */
+  progress(t: number): void {
+    this.commit(t, true);
+    this.liveAt = t;
+    this.version++;
+  }
+
+  /** Writes the present values to all steps before `t`, and to `t` itself if `inclusive`. */
+  private commit(t: number, inclusive: boolean): void {
+    for (;;) {
+      const next = this.end + this.step;
+      if (inclusive ? next > t + 1e-6 : next >= t - 1e-6) break;
+      this.reserve(this.length);
+      for (const series of this.series.values()) {
+        if (series.now !== null) this.put(series, this.length, parseValue(series.now));
+        else if (series.nowHistogram) this.put(series, this.length, meanOf(series.nowHistogram));
+        else series.values[this.length] = NaN;
+      }
+      this.length++;
+    }
+    this.trim();
+  }
+
+  /** The first index of the picture. */
+  get first(): number {
+    return Math.max(0, this.length - Math.floor(this.window / this.step) - 1);
+  }
+
+  /** What the table says of a series. */
+  summary(series: Series): Summary {
+    let count = 0;
+    let sum = 0;
+    let min = Infinity;
+    let max = -Infinity;
+    let last = NaN;
+    for (let i = this.first; i < this.length; i++) {
+      const value = series.values[i]!;
+      if (Number.isNaN(value)) continue;
+      count++;
+      sum += value;
+      last = value;
+      if (value < min) min = value;
+      if (value > max) max = value;
+    }
+    return { count, min: count ? min : NaN, max: count ? max : NaN, avg: count ? sum / count : NaN, last };
+  }
+
+  /** The present value as a number; NaN: none. */
+  nowValue(series: Series): number {
+    if (series.nowHistogram) return meanOf(series.nowHistogram);
+    return series.now === null ? NaN : parseValue(series.now);
+  }
+}
+
+/** Sums of stacked series at one step: the top of each, in the order given. Missing values count as nothing. */
+export function stack(values: number[]): number[] {
+  let up = 0;
+  let down = 0;
+  return values.map((value) => {
+    if (Number.isNaN(value)) return NaN;
+    if (value >= 0) return (up += value);
+    return (down += value);
+  });
+}
+
+/** The range of values of the picture; null: no value is finite. */
+export function domain(store: Store, shown: Series[], stacked: boolean): { min: number; max: number } | null {
+  let min = Infinity;
+  let max = -Infinity;
+  for (let i = store.first; i < store.length; i++) {
+    let up = 0;
+    let down = 0;
+    for (const series of shown) {
+      const value = series.values[i]!;
+      if (!Number.isFinite(value)) continue;
+      if (stacked) {
+        if (value >= 0) up += value;
+        else down += value;
+      } else {
+        if (value < min) min = value;
+        if (value > max) max = value;
+      }
+    }
+    if (stacked) {
+      min = Math.min(min, down);
+      max = Math.max(max, up);
+    }
+  }
+  return min <= max ? { min, max } : null;
+}

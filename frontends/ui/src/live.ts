@@ -1,0 +1,183 @@
+// One websocket for all live queries of the tab: docs/subscribe.md has the protocol. The socket reconnects by itself,
+// and every subscription then begins again with a snapshot.
+import { computed, signal } from '@preact/signals';
+import type { HistogramValue } from './types';
+import type { Labels } from './format/labels';
+
+/** A row of an answer. */
+export interface Row { labels: Labels; value?: string; histogram?: HistogramValue }
+
+/** What a subscription hears. Times are Unix seconds. */
+export interface Listener {
+  /** The subscription stands; with `standing` false it is evaluated once a second. */
+  started?(standing: boolean): void;
+  snapshot(t: number, rows: Row[]): void;
+  delta(t: number, upsert: Row[], remove: Labels[]): void;
+  /** The answer is complete up to `t`. */
+  progress?(t: number): void;
+  /** Changes of this stretch were dropped; a snapshot follows. */
+  lost?(from: number, to: number): void;
+  /** Evaluating failed (`final` false), or the subscription is over. */
+  error?(message: string, final: boolean): void;
+}
+
+interface Subscription { id: string; query: string; listener: Listener; frontier: number; standing: boolean }
+
+/** How the connection is. */
+export type Connection = 'connecting' | 'open' | 'waiting' | 'asleep';
+
+export const connection = signal<Connection>('connecting');
+/** When the next attempt is made, ms since 1970. */
+export const retryAt = signal(0);
+/** The time as of which everything that is watched is complete, Unix seconds; 0: nothing came yet. */
+export const frontier = signal(0);
+/** Whether all pictures stand still. */
+export const paused = signal(false);
+/** Seconds by which the clock of this machine is ahead of the server's. */
+export const skew = signal(0);
+/** The time at the server, every second. */
+export const now = signal(Date.now() / 1000);
+/** Seconds since the answers are complete. */
+export const lag = computed(() => (frontier.value === 0 ? 0 : now.value - frontier.value));
+
+const HIDDEN_BEFORE_SLEEP_MS = 60_000;
+const SUBSCRIPTIONS_PER_SOCKET = 95;
+
+let socket: WebSocket | null = null;
+let attempts = 0;
+let nextId = 1;
+let timer: ReturnType<typeof setTimeout> | undefined;
+let sleeper: ReturnType<typeof setTimeout> | undefined;
+const subscriptions = new Map<string, Subscription>();
+
+/** Watches a query. The returned function ends it. */
+export function watch(query: string, listener: Listener): () => void {
+  if (subscriptions.size >= SUBSCRIPTIONS_PER_SOCKET) {
+    queueMicrotask(() => listener.error?.('too many live queries on this page', true));
+    return () => undefined;
+  }
+  const subscription = { id: `q${nextId++}`, query, listener, frontier: 0, standing: true };
+  subscriptions.set(subscription.id, subscription);
+  sendSubscribe(subscription);
+  return () => {
+    if (!subscriptions.delete(subscription.id)) return;
+    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ unsubscribe: subscription.id }));
+  };
+}
+
+function sendSubscribe({ id, query }: Subscription): void {
+  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: { id, query } }));
+}
+
+/** Opens the socket, and keeps it open while the tab is looked at. */
+export function startLive(): void {
+  connect();
+  setInterval(() => {
+    now.value = Date.now() / 1000 - skew.value;
+    let least = Infinity;
+    for (const s of subscriptions.values()) if (s.frontier > 0 && s.standing) least = Math.min(least, s.frontier);
+    if (!paused.value && least < Infinity) frontier.value = least;
+  }, 250);
+  document.addEventListener('visibilitychange', () => {
+    clearTimeout(sleeper);
+    if (document.hidden) sleeper = setTimeout(sleep, HIDDEN_BEFORE_SLEEP_MS);
+    else if (connection.value === 'asleep') connect();
+  });
+}
+
+function sleep(): void {
+  connection.value = 'asleep';
+  clearTimeout(timer);
+  const old = socket;
+  socket = null;
+  old?.close();
+}
+
+function connect(): void {
+  clearTimeout(timer);
+  connection.value = 'connecting';
+  const url = new URL('api/v1/subscribe', document.baseURI);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  const opened = new WebSocket(url);
+  socket = opened;
+  opened.onopen = () => {
+    connection.value = 'open';
+    for (const s of subscriptions.values()) sendSubscribe(s);
+  };
+  opened.onmessage = (event) => receive(JSON.parse(String(event.data)) as Record<string, Message>);
+  opened.onclose = () => {
+    if (socket === opened) reconnectLater();
+  };
+}
+
+/** After 1, 2, 4 … 30 s, with some chance so that tabs do not come together. */
+function reconnectLater(): void {
+  socket = null;
+  const seconds = Math.min(30, 2 ** attempts++) * (0.8 + 0.4 * Math.random());
+  connection.value = 'waiting';
+  retryAt.value = Date.now() + seconds * 1000;
+  timer = setTimeout(connect, seconds * 1000);
+}
+
+/** Tries at once. */
+export function reconnectNow(): void {
+  if (connection.value === 'waiting') connect();
+}
+
+interface Message {
+  id?: string; t?: number; rows?: Row[]; upsert?: Row[]; remove?: Labels[]; from?: number; to?: number;
+  error?: string; standing?: boolean; reason?: string;
+}
+
+function receive(message: Record<string, Message>): void {
+  const kind = Object.keys(message)[0] ?? '';
+  const body = message[kind]!;
+  attempts = 0;
+  const subscription = subscriptions.get(body.id ?? '');
+  if (!subscription) return;
+  const { listener } = subscription;
+  const t = body.t ?? 0;
+  if (t > 0) {
+    subscription.frontier = t;
+    // The frontier never is ahead of the server's clock: a clock of ours that is behind is noticed.
+    const ahead = Date.now() / 1000 - t;
+    if (ahead < skew.value || skew.value === 0) skew.value = ahead < 0 ? ahead : Math.min(skew.value, 0);
+  }
+  switch (kind) {
+    case 'subscribed':
+      subscription.standing = body.standing !== false;
+      return listener.started?.(subscription.standing);
+    case 'snapshot':
+      return listener.snapshot(t, body.rows ?? []);
+    case 'delta':
+      return listener.delta(t, body.upsert ?? [], body.remove ?? []);
+    case 'progress':
+      return listener.progress?.(t);
+    case 'lost':
+      return listener.lost?.(body.from ?? 0, body.to ?? 0);
+    case 'error':
+      // Without a time the request was refused.
+      if (body.t === undefined) subscriptions.delete(subscription.id);
+      return listener.error?.(body.error ?? '', body.t === undefined);
+    case 'unsubscribed':
+      if (subscriptions.delete(subscription.id)) listener.error?.(`the subscription ended: ${body.reason ?? ''}`, true);
+  }
+}
+
+/** The newest answer of a query as a map, for pages that show a list. `changed` is called after every change. */
+export function watchRows(query: string, changed: (rows: Map<string, Row>, t: number) => void, key: (labels: Labels) => string): () => void {
+  const rows = new Map<string, Row>();
+  const put = (row: Row) => rows.set(key(row.labels), row);
+  return watch(query, {
+    snapshot(t, all) {
+      rows.clear();
+      all.forEach(put);
+      changed(rows, t);
+    },
+    delta(t, upsert, remove) {
+      upsert.forEach(put);
+      remove.forEach((labels) => rows.delete(key(labels)));
+      changed(rows, t);
+    },
+  });
+}

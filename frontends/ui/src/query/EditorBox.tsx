@@ -1,0 +1,66 @@
+// The box of the expression: a plain text area at once, the editor when its chunk is loaded.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Editor } from './editor';
+
+interface Props {
+  text: string;
+  fault: string | null;
+  /** Grows when the text is set from outside. */
+  revision: number;
+  change(text: string): void;
+  run(): void;
+  history(direction: 1 | -1): void;
+  autofocus: boolean;
+}
+
+/** The position that an error of the server names: "1:5: parse error: …". */
+function position(message: string): { line: number; column: number; message: string } | null {
+  const match = /(\d+):(\d+): (parse error: .*)/s.exec(message);
+  return match ? { line: Number(match[1]), column: Number(match[2]), message: match[3]! } : null;
+}
+
+export function EditorBox(props: Props) {
+  const host = useRef<HTMLDivElement>(null);
+  const area = useRef<HTMLTextAreaElement>(null);
+  const editor = useRef<Editor | null>(null);
+  const latest = useRef(props);
+  latest.current = props;
+  const [loaded, setLoaded] = useState(false);
+
+  useEffect(() => {
+    let gone = false;
+    if (props.autofocus) area.current?.focus();
+    void import('./editor').then(({ createEditor }) => {
+      if (gone || !host.current) return;
+      const focused = document.activeElement === area.current;
+      editor.current = createEditor(host.current, latest.current.text, {
+        change: (text) => latest.current.change(text),
+        run: () => latest.current.run(),
+        history: (direction) => latest.current.history(direction),
+      });
+      setLoaded(true);
+      if (focused) editor.current.focus();
+    });
+    return () => {
+      gone = true;
+      editor.current?.destroy();
+    };
+  }, []);
+  useEffect(() => editor.current?.set(latest.current.text), [props.revision]);
+  useEffect(() => editor.current?.fault(props.fault === null ? null : position(props.fault)), [props.fault, loaded]);
+
+  const key = (event: KeyboardEvent) => {
+    if (event.key !== 'Enter' || event.shiftKey) return;
+    event.preventDefault();
+    props.run();
+  };
+  return (
+    <div class="editor">
+      {!loaded && (
+        <textarea ref={area} aria-label="PromQL expression" rows={Math.max(1, props.text.split('\n').length)} spellcheck={false} value={props.text}
+          onInput={(e) => props.change(e.currentTarget.value)} onKeyDown={key} />
+      )}
+      <div ref={host} hidden={!loaded} />
+    </div>
+  );
+}

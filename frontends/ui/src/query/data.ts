@@ -1,0 +1,182 @@
+// The answer of one panel: history by query_range, what follows by a subscription, gaps asked again.
+import { call, ApiError } from '../api';
+import { Store } from '../chart/store';
+import type { Unit } from '../format/numbers';
+import { now, paused, watch } from '../live';
+import { print, threshold, unitOf, type Node, type Threshold } from '../promql/ast';
+import type { InstantData, RangeData } from '../types';
+import { stepOf, type Panel } from './url';
+
+/** Whether the chart moves by itself. */
+export type LiveState = { kind: 'live' } | { kind: 'asked' } | { kind: 'fixed'; why: string };
+
+/** What one run of a query has shown so far. */
+export interface Result {
+  tree: Node | null;
+  unit: Unit;
+  /** The comparison at the root, if its left side is what is drawn. */
+  threshold: Threshold | null;
+  /** What is really asked. */
+  asked: string;
+  store: Store | null;
+  /** The answer of an expression that has no range: a range of samples or a string. */
+  instant: InstantData | null;
+  warnings: string[];
+  infos: string[];
+  error: ApiError | null;
+  live: LiveState;
+  /** Seconds that the first answer took. */
+  took: number;
+  loading: boolean;
+}
+
+/** Charts with more series are drawn once. */
+const LIVE_SERIES_MAX = 1000;
+/** Queries that take longer are not asked for again and again. */
+const LIVE_SECONDS_MAX = 2;
+/** How often the newest part is compared with history: samples that came late change it. */
+const RECHECK_MS = 60_000;
+
+/** Runs a panel's query and keeps its answer current until `stop`. */
+export class PanelData {
+  result: Result = empty();
+  private readonly abort = new AbortController();
+  private unwatch: (() => void) | null = null;
+  private recheck: ReturnType<typeof setInterval> | undefined;
+  private repairing = false;
+
+  constructor(private readonly panel: Panel, private readonly changed: () => void, before: Result | null) {
+    // The old picture stays until the new one is there.
+    if (before) this.result = { ...before, error: null, loading: true };
+    this.result.loading = true;
+    void this.run();
+  }
+
+  /** Ends requests and the subscription. */
+  stop(): void {
+    this.abort.abort();
+    this.unwatch?.();
+    clearInterval(this.recheck);
+  }
+
+  private async run(): Promise<void> {
+    const { panel } = this;
+    const signal = this.abort.signal;
+    const began = performance.now();
+    try {
+      const { data: tree } = await call<Node>('parse_query', { query: panel.expr }, signal);
+      const limit = panel.literal ? null : threshold(tree);
+      const asked = limit ? print(limit.left) : panel.expr;
+      const next: Result = { ...empty(), tree, threshold: limit, asked, unit: unitOf(limit ? limit.left : tree), loading: false };
+      if (['matrixSelector', 'subquery', 'stringLiteral'].includes(tree.type)) {
+        const answer = await call<InstantData>('query', { query: panel.expr, time: panel.end ?? undefined }, signal);
+        next.instant = answer.data;
+        next.live = { kind: 'fixed', why: 'this kind of answer is not live' };
+        this.show(next, answer, began);
+        return;
+      }
+      const step = stepOf(panel);
+      const end = Math.floor((panel.end ?? now.value) / step) * step;
+      const start = end - Math.ceil(panel.range / step) * step;
+      const answer = await call<RangeData>('query_range', { query: asked, start, end, step }, signal);
+      const store = new Store(step, start, end - start);
+      store.setRange(start, end, answer.data.result);
+      next.store = store;
+      this.show(next, answer, began);
+      this.begin(store);
+    } catch (e) {
+      if (signal.aborted) return;
+      const error = e instanceof ApiError ? e : new ApiError('internal', String(e), 0);
+      this.result = { ...this.result, error, loading: false, live: { kind: 'fixed', why: 'the query failed' } };
+      this.changed();
+    }
+  }
+
+  private show(next: Result, answer: { warnings: string[]; infos: string[] }, began: number): void {
+    next.warnings = answer.warnings;
+    next.infos = answer.infos;
+    next.took = (performance.now() - began) / 1000;
+    this.result = next;
+    this.changed();
+  }
+
+  private begin(store: Store): void {
+    const why = this.notLive(store);
+    if (why !== '') {
+      this.result.live = { kind: 'fixed', why };
+      this.changed();
+      return;
+    }
+    this.unwatch = watch(this.result.asked, {
+      started: (standing) => {
+        this.result.live = { kind: standing ? 'live' : 'asked' };
+        this.tell();
+      },
+      snapshot: (t, rows) => {
+        store.snapshot(t, rows);
+        void this.repair(t);
+        this.tell();
+      },
+      delta: (t, upsert, remove) => {
+        store.delta(t, upsert, remove);
+        this.tell();
+      },
+      progress: (t) => {
+        store.progress(t);
+        this.tell();
+      },
+      lost: (from, to) => store.lost.push({ from, to }),
+      error: (message, final) => {
+        if (final) this.result.live = { kind: 'fixed', why: message };
+        else this.result.warnings = [message];
+        this.tell();
+      },
+    });
+    this.recheck = setInterval(() => void this.ask(store, store.end - 60, store.end), RECHECK_MS);
+  }
+
+  private notLive(store: Store): string {
+    if (this.panel.end !== null) return 'the end of the range is fixed';
+    if (!this.panel.live) return 'live is off for this panel';
+    if (store.series.size > LIVE_SERIES_MAX) return `more than ${LIVE_SERIES_MAX} series`;
+    if (this.result.took > LIVE_SECONDS_MAX) return 'the query is slow';
+    return '';
+  }
+
+  private tell(): void {
+    if (!paused.value) this.changed();
+  }
+
+  /** Asks history for the steps between what is known and a snapshot, and for what was lost. */
+  private async repair(t: number): Promise<void> {
+    const { store } = this.result;
+    if (!store || this.repairing) return;
+    const gap = store.missing(t);
+    const lost = store.lost.splice(0);
+    if (!gap && lost.length === 0) return;
+    this.repairing = true;
+    const from = Math.min(gap?.from ?? Infinity, ...lost.map((l) => Math.floor(l.from / store.step) * store.step));
+    await this.ask(store, Math.max(from, store.t0), gap?.to ?? store.end);
+    this.repairing = false;
+  }
+
+  private async ask(store: Store, from: number, to: number): Promise<void> {
+    const grid = (t: number) => Math.round((t - store.t0) / store.step) * store.step + store.t0;
+    // A computer that slept has a gap wider than the picture.
+    const start = grid(Math.max(from, to - store.window, store.t0));
+    try {
+      const answer = await call<RangeData>('query_range', { query: this.result.asked, start, end: grid(to), step: store.step }, this.abort.signal);
+      store.setRange(start, grid(to), answer.data.result);
+      this.tell();
+    } catch {
+      // The next snapshot or check asks again; until then the gap is a gap.
+    }
+  }
+}
+
+function empty(): Result {
+  return {
+    tree: null, unit: '', threshold: null, asked: '', store: null, instant: null, warnings: [], infos: [], error: null,
+    live: { kind: 'fixed', why: '' }, took: 0, loading: false,
+  };
+}

@@ -1,0 +1,216 @@
+// What all pages have: the head with navigation, counts and the clock; keys; the list of pages.
+import type { ComponentType } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { formatSpan } from './format/numbers';
+import { clockTime, zoneName } from './format/time';
+import { connection, frontier, lag, now, paused, reconnectNow, retryAt, watch } from './live';
+import { Palette, openPalette } from './palette';
+import { Query } from './pages/Query';
+import { go, href, route } from './router';
+import { server, theme, toggleDensity, toggleTheme, toggleZone, zone } from './settings';
+import { Toast, toast } from './toast';
+import { Starting } from './starting';
+
+/** A page of the application. */
+export interface Page {
+  path: string;
+  name: string;
+  /** The key after `g` that leads there. */
+  key?: string;
+  /** Whether it stands in the head; the others are in the menu. */
+  main?: boolean;
+  component: ComponentType;
+}
+
+/** The pages, in the order of the navigation. */
+export const PAGES: Page[] = [
+  { path: '/query', name: 'Query', key: 'q', main: true, component: Query },
+];
+
+export function Shell() {
+  const page = PAGES.find((p) => p.path === route.value.path || (p.path === '/views' && route.value.path.startsWith('/views/')));
+  const [help, setHelp] = useState(false);
+  const main = useRef<HTMLElement>(null);
+  useKeys(() => setHelp(true));
+  useEffect(() => {
+    document.title = page ? `${page.name} · ${server.title}` : server.title;
+  }, [page?.name]);
+  const Shown = page?.component;
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(e) => {
+        e.preventDefault();
+        main.current?.focus();
+      }}>To the content</a>
+      <Head current={page} />
+      <main id="main" ref={main} tabIndex={-1}>
+        <Starting />
+        {Shown ? <Shown /> : <Missing />}
+      </main>
+      <Palette />
+      <Toast />
+      {help && <Help close={() => setHelp(false)} />}
+    </>
+  );
+}
+
+function Missing() {
+  return (
+    <div class="box">
+      <h1>There is no page here</h1>
+      <p>Nothing is at <code>{route.value.path}</code>. <a href={href('/query')} data-page="1">Ask a query</a>, or press <kbd>Ctrl</kbd> <kbd>K</kbd>.</p>
+    </div>
+  );
+}
+
+function Head({ current }: { current: Page | undefined }) {
+  const [alerts, setAlerts] = useState<Counts>({});
+  const [down, setDown] = useState(0);
+  useEffect(() => watchCounts('count by (alertstate) (ALERTS)', 'alertstate', setAlerts), []);
+  useEffect(() => watchCounts('count(up == 0)', '', (counts) => setDown(counts[''] ?? 0)), []);
+  const menu = useRef<HTMLDetailsElement>(null);
+  useEffect(() => {
+    if (menu.current) menu.current.open = false;
+  }, [route.value]);
+  const badge = (path: string) => {
+    if (path === '/alerts' && alerts['firing']) return <span class="badge err" title="alerts that fire">{alerts['firing']}</span>;
+    if (path === '/alerts' && alerts['pending']) return <span class="badge warn" title="alerts that are pending">{alerts['pending']}</span>;
+    if (path === '/targets' && down > 0) return <span class="badge warn" title="targets that are down">{down}</span>;
+    return null;
+  };
+  const link = (p: Page) => (
+    <a key={p.path} href={href(p.path)} data-page="1" aria-current={p === current ? 'page' : undefined} class={badge(p.path) ? 'always' : ''}>{p.name}{badge(p.path)}</a>
+  );
+  const others = PAGES.filter((p) => !p.main);
+  return (
+    <header>
+      <a class="brand" href={href('/query')} data-page="1" aria-label="Start"><img src="favicon.svg" alt="" /><span>Perennial</span></a>
+      <nav aria-label="Pages">
+        {PAGES.filter((p) => p.main).map(link)}
+        {current && !current.main && link(current)}
+        <details ref={menu}>
+          <summary>More ▾</summary>
+          <div class="menu">
+            {PAGES.filter((p) => p.main).map((p) => <a key={p.path} class="phone always" href={href(p.path)} data-page="1">{p.name}</a>)}
+            {others.map((p) => <a key={p.path} class="always" href={href(p.path)} data-page="1">{p.name}</a>)}
+          </div>
+        </details>
+      </nav>
+      <span class="grow" />
+      <button class="plain wide" type="button" onClick={openPalette} title="Find pages, metrics, rules and targets (Ctrl-K)">⌕ <kbd>Ctrl K</kbd></button>
+      <button class="plain wide" type="button" onClick={toggleZone} title="UTC or local time (u)">{zoneName(now.value, zone.value)}</button>
+      <button class="plain" type="button" onClick={toggleTheme} title="Light or dark" aria-label={`Switch to the ${theme.value === 'dark' ? 'light' : 'dark'} theme`}>◐</button>
+      <Clock />
+    </header>
+  );
+}
+
+type Counts = Record<string, number>;
+
+/** The rows of a counting query by the value of one label. */
+function watchCounts(query: string, label: string, set: (counts: Counts) => void): () => void {
+  const counts: Counts = {};
+  const put = (rows: { labels: Record<string, string>; value?: string }[]) => rows.forEach((r) => (counts[r.labels[label] ?? ''] = Number(r.value)));
+  const show = () => !paused.value && set({ ...counts });
+  return watch(query, {
+    snapshot(_, rows) {
+      for (const key of Object.keys(counts)) delete counts[key];
+      put(rows);
+      show();
+    },
+    delta(_, upsert, remove) {
+      remove.forEach((labels) => delete counts[labels[label] ?? '']);
+      put(upsert);
+      show();
+    },
+  });
+}
+
+/** Seconds without news after which the clock says so. */
+const BEHIND_SECONDS = 12;
+
+/** As of when everything on the page is complete. Pressing it stops the pictures. */
+function Clock() {
+  const at = frontier.value === 0 ? '' : clockTime(frontier.value, zone.value);
+  const state = paused.value ? 'paused' : connection.value === 'open' && lag.value > BEHIND_SECONDS ? 'behind' : connection.value;
+  const words: Record<string, [string, string]> = {
+    paused: ['warn', `paused ${at}`],
+    behind: ['warn', `${formatSpan(lag.value)} behind`],
+    open: ['live', `live ${at}`],
+    connecting: ['dim', 'connecting'],
+    waiting: ['err', `offline, again in ${Math.max(0, Math.ceil((retryAt.value - Date.now()) / 1000))} s`],
+    asleep: ['dim', 'asleep'],
+  };
+  const [kind, text] = words[state] ?? ['dim', state];
+  void now.value;
+  const press = () => {
+    if (connection.value === 'waiting') reconnectNow();
+    else paused.value = !paused.value;
+  };
+  return (
+    <button class={`plain clock ${kind}`} type="button" onClick={press} aria-pressed={paused.value}
+      title={paused.value ? 'Go on (Space)' : 'Everything on this page is complete up to this time. Press to pause (Space).'}>
+      <span class={`dot ${state === 'open' ? '' : 'hollow'}`} />{text}{state === 'open' ? ' ❚❚' : ''}
+    </button>
+  );
+}
+
+/** Keys that work on every page, outside of inputs. */
+function useKeys(help: () => void): void {
+  useEffect(() => {
+    let g = 0;
+    const press = (event: KeyboardEvent) => {
+      if ((event.ctrlKey || event.metaKey) && event.key === 'k') {
+        event.preventDefault();
+        return openPalette();
+      }
+      const target = event.composedPath()[0] as Element;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input, textarea, select, [contenteditable]')) return;
+      if (Date.now() - g < 1000) {
+        g = 0;
+        const page = PAGES.find((p) => p.key === event.key);
+        if (page) {
+          event.preventDefault();
+          go(page.path);
+        }
+        return;
+      }
+      const actions: Record<string, () => void> = {
+        g: () => (g = Date.now()), u: toggleZone, d: toggleDensity, '?': help,
+        '/': () => document.querySelector<HTMLInputElement>('input.find')?.focus(),
+        y: () => navigator.clipboard?.writeText(location.href).then(() => toast('Link copied'), () => undefined),
+        ' ': () => (paused.value = !paused.value),
+      };
+      const onButton = event.key === ' ' && target.closest('button, a, summary, [tabindex="0"]');
+      const action = onButton ? undefined : actions[event.key];
+      if (!action) return;
+      event.preventDefault();
+      action();
+    };
+    addEventListener('keydown', press);
+    return () => removeEventListener('keydown', press);
+  }, []);
+}
+
+const KEYS: [string, string][] = [
+  ['Ctrl K', 'find a page, metric, rule or target'], ['Space', 'pause or go on'], ['/', 'filter'], ['u', 'UTC or local time'], ['d', 'dense or relaxed rows'], ['y', 'copy the link of this page'],
+  ['Enter', 'run the query'], ['Shift Enter', 'new line in the editor'], ['Alt ↑ ↓', 'queries asked before'], ['+ −', 'shorter or longer range'], ['← →', 'half a range earlier or later'],
+  ['0', 'axis from zero'], ['z', 'zoom back'], ['?', 'this list'],
+];
+
+function Help({ close }: { close(): void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog ref={dialog} onClose={close} aria-label="Keys">
+      <h1>Keys</h1>
+      <table>
+        <tbody>
+          {KEYS.map(([key, text]) => <tr key={key}><td>{key.split(' ').map((k) => <kbd key={k}>{k}</kbd>)}</td><td>{text}</td></tr>)}
+          {PAGES.filter((p) => p.key).map((p) => <tr key={p.path}><td><kbd>g</kbd><kbd>{p.key}</kbd></td><td>{p.name}</td></tr>)}
+        </tbody>
+      </table>
+      <p><button type="button" onClick={() => dialog.current?.close()}>Close</button></p>
+    </dialog>
+  );
+}

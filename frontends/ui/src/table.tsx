@@ -1,0 +1,124 @@
+// Tables: sticky head, sorting by any column, only the rows in sight are in the document when there are many.
+import type { ComponentChildren } from 'preact';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { csvCell } from './format/labels';
+
+/** A column of rows of type T. */
+export interface Column<T> {
+  /** The head, and the name in CSV. */
+  name: string;
+  title?: string;
+  numeric?: boolean;
+  /** What rows are sorted by; absent: the text. */
+  sort?(row: T): number | string;
+  text(row: T): string;
+  cell?(row: T): ComponentChildren;
+  class?: string;
+}
+
+interface Props<T> {
+  rows: T[];
+  columns: Column<T>[];
+  rowKey(row: T): string;
+  /** Index of the first sorting column, negative −1−n for descending; undefined: the order given. */
+  sorted?: number;
+  onHover?(row: T | null): void;
+  onRow?(row: T, event: MouseEvent): void;
+  rowClass?(row: T): string;
+  class?: string;
+  caption: string;
+}
+
+const VIRTUAL_FROM = 200;
+const AROUND = 12;
+
+/** Rows in the order of a column; equal ones stay. */
+export function sortRows<T>(rows: T[], column: Column<T>, descending: boolean): T[] {
+  const keyed = rows.map((row) => ({ row, key: column.sort ? column.sort(row) : column.text(row) }));
+  const sign = descending ? -1 : 1;
+  const order = (a: number | string, b: number | string): number => {
+    if (typeof a === 'number' && typeof b === 'number') {
+      // NaN last, whichever way.
+      if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? (Number.isNaN(b) ? 0 : 1) : -1;
+      return sign * (a - b);
+    }
+    return sign * (String(a) < String(b) ? -1 : String(a) > String(b) ? 1 : 0);
+  };
+  return keyed.sort((a, b) => order(a.key, b.key)).map(({ row }) => row);
+}
+
+/** The table as CSV. */
+export function toCsv<T>(rows: T[], columns: Column<T>[]): string {
+  const lines = [columns.map((c) => csvCell(c.name)).join(','), ...rows.map((row) => columns.map((c) => csvCell(c.text(row))).join(','))];
+  return lines.join('\r\n') + '\r\n';
+}
+
+/** Offers a text as a file. */
+export function download(name: string, type: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const anchor = document.createElement('a');
+  anchor.href = url;
+  anchor.download = name;
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+export function DataTable<T>(props: Props<T>) {
+  const { rows, columns, rowKey } = props;
+  const [sort, setSort] = useState<number | undefined>(props.sorted);
+  const box = useRef<HTMLDivElement>(null);
+  const [top, setTop] = useState(0);
+  const [height, setHeight] = useState(400);
+  const [rowHeight, setRowHeight] = useState(24);
+  const virtual = rows.length > VIRTUAL_FROM;
+  const order = useMemo(() => {
+    if (sort === undefined) return rows;
+    const column = columns[sort < 0 ? -1 - sort : sort];
+    return column ? sortRows(rows, column, sort < 0) : rows;
+  }, [rows, columns, sort]);
+  useEffect(() => {
+    if (!virtual || !box.current) return;
+    setHeight(box.current.clientHeight);
+    setRowHeight(box.current.querySelector('tbody tr.r')?.getBoundingClientRect().height ?? 24);
+  }, [virtual]);
+  const first = virtual ? Math.max(0, Math.min(Math.floor(top / rowHeight) - AROUND, order.length - 1)) : 0;
+  const last = virtual ? Math.min(order.length, Math.ceil((top + height) / rowHeight) + AROUND) : order.length;
+  const press = (i: number, column: Column<T>) => {
+    const down = -1 - i;
+    // Numbers begin with the greatest.
+    setSort(column.numeric ? (sort === down ? i : down) : sort === i ? down : i);
+  };
+  return (
+    <div class={`scroll ${virtual ? 'virtual' : ''} ${props.class ?? ''}`} ref={box} tabIndex={virtual || props.class === 'legend' ? 0 : -1}
+      onScroll={virtual ? (e) => setTop(e.currentTarget.scrollTop) : undefined} role="region" aria-label={props.caption}>
+      <table aria-rowcount={order.length + 1}>
+        <caption class="hide">{props.caption}</caption>
+        <thead>
+          <tr>
+            {columns.map((column, i) => (
+              <th key={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={column.title}
+                aria-sort={sort === i ? 'ascending' : sort === -1 - i ? 'descending' : 'none'} scope="col">
+                <button type="button" onClick={() => press(i, column)}>{column.name}{sort === i ? ' ▴' : sort === -1 - i ? ' ▾' : ''}</button>
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {first > 0 && <tr style={{ height: `${first * rowHeight}px` }}><td colSpan={columns.length} /></tr>}
+          {order.slice(first, last).map((row) => (
+            <tr key={rowKey(row)} class={`r ${props.onRow ? 'link' : ''} ${props.rowClass?.(row) ?? ''}`}
+              onMouseEnter={props.onHover ? () => props.onHover!(row) : undefined} onMouseLeave={props.onHover ? () => props.onHover!(null) : undefined}
+              onClick={props.onRow ? (e) => props.onRow!(row, e) : undefined}>
+              {columns.map((column) => (
+                <td key={column.name} class={`${column.numeric ? 'num' : ''} ${column.class ?? ''}`} title={column.cell ? undefined : column.text(row)}>
+                  {column.cell ? column.cell(row) : column.text(row)}
+                </td>
+              ))}
+            </tr>
+          ))}
+          {last < order.length && <tr style={{ height: `${(order.length - last) * rowHeight}px` }}><td colSpan={columns.length} /></tr>}
+        </tbody>
+      </table>
+    </div>
+  );
+}

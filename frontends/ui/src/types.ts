@@ -1,0 +1,39 @@
+// The answers of the API that the pages read. Tests compare them with recorded answers.
+import type { Labels } from './format/labels';
+
+export interface HistogramValue { count: string; sum: string; buckets?: [number, string, string, string][] }
+export interface RangeSeries { metric: Labels; values?: [number, string][]; histograms?: [number, HistogramValue][] }
+export interface RangeData { resultType: 'matrix'; result: RangeSeries[] }
+export interface InstantSeries { metric: Labels; value?: [number, string]; histogram?: [number, HistogramValue] }
+export type InstantData =
+  | { resultType: 'vector'; result: InstantSeries[] }
+  | { resultType: 'matrix'; result: RangeSeries[] }
+  | { resultType: 'scalar'; result: [number, string] }
+  | { resultType: 'string'; result: [number, string] };
+
+export interface Alert { labels: Labels; annotations: Labels; state: 'pending' | 'firing'; activeAt: string; value: string; keepFiringSince?: string }
+export interface Rule {
+  type: 'alerting' | 'recording'; name: string; query: string; labels?: Labels; health: 'ok' | 'err' | 'unknown'; lastError?: string;
+  evaluationTime: number; lastEvaluation: string; state?: 'inactive' | 'pending' | 'firing' | 'unknown'; duration?: number; keepFiringFor?: number;
+  annotations?: Labels; alerts?: Alert[];
+}
+export interface RuleGroup { name: string; file: string; interval: number; rules: Rule[]; evaluationTime: number; lastEvaluation: string; limit: number }
+export interface Target {
+  discoveredLabels: Labels; labels: Labels; scrapePool: string; scrapeUrl: string; globalUrl: string; lastError: string; lastScrape: string;
+  lastScrapeDuration: number; health: 'up' | 'down' | 'unknown'; scrapeInterval: string; scrapeTimeout: string;
+}
+export interface Targets { activeTargets: Target[]; droppedTargets: { discoveredLabels: Labels; scrapePool: string }[]; droppedTargetCounts: Record<string, number> | null }
+export interface View {
+  id: string; name: string; kind: string; standing: boolean; record?: string; interval?: number; plan: string; physicalPlan?: string; query?: string; taps: number; rows: number;
+  lastChange?: string; frontier?: string; health: string; lastError: string; level?: number; worker?: number;
+  localSteps?: { total: number; shared: number }; gatherSteps?: { total: number; shared: number }; rowsTouched?: number;
+  stateBytes?: { total: number; shared: number }; cpuSeconds?: number; evaluationSeconds?: number;
+  rings?: { selector: string; reach: number; series: number; bytes: number; readers: number }[];
+  leaves?: { step: string; maintenance: string; nextDue?: string }[];
+}
+export interface Views { time: string; views: View[]; total: number; next?: string }
+export interface TsdbStatus {
+  headStats: { numSeries: number; numLabelPairs: number; chunkCount: number; minTime: number; maxTime: number };
+  seriesCountByMetricName: Stat[]; labelValueCountByLabelName: Stat[]; memoryInBytesByLabelName: Stat[]; seriesCountByLabelValuePair: Stat[];
+}
+export interface Stat { name: string; value: number }
