@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatSpan } from './format/numbers';
 import { clockTime, zoneName } from './format/time';
 import { connection, frontier, lag, now, paused, reconnectNow, retryAt, watch } from './live';
+import { Lazy } from './lazy';
 import { Palette, openPalette } from './palette';
 import { Query } from './pages/Query';
 import { go, href, route } from './router';
@@ -25,6 +26,16 @@ export interface Page {
 /** The pages, in the order of the navigation. */
 export const PAGES: Page[] = [
   { path: '/query', name: 'Query', key: 'q', main: true, component: Query },
+  { path: '/alerts', name: 'Alerts', key: 'a', main: true, component: Lazy(() => import('./pages/Alerts').then((m) => m.Alerts)) },
+  { path: '/targets', name: 'Targets', key: 't', main: true, component: Lazy(() => import('./pages/Targets').then((m) => m.Targets)) },
+  { path: '/rules', name: 'Rules', key: 'r', main: true, component: Lazy(() => import('./pages/Rules').then((m) => m.Rules)) },
+  { path: '/views', name: 'Live views', key: 'v', main: true, component: Lazy(() => import('./pages/Views').then((m) => m.Views)) },
+  { path: '/service-discovery', name: 'Service discovery', key: 'd', component: Lazy(() => import('./pages/Discovery').then((m) => m.Discovery)) },
+  { path: '/tsdb-status', name: 'TSDB status', key: 'c', component: Lazy(() => import('./pages/Tsdb').then((m) => m.Tsdb)) },
+  { path: '/status', name: 'Status', key: 's', component: Lazy(() => import('./pages/Status').then((m) => m.Status)) },
+  { path: '/config', name: 'Configuration', component: Lazy(() => import('./pages/Status').then((m) => m.Config)) },
+  { path: '/flags', name: 'Flags', component: Lazy(() => import('./pages/Status').then((m) => m.Flags)) },
+  { path: '/alertmanager-discovery', name: 'Alertmanagers', component: Lazy(() => import('./pages/Status').then((m) => m.Alertmanagers)) },
 ];
 
 export function Shell() {

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatValue } from '../format/numbers';
 import { dateTime } from '../format/time';
 import { theme, zone } from '../settings';
-import { drawChart, readColors, stackOrder, xOf, yOf, type Frame, type Look } from './draw';
+import { FEW, FOCUS_COLOR, drawChart, readColors, stackOrder, xOf, yOf, type Frame, type Look } from './draw';
 import { stack, type Series, type Store } from './store';
 
 /** The time under the pointer, shared by all charts of the page; 0: none. */
@@ -55,7 +55,7 @@ export function Chart(props: Props) {
   }, [store, shown, props.version, size, themeNow, zoneNow, focus, JSON.stringify(look)]);
 
   const cursorNow = cursor.value;
-  useEffect(() => drawOver(over.current!, frame.current, store, hover, drag.current, cursorNow), [hover, cursorNow, props.version, size]);
+  useEffect(() => drawOver(over.current!, frame.current, store, hover, drag.current, cursorNow, shown.length > FEW && !look.stacked), [hover, cursorNow, props.version, size]);
 
   const at = (event: PointerEvent) => {
     const box = base.current!.getBoundingClientRect();
@@ -99,7 +99,7 @@ export function Chart(props: Props) {
     <div class="chart">
       <canvas ref={base} role="img" aria-label={`Chart of ${shown.length} series; the table below has the values`} />
       <canvas ref={over} onPointerMove={move} onPointerLeave={leave} onPointerDown={down} onPointerUp={up} />
-      {hover && hover.near.length > 0 && <Tip hover={hover} store={store} width={base.current!.clientWidth} unit={look.unit} name={props.name} />}
+      {hover && hover.near.length > 0 && <Tip hover={hover} store={store} width={base.current!.clientWidth} unit={look.unit} name={props.name} many={shown.length > FEW && !look.stacked} />}
     </div>
   );
 }
@@ -125,7 +125,7 @@ function find(store: Store, shown: Series[], f: Frame, x: number, y: number, sta
   return { x: xOf(f, store.time(index)), y, index, near, total: stacked ? total : null };
 }
 
-function drawOver(canvas: HTMLCanvasElement, f: Frame | null, store: Store, hover: Hover | null, drag: number | null, cursorTime: number): void {
+function drawOver(canvas: HTMLCanvasElement, f: Frame | null, store: Store, hover: Hover | null, drag: number | null, cursorTime: number, many: boolean): void {
   const ratio = devicePixelRatio;
   canvas.width = Math.round(canvas.clientWidth * ratio);
   canvas.height = Math.round(canvas.clientHeight * ratio);
@@ -145,7 +145,7 @@ function drawOver(canvas: HTMLCanvasElement, f: Frame | null, store: Store, hove
   }
   const nearest = hover?.near[0];
   if (nearest && hover.total === null) {
-    c.fillStyle = colors.series[nearest.series.color]!;
+    c.fillStyle = colors.series[many ? FOCUS_COLOR : nearest.series.color]!;
     c.strokeStyle = colors.bg;
     c.lineWidth = 2;
     c.beginPath();
@@ -160,7 +160,7 @@ function drawOver(canvas: HTMLCanvasElement, f: Frame | null, store: Store, hove
   }
 }
 
-function Tip({ hover, store, width, unit, name }: { hover: Hover; store: Store; width: number; unit: Look['unit']; name(s: Series): string }) {
+function Tip({ hover, store, width, unit, name, many }: { hover: Hover; store: Store; width: number; unit: Look['unit']; name(s: Series): string; many: boolean }) {
   const left = hover.x > width / 2;
   const style = {
     transform: left ? `translate(calc(${Math.round(hover.x - 14)}px - 100%), 8px)` : `translate(${Math.round(hover.x + 14)}px, 8px)`,
@@ -172,7 +172,7 @@ function Tip({ hover, store, width, unit, name }: { hover: Hover; store: Store; 
         <tbody>
           {hover.near.map(({ series, value }, i) => (
             <tr key={series.key} class={i === 0 ? 'near' : ''}>
-              <td><Swatch color={series.color} /></td>
+              <td><Swatch color={many ? (i === 0 ? FOCUS_COLOR : 0) : series.color} /></td>
               <td class="num">{formatValue(value, unit)}</td>
               <td>{name(series)}</td>
             </tr>

@@ -38,7 +38,10 @@ export function readColors(element: Element): Colors {
 }
 
 const DASHES: number[][] = [[], [6, 3], [2, 3]];
-const FEW = 24;
+/** Up to this many series each has a colour and a dash. */
+export const FEW = 24;
+/** The colour of the emphasised one of many. */
+export const FOCUS_COLOR = 1;
 
 /** The pixel of a time. */
 export function xOf(frame: Frame, t: number): number {
@@ -188,17 +191,18 @@ function drawLines(c: CanvasRenderingContext2D, store: Store, shown: Series[], f
     const nth = used.get(series.color) ?? 0;
     used.set(series.color, nth + 1);
     if (series.key === focus) continue;
-    c.globalAlpha = focus !== null ? (few ? 0.35 : 0.2) : few ? 1 : 0.6;
+    c.globalAlpha = focus !== null ? (few ? 0.35 : 0.2) : few ? 1 : 0.45;
     c.lineWidth = few ? 1.5 : 1;
     c.setLineDash(few ? DASHES[nth % DASHES.length]! : []);
-    strokeSeries(c, store, series, frame, colors.series[series.color]!);
+    // Hundreds of lines in eight colours are brown: one hue shows where they are dense.
+    strokeSeries(c, store, series, frame, colors.series[few ? series.color : 0]!);
   }
   const emphasised = shown.find((s) => s.key === focus);
   c.globalAlpha = 1;
   c.setLineDash([]);
   if (!emphasised) return;
   c.lineWidth = 2.5;
-  strokeSeries(c, store, emphasised, frame, colors.series[emphasised.color]!);
+  strokeSeries(c, store, emphasised, frame, few ? colors.series[emphasised.color]! : colors.series[FOCUS_COLOR]!);
 }
 
 function strokeSeries(c: CanvasRenderingContext2D, store: Store, series: Series, frame: Frame, color: string): void {

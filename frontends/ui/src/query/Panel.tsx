@@ -220,6 +220,9 @@ function Foot({ settings, result, put }: BodyProps) {
       <span>· step {formatDuration(store.step)}</span>
       <span>· {formatValue(result.took, 'seconds', 2)}</span>
       {live !== '' && <span class={result.live.kind === 'fixed' ? '' : 'live'}>· {live}</span>}
+      {settings.end === null && (result.live.kind === 'fixed'
+        ? <button type="button" class="plain" onClick={() => put({ live: settings.live === 'off' ? 'auto' : 'on' })}>Make it live</button>
+        : <button type="button" class="plain" onClick={() => put({ live: 'off' })}>Hold it</button>)}
       {result.threshold && !settings.literal && (
         <span>· drawn: <code>{print(result.threshold.left)}</code> <button type="button" class="plain" onClick={() => put({ literal: true })}>show only where {result.threshold.op} {result.threshold.value}</button></span>
       )}

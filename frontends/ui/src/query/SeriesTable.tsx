@@ -1,6 +1,7 @@
 // The table below a chart: the same rows in the same colours, with what the picture shows as numbers.
 import { useMemo } from 'preact/hooks';
 import { Swatch } from '../chart/Chart';
+import { FEW } from '../chart/draw';
 import { COLORS, type Series, type Store, type Summary } from '../chart/store';
 import { commonLabels, labelNames, selector, type Labels } from '../format/labels';
 import { formatValue, type Unit } from '../format/numbers';
@@ -39,7 +40,7 @@ export function rowsOf(store: Store): Row[] {
   return [...store.series.values()].map((series) => ({ series, summary: store.summary(series), now: store.nowValue(series) }));
 }
 
-export function columnsOf(names: string[], unit: Unit, sumBy?: (label: string) => void): Column<Row>[] {
+export function columnsOf(names: string[], unit: Unit, sumBy?: (label: string) => void, many = false): Column<Row>[] {
   const labels: Column<Row>[] = names.map((name) => ({
     name: name === '__name__' ? 'metric' : name, text: ({ series }) => series.labels[name] ?? '',
     ...(sumBy && name !== '__name__' ? { title: `double click: sum by (${name})` } : {}),
@@ -57,7 +58,7 @@ export function columnsOf(names: string[], unit: Unit, sumBy?: (label: string) =
     },
   };
   return [
-    { name: ' ', text: () => '', cell: ({ series }) => <Swatch color={series.color % COLORS} /> },
+    { name: ' ', text: () => '', cell: ({ series }) => <Swatch color={many ? 0 : series.color % COLORS} /> },
     ...labels, now,
     number('min', 'least value in the picture', (row) => row.summary.min),
     number('max', 'greatest value in the picture', (row) => row.summary.max),
@@ -69,7 +70,7 @@ export function SeriesTable(props: Props) {
   const { store, unit } = props;
   const count = store.series.size;
   const { names, common } = useMemo(() => splitLabels([...store.series.values()].map((s) => s.labels)), [store, count]);
-  const columns = useMemo(() => columnsOf(names, unit, props.sumBy), [names, unit]);
+  const columns = useMemo(() => columnsOf(names, unit, props.sumBy, count > FEW), [names, unit, count > FEW]);
   const rows = useMemo(() => rowsOf(store), [store, props.version]);
   const nowAt = columns.findIndex((c) => c.name === 'now');
   const commonNames = Object.keys(common);

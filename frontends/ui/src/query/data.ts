@@ -33,7 +33,7 @@ export interface Result {
 /** Charts with more series are drawn once. */
 const LIVE_SERIES_MAX = 1000;
 /** Queries that take longer are not asked for again and again. */
-const LIVE_SECONDS_MAX = 2;
+const LIVE_SECONDS_MAX = 3;
 /** How often the newest part is compared with history: samples that came late change it. */
 const RECHECK_MS = 60_000;
 
@@ -44,6 +44,8 @@ export class PanelData {
   private unwatch: (() => void) | null = null;
   private recheck: ReturnType<typeof setInterval> | undefined;
   private repairing = false;
+  /** Seconds that history took to answer. */
+  private seconds = 0;
 
   constructor(private readonly panel: Panel, private readonly changed: () => void, before: Result | null) {
     // The old picture stays until the new one is there.
@@ -78,7 +80,9 @@ export class PanelData {
       const step = stepOf(panel);
       const end = Math.floor((panel.end ?? now.value) / step) * step;
       const start = end - Math.ceil(panel.range / step) * step;
+      const sent = performance.now();
       const answer = await call<RangeData>('query_range', { query: asked, start, end, step }, signal);
+      this.seconds = (performance.now() - sent) / 1000;
       const store = new Store(step, start, end - start);
       store.setRange(start, end, answer.data.result);
       next.store = store;
@@ -137,9 +141,10 @@ export class PanelData {
 
   private notLive(store: Store): string {
     if (this.panel.end !== null) return 'the end of the range is fixed';
-    if (!this.panel.live) return 'live is off for this panel';
+    if (this.panel.live === 'off') return 'live is off for this query';
+    if (this.panel.live === 'on') return '';
     if (store.series.size > LIVE_SERIES_MAX) return `more than ${LIVE_SERIES_MAX} series`;
-    if (this.result.took > LIVE_SECONDS_MAX) return 'the query is slow';
+    if (this.seconds > LIVE_SECONDS_MAX) return 'the query is slow';
     return '';
   }
 

@@ -20,12 +20,13 @@ export interface Panel {
   zero: boolean;
   /** With a comparison at the root: show its answer, not its left side. */
   literal: boolean;
-  live: boolean;
+  /** Whether the chart moves: as the query allows, never, or whatever it costs. */
+  live: 'auto' | 'off' | 'on';
 }
 
 /** A panel as it is at first. */
 export function newPanel(expr = ''): Panel {
-  return { expr, tab: 'graph', range: 900, end: null, step: null, density: 'medium', stacked: false, zero: false, literal: false, live: true };
+  return { expr, tab: 'graph', range: 900, end: null, step: null, density: 'medium', stacked: false, zero: false, literal: false, live: 'auto' };
 }
 
 /** The panels that an address describes; an empty one if it describes none. */
@@ -46,7 +47,7 @@ export function parsePanels(params: URLSearchParams): Panel[] {
     panel.stacked = get('display_mode') === 'stacked' || get('stacked') === '1';
     panel.zero = get('y_axis_min') === '0';
     panel.literal = get('literal') === '1';
-    panel.live = get('live') !== '0';
+    panel.live = get('live') === '0' ? 'off' : get('live') === '1' ? 'on' : 'auto';
     panels.push(panel);
   }
   return panels.length > 0 ? panels : [newPanel()];
@@ -75,7 +76,7 @@ export function formatPanels(panels: Panel[]): string {
     if (panel.stacked) put('display_mode', 'stacked');
     if (panel.zero) put('y_axis_min', '0');
     if (panel.literal) put('literal', '1');
-    if (!panel.live) put('live', '0');
+    if (panel.live !== 'auto') put('live', panel.live === 'on' ? '1' : '0');
   });
   return `/query?${params.toString()}`;
 }

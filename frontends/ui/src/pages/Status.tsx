@@ -1,0 +1,136 @@
+// Status of the server: what runs, its flags, its configuration, the Alertmanagers.
+import { useMemo, useState } from 'preact/hooks';
+import { ApiError } from '../api';
+import { formatSpan } from '../format/numbers';
+import { dateTime } from '../format/time';
+import { useApi } from '../hooks';
+import { now } from '../live';
+import { href } from '../router';
+import { server, zone } from '../settings';
+import { toast } from '../toast';
+import { FindBox, Problem, QueryLink, matches, unix, useSearch } from './common';
+
+interface Runtime {
+  startTime: string; CWD: string; hostname: string; serverTime: string; reloadConfigSuccess: boolean; lastConfigTime: string; corruptionCount: number;
+  goroutineCount: number; GOMAXPROCS: number; GOMEMLIMIT: number; storageRetention: string;
+}
+
+export function Status() {
+  const runtime = useApi<Runtime>('status/runtimeinfo', {}, 5000);
+  const build = useApi<Record<string, string>>('status/buildinfo');
+  const notifications = useApi<{ text: string; date: string; active: boolean }[]>('notifications', {}, 10_000);
+  const r = runtime.data;
+  const facts: [string, string][] = r ? [
+    ['Host', r.hostname], ['Working directory', r.CWD],
+    ['Started', `${dateTime(unix(r.startTime), zone.value)} (${formatSpan(now.value - unix(r.startTime))} ago)`],
+    ['Configuration loaded', `${dateTime(unix(r.lastConfigTime), zone.value)}, ${r.reloadConfigSuccess ? 'successfully' : 'the last reload failed'}`],
+    ['Retention', r.storageRetention], ['Damaged files', String(r.corruptionCount)], ['Threads', String(r.GOMAXPROCS)],
+  ] : [];
+  return (
+    <>
+      <div class="head"><h1>Status</h1>{server.lifecycle && <Reload done={runtime.reload} />}</div>
+      <Problem of={runtime} />
+      {(notifications.data ?? []).filter((n) => n.active).map((n) => <div key={n.text} class="box warn">{n.text} <span class="dim">since {dateTime(unix(n.date), zone.value)}</span></div>)}
+      <div class="cards">
+        <section>
+          <h2>Build</h2>
+          <dl class="kv">
+            <dt>Perennial</dt><dd>{server.version}</dd>
+            {Object.entries(build.data ?? {}).filter(([, v]) => v !== '').map(([k, v]) => [<dt key={`${k}t`}>{k === 'version' ? 'answers as Prometheus' : k}</dt>, <dd key={k}>{v}</dd>])}
+          </dl>
+        </section>
+        <section>
+          <h2>Runtime</h2>
+          <dl class="kv">{facts.map(([k, v]) => [<dt key={`${k}t`}>{k}</dt>, <dd key={k} class={k === 'Configuration loaded' && !r?.reloadConfigSuccess ? 'err' : ''}>{v}</dd>])}</dl>
+        </section>
+        <section>
+          <h2>Of itself</h2>
+          <p><QueryLink expr="process_resident_memory_bytes">Memory</QueryLink> · <QueryLink expr="rate(process_cpu_seconds_total[1m])">CPU</QueryLink> · <QueryLink expr="rate(prometheus_tsdb_head_samples_appended_total[1m])">Samples per second</QueryLink> · <QueryLink expr="prometheus_tsdb_head_series">Series</QueryLink></p>
+          <p><a href={href('/flags')} data-page="1">Flags</a> · <a href={href('/config')} data-page="1">Configuration</a> · <a href={href('/tsdb-status')} data-page="1">TSDB</a> · <a href={href('/metrics')}>Metrics</a> · <a href={href('/api')}>API</a></p>
+        </section>
+      </div>
+    </>
+  );
+}
+
+function Reload({ done }: { done(): void }) {
+  const [error, setError] = useState('');
+  const reload = async () => {
+    try {
+      const response = await fetch('-/reload', { method: 'POST' });
+      if (!response.ok) throw new ApiError('http', await response.text(), response.status);
+      setError('');
+      toast('The configuration was loaded');
+    } catch (e) {
+      setError(e instanceof Error ? e.message : String(e));
+    }
+    done();
+  };
+  return <><button type="button" onClick={() => void reload()}>Reload the configuration</button>{error !== '' && <div class="box err" style={{ flexBasis: '100%' }}><pre>{error}</pre></div>}</>;
+}
+
+export function Flags() {
+  const loaded = useApi<Record<string, string>>('status/flags');
+  const [filter] = useSearch();
+  const rows = Object.entries(loaded.data ?? {}).filter(([name, value]) => matches(filter, `${name} ${value}`, []));
+  return (
+    <>
+      <div class="head"><h1>Flags</h1><span class="dim">{rows.length}</span><span class="grow" /><FindBox label="Filter flags" /></div>
+      <Problem of={loaded} />
+      <table>
+        <thead><tr><th scope="col">flag</th><th scope="col">value</th></tr></thead>
+        <tbody>{rows.map(([name, value]) => <tr key={name}><td class="wrap"><code>--{name}</code></td><td class="wrap"><code>{value}</code></td></tr>)}</tbody>
+      </table>
+    </>
+  );
+}
+
+export function Config() {
+  const loaded = useApi<{ yaml: string }>('status/config');
+  const [filter] = useSearch();
+  const lines = useMemo(() => (loaded.data?.yaml ?? '').split('\n'), [loaded.data]);
+  const found = filter === '' ? 0 : lines.filter((l) => l.toLowerCase().includes(filter.toLowerCase())).length;
+  const jobs = lines.map((l, i) => ({ i, name: /^\s*- job_name: (.*)$/.exec(l)?.[1] })).filter((j) => j.name);
+  const copy = () => navigator.clipboard?.writeText(loaded.data?.yaml ?? '').then(() => toast('Copied'), () => undefined);
+  return (
+    <>
+      <div class="head">
+        <h1>Configuration</h1>
+        {server.lifecycle && <Reload done={loaded.reload} />}
+        <button type="button" onClick={() => void copy()}>Copy</button>
+        <span class="grow" />
+        {jobs.length > 1 && (
+          <select aria-label="Go to a job" value="" onChange={(e) => document.getElementById(`line-${e.currentTarget.value}`)?.scrollIntoView({ block: 'center' })}>
+            <option value="">go to a job</option>
+            {jobs.map((j) => <option key={j.i} value={j.i}>{j.name}</option>)}
+          </select>
+        )}
+        {filter !== '' && <span class="dim">{found} lines</span>}
+        <FindBox label="Mark lines" />
+      </div>
+      <Problem of={loaded} />
+      <div class="box scroll lines mono" tabIndex={0} role="region" aria-label="Configuration">
+        {lines.map((line, i) => [
+          <span key={`n${i}`} id={`line-${i}`} class="no">{i + 1}</span>,
+          <span key={i} style={{ whiteSpace: 'pre', background: filter !== '' && line.toLowerCase().includes(filter.toLowerCase()) ? 'var(--warn-tint)' : '' }}>{line}</span>,
+        ])}
+      </div>
+    </>
+  );
+}
+
+export function Alertmanagers() {
+  const loaded = useApi<{ activeAlertmanagers: { url: string }[]; droppedAlertmanagers: { url: string }[] }>('alertmanagers', {}, 10_000);
+  const active = loaded.data?.activeAlertmanagers ?? [];
+  const dropped = loaded.data?.droppedAlertmanagers ?? [];
+  return (
+    <>
+      <div class="head"><h1>Alertmanagers</h1></div>
+      <Problem of={loaded} />
+      {loaded.data && active.length + dropped.length === 0 && <div class="box">Alerts are sent nowhere. <code>alerting.alertmanagers</code> in the configuration says where to.</div>}
+      {active.map((a) => <div key={a.url} class="item"><div class="line"><span class="ok">✔ active</span><span class="name wrap">{a.url}</span></div></div>)}
+      {dropped.map((a) => <div key={a.url} class="item"><div class="line"><span class="warn">✖ dropped</span><span class="wrap">{a.url}</span></div></div>)}
+      <p><QueryLink expr="rate(prometheus_notifications_sent_total[5m])">Notifications sent</QueryLink> · <QueryLink expr="prometheus_notifications_queue_length">Queue</QueryLink> · <QueryLink expr="increase(prometheus_notifications_errors_total[1h])">Errors of the last hour</QueryLink></p>
+    </>
+  );
+}

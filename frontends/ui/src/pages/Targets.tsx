@@ -1,0 +1,163 @@
+// Targets: those that are down first, each with its error.
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import { call } from '../api';
+import { selector, link } from '../format/labels';
+import { formatSpan, formatValue } from '../format/numbers';
+import { useApi } from '../hooks';
+import { now, watch, watchRows, type Row } from '../live';
+import { href, route, setParam } from '../router';
+import type { Target, Targets as TargetsData } from '../types';
+import { FindBox, LabelList, Problem, QueryLink, StateButton, matches, unix, useSearch } from './common';
+
+/** Grows whenever a target goes up or down, comes or goes. */
+function useUpChanges(): number {
+  const [count, setCount] = useState(0);
+  useEffect(() => {
+    const bump = () => setCount((n) => n + 1);
+    return watch('up', { snapshot: bump, delta: bump });
+  }, []);
+  return count;
+}
+
+/** Samples of the last scrape, by instance and job. */
+function useSampleCounts(): Map<string, number> {
+  const [counts, set] = useState(new Map<string, number>());
+  useEffect(() => watchRows('scrape_samples_scraped', (rows: Map<string, Row>) => set(new Map([...rows].map(([k, r]) => [k, Number(r.value)]))), (l) => `${l['job']};${l['instance']}`), []);
+  return counts;
+}
+
+export function Targets() {
+  const changes = useUpChanges();
+  const loaded = useApi<TargetsData>('targets', { state: 'active' }, 5000, changes);
+  const samples = useSampleCounts();
+  const [filter] = useSearch();
+  const state = route.value.params.get('state') ?? route.value.params.get('health');
+  const pool = route.value.params.get('scrapePool') ?? route.value.params.get('pool') ?? '';
+  const all = loaded.data?.activeTargets ?? [];
+  const pools = useMemo(() => [...new Set(all.map((t) => t.scrapePool))].sort(), [all]);
+  const shown = all.filter((t) => (!state || t.health === state) && (pool === '' || t.scrapePool === pool)
+    && matches(filter, `${t.scrapeUrl} ${t.scrapePool} ${Object.values(t.labels).join(' ')} ${t.lastError}`, [t.labels, t.discoveredLabels]));
+  const down = shown.filter((t) => t.health === 'down');
+  const count = (health: string) => all.filter((t) => t.health === health).length;
+  return (
+    <>
+      <div class="head">
+        <h1>Targets</h1>
+        <StateButton name="down" label="Down" count={count('down')} kind="err" />
+        <StateButton name="up" label="Up" count={count('up')} kind="ok" />
+        {count('unknown') > 0 && <StateButton name="unknown" label="Not scraped yet" count={count('unknown')} kind="warn" />}
+        <span class="grow" />
+        <select aria-label="Scrape pool" value={pool} onChange={(e) => setParam('scrapePool', e.currentTarget.value)}>
+          <option value="">all pools</option>
+          {pools.map((name) => <option key={name} value={name}>{name}</option>)}
+        </select>
+        <FindBox label="Filter targets" />
+      </div>
+      <Problem of={loaded} />
+      {loaded.data && all.length === 0 && <div class="box">No target is scraped. Targets come from <code>scrape_configs</code>; <a href={href('/service-discovery')} data-page="1">service discovery</a> shows what was found and dropped.</div>}
+      {down.length > 0 && <Section name="Down" targets={down} samples={samples} down />}
+      {pools.map((name) => {
+        const mine = shown.filter((t) => t.scrapePool === name && t.health !== 'down');
+        const total = all.filter((t) => t.scrapePool === name);
+        return mine.length > 0 && <Section key={name} name={name} targets={mine} samples={samples} note={`${total.filter((t) => t.health === 'up').length} of ${total.length} up`} pool={name} />;
+      })}
+      {loaded.data && all.length > 0 && shown.length === 0 && <div class="box">No target has this state and this text.</div>}
+    </>
+  );
+}
+
+interface SectionProps { name: string; targets: Target[]; samples: Map<string, number>; down?: boolean; note?: string; pool?: string }
+
+function Section({ name, targets, samples, down, note, pool }: SectionProps) {
+  const [config, setConfig] = useState<string | null>(null);
+  const show = () => {
+    if (config !== null) return setConfig(null);
+    call<{ yaml: string }>('scrape_pools/config', { scrapePool: pool! }).then(({ data }) => setConfig(data.yaml), (e: Error) => setConfig(e.message));
+  };
+  return (
+    <section>
+      <div class="group-head">
+        <h2 class={down ? 'err' : ''} style={{ margin: 0 }}>{name}</h2>
+        {note && <span class="dim">{note}</span>}
+        {pool && <button type="button" class="plain" aria-expanded={config !== null} onClick={show}>{config === null ? 'Configuration' : 'Hide configuration'}</button>}
+      </div>
+      {config !== null && <div class="box"><pre>{config}</pre></div>}
+      {targets.map((t) => <TargetItem key={`${t.scrapePool}${t.scrapeUrl}${JSON.stringify(t.labels)}`} target={t} samples={samples.get(`${t.labels['job']};${t.labels['instance']}`)} showPool={down === true} />)}
+    </section>
+  );
+}
+
+function TargetItem({ target, samples, showPool }: { target: Target; samples: number | undefined; showPool: boolean }) {
+  const [open, setOpen] = useState(false);
+  const sign = { up: ['✔', 'ok'], down: ['✖', 'err'], unknown: ['◌', 'warn'] }[target.health]!;
+  const last = unix(target.lastScrape);
+  return (
+    <details class="item" open={open} onToggle={(e) => setOpen(e.currentTarget.open)}>
+      <summary>
+        <span class={sign[1]!} title={target.health}><span aria-hidden="true">{sign[0]}</span><span class="hide">{target.health}</span></span>
+        <span class="name wrap">{target.scrapeUrl}</span>
+        <LabelList labels={target.labels} without={showPool ? [] : ['job']} />
+        <span class="grow" />
+        <span class="dim num" title="since the last scrape">{last === 0 ? 'never' : `${formatSpan(now.value - last)} ago`}</span>
+        <span class="dim num" title="how long the last scrape took">{formatValue(target.lastScrapeDuration, 'seconds', 3)}</span>
+        {samples !== undefined && <span class="dim num" title="samples of the last scrape">{samples} samples</span>}
+        {target.lastError !== '' && <span class="err wrap" style={{ flexBasis: '100%', paddingLeft: '24px' }}>{target.lastError}</span>}
+      </summary>
+      {open && <TargetDetails target={target} />}
+    </details>
+  );
+}
+
+function TargetDetails({ target }: { target: Target }) {
+  const own = { job: target.labels['job'] ?? '', instance: target.labels['instance'] ?? '' };
+  const url = link(target.scrapeUrl);
+  return (
+    <div class="body">
+      <p class="row">
+        {url && <a href={url} rel="noopener noreferrer" target="_blank">Open {target.scrapeUrl}</a>}
+        <QueryLink expr={selector({ __name__: 'up', ...own })}>up</QueryLink>
+        <QueryLink expr={selector({ __name__: 'scrape_duration_seconds', ...own })}>scrape duration</QueryLink>
+        <QueryLink expr={selector({ __name__: 'scrape_samples_scraped', ...own })}>samples</QueryLink>
+        <span class="dim">every {target.scrapeInterval}, timeout {target.scrapeTimeout}</span>
+      </p>
+      <dl class="kv">
+        <dt>discovered</dt><dd><LabelList labels={target.discoveredLabels} /></dd>
+        <dt>after relabelling</dt><dd><LabelList labels={target.labels} /></dd>
+      </dl>
+      <RelabelSteps pool={target.scrapePool} labels={target.discoveredLabels} />
+    </div>
+  );
+}
+
+interface Step { rule: Record<string, unknown>; output: Record<string, string>; keep: boolean }
+
+/** What each relabelling rule did to a target's labels. */
+export function RelabelSteps({ pool, labels }: { pool: string; labels: Record<string, string> }) {
+  const loaded = useApi<{ steps: Step[] | null }>('targets/relabel_steps', { scrapePool: pool, labels: JSON.stringify(labels) });
+  if (loaded.error) return <p class="dim">The relabelling steps are not available: {loaded.error.message}</p>;
+  const steps = loaded.data?.steps ?? [];
+  if (loaded.data && steps.length === 0) return <p class="dim">The pool has no relabelling rules.</p>;
+  return (
+    <ol>
+      {steps.map((step, i) => <li key={i}><StepLine step={step} before={i === 0 ? labels : steps[i - 1]!.output} /></li>)}
+    </ol>
+  );
+}
+
+function StepLine({ step, before }: { step: Step; before: Record<string, string> }) {
+  const after = step.keep ? step.output : {};
+  const changed = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((n) => before[n] !== after[n]).sort();
+  const rule = Object.entries(step.rule).map(([k, v]) => `${k}: ${Array.isArray(v) ? `[${v.join(', ')}]` : String(v)}`).join('  ');
+  return (
+    <>
+      <code class="dim">{rule}</code>
+      <div>
+        {!step.keep ? <span class="err">✖ dropped here</span> : changed.length === 0 ? <span class="dim">nothing changes</span> : changed.map((n) => (
+          <div key={n} class="mono">
+            {before[n] !== undefined && <span class="del">− {n}="{before[n]}"</span>} {after[n] !== undefined && <span class="add">+ {n}="{after[n]}"</span>}
+          </div>
+        ))}
+      </div>
+    </>
+  );
+}
