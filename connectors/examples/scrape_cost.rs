@@ -4,10 +4,10 @@
 //! of the values changes, as on real targets; HTTP is not measured.
 #![allow(clippy::print_stdout)]
 
+use connectors::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
+use connectors::relabel::Relabeler;
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
-use connectors::scrape::relabel::Relabeler;
 use connectors::scrape::series_admission::SeriesAdmission;
 use std::fmt::Write;
 use std::sync::Arc;

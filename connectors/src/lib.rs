@@ -1,7 +1,10 @@
 //! The outside world: [`scrape`] and [`discovery`] bring samples in, [`remote`] takes them by push,
 //! [`host_metrics`] exposes the machine's own, [`alertmanager`] carries alerts out, [`import`] and
 //! [`mod@export`] move history, [`objects`] is where old blocks go. Knows the store, but no plan
-//! and no query. What their configuration blocks are made of is in [`config`].
+//! and no query. These modules do not see each other, except that [`scrape`] and [`alertmanager`]
+//! get their targets from [`discovery`]. What they share is below them: [`relabel`] and [`names`]
+//! rewrite labels, [`exposition`] reads the formats of metrics, [`http_client`] sends requests, and
+//! their configuration blocks are made of [`config`].
 
 #![warn(unreachable_pub)]
 
@@ -12,13 +15,17 @@ pub mod config;
 pub mod decompress;
 pub mod discovery;
 pub mod export;
+pub mod exposition;
 pub mod host_metrics;
 pub mod http_client;
 pub mod import;
 pub mod limits;
+pub mod names;
 pub mod native_histogram;
+pub mod number;
 pub mod objects;
 pub mod protobuf;
+pub mod relabel;
 pub mod remote;
 pub mod scrape;
 pub mod threads;

@@ -155,7 +155,7 @@ impl RawHistogram {
             zero_threshold: self.zero_threshold,
             zero_count: self.zero_count,
             count: self.count,
-            sum: crate::scrape::exposition::number::normalize_nan(self.sum),
+            sum: crate::number::normalize_nan(self.sum),
             hint: self.hint,
             positive: self.positive.finish(float),
             negative: self.negative.finish(float),

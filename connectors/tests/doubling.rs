@@ -4,10 +4,10 @@
 mod bench;
 
 use bench::protobuf::{body, double, family, label, number, submessage};
+use connectors::exposition::{BodyFormat, Context, MetricType, TextFormat, series};
+use connectors::relabel::{RelabelConfig, Relabeler};
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, Context, MetricType, TextFormat, series};
-use connectors::scrape::relabel::{RelabelConfig, Relabeler};
 use connectors::scrape::series_admission::SeriesAdmission;
 use std::fmt::Write;
 use std::sync::Arc;

@@ -2,11 +2,11 @@
 //! succeeds, its counts, the series with their values, the metadata. The results were recorded;
 //! `tests/beside/README.md` explains how.
 
+use connectors::exposition::{BodyFormat, TextFormat};
 use connectors::native_histogram::HistogramLimits;
+use connectors::relabel::Relabeler;
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, TextFormat};
-use connectors::scrape::relabel::Relabeler;
 use connectors::scrape::series_admission::SeriesAdmission;
 use serde::Deserialize;
 use std::collections::BTreeMap;

@@ -2,10 +2,10 @@
 
 mod bench;
 
+use connectors::exposition::{BodyFormat, TextFormat};
+use connectors::relabel::Relabeler;
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, TextFormat};
-use connectors::scrape::relabel::Relabeler;
 use connectors::scrape::series_admission::SeriesAdmission;
 use std::fmt::Write;
 use std::path::Path;

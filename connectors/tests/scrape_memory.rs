@@ -4,11 +4,11 @@
 mod bench;
 
 use bench::protobuf::{body, family, submessage};
+use connectors::exposition::{BodyFormat, TextFormat};
+use connectors::relabel::Relabeler;
 use connectors::scrape::appender::{HistogramPolicy, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use connectors::scrape::body::Body;
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, TextFormat};
-use connectors::scrape::relabel::Relabeler;
 use connectors::scrape::series_admission::SeriesAdmission;
 use connectors::scrape::turn::Turn;
 use std::io::Write;

@@ -4,14 +4,14 @@
 //! `cargo fuzz` runs them through `fuzz_targets/`, `cargo test --test fuzz` with the inputs in
 //! `corpus/` and some mutations of each. docs/testing.md explains how.
 
+use connectors::exposition::{BodyFormat, TextFormat};
 use connectors::native_histogram::HistogramLimits;
+use connectors::relabel::{RelabelAction, RelabelConfig, Relabeler};
 use connectors::remote::{MessageVersion, RemoteWriteError, RemoteWriteReceiver};
 use connectors::scrape::appender::{
     HistogramPolicy, IngestError, ScrapeAppender, ScrapeCounts, ScrapeRules, StartRules,
 };
 use connectors::scrape::config::ScrapeLimits;
-use connectors::scrape::exposition::{BodyFormat, TextFormat};
-use connectors::scrape::relabel::{RelabelAction, RelabelConfig, Relabeler};
 use connectors::scrape::series_admission::SeriesAdmission;
 use connectors::scrape::turn::Turn;
 use promql::{PromqlLanguage, PromqlOptions, printer};

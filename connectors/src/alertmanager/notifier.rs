@@ -10,7 +10,7 @@ use super::send_queue::SendQueue;
 use crate::discovery::{DiscoveryContext, DiscoverySet};
 use crate::http_client::{HttpClient, Peers};
 use crate::limits;
-use crate::scrape::relabel::Relabeler;
+use crate::relabel::Relabeler;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;

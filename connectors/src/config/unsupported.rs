@@ -5,7 +5,7 @@ use super::document::{Node, NodeSeed};
 use super::schema::ValueKind::{Any, Flag, List, Map, Number, Secret, Table, Text, Url};
 use super::schema::{BlockTable, ConfigValue, ValueKind, key};
 use crate::http_client::TlsConfig;
-use crate::scrape::relabel::RelabelConfig;
+use crate::relabel::RelabelConfig;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer};
 use std::marker::PhantomData;
 

@@ -4,7 +4,7 @@
 //! NaN becomes the ordinary one.
 
 use super::{ExportCounts, ExportError, ExportSchema, ExportWriter, ExportedSeries, number};
-use crate::scrape::exposition::points::write_series;
+use crate::exposition::points::write_series;
 use std::io::Write;
 use storage::model::labels::METRIC_NAME;
 use storage::model::value::is_stale;

@@ -190,7 +190,7 @@ fn time_and_name(out: &mut HostExposition) {
 
 #[cfg(test)]
 mod tests {
-    use crate::scrape::exposition::{ExpositionEntry, ExpositionParser, TextFormat, series};
+    use crate::exposition::{ExpositionEntry, ExpositionParser, TextFormat, series};
     use std::collections::HashMap;
 
     #[test]

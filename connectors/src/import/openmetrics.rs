@@ -6,8 +6,8 @@
 //! server merges them. Errors name the line ([`ImportError::Line`]).
 
 use super::{ImportError, io_error};
+use crate::exposition::{Context, ExpositionEntry, ExpositionParser, MetricType, TextFormat, series};
 use crate::limits::{IMPORT_PIECE_BYTES, IMPORT_RANGE_MS, IMPORT_SAMPLES, LINE_BYTES};
-use crate::scrape::exposition::{Context, ExpositionEntry, ExpositionParser, MetricType, TextFormat, series};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read;
@@ -121,7 +121,7 @@ impl OpenMetricsImporter<'_> {
         let mut line = 0;
         while !parser.is_through() {
             line += 1;
-            let bad = |e: crate::scrape::exposition::ExpositionError| self.error(line, e.reason);
+            let bad = |e: crate::exposition::ExpositionError| self.error(line, e.reason);
             match parser.next(b"").map_err(bad)? {
                 Some(ExpositionEntry::Meta(_)) => {}
                 Some(ExpositionEntry::Sample(sample)) => {

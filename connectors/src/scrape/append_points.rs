@@ -2,14 +2,14 @@
 //! histograms): the counterpart of [`super::appender`] for points of any kind.
 
 use super::appender::{IngestError, Progress, Reading, ScrapeRules, in_line};
-use super::exposition::nhcb::Converter;
-use super::exposition::points::{ExposedPoint, ExposedPoints, PointRules, PointValue};
-use super::exposition::protobuf::{Families, ProtobufFamily, Takes};
-use super::exposition::{Context, ExposedSample, ExpositionError, ExpositionParser, exemplar};
 use super::non_float::SampleExemplar;
 use super::series_admission::SeriesRejected;
 use super::series_cache::{CachedSeriesId, SeriesTarget};
 use super::waiting::{Of, WaitsForStart};
+use crate::exposition::nhcb::Converter;
+use crate::exposition::points::{ExposedPoint, ExposedPoints, PointRules, PointValue};
+use crate::exposition::protobuf::{Families, ProtobufFamily, Takes};
+use crate::exposition::{Context, ExposedSample, ExpositionError, ExpositionParser, exemplar};
 use crate::limits;
 use crate::native_histogram::{HistogramRejected, RawHistogram};
 use storage::model::TimeMs;

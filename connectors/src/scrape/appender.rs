@@ -6,14 +6,14 @@
 //! all series, and `up` = 0.
 
 use super::waiting::{Of, Waiting, WaitsForStart};
-use crate::limits;
-use crate::native_histogram::{HistogramLimits, HistogramRejected};
-use crate::scrape::exposition::protobuf::FamilyError;
-use crate::scrape::exposition::series::Escapes;
-use crate::scrape::exposition::{
+use crate::exposition::protobuf::FamilyError;
+use crate::exposition::series::Escapes;
+use crate::exposition::{
     BodyFormat, Context, ExposedSample, ExpositionEntry, ExpositionError, ExpositionParser, MetadataValue,
     TextFormat, exemplar,
 };
+use crate::limits;
+use crate::native_histogram::{HistogramLimits, HistogramRejected};
 use crate::scrape::metadata::{MetadataChangeDetector, MetadataMap};
 use crate::scrape::non_float::{NonFloatSamples, SampleExemplar};
 use crate::scrape::scrape_batch::{BatchColumn, ColumnFinder, ScrapeBatch};

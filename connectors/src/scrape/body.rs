@@ -4,8 +4,8 @@
 //! very large one.
 
 use crate::decompress::DecompressError;
+use crate::exposition::BodyFormat;
 use crate::limits::{SCRAPE_PIECE_BYTES, SERIES_BYTES};
-use crate::scrape::exposition::BodyFormat;
 use crate::scrape::fetch::FetchError;
 use flate2::write::MultiGzDecoder;
 use std::io::{self, Write};
@@ -173,7 +173,7 @@ fn damaged(error: io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scrape::exposition::TextFormat;
+    use crate::exposition::TextFormat;
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());

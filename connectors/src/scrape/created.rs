@@ -6,8 +6,8 @@
 //! that of the sample before, if it is of the same metric. Samples wait here for the line, so that
 //! no line is read twice.
 
-use super::exposition::series::{self, SeriesError};
-use super::exposition::{Context, ExposedSample, MetricType, TextFormat};
+use crate::exposition::series::{self, SeriesError};
+use crate::exposition::{Context, ExposedSample, MetricType, TextFormat};
 use crate::limits::SCRAPE_WAITING_STARTS_BYTES;
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, TimeMs};
@@ -134,8 +134,8 @@ fn metric(mut labels: storage::model::LabelsBuilder, base: String, kind: MetricT
 
 #[cfg(test)]
 mod tests {
-    use super::super::exposition::{ExpositionEntry, ExpositionParser};
     use super::*;
+    use crate::exposition::{ExpositionEntry, ExpositionParser};
 
     /// The lines of a body that get a start timestamp, with it.
     fn starts(body: &str) -> Vec<(String, TimeMs)> {

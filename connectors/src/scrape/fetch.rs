@@ -1,9 +1,9 @@
 //! The HTTP request of a scrape: request headers, size limits, and the format of the response.
 
+use crate::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
 use crate::http_client::{HttpClient, error_chain};
 use crate::scrape::config::{ScrapeJob, ScrapeProtocol};
 use crate::scrape::content_type;
-use crate::scrape::exposition::{BodyFormat, ExpositionEntry, ExpositionParser, TextFormat};
 use crate::scrape::target::Target;
 use bytes::Bytes;
 use reqwest::Response;

@@ -4,10 +4,10 @@
 //! As in Prometheus, a family that is no longer exposed is kept for ten scrapes, and metadata lines
 //! before the error of a failed scrape count.
 
+use crate::exposition::protobuf::ProtobufFamily;
+use crate::exposition::series::Escapes;
+use crate::exposition::{MetadataLine, MetadataValue, MetricType, series};
 use crate::limits;
-use crate::scrape::exposition::protobuf::ProtobufFamily;
-use crate::scrape::exposition::series::Escapes;
-use crate::scrape::exposition::{MetadataLine, MetadataValue, MetricType, series};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;

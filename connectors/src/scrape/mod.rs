@@ -3,7 +3,7 @@
 //!
 //! [`config`] is the configuration, [`manager`] has one pool of targets per job, [`target`] defines
 //! a target, [`scrape_loop`] runs one, and [`fetch`] sends the HTTP request. [`work`] does the rest
-//! on other threads: [`exposition`] parses, [`series_cache`] finds the series, and [`appender`]
+//! on other threads: [`crate::exposition`] parses, [`series_cache`] finds the series, and [`appender`]
 //! appends to the store.
 
 mod append_points;
@@ -12,15 +12,12 @@ pub mod body;
 pub mod config;
 pub mod content_type;
 mod created;
-pub mod exposition;
 pub mod fetch;
 pub mod manager;
 pub mod metadata;
 pub mod metrics;
-pub mod names;
 pub mod non_float;
 pub mod pool;
-pub mod relabel;
 pub mod scrape_batch;
 pub mod scrape_loop;
 pub mod series_admission;

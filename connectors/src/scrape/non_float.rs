@@ -4,8 +4,8 @@
 //! are appended before the floats of their scrape: if a series changes from floats to histograms,
 //! the stale marker of its float column is then at the time of the histogram and is refused.
 
+use crate::exposition::points::RawExemplar;
 use crate::scrape::appender::StartRules;
-use crate::scrape::exposition::points::RawExemplar;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! Admission of new series: label conflicts, metric relabelling, limits.
 
+use crate::exposition::series::{self, SeriesError};
+use crate::exposition::{Context, MetricType};
+use crate::names::NameScheme;
+use crate::relabel::Relabeler;
 use crate::scrape::config::ScrapeLimits;
-use crate::scrape::exposition::series::{self, SeriesError};
-use crate::scrape::exposition::{Context, MetricType};
-use crate::scrape::names::NameScheme;
-use crate::scrape::relabel::Relabeler;
 use crate::scrape::turn::{Interrupted, Turn};
 use storage::model::labels::METRIC_NAME;
 use storage::model::{Labels, LabelsBuilder};

@@ -5,7 +5,7 @@
 //! entry leads to a [`SeriesTarget`]. Columns and batches are in [`super::scrape_batch`], the
 //! admission of new series is in [`super::series_admission`].
 
-use crate::scrape::exposition::ExposedSample;
+use crate::exposition::ExposedSample;
 use hashbrown::HashTable;
 use storage::vec_growth::reserve_slack;
 use xxhash_rust::xxh3::xxh3_64;

@@ -1,9 +1,9 @@
 //! What a scrape has read so far and stores only once its whole body has been read without error.
 
 use super::created::CreatedLines;
-use super::exposition::{Resume, nhcb::Converter, protobuf::Families};
 use super::non_float::SampleExemplar;
 use super::series_cache::CachedSeriesId;
+use crate::exposition::{Resume, nhcb::Converter, protobuf::Families};
 use crate::limits;
 use std::collections::HashSet;
 use std::sync::Arc;

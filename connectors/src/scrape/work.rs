@@ -6,13 +6,13 @@
 //! after some milliseconds, so that a large target delays others by no more than that. Most scrapes
 //! need one turn; changing threads costs some microseconds.
 
+use crate::exposition::BodyFormat;
+use crate::exposition::protobuf::FamilyError;
 use crate::limits;
 use crate::native_histogram::HistogramRejected;
 use crate::scrape::appender::{HistogramPolicy, IngestError, ScrapeAppender, ScrapeCounts, ScrapeRules};
 use crate::scrape::body::Body;
 use crate::scrape::config::ScrapeJob;
-use crate::scrape::exposition::BodyFormat;
-use crate::scrape::exposition::protobuf::FamilyError;
 use crate::scrape::fetch::{FetchError, format};
 use crate::scrape::metrics::ScrapeMetrics;
 use crate::scrape::series_admission::{SeriesAdmission, SeriesRejected};

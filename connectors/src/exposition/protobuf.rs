@@ -8,12 +8,12 @@ use super::{Context, MetricType};
 mod wire;
 
 use super::nhcb::ClassicHistogram;
-use super::number::{format_bound, normalize_nan};
 use super::points::{ExposedPoints, PointRules, PointValue, RawExemplar, write_series};
 use super::quote;
 use super::series::{SeriesError, too_many_labels};
 use crate::limits::{HISTOGRAM_EXEMPLARS, SCRAPE_FAMILY_BYTES, SERIES_LABELS};
 use crate::native_histogram::RawHistogram;
+use crate::number::{format_bound, normalize_nan};
 use crate::protobuf::{FieldReader, FieldValue, ProtobufError, message_length};
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::TimeMs;

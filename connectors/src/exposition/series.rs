@@ -4,8 +4,9 @@
 //! This runs once per series of a target; afterwards the series cache finds the series by the bytes
 //! themselves.
 
-use super::{Context, MetricType, TextFormat, number, quote};
+use super::{Context, MetricType, TextFormat, quote};
 use crate::limits::SERIES_LABELS;
+use crate::number;
 use std::borrow::Cow;
 use storage::limits::{LABEL_NAME_BYTES, LABEL_VALUE_BYTES};
 use storage::model::LabelsBuilder;

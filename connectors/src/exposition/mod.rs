@@ -11,11 +11,11 @@
 
 pub mod exemplar;
 pub mod nhcb;
-pub mod number;
 pub mod points;
 pub mod protobuf;
 pub mod series;
 
+use crate::number;
 use memchr::{memchr, memchr2, memchr3};
 
 /// The context of a line, which determines how it is read.

@@ -1,12 +1,12 @@
 //! The small messages of the protobuf exposition: labels, exemplars, timestamps, and histograms
 //! before validation.
 
-use super::super::number::normalize_nan;
 use super::super::points::RawExemplar;
 use super::super::quote;
 use super::{Fallible, FamilyError};
 use crate::limits::{HISTOGRAM_EXEMPLARS, SERIES_LABELS};
 use crate::native_histogram::RawHistogram;
+use crate::number::normalize_nan;
 use crate::protobuf::{FieldReader, FieldValue, Wire, zigzag};
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::{LabelsBuilder, TimeMs};

@@ -6,9 +6,10 @@
 
 use super::points::{ExposedPoints, PointRules, PointValue, RawExemplar, write_series};
 use super::series::SeriesError;
-use super::{Context, ExposedSample, MetricType, number, series};
+use super::{Context, ExposedSample, MetricType, series};
 use crate::limits::HISTOGRAM_EXEMPLARS;
 use crate::native_histogram::{RawBuckets, RawHistogram};
+use crate::number;
 use storage::limits::HISTOGRAM_BUCKETS;
 use storage::model::histogram::{BucketSpan, CUSTOM_BUCKETS};
 use storage::model::labels::METRIC_NAME;

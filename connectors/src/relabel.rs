@@ -7,7 +7,7 @@
 use crate::config::schema::plain_values;
 use crate::config_block;
 use crate::limits::{RELABEL_LABELS, SERIES_BYTES};
-use crate::scrape::names::NameScheme;
+use crate::names::NameScheme;
 use md5::{Digest, Md5};
 use regex::Captures;
 use serde::Deserialize;

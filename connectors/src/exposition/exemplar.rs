@@ -1,7 +1,8 @@
 //! Parses the exemplar of an OpenMetrics line, `{labels} value [seconds]`.
 
 use super::points::RawExemplar;
-use super::{Context, MetricType, TextFormat, braces, number, quote, series};
+use super::{Context, MetricType, TextFormat, braces, quote, series};
+use crate::number;
 
 /// Checks that the braces contain labels as allowed in an exemplar: no metric name, no blanks,
 /// commas in between.
