@@ -119,6 +119,27 @@ pub const TARGET_FILE_SETTLE_MS: u64 = 100;
 pub const DNS_LOOKUPS: usize = 64;
 /// Time for each step of a lookup, seconds: connect, send, receive (as in Prometheus).
 pub const DNS_STEP_SECONDS: u64 = 2;
+/// Bytes of one object of the Kubernetes API; etcd keeps at most 1.5 MiB.
+pub const KUBERNETES_OBJECT_BYTES: usize = 16 << 20;
+/// Objects of a page of a list of the Kubernetes API.
+pub const KUBERNETES_PAGE: usize = 500;
+/// Objects and events of the Kubernetes API that wait to be taken up.
+pub const KUBERNETES_NEWS: usize = 64;
+/// Shortest and longest time of a watch of the Kubernetes API, seconds: the server ends it.
+pub const KUBERNETES_WATCH_SECONDS: (u64, u64) = (300, 600);
+/// Time without a byte of a watch after which it is opened again, seconds: servers send a bookmark
+/// each minute.
+pub const KUBERNETES_SILENCE_SECONDS: u64 = 150;
+/// First and longest pause after a failed request to the Kubernetes API, ms; up to as much again is
+/// added at random.
+pub const KUBERNETES_BACKOFF_MS: (u64, u64) = (800, 30_000);
+/// Time that the targets of a Kubernetes cluster wait for the first list of all namespaces, seconds.
+pub const KUBERNETES_FIRST_LIST_SECONDS: u64 = 10;
+/// Time from a change in a Kubernetes cluster to new targets, ms: most changes come in groups.
+pub const KUBERNETES_SETTLE_MS: u64 = 50;
+/// Shortest time between two lists of targets of a Kubernetes cluster, ms: each is compared with
+/// the targets that are scraped.
+pub const KUBERNETES_PAUSE_MS: u64 = 800;
 /// Alerts queued for one Alertmanager; beyond it, the oldest are dropped and counted (Prometheus:
 /// 10,000).
 pub const ALERT_QUEUE: usize = 10_000;

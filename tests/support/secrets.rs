@@ -30,7 +30,6 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("gce_sd_configs", Alone, &[]),
     ("hetzner_sd_configs", Http, &[]),
     ("ionos_sd_configs", Http, &[]),
-    ("kubernetes_sd_configs", Http, &[]),
     ("kuma_sd_configs", Http, &[]),
     ("lightsail_sd_configs", Http, &["secret_key"]),
     ("linode_sd_configs", Http, &[]),
@@ -79,6 +78,12 @@ pub fn accepted() -> String {
     for (at, http) in SUPPORTED_HTTP.iter().enumerate() {
         let list = format!("http_sd_configs: [{{url: 'http://u:CANARY@127.0.0.1:9/', {http}}}]");
         text.push_str(&format!("- {{job_name: h{at}, {list}}}\n"));
+    }
+    for (at, http) in SUPPORTED_HTTP.iter().enumerate() {
+        let list = format!(
+            "kubernetes_sd_configs: [{{role: pod, api_server: 'http://u:CANARY@127.0.0.1:9/', {http}}}]"
+        );
+        text.push_str(&format!("- {{job_name: k{at}, {list}}}\n"));
     }
     for (key, shared, secrets) in MECHANISMS {
         let own = secrets.iter().map(|secret| format!("{secret}: CANARY"));
@@ -135,6 +140,7 @@ pub fn refused() -> Vec<String> {
     ] {
         files.push(job(keys));
         files.push(job(&format!("http_sd_configs: [{{url: 'http://u:CANARY@h', {keys}}}]")));
+        files.push(job(&format!("kubernetes_sd_configs: [{{role: pod, api_server: 'http://h', {keys}}}]")));
         files.push(alertmanager(keys));
     }
     files.push(job("http_sd_configs: [{url: 'http://u:CANARY@[h'}]"));

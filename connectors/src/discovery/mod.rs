@@ -8,8 +8,10 @@
 pub mod dns;
 pub mod file;
 pub mod http;
+pub mod kubernetes;
 mod names;
 pub mod polling;
+pub mod shared_target;
 pub mod static_config;
 mod unsupported;
 
@@ -18,7 +20,9 @@ use crate::config::document::NodeSeed;
 use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, join_names, key};
 use crate::config_block;
 use crate::http_client::{HttpClient, HttpConfig, Peers};
+use parking_lot::Mutex;
 use serde::de::{DeserializeOwned, MapAccess};
+use shared_target::{LabelNames, SharedTarget};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -172,6 +176,8 @@ mechanisms! {
     file_sd_configs: file::FileSd,
     /// Targets that a web server lists.
     http_sd_configs: http::HttpSd,
+    /// Targets of a Kubernetes cluster.
+    kubernetes_sd_configs: kubernetes::KubernetesSd,
     /// Targets in the domain name system.
     dns_sd_configs: dns::DnsSd,
 }
@@ -195,18 +201,32 @@ pub trait Discoverer: Send {
     fn run(self: Box<Self>, report: TargetSender) -> futures::future::BoxFuture<'static, ()>;
 }
 
+/// The lists of all discoverers; `None` for one that has not reported yet.
+type TargetLists = Vec<Option<Arc<[SharedTarget]>>>;
+
 /// Receives the lists of a discoverer.
 pub struct TargetSender {
     index: usize,
-    lists: Arc<watch::Sender<Vec<Option<Vec<DiscoveredTarget>>>>>,
+    lists: Arc<watch::Sender<TargetLists>>,
+    names: Mutex<LabelNames>,
 }
 
 impl TargetSender {
     /// Replaces the list of this discoverer.
     pub fn send(&self, targets: Vec<DiscoveredTarget>) {
+        let mut names = self.names.lock();
+        let shared = targets.iter().map(|target| SharedTarget::of(target, &mut names)).collect();
+        self.send_shared(shared);
+        names.prune();
+    }
+
+    /// Replaces the list of this discoverer, whose targets share labels.
+    pub fn send_shared(&self, targets: Vec<SharedTarget>) {
         self.lists.send_if_modified(|lists| {
-            let changed = lists[self.index].as_ref() != Some(&targets);
-            lists[self.index] = Some(targets);
+            let changed = lists[self.index].as_deref() != Some(&targets[..]);
+            if changed {
+                lists[self.index] = Some(targets.into());
+            }
             changed
         });
     }
@@ -214,8 +234,18 @@ impl TargetSender {
 
 /// A running discovery. Dropping it ends its tasks.
 pub struct DiscoverySet {
-    lists: watch::Receiver<Vec<Option<Vec<DiscoveredTarget>>>>,
+    lists: watch::Receiver<TargetLists>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// The targets of all discoverers of a set.
+pub struct FoundTargets(TargetLists);
+
+impl FoundTargets {
+    /// The targets.
+    pub fn iter(&self) -> impl Iterator<Item = &SharedTarget> {
+        self.0.iter().flatten().flat_map(|list| list.iter())
+    }
 }
 
 impl DiscoverySet {
@@ -225,16 +255,23 @@ impl DiscoverySet {
         let (sender, lists) = watch::channel(vec![None; providers.len()]);
         let sender = Arc::new(sender);
         let run = |(index, provider): (usize, Box<dyn Discoverer>)| {
-            tokio::spawn(provider.run(TargetSender { index, lists: sender.clone() }))
+            let report = TargetSender { index, lists: sender.clone(), names: Mutex::default() };
+            tokio::spawn(provider.run(report))
         };
         DiscoverySet { lists, tasks: providers.into_iter().enumerate().map(run).collect() }
     }
 
     /// The current list, and whether every discoverer has reported at least once.
     pub fn current(&mut self) -> (Vec<DiscoveredTarget>, bool) {
-        let lists = self.lists.borrow_and_update();
+        let (found, complete) = self.found();
+        (found.iter().map(SharedTarget::labels).collect(), complete)
+    }
+
+    /// The same in less memory: the labels of one target at a time.
+    pub fn found(&mut self) -> (FoundTargets, bool) {
+        let lists = self.lists.borrow_and_update().clone();
         let complete = lists.iter().all(Option::is_some);
-        (lists.iter().flatten().flatten().cloned().collect(), complete)
+        (FoundTargets(lists), complete)
     }
 
     /// Waits for the next change; for ever if nothing can change.

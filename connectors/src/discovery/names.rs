@@ -1,6 +1,11 @@
-//! Addresses as all mechanisms write them.
+//! Label names and addresses as all mechanisms write them.
 
 use std::fmt::Display;
+
+/// `name` as part of a label name: every character outside `[a-zA-Z0-9_]` becomes `_`.
+pub(super) fn label_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
 
 /// `host:port`, with brackets around an IPv6 address.
 pub(super) fn host_port(host: &str, port: impl Display) -> String {

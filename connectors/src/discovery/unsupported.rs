@@ -10,33 +10,6 @@ use crate::http_client::TlsConfig;
 const FILTER: BlockTable =
     BlockTable { name: "aws.Filter", http: false, keys: &[key("name", Text), key("values", List(&Text))] };
 
-/// `namespaces` of Kubernetes.
-const NAMESPACES: BlockTable = BlockTable {
-    name: "kubernetes.NamespaceDiscovery",
-    http: false,
-    keys: &[key("own_namespace", Flag), key("names", List(&Text))],
-};
-
-/// `selectors` of Kubernetes.
-const SELECTOR: BlockTable = BlockTable {
-    name: "kubernetes.SelectorConfig",
-    http: false,
-    keys: &[key("role", Text), key("label", Text), key("field", Text)],
-};
-
-/// `attach_metadata` of Kubernetes.
-const ATTACH_METADATA: BlockTable = BlockTable {
-    name: "kubernetes.AttachMetadataConfig",
-    http: false,
-    keys: &[
-        key("node", Flag),
-        key("namespace", Flag),
-        key("deployment", Flag),
-        key("job", Flag),
-        key("cronjob", Flag),
-    ],
-};
-
 /// The key of a mechanism: a list of blocks with these keys, and with those of HTTP clients.
 macro_rules! mechanism {
     ($key:literal as $block:literal, http: $http:literal, [$($spec:expr),* $(,)?]) => {
@@ -59,7 +32,6 @@ pub(super) const UNSUPPORTED: &[KeySpec] = &[
     mechanism!("gce_sd_configs" as "gce.SDConfig", http: false, [key("project", Text), key("zone", Text), key("filter", Text), key("refresh_interval", Text), key("port", Number), key("tag_separator", Text)]),
     mechanism!("hetzner_sd_configs" as "hetzner.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number), key("role", Text), key("label_selector", Text)]),
     mechanism!("ionos_sd_configs" as "ionos.SDConfig", http: true, [key("datacenter_id", Text), key("refresh_interval", Text), key("port", Number)]),
-    mechanism!("kubernetes_sd_configs" as "kubernetes.SDConfig", http: true, [key("api_server", Url), key("role", Text), key("kubeconfig_file", Text), key("namespaces", Table(&NAMESPACES)), key("selectors", List(&Table(&SELECTOR))), key("attach_metadata", Table(&ATTACH_METADATA))]),
     mechanism!("kuma_sd_configs" as "xds.SDConfig", http: true, [key("refresh_interval", Text), key("fetch_timeout", Text), key("server", Url), key("client_id", Text)]),
     mechanism!("lightsail_sd_configs" as "aws.LightsailSDConfig", http: true, [key("endpoint", Url), key("region", Text), key("access_key", Text), key("secret_key", Secret), key("profile", Text), key("role_arn", Text), key("external_id", Text), key("refresh_interval", Text), key("port", Number)]),
     mechanism!("linode_sd_configs" as "linode.SDConfig", http: true, [key("refresh_interval", Text), key("port", Number), key("tag_separator", Text), key("region", Text)]),

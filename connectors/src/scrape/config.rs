@@ -606,9 +606,9 @@ tls_config: {insecure_skip_verify: true}
 static_configs:
   - targets: [localhost:9090]
     labels: {env: 1, on: true}
-kubernetes_sd_configs:
-  - role: pod
-    namespaces: {names: [a]}
+triton_sd_configs:
+  - account: a
+    tls_config: {insecure_skip_verify: true}
 relabel_configs:
   - {source_labels: [a], action: keep, regex: true}
 "#,
@@ -620,7 +620,7 @@ relabel_configs:
         assert_eq!(job.config.discovery.static_configs[0].labels["env"], "1");
         assert_eq!(
             job.warnings(),
-            ["kubernetes_sd_configs is not supported by this build; job full will have no targets from it"]
+            ["triton_sd_configs is not supported by this build; job full will have no targets from it"]
         );
         assert!(!format!("{job:?}").contains("\"secret\""));
     }

@@ -5,7 +5,8 @@
 //! causes no stale markers. A target that returns before its stale markers are written continues as
 //! before.
 
-use crate::discovery::{DiscoveredTarget, DiscoveryContext, DiscoverySet};
+use crate::discovery::shared_target::SharedTarget;
+use crate::discovery::{DiscoveryContext, DiscoverySet, FoundTargets};
 use crate::http_client::HttpClient;
 use crate::limits;
 use crate::scrape::appender::{HistogramPolicy, ScrapeAppender};
@@ -79,6 +80,7 @@ impl ScrapePool {
 
     /// Runs until there is no job.
     pub async fn run(mut self, mut jobs: watch::Receiver<Option<JobWithClient>>) {
+        let mut before = None::<(JobWithClient, DiscoverySet)>;
         loop {
             let Some(current) = jobs.borrow_and_update().clone() else { break };
             let context = DiscoveryContext {
@@ -86,14 +88,20 @@ impl ScrapePool {
                 metrics: &self.shared.registry,
                 pool: current.job.name(),
             };
-            let mut discovery = DiscoverySet::start(&current.job.config.discovery, &context);
+            // A discovery that a reload does not change goes on.
+            let config = &current.job.config.discovery;
+            let same = before.take().filter(|(job, _)| job.job.config.discovery == *config);
+            let mut discovery = match same {
+                Some((_, discovery)) => discovery,
+                None => DiscoverySet::start(config, &context),
+            };
             // Targets of the job before stay until the whole new list is known.
             let nothing_to_lose = self.view.lock().active.is_empty();
             let mut renew = true;
             loop {
-                let (found, complete) = discovery.current();
+                let (found, complete) = discovery.found();
                 if complete || nothing_to_lose {
-                    self.sync(&current, found, std::mem::take(&mut renew)).await;
+                    self.sync(&current, &found, std::mem::take(&mut renew)).await;
                 }
                 tokio::select! {
                     biased;
@@ -104,6 +112,7 @@ impl ScrapePool {
                     _ = discovery.changed() => {}
                 }
             }
+            before = Some((current, discovery));
         }
         let all = std::mem::take(&mut self.view.lock().active);
         for active in all.into_values() {
@@ -112,7 +121,7 @@ impl ScrapePool {
     }
 
     /// Makes the running loops match `found`; with `renew` all of them are restarted.
-    async fn sync(&mut self, current: &JobWithClient, found: Vec<DiscoveredTarget>, renew: bool) {
+    async fn sync(&mut self, current: &JobWithClient, found: &FoundTargets, renew: bool) {
         let wanted = self.wanted(&current.job, found);
         let mut old = std::mem::take(&mut self.view.lock().active);
         self.ending_targets.retain(|_, active| !active.task.is_finished());
@@ -140,14 +149,14 @@ impl ScrapePool {
     fn wanted(
         &self,
         job: &ScrapeJob,
-        found: Vec<DiscoveredTarget>,
+        found: &FoundTargets,
     ) -> BTreeMap<TargetKey, (Target, BTreeMap<String, String>)> {
         let mut wanted = BTreeMap::new();
-        let discovered_count = found.len();
+        let discovered_count = found.iter().count();
         let mut dropped = Vec::new();
         let mut dropped_count = 0;
         let mut failed = 0;
-        for discovered in found {
+        for discovered in found.iter().map(SharedTarget::labels) {
             let labels = discovered_labels(&discovered, job);
             match build_target(&labels, job) {
                 Ok(Some(target)) => drop(wanted.entry(target.key()).or_insert((target, labels))),

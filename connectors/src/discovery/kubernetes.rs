@@ -1,0 +1,442 @@
+//! `kubernetes_sd_configs`: targets of nodes, pods, services, endpoints, endpoint slices and
+//! ingresses, which the Kubernetes API lists and whose changes it sends.
+
+mod access;
+mod cluster;
+mod groups;
+mod json_pieces;
+mod objects;
+mod watch;
+
+use super::shared_target::SharedTarget;
+use super::{Discoverer, DiscoveryContext, Mechanism, StartResult, TargetSender};
+use crate::config::path::ConfigPath;
+use crate::config::url::ConfigUrl;
+use crate::http_client::{HttpClient, HttpConfig};
+use crate::limits::{
+    KUBERNETES_FIRST_LIST_SECONDS, KUBERNETES_NEWS, KUBERNETES_PAUSE_MS, KUBERNETES_SETTLE_MS,
+};
+use crate::{compose_block, config_block, config_keys};
+use cluster::{Change, ChangedObjects, Cluster, namespace_of};
+use futures::future::BoxFuture;
+use groups::Role;
+use objects::Resource;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::metrics::{Counter, Metrics};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use url::Url;
+use watch::{News, WatchSource, Watcher};
+
+config_keys! {
+    /// The keys of an entry of `kubernetes_sd_configs`, except those of the HTTP client.
+    pub struct KubernetesSdKeys {
+        /// The URL of the API; empty: this is a pod of the cluster.
+        api_server: ConfigUrl = ConfigUrl::default(),
+        /// `node`, `pod`, `service`, `endpoints`, `endpointslice` or `ingress`.
+        role: String = String::new(),
+        /// A file with the access to the API.
+        kubeconfig_file: ConfigPath = ConfigPath::default(),
+        /// The namespaces to look at; none: all.
+        namespaces: NamespaceDiscovery = NamespaceDiscovery::default(),
+        /// Which objects the API leaves out.
+        selectors: Vec<SelectorConfig> = Vec::new(),
+        /// What targets have labels of besides their own object.
+        attach_metadata: AttachMetadata = AttachMetadata::default(),
+    }
+}
+
+config_block! {
+    /// `namespaces`.
+    pub struct NamespaceDiscovery as "kubernetes.NamespaceDiscovery" {
+        /// Whether the namespace of this pod is one of them.
+        own_namespace: bool = false,
+        /// Their names.
+        names: Vec<String> = Vec::new(),
+    }
+}
+
+config_block! {
+    /// An entry of `selectors`.
+    pub struct SelectorConfig as "kubernetes.SelectorConfig" {
+        /// The role whose objects are selected.
+        role: String = String::new(),
+        /// A label selector.
+        label: String = String::new(),
+        /// A field selector.
+        field: String = String::new(),
+    }
+}
+
+config_block! {
+    /// `attach_metadata`.
+    #[derive(Copy)]
+    pub struct AttachMetadata as "kubernetes.AttachMetadataConfig" {
+        /// Labels of the node.
+        node: bool = false,
+        /// Labels of the namespace.
+        namespace: bool = false,
+        /// The deployment of a pod.
+        deployment: bool = false,
+        /// The job of a pod.
+        job: bool = false,
+        /// The cron job of a pod.
+        cronjob: bool = false,
+    }
+}
+
+/// One entry of `kubernetes_sd_configs`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KubernetesSdConfig {
+    /// Its own keys.
+    pub keys: KubernetesSdKeys,
+    /// How the API is reached.
+    pub http: HttpConfig,
+}
+
+compose_block!(KubernetesSdConfig as "kubernetes.SDConfig" { keys: KubernetesSdKeys, http: HttpConfig });
+
+/// The mechanism.
+pub struct KubernetesSd;
+
+impl Mechanism for KubernetesSd {
+    type Config = KubernetesSdConfig;
+
+    fn validate(config: &KubernetesSdConfig) -> Result<(), String> {
+        let keys = &config.keys;
+        if keys.role.is_empty() {
+            return Err("role missing (one of: pod, service, endpoints, endpointslice, node, ingress)".into());
+        }
+        if Role::parse(&keys.role).is_none() {
+            return Err(format!("unknown Kubernetes SD role {:?}", keys.role));
+        }
+        config.http.validate()?;
+        let has_server = !keys.api_server.expose().is_empty();
+        let has_file = !keys.kubeconfig_file.is_empty();
+        let has_http = config.http != HttpConfig::default();
+        if has_server && has_file {
+            return Err("cannot use 'kubeconfig_file' and 'api_server' simultaneously".into());
+        }
+        if has_file && has_http {
+            return Err(
+                "cannot use a custom HTTP client configuration together with 'kubeconfig_file'".into()
+            );
+        }
+        if !has_server && has_http {
+            return Err("to use custom HTTP client configuration please provide the 'api_server' URL \
+                        explicitly"
+                .into());
+        }
+        let own = keys.namespaces.own_namespace;
+        if has_server && own {
+            return Err("cannot use 'api_server' and 'namespaces.own_namespace' simultaneously".into());
+        }
+        if has_file && own {
+            return Err("cannot use 'kubeconfig_file' and 'namespaces.own_namespace' simultaneously".into());
+        }
+        validate_selectors(keys)
+    }
+
+    fn http(config: &KubernetesSdConfig) -> Option<&HttpConfig> {
+        Some(&config.http)
+    }
+
+    fn start(config: &KubernetesSdConfig, context: &DiscoveryContext<'_>) -> StartResult {
+        Ok(Box::new(KubernetesDiscoverer::new(config, context)?))
+    }
+}
+
+fn validate_selectors(keys: &KubernetesSdKeys) -> Result<(), String> {
+    let allowed: &[&str] = match keys.role.as_str() {
+        "pod" => &["pod", "node"],
+        "service" => &["service"],
+        "endpointslice" => &["pod", "service", "endpointslice"],
+        "endpoints" => &["pod", "service", "endpoints"],
+        "node" => &["node"],
+        _ => &["ingress"],
+    };
+    for (at, selector) in keys.selectors.iter().enumerate() {
+        if keys.selectors[..at].iter().any(|other| other.role == selector.role) {
+            return Err(format!("duplicated selector role: {}", selector.role));
+        }
+        if !allowed.contains(&selector.role.as_str()) {
+            return Err(format!("{} role supports only {} selectors", keys.role, allowed.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// What decides which targets there are.
+struct RolesConfig {
+    role: Role,
+    attach: AttachMetadata,
+}
+
+impl RolesConfig {
+    /// The sources to follow: for each namespace, or for all at once.
+    fn sources(&self, namespaces: &[String], selectors: &[SelectorConfig]) -> Vec<WatchSource> {
+        let mut sources = Vec::new();
+        let attach = &self.attach;
+        let of_endpoints = matches!(self.role, Role::Endpoints | Role::EndpointSlice);
+        let has_pods = of_endpoints || self.role == Role::Pod;
+        let mut add = |resource: Resource, namespace: Option<&String>, is_needed| {
+            let is_its = |selector: &&SelectorConfig| {
+                Role::parse(&selector.role).is_some_and(|role| role.resource() == resource)
+            };
+            let selector = selectors.iter().find(is_its);
+            sources.push(WatchSource {
+                index: sources.len(),
+                resource,
+                namespace: namespace.cloned(),
+                is_needed,
+                label_selector: selector.map_or_else(String::new, |selector| selector.label.clone()),
+                field_selector: selector.map_or_else(String::new, |selector| selector.field.clone()),
+            });
+        };
+        if self.role == Role::Node || (has_pods && attach.node) {
+            add(Resource::Nodes, None, true);
+        }
+        if self.role == Role::Node {
+            return sources;
+        }
+        if attach.namespace {
+            add(Resource::Namespaces, None, true);
+        }
+        let places: Vec<Option<&String>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.iter().map(Some).collect() };
+        for place in places {
+            add(self.role.resource(), place, true);
+            if of_endpoints {
+                add(Resource::Services, place, true);
+                add(Resource::Pods, place, true);
+            }
+            if has_pods && attach.deployment {
+                add(Resource::ReplicaSets, place, !of_endpoints);
+            }
+            if has_pods && (attach.job || attach.cronjob) {
+                add(Resource::Jobs, place, !of_endpoints);
+            }
+        }
+        sources
+    }
+}
+
+/// The counters of `prometheus_sd_kubernetes_events_total`.
+struct EventCounters(BTreeMap<&'static str, [Arc<Counter>; 3]>);
+
+impl EventCounters {
+    fn new(metrics: &Metrics) -> EventCounters {
+        let roles = ["endpointslice", "endpoints", "node", "pod", "service", "ingress"];
+        let counter = |role, event| {
+            let help = "The number of Kubernetes events handled.";
+            metrics.counter(
+                "prometheus_sd_kubernetes_events_total",
+                help,
+                &[("role", role), ("event", event)],
+            )
+        };
+        let of = |role| (role, ["add", "update", "delete"].map(|event| counter(role, event)));
+        EventCounters(roles.into_iter().map(of).collect())
+    }
+
+    fn count(&self, resource: Resource, change: Change) {
+        let role = match resource {
+            Resource::EndpointSlices => "endpointslice",
+            Resource::Endpoints => "endpoints",
+            Resource::Nodes => "node",
+            Resource::Pods => "pod",
+            Resource::Services => "service",
+            Resource::Ingresses => "ingress",
+            Resource::Namespaces | Resource::ReplicaSets | Resource::Jobs => return,
+        };
+        if let Some(counters) = self.0.get(role) {
+            counters[change as usize].inc();
+        }
+    }
+}
+
+/// What is known of a source.
+#[derive(Default)]
+struct Progress {
+    /// The number of its lists so far; an object that a list does not have is gone.
+    generation: u64,
+    /// Whether it has been listed.
+    is_listed: bool,
+}
+
+struct KubernetesDiscoverer {
+    config: RolesConfig,
+    sources: Vec<WatchSource>,
+    progress: Vec<Progress>,
+    client: HttpClient,
+    base: Url,
+    metrics: Metrics,
+    failures: Arc<Counter>,
+    events: EventCounters,
+    cluster: Cluster,
+    changed: ChangedObjects,
+    /// The targets of each object that has some.
+    groups: BTreeMap<Box<str>, Vec<SharedTarget>>,
+}
+
+impl KubernetesDiscoverer {
+    fn new(
+        config: &KubernetesSdConfig,
+        context: &DiscoveryContext<'_>,
+    ) -> Result<KubernetesDiscoverer, String> {
+        let role = Role::parse(&config.keys.role).ok_or("unknown role")?;
+        let roles = RolesConfig { role, attach: config.keys.attach_metadata };
+        let access = access::access(config)?;
+        let mut namespaces = config.keys.namespaces.names.clone();
+        if config.keys.namespaces.own_namespace {
+            namespaces.push(access::own_namespace()?);
+        }
+        namespaces.sort();
+        namespaces.dedup();
+        let sources = roles.sources(&namespaces, &config.keys.selectors);
+        let help = "The number of failed WATCH/LIST requests.";
+        Ok(KubernetesDiscoverer {
+            config: roles,
+            progress: sources.iter().map(|_| Progress::default()).collect(),
+            sources,
+            client: context.client(&access.http)?,
+            base: access.base,
+            failures: context.metrics.counter("prometheus_sd_kubernetes_failures_total", help, &[]),
+            events: EventCounters::new(context.metrics),
+            metrics: context.metrics.clone(),
+            cluster: Cluster::default(),
+            changed: ChangedObjects::default(),
+            groups: BTreeMap::new(),
+        })
+    }
+
+    fn apply(&mut self, source: usize, news: News) {
+        let resource = self.sources[source].resource;
+        match news {
+            News::Listing => self.progress[source].generation += 1,
+            News::Object(raw) => {
+                let key = raw.metadata().key();
+                if let Some(change) = self.cluster.put(*raw, self.progress[source].generation) {
+                    self.events.count(resource, change);
+                    self.changed.add(resource, &key);
+                }
+            }
+            News::Gone(key) => {
+                if self.cluster.remove(resource, &key) {
+                    self.events.count(resource, Change::Deleted);
+                    self.changed.add(resource, &key);
+                }
+            }
+            News::Listed => {
+                let namespace = self.sources[source].namespace.as_deref();
+                let generation = self.progress[source].generation;
+                for key in self.cluster.sweep(resource, namespace, generation) {
+                    self.events.count(resource, Change::Deleted);
+                    self.changed.add(resource, &key);
+                }
+                if !self.progress[source].is_listed {
+                    self.progress[source].is_listed = true;
+                    self.changed.all = true;
+                }
+                self.cluster.names.prune();
+            }
+        }
+    }
+
+    /// Whether everything that targets in `namespace` need has been listed; `None`: everywhere.
+    fn is_listed(&self, namespace: Option<&str>) -> bool {
+        let concerns = |source: &WatchSource| {
+            let its = source.namespace.as_deref();
+            source.is_needed && (its.is_none() || namespace.is_none() || its == namespace)
+        };
+        self.sources
+            .iter()
+            .zip(&self.progress)
+            .all(|(source, progress)| progress.is_listed || !concerns(source))
+    }
+
+    /// Makes the targets of what changed, and returns those of all.
+    fn renew(&mut self) -> Vec<SharedTarget> {
+        let changed = std::mem::take(&mut self.changed);
+        let concerned = self.cluster.concerned(self.config.role, &changed);
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.retain(|key, _| concerned.binary_search_by(|(known, _)| known.cmp(key)).is_ok());
+        for (key, is_changed) in concerned {
+            if !is_changed {
+                continue;
+            }
+            if !self.is_listed(Some(namespace_of(&key))) {
+                continue;
+            }
+            let targets = self.cluster.targets(&self.config, &key);
+            if targets.is_empty() {
+                groups.remove(&key);
+            } else {
+                groups.insert(key, targets);
+            }
+        }
+        self.groups = groups;
+        self.groups.values().flatten().cloned().collect()
+    }
+
+    /// Whether there is anything to report: the targets of one namespace, or of all.
+    fn has_list(&self) -> bool {
+        let is_main = |source: &&WatchSource| source.resource == self.config.role.resource();
+        let mut main = self.sources.iter().filter(is_main);
+        main.any(|source| self.is_listed(source.namespace.as_deref()))
+    }
+
+    /// Applies news until nobody sends any, and reports the targets: soon after a change, and not
+    /// again before a pause.
+    async fn follow(mut self: Box<Self>, mut news: mpsc::Receiver<(usize, News)>, report: TargetSender) {
+        // If some list is not answered, the others are reported after this.
+        let patience = Instant::now() + Duration::from_secs(KUBERNETES_FIRST_LIST_SECONDS);
+        let mut rested = None::<Instant>;
+        let mut settled = None::<Instant>;
+        loop {
+            let begin = if self.is_listed(None) { Instant::now() } else { patience };
+            let due = rested.unwrap_or(begin).max(settled.unwrap_or(begin));
+            tokio::select! {
+                some = news.recv() => match some {
+                    Some((source, some)) => self.apply(source, some),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(due), if settled.is_some() => {
+                    rested = Some(Instant::now() + Duration::from_millis(KUBERNETES_PAUSE_MS));
+                    if self.has_list() {
+                        report.send_shared(self.renew());
+                    }
+                }
+            }
+            settled = (!self.changed.is_empty()).then(|| {
+                settled.unwrap_or_else(|| Instant::now() + Duration::from_millis(KUBERNETES_SETTLE_MS))
+            });
+        }
+    }
+}
+
+impl Discoverer for KubernetesDiscoverer {
+    fn run(self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let (sender, receiver) = mpsc::channel(KUBERNETES_NEWS);
+            let watcher = |source: &WatchSource| Watcher {
+                source: source.clone(),
+                client: self.client.clone(),
+                base: self.base.clone(),
+                sender: sender.clone(),
+                failures: self.failures.clone(),
+                metrics: self.metrics.clone(),
+                version: None,
+            };
+            let watchers: Vec<_> = self.sources.iter().map(watcher).map(Watcher::run).collect();
+            drop(sender);
+            // One task: all of it ends when the task is aborted.
+            tokio::join!(futures::future::join_all(watchers), self.follow(receiver, report));
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! How the API is reached: by the configured URL, as a pod of the cluster, or by a kubeconfig file.
+
+use super::KubernetesSdConfig;
+use crate::config::path::ConfigPath;
+use crate::config::secret::Secret;
+use crate::config::url::ConfigUrl;
+use crate::discovery::names::host_port;
+use crate::http_client::{Authorization, BasicAuth, HttpConfig, TlsConfig};
+use serde::Deserialize;
+use std::path::Path;
+use url::Url;
+
+/// The URL of the API, and the options of its client.
+pub(super) struct Access {
+    pub(super) base: Url,
+    pub(super) http: HttpConfig,
+}
+
+/// Where a pod finds its account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The access of an entry. Reads the kubeconfig file.
+pub(super) fn access(config: &KubernetesSdConfig) -> Result<Access, String> {
+    if !config.keys.kubeconfig_file.is_empty() {
+        return kubeconfig(&config.keys.kubeconfig_file);
+    }
+    let server = config.keys.api_server.expose();
+    if server.is_empty() {
+        return in_cluster();
+    }
+    Ok(Access { base: parse_url(server)?, http: config.http.clone() })
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let shown = ConfigUrl::from(text);
+    Url::parse(text).map_err(|error| format!("the URL {shown} of the Kubernetes API: {error}"))
+}
+
+fn in_cluster() -> Result<Access, String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT"))
+    else {
+        return Err("unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and \
+                    KUBERNETES_SERVICE_PORT must be defined"
+            .into());
+    };
+    let file = |name| Some(ConfigPath::from(format!("{SERVICE_ACCOUNT}/{name}")));
+    let http = HttpConfig {
+        // Read for each request: the token is renewed.
+        authorization: Some(Authorization { credentials_file: file("token"), ..Authorization::default() }),
+        tls_config: TlsConfig { ca_file: file("ca.crt"), ..TlsConfig::default() },
+        ..HttpConfig::default()
+    };
+    Ok(Access { base: parse_url(&format!("https://{}", host_port(&host, port)))?, http })
+}
+
+/// The namespace of the pod that this is.
+pub(super) fn own_namespace() -> Result<String, String> {
+    let read = std::fs::read_to_string(format!("{SERVICE_ACCOUNT}/namespace"));
+    let name = read.map_err(|error| format!("could not determine the pod's namespace: {error}"))?;
+    if name.is_empty() {
+        return Err("could not read own namespace name (empty file)".into());
+    }
+    Ok(name)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Kubeconfig {
+    current_context: String,
+    contexts: Vec<Named<Context>>,
+    clusters: Vec<Named<Cluster>>,
+    users: Vec<Named<User>>,
+}
+
+/// An entry of a list: the name, and one more key.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named<T> {
+    name: String,
+    #[serde(alias = "context", alias = "cluster", alias = "user")]
+    value: T,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Context {
+    cluster: String,
+    user: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Cluster {
+    server: String,
+    certificate_authority: ConfigPath,
+    certificate_authority_data: String,
+    insecure_skip_tls_verify: bool,
+    tls_server_name: String,
+    proxy_url: Option<ConfigUrl>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct User {
+    client_certificate: ConfigPath,
+    client_certificate_data: String,
+    client_key: ConfigPath,
+    client_key_data: Secret,
+    token: Secret,
+    #[serde(rename = "tokenFile")]
+    token_file: ConfigPath,
+    username: String,
+    password: Secret,
+    exec: Option<serde::de::IgnoredAny>,
+    auth_provider: Option<serde::de::IgnoredAny>,
+}
+
+fn kubeconfig(path: &str) -> Result<Access, String> {
+    let text = crate::config::secret::read_credential(path)?;
+    let file: Kubeconfig = serde_saphyr::from_str(&text)
+        // Not the parser's text, which quotes the file.
+        .map_err(|error| format!("{path}: not a kubeconfig{}", place(&error)))?;
+    let find_context = file.contexts.into_iter().find(|context| context.name == file.current_context);
+    let context = find_context
+        .map(|found| found.value)
+        .ok_or_else(|| format!("{path}: context {:?} does not exist", file.current_context))?;
+    let cluster = file.clusters.into_iter().find(|cluster| cluster.name == context.cluster);
+    let mut cluster = cluster
+        .map(|found| found.value)
+        .ok_or_else(|| format!("{path}: cluster {:?} does not exist", context.cluster))?;
+    let user = file.users.into_iter().find(|user| user.name == context.user);
+    let mut user = user.map(|found| found.value).unwrap_or_default();
+    if user.exec.is_some() || user.auth_provider.is_some() {
+        return Err(format!("{path}: credentials from a plugin (exec, auth-provider) are not supported"));
+    }
+    if !cluster.tls_server_name.is_empty() {
+        return Err(format!("{path}: tls-server-name is not supported"));
+    }
+    let directory = Path::new(path).parent().unwrap_or(Path::new(""));
+    let files = [
+        &mut cluster.certificate_authority,
+        &mut user.client_certificate,
+        &mut user.client_key,
+        &mut user.token_file,
+    ];
+    for file in files {
+        file.resolve(directory);
+    }
+    let base = parse_url(&cluster.server)?;
+    Ok(Access { base, http: http_config(cluster, user).map_err(|error| format!("{path}: {error}"))? })
+}
+
+fn place(error: &serde_saphyr::Error) -> String {
+    error.location().map_or(String::new(), |location| format!(" (line {})", location.line()))
+}
+
+fn http_config(cluster: Cluster, user: User) -> Result<HttpConfig, String> {
+    let file = |path: ConfigPath| Some(path).filter(|path| !path.is_empty());
+    let secret = |secret: Secret| Some(secret).filter(|secret| !secret.expose().is_empty());
+    let tls_config = TlsConfig {
+        ca: pem("certificate-authority-data", &cluster.certificate_authority_data)?,
+        ca_file: file(cluster.certificate_authority),
+        cert: pem("client-certificate-data", &user.client_certificate_data)?,
+        cert_file: file(user.client_certificate),
+        key: pem("client-key-data", user.client_key_data.expose())?.map(Secret::new),
+        key_file: file(user.client_key),
+        insecure_skip_verify: cluster.insecure_skip_tls_verify,
+        ..TlsConfig::default()
+    };
+    let token_file = file(user.token_file);
+    // As in kubectl: a file of a token is before a token, and a token before a password.
+    let token = secret(user.token).filter(|_| token_file.is_none());
+    let has_token = token.is_some() || token_file.is_some();
+    let authorization =
+        Authorization { credentials: token, credentials_file: token_file, ..Authorization::default() };
+    let basic_auth = BasicAuth {
+        username: user.username.clone(),
+        password: secret(user.password),
+        ..BasicAuth::default()
+    };
+    Ok(HttpConfig {
+        authorization: has_token.then_some(authorization),
+        basic_auth: (!has_token && !user.username.is_empty()).then_some(basic_auth),
+        tls_config,
+        proxy_url: cluster.proxy_url,
+        ..HttpConfig::default()
+    })
+}
+
+/// The text of a PEM file in base64; `None` if it is empty.
+fn pem(key: &str, base64: &str) -> Result<Option<String>, String> {
+    if base64.is_empty() {
+        return Ok(None);
+    }
+    let bytes = decode_base64(base64).ok_or_else(|| format!("{key} is not base64"))?;
+    String::from_utf8(bytes).map(Some).map_err(|_| format!("{key} is not PEM"))
+}
+
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    let mut word = 0u32;
+    let mut bits = 0;
+    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        word = word << 6 | u32::from(digit);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((word >> bits & 255) as u8);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, text: &str) -> String {
+        let path = dir.join("config").display().to_string();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_kubeconfig_is_read_as_kubectl_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(
+            dir.path(),
+            "apiVersion: v1\nkind: Config\ncurrent-context: b\n\
+             contexts:\n- {name: a, context: {cluster: x, user: y}}\n\
+             - {name: b, context: {cluster: c, user: u, namespace: n}}\n\
+             clusters:\n- {name: c, cluster: {server: 'https://h:6443/p', certificate-authority-data: YWJj, proxy-url: 'http://p:1'}}\n\
+             users:\n- {name: u, user: {token: CANARY, tokenFile: t, username: n, client-certificate: c.pem, client-key: /k.pem}}\n",
+        );
+        let access = kubeconfig(&path).unwrap();
+        assert_eq!(access.base.as_str(), "https://h:6443/p");
+        let http = access.http;
+        let authorization = http.authorization.unwrap();
+        assert_eq!(
+            authorization.credentials_file.as_deref(),
+            Some(dir.path().join("t").display().to_string().as_str())
+        );
+        assert!(authorization.credentials.is_none() && http.basic_auth.is_none());
+        assert_eq!(http.tls_config.ca.as_deref(), Some("abc"));
+        assert_eq!(http.tls_config.key_file.as_deref(), Some("/k.pem"));
+        assert_eq!(http.proxy_url.unwrap().expose(), "http://p:1");
+    }
+
+    #[test]
+    fn errors_say_what_is_missing_and_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = "contexts: [{name: b, context: {cluster: c, user: u}}]\n";
+        let cluster = "clusters: [{name: c, cluster: {server: 'https://h'}}]\n";
+        for (text, error) in [
+            (format!("{base}current-context: x\n"), "context \"x\" does not exist"),
+            (format!("{base}current-context: b\n"), "cluster \"c\" does not exist"),
+            (
+                format!(
+                    "{base}{cluster}current-context: b\nusers: [{{name: u, user: {{exec: {{command: x}}}}}}]\n"
+                ),
+                "credentials from a plugin",
+            ),
+            (
+                format!(
+                    "{base}{cluster}current-context: b\nusers: [{{name: u, user: {{client-key-data: '*CANARY*'}}}}]\n"
+                ),
+                "client-key-data is not base64",
+            ),
+            ("users: [{name: u, user: {token: [CANARY]}}]\n".to_owned(), "not a kubeconfig"),
+        ] {
+            let path = write(dir.path(), &text);
+            let got = kubeconfig(&path).err().expect("an error");
+            assert!(got.contains(error) && !got.contains("CANARY"), "{got} is not {error}");
+        }
+    }
+}
