@@ -318,7 +318,6 @@ fn old_blocks_have_a_place() {
         "{}",
         config.text
     );
-    assert!(!warned.contains("_sd_configs"), "{warned}");
     assert!(!format!("{config:?}{}", config.text).contains("hunter2"), "a secret is shown");
     let (config, _) = load("storage: {objects: {url: 'file:///srv/blocks'}}\n").unwrap();
     assert_eq!(config.storage.objects.unwrap().after.0, 7 * 86_400_000);

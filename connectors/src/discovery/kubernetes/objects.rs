@@ -117,20 +117,20 @@ struct Condition {
 /// An object as the API sends it.
 pub(super) trait RawObject {
     /// What is kept of it.
-    type Kept: PartialEq;
+    type Compact: PartialEq;
 
     /// Its metadata.
     fn metadata(&self) -> &Metadata;
 
     /// The labels and fields that are kept.
-    fn keep(self, names: &mut LabelNames) -> Self::Kept;
+    fn keep(self, names: &mut LabelNames) -> Self::Compact;
 }
 
 /// Implements the part of [`RawObject`] that is the same for all.
 macro_rules! raw_object {
     ($raw:ident => $kept:ident) => {
         impl RawObject for $raw {
-            type Kept = $kept;
+            type Compact = $kept;
 
             fn metadata(&self) -> &Metadata {
                 &self.metadata
