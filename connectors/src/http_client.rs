@@ -155,6 +155,20 @@ impl HttpConfig {
     /// Makes a client for this configuration. Reads certificates now. The error is the text of the
     /// first problem.
     pub fn client(&self) -> Result<HttpClient, String> {
+        self.client_of(self.builder()?)
+    }
+
+    /// The same for a server that listens at a socket of this machine; its URLs have any host.
+    pub fn socket_client(&self, socket: &std::path::Path) -> Result<HttpClient, String> {
+        self.client_of(self.builder()?.unix_socket(socket))
+    }
+
+    fn client_of(&self, builder: reqwest::ClientBuilder) -> Result<HttpClient, String> {
+        let client = builder.build().map_err(|e| error_chain(&e))?;
+        Ok(HttpClient { client, config: self.clone(), peers: Peers::default() })
+    }
+
+    fn builder(&self) -> Result<reqwest::ClientBuilder, String> {
         // The provider is installed once per process; a second installation fails without harm.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let redirects = if self.follow_redirects {
@@ -174,9 +188,7 @@ impl HttpConfig {
             builder = builder.http1_only();
         }
         builder = self.proxies(builder)?;
-        builder = self.tls_config.apply(builder)?;
-        let client = builder.build().map_err(|e| error_chain(&e))?;
-        Ok(HttpClient { client, config: self.clone(), peers: Peers::default() })
+        self.tls_config.apply(builder)
     }
 
     fn proxies(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {

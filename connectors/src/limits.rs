@@ -140,6 +140,12 @@ pub const KUBERNETES_SETTLE_MS: u64 = 50;
 /// Shortest time between two lists of targets of a Kubernetes cluster, ms: each is compared with
 /// the targets that are scraped.
 pub const KUBERNETES_PAUSE_MS: u64 = 800;
+/// Maximum size of one answer of an API that lists targets, bytes: as of a target file.
+pub const DISCOVERY_ANSWER_BYTES: usize = 64 << 20;
+/// Pages of one list of such an API: at the usual hundred a page, a million machines.
+pub const DISCOVERY_PAGES: usize = 10_000;
+/// Requests that one refresh makes at a time, where each machine needs its own.
+pub const DISCOVERY_REQUESTS: usize = 10;
 /// Alerts queued for one Alertmanager; beyond it, the oldest are dropped and counted (Prometheus:
 /// 10,000).
 pub const ALERT_QUEUE: usize = 10_000;

@@ -20,19 +20,13 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("aws_sd_configs", Http, &["secret_key"]),
     ("azure_sd_configs", Http, &["client_secret"]),
     ("consul_sd_configs", Http, &["token", "password"]),
-    ("digitalocean_sd_configs", Http, &[]),
-    ("docker_sd_configs", Http, &[]),
-    ("dockerswarm_sd_configs", Http, &[]),
     ("ec2_sd_configs", Http, &["secret_key"]),
     ("ecs_sd_configs", Http, &["secret_key"]),
     ("elasticache_sd_configs", Http, &["secret_key"]),
     ("eureka_sd_configs", Http, &[]),
     ("gce_sd_configs", Alone, &[]),
-    ("hetzner_sd_configs", Http, &[]),
-    ("ionos_sd_configs", Http, &[]),
     ("kuma_sd_configs", Http, &[]),
     ("lightsail_sd_configs", Http, &["secret_key"]),
-    ("linode_sd_configs", Http, &[]),
     ("marathon_sd_configs", Http, &["auth_token"]),
     ("msk_sd_configs", Http, &["secret_key"]),
     ("nerve_sd_configs", Alone, &[]),
@@ -41,14 +35,27 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("openstack_sd_configs", Tls, &["password", "application_credential_secret"]),
     ("outscale_sd_configs", Http, &["secret_key"]),
     ("ovhcloud_sd_configs", Alone, &["application_secret", "consumer_key"]),
-    ("puppetdb_sd_configs", Http, &[]),
     ("rds_sd_configs", Http, &["secret_key"]),
     ("scaleway_sd_configs", Http, &["secret_key"]),
     ("serverset_sd_configs", Alone, &[]),
     ("stackit_sd_configs", Http, &["service_account_key", "private_key"]),
-    ("triton_sd_configs", Tls, &[]),
     ("uyuni_sd_configs", Http, &["password"]),
-    ("vultr_sd_configs", Http, &[]),
+];
+
+/// Discovery mechanisms that this build supports: key, and what an entry needs besides the options of
+/// an HTTP client. They lead all requests to a closed port of this machine.
+const SUPPORTED: &[(&str, &str)] = &[
+    ("digitalocean_sd_configs", ""),
+    (
+        "docker_sd_configs",
+        "host: 'http://u:CANARY@127.0.0.1:9', filters: [{name: status, values: [running]}]",
+    ),
+    ("dockerswarm_sd_configs", "host: 'http://u:CANARY@127.0.0.1:9', role: nodes"),
+    ("hetzner_sd_configs", "role: hcloud"),
+    ("ionos_sd_configs", "datacenter_id: d"),
+    ("linode_sd_configs", "region: eu"),
+    ("puppetdb_sd_configs", "url: 'http://u:CANARY@127.0.0.1:9', query: q"),
+    ("vultr_sd_configs", ""),
 ];
 
 /// HTTP client options with every possible secret, even if some exclude each other.
@@ -84,6 +91,11 @@ pub fn accepted() -> String {
             "kubernetes_sd_configs: [{{role: pod, api_server: 'http://u:CANARY@127.0.0.1:9/', {http}}}]"
         );
         text.push_str(&format!("- {{job_name: k{at}, {list}}}\n"));
+    }
+    for (key, keys) in SUPPORTED {
+        let http = "bearer_token: CANARY, proxy_url: 'http://u:CANARY@127.0.0.1:9'";
+        let comma = if keys.is_empty() { "" } else { ", " };
+        text.push_str(&format!("- {{job_name: {key}, {key}: [{{{keys}{comma}{http}}}]}}\n"));
     }
     for (key, shared, secrets) in MECHANISMS {
         let own = secrets.iter().map(|secret| format!("{secret}: CANARY"));

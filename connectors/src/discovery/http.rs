@@ -152,7 +152,7 @@ impl HttpRefresh {
 }
 
 /// `application/json`, with `charset=utf-8` or without.
-fn is_json(content_type: &str) -> bool {
+pub(super) fn is_json(content_type: &str) -> bool {
     let lower = content_type.trim().to_ascii_lowercase();
     let Some(rest) = lower.strip_prefix("application/json") else { return false };
     let charset = rest.strip_prefix(';').map(str::trim_start);

@@ -5,15 +5,27 @@
 //! publishes the complete list at every change. Mechanisms that this build does not have are
 //! accepted with a warning, so that configuration files load.
 
+pub mod digitalocean;
 pub mod dns;
 pub mod file;
+pub mod hetzner;
 pub mod http;
+pub mod ionos;
 pub mod kubernetes;
+mod labels;
+pub mod linode;
+pub mod lister;
+pub mod moby;
 mod names;
 pub mod polling;
+pub mod puppetdb;
+#[cfg(test)]
+mod recorded;
 pub mod shared_target;
 pub mod static_config;
+pub mod triton;
 mod unsupported;
+pub mod vultr;
 
 use crate::config::block::ConfigKeys;
 use crate::config::document::NodeSeed;
@@ -180,6 +192,24 @@ mechanisms! {
     kubernetes_sd_configs: kubernetes::KubernetesSd,
     /// Targets in the domain name system.
     dns_sd_configs: dns::DnsSd,
+    /// Containers of a Docker daemon.
+    docker_sd_configs: moby::DockerSd,
+    /// Services, tasks and nodes of a Docker swarm.
+    dockerswarm_sd_configs: moby::DockerSwarmSd,
+    /// Servers of Hetzner.
+    hetzner_sd_configs: hetzner::HetznerSd,
+    /// Droplets and databases of DigitalOcean.
+    digitalocean_sd_configs: digitalocean::DigitalOceanSd,
+    /// Instances of Linode.
+    linode_sd_configs: linode::LinodeSd,
+    /// Instances of Vultr.
+    vultr_sd_configs: vultr::VultrSd,
+    /// Servers of IONOS Cloud.
+    ionos_sd_configs: ionos::IonosSd,
+    /// Resources of PuppetDB.
+    puppetdb_sd_configs: puppetdb::PuppetDbSd,
+    /// Containers and compute nodes of Triton.
+    triton_sd_configs: triton::TritonSd,
 }
 
 impl DiscoveryConfigs {

@@ -1,0 +1,185 @@
+//! For tests: a server in this process that gives recorded answers, and the targets that a
+//! mechanism makes of them.
+
+use super::lister::Lister;
+use super::{DiscoveredTarget, DiscoveryContext, Mechanism};
+use crate::http_client::{Peer, Peers};
+use axum::http;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use storage::metrics::Metrics;
+
+/// A recorded answer.
+#[derive(Clone)]
+pub(super) struct Recording {
+    /// `METHOD URL`, with the whole query; words after a space must stand in the headers or the
+    /// body.
+    request: String,
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// A recorded answer with status 200.
+pub(super) fn answer(request: &str, body: impl Into<String>) -> Recording {
+    Recording { request: request.to_owned(), status: 200, headers: Vec::new(), body: body.into() }
+}
+
+impl Recording {
+    /// The same with another status.
+    pub(super) fn status(self, status: u16) -> Recording {
+        Recording { status, ..self }
+    }
+
+    /// The same with one more header.
+    pub(super) fn header(mut self, name: &str, value: &str) -> Recording {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn is_for(&self, line: &str, rest: &str) -> bool {
+        let mut words = self.request.splitn(3, ' ');
+        let first = format!("{} {}", words.next().unwrap_or(""), words.next().unwrap_or(""));
+        first == line && words.next().unwrap_or("").split(' ').all(|word| rest.contains(word))
+    }
+}
+
+/// A server that answers every host from recordings, and remembers what it was sent.
+pub(super) struct Recorded {
+    recordings: Mutex<Vec<Recording>>,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Recorded {
+    /// A server with these recordings; the first that fits a request answers it.
+    pub(super) fn new(recordings: Vec<Recording>) -> Arc<Recorded> {
+        Arc::new(Recorded { recordings: Mutex::new(recordings), seen: Mutex::default() })
+    }
+
+    /// The requests so far: `METHOD URL`, then headers as `name: value` and the body on lines of
+    /// their own.
+    pub(super) fn seen(&self) -> Vec<String> {
+        self.seen.lock().clone()
+    }
+
+    /// Replaces the recordings.
+    pub(super) fn replace(&self, recordings: Vec<Recording>) {
+        *self.recordings.lock() = recordings;
+    }
+
+    fn answer_to(&self, request: &reqwest::Request) -> reqwest::Response {
+        let line = format!("{} {}", request.method(), request.url());
+        let mut rest = String::new();
+        for (name, value) in request.headers() {
+            rest.push_str(&format!("\n{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+        }
+        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
+        rest.push_str(&format!("\n{}", String::from_utf8_lossy(body)));
+        self.seen.lock().push(format!("{line}{rest}"));
+        let found = self.recordings.lock().iter().find(|r| r.is_for(&line, &rest)).cloned();
+        let found = found.unwrap_or_else(|| answer("", format!("no recording of {line}{rest}")).status(404));
+        let mut response = http::Response::builder().status(found.status);
+        for (name, value) in &found.headers {
+            response = response.header(name, value);
+        }
+        response.body(found.body).expect("a response").into()
+    }
+}
+
+impl Peer for Recorded {
+    fn answer(&self, request: reqwest::Request) -> BoxFuture<'static, reqwest::Result<reqwest::Response>> {
+        let response = self.answer_to(&request);
+        Box::pin(async { Ok(response) })
+    }
+}
+
+/// The mechanism of a configuration, with a server in place of the network.
+pub(super) fn lister<L: Lister>(yaml: &str, server: &Arc<Recorded>) -> Result<L, String> {
+    let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
+    <L as Mechanism>::validate(&config)?;
+    let peers = Peers::Given(server.clone());
+    let context = DiscoveryContext { peers: &peers, metrics: &Metrics::default(), pool: "job" };
+    L::create(&config, &context)
+}
+
+/// The targets that a configuration finds.
+pub(super) async fn listed<L: Lister>(
+    yaml: &str,
+    server: &Arc<Recorded>,
+) -> Result<Vec<DiscoveredTarget>, String> {
+    lister::<L>(yaml, server)?.list().await
+}
+
+/// Targets of a text: a JSON list of objects. Empty labels are left out.
+pub(super) fn targets(json: &str) -> Vec<DiscoveredTarget> {
+    without_empty(serde_json::from_str(json).expect("targets"))
+}
+
+fn without_empty(mut targets: Vec<DiscoveredTarget>) -> Vec<DiscoveredTarget> {
+    for target in &mut targets {
+        target.retain(|_, value| !value.is_empty());
+    }
+    targets
+}
+
+/// The errors of configurations are Prometheus'.
+pub(super) fn assert_refused<L: Lister>(cases: &[(&str, &str)]) {
+    for (yaml, error) in cases {
+        let config: L::Config = serde_saphyr::from_str(yaml).expect("a configuration");
+        assert_eq!(<L as Mechanism>::validate(&config).unwrap_err(), *error, "{yaml}");
+    }
+}
+
+/// A file of cases: configurations, what the server answers, and the targets (or the error) that
+/// follow.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    config: String,
+    answers: Vec<CaseAnswer>,
+    targets: Option<Vec<DiscoveredTarget>>,
+    error: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseAnswer {
+    request: String,
+    status: Option<u16>,
+    #[serde(default)]
+    headers: std::collections::BTreeMap<String, String>,
+    body: serde_json::Value,
+}
+
+impl CaseAnswer {
+    fn recording(self) -> Recording {
+        let body = match self.body {
+            serde_json::Value::String(text) => text,
+            json => json.to_string(),
+        };
+        let headers = self.headers.into_iter().collect();
+        Recording { request: self.request, status: self.status.unwrap_or(200), headers, body }
+    }
+}
+
+/// Every case of a file has the targets that it says, in any order, or the error.
+pub(super) async fn assert_cases<L: Lister>(json: &str) {
+    let cases: Vec<Case> = serde_json::from_str(json).expect("cases");
+    assert!(!cases.is_empty());
+    for case in cases {
+        let server = Recorded::new(case.answers.into_iter().map(CaseAnswer::recording).collect());
+        let found = listed::<L>(&case.config, &server).await.map(|mut targets| {
+            targets.sort();
+            targets
+        });
+        let expected = case.targets.map(|targets| {
+            let mut targets = without_empty(targets);
+            targets.sort();
+            targets
+        });
+        let expected = expected.ok_or_else(|| case.error.expect("targets or an error"));
+        assert_eq!(found, expected, "{}", case.name);
+    }
+}
