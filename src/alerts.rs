@@ -22,11 +22,14 @@ pub struct AlertmanagerAdapter {
 impl AlertmanagerAdapter {
     /// An adapter without Alertmanagers. Must be called on the async runtime.
     pub fn new(flags: &Flags, metrics: &Metrics, peers: Peers) -> AlertmanagerAdapter {
-        let limits = QueueLimits { capacity: flags.notification_queue(), batch: flags.notification_batch() };
+        let limits = QueueLimits {
+            capacity: *flags.alertmanager_notification_queue_capacity,
+            batch: *flags.alertmanager_notification_batch_size,
+        };
         AlertmanagerAdapter {
             notifier: Notifier::new(metrics, limits).with_peers(peers),
             runtime: tokio::runtime::Handle::current(),
-            drain: flags.drain_notifications(),
+            drain: *flags.alertmanager_drain_notification_queue_on_shutdown,
         }
     }
 

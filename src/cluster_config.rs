@@ -6,19 +6,18 @@ use cluster::ClusterConfig;
 use engine::limits::PROCESSES;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::time::Duration;
 
 /// The configuration of the cluster; `None`: the process runs alone.
 pub(crate) fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<ClusterConfig>, String> {
     let addresses = flags.cluster_addresses();
     if addresses.is_empty() {
-        return if flags.given("cluster.process") {
+        return if flags.cluster_process.is_given {
             Err("--cluster.process needs --cluster.addresses".to_owned())
         } else {
             Ok(None)
         };
     }
-    let process = flags.cluster_process().ok_or("--cluster.addresses needs --cluster.process")?;
+    let process = flags.cluster_process.ok_or("--cluster.addresses needs --cluster.process")?;
     let file = flags.config_file().ok_or("a cluster needs a configuration file (--config.file)")?;
     if addresses.len() < 2 || addresses.len() > PROCESSES {
         return Err(format!(
@@ -39,12 +38,12 @@ pub(crate) fn cluster_config(flags: &Flags, workers: usize) -> Result<Option<Clu
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("--cluster.addresses", addresses.join(",")),
         ("--live.workers", workers.to_string()),
-        ("--query.lookback-delta", flags.lookback().to_string()),
+        ("--query.lookback-delta", flags.query_lookback_delta.0.to_string()),
         ("--enable-feature", features.join(",")),
         ("checksum of the configuration and its rule files", format!("{configuration:016x}")),
     ];
     let facts = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
-    let patience = Duration::from_millis(flags.cluster_join_timeout().max(0).unsigned_abs());
+    let patience = flags.cluster_join_timeout.std();
     Ok(Some(ClusterConfig { process, addresses, patience, configuration, facts }))
 }
 

@@ -31,6 +31,8 @@ pub struct ServerController {
 
 struct ActiveConfig {
     text: String,
+    /// A line for each key without effect.
+    without_effect: Vec<String>,
     external_labels: Labels,
     evaluation_interval: Option<i64>,
     ok: bool,
@@ -54,6 +56,7 @@ impl ServerController {
         let control = ServerController {
             loaded: Mutex::new(ActiveConfig {
                 text: String::new(),
+                without_effect: Vec::new(),
                 external_labels: Labels::default(),
                 evaluation_interval: None,
                 ok: true,
@@ -83,6 +86,7 @@ impl ServerController {
         self.reload_time.set(now as f64 / 1000.0);
         *self.loaded.lock() = ActiveConfig {
             text: loaded.config.text.clone(),
+            without_effect: loaded.config.without_effect.clone(),
             external_labels: loaded.config.external_labels.clone(),
             evaluation_interval: Some(loaded.config.evaluation_interval()),
             ok: true,
@@ -155,6 +159,11 @@ impl ServerControl for ApiControl {
 
     fn flags(&self) -> BTreeMap<String, String> {
         self.0.server.flags.as_map()
+    }
+
+    fn without_effect(&self) -> Vec<String> {
+        let flags = self.0.server.flags.without_effect();
+        flags.into_iter().chain(self.0.loaded.lock().without_effect.clone()).collect()
     }
 
     fn external_labels(&self) -> Labels {

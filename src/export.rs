@@ -5,6 +5,7 @@
 //! [`connectors::export`].
 
 use crate::data_directory_lock::DataLock;
+use crate::flags::value::{LogFormat, LogLevel};
 use crate::{UNUSABLE, say};
 use api::params::parse_time;
 use connectors::export::{ExportCounts, ExportError, csv, export, openmetrics, parquet};
@@ -62,7 +63,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         return say(&mut io::stdout(), &format!("{USAGE}{HELP}"), 0);
     }
     // Damaged blocks are reported in the log.
-    crate::log::start("warn", "logfmt");
+    crate::log::start(LogLevel::Warn, LogFormat::Logfmt);
     match arguments(args).map(|asked| run(&asked)) {
         Ok(Ok(text)) => say(&mut io::stderr(), &text, 0),
         Ok(Err(why)) => say(&mut io::stderr(), &format!("{why}\n"), 1),

@@ -85,16 +85,20 @@ pub fn main() -> ExitCode {
             return say(&mut std::io::stderr(), &text, u8::try_from(code).unwrap_or(UNUSABLE));
         }
     };
-    log::start(flags.log_level(), if flags.log_json() { "json" } else { "logfmt" });
+    log::start(*flags.log_level, *flags.log_format);
     // Two cryptography providers could be linked; this selects ring. Only the first call has an
     // effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
     descriptors::raise_limit();
-    flags.without_effect().iter().for_each(|line| tracing::info!("{line}"));
-    if flags.given("storage.tsdb.retention") {
+    for line in flags.without_effect() {
+        tracing::info!("{line}");
+    }
+    if flags.storage_tsdb_retention.is_given {
         tracing::warn!("--storage.tsdb.retention is deprecated; write --storage.tsdb.retention.time");
     }
-    flags.unknown_features().iter().for_each(|line| tracing::warn!("{line}"));
+    for line in flags.unknown_features() {
+        tracing::warn!("{line}");
+    }
     // The checksum is computed before the files are read: a change in between then causes one
     // reload too many instead of none.
     let watch = flags.auto_reload().zip(flags.config_file());
@@ -132,7 +136,7 @@ pub fn load(flags: &Flags) -> Result<LoadedConfig, String> {
     if let Some(path) = flags.web_config_file() {
         config::check_web_file(&path).map_err(|e| e.to_string())?;
     }
-    let language = query_language::options(|name| flags.feature(name));
+    let language = query_language::options(|feature| flags.has(feature));
     match flags.config_file() {
         None => embedded::load(flags, &language),
         Some(path) => {
@@ -203,10 +207,10 @@ fn run(
 
 /// The options of connections, from the flags.
 fn serve_options(flags: &Flags) -> ServeOptions {
-    let read = Duration::from_millis(flags.read_timeout().max(1).unsigned_abs());
+    let read = flags.web_read_timeout.std().max(Duration::from_millis(1));
     ServeOptions {
-        max_connections: flags.max_connections(),
-        max_by_address: flags.max_connections_per_address(),
+        max_connections: *flags.web_max_connections,
+        max_by_address: *flags.web_max_connections_per_address,
         timeouts: Timeouts { read, ..Timeouts::default() },
     }
 }

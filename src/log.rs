@@ -1,5 +1,6 @@
 //! The server's log: one line per event on standard error, as logfmt (like Prometheus) or JSON.
 
+use crate::flags::value::{FlagValue, LogFormat, LogLevel};
 use std::fmt::{self, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -8,10 +9,11 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, time::FormatTime};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts logging at `level` (`debug`, `info`, `warn`, `error`) in `format` (`logfmt`, `json`).
-pub(crate) fn start(level: &str, format: &str) {
+/// Starts logging at `level` in `format`.
+pub(crate) fn start(level: LogLevel, format: LogFormat) {
     // Libraries log only warnings, unless the level is debug.
-    let libraries = if level == "debug" { "info" } else { "warn" };
+    let libraries = if level == LogLevel::Debug { "info" } else { "warn" };
+    let level = level.show();
     let ours = [
         "perennial",
         "storage",
@@ -33,8 +35,8 @@ pub(crate) fn start(level: &str, format: &str) {
     let filter = EnvFilter::new(format!("{libraries},{}", directives.join(",")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        "json" => builder.json().flatten_event(true).init(),
-        _ => builder.event_format(Logfmt).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Logfmt => builder.event_format(Logfmt).init(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The PromQL options, and the queries of rule templates.
 
+use crate::flags::Feature;
 use engine::query::{Querier, QueryOptions, QueryValue};
 use promql::{self, PromqlOptions};
 use rules::limits::TEMPLATE_QUERY_TIME;
@@ -8,14 +9,14 @@ use std::sync::Arc;
 use storage::model::{Labels, TimeMs};
 
 /// PromQL with the features of `--enable-feature`.
-pub(crate) fn options(feature: impl Fn(&str) -> bool) -> PromqlOptions {
+pub(crate) fn options(has: impl Fn(Feature) -> bool) -> PromqlOptions {
     PromqlOptions {
-        experimental_functions: feature("promql-experimental-functions"),
-        extended_range_selectors: feature("promql-extended-range-selectors"),
-        fill_modifiers: feature("promql-binop-fill-modifiers"),
-        delayed_names: feature("promql-delayed-name-removal"),
-        start_timestamps: feature("use-start-timestamps"),
-        type_and_unit_labels: feature("type-and-unit-labels"),
+        experimental_functions: has(Feature::PromqlExperimentalFunctions),
+        extended_range_selectors: has(Feature::PromqlExtendedRangeSelectors),
+        fill_modifiers: has(Feature::PromqlBinopFillModifiers),
+        delayed_names: has(Feature::PromqlDelayedNameRemoval),
+        start_timestamps: has(Feature::UseStartTimestamps),
+        type_and_unit_labels: has(Feature::TypeAndUnitLabels),
         ..PromqlOptions::default()
     }
 }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::control::{ApiControl, ServerController};
 use crate::data_directory_lock::DataLock;
 use crate::environment::{SEGMENT_BY_HAND_BYTES, Surroundings};
-use crate::flags::{Flags, QueryMemory};
+use crate::flags::{Feature, Flags, QueryMemory};
 use crate::health::Health;
 use crate::limits::{EXEMPLARS, ROOMS_CLOSE};
 use crate::{alerts, cluster_config, machine, object_store, query_language, retention, sources, writes};
@@ -130,7 +130,7 @@ impl Server {
         let lock = flags.lock_data().then(|| DataLock::take(&dir)).transpose()?;
         let OpenedStore { store, replay, health } = open_store(&flags, config, dir.clone(), &here, &metrics)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let language = query_language::options(|name| flags.feature(name));
+        let language = query_language::options(|feature| flags.has(feature));
         let query_memory = flags.query_memory(machine::memory());
         let pool = MemoryPool::of_queries(query_memory.together);
         let queries = query_options(&flags, config, &language);
@@ -249,7 +249,7 @@ impl Server {
     /// Applies the settings of the storage and of the query log.
     pub fn apply_storage_settings(&self, loaded: &LoadedConfig) -> Result<(), String> {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        if self.flags.feature("exemplar-storage") {
+        if self.flags.has(Feature::ExemplarStorage) {
             let most = loaded.config.storage.max_exemplars.unwrap_or(EXEMPLARS);
             self.store.set_max_exemplars(usize::try_from(most).unwrap_or(0));
         }
@@ -276,8 +276,8 @@ impl Server {
     pub fn start_ingestion(&self, loaded: &LoadedConfig) -> Result<(), String> {
         let mut jobs = loaded.config.jobs.clone();
         let features = JobFeatures {
-            native: self.flags.feature("native-histograms"),
-            extra_metrics: self.flags.feature("extra-scrape-metrics"),
+            native: self.flags.has(Feature::NativeHistograms),
+            extra_metrics: self.flags.has(Feature::ExtraScrapeMetrics),
             starts: scraped_starts(&self.flags).are_read(),
         };
         for job in jobs.iter_mut() {
@@ -371,27 +371,27 @@ impl Server {
         let after_scheme = external.split_once("://").map_or("", |(_, rest)| rest);
         let (authority, path) = after_scheme.split_once('/').unwrap_or((after_scheme, ""));
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
-        let origins = flags.cors_origin();
+        let origins = flags.web_cors_origin.as_str();
         let cors = api::cors_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
         let acting = api::acting_origin(origins).map_err(|e| format!("--web.cors.origin: {e}"))?;
         Ok(ApiSettings {
             route_prefix: flags.route_prefix(),
             external_path: path,
             external_authority: authority.to_owned(),
-            page_title: flags.page_title().to_owned(),
+            page_title: flags.web_page_title.value.clone(),
             cors_origin: cors,
-            acting_origin: flags.given("web.cors.origin").then_some(acting),
-            lifecycle: flags.enable_lifecycle(),
-            admin: flags.enable_admin_api(),
+            acting_origin: flags.web_cors_origin.is_given.then_some(acting),
+            lifecycle: *flags.web_enable_lifecycle,
+            admin: *flags.web_enable_admin_api,
             max_concurrency: flags.query_concurrency(),
-            query_timeout: Duration::from_millis(flags.query_timeout() as u64),
-            max_samples: flags.query_max_samples(),
+            query_timeout: flags.query_timeout.std(),
+            max_samples: *flags.query_max_samples,
             max_bytes: flags.query_memory(machine::memory()).one,
-            lookback: flags.lookback(),
-            dialect: query_language::options(|name| flags.feature(name)).dialect(),
+            lookback: flags.query_lookback_delta.0,
+            dialect: query_language::options(|feature| flags.has(feature)).dialect(),
             default_step,
-            search: flags.feature("search-api").then(|| flags.search_max_limit()),
-            step_stats: flags.feature("promql-per-step-stats"),
+            search: flags.has(Feature::SearchApi).then(|| *flags.web_search_max_limit),
+            step_stats: flags.has(Feature::PromqlPerStepStats),
             subscription_buffers: flags.subscription_buffers(),
             data_directory: Some(self.data.clone()),
             body_memory: flags.max_body_memory(),
@@ -401,7 +401,7 @@ impl Server {
 
     /// The catalog of the series in all processes.
     fn catalog(&self) -> Arc<dyn SeriesCatalog> {
-        let timeout = Duration::from_millis(self.flags.query_timeout().max(0).unsigned_abs());
+        let timeout = self.flags.query_timeout.std();
         match &self.caller {
             None => self.store.clone(),
             Some(caller) => {
@@ -429,7 +429,7 @@ impl Server {
             admin: control,
             remote_write: self
                 .flags
-                .enable_remote_write_receiver()
+                .web_enable_remote_write_receiver
                 .then(|| Arc::new(writes) as Arc<dyn api::services::RemoteWriteHandler>),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -694,11 +694,11 @@ fn peer_services(querier: &Arc<Querier>, store: &Arc<Store>, past: &RecordingHis
 /// The options of queries in templates, from the flags.
 fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> QueryOptions {
     QueryOptions {
-        lookback: flags.lookback(),
+        lookback: flags.query_lookback_delta.0,
         default_step: config.evaluation_interval(),
-        max_samples: flags.query_max_samples(),
+        max_samples: *flags.query_max_samples,
         max_bytes: flags.query_memory(machine::memory()).one,
-        timeout: Duration::from_millis(flags.query_timeout().max(0).unsigned_abs()),
+        timeout: flags.query_timeout.std(),
         dialect: language.dialect(),
         ..QueryOptions::default()
     }
@@ -706,7 +706,10 @@ fn query_options(flags: &Flags, config: &Config, language: &PromqlOptions) -> Qu
 
 /// How start timestamps of scraped samples are handled, from the flags.
 fn scraped_starts(flags: &Flags) -> StartRules {
-    StartRules { keep: flags.feature("st-storage"), zeros: flags.feature("created-timestamp-zero-ingestion") }
+    StartRules {
+        keep: flags.has(Feature::StStorage),
+        zeros: flags.has(Feature::CreatedTimestampZeroIngestion),
+    }
 }
 
 fn scrape_options(
@@ -717,12 +720,13 @@ fn scrape_options(
 ) -> ScrapeOptions {
     ScrapeOptions {
         seed: config.external_labels.hash64(),
-        strict_content_type: flags.strict_content_type(),
+        strict_content_type: *flags.scrape_strict_content_type,
+        timestamp_tolerance: Some(flags.timestamp_tolerance()),
         starts: scraped_starts(flags),
-        type_and_unit_labels: flags.feature("type-and-unit-labels"),
+        type_and_unit_labels: flags.has(Feature::TypeAndUnitLabels),
         hostname: crate::host_name(),
         share,
-        max_memory: Some(flags.scrape_max_memory()),
+        max_memory: Some(flags.scrape_memory()),
         peers: here.peers.clone(),
         execution: here.execution,
     }
@@ -732,8 +736,8 @@ fn rule_options(flags: &Flags, config: &Config) -> RuleOptions {
     RuleOptions {
         external_labels: Labels::clone(&config.external_labels),
         external_url: flags.external_url(&crate::host_name()),
-        resend_delay: flags.resend_delay(),
-        outage_tolerance: flags.for_outage_tolerance(),
-        for_grace_period: flags.for_grace_period(),
+        resend_delay: flags.rules_alert_resend_delay.0,
+        outage_tolerance: flags.rules_alert_for_outage_tolerance.0,
+        for_grace_period: flags.rules_alert_for_grace_period.0,
     }
 }

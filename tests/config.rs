@@ -4,16 +4,19 @@
 
 #[path = "../src/config/mod.rs"]
 mod config;
-#[path = "../src/flags.rs"]
+#[path = "../src/flags/mod.rs"]
 mod flags;
 #[path = "../src/machine.rs"]
 mod machine;
+#[path = "config_page/mod.rs"]
+mod page;
 #[path = "../src/retention.rs"]
 mod retention;
 #[path = "support/secrets.rs"]
 mod secrets;
 
 use connectors::config::path::ConfigPath;
+use flags::Feature;
 use std::path::Path;
 
 fn env(name: &str) -> Option<String> {
@@ -200,14 +203,19 @@ fn flags_in_every_spelling() {
     ])
     .unwrap();
     assert_eq!(flags.config_file().unwrap(), Path::new("/etc/p.yml"));
-    assert!(flags.enable_lifecycle() && !flags.drain_notifications());
+    assert!(*flags.web_enable_lifecycle && !*flags.alertmanager_drain_notification_queue_on_shutdown);
     assert_eq!(flags.listen_addresses(), [":9090", "[::1]:9091"]);
-    assert_eq!((flags.retention_time(), flags.query_timeout()), (Some(30 * 86_400_000), 30_000));
+    assert_eq!((flags.retention_time(), flags.query_timeout.0), (Some(30 * 86_400_000), 30_000));
     assert_eq!(flags.wal_sync_interval(), 0);
-    assert!(flags.feature("promql-experimental-functions"));
+    assert!(flags.has(Feature::PromqlExperimentalFunctions));
     assert_eq!(flags.unknown_features().len(), 1);
     assert!(flags.unknown_features()[0].contains("did you mean \"promql-experimental-functions\"?"));
-    assert_eq!(flags.without_effect().len(), 2);
+    let without_effect = flags.without_effect();
+    assert_eq!(without_effect.len(), 3, "{without_effect:?}");
+    assert!(
+        without_effect
+            .contains(&"--enable-feature=old-ui has no effect: this server has a page of its own".to_owned())
+    );
     let map = flags.as_map();
     assert_eq!((map["query.timeout"].as_str(), map["storage.tsdb.path"].as_str()), ("30s", "/prometheus"));
     assert_eq!(
@@ -216,12 +224,53 @@ fn flags_in_every_spelling() {
     );
 }
 
+/// The flags of Prometheus 3.14 that take part in the start of a server.
+const FLAGS_OF_PROMETHEUS: &str = "agent alertmanager.drain-notification-queue-on-shutdown
+alertmanager.notification-batch-size alertmanager.notification-queue-capacity auto-gomaxprocs
+auto-gomemlimit auto-gomemlimit.ratio auto-gomemlimit.refresh-interval config.auto-reload
+config.auto-reload-interval config.file enable-feature log.format log.level query.lookback-delta
+query.max-concurrency query.max-samples query.timeout rules.alert.for-grace-period
+rules.alert.for-outage-tolerance rules.alert.resend-delay rules.max-concurrent-evals
+scrape.adjust-timestamps scrape.discovery-reload-interval scrape.name-escaping-scheme
+scrape.timestamp-tolerance storage.agent.no-lockfile storage.agent.path
+storage.agent.retention.max-time storage.agent.retention.min-time storage.agent.wal-compression
+storage.agent.wal-compression-type storage.agent.wal-segment-size
+storage.agent.wal-truncate-frequency storage.remote.flush-deadline
+storage.remote.read-concurrent-limit storage.remote.read-max-bytes-in-frame
+storage.remote.read-sample-limit storage.tsdb.allow-overlapping-compaction
+storage.tsdb.block-reload-interval storage.tsdb.delay-compact-file.path
+storage.tsdb.delayed-compaction.max-percent storage.tsdb.head-chunks-write-queue-size
+storage.tsdb.max-block-chunk-segment-size storage.tsdb.max-block-duration
+storage.tsdb.min-block-duration storage.tsdb.no-lockfile storage.tsdb.path
+storage.tsdb.retention.size storage.tsdb.retention.time storage.tsdb.samples-per-chunk
+storage.tsdb.wal-compression storage.tsdb.wal-compression-type storage.tsdb.wal-segment-size
+web.config.file web.console.libraries web.console.templates web.cors.origin web.enable-admin-api
+web.enable-lifecycle web.enable-otlp-receiver web.enable-remote-write-receiver web.external-url
+web.listen-address web.max-connections web.max-notifications-subscribers web.page-title
+web.read-timeout web.remote-write-receiver.accepted-protobuf-messages web.route-prefix
+web.search.max-limit web.user-assets";
+
+#[test]
+fn no_flag_of_prometheus_is_unknown() {
+    let unknown: Vec<&str> = FLAGS_OF_PROMETHEUS
+        .split_whitespace()
+        .filter(|name| !flags::FLAGS.iter().any(|flag| flag.name == *name))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let exit = flags::parse(["--agent"]).unwrap_err();
+    assert_eq!(exit.code, 2);
+    assert!(exit.text.contains("no agent mode"), "{}", exit.text);
+}
+
 #[test]
 fn defaults_depend_on_the_configuration_file() {
     let none: [&str; 0] = [];
     let flags = flags::parse(none).unwrap();
     assert_eq!((flags.config_file(), flags.listen_addresses()), (None, vec!["127.0.0.1:9090".to_owned()]));
-    assert_eq!((flags.wal_sync_interval(), flags.live_workers(3), flags.lookback()), (100, 3, 300_000));
+    assert_eq!(
+        (flags.wal_sync_interval(), flags.live_workers(3), flags.query_lookback_delta.0),
+        (100, 3, 300_000)
+    );
     assert_eq!(flags.data_path(None), Path::new("data/"));
     assert_eq!(flags.data_path(Some(&"/from/file".into())), Path::new("/from/file"));
     assert_eq!((flags.block_range(None), flags.block_range(Some(3_600_000))), (7_200_000, 3_600_000));
@@ -232,7 +281,11 @@ fn defaults_depend_on_the_configuration_file() {
     assert_eq!(flags::parse(watched).unwrap().auto_reload(), Some(1_000));
     assert!(!flags::parse(["--storage.tsdb.no-lockfile"]).unwrap().lock_data());
     assert_eq!(
-        (flags.resend_delay(), flags.for_outage_tolerance(), flags.for_grace_period()),
+        (
+            flags.rules_alert_resend_delay.0,
+            flags.rules_alert_for_outage_tolerance.0,
+            flags.rules_alert_for_grace_period.0
+        ),
         (60_000, 3_600_000, 600_000)
     );
     assert_eq!(flags.external_url("host"), "http://host:9090");

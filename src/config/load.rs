@@ -93,6 +93,7 @@ impl Loader {
         raw.ignored("", Location::UNKNOWN, &mut found);
         for key in found {
             let what = format!("{} has no effect in this build", key.path);
+            self.config.without_effect.push(what.clone());
             let fix = "leave it for Prometheus, or remove it";
             self.warnings.push(ConfigError::at(&self.file, key.place, what, fix));
         }

@@ -42,6 +42,8 @@ pub struct Config {
     pub alerting: AlertingConfig,
     /// `storage`.
     pub storage: StorageBlock,
+    /// A line for each key in the files that has no effect.
+    pub without_effect: Vec<String>,
     /// The normal form, without secrets.
     pub text: String,
 }

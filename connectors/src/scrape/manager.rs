@@ -32,6 +32,9 @@ pub struct ScrapeOptions {
     /// Whether a response without a known `Content-Type` fails, whatever its body looks like (as in
     /// Prometheus 3).
     pub strict_content_type: bool,
+    /// The largest difference between schedule and clock that the timestamp of a scrape hides, at
+    /// most a hundredth of the interval; by default [`limits::TIMESTAMP_TOLERANCE_MS`].
+    pub timestamp_tolerance: Option<ConfigDuration>,
     /// How start timestamps of scraped samples are handled.
     pub starts: StartRules,
     /// Whether series get the labels `__type__` and `__unit__`.
@@ -53,6 +56,11 @@ impl ScrapeOptions {
     /// The value of [`ScrapeOptions::max_memory`] or its default.
     pub fn memory(&self) -> usize {
         self.max_memory.unwrap_or(limits::SCRAPE_MEMORY_BYTES)
+    }
+
+    /// The value of [`ScrapeOptions::timestamp_tolerance`] or its default, ms.
+    pub fn tolerance_ms(&self) -> i64 {
+        self.timestamp_tolerance.map_or(limits::TIMESTAMP_TOLERANCE_MS, |tolerance| tolerance.0)
     }
 }
 

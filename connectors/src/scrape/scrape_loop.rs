@@ -171,7 +171,7 @@ impl ScrapeLoop {
 
     async fn scrape(&mut self, tick: TimeMs) {
         let now = self.shared.clock.now();
-        let tolerance = limits::TIMESTAMP_TOLERANCE_MS.min(self.context.target.interval.0 / 100);
+        let tolerance = self.shared.options.tolerance_ms().min(self.context.target.interval.0 / 100);
         let t = if (now - tick).abs() <= tolerance { tick } else { now };
         let mut work = self.work.take().unwrap_or_else(|| self.new_work());
         let deadline = work.begin(t);

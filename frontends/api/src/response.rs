@@ -179,6 +179,22 @@ pub fn success<T: serde::Serialize>(data: &T) -> ApiResult {
     Ok(json_response(StatusCode::OK, Body::from(format!(r#"{{"status":"success","data":{data}}}"#))))
 }
 
+/// The success envelope with remarks that are no errors.
+pub(crate) fn success_with_infos<T: serde::Serialize>(data: &T, infos: &[String]) -> ApiResult {
+    if infos.is_empty() {
+        return success(data);
+    }
+    #[derive(serde::Serialize)]
+    struct Envelope<'a, T> {
+        status: &'static str,
+        data: &'a T,
+        infos: &'a [String],
+    }
+    let envelope = serde_json::to_string(&Envelope { status: "success", data, infos })
+        .map_err(|e| ApiError::new(ErrorType::Internal, e.to_string()))?;
+    Ok(json_response(StatusCode::OK, Body::from(envelope)))
+}
+
 /// The success envelope with a status other than 200.
 pub fn success_as<T: serde::Serialize>(status: StatusCode, data: &T) -> ApiResult {
     let mut response = success(data)?;

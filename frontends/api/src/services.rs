@@ -156,6 +156,11 @@ pub trait ServerControl: Send + Sync {
     fn config_yaml(&self) -> String;
     /// All command line flags with their values; names without dashes.
     fn flags(&self) -> BTreeMap<String, String>;
+    /// A line for each flag and feature on the command line, and each key of the configuration,
+    /// that has no effect.
+    fn without_effect(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The labels that identify this server to other systems.
     fn external_labels(&self) -> Labels;
     /// Reloads the configuration.

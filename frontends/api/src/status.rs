@@ -3,7 +3,7 @@
 
 use super::dispatch::ApiRequest;
 use super::json_model::BuildInfo;
-use super::response::{ApiError, ApiResult, success, text};
+use super::response::{ApiError, ApiResult, success, success_with_infos, text};
 use super::series::run_blocking;
 use super::{AppState, limits};
 use axum::http::{StatusCode, header};
@@ -30,9 +30,10 @@ pub(crate) async fn runtime_info(call: ApiRequest) -> ApiResult {
     success(&call.state.sources.admin.runtime())
 }
 
-/// `/api/v1/status/flags`
+/// `/api/v1/status/flags`. The envelope's `infos` say which settings have no effect.
 pub(crate) async fn flags(call: ApiRequest) -> ApiResult {
-    success(&call.state.sources.admin.flags())
+    let admin = &call.state.sources.admin;
+    success_with_infos(&admin.flags(), &admin.without_effect())
 }
 
 /// `/api/v1/status/config`

@@ -385,7 +385,9 @@ async fn status_pages() {
     assert!(build["data"]["version"].as_str().unwrap().starts_with("3."));
     assert_eq!(build["data"].get("features"), None, "Grafana would take the server for Mimir");
     assert_eq!(get("/api/v1/status/tsdb?limit=1").await.json()["data"]["headStats"]["numSeries"], 2);
-    assert_eq!(get("/api/v1/status/flags").await.json()["data"]["query.timeout"], "2m");
+    let flags = get("/api/v1/status/flags").await.json();
+    assert_eq!((&flags["status"], &flags["data"]["query.timeout"]), (&"success".into(), &"2m".into()));
+    assert_eq!(flags["infos"], serde_json::json!(["--x has no effect: \"y\""]));
     assert_eq!(get("/api/v1/status/runtimeinfo").await.json()["data"]["GOMAXPROCS"], 2);
     assert_eq!(get("/api/v1/status/config").await.json()["data"]["yaml"], "global: {}\n");
     let (state, _) = server(ApiSettings::default());

@@ -438,6 +438,9 @@ impl ServerControl for Rest {
     fn flags(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("query.timeout".into(), "2m".into())])
     }
+    fn without_effect(&self) -> Vec<String> {
+        vec!["--x has no effect: \"y\"".into()]
+    }
     fn external_labels(&self) -> Labels {
         Labels::from_pairs([("dc", "x")])
     }
