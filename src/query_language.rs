@@ -3,6 +3,7 @@
 use crate::flags::Feature;
 use engine::query::{Querier, QueryOptions, QueryValue};
 use promql::{self, PromqlOptions};
+use rules::TemplateQueryError;
 use rules::limits::TEMPLATE_QUERY_TIME;
 use rules::template::TemplateQuery;
 use std::sync::Arc;
@@ -32,15 +33,16 @@ pub(crate) struct TemplateQueries {
 }
 
 impl TemplateQuery for TemplateQueries {
-    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
-        let plan = promql::compile(expr, &self.language).map_err(|e| e.message())?;
+    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
+        let plan =
+            promql::compile(expr, &self.language).map_err(|e| TemplateQueryError::Text(e.message()))?;
         let timeout = self.options.timeout.min(TEMPLATE_QUERY_TIME);
         let options = QueryOptions { timeout, ..self.options.clone() };
-        let answer = self.querier.instant(&plan, t, &options).map_err(|e| e.to_string())?;
+        let answer = self.querier.instant(&plan, t, &options)?;
         match answer.value {
             QueryValue::Vector(rows) => Ok(rows.into_iter().map(|row| (row.labels, row.v)).collect()),
             QueryValue::Scalar(_, v) => Ok(vec![(Labels::default(), v)]),
-            _ => Err("a template's query must give a vector or a scalar".to_owned()),
+            _ => Err(TemplateQueryError::WrongType),
         }
     }
 }

@@ -172,7 +172,7 @@ impl Server {
             connect_late_samples(cluster, &past);
         }
         if let Some(gate) = gate {
-            gate.open(peer_services(&querier, &store, &past))?;
+            gate.open(peer_services(&querier, &store, &past)).map_err(|e| e.to_string())?;
         }
         let asked = CompositeViews::new(Arc::new(live.clone()), history, &metrics).with_history(past.clone());
         let asked = Arc::new(if cluster.is_some() { asked.in_cluster() } else { asked });
@@ -593,7 +593,7 @@ fn start_live(
     let Some(setup) = setup else {
         return Ok((LiveRuntime::start(store.clone(), clock.clone(), options, metrics)?, None, None));
     };
-    let (peers, cluster) = cluster::join(setup)?;
+    let (peers, cluster) = cluster::join(setup).map_err(|e| e.to_string())?;
     let live = LiveRuntime::join(store.clone(), clock.clone(), options, metrics, peers)?;
     let ear = live.clone();
     cluster.heartbeat.set_on_signal(Box::new(move |word| ear.hear(word)));

@@ -8,7 +8,7 @@ use engine::limits::MESSAGE_BYTES;
 use engine::query::QueryError;
 use engine::query::guard::QueryGuard;
 use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 use storage::model::time::format_duration;
@@ -23,13 +23,11 @@ pub(crate) struct FramedConnection {
 
 impl FramedConnection {
     /// A connection over `stream`, to a process with that name.
-    pub(crate) fn new(stream: TcpStream, name: String) -> Result<FramedConnection, String> {
-        let prepared = stream
-            .set_nonblocking(false)
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| stream.set_read_timeout(Some(CANCEL_POLL)))
-            .and_then(|()| stream.set_write_timeout(Some(CANCEL_POLL)));
-        prepared.map_err(|e| e.to_string())?;
+    pub(crate) fn new(stream: TcpStream, name: String) -> io::Result<FramedConnection> {
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(CANCEL_POLL))?;
+        stream.set_write_timeout(Some(CANCEL_POLL))?;
         Ok(FramedConnection { name, input: BufReader::with_capacity(READ_BYTES, stream), output: Vec::new() })
     }
 

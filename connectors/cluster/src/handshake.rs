@@ -1,6 +1,7 @@
 //! The handshake of a connection between two processes of a cluster: the sender, the purpose of the
 //! connection, and the facts that both must agree on.
 
+use super::error::ConnectionError;
 use crate::limits::HELLO_BYTES;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -40,31 +41,30 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     /// Sends the handshake.
-    pub(crate) fn send(&self, stream: &mut TcpStream) -> Result<(), String> {
-        let body = codec::encode(self).map_err(|e| e.to_string())?;
+    pub(crate) fn send(&self, stream: &mut TcpStream) -> Result<(), ConnectionError> {
+        let body = codec::encode(self)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend((body.len() as u32).to_le_bytes());
         bytes.extend(body);
-        stream.write_all(&bytes).map_err(|e| e.to_string())
+        Ok(stream.write_all(&bytes)?)
     }
 
     /// Waits for a handshake.
-    pub(crate) fn receive(stream: &mut TcpStream) -> Result<Handshake, String> {
+    pub(crate) fn receive(stream: &mut TcpStream) -> Result<Handshake, ConnectionError> {
         let mut magic = [0; 8];
         let mut length = [0; 4];
-        let mut read = |bytes: &mut [u8]| stream.read_exact(bytes).map_err(|e| e.to_string());
-        read(&mut magic)?;
+        stream.read_exact(&mut magic)?;
         if magic != MAGIC {
-            return Err("it is not a process of a cluster of this kind".to_owned());
+            return Err(ConnectionError::WrongProtocol);
         }
-        read(&mut length)?;
+        stream.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
         if length > HELLO_BYTES {
-            return Err(format!("its first words are too long ({length} bytes)"));
+            return Err(ConnectionError::HandshakeTooLong(length));
         }
         let mut body = vec![0; length];
-        read(&mut body)?;
-        codec::decode(&body).map_err(|e| e.to_string())
+        stream.read_exact(&mut body)?;
+        Ok(codec::decode(&body)?)
     }
 
     /// Describes the facts that differ.

@@ -6,10 +6,10 @@
 //! restart all processes fill their views from their stores.
 
 use super::{ClusterConfig, name, spawn};
-use crate::limits::{SIGN_OF_LIFE, SILENCE};
+use crate::limits::{HEARTBEAT_INTERVAL, SILENCE};
 use engine::live::links::{ClusterMonitor, PeerSignal};
 use parking_lot::{Condvar, Mutex};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -28,7 +28,7 @@ const LATE: u8 = b't';
 const LEAVING: u8 = b'x';
 
 /// The bytes of a signal: the signal, and the checksum of the sender's configuration in force.
-const SIGN_BYTES: usize = 9;
+const MESSAGE_BYTES: usize = 9;
 /// The number of heartbeats with a different configuration before a warning is logged: reloading
 /// all processes takes some seconds.
 const MISMATCHES_BEFORE_WARNING: u32 = 5;
@@ -63,23 +63,23 @@ impl Heartbeat {
     pub(super) fn start(
         setup: &ClusterConfig,
         streams: Vec<Option<TcpStream>>,
-    ) -> Result<Arc<Heartbeat>, String> {
-        let mut mouths = Vec::new();
+    ) -> io::Result<Arc<Heartbeat>> {
+        let mut senders = Vec::new();
         let mut threads = Vec::new();
         for (process, stream) in streams.into_iter().enumerate() {
             let Some(stream) = stream else {
-                mouths.push(None);
+                senders.push(None);
                 continue;
             };
-            let (sender, words) = channel();
-            mouths.push(Some(sender));
-            threads.push((process, stream, words));
+            let (sender, signals) = channel();
+            senders.push(Some(sender));
+            threads.push((process, stream, signals));
         }
         let heartbeat = Arc::new(Heartbeat {
             process: setup.process,
             left: Mutex::new(vec![false; setup.addresses.len()]),
             addresses: setup.addresses.clone(),
-            senders: mouths,
+            senders,
             configuration: AtomicU64::new(setup.configuration),
             on_signal: OnceLock::new(),
             late: OnceLock::new(),
@@ -89,22 +89,22 @@ impl Heartbeat {
             ended_by: Mutex::new(None),
             ends: Notify::new(),
         });
-        for (process, stream, words) in threads {
-            let timeouts =
-                stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(SILENCE)));
-            let ears = timeouts.and_then(|()| stream.try_clone()).map_err(|e| e.to_string())?;
-            let speaker = heartbeat.clone();
-            let listener = heartbeat.clone();
-            spawn(format!("cluster:say-{process}"), move || speaker.send_loop(process, stream, &words))?;
-            spawn(format!("cluster:hear-{process}"), move || listener.listen(process, ears))?;
+        for (process, stream, signals) in threads {
+            stream.set_read_timeout(Some(SILENCE))?;
+            stream.set_write_timeout(Some(SILENCE))?;
+            let input = stream.try_clone()?;
+            let sender = heartbeat.clone();
+            let receiver = heartbeat.clone();
+            spawn(format!("cluster:send-{process}"), move || sender.send_loop(process, stream, &signals))?;
+            spawn(format!("cluster:receive-{process}"), move || receiver.receive_loop(process, input))?;
         }
         Ok(heartbeat)
     }
 
     /// Sets the receiver of signals for process 0.
-    pub fn set_on_signal(&self, ear: OnPeerSignal) {
+    pub fn set_on_signal(&self, on_signal: OnPeerSignal) {
         // Only the first call has an effect.
-        let _ = self.on_signal.set(ear);
+        let _ = self.on_signal.set(on_signal);
     }
 
     /// Sets the receiver of the numbers of processes with late samples.
@@ -126,7 +126,9 @@ impl Heartbeat {
     /// Announces that this process stops in order.
     pub fn announce_stop(&self) {
         self.stopping.store(true, SeqCst);
-        self.senders.iter().flatten().for_each(|sender| send_byte(sender, LEAVING));
+        for sender in self.senders.iter().flatten() {
+            send_byte(sender, LEAVING);
+        }
     }
 
     /// Sets the checksum of the configuration in force.
@@ -134,10 +136,10 @@ impl Heartbeat {
         self.configuration.store(checksum, SeqCst);
     }
 
-    fn sign(&self, word: u8) -> [u8; SIGN_BYTES] {
-        let mut sign = [word; SIGN_BYTES];
-        sign[1..].copy_from_slice(&self.configuration.load(SeqCst).to_le_bytes());
-        sign
+    fn message(&self, signal: u8) -> [u8; MESSAGE_BYTES] {
+        let mut message = [signal; MESSAGE_BYTES];
+        message[1..].copy_from_slice(&self.configuration.load(SeqCst).to_le_bytes());
+        message
     }
 
     /// The process whose stop ended this one; `None`: this one stopped first.
@@ -154,27 +156,27 @@ impl Heartbeat {
         self.ends.notified().await;
     }
 
-    fn send_loop(&self, process: usize, mut stream: TcpStream, words: &Receiver<u8>) {
+    fn send_loop(&self, process: usize, mut stream: TcpStream, signals: &Receiver<u8>) {
         loop {
-            let word = match words.recv_timeout(SIGN_OF_LIFE) {
-                Ok(word) => word,
+            let signal = match signals.recv_timeout(HEARTBEAT_INTERVAL) {
+                Ok(signal) => signal,
                 Err(RecvTimeoutError::Timeout) => ALIVE,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if let Err(error) = stream.write_all(&self.sign(word)) {
+            if let Err(error) = stream.write_all(&self.message(signal)) {
                 return self.lost(process, &error.to_string());
             }
         }
     }
 
-    fn listen(&self, process: usize, mut stream: TcpStream) {
+    fn receive_loop(&self, process: usize, mut stream: TcpStream) {
         use std::io::ErrorKind::{TimedOut, UnexpectedEof, WouldBlock};
-        let mut sign = [0; SIGN_BYTES];
+        let mut message = [0; MESSAGE_BYTES];
         let mut different = 0;
         loop {
-            match stream.read_exact(&mut sign).map_err(|e| (e.kind(), e)) {
-                Ok(()) if sign[0] == ALIVE => different = self.compare(process, sign, different),
-                Ok(()) => self.on_signal(process, sign[0]),
+            match stream.read_exact(&mut message).map_err(|e| (e.kind(), e)) {
+                Ok(()) if message[0] == ALIVE => different = self.compare(process, message, different),
+                Ok(()) => self.on_signal(process, message[0]),
                 Err((UnexpectedEof, _)) => return self.lost(process, "it closed the connection"),
                 Err((WouldBlock | TimedOut, _)) => {
                     return self.lost(process, &format!("it has been silent for {SILENCE:?}"));
@@ -186,8 +188,8 @@ impl Heartbeat {
 
     /// Compares the configuration of a process with ours; `different` and the result are the number
     /// of consecutive heartbeats that differed.
-    fn compare(&self, process: usize, sign: [u8; SIGN_BYTES], different: u32) -> u32 {
-        if sign == self.sign(sign[0]) {
+    fn compare(&self, process: usize, message: [u8; MESSAGE_BYTES], different: u32) -> u32 {
+        if message == self.message(message[0]) {
             if different >= MISMATCHES_BEFORE_WARNING {
                 tracing::info!("{} has the same configuration again", name(process, &self.addresses));
             }
@@ -202,11 +204,16 @@ impl Heartbeat {
         different.saturating_add(1)
     }
 
-    fn on_signal(&self, process: usize, word: u8) {
-        let word = match word {
+    fn on_signal(&self, process: usize, signal: u8) {
+        let signal = match signal {
             ARRIVED => PeerSignal::Arrived,
             LOST => PeerSignal::Lost,
-            LATE => return self.late.get().into_iter().for_each(|late| late(process)),
+            LATE => {
+                if let Some(late) = self.late.get() {
+                    late(process);
+                }
+                return;
+            }
             LEAVING => {
                 self.left.lock()[process] = true;
                 self.peer_stopped.notify_all();
@@ -218,14 +225,16 @@ impl Heartbeat {
             }
             _ => return,
         };
-        if let Some(ear) = self.on_signal.get() {
-            ear(word);
+        if let Some(on_signal) = self.on_signal.get() {
+            on_signal(signal);
         }
     }
 
     /// Sends a signal to process 0.
-    fn signal_coordinator(&self, word: u8) {
-        self.senders.first().into_iter().flatten().for_each(|sender| send_byte(sender, word));
+    fn signal_coordinator(&self, signal: u8) {
+        if let Some(Some(sender)) = self.senders.first() {
+            send_byte(sender, signal);
+        }
     }
 
     /// Whether the end of the connection to a process is expected.
@@ -239,12 +248,12 @@ impl Heartbeat {
 }
 
 impl ClusterMonitor for Heartbeat {
-    fn signal(&self, word: PeerSignal) {
-        let word = match word {
+    fn signal(&self, signal: PeerSignal) {
+        let signal = match signal {
             PeerSignal::Arrived => ARRIVED,
             PeerSignal::Lost => LOST,
         };
-        self.signal_coordinator(word);
+        self.signal_coordinator(signal);
     }
 
     fn lost(&self, process: usize, why: &str) {
@@ -266,7 +275,7 @@ impl ClusterMonitor for Heartbeat {
     }
 }
 
-fn send_byte(sender: &Sender<u8>, word: u8) {
+fn send_byte(sender: &Sender<u8>, signal: u8) {
     // If the sending thread has ended, the other process is gone and needs no signal.
-    let _ = sender.send(word);
+    let _ = sender.send(signal);
 }

@@ -2,11 +2,12 @@
 //! lower numbers, until every pair has its two connections. The processes may start in any order.
 
 use super::ClusterConfig;
+use super::error::{ClusterError, ConnectionError};
 use super::handshake::{ConnectionPurpose, Handshake};
 use crate::limits::HELLO_TIME;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind::{TimedOut, WouldBlock};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -52,44 +53,39 @@ struct JoinAttempt<'a> {
 }
 
 /// Waits until all processes are connected, at most as long as the setup allows.
-pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, String> {
+pub(crate) fn join(setup: &ClusterConfig) -> Result<JoinedPeers, ClusterError> {
     let address = &setup.addresses[setup.process];
     let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
-    let listener = listener
-        .map_err(|e| format!("cannot listen on {address} for the other processes of the cluster: {e}"))?;
-    let mut party = JoinAttempt {
+    let listener = listener.map_err(|source| ClusterError::Listen { address: address.clone(), source })?;
+    let mut attempt = JoinAttempt {
         setup,
         incarnation: RandomState::new().hash_one(setup.process),
         others: setup.addresses.iter().map(|_| PeerProgress::default()).collect(),
     };
     let started = Instant::now();
-    let mut said = None::<Instant>;
+    let mut last_log = None::<Instant>;
     loop {
-        party.forget_dead();
-        party.accept(&listener)?;
-        party.dial()?;
-        let missing = party.missing();
+        attempt.forget_dead();
+        attempt.accept(&listener)?;
+        attempt.dial()?;
+        let missing = attempt.missing();
         if missing.is_empty() {
             break;
         }
         if started.elapsed() >= setup.patience {
-            return Err(format!(
-                "the cluster is not complete after {:?} (--cluster.join-timeout): {}",
-                setup.patience,
-                missing.join("; ")
-            ));
+            return Err(ClusterError::Incomplete { patience: setup.patience, missing });
         }
-        if said.is_none_or(|at| at.elapsed() >= WAIT_LOG_INTERVAL) {
+        if last_log.is_none_or(|at| at.elapsed() >= WAIT_LOG_INTERVAL) {
             tracing::info!(
                 "process {} waits for the others of its cluster: {}",
                 setup.process,
                 missing.join("; ")
             );
-            said = Some(Instant::now());
+            last_log = Some(Instant::now());
         }
         std::thread::sleep(RETRY_INTERVAL);
     }
-    let joined = party.into_joined(listener);
+    let joined = attempt.into_joined(listener);
     agree(setup, &joined, setup.patience.saturating_sub(started.elapsed()).max(HELLO_TIME))?;
     tracing::info!(process = setup.process, processes = setup.addresses.len(), "the cluster is complete");
     Ok(joined)
@@ -126,16 +122,13 @@ impl JoinAttempt<'_> {
     }
 
     /// Accepts the connections of other processes.
-    fn accept(&mut self, listener: &TcpListener) -> Result<(), String> {
+    fn accept(&mut self, listener: &TcpListener) -> Result<(), ClusterError> {
         while let Ok((stream, from)) = listener.accept() {
             match self.answer_handshake(stream) {
                 Ok((hello, _))
                     if hello.process <= self.setup.process || hello.process >= self.others.len() =>
                 {
-                    return Err(format!(
-                        "a process at {from} says that it is process {} of the cluster",
-                        hello.process
-                    ));
+                    return Err(ClusterError::UnexpectedProcess { from, process: hello.process });
                 }
                 Ok((hello, stream)) => self.keep(hello, stream)?,
                 Err(error) => tracing::warn!(%from, %error, "a connection that is not from this cluster"),
@@ -145,18 +138,18 @@ impl JoinAttempt<'_> {
     }
 
     /// Receives the handshake of the other process, and answers with the same purpose.
-    fn answer_handshake(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), String> {
+    fn answer_handshake(&self, mut stream: TcpStream) -> Result<(Handshake, TcpStream), ConnectionError> {
         prepare(&stream)?;
         let hello = Handshake::receive(&mut stream)?;
         if !matches!(hello.purpose, ConnectionPurpose::Link | ConnectionPurpose::Pulse) {
-            return Err("it asks a question of a cluster that is not complete yet".to_owned());
+            return Err(ConnectionError::Early);
         }
         self.hello(hello.purpose).send(&mut stream)?;
         Ok((hello, stream))
     }
 
     /// Tries to connect to the missing processes with lower numbers.
-    fn dial(&mut self) -> Result<(), String> {
+    fn dial(&mut self) -> Result<(), ClusterError> {
         for process in 0..self.setup.process {
             for purpose in [ConnectionPurpose::Link, ConnectionPurpose::Pulse] {
                 let other = &self.others[process];
@@ -166,15 +159,12 @@ impl JoinAttempt<'_> {
                 }
                 match self.call(process, purpose) {
                     Ok((hello, _)) if hello.process != process => {
-                        return Err(format!(
-                            "{} says that it is process {}",
-                            self.setup.name(process),
-                            hello.process
-                        ));
+                        let peer = self.setup.name(process);
+                        return Err(ClusterError::OtherProcess { peer, process: hello.process });
                     }
                     Ok((hello, stream)) => self.keep(hello, stream)?,
-                    Err(trouble) => {
-                        self.others[process].trouble = Some(trouble);
+                    Err(error) => {
+                        self.others[process].trouble = Some(error.to_string());
                         break;
                     }
                 }
@@ -183,10 +173,14 @@ impl JoinAttempt<'_> {
         Ok(())
     }
 
-    fn call(&self, process: usize, purpose: ConnectionPurpose) -> Result<(Handshake, TcpStream), String> {
-        let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
-        let address = found.into_iter().next().ok_or("the name has no address")?;
-        let mut stream = TcpStream::connect_timeout(&address, HELLO_TIME).map_err(|e| e.to_string())?;
+    fn call(
+        &self,
+        process: usize,
+        purpose: ConnectionPurpose,
+    ) -> Result<(Handshake, TcpStream), ConnectionError> {
+        let mut addresses = self.setup.addresses[process].to_socket_addrs()?;
+        let address = addresses.next().ok_or(ConnectionError::NoAddress)?;
+        let mut stream = TcpStream::connect_timeout(&address, HELLO_TIME)?;
         prepare(&stream)?;
         self.hello(purpose).send(&mut stream)?;
         let hello = Handshake::receive(&mut stream)?;
@@ -195,11 +189,11 @@ impl JoinAttempt<'_> {
 
     /// Stores a connection, if the facts of both processes agree. If the process has restarted, its
     /// old connections are dropped.
-    fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), String> {
+    fn keep(&mut self, hello: Handshake, stream: TcpStream) -> Result<(), ClusterError> {
         let differences = self.hello(hello.purpose).differences(&hello);
         if !differences.is_empty() {
-            let name = self.setup.name(hello.process);
-            return Err(format!("{name} does not fit: {}", differences.join("; ")));
+            let peer = self.setup.name(hello.process);
+            return Err(ClusterError::Mismatch { peer, differences });
         }
         let other = &mut self.others[hello.process];
         if other.incarnation != hello.incarnation {
@@ -231,30 +225,27 @@ fn is_dead(stream: &TcpStream) -> bool {
     !open || stream.set_nonblocking(false).is_err()
 }
 
-fn prepare(stream: &TcpStream) -> Result<(), String> {
-    let prepared = stream
-        .set_nonblocking(false)
-        .and_then(|()| stream.set_nodelay(true))
-        .and_then(|()| stream.set_read_timeout(Some(HELLO_TIME)))
-        .and_then(|()| stream.set_write_timeout(Some(HELLO_TIME)));
-    prepared.map_err(|e| e.to_string())
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(HELLO_TIME))?;
+    stream.set_write_timeout(Some(HELLO_TIME))
 }
 
 /// Tells all processes that this one is complete, and waits until they are: no process starts while
 /// another one still waits.
-fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Result<(), String> {
+fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Result<(), ClusterError> {
     let all = || joined.pulses.iter().enumerate().filter_map(|(p, s)| s.as_ref().map(|s| (p, s)));
-    let gone = |process: usize, e: std::io::Error| {
-        format!("{} went away before the cluster was complete: {e}", setup.name(process))
-    };
+    let lost =
+        |process: usize, source: io::Error| ClusterError::PeerLost { peer: setup.name(process), source };
     for (process, mut stream) in all() {
-        stream.write_all(&[READY]).map_err(|e| gone(process, e))?;
+        stream.write_all(&[READY]).map_err(|e| lost(process, e))?;
     }
     let until = Instant::now() + patience;
     let mut waiting = all().collect::<Vec<_>>();
-    waiting
-        .iter()
-        .try_for_each(|(p, s)| s.set_read_timeout(Some(RETRY_INTERVAL)).map_err(|e| gone(*p, e)))?;
+    for (process, stream) in &waiting {
+        stream.set_read_timeout(Some(RETRY_INTERVAL)).map_err(|e| lost(*process, e))?;
+    }
     while !waiting.is_empty() {
         // Reads from all processes in turn, so that the loss of any of them is noticed.
         let mut silent = Vec::new();
@@ -264,16 +255,14 @@ fn agree(setup: &ClusterConfig, joined: &JoinedPeers, patience: Duration) -> Res
                 Err(e) if matches!(e.kind(), WouldBlock | TimedOut) && Instant::now() < until => {
                     silent.push((process, stream));
                 }
-                Err(e) => return Err(gone(process, e)),
+                Err(e) => return Err(lost(process, e)),
             }
         }
         waiting = silent;
     }
     for stream in joined.links.iter().flatten() {
-        stream
-            .set_read_timeout(None)
-            .and_then(|()| stream.set_write_timeout(None))
-            .map_err(|e| e.to_string())?;
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(None)?;
     }
     Ok(())
 }

@@ -29,14 +29,18 @@ impl LateSampleClient for PeerLateSamples {
         self.0.others().collect()
     }
 
-    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
+    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, QueryError> {
         let guard = QueryGuard::new(&QueryOptions { timeout: LATE_PATIENCE, ..QueryOptions::default() });
-        let call = self.0.call(process, ConnectionPurpose::Late, &guard);
-        call.and_then(|call| ask(call, watched, &guard)).map_err(|e| e.to_string())
+        let call = self.0.call(process, ConnectionPurpose::Late, &guard)?;
+        request(call, watched, &guard)
     }
 }
 
-fn ask(mut line: PeerCall, watched: &WatchList, guard: &QueryGuard) -> Result<LateSampleReport, QueryError> {
+fn request(
+    mut line: PeerCall,
+    watched: &WatchList,
+    guard: &QueryGuard,
+) -> Result<LateSampleReport, QueryError> {
     send_message(&mut line, &watched.number, guard)?;
     let knows: bool = receive_message(&mut line, guard)?;
     if !knows {

@@ -8,6 +8,7 @@
 #![warn(unreachable_pub)]
 
 mod catalog;
+mod error;
 mod framed;
 mod handshake;
 mod heartbeat;
@@ -19,12 +20,14 @@ mod peer_server;
 mod semaphore;
 
 pub use catalog::ClusterCatalog;
+pub use error::ClusterError;
 pub use heartbeat::Heartbeat;
 pub use late_samples::PeerLateSamples;
 pub use peer_client::{ClusterQueryPeers, PeerClient};
 pub use peer_server::{PeerListener, PeerServices};
 
 use engine::live::links::PeerLinks;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +70,7 @@ pub struct ClusterHandles {
 }
 
 /// Waits for the other processes; then the cluster is complete, and all processes end together.
-pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), String> {
+pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), ClusterError> {
     let joined = join::join(setup)?;
     let heartbeat = Heartbeat::start(setup, joined.pulses)?;
     let peers = PeerLinks { process: setup.process, links: joined.links, others: heartbeat.clone() };
@@ -77,8 +80,8 @@ pub fn join(setup: &ClusterConfig) -> Result<(PeerLinks, ClusterHandles), String
     Ok((peers, ClusterHandles { heartbeat, client: caller, listener: gate }))
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    std::thread::Builder::new().name(name).spawn(run).map(drop).map_err(|e| e.to_string())
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name).spawn(run).map(drop)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub const CALLER_MESSAGES: usize = 2;
 /// The entries of a list in one message: some MB of labels.
 pub const LISTED_ENTRIES: usize = 10_000;
 /// The interval of heartbeats.
-pub const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// A process without a heartbeat for this time is lost.
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// The timeout of a request for late samples, which is retried.

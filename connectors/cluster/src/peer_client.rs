@@ -1,6 +1,7 @@
 //! Sends requests for history to the other processes: one connection per process and request, which
 //! begins with a handshake. [`super::peer_server`] is the other side.
 
+use super::error::ConnectionError;
 use super::framed::{FramedConnection, late};
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::semaphore::{BlockingPermit, BlockingSemaphore};
@@ -94,10 +95,10 @@ impl PeerClient {
         Ok(PeerCall { wire, process, welcomed: false, client: self.clone(), _turn: turn.clone() })
     }
 
-    fn dial(&self, process: usize, purpose: ConnectionPurpose) -> Result<FramedConnection, String> {
-        let found = self.setup.addresses[process].to_socket_addrs().map_err(|e| e.to_string())?;
-        let address = found.into_iter().next().ok_or("the name has no address")?;
-        let mut stream = TcpStream::connect_timeout(&address, CALL_CONNECT).map_err(|e| e.to_string())?;
+    fn dial(&self, process: usize, purpose: ConnectionPurpose) -> Result<FramedConnection, ConnectionError> {
+        let mut addresses = self.setup.addresses[process].to_socket_addrs()?;
+        let address = addresses.next().ok_or(ConnectionError::NoAddress)?;
+        let mut stream = TcpStream::connect_timeout(&address, CALL_CONNECT)?;
         // The incarnation is sufficient: the processes agreed on all facts when they joined.
         let hello = Handshake {
             process: self.setup.process,
@@ -106,7 +107,7 @@ impl PeerClient {
             facts: Vec::new(),
         };
         hello.send(&mut stream)?;
-        FramedConnection::new(stream, self.setup.name(process))
+        Ok(FramedConnection::new(stream, self.setup.name(process))?)
     }
 }
 

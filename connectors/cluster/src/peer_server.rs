@@ -3,6 +3,7 @@
 //! [`super::peer_client`] is the other side.
 
 use super::catalog;
+use super::error::ConnectionError;
 use super::framed::FramedConnection;
 use super::handshake::{ConnectionPurpose, Handshake};
 use super::late_samples;
@@ -15,7 +16,7 @@ use engine::query::guard::QueryGuard;
 use engine::query::peers::PeerChannel;
 use engine::query::pool::nice;
 use engine::query::{Querier, QueryError, QueryOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -52,59 +53,59 @@ struct PeerServer {
     incarnations: Vec<u64>,
     services: PeerServices,
     /// Permits for connections; further ones wait in the backlog of the listener.
-    places: Arc<BlockingSemaphore>,
+    permits: Arc<BlockingSemaphore>,
 }
 
 impl PeerListener {
     /// Starts answering requests, until the process ends.
-    pub fn open(self, services: PeerServices) -> Result<(), String> {
+    pub fn open(self, services: PeerServices) -> io::Result<()> {
         let PeerListener { setup, listener, incarnations } = self;
-        listener.set_nonblocking(false).map_err(|e| e.to_string())?;
-        let places = BlockingSemaphore::new(QUESTIONS * incarnations.len());
-        let host = Arc::new(PeerServer { setup, incarnations, services, places });
-        spawn("cluster:door".to_owned(), move || host.receive(&listener))
+        listener.set_nonblocking(false)?;
+        let permits = BlockingSemaphore::new(QUESTIONS * incarnations.len());
+        let server = Arc::new(PeerServer { setup, incarnations, services, permits });
+        spawn("cluster:accept".to_owned(), move || server.receive(&listener))
     }
 }
 
 impl PeerServer {
     fn receive(self: Arc<PeerServer>, listener: &TcpListener) {
         loop {
-            let place = self.places.take();
+            let permit = self.permits.take();
             let Ok((stream, from)) = listener.accept() else {
                 std::thread::sleep(PAUSE);
                 continue;
             };
-            let host = self.clone();
+            let server = self.clone();
             let serve = move || {
                 nice();
-                if let Err(error) = host.serve(stream) {
+                if let Err(error) = server.serve(stream) {
                     tracing::warn!(%from, %error, "a connection that is not from this cluster");
                 }
-                drop(place);
+                drop(permit);
             };
             if let Err(error) = spawn("cluster:answer".to_owned(), serve) {
-                tracing::error!(error, "cannot start a thread");
+                tracing::error!(%error, "cannot start a thread");
             }
         }
     }
 
     /// Answers the request on a connection; fails if the sender does not belong to the cluster.
-    fn serve(&self, mut stream: TcpStream) -> Result<(), String> {
-        stream.set_read_timeout(Some(HELLO_TIME)).map_err(|e| e.to_string())?;
+    fn serve(&self, mut stream: TcpStream) -> Result<(), ConnectionError> {
+        stream.set_read_timeout(Some(HELLO_TIME))?;
         let hello = Handshake::receive(&mut stream)?;
         if self.incarnations.get(hello.process) != Some(&hello.incarnation) {
-            return Err(format!("process {} has not joined this cluster", hello.process));
+            return Err(ConnectionError::NotJoined(hello.process));
         }
         let mut wire = FramedConnection::new(stream, self.setup.name(hello.process))?;
-        let ears = wire.stream().try_clone().map_err(|e| e.to_string())?;
+        let input = wire.stream().try_clone()?;
         // The reading thread does nothing but wait, so it needs no timeout.
-        ears.set_read_timeout(None).map_err(|e| e.to_string())?;
-        let (tell, told) = sync_channel(CALLER_MESSAGES);
+        input.set_read_timeout(None)?;
+        let (sender, messages) = sync_channel(CALLER_MESSAGES);
         let cancel = Arc::new(AtomicBool::new(false));
-        let gone = cancel.clone();
-        spawn("cluster:hear".to_owned(), move || listen(ears, &tell, &gone))?;
+        let caller_gone = cancel.clone();
+        spawn("cluster:receive".to_owned(), move || listen(input, &sender, &caller_gone))?;
         let answered = self.welcome(&mut wire).and_then(|()| {
-            let mut line = IncomingCall { wire: &mut wire, messages: told };
+            let mut line = IncomingCall { wire: &mut wire, messages };
             match hello.purpose {
                 ConnectionPurpose::Question => self.services.querier.answer(&mut line, cancel),
                 ConnectionPurpose::Catalog => catalog::answer(&self.services.store, &mut line, cancel),
@@ -132,7 +133,7 @@ impl PeerServer {
 }
 
 /// Passes the messages of the requesting process on; cancels the request when the connection ends.
-fn listen(mut stream: TcpStream, tell: &SyncSender<Vec<u8>>, gone: &AtomicBool) {
+fn listen(mut stream: TcpStream, sender: &SyncSender<Vec<u8>>, caller_gone: &AtomicBool) {
     let mut next = || -> Option<Vec<u8>> {
         let mut length = [0; 4];
         stream.read_exact(&mut length).ok()?;
@@ -143,11 +144,11 @@ fn listen(mut stream: TcpStream, tell: &SyncSender<Vec<u8>>, gone: &AtomicBool) 
         (message.len() == length).then_some(message)
     };
     while let Some(message) = next() {
-        if tell.send(message).is_err() {
+        if sender.send(message).is_err() {
             return;
         }
     }
-    gone.store(true, Relaxed);
+    caller_gone.store(true, Relaxed);
 }
 
 /// The answering side of a connection.

@@ -35,7 +35,7 @@ fn setup(process: usize, addresses: &[String], version: &str) -> ClusterConfig {
 }
 
 /// Joins processes with these versions, each in a thread, started in this order.
-fn join_all(order: &[usize], versions: &[&str]) -> Vec<Result<JoinedPeers, String>> {
+fn join_all(order: &[usize], versions: &[&str]) -> Vec<Result<JoinedPeers, ClusterError>> {
     let addresses = addresses(versions.len());
     let mut threads: Vec<_> = order
         .iter()
@@ -79,14 +79,14 @@ fn who_starts_anew_is_found_again() {
     std::thread::sleep(Duration::from_millis(300));
     let last = start(2, 30);
     for joined in [waits, anew, last] {
-        assert_eq!(joined.join().unwrap(), Ok(2));
+        assert_eq!(joined.join().unwrap().unwrap(), 2);
     }
 }
 
 #[test]
 fn processes_that_do_not_fit_are_refused_by_both() {
     for joined in join_all(&[0, 1], &["1", "2"]) {
-        let error = joined.err().unwrap();
+        let error = joined.err().unwrap().to_string();
         assert!(error.contains("does not fit: version is"), "{error}");
     }
 }
@@ -104,7 +104,7 @@ fn strangers_are_sent_away_and_waiting_has_an_end() {
         }
     };
     std::io::Write::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    let error = thread.join().unwrap().err().unwrap();
+    let error = thread.join().unwrap().err().unwrap().to_string();
     assert!(error.contains("not complete after 4s") && error.contains(&addresses[1]), "{error}");
 }
 

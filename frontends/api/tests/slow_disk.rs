@@ -108,8 +108,8 @@ impl AlertSender for Sent {
 
 struct NoQuery;
 impl TemplateQuery for NoQuery {
-    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
-        Err("not asked for".to_owned())
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, rules::TemplateQueryError> {
+        Err(rules::TemplateQueryError::Text("not asked for".to_owned()))
     }
 }
 

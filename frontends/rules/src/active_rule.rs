@@ -5,6 +5,7 @@ use super::alert::DueAlert;
 use super::alert_annotations::ExpandedAnnotations;
 use super::alert_persistence;
 use super::alerting_rule::{AlertingRule, StepContext};
+use super::error::EvaluationError;
 use super::event_queue::{DeliveredAlert, RuleEventQueue, RuleId};
 use super::file::Rule;
 use super::functions::graph_link;
@@ -72,7 +73,7 @@ impl ActiveRule {
                 if let Some(alerting) = alerting {
                     alerting.evaluation_failed(&self.rule.name, tools, t);
                 }
-                Err(error)
+                Err(EvaluationError::Expression(error))
             }
             (None, None) => Ok(()),
             (Some(alerting), None) => {
@@ -107,9 +108,10 @@ impl ActiveRule {
     }
 
     /// Stores the result. A failure is shown until an evaluation succeeds.
-    fn note(&mut self, outcome: Result<(), String>, complete: bool) {
+    fn note(&mut self, outcome: Result<(), EvaluationError>, complete: bool) {
         match outcome {
             Err(error) => {
+                let error = error.to_string();
                 if self.health != RuleHealth::Err(error.clone()) {
                     tracing::warn!(rule = %self.rule.name, %error, "evaluating a rule failed");
                 }

@@ -8,6 +8,7 @@
 
 use super::alert::{Alert, AlertFromSeries, AlertState, AlertTiming, ConditionRow, DueAlert};
 use super::alert_annotations::ExpandedAnnotations;
+use super::error::EvaluationError;
 use super::event_queue::DeliveredAlert;
 use super::limits::RESOLVED_RETENTION_MS;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,7 +44,8 @@ pub struct AlertStates {
 }
 
 /// The error if several rows become one alert.
-pub const SAME_LABELS: &str = "vector contains metrics with the same labelset after applying alert labels";
+pub(crate) const SAME_LABELS: &str =
+    "vector contains metrics with the same labelset after applying alert labels";
 
 impl AlertStates {
     /// No alerts.
@@ -260,7 +262,7 @@ impl AlertStates {
         t: TimeMs,
         upsert: Vec<ConditionRow>,
         remove: &[Labels],
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), EvaluationError> {
         if self.timing.continuous {
             self.advance(t - 1);
         }
@@ -275,7 +277,7 @@ impl AlertStates {
         }
         if self.conflicts > 0 {
             self.failed = true;
-            return Err(SAME_LABELS);
+            return Err(EvaluationError::SameLabels);
         }
         self.resume_at(t);
         if std::mem::take(&mut self.failed) {
@@ -465,10 +467,10 @@ impl AlertStates {
     }
 
     /// The error if there are too many alerts.
-    pub fn over_limit(&self) -> Option<String> {
+    pub fn over_limit(&self) -> Option<EvaluationError> {
         let limit = self.timing.limit;
         let count = self.active.values().filter(|a| a.state != AlertState::Inactive).count();
-        (limit > 0 && count > limit).then(|| format!("exceeded limit of {limit} with {count} alerts"))
+        (limit > 0 && count > limit).then_some(EvaluationError::LimitReached { limit, count })
     }
 
     /// Whether rows are invalid, so that states do not change.

@@ -5,6 +5,7 @@ use super::alert::{Alert, AlertTiming, ConditionRow};
 use super::alert_annotations::{AlertAnnotations, LazyAnnotations};
 use super::alert_series::AlertSeriesWriter;
 use super::alert_states::{AlertStates, series_of};
+use super::error::EvaluationError;
 use super::evaluation_grid::EvaluationGrid;
 use super::file::{AlertOptions, EvaluationMode, Rule, RuleGroup};
 use super::limits::TIMER_SLACK_MS;
@@ -207,7 +208,7 @@ impl AlertingRule {
         t: TimeMs,
         upsert: Vec<(Labels, f64)>,
         remove: &[Labels],
-    ) -> Result<(), String> {
+    ) -> Result<(), EvaluationError> {
         let row = |(row, value): (Labels, f64)| ConditionRow {
             alert: self.alert_labels(name, tools, &row, value, t),
             row,
@@ -229,27 +230,29 @@ impl AlertingRule {
         tools: &StepContext,
         t: TimeMs,
         rows: Vec<(Labels, f64)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), EvaluationError> {
         let now: std::collections::HashSet<&Labels> = rows.iter().map(|(row, _)| row).collect();
         let gone: Vec<Labels> = self.alerts.rows().filter(|row| !now.contains(row)).cloned().collect();
         self.take(name, tools, t, rows, &gone)
     }
 
     /// Writes the `ALERTS` samples at `t`; nothing while states are suspended.
-    fn write(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
+    fn write(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), EvaluationError> {
         let samples = self.alerts.samples(name);
         if self.alerts.is_suspended() && !samples.is_empty() {
             return Ok(());
         }
-        self.writer
-            .write(store, t - self.query_offset, &samples)
-            .map(|_| ())
-            .map_err(|e| format!("writing ALERTS failed: {e}"))
+        self.writer.write(store, t - self.query_offset, &samples).map(|_| ()).map_err(EvaluationError::Write)
     }
 
     /// Writes the `ALERTS` samples that changed since the last call. With `evaluation: interval`
     /// they wait for the next evaluation time, as in Prometheus.
-    fn write_changes(&mut self, name: &str, store: &dyn AlertSeriesStore, t: TimeMs) -> Result<(), String> {
+    fn write_changes(
+        &mut self,
+        name: &str,
+        store: &dyn AlertSeriesStore,
+        t: TimeMs,
+    ) -> Result<(), EvaluationError> {
         if self.in_slots() {
             return Ok(());
         }
@@ -268,10 +271,15 @@ impl AlertingRule {
         }
         self.writer
             .write_changes(store, t - self.query_offset, &series, &samples)
-            .map_err(|e| format!("writing ALERTS failed: {e}"))
+            .map_err(EvaluationError::Write)
     }
 
-    fn rows_changed(&mut self, name: &str, tools: &StepContext, event: TapEvent) -> Result<(), String> {
+    fn rows_changed(
+        &mut self,
+        name: &str,
+        tools: &StepContext,
+        event: TapEvent,
+    ) -> Result<(), EvaluationError> {
         match (event, &mut self.condition_rows) {
             (TapEvent::Snapshot { t, rows }, Some(mirror)) => {
                 *mirror = numbers(rows).collect();
@@ -315,7 +323,7 @@ impl AlertingRule {
         tools: &StepContext,
         t: TimeMs,
         answered: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), EvaluationError> {
         // Without a further answer, the alerts end when waiting for rows ends.
         if self.give_up_at() <= t {
             self.answer_complete(t);
@@ -381,7 +389,7 @@ impl AlertingRule {
         tools: &StepContext,
         t: TimeMs,
         event: TapEvent,
-    ) -> Result<(), String> {
+    ) -> Result<(), EvaluationError> {
         let complete = matches!(event, TapEvent::Progress { .. });
         // Rows are sent only once, so they are processed even if something else fails.
         let passed = self.advance(name, tools, t - 1, false);
@@ -397,7 +405,7 @@ impl AlertingRule {
     /// Evaluating the condition failed at `t`.
     pub(crate) fn evaluation_failed(&mut self, name: &str, tools: &StepContext, t: TimeMs) {
         if let Err(error) = self.advance(name, tools, t - 1, false) {
-            tracing::warn!(rule = name, error, "an alert's timers");
+            tracing::warn!(rule = name, %error, "an alert's timers");
         }
         self.alerts.suspend();
     }

@@ -1,6 +1,9 @@
-//! Why a set of rules cannot be put into force.
+//! Why a set of rules cannot be put into force, and why the evaluation of one fails.
 
+use crate::alert_states::SAME_LABELS;
 use engine::live::ViewError;
+use engine::query::QueryError;
+use storage::store::StoreError;
 
 /// Why a set of rules cannot be put into force; the rules before stay in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,4 +34,40 @@ pub enum RulesError {
     /// The server is stopping.
     #[error("the rules thread has ended")]
     Stopped,
+}
+
+/// Why an evaluation of an alerting rule failed. It is shown with the rule until one succeeds.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// The expression could not be evaluated.
+    #[error("{0}")]
+    Expression(String),
+    /// Two rows of the condition have the same labels as alerts.
+    #[error("{SAME_LABELS}")]
+    SameLabels,
+    /// The rule has more alerts than the `limit` of its group.
+    #[error("exceeded limit of {limit} with {count} alerts")]
+    LimitReached {
+        /// The limit.
+        limit: usize,
+        /// How many alerts there are.
+        count: usize,
+    },
+    /// The store refused the `ALERTS` samples.
+    #[error("writing ALERTS failed: {0}")]
+    Write(StoreError),
+}
+
+/// Why a query of a template has no rows.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateQueryError {
+    /// The text is no expression of the query language.
+    #[error("{0}")]
+    Text(String),
+    /// The query failed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The answer is a matrix or a string.
+    #[error("a template's query must give a vector or a scalar")]
+    WrongType,
 }

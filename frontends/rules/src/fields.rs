@@ -51,22 +51,47 @@ pub(crate) fn is_root(map: &BTreeMap<Arc<str>, Value>) -> bool {
 /// The function [`FIELD`].
 pub(crate) fn field(args: &[Value]) -> Result<Value, TemplateError> {
     let [Value::String(place), of, names @ ..] = args else { return Err(fail("wrong number of args")) };
-    let mut value = of.clone();
-    let mut is_interface = false;
+    let mut found = FieldValue { value: of.clone(), is_interface: false };
     for name in names.iter().filter_map(Value::as_str) {
-        let found = one(&value, name, is_interface);
-        (value, is_interface) = found.map_err(|why| fail(format!("{place}: {why}")))?;
+        found = field_of(&found, name).map_err(|error| fail(format!("{place}: {error}")))?;
     }
-    Ok(value)
+    Ok(found.value)
 }
 
-/// A field, and whether its type is `interface {}`.
-fn one(of: &Value, name: &str, is_interface: bool) -> Result<(Value, bool), String> {
-    let missing = |kind: &str| Err(format!("can't evaluate field {name} in type {kind}"));
-    let Value::Map(map) = of else {
-        return match of {
-            Value::Nil => Err(format!("nil data; no entry for key {name:?}")),
-            _ if is_interface => missing("interface {}"),
+/// The value of a field.
+struct FieldValue {
+    value: Value,
+    /// Whether its type is `interface {}`, which error texts show.
+    is_interface: bool,
+}
+
+impl FieldValue {
+    fn typed(value: Value) -> FieldValue {
+        FieldValue { value, is_interface: false }
+    }
+
+    fn interface(value: Value) -> FieldValue {
+        FieldValue { value, is_interface: true }
+    }
+}
+
+/// Why a value has no such field, in Go's words.
+#[derive(Debug, thiserror::Error)]
+enum FieldError {
+    /// The value's type has no such field.
+    #[error("can't evaluate field {name} in type {kind}")]
+    Missing { name: String, kind: String },
+    /// The value is nil.
+    #[error("nil data; no entry for key {0:?}")]
+    NilData(String),
+}
+
+fn field_of(of: &FieldValue, name: &str) -> Result<FieldValue, FieldError> {
+    let missing = |kind: &str| Err(FieldError::Missing { name: name.to_owned(), kind: kind.to_owned() });
+    let Value::Map(map) = &of.value else {
+        return match &of.value {
+            Value::Nil => Err(FieldError::NilData(name.to_owned())),
+            _ if of.is_interface => missing("interface {}"),
             other => missing(super::printing::type_name(other)),
         };
     };
@@ -75,10 +100,12 @@ fn one(of: &Value, name: &str, is_interface: bool) -> Result<(Value, bool), Stri
         (Holder::Root, None) => missing(ROOT),
         (Holder::Sample, None) => missing("*template.sample"),
         (Holder::Moment(kind), None) => missing(kind),
-        (Holder::Texts, None) => Ok((text(""), false)),
-        (Holder::Anything, None) => Ok((text(NO_VALUE), true)),
-        (Holder::Root | Holder::Sample, Some(value)) => Ok((value, name == "Value")),
-        (Holder::Anything, Some(value)) => Ok((value, true)),
-        (_, Some(value)) => Ok((value, false)),
+        (Holder::Texts, None) => Ok(FieldValue::typed(text(""))),
+        (Holder::Anything, None) => Ok(FieldValue::interface(text(NO_VALUE))),
+        (Holder::Root | Holder::Sample, Some(value)) => {
+            Ok(FieldValue { value, is_interface: name == "Value" })
+        }
+        (Holder::Anything, Some(value)) => Ok(FieldValue::interface(value)),
+        (_, Some(value)) => Ok(FieldValue::typed(value)),
     }
 }

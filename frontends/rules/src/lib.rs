@@ -40,7 +40,7 @@ pub mod template;
 mod times;
 pub mod yaml;
 
-pub use error::RulesError;
+pub use error::{EvaluationError, RulesError, TemplateQueryError};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! (`budget.rs`). The functions are in `functions.rs` and `builtins.rs`, Go's formats in
 //! `printing.rs`.
 
+use super::TemplateQueryError;
 use super::budget::{self, counted};
 use super::builtins;
 use super::fields::{self, FIELD};
@@ -29,7 +30,7 @@ const MAIN: &str = "main";
 /// Runs the queries of templates.
 pub trait TemplateQuery: Send + Sync {
     /// The rows of an expression at `t`.
-    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String>;
+    fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError>;
 }
 
 /// An error in a template, with its position.
@@ -172,7 +173,7 @@ impl TemplateExpander {
 pub fn check(name: &str, source: &str) -> Result<(), TemplateSyntaxError> {
     struct Nothing;
     impl TemplateQuery for Nothing {
-        fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
             Ok(Vec::new())
         }
     }
@@ -210,7 +211,7 @@ fn pure_functions() -> gotmpl::FuncMap {
 
 fn run_query(query: &dyn TemplateQuery, args: &[Value], t: TimeMs) -> Result<Value, TemplateError> {
     let expr = functions::string(&functions::arguments::<1>("query", args)?[0])?;
-    let rows = query.query(expr, t).map_err(fail)?;
+    let rows = query.query(expr, t).map_err(|e| fail(e.to_string()))?;
     if rows.len() > TEMPLATE_QUERY_ROWS {
         return Err(fail(format!("query gives {} rows, more than {TEMPLATE_QUERY_ROWS}", rows.len())));
     }
@@ -323,7 +324,7 @@ mod tests {
 
     struct Rows;
     impl TemplateQuery for Rows {
-        fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+        fn query(&self, expr: &str, t: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
             match expr {
                 "metric" => Ok(vec![
                     (Labels::from_pairs([("__name__", "metric"), ("instance", "b")]), 21.0),
@@ -331,7 +332,7 @@ mod tests {
                 ]),
                 "none" => Ok(vec![]),
                 "now" => Ok(vec![(Labels::default(), t as f64 / 1000.0)]),
-                _ => Err("no such metric".to_owned()),
+                _ => Err(TemplateQueryError::Text("no such metric".to_owned())),
             }
         }
     }
@@ -520,7 +521,7 @@ mod tests {
         };
         struct Many(Vec<(Labels, f64)>);
         impl TemplateQuery for Many {
-            fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+            fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
                 Ok(self.0.clone())
             }
         }

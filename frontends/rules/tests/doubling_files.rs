@@ -105,7 +105,7 @@ fn a_file_may_have_a_hundred_thousand_rules() {
 
 struct Nothing;
 impl TemplateQuery for Nothing {
-    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, rules::TemplateQueryError> {
         Ok(Vec::new())
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the manager with fakes: views that the test drives, a store in memory, and a list of
 //! sent alerts.
 
+use crate::TemplateQueryError;
 use crate::active_rules::ActiveRules;
 use crate::alert_persistence::AlertPersistence;
 use crate::event_queue::RuleEventQueue;
@@ -158,7 +159,7 @@ pub(super) struct FakeQuery {
     asked: AtomicUsize,
 }
 impl TemplateQuery for FakeQuery {
-    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, String> {
+    fn query(&self, _: &str, _: TimeMs) -> Result<Vec<(Labels, f64)>, TemplateQueryError> {
         self.asked.fetch_add(1, SeqCst);
         Ok(self.rows.lock().clone())
     }

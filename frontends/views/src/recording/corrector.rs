@@ -150,7 +150,7 @@ impl Corrector {
             match others.client.poll(process, &watched) {
                 Ok(report) => self.apply_report(process, watched.number, report),
                 Err(error) => {
-                    tracing::warn!(error, "what came late there is asked for again");
+                    tracing::warn!(%error, "what came late there is asked for again");
                     others.mark_due(process);
                 }
             }

@@ -3,6 +3,7 @@
 //! side of the other processes is [`super::late_samples`].
 
 use super::late_queue::{LateSampleQueue, RuleSchedule};
+use engine::query::QueryError;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ pub trait LateSampleClient: Send + Sync {
     fn processes(&self) -> Vec<usize>;
     /// Gets the late samples of a process that were not reported before. Waits for the answer, with
     /// a short timeout.
-    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String>;
+    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, QueryError>;
 }
 
 /// What another process must watch.

@@ -69,10 +69,10 @@ impl LateSampleClient for Beside {
         (1..=self.lookouts.len()).collect()
     }
 
-    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, String> {
+    fn poll(&self, process: usize, watched: &WatchList) -> Result<LateSampleReport, QueryError> {
         let lost = self.asked.fetch_add(1, SeqCst) % self.loses == self.loses - 1;
         let mut bytes = Bytes { watched, report: None, lost };
-        self.lookouts[process - 1].answer(watched.number, &mut bytes).map_err(|e| e.to_string())?;
+        self.lookouts[process - 1].answer(watched.number, &mut bytes)?;
         Ok(codec::decode(&bytes.report.unwrap()).unwrap())
     }
 }
