@@ -123,8 +123,6 @@ pub const DNS_STEP_SECONDS: u64 = 2;
 pub const KUBERNETES_OBJECT_BYTES: usize = 16 << 20;
 /// Objects of a page of a list of the Kubernetes API.
 pub const KUBERNETES_PAGE: usize = 500;
-/// Objects and events of the Kubernetes API that wait to be taken up.
-pub const KUBERNETES_NEWS: usize = 64;
 /// Shortest and longest time of a watch of the Kubernetes API, seconds: the server ends it.
 pub const KUBERNETES_WATCH_SECONDS: (u64, u64) = (300, 600);
 /// Time without a byte of a watch after which it is opened again, seconds: servers send a bookmark
@@ -133,13 +131,25 @@ pub const KUBERNETES_SILENCE_SECONDS: u64 = 150;
 /// First and longest pause after a failed request to the Kubernetes API, ms; up to as much again is
 /// added at random.
 pub const KUBERNETES_BACKOFF_MS: (u64, u64) = (800, 30_000);
-/// Time that the targets of a Kubernetes cluster wait for the first list of all namespaces, seconds.
-pub const KUBERNETES_FIRST_LIST_SECONDS: u64 = 10;
-/// Time from a change in a Kubernetes cluster to new targets, ms: most changes come in groups.
-pub const KUBERNETES_SETTLE_MS: u64 = 50;
-/// Shortest time between two lists of targets of a Kubernetes cluster, ms: each is compared with
-/// the targets that are scraped.
-pub const KUBERNETES_PAUSE_MS: u64 = 800;
+/// Time that the targets of a watched server wait until all of its lists are known, seconds.
+pub const DISCOVERY_FIRST_LIST_SECONDS: u64 = 10;
+/// Time from a change at a watched server to new targets, ms: most changes come in groups.
+pub const DISCOVERY_SETTLE_MS: u64 = 50;
+/// Shortest time between two lists of targets of a watched server, ms: each is compared with the
+/// targets that are scraped.
+pub const DISCOVERY_PAUSE_MS: u64 = 800;
+/// News of a watched server that wait to be taken up.
+pub const DISCOVERY_NEWS: usize = 64;
+/// Pause after a failed request to a watched server other than Kubernetes, seconds (as Prometheus
+/// does with Consul).
+pub const DISCOVERY_RETRY_SECONDS: u64 = 15;
+/// First pause between two requests that a server answers when something changes, ms. It is doubled
+/// up to the configured interval.
+pub const DISCOVERY_SHORT_PAUSE_MS: u64 = 250;
+/// Time that Consul may wait for a change, seconds (as in Prometheus).
+pub const CONSUL_WAIT_SECONDS: u64 = 120;
+/// Time for Kuma's answer beyond its own wait, seconds (as in Prometheus).
+pub const KUMA_ANSWER_SECONDS: u64 = 15;
 /// Maximum size of one answer of an API that lists targets, bytes: as of a target file.
 pub const DISCOVERY_ANSWER_BYTES: usize = 64 << 20;
 /// Pages of one list of such an API: at the usual hundred a page, a million machines.

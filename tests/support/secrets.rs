@@ -19,18 +19,14 @@ use Shared::{Alone, Http, Tls};
 const MECHANISMS: &[(&str, Shared, &[&str])] = &[
     ("aws_sd_configs", Http, &["secret_key"]),
     ("azure_sd_configs", Http, &["client_secret"]),
-    ("consul_sd_configs", Http, &["token", "password"]),
     ("ec2_sd_configs", Http, &["secret_key"]),
     ("ecs_sd_configs", Http, &["secret_key"]),
     ("elasticache_sd_configs", Http, &["secret_key"]),
     ("eureka_sd_configs", Http, &[]),
     ("gce_sd_configs", Alone, &[]),
-    ("kuma_sd_configs", Http, &[]),
     ("lightsail_sd_configs", Http, &["secret_key"]),
-    ("marathon_sd_configs", Http, &["auth_token"]),
     ("msk_sd_configs", Http, &["secret_key"]),
     ("nerve_sd_configs", Alone, &[]),
-    ("nomad_sd_configs", Http, &[]),
     ("oci_sd_configs", Http, &["key_passphrase"]),
     ("openstack_sd_configs", Tls, &["password", "application_credential_secret"]),
     ("outscale_sd_configs", Http, &["secret_key"]),
@@ -45,6 +41,7 @@ const MECHANISMS: &[(&str, Shared, &[&str])] = &[
 /// Discovery mechanisms that this build supports: key, and what an entry needs besides the options of
 /// an HTTP client. They lead all requests to a closed port of this machine.
 const SUPPORTED: &[(&str, &str)] = &[
+    ("consul_sd_configs", "server: '127.0.0.1:9'"),
     ("digitalocean_sd_configs", ""),
     (
         "docker_sd_configs",
@@ -53,7 +50,11 @@ const SUPPORTED: &[(&str, &str)] = &[
     ("dockerswarm_sd_configs", "host: 'http://u:CANARY@127.0.0.1:9', role: nodes"),
     ("hetzner_sd_configs", "role: hcloud"),
     ("ionos_sd_configs", "datacenter_id: d"),
+    ("kubernetes_sd_configs", "role: pod, api_server: 'http://u:CANARY@127.0.0.1:9/'"),
+    ("kuma_sd_configs", "server: 'http://u:CANARY@127.0.0.1:9/'"),
     ("linode_sd_configs", "region: eu"),
+    ("marathon_sd_configs", "servers: ['http://u:CANARY@127.0.0.1:9/']"),
+    ("nomad_sd_configs", "server: 'http://u:CANARY@127.0.0.1:9/'"),
     ("puppetdb_sd_configs", "url: 'http://u:CANARY@127.0.0.1:9', query: q"),
     ("vultr_sd_configs", ""),
 ];
@@ -86,17 +87,18 @@ pub fn accepted() -> String {
         let list = format!("http_sd_configs: [{{url: 'http://u:CANARY@127.0.0.1:9/', {http}}}]");
         text.push_str(&format!("- {{job_name: h{at}, {list}}}\n"));
     }
-    for (at, http) in SUPPORTED_HTTP.iter().enumerate() {
-        let list = format!(
-            "kubernetes_sd_configs: [{{role: pod, api_server: 'http://u:CANARY@127.0.0.1:9/', {http}}}]"
-        );
-        text.push_str(&format!("- {{job_name: k{at}, {list}}}\n"));
-    }
     for (key, keys) in SUPPORTED {
         let http = "bearer_token: CANARY, proxy_url: 'http://u:CANARY@127.0.0.1:9'";
         let comma = if keys.is_empty() { "" } else { ", " };
         text.push_str(&format!("- {{job_name: {key}, {key}: [{{{keys}{comma}{http}}}]}}\n"));
     }
+    for key in ["token", "password"] {
+        let list = format!("consul_sd_configs: [{{server: '127.0.0.1:9', {key}: CANARY}}]");
+        text.push_str(&format!("- {{job_name: consul-{key}, {list}}}\n"));
+    }
+    text.push_str(
+        "- {job_name: token, marathon_sd_configs: [{servers: ['http://127.0.0.1:9'], auth_token: CANARY}]}\n",
+    );
     for (key, shared, secrets) in MECHANISMS {
         let own = secrets.iter().map(|secret| format!("{secret}: CANARY"));
         let shared = match shared {

@@ -8,14 +8,13 @@ mod json_pieces;
 mod objects;
 mod watch;
 
+use super::report_timer::ReportTimer;
 use super::shared_target::SharedTarget;
 use super::{Discoverer, DiscoveryContext, Mechanism, StartResult, TargetSender};
 use crate::config::path::ConfigPath;
 use crate::config::url::ConfigUrl;
 use crate::http_client::{HttpClient, HttpConfig};
-use crate::limits::{
-    KUBERNETES_FIRST_LIST_SECONDS, KUBERNETES_NEWS, KUBERNETES_PAUSE_MS, KUBERNETES_SETTLE_MS,
-};
+use crate::limits::DISCOVERY_NEWS;
 use crate::{compose_block, config_block, config_keys};
 use cluster::{Change, ChangedObjects, Cluster, namespace_of};
 use futures::future::BoxFuture;
@@ -23,10 +22,8 @@ use groups::Role;
 use objects::Resource;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use storage::metrics::{Counter, Metrics};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use url::Url;
 use watch::{News, WatchSource, Watcher};
 
@@ -388,31 +385,23 @@ impl KubernetesDiscoverer {
         main.any(|source| self.is_listed(source.namespace.as_deref()))
     }
 
-    /// Applies news until nobody sends any, and reports the targets: soon after a change, and not
-    /// again before a pause.
+    /// Applies news until nobody sends any, and reports the targets.
     async fn follow(mut self: Box<Self>, mut news: mpsc::Receiver<(usize, News)>, report: TargetSender) {
-        // If some list is not answered, the others are reported after this.
-        let patience = Instant::now() + Duration::from_secs(KUBERNETES_FIRST_LIST_SECONDS);
-        let mut rested = None::<Instant>;
-        let mut settled = None::<Instant>;
+        let mut timer = ReportTimer::new();
         loop {
-            let begin = if self.is_listed(None) { Instant::now() } else { patience };
-            let due = rested.unwrap_or(begin).max(settled.unwrap_or(begin));
             tokio::select! {
                 some = news.recv() => match some {
                     Some((source, some)) => self.apply(source, some),
                     None => return,
                 },
-                () = tokio::time::sleep_until(due), if settled.is_some() => {
-                    rested = Some(Instant::now() + Duration::from_millis(KUBERNETES_PAUSE_MS));
+                () = timer.wait(self.is_listed(None)) => {
                     if self.has_list() {
                         report.send_shared(self.renew());
                     }
+                    timer.set_reported();
                 }
             }
-            settled = (!self.changed.is_empty()).then(|| {
-                settled.unwrap_or_else(|| Instant::now() + Duration::from_millis(KUBERNETES_SETTLE_MS))
-            });
+            timer.set_changed(!self.changed.is_empty());
         }
     }
 }
@@ -420,7 +409,7 @@ impl KubernetesDiscoverer {
 impl Discoverer for KubernetesDiscoverer {
     fn run(self: Box<Self>, report: TargetSender) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let (sender, receiver) = mpsc::channel(KUBERNETES_NEWS);
+            let (sender, receiver) = mpsc::channel(DISCOVERY_NEWS);
             let watcher = |source: &WatchSource| Watcher {
                 source: source.clone(),
                 client: self.client.clone(),

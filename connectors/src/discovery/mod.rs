@@ -5,6 +5,7 @@
 //! publishes the complete list at every change. Mechanisms that this build does not have are
 //! accepted with a warning, so that configuration files load.
 
+pub mod consul;
 pub mod digitalocean;
 pub mod dns;
 pub mod file;
@@ -12,15 +13,19 @@ pub mod hetzner;
 pub mod http;
 pub mod ionos;
 pub mod kubernetes;
+pub mod kuma;
 mod labels;
 pub mod linode;
 pub mod lister;
+pub mod marathon;
 pub mod moby;
 mod names;
+pub mod nomad;
 pub mod polling;
 pub mod puppetdb;
 #[cfg(test)]
 mod recorded;
+mod report_timer;
 pub mod shared_target;
 pub mod static_config;
 pub mod triton;
@@ -190,6 +195,14 @@ mechanisms! {
     http_sd_configs: http::HttpSd,
     /// Targets of a Kubernetes cluster.
     kubernetes_sd_configs: kubernetes::KubernetesSd,
+    /// Services in Consul's catalog.
+    consul_sd_configs: consul::ConsulSd,
+    /// Services registered with Nomad.
+    nomad_sd_configs: nomad::NomadSd,
+    /// Data planes of Kuma's meshes.
+    kuma_sd_configs: kuma::KumaSd,
+    /// Tasks of Marathon's apps.
+    marathon_sd_configs: marathon::MarathonSd,
     /// Targets in the domain name system.
     dns_sd_configs: dns::DnsSd,
     /// Containers of a Docker daemon.

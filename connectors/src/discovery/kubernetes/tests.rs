@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::time::Duration;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 /// An API server: objects, their history, and how it behaves.
 struct ApiServer {
