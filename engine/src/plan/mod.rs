@@ -5,6 +5,8 @@
 //! equality or hashing, so that equal parts of plans can be shared. [`physical`] divides a plan
 //! into local and gather stage.
 
+pub mod as_promql;
+pub mod canonical;
 pub mod details;
 pub mod explain;
 pub mod explain_physical;

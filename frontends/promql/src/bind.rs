@@ -2,7 +2,7 @@
 //!
 //! Parentheses disappear, durations become milliseconds, metric names become matchers and function
 //! names become entries of the function table. What a plan cannot express is rejected with an error
-//! that names it.
+//! that names it. The plan is canonical: texts that mean the same share their steps.
 
 use super::ast::{
     AggregateExpr, AtModifier, BinaryExpr, DurationArgument, Expr, ExprKind, ExtensionKeyword, TimeModifiers,
@@ -13,6 +13,7 @@ use super::errors::SpannedError;
 use super::quoting::quote;
 use super::{PromqlOptions, QueryRange};
 use engine::functions::lookup;
+use engine::plan::canonical::canonical;
 use engine::plan::{
     self, BitFloat, Cardinality, FunctionRef, Grouping, Plan, PlanNode, PlanOp, Selector, Span,
     VectorMatching, WindowExtension,
@@ -23,7 +24,8 @@ use storage::model::{Matcher, TimeMs};
 
 /// The plan of `expr`.
 pub(crate) fn bind(expr: &Expr, options: &PromqlOptions) -> Result<Plan, SpannedError> {
-    Binder { range: options.range }.expr(expr)
+    let plan = Binder { range: options.range }.expr(expr)?;
+    Ok(canonical(&plan))
 }
 
 /// The matchers of a selector: the one for the metric name first, then the others in order.

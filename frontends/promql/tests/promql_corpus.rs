@@ -4,6 +4,7 @@
 
 mod support;
 
+use engine::plan::as_promql::as_promql;
 use promql::ast::Expr;
 use promql::{compile, parse, prettify::pretty, printer, series::parse_series};
 use serde_json::Value;
@@ -146,6 +147,28 @@ fn every_conformance_query_parses() {
     eprintln!("conformance queries: {compiled} of {total} have a plan");
     assert!(total > 700, "{total} queries: this test looks in the wrong place");
     judge("conformance queries", total, &wrong, 0);
+}
+
+/// A plan prints as PromQL whose plan is the same.
+#[test]
+fn plans_of_all_queries_print_as_promql() {
+    let mut total = 0;
+    let mut wrong = Vec::new();
+    let files = test_files();
+    let lines = files.iter().flat_map(|content| content.lines());
+    for query in lines.filter_map(|line| query_of(line.trim())) {
+        let Ok(plan) = compile(query, &options()) else { continue };
+        let printed = as_promql(&plan);
+        total += 1;
+        match compile(&printed, &options()) {
+            Ok(again) if again == plan => {}
+            other => {
+                wrong.push(format!("{query:?} prints as {printed:?}: {:?}", other.map(|p| as_promql(&p))))
+            }
+        }
+    }
+    assert!(total > 700, "{total} queries: this test looks in the wrong place");
+    judge("printed plans", total, &wrong, 0);
 }
 
 /// The query of an `eval…` line.
