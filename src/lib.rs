@@ -33,6 +33,7 @@ mod query_language;
 mod retention;
 pub mod server;
 mod sources;
+mod sql;
 pub mod startup;
 mod writes;
 
@@ -55,12 +56,13 @@ use tokio::sync::oneshot;
 type Command = fn(&[String]) -> ExitCode;
 
 /// The subcommands that do not start a server, by the first argument.
-const COMMANDS: [(&str, Command); 5] = [
+const COMMANDS: [(&str, Command); 6] = [
     ("test", check::main),
     ("check", check_views::main),
     ("import", import::main),
     ("export", export::main),
     ("tsdb", import::tsdb),
+    ("sql", sql::main),
 ];
 
 /// The exit code for an invalid configuration or flag.

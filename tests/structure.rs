@@ -23,6 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "perennial-views",
         &["perennial-language", "perennial-engine", "perennial-storage", "perennial-testing"],
     ),
+    ("perennial-sql", &["perennial-language", "perennial-engine", "perennial-storage", "perennial-testing"]),
     (
         "perennial-rules",
         &[
@@ -37,6 +38,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
         "perennial-api",
         &[
             "perennial-ui",
+            "perennial-sql",
             "perennial-views",
             "perennial-language",
             "perennial-engine",
@@ -68,6 +70,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 /// a whole server.
 const TESTS_MAY_KNOW: &[(&str, &[&str])] = &[
     ("perennial-views", &["perennial-promql"]),
+    ("perennial-sql", &["perennial-promql"]),
     ("perennial-rules", &["perennial-promql"]),
     ("perennial-api", &["perennial-promql", "perennial-rules"]),
     ("perennial-cluster", &["perennial-promql", "perennial-connectors"]),

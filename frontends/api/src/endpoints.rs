@@ -140,6 +140,11 @@ impl From<Response> for HandlerResponse {
 pub static ENDPOINTS: &[Endpoint] = &[
     open("/api/v1/query", GET_POST, call!(query::instant), "Answer of a PromQL expression at one time"),
     open("/api/v1/query_range", GET_POST, call!(query::range), "Answers at every step of a stretch of time"),
+    #[cfg(feature = "sql")]
+    Endpoint {
+        takes: RequestBody::Body(limits::SQL_BODY_BYTES),
+        ..open("/api/v1/sql", GET_POST, call!(super::sql::statement), "Answer of a statement in SQL")
+    },
     endpoint(
         "/api/v1/query_exemplars",
         GET_POST,

@@ -39,6 +39,8 @@ mod series;
 pub mod serve;
 pub mod services;
 mod slots;
+#[cfg(feature = "sql")]
+mod sql;
 mod startup_gate;
 mod status;
 pub mod subscribe;
@@ -192,6 +194,9 @@ pub struct AppStateInner {
     describe_lock: Arc<tokio::sync::Mutex<()>>,
     /// The turn to check a view.
     check_lock: Arc<tokio::sync::Mutex<()>>,
+    /// Made by the first statement.
+    #[cfg(feature = "sql")]
+    sql: std::sync::OnceLock<Arc<::sql::SqlEngine>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -219,6 +224,8 @@ impl AppState {
             buffers: Budget::new(settings.subscription_buffers, &sources.metrics),
             describe_lock: Arc::default(),
             check_lock: Arc::default(),
+            #[cfg(feature = "sql")]
+            sql: std::sync::OnceLock::new(),
             stopping: watch::Sender::new(false),
             settings,
             sources,

@@ -28,6 +28,12 @@ pub const SELECTOR_BYTES: usize = language::limits::QUERY_BYTES;
 pub const SELECTOR_REGEXES: usize = language::limits::REGEXES as usize;
 /// The most bytes of the body that saves a query: the longest query, escaped, and some labels.
 pub const STANDING_BODY_BYTES: usize = 512 << 10;
+/// The most bytes of the body of a statement in SQL: the longest one, escaped, and its parameters.
+pub const SQL_BODY_BYTES: usize = 512 << 10;
+/// Pieces of an answer in SQL that wait for the client.
+pub const SQL_PIECES: usize = 4;
+/// How long an answer in SQL waits for a slow client before it asks again.
+pub const SQL_SEND_WAIT: Duration = Duration::from_millis(2);
 /// Points per series of one range query (as in Prometheus): a step of one minute still covers a
 /// week.
 pub const RANGE_POINTS: i64 = 11_000;

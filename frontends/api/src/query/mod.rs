@@ -139,7 +139,7 @@ impl ParsedQuery {
 }
 
 /// The options of the query; its `timeout` can only be shorter than the server's.
-fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
+pub(crate) fn options(state: &AppState, form: &Form) -> Result<QueryOptions, ApiError> {
     let settings = &state.settings;
     let given = form.duration("timeout")?.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs()));
     let lookback = match form.get("lookback_delta") {

@@ -10,5 +10,7 @@ mod fakes;
 mod live;
 mod requests;
 mod search;
+#[cfg(feature = "sql")]
+mod sql;
 mod standing;
 mod views;

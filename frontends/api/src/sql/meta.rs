@@ -1,0 +1,202 @@
+//! The rows of `meta`: targets, rules, alerts, views and flags, from the services of the API.
+
+use crate::ApiServices;
+use crate::json_model::{AlertingRuleJson, RuleGroupJson, RuleJson};
+use ::sql::relations::MetaSource;
+use ::sql::{SqlError, SqlErrorKind};
+use engine::live::{ViewId, ViewKind};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{MatchOp, Matcher};
+use views::scheduled::format_view_id;
+
+/// The lists of the server.
+pub(super) struct ServerLists {
+    services: ApiServices,
+}
+
+/// A row: values by the names of columns.
+type Row = Map<String, Value>;
+
+impl ServerLists {
+    pub(super) fn new(services: ApiServices) -> ServerLists {
+        ServerLists { services }
+    }
+}
+
+impl MetaSource for ServerLists {
+    fn rows(&self, name: &str) -> Result<Vec<Row>, SqlError> {
+        let services = &self.services;
+        Ok(match name {
+            "metadata" => metadata(services),
+            "targets" => services.targets.active().iter().map(target).collect(),
+            "dropped_targets" => services
+                .targets
+                .dropped()
+                .iter()
+                .map(|t| row(json!({ "pool": t.scrape_pool, "discovered_labels": t.discovered_labels })))
+                .collect(),
+            "rules" => services.rules.groups().iter().flat_map(rules).collect(),
+            "alerts" => services.rules.groups().iter().flat_map(alerts).collect(),
+            "uses" => uses(services),
+            "views" => views(services)?,
+            "flags" => {
+                let flags = services.admin.flags().into_iter();
+                flags.map(|(name, value)| row(json!({ "name": name, "value": value }))).collect()
+            }
+            other => return Err(SqlError::new(SqlErrorKind::Internal, format!("no rows of {other}"))),
+        })
+    }
+}
+
+fn row(value: Value) -> Row {
+    if let Value::Object(row) = value { row } else { Row::new() }
+}
+
+/// A value as it is in the API's JSON.
+fn as_json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+fn metadata(services: &ApiServices) -> Vec<Row> {
+    let of = |m: crate::json_model::MetadataJson| {
+        row(json!({
+            "metric": m.metric,
+            "type": m.kind,
+            "unit": m.unit,
+            "help": m.help,
+            "job": m.target.get("job").unwrap_or(""),
+            "instance": m.target.get("instance").unwrap_or(""),
+        }))
+    };
+    services.targets.metadata().into_iter().map(of).collect()
+}
+
+fn target(target: &crate::json_model::TargetJson) -> Row {
+    let label = |name: &str| target.labels.get(name).cloned().unwrap_or_default();
+    row(json!({
+        "pool": target.scrape_pool,
+        "job": label("job"),
+        "instance": label("instance"),
+        "url": target.scrape_url,
+        "health": as_json(&target.health),
+        "last_error": target.last_error,
+        "last_scrape": target.last_scrape,
+        "last_scrape_seconds": target.last_scrape_duration,
+        "interval": target.scrape_interval,
+        "timeout": target.scrape_timeout,
+        "labels": target.labels,
+        "discovered_labels": target.discovered_labels,
+    }))
+}
+
+fn rules(group: &RuleGroupJson) -> Vec<Row> {
+    let of = |rule: &RuleJson| {
+        let mut columns = match rule {
+            RuleJson::Alerting(rule) => row(json!({
+                "name": rule.name,
+                "kind": "alerting",
+                "query": rule.query,
+                "labels": rule.labels,
+                "annotations": rule.annotations,
+                "for_seconds": rule.duration,
+                "health": as_json(&rule.health),
+                "last_error": rule.last_error,
+                "evaluation_seconds": rule.evaluation_time,
+                "last_evaluation": rule.last_evaluation,
+            })),
+            RuleJson::Recording(rule) => row(json!({
+                "name": rule.name,
+                "kind": "recording",
+                "query": rule.query,
+                "labels": rule.labels,
+                "health": as_json(&rule.health),
+                "last_error": rule.last_error,
+                "evaluation_seconds": rule.evaluation_time,
+                "last_evaluation": rule.last_evaluation,
+            })),
+        };
+        columns.insert("file".to_owned(), Value::from(group.file.as_str()));
+        columns.insert("group".to_owned(), Value::from(group.name.as_str()));
+        columns
+    };
+    group.rules.iter().map(of).collect()
+}
+
+fn alerts(group: &RuleGroupJson) -> Vec<Row> {
+    let of_rule = |rule: &AlertingRuleJson| -> Vec<Row> {
+        let of = |alert: &crate::json_model::AlertJson| {
+            let labels: Row =
+                alert.labels.iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+            row(json!({
+                "alertname": alert.labels.get("alertname").unwrap_or(""),
+                "state": as_json(&alert.state),
+                "active_at": alert.active_at,
+                "value": alert.value,
+                "labels": labels,
+                "annotations": alert.annotations,
+                "rule": rule.name,
+            }))
+        };
+        rule.alerts.iter().flatten().map(of).collect()
+    };
+    let alerting = group
+        .rules
+        .iter()
+        .filter_map(|rule| if let RuleJson::Alerting(rule) = rule { Some(rule) } else { None });
+    alerting.flat_map(of_rule).collect()
+}
+
+/// Which metric is read by which rule or saved query.
+fn uses(services: &ApiServices) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut add = |kind: &str, name: &str, query: &str| {
+        // A query that is no PromQL reads nothing that is known here.
+        for matchers in services.language.selectors(query).unwrap_or_default() {
+            let is_name = |m: &&Matcher| m.name == METRIC_NAME && m.op == MatchOp::Equal;
+            let metric = matchers.iter().find(is_name).map(|m| m.value.clone());
+            let texts: Vec<String> =
+                matchers.iter().filter(|m| m.name != METRIC_NAME).map(ToString::to_string).collect();
+            rows.push(row(
+                json!({ "metric": metric, "kind": kind, "name": name, "matchers": texts.join(",") }),
+            ));
+        }
+    };
+    for group in services.rules.groups() {
+        for rule in &group.rules {
+            match rule {
+                RuleJson::Alerting(rule) => add("rule", &rule.name, &rule.query),
+                RuleJson::Recording(rule) => add("rule", &rule.name, &rule.query),
+            }
+        }
+    }
+    for (id, definition) in services.saved_queries.definitions().iter() {
+        add("view", &format_view_id(*id), &definition.query);
+    }
+    rows
+}
+
+fn views(services: &ApiServices) -> Result<Vec<Row>, SqlError> {
+    let described = services.views.describe(ViewId(0), crate::limits::VIEWS_PER_PAGE);
+    let described = described.map_err(|e| SqlError::new(SqlErrorKind::Unavailable, e.to_string()))?;
+    let definitions = services.saved_queries.definitions();
+    let of = |view: engine::live::describe::ViewReport| {
+        let work = view.work.unwrap_or_default();
+        row(json!({
+            "id": format_view_id(view.id),
+            "name": view.spec.name,
+            "query": definitions.get(&view.id).map(|definition| definition.query.clone()),
+            "taps": view.answer.taps,
+            "rows": view.answer.rows,
+            "last_change": view.answer.changed,
+            "frontier": view.answer.frontier,
+            "last_error": view.answer.failure.map(|failure| failure.error),
+            "steps": work.local.total + work.gather.total,
+            "shared_steps": work.local.shared + work.gather.shared,
+            "state_bytes": work.state.total,
+            "recorded": matches!(view.spec.kind, ViewKind::Recorded { .. }),
+        }))
+    };
+    Ok(described.views.into_iter().map(of).collect())
+}

@@ -1,0 +1,239 @@
+//! `/api/v1/sql`: a statement in SQL over history.
+//!
+//! The statement comes as a form, as JSON with parameters, or as the body itself. It waits for a
+//! turn and runs at low priority like a query in PromQL; large answers are a stream. An error
+//! before the first row is a response as usual; after it, the connection breaks, or NDJSON says so.
+
+mod meta;
+
+use super::dispatch::ApiRequest;
+use super::params::Form;
+use super::query::CancelOnDrop;
+use super::response::{ApiError, ApiResult, ErrorType};
+use super::self_metrics::GaugeGuard;
+use super::serve::ClientAddress;
+use super::{limits, params};
+use ::sql::output::{AnswerWriter, Format};
+use ::sql::{Grid, SqlEngine, SqlError, SqlErrorKind, SqlRequest, SqlSources};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use engine::query::{QueryError, QueryOptions};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// The media type of a body that is the statement.
+const STATEMENT: &str = "application/sql";
+
+/// The engine of SQL over the services of the API.
+pub(crate) fn engine(services: &super::ApiServices) -> SqlEngine {
+    SqlEngine::new(SqlSources {
+        engine: services.answers.clone(),
+        catalog: services.catalog.clone(),
+        language: services.language.clone(),
+        meta: Arc::new(meta::ServerLists::new(services.clone())),
+        memory: services.memory.clone(),
+    })
+}
+
+/// A request, whatever its form.
+struct StatementCall {
+    request: SqlRequest,
+    format: Format,
+    options: QueryOptions,
+}
+
+/// `/api/v1/sql`
+pub(crate) async fn statement(call: ApiRequest) -> ApiResult {
+    let StatementCall { request, format, options } = asked(&call)?;
+    let state = call.state.clone();
+    state.wait_readable(request.time, options.timeout).await?;
+    let counted = GaugeGuard::new(&state.telemetry.queries);
+    let peer = call.parts.extensions.get::<ConnectInfo<ClientAddress>>().map(|peer| peer.0.0.ip());
+    let began = Instant::now();
+    let turn = tokio::time::timeout(options.timeout, state.query_permits.turn(peer)).await.ok().flatten();
+    let Some(turn) = turn else {
+        return Err(QueryError::Timeout("query timed out in query queue".to_owned()).into());
+    };
+    let options = QueryOptions { timeout: options.timeout.saturating_sub(began.elapsed()), ..options };
+    let (pieces, received) = mpsc::channel(limits::SQL_PIECES);
+    let (told, ended) = oneshot::channel();
+    let cancel = CancelOnDrop(options.cancel.clone());
+    let asking = state.clone();
+    let work = move || {
+        let written = asking.query_permits.write(&request.text, asking.sources.clock.now() / 1000);
+        // Held until the statement has really stopped.
+        let _held = (turn, counted, written);
+        let engine = asking.sql.get_or_init(|| Arc::new(engine(&asking.sources))).clone();
+        // Sending fails only if the client is gone.
+        drop(told.send(run(&engine, &request, format, &options, &pieces)));
+    };
+    drop(state.low_priority.run(work));
+    respond(received, ended, format, cancel).await
+}
+
+/// Runs the statement; the pieces of its answer go to `pieces`.
+fn run(
+    engine: &SqlEngine,
+    request: &SqlRequest,
+    format: Format,
+    options: &QueryOptions,
+    pieces: &mpsc::Sender<Bytes>,
+) -> Result<(), SqlError> {
+    let deadline = Instant::now() + options.timeout;
+    let sent = std::sync::atomic::AtomicBool::new(false);
+    let mut writer = AnswerWriter::new(format, |bytes: Vec<u8>| {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        sent.store(true, std::sync::atomic::Ordering::Relaxed);
+        send(pieces, bytes.into(), deadline)
+    });
+    match engine.run(request, options, &mut writer) {
+        Ok(summary) => writer.finish(&summary),
+        Err(e) => {
+            if sent.load(std::sync::atomic::Ordering::Relaxed) {
+                writer.fail(&e)?;
+            }
+            Err(e)
+        }
+    }
+}
+
+/// Waits until the client has read enough. The caller's thread belongs to a runtime that must not
+/// block, so it asks again.
+fn send(pieces: &mpsc::Sender<Bytes>, mut piece: Bytes, deadline: Instant) -> Result<(), SqlError> {
+    loop {
+        piece = match pieces.try_send(piece) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(SqlError::new(SqlErrorKind::Canceled, "the client is gone"));
+            }
+            Err(mpsc::error::TrySendError::Full(piece)) => piece,
+        };
+        if Instant::now() > deadline {
+            return Err(SqlError::new(SqlErrorKind::Timeout, "the client did not read the answer in time"));
+        }
+        std::thread::sleep(limits::SQL_SEND_WAIT);
+    }
+}
+
+/// The response: an error, if there is one before the first piece, else the pieces.
+async fn respond(
+    mut received: mpsc::Receiver<Bytes>,
+    ended: oneshot::Receiver<Result<(), SqlError>>,
+    format: Format,
+    cancel: CancelOnDrop,
+) -> ApiResult {
+    let stopped = || Err(SqlError::new(SqlErrorKind::Internal, "the statement stopped unexpectedly"));
+    let Some(first) = received.recv().await else {
+        return match ended.await.unwrap_or_else(|_| stopped()) {
+            Ok(()) => Ok(response(format, Body::empty())),
+            Err(e) => Err(QueryError::from(e).into()),
+        };
+    };
+    let rest = futures::stream::unfold(Some((received, ended, cancel)), move |waiting| async move {
+        let (mut received, ended, cancel) = waiting?;
+        if let Some(piece) = received.recv().await {
+            return Some((Ok(piece), Some((received, ended, cancel))));
+        }
+        // An answer that failed ends without its end: the connection breaks. NDJSON has said it.
+        match ended.await.unwrap_or_else(|_| stopped()) {
+            Err(e) if format != Format::Ndjson => Some((Err(e), None)),
+            _ => None,
+        }
+    });
+    let begin = futures::stream::iter([Ok::<Bytes, SqlError>(first)]);
+    Ok(response(format, Body::from_stream(futures::StreamExt::chain(begin, rest))))
+}
+
+fn response(format: Format, body: Body) -> Response {
+    (StatusCode::OK, [(header::CONTENT_TYPE, format.media_type())], body).into_response()
+}
+
+/// Reads the request.
+fn asked(call: &ApiRequest) -> Result<StatementCall, ApiError> {
+    let media = media_type(call, header::CONTENT_TYPE);
+    let mut params = Vec::new();
+    let mut text = String::new();
+    let mut form = call.form.clone();
+    match media.as_str() {
+        "application/json" => {
+            let body: Value = serde_json::from_slice(&call.body)
+                .map_err(|e| ApiError::bad_data(format!("the body is no JSON: {e}")))?;
+            let Value::Object(fields) = body else {
+                return Err(ApiError::bad_data(
+                    r#"the body must be an object: {"sql": "SELECT …", "params": []}"#,
+                ));
+            };
+            let mut values = Vec::new();
+            for (name, value) in fields {
+                match (name.as_str(), value) {
+                    ("params", Value::Array(list)) => params = list,
+                    ("sql" | "query", Value::String(sql)) => text = sql,
+                    ("time" | "start" | "end" | "step" | "timeout" | "format", value) => {
+                        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                        values.push((name, value));
+                    }
+                    (other, _) => {
+                        return Err(ApiError::bad_data(format!(
+                            "unknown field {other:?}: there are sql, params, time, start, end, step, timeout, format"
+                        )));
+                    }
+                }
+            }
+            form = form.with(values, None);
+        }
+        STATEMENT => text = String::from_utf8_lossy(&call.body).into_owned(),
+        _ => {
+            form = Form::parse(Some(&call.body), call.parts.uri.query())?;
+        }
+    }
+    for name in ["sql", "query"] {
+        if text.is_empty() {
+            form.get(name).clone_into(&mut text);
+        }
+    }
+    let time = form.time_or("time", call.state.sources.clock.now())?;
+    let grid = grid(&form)?;
+    let format = format(call, &form)?;
+    let options = super::query::options(&call.state, &form)?;
+    Ok(StatementCall { request: SqlRequest { text, time, grid, params }, format, options })
+}
+
+fn media_type(call: &ApiRequest, name: HeaderName) -> String {
+    call.header(name).split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// `start`, `end` and `step`: the evaluation times of metrics.
+fn grid(form: &Form) -> Result<Option<Grid>, ApiError> {
+    if form.get("start").is_empty() && form.get("end").is_empty() && form.get("step").is_empty() {
+        return Ok(None);
+    }
+    let start = form.time("start")?;
+    let end = form.time("end")?;
+    let step = params::parse_step(form.get("step")).map_err(|e| ApiError::parameter("step", e))?;
+    if step <= 0 {
+        return Err(ApiError::parameter("step", "it must be positive"));
+    }
+    if end < start || (end - start) / step >= limits::RANGE_POINTS {
+        return Err(ApiError::parameter("step", "the times must be in order, with at most 11,000 steps"));
+    }
+    Ok(Some(Grid { start, end, step }))
+}
+
+fn format(call: &ApiRequest, form: &Form) -> Result<Format, ApiError> {
+    match form.get("format") {
+        "" => {
+            let accepted = call.header(header::ACCEPT).split(',').filter_map(Format::named).next();
+            Ok(accepted.unwrap_or(Format::Json))
+        }
+        name => Format::named(name).ok_or_else(|| {
+            ApiError::new(ErrorType::BadData, format!("no format {name:?}: json, csv, ndjson, arrow"))
+        }),
+    }
+}

@@ -1,0 +1,313 @@
+//! Conditions: on labels they become matchers, on numbers filters, on times they are the grid;
+//! `EXISTS` and `IN (SELECT …)` become set operators.
+
+use super::expr::{cell, comparison, is_time, term};
+use super::term::Term;
+use super::{Cell, Condition, Membership, Refusal, Rows, absent, first_of, refused, relation};
+use crate::values;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use engine::plan::{AggregateOp, BinaryOp};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{MatchOp, Matcher};
+
+/// The parts of a condition that must all hold.
+pub(crate) fn split(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            let mut parts = split(left);
+            parts.extend(split(right));
+            parts
+        }
+        Expr::Alias(alias) => split(&alias.expr),
+        other => vec![other],
+    }
+}
+
+/// Adds a condition to the rows.
+pub(super) fn add(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refusal> {
+    match part {
+        Expr::Exists(exists) => return member(rows, &exists.subquery.subquery, exists.negated, None),
+        Expr::Not(inner) if matches!(inner.as_ref(), Expr::Exists(_)) => {
+            if let Expr::Exists(exists) = inner.as_ref() {
+                return member(rows, &exists.subquery.subquery, !exists.negated, None);
+            }
+        }
+        Expr::InSubquery(inside) => {
+            let Cell::Label(name) = cell(rows, &inside.expr, schema)? else {
+                return refused("IN (SELECT …) of something else than a label");
+            };
+            return member(rows, &inside.subquery.subquery, inside.negated, Some(name));
+        }
+        _ => {}
+    }
+    if let Expr::BinaryExpr(binary) = part
+        && (correlated(rows, binary, schema)? || ranked(rows, binary, schema)?)
+    {
+        return Ok(());
+    }
+    let name_of = |expr: &Expr| match cell(rows, expr, schema) {
+        Ok(Cell::Label(name)) => Some(name),
+        Ok(Cell::Metric) => Some(METRIC_NAME.to_owned()),
+        _ => None,
+    };
+    if let Some(matchers) = label_matchers(part, &name_of) {
+        return matched(rows, matchers);
+    }
+    if is_about_time(rows, part, schema) {
+        return Ok(());
+    }
+    compared(rows, part, schema)
+}
+
+/// Adds matchers to the only side. The sides of a join are filtered before it, or by a label that
+/// both have.
+fn matched(rows: &mut Rows, matchers: Vec<Matcher>) -> Result<(), Refusal> {
+    if rows.sides.len() > 1 && rows.joined != super::Joined::Same {
+        return refused("a condition on a label of a join: filter before the join");
+    }
+    if rows.sides.iter().any(|side| side.computed || side.keys.is_some()) {
+        return refused("a condition on a label after grouping: filter before it");
+    }
+    for side in &mut rows.sides {
+        side.matchers.extend(matchers.iter().cloned());
+    }
+    Ok(())
+}
+
+/// The matchers that mean the same as a condition on labels; `None`: there are none.
+pub(crate) fn label_matchers(part: &Expr, name_of: &dyn Fn(&Expr) -> Option<String>) -> Option<Vec<Matcher>> {
+    let make = |name: String, op: MatchOp, value: String| Matcher::new(name, op, value).ok().map(|m| vec![m]);
+    let regex = |negated: bool| if negated { MatchOp::NotRegex } else { MatchOp::Regex };
+    match part {
+        Expr::IsNull(inner) => make(name_of(inner)?, MatchOp::Equal, String::new()),
+        Expr::IsNotNull(inner) => make(name_of(inner)?, MatchOp::NotEqual, String::new()),
+        Expr::Like(like) => make(name_of(&like.expr)?, regex(like.negated), values::like_pattern(like)?),
+        Expr::InList(list) => {
+            let texts: Option<Vec<String>> = list.list.iter().map(values::text).collect();
+            in_list(name_of(&list.expr)?, &texts?, list.negated)
+        }
+        Expr::Not(inner) => {
+            let [one] = label_matchers(inner, name_of)?.try_into().ok()?;
+            let op = match one.op {
+                MatchOp::Equal => MatchOp::NotEqual,
+                MatchOp::NotEqual => MatchOp::Equal,
+                MatchOp::Regex => MatchOp::NotRegex,
+                MatchOp::NotRegex => MatchOp::Regex,
+            };
+            make(one.name, op, one.value)
+        }
+        Expr::BinaryExpr(binary) => compared_label(binary, name_of),
+        _ => None,
+    }
+}
+
+fn in_list(name: String, texts: &[String], negated: bool) -> Option<Vec<Matcher>> {
+    let op = if negated { MatchOp::NotRegex } else { MatchOp::Regex };
+    Matcher::new(name, op, values::any_of(texts)).ok().map(|m| vec![m])
+}
+
+fn compared_label(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>) -> Option<Vec<Matcher>> {
+    let BinaryExpr { left, op, right } = binary;
+    if *op == Operator::Or {
+        return any_value(binary, name_of);
+    }
+    if *op == Operator::And {
+        let mut all = label_matchers(left, name_of)?;
+        all.extend(label_matchers(right, name_of)?);
+        return Some(all);
+    }
+    // The label may stand on either side of an equality.
+    let (label, value) = match values::text(right) {
+        Some(value) => (left, value),
+        None if matches!(op, Operator::Eq | Operator::NotEq) => (right, values::text(left)?),
+        None => return None,
+    };
+    let name = name_of(strip_cast(label))?;
+    let (op, value) = match op {
+        Operator::Eq => (MatchOp::Equal, value),
+        Operator::NotEq => (MatchOp::NotEqual, value),
+        Operator::RegexMatch => (MatchOp::Regex, values::anchored(&value)),
+        Operator::RegexNotMatch => (MatchOp::NotRegex, values::anchored(&value)),
+        Operator::RegexIMatch => (MatchOp::Regex, format!("(?i){}", values::anchored(&value))),
+        Operator::RegexNotIMatch => (MatchOp::NotRegex, format!("(?i){}", values::anchored(&value))),
+        _ => return None,
+    };
+    Matcher::new(name, op, value).ok().map(|m| vec![m])
+}
+
+fn strip_cast(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) => strip_cast(&cast.expr),
+        other => other,
+    }
+}
+
+/// `job = 'a' OR job = 'b'`: one label with several values.
+fn any_value(binary: &BinaryExpr, name_of: &dyn Fn(&Expr) -> Option<String>) -> Option<Vec<Matcher>> {
+    let mut texts = Vec::new();
+    let mut name = None;
+    let mut rest = vec![binary.right.as_ref(), binary.left.as_ref()];
+    while let Some(expr) = rest.pop() {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+                rest.extend([right.as_ref(), left.as_ref()])
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+                let label = name_of(strip_cast(left))?;
+                if name.get_or_insert_with(|| label.clone()) != &label {
+                    return None;
+                }
+                texts.push(values::text(right)?);
+            }
+            Expr::InList(list) if !list.negated => {
+                let label = name_of(&list.expr)?;
+                if name.get_or_insert_with(|| label.clone()) != &label {
+                    return None;
+                }
+                texts.extend(list.list.iter().map(values::text).collect::<Option<Vec<_>>>()?);
+            }
+            _ => return None,
+        }
+    }
+    in_list(name?, &texts, false)
+}
+
+/// Whether a condition only bounds `ts`: the evaluation times are found before.
+fn is_about_time(rows: &Rows, part: &Expr, schema: &DFSchema) -> bool {
+    match part {
+        Expr::Between(between) => is_time(rows, &between.expr, schema),
+        Expr::BinaryExpr(binary) => {
+            comparison(binary.op).is_some()
+                && (is_time(rows, &binary.left, schema) || is_time(rows, &binary.right, schema))
+        }
+        _ => false,
+    }
+}
+
+/// A comparison of numbers.
+fn compared(rows: &mut Rows, part: &Expr, schema: &DFSchema) -> Result<(), Refusal> {
+    match part {
+        Expr::Between(between) if !between.negated => {
+            let of = term(rows, &between.expr, schema)?;
+            let low = term(rows, &between.low, schema)?;
+            let high = term(rows, &between.high, schema)?;
+            rows.conditions.push(Condition { op: BinaryOp::Ge, lhs: of.clone(), rhs: low });
+            rows.conditions.push(Condition { op: BinaryOp::Le, lhs: of, rhs: high });
+            Ok(())
+        }
+        // Rows without a number do not exist.
+        Expr::IsNotNull(inner) if term(rows, inner, schema).is_ok() && rows.over_nothing.is_none() => Ok(()),
+        Expr::BinaryExpr(binary) => {
+            let Some(op) = comparison(binary.op) else {
+                return refused(format!("{part} is no condition of a matcher or a filter"));
+            };
+            let lhs = term(rows, &binary.left, schema)?;
+            let rhs = term(rows, &binary.right, schema)?;
+            let is_constant = |term: &Term| matches!(term, Term::Number(_) | Term::Scalar(_));
+            let condition = if is_constant(&lhs) && !is_constant(&rhs) {
+                Condition { op: turned(op), lhs: rhs, rhs: lhs }
+            } else {
+                Condition { op, lhs, rhs }
+            };
+            rows.conditions.push(condition);
+            Ok(())
+        }
+        _ => refused(format!("{part} is no condition of a matcher or a filter")),
+    }
+}
+
+/// The comparison with its sides exchanged.
+fn turned(op: BinaryOp) -> BinaryOp {
+    match op {
+        BinaryOp::Gt => BinaryOp::Lt,
+        BinaryOp::Lt => BinaryOp::Gt,
+        BinaryOp::Ge => BinaryOp::Le,
+        BinaryOp::Le => BinaryOp::Ge,
+        other => other,
+    }
+}
+
+/// `m.instance = up.instance` inside of a subquery: a label of both.
+fn correlated(rows: &mut Rows, binary: &BinaryExpr, schema: &DFSchema) -> Result<bool, Refusal> {
+    let (own, outer) = match (binary.left.as_ref(), binary.right.as_ref()) {
+        (own, Expr::OuterReferenceColumn(_, outer)) | (Expr::OuterReferenceColumn(_, outer), own) => {
+            (own, outer)
+        }
+        _ => return Ok(false),
+    };
+    if binary.op != Operator::Eq {
+        return refused("a subquery is compared with the query around it by = only");
+    }
+    match cell(rows, own, schema)? {
+        Cell::Labels if outer.name == "labels" => {
+            rows.correlated = Some(None);
+        }
+        Cell::Label(name) if name == outer.name => {
+            if let Some(labels) = rows.correlated.get_or_insert_with(|| Some(Vec::new())) {
+                labels.push(name);
+            }
+        }
+        _ => return refused("a subquery compares labels of different names with the query around it"),
+    }
+    Ok(true)
+}
+
+/// `rank <= 3`: the first of each group.
+fn ranked(rows: &mut Rows, binary: &BinaryExpr, schema: &DFSchema) -> Result<bool, Refusal> {
+    let Ok(Cell::Rank { by, descending, of }) = cell(rows, &binary.left, schema) else { return Ok(false) };
+    let k = values::integer(&binary.right);
+    let k = match (binary.op, k) {
+        (Operator::LtEq, Some(k)) => k,
+        (Operator::Lt, Some(k)) => k - 1,
+        (Operator::Eq, Some(1)) => 1,
+        _ => return refused("a rank is compared by <= with a number"),
+    };
+    let op = if descending { AggregateOp::Topk } else { AggregateOp::Bottomk };
+    let mut plain = rows.clone();
+    plain.cells.retain(|cell| !matches!(cell, Cell::Rank { .. }));
+    let first = first_of(plain, op, &by, k, &of)?;
+    // The rank itself is no number of a series any more; the other columns keep their places.
+    let mut kept = first.cells.into_iter();
+    let cells = rows.cells.iter().map(|cell| match cell {
+        Cell::Rank { .. } => cell.clone(),
+        _ => kept.next().unwrap_or(Cell::Time),
+    });
+    let cells = cells.collect();
+    *rows =
+        Rows { cells, sides: first.sides, joined: first.joined, mention: first.mention, ..Rows::default() };
+    Ok(true)
+}
+
+/// `[NOT] EXISTS (…)`, `[NOT] IN (SELECT label …)`.
+fn member(
+    rows: &mut Rows,
+    subquery: &LogicalPlan,
+    negated: bool,
+    label: Option<String>,
+) -> Result<(), Refusal> {
+    let mut inner = relation(subquery)?;
+    if let Some(name) = label {
+        if inner.correlated.is_some() {
+            return refused("IN (SELECT …) that depends on the query around it");
+        }
+        if inner.cells != [Cell::Label(name.clone())] {
+            return refused("IN (SELECT …) of another label");
+        }
+        inner.correlated = Some(Some(vec![name]));
+    }
+    // What is selected does not matter; constants are no numbers.
+    inner.cells.retain(|cell| matches!(cell, Cell::Number(_)));
+    let (plan, _) = inner.answer()?;
+    let Some(on) = inner.correlated else {
+        if rows.sides.is_empty() && negated && rows.cells.is_empty() {
+            rows.sides.push(super::Side { keys: Some(Vec::new()), ..super::Side::default() });
+            rows.mention = Some(Term::Done(absent(plan)?, 0));
+            return Ok(());
+        }
+        return refused("a subquery that does not depend on the query around it");
+    };
+    let op = if negated { BinaryOp::Unless } else { BinaryOp::And };
+    rows.members.push(Membership { op, on, plan });
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The evaluation times of a query: conditions on `ts`, and the bucket that it is grouped by.
+//!
+//! A bound on the time of a metric needs a step; without one the query is refused, because a guess
+//! would be wrong. Raw samples (`samples.…`) have times of their own.
+
+use super::condition::split;
+use super::expr::comparison;
+use crate::error::SqlError;
+use crate::limits::GRID_POINTS;
+use crate::relations::Relation;
+use crate::values;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, expr::ScalarFunction};
+use engine::plan::BinaryOp;
+use storage::model::TimeMs;
+
+/// Evaluation times: `start, start + step, … ≤ end`, ms.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// The first.
+    pub start: TimeMs,
+    /// None is after it.
+    pub end: TimeMs,
+    /// The distance.
+    pub step: i64,
+}
+
+/// The times that a query names.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// None: the time of the request.
+    Now,
+    /// `ts = …`
+    At(TimeMs),
+    /// Between two times, in buckets.
+    Grid(Grid),
+}
+
+#[derive(Default)]
+struct Found {
+    from: Option<TimeMs>,
+    to: Option<TimeMs>,
+    at: Option<TimeMs>,
+    step: Option<i64>,
+}
+
+/// The evaluation times of the metrics in `plan`. `now` is the time of the request.
+pub(crate) fn find(plan: &LogicalPlan, now: TimeMs) -> Result<Times, SqlError> {
+    let mut found = Found::default();
+    let walked = plan.apply_with_subqueries(|node| {
+        if reads_metrics(node) {
+            if let LogicalPlan::Filter(filter) = node {
+                for part in split(&filter.predicate) {
+                    bound(&mut found, part, now);
+                }
+            }
+            for expr in node.expressions() {
+                let _ = expr.apply(|part| {
+                    if let Some(step) = bucket(part) {
+                        found.step.get_or_insert(step);
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                });
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(|e| SqlError::from_datafusion(e, ""))?;
+    if let Some(at) = found.at {
+        return Ok(Times::At(at));
+    }
+    match (found.from, found.to, found.step) {
+        (None, None, _) => Ok(Times::Now),
+        (from, to, Some(step)) => grid(from, to.unwrap_or(now), step),
+        _ => Err(SqlError::bad("a condition on ts needs a step: at which times is the metric evaluated?")
+            .hint("group by date_bin('1 minute', ts), or ask for the raw samples: FROM samples.<metric>")),
+    }
+}
+
+fn grid(from: Option<TimeMs>, end: TimeMs, step: i64) -> Result<Times, SqlError> {
+    let Some(from) = from else {
+        return Err(SqlError::bad("a condition on ts has an end and no begin").hint("add AND ts >= …"));
+    };
+    // The multiples of the step inside: buckets begin there.
+    let start = from.div_euclid(step) * step + if from.rem_euclid(step) == 0 { 0 } else { step };
+    if (end - start) / step >= GRID_POINTS {
+        let error = format!("more than {GRID_POINTS} steps between the two times");
+        return Err(SqlError::bad(error).hint("take a longer step, or a shorter time"));
+    }
+    Ok(Times::Grid(Grid { start, end, step }))
+}
+
+/// Whether a node reads metrics, and no raw samples: their times are others.
+fn reads_metrics(node: &LogicalPlan) -> bool {
+    let mut metrics = false;
+    let _ = node.apply_with_subqueries(|inner| {
+        if let LogicalPlan::TableScan(scan) = inner
+            && let Some(relation) = Relation::of_source(scan.source.as_ref())
+        {
+            metrics |= relation.is_of_metric();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    metrics
+}
+
+fn is_ts(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(column) => column.name == "ts",
+        Expr::Cast(cast) => is_ts(&cast.expr),
+        _ => false,
+    }
+}
+
+/// A time that is written out, or `now()` with a distance.
+fn moment(expr: &Expr, now: TimeMs) -> Option<TimeMs> {
+    match expr {
+        Expr::ScalarFunction(function) if function.name() == "now" => Some(now),
+        Expr::Cast(cast) => moment(&cast.expr, now),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
+            Some(moment(left, now)? - values::duration(right)?)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => {
+            Some(moment(left, now)? + values::duration(right)?)
+        }
+        other => values::time(other),
+    }
+}
+
+fn bound(found: &mut Found, part: &Expr, now: TimeMs) {
+    match part {
+        Expr::Between(between) if is_ts(&between.expr) && !between.negated => {
+            found.from = moment(&between.low, now).or(found.from);
+            found.to = moment(&between.high, now).or(found.to);
+        }
+        Expr::BinaryExpr(binary) => {
+            let turned = is_ts(&binary.right);
+            let (column, other) =
+                if turned { (&binary.right, &binary.left) } else { (&binary.left, &binary.right) };
+            if !is_ts(column) {
+                return;
+            }
+            let (Some(op), Some(t)) = (comparison(binary.op), moment(other, now)) else { return };
+            match (op, turned) {
+                (BinaryOp::Eq, _) => found.at = Some(t),
+                (BinaryOp::Ge, false) | (BinaryOp::Le, true) => found.from = Some(t),
+                (BinaryOp::Gt, false) | (BinaryOp::Lt, true) => found.from = Some(t + 1),
+                (BinaryOp::Le, false) | (BinaryOp::Ge, true) => found.to = Some(t),
+                (BinaryOp::Lt, false) | (BinaryOp::Gt, true) => found.to = Some(t - 1),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The step of a bucket of `ts`: `date_bin`, `time_bucket`, `date_trunc`, or what Grafana writes:
+/// `floor(extract(epoch from ts)/60)*60`.
+fn bucket(expr: &Expr) -> Option<i64> {
+    match expr {
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            let reads_ts = args.iter().any(is_ts);
+            match (func.name(), args.as_slice()) {
+                ("date_bin" | "time_bucket", [step, ..]) if reads_ts => {
+                    values::duration(step).filter(|ms| *ms > 0)
+                }
+                ("date_trunc", [unit, _]) if reads_ts => match values::text(unit)?.as_str() {
+                    "second" => Some(1_000),
+                    "minute" => Some(60_000),
+                    "hour" => Some(3_600_000),
+                    "day" => Some(86_400_000),
+                    _ => None,
+                },
+                _ => None,
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Multiply, right }) => {
+            let Expr::ScalarFunction(floor) = left.as_ref() else { return None };
+            let [Expr::BinaryExpr(BinaryExpr { left: epoch, op: Operator::Divide, right: by })] =
+                floor.args.as_slice()
+            else {
+                return None;
+            };
+            let is_epoch = matches!(epoch.as_ref(), Expr::ScalarFunction(part) if part.name() == "date_part" && part.args.iter().any(is_ts));
+            let seconds = values::number(by)?;
+            (floor.name() == "floor" && is_epoch && values::number(right)? == seconds && seconds > 0.0)
+                .then_some((seconds * 1000.0) as i64)
+        }
+        _ => None,
+    }
+}

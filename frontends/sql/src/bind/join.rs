@@ -1,0 +1,135 @@
+//! Joins: those whose rows match as PromQL matches vectors.
+//!
+//! SQL multiplies rows where PromQL fails, so a join is a match of vectors only if one side is
+//! proven to have one row per match: it is grouped by a part of the joined labels, or the join is
+//! by all labels, which are unique for a metric.
+
+use super::term::{Joined, Side, Term};
+use super::{Cell, Condition, Refusal, Rows, refused, relation};
+use datafusion::common::JoinType;
+use datafusion::logical_expr::Join;
+use engine::plan::Cardinality;
+
+/// Binds a join.
+pub(super) fn joined(join: &Join) -> Result<Rows, Refusal> {
+    if join.filter.is_some() {
+        return refused("a join with a condition other than USING");
+    }
+    let left = relation(&join.left)?;
+    let right = relation(&join.right)?;
+    if left.sides.len() != 1
+        || right.sides.len() != 1
+        || left.correlated.is_some()
+        || right.correlated.is_some()
+    {
+        return refused("a join of more than two relations");
+    }
+    let mut labels = Vec::new();
+    let mut by_all = false;
+    for (l, r) in &join.on {
+        let l = super::expr::cell(&left, l, join.left.schema())?;
+        let r = super::expr::cell(&right, r, join.right.schema())?;
+        match (l, r) {
+            (Cell::Labels, Cell::Labels) => by_all = true,
+            (Cell::Time, Cell::Time) => {}
+            (Cell::Label(l), Cell::Label(r)) if l == r => labels.push(l),
+            (Cell::Label(l), Cell::Label(r)) => {
+                return refused(format!("the labels {l} and {r} have different names"));
+            }
+            _ => return refused("a join of something else than labels"),
+        }
+    }
+    let how = match (join.join_type, by_all) {
+        (JoinType::Full, true) => Joined::Either,
+        (JoinType::Inner, true) if labels.is_empty() => Joined::Same,
+        (JoinType::Inner, false) if !labels.is_empty() => matched(&left.sides[0], &right.sides[0], labels)?,
+        (JoinType::Inner, _) => return refused("a join without labels"),
+        (other, _) => return refused(format!("{other} JOIN: PromQL has no NULL")),
+    };
+    Ok(both(left, right, how))
+}
+
+/// How two sides match by `labels`.
+fn matched(left: &Side, right: &Side, mut labels: Vec<String>) -> Result<Joined, Refusal> {
+    labels.sort_unstable();
+    labels.dedup();
+    let is_unique =
+        |side: &Side| side.keys.as_ref().is_some_and(|keys| keys.iter().all(|key| labels.contains(key)));
+    let same = |side: &Side| {
+        let mut keys = side.keys.clone().unwrap_or_default();
+        keys.sort_unstable();
+        keys == labels
+    };
+    Ok(match (is_unique(left), is_unique(right)) {
+        (true, true) if same(left) && same(right) => Joined::Same,
+        (true, true) => Joined::On(labels, Cardinality::OneToOne),
+        (false, true) => Joined::On(labels, Cardinality::ManyToOne),
+        (true, false) => Joined::On(labels, Cardinality::OneToMany),
+        (false, false) => {
+            return refused(format!(
+                "neither side is known to have one row for each ({}): join USING (labels), or group one side by them",
+                labels.join(", ")
+            ));
+        }
+    })
+}
+
+/// The columns of both sides. A label that is not joined by is only on the side with several rows.
+fn both(left: Rows, right: Rows, how: Joined) -> Rows {
+    let mut rows = left;
+    let keeps = |joined: &Joined, is_left: bool| match joined {
+        Joined::On(_, Cardinality::ManyToOne) => is_left,
+        Joined::On(_, Cardinality::OneToMany) => !is_left,
+        Joined::On(..) => false,
+        Joined::Same | Joined::Either => true,
+    };
+    let seen = |cell: Cell, is_left: bool| match (cell, &how) {
+        (Cell::Label(name), Joined::On(labels, _)) if !labels.contains(&name) && !keeps(&how, is_left) => {
+            Cell::Foreign(name)
+        }
+        (Cell::Labels, how) if !keeps(how, is_left) => Cell::Foreign("labels".to_owned()),
+        (Cell::Metric, _) => Cell::Foreign("metric".to_owned()),
+        (cell, _) => cell,
+    };
+    let cells = std::mem::take(&mut rows.cells).into_iter().map(|cell| seen(cell, true));
+    let mut all: Vec<Cell> = cells.collect();
+    all.extend(right.cells.into_iter().map(|cell| match cell {
+        Cell::Number(term) => Cell::Number(second(term)),
+        cell => seen(cell, false),
+    }));
+    rows.cells = all;
+    rows.sides.extend(right.sides);
+    rows.conditions.extend(right.conditions.into_iter().map(|c| Condition {
+        op: c.op,
+        lhs: second(c.lhs),
+        rhs: second(c.rhs),
+    }));
+    rows.members.extend(right.members);
+    rows.joined = how;
+    rows.order = None;
+    rows.mention = None;
+    rows.over_nothing = None;
+    rows
+}
+
+/// A term of the right side of a join.
+fn second(term: Term) -> Term {
+    let boxed = |inner: Box<Term>| Box::new(second(*inner));
+    match term {
+        Term::Value(_) => Term::Value(1),
+        Term::Histogram(_) => Term::Histogram(1),
+        Term::Done(plan, _) => Term::Done(plan, 1),
+        Term::Negate(inner) => Term::Negate(boxed(inner)),
+        Term::Ago(inner, ms) => Term::Ago(boxed(inner), ms),
+        Term::At(inner, t) => Term::At(boxed(inner), t),
+        Term::Or(lhs, rhs) => Term::Or(boxed(lhs), boxed(rhs)),
+        Term::Binary { op, lhs, rhs, bool } => Term::Binary { op, lhs: boxed(lhs), rhs: boxed(rhs), bool },
+        Term::Function { function, args } => {
+            Term::Function { function, args: args.into_iter().map(second).collect() }
+        }
+        Term::Window { function, before, input, range, step, after } => {
+            Term::Window { function, before, input: boxed(input), range, step, after }
+        }
+        term @ (Term::Number(_) | Term::Scalar(_)) => term,
+    }
+}

@@ -1,0 +1,27 @@
+//! SQL: the second query language.
+//!
+//! A statement passes the [`guard`] first, then DataFusion's planner over the relations of
+//! [`relations`]. What a plan of the engine can say is bound to one ([`bind`]) and answered like
+//! PromQL; the rest runs in DataFusion over rows of plans, raw samples and lists of the server
+//! ([`session`]). [`output`] writes the answer. Nothing here opens a file or a connection.
+
+#![warn(unreachable_pub)]
+
+mod bind;
+mod engine;
+mod error;
+mod functions;
+pub mod guard;
+pub mod limits;
+mod names;
+pub mod output;
+mod planner;
+pub mod relations;
+mod rewrite;
+mod session;
+mod values;
+
+pub use self::engine::{SqlEngine, SqlSources};
+pub use bind::Grid;
+pub use error::{SqlError, SqlErrorKind};
+pub use session::{RowSink, SqlRequest, SqlSummary};

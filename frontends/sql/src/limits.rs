@@ -1,0 +1,43 @@
+//! Limits of SQL: number, unit and reason. [`super::guard`] enforces those of the text.
+
+/// Bytes of a statement. People write some kB; generated statements are below this.
+pub const TEXT_BYTES: usize = 64 * 1024;
+/// Tokens of a statement, without spaces and comments: bounds the time that parsing takes.
+pub const TOKENS: usize = 10_000;
+/// Operators in a row at one level of parentheses, between commas. Planning takes time with the
+/// square of a chain, and a chain of thousands would end the process: dropping it is recursive.
+pub const CHAIN: usize = 200;
+/// `UNION`, `INTERSECT` and `EXCEPT` in a statement, for the same reason.
+pub const SET_OPERATIONS: usize = 32;
+/// Joins in a statement: each multiplies what the planner looks at.
+pub const JOINS: usize = 16;
+/// Named queries (`WITH`) in a statement.
+pub const NAMED_QUERIES: usize = 32;
+/// Casts in a statement.
+pub const CASTS: usize = 100;
+/// Levels of parentheses and of nested queries; the parser's own recursion ends there, too.
+pub const NESTING: usize = 50;
+/// Levels of an expression after planning.
+pub const EXPRESSION_DEPTH: usize = 500;
+/// Relations that a statement reads, each time it names them.
+pub const RELATIONS: usize = 64;
+/// Bytes of the stack on which a statement is parsed, planned and run: above the need of the
+/// longest chain that the guard lets through.
+pub const STACK_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes that the operators of one statement (sorts, joins, groups) may hold. They never write to
+/// the disk.
+pub const OPERATOR_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of one text that `string_agg` makes.
+pub const AGGREGATED_TEXT_BYTES: usize = 1024 * 1024;
+/// Rows of a batch.
+pub const BATCH_ROWS: usize = 8_192;
+/// Bytes of an answer as JSON, which is built as a whole; other formats are streams.
+pub const JSON_BYTES: usize = 64 * 1024 * 1024;
+/// Points of a grid: those of a range query in Prometheus.
+pub const GRID_POINTS: i64 = 11_000;
+/// Parameters of a statement (`$1`, `$2`, …).
+pub const PARAMETERS: usize = 100;
+/// How far back labels of a metric are looked up for its columns, ms: a day.
+pub const COLUMNS_WINDOW_MS: i64 = 24 * 3_600 * 1_000;
+/// Suggestions in an error.
+pub const SUGGESTIONS: usize = 3;

@@ -1,0 +1,181 @@
+//! The names that a statement uses: which columns it asks of which relation, and which functions.
+//!
+//! Relations of metrics are open: a name that is used as a column of one is a label, whether or not
+//! a series has it now. The planner wants all columns before it begins, so they are collected from
+//! the syntax tree first.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, Statement, TableFactor,
+    Visit, Visitor,
+};
+use datafusion::sql::sqlparser::tokenizer::Location;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+/// A function that is called, and where.
+#[derive(Debug)]
+pub(crate) struct CalledFunction {
+    /// The name, as it is looked up.
+    pub(crate) name: String,
+    /// Where it stands.
+    pub(crate) place: Location,
+}
+
+/// The names of a statement.
+#[derive(Debug, Default)]
+pub(crate) struct StatementNames {
+    /// Columns without a relation before them.
+    unqualified: BTreeSet<String>,
+    /// Columns by the name before them.
+    qualified: BTreeMap<String, BTreeSet<String>>,
+    /// Names that the statement gives to results; they are no labels.
+    aliases: BTreeSet<String>,
+    /// For each relation: the names under which its columns are asked.
+    relations: BTreeMap<String, BTreeSet<String>>,
+    /// Functions that are called.
+    pub(crate) functions: Vec<CalledFunction>,
+}
+
+impl StatementNames {
+    /// The names of `statement`.
+    pub(crate) fn of(statement: &Statement) -> StatementNames {
+        let mut names = StatementNames::default();
+        let _ = statement.visit(&mut names);
+        names
+    }
+
+    /// The columns that the statement may mean of relation `name`, besides those that are known.
+    /// `other` has the columns of relations that are not open.
+    pub(crate) fn columns_of(&self, name: &str, other: &BTreeSet<String>) -> BTreeSet<String> {
+        let own = |column: &&String| !self.aliases.contains(*column) && !other.contains(*column);
+        let mut columns: BTreeSet<String> = self.unqualified.iter().filter(own).cloned().collect();
+        let called = self.relations.get(name).into_iter().flatten();
+        for alias in called.chain([&name.to_owned()]) {
+            columns.extend(self.qualified.get(alias).into_iter().flatten().cloned());
+        }
+        columns
+    }
+
+    /// The names of all relations, as they are looked up: their last part.
+    pub(crate) fn relations(&self) -> impl Iterator<Item = &String> {
+        self.relations.keys()
+    }
+}
+
+/// As it is looked up: unquoted names are in lower case.
+pub(crate) fn folded(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
+}
+
+fn last(name: &ObjectName) -> Option<&Ident> {
+    name.0.last().and_then(|part| part.as_ident())
+}
+
+impl Visitor for StatementNames {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for named in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.aliases.extend(named.alias.columns.iter().map(|column| folded(&column.name)));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.aliases.insert(folded(alias));
+            }
+        }
+        for join in select.from.iter().flat_map(|from| &from.joins) {
+            let constraint = match &join.join_operator {
+                JoinOperator::Join(c)
+                | JoinOperator::Inner(c)
+                | JoinOperator::Left(c)
+                | JoinOperator::LeftOuter(c)
+                | JoinOperator::Right(c)
+                | JoinOperator::RightOuter(c)
+                | JoinOperator::FullOuter(c) => c,
+                _ => continue,
+            };
+            if let JoinConstraint::Using(columns) = constraint {
+                self.unqualified.extend(columns.iter().filter_map(last).map(folded));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, alias, .. } | TableFactor::Function { name, alias, .. } = factor
+            && let Some(name) = last(name)
+        {
+            let name = folded(name);
+            let called = alias.as_ref().map_or_else(|| name.clone(), |alias| folded(&alias.name));
+            self.relations.entry(name).or_default().insert(called);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(ident) => {
+                self.unqualified.insert(folded(ident));
+            }
+            Expr::CompoundIdentifier(parts) => {
+                if let [.., relation, column] = parts.as_slice() {
+                    self.qualified.entry(folded(relation)).or_default().insert(folded(column));
+                }
+            }
+            Expr::Function(function) => {
+                if let Some(name) = last(&function.name) {
+                    self.functions.push(CalledFunction { name: folded(name), place: name.span.start });
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The names that are nearest to `name`, at most [`super::limits::SUGGESTIONS`].
+pub(crate) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let wanted = name.to_ascii_lowercase();
+    let most = (wanted.len() / 3).max(1);
+    let mut found: Vec<(usize, &str)> = all
+        .filter_map(|other| {
+            let lower = other.to_ascii_lowercase();
+            let is_part =
+                wanted.len() > 2 && (lower.contains(&wanted) || wanted.contains(&lower)) && lower.len() > 2;
+            let distance = if is_part { 1 } else { distance(&wanted, &lower) };
+            (distance <= most || is_part).then_some((distance, other))
+        })
+        .collect();
+    found.sort_unstable();
+    found.into_iter().take(super::limits::SUGGESTIONS).map(|(_, name)| name).collect()
+}
+
+/// Levenshtein's distance, of at most 64 bytes of each.
+fn distance(a: &str, b: &str) -> usize {
+    let a = &a.as_bytes()[..a.len().min(64)];
+    let b = &b.as_bytes()[..b.len().min(64)];
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// `did you mean "a" or "b"?`, if there is something near.
+pub(crate) fn did_you_mean(near: &[&str]) -> Option<String> {
+    if near.is_empty() {
+        return None;
+    }
+    let quoted: Vec<String> = near.iter().map(|name| format!("\"{name}\"")).collect();
+    Some(format!("did you mean {}?", quoted.join(" or ")))
+}

@@ -1,0 +1,356 @@
+//! The relations of a statement: metrics, raw samples, lists of the server, answers of PromQL.
+//!
+//! A row of a metric is a series at an evaluation time; a row of `samples.…` is a stored sample.
+//! Conditions on labels become matchers, and bounds on the time of samples are read from the store
+//! exactly. [`rows`] makes the batches.
+
+mod meta;
+mod rows;
+
+pub use meta::{META, MetaColumn, MetaKind, MetaSource, MetaTable};
+
+use super::bind::{self, Times, label_matchers};
+use super::error::SqlError;
+use super::values;
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Int32Type, Schema, SchemaRef, TimeUnit};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::DefaultTableSource;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableSource, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use engine::plan::Plan;
+use engine::query::QueryOptions;
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Matcher, TimeMs};
+
+/// What all relations of one statement share.
+pub(crate) struct Context {
+    pub(crate) sources: super::SqlSources,
+    pub(crate) options: QueryOptions,
+    /// The time of the request.
+    pub(crate) now: TimeMs,
+    /// The evaluation times, once the plan is known.
+    pub(crate) times: OnceLock<Times>,
+    /// The parts of the answer that plans give, as PromQL; for `EXPLAIN`.
+    pub(crate) warnings: parking_lot::Mutex<Vec<String>>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// What a column of a metric shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// The evaluation time, or that of the sample.
+    Time,
+    /// A label.
+    Label(String),
+    /// The name of the metric.
+    Metric,
+    /// All labels but the name, as JSON.
+    Labels,
+    /// The number.
+    Value,
+    /// The native histogram, as JSON.
+    Histogram,
+}
+
+/// A number that is computed from the samples of a series, as a column.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaf {
+    pub(crate) name: String,
+    pub(crate) plan: Plan,
+}
+
+/// What a relation reads.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// A metric at the evaluation times; `None`: all of them.
+    Metric(Option<String>),
+    /// The stored samples of a metric; `None`: of all.
+    Samples(Option<String>),
+    /// A list of the server.
+    Meta(&'static MetaTable),
+    /// The answer of a query in PromQL.
+    Promql(Plan),
+    /// The answer of a part of the statement that is a plan.
+    Bound(Arc<bind::BoundQuery>),
+}
+
+/// A relation.
+#[derive(Clone, Debug)]
+pub(crate) struct Relation {
+    pub(crate) kind: Kind,
+    fields: Vec<(String, Field)>,
+    leaves: Vec<Leaf>,
+    schema: SchemaRef,
+    pub(crate) context: Arc<Context>,
+}
+
+impl Relation {
+    /// A relation of series with these columns.
+    pub(crate) fn of_series(kind: Kind, labels: &BTreeSet<String>, context: Arc<Context>) -> Relation {
+        let mut fields = vec![("ts".to_owned(), Field::Time)];
+        if matches!(kind, Kind::Metric(None) | Kind::Samples(None)) {
+            fields.push(("metric".to_owned(), Field::Metric));
+        }
+        for label in labels {
+            let is_taken = RESERVED.contains(&label.as_str());
+            let name = if is_taken { format!("label_{label}") } else { label.clone() };
+            fields.push((name, Field::Label(label.clone())));
+        }
+        let rest = [("value", Field::Value), ("histogram", Field::Histogram), ("labels", Field::Labels)];
+        fields.extend(rest.map(|(name, field)| (name.to_owned(), field)));
+        Relation::new(kind, fields, Vec::new(), context)
+    }
+
+    /// A list of the server; `labels` are its open columns.
+    pub(crate) fn of_meta(
+        table: &'static MetaTable,
+        labels: &BTreeSet<String>,
+        context: Arc<Context>,
+    ) -> Relation {
+        let known = |name: &String| table.columns.iter().any(|column| column.name == name);
+        let open = labels.iter().filter(|name| table.is_open && !known(name));
+        let fields = open.map(|name| (name.clone(), Field::Label(name.clone()))).collect();
+        Relation::new(Kind::Meta(table), fields, Vec::new(), context)
+    }
+
+    /// The answer of a plan.
+    pub(crate) fn of_bound(bound: bind::BoundQuery, context: Arc<Context>) -> Relation {
+        Relation::new(Kind::Bound(Arc::new(bound)), Vec::new(), Vec::new(), context)
+    }
+
+    fn new(kind: Kind, fields: Vec<(String, Field)>, leaves: Vec<Leaf>, context: Arc<Context>) -> Relation {
+        let mut columns = Vec::new();
+        match &kind {
+            Kind::Meta(table) => {
+                columns
+                    .extend(table.columns.iter().map(|c| ArrowField::new(c.name, c.kind.data_type(), true)));
+            }
+            Kind::Bound(bound) => {
+                let column = |(i, c): (usize, &bind::OutputColumn)| {
+                    ArrowField::new(format!("c{i}"), c.kind.clone(), true)
+                };
+                columns.extend(bound.columns.iter().enumerate().map(column));
+            }
+            _ => {}
+        }
+        for (name, field) in &fields {
+            let is_sample = matches!(kind, Kind::Samples(_));
+            let kind = match field {
+                Field::Time => timestamp(),
+                Field::Label(_) | Field::Metric | Field::Labels if is_sample => dictionary(),
+                Field::Label(_) | Field::Metric | Field::Labels | Field::Histogram => DataType::Utf8,
+                Field::Value => DataType::Float64,
+            };
+            let nullable = matches!(field, Field::Value | Field::Histogram);
+            columns.push(ArrowField::new(name, kind, nullable));
+        }
+        columns.extend(leaves.iter().map(|leaf| ArrowField::new(&leaf.name, DataType::Float64, true)));
+        let schema = Arc::new(Schema::new(columns));
+        Relation { kind, fields, leaves, schema, context }
+    }
+
+    /// The same relation with one more number.
+    pub(crate) fn with_leaf(&self, name: String, plan: Plan) -> Relation {
+        let mut leaves = self.leaves.clone();
+        if !leaves.iter().any(|leaf| leaf.name == name) {
+            leaves.push(Leaf { name, plan });
+        }
+        Relation::new(self.kind.clone(), self.fields.clone(), leaves, self.context.clone())
+    }
+
+    /// The relation that a scan of the planner reads.
+    pub(crate) fn of_source(source: &dyn TableSource) -> Option<&Relation> {
+        let source = source.downcast_ref::<DefaultTableSource>()?;
+        (source.table_provider.as_ref() as &dyn Any).downcast_ref::<Relation>()
+    }
+
+    /// Whether its rows are series at evaluation times.
+    pub(crate) fn is_of_metric(&self) -> bool {
+        matches!(self.kind, Kind::Metric(_))
+    }
+
+    /// The columns of a metric, in order.
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        self.fields.iter().map(|(_, field)| field.clone()).collect()
+    }
+
+    /// The column with this name.
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|(column, _)| column == name).map(|(_, field)| field)
+    }
+
+    /// The matchers of its selector.
+    pub(crate) fn matchers(&self) -> Vec<Matcher> {
+        match &self.kind {
+            Kind::Metric(Some(name)) | Kind::Samples(Some(name)) => vec![Matcher::equal(METRIC_NAME, name)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What it reads, as PromQL.
+    pub(crate) fn as_text(&self) -> String {
+        let matchers = self.matchers();
+        let selector = engine::plan::Selector { matchers, offset: 0, at: None, extension: None };
+        let op = engine::plan::PlanOp::Instant(selector);
+        let value = engine::plan::PlanNode { op, span: engine::plan::Span::default() };
+        let plans = [Arc::new(value)].into_iter().chain(self.leaves.iter().map(|leaf| leaf.plan.clone()));
+        plans.map(|plan| engine::plan::as_promql::as_promql(&plan)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The label that a column expression names.
+    fn label_of(&self, expr: &Expr) -> Option<String> {
+        let Expr::Column(column) = expr else { return None };
+        match self.field(&column.name)? {
+            Field::Label(name) => Some(name.clone()),
+            Field::Metric => Some(METRIC_NAME.to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The matchers that a condition is; `None`: the relation does not take it.
+    fn pushed(&self, filter: &Expr) -> Option<Vec<Matcher>> {
+        match &self.kind {
+            Kind::Metric(_) | Kind::Samples(_) => label_matchers(filter, &|expr| self.label_of(expr)),
+            Kind::Meta(table) if table.lists_series => label_matchers(filter, &|expr| match expr {
+                Expr::Column(column) if column.name == "metric" => Some(METRIC_NAME.to_owned()),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The bounds that a condition on the time of samples is.
+    fn bounds(&self, filter: &Expr) -> Option<(TimeMs, TimeMs)> {
+        let Expr::BinaryExpr(binary) = filter else { return None };
+        if !matches!(self.kind, Kind::Samples(_)) {
+            return None;
+        }
+        let Expr::Column(column) = binary.left.as_ref() else { return None };
+        if self.field(&column.name) != Some(&Field::Time) {
+            return None;
+        }
+        let t = values::scalar_time(values::literal(&binary.right)?)?;
+        Some(match binary.op {
+            Operator::GtEq => (t, TimeMs::MAX),
+            Operator::Gt => (t + 1, TimeMs::MAX),
+            Operator::LtEq => (TimeMs::MIN, t),
+            Operator::Lt => (TimeMs::MIN, t - 1),
+            Operator::Eq => (t, t),
+            _ => return None,
+        })
+    }
+}
+
+/// Columns of a metric that are no labels.
+const RESERVED: &[&str] = &["ts", "value", "histogram", "labels", "metric"];
+
+/// The type of times.
+pub(crate) fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+fn dictionary() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// The type of dictionary keys.
+type Keys = Int32Type;
+
+/// What one scan reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    relation: Relation,
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    matchers: Vec<Matcher>,
+    from: TimeMs,
+    to: TimeMs,
+}
+
+#[async_trait]
+impl TableProvider for Relation {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| {
+            let is_pushed = self.pushed(filter).is_some() || self.bounds(filter).is_some();
+            if is_pushed {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all = || (0..self.schema.fields().len()).collect();
+        let projection: Vec<usize> = projection.cloned().unwrap_or_else(all);
+        let schema = Arc::new(self.schema.project(&projection)?);
+        let mut scan = Scan {
+            relation: self.clone(),
+            projection,
+            schema: schema.clone(),
+            matchers: self.matchers(),
+            from: TimeMs::MIN,
+            to: TimeMs::MAX,
+        };
+        for filter in filters {
+            if let Some((from, to)) = self.bounds(filter) {
+                scan.from = scan.from.max(from);
+                scan.to = scan.to.min(to);
+            } else if let Some(matchers) = self.pushed(filter) {
+                scan.matchers.extend(matchers);
+            }
+        }
+        let partition: Arc<dyn PartitionStream> = Arc::new(scan);
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![partition], None, None, false, limit)?))
+    }
+}
+
+impl PartitionStream for Scan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let scan = self.clone();
+        // The rows are read when the first batch is asked for.
+        let batches = futures::stream::once(async move { scan.batches() });
+        let batches = futures::StreamExt::flat_map(batches, |batches| {
+            let batches: Box<dyn Iterator<Item = Result<RecordBatch, SqlError>> + Send> = match batches {
+                Ok(batches) => batches,
+                Err(e) => Box::new(std::iter::once(Err(e))),
+            };
+            futures::stream::iter(batches.map(|batch| batch.map_err(Into::into)))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
+    }
+}

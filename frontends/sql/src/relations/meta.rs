@@ -1,0 +1,190 @@
+//! `meta`: what the server knows about its series, targets, rules and alerts, as relations.
+//!
+//! One entry of [`META`] describes one relation; its rows come from [`MetaSource`], as JSON of the
+//! same names, except for lists of series, which come from the catalog.
+
+use crate::error::SqlError;
+use datafusion::arrow::datatypes::DataType;
+use serde_json::{Map, Value};
+
+/// Gives the rows of lists of the server.
+pub trait MetaSource: Send + Sync {
+    /// The rows of relation `name`, with its columns by their names. A column that is missing is
+    /// NULL. May block.
+    fn rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError>;
+}
+
+/// The type of a column.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MetaKind {
+    /// A text; objects as JSON.
+    Text,
+    /// A number.
+    Float,
+    /// A whole number.
+    Integer,
+    /// Yes or no.
+    Bool,
+    /// A time: ms since 1970, or a text in RFC 3339.
+    Time,
+}
+
+impl MetaKind {
+    pub(crate) fn data_type(self) -> DataType {
+        match self {
+            MetaKind::Text => DataType::Utf8,
+            MetaKind::Float => DataType::Float64,
+            MetaKind::Integer => DataType::Int64,
+            MetaKind::Bool => DataType::Boolean,
+            MetaKind::Time => super::timestamp(),
+        }
+    }
+}
+
+/// A column.
+#[derive(Debug)]
+pub struct MetaColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: MetaKind,
+}
+
+/// A relation.
+#[derive(Debug)]
+pub struct MetaTable {
+    /// Its name in the schema `meta`.
+    pub name: &'static str,
+    /// Its columns.
+    pub columns: &'static [MetaColumn],
+    /// Its rows have labels, each a column if a statement asks for it.
+    pub is_open: bool,
+    /// It lists series: a condition on `metric` goes down to the store.
+    pub lists_series: bool,
+}
+
+const fn column(name: &'static str, kind: MetaKind) -> MetaColumn {
+    MetaColumn { name, kind }
+}
+
+const fn list(name: &'static str, columns: &'static [MetaColumn]) -> MetaTable {
+    MetaTable { name, columns, is_open: false, lists_series: false }
+}
+
+use MetaKind::{Bool, Float, Integer, Text, Time};
+
+/// All relations of `meta`.
+pub static META: &[MetaTable] = &[
+    MetaTable {
+        lists_series: true,
+        ..list("series", &[column("series", Integer), column("metric", Text), column("labels", Text)])
+    },
+    MetaTable {
+        lists_series: true,
+        ..list(
+            "label_pairs",
+            &[column("series", Integer), column("metric", Text), column("name", Text), column("value", Text)],
+        )
+    },
+    MetaTable {
+        lists_series: true,
+        is_open: true,
+        ..list(
+            "exemplars",
+            &[
+                column("ts", Time),
+                column("metric", Text),
+                column("value", Float),
+                column("trace_id", Text),
+                column("labels", Text),
+                column("exemplar_labels", Text),
+            ],
+        )
+    },
+    list(
+        "metadata",
+        &[
+            column("metric", Text),
+            column("type", Text),
+            column("unit", Text),
+            column("help", Text),
+            column("job", Text),
+            column("instance", Text),
+        ],
+    ),
+    MetaTable {
+        is_open: true,
+        ..list(
+            "targets",
+            &[
+                column("pool", Text),
+                column("job", Text),
+                column("instance", Text),
+                column("url", Text),
+                column("health", Text),
+                column("last_error", Text),
+                column("last_scrape", Time),
+                column("last_scrape_seconds", Float),
+                column("interval", Text),
+                column("timeout", Text),
+                column("labels", Text),
+                column("discovered_labels", Text),
+            ],
+        )
+    },
+    list("dropped_targets", &[column("pool", Text), column("discovered_labels", Text)]),
+    list(
+        "rules",
+        &[
+            column("file", Text),
+            column("group", Text),
+            column("name", Text),
+            column("kind", Text),
+            column("query", Text),
+            column("labels", Text),
+            column("annotations", Text),
+            column("for_seconds", Float),
+            column("health", Text),
+            column("last_error", Text),
+            column("evaluation_seconds", Float),
+            column("last_evaluation", Time),
+        ],
+    ),
+    MetaTable {
+        is_open: true,
+        ..list(
+            "alerts",
+            &[
+                column("alertname", Text),
+                column("state", Text),
+                column("active_at", Time),
+                column("value", Float),
+                column("labels", Text),
+                column("annotations", Text),
+                column("rule", Text),
+            ],
+        )
+    },
+    list(
+        "uses",
+        &[column("metric", Text), column("kind", Text), column("name", Text), column("matchers", Text)],
+    ),
+    list(
+        "views",
+        &[
+            column("id", Text),
+            column("name", Text),
+            column("query", Text),
+            column("taps", Integer),
+            column("rows", Integer),
+            column("last_change", Time),
+            column("frontier", Time),
+            column("last_error", Text),
+            column("steps", Integer),
+            column("shared_steps", Integer),
+            column("state_bytes", Integer),
+            column("recorded", Bool),
+        ],
+    ),
+    list("flags", &[column("name", Text), column("value", Text)]),
+];

@@ -1,0 +1,478 @@
+//! The rows of relations, as batches.
+
+use super::{Field, Keys, Kind, Leaf, MetaKind, MetaTable, Relation, Scan};
+use crate::bind::{BoundQuery, Grid, Output, Times};
+use crate::error::SqlError;
+use crate::limits::BATCH_ROWS;
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray, TimestampMillisecondArray, new_null_array,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
+use engine::plan::{Plan, PlanNode, PlanOp, Selector, Span};
+use engine::query::{QueryValue, Series};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
+use storage::model::labels::METRIC_NAME;
+use storage::model::{Labels, Matcher, NativeHistogram, TimeMs};
+
+/// Batches that are made one by one.
+pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch, SqlError>> + Send>;
+
+/// A sample of an answer.
+#[derive(Clone, Debug)]
+struct Sample {
+    t: TimeMs,
+    value: Option<f64>,
+    histogram: Option<Arc<NativeHistogram>>,
+}
+
+/// A row of an answer.
+#[derive(Clone, Debug)]
+struct Row {
+    labels: Labels,
+    sample: Sample,
+}
+
+impl Scan {
+    /// The rows of the scan.
+    pub(super) fn batches(&self) -> Result<Batches, SqlError> {
+        match &self.relation.kind {
+            Kind::Metric(_) => self.metric(),
+            Kind::Promql(plan) => {
+                let rows = answers(&self.relation, plan)?;
+                self.of_rows(rows.into_iter().map(|row| (row, Vec::new())).collect())
+            }
+            Kind::Samples(_) => self.samples(),
+            Kind::Meta(table) => self.meta(table),
+            Kind::Bound(bound) => bound_batches(&self.relation, bound, &self.projection, self),
+        }
+    }
+
+    /// A metric at the evaluation times: the value, and the numbers that are computed from its
+    /// samples. A row exists if one of those that are asked for does.
+    fn metric(&self) -> Result<Batches, SqlError> {
+        let fields = self.relation.fields.len();
+        let asks = |field: &Field| {
+            self.projection.iter().any(|i| self.relation.fields.get(*i).map(|f| &f.1) == Some(field))
+        };
+        let leaves: Vec<&Leaf> = self
+            .projection
+            .iter()
+            .filter(|i| **i >= fields)
+            .map(|i| &self.relation.leaves[*i - fields])
+            .collect();
+        let asks_value = asks(&Field::Value) || asks(&Field::Histogram) || leaves.is_empty();
+        let mut rows: Vec<(Row, Vec<Option<f64>>)> = Vec::new();
+        let mut places: HashMap<(Labels, TimeMs), usize> = HashMap::new();
+        let is_named = matches!(self.relation.kind, Kind::Metric(None));
+        let key =
+            |row: &Row| (if is_named { row.labels.clone() } else { row.labels.without_name() }, row.sample.t);
+        if asks_value {
+            for row in answers(&self.relation, &instant(self.matchers.clone()))? {
+                places.insert(key(&row), rows.len());
+                rows.push((row, vec![None; leaves.len()]));
+            }
+        }
+        for (n, leaf) in leaves.iter().enumerate() {
+            let plan = with_matchers(&leaf.plan, &self.matchers);
+            for row in answers(&self.relation, &plan)? {
+                let at = *places.entry(key(&row)).or_insert_with(|| {
+                    let sample = Sample { value: None, histogram: None, ..row.sample.clone() };
+                    rows.push((Row { labels: row.labels.clone(), sample }, vec![None; leaves.len()]));
+                    rows.len() - 1
+                });
+                rows[at].1[n] = row.sample.value;
+            }
+        }
+        self.of_rows(rows)
+    }
+
+    fn of_rows(&self, rows: Vec<(Row, Vec<Option<f64>>)>) -> Result<Batches, SqlError> {
+        let scan = self.clone();
+        let chunks: Vec<Vec<(Row, Vec<Option<f64>>)>> = rows.chunks(BATCH_ROWS).map(<[_]>::to_vec).collect();
+        Ok(Box::new(chunks.into_iter().map(move |rows| scan.batch_of_rows(&rows))))
+    }
+
+    fn batch_of_rows(&self, rows: &[(Row, Vec<Option<f64>>)]) -> Result<RecordBatch, SqlError> {
+        let fields = &self.relation.fields;
+        let mut leaves = 0_usize..;
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for i in &self.projection {
+            let Some((_, field)) = fields.get(*i) else {
+                let leaf = leaves.next().unwrap_or_default();
+                columns.push(Arc::new(rows.iter().map(|row| row.1[leaf]).collect::<Float64Array>()));
+                continue;
+            };
+            columns.push(match field {
+                Field::Time => times(rows.iter().map(|row| row.0.sample.t)),
+                Field::Label(name) => Arc::new(StringArray::from_iter_values(
+                    rows.iter().map(|row| row.0.labels.get(name).unwrap_or("")),
+                )),
+                Field::Metric => {
+                    Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0.labels.name())))
+                }
+                Field::Labels => {
+                    Arc::new(StringArray::from_iter_values(rows.iter().map(|row| labels_json(&row.0.labels))))
+                }
+                Field::Value => Arc::new(rows.iter().map(|row| row.0.sample.value).collect::<Float64Array>()),
+                Field::Histogram => Arc::new(
+                    rows.iter()
+                        .map(|row| row.0.sample.histogram.as_deref().map(histogram_json))
+                        .collect::<StringArray>(),
+                ),
+            });
+        }
+        self.batch(columns, rows.len())
+    }
+
+    fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, SqlError> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
+            .map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
+    }
+
+    /// The stored samples between two times.
+    fn samples(&self) -> Result<Batches, SqlError> {
+        let to = self.to.min(self.relation.context.now);
+        if self.from == TimeMs::MIN {
+            return Err(SqlError::bad("samples are read between two times: the statement names no begin")
+                .hint("add WHERE ts >= now() - interval '1 hour'"));
+        }
+        if self.from > to {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let selector = Selector { matchers: self.matchers.clone(), offset: 0, at: None, extension: None };
+        let plan = node(PlanOp::Range { selector, range: to - self.from + 1 });
+        let context = &self.relation.context;
+        let answer = context.sources.engine.instant(&plan, to, &context.options)?;
+        let memory = answer.memory.clone();
+        let QueryValue::Matrix(series) = answer.value else { return Ok(Box::new(std::iter::empty())) };
+        let scan = self.clone();
+        let mut series = series.into_iter();
+        // A batch has whole series, or a part of a long one.
+        let mut pending: Option<(Labels, std::vec::IntoIter<Sample>)> = None;
+        Ok(Box::new(std::iter::from_fn(move || {
+            let _memory = &memory;
+            let mut stretches: Vec<(Labels, Vec<Sample>)> = Vec::new();
+            let mut rows = 0;
+            while rows < BATCH_ROWS {
+                if pending.is_none() {
+                    let Some(next) = series.next() else { break };
+                    pending = Some((next.labels.clone(), samples_of(next).into_iter()));
+                }
+                let Some((labels, samples)) = pending.as_mut() else { break };
+                let part: Vec<Sample> = samples.by_ref().take(BATCH_ROWS - rows).collect();
+                rows += part.len();
+                if !part.is_empty() {
+                    stretches.push((labels.clone(), part));
+                }
+                if samples.len() == 0 {
+                    pending = None;
+                }
+            }
+            (rows > 0).then(|| scan.batch_of_samples(&stretches, rows))
+        })))
+    }
+
+    fn batch_of_samples(
+        &self,
+        stretches: &[(Labels, Vec<Sample>)],
+        rows: usize,
+    ) -> Result<RecordBatch, SqlError> {
+        let keys = || {
+            let keys =
+                stretches.iter().enumerate().flat_map(|(i, s)| std::iter::repeat_n(i as i32, s.1.len()));
+            Int32Array::from_iter_values(keys)
+        };
+        let samples = || stretches.iter().flat_map(|s| &s.1);
+        let texts = |text: &dyn Fn(&Labels) -> String| -> Result<ArrayRef, SqlError> {
+            let values = StringArray::from_iter_values(stretches.iter().map(|s| text(&s.0)));
+            let array = DictionaryArray::<Keys>::try_new(keys(), Arc::new(values));
+            array
+                .map(|a| Arc::new(a) as ArrayRef)
+                .map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
+        };
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for i in &self.projection {
+            let Some((_, field)) = self.relation.fields.get(*i) else { continue };
+            columns.push(match field {
+                Field::Time => times(samples().map(|s| s.t)),
+                Field::Label(name) => texts(&|labels| labels.get(name).unwrap_or("").to_owned())?,
+                Field::Metric => texts(&|labels| labels.name().to_owned())?,
+                Field::Labels => texts(&labels_json)?,
+                Field::Value => Arc::new(samples().map(|s| s.value).collect::<Float64Array>()),
+                Field::Histogram => Arc::new(
+                    samples().map(|s| s.histogram.as_deref().map(histogram_json)).collect::<StringArray>(),
+                ),
+            });
+        }
+        self.batch(columns, rows)
+    }
+
+    fn meta(&self, table: &MetaTable) -> Result<Batches, SqlError> {
+        let rows = if table.lists_series {
+            self.series_rows(table.name)?
+        } else {
+            self.relation.context.sources.meta.rows(table.name)?
+        };
+        let scan = self.clone();
+        let chunks: Vec<Vec<Map<String, Value>>> = rows.chunks(BATCH_ROWS).map(<[_]>::to_vec).collect();
+        Ok(Box::new(chunks.into_iter().map(move |rows| scan.batch_of_json(&rows))))
+    }
+
+    /// The rows of a list of series.
+    fn series_rows(&self, name: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
+        let context = &self.relation.context;
+        let from = context.now - crate::limits::COLUMNS_WINDOW_MS;
+        let sets = [self.matchers.clone()];
+        if name == "exemplars" {
+            let found = context.sources.catalog.exemplars(&sets, TimeMs::MIN, TimeMs::MAX)?;
+            return Ok(found.iter().flat_map(exemplar_rows).collect());
+        }
+        let memory = context.sources.memory.reservation(context.options.max_bytes);
+        let series = context.sources.catalog.series(&sets, from, context.now + 1, &memory)?;
+        if series.len() > context.options.max_samples {
+            let error = format!("{} series, the limit is {}", series.len(), context.options.max_samples);
+            return Err(
+                SqlError::new(crate::SqlErrorKind::LimitReached, error).hint("add WHERE metric = '…'")
+            );
+        }
+        Ok(series.iter().flat_map(|labels| series_row(labels, name == "label_pairs")).collect())
+    }
+
+    fn batch_of_json(&self, rows: &[Map<String, Value>]) -> Result<RecordBatch, SqlError> {
+        let Kind::Meta(table) = &self.relation.kind else { return self.batch(Vec::new(), rows.len()) };
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for i in &self.projection {
+            if let Some(column) = table.columns.get(*i) {
+                columns.push(json_column(rows, column.name, column.kind));
+                continue;
+            }
+            let Some((name, _)) = self.relation.fields.get(*i - table.columns.len()) else { continue };
+            let label = |row: &Map<String, Value>| {
+                row.get("labels").and_then(|l| l.get(name)).and_then(Value::as_str).unwrap_or("").to_owned()
+            };
+            columns.push(Arc::new(StringArray::from_iter_values(rows.iter().map(label))));
+        }
+        self.batch(columns, rows.len())
+    }
+}
+
+fn node(op: PlanOp) -> Plan {
+    Arc::new(PlanNode { op, span: Span::default() })
+}
+
+fn instant(matchers: Vec<Matcher>) -> Plan {
+    node(PlanOp::Instant(Selector { matchers, offset: 0, at: None, extension: None }))
+}
+
+/// The plan with these matchers in each of its selectors.
+fn with_matchers(plan: &Plan, matchers: &[Matcher]) -> Plan {
+    let select = |s: &Selector| {
+        let mut all = s.matchers.clone();
+        all.extend(matchers.iter().filter(|m| !s.matchers.contains(m)).cloned());
+        Selector { matchers: all, ..s.clone() }
+    };
+    let op = match &plan.op {
+        PlanOp::Instant(selector) => PlanOp::Instant(select(selector)),
+        PlanOp::Range { selector, range } => PlanOp::Range { selector: select(selector), range: *range },
+        op => op.map_inputs(&mut |input| with_matchers(input, matchers)),
+    };
+    Arc::new(PlanNode { op, span: plan.span })
+}
+
+/// The answer of a plan at the evaluation times of the statement.
+fn answers(relation: &Relation, plan: &Plan) -> Result<Vec<Row>, SqlError> {
+    let context = &relation.context;
+    let engine = &context.sources.engine;
+    let answer = match context.times.get().copied().unwrap_or(Times::Now) {
+        Times::Now => engine.instant(plan, context.now, &context.options)?,
+        Times::At(t) => engine.instant(plan, t, &context.options)?,
+        Times::Grid(Grid { start, end, step }) => engine.range(plan, start, end, step, &context.options)?,
+    };
+    let mut warnings = context.warnings.lock();
+    for note in &answer.notes {
+        if !warnings.contains(&note.text.to_string()) {
+            warnings.push(note.text.to_string());
+        }
+    }
+    Ok(match answer.value {
+        QueryValue::Scalar(t, value) => {
+            vec![Row { labels: Labels::default(), sample: Sample { t, value: Some(value), histogram: None } }]
+        }
+        QueryValue::Text(..) => Vec::new(),
+        QueryValue::Vector(samples) => samples
+            .into_iter()
+            .map(|s| {
+                let value = if s.h.is_some() { None } else { Some(s.v) };
+                Row { labels: s.labels, sample: Sample { t: s.t, value, histogram: s.h } }
+            })
+            .collect(),
+        QueryValue::Matrix(series) => series
+            .into_iter()
+            .flat_map(|s| {
+                let labels = s.labels.clone();
+                samples_of(s).into_iter().map(move |sample| Row { labels: labels.clone(), sample })
+            })
+            .collect(),
+    })
+}
+
+/// The samples of a series, in order of time.
+fn samples_of(series: Series) -> Vec<Sample> {
+    let floats = series.points.into_iter().map(|(t, v)| Sample { t, value: Some(v), histogram: None });
+    let mut samples: Vec<Sample> = floats.collect();
+    if !series.histograms.is_empty() {
+        samples.extend(series.histograms.into_iter().map(|(t, h)| Sample {
+            t,
+            value: None,
+            histogram: Some(h),
+        }));
+        samples.sort_by_key(|sample| sample.t);
+    }
+    samples
+}
+
+/// The answer of a part of a statement that is a plan.
+fn bound_batches(
+    relation: &Relation,
+    bound: &BoundQuery,
+    projection: &[usize],
+    scan: &Scan,
+) -> Result<Batches, SqlError> {
+    let rows = answers(relation, &bound.plan)?;
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    if rows.is_empty()
+        && let Some(nothing) = &bound.over_nothing
+    {
+        for i in projection {
+            let column = &bound.columns[*i];
+            let value = match &column.what {
+                Output::Constant(value) => value,
+                _ => nothing,
+            };
+            let array = value.to_array().map_err(|e| SqlError::from_datafusion(e, ""))?;
+            columns.push(as_kind(&array, &column.kind)?);
+        }
+        let batch = scan.batch(columns, 1);
+        return Ok(Box::new(std::iter::once(batch)));
+    }
+    for i in projection {
+        let column = &bound.columns[*i];
+        let array: ArrayRef = match &column.what {
+            Output::Label(name) => Arc::new(StringArray::from_iter_values(
+                rows.iter().map(|row| row.labels.get(name).unwrap_or("")),
+            )),
+            Output::Metric => {
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.labels.name())))
+            }
+            Output::Labels => {
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| labels_json(&row.labels))))
+            }
+            Output::Time if column.kind.is_floating() => {
+                Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.sample.t as f64 / 1000.0)))
+            }
+            Output::Time => times(rows.iter().map(|row| row.sample.t)),
+            Output::Value => Arc::new(rows.iter().map(|row| row.sample.value).collect::<Float64Array>()),
+            Output::Histogram => Arc::new(
+                rows.iter()
+                    .map(|row| row.sample.histogram.as_deref().map(histogram_json))
+                    .collect::<StringArray>(),
+            ),
+            Output::Constant(value) => {
+                value.to_array_of_size(rows.len()).map_err(|e| SqlError::from_datafusion(e, ""))?
+            }
+        };
+        columns.push(as_kind(&array, &column.kind)?);
+    }
+    let batch = scan.batch(columns, rows.len());
+    Ok(Box::new(std::iter::once(batch)))
+}
+
+fn as_kind(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, SqlError> {
+    if array.as_any().is::<NullArray>() {
+        return Ok(new_null_array(kind, array.len()));
+    }
+    cast(array, kind).map_err(|e| SqlError::new(crate::SqlErrorKind::Internal, e.to_string()))
+}
+
+fn times(times: impl Iterator<Item = TimeMs>) -> ArrayRef {
+    Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"))
+}
+
+/// All labels but the name, as JSON.
+fn labels_json(labels: &Labels) -> String {
+    let pairs = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+    let map: Map<String, Value> = pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+    Value::Object(map).to_string()
+}
+
+/// A native histogram as JSON: count, sum, and its buckets with their bounds.
+fn histogram_json(histogram: &NativeHistogram) -> String {
+    serde_json::json!({ "count": histogram.count, "sum": histogram.sum }).to_string()
+}
+
+/// The row of a series, or one for each of its labels.
+fn series_row(labels: &Labels, pairs: bool) -> Vec<Map<String, Value>> {
+    let id = Value::from(labels.hash64().cast_signed());
+    let row = |more: &[(&str, Value)]| {
+        let mut row = Map::new();
+        row.insert("series".to_owned(), id.clone());
+        row.insert("metric".to_owned(), Value::from(labels.name()));
+        row.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        row
+    };
+    if !pairs {
+        return vec![row(&[("labels", Value::from(labels_json(labels)))])];
+    }
+    let of_label =
+        |(name, value): (&str, &str)| row(&[("name", Value::from(name)), ("value", Value::from(value))]);
+    labels.iter().filter(|(name, _)| *name != METRIC_NAME).map(of_label).collect()
+}
+
+fn exemplar_rows(found: &storage::exemplars::SeriesExemplars) -> Vec<Map<String, Value>> {
+    let object = |labels: &Labels| -> Value {
+        let pairs = labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+        Value::Object(pairs.map(|(name, value)| (name.to_owned(), Value::from(value))).collect())
+    };
+    let of = |exemplar: &storage::exemplars::Exemplar| {
+        let mut row = Map::new();
+        row.insert("ts".to_owned(), Value::from(exemplar.t));
+        row.insert("metric".to_owned(), Value::from(found.labels.name()));
+        row.insert("value".to_owned(), serde_json::json!(exemplar.v));
+        row.insert("trace_id".to_owned(), Value::from(exemplar.labels.get("trace_id").unwrap_or("")));
+        row.insert("labels".to_owned(), object(&found.labels));
+        row.insert("exemplar_labels".to_owned(), object(&exemplar.labels));
+        row
+    };
+    found.exemplars.iter().map(of).collect()
+}
+
+/// A column of rows in JSON.
+fn json_column(rows: &[Map<String, Value>], name: &str, kind: MetaKind) -> ArrayRef {
+    let values = rows.iter().map(|row| row.get(name).filter(|value| !value.is_null()));
+    match kind {
+        MetaKind::Text => Arc::new(
+            values
+                .map(|v| v.map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+                .collect::<StringArray>(),
+        ),
+        MetaKind::Float => Arc::new(values.map(|v| v.and_then(Value::as_f64)).collect::<Float64Array>()),
+        MetaKind::Integer => Arc::new(values.map(|v| v.and_then(Value::as_i64)).collect::<Int64Array>()),
+        MetaKind::Bool => Arc::new(values.map(|v| v.and_then(Value::as_bool)).collect::<BooleanArray>()),
+        MetaKind::Time => {
+            let time = |v: &Value| match v {
+                Value::String(text) => {
+                    chrono::DateTime::parse_from_rfc3339(text).ok().map(|t| t.timestamp_millis())
+                }
+                other => other.as_i64(),
+            };
+            Arc::new(
+                values.map(|v| v.and_then(time)).collect::<TimestampMillisecondArray>().with_timezone("UTC"),
+            )
+        }
+    }
+}

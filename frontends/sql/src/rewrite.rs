@@ -1,0 +1,203 @@
+//! What becomes of a planned statement: parts that are plans are replaced by their answers, and
+//! functions of the column in the rest by numbers of the relation.
+
+use super::bind::{self, Refusal};
+use super::error::SqlError;
+use super::functions::{is_of_column, needs_metric};
+use super::relations::{Context, Relation};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, TableScan};
+use engine::plan::as_promql::as_promql;
+use std::sync::Arc;
+
+/// What `EXPLAIN` says about the parts.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// The parts that are plans, as PromQL.
+    pub(crate) plans: Vec<String>,
+    /// Why the whole is none; empty: it is one.
+    pub(crate) refusals: Vec<String>,
+}
+
+/// Replaces the parts of `plan` that are plans by their answers.
+pub(crate) fn absorb(plan: LogicalPlan, context: &Arc<Context>, report: &mut Report) -> Result<LogicalPlan> {
+    let can_be = match &plan {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Sort(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::SubqueryAlias(_) => false,
+        _ => false,
+    };
+    if can_be && !has_outer_references(&plan) {
+        match bind::bind(&plan) {
+            Ok(bound) => {
+                report.plans.push(as_promql(&bound.plan));
+                return answered(&plan, Relation::of_bound(bound, context.clone()), report.plans.len());
+            }
+            Err(Refusal(why)) => {
+                if !report.refusals.contains(&why) {
+                    report.refusals.push(why);
+                }
+            }
+        }
+    }
+    let mapped = plan.map_children(|input| absorb(input, context, report).map(Transformed::yes))?;
+    mapped.data.recompute_schema()
+}
+
+fn has_outer_references(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let _ = plan.apply(|node| {
+        found |= node.expressions().iter().any(Expr::contains_outer);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// A scan of the answer, with the columns of `plan`.
+fn answered(plan: &LogicalPlan, relation: Relation, number: usize) -> Result<LogicalPlan> {
+    let name = format!("plan{number}");
+    let scan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(Arc::new(relation)), None)?;
+    let columns = plan.schema().iter().enumerate().map(|(i, (qualifier, field))| {
+        let column = Expr::Column(Column::new(Some(name.as_str()), format!("c{i}")));
+        column.alias_qualified(qualifier.cloned(), field.name())
+    });
+    scan.project(columns.collect::<Vec<_>>())?.build()
+}
+
+/// Replaces functions of the column by columns of the relation whose samples they read.
+pub(crate) fn extract_leaves(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.map_children(|input| extract_leaves(input).map(Transformed::yes))?.data;
+    let plan = plan.map_subqueries(|inner| extract_leaves(inner).map(Transformed::yes))?.data;
+    if !plan.expressions().iter().any(calls_column) {
+        return plan.recompute_schema();
+    }
+    let names: Vec<(Option<TableReference>, String)> =
+        plan.schema().iter().map(|(q, f)| (q.cloned(), f.name().clone())).collect();
+    let keeps_names = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+    let mut inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
+    let mut exprs = Vec::new();
+    for (i, expr) in plan.expressions().into_iter().enumerate() {
+        let replaced = replace(expr, &mut inputs)?;
+        exprs.push(match names.get(i) {
+            Some((qualifier, name)) if keeps_names && replaced.transformed => {
+                replaced.data.unalias().alias_qualified(qualifier.clone(), name)
+            }
+            _ => replaced.data,
+        });
+    }
+    plan.with_new_exprs(exprs, inputs)
+}
+
+fn calls_column(expr: &Expr) -> bool {
+    let is = |e: &Expr| matches!(e, Expr::ScalarFunction(function) if is_of_column(&function.func));
+    expr.exists(|e| Ok(is(e))).unwrap_or(false)
+}
+
+/// Replaces the outermost functions of the column in `expr`.
+fn replace(expr: Expr, inputs: &mut [LogicalPlan]) -> Result<Transformed<Expr>> {
+    expr.transform_down(|part| {
+        let Expr::ScalarFunction(function) = &part else { return Ok(Transformed::no(part)) };
+        if !is_of_column(&function.func) {
+            return Ok(Transformed::no(part));
+        }
+        let columns: Vec<Column> = part.column_refs().into_iter().cloned().collect();
+        let relation = columns.first().and_then(|column| column.relation.clone());
+        let Some(relation) = relation.filter(|r| columns.iter().all(|c| c.relation.as_ref() == Some(r)))
+        else {
+            return Err(needs_metric(function.name()).into());
+        };
+        let name = part.clone().transform(|e| {
+            let plain = |column: &Column| Expr::Column(Column::new_unqualified(&column.name));
+            Ok(if let Expr::Column(column) = &e {
+                Transformed::yes(plain(column))
+            } else {
+                Transformed::no(e)
+            })
+        })?;
+        let name = name.data.to_string();
+        let mut is_found = false;
+        for input in inputs.iter_mut() {
+            let pushed = push(input.clone(), &relation, &name, &part)?;
+            is_found |= pushed.transformed;
+            *input = pushed.data;
+        }
+        if !is_found {
+            return Err(needs_metric(function.name()).into());
+        }
+        Ok(Transformed::new(Expr::Column(Column::new(Some(relation), name)), true, TreeNodeRecursion::Jump))
+    })
+}
+
+/// Adds the number `leaf` as column `name` to the relation that is called `relation` here.
+fn push(
+    plan: LogicalPlan,
+    relation: &TableReference,
+    name: &str,
+    leaf: &Expr,
+) -> Result<Transformed<LogicalPlan>> {
+    if !plan.schema().iter().any(|(qualifier, _)| qualifier == Some(relation)) {
+        return Ok(Transformed::no(plan));
+    }
+    match plan {
+        LogicalPlan::TableScan(scan) => add_leaf(scan, name, leaf),
+        LogicalPlan::SubqueryAlias(alias) => {
+            let inner = alias.input.schema().iter().find_map(|(qualifier, _)| qualifier.cloned());
+            let Some(inner) = inner else { return Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias))) };
+            // A named query is no relation of a metric.
+            if !matches!(alias.input.as_ref(), LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_)) {
+                return Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias)));
+            }
+            let leaf = requalified(leaf, &inner)?;
+            let pushed = push(alias.input.as_ref().clone(), &inner, name, &leaf)?;
+            let aliased = SubqueryAlias::try_new(Arc::new(pushed.data), alias.alias.clone())?;
+            Ok(Transformed::new(
+                LogicalPlan::SubqueryAlias(aliased),
+                pushed.transformed,
+                TreeNodeRecursion::Continue,
+            ))
+        }
+        LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_) => {
+            let mut is_found = false;
+            let mut inputs = Vec::new();
+            for input in plan.inputs() {
+                let pushed = push(input.clone(), relation, name, leaf)?;
+                is_found |= pushed.transformed;
+                inputs.push(pushed.data);
+            }
+            let plan = plan.with_new_exprs(plan.expressions(), inputs)?;
+            Ok(Transformed::new(plan, is_found, TreeNodeRecursion::Continue))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn requalified(leaf: &Expr, relation: &TableReference) -> Result<Expr> {
+    let inner = leaf.clone().transform(|e| {
+        let inside = |column: &Column| Expr::Column(Column::new(Some(relation.clone()), &column.name));
+        Ok(if let Expr::Column(column) = &e { Transformed::yes(inside(column)) } else { Transformed::no(e) })
+    })?;
+    Ok(inner.data)
+}
+
+fn add_leaf(scan: TableScan, name: &str, leaf: &Expr) -> Result<Transformed<LogicalPlan>> {
+    let Some(relation) = Relation::of_source(scan.source.as_ref()).filter(|relation| relation.is_of_metric())
+    else {
+        let error = SqlError::bad(format!("{leaf}: {} is no metric at evaluation times", scan.table_name));
+        return Err(error
+            .hint("functions of the column read a metric: FROM <metric>, not samples.<metric>")
+            .into());
+    };
+    let plan = bind::leaf(relation, leaf, scan.projected_schema.as_ref());
+    let plan = plan.map_err(|Refusal(why)| SqlError::bad(why))?;
+    let relation = relation.with_leaf(name.to_owned(), plan);
+    let scan =
+        LogicalPlanBuilder::scan(scan.table_name.clone(), provider_as_source(Arc::new(relation)), None)?;
+    Ok(Transformed::yes(scan.build()?))
+}

@@ -1,0 +1,313 @@
+//! Runs a statement: on a thread with a large stack, with a runtime of its own, until its deadline.
+
+use super::SqlEngine;
+use super::bind::{self, Grid, Refusal, Times};
+use super::error::{SqlError, SqlErrorKind};
+use super::limits;
+use super::planner::{Planned, plan};
+use super::relations::{Context, Kind, Relation};
+use super::rewrite::{Report, absorb, extract_leaves};
+use datafusion::arrow::array::{RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::{displayable, execute_stream};
+use engine::query::QueryOptions;
+use futures::StreamExt;
+use serde_json::Value;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use storage::model::TimeMs;
+
+/// A statement to run.
+#[derive(Clone, Debug, Default)]
+pub struct SqlRequest {
+    /// The statement.
+    pub text: String,
+    /// The time of `now()`, ms.
+    pub time: TimeMs,
+    /// The evaluation times; `None`: those that the statement names, or `time`.
+    pub grid: Option<Grid>,
+    /// The values of `$1`, `$2`, ….
+    pub params: Vec<Value>,
+}
+
+/// Takes the rows of an answer.
+pub trait RowSink: Send {
+    /// The columns; called once, first.
+    fn schema(&mut self, schema: &SchemaRef) -> Result<(), SqlError>;
+    /// The next rows.
+    fn rows(&mut self, batch: &RecordBatch) -> Result<(), SqlError>;
+}
+
+/// What is known of an answer when it is complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SqlSummary {
+    /// Rows of the answer.
+    pub rows: usize,
+    /// Warnings of the evaluation and about the statement.
+    pub warnings: Vec<String>,
+}
+
+/// How often a running statement looks whether it may go on.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+
+impl SqlEngine {
+    /// Runs a statement; its rows go to `sink`. Blocks. `options` has its limits, its timeout and
+    /// its cancellation. The thread inherits the priority of the caller's.
+    pub fn run(
+        &self,
+        request: &SqlRequest,
+        options: &QueryOptions,
+        sink: &mut dyn RowSink,
+    ) -> Result<SqlSummary, SqlError> {
+        let deadline = Instant::now() + options.timeout;
+        let mut failed = Ok(SqlSummary::default());
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(limits::STACK_BYTES);
+            let running = thread.spawn_scoped(scope, || self.run_here(request, options, deadline, sink));
+            failed = match running.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    Err(SqlError::new(SqlErrorKind::Internal, "the statement stopped unexpectedly"))
+                }
+                Err(e) => {
+                    Err(SqlError::new(SqlErrorKind::Unavailable, format!("no thread for the statement: {e}")))
+                }
+            };
+        });
+        failed
+    }
+
+    fn run_here(
+        &self,
+        request: &SqlRequest,
+        options: &QueryOptions,
+        deadline: Instant,
+        sink: &mut dyn RowSink,
+    ) -> Result<SqlSummary, SqlError> {
+        let context = self.context(request, options);
+        let prepared = self.prepare(request, &context)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
+        let guard = Deadline { options, deadline };
+        let mut summary = runtime.block_on(self.execute(request, prepared, &guard, sink))?;
+        summary.warnings = context.warnings.lock().clone();
+        Ok(summary)
+    }
+
+    fn context(&self, request: &SqlRequest, options: &QueryOptions) -> Arc<Context> {
+        Arc::new(Context {
+            sources: self.sources.clone(),
+            options: options.clone(),
+            now: request.time,
+            times: OnceLock::new(),
+            warnings: parking_lot::Mutex::default(),
+        })
+    }
+
+    /// Plans a statement and replaces the parts that are plans.
+    fn prepare(&self, request: &SqlRequest, context: &Arc<Context>) -> Result<Prepared, SqlError> {
+        let text = request.text.as_str();
+        let fail = |e| SqlError::from_datafusion(e, text);
+        let Planned { plan, explain } = plan(self, context, text)?;
+        let plan = with_params(plan, &request.params)?;
+        let times = match request.grid {
+            Some(grid) => Times::Grid(grid),
+            None => bind::find_times(&plan, request.time)?,
+        };
+        // Empty before: each statement has a context of its own.
+        let _ = context.times.set(times);
+        let names = output_names(&plan);
+        let mut report = Report::default();
+        let plan = absorb(plan, context, &mut report).map_err(fail)?;
+        let plan = extract_leaves(plan).map_err(fail)?;
+        Ok(Prepared { plan, names, explain, report })
+    }
+
+    async fn execute(
+        &self,
+        request: &SqlRequest,
+        prepared: Prepared,
+        guard: &Deadline<'_>,
+        sink: &mut dyn RowSink,
+    ) -> Result<SqlSummary, SqlError> {
+        let fail = |e| SqlError::from_datafusion(e, &request.text);
+        let state = self.state(request.time).map_err(fail)?;
+        let physical = state.create_physical_plan(&prepared.plan).await.map_err(fail)?;
+        if prepared.explain {
+            let optimised = displayable(physical.as_ref()).indent(false).to_string();
+            return explained(&prepared.report, &leaf_plans(&prepared.plan), &optimised, sink);
+        }
+        let mut stream = execute_stream(physical, state.task_ctx()).map_err(fail)?;
+        let schema = renamed(&stream.schema(), &prepared.names);
+        sink.schema(&schema)?;
+        let mut rows = 0;
+        loop {
+            guard.check()?;
+            let next = tokio::time::timeout(CHECK_EVERY, stream.next()).await;
+            // Late: looks whether it may go on, and waits again.
+            let Ok(next) = next else { continue };
+            let Some(batch) = next else { break };
+            let batch = batch.map_err(fail)?;
+            rows += batch.num_rows();
+            sink.rows(&batch)?;
+        }
+        Ok(SqlSummary { rows, warnings: Vec::new() })
+    }
+
+    /// The plan of a statement that is one; the reason if it is none. For tests and standing
+    /// queries.
+    pub fn compile(&self, text: &str, time: TimeMs) -> Result<(engine::plan::Plan, Option<Grid>), SqlError> {
+        let request = SqlRequest { text: text.to_owned(), time, ..SqlRequest::default() };
+        let context = self.context(&request, &QueryOptions::default());
+        let Planned { plan, .. } = plan(self, &context, text)?;
+        let grid = match bind::find_times(&plan, time)? {
+            Times::Grid(grid) => Some(grid),
+            Times::Now | Times::At(_) => None,
+        };
+        let bound = bind::bind(&plan).map_err(|Refusal(why)| SqlError::bad(why))?;
+        Ok((bound.plan, grid))
+    }
+}
+
+/// A statement before it runs.
+struct Prepared {
+    plan: LogicalPlan,
+    names: Vec<String>,
+    explain: bool,
+    report: Report,
+}
+
+struct Deadline<'a> {
+    options: &'a QueryOptions,
+    deadline: Instant,
+}
+
+impl Deadline<'_> {
+    fn check(&self) -> Result<(), SqlError> {
+        if self.options.cancel.load(Ordering::Relaxed) {
+            return Err(SqlError::new(SqlErrorKind::Canceled, "query was canceled in query execution"));
+        }
+        if Instant::now() >= self.deadline {
+            let error = format!("the statement took more than {} s", self.options.timeout.as_secs_f64());
+            return Err(SqlError::new(SqlErrorKind::Timeout, error).hint("ask for less, or raise timeout"));
+        }
+        Ok(())
+    }
+}
+
+/// The plan with the values of `$1`, `$2`, ….
+fn with_params(plan: LogicalPlan, params: &[Value]) -> Result<LogicalPlan, SqlError> {
+    if params.len() > limits::PARAMETERS {
+        return Err(SqlError::bad(format!("more than {} parameters", limits::PARAMETERS)));
+    }
+    let scalar = |value: &Value| match value {
+        Value::Null => Ok(ScalarValue::Null),
+        Value::Bool(b) => Ok(ScalarValue::Boolean(Some(*b))),
+        Value::Number(n) => {
+            Ok(n.as_i64().map_or_else(|| ScalarValue::Float64(n.as_f64()), |n| ScalarValue::Int64(Some(n))))
+        }
+        Value::String(text) => Ok(ScalarValue::Utf8(Some(text.clone()))),
+        Value::Array(_) | Value::Object(_) => {
+            Err(SqlError::bad("a parameter is a text, a number, a bool or null"))
+        }
+    };
+    let values: Vec<ScalarValue> = params.iter().map(scalar).collect::<Result<_, _>>()?;
+    let missing = plan.get_parameter_names().map_err(|e| SqlError::from_datafusion(e, ""))?;
+    let number = |name: &String| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX);
+    if let Some(name) = missing.iter().find(|name| number(name) > values.len()) {
+        return Err(SqlError::bad(format!(
+            "the statement has a parameter {name} and the request no value for it"
+        ))
+        .hint("send {\"sql\": …, \"params\": [ … ]}"));
+    }
+    plan.with_param_values(ParamValues::from(values)).map_err(|e| SqlError::from_datafusion(e, ""))
+}
+
+/// The names of the columns as PostgreSQL gives them: `sum`, not `sum(up.value)`.
+fn output_names(plan: &LogicalPlan) -> Vec<String> {
+    let mut node = plan;
+    while let LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Distinct(_) = node {
+        match node.inputs().first() {
+            Some(input) => node = input,
+            None => break,
+        }
+    }
+    let own = |name: &str| match name.split_once('(') {
+        Some((function, _))
+            if function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !function.is_empty() =>
+        {
+            function.to_owned()
+        }
+        _ if name.contains([' ', '(']) => "?column?".to_owned(),
+        _ => name.to_owned(),
+    };
+    let names =
+        |schema: &datafusion::common::DFSchema| schema.fields().iter().map(|f| own(f.name())).collect();
+    match node {
+        LogicalPlan::Projection(projection) => projection
+            .expr
+            .iter()
+            .zip(projection.schema.fields())
+            .map(|(expr, field)| match expr {
+                Expr::Alias(alias) => alias.name.clone(),
+                Expr::Literal(..) | Expr::BinaryExpr(_) | Expr::Negative(_) | Expr::Case(_) => {
+                    "?column?".to_owned()
+                }
+                Expr::Cast(cast) => own(&cast.expr.schema_name().to_string()),
+                _ => own(field.name()),
+            })
+            .collect(),
+        other => names(other.schema()),
+    }
+}
+
+fn renamed(schema: &SchemaRef, names: &[String]) -> SchemaRef {
+    let field = |(i, field): (usize, &Arc<Field>)| match names.get(i) {
+        Some(name) => Arc::new(field.as_ref().clone().with_name(name)),
+        None => field.clone(),
+    };
+    Arc::new(Schema::new(schema.fields().iter().enumerate().map(field).collect::<Vec<_>>()))
+}
+
+/// The plans that the scans of metrics need, as PromQL.
+fn leaf_plans(plan: &LogicalPlan) -> Vec<String> {
+    let mut found = Vec::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(relation) = Relation::of_source(scan.source.as_ref())
+            && matches!(relation.kind, Kind::Metric(_))
+        {
+            found.push(format!("{}: {}", scan.table_name, relation.as_text()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// The answer of `EXPLAIN`: a line a row.
+fn explained(
+    report: &Report,
+    leaves: &[String],
+    physical: &str,
+    sink: &mut dyn RowSink,
+) -> Result<SqlSummary, SqlError> {
+    let mut lines = Vec::new();
+    for plan in &report.plans {
+        lines.push(format!("plan: {plan}"));
+    }
+    lines.extend(leaves.iter().map(|leaf| format!("read: {leaf}")));
+    lines.extend(report.refusals.iter().map(|why| format!("not a plan: {why}")));
+    lines.extend(physical.lines().map(|line| format!("run: {line}")));
+    let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("plan", DataType::Utf8, false)]));
+    sink.schema(&schema)?;
+    let rows = lines.len();
+    let column = Arc::new(StringArray::from(lines));
+    let batch = RecordBatch::try_new(schema, vec![column]);
+    let batch = batch.map_err(|e| SqlError::new(SqlErrorKind::Internal, e.to_string()))?;
+    sink.rows(&batch)?;
+    Ok(SqlSummary { rows, warnings: Vec::new() })
+}

@@ -1,0 +1,112 @@
+//! What is one plan in PromQL and in SQL, what must not be one, and that the answers are the same.
+
+mod support;
+
+use engine::plan::as_promql::as_promql;
+use engine::query::{QueryOptions, QueryValue};
+use support::{NOW, SqlFixture, promql_plan, table};
+
+/// A pair: PromQL, its step in ms if it is a range query, SQL.
+struct Pair {
+    promql: String,
+    step: Option<i64>,
+    sql: String,
+}
+
+fn pairs() -> Vec<Pair> {
+    let rows = table("golden.tsv").into_iter();
+    let pairs: Vec<Pair> = rows
+        .map(|row| {
+            let (promql, step) = match row[0].split_once("  every ") {
+                Some((promql, step)) => {
+                    (promql, Some(storage::model::time::parse_duration(step).expect("a step")))
+                }
+                None => (row[0].as_str(), None),
+            };
+            Pair { promql: promql.to_owned(), step, sql: row[1].clone() }
+        })
+        .collect();
+    assert!(pairs.len() > 100, "{} pairs", pairs.len());
+    pairs
+}
+
+fn world() -> SqlFixture {
+    let pairs = pairs();
+    SqlFixture::of_queries(pairs.iter().map(|pair| pair.promql.as_str()))
+}
+
+#[test]
+fn promql_and_sql_are_the_same_plan() {
+    let world = world();
+    let mut wrong = Vec::new();
+    let pairs = pairs();
+    for Pair { promql, step, sql } in &pairs {
+        let wanted = promql_plan(promql);
+        match world.engine.compile(sql, NOW) {
+            Ok((plan, grid)) if plan == wanted && grid.map(|g| g.step) == *step => {}
+            Ok((plan, grid)) => {
+                wrong.push(format!("{sql}\n  is   {} {grid:?}\n  want {promql}", as_promql(&plan)))
+            }
+            Err(e) => wrong.push(format!("{sql}\n  {e}\n  want {promql}")),
+        }
+    }
+    eprintln!("pairs: {} of {} are equal", pairs.len() - wrong.len(), pairs.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_must_not_be_a_plan_is_none() {
+    let pairs = pairs();
+    let more = ["x", "y", "down", "owners", "maintenance", "backup_up"];
+    let world = SqlFixture::of_queries(pairs.iter().map(|pair| pair.promql.as_str()).chain(more));
+    let shapes = table("refused.tsv");
+    assert_eq!(shapes.len(), 12);
+    for shape in shapes {
+        match world.engine.compile(&shape[1], NOW) {
+            Ok((plan, _)) => panic!("{}: {} became {}", shape[0], shape[1], as_promql(&plan)),
+            Err(e) => eprintln!("{}: {e}", shape[0]),
+        }
+    }
+}
+
+/// As many rows as PromQL answers, and the same numbers.
+#[test]
+fn answers_are_those_of_promql() {
+    let world = world();
+    for Pair { promql, step, sql } in pairs() {
+        if step.is_some() {
+            continue;
+        }
+        let rows = world.rows(&sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let answer = world.querier.instant(&promql_plan(&promql), NOW, &QueryOptions::default());
+        let QueryValue::Vector(samples) = answer.unwrap_or_else(|e| panic!("{promql}: {e}")).value else {
+            panic!("{promql}: no vector")
+        };
+        let is_global = sql.starts_with("SELECT count(*)")
+            || sql.starts_with("SELECT var_pop")
+            || sql.starts_with("SELECT histogram_quantile");
+        let wanted = if is_global { samples.len().max(1) } else { samples.len() };
+        assert_eq!(rows.len(), wanted, "{sql}: {rows:?} for {samples:?}");
+        let shows = |value: f64| {
+            // The reader of JSON in this test rounds the last digit.
+            let equal = |v: f64| {
+                (v - value).abs() <= 1e-12 * value.abs() || v == value || (v.is_nan() && value.is_nan())
+            };
+            let near = |cell: &String| cell.parse::<f64>().is_ok_and(equal);
+            rows.iter().any(|row| row.iter().any(near))
+        };
+        let has_number = rows.iter().flatten().any(|cell| cell.parse::<f64>().is_ok());
+        let selects_value =
+            !sql.starts_with("SELECT instance FROM") && !sql.starts_with("SELECT instance, job FROM");
+        if has_number
+            && selects_value
+            && !sql.contains("DISTINCT")
+            && !sql.contains("SELECT job, env FROM")
+            && !sql.contains("mountpoint FROM")
+        {
+            for sample in &samples {
+                assert!(shows(sample.v), "{sql}: {} is not in {rows:?}", sample.v);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Runs the records of `tests/slt/*.slt`: statements with their rows or errors, in the form of
+//! sqllogictest. A record is `query`, or `query rowsort`, then the statement, `----` and the rows,
+//! cells separated by two spaces; or `error`, a part of its text on the same line, and the
+//! statement.
+
+mod support;
+
+use std::path::Path;
+use support::SqlFixture;
+
+/// The data that the records are about: an hour of samples each 15 s. Everything is constant or
+/// grows by a constant, so the numbers can be told without a computer.
+fn world() -> SqlFixture {
+    let world = SqlFixture::empty();
+    let times = || (0..=240i64).rev().map(|k| k * 15);
+    let constant = |labels: &[(&str, &str)], v: f64| world.add(labels, times().map(|ago| (ago, v)));
+    let counter = |labels: &[(&str, &str)], per_second: f64| {
+        world.add(labels, times().map(|ago| (ago, per_second * (3_600 - ago) as f64)));
+    };
+    for (job, instance, up, load) in
+        [("api", "a:1", 1.0, 1.0), ("api", "a:2", 1.0, 2.0), ("web", "w:1", 0.0, 4.0)]
+    {
+        constant(&[("__name__", "up"), ("job", job), ("instance", instance)], up);
+        constant(&[("__name__", "node_load1"), ("job", job), ("instance", instance)], load);
+        constant(&[("__name__", "node_cpus"), ("job", job), ("instance", instance)], 4.0);
+    }
+    let requests = |instance: &str, status: &str, rate: f64| {
+        let labels =
+            [("__name__", "http_requests_total"), ("job", "api"), ("instance", instance), ("status", status)];
+        counter(&labels, rate);
+    };
+    requests("a:1", "200", 1.0);
+    requests("a:1", "500", 0.5);
+    requests("a:2", "200", 2.0);
+    constant(&[("__name__", "build_info"), ("job", "api"), ("instance", "a:1"), ("version", "1.0")], 1.0);
+    constant(&[("__name__", "build_info"), ("job", "api"), ("instance", "a:2"), ("version", "1.1")], 1.0);
+    constant(&[("__name__", "temperature"), ("job", "web"), ("statusCode", "A")], f64::NAN);
+    world
+}
+
+/// Runs one record; why it fails.
+fn run(world: &SqlFixture, record: &str) -> Result<(), String> {
+    let (head, body) = record.split_once('\n').ok_or("a record has several lines")?;
+    if let Some(part) = head.strip_prefix("error ") {
+        return match world.rows(body) {
+            Ok(rows) => Err(format!("{body}\nanswered {rows:?} instead of {part:?}")),
+            Err(e) if e.to_string().contains(part) => Ok(()),
+            Err(e) => Err(format!("{body}\n{e}\ndoes not say {part:?}")),
+        };
+    }
+    let (statement, wanted) = body.split_once("\n----").ok_or("a query has ----")?;
+    let mut wanted: Vec<String> = wanted.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+    let rows = world.rows(statement).map_err(|e| format!("{statement}\n{e}"))?;
+    let mut rows: Vec<String> = rows.iter().map(|row| row.join("  ")).collect();
+    match head {
+        "query" => {}
+        "query rowsort" => {
+            rows.sort();
+            wanted.sort();
+        }
+        other => return Err(format!("what is {other:?}?")),
+    }
+    if rows == wanted {
+        Ok(())
+    } else {
+        Err(format!("{statement}\nis\n{}\nwant\n{}", rows.join("\n"), wanted.join("\n")))
+    }
+}
+
+#[test]
+fn records() {
+    let world = world();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
+    let mut total = 0;
+    let mut wrong = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        let records = text.split("\n\n").map(str::trim).filter(|record| !record.is_empty());
+        for record in records {
+            let lines: Vec<&str> = record.lines().filter(|line| !line.starts_with('#')).collect();
+            if lines.is_empty() {
+                continue;
+            }
+            total += 1;
+            if let Err(why) = run(&world, &lines.join("\n")) {
+                wrong.push(format!("{}: {why}", path.file_name().expect("a name").display()));
+            }
+        }
+    }
+    eprintln!("records: {} of {total}", total - wrong.len());
+    assert!(total > 50, "{total} records: this test looks in the wrong place");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}

@@ -1,0 +1,229 @@
+//! `perennial sql`: asks a running server a statement in SQL, and prints a table or another format.
+
+use crate::{UNUSABLE, say};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str =
+    "usage: perennial sql [--url=URL] [--format=table|csv|json|ndjson|arrow] [--time=TIME] [STATEMENT]\n";
+const HELP: &str = "
+Asks a running server. Without a statement it is read from standard input.
+
+  perennial sql 'SELECT job, sum(rate(value, '\\''5m'\\'')) FROM http_requests_total GROUP BY job'
+  perennial sql --format=csv < report.sql > report.csv
+
+Flags:
+  --url=URL         where the server is, with its prefix if it has one; http://localhost:9090 by default
+  --format=FORMAT   table (default), csv, json, ndjson, or arrow (a stream of record batches)
+  --time=TIME       the time of now(): RFC 3339 or seconds since 1970
+
+Exit code: 0 if there is an answer, 1 if the statement has none, 2 if the command line or the server cannot be used.
+";
+/// Time that the server has: as long as its own limit, and some.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Characters of a cell of a table; longer texts are cut.
+const CELL_WIDTH: usize = 60;
+
+#[derive(Debug, PartialEq)]
+struct SqlArgs {
+    url: String,
+    format: String,
+    time: Option<String>,
+    statement: Option<String>,
+}
+
+/// Runs `perennial sql` with the given arguments.
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        return say(&mut std::io::stdout(), &format!("{USAGE}{HELP}"), 0);
+    }
+    let asked = match arguments(args) {
+        Ok(asked) => asked,
+        Err(why) => {
+            let text = format!("{why}\n{USAGE}See `perennial sql --help`.\n");
+            return say(&mut std::io::stderr(), &text, UNUSABLE);
+        }
+    };
+    // Two providers of cryptography could be linked; only the first call counts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(&mut std::io::stderr(), &format!("cannot start: {error}\n"), UNUSABLE),
+    };
+    match runtime.block_on(ask(asked)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { text, code }) => say(&mut std::io::stderr(), &format!("{text}\n"), code),
+    }
+}
+
+fn arguments(args: &[String]) -> Result<SqlArgs, String> {
+    let mut asked = SqlArgs {
+        url: "http://localhost:9090".to_owned(),
+        format: "table".to_owned(),
+        time: None,
+        statement: None,
+    };
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let Some(flag) = arg.strip_prefix("--") else {
+            if asked.statement.replace(arg.clone()).is_some() {
+                return Err("there are two statements: put the statement into quotes".to_owned());
+            }
+            continue;
+        };
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => (flag, rest.next().ok_or(format!("--{flag} has no value"))?.clone()),
+        };
+        match name {
+            "url" => value.trim_end_matches('/').clone_into(&mut asked.url),
+            "format" => asked.format = value,
+            "time" => asked.time = Some(value),
+            _ => return Err(format!("unknown flag --{name}")),
+        }
+    }
+    if !["table", "csv", "json", "ndjson", "arrow"].contains(&asked.format.as_str()) {
+        return Err(format!("--format={}: it is table, csv, json, ndjson or arrow", asked.format));
+    }
+    if asked.url.starts_with("http://") || asked.url.starts_with("https://") {
+        Ok(asked)
+    } else {
+        Err(format!("--url={}: it must begin with http:// or https://", asked.url))
+    }
+}
+
+/// Why there is no answer, and the exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+fn unusable(text: String) -> Failure {
+    Failure { text, code: UNUSABLE }
+}
+
+/// Asks, and writes the answer to standard output.
+async fn ask(asked: SqlArgs) -> Result<(), Failure> {
+    let statement = match asked.statement {
+        Some(statement) => statement,
+        None => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|e| unusable(format!("standard input: {e}")))?;
+            text
+        }
+    };
+    let url = format!("{}/api/v1/sql", asked.url);
+    let failed = |error: reqwest::Error| unusable(format!("{url} cannot be asked: {error}"));
+    let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(failed)?;
+    let is_table = asked.format == "table";
+    let mut body =
+        serde_json::json!({ "sql": statement, "format": if is_table { "json" } else { &asked.format } });
+    if let Some(time) = asked.time {
+        body["time"] = Value::from(time);
+    }
+    let request = client.post(&url).header("content-type", "application/json").body(body.to_string());
+    let mut response = request.send().await.map_err(failed)?;
+    let status = response.status();
+    if !status.is_success() {
+        let bytes = response.bytes().await.map_err(failed)?;
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let Some(why) = answer["error"].as_str() else {
+            return Err(unusable(format!("{url} answered {status}: is it a Perennial server with SQL?")));
+        };
+        return Err(Failure { text: why.to_owned(), code: 1 });
+    }
+    let write = |bytes: &[u8]| {
+        std::io::stdout().write_all(bytes).map_err(|e| unusable(format!("standard output: {e}")))
+    };
+    if !is_table {
+        while let Some(piece) = response.chunk().await.map_err(failed)? {
+            write(&piece)?;
+        }
+        return Ok(());
+    }
+    let bytes = response.bytes().await.map_err(failed)?;
+    let answer: Value =
+        serde_json::from_slice(&bytes).map_err(|e| unusable(format!("{url} answered no JSON: {e}")))?;
+    write(table(&answer).as_bytes())
+}
+
+/// The answer as a table, numbers to the right; then warnings and the number of rows.
+fn table(answer: &Value) -> String {
+    let columns = answer["data"]["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = answer["data"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_number = |column: &Value| {
+        let kind = column["type"].as_str().unwrap_or_default();
+        kind.starts_with("int") || kind.starts_with("float") || kind == "numeric"
+    };
+    let right: Vec<bool> = columns.iter().map(is_number).collect();
+    let mut lines = vec![columns.iter().map(|column| cell(&column["name"])).collect::<Vec<_>>()];
+    lines.extend(rows.iter().map(|row| row.as_array().into_iter().flatten().map(cell).collect()));
+    let width =
+        |i: usize| lines.iter().filter_map(|line| line.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let mut out = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        let padded = line.iter().zip(&widths).zip(&right).map(|((cell, width), right)| {
+            if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        out.push_str(padded.collect::<Vec<_>>().join(" | ").trim_end());
+        out.push('\n');
+        if number == 0 {
+            let rules: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+            out.push_str(&rules.join("-+-"));
+            out.push('\n');
+        }
+    }
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        out.push_str(&format!("warning: {}\n", cell(warning)));
+    }
+    out.push_str(&format!("({} row{})\n", rows.len(), if rows.len() == 1 { "" } else { "s" }));
+    out
+}
+
+/// A value in one line.
+fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.replace(['\n', '\r'], " "),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    if text.chars().count() <= CELL_WIDTH {
+        return text;
+    }
+    text.chars().take(CELL_WIDTH - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_numbers_to_the_right() {
+        let answer = serde_json::json!({
+            "data": {
+                "columns": [{ "name": "job", "type": "text" }, { "name": "rps", "type": "float8" }],
+                "rows": [["api", 12.5], ["a long name", null]],
+            },
+            "warnings": ["w"],
+        });
+        let wanted = "job         |  rps\n------------+-----\napi         | 12.5\na long name |\nwarning: w\n(2 rows)\n";
+        assert_eq!(table(&answer), wanted);
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let read = |args: &[&str]| arguments(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+        let asked = read(&["--url", "http://x:1/", "--format=csv", "SELECT 1"]).expect("arguments");
+        assert_eq!((asked.url.as_str(), asked.format.as_str()), ("http://x:1", "csv"));
+        assert_eq!(asked.statement.as_deref(), Some("SELECT 1"));
+        assert!(read(&["SELECT", "1"]).is_err());
+        assert!(read(&["--format=xml"]).is_err());
+        assert!(read(&["--url=x"]).is_err());
+        assert!(read(&["--time"]).is_err());
+    }
+}
