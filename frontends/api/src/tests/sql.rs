@@ -79,9 +79,9 @@ async fn lists_of_the_server_are_relations() {
         "SELECT * FROM flags",
         "SELECT * FROM views",
         "SELECT * FROM uses",
-        "SELECT * FROM series",
+        "SELECT * FROM series WHERE metric = 'up'",
         "SELECT * FROM dropped_targets",
-        "SELECT * FROM exemplars",
+        "SELECT * FROM exemplars WHERE metric = 'up'",
         "SELECT * FROM label_pairs WHERE metric = 'up'",
     ] {
         let got = request(&server, "POST", "/api/v1/sql?format=csv", &[TEXT], statement).await;
