@@ -367,7 +367,10 @@ fn distance(ms: i64) -> String {
     let seconds = all / 1_000;
     let days = seconds / 86_400;
     let day = if days > 0 { format!("{days} days ") } else { String::new() };
-    let rest = if all % 1_000 > 0 { format!(".{:03}", all % 1_000) } else { String::new() };
+    let rest = match all % 1_000 {
+        0 => String::new(),
+        ms => format!(".{ms:03}"),
+    };
     format!("{sign}{day}{:02}:{:02}:{:02}{rest}", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
