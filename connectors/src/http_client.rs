@@ -34,9 +34,9 @@ config_keys! {
         /// Certificates.
         tls_config: TlsConfig = TlsConfig::default(),
         /// Whether to follow redirects.
-        follow_redirects: bool = true,
+        follow_redirects: bool = true => printed,
         /// Whether HTTP/2 may be negotiated.
-        enable_http2: bool = true,
+        enable_http2: bool = true => printed,
         /// Proxy for all requests; its URL may contain a password.
         proxy_url: Option<ConfigUrl> = None,
         /// Hosts that the proxy is not for, separated by commas.

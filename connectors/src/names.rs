@@ -15,6 +15,14 @@ pub enum NameScheme {
 }
 
 impl NameScheme {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NameScheme::Utf8 => "utf8",
+            NameScheme::Legacy => "legacy",
+        }
+    }
+
     /// Whether a label may have this name.
     pub fn has_label(self, name: &str) -> bool {
         match self {

@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for RelabelAction {
     }
 }
 
-plain_values! { Text: RelabelAction; }
+plain_values! { Text |action| action.as_str().into() => RelabelAction; }
 
 /// A rule may expand to at most this many times the bytes of a series before the exact size is
 /// computed.

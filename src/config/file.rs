@@ -26,21 +26,26 @@ config_block! {
         scrape_configs: Vec<Spanned<ScrapeConfig>> = Vec::new(),
         /// Retention and location of samples.
         storage: StorageKeys = StorageKeys::default(),
-        /// The receiver of traces; ignored.
+        /// Where traces are sent.
         tracing: Option<Spanned<Ignored<Tracing>>> = None,
-        /// The receivers of samples; shown, not used.
+        /// Where samples are sent. Checked and shown; nothing is sent.
         remote_write: Option<Spanned<Vec<Shown<RemoteWrite>>>> = None,
-        /// The sources of old samples; shown, not used.
+        /// Where older samples are read. Checked and shown; nothing is read.
         remote_read: Option<Spanned<Vec<Shown<RemoteRead>>>> = None,
-        /// Settings of OTLP ingestion; ignored.
+        /// Settings of the receiver of OTLP.
         otlp: Option<Spanned<Ignored<Otlp>>> = None,
     }
+}
+
+/// The keys of the whole file.
+pub fn schema() -> BlockSchema {
+    ConfigFile::schema()
 }
 
 config_block! {
     /// `runtime`.
     pub struct RuntimeKeys as "config.RuntimeConfig" {
-        /// Ignored: this server has no garbage collector.
+        /// How eagerly Go collects garbage; this server has no garbage collector.
         gogc: Option<Spanned<Ignored<i64>>> = None,
     }
 }

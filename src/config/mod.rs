@@ -12,6 +12,7 @@ mod print;
 mod storage_block;
 mod web_file;
 
+pub use file::schema;
 pub use load::{load, parse};
 pub use storage_block::StorageBlock;
 pub use web_file::check_web_file;

@@ -4,6 +4,7 @@
 
 use super::Config;
 use super::file::ConfigFile;
+use connectors::config::block::ConfigKeys;
 use connectors::config::document::Node;
 use connectors::config::schema::{BlockSchema, ValueKind};
 use connectors::config::secret::HIDDEN;
@@ -14,24 +15,6 @@ use std::path::Path;
 
 /// Keys and their values.
 type Entries = Vec<(String, Node)>;
-
-/// The keys that a job inherits from `global` if it does not set them, and whether the default is
-/// `false` if neither does.
-const INHERITED: [(&str, bool); 13] = [
-    ("scrape_protocols", false),
-    ("scrape_native_histograms", true),
-    ("always_scrape_classic_histograms", true),
-    ("convert_classic_histograms_to_nhcb", true),
-    ("metric_name_escaping_scheme", false),
-    ("extra_scrape_metrics", true),
-    ("body_size_limit", false),
-    ("sample_limit", false),
-    ("target_limit", false),
-    ("label_limit", false),
-    ("label_name_length_limit", false),
-    ("label_value_length_limit", false),
-    ("keep_dropped_targets", false),
-];
 
 /// The normal form of `source`; the files that it names are relative to `directory`.
 pub(super) fn print_config(
@@ -48,7 +31,7 @@ pub(super) fn print_config(
         match (key.as_str(), value) {
             ("scrape_configs", Node::List(jobs)) => {
                 for (written, job) in jobs.iter_mut().zip(&config.jobs) {
-                    *written = scrape(written, job, &shared);
+                    *written = scrape(written, job, &shared, config);
                 }
             }
             ("rule_files" | "scrape_config_files", Node::List(patterns)) => {
@@ -77,8 +60,16 @@ fn joined(directory: &Path, path: &Node) -> Node {
 
 /// Merges the written values over the defaults, in the order of the schema. Lists of blocks are at
 /// the end, in the order of the file.
-fn over(defaults: Vec<(&str, Node)>, written: Option<&Node>, schema: &BlockSchema) -> Node {
-    let mut entries: Entries = defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+fn over(defaults: Vec<(&'static str, Node)>, written: Option<&Node>, schema: &BlockSchema) -> Node {
+    let is_block = |kind: &ValueKind| matches!(kind, ValueKind::Block(_) | ValueKind::Table(_));
+    let is_list = |kind: &ValueKind| matches!(kind, ValueKind::List(inner) if is_block(inner));
+    let mut entries: Entries = Vec::new();
+    for (key, value) in defaults {
+        // No list of blocks has a default: what is there comes from the file.
+        if !schema.kind(key).is_some_and(|kind| is_list(&kind)) {
+            entries.push((key.to_owned(), value));
+        }
+    }
     if let Some(Node::Map(written)) = written {
         for (key, value) in written.iter().filter(|(_, value)| *value != Node::Null) {
             match entries.iter_mut().find(|(known, _)| known == key) {
@@ -87,8 +78,6 @@ fn over(defaults: Vec<(&str, Node)>, written: Option<&Node>, schema: &BlockSchem
             }
         }
     }
-    let is_block = |kind: &ValueKind| matches!(kind, ValueKind::Block(_) | ValueKind::Table(_));
-    let is_list = |kind: &ValueKind| matches!(kind, ValueKind::List(inner) if is_block(inner));
     let place = |key: &str| {
         let known = schema.keys.iter().position(|spec| spec.name == key && !is_list(&spec.kind));
         known.unwrap_or(schema.keys.len())
@@ -98,23 +87,7 @@ fn over(defaults: Vec<(&str, Node)>, written: Option<&Node>, schema: &BlockSchem
 }
 
 fn global(written: Option<&Node>, config: &Config) -> Node {
-    let keys = &config.global.keys;
-    let timeout = keys.scrape_timeout.map_or_else(
-        || storage::model::time::format_duration(keys.scrape_interval.0.min(10_000)),
-        |timeout| timeout.to_string(),
-    );
-    let mut value = over(
-        vec![
-            ("scrape_interval", keys.scrape_interval.to_string().into()),
-            ("scrape_timeout", timeout.into()),
-            ("evaluation_interval", keys.evaluation_interval.to_string().into()),
-            ("scrape_native_histograms", false.into()),
-            ("metric_name_validation_scheme", "utf8".into()),
-            ("extra_scrape_metrics", false.into()),
-        ],
-        written,
-        &GlobalConfig::schema(),
-    );
+    let mut value = over(config.global.in_force().entries(), written, &GlobalConfig::schema());
     if let Node::Map(entries) = &mut value {
         // The labels in force, in which variables are replaced.
         let labels = config.external_labels.iter().map(|(name, value)| (name.to_owned(), value.into()));
@@ -125,49 +98,17 @@ fn global(written: Option<&Node>, config: &Config) -> Node {
     value
 }
 
-/// The scrape protocols of a job that sets none.
-fn protocols(native: bool) -> Node {
-    let all = [
-        "PrometheusProto",
-        "OpenMetricsText1.0.0",
-        "OpenMetricsText0.0.1",
-        "PrometheusText1.0.0",
-        "PrometheusText0.0.4",
-    ];
-    Node::List(all[usize::from(!native)..].iter().map(|name| Node::from(*name)).collect())
-}
-
-fn scrape(written: &Node, job: &ScrapeJob, global: &Node) -> Node {
-    let keys = &job.config.keys;
-    let mut defaults = vec![
-        ("job_name", job.name().into()),
-        ("honor_timestamps", keys.honor_timestamps.into()),
-        ("track_timestamps_staleness", keys.track_timestamps_staleness.into()),
-        ("scrape_interval", job.interval.to_string().into()),
-        ("scrape_timeout", job.timeout.to_string().into()),
-        ("metrics_path", keys.metrics_path.as_str().into()),
-        ("scheme", keys.scheme.as_str().into()),
-        ("enable_compression", keys.enable_compression.into()),
-        ("follow_redirects", job.config.http.follow_redirects.into()),
-        ("enable_http2", job.config.http.enable_http2.into()),
-    ];
-    for (key, off) in INHERITED {
-        let default = off.then(|| Node::from(false));
-        defaults.extend(global.get(key).cloned().or(default).map(|value| (key, value)));
+/// The printed form of a job. What it does not set comes from the global block, if that has a key of
+/// the same name.
+fn scrape(written: &Node, job: &ScrapeJob, global: &Node, config: &Config) -> Node {
+    let schema = ScrapeConfig::schema();
+    let mut defaults = job.in_force(&config.global).entries();
+    for spec in &schema.keys {
+        let is_set = defaults.iter().any(|(key, _)| *key == spec.name);
+        let inherited = global.get(spec.name).filter(|_| !is_set);
+        defaults.extend(inherited.map(|value| (spec.name, value.clone())));
     }
-    let said = |key: &str| written.get(key).or(global.get(key)).cloned();
-    let names = said("metric_name_validation_scheme").unwrap_or("utf8".into());
-    let escaping = if names.text() == Some("legacy") { "underscores" } else { "allow-utf-8" };
-    let native = said("scrape_native_histograms").is_some_and(|native| native == Node::from(true));
-    defaults.push(("metric_name_validation_scheme", names));
-    let has = |defaults: &[(&str, Node)], key: &str| defaults.iter().any(|(known, _)| *known == key);
-    if !has(&defaults, "metric_name_escaping_scheme") {
-        defaults.push(("metric_name_escaping_scheme", escaping.into()));
-    }
-    if !has(&defaults, "scrape_protocols") {
-        defaults.push(("scrape_protocols", protocols(native)));
-    }
-    over(defaults, Some(written), &ScrapeConfig::schema())
+    over(defaults, Some(written), &schema)
 }
 
 fn entry(out: &mut String, depth: usize, key: &str, value: &Node) {

@@ -94,9 +94,10 @@ config_block! {
     pub struct TsdbKeys as "config.TSDBConfig" {
         /// How late a sample may come.
         out_of_order_time_window: Option<ConfigDuration> = None,
-        /// When Prometheus compacts its head early.
+        /// The share of series that ended at which Prometheus writes its head early; here the head
+        /// lets go of them by itself.
         stale_series_compaction_threshold: Option<Spanned<Ignored<f64>>> = None,
-        /// How Prometheus encodes its chunks.
+        /// How Prometheus encodes its chunks; this server has a format of its own.
         chunk_encoding: Option<Spanned<Ignored<ChunkEncoding>>> = None,
         /// How long samples stay.
         retention: RetentionKeys = RetentionKeys::default(),

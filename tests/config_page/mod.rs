@@ -1,6 +1,12 @@
 //! The tables in `docs/configuration.md` that are generated from declarations in the sources.
 
+use super::config;
 use super::flags::{FLAGS, Feature};
+use connectors::config::block::ConfigKeys;
+use connectors::config::document::Node;
+use connectors::config::schema::{BlockSchema, KeySpec, KeySupport, ValueKind};
+use connectors::http_client::HttpConfig;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
@@ -43,10 +49,88 @@ fn features() -> String {
     table
 }
 
+fn kind(kind: ValueKind) -> String {
+    match kind {
+        ValueKind::Flag => "true or false".to_owned(),
+        ValueKind::Number => "number".to_owned(),
+        ValueKind::Text => "text".to_owned(),
+        ValueKind::Url => "URL".to_owned(),
+        ValueKind::Secret => "secret".to_owned(),
+        ValueKind::Any => "any".to_owned(),
+        ValueKind::List(inner) => format!("list of: {}", self::kind(*inner)),
+        ValueKind::Map(inner) => format!("mapping to: {}", self::kind(*inner)),
+        ValueKind::Block(_) | ValueKind::Table(_) => "block".to_owned(),
+    }
+}
+
+fn default_of(spec: &KeySpec) -> String {
+    let node = spec.default.map_or(Node::Null, |default| default());
+    match node.text() {
+        Some(text) if !node.is_empty() => code(Some(text)),
+        _ => String::new(),
+    }
+}
+
+fn support(spec: &KeySpec) -> &'static str {
+    match spec.support {
+        KeySupport::Works => "",
+        KeySupport::Ignored => "**No effect.** ",
+        KeySupport::Refused => "**Refused.** ",
+    }
+}
+
+/// The row of a key.
+fn key_row(spec: &KeySpec) -> String {
+    let help = cell(spec.help.trim());
+    format!("| `{}` | {} | {} | {}{help} |\n", spec.name, kind(spec.kind), default_of(spec), support(spec))
+}
+
+/// Adds the table of a block and those of the blocks in it. Keys of HTTP clients and of discovery
+/// are named once.
+fn block_tables(path: &str, schema: &BlockSchema, seen: &mut BTreeSet<&'static str>, out: &mut String) {
+    if !seen.insert(schema.name) {
+        return;
+    }
+    let http: Vec<&str> = HttpConfig::keys().iter().map(|spec| spec.name).collect();
+    let is_http = |spec: &&KeySpec| path != HTTP && http.contains(&spec.name);
+    let is_discovery = |spec: &&KeySpec| spec.name.ends_with("_sd_configs") || spec.name == "static_configs";
+    write!(out, "\n**`{path}`**\n\n| key | type | default | meaning |\n|---|---|---|---|\n")
+        .expect("a string");
+    for spec in schema.keys.iter().filter(|spec| !is_http(spec) && !is_discovery(spec)) {
+        out.push_str(&key_row(spec));
+    }
+    if schema.keys.iter().any(|spec| is_http(&spec)) {
+        out.push_str("| | | | and the keys of `<http_config>` below |\n");
+    }
+    if schema.keys.iter().any(|spec| is_discovery(&spec)) {
+        out.push_str("| | | | and the mechanisms of [discovery](discovery.md) |\n");
+    }
+    for spec in schema.keys.iter().filter(|spec| !is_http(spec) && !is_discovery(spec)) {
+        // The keys of blocks that this build does not use have no help.
+        if let Some(inner) = spec.kind.block().filter(|inner| !inner.keys.iter().all(|k| k.help.is_empty())) {
+            let prefix = if path == WHOLE { String::new() } else { format!("{path}.") };
+            block_tables(&format!("{prefix}{}", spec.name), &inner, seen, out);
+        }
+    }
+}
+
+const WHOLE: &str = "prometheus.yml";
+const HTTP: &str = "<http_config>";
+
+fn keys() -> String {
+    let mut out = String::new();
+    let mut seen = BTreeSet::new();
+    block_tables(WHOLE, &config::schema(), &mut seen, &mut out);
+    let http = BlockSchema { name: HTTP, keys: HttpConfig::keys() };
+    block_tables(HTTP, &http, &mut seen, &mut out);
+    out.push('\n');
+    out
+}
+
 /// The page with the tables of today between its markers.
 fn renewed(page: &str) -> String {
     let mut page = page.to_owned();
-    for (name, table) in [("flags", flags()), ("features", features())] {
+    for (name, table) in [("flags", flags()), ("features", features()), ("keys", keys())] {
         let start = format!("<!-- {name}: generated -->\n");
         let end = format!("<!-- end of {name} -->");
         let from = page.find(&start).unwrap_or_else(|| panic!("{start} is missing")) + start.len();

@@ -5,6 +5,7 @@
 //! would no longer be a string) and accepts unknown keys. Instead, a block asks its parts one after
 //! the other which of them [takes](ConfigKeys::take) a key.
 
+use super::document::Node;
 use super::schema::{IgnoredKey, KeySpec};
 /// For the code that the macros generate.
 pub use serde;
@@ -18,6 +19,9 @@ use std::path::Path;
 pub trait ConfigKeys {
     /// The keys, in the order in which Prometheus prints them.
     fn keys() -> Vec<KeySpec>;
+
+    /// The keys with values to print: those that are not empty, and those that are always printed.
+    fn entries(&self) -> Vec<(&'static str, Node)>;
 
     /// Reads the value if `key` is one of these keys; returns whether it is.
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
@@ -79,18 +83,20 @@ macro_rules! key_name {
 /// `Default`.
 ///
 /// A missing key and `null` mean the default. If a key is not a valid Rust name, it follows the
-/// name of the field: `kind as "type": String = …`. Fields after a semicolon are not keys of the
-/// file.
+/// name of the field: `kind as "type": String = …`. A value that is empty (`false`, zero, no text)
+/// is not printed, unless `=> printed` follows the default. The comment of a field is the help of
+/// the key in `docs/configuration.md`. Fields after a semicolon are not keys of the file.
 #[macro_export]
 macro_rules! config_keys {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
-        $($(#[$fmeta:meta])* $field:ident $(as $key:literal)? : $ty:ty = $default:expr),* $(,)?
+        $($(#[doc = $help:literal])* $field:ident $(as $key:literal)? : $ty:ty
+            = $default:expr $(=> $printed:ident)?),* $(,)?
         $(; $($(#[$own_meta:meta])* $own:ident : $own_ty:ty = $own_default:expr),* $(,)?)?
     }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         $vis struct $name {
-            $($(#[$fmeta])* pub $field: $ty,)*
+            $($(#[doc = $help])* pub $field: $ty,)*
             $($($(#[$own_meta])* pub $own: $own_ty,)*)?
         }
 
@@ -103,7 +109,26 @@ macro_rules! config_keys {
         impl $crate::config::block::ConfigKeys for $name {
             fn keys() -> Vec<$crate::config::schema::KeySpec> {
                 use $crate::config::schema::{ConfigValue, key};
-                vec![$(key($crate::key_name!($field $($key)?), <$ty as ConfigValue>::KIND)),*]
+                vec![$(key($crate::key_name!($field $($key)?), <$ty as ConfigValue>::KIND).declared(
+                    concat!($($help),*),
+                    <$ty as ConfigValue>::SUPPORT,
+                    || {
+                        let default: $ty = $default;
+                        ConfigValue::node(&default)
+                    },
+                )),*]
+            }
+
+            fn entries(&self) -> Vec<(&'static str, $crate::config::document::Node)> {
+                use $crate::config::schema::{ConfigValue, is_printed};
+                let mut entries = Vec::new();
+                $(
+                    let node = ConfigValue::node(&self.$field);
+                    if is_printed(&node, &[$(stringify!($printed))?]) {
+                        entries.push(($crate::key_name!($field $($key)?), node));
+                    }
+                )*
+                entries
             }
 
             fn take<'de, A: $crate::config::block::serde::de::MapAccess<'de>>(
@@ -161,6 +186,12 @@ macro_rules! compose_block {
                 keys
             }
 
+            fn entries(&self) -> Vec<(&'static str, $crate::config::document::Node)> {
+                let mut entries = Vec::new();
+                $(entries.extend($crate::config::block::ConfigKeys::entries(&self.$part));)*
+                entries
+            }
+
             fn take<'de, A: $crate::config::block::serde::de::MapAccess<'de>>(
                 &mut self,
                 key: &str,
@@ -213,6 +244,10 @@ macro_rules! whole_block {
         impl $crate::config::schema::ConfigValue for $name {
             const KIND: $crate::config::schema::ValueKind =
                 $crate::config::schema::ValueKind::Block($name::schema);
+
+            fn node(&self) -> $crate::config::document::Node {
+                $crate::config::document::Node::of_entries($crate::config::block::ConfigKeys::entries(self))
+            }
 
             fn resolve_paths(&mut self, directory: &std::path::Path) {
                 $crate::config::block::ConfigKeys::resolve_paths(self, directory);

@@ -30,6 +30,23 @@ impl Node {
         entries.iter().find(|(name, value)| name == key && *value != Node::Null).map(|(_, value)| value)
     }
 
+    /// A mapping.
+    pub fn of_entries(entries: Vec<(&str, Node)>) -> Node {
+        Node::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    }
+
+    /// Whether the value is what YAML's `omitempty` omits: nothing, `false`, zero, or no elements.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Node::Null => true,
+            Node::Literal(text) => matches!(text.as_str(), "false" | "0"),
+            Node::Text(text) => text.is_empty(),
+            Node::Secret => false,
+            Node::List(items) => items.is_empty(),
+            Node::Map(entries) => entries.is_empty(),
+        }
+    }
+
     /// The text of a scalar that is not hidden.
     pub fn text(&self) -> Option<&str> {
         match self {

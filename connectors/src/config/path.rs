@@ -1,6 +1,7 @@
 //! File paths in a configuration, which are relative to the directory of the file that contains
 //! them.
 
+use super::document::Node;
 use super::schema::{ConfigValue, ValueKind};
 use serde::Deserialize;
 use std::fmt;
@@ -25,6 +26,10 @@ impl ConfigPath {
 
 impl ConfigValue for ConfigPath {
     const KIND: ValueKind = ValueKind::Text;
+
+    fn node(&self) -> Node {
+        Node::Text(self.0.clone())
+    }
 
     fn resolve_paths(&mut self, directory: &Path) {
         self.resolve(directory);

@@ -43,6 +43,30 @@ pub struct KeySpec {
     pub name: &'static str,
     /// The kind of the value.
     pub kind: ValueKind,
+    /// What the key means, as comment lines; empty for blocks that this build does not use.
+    pub help: &'static str,
+    /// What this build does with the key.
+    pub support: KeySupport,
+    /// Returns the default; `None` for blocks that this build does not use.
+    pub default: Option<fn() -> Node>,
+}
+
+/// What this build does with a key.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum KeySupport {
+    /// The key has its effect.
+    Works,
+    /// The key is accepted without an effect, with a warning.
+    Ignored,
+    /// A file with the key does not load.
+    Refused,
+}
+
+impl KeySpec {
+    /// A key that is declared with its help and default.
+    pub fn declared(self, help: &'static str, support: KeySupport, default: fn() -> Node) -> KeySpec {
+        KeySpec { help, support, default: Some(default), ..self }
+    }
 }
 
 /// The keys of a block, in the order in which Prometheus prints them.
@@ -90,7 +114,7 @@ impl BlockSchema {
 
 impl ValueKind {
     /// The block of a value of this kind, also inside lists and maps.
-    fn block(self) -> Option<BlockSchema> {
+    pub fn block(self) -> Option<BlockSchema> {
         match self {
             ValueKind::Block(schema) => Some(schema()),
             ValueKind::Table(table) => Some(table.schema()),
@@ -114,6 +138,14 @@ pub trait ConfigValue {
     /// The kind of the value.
     const KIND: ValueKind;
 
+    /// What this build does with a key of this type.
+    const SUPPORT: KeySupport = KeySupport::Works;
+
+    /// The value as it is printed.
+    fn node(&self) -> Node {
+        Node::Null
+    }
+
     /// Makes relative paths relative to `directory`.
     fn resolve_paths(&mut self, _directory: &Path) {}
 
@@ -127,11 +159,17 @@ pub trait ConfigValue {
     fn ignored(&self, _path: &str, _place: Location, _found: &mut Vec<IgnoredKey>) {}
 }
 
-/// Implements [`ConfigValue`] for types without keys or paths inside.
+/// Implements [`ConfigValue`] for types without keys or paths inside. The function makes the
+/// [`Node`] of a value.
 macro_rules! plain_values {
-    ($($kind:ident: $($ty:ty),+;)*) => { $($(
+    ($($kind:ident $node:expr => $($ty:ty),+;)*) => { $($(
         impl $crate::config::schema::ConfigValue for $ty {
             const KIND: $crate::config::schema::ValueKind = $crate::config::schema::ValueKind::$kind;
+
+            fn node(&self) -> $crate::config::document::Node {
+                let node: fn(&$ty) -> $crate::config::document::Node = $node;
+                node(self)
+            }
         }
     )+)* };
 }
@@ -139,15 +177,31 @@ macro_rules! plain_values {
 pub(crate) use plain_values;
 
 plain_values! {
-    Flag: bool;
-    Number: i64, u64, f64;
-    Text: String, super::units::ConfigDuration, super::units::ConfigSize;
-    Secret: super::secret::Secret;
-    Url: super::url::ConfigUrl;
+    Flag |value| Node::from(*value) => bool;
+    Number |value| Node::Literal(value.to_string()) => i64, u64, f64;
+    Text |text| Node::Text(text.clone()) => String;
+    Text quantity => super::units::ConfigDuration, super::units::ConfigSize;
+    Secret |secret| if secret.expose().is_empty() { Node::Null } else { Node::Secret } => super::secret::Secret;
+    Url |url| Node::Text(url.to_string()) => super::url::ConfigUrl;
+}
+
+/// A duration or size; zero is as if it were not there.
+fn quantity<T: Default + PartialEq + ToString>(value: &T) -> Node {
+    if *value == T::default() { Node::Null } else { Node::Text(value.to_string()) }
+}
+
+/// Whether a key is printed: its value is not empty, or the declaration says so.
+pub fn is_printed(node: &Node, options: &[&str]) -> bool {
+    *node != Node::Null && (!node.is_empty() || options.contains(&"printed"))
 }
 
 impl<T: ConfigValue> ConfigValue for Option<T> {
     const KIND: ValueKind = T::KIND;
+    const SUPPORT: KeySupport = T::SUPPORT;
+
+    fn node(&self) -> Node {
+        self.as_ref().map_or(Node::Null, T::node)
+    }
 
     fn resolve_paths(&mut self, directory: &Path) {
         if let Some(value) = self {
@@ -168,6 +222,11 @@ impl<T: ConfigValue> ConfigValue for Option<T> {
 
 impl<T: ConfigValue> ConfigValue for Spanned<T> {
     const KIND: ValueKind = T::KIND;
+    const SUPPORT: KeySupport = T::SUPPORT;
+
+    fn node(&self) -> Node {
+        self.value.node()
+    }
 
     fn resolve_paths(&mut self, directory: &Path) {
         self.value.resolve_paths(directory);
@@ -184,6 +243,10 @@ impl<T: ConfigValue> ConfigValue for Spanned<T> {
 
 impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
     const KIND: ValueKind = ValueKind::List(&T::KIND);
+
+    fn node(&self) -> Node {
+        Node::List(self.iter().map(T::node).collect())
+    }
 
     fn resolve_paths(&mut self, directory: &Path) {
         for value in self {
@@ -204,6 +267,10 @@ impl<T: ConfigValue + 'static> ConfigValue for Vec<T> {
 
 impl<T: ConfigValue + 'static> ConfigValue for BTreeMap<String, T> {
     const KIND: ValueKind = ValueKind::Map(&T::KIND);
+
+    fn node(&self) -> Node {
+        Node::Map(self.iter().map(|(name, value)| (name.clone(), value.node())).collect())
+    }
 
     fn resolve_paths(&mut self, directory: &Path) {
         for value in self.values_mut() {
@@ -277,6 +344,7 @@ impl<'de, T: ConfigValue> Deserialize<'de> for Ignored<T> {
 
 impl<T: ConfigValue> ConfigValue for Refused<T> {
     const KIND: ValueKind = T::KIND;
+    const SUPPORT: KeySupport = KeySupport::Refused;
 
     fn refused(&self) -> Option<String> {
         self.given.then(String::new)
@@ -285,6 +353,7 @@ impl<T: ConfigValue> ConfigValue for Refused<T> {
 
 impl<T: ConfigValue> ConfigValue for Ignored<T> {
     const KIND: ValueKind = T::KIND;
+    const SUPPORT: KeySupport = KeySupport::Ignored;
 
     fn ignored(&self, path: &str, place: Location, found: &mut Vec<IgnoredKey>) {
         if self.given {
@@ -295,5 +364,5 @@ impl<T: ConfigValue> ConfigValue for Ignored<T> {
 
 /// A key in a table of keys ([`super::unsupported`]).
 pub const fn key(name: &'static str, kind: ValueKind) -> KeySpec {
-    KeySpec { name, kind }
+    KeySpec { name, kind, help: "", support: KeySupport::Works, default: None }
 }

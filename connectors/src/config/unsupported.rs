@@ -25,6 +25,10 @@ impl<'de, T: ConfigValue> Deserialize<'de> for Shown<T> {
 
 impl<T: ConfigValue> ConfigValue for Shown<T> {
     const KIND: ValueKind = T::KIND;
+
+    fn node(&self) -> Node {
+        self.node.clone()
+    }
 }
 
 /// Defines types for blocks that are only tables.

@@ -33,7 +33,7 @@ mod unsupported;
 pub mod vultr;
 
 use crate::config::block::ConfigKeys;
-use crate::config::document::NodeSeed;
+use crate::config::document::{Node, NodeSeed};
 use crate::config::schema::{ConfigValue, IgnoredKey, KeySpec, Location, join_names, key};
 use crate::config_block;
 use crate::http_client::{HttpClient, HttpConfig, Peers};
@@ -124,6 +124,11 @@ macro_rules! mechanisms {
                     $(key(stringify!($key), Vec::<<$mechanism as Mechanism>::Config>::KIND)),*
                 ];
                 supported.into_iter().chain(UNSUPPORTED.iter().copied()).collect()
+            }
+
+            fn entries(&self) -> Vec<(&'static str, Node)> {
+                let lists = vec![$((stringify!($key), self.$key.node())),*];
+                lists.into_iter().filter(|(_, list)| !list.is_empty()).collect()
             }
 
             fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {

@@ -26,8 +26,8 @@ config_keys! {
         scrape_interval: ConfigDuration = ConfigDuration(60_000),
         /// Scrape timeout; default 10 s, or the interval if that is shorter.
         scrape_timeout: Option<ConfigDuration> = None,
-        /// Accepted formats, in order of preference.
-        scrape_protocols: Vec<ScrapeProtocol> = ScrapeProtocol::DEFAULT.to_vec(),
+        /// Accepted formats, in order of preference; without it those of Prometheus.
+        scrape_protocols: Option<Vec<ScrapeProtocol>> = None,
         /// Time between rule evaluations.
         evaluation_interval: ConfigDuration = ConfigDuration(60_000),
         /// How far in the past rules are evaluated.
@@ -57,14 +57,14 @@ config_keys! {
         /// How targets should escape names that the old text format does not allow.
         metric_name_escaping_scheme: Option<Escaping> = None,
         /// Whether to store native histograms; otherwise their classic buckets.
-        scrape_native_histograms: bool = false,
+        scrape_native_histograms: bool = false => printed,
         /// Whether to convert classic histograms to native ones with custom buckets.
         convert_classic_histograms_to_nhcb: bool = false,
         /// Whether to store classic buckets in addition to native histograms.
         always_scrape_classic_histograms: bool = false,
         /// Whether to write `scrape_timeout_seconds` and similar; default no, unless the feature of
         /// this name is on.
-        extra_scrape_metrics: Option<bool> = None,
+        extra_scrape_metrics: Option<bool> = None => printed,
     }
 }
 
@@ -73,6 +73,16 @@ config_keys! {
 pub struct GlobalConfig {
     /// The keys of the block.
     pub keys: GlobalKeys,
+}
+
+impl GlobalConfig {
+    /// The block with the values in force where the file leaves them open.
+    pub fn in_force(&self) -> GlobalConfig {
+        let mut keys = self.keys.clone();
+        keys.scrape_timeout = Some(keys.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT.min(keys.scrape_interval)));
+        keys.extra_scrape_metrics = Some(keys.extra_scrape_metrics.unwrap_or(false));
+        GlobalConfig { keys }
+    }
 }
 
 compose_block!(GlobalConfig as "config.GlobalConfig" { keys: GlobalKeys });
@@ -85,9 +95,9 @@ config_keys! {
         /// Whether exposed labels win over target labels.
         honor_labels: bool = false,
         /// Whether exposed timestamps are used.
-        honor_timestamps: bool = true,
+        honor_timestamps: bool = true => printed,
         /// Whether series with exposed timestamps get stale markers.
-        track_timestamps_staleness: bool = false,
+        track_timestamps_staleness: bool = false => printed,
         /// Query parameters.
         params: BTreeMap<String, Vec<String>> = BTreeMap::new(),
         /// Time between scrapes.
@@ -99,11 +109,11 @@ config_keys! {
         /// The format if the target names none that is supported.
         fallback_scrape_protocol: Option<ScrapeProtocol> = None,
         /// Whether to store native histograms; otherwise their classic buckets.
-        scrape_native_histograms: Option<bool> = None,
+        scrape_native_histograms: Option<bool> = None => printed,
         /// Whether to store classic buckets in addition to native histograms.
-        always_scrape_classic_histograms: Option<bool> = None,
+        always_scrape_classic_histograms: Option<bool> = None => printed,
         /// Whether to convert classic histograms to native ones with custom buckets.
-        convert_classic_histograms_to_nhcb: Option<bool> = None,
+        convert_classic_histograms_to_nhcb: Option<bool> = None => printed,
         /// Accepted but not used: failures are in the log and in `/api/v1/targets`.
         scrape_failure_log_file: Option<ConfigPath> = None,
         /// Path of the request.
@@ -111,7 +121,7 @@ config_keys! {
         /// `http` or `https`.
         scheme: String = "http".to_owned(),
         /// Whether to request gzip.
-        enable_compression: bool = true,
+        enable_compression: bool = true => printed,
         /// Maximum decoded body.
         body_size_limit: Option<ConfigSize> = None,
         /// Maximum samples after relabelling.
@@ -135,7 +145,7 @@ config_keys! {
         /// How targets should escape names that the old text format does not allow.
         metric_name_escaping_scheme: Option<Escaping> = None,
         /// Whether to write `scrape_timeout_seconds` and similar.
-        extra_scrape_metrics: Option<bool> = None,
+        extra_scrape_metrics: Option<bool> = None => printed,
         /// Relabelling rules for targets.
         relabel_configs: Vec<RelabelConfig> = Vec::new(),
         /// Relabelling rules for series.
@@ -196,6 +206,17 @@ impl ScrapeProtocol {
         ScrapeProtocol::Text1,
         ScrapeProtocol::Text0,
     ];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ScrapeProtocol::PrometheusProto => "PrometheusProto",
+            ScrapeProtocol::OpenMetrics0 => "OpenMetricsText0.0.1",
+            ScrapeProtocol::OpenMetrics1 => "OpenMetricsText1.0.0",
+            ScrapeProtocol::Text0 => "PrometheusText0.0.4",
+            ScrapeProtocol::Text1 => "PrometheusText1.0.0",
+        }
+    }
 
     /// The entry in an `Accept` header, without weight. Only the newer text formats have an
     /// escaping scheme.
@@ -298,7 +319,11 @@ impl PartialEq for ScrapeJob {
     }
 }
 
-plain_values! { Text: ScrapeProtocol, NameScheme, Escaping; }
+plain_values! {
+    Text |protocol| protocol.as_str().into() => ScrapeProtocol;
+    Text |names| names.as_str().into() => NameScheme;
+    Text |escaping| escaping.as_str().into() => Escaping;
+}
 
 const DEFAULT_TIMEOUT: ConfigDuration = ConfigDuration(10_000);
 
@@ -329,8 +354,7 @@ impl ScrapeJob {
         if protocols.is_empty() {
             return Err("scrape_protocols cannot be empty".into());
         }
-        let asks_by_default =
-            keys.scrape_protocols.is_none() && global.scrape_protocols == ScrapeProtocol::DEFAULT;
+        let asks_by_default = keys.scrape_protocols.is_none() && has_default_protocols(global);
         let extra_metrics = keys.extra_scrape_metrics.or(global.extra_scrape_metrics);
         Ok(ScrapeJob {
             interval,
@@ -349,6 +373,22 @@ impl ScrapeJob {
                 .map_err(|e| format!("metric_relabel_configs: {e}"))?,
             config,
         })
+    }
+
+    /// The block with the values in force where the file leaves them open. What is in the global
+    /// block under the same name is not repeated.
+    pub fn in_force(&self, global: &GlobalConfig) -> ScrapeConfig {
+        let mut config = self.config.clone();
+        let keys = &mut config.keys;
+        keys.scrape_interval = Some(self.interval);
+        keys.scrape_timeout = Some(self.timeout);
+        keys.scrape_protocols = Some(protocols(keys, &global.keys, self.native.scrape).to_vec());
+        keys.scrape_native_histograms = Some(self.native.scrape);
+        keys.always_scrape_classic_histograms = Some(self.native.classic_too);
+        keys.convert_classic_histograms_to_nhcb = Some(self.native.convert);
+        keys.metric_name_validation_scheme = Some(self.names);
+        keys.metric_name_escaping_scheme = Some(self.escaping);
+        config
     }
 
     /// Applies features to what the file leaves open.
@@ -410,9 +450,14 @@ fn bound(configured: u64, ours: usize) -> usize {
 fn protocols<'a>(keys: &'a ScrapeKeys, global: &'a GlobalKeys, native: bool) -> &'a [ScrapeProtocol] {
     match &keys.scrape_protocols {
         Some(own) => own,
-        None if native && global.scrape_protocols == ScrapeProtocol::DEFAULT => ScrapeProtocol::NATIVE,
-        None => &global.scrape_protocols,
+        None if native && has_default_protocols(global) => ScrapeProtocol::NATIVE,
+        None => global.scrape_protocols.as_deref().unwrap_or(ScrapeProtocol::DEFAULT),
     }
+}
+
+/// Whether the global block leaves the formats open. Listing the default is the same.
+fn has_default_protocols(global: &GlobalKeys) -> bool {
+    global.scrape_protocols.as_deref().is_none_or(|protocols| protocols == ScrapeProtocol::DEFAULT)
 }
 
 /// The validation and escaping schemes. A block with its own validation scheme does not inherit the
