@@ -161,6 +161,8 @@ fn table(answer: &Value) -> String {
     };
     let right: Vec<bool> = columns.iter().map(is_number).collect();
     let mut lines = vec![columns.iter().map(|column| cell(&column["name"])).collect::<Vec<_>>()];
+    // A plan, or another single text, is shown as a whole.
+    let cell = if columns.len() == 1 { whole } else { cell };
     lines.extend(rows.iter().map(|row| row.as_array().into_iter().flatten().map(cell).collect()));
     let width =
         |i: usize| lines.iter().filter_map(|line| line.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
@@ -186,12 +188,17 @@ fn table(answer: &Value) -> String {
 }
 
 /// A value in one line.
-fn cell(value: &Value) -> String {
-    let text = match value {
+fn whole(value: &Value) -> String {
+    match value {
         Value::String(text) => text.replace(['\n', '\r'], " "),
         Value::Null => String::new(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// A value in one line, not too long for a table.
+fn cell(value: &Value) -> String {
+    let text = whole(value);
     if text.chars().count() <= CELL_WIDTH {
         return text;
     }

@@ -156,7 +156,8 @@ impl Relation {
                 Field::Label(_) | Field::Metric | Field::Labels | Field::Histogram => DataType::Utf8,
                 Field::Value => DataType::Float64,
             };
-            let nullable = matches!(field, Field::Value | Field::Histogram);
+            // No label is NULL, but `IS NULL` means that it is empty: the optimizer must not drop it.
+            let nullable = !matches!(field, Field::Time);
             columns.push(ArrowField::new(name, kind, nullable));
         }
         columns.extend(leaves.iter().map(|leaf| ArrowField::new(&leaf.name, DataType::Float64, true)));

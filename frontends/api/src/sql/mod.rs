@@ -202,7 +202,11 @@ fn asked(call: &ApiRequest) -> Result<StatementCall, ApiError> {
     let grid = grid(&form)?;
     let format = format(call, &form)?;
     let options = super::query::options(&call.state, &form)?;
-    Ok(StatementCall { request: SqlRequest { text, time, grid, params }, format, options })
+    Ok(StatementCall {
+        request: SqlRequest { text, time, grid, params, without_plans: false },
+        format,
+        options,
+    })
 }
 
 fn media_type(call: &ApiRequest, name: HeaderName) -> String {

@@ -85,6 +85,8 @@ enum Cell {
     Labels,
     Time,
     Number(Term),
+    /// The native histogram of the sample whose float is the number.
+    Beside,
     Constant(ScalarValue),
     /// The place of a row among those with the same labels `by`.
     Rank {
@@ -151,6 +153,7 @@ pub(crate) fn bind(plan: &LogicalPlan) -> Result<BoundQuery, Refusal> {
             Cell::Constant(value) => Output::Constant(value.clone()),
             Cell::Number(Term::Histogram(_)) if term != cell_term(cell) => Output::Histogram,
             Cell::Number(_) => Output::Value,
+            Cell::Beside => Output::Histogram,
             Cell::Foreign(name) => {
                 return refused(format!("the label {name} is on the other side of the join"));
             }
@@ -279,8 +282,10 @@ fn first_of(mut rows: Rows, op: AggregateOp, by: &[String], k: i64, term: &Term)
     rows.conditions.clear();
     rows.members.clear();
     for cell in &mut rows.cells {
-        if let Cell::Number(number) = cell {
-            *number = Term::Done(plan.clone(), 0);
+        match cell {
+            Cell::Number(Term::Histogram(_)) if !matches!(term, Term::Histogram(_)) => *cell = Cell::Beside,
+            Cell::Number(number) => *number = Term::Done(plan.clone(), 0),
+            _ => {}
         }
     }
     rows.sides = vec![Side { matchers: Vec::new(), keys, computed: true }];
@@ -321,11 +326,6 @@ impl Rows {
     /// there, another one is a set operator.
     fn plan_of(&self, term: &Term) -> Result<Plan, Refusal> {
         let planner = Planner { sides: &self.sides, joined: &self.joined };
-        if (1..self.sides.len()).any(|side| !term::reads(term, side))
-            || self.sides.len() > 1 && !term::reads(term, 0)
-        {
-            return refused("a number of one side of a join: the other side only filters, write EXISTS");
-        }
         let mut term = term.clone();
         let mut others = Vec::new();
         for condition in self.conditions.iter().rev() {
@@ -337,6 +337,11 @@ impl Rows {
             } else {
                 others.push(filtered);
             }
+        }
+        let is_read =
+            |side: usize| term::reads(&term, side) || others.iter().any(|other| term::reads(other, side));
+        if self.sides.len() > 1 && !(0..self.sides.len()).all(is_read) {
+            return refused("a number of one side of a join: the other side only filters, write EXISTS");
         }
         let mut plan = planner.plan(&term)?;
         for other in others.iter().rev() {

@@ -130,29 +130,46 @@ impl SqlFixture {
 
     /// Runs a statement; the answer in a format.
     pub fn ask_as(&self, text: &str, format: Format) -> Result<(Vec<u8>, SqlSummary), SqlError> {
-        let request = SqlRequest { text: text.to_owned(), time: NOW, ..SqlRequest::default() };
+        self.run(&SqlRequest { text: text.to_owned(), time: NOW, ..SqlRequest::default() }, format)
+    }
+
+    fn run(&self, request: &SqlRequest, format: Format) -> Result<(Vec<u8>, SqlSummary), SqlError> {
         let mut out = Vec::new();
         let mut writer = AnswerWriter::new(format, |bytes: Vec<u8>| {
             out.extend(bytes);
             Ok(())
         });
-        let summary = self.engine.run(&request, &QueryOptions::default(), &mut writer)?;
+        let summary = self.engine.run(request, &QueryOptions::default(), &mut writer)?;
         writer.finish(&summary)?;
         Ok((out, summary))
+    }
+
+    /// The rows of a statement that DataFusion runs alone, sorted.
+    pub fn rows_without_plans(&self, text: &str) -> Result<Vec<Vec<String>>, SqlError> {
+        let request =
+            SqlRequest { text: text.to_owned(), time: NOW, without_plans: true, ..SqlRequest::default() };
+        let mut rows = cells(&self.run(&request, Format::Json)?.0);
+        rows.sort();
+        Ok(rows)
     }
 
     /// The rows of a statement, with their cells as text, sorted if `sorted`.
     pub fn rows(&self, text: &str) -> Result<Vec<Vec<String>>, SqlError> {
         let (json, _) = self.ask_as(text, Format::Json)?;
-        let answer: Value = serde_json::from_slice(&json).expect("JSON");
-        let cell = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            Value::Null => "NULL".to_owned(),
-            other => other.to_string(),
-        };
-        let rows = answer["data"]["rows"].as_array().expect("rows");
-        Ok(rows.iter().map(|row| row.as_array().expect("a row").iter().map(cell).collect()).collect())
+        Ok(cells(&json))
     }
+}
+
+/// The rows of an answer in JSON, with their cells as text.
+fn cells(json: &[u8]) -> Vec<Vec<String>> {
+    let answer: Value = serde_json::from_slice(json).expect("JSON");
+    let cell = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "NULL".to_owned(),
+        other => other.to_string(),
+    };
+    let rows = answer["data"]["rows"].as_array().expect("rows");
+    rows.iter().map(|row| row.as_array().expect("a row").iter().map(cell).collect()).collect()
 }
 
 /// The plan of a query of PromQL.
