@@ -41,11 +41,20 @@ pub trait WindowRows {
     fn edits_since(&self, edits: u64) -> Option<&[RowEdit]>;
 }
 
+/// The rows `from..to` of a block.
+#[derive(Copy, Clone, Debug)]
+pub struct RowSpan {
+    /// The first row.
+    pub from: u32,
+    /// The row after the last.
+    pub to: u32,
+}
+
 /// The panes of one block for one function; `A` is the result for a window.
 pub trait PaneState<A = f64>: Send {
-    /// Writes the results of the window over rows `span.0..span.1` to `out`, for each of `width`
+    /// Writes the results of the window over the rows of `span` to `out`, for each of `width`
     /// columns. Windows only move forward.
-    fn eval(&mut self, rows: &dyn WindowRows, span: (u32, u32), width: usize, out: &mut Vec<A>);
+    fn eval(&mut self, rows: &dyn WindowRows, span: RowSpan, width: usize, out: &mut Vec<A>);
 
     /// Bytes allocated.
     fn bytes(&self) -> usize;
@@ -93,8 +102,9 @@ fn add_row<S: PaneSummary>(sums: &mut [S], rows: &dyn WindowRows, at: u32) {
 }
 
 impl<S: PaneSummary> PaneWindow<S> {
-    /// Keeps the panes within `from..to`: drops earlier ones, and summarises new ones.
-    fn slide(&mut self, rows: &dyn WindowRows, (from, to): (u32, u32), width: usize) {
+    /// Keeps the panes within the rows of `span`: drops earlier ones, and summarises new ones.
+    fn slide(&mut self, rows: &dyn WindowRows, span: RowSpan, width: usize) {
+        let RowSpan { from, to } = span;
         if self.epoch != rows.epoch() {
             let stable = rows.stable_since(self.epoch);
             while !self.panes.is_empty() && self.end() > stable {
@@ -120,14 +130,9 @@ impl<S: PaneSummary> PaneWindow<S> {
 }
 
 impl<S: PaneSummary> PaneState<S::Answer> for PaneWindow<S> {
-    fn eval(
-        &mut self,
-        rows: &dyn WindowRows,
-        (from, to): (u32, u32),
-        width: usize,
-        out: &mut Vec<S::Answer>,
-    ) {
-        self.slide(rows, (from, to), width);
+    fn eval(&mut self, rows: &dyn WindowRows, span: RowSpan, width: usize, out: &mut Vec<S::Answer>) {
+        self.slide(rows, span, width);
+        let RowSpan { from, to } = span;
         let first = (self.first * PANE).min(to);
         let last = self.end();
         let sums = &mut self.sums;
@@ -436,7 +441,8 @@ mod tests {
 
     /// The kernel's result over a window of one column, and the sum of the magnitudes in the
     /// window.
-    fn scratch(eval: fn(&Window) -> f64, given: &Given, (from, to): (u32, u32), column: usize) -> (f64, f64) {
+    fn scratch(eval: fn(&Window) -> f64, given: &Given, span: RowSpan, column: usize) -> (f64, f64) {
+        let RowSpan { from, to } = span;
         let samples = (from..to).map(|at| (given.time(at), given.rows[at as usize][column]));
         let (ts, vs): (Vec<TimeMs>, Vec<f64>) = samples.filter(|(_, v)| is_sample(*v)).unzip();
         let size: f64 = vs.iter().filter(|v| v.is_finite()).map(|v| v.abs()).sum();
@@ -470,9 +476,10 @@ mod tests {
                         given.rows[(from + to) as usize / 2][0] = 7.5;
                         given.epoch += 1;
                     }
-                    panes.eval(&given, (from, to), 2, &mut out);
+                    let span = RowSpan { from, to };
+                    panes.eval(&given, span, 2, &mut out);
                     for (column, got) in out.iter().enumerate() {
-                        let (want, size) = scratch(kernel.eval, &given, (from, to), column);
+                        let (want, size) = scratch(kernel.eval, &given, span, column);
                         let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan() && !is_absent(*got) && !is_absent(want);
                         // A variance is computed from squares: there the lost part is relative to
                         // the result.
@@ -492,9 +499,9 @@ mod tests {
         let given = Given { epoch: 0, rows };
         let mut panes = of::<Sum>();
         let mut out = Vec::new();
-        panes.eval(&given, (0, 120), 1, &mut out);
+        panes.eval(&given, RowSpan { from: 0, to: 120 }, 1, &mut out);
         assert_eq!(out[0], f64::INFINITY);
-        panes.eval(&given, (71, 191), 1, &mut out);
+        panes.eval(&given, RowSpan { from: 71, to: 191 }, 1, &mut out);
         assert!((out[0] - 12.0).abs() < 1e-12);
     }
 }

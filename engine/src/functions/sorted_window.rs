@@ -7,7 +7,7 @@
 //! still arrive for it; [`SortedWindow`] adds it. Later changes come from
 //! [`WindowRows::edits_since`].
 
-use super::panes::WindowRows;
+use super::panes::{RowSpan, WindowRows};
 use super::quantile::order;
 use storage::model::value::{ABSENT, is_histogram, is_sample};
 use storage::vec_growth::reserve_slack;
@@ -83,20 +83,21 @@ pub struct SortedColumns {
 }
 
 impl SortedColumns {
-    /// Writes the result of `answer` for the window over rows `span.0..span.1` to `out`, for each
+    /// Writes the result of `answer` for the window over the rows of `span` to `out`, for each
     /// of `width` columns.
     pub fn eval(
         &mut self,
         rows: &dyn WindowRows,
-        (from, to): (u32, u32),
+        span: RowSpan,
         width: usize,
         answer: impl Fn(&SortedWindow) -> f64,
         out: &mut Vec<f64>,
     ) {
-        let newest = to - 1;
+        let newest = span.to - 1;
+        let sorted = RowSpan { from: span.from, to: newest };
         self.columns.resize_with(width, Vec::new);
-        if !self.slide(rows, (from, newest)) {
-            self.build(rows, (from, newest));
+        if !self.slide(rows, sorted) {
+            self.build(rows, sorted);
         }
         let values = rows.values(newest);
         let newest = |column: usize| values.get(column).copied().unwrap_or(ABSENT);
@@ -112,7 +113,8 @@ impl SortedColumns {
     }
 
     /// Moves to rows `from..to`. `false`: that is not possible, or beginning again is cheaper.
-    fn slide(&mut self, rows: &dyn WindowRows, (from, to): (u32, u32)) -> bool {
+    fn slide(&mut self, rows: &dyn WindowRows, span: RowSpan) -> bool {
+        let RowSpan { from, to } = span;
         let Some(edits) = rows.edits_since(self.edits) else { return false };
         self.edits = rows.edits();
         if !edits.iter().all(|edit| self.take(*edit)) {
@@ -163,7 +165,8 @@ impl SortedColumns {
     }
 
     /// Sorts the values of rows `from..to`.
-    fn build(&mut self, rows: &dyn WindowRows, (from, to): (u32, u32)) {
+    fn build(&mut self, rows: &dyn WindowRows, span: RowSpan) {
+        let RowSpan { from, to } = span;
         let mut counts = vec![0; self.columns.len()];
         for at in from..to {
             let floats = rows.values(at).iter().map(|v| usize::from(float(*v).is_some()));
@@ -372,7 +375,7 @@ mod tests {
                     let Kernel::Window(kernel) = function.kernel else { continue };
                     let WindowMethod::Order(of_sorted) = kernel.method else { continue };
                     let answer = |values: &SortedWindow| if values.is_empty() { ABSENT } else { of_sorted(values, &[q]) };
-                    sorted.eval(&given, (from, to), 2, answer, &mut out);
+                    sorted.eval(&given, RowSpan { from, to }, 2, answer, &mut out);
                     for (column, got) in out.iter().enumerate() {
                         let value = |at: u32| given.values(at).get(column).copied().and_then(float);
                         let (ts, vs): (Vec<TimeMs>, Vec<f64>) =

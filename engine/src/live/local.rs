@@ -19,6 +19,7 @@ pub use history_load::HistoryLoader;
 
 use super::ViewId;
 use super::cost::{CostLedger, StepTimer};
+use super::leaf::LeafConfig;
 use super::message::{InstallBatchId, PortDelta, WorkerVote};
 use super::store_query::PastReads;
 use super::topology::WorkerTopology;
@@ -28,7 +29,7 @@ use crate::operators::step_set::StepSet;
 use crate::plan::Dialect;
 use crate::plan::physical::{Leaf, SampleSource, StepId, StepOp};
 use history_load::LoadResults;
-use leaf_slot::{LeafSlot, LeafSpec};
+use leaf_slot::LeafSlot;
 use rings::RingTable;
 use shard::LocalShard;
 use spill::SpillManager;
@@ -136,15 +137,11 @@ impl LocalExecutor {
     fn add_leaf(&mut self, step: StepId, source: &SampleSource, leaf: &Leaf) {
         let retention = source.reach(leaf, self.lookback).0 + source.offset + SLACK;
         let ring = self.rings.acquire(&source.matchers, retention);
-        let spec = Arc::new(LeafSpec {
-            source: source.clone(),
-            leaf: leaf.clone(),
-            lookback: self.lookback,
-            dialect: self.dialect,
-        });
+        let config = LeafConfig::new(source.clone(), leaf.clone(), self.lookback, self.dialect);
+        let config = Arc::new(config);
         for shard in &mut self.shards {
             shard.expect(ring);
-            shard.add_leaf(step, LeafSlot::new(spec.clone(), ring));
+            shard.add_leaf(step, LeafSlot::new(config.clone(), ring));
         }
     }
 

@@ -22,7 +22,6 @@ mod error;
 pub mod fault;
 pub mod gather;
 pub mod leaf;
-mod leaf_annotations;
 pub mod links;
 pub mod local;
 pub mod message;

@@ -2,24 +2,39 @@
 //! expired early, or only those whose value changes linearly with time. [`BlockMethod`] says how
 //! the columns of floats are computed.
 
-use super::super::ring::{RingBlock, SampleRing};
-use super::{BlockWindow, EarlyColumn, LinearColumns, LiveLeaf};
+use super::deadlines::{EarlyColumn, LinearColumns};
+use super::{BlockWindow, LiveLeaf};
 use crate::functions::findings::Findings;
 use crate::functions::line_fit::LineFit;
-use crate::functions::panes::{MIN_PANE_WINDOW, WindowRows};
-use crate::functions::{Kernel, Window, WindowKernel, WindowMethod};
+use crate::functions::panes::{MIN_PANE_WINDOW, RowSpan, WindowRows};
+use crate::functions::{Window, WindowMethod};
+use crate::live::ring::{RingBlock, SampleRing};
 use crate::operators::StepOutput;
-use crate::plan::physical::Leaf;
 use storage::model::TimeMs;
 use storage::model::value::ABSENT;
+
+/// A block of the leaf's ring.
+#[derive(Copy, Clone)]
+pub(super) struct NumberedBlock<'a> {
+    pub number: u32,
+    pub block: &'a RingBlock,
+}
+
+/// Where an evaluation writes the rows of the leaf.
+pub(super) struct BlockTarget<'a> {
+    pub ring: &'a SampleRing,
+    pub out: &'a mut StepOutput,
+    /// The rows whose value changed.
+    pub changed: &'a mut Vec<u32>,
+}
 
 /// How the columns of a block that have only floats are evaluated at one time.
 pub(super) enum BlockMethod<'a> {
     /// Each column from all samples of its window.
-    Each,
+    Rescan,
     /// Columns without gaps from three rows of the window: the first, the last but one and the
     /// last. The functions of this method (`rate`, `delta`, ...) need no other samples.
-    Ends {
+    Endpoints {
         /// Number of the block.
         number: u32,
         /// Times of the three rows.
@@ -33,197 +48,176 @@ pub(super) enum BlockMethod<'a> {
         /// fall either.
         pairs: bool,
     },
-    /// All columns at once from partial results: the values are in [`LiveLeaf::swept`].
-    Swept,
-    /// All columns at once: their sums for the fit of a line are in [`LiveLeaf::fits`].
-    Fitted(fn(&LineFit, &Window) -> Option<(f64, f64)>),
+    /// All columns at once from partial results: the values are in [`super::BlockScratch::values`].
+    AllColumns,
+    /// All columns at once: their sums for the fit of a line are in
+    /// [`super::BlockScratch::line_fits`].
+    LineFits(fn(&LineFit, &Window) -> Option<(f64, f64)>),
 }
 
 impl LiveLeaf {
-    /// The kernel, if the function's value depends on nothing but the floats in the window.
-    pub(super) fn plain_kernel(&self) -> Option<WindowKernel> {
-        if self.source.extension.is_some() || self.refused.is_some() {
-            return None;
-        }
-        match &self.leaf {
-            Leaf::Window(function, _) => match function.0.kernel {
-                Kernel::Window(kernel) => Some(kernel),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
     /// Chooses the method for a block, and brings the partial results of long windows to this
     /// window.
-    fn way<'a>(&mut self, number: u32, block: &'a RingBlock, view: BlockWindow) -> BlockMethod<'a> {
-        let Some(kernel) = self.plain_kernel() else { return BlockMethod::Each };
-        let BlockWindow { lo, hi, .. } = view;
-        let from = block.base() + lo as u32;
-        let to = block.base() + hi as u32;
+    fn choose_method<'a>(&mut self, block: NumberedBlock<'a>, window: BlockWindow) -> BlockMethod<'a> {
+        let Some(kernel) = self.float_kernel() else { return BlockMethod::Rescan };
+        let NumberedBlock { number, block } = block;
+        let BlockWindow { lo, hi, .. } = window;
+        let span = RowSpan { from: block.base() + lo as u32, to: block.base() + hi as u32 };
+        let width = block.columns.len();
         match kernel.method {
             // With three rows or less there is nothing to skip.
             WindowMethod::Ends { pairs } if hi - lo > 3 => {
-                let at = [from, to - 2, to - 1];
+                let at = [span.from, span.to - 2, span.to - 1];
                 let clock = block.clock();
-                BlockMethod::Ends {
+                BlockMethod::Endpoints {
                     number,
                     ts: [clock[lo], clock[hi - 2], clock[hi - 1]],
                     rows: at.map(|at| block.values(at)),
-                    from,
+                    from: span.from,
                     pairs,
                 }
             }
             WindowMethod::Panes { make, .. } if hi - lo >= MIN_PANE_WINDOW => {
-                let panes = self.panes.entry(number).or_insert_with(make);
-                panes.eval(block, (from, to), block.columns.len(), &mut self.swept);
-                BlockMethod::Swept
+                let panes = self.windows.panes.entry(number).or_insert_with(make);
+                panes.eval(block, span, width, &mut self.scratch.values);
+                BlockMethod::AllColumns
             }
             WindowMethod::Trend(of_line) if hi - lo >= MIN_PANE_WINDOW => {
-                let trends = self.trends.entry(number).or_insert_with(LineFit::panes);
-                trends.eval(block, (from, to), block.columns.len(), &mut self.fits);
-                BlockMethod::Fitted(of_line)
+                let fits = self.windows.line_fits.entry(number).or_insert_with(LineFit::panes);
+                fits.eval(block, span, width, &mut self.scratch.line_fits);
+                BlockMethod::LineFits(of_line)
             }
-            WindowMethod::Order(of_sorted) if hi - lo >= MIN_PANE_WINDOW => {
-                let width = block.columns.len();
-                let params = &self.params;
-                self.orders.eval((number, block), (from, to), width, (of_sorted, params), &mut self.swept);
-                BlockMethod::Swept
+            WindowMethod::Order(kernel) if hi - lo >= MIN_PANE_WINDOW => {
+                let block = NumberedBlock { number, block };
+                self.windows.sorted.eval(block, span, kernel, &self.params.values, &mut self.scratch.values);
+                BlockMethod::AllColumns
             }
             _ => {
                 // The window has become short, or the function has no incremental method: free the
                 // state.
-                self.panes.remove(&number);
-                self.trends.remove(&number);
-                self.orders.forget(number);
-                BlockMethod::Each
+                self.windows.forget_block(number);
+                BlockMethod::Rescan
             }
         }
     }
 
     /// Evaluates all columns of a block. Returns how many.
-    pub(super) fn block(
+    pub(super) fn eval_block(
         &mut self,
-        number: u32,
-        block: &RingBlock,
+        numbered: NumberedBlock,
         t: TimeMs,
-        ring: &SampleRing,
-        out: &mut StepOutput,
-        touched: &mut Vec<u32>,
+        target: &mut BlockTarget,
     ) -> usize {
-        let view = self.view(block, t);
-        let mut until = self.block_holds(block, view);
-        let mut early = self.early.remove(&number).unwrap_or_default();
+        let NumberedBlock { number, block } = numbered;
+        let window = self.config.block_window(block, t);
+        let mut valid_until = self.window_valid_until(block, window);
+        let mut early = self.deadlines.early.remove(&number).unwrap_or_default();
         early.clear();
-        self.standing = None;
-        self.rising.clear();
-        let way = self.way(number, block, view);
-        for at in 0..block.columns.len() {
-            let holds = self.row(block, at, view, &way, ring, out, touched);
-            if holds < until {
-                early.push(EarlyColumn { column: at as u32, holds });
+        self.trends.clear();
+        let method = self.choose_method(numbered, window);
+        for column in 0..block.columns.len() {
+            let of_column = self.eval_column(block, column, window, &method, target);
+            if of_column < valid_until {
+                early.push(EarlyColumn { column: column as u32, valid_until: of_column });
             }
         }
         // A list of most columns costs more than evaluating the block a little too early.
         if early.len() * 2 > block.columns.len() {
-            until = early.iter().fold(until, |until, early| until.min(early.holds));
+            valid_until = early.iter().fold(valid_until, |until, early| until.min(early.valid_until));
         } else if !early.is_empty() {
-            self.early.insert(number, early);
+            self.deadlines.early.insert(number, early);
         }
-        self.lines.remove(&number);
-        if !self.rising.is_empty() {
-            let of = std::mem::take(&mut self.rising);
-            self.lines.insert(number, LinearColumns { from: t, shown: t, of });
+        self.deadlines.linear.remove(&number);
+        if !self.trends.linear.is_empty() {
+            let columns = std::mem::take(&mut self.trends.linear);
+            self.deadlines.linear.insert(number, LinearColumns { from: t, shown: t, columns });
         }
-        self.blocks[number as usize].holds = until;
+        self.deadlines.set_valid_until(number, valid_until);
         block.columns.len()
     }
 
     /// Evaluates the early columns of a block whose answers have expired. Returns how many.
-    pub(super) fn early(
+    pub(super) fn eval_early_columns(
         &mut self,
-        number: u32,
-        block: &RingBlock,
+        numbered: NumberedBlock,
         t: TimeMs,
-        ring: &SampleRing,
-        out: &mut StepOutput,
-        touched: &mut Vec<u32>,
+        target: &mut BlockTarget,
     ) -> usize {
-        let Some(mut early) = self.early.remove(&number) else { return 0 };
-        let view = self.view(block, t);
-        let until = self.blocks[number as usize].holds;
+        let NumberedBlock { number, block } = numbered;
+        let Some(mut early) = self.deadlines.early.remove(&number) else { return 0 };
+        let window = self.config.block_window(block, t);
+        let of_block = self.deadlines.rest_valid_until(number);
         let mut rows = 0;
-        self.standing = None;
-        self.rising.clear();
-        let way = self.way(number, block, view);
-        for early in early.iter_mut().filter(|early| early.holds < t) {
-            early.holds = self.row(block, early.column as usize, view, &way, ring, out, touched);
+        self.trends.clear();
+        let method = self.choose_method(numbered, window);
+        for early in early.iter_mut().filter(|early| early.valid_until < t) {
+            early.valid_until = self.eval_column(block, early.column as usize, window, &method, target);
             rows += 1;
         }
-        // A column that now holds as long as its block needs no entry of its own.
-        early.retain(|early| early.holds < until);
+        // A column that is now valid as long as its block needs no entry of its own.
+        early.retain(|early| early.valid_until < of_block);
         if !early.is_empty() {
-            self.early.insert(number, early);
+            self.deadlines.early.insert(number, early);
         }
         rows
     }
 
     /// Moves the linear columns of a block to time `t`. Returns how many rows changed.
-    pub(super) fn glide(
+    pub(super) fn advance_linear_columns(
         &mut self,
-        number: u32,
-        block: &RingBlock,
+        numbered: NumberedBlock,
         t: TimeMs,
-        out: &mut StepOutput,
-        touched: &mut Vec<u32>,
+        target: &mut BlockTarget,
     ) -> usize {
-        let Some(lines) = self.lines.get_mut(&number).filter(|lines| lines.shown < t) else { return 0 };
+        let NumberedBlock { number, block } = numbered;
+        let lines = self.deadlines.linear.get_mut(&number).filter(|lines| lines.shown < t);
+        let Some(lines) = lines else { return 0 };
         lines.shown = t;
         // From the beginning of the line, not from the value shown last: rounding errors do not add
         // up.
         let seconds = (t - lines.from) as f64 / 1000.0;
-        for line in &lines.of {
+        for line in &lines.columns {
             let row = block.columns[line.column as usize].row as usize;
-            out.set(row, line.value + line.slope * seconds, touched);
+            target.out.set(row, line.value + line.slope * seconds, target.changed);
         }
-        lines.of.len()
+        lines.columns.len()
     }
 
-    /// Evaluates one column. Returns until when the value holds as far as the column itself decides
-    /// it.
-    #[allow(clippy::too_many_arguments, reason = "where a row comes from, and where it goes to")]
+    /// Evaluates one column. Returns until when the value is valid as far as the column itself
+    /// decides it.
     #[inline]
-    fn row(
+    fn eval_column(
         &mut self,
         block: &RingBlock,
-        at: usize,
-        view: BlockWindow,
-        way: &BlockMethod,
-        ring: &SampleRing,
-        out: &mut StepOutput,
-        touched: &mut Vec<u32>,
+        column: usize,
+        window: BlockWindow,
+        method: &BlockMethod,
+        target: &mut BlockTarget,
     ) -> TimeMs {
-        let row = block.columns[at].row;
-        let before = out.values[row as usize];
-        let (noticed, holds);
-        if self.is_mixed(block, at) {
-            let mut seen = Findings::default();
-            let (sample, until) = self.mixed(block, at, view, &mut seen);
-            out.put(row as usize, sample, touched);
-            noticed = seen;
-            holds = until;
+        let row = block.columns[column].row;
+        let before = target.out.values[row as usize];
+        let mut findings = Findings::default();
+        let valid_until;
+        if self.is_mixed(block, column) {
+            let (sample, until) = self.mixed_column(block, column, window, &mut findings);
+            target.out.put(row as usize, sample, target.changed);
+            valid_until = until;
         } else {
-            let (value, until) =
-                if view.lo < view.hi { self.column(block, at, view, way) } else { (ABSENT, TimeMs::MAX) };
-            out.set(row as usize, value, touched);
-            noticed = Findings::default();
-            holds = until;
+            let in_window = window.lo < window.hi;
+            let (value, until) = if in_window {
+                self.float_column(block, column, window, method)
+            } else {
+                (ABSENT, TimeMs::MAX)
+            };
+            target.out.set(row as usize, value, target.changed);
+            valid_until = until;
         }
-        if !self.said.is_silent() || !noticed.is_empty() {
-            let about = (ring.labels[row as usize].name(), self.leaf.annotation_target());
-            self.said.noticed(row, noticed, about, out);
-            self.said.moved(row, before, out.values[row as usize]);
+        if !self.annotations.is_silent() || !findings.is_empty() {
+            let metric = target.ring.labels[row as usize].name();
+            let operand = self.config.leaf.annotation_target();
+            self.annotations.set_findings(row, findings, metric, operand, target.out);
+            self.annotations.value_changed(row, before, target.out.values[row as usize]);
         }
-        holds
+        valid_until
     }
 }

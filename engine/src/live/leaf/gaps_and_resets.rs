@@ -4,9 +4,10 @@
 //! failed scrape or one restart in a window of a day would make every evaluation read the whole
 //! day.
 
-use super::super::ring::RingBlock;
-use super::LiveLeaf;
-use crate::functions::panes::{MIN_PANE_WINDOW, WindowRows};
+use super::blocks::NumberedBlock;
+use super::window_states::WindowStates;
+use crate::functions::panes::{MIN_PANE_WINDOW, RowSpan, WindowRows};
+use crate::live::ring::RingBlock;
 use std::collections::VecDeque;
 use storage::model::TimeMs;
 use storage::model::value::{is_histogram, is_sample};
@@ -24,8 +25,17 @@ pub(super) struct GapsAndResets {
     /// The rows of the last float and of the one before it.
     last: Option<u32>,
     before: Option<u32>,
-    /// Counter resets: the row before the reset and the row whose value is lower.
-    falls: VecDeque<(u32, u32)>,
+    /// The counter resets in the rows.
+    resets: VecDeque<CounterReset>,
+}
+
+/// Two neighbouring samples of which the later is lower.
+#[derive(Copy, Clone)]
+struct CounterReset {
+    /// The row of the earlier sample.
+    before: u32,
+    /// The row of the later one.
+    after: u32,
 }
 
 fn is_float(v: f64) -> bool {
@@ -34,7 +44,8 @@ fn is_float(v: f64) -> bool {
 
 impl GapsAndResets {
     /// Moves the state to the rows `from..to`.
-    fn slide(&mut self, block: &RingBlock, column: usize, (from, to): (u32, u32), pairs: bool) {
+    fn slide(&mut self, block: &RingBlock, column: usize, span: RowSpan, pairs: bool) {
+        let RowSpan { from, to } = span;
         // Rows that were changed afterwards, or removed before they were subtracted, make the
         // counts wrong: begin again.
         let changed = self.epoch != block.epoch() && block.stable_since(self.epoch) < self.to;
@@ -48,8 +59,8 @@ impl GapsAndResets {
             self.nans -= usize::from(pairs && v.is_nan());
         }
         self.from = from;
-        while self.falls.front().is_some_and(|(before, _)| *before < from) {
-            self.falls.pop_front();
+        while self.resets.front().is_some_and(|reset| reset.before < from) {
+            self.resets.pop_front();
         }
         while self.to < to {
             self.to = self.skip(block, column, to, pairs).unwrap_or_else(|| {
@@ -82,7 +93,7 @@ impl GapsAndResets {
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
-        self.falls.capacity() * size_of::<(u32, u32)>()
+        self.resets.capacity() * size_of::<CounterReset>()
     }
 
     fn add(&mut self, block: &RingBlock, column: usize, at: u32, v: f64, pairs: bool) {
@@ -91,51 +102,55 @@ impl GapsAndResets {
         if let Some(last) = self.last.filter(|last| pairs && *last >= self.from)
             && v < block.value(last, column)
         {
-            self.falls.push_back((last, at));
+            self.resets.push_back(CounterReset { before: last, after: at });
         }
         self.before = self.last;
         self.last = Some(at);
     }
 }
 
-impl LiveLeaf {
-    /// Writes the abridged window of a column, rows `from..to`, into `ts` and `vs`: the first
-    /// sample, both samples of each counter reset (if `pairs` matter), and the last two. Returns
-    /// how many samples were left out; `None` if the abridged window would give another result, or
-    /// would be hardly shorter.
+impl WindowStates {
+    /// Writes the abridged window of a column into `ts` and `vs`: the first sample, both samples of
+    /// each counter reset (if `pairs` matter), and the last two. Returns how many samples were left
+    /// out; `None` if the abridged window would give another result, or would be hardly shorter.
     pub(super) fn abridge(
         &mut self,
-        (number, block, column): (u32, &RingBlock, usize),
-        (from, to): (u32, u32),
+        block: NumberedBlock,
+        column: usize,
+        span: RowSpan,
         pairs: bool,
         ts: &mut Vec<TimeMs>,
         vs: &mut Vec<f64>,
     ) -> Option<usize> {
+        let NumberedBlock { number, block } = block;
+        let RowSpan { from, to } = span;
+        // A short window is read faster than its state is kept.
         if ((to - from) as usize) < MIN_PANE_WINDOW {
             return None;
         }
-        let known = self.irregular.entry((number, column as u32)).or_default();
-        known.slide(block, column, (from, to - 1), pairs);
+        let gaps = self.gaps.entry((number, column as u32)).or_default();
+        gaps.slide(block, column, RowSpan { from, to: to - 1 }, pairs);
         let newest = block.value(to - 1, column);
         // A NaN is neither above nor below its neighbours, so leaving it out would create a pair
         // that does not exist.
-        let nan = known.nans > 0 || newest.is_nan() && is_float(newest);
-        if pairs && (nan || known.falls.len() * 8 > known.count) {
+        let nan = gaps.nans > 0 || newest.is_nan() && is_float(newest);
+        if pairs && (nan || gaps.resets.len() * 8 > gaps.count) {
             return None;
         }
-        let ends = if is_float(newest) { [known.last, Some(to - 1)] } else { [known.before, known.last] };
+        let ends = if is_float(newest) { [gaps.last, Some(to - 1)] } else { [gaps.before, gaps.last] };
         let first = (from..to).find(|at| is_float(block.value(*at, column)));
-        let falls = known.falls.iter().flat_map(|(before, after)| [*before, *after]);
+        let resets = gaps.resets.iter().flat_map(|reset| [reset.before, reset.after]);
         ts.clear();
         vs.clear();
-        let mut shown = None;
-        for at in first.into_iter().chain(falls).chain(ends.into_iter().flatten()) {
-            if at >= from && shown.is_none_or(|shown| shown < at) {
+        let mut written = None;
+        for at in first.into_iter().chain(resets).chain(ends.into_iter().flatten()) {
+            // The same row can be an end and part of a reset.
+            if at >= from && written.is_none_or(|written| written < at) {
                 ts.push(block.time(at));
                 vs.push(block.value(at, column));
-                shown = Some(at);
+                written = Some(at);
             }
         }
-        Some(known.count + usize::from(is_float(newest)) - ts.len())
+        Some(gaps.count + usize::from(is_float(newest)) - ts.len())
     }
 }

@@ -11,38 +11,47 @@ use storage::model::TimeMs;
 pub enum NeededTimes {
     /// All samples in the range.
     All(RangeInclusive<TimeMs>),
-    /// Samples in the two ranges; and, if the flag is set, also those between them where series
-    /// fall or have gaps.
-    Edges([RangeInclusive<TimeMs>; 2], bool),
+    /// Samples at the two ends of the window.
+    Edges {
+        /// Those that leave the window.
+        oldest: RangeInclusive<TimeMs>,
+        /// Those that come into it.
+        newest: RangeInclusive<TimeMs>,
+        /// Also the samples between them where series fall or have gaps.
+        irregular: bool,
+    },
 }
 
 impl LiveLeaf {
     /// The times that the leaf reads at `t` and in any evaluation since the last one. A leaf that
     /// was never evaluated reads its whole window.
-    pub fn sight(&self, t: TimeMs) -> NeededTimes {
-        let (back, ahead) = self.source.reach(&self.leaf, self.lookback);
-        let now = self.source.time(t, t, t);
-        if !self.has_seen_all() {
-            return NeededTimes::All(now - back..=now + ahead);
-        }
-        let before = self.source.time(self.reached, t, t);
-        let (before, now) = (before.min(now), before.max(now));
-        match self.plain_kernel().map_or(WindowMethod::Scan, |kernel| kernel.method) {
-            WindowMethod::Scan => NeededTimes::All(before - back..=now + ahead),
-            upkeep => {
-                let odd = matches!(upkeep, WindowMethod::Ends { .. });
-                NeededTimes::Edges([before - back..=now - back, before + ahead..=now + ahead], odd)
-            }
+    pub fn needed_times(&self, t: TimeMs) -> NeededTimes {
+        let source = &self.config.source;
+        let (back, ahead) = source.reach(&self.config.leaf, self.config.lookback);
+        let end = source.time(t, t, t);
+        let Some(evaluated) = self.progress.since_fill() else {
+            return NeededTimes::All(end - back..=end + ahead);
+        };
+        let end_before = source.time(evaluated, t, t);
+        let first = end_before.min(end);
+        let last = end_before.max(end);
+        match self.float_kernel().map_or(WindowMethod::Scan, |kernel| kernel.method) {
+            WindowMethod::Scan => NeededTimes::All(first - back..=last + ahead),
+            method => NeededTimes::Edges {
+                oldest: first - back..=last - back,
+                newest: first + ahead..=last + ahead,
+                irregular: matches!(method, WindowMethod::Ends { .. }),
+            },
         }
     }
 
     /// Whether the leaf was evaluated since its ring was last filled from the store.
     pub fn has_seen_all(&self) -> bool {
-        self.reached != TimeMs::MIN
+        self.progress.since_fill().is_some()
     }
 
     /// Whether the leaf was never evaluated.
     pub fn is_new(&self) -> bool {
-        self.looked.0 == TimeMs::MIN
+        self.progress.is_new()
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::functions::lookup;
-use crate::plan::FunctionRef;
+use crate::plan::physical::SampleSource;
+use crate::plan::{Dialect, FunctionRef};
 use storage::model::{Labels, Matcher};
 use storage::store::GroupId;
 
@@ -38,13 +39,13 @@ fn window(ring: &SampleRing, function: &str, range: i64) -> usize {
         skims: false,
     };
     let leaf = Leaf::Window(FunctionRef(lookup(function).unwrap()), range);
-    let mut state = LiveLeaf::new(source, leaf, 0, (300_000, Dialect::default()));
+    let mut state = LiveLeaf::new(LeafConfig::new(source, leaf, 300_000, Dialect::default()), 0);
     let mut out = StepOutput::default();
     let newest = ring.blocks[0].clock().last().copied().unwrap();
     assert_eq!(state.eval(ring, newest, vec![0.9], &mut out), SERIES);
     assert_eq!(out.present().count(), SERIES);
     state.bytes()
-        + state.order_bytes().0
+        + state.sorted_bytes().0
         + out.values.capacity() * size_of::<f64>()
         + out.labels.capacity() * size_of::<Labels>()
 }

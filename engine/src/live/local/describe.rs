@@ -40,7 +40,7 @@ impl LocalExecutor {
                 for shard in &self.shards {
                     work.state.add(shard.stage.bytes(step), shared);
                     let Some(leaf) = shard.leaves.get(&step) else { continue };
-                    work.rows += leaf.touched(view.slots.latest(self.now));
+                    work.rows += leaf.rows_read_since(view.slots.latest(self.now));
                     let (own, (bytes, others)) = leaf.bytes();
                     work.state.add(own, shared);
                     work.state.add(bytes, shared || others);

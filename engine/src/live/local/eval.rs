@@ -21,7 +21,9 @@ pub(super) fn disturb(
 ) {
     for reader in readers {
         match leaves.get_mut(reader) {
-            Some(LeafSlot { state: Some(leaf), .. }) => blocks.clone().for_each(|block| leaf.disturb(block)),
+            Some(LeafSlot { state: Some(leaf), .. }) => {
+                blocks.clone().for_each(|block| leaf.mark_dirty(block))
+            }
             // The leaf has no state yet, so it evaluates all blocks anyway.
             Some(_) => make_state(leaves, readers, *reader),
             None => continue,
@@ -52,7 +54,7 @@ impl LocalShard {
         let ring = self.leaves.remove(&step)?.ring;
         self.readers[ring].retain(|reader| *reader != step);
         self.rings[ring].iter_mut().for_each(|ring| ring.hold(step, None));
-        self.timers.leaf_gone();
+        self.timers.leaf_removed();
         Some(ring)
     }
 
@@ -126,15 +128,15 @@ impl LocalShard {
         }
         // The ring is still being read. [`LocalShard::place`] resets the leaf when it is there.
         let Some(ring) = self.rings.get_mut(leaf.ring).and_then(Option::as_mut) else { return 0 };
-        if leaf.strips_names() {
+        if leaf.config.strips_names() {
             ring.strip_names();
         }
         let params = self.stage.inputs(id).iter();
         let params = params.map(|p| self.stage.output(*p).values.first().copied().unwrap_or(f64::NAN));
         let params = params.collect();
         let rows = leaf.eval(ring, t, params, self.stage.output_mut(id));
-        ring.hold(id, leaf.holds_from());
-        self.timers.set(id, leaf.alarms.drain(..));
+        ring.hold(id, leaf.sorted_from());
+        self.timers.set(id, leaf.drain_timers());
         rows
     }
 
@@ -145,10 +147,10 @@ impl LocalShard {
         while let Some(timer) = self.timers.next(t) {
             let leaf = leaves.get_mut(&timer.leaf()).and_then(|leaf| leaf.state.as_mut());
             let Some(leaf) = leaf else { continue };
-            if leaf.rung(timer.block, timer.until, t) {
+            if leaf.timer_expired(timer.block, timer.deadline, t) {
                 self.stage.disturb(timer.leaf());
             }
-            self.timers.set(timer.leaf(), leaf.alarms.drain(..));
+            self.timers.set(timer.leaf(), leaf.drain_timers());
         }
     }
 }

@@ -5,8 +5,7 @@
 //! row. Before that the leaf has no rows and nothing to evaluate.
 
 use crate::live::describe::LeafReport;
-use crate::live::leaf::LiveLeaf;
-use crate::plan::Dialect;
+use crate::live::leaf::{LeafConfig, LiveLeaf};
 use crate::plan::explain::leaf_title;
 use crate::plan::explain_physical::maintenance;
 use crate::plan::physical::{Leaf, SampleSource, StepId};
@@ -14,17 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::model::TimeMs;
 
-/// What a leaf computes; the same in all shards.
-pub(super) struct LeafSpec {
-    pub source: SampleSource,
-    pub leaf: Leaf,
-    pub lookback: i64,
-    pub dialect: Dialect,
-}
-
 /// A leaf of a shard; its state is created when it is needed.
 pub(super) struct LeafSlot {
-    spec: Arc<LeafSpec>,
+    /// Shared by all shards.
+    config: Arc<LeafConfig>,
     /// Index of its ring in the shard.
     pub ring: usize,
     pub state: Option<Box<LiveLeaf>>,
@@ -35,11 +27,11 @@ pub(super) type Leaves = BTreeMap<StepId, LeafSlot>;
 
 impl LeafSlot {
     /// A leaf over ring number `ring`, without state.
-    pub(super) fn new(spec: Arc<LeafSpec>, ring: usize) -> LeafSlot {
-        LeafSlot { spec, ring, state: None }
+    pub(super) fn new(config: Arc<LeafConfig>, ring: usize) -> LeafSlot {
+        LeafSlot { config, ring, state: None }
     }
 
-    /// What is said of it; when it is due follows from all shards.
+    /// The description of the leaf. When it is due depends on all shards, so that is left out.
     pub(super) fn report(&self) -> LeafReport {
         let (source, leaf) = self.reads();
         LeafReport { step: leaf_title(source, leaf), maintenance: maintenance(leaf), next_due: None }
@@ -50,20 +42,20 @@ impl LeafSlot {
         self.state.as_ref()?.next_due()
     }
 
-    /// What it reads, and what it makes of it.
+    /// The samples that it reads, and the function that it applies to them.
     pub(super) fn reads(&self) -> (&SampleSource, &Leaf) {
-        (&self.spec.source, &self.spec.leaf)
+        (&self.config.source, &self.config.leaf)
     }
 
-    /// See [`LiveLeaf::touched`].
-    pub(super) fn touched(&self, since: TimeMs) -> usize {
-        self.state.as_ref().map_or(0, |leaf| leaf.touched(since))
+    /// See [`LiveLeaf::rows_read_since`].
+    pub(super) fn rows_read_since(&self, since: TimeMs) -> usize {
+        self.state.as_ref().map_or(0, |leaf| leaf.rows_read_since(since))
     }
 
-    /// Bytes of its own state, and [`LiveLeaf::order_bytes`].
+    /// Bytes of its own state, and [`LiveLeaf::sorted_bytes`].
     pub(super) fn bytes(&self) -> (usize, (usize, bool)) {
         let own = size_of::<LeafSlot>();
-        self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.order_bytes()))
+        self.state.as_ref().map_or((own, (0, false)), |leaf| (own + leaf.bytes(), leaf.sorted_bytes()))
     }
 
     /// See [`LiveLeaf::has_seen_all`].
@@ -75,9 +67,8 @@ impl LeafSlot {
 /// Creates the state of a leaf if it has none. `readers`: the leaves over the same ring.
 pub(super) fn make_state(leaves: &mut Leaves, readers: &[StepId], step: StepId) {
     let Some(slot) = leaves.get(&step).filter(|slot| slot.state.is_none()) else { return };
-    let LeafSpec { source, leaf, lookback, dialect } = &*slot.spec;
-    let mut state = LiveLeaf::new(source.clone(), leaf.clone(), slot.ring, (*lookback, *dialect));
+    let mut state = LiveLeaf::new(LeafConfig::clone(&slot.config), slot.ring);
     let mut others = readers.iter().filter_map(|reader| leaves.get(reader)?.state.as_deref());
-    others.any(|other| state.share_order(other));
+    others.any(|other| state.share_sorted(other));
     leaves.entry(step).and_modify(|slot| slot.state = Some(Box::new(state)));
 }

@@ -97,7 +97,7 @@ impl SpillManager {
         let mut wanted =
             NeededRanges { around: Vec::new(), odd: false, from: t - near, near: t - near, chunk };
         for leaf in leaves.iter() {
-            wanted.add(leaf.sight(t));
+            wanted.add(leaf.needed_times(t));
         }
         let library = &self.library;
         let kept = ResidentRows { from: wanted.from, around: &wanted.around, odd: wanted.odd };
@@ -134,8 +134,8 @@ impl NeededRanges {
                 self.odd = true;
                 self.stretch(range);
             }
-            NeededTimes::Edges([oldest, newest], odd) => {
-                self.odd |= odd;
+            NeededTimes::Edges { oldest, newest, irregular } => {
+                self.odd |= irregular;
                 self.around.push(*oldest.start()..=oldest.end() + self.chunk);
                 self.stretch(*newest.start()..=newest.end() + self.chunk);
             }

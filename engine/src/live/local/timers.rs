@@ -7,6 +7,7 @@
 //! is set and the first becomes void. So an answer that every sample prolongs (the lookback of a
 //! selector) does not cost a timer per sample.
 
+use crate::live::leaf::BlockTimer;
 use crate::plan::physical::StepId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,8 +16,8 @@ use storage::model::TimeMs;
 /// A block of a leaf must be evaluated after this time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timer {
-    /// The answer holds until this time.
-    pub until: TimeMs,
+    /// The answer is valid until this time.
+    pub deadline: TimeMs,
     leaf: u32,
     /// Number of the block in the leaf's ring.
     pub block: u32,
@@ -34,31 +35,35 @@ impl Timer {
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<Timer>>,
     /// Leaves were removed since the timers of removed leaves were last dropped.
-    orphans: bool,
+    has_orphans: bool,
 }
 
 impl Timers {
-    /// Sets the timers that an evaluation of `leaf` requests: until when the answer holds, and the
-    /// block.
-    pub(super) fn set(&mut self, leaf: StepId, alarms: impl Iterator<Item = (TimeMs, u32)>) {
-        self.heap.extend(alarms.map(|(until, block)| Reverse(Timer { until, leaf: leaf as u32, block })));
+    /// Sets the timers that an evaluation of `leaf` requests.
+    pub(super) fn set(&mut self, leaf: StepId, requests: impl Iterator<Item = BlockTimer>) {
+        let timer = |request: BlockTimer| Timer {
+            deadline: request.deadline,
+            leaf: leaf as u32,
+            block: request.block,
+        };
+        self.heap.extend(requests.map(|request| Reverse(timer(request))));
     }
 
     /// Removes and returns the next timer that has expired at `t`.
     pub(super) fn next(&mut self, t: TimeMs) -> Option<Timer> {
-        let due = self.heap.peek().is_some_and(|Reverse(timer)| timer.until < t);
+        let due = self.heap.peek().is_some_and(|Reverse(timer)| timer.deadline < t);
         if due { self.heap.pop().map(|Reverse(timer)| timer) } else { None }
     }
 
     /// A leaf was removed.
-    pub(super) fn leaf_gone(&mut self) {
-        self.orphans = true;
+    pub(super) fn leaf_removed(&mut self) {
+        self.has_orphans = true;
     }
 
     /// Drops the timers of removed leaves.
-    pub(super) fn sweep(&mut self, stands: impl Fn(StepId) -> bool) {
-        if std::mem::take(&mut self.orphans) {
-            self.heap.retain(|Reverse(timer)| stands(timer.leaf()));
+    pub(super) fn sweep(&mut self, exists: impl Fn(StepId) -> bool) {
+        if std::mem::take(&mut self.has_orphans) {
+            self.heap.retain(|Reverse(timer)| exists(timer.leaf()));
         }
     }
 }
@@ -68,17 +73,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_ring_in_order_and_go_with_their_leaf() {
+    fn timers_expire_in_order_and_are_removed_with_their_leaf() {
         let mut timers = Timers::default();
-        timers.set(7, [(30, 0), (10, 1)].into_iter());
-        timers.set(8, [(20, 4)].into_iter());
-        let rung = |timers: &mut Timers, t| timers.next(t).map(|timer| (timer.leaf(), timer.block));
-        assert_eq!(rung(&mut timers, 10), None, "the answer still holds at 10");
-        assert_eq!(rung(&mut timers, 21), Some((7, 1)));
-        assert_eq!(rung(&mut timers, 21), Some((8, 4)));
-        assert_eq!(rung(&mut timers, 21), None);
-        timers.leaf_gone();
+        let request = |deadline, block| BlockTimer { deadline, block };
+        timers.set(7, [request(30, 0), request(10, 1)].into_iter());
+        timers.set(8, [request(20, 4)].into_iter());
+        let expired = |timers: &mut Timers, t| timers.next(t).map(|timer| (timer.leaf(), timer.block));
+        assert_eq!(expired(&mut timers, 10), None, "the answer still holds at 10");
+        assert_eq!(expired(&mut timers, 21), Some((7, 1)));
+        assert_eq!(expired(&mut timers, 21), Some((8, 4)));
+        assert_eq!(expired(&mut timers, 21), None);
+        timers.leaf_removed();
         timers.sweep(|leaf| leaf == 8);
-        assert_eq!(rung(&mut timers, 100), None);
+        assert_eq!(expired(&mut timers, 100), None);
     }
 }

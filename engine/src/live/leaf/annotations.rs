@@ -16,9 +16,9 @@ use storage::model::value::{is_absent, is_histogram};
 #[derive(Debug, Default)]
 pub(super) struct LeafAnnotations {
     rows: BTreeMap<u32, Findings>,
-    doubts: Vec<NonCounterRows>,
-    /// By row: the index of its entry in `doubts`, if it has one.
-    doubt_of: Vec<Option<u32>>,
+    non_counters: Vec<NonCounterRows>,
+    /// By row: the index of its entry in `non_counters`, if it has one.
+    non_counter_of: Vec<Option<u32>>,
     /// How many rows [`LeafAnnotations::learn`] has seen.
     learnt: usize,
 }
@@ -39,13 +39,13 @@ impl LeafAnnotations {
     /// Whether there is nothing to update when values change.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
-        self.rows.is_empty() && self.doubts.is_empty()
+        self.rows.is_empty() && self.non_counters.is_empty()
     }
 
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         let rows = self.rows.len() * size_of::<(u32, Findings)>();
-        rows + self.doubts.capacity() * size_of::<NonCounterRows>() + self.doubt_of.heap()
+        rows + self.non_counters.capacity() * size_of::<NonCounterRows>() + self.non_counter_of.heap()
     }
 
     /// Learns the rows that were added to the ring since the last call.
@@ -56,61 +56,62 @@ impl LeafAnnotations {
             let Some(note) = non_counter_annotation(labels, typed, AnnotationTarget::Operand(0)) else {
                 continue;
             };
-            let known = self.doubts.iter().position(|doubt| doubt.note == note);
-            let number = known.unwrap_or_else(|| {
-                self.doubts.push(NonCounterRows { note, rows: 0 });
-                self.doubts.len() - 1
+            let same = self.non_counters.iter().position(|entry| entry.note == note);
+            let number = same.unwrap_or_else(|| {
+                self.non_counters.push(NonCounterRows { note, rows: 0 });
+                self.non_counters.len() - 1
             });
-            self.doubt_of.resize(row, None);
-            self.doubt_of.push(Some(number as u32));
+            self.non_counter_of.resize(row, None);
+            self.non_counter_of.push(Some(number as u32));
         }
         self.learnt = labels.len();
     }
 
     /// A row's value was `before` and is `now`.
     #[inline]
-    pub(super) fn moved(&mut self, row: u32, before: f64, now: f64) {
-        if self.doubts.is_empty() || is_float(before) == is_float(now) {
+    pub(super) fn value_changed(&mut self, row: u32, before: f64, now: f64) {
+        if self.non_counters.is_empty() || is_float(before) == is_float(now) {
             return;
         }
-        let Some(number) = self.doubt_of.get(row as usize).copied().flatten() else { return };
-        let doubt = &mut self.doubts[number as usize];
+        let Some(number) = self.non_counter_of.get(row as usize).copied().flatten() else { return };
+        let entry = &mut self.non_counters[number as usize];
         if is_float(now) {
-            doubt.rows += 1;
+            entry.rows += 1;
         } else {
-            doubt.rows -= 1;
+            entry.rows -= 1;
         }
     }
 
     /// Row `row` was evaluated with these findings.
     #[inline]
-    pub(super) fn noticed(
+    pub(super) fn set_findings(
         &mut self,
         row: u32,
-        noticed: Findings,
-        (metric, place): (&str, AnnotationTarget),
+        findings: Findings,
+        metric: &str,
+        operand: AnnotationTarget,
         out: &mut StepOutput,
     ) {
-        if noticed.is_empty() && self.rows.is_empty() {
+        if findings.is_empty() && self.rows.is_empty() {
             return;
         }
         let before = self.rows.get(&row).copied().unwrap_or_default();
-        if before == noticed {
+        if before == findings {
             return;
         }
-        if noticed.is_empty() {
+        if findings.is_empty() {
             self.rows.remove(&row);
         } else {
-            self.rows.insert(row, noticed);
+            self.rows.insert(row, findings);
         }
-        out.notes.set_row(row as usize, noticed.notes(metric, place));
+        out.notes.set_row(row as usize, findings.notes(metric, operand));
     }
 
     /// Updates the annotations of the whole leaf.
-    pub(super) fn settle(&self, function: Option<&Function>, params: &[f64], out: &mut StepOutput) {
-        let mut whole: Vec<StepAnnotation> =
-            self.doubts.iter().filter(|doubt| doubt.rows > 0).map(|doubt| doubt.note.clone()).collect();
-        if let Some(note) = function.and_then(|f| f.annotate_params).and_then(|doubt| doubt(params))
+    pub(super) fn publish(&self, function: Option<&Function>, params: &[f64], out: &mut StepOutput) {
+        let shown = self.non_counters.iter().filter(|entry| entry.rows > 0);
+        let mut whole: Vec<StepAnnotation> = shown.map(|entry| entry.note.clone()).collect();
+        if let Some(note) = function.and_then(|f| f.annotate_params).and_then(|annotate| annotate(params))
             && out.values.iter().any(|v| is_float(*v))
         {
             whole.push(note);
